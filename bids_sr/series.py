@@ -22,7 +22,7 @@ ACQUIRED = (RAW, RAW_SPLINE)
 _DEFAULT_BASELINES = {
     "bspline": "cubic B-spline interpolation",
     "zerofill": "in-plane zero filling of k-space",
-    "sdmod": "zero filling of the change times its standard deviation over time over that of its surroundings",
+    "sdmod": "zero filling of the change, times its temporal standard deviation relative to its surroundings",
     "inject": "zero filling with the missing band of k-space taken from the high-resolution T2*-weighted image",
     "ratio": "the high-resolution T2*-weighted image multiplied by the interpolated relative signal change",
 }
@@ -40,7 +40,7 @@ VALIDATION_BASELINES = ("bspline", "zerofill")  # beside every network on held-o
 IMAGE_REFERENCES = ("bspline", "inject")  # images are held against these
 SMOOTH, PCA = "bsplineSmooth", "bsplinePca"
 CONTROLS: Mapping[str, str] = MappingProxyType({
-    SMOOTH: "bspline, smoothed as fits best",
+    SMOOTH: "bspline with the best-fitting smoothing",
     PCA: "bspline, denoised in time (PCA)",
 })  # fmt: skip
 """Denoising controls with what was done, made of the B-spline series within the evaluation."""

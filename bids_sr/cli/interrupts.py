@@ -74,7 +74,7 @@ def end_now(why: str) -> None:
     """End this process and its children at once; locks and unfinished steps are for the next run to see to."""
     _end_children()
     with contextlib.suppress(OSError):
-        os.write(2, f"bids-sr: {why}; the same command goes on from here\n".encode())
+        os.write(2, f"bids-sr: {why}; rerun the same command to resume\n".encode())
     os._exit(INTERRUPTED)
 
 

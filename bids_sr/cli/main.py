@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what is still buffered is for nobody
         return DONE
     except KeyboardInterrupt:
-        _complain("bids-sr: interrupted; the same command goes on from here")
+        _complain("bids-sr: interrupted; rerun the same command to resume")
         return INTERRUPTED
     except SystemExit as stop:  # --help and --version end the parsing this way
         return stop.code if isinstance(stop.code, int) else DONE
@@ -152,7 +152,7 @@ def _tell_left_out(left_out: "Mapping[str, Sequence[Problem]]") -> None:
 
 def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
     """Make the data set that ``--retrospective`` works on, and check it as any other."""
-    _stage("making the truth from the data")
+    _stage("downsampling the data; the original serves as reference")
     from bids_sr.bids import Findings
     from bids_sr.bids.retrospective_plan import tell_retrospective
     from bids_sr.retrospective.preparation import prepare
@@ -219,11 +219,11 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
         need = plan.estimate
         _complain(f"in all, about {need.output_gb:.1f} GB of output and {need.work_gb:.1f} GB of work are needed")
     if outcome.crash_files or outcome.missing:
-        _complain("bids-sr: not everything was done; the same command tries again what is missing")
+        _complain("bids-sr: not everything was done; rerun the same command to retry what is missing")
         return FAILED
     if plan is not None and plan.left_out:
         _tell_left_out(plan.left_out)
-        _complain(f"bids-sr: done but for {len(plan.left_out)} of the runs, see above (--strict refuses such data)")
+        _complain(f"bids-sr: done, {len(plan.left_out)} run(s) skipped, see above (--strict refuses such data)")
         return FAILED
     _stage("done")
     return DONE

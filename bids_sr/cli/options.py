@@ -34,7 +34,7 @@ def gigabytes(text: str) -> float:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(?:([kmgt])(?:i?b)?)?", text.strip().lower())
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size of memory; write it as 8, 8G or 512M")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a memory size; write it as 8, 8G or 512M")
     return float(match[1]) * GIGABYTES[match[2] or "g"]
 
 
@@ -62,7 +62,7 @@ def run_number(text: str) -> int:
     """Read the number of a run: ``1``, ``01``, ``run-01``."""
     digits = text.removeprefix("run-")
     if not (digits.isascii() and digits.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no run; write it as 1 or run-1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a run number; write it as 1 or run-1")
     return int(digits)
 
 
@@ -154,7 +154,7 @@ def _selection(add: _Options) -> None:
     add("-t --task-id TASK", "tasks (default: all)")
     add("--run-id N", "runs (default: all)", type=run_number)
     add("--bids-filter-file FILE", "JSON with pybids filters for bold, t2starw, t1w, t2w, flair")
-    add("--bids-database-dir DIR", "where pybids keeps its index of a large data set")
+    add("--bids-database-dir DIR", "pybids database of a large data set")
     add("--skip-bids-validation", "do not run the BIDS validator on the input")
     add("--dry-run", "show what would run, with estimates of time, memory and disk, and stop", to="run.dry_run")
 
@@ -162,57 +162,57 @@ def _selection(add: _Options) -> None:
 def _superres(add: _Options) -> None:
     target = "bold: functional runs; anat: T1w, T2w and FLAIR at two resolutions, fused (methods attunet, unet, vit)"
     add("--sr-target", target, to="target")
-    add("--train-on", "scans for --sr-target anat: a participant's own, or all others'")
-    add("--anat-align", "how --sr-target anat brings the scans of a head together")
+    add("--train-on", "training scans for --sr-target anat: the participant's own, or those of all others")
+    add("--anat-align", "registration between the scans of a head for --sr-target anat")
     names = ", ".join(offered_methods())
     method = (
-        f"auto (srgan where there is a T2*w pair, and sbl), or one method or several of {names} "
+        f"auto (sbl, and srgan if there is a T2*w pair), or one or more of {names} "
         "(wmn, focuss, sbl, tv, dip need no pair), or baselines alone"
     )
     add("--sr-method NAME", method, to="methods")
-    beside = "interpolations beside the methods: bspline zerofill sdmod inject ratio; all adds nearest linear lanczos"
+    beside = "baselines for comparison: bspline zerofill sdmod inject ratio; all adds nearest linear lanczos"
     add("--baselines", beside)
-    add("--sr-factor F", "ratio of voxel sizes in plane (default: that of pair or calibration, else 2)", to="factor")
+    add("--sr-factor F", "in-plane ratio of voxel sizes (default: that of pair or calibration, else 2)", to="factor")
     add("--hr-acq LABEL", "acq- label of the highres T2*w image")
     add("--lr-acq LABEL", "acq- label of the lowres T2*w image")
     calibration = (
-        "short BOLD run at the high resolution that tells where others fluctuate: any that fits by its voxels, "
-        "none, that of an acq- label, or a file"
+        "short BOLD run at the high resolution that shows where other runs fluctuate: auto (matched by voxel size), "
+        "none, an acq- label, or a file"
     )
     add("--calibration {auto,none,LABEL,FILE}", calibration)
-    add("--recipe", "fast: minutes; paper: as published, days; paper-mse: by squared error")
-    add("--model-source", "auto takes what --model-dir has of the same pair")
+    add("--recipe", "fast: minutes; paper: as published, days; paper-mse: with squared error")
+    add("--model-source", "auto reuses a model of the same pair from --model-dir")
     add("--model-dir DIR", "folder with trained models")
-    add("--pretrained FILE", "use these .safetensors models, one a method, instead of training")
-    add("--warm-start", "begin srgan (fast, factor 2) with the network of simulated heads that comes with the program")
-    add("--vgg-weights FILE", "VGG-19 weights (.safetensors) that switch the perceptual loss on")
-    add("--max-train-minutes MIN", "stop training on the clock; the model is then marked as not reproducible")
-    add("--n-ensemble N", "models of each method, with different seeds, whose spread is the map of uncertainty")
+    add("--pretrained FILE", "use these .safetensors models, one per method, instead of training")
+    add("--warm-start", "start srgan (fast, factor 2) from the included network trained on simulated heads")
+    add("--vgg-weights FILE", "VGG-19 weights (.safetensors); enables the perceptual loss")
+    add("--max-train-minutes MIN", "limit of training time; the model is then marked as not reproducible")
+    add("--n-ensemble N", "models per method, with different seeds; their spread is the uncertainty map")
     add("--data-consistency", "compare each output, downsampled, with the acquired series; enforce corrects it")
-    add("--guide", "whether wmn, focuss and sbl add static detail of the highres T2*w; auto: where there is a pair")
-    add("--precision", "arithmetic of inference; auto is fp32")
-    add("--force", "apply a model to a resolution or orientation that it was not trained for")
+    add("--guide", "whether wmn, focuss and sbl add static detail of the highres T2*w; auto: if there is a pair")
+    add("--precision", "numerical precision of inference; auto is fp32")
+    add("--force", "apply a model to a resolution or orientation for which it was not trained")
 
 
 def _preprocessing(add: _Options) -> None:
-    add("--dummy-scans N", "volumes before the steady state (default: detected)")
+    add("--dummy-scans N", "non-steady-state volumes at the start (default: detected)")
     derivatives = (
         "output of fMRIPrep (fmriprep=DIR, or DIR): its anatomy, masks, transforms, head motion, field maps and "
-        "confounds are taken over instead of made"
+        "confounds are used instead of computed"
     )
     add("-d --derivatives NAME=DIR", derivatives, type=named_folder)
-    add("--echo N", "the echo of a multi-echo run that is used alone (default: optimal combination of all)")
+    add("--echo N", "use only this echo of a multi-echo run (default: optimal combination of all)")
     add("--slice-time-ref FRACTION", "reference time for slice-timing correction (fraction of TR)")
-    add("--ignore", "steps that are left out; a run whose events are ignored is one at rest")
-    add("--output-spaces SPACE", "templates in which the statistical maps are given too, such as MNI152NLin2009aSym")
-    add("--output-dtype", "type of the stored series")
+    add("--ignore", "steps to skip; a run whose events are ignored is treated as resting state")
+    add("--output-spaces SPACE", "additional template spaces for the statistical maps, such as MNI152NLin2009aSym")
+    add("--output-dtype", "data type of the stored series")
 
 
 def _activation(add: _Options) -> None:
     contrasts = "thumb, thumb-little, all, name=0.5*a-0.5*b (default: each trial type, all, and pairs of up to three)"
     add("--contrasts EXPR", contrasts)
     add("--activation", "cross-correlation with the design, general linear model", to="kinds")
-    add("--smoothing MM", "FWHM in mm, 0 for none; paper stands for 3.5 13.2", type=widths, action=_Flatten)
+    add("--smoothing MM", "FWHM in mm, 0 for none; paper means 3.5 13.2", type=widths, action=_Flatten)
     add("--low-pass HZ", "low-pass cut-off of the cross-correlation (Hz), or none", type=frequency)
     add("--high-pass HZ", "high-pass cut-off of the GLM (Hz)")
     seeds = (
@@ -237,12 +237,12 @@ def _evaluation(add: _Options) -> None:
         "noisy also adds thermal noise up to the original level (default: clean)"
     )
     add("--retrospective", retrospective, nargs="?", const="clean")
-    add("--pair-holdout", "of two T2*w pairs, train on the first and score on the second")
+    add("--pair-holdout", "with two T2*w pairs, train on the first and score on the second")
     add("--null-checks N", "control analyses (placebos), and N shuffles of the data without signal; 0 for neither")
-    add("--roi-grow", "let the motor area grow to the activation nearby where it misses it")
+    add("--roi-grow", "extend the motor area to nearby activation that it misses")
     margin = (
-        "margin of equivalence at the group level for measures that are pure numbers, such as correlations "
-        "(default, and for all others: a tenth of the gap between B-spline and what was measured)"
+        "equivalence margin at the group level for dimensionless metrics, such as correlations "
+        "(default, and for all others: a tenth of the gap between B-spline and measured)"
     )
     add("--margin VALUE", margin)
 
@@ -250,20 +250,20 @@ def _evaluation(add: _Options) -> None:
 def _resources(add: _Options) -> None:
     add("--nprocs --n-cpus N", "processors (default: all)")
     add("--omp-nthreads N", "threads of one step (default: 1; steps run side by side)")
-    add("--mem --mem-gb SIZE", "8, 8G, 512M (default: free)", type=gigabytes, to="mem_gb")
-    add("--device", "where networks run")
-    add("--random-seed N", "seed of all that is drawn")
-    add("--use-plugin FILE", "TOML file that makes each step a job of SLURM (default: steps run on this machine)")
+    add("--mem --mem-gb SIZE", "memory limit: 8, 8G, 512M (default: free memory)", type=gigabytes, to="mem_gb")
+    add("--device", "device for the networks")
+    add("--random-seed N", "seed of all random numbers")
+    add("--use-plugin FILE", "TOML file; each step becomes a SLURM job (default: steps run on this machine)")
 
 
 def _run(add: _Options) -> None:
     add("-w --work-dir DIR", "intermediate files (default: ./work)", to="paths.work_dir")
     add("--config-file FILE", "settings.toml of an earlier run; the command line has precedence")
     add("--boilerplate-only", "write the methods text and stop")
-    add("--reports-only", "make the report of finished outputs again")
-    add("--strict", "stop before any work if one run cannot be done, instead of leaving it out")
-    add("--stop-on-first-crash", "do not go on with steps that could still run")
+    add("--reports-only", "rebuild the reports of finished outputs")
+    add("--strict", "stop before any work if a run cannot be processed, instead of skipping it")
+    add("--stop-on-first-crash", "stop at the first crash instead of running the remaining steps")
     add("--resource-monitor", "log memory and processor use")
     add("--write-graph", "write the graph of steps to the logs")
     add("--sloppy", "low quality, for tests only")
-    add("-v --verbose", "tell more; may be given twice", action="count", to="verbosity")
+    add("-v --verbose", "print more; may be given twice", action="count", to="verbosity")

@@ -22,7 +22,7 @@ Super-resolution of fMRI as a BIDS-App: super-resolves every BOLD series of a BI
 For research; not for clinical use."""
 EPILOG = """\
 bids-sr --help-all lists all options; bids-sr report OUTPUT_DIR --open shows finished reports;
-bids-sr rate OUTPUT_DIR makes sheets for blinded ratings of the maps."""
+bids-sr rate OUTPUT_DIR creates sheets for blinded rating of the maps."""
 
 
 class Parser(argparse.ArgumentParser):

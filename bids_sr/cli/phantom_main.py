@@ -31,8 +31,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same files (default 0)")
     parser.add_argument(
         "--scene", choices=SCENE_NAMES, default="ribbon",
-        help="activity along the gray matter (ribbon, default), displaced towards draining veins (veins), or in "
-        "places that ignore every border of the anatomy (free)",
+        help="activity along the gray matter (ribbon, default), displaced toward draining veins (veins), or "
+        "regardless of anatomical borders (free)",
     )  # fmt: skip
     parser.add_argument(
         "--task", choices=TASK_NAMES, default="tap",
@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--volumes", type=int, default=0, metavar="N", help="volumes of the BOLD (default: as many as the preset has)"
     )
-    parser.add_argument("--null", action="store_true", help="no activity, although the task is there")
+    parser.add_argument("--null", action="store_true", help="a task without activity")
     parser.add_argument(
         "--anat", action="store_true",
         help="also T2w and FLAIR, and T1w, T2w and FLAIR at a low resolution, for bids-sr --sr-target anat",

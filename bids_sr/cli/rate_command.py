@@ -24,14 +24,14 @@ def build_parser() -> Parser:
     """The parser; needs nothing but the standard library."""
     parser = Parser(prog="bids-sr rate", description="Blinded rating of B-spline maps against super-resolved maps.")
     parser.add_argument("output_dir", type=Path, help="output directory of bids-sr")
-    parser.add_argument("--raters", type=int, default=1, metavar="N", help="sheets to write, one a rater (default: 1)")
+    parser.add_argument("--raters", type=int, default=1, metavar="N", help="sheets, one per rater (default: 1)")
     parser.add_argument(
         "--seed", type=int, default=secrets.randbits(63), metavar="S",
-        help="of sides and order; who knows it can tell the series (default: drawn)",
+        help="seed for sides and order; it reveals the series (default: random)",
     )  # fmt: skip
-    parser.add_argument("--force", action="store_true", help="write new sheets over those that are there")
+    parser.add_argument("--force", action="store_true", help="overwrite existing sheets")
     parser.add_argument(
-        "--ratings", nargs="+", type=Path, default=[], metavar="TSV", help="join these files with the key, and count"
+        "--ratings", nargs="+", type=Path, default=[], metavar="TSV", help="join these files with the key and count"
     )
     return parser
 

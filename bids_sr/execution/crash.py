@@ -94,21 +94,21 @@ def participant_of(fullname: str) -> str:
 
 def advice(why: str, folder: Path, stored: Any = None) -> str:
     """What the user can do, told from the error; `stored` is where a step that stores derivatives writes to."""
-    again = "then give the same command again: it goes on from here"
+    again = "then rerun the same command to resume"
     if _FULL.search(why):
         places = dict.fromkeys([folder, *([Path(stored)] if isinstance(stored, str) else [])])
         told = "; ".join(atomic_files.free_text(place) for place in places)
         return f"the disk is full ({told}). Free some room, or choose other directories, {again}."
     if _MEMORY.search(why):
-        return f"memory ran out. Give more: fewer --nprocs, a larger --mem, or a bigger machine, {again}."
+        return f"memory ran out. Use fewer --nprocs, a larger --mem, or a bigger machine, {again}."
     if _FORBIDDEN.search(why):
         place = atomic_files.file_system_of(folder)
         return (
-            f"something cannot be read or written; see to the permissions, and whether {place} is read-only, {again}."
+            f"something cannot be read or written; check the permissions, and whether {place} is read-only, {again}."
         )
     return (
-        "give the same command again: it tries this step once more and repeats nothing that was finished. Where it "
-        "fails again, run the step alone, and report the bug with this file."
+        "rerun the same command: it retries this step and repeats nothing that was finished. If it fails again, run "
+        "the step alone, and report the bug with this file."
     )
 
 

@@ -48,8 +48,8 @@ def full_text(path: Path, *, needed: int | None = None) -> str:
     wanted = "" if needed is None else f" needs {amount(needed)}"
     return (
         f"no space left (or your quota is used up): {path}{wanted}, and {free_text(path)}. "
-        "Free some room, or choose another directory on a larger disk, then give the same command again: it goes on "
-        "from where it stopped. Nothing half-written was left."
+        "Free some room, or choose another directory on a larger disk, then rerun the same command to resume. Nothing "
+        "half-written was left."
     )
 
 

@@ -163,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with interruptible():
             return _run(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
-        _complain("interrupted; a training goes on from here when the same command is given again")
+        _complain("interrupted; rerun the same command to resume training")
         return INTERRUPTED
     except SystemExit as stop:  # --help and --version end the parsing this way
         return stop.code if isinstance(stop.code, int) else DONE

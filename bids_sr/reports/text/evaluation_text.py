@@ -27,14 +27,14 @@ MAX_TOLD = 6
 FLAG_TEXT: Mapping[str, str] = {
     "flag_task_not_done": "The task may not have been done: the time course correlates (CC above .5) outside the "
     "region of interest only.",
-    "flag_broad": "Activation covers an unusually large part of the brain; motion or a wrong model can do this.",
+    "flag_broad": "Activation covers an unusually large part of the brain; motion or a wrong model can cause this.",
     "flag_artifact": "The T2* pair shows an artifact; super-resolved series may repeat it.",
-    "flag_roi_misplaced": "The region of interest misses the nearest activation; --roi-grow lets it grow to it.",
-    "flag_distortion": "Edges of the BOLD reference and of the T2* image lie apart (susceptibility distortion): "
-    "methods and baselines that take detail from the T2* image put it in the wrong place there.",
+    "flag_roi_misplaced": "The region of interest misses the nearest activation; --roi-grow extends it.",
+    "flag_distortion": "Edges of the BOLD reference and of the T2* image are misaligned (susceptibility distortion): "
+    "methods and baselines that take detail from the T2* image misplace it there.",
     "flag_unrepeated": "Much fine detail is supported neither by anatomy nor by split-half data; see the map of "
     "unsupported detail.",
-    "flag_domain": "Intensities or edges of the BOLD are unlike those the model was trained on.",
+    "flag_domain": "BOLD intensities or edges differ from those on which the model was trained.",
 }
 QUALITY_METRICS = (
     "ensemble_sd", "ensemble_r", "ensemble_coverage", "ensemble_nominal", "unrepeated_share", "precision_change",
@@ -78,7 +78,7 @@ def verdict_html(
 def legend_html(names: Iterable[str]) -> Markup:
     """What each series is, to open: the names in tables and figures are those of options and files."""
     entries = [(pick.series_text(name), text) for name in names if (text := description_of(name))]
-    return folded("What the series are", render("glossary", entries)) if entries else Markup("")
+    return folded("Definition of the series", render("glossary", entries)) if entries else Markup("")
 
 
 def summed_up(sentences: Sequence[Mapping[str, Any]]) -> list[Markup]:

@@ -32,7 +32,7 @@ def group_answer_html(primary: Sequence[Comparison], tasks: Collection[str]) -> 
     mark, kind = MARKS["not assessed"]
     if lacking or not primary:
         which = f" (task {', '.join(lacking)})" if lacking and (len(tasks) > 1) else ""
-        evidence = "Split-half reproducibility, where available, is among the exploratory comparisons; it is no "
+        evidence = "Split-half reproducibility, where available, is among the exploratory comparisons; it is not "
         evidence += "evidence of accuracy"
         parts.append(render("group_answer", "", mark, kind, f"{NOT_ASSESSED}{which}.", evidence, []))
     return joined(parts)
@@ -69,12 +69,15 @@ def primary_sentence(each: Comparison) -> str:
     corrected = f"corrected for {each.family} tasks" if each.family > 1 else "not corrected"
     size = (
         f"{ends} ({level}) in {MEASURE}, above it in {many}; {p_text(each.p_holm)}, exact "
-        f"signed-rank test of one comparison fixed beforehand, {corrected}"
+        f"signed-rank test of one prespecified comparison, {corrected}"
     )
     if status(each) == "more accurate":
         return f"The finer map of {each.series} is more accurate than every reference of the participant: {size}."
     if each.word == SETTLED[1]:
-        return f"{each.series} is above every reference of the participant, but explains no variance for sure: {size}."
+        return (
+            f"{each.series} is above every reference of the participant, but is not shown to explain any variance: "
+            f"{size}."
+        )
     if BELOW in each.note:
         return (
             f"The finer map of {each.series} is not more accurate than the participant's strongest reference: {size}."
@@ -103,8 +106,8 @@ def primary_numbers(each: Comparison) -> list[Number]:
         return [difference, above]
     if each.needed is None:
         needed = Number(value="–", label="participants for 80 % power",
-                        note="with an effect as observed no number of participants would show a gain")  # fmt: skip
+                        note="with the observed effect, no number of participants would show a gain")  # fmt: skip
     else:
         needed = Number(value=str(each.needed), label="participants for 80 % power",
-                        note="if the effect is as observed; uncertain in few participants")  # fmt: skip
+                        note="assuming the observed effect; uncertain with few participants")  # fmt: skip
     return [difference, above, needed]

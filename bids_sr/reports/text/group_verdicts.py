@@ -19,22 +19,22 @@ FUNCTION, IMAGE, SIZE, RELIABILITY = "function", "image", "size", "reliability"
 HEADLINES: Mapping[str, tuple[str, str]] = {
     "split_ev_beyond": (FUNCTION, "explained variance of measured BOLD detail beyond the acquired Nyquist limit"),
     "truth_ev_beyond": (FUNCTION, "explained variance of true BOLD detail beyond the acquired Nyquist limit"),
-    "split_r_beyond": (FUNCTION, "BOLD detail beyond the acquired Nyquist limit that measured data confirm (r)"),
-    "truth_r_beyond": (FUNCTION, "BOLD detail beyond the acquired Nyquist limit that is true (r)"),
-    "split_r_signal": (FUNCTION, "effect map confirmed by measured data"),
-    "truth_r_effect": (FUNCTION, "likeness of the effect map to the truth"),
-    "truth_ap": (FUNCTION, "finding the truly active voxels (average precision)"),
-    "truth_psnr": (IMAGE, "likeness of the volumes to the measured ones (PSNR)"),
+    "split_r_beyond": (FUNCTION, "correlation with measured BOLD detail beyond the acquired Nyquist limit (r)"),
+    "truth_r_beyond": (FUNCTION, "correlation with true BOLD detail beyond the acquired Nyquist limit (r)"),
+    "split_r_signal": (FUNCTION, "correlation with the measured effect map (r)"),
+    "truth_r_effect": (FUNCTION, "correlation with the true effect map (r)"),
+    "truth_ap": (FUNCTION, "detection of truly active voxels (average precision)"),
+    "truth_psnr": (IMAGE, "similarity of volumes to the measured ones (PSNR)"),
     "pair_psnr": (IMAGE, "image quality on a pair that was not trained on (PSNR)"),
     "psnr": (IMAGE, "image quality (PSNR)"),
     "ssim": (IMAGE, "image quality (SSIM)"),
-    "self_r_beyond": (RELIABILITY, "reliability of detail beyond the acquired Nyquist limit"),
+    "self_r_beyond": (RELIABILITY, "reproducibility of detail beyond the acquired Nyquist limit"),
     "quarter_dice": (SIZE, "overlap of the two conditions"),
     "quarter_paper": (SIZE, "size of the region"),
 }
 CAVEATS = {
-    SIZE: " A smaller region or overlap is no merit by itself.",
-    RELIABILITY: " Reliability is not truth: a filter that makes its own detail is reliable.",
+    SIZE: " A smaller region or overlap is not an improvement by itself.",
+    RELIABILITY: " Reproducibility is not accuracy: a filter that adds detail of its own is reproducible.",
 }
 PRIMARY = ("brain", "active40", MISSING)
 
@@ -196,7 +196,7 @@ def sentence(finding: Finding) -> str:
     notes = {_attainable(each) for each in finding.comparisons if each.word == UNDECIDED} - {""}
     if notes:
         tail += f" {'; '.join(sorted(notes))}."
-    return f"{head}: {'; '.join(said) or 'nothing to compare with'}.{tail}"
+    return f"{head}: {'; '.join(said) or 'no comparison available'}.{tail}"
 
 
 def placebo_sentence(finding: Finding) -> str:
@@ -233,9 +233,9 @@ def _claim(method: str, finding: Finding, claim: str) -> str:
     by_word = {word: [each for each in own if each.word == word] for word in ("better", "worse")}
     rest = [each for each in own if each.word != "better"]
     if not own:
-        text = f"{method}: there is no baseline to compare with ({what})"
+        text = f"{method}: no baseline for comparison ({what})"
     elif not rest and (level := own[0].level) is not None and not level.lower > 0:
-        text = f"{method} is above every baseline, and not shown to explain any variance ({what})"
+        text = f"{method} is above every baseline but not shown to explain any variance ({what})"
     elif not rest:
         denoised = " and denoised B-spline" if any(each.role == "control" for each in own) else ""
         text = f"{method} {claim} than every baseline{denoised} ({what})"

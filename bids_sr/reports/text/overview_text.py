@@ -216,16 +216,16 @@ def next_steps(
     steps = [str(flag["remedy"]) for flag in flags if flag.get("raised") and flag.get("remedy")]
     if verdict.get("not_applied") and not calibrated:
         steps.append(
-            "Acquire a calibration run (some 20 volumes at the high resolution, same slices): with one, more runs "
-            "gain enough for a method to be applied."
+            "Acquire a calibration run (about 20 volumes at the high resolution, same slices): with it, a method can "
+            "be applied in more runs."
         )
     if status == "not assessed" and compared:
         steps.append(
-            "Assess accuracy: --retrospective downsamples this run and compares with the original; --truth DIR takes "
-            "a measured high-resolution run."
+            "Assess accuracy: --retrospective downsamples this run and compares the result with the original; --truth "
+            "DIR uses a measured high-resolution run."
         )
     if status == "not more accurate":
-        steps.append("Interpret the B-spline maps; fine detail of the other maps is not shown to be accurate here.")
+        steps.append("Interpret the B-spline maps; fine detail in the other maps is not shown to be accurate here.")
     if status == "more accurate":
-        steps.append(f"Use the maps desc-{best} in func/, and test at the group level whether it holds for others.")
+        steps.append(f"Use the maps desc-{best} in func/, and test at the group level whether the result generalizes.")
     return list(dict.fromkeys(steps))[:2]

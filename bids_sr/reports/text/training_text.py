@@ -68,8 +68,8 @@ def held_out_text(card: Mapping[str, Any]) -> str:
     slices = len(held_out.get("slices") or ())
     if seen:
         return (
-            f"No slice was held out: the last weights of a training on all {slices} slices of the pair. On these, "
-            "which tells how closely they were fitted and nothing of other slices: " + "; ".join(parts) + "."
+            f"No slice was held out: final weights after training on all {slices} slices of the pair. On these, which "
+            "shows how closely they were fitted and nothing about other slices: " + "; ".join(parts) + "."
         )
     return f"On {slices or 'the'} held-out slices of the pair: " + "; ".join(parts) + "."
 
@@ -81,4 +81,4 @@ def started_text(card: Mapping[str, Any]) -> str:
         return ""
     learned = f", learned from {start['trained_with']}" if start.get("trained_with") else ""
     checksum = str(start.get("weights_sha256", ""))[:12]
-    return f"Training began with the weights {start.get('name', start.get('method', ''))} ({checksum}…{learned})."
+    return f"Training started from the weights {start.get('name', start.get('method', ''))} ({checksum}…{learned})."

@@ -34,10 +34,10 @@ _MIN_VOXELS = 20
 
 _REMEDIES = {
     "task_not_done": "Check task compliance (time series of the active voxels); consider excluding this run.",
-    "broad": "Check for task-correlated head motion (motion figure) and for other muscles that took part.",
-    "roi_misplaced": "Check the registration figures; --roi-grow adds what the border of the region cuts off.",
+    "broad": "Check for task-correlated head motion (motion figure) and for involvement of other muscles.",
+    "roi_misplaced": "Check the registration figures; --roi-grow adds activation that the region's border cuts off.",
     "artifact": "Inspect the pair; acquire it again, or use a method that needs none (--sr-method sbl).",
-    "distortion": "Correct susceptibility distortion before; inject and ratio put detail where the edges are.",
+    "distortion": "Correct susceptibility distortion first; inject and ratio place detail at edges of the T2* image.",
     "unrepeated": "Do not interpret single clusters of this series; see the map of unsupported detail.",
 }
 
@@ -69,7 +69,8 @@ def task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
     inside, outside = roi & mask, mask & ~roi
     if not inside.any() or not outside.any():
         text = (
-            "The region of interest is all of the brain, or none of it: activity here and elsewhere is not told apart."
+            "The region of interest contains all of the brain, or none of it: activity inside and outside cannot be "
+            "compared."
         )
         return Flag(name="task_not_done", raised=None, text=text, contrast=contrast, series="raw")
     here, elsewhere = float(cc[inside].max()), float(cc[outside].max())
@@ -84,7 +85,7 @@ def broad_flag(contrast: str, mask: Mask, *, cc: Real | None = None, fdr: Mask |
     elif fdr is not None:
         share, limit, what = float(fdr[mask].mean()), BROAD_FDR_SHARE, "activity at a false discovery rate of .05"
     else:
-        raise ValueError("broad activation is told by correlation or by the FDR region; there is neither")
+        raise ValueError("broad activation needs a correlation map or an FDR region; neither was given")
     text = f"{contrast}: {100 * share:.1f} % of the brain show {what} (limit {100 * limit:.0f} %)."
     return Flag(name="broad", raised=share > limit, text=text, contrast=contrast, series="raw")
 
@@ -93,7 +94,7 @@ def misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: str
     """Region of interest misplaced: CC just outside it, up to 10 mm, is .5 or more and clearly higher than inside."""
     inside, around = roi & mask, ring(roi, mask, affine)
     if not inside.any() or not around.any():
-        text = "The region of interest has no surroundings in the brain, or no voxel in it."
+        text = "The region of interest, or its surroundings, contain no brain voxels."
         return Flag(name="roi_misplaced", raised=None, text=text, contrast=contrast, series="raw")
     here, near = float(cc[inside].max()), float(cc[around].max())
     text = f"{contrast}: highest CC {here:.2f} in the region of interest, {near:.2f} within {REACH_MM:g} mm around it."
@@ -154,8 +155,8 @@ def artifact_flag(lowres: Real, degraded: Real, mask: Mask, head: Mask) -> Flag:
     bad = outlying_slices(slice_residuals(lowres, degraded, mask))
     ghosts = {"lowres": ghost_share(lowres, head), "highres": ghost_share(degraded, head)}
     worst = [f"{name} has a ghost of {100 * share:.0f} %" for name, share in ghosts.items() if share > GHOST_SHARE]
-    found = [f"its members disagree in slices {', '.join(map(str, bad))} (counted from 0)"] * bool(bad) + worst
-    text = f"The pair: {'; '.join(found)}." if found else "The pair: its members agree alike in all slices; no ghost."
+    found = [f"its images disagree in slices {', '.join(map(str, bad))} (counted from 0)"] * bool(bad) + worst
+    text = f"The pair: {'; '.join(found)}." if found else "The pair: its images agree in all slices alike; no ghost."
     return Flag(name="artifact", raised=bool(found), text=text)
 
 
@@ -179,8 +180,8 @@ def unrepeated_flags(rows: Sequence[MetricRow]) -> list[Flag]:
     for row in rows:
         if row.measure == "unrepeated_share" and math.isfinite(row.value):
             text = (
-                f"{row.series}: {100 * row.value:.1f} % of the voxels hold fine detail that neither repeats nor "
-                "follows the pair."
+                f"{row.series}: {100 * row.value:.1f} % of the voxels contain fine detail that is neither reproducible "
+                "nor supported by the pair."
             )
             raised = row.value > UNREPEATED_SHARE
             found.append(Flag(name="unrepeated", raised=raised, text=text, contrast=row.contrast, series=row.series))

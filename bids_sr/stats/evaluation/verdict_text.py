@@ -13,7 +13,7 @@ from bids_sr.stats.controls.negative_controls import PLACEBOS
 from bids_sr.stats.evaluation.evidence import Decision, Table
 
 Status = Literal["more accurate", "not more accurate", "not assessed", "not applied"]
-NOTHING_APPLIED = "No method was applied, so that there is nothing to compare with the interpolations."
+NOTHING_APPLIED = "No method was applied, so there is nothing to compare with the interpolations."
 NOTHING_COMPARED = "No super-resolution method was run; the series are interpolations."
 
 
@@ -27,12 +27,12 @@ class Advice:
 
 
 PROGRAM = Advice(
-    reference="give one by --truth DIR, or let --retrospective make one by downsampling the data themselves",
+    reference="provide one with --truth DIR, or let --retrospective make one by downsampling the data",
     images="measured volumes (--truth, --retrospective) or a second pair (--pair-holdout)",
     controls="--null-checks runs them",
 )
 PYTHON = Advice(
-    reference="give one as truth to Evaluator.fit, a measured series or known activation by contrast",
+    reference="pass one as truth to Evaluator.fit, a measured series or known activation by contrast",
     images="a measured series as truth",
     controls="the bids-sr program runs them",
 )
@@ -117,13 +117,15 @@ def _unbeaten(method: str, sentences: Sequence[Sentence]) -> str:
     """Whom a method does not exceed, or that it explains nothing."""
     reach = [s.against for s in sentences if s.series == method and s.decision and s.decision != "better"]
     rivals = [name for name in dict.fromkeys(reach) if name not in PLACEBOS and name != MISSING]
-    return f"{method} does not exceed {', '.join(rivals)}" if rivals else f"{method} explains none of it for sure"
+    return (
+        f"{method} does not exceed {', '.join(rivals)}" if rivals else f"{method} is not shown to explain any variance"
+    )
 
 
 def headline(table: Table | None, found: Mapping[str, dict[str, bool | None]], sentences: Sequence[Sentence]) -> str:
     """What may be claimed, by claim (function, image, specific) and method; None is what cannot be said."""
     if table is None:
-        first = "Accuracy was not assessed: there is neither a high-resolution reference nor a pair of halves."
+        first = "Accuracy was not assessed: there is neither a high-resolution reference nor a split-half comparison."
     elif not table.evidence.is_truth:
         first = (
             "No high-resolution reference was available, so accuracy was not assessed. Split-half reproducibility is "
@@ -160,21 +162,22 @@ def limits_of(
     if table is None or not table.evidence.is_truth:
         limits.append(f"No high-resolution reference: {advice.reference}.")
     elif not any(math.isfinite(row.lower) and math.isfinite(row.upper) for row in table.gains):
-        limits.append("Differences without an interval decide nothing.")
+        limits.append("Differences without an interval are inconclusive.")
     if table is not None and table.evidence.is_truth:
         if any(row.series == "measured" and not math.isfinite(row.value) for row in table.levels):
             limits.append(
-                "The two halves of the measured series do not agree detectably beyond the acquired resolution: in some "
-                "region there is no reproducible detail of which a share could be explained."
+                "The two halves of the measured series do not agree detectably beyond the acquired resolution: at "
+                "least one region has no reproducible detail to explain."
             )
-        limits.append("BOLD detail is not yet neuronal detail: draining veins carry it too.")
+        limits.append("BOLD detail is not neuronal detail: it also reflects draining veins.")
     if table is not None and table.evidence.name == "known":
         limits.append("Denoised B-spline was not compared with the known truth.")
     if table is not None and not math.isfinite(margin):
         limits.append("No equivalence can be claimed: no margin was given, and no measured series sets one.")
     if any(holds is None for holds in found["image"].values()):
         limits.append(
-            f"Image quality was not assessed against bspline and inject: it needs both of them, and {advice.images}."
+            "Image quality relative to bspline and inject was not assessed: this needs both of them, and "
+            f"{advice.images}."
         )
     absent = [method for method, holds in found["specific"].items() if holds is None]
     if absent:
@@ -185,5 +188,5 @@ def limits_of(
     raised = dict.fromkeys(r.measure.removeprefix("flag_") for r in rows if r.measure[:5] == "flag_" and r.value == 1)
     if raised:
         limits.append(f"Flags were raised: {', '.join(name.replace('_', ' ') for name in raised)}.")
-    limits.append("One run of one participant: whether it holds for others is a question for the group level.")
+    limits.append("One run of one participant: test at the group level whether the result holds for others.")
     return limits

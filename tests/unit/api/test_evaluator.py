@@ -41,7 +41,7 @@ def test_without_a_truth_repeatability_is_told_and_nothing_claimed(halves, tmp_p
     told = halves.summary()
     assert told.startswith(halves.verdict_.headline)
     assert "\nLimitations\n- " in told
-    assert "give one as truth to Evaluator.fit" in told
+    assert "pass one as truth to Evaluator.fit" in told
     assert "--" not in told, "options of the command line are of no use in Python"
     halves.report().save_as_html(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()

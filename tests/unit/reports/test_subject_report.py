@@ -218,7 +218,9 @@ def test_text_from_outside_is_escaped(finished):
 def test_runs_are_grouped_and_figures_without_a_run_come_first(finished):
     _, text = page_of(*finished)
     registration = text[text.index('<section id="registration"') : text.index('<section id="motion"')]
-    order = [registration.index(part) for part in ("T2* pair to one another", "Task tap, run 1", "Task tap, run 2")]
+    order = [
+        registration.index(part) for part in ("Registration of the T2* pair", "Task tap, run 1", "Task tap, run 2")
+    ]
     assert order == sorted(order)
     activation = text[text.index('<section id="activation"') : text.index('<section id="regions"')]
     assert activation.count("<h4>thumb, not smoothed") == 2

@@ -223,7 +223,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_the_training(tmp_path, monkey
     assert same(fit(balls(1), recipe(), tmp_path / "cut").state, whole.state)
     assert "no space left" in caplog.text
     assert "only from the checkpoint before" in caplog.text
-    assert "give the same command again" not in caplog.text, "nothing has stopped"
+    assert "rerun the same command" not in caplog.text, "nothing has stopped"
     assert read_checkpoint(kept)[1]["progress"]["iteration"] == 4
     assert [path.name for path in kept.parent.glob(".*")] == []
     with pytest.raises(atomic_files.DiskFullError):

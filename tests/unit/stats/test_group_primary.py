@@ -76,7 +76,7 @@ def test_the_primary_comparison_stands_first_and_the_others_are_exploratory(tmp_
     text = primary_sentence(found)
     assert text.startswith("The finer map of sbl is more accurate than every reference of the participant: +0.0")
     assert "above it in 12 of 12 participants; p < .001" in text
-    assert "fixed beforehand, not corrected" in text
+    assert "prespecified comparison, not corrected" in text
     assert [each.value for each in primary_numbers(found)][1:] == ["12 of 12", str(found.needed)]
     assert not any(each.primary for finding in findings(marked, METHODS) for each in finding.comparisons)
 
@@ -133,7 +133,7 @@ def test_more_than_the_references_and_yet_no_variance_explained_is_no_claim() ->
     series = {"sbl": people([-0.1 + 0.01 * k for k in range(8)]), "bspline": people([-0.4] * 8)}
     (found,) = primary({BEYOND: series})
     assert (found.word, status(found)) == ("better", "not more accurate")
-    assert "explains no variance for sure" in primary_sentence(found)
+    assert "is not shown to explain any variance" in primary_sentence(found)
 
 
 def test_tasks_without_a_truth_are_named() -> None:
@@ -211,7 +211,7 @@ def test_above_every_baseline_is_no_claim_where_no_variance_is_explained() -> No
     low = list(-0.3 + 0.02 * rng.normal(size=12))
     series = {"sbl": people(list(0.02 * rng.normal(size=12))), "zerofill": people(low)}
     told = findings(compared({BEYOND: series}), ["sbl"])
-    assert verdict(told, ["sbl"])[0].startswith("sbl is above every baseline, and not shown to explain any")
+    assert verdict(told, ["sbl"])[0].startswith("sbl is above every baseline but not shown to explain any")
     series["sbl"] = people(list(0.3 + 0.02 * rng.normal(size=12)))
     told = findings(compared({BEYOND: series}), ["sbl"])
     assert verdict(told, ["sbl"])[0].startswith("sbl is more accurate than every baseline")

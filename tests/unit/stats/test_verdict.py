@@ -191,7 +191,7 @@ def test_without_truth_repeatability_is_named_as_weaker_and_claims_nothing():
 def test_nothing_at_all():
     verdict = judge([])
     assert verdict.headline == (
-        "Accuracy was not assessed: there is neither a high-resolution reference nor a pair of halves."
+        "Accuracy was not assessed: there is neither a high-resolution reference nor a split-half comparison."
     )
     assert not flagged(verdict, "function")
     assert flagged(verdict, "image") == pytest.approx({"srgan": math.nan, "sbl": math.nan}, nan_ok=True)

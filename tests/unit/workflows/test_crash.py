@@ -39,7 +39,7 @@ def test_a_crash_file_names_all_and_its_command_runs_the_step(node: pe.Node, tmp
     for part in (
         "Node: bids_sr_wf.sub_01_wf.fit\n", "Participant: sub-01\n", "Interface: dyingnode.Die\n", "Host: node17\n",
         "declares 1.50 GB, its process held up to 2.35 GB", "What happened: ValueError: the reason\n", "  value = 4\n",
-        f"Directory: {node.output_dir()}\n", "What to do: give the same command again",
+        f"Directory: {node.output_dir()}\n", "What to do: rerun the same command",
     ):  # fmt: skip
         assert part in text, part
     read = read_crash(path)
@@ -89,7 +89,7 @@ def test_where_the_logs_are_full_the_crash_file_lies_in_the_work(
         ("RuntimeError: std::bad_alloc", "larger --mem"),
         ("torch.OutOfMemoryError: CUDA out of memory", "larger --mem"),
         ("PermissionError: [Errno 13] Permission denied: 'x'", "permissions"),
-        ("ValueError: 28 of 12", "give the same command again"),
+        ("ValueError: 28 of 12", "rerun the same command"),
     ],
 )
 def test_the_advice_follows_from_the_reason(tmp_path: Path, why: str, told: str) -> None:

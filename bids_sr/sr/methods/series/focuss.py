@@ -8,7 +8,7 @@ from bids_sr.sr.recipe import Estimator
 METHOD = maps_method(
     Estimator(kind="focuss", fwhm=(2.0,), power=0.7, rounds=2),
     name="focuss", reference="focuss",
-    summary="FOCUSS: weighted minimum norm, its weights estimated again from its result",
+    summary="FOCUSS: weighted minimum norm with weights re-estimated from its result",
     placebos=PLACEBOS_OF_A_RUN, costs=maps_cost(low=30.0), draws=False,
     text={
         "any": "the standard deviation over time of its own reconstruction, re-estimated twice (FOCUSS) "

@@ -8,7 +8,7 @@ from bids_sr.sr.recipe import Estimator
 METHOD = maps_method(
     Estimator(kind="sbl"),
     name="sbl", reference="sparse_bayes",
-    summary="sparse Bayesian learning: variance maps that maximize the likelihood of what was acquired",
+    summary="sparse Bayesian learning: variance maps that maximize the likelihood of the acquired data",
     placebos=PLACEBOS_OF_A_RUN, costs=maps_cost(low=300.0), calibrated=True,
     text={
         "any": "the maps that maximize the marginal likelihood of its temporal components (sparse Bayesian learning) "

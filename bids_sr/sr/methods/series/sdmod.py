@@ -12,6 +12,6 @@ from bids_sr.sr.recipe import Estimator
 METHOD = maps_method(
     Estimator(kind="sdmod", fwhm=(), rounds=0),
     least_explained=None, name="sdmod", reference="focuss",
-    summary="zero filling times its standard deviation over time over that of its surroundings: a control",
+    summary="zero filling times its temporal standard deviation relative to its surroundings: a control",
     control=True, draws=False,
 )  # fmt: skip

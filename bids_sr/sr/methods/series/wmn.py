@@ -8,7 +8,7 @@ from bids_sr.sr.recipe import Estimator
 METHOD = maps_method(
     Estimator(kind="wmn", fwhm=(2.0,), rounds=0),
     name="wmn", reference="focuss",
-    summary="weighted minimum norm: the change weighted by the standard deviation of its zero-filled copy",
+    summary="weighted minimum norm: the signal change weighted by the standard deviation of its zero-filled copy",
     placebos=PLACEBOS_OF_A_RUN, costs=maps_cost(low=30.0), draws=False,
     text={"any": "the standard deviation over time of its zero-filled change (weighted minimum norm) [@focuss]"},
 )  # fmt: skip

@@ -57,6 +57,6 @@ FAST = fast_recipe(
 
 METHOD = Method(
     name="attunet", ndim=2, recipes={"fast": FAST, "paper": PAPER}, reference="attention_unet",
-    summary="attention U-Net on whole slices, several contrasts fused, with a critic beside it to look at",
+    summary="attention U-Net on whole slices, several contrasts fused, with a critic for inspection only",
     trained_on="images", fuses=True, costs={"fast": Cost(high=620.0, series=1.06)},
 )  # fmt: skip

@@ -50,6 +50,6 @@ FAST = replace(
 
 METHOD = Method(
     name="circle", ndim=2, recipes={"fast": FAST, "paper": PAPER}, reference="gan_cpce_circle",
-    summary="two networks, to the fine image and back, each against a Wasserstein critic, held together by cycles",
+    summary="two networks, to high resolution and back, each with a Wasserstein critic, linked by cycle consistency",
     trained_on="images", costs={"fast": Cost(always=192.0, high=2.0, series=0.75)},
 )  # fmt: skip

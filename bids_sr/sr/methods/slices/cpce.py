@@ -43,6 +43,6 @@ FAST = fast_recipe(
 
 METHOD = Method(
     name="cpce", ndim=2, recipes={"fast": FAST, "paper": PAPER}, reference="gan_cpce_circle",
-    summary="encoder-decoder with conveying paths against a Wasserstein critic, slice by slice",
+    summary="encoder-decoder with conveying paths and a Wasserstein critic, slice by slice",
     trained_on="images", costs={"fast": Cost(always=58.0, high=3.0, series=1.24)},
 )  # fmt: skip

@@ -22,6 +22,6 @@ FAST = attunet.without_critic(
 
 METHOD = Method(
     name="unet", ndim=2, recipes={"fast": FAST, "paper": PAPER}, reference="unet",
-    summary="U-Net on whole slices, the attention U-Net's comparison",
+    summary="U-Net on whole slices, for comparison with the attention U-Net",
     trained_on="images", fuses=True, costs={"fast": Cost(high=345.0, series=0.99)},
 )  # fmt: skip

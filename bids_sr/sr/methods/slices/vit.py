@@ -19,6 +19,6 @@ FAST = attunet.without_critic(
 
 METHOD = Method(
     name="vit", ndim=2, recipes={"fast": FAST, "paper": PAPER}, reference="vit_mri",
-    summary="vision transformer on whole slices, the attention U-Net's comparison",
+    summary="vision transformer on whole slices, for comparison with the attention U-Net",
     trained_on="images", fuses=True, costs={"fast": Cost(high=147.0, series=0.29)},
 )  # fmt: skip

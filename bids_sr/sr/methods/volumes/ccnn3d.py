@@ -26,6 +26,6 @@ FAST = fast_recipe(
 
 METHOD = Method(
     name="ccnn3d", ndim=3, recipes={"fast": FAST, "paper": PAPER}, reference="mouse_sr",
-    summary="three volumetric convolutions on patches; the plainest network there is",
+    summary="three volumetric convolutions on patches; the simplest of the networks",
     trained_on="images", costs={"fast": Cost(always=44.0, high=2.0, series=0.65)},
 )  # fmt: skip

@@ -23,6 +23,6 @@ METHOD = Method(
     name="dip", ndim=3,
     recipes={"fast": replace(_without_prior(tv.FAST), upsampled_by="linear"), "paper": _without_prior(tv.PAPER)},
     reference="dip",
-    summary="tv without its prior: volumes that agree with the acquired ones once downsampled",
+    summary="tv without its prior: volumes that agree with the acquired ones when downsampled",
     trained_on="self", large=True, costs={"fast": Cost(high=575.0, series=0.97, most=tv.PLANES)},
 )  # fmt: skip

@@ -24,6 +24,6 @@ FAST: Recipe = supervised(tv.FAST_PARTS, *compound(0.1))
 
 METHOD = Method(
     name="li", ndim=3, recipes={"fast": FAST, "paper": PAPER}, reference="li_agnostic",
-    summary="the network of tv, taught with fine volumes by absolute error and similarity; written without its paper",
+    summary="the network of tv, trained on finer volumes with absolute error and similarity; written without its paper",
     trained_on="images", large=True, costs={"fast": Cost(always=130.0, high=3.0, series=1.09)},
 )  # fmt: skip

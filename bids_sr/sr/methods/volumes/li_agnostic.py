@@ -18,6 +18,6 @@ METHOD = Method(
     name="li-agnostic", ndim=3,
     recipes={"fast": replace(li.FAST, factors=FACTORS), "paper": replace(li.PAPER, factors=FACTORS)},
     reference="li_agnostic",
-    summary="li for any factor: volumes are downsampled by factors drawn at random; written without its paper",
+    summary="li for any factor: volumes are downsampled by random factors; written without its paper",
     trained_on="images", large=True, costs={"fast": Cost(always=133.0, high=3.0, series=1.07)},
 )  # fmt: skip

@@ -22,6 +22,6 @@ CONTENT = loss("content", "pixel.MSE", 1.0)
 METHOD = Method(
     name="mse3d", ndim=3, recipes={"fast": supervised(tv.FAST_PARTS, CONTENT), "paper": supervised(tv.PAPER, CONTENT)},
     reference="tv_self_sr",
-    summary="the network of tv, taught with fine volumes by mean squared error",
+    summary="the network of tv, trained on finer volumes with mean squared error",
     trained_on="images", large=True, costs={"fast": Cost(always=100.0, high=3.0, series=1.01)},
 )  # fmt: skip

@@ -21,6 +21,6 @@ FAST = replace(
 
 METHOD = Method(
     name="resnet3d", ndim=3, recipes={"fast": FAST, "paper": PAPER}, reference="mouse_sr",
-    summary="ten volumetric residual blocks on patches; made to be trained on one kind of image and tuned on another",
+    summary="ten volumetric residual blocks on patches; for training on one kind of image and fine-tuning on another",
     trained_on="images", costs={"fast": Cost(always=95.0, high=3.0, series=1.15)},
 )  # fmt: skip

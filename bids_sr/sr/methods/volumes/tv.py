@@ -45,6 +45,6 @@ FAST_PARTS = replace(FAST, patch=(48, 48, 16), patch_at_most=False, batch=2, ite
 
 METHOD = Method(
     name="tv", ndim=3, recipes={"fast": FAST, "paper": PAPER}, reference="tv_self_sr",
-    summary="volumes that agree with the acquired ones once downsampled, smooth but for edges; needs no fine image",
+    summary="volumes that agree with the acquired ones when downsampled, smooth except at edges; needs no finer image",
     trained_on="self", large=True, costs={"fast": Cost(high=595.0, series=1.03, most=PLANES)},
 )  # fmt: skip
