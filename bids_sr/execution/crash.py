@@ -103,9 +103,7 @@ def advice(why: str, folder: Path, stored: Any = None) -> str:
         return f"memory ran out. Use fewer --nprocs, a larger --mem, or a bigger machine, {again}."
     if _FORBIDDEN.search(why):
         place = atomic_files.file_system_of(folder)
-        return (
-            f"something cannot be read or written; check the permissions, and whether {place} is read-only, {again}."
-        )
+        return f"something cannot be read or written; check the permissions, and whether {place} is read-only, {again}."
     return (
         "rerun the same command: it retries this step and repeats nothing that was finished. If it fails again, run "
         "the step alone, and report the bug with this file."

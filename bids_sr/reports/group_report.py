@@ -39,27 +39,27 @@ from bids_sr.stats.group.metric_tables import Question, Values
 
 METHODS = """
 The unit of all group statistics is the participant. Runs of one participant were combined first by fixed effects: by
-inverse variance where every run has an interval, else by their mean. Each method was compared with every baseline,
-control and other method, and apart from these with its control analyses, by the Wilcoxon signed-rank test
+inverse variance if every run has an interval, otherwise by their mean. Each method was compared with every baseline,
+control and other method, and separately with its control analyses, by the Wilcoxon signed-rank test
 [@wilcoxon1945], computed exactly from the permutation distribution of its (mid)ranks. Differences are Hodges-Lehmann
 estimates with the interval that belongs to that test [@hodges1963]; effect sizes are matched-pairs rank-biserial
 correlations. p values were corrected within the comparisons of one method on one question [@holm1979]; false discovery
-rates over all comparisons of a measure are in the table [@benjamini1995]. One comparison a task was fixed beforehand
-(corrected for the number of tasks alone): the default method minus each participant's strongest reference, the largest
+rates over all comparisons of a measure are in the table [@benjamini1995]. One comparison per task was prespecified
+(corrected only for the number of tasks): the default method minus each participant's strongest reference, the largest
 value among baselines, denoising controls and simple arithmetic, in explained variance beyond the acquired Nyquist
-limit, over the brain. As noise can only raise the largest of several values, it errs against the method, and shows no
-loss. All others are exploratory. The participants needed for 80 % power are those of the paired t test with the
+limit, over the brain. Because noise inflates the largest of several values, it is biased against the method and shows
+no loss. All others are exploratory. The participants needed for 80 % power are those of the paired t test with the
 observed effect, over the relative efficiency 3/pi of the signed-rank test. *The same* means that two one-sided paired
 t tests [@schuirmann1987] place the mean difference within the margin: {margin}. Paired t tests and Friedman's test
 [@friedman1937] over all series are in the table too. Values that are not defined, such as the overlap of an empty
 region, are left out and counted, never replaced. {maps}
 """
 MAPS = (
-    "Effect maps were divided by the mean signal of the run's brain, brought to {space} by one linear interpolation "
-    "through the stored transforms, and tested over participants by a one-sample t test."
+    "Effect maps were divided by the mean signal of the run's brain, resampled to {space} by a single linear "
+    "interpolation through the stored transforms, and tested across participants by a one-sample t test."
 )
 EXPLORATORY = (
-    "None of these comparisons was fixed beforehand. p values are corrected within the comparisons of one method on "
+    "None of these comparisons was prespecified. p values are corrected within the comparisons of one method on "
     "one question (Holm), not over questions: take them as hypotheses for other participants."
 )
 SIZE_NOTE = (

@@ -87,6 +87,11 @@ WORDS = {
     r"by its header alone": "before registration (scanner coordinates)",
     r"was learned from\b": "training images",
     r"ask who ran": "check task compliance",
+    r"\bas fits best\b": "whichever fits best",
+    r"\btaught (with|by)\b": "trained on, trained with",
+    r"\bfixed beforehand\b": "prespecified",
+    r"\b(are|is|were|was) (held against|at hand)\b": "compared with; available",
+    r"\bsame command again\b": "rerun the same command",
 }
 
 

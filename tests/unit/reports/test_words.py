@@ -11,6 +11,8 @@ PARTS = (
     "boilerplate",
     "bids_sr/stats/evaluation",
     "bids_sr/stats/controls",
+    "bids_sr/sr/methods",
+    "bids_sr/cli",
 )
 REPLACED = (
     "cannot be told apart", "The figures that the verdict rests on", "What the verdict rests on",
@@ -20,6 +22,8 @@ REPLACED = (
     "claim, taken apart", "claim taken apart", "title: Guards", "Looked for and not found",
     "Share of what the series shows locally", "ask who ran the session", "nothing can be said about",
     "own less placebo", "Own less placebo", "shows more true BOLD detail", "which is weaker",
+    "none of it for sure", "decide nothing", "not yet neuronal", "Reliability is not truth", "likeness of",
+    "the lines are", "no merit", "What the series are", "plainest", "to look at", "taught with", "goes on from here",
 )  # fmt: skip
 
 
