@@ -15,8 +15,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser; needs nothing but the standard library."""
     parser = argparse.ArgumentParser(
         prog="bids-sr-phantom",
-        description="Make a simulated BIDS data set: BOLD of a tapping task or at rest, a T2*w pair, a T1w, and in "
-        "derivatives/ground-truth what is true of them.",
+        description="Simulate a BIDS data set: BOLD of a tapping task or at rest, a T2*w pair, a T1w, and their ground "
+        "truth in derivatives/ground-truth.",
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="directory to make; must not exist, or be empty")
     parser.add_argument(

@@ -15,7 +15,7 @@ from bids_sr.config import UsageError
 
 def build_parser() -> Parser:
     """The parser; needs nothing but the standard library."""
-    parser = Parser(prog="bids-sr report", description="Make the reports of finished outputs again, and open them.")
+    parser = Parser(prog="bids-sr report", description="Rebuild the reports of finished outputs, and open them.")
     parser.add_argument("output_dir", type=Path, help="output directory of bids-sr")
     parser.add_argument(
         "--participant-label", nargs="+", default=[], metavar="LABEL", help="participants (default: all)"

@@ -58,7 +58,7 @@ def build_parser() -> ModelsParser:
 
 
 def _list(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", nargs="*", type=path, metavar="DIR", help="folders whose trained models to list too")
+    parser.add_argument("folder", nargs="*", type=path, metavar="DIR", help="folders with further trained models")
 
 
 def _card(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +71,9 @@ def _apply(parser: argparse.ArgumentParser) -> None:
         "model", metavar="MODEL", help=f"trained model (.safetensors), or one of {' '.join(INTERPOLATIONS)}"
     )
     parser.add_argument("image", type=path, metavar="IMAGE", help="NIfTI image or series to super-resolve")
-    parser.add_argument("out", type=path, metavar="OUT", help="NIfTI file to write; a JSON file goes beside it")
+    parser.add_argument(
+        "out", type=path, metavar="OUT", help="NIfTI file to write; a JSON sidecar is written beside it"
+    )
     _grid(parser)
     _image(parser)
     _machine(parser)
@@ -81,19 +83,19 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reference", type=path, metavar="REFERENCE", help="measured fine image or series (NIfTI)")
     parser.add_argument(
         "-m", "--model", nargs="+", action="extend", default=[], metavar="MODEL",
-        help="trained models (.safetensors); the interpolations are all taken anyway",
+        help="trained models (.safetensors); all interpolations are always included",
     )  # fmt: skip
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--image", type=path, metavar="IMAGE", help="measured coarse image of the same field of view, in register"
+        "--image", type=path, metavar="IMAGE", help="measured coarse image of the same field of view, registered"
     )
-    source.add_argument("--degradation", choices=DEGRADATIONS, help="make the coarse image of the reference this way")
+    source.add_argument("--degradation", choices=DEGRADATIONS, help="how to downsample the reference")
     parser.add_argument("--made", type=path, nargs="+", default=(), metavar="FILE", help="fine images made elsewhere")
     parser.add_argument(
-        "--volumes", type=int, default=10, metavar="N", help="volumes of a series looked at (default 10)"
+        "--volumes", type=int, default=10, metavar="N", help="volumes of a series to score (default 10)"
     )
     parser.add_argument(
-        "-o", "--out", type=path, metavar="TSV", help="write the table there too, with a JSON beside it"
+        "-o", "--out", type=path, metavar="TSV", help="also write the table to this file, with a JSON sidecar"
     )
     _grid(parser)
     _image(parser)
@@ -103,28 +105,34 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("method", metavar="METHOD", help=f"one of {' '.join(offered_methods())}")
     parser.add_argument("out", type=path, metavar="OUT", help="model to write: OUT.safetensors, OUT.json and OUT.tsv")
-    data = parser.add_argument_group("images, in one order; all in register and of one field of view each")
+    data = parser.add_argument_group("images, in the same order; registered, with the same field of view")
     data.add_argument("--fine", nargs="+", type=path, default=[], metavar="FILE", help="high-resolution images")
     data.add_argument(
         "--coarse", nargs="+", type=path, default=[], metavar="FILE",
-        help="measured low-resolution images, one for each fine one (otherwise they are made by the degradation); "
-        "alone, for methods that need no fine image",
+        help="measured low-resolution images, one for each fine one (otherwise made by the degradation); "
+        "alone for methods that need no fine image",
     )  # fmt: skip
-    data.add_argument("--mask", nargs="+", type=path, default=[], metavar="FILE", help="brains (default: made)")
-    data.add_argument("--contrast", metavar="SUFFIX", help="BIDS suffix of all (default: told by the file names)")
+    data.add_argument(
+        "--mask", nargs="+", type=path, default=[], metavar="FILE", help="brain masks (default: computed)"
+    )
+    data.add_argument("--contrast", metavar="SUFFIX", help="BIDS suffix of all (default: from the file names)")
     data.add_argument("--volumes", type=int, default=10, metavar="N", help="random volumes of a series (default 10)")
     how = parser.add_argument_group("how")
     how.add_argument("--factor", type=float, nargs="+", metavar="F", help=FACTOR_HELP)
-    how.add_argument("--degradation", choices=DEGRADATIONS, help="of fine images alone (default: the method's)")
+    how.add_argument(
+        "--degradation", choices=DEGRADATIONS, help="how to downsample fine images given alone (default: the method's)"
+    )
     how.add_argument("--recipe", choices=("fast", "paper", "paper-mse"), default="fast", help="default fast; paper-mse "
                      "differs from paper for srgan alone")  # fmt: skip
-    how.add_argument("--from", dest="start", type=path, metavar="MODEL", help="begin with these weights")
+    how.add_argument("--from", dest="start", type=path, metavar="MODEL", help="start from these weights")
     how.add_argument("--train-last", type=int, metavar="N", help="change only the last N layers; with --from")
     how.add_argument("--vgg-weights", type=path, metavar="FILE", help="VGG-19 (.safetensors) for perceptual losses")
-    how.add_argument("--max-minutes", type=float, metavar="MIN", help="stop on the clock")
-    how.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, batches, augmentation (default 0)")
-    how.add_argument("-w", "--work-dir", type=path, metavar="DIR", help="checkpoints (default: OUT.work); a stopped "
-                     "training goes on from there")  # fmt: skip
+    how.add_argument("--max-minutes", type=float, metavar="MIN", help="limit of training time")
+    how.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of weights, batches, augmentation (default 0)"
+    )
+    how.add_argument("-w", "--work-dir", type=path, metavar="DIR", help="checkpoints (default: OUT.work); an "
+                     "interrupted training resumes from there")  # fmt: skip
     _machine(parser)
 
 
@@ -136,15 +144,17 @@ def _grid(parser: argparse.ArgumentParser) -> None:
 
 
 def _image(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--mask", type=path, metavar="FILE", help="brain on the grid of the image (default: made)")
-    parser.add_argument("--contrast", metavar="SUFFIX", help="BIDS suffix of the image (default: told by its name)")
+    parser.add_argument(
+        "--mask", type=path, metavar="FILE", help="brain mask on the grid of the image (default: computed)"
+    )
+    parser.add_argument("--contrast", metavar="SUFFIX", help="BIDS suffix of the image (default: from its name)")
     parser.add_argument("--force", action="store_true", help="apply a model to another resolution, contrast or "
                         "orientation than it was trained on")  # fmt: skip
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto is fp32")
 
 
 def _machine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the network (default 1)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the network (default 1)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
 
 

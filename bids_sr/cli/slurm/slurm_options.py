@@ -19,16 +19,16 @@ def build_parser() -> Parser:
     add = _adder(parser.add_argument_group("SLURM"))
     _add_handling(add)
     add("--array SPEC", "tasks to submit, from 1, and how many run at once: 1-10, 3,5, 1-20:2%%4, %%4 (default: all)")
-    add("--batch N", "participants a task, one after the other (default: 1)", type=int)
+    add("--batch N", "participants per task, one after the other (default: 1)", type=int)
     for name in ("partition", "account", "qos"):
         add(f"--{name} NAME", f"{name} (default: the site's)")
     add("--time TIME", "time limit of a task: minutes, H:MM:SS or D-HH (default: from the estimate)")
     add("--cpus N", "processors of a task, as --nprocs (default: 4)", type=int, dest="resources.nprocs")
     add("--gpus N", "GPUs of a task (default: 1 with --device cuda, else 0)", type=int)
-    add("--container IMAGE", "image that apptainer or singularity runs, in place of the installed program")
-    setup = "lines of the shell that each job reads first, such as module load; bids-sr is then found by PATH"
+    add("--container IMAGE", "apptainer or singularity image to run instead of the installed program")
+    setup = "shell commands that each job runs first, such as module load; bids-sr is then found by PATH"
     add("--setup FILE", setup, type=path)
-    requeues = "how often a task that reaches its time limit goes back into the queue (default: 3)"
+    requeues = "how often a task that reaches its time limit is requeued (default: 3)"
     add("--requeues N", requeues, type=int)
     add("--no-group", "no job for the group level", action="store_true")
     add_options(parser)
