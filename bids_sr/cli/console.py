@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.cli.progress import stage_of
 from bids_sr.config import Settings
 
 if TYPE_CHECKING:
@@ -76,6 +75,7 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
 def warning_lines(folder: Path) -> Iterator[str]:
     """What the steps of a run warned of, from the file that they share; each once, with the runs, the first few."""
     from bids_sr.bids.query import some
+    from bids_sr.cli.progress import stage_of
     from bids_sr.execution.step_warnings import WARNINGS, kept_warnings
 
     found = kept_warnings(folder)
