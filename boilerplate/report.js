@@ -47,7 +47,7 @@
     save.setAttribute("aria-label", `Save figure: ${shown.alt || shown.title}`);
     save.addEventListener("click", () => saveFigure({
       address: shown.src || shown.data, size: [shown.naturalWidth, shown.naturalHeight], name: shown.dataset.name,
-      caption: told.filter(Boolean).map((text) => text.replace(/[.\s]*$/, ".")).join(" "),
+      caption: [...new Set(told.filter(Boolean))].map((text) => text.replace(/[.\s]*$/, ".")).join(" "),
     }));
     shown.after(save);
   }

@@ -205,20 +205,30 @@
       this.root.append(bar, group, this.canvas, this.readout);
     }
 
+    // The run that the maps are of, in words: what stands above them.
+    run() {
+      const heading = this.root.closest(".reportlet")?.querySelector("h3.run");
+      return [document.title.replace("bids-sr: ", ""), heading?.textContent.trim()].filter(Boolean).join(", ");
+    }
+
+    fileName() {
+      const { contrast, series, smoothing } = this.state;
+      return [this.run().replace(/[, ]+/g, "-"), contrast, series, smoothing, this.given.statistic].join("_").replace(/ /g, "");
+    }
+
     save() {
       if (!this.map) return;
       const address = URL.createObjectURL(new Blob([this.map.packed], { type: "application/gzip" }));
-      const { contrast, series, smoothing } = this.state;
-      make("a", { href: address, download: `${contrast}_${series}_${smoothing}_${this.given.statistic}.nii.gz`.replace(/ /g, "") }).click();
+      make("a", { href: address, download: `${this.fileName()}.nii.gz` }).click();
       setTimeout(() => URL.revokeObjectURL(address), 1000);
     }
 
     saveView() {
-      const { contrast, series, smoothing, threshold } = this.state;
-      const caption = `${document.title}. ${this.readout.textContent}; shown where |${this.given.statistic}| > ${threshold}.`;
+      const shown = `shown where |${this.given.statistic}| > ${this.state.threshold}`;
+      const caption = `bids-sr: ${this.run()}. ${this.readout.textContent}; ${shown}.`;
       saveFigure({
         address: this.canvas.toDataURL("image/png"), size: [this.canvas.width, this.canvas.height], caption,
-        name: `${contrast}_${series}_${smoothing}_${this.given.statistic}`.replace(/ /g, ""),
+        name: this.fileName(),
       });
     }
 

@@ -197,7 +197,8 @@ def _foreign_events(rng: Rng) -> tuple[str, str]:
     for k, row in enumerate(rows):
         row[2] = names[k % len(names)]
     if how == "columns":
-        return _lines([(f"x{k}", *row) for k, row in enumerate(rows)], "stim_file\tonset\tduration\ttrial_type"), ""
+        rows = [[*row[:2], f"x{k}", row[2]] for k, row in enumerate(rows)]
+        return _lines(rows, "onset\tduration\tcue\ttrial_type"), ""
     if how == "order":
         return _lines(rows[::-1]), ""
     if how == "quick":

@@ -91,7 +91,7 @@ def left_out_text(left_out: Mapping[str, Sequence[Problem]]) -> list[str]:
     by_problem: dict[Problem, list[str]] = {}
     for run, problems in left_out.items():
         for problem in problems:
-            by_problem.setdefault(problem, []).append(run)
+            by_problem.setdefault(replace(problem, run=""), []).append(run)
     by_runs: dict[tuple[str, ...], list[Problem]] = {}
     for problem, names in by_problem.items():
         by_runs.setdefault(tuple(names), []).append(problem)

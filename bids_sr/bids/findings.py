@@ -91,8 +91,8 @@ def require(path: Path) -> None:
 
 
 def grouped(problems: Iterable[Problem]) -> list[Problem]:
-    """Problems as they are shown: all links of DataLad without a target are one, with one command for all of them."""
-    every = list(problems)
+    """Problems as they are shown: one of several runs once, all links of DataLad without a target with one command."""
+    every = list(dict.fromkeys(replace(problem, run="") for problem in problems))
     links = [problem for problem in every if problem.reason.startswith(_ABSENT) and "datalad" in problem.fix]
     if len(links) < 2:
         return every

@@ -8,7 +8,7 @@ from typing import Any
 
 from bids_sr.bids import headers as hd
 from bids_sr.bids import query
-from bids_sr.bids.findings import Findings, refusal
+from bids_sr.bids.findings import Findings, InputError, refusal
 from bids_sr.bids.inputs import BoldRun, Header, Triple, Truth, entities_of, is_magnitude, same_run, stem_of
 from bids_sr.bids.layout import column, merged, sidecars_on_disk
 from bids_sr.io.axis_order import AS_STORED, nearest
@@ -48,8 +48,11 @@ def find_truth(root: Path, run: BoldRun, factor: Triple, found: Findings, *, wit
     found : takes what speaks against it
     with_timing : whether slice timing is corrected
     """
-    own = Findings()
-    truth = _checked(root, run, factor, own, with_timing=with_timing)
+    own, truth = Findings(), None
+    try:
+        truth = _checked(root, run, factor, own, with_timing=with_timing)
+    except InputError as error:
+        own.add(error.problems)
     found.add_of_run(run.stem, own)
     return None if own.problems else truth
 
@@ -125,6 +128,8 @@ def _files(root: Path, run: BoldRun) -> tuple[list[Path], list[Path]]:
 
 def _check_series(path: Path, sidecar: Mapping[str, Any], run: BoldRun, factor: Triple, found: Findings) -> None:
     """What speaks against a series as the truth of a run; the first that makes the others pointless ends it."""
+    if not found.fetched(path):
+        return
     if path.resolve() == run.bold.resolve() or path.samefile(run.bold):
         inner = path.parents[1] / ".." / "derivatives" / "ground-truth"
         hint = "the known activation lies in derivatives/ground-truth" if inner.is_dir() else FORMS

@@ -1,11 +1,13 @@
 """The participant level: from a plan without problems to derivatives and a report for every participant."""
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_sr import __version__
+from bids_sr.cli.console import warning_lines
 from bids_sr.cli.progress import Progress
 from bids_sr.config import Settings, machine
 from bids_sr.config.memory_model import for_steps_gb, largest_gb, workers_that_fit
@@ -46,6 +48,11 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
                 usage_file=log_dir / "resources.tsv" if settings.run.resource_monitor else None,
                 plugin=Plugin.from_toml(file) if (file := settings.resources.use_plugin) else Plugin(),
             )
+        except BaseException:  # the call that resumes does not repeat the steps, nor what they warned of
+            progress.close()
+            for line in warning_lines(log_dir):
+                print(line, flush=True)
+            raise
         finally:
             progress.close()
     say("reports")
@@ -59,10 +66,11 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
     logs = {label: logs_of_outputs(log_dir.parent, label, default=log_dir) for label in labels}
     command = " ".join(sys.argv)
     reports = tuple(
-        build_report(settings.paths.output_dir, label, run_uuid=own.name, log_dir=own, command=command)
+        build_report(settings.paths.output_dir, label, run_uuid=own.name, log_dir=own, command=command, beside=labels)
         for label, own in logs.items()
     )
-    write_index(settings.paths.output_dir)
+    if "SLURM_ARRAY_TASK_ID" not in os.environ:  # of thousands of tasks each would read the outputs of all
+        write_index(settings.paths.output_dir)
     return dataclasses.replace(outcome, reports=reports)
 
 

@@ -61,6 +61,7 @@ def write_sheets(root: Path, *, raters: int, seed: int, force: bool = False) -> 
     from bids_sr.interfaces.dataset_description import write_ignored
     from bids_sr.io.atomic_files import write_whole
     from bids_sr.metrics.long_tables import tsv_text
+    from bids_sr.reports.participants_page import write_index
     from bids_sr.reports.rating_sheet import KEY_COLUMNS, make_sheet, pictures
 
     if (root / KEY).exists() and not force:
@@ -76,7 +77,9 @@ def write_sheets(root: Path, *, raters: int, seed: int, force: bool = False) -> 
     write_whole(root / KEY, tsv_text(KEY_COLUMNS, rows))
     (root / SHEETS).mkdir(exist_ok=True)
     write_ignored(root)
-    return [write_whole(root / SHEETS / f"sheet-{n:02d}.html", page) for n, (page, _) in enumerate(made, start=1)]
+    sheets = [write_whole(root / SHEETS / f"sheet-{n:02d}.html", page) for n, (page, _) in enumerate(made, start=1)]
+    write_index(root)
+    return sheets
 
 
 def find_pairs(root: Path) -> Iterator["Pair"]:

@@ -57,7 +57,7 @@ def make_reports(output_dir: Path, labels: Sequence[str] = ()) -> list[Path]:
             fix = f"choose among {', '.join(there)}"
             raise UsageError(f"sub-{label}", f"{output_dir} has no figures of this participant", fix)
     logs = {label: logs_of_outputs(root / "logs", label, default=root / "logs") for label in wanted}
-    pages = [build_report(root, label, run_uuid=own.name, log_dir=own) for label, own in logs.items()]
+    pages = [build_report(root, label, run_uuid=own.name, log_dir=own, beside=wanted) for label, own in logs.items()]
     write_index(root)
     group = root / "group.html"
     return [*pages, group] if group.is_file() and not labels else pages

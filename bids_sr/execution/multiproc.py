@@ -60,6 +60,7 @@ def start_worker(cwd: str, level: int) -> None:
     os.environ["NIPYPE_NO_ET"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the scheduler ends its workers itself
     end_with_parent()
+    logging.getLogger("bids_sr").propagate = False  # what the steps warn of is kept, and told at the end
     for name in ("nipype.workflow", "nipype.utils", "nipype.interface"):  # importing this module has set them up
         logging.getLogger(name).setLevel(level)
 
@@ -87,7 +88,7 @@ def run_node(node: Any, updatehash: bool, taskid: int, measured: bool = False) -
     meter = Meter() if measured else None
     hold_threads(node.n_procs)
     if place := ((node.config or {}).get("execution") or {}).get("crashdump_dir"):
-        keep_warnings(Path(place))
+        keep_warnings(Path(place), node.fullname)
     try:
         answer["result"] = node.run(updatehash=updatehash)
         note_left(Path(node.output_dir()))

@@ -1,6 +1,7 @@
 """The report of one subject: gather what is there, say what is not, and write one page."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,12 +67,16 @@ def methods_fragment(markdown: str) -> Markup:
     ])  # fmt: skip
 
 
-def build_report(output_dir: Path, subject: str, *, run_uuid: str, log_dir: Path, command: str | None = None) -> Path:
+def build_report(
+    output_dir: Path, subject: str, *, run_uuid: str, log_dir: Path, command: str | None = None,
+    beside: Sequence[str] = (),
+) -> Path:  # fmt: skip
     """Assemble ``sub-XX.html`` from the figures below `output_dir`, and return its path.
 
     Sections without figures stay, and name what is missing, so that the page of a run that stopped early cannot be
     taken for that of a whole one. The logs of the run hold crash files, ``settings.toml`` and ``CITATION.md``, else
-    that of `output_dir` is taken. The page is written in whole; figures are not touched.
+    that of `output_dir` is taken. The page links to those before and after it that are there or made by the same call
+    (`beside`, labels without ``sub-``). The page is written in whole; figures are not touched.
     """
     from bids_sr.reports.assembler import write_subject_page
     from bids_sr.reports.participants_page import neighbors_of
@@ -85,4 +90,4 @@ def build_report(output_dir: Path, subject: str, *, run_uuid: str, log_dir: Path
         "about": about_html(run_uuid, log_dir, command=command),
     }
     label = subject.removeprefix("sub-")
-    return write_subject_page(root, label, custom=custom, neighbors=neighbors_of(root, label))
+    return write_subject_page(root, label, custom=custom, neighbors=neighbors_of(root, label, beside))

@@ -128,7 +128,7 @@ def _differences(rows: Rows, measure: str, names: Names) -> Markup:
         order = pick.series_of(some, names)
         pairs = sorted(dict.fromkeys((row.series, row.against) for row in some), key=lambda pair: order.index(pair[0]))
         caption = f"Difference of {what} beyond the acquired Nyquist limit: {contrast} (bold: the interval excludes 0)"
-        lines: dict[Hashable, list[str]] = {(one, other): [one, other] for one, other in pairs}
+        lines: dict[Hashable, list[str]] = {(one, other): [one, pick.series_text(other)] for one, other in pairs}
         made = table_of(caption, ["method", "minus"], lines, _by_region(some, pick.regions_of(some)), names=2)
         tables.append(made if number == 0 else folded(f"Differences, {contrast}", made))
     return joined(tables)
@@ -197,7 +197,7 @@ def _images_html(own: Rows, names: Names, wanted: tuple[str, str], gain: str, ca
     heads = zip(wanted, (("PSNR", "dB"), ("SSIM", "")), strict=True)
     columns = [(*head, cells(found)) for name, head in heads if (found := pick.pick(own, name))]
     levels = table_of(caption, ["series"], _lines([r for r in own if r.measure in wanted], names), columns)
-    gains = [[row.series, row.against, cell(row, bold=True)] for row in own if row.measure == gain]
+    gains = [[row.series, pick.series_text(row.against), cell(row, bold=True)] for row in own if row.measure == gain]
     caption = f"{caption}: differences (bold: the interval excludes 0)"
     return levels + table(caption, ["method", "minus", ("PSNR", "dB")], gains, names=2, texts={0, 1}) or NOTHING
 

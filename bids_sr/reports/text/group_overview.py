@@ -3,7 +3,7 @@
 All of it is read from the primary comparison, so that it cannot say anything else.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
@@ -19,15 +19,15 @@ NOT_ASSESSED = "Accuracy not assessed: no reference data"
 MEASURE = "explained variance beyond the acquired Nyquist limit"
 
 
-def group_answer_html(primary: Sequence[Comparison], tasks: Collection[str]) -> Markup:
+def group_answer_html(primary: Sequence[Comparison], tasks: Mapping[str, Sequence[str]]) -> Markup:
     """An answer for each task: sentence, three numbers, and what it rests on; those without a truth say so.
 
     Parameters
     ----------
     primary : the primary comparisons
-    tasks : labels of all tasks; empty: only those of the comparisons
+    tasks : participants of all tasks, in words; empty: only the tasks of the comparisons
     """
-    parts = [_answer(each) for each in primary]
+    parts = [_answer(each, tasks.get(each.question.task, ())) for each in primary]
     lacking = [task for task in tasks if task not in {each.question.task for each in primary}]
     mark, kind = MARKS["not assessed"]
     if lacking or not primary:
@@ -38,14 +38,14 @@ def group_answer_html(primary: Sequence[Comparison], tasks: Collection[str]) -> 
     return joined(parts)
 
 
-def _answer(each: Comparison) -> Markup:
+def _answer(each: Comparison, people: Sequence[str]) -> Markup:
     mark, kind = MARKS[status(each)]
+    without = [text for text in people if text.split(" (")[0] not in each.participants]
     evidence = {"measured": "high-resolution BOLD measured in the other half of the blocks"}
     rests_on = evidence.get(each.question.against, "known (simulated) truth")
     header = f"{where_text(each.question)} · n = {each.n}"
-    return render(
-        "group_answer", header, mark, kind, primary_sentence(each), f"Evidence: {rests_on}", primary_numbers(each)
-    )
+    told = f"Evidence: {rests_on}" + (f". No such value: {', '.join(without)}" if without else "")
+    return render("group_answer", header, mark, kind, primary_sentence(each), told, primary_numbers(each))
 
 
 def status(each: Comparison) -> str:

@@ -93,7 +93,7 @@ def overview_html(
     return render(
         "overview", header_text(run), mark, kind, str(verdict.get("headline", "")), evidence,
         str(verdict.get("not_applied_text", "")), numbers, chips,
-        next_steps(verdict, flags, table is not None, calibrated=run.calibrated),
+        next_steps(verdict, flags, table is not None and not table.no_detail, calibrated=run.calibrated),
     )  # fmt: skip
 
 
@@ -136,6 +136,8 @@ def level_number(table: Table | None, best: str) -> Number:
     where = pick.region_text(table.lead)
     what = "explained variance" if percent else "correlation with the measured map" if table.evidence.is_truth else ""
     label = f"{what or 'split-half correlation (reproducibility, not accuracy)'} beyond the acquired Nyquist limit"
+    if not pick.known(row):
+        return Number(value="–", label=label, note="not assessed: no reproducible detail in the reference")
     beside = [_ends(row, percent), f"B-spline {_share(plain, percent)}"]
     if table.lead != "brain":
         beside.append(f"whole brain {_share(table.level(best, 'brain'), percent)}")

@@ -1,12 +1,13 @@
 """What each series of a run is, in one line, for those who meet its name in a table."""
 
-from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, series
+from bids_sr.series import ACQUIRED, BASELINES, MEASURED, PCA, SMOOTH, series
 from bids_sr.sr.method import UnknownMethod, method_of_series
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 
 _FIXED = {
     **dict.fromkeys(ACQUIRED, "as acquired, motion-corrected; on the high-resolution grid by a spline of its maps"),
-    **CONTROLS,
+    SMOOTH: "the B-spline series, smoothed in space by the width that fits the other half of the blocks best",
+    PCA: "the B-spline series without the temporal components that help the other half of the blocks least",
     MEASURED: "measured at the high resolution: the reference",
 }
 

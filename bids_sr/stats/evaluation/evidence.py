@@ -118,6 +118,17 @@ class Table:
     levels: tuple[MetricRow, ...]
     gains: tuple[MetricRow, ...]
     others: tuple[MetricRow, ...] = ()  # rows of the measures that are told beside the level
+    no_detail: bool = False  # whether the measured reference has no reproducible detail, so that no accuracy is known
+
+    @property
+    def shows_accuracy(self) -> bool:
+        """Whether it can show that detail is true; repeatability, or a reference of noise, cannot."""
+        return self.evidence.is_truth and not self.no_detail
+
+    @property
+    def is_of_brain(self) -> bool:
+        """Whether the verdict is on the brain, or without regions; else it is on where the reference has detail."""
+        return not self.regions or not self.regions[0].startswith("active")
 
     @property
     def lead(self) -> str:
@@ -165,7 +176,9 @@ def _regions(rows: Sequence[MetricRow]) -> tuple[str, ...]:
 def best_table(rows: Sequence[MetricRow], methods: Sequence[str]) -> Table | None:
     """The strongest evidence that the rows hold on any of the methods, preferably with an interval.
 
-    The contrast is ``all`` (every condition against rest) where there is one, else the first; the smoothing the least.
+    The contrast is ``all`` (every condition against rest) where there is one, else the first, of those for which any
+    method has a value; the smoothing is the least, regions are those with a value. A measured reference whose halves
+    have no detail in common has no values: then no map of it is evidence, as its detail is noise (`no_detail`).
     """
     with_measured = any(row.measure == "truth_r_beyond" and row.against == "measured" for row in rows)
     candidates = []
@@ -173,24 +186,38 @@ def best_table(rows: Sequence[MetricRow], methods: Sequence[str]) -> Table | Non
         levels = [r for r in rows if r.measure == kind.level and r.against == kind.against]
         # differences of maps do not name their truth: they are to the measured one where there is one
         own = kind.name not in ("known", "maps") or (kind.name == "maps") == with_measured
-        gains = [r for r in rows if own and r.measure == kind.gain]
-        if not any(r.series in methods for r in (*levels, *gains)):
-            continue
-        both = [*levels, *gains]
-        contrast = "all" if any(r.contrast == "all" for r in both) else both[0].contrast
-        width = min(r.fwhm_mm for r in both if r.contrast == contrast)
-        keep = [r for r in both if r.contrast == contrast and r.fwhm_mm == width]
-        candidates.append(
-            Table(
-                evidence=kind, contrast=contrast, fwhm_mm=width, regions=_regions(keep),
-                levels=tuple(r for r in keep if r.measure == kind.level),
-                gains=tuple(r for r in keep if r.measure == kind.gain),
-                others=tuple(
-                    r for r in rows
-                    if r.measure in dict(kind.beside)
-                    and (r.against, r.contrast, r.fwhm_mm) == (kind.against, contrast, width)
-                ),
-            )
-        )  # fmt: skip
-    sure = [t for t in candidates if t.evidence.is_truth and any(math.isfinite(r.lower) for r in t.gains)]
-    return next(iter([*sure, *candidates]), None)
+        both = [*levels, *(r for r in rows if own and r.measure == kind.gain)]
+        if any(r.series in methods for r in both):
+            candidates.append(_table_of(kind, both, rows, methods))
+    noisy = any(each.evidence.name == "split" and not _is_defined(each, methods) for each in candidates)
+    usable = [t for t in candidates if _is_defined(t, methods) and not (noisy and t.evidence.name == "maps")]
+    sure = [t for t in usable if t.evidence.is_truth and any(math.isfinite(r.lower) for r in t.gains)]
+    found = next(iter([*sure, *usable, *candidates]), None)
+    return found if found is None else replace(found, no_detail=noisy and found.evidence.name != "known")
+
+
+def _table_of(
+    kind: Evidence, both: Sequence[MetricRow], rows: Sequence[MetricRow], methods: Sequence[str]
+) -> Table:  # fmt: skip
+    """The table of one kind of evidence: rows on level and gain in `both`, those told beside them in `rows`."""
+    contrasts = sorted(dict.fromkeys(r.contrast for r in both), key=lambda name: name != "all")
+    valued = {r.contrast for r in both if r.series in methods and math.isfinite(r.value)}
+    contrast = next((name for name in contrasts if name in valued), contrasts[0])
+    width = min(r.fwhm_mm for r in both if r.contrast == contrast)
+    keep = [r for r in both if r.contrast == contrast and r.fwhm_mm == width]
+    defined = [r for r in keep if math.isfinite(r.value)]
+    return Table(
+        evidence=kind, contrast=contrast, fwhm_mm=width, regions=_regions(defined or keep),
+        levels=tuple(r for r in keep if r.measure == kind.level),
+        gains=tuple(r for r in keep if r.measure == kind.gain),
+        others=tuple(
+            r for r in rows
+            if r.measure in dict(kind.beside)
+            and (r.against, r.contrast, r.fwhm_mm) == (kind.against, contrast, width)
+        ),
+    )  # fmt: skip
+
+
+def _is_defined(table: Table, methods: Sequence[str]) -> bool:
+    """Whether any of the methods has a value."""
+    return any(math.isfinite(r.value) for r in (*table.levels, *table.gains) if r.series in methods)

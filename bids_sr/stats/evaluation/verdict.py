@@ -30,6 +30,7 @@ from bids_sr.stats.evaluation.verdict_text import (
     idle_text,
     limits_of,
     status_of,
+    where_text,
 )
 
 
@@ -64,12 +65,6 @@ def _interval(row: MetricRow, digits: int = 3, sign: bool = True) -> str:
     return f"{value} (no interval)"
 
 
-def _where(region: str) -> str:
-    if region.startswith("active") and region[6:].isdigit():
-        return f"active voxels, |t| > {int(region[6:]) / 10:g}"
-    return {"roi": "region of interest", "active": "truly active voxels", MISSING: "all voxels"}.get(region, region)
-
-
 def _compare(table: Table, method: str, other: str, region: str, margin: float) -> Sentence:
     """One method beside one other series."""
     row = table.gain(method, other, region)
@@ -83,9 +78,9 @@ def _compare(table: Table, method: str, other: str, region: str, margin: float) 
     # beside its own plain form any difference that is sure counts: both exceed the baselines by more than the margin
     decision = decide(row.lower, row.upper, math.nan if other == "wmn" else margin)
     if math.isfinite(row.value):
-        text = f"{method} {compared(row.measure, decision)} {other}: {_interval(row)}, {_where(region)}."
+        text = f"{method} {compared(row.measure, decision)} {other}: {_interval(row)}, {where_text(region)}."
     else:
-        text = f"{method} was not compared with {other}, {_where(region)}."
+        text = f"{method} was not compared with {other}, {where_text(region)}."
     return Sentence.of(text, row, decision)
 
 
@@ -104,12 +99,14 @@ def _function(
     table: Table, method: str, references: Sequence[str], margins: Mapping[str, float]
 ) -> tuple[list[Sentence], bool | None]:
     """All comparisons of one method, and whether function may be claimed; None where the evidence cannot say."""
+    if table.no_detail and table.evidence.is_truth:  # nothing is defined
+        return [], None
     sentences = [
         _compare(table, method, other, region, margins[region]) for region in table.regions for other in references
     ]
     main, rest = sentences[: len(references)], sentences[len(references) :]
     holds = None
-    if table.evidence.is_truth:
+    if table.shows_accuracy:
         level = table.level(method, table.regions[0])
         explains = not table.evidence.above_zero or (level is not None and level.lower > 0)
         beats = explains and bool(main) and all(each.decision == "better" for each in main)
@@ -128,8 +125,8 @@ def _level_sentences(table: Table, names: Iterable[str]) -> list[Sentence]:
         if known:
             row = known[0]
             beside = "".join(f", {words} {value:.3f}" for words, value in table.beside(series, row.region))
-            beside += "".join(f"; {_where(other.region)} {other.value:.3f}" for other in known[1:])
-            text = f"{series}: {_interval(row, sign=False)}, {_where(row.region)}{beside}."
+            beside += "".join(f"; {where_text(other.region)} {other.value:.3f}" for other in known[1:])
+            text = f"{series}: {_interval(row, sign=False)}, {where_text(row.region)}{beside}."
             found.append(Sentence.of(text, row))
     return found
 
@@ -211,7 +208,8 @@ def make_verdict(
 ) -> Verdict:  # fmt: skip
     """Say what the evaluation of a run allows to say.
 
-    The main region is the brain; in the active region a method may be unclear, but not worse, to claim function.
+    The main region is the brain, or where the reference has no reproducible detail there, active voxels, and the
+    headline says so; in the active region a method may be unclear, but not worse, to claim function.
 
     Parameters
     ----------

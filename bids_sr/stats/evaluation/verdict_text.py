@@ -14,6 +14,11 @@ from bids_sr.stats.evaluation.evidence import Decision, Table
 
 Status = Literal["more accurate", "not more accurate", "not assessed", "not applied"]
 NOTHING_APPLIED = "No method was applied, so there is nothing to compare with the interpolations."
+NO_REFERENCE = "No high-resolution reference was available, so accuracy was not assessed."
+NO_DETAIL = (
+    "The high-resolution reference shows no reproducible detail beyond the acquired resolution, so accuracy could not "
+    "be assessed."
+)
 NOTHING_COMPARED = "No super-resolution method was run; the series are interpolations."
 
 
@@ -64,6 +69,13 @@ class Sentence:
         )  # fmt: skip
 
 
+def where_text(region: str) -> str:
+    """A region of the evaluation in words."""
+    if region.startswith("active") and region[6:].isdigit():
+        return f"active voxels, |t| > {int(region[6:]) / 10:g}"
+    return {"roi": "region of interest", "active": "truly active voxels", MISSING: "all voxels"}.get(region, region)
+
+
 def idle_text(not_applied: Sequence[str]) -> str:
     """Who was not applied, as text."""
     if not not_applied:
@@ -78,7 +90,7 @@ def idle_text(not_applied: Sequence[str]) -> str:
 
 def status_of(table: Table | None, found: Mapping[str, Mapping[str, bool | None]]) -> Status:
     """What the evidence allows to say of the methods together: one that holds is enough."""
-    if table is None or not table.evidence.is_truth:
+    if table is None or not table.shows_accuracy:
         return "not assessed"
     return "more accurate" if any(found["function"].values()) else "not more accurate"
 
@@ -86,7 +98,7 @@ def status_of(table: Table | None, found: Mapping[str, Mapping[str, bool | None]
 def best_of(table: Table | None, methods: Sequence[str], function: Mapping[str, bool | None]) -> str:
     """The method with the highest level in active voxels (else the first region), of those for which the claim holds.
 
-    Where it holds for none, of all; without a table the first.
+    Where it holds for none, of all; the last of those that are equal; without a table the first.
     """
     known = [method for method in methods if function.get(method)] or list(methods)
     if table is None or not known:
@@ -96,7 +108,7 @@ def best_of(table: Table | None, methods: Sequence[str], function: Mapping[str, 
         row = table.level(method, table.lead)
         return row.value if row is not None and math.isfinite(row.value) else -math.inf
 
-    return max(known, key=level)
+    return max(reversed(known), key=level)
 
 
 def _attributable(won: Sequence[str], sentences: Sequence[Sentence], specific: dict[str, bool | None]) -> str:
@@ -126,12 +138,11 @@ def headline(table: Table | None, found: Mapping[str, dict[str, bool | None]], s
     """What may be claimed, by claim (function, image, specific) and method; None is what cannot be said."""
     if table is None:
         first = "Accuracy was not assessed: there is neither a high-resolution reference nor a split-half comparison."
-    elif not table.evidence.is_truth:
-        first = (
-            "No high-resolution reference was available, so accuracy was not assessed. Split-half reproducibility is "
-            "reported instead."
-        )
+    elif not table.shows_accuracy:
+        first = NO_DETAIL if table.no_detail else NO_REFERENCE
+        first += "" if table.evidence.is_truth else " Split-half reproducibility is reported instead."
     else:
+        only = "" if table.is_of_brain else where_text(table.regions[0])
         won = [method for method, holds in found["function"].items() if holds]
         lost = [method for method, holds in found["function"].items() if not holds]
         first = ""
@@ -140,11 +151,13 @@ def headline(table: Table | None, found: Mapping[str, dict[str, bool | None]], s
         rivals += " and than wmn" * ("wmn" in others and won != ["wmn"])
         if won:
             verb = "is" if len(won) == 1 else "are"
-            first = f"Beyond the acquired resolution {' and '.join(won)} {verb} more accurate than {rivals}. "
+            place = f", in {only}, " if only else " "
+            first = f"Beyond the acquired resolution{place}{' and '.join(won)} {verb} more accurate than {rivals}. "
             first += f"This does not hold for {' and '.join(lost)}. " if lost else ""
             first += _attributable(won, sentences, found["specific"])
         elif lost:
-            first = f"No method is more accurate than {rivals} beyond the acquired resolution: "
+            place = f", in {only}" if only else ""
+            first = f"No method is more accurate than {rivals} beyond the acquired resolution{place}: "
             first += "; ".join(_unbeaten(method, sentences) for method in lost) + "."
     good = [method for method, holds in found["image"].items() if holds]
     if good:
@@ -159,12 +172,12 @@ def limits_of(
 ) -> list[str]:  # fmt: skip
     """What cannot be said."""
     limits = []
-    if table is None or not table.evidence.is_truth:
+    if table is None or not (table.evidence.is_truth or table.no_detail):
         limits.append(f"No high-resolution reference: {advice.reference}.")
     elif not any(math.isfinite(row.lower) and math.isfinite(row.upper) for row in table.gains):
         limits.append("Differences without an interval are inconclusive.")
-    if table is not None and table.evidence.is_truth:
-        if any(row.series == "measured" and not math.isfinite(row.value) for row in table.levels):
+    if table is not None and (table.evidence.is_truth or table.no_detail):
+        if table.no_detail or any(row.series == "measured" and not math.isfinite(row.value) for row in table.levels):
             limits.append(
                 "The two halves of the measured series do not agree detectably beyond the acquired resolution: at "
                 "least one region has no reproducible detail to explain."

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from bidsmaker import FOV, BidsMaker, affine_for, snapshot
 
+from bids_sr.bids.exclusions import left_out_text
 from bids_sr.bids.reference_runs import PLACES, USED
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
@@ -102,6 +103,32 @@ def test_a_reference_in_the_data_set_that_does_not_fit_is_told_and_refuses_nothi
     assert plan.problems == ()
     assert plan.subjects[0].runs[0].truth is None
     assert any("no high-resolution reference of sub-01_task-tap: it has 29 volumes" in n.text for n in plan.warnings)
+
+
+@pytest.mark.parametrize("suffix", ["bold.nii.gz", "bold.json"])
+def test_a_reference_in_the_data_set_that_is_not_downloaded_is_told(suffix: str, maker: BidsMaker) -> None:
+    root = maker.root / PLACES[0]
+    shutil.copytree(truth_of(maker).root, root)
+    file = root / "sub-01" / "func" / f"sub-01_task-tap_{suffix}"
+    file.unlink()
+    file.symlink_to("../../.git/annex/objects/nowhere")
+    plan = unasked(maker)
+    assert plan.problems == ()
+    assert plan.subjects[0].runs[0].truth is None
+    assert any(n.file == str(file) and "is not downloaded" in n.text for n in plan.warnings)
+
+
+def test_a_reason_that_stops_several_runs_is_told_once(maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:
+    """No truth of a participant of several runs, beside one that has one."""
+    for run in (1, 2, 3):
+        maker.bold(f"sub-02_task-tap_run-{run}")
+        maker.events(f"sub-02_task-tap_run-{run}")
+    plan = planned(maker)
+    assert len(plan.left_out) == 3
+    (text,) = left_out_text(plan.left_out)
+    assert "run-1, sub-02_task-tap_run-2, sub-02_task-tap_run-3" in text
+    assert main(argv(maker, "--strict")) == 2
+    assert capsys.readouterr().err.count("there is no truth of sub-02") == 1
 
 
 def test_known_activation_is_no_reference_of_a_run_at_rest(maker: BidsMaker) -> None:

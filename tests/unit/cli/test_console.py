@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from bidsmaker import BidsMaker
@@ -19,7 +20,8 @@ from bids_sr.config import Settings
 from bids_sr.config.groups import Paths
 from bids_sr.preflight import Estimate, Plan, Row
 from bids_sr.preflight.pace import REFERENCE_S, kernel_seconds, slowdown
-from bids_sr.reports.participants_page import write_index
+from bids_sr.reports import participants_page
+from bids_sr.reports.participants_page import neighbors_of, write_index
 
 ROWS = (
     Row(stage="motion", minutes=1.0, memory_gb=1, disk_gb=0),
@@ -192,11 +194,28 @@ def test_a_page_over_all_participants_is_made_and_linked(outputs: Path) -> None:
         "02": ["sub-01.html", "sub-03.html", "index.html"],
         "03": ["sub-02.html", "index.html"],
     }
+    assert "Give raters the sheets alone" in page
     (outputs / "group.html").write_text("<p>all</p>")
     (outputs / "sub-03.html").unlink()
+    (outputs / "sub-01" / "func").mkdir()
+    (outputs / "sub-01" / "func" / "sub-01_task-tap_desc-verdict_metrics.json").write_text("[]")
     text = write_index(outputs).read_text()
     assert '<a href="group.html">' in text
     assert "sub-03 (no report)" in text
+    assert neighbors_of(outputs, "02") == {"‹ sub-01": "sub-01.html", "All participants": "index.html"}
+    assert "sub-03 ›" in neighbors_of(outputs, "02", ["02", "03"])
+
+
+def test_the_page_over_all_is_of_what_is_there_in_the_end(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process makes a report while the page is written."""
+    real = participants_page.write_page
+
+    def late(target: Path, **content: Any) -> None:
+        real(target, **content)
+        (outputs / "sub-01.html").write_text("<p>made meanwhile</p>")
+
+    monkeypatch.setattr(participants_page, "write_page", late)
+    assert '<a href="sub-01.html">' in write_index(outputs).read_text()
 
 
 def test_reports_of_nothing_are_refused(outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,7 +127,7 @@ def test_only_differences_that_exclude_zero_are_bold():
     html = tables.agreement_html([*agreement("split_ev"), *rows], prefix="split_ev")
     assert re.findall(r"<strong>([^<]+)</strong>", html) == ["0.100", "−0.100"]
     lines = table_cells(html, "Difference of explained variance beyond")
-    assert lines[2] == ["sbl", "bsplinePca", "0.010 [−0.010, 0.030]"]
+    assert lines[2] == ["sbl", "bspline, denoised in time (PCA)", "0.010 [−0.010, 0.030]"]
 
 
 def test_controls_say_what_they_were_given_and_could_reach():

@@ -124,3 +124,14 @@ def test_what_to_do_next_follows_from_the_verdict():
     assert not any("calibration" in step for step in next_steps(idle, [], True, calibrated=True))
     raised = [{"raised": True, "remedy": "First."}, {"raised": False, "remedy": "No."}]
     assert next_steps({"status": "more accurate", "best": "sbl"}, raised, True)[0] == "First."
+
+
+def test_a_reference_without_reproducible_detail_gives_no_number():
+    rows = [replace(row, value=math.nan, lower=math.nan, upper=math.nan) for row in rows_of()]
+    said, rows = judged(rows)
+    html = overview_html(said, rows, [], {}, RUN)
+    assert "no reproducible detail" in said["headline"]
+    assert "class='answer open'" in html
+    assert "not assessed: no reproducible detail in the reference" in html
+    assert "--retrospective" not in html
+    assert "n/a" not in html

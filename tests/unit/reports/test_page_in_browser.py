@@ -58,7 +58,10 @@ def page(tmp_path_factory) -> Path:
         for s in ("not smoothed", "smoothed")
     ]  # fmt: skip
     sections = [
-        Section(name="maps", title="Maps", blocks=[Block(name="maps-0", panels=[Panel(content=viewer)])]),
+        Section(
+            name="maps", title="Maps",
+            blocks=[Block(name="maps-0", run="task tap, run 1", panels=[Panel(content=viewer)])],
+        ),
         Section(name="activation", title="Activation", blocks=[Block(name="a-0", panels=figures)], folded=True),
         Section(name="errors", title="Errors", blocks=[Block(name="e-0", panels=[Panel(content=NONE)])], folded=True),
     ]  # fmt: skip
@@ -176,6 +179,7 @@ def test_a_map_can_be_saved(shown, tmp_path):
     target = tmp_path / waiting.value.suggested_filename
     waiting.value.save_as(target)
     assert nib.load(target).shape == (10, 12, 8)
+    assert target.name == "sub-01-Task-tap-run-1_all_raw_none_t.nii.gz"
 
 
 def saved(shown, button, folder) -> str:
@@ -204,7 +208,8 @@ def test_a_figure_is_saved_as_one_drawing_with_its_caption(shown, tmp_path):
 
 def test_the_view_is_saved_with_what_it_shows(shown, tmp_path):
     text = saved(shown, shown.get_by_role("button", name="Save this view"), tmp_path)
-    assert "acquired, all, not smoothed" in text
+    assert "bids-sr: sub-01, Task tap, run 1. acquired, all, not smoothed" in text
+    assert [file.name for file in tmp_path.iterdir()] == ["sub-01-Task-tap-run-1_all_raw_none_t.svg"]
     assert "shown where |t| >" in text
 
 

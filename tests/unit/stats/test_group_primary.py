@@ -138,12 +138,15 @@ def test_more_than_the_references_and_yet_no_variance_explained_is_no_claim() ->
 
 def test_tasks_without_a_truth_are_named() -> None:
     series = {"sbl": people([0.2 + 0.01 * k for k in range(6)]), "bspline": people([0.1] * 6)}
-    alone = group_answer_html([], ["tap"])
+    alone = group_answer_html([], {"tap": ["sub-01"]})
     assert "Accuracy not assessed: no reference data." in alone
-    both = group_answer_html(primary({BEYOND: series}), ["rest", "tap"])
+    both = group_answer_html(primary({BEYOND: series}), {"rest": [], "tap": sorted(series["sbl"])})
     assert "Accuracy not assessed: no reference data (task rest)." in both
     assert "class='answer good'" in both
-    assert "not assessed" not in group_answer_html(primary({BEYOND: series}), ["tap"])
+    assert "No such value" not in both
+    lacking = group_answer_html(primary({BEYOND: series}), {"tap": [*series["sbl"], "sub-98", "sub-99 (2 runs)"]})
+    assert "not assessed" not in lacking
+    assert ". No such value: sub-98, sub-99 (2 runs). " in lacking
 
 
 def test_measured_comes_before_known_and_without_a_truth_there_is_none() -> None:

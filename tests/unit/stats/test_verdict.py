@@ -2,12 +2,14 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from bids_sr.metrics.long_tables import MetricRow, read_table, table_text
 from bids_sr.stats.evaluation.evidence import best_table, decide
 from bids_sr.stats.evaluation.verdict import make_verdict
+from bids_sr.stats.evaluation.verdict_text import NO_DETAIL
 
 BASELINES = ("bspline", "zerofill", "inject", "ratio")
 REFERENCES = (*BASELINES, "bsplineSmooth", "bsplinePca")
@@ -320,3 +322,44 @@ def test_any_sure_difference_to_its_plain_form_counts_and_a_plain_form_is_not_be
     )
     plain = make_verdict(rows, methods=["wmn"], baselines=["bspline"], margin=0.08)
     assert plain.headline.startswith("Beyond the acquired resolution wmn is more accurate than every baseline.")
+
+
+def undefined(rows, **where):
+    """The rows without values where they are of these columns."""
+    nothing = {"value": math.nan, "lower": math.nan, "upper": math.nan}
+    return [replace(r, **nothing) if all(getattr(r, k) in v for k, v in where.items()) else r for r in rows]
+
+
+def test_a_reference_without_reproducible_detail_assesses_nothing():
+    """Halves of the measured series that have no detail in common leave every level and difference undefined."""
+    rows = undefined(truth_rows(), region=("brain", "active40"))
+    maps = [
+        level("sbl", 0.9, measure="truth_r_beyond"), gain("sbl", "bspline", 0.5, measure="gain_truth_r_beyond"),
+    ]  # fmt: skip
+    alone = judge([*rows, *maps])
+    assert alone.status == "not assessed"
+    assert alone.headline == NO_DETAIL
+    assert not any(s.decision for s in alone.sentences)
+    assert math.isnan(flagged(alone, "function")["sbl"])
+    assert alone.best == "sbl"  # nothing is known of either: the last, which is the default
+    verdict = judge([*rows, *maps, level("srgan", 0.2, measure="self_r_beyond", against="self"),
+                     level("sbl", 0.3, measure="self_r_beyond", against="self")])  # fmt: skip
+    assert (verdict.status, verdict.best) == ("not assessed", "sbl")
+    assert verdict.headline == f"{NO_DETAIL} Split-half reproducibility is reported instead."
+    assert any("do not agree detectably" in text for text in verdict.limits)
+    assert not any(text.startswith("No high-resolution reference") for text in verdict.limits)
+
+
+def test_a_verdict_is_given_where_the_reference_has_reproducible_detail():
+    """In active voxels where the brain as a whole has none; for a contrast that has, where the first has none."""
+    rows = undefined(truth_rows(), region=("brain",))
+    assert best_table(rows, ["sbl"]).regions == ("active40",)
+    assert judge(rows).status == "more accurate"
+    assert judge(rows).headline.startswith("Beyond the acquired resolution, in active voxels, |t| > 4, sbl is more acc")
+    lost = judge(rows, methods=("srgan",))
+    assert lost.status == "not more accurate"
+    assert "beyond the acquired resolution, in active voxels, |t| > 4: srgan" in lost.headline
+    others = [replace(r, contrast="second") for r in truth_rows()]
+    table = best_table([*undefined(truth_rows(), contrast=("all",)), *others], ["sbl"])
+    assert (table.contrast, table.regions) == ("second", ("brain", "active40"))
+    assert best_table([*others, *truth_rows()], ["sbl"]).contrast == "all"

@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from nipype.pipeline import engine as pe
 
 from bids_sr.cli.console import warning_lines
 from bids_sr.execution.multiproc import ResilientMultiProc
-from bids_sr.execution.step_warnings import keep_warnings, kept_warnings
+from bids_sr.execution.step_warnings import forget_warnings, keep_warnings, kept_warnings
 
 
 def _workflow(base: Path, **second) -> pe.Workflow:
@@ -47,28 +48,60 @@ def test_node_killed_once_is_tried_again(tmp_path):
     }
 
 
+@pytest.fixture
+def kept():
+    """Nothing is kept by this process afterwards."""
+    yield
+    forget_warnings()
+
+
+WARNING = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from test_multiproc import _run, _workflow
+
+if __name__ == "__main__":
+    _run(_workflow(Path({base!r})))
+"""
+
+
 @pytest.mark.timeout(120)
-def test_what_the_steps_warn_of_is_kept_for_the_end_and_each_told_once(tmp_path, capfd):
-    """Three steps warn, two of them of the same."""
-    _run(_workflow(tmp_path))
-    assert "the value" not in "".join(capfd.readouterr())
+def test_what_the_steps_warn_of_is_kept_for_the_end_and_each_told_once(tmp_path):
+    """Three steps warn, two of them of the same; in a process of its own, whose workers write where it does."""
+    script, here = tmp_path / "script.py", Path(__file__).parent
+    script.write_text(WARNING.format(tests=str(here), base=str(tmp_path)))
+    paths = os.pathsep.join([str(here), str(here.parents[1])])
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    )  # fmt: skip
+    assert "the value" not in done.stdout + done.stderr
     assert (tmp_path / "warnings.log").read_text().count("\n") == 3
-    assert sorted(kept_warnings(tmp_path)) == ["the value is 0", "the value is 1"]
-    shown = list(warning_lines(tmp_path))
-    assert len(shown) == 2
-    (tmp_path / "warnings.log").write_text("\n".join(map(str, range(9))))
+    found = kept_warnings(tmp_path)
+    assert {text: sorted(steps) for text, steps in found.items()} == {
+        "the value is 1": ["wf.first"], "the value is 0": ["wf.last", "wf.other"],
+    }  # fmt: skip
+
+
+def test_warnings_are_told_with_the_runs_that_they_are_about(tmp_path):
+    step = "bids_sr_wf.sub_0{}_wf.sub_0{}_task_tap_wf.maps_wf.fit"
+    lines = [f"{step.format(k, k)}\tthe region lies outside" for k in (1, 2, 2)] + [f"{step.format(1, 1)}\tother"]
+    (tmp_path / "warnings.log").write_text("\n".join(lines))
+    assert [" ".join(line.split()) for line in warning_lines(tmp_path)] == [
+        "warning sub-01_task-tap, sub-02_task-tap: the region lies outside", "warning sub-01_task-tap: other",
+    ]  # fmt: skip
+    (tmp_path / "warnings.log").write_text("\n".join(f"{step.format(1, 1)}\t{k}" for k in range(9)))
     assert [line.split() for line in warning_lines(tmp_path)][-1][:3] == ["and", "3", "more"]
 
 
-def test_a_step_goes_on_where_its_warning_cannot_be_written(tmp_path):
-    keep_warnings(tmp_path / "nowhere")
-    try:
-        logging.getLogger("bids_sr.test").warning("lost")
-    finally:
-        keep_warnings(tmp_path)
-    assert kept_warnings(tmp_path / "nowhere") == []
+def test_a_step_goes_on_where_its_warning_cannot_be_written(tmp_path, kept):
+    keep_warnings(tmp_path / "nowhere", "wf.a")
+    logging.getLogger("bids_sr.test").warning("lost")
+    assert kept_warnings(tmp_path / "nowhere") == {}
+    keep_warnings(tmp_path, "wf.b")
     logging.getLogger("bids_sr.test").warning("found")
-    assert kept_warnings(tmp_path) == ["found"]
+    assert kept_warnings(tmp_path) == {"found": ["wf.b"]}
 
 
 @pytest.mark.timeout(120)
