@@ -82,7 +82,7 @@
 
 {% macro crashes(entries) %}
 {% if entries %}
-<p class="warning"><strong>{{ entries|length }} step(s) failed.</strong> What depends on them is missing above.</p>
+<p class="warning"><strong>{{ entries|length }} step{{ "s" if entries|length > 1 }} failed.</strong> What depends on them is missing above.</p>
 {% else %}
 <p class="fine">No errors to report!</p>
 {% endif %}

@@ -223,7 +223,9 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
         return FAILED
     if plan is not None and plan.left_out:
         _tell_left_out(plan.left_out)
-        _complain(f"bids-sr: done, {len(plan.left_out)} run(s) skipped, see above (--strict refuses such data)")
+        _complain(
+            f"bids-sr: done, {len(plan.left_out)} run{'' if len(plan.left_out) == 1 else 's'} skipped, see above (--strict refuses such data)"
+        )
         return FAILED
     _stage("done")
     return DONE

@@ -197,7 +197,9 @@ def registration_chips(facts: Mapping[str, Any]) -> list[Chip]:
     if not facts:
         return []
     warnings = registration_warnings(facts)
-    text = "registration" if not warnings else f"registration: {len(warnings)} warning(s)"
+    text = (
+        "registration" if not warnings else f"registration: {len(warnings)} warning{'' if len(warnings) == 1 else 's'}"
+    )
     return [Chip(passed=not warnings, text=text, section="registration")]
 
 

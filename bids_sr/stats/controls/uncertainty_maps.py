@@ -156,7 +156,7 @@ def unrepeated_maps(
     for name, weights in contrasts.items():
         halves = effects.halves(weights)
         if halves is None:
-            LOGGER.warning("%s: contrast %s cannot be split; its detail is not looked at", series, name)
+            LOGGER.info("%s: contrast %s cannot be split; its detail is not checked", series, name)
             continue
         betas = np.moveaxis(effects.betas, 3, 0)
         first, second = (unrepeated_detail.block_terms(betas, half) for half in halves)

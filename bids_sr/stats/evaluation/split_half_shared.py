@@ -181,7 +181,8 @@ def make_frame(
     for name, weights in contrasts.items():
         found, lost = selecting.halves(weights), missing_conditions(selecting.blocks, weights)
         if found is None:
-            LOGGER.warning("contrast %s cannot be split in halves (%s)", name, ", ".join(lost) or "not estimable")
+            # the plan has told of runs of which none can be split
+            LOGGER.info("contrast %s cannot be split in halves (%s)", name, ", ".join(lost) or "not estimable")
             continue
         if lost:
             LOGGER.warning("contrast %s: split halves leave out %s (no block in one half)", name, ", ".join(lost))

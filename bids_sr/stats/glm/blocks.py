@@ -132,7 +132,7 @@ def check_split(blocks: Sequence[Block], source: str) -> None:
             "condition has two inside the run. Measure more blocks, or leave the split halves out"
         )
     for name in alone:
-        LOGGER.warning(
+        LOGGER.info(  # the plan has told it
             "%s: condition %s has %d block inside the run; it does not enter split halves", source, name, counts[name]
         )
 
