@@ -223,9 +223,8 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
         return FAILED
     if plan is not None and plan.left_out:
         _tell_left_out(plan.left_out)
-        _complain(
-            f"bids-sr: done, {len(plan.left_out)} run{'' if len(plan.left_out) == 1 else 's'} skipped, see above (--strict refuses such data)"
-        )
+        many = "1 run" if len(plan.left_out) == 1 else f"{len(plan.left_out)} runs"
+        _complain(f"bids-sr: done, {many} skipped, see above (--strict refuses such data)")
         return FAILED
     _stage("done")
     return DONE

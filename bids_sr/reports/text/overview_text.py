@@ -197,9 +197,8 @@ def registration_chips(facts: Mapping[str, Any]) -> list[Chip]:
     if not facts:
         return []
     warnings = registration_warnings(facts)
-    text = (
-        "registration" if not warnings else f"registration: {len(warnings)} warning{'' if len(warnings) == 1 else 's'}"
-    )
+    many = "1 warning" if len(warnings) == 1 else f"{len(warnings)} warnings"
+    text = f"registration: {many}" if warnings else "registration"
     return [Chip(passed=not warnings, text=text, section="registration")]
 
 

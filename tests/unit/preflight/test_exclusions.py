@@ -160,5 +160,5 @@ def test_the_program_ends_with_code_1_and_names_the_run(
     assert worked_on == ["sub-01_task-tap", "sub-02_task-tap"]
     told = capsys.readouterr().err
     assert f"left out: {stem}" in told
-    assert "done, 1 run(s) skipped" in told
+    assert "done, 1 run skipped" in told
     assert program.main([*line, "--strict"]) == 2
