@@ -55,7 +55,7 @@ def not_for_images(estimator):
     expected_failed_checks=not_for_images,
 )
 def test_checks_of_scikit_learn_that_fit_no_table_hold(estimator, check):
-    check(estimator)
+    assert check(estimator) is None
 
 
 def test_parameters_are_checked_when_it_is_fitted_and_not_before(run):
