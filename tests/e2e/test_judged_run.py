@@ -52,7 +52,8 @@ def test_a_method_is_held_against_baselines_controls_and_its_placebos(judged):
             assert method not in set(gains.against)
     said = json.loads((judged.out / "sub-01/func/sub-01_task-tap_desc-verdict_metrics.json").read_text())
     idle = [name for name, was in applied.items() if not was]
-    assert said["headline"].startswith(f"{idle[0]} was not applied" if idle else "")
+    assert said["not_applied"] == idle
+    assert said.get("not_applied_text", "").startswith(f"{idle[0]} was not applied" if idle else "")
 
 
 def test_false_activity_is_counted_in_every_stored_series(judged):

@@ -90,10 +90,10 @@ def test_the_report_shows_scans_and_nothing_of_bold(fused):
     figures = {path.name for path in (fused.out / "sub-01" / "figures").iterdir()}
     assert {"sub-01_desc-scans_metrics.svg", "sub-01_desc-attention_metrics.svg"} <= figures
     looked_at = (fused.out / "sub-01" / "figures" / "sub-01_desc-attention_metrics.svg").read_text()
-    titles = re.findall(r"<!-- (.*?) -->", looked_at)
+    titles = re.findall(r">([^<>]+)</text>", looked_at)
     assert [t for t in titles if "attention" in t] == [f"attention, gate {n} of 4" for n in (1, 2, 3, 4)]
     assert [t.split(" (score")[0] for t in titles if "critic" in t] == ["critic, super-resolved", "critic, measured"]
-    assert "What the network let through, and what its critic looked at" in page
+    assert "Attention gates of the network, and Grad-CAM of its critic" in page
     assert "attention_unet" in (fused.out / "CITATION.md").read_text()
 
 
