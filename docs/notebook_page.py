@@ -6,6 +6,7 @@ The notebook is kept with its outputs; the page is made of it, figures beside it
 from __future__ import annotations
 
 import base64
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import nbformat
 
 NOTEBOOK = Path(__file__).parent / "notebooks" / "python_api.ipynb"
 _SECONDS = 300
+_CELL = re.compile(r"\S*ipykernel_\d+/\d+\.py")
 
 
 def run(notebook: Any, folder: Path) -> Any:
@@ -24,6 +26,9 @@ def run(notebook: Any, folder: Path) -> Any:
     client.execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # the times of the day
+        for out in cell.get("outputs", ()):
+            if out.output_type == "stream":  # where the kernel of this run kept the cell
+                out.text = _CELL.sub("<cell>", out.text)
     notebook.metadata.pop("language_info", None)  # the version of Python that happened to run it
     return notebook
 
