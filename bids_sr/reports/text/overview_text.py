@@ -137,7 +137,8 @@ def level_number(table: Table | None, best: str) -> Number:
     what = "explained variance" if percent else "correlation with the measured map" if table.evidence.is_truth else ""
     label = f"{what or 'split-half correlation (reproducibility, not accuracy)'} beyond the acquired Nyquist limit"
     if not pick.known(row):
-        return Number(value="–", label=label, note="not assessed: no reproducible detail in the reference")
+        why = ": no reproducible detail in the reference" if table.no_detail else ""
+        return Number(value="–", label=label, note=f"not assessed{why}")
     beside = [_ends(row, percent), f"B-spline {_share(plain, percent)}"]
     if table.lead != "brain":
         beside.append(f"whole brain {_share(table.level(best, 'brain'), percent)}")

@@ -7,7 +7,7 @@ from bids_sr.stats.controls.negative_controls import PLACEBOS
 _FIXED = {
     **dict.fromkeys(ACQUIRED, "as acquired, motion-corrected; on the high-resolution grid by a spline of its maps"),
     SMOOTH: "the B-spline series, smoothed in space by the width that fits the other half of the blocks best",
-    PCA: "the B-spline series without the temporal components that help the other half of the blocks least",
+    PCA: "the B-spline series from as many leading temporal components as fit the other half of the blocks best",
     MEASURED: "measured at the high resolution: the reference",
 }
 
