@@ -1,4 +1,10 @@
 "use strict";
+const download = (data, type, name) => {
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(new Blob([data], { type })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+};
+
 // A figure as an SVG file with its caption below: text stays text, so that a figure can be edited for a paper.
 const saveFigure = (() => {
   const SVG = "http://www.w3.org/2000/svg";
@@ -43,9 +49,6 @@ const saveFigure = (() => {
       ...lines.map((line, k) => svg("tspan", { x: font, y: high + (1.35 * k + 1.5) * font }, line)));
     const whole = svg("svg", { width: wide, height: tall, viewBox: `0 0 ${wide} ${tall}` },
       svg("rect", { width: wide, height: tall, fill: "#fff" }), inner, text);
-    const file = new Blob([new XMLSerializer().serializeToString(whole)], { type: "image/svg+xml" });
-    const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(file), download: `${name}.svg` });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    download(new XMLSerializer().serializeToString(whole), "image/svg+xml", `${name}.svg`);
   };
 })();

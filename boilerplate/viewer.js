@@ -217,10 +217,7 @@
     }
 
     save() {
-      if (!this.map) return;
-      const address = URL.createObjectURL(new Blob([this.map.packed], { type: "application/gzip" }));
-      make("a", { href: address, download: `${this.fileName()}.nii.gz` }).click();
-      setTimeout(() => URL.revokeObjectURL(address), 1000);
+      if (this.map) download(this.map.packed, "application/gzip", `${this.fileName()}.nii.gz`);
     }
 
     saveView() {

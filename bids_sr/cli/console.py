@@ -37,7 +37,7 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
     runs = [run.stem for subject in plan.subjects for run in subject.runs]
     if not runs:  # structural scans
         runs = [f"sub-{subject.label} {scan.contrast}" for subject in plan.subjects for scan in subject.structural]
-    yield item("runs", f"{len(runs)} of {_count(len(plan.subjects), 'participant')}: {some(runs, MOST_NAMED)}")
+    yield item("runs", f"{len(runs)} of {count_text(len(plan.subjects), 'participant')}: {some(runs, MOST_NAMED)}")
     yield item("time", preflight.cost_text(plan, settings))
     for line in preflight.choice_lines(plan, settings):
         yield item("method", line)
@@ -45,7 +45,12 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
         yield item("note", str(warning))
 
 
-def _count(number: int, noun: str) -> str:
+def count_text(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> count_text(1, "run"), count_text(2, "run")
+    ('1 run', '2 runs')
+    """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

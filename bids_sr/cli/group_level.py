@@ -199,15 +199,12 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
     return RunOutcome(reports=(page,))
 
 
-def _tasks(sources: Sequence[Source]) -> dict[str, list[str]]:
-    """Participants of each task, with the number of their runs where it is not one."""
+def _tasks(sources: Sequence[Source]) -> dict[str, dict[str, int]]:
+    """Participants of each task, with the number of their runs."""
     runs: dict[str, dict[str, set[str]]] = {}
     for each in sources:
         runs.setdefault(each.task, {}).setdefault(each.participant, set()).add(each.name)
-    return {
-        task: [name if len(own) == 1 else f"{name} ({len(own)} runs)" for name, own in sorted(people.items())]
-        for task, people in sorted(runs.items())
-    }
+    return {task: {name: len(own) for name, own in sorted(people.items())} for task, people in sorted(runs.items())}
 
 
 def _joined(sources: Sequence[Source], path: Path) -> Joined:

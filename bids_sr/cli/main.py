@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from bids_sr import __version__
 from bids_sr.cli import rate_command, report_command
-from bids_sr.cli.console import end_lines, item, start_lines
+from bids_sr.cli.console import count_text, end_lines, item, start_lines
 from bids_sr.cli.interrupts import INTERRUPTED, interruptible
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError
@@ -223,8 +223,9 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
         return FAILED
     if plan is not None and plan.left_out:
         _tell_left_out(plan.left_out)
-        many = "1 run" if len(plan.left_out) == 1 else f"{len(plan.left_out)} runs"
-        _complain(f"bids-sr: done, {many} skipped, see above (--strict refuses such data)")
+        _complain(
+            f"bids-sr: done, {count_text(len(plan.left_out), 'run')} skipped, see above (--strict refuses such data)"
+        )
         return FAILED
     _stage("done")
     return DONE

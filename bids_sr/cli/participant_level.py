@@ -1,5 +1,6 @@
 """The participant level: from a plan without problems to derivatives and a report for every participant."""
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -40,21 +41,19 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
         share = _share(settings, plan, say)
         progress = Progress(nodes_that_run(workflow), plan, say, slower=slowdown(share["nprocs"]))
         try:
-            outcome = execute(
-                workflow,
-                **share,
-                crash_dir=log_dir,
-                progress=progress,
-                usage_file=log_dir / "resources.tsv" if settings.run.resource_monitor else None,
-                plugin=Plugin.from_toml(file) if (file := settings.resources.use_plugin) else Plugin(),
-            )
+            with contextlib.closing(progress):
+                outcome = execute(
+                    workflow,
+                    **share,
+                    crash_dir=log_dir,
+                    progress=progress,
+                    usage_file=log_dir / "resources.tsv" if settings.run.resource_monitor else None,
+                    plugin=Plugin.from_toml(file) if (file := settings.resources.use_plugin) else Plugin(),
+                )
         except BaseException:  # the call that resumes does not repeat the steps, nor what they warned of
-            progress.close()
             for line in warning_lines(log_dir):
                 print(line, flush=True)
             raise
-        finally:
-            progress.close()
     say("reports")
     labels = [subject.label for subject in plan.subjects]
     if not settings.run.reports_only:

@@ -20,7 +20,7 @@ from bids_sr.reports.markup import folded, joined, render
 from bids_sr.reports.participants_page import ALL
 from bids_sr.reports.tables.group_tables import claims_html, comparisons_html, maps_html, paper_html
 from bids_sr.reports.tables.html_tables import facts_html, messages_html
-from bids_sr.reports.text.group_overview import group_answer_html
+from bids_sr.reports.text.group_overview import group_answer_html, people_text
 from bids_sr.reports.text.group_verdicts import (
     SIZE,
     Finding,
@@ -84,7 +84,7 @@ class GroupContent:
 
     Attributes
     ----------
-    tasks : participants of each task, in words
+    tasks : participants of each task, with the number of their runs
     participants, absent : who entered; who and what is missing, in words
     left_out, flags : what could not be made; warnings of the participants' own reports, in words
     idle : methods that were not applied in a run (they fell back to zero filling there), in words
@@ -111,7 +111,7 @@ class GroupContent:
     margin: str
     about: Mapping[str, Any]
     idle: Sequence[str] = ()
-    tasks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    tasks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def build_group_report(target: Path, content: GroupContent, *, figure_dir: Path) -> Path:
@@ -119,7 +119,8 @@ def build_group_report(target: Path, content: GroupContent, *, figure_dir: Path)
     told = findings(content.comparisons, content.methods)
     text = METHODS.format(margin=content.margin, maps=MAPS.format(space=content.space) if content.maps else "")
     figure_dir.mkdir(parents=True, exist_ok=True)
-    by_task = {f"Task {name}": list(people) for name, people in content.tasks.items()} if len(content.tasks) > 1 else {}
+    by_task = {f"Task {name}": people_text(people) for name, people in content.tasks.items()}
+    by_task = by_task if len(by_task) > 1 else {}
     people = facts_html({"Entered": list(content.participants), **by_task, "Missing": list(content.absent) or "nobody"})
     people += messages_html("notice", list(content.left_out))
     people += render("headed", "Flags of the participants' own reports", _list(content.flags))

@@ -9,8 +9,11 @@ from bids_sr import series as registry
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, Kind
 from bids_sr.stats.controls.negative_controls import PLACEBOS
+from bids_sr.stats.evaluation.verdict_text import where_text
 
 ORDER: tuple[Kind, ...] = ("run", "baseline", "control", "method", "placebo", "member", "measured")
+EXPLAINED: tuple[Kind, ...] = ("baseline", "control", "method", "placebo", "measured")
+"""Kinds of which a table that shows control analyses has lines."""
 KIND_TEXT: Mapping[Kind, str] = {
     "baseline": "plain interpolation",
     "control": "denoised B-spline",
@@ -54,9 +57,8 @@ def series_text(series: str) -> str:
 
 def region_text(region: str) -> str:
     """A region in words."""
-    found = _ACTIVE.match(region)
-    if found:
-        return f"active voxels, |t| > {int(found[1]) / 10:g}"
+    if _ACTIVE.match(region):
+        return where_text(region)
     return {"roi": "region of interest", MISSING: "", "brain": "whole brain"}.get(region, region)
 
 

@@ -207,8 +207,7 @@ def null_html(rows: Rows, names: Names = ()) -> Markup:
     own = pick.having(rows, "null_")
     nominal = next((row.value for row in own if row.measure == "null_nominal"), 0.001)
     rates, families = pick.pick(own, "null_rate"), pick.pick(own, "null_fwe")
-    kinds: tuple[pick.Kind, ...] = ("baseline", "control", "method", "placebo", "measured")
-    lines = _lines([*rates.values(), *families.values()], names, kinds)
+    lines = _lines([*rates.values(), *families.values()], names, pick.EXPLAINED)
     thousands = {name: pick.scaled(row, 1000) for name, row in rates.items()}
     columns: list[Column] = [
         ("voxels, p < .001", f"per mille; nominal {1000 * nominal:g}", cells(thousands)),
@@ -218,7 +217,7 @@ def null_html(rows: Rows, names: Names = ()) -> Markup:
     ]
     made = table_of("False positives where there is no signal", ["series"], lines, columns, texts={2})
     threshold, peak, active = (pick.pick(own, f"null_{name}") for name in ("threshold", "peak", "active"))
-    lines = _lines(threshold.values(), names, kinds)
+    lines = _lines(threshold.values(), names, pick.EXPLAINED)
     reading = {name: threshold_words(*(each.get(str(name)) for each in (threshold, peak, active))) for name in lines}
     columns = [
         ("threshold", "z; p < .05 familywise", cells(threshold)),

@@ -21,7 +21,6 @@ DECISIONS: Mapping[str, tuple[str, str]] = {
     "worse": ("▼", "lower"),
     "unclear": ("?", "no detectable difference"),
 }
-LEGEND: tuple[pick.Kind, ...] = ("baseline", "control", "method", "placebo", "measured")
 MAX_TOLD = 6
 """More comparisons than this are summed up in the box and listed in a table to open."""
 FLAG_TEXT: Mapping[str, str] = {
@@ -72,7 +71,7 @@ def verdict_html(
     limits = [str(each) for each in verdict.get("limits", [])]
     idle = str(verdict.get("not_applied_text") or "")
     told = render("verdict", headline, points, values, limits, idle)
-    return joined([flags_html(rows, flags), told, legend_html(pick.series_of(rows, kinds=LEGEND))])
+    return joined([flags_html(rows, flags), told, legend_html(pick.series_of(rows, kinds=pick.EXPLAINED))])
 
 
 def legend_html(names: Iterable[str]) -> Markup:

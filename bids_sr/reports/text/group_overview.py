@@ -19,15 +19,15 @@ NOT_ASSESSED = "Accuracy not assessed: no reference data"
 MEASURE = "explained variance beyond the acquired Nyquist limit"
 
 
-def group_answer_html(primary: Sequence[Comparison], tasks: Mapping[str, Sequence[str]]) -> Markup:
+def group_answer_html(primary: Sequence[Comparison], tasks: Mapping[str, Mapping[str, int]]) -> Markup:
     """An answer for each task: sentence, three numbers, and what it rests on; those without a truth say so.
 
     Parameters
     ----------
     primary : the primary comparisons
-    tasks : participants of all tasks, in words; empty: only the tasks of the comparisons
+    tasks : participants of all tasks, with the number of their runs; empty: only the tasks of the comparisons
     """
-    parts = [_answer(each, tasks.get(each.question.task, ())) for each in primary]
+    parts = [_answer(each, tasks.get(each.question.task, {})) for each in primary]
     lacking = [task for task in tasks if task not in {each.question.task for each in primary}]
     mark, kind = MARKS["not assessed"]
     if lacking or not primary:
@@ -38,9 +38,18 @@ def group_answer_html(primary: Sequence[Comparison], tasks: Mapping[str, Sequenc
     return joined(parts)
 
 
-def _answer(each: Comparison, people: Sequence[str]) -> Markup:
+def people_text(people: Mapping[str, int]) -> list[str]:
+    """Participants, with the number of their runs where it is not one.
+
+    >>> people_text({"sub-01": 1, "sub-02": 2})
+    ['sub-01', 'sub-02 (2 runs)']
+    """
+    return [who if runs == 1 else f"{who} ({runs} runs)" for who, runs in people.items()]
+
+
+def _answer(each: Comparison, people: Mapping[str, int]) -> Markup:
     mark, kind = MARKS[status(each)]
-    without = [text for text in people if text.split(" (")[0] not in each.participants]
+    without = people_text({who: runs for who, runs in people.items() if who not in each.participants})
     evidence = {"measured": "high-resolution BOLD measured in the other half of the blocks"}
     rests_on = evidence.get(each.question.against, "known (simulated) truth")
     header = f"{where_text(each.question)} · n = {each.n}"

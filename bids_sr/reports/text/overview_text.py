@@ -175,12 +175,16 @@ def _raised(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]]) -> tu
     return up, [name for name in dict.fromkeys(n for n, raised in states if raised is not None) if name not in up]
 
 
+def _plural(number: int) -> str:
+    return "" if number == 1 else "s"
+
+
 def flag_number(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]]) -> Number:
     """Quality checks that failed."""
     up, down = _raised(rows, flags)
     names = ", ".join(FLAG_NAMES.get(name, name.replace("_", " ")) for name in up)
-    passed = f"{len(down)} quality check{'' if len(down) == 1 else 's'} passed"
-    return Number(value=str(len(up)), label="flag raised" if len(up) == 1 else "flags raised", note=names or passed)
+    passed = f"{len(down)} quality check{_plural(len(down))} passed"
+    return Number(value=str(len(up)), label=f"flag{_plural(len(up))} raised", note=names or passed)
 
 
 def motion_chips(run: RunFacts) -> list[Chip]:
@@ -198,8 +202,7 @@ def registration_chips(facts: Mapping[str, Any]) -> list[Chip]:
     if not facts:
         return []
     warnings = registration_warnings(facts)
-    many = "1 warning" if len(warnings) == 1 else f"{len(warnings)} warnings"
-    text = f"registration: {many}" if warnings else "registration"
+    text = f"registration: {len(warnings)} warning{_plural(len(warnings))}" if warnings else "registration"
     return [Chip(passed=not warnings, text=text, section="registration")]
 
 

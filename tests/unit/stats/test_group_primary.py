@@ -138,13 +138,15 @@ def test_more_than_the_references_and_yet_no_variance_explained_is_no_claim() ->
 
 def test_tasks_without_a_truth_are_named() -> None:
     series = {"sbl": people([0.2 + 0.01 * k for k in range(6)]), "bspline": people([0.1] * 6)}
-    alone = group_answer_html([], {"tap": ["sub-01"]})
+    alone = group_answer_html([], {"tap": {"sub-01": 1}})
     assert "Accuracy not assessed: no reference data." in alone
-    both = group_answer_html(primary({BEYOND: series}), {"rest": [], "tap": sorted(series["sbl"])})
+    both = group_answer_html(primary({BEYOND: series}), {"rest": {}, "tap": dict.fromkeys(series["sbl"], 1)})
     assert "Accuracy not assessed: no reference data (task rest)." in both
     assert "class='answer good'" in both
     assert "No such value" not in both
-    lacking = group_answer_html(primary({BEYOND: series}), {"tap": [*series["sbl"], "sub-98", "sub-99 (2 runs)"]})
+    lacking = group_answer_html(
+        primary({BEYOND: series}), {"tap": {**dict.fromkeys(series["sbl"], 1), "sub-98": 1, "sub-99": 2}}
+    )
     assert "not assessed" not in lacking
     assert ". No such value: sub-98, sub-99 (2 runs). " in lacking
 
