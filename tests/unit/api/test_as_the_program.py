@@ -54,7 +54,9 @@ def program(run, tmp_path_factory):
     return {**common, "motion_tsv": motion.motion_tsv, "series": series, "here": here}
 
 
-@pytest.mark.parametrize("name", ["bspline", "zerofill", "wmn"])
+@pytest.mark.parametrize(
+    "name", ["bspline", pytest.param("zerofill", marks=pytest.mark.slow), pytest.param("wmn", marks=pytest.mark.slow)]
+)
 def test_a_series_is_that_of_the_program(run, program, name):
     known = {} if name == "bspline" else {"motion": program["hmc_xfms"], "boldref": program["boldref"]}
     fitted = SuperResolver(name).fit(run / "bold.nii", mask=run / "mask.nii", **known)
@@ -67,6 +69,7 @@ def test_a_series_is_that_of_the_program(run, program, name):
     np.testing.assert_allclose(made.get_fdata(), wanted, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_trained_network_is_that_of_the_program(run, program, tmp_path, monkeypatch):
     monkeypatch.setattr(super_resolver, "Request", partial(Request, sloppy=True))
     fitted = SuperResolver("srgan", registered=True).fit(

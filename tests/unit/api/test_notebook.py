@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import nbformat
+import pytest
 
 ROOT = Path(__file__).parents[3]
 SPEC = importlib.util.spec_from_file_location("notebook_page", ROOT / "docs" / "notebook_page.py")
@@ -21,6 +22,7 @@ def said(notebook):
     return [re.sub(r"-?\d+(\.\d+)?", "0", text) for text in texts]
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     notebook = nbformat.read(notebook_page.NOTEBOOK, as_version=4)

@@ -70,6 +70,7 @@ def test_the_recipe_touches_no_more_than_it_says() -> None:
     assert {file for file, _, _ in hunks()} == {f"bids_sr/bids/{name}.py" for name in ("layout", "inputs", "collect")}
 
 
+@pytest.mark.slow
 def test_the_new_input_is_found_and_checked(package: Path, tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()

@@ -148,7 +148,12 @@ def test_a_known_bias_field_is_taken_away(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("which", "sloppy", "bound"), [("head", False, 0.95), ("stripped", False, 0.95), ("head", True, 0.93)]
+    ("which", "sloppy", "bound"),
+    [
+        ("head", False, 0.95),
+        pytest.param("stripped", False, 0.95, marks=pytest.mark.slow),
+        pytest.param("head", True, 0.93, marks=pytest.mark.slow),
+    ],
 )
 def test_the_brain_is_found_in_a_head_and_in_a_stripped_image(
     files: dict[str, str], which: str, sloppy: bool, bound: float, tmp_path: Path
@@ -164,7 +169,7 @@ def test_the_brain_is_found_in_a_head_and_in_a_stripped_image(
     assert miss.mean() < 3  # in the direction that the trait states: template point to head point
 
 
-@pytest.mark.parametrize("slice_mm", [2.5, 5.0])
+@pytest.mark.parametrize("slice_mm", [pytest.param(2.5, marks=pytest.mark.slow), 5.0])
 def test_a_head_with_face_and_neck_keeps_the_template_out_of_its_scalp(
     files: dict[str, str], slice_mm: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -181,6 +186,7 @@ def test_a_head_with_face_and_neck_keeps_the_template_out_of_its_scalp(
     assert not caplog.records
 
 
+@pytest.mark.slow
 def test_a_head_twice_as_large_as_any_is_doubted_on_the_console(
     files: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -116,7 +116,7 @@ def test_a_truncated_pair_is_the_scanners_crop(pair: Any, tmp_path: Path) -> Non
     assert np.array_equal(read_itk(out.highres2lowres_xfm)[0], np.eye(4))
 
 
-@pytest.mark.parametrize("slices", [24, 14])
+@pytest.mark.parametrize("slices", [pytest.param(24, marks=pytest.mark.slow), 14])
 def test_bold_and_t1w_come_into_register_also_with_few_slices(slices: int, tmp_path: Path) -> None:
     t1w, t1w_mask = brain(2.0)
     few = grid((48, 56, slices), (4.0, 4.0, 5.0), (0, -18, 25))
@@ -371,6 +371,7 @@ print(hashlib.sha256(read_linear(linear[0]).tobytes() + image.tobytes()).hexdige
 """
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_bits(tmp_path: Path) -> None:
     hashes = set()
     for name in ("one", "two"):

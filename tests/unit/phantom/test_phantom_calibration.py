@@ -36,12 +36,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_the_validator_finds_no_error(made: Path) -> None:
     done = subprocess.run(["bids-validator-deno", "--json", str(made)], capture_output=True, text=True, check=False)
     report = json.loads(done.stdout)
     assert [issue for issue in report["issues"]["issues"] if issue.get("severity") == "error"] == []
 
 
+@pytest.mark.slow
 def test_files_agree_and_the_program_finds_it(made: Path) -> None:
     stem = made / "sub-01" / "func" / "sub-01_task-tap_acq-highres"
     image, sidecar = nib.load(f"{stem}_bold.nii.gz"), json.loads(Path(f"{stem}_bold.json").read_text())
@@ -63,6 +65,7 @@ def test_files_agree_and_the_program_finds_it(made: Path) -> None:
     assert run.calibration.bold == Path(f"{stem}_bold.nii.gz")
 
 
+@pytest.mark.slow
 def test_everything_else_is_as_without_it(made: Path, tmp_path: Path) -> None:
     make_dataset(tmp_path / "plain", Study(preset="tiny", seed=5))
     images = sorted((tmp_path / "plain").rglob("*.nii.gz"))
@@ -96,6 +99,7 @@ def spread(volumes: Iterable[np.ndarray]) -> np.ndarray:
     return np.asarray((series - series @ basis @ basis.T).std(-1))
 
 
+@pytest.mark.slow
 def test_it_fluctuates_where_the_long_run_does(subject: Subject, scan: CalibrationScan) -> None:
     steady = max(scan.transient.dummies, subject.transient.dummies) + 2
     runs = {}
@@ -134,12 +138,14 @@ def test_the_option_and_what_is_refused() -> None:
         Study(calibration=1)
 
 
+@pytest.mark.slow
 def test_a_null_study_has_a_calibration_without_activity(null_subject: Subject) -> None:
     scan = CalibrationScan(null_subject, 2)
     assert scan.parts == {}
     assert next(scan.volumes()).shape == (80, 80, 14)
 
 
+@pytest.mark.slow
 def test_motion_of_the_truth_can_be_read(made: Path) -> None:
     (path,) = (made / "derivatives").rglob("*acq-highres_from-orig*xfm.txt")
     motion = read_itk(path)

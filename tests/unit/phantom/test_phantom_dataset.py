@@ -86,6 +86,7 @@ def test_the_truth_can_be_read_and_says_its_frame(made: Path) -> None:
     assert 1.0 < percent.max() < 4.0
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
     make_dataset(tmp_path / "again", Study(preset="tiny", seed=5, pairs=2), threads=3)
     assert digests(tmp_path / "again") == digests(made)

@@ -63,6 +63,7 @@ def test_a_voxel_follows_its_network_as_much_as_the_truth_says() -> None:
         assert abs(found[1]) < 0.1 * found[0]
 
 
+@pytest.mark.slow
 def test_a_data_set_at_rest_has_no_events_and_a_truth_of_networks(tmp_path: Path) -> None:
     make_dataset(tmp_path / "rest", Study(preset="tiny", seed=5, task="rest", volumes=40))
     func = tmp_path / "rest" / "sub-01" / "func"

@@ -93,6 +93,7 @@ def test_true_tissue_adds_up_inside_the_brain(subject: Subject) -> None:
     np.testing.assert_allclose(np.median(total[brain > 0.99]), 1.0, atol=0.02)
 
 
+@pytest.mark.slow
 def test_files_on_disk_agree_with_what_was_simulated(
     tmp_path: Path, subject: Subject, made: dict[tuple[str, str], Scan], monkeypatch: pytest.MonkeyPatch
 ) -> None:

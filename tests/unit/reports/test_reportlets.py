@@ -233,7 +233,7 @@ def test_one_slice(files, tmp_path):
     assert descs(run(interface, tmp_path)) == ["srslice"]
 
 
-@pytest.mark.parametrize("background", ["image_hr", "image"])
+@pytest.mark.parametrize("background", [pytest.param("image_hr", marks=pytest.mark.slow), "image"])
 def test_activation_of_every_contrast_and_smoothing(files, maps, tmp_path, background):
     interface = map_reportlets.ActivationReport(
         maps=maps[0],

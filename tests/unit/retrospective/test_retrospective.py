@@ -206,6 +206,7 @@ def test_thermal_noise_of_known_size(tmp_path: Path) -> None:
     assert downsampling.thermal_noise(tmp_path / "x.nii") == pytest.approx(17.0, rel=0.05)
 
 
+@pytest.mark.slow
 def test_noise_follows_the_seed(maker: BidsMaker) -> None:
     def first(*extra: str) -> np.ndarray:
         return voxels(made(maker, *extra, how="noisy")[1].subjects[0].runs[0].bold)

@@ -55,7 +55,9 @@ def moved(image: heads.Image, mm: np.ndarray | float) -> heads.Image:
 BOLD, T2STAR = (900.0, 650.0, 1300.0), (700.0, 620.0, 1500.0)
 
 
-@pytest.mark.parametrize("shift", [0.0, 1.0, -3.0, 6.0])
+@pytest.mark.parametrize(
+    "shift", [0.0, pytest.param(1.0, marks=pytest.mark.slow), pytest.param(-3.0, marks=pytest.mark.slow), 6.0]
+)
 def test_a_known_shift_is_measured_within_a_quarter_of_a_millimeter(shift: float) -> None:
     first, second, mask, affine = pair(moved(scene(BOLD, 5), shift), scene(T2STAR, 7))
     found = edges.edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=1)

@@ -99,6 +99,7 @@ fit(balls(1), recipe(**GAMES["cycle"]), sys.argv[1], progress=kill)
 """
 
 
+@pytest.mark.slow
 def test_after_sigkill_the_weights_are_those_of_an_uninterrupted_training(tmp_path):
     folder = Path(__file__).parent
     done = subprocess.run(

@@ -78,7 +78,7 @@ def players(name, recipe, volume):
     return update_steps.build_networks(recipe, FACTOR, 3, "cpu", None, ndim=ndim), batch
 
 
-@pytest.mark.parametrize("kind", ["paper", "fast"])
+@pytest.mark.parametrize("kind", [pytest.param("paper", marks=pytest.mark.slow), "fast"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_few_steps_lower_every_loss_that_is_asked_for(name, kind, volume):
     # a game against an untrained critic begins slowly

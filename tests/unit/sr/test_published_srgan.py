@@ -101,6 +101,7 @@ def test_all_slices_are_trained_on_and_the_last_weights_are_kept(small_pair, tmp
     assert made.log[0]["perceptual"] > 0
 
 
+@pytest.mark.slow
 def test_the_card_of_a_training_on_all_slices_claims_nothing_of_others(small_pair, tmp_path):
     card = fit(small_pair, tmp_path).card
     assert card["held_out"] == {
@@ -115,6 +116,7 @@ def test_the_card_of_a_training_on_all_slices_claims_nothing_of_others(small_pai
     assert f"{seen['network']['psnr']:.2f} dB" in text
 
 
+@pytest.mark.slow
 def test_a_training_on_all_slices_goes_on_after_a_kill(small_pair, tmp_path):
     class Stopped(Exception):
         pass
@@ -131,6 +133,7 @@ def test_a_training_on_all_slices_goes_on_after_a_kill(small_pair, tmp_path):
     assert again.card == whole.card
 
 
+@pytest.mark.slow
 def test_several_images_hold_nothing_out_either_and_end_with_the_last_weights(small_pair, tmp_path):
     images = ImageSet.from_pair(small_pair)
     given = {"factor": small_pair.factor, "recipe_name": "paper", "seed": 0, "vgg_weights": WEIGHTS}
@@ -177,6 +180,7 @@ def test_an_old_model_serves_paper_mse_and_never_paper(old, small_pair, source):
                 model_store.find_model(wanted, PAPER, small_pair)
 
 
+@pytest.mark.slow
 def test_a_card_of_the_published_run_keeps_its_name(small_pair, tmp_path):
     made = fit(small_pair, tmp_path / "work")
     weights, _ = model.save_model(tmp_path / "new", made.state, made.card)

@@ -174,6 +174,7 @@ def _once(courses):
     return lambda: iter([(slice(0, courses.shape[1]), courses)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rho", [0.0, 0.3])
 def test_shuffles_of_a_short_run_with_confounds_pass_as_often_as_fresh_noise(tmp_path, rho):
     table = walks(60)

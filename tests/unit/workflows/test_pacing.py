@@ -31,6 +31,7 @@ def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return max(one["start"], other["start"]) < min(one["end"], other["end"])
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_the_gpu_serves_one_step_at_a_time(tmp_path: Path) -> None:
     told = _run(
@@ -52,6 +53,7 @@ def test_without_a_gpu_nothing_waits_for_it(tmp_path: Path) -> None:
     assert time.monotonic() - start < 60  # far from the minutes that polling every 5 s for every change would take
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_worker_takes_the_threads_of_its_step_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in POOLS:
