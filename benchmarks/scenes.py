@@ -29,7 +29,7 @@ from bids_sr.sr.method import Method, get_method, get_recipe
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.operators import to_slices, to_volume
 from bids_sr.sr.training.trainer import fit
-from bids_sr.sr.variance.fit_variance import LEAST_HALF, RunData
+from bids_sr.sr.variance.run_data import LEAST_HALF, RunData
 from bids_sr.sr.variance.upsampler import VarianceUpsampler
 
 FACTOR = (2.0, 2.0, 1.0)

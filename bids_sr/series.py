@@ -4,8 +4,6 @@ Names of series, and the ``desc-`` labels of their maps, are made and read here 
 standard library alone, so that options, settings, statistics and reports can all ask it.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

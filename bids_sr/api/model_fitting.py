@@ -30,7 +30,7 @@ from bids_sr.registration.pair_frames import Pair, registered_pair, truncated_pa
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.data.run_volumes import volumes_of_run
+from bids_sr.sr.data.images import ImageSet
 from bids_sr.sr.data.temporal_components import TemporalStatistics
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.inference.guided_baselines import PosedImage
@@ -193,7 +193,7 @@ def fit_model(
         data, facts = _of_series(method, request, reader, run, given, folder)
         statistics = data.statistics
     elif method.trained_on == "self":
-        data = volumes_of_run(reader, run.mask, run.n_dummy, request.seed)
+        data = ImageSet.of_run(reader, run.mask, run.n_dummy, request.seed)
     elif pair is not None:
         data = TrainingPair(
             lowres=pair.lowres.data, highres=pair.highres.data, mask=np.asarray(pair.mask > 0.5),

@@ -1,5 +1,6 @@
-"""Types of NumPy arrays by their elements, for annotations."""
+"""Types of NumPy arrays by their elements, for annotations, and the checksum of an array."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -10,3 +11,8 @@ Float = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 Real = NDArray[np.floating]
 Mask = NDArray[np.bool_]
+
+
+def float32_checksum(values: Array) -> str:
+    """SHA-256 of the values as little-endian single-precision numbers, in C order."""
+    return hashlib.sha256(np.ascontiguousarray(values, dtype="<f4").data).hexdigest()

@@ -1,7 +1,5 @@
 """Fields of view of images: the outer edges of their voxels, held against one another."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -5,8 +5,6 @@ fills a file beside the final name and renames it once every volume is there. Co
 name in their gzip header, so that equal data give equal bytes.
 """
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import io
@@ -14,7 +12,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import nibabel as nib
 import numpy as np
@@ -95,7 +93,7 @@ class SeriesReader:
             if self.path.stat().st_size < wanted:
                 raise ImageError(f"{self.path}: truncated ({self.path.stat().st_size} of {wanted} bytes)")
 
-    def __enter__(self) -> SeriesReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -316,7 +314,7 @@ class SeriesWriter:
                     stream.close()
             self._temporary.unlink(missing_ok=True)
 
-    def __enter__(self) -> SeriesWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -8,8 +8,6 @@ take up.
 Source: attention_unet, section 3.1, which aligns to a template instead and names warping useless (section 4.4).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal

@@ -5,8 +5,6 @@ process; parallelism comes from nodes that run side by side. Matrices are 4x4, R
 image to where it lies in the *moving* image, as in `bids_sr.spatial.transforms`.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Sequence

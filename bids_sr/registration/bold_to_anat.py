@@ -1,7 +1,5 @@
 """BOLD against anatomy: registration, masks, regions and maps, on arrays."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

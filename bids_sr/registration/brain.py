@@ -4,8 +4,6 @@ The mask of a whole head, a defaced head or a brain already stripped is the temp
 registration whose metric is computed on the template's brain alone, then fitted to the tissue found.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

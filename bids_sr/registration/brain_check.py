@@ -1,7 +1,5 @@
 """Quality control of a brain mask: what cannot be true of a brain, or of the pose behind it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

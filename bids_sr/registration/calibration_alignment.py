@@ -3,8 +3,6 @@
 Matrices are 4x4, RAS mm, and take a boldref point of the run to where it lies in the calibration.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path

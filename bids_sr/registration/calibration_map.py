@@ -1,7 +1,5 @@
 """Standard deviation maps of a calibration: its own, and that at the resolution of the run that it is for."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The T2*-weighted pair: its members in one frame, at both resolutions, for training."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

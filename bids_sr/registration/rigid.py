@@ -3,8 +3,6 @@
 Matrices are 4x4, RAS mm, and take a point of the fixed image to where it lies in the moving one.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

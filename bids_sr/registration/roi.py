@@ -1,7 +1,5 @@
 """Which region of interest is meant, and in which space it is."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

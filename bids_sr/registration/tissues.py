@@ -6,8 +6,6 @@ any number of contrasts), needs no binaries, and no template, which would pull e
 are ANTs' own for brains. The quick mixture of `bids_sr.spatial.tissue_mixture` serves confounds, not volumetry.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path

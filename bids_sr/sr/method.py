@@ -4,8 +4,6 @@ A method is one file below `bids_sr/sr/methods/` that defines `METHOD`, found by
 all that settings, estimates, workflows and tables know of it.
 """
 
-from __future__ import annotations
-
 import difflib
 import importlib
 import pkgutil

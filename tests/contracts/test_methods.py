@@ -20,7 +20,7 @@ from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.models.model_store import sloppy_recipe
 from bids_sr.sr.resolution.degradation import kspace_crop
 from bids_sr.sr.training.trainer import fit
-from bids_sr.sr.variance.fit_variance import RunData
+from bids_sr.sr.variance.run_data import RunData
 
 
 def cases(kind):

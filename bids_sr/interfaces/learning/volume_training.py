@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bids_sr.interfaces.learning.training_inputs import TrainingInputSpec, TrainingOutputSpec, obtain
 from bids_sr.interfaces.shared_specs import FACTOR
-from bids_sr.sr.data.run_volumes import VOLUMES as VOLUMES
+from bids_sr.sr.data.images import VOLUMES as VOLUMES
 
 
 class TrainOnVolumes(SimpleInterface):
@@ -46,8 +46,8 @@ def training_volumes(series: str, mask_file: str, n_dummy: int, seed: int) -> tu
     seed : of the draw; volumes keep their order in time
     """
     from bids_sr.io.nifti import SeriesReader, load_image
-    from bids_sr.sr.data.run_volumes import volumes_of_run
+    from bids_sr.sr.data.images import ImageSet
 
     mask = load_image(mask_file)[0] > 0.5
     with SeriesReader(series) as reader:
-        return volumes_of_run(reader, mask, n_dummy, seed), reader.affine
+        return ImageSet.of_run(reader, mask, n_dummy, seed), reader.affine

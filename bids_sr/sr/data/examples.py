@@ -1,7 +1,5 @@
 """Training examples: batches, validation patches, and a description for the model card."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar

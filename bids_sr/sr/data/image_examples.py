@@ -4,8 +4,6 @@ Held out are whole images where there are at least three, otherwise every n-th s
 brain in each image (3D).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache

@@ -1,22 +1,22 @@
 """Sets of training images: each a high-resolution image, a measured low-resolution one, or both."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array
+from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.data.training_pair import PairError, TrainingPair
 from bids_sr.sr.resolution.degradation import Factor, check_factor, highres_size
 
-Array = NDArray[Any]
 _LEAST = 8  # voxels in-plane
+# Neighbors in time are nearly one image: twenty, drawn over the run, show its poses and its noise, and fit in memory.
+VOLUMES = 20
 
 
 class ImageSetError(PairError):
@@ -129,26 +129,35 @@ class ImageSet:
             raise ImageSetError(f"two images to train on have one name: {sorted(names)}")
 
     @classmethod
-    def from_pair(cls, pair: TrainingPair, name: str = "pair") -> ImageSet:
+    def from_pair(cls, pair: TrainingPair) -> Self:
         """A pair as a set of one, on the intensity of its low-resolution image."""
         fine = np.asarray(pair.highres * pair.gain, dtype=np.float32)
         image = TrainingImage(
             fine=fine, coarse=np.asarray(pair.lowres, np.float32), mask=pair.highres_mask, contrast=pair.contrast,
-            affine=resized_affine(pair.lowres_affine, pair.lowres.shape, pair.highres.shape), name=name,
+            affine=resized_affine(pair.lowres_affine, pair.lowres.shape, pair.highres.shape), name="pair",
         )  # fmt: skip
         return cls(images=(image,))
 
     @classmethod
-    def from_volumes(
-        cls, volumes: Iterable[Array], mask: Array, affine: Array, *, contrast: str = "bold", name: str = "volume"
-    ) -> ImageSet:
+    def from_volumes(cls, volumes: Iterable[Array], mask: Array, affine: Array) -> Self:
         """Low-resolution volumes (x, y, z) of one run, for methods that are trained on them alone."""
         images = (
-            TrainingImage(coarse=np.asarray(volume, np.float32), mask=mask, affine=affine, contrast=contrast,
-                          name=f"{name}-{t}")
+            TrainingImage(
+                coarse=np.asarray(volume, np.float32), mask=mask, affine=affine, contrast="bold", name=f"volume-{t}"
+            )
             for t, volume in enumerate(volumes)
-        )  # fmt: skip
+        )
         return cls(images=tuple(images))
+
+    @classmethod
+    def of_run(cls, reader: SeriesReader, mask: Array, n_dummy: int, seed: int) -> Self:
+        """Some volumes of a run as acquired (x, y, z, T), in their order in time, and the brain on its grid.
+
+        The first `n_dummy` volumes, whose contrast is another, are left out; `seed` is that of the draw.
+        """
+        there = np.arange(min(n_dummy, reader.shape[3] - 1), reader.shape[3])
+        picked = np.sort(np.random.default_rng(seed).choice(there, min(VOLUMES, len(there)), replace=False))
+        return cls.from_volumes([reader.volume(int(t)) for t in picked], mask, reader.affine)
 
     @property
     def channels(self) -> int:

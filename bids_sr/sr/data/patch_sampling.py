@@ -6,18 +6,17 @@ patch size and factor, map voxel centers of both grids onto centers, so that the
 rotations and deformations would interpolate, which blurs the target.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
-from typing import Any
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-Array = NDArray[Any]
+from bids_sr.io.array_types import Array
+
 Corner = tuple[int, ...]
 
 
@@ -39,7 +38,7 @@ class PatchPlaces:
     patch: tuple[int, ...]
 
     @classmethod
-    def inside(cls, mask: Array, patch: int | Sequence[int], step: int | Sequence[int] = 1) -> PatchPlaces:
+    def inside(cls, mask: Array, patch: int | Sequence[int], step: int | Sequence[int] = 1) -> Self:
         """Places in a mask (X, Y) or (X, Y, Z), on the grid on which patches are cut.
 
         Parameters

@@ -1,7 +1,5 @@
 """Slices of a pair as training examples: `draw` draws a plan of plain numbers, `cut` applies it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any

@@ -3,24 +3,21 @@
 A run is read slice by slice, so that memory holds one slice of all volumes and a matrix of volumes x volumes.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.array_types import Array, float32_checksum
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image, save_image
+from bids_sr.spatial.transforms import rigid_params
 
 LOG = logging.getLogger(__name__)
-Array = NDArray[Any]
 COMPONENTS = 40
 _LEAST_VOLUMES = 8
 # Components no larger than this times the median one are noise, which says nothing of fine structure.
@@ -118,16 +115,13 @@ def mean_only(reader: SeriesReader, n_dummy: int) -> TemporalStatistics:
     volumes = np.stack([reader.volume(t) for t in range(start, reader.shape[3])])
     mean = np.asarray(volumes.mean(0, dtype=np.float64))
     nothing = np.zeros(mean.shape, np.float32)
-    checksum = hashlib.sha256(np.ascontiguousarray(mean, dtype="<f4").data).hexdigest()
     return TemporalStatistics(
-        mean=mean.astype(np.float32), sd=nothing, components=nothing[None], checksums={"series": checksum}
+        mean=mean.astype(np.float32), sd=nothing, components=nothing[None], checksums={"series": float32_checksum(mean)}
     )  # fmt: skip
 
 
 def motion_courses(poses: Array, center: Array) -> Array:
     """(T, 12) head motion: six parameters about a center (mm), and their change from the volume before."""
-    from bids_sr.spatial.transforms import rigid_params
-
     params = np.stack([rigid_params(pose, center) for pose in poses])
     return np.hstack([params, np.diff(params, axis=0, prepend=params[:1])])
 
@@ -161,8 +155,6 @@ def _slab(reader: SeriesReader, z: int, part: slice) -> Array:
 
 def save_statistics(statistics: TemporalStatistics, affine: Array, path: str | Path, header_like: Any = None) -> None:
     """One NIfTI file on the acquired grid: the mean, the standard deviation of the change, then the components."""
-    from bids_sr.io.nifti import save_image
-
     frames = [statistics.mean[..., None], statistics.sd[..., None], np.moveaxis(statistics.components, 0, -1)]
     save_image(np.concatenate(frames, -1), affine, path, header_like=header_like, tr=1.0)
 
@@ -174,8 +166,6 @@ def load_statistics(path: str | Path) -> tuple[TemporalStatistics, Array]:
     ------
     SeriesError : not such a file
     """
-    from bids_sr.io.nifti import load_image
-
     frames, affine = load_image(path)
     if frames.ndim != 4 or frames.shape[3] < 3:
         raise SeriesError(f"{path}: not a file of mean, standard deviation and components")
@@ -186,8 +176,6 @@ def load_statistics(path: str | Path) -> tuple[TemporalStatistics, Array]:
 @contextmanager
 def open_uncompressed(path: str | Path, folder: Path) -> Iterator[SeriesReader]:
     """A reader that can give slices of all volumes; a compressed series is unpacked into a folder for the time."""
-    from bids_sr.io.nifti import SeriesReader, SeriesWriter
-
     with SeriesReader(path) as reader:
         if not reader.compressed:
             yield reader

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array, float32_checksum
 from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.sr.resolution.degradation import Factor, ResolutionError, check_factor, downsample, highres_size
 from bids_sr.sr.resolution.interpolation import upsample
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     import torch
 
     from bids_sr.sr.data.patches import SliceSet
-
-Array = NDArray[Any]
 
 
 class PairError(ValueError):
@@ -85,10 +82,8 @@ class TrainingPair:
 
     def checksums(self) -> dict[str, str]:
         """SHA-256 of the arrays as float32."""
-        return {
-            name: hashlib.sha256(np.ascontiguousarray(image, dtype="<f4").tobytes()).hexdigest()
-            for name, image in (("lowres", self.lowres), ("highres", self.highres), ("mask", self.mask > 0))
-        }
+        arrays = {"lowres": self.lowres, "highres": self.highres, "mask": self.mask > 0}
+        return {name: float32_checksum(image) for name, image in arrays.items()}
 
     def described(self) -> dict[str, Any]:
         """What the card says of the pair; see `bids_sr.sr.models.card.card_entries`."""

@@ -4,8 +4,6 @@ Coordinates are those of the high-resolution grid. Where a window has to exist o
 and ends at multiples of p for a factor p/q.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction

@@ -7,11 +7,11 @@ it activity, out of the series.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import hr_grid
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from bids_sr.sr.data.temporal_components import TemporalStatistics
     from bids_sr.sr.models.model import LoadedModel
 
-Array = NDArray[Any]
 Precision = Literal["auto", "fp32", "bf16"]
 Consistency = Literal["off", "report", "enforce"]
 

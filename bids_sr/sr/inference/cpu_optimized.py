@@ -9,8 +9,6 @@
 Values are those of the plain network but for the order of the sums in the last two.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from itertools import product

@@ -3,8 +3,6 @@
 Neither is proof: a mask says how much of a skip went through, Grad-CAM which places raised a score.
 """
 
-from __future__ import annotations
-
 from contextlib import ExitStack
 from typing import Any
 

@@ -3,20 +3,15 @@
 The guide is interpolated once, from the image as acquired, into each volume's pose.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.resampling import Spline, sample_volume, spline_coefficients
 from bids_sr.sr.resolution.degradation import Factor, downsample
 from bids_sr.sr.resolution.interpolation import upsample
-
-Array = NDArray[Any]
 
 # a change relative to a mean below this part of the run's intensity says nothing about the head
 _LEAST_MEAN = 0.1

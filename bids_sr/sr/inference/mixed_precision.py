@@ -7,19 +7,17 @@ out, others do not: a lower precision must show on the run itself that it leaves
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array
 from bids_sr.sr.resolution.interpolation import upsample
 
 if TYPE_CHECKING:
     from bids_sr.io.nifti import SeriesReader
     from bids_sr.sr.inference.apply_to_series import Upsampler
     from bids_sr.sr.resolution.degradation import Factor
-
-Array = NDArray[Any]
 
 
 def some_slices(mask: Array, count: int) -> tuple[int, ...]:

@@ -4,27 +4,20 @@ What goes through the intensity scale is only the generator's departure from its
 identity network returns its input to the last bit.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from bids_sr.io.array_types import Array
 from bids_sr.sr.data.patches import upsample_slices
 from bids_sr.sr.inference.apply_to_series import InferenceError
 from bids_sr.sr.inference.cpu_optimized import channels_innermost, optimize_for_cpu, widest
 from bids_sr.sr.inference.sliding_window import apply_in_patches
+from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.resolution.degradation import Factor
 from bids_sr.sr.resolution.interpolation import upsample
 from bids_sr.sr.training.update_steps import channels_last
 
-if TYPE_CHECKING:
-    from bids_sr.sr.models.model import LoadedModel
-
-Array = NDArray[Any]
 # voxels of a slice-wise network's grid that go through it at once: enough for all cores, few enough for their caches
 _AT_ONCE = 1 << 14
 # voxels that go through a volumetric network at once: a layer of 64 channels then takes .13 GB

@@ -5,8 +5,6 @@ voxel. The outermost voxels of a patch, where the network's padding shows, can b
 not at the image's own border. The rule for blending is ours.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import product

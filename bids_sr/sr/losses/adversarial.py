@@ -4,8 +4,6 @@ Real images score high and generated ones low (gan-cpce-circle prints the same o
 have any shape, one number an image or a patch.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional

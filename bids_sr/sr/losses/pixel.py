@@ -3,8 +3,6 @@
 Output, target and weight are (N, C, *grid); the weight broadcasts.
 """
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor, nn

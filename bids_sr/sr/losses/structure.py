@@ -1,7 +1,5 @@
 """Losses on the structure of images: structural similarity, total variation, the sparsifying term of GAN-CIRCLE."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional

@@ -3,8 +3,6 @@
 The weights are the user's (`--vgg-weights`): torchvision's tensors as safetensors; nothing is downloaded.
 """
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

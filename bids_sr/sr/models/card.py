@@ -1,25 +1,20 @@
 """Model cards as written: training data, recipe and held-out metrics, as plain values for JSON."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
+from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.method import Method
 from bids_sr.sr.models.compatibility import slice_orientation
+from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.models.training_domain import domain_entry
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
-
-if TYPE_CHECKING:
-    from bids_sr.sr.data.examples import Examples
-    from bids_sr.sr.models.model import LoadedModel
-    from bids_sr.sr.variance.fit_variance import RunData
-
+from bids_sr.sr.variance.run_data import RunData
 
 # of `Recipe`, added after models had been made
 _YOUNGER = (

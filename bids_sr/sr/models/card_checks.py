@@ -4,8 +4,6 @@ What a card says of the images that a model serves is also kept, as a checksum, 
 card does not go with its weights any more.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -14,7 +12,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 BOUND = ("method", "recipe", "factor", "resolution", "contrast", "orientation")
 METADATA_KEY = "bids_sr_card"
@@ -64,7 +62,7 @@ class ModelCard:
     json: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> ModelCard:
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
         """The card of a file; what is missing, or of another kind, takes the default."""
 
         def part(name: str, of: Mapping[str, Any] = values) -> Mapping[str, Any]:

@@ -1,7 +1,5 @@
 """Quality control before inference: a model serves images of its resolution, contrast, slice orientation and factor."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,15 +1,14 @@
 """Obtain a model: train it, find one of the same training in a directory, or take the user's file."""
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal
 
+from bids_sr.sr.data.images import ImageSet
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import Method, get_method, get_recipe
 from bids_sr.sr.models.card import plain_recipe
@@ -20,14 +19,11 @@ from bids_sr.sr.resolution.degradation import Factor
 from bids_sr.sr.training.journal import log_tsv
 from bids_sr.sr.training.phase import Progress
 from bids_sr.sr.training.trainer import fit
-
-if TYPE_CHECKING:
-    from bids_sr.sr.data.images import ImageSet
-    from bids_sr.sr.variance.fit_variance import RunData
+from bids_sr.sr.variance.run_data import RunData
 
 LOG = logging.getLogger(__name__)
 Source = Literal["auto", "train", "reuse"]
-TrainingData: TypeAlias = "TrainingPair | RunData | ImageSet"
+TrainingData = TrainingPair | RunData | ImageSet
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,8 +93,6 @@ def training_data(request: Request, data: TrainingData) -> tuple[TrainingData, F
     if factor is None:
         raise ModelError("a set of images does not tell the factor of super-resolution: give it")
     if isinstance(data, TrainingPair) and trained_on in ("images", "self"):
-        from bids_sr.sr.data.images import ImageSet
-
         return ImageSet.from_pair(data), factor
     return data, factor
 

@@ -4,17 +4,14 @@ An image may fit by header (`compatibility`) and still be unlike: inverted, clip
 refused, as the BOLD's own contrast differs from that of the pair to some degree.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array
 from bids_sr.sr.models.card_checks import ModelCard
 
-Array = NDArray[Any]
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 # Boldref against the low-resolution image of its own pair: .01 to .11, and 1.0 to 1.15 (phantom, studyforrest)
 FARTHEST = 0.15

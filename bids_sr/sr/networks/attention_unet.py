@@ -8,8 +8,6 @@ each level, as in the U-Net; the slope of the leaky ReLU is .01; gates are two 1
 ReLU and a third 1x1 convolution to one channel, so that one mask serves all channels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

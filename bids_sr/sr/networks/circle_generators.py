@@ -7,8 +7,6 @@ input added at the end. Ours: dropout of .2, a slope of .1, the two 3 x 3 convol
 branches. Nothing up-samples: both images have one grid.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import torch

@@ -7,8 +7,6 @@ what makes maps of equal size meet (Shan et al. 2018); maps are joined without 1
 not list; ReLU follows all layers but the last, because zero filling rings below zero.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

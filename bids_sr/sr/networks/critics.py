@@ -4,8 +4,6 @@ Images (N, C, X, Y). Where a critic ends in dense layers, features of images oth
 averaged to the size that those of a patch have there (ours).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 

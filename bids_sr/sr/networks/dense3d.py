@@ -6,8 +6,6 @@ channels, "residual" is what the last convolution adds to the interpolated input
 that the untrained network is the interpolation. 1.53 million parameters.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

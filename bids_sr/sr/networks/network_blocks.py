@@ -1,7 +1,5 @@
 """Layers and initializations that several networks share; none normalizes, because activity is intensity."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

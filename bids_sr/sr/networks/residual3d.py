@@ -5,8 +5,6 @@ grid. The paper's networks have no long skip connection and learn their input fi
 adds the input to the output and starts there.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from bids_sr.sr.networks.network_blocks import ResidualBlock3d, glorot, zero

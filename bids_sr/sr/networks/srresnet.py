@@ -5,8 +5,6 @@ figure 4). 1.23 million parameters. No activation follows the last convolution, 
 the paper does not say.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from bids_sr.sr.networks.network_blocks import ResidualBlock

@@ -5,8 +5,6 @@ gives back the acquired volume, signal changes and noise included, and the netwo
 band: on held-out slices of a T2* pair this gained .2 dB.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from bids_sr.sr.networks.network_blocks import ResidualBlock, shuffle, zero

@@ -5,8 +5,6 @@ pooling down, 2x2 transposed convolutions up. 31.0 million parameters. Ours: con
 output is as large as the input, and images are zero-padded to sizes that can be halved.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Literal

@@ -5,8 +5,6 @@ Source: vit_mri (Lin & Heckel 2022), the variant ViT-M: patches of 10 x 10, eigh
 (320 x 320 voxels) and interpolated to other sizes, blocks normalize first, images are zero-padded to whole patches.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -5,19 +5,16 @@ the field of view where they were. A matrix size n that a factor does not divide
 n' <= n for which n'/factor is whole; half of the surplus goes from the start (rounded down), the rest from the end.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import resized_affine
 
-Array = NDArray
 Factor = tuple[float, float, float]
 
 

@@ -4,15 +4,13 @@ The outer edges of the field of view stay: high-resolution voxel j lies at ``(j 
 grid.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
+from bids_sr.io.array_types import Array
 from bids_sr.sr.resolution.degradation import (
     Factor,
     ResolutionError,
@@ -21,8 +19,6 @@ from bids_sr.sr.resolution.degradation import (
     fill_matrix,
     highres_size,
 )
-
-Array = NDArray
 
 
 def _positions(m: int, n: int) -> Array:

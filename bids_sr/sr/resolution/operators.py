@@ -8,18 +8,16 @@
 | trilinear | linear interpolation at the centers, without a filter before it | ours, what libraries do |
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bids_sr.io.array_types import Array
 from bids_sr.sr.resolution.degradation import (
     Factor,
     ResolutionError,
@@ -33,7 +31,6 @@ from bids_sr.sr.resolution.degradation import (
 )
 from bids_sr.sr.resolution.interpolation import bspline_matrix, linear_matrix
 
-Array = NDArray[Any]
 Shape = tuple[int, int, int]
 MATRICES: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
     "kspace": crop_matrix,

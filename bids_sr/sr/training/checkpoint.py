@@ -1,7 +1,5 @@
 """Training checkpoints: tensors in a safetensors file, counters, random state and log as JSON in its header."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

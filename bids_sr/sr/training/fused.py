@@ -3,20 +3,17 @@
 Source: attention_unet, sections 3.1 and 3.2.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_sr.io.array_types import Array
 from bids_sr.sr.data.images import ImageSet, TrainingImage
 from bids_sr.sr.models.model import LoadedModel, ModelError
 from bids_sr.sr.resolution.degradation import Factor
 
-Array = NDArray[Any]
 SAME_GRID: Factor = (1.0, 1.0, 1.0)
 CONTRASTS = ("T1w", "T2w", "FLAIR")
 _TOP = 99.9  # percentile of the brain that becomes 1: a single bright vessel is no measure of a scan

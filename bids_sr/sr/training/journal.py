@@ -1,7 +1,5 @@
 """The log of a training while it goes on: a table beside the checkpoint, and TensorBoard where it is installed."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Iterable, Mapping

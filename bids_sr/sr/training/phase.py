@@ -1,7 +1,5 @@
 """One phase of a training: steps, validation, checkpoints, and when to stop."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping

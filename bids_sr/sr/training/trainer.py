@@ -5,15 +5,13 @@ score. `refit` (where the recipe wants it) starts anew with the same seed on *al
 best. Where nothing is held out the training loss decides, or, with a critic in the loss, the last weights are kept.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,9 +28,8 @@ from bids_sr.sr.resolution.degradation import Factor, check_factor
 from bids_sr.sr.training import update_steps
 from bids_sr.sr.training.phase import Phase, Progress, torch_threads
 from bids_sr.sr.training.validation import compare
-
-if TYPE_CHECKING:
-    from bids_sr.sr.variance.fit_variance import RunData
+from bids_sr.sr.variance.fit_variance import fit_variance
+from bids_sr.sr.variance.run_data import RunData
 
 LOG = logging.getLogger(__name__)
 
@@ -115,8 +112,6 @@ def fit(
     ModelError : `start` is another network, or a recipe that is nothing without weights of VGG-19 has none
     """
     if isinstance(recipe, VarianceRecipe) or not isinstance(data, TrainingPair | ImageSet):
-        from bids_sr.sr.variance.fit_variance import fit_variance
-
         return fit_variance(
             method, recipe, data, recipe_name=recipe_name, seed=seed, threads=threads, progress=progress
         )

@@ -4,8 +4,6 @@ A critic is trained on generated images that are detached from their generator, 
 is updated.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Scores of held-out patches, at every validation step and at the end of a training."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -12,15 +12,12 @@ filling explained by WMN (studyforrest, the first 20 volumes for the other 116, 
 floor .1 -.06 and .13, .3 .11 and .25, .5 .15 and .28, .7 .17 and .29, no noise taken out .18 and .30.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from bids_sr.io.array_types import Array
+
 LEAST_VOLUMES = 8  # below which there is no variance worth the name
 
 

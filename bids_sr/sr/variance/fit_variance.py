@@ -1,87 +1,29 @@
 """Estimate the variance maps of one run, test them on held-out halves, and describe them in a model card."""
 
-from __future__ import annotations
-
-import hashlib
 import logging
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.sr.data.temporal_components import SeriesError, TemporalStatistics
 from bids_sr.sr.method import Method
 from bids_sr.sr.models.card import card_entries
 from bids_sr.sr.models.model import TrainedModel
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
-from bids_sr.sr.resolution.degradation import Factor, ResolutionError, check_factor, highres_size
+from bids_sr.sr.resolution.degradation import ResolutionError
 from bids_sr.sr.resolution.operators import level_above, to_slices
 from bids_sr.sr.training.phase import Progress, torch_threads
 from bids_sr.sr.variance.held_out_gate import held_out_shares
 from bids_sr.sr.variance.prior import Prior, Window
+from bids_sr.sr.variance.run_data import RunData
 from bids_sr.sr.variance.variance_estimation import blended, estimate_prior
 
 LOG = logging.getLogger(__name__)
-Array = NDArray[Any]
 BLENDS = (0.0, 0.2, 0.4, 0.6)  # shares of a measured map that are tried
 _WORTH = 0.005  # of explained share that a measured map has to add
-LEAST_HALF = 15  # volumes: with fewer, what a half shows of its variance is mostly chance
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunData:
-    """A run from which a variance map is found, on its acquired grid.
-
-    Parameters
-    ----------
-    statistics, halves : of the run, motion corrected, and of either half; None where it is too short to be split
-    mask, affine : (x, y, z) brain, voxel -> RAS mm
-    factor : acquired over wanted voxel size
-    measured : (X, Y, Z) standard deviation that a calibration measured, in the pose of the boldref; or None
-    measured_low : (x, y, z) the same on the acquired grid, which decides how much of it is used
-
-    Raises
-    ------
-    SeriesError : grids that do not belong together, or an empty mask
-    """
-
-    statistics: TemporalStatistics
-    halves: tuple[TemporalStatistics, TemporalStatistics] | None
-    mask: Array
-    affine: Array
-    factor: Factor
-    measured: Array | None = None
-    measured_low: Array | None = None
-    contrast: str = "bold"
-
-    def __post_init__(self) -> None:
-        check_factor(self.factor)
-        shape = self.statistics.mean.shape
-        if self.mask.shape != shape:
-            raise SeriesError(f"the mask {self.mask.shape} is not on the grid of the series {shape}")
-        if not (self.mask > 0).any():
-            raise SeriesError("the mask of the series is empty")
-
-    def checksums(self) -> dict[str, str]:
-        """SHA-256 of the series, the mask, what was taken out of the series and the measured map."""
-        out = dict(self.statistics.checksums)
-        return out if self.measured is None else out | {"calibration": digest(self.measured)}
-
-    def described(self) -> dict[str, Any]:
-        """What the card says of the run; see `bids_sr.sr.models.card.card_entries`."""
-        zooms = voxel_sizes(self.affine)
-        finer = [n / highres_size(n, f) for n, f in zip(self.statistics.mean.shape, self.factor, strict=True)]
-        return {
-            "factor": self.factor, "contrast": self.contrast, "affine": self.affine,
-            "zooms": (zooms, zooms * finer),
-            "image": self.statistics.mean, "mask": self.mask, "data_sha256": self.checksums(),
-            "intensity": {"rule": "signal units of the run"},
-        }  # fmt: skip
 
 
 def whole_grid(prior: Prior) -> Tensor:
@@ -185,8 +127,3 @@ def _gate(method: Method, recipe: VarianceRecipe, data: RunData, seed: int) -> d
         return {"applied": False, **told}
     model = f"the map of the whole run{f', {best:.0%} of it from the calibration (mean of logarithms)' if best else ''}"
     return {"applied": True, **told, "model": model}
-
-
-def digest(image: Array) -> str:
-    """SHA-256 of an image as single-precision numbers."""
-    return hashlib.sha256(np.ascontiguousarray(image, dtype="<f4").data).hexdigest()

@@ -5,8 +5,6 @@ components of the other. The share explained of what zero filling misses decides
 less than nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

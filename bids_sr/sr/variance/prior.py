@@ -13,22 +13,19 @@ their *difference*, so fluctuations carry that map out to twice the acquired ban
 Tensors are (..., Z, X, Y), slices first.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from bids_sr.io.array_types import Array
 from bids_sr.sr.resolution.operators import Level
 
-Array = NDArray[Any]
 # Of conjugate gradients at most: 10, 15 and 20 miss 9, 4 and 1.7 % of what is added (studyforrest, one level down)
 ITERATIONS = 20
 TOLERANCE = 2e-3  # residual over data of a system at which it counts as solved
@@ -86,7 +83,7 @@ class Window:
     fine: tuple[slice, slice, slice]
 
     @classmethod
-    def around(cls, level: Level, mask: Array, margin: int = _MARGIN) -> Window:
+    def around(cls, level: Level, mask: Array, margin: int = _MARGIN) -> Self:
         """Window around a mask (x, y, z) on the acquired grid."""
         coarse, fine = [], []
         for axis in (2, 0, 1):

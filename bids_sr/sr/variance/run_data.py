@@ -1,21 +1,79 @@
 """What variance maps are found from, read off a series and a calibration."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from bids_sr.io.array_types import Array, Float
+from bids_sr.io.array_types import Array, Float, float32_checksum
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.data.temporal_components import halves_of, mean_only, motion_courses, temporal_statistics, too_short
+from bids_sr.sr.data.temporal_components import (
+    SeriesError,
+    TemporalStatistics,
+    halves_of,
+    mean_only,
+    motion_courses,
+    temporal_statistics,
+    too_short,
+)
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.resolution.degradation import Factor
-from bids_sr.sr.variance.fit_variance import LEAST_HALF, RunData
+from bids_sr.sr.resolution.degradation import Factor, check_factor, highres_size
 
-if TYPE_CHECKING:
-    from bids_sr.io.nifti import SeriesReader
+LEAST_HALF = 15  # volumes: with fewer, what a half shows of its variance is mostly chance
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunData:
+    """A run from which a variance map is found, on its acquired grid.
+
+    Parameters
+    ----------
+    statistics, halves : of the run, motion corrected, and of either half; None where it is too short to be split
+    mask, affine : (x, y, z) brain, voxel -> RAS mm
+    factor : acquired over wanted voxel size
+    measured : (X, Y, Z) standard deviation that a calibration measured, in the pose of the boldref; or None
+    measured_low : (x, y, z) the same on the acquired grid, which decides how much of it is used
+
+    Raises
+    ------
+    SeriesError : grids that do not belong together, or an empty mask
+    """
+
+    statistics: TemporalStatistics
+    halves: tuple[TemporalStatistics, TemporalStatistics] | None
+    mask: Array
+    affine: Array
+    factor: Factor
+    measured: Array | None = None
+    measured_low: Array | None = None
+    contrast: str = "bold"
+
+    def __post_init__(self) -> None:
+        check_factor(self.factor)
+        shape = self.statistics.mean.shape
+        if self.mask.shape != shape:
+            raise SeriesError(f"the mask {self.mask.shape} is not on the grid of the series {shape}")
+        if not (self.mask > 0).any():
+            raise SeriesError("the mask of the series is empty")
+
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of the series, the mask, what was taken out of the series and the measured map."""
+        out = dict(self.statistics.checksums)
+        return out if self.measured is None else out | {"calibration": float32_checksum(self.measured)}
+
+    def described(self) -> dict[str, Any]:
+        """What the card says of the run; see `bids_sr.sr.models.card.card_entries`."""
+        zooms = voxel_sizes(self.affine)
+        finer = [n / highres_size(n, f) for n, f in zip(self.statistics.mean.shape, self.factor, strict=True)]
+        return {
+            "factor": self.factor, "contrast": self.contrast, "affine": self.affine,
+            "zooms": (zooms, zooms * finer),
+            "image": self.statistics.mean, "mask": self.mask, "data_sha256": self.checksums(),
+            "intensity": {"rule": "signal units of the run"},
+        }  # fmt: skip
 
 
 def run_data(

@@ -6,18 +6,15 @@ share them, and the mean follows by its gradient. Static detail of a high-resolu
 added after the volume has been interpolated to the reference, so that its interpolation error is not in the series.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from bids_sr.io.array_types import Array
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.resampling import Spline, sample_volume, spline_coefficients
@@ -27,7 +24,6 @@ from bids_sr.sr.resolution.degradation import Factor
 from bids_sr.sr.resolution.operators import Level, level_above, to_slices, to_volume
 from bids_sr.sr.variance.prior import Prior, Window
 
-Array = NDArray[Any]
 TOLERANCE = 0.1  # acquired voxels, rms over the head
 _SURROUNDINGS = 3.0  # standard deviation of the surroundings of `sdmod` (high-resolution voxels, in plane)
 _SHIFT = 3  # acquired voxels, of the placebo

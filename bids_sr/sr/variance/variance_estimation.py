@@ -16,8 +16,6 @@ than a voxel and log w is drawn a little towards its neighborhood. Settings were
 resolution down (``benchmarks/people.py settings``).
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Variance maps as a module that model files are read into."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

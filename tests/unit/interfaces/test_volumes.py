@@ -10,7 +10,7 @@ import pytest
 
 from bids_sr.interfaces.learning.volume_training import TrainOnVolumes, training_volumes
 from bids_sr.io.nifti import save_image
-from bids_sr.sr.data.run_volumes import VOLUMES
+from bids_sr.sr.data.images import VOLUMES
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.compatibility import ModelMismatch
 from bids_sr.sr.models.model import save_model

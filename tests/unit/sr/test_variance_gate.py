@@ -12,9 +12,10 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.resolution.operators import level_above, level_below
 from bids_sr.sr.training import trainer
-from bids_sr.sr.variance.fit_variance import RunData, whole_grid
+from bids_sr.sr.variance.fit_variance import whole_grid
 from bids_sr.sr.variance.held_out_gate import held_out_shares
 from bids_sr.sr.variance.prior import Prior, Window
+from bids_sr.sr.variance.run_data import RunData
 
 SHAPE, FACTOR, VOLUMES = (24, 22, 2), (2.0, 2.0, 1.0), 100
 METHOD = get_method("sbl")

@@ -1,7 +1,5 @@
 """FOCUSS: weighted minimum norm, its weights estimated again from its result."""
 
-from __future__ import annotations
-
 from bids_sr.sr.method import PLACEBOS_OF_A_RUN, maps_cost, maps_method
 from bids_sr.sr.recipe import Estimator
 

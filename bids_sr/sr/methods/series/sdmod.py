@@ -4,8 +4,6 @@ What does not exceed it needs no prior and no network. It stands among the basel
 (`bids_sr.sr.variance.upsampler.Modulation`) and is applied whatever it explains.
 """
 
-from __future__ import annotations
-
 from bids_sr.sr.method import maps_method
 from bids_sr.sr.recipe import Estimator
 

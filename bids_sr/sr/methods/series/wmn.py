@@ -1,7 +1,5 @@
 """Weighted minimum norm: the change weighted by the standard deviation of its zero-filled copy."""
 
-from __future__ import annotations
-
 from bids_sr.sr.method import PLACEBOS_OF_A_RUN, maps_cost, maps_method
 from bids_sr.sr.recipe import Estimator
 

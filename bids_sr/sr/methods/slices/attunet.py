@@ -11,8 +11,6 @@ network's and weighs nothing in its loss: adding it gained nothing there.
 cares as much for a quiet background as for the brain, and the PSNR is left out.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

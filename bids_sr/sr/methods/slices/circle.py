@@ -9,8 +9,6 @@ cycles, .5 for identity, .001 for the sparsifying term with tau .5; a penalty of
 small part of the loss.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from bids_sr.sr.method import Cost, Method

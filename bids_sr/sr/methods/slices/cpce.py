@@ -11,8 +11,6 @@ output to the input.
 penalty from the 200th step on.
 """
 
-from __future__ import annotations
-
 from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.recipe import Recipe, fast_recipe, loss, network
 

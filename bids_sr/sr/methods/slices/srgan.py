@@ -21,8 +21,6 @@ would double the time. So the card's held-out metrics are those of the very mode
 quarter of the steps, validated more often, no early end (benchmarks/warm_start.py).
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from bids_sr.sr.method import PLACEBOS_OF_A_PAIR, Cost, Method

@@ -5,8 +5,6 @@ its own (section 4.6): nothing is squeezed or normalized. `fast` is the fast att
 tells what they are good for. The critic is left out: nothing is read from it here.
 """
 
-from __future__ import annotations
-
 from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.methods.slices import attunet
 from bids_sr.sr.recipe import lazy, network

@@ -4,8 +4,6 @@
 small transformer of the same kind, whose patches are added to the interpolated image.
 """
 
-from __future__ import annotations
-
 from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.methods.slices import attunet
 from bids_sr.sr.recipe import network

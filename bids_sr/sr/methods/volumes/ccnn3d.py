@@ -8,8 +8,6 @@ Ours: batches of 32, and the largest value of the low-resolution image as what b
 filling in the place of the cubic interpolation, which leaves the acquired band as it was measured.
 """
 
-from __future__ import annotations
-
 from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.recipe import Recipe, fast_recipe, loss, network
 

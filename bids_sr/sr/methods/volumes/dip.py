@@ -6,8 +6,6 @@ noise. In `fast` too that is the trilinear one: zero filling, where `tv` begins,
 without a prior nothing would be left to learn.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from bids_sr.sr.method import Cost, Method

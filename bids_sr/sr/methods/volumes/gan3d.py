@@ -7,8 +7,6 @@ squared error (SRGAN's); critic and generator alternate, at the same rate.
 stride, and an adversarial term of a tenth of the weight from the 150th step on.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from bids_sr.sr.method import Cost, Method

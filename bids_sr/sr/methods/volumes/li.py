@@ -6,8 +6,6 @@ apart from `mse3d` is the loss (ours): absolute error together with structural s
 and a tenth in `fast`, because it cares as much for a quiet background as for the brain.
 """
 
-from __future__ import annotations
-
 from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.methods.volumes import tv
 from bids_sr.sr.methods.volumes.mse3d import supervised

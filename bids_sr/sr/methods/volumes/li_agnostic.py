@@ -5,8 +5,6 @@ reading of that. As `li`, but each training step downsamples by a factor drawn a
 the factors are the four of the TV paper, drawn evenly; a measured low-resolution image serves its own factor alone.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from bids_sr.sr.method import Cost, Method

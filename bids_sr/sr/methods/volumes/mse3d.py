@@ -3,8 +3,6 @@
 Source: tv-self-sr, section 3.2; network, optimizer, schedule and degradation as in `methods.tv`.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from bids_sr.sr.method import Cost, Method

@@ -6,8 +6,6 @@ transfer: trained on many images of one kind, then its last three layers on the 
 `fast` is ours: three blocks of 16 channels, and the input added to the output.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from bids_sr.sr.method import Cost, Method

@@ -15,8 +15,6 @@ the network gains (benchmarks/results/tv_images.md). The crop acts on whole plan
 operator, and the network learns their edges.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from bids_sr.sr.method import Cost, Method
