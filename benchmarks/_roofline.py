@@ -36,8 +36,7 @@ from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.resolution.degradation import Factor, downsample
-from bids_sr.sr.resolution.interpolation import upsample
+from bids_sr.sr.resolution.matrices import Factor, downsample, upsample
 from bids_sr.sr.training.update_steps import build_networks, critics_step, generators_step
 from bids_sr.sr.variance.prior import Prior
 

@@ -16,10 +16,9 @@ from bids_sr.phantom.clinical_scans import CONTRASTS, scans, tissue_shares
 from bids_sr.phantom.poses import draw_pose
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_subject import Draw, Subject
-from bids_sr.registration.alignment import Align, Placement, placements
 from bids_sr.registration.ants import Image
 from bids_sr.registration.brain import brain_from_head
-from bids_sr.registration.structural_preparation import ORDERS, assemble, unbiased
+from bids_sr.registration.structural_preparation import ORDERS, Align, Placement, assemble, placements, unbiased
 from bids_sr.registration.templates import load_template
 from bids_sr.registration.tissues import segment_tissues, tissue_masks
 from bids_sr.spatial.transforms import apply, invert

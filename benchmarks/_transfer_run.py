@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 
 from bids_sr.metrics.image_similarity import rmse, ssim
 from bids_sr.phantom.clinical_scans import LEVEL, PROTOCOLS, spin_echo
-from bids_sr.phantom.head import Head, make_head
+from bids_sr.phantom.head import Head, gradient_echo, make_head
 from bids_sr.phantom.poses import draw_pose
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.scanner import Coil, acquire_static
 from bids_sr.phantom.simulated_subject import T1W_FLIP, T1W_TE, T1W_TR
-from bids_sr.phantom.spoiled_gre import gradient_echo
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.data.images import ImageSet, TrainingImage
 from bids_sr.sr.inference.apply_to_series import make_upsampler
@@ -31,7 +30,7 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.models.model import LoadedModel, TrainedModel, load_model, save_model
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.resolution.degradation import block_mean
+from bids_sr.sr.resolution.matrices import block_mean
 from bids_sr.sr.training.trainer import fit
 from bids_sr.stats.group.paired_tests import paired_t
 from bids_sr.stats.image.image_resolution import effective_resolution

@@ -6,11 +6,10 @@ import numpy as np
 from _kept import write_arrays
 from superres import FACTOR, brain
 
-from bids_sr.phantom.head import make_head
+from bids_sr.phantom.head import gradient_echo, make_head
 from bids_sr.phantom.poses import draw_pose
 from bids_sr.phantom.presets import centered_affine
 from bids_sr.phantom.scanner import Coil, acquire_static
-from bids_sr.phantom.spoiled_gre import gradient_echo
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.data.training_pair import TrainingPair
 

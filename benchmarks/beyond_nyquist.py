@@ -40,7 +40,7 @@ from bids_sr.metrics.long_tables import MetricRow, read_table
 from bids_sr.series import PCA_RANKS
 from bids_sr.spatial.boldref import estimate_run
 from bids_sr.sr.inference.guided_baselines import inject, match_gain, ratio
-from bids_sr.sr.resolution.interpolation import upsample
+from bids_sr.sr.resolution.matrices import upsample
 from bids_sr.stats.evaluation.split_half_shared import Frame, make_frame
 from bids_sr.stats.evaluation.split_half_table import choose, control_trials
 from bids_sr.stats.glm.block_effects import Effects, block_effects, load_effects, save_effects

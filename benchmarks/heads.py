@@ -22,8 +22,7 @@ import numpy as np  # noqa: E402
 from _table import keep  # noqa: E402
 
 from bids_sr.registration.ants import Image, load, load_ants  # noqa: E402
-from bids_sr.registration.brain import bias_field, brain_from_head  # noqa: E402
-from bids_sr.registration.brain_check import volume_ml  # noqa: E402
+from bids_sr.registration.brain import bias_field, brain_from_head, volume_ml  # noqa: E402
 from bids_sr.registration.templates import Template, load_template  # noqa: E402
 from bids_sr.spatial.masks import dice, grow  # noqa: E402
 

@@ -49,7 +49,7 @@ from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_s
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.resolution.interpolation import upsample
+from bids_sr.sr.resolution.matrices import upsample
 
 Array = NDArray[np.float32]
 SCALE = 1000.0

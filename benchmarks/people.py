@@ -36,12 +36,11 @@ from torch import Tensor
 from bids_sr.io.nifti import save_image
 from bids_sr.sr.method import get_method, get_recipe
 from bids_sr.sr.recipe import Estimator, VarianceRecipe
-from bids_sr.sr.resolution.degradation import crop_matrix, kspace_crop
+from bids_sr.sr.resolution.matrices import crop_matrix, kspace_crop
 from bids_sr.sr.resolution.operators import Level
-from bids_sr.sr.variance.held_out_gate import explained_share, held_out_shares
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.upsampler import Modulation
-from bids_sr.sr.variance.variance_estimation import estimate_prior, filled_sd
+from bids_sr.sr.variance.variance_estimation import estimate_prior, explained_share, filled_sd, held_out_shares
 
 FACTOR = (2.0, 2.0, 1.0)
 FIRST = 5  # volumes before the steady state

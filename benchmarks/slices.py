@@ -31,7 +31,7 @@ from bids_sr.metrics.image_similarity import psnr, ssim
 from bids_sr.sr.data.images import ImageSet, TrainingImage
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.resolution.degradation import kspace_crop
+from bids_sr.sr.resolution.matrices import kspace_crop
 
 Array = NDArray[Any]
 Row = dict[str, Any]

@@ -59,7 +59,7 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.resolution.degradation import block_mean
+from bids_sr.sr.resolution.matrices import block_mean
 from bids_sr.stats.regions.map_summary import correlation
 
 Array = NDArray[Any]

@@ -54,7 +54,7 @@ from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel, read_card
-from bids_sr.sr.networks.subpixel import SubPixelNet
+from bids_sr.sr.networks.residual2d import SubPixelNet
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.phase import Phase
 from bids_sr.sr.training.trainer import fit

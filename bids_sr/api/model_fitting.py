@@ -24,8 +24,7 @@ from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.registration.ants import Image
 from bids_sr.registration.bold_to_anat import register_pair_to_bold
-from bids_sr.registration.calibration_alignment import agreement, register_to_calibration
-from bids_sr.registration.calibration_map import calibration_maps
+from bids_sr.registration.calibration_alignment import agreement, calibration_maps, register_to_calibration
 from bids_sr.registration.pair_frames import Pair, registered_pair, truncated_pair
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
@@ -39,7 +38,7 @@ from bids_sr.sr.models.compatibility import check_model, describe
 from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.models.model_store import Request, obtain_model, training_data
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.resolution.degradation import Factor
+from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.sr.variance.calibration_sd import CalibrationError
 from bids_sr.sr.variance.run_data import measured_on_run, run_data
 
@@ -164,7 +163,7 @@ def calibration_of(given: Given, run: Run, factor: Factor, folder: Path) -> tupl
 
 def hr_low_affine(reader: SeriesReader, factor: Factor) -> Array:
     """Affine of a series downsampled by the factor."""
-    from bids_sr.sr.resolution.degradation import kspace_crop
+    from bids_sr.sr.resolution.matrices import kspace_crop
 
     return kspace_crop(np.zeros(reader.shape[:3], np.float32), reader.affine, factor=factor)[1]
 

@@ -32,8 +32,13 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.boldref import estimate_run
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference.apply_to_series import Consistency, Precision, Upsampler, super_resolve_series
-from bids_sr.sr.inference.series_upsampler import series_upsampler
+from bids_sr.sr.inference.apply_to_series import (
+    Consistency,
+    Precision,
+    Upsampler,
+    series_upsampler,
+    super_resolve_series,
+)
 from bids_sr.sr.method import Method, get_method, get_recipe, method_names, recipe_name
 from bids_sr.sr.models.model_store import Request
 from bids_sr.stats.evaluation.not_applied import was_applied

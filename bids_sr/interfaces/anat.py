@@ -187,8 +187,7 @@ class DefineRegion(SimpleInterface):
         import numpy as np
 
         from bids_sr.registration.ants import load
-        from bids_sr.registration.roi import find_region, on_t1w
-        from bids_sr.registration.templates import atlas_file
+        from bids_sr.registration.templates import atlas_file, find_region, on_t1w
 
         here, t1w, mask = Path(runtime.cwd), load(self.inputs.t1w), load(self.inputs.mask)
         to_std, seed = [self.inputs.std2t1w_xfm], self.inputs.seed

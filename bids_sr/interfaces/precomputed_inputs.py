@@ -42,7 +42,7 @@ class ImportAnat(SimpleInterface):
         import numpy as np
 
         from bids_sr.registration.ants import load
-        from bids_sr.registration.brain_check import check_mask
+        from bids_sr.registration.brain import check_mask
         from bids_sr.spatial.tissue_mixture import segmentation
 
         here, t1w, mask = Path(runtime.cwd), load(self.inputs.t1w), load(self.inputs.mask)

@@ -9,13 +9,13 @@ import numpy as np
 from bids_sr.io.array_types import Array
 from bids_sr.phantom.activity import Event
 from bids_sr.phantom.ground_truth import MOTION_TEXT
+from bids_sr.phantom.head import gradient_echo, scaled
 from bids_sr.phantom.phantom_files import write_transform
 from bids_sr.phantom.physiology import approach
 from bids_sr.phantom.poses import CENTER, draw_motion, draw_pose
 from bids_sr.phantom.presets import Preset
 from bids_sr.phantom.scanner import BOLD_FRAME, Coil, EpiScanner, Part
 from bids_sr.phantom.simulated_subject import BOLD_LEVEL, Subject, run_volumes
-from bids_sr.phantom.spoiled_gre import gradient_echo, scaled
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from bids_sr.io.array_types import Array
-from bids_sr.phantom.head import TISSUES, Head
+from bids_sr.phantom.head import TISSUES, Head, gradient_echo, scaled
 from bids_sr.phantom.poses import draw_pose
 from bids_sr.phantom.presets import Preset
 from bids_sr.phantom.scanner import Coil, acquire_static
 from bids_sr.phantom.simulated_subject import T1W_FLIP, T1W_TE, T1W_TR, Subject
-from bids_sr.phantom.spoiled_gre import gradient_echo, scaled
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 

@@ -1,5 +1,6 @@
-"""Fluctuations of the simulated BOLD: drift, breathing, heartbeat, approach to the steady state."""
+"""Fluctuations of the simulated BOLD: drift, breathing, heartbeat, approach to the steady state, networks at rest."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,10 +8,9 @@ from scipy import ndimage
 
 from bids_sr.io.array_types import Array
 from bids_sr.phantom.fields import polynomial
-from bids_sr.phantom.head import Head
+from bids_sr.phantom.head import Head, gradient_echo
 from bids_sr.phantom.presets import Preset
 from bids_sr.phantom.scanner import EpiScanner
-from bids_sr.phantom.spoiled_gre import gradient_echo
 from bids_sr.spatial.resampling import Spline, sample_volume
 
 _LINEAR = Spline(order=1)
@@ -90,3 +90,35 @@ def _rhythm(rng: np.random.Generator, clock: Array, rate: float) -> Array:
     wander *= 0.05 / wander.std()
     phase = 2 * np.pi * np.cumsum(rate * (1 + wander)) * (clock[1] - clock[0])
     return np.asarray(np.sin(phase + rng.uniform(0, 2 * np.pi)))
+
+
+BAND = (0.01, 0.1)  # Hz, where connectivity at rest is looked for
+_STEP = 0.1  # s
+
+
+class Fluctuations:
+    """Known slow course of every network of a run at rest, unit standard deviation, at any time of it.
+
+    All foci of a network follow its one course: what is correlated, and by how much, is known. Courses of different
+    networks are orthogonal over the run, so that a seed's map in a model of all seeds is that of the seed alone.
+
+    Parameters
+    ----------
+    rng : source of the courses
+    names : of the networks
+    seconds : length of the run
+    """
+
+    def __init__(self, rng: np.random.Generator, names: Sequence[str], seconds: float) -> None:
+        self._clock = np.arange(0.0, seconds + 1.0, _STEP)
+        length = self._clock.size * _STEP
+        first = max(1, int(np.ceil(BAND[0] * length)))
+        last = max(first + len(names), int(BAND[1] * length))  # a run of seconds has no slow ones to choose from
+        angle = 2 * np.pi / length * np.outer(self._clock, np.arange(first, last + 1))
+        drawn = rng.standard_normal((2, last - first + 1, len(names)))
+        basis, _ = np.linalg.qr(np.cos(angle) @ drawn[0] + np.sin(angle) @ drawn[1])
+        self._courses = dict(zip(names, basis.T * np.sqrt(self._clock.size), strict=True))
+
+    def __call__(self, network: str, times: Array) -> Array:
+        """Course of a network at times (s) of any shape."""
+        return np.asarray(np.interp(times, self._clock, self._courses[network]))

@@ -11,13 +11,11 @@ import numpy as np
 from bids_sr.io.array_types import Array
 from bids_sr.phantom.activity import DRIVEN_BY, Event, Focus, block_design, foci_of, make_focus, response
 from bids_sr.phantom.fields import polynomial
-from bids_sr.phantom.fluctuations import Fluctuations
-from bids_sr.phantom.head import Head, make_head
-from bids_sr.phantom.physiology import Physiology, Transient, approach
+from bids_sr.phantom.head import Head, gradient_echo, make_head, scaled
+from bids_sr.phantom.physiology import Fluctuations, Physiology, Transient, approach
 from bids_sr.phantom.poses import draw_motion, draw_pose
 from bids_sr.phantom.presets import TASKS, Preset
 from bids_sr.phantom.scanner import Coil, EpiScanner, Part, acquire_static, complex_noise, distortion
-from bids_sr.phantom.spoiled_gre import gradient_echo, scaled
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 

@@ -17,7 +17,7 @@ from bids_sr.bids import BoldRun, Findings, Problem
 from bids_sr.bids.headers import READ_ERRORS
 from bids_sr.io.axis_order import AxisOrder, reordered
 from bids_sr.preflight.plan import Plan
-from bids_sr.sr.resolution.degradation import kspace_crop
+from bids_sr.sr.resolution.matrices import kspace_crop
 
 Progress = Callable[[Path, int, int], None]
 _CHUNK = 1 << 20

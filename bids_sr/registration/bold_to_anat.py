@@ -15,9 +15,9 @@ from bids_sr.registration.brain import agreement, coarse
 from bids_sr.registration.rigid import rigid, size_of
 from bids_sr.spatial import masks
 from bids_sr.spatial.transforms import TransformError, displacement, hr_grid, invert, read_itk, write_itk
+from bids_sr.sr.resolution.matrices import Factor
 
 LOGGER = logging.getLogger(__name__)
-Factor = tuple[float, float, float]
 _POOR_DICE = 0.7  # brain masks of BOLD and T1w that agree less point to a failed registration
 _POOR_NMI = 1.02
 _RIM_MM = 4.0  # by which the BOLD's own mask may be too small: signal loss and partial volume at the edge

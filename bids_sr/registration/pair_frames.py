@@ -11,9 +11,8 @@ from bids_sr.registration.rigid import refine, rigid, size_of
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.resolution.degradation import kspace_crop
+from bids_sr.sr.resolution.matrices import Factor, kspace_crop
 
-Factor = tuple[float, float, float]
 # Of the low-resolution voxel, rms over the head: what is left would reach the trained network as a shift, while
 # interpolating blurs what it learns from. The estimate itself is right to .01 voxel.
 TOLERANCE_VOXELS = 0.03

@@ -1,21 +1,135 @@
 """Preparation of structural scans for a network that fuses them: bias field, brain, one frame, one grid, [0, 1].
 
-Everything is brought to the high-resolution scan of the first contrast. The paper aligns to a template; here scans are
-aligned to each other, rigidly where nothing else is asked for, so that no head changes its size and each scan is
-interpolated once. Source: attention_unet, section 3.1.
+Every scan is aligned to the frame, the fine scan of the first contrast, and interpolated once: rigidly where nothing
+else is asked for, so that no head changes its size, else by an affine or a deformation, each of which begins where the
+one before it ended. An affine also takes up scaling and shear, as gradients that are calibrated differently leave
+between scanners; a deformation (SyN) what gradients that are not linear leave. Both follow noise and blur as well where
+there is nothing to take up.
+
+Source: attention_unet, section 3.1, which aligns to a template instead and names warping useless (section 4.4).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+from scipy import ndimage
 
 from bids_sr.io.array_types import Array
-from bids_sr.registration.alignment import Align, Placement, register_to
-from bids_sr.registration.ants import Image
-from bids_sr.registration.brain import bias_field, brain_from_head
+from bids_sr.registration.ants import Image, Stage, read_linear, register
+from bids_sr.registration.brain import bias_field, brain_from_head, coarse
+from bids_sr.registration.rigid import orthonormal, rigid, size_of
+from bids_sr.spatial import masks
+from bids_sr.spatial.resampling import Spline, sample_volume, sample_warped
+from bids_sr.spatial.transforms import apply, carry, displacement, hr_grid, invert
 from bids_sr.sr.training.fused import unit_range
+
+Align = Literal["rigid", "affine", "nonlinear"]
+_WARP_MM = 4.0  # grid on which a deformation is read from its file; SyN smooths its own over three voxels
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placement:
+    """Where points of the frame lie in another scan."""
+
+    xfm: Array
+    moved: Array | None = None
+    grid: Array | None = None
+
+    def seen(self, image: Image, frame: Image, order: int) -> Array:
+        """The scan on the grid of the frame, in one interpolation by a spline of that order."""
+        shape, spline = frame.data.shape, Spline(order=order)
+        if self.moved is None or self.grid is None:
+            return sample_volume(image.data, image.affine, shape, frame.affine, self.xfm, spline)
+        linear = Spline(order=1)
+        moved = np.stack([sample_volume(part, self.grid, shape, frame.affine, spline=linear) for part in self.moved])
+        return sample_warped(image.data, image.affine, frame.affine, self.xfm, moved, spline)
+
+    def points(self, points: Array) -> Array:
+        """(N, 3) points of the frame in the scan, RAS mm."""
+        there = apply(self.xfm, points)
+        if self.moved is None or self.grid is None:
+            return there
+        at = apply(invert(self.grid), points).T
+        shifts = [ndimage.map_coordinates(part, at, order=1, mode="nearest") for part in self.moved]
+        return np.asarray(there + np.stack(shifts, axis=1))
+
+
+def register_to(
+    frame: Image, image: Image, mask: Array, *, align: Align = "rigid", seed: int, prefix: str, mm: float = 2.0
+) -> tuple[Placement, dict[str, float]]:
+    """Where a scan lies to the frame, by what `align` allows, and how far from it in the brain (`mask`).
+
+    Both are looked at on voxels of `mm`, or their own where these are larger; the coarser one is fixed.
+    """
+    placed = placements(frame, image, align=align, seed=seed, prefix=prefix, mm=mm)[align]
+    return placed, _facts(placed, mask, frame.affine)
+
+
+def placements(
+    frame: Image, image: Image, *, align: Align, seed: int, prefix: str, mm: float = 2.0
+) -> dict[Align, Placement]:
+    """Where a scan lies to the frame, by each kind of transform up to the one that is asked for; see `register_to`."""
+    low_frame, low = coarse(frame, mm), coarse(image, mm)
+    turned = np.prod(low.zooms) > 1.01 * np.prod(low_frame.zooms)
+    fixed, moving = (low, low_frame) if turned else (low_frame, low)
+    heads = [masks.head_mask(each.data, each.affine) for each in (fixed, moving)]
+    xfm = rigid(fixed, moving, heads[0], heads[1], seed=seed, prefix=prefix).xfm
+    found: dict[Align, Placement] = {"rigid": Placement(xfm=invert(xfm) if turned else xfm)}
+    if align == "rigid":
+        return found
+    rim = masks.grow(heads[0], fixed.affine, 1.5 * float(fixed.zooms.max()))
+    xfm = _affine(fixed, moving, xfm, rim, seed=seed, prefix=f"{prefix}affine_")
+    found["affine"] = Placement(xfm=invert(xfm) if turned else xfm)
+    if align == "nonlinear":
+        sigma = float(fixed.zooms.min())
+        stage = Stage(transform="SyN[0.1,3,0]", iterations=(40, 20), shrink=(2, 1), mm=(sigma, 0.5 * sigma))
+        files = register(fixed, moving, [stage], seed=seed, prefix=f"{prefix}syn_", start=xfm, fixed_mask=rim)
+        found["nonlinear"] = _warped(frame, found["affine"].xfm, Path(files[1] if turned else files[0]))
+    return found
+
+
+def _affine(fixed: Image, moving: Image, start: Array, rim: Array, *, seed: int, prefix: str) -> Array:
+    """Affine from a fixed point to its moving point, from a rigid start, by mutual information."""
+    size = float(fixed.zooms.min())
+    stages = [
+        Stage(transform="Affine[0.1]", iterations=(100, 50), shrink=(2, 1), mm=(1.2 * size, 0.6 * size), sampling=0.5),
+        Stage(transform="Affine[0.05]", iterations=(30,), shrink=(1,), mm=(0.0,), sampling=1.0),
+    ]
+    return read_linear(register(fixed, moving, stages, seed=seed, prefix=prefix, start=start, fixed_mask=rim)[0])
+
+
+def _warped(frame: Image, xfm: Array, composite: Path) -> Placement:
+    """What a composite transform does beyond a matrix, on a coarse grid over the frame."""
+    factor = [min(1.0, float(zoom) / _WARP_MM) for zoom in frame.zooms]
+    shape, grid = hr_grid(frame.data.shape, frame.affine, factor)
+    points = np.indices(shape).reshape(3, -1).T @ grid[:3, :3].T + grid[:3, 3]
+    moved = carry(points, [composite]) - apply(xfm, points)
+    return Placement(xfm=xfm, moved=moved.T.reshape(3, *shape).astype(np.float32), grid=grid)
+
+
+def _facts(placed: Placement, mask: Array, affine: Array) -> dict[str, float]:
+    """Size of a placement in the brain: of its rigid part, of its scaling, and of its deformation."""
+    points = np.argwhere(mask)[::7] @ affine[:3, :3].T + affine[:3, 3]
+    turn = orthonormal(placed.xfm)
+    turn[:3, 3] += (apply(placed.xfm, points) - apply(turn, points)).mean(axis=0)
+    facts = size_of(turn, mask, affine)
+    scales = 100 * (np.linalg.svd(placed.xfm[:3, :3], compute_uv=False) - 1)
+    if np.abs(scales).max() > 1e-3:
+        beyond = displacement(turn, placed.xfm, points)
+        facts |= {
+            "stretch_percent": round(float(scales.max()), 3), "shrink_percent": round(float(scales.min()), 3),
+            "affine_rms_mm": round(float(np.sqrt((beyond**2).mean())), 4),
+        }  # fmt: skip
+    if placed.moved is not None:
+        warp = np.linalg.norm(placed.points(points) - apply(placed.xfm, points), axis=1)
+        facts |= {
+            "warp_rms_mm": round(float(np.sqrt((warp**2).mean())), 4), "warp_max_mm": round(float(warp.max()), 4)
+        }  # fmt: skip
+    return facts
+
 
 ORDERS = {"bspline": 3, "linear": 1, "nearest": 0}
 """Interpolations that bring a coarse scan to the fine grid, with their spline order."""

@@ -29,7 +29,7 @@ from bids_sr.io.copies import copy_series
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.retrospective import downsampling
 from bids_sr.spatial.multi_echo import combine_echoes
-from bids_sr.sr.resolution.degradation import kspace_crop
+from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.stats.glm.confounds import nonsteady_at_start
 
 LOGGER = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from torch import nn
 
-    from bids_sr.sr.resolution.degradation import Factor
+    from bids_sr.sr.resolution.matrices import Factor
 
 RecipeName = Literal["fast", "paper", "paper-mse"]
 LossKind = Literal["content", "psnr", "adversarial", "perceptual", "tv", "ssim", "identity", "cycle", "sparsify"]
@@ -294,7 +294,7 @@ class VarianceRecipe(Recipe):
     estimator: Estimator
     components: int = 40
     least_explained: float | None = 0.02
-    build_generator: Callable[[int, Factor], nn.Module] = lazy("variance.weight_maps.VarianceMaps")
+    build_generator: Callable[[int, Factor], nn.Module] = lazy("variance.prior.VarianceMaps")
 
 
 def fast_recipe(**settings: Any) -> Recipe:

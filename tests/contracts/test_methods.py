@@ -18,7 +18,7 @@ from bids_sr.sr.inference.apply_to_series import inconsistency, make_upsampler
 from bids_sr.sr.method import REMOVED, UnknownMethod, all_methods, get_method, get_recipe, method_names, offered_methods
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.models.model_store import sloppy_recipe
-from bids_sr.sr.resolution.degradation import kspace_crop
+from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.sr.training.trainer import fit
 from bids_sr.sr.variance.run_data import RunData
 

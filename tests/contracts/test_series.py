@@ -22,14 +22,14 @@ from bids_sr.series import (
     series_name,
 )
 from bids_sr.sr.method import method_names
-from bids_sr.sr.resolution.interpolation import MATRICES
+from bids_sr.sr.resolution.matrices import MATRICES
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 
 ROOT = Path(__file__).parents[2]
 # what is made with the names, not a list of them: an operator or a spline's order for each
 DEFINED = {
     "bids_sr/series.py",
-    "bids_sr/sr/resolution/interpolation.py",
+    "bids_sr/sr/resolution/matrices.py",
     "bids_sr/registration/structural_preparation.py",
     "bids_sr/interfaces/learning/contrast_plan.py",  # which of these splines scans have beside the cubic one
 }

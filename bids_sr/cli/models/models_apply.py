@@ -33,12 +33,12 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
 from bids_sr.series import BASELINES, INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.apply_to_series import InferenceError, Upsampler, inconsistency, make_upsampler
-from bids_sr.sr.models.training_domain import domain_difference
-from bids_sr.sr.resolution.interpolation import MATRICES
+from bids_sr.sr.models.compatibility import domain_difference
+from bids_sr.sr.resolution.matrices import MATRICES
 
 if TYPE_CHECKING:
     from bids_sr.sr.models.model import LoadedModel
-    from bids_sr.sr.resolution.degradation import Factor
+    from bids_sr.sr.resolution.matrices import Factor
 
 Array = NDArray[Any]
 IN_PLANE: Factor = (2.0, 2.0, 1.0)

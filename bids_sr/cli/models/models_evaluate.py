@@ -21,11 +21,11 @@ from bids_sr.io.atomic_files import write_whole
 from bids_sr.io.nifti import ImageError, SeriesReader, save_image
 from bids_sr.metrics import image_similarity
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.resolution.interpolation import MATRICES, upsample
+from bids_sr.sr.resolution.matrices import MATRICES, upsample
 from bids_sr.stats.image.image_resolution import effective_resolution
 
 if TYPE_CHECKING:
-    from bids_sr.sr.resolution.degradation import Factor
+    from bids_sr.sr.resolution.matrices import Factor
 
 Array = NDArray[Any]
 DESCRIPTIONS = {

@@ -21,12 +21,11 @@ from bids_sr.sr.inference.apply_to_series import InferenceError
 from bids_sr.sr.method import UnknownMethod, get_method, offered_methods
 from bids_sr.sr.models.compatibility import ModelMismatch, check_model, describe
 from bids_sr.sr.models.model import ModelError
-from bids_sr.sr.resolution.degradation import ResolutionError
-from bids_sr.sr.resolution.interpolation import MATRICES
+from bids_sr.sr.resolution.matrices import MATRICES, ResolutionError
 
 if TYPE_CHECKING:
     from bids_sr.sr.models.model import LoadedModel
-    from bids_sr.sr.resolution.degradation import Factor
+    from bids_sr.sr.resolution.matrices import Factor
 
 Array = NDArray[Any]
 REFUSALS = (

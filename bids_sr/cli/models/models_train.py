@@ -33,13 +33,13 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.sr.method import Method, get_method, get_recipe, offered_methods, recipe_name
 from bids_sr.sr.models.model import save_model
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training.journal import log_tsv
+from bids_sr.sr.training.checkpoint import log_tsv
 
 if TYPE_CHECKING:
     from bids_sr.sr.data.images import ImageSet, TrainingImage
     from bids_sr.sr.data.training_pair import TrainingPair
     from bids_sr.sr.models.model import LoadedModel, TrainedModel
-    from bids_sr.sr.resolution.degradation import Factor
+    from bids_sr.sr.resolution.matrices import Factor
 
 Array = NDArray[Any]
 
@@ -93,7 +93,7 @@ def _fitted(
 def _pair(image: TrainingImage, factor: Factor) -> TrainingPair:
     """One image as a pair; its low-resolution member is made by cropping k-space where none was measured."""
     from bids_sr.sr.data.training_pair import TrainingPair
-    from bids_sr.sr.resolution.degradation import block_mean, highres_size, kspace_crop
+    from bids_sr.sr.resolution.matrices import block_mean, highres_size, kspace_crop
 
     assert image.fine is not None
     made, affine = kspace_crop(image.fine, image.affine, factor=factor)

@@ -81,7 +81,7 @@ class AnotherContrast(SimpleInterface):
         from bids_sr.io.nifti import load_image
         from bids_sr.spatial import masks
         from bids_sr.spatial.transforms import hr_grid, invert, read_itk
-        from bids_sr.sr.resolution.degradation import kspace_crop
+        from bids_sr.sr.resolution.matrices import kspace_crop
 
         inputs, here = self.inputs, Path(runtime.cwd)
         reference, affine = load_image(inputs.reference)

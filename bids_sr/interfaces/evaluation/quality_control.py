@@ -196,8 +196,7 @@ def _change_of_t(inputs: Any, device: str) -> dict[str, float]:
 
     from bids_sr.interfaces.statmap_interfaces import confounds_of
     from bids_sr.io.nifti import SeriesReader, load_image
-    from bids_sr.sr.inference.apply_to_series import make_upsampler
-    from bids_sr.sr.inference.mixed_precision import fine_mask, in_both, some_slices
+    from bids_sr.sr.inference.apply_to_series import fine_mask, in_both, make_upsampler, some_slices
     from bids_sr.sr.models.model import load_model
     from bids_sr.stats.controls.t_perturbation import t_change
     from bids_sr.stats.glm.design import build_design, contrasts_in, read_confounds, read_events
@@ -309,8 +308,8 @@ class DomainGate(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import load_image
         from bids_sr.metrics.long_tables import MetricRow
+        from bids_sr.sr.models.compatibility import domain_difference
         from bids_sr.sr.models.model import read_card
-        from bids_sr.sr.models.training_domain import domain_difference
 
         inputs = self.inputs
         boldref, mask = load_image(inputs.boldref)[0], load_image(inputs.mask)[0]

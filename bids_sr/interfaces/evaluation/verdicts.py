@@ -197,7 +197,7 @@ def _pair_flags(inputs: Any) -> list[Any]:
     from bids_sr.io.nifti import load_image
     from bids_sr.spatial.masks import head_mask
     from bids_sr.spatial.resampling import sample_volume
-    from bids_sr.sr.resolution.degradation import kspace_crop
+    from bids_sr.sr.resolution.matrices import kspace_crop
     from bids_sr.stats.controls.qc_flags import artifact_flag
 
     (high, affine), (low, low_affine) = load_image(inputs.train_highres), load_image(inputs.train_lowres)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_sr.interfaces.group.group_inputs import MapKey, RunMaps
-from bids_sr.spatial.itk_transforms import carry, linear_weights, moved
+from bids_sr.spatial.transforms import carry, linear_weights, moved
 
 Array = NDArray[Any]
 _REACH_MM = 400.0  # half the edge of the box in which coordinates are carried through transforms
@@ -61,7 +61,7 @@ def carried_points(target_shape: Sequence[int], affine: Array, mask: Array, chai
     """Where the voxels of a mask lie at the other end of a chain of transform files, by ANTs itself.
 
     Each coordinate is an image that varies linearly over a box larger than any head, so that its linear interpolation
-    is exact. Only for files of which `bids_sr.spatial.itk_transforms` does not know the kind: it takes seconds.
+    is exact. Only for files of which `bids_sr.spatial.transforms` does not know the kind: it takes seconds.
 
     Parameters
     ----------

@@ -83,7 +83,7 @@ class CalibrationSD(SimpleInterface):
         import numpy as np
 
         from bids_sr.io.nifti import SeriesReader, load_image
-        from bids_sr.sr.resolution.degradation import kspace_crop
+        from bids_sr.sr.resolution.matrices import kspace_crop
         from bids_sr.sr.variance.calibration_sd import CalibrationError
 
         here, inputs = Path(runtime.cwd), self.inputs
@@ -116,7 +116,7 @@ def _measured(reader: Any, mask: Any, inputs: Any, facts: dict[str, Any]) -> tup
     """The map, the same at the resolution of the run, and what is to be told of it."""
     import pandas as pd
 
-    from bids_sr.registration.calibration_map import calibration_maps
+    from bids_sr.registration.calibration_alignment import calibration_maps
     from bids_sr.spatial.transforms import read_itk
     from bids_sr.stats.glm.confounds import MOTION
 

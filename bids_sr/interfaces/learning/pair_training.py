@@ -115,7 +115,7 @@ def _upsampler(inputs: Any, affine: Any) -> tuple[Any, Any]:
     """(upsampler of the series, affine of the boldref)."""
     from bids_sr.io.nifti import load_image
     from bids_sr.sr.data.temporal_components import load_statistics
-    from bids_sr.sr.inference.series_upsampler import series_upsampler
+    from bids_sr.sr.inference.apply_to_series import series_upsampler
     from bids_sr.sr.models.model import load_model
 
     boldref, reference = load_image(inputs.boldref)

@@ -12,7 +12,7 @@ from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
 if TYPE_CHECKING:
     from bids_sr.sr.models.compatibility import Acquisition
     from bids_sr.sr.models.model_store import Request
-    from bids_sr.sr.resolution.degradation import Factor
+    from bids_sr.sr.resolution.matrices import Factor
 
 
 class TrainingInputSpec(DeviceInputSpec):

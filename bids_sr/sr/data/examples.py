@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from torch import Tensor
 
-from bids_sr.sr.resolution.degradation import Factor
+from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.sr.resolution.operators import Degradation
 
 Part = TypeVar("Part")

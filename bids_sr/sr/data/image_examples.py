@@ -16,11 +16,9 @@ from torch import Tensor
 
 from bids_sr.sr.data.examples import Batch, Box, Examples, ValidationPatch, split
 from bids_sr.sr.data.images import ImageSet, ImageSetError
-from bids_sr.sr.data.patch_sampling import Symmetry
-from bids_sr.sr.data.windows import Windows
+from bids_sr.sr.data.windows import Symmetry, Windows
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.resolution.degradation import Factor
-from bids_sr.sr.resolution.interpolation import upsample
+from bids_sr.sr.resolution.matrices import Factor, upsample
 
 MOST = 8  # validation windows, spread evenly over what is held out
 _SIDE = 48  # of a window in three dimensions

@@ -12,7 +12,7 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.data.training_pair import PairError, TrainingPair
-from bids_sr.sr.resolution.degradation import Factor, check_factor, highres_size
+from bids_sr.sr.resolution.matrices import Factor, check_factor, highres_size
 
 _LEAST = 8  # voxels in-plane
 # Neighbors in time are nearly one image: twenty, drawn over the run, show its poses and its noise, and fit in memory.

@@ -11,8 +11,7 @@ from torch import Tensor
 from bids_sr.sr.data.examples import Batch, Examples, ValidationPatch, split
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.resolution.degradation import highres_size
-from bids_sr.sr.resolution.interpolation import matrix_for
+from bids_sr.sr.resolution.matrices import highres_size, matrix_for
 from bids_sr.sr.resolution.operators import level_of
 
 

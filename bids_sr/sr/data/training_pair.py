@@ -9,8 +9,7 @@ import numpy as np
 
 from bids_sr.io.array_types import Array, float32_checksum
 from bids_sr.spatial.masks import voxel_sizes
-from bids_sr.sr.resolution.degradation import Factor, ResolutionError, check_factor, downsample, highres_size
-from bids_sr.sr.resolution.interpolation import upsample
+from bids_sr.sr.resolution.matrices import Factor, ResolutionError, check_factor, downsample, highres_size, upsample
 
 if TYPE_CHECKING:
     import torch

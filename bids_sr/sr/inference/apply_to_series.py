@@ -4,26 +4,33 @@ One intensity scale serves the whole run, because a scale of each volume's own w
 it activity, out of the series.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from bids_sr.io.array_types import Array
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
+from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference.guided_baselines import PosedImage, inject, ratio
-from bids_sr.sr.resolution.degradation import Factor, apply_along, block_matrix, check_factor, downsample
-from bids_sr.sr.resolution.interpolation import MATRICES, matrix_for, upsample
-
-if TYPE_CHECKING:
-    from bids_sr.io.nifti import SeriesReader, SeriesWriter
-    from bids_sr.spatial.distortion import Distortion
-    from bids_sr.sr.data.temporal_components import TemporalStatistics
-    from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.data.temporal_components import TemporalStatistics
+from bids_sr.sr.inference.guided_baselines import PosedImage, inject, match_gain, ratio
+from bids_sr.sr.method import get_method
+from bids_sr.sr.models.compatibility import check_model, describe
+from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.recipe import VarianceRecipe
+from bids_sr.sr.resolution.matrices import (
+    MATRICES,
+    Factor,
+    apply_along,
+    block_matrix,
+    check_factor,
+    downsample,
+    matrix_for,
+    upsample,
+)
 
 Precision = Literal["auto", "fp32", "bf16"]
 Consistency = Literal["off", "report", "enforce"]
@@ -47,7 +54,6 @@ def _network(
 ) -> Upsampler:
     """The upsampler of a network, slice by slice or of volumes, with the scale on which it was trained."""
     from bids_sr.sr.inference.network_upsampler import NetworkUpsampler, VolumeUpsampler
-    from bids_sr.sr.method import get_method
 
     card = model.card
     if card.channels != 1:
@@ -121,7 +127,6 @@ def _by_variance(
     """The upsampler of a run's variance maps; static detail of the guide, if any, is its `constant`."""
     import torch
 
-    from bids_sr.sr.recipe import VarianceRecipe
     from bids_sr.sr.resolution.operators import to_slices, to_volume
     from bids_sr.sr.variance.upsampler import VarianceUpsampler, displaced
 
@@ -208,3 +213,92 @@ def super_resolve_series(
         if progress is not None:
             progress(t + 1, count)
     return found
+
+
+def series_upsampler(
+    name: str, factor: Factor, *, affine: Array, boldref: tuple[Array, Array], mask: Array,
+    model: LoadedModel | None = None, guide: PosedImage | None = None, statistics: TemporalStatistics | None = None,
+    distortion: Distortion | None = None, displace: str = "", precision: Precision = "auto", device: str = "cpu",
+    threads: int = 1, force: bool = False,
+) -> Upsampler:  # fmt: skip
+    """The upsampler of a series on the intensities of its run.
+
+    Parameters
+    ----------
+    name : baseline, "raw", or method with its `model`
+    factor : acquired over high-resolution voxel size
+    affine : voxel to RAS mm of the volumes
+    boldref : (x, y, z) reference of the run, and its affine
+    mask : (x, y, z) brain in the boldref; the 99th percentile within it is the intensity scale
+    guide : high-resolution image; of methods of the run its static detail is added, networks do not take it
+    statistics : of the run, for its variance maps
+    distortion, displace, precision, device, threads : see `make_upsampler`
+    force : use a model that does not fit the series
+
+    Raises
+    ------
+    ModelMismatch : the model is for another resolution, contrast, orientation or factor
+    InferenceError : the mask is empty, or something that the name needs is not there
+    """
+    reference, own = boldref
+    if not mask.any():
+        raise InferenceError("the mask is empty")
+    given: dict[str, Any] = {"scale": float(np.percentile(reference[mask], 99))}
+    if model is not None:
+        check_model(model.card, describe(affine, "bold", factor), force=force)
+        if model.card.trained_on == "series":
+            if statistics is None:
+                raise InferenceError(f"{name} needs the temporal statistics of its estimation")
+            given |= {"statistics": statistics, "mask": mask, "distortion": distortion, "displace": displace}
+            if guide is not None:
+                given |= {"guide": guide, "gain": _gain(guide, reference, own, mask, factor)}
+        given |= {"model": model, "precision": precision, "device": device, "threads": threads}
+    elif name in PAIR_BASELINES:
+        if guide is None:
+            raise InferenceError(f"{name} needs the subject's high-resolution image and its transform to the BOLD")
+        given |= {"guide": guide, "gain": _gain(guide, reference, own, mask, factor)}
+        given["mean"] = PosedImage(data=reference, affine=own, distortion=distortion)
+    return make_upsampler(name, factor, affine=affine, **given)
+
+
+def _gain(guide: PosedImage, reference: Array, affine: Array, mask: Array, factor: Factor) -> float:
+    """What brings the guide to the intensity of the run."""
+    shape, grid = hr_grid(reference.shape, affine, factor)
+    return match_gain(guide.seen(shape, grid, None), reference, mask)
+
+
+def some_slices(mask: Array, count: int) -> tuple[int, ...]:
+    """At most `count` slices, spread evenly over those that hold at least half as much mask as the fullest."""
+    area = np.asarray(mask > 0).sum((0, 1))
+    if not area.any():
+        raise ValueError("the mask is empty")
+    full = np.flatnonzero(area >= 0.5 * area.max())
+    chosen = full[np.unique(np.linspace(0, len(full) - 1, min(count, len(full))).round().astype(int))]
+    return tuple(int(z) for z in chosen)
+
+
+def fine_mask(mask: Array, slices: tuple[int, ...], factor: Factor) -> Array:
+    """The mask in some slices, on their high-resolution grid."""
+    part = np.asarray(mask > 0)[:, :, list(slices)].astype(np.float32)
+    return upsample("nearest", part, (factor[0], factor[1], 1.0)) > 0.5
+
+
+def in_both(
+    reader: SeriesReader, full: Upsampler, low: Upsampler, slices: tuple[int, ...], inside: Array, *, start: int = 0
+) -> Iterator[tuple[Array, Array]]:
+    """Yield (V,) values inside a mask of each volume from `start`, in two precisions; head motion is not undone.
+
+    bf16 errs by about .7 % of the image's range, which is the size of activity. Errors that do not follow the task
+    average out, others do not: a lower precision must show on the run itself that it leaves the statistics alone.
+    """
+    for volume in reader.volumes(start):
+        yield _in_slices(full, volume, slices)[inside], _in_slices(low, volume, slices)[inside]
+
+
+def _in_slices(upsampler: Upsampler, volume: Array, slices: tuple[int, ...]) -> Array:
+    """Super-resolved slices of a volume; where they get thinner, the one at the middle of each."""
+    if not getattr(upsampler, "volumetric", False):
+        return upsampler(np.ascontiguousarray(volume[:, :, list(slices)]), np.eye(4))
+    fine = upsampler(volume, np.eye(4))
+    step = fine.shape[2] / volume.shape[2]
+    return fine[:, :, [int((z + 0.5) * step) for z in slices]]

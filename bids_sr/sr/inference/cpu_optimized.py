@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bids_sr.sr.networks.dense3d import DenseResidualNet
 from bids_sr.sr.networks.network_blocks import ResidualBlock, ResidualBlock3d
+from bids_sr.sr.networks.residual3d import DenseResidualNet
 
 # voxels whose taps are made at once: they stay in the cache
 _AT_ONCE = 1 << 16

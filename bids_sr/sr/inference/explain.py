@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bids_sr.sr.networks.attention_unet import AttentionGate
 from bids_sr.sr.networks.critics import GuidingCritic
+from bids_sr.sr.networks.unet_generator import AttentionGate
 
 
 def attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:

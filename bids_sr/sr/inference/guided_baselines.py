@@ -10,8 +10,7 @@ import numpy as np
 from bids_sr.io.array_types import Array
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.resampling import Spline, sample_volume, spline_coefficients
-from bids_sr.sr.resolution.degradation import Factor, downsample
-from bids_sr.sr.resolution.interpolation import upsample
+from bids_sr.sr.resolution.matrices import Factor, downsample, upsample
 
 # a change relative to a mean below this part of the run's intensity says nothing about the head
 _LEAST_MEAN = 0.1

@@ -14,8 +14,7 @@ from bids_sr.sr.inference.apply_to_series import InferenceError
 from bids_sr.sr.inference.cpu_optimized import channels_innermost, optimize_for_cpu, widest
 from bids_sr.sr.inference.sliding_window import apply_in_patches
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.resolution.degradation import Factor
-from bids_sr.sr.resolution.interpolation import upsample
+from bids_sr.sr.resolution.matrices import Factor, upsample
 from bids_sr.sr.training.update_steps import channels_last
 
 # voxels of a slice-wise network's grid that go through it at once: enough for all cores, few enough for their caches

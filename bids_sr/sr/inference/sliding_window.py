@@ -12,7 +12,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from bids_sr.sr.resolution.degradation import ResolutionError
+from bids_sr.sr.resolution.matrices import ResolutionError
 
 
 def apply_in_patches(

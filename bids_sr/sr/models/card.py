@@ -10,9 +10,8 @@ import torch
 
 from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.method import Method
-from bids_sr.sr.models.compatibility import slice_orientation
+from bids_sr.sr.models.compatibility import domain_entry, slice_orientation
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.models.training_domain import domain_entry
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
 from bids_sr.sr.variance.run_data import RunData
 

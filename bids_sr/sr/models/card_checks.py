@@ -35,7 +35,7 @@ class ModelCard:
     perceptual : whether features of VGG-19 were in the loss
     start_sha256 : weights with which training began, or None
     align : structural scans: what registered those of a head
-    domain, held_out : `training_domain` of the training image; metrics on held-out data
+    domain, held_out : `Domain` of the training image; metrics on held-out data
     json : the card as it was written
     """
 

@@ -119,7 +119,7 @@ def verify(path: str | Path) -> tuple[dict[str, Any], bytes]:
 
 def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     """Give a network its weights; ValueError, in one line, where they are those of another."""
-    from bids_sr.sr.variance.weight_maps import VarianceMaps
+    from bids_sr.sr.variance.prior import VarianceMaps
 
     if isinstance(network, VarianceMaps):  # their grid is that of a run, and no property of the method
         network.take_shapes(state)

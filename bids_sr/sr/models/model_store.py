@@ -15,8 +15,8 @@ from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import ModelError, card_path, load_model, read_card, save_model
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
-from bids_sr.sr.resolution.degradation import Factor
-from bids_sr.sr.training.journal import log_tsv
+from bids_sr.sr.resolution.matrices import Factor
+from bids_sr.sr.training.checkpoint import log_tsv
 from bids_sr.sr.training.phase import Progress
 from bids_sr.sr.training.trainer import fit
 from bids_sr.sr.variance.run_data import RunData

@@ -18,18 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bids_sr.io.array_types import Array
-from bids_sr.sr.resolution.degradation import (
+from bids_sr.sr.resolution.matrices import (
     Factor,
     ResolutionError,
     block_matrix,
+    bspline_matrix,
     crop_matrix,
     divided,
     fill_matrix,
     gaussian_matrix,
     highres_size,
+    linear_matrix,
     windowed_affine,
 )
-from bids_sr.sr.resolution.interpolation import bspline_matrix, linear_matrix
 
 Shape = tuple[int, int, int]
 MATRICES: dict[str, Callable[[int, int], NDArray[np.float64]]] = {

@@ -1,7 +1,14 @@
-"""Training checkpoints: tensors in a safetensors file, counters, random state and log as JSON in its header."""
+"""Training checkpoints, and the log of a training while it goes on.
 
+A checkpoint is a safetensors file; counters, random state and log are JSON in its header. The log is a table beside it,
+and TensorBoard where that is installed.
+"""
+
+import csv
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +59,45 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | No
             return {key: stream.get_tensor(key) for key in stream.keys()}, values  # noqa: SIM118 - not a mapping
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint ({error})") from error
+
+
+LOG_COLUMNS = ("phase", "iteration", "loss", "content", "adversarial", "perceptual", "critic", "learning_rate", "psnr")
+
+
+def log_tsv(log: Iterable[Mapping[str, Any]]) -> str:
+    """The training log as TSV; n/a where a row has no such value. Terms that not every method has come last."""
+    rows = list(log)
+    columns = (*LOG_COLUMNS, *dict.fromkeys(key for row in rows for key in row if key not in LOG_COLUMNS))
+    text = io.StringIO()
+    table = csv.writer(text, delimiter="\t", lineterminator="\n")
+    table.writerow(columns)
+    for row in rows:
+        cells = (row.get(column, "n/a") for column in columns)
+        table.writerow([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in cells])
+    return text.getvalue()
+
+
+class Journal:
+    """The log of one phase: ``log_NAME.tsv`` and, where TensorBoard is installed, ``tensorboard/NAME`` in a folder."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.table = folder / f"log_{name}.tsv"
+        self._board: Any = None
+        with suppress(ImportError):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(folder / "tensorboard" / name))
+
+    def add(self, log: list[dict[str, Any]]) -> None:
+        """Write the whole log, of which the last row is new."""
+        atomic_files.write_whole(self.table, log_tsv(log))
+        if self._board is not None and log:
+            for key, value in log[-1].items():
+                if isinstance(value, float):
+                    self._board.add_scalar(key, value, log[-1]["iteration"])
+            self._board.flush()
+
+    def close(self) -> None:
+        """Nothing more is to come."""
+        if self._board is not None:
+            self._board.close()

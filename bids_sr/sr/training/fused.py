@@ -12,7 +12,7 @@ import numpy as np
 from bids_sr.io.array_types import Array
 from bids_sr.sr.data.images import ImageSet, TrainingImage
 from bids_sr.sr.models.model import LoadedModel, ModelError
-from bids_sr.sr.resolution.degradation import Factor
+from bids_sr.sr.resolution.matrices import Factor
 
 SAME_GRID: Factor = (1.0, 1.0, 1.0)
 CONTRASTS = ("T1w", "T2w", "FLAIR")

@@ -17,7 +17,7 @@ from bids_sr.sr.data.examples import Batch, Examples, ValidationPatch
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training import checkpoint as checkpoints
 from bids_sr.sr.training import update_steps
-from bids_sr.sr.training.journal import Journal
+from bids_sr.sr.training.checkpoint import Journal
 from bids_sr.sr.training.update_steps import Networks
 from bids_sr.sr.training.validation import score
 

@@ -24,7 +24,7 @@ from bids_sr.sr.method import Method
 from bids_sr.sr.models.card import card_entries, perceptual_entry, plain_recipe, started_from
 from bids_sr.sr.models.model import LoadedModel, ModelError, TrainedModel
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
-from bids_sr.sr.resolution.degradation import Factor, check_factor
+from bids_sr.sr.resolution.matrices import Factor, check_factor
 from bids_sr.sr.training import update_steps
 from bids_sr.sr.training.phase import Phase, Progress, torch_threads
 from bids_sr.sr.training.validation import compare

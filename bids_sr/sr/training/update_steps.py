@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bids_sr.sr.data.examples import Batch
 from bids_sr.sr.losses.adversarial import GradientPenalty, clip_weights
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.resolution.degradation import Factor
+from bids_sr.sr.resolution.matrices import Factor
 
 
 @dataclass(kw_only=True)

@@ -13,13 +13,12 @@ from bids_sr.sr.method import Method
 from bids_sr.sr.models.card import card_entries
 from bids_sr.sr.models.model import TrainedModel
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
-from bids_sr.sr.resolution.degradation import ResolutionError
+from bids_sr.sr.resolution.matrices import ResolutionError
 from bids_sr.sr.resolution.operators import level_above, to_slices
 from bids_sr.sr.training.phase import Progress, torch_threads
-from bids_sr.sr.variance.held_out_gate import held_out_shares
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.run_data import RunData
-from bids_sr.sr.variance.variance_estimation import blended, estimate_prior
+from bids_sr.sr.variance.variance_estimation import blended, estimate_prior, held_out_shares
 
 LOG = logging.getLogger(__name__)
 BLENDS = (0.0, 0.2, 0.4, 0.6)  # shares of a measured map that are tried
@@ -94,7 +93,7 @@ def _slices(statistics: TemporalStatistics) -> Tensor:
 
 
 def _gate(method: Method, recipe: VarianceRecipe, data: RunData, seed: int) -> dict[str, Any]:
-    """Whether the maps are used, and the share of a measured one in them; see `held_out_gate`."""
+    """Whether the maps are used, and the share of a measured one in them; see `held_out_shares`."""
     if not np.any(data.statistics.components):
         return {"applied": False, "model": "zero filling: too few volumes for a variance"}
     if recipe.least_explained is None:

@@ -14,14 +14,14 @@ Tensors are (..., Z, X, Y), slices first.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bids_sr.io.array_types import Array
 from bids_sr.sr.resolution.operators import Level
@@ -236,3 +236,24 @@ class Prior:
             fine.addcmul_(weight, self._colored(number, white))
         out = self.window.down(fine)
         return out + math.sqrt(self.noise) * torch.randn(out.shape, generator=generator)
+
+
+class VarianceMaps(nn.Module):
+    """What is kept of a `Prior`: maps (Q, Z, X, Y) on the whole high-resolution grid (zero where unused), and noise."""
+
+    weight: Tensor
+    noise: Tensor
+
+    def __init__(self, *_channels_and_factor: object) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(1, 1, 1, 1))
+        self.register_buffer("noise", torch.zeros(()))
+
+    def take_shapes(self, state: Mapping[str, Tensor]) -> None:
+        """Make room for the maps of a file, whose grid is that of a run; raises ValueError."""
+        found = state.get("weight")
+        if found is None:
+            return
+        if found.ndim != 4:
+            raise ValueError(f"its maps {tuple(found.shape)} are not on one grid")
+        self.weight = torch.zeros_like(found)

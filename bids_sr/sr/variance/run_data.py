@@ -20,7 +20,7 @@ from bids_sr.sr.data.temporal_components import (
 )
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.resolution.degradation import Factor, check_factor, highres_size
+from bids_sr.sr.resolution.matrices import Factor, check_factor, highres_size
 
 LEAST_HALF = 15  # volumes: with fewer, what a half shows of its variance is mostly chance
 

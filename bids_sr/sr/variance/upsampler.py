@@ -20,7 +20,7 @@ from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.resampling import Spline, sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import displacement, hr_grid
 from bids_sr.sr.inference.guided_baselines import PosedImage
-from bids_sr.sr.resolution.degradation import Factor
+from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.sr.resolution.operators import Level, level_above, to_slices, to_volume
 from bids_sr.sr.variance.prior import Prior, Window
 

@@ -18,7 +18,7 @@ from bids_sr.api.image_inputs import InputError, SuperResolutionWarning, series_
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.spatial.transforms import read_itk
 from bids_sr.sr.method import method_names
-from bids_sr.sr.resolution.interpolation import upsample
+from bids_sr.sr.resolution.matrices import upsample
 
 SERIES = "its X is a series of images (a path or a NIfTI image), and not an array of samples and features"
 FITTED_ON_A_TABLE = (

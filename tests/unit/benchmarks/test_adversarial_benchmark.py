@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from bids_sr.sr.method import get_method
-from bids_sr.sr.resolution.interpolation import apply_along, matrix_for
+from bids_sr.sr.resolution.matrices import apply_along, matrix_for
 
 ROOT = Path(__file__).parents[3]
 FACTOR = (2.0, 2.0, 1.0)

@@ -23,8 +23,7 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model, save_model
-from bids_sr.sr.resolution.degradation import kspace_crop
-from bids_sr.sr.resolution.interpolation import upsample
+from bids_sr.sr.resolution.matrices import kspace_crop, upsample
 from bids_sr.stats.image.image_resolution import effective_resolution
 
 FACTOR = (2.0, 2.0, 1.0)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.registration.alignment import Placement, register_to
 from bids_sr.registration.ants import Image
+from bids_sr.registration.structural_preparation import Placement, register_to
 from bids_sr.spatial.resampling import sample_volume, sample_warped
 from bids_sr.spatial.transforms import apply, invert, rigid_matrix
 

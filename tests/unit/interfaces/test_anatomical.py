@@ -25,8 +25,8 @@ from bids_sr.io.nifti import load_image, save_image
 from bids_sr.region_names import region_labels
 from bids_sr.registration import templates
 from bids_sr.registration.ants import Image, load
-from bids_sr.registration.brain_check import BrainCheck
-from bids_sr.registration.roi import RegionError, find_region, in_template_space
+from bids_sr.registration.brain import BrainCheck
+from bids_sr.registration.templates import RegionError, find_region, in_template_space
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import apply, invert, read_itk, rigid_matrix, write_itk

@@ -196,7 +196,7 @@ def heads() -> tuple[Image, np.ndarray, Image, np.ndarray, np.ndarray]:
     """A head at 6 mm and at 3 mm, the latter in another pose: (boldref, mask, fine, its mask, true transform)."""
     from bids_sr.spatial.resampling import sample_volume
     from bids_sr.spatial.transforms import invert
-    from bids_sr.sr.resolution.degradation import kspace_crop
+    from bids_sr.sr.resolution.matrices import kspace_crop
 
     rng = np.random.default_rng(2)
     shape, affine = (64, 64, 20), np.diag([3.0, 3.0, 5.0, 1.0])

@@ -9,8 +9,7 @@ import pytest
 from bids_sr.interfaces.group import group_maps, template_sampling
 from bids_sr.interfaces.group.group_inputs import common_space, find_runs, first_smoothing
 from bids_sr.io.nifti import ImageError, load_image, save_image
-from bids_sr.spatial.itk_transforms import linear_weights, moved
-from bids_sr.spatial.transforms import rigid_matrix, write_itk
+from bids_sr.spatial.transforms import linear_weights, moved, rigid_matrix, write_itk
 
 SPACE = "MNI152NLin2009aSym"
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])

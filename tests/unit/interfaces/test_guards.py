@@ -17,7 +17,7 @@ from bids_sr.metrics.long_tables import EVALUATION, MetricRow, columns_json, rea
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import model
-from bids_sr.sr.models.training_domain import domain_entry
+from bids_sr.sr.models.compatibility import domain_entry
 from bids_sr.stats.glm.block_effects import Effects, save_effects
 from bids_sr.stats.glm.blocks import Block
 

@@ -9,7 +9,7 @@ from bids_sr.interfaces.learning.holdout_scores import ScorePair
 from bids_sr.interfaces.learning.pair_training import TrainModel
 from bids_sr.io.nifti import save_image
 from bids_sr.metrics.long_tables import MetricRow, read_table
-from bids_sr.sr.resolution.degradation import kspace_crop
+from bids_sr.sr.resolution.matrices import kspace_crop
 
 FACTOR = (2.0, 2.0, 1.0)
 

@@ -11,7 +11,7 @@ from bids_sr.interfaces.evaluation.split_halves import MergeEvaluation
 from bids_sr.io.nifti import SeriesWriter, load_image, save_image
 from bids_sr.metrics.long_tables import read_table
 from bids_sr.spatial.transforms import hr_grid, write_itk
-from bids_sr.sr.resolution.degradation import kspace_crop
+from bids_sr.sr.resolution.matrices import kspace_crop
 
 FACTOR = (2.0, 2.0, 1.0)
 AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])

@@ -28,7 +28,7 @@ from bids_sr.registration.rigid import Fit
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import apply, displacement, hr_grid, invert, read_itk, rigid_matrix, write_itk
-from bids_sr.sr.resolution.degradation import kspace_crop
+from bids_sr.sr.resolution.matrices import kspace_crop
 
 FACTOR = (2.0, 2.0, 1.0)
 SMALL = grid((48, 56, 24), (4.0, 4.0, 5.0), (0, -18, 12))

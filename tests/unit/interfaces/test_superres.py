@@ -14,7 +14,7 @@ from bids_sr.interfaces.learning.pair_training import SuperResolve, TrainModel
 from bids_sr.io.nifti import save_image
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.sr.models.compatibility import ModelMismatch
-from bids_sr.sr.resolution.degradation import kspace_crop
+from bids_sr.sr.resolution.matrices import kspace_crop
 
 FACTOR = (2.0, 2.0, 1.0)
 

@@ -15,7 +15,7 @@ from bids_sr.io.nifti import save_image
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.sr.models.compatibility import ModelMismatch
 from bids_sr.sr.models.model import load_model, save_model
-from bids_sr.sr.resolution.degradation import kspace_crop
+from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.sr.resolution.operators import level_above, to_slices
 from bids_sr.sr.variance.upsampler import displaced
 

@@ -21,7 +21,7 @@ from bids_sr.phantom.simulated_dataset import PhantomError, Study, make_dataset
 from bids_sr.phantom.simulated_subject import Subject
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import read_itk
-from bids_sr.sr.resolution.degradation import kspace_crop
+from bids_sr.sr.resolution.matrices import kspace_crop
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from bids_sr.phantom.activity import DRIVEN_BY, NETWORKS
-from bids_sr.phantom.fluctuations import BAND, Fluctuations
+from bids_sr.phantom.physiology import BAND, Fluctuations
 from bids_sr.phantom.presets import PRESETS, TASKS
 from bids_sr.phantom.simulated_dataset import PhantomError, Study, make_dataset
 from bids_sr.phantom.simulated_subject import Subject

@@ -17,7 +17,7 @@ from bids_sr.phantom.scanner import (
     slice_mean,
 )
 from bids_sr.spatial.transforms import hr_grid, invert, rigid_matrix
-from bids_sr.sr.resolution.degradation import kspace_crop
+from bids_sr.sr.resolution.matrices import kspace_crop
 
 SHAPE = (32, 32, 12)
 AFFINE = centered_affine(SHAPE, (6.0, 6.0, 4.0), (2.0, -5.0, 9.0))

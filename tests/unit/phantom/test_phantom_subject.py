@@ -9,13 +9,13 @@ import pytest
 from bids_sr.phantom.activity import response
 from bids_sr.phantom.fields import distance, polynomial, smooth_field, upsample
 from bids_sr.phantom.ground_truth import effects
+from bids_sr.phantom.head import magnetization
 from bids_sr.phantom.poses import CENTER, draw_motion, draw_pose
 from bids_sr.phantom.presets import CONDITIONS, PRESETS
 from bids_sr.phantom.simulated_subject import Draw, Subject, in_order
-from bids_sr.phantom.spoiled_gre import magnetization
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_params
-from bids_sr.sr.resolution.degradation import kspace_crop
+from bids_sr.sr.resolution.matrices import kspace_crop
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from bids_sr.spatial import small_motion
-from bids_sr.spatial.resampling import PAD, sample_volume, spline_coefficients
-from bids_sr.spatial.small_motion import is_small_motion, sample_small_motion
+from bids_sr.spatial import resampling
+from bids_sr.spatial.resampling import PAD, is_small_motion, sample_small_motion, sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import rigid_matrix
 
 SHAPE = (21, 17, 9)
@@ -32,8 +31,8 @@ def test_values_are_those_of_the_spline_point_by_point(
 ) -> None:
     matrix = rigid_matrix(params, [10, 8, 4])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(small_motion, "_MOST_TAPS", 10_000)
-        patch.setattr(small_motion, "_RUN", run)  # from a row at a time to a slice
+        patch.setattr(resampling, "_MOST_TAPS", 10_000)
+        patch.setattr(resampling, "_RUN", run)  # from a row at a time to a slice
         assert is_small_motion(matrix, SHAPE, shape, PAD)
         got = sample_small_motion(COEFFICIENTS, matrix, shape, PAD)
     assert got.shape == shape

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.spatial.itk_transforms import carry
-from bids_sr.spatial.transforms import TransformError, apply, rigid_matrix, write_itk
+from bids_sr.spatial.transforms import TransformError, apply, carry, rigid_matrix, write_itk
 
 RNG = np.random.default_rng(7)
 POINTS = RNG.uniform(-60, 60, (500, 3))

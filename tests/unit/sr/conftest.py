@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bids_sr.sr.data.training_pair import TrainingPair
-from bids_sr.sr.resolution.degradation import kspace_crop
+from bids_sr.sr.resolution.matrices import kspace_crop
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bids_sr.sr.resolution import degradation
+from bids_sr.sr.resolution import matrices
 
 AFFINE = np.array([[-3.0, 0, 0.1, 100], [0, 2.5, 0.2, -80], [0.05, 0, 3.5, 7], [0, 0, 0, 1]])
 
@@ -22,4 +22,4 @@ def centroid_mm(image, affine):
 
 def gaussian_decimate(hr, affine, *, factor):
     """Blur with a Gaussian as wide as the low-resolution voxel, then sample its center."""
-    return degradation.degrade(hr, affine, factor, degradation.gaussian_matrix)
+    return matrices.degrade(hr, affine, factor, matrices.gaussian_matrix)

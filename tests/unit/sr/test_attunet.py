@@ -14,9 +14,8 @@ from bids_sr.sr.inference.explain import attention_masks, grad_cam
 from bids_sr.sr.losses.adversarial import CriticScore
 from bids_sr.sr.losses.structure import SSIMLoss
 from bids_sr.sr.method import get_method
-from bids_sr.sr.networks.attention_unet import AttentionGate, AttentionUNet
 from bids_sr.sr.networks.critics import GuidingCritic
-from bids_sr.sr.networks.unet_generator import WIDTHS, UNet, padded_side
+from bids_sr.sr.networks.unet_generator import WIDTHS, AttentionGate, AttentionUNet, UNet, padded_side
 from bids_sr.sr.networks.vision_transformer import VisionTransformer
 from bids_sr.sr.training import update_steps
 

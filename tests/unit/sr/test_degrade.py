@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sr_helpers import AFFINE, blob, centroid_mm, gaussian_decimate
 
-from bids_sr.sr.resolution import degradation, interpolation
+from bids_sr.sr.resolution import matrices
 
-OPERATORS = (degradation.kspace_crop, degradation.block_mean, gaussian_decimate)
+OPERATORS = (matrices.kspace_crop, matrices.block_mean, gaussian_decimate)
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -32,14 +32,14 @@ def test_outer_edges_stay_and_a_constant_stays_constant(operator):
 
 
 def test_low_resolution_voxel_i_lies_at_2i_plus_a_half():
-    _, affine = degradation.kspace_crop(np.ones((8, 8, 2)), np.eye(4), factor=(2, 2, 1))
+    _, affine = matrices.kspace_crop(np.ones((8, 8, 2)), np.eye(4), factor=(2, 2, 1))
     np.testing.assert_allclose(affine @ [3, 0, 1, 1], [6.5, 0.5, 1, 1])
 
 
 def test_a_size_that_does_not_divide_is_cropped_around_the_center():
     image = np.zeros((11, 8, 3))
     image[0], image[10] = 5, 9
-    coarse, affine = degradation.block_mean(image, np.eye(4), factor=(3, 2, 1))
+    coarse, affine = matrices.block_mean(image, np.eye(4), factor=(3, 2, 1))
     assert coarse.shape == (3, 4, 3)
     assert not coarse.any()
     np.testing.assert_allclose(affine[:3, 3], [2, 0.5, 0])
@@ -52,26 +52,24 @@ def test_crop_matches_a_fourier_transform_written_out():
     spectrum = np.array([(x * np.exp(-2j * np.pi * q * np.arange(12) / 12)).sum() for q in k])
     at = 2 * np.arange(6) + 0.5
     expected = np.array([(spectrum * np.exp(2j * np.pi * k * p / 12)).sum().real / 12 for p in at])
-    lr, _ = degradation.kspace_crop(x[:, None, None], np.eye(4), factor=(2, 1, 1))
+    lr, _ = matrices.kspace_crop(x[:, None, None], np.eye(4), factor=(2, 1, 1))
     np.testing.assert_allclose(lr[:, 0, 0], expected, atol=1e-12)
 
 
 def test_a_complex_image_keeps_its_phase_and_magnitude_is_optional():
     x = np.full((8, 8, 1), 1j) * 3
-    lr, _ = degradation.kspace_crop(x, np.eye(4), factor=(2, 2, 1))
+    lr, _ = matrices.kspace_crop(x, np.eye(4), factor=(2, 2, 1))
     np.testing.assert_allclose(lr, 3j, atol=1e-12)
-    np.testing.assert_allclose(
-        degradation.kspace_crop(x, np.eye(4), factor=(2, 2, 1), magnitude=True)[0], 3, atol=1e-12
-    )
+    np.testing.assert_allclose(matrices.kspace_crop(x, np.eye(4), factor=(2, 2, 1), magnitude=True)[0], 3, atol=1e-12)
 
 
 @given(n=st.integers(4, 40), seed=st.integers(0, 99), f=st.sampled_from([1.5, 2, 3]))
 @settings(max_examples=40, deadline=None)
 def test_zero_filling_then_cropping_gives_the_measurement_back(n, seed, f):
     lr = np.random.default_rng(seed).normal(size=(n, n + 1, 2))
-    hr = interpolation.upsample("zerofill", lr, (f, f, 1))
+    hr = matrices.upsample("zerofill", lr, (f, f, 1))
     for axis in (0, 1):
-        hr = degradation.apply_along(degradation.crop_matrix(hr.shape[axis], lr.shape[axis]), hr, axis)
+        hr = matrices.apply_along(matrices.crop_matrix(hr.shape[axis], lr.shape[axis]), hr, axis)
     np.testing.assert_allclose(hr, lr, atol=1e-9)
 
 
@@ -82,8 +80,8 @@ def test_zero_filling_restores_a_band_limited_image(m):
     waves = [(0, 3, 0), (2, 1, 0.3), ((m - 1) // 2, 0.7, 1.1)]
     signal = sum(a * np.cos(2 * np.pi * k * j / n + p) for k, a, p in waves)
     x = signal[:, None, None] * signal[None, :, None]
-    lr, _ = degradation.kspace_crop(x, np.eye(4), factor=(2, 2, 1))
-    np.testing.assert_allclose(interpolation.upsample("zerofill", lr, (2, 2, 1)), x, atol=1e-9)
+    lr, _ = matrices.kspace_crop(x, np.eye(4), factor=(2, 2, 1))
+    np.testing.assert_allclose(matrices.upsample("zerofill", lr, (2, 2, 1)), x, atol=1e-9)
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -99,5 +97,5 @@ def test_the_input_is_untouched_and_types_are_kept(operator):
 
 @pytest.mark.parametrize("factor", [(0.5, 1, 1), (2, 2), (np.nan, 1, 1), (50, 1, 1)])
 def test_impossible_factors_are_refused(factor):
-    with pytest.raises(degradation.ResolutionError, match="factor"):
-        degradation.kspace_crop(np.ones((8, 8, 2)), np.eye(4), factor=factor)
+    with pytest.raises(matrices.ResolutionError, match="factor"):
+        matrices.kspace_crop(np.ones((8, 8, 2)), np.eye(4), factor=factor)

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models import card, training_domain
+from bids_sr.sr.models import card, compatibility
 from bids_sr.sr.models.card_checks import ModelCard
 
 
@@ -20,9 +20,9 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_same_head_in_another_unit_is_no_warning(scene: tuple[np.ndarray, np.ndarray]) -> None:
     image, mask = scene
-    trained = ModelCard(domain=training_domain.domain_entry(image, mask))
+    trained = ModelCard(domain=compatibility.domain_entry(image, mask))
     noisy = 7.3 * (image + np.random.default_rng(0).normal(0, 15, image.shape))
-    found = training_domain.domain_difference(trained, noisy, mask)
+    found = compatibility.domain_difference(trained, noisy, mask)
     assert found is not None
     assert found.distance < 0.02
     assert found.edges == pytest.approx(1, abs=0.1)
@@ -40,8 +40,8 @@ def test_the_same_head_in_another_unit_is_no_warning(scene: tuple[np.ndarray, np
 def test_what_is_unlike_is_said(scene: tuple[np.ndarray, np.ndarray], change, said: str) -> None:
     image, mask = scene
     inside = ndimage.binary_erosion(mask, iterations=2)  # the rim of the head is not what changes
-    found = training_domain.domain_difference(
-        ModelCard(domain=training_domain.domain_entry(image, inside)), change(image), inside
+    found = compatibility.domain_difference(
+        ModelCard(domain=compatibility.domain_entry(image, inside)), change(image), inside
     )
     assert found is not None
     assert any(text.startswith(said) for text in found.warnings)
@@ -51,19 +51,19 @@ def test_quantiles_and_edges_are_those_of_numpy() -> None:
     rng = np.random.default_rng(1)
     image, mask = rng.random((6, 5, 4)), np.zeros((6, 5, 4), bool)
     mask[1:5, 1:4] = True
-    found = training_domain.domain_of(image, mask)
+    found = compatibility.domain_of(image, mask)
     level = np.percentile(image[mask], 99)
-    np.testing.assert_allclose(found.quantiles, np.quantile(image[mask], training_domain.QUANTILES) / level)
+    np.testing.assert_allclose(found.quantiles, np.quantile(image[mask], compatibility.QUANTILES) / level)
     part = image[1:5, 1:4] / level
     steps = np.concatenate([np.diff(part, axis=0).ravel(), np.diff(part, axis=1).ravel()])
     assert found.edges == pytest.approx(np.sqrt(np.mean(steps**2)))
 
 
 def test_a_card_from_before_says_nothing_and_every_new_card_does(small_pair: TrainingPair) -> None:
-    assert training_domain.domain_difference(ModelCard(), small_pair.lowres, small_pair.mask) is None
+    assert compatibility.domain_difference(ModelCard(), small_pair.lowres, small_pair.mask) is None
     method = get_method("srgan")
     made = card.card_entries(method, method.recipes["fast"], "fast", small_pair, vgg=False)
-    found = training_domain.domain_difference(ModelCard.from_json(made), small_pair.lowres, small_pair.mask)
+    found = compatibility.domain_difference(ModelCard.from_json(made), small_pair.lowres, small_pair.mask)
     assert found is not None
     assert found.distance < 1e-4
     assert found.edges == pytest.approx(1, abs=1e-4)
@@ -71,6 +71,6 @@ def test_a_card_from_before_says_nothing_and_every_new_card_does(small_pair: Tra
 
 def test_no_domain_without_voxels_or_signal() -> None:
     with pytest.raises(ValueError, match="0 voxels"):
-        training_domain.domain_of(np.ones((3, 3, 3)), np.zeros((3, 3, 3)))
+        compatibility.domain_of(np.ones((3, 3, 3)), np.zeros((3, 3, 3)))
     with pytest.raises(ValueError, match="no positive intensity"):
-        training_domain.domain_of(np.zeros((3, 3, 3)), np.ones((3, 3, 3)))
+        compatibility.domain_of(np.zeros((3, 3, 3)), np.ones((3, 3, 3)))

@@ -19,8 +19,7 @@ from bids_sr.sr.losses.structure import JointSparsify, TotalVariation
 from bids_sr.sr.recipe import LossTerm
 from bids_sr.sr.training import phase as loop
 from bids_sr.sr.training import update_steps
-from bids_sr.sr.training.checkpoint import read_checkpoint, write_checkpoint
-from bids_sr.sr.training.journal import log_tsv
+from bids_sr.sr.training.checkpoint import log_tsv, read_checkpoint, write_checkpoint
 
 
 class Stopped(Exception):

@@ -10,8 +10,8 @@ from scipy import ndimage
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel, ModelError, load_model, save_model
-from bids_sr.sr.networks.attention_unet import AttentionUNet
 from bids_sr.sr.networks.critics import GuidingCritic
+from bids_sr.sr.networks.unet_generator import AttentionUNet
 from bids_sr.sr.training.fused import SAME_GRID, contrast_set, explain_slice, super_resolve_contrasts, unit_range
 from bids_sr.sr.training.trainer import fit
 

@@ -16,7 +16,7 @@ from bids_sr.sr.losses.adversarial import AdversarialBCE, AdversarialWasserstein
 from bids_sr.sr.losses.pixel import MAE, MSE
 from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.recipe import Augmentation, LossTerm
-from bids_sr.sr.resolution.interpolation import upsample
+from bids_sr.sr.resolution.matrices import upsample
 from bids_sr.sr.resolution.operators import get_operator
 from bids_sr.sr.training import update_steps
 from bids_sr.sr.training.phase import Phase

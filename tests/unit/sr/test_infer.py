@@ -12,7 +12,7 @@ from bids_sr.sr.inference import apply_to_series, guided_baselines
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.resolution.degradation import downsample, kspace_crop
+from bids_sr.sr.resolution.matrices import downsample, kspace_crop
 
 AFFINE = np.array([[-3.0, 0, 0, 40], [0, 3.0, 0, -30], [0, 0, 3.5, 5], [0, 0, 0, 1.0]])
 TWO = (2.0, 2.0, 1.0)

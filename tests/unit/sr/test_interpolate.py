@@ -8,9 +8,9 @@ from sr_helpers import AFFINE, blob, centroid_mm
 
 from bids_sr.spatial import transforms
 from bids_sr.spatial.transforms import resized_affine
-from bids_sr.sr.resolution import interpolation
+from bids_sr.sr.resolution import matrices
 
-NAMES = tuple(interpolation.MATRICES)
+NAMES = tuple(matrices.MATRICES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -19,7 +19,7 @@ NAMES = tuple(interpolation.MATRICES)
 )
 def test_a_blob_moves_less_than_a_twentieth_voxel(name, shape, factor):
     lr = blob(shape, [s / 2 + 0.3 for s in shape], (2.5, 2.5, 1.0))
-    hr = interpolation.upsample(name, lr, factor)
+    hr = matrices.upsample(name, lr, factor)
     affine = resized_affine(AFFINE, lr.shape, hr.shape)
     shift = np.linalg.inv(affine)[:3, :3] @ (centroid_mm(hr, affine) - centroid_mm(lr, AFFINE))
     assert np.abs(shift).max() < 0.05
@@ -27,13 +27,13 @@ def test_a_blob_moves_less_than_a_twentieth_voxel(name, shape, factor):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_constant_stays_constant_up_to_the_edges(name):
-    np.testing.assert_allclose(interpolation.upsample(name, np.full((9, 8, 5), 3.0), (2, 2, 2)), 3, rtol=1e-9)
+    np.testing.assert_allclose(matrices.upsample(name, np.full((9, 8, 5), 3.0), (2, 2, 2)), 3, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["linear", "bspline", "lanczos"])
 def test_a_ramp_is_kept_away_from_the_edges(name):
     lr = np.broadcast_to(np.arange(24.0)[:, None, None], (24, 6, 3))
-    hr = interpolation.upsample(name, lr, (2, 1, 1))[:, 3, 1]
+    hr = matrices.upsample(name, lr, (2, 1, 1))[:, 3, 1]
     expected = (np.arange(48) + 0.5) / 2 - 0.5
     # three lobes bend a ramp a little
     np.testing.assert_allclose(hr[14:34], expected[14:34], atol=0.025 if name == "lanczos" else 1e-3)
@@ -41,39 +41,39 @@ def test_a_ramp_is_kept_away_from_the_edges(name):
 
 def test_nearest_repeats_voxels():
     lr = np.arange(4.0)[:, None, None]
-    np.testing.assert_array_equal(interpolation.upsample("nearest", lr, (2, 1, 1))[:, 0, 0], [0, 0, 1, 1, 2, 2, 3, 3])
+    np.testing.assert_array_equal(matrices.upsample("nearest", lr, (2, 1, 1))[:, 0, 0], [0, 0, 1, 1, 2, 2, 3, 3])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_series_is_its_volumes_one_by_one_and_float32_stays(name):
     lr = np.random.default_rng(1).random((8, 7, 3, 4), dtype=np.float32)
-    series = interpolation.upsample(name, lr, (2, 2, 1))
+    series = matrices.upsample(name, lr, (2, 2, 1))
     assert series.dtype == np.float32
     assert series.shape == (16, 14, 3, 4)
     for t in range(4):
-        np.testing.assert_allclose(series[..., t], interpolation.upsample(name, lr[..., t], (2, 2, 1)), atol=1e-5)
+        np.testing.assert_allclose(series[..., t], matrices.upsample(name, lr[..., t], (2, 2, 1)), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_factor_one_changes_nothing(name):
     lr = np.random.default_rng(2).random((5, 6, 4))
-    np.testing.assert_array_equal(interpolation.upsample(name, lr, (1, 1, 1)), lr)
+    np.testing.assert_array_equal(matrices.upsample(name, lr, (1, 1, 1)), lr)
 
 
 def test_slices_are_never_zero_filled_across():
     lr = np.random.default_rng(3).random((6, 6, 5))
-    filled, spline = (interpolation.upsample(name, lr, (1, 1, 2)) for name in ("zerofill", "bspline"))
+    filled, spline = (matrices.upsample(name, lr, (1, 1, 2)) for name in ("zerofill", "bspline"))
     np.testing.assert_allclose(filled, spline)
 
 
 @given(n=st.integers(3, 40), f=st.floats(1, 3))
 def test_the_grid_is_the_one_of_spatial_transforms(n, f):
     shape, affine = transforms.hr_grid((n, n, 5), AFFINE, (f, f, 1))
-    hr = interpolation.upsample("linear", np.zeros((n, n, 5)), (f, f, 1))
+    hr = matrices.upsample("linear", np.zeros((n, n, 5)), (f, f, 1))
     assert hr.shape == tuple(shape)
     np.testing.assert_allclose(resized_affine(AFFINE, (n, n, 5), hr.shape), affine, atol=1e-9)
 
 
 def test_an_unknown_name_is_refused_with_the_list():
     with pytest.raises(KeyError, match="bspline"):
-        interpolation.upsample("cubic", np.ones((4, 4, 2)), (2, 2, 1))
+        matrices.upsample("cubic", np.ones((4, 4, 2)), (2, 2, 1))

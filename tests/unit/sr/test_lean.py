@@ -15,11 +15,9 @@ from bids_sr.sr.inference.network_upsampler import VolumeUpsampler
 from bids_sr.sr.method import get_method, method_names
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.networks.dense3d import DenseResidualNet
 from bids_sr.sr.networks.network_blocks import ResidualBlock, ResidualBlock3d
-from bids_sr.sr.networks.residual3d import ResNet3d
-from bids_sr.sr.networks.srresnet import SRResNet
-from bids_sr.sr.networks.subpixel import SubPixelNet
+from bids_sr.sr.networks.residual2d import SRResNet, SubPixelNet
+from bids_sr.sr.networks.residual3d import DenseResidualNet, ResNet3d
 from bids_sr.sr.resolution.operators import level_of
 
 SCALE = 900.0

@@ -11,11 +11,9 @@ from bids_sr.sr.data.images import ImageSet, TrainingImage
 from bids_sr.sr.data.windows import Windows
 from bids_sr.sr.losses.structure import variation
 from bids_sr.sr.method import get_method
-from bids_sr.sr.networks.circle_generators import CircleNet
-from bids_sr.sr.networks.conveying_encoder import CPCENet
+from bids_sr.sr.networks.cpce_circle import CircleNet, CPCENet
 from bids_sr.sr.networks.critics import CircleCritic, CPCECritic
-from bids_sr.sr.networks.dense3d import DenseResidualNet
-from bids_sr.sr.networks.residual3d import ConventionalNet3d, ResNet3d, ResNetCritic3d
+from bids_sr.sr.networks.residual3d import ConventionalNet3d, DenseResidualNet, ResNet3d, ResNetCritic3d
 from bids_sr.sr.resolution.operators import get_operator
 from bids_sr.sr.training import update_steps
 from bids_sr.sr.training.trainer import fit

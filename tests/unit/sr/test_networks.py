@@ -6,8 +6,7 @@ import torch
 
 from bids_sr.sr.networks.critics import PatchCritic, SRGANCritic
 from bids_sr.sr.networks.network_blocks import shuffle
-from bids_sr.sr.networks.srresnet import SRResNet
-from bids_sr.sr.networks.subpixel import SubPixelNet
+from bids_sr.sr.networks.residual2d import SRResNet, SubPixelNet
 from bids_sr.sr.resolution.operators import level_of
 
 

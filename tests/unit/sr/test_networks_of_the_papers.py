@@ -6,12 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from bids_sr.sr.networks.circle_generators import WIDTHS, CircleNet
-from bids_sr.sr.networks.conveying_encoder import CPCENet
+from bids_sr.sr.networks.cpce_circle import WIDTHS, CircleNet, CPCENet
 from bids_sr.sr.networks.critics import CircleCritic, CPCECritic
-from bids_sr.sr.networks.dense3d import DenseResidualNet
 from bids_sr.sr.networks.network_blocks import ResidualBlock3d
-from bids_sr.sr.networks.residual3d import ConventionalNet3d, ResNet3d, ResNetCritic3d
+from bids_sr.sr.networks.residual3d import ConventionalNet3d, DenseResidualNet, ResNet3d, ResNetCritic3d
 
 
 def conv(before, after, taps):

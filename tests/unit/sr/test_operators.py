@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sr_helpers import AFFINE, blob, centroid_mm, gaussian_decimate
 
-from bids_sr.sr.resolution import degradation
+from bids_sr.sr.resolution import matrices
 from bids_sr.sr.resolution.operators import MATRICES, get_operator
 
 FACTORS = [1, 1.25, 1.5, 1.75, 2, 3, 4 / 3, 7 / 5]
@@ -24,7 +24,7 @@ def test_adjoint_by_the_dot_product(name, shape, data, seed):
     factor = tuple(data.draw(st.sampled_from(FACTORS)) for _ in shape)
     try:
         operator = get_operator(name, tuple(shape), factor)
-    except degradation.ResolutionError:
+    except matrices.ResolutionError:
         assume(False)
     random = torch.Generator().manual_seed(seed)
     x = torch.randn((2, 1, *shape), dtype=torch.float64, generator=random).requires_grad_(True)
@@ -64,7 +64,7 @@ def test_a_given_coarse_grid_covers_the_whole_fine_one(name):
 
 @pytest.mark.parametrize(
     ("name", "twin"),
-    [("kspace", degradation.kspace_crop), ("block", degradation.block_mean), ("gauss", gaussian_decimate)],
+    [("kspace", matrices.kspace_crop), ("block", matrices.block_mean), ("gauss", gaussian_decimate)],
 )
 def test_the_same_as_on_arrays(name, twin):
     x = np.random.default_rng(0).normal(size=(21, 18, 9))
@@ -114,11 +114,11 @@ def test_there_is_a_gradient_even_when_inference_came_first():
 
 def test_what_is_refused():
     for shape, factor in (((8, 8), (2, 2, 1)), ((8, 8), (0.5, 2)), ((1, 8), (2, 1)), ((8, 8), (float("nan"), 2))):
-        with pytest.raises(degradation.ResolutionError):
+        with pytest.raises(matrices.ResolutionError):
             get_operator("block", shape, factor)
-    with pytest.raises(degradation.ResolutionError, match="no coarse grid"):
+    with pytest.raises(matrices.ResolutionError, match="no coarse grid"):
         get_operator("block", (8, 8), (2.0, 2.0), (9, 4))
     with pytest.raises(KeyError, match="kspace, block"):
         get_operator("bicubic", (8, 8), (2.0, 2.0))
-    with pytest.raises(degradation.ResolutionError, match=r"made for \(8, 8\)"):
+    with pytest.raises(matrices.ResolutionError, match=r"made for \(8, 8\)"):
         get_operator("block", (8, 8), (2.0, 2.0)).forward(torch.zeros(1, 8, 9))

@@ -9,7 +9,7 @@ import torch
 from bids_sr.sr.data import patches
 from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import Augmentation
-from bids_sr.sr.resolution import degradation
+from bids_sr.sr.resolution import matrices
 from bids_sr.sr.resolution.operators import plane_level
 
 FAST = get_method("srgan").recipes["fast"]
@@ -96,7 +96,7 @@ def test_noise_is_in_both_images_and_only_inside_the_acquired_band(small_pair):
 
 def test_planes_agree_with_the_operators_on_volumes():
     hr = np.random.default_rng(0).random((10, 12, 3))
-    lr, _ = degradation.kspace_crop(hr, np.eye(4), factor=(2, 2, 1))
+    lr, _ = matrices.kspace_crop(hr, np.eye(4), factor=(2, 2, 1))
     stack = torch.from_numpy(np.moveaxis(hr, 2, 0)[:, None].copy())
     seen = plane_level((5, 6), (2, 2), torch.float64).down(stack)[:, 0].numpy()
     np.testing.assert_allclose(seen, np.moveaxis(lr, 2, 0), atol=1e-12)

@@ -7,8 +7,8 @@ from bids_sr.sr.losses.pixel import MAE, MSE
 from bids_sr.sr.losses.structure import JointSparsify, SSIMLoss, TotalVariation
 from bids_sr.sr.losses.vgg import VGGPerceptual
 from bids_sr.sr.method import get_method
-from bids_sr.sr.networks.circle_generators import CircleNet
-from bids_sr.sr.networks.dense3d import DenseResidualNet
+from bids_sr.sr.networks.cpce_circle import CircleNet
+from bids_sr.sr.networks.residual3d import DenseResidualNet
 
 TV_FAMILY = ("tv", "dip", "mse3d", "li", "li-agnostic")
 MOUSE = ("ccnn3d", "resnet3d", "gan3d")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bids_sr.sr.data.patch_sampling import PatchPlaces, SamplingError, symmetries
+from bids_sr.sr.data.windows import PatchPlaces, SamplingError, symmetries
 from bids_sr.sr.resolution.operators import MATRICES, get_operator
 
 

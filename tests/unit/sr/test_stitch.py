@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bids_sr.sr.inference.sliding_window import apply_in_patches, patch_starts
-from bids_sr.sr.resolution.degradation import ResolutionError
+from bids_sr.sr.resolution.matrices import ResolutionError
 
 
 @given(

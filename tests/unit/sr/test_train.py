@@ -10,9 +10,9 @@ from bids_sr.sr import method
 from bids_sr.sr.data import patches
 from bids_sr.sr.data.examples import split
 from bids_sr.sr.data.training_pair import PairError, TrainingPair
-from bids_sr.sr.resolution.degradation import kspace_crop
+from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.sr.training import phase, trainer, update_steps, validation
-from bids_sr.sr.training.journal import log_tsv
+from bids_sr.sr.training.checkpoint import log_tsv
 
 SRGAN = method.get_method("srgan")
 SHORT = replace(

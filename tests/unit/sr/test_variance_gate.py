@@ -13,9 +13,9 @@ from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.resolution.operators import level_above, level_below
 from bids_sr.sr.training import trainer
 from bids_sr.sr.variance.fit_variance import whole_grid
-from bids_sr.sr.variance.held_out_gate import held_out_shares
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.run_data import RunData
+from bids_sr.sr.variance.variance_estimation import held_out_shares
 
 SHAPE, FACTOR, VOLUMES = (24, 22, 2), (2.0, 2.0, 1.0), 100
 METHOD = get_method("sbl")
@@ -125,11 +125,11 @@ def test_each_half_is_judged_by_the_map_of_the_other(monkeypatch):
     first, second = held_out_shares(halves, mask, FACTOR, QUICK)[0.0]
     assert held_out_shares(halves[::-1], mask, FACTOR, QUICK) == {0.0: (second, first)}
     made, judged = [], []
-    from bids_sr.sr.variance import held_out_gate
+    from bids_sr.sr.variance import variance_estimation
 
-    monkeypatch.setattr(held_out_gate, "estimate_prior", lambda data, *a, **k: made.append(data))
+    monkeypatch.setattr(variance_estimation, "estimate_prior", lambda data, *a, **k: made.append(data))
     monkeypatch.setattr(
-        held_out_gate, "explained_share", lambda prior, level, images, mask: judged.append(images) or 0.0
+        variance_estimation, "explained_share", lambda prior, level, images, mask: judged.append(images) or 0.0
     )
     held_out_shares(halves, mask, FACTOR, QUICK)
     level, _ = level_below(SHAPE, FACTOR)

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from bids_sr.sr import method
-from bids_sr.sr.inference import mixed_precision, network_upsampler
+from bids_sr.sr.inference import apply_to_series, network_upsampler
 from bids_sr.sr.inference.apply_to_series import InferenceError, make_upsampler
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.resolution.interpolation import upsample
+from bids_sr.sr.resolution.matrices import upsample
 
 FACTOR = (2.0, 2.0, 1.5)
 FAST = method.get_method("resnet3d").recipes["fast"]
@@ -84,5 +84,5 @@ def test_two_precisions_see_the_slices_within_their_volume():
             yield volume()
 
     inside = np.ones((40, 36, 2), bool)
-    full, _ = next(mixed_precision.in_both(Reader(), up, up, (2, 5), inside))
+    full, _ = next(apply_to_series.in_both(Reader(), up, up, (2, 5), inside))
     np.testing.assert_array_equal(full.reshape(40, 36, 2), fine[:, :, [3, 8]])

@@ -27,7 +27,7 @@ def without_critic(recipe: Recipe, **changes: Any) -> Recipe:
 
 
 PAPER = Recipe(
-    build_generator=network("attention_unet.AttentionUNet", flat=True),
+    build_generator=network("unet_generator.AttentionUNet", flat=True),
     build_critic=network("critics.GuidingCritic"),
     losses=(
         loss("content", "pixel.MAE", 1.0),
@@ -41,7 +41,7 @@ PAPER = Recipe(
 
 FAST = fast_recipe(
     build_generator=network(
-        "attention_unet.AttentionUNet", flat=True, widths=FAST_WIDTHS, head="residual", sizes="multiple"
+        "unet_generator.AttentionUNet", flat=True, widths=FAST_WIDTHS, head="residual", sizes="multiple"
     ),
     build_critic=network("critics.GuidingCritic", width=16),
     losses=(

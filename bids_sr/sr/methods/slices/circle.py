@@ -17,7 +17,7 @@ from bids_sr.sr.recipe import loss, network
 
 PAPER = replace(
     cpce.PAPER,
-    build_generator=network("circle_generators.CircleNet", flat=True),
+    build_generator=network("cpce_circle.CircleNet", flat=True),
     build_critic=network("critics.CircleCritic"),
     losses=(
         loss("adversarial", "adversarial.AdversarialWasserstein", 1.0),
@@ -32,7 +32,7 @@ PAPER = replace(
 FAST = replace(
     cpce.FAST,
     build_generator=network(
-        "circle_generators.CircleNet", flat=True, widths=(16, 13, 12, 10, 9, 8, 7, 7, 6, 5, 4, 4), branches=(12, 4),
+        "cpce_circle.CircleNet", flat=True, widths=(16, 13, 12, 10, 9, 8, 7, 7, 6, 5, 4, 4), branches=(12, 4),
         joined=(16, 8), dropout=0.0,
     ),
     build_critic=network("critics.CircleCritic", widths=(8, 16, 32, 32), dense=32),

@@ -15,7 +15,7 @@ from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.recipe import Recipe, fast_recipe, loss, network
 
 PAPER = Recipe(
-    build_generator=network("conveying_encoder.CPCENet", flat=True),
+    build_generator=network("cpce_circle.CPCENet", flat=True),
     build_critic=network("critics.CPCECritic"),
     losses=(
         loss("adversarial", "adversarial.AdversarialWasserstein", 1.0),
@@ -28,7 +28,7 @@ PAPER = Recipe(
 )  # fmt: skip
 
 FAST = fast_recipe(
-    build_generator=network("conveying_encoder.CPCENet", flat=True, skip=True),
+    build_generator=network("cpce_circle.CPCENet", flat=True, skip=True),
     build_critic=network("critics.CPCECritic", widths=(8, 16, 32), dense=32),
     losses=(
         loss("content", "pixel.MSE", 1.0),

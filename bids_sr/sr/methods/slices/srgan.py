@@ -12,7 +12,7 @@ error).
 there are no weights; every fifth slice is held out, and training on all slices anew ends where those were best.
 
 `fast` is our default: a network that works on the acquired grid and leaves the acquired band of k-space as it was
-measured (`networks.subpixel`), trained by squared error: over five pairs of trainings its adversarial term adds no
+measured (`networks.residual2d`), trained by squared error: over five pairs of trainings its adversarial term adds no
 energy beyond Nyquist and costs .01 dB, a quarter of the spread of seeds (benchmarks/results/adversarial.md); it stays
 because earlier models have it. No refit: measured against true volumes (benchmarks/TRUTH.md) that gained nothing and
 would double the time. So the card's held-out metrics are those of the very model.
@@ -27,7 +27,7 @@ from bids_sr.sr.method import PLACEBOS_OF_A_PAIR, Cost, Method
 from bids_sr.sr.recipe import Augmentation, Recipe, fast_recipe, lazy, loss, network
 
 PAPER = Recipe(
-    build_generator=network("srresnet.SRResNet", flat=True),
+    build_generator=network("residual2d.SRResNet", flat=True),
     build_critic=network("critics.SRGANCritic"),
     losses=(loss("adversarial", "adversarial.AdversarialBCE", 1e-3), loss("perceptual", "vgg.VGGPerceptual", 0.006)),
     upsampled_by="lanczos", patch=64, batch=2, iterations=100_000, learning_rate=1e-4, evaluate_every=1000, hold_out=0,
@@ -37,7 +37,7 @@ PAPER = Recipe(
 PAPER_MSE = replace(PAPER, losses=(loss("content", "pixel.MSE", 1.0), *PAPER.losses), hold_out=5, refit=True)
 
 FAST = fast_recipe(
-    build_generator=lazy("networks.subpixel.SubPixelNet"),
+    build_generator=lazy("networks.residual2d.SubPixelNet"),
     build_critic=network("critics.PatchCritic"),
     losses=(
         loss("content", "pixel.MSE", 1.0),

@@ -14,7 +14,7 @@ FAST = attunet.without_critic(
     attunet.FAST,
     build_generator=network(
         "unet_generator.UNet", flat=True, widths=attunet.FAST_WIDTHS, head="residual",
-        block=lazy("networks.attention_unet.normalized_convolution"),
+        block=lazy("networks.unet_generator.normalized_convolution"),
     ),
 )  # fmt: skip
 

@@ -26,14 +26,14 @@ PLANES = 128 * 128 * 35 / 1e6
 
 
 PAPER = Recipe(
-    build_generator=network("dense3d.DenseResidualNet"),
+    build_generator=network("residual3d.DenseResidualNet"),
     losses=(loss("content", "pixel.MSE", 1.0), loss("tv", "structure.TotalVariation", ALPHA)),
     upsampled_by="linear", batch=1, epochs=100, patches=100, schedule="plateau", hold_out=0, refit=False,
     objective="self", degradation="gauss",
 )  # fmt: skip
 
 FAST = fast_recipe(
-    build_generator=network("dense3d.DenseResidualNet", width=8, layers=4), losses=PAPER.losses,
+    build_generator=network("residual3d.DenseResidualNet", width=8, layers=4), losses=PAPER.losses,
     upsampled_by="zerofill", patch=(128, 128, 16), patch_at_most=True, batch=1, iterations=400, learning_rate=4e-3,
     background=1.0, patience=None, hold_out=0, objective="self",
 )  # fmt: skip
