@@ -29,7 +29,7 @@ from bids_sr.sr.models.model import LoadedModel, TrainedModel, load_model, save_
 from bids_sr.sr.recipe import Recipe, RecipeName
 from bids_sr.sr.training.trainer import fit
 from bids_sr.sr.variance.run_data import LEAST_HALF, RunData
-from bids_sr.stats.evaluation.split_half_shared import Frame, make_frame
+from bids_sr.stats.evaluation.split_half_table import Frame, make_frame
 from bids_sr.stats.glm.block_effects import Effects, block_effects
 from bids_sr.stats.glm.blocks import TooFewBlocks, block_design
 from bids_sr.stats.glm.contrasts import modelled_types

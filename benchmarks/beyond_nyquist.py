@@ -1,6 +1,6 @@
 """Split halves against the measured run: what beyond the acquired Nyquist limit is true, in three bands.
 
-Explained variance, recovered amplitude and right share (`bids_sr.stats.evaluation.explained_variance`) come first,
+Explained variance, recovered amplitude and right share (`bids_sr.stats.evaluation.split_half`) come first,
 then correlations.
 
 python benchmarks/beyond_nyquist.py BIDS_DIR TRUTH_DIR [--series NAME=FILE ...] [--min-share S]
@@ -41,8 +41,7 @@ from bids_sr.series import PCA_RANKS
 from bids_sr.spatial.boldref import estimate_run
 from bids_sr.sr.inference.guided_baselines import inject, match_gain, ratio
 from bids_sr.sr.resolution.matrices import upsample
-from bids_sr.stats.evaluation.split_half_shared import Frame, make_frame
-from bids_sr.stats.evaluation.split_half_table import choose, control_trials
+from bids_sr.stats.evaluation.split_half_table import Frame, choose, control_trials, make_frame
 from bids_sr.stats.glm.block_effects import Effects, block_effects, load_effects, save_effects
 from bids_sr.stats.glm.blocks import MIN_SHARE, block_design
 from bids_sr.stats.glm.confounds import motion_columns, motion_table

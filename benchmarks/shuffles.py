@@ -20,7 +20,7 @@ from scipy import signal, special
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.stats.controls import false_positive_rates
-from bids_sr.stats.controls.permutations import random_phases
+from bids_sr.stats.controls.false_positive_rates import random_phases
 
 TR = 2.0
 Array = npt.NDArray[Any]

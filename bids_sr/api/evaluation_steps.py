@@ -27,7 +27,7 @@ from bids_sr.stats.glm.block_effects import block_effects, save_effects
 from bids_sr.stats.glm.blocks import BlockDesign
 from bids_sr.stats.glm.design import read_events
 from bids_sr.stats.glm.seeds import read_seed_series, seed_series, seed_voxels, write_seed_series
-from bids_sr.stats.regions.map_comparison import Grid
+from bids_sr.stats.regions.map_summary import Grid
 
 MOST_VOLUMES = 60  # evenly spaced, of which single images are scored
 

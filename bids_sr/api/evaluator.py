@@ -31,7 +31,7 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.registration.bold_to_anat import finer_mask
 from bids_sr.series import BASELINES, DEFAULT_BASELINES, MEASURED, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.stats.evaluation.not_applied import compared_rows
+from bids_sr.stats.evaluation.evidence import compared_rows
 from bids_sr.stats.evaluation.verdict import Verdict, make_verdict
 from bids_sr.stats.evaluation.verdict_text import PYTHON, idle_text
 from bids_sr.stats.glm.blocks import block_design

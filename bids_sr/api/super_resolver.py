@@ -41,7 +41,7 @@ from bids_sr.sr.inference.apply_to_series import (
 )
 from bids_sr.sr.method import Method, get_method, get_recipe, method_names, recipe_name
 from bids_sr.sr.models.model_store import Request
-from bids_sr.stats.evaluation.not_applied import was_applied
+from bids_sr.stats.evaluation.evidence import was_applied
 
 if TYPE_CHECKING:
     from bids_sr.api.html_report import HtmlReport

@@ -17,7 +17,7 @@ from bids_sr.config.groups import SuperRes
 from bids_sr.io.atomic_files import whole_file, write_json, write_whole
 from bids_sr.series import BASELINES, MEASURED, RAW
 from bids_sr.sr.method import offered_methods
-from bids_sr.stats.group import group_tests, group_text, metric_tables, primary_comparison
+from bids_sr.stats.group import group_tests, group_text, metric_tables
 from bids_sr.stats.group.metric_tables import Joined, Source
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
                 figures.values, methods, units=figures.units, margin=settings.evaluation.margin
             )
             # fixed beforehand: of the methods that run unless others are named, the last
-            comparisons = primary_comparison.with_primary(comparisons, figures.values, SuperRes().learned[-1])
+            comparisons = group_tests.with_primary(comparisons, figures.values, SuperRes().learned[-1])
         write_ignored(output_dir)
         _describe_tables(output_dir, figures, comparisons)
         processes.busy = 0

@@ -123,19 +123,18 @@ def count_ratings(root: Path, files: Sequence[Path]) -> list[str]:
     """Join ratings with the key, write them beside it, and return the counts in words."""
     from bids_sr.io.atomic_files import write_whole
     from bids_sr.metrics.long_tables import tsv_text
-    from bids_sr.reports.rating_sheet import KEY_COLUMNS, QUESTIONS
-    from bids_sr.stats.group import rating_counts
+    from bids_sr.reports.rating_sheet import KEY_COLUMNS, QUESTIONS, counts, joined_ratings
 
     questions = [name for name, _ in QUESTIONS]
     key = _rows(root / KEY, KEY_COLUMNS, "write sheets first: bids-sr rate OUTPUT_DIR")
     ratings = [row for file in files for row in _rows(file, ("sheet", "item", *questions), "give a downloaded file")]
     try:
-        joined = rating_counts.joined_ratings(ratings, key, questions)
+        joined = joined_ratings(ratings, key, questions)
     except ValueError as error:
         raise UsageError(str(error), "ratings and key do not belong together", "give the files of this key") from error
     columns = list(joined[0]) if joined else []
     write_whole(root / JOINED, tsv_text(columns, [list(row.values()) for row in joined]))
-    found = rating_counts.counts(joined)
+    found = counts(joined)
     lines = [
         f"{each.series} {each.question} than {each.rival}: {each.preferred} of {each.of} "
         f"[{each.lower:.2f}, {each.upper:.2f}], p = {each.p_value:.3g} (exact binomial); equal {each.equal}, "

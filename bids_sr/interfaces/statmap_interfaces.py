@@ -200,7 +200,7 @@ class CompareMaps(SimpleInterface):
         from bids_sr.io.nifti import load_image
         from bids_sr.metrics.long_tables import SERIES
         from bids_sr.stats.regions.activation_regions import parse_thresholds
-        from bids_sr.stats.regions.map_comparison import Grid, comparison_rows
+        from bids_sr.stats.regions.map_summary import Grid, comparison_rows
 
         inputs = self.inputs
         acquired, fine, roi = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,26 +17,17 @@ from bids_sr.reports.assembler import Block, Panel, Section, data_uri, write_pag
 from bids_sr.reports.figures import group_figures
 from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.figures.svg_files import save_svg
-from bids_sr.reports.markup import folded, joined, render
+from bids_sr.reports.markup import folded, joined, render, table
 from bids_sr.reports.participants_page import ALL
-from bids_sr.reports.tables.group_tables import claims_html, comparisons_html, maps_html, paper_html
+from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.tables.html_tables import facts_html, messages_html
-from bids_sr.reports.text.group_overview import group_answer_html, people_text
-from bids_sr.reports.text.group_verdicts import (
-    SIZE,
-    Finding,
-    findings,
-    meaning,
-    placebo_sentence,
-    sentence,
-    verdict,
-    where_text,
-)
+from bids_sr.reports.text import group_verdicts as words
 from bids_sr.reports.text.methods_text import methods_html
 from bids_sr.series import map_label
 from bids_sr.stats.group.group_tests import Comparison
-from bids_sr.stats.group.group_text import PaperTable
+from bids_sr.stats.group.group_text import Cell, PaperTable
 from bids_sr.stats.group.metric_tables import Question, Values
+from bids_sr.stats.group.paired_tests import Spread, Wilcoxon, differences, spread, wilcoxon
 
 METHODS = """
 The unit of all group statistics is the participant. Runs of one participant were combined first by fixed effects: by
@@ -116,10 +108,10 @@ class GroupContent:
 
 def build_group_report(target: Path, content: GroupContent, *, figure_dir: Path) -> Path:
     """Draw the figures into `figure_dir` (they are inside the page too), and put the page in place in whole."""
-    told = findings(content.comparisons, content.methods)
+    told = words.findings(content.comparisons, content.methods)
     text = METHODS.format(margin=content.margin, maps=MAPS.format(space=content.space) if content.maps else "")
     figure_dir.mkdir(parents=True, exist_ok=True)
-    by_task = {f"Task {name}": people_text(people) for name, people in content.tasks.items()}
+    by_task = {f"Task {name}": words.people_text(people) for name, people in content.tasks.items()}
     by_task = by_task if len(by_task) > 1 else {}
     people = facts_html({"Entered": list(content.participants), **by_task, "Missing": list(content.absent) or "nobody"})
     people += messages_html("notice", list(content.left_out))
@@ -150,29 +142,29 @@ def answer_html(content: GroupContent, figure_dir: Path) -> Markup:
         _figure(
             partial(group_figures.primary_figure, each),
             figure_dir / f"group_desc-primary{number}.svg",
-            f"Primary comparison, {where_text(each.question)}: a point each participant; the diamond is the "
+            f"Primary comparison, {words.where_text(each.question)}: a point each participant; the diamond is the "
             "Hodges-Lehmann estimate with its interval.",
         )
         for number, each in enumerate(primary)
     ]
     return joined([
-        group_answer_html(primary, content.tasks),
+        words.group_answer_html(primary, content.tasks),
         *forests,
         render("box", "Missing.", content.absent),
         render("box", "Not applied, and not compared.", content.idle),
     ])  # fmt: skip
 
 
-def exploratory_html(content: GroupContent, told: Sequence[Finding]) -> Markup:
+def exploratory_html(content: GroupContent, told: Sequence[words.Finding]) -> Markup:
     """What the comparisons that were not fixed beforehand suggest, in words; then every finding as a sentence."""
-    lines = verdict(told, content.methods)
+    lines = words.verdict(told, content.methods)
     strongest = [each for each in told if each.question.measure == told[0].question.measure]
-    placebos = [text for each in strongest if (text := placebo_sentence(each))]
+    placebos = [text for each in strongest if (text := words.placebo_sentence(each))]
     nothing = render("note", "notice", "No method under test has values to compare.")
     return joined([
         render("note", "notice", EXPLORATORY),
         _list(lines, bold=True) or nothing,
-        folded("All comparisons in words", _list([sentence(each) for each in told])),
+        folded("All comparisons in words", _list([words.sentence(each) for each in told])),
         render("headed", "Control analyses", _list(placebos)),
     ])  # fmt: skip
 
@@ -217,16 +209,16 @@ def _figure(draw: Callable[[], Figure], file: Path, caption: str) -> Markup:
     return render("figure", data_uri(file), caption, caption, file.stem)
 
 
-def findings_html(content: GroupContent, told: Sequence[Finding], figure_dir: Path) -> Markup:
+def findings_html(content: GroupContent, told: Sequence[words.Finding], figure_dir: Path) -> Markup:
     """For each question of the verdict: boxes of all series, differences of each method, and the table."""
     out = []
     for number, question in enumerate(dict.fromkeys(each.question for each in told)):
         own = [each for each in told if each.question == question]
-        unit, text = meaning(question.measure)
+        unit, text = words.meaning(question.measure)
         title = f"{own[0].title[:1].upper()}{own[0].title[1:]}"
-        about = f"{where_text(question)}. {question.measure}: {text}."
+        about = f"{words.where_text(question)}. {question.measure}: {text}."
         out.append(Markup("<h3>{}</h3><p>{}</p>").format(title, about))
-        if own[0].kind != SIZE:  # those stand beside the paper's table
+        if own[0].kind != words.SIZE:  # those stand beside the paper's table
             panels = [("", content.values.get(question, {}))]
             out.append(_figure(
                 partial(group_figures.paired_figure, panels, content.methods, unit=unit),
@@ -255,3 +247,107 @@ def group_maps_html(content: GroupContent) -> Markup:
         for each in content.map_figures
     ]
     return joined([*shown, maps_html(content.maps)])
+
+
+# What the paper reports of 30 participants; smoothing sigma 1.5, unit not given (METHODS: 3.5 or 13.2 mm FWHM)
+PAPER = (
+    ("paper: acquired", "σ = 1.5", "140.00 (64.75–184.00)", "128.50 (43.50–208.25)", ".590 (.408–.735)", ("", "", "")),
+    ("paper: srgan", "σ = 1.5", "83.37 (42.31–119.68)", "87.00 (28.93–129.00)", ".490 (.361–.589)",
+     ("p < .001", "p < .001", "p = .00466")),
+    ("paper: acquired", "0", "–", "–", ".417 (.320–.575)", ("", "", "")),
+    ("paper: srgan", "0", "–", "–", ".355 (.238–.457)", ("", "", "p = 2.76e−6")),
+)  # fmt: skip
+PARTS = ("total", "part_grid", "part_smoothing", "part_method", "part_threshold")
+
+
+def spread_text(value: Spread) -> str:
+    """Median and quartiles."""
+    if not value.n:
+        return "not defined"
+    return f"{words.number(value.median)} ({words.number(value.first)}–{words.number(value.third)})"
+
+
+def _cell(cell: Cell) -> str:
+    lacking = f"defined in {cell.spread.n} of {cell.of}" if cell.spread.n < cell.of else ""
+    return render("value", spread_text(cell.spread) if cell.of else "–", lacking)
+
+
+def _p(test: Wilcoxon | None) -> str:
+    if test is None:
+        return "–"
+    if test.method == "identical":
+        return "identical"
+    short = words.p_text(test.p_value).removeprefix("p = ").removeprefix("p ")
+    return render("value", short, "" if test.can_reach else f"at best {words.number(test.smallest_p)}")
+
+
+def paper_html(paper: PaperTable) -> Markup:
+    """The paper's table with every baseline beside the methods, and the paper's own numbers."""
+    a, b = paper.conditions
+    heads = ["series", "smoothing (mm)"]
+    for what in (f"size, {a}", f"size, {b}", f"Dice, {a} and {b}"):
+        heads += [f"{what}: median (IQR)", "p, acquired", "p, bspline"]
+    rows: list[list[str]] = []
+    for (fwhm, series), cells in paper.lines.items():
+        tests = [(_cell(cell), _p(cell.against_raw), _p(cell.against_spline)) for cell in cells]
+        rows.append([series_text(series), f"{fwhm:g}", *(text for each in tests for text in each)])
+    for name, smoothing, *medians, p_values in PAPER:
+        own = [(m, p.removeprefix("p = ") or "–", "–") for m, p in zip(medians, p_values, strict=True)]
+        rows.append([Markup("<em>{}</em>").format(name), smoothing, *(str(text) for each in own for text in each)])
+    where = f"task {paper.task}" + (f", {paper.variant}" if paper.variant != "n/a" else "")
+    return table(f"Region size (acquired voxels) and overlap, {where}", heads, rows)
+
+
+def comparisons_html(comparisons: Sequence[Comparison], caption: str) -> Markup:
+    """Comparisons of one question as a table."""
+    heads = (
+        "series", "reference", "n", "median (IQR)", "reference's", "difference [interval]", "effect size", "p",
+        "p, Holm", "FDR", "p, equivalence", "word", "note",
+    )  # fmt: skip
+    rows = []
+    for each in comparisons:
+        interval: str = "–"
+        if each.estimate is not None:
+            interval = words.interval_text(each.estimate)
+            if each.estimate.level < 0.949:
+                interval = Markup("{} <small>{:.0f} %</small>").format(interval, 100 * each.estimate.level)
+        effect = words.number(each.test.effect_size, sign=True) if each.test else "–"
+        named = map(series_text, (each.series, each.reference))
+        rows.append([
+            *named, each.n, spread_text(each.own), spread_text(each.other), interval, effect, _p(each.test),
+            *(words.number(p) for p in (each.p_holm, each.p_fdr, each.p_equivalence_holm)), each.word, each.note,
+        ])  # fmt: skip
+    return table(caption, heads, rows)
+
+
+def claims_html(values: Values) -> Markup:
+    """Which part of the reported effect is method, which grid, which smoothing: medians over participants."""
+    out = []
+    for metric, nothing, text in (("size", 1.0, "ratio of sizes"), ("dice", 0.0, "difference of overlaps")):
+        lines: dict[tuple[str, str], dict[str, list[float]]] = {}
+        for question, series in values.items():
+            stem = question.measure.removeprefix("claim_")
+            part = stem.removesuffix(f"_{metric}")
+            if part == stem or part not in PARTS:
+                continue
+            for name, people in series.items():
+                key = (f"{name}, {question.region}", f"{question.task}, {question.contrast.replace('+', ' and ')}")
+                lines.setdefault(key, {}).setdefault(part, []).extend(people.values())
+        rows = [[*key, *(_part(parts.get(part, []), nothing) for part in PARTS)] for key, parts in lines.items()]
+        heads = ("series, threshold", "task, conditions", *(part.replace("part_", "") for part in PARTS))
+        out.append(table(f"Sources of the change in region size: {text} (no effect is {nothing:g})", heads, rows))
+    return joined(out)
+
+
+def _part(values: Sequence[float], nothing: float) -> str:
+    known = [value for value in values if math.isfinite(value)]
+    if not known:
+        return "–"
+    test = wilcoxon(differences(known, [nothing] * len(known))) if len(known) > 1 else None
+    return render("value", spread_text(spread(known)), Markup("p {}").format(_p(test)) if test else "")
+
+
+def maps_html(rows: Sequence[Mapping[str, str]]) -> Markup:
+    """Table of group maps: one row each, columns as the keys of the first."""
+    heads = list(rows[0]) if rows else []
+    return table("Group maps, smallest smoothing above 0", heads, [list(row.values()) for row in rows])

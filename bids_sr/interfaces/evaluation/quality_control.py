@@ -67,7 +67,7 @@ class EnsembleUncertainty(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.io.nifti import load_image
         from bids_sr.spatial.resampling import sample_volume
-        from bids_sr.stats.controls.uncertainty_maps import uncertainty_maps
+        from bids_sr.stats.controls.uncertainty import uncertainty_maps
 
         inputs, cwd = self.inputs, Path(runtime.cwd)
         mask, affine = load_image(inputs.mask)
@@ -106,7 +106,7 @@ class UnrepeatedMap(SimpleInterface):
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import load_image
-        from bids_sr.stats.controls.uncertainty_maps import unrepeated_maps
+        from bids_sr.stats.controls.uncertainty import unrepeated_maps
 
         inputs, cwd = self.inputs, Path(runtime.cwd)
         mask, affine = load_image(inputs.mask)

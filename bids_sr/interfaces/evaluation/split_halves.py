@@ -118,7 +118,7 @@ class TruthMaps(SimpleInterface):
         from bids_sr.io.nifti import load_image
         from bids_sr.stats.evaluation.reference_effects import effect_rows, replaced
         from bids_sr.stats.evaluation.reference_maps import truth_rows
-        from bids_sr.stats.regions.map_comparison import Grid
+        from bids_sr.stats.regions.map_summary import Grid
 
         inputs = self.inputs
         (mask, affine), (roi, _) = (load_image(path) for path in (inputs.mask, inputs.roi))
@@ -200,7 +200,7 @@ class MergeEvaluation(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         from bids_sr.metrics.long_tables import EVALUATION, read_table
-        from bids_sr.stats.evaluation.not_applied import compared_rows
+        from bids_sr.stats.evaluation.evidence import compared_rows
 
         rows = compared_rows(row for path in self.inputs.in_files for row in read_table(path))
         self._results |= write_long(rows, EVALUATION, Path(runtime.cwd, "evaluation"))

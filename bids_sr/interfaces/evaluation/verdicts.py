@@ -223,7 +223,7 @@ def _table_flags(inputs: Any, rows: Sequence[Any]) -> list[Any]:
 
 def _idle_by_card(inputs: Any) -> list[str]:
     """Methods whose card says that zero filling was used in their place."""
-    from bids_sr.stats.evaluation.not_applied import was_applied
+    from bids_sr.stats.evaluation.evidence import was_applied
 
     if not isdefined(inputs.card_files):
         return []

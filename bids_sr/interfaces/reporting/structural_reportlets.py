@@ -30,7 +30,7 @@ def ScansReport(
     series_files, series_names : all contrasts of each series, in order, and the series of each of these files
     """
     from bids_sr.interfaces.learning.fused_contrasts import head_set
-    from bids_sr.reports.figures.structural_figures import scans_figure
+    from bids_sr.reports.figures.anat_figures import scans_figure
     from bids_sr.reports.tables.html_tables import facts_html, structural_html
 
     brain = tools.load(mask)
@@ -82,7 +82,7 @@ def ExplanationReport(
     method : its name, where there are several: goes into desc
     """
     from bids_sr.interfaces.learning.fused_contrasts import _stack, head_set
-    from bids_sr.reports.figures.structural_figures import explanation_figure
+    from bids_sr.reports.figures.anat_figures import explanation_figure
     from bids_sr.reports.figures.superres_figures import training_figure
     from bids_sr.reports.tables.html_tables import card_html
     from bids_sr.reports.text.training_text import read_training

@@ -12,8 +12,8 @@ from bids_sr.reports.markup import folded, joined, render, table
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.evaluation_tables import cell
 from bids_sr.reports.tables.html_tables import messages_html
-from bids_sr.stats.evaluation.described_series import description_of
 from bids_sr.stats.evaluation.evidence import compared
+from bids_sr.stats.evaluation.verdict_text import description_of
 
 DECISIONS: Mapping[str, tuple[str, str]] = {
     "better": ("▲", "higher"),

@@ -14,8 +14,7 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.markup import render
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.html_tables import registration_warnings
-from bids_sr.stats.evaluation.evidence import Table, best_table, image_gains
-from bids_sr.stats.evaluation.not_applied import APPLIED
+from bids_sr.stats.evaluation.evidence import APPLIED, Table, best_table, image_gains
 
 MARKS: Mapping[str, tuple[str, str]] = {
     "more accurate": ("✓", "good"),

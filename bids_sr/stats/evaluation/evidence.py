@@ -1,12 +1,12 @@
-"""Evidence of the evaluation that can carry a verdict, from the strongest kind to the weakest."""
+"""Evidence of the evaluation that can carry a verdict, the strongest kind first; methods that were not applied."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.series import IMAGE_REFERENCES
+from bids_sr.series import IMAGE_REFERENCES, is_variant_of
 
 Decision = Literal["better", "same", "worse", "unclear"]
 PLAIN = ("zerofill", "sdmod", "wmn")
@@ -221,3 +221,30 @@ def _table_of(
 def _is_defined(table: Table, methods: Sequence[str]) -> bool:
     """Whether any of the methods has a value."""
     return any(math.isfinite(r.value) for r in (*table.levels, *table.gains) if r.series in methods)
+
+
+APPLIED = "verdict_applied"
+_COMPARING = ("gain_", "pair_gain_")
+
+
+def was_applied(card: Mapping[str, Any]) -> bool:
+    """Whether a model's card says that what was found is used, and not zero filling in its place."""
+    held_out = card.get("held_out")
+    model = held_out.get("model", "") if isinstance(held_out, Mapping) else ""
+    return card.get("applied") is not False and not str(model).lower().startswith("zero filling")
+
+
+def stands_for(series: str, not_applied: Sequence[str]) -> bool:
+    """Whether a series is that of a method that was not applied, or its placebo, or its member of another seed."""
+    return series in not_applied or is_variant_of(series, not_applied)
+
+
+def compared_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
+    """Rows without the comparisons of methods that the rows tell were not applied, nor those with them."""
+    rows = list(rows)
+    idle = [row.series for row in rows if row.measure == APPLIED and row.value == 0]
+    return [
+        row
+        for row in rows
+        if not (row.measure.startswith(_COMPARING) and any(stands_for(s, idle) for s in (row.series, row.against)))
+    ]

@@ -2,7 +2,7 @@
 
 Against the measured series: correlation beyond the acquired Nyquist limit (no interval: both have the same blocks and
 may share their noise). Against known activation, which shares no noise with any series: all metrics of
-`bids_sr.stats.evaluation.explained_variance` (explained variance is 1 - |e - t|²/|t|² itself), from inner products as
+`bids_sr.stats.evaluation.split_half.Moments` (explained variance is 1 - |e - t|²/|t|² itself), from inner products as
 for split halves. Blocks of both halves are drawn together, within condition; draws depend on seed, contrast and blocks
 and not on the series, so that differences of two series are paired. In simulated runs (two conditions, 4, 8, 12 and 24
 blocks) intervals hold the expected correlation in 78 to 83, 89 to 94, 94 to 96 and 93 to 96 %, those of differences in
@@ -21,14 +21,12 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import MEASURED
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.stats.evaluation import split_half
-from bids_sr.stats.evaluation.explained_variance import METRICS
 from bids_sr.stats.evaluation.reference_maps import TRUE_T, Metrics, known_truths, reference_rows
-from bids_sr.stats.evaluation.split_half import Inner, Score, Scores, enough, gain_rows, inner_products
-from bids_sr.stats.evaluation.split_half_shared import PathLike, named_files, on_grid, series_of_run
+from bids_sr.stats.evaluation.split_half import METRICS, Inner, Score, Scores, enough, gain_rows, inner_products
+from bids_sr.stats.evaluation.split_half_table import PathLike, named_files, on_grid, series_of_run
 from bids_sr.stats.glm.block_effects import load_effects
 from bids_sr.stats.glm.blocks import Block
-from bids_sr.stats.regions.map_comparison import Grid
-from bids_sr.stats.regions.map_summary import correlation
+from bids_sr.stats.regions.map_summary import Grid, correlation
 
 EFFECT, BEYOND = "effect", "beyond"
 _UNDEFINED = Score(ways=np.array([math.nan]), draws=np.zeros((1, 0)))

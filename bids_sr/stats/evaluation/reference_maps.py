@@ -24,8 +24,7 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.stats.glm.design import scaled_weights
 from bids_sr.stats.regions.activation_regions import centroid, dice, peak
-from bids_sr.stats.regions.map_comparison import Grid
-from bids_sr.stats.regions.map_summary import correlation, single_conditions
+from bids_sr.stats.regions.map_summary import Grid, correlation, single_conditions
 
 Files = Mapping[float, Mapping[str, Mapping[tuple[str, str], str]]]
 Metrics = dict[tuple[str, str, str], float]  # contrast, region, measure without prefix

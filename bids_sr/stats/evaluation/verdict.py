@@ -16,22 +16,19 @@ from typing import Any
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import CONTROLS, IMAGE_REFERENCES
 from bids_sr.stats.controls.negative_controls import claims, subject_specific
-from bids_sr.stats.evaluation.evidence import PLAIN, WORTH, Table, best_table, compared, decide, image_gains
-from bids_sr.stats.evaluation.not_applied import APPLIED, stands_for
-from bids_sr.stats.evaluation.verdict_text import (
-    NOTHING_APPLIED,
-    NOTHING_COMPARED,
-    PROGRAM,
-    Advice,
-    Sentence,
-    Status,
-    best_of,
-    headline,
-    idle_text,
-    limits_of,
-    status_of,
-    where_text,
+from bids_sr.stats.evaluation import verdict_text as told
+from bids_sr.stats.evaluation.evidence import (
+    APPLIED,
+    PLAIN,
+    WORTH,
+    Table,
+    best_table,
+    compared,
+    decide,
+    image_gains,
+    stands_for,
 )
+from bids_sr.stats.evaluation.verdict_text import Sentence, where_text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +36,7 @@ class Verdict:
     """What can be said of a run."""
 
     headline: str  # one or two sentences on the methods that were applied
-    status: Status  # what the headline says, in a word
+    status: told.Status  # what the headline says, in a word
     best: str  # the applied method that explains (or repeats) most in active voxels; "" where none was applied
     not_applied: tuple[str, ...]  # methods that fell back to zero filling: said first, in no comparison
     sentences: tuple[Sentence, ...]  # what it rests on
@@ -54,7 +51,7 @@ class Verdict:
         ]
         said = {"status": self.status, "best": self.best, "not_applied": list(self.not_applied)}
         if self.not_applied:
-            said["not_applied_text"] = idle_text(self.not_applied).strip()
+            said["not_applied_text"] = told.idle_text(self.not_applied).strip()
         return {"headline": self.headline, **said, "sentences": plain, "limits": list(self.limits)}
 
 
@@ -204,7 +201,7 @@ def _as_rows(
 
 def make_verdict(
     rows: Sequence[MetricRow], *, methods: Sequence[str], baselines: Sequence[str], margin: float | None = None,
-    not_applied: Sequence[str] = (), advice: Advice = PROGRAM,
+    not_applied: Sequence[str] = (), advice: told.Advice = told.PROGRAM,
 ) -> Verdict:  # fmt: skip
     """Say what the evaluation of a run allows to say.
 
@@ -248,12 +245,13 @@ def make_verdict(
     sentences += _attribution(rows, methods)
     applied = [MetricRow(series=name, measure=APPLIED, value=1.0) for name in methods]
     applied += [MetricRow(series=name, measure=APPLIED, value=0.0) for name in idle]
+    nothing = told.NOTHING_APPLIED if idle else told.NOTHING_COMPARED
     return Verdict(
-        headline=headline(table, found, sentences) if methods else NOTHING_APPLIED if idle else NOTHING_COMPARED,
-        status=status_of(table, found) if methods else "not applied" if idle else "not assessed",
-        best=best_of(table, methods, found["function"]),
+        headline=told.headline(table, found, sentences) if methods else nothing,
+        status=told.status_of(table, found) if methods else "not applied" if idle else "not assessed",
+        best=told.best_of(table, methods, found["function"]),
         not_applied=tuple(idle),
         sentences=tuple(sentences),
-        limits=tuple(limits_of(rows, table, found, next(iter(margins.values()), math.nan), advice)),
+        limits=tuple(told.limits_of(rows, table, found, next(iter(margins.values()), math.nan), advice)),
         rows=(*_as_rows(table, decided, found, margins), *applied),
     )  # fmt: skip

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bids_sr.metrics import long_tables
 from bids_sr.metrics.long_tables import EVALUATION, MISSING, SERIES
-from bids_sr.stats.evaluation.not_applied import APPLIED, stands_for
+from bids_sr.stats.evaluation.evidence import APPLIED, stands_for
 
 if TYPE_CHECKING:
     import pandas as pd

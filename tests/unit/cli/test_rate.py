@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from bids_sr.cli import main
-from bids_sr.reports.rating_sheet import Pair, make_sheet, pictures
-from bids_sr.stats.group.rating_counts import counts, joined_ratings
+from bids_sr.reports.rating_sheet import Pair, counts, joined_ratings, make_sheet, pictures
 
 CONTRASTS = ("thumb", "little", "all")
 

@@ -16,7 +16,7 @@ from bids_sr import boilerplate
 from bids_sr.interfaces.derivatives_sink import derivative_path
 from bids_sr.interfaces.reporting.evaluation_reportlets import EvaluationReport, QualityReport, VarianceReport
 from bids_sr.metrics.long_tables import MetricRow, table_text
-from bids_sr.reports.figures import evaluation_figures, forest_plots, quality_control_figures, style, svg_files
+from bids_sr.reports.figures import evaluation_figures, quality_control_figures, style, svg_files
 from bids_sr.reports.tables.evaluation_rows import placebo_gains
 
 SHAPE, AFFINE = (20, 24, 6), np.diag([-2.0, 2.0, 3.0, 1.0])
@@ -91,8 +91,8 @@ def test_every_series_is_drawn_at_its_value_with_its_interval(tmp_path):
     assert drawn[0.187, 0.227] == labels.index("measured")
     found = words(fig, tmp_path)
     for name, level in LEVELS.items():
-        assert forest_plots.pick.value_text(level) in found, name
-        assert forest_plots.pick.value_text(2 * level) in found, name
+        assert evaluation_figures.pick.value_text(level) in found, name
+        assert evaluation_figures.pick.value_text(2 * level) in found, name
     assert {"Whole brain", "Active voxels, |t| > 4"} <= set(found)
 
 
@@ -101,7 +101,7 @@ def test_explained_variance_stands_first_and_r_beside_it(tmp_path):
     titles = [ax.get_title(loc="left") for ax in fig.axes]
     assert titles == ["explained variance beyond Nyquist", "explained variance, signal units", "r beyond Nyquist"] * 2
     found = words(fig, tmp_path)
-    assert forest_plots.pick.value_text(LEVELS["sbl"] ** 2) in found
+    assert evaluation_figures.pick.value_text(LEVELS["sbl"] ** 2) in found
     assert "explained variance; correlation r, 95 % interval" in found
     others = evaluation_figures.contrasts_figure(evaluation(), prefix="split_ev", contrasts=("faces",))
     assert "explained variance beyond the acquired Nyquist limit" in words(others, tmp_path)
@@ -179,7 +179,7 @@ def test_names_are_drawn_as_they_are(tmp_path):
 
 def test_nothing_to_draw_is_said():
     with pytest.raises(style.FigureInputError, match="no figure"):
-        forest_plots.forest_figure([], {})
+        evaluation_figures.forest_figure([], {})
     with pytest.raises(style.FigureInputError, match="no map"):
         quality_control_figures.beyond_figure({}, AFFINE, np.ones(SHAPE))
     with pytest.raises(style.FigureInputError, match="no map"):

@@ -8,10 +8,10 @@ import pytest
 from grouptables import cohort, every_value
 
 from bids_sr.metrics.registry import metric
+from bids_sr.reports import group_report
 from bids_sr.reports.figures import group_figures
 from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.group_report import METHODS, GroupContent, build_group_report
-from bids_sr.reports.tables import group_tables
 from bids_sr.reports.text import group_verdicts
 from bids_sr.reports.text.methods_text import missing_keys
 from bids_sr.stats.group import group_tests, group_text, metric_tables
@@ -137,7 +137,7 @@ def test_the_page_is_whole_and_nothing_from_outside_is_interpreted(tmp_path: Pat
 
 
 def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
-    text = group_tables.paper_html(content(tmp_path, 8).papers[0])
+    text = group_report.paper_html(content(tmp_path, 8).papers[0])
     cells = re.findall(r"<tr>(.*?)</tr>", text)
     assert "83.37 (42.31–119.68)" in text
     assert ".490 (.361–.589)" in text
@@ -149,10 +149,10 @@ def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
 
 def test_the_claim_is_taken_apart(tmp_path: Path) -> None:
     question = Question("tap", "n/a", "evaluation", "claim_part_grid_size", "raw", "quarter", "thumb+little", 5.6)
-    text = group_tables.claims_html({question: {"sbl": {f"sub-{n}": 0.5 + 0.01 * n for n in range(7)}}})
+    text = group_report.claims_html({question: {"sbl": {f"sub-{n}": 0.5 + 0.01 * n for n in range(7)}}})
     assert "0.53 (0.515–0.545)" in text
     assert ".016" in text  # 2 / 2**7: all seven below 1
-    assert group_tables.claims_html({}) == ""
+    assert group_report.claims_html({}) == ""
 
 
 def test_all_that_the_methods_cite_is_in_the_bibliography() -> None:

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.reports.group_report import claims_html, comparisons_html, maps_html, paper_html
 from bids_sr.reports.tables.evaluation_tables import (
     agreement_html,
     claim_html,
@@ -17,7 +18,6 @@ from bids_sr.reports.tables.evaluation_tables import (
     placebo_html,
     truth_html,
 )
-from bids_sr.reports.tables.group_tables import claims_html, comparisons_html, maps_html, paper_html
 from bids_sr.reports.tables.html_tables import (
     calibration_html,
     card_html,

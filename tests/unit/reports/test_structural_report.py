@@ -6,7 +6,7 @@ import yaml
 
 from bids_sr.boilerplate import path as carried
 from bids_sr.reports.assembler import assemble, find_figures, shown_sections
-from bids_sr.reports.figures.structural_figures import explanation_figure, scans_figure
+from bids_sr.reports.figures.anat_figures import explanation_figure, scans_figure
 from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.tables.html_tables import structural_html
 

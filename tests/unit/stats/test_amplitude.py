@@ -8,8 +8,7 @@ import pytest
 
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.stats.evaluation.reference_maps import sorting
-from bids_sr.stats.glm.amplitude import amplitude_model, cosines_within
-from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
+from bids_sr.stats.glm.statmaps import ActivationSettings, amplitude_model, cosines_within, map_activation
 
 T, TR, BAND = 200, 2.0, (0.01, 0.1)
 

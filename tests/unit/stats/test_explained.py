@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from bids_sr.stats.evaluation.explained_variance import METRICS, Moments
 from bids_sr.stats.evaluation.split_half import (
+    METRICS,
     Inner,
+    Moments,
     Score,
     inner_products,
     resampled_weights,

@@ -9,10 +9,16 @@ from grouptables import cohort, detail, write_tables
 from scipy import stats as scipy_stats
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.reports.text.group_overview import group_answer_html, primary_numbers, primary_sentence, status
-from bids_sr.reports.text.group_verdicts import findings, verdict
+from bids_sr.reports.text.group_verdicts import (
+    findings,
+    group_answer_html,
+    primary_numbers,
+    primary_sentence,
+    status,
+    verdict,
+)
 from bids_sr.stats.group import group_tests, group_text, metric_tables, paired_tests
-from bids_sr.stats.group import primary_comparison as pc
+from bids_sr.stats.group import group_tests as pc
 from bids_sr.stats.group.metric_tables import Joined, Question
 
 METHODS = ("sbl", "srgan")

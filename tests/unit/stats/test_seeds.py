@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.stats.controls.permutations import random_events
+from bids_sr.stats.controls.false_positive_rates import random_events
 from bids_sr.stats.glm import seeds
 from bids_sr.stats.glm.block_effects import block_effects
 from bids_sr.stats.glm.blocks import TooFewBlocks, block_design, half_weights

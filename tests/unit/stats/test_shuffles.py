@@ -6,23 +6,21 @@ import pytest
 from scipy import signal, stats
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.stats.controls import false_positive_rates, permutations
+from bids_sr.stats.controls import false_positive_rates
 from bids_sr.stats.controls.false_positive_rates import (
+    NoiseSource,
+    NoiseSpace,
     NullRates,
     NullSettings,
     familywise_threshold,
+    filtered,
     mean_interval,
     null_rates,
     null_rows,
-    share_interval,
-)
-from bids_sr.stats.controls.permutations import (
-    NoiseSource,
-    NoiseSpace,
-    filtered,
     quarter_turn,
     random_events,
     random_phases,
+    share_interval,
 )
 from bids_sr.stats.glm.design import DesignError, build_design
 from bids_sr.stats.glm.noise import Noise
@@ -206,8 +204,8 @@ def test_a_task_that_stays_in_the_series_shows(tmp_path, monkeypatch):
     matrix = build_design(EVENTS, n_volumes=60, tr=2.0, confound_names=()).matrix
     courses = 500 + 5 * ar_noise(1, 60, 1000, 0.0) + 30 * matrix[:, [0]]
     clean = rates(tmp_path, courses)
-    real = permutations.orthonormal
-    monkeypatch.setattr(permutations, "orthonormal", lambda m: real(np.ones((len(m), 1))))
+    real = false_positive_rates.orthonormal
+    monkeypatch.setattr(false_positive_rates, "orthonormal", lambda m: real(np.ones((len(m), 1))))
     leaked = rates(tmp_path, courses)
     assert clean.rates.mean() < 0.002
     assert leaked.rates.mean() > 0.01  # all voxels share the task, so that few shuffles make the mean

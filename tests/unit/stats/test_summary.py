@@ -8,13 +8,16 @@ import pytest
 from bids_sr.metrics.long_tables import SERIES, columns_json, metric_rows, read_table, table_text
 from bids_sr.metrics.registry import metric
 from bids_sr.stats.regions.activation_regions import parse_thresholds
-from bids_sr.stats.regions.map_comparison import (
+from bids_sr.stats.regions.map_summary import (
     Grid,
+    activation_rows,
     comparison_rows,
+    correlation,
     fill_outside,
+    find_regions,
+    single_conditions,
     upsample_maps,
 )
-from bids_sr.stats.regions.map_summary import activation_rows, correlation, find_regions, single_conditions
 
 CONTRASTS = {
     "thumb": {"thumb": 1.0},

@@ -18,7 +18,7 @@ from bids_sr.stats.evaluation.reference_maps import (
 )
 from bids_sr.stats.glm.block_effects import Effects, save_effects
 from bids_sr.stats.glm.blocks import Block, assign_halves
-from bids_sr.stats.regions.map_comparison import Grid
+from bids_sr.stats.regions.map_summary import Grid
 
 SHAPE = (12, 10, 4)
 AFFINE = np.array([[2.0, 0, 0, -10], [0, 2.0, 0, -8], [0, 0, 3.0, -4], [0, 0, 0, 1]])

@@ -10,7 +10,7 @@ from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.stats.evaluation.reference_effects import effect_rows, make_known, replaced
 from bids_sr.stats.glm.block_effects import Effects, save_effects
 from bids_sr.stats.glm.blocks import Block, assign_halves
-from bids_sr.stats.regions.map_comparison import Grid
+from bids_sr.stats.regions.map_summary import Grid
 
 SHAPE, FACTOR = (12, 10, 4), (2.0, 2.0, 1.0)
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
