@@ -1,7 +1,5 @@
 """``group.html``: accuracy over participants, by how much, in how many; then who is missing, tables, group maps."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

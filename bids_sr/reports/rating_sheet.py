@@ -4,8 +4,6 @@ Sides and order are drawn for each rater. All that differs between the two image
 planes, crop, scale and size are shared, and the images carry no metadata.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Figures of the group: every participant in every series, and the differences that the tests are about."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

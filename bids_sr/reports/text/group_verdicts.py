@@ -1,7 +1,5 @@
 """What the group shows, in plain words: what each method is better at, the same, or worse, and how sure that is."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -14,8 +14,6 @@ blocks a half; 88 to 91 % with two). An interval says what other blocks of the s
 and, where networks of several seeds were trained, what another seed would (`with_seeds`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -180,7 +178,7 @@ class Score:
         low, high = interval(self.value, self.draws.mean(axis=0))
         return (low, high) if math.isnan(low) else (max(low, -self.limit), min(high, self.limit))
 
-    def less(self, other: Score) -> tuple[float, float, float]:
+    def less(self, other: "Score") -> tuple[float, float, float]:
         """Difference to another series' score with its interval; the resamples are the same blocks in both."""
         value = self.value - other.value
         if self.draws.shape != other.draws.shape:

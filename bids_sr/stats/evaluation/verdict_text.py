@@ -1,7 +1,5 @@
 """Text of a verdict: its headline and its limits; what each series is, for those who meet its name in a table."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,7 +60,7 @@ class Sentence:
     upper: float = math.nan
 
     @classmethod
-    def of(cls, text: str, row: MetricRow, decision: Decision | str = "") -> Sentence:
+    def of(cls, text: str, row: MetricRow, decision: Decision | str = "") -> "Sentence":
         """A statement on one row of the evaluation."""
         return cls(
             text=text, decision=decision, measure=row.measure, series=row.series, against=row.against,

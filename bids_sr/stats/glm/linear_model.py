@@ -9,8 +9,6 @@ worse (`benchmarks/null_noise.py`); - degrees of freedom are counted once, by ra
 voxels of one group differ in their noise (`bids_sr.stats.glm.autoregression.effective_dof`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +46,7 @@ class _Whitener:
     scale: Float  # (p + 1,) by what the error of each is divided
 
     @classmethod
-    def of(cls, rho: Float) -> _Whitener:
+    def of(cls, rho: Float) -> "_Whitener":
         """For autocorrelations (p,) at lags 1 … p."""
         predictors, left = levinson(rho[None])
         return cls(predictors=tuple(each[0] for each in predictors), scale=np.sqrt(left[0] / left[0, -1]))

@@ -14,8 +14,6 @@ more than noise would about what is expected of them so far, a voxel's own r_l e
 empirical Bayes); 4 is done again. What remains in doubt, and neighbors too few to average, costs degrees of freedom.
 """
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -52,7 +50,7 @@ class Noise:
     spread: Float  # (G, p, p) covariance of the voxels' own autocorrelations about those of their group
 
     @classmethod
-    def white(cls, n: int) -> Noise:
+    def white(cls, n: int) -> "Noise":
         """No autocorrelation in n voxels, known exactly."""
         return cls(labels=np.zeros(n, dtype=np.intp), rho=np.zeros((1, 1)), spread=np.zeros((1, 1, 1)))
 

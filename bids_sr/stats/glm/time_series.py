@@ -7,8 +7,6 @@ Smoothing is a plain 3D Gaussian in mm over the whole volume (what lies outside 
 filter). Beyond the edge of the volume the edge value goes on.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -61,7 +59,7 @@ class VoxelTimeSeries:
     n_times: int
     n_voxels: int
 
-    def __enter__(self) -> VoxelTimeSeries:
+    def __enter__(self) -> "VoxelTimeSeries":
         return self
 
     def __exit__(

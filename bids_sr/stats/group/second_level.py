@@ -1,7 +1,5 @@
 """One-sample t tests over participants, voxel by voxel, with running sums."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,7 +20,7 @@ class Running:
     people: list[str] = field(default_factory=list)  # names of those who were added
 
     @classmethod
-    def of(cls, voxels: int | tuple[int, ...]) -> Running:
+    def of(cls, voxels: int | tuple[int, ...]) -> "Running":
         """Nothing added yet."""
         return cls(mean=np.zeros(voxels), squares=np.zeros(voxels))
 
@@ -38,7 +36,7 @@ class Running:
         """Go on with some of the voxels."""
         self.mean, self.squares = self.mean[which], self.squares[which]
 
-    def join(self, other: Running) -> None:
+    def join(self, other: "Running") -> None:
         """Add all that another holds of the same voxels (Chan)."""
         n, m = len(self.people), len(other.people)
         if not m:
