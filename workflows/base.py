@@ -12,9 +12,9 @@ from bids_sr.bids.headers import sizes_of
 from bids_sr.bids.precomputed import Derivatives
 from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings
-from bids_sr.config.digest import analysis_digest
 from bids_sr.config.memory_model import step_gb
 from bids_sr.config.seed_options import seed_places
+from bids_sr.config.settings import analysis_digest
 from bids_sr.interfaces.evaluation.placebos import other_models
 from bids_sr.interfaces.evaluation.verdicts import plan_claim
 from bids_sr.interfaces.learning.contrast_plan import structural_values

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_sr.bids.findings import refusal, require
 from bids_sr.bids.inputs import ENTITIES, applies_to, entities_of, stem_of
-from bids_sr.config.reading import read_text
+from bids_sr.config.values import read_text
 
 if TYPE_CHECKING:
     from bids.layout import BIDSLayout

@@ -115,7 +115,7 @@ def expected_runs(bids_dir: Path, chosen: Callable[[str, str, str, str], bool]) 
 
 def _what_differs(sources: Sequence[Source], output_dir: Path) -> list[str]:
     """Settings in which the runs that made the tables differ, as far as their logs tell."""
-    from bids_sr.config.digest import analysis_digest, differing
+    from bids_sr.config.settings import analysis_digest, differing
 
     wanted = {source.digest for source in sources if source.digest}
     known: dict[str, Settings] = {}

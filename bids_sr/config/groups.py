@@ -5,11 +5,10 @@ command line, from a settings file or from Python.
 """
 
 import re
-import typing
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from bids_sr import region_names
 from bids_sr.config.seed_options import COMPONENTS, DEFAULT_SEEDS, known_names, parse_seed, seed_names
@@ -24,18 +23,13 @@ AUTO_METHODS: dict[str, tuple[str, ...]] = {"bold": ("srgan", "sbl"), "anat": ("
 ONCE = {"reusable": False}  # marks a field that belongs to one call and is not taken from an older settings file
 
 
-def hints(cls: type) -> dict[str, Any]:
-    """The annotations of a class, by name."""
-    return typing.get_type_hints(cls)
-
-
 class Section:
     """What all groups of settings share: values are brought to their annotated types, then checked."""
 
     __slots__ = ()
 
     def __post_init__(self) -> None:
-        for name, hint in hints(type(self)).items():
+        for name, hint in get_type_hints(type(self)).items():
             self._set(name, as_annotated(getattr(self, name), hint, self._where(name)))
         self._check()
 
@@ -281,8 +275,11 @@ class Activation(Section):
         self._check_roi()
         self._need(bool(self.seeds), "seeds", "at least one seed is needed, or `components`")
         self._need(COMPONENTS not in self.seeds or len(self.seeds) == 1, "seeds", "components stand alone")
-        for text in self.seeds:
-            self._check_seed(text)
+        for text in self.seeds if self.seeds != (COMPONENTS,) else ():
+            try:
+                parse_seed(text)
+            except ValueError as error:
+                raise UsageError(f"activation.seeds: {text}", str(error), nearest_name(text, known_names())) from error
         names = seed_names(self.seeds, with_anat=True)
         self._need(len(set(names)) == len(names), "seeds", "two seeds have one name")
         self._need(bool(self.kinds), "kinds", "at least one of cc and glm is needed")
@@ -305,13 +302,6 @@ class Activation(Section):
             why = f"{error} is no region: there are auto, brain, {', '.join(groups)}, the labels of AAL2, and files"
             fix = nearest_name(str(error), (*groups, "brain", *known)) or "give the path of a mask with its folder"
             raise UsageError(f"activation.roi: {self.roi}", why, fix) from error
-
-    def _check_seed(self, text: str) -> None:
-        if text != COMPONENTS:
-            try:
-                parse_seed(text)
-            except ValueError as error:
-                raise UsageError(f"activation.seeds: {text}", str(error), nearest_name(text, known_names())) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

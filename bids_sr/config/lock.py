@@ -53,13 +53,9 @@ class Holder:
 def myself(run: str) -> Holder:
     """This process as a holder."""
     return Holder(
-        run=run,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        began=time.strftime("%Y-%m-%d %H:%M:%S"),
-        machine=_machine(),
-        ticks=_ticks(os.getpid()) or "",
-    )
+        run=run, host=socket.gethostname(), pid=os.getpid(), began=time.strftime("%Y-%m-%d %H:%M:%S"),
+        machine=_machine(), ticks=_ticks(os.getpid()) or "",
+    )  # fmt: skip
 
 
 def _machine() -> str:
@@ -121,7 +117,8 @@ def output_lock(
     """
     names = ["group"] if participants is None else [f"sub-{label}" for label in participants]
     folders = [output_dir / "logs" / FOLDER] + ([work_dir / FOLDER] if work_dir is not None else [])
-    holder, made = myself(run_uuid), _missing(folders)
+    made = {parent for folder in folders for parent in folder.parents if not parent.exists()}
+    holder = myself(run_uuid)
     held: list[Path] = []
     stop = threading.Event()
     beats = threading.Thread(target=_keep_beating, args=(held, holder, stop), daemon=True)
@@ -130,7 +127,15 @@ def output_lock(
         for path in (folder / f"{name}.lock" for name in names for folder in folders):
             (held if _lock(path, holder) else taken).append(path)
         if taken:
-            raise _refusal(taken)
+            names_taken = ", ".join(dict.fromkeys(path.stem for path in taken))
+            lines = [f"{path}: {read_holder(path) or 'an unknown run'}" for path in taken]
+            raise UsageError(
+                f"another run is working on {names_taken}",
+                "two at once would write the same files. " + "; ".join(lines),
+                "wait until it has ended, or stop it, then give the command again; it may work on other participants "
+                "(--participant-label) at the same time. If you know that it no longer runs, delete the file named "
+                "here",
+            )
         beats.start()
         yield
     finally:
@@ -138,15 +143,9 @@ def output_lock(
         for path in held:
             if read_holder(path) == holder:
                 path.unlink(missing_ok=True)
-        for folder in [*folders, *made]:
+        for folder in [*folders, *sorted(made, key=lambda path: len(path.parts), reverse=True)]:
             with contextlib.suppress(OSError):  # in use, or with content
                 folder.rmdir()
-
-
-def _missing(folders: Sequence[Path]) -> list[Path]:
-    """Directories that locking makes, the deepest first."""
-    chains = {parent for folder in folders for parent in folder.parents if not parent.exists()}
-    return sorted(chains, key=lambda path: len(path.parts), reverse=True)
 
 
 def _lock(path: Path, holder: Holder) -> bool:
@@ -214,15 +213,3 @@ def _unreachable(path: Path) -> bool:
         return False
     except OSError:
         return True
-
-
-def _refusal(taken: Sequence[Path]) -> UsageError:
-    """One refusal for all the locks that other runs hold."""
-    names = ", ".join(dict.fromkeys(path.stem for path in taken))
-    lines = [f"{path}: {read_holder(path) or 'an unknown run'}" for path in taken]
-    return UsageError(
-        f"another run is working on {names}",
-        "two at once would write the same files. " + "; ".join(lines),
-        "wait until it has ended, or stop it, then give the command again; it may work on other participants "
-        "(--participant-label) at the same time. If you know that it no longer runs, delete the file named here",
-    )

@@ -36,7 +36,8 @@ def processors(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) 
 
 def memory_gb(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> float:
     """Memory that may be taken now (GB): nine tenths of what is free here, within every limit on this process."""
-    free = [_meminfo(root).get("MemAvailable:", 4e9)]
+    kilobytes = {w[0]: float(w[1]) for w in map(str.split, _lines(root / "proc/meminfo")) if len(w) > 1}
+    free = [kilobytes["MemAvailable:"] * 1024 if "MemAvailable:" in kilobytes else 4e9]
     for folder in _groups(root, "memory"):
         for names in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
             limit, used = (_words(folder / name, 1)[0] for name in names)
@@ -68,13 +69,10 @@ def has_gpu(
     devices = root / "dev"
     if not any(devices.glob("nvidia[0-9]*")) and not (devices / "dxg").exists():
         return False
-    return (ask or _torch_finds_one)()
-
-
-def _torch_finds_one() -> bool:
+    if ask is not None:
+        return ask()
     python = sys.executable or shutil.which("python3") or "python3"
-    done = subprocess.run([python, "-c", _ASK_TORCH], capture_output=True, check=False)
-    return done.returncode == 0
+    return subprocess.run([python, "-c", _ASK_TORCH], capture_output=True, check=False).returncode == 0
 
 
 def _slurm_processors(environ: Mapping[str, str]) -> float | None:
@@ -111,11 +109,6 @@ def _cached(folder: Path) -> float:
         if f"{prefix}inactive_file" in found:
             return sum(float(found.get(f"{prefix}{name}_file", 0)) for name in ("inactive", "active"))
     return 0.0
-
-
-def _meminfo(root: Path) -> dict[str, float]:
-    """Figures of ``/proc/meminfo`` (bytes)."""
-    return {w[0]: float(w[1]) * 1024 for w in map(str.split, _lines(root / "proc/meminfo")) if len(w) > 1}
 
 
 def _lines(path: Path) -> list[str]:

@@ -67,7 +67,12 @@ class Plugin(Section):
     @classmethod
     def from_toml(cls, path: Path) -> Self:
         """Read the file; raises `UsageError` for what cannot be read, is unknown, or has no effect."""
-        tables = _tables(path)
+        try:
+            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"plugin file {path}", f"cannot be read: {error.strerror}", "check the path") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"plugin file {path}", f"is no TOML: {error}", "mend that line") from error
         arguments = tables.pop("plugin_args", {})
         _refuse_unknown(tables, ("plugin", "plugin_args"), path)
         name = tables.get("plugin")
@@ -90,15 +95,6 @@ class Plugin(Section):
     def is_cluster(self) -> bool:
         """Whether steps become jobs."""
         return self.plugin != "MultiProc"
-
-
-def _tables(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"plugin file {path}", f"cannot be read: {error.strerror}", "check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"plugin file {path}", f"is no TOML: {error}", "mend that line") from error
 
 
 def _refuse_unknown(found: dict[str, Any], known: Sequence[str], path: Path) -> None:

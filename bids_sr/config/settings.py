@@ -1,21 +1,27 @@
-"""All settings of one call: made from the command line or a file, written as a file, and filled in for a machine."""
+"""All settings of one call: made from options or a file, written as a file, filled in for a machine, compared."""
 
 import dataclasses
 import hashlib
+import json
 import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_type_hints
 
 from bids_sr.config import groups, machine
-from bids_sr.config.groups import hints
-from bids_sr.config.reading import read_text
-from bids_sr.config.values import UsageError, as_toml, nearest_name, split_named
+from bids_sr.config.values import UsageError, as_toml, nearest_name, read_text, split_named
 from bids_sr.region_names import is_file
 
 ANAT_METHODS = ("attunet",)
+# Of each group, what does not change a result: where files lie, what is allowed, how results are stored.
+UNDECISIVE: dict[str, tuple[str, ...]] = {
+    "superres": ("model_source", "model_dir", "force", "hr_acq", "lr_acq"),
+    "preprocessing": ("output_spaces", "output_dtype", "derivatives"),
+    "activation": (),
+    "evaluation": ("truth", "pair_holdout", "null_checks", "margin"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +48,7 @@ class Settings:
         superres = values.get("superres", {})
         if superres.get("target") == "anat" and "methods" not in superres:
             values = {**values, "superres": {**superres, "methods": ANAT_METHODS}}
-        return cls(**{group: hints(cls)[group](**names) for group, names in values.items()})
+        return cls(**{group: get_type_hints(cls)[group](**names) for group, names in values.items()})
 
     @classmethod
     def from_toml(cls, path: Path) -> Self:
@@ -110,11 +116,11 @@ def _absolute(path: Path) -> Path:
 
 def check_keys(group: str, names: object) -> None:
     """Raise `UsageError` naming the nearest known key if a setting ``group.name`` does not exist."""
-    known = [f"{section}.{name}" for section, cls in hints(Settings).items() for name in hints(cls)]
+    known = [f"{section}.{name}" for section, cls in get_type_hints(Settings).items() for name in get_type_hints(cls)]
     asked = [f"{group}.{name}" for name in names] if isinstance(names, Mapping) else [group]
-    for key in asked or ([group] if group not in hints(Settings) else []):
+    for key in asked or ([group] if group not in get_type_hints(Settings) else []):
         if key not in known:
-            fix = nearest_name(key, known) or f"the groups are {', '.join(hints(Settings))}"
+            fix = nearest_name(key, known) or f"the groups are {', '.join(get_type_hints(Settings))}"
             raise UsageError(f"unknown setting {key!r}", "no setting has that name", fix)
 
 
@@ -140,8 +146,52 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
     return {
         group: {
             item.name: names[item.name]
-            for item in dataclasses.fields(hints(Settings)[group])
+            for item in dataclasses.fields(get_type_hints(Settings)[group])
             if item.name in names and item.metadata.get("reusable", True)
         }
         for group, names in tables.items()
     }
+
+
+def decisive(settings: Settings) -> dict[str, Any]:
+    """Settings that decide the results, by ``group.name``; files stand for their content, lists for their sets."""
+    found: dict[str, Any] = {
+        "resources.random_seed": settings.resources.random_seed,
+        "run.sloppy": settings.run.sloppy,
+    }
+    for group, left_out in UNDECISIVE.items():
+        section = getattr(settings, group)
+        for item in dataclasses.fields(section):
+            if item.name not in left_out:
+                found[f"{group}.{item.name}"] = _plain(getattr(section, item.name))
+    if settings.preprocessing.derivatives:  # what was taken over decides, not where it lies
+        found["preprocessing.derivatives"] = "taken over"
+    if settings.superres.calibration_file is not None:
+        found["superres.calibration"] = _plain(settings.superres.calibration_file)
+    roi = settings.activation.roi
+    found["activation.roi"] = _plain(Path(roi)) if is_file(roi) else roi
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return sorted(value)
+    if isinstance(value, Path):
+        return hashlib.sha256(value.read_bytes()).hexdigest() if value.is_file() else "a file that is not there"
+    return value
+
+
+def analysis_digest(settings: Settings) -> str:
+    """Twelve hexadecimal digits that are equal where the settings that decide the results are.
+
+    Method, preprocessing, activation, evaluation, seed and sloppiness count; paths, the selection of data and the
+    machine do not. A model, weights or a region given as a file count by their content.
+    """
+    text = json.dumps(decisive(settings), sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
+
+
+def differing(one: Settings, other: Settings) -> list[str]:
+    """Decisive settings in which two calls differ, as ``group.name: this and that``."""
+    a, b = decisive(one), decisive(other)
+    return [f"{key}: {a.get(key)} and {b.get(key)}" for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]

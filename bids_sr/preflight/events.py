@@ -9,7 +9,7 @@ from pathlib import Path
 from bids_sr.bids import BoldRun, Findings, RunFiles
 from bids_sr.bids.layout import TABLE_ERRORS, read_rows
 from bids_sr.config import Settings
-from bids_sr.config.reading import read_text
+from bids_sr.config.values import read_text
 from bids_sr.stats.glm.contrasts import NO_TIME, UNNAMED, Contrast, ContrastError, modelled_types, resolve_contrasts
 
 MIN_ONSET = -24.0  # s; the hemodynamic response of anything that ended before has faded

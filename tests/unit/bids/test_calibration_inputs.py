@@ -14,7 +14,7 @@ from bids_sr.bids import Survey, factor_of, survey
 from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.slurm.slurm_prepare import _paths as slurm_paths
 from bids_sr.config import Paths, Settings, SuperRes, UsageError
-from bids_sr.config.digest import analysis_digest
+from bids_sr.config.settings import analysis_digest
 from bids_sr.preflight import check, check_data
 from bids_sr.preflight.plan_text import dry_run_text
 from bids_sr.workflows.node_names import methods_text

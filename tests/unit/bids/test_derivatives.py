@@ -9,7 +9,7 @@ import pytest
 from bidsmaker import BidsMaker
 from fmriprepmaker import SPACE, FmriprepMaker, planned, prepared, refusals, rigid, settings_of, write_linear
 
-from bids_sr.config.digest import analysis_digest
+from bids_sr.config.settings import analysis_digest
 from bids_sr.preflight import check_data
 
 STEM = "sub-01/func/sub-01_task-tap"

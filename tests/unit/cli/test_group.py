@@ -10,7 +10,7 @@ from grouptables import FACTS, cohort, detail, sizes, write_tables
 
 from bids_sr.cli import main
 from bids_sr.config import Settings
-from bids_sr.config.digest import analysis_digest
+from bids_sr.config.settings import analysis_digest
 
 
 @pytest.fixture

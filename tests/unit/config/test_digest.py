@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bids_sr.config import Settings
-from bids_sr.config.digest import UNDECISIVE, analysis_digest, differing
+from bids_sr.config.settings import UNDECISIVE, analysis_digest, differing
 
 
 def settings(**groups: dict[str, Any]) -> Settings:
