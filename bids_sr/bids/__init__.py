@@ -1,10 +1,10 @@
 """BIDS inputs: BOLD runs of a data set with events, metadata, T1w image and T2*-weighted pair.
 
-`collect` gives what the workflows need and raises when something is wrong; `survey` returns everything that speaks
-against the run at once, for preflight. pybids and nibabel are imported when they are called.
+`survey` returns what the workflows need, and everything that speaks against the run at once, for preflight. pybids and
+nibabel are imported when they are called.
 """
 
-from bids_sr.bids.collect import collect, survey
+from bids_sr.bids.collect import survey
 from bids_sr.bids.findings import Findings, InputError, Notice, Problem
 from bids_sr.bids.inputs import (
     BoldRun,
@@ -32,7 +32,6 @@ __all__ = [
     "RunFiles",
     "Subject",
     "Survey",
-    "collect",
     "entities_of",
     "factor_of",
     "guide_of",

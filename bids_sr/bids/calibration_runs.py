@@ -19,7 +19,7 @@ from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.inputs import Calibration, Header, Pair, Triple, entities_of, is_magnitude, stem_of
 from bids_sr.bids.layout import Index
 from bids_sr.bids.pairs import MIN_OVERLAP, SIZE_TOLERANCE, overlap, simple_ratio, sizes
-from bids_sr.config import Settings, SuperRes
+from bids_sr.config import Settings
 
 LEAST_VOLUMES = 8  # in the steady state
 SHORT = 40  # volumes; a finer run with fewer is a calibration and nothing else
@@ -29,18 +29,11 @@ OUT = "leave it out with --calibration none"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """A series that may calibrate others.
-
-    Attributes
-    ----------
-    header, tr : of it
-    events : table of its own name, or None
-    session, acquisition : labels in its name, or None
-    """
+    """A series that may calibrate others, with labels in its name."""
 
     header: Header
     tr: float
-    events: Path | None
+    events: Path | None  # of its own name
     session: str | None
     acquisition: str | None
 
@@ -112,20 +105,18 @@ def is_finer(header: Header, other: Header) -> bool:
 def calibrate(
     bold: Header, session: str | None, candidates: Sequence[Candidate], factor: Triple | None, settings: Settings
 ) -> Chosen:
-    """Choose the calibration of one run.
+    """Choose the calibration of one run of a session, among the series of all sessions and the file that was named.
 
-    Parameters
-    ----------
-    bold : header of the run; session : its session
-    candidates : other series of the participant, every session, and the file that was named
-    factor : of super-resolution of the run; None where only the calibration can tell it
-    settings : `superres.calibration`, `superres.force` and `preprocessing.dummy_scans` count
+    `factor` is that of super-resolution of the run; None where only the calibration can tell it.
     """
     superres, chosen = settings.superres, Chosen()
     if superres.calibration == "none" or settings.evaluation.retrospective is not None:
         return chosen
     others = [replace(c, header=hd.like(c.header, bold.affine)) for c in candidates if c.path != bold.path]
-    those = [c for c in others if _is_named(c, superres)]
+    file = superres.calibration_file
+    those = [c for c in others if superres.calibration in ("auto", c.acquisition)]
+    if file is not None:
+        those = [c for c in others if c.path == file.absolute()]
     reasons = {c.path: _against(bold, c, factor, settings) for c in those}
     fitting = [c for c in those if not reasons[c.path]]
     if fitting:
@@ -133,7 +124,7 @@ def calibrate(
     elif superres.calibration == "auto":  # what is finer was meant for it; others are just other runs
         for path in (c.path for c in those if is_finer(c.header, bold)):
             chosen.tell(path, f"it is finer than {bold.path.name} and does not calibrate it: {reasons[path]}.")
-    elif not those and superres.calibration_file is None:
+    elif not those and file is None:
         there = sorted({c.acquisition for c in others if c.acquisition})
         reason = f"no other BOLD run of the participant of {bold.path.name} has the label acq-{superres.calibration}"
         fix = f"There are: {', '.join(f'acq-{x}' for x in there) or 'none'}. Or {OUT}."
@@ -143,12 +134,6 @@ def calibrate(
             fix = f"Give another run with --calibration, or {OUT}."
             chosen.refuse(path, f"it cannot calibrate {bold.path.name}: {reason}", fix)
     return chosen
-
-
-def _is_named(candidate: Candidate, superres: SuperRes) -> bool:
-    if superres.calibration_file is not None:
-        return candidate.path == superres.calibration_file.absolute()
-    return superres.calibration in ("auto", candidate.acquisition)
 
 
 def _against(bold: Header, found: Candidate, factor: Triple | None, settings: Settings) -> str:
@@ -183,12 +168,10 @@ def _take_best(
     bold: Header, session: str | None, fitting: Sequence[Candidate], factor: Triple | None, chosen: Chosen
 ) -> None:
     """Of several that fit, one of the same session before others, then one without events, then the longest."""
-    ranked = sorted(
-        fitting, key=lambda c: (c.session != session, c.events is not None, -c.header.shape[3], c.path.name)
-    )
-    first = ranked[0]
-    if len(ranked) > 1:
-        others = ", ".join(c.path.name for c in ranked[1:])
+    ranks = {c.path: (c.session != session, c.events is not None, -c.header.shape[3], c.path.name) for c in fitting}
+    first, *rest = sorted(fitting, key=lambda candidate: ranks[candidate.path])
+    if rest:
+        others = ", ".join(c.path.name for c in rest)
         text = f"it calibrates {bold.path.name}; so could {others} (--calibration LABEL or FILE chooses)."
         chosen.tell(first.path, text)
     if first.session != session:
@@ -206,14 +189,7 @@ def _take_best(
 
 
 def left_out(bolds: Sequence[Path], found: dict[Path, Candidate], chosen: dict[Path, Chosen]) -> dict[Path, str]:
-    """Runs that are not super-resolved themselves, and why.
-
-    Parameters
-    ----------
-    bolds : runs chosen
-    found : what is known of them
-    chosen : calibration of each, as far as their headers can be read
-    """
+    """Runs that are not super-resolved themselves, and why; `chosen` is the calibration of each that can be read."""
     used: dict[Path, str] = {}
     for bold, choice in chosen.items():
         if choice.calibration is not None and choice.calibration.bold in bolds:
@@ -233,22 +209,13 @@ def left_out(bolds: Sequence[Path], found: dict[Path, Candidate], chosen: dict[P
 
 
 def of_runs(
-    index: Index,
-    bolds: Sequence[Path],
-    every: Sequence[Path],
-    factor: Callable[[Header, str | None], Triple | None],
-    settings: Settings,
-    seen: Findings,
-) -> tuple[dict[Path, Calibration], list[Path]]:
+    index: Index, bolds: Sequence[Path], every: Sequence[Path],
+    factor: Callable[[Header, str | None], Triple | None], settings: Settings, seen: Findings,
+) -> tuple[dict[Path, Calibration], list[Path]]:  # fmt: skip
     """Calibration of each run that has one, and the runs that are left when calibrations are taken out.
 
-    Parameters
-    ----------
-    index : of the data set
-    bolds, every : series of one participant that were chosen, and all of them
-    factor : of super-resolution by header and session of a run, as far as it is known
-    settings : see `calibrate`
-    seen : takes what is to be said
+    `bolds` and `every` are the series of one participant that were chosen, and all of them; `factor` tells that of
+    super-resolution by header and session of a run, as far as it is known.
     """
     named = settings.superres.calibration_file
     own = named is not None and entities_of(named).get("subject") == entities_of(every[0]).get("subject")

@@ -1,7 +1,7 @@
 """Walk through a data set: participants and their runs with pair, T1w image, events and metadata, and all problems."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from bids_sr.bids.inputs import (
     Subject,
     Survey,
     Triple,
+    Truth,
     entities_of,
     factor_of,
     label_of,
@@ -32,63 +33,27 @@ from bids_sr.config.seed_options import seed_names
 from bids_sr.region_names import is_file
 
 
-@dataclass(slots=True)
-class _Walk(Findings):
-    """What piles up while the data set is walked through.
-
-    Attributes
-    ----------
-    runs : every run chosen, the unsound ones too
-    sources : folders of derivatives
-    """
-
-    runs: list[RunFiles] = field(default_factory=list)
-    sources: tuple[Derivatives, ...] = ()
-
-    def sidecar(self, index: Index, path: Path) -> dict[str, Any] | None:
-        """Metadata of a file; a failure is a problem."""
-        try:
-            return index.sidecar(path)
-        except InputError as error:
-            self.add(error.problems)
-            return None
-
-
-def collect(settings: Settings) -> tuple[Subject, ...]:
-    """Return the participants of a call with their runs.
-
-    Raises
-    ------
-    InputError
-        anything stands in the way; the exception holds every reason
-    """
-    found = survey(settings)
-    if found.problems:
-        raise InputError(found.problems)
-    return found.subjects
-
-
 def survey(settings: Settings) -> Survey:
     """Walk through the data set; problems are returned, not raised. Only headers, tables and sidecars are read."""
-    seen = _Walk()
+    seen = Survey()
     try:
-        subjects, order = _walk(settings, seen)
+        _walk(settings, seen)
     except InputError as error:
         seen.add(error.problems)
-        subjects, order = (), {}
-    return Survey(
-        subjects=subjects, runs=tuple(seen.runs), headers=seen.headers, type_order=order,
-        problems=tuple(seen.problems), notices=tuple(seen.notices),
-    )  # fmt: skip
+    return seen
+
+
+def _sidecar(index: Index, path: Path, seen: Findings) -> dict[str, Any] | None:
+    """Metadata of a file; a failure is a problem."""
+    try:
+        return index.sidecar(path)
+    except InputError as error:
+        seen.add(error.problems)
+        return None
 
 
 def open_dataset(settings: Settings, found: Findings) -> tuple[list[str], Index]:
-    """Labels of the participants to work on, and the index of what there is of them.
-
-    Raises
-    ------
-    InputError : the data set cannot be opened
-    """
+    """Labels of the participants to work on, and the index of what there is of them; InputError where there is none."""
     bids_dir, selection = settings.paths.bids_dir.absolute(), settings.selection
     existing = query.participants(bids_dir, found)
     labels = query.choose(bids_dir, existing, selection, found)
@@ -96,42 +61,36 @@ def open_dataset(settings: Settings, found: Findings) -> tuple[list[str], Index]
     return labels, open_index(bids_dir, labels, existing, selection.bids_database_dir, filters)
 
 
-def _walk(settings: Settings, seen: _Walk) -> tuple[tuple[Subject, ...], dict[str, tuple[str, ...]]]:
+def _walk(settings: Settings, seen: Survey) -> None:
     bids_dir = settings.paths.bids_dir.absolute()
     query.check_dataset(bids_dir)
     check_options(settings, seen)
     if settings.evaluation.truth_dir is not None:
         check_root(settings.evaluation.truth_dir)
-    seen.sources = open_derivatives(settings.preprocessing.derivatives, bids_dir, seen)
+    sources = open_derivatives(settings.preprocessing.derivatives, bids_dir, seen)
     labels, index = open_dataset(settings, seen)
     cal.check_named(settings, labels, seen)
     every = {label: query.well_named(index.find("bold", label), seen) for label in labels}
     subjects = []
     for label, bolds in _select(every, settings.selection, seen).items():
-        subject = _subject(index, label, bolds, every[label], settings, seen) if bolds else None
+        subject = _subject(index, label, bolds, every[label], settings, sources, seen) if bolds else None
         if subject is not None and subject.runs:
             subjects.append(subject)
     tasks = {run.entities.get("task", "") for run in seen.runs}
-    return tuple(subjects), {task: _type_order(index, bids_dir, task, seen) for task in sorted(tasks)}
+    seen.type_order = {task: _type_order(index, bids_dir, task, seen) for task in sorted(tasks)}
+    seen.subjects = tuple(subjects)
 
 
-def _select(every: Mapping[str, Sequence[Path]], selection: Selection, seen: _Walk) -> dict[str, list[Path]]:
+def _select(every: Mapping[str, Sequence[Path]], selection: Selection, seen: Survey) -> dict[str, list[Path]]:
     """Runs of the sessions, tasks and runs asked for; what was asked for and is nowhere is a problem."""
-    asked: dict[str, tuple[str, ...]] = {
-        "session": selection.session_label,
-        "task": selection.task_id,
-        "run": tuple(str(run) for run in selection.run_id),
-    }
+    asked = {"session": selection.session_label, "task": selection.task_id, "run": tuple(map(str, selection.run_id))}
     options = {"session": "--session-label", "task": "--task-id", "run": "--run-id"}
     for entity, wanted in asked.items():
         existing = sorted({label_of(entities_of(path), entity) for paths in every.values() for path in paths} - {""})
-        for label in wanted:
-            if label not in existing:
-                seen.refuse(
-                    f"{options[entity]} {label}",
-                    f"no BOLD run of the participants chosen has the {entity} {label!r}",
-                    f"There are: {query.some(existing)}. {nearest_name(label, existing)}".strip(),
-                )
+        for label in (each for each in wanted if each not in existing):
+            reason = f"no BOLD run of the participants chosen has the {entity} {label!r}"
+            fix = f"There are: {query.some(existing)}. {nearest_name(label, existing)}".strip()
+            seen.refuse(f"{options[entity]} {label}", reason, fix)
     chosen = {
         label: [p for p in paths if all(not want or label_of(entities_of(p), e) in want for e, want in asked.items())]
         for label, paths in every.items()
@@ -154,10 +113,11 @@ def _select(every: Mapping[str, Sequence[Path]], selection: Selection, seen: _Wa
 
 
 def _subject(
-    index: Index, label: str, bolds: Sequence[Path], every: Sequence[Path], settings: Settings, seen: _Walk
-) -> Subject:
+    index: Index, label: str, bolds: Sequence[Path], every: Sequence[Path], settings: Settings,
+    sources: Sequence[Derivatives], seen: Survey,
+) -> Subject:  # fmt: skip
     images = query.well_named(index.find("t1w", label), seen)
-    anat = precomputed_anat(seen.sources, label, images, settings.preprocessing.output_spaces, seen)
+    anat = precomputed_anat(sources, label, images, settings.preprocessing.output_spaces, seen)
     t1w = _t1w(images if anat is None else [anat.preproc], label, settings, seen)
     stars = query.magnitudes(query.well_named(index.find("t2starw", label), seen), seen)
     star_headers = [h for h in (volume_header(path, seen) for path in stars) if h is not None]
@@ -181,8 +141,8 @@ def _subject(
         if files.header is not None and files.tr is not None:
             run = replace(_make_run(files, files.header, settings, seen), echoes=echoes)
             run = replace(run, pair=choice.pair, holdout=choice.holdout, calibration=calibration)
-            run = replace(run, precomputed=precomputed_run(seen.sources, run, anat, seen))
-            runs.append(_with_truth(run, settings, seen, with_anat=bool(t1w)))
+            run = replace(run, precomputed=precomputed_run(sources, run, anat, seen))
+            runs.append(replace(run, truth=_truth(run, settings, seen, with_anat=bool(t1w))))
     if missing:
         pairs.refuse_without_pair(label, missing, settings, seen)
     if any(run.precomputed is None or run.precomputed.field is None for run in runs):
@@ -204,19 +164,19 @@ def _choose(bold: Header, session: str | None, stars: Sequence[Header], settings
     return choose(bold, session, stars, superres)
 
 
-def _with_truth(run: BoldRun, settings: Settings, seen: _Walk, *, with_anat: bool) -> BoldRun:
-    """The run with its truth: that of the folder given, else one that lies in the data set."""
+def _truth(run: BoldRun, settings: Settings, seen: Survey, *, with_anat: bool) -> Truth | None:
+    """The truth of a run: that of the folder given, else one that lies in the data set."""
     evaluation, timed = settings.evaluation, "slicetiming" not in settings.preprocessing.ignore
     factor = factor_of(run, settings)
     if evaluation.truth_dir is not None:
-        return replace(run, truth=find_truth(evaluation.truth_dir, run, factor, seen, with_timing=timed))
+        return find_truth(evaluation.truth_dir, run, factor, seen, with_timing=timed)
     if evaluation.truth == "none" or evaluation.retrospective is not None:
-        return run
+        return None
     root, seeds = settings.paths.bids_dir.absolute(), seed_names(settings.activation.seeds, with_anat=with_anat)
-    return replace(run, truth=truth_in_dataset(root, run, factor, seen, with_timing=timed, seeds=seeds))
+    return truth_in_dataset(root, run, factor, seen, with_timing=timed, seeds=seeds)
 
 
-def _take(choice: pairs.Choice, settings: Settings, seen: _Walk) -> None:
+def _take(choice: pairs.Choice, settings: Settings, seen: Survey) -> None:
     """Problems of a pair count only when a pair is needed; otherwise they are told."""
     seen.add(notices=choice.notices)
     if pairs.needs_pair(settings.superres) or settings.evaluation.pair_holdout:
@@ -227,20 +187,19 @@ def _take(choice: pairs.Choice, settings: Settings, seen: _Walk) -> None:
             seen.tell(problem.file, f"no pair is used: {problem.reason}. {problem.fix}")
 
 
-def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: _Walk) -> list[Path]:
+def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: Survey) -> list[Path]:
     images = query.magnitudes(found, seen)
-    sessions = settings.selection.session_label
+    sessions, roi = settings.selection.session_label, settings.activation.roi
     images.sort(key=lambda path: bool(sessions) and entities_of(path).get("session", "") not in sessions)
     for path in images[:1]:
         volume_header(path, seen)
     if not images:
         text = "there is no T1w image: "
-        if settings.activation.roi == "auto":
+        if roi == "auto":
             text += "the region of interest is the whole brain; "
-        elif settings.activation.roi != "brain":
-            what = "the ROI file cannot be brought to the BOLD" if is_file(settings.activation.roi) else "the region"
-            what += "" if is_file(settings.activation.roi) else f" {settings.activation.roi} is not known"
-            text += f"{what}, so the region of interest is the whole brain; "
+        elif roi != "brain":
+            text += "the ROI file cannot be brought to the BOLD" if is_file(roi) else f"the region {roi} is not known"
+            text += ", so the region of interest is the whole brain; "
         seen.tell(f"sub-{label}", text + "nothing is brought to template space.")
     elif len(images) > 1:
         seen.tell(images[0], f"there are {len(images)} T1w images; this one, the first, is used.")
@@ -257,9 +216,9 @@ def volume_header(path: Path, found: Findings) -> Header | None:
     return None
 
 
-def _run_files(index: Index, bold: Path, settings: Settings, seen: _Walk, *, of_echoes: bool) -> RunFiles:
+def _run_files(index: Index, bold: Path, settings: Settings, seen: Survey, *, of_echoes: bool) -> RunFiles:
     """Read header and sidecar of a run; what is unsound becomes a problem and stays None."""
-    sidecar, grid, tr, said = seen.sidecar(index, bold), hd.read_header(bold, seen), None, ""
+    sidecar, grid, tr, said = _sidecar(index, bold, seen), hd.read_header(bold, seen), None, ""
     if grid is not None:
         grid, said = hd.with_slices_last(grid, sidecar or {})
         sidecar = None if sidecar is None else hd.sidecar_in_order(sidecar, grid.order)
@@ -275,11 +234,11 @@ def _run_files(index: Index, bold: Path, settings: Settings, seen: _Walk, *, of_
     return RunFiles(bold=bold, events=events, entities=named, sidecar=sidecar or {}, header=header, tr=tr, grid=grid)
 
 
-def _echoes(index: Index, paths: Sequence[Path], files: RunFiles, seen: _Walk) -> tuple[tuple[Path, float], ...]:
+def _echoes(index: Index, paths: Sequence[Path], files: RunFiles, seen: Survey) -> tuple[tuple[Path, float], ...]:
     """Echoes of a run with their echo times (ms); what is unsound becomes a problem."""
     found = []
     for path in paths:
-        header, sidecar = hd.read_header(path, seen), seen.sidecar(index, path)
+        header, sidecar = hd.read_header(path, seen), _sidecar(index, path, seen)
         if header is None or sidecar is None:
             return ()
         first = seen.headers.get(files.bold)
@@ -293,31 +252,28 @@ def _echoes(index: Index, paths: Sequence[Path], files: RunFiles, seen: _Walk) -
         else:
             found.append((path, 1000.0 * te))
     times = [te for _, te in found]
+    listed = ", ".join(f"{te:g}" for te in times)
     if len(found) == len(paths) and times != sorted(set(times)):
-        listed = ", ".join(f"{te:g}" for te in times)
-        seen.refuse(
-            paths[0], f"the echo times of its echoes do not rise ({listed} ms)", "Mend EchoTime in the sidecars."
-        )
+        reason = f"the echo times of its echoes do not rise ({listed} ms)"
+        seen.refuse(paths[0], reason, "Mend EchoTime in the sidecars.")
     elif len(found) == len(paths):
-        listed = ", ".join(f"{te:g}" for te in times)
         text = f"its {len(paths)} echoes (TE {listed} ms) are combined; --echo N takes one."
         seen.tell(stem_of_echoes(paths[0]), text)
     return tuple(found)
 
 
-def _make_run(files: RunFiles, header: Header, settings: Settings, seen: _Walk) -> BoldRun:
+def _make_run(files: RunFiles, header: Header, settings: Settings, seen: Survey) -> BoldRun:
     assert files.tr is not None
     x, y, z, n_volumes = header.shape
     with_timing = "slicetiming" not in settings.preprocessing.ignore
     return BoldRun(
         bold=files.bold, events=files.events, sidecar=files.sidecar, entities=files.entities, tr=files.tr,
         slice_timing=hd.slice_times(header, files.sidecar, files.tr, seen) if with_timing else None,
-        n_volumes=n_volumes, shape=(x, y, z), zooms=header.zooms, affine=header.affine,
-        axis_order=header.order,
+        n_volumes=n_volumes, shape=(x, y, z), zooms=header.zooms, affine=header.affine, axis_order=header.order,
     )  # fmt: skip
 
 
-def _type_order(index: Index, bids_dir: Path, task: str, seen: _Walk) -> tuple[str, ...]:
+def _type_order(index: Index, bids_dir: Path, task: str, seen: Survey) -> tuple[str, ...]:
     """Order of trial types that every participant of the data set shares.
 
     That of Levels in the events sidecar; else of first appearance in the first events table of the data set, whichever
@@ -325,7 +281,7 @@ def _type_order(index: Index, bids_dir: Path, task: str, seen: _Walk) -> tuple[s
     """
     for run in seen.runs:
         if run.entities.get("task", "") == task and run.events is not None:
-            described = (seen.sidecar(index, run.events) or {}).get("trial_type")
+            described = (_sidecar(index, run.events, seen) or {}).get("trial_type")
             levels = described.get("Levels") if isinstance(described, dict) else None
             if isinstance(levels, dict):
                 return tuple(str(level) for level in levels)

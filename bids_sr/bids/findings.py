@@ -19,19 +19,12 @@ _ABSENT = "it is not downloaded: "
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One reason why the run cannot start.
+    """One reason why the run cannot start."""
 
-    Attributes
-    ----------
-    file : what it is about (a path, or an option where there is no file)
-    reason, fix : what is wrong; what the user can do
-    run : name of the run that it is about, where the file may belong to several or is named otherwise
-    """
-
-    file: str
+    file: str  # what it is about: a path, or an option where there is no file
     reason: str
-    fix: str
-    run: str = ""
+    fix: str  # what the user can do
+    run: str = ""  # name of the run that it is about, where the file may belong to several or is named otherwise
 
     def __str__(self) -> str:
         return f"{self.file}\n  why: {self.reason}\n  fix: {self.fix}"
@@ -117,17 +110,11 @@ def counted(notices: Iterable[Notice]) -> list[Notice]:
 
 @dataclass(slots=True)
 class Findings:
-    """What is found while inputs are checked, each problem and notice once.
-
-    Attributes
-    ----------
-    problems, notices : in the order of being found
-    headers : of the images read so far
-    """
+    """What is found while inputs are checked, each problem and notice once, in the order of being found."""
 
     problems: list[Problem] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
-    headers: dict[Path, Header] = field(default_factory=dict)
+    headers: dict[Path, Header] = field(default_factory=dict)  # of the images read so far
     _known: set[Problem | Notice] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -68,16 +68,13 @@ def precomputed_anat(
 ) -> PrecomputedAnat | None:
     """The anatomy of a participant from the first folder that has it.
 
-    Parameters
-    ----------
-    sources : folders
-    label : of the participant
-    images : T1w images of the data set; the session of the first is preferred
-    spaces : templates that maps go to
-    found : takes up what speaks against it
+    The session of the first of the T1w `images` of the data set is preferred; `spaces` are templates that maps go to.
     """
     if sources and not any((origin.root / f"sub-{label}").is_dir() for origin in sources):
-        _refuse_absent(sources, label, found)
+        roots = " and ".join(str(origin.root) for origin in sources)
+        there = sorted({path.name for origin in sources for path in origin.root.glob("sub-*") if path.is_dir()})
+        fix = f"Name the folder of fMRIPrep that holds sub-{label}, or choose others by --participant-label."
+        found.refuse(f"sub-{label} (--derivatives)", f"no sub-{label} in {roots}; it has {some(there)}", fix)
         return None
     session = entities_of(images[0]).get("session") if images else None
     for origin in sources:
@@ -103,16 +100,6 @@ def precomputed_anat(
 def _without(missing: Mapping[str, str]) -> str:
     """What there is not, each with what would have written it."""
     return " and ".join(f"no {name} ({option})" for name, option in missing.items())
-
-
-def _refuse_absent(sources: Sequence[Derivatives], label: str, found: Findings) -> None:
-    roots = " and ".join(str(origin.root) for origin in sources)
-    there = sorted({path.name for origin in sources for path in origin.root.glob("sub-*") if path.is_dir()})
-    found.refuse(
-        f"sub-{label} (--derivatives)",
-        f"no sub-{label} in {roots}; it has {some(there)}",
-        f"Name the folder of fMRIPrep that holds sub-{label}, or choose others by --participant-label.",
-    )
 
 
 def _anat_of(origin: Derivatives, label: str, session: str | None, found: Findings) -> PrecomputedAnat | None:
@@ -188,12 +175,7 @@ def precomputed_run(
 ) -> PrecomputedRun | None:
     """What there is of a run, from the first folder that tells its head motion.
 
-    Parameters
-    ----------
-    sources : folders
-    run : of the data set
-    anat : of the participant: without it a registration to its T1w image is of no use
-    found : takes up what speaks against it
+    Without the anatomy of the participant a registration to its T1w image is of no use.
     """
     left = {}
     for origin in sources:
@@ -215,9 +197,12 @@ def _files_of(origin: Derivatives, run: BoldRun) -> dict[str, Path]:
     paths = [path for folder in folders for path in (folder / "func").glob("sub-*_*") if _own_space(path)]
     known = {path: entities_of(path) for path in paths}
     own = [path for path, entities in known.items() if same_run(entities, run.entities, RUN_KEYS)]
-    if not own and _only_direction(run):  # some versions leave out `dir-`
+    if not own and "direction" in run.entities:  # some versions leave out `dir-`, where runs do not differ in it alone
         keys = tuple(key for key in RUN_KEYS if key != "direction")
-        own = [p for p, e in known.items() if "direction" not in e and same_run(e, run.entities, keys)]
+        others = [entities_of(path) for path in run.bold.parent.glob("*_bold.nii*")]
+        directions = {e.get("direction") for e in others if same_run(e, run.entities, keys)}
+        if directions == {run.entities["direction"]}:
+            own = [p for p, e in known.items() if "direction" not in e and same_run(e, run.entities, keys)]
     found: dict[str, Path] = {}
     for path in sorted(own, key=lambda path: ("echo" in known[path], path.name)):
         if known[path].get("part", "mag") == "mag":
@@ -230,14 +215,6 @@ def _is_session(folder: Path, label: str) -> bool:
     """Whether a folder is that of a session; numbers may have leading zeros."""
     named = {"session": folder.name.removeprefix("ses-")}
     return label_of(named, "session", ("session",)) == label_of({"session": label}, "session", ("session",))
-
-
-def _only_direction(run: BoldRun) -> bool:
-    """Whether no other run of the data set differs from this one in its phase-encoding direction alone."""
-    keys = tuple(key for key in RUN_KEYS if key != "direction")
-    others = [entities_of(path) for path in run.bold.parent.glob("*_bold.nii*")]
-    directions = {e.get("direction") for e in others if same_run(e, run.entities, keys)}
-    return "direction" in run.entities and directions == {run.entities["direction"]}
 
 
 def _image(files: Mapping[str, Path], stem: str) -> Path | None:
@@ -276,10 +253,8 @@ def _run_of(
     if missing:
         found.tell(run.bold, f"{origin.text} left of it {_without(missing)}; made here.")
     if hmc is None:
-        text = (
-            f"{origin.text} kept no head-motion transforms; they are rebuilt from the six parameters of its confounds"
-        )
-        found.tell(run.bold, f"{text} ({OPTIONS[MOTION]}).")
+        text = f"{origin.text} kept no head-motion transforms; they are rebuilt from the six parameters of its"
+        found.tell(run.bold, f"{text} confounds ({OPTIONS[MOTION]}).")
     return PrecomputedRun(
         origin=origin, hmc=hmc, mask=mask, coreg=coreg, confounds=confounds,
         n_dummy=None if confounds is None else check_confounds(confounds, run.n_volumes, found),
@@ -307,8 +282,9 @@ def _field_of(origin: Derivatives, run: BoldRun, files: Mapping[str, Path], foun
     pattern = re.compile(r"from-boldref_to-([0-9A-Za-z]+)_mode-image(_desc-[0-9A-Za-z]+)?_xfm\.txt")
     ways = {match[1]: path for name, path in files.items() if (match := pattern.fullmatch(name))}
     fields = {name: path for name, path in ways.items() if name not in (*ANATOMIES, "T2w")}
-    if not fields:
-        if _figure_of_correction(origin, run):
+    if not fields:  # the report shows a run before and after correction for distortion
+        figures = (origin.root / f"sub-{run.entities['subject']}" / "figures").glob("sub-*_desc-sdc_bold.svg")
+        if any(same_run(entities_of(path), run.entities, RUN_KEYS) for path in figures):
             text = f"{origin.text} corrected it for distortion and kept no place of its field map (23.2 and later do)"
             found.tell(run.bold, f"{text}; the distortion is not undone here.")
         return None
@@ -353,12 +329,6 @@ def _units(image: Path, found: Findings) -> object:
     except InputError as error:
         found.add(error.problems)
         return "Hz"
-
-
-def _figure_of_correction(origin: Derivatives, run: BoldRun) -> bool:
-    """Whether the report shows the run before and after correction for distortion."""
-    figures = (origin.root / f"sub-{run.entities['subject']}" / "figures").glob("sub-*_desc-sdc_bold.svg")
-    return any(same_run(entities_of(path), run.entities, RUN_KEYS) for path in figures)
 
 
 def total_readout_time(run: BoldRun) -> float | None:

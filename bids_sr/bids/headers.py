@@ -65,10 +65,8 @@ def _read(path: Path, found: Findings) -> Header | None:
         found.refuse(path, reason, "Convert the DICOM images again (dcm2niix sets both).")
         return None
     if apart > ORIENTATION_TOLERANCE_MM:
-        text = (
-            f"its qform and sform lie {apart:.3g} mm apart; the sform is used, which goes first where its code is set."
-        )
-        found.tell(path, text)
+        text = f"its qform and sform lie {apart:.3g} mm apart; the sform is used, which goes first where its code is"
+        found.tell(path, f"{text} set.")
     affine.setflags(write=False)
     tr = zooms[3] * _SECONDS.get(units, 1.0) if len(zooms) > 3 else None
     return Header(
@@ -121,12 +119,7 @@ def is_bold(header: Header, found: Findings) -> bool:
 
 
 def repetition_time(header: Header, value: object, found: Findings) -> float | None:
-    """Repetition time (s) from the sidecar, held against the header; None with a problem.
-
-    Parameters
-    ----------
-    value : ``RepetitionTime`` after inheritance, or None
-    """
+    """Repetition time (s) from the sidecar (`value`, after inheritance), held against the header; None if refused."""
     path = header.path
     said = f" (the header says {header.tr:g} s)" if header.tr else ""
     if value is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_sr.bids.findings import Notice, Problem
+from bids_sr.bids.findings import Findings
 from bids_sr.bids.precomputed import PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
 from bids_sr.io.axis_order import AS_STORED, AxisOrder
@@ -28,47 +28,28 @@ ENTITIES: dict[str, str] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
-    """What the header of an image tells.
-
-    Attributes
-    ----------
-    shape, zooms : every axis; spatial zooms in mm
-    tr : seconds from the header; None where it holds none
-    affine : 4x4, voxel → RAS mm, read-only
-    slice_axis : axis of slices where the header names it
-    order : axis of the file that each axis here is; not (0, 1, 2) where the image is worked on in another order
-    complex : complex or colored voxels
-    """
+    """What the header of an image tells."""
 
     path: Path
-    shape: tuple[int, ...]
-    zooms: Triple
-    tr: float | None
-    affine: np.ndarray
-    slice_axis: int | None
-    complex: bool
-    order: AxisOrder = AS_STORED
+    shape: tuple[int, ...]  # every axis
+    zooms: Triple  # mm
+    tr: float | None  # seconds; None where the header holds none
+    affine: np.ndarray  # 4x4, voxel → RAS mm, read-only
+    slice_axis: int | None  # axis of slices where the header names it
+    complex: bool  # complex or colored voxels
+    order: AxisOrder = AS_STORED  # axis of the file that each axis here is, in the order that is worked on
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """The T2*-weighted images that super-resolution learns from.
-
-    Attributes
-    ----------
-    highres, lowres : absolute paths; `lowres` is None where only the other one was acquired
-    session : session of the images, or None
-    factor : low-resolution voxel size / high-resolution voxel size, each axis
-    truncated : the low-resolution image has to be made from the other one by k-space truncation
-    orders : of the axes of the two files, so that they lie as those of the run are worked on
-    """
+    """The T2*-weighted images that super-resolution learns from; paths are absolute."""
 
     highres: Path
-    lowres: Path | None
+    lowres: Path | None  # None where only the other one was acquired
     session: str | None
-    factor: Triple
-    truncated: bool
-    orders: tuple[AxisOrder, AxisOrder] = (AS_STORED, AS_STORED)
+    factor: Triple  # low-resolution voxel size / high-resolution voxel size, each axis
+    truncated: bool  # the low-resolution image has to be made from the other one by k-space truncation
+    orders: tuple[AxisOrder, AxisOrder] = (AS_STORED, AS_STORED)  # of axes of the files, to lie as those of the run
 
     def __post_init__(self) -> None:
         if self.truncated is not (self.lowres is None):
@@ -77,101 +58,60 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StructuralPair:
-    """One structural contrast at two resolutions.
+    """One structural contrast at two resolutions; paths are absolute."""
 
-    Attributes
-    ----------
-    contrast : BIDS suffix: T1w, T2w or FLAIR
-    highres, lowres : absolute paths
-    """
-
-    contrast: str
+    contrast: str  # BIDS suffix: T1w, T2w or FLAIR
     highres: Path
     lowres: Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Truth:
-    """What the finer maps of a run should show.
+    """What the finer maps of a run should show: the series as measured, or known effects, or both."""
 
-    Attributes
-    ----------
-    root : folder of the reference
-    bold : measured high-resolution series of the same run, or None
-    sidecar : its metadata; empty without one
-    slice_timing : of the measured series, as in `BoldRun`
-    activations : condition → map of its known effect, in signal units on the high-resolution grid
-    axis_order : axis of the file of the measured series that each axis of the run is
-    """
-
-    root: Path | None = None
-    bold: Path | None = None
-    sidecar: Mapping[str, Any] = field(default_factory=dict)
-    slice_timing: tuple[float, ...] | None = None
-    activations: Mapping[str, Path] = field(default_factory=dict)
-    axis_order: AxisOrder = AS_STORED
+    root: Path | None = None  # folder of the reference
+    bold: Path | None = None  # measured high-resolution series of the same run
+    sidecar: Mapping[str, Any] = field(default_factory=dict)  # of that series, as the next
+    slice_timing: tuple[float, ...] | None = None  # as in `BoldRun`
+    activations: Mapping[str, Path] = field(default_factory=dict)  # condition → map in signal units, high resolution
+    axis_order: AxisOrder = AS_STORED  # axis of the file of the measured series that each axis of the run is
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """A short run at the high resolution, which tells where other runs of the participant fluctuate.
+    """A short run at the high resolution, which tells where other runs of the participant fluctuate."""
 
-    Attributes
-    ----------
-    bold : absolute path; events : table that applies to it, or None
-    session : session of the run, or None
-    factor : voxel of the run that it calibrates over its own, each axis
-    n_volumes, tr, zooms : volumes, s, mm
-    axis_order : axis of the file that each axis of the run is
-    """
-
-    bold: Path
-    events: Path | None
+    bold: Path  # absolute
+    events: Path | None  # table that applies to it
     session: str | None
-    factor: Triple
+    factor: Triple  # voxel of the run that it calibrates over its own, each axis
     n_volumes: int
-    tr: float
-    zooms: Triple
-    axis_order: AxisOrder = AS_STORED
+    tr: float  # s
+    zooms: Triple  # mm
+    axis_order: AxisOrder = AS_STORED  # axis of the file that each axis of the run is
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BoldRun:
-    """One functional run with what belongs to it; slices lie along its third axis, whatever the order in its file.
+    """One functional run with what belongs to it; slices lie along its third axis, whatever the order in its file."""
 
-    Attributes
-    ----------
-    bold, events : absolute paths; no events at rest, and where they are ignored
-    sidecar : metadata after inheritance
-    entities : long pybids name → label, as they stand in the file name and in that order
-    tr : repetition time (s); slice_timing : s from the start of a volume, one per slice along axis 2, or None
-    n_volumes, shape, zooms : volumes, (X, Y, Z), mm
-    affine : 4x4, voxel → RAS mm, read-only
-    axis_order : axis of the file that each axis of the run is
-    pair : the images of the same person that this run is super-resolved with, or None
-    holdout : a second pair, which is not trained on, where that was asked for
-    truth : what is known of the run, where that was asked for
-    precomputed : what another program has made of it, where that was asked for
-    calibration : short run at the high resolution that it is calibrated with, or None
-    echoes : file and echo time (ms) of each echo that is combined; `bold` is the first. Empty for a single echo
-    """
-
-    bold: Path
-    events: Path | None
-    sidecar: Mapping[str, Any]
-    entities: Mapping[str, str]
-    tr: float
-    slice_timing: tuple[float, ...] | None
+    bold: Path  # absolute, as all paths
+    events: Path | None  # none at rest, and where they are ignored
+    sidecar: Mapping[str, Any]  # metadata after inheritance
+    entities: Mapping[str, str]  # long pybids name → label, as they stand in the file name and in that order
+    tr: float  # repetition time (s)
+    slice_timing: tuple[float, ...] | None  # s from the start of a volume, one per slice along axis 2
     n_volumes: int
-    shape: tuple[int, int, int]
-    zooms: Triple
-    affine: np.ndarray = field(compare=False)
-    axis_order: AxisOrder = AS_STORED
-    pair: Pair | None = None
-    holdout: Pair | None = None
-    truth: Truth | None = None
-    precomputed: PrecomputedRun | None = None
-    calibration: Calibration | None = None
+    shape: tuple[int, int, int]  # (X, Y, Z)
+    zooms: Triple  # mm
+    affine: np.ndarray = field(compare=False)  # 4x4, voxel → RAS mm, read-only
+    axis_order: AxisOrder = AS_STORED  # axis of the file that each axis of the run is
+    pair: Pair | None = None  # the images of the same person that this run is super-resolved with
+    holdout: Pair | None = None  # a second pair, which is not trained on, where that was asked for
+    truth: Truth | None = None  # what is known of the run, where that was asked for
+    precomputed: PrecomputedRun | None = None  # what another program has made of it, where that was asked for
+    calibration: Calibration | None = None  # short run at the high resolution that it is calibrated with
+    # file and echo time (ms) of each echo that is combined, of which `bold` is the first; empty for a single echo
     echoes: tuple[tuple[Path, float], ...] = ()
 
     @property
@@ -194,18 +134,13 @@ class BoldRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """One participant: label without prefix, T1w images (the first is used), BOLD runs.
+    """One participant."""
 
-    `precomputed` is what another program has made of the anatomy, where that was asked for; its T1w image is then the
-    first.
-    `structural` are the contrasts that ``--sr-target anat`` works on, and empty otherwise.
-    """
-
-    label: str
-    t1w: tuple[Path, ...]
+    label: str  # without prefix
+    t1w: tuple[Path, ...]  # of which the first is used
     runs: tuple[BoldRun, ...]
-    precomputed: PrecomputedAnat | None = None
-    structural: tuple[StructuralPair, ...] = ()
+    precomputed: PrecomputedAnat | None = None  # what another program has made; its T1w image is then the first
+    structural: tuple[StructuralPair, ...] = ()  # contrasts that ``--sr-target anat`` works on
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -229,42 +164,28 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFiles:
-    """A BOLD run as files, before anything is known to be sound.
-
-    Attributes
-    ----------
-    events : the table that applies to the run, or None; header, tr : None where they cannot be read
-    sidecar, header, grid : with slices on the third axis; `grid` is the header also of a series that is unsound
-    """
+    """A BOLD run as files, before anything is known to be sound; sidecar and header with slices on the third axis."""
 
     bold: Path
-    events: Path | None
+    events: Path | None  # the table that applies to the run
     entities: Mapping[str, str]
     sidecar: Mapping[str, Any]
-    header: Header | None
+    header: Header | None  # None where it cannot be read or is unsound, as the next
     tr: float | None
-    grid: Header | None = None
+    grid: Header | None = None  # the header also of a series that is unsound
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Survey:
-    """Everything that file names, sidecars and headers tell.
+@dataclass(slots=True)
+class Survey(Findings):
+    """Everything that file names, sidecars and headers tell, and what speaks against it.
 
-    Attributes
-    ----------
-    subjects : the runs that are sound
-    runs : all runs chosen, the unsound ones too, so that their tables can be checked as well
-    headers : of each image that could be read
-    type_order : task → trial types in the order that decides the sign of default contrasts, the same for every
-        participant of the data set
+    `type_order` has for each task the trial types in the order that decides the sign of default contrasts, the same for
+    every participant of the data set.
     """
 
-    subjects: tuple[Subject, ...] = ()
-    runs: tuple[RunFiles, ...] = ()
-    headers: Mapping[Path, Header] = field(default_factory=dict)
-    type_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    problems: tuple[Problem, ...] = ()
-    notices: tuple[Notice, ...] = ()
+    subjects: tuple[Subject, ...] = ()  # with the runs that are sound
+    runs: list[RunFiles] = field(default_factory=list)  # all chosen, so that tables of unsound ones are checked too
+    type_order: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def factor_of(run: BoldRun, settings: Settings) -> Triple:

@@ -47,14 +47,7 @@ _NAME_KEYS = frozenset({*ENTITIES.values(), "suffix", "extension", "datatype", "
 
 
 class Index:
-    """What pybids knows of the data set, asked once for each kind of image.
-
-    Parameters
-    ----------
-    layout : names of files
-    bids_dir : absolute
-    filters : of ``--bids-filter-file``, by kind of image
-    """
+    """What pybids knows of the data set, asked once for each kind of image; filters are by kind of image."""
 
     def __init__(self, layout: BIDSLayout, bids_dir: Path, filters: Mapping[str, Mapping[str, Any]]) -> None:
         self._layout, self._root, self._filters = layout, bids_dir, filters
@@ -105,12 +98,7 @@ class Index:
         return inherited(image, self._inherited(image, "events", ".tsv"))
 
     def sidecar(self, path: Path) -> dict[str, Any]:
-        """Metadata of an image or table after inheritance; values of null are left out.
-
-        Raises
-        ------
-        InputError : a JSON file that applies cannot be read or holds no object
-        """
+        """Metadata of an image or table after inheritance, without null; InputError for a JSON that is no object."""
         return merged(self._inherited(path, suffix_of(path), ".json"))
 
 
@@ -124,14 +112,7 @@ def open_index(
     """Index what is needed: anatomical and functional files of the chosen participants.
 
     With a database directory everything is indexed, as the database serves later calls with other participants. It is
-    made again once a file was added, removed or renamed.
-
-    Parameters
-    ----------
-    bids_dir : absolute
-    labels, every : participants chosen, and all of them
-    database_dir : holds one folder for each data set, or None
-    filters : of ``--bids-filter-file``
+    made again once a file was added, removed or renamed. `bids_dir` is absolute, `every` names all participants.
     """
     metadata = any(key not in _NAME_KEYS for query in filters.values() for key in query)
     if database_dir is None:
@@ -226,29 +207,22 @@ def fingerprint(bids_dir: Path, *, metadata: bool = False) -> str:
 
 def listing(bids_dir: Path) -> Iterator[os.DirEntry[str]]:
     """Files that are indexed, in the order of their names; nothing else is looked into."""
-    yield from _tables_in(bids_dir)
+    yield from _indexed_in(bids_dir)
     for participant in _folders(bids_dir, "sub-"):
-        yield from _tables_in(Path(participant))
-        places = [participant, *_folders(Path(participant), "ses-")]
-        for place in places:
-            if place != participant:
-                yield from _tables_in(Path(place))
-            for name in _FOLDERS:
-                folder = Path(place, name)
+        for place in [participant, *_folders(participant, "ses-")]:
+            yield from _indexed_in(place)
+            for folder in (place / name for name in _FOLDERS):
                 if folder.is_dir():
-                    yield from (
-                        entry
-                        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
-                        if entry.name.endswith(IMAGES) or _TABLE_NAME.fullmatch(entry.name)
-                    )
+                    yield from _indexed_in(folder, images=IMAGES)
 
 
-def _tables_in(folder: Path) -> list[os.DirEntry[str]]:
-    return sorted((e for e in os.scandir(folder) if _TABLE_NAME.fullmatch(e.name)), key=lambda entry: entry.name)
+def _indexed_in(folder: Path, images: tuple[str, ...] = ()) -> list[os.DirEntry[str]]:
+    found = (e for e in os.scandir(folder) if e.name.endswith(images) or _TABLE_NAME.fullmatch(e.name))
+    return sorted(found, key=lambda entry: entry.name)
 
 
-def _folders(folder: Path, prefix: str) -> list[str]:
-    return sorted(entry.path for entry in os.scandir(folder) if entry.name.startswith(prefix) and entry.is_dir())
+def _folders(folder: Path, prefix: str) -> list[Path]:
+    return sorted(Path(entry) for entry in os.scandir(folder) if entry.name.startswith(prefix) and entry.is_dir())
 
 
 @lru_cache(maxsize=4096)
@@ -257,12 +231,7 @@ def _read_text(path: Path, changed: int) -> str:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object.
-
-    Raises
-    ------
-    InputError : it was not downloaded, cannot be read, is no JSON, or holds something else
-    """
+    """Read a JSON file that holds an object; InputError for one not downloaded, unreadable, or with anything else."""
     require(path)
     try:
         found = json.loads(_read_text(path, path.stat().st_mtime_ns))
@@ -309,16 +278,7 @@ def inherited(image: Path, tables: Iterable[Path]) -> Path | None:
 
 
 def read_rows(path: Path, most: int | None = None) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
-    """Columns of a tab-separated table, and its rows with their line numbers.
-
-    Parameters
-    ----------
-    most : so many rows are read, and no more
-
-    Raises
-    ------
-    OSError, UnicodeDecodeError, csv.Error : it cannot be read
-    """
+    """Columns of a tab-separated table, and its rows, at `most` so many, with line numbers; raises `TABLE_ERRORS`."""
     stream = io.StringIO(read_text(path, encoding="utf-8-sig"), newline="")
     reader = csv.DictReader(stream, delimiter="\t")
     columns = list(reader.fieldnames or [])

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,20 +28,13 @@ _TWO = (
 
 @dataclass(slots=True)
 class Choice(Findings):
-    """A pair, or why there is none; neither means that the participant has no T2*-weighted image.
+    """A pair, or why there is none; neither means that the participant has no T2*-weighted image."""
 
-    Attributes
-    ----------
-    pair : to train on
-    holdout : to score, where that was asked for
-    """
-
-    pair: Pair | None = None
-    holdout: Pair | None = None
+    pair: Pair | None = None  # to train on
+    holdout: Pair | None = None  # to score, where that was asked for
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Session:
+class _Session(NamedTuple):
     """High- and low-resolution images of one session."""
 
     label: str | None
@@ -79,10 +73,6 @@ def _is_like(header: Header, bold: Header) -> bool:
     return bool(np.all(np.abs(_in_plane(header) / _in_plane(bold) - 1) <= SIZE_TOLERANCE))
 
 
-def _is_finer(header: Header, bold: Header) -> bool:
-    return bool(np.all(_in_plane(header) / _in_plane(bold) < 1 - SIZE_TOLERANCE))
-
-
 def _acq(header: Header) -> str:
     return entities_of(header.path).get("acquisition", "")
 
@@ -93,13 +83,9 @@ def sizes(header: Header) -> str:
 
 
 def choose(bold: Header, session: str | None, candidates: Sequence[Header], superres: SuperRes) -> Choice:
-    """Choose the pair of one run.
+    """Choose the pair of one run of a session, whose slices lie on the third axis.
 
-    Parameters
-    ----------
-    bold : header of the run, slices on the third axis; session : its session
-    candidates : headers of the magnitude T2*-weighted images of the participant, every session, axes in any order
-    superres : `hr_acq`, `lr_acq`, `factor` and `force` count
+    Candidates are the magnitude T2*-weighted images of the participant, every session, axes in any order.
     """
     found = Choice()
     candidates = [hd.like(header, bold.affine) for header in candidates]
@@ -118,12 +104,19 @@ def choose(bold: Header, session: str | None, candidates: Sequence[Header], supe
         fix = 'Choose one with --bids-filter-file and {"t2starw": {"session": "LABEL"}}.'
         found.refuse(bold.path, reason, fix)
     elif chosen and (len(chosen[0].high) > 1 or len(chosen[0].low) > 1):
-        _ambiguous(bold, chosen[0], found)
+        high, low = (", ".join(h.path.name for h in images) for images in (chosen[0].high, chosen[0].low))
+        fix = f"{HOW_TO_CHOOSE}."
+        if any(len(set(map(_acq, images))) < len(images) for images in (chosen[0].high, chosen[0].low)):
+            fix += (
+                ' Repeats under one label are told apart with --bids-filter-file and {"t2starw": {"run": 1}}; '
+                "--pair-holdout trains on the first and scores on the second."
+            )
+        what = f"two or more T2*-weighted pairs could serve it: high resolution {high}; low resolution {low or 'none'}"
+        found.refuse(bold.path, what, fix)
     elif chosen:
-        low = chosen[0].low[0] if chosen[0].low else None
-        _make(bold, chosen[0].high[0], low, chosen[0].label, superres, found)
+        _make(bold, chosen[0].high[0], next(iter(chosen[0].low), None), chosen[0].label, superres, found)
     elif candidates:
-        _none_fits(bold, candidates, superres, found)
+        _refuse_unfit(bold, candidates, superres, found)
     return found
 
 
@@ -131,15 +124,7 @@ def choose_two(bold: Header, session: str | None, candidates: Sequence[Header], 
     """Choose the pair of a run that is trained on, and the one that is held out.
 
     Images of one session and one number of a run make a pair. Those of the run's own session come first, then the
-    lowest numbers; the second is held out.
-
-    Parameters
-    ----------
-    bold, session, candidates, superres : as in `choose`
-
-    Returns
-    -------
-    choice : with a problem where there are fewer than two sound pairs of one factor
+    lowest numbers; the second is held out. Fewer than two sound pairs of one factor are a problem.
     """
     found = Choice()
     groups: dict[tuple[str | None, str], list[Header]] = {}
@@ -168,12 +153,13 @@ def choose_two(bold: Header, session: str | None, candidates: Sequence[Header], 
 
 def _split(label: str | None, images: Sequence[Header], bold: Header, superres: SuperRes) -> _Session:
     """High- and low-resolution images of a session, by the labels that the user named or else by voxel size."""
-    high, low = superres.hr_acq, superres.lr_acq
-    free = [h for h in images if _acq(h) not in (high, low)]
+    free = [h for h in images if _acq(h) not in (superres.hr_acq, superres.lr_acq)]
+    high = [h for h in free if np.all(_in_plane(h) / _in_plane(bold) < 1 - SIZE_TOLERANCE)]
+    low = [h for h in free if _is_like(h, bold)]
     return _Session(
         label=label,
-        high=[h for h in images if _acq(h) == high] if high else [h for h in free if _is_finer(h, bold)],
-        low=[h for h in images if _acq(h) == low] if low else [h for h in free if _is_like(h, bold)],
+        high=[h for h in images if _acq(h) == superres.hr_acq] if superres.hr_acq else high,
+        low=[h for h in images if _acq(h) == superres.lr_acq] if superres.lr_acq else low,
     )
 
 
@@ -197,7 +183,7 @@ def _contradicts(images: Sequence[Header], superres: SuperRes, found: Findings) 
     return bool(found.problems)
 
 
-def _none_fits(bold: Header, candidates: Sequence[Header], superres: SuperRes, found: Findings) -> None:
+def _refuse_unfit(bold: Header, candidates: Sequence[Header], superres: SuperRes, found: Findings) -> None:
     listed = "; ".join(f"{h.path.name}: {sizes(h)}" for h in candidates)
     asked = [f"acq-{label}" for label in (superres.hr_acq, superres.lr_acq) if label]
     fix = f"Add a finer acq-highres_T2starw image. {HOW_TO_CHOOSE}."
@@ -208,19 +194,6 @@ def _none_fits(bold: Header, candidates: Sequence[Header], superres: SuperRes, f
         reason = f"the T2*-weighted images have equal resolutions, none finer than the BOLD's {sizes(bold)} ({listed})"
     else:
         reason = f"no T2*-weighted image is finer in plane than the BOLD's {sizes(bold)} ({listed})"
-    found.refuse(bold.path, reason, fix)
-
-
-def _ambiguous(bold: Header, session: _Session, found: Findings) -> None:
-    high = ", ".join(h.path.name for h in session.high)
-    low = ", ".join(h.path.name for h in session.low) or "none"
-    fix = f"{HOW_TO_CHOOSE}."
-    if any(len(set(map(_acq, images))) < len(images) for images in (session.high, session.low)):
-        fix += (
-            ' Repeats under one label are told apart with --bids-filter-file and {"t2starw": {"run": 1}}; '
-            "--pair-holdout trains on the first and scores on the second."
-        )
-    reason = f"two or more T2*-weighted pairs could serve it: high resolution {high}; low resolution {low}"
     found.refuse(bold.path, reason, fix)
 
 

@@ -29,17 +29,10 @@ COPY_AGAIN = "Copy the file again from the fMRIPrep output."
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Derivatives:
-    """One folder of derivatives.
+    """One folder of derivatives, and what made it, as its description says."""
 
-    Attributes
-    ----------
-    root : absolute path
-    name : what it is called in BIDS URIs (``bids:NAME:…``)
-    program, version : what made it, as its description says
-    """
-
-    root: Path
-    name: str
+    root: Path  # absolute
+    name: str  # in BIDS URIs (``bids:NAME:…``)
     program: str
     version: str
 
@@ -57,20 +50,14 @@ class Derivatives:
 class PrecomputedAnat:
     """The anatomy of one participant; None and empty where there is no such file.
 
-    Attributes
-    ----------
-    origin : folder that it comes from
-    preproc, mask : T1w image without bias, and its brain, on one grid
-    dseg : tissues on that grid (1 GM, 2 WM, 3 CSF)
-    tpms : probabilities of GM, WM and CSF on it, or none of them
-    spaces : name of a template to (file that brings the T1w image there, file that brings the template back)
+    `spaces`: name of a template to (file that brings the T1w image there, file that brings the template back).
     """
 
     origin: Derivatives
-    preproc: Path
-    mask: Path
-    dseg: Path | None = None
-    tpms: tuple[Path, ...] = ()
+    preproc: Path  # T1w image without bias
+    mask: Path  # its brain, on its grid as the next two
+    dseg: Path | None = None  # tissues: 1 GM, 2 WM, 3 CSF
+    tpms: tuple[Path, ...] = ()  # probabilities of GM, WM and CSF, or none of them
     spaces: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
 
     def files(self, space: str) -> dict[str, Path]:
@@ -86,47 +73,30 @@ class PrecomputedAnat:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrecomputedField:
-    """A field map and its place in the run's reference.
+    """A field map and its place in the run's reference."""
 
-    Attributes
-    ----------
-    name : identifier of the field
-    fieldmap : the field (Hz) on a grid of its own
-    xfm : ITK text that brings the reference of the run onto the field map
-    phase_encoding : direction of the BOLD run as BIDS has it
-    readout : its total readout time (s)
-    """
-
-    name: str
-    fieldmap: Path
-    xfm: Path
-    phase_encoding: str
-    readout: float
+    name: str  # identifier of the field
+    fieldmap: Path  # the field (Hz) on a grid of its own
+    xfm: Path  # ITK text that brings the reference of the run onto the field map
+    phase_encoding: str  # direction of the BOLD run as BIDS has it
+    readout: float  # its total readout time (s)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrecomputedRun:
     """One BOLD run; None where there is no such file.
 
-    Attributes
-    ----------
-    origin : folder that it comes from
-    hmc : ITK text, one affine a volume, brings the volume onto the reference; None: the six parameters in `confounds`
-        tell it
-    mask : brain on the grid of the reference
-    coreg : ITK text, brings the reference onto the T1w image of `PrecomputedAnat`
-    confounds : table, one row a volume
-    n_dummy : volumes at the start that the table marks as not steady; None without a table
-    field : of the susceptibility correction
+    `hmc` is ITK text, one affine a volume, and brings the volume onto the reference; without it the six parameters in
+    `confounds` tell the motion.
     """
 
     origin: Derivatives
     hmc: Path | None
-    mask: Path | None = None
-    coreg: Path | None = None
-    confounds: Path | None = None
-    n_dummy: int | None = None
-    field: PrecomputedField | None = None
+    mask: Path | None = None  # brain on the grid of the reference
+    coreg: Path | None = None  # ITK text, brings the reference onto the T1w image of `PrecomputedAnat`
+    confounds: Path | None = None  # table, one row a volume
+    n_dummy: int | None = None  # volumes at the start that the table marks as not steady
+    field: PrecomputedField | None = None  # of the susceptibility correction
 
     @property
     def files(self) -> dict[str, Path]:
@@ -211,10 +181,8 @@ def _proposal(root: Path) -> str:
         except (OSError, ValueError, LookupError, AttributeError, TypeError):
             continue
         if right:
-            where = (
-                "inside" if root in described.parents else "around" if described.parent in root.parents else "beside"
-            )
-            return f"Name the folder {where} it: {described.parent}."
+            where = "around" if described.parent in root.parents else "beside"
+            return f"Name the folder {'inside' if root in described.parents else where} it: {described.parent}."
     return ""
 
 

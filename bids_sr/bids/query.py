@@ -46,12 +46,7 @@ def some(labels: Sequence[str], limit: int = 20) -> str:
 
 
 def participants(bids_dir: Path, found: Findings) -> list[str]:
-    """Labels of all participants of a data set, sorted; folders whose names are no labels are told.
-
-    Raises
-    ------
-    InputError : there is none
-    """
+    """Labels of all participants of a data set, sorted, InputError for none; folders whose names are none are told."""
     named = sorted(p.name.removeprefix("sub-") for p in bids_dir.glob("sub-*") if p.is_dir())
     existing = [label for label in named if _LABEL.fullmatch(label)]
     if not existing:
@@ -77,23 +72,22 @@ def well_named(paths: Sequence[Path], found: Findings) -> list[Path]:
 
     Labels end up in the names of results, so nothing but letters and digits may be in them.
     """
-    return [path for path in paths if _is_well_named(path, found)]
-
-
-def _is_well_named(path: Path, found: Findings) -> bool:
-    *entities, _ = path.name.split(".")[0].split("_")
-    odd = next((part for part in entities if not _ENTITY.fullmatch(part)), None)
-    if odd is not None:
-        reason = f"its name holds {odd!r}, which is no entity of BIDS: letters, a dash, then letters and digits"
-        found.refuse(path, reason, "Rename the file, and those that belong to it.")
-        return False
-    place = path.parent.parent
-    folders = [place.parent.name, place.name] if place.name.startswith("ses-") else [place.name]
-    own = [part for part in entities if part.startswith(("sub-", "ses-"))]
-    if own != folders:
-        reason = f"its name says {' '.join(own) or 'no participant'} and its folders {' '.join(folders)}"
-        found.refuse(path, reason, "Rename the file, or move it to where it belongs.")
-    return own == folders
+    sound = []
+    for path in paths:
+        *entities, _ = path.name.split(".")[0].split("_")
+        odd = next((part for part in entities if not _ENTITY.fullmatch(part)), None)
+        place = path.parent.parent
+        folders = [place.parent.name, place.name] if place.name.startswith("ses-") else [place.name]
+        own = [part for part in entities if part.startswith(("sub-", "ses-"))]
+        if odd is not None:
+            reason = f"its name holds {odd!r}, which is no entity of BIDS: letters, a dash, then letters and digits"
+            found.refuse(path, reason, "Rename the file, and those that belong to it.")
+        elif own != folders:
+            reason = f"its name says {' '.join(own) or 'no participant'} and its folders {' '.join(folders)}"
+            found.refuse(path, reason, "Rename the file, or move it to where it belongs.")
+        else:
+            sound.append(path)
+    return sound
 
 
 def magnitudes(paths: Sequence[Path], found: Findings) -> list[Path]:
@@ -105,12 +99,7 @@ def magnitudes(paths: Sequence[Path], found: Findings) -> list[Path]:
 
 
 def bold_runs(paths: Sequence[Path], echo: int | None, found: Findings) -> list[tuple[Path, ...]]:
-    """The files of each run: its magnitude, or the magnitudes of its echoes; a phase alone is refused.
-
-    Parameters
-    ----------
-    echo : the one that is used alone; None: all of them
-    """
+    """The files of each run: its magnitude, or those of its echoes or of the one chosen; a phase alone is refused."""
     groups: dict[tuple[tuple[str, str], ...], list[Path]] = {}
     for path in paths:
         key = tuple((k, v) for k, v in entities_of(path).items() if k not in ("echo", "part"))
@@ -149,10 +138,7 @@ def _echo(path: Path) -> int:
 def read_filters(path: Path | None) -> dict[str, dict[str, Any]]:
     """Read a filter file as fMRIPrep takes it: ``{"bold": {"echo": 2}, "t2starw": {"session": "hires"}}``.
 
-    Raises
-    ------
-    InputError
-        the file is missing or no JSON, names another kind of image, or a value could leave the data set
+    InputError: it is missing or no JSON, names another kind of image, or a value could leave the data set.
     """
     if path is None:
         return {}
@@ -168,9 +154,8 @@ def read_filters(path: Path | None) -> dict[str, dict[str, Any]]:
     filters: dict[str, dict[str, Any]] = {}
     for kind, query in content.items():
         if kind not in KINDS:
-            raise refusal(
-                path, f"{kind!r} is no kind of image read here", f"The kinds are {', '.join(KINDS)}. {example}"
-            )
+            fix = f"The kinds are {', '.join(KINDS)}. {example}"
+            raise refusal(path, f"{kind!r} is no kind of image read here", fix)
         filters[kind] = {entity: _filter_value(path, value) for entity, value in query.items()}
     return filters
 
@@ -211,9 +196,7 @@ def tell_field_maps(bids_dir: Path, label: str, found: Findings) -> None:
 
 def first_table(bids_dir: Path, task: str) -> Path | None:
     """First events table of a task in the data set, by name, whichever participants are chosen."""
-    for participant in sorted(bids_dir.glob("sub-*")):
-        for folder in (participant / "func", *sorted(participant.glob("ses-*/func"))):
-            for table in sorted(folder.glob("*_events.tsv")):
-                if entities_of(table).get("task", "") == task:
-                    return table
-    return None
+    participants = sorted(bids_dir.glob("sub-*"))
+    folders = (folder for one in participants for folder in (one / "func", *sorted(one.glob("ses-*/func"))))
+    tables = (table for folder in folders for table in sorted(folder.glob("*_events.tsv")))
+    return next((table for table in tables if entities_of(table).get("task", "") == task), None)

@@ -38,16 +38,7 @@ def check_root(root: Path) -> None:
 
 
 def find_truth(root: Path, run: BoldRun, factor: Triple, found: Findings, *, with_timing: bool = True) -> Truth | None:
-    """Find the truth of one run and hold it against the run.
-
-    Parameters
-    ----------
-    root : directory that `check_root` accepts
-    run : the run under test
-    factor : low-resolution over high-resolution voxel size
-    found : takes what speaks against it
-    with_timing : whether slice timing is corrected
-    """
+    """Find the truth of one run in a directory that `check_root` accepts, and hold it against the run."""
     own, truth = Findings(), None
     try:
         truth = _checked(root, run, factor, own, with_timing=with_timing)
@@ -78,7 +69,11 @@ def _checked(root: Path, run: BoldRun, factor: Triple, found: Findings, *, with_
         return None
     activations = {entities_of(path)["contrast"]: path.absolute() for path in maps}
     for path in maps:
-        _check_map(path, run, factor, found)
+        header = hd.read_header(path, found)
+        if header is not None and len(hd.squeeze_3d(header)) != 3:
+            found.refuse(path, "it is no 3D image", "Give one map for each condition.")
+        elif header is not None:
+            _is_on_grid(header, run, factor, found)
     truth = Truth(root=root, activations=activations)
     if bolds:
         sidecar = merged(sidecars_on_disk(bolds[0], root))
@@ -95,11 +90,7 @@ def truth_in_dataset(
 ) -> Truth | None:
     """Find the reference of one run that lies in the data set itself (`PLACES`); one that does not fit is told.
 
-    Parameters
-    ----------
-    root : the data set; run, factor, with_timing : as for `find_truth`
-    seeds : names of what is mapped in a run without events; known activation of anything else says nothing of it
-    found : takes what is told; nothing in those places refuses a run
+    Of a run without events the `seeds` are mapped, and known activation of anything else says nothing of it.
     """
     for place in (root / name for name in PLACES):
         series, maps = _files(place, run)
@@ -149,23 +140,14 @@ def _check_series(path: Path, sidecar: Mapping[str, Any], run: BoldRun, factor: 
     _check_events(path, run, found)
 
 
-def _check_map(path: Path, run: BoldRun, factor: Triple, found: Findings) -> None:
-    header = hd.read_header(path, found)
-    if header is not None and len(hd.squeeze_3d(header)) != 3:
-        found.refuse(path, "it is no 3D image", "Give one map for each condition.")
-    elif header is not None:
-        _is_on_grid(header, run, factor, found)
-
-
 def _is_on_grid(header: Header, run: BoldRun, factor: Triple, found: Findings) -> bool:
     """Whether an image lies on the high-resolution grid of the run: its outer edges, divided by the factor."""
     header = hd.like(header, run.affine)
     expected = tuple(math.floor(n * f + 0.5) for n, f in zip(run.shape, factor, strict=True))
     if header.shape[:3] != expected:
         names = " and ".join("×".join(map(str, shape)) for shape in (header.shape[:3], expected))
-        reason = (
-            f"its matrix is not that of {run.bold.name} super-resolved by {'×'.join(f'{f:g}' for f in factor)}: {names}"
-        )
+        by = "×".join(f"{f:g}" for f in factor)
+        reason = f"its matrix is not that of {run.bold.name} super-resolved by {by}: {names}"
         fix = "Give the truth at the high resolution of the run (--sr-factor where there is no pair)."
         found.refuse(header.path, reason, fix)
         return False
@@ -188,11 +170,9 @@ def _check_events(path: Path, run: BoldRun, found: Findings) -> None:
         return
     own, other = (_rows(file) for file in (run.events, table))
     if len(own) != len(other) or not all(_alike(a, b) for a, b in zip(own, other, strict=True)):
-        reason = (
-            f"its {len(other)} events are not the {len(own)} of {run.events.name} in onset, duration and trial type"
-        )
+        these = f"its {len(other)} events are not the {len(own)} of {run.events.name}"
         fix = "Give the truth of this very run; if some volumes were left out, move the onsets of both tables alike."
-        found.refuse(table, reason, fix)
+        found.refuse(table, f"{these} in onset, duration and trial type", fix)
 
 
 def _rows(table: Path) -> list[tuple[str, str, str]]:

@@ -22,14 +22,13 @@ _LEAST = 1.5  # low- over high-resolution voxel volume; less is no second resolu
 
 def survey_structural(settings: Settings) -> Survey:
     """Participants with their structural pairs; problems are returned, not raised. Only headers are read."""
-    seen = Findings()
-    subjects: tuple[Subject, ...] = ()
+    seen = Survey()
     check_methods(settings, seen)
     try:
-        subjects = _walk(settings, seen)
+        seen.subjects = _walk(settings, seen)
     except InputError as error:
         seen.add(error.problems)
-    return Survey(subjects=subjects, headers=seen.headers, problems=tuple(seen.problems), notices=tuple(seen.notices))
+    return seen
 
 
 def check_methods(settings: Settings, found: Findings) -> None:
@@ -80,9 +79,8 @@ def _walk(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
 def others_of(subject: Subject, subjects: Sequence[Subject]) -> tuple[Subject, ...]:
     """The other participants of a call with the same contrasts."""
     own = [pair.contrast for pair in subject.structural]
-    return tuple(
-        each for each in subjects if each is not subject and [pair.contrast for pair in each.structural] == own
-    )
+    others = (each for each in subjects if each is not subject)
+    return tuple(each for each in others if [pair.contrast for pair in each.structural] == own)
 
 
 def _refuse_without_pair(label: str, found: Findings) -> None:
@@ -102,21 +100,15 @@ def _pairs(index: Index, label: str, suffix: str, settings: Settings, seen: Find
     if high is None or low is None:
         return []
     if _volume(low) < _LEAST * _volume(high):
-        seen.tell(f"sub-{label}", f"{suffix} {_alike(low, high)} and is not super-resolved.")
+        both = f"{sizes(low)} over {sizes(high)}: ratio {_volume(low) / _volume(high):.3g}"
+        why = f"has voxel volumes too alike ({both}, at least {_LEAST:g} is needed)"
+        why = "is there at one resolution alone" if low.path == high.path else why
+        seen.tell(f"sub-{label}", f"{suffix} {why} and is not super-resolved.")
         return []
     if any(header.path not in (high.path, low.path) for header in images):
         text = f"of {len(images)} {suffix} images this one and {low.path.name} are used, the finest and the coarsest."
         seen.tell(high.path, text)
     return [StructuralPair(contrast=suffix, highres=high.path, lowres=low.path)]
-
-
-def _alike(low: Header, high: Header) -> str:
-    """Why two images, or one, are no pair."""
-    if low.path == high.path:
-        return "is there at one resolution alone"
-    ratio = _volume(low) / _volume(high)
-    both = f"{sizes(low)} over {sizes(high)}: ratio {ratio:.3g}"
-    return f"has voxel volumes too alike ({both}, at least {_LEAST:g} is needed)"
 
 
 def _of(images: Sequence[Header], acquisition: str | None) -> list[Header]:

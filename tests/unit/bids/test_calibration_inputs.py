@@ -45,7 +45,7 @@ def calibrated(maker: BidsMaker) -> BidsMaker:
 
 def test_a_finer_run_is_found_and_is_no_run_itself(calibrated: BidsMaker) -> None:
     found = look(calibrated)
-    assert found.problems == ()
+    assert found.problems == []
     (run,) = found.subjects[0].runs
     assert run.stem == "sub-01_task-tap"
     assert run.calibration is not None
@@ -73,7 +73,7 @@ def test_it_can_be_named(calibrated: BidsMaker, option: str) -> None:
     other = calibrated.bold("sub-01_task-rest_acq-other", zooms=FINE, n_volumes=25)
     file = calibrated.path(f"{CALIBRATION}_bold.nii.gz", "func")
     found = look(calibrated, "--calibration", str(file) if option == "FILE" else option)
-    assert found.problems == ()
+    assert found.problems == []
     assert found.subjects[0].runs[0].calibration.bold == file
     by_itself = look(calibrated)
     assert by_itself.subjects[0].runs[0].calibration.bold == other
@@ -82,7 +82,7 @@ def test_it_can_be_named(calibrated: BidsMaker, option: str) -> None:
 
 def test_none_takes_none_and_still_does_not_analyze_a_short_run(calibrated: BidsMaker) -> None:
     found = look(calibrated, "--calibration", "none")
-    assert found.problems == ()
+    assert found.problems == []
     (run,) = found.subjects[0].runs
     assert run.calibration is None
     assert "it is finer than other runs and has no events: it is left out." in texts(found)
@@ -101,7 +101,7 @@ def test_a_long_finer_run_with_events_is_told_to_be_left_out_and_stays_with_none
 def test_a_run_alone_is_a_run_however_fine(maker: BidsMaker) -> None:
     found = look(maker)
     assert found.subjects[0].runs[0].calibration is None
-    assert found.notices == ()
+    assert found.notices == []
 
 
 def test_it_is_found_in_a_task_that_was_not_chosen(maker: BidsMaker) -> None:
@@ -133,7 +133,7 @@ def test_it_tells_the_factor_where_there_is_no_pair(tmp_path: Path, zooms: tuple
     assert factor_of(before.subjects[0].runs[0], settings_for(maker, *asked)) == (2.0, 2.0, 1.0)
     maker.bold(CALIBRATION, zooms=zooms, n_volumes=20)
     found = look(maker, *asked)
-    assert found.problems == ()
+    assert found.problems == []
     (run,) = found.subjects[0].runs
     assert factor_of(run, settings_for(maker, *asked)) == (factor, factor, 1.0)
     assert check(settings_for(maker, *asked)).problems == ()
@@ -155,7 +155,7 @@ BAD = {
 def test_what_does_not_fit_is_told_and_if_it_was_named_refused(maker: BidsMaker, spoilt: dict, reason: str) -> None:
     path = bad(maker, **spoilt)
     found = look(maker)
-    assert found.problems == ()
+    assert found.problems == []
     assert found.subjects[0].runs[0].calibration is None
     told = [str(notice) for notice in found.notices if notice.file == str(path)]
     assert any(reason in text and "does not calibrate" in text for text in told), told
@@ -178,7 +178,7 @@ def test_another_participants_run_is_refused(maker: BidsMaker) -> None:
     assert "it is of sub-02, and the participants worked on are sub-01" in problem.reason
     assert "same participant" in problem.fix
     found = look(maker, *options)
-    assert found.problems == ()
+    assert found.problems == []
     assert [bool(subject.runs[0].calibration) for subject in found.subjects] == [False, True]
 
 
@@ -195,7 +195,7 @@ def test_a_file_outside_of_the_data_set_serves(maker: BidsMaker, tmp_path: Path)
     file = elsewhere.bold("sub-01_acq-short", zooms=FINE, n_volumes=20)
     elsewhere.events("sub-01_acq-short")
     found = look(maker, "--calibration", str(file))
-    assert found.problems == ()
+    assert found.problems == []
     calibration = found.subjects[0].runs[0].calibration
     assert (calibration.bold, calibration.events) == (file, elsewhere.path("sub-01_acq-short_events.tsv", "func"))
 

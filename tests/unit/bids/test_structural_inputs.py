@@ -47,7 +47,7 @@ def look(maker: BidsMaker, *options: str) -> Survey:
 def test_three_contrasts_in_the_order_of_the_channels(maker: BidsMaker) -> None:
     scans(maker)
     found = look(maker)
-    assert found.problems == ()
+    assert found.problems == []
     assert [pair.contrast for pair in found.subjects[0].structural] == ["T1w", "T2w", "FLAIR"]
     first = found.subjects[0].structural[0]
     assert (first.highres.name, first.lowres.name) == ("sub-01_acq-fine_T1w.nii.gz", "sub-01_acq-coarse_T1w.nii.gz")
@@ -132,7 +132,7 @@ def test_training_on_others_needs_others_with_the_same_contrasts(maker: BidsMake
     assert {problem.file for problem in found.problems} == {"sub-01", "sub-02"}
     assert all("--train-on others" in problem.reason for problem in found.problems)
     scans(maker, "02")
-    assert look(maker, "--train-on", "others").problems == ()
+    assert look(maker, "--train-on", "others").problems == []
 
 
 def test_training_on_others_means_nothing_for_functional_runs(maker: BidsMaker) -> None:
