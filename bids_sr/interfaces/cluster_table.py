@@ -1,17 +1,14 @@
 """Table of the largest clusters of each map, with coordinates and labels of an atlas."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import File, InputMultiObject, SimpleInterface, TraitedSpec, isdefined, traits
+from nipype.interfaces.base import File, InputMultiObject, TraitedSpec, traits
 
-from bids_sr.interfaces.shared_specs import AntsInputSpec
-from bids_sr.io import atomic_files
+from bids_sr.interfaces.steps import AntsInputSpec, Step, saved_json
 
 
-class ClusterTable(SimpleInterface):
+class ClusterTable(Step):
     """The largest clusters of active voxels of each series, contrast and smoothing.
 
     Active is what the false discovery rate leaves, else a threshold of z, else the quarter of the paper, whichever of
@@ -29,14 +26,14 @@ class ClusterTable(SimpleInterface):
         out_file = File(exists=True, desc="a row a cluster")
         out_json = File(exists=True, desc="what its columns are")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.stats.regions.clusters import COLUMNS, clusters_text
 
-        cwd = Path(runtime.cwd)
-        (cwd / "clusters.tsv").write_text(clusters_text(_rows(self.inputs, cwd)), encoding="utf-8")
-        self._results["out_file"] = str(cwd / "clusters.tsv")
-        self._results["out_json"] = str(atomic_files.write_json(cwd / "clusters.json", COLUMNS))
-        return runtime
+        (here / "clusters.tsv").write_text(clusters_text(_rows(inputs, here)), encoding="utf-8")
+        return {
+            "out_file": str(here / "clusters.tsv"),
+            "out_json": saved_json(here / "clusters.json", COLUMNS),
+        }
 
 
 def _rows(inputs: Any, cwd: Path) -> list[dict[str, str]]:
@@ -69,7 +66,7 @@ def to_template(inputs: Any, cwd: Path) -> list[str]:
     """Transforms that take a boldref point to its template point; none without a T1w image."""
     from bids_sr.spatial.transforms import invert, read_itk, write_itk
 
-    if not isdefined(inputs.boldref2t1w_xfm):
+    if inputs.boldref2t1w_xfm is None:
         return []
     write_itk(cwd / "t1w2boldref.txt", invert(read_itk(inputs.boldref2t1w_xfm)[0]))
     return [inputs.std2t1w_xfm, str(cwd / "t1w2boldref.txt")]

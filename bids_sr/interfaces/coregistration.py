@@ -4,27 +4,16 @@ Transform files are ITK text. Their name says which image they resample, as with
 point of B to where it lies in A.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    File,
-    InputMultiObject,
-    SimpleInterface,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, TraitedSpec, traits
 
-from bids_sr.interfaces.shared_specs import AXIS_ORDER, FACTOR, AntsInputSpec, saved, saved_xfm
-from bids_sr.io import atomic_files
+from bids_sr.interfaces.steps import AXIS_ORDER, FACTOR, AntsInputSpec, Step, saved, saved_json, saved_xfm
 
 
-class PreparePair(SimpleInterface):
+class PreparePair(Step):
     """Bring the members of the pair into one frame; resample highres only where it is out of register."""
 
     class input_spec(AntsInputSpec):
@@ -42,30 +31,29 @@ class PreparePair(SimpleInterface):
         highres2lowres_xfm = File(exists=True, desc="takes a lowres point to its point in highres as acquired")
         pair_json = File(exists=True, desc="offset of the pair; whether it was resampled or truncated")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.registration.ants import load
         from bids_sr.registration.pair_frames import registered_pair, truncated_pair
 
-        here, highres = Path(runtime.cwd), load(self.inputs.highres, self.inputs.highres_order)
-        if isdefined(self.inputs.lowres) and not self.inputs.truncate:
+        highres = load(inputs.highres, inputs.highres_order)
+        if inputs.lowres and not inputs.truncate:
             prefix = str(here / "pair_")
             pair = registered_pair(
-                highres, load(self.inputs.lowres, self.inputs.lowres_order), self.inputs.factor, seed=self.inputs.seed,
+                highres, load(inputs.lowres, inputs.lowres_order), inputs.factor, seed=inputs.seed,
                 prefix=prefix,
             )  # fmt: skip
         else:
-            pair = truncated_pair(highres, self.inputs.factor)
-        self._results |= {
+            pair = truncated_pair(highres, inputs.factor)
+        return {
             "train_highres": saved(here / "train_highres.nii", pair.highres.data, pair.highres.affine),
             "train_lowres": saved(here / "train_lowres.nii", pair.lowres.data, pair.lowres.affine),
             "pair_mask": saved(here / "pair_mask.nii", pair.mask, pair.lowres.affine),
             "highres2lowres_xfm": saved_xfm(here / "highres2lowres.txt", pair.xfm),
-            "pair_json": str(atomic_files.write_json(here / "pair.json", pair.facts)),
+            "pair_json": saved_json(here / "pair.json", pair.facts),
         }
-        return runtime
 
 
-class RegisterBoldToT1w(SimpleInterface):
+class RegisterBoldToT1w(Step):
     """Rigid registration of boldref and T1w brain by mutual information, estimated on the BOLD's grid."""
 
     class input_spec(AntsInputSpec):
@@ -77,21 +65,21 @@ class RegisterBoldToT1w(SimpleInterface):
         boldref2t1w_xfm = File(exists=True, desc="takes a T1w point to its boldref point")
         out_json = File(exists=True, desc="size and quality of the registration")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.registration.ants import load, load_ras
         from bids_sr.registration.bold_to_anat import register_to_t1w
 
-        here = Path(runtime.cwd)
         xfm, facts = register_to_t1w(
-            load_ras(self.inputs.boldref), load(self.inputs.t1w_preproc), load(self.inputs.t1w_mask).data > 0.5,
-            seed=self.inputs.seed, prefix=str(here / "coreg_"),
+            load_ras(inputs.boldref), load(inputs.t1w_preproc), load(inputs.t1w_mask).data > 0.5,
+            seed=inputs.seed, prefix=str(here / "coreg_"),
         )  # fmt: skip
-        self._results["boldref2t1w_xfm"] = saved_xfm(here / "boldref2t1w.txt", xfm)
-        self._results["out_json"] = str(atomic_files.write_json(here / "coreg.json", facts))
-        return runtime
+        return {
+            "boldref2t1w_xfm": saved_xfm(here / "boldref2t1w.txt", xfm),
+            "out_json": saved_json(here / "coreg.json", facts),
+        }
 
 
-class RegisterPairToBold(SimpleInterface):
+class RegisterPairToBold(Step):
     """Rigid registration of highres to boldref; the pair's own offset tells where to start."""
 
     class input_spec(AntsInputSpec):
@@ -107,28 +95,27 @@ class RegisterPairToBold(SimpleInterface):
         guide_hr = File(exists=True, desc="highres on the high-resolution grid of boldref, for masks and report")
         out_json = File(exists=True, desc="size and quality of the registration")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.registration.ants import load, load_like
         from bids_sr.registration.bold_to_anat import register_pair_to_bold
         from bids_sr.spatial.resampling import sample_volume
         from bids_sr.spatial.transforms import hr_grid, read_itk
 
-        here, boldref = Path(runtime.cwd), load(self.inputs.boldref)
-        highres = load_like(self.inputs.highres, boldref)
-        given = self.inputs.highres2lowres_xfm
-        start = read_itk(given)[0] if isdefined(given) else None
-        xfm, facts = register_pair_to_bold(
-            boldref, highres, start, seed=self.inputs.seed, prefix=str(here / "pair2bold_")
-        )
-        shape, affine = hr_grid(boldref.data.shape, boldref.affine, self.inputs.factor)
+        boldref = load(inputs.boldref)
+        highres = load_like(inputs.highres, boldref)
+        given = inputs.highres2lowres_xfm
+        start = read_itk(given)[0] if given is not None else None
+        xfm, facts = register_pair_to_bold(boldref, highres, start, seed=inputs.seed, prefix=str(here / "pair2bold_"))
+        shape, affine = hr_grid(boldref.data.shape, boldref.affine, inputs.factor)
         guide = sample_volume(highres.data, highres.affine, shape, affine, xfm)
-        self._results["highres2boldref_xfm"] = saved_xfm(here / "highres2boldref.txt", xfm)
-        self._results["guide_hr"] = saved(here / "guide_hr.nii", guide, affine)
-        self._results["out_json"] = str(atomic_files.write_json(here / "pair2bold.json", facts))
-        return runtime
+        return {
+            "highres2boldref_xfm": saved_xfm(here / "highres2boldref.txt", xfm),
+            "guide_hr": saved(here / "guide_hr.nii", guide, affine),
+            "out_json": saved_json(here / "pair2bold.json", facts),
+        }
 
 
-class MaskBold(SimpleInterface):
+class MaskBold(Step):
     """Brain mask of the BOLD: its own, kept to the T1w brain where that fits."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -142,23 +129,24 @@ class MaskBold(SimpleInterface):
         bold_mask_hr = File(exists=True, desc="brain on its high-resolution grid")
         out_json = File(exists=True, desc="agreement of the masks; which was taken")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.registration.ants import Image, load
         from bids_sr.registration.bold_to_anat import combined_masks
         from bids_sr.spatial.transforms import read_itk
 
-        here, boldref = Path(runtime.cwd), load(self.inputs.boldref)
+        boldref = load(inputs.boldref)
         brain: tuple[Image, Any] | None = None
-        if isdefined(self.inputs.t1w_mask) and isdefined(self.inputs.boldref2t1w_xfm):
-            brain = load(self.inputs.t1w_mask), read_itk(self.inputs.boldref2t1w_xfm)[0]
-        low, high, high_affine, facts = combined_masks(boldref, self.inputs.factor, brain)
-        self._results["bold_mask"] = saved(here / "bold_mask.nii", low, boldref.affine)
-        self._results["bold_mask_hr"] = saved(here / "bold_mask_hr.nii", high, high_affine)
-        self._results["out_json"] = str(atomic_files.write_json(here / "mask.json", facts))
-        return runtime
+        if inputs.t1w_mask and inputs.boldref2t1w_xfm:
+            brain = load(inputs.t1w_mask), read_itk(inputs.boldref2t1w_xfm)[0]
+        low, high, high_affine, facts = combined_masks(boldref, inputs.factor, brain)
+        return {
+            "bold_mask": saved(here / "bold_mask.nii", low, boldref.affine),
+            "bold_mask_hr": saved(here / "bold_mask_hr.nii", high, high_affine),
+            "out_json": saved_json(here / "mask.json", facts),
+        }
 
 
-class RegionToBold(SimpleInterface):
+class RegionToBold(Step):
     """Bring a region of interest to the BOLD by one concatenated transform and one interpolation a grid."""
 
     class input_spec(AntsInputSpec):
@@ -173,22 +161,23 @@ class RegionToBold(SimpleInterface):
         roi_bold_hr = File(exists=True, desc="the same on its high-resolution grid")
         out_json = File(exists=True, desc="share of the region in the field of view; whether the brain took its place")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.registration.ants import load
         from bids_sr.registration.bold_to_anat import region_on_bold
 
-        here, low, high = Path(runtime.cwd), load(self.inputs.bold_mask), load(self.inputs.bold_mask_hr)
+        low, high = load(inputs.bold_mask), load(inputs.bold_mask_hr)
         regions, facts = region_on_bold(
-            load(self.inputs.roi_source), list(self.inputs.roi_xfms) if isdefined(self.inputs.roi_xfms) else [],
-            self.inputs.boldref2t1w_xfm, (low, high), seed=self.inputs.seed, folder=here,
+            load(inputs.roi_source), inputs.roi_xfms or [],
+            inputs.boldref2t1w_xfm, (low, high), seed=inputs.seed, folder=here,
         )  # fmt: skip
-        self._results["roi_bold"] = saved(here / "roi_bold.nii", regions[0], low.affine)
-        self._results["roi_bold_hr"] = saved(here / "roi_bold_hr.nii", regions[1], high.affine)
-        self._results["out_json"] = str(atomic_files.write_json(here / "roi.json", facts))
-        return runtime
+        return {
+            "roi_bold": saved(here / "roi_bold.nii", regions[0], low.affine),
+            "roi_bold_hr": saved(here / "roi_bold_hr.nii", regions[1], high.affine),
+            "out_json": saved_json(here / "roi.json", facts),
+        }
 
 
-class TissuesToBold(SimpleInterface):
+class TissuesToBold(Step):
     """Mean tissue probability over each BOLD voxel."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -199,20 +188,18 @@ class TissuesToBold(SimpleInterface):
     class output_spec(TraitedSpec):
         tpms_bold = traits.List(File(exists=True), desc="fraction of each tissue in each BOLD voxel, in the same order")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.registration.ants import load
         from bids_sr.spatial.masks import coverage
         from bids_sr.spatial.transforms import invert, read_itk
 
-        boldref, xfm = load(self.inputs.boldref), invert(read_itk(self.inputs.boldref2t1w_xfm)[0])
-        self._results["tpms_bold"] = []
-        for number, tissue in enumerate(map(load, self.inputs.tpms)):
-            share = coverage(tissue.data, tissue.affine, boldref.data.shape, boldref.affine, xfm)
-            self._results["tpms_bold"].append(saved(Path(runtime.cwd) / f"tissue{number}.nii", share, boldref.affine))
-        return runtime
+        boldref, xfm = load(inputs.boldref), invert(read_itk(inputs.boldref2t1w_xfm)[0])
+        shares = (coverage(t.data, t.affine, boldref.data.shape, boldref.affine, xfm) for t in map(load, inputs.tpms))
+        files = [saved(here / f"tissue{k}.nii", share, boldref.affine) for k, share in enumerate(shares)]
+        return {"tpms_bold": files}
 
 
-class MergeFacts(SimpleInterface):
+class MergeFacts(Step):
     """Merge JSON files of plain values whose keys differ into one."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -221,15 +208,14 @@ class MergeFacts(SimpleInterface):
     class output_spec(TraitedSpec):
         out_json = File(exists=True, desc="all of them in one")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         facts: dict[str, Any] = {}
-        for path in self.inputs.in_files:
+        for path in inputs.in_files:
             facts |= json.loads(Path(path).read_text(encoding="utf-8"))
-        self._results["out_json"] = str(atomic_files.write_json(Path(runtime.cwd) / "registration.json", facts))
-        return runtime
+        return {"out_json": saved_json(here / "registration.json", facts)}
 
 
-class MapsToTemplate(SimpleInterface):
+class MapsToTemplate(Step):
     """Bring maps to the template by one interpolation through the concatenated transforms; masks stay masks."""
 
     class input_spec(AntsInputSpec):
@@ -246,25 +232,20 @@ class MapsToTemplate(SimpleInterface):
         out_entities = traits.List(traits.Dict, desc="entities with space and res")
         out_sidecars = traits.List(traits.Dict, desc="metadata with SpatialReference and Resolution")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.registration.ants import load
         from bids_sr.registration.bold_to_anat import map_to_template
         from bids_sr.registration.brain import two_mm_grid
 
-        grid = two_mm_grid(load(self.inputs.template))
-        chain = [self.inputs.boldref2t1w_xfm, self.inputs.t1w2std_xfm]
-        count = len(self.inputs.in_files)
-        entities = self.inputs.in_entities if isdefined(self.inputs.in_entities) else [{}] * count
-        sidecars = self.inputs.in_sidecars if isdefined(self.inputs.in_sidecars) else [{}] * count
+        grid = two_mm_grid(load(inputs.template))
+        chain = [inputs.boldref2t1w_xfm, inputs.t1w2std_xfm]
+        without = [{}] * len(inputs.in_files)
+        given = zip(inputs.in_files, inputs.in_entities or without, inputs.in_sidecars or without, strict=True)
         done = [
             map_to_template(
-                path, entity, sidecar, grid=grid, chain=chain, space=self.inputs.space, seed=self.inputs.seed,
-                out=Path(runtime.cwd) / f"map{number:03d}.nii",
+                *each, grid=grid, chain=chain, space=inputs.space, seed=inputs.seed, out=here / f"map{number:03d}.nii"
             )
-            for number, (path, entity, sidecar) in enumerate(
-                zip(self.inputs.in_files, entities, sidecars, strict=True)
-            )
-        ]  # fmt: skip
-        for name, values in zip(("out_files", "out_entities", "out_sidecars"), zip(*done, strict=True), strict=True):
-            self._results[name] = list(values)
-        return runtime
+            for number, each in enumerate(given)
+        ]
+        files, entities, sidecars = map(list, zip(*done, strict=True))
+        return {"out_files": files, "out_entities": entities, "out_sidecars": sidecars}

@@ -15,13 +15,11 @@ from nipype.interfaces.base import (
     File,
     InputMultiObject,
     OutputMultiObject,
-    SimpleInterface,
     TraitedSpec,
-    isdefined,
     traits,
 )
 
-from bids_sr.interfaces.shared_specs import AXIS_ORDER
+from bids_sr.interfaces.steps import AXIS_ORDER, Step
 from bids_sr.io import atomic_files
 from bids_sr.io.axis_order import AS_STORED, AxisOrder, inverse
 
@@ -102,7 +100,7 @@ def _store(source: Path, target: Path, dtype: str, order: AxisOrder) -> None:
             shutil.copyfile(source, beside)
 
 
-def _sidecar_of(given: Any, sources: list[str], path: str, entities: Mapping[str, str]) -> dict[str, Any]:
+def _sidecar_of(given: Any, sources: list[str] | None, path: str, entities: Mapping[str, str]) -> dict[str, Any]:
     """Sidecar of one file: its own keys (a dictionary or the path of a JSON file), then what BIDS asks for."""
     content = dict(json.loads(Path(given).read_text())) if isinstance(given, str) else dict(given or {})
     if path.endswith(".tsv"):
@@ -114,7 +112,7 @@ def _sidecar_of(given: Any, sources: list[str], path: str, entities: Mapping[str
     return content
 
 
-class WriteDerivatives(SimpleInterface):
+class WriteDerivatives(Step):
     """Store files under their BIDS-Derivatives names; unknown entities are refused, never turned into metadata.
 
     Images of a run that are on a grid of its own (no entity ``space``) get the order of axes that its input has.
@@ -134,26 +132,21 @@ class WriteDerivatives(SimpleInterface):
     class output_spec(TraitedSpec):
         out_file = OutputMultiObject(File(exists=True), desc="the stored files")
 
-    def _run_interface(self, runtime: Any) -> Any:
-        inputs = self.inputs
-        sidecars = list(inputs.sidecar) if isdefined(inputs.sidecar) else [None] * len(inputs.in_file)
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
+        sidecars = inputs.sidecar or [None] * len(inputs.in_file)
         if not len(inputs.in_file) == len(inputs.entities) == len(sidecars):
             raise ValueError(
                 f"{len(inputs.in_file)} files, {len(inputs.entities)} sets of entities, {len(sidecars)} sidecars"
             )
         root, written = Path(inputs.base_directory), []
-        common = dict(inputs.common) if isdefined(inputs.common) else {}
-        sources = list(inputs.sources) if isdefined(inputs.sources) else []
-        added = dict(inputs.provenance) if isdefined(inputs.provenance) else {}
         for source, own, given in zip(inputs.in_file, inputs.entities, sidecars, strict=True):
-            entities = {**common, **own, "extension": full_extension(source)}
+            entities = {**(inputs.common or {}), **own, "extension": full_extension(source)}
             target = root / derivative_path(entities)
             if entities["extension"] not in {".json", ".svg", ".html", ".safetensors"}:
-                content = _sidecar_of(given, sources, str(target), entities) | added
+                content = _sidecar_of(given, inputs.sources, str(target), entities) | (inputs.provenance or {})
                 atomic_files.write_json(root / derivative_path({**entities, "extension": ".json"}), content)
             own_grid = entities["extension"] == ".nii.gz" and "space" not in entities
             _store(Path(source), target, inputs.dtype, inverse(inputs.axis_order) if own_grid else AS_STORED)
             written.append(str(target))
-        Path(runtime.cwd, RECORD).write_text(json.dumps(written))
-        self._results["out_file"] = written
-        return runtime
+        (here / RECORD).write_text(json.dumps(written))
+        return {"out_file": written}

@@ -1,26 +1,15 @@
 """Import, head motion, slice timing, non-steady volumes, boldref and confounds of one BOLD run."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    File,
-    InputMultiObject,
-    SimpleInterface,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, TraitedSpec, traits
 
-from bids_sr.interfaces.shared_specs import AXIS_ORDER, saved, saved_xfm
-from bids_sr.io import atomic_files
+from bids_sr.interfaces.steps import AXIS_ORDER, Step, saved, saved_json, saved_xfm
 
 
-class ImportSeries(SimpleInterface):
+class ImportSeries(Step):
     """Copy a series to uncompressed float32 with slices on the third axis, one volume in memory."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -32,17 +21,16 @@ class ImportSeries(SimpleInterface):
             exists=True, desc="the same values as uncompressed float32 .nii, which can be read in any order"
         )
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.io.copies import copy_series
 
-        stem = Path(self.inputs.in_file).name.removesuffix(".gz").removesuffix(".nii")
-        out_file = Path(runtime.cwd) / f"{stem}_imported.nii"
-        copy_series(self.inputs.in_file, out_file, order=self.inputs.axis_order)
-        self._results["out_file"] = str(out_file)
-        return runtime
+        stem = Path(inputs.in_file).name.removesuffix(".gz").removesuffix(".nii")
+        out_file = here / f"{stem}_imported.nii"
+        copy_series(inputs.in_file, out_file, order=inputs.axis_order)
+        return {"out_file": str(out_file)}
 
 
-class CombineEchoes(SimpleInterface):
+class CombineEchoes(Step):
     """Optimal combination of the echoes of a run, by tedana."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -52,16 +40,15 @@ class CombineEchoes(SimpleInterface):
     class output_spec(TraitedSpec):
         out_file = File(exists=True, desc="the combined series")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.spatial.multi_echo import combine_echoes
 
-        out_file = Path(runtime.cwd) / "combined.nii"
-        combine_echoes(self.inputs.in_files, self.inputs.echo_times, out_file)
-        self._results["out_file"] = str(out_file)
-        return runtime
+        out_file = here / "combined.nii"
+        combine_echoes(inputs.in_files, inputs.echo_times, out_file)
+        return {"out_file": str(out_file)}
 
 
-class EstimateDummies(SimpleInterface):
+class EstimateDummies(Step):
     """Count the volumes at the start that are not in steady state, unless their number is given."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -71,22 +58,21 @@ class EstimateDummies(SimpleInterface):
     class output_spec(TraitedSpec):
         n_dummy = traits.Int(desc="volumes at the start that are not in steady state")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.io.nifti import SeriesReader
         from bids_sr.stats.glm.confounds import nonsteady_at_start
 
-        with SeriesReader(self.inputs.in_file) as reader:
-            if isdefined(self.inputs.n_dummy):
-                count = int(self.inputs.n_dummy)
+        with SeriesReader(inputs.in_file) as reader:
+            if inputs.n_dummy is not None:
+                count = int(inputs.n_dummy)
             else:
                 count = nonsteady_at_start(reader.path)
             if count > reader.shape[3] - 2:
                 raise ValueError(f"{reader.path}: {count} dummy volumes of {reader.shape[3]} leave less than two")
-        self._results["n_dummy"] = count
-        return runtime
+        return {"n_dummy": count}
 
 
-class MakeBoldRef(SimpleInterface):
+class MakeBoldRef(Step):
     """Average steady volumes after bringing them into register."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -96,18 +82,16 @@ class MakeBoldRef(SimpleInterface):
     class output_spec(TraitedSpec):
         out_file = File(exists=True, desc="mean of realigned steady volumes")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.io.nifti import SeriesReader
         from bids_sr.spatial.boldref import make_boldref
 
-        with SeriesReader(self.inputs.in_file) as reader:
-            reference = make_boldref(reader, n_dummy=self.inputs.n_dummy)
-            out_file = Path(runtime.cwd) / "boldref.nii.gz"
-            self._results["out_file"] = saved(out_file, reference, reader.affine, header_like=reader.header)
-        return runtime
+        with SeriesReader(inputs.in_file) as reader:
+            reference = make_boldref(reader, n_dummy=inputs.n_dummy)
+            return {"out_file": saved(here / "boldref.nii.gz", reference, reader.affine, header_like=reader.header)}
 
 
-class BoldMask(SimpleInterface):
+class BoldMask(Step):
     """Tell the brain from the rest in the reference; slices at the edge of the field of view count."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -116,18 +100,16 @@ class BoldMask(SimpleInterface):
     class output_spec(TraitedSpec):
         out_mask = File(exists=True, desc="brain from the BOLD's own intensities")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.io.nifti import SeriesReader
         from bids_sr.spatial.masks import brain_mask
 
-        with SeriesReader(self.inputs.boldref) as reader:
+        with SeriesReader(inputs.boldref) as reader:
             mask = brain_mask(reader.volume(0), reader.affine)
-            out_mask = Path(runtime.cwd) / "boldmask.nii.gz"
-            self._results["out_mask"] = saved(out_mask, mask, reader.affine, header_like=reader.header)
-        return runtime
+            return {"out_mask": saved(here / "boldmask.nii.gz", mask, reader.affine, header_like=reader.header)}
 
 
-class EstimateMotion(SimpleInterface):
+class EstimateMotion(Step):
     """Estimate the head's pose in every volume; no image is resampled."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -143,26 +125,24 @@ class EstimateMotion(SimpleInterface):
         hmc_xfms = File(exists=True, desc="ITK text, one a volume, a boldref point to where it lies in that volume")
         motion_tsv = File(exists=True, desc="trans_x, y, z (mm), rot_x, y, z (rad), residual; one row a volume")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.io.nifti import SeriesReader, load_image
         from bids_sr.spatial.boldref import estimate_run
         from bids_sr.spatial.hmc import HmcSettings
         from bids_sr.stats.glm.confounds import motion_table
 
-        settings = HmcSettings(fwhm_mm=self.inputs.fwhm_mm) if isdefined(self.inputs.fwhm_mm) else HmcSettings()
-        mask = load_image(self.inputs.mask)[0] > 0 if isdefined(self.inputs.mask) else None
-        with SeriesReader(self.inputs.in_file) as reader:
-            found = estimate_run(
-                reader, load_image(self.inputs.boldref)[0], mask, n_dummy=self.inputs.n_dummy, settings=settings
-            )
-        cwd = Path(runtime.cwd)
-        motion_table(found.params, found.residual).to_csv(cwd / "motion.tsv", sep="\t", index=False, na_rep="n/a")
-        self._results["hmc_xfms"] = saved_xfm(cwd / "hmc_xfms.txt", found.matrices)
-        self._results["motion_tsv"] = str(cwd / "motion.tsv")
-        return runtime
+        settings = HmcSettings(fwhm_mm=inputs.fwhm_mm) if inputs.fwhm_mm is not None else HmcSettings()
+        mask = load_image(inputs.mask)[0] > 0 if inputs.mask else None
+        with SeriesReader(inputs.in_file) as reader:
+            found = estimate_run(reader, load_image(inputs.boldref)[0], mask, n_dummy=inputs.n_dummy, settings=settings)
+        motion_table(found.params, found.residual).to_csv(here / "motion.tsv", sep="\t", index=False, na_rep="n/a")
+        return {
+            "hmc_xfms": saved_xfm(here / "hmc_xfms.txt", found.matrices),
+            "motion_tsv": str(here / "motion.tsv"),
+        }
 
 
-class SliceTiming(SimpleInterface):
+class SliceTiming(Step):
     """Bring all slices to one time of acquisition, in time only."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -174,23 +154,22 @@ class SliceTiming(SimpleInterface):
     class output_spec(TraitedSpec):
         out_file = File(exists=True, desc="series with all slices at one time, float32 .nii")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.io.nifti import SeriesReader, SeriesWriter
         from bids_sr.spatial.slice_timing import correct_slice_timing, reference_time
 
-        out_file = str(Path(runtime.cwd) / "stc.nii")
-        times = self.inputs.slice_times
+        out_file = str(here / "stc.nii")
+        times = inputs.slice_times
         with (
-            SeriesReader(self.inputs.in_file) as reader,
+            SeriesReader(inputs.in_file) as reader,
             SeriesWriter(out_file, reader.shape, reader.affine, reader.tr, header_like=reader.header) as writer,
         ):
-            moment = reference_time(times, self.inputs.ref_fraction)
-            correct_slice_timing(reader, writer, times, reader.tr, moment, n_dummy=self.inputs.n_dummy)
-        self._results["out_file"] = out_file
-        return runtime
+            moment = reference_time(times, inputs.ref_fraction)
+            correct_slice_timing(reader, writer, times, reader.tr, moment, n_dummy=inputs.n_dummy)
+        return {"out_file": out_file}
 
 
-class Confounds(SimpleInterface):
+class Confounds(Step):
     """Gather motion, global signals and aCompCor in one table."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -207,26 +186,24 @@ class Confounds(SimpleInterface):
         out_file = File(exists=True, desc="confounds, one row a volume")
         out_json = File(exists=True, desc="description and unit of each column")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         import pandas as pd
 
         from bids_sr.io.nifti import SeriesReader, load_image
         from bids_sr.stats.glm.confounds import gather
 
-        known = self.inputs.registration_json
-        doubtful = isdefined(known) and json.loads(Path(known).read_text(encoding="utf-8")).get("brain_doubts")
-        files = self.inputs.tpms if isdefined(self.inputs.tpms) and not doubtful else []
+        known = inputs.registration_json
+        doubtful = known is not None and json.loads(Path(known).read_text(encoding="utf-8")).get("brain_doubts")
+        files = inputs.tpms if inputs.tpms and not doubtful else []
         tpms = [load_image(f)[0] for f in files]
-        motion = pd.read_csv(self.inputs.motion_tsv, sep="\t", na_values="n/a")
-        mask = load_image(self.inputs.mask)[0] > 0
-        with SeriesReader(self.inputs.in_file) as reader:
-            table, described = gather(reader, mask, motion, tpms=tpms or None, n_dummy=self.inputs.n_dummy)
-        self._results |= write_confounds(Path(runtime.cwd), table, described)
-        return runtime
+        motion = pd.read_csv(inputs.motion_tsv, sep="\t", na_values="n/a")
+        mask = load_image(inputs.mask)[0] > 0
+        with SeriesReader(inputs.in_file) as reader:
+            table, described = gather(reader, mask, motion, tpms=tpms or None, n_dummy=inputs.n_dummy)
+        return write_confounds(here, table, described)
 
 
 def write_confounds(here: Path, table: Any, described: Any) -> dict[str, str]:
     """Write a table of confounds and what its columns are; the outputs of an interface that gives them."""
     table.to_csv(here / "confounds.tsv", sep="\t", index=False, na_rep="n/a", float_format="%.9g")
-    out_json = atomic_files.write_json(here / "confounds.json", described)
-    return {"out_file": str(here / "confounds.tsv"), "out_json": str(out_json)}
+    return {"out_file": str(here / "confounds.tsv"), "out_json": saved_json(here / "confounds.json", described)}

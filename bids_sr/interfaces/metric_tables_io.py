@@ -1,24 +1,13 @@
 """Tables of figures: quality of a series over time, and many tables made one."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    File,
-    InputMultiObject,
-    SimpleInterface,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, TraitedSpec, traits
 
-from bids_sr.interfaces.shared_specs import write_rows
-from bids_sr.io import atomic_files
+from bids_sr.interfaces.steps import Step, saved_json, write_rows
 
 
 class TableOutputSpec(TraitedSpec):
@@ -27,7 +16,7 @@ class TableOutputSpec(TraitedSpec):
     metrics_tsv = File(exists=True, desc="long table: series, fwhm_mm, contrast, measure, value, unit")
 
 
-class SeriesQuality(SimpleInterface):
+class SeriesQuality(Step):
     """Temporal signal-to-noise ratio, mean signal and smoothness of the noise of one series."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -39,21 +28,20 @@ class SeriesQuality(SimpleInterface):
 
     output_spec = TableOutputSpec
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.io.nifti import SeriesReader, load_image
         from bids_sr.metrics.long_tables import SERIES, metric_rows
         from bids_sr.stats.image.temporal_quality import quality_metrics, series_quality
 
-        start, mask = self.inputs.n_dummy, load_image(self.inputs.mask)[0] > 0.5
-        with SeriesReader(self.inputs.in_file) as reader:
+        start, mask = inputs.n_dummy, load_image(inputs.mask)[0] > 0.5
+        with SeriesReader(inputs.in_file) as reader:
             n_volumes = reader.shape[3] - start
             quality = series_quality(reader.volumes(start), mask, reader.zooms, n_volumes=n_volumes)
         figures = quality_metrics(quality, mask)
-        if isdefined(self.inputs.consistency_file):
-            figures |= _consistency(self.inputs.consistency_file, start)
-        rows = metric_rows(self.inputs.series, figures)
-        self._results["metrics_tsv"] = write_rows(Path(runtime.cwd, "quality.tsv"), rows, SERIES)
-        return runtime
+        if inputs.consistency_file:
+            figures |= _consistency(inputs.consistency_file, start)
+        rows = metric_rows(inputs.series, figures)
+        return {"metrics_tsv": write_rows(here / "quality.tsv", rows, SERIES)}
 
 
 def _consistency(path: str, start: int) -> dict[str, float | None]:
@@ -70,8 +58,8 @@ def write_long(rows: Sequence[Any], schema: Any, stem: Path) -> dict[str, str]:
     from bids_sr.metrics.long_tables import columns_json
 
     described = columns_json(schema, (row.measure for row in rows))
-    out_json = atomic_files.write_json(stem.with_suffix(".json"), described)
-    return {"out_file": write_rows(stem.with_suffix(".tsv"), rows, schema), "out_json": str(out_json)}
+    out_json = saved_json(stem.with_suffix(".json"), described)
+    return {"out_file": write_rows(stem.with_suffix(".tsv"), rows, schema), "out_json": out_json}
 
 
 class MergeInputSpec(BaseInterfaceInputSpec):
@@ -83,15 +71,14 @@ class MergeOutputSpec(TraitedSpec):
     out_json = File(exists=True, desc="what columns and measures mean, and their units")
 
 
-class MergeMetrics(SimpleInterface):
+class MergeMetrics(Step):
     """Join long tables of figures and describe their columns."""
 
     input_spec = MergeInputSpec
     output_spec = MergeOutputSpec
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.metrics.long_tables import SERIES, read_table
 
-        rows = [row for path in self.inputs.in_files for row in read_table(path, SERIES)]
-        self._results |= write_long(rows, SERIES, Path(runtime.cwd, "metrics"))
-        return runtime
+        rows = [row for path in inputs.in_files for row in read_table(path, SERIES)]
+        return write_long(rows, SERIES, here / "metrics")

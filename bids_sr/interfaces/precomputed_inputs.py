@@ -1,28 +1,17 @@
 """What another program has estimated, brought into the form that the rest of the graph reads; nothing is estimated."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    File,
-    InputMultiObject,
-    SimpleInterface,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, TraitedSpec, traits
 
 from bids_sr.interfaces.anat import saved_check
 from bids_sr.interfaces.coregistration import MaskBold, RegisterBoldToT1w
 from bids_sr.interfaces.head_motion import Confounds, write_confounds
-from bids_sr.interfaces.shared_specs import AXIS_ORDER, FACTOR, AntsInputSpec, saved, saved_xfm
-from bids_sr.io import atomic_files
+from bids_sr.interfaces.steps import AXIS_ORDER, FACTOR, AntsInputSpec, Step, saved, saved_json, saved_xfm
 
 
-class ImportAnat(SimpleInterface):
+class ImportAnat(Step):
     """Copy an anatomy to uncompressed images; values stay as they are."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -38,31 +27,32 @@ class ImportAnat(SimpleInterface):
         tpms = traits.List(File(exists=True), desc="probabilities of GM, WM and CSF")
         out_json = File(exists=True, desc="figures of the mask, and what speaks against it")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         import numpy as np
 
         from bids_sr.registration.ants import load
         from bids_sr.registration.brain import check_mask
         from bids_sr.spatial.tissue_mixture import segmentation
 
-        here, t1w, mask = Path(runtime.cwd), load(self.inputs.t1w), load(self.inputs.mask)
-        self._results["t1w"] = saved(here / "t1w.nii", t1w.data, t1w.affine)
-        self._results["mask"] = saved(here / "mask.nii", mask.data > 0.5, mask.affine)
-        self._results["out_json"] = saved_check(here / "brain.json", check_mask(mask))
-        if isdefined(self.inputs.tpms):
-            maps = [load(path) for path in self.inputs.tpms]
-            tissues = enumerate(maps)
-            self._results["tpms"] = [saved(here / f"tissue{k}.nii", each.data, each.affine) for k, each in tissues]
+        t1w, mask = load(inputs.t1w), load(inputs.mask)
+        copied: dict[str, Any] = {
+            "t1w": saved(here / "t1w.nii", t1w.data, t1w.affine),
+            "mask": saved(here / "mask.nii", mask.data > 0.5, mask.affine),
+            "out_json": saved_check(here / "brain.json", check_mask(mask)),
+        }
+        if inputs.tpms:
+            maps = [load(path) for path in inputs.tpms]
+            copied["tpms"] = [saved(here / f"tissue{k}.nii", each.data, each.affine) for k, each in enumerate(maps)]
             labels = (
-                np.round(load(self.inputs.dseg).data).astype(np.uint8)
-                if isdefined(self.inputs.dseg)
+                np.round(load(inputs.dseg).data).astype(np.uint8)
+                if inputs.dseg
                 else segmentation(np.stack([image.data for image in maps]))
             )
-            self._results["dseg"] = saved(here / "dseg.nii", labels, t1w.affine)
-        return runtime
+            copied["dseg"] = saved(here / "dseg.nii", labels, t1w.affine)
+        return copied
 
 
-class ShowInTemplate(SimpleInterface):
+class ShowInTemplate(Step):
     """The T1w image in template space, through transforms that are given."""
 
     class input_spec(AntsInputSpec):
@@ -73,17 +63,16 @@ class ShowInTemplate(SimpleInterface):
     class output_spec(TraitedSpec):
         std_t1w = File(exists=True, desc="T1w in template space, 2 mm")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.registration.ants import apply, load
         from bids_sr.registration.brain import two_mm_grid
 
-        grid = two_mm_grid(load(self.inputs.template))
-        seen = apply(load(self.inputs.t1w), grid, [self.inputs.t1w2std_xfm], seed=self.inputs.seed)
-        self._results["std_t1w"] = saved(Path(runtime.cwd) / "std_t1w.nii", seen, grid.affine)
-        return runtime
+        grid = two_mm_grid(load(inputs.template))
+        seen = apply(load(inputs.t1w), grid, [inputs.t1w2std_xfm], seed=inputs.seed)
+        return {"std_t1w": saved(here / "std_t1w.nii", seen, grid.affine)}
 
 
-class ImportMotion(SimpleInterface):
+class ImportMotion(Step):
     """Read head motion of another program, and average volumes by it into a reference in the run's own units."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -108,7 +97,7 @@ class ImportMotion(SimpleInterface):
         )
         boldref = File(exists=True, desc="mean of steady volumes brought into register by them")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         import numpy as np
         import pandas as pd
 
@@ -120,11 +109,10 @@ class ImportMotion(SimpleInterface):
         from bids_sr.spatial.transforms import read_itk
         from bids_sr.stats.glm.confounds import MOTION, motion_table
 
-        here, inputs = Path(runtime.cwd), self.inputs
-        warp = load_distortion(inputs.shift_map) if isdefined(inputs.shift_map) else None
+        warp = load_distortion(inputs.shift_map) if inputs.shift_map else None
         with SeriesReader(inputs.in_file) as reader:
-            source = inputs.in_table if isdefined(inputs.in_table) else inputs.hmc_xfms
-            if isdefined(inputs.in_table):
+            source = inputs.in_table or inputs.hmc_xfms
+            if inputs.in_table:
                 parameters = pd.read_csv(source, sep="\t")[list(MOTION)].to_numpy(np.float64)
                 still = mean_in_reference(reader, np.tile(np.eye(4), (reader.shape[3], 1, 1)), n_dummy=inputs.n_dummy)
                 back = inverse(inputs.axis_order)  # these parameters hold for the order of axes of the file
@@ -140,11 +128,10 @@ class ImportMotion(SimpleInterface):
         table = motion_table(motion.params, np.full(len(matrices), np.nan))
         table.to_csv(here / "motion.tsv", sep="\t", index=False, na_rep="n/a")
         hmc_xfms = saved_xfm(here / "hmc_xfms.txt", motion.matrices)
-        self._results |= {"hmc_xfms": hmc_xfms, "motion_tsv": str(here / "motion.tsv"), "boldref": boldref}
-        return runtime
+        return {"hmc_xfms": hmc_xfms, "motion_tsv": str(here / "motion.tsv"), "boldref": boldref}
 
 
-class FieldToShift(SimpleInterface):
+class FieldToShift(Step):
     """How far a field shifts the signal of a run."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -161,26 +148,25 @@ class FieldToShift(SimpleInterface):
             exists=True, desc="shift of the signal on the boldref's grid; see `bids_sr.spatial.distortion`"
         )
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.io.nifti import SeriesReader
         from bids_sr.registration.ants import load
         from bids_sr.spatial.distortion import save_distortion, voxel_shift
         from bids_sr.spatial.transforms import invert, read_itk
 
-        field, out = load(self.inputs.fieldmap), Path(runtime.cwd) / "shift.nii"
-        with SeriesReader(self.inputs.in_file) as reader:
+        field, out = load(inputs.fieldmap), here / "shift.nii"
+        with SeriesReader(inputs.in_file) as reader:
             x, y, z = reader.shape[:3]
-            xfm = invert(read_itk(self.inputs.boldref2fmap_xfm)[0])
+            xfm = invert(read_itk(inputs.boldref2fmap_xfm)[0])
             distortion = voxel_shift(
-                field.data, field.affine, xfm, (x, y, z), reader.affine, self.inputs.phase_encoding,
-                self.inputs.readout,
+                field.data, field.affine, xfm, (x, y, z), reader.affine, inputs.phase_encoding,
+                inputs.readout,
             )  # fmt: skip
         save_distortion(distortion, out)
-        self._results["shift_map"] = str(out)
-        return runtime
+        return {"shift_map": str(out)}
 
 
-class ImportCoreg(SimpleInterface):
+class ImportCoreg(Step):
     """Take over a registration of BOLD and T1w, and measure how well the brains agree by it."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -194,22 +180,21 @@ class ImportCoreg(SimpleInterface):
 
     output_spec = RegisterBoldToT1w.output_spec
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.registration.ants import load
         from bids_sr.registration.bold_to_anat import facts_of_coreg
         from bids_sr.spatial.transforms import read_itk
 
-        here, xfm = Path(runtime.cwd), read_itk(self.inputs.in_xfm)[0]
-        facts = facts_of_coreg(
-            load(self.inputs.boldref), load(self.inputs.t1w_preproc), load(self.inputs.t1w_mask).data > 0.5, xfm
-        )
-        facts |= {"bold_t1w_origin": self.inputs.origin}
-        self._results["boldref2t1w_xfm"] = saved_xfm(here / "boldref2t1w.txt", xfm)
-        self._results["out_json"] = str(atomic_files.write_json(here / "coreg.json", facts))
-        return runtime
+        xfm = read_itk(inputs.in_xfm)[0]
+        facts = facts_of_coreg(load(inputs.boldref), load(inputs.t1w_preproc), load(inputs.t1w_mask).data > 0.5, xfm)
+        facts |= {"bold_t1w_origin": inputs.origin}
+        return {
+            "boldref2t1w_xfm": saved_xfm(here / "boldref2t1w.txt", xfm),
+            "out_json": saved_json(here / "coreg.json", facts),
+        }
 
 
-class ImportMask(SimpleInterface):
+class ImportMask(Step):
     """Take over a brain mask, and bring it to the high-resolution grid."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -220,28 +205,28 @@ class ImportMask(SimpleInterface):
 
     output_spec = MaskBold.output_spec
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         import numpy as np
 
         from bids_sr.registration.ants import load, load_like
         from bids_sr.spatial.resampling import Spline, sample_volume
         from bids_sr.spatial.transforms import hr_grid
 
-        here, boldref = Path(runtime.cwd), load(self.inputs.boldref)
-        mask = load_like(self.inputs.in_mask, boldref)
+        boldref = load(inputs.boldref)
+        mask = load_like(inputs.in_mask, boldref)
         inside = mask.data > 0.5
         if inside.shape != boldref.data.shape or not inside.any():
-            raise ValueError(f"{self.inputs.in_mask}: it is empty, or not on the grid of the run")
-        shape, affine = hr_grid(inside.shape, mask.affine, self.inputs.factor)
+            raise ValueError(f"{inputs.in_mask}: it is empty, or not on the grid of the run")
+        shape, affine = hr_grid(inside.shape, mask.affine, inputs.factor)
         high = sample_volume(inside.astype(np.float32), mask.affine, shape, affine, None, Spline(order=1)) >= 0.5
-        self._results["bold_mask"] = saved(here / "bold_mask.nii", inside, mask.affine)
-        self._results["bold_mask_hr"] = saved(here / "bold_mask_hr.nii", high, affine)
-        facts = {"mask_source": self.inputs.origin}
-        self._results["out_json"] = str(atomic_files.write_json(here / "mask.json", facts))
-        return runtime
+        return {
+            "bold_mask": saved(here / "bold_mask.nii", inside, mask.affine),
+            "bold_mask_hr": saved(here / "bold_mask_hr.nii", high, affine),
+            "out_json": saved_json(here / "mask.json", {"mask_source": inputs.origin}),
+        }
 
 
-class ImportConfounds(SimpleInterface):
+class ImportConfounds(Step):
     """Take over the columns of a confounds table that are known here."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -251,10 +236,7 @@ class ImportConfounds(SimpleInterface):
 
     output_spec = Confounds.output_spec
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.stats.glm.confounds import take_over
 
-        source = Path(self.inputs.in_file)
-        table, described = take_over(source, n_dummy=self.inputs.n_dummy, origin=self.inputs.origin)
-        self._results |= write_confounds(Path(runtime.cwd), table, described)
-        return runtime
+        return write_confounds(here, *take_over(Path(inputs.in_file), n_dummy=inputs.n_dummy, origin=inputs.origin))

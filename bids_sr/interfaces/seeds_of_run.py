@@ -1,14 +1,12 @@
 """Time series of seeds and of temporal components of a run without events."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, isdefined, traits
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
-from bids_sr.io import atomic_files
+from bids_sr.interfaces.steps import Step, saved_json
 
 LOGGER = logging.getLogger(__name__)
 
@@ -24,7 +22,7 @@ class _SeriesOutputSpec(TraitedSpec):
     out_json = File(exists=True, desc="what the columns are")
 
 
-class SeedSeries(SimpleInterface):
+class SeedSeries(Step):
     """Mean time series of spheres and atlas regions that are given in the template, without drift and confounds."""
 
     class input_spec(_RunInputSpec):
@@ -44,12 +42,11 @@ class SeedSeries(SimpleInterface):
 
     output_spec = _SeriesOutputSpec
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.io.nifti import SeriesReader
         from bids_sr.stats.glm.seeds import seed_series
 
-        inputs = self.inputs
-        voxels, facts = _placed(inputs, Path(runtime.cwd))
+        voxels, facts = _placed(inputs, here)
         if not voxels:
             raise ValueError(
                 f"no seed lies in the field of view of {inputs.in_file} ({', '.join(inputs.names)}); name others with "
@@ -57,8 +54,7 @@ class SeedSeries(SimpleInterface):
             )
         with SeriesReader(inputs.in_file) as reader:
             table = _cleared(seed_series(reader, voxels, inputs.n_dummy), inputs)
-        self._results |= _write(table, facts, Path(runtime.cwd))
-        return runtime
+        return _write(table, facts, here)
 
 
 def _placed(inputs: Any, cwd: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -71,7 +67,7 @@ def _placed(inputs: Any, cwd: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     mask, affine = load_image(inputs.bold_mask)
     chain = [inputs.boldref2t1w_xfm, inputs.t1w2std_xfm]  # the other way round than for an image of the template
     points = apply_to_points(inputs.centers, chain, seed=inputs.seed)
-    labels = inputs.labels if isdefined(inputs.labels) else [[] for _ in inputs.names]
+    labels = inputs.labels or [[] for _ in inputs.names]
     voxels, facts = {}, {}
     for name, point, center, radius, own in zip(
         inputs.names, points, inputs.centers, inputs.radii_mm, labels, strict=True
@@ -122,13 +118,13 @@ def _cleared(table: Any, inputs: Any) -> Any:
     return without(table, design.matrix[:, len(design.conditions) :], inputs.n_dummy)
 
 
-class ComponentSeries(SimpleInterface):
+class ComponentSeries(Step):
     """The leading temporal components of a run, in the place of seeds."""
 
     input_spec = _RunInputSpec
     output_spec = _SeriesOutputSpec
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         import numpy as np
         import pandas as pd
 
@@ -136,16 +132,14 @@ class ComponentSeries(SimpleInterface):
         from bids_sr.io.nifti import SeriesReader, load_image
         from bids_sr.stats.glm.block_effects import temporal_components
 
-        inputs, cwd = self.inputs, Path(runtime.cwd)
         mask = load_image(inputs.bold_mask)[0] > 0.5
         with SeriesReader(inputs.in_file) as reader:
-            found = temporal_components(reader, mask, inputs.n_dummy, N_COMPONENTS, cwd / "components.raw")
+            found = temporal_components(reader, mask, inputs.n_dummy, N_COMPONENTS, here / "components.raw")
             values = np.full((reader.shape[3], found.shape[1]), np.nan)
         values[inputs.n_dummy :] = found
         names = seed_names((COMPONENTS,), with_anat=False)[: found.shape[1]]
         facts = {name: {"Description": "leading temporal component of the acquired series"} for name in names}
-        self._results |= _write(pd.DataFrame(values, columns=names), facts, cwd)
-        return runtime
+        return _write(pd.DataFrame(values, columns=names), facts, here)
 
 
 def _rounded(point: Any) -> list[float]:
@@ -157,5 +151,5 @@ def _write(table: Any, facts: dict[str, Any], cwd: Path) -> dict[str, str]:
     from bids_sr.stats.glm.seeds import write_seed_series
 
     write_seed_series(table, cwd / "seeds_timeseries.tsv")
-    atomic_files.write_json(cwd / "seeds_timeseries.json", facts)
-    return {"out_file": str(cwd / "seeds_timeseries.tsv"), "out_json": str(cwd / "seeds_timeseries.json")}
+    out_json = saved_json(cwd / "seeds_timeseries.json", facts)
+    return {"out_file": str(cwd / "seeds_timeseries.tsv"), "out_json": out_json}

@@ -1,20 +1,18 @@
 """Activation maps of a series, and maps of several series compared: shells around `bids_sr.stats`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import File, SimpleInterface, TraitedSpec, isdefined, traits
+from nipype.interfaces.base import File, TraitedSpec, traits
 
 from bids_sr.interfaces.metric_tables_io import TableOutputSpec
-from bids_sr.interfaces.shared_specs import AXIS_ORDER, FACTOR, MapsInputSpec, SeriesModelInputSpec, saved, write_rows
+from bids_sr.interfaces.steps import AXIS_ORDER, FACTOR, MapsInputSpec, SeriesModelInputSpec, Step, saved, write_rows
 from bids_sr.series import map_label, parse_map_label
 
 _COMPCOR_VOLUMES = 50
 
 
-class ActivationMaps(SimpleInterface):
+class ActivationMaps(Step):
     """Correlation and linear-model maps of one series at one smoothing, the regions in them, and their figures."""
 
     class input_spec(SeriesModelInputSpec):
@@ -34,7 +32,7 @@ class ActivationMaps(SimpleInterface):
         out_sidecars = traits.List(traits.Dict, desc="metadata of each")
         metrics_tsv = File(exists=True, desc="long table: series, fwhm_mm, contrast, measure, value, unit")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import SeriesReader, load_image
@@ -43,25 +41,23 @@ class ActivationMaps(SimpleInterface):
         from bids_sr.stats.regions.activation_regions import parse_thresholds
         from bids_sr.stats.regions.map_summary import find_regions
 
-        inputs, cwd = self.inputs, Path(runtime.cwd)
         mask, roi = (load_image(path)[0] > 0.5 for path in (inputs.mask, inputs.roi))
-        confounds = read_confounds(inputs.confounds_tsv) if isdefined(inputs.confounds_tsv) else None
+        confounds = read_confounds(inputs.confounds_tsv) if inputs.confounds_tsv else None
         with SeriesReader(inputs.in_file) as reader, threadpool_limits(1):
             events = read_events(inputs.events_file)
             contrasts = contrasts_in(events, inputs.contrasts)
             found = map_activation(
                 reader, mask, events, contrasts, _settings(inputs),
-                scratch=cwd / "courses.raw", confounds=confounds,
+                scratch=here / "courses.raw", confounds=confounds,
             )  # fmt: skip
             affine, zooms = reader.affine, reader.zooms
         thresholds = {threshold.label: threshold for threshold in parse_thresholds(inputs.thresholds)}
         regions = find_regions(found.maps, mask, roi, tuple(thresholds.values()))
         made = [*_maps(inputs, found), *_regions(inputs, regions, thresholds), *_amplitude_maps(inputs, found)]
-        self._results |= _save(made, affine, zooms, inputs, cwd)
-        self._results["metrics_tsv"] = _metrics(
-            inputs, contrasts, found, regions, mask, roi, affine, cwd / "metrics.tsv"
-        )
-        return runtime
+        return {
+            **_save(made, affine, zooms, inputs, here),
+            "metrics_tsv": _metrics(inputs, contrasts, found, regions, mask, roi, affine, here / "metrics.tsv"),
+        }
 
 
 def _settings(inputs: Any) -> Any:
@@ -70,21 +66,21 @@ def _settings(inputs: Any) -> Any:
 
     names = ("tr", "n_dummy", "fwhm_mm", "high_pass", "slice_time_ref", "has_stc")
     given = {name: getattr(inputs, name) for name in names}
-    low_pass = inputs.low_pass if isdefined(inputs.low_pass) else None
     return ActivationSettings(
         kinds=tuple(inputs.kinds),
-        low_pass=low_pass,
         confound_names=confounds_of(inputs),
-        band=inputs.band if isdefined(inputs.band) else None,
+        band=inputs.band,
+        low_pass=inputs.low_pass,
         **given,
     )
 
 
 def confounds_of(inputs: Any) -> tuple[str, ...]:
     """Columns of the model: none without a table, those that were asked for, else `default_confounds`."""
-    if not isdefined(inputs.confounds_tsv):
+    if inputs.confounds_tsv is None:
         return ()
-    return tuple(inputs.confound_names) if isdefined(inputs.confound_names) else default_confounds(inputs.confounds_tsv)
+    asked = inputs.confound_names
+    return default_confounds(inputs.confounds_tsv) if asked is None else tuple(asked)
 
 
 def default_confounds(path: str) -> tuple[str, ...]:
@@ -184,7 +180,7 @@ def _amplitude_figures(amplitudes: Any, mask: Any) -> dict[str, float]:
     return {**middles, "alff_half_r": amplitudes.half_r}
 
 
-class CompareMaps(SimpleInterface):
+class CompareMaps(Step):
     """Maps of all series on the high-resolution grid against the raw maps brought there by a spline, and bspline's."""
 
     class input_spec(MapsInputSpec):
@@ -194,7 +190,7 @@ class CompareMaps(SimpleInterface):
 
     output_spec = TableOutputSpec
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from math import prod
 
         from bids_sr.io.nifti import load_image
@@ -202,7 +198,6 @@ class CompareMaps(SimpleInterface):
         from bids_sr.stats.regions.activation_regions import parse_thresholds
         from bids_sr.stats.regions.map_summary import Grid, comparison_rows
 
-        inputs = self.inputs
         acquired, fine, roi = (
             Grid(mask=values > 0.5, affine=affine)
             for values, affine in map(load_image, (inputs.raw_mask, inputs.mask, inputs.roi))
@@ -215,8 +210,7 @@ class CompareMaps(SimpleInterface):
                 files, lambda path: load_image(path)[0], contrasts, parse_thresholds(inputs.thresholds),
                 acquired=acquired, fine=fine, roi=roi.mask, fwhm_mm=fwhm_mm, per_acquired=prod(inputs.factor),
             )  # fmt: skip
-        self._results["metrics_tsv"] = write_rows(Path(runtime.cwd, "comparison.tsv"), rows, SERIES)
-        return runtime
+        return {"metrics_tsv": write_rows(here / "comparison.tsv", rows, SERIES)}
 
 
 def _by_smoothing(files: list[str], entities: list[dict]) -> dict[float, dict[str, dict[tuple[str, str], str]]]:

@@ -1,19 +1,17 @@
 """Negative controls: a series without signal, a training pair of another contrast, models of other participants."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, isdefined, traits
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
-from bids_sr.interfaces.shared_specs import FACTOR, SeriesModelInputSpec, saved, write_rows
+from bids_sr.interfaces.steps import FACTOR, SeriesModelInputSpec, Step, saved, write_rows
 
 _SAMPLE_MM = 1.0  # of a finer image, before it is averaged over the voxels of the pair's grid
 
 
-class NullShuffles(SimpleInterface):
+class NullShuffles(Step):
     """How often the run's own model finds activity in a series whose order in time is undone."""
 
     class input_spec(SeriesModelInputSpec):
@@ -28,27 +26,27 @@ class NullShuffles(SimpleInterface):
         )
         shuffles_file = File(exists=True, desc="TSV, one row a shuffle: rate, any_corrected")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import SeriesReader, load_image
         from bids_sr.stats.controls.false_positive_rates import null_rates, null_rows
         from bids_sr.stats.glm.design import read_confounds, read_events
 
-        inputs, cwd = self.inputs, Path(runtime.cwd)
-        confounds = read_confounds(inputs.confounds_tsv) if isdefined(inputs.confounds_tsv) else None
+        confounds = read_confounds(inputs.confounds_tsv) if inputs.confounds_tsv else None
         with SeriesReader(inputs.in_file) as reader, threadpool_limits(1):
             found = null_rates(
                 reader, load_image(inputs.mask)[0] > 0.5, read_events(inputs.events_file), _null_settings(inputs),
-                scratch=cwd / "courses.raw", confounds=confounds,
+                scratch=here / "courses.raw", confounds=confounds,
             )  # fmt: skip
-        shuffles = cwd / f"{inputs.series}_shuffles.tsv"
+        shuffles = here / f"{inputs.series}_shuffles.tsv"
         rows = null_rows(found, inputs.series, fwhm_mm=inputs.fwhm_mm, seed=inputs.seed)
         lines = [f"{rate:.8g}\t{int(hit)}\n" for rate, hit in zip(found.rates, found.any_corrected, strict=True)]
         shuffles.write_text("rate\tany_corrected\n" + "".join(lines))
-        self._results["out_file"] = write_rows(cwd / f"{inputs.series}_null.tsv", rows)
-        self._results["shuffles_file"] = str(shuffles)
-        return runtime
+        return {
+            "out_file": write_rows(here / f"{inputs.series}_null.tsv", rows),
+            "shuffles_file": str(shuffles),
+        }
 
 
 def _null_settings(inputs: Any) -> Any:
@@ -62,7 +60,7 @@ def _null_settings(inputs: Any) -> Any:
     return NullSettings(confound_names=confounds_of(inputs), **{name: getattr(inputs, name) for name in traited})
 
 
-class AnotherContrast(SimpleInterface):
+class AnotherContrast(Step):
     """A training pair of another contrast, at the resolutions of the run and in its frame."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -75,7 +73,7 @@ class AnotherContrast(SimpleInterface):
         highres = File(exists=True, desc="image on the reference's high-resolution grid")
         lowres = File(exists=True, desc="its k-space-truncated copy on the reference's grid")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         import numpy as np
 
         from bids_sr.io.nifti import load_image
@@ -83,10 +81,9 @@ class AnotherContrast(SimpleInterface):
         from bids_sr.spatial.transforms import hr_grid, invert, read_itk
         from bids_sr.sr.resolution.matrices import kspace_crop
 
-        inputs, here = self.inputs, Path(runtime.cwd)
         reference, affine = load_image(inputs.reference)
         image, own = load_image(inputs.in_file)
-        xfm = invert(read_itk(inputs.reference2image_xfm)[0]) if isdefined(inputs.reference2image_xfm) else None
+        xfm = invert(read_itk(inputs.reference2image_xfm)[0]) if inputs.reference2image_xfm else None
         shape, grid = hr_grid(reference.shape[:3], affine, inputs.factor)
         high = np.maximum(masks.coverage(image, own, shape, grid, xfm, mm=_SAMPLE_MM), 0)
         low, low_affine = kspace_crop(high, grid, factor=inputs.factor)
@@ -94,10 +91,11 @@ class AnotherContrast(SimpleInterface):
             raise ValueError(
                 f"{inputs.reference}: {shape} by {inputs.factor} is {low.shape}, not {reference.shape[:3]}"
             )
-        for name, data, where in (("highres", high, grid), ("lowres", np.maximum(low, 0), low_affine)):
-            image = np.asarray(data, dtype=np.float32)
-            self._results[name] = saved(here / f"contrast_{name}.nii", image, where)
-        return runtime
+        made = {"highres": (high, grid), "lowres": (np.maximum(low, 0), low_affine)}
+        return {
+            name: saved(here / f"contrast_{name}.nii", np.asarray(data, dtype=np.float32), where)
+            for name, (data, where) in made.items()
+        }
 
 
 def other_models(

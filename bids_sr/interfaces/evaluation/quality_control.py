@@ -1,16 +1,14 @@
 """Guards against false detail: uncertainty, unrepeated detail, precision, edges, images unlike those trained on."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, SimpleInterface, isdefined, traits
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, traits
 
 from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
-from bids_sr.interfaces.shared_specs import AXIS_ORDER, FACTOR, RowsOutputSpec, SeriesModelInputSpec, saved, write_rows
+from bids_sr.interfaces.steps import AXIS_ORDER, FACTOR, RowsOutputSpec, SeriesModelInputSpec, Step, saved, write_rows
 
 LOGGER = logging.getLogger(__name__)
 
@@ -44,7 +42,7 @@ def _write_maps(found: Sequence[Any], affine: Any, axis_order: Any, cwd: Path) -
     return {"maps": files, "entities": entities, "sidecars": sidecars}
 
 
-class EnsembleUncertainty(SimpleInterface):
+class EnsembleUncertainty(Step):
     """Standard deviation of the effect between members of an ensemble, and its calibration where truth is known."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -64,29 +62,27 @@ class EnsembleUncertainty(SimpleInterface):
 
     output_spec = _MapsOutputSpec
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.io.nifti import load_image
         from bids_sr.spatial.resampling import sample_volume
         from bids_sr.stats.controls.uncertainty import uncertainty_maps
 
-        inputs, cwd = self.inputs, Path(runtime.cwd)
         mask, affine = load_image(inputs.mask)
         truth = {}
-        for name, path in (inputs.truth_files if isdefined(inputs.truth_files) else {}).items():
+        for name, path in (inputs.truth_files or {}).items():
             truth[name] = sample_volume(*load_image(path), mask.shape, affine)
         rows, maps = uncertainty_maps(
             [Path(path) for path in inputs.effects_files], inputs.method, inputs.contrasts, mask > 0.5, affine,
-            measured=Path(inputs.measured_file) if isdefined(inputs.measured_file) else None, truth=truth,
+            measured=Path(inputs.measured_file) if inputs.measured_file else None, truth=truth,
             n_boot=inputs.n_boot, seed=inputs.seed,
         )  # fmt: skip
-        self._results |= {
-            "out_file": write_rows(cwd / "uncertainty.tsv", rows),
-            **_write_maps(maps, affine, inputs.axis_order, cwd),
+        return {
+            "out_file": write_rows(here / "uncertainty.tsv", rows),
+            **_write_maps(maps, affine, inputs.axis_order, here),
         }
-        return runtime
 
 
-class UnrepeatedMap(SimpleInterface):
+class UnrepeatedMap(Step):
     """Fine detail of one series that neither the pair nor the course of time supports."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -102,27 +98,25 @@ class UnrepeatedMap(SimpleInterface):
 
     output_spec = _MapsOutputSpec
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import load_image
         from bids_sr.stats.controls.uncertainty import unrepeated_maps
 
-        inputs, cwd = self.inputs, Path(runtime.cwd)
         mask, affine = load_image(inputs.mask)
         with threadpool_limits(1):
             rows, maps = unrepeated_maps(
                 Path(inputs.effects_file), inputs.contrasts, mask > 0.5, affine, inputs.factor,
-                guide=load_image(inputs.guide_hr)[0] if isdefined(inputs.guide_hr) else None, seed=inputs.seed,
+                guide=load_image(inputs.guide_hr)[0] if inputs.guide_hr else None, seed=inputs.seed,
             )  # fmt: skip
-        self._results |= {
-            "out_file": write_rows(cwd / "unrepeated.tsv", rows),
-            **_write_maps(maps, affine, inputs.axis_order, cwd),
+        return {
+            "out_file": write_rows(here / "unrepeated.tsv", rows),
+            **_write_maps(maps, affine, inputs.axis_order, here),
         }
-        return runtime
 
 
-class PrecisionGuard(SimpleInterface):
+class PrecisionGuard(Step):
     """Choose the network's precision: a lower one only where it leaves t alone.
 
     ``fp32`` tries nothing. ``auto`` tries bf16 on CUDA devices and takes it where it passes; elsewhere it is fp32.
@@ -147,10 +141,10 @@ class PrecisionGuard(SimpleInterface):
             None, traits.Float, desc="largest change of t over contrasts; None where it was not tried"
         )
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.sr.models.model import read_card
 
-        inputs, rows = self.inputs, []
+        rows = []
         device = choose_device(inputs.device)
         lower = inputs.precision == "bf16" or (inputs.precision == "auto" and device.startswith("cuda"))
         tried = lower and read_card(inputs.model_file).trained_on != "series"
@@ -165,9 +159,8 @@ class PrecisionGuard(SimpleInterface):
             chosen = "bf16" if passes or (inputs.precision == "bf16" and inputs.force) else "fp32"
             if not passes:
                 _refuse_or_warn(inputs, change)
-        out = write_rows(Path(runtime.cwd) / "precision.tsv", rows)
-        self._results |= {"out_file": out, "precision": chosen, "passes": passes, "change": change}
-        return runtime
+        out = write_rows(here / "precision.tsv", rows)
+        return {"out_file": out, "precision": chosen, "passes": passes, "change": change}
 
 
 def _precision_rows(found: Mapping[str, float], series: str) -> list[Any]:
@@ -213,7 +206,7 @@ def _change_of_t(inputs: Any, device: str) -> dict[str, float]:
         for precision in ("fp32", "bf16")
     ]  # fmt: skip
     design = {name: getattr(inputs, name) for name in ("n_dummy", "tr", "high_pass", "slice_time_ref", "has_stc")}
-    if isdefined(inputs.confounds_tsv):
+    if inputs.confounds_tsv:
         design |= {"confounds": read_confounds(inputs.confounds_tsv), "confound_names": confounds_of(inputs)}
     with SeriesReader(inputs.in_file) as reader, threadpool_limits(inputs.threads):
         events = read_events(inputs.events_file)
@@ -222,7 +215,7 @@ def _change_of_t(inputs: Any, device: str) -> dict[str, float]:
         return t_change(pairs, model, contrasts_in(events, inputs.contrasts))
 
 
-class EdgeMismatch(SimpleInterface):
+class EdgeMismatch(Step):
     """How far edges of the boldref lie from those of the T2*-weighted image: distortion by susceptibility."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -242,14 +235,13 @@ class EdgeMismatch(SimpleInterface):
         mismatch = traits.Float(desc="median displacement of edges, mm; NaN where too few have a counterpart")
         warnings = traits.List(traits.Str, desc="what the user should know")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.io.nifti import load_image
         from bids_sr.metrics.long_tables import MetricRow
         from bids_sr.spatial.edges import edge_mismatch
         from bids_sr.spatial.masks import voxel_sizes
         from bids_sr.spatial.resampling import sample_volume
 
-        inputs = self.inputs
         (boldref, acquired), (guide, affine) = load_image(inputs.boldref), load_image(inputs.guide_hr)
         mask = load_image(inputs.mask_hr)[0] > 0.5
         axis = {"i": 0, "j": 1}.get(inputs.phase_encoding[:1])
@@ -268,12 +260,11 @@ class EdgeMismatch(SimpleInterface):
             MetricRow(series="run", measure=name, value=float(value), region="brain", n=found.n)
             for name, value in values.items()
         ]
-        self._results |= {
-            "out_file": write_rows(Path(runtime.cwd) / "edges.tsv", rows),
+        return {
+            "out_file": write_rows(here / "edges.tsv", rows),
             "mismatch": found.median,
-            "warnings": _edge_warnings(found, limit, list(inputs.guided) if isdefined(inputs.guided) else []),
+            "warnings": _edge_warnings(found, limit, inputs.guided or ()),
         }
-        return runtime
 
 
 def _edge_warnings(found: Any, limit: float, guided: Sequence[str]) -> list[str]:
@@ -293,7 +284,7 @@ def _edge_warnings(found: Any, limit: float, guided: Sequence[str]) -> list[str]
     return out
 
 
-class DomainGate(SimpleInterface):
+class DomainGate(Step):
     """Whether the run looks like what the model was trained on: its intensities, and how much edge is in it."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -305,13 +296,12 @@ class DomainGate(SimpleInterface):
     class output_spec(RowsOutputSpec):
         warnings = traits.List(traits.Str, desc="what the user should know")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.io.nifti import load_image
         from bids_sr.metrics.long_tables import MetricRow
         from bids_sr.sr.models.compatibility import domain_difference
         from bids_sr.sr.models.model import read_card
 
-        inputs = self.inputs
         boldref, mask = load_image(inputs.boldref)[0], load_image(inputs.mask)[0]
         found = domain_difference(read_card(inputs.model_file), boldref, mask > 0.5)
         rows, warnings = [], []
@@ -324,5 +314,4 @@ class DomainGate(SimpleInterface):
             ]
         for text in warnings:
             LOGGER.warning(text)
-        self._results |= {"out_file": write_rows(Path(runtime.cwd) / "domain.tsv", rows), "warnings": warnings}
-        return runtime
+        return {"out_file": write_rows(here / "domain.tsv", rows), "warnings": warnings}

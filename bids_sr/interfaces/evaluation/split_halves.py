@@ -1,26 +1,16 @@
 """Evaluation of a finer series: effects of its blocks, split halves, truth, and one table of them all."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    File,
-    InputMultiObject,
-    SimpleInterface,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, TraitedSpec, traits
 
 from bids_sr.interfaces.metric_tables_io import MergeInputSpec, MergeOutputSpec, write_long
-from bids_sr.interfaces.shared_specs import FACTOR, MapsInputSpec, RowsOutputSpec, SeriesModelInputSpec, write_rows
+from bids_sr.interfaces.steps import FACTOR, MapsInputSpec, RowsOutputSpec, SeriesModelInputSpec, Step, write_rows
 from bids_sr.series import MEASURED, parse_map_label
 
 
-class BlockEffects(SimpleInterface):
+class BlockEffects(Step):
     """Effect of every block of a run in one series."""
 
     class input_spec(SeriesModelInputSpec):
@@ -33,7 +23,7 @@ class BlockEffects(SimpleInterface):
     class output_spec(TraitedSpec):
         effects_file = File(exists=True, desc="effects of all blocks, whole slices (.npz)")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import SeriesReader, load_image
@@ -41,13 +31,12 @@ class BlockEffects(SimpleInterface):
         from bids_sr.stats.glm.blocks import block_design
         from bids_sr.stats.glm.design import read_confounds, read_events
 
-        inputs, cwd = self.inputs, Path(runtime.cwd)
         given = {name: getattr(inputs, name) for name in ("n_dummy", "tr", "high_pass", "slice_time_ref", "has_stc")}
-        if isdefined(inputs.min_share):
+        if inputs.min_share is not None:
             given["min_share"] = inputs.min_share
-        if isdefined(inputs.confounds_tsv):
+        if inputs.confounds_tsv:
             given["confounds"] = read_confounds(inputs.confounds_tsv)
-            if isdefined(inputs.confound_names):
+            if inputs.confound_names is not None:
                 given["confound_names"] = inputs.confound_names
         with SeriesReader(inputs.in_file) as reader, threadpool_limits(1):
             design = block_design(
@@ -55,13 +44,12 @@ class BlockEffects(SimpleInterface):
             )
             found = block_effects(
                 reader, load_image(inputs.mask)[0] > 0.5, design, series=inputs.series, with_t=inputs.with_t,
-                pca_ranks=inputs.pca_ranks if isdefined(inputs.pca_ranks) else (), scratch=cwd / "components.raw",
+                pca_ranks=inputs.pca_ranks or (), scratch=here / "components.raw",
             )  # fmt: skip
-        self._results["effects_file"] = str(save_effects(found, cwd / f"{inputs.series}_effects.npz"))
-        return runtime
+        return {"effects_file": str(save_effects(found, here / f"{inputs.series}_effects.npz"))}
 
 
-class SplitHalf(SimpleInterface):
+class SplitHalf(Step):
     """Effects of one half of the blocks against the measured effects of the other half, or the series' own."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -76,13 +64,12 @@ class SplitHalf(SimpleInterface):
     class output_spec(RowsOutputSpec):
         figures_npz = File(exists=True, desc="effect maps for the figures")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import load_image
         from bids_sr.stats.evaluation.split_half_table import save_effect_maps, split_half_rows
 
-        inputs, cwd = self.inputs, Path(runtime.cwd)
         (mask, affine), (roi, _) = (load_image(path) for path in (inputs.mask, inputs.roi))
         with threadpool_limits(1):
             rows = split_half_rows(
@@ -91,13 +78,12 @@ class SplitHalf(SimpleInterface):
             )  # fmt: skip
             figures = save_effect_maps(
                 inputs.effects_files, mask > 0.5, affine, inputs.contrasts, factor=inputs.factor,
-                path=cwd / "split_half.npz",
+                path=here / "split_half.npz",
             )  # fmt: skip
-        self._results |= {"out_file": write_rows(cwd / "split_half.tsv", rows), "figures_npz": str(figures)}
-        return runtime
+        return {"out_file": write_rows(here / "split_half.tsv", rows), "figures_npz": str(figures)}
 
 
-class TruthMaps(SimpleInterface):
+class TruthMaps(Step):
     """Maps of the whole run against those of the measured series and against known activation."""
 
     class input_spec(MapsInputSpec):
@@ -112,7 +98,7 @@ class TruthMaps(SimpleInterface):
 
     output_spec = RowsOutputSpec
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import load_image
@@ -120,24 +106,22 @@ class TruthMaps(SimpleInterface):
         from bids_sr.stats.evaluation.reference_maps import truth_rows
         from bids_sr.stats.regions.map_summary import Grid
 
-        inputs = self.inputs
         (mask, affine), (roi, _) = (load_image(path) for path in (inputs.mask, inputs.roi))
         known = {}
-        if isdefined(inputs.truth_files):
+        if inputs.truth_files:
             known = {name: load_image(path) for name, path in inputs.truth_files.items()}
         grid, region = Grid(mask=mask > 0.5, affine=affine), roi > 0.5
         stats = ("t", "effect", "cc") if inputs.connectivity else ("t", "effect")
         files = _statmaps(inputs.in_files, inputs.in_entities, stats)
         rows = truth_rows(files, lambda path: load_image(path)[0], inputs.contrasts, grid=grid, roi=region, known=known)
-        if isdefined(inputs.effects_files):
+        if inputs.effects_files:
             with threadpool_limits(1):
                 told = effect_rows(
                     inputs.effects_files, inputs.contrasts, grid=grid, roi=region, factor=inputs.factor, known=known,
                     n_boot=inputs.n_boot, seed=inputs.seed,
                 )  # fmt: skip
             rows = replaced(rows, told)
-        self._results["out_file"] = write_rows(Path(runtime.cwd, "truth.tsv"), rows)
-        return runtime
+        return {"out_file": write_rows(here / "truth.tsv", rows)}
 
 
 def _statmaps(
@@ -153,7 +137,7 @@ def _statmaps(
     return out
 
 
-class TruthImages(SimpleInterface):
+class TruthImages(Step):
     """Single volumes of every series against the measured ones: PSNR and SSIM inside the brain."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -170,13 +154,12 @@ class TruthImages(SimpleInterface):
 
     output_spec = RowsOutputSpec
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from contextlib import ExitStack
 
         from bids_sr.io.nifti import SeriesReader, load_image
         from bids_sr.stats.evaluation.reference_images import image_rows, volume_scores
 
-        inputs = self.inputs
         files = dict(zip(inputs.series_names, inputs.series_files, strict=True))
         files.pop(MEASURED, None)
         if len(set(inputs.series_names)) < len(inputs.series_names):
@@ -188,20 +171,18 @@ class TruthImages(SimpleInterface):
                 n_dummy=inputs.n_dummy, max_volumes=inputs.max_volumes,
             )  # fmt: skip
         rows = image_rows(scores, seed=inputs.seed, n_boot=inputs.n_boot)
-        self._results["out_file"] = write_rows(Path(runtime.cwd, "truth_images.tsv"), rows)
-        return runtime
+        return {"out_file": write_rows(here / "truth_images.tsv", rows)}
 
 
-class MergeEvaluation(SimpleInterface):
+class MergeEvaluation(Step):
     """Join tables of the evaluation and describe their columns; who was not applied is compared with nobody."""
 
     input_spec = MergeInputSpec
     output_spec = MergeOutputSpec
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.metrics.long_tables import EVALUATION, read_table
         from bids_sr.stats.evaluation.evidence import compared_rows
 
-        rows = compared_rows(row for path in self.inputs.in_files for row in read_table(path))
-        self._results |= write_long(rows, EVALUATION, Path(runtime.cwd, "evaluation"))
-        return runtime
+        rows = compared_rows(row for path in inputs.in_files for row in read_table(path))
+        return write_long(rows, EVALUATION, here / "evaluation")

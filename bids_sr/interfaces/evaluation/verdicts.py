@@ -1,28 +1,18 @@
 """What a run's figures amount to: the paper's claim taken apart, flags, the grown region of interest, the verdict."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    File,
-    InputMultiObject,
-    SimpleInterface,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, TraitedSpec, traits
 
-from bids_sr.interfaces.shared_specs import FACTOR, MapsInputSpec, RowsOutputSpec, saved, write_rows
+from bids_sr.interfaces.steps import FACTOR, MapsInputSpec, RowsOutputSpec, Step, saved, saved_json, write_rows
 from bids_sr.io import atomic_files
 from bids_sr.series import parse_map_label
 
 
-class ClaimTable(SimpleInterface):
+class ClaimTable(Step):
     """Region size and overlap by series, smoothing and threshold, and which part of the change is owed to what."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -35,17 +25,15 @@ class ClaimTable(SimpleInterface):
 
     output_spec = RowsOutputSpec
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.metrics.long_tables import SERIES, read_table
         from bids_sr.stats.regions.attribution import attribution_rows
 
-        inputs = self.inputs
         rows = attribution_rows(
             [row for path in inputs.in_files for row in read_table(path, SERIES)], (inputs.pair[0], inputs.pair[1]),
             voxel_mm=inputs.voxel_mm, factor=inputs.factor,
         )  # fmt: skip
-        self._results["out_file"] = write_rows(Path(runtime.cwd, "claim.tsv"), rows)
-        return runtime
+        return {"out_file": write_rows(here / "claim.tsv", rows)}
 
 
 def plan_claim(
@@ -97,7 +85,7 @@ def _judged(contrasts: Mapping[str, Mapping[str, float]]) -> list[str]:
     return single_conditions(contrasts) or list(contrasts)
 
 
-class GrowRoi(SimpleInterface):
+class GrowRoi(Step):
     """Grow the region of interest into activity of the acquired series that its border cuts off."""
 
     class input_spec(MapsInputSpec):
@@ -110,13 +98,12 @@ class GrowRoi(SimpleInterface):
         roi_hr = File(exists=True, desc="the same on the high-resolution grid")
         out_json = File(exists=True, desc="voxels added and the CC from which they were")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         import numpy as np
 
         from bids_sr.io.nifti import load_image
         from bids_sr.stats.regions.activation_regions import carry_over, grow_roi
 
-        inputs, cwd = self.inputs, Path(runtime.cwd)
         (roi, affine), (fine_roi, fine_affine) = load_image(inputs.roi), load_image(inputs.roi_hr)
         mask, fine_mask = (load_image(path)[0] > 0.5 for path in (inputs.mask, inputs.mask_hr))
         maps = correlation_maps(inputs.in_files, inputs.in_entities, _judged(inputs.contrasts))
@@ -128,18 +115,19 @@ class GrowRoi(SimpleInterface):
         except ValueError as err:
             raise ValueError(f"{inputs.roi}: {err}; check the registration or give another --roi") from err
         fine = carry_over(grown.roi & ~(roi > 0.5), affine, fine_roi > 0.5, fine_mask, fine_affine)
-        for name, region, grid in (("roi", grown.roi, affine), ("roi_hr", fine, fine_affine)):
-            self._results[name] = saved(cwd / f"{name}.nii.gz", region.astype(np.uint8), grid)
         facts = {
             "roi_grown_voxels": grown.added,
             "roi_grown_level": round(grown.level, 3),
             "roi_grown_max_mm": inputs.max_mm,
         }
-        self._results["out_json"] = str(atomic_files.write_json(cwd / "grown.json", facts))
-        return runtime
+        return {
+            "roi": saved(here / "roi.nii.gz", grown.roi.astype(np.uint8), affine),
+            "roi_hr": saved(here / "roi_hr.nii.gz", fine.astype(np.uint8), fine_affine),
+            "out_json": saved_json(here / "grown.json", facts),
+        }
 
 
-class Flags(SimpleInterface):
+class Flags(Step):
     """Look for what was wrong where the paper's method failed."""
 
     class input_spec(MapsInputSpec):
@@ -155,23 +143,21 @@ class Flags(SimpleInterface):
         )
         flags_json = File(exists=True, desc="list of flags in words: name, raised, text, remedy, contrast, series")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from dataclasses import asdict
 
         from bids_sr.metrics.long_tables import read_table
 
-        tables = self.inputs.tables if isdefined(self.inputs.tables) else []
-        given = [row for path in tables for row in read_table(path)]
-        flags = [*_activation_flags(self.inputs), *_pair_flags(self.inputs), *_table_flags(self.inputs, given)]
+        given = [row for path in inputs.tables or () for row in read_table(path)]
+        flags = [*_activation_flags(inputs), *_pair_flags(inputs), *_table_flags(inputs, given)]
         known = {(row.series, row.measure, row.contrast) for row in given}
         rows = [row for flag in flags if ((row := flag.row()).series, row.measure, row.contrast) not in known]
-        cwd = Path(runtime.cwd)
-        self._results["out_file"] = write_rows(cwd / "flags.tsv", rows)
-        text = (
-            json.dumps([{**asdict(flag), "remedy": flag.remedy} for flag in flags], indent=2, ensure_ascii=False) + "\n"
-        )
-        self._results["flags_json"] = str(atomic_files.write_whole(cwd / "flags.json", text))
-        return runtime
+        told = [{**asdict(flag), "remedy": flag.remedy} for flag in flags]
+        text = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
+        return {
+            "out_file": write_rows(here / "flags.tsv", rows),
+            "flags_json": str(atomic_files.write_whole(here / "flags.json", text)),
+        }
 
 
 def _activation_flags(inputs: Any) -> list[Any]:
@@ -180,19 +166,15 @@ def _activation_flags(inputs: Any) -> list[Any]:
 
     names = _judged(inputs.contrasts)
     (mask, affine), roi = load_image(inputs.mask), load_image(inputs.roi)[0] > 0.5
-    maps = {
-        name: load_image(path)[0] for name, path in correlation_maps(inputs.in_files, inputs.in_entities, names).items()
-    }
-    fdr = {
-        name: load_image(path)[0] > 0.5
-        for name, path in _fdr_regions(inputs.in_files, inputs.in_entities, names).items()
-    }
+    given = inputs.in_files, inputs.in_entities, names
+    maps = {name: load_image(path)[0] for name, path in correlation_maps(*given).items()}
+    fdr = {name: load_image(path)[0] > 0.5 for name, path in _fdr_regions(*given).items()}
     return activation_flags(maps, roi, mask > 0.5, affine, fdr)
 
 
 def _pair_flags(inputs: Any) -> list[Any]:
     """The pair's flag, where there is a pair."""
-    if not all(isdefined(getattr(inputs, name)) for name in ("train_highres", "train_lowres", "pair_mask")):
+    if not (inputs.train_highres and inputs.train_lowres and inputs.pair_mask):
         return []
     from bids_sr.io.nifti import load_image
     from bids_sr.spatial.masks import head_mask
@@ -225,13 +207,13 @@ def _idle_by_card(inputs: Any) -> list[str]:
     """Methods whose card says that zero filling was used in their place."""
     from bids_sr.stats.evaluation.evidence import was_applied
 
-    if not isdefined(inputs.card_files):
+    if inputs.card_files is None:
         return []
     cards = [json.loads(Path(path).read_text(encoding="utf-8")) for path in inputs.card_files]
     return [name for name, card in zip(inputs.card_names, cards, strict=True) if not was_applied(card)]
 
 
-class Verdict(SimpleInterface):
+class Verdict(Step):
     """Say in plain words what the evaluation of a run allows to say."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -247,16 +229,16 @@ class Verdict(SimpleInterface):
         out_file = File(exists=True, desc="rows of the evaluation: verdict and verdict_*")
         verdict_json = File(exists=True, desc="headline, sentences and limits in words")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.metrics.long_tables import read_table
         from bids_sr.stats.evaluation.verdict import make_verdict
 
-        inputs, cwd = self.inputs, Path(runtime.cwd)
-        idle = [*(inputs.not_applied if isdefined(inputs.not_applied) else []), *_idle_by_card(inputs)]
+        idle = [*(inputs.not_applied or ()), *_idle_by_card(inputs)]
         found = make_verdict(
             [row for path in inputs.in_files for row in read_table(path)], methods=inputs.methods,
-            baselines=inputs.baselines, margin=inputs.margin if isdefined(inputs.margin) else None, not_applied=idle,
+            baselines=inputs.baselines, margin=inputs.margin, not_applied=idle,
         )  # fmt: skip
-        self._results["out_file"] = write_rows(cwd / "verdict.tsv", found.rows)
-        self._results["verdict_json"] = str(atomic_files.write_json(cwd / "verdict.json", found.to_json()))
-        return runtime
+        return {
+            "out_file": write_rows(here / "verdict.tsv", found.rows),
+            "verdict_json": saved_json(here / "verdict.json", found.to_json()),
+        }

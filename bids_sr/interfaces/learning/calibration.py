@@ -4,23 +4,20 @@ Nothing that is wrong with a calibration ends the program: what cannot be used i
 ``reason``), and the run is super-resolved without it.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, isdefined, traits
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
-from bids_sr.interfaces.shared_specs import FACTOR, AntsInputSpec, saved, saved_xfm
-from bids_sr.io import atomic_files
+from bids_sr.interfaces.steps import FACTOR, AntsInputSpec, Step, saved, saved_json, saved_xfm
 
 LOGGER = logging.getLogger(__name__)
 WITHOUT = "the run's own variance is used instead"
 
 
-class RegisterCalibration(SimpleInterface):
+class RegisterCalibration(Step):
     """Rigid registration of the run's reference and the calibration's."""
 
     class input_spec(AntsInputSpec):
@@ -34,13 +31,12 @@ class RegisterCalibration(SimpleInterface):
         boldref2calibration_xfm = File(exists=True, desc="ITK text, takes a boldref point to its calibration point")
         out_json = File(exists=True, desc="size and quality of the registration; reason, where there is none")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         import numpy as np
 
         from bids_sr.registration.ants import load
         from bids_sr.registration.calibration_alignment import register_to_calibration
 
-        inputs, here = self.inputs, Path(runtime.cwd)
         boldref, fine = load(inputs.boldref), load(inputs.calibration_ref)
         mask, fine_mask = (load(path).data > 0.5 for path in (inputs.bold_mask, inputs.calibration_mask))
         facts: dict[str, Any]
@@ -51,12 +47,13 @@ class RegisterCalibration(SimpleInterface):
         except (ValueError, RuntimeError, FileNotFoundError) as error:
             LOGGER.warning("The calibration could not be registered: %s", error)
             xfm, facts = np.eye(4), {"reason": f"it could not be registered to the run ({error})"}
-        self._results["boldref2calibration_xfm"] = saved_xfm(here / "boldref2calibration.txt", xfm)
-        self._results["out_json"] = str(atomic_files.write_json(here / "registration.json", facts))
-        return runtime
+        return {
+            "boldref2calibration_xfm": saved_xfm(here / "boldref2calibration.txt", xfm),
+            "out_json": saved_json(here / "registration.json", facts),
+        }
 
 
-class CalibrationSD(SimpleInterface):
+class CalibrationSD(Step):
     """Standard deviation map of a calibration, or the reason why it has none that can be used."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -79,14 +76,13 @@ class CalibrationSD(SimpleInterface):
         sd_low_file = File(exists=True, desc="the same of the calibration downsampled to the resolution of the run")
         calibration_json = File(exists=True, desc="usable, reason, and everything that was measured")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         import numpy as np
 
         from bids_sr.io.nifti import SeriesReader, load_image
         from bids_sr.sr.resolution.matrices import kspace_crop
         from bids_sr.sr.variance.calibration_sd import CalibrationError
 
-        here, inputs = Path(runtime.cwd), self.inputs
         facts = json.loads(Path(inputs.registration_json).read_text(encoding="utf-8"))
         mask = load_image(inputs.mask)[0] > 0.5
         with SeriesReader(inputs.in_file) as reader:
@@ -105,11 +101,12 @@ class CalibrationSD(SimpleInterface):
             if facts.get("reason"):
                 sd, sd_low = np.zeros_like(sd), np.zeros_like(sd_low)
                 LOGGER.warning("The calibration is left out, %s: %s", WITHOUT, facts["reason"])
-            self._results["sd_file"] = saved(here / "sd.nii", sd, reader.affine, header_like=reader.header)
-            self._results["sd_low_file"] = saved(here / "sd_low.nii", sd_low, low_affine, header_like=reader.header)
-        facts = {"usable": not facts.get("reason"), "reason": "", **facts}
-        self._results["calibration_json"] = str(atomic_files.write_json(here / "calibration.json", facts))
-        return runtime
+            facts = {"usable": not facts.get("reason"), "reason": "", **facts}
+            return {
+                "sd_file": saved(here / "sd.nii", sd, reader.affine, header_like=reader.header),
+                "sd_low_file": saved(here / "sd_low.nii", sd_low, low_affine, header_like=reader.header),
+                "calibration_json": saved_json(here / "calibration.json", facts),
+            }
 
 
 def _measured(reader: Any, mask: Any, inputs: Any, facts: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
@@ -123,5 +120,5 @@ def _measured(reader: Any, mask: Any, inputs: Any, facts: dict[str, Any]) -> tup
     params = pd.read_csv(inputs.motion_tsv, sep="\t", na_values="n/a")[list(MOTION)].to_numpy()
     return calibration_maps(
         reader, mask, read_itk(inputs.hmc_xfms), params, facts, n_dummy=inputs.n_dummy, tr=inputs.tr,
-        factor=inputs.factor, events=inputs.events_file if isdefined(inputs.events_file) else None,
+        factor=inputs.factor, events=inputs.events_file,
     )  # fmt: skip

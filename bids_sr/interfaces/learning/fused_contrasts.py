@@ -1,27 +1,16 @@
 """Fused structural scans: preparation, training, application and measures; see `bids_sr.sr.training.fused`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    File,
-    InputMultiObject,
-    SimpleInterface,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, TraitedSpec, traits
 
 from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
 from bids_sr.interfaces.learning.training_inputs import PerceptualInputSpec, TrainingOutputSpec, obtain
-from bids_sr.interfaces.shared_specs import SloppyInputSpec, saved, write_rows
-from bids_sr.io import atomic_files
+from bids_sr.interfaces.steps import SloppyInputSpec, Step, saved, saved_json, write_rows
 
 
-class PrepareContrasts(SimpleInterface):
+class PrepareContrasts(Step):
     """Bring the scans of one head into one frame, onto one grid and to [0, 1]."""
 
     class input_spec(SloppyInputSpec):
@@ -44,11 +33,10 @@ class PrepareContrasts(SimpleInterface):
         facts_json = File(exists=True, desc="position of each scan, and the intensities that became 1")
         head_json = File(exists=True, desc="name of the head and its files, for networks that are trained on several")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.registration.ants import load
         from bids_sr.registration.structural_preparation import Scans, prepare
 
-        inputs, here = self.inputs, Path(runtime.cwd)
         pairs = zip(inputs.contrasts, inputs.highres, inputs.lowres, strict=True)
         scans = [Scans(contrast=name, highres=load(high), lowres=load(low)) for name, high, low in pairs]
         made = prepare(
@@ -66,13 +54,14 @@ class PrepareContrasts(SimpleInterface):
             "mask": saved(here / "mask.nii", made.mask, made.affine),
         }  # fmt: skip
         facts = {"units": made.units, "align": inputs.align, "offsets": made.facts}
-        self._results |= head | {"other_files": [path for name in inputs.others for path in files[name]]}
-        self._results["facts_json"] = str(atomic_files.write_json(here / "facts.json", facts))
-        head = {"head": inputs.head, **head}
+        named = {"head": inputs.head, **head}
         # with the sum of what is in the files, so that models are trained again where that changes
-        head["checksum"] = head_set(head, inputs.contrasts).images[0].checksum()
-        self._results["head_json"] = str(atomic_files.write_json(here / "head.json", head))
-        return runtime
+        named["checksum"] = head_set(named, inputs.contrasts).images[0].checksum()
+        return head | {
+            "other_files": [path for name in inputs.others for path in files[name]],
+            "facts_json": saved_json(here / "facts.json", facts),
+            "head_json": saved_json(here / "head.json", named),
+        }
 
 
 def _stack(files: list[str]) -> tuple[Any, Any]:
@@ -94,7 +83,7 @@ def head_set(head: Any, contrasts: list[str]) -> Any:
     return contrast_set(fine, coarse, mask, affine, contrasts, head["head"])
 
 
-class TrainContrasts(SimpleInterface):
+class TrainContrasts(Step):
     """Train a network on all contrasts of one head, or take one that was trained."""
 
     class input_spec(PerceptualInputSpec):
@@ -109,23 +98,21 @@ class TrainContrasts(SimpleInterface):
     output_spec = TrainingOutputSpec
     _can_resume = True  # a killed run goes on from the checkpoint in its directory
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         import json
 
         from bids_sr.sr.models.compatibility import describe
         from bids_sr.sr.training.fused import SAME_GRID, joined, together
 
-        inputs = self.inputs
         own = {name: getattr(inputs, name) for name in ("head", "fine_files", "coarse_files", "mask")}
-        heads = [json.loads(Path(path).read_text()) for path in inputs.heads] if isdefined(inputs.heads) else [own]
+        heads = [json.loads(Path(path).read_text()) for path in inputs.heads] if inputs.heads is not None else [own]
         images = together([head_set(head, inputs.contrasts) for head in heads])
         affine = _stack(inputs.fine_files)[1]
         these = describe(affine, joined(inputs.contrasts), SAME_GRID, inputs.align)
-        self._results |= obtain(inputs, images, runtime.cwd, these, SAME_GRID, inputs.align)
-        return runtime
+        return obtain(inputs, images, here, these, SAME_GRID, inputs.align)
 
 
-class ResolveContrasts(SimpleInterface):
+class ResolveContrasts(Step):
     """Super-resolve all contrasts of one head together."""
 
     class input_spec(DeviceInputSpec):
@@ -137,22 +124,20 @@ class ResolveContrasts(SimpleInterface):
     class output_spec(TraitedSpec):
         out_files = traits.List(File(exists=True), desc="super-resolved scan of each contrast, [0, 1]")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.sr.models.model import load_model
         from bids_sr.sr.training.fused import super_resolve_contrasts
 
-        inputs, here = self.inputs, Path(runtime.cwd)
         coarse, affine = _stack(inputs.coarse_files)
         made = super_resolve_contrasts(
             load_model(inputs.model_file), coarse, _stack([inputs.mask])[0][0] > 0.5, affine,
             device=choose_device(inputs.device), threads=inputs.threads,
         )  # fmt: skip
         named = zip(inputs.contrasts, made, strict=True)
-        self._results["out_files"] = [saved(here / f"{contrast}.nii", image, affine) for contrast, image in named]
-        return runtime
+        return {"out_files": [saved(here / f"{contrast}.nii", image, affine) for contrast, image in named]}
 
 
-class MeasureContrasts(SimpleInterface):
+class MeasureContrasts(Step):
     """Compare super-resolved and interpolated scans with the fine ones: likeness, quality, tissues, lesions."""
 
     class input_spec(BaseInterfaceInputSpec):
@@ -172,11 +157,10 @@ class MeasureContrasts(SimpleInterface):
         out_file = File(exists=True, desc="table of measures (TSV)")
         dseg = File(exists=True, desc="tissues of the fine scans: 1 GM, 2 WM, 3 CSF")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.interfaces.learning.fused_scores import held_out_slices, measured_rows
         from bids_sr.metrics.long_tables import STRUCTURAL
 
-        inputs, here = self.inputs, Path(runtime.cwd)
         fine, affine = _stack(inputs.fine_files)
         mask = _stack([inputs.mask])[0][0] > 0.5
         series: dict[str, dict[str, Any]] = {}
@@ -187,9 +171,10 @@ class MeasureContrasts(SimpleInterface):
         own = head_set(head_of(inputs), inputs.contrasts)
         slices = held_out_slices(inputs.card_files, mask.shape[2], own.images[0].checksum())
         rows, labels = measured_rows(measured, series, mask, affine, slices, seed=inputs.seed)
-        self._results["out_file"] = write_rows(here / "metrics.tsv", rows, STRUCTURAL)
-        self._results["dseg"] = saved(here / "dseg.nii", labels, affine)
-        return runtime
+        return {
+            "out_file": write_rows(here / "metrics.tsv", rows, STRUCTURAL),
+            "dseg": saved(here / "dseg.nii", labels, affine),
+        }
 
 
 def head_of(inputs: Any) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import File, SimpleInterface, traits
+from nipype.interfaces.base import File, traits
 
 from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
-from bids_sr.interfaces.shared_specs import FACTOR, RowsOutputSpec, write_rows
+from bids_sr.interfaces.steps import FACTOR, RowsOutputSpec, Step, write_rows
 from bids_sr.series import VALIDATION_BASELINES
 
 
-class ScorePair(SimpleInterface):
+class ScorePair(Step):
     """Super-resolve the coarse image of a held-out pair and compare it with the fine one, beside the baselines."""
 
     class input_spec(DeviceInputSpec):
@@ -27,7 +27,7 @@ class ScorePair(SimpleInterface):
 
     output_spec = RowsOutputSpec
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         import numpy as np
         from threadpoolctl import threadpool_limits
 
@@ -37,7 +37,6 @@ class ScorePair(SimpleInterface):
         from bids_sr.sr.models.model import load_model
         from bids_sr.stats.image.pair_scores import holdout_rows, slice_scores
 
-        inputs = self.inputs
         lowres, affine = load_image(inputs.lowres)
         pair = TrainingPair(
             lowres=lowres, highres=load_image(inputs.highres)[0], mask=load_image(inputs.mask)[0],
@@ -56,5 +55,4 @@ class ScorePair(SimpleInterface):
                 image = upsampler(lowres, np.eye(4))
                 scores[name] = slice_scores(image, truth, pair.highres_mask, data_range=pair.scale)
         rows = holdout_rows(scores, inputs.series, seed=inputs.seed)
-        self._results["out_file"] = write_rows(Path(runtime.cwd) / "holdout.tsv", rows)
-        return runtime
+        return {"out_file": write_rows(here / "holdout.tsv", rows)}

@@ -1,19 +1,17 @@
 """Training on the subject's pair and super-resolution of a series: shells around `bids_sr.sr`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import File, SimpleInterface, TraitedSpec, isdefined, traits
+from nipype.interfaces.base import File, TraitedSpec, traits
 
 from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
 from bids_sr.interfaces.learning.training_inputs import PerceptualInputSpec, TrainingOutputSpec, obtain
-from bids_sr.interfaces.shared_specs import FACTOR
+from bids_sr.interfaces.steps import FACTOR, Step
 from bids_sr.series import PAIR_BASELINES
 
 
-class TrainModel(SimpleInterface):
+class TrainModel(Step):
     """Train a network on the subject's pair, or take one that was. A killed run goes on from its last checkpoint."""
 
     class input_spec(PerceptualInputSpec):
@@ -26,13 +24,12 @@ class TrainModel(SimpleInterface):
     output_spec = TrainingOutputSpec
     _can_resume = True  # nipype keeps the directory of a node that was killed, and with it the checkpoint
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.sr.models.compatibility import describe
 
-        pair = _load_pair(self.inputs)
+        pair = _load_pair(inputs)
         image = None if pair is None else describe(pair.lowres_affine, pair.contrast, pair.factor)
-        self._results |= obtain(self.inputs, pair, runtime.cwd, image)
-        return runtime
+        return obtain(inputs, pair, here, image)
 
 
 def _load_pair(inputs: Any) -> Any:
@@ -42,7 +39,7 @@ def _load_pair(inputs: Any) -> Any:
     from bids_sr.io.nifti import load_image
     from bids_sr.sr.data.training_pair import TrainingPair
 
-    if not (isdefined(inputs.highres) and isdefined(inputs.lowres) and isdefined(inputs.mask)):
+    if not (inputs.highres and inputs.lowres and inputs.mask):
         return None
     (lowres, affine), (highres, _), (mask, _) = map(load_image, (inputs.lowres, inputs.highres, inputs.mask))
     return TrainingPair(
@@ -50,7 +47,7 @@ def _load_pair(inputs: Any) -> Any:
     )
 
 
-class SuperResolve(SimpleInterface):
+class SuperResolve(Step):
     """One series on the high-resolution grid: upsampled where it was acquired, interpolated once."""
 
     class input_spec(DeviceInputSpec):
@@ -78,14 +75,14 @@ class SuperResolve(SimpleInterface):
         out_file = File(exists=True, desc="series on the boldref's fine grid, head motion undone, signal units")
         consistency_file = File(exists=True, desc="TSV, one row a volume: |B(SR) - LR| / |LR|; n/a where it is off")
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import SeriesReader, SeriesWriter
         from bids_sr.spatial.transforms import hr_grid, read_itk
         from bids_sr.sr.inference.apply_to_series import super_resolve_series
 
-        inputs, out = self.inputs, Path(runtime.cwd) / f"{self.inputs.series}_bold.nii"
+        out = here / f"{inputs.series}_bold.nii"
         # threads of numpy's library wait busily, and would take the cores from those of torch
         limits = {"blas": 1, "openmp": inputs.threads}
         with threadpool_limits(limits), SeriesReader(inputs.in_file) as reader:
@@ -97,18 +94,17 @@ class SuperResolve(SimpleInterface):
                     reader, writer, upsampler, read_itk(inputs.hmc_xfms), shape, affine,
                     factor=inputs.factor, consistency=inputs.data_consistency, distortion=_distortion(inputs),
                 )  # fmt: skip
-        table = Path(runtime.cwd) / "consistency.tsv"
+        table = here / "consistency.tsv"
         rows = ["n/a" if value != value else f"{value:.6g}" for value in found]
         table.write_text("\n".join(["inconsistency", *rows]) + "\n")
-        self._results |= {"out_file": str(out), "consistency_file": str(table)}
-        return runtime
+        return {"out_file": str(out), "consistency_file": str(table)}
 
 
 def _distortion(inputs: Any) -> Any:
     """What a field map says of the volumes, or None."""
     from bids_sr.spatial.distortion import load_distortion
 
-    return load_distortion(inputs.shift_map) if isdefined(inputs.shift_map) else None
+    return load_distortion(inputs.shift_map) if inputs.shift_map else None
 
 
 def _upsampler(inputs: Any, affine: Any) -> tuple[Any, Any]:
@@ -122,11 +118,11 @@ def _upsampler(inputs: Any, affine: Any) -> tuple[Any, Any]:
     mask = load_image(inputs.mask)[0] > 0.5
     if not mask.any():
         raise ValueError(f"{inputs.mask}: the mask is empty")
-    model = load_model(inputs.model_file) if isdefined(inputs.model_file) else None
+    model = load_model(inputs.model_file) if inputs.model_file else None
     of_run = model is not None and model.card.trained_on == "series"
-    if of_run and not isdefined(inputs.temporal_file):
+    if of_run and inputs.temporal_file is None:
         raise ValueError(f"{inputs.series} needs the temporal_file of its estimation")
-    guided = isdefined(inputs.highres) if of_run else model is None and inputs.series in PAIR_BASELINES
+    guided = bool(inputs.highres) if of_run else model is None and inputs.series in PAIR_BASELINES
     upsampler = series_upsampler(
         inputs.series, inputs.factor, affine=affine, boldref=(boldref, reference), mask=mask, model=model,
         guide=_guide(inputs) if guided else None,
@@ -143,7 +139,7 @@ def _guide(inputs: Any) -> Any:
     from bids_sr.spatial.transforms import read_itk
     from bids_sr.sr.inference.guided_baselines import PosedImage
 
-    if not (isdefined(inputs.highres) and isdefined(inputs.highres2boldref_xfm)):
+    if not (inputs.highres and inputs.highres2boldref_xfm):
         raise ValueError(f"{inputs.series} needs highres and highres2boldref_xfm")
     data, fine = load_image(inputs.highres)
     xfm = read_itk(inputs.highres2boldref_xfm)[0]

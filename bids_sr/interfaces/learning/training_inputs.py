@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nipype.interfaces.base import Directory, File, TraitedSpec, isdefined, traits
+from nipype.interfaces.base import Directory, File, TraitedSpec, traits
 
 from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
 
@@ -44,7 +44,7 @@ class TrainingOutputSpec(TraitedSpec):
 
 
 def obtain(
-    inputs: TrainingInputSpec, data: Any, folder: str | Path, image: Acquisition | None,
+    inputs: Any, data: Any, folder: str | Path, image: Acquisition | None,
     factor: Factor | None = None, align: str | None = None,
 ) -> dict[str, str]:  # fmt: skip
     """Train or find the model that is wanted, and refuse one that does not fit; returns its files by output.
@@ -70,7 +70,7 @@ def obtain(
     return {"model_file": str(model), "card_file": str(card), "log_file": str(log)}
 
 
-def request_of(inputs: TrainingInputSpec, factor: Factor | None = None, align: str | None = None) -> Request:
+def request_of(inputs: Any, factor: Factor | None = None, align: str | None = None) -> Request:
     """Traits to a `Request`; what is not given keeps the default of that class.
 
     Parameters
@@ -83,9 +83,9 @@ def request_of(inputs: TrainingInputSpec, factor: Factor | None = None, align: s
     from bids_sr.sr.models.model_store import Request
 
     names = ("model_dir", "pretrained", "vgg_weights", "start")
-    paths = {name: getattr(inputs, name) for name in names if inputs.trait(name) is not None}
-    given: dict[str, Any] = {name: Path(path).absolute() for name, path in paths.items() if isdefined(path)}
-    if isdefined(inputs.max_train_minutes):
+    paths = {name: getattr(inputs, name, None) for name in names}
+    given: dict[str, Any] = {name: Path(path).absolute() for name, path in paths.items() if path is not None}
+    if inputs.max_train_minutes is not None:
         given["max_minutes"] = inputs.max_train_minutes
     recipe = recipe_name(get_method(inputs.method), inputs.recipe)
     return Request(

@@ -1,17 +1,15 @@
 """Variance maps of a run: a shell around `bids_sr.sr.variance`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import File, SimpleInterface, isdefined, traits
+from nipype.interfaces.base import File, traits
 
 from bids_sr.interfaces.learning.training_inputs import TrainingInputSpec, TrainingOutputSpec, obtain
-from bids_sr.interfaces.shared_specs import FACTOR
+from bids_sr.interfaces.steps import FACTOR, Step
 
 
-class EstimateVariance(SimpleInterface):
+class EstimateVariance(Step):
     """Find where a run fluctuates on the high-resolution grid, or take maps that were found before."""
 
     class input_spec(TrainingInputSpec):
@@ -34,22 +32,20 @@ class EstimateVariance(SimpleInterface):
             exists=True, desc="high-resolution grid: standard deviation of the fluctuations, signal units"
         )
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from threadpoolctl import threadpool_limits
 
         from bids_sr.sr.data.temporal_components import save_statistics
         from bids_sr.sr.models.compatibility import describe
         from bids_sr.sr.models.model import load_model
 
-        inputs, out = self.inputs, Path(runtime.cwd)
-        temporal, weight = out / "temporal.nii", out / "weight.nii"
+        temporal, weight = here / "temporal.nii", here / "weight.nii"
         with threadpool_limits(inputs.threads):
-            data, header = _run_data(inputs, out)
+            data, header = _run_data(inputs, here)
             save_statistics(data.statistics, data.affine, temporal, header)
-            made = obtain(inputs, data, out, describe(data.affine, data.contrast, data.factor))
+            made = obtain(inputs, data, here, describe(data.affine, data.contrast, data.factor))
             _save_weight(load_model(made["model_file"]), data, weight)
-        self._results |= made | {"temporal_file": str(temporal), "weight_file": str(weight)}
-        return runtime
+        return made | {"temporal_file": str(temporal), "weight_file": str(weight)}
 
 
 def _run_data(inputs: Any, folder: Path) -> tuple[Any, Any]:
@@ -69,7 +65,7 @@ def _run_data(inputs: Any, folder: Path) -> tuple[Any, Any]:
     with open_uncompressed(inputs.in_file, folder) as reader:
         data = run_data(
             reader, mask, recipe, tuple(inputs.factor), n_dummy=inputs.n_dummy,
-            poses=read_itk(inputs.hmc_xfms) if isdefined(inputs.hmc_xfms) else None,
+            poses=read_itk(inputs.hmc_xfms) if inputs.hmc_xfms else None,
             measured=_measured(inputs, mask.shape, reader.affine),
         )  # fmt: skip
         return data, reader.header
@@ -83,7 +79,7 @@ def _measured(inputs: Any, shape: Any, affine: Any) -> Any:
     from bids_sr.spatial.transforms import read_itk
     from bids_sr.sr.variance.run_data import measured_on_run
 
-    if not isdefined(inputs.calibration_sd):
+    if inputs.calibration_sd is None:
         return None
     if not json.loads(Path(inputs.calibration_json).read_text(encoding="utf-8"))["usable"]:
         return None

@@ -1,18 +1,17 @@
 """Training on the acquired volumes of a run alone: a shell around `bids_sr.sr.models.model_store`."""
 
-from __future__ import annotations
-
+from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import File, SimpleInterface, traits
+from nipype.interfaces.base import File, traits
 from numpy.typing import NDArray
 
 from bids_sr.interfaces.learning.training_inputs import TrainingInputSpec, TrainingOutputSpec, obtain
-from bids_sr.interfaces.shared_specs import FACTOR
+from bids_sr.interfaces.steps import FACTOR, Step
 from bids_sr.sr.data.images import VOLUMES as VOLUMES
 
 
-class TrainOnVolumes(SimpleInterface):
+class TrainOnVolumes(Step):
     """Train a network on volumes of the run it is for, or take a model that was given for it.
 
     A killed training goes on from its last checkpoint.
@@ -27,13 +26,12 @@ class TrainOnVolumes(SimpleInterface):
     output_spec = TrainingOutputSpec
     _can_resume = True  # nipype keeps the directory of a node that was killed, and with it the checkpoint
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.sr.models.compatibility import describe
 
-        inputs, factor = self.inputs, tuple(self.inputs.factor)
+        factor = tuple(inputs.factor)
         images, affine = training_volumes(inputs.in_file, inputs.mask, inputs.n_dummy, inputs.seed)
-        self._results |= obtain(inputs, images, runtime.cwd, describe(affine, "bold", factor), factor)
-        return runtime
+        return obtain(inputs, images, here, describe(affine, "bold", factor), factor)
 
 
 def training_volumes(series: str, mask_file: str, n_dummy: int, seed: int) -> tuple[Any, NDArray[Any]]:

@@ -122,7 +122,7 @@ def test_a_region_of_the_atlas_lies_where_a_sphere_at_its_center_lies(run: dict[
         SeedSeries(
             names=["sphere", "region"], centers=[list(map(float, center)), [0.0] * 3], radii_mm=[6.0] * 2,
             labels=[[], ["Precentral_L"]], **run,
-        ).inputs,
+        ).given,
         tmp_path,
     )  # fmt: skip
     sphere, own = (

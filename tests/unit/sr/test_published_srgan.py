@@ -67,7 +67,7 @@ def test_the_steps_of_the_graph_ask_for_the_recipe_that_serves():
 
     asked = {}
     for name in ("srgan", "cpce"):
-        inputs = TrainModel(method=name, recipe="paper-mse", factor=(2.0, 2.0, 1.0), device="cpu").inputs
+        inputs = TrainModel(method=name, recipe="paper-mse", factor=(2.0, 2.0, 1.0), device="cpu").given
         asked[name] = request_of(inputs).recipe
     assert asked == {"srgan": "paper-mse", "cpce": "paper"}
 

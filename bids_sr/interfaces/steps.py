@@ -2,9 +2,30 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, TraitedSpec, traits
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, SimpleInterface, TraitedSpec, traits
+
+from bids_sr.io import atomic_files
+
+
+class Step(SimpleInterface):
+    """An interface that is a function of its inputs."""
+
+    @property
+    def given(self) -> SimpleNamespace:
+        """Inputs as plain values; those that are not set are None."""
+        return SimpleNamespace(**dict.fromkeys(self.inputs.copyable_trait_names()) | self.inputs.get_traitsfree())
+
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
+        """Outputs by name; `inputs` as `given`, `here` is the directory to write to."""
+        raise NotImplementedError
+
+    def _run_interface(self, runtime: Any) -> Any:
+        self._results |= self.results(self.given, Path(runtime.cwd))
+        return runtime
+
 
 FACTOR = traits.Tuple(
     traits.Float, traits.Float, traits.Float, mandatory=True, desc="acquired over high-resolution voxel, by axis"
@@ -66,6 +87,11 @@ def write_rows(path: Path, rows: Iterable[Any], columns: Iterable[str] | None = 
 
     path.write_text(table_text(rows, EVALUATION if columns is None else columns), encoding="utf-8")
     return str(path)
+
+
+def saved_json(path: Path, content: Any) -> str:
+    """Save values as JSON; the path as text."""
+    return str(atomic_files.write_json(path, content))
 
 
 def saved(path: Path, data: Any, affine: Any, **how: Any) -> str:
