@@ -15,9 +15,10 @@ from bids_sr.interfaces.learning.fused_contrasts import (
     TrainContrasts,
 )
 from bids_sr.interfaces.reporting.structural_reportlets import ExplanationReport, ScansReport
+from bids_sr.workflows.drawings import init_reportlets_wf, summary
+from bids_sr.workflows.input_plans import Store
 from bids_sr.workflows.plans import StructuralPlan
-from bids_sr.workflows.reportlets.subject_reportlets import init_summary_wf
-from bids_sr.workflows.sinks import Fields, init_sink, init_sink_wf, keep_figures, keep_model
+from bids_sr.workflows.sinks import Fields, init_sink, keep_fields, keep_figures, keep_model
 from bids_sr.workflows.wiring import Source, into, joined, new_stage, out_of, passed, same
 
 METRICS_COLUMNS = {
@@ -257,7 +258,7 @@ def _fused(plan: StructuralPlan, method: str, inputnode: pe.Node, workflow: Lite
         name=f"explain_{method}",
     )  # fmt: skip
     out = plan.output_dir
-    keep = init_sink(name=f"keep_explanation_{method}", output_dir=out, common={"subject": plan.label})
+    keep = init_sink(Store(output_dir=out, common={"subject": plan.label}), name=f"keep_explanation_{method}")
     workflow.connect([
         (inputnode, fused_wf, into(*SCANS, *(["heads"] if plan.from_others else []))),
         (inputnode, explain, same(*SCANS)),
@@ -281,38 +282,36 @@ def _keep(
         "Resolution": grid, "SkullStripped": True,
         "Description": "scaled to [0, 1]: 1 is the 99.9th percentile of the brain in the low-resolution scan",
     }  # fmt: skip
-    common = {**plan.common, "datatype": "anat"}
+    store = Store(output_dir=out, common={**plan.common, "datatype": "anat"}, sources=plan.sources)
     scans = init_sink(
-        name="keep_scans", output_dir=out, common=common, sources=plan.sources,
+        store, name="keep_scans",
         entities=[{"res": "hr", "desc": one, "suffix": contrast} for one in series for contrast in plan.contrasts],
         sidecar=[about] * (len(series) * len(plan.contrasts)),
     )  # fmt: skip
     measured = init_sink(
-        name="keep_measured", output_dir=out, common=common, sources=plan.sources,
+        store, name="keep_measured",
         entities=[{"res": "hr", "desc": "measured", "suffix": contrast} for contrast in plan.contrasts],
         sidecar=[about] * len(plan.contrasts),
     )  # fmt: skip
-    keep_wf = init_sink_wf(
-        fields=structural_fields(grid=grid), output_dir=out, common=common, sources=plan.sources,
-        name="keep_measures_wf",
+    brain = init_sink(
+        store, name="keep_brain", entities=[{"res": "hr", "desc": "brain", "suffix": "mask"}],
+        sidecar=[{"Type": "Brain", "Resolution": grid}],
     )  # fmt: skip
     workflow.connect([
         (files, scans, same(out="in_file")),
         (inputnode, measured, same(fine_files="in_file")),
-        (inputnode, keep_wf, into("mask")),
-        (measured_wf, keep_wf, passed("dseg", "metrics_tsv")),
+        (inputnode, brain, same(mask="in_file")),
     ])  # fmt: skip
-    subject = {"subject": plan.label}
-    keep_figures(workflow, measured_wf, name="keep_scan_figures", output_dir=out, common=subject)
-    summary_wf = init_summary_wf(summary=plan.facts)
-    keep_figures(workflow, summary_wf, name="keep_summary", output_dir=out, common=subject)
+    keep_fields(workflow, measured_wf, store, name="keep_measures", fields=structural_fields(grid=grid))
+    summary_wf = init_reportlets_wf(drawings=summary(plan.facts), name="summary_wf")
+    for drawn_by in (measured_wf, summary_wf):
+        keep_figures(workflow, drawn_by, output_dir=out, common={"subject": plan.label})
 
 
 def structural_fields(*, grid: str) -> Fields:
     """Names of what is measured of structural scans; `grid` in words, for the sidecars."""
     described = {name: {"Description": text} for name, text in METRICS_COLUMNS.items()}
     return {
-        "mask": ({"res": "hr", "desc": "brain", "suffix": "mask"}, {"Type": "Brain", "Resolution": grid}),
         "dseg": (
             {"res": "hr", "desc": "measured", "suffix": "dseg"},
             {"Resolution": grid, "Description": "tissues of the measured scans by Atropos: 1 GM, 2 WM, 3 CSF"},

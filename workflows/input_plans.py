@@ -31,6 +31,24 @@ class Precomputed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Store:
+    """Where files go.
+
+    Attributes
+    ----------
+    output_dir : root of the derivatives
+    common : entities that all the files share (long names)
+    sources : BIDS URIs of what they were made from
+    axis_order : axis of the input that each axis of the images is; on the run's own grids they are stored in its order
+    """
+
+    output_dir: str
+    common: Mapping[str, str]
+    sources: tuple[str, ...] = ()
+    axis_order: AxisOrder = AS_STORED
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
     """Where results go and what they are called.
 
@@ -41,7 +59,6 @@ class Target:
     sources : BIDS URIs of the BOLD series
     task_name : TaskName of the run
     dtype : stored type of series
-    template : name of the space that the anatomical stage registers to, or "" without a T1w image
     spaces : output spaces for the statistical maps
     provenance : what the JSON beside tables of figures says of what made them
     """
@@ -51,7 +68,6 @@ class Target:
     sources: tuple[str, ...]
     task_name: str
     dtype: str
-    template: str = ""
     spaces: tuple[str, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
 

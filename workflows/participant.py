@@ -6,27 +6,15 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.evaluation.split_halves import MergeEvaluation
+from bids_sr.workflows import drawings
 from bids_sr.workflows.anat_preproc import init_anat_wf
 from bids_sr.workflows.bold.bold_run import init_func_wf
 from bids_sr.workflows.bold.register import init_pair_wf
 from bids_sr.workflows.bold.score_holdout import init_holdout_wf
 from bids_sr.workflows.bold.train_models import PAIR, init_train_wf
-from bids_sr.workflows.evaluation.evaluation_parts import MAPS
+from bids_sr.workflows.drawings import Drawings, init_reportlets_wf
+from bids_sr.workflows.input_plans import Store
 from bids_sr.workflows.plans import PairPlan, RunPlan, SubjectPlan
-from bids_sr.workflows.reportlets.run_evaluation import (
-    init_calibration_reportlets_wf,
-    init_evaluation_reportlets_wf,
-    init_overview_reportlets_wf,
-    init_variance_reportlets_wf,
-)
-from bids_sr.workflows.reportlets.subject_reportlets import (
-    init_anat_reportlets_wf,
-    init_maps_reportlets_wf,
-    init_pair_reportlets_wf,
-    init_run_reportlets_wf,
-    init_summary_wf,
-    init_training_reportlets_wf,
-)
 from bids_sr.workflows.sinks import anat_fields, keep_fields, keep_figures, keep_model, pair_fields
 from bids_sr.workflows.wiring import Source, fields_of, joined, passed, same
 
@@ -69,17 +57,19 @@ def init_subject_wf(*, subject: SubjectPlan, name: str) -> LiterateWorkflow:
                 of_pair = pair_wf is not None and field in fields_of(pair_wf, "outputnode")
                 workflow.connect([(pair_wf if of_pair else anat_wf, func_wf, passed(field))])
         _run_reportlets(run, len(subject.runs), highres.get(run.pair, ""), workflow, func_wf, anat_wf)
-    summary_wf = init_summary_wf(summary=subject.facts)
-    _keep_figures(subject, workflow, summary_wf, "keep_summary")
+    _drawn(subject, workflow, "summary", drawings.summary(subject.facts))
     return workflow
 
 
-def _keep_figures(
-    subject: SubjectPlan, workflow: LiterateWorkflow, drawn_by: LiterateWorkflow, name: str,
+def _drawn(
+    subject: SubjectPlan, workflow: LiterateWorkflow, name: str, shown: Drawings,
     common: Mapping[str, str] | None = None,
-) -> None:  # fmt: skip
+) -> LiterateWorkflow:  # fmt: skip
+    """Draw and keep something of the participant; its inputs are to be connected."""
+    figures_wf = init_reportlets_wf(drawings=shown, name=f"{name}_figures_wf")
     common = common or {"subject": subject.label}
-    keep_figures(workflow, drawn_by, name=name, output_dir=subject.output_dir, common=common)
+    keep_figures(workflow, figures_wf, output_dir=subject.output_dir, common=common)
+    return figures_wf
 
 
 def _holdout(subject: SubjectPlan, pair: PairPlan, train_wfs: Models, workflow: LiterateWorkflow) -> pe.Node:
@@ -109,14 +99,11 @@ def _anat(subject: SubjectPlan, workflow: LiterateWorkflow) -> LiterateWorkflow:
         template=subject.template, roi=subject.roi, seed=how.seed, sloppy=how.sloppy, precomputed=precomputed
     )
     anat_wf.inputs.inputnode.t1w = subject.t1w if precomputed is None else precomputed.files["t1w_preproc"]
-    keep_fields(
-        workflow, anat_wf, name="keep_anat_wf", fields=anat_fields(template=subject.template),
-        output_dir=subject.output_dir, common=subject.t1w_common,
-        sources=[subject.t1w_source] if precomputed is None else precomputed.uris,
-    )  # fmt: skip
-    figures_wf = init_anat_reportlets_wf()
+    sources = (subject.t1w_source,) if precomputed is None else precomputed.uris
+    store = Store(output_dir=subject.output_dir, common=subject.t1w_common, sources=sources)
+    keep_fields(workflow, anat_wf, store, name="keep_anat", fields=anat_fields(template=subject.template))
+    figures_wf = _drawn(subject, workflow, "anat", drawings.anatomy())
     workflow.connect([(anat_wf, figures_wf, passed(*fields_of(figures_wf)))])
-    _keep_figures(subject, workflow, figures_wf, "keep_anat_figures")
     return anat_wf
 
 
@@ -126,11 +113,12 @@ def _pair(
     """One T2*-weighted pair: its register, a model of each method and of each member, derivatives and figures."""
     number, how = pair.number, subject.training
     pair_wf = _registered(subject, pair, f"pair_{number}_wf")
-    keep_fields(
-        workflow, pair_wf, name=f"keep_pair_{number}_wf", sources=pair.sources, output_dir=subject.output_dir,
-        fields=pair_fields(high=pair.high, low=pair.low, tag=pair.tag), common={**pair.common, "datatype": "anat"},
+    store = Store(
+        output_dir=subject.output_dir, common={**pair.common, "datatype": "anat"}, sources=pair.sources,
         axis_order=pair.orders[1],
     )  # fmt: skip
+    fields = pair_fields(high=pair.high, low=pair.low, tag=pair.tag)
+    keep_fields(workflow, pair_wf, store, name=f"keep_pair_{number}", fields=fields)
     train_wfs = {}
     for method in subject.methods:
         own = ((one.name, one.seed) for one in subject.members if one.method == method)
@@ -144,7 +132,12 @@ def _pair(
             workflow, train_wfs[method], name=f"keep_{method}_{number}_wf", method=method,
             output_dir=subject.output_dir, common=pair.common,
         )  # fmt: skip
-    _pair_reportlets(subject, pair, pair_wf, {method: train_wfs[method] for method in subject.methods}, workflow)
+        shown = drawings.training(method if len(subject.methods) > 1 else "")
+        figures_wf = _drawn(subject, workflow, f"training_{method}_{number}", shown, pair.common)
+        workflow.connect([(train_wfs[method], figures_wf, passed("log_file", "card_file"))])
+    figures_wf = _drawn(subject, workflow, f"pair_{number}", drawings.pair(), pair.common)
+    figures_wf.inputs.inputnode.highres = pair.highres
+    workflow.connect([(pair_wf, figures_wf, passed("train_highres", "train_lowres", "pair_mask", "pair_json"))])
     return pair_wf, train_wfs
 
 
@@ -159,59 +152,30 @@ def _registered(subject: SubjectPlan, pair: PairPlan, name: str) -> LiterateWork
     return pair_wf
 
 
-def _pair_reportlets(
-    subject: SubjectPlan, pair: PairPlan, pair_wf: LiterateWorkflow, train_wfs: Models, workflow: LiterateWorkflow
-) -> None:
-    """Figures of a pair, and of the training of each method on it."""
-    for place, method in enumerate(train_wfs or ("",)):
-        label = f"{method}_{pair.number}" if method else str(pair.number)
-        name, named = f"pair_figures_{label}_wf", method if len(train_wfs) > 1 else ""
-        if place == 0:
-            figures_wf = init_pair_reportlets_wf(with_model=bool(method), method=named, name=name)
-            figures_wf.inputs.inputnode.highres = pair.highres
-            workflow.connect([(pair_wf, figures_wf, passed("train_highres", "train_lowres", "pair_mask", "pair_json"))])
-        else:  # the pair itself is drawn once
-            figures_wf = init_training_reportlets_wf(method=named, of_run=False, name=name)
-        if method:
-            workflow.connect([(train_wfs[method], figures_wf, passed("log_file", "card_file"))])
-        _keep_figures(subject, workflow, figures_wf, f"keep_pair_figures_{label}", pair.common)
-
-
 def _run_reportlets(
     run: RunPlan, n_runs: int, highres: str, workflow: LiterateWorkflow, func_wf: LiterateWorkflow,
     anat_wf: LiterateWorkflow | None,
 ) -> None:  # fmt: skip
     """Figures and tables of one run of `n_runs`: those of its motion and registration apart from those of its maps."""
-    name, plan = run.name, run.series
-    run_wf = init_run_reportlets_wf(run=run, name=f"{name}_run_figures_wf")
-    drawn = [
-        run_wf,
-        init_maps_reportlets_wf(run=run, n_runs=n_runs, name=f"{name}_maps_figures_wf"),
-        init_evaluation_reportlets_wf(run=run, name=f"{name}_evaluation_figures_wf"),
-        init_overview_reportlets_wf(run=run, name=f"{name}_overview_figures_wf"),
-    ]
-    if plan.on_run:
-        drawn.append(init_variance_reportlets_wf(with_guide=run.with_pair, name=f"{name}_variance_figures_wf"))
+    shown = {
+        "run": drawings.motion_and_registration(run), "maps": drawings.maps(run, n_runs),
+        "evaluation": drawings.evaluation(run), "overview": drawings.overview(run),
+    }  # fmt: skip
+    if run.series.on_run:
+        shown["variance"] = drawings.variance(run)
         if run.calibrated:
-            drawn.append(init_calibration_reportlets_wf(name=f"{name}_calibration_figures_wf"))
-    for method in plan.on_volumes:
-        drawn.append(
-            init_training_reportlets_wf(method=method, of_run=True, name=f"{name}_training_{method}_figures_wf")
-        )
+            shown["calibration"] = drawings.calibration()
+    shown |= {f"training_{method}": drawings.training(method, of_run=True) for method in run.series.on_volumes}
     common = {key: label for key, label in run.target.common.items() if key != "datatype"}
-    for figures_wf in drawn:
-        fields = fields_of(figures_wf)
-        source = {"mask_hr": "bold_mask_hr"} | {f: f"guard_{f}" for f in MAPS if "consistency_files" in fields}
-        if "log_file" in fields:
-            source |= {f: f"{f}_{figures_wf.get_node('course').inputs.method}" for f in ("log_file", "card_file")}
-        shown = [field for field in fields if field not in (*SHOWN_ANAT, "highres")]
-        workflow.connect([
-            (func_wf, figures_wf, [(f"outputnode.{source.get(f, f)}", f"inputnode.{f}") for f in shown]),
-        ])  # fmt: skip
-        keep_figures(
-            workflow, figures_wf, name=f"keep_{figures_wf.name}", output_dir=run.target.output_dir, common=common
-        )
-    if run.with_pair:
-        run_wf.inputs.inputnode.highres = highres
-    if anat_wf is not None:
-        workflow.connect([(anat_wf, run_wf, passed(*SHOWN_ANAT))])
+    for name, drawn in shown.items():
+        figures_wf = init_reportlets_wf(drawings=drawn, name=f"{run.name}_{name}_figures_wf")
+        method = name.removeprefix("training_") if name.startswith("training_") else ""
+        for field in fields_of(figures_wf):
+            if field == "highres":
+                figures_wf.inputs.inputnode.highres = highres
+            elif field in SHOWN_ANAT:
+                workflow.connect([(anat_wf, figures_wf, passed(field))])
+            else:
+                source = f"{field}_{method}" if method else field
+                workflow.connect([(func_wf, figures_wf, passed(**{source: field}))])
+        keep_figures(workflow, figures_wf, output_dir=run.target.output_dir, common=common)

@@ -4,7 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bids_sr.workflows.input_plans import AS_STORED, Acquisition, AxisOrder, Factor, Precomputed, Seed, Target, Training
+from bids_sr.workflows.input_plans import (
+    AS_STORED,
+    Acquisition,
+    AxisOrder,
+    Factor,
+    Precomputed,
+    Seed,
+    Store,
+    Target,
+    Training,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -230,6 +240,15 @@ class RunPlan:
     seed: int
     seeds: tuple[Seed, ...] = ()
     echoes: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def store(self) -> Store:
+        """Where its files go."""
+        target = self.target
+        return Store(
+            output_dir=target.output_dir, common=target.common, sources=target.sources,
+            axis_order=self.acquisition.axis_order,
+        )  # fmt: skip
 
     @property
     def at_rest(self) -> bool:

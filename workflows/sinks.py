@@ -7,8 +7,8 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.derivatives_sink import WriteDerivatives
-from bids_sr.workflows.input_plans import AS_STORED, AxisOrder
-from bids_sr.workflows.wiring import joined, new_stage, out_of, passed, same, set_given
+from bids_sr.workflows.input_plans import Store
+from bids_sr.workflows.wiring import fields_of, joined, out_of, same, set_given
 
 Entities = Mapping[str, str]
 Fields = Mapping[str, tuple[Entities, Mapping[str, Any]]]
@@ -42,32 +42,21 @@ LOG_COLUMNS = {
 
 
 def init_sink(
-    *,
-    name: str,
-    output_dir: str,
-    common: Entities,
-    entities: Sequence[Entities] | None = None,
-    sidecar: Sequence[Any] | None = None,
-    sources: Sequence[str] = (),
-    dtype: str = "float32",
-    provenance: Mapping[str, str] | None = None,
-    axis_order: AxisOrder = AS_STORED,
-) -> pe.Node:
+    store: Store, *, name: str, entities: Sequence[Entities] | None = None, sidecar: Sequence[Any] | None = None,
+    dtype: str = "float32", provenance: Mapping[str, str] | None = None,
+) -> pe.Node:  # fmt: skip
     """One node that stores files; entities and sidecars that are not given here are to be connected.
 
     Parameters
     ----------
-    output_dir : root of the derivatives
-    common : entities that all the files share
     entities, sidecar : of each file, in the order of ``in_file``
-    sources : BIDS URIs of the files that these were made from
     dtype : stored type of uncompressed series
     provenance : added to every sidecar
-    axis_order : axis of the input that each axis of the images is; on the run's own grids they are stored in its order
     """
     sink = WriteDerivatives(
-        base_directory=output_dir, common=dict(common), sources=list(sources), dtype=dtype, axis_order=axis_order
-    )
+        base_directory=store.output_dir, common=dict(store.common), sources=list(store.sources), dtype=dtype,
+        axis_order=store.axis_order,
+    )  # fmt: skip
     node = pe.Node(sink, name=name)
     set_given(node, {
         "entities": None if entities is None else [dict(each) for each in entities],
@@ -77,64 +66,35 @@ def init_sink(
     return node
 
 
-def init_sink_wf(
-    *, fields: Fields, output_dir: str, common: Entities, sources: Sequence[str] = (),
-    axis_order: AxisOrder = AS_STORED, name: str = "derivatives_wf",
-) -> LiterateWorkflow:  # fmt: skip
-    """Store one file a field under fixed names.
-
-    Parameters
-    ----------
-    fields : name of the field to the entities and the sidecar of its file
-    output_dir : root of the derivatives
-    common : entities that all the files share
-    sources : BIDS URIs of the files that these were made from
-    axis_order : of the images, see `init_sink`
-
-    Inputs
-    ------
-    (one a key of ``fields``)
-
-    Outputs
-    -------
-    out_file : the stored files
-    """
-    workflow, inputnode, outputnode = new_stage(name, "", inputs=fields, outputs=["out_file"])
-    sink = init_sink(
-        name="sink", output_dir=output_dir, common=common, entities=[entities for entities, _ in fields.values()],
-        sidecar=[dict(sidecar) for _, sidecar in fields.values()], sources=sources, axis_order=axis_order,
-    )  # fmt: skip
-    workflow.connect([
-        (joined(workflow, "merge", [(inputnode, field) for field in fields]), sink, same(out="in_file")),
-        (sink, outputnode, same("out_file")),
-    ])  # fmt: skip
-    return workflow
-
-
 def keep_fields(
-    workflow: LiterateWorkflow, made_by: LiterateWorkflow, *, name: str, fields: Fields, output_dir: str,
-    common: Entities, sources: Sequence[str] = (), axis_order: AxisOrder = AS_STORED,
-) -> None:  # fmt: skip
-    """Store outputs of a part of a workflow under fixed names; see `init_sink_wf`."""
-    keep_wf = init_sink_wf(
-        fields=fields, output_dir=output_dir, common=common, sources=sources, axis_order=axis_order, name=name
-    )
-    workflow.connect([(made_by, keep_wf, passed(*fields))])
+    workflow: LiterateWorkflow, made_by: LiterateWorkflow, store: Store, *, name: str, fields: Fields
+) -> None:
+    """Store those outputs of a part of a workflow that it has, one file a field, under fixed names."""
+    kept = {field: fields[field] for field in fields if field in fields_of(made_by, "outputnode")}
+    sink = init_sink(
+        store, name=name, entities=[entities for entities, _ in kept.values()],
+        sidecar=[dict(sidecar) for _, sidecar in kept.values()],
+    )  # fmt: skip
+    files = joined(workflow, f"{name}_files", [(made_by, f"outputnode.{field}") for field in kept])
+    workflow.connect([(files, sink, same(out="in_file"))])
 
 
 def keep_model(
     workflow: LiterateWorkflow, made_by: LiterateWorkflow, *, name: str, method: str, output_dir: str, common: Entities
 ) -> None:
     """Store a model, its card and its log."""
-    common = {**common, "datatype": "models"}
-    keep_fields(workflow, made_by, name=name, fields=model_fields(method=method), output_dir=output_dir, common=common)
+    fields: Fields = {
+        "model_file": ({"desc": method, "suffix": "model"}, {}),
+        "card_file": ({"desc": method, "suffix": "model"}, {}),
+        "log_file": ({"desc": method, "suffix": "log"}, LOG_COLUMNS),
+    }
+    store = Store(output_dir=output_dir, common={**common, "datatype": "models"})
+    keep_fields(workflow, made_by, store, name=name, fields=fields)
 
 
-def keep_figures(
-    workflow: LiterateWorkflow, drawn_by: LiterateWorkflow, *, name: str, output_dir: str, common: Entities
-) -> None:
+def keep_figures(workflow: LiterateWorkflow, drawn_by: LiterateWorkflow, *, output_dir: str, common: Entities) -> None:
     """Store the figures of a workflow that draws."""
-    keep = init_sink(name=name, output_dir=output_dir, common=common)
+    keep = init_sink(Store(output_dir=output_dir, common=common), name=f"keep_{drawn_by.name}")
     workflow.connect([(drawn_by, keep, out_of("entities", reportlets="in_file"))])
 
 
@@ -151,53 +111,38 @@ def anat_fields(*, template: str) -> Fields:
     }
 
 
-def motion_fields() -> Fields:
-    """Names of what motion estimation leaves."""
-    return {
-        "boldref": ({"desc": "hmc", "suffix": "boldref"}, {"SkullStripped": False}),
-        "hmc_xfms": (
-            {"from": "orig", "to": "boldref", "mode": "image", "desc": "hmc", "suffix": "xfm"},
-            {"Description": "one rigid transform a volume; takes a boldref point to where it lies in the volume"},
-        ),
-    }
-
-
-def registration_fields(*, with_anat: bool, with_pair: bool) -> Fields:
-    """Names of what the registration of one run leaves."""
-    fields: dict[str, tuple[Entities, Mapping[str, Any]]] = {
-        "bold_mask": ({"desc": "brain", "suffix": "mask"}, {"Type": "Brain"}),
-        "bold_mask_hr": (
-            {"res": "hr", "desc": "brain", "suffix": "mask"},
-            {"Type": "Brain", "Resolution": "grid of the super-resolved series"},
-        ),
-        "registration_json": ({"desc": "registration", "suffix": "metrics"}, {}),
-    }
-    if with_anat:
-        fields["roi_bold"] = ({"desc": "roi", "suffix": "mask"}, {"Type": "ROI"})
-        fields["boldref2t1w_xfm"] = (
-            {"from": "boldref", "to": "T1w", "mode": "image", "desc": "coreg", "suffix": "xfm"}, {},
-        )  # fmt: skip
-    if with_pair:
-        fields["highres2boldref_xfm"] = (
-            {"from": "highres", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"}, {},
-        )  # fmt: skip
-    return fields
-
-
-def calibration_fields() -> Fields:
-    """Names of what the calibration of one run leaves."""
-    return {
-        "sd_file": (
-            {"desc": "calibrationsd", "suffix": "boldmap"},
-            {"Description": "standard deviation of the calibration's fluctuations, on its own grid; 0 if not usable",
-             "Units": "as the BOLD"},
-        ),
-        "boldref2calibration_xfm": (
-            {"from": "calibration", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"},
-            {"Description": "takes a boldref point to its point in the calibration"},
-        ),
-        "calibration_json": ({"desc": "calibration", "suffix": "metrics"}, {}),
-    }  # fmt: skip
+MOTION: Fields = {
+    "boldref": ({"desc": "hmc", "suffix": "boldref"}, {"SkullStripped": False}),
+    "hmc_xfms": (
+        {"from": "orig", "to": "boldref", "mode": "image", "desc": "hmc", "suffix": "xfm"},
+        {"Description": "one rigid transform a volume; takes a boldref point to where it lies in the volume"},
+    ),
+}
+REGION: Fields = {"roi_bold": ({"desc": "roi", "suffix": "mask"}, {"Type": "ROI"})}
+REGISTRATION: Fields = {
+    "bold_mask": ({"desc": "brain", "suffix": "mask"}, {"Type": "Brain"}),
+    "bold_mask_hr": (
+        {"res": "hr", "desc": "brain", "suffix": "mask"},
+        {"Type": "Brain", "Resolution": "grid of the super-resolved series"},
+    ),
+    "registration_json": ({"desc": "registration", "suffix": "metrics"}, {}),
+    "boldref2t1w_xfm": ({"from": "boldref", "to": "T1w", "mode": "image", "desc": "coreg", "suffix": "xfm"}, {}),
+    "highres2boldref_xfm": (
+        {"from": "highres", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"}, {},
+    ),
+}  # fmt: skip
+CALIBRATION: Fields = {
+    "sd_file": (
+        {"desc": "calibrationsd", "suffix": "boldmap"},
+        {"Description": "standard deviation of the calibration's fluctuations, on its own grid; 0 if not usable",
+         "Units": "as the BOLD"},
+    ),
+    "boldref2calibration_xfm": (
+        {"from": "calibration", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"},
+        {"Description": "takes a boldref point to its point in the calibration"},
+    ),
+    "calibration_json": ({"desc": "calibration", "suffix": "metrics"}, {}),
+}  # fmt: skip
 
 
 def _tagged(entities: Entities, tag: str) -> Entities:
@@ -223,13 +168,4 @@ def pair_fields(*, high: Entities, low: Entities, tag: str = "") -> Fields:
             {"from": "highres", "to": "lowres", "mode": "image", "desc": "pair", "suffix": "xfm"},
             {"Description": "takes a point of the low-resolution image to its point in the high-resolution image"},
         ),
-    }
-
-
-def model_fields(*, method: str) -> Fields:
-    """Names of a trained model, its card and its log."""
-    return {
-        "model_file": ({"desc": method, "suffix": "model"}, {}),
-        "card_file": ({"desc": method, "suffix": "model"}, {}),
-        "log_file": ({"desc": method, "suffix": "log"}, LOG_COLUMNS),
     }

@@ -13,7 +13,7 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from planmaker import ACQUISITION, ACTIVATION, HOW, TARGET, TRAINING, UNTIMED, run_of
 
-from bids_sr.workflows import anat_preproc, fused_structural, sinks
+from bids_sr.workflows import anat_preproc, drawings, fused_structural, sinks
 from bids_sr.workflows.bold import (
     bold_run,
     calibrate,
@@ -30,7 +30,6 @@ from bids_sr.workflows.bold import (
 from bids_sr.workflows.evaluation import attribute, control_quality, evaluate, run_placebos
 from bids_sr.workflows.input_plans import CalibrationPlan, Precomputed
 from bids_sr.workflows.plans import EvaluationPlan, Extra, SeriesPlan
-from bids_sr.workflows.reportlets import run_evaluation, subject_reportlets
 
 SPACED = replace(TARGET, spaces=("MNI152NLin2009aSym",))
 CALIBRATED = replace(ACQUISITION, calibration=CalibrationPlan(
@@ -189,28 +188,27 @@ CASES = {
     "holdout": (score_holdout.init_holdout_wf, {
         "method": "srgan", "factor": (2.0, 2.0, 1.0), "how": TRAINING, "omp_nthreads": 1}),
 }  # fmt: skip
-REPORTLETS = {
-    "anat-figures": (subject_reportlets.init_anat_reportlets_wf, {}),
-    "pair-figures": (subject_reportlets.init_pair_reportlets_wf, {"with_model": True}),
-    "run-figures": (subject_reportlets.init_run_reportlets_wf, {"run": run_of(with_anat=True, with_pair=True)}),
-    "run-figures-bare": (subject_reportlets.init_run_reportlets_wf, {"run": run_of()}),
-    "maps-figures": (subject_reportlets.init_maps_reportlets_wf, {"run": run_of(with_pair=True)}),
-    "maps-figures-bare": (subject_reportlets.init_maps_reportlets_wf, {"run": run_of()}),
-    "evaluation-figures": (
-        run_evaluation.init_evaluation_reportlets_wf,
-        {"run": run_of(PLAN, evaluation=JUDGED, with_pair=True)},
-    ),
-    "evaluation-figures-bare": (run_evaluation.init_evaluation_reportlets_wf, {"run": run_of(evaluation=UNSPLIT)}),
-    "overview-figures": (run_evaluation.init_overview_reportlets_wf, {"run": run_of(with_pair=True)}),
-    "overview-figures-bare": (run_evaluation.init_overview_reportlets_wf, {"run": run_of()}),
-    "training figures": (subject_reportlets.init_training_reportlets_wf, {"method": "tv", "of_run": True}),
-    "calibration figures": (run_evaluation.init_calibration_reportlets_wf, {}),
-    **{
-        f"variance-figures-{guide}": (run_evaluation.init_variance_reportlets_wf, {"with_guide": guide})
-        for guide in (True, False)
-    },
+DRAWN = {
+    "anatomy": drawings.anatomy(),
+    "pair": drawings.pair(),
+    "training": drawings.training("tv", of_run=True),
+    "run": drawings.motion_and_registration(run_of(with_anat=True, with_pair=True)),
+    "run-bare": drawings.motion_and_registration(run_of()),
+    "maps": drawings.maps(run_of(with_pair=True)),
+    "maps-bare": drawings.maps(run_of()),
+    "evaluation": drawings.evaluation(run_of(PLAN, evaluation=JUDGED, with_pair=True)),
+    "evaluation-bare": drawings.evaluation(run_of(evaluation=UNSPLIT)),
+    "overview": drawings.overview(run_of(with_pair=True)),
+    "overview-bare": drawings.overview(run_of()),
+    "variance": drawings.variance(run_of(with_pair=True)),
+    "variance-bare": drawings.variance(run_of()),
+    "calibration": drawings.calibration(),
 }
-CASES |= REPORTLETS
+DOCUMENTED = tuple(CASES)
+CASES |= {
+    f"figures-{name}": (drawings.init_reportlets_wf, {"drawings": drawn, "name": "figures_wf"})
+    for name, drawn in DRAWN.items()
+}
 OF_TV = {f"{field}_METHOD": {f"{field}_tv"} for field in ("log_file", "card_file")}
 MAYBE = {
     "func-corrected": {"model_METHOD": {"model_srgan", "model_srganSeed1"}},
@@ -270,14 +268,14 @@ SECTIONS = (("Inputs", "inputnode"), ("Outputs", "outputnode"))
 
 def test_fields_are_documented(case):
     name, builder, workflow = case
-    for section, node in SECTIONS:
+    for section, node in SECTIONS if name in DOCUMENTED else SECTIONS[1:]:  # drawings bring the inputs
         documented, there = _documented_here(name, builder, section), _fields(workflow, node)
         assert there <= documented, f"{name}: {node} has undocumented {sorted(there - documented)}"
         if "-" not in name:  # the variant that has everything
             assert documented == there, f"{name}: documented but absent: {sorted(documented - there)}"
 
 
-@pytest.mark.parametrize("builder", {builder.__name__: builder for builder, _ in CASES.values()}.values())
+@pytest.mark.parametrize("builder", {CASES[name][0].__name__: CASES[name][0] for name in DOCUMENTED}.values())
 def test_documented_fields_are_there_in_some_case(builder):
     for section, node in SECTIONS:
         own = {name: make(**given) for name, (make, given) in CASES.items() if make is builder}
@@ -353,24 +351,19 @@ def test_text_of_methods_cites_what_the_bibliography_has(case):
 
 
 def test_sinks_are_wired_field_by_field():
-    workflow = sinks.init_sink_wf(fields=sinks.motion_fields(), output_dir="/nowhere", common={"subject": "01"})
-    assert _fields(workflow, "inputnode") == set(sinks.motion_fields())
-
-
-def test_reportlets_have_builders_for_each_stage():
-    assert {n for n in vars(subject_reportlets) if n.startswith("init_")} >= {
-        "init_anat_reportlets_wf", "init_pair_reportlets_wf", "init_run_reportlets_wf", "init_maps_reportlets_wf",
-    }  # fmt: skip
+    builder, values = CASES["func"]
+    ends = {into: out for source, out, target, into in _edges(builder(**values)) if target == "keep_motion_files"}
+    assert ends == {f"in{k}": f"outputnode.{field}" for k, field in enumerate(sinks.MOTION, 1)}
 
 
 @pytest.mark.parametrize("calibrated", [True, False])
 def test_the_first_screen_knows_of_a_calibration(calibrated):
     run = run_of(PLAN, acquisition=CALIBRATED) if calibrated else run_of(PLAN)
-    shown = run_evaluation.init_overview_reportlets_wf(run=run).get_node("overview").inputs
+    shown = drawings.overview(run)["overview"][0].inputs
     assert shown.calibrated is run.calibrated
     assert run.calibrated is calibrated
 
 
 def test_runs_of_a_participant_share_the_room_of_the_viewer():
-    viewer = subject_reportlets.init_maps_reportlets_wf(run=run_of(), n_runs=3).get_node("viewer")
+    viewer, _ = drawings.maps(run_of(), n_runs=3)["viewer"]
     assert viewer.inputs.n_runs == 3

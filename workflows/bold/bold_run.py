@@ -1,7 +1,5 @@
 """One BOLD run from the acquired series to maps and their evaluation, and what is kept."""
 
-from typing import Any
-
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
@@ -26,7 +24,7 @@ from bids_sr.workflows.evaluation.attribute import init_roi_growth_wf
 from bids_sr.workflows.evaluation.evaluate import init_evaluation_wf
 from bids_sr.workflows.evaluation.evaluation_parts import MAPS
 from bids_sr.workflows.plans import RunPlan
-from bids_sr.workflows.sinks import init_sink, keep_fields, motion_fields, registration_fields
+from bids_sr.workflows.sinks import MOTION, REGION, REGISTRATION, init_sink, keep_fields
 from bids_sr.workflows.wiring import Source, joined, new_stage, out_of, same
 
 ANAT_FIELDS = ("t1w_preproc", "t1w_mask", "t1w_tpms", "roi_source", "roi_xfms", "brain_json")
@@ -96,7 +94,10 @@ def init_func_wf(*, run: RunPlan, name: str = "func_wf") -> LiterateWorkflow:
     _keep_tables(workflow, run)
     _list_clusters(workflow, run)
     _evaluate(workflow, run)
-    _keep_frames(workflow, run)
+    motion_wf, registration_wf = nodes(workflow, "motion_wf", "bold_registration_wf")
+    keep_fields(workflow, motion_wf, run.store, name="keep_motion", fields=MOTION)
+    registered = REGISTRATION | REGION if run.with_anat else REGISTRATION
+    keep_fields(workflow, registration_wf, run.store, name="keep_registration", fields=registered)
     for field in _taken_along(run):
         node, out = source_of(workflow, run, field)
         workflow.connect([(node, outputnode, [(out, field)])])
@@ -149,7 +150,7 @@ def _read_seeds(workflow: LiterateWorkflow, run: RunPlan) -> None:
     """Time series of the seeds, which take the place of events, kept beside the run's other tables."""
     seeds_wf = init_seeds_wf(seeds=run.seeds, acquisition=run.acquisition, high_pass=run.activation.high_pass)
     feed(workflow, run, seeds_wf)
-    keep = _sink(run, "keep_seeds", {"desc": "seeds", "suffix": "timeseries"})
+    keep = init_sink(run.store, name="keep_seeds", entities=[{"desc": "seeds", "suffix": "timeseries"}])
     workflow.connect([(seeds_wf, keep, out_of(out_file="in_file", out_json="sidecar"))])
 
 
@@ -157,7 +158,7 @@ def _grow_region(workflow: LiterateWorkflow, run: RunPlan) -> None:
     """The region of interest, grown into the activity that its border cuts off."""
     growth_wf = init_roi_growth_wf(run=run)
     feed(workflow, run, growth_wf)
-    keep = _sink(run, "keep_grown_roi", {"desc": "roigrown", "suffix": "mask"})
+    keep = init_sink(run.store, name="keep_grown_roi", entities=[{"desc": "roigrown", "suffix": "mask"}])
     workflow.connect([(growth_wf, keep, out_of(roi="in_file", out_json="sidecar"))])
 
 
@@ -194,14 +195,14 @@ def _keep_tables(workflow: LiterateWorkflow, run: RunPlan) -> None:
         **{field: (workflow.get_node(name), "out") for field, name in every.items()},
     )  # fmt: skip
     image = pe.Node(MergeMetrics(), name="image_metrics")
+    confounds = init_sink(run.store, name="keep_confounds", entities=[{"desc": "confounds", "suffix": "timeseries"}])
     workflow.connect([
         (comparison_wf, outputnode, out_of(metrics_tsv="activation_tsv")),
         (comparison_wf, _kept_table(run, "activation"), out_of(metrics_tsv="in_file", metrics_json="sidecar")),
         (quality, image, same(out="in_files")),
         (image, outputnode, same(out_file="image_tsv")),
         (image, _kept_table(run, "image"), same(out_file="in_file", out_json="sidecar")),
-        (confounds_wf, _sink(run, "keep_confounds", {"desc": "confounds", "suffix": "timeseries"}),
-         out_of(confounds_tsv="in_file", confounds_json="sidecar")),
+        (confounds_wf, confounds, out_of(confounds_tsv="in_file", confounds_json="sidecar")),
     ])  # fmt: skip
 
 
@@ -217,17 +218,10 @@ def _list_clusters(workflow: LiterateWorkflow, run: RunPlan) -> None:
     ])  # fmt: skip
 
 
-def _sink(run: RunPlan, name: str, entities: dict[str, str] | None = None, **how: Any) -> pe.Node:
-    """A sink of the run."""
-    return init_sink(
-        name=name, output_dir=run.target.output_dir, common=run.target.common, sources=run.target.sources,
-        entities=None if entities is None else [entities], axis_order=run.acquisition.axis_order, **how,
-    )  # fmt: skip
-
-
 def _kept_table(run: RunPlan, name: str) -> pe.Node:
     """A sink for one table, which says what made it."""
-    return _sink(run, f"keep_{name}", {"desc": name, "suffix": "metrics"}, provenance=run.target.provenance)
+    entities = [{"desc": name, "suffix": "metrics"}]
+    return init_sink(run.store, name=f"keep_{name}", entities=entities, provenance=run.target.provenance)
 
 
 def _evaluate(workflow: LiterateWorkflow, run: RunPlan) -> None:
@@ -258,7 +252,7 @@ def _evaluate(workflow: LiterateWorkflow, run: RunPlan) -> None:
         kept = out_of(maps="in_file", maps_entities="entities", maps_sidecars="sidecar")
         workflow.connect([
             (evaluation_wf, outputnode, out_of(**{field: f"guard_{field}" for field in MAPS})),
-            (evaluation_wf, _sink(run, "keep_guards"), kept),
+            (evaluation_wf, init_sink(run.store, name="keep_guards"), kept),
         ])  # fmt: skip
 
 
@@ -278,16 +272,3 @@ def _evaluation_sources(workflow: LiterateWorkflow, run: RunPlan) -> dict[str, S
     for one in run.series.on_run:
         found[f"card_{one}"] = workflow.get_node(f"variance_{one}_wf"), "outputnode.card_file"
     return found
-
-
-def _keep_frames(workflow: LiterateWorkflow, run: RunPlan) -> None:
-    """References, masks and transforms of a run, kept under their names."""
-    target = run.target
-    where: dict[str, Any] = {
-        "output_dir": target.output_dir, "common": target.common, "sources": target.sources,
-        "axis_order": run.acquisition.axis_order,
-    }  # fmt: skip
-    motion_wf, registration_wf = nodes(workflow, "motion_wf", "bold_registration_wf")
-    registered = registration_fields(with_anat=run.with_anat, with_pair=run.with_pair)
-    keep_fields(workflow, motion_wf, name="keep_motion_wf", fields=motion_fields(), **where)
-    keep_fields(workflow, registration_wf, name="keep_registration_wf", fields=registered, **where)

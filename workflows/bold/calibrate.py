@@ -1,5 +1,7 @@
 """Calibration of variance maps by a short high-resolution run."""
 
+from dataclasses import replace
+
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
@@ -7,7 +9,7 @@ from bids_sr.interfaces.head_motion import BoldMask, EstimateDummies, EstimateMo
 from bids_sr.interfaces.learning.calibration import CalibrationSD, RegisterCalibration
 from bids_sr.workflows.input_plans import CalibrationPlan, Factor
 from bids_sr.workflows.plans import RunPlan
-from bids_sr.workflows.sinks import calibration_fields, keep_fields
+from bids_sr.workflows.sinks import CALIBRATION, keep_fields
 from bids_sr.workflows.wiring import new_stage, passed, same, set_given
 
 CALIBRATED = ("calibration_ref", "calibration_sd", "calibration_xfm", "calibration_json")  # outputs of the run
@@ -88,14 +90,12 @@ def _text(with_events: bool) -> str:
 
 def add_calibration(workflow: LiterateWorkflow, run: RunPlan) -> None:
     """The calibration of a run, and what is kept of it."""
-    plan, target = run.acquisition.calibration, run.target
+    plan = run.acquisition.calibration
     assert plan is not None
     calibration_wf = init_calibration_wf(plan=plan, factor=run.acquisition.factor, seed=run.seed)
     workflow.connect([
         (workflow.get_node("motion_wf"), calibration_wf, passed("boldref")),
         (workflow.get_node("bold_registration_wf"), calibration_wf, passed("bold_mask")),
     ])  # fmt: skip
-    keep_fields(
-        workflow, calibration_wf, name="keep_calibration_wf", fields=calibration_fields(),
-        output_dir=target.output_dir, common=target.common, sources=[plan.source], axis_order=plan.axis_order,
-    )  # fmt: skip
+    store = replace(run.store, sources=(plan.source,), axis_order=plan.axis_order)
+    keep_fields(workflow, calibration_wf, store, name="keep_calibration", fields=CALIBRATION)

@@ -43,16 +43,12 @@ def init_maps_wf(*, series: str, run: RunPlan, name: str) -> LiterateWorkflow:
         name, "", inputs=[*shared, "consistency_file", *(spatial if target.spaces else ())],
         outputs=["maps", "maps_entities", "activation_tsv", "quality_tsv"],
     )  # fmt: skip
-    where: dict[str, Any] = {
-        "output_dir": target.output_dir, "common": target.common, "sources": target.sources,
-        "axis_order": acquisition.axis_order,
-    }  # fmt: skip
     quality = pe.Node(SeriesQuality(series=series), name="quality")
     keep_series = init_sink(
-        name="keep_series", dtype=target.dtype, entities=[_series_entities(series)],
-        sidecar=[_series_sidecar(series, target, acquisition)], **where,
+        run.store, name="keep_series", dtype=target.dtype, entities=[_series_entities(series)],
+        sidecar=[_series_sidecar(series, target, acquisition)],
     )  # fmt: skip
-    keep_maps = init_sink(name="keep_maps", **where)
+    keep_maps = init_sink(run.store, name="keep_maps")
     workflow.connect([
         (inputnode, maps_wf, into(*shared)),
         (inputnode, quality, same("mask", "n_dummy", "consistency_file", series_file="in_file")),
@@ -63,7 +59,7 @@ def init_maps_wf(*, series: str, run: RunPlan, name: str) -> LiterateWorkflow:
     ])  # fmt: skip
     for space in target.spaces:  # one interpolation each
         to_template = pe.Node(MapsToTemplate(space=space), name=f"to_{space}")
-        keep = init_sink(name=f"keep_{space}", **where)
+        keep = init_sink(run.store, name=f"keep_{space}")
         workflow.connect([
             (inputnode, to_template, same(*spatial)),
             (maps_wf, to_template, out_of(maps="in_files", maps_entities="in_entities", maps_sidecars="in_sidecars")),
