@@ -113,7 +113,6 @@ def _child(argv: Sequence[str], log: Path) -> None:
 
 def _readable(plan: object) -> int:
     from bids_sr.io.nifti import SeriesReader
-    from bids_sr.preflight.voxel_checks import files_of
     from bids_sr.stats.glm.design import build_design, contrast_vector, read_events
 
     try:
@@ -123,7 +122,7 @@ def _readable(plan: object) -> int:
             design = build_design(read_events(run_.events), n_volumes=run_.n_volumes, tr=run_.tr)
             for name, weights in plan.contrasts[run_.bold].items():  # type: ignore[attr-defined]
                 contrast_vector(design, name, weights)
-        for path in files_of(plan):  # type: ignore[arg-type]
+        for path in (path for subject in plan.subjects for path in subject.images):  # type: ignore[attr-defined]
             with SeriesReader(path) as reader:
                 for _ in reader.volumes():
                     pass

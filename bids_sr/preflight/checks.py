@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.bids import Findings, Header, Problem, Subject, Survey, pretrained_for, survey, survey_structural
-from bids_sr.bids.exclusions import exclude
 from bids_sr.bids.headers import sizes_of
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.bids.reference_runs import USED
@@ -13,20 +12,16 @@ from bids_sr.bids.retrospective_plan import foreseen, tell_retrospective
 from bids_sr.config import Settings
 from bids_sr.config.seed_options import COMPONENTS, seed_names
 from bids_sr.preflight import directories, events
-from bids_sr.preflight.design_checks import can_be_split, is_estimable
-from bids_sr.preflight.estimates import estimate, estimate_structural
+from bids_sr.preflight.estimates import check_memory, estimate, estimate_structural
 from bids_sr.preflight.method_checks import check_card, check_methods, tell_recipe
-from bids_sr.preflight.plan import Estimate, Plan
-from bids_sr.preflight.resource_checks import check_memory
+from bids_sr.preflight.plan import Estimate, Plan, exclude
 from bids_sr.preflight.validator import validate
 
 
 def check(settings: Settings) -> Plan:
     """Plan a call and collect every problem; reads headers, sidecars and tables only and writes nothing.
 
-    Returns
-    -------
-    plan : with `problems` empty if the work can start; the caller prints them all otherwise and ends with code 2
+    The work can start if `problems` of the plan is empty; the caller prints them all otherwise and ends with code 2.
     """
     if settings.superres.target == "anat":
         return check_structural(settings)
@@ -41,8 +36,9 @@ def check(settings: Settings) -> Plan:
     }
     types |= seeds
     for run in (run for one in _worked_on(surveyed.subjects, settings) for run in one.runs if run.bold in types):
-        if not events.is_long_enough(run, len(types[run.bold]), settings, found) or not is_estimable(
-            run, contrasts.get(run.bold, {}), settings, found
+        if not (
+            events.is_long_enough(run, len(types[run.bold]), settings, found)
+            and events.is_estimable(run, contrasts.get(run.bold, {}), settings, found)
         ):
             del types[run.bold]  # its blocks are not worth the time
     check_methods(settings, _worked_on(surveyed.subjects, settings), found)
@@ -94,10 +90,9 @@ def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, found: Findi
     if settings.evaluation.retrospective is not None:
         tell_retrospective(plan.subjects, settings, found)
     else:
-        runs = [run for subject in plan.subjects for run in subject.runs if run.bold in sound]
-        unsplit = frozenset(
-            run.bold for run in runs if not can_be_split(run, settings, found, n_seeds=len(plan.contrasts[run.bold]))
-        )
+        for run in (run for subject in plan.subjects for run in subject.runs if run.bold in sound):
+            if not events.can_be_split(run, settings, found, n_seeds=len(plan.contrasts[run.bold])):
+                unsplit |= {run.bold}
     return replace(plan, estimate=cost, unsplit=unsplit, problems=tuple(found.problems), warnings=tuple(found.notices))
 
 
@@ -113,9 +108,7 @@ def without(plan: Plan, problems: Sequence[Problem]) -> Plan:
 def without_unfit_references(plan: Plan, problems: Sequence[Problem]) -> tuple[Plan, tuple[Problem, ...]]:
     """Take references that were found by themselves, not named, from the runs they do not fit by their voxels.
 
-    Returns
-    -------
-    plan : what was taken is told in its warnings; problems : those that are of no reference
+    What was taken is told in the warnings of the plan; those problems are returned that are of no reference.
     """
     unfit = {(Path(problem.file), problem.run): problem for problem in problems}
     found, subjects, taken = Findings(), [], set[Problem]()
@@ -139,12 +132,7 @@ def without_unfit_references(plan: Plan, problems: Sequence[Problem]) -> tuple[P
 
 
 def check_structural(settings: Settings) -> Plan:
-    """Plan a call and collect every problem; reads headers only and writes nothing.
-
-    Returns
-    -------
-    plan : of participants with `structural` pairs and no runs
-    """
+    """Plan a call and collect every problem; reads headers only. Participants have `structural` pairs and no runs."""
     surveyed, found = survey_structural(settings), Findings()
     directories.check_places(settings, found)
     found.add(surveyed.problems, surveyed.notices)
@@ -191,7 +179,6 @@ def _types_of_runs(surveyed: Survey, found: Findings) -> dict[Path, tuple[str, .
     """Trial types of each run whose table is sound, in the order that the data set shares."""
     types = {}
     for run in (each for each in surveyed.runs if each.events is not None):
-        names = events.check_events(run, found)
-        if names:
+        if names := events.check_events(run, found):
             types[run.bold] = events.ordered(names, surveyed.type_order.get(run.entities.get("task", ""), ()))
     return types

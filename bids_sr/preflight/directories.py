@@ -27,33 +27,28 @@ def existing_parent(path: Path) -> Path:
     return path
 
 
-def _inside(path: Path, other: Path) -> bool:
-    return path.resolve().is_relative_to(other.resolve())
-
-
-def _is_a_derivative(path: Path, bids: Path) -> bool:
-    """Whether a path lies in a folder of its own below the derivatives of a data set."""
-    place = (bids / "derivatives").resolve()
-    return path.resolve() != place and path.resolve().is_relative_to(place)
-
-
 def check_places(settings: Settings, found: Findings) -> None:
     """Directories that cannot be written or where results and data would mix, and files and models of options."""
     bids, out, work = settings.paths.bids_dir, settings.paths.output_dir, settings.paths.work_dir
     before = len(found.problems)
+    root, derivatives = bids.resolve(), (bids / "derivatives").resolve()
     for what, path in (("the output directory", out), ("the working directory", work)):
         if path is None:
             continue
-        if _inside(path, bids) and not _is_a_derivative(path, bids):
+        place = path.resolve()
+        if place.is_relative_to(root) and (place == derivatives or not place.is_relative_to(derivatives)):
             reason = f"{what} lies inside the data set {bids}, which is never written to"
             fix = f"Choose a directory outside the data set, or one in its derivatives: {bids / 'derivatives/bids-sr'}."
             found.refuse(path, reason, fix)
-        elif _inside(bids, path) and bids != settings.paths.retrospective_dir:
+        elif root.is_relative_to(place) and bids != settings.paths.retrospective_dir:
             fix = "Choose an empty directory beside the data set."
             found.refuse(path, f"the data set {bids} lies inside {what}", fix)
         _check_writable(what, path, found)
-    if len(found.problems) == before:
-        _check_parts(settings, found)
+    if len(found.problems) == before:  # what an earlier run, of another user perhaps, has left in the output
+        _check_writable("the directory of the logs", out / "logs", found, only_there=True)
+        for label in settings.selection.participant_label or ("*",):
+            for path in sorted(out.glob(f"sub-{label}")):
+                _check_writable("the directory of a participant", path, found, only_there=True)
     for file in (*settings.superres.pretrained, settings.superres.vgg_weights):
         if file is not None and not file.is_file():
             found.refuse(file, "there is no such file", "Check the path.")
@@ -66,14 +61,12 @@ def check_places(settings: Settings, found: Findings) -> None:
     if settings.run.write_graph and shutil.which("dot") is None:
         fix = "Install graphviz, or leave the option out."
         found.refuse("--write-graph", "the program dot of graphviz is not installed", fix)
-    _check_cluster(settings, found)
+    if settings.resources.use_plugin is not None:
+        _check_cluster(settings.resources.use_plugin, found)
 
 
-def _check_cluster(settings: Settings, found: Findings) -> None:
+def _check_cluster(file: Path, found: Findings) -> None:
     """A plugin file that cannot be used, or that asks for a cluster which is not there."""
-    file = settings.resources.use_plugin
-    if file is None:
-        return
     try:
         chosen = Plugin.from_toml(file)
     except UsageError as error:
@@ -114,18 +107,10 @@ def _check_models(settings: Settings, found: Findings) -> None:
         found.refuse(f"--model-source reuse: {folder}", "there is no model in it", fix)
 
 
-def _check_parts(settings: Settings, found: Findings) -> None:
-    """What an earlier run has left in the output, as another user perhaps, and cannot be written to."""
-    out, labels = settings.paths.output_dir, settings.selection.participant_label or ("*",)
-    there = [("the directory of the logs", out / "logs")]
-    there += [("the directory of a participant", path) for label in labels for path in sorted(out.glob(f"sub-{label}"))]
-    for what, path in there:
-        if path.is_dir():
-            _check_writable(what, path, found)
-
-
-def _check_writable(what: str, path: Path, found: Findings) -> None:
+def _check_writable(what: str, path: Path, found: Findings, *, only_there: bool = False) -> None:
     parent, fix = existing_parent(path), "Choose another directory, or change its permissions."
+    if only_there and not path.is_dir():
+        return
     if not parent.is_dir():
         found.refuse(path, f"{what} cannot be made: {parent} is no directory", fix)
     elif not os.access(parent, os.W_OK | os.X_OK):
@@ -163,6 +148,9 @@ def _cached(folder: Path) -> bool:
 
 
 def _check_roi(path: Path, found: Findings) -> None:
+    import nibabel as nb
+    import numpy as np
+
     from bids_sr.bids.headers import read_header, squeeze_3d
 
     read, where = Findings(), f"--roi {path}"
@@ -171,16 +159,9 @@ def _check_roi(path: Path, found: Findings) -> None:
         found.refuse(where, read.problems[0].reason, "Give an existing NIfTI file, or --roi motor or --roi brain.")
     elif len(squeeze_3d(header)) != 3:
         found.refuse(where, "it is no 3D image", "Give one mask or label image.")
-    elif not _has_voxels(path):
+    elif not (np.asanyarray(nb.load(path).dataobj) > 0).any():  # type: ignore[attr-defined]
         fix = "Give a mask with 1 inside the region, or --roi motor or --roi brain."
         found.refuse(where, "it is empty: no voxel is above zero", fix)
-
-
-def _has_voxels(path: Path) -> bool:
-    import nibabel as nb
-    import numpy as np
-
-    return bool((np.asanyarray(nb.load(path).dataobj) > 0).any())  # type: ignore[attr-defined]
 
 
 def check_room(settings: Settings, estimate: Estimate, found: Findings) -> None:
@@ -205,7 +186,5 @@ def check_room(settings: Settings, estimate: Estimate, found: Findings) -> None:
 
 def written_gb(path: Path) -> float:
     """Size of the files in a directory (GB)."""
-    total = 0
-    for folder, _, names in os.walk(path):
-        total += sum(os.lstat(os.path.join(folder, name)).st_size for name in names)
-    return total / 1e9
+    files = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
+    return sum(os.lstat(file).st_size for file in files) / 1e9

@@ -1,4 +1,4 @@
-"""Time, memory and disk of a call, from image sizes alone: a linear model whose constants stand in one place.
+"""Time, memory and disk of a call, from image sizes alone, and whether this machine has memory and device for it.
 
 Time is that of processors of 2024, measured as processor seconds of all processes by ``benchmarks/resources.py`` and
 spread over those that can be kept busy; memory is the peak of all processes together, which does not grow with the
@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bids_sr.bids import BoldRun, factor_of
+from bids_sr.bids import BoldRun, Findings, Problem, factor_of
 from bids_sr.bids.headers import sizes_of
 from bids_sr.bids.method_options import method_of_model, pretrained_for
 from bids_sr.bids.retrospective_plan import foreseen
-from bids_sr.config import Settings
+from bids_sr.config import Settings, machine
 from bids_sr.config.memory_model import BASE_GB, WORKER_GB, Sizes, largest_gb, step_gb, workers_that_fit
 from bids_sr.preflight.plan import Estimate, Plan, Row
 from bids_sr.series import PAIR_BASELINES, series_name
@@ -72,13 +72,15 @@ ALIGN = {"rigid": 1.0, "affine": 1.5, "nonlinear": 2.0}
 """What other transforms make of `scans_prepare_s`: an affine measured; a deformation by its further iterations."""
 
 
+COST = CostModel()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Work:
-    """What rows of the estimate are made of: runs with a factor, constants, and sizes of the largest grids."""
+    """What rows of the estimate are made of: runs with a factor, and sizes of the largest grids."""
 
     plan: Plan
     settings: Settings
-    model: CostModel
     runs: tuple[BoldRun, ...]
     sizes: Sizes
 
@@ -105,16 +107,15 @@ def run_gigabytes(run: BoldRun, settings: Settings) -> tuple[float, float]:
     return low, low * float(np.prod(factor_of(run, settings)))
 
 
-def estimate(plan: Plan, settings: Settings, model: CostModel | None = None) -> Estimate:
+def estimate(plan: Plan, settings: Settings) -> Estimate:
     """Estimate time, memory and disk of a plan."""
-    model = model or CostModel()
     runs = tuple(run for subject in plan.subjects for run in subject.runs)
     if not runs:
         return Estimate()
     sizes = sizes_of(plan.subjects, settings)
-    work = _Work(plan=plan, settings=settings, model=model, runs=runs, sizes=sizes)
+    work = _Work(plan=plan, settings=settings, runs=runs, sizes=sizes)
     rows = [
-        work.row("starting", model.startup_s, ""),
+        work.row("starting", COST.startup_s, ""),
         _anatomical(work),
         _motion(work),
         *_calibrations(work),
@@ -123,17 +124,16 @@ def estimate(plan: Plan, settings: Settings, model: CostModel | None = None) -> 
         _activation(work),
         *_evaluation(work),
         work.row(
-            "report",
-            model.report_s * len(runs) + model.report_s_grid * work.grid(runs),
-            "CoregReport" if sizes.t1w else "",
-            (model.figures_gb + model.overhead_gb) * len(runs),
+            "report", COST.report_s * len(runs) + COST.report_s_grid * work.grid(runs),
+            "CoregReport" if sizes.t1w else "", (COST.figures_gb + COST.overhead_gb) * len(runs),
         ),
-    ]
+    ]  # fmt: skip
     largest, nprocs = largest_gb(sizes), settings.resources.nprocs or 1
     given = settings.resources.mem_gb
     workers = nprocs if given is None else max(1, workers_that_fit(given, nprocs, largest))
-    cores = max(1.0, min(model.core_use * workers, model.cores_a_run * len(runs)))
-    peak = BASE_GB + largest + (min(workers, _side_by_side(work)) - 1) * (WORKER_GB + model.beside_gb)
+    cores = max(1.0, min(COST.core_use * workers, COST.cores_a_run * len(runs)))
+    side_by_side = len(runs) * max(1, len(plan.series)) * len(settings.activation.smoothing)  # need none of each other
+    peak = BASE_GB + largest + (min(workers, side_by_side) - 1) * (WORKER_GB + COST.beside_gb)
     return Estimate(
         minutes=sum(row.minutes for row in rows) / cores,
         memory_gb=peak if given is None else min(peak, max(given, BASE_GB + largest)),
@@ -143,23 +143,17 @@ def estimate(plan: Plan, settings: Settings, model: CostModel | None = None) -> 
     )
 
 
-def _side_by_side(work: _Work) -> int:
-    """How many steps there are at most that need none of each other."""
-    return len(work.runs) * max(1, len(work.plan.series)) * len(work.settings.activation.smoothing)
-
-
 def _anatomical(work: _Work) -> Row:
     """Anatomy once for each participant, registration once for each run and pair."""
-    model, subjects = work.model, work.plan.subjects
-    seconds = model.registration_s * len(work.runs) + model.registration_s_grid * work.grid(work.runs)
-    always, for_voxels = model.anatomical_s
+    seconds = COST.registration_s * len(work.runs) + COST.registration_s_grid * work.grid(work.runs)
+    always, for_voxels = COST.anatomical_s
     disk = 0.0
-    for subject in subjects:
+    for subject in work.plan.subjects:
         if subject.t1w:
-            share = 1.0 if subject.precomputed is None else model.precomputed_share
+            share = 1.0 if subject.precomputed is None else COST.precomputed_share
             seconds += share * (always + for_voxels * work.sizes.t1w)
-            disk += model.template_gb + model.t1w_copies * work.sizes.t1w * 4e-3
-        seconds += len(subject.pairs) * (model.pair_s + model.pair_s_grid * work.sizes.low)
+            disk += COST.template_gb + COST.t1w_copies * work.sizes.t1w * 4e-3
+        seconds += len(subject.pairs) * (COST.pair_s + COST.pair_s_grid * work.sizes.low)
     kind = "SegmentTissues" if work.sizes.t1w else ""
     return work.row("anatomical and registration", seconds, kind, disk)
 
@@ -170,14 +164,14 @@ def _calibrations(work: _Work) -> list[Row]:
     if not found or not any(get_method(name).calibrated for name in work.settings.superres.run_trained):
         return []
     volumes = [math.prod(run.shape) * math.prod(one.factor) * one.n_volumes / 1e6 for run, one in found]
-    seconds = sum(work.model.calibration_s + work.model.calibration_s_high * size for size in volumes)
+    seconds = sum(COST.calibration_s + COST.calibration_s_high * size for size in volumes)
     return [work.row("calibration", seconds, "CalibrationSD", sum(volumes) * 4e-3)]
 
 
 def _motion(work: _Work) -> Row:
     copies = 3 if any(run.slice_timing for run in work.runs) else 2  # imported, in time, in space (`raw`)
     disk = copies * sum(run_gigabytes(run, work.settings)[0] for run in work.runs)
-    return work.row("motion", work.model.motion_s_low * work.low(work.runs), "EstimateMotion", disk)
+    return work.row("motion", COST.motion_s_low * work.low(work.runs), "EstimateMotion", disk)
 
 
 def _training(work: _Work) -> list[Row]:
@@ -205,12 +199,11 @@ def _training(work: _Work) -> list[Row]:
 
 def _series_s(work: _Work, name: str) -> float:
     """Processor seconds that a million voxels of the high-resolution series take, and that keeping them takes."""
-    model = work.model
     superres = work.settings.superres
     method = next((each for each in superres.learned if series_name(each) == name), None)
     if method is not None:
-        return get_method(method).cost(superres.recipe).series + model.series_s_high + model.keep_s_high
-    return (model.guided_s_high if name in PAIR_BASELINES else model.series_s_high) + model.keep_s_high
+        return get_method(method).cost(superres.recipe).series + COST.series_s_high + COST.keep_s_high
+    return (COST.guided_s_high if name in PAIR_BASELINES else COST.series_s_high) + COST.keep_s_high
 
 
 def _series(work: _Work) -> list[Row]:
@@ -225,23 +218,23 @@ def _series(work: _Work) -> list[Row]:
 
 def _activation(work: _Work) -> Row:
     """Maps of every series and smoothing, and the effects of blocks, which the evaluation rests on."""
-    model, widths = work.model, len(work.settings.activation.smoothing)
+    widths = len(work.settings.activation.smoothing)
     voxels = {
         run.bold: [work.high([run]) if name != "raw" else work.low([run]) for name in work.plan.series_of(run)]
         for run in work.runs
     }
-    seconds = sum(model.activation_s_high * v + model.map_s for each in voxels.values() for v in each) * widths
-    first, other = model.effects_share
+    seconds = sum(COST.activation_s_high * v + COST.map_s for each in voxels.values() for v in each) * widths
+    first, other = COST.effects_share
     effects = sum((first + other * max(0, len(each) - 2)) * max(each) for each in voxels.values()) * 4e-3
-    maps = sum(sum(voxels[run.bold]) / run.n_volumes for run in work.runs) * widths * 4e-3 * model.map_copies
+    maps = sum(sum(voxels[run.bold]) / run.n_volumes for run in work.runs) * widths * 4e-3 * COST.map_copies
     return work.row("activation", seconds, "ActivationMaps", maps + effects)
 
 
 def _evaluation(work: _Work) -> list[Row]:
     """Series that are made to be compared with: the measured one, members of the ensemble, placebos; and shuffles."""
-    superres, wanted, model = work.settings.superres, work.settings.evaluation, work.model
+    superres, wanted = work.settings.superres, work.settings.evaluation
     high, count = work.high(work.runs), len(work.plan.series)
-    rows = [work.row("comparison", model.evaluate_s_high * count * high, "BlockEffects")]
+    rows = [work.row("comparison", COST.evaluate_s_high * count * high, "BlockEffects")]
     extras = dict.fromkeys(superres.learned, superres.n_ensemble - 1)
     if wanted.null_checks:
         extras |= {name: number + len(get_method(name).placebos) for name, number in extras.items()}
@@ -249,29 +242,29 @@ def _evaluation(work: _Work) -> list[Row]:
     made = sum(extras.values()) + truth
     if made:
         # a member or a placebo takes what its method's series does, but for keeping it
-        each = sum(n * (_series_s(work, series_name(name)) - model.keep_s_high) for name, n in extras.items())
-        seconds = (each + truth * model.measured_s_high + made * model.evaluate_s_high) * high
-        disk = made * (1 + model.effects_share[1]) * sum(run_gigabytes(run, work.settings)[1] for run in work.runs)
+        each = sum(n * (_series_s(work, series_name(name)) - COST.keep_s_high) for name, n in extras.items())
+        seconds = (each + truth * COST.measured_s_high + made * COST.evaluate_s_high) * high
+        disk = made * (1 + COST.effects_share[1]) * sum(run_gigabytes(run, work.settings)[1] for run in work.runs)
         rows.append(work.row("series to compare with", seconds, "SuperResolve", disk))
     if wanted.null_checks:
-        seconds = wanted.null_checks * len(superres.series) * model.shuffle_s * high
+        seconds = wanted.null_checks * len(superres.series) * COST.shuffle_s * high
         rows.append(work.row("shuffles", seconds, "NullShuffles"))
     return rows
 
 
 def _results(work: _Work) -> float:
     """What is stored in the output directory (GB)."""
-    model, settings = work.model, work.settings
-    share = model.compression * (0.5 if settings.preprocessing.output_dtype == "int16" else 1.0)
+    settings = work.settings
+    share = COST.compression * (0.5 if settings.preprocessing.output_dtype == "int16" else 1.0)
     with_t1w = sum(1 for subject in work.plan.subjects if subject.t1w)
-    total = model.figures_gb * len(work.runs) + (model.transforms_gb + work.sizes.t1w * 4e-3) * with_t1w
+    total = COST.figures_gb * len(work.runs) + (COST.transforms_gb + work.sizes.t1w * 4e-3) * with_t1w
     for run in work.runs:
         low, high = run_gigabytes(run, settings)
         contrasts = max(1, len(work.plan.contrasts.get(run.bold, {})))
         for name in work.plan.series_of(run):
             size = low if name == "raw" else high
             maps = size / run.n_volumes * contrasts * 6 * len(settings.activation.smoothing)
-            total += share * size + model.map_compression * maps
+            total += share * size + COST.map_compression * maps
     return total
 
 
@@ -288,18 +281,17 @@ def estimate_structural(plan: Plan, settings: Settings) -> Estimate:
     """Time, memory and disk, from the numbers of voxels of the high-resolution scans."""
     if not plan.subjects:
         return Estimate()
-    superres, model = settings.superres, CostModel()
+    superres = settings.superres
     sizes, methods = sizes_of(plan.subjects, settings), len(superres.chosen)
     learning = sum(pretrained_for(superres, name) is None for name in superres.chosen)
     scans = sum(len(subject.structural) for subject in plan.subjects)
     voxels, people = scans * sizes.scans, len(plan.subjects)
     copies = 2 + methods + (2 if superres.baselines == "all" else 1)
     limit = (superres.max_train_minutes or 1e9) * 60 * people
-    train = model.scans_train_s[superres.recipe != "fast"] * voxels
-    train = 0.0 if superres.model_source == "reuse" else train
-    always, for_voxels = model.scans_prepare_s
+    train = 0.0 if superres.model_source == "reuse" else COST.scans_train_s[superres.recipe != "fast"] * voxels
+    always, for_voxels = COST.scans_prepare_s
     prepare = always * people + for_voxels * ALIGN[superres.anat_align] * voxels
-    always, for_voxels = model.scans_measure_s
+    always, for_voxels = COST.scans_measure_s
     measure = always * people + for_voxels * voxels * copies
     stages = {
         "preparation": (prepare, 6 * voxels * 4e-3),
@@ -307,12 +299,40 @@ def estimate_structural(plan: Plan, settings: Settings) -> Estimate:
         "measures and figures": (measure, 0.02 * people),
     }
     largest = largest_gb(sizes)
-    rows = tuple(
-        Row(stage=stage, minutes=seconds / 60, memory_gb=largest, disk_gb=disk)
-        for stage, (seconds, disk) in stages.items()
-    )
+    costs = ((stage, seconds / 60, disk) for stage, (seconds, disk) in stages.items())
+    rows = tuple(Row(stage=stage, minutes=each, memory_gb=largest, disk_gb=disk) for stage, each, disk in costs)
     return Estimate(
         minutes=sum(row.minutes for row in rows) / min(people, settings.resources.nprocs or 1),
         memory_gb=BASE_GB + largest, work_gb=sum(row.disk_gb for row in rows),
         output_gb=copies * voxels * 2e-3 + 0.05 * methods * people, rows=rows,
     )  # fmt: skip
+
+
+def check_machine(plan: Plan, settings: Settings) -> list[Problem]:
+    """What this machine lacks; for the one that does the work, not for one that submits it to others."""
+    found, resources = Findings(), settings.resources
+    if resources.use_plugin is None:
+        free = None if resources.mem_gb is not None else machine.memory_gb()
+        check_memory(settings, sizes_of(plan.subjects, settings), free, found)
+        if resources.device == "cuda" and settings.superres.learned and not machine.has_gpu():
+            fix = "Use --device cpu or auto, or check CUDA_VISIBLE_DEVICES and that the build of torch is one for CUDA."
+            found.refuse("--device cuda", "torch finds no CUDA device that it may use here", fix)
+    return found.problems
+
+
+def check_memory(settings: Settings, sizes: Sizes, memory_gb: float | None, found: Findings) -> None:
+    """Memory that not even the largest step fits into, with nothing beside it; None where it is not known."""
+    need = BASE_GB + largest_gb(sizes)
+    if settings.resources.use_plugin is not None or memory_gb is None or memory_gb >= need:
+        return
+    given, enough, smaller = settings.resources.mem_gb, math.ceil(need * 10) / 10, ""
+    if BASE_GB + largest_gb(Sizes(low=sizes.low, high=sizes.high)) <= memory_gb:
+        smaller = ", or leave the T1w image out by a --bids-filter-file"
+    elif BASE_GB + largest_gb(Sizes(t1w=sizes.t1w, low=sizes.low, high=sizes.low)) <= memory_gb:
+        smaller = ", or ask for a smaller --sr-factor"
+    if given is not None:
+        reason = f"{need:.1f} GB are needed by the program with its largest step"
+        found.refuse(f"--mem {given:g}", reason, f"Give --mem {enough:g} or more{smaller}.")
+    else:
+        reason = f"{need:.1f} GB are needed, and {memory_gb:.1f} GB may be taken here"
+        found.refuse("memory", reason, f"Run where {enough:g} GB are free{smaller}.")

@@ -1,4 +1,4 @@
-"""Events tables of BOLD runs, the contrasts asked of them, and whether runs are long enough for their model."""
+"""Events tables of BOLD runs, contrasts, and whether the model of a run holds and its blocks can be split in halves."""
 
 import contextlib
 import math
@@ -19,6 +19,9 @@ MOST_EVENTS = 50_000
 LONGEST_NAME = 80  # letters of a trial type: it becomes part of file names
 HALF_AT_REST = 5.0  # s; a shorter half of a run holds no half period of the fastest of slow fluctuations, .1 Hz
 MOTION_REGRESSORS = 12  # six parameters and their derivatives
+MOST_VOLUMES = 5000  # beyond, building the model takes longer than all other checks
+MOST_DUMMIES = 10  # volumes that may turn out not to be in the steady state
+NEEDED = 2  # blocks of a condition: one for each half
 _WHERE = "Add a table with the columns onset, duration and, for several conditions, trial_type"
 
 
@@ -117,7 +120,12 @@ def _read(path: Path, found: Findings) -> list[_Row]:
         found.tell(path, f"it has no column trial_type, which BIDS leaves optional: all its events are {UNNAMED!r}.")
         for _, record in records:
             record["trial_type"] = UNNAMED
-    timeless = {line for line, record in records if _is_timeless(record)}
+    timeless = {
+        line
+        for line, record in records
+        if modelled_types([record["trial_type"]])
+        and any((record[name] or "").strip().lower() in NO_TIME for name in ("onset", "duration"))
+    }
     if timeless:
         what = f"{len(timeless)} of {len(records)} events have no onset or no duration (n/a; the first in line"
         found.tell(path, f"{what} {min(timeless)}) and are left out.")
@@ -131,12 +139,6 @@ def _read(path: Path, found: Findings) -> list[_Row]:
         fix = "Give each line as many cells as columns."
         found.refuse(path, f"line {wide} has more cells than there are columns", fix)
     return rows
-
-
-def _is_timeless(record: Mapping[str, str | None]) -> bool:
-    """Whether a row that would be modelled says when it began, or how long it was, by n/a."""
-    times = ((record[name] or "").strip().lower() for name in ("onset", "duration"))
-    return bool(modelled_types([record["trial_type"]])) and any(time in NO_TIME for time in times)
 
 
 def _row(path: Path, line: int, record: Mapping[str, str | None], found: Findings) -> _Row | None:
@@ -235,3 +237,68 @@ def _refuse_contrast(text: str, types: Sequence[str], found: Findings) -> None:
     names = ", ".join(name for weights in resolved.values() for name in weights)
     reason = f"no run holds all of its trial types ({names}) together"
     found.refuse(f"--contrasts {text}", reason, "A contrast compares trial types within a run.")
+
+
+def is_estimable(
+    run: BoldRun, contrasts: Mapping[str, Mapping[str, float]], settings: Settings, found: Findings
+) -> bool:
+    """Whether the linear model of a run with a sound events table holds, motion apart; a problem says why not.
+
+    Parameters
+    ----------
+    contrasts : name → trial type → weight
+    """
+    if "glm" not in settings.activation.kinds or run.n_volumes > MOST_VOLUMES or run.events is None:
+        return True
+    from bids_sr.stats.glm.design import DesignError, build_design, contrast_vector, read_events
+
+    try:
+        events = read_events(run.events)
+    except (DesignError, ValueError) as error:  # of pandas, too
+        reason = f"it cannot be read as a table ({error})".replace(f"{run.events}: ", "")
+        found.refuse(run.events, reason, "Store it as tab-separated text in UTF-8.")
+        return False
+    dummies, high_pass = settings.preprocessing.dummy_scans or 0, settings.activation.high_pass
+    try:
+        design = build_design(events, n_volumes=run.n_volumes, tr=run.tr, n_dummy=dummies, high_pass=high_pass)
+        for name, weights in contrasts.items():
+            contrast_vector(design, name, weights)
+    except DesignError as error:
+        fix = "Check onsets and durations, or choose others with --contrasts."
+        found.refuse(run.events, f"its linear model does not hold: {error}", fix)
+        return False
+    return True
+
+
+def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: int = 0) -> bool:
+    """Whether any condition of a run with a sound events table has blocks for two halves; the others are told."""
+    dummies = settings.preprocessing.dummy_scans or 0
+    if run.events is None:
+        return _has_segments(run, dummies, n_seeds, found)
+    from bids_sr.stats.glm.blocks import MIN_SHARE, find_blocks, response_shares
+    from bids_sr.stats.glm.design import frame_times, read_events
+
+    blocks = find_blocks(read_events(run.events))
+    times = frame_times(run.n_volumes, run.tr)[dummies:]
+    counts = dict.fromkeys((block.condition for block in blocks), 0)
+    for block, share in zip(blocks, response_shares(blocks, times, run.tr, "spm"), strict=True):
+        counts[block.condition] += share >= MIN_SHARE
+    few = [f"{name} ({count})" for name, count in counts.items() if count < NEEDED]
+    what = f"fewer than two blocks inside the run: {', '.join(few)}"
+    if few and len(few) < len(counts):
+        found.tell(run.events, f"{what}; they do not enter the split halves.")
+    elif few:
+        text = f"{what}. The run cannot be split in halves, so what they would tell is left out of the evaluation."
+        found.tell(run.events, text)
+    return not few or len(few) < len(counts)
+
+
+def _has_segments(run: BoldRun, dummies: int, n_seeds: int, found: Findings) -> bool:
+    """Whether a run without events is long enough for two halves of segments."""
+    from bids_sr.stats.glm.seeds import segment_count
+
+    split = segment_count(run.n_volumes - max(dummies, MOST_DUMMIES), n_seeds, run.tr) > 0
+    if not split:
+        text = "too short to be split in halves, so what they would tell is left out of the evaluation."
+        found.tell(run.bold, text)
+    return split

@@ -75,13 +75,7 @@ def refusal(file: str | Path) -> str:
 
 
 def check_methods(settings: Settings, subjects: Sequence[Subject], found: Findings) -> None:
-    """Methods that cannot work on these images, and models that were trained on others.
-
-    Parameters
-    ----------
-    settings : of the call
-    subjects : with the runs and pairs that are worked on
-    """
+    """Methods that cannot work on the runs that are worked on, and models that were trained on other images."""
     superres = settings.superres
     if not superres.learned:
         return
@@ -98,9 +92,15 @@ def check_methods(settings: Settings, subjects: Sequence[Subject], found: Findin
             for run in runs:
                 image = describe(np.asarray(run.affine), "bold", factor_of(run, settings))
                 check_card(file, image, f"{run.bold} with --pretrained {file}", found, force=superres.force)
-    for run in runs:
-        _check_warm_factor(settings, run, found)
-    for run in runs:
+    begins = superres.warm_start and any(get_method(name).warm for name in superres.learned)
+    for run in runs if begins else ():  # with a network whose factor is fixed
+        factor = factor_of(run, settings)
+        if not np.allclose(factor, WARM_FACTOR, rtol=0, atol=1e-6):
+            own, wanted = (" × ".join(f"{f:.4g}" for f in each) for each in (factor, WARM_FACTOR))
+            reason = f"its factor is {own}, and the network to begin with is one of {wanted}"
+            fix = "Leave --warm-start out, or run this factor in a call of its own."
+            found.refuse(f"{run.bold} with --warm-start", reason, fix)
+    for run in runs if superres.model_source != "reuse" else ():
         _check_patches(settings, run, found)
 
 
@@ -145,23 +145,9 @@ def check_card(file: Path, image: Acquisition, where: str, found: Findings, *, f
         found.refuse(where, reason, f"{remedy[:1].upper()}{remedy[1:]}." if remedy else "Take another model.")
 
 
-def _check_warm_factor(settings: Settings, run: BoldRun, found: Findings) -> None:
-    """Another factor than that of the network with which ``--warm-start`` begins: there it is fixed."""
-    superres, factor = settings.superres, factor_of(run, settings)
-    begins = superres.warm_start and any(get_method(name).warm for name in superres.learned)
-    if not begins or np.allclose(factor, WARM_FACTOR, rtol=0, atol=1e-6):
-        return
-    own, wanted = (" × ".join(f"{f:.4g}" for f in each) for each in (factor, WARM_FACTOR))
-    reason = f"its factor is {own}, and the network to begin with is one of {wanted}"
-    fix = "Leave --warm-start out, or run this factor in a call of its own."
-    found.refuse(f"{run.bold} with --warm-start", reason, fix)
-
-
 def _check_patches(settings: Settings, run: BoldRun, found: Findings) -> None:
     """Training patches that are larger in plane than the images they are cut from; thin slabs cut them down."""
     superres = settings.superres
-    if superres.model_source == "reuse":
-        return
     x, y, _ = (int(n * f + 0.5) for n, f in zip(run.shape, factor_of(run, settings), strict=True))
     for name in (*superres.pair_trained, *superres.volume_trained):
         sides = get_method(name).patch(superres.recipe)

@@ -6,26 +6,21 @@ import time
 import numpy as np
 
 REFERENCE_S = 0.0032
-"""Processor seconds of `_kernel` on the processors of `CostModel` (``benchmarks/resources.py --pace``)."""
+"""Processor seconds of the kernel on the processors of `CostModel` (``benchmarks/resources.py --pace``)."""
 _REPEATS = 5
 
 
-def _kernel() -> None:
-    """A fixed piece of what the stages do most: Fourier transforms of slices.
-
-    Slice by slice, as arrays of a whole volume take four times as long in a process that has not had such memory yet.
-    """
-    image = np.arange(96 * 96, dtype=np.float32).reshape(96, 96)
-    for _ in range(48):
-        np.fft.irfft2(np.fft.rfft2(image)).sum()
-
-
 def kernel_seconds() -> float:
-    """Processor seconds of the kernel, the least of a few repeats, so that other work beside does not count."""
-    found = []
+    """Processor seconds of a fixed piece of what the stages do most, which is Fourier transforms of slices.
+
+    The least of a few repeats, so that other work beside does not count. Slice by slice, as arrays of a whole volume
+    take four times as long in a process that has not had such memory yet.
+    """
+    found, image = [], np.arange(96 * 96, dtype=np.float32).reshape(96, 96)
     for _ in range(_REPEATS):
         began = time.process_time()
-        _kernel()
+        for _ in range(48):
+            np.fft.irfft2(np.fft.rfft2(image)).sum()
         found.append(time.process_time() - began)
     return min(found)
 
@@ -33,18 +28,10 @@ def kernel_seconds() -> float:
 def slowdown(
     workers: int, *, seconds: float | None = None, load: float | None = None, cores: int | None = None
 ) -> float:
-    """Return by what a clock estimate is to be multiplied on this machine.
+    """By what a clock estimate is to be multiplied on this machine, 0.25 to 20, where a run keeps `workers` busy.
 
-    Parameters
-    ----------
-    workers : processors that the run will keep busy
-    seconds : processor seconds of the kernel; measured by default
-    load : processes of others that are running; by default the system's average over the last minute
-    cores : processors of the machine
-
-    Returns
-    -------
-    Ratio to an unshared processor of the reference, between 0.25 and 20.
+    By default the processor `seconds` of the kernel are measured, and `load` is the system's average of running
+    processes over the last minute.
 
     >>> slowdown(2, seconds=REFERENCE_S, load=0.0, cores=2)
     1.0

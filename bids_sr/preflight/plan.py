@@ -1,10 +1,17 @@
-"""What preflight hands on: the plan of a call, with everything that speaks against it and what it will cost."""
+"""What preflight hands on: the plan of a call, what speaks against it, which runs that leaves out, and its cost."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bids_sr.bids import BoldRun, Notice, Problem, Subject
+from bids_sr.bids import BoldRun, Notice, Problem, RunFiles, Subject, entities_of, stem_of
+from bids_sr.bids.findings import grouped
+from bids_sr.bids.inputs import ENTITIES, label_of, stem_of_echoes
+
+_OF_DERIVATIVES = ("space", "desc", "res", "den", "label", "part", "echo", "from", "to", "mode", "chunk")
+_KNOWN = frozenset(ENTITIES.values()) - {ENTITIES.get(key, key) for key in _OF_DERIVATIVES}
+_PARTICIPANT = re.compile(r"sub-([0-9A-Za-z+]+)(?![^ _(])")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,21 +26,13 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """Cost of a call.
+    """Cost of a call."""
 
-    Attributes
-    ----------
-    minutes : wall clock on the processors given
-    memory_gb : peak of all processes
-    work_gb, output_gb : disk in the working and in the output directory
-    rows : by stage
-    """
-
-    minutes: float = 0.0
-    memory_gb: float = 0.0
-    work_gb: float = 0.0
-    output_gb: float = 0.0
-    rows: tuple[Row, ...] = ()
+    minutes: float = 0.0  # wall clock on the processors given
+    memory_gb: float = 0.0  # peak of all processes
+    work_gb: float = 0.0  # disk in the working directory
+    output_gb: float = 0.0  # disk in the output directory
+    rows: tuple[Row, ...] = ()  # by stage
 
     @property
     def disk_gb(self) -> float:
@@ -45,30 +44,102 @@ class Estimate:
 class Plan:
     """What a call will do.
 
-    Attributes
-    ----------
-    subjects : participants with the runs that are sound
-    problems : why it cannot start; empty if it can
-    warnings : what is done otherwise than expected, for the terminal and the report
-    series : names of all series in the order of computation, ``raw`` first
-    contrasts : BOLD file → contrast name → trial type → weight
-    series_by_run : BOLD file → those of `series` that are made of it; runs that are not in it have all
-    unsplit : BOLD files of the runs that have too few blocks for split halves
-    left_out : file name of a run that is not worked on → why
-    type_order : task → trial types in the order that decides the sign of default contrasts
+    `contrasts` are BOLD file → contrast name → trial type → weight; `type_order` is task → trial types in the order
+    that decides the sign of default contrasts; `series_by_run` names of a BOLD file those of `series` that are made of
+    it, and runs that are not in it have all.
     """
 
-    subjects: tuple[Subject, ...] = ()
-    problems: tuple[Problem, ...] = ()
-    warnings: tuple[Notice, ...] = ()
+    subjects: tuple[Subject, ...] = ()  # with the runs that are sound
+    problems: tuple[Problem, ...] = ()  # why it cannot start; empty if it can
+    warnings: tuple[Notice, ...] = ()  # what is done otherwise than expected, for the terminal and the report
     estimate: Estimate = field(default_factory=Estimate)
-    series: tuple[str, ...] = ("raw",)
+    series: tuple[str, ...] = ("raw",)  # all, in the order of computation
     contrasts: Mapping[Path, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     series_by_run: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
-    unsplit: frozenset[Path] = frozenset()
-    left_out: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
+    unsplit: frozenset[Path] = frozenset()  # BOLD files of the runs that have too few blocks for split halves
+    left_out: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)  # name of a run not worked on → why
     type_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def series_of(self, run: BoldRun) -> tuple[str, ...]:
         """Series of one run."""
         return self.series_by_run.get(run.bold, self.series)
+
+
+def stopped_by(problem: Problem, runs: Iterable[RunFiles | BoldRun]) -> tuple[Path, ...] | None:
+    """BOLD files of the runs that a problem stops; None for the whole call.
+
+    One bad run does not stop the others. A problem tells its run, or the file that it names does: an image that runs
+    are worked on with stops those runs; a series, sidecar or table of a run (inherited ones too) the runs that it
+    belongs to, any other file of a participant all runs of that participant, and everything else the whole call.
+    """
+    if problem.run:
+        return tuple(run.bold for run in runs if problem.run in (stem_of(run.bold), stem_of_echoes(run.bold)))
+    every, named = tuple(runs), Path(re.split(r" with --| \(", problem.file)[0])
+    tables = tuple(run.bold for run in every if named in (run.bold, run.events))
+    if tables:
+        return tables
+    if used := tuple(run.bold for run in every if isinstance(run, BoldRun) and named in _images(run)):
+        return used
+    whose = _PARTICIPANT.match(named.name)
+    if whose is None or problem.file.startswith("-"):
+        return None
+    own = tuple(run for run in every if run.entities.get("subject") == whose[1])
+    wanted = {key: label for key, label in entities_of(named).items() if key in _KNOWN}
+    if "task" in wanted:
+        fits = (run.bold for run in own if all(label_of(wanted, k) == label_of(run.entities, k) for k in wanted))
+        return tuple(fits) or (named,)
+    return tuple(run.bold for run in own) or None
+
+
+def _images(run: BoldRun) -> set[Path | None]:
+    """Images that a run is worked on with, whatever their names: echoes, reference, calibration, pairs, brain mask."""
+    pairs = [pair for pair in (run.pair, run.holdout) if pair is not None]
+    known = {} if run.truth is None else run.truth.activations
+    mask = None if run.precomputed is None else run.precomputed.mask
+    return {*run.images, *(path for pair in pairs for path in (pair.highres, pair.lowres)), *known.values(), mask}
+
+
+def exclude(
+    problems: Sequence[Problem], runs: Sequence[RunFiles | BoldRun], subjects: Sequence[Subject]
+) -> tuple[tuple[Subject, ...], dict[str, tuple[Problem, ...]], tuple[Problem, ...]]:
+    """Leave out the runs that problems stop, of all that were chosen; participants have those that are sound so far.
+
+    Returns
+    -------
+    subjects : with what is left; left_out : name of a run to what stops it, in the order of the data set; problems :
+        those that stop the whole call, and all of them where no run is left
+    """
+    stopped: dict[Path, list[Problem]] = {}
+    whole = []
+    for problem in problems:
+        found = stopped_by(problem, runs)
+        if found is None:
+            whole.append(problem)
+        for bold in found or ():
+            stopped.setdefault(bold, []).append(problem)
+    left = tuple(replace(one, runs=tuple(run for run in one.runs if run.bold not in stopped)) for one in subjects)
+    left = tuple(one for one in left if one.runs)
+    if whole or not left:
+        return tuple(subjects), {}, tuple(problems)
+    single = {run.bold for run in runs if "echo" in run.entities}
+    left_out: dict[str, tuple[Problem, ...]] = {}
+    for bold in sorted(stopped):
+        name = stem_of(bold) if bold in single else stem_of_echoes(bold)
+        left_out[name] = (*left_out.get(name, ()), *stopped[bold])
+    return left, left_out, ()
+
+
+def left_out_text(left_out: Mapping[str, Sequence[Problem]]) -> list[str]:
+    """One line a run that is left out, with reason and fix; a reason that stops several of them is told once."""
+    by_problem: dict[Problem, list[str]] = {}
+    for run, problems in left_out.items():
+        for problem in problems:
+            by_problem.setdefault(replace(problem, run=""), []).append(run)
+    by_runs: dict[tuple[str, ...], list[Problem]] = {}
+    for problem, names in by_problem.items():
+        by_runs.setdefault(tuple(names), []).append(problem)
+    return [
+        f"left out: {', '.join(runs)}\n  file: {problem.file}\n  why: {problem.reason}\n  fix: {problem.fix}"
+        for runs, problems in by_runs.items()
+        for problem in grouped(problems)
+    ]

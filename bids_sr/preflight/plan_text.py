@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from bids_sr.bids import BoldRun, Problem, Subject, factor_of
-from bids_sr.bids.exclusions import left_out_text
 from bids_sr.bids.findings import counted, grouped
 from bids_sr.bids.method_options import obstacle
 from bids_sr.bids.precomputed import taken_text
@@ -11,7 +10,7 @@ from bids_sr.bids.query import some
 from bids_sr.bids.retrospective_plan import foreseen, makers, retrospective_factor
 from bids_sr.config import Settings
 from bids_sr.preflight.pace import duration, slowdown
-from bids_sr.preflight.plan import Plan
+from bids_sr.preflight.plan import Plan, left_out_text
 
 MOST_NAMED = 3
 NOTICEABLE = 1.5
@@ -41,7 +40,11 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
         lines.append("maps: " + " ".join(settings.activation.kinds))
     lines += left_out_text(plan.left_out)
     warnings = ["warnings:", *(f"  {notice}" for notice in counted(plan.warnings))] if plan.warnings else []
-    return "\n".join([*lines, *_cost_lines(plan, settings), *warnings])
+    rows = [
+        f"  {row.stage:<28}{row.minutes:7.1f} core min {row.memory_gb:5.1f} GB memory {row.disk_gb:6.2f} GB disk"
+        for row in plan.estimate.rows
+    ]
+    return "\n".join([*lines, f"estimate: {cost_text(plan, settings)}", *rows, *warnings])
 
 
 def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -> list[str]:
@@ -56,7 +59,11 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
     if run.pair is not None:
         low = run.pair.lowres.name if run.pair.lowres else "its k-space-truncated copy"
     lines.append(f"  pair: {'none' if run.pair is None else f'{run.pair.highres.name} and {low}'}")
-    lines.append(f"  calibration: {_calibration_text(run)}")
+    calibration = "none"
+    if (found := run.calibration) is not None:
+        task = "" if found.events is None else f", its task ({found.events.name}) regressed out"
+        calibration = f"{found.bold.name}, {found.n_volumes} volumes of {_times(found.zooms)} mm{task}"
+    lines.append(f"  calibration: {calibration}")
     if run.precomputed is not None:
         lines.append(f"  taken over: {taken_text(run.precomputed)}")
     if settings.evaluation.retrospective is not None:
@@ -71,12 +78,7 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
 
 
 def choice_text(run: BoldRun, settings: Settings) -> str:
-    """How a run is super-resolved, why, and which scan would improve it, in a sentence or two.
-
-    Parameters
-    ----------
-    run : with its pair and calibration, as it is worked on
-    """
+    """How a run is super-resolved, why, and which scan would improve it, in a sentence or two."""
     superres = settings.superres
     names = [name for name in superres.chosen if not obstacle(name, run, superres)]
     why = []
@@ -97,10 +99,7 @@ def choice_lines(plan: Plan, settings: Settings) -> list[str]:
         return []
     for run in (run for subject in plan.subjects for run in subject.runs):
         runs.setdefault(choice_text(run, settings), []).append(run.stem)
-    lines = []
-    for text, names in runs.items():
-        lines.append(f"{some(names, MOST_NAMED)}: {text}")
-    return lines
+    return [f"{some(names, MOST_NAMED)}: {text}" for text, names in runs.items()]
 
 
 def _why_factor(run: BoldRun, settings: Settings) -> str:
@@ -115,11 +114,7 @@ def _why_factor(run: BoldRun, settings: Settings) -> str:
 
 def _advice(run: BoldRun, settings: Settings) -> str:
     """What scan would improve the super-resolution of a run; "" where there is one, or no method could use it."""
-    if (
-        run.calibration is not None
-        or not settings.superres.run_trained
-        or settings.evaluation.retrospective is not None
-    ):
+    if run.calibration or not settings.superres.run_trained or settings.evaluation.retrospective is not None:
         return ""
     return (
         "A calibration run would improve it: some 20 volumes or more at the high resolution, same slices, no task "
@@ -129,15 +124,6 @@ def _advice(run: BoldRun, settings: Settings) -> str:
 
 def _times(values: Iterable[float], form: str = ".3g") -> str:
     return "×".join(str(value) if isinstance(value, int) else f"{value:{form}}" for value in values)
-
-
-def _calibration_text(run: BoldRun) -> str:
-    """Which short run at the high resolution a run is calibrated with."""
-    found = run.calibration
-    if found is None:
-        return "none"
-    task = "" if found.events is None else f", its task ({found.events.name}) regressed out"
-    return f"{found.bold.name}, {found.n_volumes} volumes of {_times(found.zooms)} mm{task}"
 
 
 def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> str:
@@ -172,10 +158,3 @@ def cost_text(plan: Plan, settings: Settings) -> str:
         f"{duration(cost.minutes * slower)} on {on}{why if slower >= NOTICEABLE else ''}, {cost.memory_gb:.1f} GB of "
         f"memory, {cost.work_gb:.1f} GB of disk for work and {cost.output_gb:.1f} GB for results"
     )
-
-
-def _cost_lines(plan: Plan, settings: Settings) -> list[str]:
-    return [f"estimate: {cost_text(plan, settings)}"] + [
-        f"  {row.stage:<28}{row.minutes:7.1f} core min {row.memory_gb:5.1f} GB memory {row.disk_gb:6.2f} GB disk"
-        for row in plan.estimate.rows
-    ]

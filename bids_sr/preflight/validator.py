@@ -33,10 +33,7 @@ def find_validator() -> Path | None:
 def validate(bids_dir: Path, participants: Sequence[str], found: Findings, timeout_s: float = TIMEOUT_S) -> None:
     """Run the validator; errors of one kind become one problem, and why it did not answer a notice.
 
-    Parameters
-    ----------
-    participants : labels chosen; errors in files of others are left out
-    found : files that have a problem already need no second one
+    Errors in files of others than these participants are left out, as are some of files that have a problem already.
     """
     program = find_validator()
     endless = next(special_files(bids_dir), None)

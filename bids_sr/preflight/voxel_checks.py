@@ -6,7 +6,7 @@ does. Noise and physiology of one run are those of no other, so that the second 
 
 import gzip
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +19,6 @@ from bids_sr.io.axis_order import AxisOrder, reordered
 from bids_sr.preflight.plan import Plan
 from bids_sr.sr.resolution.matrices import kspace_crop
 
-Progress = Callable[[Path, int, int], None]
 _CHUNK = 1 << 20
 PLACES = 10  # in time, at each of which two volumes that follow one another are read
 ALIKE = 0.5  # correlation over voxels below which it is another head, or the same one elsewhere
@@ -31,43 +30,26 @@ _BRIGHT = 0.25  # of the 98th percentile
 Array = npt.NDArray[np.float64]
 
 
-def files_of(plan: Plan) -> tuple[Path, ...]:
-    """Images that the plan reads, each once."""
-    return tuple(dict.fromkeys(path for subject in plan.subjects for path in subject.images))
-
-
-def check_data(plan: Plan, progress: Progress | None = None) -> tuple[Problem, ...]:
+def check_data(plan: Plan) -> tuple[Problem, ...]:
     """Read every image of the plan once; return those that are damaged, constant or not finite. Nothing is written.
 
     Brain masks of another program are read too: those that can be no brain's are returned.
-
-    Parameters
-    ----------
-    progress : called before each file with its path, its number from 0, and the number of files
     """
-    files, found = files_of(plan), Findings()
-    calibrations = {run.calibration.bold for one in plan.subjects for run in one.runs if run.calibration}
-    for number, path in enumerate(files):
-        if progress is not None:
-            progress(path, number, len(files))
+    found, runs = Findings(), [run for subject in plan.subjects for run in subject.runs]
+    calibrations = {run.calibration.bold for run in runs if run.calibration}
+    for path in dict.fromkeys(path for subject in plan.subjects for path in subject.images):
         check_image(path, found, " Or add --calibration none." if path in calibrations else "")
-    for path in _masks(plan):
+    masks = [subject.precomputed.mask for subject in plan.subjects if subject.precomputed is not None]
+    masks += [run.precomputed.mask for run in runs if run.precomputed is not None and run.precomputed.mask is not None]
+    for path in dict.fromkeys(masks):
         check_mask(path, found)
     unsound = {Path(problem.file) for problem in found.problems}
-    for run in (run for subject in plan.subjects for run in subject.runs):
+    for run in runs:
         if unsound.isdisjoint(run.images):
             own = Findings()
             check_truth(run, own)
             found.add_of_run(run.stem, own)
     return tuple(found.problems)
-
-
-def _masks(plan: Plan) -> tuple[Path, ...]:
-    """Brain masks that are taken over from another program, each once."""
-    found = [subject.precomputed.mask for subject in plan.subjects if subject.precomputed is not None]
-    runs = (run.precomputed for subject in plan.subjects for run in subject.runs)
-    found += [run.mask for run in runs if run is not None and run.mask is not None]
-    return tuple(dict.fromkeys(found))
 
 
 def check_mask(path: Path, found: Findings) -> None:
@@ -96,10 +78,7 @@ def check_mask(path: Path, found: Findings) -> None:
 
 def check_image(path: Path, found: Findings, or_else: str = "") -> None:
     """Problems of the voxels of one image; memory is that of a volume. `or_else` is a further way out."""
-    not_finite: list[int] = []
-    flat: list[int] = []
-    sums: set[int] = set()
-    count = 0
+    not_finite, flat, sums, count = list[int](), list[int](), set[int](), 0
     try:
         for volume in _volumes(path):
             low, high = volume.min(), volume.max()  # both carry a NaN along

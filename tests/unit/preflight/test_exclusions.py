@@ -11,13 +11,13 @@ import pytest
 from bidsmaker import BidsMaker
 
 from bids_sr.bids import Problem
-from bids_sr.bids.exclusions import exclude, left_out_text, stopped_by
 from bids_sr.bids.inputs import Truth
 from bids_sr.cli import main as program
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
 from bids_sr.execution.execute import RunOutcome
 from bids_sr.preflight import check
+from bids_sr.preflight.plan import exclude, left_out_text, stopped_by
 
 
 def settings_for(maker: BidsMaker, *extra: str) -> Settings:

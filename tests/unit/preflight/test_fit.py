@@ -9,7 +9,7 @@ from checking import problems_of
 from bids_sr.config import Paths, Resources, Selection, Settings, machine, memory_model
 from bids_sr.config.memory_model import Sizes
 from bids_sr.preflight import check, check_machine
-from bids_sr.preflight.resource_checks import check_memory
+from bids_sr.preflight.estimates import check_memory
 
 
 @pytest.fixture
