@@ -31,14 +31,9 @@ SCALE = 99.5  # percentile of |t| over both maps that gets the full color
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """Two maps of one run on one grid, by the names of their series, and the measured map where there is one.
+    """Two t maps (x, y, z) of one run on one grid, by their series, and the measured one where there is one.
 
-    Attributes
-    ----------
-    run, contrast, fwhm_mm : of both
-    maps : t map (x, y, z) of each of the two series
-    affine : of their grid, voxel to RAS mm
-    measured : t map of the measured series on the same grid, or None
+    The affine is voxel to RAS mm.
     """
 
     run: str
@@ -83,18 +78,10 @@ def _png(plane: Array, top: float) -> str:
 def make_sheet(pairs: Sequence[Pair], images: Sequence[dict[str, str]], *, rater: int, seed: int) -> tuple[
     str, list[dict[str, str]]
 ]:  # fmt: skip
-    """Page of one rater and its key.
+    """Page of rater 1, 2, …, one HTML file without any name of a series, and its key, a row of `KEY_COLUMNS` an item.
 
-    Parameters
-    ----------
-    pairs, images : the pairs, and `pictures` of each
-    rater : number of the rater, from 1
-    seed : of order and sides; either series of the pairs stands at the left in half of them (one more or less)
-
-    Returns
-    -------
-    page : one HTML file without any name of a series
-    key : a row of `KEY_COLUMNS` for each item
+    `images` are `pictures` of each pair. The seed is of order and sides; either series of the pairs stands at the left
+    in half of them (one more or less).
     """
     rng = np.random.default_rng([seed, rater])
     sheet = rng.bytes(6).hex()

@@ -40,10 +40,8 @@ LOWEST = -1.5
 class Panel:
     """One panel of a forest plot; the `strong` one is to be looked at first.
 
-    Parameters
-    ----------
-    points : row by label; a label without a row, or without a value, is marked n/a
-    lines : vertical lines by what they are called: color, dashes and place
+    Points are by label (one without a row, or without a value, is marked n/a); lines are vertical: name to color,
+    dashes and place.
     """
 
     title: str
@@ -62,11 +60,8 @@ def forest_figure(
 ) -> Figure:
     """Points with 95 % intervals: a line each series, panels side by side and in rows.
 
-    Parameters
-    ----------
-    grid, row_names : rows of panels and their headings; `FigureInputError` is raised without any
-    labels : key of the points, in order from above, to the text at the left and what the series is
-    hollow : draw points whose interval holds zero hollow
+    `labels` are key of the points, in order from above, to the text at the left and what the series is; `hollow` draws
+    points whose interval holds zero hollow. `FigureInputError` without any panel.
     """
     if not grid or not labels:
         raise FigureInputError("there is no figure of the evaluation to draw")

@@ -98,11 +98,8 @@ def carpet_figure(
 ) -> Figure:
     """Time series of a thinned set of voxels, sorted by tissue, under the traces that explain their stripes.
 
-    Parameters
-    ----------
-    rows, tissues : (voxels, T) of `carpet_rows` by tissue; name and number of rows of each group, top to bottom
-    tr, n_dummy : repetition time (s); non-steady volumes at the start
-    traces : curves of length T to draw above, by label
+    `rows` are (voxels, T) of `carpet_rows`, `tissues` name and number of rows of each group, top to bottom, `traces`
+    curves of length T by label; `tr` is in s, `n_dummy` the non-steady volumes at the start.
     """
     traces = dict(traces or {})
     n_volumes = rows.shape[1]

@@ -106,13 +106,8 @@ def overlay_figure(
 ) -> Figure:
     """Maps (X, Y, Z) of something that is never negative over an image, a row each, on one scale.
 
-    Parameters
-    ----------
-    affine, background, mask : voxel → RAS mm of all arrays; image below, and brain
-    label, limit, colors : of the color scale, which ends at the 99th percentile in the brain over all maps by default
-    threshold : values at or below are not drawn
-
-    Raises `FigureInputError` without a map.
+    Values at or below `threshold` are not drawn; by default the color scale ends at the 99th percentile in the brain
+    over all maps. `FigureInputError` without a map.
     """
     if not maps:
         raise FigureInputError(f"there is no map of {label}")

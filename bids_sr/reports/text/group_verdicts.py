@@ -43,13 +43,7 @@ PRIMARY = ("brain", "active40", MISSING)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """What is said of one method on one question.
-
-    Attributes
-    ----------
-    kind, title : what it is evidence of, and the measure in words
-    comparisons : with baselines, controls and other methods; `placebos` apart
-    """
+    """What is said of one method on one question: what it is evidence of, and the measure in words; placebos apart."""
 
     method: str
     kind: str
@@ -271,10 +265,8 @@ MEASURE = "explained variance beyond the acquired Nyquist limit"
 def group_answer_html(primary: Sequence[Comparison], tasks: Mapping[str, Mapping[str, int]]) -> Markup:
     """An answer for each task: sentence, three numbers, and what it rests on; those without a truth say so.
 
-    Parameters
-    ----------
-    primary : the primary comparisons
-    tasks : participants of all tasks, with the number of their runs; empty: only the tasks of the comparisons
+    All of it is read from the `primary` comparisons, so that it cannot say anything else. `tasks` have the participants
+    of all tasks with the number of their runs; empty: only the tasks of the comparisons.
     """
     parts = [_answer(each, tasks.get(each.question.task, {})) for each in primary]
     lacking = [task for task in tasks if task not in {each.question.task for each in primary}]

@@ -105,8 +105,6 @@ def _chunks(trials: Sequence[tuple[float, float]], count: int) -> list[list[tupl
 def assign_halves(blocks: Sequence[Block]) -> list[Block]:
     """Used blocks of each condition in halves 0, 1, 0, 1, … in order of time.
 
-    Examples
-    --------
     >>> [block.half for block in assign_halves([Block(condition=c, events=()) for c in "aabab"])]
     [0, 1, 0, 0, 1]
     """
@@ -175,17 +173,11 @@ def block_design(
     events: pd.DataFrame, *, n_volumes: int, tr: float, n_dummy: int = 0, slice_time_ref: float = 0.5,
     has_stc: bool = False, hrf: str = "spm", min_share: float = MIN_SHARE, source: str = "events", **model: Any,
 ) -> BlockDesign:  # fmt: skip
-    """Model of a run with one regressor for each block.
+    """Model of a run with one regressor for each block; further parameters are those of `build_design`.
 
-    Parameters
-    ----------
-    min_share : of a block's response inside the run, below which it does not count; 0 uses every block
-    source : the events file, for messages
-    model : further parameters of `bids_sr.stats.glm.design.build_design`
-
-    Raises
-    ------
-    TooFewBlocks : no condition has two blocks inside the run; DesignError : the model cannot be built
+    A block with less than `min_share` of its response inside the run does not count; 0 uses every block. `source` names
+    the events file in messages. TooFewBlocks where no condition has two blocks inside the run, DesignError where the
+    model cannot be built.
     """
     seeds = events if is_time_series(events) else None
     times = frame_times(n_volumes, tr, slice_time_ref=slice_time_ref, has_stc=has_stc)[n_dummy:]

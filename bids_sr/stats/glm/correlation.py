@@ -52,9 +52,7 @@ def temporal_filter(n: int, tr: float, low_pass: float | None) -> TemporalFilter
 def cross_correlation(signals: Float, tasks: Float, temporal: TemporalFilter) -> Float:
     """CC = x·y / (|x| |y|) of filtered, mean-free time series, (C, N) in [-1, 1]; 0 where a voxel does not vary.
 
-    Parameters
-    ----------
-    signals, tasks : (T, N) signal of voxels; (T, C) convolved on/off time series of each contrast
+    From signals (T, N) of voxels and convolved on/off time series (T, C) of each contrast.
     """
     x, y = (temporal.coefficients(np.asarray(values, dtype=np.float64)) for values in (tasks, signals))
     x_norm, y_norm = np.linalg.norm(x, axis=0), np.linalg.norm(y, axis=0)

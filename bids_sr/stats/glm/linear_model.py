@@ -84,13 +84,9 @@ def t_to_z(t: Float, dof: float | Float) -> Float:
 class ContrastModel:
     """One design, its contrasts and the noise of a run, to be fitted to block after block of voxels.
 
-    Given the noise, a voxel's result depends on its own time series alone, whatever block it comes in.
-
-    Parameters
-    ----------
-    matrix, contrasts : (T, P) design with a constant among its columns' combinations, (C, P)
-    noise : of all voxels that will be fitted
-    rank : of the matrix (found if not told)
+    Given the noise, a voxel's result depends on its own time series alone, whatever block it comes in. The design is
+    (T, P), a constant among its columns' combinations, contrasts are (C, P); the rank of the design is found if not
+    told.
     """
 
     def __init__(self, matrix: Float, contrasts: Float, noise: Noise, *, rank: int | None = None) -> None:

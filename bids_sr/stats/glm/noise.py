@@ -96,17 +96,11 @@ def voxel_lags(blocks: Blocks, n_voxels: int, basis: Float, order: int, level: F
 
 
 class Neighborhood:
-    """Means over neighbors within a mask, weighted by a Gaussian.
+    """Means over neighbors within a mask, weighted by a Gaussian; voxel sizes and FWHM are in mm.
 
-    Parameters
-    ----------
-    known : (N,) which voxels of the mask (X, Y, Z) count; means are given for all
-    zooms, fwhm_mm : voxel size, full width at half maximum (mm)
-
-    Attributes
-    ----------
-    own : (N,) weight of a voxel in its own mean, 0 to 1
-    squares : (N,) sum of the squared weights in a mean (near the edge of the mask, an upper bound), 0 to 1
+    Means are given for all N voxels of the mask (X, Y, Z), over those that are `known` (N,). `own` (N,) is the weight
+    of a voxel in its own mean, `squares` (N,) the sum of the squared weights in a mean (near the edge of the mask, an
+    upper bound), both 0 to 1.
     """
 
     def __init__(self, known: Mask, mask: Mask, zooms: Sequence[float], fwhm_mm: float) -> None:
@@ -190,14 +184,8 @@ def estimate_noise(
     """The noise of a run, from one pass over its time series.
 
     Memory: 8 bytes · 10 · voxels, some volumes, and one block. Fewer lags are used where there are fewer than six
-    degrees of freedom a lag.
-
-    Parameters
-    ----------
-    blocks : (which voxels, time series (T, n)) of all voxels of the mask, in the order of `numpy.flatnonzero`
-    matrix : (T, P) design
-    mask, zooms : (X, Y, Z); voxel size (mm)
-    level : (N,) brightness, where the time series have lost theirs
+    degrees of freedom a lag. `blocks` are (which voxels, time series (T, n)) of all voxels of the mask (X, Y, Z), in
+    the order of `numpy.flatnonzero`, for a design (T, P); `level` (N,) is their brightness, where they have lost it.
     """
     basis, n = orthonormal(matrix), int(np.count_nonzero(mask))
     order = max(1, min(order, (basis.shape[0] - basis.shape[1]) // _ROWS_A_LAG))

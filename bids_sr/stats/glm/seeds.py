@@ -32,15 +32,7 @@ def is_time_series(table: pd.DataFrame) -> bool:
 def seed_voxels(mask: Mask, affine: Float, center_mm: Sequence[float], radius_mm: float) -> Mask:
     """Voxels of the mask whose center lies within the radius of a seed, or the nearest one within a voxel's diagonal.
 
-    Parameters
-    ----------
-    mask : (X, Y, Z) brain
-    affine : (4, 4) voxel to RAS mm
-    center_mm : of the seed, RAS mm of the mask
-
-    Raises
-    ------
-    ValueError : the seed lies outside the mask
+    The center is in RAS mm of the mask (X, Y, Z); ValueError where it lies outside the mask.
     """
     at = np.argwhere(mask)
     if not len(at):
@@ -61,12 +53,8 @@ def without(table: pd.DataFrame, nuisance: Float, n_dummy: int = 0) -> pd.DataFr
     """Time series without what nuisance regressors explain of them, NaN in dummy volumes.
 
     Their standard deviation is then that of what the maps are about, and effects are changes of the signal per standard
-    deviation of a seed's own fluctuation; t does not change, as the model has the same regressors.
-
-    Parameters
-    ----------
-    table : a column a seed, a row a volume
-    nuisance : (rows after the dummies, regressors), a constant among them
+    deviation of a seed's own fluctuation; t does not change, as the model has the same regressors. `nuisance` is (rows
+    after the dummies, regressors), a constant among them.
     """
     out = table.astype(np.float64)
     values = out.iloc[n_dummy:].to_numpy()
@@ -76,13 +64,7 @@ def without(table: pd.DataFrame, nuisance: Float, n_dummy: int = 0) -> pd.DataFr
 
 
 def seed_series(reader: SeriesReader, seeds: Mapping[str, Mask], n_dummy: int = 0) -> pd.DataFrame:
-    """Mean time series of seeds, a row a volume; NaN in dummy volumes.
-
-    Parameters
-    ----------
-    reader : (X, Y, Z, T)
-    seeds : name to voxels (X, Y, Z)
-    """
+    """Mean time series of seeds, voxels (X, Y, Z) by name, a row a volume; NaN in dummy volumes."""
     flat = {name: np.flatnonzero(voxels) for name, voxels in seeds.items()}
     values = np.full((reader.shape[3], len(flat)), np.nan)
     for row, volume in enumerate(reader.volumes(n_dummy), n_dummy):
@@ -104,8 +86,6 @@ def write_seed_series(table: pd.DataFrame, path: str | os.PathLike[str]) -> None
 def standardized(table: pd.DataFrame) -> pd.DataFrame:
     """Mean 0 and standard deviation 1 of each seed over the volumes that count; a constant is 0.
 
-    Examples
-    --------
     >>> standardized(pd.DataFrame({"motor": [np.nan, 1.0, 3.0]}))["motor"].tolist()
     [nan, -1.0, 1.0]
     """

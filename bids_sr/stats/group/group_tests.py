@@ -119,13 +119,9 @@ def margin_of(question: Question, series: Mapping[str, Mapping[str, float]], ask
 def compare(
     values: Values, methods: Sequence[str], *, units: Mapping[str, str], margin: float | None = None
 ) -> list[Comparison]:
-    """All comparisons of combined metrics, corrected and evaluated.
+    """All comparisons of combined metrics of the methods under test, corrected and evaluated.
 
-    Parameters
-    ----------
-    methods : under test
-    units : of the measures
-    margin : of equivalence for pure numbers; None: from the gap, see `margin_of`
+    `margin` is of equivalence for pure numbers (None: from the gap, see `margin_of`); `units` are of the measures.
     """
     found: list[Comparison] = []
     for question, series in values.items():
@@ -210,8 +206,6 @@ def evaluated(each: Comparison) -> Comparison:
 def attainable_text(test: Wilcoxon, family: int = 1) -> str:
     """Why no difference could be significant: differences and smallest attainable p; empty where one could.
 
-    Examples
-    --------
     >>> attainable_text(paired_tests.wilcoxon([1, 2, 3, 4, 5]))
     'n = 5 non-zero differences; smallest attainable p = .0625'
     >>> attainable_text(paired_tests.wilcoxon([1, 2, 3, 4, 5, 6]), 5)

@@ -30,11 +30,9 @@ _BORDER = 20  # pixels that fade out at each edge, at most an eighth of the axis
 def effective_resolution(image: Real, zooms: Sequence[float], mask: Mask | None = None) -> float | None:
     """Voxel size / K (mm) in plane, K the median over slices; None where none has a maximum below the Nyquist limit.
 
-    Parameters
-    ----------
-    image : (X, Y) or (X, Y, Z), not cut out along the brain's border, which would count as detail
-    zooms : voxel size (mm) of the first two axes; ValueError where they are not equal
-    mask : slices of which it fills less than a tenth are left out
+    The image (X, Y) or (X, Y, Z) must not be cut out along the brain's border, which would count as detail; slices of
+    which the mask fills less than a tenth are left out. ValueError where the zooms (mm) of the first two axes are not
+    equal.
     """
     if abs(zooms[0] - zooms[1]) > 0.01 * zooms[0]:
         raise ValueError(f"decorrelation analysis wants square pixels, not {zooms[0]:g} x {zooms[1]:g} mm")

@@ -64,8 +64,6 @@ def fwhm(image: Real, zooms: Sequence[float], mask: Mask | None = None) -> tuple
 
     None for an axis whose neighbors do not correlate; ValueError for a constant image.
 
-    Notes
-    -----
     FWHM = d sqrt(-2 ln 2 / ln(1 - var(x_i+1 - x_i) / 2 var(x))), Forman et al. 1995, the estimator of AFNI's 3dFWHMx
     that MRIQC runs. Equation 8 of attention-unet names half the maximum only. An anatomical image is no noise: the
     metric compares images of one head on one grid.
@@ -109,13 +107,8 @@ def overlap(reference: Mask, found: Mask, within: Mask | None = None) -> dict[st
     """Dice, true positive and negative fraction and positive predictive value; nothing over nothing is None.
 
     True negatives are counted `within` the brain, not the whole field of view. Source: attention-unet, section 3.8.3.
+    ValueError for masks on different grids.
 
-    Raises
-    ------
-    ValueError : masks on different grids
-
-    Examples
-    --------
     >>> overlap(np.array([True, True, False]), np.array([True, False, False]))["tpf"]
     0.5
     """

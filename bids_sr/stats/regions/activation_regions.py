@@ -141,11 +141,8 @@ def grow_roi(roi: Mask, cc_map: Real, mask: Mask, affine: Float, max_mm: float =
     towards itself. Voxels within `max_mm` are added where CC reaches max − (max − min)/4 over the ROI and its
     surroundings together (equation 2 of the paper there) and at least .5, and only where they hang together with the
     ROI, face to face, through surroundings with CC of at least .5. So the region grows by the activity that its border
-    cuts, nothing is taken away, and where nothing is active nothing is added.
-
-    Raises
-    ------
-    ValueError : the region has no voxel in the brain
+    cuts, nothing is taken away, and where nothing is active nothing is added. ValueError for a region without a voxel
+    in the brain.
     """
     inside = roi & mask
     if not inside.any():

@@ -45,8 +45,6 @@ def largest_clusters(values: Real, region: Mask, most: int = MOST) -> list[Clust
 
     Voxels that share a face belong together.
 
-    Examples
-    --------
     >>> values = np.array([[[1.0, 5.0, 0.0, 7.0]]])
     >>> [(len(each.voxels), each.value) for each in largest_clusters(values, values > 0)]
     [(2, 5.0), (1, 7.0)]
@@ -86,13 +84,8 @@ def cluster_rows(
 ) -> list[dict[str, str]]:
     """Rows of the table but for coordinates.
 
-    Parameters
-    ----------
-    clusters : as `largest_clusters` gives them
-    where : the cells that they share: series, fwhm_mm, contrast, threshold, statistic
-    affine : voxel to RAS mm
-    atlas : label of each voxel of the grid (X, Y, Z), or None
-    names : label to name
+    `where` are the cells that clusters share: series, fwhm_mm, contrast, threshold, statistic; `atlas` is the label of
+    each voxel of the grid (X, Y, Z), `names` are those of labels.
     """
     voxel = abs(float(np.linalg.det(affine[:3, :3])))
     rows = []
