@@ -281,17 +281,15 @@ def write_page(
     css, *scripts = (carried(name).read_text(encoding="utf-8") for name in CARRIED)
     script = "\n".join(scripts)
     found = {each.name: each for each in sections}
-    text = {name: _content(found[name]) if name in found else "" for name in ("errors", "summary")}
+    text = {
+        name: Markup("").join(panel.content for block in found[name].blocks for panel in block.panels)
+        for name in ("errors", "summary") if name in found
+    }  # fmt: skip
     page = environment().get_template("report.tpl").render(
         title=title, sections=sections, neighbors=neighbors, css=css, script=script, digest=digest(script),
-        crashed='class="warning"' in text["errors"], notices=text["summary"].count("role='note'"),
+        crashed='class="warning"' in text.get("errors", ""), notices=text.get("summary", "").count("role='note'"),
     )  # fmt: skip
     atomic_files.write_whole(target, page)
-
-
-def _content(section: Section) -> str:
-    """Markup of a section."""
-    return Markup("").join(panel.content for block in section.blocks for panel in block.panels)
 
 
 def digest(script: str) -> str:

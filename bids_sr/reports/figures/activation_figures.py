@@ -154,13 +154,6 @@ def activation_figure(
     return fig
 
 
-def _highest(each: NamedImage, brain: Volume, window: Window) -> float:
-    """The 99th percentile of |value| in part of a plane."""
-    (x, y, _), z = window
-    seen = s.repeated(s.canonical(np.nan_to_num(each.data), each.affine), brain).data[x, y, z]
-    return float(np.percentile(np.abs(seen), 99))
-
-
 def zoomed_figure(maps: Sequence[NamedImage], scene: Scene, *, display: Display = T_DISPLAY) -> Figure:
     """Maps side by side in one part of one axial plane, on one color scale: around the peak of the first map.
 
@@ -174,8 +167,10 @@ def zoomed_figure(maps: Sequence[NamedImage], scene: Scene, *, display: Display 
     values = np.abs(s.repeated(s.canonical(np.nan_to_num(maps[0].data), maps[0].affine), brain).data) * brain.data
     x, y, z = (int(k) for k in np.unravel_index(np.argmax(values), values.shape))
     whole = s.bounding_box(brain.data, brain.zooms, margin_mm=3.0)
-    window = (s.limited_box(whole, brain, ZOOM_MM, (float(x), float(y))), z)
-    limit = max(display.floor, max(_highest(each, brain, window) for each in maps))
+    box = s.limited_box(whole, brain, ZOOM_MM, (float(x), float(y)))
+    window = (box, z)
+    seen = [s.repeated(s.canonical(np.nan_to_num(each.data), each.affine), brain).data for each in maps]
+    limit = max(display.floor, *(float(np.percentile(np.abs(each[box[0], box[1], z]), 99)) for each in seen))
     colors = {"cmap": MAP_CMAP, "vmin": -limit, "vmax": limit, "alpha": 0.95}
     count = max(len(maps), 3)
     unit = 11.9 / count * s.height_over_width(window[0], brain)

@@ -17,6 +17,7 @@ from bids_sr.reports.figures.style import FigureInputError, Volume
 Views = Sequence[tuple[int, int]]
 """Pairs of an axis (0 sagittal, 1 coronal, 2 axial) and a number of planes across it."""
 MIXED_VIEWS: Views = ((2, 4), (1, 1), (0, 1))
+MOSAIC_VIEWS: Views = ((2, 7), (1, 7), (0, 7))
 SHORTEST_MM = 15.0
 AXIAL_VIEWS: Views = ((2, 6),)
 
@@ -58,16 +59,11 @@ def _legend(fig: Figure, outlines: Sequence[Outline], note: str) -> None:
 
 
 def mosaic_figure(
-    image: Array,
-    affine: Array,
-    outlines: Sequence[Outline],
-    *,
-    mask: Array | None = None,
-    views: Views = ((2, 7), (1, 7), (0, 7)),
+    image: Array, affine: Array, outlines: Sequence[Outline], *, mask: Array | None, views: Views = MOSAIC_VIEWS
 ) -> Figure:
     """One image (X, Y, Z) in rows of axial, coronal and sagittal planes, with outlines on its grid.
 
-    `mask` is where planes are chosen and the gray scale is taken (default: where the image is not zero); `views` has
+    `mask` is where planes are chosen and the gray scale is taken (None: where the image is not zero); `views` has
     one row each, an axis and a number of planes.
     """
     (volume,), lines, around = _prepared([image], outlines, affine, mask)
@@ -139,7 +135,7 @@ def registration_figure(
     return fig
 
 
-def isolines(image: Array, mask: Array | None = None, *, color: str = "#e69f00") -> list[Outline]:
+def isolines(image: Array, mask: Array | None = None) -> list[Outline]:
     """Outlines of an image that comes without tissue maps: the head's edge and its bright inner structures.
 
     Levels are 45 % of the median signal, and the 88th percentile, of the lightly smoothed image inside the mask.
@@ -152,8 +148,8 @@ def isolines(image: Array, mask: Array | None = None, *, color: str = "#e69f00")
         return []
     edge, bright = 0.45 * float(np.median(inside)), float(np.percentile(inside, 88))
     return [
-        Outline(name="edge of the reference", data=smooth, color="#56b4e9", level=edge),
-        Outline(name="bright structures of the reference", data=smooth, color=color, level=bright),
+        Outline(name="edge of the reference", data=smooth, color=s.SKY, level=edge),
+        Outline(name="bright structures of the reference", data=smooth, color=s.ORANGE, level=bright),
     ]
 
 

@@ -73,17 +73,6 @@ def packed(data: Array, affine: Array, *, slope: float) -> str:
     return base64.b64encode(gzip.compress(image.to_bytes(), 9, mtime=0)).decode("ascii")
 
 
-def without_small(data: Array, least: float) -> Array:
-    """A map with 0 where it is nearer to 0 than `least`."""
-    known = np.nan_to_num(np.asarray(data, dtype=np.float32))
-    return np.where(np.abs(known) < least, np.float32(0), known)
-
-
-def _background(data: Array, affine: Array, mask: Array) -> str:
-    low, high = s.gray_limits(data, mask)
-    return packed(np.clip((data - low) / (high - low), 0, 1), affine, slope=1 / STEPS)
-
-
 def _peak(first: NamedImage) -> list[float]:
     """Place of the peak of a map as shares of the field of view, in RAS order."""
     volume = s.canonical(np.abs(np.nan_to_num(first.data)), first.affine)
@@ -120,12 +109,12 @@ def viewer_html(
         images = given.maps[contrast, smoothing]
         limit = common_scale(images, given.display.floor)
         top = max(limit, *(float(np.nanmax(np.abs(each.data), initial=0.0)) for each in images))
-        made = {
-            f"{contrast}|{smoothing}|{each.name}": packed(
-                without_small(each.data, least), each.affine, slope=slope_of(top, given.display.threshold)
-            )
-            for each in images
-        }
+        made = {}
+        for each in images:
+            known = np.nan_to_num(np.asarray(each.data, dtype=np.float32))
+            shown = np.where(np.abs(known) < least, np.float32(0), known)
+            slope = slope_of(top, given.display.threshold)
+            made[f"{contrast}|{smoothing}|{each.name}"] = packed(shown, each.affine, slope=slope)
         size = sum(map(len, made.values()))
         if size > room and volumes:
             left_out.append(f"{contrast}, {smoothing}")
@@ -134,17 +123,18 @@ def viewer_html(
         volumes |= made
         limits[f"{contrast}|{smoothing}"] = round(limit, 3)
     start, *_ = given.maps
-    shown = [name for name in (first_series, "bspline", *given.series) if f"{'|'.join(start)}|{name}" in volumes]
+    names = [name for name in (first_series, "bspline", *given.series) if f"{'|'.join(start)}|{name}" in volumes]
     digits = DIGITS.get(statistic, 2)
+    low, high = s.gray_limits(background.data, mask)
     content: dict[str, Any] = {
         "statistic": statistic, "least": least, "most": MOST.get(statistic, 1.0),
         "step": 10.0**-digits, "digits": digits,
         "threshold": given.display.threshold, "limits": limits, "colors": list(MAP_COLORS), "tallest": TALLEST_PX,
         "contrasts": list(dict.fromkeys(key.split("|")[0] for key in limits)),
         "smoothings": list(dict.fromkeys(key.split("|")[1] for key in limits)), "series": list(given.series),
-        "titles": TITLES, "first": {"contrast": start[0], "smoothing": start[1], "series": shown[0]},
+        "titles": TITLES, "first": {"contrast": start[0], "smoothing": start[1], "series": names[0]},
         "at": _peak(given.maps[start][0]), "box": _box(mask, background.affine), "maps": volumes,
-        "background": _background(background.data, background.affine, mask),
+        "background": packed(np.clip((background.data - low) / (high - low), 0, 1), background.affine, slope=1 / STEPS),
     }  # fmt: skip
     text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
     return render("viewer", Markup(text), f"|{statistic}| < {least:g}", left_out)

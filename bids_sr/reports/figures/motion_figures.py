@@ -89,19 +89,13 @@ def carpet_rows(series: Array, n_dummy: int = 0) -> Array:
 
 
 def carpet_figure(
-    rows: Array,
-    tissues: Sequence[tuple[str, int]],
-    tr: float,
-    *,
-    traces: Mapping[str, Array] | None = None,
-    n_dummy: int = 0,
+    rows: Array, tissues: Sequence[tuple[str, int]], tr: float, *, traces: Mapping[str, Array], n_dummy: int = 0
 ) -> Figure:
     """Time series of a thinned set of voxels, sorted by tissue, under the traces that explain their stripes.
 
     `rows` are (voxels, T) of `carpet_rows`, `tissues` name and number of rows of each group, top to bottom, `traces`
     curves of length T by label; `tr` is in s, `n_dummy` the non-steady volumes at the start.
     """
-    traces = dict(traces or {})
     n_volumes = rows.shape[1]
     time = np.arange(n_volumes) * tr
     with s.style():

@@ -58,7 +58,7 @@ def consistency_figure(curves: Mapping[str, Array]) -> Figure:
     return fig
 
 
-def calibration_figure(tables: Mapping[str, Sequence[tuple[float, float]]], *, unit: str = "signal units") -> Figure:
+def calibration_figure(tables: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
     """True error against the ensemble's own uncertainty, by tenths of the latter; on the diagonal it is calibrated.
 
     Rows by series are (standard deviation, true error), both root mean squares of a tenth of the voxels; raises
@@ -74,7 +74,7 @@ def calibration_figure(tables: Mapping[str, Sequence[tuple[float, float]]], *, u
         ax.plot([0, high], [0, high], color=s.SOFT, lw=0.9, ls=(0, (4, 2)), label="calibrated")
         for (name, rows), color, marker in zip(known.items(), _METHOD * 2, "Do^sDo^s", strict=False):
             ax.plot(rows[:, 0], rows[:, 1], color=color, marker=marker, ms=4.5, lw=1.3, label=name)
-        ax.set(xlabel=f"disagreement of the members ({unit})", ylabel=f"true error of their mean ({unit})")
+        ax.set(xlabel="disagreement of the members (signal units)", ylabel="true error of their mean (signal units)")
         ax.set(xlim=(0, 1.03 * high), ylim=(0, 1.03 * high))
         s.light_grid(ax)
         ax.legend(fontsize=8)
@@ -158,18 +158,12 @@ def variance_figure(
 
 
 def beyond_figure(
-    maps: Mapping[str, Array],
-    affine: Array,
-    mask: Array,
-    *,
-    scores: Mapping[str, float] | None = None,
-    score: str = "r",
-    n_slices: int = 3,
+    maps: Mapping[str, Array], affine: Array, mask: Array, *, scores: Mapping[str, float], score: str
 ) -> Figure:
     """Effects (X, Y, Z; signal units) that only the highest band holds, series by series on one color scale.
 
-    The last map chooses the planes, where it is strongest. `scores` are written beside a series' name, as values of
-    `score`. Raises `FigureInputError` without a map.
+    The last map chooses three planes: where it is strongest, at least two apart. `scores` are written beside a series'
+    name, as values of `score`. Raises `FigureInputError` without a map.
     """
     if not maps:
         raise FigureInputError("there is no map beyond the acquired Nyquist limit")
@@ -177,7 +171,8 @@ def beyond_figure(
     shown = {name: s.canonical(np.where(mask > 0, data, np.nan), affine) for name, data in maps.items()}
     last = np.nan_to_num(shown[list(shown)[-1]].data)
     limit = max(float(np.percentile(np.abs(last[brain.data > 0]), 99)) if brain.data.any() else 0.0, 1e-12)
-    planes = _strong_planes(last, brain.data, n_slices)
+    power = (np.square(last) * (brain.data > 0)).sum(axis=(0, 1))
+    planes = s.planes_apart(power, 3, 2) if power.any() else s.slice_indices(brain.data, 2, 3)
     box = s.bounding_box(brain.data, brain.zooms, margin_mm=3.0)
     with s.literal_style():
         height = 11.75 / len(shown) * s.height_over_width(box, brain)
@@ -187,17 +182,9 @@ def beyond_figure(
             for ax, k in zip(column, planes, strict=True):
                 ax.set_facecolor(s.GRID)
                 image = s.show_window(ax, volume, (box, k), cmap="RdBu_r", vmin=-limit, vmax=limit)
-            value = (scores or {}).get(name, math.nan)
+            value = scores.get(name, math.nan)
             told = f" ({score} {pick.value_text(value)})" if math.isfinite(value) else ""
             column[0].set_title(pick.series_text(name) + told, fontsize=9, pad=3)
         s.mark_planes(axes[:, 0], brain, planes, color=s.INK)
         s.bar_below(fig, image, "effect beyond the Nyquist limit (signal units)", bottom=0.36)
     return fig
-
-
-def _strong_planes(values: Array, brain: Array, n_slices: int) -> list[int]:
-    """Planes with the largest power of a map, at least two apart, ascending; spread evenly where there is none."""
-    power = (np.square(values) * (brain > 0)).sum(axis=(0, 1))
-    if not power.any():
-        return s.slice_indices(brain, 2, n_slices)
-    return s.planes_apart(power, n_slices, 2)

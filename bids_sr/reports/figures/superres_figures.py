@@ -18,7 +18,7 @@ from bids_sr.reports.text.training_text import TrainingRecord
 LEVEL_COLORS = (s.ORANGE, s.GREEN, s.PURPLE, s.SKY, s.RED)
 
 
-def pair_figure(lowres: NamedImage, highres: NamedImage, mask: Array | None = None, *, n_slices: int = 4) -> Figure:
+def pair_figure(lowres: NamedImage, highres: NamedImage, mask: Array | None) -> Figure:
     """The pair that the network learns from (in register): low resolution above high resolution, one gray scale each.
 
     `mask` on the low-resolution grid chooses the planes.
@@ -26,12 +26,10 @@ def pair_figure(lowres: NamedImage, highres: NamedImage, mask: Array | None = No
     low, high = s.canonical(lowres.data, lowres.affine), s.canonical(highres.data, highres.affine)
     inside = np.ones(lowres.data.shape) if mask is None or not np.any(mask) else mask
     around = s.canonical(np.asarray(inside, dtype=np.float32), lowres.affine)
-    indices = s.slice_indices(around.data, 2, n_slices)
+    indices = s.slice_indices(around.data, 2, 4)
     box = s.bounding_box(around.data, around.zooms, margin_mm=10.0)
     with s.style():
-        fig, axes = s.panel_grid(
-            2, n_slices, 11.6 / n_slices * s.height_over_width(box, around), left=0.03, right=1.0, space=0.01
-        )
+        fig, axes = s.panel_grid(2, 4, 2.9 * s.height_over_width(box, around), left=0.03, right=1.0, space=0.01)
         for row, volume, name in zip(axes, (low, high), (lowres.name, highres.name), strict=True):
             ratio = np.array(volume.data.shape) / np.array(low.data.shape)
             window = [slice(int(b.start * r), int(np.ceil(b.stop * r))) for b, r in zip(box, ratio, strict=True)]

@@ -5,10 +5,8 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from bids_sr.metrics.long_tables import MISSING
-from bids_sr.reports.markup import folded, joined, table
+from bids_sr.reports.markup import Head, folded, joined, table
 from bids_sr.reports.tables.html_tables import number
-
-_OPEN = 1
 
 
 def clusters_html(rows: Sequence[Mapping[str, str]], series: Sequence[str], *, first: str = "") -> Markup:
@@ -29,20 +27,12 @@ def clusters_html(rows: Sequence[Mapping[str, str]], series: Sequence[str], *, f
         lines = [_line(row) for name in series for row in own if row["series"] == name]
         if lines:
             title = f"Largest clusters, {contrast}, {smoothing}"
-            tables.append((title, table(title, _heads(own[0]), lines, texts={6})))
-    shown = [made if place < _OPEN else folded(title, made) for place, (title, made) in enumerate(tables)]
+            space = "MNI, mm" if own[0]["space"] == "MNI" else "scanner, mm"
+            axes = ((axis, space) for axis in "xyz")
+            heads: list[Head] = ["series", *axes, f"peak {own[0]['statistic']}", ("volume", "mm³"), "labels (AAL2)"]
+            tables.append((title, table(title, heads, lines, texts={6})))
+    shown = [made if place == 0 else folded(title, made) for place, (title, made) in enumerate(tables)]
     return joined(shown) or Markup("<p class='notice'>No cluster in the series that are compared.</p>")
-
-
-def _heads(row: Mapping[str, str]) -> list[str | tuple[str, str]]:
-    space = "MNI, mm" if row["space"] == "MNI" else "scanner, mm"
-    return [
-        "series",
-        *((axis, space) for axis in "xyz"),
-        f"peak {row['statistic']}",
-        ("volume", "mm³"),
-        "labels (AAL2)",
-    ]
 
 
 def _line(row: Mapping[str, str]) -> list[str]:

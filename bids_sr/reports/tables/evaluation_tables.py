@@ -59,6 +59,15 @@ def _lines(rows: Iterable[MetricRow], names: Names, kinds: tuple[pick.Kind, ...]
     return {name: [pick.series_text(name)] for name in pick.series_of(rows, names, kinds)}
 
 
+def _by_smoothing(rows: Rows, names: Names) -> dict[Hashable, list[str]]:
+    """A line each series and smoothing, the least smoothing first."""
+    return {
+        (name, fwhm): [pick.series_text(name), f"{fwhm:g}"]
+        for fwhm in sorted({row.fwhm_mm for row in rows})
+        for name in pick.series_of([row for row in rows if row.fwhm_mm == fwhm], names)
+    }
+
+
 def _by_region(rows: Rows, regions: Sequence[str]) -> list[Column]:
     """Differences of each pair of series, a column each region."""
     return [
@@ -163,11 +172,6 @@ def truth_html(rows: Rows, names: Names = ()) -> Markup:
     for number, (against, contrast, region) in enumerate(keys):
         some = [row for row in own if (row.against, row.contrast, row.region) == (against, contrast, region)]
         there = {row.measure for row in some}
-        lines: dict[Hashable, list[str]] = {
-            (name, fwhm): [pick.series_text(name), f"{fwhm:g}"]
-            for fwhm in sorted({row.fwhm_mm for row in some})
-            for name in pick.series_of([row for row in some if row.fwhm_mm == fwhm], names)
-        }
         columns = [
             (each.label, "" if each.unit == "1" else each.unit,
              cells({(row.series, row.fwhm_mm): row for row in reversed(some) if row.measure == each.name}))
@@ -176,7 +180,7 @@ def truth_html(rows: Rows, names: Names = ()) -> Markup:
         what = "the measured high-resolution series" if against == "measured" else "the known truth"
         where = f", {pick.region_text(region)}" if region != MISSING else ""
         title = f"{contrast} against {what}{where}"
-        made = table_of(title, ["series", ("smoothing", "mm")], lines, columns)
+        made = table_of(title, ["series", ("smoothing", "mm")], _by_smoothing(some, names), columns)
         parts.append(made if number < 2 else folded(title, made))
     return joined(parts) or NOTHING
 
@@ -278,7 +282,7 @@ def _placebo_table(rows: Rows, title: str) -> Markup:
 
 def placebo_words(rows: Rows) -> list[str]:
     """A sentence each method: whether its gain over the brain (else wherever measured) is specific to this subject."""
-    brain = [row for row in rows if row.region == "brain"] or list(rows)
+    brain = [row for row in rows if row.region == "brain"] or rows
     return [each.words for each in subject_specific(claims(brain))]
 
 
@@ -324,13 +328,8 @@ def _region_sizes(rows: Rows, pair: str, names: Names) -> Markup:
         dice = cells({key[:2]: row for key, row in own.items() if "dice" in key[2]})
         label = THRESHOLDS.get(region, region)
         columns += [(f"size: {label}", "mm³", size), (f"Dice: {label}", "", dice)]
-    lines: dict[Hashable, Sequence[str]] = {
-        (name, fwhm): (pick.series_text(name), f"{fwhm:g}")
-        for fwhm in sorted({row.fwhm_mm for row in levels})
-        for name in pick.series_of([row for row in levels if row.fwhm_mm == fwhm], names)
-    }
     caption = f"Regions of {pair.replace('+', ' and ')}: mean size and overlap (upper quarter: the paper's threshold)"
-    return table_of(caption, ["series", ("smoothing", "mm")], lines, columns)
+    return table_of(caption, ["series", ("smoothing", "mm")], _by_smoothing(levels, names), columns)
 
 
 def _size_parts(rows: Rows, pair: str, metric: str, names: Names) -> Markup:

@@ -13,8 +13,6 @@ from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.text.training_text import held_out_text, started_text
 
 Row = Mapping[str, str]
-WARNING_KEYS = ("warnings", "warning")
-NOTICE_KEYS = ("notices", "notice", "notes")
 OPEN_TABLES = 3
 _CAPITALS = {"psnr", "ssim", "rmse", "mae", "nmse", "fdr", "cc", "fwhm", "roi", "sr", "lr"}
 SLOW = ("alff_median", "falff_median", "alff_half_r")
@@ -90,11 +88,9 @@ def summary_html(summary: Mapping[str, Value]) -> Markup:
 
     The keys ``warnings`` and ``notices`` (any case) hold messages that are shown in boxes.
     """
-    kinds = dict.fromkeys(WARNING_KEYS, "warning") | dict.fromkeys(NOTICE_KEYS, "notice")
-    boxes = [(kinds[key.lower()], value) for key, value in summary.items() if key.lower() in kinds]
-    facts = {key: value for key, value in summary.items() if key.lower() not in kinds}
-    boxes.sort(key=lambda each: each[0] != "warning")
-    return joined(messages_html(*each) for each in boxes) + facts_html(facts)
+    found = {key.lower(): value for key, value in summary.items()}
+    boxes = [messages_html(kind, found.get(f"{kind}s")) for kind in ("warning", "notice")]
+    return joined(boxes) + facts_html({k: v for k, v in summary.items() if k.lower() not in ("warnings", "notices")})
 
 
 def card_html(card: Mapping[str, Value]) -> Markup:
@@ -144,22 +140,22 @@ def _unit(measure: str) -> str:
     return "" if unit == "1" else unit.replace("mm^3", "mm³")
 
 
-def difference_text(rows: Sequence[Row], *, reference: str = "bspline") -> str:
-    """What the image table says of each other series against the reference, without judging it; empty if nothing."""
+def difference_text(rows: Sequence[Row]) -> str:
+    """What the image table says of each other series against `bspline`, without judging it; empty if nothing."""
     values = {(r["series"], r["contrast"], r["measure"]): r["value"] for r in rows if r["value"] != MISSING}
     lines = []
     for series in dict.fromkeys(r["series"] for r in rows):
         changes = []
         for (name, contrast, measure), value in values.items():
-            other = values.get((reference, contrast, measure))
-            if name != series or series in (reference, "raw") or other is None:
+            other = values.get(("bspline", contrast, measure))
+            if name != series or series in ("bspline", "raw") or other is None:
                 continue
             if any(key in measure.lower() for key in ("psnr", "ssim")):
                 unit = _unit(measure)
                 change = f"{float(value) - float(other):+.3g}".replace("-", "−")
                 changes.append(f"{_heading(measure)} {change} {unit}".strip())
         if changes:
-            lines.append(f"{series} − {reference}: {', '.join(changes)}")
+            lines.append(f"{series} − bspline: {', '.join(changes)}")
     return "; ".join(lines)
 
 

@@ -138,11 +138,6 @@ def methods_html(markdown: str, bibtex: str) -> Markup:
     return joined([body, render("references", listed)]) if listed else body
 
 
-def page_html(fragment: str, title: str) -> str:
-    """A piece of HTML as a page of its own, with the report's style."""
-    return render("page", title, Markup(carried("report.css").read_text(encoding="utf-8")), fragment) + "\n"
-
-
 def write_citations(markdown: str, folder: Path, bibtex: str | None = None) -> None:
     """Write ``CITATION.md``, ``CITATION.bib`` (what is cited) and ``CITATION.html`` to a folder.
 
@@ -153,6 +148,7 @@ def write_citations(markdown: str, folder: Path, bibtex: str | None = None) -> N
     if lacking := missing_keys(markdown, source):
         LOG.warning("the methods text cites what the bibliography lacks: %s", ", ".join(lacking))
     cited = "\n\n".join(raw[key] for key in cited_keys(markdown) if key in raw)
-    page = page_html(methods_html(markdown, source), "Methods")
-    for suffix, text in (("md", markdown.strip() + "\n"), ("bib", cited + "\n"), ("html", page)):
-        atomic_files.write_whole(folder / f"CITATION.{suffix}", text)
+    style = Markup(carried("report.css").read_text(encoding="utf-8"))
+    page = render("page", "Methods", style, methods_html(markdown, source))
+    for suffix, text in (("md", markdown.strip()), ("bib", cited), ("html", page)):
+        atomic_files.write_whole(folder / f"CITATION.{suffix}", text + "\n")

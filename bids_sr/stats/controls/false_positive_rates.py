@@ -239,7 +239,10 @@ def _drawn_design(
 
     def drawn() -> tuple[Design, Float]:
         design = settings.design(random_events(events, start, end, rng), n_volumes, confounds)
-        return (turned := _turned(design, phases)), _average(turned, names)
+        count = len(design.conditions)
+        matrix = np.hstack([design.matrix[:, :count], filtered(design.matrix[:, count:], phases)])
+        turned = replace(design, matrix=matrix, rank=int(np.linalg.matrix_rank(matrix)))
+        return turned, _average(turned, names)
 
     for _ in range(_DRAWS - 1):
         with suppress(DesignError):
@@ -252,13 +255,6 @@ def _fitted(blocks: Blocks, design: Design, vector: Float, mask: Mask, zooms: Se
     noise = estimate_noise(blocks(), design.matrix, mask, zooms, level=level)
     model = ContrastModel(design.matrix, vector[None], noise, rank=design.rank)
     return np.concatenate([model.fit(block, voxels).z[0] for voxels, block in blocks()])
-
-
-def _turned(design: Design, phases: npt.NDArray[np.complex128]) -> Design:
-    """A design with new phases for all but its conditions."""
-    count = len(design.conditions)
-    matrix = np.hstack([design.matrix[:, :count], filtered(design.matrix[:, count:], phases)])
-    return replace(design, matrix=matrix, rank=int(np.linalg.matrix_rank(matrix)))
 
 
 def _tested(mask: Mask, settings: NullSettings) -> Mask:

@@ -111,8 +111,7 @@ def _metrics(
     out: Metrics = {}
     for name in [name for name in maps if name in true]:
         for region, voxels in regions[name].items():
-            found = correlation(maps[name], true[name], voxels) if enough(voxels) else None
-            out[name, region, "r_beyond"] = math.nan if found is None else found
+            out[name, region, "r_beyond"] = correlation(maps[name], true[name], voxels) if enough(voxels) else math.nan
     return out
 
 

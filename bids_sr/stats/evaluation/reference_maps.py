@@ -84,11 +84,6 @@ def sorting(found: Mask, true: Mask) -> dict[str, float]:
     }
 
 
-def _likeness(a: Float32, b: Float32, region: Mask) -> float:
-    found = correlation(a, b, region)
-    return math.nan if found is None else found
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Truth:
     """What is true of one contrast."""
@@ -144,9 +139,9 @@ def contrast_metrics(
     t, effect, cc = (maps.get((contrast, stat)) for stat in ("t", "effect", "cc"))
     for region, voxels in regions.items():
         if t is not None and truth.t is not None:
-            out[contrast, region, "r_t"] = _likeness(t, truth.t, voxels)
+            out[contrast, region, "r_t"] = correlation(t, truth.t, voxels)
         if effect is not None:
-            out[contrast, region, "r_effect"] = _likeness(effect, truth.effect, voxels)
+            out[contrast, region, "r_effect"] = correlation(effect, truth.effect, voxels)
         if t is not None and region in ("brain", "roi"):
             found = detection(t, truth.active, voxels, affine)
             out |= {(contrast, region, name): value for name, value in found.items()}
@@ -182,19 +177,6 @@ def _regions(truth: Truth, grid: Grid, roi: Mask) -> dict[str, Mask]:
     if truth.t is None:
         return {"brain": grid.mask, "roi": roi, "active": truth.active}
     return {"brain": grid.mask, "roi": roi, f"active{round(10 * TRUE_T)}": grid.mask & (np.abs(truth.t) > TRUE_T)}
-
-
-def _series_metrics(
-    maps: Mapping[tuple[str, str], Float32],
-    truths: Mapping[str, Truth],
-    conditions: Sequence[str],
-    grid: Grid,
-    roi: Mask,
-) -> Metrics:
-    out: Metrics = {}
-    for name, truth in truths.items():
-        out |= contrast_metrics(maps, name, truth, _regions(truth, grid, roi), grid.affine)
-    return out | foci_metrics(maps, truths, conditions, roi, grid.affine)
 
 
 def reference_rows(metrics: Mapping[str, Metrics], against: str, fwhm_mm: float) -> Iterator[MetricRow]:
@@ -235,7 +217,10 @@ def truth_rows(
             maps = {key: load(path) for key, path in paths.items()}
             for against, true in truths.items():
                 if true and series != against:
-                    metrics[against][series] = _series_metrics(maps, true, conditions, grid, roi)
+                    own: Metrics = {}
+                    for name, truth in true.items():
+                        own |= contrast_metrics(maps, name, truth, _regions(truth, grid, roi), grid.affine)
+                    metrics[against][series] = own | foci_metrics(maps, true, conditions, roi, grid.affine)
         for against, found in metrics.items():
             rows += reference_rows(found, against, fwhm_mm)
     return rows

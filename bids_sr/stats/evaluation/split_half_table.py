@@ -312,17 +312,13 @@ def split_half_rows(
     return [*rows, *gain_rows(scores, "split_" if frame.targets else "self_", frame.units)]
 
 
-def main_contrast(contrasts: Mapping[str, Mapping[str, float]], effects: Effects) -> str | None:
-    """``all`` where there is one, else the first contrast that can be split; None where none can."""
-    able = [name for name, weights in contrasts.items() if effects.halves(weights) is not None]
-    return "all" if "all" in able else next(iter(able), None)
-
-
 def save_effect_maps(
     paths: Sequence[PathLike], mask: Mask, affine: Float, contrasts: Mapping[str, Mapping[str, float]], *,
     factor: Sequence[float], path: PathLike,
 ) -> Path:  # fmt: skip
     """Write the effect of the main contrast in every series, within the box around the mask; whole or not at all.
+
+    It is ``all`` where there is one, else the first contrast that can be split.
 
     Keys: ``contrast``, ``series`` (names, without ensemble members), ``affine`` (of the box), ``mask``, ``mean`` (the
     measured one, else the first series'), and ``effect_NAME`` and ``beyond_NAME`` (X, Y, Z): mean of both halves in
@@ -330,18 +326,20 @@ def save_effect_maps(
     empty.
     """
     files = {name: file for name, file in named_files(paths).items() if kind_of(name) != "member"}
-    contrast = main_contrast(contrasts, load_effects(files.get(MEASURED, next(iter(files.values())))))
+    first = load_effects(files.get(MEASURED, next(iter(files.values()))))
+    able = [name for name, weights in contrasts.items() if first.halves(weights) is not None]
+    contrast = "all" if "all" in able else next(iter(able), "")
     where = np.argwhere(mask)
     low, high = (where.min(axis=0), where.max(axis=0) + 1) if len(where) else (np.zeros(3, int), np.array(mask.shape))
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     moved = np.array(affine, dtype=np.float64)
     moved[:3, 3] += moved[:3, :3] @ low
-    arrays: dict[str, Any] = {"contrast": np.array(contrast or ""), "affine": moved, "mask": mask[box]}
+    arrays: dict[str, Any] = {"contrast": np.array(contrast), "affine": moved, "mask": mask[box]}
     names = []
     for file in files.values() if contrast else ():
         effects = load_effects(file)
         name, betas = on_grid(effects, mask.shape, affine)
-        weights = effects.whole(contrasts[str(contrast)])
+        weights = effects.whole(contrasts[contrast])
         if weights is None:
             continue
         effect = betas @ weights.astype(np.float32)

@@ -23,7 +23,7 @@ from bids_sr.stats.glm.blocks import Block, BlockDesign, half_weights
 from bids_sr.stats.glm.time_series import extract_time_series, smooth
 
 ACTIVE_FWHM_MM = 4.0
-_STORED = ("affine", "mask", "betas", "mean", "variance", "covariance", "leak", "pca_maps", "pca_loadings")
+_STORED = ("affine", "mask", "betas", "mean", "covariance", "leak", "pca_maps", "pca_loadings")
 _VOLUMES = 16  # read at a time
 _STRIP = 32768  # voxels whose sums stay in the processor's cache
 
@@ -37,12 +37,10 @@ class Effects:
     mask: Mask  # (X, Y, Z) brain
     betas: Float32  # (X, Y, Z, B) signal change of a sustained block, unit of the series, whole slices
     mean: Float32  # (X, Y, Z) mean over time
-    variance: Float32  # (X, Y, Z) of the residuals
-    # blocks, covariance, leak, dof: see `bids_sr.stats.glm.blocks.BlockDesign`
+    # blocks, covariance, leak: see `bids_sr.stats.glm.blocks.BlockDesign`
     blocks: tuple[Block, ...]
     covariance: Float
     leak: Float
-    dof: int
     smooth_variance: Float32 | None = None  # (X, Y, Z) of the residuals after smoothing with 4 mm FWHM, or None
     ranks: tuple[int, ...] = ()  # numbers of temporal components to choose from
     # pca_maps, pca_loadings: (X, Y, Z, K) and (K, B), empty without ranks
@@ -141,19 +139,17 @@ def block_effects(
         columns = np.column_stack([columns, temporal_components(reader, mask, start, ranks[-1], scratch)])
     sums, smoothed = _stream(reader, start, columns.astype(np.float32), rank, with_t)
     own = sums.products[:, :rank]
-    variance = sums.residual_variance(rank, design.dof)
     late: dict[str, Any] = {}
     if smoothed is not None:
-        late["smooth_variance"] = (smoothed.residual_variance(rank, design.dof)).reshape(shape).astype(np.float32)
+        late["smooth_variance"] = smoothed.residual_variance(rank, design.dof).reshape(shape).astype(np.float32)
     if ranks:
         late |= {"ranks": ranks, "pca_maps": np.ascontiguousarray(sums.products[:, rank:]).reshape(*shape, -1)}
         late["pca_loadings"] = columns[:, rank:].T @ design.weights
     return Effects(
         series=series, affine=reader.affine, mask=mask,
         betas=(own @ (design.basis.T @ design.weights).astype(np.float32)).reshape(*shape, -1),
-        mean=(sums.first + sums.total / rows).reshape(shape).astype(np.float32),
-        variance=variance.reshape(shape).astype(np.float32), blocks=design.blocks, covariance=design.covariance,
-        leak=design.leak, dof=design.dof, **late,
+        mean=(sums.first + sums.total / rows).reshape(shape).astype(np.float32), blocks=design.blocks,
+        covariance=design.covariance, leak=design.leak, **late,
     )  # fmt: skip
 
 
@@ -184,7 +180,7 @@ def save_effects(effects: Effects, path: str | os.PathLike[str]) -> Path:
     if effects.smooth_variance is not None:
         arrays["smooth_variance"] = effects.smooth_variance
     arrays |= {
-        "series": np.array(effects.series), "dof": np.array(effects.dof), "ranks": np.array(effects.ranks, dtype=int),
+        "series": np.array(effects.series), "ranks": np.array(effects.ranks, dtype=int),
         "condition": np.array([b.condition for b in blocks]), "half": np.array([b.half for b in blocks]),
         "share": np.array([b.share for b in blocks]), "used": np.array([b.used for b in blocks]),
         "event": np.array([(i, *event) for i, b in enumerate(blocks) for event in b.events]),
@@ -208,7 +204,7 @@ def load_effects(path: str | os.PathLike[str]) -> Effects:
             )
         )  # fmt: skip
         return Effects(
-            series=str(data["series"]), blocks=blocks, dof=int(data["dof"]), ranks=tuple(int(k) for k in data["ranks"]),
+            series=str(data["series"]), blocks=blocks, ranks=tuple(int(k) for k in data["ranks"]),
             smooth_variance=data.get("smooth_variance"), **{name: data[name] for name in _STORED},
         )  # fmt: skip
 

@@ -40,20 +40,20 @@ def derivative(values: Array) -> Float:
 _LOOKED_AT = 50  # volumes that may hold the transient at the start
 
 
-def count_nonsteady(signal: Sequence[float] | Array, *, threshold: float = 3.5, least: float = 0.01) -> int:
+def count_nonsteady(signal: Sequence[float] | Array) -> int:
     """Number of volumes at the start that are brighter than the rest: not yet in steady state.
 
     Median and median absolute deviation come from the second half of (up to 50) means of volumes, where the transient
     is over. A volume is counted while its modified z score (Iglewicz and Hoaglin) is above 3.5 and its excess above 1
     %, so that a slow drift or a quiet signal makes no dummies; the first that is not ends the count.
     """
-    values = np.asarray(signal, dtype=np.float64)[:50]
+    values = np.asarray(signal, dtype=np.float64)[:_LOOKED_AT]
     if len(values) < 6:
         return 0
     late = values[len(values) // 2 :]
     center = float(np.median(late))
     spread = float(np.median(np.abs(late - center))) / 0.6745
-    outlying = (values - center > threshold * spread) & (values - center > least * abs(center))
+    outlying = (values - center > 3.5 * spread) & (values - center > 0.01 * abs(center))
     outlying[len(values) // 2 :] = False
     return int(np.argmin(outlying)) if not outlying.all() else len(values)
 
@@ -64,9 +64,9 @@ def nonsteady_at_start(path: str | Path) -> int:
         return count_nonsteady([float(volume.mean()) for volume in reader.volumes(stop=_LOOKED_AT)])
 
 
-def drift_basis(n: int, tr: float, cutoff_s: float = CUTOFF_S) -> Float:
-    """Constant, cosines with periods above `cutoff_s` and a ramp, (n, K) orthonormal; cosines alone leave its ends."""
-    count = min(max(int(np.floor(2 * n * tr / cutoff_s)) + 1, 1), n)
+def drift_basis(n: int, tr: float) -> Float:
+    """Constant, cosines with periods above `CUTOFF_S` and a ramp, (n, K) orthonormal; cosines alone leave its ends."""
+    count = min(max(int(np.floor(2 * n * tr / CUTOFF_S)) + 1, 1), n)
     cosines = np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * np.arange(count) / n)
     ramp = np.arange(n)[:, None] - (n - 1) / 2
     return np.asarray(np.linalg.qr(np.hstack([cosines, ramp])[:, :n])[0])

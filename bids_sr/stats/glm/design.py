@@ -153,13 +153,6 @@ def confound_columns(table: pd.DataFrame | None, names: Sequence[str], n_volumes
     return found
 
 
-def _standardized(values: Float) -> Float | None:
-    """Zero mean and unit standard deviation, or None where there is no variation."""
-    centered = values - values.mean()
-    spread = float(centered.std())
-    return np.asarray(centered / spread) if spread > 1e-12 * max(1.0, float(np.abs(values).max())) else None
-
-
 def build_design(
     events: pd.DataFrame, *, n_volumes: int, tr: float, n_dummy: int = 0, slice_time_ref: float = 0.5,
     has_stc: bool = False, high_pass: float = 1 / 128, hrf: str = "spm", confounds: pd.DataFrame | None = None,
@@ -189,9 +182,11 @@ def build_design(
     parts = {name: values for name, values in kept.items() if name not in silent}
     conditions = tuple(parts)
     for name, values in confound_columns(confounds, confound_names, n_volumes).items():
-        scaled = _standardized(values[n_dummy:])
-        if scaled is not None:
-            parts[name] = scaled
+        inside = values[n_dummy:]
+        centered = inside - inside.mean()
+        spread = float(centered.std())
+        if spread > 1e-12 * max(1.0, float(np.abs(inside).max())):
+            parts[name] = centered / spread
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a cut-off beyond Nyquist is told by our own error on dof
         drift = make_first_level_design_matrix(

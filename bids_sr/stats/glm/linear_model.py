@@ -118,11 +118,6 @@ class ContrastModel:
             effective=effective_dof(self.dof, uncertainty),
         )  # fmt: skip
 
-    def _whitened(self, group: int) -> _Whitened:
-        if group not in self._groups:
-            self._groups[group] = self._solve(group)
-        return self._groups[group]
-
     def fit(self, signals: Real, voxels: slice = slice(None)) -> ContrastEstimates:
         """Estimate every contrast in unfiltered signals (T, N) of some of the noise's voxels."""
         count, n = len(self.contrasts), signals.shape[1]
@@ -135,7 +130,9 @@ class ContrastModel:
         centered = y - y.mean(axis=0)
         varies = np.flatnonzero(moving(y, centered))
         for group in np.unique(labels[varies]):
-            members, model = varies[labels[varies] == group], self._whitened(int(group))
+            if group not in self._groups:
+                self._groups[group] = self._solve(group)
+            members, model = varies[labels[varies] == group], self._groups[group]
             whitened = model.whiten(centered[:, members])
             beta = model.inverse @ whitened
             whitened -= model.design @ beta

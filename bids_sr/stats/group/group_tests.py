@@ -48,13 +48,13 @@ class Comparison:
     # own, other: spread of both series over the participants that enter
     own: Spread
     other: Spread
-    # test, estimate, t: of the differences own - other (of distances from 1 where that is better); None for n = 0
-    test: Wilcoxon | None
-    estimate: Interval | None
-    t: TTest | None
     # margin, p_equivalence: TOST; NaN without margin
     margin: float
-    p_equivalence: float
+    p_equivalence: float = math.nan
+    # test, estimate, t: of the differences own - other (of distances from 1 where that is better); None for n = 0
+    test: Wilcoxon | None = None
+    estimate: Interval | None = None
+    t: TTest | None = None
     family: int = 1  # comparisons that are corrected together
     # p_holm, p_fdr, p_equivalence_holm: corrected
     p_holm: float = math.nan
@@ -150,8 +150,7 @@ def paired(
     own, reference = [a for a, _ in known], [b for _, b in known]
     result = Comparison(
         question=question, series=name, reference=other, role=role, n=len(known),
-        n_undefined=len(pairs) - len(known), own=spread(own), other=spread(reference), test=None, estimate=None,
-        t=None, margin=margin, p_equivalence=math.nan,
+        n_undefined=len(pairs) - len(known), own=spread(own), other=spread(reference), margin=margin,
     )  # fmt: skip
     if not known:
         return result
@@ -178,28 +177,29 @@ def _corrected(family: Sequence[Comparison]) -> list[Comparison]:
 def evaluated(each: Comparison) -> Comparison:
     """A comparison with its word: a difference that is significant and beyond the margin, sameness, or neither.
 
-    A difference that is significant and reliably smaller than the margin counts as the same.
+    A difference that is significant and reliably smaller than the margin counts as the same. A primary comparison has
+    no margin and is better or undecided, never worse, see `with_primary`.
     """
-    notes = []
-    if each.n_undefined:
-        notes.append(f"not defined in {each.n_undefined} participant(s), who are left out")
+    notes = [f"not defined in {each.n_undefined} participant(s), who are left out"] if each.n_undefined else []
     if each.test is None or each.n < 2:
         return replace(each, word=NONE, note="; ".join([*notes, f"{each.n} participant(s) have both"]))
-    if each.test.method == "identical":
+    if each.test.method == "identical" and not each.primary:
         return replace(each, word=SAME, note="; ".join([*notes, "identical in all participants"]))
     significant, equal = each.p_holm < ALPHA, each.p_equivalence_holm < ALPHA
+    below = each.primary and not each.test.effect_size > 0
     word = UNDECIDED
     if equal:
         word = SAME
         if significant:
             notes.append("a reliable difference, smaller than the margin")
-    elif significant:
+    elif significant and not below:
         direction = better(each.question.measure)
         sign = 1 if each.test.effect_size > 0 else -1
         good = -sign if direction in (LOWER, ONE) else sign
         word = UNSETTLED[sign] if direction == NEITHER else SETTLED[good]
-    elif too_few := attainable_text(each.test, each.family):
-        notes.append(too_few)
+    else:
+        notes += [BELOW] if significant else []
+        notes += filter(None, [attainable_text(each.test, each.family)])
     return replace(each, word=word, note="; ".join(notes))
 
 
@@ -296,7 +296,7 @@ def with_primary(comparisons: Sequence[Comparison], values: Values, method: str)
     found = [each for each in found if each.n > 0]
     p = holm([each.test.p_value if each.test and each.n > 1 else math.nan for each in found])
     family = sum(math.isfinite(value) for value in p)
-    return [*(_settled(replace(a, p_holm=b, family=family)) for a, b in zip(found, p, strict=True)), *comparisons]
+    return [*(evaluated(replace(a, p_holm=b, family=family)) for a, b in zip(found, p, strict=True)), *comparisons]
 
 
 def _questions(values: Values, method: str) -> list[Question]:
@@ -328,17 +328,3 @@ def primary_of(question: Question, series: Mapping[str, Mapping[str, float]], me
         found, primary=True, needed=participants_needed(found.differences),
         rivals=tuple(strongest[who][1] for who in found.participants),
     )  # fmt: skip
-
-
-def _settled(each: Comparison) -> Comparison:
-    """A primary comparison with its word: better, or undecided; never worse, see `with_primary`."""
-    notes = [f"not defined in {each.n_undefined} participant(s), who are left out"] if each.n_undefined else []
-    if each.test is None or each.n < 2:
-        return replace(each, word=NONE, note="; ".join([*notes, f"{each.n} participant(s) have both"]))
-    significant = each.p_holm < ALPHA
-    if significant and each.test.effect_size > 0:
-        return replace(each, word=SETTLED[1], note="; ".join(notes))
-    notes += [BELOW] if significant else []
-    if too_few := attainable_text(each.test, each.family):
-        notes.append(too_few)
-    return replace(each, word=UNDECIDED, note="; ".join(notes))

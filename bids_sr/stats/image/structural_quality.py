@@ -26,7 +26,11 @@ def summary_ratios(image: Real, masks: Mapping[str, Mask]) -> dict[str, float]:
 
     Ratios over 0 are left out; ValueError for a tissue without a voxel or on another grid.
     """
-    found = {name: _summary(_inside(image, mask, name)) for name, mask in masks.items()}
+    found = {}
+    for name, mask in masks.items():
+        values = _inside(image, mask, name)
+        low, high = np.percentile(values, [5, 95])
+        found[name] = dict(zip(STATISTICS, map(float, (values.mean(), values.std(), low, high)), strict=True))
     return {
         f"{one}_over_{other}_{what}": float(np.divide(found[one][what], found[other][what]))
         for one, other in PAIRS
@@ -139,11 +143,6 @@ def _inside(image: Real, mask: Mask, name: str) -> Float:
     return values
 
 
-def _summary(values: Float) -> dict[str, float]:
-    low, high = np.percentile(values, [5, 95])
-    return dict(zip(STATISTICS, map(float, (values.mean(), values.std(), low, high)), strict=True))
-
-
 def likeness(
     contrast: str, series: Mapping[str, Real], measured: Real, mask: Mask, slices: Sequence[int]
 ) -> Iterator[MetricRow]:
@@ -154,11 +153,10 @@ def likeness(
     truth, inside = measured[..., kept], mask[..., kept]
     for name, image in series.items():
         seen = image[..., kept]
-        found: dict[str, float | None] = {
-            each: getattr(image_similarity, each)(truth, seen, mask=inside) for each in ("mae", "rmse", "nmse")
-        }
-        for each in ("psnr", "ssim"):
-            found[each] = getattr(image_similarity, each)(truth, seen, data_range=DATA_RANGE, mask=inside)
+        found: dict[str, float | None] = {}
+        for each in ("mae", "rmse", "nmse", "psnr", "ssim"):
+            scale = {"data_range": DATA_RANGE} if each in ("psnr", "ssim") else {}
+            found[each] = getattr(image_similarity, each)(truth, seen, mask=inside, **scale)
         yield from metric_rows(name, found, contrast=contrast, reference="heldOut")
 
 

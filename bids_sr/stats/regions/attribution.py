@@ -21,6 +21,7 @@ import numpy as np
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import RAW, RAW_SPLINE
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
+from bids_sr.stats.regions.activation_regions import parse_thresholds
 from bids_sr.stats.regions.map_summary import single_conditions
 
 SIGMA_VOXELS = 1.5
@@ -57,17 +58,9 @@ def widths_to_map(
 
     The run's maps, of `smoothing`, serve only where they have every map (`kinds`) and threshold that is needed here.
     """
-    numbers = {_as_number(text) for text in thresholds}
-    complete = {"cc", "glm"} <= set(kinds) and {"quarter", "fdr"} <= set(thresholds) and float(FIXED_Z) in numbers
+    complete = {"cc", "glm"} <= set(kinds) and set(parse_thresholds(THRESHOLDS)) <= set(parse_thresholds(thresholds))
     known = smoothing if complete else ()
     return tuple(w for w in dict.fromkeys(widths) if not any(abs(w - have) < _NEAR_MM for have in known))
-
-
-def _as_number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

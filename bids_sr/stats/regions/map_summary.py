@@ -4,6 +4,7 @@ The acquired series is compared on the high-resolution grid as its *map* brought
 what finer voxels alone make of it.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -40,11 +41,11 @@ def _distance(a: Float | None, b: Float | None) -> float | None:
     return None if a is None or b is None else float(np.linalg.norm(a - b))
 
 
-def correlation(a: Float32, b: Float32, mask: Mask) -> float | None:
-    """Pearson correlation over the mask; None where either map is constant in it."""
+def correlation(a: Float32, b: Float32, mask: Mask) -> float:
+    """Pearson correlation over the mask; NaN where either map is constant in it."""
     x, y = a[mask].astype(np.float64), b[mask].astype(np.float64)
     if len(x) < 2 or not x.std() or not y.std():
-        return None
+        return math.nan
     return float(np.corrcoef(x, y)[0, 1])
 
 
@@ -54,10 +55,6 @@ def _peaks(maps: Maps, name: str, roi: Mask, affine: Float) -> dict[str, Peak]:
     return {stat: at for stat, at in found.items() if at is not None}
 
 
-def _main_peak(peaks: Mapping[str, Peak]) -> Peak | None:
-    return peaks.get("t", peaks.get("cc"))
-
-
 def contrast_metrics(maps: Maps, name: str, mask: Mask, roi: Mask, affine: Float) -> dict[str, float | None]:
     """Peaks of one contrast, by measure."""
     peaks = _peaks(maps, name, roi & mask, affine)
@@ -65,7 +62,7 @@ def contrast_metrics(maps: Maps, name: str, mask: Mask, roi: Mask, affine: Float
     for stat in ("cc", "t", "z"):
         if (name, stat) in maps:
             out[f"peak_{stat}"] = peaks[stat].value if stat in peaks else None
-    main = _main_peak(peaks)
+    main = peaks.get("t", peaks.get("cc"))
     for index, axis in enumerate("xyz"):
         out[f"peak_at_{axis}"] = None if main is None else float(main.position[index])
     if (name, "effect") in maps:
@@ -88,7 +85,7 @@ def region_metrics(region: Mask, threshold: float | None, roi: Mask, affine: Flo
 
 def pair_metrics(maps: Maps, a: str, b: str, roi: Mask, affine: Float) -> dict[str, float | None]:
     """Distance between the peaks of two conditions, and how far each exceeds the other at its own peak."""
-    at, to = (_main_peak(_peaks(maps, name, roi, affine)) for name in (a, b))
+    at, to = (peaks.get("t", peaks.get("cc")) for peaks in (_peaks(maps, name, roi, affine) for name in (a, b)))
     distance = None if at is None or to is None else _distance(at.position, to.position)
     out: dict[str, float | None] = {"peak_distance": distance}
     if (a, "effect") in maps:
@@ -158,19 +155,6 @@ def upsample_maps(maps: Maps, source: Grid, target: Grid) -> dict[tuple[str, str
     return raised
 
 
-def likeness_rows(
-    values: Float32, key: tuple[str, str], references: Mapping[str, Maps], mask: Mask, *, series: str, fwhm_mm: float
-) -> list[MetricRow]:
-    """Correlation over the mask of one map, of a (contrast, stat), with the same map of references that have it."""
-    contrast, stat = key
-    found = {
-        f"r_{stat}_with_{name}": correlation(values, maps[key], mask)
-        for name, maps in references.items()
-        if key in maps
-    }
-    return metric_rows(series, found, fwhm_mm=fwhm_mm, contrast=contrast)
-
-
 def comparison_rows(
     files: Mapping[str, Mapping[tuple[str, str], str]], load: Callable[[str], Float32],
     contrasts: Mapping[str, Mapping[str, float]], thresholds: Sequence[Threshold], *, acquired: Grid, fine: Grid,
@@ -193,6 +177,12 @@ def comparison_rows(
         references: dict[str, Maps] = {"raw": raised}
         if series != "bspline":
             references["bspline"] = bspline
-        for key, path in paths.items() if series != "raw" else ():
-            rows += likeness_rows(load(path), key, references, fine.mask, series=series, fwhm_mm=fwhm_mm)
+        for (contrast, stat), path in paths.items() if series != "raw" else ():
+            values = load(path)
+            found = {
+                f"r_{stat}_with_{name}": correlation(values, maps[contrast, stat], fine.mask)
+                for name, maps in references.items()
+                if (contrast, stat) in maps
+            }
+            rows += metric_rows(series, found, fwhm_mm=fwhm_mm, contrast=contrast)
     return rows

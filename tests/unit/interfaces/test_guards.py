@@ -48,8 +48,8 @@ def effects(path: Path, series: str, seed: int, *, signal: float = 30.0) -> str:
     static = 500 + 20 * np.random.default_rng(99).normal(size=SHAPE)
     return str(save_effects(Effects(
         series=series, affine=AFFINE, mask=brain(), betas=betas.astype(np.float32), mean=static.astype(np.float32),
-        variance=np.ones(SHAPE, np.float32), blocks=tuple(blocks), covariance=np.eye(count),
-        leak=np.zeros((count, 12)), dof=100,
+        blocks=tuple(blocks), covariance=np.eye(count),
+        leak=np.zeros((count, 12)),
     ), path))  # fmt: skip
 
 

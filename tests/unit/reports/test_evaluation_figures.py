@@ -181,7 +181,7 @@ def test_nothing_to_draw_is_said():
     with pytest.raises(style.FigureInputError, match="no figure"):
         evaluation_figures.forest_figure([], {})
     with pytest.raises(style.FigureInputError, match="no map"):
-        quality_control_figures.beyond_figure({}, AFFINE, np.ones(SHAPE))
+        quality_control_figures.beyond_figure({}, AFFINE, np.ones(SHAPE), scores={}, score="r")
     with pytest.raises(style.FigureInputError, match="no map"):
         quality_control_figures.overlay_figure({}, AFFINE, np.ones(SHAPE), np.ones(SHAPE), label="x")
     with pytest.raises(style.FigureInputError, match="nowhere"):
@@ -197,7 +197,7 @@ def test_maps_beyond_nyquist_share_one_scale_set_by_the_last(tmp_path):
     truth = rng.standard_normal(SHAPE)
     maps = {"bspline": 100 * truth, "measured": truth}
     fig = quality_control_figures.beyond_figure(
-        maps, AFFINE, np.ones(SHAPE), scores={"bspline": 0.018, "measured": math.nan}
+        maps, AFFINE, np.ones(SHAPE), scores={"bspline": 0.018, "measured": math.nan}, score="r"
     )
     limits = {image.get_clim() for ax in fig.axes for image in ax.images}
     assert len(limits) == 1

@@ -130,8 +130,6 @@ def test_block_effects_are_those_of_least_squares_and_survive_the_file(run, tmp_
     beta = np.linalg.lstsq(design.matrix, y, rcond=None)[0]
     np.testing.assert_allclose(found.betas.reshape(-1, 6), beta[:6].T, atol=0.02)
     assert np.abs(found.betas - true).mean() < 1.5
-    residual = ((y - design.matrix @ beta) ** 2).sum(0) / (N - design.matrix.shape[1])
-    np.testing.assert_allclose(found.variance.ravel(), residual, rtol=1e-3)
     np.testing.assert_allclose(found.mean.ravel(), y.mean(0), rtol=1e-6)
     back = load_effects(save_effects(found, tmp_path / "e.npz"))
     assert series_of(tmp_path / "e.npz") == "bspline"

@@ -115,8 +115,8 @@ def effects_of(series, betas, blocks, **more):
     b = len(blocks)
     return Effects(
         series=series, affine=AFFINE, mask=np.ones(SHAPE, dtype=bool), betas=betas.astype(np.float32),
-        mean=np.full(SHAPE, 500, dtype=np.float32), variance=np.ones(SHAPE, dtype=np.float32), blocks=blocks,
-        covariance=np.eye(b), leak=np.zeros((b, b + 1)), dof=100, **more,
+        mean=np.full(SHAPE, 500, dtype=np.float32), blocks=blocks,
+        covariance=np.eye(b), leak=np.zeros((b, b + 1)), **more,
     )  # fmt: skip
 
 

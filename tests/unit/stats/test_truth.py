@@ -157,8 +157,7 @@ def test_detail_beyond_nyquist_comes_from_whole_slices(tmp_path):
         effects = Effects(
             series=name, affine=affine, mask=np.ones(shape, dtype=bool),
             betas=np.repeat(maps[..., None], 4, -1).astype(np.float32), mean=np.ones(shape, dtype=np.float32),
-            variance=np.ones(shape, dtype=np.float32), blocks=blocks, covariance=np.eye(4), leak=np.zeros((4, 5)),
-            dof=9,
+            blocks=blocks, covariance=np.eye(4), leak=np.zeros((4, 5)),
         )  # fmt: skip
         paths.append(save_effects(effects, tmp_path / f"{name}.npz"))
     mask = np.zeros(shape, dtype=bool)

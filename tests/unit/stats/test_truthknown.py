@@ -46,8 +46,8 @@ def save(folder, name, betas):
     return save_effects(
         Effects(
             series=name, affine=AFFINE, mask=GRID.mask, betas=betas, mean=np.ones(SHAPE, dtype=np.float32),
-            variance=np.ones(SHAPE, dtype=np.float32), blocks=BLOCKS, covariance=np.eye(N_BLOCKS),
-            leak=np.zeros((N_BLOCKS, N_BLOCKS + 1)), dof=50,
+            blocks=BLOCKS, covariance=np.eye(N_BLOCKS),
+            leak=np.zeros((N_BLOCKS, N_BLOCKS + 1)),
         ),
         folder / f"{name}.npz",
     )  # fmt: skip
