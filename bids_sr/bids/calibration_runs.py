@@ -25,6 +25,7 @@ LEAST_VOLUMES = 8  # in the steady state
 SHORT = 40  # volumes; a finer run with fewer is a calibration and nothing else
 WORDS = ("auto", "none")
 OUT = "leave it out with --calibration none"
+KnownFactor = Callable[[Header, str | None], Triple | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,9 +210,8 @@ def left_out(bolds: Sequence[Path], found: dict[Path, Candidate], chosen: dict[P
 
 
 def of_runs(
-    index: Index, bolds: Sequence[Path], every: Sequence[Path],
-    factor: Callable[[Header, str | None], Triple | None], settings: Settings, seen: Findings,
-) -> tuple[dict[Path, Calibration], list[Path]]:  # fmt: skip
+    index: Index, bolds: Sequence[Path], every: Sequence[Path], factor: KnownFactor, settings: Settings, seen: Findings
+) -> tuple[dict[Path, Calibration], list[Path]]:
     """Calibration of each run that has one, and the runs that are left when calibrations are taken out.
 
     `bolds` and `every` are the series of one participant that were chosen, and all of them; `factor` tells that of

@@ -25,7 +25,7 @@ from bids_sr.bids.inputs import (
 )
 from bids_sr.bids.layout import Index, column, open_index
 from bids_sr.bids.method_options import check_guide, check_options
-from bids_sr.bids.precomputed import Derivatives, open_derivatives
+from bids_sr.bids.precomputed import open_derivatives
 from bids_sr.bids.reference_runs import check_root, find_truth, truth_in_dataset
 from bids_sr.bids.retrospective_plan import check_retrospective
 from bids_sr.config import Selection, Settings, nearest_name
@@ -67,13 +67,13 @@ def _walk(settings: Settings, seen: Survey) -> None:
     check_options(settings, seen)
     if settings.evaluation.truth_dir is not None:
         check_root(settings.evaluation.truth_dir)
-    sources = open_derivatives(settings.preprocessing.derivatives, bids_dir, seen)
+    seen.sources = open_derivatives(settings.preprocessing.derivatives, bids_dir, seen)
     labels, index = open_dataset(settings, seen)
     cal.check_named(settings, labels, seen)
     every = {label: query.well_named(index.find("bold", label), seen) for label in labels}
     subjects = []
     for label, bolds in _select(every, settings.selection, seen).items():
-        subject = _subject(index, label, bolds, every[label], settings, sources, seen) if bolds else None
+        subject = _subject(index, label, bolds, every[label], settings, seen) if bolds else None
         if subject is not None and subject.runs:
             subjects.append(subject)
     tasks = {run.entities.get("task", "") for run in seen.runs}
@@ -113,11 +113,10 @@ def _select(every: Mapping[str, Sequence[Path]], selection: Selection, seen: Sur
 
 
 def _subject(
-    index: Index, label: str, bolds: Sequence[Path], every: Sequence[Path], settings: Settings,
-    sources: Sequence[Derivatives], seen: Survey,
-) -> Subject:  # fmt: skip
+    index: Index, label: str, bolds: Sequence[Path], every: Sequence[Path], settings: Settings, seen: Survey
+) -> Subject:
     images = query.well_named(index.find("t1w", label), seen)
-    anat = precomputed_anat(sources, label, images, settings.preprocessing.output_spaces, seen)
+    anat = precomputed_anat(seen.sources, label, images, settings.preprocessing.output_spaces, seen)
     t1w = _t1w(images if anat is None else [anat.preproc], label, settings, seen)
     stars = query.magnitudes(query.well_named(index.find("t2starw", label), seen), seen)
     star_headers = [h for h in (volume_header(path, seen) for path in stars) if h is not None]
@@ -141,7 +140,7 @@ def _subject(
         if files.header is not None and files.tr is not None:
             run = replace(_make_run(files, files.header, settings, seen), echoes=echoes)
             run = replace(run, pair=choice.pair, holdout=choice.holdout, calibration=calibration)
-            run = replace(run, precomputed=precomputed_run(sources, run, anat, seen))
+            run = replace(run, precomputed=precomputed_run(seen.sources, run, anat, seen))
             runs.append(replace(run, truth=_truth(run, settings, seen, with_anat=bool(t1w))))
     if missing:
         pairs.refuse_without_pair(label, missing, settings, seen)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bids_sr.bids.findings import Findings
-from bids_sr.bids.precomputed import PrecomputedAnat, PrecomputedRun
+from bids_sr.bids.precomputed import Derivatives, PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
 from bids_sr.io.axis_order import AS_STORED, AxisOrder
 
@@ -185,6 +185,7 @@ class Survey(Findings):
 
     subjects: tuple[Subject, ...] = ()  # with the runs that are sound
     runs: list[RunFiles] = field(default_factory=list)  # all chosen, so that tables of unsound ones are checked too
+    sources: tuple[Derivatives, ...] = ()  # folders of derivatives
     type_order: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 

@@ -48,11 +48,10 @@ def prepare(settings: Settings) -> Group:
         why = "the group level joins those tables"
         raise UsageError(f"no tables of metrics in {output_dir}", why, RUN_PARTICIPANTS)
     if lines := metric_tables.mixed(sources):
-        raise UsageError(
-            "\n  ".join(["metrics of different versions or settings cannot be joined", *lines]),
-            "; ".join(_what_differs(sources, output_dir)) or "their figures do not mean the same",
-            "run the participant level again for those, with one version and the same settings; --force does not help",
-        )
+        what = "\n  ".join(["metrics of different versions or settings cannot be joined", *lines])
+        why = "; ".join(_what_differs(sources, output_dir)) or "their figures do not mean the same"
+        fix = "run the participant level again for those, with one version and the same settings; --force does not help"
+        raise UsageError(what, why, fix)
     people = tuple(dict.fromkeys(source.participant for source in sources))
     expected = expected_participants(settings)
     absent = metric_tables.absent(expected, sources)
@@ -60,27 +59,20 @@ def prepare(settings: Settings) -> Group:
     if not expected:
         absent.append(f"who is missing cannot be told: {bids_dir} names no participants")
     if len(people) < 2:
-        raise UsageError(
-            "\n  ".join([f"one participant ({people[0]}) at the group level", *absent]),
-            "statistics over participants need at least two",
-            "run the participant level for more of them",
-        )
+        what = "\n  ".join([f"one participant ({people[0]}) at the group level", *absent])
+        why = "statistics over participants need at least two"
+        raise UsageError(what, why, "run the participant level for more of them")
     return Group(sources=tuple(sources), participants=people, absent=tuple(_with_crashes(absent, output_dir)))
 
 
 def _chooser(settings: Settings) -> Callable[[str, str, str, str], bool]:
     """Whether a run (participant, session, task, run) was asked for."""
     selection = settings.selection
-    runs = {str(number) for number in selection.run_id}
+    asked = (selection.participant_label, selection.session_label, selection.task_id, [*map(str, selection.run_id)])
 
     def chosen(participant: str, session: str, task: str, run: str) -> bool:
-        wanted = (
-            (selection.participant_label, participant.removeprefix("sub-")),
-            (selection.session_label, session),
-            (selection.task_id, task),
-            (runs, run.lstrip("0") or run),
-        )
-        return all(not labels or label in labels for labels, label in wanted)
+        labels = (participant.removeprefix("sub-"), session, task, run.lstrip("0") or run)
+        return all(not wanted or label in wanted for wanted, label in zip(asked, labels, strict=True))
 
     return chosen
 
@@ -94,9 +86,8 @@ def expected_participants(settings: Settings) -> list[str]:
     listing = bids_dir / "participants.tsv"
     if listing.exists():
         with listing.open(encoding="utf-8-sig", newline="") as stream:
-            names = [
-                row.get("participant_id") for row in csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-            ]
+            rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
+        names = [row.get("participant_id") for row in rows]
         found |= {f"sub-{name.strip().removeprefix('sub-')}" for name in names if name and name.strip()}
     return sorted(found)
 
@@ -156,8 +147,9 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.interfaces.dataset_description import write_ignored
     from bids_sr.interfaces.group.group_maps import Processes
+    from bids_sr.reports.text.group_verdicts import meaning
 
-    output_dir = settings.paths.output_dir
+    output_dir, margin = settings.paths.output_dir, settings.evaluation.margin
     for line in prepared.absent:
         say(f"missing: {line}")
     say(f"joining {len(prepared.sources)} tables of {len(prepared.participants)} participants")
@@ -167,21 +159,26 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
         with whole_file(output_dir / "group_metrics.tsv") as beside:
             figures = _joined(prepared.sources, beside)
             methods = tuple(name for name in offered_methods() if name in figures.series)
-            comparisons = group_tests.compare(
-                figures.values, methods, units=figures.units, margin=settings.evaluation.margin
-            )
+            comparisons = group_tests.compare(figures.values, methods, units=figures.units, margin=margin)
             # fixed beforehand: of the methods that run unless others are named, the last
             comparisons = group_tests.with_primary(comparisons, figures.values, SuperRes().learned[-1])
         write_ignored(output_dir)
-        _describe_tables(output_dir, figures, comparisons)
+        columns: dict[str, Any] = {name: dict(text) for name, text in metric_tables.COLUMN_TEXT.items()}
+        columns["measure"]["Levels"] = {name: "{1} ({0})".format(*meaning(name)) for name in sorted(figures.units)}
+        write_json(output_dir / "group_metrics.json", columns)
+        write_json(output_dir / "group_stats.json", group_text.COLUMN_TEXT)
+        write_whole(output_dir / "group_stats.tsv", group_text.stats_text(comparisons))
         processes.busy = 0
         maps = making.result() if making else _maps(settings, say, processes)
     say("report")
     from bids_sr.reports.group_report import GroupContent, build_group_report
     from bids_sr.reports.participants_page import write_index
 
-    given, figure_dir = settings.evaluation.margin, output_dir / "group" / "figures"
+    figure_dir = output_dir / "group" / "figures"
     gap = "a tenth of the median gap between bspline and what was measured, where there is such a gap"
+    idle: dict[str, list[str]] = {}
+    for name, method in figures.idle:
+        idle.setdefault(method, []).append(name)
     content = GroupContent(
         participants=prepared.participants, tasks=_tasks(prepared.sources),
         absent=(*prepared.absent, *metric_tables.without_methods(figures.present, methods)),
@@ -189,10 +186,15 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
         methods=methods, comparisons=comparisons, values=figures.values, units=figures.units,
         papers=group_text.paper_tables(figures.values, methods),
         claims=figures.claims,
-        idle=_idle(figures.idle),
+        idle=[f"{', '.join(names)}: {method} fell back to zero filling" for method, names in idle.items()],
         maps=_map_rows(maps), map_figures=_map_figures(maps, figure_dir), space=maps.space,
-        margin=gap if given is None else f"{given:g} for pure numbers; for others {gap}",
-        about=_about(settings, prepared.sources[0]),
+        margin=gap if margin is None else f"{margin:g} for pure numbers; for others {gap}",
+        about={
+            "bids-sr version": __version__, "Run": settings.run.run_uuid, "Command": " ".join(sys.argv),
+            "Tables made by version": prepared.sources[0].version or "not recorded",
+            "Digest of their settings": prepared.sources[0].digest or "not recorded",
+            "All values": "group_metrics.tsv (long table), group_stats.tsv (all comparisons)",
+        },
     )  # fmt: skip
     page = build_group_report(output_dir / "group.html", content, figure_dir=figure_dir)
     write_index(output_dir)
@@ -223,17 +225,6 @@ def _joined(sources: Sequence[Source], path: Path) -> Joined:
     return joined
 
 
-def _describe_tables(output_dir: Path, figures: Joined, comparisons: Sequence[group_tests.Comparison]) -> None:
-    """The statistics, and the meaning of the columns of both tables."""
-    from bids_sr.reports.text.group_verdicts import meaning
-
-    columns: dict[str, Any] = {name: dict(text) for name, text in metric_tables.COLUMN_TEXT.items()}
-    columns["measure"]["Levels"] = {name: "{1} ({0})".format(*meaning(name)) for name in sorted(figures.units)}
-    write_json(output_dir / "group_metrics.json", columns)
-    write_json(output_dir / "group_stats.json", group_text.COLUMN_TEXT)
-    write_whole(output_dir / "group_stats.tsv", group_text.stats_text(comparisons))
-
-
 def _maps(settings: Settings, say: Callable[[str], None], processes: "Processes") -> "GroupMaps":
     """Make the maps of all series that there are."""
     from bids_sr.interfaces.group.group_inputs import find_runs
@@ -247,24 +238,6 @@ def _maps(settings: Settings, say: Callable[[str], None], processes: "Processes"
     output_dir = settings.paths.output_dir
     series = (RAW, *BASELINES, *offered_methods(), MEASURED)
     return group_maps(find_runs(output_dir, wanted), output_dir, series=series, say=say, processes=processes)
-
-
-def _about(settings: Settings, source: Source) -> dict[str, str]:
-    return {
-        "bids-sr version": __version__,
-        "Run": settings.run.run_uuid,
-        "Command": " ".join(sys.argv),
-        "Tables made by version": source.version or "not recorded",
-        "Digest of their settings": source.digest or "not recorded",
-        "All values": "group_metrics.tsv (long table), group_stats.tsv (all comparisons)",
-    }
-
-
-def _idle(runs: Sequence[tuple[str, str]]) -> list[str]:
-    by_method: dict[str, list[str]] = {}
-    for name, method in runs:
-        by_method.setdefault(method, []).append(name)
-    return [f"{', '.join(names)}: {method} fell back to zero filling" for method, names in by_method.items()]
 
 
 def _flags(raised: Sequence[tuple[str, str, str]]) -> list[str]:

@@ -42,13 +42,10 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
         progress = Progress(nodes_that_run(workflow), plan, say, slower=slowdown(share["nprocs"]))
         try:
             with contextlib.closing(progress):
+                usage = log_dir / "resources.tsv" if settings.run.resource_monitor else None
+                plugin = Plugin.from_toml(file) if (file := settings.resources.use_plugin) else Plugin()
                 outcome = execute(
-                    workflow,
-                    **share,
-                    crash_dir=log_dir,
-                    progress=progress,
-                    usage_file=log_dir / "resources.tsv" if settings.run.resource_monitor else None,
-                    plugin=Plugin.from_toml(file) if (file := settings.resources.use_plugin) else Plugin(),
+                    workflow, **share, crash_dir=log_dir, progress=progress, usage_file=usage, plugin=plugin
                 )
         except BaseException:  # the call that resumes does not repeat the steps, nor what they warned of
             for line in warning_lines(log_dir):
@@ -78,7 +75,7 @@ def nodes_that_run(workflow: Any) -> list[str]:
     from nipype.interfaces.utility import IdentityInterface
 
     names = workflow.list_node_names()
-    run = [name for name in names if not isinstance(workflow.get_node(name).interface, IdentityInterface)]
+    run = (name for name in names if not isinstance(workflow.get_node(name).interface, IdentityInterface))
     return [f"{workflow.name}.{name}" for name in run]
 
 
@@ -127,13 +124,7 @@ def _last_run(logs: Path, label: str) -> Path:
 
 
 def logs_of_outputs(logs: Path, label: str, *, default: Path) -> Path:
-    """Logs of the run that made the outputs of a participant: its settings and crash files are theirs.
-
-    Parameters
-    ----------
-    logs : ``logs`` of the output directory
-    default : returned where no run has left anything in it
-    """
+    """Logs of the run that made the outputs of a participant, or `default`: its settings and crash files are theirs."""
     noted = _last_run(logs, label)
     if noted.is_file() and (named := logs / noted.read_text(encoding="utf-8").strip()).is_dir():
         return named

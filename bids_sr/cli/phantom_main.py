@@ -18,62 +18,43 @@ def build_parser() -> argparse.ArgumentParser:
         description="Simulate a BIDS data set: BOLD of a tapping task or at rest, a T2*w pair, a T1w, and their ground "
         "truth in derivatives/ground-truth.",
     )
-    parser.add_argument("out", metavar="OUT", type=Path, help="directory to make; must not exist, or be empty")
-    parser.add_argument(
-        "--preset", choices=PRESET_NAMES, default="demo",
-        help="tiny: seconds, for tests; demo: a minute (default); paper: 64x64x30x900 at TR 0.5 s, some minutes",
-    )  # fmt: skip
-    parser.add_argument("--subjects", type=int, default=1, metavar="N", help="number of subjects (default 1)")
-    parser.add_argument(
-        "--pairs", type=int, default=1, metavar="N",
-        help="T2*w pairs of each subject, each with its own pose and noise; from 2 on as run-1, run-2, … (default 1)",
-    )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same files (default 0)")
-    parser.add_argument(
-        "--scene", choices=SCENE_NAMES, default="ribbon",
-        help="activity along the gray matter (ribbon, default), displaced toward draining veins (veins), or "
-        "regardless of anatomical borders (free)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--task", choices=TASK_NAMES, default="tap",
-        help="tap: blocks of finger tapping (default); rest: no events, but networks (motor, defaultMode, visual) that "
-        "fluctuate slowly, each of its own",
-    )  # fmt: skip
-    parser.add_argument(
-        "--volumes", type=int, default=0, metavar="N", help="volumes of the BOLD (default: as many as the preset has)"
-    )
-    parser.add_argument("--null", action="store_true", help="a task without activity")
-    parser.add_argument(
-        "--anat", action="store_true",
-        help="also T2w and FLAIR, and T1w, T2w and FLAIR at a low resolution, for bids-sr --sr-target anat",
-    )  # fmt: skip
-    parser.add_argument(
-        "--calibration", type=int, nargs="?", const=20, default=0, metavar="N",
-        help="also a short BOLD run at the high resolution, acq-highres_bold, of N volumes (20 where N is not given)",
-    )  # fmt: skip
+    add = parser.add_argument
+    add("out", metavar="OUT", type=Path, help="directory to make; must not exist, or be empty")
+    preset = "tiny: seconds, for tests; demo: a minute (default); paper: 64x64x30x900 at TR 0.5 s, some minutes"
+    add("--preset", choices=PRESET_NAMES, default="demo", help=preset)
+    add("--subjects", type=int, default=1, metavar="N", help="number of subjects (default 1)")
+    pairs = "T2*w pairs of each subject, each with its own pose and noise; from 2 on as run-1, run-2, … (default 1)"
+    add("--pairs", type=int, default=1, metavar="N", help=pairs)
+    add("--seed", type=int, default=0, metavar="N", help="same seed, same files (default 0)")
+    scene = "activity along the gray matter (ribbon, default), displaced toward draining veins (veins), or "
+    add("--scene", choices=SCENE_NAMES, default="ribbon", help=f"{scene}regardless of anatomical borders (free)")
+    task = "tap: blocks of finger tapping (default); rest: no events, but networks (motor, defaultMode, visual) that "
+    add("--task", choices=TASK_NAMES, default="tap", help=f"{task}fluctuate slowly, each of its own")
+    add("--volumes", type=int, default=0, metavar="N", help="volumes of the BOLD (default: as many as the preset has)")
+    add("--null", action="store_true", help="a task without activity")
+    anat = "also T2w and FLAIR, and T1w, T2w and FLAIR at a low resolution, for bids-sr --sr-target anat"
+    add("--anat", action="store_true", help=anat)
+    fine = "also a short BOLD run at the high resolution, acq-highres_bold, of N volumes (20 where N is not given)"
+    add("--calibration", type=int, nargs="?", const=20, default=0, metavar="N", help=fine)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the data set; returns the exit code: 0 done, 2 bad usage, 130 interrupted."""
-    options = build_parser().parse_args(argv)
+    options = vars(build_parser().parse_args(argv))
+    out = options.pop("out")
     from bids_sr.phantom.simulated_dataset import PhantomError, Study, make_dataset
 
     began = time.monotonic()
     try:
-        study = Study(
-            preset=options.preset, subjects=options.subjects, pairs=options.pairs, seed=options.seed,
-            scene=options.scene, null=options.null, anat=options.anat, calibration=options.calibration,
-            task=options.task, volumes=options.volumes,
-        )  # fmt: skip
-        make_dataset(options.out, study, progress=print)
+        make_dataset(out, Study(**options), progress=print)
     except PhantomError as err:
         print(f"bids-sr-phantom: {err}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("bids-sr-phantom: interrupted; nothing was left behind", file=sys.stderr)
         return 130
-    print(f"{options.out}: done in {time.monotonic() - began:.0f} s")
+    print(f"{out}: done in {time.monotonic() - began:.0f} s")
     return 0
 
 

@@ -55,25 +55,18 @@ def stage_of(fullname: str) -> tuple[str, str]:
 
 def stage_minutes(plan: "Plan") -> dict[str, float]:
     """Estimated processor minutes of each stage of `STAGES`."""
-    rows = [(row.stage, row.minutes) for row in plan.estimate.rows]
-    found = {
-        key: sum(minutes for name, minutes in rows if name.startswith(starts)) for key, (_, starts) in STAGES.items()
+    rows, shared = plan.estimate.rows, Counter(starts for _, starts in STAGES.values())
+    return {
+        key: sum(row.minutes for row in rows if row.stage.startswith(starts)) / shared[starts]
+        for key, (_, starts) in STAGES.items()
     }
-    shared = Counter(starts for _, starts in STAGES.values())
-    return {key: found[key] / shared[starts] for key, (_, starts) in STAGES.items()}
 
 
 class Progress:
-    """Tells how far a run is; the scheduler calls it for every node that starts, ends or fails.
+    """Tells how far a run is; the scheduler calls it for every node, by its full name, that starts, ends or fails.
 
-    Parameters
-    ----------
-    nodes : full names of all nodes
-    plan : its estimate says what each stage weighs and how long all takes
-    say : prints one line
-    slower : by what the clock time of the estimate is multiplied, see `bids_sr.preflight.pace.slowdown`
-    stream : where a bar goes if it is a terminal
-    clock : seconds
+    The estimate of the plan says what each stage weighs and how long all takes, which `slower` multiplies, see
+    `bids_sr.preflight.pace.slowdown`. `say` prints one line; a bar goes to `stream` if that is a terminal.
     """
 
     def __init__(
@@ -84,7 +77,7 @@ class Progress:
         counts = Counter(stage_of(name)[1] for name in names)
         minutes = {**stage_minutes(plan), OTHER: 0.02 * plan.estimate.minutes}
         weights = {key: minutes[key] / count for key, count in counts.items()}
-        if not sum(weights[key] * count for key, count in counts.items()):
+        if not any(weights.values()):
             weights = dict.fromkeys(counts, 1.0)
         self._weights = weights
         self._total = sum(weights[key] * count for key, count in counts.items()) or 1.0

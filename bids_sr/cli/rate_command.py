@@ -23,16 +23,13 @@ SPLINE = "bspline"
 def build_parser() -> Parser:
     """The parser; needs nothing but the standard library."""
     parser = Parser(prog="bids-sr rate", description="Blinded rating of B-spline maps against super-resolved maps.")
-    parser.add_argument("output_dir", type=Path, help="output directory of bids-sr")
-    parser.add_argument("--raters", type=int, default=1, metavar="N", help="sheets, one per rater (default: 1)")
-    parser.add_argument(
-        "--seed", type=int, default=secrets.randbits(63), metavar="S",
-        help="seed for sides and order; it reveals the series (default: random)",
-    )  # fmt: skip
-    parser.add_argument("--force", action="store_true", help="overwrite existing sheets")
-    parser.add_argument(
-        "--ratings", nargs="+", type=Path, default=[], metavar="TSV", help="join these files with the key and count"
-    )
+    add = parser.add_argument
+    add("output_dir", type=Path, help="output directory of bids-sr")
+    add("--raters", type=int, default=1, metavar="N", help="sheets, one per rater (default: 1)")
+    seed = "seed for sides and order; it reveals the series (default: random)"
+    add("--seed", type=int, default=secrets.randbits(63), metavar="S", help=seed)
+    add("--force", action="store_true", help="overwrite existing sheets")
+    add("--ratings", nargs="+", type=Path, default=[], metavar="TSV", help="join these files with the key and count")
     return parser
 
 
@@ -99,17 +96,13 @@ def find_pairs(root: Path) -> Iterator["Pair"]:
             if SPLINE not in files:
                 continue
             spline, affine = load_image(files[SPLINE], allow_nan=True)
-            known = {
-                name: load_image(files[name], allow_nan=True)[0] for name in ("zerofill", MEASURED) if name in files
-            }
-            measured = known.get(MEASURED)
+            zero, measured = (
+                load_image(files[name], allow_nan=True)[0] if name in files else None for name in ("zerofill", MEASURED)
+            )
             if measured is not None and measured.shape != spline.shape:
                 measured = None
-            for name in sorted(files):
-                if kind_of(name) != "method":
-                    continue
+            for name in (each for each in sorted(files) if kind_of(each) == "method"):
                 other, _ = load_image(files[name], allow_nan=True)
-                zero = known.get("zerofill")
                 idle = zero is not None and np.array_equal(other, zero, equal_nan=True)
                 if other.shape != spline.shape or idle:
                     continue  # on another grid, or not applied: the series is that of zero filling

@@ -16,11 +16,10 @@ from bids_sr.config import UsageError
 def build_parser() -> Parser:
     """The parser; needs nothing but the standard library."""
     parser = Parser(prog="bids-sr report", description="Rebuild the reports of finished outputs, and open them.")
-    parser.add_argument("output_dir", type=Path, help="output directory of bids-sr")
-    parser.add_argument(
-        "--participant-label", nargs="+", default=[], metavar="LABEL", help="participants (default: all)"
-    )
-    parser.add_argument("--open", action="store_true", help="open them in the browser")
+    add = parser.add_argument
+    add("output_dir", type=Path, help="output directory of bids-sr")
+    add("--participant-label", nargs="+", default=[], metavar="LABEL", help="participants (default: all)")
+    add("--open", action="store_true", help="open them in the browser")
     return parser
 
 

@@ -52,10 +52,9 @@ class Holder:
 
 def myself(run: str) -> Holder:
     """This process as a holder."""
-    return Holder(
-        run=run, host=socket.gethostname(), pid=os.getpid(), began=time.strftime("%Y-%m-%d %H:%M:%S"),
-        machine=_machine(), ticks=_ticks(os.getpid()) or "",
-    )  # fmt: skip
+    began = time.strftime("%Y-%m-%d %H:%M:%S")
+    machine, ticks = _machine(), _ticks(os.getpid()) or ""
+    return Holder(run=run, host=socket.gethostname(), pid=os.getpid(), began=began, machine=machine, ticks=ticks)
 
 
 def _machine() -> str:

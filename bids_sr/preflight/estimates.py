@@ -114,6 +114,8 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
         return Estimate()
     sizes = sizes_of(plan.subjects, settings)
     work = _Work(plan=plan, settings=settings, runs=runs, sizes=sizes)
+    report_s = COST.report_s * len(runs) + COST.report_s_grid * work.grid(runs)
+    figures_gb = (COST.figures_gb + COST.overhead_gb) * len(runs)
     rows = [
         work.row("starting", COST.startup_s, ""),
         _anatomical(work),
@@ -123,11 +125,8 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
         *_series(work),
         _activation(work),
         *_evaluation(work),
-        work.row(
-            "report", COST.report_s * len(runs) + COST.report_s_grid * work.grid(runs),
-            "CoregReport" if sizes.t1w else "", (COST.figures_gb + COST.overhead_gb) * len(runs),
-        ),
-    ]  # fmt: skip
+        work.row("report", report_s, "CoregReport" if sizes.t1w else "", figures_gb),
+    ]
     largest, nprocs = largest_gb(sizes), settings.resources.nprocs or 1
     given = settings.resources.mem_gb
     workers = nprocs if given is None else max(1, workers_that_fit(given, nprocs, largest))

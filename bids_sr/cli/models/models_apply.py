@@ -66,15 +66,11 @@ def ready(name: str, reader: SeriesReader, options: argparse.Namespace, default:
     `default` is the factor where the command line names none and there is no model.
     """
     if name in PAIR_BASELINES:
-        raise UsageError(
-            name, "it takes its detail from a fine image of the same participant, in register with the run",
-            "use bids-sr, which registers them: --sr-method inject ratio",
-        )  # fmt: skip
+        why = "it takes its detail from a fine image of the same participant, in register with the run"
+        raise UsageError(name, why, "use bids-sr, which registers them: --sr-method inject ratio")
     if name in BASELINES and name not in INTERPOLATIONS:
-        raise UsageError(
-            name, "it weighs changes over time by where a run fluctuates, which needs its brain and head motion",
-            f"use bids-sr, which finds them: --sr-method {name}",
-        )  # fmt: skip
+        why = "it weighs changes over time by where a run fluctuates, which needs its brain and head motion"
+        raise UsageError(name, why, f"use bids-sr, which finds them: --sr-method {name}")
     if name in MATRICES:
         factor = factor_from(options.factor, default or IN_PLANE)
         return Ready(name=name, factor=factor, make=lambda scene: make_upsampler(name, factor, affine=reader.affine))
@@ -113,7 +109,18 @@ def apply(options: argparse.Namespace) -> None:
         with threadpool_limits(1, user_api="blas"):
             lost = _written(reader, prepared.make(scene), prepared.factor, out)
         seconds = time.monotonic() - began
-    _sidecar(out, options, prepared, notes, lost)
+    content: dict[str, Any] = {
+        "Description": f"super-resolved by {prepared.name}; for research, not for clinical use",
+        "Sources": [str(options.image)],
+        "Method": prepared.name,
+        "Factor": list(prepared.factor),
+        "GeneratedByVersion": __version__,
+        "LostShareOfAcquired": round(lost, 6),
+    }
+    if prepared.model is not None:
+        content |= {"Model": str(options.model), "ModelSHA256": prepared.model.card.weights_sha256}
+    content |= {"Notes": notes} if notes else {}
+    write_whole(out.with_name(f"{stem_of(out)}.json"), json.dumps(content, indent=2) + "\n")
     print(
         f"{out}: {reader.shape[3]} volume(s) by {prepared.name}, {seconds:.1f} s; "
         f"{100 * lost:.2g} % of what was acquired is not in the result"
@@ -149,19 +156,3 @@ def _bar(done: int, count: int) -> None:
     """Progress, on a terminal only."""
     if sys.stderr.isatty():
         print(f"\r{done}/{count} volumes", end="" if done < count else "\n", file=sys.stderr, flush=True)
-
-
-def _sidecar(out: Path, options: argparse.Namespace, prepared: Ready, notes: list[str], lost: float) -> None:
-    """What the image was made of, and how, beside it."""
-    stem = stem_of(out)
-    content = {
-        "Description": f"super-resolved by {prepared.name}; for research, not for clinical use",
-        "Sources": [str(options.image)],
-        "Method": prepared.name,
-        "Factor": list(prepared.factor),
-        "GeneratedByVersion": __version__,
-        "LostShareOfAcquired": round(lost, 6),
-        **({"Model": str(options.model), "ModelSHA256": prepared.model.card.weights_sha256} if prepared.model else {}),
-        **({"Notes": notes} if notes else {}),
-    }
-    write_whole(out.with_name(f"{stem}.json"), json.dumps(content, indent=2) + "\n")

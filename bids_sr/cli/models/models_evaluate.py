@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_sr.cli.models.models_apply import IN_PLANE, Ready, checked, ready
-from bids_sr.cli.models.models_files import Scene, factor_from, make_folder, open_model, scene_of
+from bids_sr.cli.models.models_files import Scene, evenly, factor_from, make_folder, open_model, scene_of
 from bids_sr.cli.models.models_show import print_table
 from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import write_whole
@@ -45,24 +45,15 @@ COLUMNS = tuple(DESCRIPTIONS)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """What every row is measured on.
-
-    Parameters
-    ----------
-    coarse, reference : readers of the low- and the high-resolution image
-    window : of the reference that the low-resolution image covers
-    factor : low- over high-resolution voxel size
-    mask, data_range : in the window; maximum minus minimum of the mean reference in the mask
-    volumes : numbers of those evaluated
-    """
+    """What every row is measured on."""
 
     coarse: SeriesReader
     reference: SeriesReader
-    window: tuple[slice, slice, slice]
-    factor: Factor
-    mask: Array
-    data_range: float
-    volumes: tuple[int, ...]
+    window: tuple[slice, slice, slice]  # of the reference that the low-resolution image covers
+    factor: Factor  # low- over high-resolution voxel size
+    mask: Array  # in the window
+    data_range: float  # maximum minus minimum of the mean reference in the mask
+    volumes: tuple[int, ...]  # numbers of those evaluated
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -77,17 +68,12 @@ def evaluate(options: argparse.Namespace) -> None:
             return
         from tempfile import TemporaryDirectory
 
-        factor = factor_from(options.factor, _default_factor(options))
+        first = next((name for name in options.model if name not in MATRICES), None)
+        factor = factor_from(options.factor, IN_PLANE if first is None else open_model(first).card.factor)
         with TemporaryDirectory() as folder:
             file, window = _degraded(reference, options, factor, Path(folder))
             with SeriesReader(file) as coarse:
                 _evaluate(options, coarse, reference, window, factor)
-
-
-def _default_factor(options: argparse.Namespace) -> Factor:
-    """The factor of the first model, or 2 in plane."""
-    first = next((name for name in options.model if name not in MATRICES), None)
-    return IN_PLANE if first is None else open_model(first).card.factor
 
 
 def factor_between(coarse: SeriesReader, fine: SeriesReader, options: argparse.Namespace | None = None) -> Factor:
@@ -99,12 +85,9 @@ def factor_between(coarse: SeriesReader, fine: SeriesReader, options: argparse.N
     corners = np.array([[i, j, k, 1] for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])]).T
     apart = float(np.abs((affine - fine.affine) @ corners).max())
     if min(factor) < 1 or apart > tolerance:
-        raise UsageError(
-            f"{fine.path}",
-            f"it does not cover the field of view of {coarse.path.name} on a finer grid (corners lie up to "
-            f"{apart:.2f} mm apart)",
-            "resample it to the same outer edges first, or leave --image out and give --degradation",
-        )
+        why = f"it does not cover the field of view of {coarse.path.name} on a finer grid (corners lie up to "
+        fix = "resample it to the same outer edges first, or leave --image out and give --degradation"
+        raise UsageError(f"{fine.path}", f"{why}{apart:.2f} mm apart)", fix)
     if options is not None and options.factor is not None:
         asked = factor_from(options.factor, factor)
         if any(abs(a - b) > 0.02 * b for a, b in zip(asked, factor, strict=True)):
@@ -122,7 +105,7 @@ def _degraded(
     from bids_sr.sr.resolution.operators import get_operator
 
     operator = get_operator(options.degradation, tuple(reference.shape[:3]), tuple(factor))
-    picked = _picked(reference.shape[3], options.volumes)
+    picked = evenly(reference.shape[3], options.volumes)
     made = [operator.forward(torch.from_numpy(reference.volume(t).astype(np.float64))).numpy() for t in picked]
     data = np.stack(made, -1).astype(np.float32)
     file = folder / reference.path.name
@@ -131,16 +114,12 @@ def _degraded(
     return file, (x, y, z)
 
 
-def _picked(count: int, wanted: int) -> tuple[int, ...]:
-    return tuple(int(t) for t in np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int)))
-
-
 def _evaluate(
     options: argparse.Namespace, coarse: SeriesReader, reference: SeriesReader, window: tuple[slice, slice, slice],
     factor: Factor,
 ) -> None:  # fmt: skip
     """Make and measure every row, print the table and keep it."""
-    volumes = _picked(reference.shape[3], options.volumes)
+    volumes = evenly(reference.shape[3], options.volumes)
     made_here = options.image is None
     if not made_here and coarse.shape[3] != reference.shape[3]:
         raise ImageError(f"{coarse.path}: {coarse.shape[3]} volumes, its reference has {reference.shape[3]}")
@@ -164,11 +143,8 @@ def _evaluate(
 
 def _made(file: Path, reference: SeriesReader, window: tuple[slice, slice, slice]) -> SeriesReader:
     """An image made elsewhere; it has to lie on the grid of the reference."""
-    reader = SeriesReader(file)
-    same = reader.shape == reference.shape and np.allclose(
-        reader.affine, reference.affine, atol=0.05 * min(reference.zooms)
-    )
-    if not same:
+    reader, tolerance = SeriesReader(file), 0.05 * min(reference.zooms)
+    if reader.shape != reference.shape or not np.allclose(reader.affine, reference.affine, atol=tolerance):
         raise ImageError(f"{file}: {reader.shape}, not on the grid of {reference.path.name} {reference.shape}")
     return reader
 

@@ -60,12 +60,9 @@ def contrast_of(file: Path, given: str | None) -> str:
     found = _SAME_AS.get(match[1], match[1]) if match else ""
     if found in _SUFFIXES:
         return found
-    raise UsageError(
-        f"{file}",
-        "its name ends in no suffix of BIDS (such as _bold or _T1w), so its contrast is not known; a network serves "
-        "the contrast that it was trained on",
-        "Give --contrast, for example --contrast T2starw.",
-    )
+    why = "its name ends in no suffix of BIDS (such as _bold or _T1w), so its contrast is not known"
+    why += "; a network serves the contrast that it was trained on"
+    raise UsageError(f"{file}", why, "Give --contrast, for example --contrast T2starw.")
 
 
 def factor_from(numbers: Sequence[float] | None, default: Factor) -> Factor:
@@ -120,10 +117,8 @@ def open_model(name: str | Path) -> LoadedModel:
     if not file.exists() and file.suffix == "":
         known = offered_methods()
         if str(name) in known:
-            raise UsageError(
-                f"{name}", "it is a method, of which there are many models; give the file of one",
-                f"train one: bids-sr-models train {name} ...; bids-sr-models list shows those that come along",
-            )  # fmt: skip
+            fix = f"train one: bids-sr-models train {name} ...; bids-sr-models list shows those that come along"
+            raise UsageError(f"{name}", "it is a method, of which there are many models; give the file of one", fix)
         fix = nearest_name(str(name), (*MATRICES, *known)) or "bids-sr-models list shows what there is"
         raise UsageError(f"{name}", "there is no such file, and no interpolation of that name", fix)
     if file.exists() and file.suffix != ".safetensors":
@@ -134,39 +129,36 @@ def open_model(name: str | Path) -> LoadedModel:
 def fit_for(model: LoadedModel, reader: SeriesReader, contrast: str, factor: Factor, *, force: bool) -> list[str]:
     """Refuse a model that does not fit an image (ModelMismatch, UsageError); returns what `force` overruled."""
     card = model.card
+    what, own = f"a model of {card.method}", f"--sr-method {card.method} --pretrained MODEL"
     if card.trained_on == "series":
-        raise UsageError(
-            f"a model of {card.method}", "it says where one run fluctuates, and acts on changes against its mean",
-            f"use bids-sr ... --sr-method {card.method} --pretrained MODEL",
-        )  # fmt: skip
+        why = "it says where one run fluctuates, and acts on changes against its mean"
+        raise UsageError(what, why, f"use bids-sr ... {own}")
     if card.channels > 1:
-        raise UsageError(
-            f"a model of {card.method} for {card.contrast}",
-            f"it takes {card.channels} contrasts of one head at once, brought to one grid and scaled together; "
-            "here is one",
-            f"use bids-sr ... --sr-target anat --sr-method {card.method} --pretrained MODEL, which prepares them",
-        )
+        why = f"it takes {card.channels} contrasts of one head at once, brought to one grid and scaled together"
+        fix = f"use bids-sr ... --sr-target anat {own}, which prepares them"
+        raise UsageError(f"{what} for {card.contrast}", f"{why}; here is one", fix)
     method = get_method(card.method)
     if method.ndim == 3 and reader.shape[2] < 2:
-        raise UsageError(
-            f"{reader.path}", f"{method.name} works in three dimensions, and this is a single slice",
-            "take a slice-wise method; bids-sr-models list shows which are 2D",
-        )  # fmt: skip
+        why = f"{method.name} works in three dimensions, and this is a single slice"
+        raise UsageError(f"{reader.path}", why, "take a slice-wise method; bids-sr-models list shows which are 2D")
     if method.ndim == 2 and factor[2] != 1:
-        raise UsageError(
-            f"--factor {factor[0]:g} {factor[1]:g} {factor[2]:g}",
-            f"{method.name} works slice by slice and cannot make slices thinner", "give 1 as the third number",
-        )  # fmt: skip
+        what = f"--factor {factor[0]:g} {factor[1]:g} {factor[2]:g}"
+        why = f"{method.name} works slice by slice and cannot make slices thinner"
+        raise UsageError(what, why, "give 1 as the third number")
     return check_model(card, describe(reader.affine, contrast, factor), force=force)
+
+
+def evenly(count: int, wanted: int) -> tuple[int, ...]:
+    """Numbers of volumes spread evenly over a series of `count`, from its first to its last."""
+    return tuple(int(t) for t in np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int)))
 
 
 def scene_of(reader: SeriesReader, mask_file: Path | None) -> Scene:
     """Mean, brain and intensity scale of an image."""
-    count = reader.shape[3]
-    picked = np.unique(np.linspace(0, count - 1, min(count, _MEAN_OF)).round().astype(int))
+    picked = evenly(reader.shape[3], _MEAN_OF)
     total = np.zeros(reader.shape[:3])
     for t in picked:
-        total += reader.volume(int(t))
+        total += reader.volume(t)
     mean: Array = (total / len(picked)).astype(np.float32)
     if np.ptp(mean) == 0:
         raise ImageError(f"{reader.path}: it is constant: all voxels have one value")

@@ -36,11 +36,8 @@ class ModelsParser(Parser):
 
     def error(self, message: str) -> Any:
         if message.startswith("argument COMMAND: invalid choice"):
-            raise UsageError(
-                message.removeprefix("argument COMMAND: "),
-                "there is no such subcommand",
-                nearest_name(message.split("'")[1], COMMANDS) or f"see {self.prog} --help",
-            )
+            fix = nearest_name(message.split("'")[1], COMMANDS) or f"see {self.prog} --help"
+            raise UsageError(message.removeprefix("argument COMMAND: "), "there is no such subcommand", fix)
         super().error(message)
 
 
@@ -67,37 +64,25 @@ def _card(parser: argparse.ArgumentParser) -> None:
 
 
 def _apply(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model", metavar="MODEL", help=f"trained model (.safetensors), or one of {' '.join(INTERPOLATIONS)}"
-    )
-    parser.add_argument("image", type=path, metavar="IMAGE", help="NIfTI image or series to super-resolve")
-    parser.add_argument(
-        "out", type=path, metavar="OUT", help="NIfTI file to write; a JSON sidecar is written beside it"
-    )
-    _grid(parser)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help=f"trained model (.safetensors), or one of {' '.join(INTERPOLATIONS)}")
+    add("image", type=path, metavar="IMAGE", help="NIfTI image or series to super-resolve")
+    add("out", type=path, metavar="OUT", help="NIfTI file to write; a JSON sidecar is written beside it")
     _image(parser)
     _machine(parser)
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("reference", type=path, metavar="REFERENCE", help="measured fine image or series (NIfTI)")
-    parser.add_argument(
-        "-m", "--model", nargs="+", action="extend", default=[], metavar="MODEL",
-        help="trained models (.safetensors); all interpolations are always included",
-    )  # fmt: skip
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--image", type=path, metavar="IMAGE", help="measured coarse image of the same field of view, registered"
-    )
+    add, source = parser.add_argument, parser.add_mutually_exclusive_group(required=True)
+    add("reference", type=path, metavar="REFERENCE", help="measured fine image or series (NIfTI)")
+    models = "trained models (.safetensors); all interpolations are always included"
+    add("-m", "--model", nargs="+", action="extend", default=[], metavar="MODEL", help=models)
+    coarse = "measured coarse image of the same field of view, registered"
+    source.add_argument("--image", type=path, metavar="IMAGE", help=coarse)
     source.add_argument("--degradation", choices=DEGRADATIONS, help="how to downsample the reference")
-    parser.add_argument("--made", type=path, nargs="+", default=(), metavar="FILE", help="fine images made elsewhere")
-    parser.add_argument(
-        "--volumes", type=int, default=10, metavar="N", help="volumes of a series to score (default 10)"
-    )
-    parser.add_argument(
-        "-o", "--out", type=path, metavar="TSV", help="also write the table to this file, with a JSON sidecar"
-    )
-    _grid(parser)
+    add("--made", type=path, nargs="+", default=(), metavar="FILE", help="fine images made elsewhere")
+    add("--volumes", type=int, default=10, metavar="N", help="volumes of a series to score (default 10)")
+    add("-o", "--out", type=path, metavar="TSV", help="also write the table to this file, with a JSON sidecar")
     _image(parser)
     _machine(parser)
 
@@ -105,52 +90,40 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("method", metavar="METHOD", help=f"one of {' '.join(offered_methods())}")
     parser.add_argument("out", type=path, metavar="OUT", help="model to write: OUT.safetensors, OUT.json and OUT.tsv")
-    data = parser.add_argument_group("images, in the same order; registered, with the same field of view")
-    data.add_argument("--fine", nargs="+", type=path, default=[], metavar="FILE", help="high-resolution images")
-    data.add_argument(
-        "--coarse", nargs="+", type=path, default=[], metavar="FILE",
-        help="measured low-resolution images, one for each fine one (otherwise made by the degradation); "
-        "alone for methods that need no fine image",
-    )  # fmt: skip
-    data.add_argument(
-        "--mask", nargs="+", type=path, default=[], metavar="FILE", help="brain masks (default: computed)"
-    )
-    data.add_argument("--contrast", metavar="SUFFIX", help="BIDS suffix of all (default: from the file names)")
-    data.add_argument("--volumes", type=int, default=10, metavar="N", help="random volumes of a series (default 10)")
-    how = parser.add_argument_group("how")
-    how.add_argument("--factor", type=float, nargs="+", metavar="F", help=FACTOR_HELP)
-    how.add_argument(
-        "--degradation", choices=DEGRADATIONS, help="how to downsample fine images given alone (default: the method's)"
-    )
-    how.add_argument("--recipe", choices=("fast", "paper", "paper-mse"), default="fast", help="default fast; paper-mse "
-                     "differs from paper for srgan alone")  # fmt: skip
-    how.add_argument("--from", dest="start", type=path, metavar="MODEL", help="start from these weights")
-    how.add_argument("--train-last", type=int, metavar="N", help="change only the last N layers; with --from")
-    how.add_argument("--vgg-weights", type=path, metavar="FILE", help="VGG-19 (.safetensors) for perceptual losses")
-    how.add_argument("--max-minutes", type=float, metavar="MIN", help="limit of training time")
-    how.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of weights, batches, augmentation (default 0)"
-    )
-    how.add_argument("-w", "--work-dir", type=path, metavar="DIR", help="checkpoints (default: OUT.work); an "
-                     "interrupted training resumes from there")  # fmt: skip
+    add = parser.add_argument_group("images, in the same order; registered, with the same field of view").add_argument
+    files: dict[str, Any] = {"nargs": "+", "type": path, "default": [], "metavar": "FILE"}
+    add("--fine", **files, help="high-resolution images")
+    coarse = "measured low-resolution images, one for each fine one (otherwise made by the degradation); "
+    add("--coarse", **files, help=f"{coarse}alone for methods that need no fine image")
+    add("--mask", **files, help="brain masks (default: computed)")
+    add("--contrast", metavar="SUFFIX", help="BIDS suffix of all (default: from the file names)")
+    add("--volumes", type=int, default=10, metavar="N", help="random volumes of a series (default 10)")
+    add = parser.add_argument_group("how").add_argument
+    add("--factor", type=float, nargs="+", metavar="F", help=FACTOR_HELP)
+    add("--degradation", choices=DEGRADATIONS, help="how to downsample fine images given alone (default: the method's)")
+    recipes = "default fast; paper-mse differs from paper for srgan alone"
+    add("--recipe", choices=("fast", "paper", "paper-mse"), default="fast", help=recipes)
+    add("--from", dest="start", type=path, metavar="MODEL", help="start from these weights")
+    add("--train-last", type=int, metavar="N", help="change only the last N layers; with --from")
+    add("--vgg-weights", type=path, metavar="FILE", help="VGG-19 (.safetensors) for perceptual losses")
+    add("--max-minutes", type=float, metavar="MIN", help="limit of training time")
+    add("--seed", type=int, default=0, metavar="N", help="seed of weights, batches, augmentation (default 0)")
+    work = "checkpoints (default: OUT.work); an interrupted training resumes from there"
+    add("-w", "--work-dir", type=path, metavar="DIR", help=work)
     _machine(parser)
 
 
 FACTOR_HELP = "coarse over fine voxel size: one number for the axes in plane, or three (default: the model's, or 2)"
 
 
-def _grid(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--factor", type=float, nargs="+", metavar="F", help=FACTOR_HELP)
-
-
 def _image(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--mask", type=path, metavar="FILE", help="brain mask on the grid of the image (default: computed)"
-    )
-    parser.add_argument("--contrast", metavar="SUFFIX", help="BIDS suffix of the image (default: from its name)")
-    parser.add_argument("--force", action="store_true", help="apply a model to another resolution, contrast or "
-                        "orientation than it was trained on")  # fmt: skip
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto is fp32")
+    add = parser.add_argument
+    add("--factor", type=float, nargs="+", metavar="F", help=FACTOR_HELP)
+    add("--mask", type=path, metavar="FILE", help="brain mask on the grid of the image (default: computed)")
+    add("--contrast", metavar="SUFFIX", help="BIDS suffix of the image (default: from its name)")
+    other = "apply a model to another resolution, contrast or orientation than it was trained on"
+    add("--force", action="store_true", help=other)
+    add("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto is fp32")
 
 
 def _machine(parser: argparse.ArgumentParser) -> None:

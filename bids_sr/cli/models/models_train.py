@@ -111,16 +111,13 @@ def _method(name: str) -> Method:
     """The method of that name, or what is nearest to it."""
     known = offered_methods()
     if name not in known:
-        raise UsageError(
-            f"no method is called {name!r}", f"there are {', '.join(known)}",
-            nearest_name(name, known) or "choose one of these",
-        )  # fmt: skip
+        fix = nearest_name(name, known) or "choose one of these"
+        raise UsageError(f"no method is called {name!r}", f"there are {', '.join(known)}", fix)
     method = get_method(name)
     if method.trained_on == "series":
-        raise UsageError(
-            f"{name}", "nothing is trained: its variance maps are those of one run, and need its brain and head motion",
-            f"use bids-sr ... --sr-method {name}, which finds them and keeps them in sourcedata/models",
-        )  # fmt: skip
+        why = "nothing is trained: its variance maps are those of one run, and need its brain and head motion"
+        fix = f"use bids-sr ... --sr-method {name}, which finds them and keeps them in sourcedata/models"
+        raise UsageError(name, why, fix)
     return method
 
 
@@ -135,59 +132,45 @@ def _check(options: argparse.Namespace, method: Method, start: LoadedModel | Non
     if options.train_last is not None and start is None:
         raise UsageError("--train-last", "the other layers would keep random weights", "give a model with --from")
     if start is not None and start.card.method != method.name:
-        raise UsageError(
-            f"--from {options.start}", f"it is a model of {start.card.method}, not of {method.name}",
-            f"train {start.card.method}, or leave --from out",
-        )  # fmt: skip
+        why, fix = f"it is a model of {start.card.method}, not of {method.name}", f"train {start.card.method}"
+        raise UsageError(f"--from {options.start}", why, f"{fix}, or leave --from out")
     if not options.fine and not options.coarse:
         raise UsageError("no image", "training needs at least one", "give --fine FILE ..., or --coarse FILE ...")
     if not options.fine and method.needs_pair:
-        raise UsageError(
-            f"{method.name} without --fine", "it is supervised: it needs images at the high resolution",
-            "give --fine FILE ..., or train a method that learns from coarse images alone: tv or dip",
-        )  # fmt: skip
-    contrasts = sorted({contrast_of(file, options.contrast) for file in options.fine or options.coarse})
+        why = "it is supervised: it needs images at the high resolution"
+        fix = "give --fine FILE ..., or train a method that learns from coarse images alone: tv or dip"
+        raise UsageError(f"{method.name} without --fine", why, fix)
+    lead, kind = (options.fine, "fine images") if options.fine else (options.coarse, "images")
+    contrasts = sorted({contrast_of(file, options.contrast) for file in lead})
     if len(contrasts) > 1:
-        raise UsageError(
-            f"images of {' and '.join(contrasts)}", "a model trained here takes one contrast",
-            "train one model for each; several contrasts at once: bids-sr ... --sr-target anat --sr-method attunet",
-        )  # fmt: skip
+        fix = "train one model for each; several contrasts at once: bids-sr ... --sr-target anat --sr-method attunet"
+        raise UsageError(f"images of {' and '.join(contrasts)}", "a model trained here takes one contrast", fix)
     for name in ("coarse", "mask"):
         given = getattr(options, name)
-        if given and options.fine and len(given) != len(options.fine):
-            raise UsageError(
-                f"--{name}: {len(given)} file(s)", f"there are {len(options.fine)} fine images",
-                f"give one for each, in their order, or leave --{name} out",
-            )  # fmt: skip
-    if options.mask and not options.fine and len(options.mask) != len(options.coarse):
-        raise UsageError(f"--mask: {len(options.mask)} file(s)", f"there are {len(options.coarse)} images",
-                         "give one for each, in their order, or leave --mask out")  # fmt: skip
+        if given and len(given) != len(lead):
+            fix = f"give one for each, in their order, or leave --{name} out"
+            raise UsageError(f"--{name}: {len(given)} file(s)", f"there are {len(lead)} {kind}", fix)
     if options.degradation not in (None, "kspace") and method.trained_on == "pair":
-        raise UsageError(
-            f"--degradation {options.degradation}", f"{method.name} is trained on images with k-space cropped",
-            "leave it out, or give measured images with --coarse",
-        )  # fmt: skip
+        what, why = f"--degradation {options.degradation}", f"{method.name} is trained on images with k-space cropped"
+        raise UsageError(what, why, "leave it out, or give measured images with --coarse")
     if options.coarse and options.degradation and options.fine:
         raise UsageError("--degradation", "coarse images are given, so none are made", "leave one of the two out")
     if options.vgg_weights is not None and options.vgg_weights.suffix != ".safetensors":
-        raise UsageError(f"{options.vgg_weights}", "a file of torch.save may hold a program and is not opened",
-                         "convert it to .safetensors (docs/usage.md)")  # fmt: skip
+        why = "a file of torch.save may hold a program and is not opened"
+        raise UsageError(f"{options.vgg_weights}", why, "convert it to .safetensors (docs/usage.md)")
 
 
 def _recipe(options: argparse.Namespace, method: Method, start: LoadedModel | None) -> Recipe:
     """The recipe with what the command line changes."""
     if start is not None and start.card.recipe != options.recipe:
-        raise UsageError(
-            f"--recipe {options.recipe}", f"the model to begin with has the network of {start.card.recipe}",
-            f"give --recipe {start.card.recipe}",
-        )  # fmt: skip
+        own = start.card.recipe
+        why = f"the model to begin with has the network of {own}"
+        raise UsageError(f"--recipe {options.recipe}", why, f"give --recipe {own}")
     recipe = get_recipe(method, options.recipe)
     if recipe.needs_vgg and options.vgg_weights is None:
-        raise UsageError(
-            f"{method.name} --recipe {options.recipe}",
-            "as published it is taught by features of VGG-19, and there are no weights of that network",
-            "give them with --vgg-weights, or take --recipe paper-mse, which has squared error in their place",
-        )
+        why = "as published it is taught by features of VGG-19, and there are no weights of that network"
+        fix = "give them with --vgg-weights, or take --recipe paper-mse, which has squared error in their place"
+        raise UsageError(f"{method.name} --recipe {options.recipe}", why, fix)
     if options.train_last is not None:
         recipe = replace(recipe, freeze_but_last=options.train_last)
     return recipe if options.degradation is None else replace(recipe, degradation=options.degradation)
@@ -196,29 +179,25 @@ def _recipe(options: argparse.Namespace, method: Method, start: LoadedModel | No
 def _factor(options: argparse.Namespace, method: Method, start: LoadedModel | None) -> Factor:
     """The factor: of measured pairs where there are some, else as asked, else the model's, else 2 (in plane, in 2D)."""
     default: Factor = IN_PLANE if method.ndim == 2 else (2.0, 2.0, 2.0)
-    if start is not None:
-        default = start.card.factor
+    default = default if start is None else start.card.factor
     if options.fine and options.coarse:
         found = set()
         for fine, coarse in zip(options.fine, options.coarse, strict=True):
             with SeriesReader(coarse) as low, SeriesReader(fine) as high:
                 found.add(factor_between(low, high, options))
         if len(found) > 1:
-            raise UsageError("--fine and --coarse", f"the pairs stand in different ratios: {sorted(found)}",
-                             "train one model for each ratio")  # fmt: skip
+            why = f"the pairs stand in different ratios: {sorted(found)}"
+            raise UsageError("--fine and --coarse", why, "train one model for each ratio")
         factor = found.pop()
     else:
         factor = factor_from(options.factor, default)
     if method.ndim == 2 and factor[2] != 1:
-        raise UsageError(f"factor {factor}", f"{method.name} works slice by slice and cannot make slices thinner",
-                         "give images with slices of one thickness, or a 3D method")  # fmt: skip
-    if (
-        start is not None
-        and not start.recipe.factors
-        and any(abs(a - b) > 1e-6 for a, b in zip(factor, default, strict=True))
-    ):
-        raise UsageError(f"factor {factor}", f"the model to begin with was trained for {default}",
-                         "leave --from out, or bring the images to its factor")  # fmt: skip
+        why = f"{method.name} works slice by slice and cannot make slices thinner"
+        raise UsageError(f"factor {factor}", why, "give images with slices of one thickness, or a 3D method")
+    other = any(abs(a - b) > 1e-6 for a, b in zip(factor, default, strict=True))
+    if start is not None and not start.recipe.factors and other:
+        why = f"the model to begin with was trained for {default}"
+        raise UsageError(f"factor {factor}", why, "leave --from out, or bring the images to its factor")
     return factor
 
 
@@ -275,11 +254,9 @@ def _check_patch(recipe: Recipe, images: ImageSet, factor: Factor, method: Metho
         if not _fit(sides, shape):
             want, have = (" x ".join(map(str, each)) for each in (sides[:2], shape))
             serve = [name for name, other in method.recipes.items() if _fit(_sides(other, method), shape)]
-            raise UsageError(
-                f"{image.name}", f"patches of {want} voxels do not fit into its slices of {have}",
-                f"take larger images, or --recipe {serve[0]}" if serve else "take larger images, or srgan or unet, "
-                "whose fast recipes are trained on whole slices",
-            )  # fmt: skip
+            instead = f"--recipe {serve[0]}" if serve else "srgan or unet, whose fast recipes are trained on"
+            fix = f"take larger images, or {instead if serve else f'{instead} whole slices'}"
+            raise UsageError(f"{image.name}", f"patches of {want} voxels do not fit into its slices of {have}", fix)
 
 
 def _sides(recipe: Recipe, method: Method) -> tuple[int, ...]:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from bids_sr.slurm.submission import ArrayJob, Site, Submission
     from bids_sr.slurm.submissions import Overview
 
-
 NO_LIMIT_GB = 1e6
 
 
@@ -40,7 +39,8 @@ def prepare(settings: Settings, own: dict[str, Any]) -> "tuple[Submission, str, 
     plan = preflight.check(settings_there)
     site = _site(settings, own)
     problems = [str(problem) for problem in plan.problems] + _unfit(settings, own)
-    paths = (settings.paths.bids_dir, settings.paths.output_dir, *_paths(settings), *map(Path, _named(site)))
+    named = [Path(text) for text in (site.setup, site.container, site.program) if text and "://" not in text]
+    paths = (settings.paths.bids_dir, settings.paths.output_dir, *_paths(settings), *named)
     problems += sbatch_scripts.check_words(site, paths)
     printed = bool(own.get("print_only") or settings.run.dry_run)
     seen = None if printed and not shutil.which("squeue") else submissions.open_now(settings.paths.output_dir)
@@ -114,28 +114,18 @@ def _site(settings: Settings, own: dict[str, Any]) -> "Site":
 
 def _paths(settings: Settings) -> list[Path]:
     """Files and directories that options name, besides data, output and work."""
-    found = [
-        value
-        for group in dataclasses.fields(settings)
-        for item in dataclasses.fields(getattr(settings, group.name))
-        if group.name != "paths" and isinstance(value := getattr(getattr(settings, group.name), item.name), Path)
-    ]
+    groups = [getattr(settings, group.name) for group in dataclasses.fields(settings) if group.name != "paths"]
+    values = (getattr(group, item.name) for group in groups for item in dataclasses.fields(group))
+    found = [value for value in values if isinstance(value, Path)]
     roi, calibration = Path(settings.activation.roi), settings.superres.calibration_file
     texts = [path for path in (roi, calibration) if path is not None and path.is_absolute()]
     return [*dict.fromkeys([*found, *texts])]
 
 
-def _named(site: "Site") -> list[str]:
-    return [text for text in (site.setup, site.container, site.program) if text and "://" not in text]
-
-
 def _unfit(settings: Settings, own: dict[str, Any]) -> list[str]:
     """Options that do not go with SLURM arrays, or name what is not there."""
-    wrong = []
-    for name in ("boilerplate_only", "reports_only"):
-        if getattr(settings.run, name):
-            flag = name.replace("_", "-")
-            wrong.append(f"--{flag}: it takes seconds; call bids-sr with it, without SLURM")
+    only = {"--boilerplate-only": settings.run.boilerplate_only, "--reports-only": settings.run.reports_only}
+    wrong = [f"{flag}: it takes seconds; call bids-sr with it, without SLURM" for flag, asked in only.items() if asked]
     if settings.resources.use_plugin is not None:
         wrong.append("--use-plugin: tasks of an array submit no jobs of their own; call bids-sr with it")
     for name in ("setup", "container"):

@@ -10,7 +10,7 @@ import pytest
 from bidsmaker import BidsMaker
 from slurmmaker import program
 
-from bids_sr.cli.slurm import slurm_main, slurm_options
+from bids_sr.cli.slurm import slurm_main
 from bids_sr.cli.slurm.slurm_prepare import with_resources
 from bids_sr.config import Settings
 from bids_sr.preflight import check
@@ -198,7 +198,7 @@ def test_each_participant_is_estimated_alone(data: Path, tmp_path: Path) -> None
 def test_the_page_names_every_option_and_no_other() -> None:
     text = (ROOT / "docs/hpc.md").read_text()
     parsers = (
-        slurm_options.build_parser(), slurm_options.later_parser("retry"), slurm_options.later_parser("cancel"),
+        slurm_main.build_parser(), slurm_main.later_parser("retry"), slurm_main.later_parser("cancel"),
     )  # fmt: skip
     known = {flag for parser in parsers for action in parser._actions for flag in action.option_strings}
     own = [action for action in parsers[0]._actions if action.dest.startswith("slurm.")]
