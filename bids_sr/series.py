@@ -50,19 +50,12 @@ _LABEL = re.compile(r"(?P<series>.+?)(?:Fwhm(?P<tenths>\d+))?(?P<region>Quarter|
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One series of a run.
+    """One series of a run."""
 
-    Attributes
-    ----------
-    name : in tables and file names
-    kind : "acquired", "baseline", "control", "method", "placebo", "member", "measured" or "run"
-    method : the method that a placebo or member of an ensemble is a variant of; for all others the name
-    variant : "" or what sets it apart: "Phantom", "Other", "T1w", "Mirror", "Shift" (placebos), "Seed1" (members)
-    """
-
-    name: str
-    kind: Kind
-    method: str
+    name: str  # in tables and file names
+    kind: Kind  # "acquired", "baseline", "control", "method", "placebo", "member", "measured" or "run"
+    method: str  # the method that a placebo or member of an ensemble is a variant of; for all others the name
+    # "" or what sets it apart: "Phantom", "Other", "T1w", "Mirror", "Shift" (placebos), "Seed1" (members)
     variant: str = ""
 
 

@@ -39,8 +39,6 @@ def slices_last(affine: np.ndarray, slice_axis: int) -> AxisOrder:
 def nearest(affine: np.ndarray, reference: np.ndarray) -> AxisOrder:
     """The order in which the axes of an image lie nearest to those of a reference, whatever their directions.
 
-    Examples
-    --------
     >>> nearest(np.diag([1.0, 1.0, 1.0, 1.0])[:, [2, 0, 1, 3]], np.eye(4))
     (1, 2, 0)
     """

@@ -39,22 +39,17 @@ _BOX = 24.0  # mm, half the side of the cube around a focus in which its map is 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Focus:
-    """One active place.
+    """One active place."""
 
-    Parameters
-    ----------
-    label, origin : key of FOCI; (3,) head point in mm where the neurons are
-    peak_percent, spread_mm : largest change in the scene, percent of its reference; FWHM of the vascular spread
-    amplitude : change of the signal while a long block lasts, as a share of the reference; float32, grid of the head
-    reference : "local" (the resting signal of the same place) or "brain" (one number, the mean over the brain)
-    """
-
+    # key of FOCI; (3,) head point in mm where the neurons are
     label: str
     origin: Array
+    # largest change in the scene, percent of its reference; FWHM of the vascular spread
     peak_percent: float
     spread_mm: float
+    # change of the signal while a long block lasts, as a share of the reference; float32, grid of the head
     amplitude: Array
-    reference: str
+    reference: str  # "local" (the resting signal of the same place) or "brain" (one number, the mean over the brain)
 
     @property
     def conditions(self) -> tuple[str, ...]:

@@ -42,23 +42,14 @@ BLOOD = Tissue(pd=0.9, t1=1.6, t2s=0.013)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Head:
-    """Maps of one subject in the frame of the head (RAS mm; the head lies about as MNI152 does).
+    """Maps of one subject in the frame of the head (RAS mm; the head lies about as MNI152 does)."""
 
-    Parameters
-    ----------
-    affine, brain : voxel to RAS mm; brain mask
-    fractions : share of each tissue of TISSUES in each voxel, float32; their sum is 1 or less (air)
-    veins : share of venous blood, 0 to 1
-    texture : relative deviation of T2* and T1 from the tissue's value
-    deformation : (3, X, Y, Z) mm; a head point p shows the template's point p + deformation(p)
-    """
-
-    affine: Array
-    fractions: dict[str, Array]
+    affine: Array  # voxel to RAS mm
+    fractions: dict[str, Array]  # share of each tissue of TISSUES in each voxel, float32; their sum is 1 or less (air)
     brain: Array
-    veins: Array
-    texture: Array
-    deformation: Array
+    veins: Array  # share of venous blood, 0 to 1
+    texture: Array  # relative deviation of T2* and T1 from the tissue's value
+    deformation: Array  # (3, X, Y, Z) mm; a head point p shows the template's point p + deformation(p)
 
     def from_template(self, point: tuple[float, float, float]) -> Array:
         """Head point (3,) in mm that shows a template point (mm): fixed-point iteration on the deformation."""

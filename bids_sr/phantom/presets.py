@@ -17,40 +17,36 @@ TASKS = {"tap": CONDITIONS, "rest": ("motor", "defaultMode", "visual")}
 class Preset:
     """One kind of study; lengths in mm, times in s, angles in degrees.
 
-    Parameters
-    ----------
-    bold_shape, bold_voxel : matrix and voxel size of the BOLD (and of the lowres T2*w, which shares the geometry)
-    bold_center, t1w_center : centers of the fields of view, RAS mm, in a head that lies as MNI152 does
-    volumes, tr, te, flip, multiband : BOLD protocol; the last is the number of slices excited together
-    factor, anat_factor : low- over high-resolution voxel of the T2*w pair, and of the structural scans on request
-    scene_mm : voxel of the scene
-    lead, block : rest before the first block, length of each block (task and rest alternate)
-    snr : thermal signal-to-noise ratio of one BOLD volume, mean of the brain over the standard deviation of each
-        of the two components
-    pair_gain : signal-to-noise ratio of the lowres T2*w over that of the BOLD (longer readout); highres follows from
-        the volume of its voxel
+    Centers of the fields of view are in RAS mm, in a head that lies as MNI152 does.
     """
 
+    # matrix and voxel size of the BOLD (and of the lowres T2*w, which shares the geometry)
     bold_shape: tuple[int, int, int]
     bold_voxel: tuple[float, float, float]
     bold_center: tuple[float, float, float] = (0.0, -18.0, 24.0)
+    # BOLD protocol; the last is the number of slices excited together
     volumes: int
     tr: float
     te: float
     flip: float
     multiband: int = 1
-    factor: tuple[float, float, float] = (2.0, 2.0, 1.0)
+    factor: tuple[float, float, float] = (2.0, 2.0, 1.0)  # low- over high-resolution voxel of the T2*w pair
     pair_te: float = 0.025
     pair_tr: float = 2.0
     pair_flip: float = 90.0
     t1w_shape: tuple[int, int, int]
     t1w_voxel: float
     t1w_center: tuple[float, float, float] = (0.0, -16.0, 14.0)
-    anat_factor: tuple[float, float, float] = (2.0, 2.0, 4.0)
-    scene_mm: float = 1.0
+    anat_factor: tuple[float, float, float] = (2.0, 2.0, 4.0)  # the same of the structural scans on request
+    scene_mm: float = 1.0  # voxel of the scene
+    # rest before the first block, length of each block (task and rest alternate)
     lead: float
     block: float
+    # thermal signal-to-noise ratio of one BOLD volume, mean of the brain over the standard deviation of each of the two
+    # components
     snr: float
+    # signal-to-noise ratio of the lowres T2*w over that of the BOLD (longer readout); highres follows from the volume
+    # of its voxel
     pair_gain: float = 2.5
 
     @property

@@ -33,29 +33,18 @@ class PhantomError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
-    """What to simulate; raises `PhantomError` for what cannot be.
+    """What to simulate; raises `PhantomError` for what cannot be."""
 
-    Parameters
-    ----------
-    preset, scene : key of PRESETS; one of SCENES
-    seed : same seed, same files
-    null : no activity, although the task is there
-    task : key of TASKS: finger tapping, or rest with networks that fluctuate
-    volumes : of the BOLD; 0 is as many as the preset has
-    anat : also T2w and FLAIR, and all three structural contrasts at a low resolution
-    calibration : volumes of a short BOLD run at the high resolution; 0 is none
-    """
-
-    preset: str = "demo"
+    preset: str = "demo"  # key of PRESETS
     subjects: int = 1
     pairs: int = 1
-    seed: int = 0
-    scene: str = "ribbon"
-    null: bool = False
-    anat: bool = False
-    calibration: int = 0
-    task: str = "tap"
-    volumes: int = 0
+    seed: int = 0  # same seed, same files
+    scene: str = "ribbon"  # one of SCENES
+    null: bool = False  # no activity, although the task is there
+    anat: bool = False  # also T2w and FLAIR, and all three structural contrasts at a low resolution
+    calibration: int = 0  # volumes of a short BOLD run at the high resolution; 0 is none
+    task: str = "tap"  # key of TASKS: finger tapping, or rest with networks that fluctuate
+    volumes: int = 0  # of the BOLD; 0 is as many as the preset has
 
     def __post_init__(self) -> None:
         named = (

@@ -123,15 +123,13 @@ def register(
 ) -> tuple[str, ...]:  # fmt: skip
     """Run antsRegistration; the file of its composite transform and of its inverse, one `.mat` where all is linear.
 
+    Raises RuntimeError: antsRegistration failed.
+
     Parameters
     ----------
     start : 4x4, takes a fixed point to its moving point (RAS mm); None: the headers are believed
     prefix : start of the names of the files written, without brackets
     fixed_mask, moving_mask : boolean arrays on the grid of their image; the metric is computed inside
-
-    Raises
-    ------
-    RuntimeError : antsRegistration failed
     """
     ants = load_ants(seed)
     from ants.internal import get_lib_fn, get_pointer_string, process_arguments

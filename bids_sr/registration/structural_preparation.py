@@ -161,7 +161,7 @@ def prepare(
     scans: Sequence[Scans], template: Image, template_mask: Array, *, interpolations: Sequence[str] = ("bspline",),
     align: Align = "rigid", seed: int, prefix: str, sloppy: bool,
 ) -> Prepared:  # fmt: skip
-    """Prepare the scans of one head.
+    """Prepare the scans of one head. Raises ValueError: nothing in the brain of a scan is above zero.
 
     Parameters
     ----------
@@ -171,10 +171,6 @@ def prepare(
     align : what the transforms between scans may do
     prefix : start of the names of temporary files
     sloppy : coarser and quicker, for tests
-
-    Raises
-    ------
-    ValueError : nothing in the brain of a scan is above zero
     """
     even = {
         (scan.contrast, kind): unbiased(getattr(scan, kind), seed=seed, sloppy=sloppy)

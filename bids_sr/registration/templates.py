@@ -120,12 +120,7 @@ def atlas_file() -> Path:
 
 
 def atlas_region(labels: Image, names: Sequence[str]) -> Image:
-    """Labels of AAL2 as one region, clefts of up to 4 mm closed.
-
-    Raises
-    ------
-    TemplateError : the atlas has none of them
-    """
+    """Labels of AAL2 as one region, clefts of up to 4 mm closed. Raises TemplateError: the atlas has none of them."""
     from bids_sr.spatial.masks import close
 
     numbers = [atlas_labels()[name] for name in names]

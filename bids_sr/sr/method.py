@@ -24,22 +24,15 @@ REMOVED: Mapping[str, str] = MappingProxyType({"guided": "sbl"})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """Processor seconds of a method and a recipe, measured by ``benchmarks/method_costs.py``.
+    """Processor seconds of a method and a recipe, measured by ``benchmarks/method_costs.py``."""
 
-    Parameters
-    ----------
-    always : of a training (or of the maps of a run), whatever the grid
-    low, high : for a million voxels of one volume on the acquired, and on the high-resolution grid
-    most : millions of high-resolution voxels above which training takes no longer
-    volumes : for a million voxels of all volumes on the high-resolution grid
-    series : of applying the network, for a million voxels of all volumes on that grid, without the interpolation
-    """
-
-    always: float = 0.0
+    always: float = 0.0  # of a training (or of the maps of a run), whatever the grid
+    # for a million voxels of one volume on the acquired, and on the high-resolution grid
     low: float = 0.0
     high: float = 0.0
-    most: float = inf
-    volumes: float = 0.0
+    most: float = inf  # millions of high-resolution voxels above which training takes no longer
+    volumes: float = 0.0  # for a million voxels of all volumes on the high-resolution grid
+    # of applying the network, for a million voxels of all volumes on that grid, without the interpolation
     series: float = 0.0
 
     def training(self, *, low: float = 0.0, high: float = 0.0, volumes: float = 0.0) -> float:
@@ -58,20 +51,13 @@ _UNMEASURED = (Cost(always=80.0, high=3.0, series=1.0), Cost(always=240_000.0, s
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Placebo:
-    """A negative control: the method itself with one thing exchanged that it claims to use.
+    """A negative control: the method itself with one thing exchanged that it claims to use."""
 
-    Parameters
-    ----------
-    suffix : of the series' name
-    kind : "model" (another model), "contrast" (another contrast) or "map" (another variance map)
-    instead : what takes the place of the subject's own, for texts
-    owed : what a gain over it is attributable to, for texts
-    """
-
-    suffix: str
+    suffix: str  # of the series' name
+    # "model" (another model), "contrast" (another contrast) or "map" (another variance map)
     kind: Literal["model", "contrast", "map"]
-    instead: str
-    owed: str
+    instead: str  # what takes the place of the subject's own, for texts
+    owed: str  # what a gain over it is attributable to, for texts
 
 
 _SUBJECT = "a model of this subject"

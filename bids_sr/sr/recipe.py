@@ -31,8 +31,6 @@ def in_plane(factor: Factor) -> None:
 class lazy:
     """A class below `bids_sr.sr` by its dotted name, imported when it is called.
 
-    Examples
-    --------
     >>> lazy("losses.pixel.MSE").__name__
     'MSE'
     """

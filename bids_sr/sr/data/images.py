@@ -27,26 +27,20 @@ class ImageSetError(PairError):
 class TrainingImage:
     """One image of a set.
 
-    Parameters
-    ----------
-    fine : high resolution, (X, Y, Z), or (C, X, Y, Z) where several contrasts are channels; or None
-    coarse : low resolution, (x, y, z) or (C, x, y, z), measured, in pose and unit of the other; None where it has to be
-        made by the recipe's degradation
-    mask, affine : (X, Y, Z) brain or head, and voxel -> RAS mm, on the grid of `fine`, of `coarse` where that is None
-    contrast : BIDS suffix; joined by + where there are channels, in their order
-    name : of the image, for cards and messages
-
-    Raises
-    ------
-    ImageSetError : no image, grids that do not belong together, an empty mask, values that are constant or not finite
+    Raises ImageSetError: no image, grids that do not belong together, an empty mask, values that are constant or not
+    finite.
     """
 
+    # high resolution, (X, Y, Z), or (C, X, Y, Z) where several contrasts are channels; or None
     fine: Array | None = None
+    # low resolution, (x, y, z) or (C, x, y, z), measured, in pose and unit of the other; None where it has to be made
+    # by the recipe's degradation
     coarse: Array | None = None
+    # (X, Y, Z) brain or head, and voxel -> RAS mm, on the grid of `fine`, of `coarse` where that is None
     mask: Array
     affine: Array
-    contrast: str
-    name: str
+    contrast: str  # BIDS suffix; joined by + where there are channels, in their order
+    name: str  # of the image, for cards and messages
 
     def __post_init__(self) -> None:
         if self.fine is None and self.coarse is None:
@@ -107,9 +101,7 @@ def channels(image: Array) -> int:
 class ImageSet:
     """Images of one kind.
 
-    Raises
-    ------
-    ImageSetError : no image at all, contrasts or numbers of channels that differ, two images of one name
+    Raises ImageSetError: no image at all, contrasts or numbers of channels that differ, two images of one name.
     """
 
     images: tuple[TrainingImage, ...]
@@ -176,10 +168,8 @@ class ImageSet:
     def check(self, factor: Factor, ndim: int) -> None:
         """Refuse a factor or a number of dimensions that the images cannot serve.
 
-        Raises
-        ------
-        ImageSetError : images whose sizes do not stand in this factor; a single slice
-        ResolutionError : a factor below 1
+        Raises ImageSetError: images whose sizes do not stand in this factor; a single slice; ResolutionError: a factor
+        below 1.
         """
         check_factor(factor)
         for image in self.images:

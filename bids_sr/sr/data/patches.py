@@ -17,42 +17,30 @@ from bids_sr.sr.resolution.operators import level_of
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PatchPlan:
-    """What one step of training sees.
+    """What one step of training sees."""
 
-    Parameters
-    ----------
-    slices : index of each image of the batch
-    origins : corner of each patch on the high-resolution grid, or None for whole slices
-    dihedral : for each image, bit 0 flips the second in-plane axis, bit 1 the first, bit 2 exchanges them
-    shift : high-resolution voxels along both in-plane axes, the same for the batch
-    gamma, gain : exponent and factor on intensity
-    noise_sd, noise_seed : of the noise in the low-resolution image
-    """
-
-    slices: tuple[int, ...]
+    slices: tuple[int, ...]  # index of each image of the batch
+    # corner of each patch on the high-resolution grid, or None for whole slices
     origins: tuple[tuple[int, int], ...] | None
+    # for each image, bit 0 flips the second in-plane axis, bit 1 the first, bit 2 exchanges them
     dihedral: tuple[int, ...]
-    shift: tuple[float, float]
+    shift: tuple[float, float]  # high-resolution voxels along both in-plane axes, the same for the batch
+    # exponent and factor on intensity
     gamma: float
     gain: float
+    # of the noise in the low-resolution image
     noise_sd: float
     noise_seed: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SliceSet:
-    """The pair's slices as tensors in scaled intensity.
+    """The pair's slices as tensors in scaled intensity."""
 
-    Parameters
-    ----------
-    lowres : (Z, 1, x, y); highres, mask : (Z, 1, X, Y)
-    factor : in-plane
-    """
-
-    lowres: Tensor
-    highres: Tensor
+    lowres: Tensor  # (Z, 1, x, y)
+    highres: Tensor  # (Z, 1, X, Y), as the mask
     mask: Tensor
-    factor: tuple[float, float]
+    factor: tuple[float, float]  # in-plane
 
 
 def upsample_slices(lowres: Tensor, factor: tuple[float, float], upsampled_by: str | None) -> Tensor:

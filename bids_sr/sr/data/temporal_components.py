@@ -31,18 +31,14 @@ class SeriesError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TemporalStatistics:
-    """A run in a few images on the acquired grid.
+    """A run in a few images on the acquired grid."""
 
-    Parameters
-    ----------
-    mean, sd : (x, y, z), signal units; sd is that of the change over the volumes in the steady state
-    components : (K, x, y, z), signal units: strongest first, each with its standard deviation over time as its size
-    checksums : SHA-256 of the series and the mask, where they were made from them
-    """
-
+    # (x, y, z), signal units; sd is that of the change over the volumes in the steady state
     mean: Array
     sd: Array
+    # (K, x, y, z), signal units: strongest first, each with its standard deviation over time as its size
     components: Array
+    # SHA-256 of the series and the mask, where they were made from them
     checksums: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -51,6 +47,8 @@ def temporal_statistics(
     nuisance: Array | None = None, stop: int | None = None,
 ) -> TemporalStatistics:  # fmt: skip
     """Read a run twice, slice by slice.
+
+    Raises SeriesError: too few volumes, an empty mask, or a series that never changes.
 
     Parameters
     ----------
@@ -62,10 +60,6 @@ def temporal_statistics(
     noise : variance, over that of the median component, up to which one is taken for noise
     nuisance : (T, P) regressors that are taken out of the change before components are sought, such as head motion,
         whose residue at edges is large and follows the anatomy
-
-    Raises
-    ------
-    SeriesError : too few volumes, an empty mask, or a series that never changes
     """
     part = slice(n_dummy, reader.shape[3] if stop is None else stop)
     shape, count = reader.shape[:3], part.stop - part.start
@@ -160,12 +154,7 @@ def save_statistics(statistics: TemporalStatistics, affine: Array, path: str | P
 
 
 def load_statistics(path: str | Path) -> tuple[TemporalStatistics, Array]:
-    """What `save_statistics` wrote, and the affine.
-
-    Raises
-    ------
-    SeriesError : not such a file
-    """
+    """What `save_statistics` wrote, and the affine. Raises SeriesError: not such a file."""
     frames, affine = load_image(path)
     if frames.ndim != 4 or frames.shape[3] < 3:
         raise SeriesError(f"{path}: not a file of mean, standard deviation and components")

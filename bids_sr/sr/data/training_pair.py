@@ -25,26 +25,16 @@ class PairError(ValueError):
 class TrainingPair:
     """A low- and a high-resolution image of one head in one position.
 
-    Parameters
-    ----------
-    lowres, mask : (x, y, z), the image and the brain (or head)
-    highres : (X, Y, z) on the grid of `spatial.transforms.hr_grid`
-    lowres_affine : voxel -> RAS mm
-    factor : low- over high-resolution voxel size
-    contrast : BIDS suffix of both
-
-    Raises
-    ------
-    PairError : sizes that do not belong together, an empty mask, values that are not finite, or an image without
-        contrast
+    PairError for sizes that do not belong together, an empty mask, values that are not finite, or an image without
+    contrast.
     """
 
-    lowres: Array
-    highres: Array
-    mask: Array
-    lowres_affine: Array
-    factor: Factor
-    contrast: str = "T2starw"
+    lowres: Array  # (x, y, z)
+    highres: Array  # (X, Y, z) on the grid of `spatial.transforms.hr_grid`
+    mask: Array  # (x, y, z) brain, or head
+    lowres_affine: Array  # voxel -> RAS mm
+    factor: Factor  # low- over high-resolution voxel size
+    contrast: str = "T2starw"  # BIDS suffix of both
 
     def __post_init__(self) -> None:
         check_factor(self.factor)

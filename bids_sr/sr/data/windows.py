@@ -36,29 +36,21 @@ class SamplingError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PatchPlaces:
-    """Corners of the patches whose center lies in a mask.
+    """Corners of the patches whose center lies in a mask."""
 
-    Parameters
-    ----------
-    corners : (N, d) one for each voxel of the mask
-    patch : sides in voxels
-    """
-
-    corners: NDArray[np.int64]
-    patch: tuple[int, ...]
+    corners: NDArray[np.int64]  # (N, d) one for each voxel of the mask
+    patch: tuple[int, ...]  # sides in voxels
 
     @classmethod
     def inside(cls, mask: Array, patch: int | Sequence[int], step: int | Sequence[int] = 1) -> Self:
         """Places in a mask (X, Y) or (X, Y, Z), on the grid on which patches are cut.
 
+        Raises SamplingError: an empty mask, or a patch larger than the image.
+
         Parameters
         ----------
         patch : side, one for all axes or one each
         step : corners are multiples of it, where a patch of the low-resolution grid is cut beside it
-
-        Raises
-        ------
-        SamplingError : an empty mask, or a patch larger than the image
         """
         sides, steps = (
             np.broadcast_to(np.asarray(value, dtype=np.int64), (mask.ndim,)).copy() for value in (patch, step)
@@ -86,16 +78,10 @@ class PatchPlaces:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Symmetry:
-    """An exchange of axes followed by reversals, of the last axes of a tensor.
+    """An exchange of axes followed by reversals, of the last axes of a tensor."""
 
-    Parameters
-    ----------
-    order : axis k of the result is axis order[k] of the image
-    reversed : whether axis k of the result is reversed
-    """
-
-    order: tuple[int, ...]
-    reversed: tuple[bool, ...]
+    order: tuple[int, ...]  # axis k of the result is axis order[k] of the image
+    reversed: tuple[bool, ...]  # whether axis k of the result is reversed
 
     def apply(self, image: Tensor) -> Tensor:
         """(..., *grid) in the new arrangement; a view where it can be."""
@@ -126,27 +112,17 @@ def symmetries(patch: Sequence[int], zooms: Sequence[float], factor: Sequence[fl
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """One image at one factor, scaled.
+    """One image at one factor, scaled."""
 
-    Parameters
-    ----------
-    source : (C, *) input of the generator
-    coarse : (C, x, y, z) low-resolution image
-    target : (C, *) what the output is compared with: the high-resolution image, or `coarse` (objective "self")
-    inside, inside_coarse : (1, X, Y, Z), (1, x, y, z) the mask, boolean
-    level : (C,) intensity that is 1 for the network
-    headroom : (C,) that level over the 99th percentile of `coarse` in the mask
-    steps : (p, q) an axis, for a factor p/q
-    """
-
-    source: Tensor
-    coarse: Tensor
-    target: Tensor
+    source: Tensor  # (C, *) input of the generator
+    coarse: Tensor  # (C, x, y, z) low-resolution image
+    target: Tensor  # (C, *) what the output is compared with: the high-resolution image, or `coarse` (objective "self")
+    # (1, X, Y, Z), (1, x, y, z) the mask, boolean
     inside: Tensor
     inside_coarse: Tensor
-    level: NDArray[np.float64]
-    headroom: NDArray[np.float64]
-    steps: tuple[tuple[int, int], ...]
+    level: NDArray[np.float64]  # (C,) intensity that is 1 for the network
+    headroom: NDArray[np.float64]  # (C,) that level over the 99th percentile of `coarse` in the mask
+    steps: tuple[tuple[int, int], ...]  # (p, q) an axis, for a factor p/q
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -197,11 +173,8 @@ def _grids(image: TrainingImage, recipe: Recipe, factor: Factor) -> tuple[Tensor
 def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -> Prepared:
     """Bring an image to the grids and the intensity that the recipe wants, at a factor.
 
-    The level that becomes 1 is found in the low-resolution image: there is no other when a model is applied.
-
-    Raises
-    ------
-    ImageSetError : nothing in the mask, or no positive intensity in it
+    The level that becomes 1 is found in the low-resolution image: there is no other when a model is applied. Raises
+    ImageSetError: nothing in the mask, or no positive intensity in it.
     """
     fine, coarse, inside, inside_coarse = _grids(image, recipe, factor)
     if not (inside > 0).any() or not (inside_coarse > 0).any():

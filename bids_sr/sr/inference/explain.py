@@ -48,7 +48,8 @@ def _onto(mask: Tensor, padded: torch.Size, size: torch.Size) -> Tensor:
 def grad_cam(critic: nn.Module, images: Tensor, layer: nn.Module | None = None) -> Tensor:
     """Grad-CAM: where the features of a layer speak for a high score of the critic.
 
-    Scores are taken before the sigmoid, whose slope vanishes where the critic is sure.
+    Scores are taken before the sigmoid, whose slope vanishes where the critic is sure. Raises ValueError: no layer was
+    named and the critic is of another kind.
 
     Parameters
     ----------
@@ -59,10 +60,6 @@ def grad_cam(critic: nn.Module, images: Tensor, layer: nn.Module | None = None) 
     Returns
     -------
     (N, 1, X, Y), from 0 up, in units of the score; interpolated to the size of the images
-
-    Raises
-    ------
-    ValueError : no layer was named and the critic is of another kind
 
     Source: Selvaraju et al. 2017, equations 1 and 2; attention_unet, sections 3.7 and 4.8.
     """

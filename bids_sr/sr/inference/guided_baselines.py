@@ -19,19 +19,13 @@ _MOST_CHANGE = 3.0
 
 @dataclass(kw_only=True)
 class PosedImage:
-    """An image that can be interpolated onto any grid in any pose of the head; its spline coefficients are made once.
+    """An image to be interpolated onto any grid in any pose of the head; its spline coefficients are made once."""
 
-    Parameters
-    ----------
-    data, affine : (X, Y, Z), voxel -> RAS mm
-    from_boldref : 4x4, takes a boldref point (RAS mm) to the image's point
-    distortion : of the volumes, where the boldref is free of it; or None
-    """
-
-    data: Array
-    affine: Array
+    data: Array  # (X, Y, Z)
+    affine: Array  # voxel -> RAS mm
+    # 4x4, takes a boldref point (RAS mm) to the image's point
     from_boldref: Array = field(default_factory=lambda: np.eye(4))
-    distortion: Distortion | None = None
+    distortion: Distortion | None = None  # of the volumes, where the boldref is free of it; or None
     _coefficients: Array | None = field(default=None, repr=False)
 
     def seen(self, shape: tuple[int, int, int], affine: Array, pose: Array | None) -> Array:

@@ -29,6 +29,8 @@ _PATCH, _OVERLAP, _MARGIN = 64, 24, 8
 class NetworkUpsampler:
     """A generator applied slice by slice.
 
+    Raises InferenceError: a scale that is no positive number, thinner slices of a slice-wise network.
+
     Parameters
     ----------
     model : generator, recipe and card
@@ -36,10 +38,6 @@ class NetworkUpsampler:
     scale : the run's intensity that is 1 for the network (99th percentile of the boldref in the mask)
     precision : "auto" is fp32 (TF32 off) on every device: bf16 errs by .7 % of the range, as much as activity
     device, threads : of torch
-
-    Raises
-    ------
-    InferenceError : a scale that is no positive number, thinner slices of a slice-wise network
     """
 
     volumetric = False

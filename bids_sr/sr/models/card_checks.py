@@ -24,25 +24,15 @@ _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_-]{0,63}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelCard:
-    """What the program rests on of a card; the file (`json`) says more, for people.
+    """What the program rests on of a card; the file (`json`) says more, for people."""
 
-    Parameters
-    ----------
-    method, recipe : names; an old `paper` of srgan goes by today's name, `paper-mse`
-    factor, factors : low- over high-resolution voxel size; those that were drawn in its place, if any
-    contrast, orientation, lowres_mm : BIDS suffix, axis across slices, voxel size of the images that the model serves
-    headroom : intensity that is 1 for the network over the 99th percentile of the image it was trained on, or None
-    perceptual : whether features of VGG-19 were in the loss
-    start_sha256 : weights with which training began, or None
-    align : structural scans: what registered those of a head
-    domain, held_out : `Domain` of the training image; metrics on held-out data
-    json : the card as it was written
-    """
-
+    # names; an old `paper` of srgan goes by today's name, `paper-mse`
     method: str = ""
     recipe: str = ""
+    # low- over high-resolution voxel size; those that were drawn in its place, if any
     factor: tuple[float, float, float] = (1.0, 1.0, 1.0)
     factors: tuple[float, ...] = ()
+    # BIDS suffix, axis across slices, voxel size of the images that the model serves
     contrast: str = ""
     orientation: str = ""
     lowres_mm: tuple[float, ...] = ()
@@ -53,13 +43,15 @@ class ModelCard:
     weights_sha256: str = ""
     data_sha256: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    # intensity that is 1 for the network over the 99th percentile of the image it was trained on, or None
     headroom: float | None = None
-    perceptual: bool = False
-    start_sha256: str | None = None
-    align: str | None = None
+    perceptual: bool = False  # whether features of VGG-19 were in the loss
+    start_sha256: str | None = None  # weights with which training began, or None
+    align: str | None = None  # structural scans: what registered those of a head
+    # `Domain` of the training image; metrics on held-out data
     domain: Mapping[str, Any] = field(default_factory=dict)
     held_out: Mapping[str, Any] = field(default_factory=dict)
-    json: Mapping[str, Any] = field(default_factory=dict)
+    json: Mapping[str, Any] = field(default_factory=dict)  # the card as it was written
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:

@@ -30,21 +30,14 @@ class ModelMismatch(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Acquisition:
-    """What is compared with a card.
+    """What is compared with a card."""
 
-    Parameters
-    ----------
-    zooms : voxel size in mm on the acquired grid
-    orientation : the anatomical axis across slices: "R-L", "P-A" or "I-S"
-    contrast, factor : BIDS suffix; acquired over wanted voxel size
-    align : structural scans: what registered those of a head (``--anat-align``); None elsewhere
-    """
-
-    zooms: tuple[float, float, float]
-    orientation: str
+    zooms: tuple[float, float, float]  # voxel size in mm on the acquired grid
+    orientation: str  # the anatomical axis across slices: "R-L", "P-A" or "I-S"
+    # BIDS suffix; acquired over wanted voxel size
     contrast: str
     factor: Factor
-    align: str | None = None
+    align: str | None = None  # structural scans: what registered those of a head (``--anat-align``); None elsewhere
 
 
 def slice_orientation(affine: NDArray[Any]) -> str:
@@ -101,10 +94,7 @@ def check_model(card: ModelCard, image: Acquisition, *, force: bool = False) -> 
     """Refuse a model that does not fit the image; returns the differences that `force` overruled.
 
     The factor can be forced only where the network sees an interpolated image: else another factor is another network.
-
-    Raises
-    ------
-    ModelMismatch : with every difference and the remedy
+    Raises ModelMismatch: with every difference and the remedy.
     """
     found = mismatches(card, image)
     hopeless = not card.settings.get("upsampled_by") and any(each.startswith("factor") for each in found)

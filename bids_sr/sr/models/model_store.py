@@ -28,37 +28,29 @@ TrainingData = TrainingPair | RunData | ImageSet
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """Which model is wanted and how it may be had.
+    """Which model is wanted and how it may be had."""
 
-    Parameters
-    ----------
-    method, recipe : names
-    source : "train" always trains; "reuse" never does; "auto" takes a model of the same data, settings and seed, and
-        trains otherwise
-    model_dir : searched for models with its subfolders, if any
-    pretrained : a weights file that is used whatever `source` says
-    seed, threads, device, max_minutes, vgg_weights : see `trainer.fit`
-    factor : low- over high-resolution voxel size, for a set of images; pairs and runs know their own
-    start, train_last : weights to begin training with, and layers that are then trained; on a pair, by `Method.warm`
-    align : structural scans: what registered those of a head, for the card
-    sloppy : a handful of iterations, for tests; marked in the card
-    """
-
+    # names
     method: str
     recipe: str = "fast"
+    # "train" always trains; "reuse" never does; "auto" takes a model of the same data, settings and seed, and trains
+    # otherwise
     source: Source = "auto"
-    model_dir: Path | None = None
-    pretrained: Path | None = None
+    model_dir: Path | None = None  # searched for models with its subfolders, if any
+    pretrained: Path | None = None  # a weights file that is used whatever `source` says
+    # see `trainer.fit`
     seed: int = 0
     threads: int = 1
     device: str = "cpu"
     max_minutes: float | None = None
     vgg_weights: Path | None = None
+    # low- over high-resolution voxel size, for a set of images; pairs and runs know their own
     factor: Factor | None = None
+    # weights to begin training with, and layers that are then trained; on a pair, by `Method.warm`
     start: Path | None = None
     train_last: int | None = None
-    align: str | None = None
-    sloppy: bool = False
+    align: str | None = None  # structural scans: what registered those of a head, for the card
+    sloppy: bool = False  # a handful of iterations, for tests; marked in the card
 
 
 def sloppy_recipe(recipe: Recipe) -> Recipe:
@@ -125,12 +117,7 @@ def _same_training(card: ModelCard, request: Request, recipe: Recipe, data: Trai
 
 
 def find_model(request: Request, recipe: Recipe, data: TrainingData | None) -> Path | None:
-    """A model that may stand in for training, or None.
-
-    Raises
-    ------
-    ModelError : `source` is "reuse" and there is none
-    """
+    """A model that may stand in for training, or None. Raises ModelError: `source` is "reuse" and there is none."""
     if request.pretrained is not None:
         return request.pretrained
     found = list(models_in(request.model_dir)) if request.source != "train" else []
@@ -156,10 +143,7 @@ def obtain_model(
 ) -> tuple[Path, Path, Path]:
     """Put the wanted model into a directory; returns (weights, card, training log).
 
-    Raises
-    ------
-    ModelError : nothing to reuse, or the file is damaged
-    TrainingDiverged, PairError : see `trainer.fit`
+    Raises ModelError: nothing to reuse, or the file is damaged; TrainingDiverged, PairError: see `trainer.fit`.
     """
     method, recipe = get_method(request.method), wanted_recipe(request)
     log = out_dir / f"{request.method}.tsv"

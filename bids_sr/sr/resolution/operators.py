@@ -43,18 +43,13 @@ MATRICES: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Degradation:
-    """A separable linear operator B from a high-resolution grid to a low-resolution one; made by `get_operator`.
+    """A separable linear operator B from a high-resolution grid to a low-resolution one; made by `get_operator`."""
 
-    Parameters
-    ----------
-    name : key of `MATRICES`
-    shape, lowres_shape : high- and low-resolution grid, two or three axes
-    window : start and stop of each axis that the low-resolution grid covers; voxels outside are not seen
-    """
-
-    name: str
+    name: str  # key of `MATRICES`
+    # high- and low-resolution grid, two or three axes
     shape: tuple[int, ...]
     lowres_shape: tuple[int, ...]
+    # start and stop of each axis that the low-resolution grid covers; voxels outside are not seen
     window: tuple[tuple[int, int], ...]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -217,9 +212,7 @@ def level_above(shape: Shape, factor: Factor, device: str = "cpu") -> Level:
 def level_below(shape: Shape, factor: Factor, device: str = "cpu") -> tuple[Level, tuple[slice, slice, slice]]:
     """From an acquired grid to one lower by the factor, and the window of the acquired grid that the factor divides.
 
-    Raises
-    ------
-    ResolutionError : an axis too short
+    Raises ResolutionError: an axis too short.
     """
     window, (x, y, z) = divided(shape, factor)
     (a, b), (c, d), (e, f) = window

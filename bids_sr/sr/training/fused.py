@@ -25,9 +25,7 @@ def unit_range(image: Array, mask: Array) -> tuple[Array, float]:
 
     Source: attention_unet, section 3.1.
 
-    Raises
-    ------
-    ValueError : nothing in the mask is above zero
+    Raises ValueError: nothing in the mask is above zero.
     """
     inside = np.asarray(mask) > 0
     top = float(np.percentile(image[inside], _TOP)) if inside.any() else 0.0
@@ -85,9 +83,7 @@ def super_resolve_contrasts(
 ) -> Array:
     """All contrasts (C, X, Y, Z) of one head, in [0, 1], through the network slice by slice; same shape and unit.
 
-    Raises
-    ------
-    ModelError : the model was trained on another number of contrasts
+    Raises ModelError: the model was trained on another number of contrasts.
     """
     import torch
 
@@ -108,21 +104,14 @@ def super_resolve_contrasts(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
-    """What one slice was made from.
+    """What one slice was made from."""
 
-    Parameters
-    ----------
-    index : of the slice
-    masks : (G, X, Y) attention of the gates, low to high resolution; G is 0 for a network without gates
-    critic_made, critic_fine : (X, Y) Grad-CAM of the critic on the super-resolved and on the measured slice, if any
-    scores : the critic's score of either, 0 to 1, by "made" and "fine"
-    """
-
-    index: int
-    masks: Array
+    index: int  # of the slice
+    masks: Array  # (G, X, Y) attention of the gates, low to high resolution; G is 0 for a network without gates
+    # (X, Y) Grad-CAM of the critic on the super-resolved and on the measured slice, if any
     critic_made: Array | None
     critic_fine: Array | None
-    scores: dict[str, float]
+    scores: dict[str, float]  # the critic's score of either, 0 to 1, by "made" and "fine"
 
 
 def explain_slice(

@@ -55,34 +55,27 @@ class Counters:
 
 @dataclass(kw_only=True)
 class Phase:
-    """One phase of training with everything it needs; mutable, private to the trainer.
+    """One phase of training with everything it needs; mutable, private to the trainer."""
 
-    Parameters
-    ----------
-    name, recipe, iterations : what, and how many steps at most
-    nets, examples : what is trained, and the data
-    parts, watched : parts of the data that are drawn from; patches that are held out
-    by_loss : with nothing held out, the mean training loss since the last validation step decides
-    seed, rng : of all draws besides torch's own
-    signature : tells whether a checkpoint belongs to this phase
-    deadline : of `time.monotonic`, or None
-    at, best, losses : counters, the best weights so far, losses since the last validation step
-    """
-
+    # what, and how many steps at most
     name: str
     recipe: Recipe
     iterations: int
+    # what is trained, and the data
     nets: Networks
     examples: Examples
+    # parts of the data that are drawn from; patches that are held out
     parts: tuple[Any, ...]
     watched: tuple[ValidationPatch, ...]
-    by_loss: bool
+    by_loss: bool  # with nothing held out, the mean training loss since the last validation step decides
+    # of all draws besides torch's own
     seed: int
     rng: np.random.Generator
-    signature: str
+    signature: str  # tells whether a checkpoint belongs to this phase
     checkpoint: Path
-    deadline: float | None
+    deadline: float | None  # of `time.monotonic`, or None
     progress: Progress | None
+    # counters, the best weights so far, losses since the last validation step
     at: Counters = field(default_factory=Counters)
     best: dict[str, Tensor] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)

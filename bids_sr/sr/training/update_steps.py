@@ -19,24 +19,17 @@ from bids_sr.sr.resolution.matrices import Factor
 
 @dataclass(kw_only=True)
 class Networks:
-    """What a phase trains.
+    """What a phase trains."""
 
-    Parameters
-    ----------
-    generator, critic : to high resolution, and the critic of high-resolution images
-    backward, backward_critic : to low resolution, and the critic of low-resolution images; for cycles
-    optimizers : by those names
-    terms : (kind, module, weight) of the generator's loss, those that are on
-    penalty : of the critics' slope, or None
-    """
-
+    # to high resolution, and the critic of high-resolution images
     generator: nn.Module
     critic: nn.Module | None
+    # to low resolution, and the critic of low-resolution images; for cycles
     backward: nn.Module | None
     backward_critic: nn.Module | None
-    optimizers: Mapping[str, torch.optim.Optimizer]
-    terms: Sequence[tuple[str, nn.Module, float]]
-    penalty: nn.Module | None
+    optimizers: Mapping[str, torch.optim.Optimizer]  # by those names
+    terms: Sequence[tuple[str, nn.Module, float]]  # (kind, module, weight) of the generator's loss, those that are on
+    penalty: nn.Module | None  # of the critics' slope, or None
 
     @property
     def trained(self) -> Mapping[str, tuple[nn.Module, torch.optim.Optimizer]]:
@@ -100,11 +93,8 @@ def weighted_layers(net: nn.Module) -> list[nn.Module]:
 def freeze_but_last(net: nn.Module, count: int | None) -> int:
     """Stop training all but the last layers with weights; what stands between those goes on too.
 
-    Returns the number of parameters that are still trained. Source: mouse-sr, "all but the last three layers".
-
-    Raises
-    ------
-    ValueError : the network has no such number of layers
+    Returns the number of parameters that are still trained. Source: mouse-sr, "all but the last three layers". Raises
+    ValueError: the network has no such number of layers.
     """
     layers = weighted_layers(net)
     if count is not None:

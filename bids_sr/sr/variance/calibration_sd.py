@@ -27,52 +27,36 @@ class CalibrationError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CalibrationSettings:
-    """Choices of the estimate (ours).
+    """Choices of the estimate (ours)."""
 
-    Parameters
-    ----------
-    fd_mm : framewise displacement above which a volume is left out (mm)
-    outlier, slice_outlier : residual (rms) of a volume, and of one of its slices, over the median of all, above which
-        the volume is left out
-    spread : robust standard deviations above the median that it must exceed too
-    slice_voxels : slices with fewer voxels of brain are skipped
-    motion_mm : components of head motion that move the head by less (standard deviation, mm) are not regressed out
-    volumes_per_motion : volumes for each component of head motion
-    least_share : degrees of freedom, as a share of the volumes, below which the task stays in
-    floor : least variance that stays of each voxel's, as a share
-    """
-
-    fd_mm: float = 0.5
+    fd_mm: float = 0.5  # framewise displacement above which a volume is left out (mm)
+    # residual (rms) of a volume, and of one of its slices, over the median of all, above which the volume is left out
     outlier: float = 1.5
     slice_outlier: float = 2.0
-    spread: float = 5.0
-    slice_voxels: int = 50
+    spread: float = 5.0  # robust standard deviations above the median that it must exceed too
+    slice_voxels: int = 50  # slices with fewer voxels of brain are skipped
+    # components of head motion that move the head by less (standard deviation, mm) are not regressed out
     motion_mm: float = 0.03
-    volumes_per_motion: int = 6
-    least_share: float = 0.5
-    floor: float = 0.7
+    volumes_per_motion: int = 6  # volumes for each component of head motion
+    least_share: float = 0.5  # degrees of freedom, as a share of the volumes, below which the task stays in
+    floor: float = 0.7  # least variance that stays of each voxel's, as a share
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CalibrationMap:
-    """What a calibration tells.
+    """What a calibration tells."""
 
-    Parameters
-    ----------
-    sd : (X, Y, Z) float32, standard deviation of the fluctuations (signal units) without thermal noise; on the whole
-        grid, as what fluctuates outside the brain (eyes, vessels) is in the data of other runs as well
-    noise_sd, noise_share : standard deviation of the thermal noise (signal units), and its share of the variance
-    dof : degrees of freedom of the variance
-    n_used, censored : volumes that entered, numbers (from 0) of those left out
-    n_drift, n_motion, n_task : regressors of each kind
-    """
-
+    # (X, Y, Z) float32, standard deviation of the fluctuations (signal units) without thermal noise; on the whole grid,
+    # as what fluctuates outside the brain (eyes, vessels) is in the data of other runs as well
     sd: Array
+    # standard deviation of the thermal noise (signal units), and its share of the variance
     noise_sd: float
     noise_share: float
-    dof: int
+    dof: int  # degrees of freedom of the variance
+    # volumes that entered, numbers (from 0) of those left out
     n_used: int
     censored: tuple[int, ...]
+    # regressors of each kind
     n_drift: int
     n_motion: int
     n_task: int
@@ -84,6 +68,8 @@ def calibration_sd(
 ) -> CalibrationMap:  # fmt: skip
     """Standard deviation of the fluctuations of a motion-corrected series.
 
+    Raises CalibrationError: too few volumes, an empty mask, values that are not finite, or nothing changes.
+
     Parameters
     ----------
     series : (X, Y, Z, T) in signal units, volumes in the steady state only
@@ -92,10 +78,6 @@ def calibration_sd(
     motion : (T, P) head motion in mm (rotations as displacements at the head's radius)
     fd : (T,) framewise displacement (mm); values that are not finite count as 0
     task : (T, C) predicted response of each condition
-
-    Raises
-    ------
-    CalibrationError : too few volumes, an empty mask, values that are not finite, or nothing changes
     """
     s = settings or CalibrationSettings()
     inside = np.asarray(mask) > 0

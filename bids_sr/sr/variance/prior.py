@@ -70,15 +70,10 @@ def _along_slices(matrix: Tensor, image: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """The part of a `Level` around a mask, with the matrices of D on it.
+    """The part of a `Level` around a mask, with the matrices of D on it."""
 
-    Parameters
-    ----------
-    level : both grids
-    coarse, fine : slices (Z, X, Y) of the acquired and of the high-resolution grid
-    """
-
-    level: Level
+    level: Level  # both grids
+    # slices (Z, X, Y) of the acquired and of the high-resolution grid
     coarse: tuple[slice, slice, slice]
     fine: tuple[slice, slice, slice]
 
@@ -127,20 +122,12 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class Prior:
-    """W, K and the noise on a window; see the module.
+    """W, K and the noise on a window; see the module."""
 
-    Parameters
-    ----------
-    window : both grids around the mask
-    weight : (Q, Z, X, Y), w_q on the high-resolution window, unit of the change
-    fwhm : Q full widths of the correlations (high-resolution voxels)
-    noise : s2, in the squared unit of the change
-    """
-
-    window: Window
-    weight: Tensor
-    fwhm: tuple[float, ...]
-    noise: float
+    window: Window  # both grids around the mask
+    weight: Tensor  # (Q, Z, X, Y), w_q on the high-resolution window, unit of the change
+    fwhm: tuple[float, ...]  # Q full widths of the correlations (high-resolution voxels)
+    noise: float  # s2, in the squared unit of the change
 
     def __post_init__(self) -> None:
         if len(self.fwhm) != len(self.weight):

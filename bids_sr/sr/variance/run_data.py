@@ -29,26 +29,19 @@ LEAST_HALF = 15  # volumes: with fewer, what a half shows of its variance is mos
 class RunData:
     """A run from which a variance map is found, on its acquired grid.
 
-    Parameters
-    ----------
-    statistics, halves : of the run, motion corrected, and of either half; None where it is too short to be split
-    mask, affine : (x, y, z) brain, voxel -> RAS mm
-    factor : acquired over wanted voxel size
-    measured : (X, Y, Z) standard deviation that a calibration measured, in the pose of the boldref; or None
-    measured_low : (x, y, z) the same on the acquired grid, which decides how much of it is used
-
-    Raises
-    ------
-    SeriesError : grids that do not belong together, or an empty mask
+    Raises SeriesError: grids that do not belong together, or an empty mask.
     """
 
+    # of the run, motion corrected, and of either half; None where it is too short to be split
     statistics: TemporalStatistics
     halves: tuple[TemporalStatistics, TemporalStatistics] | None
+    # (x, y, z) brain, voxel -> RAS mm
     mask: Array
     affine: Array
-    factor: Factor
+    factor: Factor  # acquired over wanted voxel size
+    # (X, Y, Z) standard deviation that a calibration measured, in the pose of the boldref; or None
     measured: Array | None = None
-    measured_low: Array | None = None
+    measured_low: Array | None = None  # (x, y, z) the same on the acquired grid, which decides how much of it is used
     contrast: str = "bold"
 
     def __post_init__(self) -> None:
@@ -82,6 +75,8 @@ def run_data(
 ) -> RunData:  # fmt: skip
     """Temporal statistics of a run and of its halves, and what a calibration measured.
 
+    Raises SeriesError: the run cannot be used.
+
     Parameters
     ----------
     reader : uncompressed series on its acquired grid, head motion undone
@@ -91,10 +86,6 @@ def run_data(
     n_dummy : first volumes to leave out
     poses : (T, 4, 4), boldref point to the volume's point (RAS mm); what follows head motion is taken out
     measured : standard deviation maps of a calibration on the high-resolution and on the acquired grid
-
-    Raises
-    ------
-    SeriesError : the run cannot be used
     """
     nuisance = None if poses is None else motion_courses(poses, center_of(mask, reader.affine))
     if too_short(reader, n_dummy):

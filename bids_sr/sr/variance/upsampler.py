@@ -32,16 +32,10 @@ _KEPT = 4  # poses whose maps are kept: a head that nods comes back
 
 @dataclass(frozen=True, kw_only=True)
 class Modulation:
-    """The plain control `sdmod`: the zero-filled change times its standard deviation over that of its surroundings.
+    """The plain control `sdmod`: the zero-filled change times its standard deviation over that of its surroundings."""
 
-    Parameters
-    ----------
-    window : both grids around the mask
-    weight : (Z, X, Y) standard deviation of the zero-filled change on the fine window
-    """
-
-    window: Window
-    weight: Tensor
+    window: Window  # both grids around the mask
+    weight: Tensor  # (Z, X, Y) standard deviation of the zero-filled change on the fine window
 
     @cached_property
     def gain(self) -> Tensor:

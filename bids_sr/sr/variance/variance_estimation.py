@@ -70,6 +70,8 @@ def estimate_prior(
 ) -> Prior:  # fmt: skip
     """Find the variance maps (Q, Z, X, Y) of a run, in the unit of its components.
 
+    Raises ValueError: components that are zero or not finite.
+
     Parameters
     ----------
     components : (C, z, x, y) strongest temporal components on the acquired grid
@@ -78,10 +80,6 @@ def estimate_prior(
     start : (Z, X, Y) standard deviation on the window from which to start, in any unit; that of the zero-filled
         components where None
     progress : called with (rounds done, rounds)
-
-    Raises
-    ------
-    ValueError : components that are zero or not finite
     """
     if not bool(torch.isfinite(components).all()):
         raise ValueError("the components of the series are not finite")
@@ -208,6 +206,7 @@ def held_out_shares(
     """Held-out test of a run's maps: the share of each half's components that the map of the other half explains.
 
     One level of resolution down, where the answer was acquired. A map that has fitted noise explains less than nothing.
+    Raises ResolutionError: an axis too short to be downsampled.
 
     Parameters
     ----------
@@ -221,10 +220,6 @@ def held_out_shares(
     Returns
     -------
     dict from blend to the explained shares of the two halves
-
-    Raises
-    ------
-    ResolutionError : an axis too short to be downsampled
     """
     shape = mask.shape
     level, cut = level_below((shape[0], shape[1], shape[2]), factor)
