@@ -48,12 +48,8 @@ def region_labels(roi: str) -> tuple[str, ...]:
 
     Raises ValueError: a part that is neither a group nor a label; it is the exception's text.
 
-    Parameters
-    ----------
-    roi : group (motor, visual, auditory) or label, several of them joined by commas; a label without its side is both
+    `roi`: group (motor, visual, auditory) or label, several of them joined by commas; a label without its side is both.
 
-    Examples
-    --------
     >>> region_labels("precentral,Heschl_L")
     ('Precentral_L', 'Precentral_R', 'Heschl_L')
     """

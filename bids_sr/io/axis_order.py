@@ -20,13 +20,8 @@ def slices_last(affine: np.ndarray, slice_axis: int) -> AxisOrder:
 
     So all orders in which one acquisition can be stored lead to one.
 
-    Parameters
-    ----------
-    affine : (4, 4), voxel to RAS mm
-    slice_axis : axis of the stored array along which slices were acquired
+    `affine`: (4, 4), voxel to RAS mm; `slice_axis`: axis of the stored array along which slices were acquired.
 
-    Examples
-    --------
     >>> slices_last(np.diag([2.0, 2.0, 4.0, 1.0]), 2)
     (0, 1, 2)
     >>> slices_last(np.diag([4.0, 2.0, 2.0, 1.0]), 0)

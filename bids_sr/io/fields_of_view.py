@@ -13,12 +13,8 @@ EDGE_TOLERANCE = 0.1
 def corners_apart(shape: Sequence[int], affine: Array, other_shape: Sequence[int], other_affine: Array) -> float:
     """Largest distance (mm) of corresponding corners of two fields of view, the outer edges of their voxels.
 
-    Parameters
-    ----------
-    shape, affine, other_shape, other_affine : matrices (x, y, z) of the two grids, and voxel to RAS mm (4, 4)
+    `shape`, `affine`, `other_shape`, `other_affine`: matrices (x, y, z) of the two grids, and voxel to RAS mm (4, 4).
 
-    Examples
-    --------
     >>> corners_apart((4, 4, 2), np.eye(4), (4, 4, 2), np.eye(4))
     0.0
     """

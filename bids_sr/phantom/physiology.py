@@ -102,11 +102,7 @@ class Fluctuations:
     All foci of a network follow its one course: what is correlated, and by how much, is known. Courses of different
     networks are orthogonal over the run, so that a seed's map in a model of all seeds is that of the seed alone.
 
-    Parameters
-    ----------
-    rng : source of the courses
-    names : of the networks
-    seconds : length of the run
+    `seconds` is the length of the run.
     """
 
     def __init__(self, rng: np.random.Generator, names: Sequence[str], seconds: float) -> None:

@@ -145,10 +145,8 @@ class MotionEstimator:
 
     ValueError where shapes differ, or the mask leaves too little to register.
 
-    Parameters
-    ----------
-    reference, mask : (X, Y, Z), and the head in it, dilated by `settings.margin`
-    affine : voxel to RAS mm of reference and volumes
+    `reference`, `mask`: (X, Y, Z), and the head in it, dilated by `settings.margin`; `affine`: voxel to RAS mm of
+    reference and volumes.
     """
 
     def __init__(self, reference: Array, mask: Array, affine: Array, settings: HmcSettings | None = None) -> None:

@@ -44,10 +44,7 @@ def t2star(means: Sequence[np.ndarray], tes_ms: Sequence[float], used: np.ndarra
 def echoes_with_signal(means: Sequence[np.ndarray], affine: np.ndarray) -> np.ndarray:
     """How many echoes of each voxel are used, (N,): within the brain those before the signal drops out, two at least.
 
-    Parameters
-    ----------
-    means : mean over time of each echo, (X, Y, Z)
-    affine : (4, 4), voxel to RAS mm
+    `means`: mean over time of each echo, (X, Y, Z); `affine`: (4, 4), voxel to RAS mm.
     """
     from tedana.utils import make_adaptive_mask
 
@@ -71,11 +68,8 @@ def combine_echoes(
     The first volumes, which may not be in the steady state, do not count for T2*. Raises ValueError: the echoes do not
     belong together.
 
-    Parameters
-    ----------
-    paths : series of the echoes, (X, Y, Z, T) each, on one grid
-    tes_ms : their echo times
-    out : series written, whole or not at all
+    `paths`: series of the echoes, (X, Y, Z, T) each, on one grid; `tes_ms`: their echo times; `out`: series written,
+    whole or not at all.
     """
     from tedana.combine import make_optcom
 

@@ -47,10 +47,8 @@ class PatchPlaces:
 
         Raises SamplingError: an empty mask, or a patch larger than the image.
 
-        Parameters
-        ----------
-        patch : side, one for all axes or one each
-        step : corners are multiples of it, where a patch of the low-resolution grid is cut beside it
+        `patch`: side, one for all axes or one each; `step`: corners are multiples of it, where a patch of the
+        low-resolution grid is cut beside it.
         """
         sides, steps = (
             np.broadcast_to(np.asarray(value, dtype=np.int64), (mask.ndim,)).copy() for value in (patch, step)

@@ -80,9 +80,7 @@ def _faded(result: Tensor, place: Sequence[tuple[int, Tensor]]) -> Tensor:
 def patch_starts(n: int, side: int, overlap: int, step: int = 1) -> list[int]:
     """Where patches of that side begin on an axis of n voxels: evenly spread, sharing at least the overlap.
 
-    Parameters
-    ----------
-    step : starts are multiples of it; n and side have to be as well
+    `step`: starts are multiples of it; n and side have to be as well.
     """
     if side >= n:
         return [0]

@@ -55,10 +55,7 @@ class CPCECritic(Critic):
     Source: gan-cpce-circle, section II.2. Ours: slope of .2; no activation after the score, which would take the
     Wasserstein distance its sign.
 
-    Parameters
-    ----------
-    channels : of the image
-    widths, dense : of the pairs of convolutions and the first dense layer; (64, 128, 256) and 1024 in the paper
+    `widths`, `dense`: of the pairs of convolutions and the first dense layer; (64, 128, 256) and 1024 in the paper.
     """
 
     def __init__(self, channels: int = 1, *, widths: tuple[int, ...] = (64, 128, 256), dense: int = 1024) -> None:
@@ -71,10 +68,7 @@ class CircleCritic(Critic):
     Sides of at least 32, so that each stage has what to normalize. Instance norm looks at one image at a time, which
     the gradient penalty needs; it has no weights (ours, as are kernels of 4 and stride 2).
 
-    Parameters
-    ----------
-    channels : of the image
-    widths, dense : of the stages and the first dense layer; (64, 128, 256, 512) and 1024 in the paper
+    `widths`, `dense`: of the stages and the first dense layer; (64, 128, 256, 512) and 1024 in the paper.
     """
 
     def __init__(self, channels: int = 1, *, widths: tuple[int, ...] = (64, 128, 256, 512), dense: int = 1024) -> None:
@@ -91,12 +85,8 @@ class GuidingCritic(Critic):
     dense layer. Source: attention_unet, section 3.5 and figure 4. Ours where the paper is silent: widths double from
     64, the slope is .2 as in DCGAN, the convolution to one channel is 3x3, 16 x 16 features before the dense layer.
 
-    Parameters
-    ----------
-    channels : contrasts
-    width : channels after the first convolution
-    grid : side of the map that the dense layer sees
-    dropout : share of values dropped in training
+    `width`: channels after the first convolution; `grid`: side of the map that the dense layer sees; `dropout`: share
+    of values dropped in training.
     """
 
     def __init__(self, channels: int = 1, *, width: int = 64, grid: int = 16, dropout: float = 0.5) -> None:

@@ -15,11 +15,7 @@ class SRResNet(nn.Module):
     and kernels are those of SRGAN (Ledig et al. 2017, figure 4). 1.23 million parameters. No activation follows the
     last convolution, because intensities have no upper end; the paper does not say.
 
-    Parameters
-    ----------
-    channels : of the image
-    width : 64 in the paper
-    blocks : 16 in the paper
+    `width`: 64 in the paper; `blocks`: 16 in the paper.
     """
 
     def __init__(self, channels: int = 1, width: int = 64, blocks: int = 16) -> None:

@@ -143,10 +143,7 @@ class Level:
     gives back exactly what went in: zero filling in-plane; across slices a cubic spline plus the smallest correction
     that restores the acquired values. So down(up(x)) is x, and x - up(down(x)) lies beyond the measured band.
 
-    Parameters
-    ----------
-    coarse, fine : shapes (x, y, z) and (X, Y, Z)
-    device, dtype : of the matrices
+    `coarse`, `fine`: shapes (x, y, z) and (X, Y, Z); `device`, `dtype`: of the matrices.
     """
 
     def __init__(

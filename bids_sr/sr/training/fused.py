@@ -44,11 +44,8 @@ def contrast_set(
 ) -> ImageSet:
     """One head to train on.
 
-    Parameters
-    ----------
-    fine, coarse : high and low resolution, (C, X, Y, Z) on one grid, [0, 1]
-    mask, affine : (X, Y, Z) brain, voxel -> RAS mm
-    contrasts, name : BIDS suffix of each channel, name of the head for the card
+    `fine`, `coarse`: high and low resolution, (C, X, Y, Z) on one grid, [0, 1]; `mask`, `affine`: (X, Y, Z) brain,
+    voxel -> RAS mm; `contrasts`, `name`: BIDS suffix of each channel, name of the head for the card.
     """
     image = TrainingImage(
         fine=np.asarray(fine, np.float32), coarse=np.asarray(coarse, np.float32), mask=mask, affine=affine,

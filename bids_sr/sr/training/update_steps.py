@@ -152,12 +152,8 @@ def term_value(
 ) -> Tensor | None:
     """Value of one loss term, or None where this step has none.
 
-    Parameters
-    ----------
-    nets, batch : networks and what they see
-    kind, module : of the term
-    fake : the generator's images
-    other : of `_cycled`
+    `nets`, `batch`: networks and what they see; `kind`, `module`: of the term; `fake`: the generator's images; `other`:
+    of `_cycled`.
     """
     seen = fake if batch.operator is None else batch.operator.forward(fake)
     match kind:
