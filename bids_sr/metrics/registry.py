@@ -76,18 +76,15 @@ for _region in (
     Metric("threshold", "1", "threshold that was applied: CC for quarter, z for the others"),
     Metric("voxels", "voxel", "voxels of the region, on the grid of the series"),
     Metric("volume", "mm^3", "volume of the region", NEITHER),
-    Metric(
-        "paper", "acquired voxel", "voxels of the region divided by the factor of super-resolution, as in the paper",
-        NEITHER,
-    ),
+    Metric("paper", "acquired voxel", "voxels of the region divided by the factor of super-resolution, as in the paper",
+           NEITHER),
     Metric("roi_volume", "mm^3", "volume of the region's part inside the region of interest"),
     *(
         Metric(f"centroid_{axis}", "mm", "center of the region's part inside the region of interest, RAS")
         for axis in "xyz"
     ),
-    Metric(
-        "dice", "1", "overlap of the regions of two conditions, 2|A∩B|/(|A|+|B|); n/a where either is empty", NEITHER
-    ),
+    Metric("dice", "1", "overlap of the regions of two conditions, 2|A∩B|/(|A|+|B|); n/a where either is empty",
+           NEITHER),
     Metric("centroid_distance", "mm", "distance between the centers of the regions of two conditions", NEITHER),
 ):  # fmt: skip
     REGION_METRICS[_region.name] = _region
@@ -102,15 +99,11 @@ register(
     Metric("peak_effect", "signal", "effect at the highest t in the region of interest", NEITHER),
     Metric("brain_peak_cc", "1", "highest CC in the brain"),
     Metric("brain_peak_t", "1", "highest t in the brain"),
-    Metric(
-        "peak_distance", "mm", "distance between the highest t (or CC) of two conditions in the region of interest",
-        NEITHER,
-    ),
-    Metric(
-        "effect_separation", "signal",
-        "how far each condition's effect exceeds the other's at its own peak, mean of both: contrast between the foci",
-        NEITHER,
-    ),
+    Metric("peak_distance", "mm", "distance between the highest t (or CC) of two conditions in the region of interest",
+           NEITHER),
+    Metric("effect_separation", "signal",
+           "how far each condition's effect exceeds the other's at its own peak, mean of both: contrast between the "
+           "foci", NEITHER),
     Metric("roi_voxels", "voxel", "voxels of the region of interest inside the mask"),
     Metric("mask_voxels", "voxel", "voxels of the mask"),
     Metric("alff_median", "signal",
@@ -132,19 +125,14 @@ register(
 
 # Quality of a series and likeness of images; structural scans have a unit of their own
 register(
-    Metric(
-        "inconsistency_median", "1",
-        "median over volumes of |B(SR) - LR| / |LR|: what is lost of the acquired data when the series is downsampled "
-        "to the acquired resolution, before motion correction", LOWER,
-    ),
+    Metric("inconsistency_median", "1",
+           "median over volumes of |B(SR) - LR| / |LR|: what is lost of the acquired data when the series is "
+           "downsampled to the acquired resolution, before motion correction", LOWER),
     Metric("inconsistency_max", "1", "largest of the same over volumes"),
-    Metric(
-        "tsnr_median", "1", "median over the mask of mean over standard deviation in time, quadratic trend removed",
-        NEITHER,
-    ),
+    Metric("tsnr_median", "1", "median over the mask of mean over standard deviation in time, quadratic trend removed",
+           NEITHER),
     Metric("mean_signal", "signal", "mean of the series in the mask"),
-    Metric("noise_median", "signal",
-           "median over the mask of the standard deviation in time, quadratic trend removed"),
+    Metric("noise_median", "signal", "median over the mask of the standard deviation in time, quadratic trend removed"),
     *(
         Metric(f"fwhm_{axis}", "mm", f"smoothness of the noise along voxel axis {axis}, from temporal differences")
         for axis in "xyz"
@@ -155,10 +143,8 @@ register(
     Metric("rmse", "signal", "root of the mean squared difference from the reference in the mask", LOWER),
     Metric("mae", "signal", "mean absolute difference from the reference in the mask", LOWER),
     Metric("nmse", "1", "squared difference from the reference over the squared reference, in the mask", LOWER),
-    Metric(
-        "consistency", "1", "‖B(SR) - LR‖ / ‖LR‖: what of the acquired data the result, made coarse again, misses",
-        LOWER,
-    ),
+    Metric("consistency", "1", "‖B(SR) - LR‖ / ‖LR‖: what of the acquired data the result, made coarse again, misses",
+           LOWER),
     Metric("volumes", "volume", "volumes that entered, dummies left out"),
     Metric("efc", "1", "entropy focus criterion in the brain"),
     Metric("fwhm", "mm", "smoothness of the image, mean over axes"),
@@ -214,11 +200,9 @@ for _kind, _direction, _bands in (
         )
     )  # fmt: skip
 _with_gains(
-    Metric(
-        f"split_{name}_{band}", "1",
-        f"{text}; one half of the blocks against the measured other half, whose noise is taken out by the covariance "
-        f"of the measured halves; {where}", direction,
-    )
+    Metric(f"split_{name}_{band}", "1",
+           f"{text}; one half of the blocks against the measured other half, whose noise is taken out by the "
+           f"covariance of the measured halves; {where}", direction)
     for name, text, direction, _ in _AMPLITUDES
     for band, where in (("signal", _SIGNAL), ("beyond", _BEYOND))
 )  # fmt: skip
@@ -239,54 +223,37 @@ _beyond, _effect = _truth_amplitude("beyond"), _truth_amplitude("effect")
 # those with a label are the columns of the report's table of the truth, in this order
 _with_gains([
     _beyond["ev"],
-    Metric(
-        "truth_r_beyond", "1",
-        "correlation of the effect map with that of the truth beyond the acquired Nyquist limit", HIGHER,
-        "r beyond Nyquist",
-    ),
+    Metric("truth_r_beyond", "1",
+           "correlation of the effect map with that of the truth beyond the acquired Nyquist limit", HIGHER,
+           "r beyond Nyquist"),
     _beyond["amplitude"],
     _beyond["right"],
     *_effect.values(),
     Metric("truth_r_effect", "1", "correlation of the effect map with that of the truth", HIGHER, "r of effect"),
     Metric("truth_r_t", "1", "correlation of the t map with that of the truth", HIGHER, "r of t"),
     Metric("truth_ap", "1", "average precision of t for the truly active voxels", HIGHER, "average precision"),
-    Metric(
-        "truth_auc", "1", "area under the receiver operating characteristic of t for the truly active voxels", HIGHER,
-        "ROC area",
-    ),
-    Metric(
-        "truth_dice", "1", "Dice of the truly active voxels and as many voxels of highest t", HIGHER,
-        "Dice, matched size",
-    ),
+    Metric("truth_auc", "1", "area under the receiver operating characteristic of t for the truly active voxels",
+           HIGHER, "ROC area"),
+    Metric("truth_dice", "1", "Dice of the truly active voxels and as many voxels of highest t", HIGHER,
+           "Dice, matched size"),
     Metric("truth_centroid", "mm", "distance of the centers of these two regions", LOWER, "centroid distance"),
-    Metric(
-        "truth_connected_acc", "1",
-        "share of voxels that seed correlation of .5 or more sorts as the truth does (Acc of the paper)", HIGHER,
-        "Acc, r ≥ .5",
-    ),
-    Metric(
-        "truth_connected_fdr", "1",
-        "share of the voxels with a seed correlation of .5 or more that are not connected in truth (FDR of the paper)",
-        LOWER, "FDR, r ≥ .5",
-    ),
-    Metric(
-        "truth_connected_jaccard", "1",
-        "overlap |A∩B|/|A∪B| of the voxels with a seed correlation of .5 or more and those connected in truth", HIGHER,
-        "Jaccard, r ≥ .5",
-    ),
-    Metric(
-        "truth_foci", "1",
-        "contrast of the foci: effect of each condition less the other's at its focus, over the truth's", ONE,
-        "contrast of the foci",
-    ),
-    Metric(
-        "truth_psnr", "dB",
-        "peak signal-to-noise ratio of single volumes, measured ones as reference, mean over volumes; the peak "
-        "is the 99th percentile of the mean measured volume", HIGHER,
-    ),
-    Metric(
-        "truth_ssim", "1", "structural similarity of single volumes to the measured ones, mean over volumes", HIGHER
-    ),
+    Metric("truth_connected_acc", "1",
+           "share of voxels that seed correlation of .5 or more sorts as the truth does (Acc of the paper)", HIGHER,
+           "Acc, r ≥ .5"),
+    Metric("truth_connected_fdr", "1",
+           "share of the voxels with a seed correlation of .5 or more that are not connected in truth (FDR of the "
+           "paper)", LOWER, "FDR, r ≥ .5"),
+    Metric("truth_connected_jaccard", "1",
+           "overlap |A∩B|/|A∪B| of the voxels with a seed correlation of .5 or more and those connected in truth",
+           HIGHER, "Jaccard, r ≥ .5"),
+    Metric("truth_foci", "1",
+           "contrast of the foci: effect of each condition less the other's at its focus, over the truth's", ONE,
+           "contrast of the foci"),
+    Metric("truth_psnr", "dB",
+           "peak signal-to-noise ratio of single volumes, measured ones as reference, mean over volumes; the peak is "
+           "the 99th percentile of the mean measured volume", HIGHER),
+    Metric("truth_ssim", "1", "structural similarity of single volumes to the measured ones, mean over volumes",
+           HIGHER),
 ])  # fmt: skip
 
 # Denoising controls, series without signal, images of a second pair
@@ -298,16 +265,13 @@ register(
         for name in ("r_signal", "r_percent", "r_beyond", "ev_signal", "ev_beyond")
     ),
     Metric("control_rank", "1", "temporal components that the control kept, chosen on the other half"),
-    Metric(
-        "null_rate", "1", "share of voxels with t beyond p < .001 where there is no signal, mean over shuffles", NEITHER
-    ),
+    Metric("null_rate", "1", "share of voxels with t beyond p < .001 where there is no signal, mean over shuffles",
+           NEITHER),
     Metric("null_nominal", "1", "the share that the test promises"),
     Metric("null_fwe", "1", "share of shuffles with any voxel beyond p < .05, corrected for all voxels (Bonferroni)"),
-    Metric("null_threshold", "1",
-           "z that the largest of all voxels passes in 5 % of the shuffles (maximum statistic)"),
+    Metric("null_threshold", "1", "z that the largest of all voxels passes in 5 % of the shuffles (maximum statistic)"),
     Metric("null_peak", "1", "largest z of the voxels tested in the run itself, all conditions against rest"),
-    Metric("null_active", "1",
-           "number of the voxels tested (n) whose z in the run itself is beyond null_threshold"),
+    Metric("null_active", "1", "number of the voxels tested (n) whose z in the run itself is beyond null_threshold"),
     Metric("pair_psnr", "dB", "peak signal-to-noise ratio on the pair that was not trained on", HIGHER),
     Metric("pair_ssim", "1", "structural similarity on the pair that was not trained on", HIGHER),
     Metric("pair_gain_psnr", "dB",
@@ -316,21 +280,17 @@ register(
 
 # Quality control: uncertainty, unrepeated detail, precision, distortion, domain, flags
 register(
-    Metric(
-        "ensemble_sd", "signal",
-        "median over the region of the standard deviation of the effect between ensemble members",
-    ),
+    Metric("ensemble_sd", "signal",
+           "median over the region of the standard deviation of the effect between ensemble members"),
     Metric("ensemble_r", "1",
            "correlation of the ensemble's standard deviation with the true absolute error of its mean"),
     Metric("ensemble_coverage", "1",
            "share of voxels whose true error lies within two standard deviations of the ensemble"),
     Metric("ensemble_nominal", "1",
            "the same share if the truth were one more member; less coverage: members share an error"),
-    Metric(
-        "unrepeated_share", "1",
-        "share of voxels with fine detail that neither repeats between the halves nor follows the pair; wrong detail "
-        "that a method makes alike in both halves is not seen",
-    ),
+    Metric("unrepeated_share", "1",
+           "share of voxels with fine detail that neither repeats between the halves nor follows the pair; wrong "
+           "detail that a method makes alike in both halves is not seen"),
     Metric("precision_change", "1", "change of t by lower precision, root mean square over the noise of t"),
     Metric("edge_mismatch", "mm", "distance of the edges of the boldref from those of the T2*-weighted image, median"),
     Metric("edge_mismatch_p90", "mm", "the same distance, which a tenth of the edges exceeds"),
