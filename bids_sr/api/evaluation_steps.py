@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from bids_sr.api.image_inputs import ImageLike, InputError, opened, volume_of
 from bids_sr.api.run_preparation import Run, undo_motion
 from bids_sr.io.array_types import Float, Float32, Mask
-from bids_sr.io.fields_of_view import EDGE_TOLERANCE, corners_apart, inside_field
+from bids_sr.io.grids import EDGE_TOLERANCE, corners_apart, inside_field
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.long_tables import EVALUATION, MetricRow
 from bids_sr.series import BASELINES, MEASURED, PCA_RANKS, kind_of

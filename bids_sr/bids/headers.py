@@ -14,7 +14,7 @@ from bids_sr.bids.inputs import Header, Subject, factor_of
 from bids_sr.config import Settings
 from bids_sr.config.memory_model import Sizes
 from bids_sr.config.values import regular
-from bids_sr.io.axis_order import AxisOrder, inverse, nearest, reordered_affine, slices_last
+from bids_sr.io.grids import AxisOrder, inverse, nearest, reordered_affine, slices_last
 
 SHORTEST_TR = 0.02  # s; no series is measured faster
 TR_TOLERANCE = 1e-3  # s; headers hold float32, and some scanners round to the millisecond

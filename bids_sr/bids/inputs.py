@@ -11,7 +11,7 @@ import numpy as np
 from bids_sr.bids.findings import Findings
 from bids_sr.bids.precomputed import Derivatives, PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
-from bids_sr.io.axis_order import AS_STORED, AxisOrder
+from bids_sr.io.grids import AS_STORED, AxisOrder
 
 DEFAULT_FACTOR = 2.0  # in plane, where nothing tells it
 Triple = tuple[float, float, float]

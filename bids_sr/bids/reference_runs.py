@@ -11,8 +11,7 @@ from bids_sr.bids import query
 from bids_sr.bids.findings import Findings, InputError, refusal
 from bids_sr.bids.inputs import BoldRun, Header, Triple, Truth, entities_of, is_magnitude, same_run, stem_of
 from bids_sr.bids.layout import column, merged, sidecars_on_disk
-from bids_sr.io.axis_order import AS_STORED, nearest
-from bids_sr.io.fields_of_view import EDGE_TOLERANCE, corners_apart
+from bids_sr.io.grids import AS_STORED, EDGE_TOLERANCE, corners_apart, nearest
 
 TIME_TOLERANCE = 1e-3  # s
 KEYS = ("subject", "session", "task", "run")

@@ -21,7 +21,7 @@ from nipype.interfaces.base import (
 
 from bids_sr.interfaces.steps import AXIS_ORDER, Step
 from bids_sr.io import atomic_files
-from bids_sr.io.axis_order import AS_STORED, AxisOrder, inverse
+from bids_sr.io.grids import AS_STORED, AxisOrder, inverse
 
 RECORD = "written.json"
 

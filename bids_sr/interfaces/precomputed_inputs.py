@@ -101,7 +101,7 @@ class ImportMotion(Step):
         import numpy as np
         import pandas as pd
 
-        from bids_sr.io.axis_order import inverse, reordered, reordered_affine
+        from bids_sr.io.grids import inverse, reordered, reordered_affine
         from bids_sr.io.nifti import SeriesReader
         from bids_sr.spatial.boldref import mean_in_reference, motion_of_mcflirt, precomputed_motion
         from bids_sr.spatial.distortion import load_distortion

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bids_sr.io.axis_order import AS_STORED, inverse
+from bids_sr.io.grids import AS_STORED, inverse
 
 SLOW = (0.01, 0.1)  # Hz, band of the amplitude of fluctuations
 STAT_TEXT = {
@@ -52,7 +52,7 @@ def filename(of: Mapping[str, str]) -> str:
 def common_sidecar(
     *, series: str, fwhm_mm: float, zooms: Sequence[float], axis_order: Sequence[int] = AS_STORED
 ) -> dict[str, Any]:
-    """What every map of a series says; `zooms` as worked on, `axis_order` as of `io.axis_order`."""
+    """What every map of a series says; `zooms` as worked on, `axis_order` as of `io.grids`."""
     common: dict[str, Any] = {"SkullStripped": True, "SourceSeries": series, "SmoothingFWHM": fwhm_mm}
     if series != "raw":
         common["Resolution"] = resolution_text(zooms, axis_order)

@@ -33,7 +33,7 @@ FACTOR = traits.Tuple(
 
 AXIS_ORDER = traits.Tuple(
     (0, 1, 2), traits.Int, traits.Int, traits.Int, usedefault=True,
-    desc="axis of the stored image that each axis is in use, where slices are on the third; see `io.axis_order`",
+    desc="axis of the stored image that each axis is in use, where slices are on the third; see `io.grids`",
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_sr.io.axis_order import AS_STORED, AxisOrder, reordered, reordered_affine, reordered_header
+from bids_sr.io.grids import AS_STORED, AxisOrder, reordered, reordered_affine, reordered_header
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
 
 
@@ -37,7 +37,7 @@ def copy_series(
     src: str | os.PathLike[str], dst: str | os.PathLike[str], *, order: AxisOrder = AS_STORED,
     dtype: npt.DTypeLike = "float32",
 ) -> None:  # fmt: skip
-    """Copy a series with its axes in another order (see `io.axis_order`), one volume in memory; values stay."""
+    """Copy a series with its axes in another order (see `io.grids`), one volume in memory; values stay."""
     with SeriesReader(src) as reader:
         _copy(reader, dst, order, dtype=dtype)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from bids_sr.bids import BoldRun, Findings, Problem
 from bids_sr.bids.headers import READ_ERRORS
-from bids_sr.io.axis_order import AxisOrder, reordered
+from bids_sr.io.grids import AxisOrder, reordered
 from bids_sr.preflight.plan import Plan
 from bids_sr.sr.resolution.matrices import kspace_crop
 

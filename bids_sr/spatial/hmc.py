@@ -134,12 +134,6 @@ class _Level:
         return x / self.scale, np.where(inside, residual - j @ x, 0.0)
 
 
-def _weights(left: Float, inside: Array, outlier: float) -> Float:
-    """1 up to `outlier` robust standard deviations, falling to 0 at twice as many."""
-    sigma = 1.4826 * float(np.median(np.abs(left[inside]))) + 1e-12
-    return np.clip(2.0 - np.abs(left) / (outlier * sigma), 0.0, 1.0)
-
-
 class MotionEstimator:
     """Registers volumes to one reference; everything that does not depend on the volume is computed here, once.
 
@@ -208,7 +202,9 @@ class MotionEstimator:
             if size < tolerance and (weights is not None or not robust):
                 break
             if robust and size < 50 * tolerance:
-                weights = _weights(left, inside, s.outlier)
+                # 1 up to `outlier` robust standard deviations, falling to 0 at twice as many
+                sigma = 1.4826 * float(np.median(np.abs(left[inside]))) + 1e-12
+                weights = np.clip(2.0 - np.abs(left) / (s.outlier * sigma), 0.0, 1.0)
         return matrix, cost, count
 
     def fit(self, volume: Array, starts: Iterable[Array], expected: float = np.inf) -> tuple[Float, float, int]:

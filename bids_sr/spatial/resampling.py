@@ -64,14 +64,6 @@ def _whole_shift(matrix: Array) -> npt.NDArray[np.int64] | None:
     return shift.astype(np.int64) if np.abs(matrix - exact).max() < _WHOLE else None
 
 
-def _shifted(volume: Array, shape: tuple[int, ...], shift: Array) -> Float32:
-    out = np.asarray(volume, dtype=np.float32)
-    for axis in range(3):
-        index = np.clip(np.arange(shape[axis]) + shift[axis], 0, volume.shape[axis] - 1)
-        out = np.take(out, index, axis=axis)
-    return out
-
-
 def _points(matrix: Array, shape: tuple[int, ...]) -> Iterator[tuple[int, Array]]:
     """Each slice of the target with its voxels' points in the volume, (3, X, Y) voxels; they stay in the cache."""
     rows, columns = (np.arange(n, dtype=np.float64) for n in shape[:2])
@@ -130,7 +122,10 @@ def sample_volume(
         amount, step = shift[0], (back[:3, :3] @ shift[1])[:, None, None]
         return _warped(coefficients, volume.shape, matrix, shape, lambda z: step * amount[:, :, z], spline)
     if whole is not None:
-        out = _shifted(volume, shape, whole)
+        out = np.asarray(volume, dtype=np.float32)
+        for axis in range(3):
+            index = np.clip(np.arange(shape[axis]) + whole[axis], 0, volume.shape[axis] - 1)
+            out = np.take(out, index, axis=axis)
     elif spline.order == 3 and is_small_motion(matrix, volume.shape, shape, PAD):
         assert coefficients is not None
         out = sample_small_motion(coefficients, matrix, shape, PAD)

@@ -190,7 +190,13 @@ def carry(points: Array, chain: Sequence[Path]) -> Float:
     """
     found = np.asarray(points, dtype=np.float64)
     for path in reversed(chain):
-        found = _composite(found * _FLIP, path) * _FLIP if path.suffix == ".h5" else _linear(found, path)
+        if path.suffix == ".h5":
+            found = _composite(found * _FLIP, path) * _FLIP
+            continue
+        matrices = read_itk(path)
+        if len(matrices) != 1:
+            raise TransformError(f"{path}: holds {len(matrices)} transforms where one is due")
+        found = moved(matrices[0], found)
     return found
 
 
@@ -198,13 +204,6 @@ def moved(matrix: Array, points: Array) -> Array:
     """Points through a 4x4 matrix; written out, as the threads of a matrix product cost more than they bring here."""
     x, y, z = np.ascontiguousarray(points.T)
     return np.stack([row[0] * x + row[1] * y + row[2] * z + row[3] for row in matrix[:3]]).T
-
-
-def _linear(points: Array, path: Path) -> Array:
-    matrices = read_itk(path)
-    if len(matrices) != 1:
-        raise TransformError(f"{path}: holds {len(matrices)} transforms where one is due")
-    return moved(matrices[0], points)
 
 
 def _composite(points: Array, path: Path) -> Array:

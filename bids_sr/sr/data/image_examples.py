@@ -16,9 +16,10 @@ from torch import Tensor
 
 from bids_sr.sr.data.examples import Batch, Box, Examples, ValidationPatch, split
 from bids_sr.sr.data.images import ImageSet, ImageSetError
-from bids_sr.sr.data.windows import Symmetry, Windows
+from bids_sr.sr.data.windows import Prepared, SamplingError, Symmetry, corners_inside, prepare, symmetries
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.matrices import Factor, upsample
+from bids_sr.sr.resolution.operators import get_operator
 
 MOST = 8  # validation windows, spread evenly over what is held out
 _SIDE = 48  # of a window in three dimensions
@@ -33,21 +34,121 @@ class Region:
     slices: tuple[int, int]
 
 
+def _thinned(mask: NDArray[np.bool_], most: int = 1 << 16) -> NDArray[np.bool_]:
+    """At most so many voxels of a mask, always the same ones, to save memory."""
+    found = np.flatnonzero(mask)
+    if len(found) <= most:
+        return mask
+    out = np.zeros(mask.size, dtype=bool)
+    out[np.random.default_rng(0).choice(found, most, replace=False)] = True
+    return out.reshape(mask.shape)
+
+
 @lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, count: int) -> Any:
     """The order in which places are seen in an epoch."""
     return np.random.default_rng([seed, 0, epoch]).permutation(count)
 
 
-class ImageExamples(Windows, Examples):
-    """A set of images as training examples."""
+class ImageExamples(Examples):
+    """A set of images at the factor trained for and those drawn in its place, each prepared once and kept."""
 
     unit, scores_training = "parts", False
 
     def __init__(self, images: ImageSet, recipe: Recipe, factor: Factor, ndim: int, device: str) -> None:
-        Windows.__init__(self, images, recipe, factor, ndim, device)
+        if recipe.objective != "self" and any(image.fine is None for image in images.images):
+            raise ImageSetError("this method learns from fine images, and there are only coarse ones")
+        if recipe.objective == "cycle" and recipe.upsampled_by is None:
+            raise ValueError("a cycle needs both images on one grid: the recipe has to upsample the coarse one first")
+        self.images, self.recipe, self.factor, self.ndim, self.device = images, recipe, factor, ndim, device
         self.channels = images.channels
+        self._kept: dict[tuple[int, Factor], Prepared] = {}
+        self._places: dict[tuple[Any, ...], NDArray[np.int64]] = {}
         self._whole: dict[tuple[str, int], NDArray[np.float32]] = {}
+
+    def at(self, index: int, factor: Factor | None = None) -> Prepared:
+        """One image at a factor (default: that trained for)."""
+        key = (index, factor or self.factor)
+        if key not in self._kept:
+            self._kept[key] = prepare(self.images.images[index], self.recipe, key[1], self.device)
+        return self._kept[key]
+
+    @property
+    def aligned(self) -> bool:
+        """Whether windows have to exist on the low-resolution grid too."""
+        return self.recipe.upsampled_by is None or self.recipe.objective == "self"
+
+    def factor_of(self, drawn: float) -> Factor:
+        """A number drawn for all axes that the factor trained for changes."""
+        fx, fy, fz = (drawn if f != 1 else 1.0 for f in self.factor)
+        return fx, fy, fz
+
+    def sides(self, rooms: Sequence[tuple[int, tuple[int, int]]], factor: Factor) -> tuple[int, ...]:
+        """Sides of the windows of a batch, of which `rooms` are (image, (first slice, last + 1)).
+
+        The patch, cut down to the smallest image and to whole low-resolution voxels.
+        """
+        shapes = [(*self.at(i, factor).shape[:2], high - low) for i, (low, high) in rooms]
+        smallest = [min(shape[axis] for shape in shapes) for axis in range(3)]
+        patch = self.recipe.patch
+        wanted = smallest[: self.ndim]
+        if patch is not None:
+            asked = (patch,) * self.ndim if isinstance(patch, int) else patch
+            wanted = [min(n, side) for n, side in zip(wanted, asked, strict=True)]
+        if self.aligned:
+            wanted = [n // p * p for n, (p, _) in zip(wanted, self.at(rooms[0][0], factor).steps, strict=False)]
+        return tuple(wanted) if self.ndim == 3 else (*wanted, 1)
+
+    def places(self, index: int, factor: Factor, slices: tuple[int, int], sides: tuple[int, ...]) -> NDArray[np.int64]:
+        """Corners of windows of these sides in a range of slices (first, last + 1), counted from the first one."""
+        key = (index, factor, slices, sides)
+        if key not in self._places:
+            inside = _thinned(self.at(index, factor).inside[0, ..., slice(*slices)].cpu().numpy())
+            steps = [p if self.aligned else 1 for p, _ in self.at(index, factor).steps]
+            try:
+                self._places[key] = corners_inside(inside, sides, steps)
+            except SamplingError as error:
+                name = self.images.images[index].name
+                raise ImageSetError(f"{name}, slices {slices[0]} to {slices[1] - 1}: {error}") from error
+        return self._places[key]
+
+    def turns(self, factor: Factor, sides: tuple[int, ...]) -> tuple[Symmetry, ...]:
+        """Symmetries of windows of these sides at a factor."""
+        zooms = self.images.images[0].zooms
+        return symmetries(sides[: self.ndim], zooms[: self.ndim], factor[: self.ndim])
+
+    def cut(
+        self, chosen: Sequence[tuple[int, Box]], factor: Factor, background: float, turns: Sequence[Symmetry] = ()
+    ) -> Batch:
+        """Windows of some images (image and window, of equal sides) as one batch.
+
+        `background`: weight outside the mask; `turns`: how each window is turned, as they are where there are none.
+        """
+        stacks: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+        on_coarse = self.recipe.objective == "self"
+        for k, (index, box) in enumerate(chosen):
+            image = self.at(index, factor)
+            fine = tuple(slice(a, b) for a, b in box)
+            coarse = tuple(slice(a * q // p, b * q // p) for (a, b), (p, q) in zip(box, image.steps, strict=True))
+            compared = coarse if on_coarse else fine
+            mask = image.inside_coarse if on_coarse else image.inside
+            weight = mask[(slice(None), *compared)].float()
+            parts = (
+                image.source[(slice(None), *(coarse if self.recipe.upsampled_by is None else fine))],
+                image.target[(slice(None), *compared)],
+                weight + background * (1 - weight),
+            )
+            for stack, part in zip(stacks, parts, strict=True):
+                flat = part if self.ndim == 3 else part[..., 0]
+                stack.append(turns[k].apply(flat) if turns else flat)
+        operator = None
+        if on_coarse:
+            shape = tuple(b - a for a, b in chosen[0][1])[: self.ndim]
+            operator = get_operator(
+                self.recipe.degradation, shape, tuple(factor[: self.ndim]), tuple(stacks[1][0].shape[1:])
+            )
+        source, target, weight = (torch.stack(stack).contiguous() for stack in stacks)
+        return Batch(input=source, target=target, weight=weight, operator=operator)
 
     def parts(self) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
         hold_out = self.recipe.hold_out
@@ -117,7 +218,8 @@ class ImageExamples(Windows, Examples):
         sides = self.sides(rooms, factor)
         out = []
         for (index, slices), source in zip(rooms, sources, strict=True):
-            x, y, z = self.places(index, factor, slices, sides).draw(source, 1)[0]
+            corners = self.places(index, factor, slices, sides)
+            x, y, z = corners[source.integers(len(corners), size=1)[0]].tolist()
             corner = (x, y, z + slices[0])
             out.append((index, tuple((start, start + side) for start, side in zip(corner, sides, strict=True))))
         return sides, out

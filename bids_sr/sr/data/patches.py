@@ -115,17 +115,15 @@ def cut(images: SliceSet, plan: PatchPlan, recipe: Recipe) -> Batch:
             lowres, target = lowres + noise, target + level.up(noise)
     weight = weight + recipe.background * (1 - weight)
     network_input = upsample_slices(lowres, images.factor, recipe.upsampled_by)
-    if plan.origins is not None and isinstance(recipe.patch, int):
+    side = recipe.patch
+    if plan.origins is not None and isinstance(side, int):
         network_input, target, weight = (
-            _windows(stack, plan.origins, recipe.patch) for stack in (network_input, target, weight)
+            torch.stack(
+                [image[..., x : x + side, y : y + side] for image, (x, y) in zip(stack, plan.origins, strict=True)]
+            )
+            for stack in (network_input, target, weight)
         )
     return Batch(input=network_input, target=target, weight=weight)
-
-
-def _windows(stack: Tensor, origins: tuple[tuple[int, int], ...], side: int) -> Tensor:
-    return torch.stack(
-        [image[..., x : x + side, y : y + side] for image, (x, y) in zip(stack, origins, strict=True)]
-    ).contiguous()
 
 
 class PairExamples(Examples):

@@ -1,4 +1,4 @@
-"""Windows of a set of images: prepared once for a factor, drawn from the brain, cut as batches.
+"""Images prepared for a factor, and where windows of them lie and how they may be turned.
 
 Coordinates are those of the high-resolution grid. Where a window has to exist on the low-resolution grid too, it begins
 and ends at multiples of p for a factor p/q.
@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import permutations, product
-from typing import Any, Self
 
 import numpy as np
 import torch
@@ -21,57 +20,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bids_sr.io.array_types import Array
-from bids_sr.sr.data.examples import Batch, Box
-from bids_sr.sr.data.images import ImageSet, ImageSetError, TrainingImage
+from bids_sr.sr.data.images import ImageSetError, TrainingImage
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.matrices import Factor, highres_size, lowres_size, upsample
 from bids_sr.sr.resolution.operators import get_operator
-
-Corner = tuple[int, ...]
 
 
 class SamplingError(ValueError):
     """A patch that the image cannot give."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PatchPlaces:
-    """Corners of the patches whose center lies in a mask."""
+def corners_inside(mask: Array, patch: int | Sequence[int], step: int | Sequence[int] = 1) -> NDArray[np.int64]:
+    """(N, d) corners of the patches whose center lies in a mask (X, Y) or (X, Y, Z), one for each of its voxels.
 
-    corners: NDArray[np.int64]  # (N, d) one for each voxel of the mask
-    patch: tuple[int, ...]  # sides in voxels
-
-    @classmethod
-    def inside(cls, mask: Array, patch: int | Sequence[int], step: int | Sequence[int] = 1) -> Self:
-        """Places in a mask (X, Y) or (X, Y, Z), on the grid on which patches are cut.
-
-        Raises SamplingError: an empty mask, or a patch larger than the image.
-
-        `patch`: side, one for all axes or one each; `step`: corners are multiples of it, where a patch of the
-        low-resolution grid is cut beside it.
-        """
-        sides, steps = (
-            np.broadcast_to(np.asarray(value, dtype=np.int64), (mask.ndim,)).copy() for value in (patch, step)
-        )
-        room = np.asarray(mask.shape) - sides
-        if (sides < 1).any() or (room < 0).any():
-            raise SamplingError(f"a patch of {tuple(sides.tolist())} voxels does not fit in an image of {mask.shape}")
-        centers = np.argwhere(np.asarray(mask) > 0)
-        if not len(centers):
-            raise SamplingError("the mask is empty: there is nowhere to take patches from")
-        corners = np.clip(centers - sides // 2, 0, room) // steps * steps
-        corners.setflags(write=False)
-        return cls(corners=corners, patch=tuple(sides.tolist()))
-
-    def draw(self, rng: np.random.Generator, count: int) -> tuple[Corner, ...]:
-        """Corners of that many patches, drawn evenly over the mask's voxels with replacement."""
-        return tuple(tuple(self.corners[k].tolist()) for k in rng.integers(len(self.corners), size=count))
-
-    def cut(self, image: Tensor, corner: Corner) -> Tensor:
-        """(..., *grid) -> (..., *patch)."""
-        for axis, (start, n) in enumerate(zip(corner, self.patch, strict=True), image.ndim - len(corner)):
-            image = image.narrow(axis, start, n)
-        return image
+    `patch`: side, one for all axes or one each; `step`: corners are multiples of it, where a patch of the
+    low-resolution grid is cut beside it. SamplingError for an empty mask, or a patch larger than the image.
+    """
+    sides, steps = (np.broadcast_to(np.asarray(value, dtype=np.int64), (mask.ndim,)) for value in (patch, step))
+    room = np.asarray(mask.shape) - sides
+    if (sides < 1).any() or (room < 0).any():
+        raise SamplingError(f"a patch of {tuple(sides.tolist())} voxels does not fit in an image of {mask.shape}")
+    centers = np.argwhere(np.asarray(mask) > 0)
+    if not len(centers):
+        raise SamplingError("the mask is empty: there is nowhere to take patches from")
+    return np.clip(centers - sides // 2, 0, room) // steps * steps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,119 +166,3 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
         inside_coarse=(inside_coarse > 0).to(device), level=level, headroom=level / high,
         steps=tuple(map(ratio, factor)),
     )  # fmt: skip
-
-
-def _thinned(mask: NDArray[np.bool_], most: int = 1 << 16) -> NDArray[np.bool_]:
-    """At most so many voxels of a mask, always the same ones, to save memory."""
-    found = np.flatnonzero(mask)
-    if len(found) <= most:
-        return mask
-    out = np.zeros(mask.size, dtype=bool)
-    out[np.random.default_rng(0).choice(found, most, replace=False)] = True
-    return out.reshape(mask.shape)
-
-
-class Windows:
-    """A set of images at the factor trained for and those drawn in its place, each prepared once and kept."""
-
-    def __init__(self, images: ImageSet, recipe: Recipe, factor: Factor, ndim: int, device: str) -> None:
-        if recipe.objective != "self" and any(image.fine is None for image in images.images):
-            raise ImageSetError("this method learns from fine images, and there are only coarse ones")
-        if recipe.objective == "cycle" and recipe.upsampled_by is None:
-            raise ValueError("a cycle needs both images on one grid: the recipe has to upsample the coarse one first")
-        self.images, self.recipe, self.factor, self.ndim, self.device = images, recipe, factor, ndim, device
-        self._kept: dict[tuple[int, Factor], Prepared] = {}
-        self._places: dict[tuple[Any, ...], PatchPlaces] = {}
-
-    def at(self, index: int, factor: Factor | None = None) -> Prepared:
-        """One image at a factor (default: that trained for)."""
-        key = (index, factor or self.factor)
-        if key not in self._kept:
-            self._kept[key] = prepare(self.images.images[index], self.recipe, key[1], self.device)
-        return self._kept[key]
-
-    @property
-    def aligned(self) -> bool:
-        """Whether windows have to exist on the low-resolution grid too."""
-        return self.recipe.upsampled_by is None or self.recipe.objective == "self"
-
-    def factor_of(self, drawn: float) -> Factor:
-        """A number drawn for all axes that the factor trained for changes."""
-        fx, fy, fz = (drawn if f != 1 else 1.0 for f in self.factor)
-        return fx, fy, fz
-
-    def sides(self, rooms: Sequence[tuple[int, tuple[int, int]]], factor: Factor) -> tuple[int, ...]:
-        """Sides of the windows of a batch, of which `rooms` are (image, (first slice, last + 1)).
-
-        The patch, cut down to the smallest image and to whole low-resolution voxels.
-        """
-        shapes = [(*self.at(i, factor).shape[:2], high - low) for i, (low, high) in rooms]
-        smallest = [min(shape[axis] for shape in shapes) for axis in range(3)]
-        patch = self.recipe.patch
-        wanted = smallest[: self.ndim]
-        if patch is not None:
-            asked = (patch,) * self.ndim if isinstance(patch, int) else patch
-            wanted = [min(n, side) for n, side in zip(wanted, asked, strict=True)]
-        if self.aligned:
-            wanted = [n // p * p for n, (p, _) in zip(wanted, self.at(rooms[0][0], factor).steps, strict=False)]
-        return tuple(wanted) if self.ndim == 3 else (*wanted, 1)
-
-    def places(self, index: int, factor: Factor, slices: tuple[int, int], sides: tuple[int, ...]) -> PatchPlaces:
-        """Where windows of these sides lie in a range of slices (first, last + 1); corners count from the first one."""
-        key = (index, factor, slices, sides)
-        if key not in self._places:
-            inside = _thinned(self.at(index, factor).inside[0, ..., slice(*slices)].cpu().numpy())
-            steps = [p if self.aligned else 1 for p, _ in self.at(index, factor).steps]
-            try:
-                self._places[key] = PatchPlaces.inside(inside, sides, steps)
-            except SamplingError as error:
-                name = self.images.images[index].name
-                raise ImageSetError(f"{name}, slices {slices[0]} to {slices[1] - 1}: {error}") from error
-        return self._places[key]
-
-    def turns(self, factor: Factor, sides: tuple[int, ...]) -> tuple[Symmetry, ...]:
-        """Symmetries of windows of these sides at a factor."""
-        zooms = self.images.images[0].zooms
-        return symmetries(sides[: self.ndim], zooms[: self.ndim], factor[: self.ndim])
-
-    def cut(
-        self, chosen: Sequence[tuple[int, Box]], factor: Factor, background: float, turns: Sequence[Symmetry] = ()
-    ) -> Batch:
-        """Windows of some images as one batch.
-
-        Parameters
-        ----------
-        chosen : image and window, of equal sides
-        factor : of all
-        background : weight outside the mask
-        turns : how each window is turned, of `turns`; as they are where there are none
-        """
-        sources: list[Tensor] = []
-        targets: list[Tensor] = []
-        weights: list[Tensor] = []
-        on_coarse = self.recipe.objective == "self"
-        for k, (index, box) in enumerate(chosen):
-            image = self.at(index, factor)
-            fine = tuple(slice(a, b) for a, b in box)
-            coarse = tuple(slice(a * q // p, b * q // p) for (a, b), (p, q) in zip(box, image.steps, strict=True))
-            compared = coarse if on_coarse else fine
-            mask = image.inside_coarse if on_coarse else image.inside
-            weight = mask[(slice(None), *compared)].float()
-            parts = (
-                image.source[(slice(None), *(coarse if self.recipe.upsampled_by is None else fine))],
-                image.target[(slice(None), *compared)],
-                weight + background * (1 - weight),
-            )
-            for stack, part in zip((sources, targets, weights), parts, strict=True):
-                flat = part if self.ndim == 3 else part[..., 0]
-                stack.append(turns[k].apply(flat) if turns else flat)
-        operator = None
-        if on_coarse:
-            shape = tuple(b - a for a, b in chosen[0][1])[: self.ndim]
-            operator = get_operator(
-                self.recipe.degradation, shape, tuple(factor[: self.ndim]), tuple(targets[0].shape[1:])
-            )
-        return Batch(
-            input=torch.stack(sources).contiguous(), target=torch.stack(targets).contiguous(),
-            weight=torch.stack(weights).contiguous(), operator=operator,
-        )  # fmt: skip

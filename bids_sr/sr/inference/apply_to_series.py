@@ -21,16 +21,8 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.models.compatibility import check_model, describe
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.resolution.matrices import (
-    MATRICES,
-    Factor,
-    apply_along,
-    block_matrix,
-    check_factor,
-    downsample,
-    matrix_for,
-    upsample,
-)
+from bids_sr.sr.resolution import matrices
+from bids_sr.sr.resolution.matrices import Factor, check_factor, downsample, upsample
 
 Precision = Literal["auto", "fp32", "bf16"]
 Consistency = Literal["off", "report", "enforce"]
@@ -100,7 +92,7 @@ def make_upsampler(
         if factor != (1.0, 1.0, 1.0):
             raise InferenceError(f"the raw series stays on its grid; a factor of {factor} makes no sense for it")
         return lambda volume, pose: volume
-    if name in MATRICES:
+    if name in matrices.MATRICES:
         return lambda volume, pose: upsample(name, volume, factor)
     if name not in PAIR_BASELINES:
         raise InferenceError(
@@ -160,8 +152,8 @@ def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
     missing = volume - downsample(fine, volume.shape)
     m, n = volume.shape[2], fine.shape[2]
     if m != n:
-        means = block_matrix(n, m) @ matrix_for("zerofill", m, n, axis=2)
-        missing = apply_along(np.linalg.inv(means), missing, 2)
+        means = matrices.block_matrix(n, m) @ matrices.matrix_for("zerofill", m, n, axis=2)
+        missing = matrices.apply_along(np.linalg.inv(means), missing, 2)
     return fine + upsample("zerofill", missing, factor)
 
 
@@ -253,9 +245,7 @@ def series_upsampler(
             if guide is not None:
                 given |= {"guide": guide, "gain": _gain(guide, reference, own, mask, factor)}
         given |= {"model": model, "precision": precision, "device": device, "threads": threads}
-    elif name in PAIR_BASELINES:
-        if guide is None:
-            raise InferenceError(f"{name} needs the subject's high-resolution image and its transform to the BOLD")
+    elif name in PAIR_BASELINES and guide is not None:
         given |= {"guide": guide, "gain": _gain(guide, reference, own, mask, factor)}
         given["mean"] = PosedImage(data=reference, affine=own, distortion=distortion)
     return make_upsampler(name, factor, affine=affine, **given)

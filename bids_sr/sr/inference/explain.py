@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bids_sr.sr.networks.critics import GuidingCritic
+from bids_sr.sr.networks.critics import Critic
 from bids_sr.sr.networks.unet_generator import AttentionGate
 
 
@@ -35,42 +35,26 @@ def attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
                 hooks.callback(module.register_forward_hook(keep).remove)
         network(images)
     network.train(was_training)
-    return tuple(_onto(mask, seen[-1].shape[-2:], images.shape[-2:]) for mask in seen)
+    (rows, columns), size = seen[-1].shape[-2:] if seen else (0, 0), images.shape[-2:]
+    x, y = (rows - size[0]) // 2, (columns - size[1]) // 2  # the images lie in the middle of the padded ones
+    full = (functional.interpolate(m, size=(rows, columns), mode="bilinear", align_corners=False) for m in seen)
+    return tuple(mask[..., x : x + size[0], y : y + size[1]] for mask in full)
 
 
-def _onto(mask: Tensor, padded: torch.Size, size: torch.Size) -> Tensor:
-    """A mask at the size of the images, which lie in the middle of the padded ones."""
-    full = functional.interpolate(mask, size=tuple(padded), mode="bilinear", align_corners=False)
-    low = [(large - small) // 2 for large, small in zip(padded, size, strict=True)]
-    return full[..., low[0] : low[0] + size[0], low[1] : low[1] + size[1]]
+def grad_cam(critic: nn.Module, images: Tensor) -> Tensor:
+    """Grad-CAM of a critic: where its convolutional features speak for a high score, (N, 1, X, Y), from 0 up.
 
-
-def grad_cam(critic: nn.Module, images: Tensor, layer: nn.Module | None = None) -> Tensor:
-    """Grad-CAM: where the features of a layer speak for a high score of the critic.
-
-    Scores are taken before the sigmoid, whose slope vanishes where the critic is sure. Raises ValueError: no layer was
-    named and the critic is of another kind.
-
-    Parameters
-    ----------
-    critic : (N, C, X, Y) -> one score an image or a patch, which are averaged
-    images : (N, C, X, Y)
-    layer : module whose output is weighed; None: the features of a `GuidingCritic`
-
-    Returns
-    -------
-    (N, 1, X, Y), from 0 up, in units of the score; interpolated to the size of the images
+    In units of the score, which is taken before the sigmoid, whose slope vanishes where the critic is sure;
+    interpolated to the size of the images (N, C, X, Y). ValueError for a network that is no `Critic`.
 
     Source: Selvaraju et al. 2017, equations 1 and 2; attention_unet, sections 3.7 and 4.8.
     """
-    if layer is None:
-        if not isinstance(critic, GuidingCritic):
-            raise ValueError(f"name the layer to look at: {type(critic).__name__} is no GuidingCritic")
-        layer = critic.features
+    if not isinstance(critic, Critic):
+        raise ValueError(f"Grad-CAM looks at the features of a Critic, and {type(critic).__name__} is none")
     kept: list[Tensor] = []
     was_training = critic.training
     critic.eval()
-    hook = layer.register_forward_hook(lambda _module, _inputs, out: kept.append(out))
+    hook = critic.features.register_forward_hook(lambda _module, _inputs, out: kept.append(out))
     try:
         with torch.enable_grad():
             score = critic(images.detach().requires_grad_(True)).flatten(1).mean(1).sum()

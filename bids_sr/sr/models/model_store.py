@@ -17,7 +17,6 @@ from bids_sr.sr.models.model import ModelError, card_path, load_model, read_card
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.sr.training.checkpoint import log_tsv
-from bids_sr.sr.training.phase import Progress
 from bids_sr.sr.training.trainer import fit
 from bids_sr.sr.variance.run_data import RunData
 
@@ -138,9 +137,7 @@ def find_model(request: Request, recipe: Recipe, data: TrainingData | None) -> P
     )
 
 
-def obtain_model(
-    request: Request, data: TrainingData | None, out_dir: Path, *, progress: Progress | None = None
-) -> tuple[Path, Path, Path]:
+def obtain_model(request: Request, data: TrainingData | None, out_dir: Path) -> tuple[Path, Path, Path]:
     """Put the wanted model into a directory; returns (weights, card, training log).
 
     Raises ModelError: nothing to reuse, or the file is damaged; TrainingDiverged, PairError: see `trainer.fit`.
@@ -149,7 +146,7 @@ def obtain_model(
     log = out_dir / f"{request.method}.tsv"
     source = find_model(request, recipe, data)
     if source is None:
-        return _train(request, method, recipe, data, out_dir, log, progress)
+        return _train(request, method, recipe, data, out_dir, log)
     load_model(source)  # refuses damaged files
     target = out_dir / f"{request.method}.safetensors"
     card = card_path(target)
@@ -162,9 +159,8 @@ def obtain_model(
 
 
 def _train(
-    request: Request, method: Method, recipe: Recipe, data: TrainingData | None,
-    out_dir: Path, log: Path, progress: Progress | None,
-) -> tuple[Path, Path, Path]:  # fmt: skip
+    request: Request, method: Method, recipe: Recipe, data: TrainingData | None, out_dir: Path, log: Path
+) -> tuple[Path, Path, Path]:
     if data is None:
         raise ModelError(
             f"{request.method} is trained on the subject's {method.trained_on}, and there is none; give --pretrained"
@@ -174,7 +170,6 @@ def _train(
         method, recipe, data, recipe_name=request.recipe, seed=request.seed, work_dir=out_dir / "checkpoints",
         factor=factor, threads=request.threads, device=request.device, max_minutes=request.max_minutes,
         vgg_weights=request.vgg_weights, start=None if request.start is None else load_model(request.start),
-        progress=progress,
     )  # fmt: skip
     card = dict(model.card) | ({"sloppy": True} if request.sloppy else {})
     card |= {} if request.align is None else {"anat_align": request.align}

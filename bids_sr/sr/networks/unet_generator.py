@@ -91,19 +91,16 @@ class UNet(nn.Module):
         more = [padded_side(side, self.levels, self.sizes) - side for side in (rows, columns)]
         low = [m // 2 for m in more]
         padded = functional.pad(x, (low[1], more[1] - low[1], low[0], more[0] - low[0]))
-        out = self._body(padded)[..., low[0] : low[0] + rows, low[1] : low[1] + columns]
+        features = [self.first(padded / self.top)]
+        for step in self.down:
+            features.append(step(features[-1]))
+        deep = features.pop()
+        for merge in self.up:
+            deep = merge(deep, features.pop())
+        out = self.last(deep)[..., low[0] : low[0] + rows, low[1] : low[1] + columns]
         if self.head == "sigmoid":
             return self.top * torch.sigmoid(out)
         return x + out if self.head == "residual" else out
-
-    def _body(self, x: Tensor) -> Tensor:
-        features = [self.first(x / self.top)]
-        for step in self.down:
-            features.append(step(features[-1]))
-        out = features.pop()
-        for merge in self.up:
-            out = merge(out, features.pop())
-        return self.last(out)
 
 
 def normalized_convolution(before: int, after: int) -> nn.Sequential:

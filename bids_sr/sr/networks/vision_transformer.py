@@ -54,14 +54,10 @@ class VisionTransformer(nn.Module):
         tokens = (tokens + position).flatten(2).transpose(1, 2)
         for block in self.blocks:
             tokens = block(tokens)
-        out = self._assembled(self.to_patch(self.norm(tokens)), (int(grid[0]), int(grid[1])))[..., :rows, :columns]
+        patches = self.to_patch(self.norm(tokens)).reshape(len(x), *grid, -1, self.patch, self.patch)
+        out = patches.permute(0, 3, 1, 4, 2, 5).reshape(len(x), -1, grid[0] * self.patch, grid[1] * self.patch)
+        out = out[..., :rows, :columns]
         return x + out if self.head == "residual" else out
-
-    def _assembled(self, patches: Tensor, grid: tuple[int, int]) -> Tensor:
-        """(N, rows * columns, C * patch * patch) to (N, C, X, Y)."""
-        n, side = patches.shape[0], self.patch
-        out = patches.reshape(n, *grid, -1, side, side).permute(0, 3, 1, 4, 2, 5)
-        return out.reshape(n, -1, grid[0] * side, grid[1] * side)
 
 
 class _Block(nn.Module):

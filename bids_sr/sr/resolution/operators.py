@@ -18,26 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bids_sr.io.array_types import Array
-from bids_sr.sr.resolution.matrices import (
-    Factor,
-    ResolutionError,
-    block_matrix,
-    bspline_matrix,
-    crop_matrix,
-    divided,
-    fill_matrix,
-    gaussian_matrix,
-    highres_size,
-    linear_matrix,
-    windowed_affine,
-)
+from bids_sr.sr.resolution import matrices
+from bids_sr.sr.resolution.matrices import Factor, ResolutionError, divided, highres_size, windowed_affine
 
 Shape = tuple[int, int, int]
 MATRICES: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
-    "kspace": crop_matrix,
-    "block": block_matrix,
-    "gauss": gaussian_matrix,
-    "trilinear": linear_matrix,
+    "kspace": matrices.crop_matrix,
+    "block": matrices.block_matrix,
+    "gauss": matrices.gaussian_matrix,
+    "trilinear": matrices.linear_matrix,
 }
 
 
@@ -122,7 +111,7 @@ def _along(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
 @lru_cache(maxsize=32)
 def _across(m: int, n: int) -> tuple[Array, Array]:
     """(down m x n, up n x m) across slices."""
-    down, spline = block_matrix(n, m), bspline_matrix(m, n)
+    down, spline = matrices.block_matrix(n, m), matrices.bspline_matrix(m, n)
     return down, spline + np.linalg.pinv(down) @ (np.eye(m) - down @ spline)
 
 
@@ -150,7 +139,9 @@ class Level:
         self, coarse: Shape, fine: Shape, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
         self.coarse, self.fine = coarse, fine
-        pairs = [(crop_matrix(n, m), fill_matrix(m, n)) for m, n in zip(coarse[:2], fine[:2], strict=True)]
+        pairs = [
+            (matrices.crop_matrix(n, m), matrices.fill_matrix(m, n)) for m, n in zip(coarse[:2], fine[:2], strict=True)
+        ]
         both = [(down, up, up @ down) for down, up in (*pairs, _across(coarse[2], fine[2]))]
         with torch.inference_mode(False):  # as in `_matrix`
             self._down, self._up, self._low = (
@@ -163,8 +154,8 @@ class Level:
         rows, columns, across = self._down
         return rows, columns, across
 
-    def _apply(self, matrices: list[Tensor], image: Tensor) -> Tensor:
-        rows, columns, across = matrices
+    def _apply(self, along: list[Tensor], image: Tensor) -> Tensor:
+        rows, columns, across = along
         out = rows @ image @ columns.T
         return out if self.coarse[2] == self.fine[2] else _along(across, out, -3)
 
@@ -200,17 +191,17 @@ def level_of(slices: Tensor, factor: tuple[float, float]) -> Level:
     return plane_level((slices.shape[-2], slices.shape[-1]), factor, slices.dtype, slices.device)
 
 
-def level_above(shape: Shape, factor: Factor, device: str = "cpu") -> Level:
+def level_above(shape: Shape, factor: Factor) -> Level:
     """From an acquired grid to the wanted one."""
     x, y, z = (highres_size(m, f) for m, f in zip(shape, factor, strict=True))
-    return Level(shape, (x, y, z), device)
+    return Level(shape, (x, y, z))
 
 
-def level_below(shape: Shape, factor: Factor, device: str = "cpu") -> tuple[Level, tuple[slice, slice, slice]]:
+def level_below(shape: Shape, factor: Factor) -> tuple[Level, tuple[slice, slice, slice]]:
     """From an acquired grid to one lower by the factor, and the window of the acquired grid that the factor divides.
 
     Raises ResolutionError: an axis too short.
     """
     window, (x, y, z) = divided(shape, factor)
     (a, b), (c, d), (e, f) = window
-    return Level((x, y, z), (b - a, d - c, f - e), device), (slice(a, b), slice(c, d), slice(e, f))
+    return Level((x, y, z), (b - a, d - c, f - e)), (slice(a, b), slice(c, d), slice(e, f))

@@ -85,7 +85,7 @@ def calibration_sd(
     kept = _steady(flat, inside, np.asarray(drift, dtype=np.float64), fd, s)
     regressors, counts = _regressors(kept, drift, motion, task, s)
     n, dof = int(kept.sum()), int(kept.sum()) - regressors.shape[1]
-    left = _without(flat[kept], regressors)
+    left = flat[kept] - (regressors @ (regressors.T @ flat[kept])).astype(np.float32)
     total = float(np.square(left, dtype=np.float64).sum()) / dof / left.shape[1]
     if not total > 1e-12 * float(np.square(series[inside][:, :1], dtype=np.float64).mean()):
         raise CalibrationError("it does not change over time inside the brain")
@@ -135,11 +135,6 @@ def _basis(regressors: Array) -> Array:
         return regressors
     left, sizes, _ = np.linalg.svd(regressors, full_matrices=False)
     return np.asarray(left[:, sizes > 1e-6 * sizes[0]])
-
-
-def _without(flat: Array, basis: Array) -> Array:
-    """(T, N) without orthonormal regressors (T, P)."""
-    return np.asarray(flat - (basis @ (basis.T @ flat)).astype(np.float32))
 
 
 def _steady(flat: Array, inside: Array, drift: Array, fd: Array | None, s: CalibrationSettings) -> Array:

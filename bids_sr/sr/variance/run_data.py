@@ -9,15 +9,8 @@ from bids_sr.io.array_types import Array, Float, float32_checksum
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.data.temporal_components import (
-    SeriesError,
-    TemporalStatistics,
-    halves_of,
-    mean_only,
-    motion_courses,
-    temporal_statistics,
-    too_short,
-)
+from bids_sr.sr.data import temporal_components as temporal
+from bids_sr.sr.data.temporal_components import SeriesError, TemporalStatistics
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import Factor, check_factor, highres_size
@@ -42,7 +35,6 @@ class RunData:
     # (X, Y, Z) standard deviation that a calibration measured, in the pose of the boldref; or None
     measured: Array | None = None
     measured_low: Array | None = None  # (x, y, z) the same on the acquired grid, which decides how much of it is used
-    contrast: str = "bold"
 
     def __post_init__(self) -> None:
         check_factor(self.factor)
@@ -62,7 +54,7 @@ class RunData:
         zooms = voxel_sizes(self.affine)
         finer = [n / highres_size(n, f) for n, f in zip(self.statistics.mean.shape, self.factor, strict=True)]
         return {
-            "factor": self.factor, "contrast": self.contrast, "affine": self.affine,
+            "factor": self.factor, "contrast": "bold", "affine": self.affine,
             "zooms": (zooms, zooms * finer),
             "image": self.statistics.mean, "mask": self.mask, "data_sha256": self.checksums(),
             "intensity": {"rule": "signal units of the run"},
@@ -87,14 +79,14 @@ def run_data(
     poses : (T, 4, 4), boldref point to the volume's point (RAS mm); what follows head motion is taken out
     measured : standard deviation maps of a calibration on the high-resolution and on the acquired grid
     """
-    nuisance = None if poses is None else motion_courses(poses, center_of(mask, reader.affine))
-    if too_short(reader, n_dummy):
-        statistics, halves = mean_only(reader, n_dummy), None
+    nuisance = None if poses is None else temporal.motion_courses(poses, center_of(mask, reader.affine))
+    if temporal.too_short(reader, n_dummy):
+        statistics, halves = temporal.mean_only(reader, n_dummy), None
     else:
-        statistics = temporal_statistics(reader, mask, n_dummy, recipe.components, nuisance=nuisance)
+        statistics = temporal.temporal_statistics(reader, mask, n_dummy, recipe.components, nuisance=nuisance)
         halves = None
         if recipe.least_explained is not None:
-            halves = halves_of(reader, mask, n_dummy, recipe.components, nuisance, LEAST_HALF)
+            halves = temporal.halves_of(reader, mask, n_dummy, recipe.components, nuisance, LEAST_HALF)
     high, low = measured or (None, None)
     return RunData(
         statistics=statistics, halves=halves, mask=mask, affine=reader.affine, factor=factor, measured=high,

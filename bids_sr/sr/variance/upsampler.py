@@ -104,13 +104,10 @@ class VarianceUpsampler:
         self._kept: list[PosedPrior] = []  # the one used last stands last
         self.poses = 0
 
-    def _away(self, kept: PosedPrior, pose: Array) -> float:
-        """How far the head lies from a pose, in acquired voxels, rms."""
-        return float(np.sqrt((displacement(pose, kept.pose, self._points) ** 2).mean())) / self._voxel
-
     def posed(self, pose: Array) -> PosedPrior:
         """Maps and mean of a pose, made anew where the head is farther than the tolerance from all that are kept."""
-        ways = [self._away(kept, pose) for kept in self._kept]
+        moved = (displacement(pose, kept.pose, self._points) for kept in self._kept)
+        ways = [float(np.sqrt((mm**2).mean())) / self._voxel for mm in moved]
         if ways and min(ways) <= self.tolerance:
             found = self._kept.pop(int(np.argmin(ways)))
         else:

@@ -14,7 +14,7 @@ from bids_sr.sr.inference.explain import attention_masks, grad_cam
 from bids_sr.sr.losses.adversarial import CriticScore
 from bids_sr.sr.losses.structure import SSIMLoss
 from bids_sr.sr.method import get_method
-from bids_sr.sr.networks.critics import GuidingCritic
+from bids_sr.sr.networks.critics import Critic, GuidingCritic
 from bids_sr.sr.networks.unet_generator import WIDTHS, AttentionGate, AttentionUNet, UNet, padded_side
 from bids_sr.sr.networks.vision_transformer import VisionTransformer
 from bids_sr.sr.training import update_steps
@@ -148,11 +148,11 @@ def test_a_mask_lies_over_what_it_was_made_of():
     assert torch.allclose(attention_masks(net, image)[0], torch.sigmoid(image), atol=1e-6)
 
 
-class _Linear(nn.Module):
+class _Linear(Critic):
     """Score = sum over two channels of slope * feature; its Grad-CAM is known."""
 
     def __init__(self):
-        super().__init__()
+        super().__init__((), ())
         self.features = nn.Conv2d(1, 2, 1, bias=False)
         with torch.no_grad():
             self.features.weight.copy_(torch.tensor([2.0, -1.0]).view(2, 1, 1, 1))
@@ -166,9 +166,9 @@ def test_grad_cam_of_a_linear_critic():
     critic = _Linear()
     image = torch.rand(2, 1, 4, 6) - 0.5
     # slopes 3 and 5, features 2 x and - x: the map is relu(3 * 2 x - 5 x)
-    assert torch.allclose(grad_cam(critic, image, critic.features), torch.relu(image), atol=1e-6)
-    with pytest.raises(ValueError, match="name the layer"):
-        grad_cam(critic, image)
+    assert torch.allclose(grad_cam(critic, image), torch.relu(image), atol=1e-6)
+    with pytest.raises(ValueError, match="Identity is none"):
+        grad_cam(nn.Identity(), image)
 
 
 def test_grad_cam_shows_where_the_critic_looks_and_leaves_it_as_it_was():
