@@ -154,7 +154,6 @@ def calibration_maps(
     reader, mask : (X, Y, Z, T) calibration, uncompressed, and the brain in its reference
     matrices, params : (T, 4, 4) reference point to the volume's point (RAS mm); (T, 6) the same in mm and rad
     facts : of its registration; takes what is known before something speaks against its use
-    n_dummy, tr : first volumes to leave out; repetition time (s)
     factor : voxel of the run over that of the calibration
     events : BIDS events of the calibration; None: there is no task to take out
     """

@@ -156,16 +156,10 @@ def prepare(
     scans: Sequence[Scans], template: Image, template_mask: Array, *, interpolations: Sequence[str] = ("bspline",),
     align: Align = "rigid", seed: int, prefix: str, sloppy: bool,
 ) -> Prepared:  # fmt: skip
-    """Prepare the scans of one head. Raises ValueError: nothing in the brain of a scan is above zero.
+    """Prepare the scans of one head, the first of which is the frame; ValueError where a brain is nowhere above zero.
 
-    Parameters
-    ----------
-    scans : the first is the frame
-    template, template_mask : skull-stripped T1w template and its brain
-    interpolations : names in `ORDERS`; "bspline", which networks are fed with, is among them
-    align : what the transforms between scans may do
-    prefix : start of the names of temporary files
-    sloppy : coarser and quicker, for tests
+    The template is skull-stripped; of the `interpolations` (names in `ORDERS`) "bspline" is one, which networks are fed
+    with.
     """
     even = {
         (scan.contrast, kind): unbiased(getattr(scan, kind), seed=seed, sloppy=sloppy)

@@ -32,7 +32,6 @@ def segment_tissues(contrasts: Mapping[str, Array], mask: Array, affine: Array, 
     contrasts : (X, Y, Z) by suffix (T1w, T2w, FLAIR), bias corrected, on one grid; at least one. The classes are told
         by their brightness in the first of these that is there
     mask, affine : brain on that grid, voxel -> RAS mm
-    seed : of ANTs; the same one gives the same bits
     """
     known = [name for name in _ORDER if name in contrasts]
     inside = np.asarray(mask, dtype=bool)

@@ -78,7 +78,6 @@ def voxel_shift(
     ----------
     hertz, affine : (X, Y, Z) field (Hz) and its voxel -> RAS mm
     xfm : takes a reference point to its point in the field map
-    shape, grid : of the run
     direction : phase encoding as BIDS has it: ``j`` shifts a positive field towards higher voxel numbers, ``j-`` lower
     readout : total readout time (s)
     """

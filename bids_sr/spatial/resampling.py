@@ -106,7 +106,6 @@ def sample_volume(
     affine, target_affine : voxel-to-RAS matrices (mm)
     xfm : 4x4, takes a target point (RAS mm) to the volume's point; identity by default. Example: with a translation of
         +4 mm along x and 4 mm voxels, target voxel i shows the volume's voxel i + 1
-    spline : order and edges
     coefficients : of `spline_coefficients(volume, spline)`, where several grids are sampled from one volume
     shift : added to the volume's point after `xfm`, by as much as it says for each target voxel; none by default
     """

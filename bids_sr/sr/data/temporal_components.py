@@ -54,8 +54,7 @@ def temporal_statistics(
     ----------
     reader : uncompressed series, motion corrected, on the acquired grid
     mask : (x, y, z), where the components are sought; they are images of everything
-    n_dummy : first volumes to leave out
-    stop : volume before which to end; None for the last
+    n_dummy, stop : first volumes to leave out, and volume before which to end (None: the last)
     components : how many at most; fewer where there are fewer volumes or the rest is noise
     noise : variance, over that of the median component, up to which one is taken for noise
     nuisance : (T, P) regressors that are taken out of the change before components are sought, such as head motion,

@@ -64,11 +64,7 @@ class Symmetry:
 def symmetries(patch: Sequence[int], zooms: Sequence[float], factor: Sequence[float]) -> tuple[Symmetry, ...]:
     """All arrangements of a patch that keep the physics: 8 or 48 for equal axes, 4 or 8 where none are equal.
 
-    Parameters
-    ----------
-    patch : sides in voxels
-    zooms : voxel size in mm; sizes within one part in a thousand are one
-    factor : low- over high-resolution voxel size
+    Sides of the patch are in voxels, voxel sizes in mm; sizes within one part in a thousand are one.
     """
     axes = list(zip(patch, zooms, factor, strict=True))
     same = [[n == m and abs(z - y) <= 1e-3 * z and abs(f - g) < 1e-6 for m, y, g in axes] for n, z, f in axes]

@@ -166,12 +166,8 @@ def super_resolve_series(
 
     Parameters
     ----------
-    reader, writer : acquired series in; high-resolution series out
-    upsampler : of `make_upsampler`
     xfms : (T, 4, 4), take a boldref point to where it lies in volume t (RAS mm)
     hr_shape, hr_affine : the boldref's high-resolution grid
-    factor : acquired over wanted voxel size
-    spline : of the one interpolation
     consistency : "report" measures `inconsistency` before motion is undone, "enforce" also removes it
     progress : called with (volumes done, volumes)
     distortion : of the volumes, undone by the same interpolation
@@ -217,14 +213,11 @@ def series_upsampler(
 
     Parameters
     ----------
-    name : baseline, "raw", or method with its `model`
-    factor : acquired over high-resolution voxel size
-    affine : voxel to RAS mm of the volumes
+    name, factor, affine : see `make_upsampler`, as all that is not told here
     boldref : (x, y, z) reference of the run, and its affine
     mask : (x, y, z) brain in the boldref; the 99th percentile within it is the intensity scale
     guide : high-resolution image; of methods of the run its static detail is added, networks do not take it
     statistics : of the run, for its variance maps
-    distortion, displace, precision, device, threads : see `make_upsampler`
     force : use a model that does not fit the series
 
     Raises

@@ -91,8 +91,6 @@ def fit(
 
     Parameters
     ----------
-    method, recipe, recipe_name : what, and how long
-    data : the pair, the images, or the run
     seed : of weights, batches and augmentation; with the same number of threads the result is the same bit for bit
     work_dir : of checkpoints and log; a killed training started again with the same arguments goes on from there
     factor : low- over high-resolution voxel size, for a set of images; a pair and a run know their own

@@ -71,11 +71,8 @@ def run_data(
 
     Parameters
     ----------
-    reader : uncompressed series on its acquired grid, head motion undone
-    mask : (x, y, z) brain
+    reader, mask : uncompressed series on its acquired grid, head motion undone, and its brain (x, y, z)
     recipe : of the maps; a control is not put to the test on held-out halves
-    factor : acquired over high-resolution voxel size
-    n_dummy : first volumes to leave out
     poses : (T, 4, 4), boldref point to the volume's point (RAS mm); what follows head motion is taken out
     measured : standard deviation maps of a calibration on the high-resolution and on the acquired grid
     """
@@ -100,11 +97,8 @@ def measured_on_run(
 ) -> tuple[Array, Array]:  # fmt: skip
     """Standard deviation maps of a calibration on the high-resolution and on the acquired grid of a run.
 
-    Parameters
-    ----------
-    sd, sd_low : (map, affine) on the calibration's own grid, and of the calibration at the resolution of the run
-    xfm : 4x4, takes a boldref point (RAS mm) to its point in the calibration
-    shape, affine : acquired grid of the run
+    sd, sd_low: (map, affine) on the calibration's own grid, and of the calibration at the resolution of the run; xfm:
+    4x4, takes a boldref point (RAS mm) to its point in the calibration; shape, affine: acquired grid of the run.
     """
 
     def seen(image: tuple[Array, Float], size: tuple[int, ...], grid: Array) -> Array:

@@ -75,8 +75,6 @@ def estimate_prior(
     Parameters
     ----------
     components : (C, z, x, y) strongest temporal components on the acquired grid
-    window : around the mask
-    estimator, seed : settings, seed of the draws
     start : (Z, X, Y) standard deviation on the window from which to start, in any unit; that of the zero-filled
         components where None
     progress : called with (rounds done, rounds)
@@ -176,17 +174,10 @@ _ROUNDS, _DRAWS = 4, 32  # fewer than for the map itself: enough to tell somethi
 
 
 def explained_share(prior: Prior, level: Level, images: Tensor, mask: Tensor) -> float:
-    """Share of zero filling's squared error that a prior explains, mean over images.
+    """Share of zero filling's squared error that a prior explains, mean over images; 1 is all, less than 0 is harm.
 
-    Parameters
-    ----------
-    prior, level : prior on a window of the level
-    images : (C, Z, X, Y) on the high-resolution grid of the level; downsampled they are the data
-    mask : (Z, X, Y) bool, voxels that count
-
-    Returns
-    -------
-    1 - |zero filling + reconstruction - image|^2 / |zero filling - image|^2; 1 is all, 0 is zero filling, less is harm
+    1 - |zero filling + reconstruction - image|^2 / |zero filling - image|^2. images: (C, Z, X, Y) on the
+    high-resolution grid of the level; downsampled they are the data; mask: (Z, X, Y) bool, voxels that count.
     """
     shares = []
     for image in images:
@@ -212,14 +203,12 @@ def held_out_shares(
     ----------
     halves : two tensors (C, z, x, y), components of each half on the acquired grid
     mask : (x, y, z) brain
-    factor : acquired over wanted voxel size
-    estimator, seed : of the map
     measured : (z, x, y) standard deviation on the acquired grid that was measured in another run; or None
     blends : shares of that map to try, see `blended`; 0 is the run's own map alone
 
     Returns
     -------
-    dict from blend to the explained shares of the two halves
+    explained shares of the two halves by blend
     """
     shape = mask.shape
     level, cut = level_below((shape[0], shape[1], shape[2]), factor)
