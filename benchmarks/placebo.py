@@ -27,8 +27,7 @@ from bids_sr.interfaces.head_motion import (
     MakeBoldRef,
     SliceTiming,
 )
-from bids_sr.interfaces.learning.pair_training import SuperResolve, TrainModel
-from bids_sr.interfaces.learning.variance_maps import EstimateVariance
+from bids_sr.interfaces.learning.method_steps import EstimateVariance, SuperResolve, TrainModel
 from bids_sr.metrics.long_tables import read_table
 
 FACTOR = (2.0, 2.0, 1.0)

@@ -18,7 +18,7 @@ import pandas as pd
 from _table import keep
 
 from bids_sr.interfaces.head_motion import ImportSeries, SliceTiming
-from bids_sr.interfaces.learning.pair_training import SuperResolve
+from bids_sr.interfaces.learning.method_steps import SuperResolve
 from bids_sr.interfaces.statmap_interfaces import ActivationMaps
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.metrics.image_similarity import psnr, ssim

@@ -7,7 +7,7 @@ from typing import Any
 from nipype.interfaces.base import SimpleInterface, TraitedSpec, traits
 
 from bids_sr.execution.usage import POOLS
-from bids_sr.interfaces.learning.device import DeviceInputSpec
+from bids_sr.interfaces.learning.training_inputs import DeviceInputSpec
 
 
 class _In(DeviceInputSpec):

@@ -30,8 +30,6 @@ def init_anat_wf(
     ----------
     template : name of the space to register to, e.g. ``MNI152NLin2009aSym``; it must be on this machine
     roi : ``brain``, names of regions joined by commas, or the path of a mask in T1w or template space
-    seed : of everything random
-    sloppy : coarser and quicker, for tests
     precomputed : what another program has made; what it lacks of tissues and transforms is made here
 
     Inputs

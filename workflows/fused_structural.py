@@ -1,7 +1,6 @@
 """One participant's structural scans: fused as channels, super-resolved together, measured and shown."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
@@ -43,21 +42,8 @@ ALIGNED = {
 }
 
 
-def init_prepare_contrasts_wf(
-    *, contrasts: Sequence[str], head: str, others: Sequence[str], align: str, template: str, seed: int, sloppy: bool,
-    name: str = "prepare_contrasts_wf",
-) -> LiterateWorkflow:  # fmt: skip
+def init_prepare_contrasts_wf(*, plan: StructuralPlan, name: str = "prepare_contrasts_wf") -> LiterateWorkflow:
     """Bring the scans of one head into one frame.
-
-    Parameters
-    ----------
-    contrasts : BIDS suffix of each; the first is the frame
-    head : its name, for cards of models
-    others : interpolations besides the cubic spline
-    align : transforms that bring the scans together: rigid, affine or nonlinear
-    template : space whose template tells where the brain is
-    seed : of everything random
-    sloppy : coarser and quicker, for tests
 
     Inputs
     ------
@@ -71,20 +57,20 @@ def init_prepare_contrasts_wf(
     facts_json : position of each scan
     head_json : name and files, for networks that are trained on several heads
     """
+    contrasts = list(plan.contrasts)
     text = (
         f"The {' and '.join(contrasts)} scans of both resolutions were corrected for intensity non-uniformity with N4 "
-        f"[@n4], {ALIGNED[align].format(contrasts[0])} and interpolated once, each; the brain was told by the "
+        f"[@n4], {ALIGNED[plan.align].format(contrasts[0])} and interpolated once, each; the brain was told by the "
         "template's mask, and intensities were scaled linearly to the range from 0 to 1, to one mean in the brain at "
         "both resolutions. "
     )
     workflow, inputnode, outputnode = new_stage(name, text, inputs=["highres", "lowres"], outputs=PREPARED)
-    load_template = pe.Node(LoadTemplate(space=template), name="load_template")
-    prepare = pe.Node(
-        PrepareContrasts(
-            contrasts=list(contrasts), head=head, others=list(others), align=align, seed=seed, sloppy=sloppy
-        ),
-        name="prepare",
+    load_template = pe.Node(LoadTemplate(space=plan.template), name="load_template")
+    step = PrepareContrasts(
+        contrasts=contrasts, head=plan.head, others=list(plan.others), align=plan.align, seed=plan.seed,
+        sloppy=plan.sloppy,
     )  # fmt: skip
+    prepare = pe.Node(step, name="prepare")
     workflow.connect([
         (inputnode, prepare, same("highres", "lowres")),
         (load_template, prepare, same("template", "template_mask")),
@@ -93,31 +79,20 @@ def init_prepare_contrasts_wf(
     return workflow
 
 
-def init_fused_wf(
-    *, method: str, contrasts: Sequence[str], head: str, how: Mapping[str, Any], omp_nthreads: int,
-    from_others: bool = False, name: str = "fused_wf",
-) -> LiterateWorkflow:  # fmt: skip
+def init_fused_wf(*, plan: StructuralPlan, method: str, name: str = "fused_wf") -> LiterateWorkflow:
     """Train a network on all contrasts of one head or of others, or take one that was trained, and apply it.
-
-    Parameters
-    ----------
-    method : name in `bids_sr.sr.methods`
-    contrasts : BIDS suffix of each channel
-    head : its name, for the card
-    how : inputs of `TrainContrasts` that say how: recipe, seed and the like
-    omp_nthreads : threads of one node
-    from_others : whether it is trained on other heads
 
     Inputs
     ------
     fine_files, coarse_files, mask : scans and brain on one grid
-    heads : descriptions of the heads to train on, with `from_others`
+    heads : descriptions of the heads to train on, where these are others
 
     Outputs
     -------
     out_files : super-resolved scan of each contrast
     model_file, card_file, log_file : weights, card and log
     """
+    how, from_others = plan.training[method], plan.from_others
     given = "pretrained" in how or how.get("model_source") == "reuse"
     whose = "pairs of the other participants" if from_others else "participant's own pairs"
     trained = f"A network ({method}) was trained on the {whose} and "
@@ -126,10 +101,10 @@ def init_fused_wf(
     )
     fields = (*SCANS, "heads") if from_others else SCANS
     workflow, inputnode, outputnode = new_stage(name, text, inputs=fields, outputs=("out_files", *MODEL))
-    common = {"contrasts": list(contrasts), "threads": omp_nthreads, "device": how["device"]}
-    rest = {key: value for key, value in how.items() if key != "device"}
-    train = pe.Node(TrainContrasts(method=method, head=head, **common, **rest), name="train", n_procs=omp_nthreads)
-    resolve = pe.Node(ResolveContrasts(**common), name="resolve", n_procs=omp_nthreads)
+    common = {"contrasts": list(plan.contrasts), "threads": plan.omp_nthreads}
+    step = TrainContrasts(method=method, head=plan.head, **common, **how)
+    train = pe.Node(step, name="train", n_procs=plan.omp_nthreads)
+    resolve = pe.Node(ResolveContrasts(device=how["device"], **common), name="resolve", n_procs=plan.omp_nthreads)
     workflow.connect([
         (inputnode, train, same(*fields)),
         (inputnode, resolve, same("coarse_files", "mask")),
@@ -140,16 +115,8 @@ def init_fused_wf(
     return workflow
 
 
-def init_measured_wf(
-    *, contrasts: Sequence[str], series: Sequence[str], seed: int, name: str = "measured_wf"
-) -> LiterateWorkflow:
+def init_measured_wf(*, plan: StructuralPlan, name: str = "measured_wf") -> LiterateWorkflow:
     """Measure all series against the fine scans, and show them side by side.
-
-    Parameters
-    ----------
-    contrasts : BIDS suffix of each
-    series : names of all series in the order of ``series_files``
-    seed : of the segmentation
 
     Inputs
     ------
@@ -172,8 +139,9 @@ def init_measured_wf(
         name, text, inputs=[*(field for field, _ in shared), "facts_json"],
         outputs=("metrics_tsv", "dseg", "reportlets", "entities"),
     )  # fmt: skip
-    common = {"contrasts": list(contrasts), "series_names": [name for name in series for _ in contrasts]}
-    measure = pe.Node(MeasureContrasts(seed=seed, **common), name="measure")
+    names = [one for one in plan.series for _ in plan.contrasts]
+    common = {"contrasts": list(plan.contrasts), "series_names": names}
+    measure = pe.Node(MeasureContrasts(seed=plan.seed, **common), name="measure")
     show = pe.Node(ScansReport(**common), name="show")
     workflow.connect([
         (inputnode, measure, shared),
@@ -189,11 +157,7 @@ def add_structural(workflow: LiterateWorkflow, plans: Mapping[str, StructuralPla
     """Add what is to be done with the structural scans of all participants.
 
     The preparation of each head is a workflow of its own, because networks may be trained on the heads of others.
-
-    Parameters
-    ----------
-    workflow : of all participants
-    plans : by name of the participant's workflow, ``sub_01_wf``
+    `plans` are by the name of the participant's workflow, ``sub_01_wf``.
     """
     prepared = {name: _prepared(plan, f"{name.removesuffix('_wf')}_scans_wf") for name, plan in plans.items()}
     for name, plan in plans.items():
@@ -207,21 +171,14 @@ def add_structural(workflow: LiterateWorkflow, plans: Mapping[str, StructuralPla
 
 def _prepared(plan: StructuralPlan, name: str) -> LiterateWorkflow:
     """The preparation of one head."""
-    prepare_wf = init_prepare_contrasts_wf(
-        contrasts=plan.contrasts, head=f"sub-{plan.label}", others=plan.others, align=plan.align,
-        template=plan.template, seed=plan.seed, sloppy=plan.sloppy, name=name,
-    )  # fmt: skip
-    prepare_wf.inputs.inputnode.highres = list(plan.highres)
-    prepare_wf.inputs.inputnode.lowres = list(plan.lowres)
+    prepare_wf = init_prepare_contrasts_wf(plan=plan, name=name)
+    inputs = prepare_wf.inputs.inputnode
+    inputs.highres, inputs.lowres = list(plan.highres), list(plan.lowres)
     return prepare_wf
 
 
 def init_structural_subject_wf(*, plan: StructuralPlan, name: str) -> LiterateWorkflow:
     """Super-resolve the prepared scans of one participant, measure and keep them.
-
-    Parameters
-    ----------
-    plan : what there is and what is to be done
 
     Inputs
     ------
@@ -232,8 +189,7 @@ def init_structural_subject_wf(*, plan: StructuralPlan, name: str) -> LiterateWo
     workflow = LiterateWorkflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=list(fields)), name="inputnode")
     fused = [_fused(plan, method, inputnode, workflow) for method in plan.methods]
-    series = ("bspline", *plan.others, *plan.methods)
-    measured_wf = init_measured_wf(contrasts=plan.contrasts, series=series, seed=plan.seed)
+    measured_wf = init_measured_wf(plan=plan)
     scans: list[Source] = [(inputnode, "coarse_files"), (inputnode, "other_files")]
     scans += [(fused_wf, "outputnode.out_files") for fused_wf in fused]
     files = joined(workflow, "series_files", scans)
@@ -243,20 +199,15 @@ def init_structural_subject_wf(*, plan: StructuralPlan, name: str) -> LiterateWo
         (files, measured_wf, into(out="series_files")),
         (cards, measured_wf, into(out="card_files")),
     ])  # fmt: skip
-    _keep(plan, inputnode, files, measured_wf, series, workflow)
+    _keep(plan, inputnode, files, measured_wf, workflow)
     return workflow
 
 
 def _fused(plan: StructuralPlan, method: str, inputnode: pe.Node, workflow: LiterateWorkflow) -> LiterateWorkflow:
     """One method: its model, its scans, what it looked at, and what is stored of the model."""
-    fused_wf = init_fused_wf(
-        method=method, contrasts=plan.contrasts, head=f"sub-{plan.label}", how=plan.training[method],
-        omp_nthreads=plan.omp_nthreads, from_others=plan.from_others, name=f"fused_{method}_wf",
-    )  # fmt: skip
-    explain = pe.Node(
-        ExplanationReport(contrasts=list(plan.contrasts), method=method if len(plan.methods) > 1 else ""),
-        name=f"explain_{method}",
-    )  # fmt: skip
+    fused_wf = init_fused_wf(plan=plan, method=method, name=f"fused_{method}_wf")
+    shown = ExplanationReport(contrasts=list(plan.contrasts), method=method if len(plan.methods) > 1 else "")
+    explain = pe.Node(shown, name=f"explain_{method}")
     out = plan.output_dir
     keep = init_sink(Store(output_dir=out, common={"subject": plan.label}), name=f"keep_explanation_{method}")
     workflow.connect([
@@ -273,9 +224,8 @@ def _fused(plan: StructuralPlan, method: str, inputnode: pe.Node, workflow: Lite
 
 
 def _keep(
-    plan: StructuralPlan, inputnode: pe.Node, files: pe.Node, measured_wf: LiterateWorkflow,
-    series: Sequence[str], workflow: LiterateWorkflow,
-) -> None:  # fmt: skip
+    plan: StructuralPlan, inputnode: pe.Node, files: pe.Node, measured_wf: LiterateWorkflow, workflow: LiterateWorkflow
+) -> None:
     """Store scans, brain, tissues, measures and figures of a participant."""
     out, grid = plan.output_dir, f"grid of the high-resolution {plan.contrasts[0]} scan"
     about = {
@@ -285,8 +235,8 @@ def _keep(
     store = Store(output_dir=out, common={**plan.common, "datatype": "anat"}, sources=plan.sources)
     scans = init_sink(
         store, name="keep_scans",
-        entities=[{"res": "hr", "desc": one, "suffix": contrast} for one in series for contrast in plan.contrasts],
-        sidecar=[about] * (len(series) * len(plan.contrasts)),
+        entities=[{"res": "hr", "desc": one, "suffix": contrast} for one in plan.series for contrast in plan.contrasts],
+        sidecar=[about] * (len(plan.series) * len(plan.contrasts)),
     )  # fmt: skip
     measured = init_sink(
         store, name="keep_measured",

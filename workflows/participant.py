@@ -10,8 +10,7 @@ from bids_sr.workflows import drawings
 from bids_sr.workflows.anat_preproc import init_anat_wf
 from bids_sr.workflows.bold.bold_run import init_func_wf
 from bids_sr.workflows.bold.register import init_pair_wf
-from bids_sr.workflows.bold.score_holdout import init_holdout_wf
-from bids_sr.workflows.bold.train_models import PAIR, init_train_wf
+from bids_sr.workflows.bold.train_models import PAIR, init_holdout_wf, init_train_wf
 from bids_sr.workflows.drawings import Drawings, init_reportlets_wf
 from bids_sr.workflows.input_plans import Store
 from bids_sr.workflows.plans import PairPlan, RunPlan, SubjectPlan
@@ -24,12 +23,7 @@ Models = Mapping[str, LiterateWorkflow]
 
 
 def init_subject_wf(*, subject: SubjectPlan, name: str) -> LiterateWorkflow:
-    """Build the graph of one participant.
-
-    Parameters
-    ----------
-    subject : what there is and what is to be done
-    """
+    """Build the graph of one participant."""
     workflow = LiterateWorkflow(name=name)
     anat_wf = _anat(subject, workflow) if subject.t1w else None
     pairs = {pair.number: _pair(subject, pair, workflow) for pair in subject.pairs}

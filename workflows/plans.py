@@ -324,6 +324,16 @@ class StructuralPlan:
     sloppy: bool
     facts: Mapping[str, Any]
 
+    @property
+    def head(self) -> str:
+        """Name of the participant, for cards of models."""
+        return f"sub-{self.label}"
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """All series, in the order of the tables: the cubic spline, other interpolations, networks."""
+        return ("bspline", *self.others, *self.methods)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SubjectPlan:

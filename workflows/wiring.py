@@ -1,6 +1,6 @@
-"""Ends of workflows, the fields that connect them, and joins of what several nodes give."""
+"""Ends of workflows, fields that connect them, joins of what several nodes give, memory that nodes declare."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from nipype.interfaces import utility as niu
@@ -69,3 +69,16 @@ def out_of(*fields: str, **renamed: str) -> Pairs:
 def passed(*fields: str, **renamed: str) -> Pairs:
     """Fields that connect the outputs of a workflow to the inputs of the next; see `same`."""
     return [(f"outputnode.{out}", f"inputnode.{field}") for out, field in same(*fields, **renamed)]
+
+
+_NEXT_TO_NOTHING_GB = 0.01  # nodes that run in the scheduler itself
+
+
+def declare_memory(workflow: pe.Workflow, need_gb: Callable[[str], float]) -> None:
+    """Declare the memory of every node; `need_gb` knows it (GB) by the name of the class of the interface."""
+    for node in workflow._graph.nodes():
+        if isinstance(node, pe.Workflow):
+            declare_memory(node, need_gb)
+        else:
+            kind = type(node.interface).__name__
+            node._mem_gb = _NEXT_TO_NOTHING_GB if node.run_without_submitting else need_gb(kind)

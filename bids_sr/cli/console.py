@@ -81,7 +81,7 @@ def warning_lines(folder: Path) -> Iterator[str]:
     """What the steps of a run warned of, from the file that they share; each once, with the runs, the first few."""
     from bids_sr.bids.query import some
     from bids_sr.cli.progress import stage_of
-    from bids_sr.execution.step_warnings import WARNINGS, kept_warnings
+    from bids_sr.execution.usage import WARNINGS, kept_warnings
 
     found = kept_warnings(folder)
     for text, steps in list(found.items())[:MOST_NAMED]:

@@ -34,8 +34,7 @@ from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 
 from bids_sr.execution.crash import report_crash
 from bids_sr.execution.records import NotesLeft, note_left
-from bids_sr.execution.step_warnings import keep_warnings
-from bids_sr.execution.usage import Meter, give_back, hold_threads, keep_usage
+from bids_sr.execution.usage import Meter, give_back, hold_threads, keep_usage, keep_warnings
 
 LOGGER = logging.getLogger(__name__)
 _WAIT_S = 60.0  # for a killed worker to be gone; one that the kernel holds in a file system can take long

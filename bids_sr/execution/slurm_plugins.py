@@ -21,9 +21,8 @@ from nipype.pipeline.plugins.slurmgraph import SLURMGraphPlugin
 
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.crash import report_crash
-from bids_sr.execution.job_scripts import is_small
 from bids_sr.execution.records import NotesLeft
-from bids_sr.execution.slurm_jobs import Ending, Jobs
+from bids_sr.execution.slurm_jobs import Ending, Jobs, is_small
 from bids_sr.execution.usage import NodeUsage, keep_usage
 
 LOGGER = logging.getLogger(__name__)

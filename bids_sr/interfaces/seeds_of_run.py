@@ -59,7 +59,7 @@ class SeedSeries(Step):
 
 def _placed(inputs: Any, cwd: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Voxels of the seeds that lie in the field of view, and what is told of every one."""
-    from bids_sr.interfaces.cluster_table import to_template
+    from bids_sr.interfaces.statmap_interfaces import to_template
     from bids_sr.io.nifti import load_image
     from bids_sr.registration.ants import apply_to_points
     from bids_sr.stats.glm.seeds import seed_voxels

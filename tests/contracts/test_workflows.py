@@ -19,17 +19,14 @@ from bids_sr.workflows.bold import (
     calibrate,
     hmc_workflow,
     map_activation,
-    reference_series,
     register,
-    score_holdout,
-    series_maps,
     super_resolve,
     train_models,
     unsaved_series,
 )
-from bids_sr.workflows.evaluation import attribute, control_quality, evaluate, run_placebos
+from bids_sr.workflows.evaluation import attribute, control_quality, evaluate
 from bids_sr.workflows.input_plans import CalibrationPlan, Precomputed
-from bids_sr.workflows.plans import EvaluationPlan, Extra, SeriesPlan
+from bids_sr.workflows.plans import EvaluationPlan, Extra, SeriesPlan, StructuralPlan
 
 SPACED = replace(TARGET, spaces=("MNI152NLin2009aSym",))
 CALIBRATED = replace(ACQUISITION, calibration=CalibrationPlan(
@@ -74,6 +71,12 @@ JUDGED = EvaluationPlan(truth_file="/nowhere/truth.nii.gz", truth_slice_times=(0
 UNSPLIT = EvaluationPlan(split=False)
 IN_BF16 = replace(BY_GPU, precision="bf16", device="cpu")
 ANAT = {"template": "MNI152NLin2009aSym", "roi": "motor", "seed": 0, "sloppy": True}
+SCANS = StructuralPlan(
+    label="01", output_dir="/nowhere", contrasts=("T1w", "FLAIR"), highres=(__file__,) * 2, lowres=(__file__,) * 2,
+    common={"subject": "01"}, sources=(), methods=("attunet",), others=("linear",), align="affine", from_others=True,
+    training={"attunet": {"recipe": "fast", "model_source": "auto", "seed": 0, "device": "cpu", "sloppy": True}},
+    template="MNI152NLin2009aSym", omp_nthreads=1, seed=0, sloppy=True, facts={},
+)  # fmt: skip
 GRIDS = {"factor": (2.0, 2.0, 1.0), "seed": 0}
 
 
@@ -137,8 +140,8 @@ CASES = {
     "activation": (map_activation.init_activation_wf, {
         "series": "raw", "activation": ACTIVATION, "acquisition": ACQUISITION}),
     "comparison": (map_activation.init_comparison_wf, {"activation": ACTIVATION, "factor": (2.0, 2.0, 1.0)}),
-    "maps-plain": (series_maps.init_maps_wf, {"series": "srgan", "run": run_of(PLAN), "name": "maps_wf"}),
-    "maps": (series_maps.init_maps_wf, {"series": "raw", "run": run_of(target=SPACED), "name": "maps_wf"}),
+    "maps-plain": (map_activation.init_maps_wf, {"series": "srgan", "run": run_of(PLAN), "name": "maps_wf"}),
+    "maps": (map_activation.init_maps_wf, {"series": "raw", "run": run_of(target=SPACED), "name": "maps_wf"}),
     "func": (bold_run.init_func_wf, {"run": run_of(
         PLAN, acquisition=CALIBRATED, target=SPACED, evaluation=JUDGED, with_anat=True, with_pair=True,
         with_holdout=True)}),
@@ -157,13 +160,13 @@ CASES = {
         with_holdout=True)}),
     "func-moved": (bold_run.init_func_wf, {"run": run_of(
         acquisition=replace(ACQUISITION, precomputed=GIVEN_MOTION), evaluation=UNSPLIT)}),
-    "truth": (reference_series.init_truth_wf, {"run": run_of(acquisition=ON_TOP, evaluation=JUDGED)}),
-    "truth-untimed": (reference_series.init_truth_wf, {"run": run_of()}),
+    "truth": (super_resolve.init_truth_wf, {"run": run_of(acquisition=ON_TOP, evaluation=JUDGED)}),
+    "truth-untimed": (super_resolve.init_truth_wf, {"run": run_of()}),
     "evaluation": (evaluate.init_evaluation_wf, {"run": run_of(
         PLAN, evaluation=JUDGED, with_pair=True, with_holdout=True)}),
     "evaluation-bare": (evaluate.init_evaluation_wf, {"run": run_of(evaluation=UNSPLIT)}),
-    "null": (run_placebos.init_null_wf, {"run": run_of(evaluation=JUDGED)}),
-    "other-contrast": (run_placebos.init_other_contrast_wf, {"factor": (2.0, 2.0, 1.0)}),
+    "null": (evaluate.init_null_wf, {"run": run_of(evaluation=JUDGED)}),
+    "other-contrast": (unsaved_series.init_other_contrast_wf, {"factor": (2.0, 2.0, 1.0)}),
     "claim": (attribute.init_claim_wf, {"run": run_of(evaluation=JUDGED)}),
     "growth": (attribute.init_roi_growth_wf, {"run": run_of()}),
     "guards": (control_quality.init_guards_wf, {
@@ -172,20 +175,13 @@ CASES = {
     "distortion": (control_quality.init_distortion_wf, {
         "run": run_of(PLAN, acquisition=replace(ACQUISITION, phase_encoding="j"), with_pair=True)}),
     "precision": (control_quality.init_precision_wf, {"method": "srgan", "run": run_of(IN_BF16)}),
-    "scans": (fused_structural.init_prepare_contrasts_wf, {"contrasts": ("T1w", "FLAIR"), "others": ("linear",),
-                                                           "seed": 0,
-                                                     "template": "MNI152NLin2009aSym", "sloppy": True,
-                                                     "head": "sub-01", "align": "affine"}),
-    "fused": (fused_structural.init_fused_wf, {
-        "method": "attunet", "contrasts": ("T1w", "FLAIR"), "head": "sub-01", "omp_nthreads": 1, "from_others": True,
-        "how": {"recipe": "fast", "model_source": "auto", "seed": 0, "device": "cpu", "force": False, "sloppy": True},
-    }),
-    "measured": (fused_structural.init_measured_wf, {"contrasts": ("T1w", "FLAIR"), "series": ("bspline", "attunet"),
-                                               "seed": 0}),
+    "scans": (fused_structural.init_prepare_contrasts_wf, {"plan": SCANS}),
+    "fused": (fused_structural.init_fused_wf, {"plan": SCANS, "method": "attunet"}),
+    "measured": (fused_structural.init_measured_wf, {"plan": SCANS}),
     "calibration": (calibrate.init_calibration_wf, {**GRIDS, "plan": CALIBRATED.calibration}),
     "calibration-rest": (calibrate.init_calibration_wf, {
         **GRIDS, "plan": replace(CALIBRATED.calibration, events_file="", n_dummy=2)}),
-    "holdout": (score_holdout.init_holdout_wf, {
+    "holdout": (train_models.init_holdout_wf, {
         "method": "srgan", "factor": (2.0, 2.0, 1.0), "how": TRAINING, "omp_nthreads": 1}),
 }  # fmt: skip
 DRAWN = {

@@ -12,9 +12,8 @@ from bids_sr.interfaces.head_motion import CombineEchoes
 from bids_sr.series import MEASURED
 from bids_sr.workflows.bold.calibrate import OF
 from bids_sr.workflows.bold.hmc_workflow import init_confounds_wf, init_motion_wf
-from bids_sr.workflows.bold.reference_series import init_truth_wf
 from bids_sr.workflows.bold.register import init_bold_registration_wf
-from bids_sr.workflows.bold.super_resolve import init_series_wf
+from bids_sr.workflows.bold.super_resolve import init_series_wf, init_truth_wf
 from bids_sr.workflows.bold.train_models import FLUCTUATIONS, RUN_VOLUMES, init_train_wf
 from bids_sr.workflows.evaluation.control_quality import init_precision_wf
 from bids_sr.workflows.plans import RunPlan

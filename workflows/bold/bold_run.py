@@ -3,7 +3,7 @@
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
-from bids_sr.interfaces.metric_tables_io import MergeMetrics
+from bids_sr.interfaces.steps import MergeMetrics
 from bids_sr.workflows.bold.all_series import (
     add_measured,
     add_series,
@@ -16,13 +16,10 @@ from bids_sr.workflows.bold.all_series import (
     source_of,
 )
 from bids_sr.workflows.bold.calibrate import CALIBRATED, add_calibration
-from bids_sr.workflows.bold.map_activation import init_clusters_wf, init_comparison_wf
-from bids_sr.workflows.bold.read_seeds import init_seeds_wf
-from bids_sr.workflows.bold.series_maps import init_maps_wf
+from bids_sr.workflows.bold.map_activation import init_clusters_wf, init_comparison_wf, init_maps_wf, init_seeds_wf
 from bids_sr.workflows.bold.unsaved_series import init_extra_wf
 from bids_sr.workflows.evaluation.attribute import init_roi_growth_wf
-from bids_sr.workflows.evaluation.evaluate import init_evaluation_wf
-from bids_sr.workflows.evaluation.evaluation_parts import MAPS
+from bids_sr.workflows.evaluation.evaluate import MAPS, init_evaluation_wf
 from bids_sr.workflows.plans import RunPlan
 from bids_sr.workflows.sinks import MOTION, REGION, REGISTRATION, init_sink, keep_fields
 from bids_sr.workflows.wiring import Source, joined, new_stage, out_of, same
@@ -37,10 +34,6 @@ RUN_OUTPUTS = (
 
 def init_func_wf(*, run: RunPlan, name: str = "func_wf") -> LiterateWorkflow:
     """Take one run from the acquired series to maps, tables and derivatives.
-
-    Parameters
-    ----------
-    run : what there is of the run, and what is to be done
 
     Inputs
     ------

@@ -29,7 +29,6 @@ def init_calibration_wf(
     ----------
     plan : the calibration; where it has events, the task is regressed out
     factor : voxel of the run over that of the calibration, by axis
-    seed : of everything random
 
     Inputs
     ------

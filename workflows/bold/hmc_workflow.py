@@ -20,10 +20,6 @@ from bids_sr.workflows.wiring import new_stage, one_step, same, set_given
 def init_motion_wf(*, acquisition: Acquisition, name: str = "motion_wf") -> LiterateWorkflow:
     """Estimate head motion on the acquired series, or take it over; correct slice timing in time only.
 
-    Parameters
-    ----------
-    acquisition : slice times, dummies, and what another program has estimated
-
     Inputs
     ------
     bold_file : series as acquired
@@ -142,7 +138,6 @@ def init_confounds_wf(
 
     Parameters
     ----------
-    with_anat : there is a T1w image
     precomputed : with the table of another program (under the names of fMRIPrep), or None
 
     Inputs

@@ -1,17 +1,20 @@
-"""Activation maps of one series at every smoothing, and all series compared."""
+"""Maps and quality of one series, all series compared, and seeds in the place of conditions."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
-from bids_sr.interfaces.cluster_table import ClusterTable
-from bids_sr.interfaces.metric_tables_io import MergeMetrics
-from bids_sr.interfaces.statmap_interfaces import ActivationMaps, CompareMaps
-from bids_sr.interfaces.statmap_names import SLOW
-from bids_sr.workflows.input_plans import Acquisition, Factor
-from bids_sr.workflows.plans import ActivationPlan
-from bids_sr.workflows.wiring import joined, new_stage, one_step, same
+from bids_sr.interfaces.coregistration import MapsToTemplate
+from bids_sr.interfaces.seeds_of_run import ComponentSeries, SeedSeries
+from bids_sr.interfaces.statmap_interfaces import ActivationMaps, ClusterTable, CompareMaps
+from bids_sr.interfaces.statmap_names import SLOW, finer_text
+from bids_sr.interfaces.steps import MergeMetrics, SeriesQuality
+from bids_sr.workflows.input_plans import Acquisition, Factor, Seed, Target
+from bids_sr.workflows.plans import ActivationPlan, RunPlan
+from bids_sr.workflows.sinks import init_sink
+from bids_sr.workflows.wiring import fields_of, into, joined, new_stage, one_step, out_of, same
 
 
 def activation_maps(
@@ -36,7 +39,6 @@ def init_activation_wf(
     Parameters
     ----------
     series : name of the series; ``raw`` is on the acquired grid, every other on the high-resolution grid
-    activation, acquisition : which maps, and how the run was acquired
 
     Inputs
     ------
@@ -114,11 +116,6 @@ def _text(activation: ActivationPlan) -> str:
 def init_comparison_wf(*, activation: ActivationPlan, factor: Factor, name: str = "comparison_wf") -> LiterateWorkflow:
     """Compare the maps of all series on the high-resolution grid.
 
-    Parameters
-    ----------
-    activation : which maps
-    factor : acquired voxel over high-resolution voxel along each axis
-
     Inputs
     ------
     maps : maps of all series, raw and bspline among them
@@ -158,7 +155,6 @@ def init_clusters_wf(*, series: Sequence[str], with_anat: bool, name: str = "clu
     Parameters
     ----------
     series : those whose maps are looked at, in the order of the table
-    with_anat : whether there is a T1w image that leads to the atlas
 
     Inputs
     ------
@@ -177,3 +173,132 @@ def init_clusters_wf(*, series: Sequence[str], with_anat: bool, name: str = "clu
         wires += same("boldref2t1w_xfm", "std2t1w_xfm")
     step = pe.Node(ClusterTable(series=list(series)), name="list_clusters")
     return one_step(name, text, step, inputs=wires, outputs=same(out_file="clusters_tsv", out_json="clusters_json"))
+
+
+def init_maps_wf(*, series: str, run: RunPlan, name: str) -> LiterateWorkflow:
+    """Map activation in one series, measure its quality, and keep it with its maps.
+
+    Inputs
+    ------
+    series_file, mask, roi : the series, brain mask and region of interest, on one grid
+    events_file, confounds_tsv, n_dummy : of the run
+    consistency_file : of the series, one row a volume
+    boldref2t1w_xfm, t1w2std_xfm, template : only where output spaces are asked for
+
+    Outputs
+    -------
+    maps, maps_entities : statistical maps and regions with their entities
+    activation_tsv, quality_tsv : figures of the maps and of the series
+    """
+    target, acquisition = run.target, run.acquisition
+    maps_wf = init_activation_wf(series=series, activation=run.activation, acquisition=acquisition)
+    shared = fields_of(maps_wf)
+    spatial = ["boldref2t1w_xfm", "t1w2std_xfm", "template"]
+    workflow, inputnode, outputnode = new_stage(
+        name, "", inputs=[*shared, "consistency_file", *(spatial if target.spaces else ())],
+        outputs=["maps", "maps_entities", "activation_tsv", "quality_tsv"],
+    )  # fmt: skip
+    quality = pe.Node(SeriesQuality(series=series), name="quality")
+    keep_series = init_sink(
+        run.store, name="keep_series", dtype=target.dtype, entities=[_series_entities(series)],
+        sidecar=[_series_sidecar(series, target, acquisition)],
+    )  # fmt: skip
+    keep_maps = init_sink(run.store, name="keep_maps")
+    workflow.connect([
+        (inputnode, maps_wf, into(*shared)),
+        (inputnode, quality, same("mask", "n_dummy", "consistency_file", series_file="in_file")),
+        (inputnode, keep_series, same(series_file="in_file")),
+        (maps_wf, keep_maps, out_of(maps="in_file", maps_entities="entities", maps_sidecars="sidecar")),
+        (maps_wf, outputnode, out_of("maps", "maps_entities", metrics_tsv="activation_tsv")),
+        (quality, outputnode, same(metrics_tsv="quality_tsv")),
+    ])  # fmt: skip
+    for space in target.spaces:  # one interpolation each
+        to_template = pe.Node(MapsToTemplate(space=space), name=f"to_{space}")
+        keep = init_sink(run.store, name=f"keep_{space}")
+        workflow.connect([
+            (inputnode, to_template, same(*spatial)),
+            (maps_wf, to_template, out_of(maps="in_files", maps_entities="in_entities", maps_sidecars="in_sidecars")),
+            (to_template, keep, same(out_files="in_file", out_entities="entities", out_sidecars="sidecar")),
+        ])  # fmt: skip
+    return workflow
+
+
+def _series_entities(series: str) -> dict[str, str]:
+    if series == "raw":
+        return {"desc": "preproc", "suffix": "bold"}
+    return {"res": "hr", "desc": series, "suffix": "bold"}
+
+
+def _series_sidecar(series: str, target: Target, acquisition: Acquisition) -> dict[str, Any]:
+    sidecar: dict[str, Any] = {
+        "TaskName": target.task_name,
+        "RepetitionTime": acquisition.tr,
+        "SkullStripped": False,
+        "SliceTimingCorrected": acquisition.slice_times is not None,
+    }
+    if acquisition.slice_times is not None:
+        sidecar["StartTime"] = round(acquisition.slice_time_ref * acquisition.tr, 6)
+    if series != "raw":
+        finer = finer_text(acquisition.factor, acquisition.axis_order)
+        sidecar["Resolution"] = f"acquired field of view, {finer}, by {series}"
+    return sidecar
+
+
+def init_seeds_wf(
+    *, seeds: Sequence[Seed], acquisition: Acquisition, high_pass: float, name: str = "seeds_wf"
+) -> LiterateWorkflow:
+    """Read the time series that the maps of a run without events are about, from the acquired series.
+
+    Parameters
+    ----------
+    seeds : name, center (RAS mm) and radius (mm) of spheres in the template, or labels of the atlas; none: the leading
+        temporal components of the run take their place
+    acquisition, high_pass : how the run was acquired, and the slowest change (Hz) that is no drift
+
+    Inputs
+    ------
+    preproc_file : acquired series, head motion undone, dummies included
+    bold_mask : brain on its grid
+    n_dummy : volumes at the start that are left out
+    boldref2t1w_xfm, t1w2std_xfm : take a T1w point to its boldref point, and a template point to its T1w point
+    std2t1w_xfm, confounds_tsv : takes a T1w point to its template point; what the seeds are cleared of. These four
+        only with seeds
+
+    Outputs
+    -------
+    out_file : a column a seed, a row a volume
+    out_json : what the columns are, and where
+    """
+    fields = same("bold_mask", "n_dummy", preproc_file="in_file")
+    outputs = same("out_file", "out_json")
+    if not seeds:
+        text = (
+            "The run has no events and no anatomical image that leads to seeds: maps are those of its leading temporal "
+            "components.\n"
+        )
+        return one_step(name, text, pe.Node(ComponentSeries(), name="components"), inputs=fields, outputs=outputs)
+    names, centers, radii, labels = zip(*seeds, strict=True)
+    step = SeedSeries(
+        names=list(names), centers=[list(center) for center in centers], radii_mm=list(radii),
+        labels=[list(each) for each in labels], high_pass=high_pass, **acquisition.timing,
+    )  # fmt: skip
+    text = (
+        f"The run has no events: maps are those of functional connectivity [@biswal1995] with {_places(seeds)}. A "
+        "seed's time series was read once from the acquired series, drift and confounds were taken out, and it took "
+        "the place of a condition in the maps of every series; halves of the run are made of segments of some 30 s.\n"
+    )
+    placed = same("boldref2t1w_xfm", "t1w2std_xfm", "std2t1w_xfm", "confounds_tsv")
+    return one_step(name, text, pe.Node(step, name="read_seeds"), inputs=[*fields, *placed], outputs=outputs)
+
+
+def _places(seeds: Sequence[Seed]) -> str:
+    """Seeds as the methods text names them."""
+    spheres = [
+        f"{name} ({' '.join(f'{mm:g}' for mm in center)}; {radius:g} mm)"
+        for name, center, radius, own in seeds
+        if not own
+    ]
+    regions = [f"{name} ({' and '.join(own)})" for name, _, _, own in seeds if own]
+    parts = [f"spherical seeds at MNI coordinates [@vandijk2010] {', '.join(spheres)}"] if spheres else []
+    parts += [f"seed regions of the AAL2 atlas [@aal2] {', '.join(regions)}"] if regions else []
+    return " and ".join(parts)

@@ -29,7 +29,6 @@ def init_pair_wf(
     ----------
     factor : low-resolution over high-resolution voxel size, by axis
     truncate : there is no lowres image; it is made from highres by truncating k-space
-    seed : of everything random
     orders : axis of the file of highres, and of lowres, that each axis of the runs is
 
     Inputs
@@ -76,9 +75,7 @@ def init_bold_registration_wf(
 
     Parameters
     ----------
-    with_anat, with_pair : there is a T1w image, a T2*-weighted pair
     factor : low-resolution over high-resolution voxel size, by axis
-    seed : of everything random
     precomputed : what another program has made; its brain mask and its registration to the T1w image are taken over
 
     Inputs

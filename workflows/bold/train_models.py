@@ -1,4 +1,4 @@
-"""Training of a method on the T2*-weighted pair, on volumes of the run, or on its fluctuations (variance maps)."""
+"""Training of a method on the T2*-weighted pair, volumes of the run or its fluctuations; its score on another pair."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,9 +6,7 @@ from typing import Any
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
-from bids_sr.interfaces.learning.pair_training import TrainModel
-from bids_sr.interfaces.learning.variance_maps import EstimateVariance
-from bids_sr.interfaces.learning.volume_training import VOLUMES, TrainOnVolumes
+from bids_sr.interfaces.learning.method_steps import VOLUMES, EstimateVariance, ScorePair, TrainModel, TrainOnVolumes
 from bids_sr.workflows.input_plans import Factor, Training
 from bids_sr.workflows.wiring import Pairs, one_step, same, set_given
 
@@ -62,7 +60,6 @@ def init_train_wf(
     learned : `PAIR`, `RUN_VOLUMES` or `FLUCTUATIONS`: what it learns from
     how : where models are found, settings of training, methods of the series
     factor : acquired voxel over wanted voxel along each axis
-    omp_nthreads : threads of training
     seed : added to that of the settings: of the choice of volumes, weights, batches and augmentation
     with_calibration : whether a short high-resolution run was measured, which enters variance maps
     control : whether it stands among the baselines
@@ -137,3 +134,35 @@ def training_text(series: str, learned: Learned, how: Training, *, with_calibrat
     full = "with settings of ours for the published ones" if _WITHOUT_PAPER in about else "with the published settings"
     kind = "with a smaller network and fewer steps" if how.recipe == "fast" else full
     return f"The network {method} ({about}) was trained on this subject's own pair of T2*-weighted images, {kind}."
+
+
+def init_holdout_wf(
+    *, method: str, factor: Factor, how: Training, omp_nthreads: int, name: str = "holdout_wf"
+) -> LiterateWorkflow:
+    """Score a trained method on a pair that was held out.
+
+    Inputs
+    ------
+    model_file : weights, trained on the other pair
+    highres : high-resolution image of the held-out pair in the pose of its lowres
+    lowres : low-resolution image of the held-out pair
+    mask : brain on the grid of lowres
+
+    Outputs
+    -------
+    out_file : rows of the evaluation (TSV)
+    """
+    text = (
+        "A second pair of T2*-weighted images of the same subject, which had no part in training, was super-resolved "
+        "from its low-resolution member and compared with its high-resolution member; intervals come from resampled "
+        "slices.\n"
+    )
+    score = pe.Node(
+        ScorePair(
+            series=method, factor=factor, device=how.device, precision=how.precision, threads=omp_nthreads,
+            seed=how.seed,
+        ),
+        name="score", n_procs=omp_nthreads,
+    )  # fmt: skip
+    inputs = same("model_file", "highres", "lowres", "mask")
+    return one_step(name, text, score, inputs=inputs, outputs=same("out_file"))

@@ -2,23 +2,19 @@
 
 from dataclasses import replace
 
+from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
+from bids_sr.interfaces.evaluation.placebos import AnotherContrast
 from bids_sr.workflows.bold.super_resolve import init_series_wf
 from bids_sr.workflows.bold.train_models import CALIBRATION, FLUCTUATIONS, PAIR, RUN_VOLUMES, Learned, init_train_wf
-from bids_sr.workflows.evaluation.run_placebos import init_other_contrast_wf
-from bids_sr.workflows.input_plans import Training
+from bids_sr.workflows.input_plans import Factor, Training
 from bids_sr.workflows.plans import Extra, RunPlan
-from bids_sr.workflows.wiring import Edges, Pairs, fields_of, into, new_stage, out_of, passed
+from bids_sr.workflows.wiring import Edges, Pairs, fields_of, into, new_stage, one_step, out_of, passed, same
 
 
 def init_extra_wf(*, extra: Extra, run: RunPlan, name: str) -> LiterateWorkflow:
     """Make one series for the evaluation alone.
-
-    Parameters
-    ----------
-    extra : which one
-    run : what there is of the run
 
     Inputs
     ------
@@ -77,4 +73,28 @@ def _trained(extra: Extra, run: RunPlan, learned: Learned, how: Training, name: 
         series=extra.method, learned=learned, how=how, factor=run.acquisition.factor, seed=extra.seed,
         omp_nthreads=run.omp_nthreads, name=name,
         with_calibration=learned is FLUCTUATIONS and run.calibrated,
+    )  # fmt: skip
+
+
+def init_other_contrast_wf(*, factor: Factor, name: str = "other_contrast_wf") -> LiterateWorkflow:
+    """A training pair made of the subject's T1w, for a model that has seen another contrast.
+
+    Inputs
+    ------
+    t1w_preproc : T1w without bias
+    boldref : reference of the run
+    boldref2t1w_xfm : takes a T1w point to its boldref point
+
+    Outputs
+    -------
+    highres : T1w on the run's high-resolution grid
+    lowres : its k-space-truncated copy on the run's grid, where the run's brain mask lies
+    """
+    text = (
+        "As a placebo, a network was also trained on the T1w image and its k-space-truncated copy, at the same "
+        "resolutions.\n"
+    )
+    return one_step(
+        name, text, pe.Node(AnotherContrast(factor=factor), name="contrast"), outputs=same("highres", "lowres"),
+        inputs=same(t1w_preproc="in_file", boldref="reference", boldref2t1w_xfm="reference2image_xfm"),
     )  # fmt: skip

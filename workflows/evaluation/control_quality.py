@@ -18,11 +18,6 @@ from bids_sr.workflows.wiring import joined, new_stage, one_step, same, set_give
 def init_guards_wf(*, method: str, run: RunPlan, name: str = "guards_wf") -> LiterateWorkflow:
     """Uncertainty and unrepeated detail of one method, and whether the run is like what the model was trained on.
 
-    Parameters
-    ----------
-    method : name of the series
-    run : what there is of the run
-
     Inputs
     ------
     effects_file : block effects of the method
@@ -97,10 +92,6 @@ def _text(*, method: str, n_ensemble: int, has_guide: bool) -> str:
 def init_distortion_wf(*, run: RunPlan, name: str = "distortion_wf") -> LiterateWorkflow:
     """Measure how far the boldref's edges lie from those of the high-resolution image.
 
-    Parameters
-    ----------
-    run : its phase-encoding direction, and series that lay detail of the image over the BOLD, for the warning
-
     Inputs
     ------
     boldref : reference of the run on the acquired grid
@@ -127,11 +118,6 @@ def init_precision_wf(*, method: str, run: RunPlan, name: str = "precision_wf") 
 
     Worth a node only where a lower precision is possible: ``bf16`` asked for, or ``auto`` and a device other than
     ``cpu``.
-
-    Parameters
-    ----------
-    method : name of the series
-    run : what there is of the run
 
     Inputs
     ------

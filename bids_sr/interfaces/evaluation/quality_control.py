@@ -7,7 +7,7 @@ from typing import Any
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, traits
 
-from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
+from bids_sr.interfaces.learning.training_inputs import DeviceInputSpec, choose_device
 from bids_sr.interfaces.steps import AXIS_ORDER, FACTOR, RowsOutputSpec, SeriesModelInputSpec, Step, saved, write_rows
 
 LOGGER = logging.getLogger(__name__)

@@ -5,8 +5,17 @@ from typing import Any
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, TraitedSpec, traits
 
-from bids_sr.interfaces.metric_tables_io import MergeInputSpec, MergeOutputSpec, write_long
-from bids_sr.interfaces.steps import FACTOR, MapsInputSpec, RowsOutputSpec, SeriesModelInputSpec, Step, write_rows
+from bids_sr.interfaces.steps import (
+    FACTOR,
+    MapsInputSpec,
+    MergeInputSpec,
+    MergeOutputSpec,
+    RowsOutputSpec,
+    SeriesModelInputSpec,
+    Step,
+    write_long,
+    write_rows,
+)
 from bids_sr.series import MEASURED, parse_map_label
 
 

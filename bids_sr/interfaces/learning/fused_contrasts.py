@@ -5,8 +5,13 @@ from typing import Any
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, TraitedSpec, traits
 
-from bids_sr.interfaces.learning.device import DeviceInputSpec, choose_device
-from bids_sr.interfaces.learning.training_inputs import PerceptualInputSpec, TrainingOutputSpec, obtain
+from bids_sr.interfaces.learning.training_inputs import (
+    DeviceInputSpec,
+    PerceptualInputSpec,
+    TrainingOutputSpec,
+    choose_device,
+    obtain,
+)
 from bids_sr.interfaces.steps import SloppyInputSpec, Step, saved, saved_json, write_rows
 
 

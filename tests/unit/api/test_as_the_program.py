@@ -12,8 +12,7 @@ from bids_sr.api import super_resolver
 from bids_sr.interfaces.evaluation.split_halves import BlockEffects, SplitHalf, TruthImages
 from bids_sr.interfaces.evaluation.verdicts import Verdict
 from bids_sr.interfaces.head_motion import EstimateMotion, MakeBoldRef
-from bids_sr.interfaces.learning.pair_training import SuperResolve, TrainModel
-from bids_sr.interfaces.learning.variance_maps import EstimateVariance
+from bids_sr.interfaces.learning.method_steps import EstimateVariance, SuperResolve, TrainModel
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.metrics.long_tables import read_table
 from bids_sr.registration.bold_to_anat import finer_mask

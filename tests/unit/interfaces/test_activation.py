@@ -12,8 +12,8 @@ import pytest
 from planmaker import ACTIVATION, UNTIMED
 
 from bids_sr.interfaces.derivatives_sink import derivative_path
-from bids_sr.interfaces.metric_tables_io import MergeMetrics, SeriesQuality
 from bids_sr.interfaces.statmap_interfaces import ActivationMaps, CompareMaps, default_confounds
+from bids_sr.interfaces.steps import MergeMetrics, SeriesQuality
 from bids_sr.io.nifti import SeriesWriter, save_image
 from bids_sr.metrics.long_tables import SERIES, read_cells
 from bids_sr.stats.glm.design import MOTION
@@ -198,7 +198,7 @@ def test_workflows_run(files, tmp_path):
     assert compare.get_node("compare").inputs.factor == (2.0, 2.0, 1.0)
 
 
-@pytest.mark.parametrize("module", ["statmap_interfaces", "metric_tables_io"])
+@pytest.mark.parametrize("module", ["statmap_interfaces", "steps"])
 def test_import_is_cheap(module):
     code = (
         f"import sys, bids_sr.interfaces.{module}; print(*[m for m in ('nilearn', 'torch', 'ants', 'skimage', 'pandas')"

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.interfaces.cluster_table import ClusterTable
 from bids_sr.interfaces.reporting.map_reportlets import ClustersReport
+from bids_sr.interfaces.statmap_interfaces import ClusterTable
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.region_names import atlas_labels
 from bids_sr.registration.templates import atlas_file

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.interfaces.learning.holdout_scores import ScorePair
-from bids_sr.interfaces.learning.pair_training import TrainModel
+from bids_sr.interfaces.learning.method_steps import ScorePair, TrainModel
 from bids_sr.io.nifti import save_image
 from bids_sr.metrics.long_tables import MetricRow, read_table
 from bids_sr.sr.resolution.matrices import kspace_crop

@@ -21,7 +21,7 @@ from bids_sr.interfaces.head_motion import (
     MakeBoldRef,
     SliceTiming,
 )
-from bids_sr.interfaces.learning.pair_training import SuperResolve
+from bids_sr.interfaces.learning.method_steps import SuperResolve
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.spatial.transforms import apply, displacement, invert, read_itk, rigid_matrix
 from bids_sr.workflows.bold.hmc_workflow import init_confounds_wf, init_motion_wf

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bids_sr.boilerplate import HERE
-from bids_sr.interfaces.learning.pair_training import SuperResolve, TrainModel
+from bids_sr.interfaces.learning.method_steps import SuperResolve, TrainModel
 from bids_sr.io.nifti import save_image
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.sr.models.compatibility import ModelMismatch
@@ -155,7 +155,7 @@ def test_reuse_takes_the_model_of_the_directory(files, tmp_path, model):
 
 def test_importing_the_shell_is_cheap():
     code = (
-        "import sys, bids_sr.interfaces.learning.pair_training; "
+        "import sys, bids_sr.interfaces.learning.method_steps; "
         "print([m for m in ('torch', 'scipy.ndimage') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

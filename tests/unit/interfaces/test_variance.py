@@ -9,8 +9,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from bids_sr.interfaces.learning.pair_training import SuperResolve
-from bids_sr.interfaces.learning.variance_maps import EstimateVariance
+from bids_sr.interfaces.learning.method_steps import EstimateVariance, SuperResolve
 from bids_sr.io.nifti import save_image
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.sr.models.compatibility import ModelMismatch

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.interfaces.learning.volume_training import TrainOnVolumes, training_volumes
+from bids_sr.interfaces.learning.method_steps import TrainOnVolumes, training_volumes
 from bids_sr.io.nifti import save_image
 from bids_sr.sr.data.images import VOLUMES
 from bids_sr.sr.method import get_method

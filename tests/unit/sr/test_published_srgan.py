@@ -62,7 +62,7 @@ def test_other_methods_have_paper_where_paper_mse_is_asked_for():
 
 
 def test_the_steps_of_the_graph_ask_for_the_recipe_that_serves():
-    from bids_sr.interfaces.learning.pair_training import TrainModel
+    from bids_sr.interfaces.learning.method_steps import TrainModel
     from bids_sr.interfaces.learning.training_inputs import request_of
 
     asked = {}

@@ -16,9 +16,8 @@ from nipype.utils.filemanip import savepkl
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution import slurm_queue
 from bids_sr.execution.execute import execute
-from bids_sr.execution.job_scripts import SMALL, is_small, requests, script
 from bids_sr.execution.node_job import main
-from bids_sr.execution.slurm_jobs import Jobs, remedy
+from bids_sr.execution.slurm_jobs import SMALL, Jobs, is_small, remedy, requests, script
 from bids_sr.execution.slurm_plugins import ResilientSLURM, ResilientSLURMGraph, dependents, finished, grouped
 from bids_sr.execution.slurm_queue import ClusterError, Epitaph, Queue, Unreachable
 
@@ -393,7 +392,7 @@ def test_what_a_job_asks_for(tmp_path: Path) -> None:
 
 
 def test_only_steps_that_may_use_a_gpu_ask_for_one(tmp_path: Path) -> None:
-    from bids_sr.interfaces.learning.pair_training import SuperResolve
+    from bids_sr.interfaces.learning.method_steps import SuperResolve
 
     wants = pe.Node(SuperResolve(device="cuda"), name="wants")
     how = options(gpu_args=("--gres=gpu:1",))
@@ -453,7 +452,7 @@ def test_small_steps_join_the_job_of_the_one_that_needs_them(tmp_path: Path) -> 
 
 
 def test_small_steps_are_known_by_their_interface(tmp_path: Path) -> None:
-    from bids_sr.interfaces.metric_tables_io import MergeMetrics
+    from bids_sr.interfaces.steps import MergeMetrics
 
     assert is_small(pe.Node(MergeMetrics(), name="m"))
     assert not is_small(node(tmp_path))

@@ -7,7 +7,7 @@ from nipype.pipeline import engine as pe
 
 from bids_sr.config.groups import SuperRes
 from bids_sr.config.memory_model import ANATOMICAL, OTHER, Need, Sizes, largest_gb, step_gb
-from bids_sr.workflows.node_memory import declare_memory
+from bids_sr.workflows.wiring import declare_memory
 
 
 def test_nodes_at_every_depth_declare_by_kind() -> None:

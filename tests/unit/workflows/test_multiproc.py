@@ -15,7 +15,7 @@ from nipype.pipeline import engine as pe
 
 from bids_sr.cli.console import warning_lines
 from bids_sr.execution.multiproc import ResilientMultiProc
-from bids_sr.execution.step_warnings import forget_warnings, keep_warnings, kept_warnings
+from bids_sr.execution.usage import forget_warnings, keep_warnings, kept_warnings
 
 
 def _workflow(base: Path, **second) -> pe.Workflow:
