@@ -37,8 +37,8 @@ from bids_sr.sr.data.patches import PairExamples
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.training.phase import outputs
 from bids_sr.sr.training.trainer import fit
-from bids_sr.sr.training.validation import outputs
 
 Array = NDArray[Any]
 SRGAN = get_method("srgan")

@@ -56,10 +56,9 @@ from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel, read_card
 from bids_sr.sr.networks.residual2d import SubPixelNet
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training.phase import Phase
+from bids_sr.sr.training.phase import Phase, compare
 from bids_sr.sr.training.trainer import fit
 from bids_sr.sr.training.update_steps import build_networks
-from bids_sr.sr.training.validation import compare
 
 Row = dict[str, Any]
 State = dict[str, torch.Tensor]

@@ -31,7 +31,7 @@ def in_plane(factor: Factor) -> None:
 class lazy:
     """A class below `bids_sr.sr` by its dotted name, imported when it is called.
 
-    >>> lazy("losses.pixel.MSE").__name__
+    >>> lazy("losses.image_losses.MSE").__name__
     'MSE'
     """
 

@@ -14,7 +14,7 @@ from bids_sr.sr.recipe import Recipe, loss, network
 
 FAST = Recipe(
     build_generator=network("residual2d.SRResNet", flat=True, width=4, blocks=1), build_critic=None,
-    losses=(loss("content", "pixel.MSE", 1.0),), upsampled_by="zerofill", patch=16, iterations=2,
+    losses=(loss("content", "image_losses.MSE", 1.0),), upsampled_by="zerofill", patch=16, iterations=2,
 )
 METHOD = Method(
     name="new-net", ndim=2, recipes={"fast": FAST, "paper": FAST}, reference="toy",

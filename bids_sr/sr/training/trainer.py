@@ -26,8 +26,7 @@ from bids_sr.sr.models.model import LoadedModel, ModelError, TrainedModel
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
 from bids_sr.sr.resolution.matrices import Factor, check_factor
 from bids_sr.sr.training import update_steps
-from bids_sr.sr.training.phase import Phase, Progress, torch_threads
-from bids_sr.sr.training.validation import compare
+from bids_sr.sr.training.phase import Phase, Progress, compare, torch_threads
 from bids_sr.sr.variance.fit_variance import fit_variance
 from bids_sr.sr.variance.run_data import RunData
 

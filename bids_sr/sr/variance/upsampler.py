@@ -49,10 +49,6 @@ class Modulation:
         out[self.window.fine] *= self.gain
         return out
 
-    def beyond(self, coarse: Tensor) -> Tensor:
-        """The part of `expect` beyond the acquired band."""
-        return self.window.level.beyond(self.expect(coarse))
-
 
 @dataclass(frozen=True, kw_only=True)
 class PosedPrior:
@@ -138,15 +134,6 @@ class VarianceUpsampler:
                 way *= slope
                 out -= way
         return out
-
-    def detail(self, change: Array, pose: Array) -> Tensor:
-        """What is added to the zero-filled change, (Z, X, Y), or to any image that is linear in the volumes."""
-        prior = self.posed(pose).prior
-        if prior is None:
-            x, y, z = self.level.fine
-            return torch.zeros(z, x, y)
-        with torch.inference_mode():
-            return prior.beyond(to_slices(change))
 
     def __call__(self, volume: Array, pose: Array) -> Array:
         with torch.inference_mode():

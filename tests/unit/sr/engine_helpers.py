@@ -6,7 +6,7 @@ from torch import nn
 
 from bids_sr.sr import method
 from bids_sr.sr.data.images import ImageSet, TrainingImage
-from bids_sr.sr.losses.pixel import MSE
+from bids_sr.sr.losses.image_losses import MSE
 from bids_sr.sr.recipe import LossTerm, Recipe
 from bids_sr.sr.training.trainer import fit as fit_images
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bids_sr.sr.losses.adversarial import AdversarialWasserstein, GradientPenalty, clip_weights
-from bids_sr.sr.losses.structure import JointSparsify, TotalVariation, variation
+from bids_sr.sr.losses.image_losses import JointSparsify, TotalVariation, variation
 
 SHAPES = [(6, 5), (6, 5, 4)]
 

@@ -12,7 +12,7 @@ from torch import nn
 from bids_sr.sr.data.examples import Batch
 from bids_sr.sr.inference.explain import attention_masks, grad_cam
 from bids_sr.sr.losses.adversarial import CriticScore
-from bids_sr.sr.losses.structure import SSIMLoss
+from bids_sr.sr.losses.image_losses import SSIMLoss
 from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.critics import Critic, GuidingCritic
 from bids_sr.sr.networks.unet_generator import WIDTHS, AttentionGate, AttentionUNet, UNet, padded_side

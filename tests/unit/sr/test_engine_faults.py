@@ -14,8 +14,7 @@ from engine_helpers import CONTENT, Tiny, TinyCritic, balls, fit, recipe, same
 from bids_sr.io import atomic_files
 from bids_sr.sr.data.image_examples import ImageExamples
 from bids_sr.sr.losses.adversarial import AdversarialBCE, AdversarialWasserstein
-from bids_sr.sr.losses.pixel import MAE
-from bids_sr.sr.losses.structure import JointSparsify, TotalVariation
+from bids_sr.sr.losses.image_losses import MAE, JointSparsify, TotalVariation
 from bids_sr.sr.recipe import LossTerm
 from bids_sr.sr.training import phase as loop
 from bids_sr.sr.training import update_steps

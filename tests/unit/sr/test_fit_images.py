@@ -10,7 +10,7 @@ from engine_helpers import CONTENT, Tiny, TinyCritic, ball, balls, fit, recipe, 
 from bids_sr.sr.data.images import ImageSet, ImageSetError, TrainingImage
 from bids_sr.sr.data.training_pair import PairError
 from bids_sr.sr.losses.adversarial import AdversarialBCE
-from bids_sr.sr.losses.structure import TotalVariation
+from bids_sr.sr.losses.image_losses import TotalVariation
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel, ModelError
 from bids_sr.sr.recipe import LossTerm

@@ -13,7 +13,7 @@ from bids_sr.sr.data.examples import Batch
 from bids_sr.sr.data.image_examples import ImageExamples, Region
 from bids_sr.sr.data.images import ImageSet, TrainingImage
 from bids_sr.sr.losses.adversarial import AdversarialBCE, AdversarialWasserstein
-from bids_sr.sr.losses.pixel import MAE, MSE
+from bids_sr.sr.losses.image_losses import MAE, MSE
 from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.recipe import Augmentation, LossTerm
 from bids_sr.sr.resolution.matrices import upsample

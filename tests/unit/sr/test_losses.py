@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from bids_sr.sr.losses.adversarial import AdversarialBCE
-from bids_sr.sr.losses.pixel import MAE, MSE, PSNRLoss
+from bids_sr.sr.losses.image_losses import MAE, MSE, PSNRLoss
 from bids_sr.sr.losses.vgg import VGGPerceptual, WeightsError, vgg19_features
 
 CONTENT = [MSE(), MAE(), PSNRLoss()]

@@ -9,7 +9,7 @@ import torch
 
 from bids_sr.sr.data.images import ImageSet, TrainingImage
 from bids_sr.sr.data.windows import Windows
-from bids_sr.sr.losses.structure import variation
+from bids_sr.sr.losses.image_losses import variation
 from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.cpce_circle import CircleNet, CPCENet
 from bids_sr.sr.networks.critics import CircleCritic, CPCECritic

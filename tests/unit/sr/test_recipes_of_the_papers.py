@@ -3,8 +3,7 @@
 import pytest
 
 from bids_sr.sr.losses.adversarial import AdversarialWasserstein
-from bids_sr.sr.losses.pixel import MAE, MSE
-from bids_sr.sr.losses.structure import JointSparsify, SSIMLoss, TotalVariation
+from bids_sr.sr.losses.image_losses import MAE, MSE, JointSparsify, SSIMLoss, TotalVariation
 from bids_sr.sr.losses.vgg import VGGPerceptual
 from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.cpce_circle import CircleNet

@@ -11,7 +11,7 @@ from bids_sr.sr.data import patches
 from bids_sr.sr.data.examples import split
 from bids_sr.sr.data.training_pair import PairError, TrainingPair
 from bids_sr.sr.resolution.matrices import kspace_crop
-from bids_sr.sr.training import phase, trainer, update_steps, validation
+from bids_sr.sr.training import phase, trainer, update_steps
 from bids_sr.sr.training.checkpoint import log_tsv
 
 SRGAN = method.get_method("srgan")
@@ -143,7 +143,7 @@ def test_without_a_refit_the_model_is_the_one_that_was_scored(small_pair, tmp_pa
     generator.load_state_dict(made.state)
     held = tuple(made.card["held_out"]["slices"])
     examples = patches.PairExamples(small_pair, recipe, "cpu")
-    found = validation.compare(generator, examples, examples.validation(held), recipe)["network"]
+    found = phase.compare(generator, examples, examples.validation(held), recipe)["network"]
     assert found == made.card["held_out"]["network"]
     assert "it is the one here" in made.card["held_out"]["model"]
     assert list(made.card["phases"]) == ["search"]

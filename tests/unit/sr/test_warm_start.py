@@ -15,7 +15,7 @@ from bids_sr.sr.models import model, model_store
 from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.training import trainer
-from bids_sr.sr.training.validation import compare
+from bids_sr.sr.training.phase import compare
 
 SRGAN = method.get_method("srgan")
 WEIGHTS = Path(bids_sr.boilerplate.__file__).parent / "models" / "srgan_start.safetensors"

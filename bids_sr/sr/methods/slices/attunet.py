@@ -30,9 +30,9 @@ PAPER = Recipe(
     build_generator=network("unet_generator.AttentionUNet", flat=True),
     build_critic=network("critics.GuidingCritic"),
     losses=(
-        loss("content", "pixel.MAE", 1.0),
-        loss("ssim", "structure.SSIMLoss", 1.0),
-        loss("psnr", "pixel.PSNRLoss", 0.002),
+        loss("content", "image_losses.MAE", 1.0),
+        loss("ssim", "image_losses.SSIMLoss", 1.0),
+        loss("psnr", "image_losses.PSNRLoss", 0.002),
         loss("adversarial", "adversarial.CriticScore", 0.0),
     ),
     upsampled_by="bspline", batch=8, epochs=100, patches=5920, critic_steps=5, refit=False, keep_critic=True,
@@ -45,8 +45,8 @@ FAST = fast_recipe(
     ),
     build_critic=network("critics.GuidingCritic", width=16),
     losses=(
-        loss("content", "pixel.MAE", 1.0),
-        loss("ssim", "structure.SSIMLoss", 0.1),
+        loss("content", "image_losses.MAE", 1.0),
+        loss("ssim", "image_losses.SSIMLoss", 0.1),
         loss("adversarial", "adversarial.CriticScore", 0.0),
     ),
     upsampled_by="zerofill", iterations=800, learning_rate=2e-3, critic_learning_rate=2e-4, keep_critic=True,

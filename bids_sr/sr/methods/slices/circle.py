@@ -21,9 +21,9 @@ PAPER = replace(
     build_critic=network("critics.CircleCritic"),
     losses=(
         loss("adversarial", "adversarial.AdversarialWasserstein", 1.0),
-        loss("cycle", "pixel.MAE", 1.0),
-        loss("identity", "pixel.MAE", 0.5),
-        loss("sparsify", "structure.JointSparsify", 1e-3),
+        loss("cycle", "image_losses.MAE", 1.0),
+        loss("identity", "image_losses.MAE", 0.5),
+        loss("sparsify", "image_losses.JointSparsify", 1e-3),
     ),
     critic_game="wasserstein-gp",
     objective="cycle",
@@ -37,11 +37,11 @@ FAST = replace(
     ),
     build_critic=network("critics.CircleCritic", widths=(8, 16, 32, 32), dense=32),
     losses=(
-        loss("content", "pixel.MSE", 1.0),
+        loss("content", "image_losses.MSE", 1.0),
         loss("adversarial", "adversarial.AdversarialWasserstein", 1e-4),
-        loss("cycle", "pixel.MAE", 1e-3),
-        loss("identity", "pixel.MAE", 5e-4),
-        loss("sparsify", "structure.JointSparsify", 1e-6),
+        loss("cycle", "image_losses.MAE", 1e-3),
+        loss("identity", "image_losses.MAE", 5e-4),
+        loss("sparsify", "image_losses.JointSparsify", 1e-6),
     ),
     objective="cycle",
 )  # fmt: skip

@@ -20,7 +20,7 @@ PAPER = Recipe(
     losses=(
         loss("adversarial", "adversarial.AdversarialWasserstein", 1.0),
         loss("perceptual", "vgg.VGGPerceptual", 0.1),
-        loss("content", "pixel.MSE", 1.0, stands_in=True),
+        loss("content", "image_losses.MSE", 1.0, stands_in=True),
     ),
     upsampled_by="zerofill", patch=64, batch=16, epochs=100, patches=128_000, learning_rate=1e-4, betas=(0.5, 0.9),
     schedule="linear-decay", decay_from=50, final_learning_rate=2e-6, critic_game="wasserstein", critic_steps=5,
@@ -31,7 +31,7 @@ FAST = fast_recipe(
     build_generator=network("cpce_circle.CPCENet", flat=True, skip=True),
     build_critic=network("critics.CPCECritic", widths=(8, 16, 32), dense=32),
     losses=(
-        loss("content", "pixel.MSE", 1.0),
+        loss("content", "image_losses.MSE", 1.0),
         loss("adversarial", "adversarial.AdversarialWasserstein", 1e-4),
         loss("perceptual", "vgg.VGGPerceptual", 1e-4),
     ),

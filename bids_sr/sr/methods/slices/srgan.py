@@ -34,13 +34,13 @@ PAPER = Recipe(
     refit=False,
 )  # fmt: skip
 
-PAPER_MSE = replace(PAPER, losses=(loss("content", "pixel.MSE", 1.0), *PAPER.losses), hold_out=5, refit=True)
+PAPER_MSE = replace(PAPER, losses=(loss("content", "image_losses.MSE", 1.0), *PAPER.losses), hold_out=5, refit=True)
 
 FAST = fast_recipe(
     build_generator=lazy("networks.residual2d.SubPixelNet"),
     build_critic=network("critics.PatchCritic"),
     losses=(
-        loss("content", "pixel.MSE", 1.0),
+        loss("content", "image_losses.MSE", 1.0),
         loss("adversarial", "adversarial.AdversarialBCE", 3e-4),
         loss("perceptual", "vgg.VGGPerceptual", 1e-4),
     ),

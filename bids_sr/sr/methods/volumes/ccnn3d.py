@@ -12,7 +12,7 @@ from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.recipe import Recipe, fast_recipe, loss, network
 
 PAPER = Recipe(
-    build_generator=network("residual3d.ConventionalNet3d"), losses=(loss("content", "pixel.MSE", 1.0),),
+    build_generator=network("residual3d.ConventionalNet3d"), losses=(loss("content", "image_losses.MSE", 1.0),),
     upsampled_by="bspline", patch=21, batch=32, epochs=1000, patches=20_000, patience=100, refit=False,
     degradation="block", intensity="unit",
 )  # fmt: skip

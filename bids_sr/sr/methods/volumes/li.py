@@ -14,7 +14,7 @@ from bids_sr.sr.recipe import LossTerm, Recipe, loss
 
 def compound(similarity: float) -> tuple[LossTerm, LossTerm]:
     """Absolute error, and structural similarity of a given weight."""
-    return (loss("content", "pixel.MAE", 1.0), loss("ssim", "structure.SSIMLoss", similarity))
+    return (loss("content", "image_losses.MAE", 1.0), loss("ssim", "image_losses.SSIMLoss", similarity))
 
 
 PAPER: Recipe = supervised(tv.PAPER, *compound(1.0))

@@ -15,7 +15,7 @@ def supervised(recipe: Recipe, *losses: LossTerm) -> Recipe:
     return replace(recipe, losses=losses, objective="supervised", hold_out=5)
 
 
-CONTENT = loss("content", "pixel.MSE", 1.0)
+CONTENT = loss("content", "image_losses.MSE", 1.0)
 
 METHOD = Method(
     name="mse3d", ndim=3, recipes={"fast": supervised(tv.FAST_PARTS, CONTENT), "paper": supervised(tv.PAPER, CONTENT)},

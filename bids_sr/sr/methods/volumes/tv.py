@@ -5,7 +5,7 @@ see from being noise: |x - B f(x)|^2 + alpha TV(f(x)).
 
 `paper` is tv-self-sr: equation 2 with alpha .01, ten dense residual layers behind a trilinear interpolation, Adam at
 1e-3, halved after five epochs without a gain, whole volumes drawn at random from the runs. Ours, as the paper is
-silent: both terms are means over voxels (see `losses.structure`), intensities are scaled to the 99th percentile of the
+silent: both terms are means over voxels (see `TotalVariation`), intensities are scaled to the 99th percentile of the
 mask, a step sees one volume, an epoch 100 of them, training ends after 100 epochs, and B is a Gaussian as wide as the
 acquired voxel followed by decimation. Nothing is held out: the training loss itself tells of a plateau.
 
@@ -27,7 +27,7 @@ PLANES = 128 * 128 * 35 / 1e6
 
 PAPER = Recipe(
     build_generator=network("residual3d.DenseResidualNet"),
-    losses=(loss("content", "pixel.MSE", 1.0), loss("tv", "structure.TotalVariation", ALPHA)),
+    losses=(loss("content", "image_losses.MSE", 1.0), loss("tv", "image_losses.TotalVariation", ALPHA)),
     upsampled_by="linear", batch=1, epochs=100, patches=100, schedule="plateau", hold_out=0, refit=False,
     objective="self", degradation="gauss",
 )  # fmt: skip

@@ -1,8 +1,51 @@
-"""Losses on the structure of images: structural similarity, total variation, the sparsifying term of GAN-CIRCLE."""
+"""Losses between images: voxel by voxel, and on their structure (similarity, total variation, sparsifying term).
+
+Output, target and weight are (N, C, *grid); the weight broadcasts.
+"""
+
+import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+_FLOOR = 1e-8  # mean squared error (80 dB at a range of 1) below which less error gains hardly more
+
+
+def _mean(error: Tensor, weight: Tensor) -> Tensor:
+    weight = weight.expand_as(error)
+    return (weight * error).sum() / weight.sum()
+
+
+class MSE(nn.Module):
+    """Weighted mean of squared differences: the content term of SRGAN before VGG features.
+
+    Source: Ledig et al. 2017, equation 4.
+    """
+
+    def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        return _mean((output - target).square(), weight)
+
+
+class MAE(nn.Module):
+    """Weighted mean of absolute differences."""
+
+    def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        return _mean((output - target).abs(), weight)
+
+
+class PSNRLoss(nn.Module):
+    """10 log10(1 + MSE / floor): PSNR (dB) below that of a perfect image, with a finite slope where there is no error.
+
+    Source: attention_unet, section 4.3 and equation 4; the floor is ours. `data_range` is the peak value.
+    """
+
+    def __init__(self, data_range: float = 1.0) -> None:
+        super().__init__()
+        self.floor = _FLOOR * data_range**2
+
+    def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        return (_mean((output - target).square(), weight) / self.floor).log1p() * (10 / math.log(10))
 
 
 class SSIMLoss(nn.Module):
@@ -47,8 +90,7 @@ class SSIMLoss(nn.Module):
         return above / below
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        weight = weight.expand_as(output)
-        return 1 - (weight * self.similarity(output, target)).sum() / weight.sum()
+        return 1 - _mean(self.similarity(output, target), weight)
 
 
 def variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -64,10 +106,7 @@ def variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
         pad[2 * (image.dim() - 1 - axis) + 1] = 1
         steps.append(nn.functional.pad(image.diff(dim=axis), pad))
     length = torch.linalg.vector_norm(torch.stack(steps), dim=0)
-    if weight is None:
-        return length.mean()
-    weight = weight.expand_as(length)
-    return (weight * length).sum() / weight.sum()
+    return length.mean() if weight is None else _mean(length, weight)
 
 
 class TotalVariation(nn.Module):
