@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from bids_sr.api.image_inputs import ImageLike, InputError, opened, volume_of
-from bids_sr.api.run_preparation import Run, undo_motion
+from bids_sr.api.image_inputs import ImageLike, InputError, Run, opened, undo_motion, volume_of
 from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.io.grids import EDGE_TOLERANCE, corners_apart, inside_field
 from bids_sr.io.nifti import SeriesReader
@@ -45,53 +44,36 @@ class Fine:
 
 
 def checked_names(names: Sequence[str], not_applied: Sequence[str] = ()) -> None:
-    """Refuse names that stand for something else in tables, and names of series that are not there.
-
-    Raises
-    ------
-    InputError : a name that is taken, or holds more than letters and digits; one in `not_applied` that is no series
-    """
+    """Refuse names that stand for something else in tables, or hold more than letters and digits, or are no series."""
     if strange := [name for name in not_applied if name not in names]:
         raise InputError(f"not_applied: {', '.join(map(repr, strange))} is no series; there are {', '.join(names)}")
     for name in names:
         if not (name.isascii() and name.isalnum()) or kind_of(name) != "method":
-            raise InputError(
-                f"series: {name!r} cannot name a series; take letters and digits, and none of "
-                f"{', '.join(BASELINES)}, raw, run, measured, which stand for others (baselines are made here)"
-            )
+            taken = f"{', '.join(BASELINES)}, raw, run, measured, which stand for others (baselines are made here)"
+            raise InputError(f"series: {name!r} cannot name a series; take letters and digits, and none of {taken}")
 
 
 def series_on(fine: Fine, image: ImageLike, n_volumes: int, folder: Path, name: str) -> Path:
-    """The file of a super-resolved series.
-
-    Raises
-    ------
-    InputError : another grid than that of the run at the high resolution, or another number of volumes
-    """
+    """The file of a super-resolved series; InputError for another grid than the run's, or number of volumes."""
+    wanted = (*fine.mask.shape, n_volumes)
     with opened(image, folder, name) as reader:
-        if reader.shape != (*fine.mask.shape, n_volumes) or not np.allclose(reader.affine, fine.affine, atol=1e-3):
-            raise InputError(
-                f"series: {name} is {reader.shape}, and the run at the high resolution {(*fine.mask.shape, n_volumes)}"
-                " on the grid of its reference; give what SuperResolver.transform returns, or another factor"
-            )
+        if reader.shape != wanted or not np.allclose(reader.affine, fine.affine, atol=1e-3):
+            what = f"{name} is {reader.shape}, and the run at the high resolution {wanted} on the grid of its reference"
+            raise InputError(f"series: {what}; give what SuperResolver.transform returns, or another factor")
         return reader.path
 
 
 def measured_on(fine: Fine, truth: ImageLike, run: Run, folder: Path) -> Path:
     """The measured series through the head motion of the run, on the high-resolution grid.
 
-    Raises
-    ------
-    InputError : another number of volumes, or another grid or field of view than that of the run, raised by the factor
+    InputError: another number of volumes, or another grid or field of view than that of the run, raised by the factor.
     """
     path = folder / "measured.nii"
     with opened(truth, folder, "truth") as reader:
         count = reader.shape[3]
         if count != len(run.poses):
-            raise InputError(
-                f"truth: {count} volumes, the acquired series has {len(run.poses)}; a measured reference is of the "
-                "same run (or give known activation: {contrast: image})"
-            )
+            fix = "a measured reference is of the same run (or give known activation: {contrast: image})"
+            raise InputError(f"truth: {count} volumes, the acquired series has {len(run.poses)}; {fix}")
         x, y, z = fine.mask.shape
         apart = corners_apart(reader.shape[:3], reader.affine, run.mask.shape, run.affine)
         limit = EDGE_TOLERANCE * min(reader.zooms)
@@ -116,12 +98,7 @@ def events_of(events: pd.DataFrame | str | Path, folder: Path) -> pd.DataFrame:
 def seeds_of(
     raw: SeriesReader, seeds: Mapping[str, Sequence[float]], run: Run, radius_mm: float, folder: Path
 ) -> pd.DataFrame:
-    """Time series of seeds, in the place of events.
-
-    Raises
-    ------
-    InputError : a seed outside the brain
-    """
+    """Time series of seeds, in the place of events; InputError for a seed outside the brain."""
     voxels = {}
     for name, center in seeds.items():
         try:
@@ -144,17 +121,10 @@ def effects_file(path: Path, name: str, mask: Mask, design: BlockDesign, *, with
 
 
 def checked_truths(known: Mapping[str, ImageLike], contrasts: Contrasts) -> None:
-    """Refuse known activation of contrasts that there are not.
-
-    Raises
-    ------
-    InputError : names the contrasts there are
-    """
+    """Refuse known activation of contrasts that there are not."""
     if strange := [name for name in known if name not in contrasts]:
-        raise InputError(
-            f"truth: {', '.join(map(repr, strange))} is no contrast of this evaluation; there are "
-            f"{', '.join(contrasts)}"
-        )
+        names = ", ".join(map(repr, strange))
+        raise InputError(f"truth: {names} is no contrast of this evaluation; there are {', '.join(contrasts)}")
 
 
 def _covering(fine: Fine, image: ImageLike, folder: Path, name: str) -> tuple[Float32, Float]:
@@ -162,10 +132,8 @@ def _covering(fine: Fine, image: ImageLike, folder: Path, name: str) -> tuple[Fl
     data, affine = volume_of(image, folder, f"truth_{name}")
     inside = inside_field(np.argwhere(fine.mask), fine.affine, data.shape, affine, EDGE_TOLERANCE)
     if not inside.all():
-        raise InputError(
-            f"truth: the field of view of {name} covers {inside.mean():.0%} of the brain; give a map in the frame of "
-            "the reference that covers all of it"
-        )
+        what = f"the field of view of {name} covers {inside.mean():.0%} of the brain"
+        raise InputError(f"truth: {what}; give a map in the frame of the reference that covers all of it")
     return data, affine
 
 

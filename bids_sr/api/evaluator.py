@@ -14,18 +14,21 @@ from sklearn.utils.validation import check_is_fitted
 
 from bids_sr.api import evaluation_steps as steps
 from bids_sr.api.image_inputs import (
+    Dummies,
     ImageLike,
     InputError,
     MaskLike,
     Motion,
+    Run,
     SuperResolutionWarning,
     in_plane,
     mask_on,
     opened,
+    prepare_run,
     told_tr,
+    undo_motion,
     working_folder,
 )
-from bids_sr.api.run_preparation import Dummies, Run, prepare_run, undo_motion
 from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.registration.bold_to_anat import finer_mask
@@ -198,10 +201,8 @@ class Evaluator(BaseEstimator):
             with opened(acquired, folder, "acquired", any_order=True) as reader:
                 tr = self.tr or told_tr(reader.header)
                 if not tr > 0:
-                    raise InputError(
-                        "tr: the header of the acquired series tells none, or one without a unit; give "
-                        "Evaluator(tr=...), in s"
-                    )
+                    told = "the header of the acquired series tells none, or one without a unit"
+                    raise InputError(f"tr: {told}; give Evaluator(tr=...), in s")
                 run = self._run(reader, folder, frame, mask=mask, boldref=boldref, motion=motion)
                 fine = _fine(run, in_plane(self.factor), roi, folder)
                 if frame is not None and frame._guide is not None:
@@ -233,10 +234,8 @@ class Evaluator(BaseEstimator):
     ) -> Run:  # fmt: skip
         """Reference, brain and head motion: given, else of the first estimator, else found."""
         if frame is not None:
-            boldref, motion = (
-                frame.boldref_ if boldref is None else boldref,
-                frame.motion_ if motion is None else motion,
-            )
+            boldref = frame.boldref_ if boldref is None else boldref
+            motion = frame.motion_ if motion is None else motion
             mask = frame.mask_img_ if mask is None else mask
         dummies = self.n_dummy if frame is None or self.n_dummy != "auto" else frame.n_dummy_
         return prepare_run(
@@ -310,10 +309,8 @@ class Evaluator(BaseEstimator):
     def _judge(self, rows: list[Any], methods: list[str], baselines: list[str], idle: list[str]) -> None:
         """Verdict and table."""
         for name in idle:
-            warnings.warn(
-                f"{name} was not applied: its series is that of zerofill, and not compared", SuperResolutionWarning,
-                stacklevel=3,
-            )  # fmt: skip
+            text = f"{name} was not applied: its series is that of zerofill, and not compared"
+            warnings.warn(text, SuperResolutionWarning, stacklevel=3)
         self.verdict_: Verdict = make_verdict(
             rows, methods=methods, baselines=baselines, margin=self.margin, not_applied=idle, advice=PYTHON
         )
@@ -329,9 +326,8 @@ class Evaluator(BaseEstimator):
         check_is_fitted(self)
         verdict = self.verdict_
         parts = [idle_text(verdict.not_applied) + verdict.headline]
-        for head, lines in (
-            ("Evidence", [sentence.text for sentence in verdict.sentences]), ("Limitations", verdict.limits),
-        ):  # fmt: skip
+        told = {"Evidence": [sentence.text for sentence in verdict.sentences], "Limitations": verdict.limits}
+        for head, lines in told.items():
             if lines:
                 parts += [f"\n{head}", *(f"- {line}" for line in lines)]
         return "\n".join(parts)

@@ -1,25 +1,37 @@
-"""What users hand over, as what the functions below take: series as files, images and masks as arrays, poses."""
+"""What users hand over, as what the functions below take: series as files, images, masks and poses as arrays, runs."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
 
 from bids_sr.io.array_types import Array, Float, Float32, Mask
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image, save_image
+from bids_sr.registration.calibration_alignment import moved_mm
+from bids_sr.spatial.boldref import estimate_run, make_boldref, mean_in_reference, precomputed_motion
+from bids_sr.spatial.hmc import estimate_motion
+from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.transforms import read_itk
 from bids_sr.sr.data.temporal_components import open_uncompressed
+from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
+from bids_sr.stats.glm.confounds import nonsteady_at_start
 
 ImageLike = str | os.PathLike[str] | nib.Nifti1Image
 MaskLike = ImageLike | Array
 Motion = str | os.PathLike[str] | Array
+Dummies = int | Literal["auto"]
+MOST_LEFT_MM = 0.5
+"""Displacement of the brain (rms) above which a series that is said to be realigned is doubted."""
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
@@ -34,9 +46,7 @@ class SuperResolutionWarning(UserWarning):
 def series_file(image: ImageLike, folder: Path, what: str) -> Path:
     """The file of a series; an image that lives in memory is written below a folder as float32.
 
-    Raises
-    ------
-    InputError : neither a path nor a NIfTI image, or values that are not finite
+    InputError: neither a path nor a NIfTI image, or values that are not finite.
     """
     if isinstance(image, (str, os.PathLike)):
         return Path(image)
@@ -124,12 +134,7 @@ def opened(image: ImageLike, folder: Path, what: str, *, any_order: bool = False
 
 
 def volume_of(image: ImageLike, folder: Path, what: str) -> tuple[Float32, Float]:
-    """(data (x, y, z), affine) of one image.
-
-    Raises
-    ------
-    InputError : it is a series
-    """
+    """(data (x, y, z), affine) of one image; InputError for a series."""
     data, affine = load_image(series_file(image, folder, what))
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
@@ -139,21 +144,11 @@ def volume_of(image: ImageLike, folder: Path, what: str) -> tuple[Float32, Float
 
 
 def mask_on(mask: MaskLike, shape: tuple[int, ...], affine: Array, folder: Path, what: str = "mask") -> Mask:
-    """A mask on a grid, from an image or an array of its shape.
-
-    Raises
-    ------
-    InputError : another grid, or an empty mask
-    """
-    if isinstance(mask, np.ndarray):
-        data, own = mask, affine
-    else:
-        data, own = volume_of(mask, folder, what)
+    """A mask on a grid, from an image or an array of its shape; InputError for another grid, or an empty mask."""
+    data, own = (mask, affine) if isinstance(mask, np.ndarray) else volume_of(mask, folder, what)
     if data.shape != tuple(shape) or not np.allclose(own, affine, atol=1e-3):
-        raise InputError(
-            f"{what}: it lies on another grid ({data.shape}) than {tuple(shape)}; bring it there, for instance by "
-            "nilearn.image.resample_to_img(mask, image, interpolation='nearest')"
-        )
+        fix = "bring it there, for instance by nilearn.image.resample_to_img(mask, image, interpolation='nearest')"
+        raise InputError(f"{what}: it lies on another grid ({data.shape}) than {tuple(shape)}; {fix}")
     inside = np.asarray(data > 0.5)
     if not inside.any():
         raise InputError(f"{what}: it is empty; give one with the brain in it, or None to have it found")
@@ -161,18 +156,12 @@ def mask_on(mask: MaskLike, shape: tuple[int, ...], affine: Array, folder: Path,
 
 
 def poses_of(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
-    """(T, 4, 4) transforms from an ITK text file or an array.
-
-    Raises
-    ------
-    InputError : another number of transforms than volumes, or not 4x4 matrices
-    """
+    """(T, 4, 4) transforms from an ITK text file or an array; InputError for other shapes."""
     found = read_itk(motion) if isinstance(motion, (str, os.PathLike)) else np.asarray(motion, dtype=np.float64)
     if found.shape != (n_volumes, 4, 4) or not np.isfinite(found).all():
-        raise InputError(
-            f"{what}: {found.shape} is not one 4x4 matrix for each of {n_volumes} volumes; give the transforms that "
-            "take a boldref point (RAS mm) to its point in each volume, or None to have them estimated"
-        )
+        fix = "give the transforms that take a boldref point (RAS mm) to its point in each volume, or None to have them"
+        own = f"{found.shape} is not one 4x4 matrix for each of {n_volumes} volumes"
+        raise InputError(f"{what}: {own}; {fix} estimated")
     return found
 
 
@@ -185,8 +174,6 @@ def transform_of(xfm: Motion, what: str) -> Float:
 def in_plane(factor: Any) -> tuple[float, float, float]:
     """Acquired over high-resolution voxel size by axis; one number is meant in plane.
 
-    Examples
-    --------
     >>> in_plane(2), in_plane((1.5, 1.5, 1))
     ((2.0, 2.0, 1.0), (1.5, 1.5, 1.0))
     """
@@ -198,3 +185,89 @@ def in_plane(factor: Any) -> tuple[float, float, float]:
     if not all(1 <= value <= 8 for value in (x, y, z)):
         raise InputError(f"factor: {factor!r}; each is 1 (as acquired) to 8, such as 2 or (2, 2, 1)")
     return x, y, z
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """A run as every series of it needs it, on its acquired grid."""
+
+    boldref: Float32  # (x, y, z), in signal units
+    affine: Float  # voxel to RAS mm
+    mask: Mask  # (x, y, z) brain in the reference
+    poses: Float  # (T, 4, 4) boldref point to the volume's point (RAS mm)
+    params: Float  # (T, 6) the same in mm and rad
+    n_dummy: int  # volumes at the start that are not in steady state
+
+
+def prepare_run(
+    reader: SeriesReader, folder: Path, *, mask: MaskLike | None = None, boldref: ImageLike | None = None,
+    motion: Motion | None = None, realigned: bool = False, n_dummy: Dummies = "auto",
+) -> Run:  # fmt: skip
+    """Take what is given, on the grid of the series, and find the rest; the reader may be read in any order.
+
+    Motion is estimated where it is not given, unless the series is `realigned`: head motion was undone before, which is
+    doubted aloud where three volumes say otherwise. InputError: something lies on another grid, or too few volumes.
+    """
+    total = reader.shape[3]
+    across = reader.header.get_dim_info()[2]
+    if across not in (None, 2):
+        what = f"its header says that slices lie along axis {across} (of 0, 1, 2), and they are taken along axis 2"
+        raise InputError(f"bold: {what}; reorder the axes first, for instance by nibabel.as_closest_canonical")
+    dummies = min(nonsteady_at_start(reader.path), max(total - 2, 0)) if n_dummy == "auto" else int(n_dummy)
+    if not 0 <= dummies < total or (total > 1 and dummies > total - 2):
+        raise InputError(f"n_dummy: {dummies} of {total} volumes leave less than two; give a smaller number")
+    poses = poses_of(motion, total) if motion is not None else None
+    still = poses is None and (realigned or total == 1)
+    if still:
+        poses = np.repeat(np.eye(4)[None], total, 0)
+    if boldref is not None:
+        reference, own = volume_of(boldref, folder, "boldref")
+        if reference.shape != reader.shape[:3] or not np.allclose(own, reader.affine, atol=1e-3):
+            raise InputError(f"boldref: {reference.shape} is not the grid of the series {reader.shape[:3]}")
+    elif poses is not None:
+        reference = mean_in_reference(reader, poses, n_dummy=dummies)
+    else:
+        reference = make_boldref(reader, n_dummy=dummies)
+    if mask is None:
+        brain = brain_mask(reference, reader.affine)
+    else:
+        brain = mask_on(mask, reader.shape[:3], reader.affine, folder)
+    if poses is None:
+        found = estimate_run(reader, reference, n_dummy=dummies)
+    else:
+        found = precomputed_motion(poses, brain, reader.affine)
+    if still and total > 2:
+        _doubt(reader, reference, brain, dummies)
+    poses, params = found.matrices, found.params
+    return Run(boldref=reference, affine=reader.affine, mask=brain, poses=poses, params=params, n_dummy=dummies)
+
+
+def _doubt(reader: SeriesReader, reference: Array, mask: Mask, first: int) -> None:
+    """Warn where volumes of a series that is said to be realigned lie elsewhere than its reference."""
+    at = sorted({first, (first + reader.shape[3]) // 2, reader.shape[3] - 1})
+    with np.errstate(all="ignore"):
+        found = estimate_motion((reader.volume(t) for t in at), reference, mask, reader.affine)
+    far = moved_mm(found.matrices, mask, reader.affine)
+    if far.max() > MOST_LEFT_MM:
+        where = f"realigned=True, but volume {at[int(far.argmax())]} lies {far.max():.1f} mm from the reference"
+        text = f"{where}: head motion would be taken for signal; leave realigned out, or give motion"
+        warnings.warn(text, SuperResolutionWarning, stacklevel=4)
+
+
+def undo_motion(reader: SeriesReader, run: Run, path: Path, affine: Array) -> Path:
+    """Write a series of the run on a grid of its matrix (voxel to RAS mm), head motion undone by one interpolation."""
+    x, y, z, count = reader.shape
+    with SeriesWriter(path, (x, y, z, count), affine, reader.tr, header_like=reader.header) as writer:
+        super_resolve_series(
+            reader, writer, make_upsampler("raw", (1.0, 1.0, 1.0)), run.poses, (x, y, z), affine,
+            factor=(1.0, 1.0, 1.0), consistency="off",
+        )  # fmt: skip
+    return path
+
+
+def same_run_as(reader: SeriesReader) -> str:
+    """A fingerprint of a series: its grid, and its first, middle and last volume."""
+    seen = hashlib.sha256(repr((reader.shape, np.round(reader.affine, 4).tolist())).encode())
+    for t in sorted({0, reader.shape[3] // 2, reader.shape[3] - 1}):
+        seen.update(reader.volume(t).tobytes())
+    return seen.hexdigest()

@@ -13,13 +13,15 @@ from bids_sr.api.image_inputs import (
     ImageLike,
     InputError,
     Motion,
+    Run,
     SuperResolutionWarning,
     opened,
+    prepare_run,
     told_tr,
     transform_of,
+    undo_motion,
     volume_of,
 )
-from bids_sr.api.run_preparation import Run, prepare_run, undo_motion
 from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.registration.ants import Image
@@ -38,7 +40,7 @@ from bids_sr.sr.models.compatibility import check_model, describe
 from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.models.model_store import Request, obtain_model, training_data
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.resolution.matrices import Factor
+from bids_sr.sr.resolution.matrices import Factor, kspace_crop
 from bids_sr.sr.variance.calibration_sd import CalibrationError
 from bids_sr.sr.variance.run_data import measured_on_run, run_data
 
@@ -47,26 +49,16 @@ Maps = tuple[Array, Array]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Given:
-    """Images that a method may learn from, and what is known of where they lie.
+    """Images that a method may learn from, and what is known of where they lie; a transform of None is estimated."""
 
-    Attributes
-    ----------
-    guide, lowres : high- and low-resolution T2*-weighted image; the latter is made by truncating k-space where None
-    guide_xfm, calibration_xfm : boldref point to guide point, and to calibration point (RAS mm); None: estimated
-    calibration, events : high-resolution BOLD run, and its BIDS events
-    registered : the headers tell where the images lie, and nothing is estimated
-    realigned : of the calibration
-    seed : of everything random
-    """
-
-    guide: ImageLike | None = None
-    lowres: ImageLike | None = None
-    guide_xfm: Motion | None = None
-    calibration: ImageLike | None = None
-    calibration_xfm: Motion | None = None
-    events: str | Path | None = None
-    registered: bool = False
-    realigned: bool = False
+    guide: ImageLike | None = None  # high-resolution T2*-weighted image
+    lowres: ImageLike | None = None  # the low-resolution one; made by truncating k-space where None
+    guide_xfm: Motion | None = None  # boldref point to guide point (RAS mm)
+    calibration: ImageLike | None = None  # high-resolution BOLD run
+    calibration_xfm: Motion | None = None  # boldref point to calibration point (RAS mm)
+    events: str | Path | None = None  # of the calibration
+    registered: bool = False  # the headers tell where the images lie, and nothing is estimated
+    realigned: bool = False  # of the calibration
     seed: int = 0
 
 
@@ -121,20 +113,16 @@ def _image(image: ImageLike, folder: Path, what: str) -> Image:
 def calibration_of(given: Given, run: Run, factor: Factor, folder: Path) -> tuple[Maps | None, dict[str, Any]]:
     """Standard deviation maps of the calibration on the run's two grids, or None with the reason among the facts.
 
-    Raises
-    ------
-    InputError : its header tells no repetition time
+    InputError: its header tells no repetition time.
     """
     assert given.calibration is not None
     facts: dict[str, Any] = {}
     with opened(given.calibration, folder, "calibration", any_order=True) as reader:
         tr = told_tr(reader.header)
         if reader.ndim == 4 and not tr > 0:
-            raise InputError(
-                "calibration: its header tells no repetition time, or one without a unit; set both, for instance by "
-                "image.header.set_zooms((*image.header.get_zooms()[:3], tr)) and "
-                "image.header.set_xyzt_units('mm', 'sec')"
-            )
+            fix = "image.header.set_zooms((*image.header.get_zooms()[:3], tr)) and "
+            fix = f"set both, for instance by {fix}image.header.set_xyzt_units('mm', 'sec')"
+            raise InputError(f"calibration: its header tells no repetition time, or one without a unit; {fix}")
         own = prepare_run(reader, folder, realigned=given.realigned)
         low, fine = Image(data=run.boldref, affine=run.affine), Image(data=own.boldref, affine=own.affine)
         try:
@@ -151,37 +139,20 @@ def calibration_of(given: Given, run: Run, factor: Factor, folder: Path) -> tupl
                 events=given.events,
             )  # fmt: skip
         except (CalibrationError, RuntimeError) as error:
-            warnings.warn(
-                f"calibration: it is left out, and the run's own variance is used instead: {error}",
-                SuperResolutionWarning, stacklevel=5,
-            )  # fmt: skip
+            text = f"calibration: it is left out, and the run's own variance is used instead: {error}"
+            warnings.warn(text, SuperResolutionWarning, stacklevel=5)
             return None, facts | {"usable": False, "reason": str(error)}
-        low_affine = hr_low_affine(reader, factor)
+        low_affine = kspace_crop(np.zeros(reader.shape[:3], np.float32), reader.affine, factor=factor)[1]
     maps = measured_on_run((sd, own.affine), (sd_low, low_affine), xfm, run.mask.shape, run.affine, factor)
     return maps, facts | told | {"usable": True}
-
-
-def hr_low_affine(reader: SeriesReader, factor: Factor) -> Array:
-    """Affine of a series downsampled by the factor."""
-    from bids_sr.sr.resolution.matrices import kspace_crop
-
-    return kspace_crop(np.zeros(reader.shape[:3], np.float32), reader.affine, factor=factor)[1]
 
 
 def fit_model(
     method: Method, request: Request, reader: SeriesReader, run: Run, given: Given, pair: Pair | None, folder: Path
 ) -> Fitted:  # fmt: skip
-    """Train, or take the model that the request names.
+    """Train, or take the model that the request names; raises what `obtain_model` does.
 
-    Parameters
-    ----------
-    reader : series as acquired, which may be read in any order
-    pair : of the images given, for methods that learn from one
-    folder : for what is written on the way
-
-    Raises
-    ------
-    ModelError, PairError, SeriesError : see `obtain_model`
+    The reader may be read in any order; the pair of the images given is for methods that learn from one.
     """
     data: Any = None
     statistics: TemporalStatistics | None = None

@@ -14,19 +14,22 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
 from bids_sr.api.image_inputs import (
+    Dummies,
     ImageLike,
     InputError,
     MaskLike,
     Motion,
+    Run,
     SuperResolutionWarning,
     in_plane,
     opened,
     poses_of,
+    prepare_run,
+    same_run_as,
     told_tr,
     working_folder,
 )
 from bids_sr.api.model_fitting import Fitted, Given, fit_model, guide_of, pair_of
-from bids_sr.api.run_preparation import Dummies, Run, prepare_run, same_run_as
 from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
@@ -48,12 +51,6 @@ if TYPE_CHECKING:
 
 PLAIN = (*INTERPOLATIONS, *PAIR_BASELINES)
 """Baselines that need no model."""
-
-
-def _has_cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 class SuperResolver(TransformerMixin, BaseEstimator):
@@ -221,17 +218,19 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             raise InputError(f"data_consistency: {self.data_consistency!r}; it is 'report', 'enforce' or 'off'")
         if self.device not in ("cpu", "cuda"):
             raise InputError(f"device: {self.device!r}; it is 'cpu' or 'cuda'")
-        if self.device == "cuda" and not _has_cuda():
-            raise InputError("device: torch finds no CUDA device here; take 'cpu'")
+        if self.device == "cuda":
+            import torch
+
+            if not torch.cuda.is_available():
+                raise InputError("device: torch finds no CUDA device here; take 'cpu'")
         if self.method in PLAIN:
             return self.method, in_plane(self.factor), None
         try:
             method = get_method(self.method)
             get_recipe(method, recipe_name(method, self.recipe))
         except KeyError as error:
-            raise InputError(
-                f"method: {error} Methods: {', '.join(method_names())}; baselines: {', '.join(PLAIN)}"
-            ) from None
+            known = f"Methods: {', '.join(method_names())}; baselines: {', '.join(PLAIN)}"
+            raise InputError(f"method: {error} {known}") from None
         return self.method, in_plane(self.factor), method
 
     def _learn(
@@ -260,12 +259,6 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             facts |= {"registration": found} if found else {}
         if pair is not None and pair.facts:
             facts["pair"] = pair.facts
-        self._keep(name, factor, run, fitted, facts)
-
-    def _keep(
-        self, name: str, factor: tuple[float, float, float], run: Run, fitted: Fitted | None, facts: dict[str, Any]
-    ) -> None:
-        """Fitted attributes."""
         self._run = run
         self.factor_ = factor
         self.boldref_ = nib.Nifti1Image(run.boldref, run.affine)
@@ -282,7 +275,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             self.facts_ |= {"held_out": card["held_out"]} if "held_out" in card else {}
         if not self.applied_:
             reason = self.facts_["held_out"]["model"]
-            warnings.warn(f"{name} was not applied to this run ({reason})", SuperResolutionWarning, stacklevel=4)
+            warnings.warn(f"{name} was not applied to this run ({reason})", SuperResolutionWarning, stacklevel=3)
 
     def __sklearn_is_fitted__(self) -> bool:
         """Whether `fit` was called."""
@@ -295,12 +288,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         return tags
 
     def _upsampler(self, affine: Array | None = None) -> Upsampler:
-        """What takes a volume (x, y, z) and its pose (4, 4) to its high-resolution grid.
-
-        Parameters
-        ----------
-        affine : voxel to RAS mm of the volumes; that of the run where None
-        """
+        """What takes a volume (x, y, z), of the run's affine unless given, and its pose (4, 4) to the finer grid."""
         check_is_fitted(self)
         run = self._run
         return series_upsampler(
@@ -352,9 +340,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         """Head motion of a series that may be another run than that of `fit`."""
         run = self._run
         if reader.shape[:3] != run.mask.shape or not np.allclose(reader.affine, run.affine, atol=1e-3):
-            raise InputError(
-                f"bold: its grid {reader.shape[:3]} is not that of the run of fit {run.mask.shape}; fit on this run"
-            )
+            own = f"its grid {reader.shape[:3]} is not that of the run of fit {run.mask.shape}"
+            raise InputError(f"bold: {own}; fit on this run")
         if same_run_as(reader) == self._same:
             return run.poses if motion is None else poses_of(motion, reader.shape[3])
         if self.method not in PLAIN and get_method(self.method).of_the_run:
