@@ -147,7 +147,7 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.interfaces.dataset_description import write_ignored
     from bids_sr.interfaces.group.group_maps import Processes
-    from bids_sr.reports.text.group_verdicts import meaning
+    from bids_sr.reports.tables.html_tables import meaning
 
     output_dir, margin = settings.paths.output_dir, settings.evaluation.margin
     for line in prepared.absent:
@@ -241,7 +241,7 @@ def _maps(settings: Settings, say: Callable[[str], None], processes: "Processes"
 
 
 def _flags(raised: Sequence[tuple[str, str, str]]) -> list[str]:
-    from bids_sr.reports.text.group_verdicts import meaning
+    from bids_sr.reports.tables.html_tables import meaning
 
     texts = (f"{name}, {series}: {meaning(measure)[1].removeprefix('1 where ')}" for name, series, measure in raised)
     return list(dict.fromkeys(text.removesuffix(", else 0") for text in texts))

@@ -252,7 +252,7 @@ class ClusterTable(Step):
         out_json = File(exists=True, desc="what its columns are")
 
     def results(self, inputs: Any, here: Path) -> dict[str, Any]:
-        from bids_sr.stats.regions.clusters import COLUMNS, clusters_text
+        from bids_sr.stats.regions.activation_regions import COLUMNS, clusters_text
 
         (here / "clusters.tsv").write_text(clusters_text(_rows(inputs, here)), encoding="utf-8")
         return {
@@ -268,7 +268,7 @@ def _rows(inputs: Any, cwd: Path) -> list[dict[str, str]]:
     from bids_sr.io.nifti import load_image
     from bids_sr.region_names import atlas_labels
     from bids_sr.registration.ants import apply_to_points
-    from bids_sr.stats.regions.clusters import cluster_rows, largest_clusters, placed
+    from bids_sr.stats.regions.activation_regions import cluster_rows, largest_clusters, placed
 
     chain = to_template(inputs, cwd)
     names = {number: name for name, number in atlas_labels().items()}

@@ -132,7 +132,7 @@ class SeriesQuality(Step):
     def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.io.nifti import SeriesReader, load_image
         from bids_sr.metrics.long_tables import SERIES, metric_rows
-        from bids_sr.stats.image.temporal_quality import quality_metrics, series_quality
+        from bids_sr.stats.image.image_quality import quality_metrics, series_quality
 
         start, mask = inputs.n_dummy, load_image(inputs.mask)[0] > 0.5
         with SeriesReader(inputs.in_file) as reader:

@@ -96,10 +96,7 @@ def described(file: Path, heading: str) -> str:
 
 
 def embedded(file: Path, *, static: bool = True, heading: str = "") -> Markup:
-    """A figure inside the page, or the HTML of a fragment that we wrote.
-
-    A figure that answers to the pointer becomes an ``object`` (an image would not let the pointer through).
-    """
+    """A figure inside the page (as an ``object`` if it answers to the pointer), or HTML of a fragment that we wrote."""
     if file.suffix not in MEDIA_TYPES:
         return Markup(file.read_text(encoding="utf-8").strip())
     image = (

@@ -18,7 +18,7 @@ from bids_sr.reports.figures.svg_files import save_svg
 from bids_sr.reports.markup import folded, joined, render, table
 from bids_sr.reports.participants_page import ALL
 from bids_sr.reports.tables.evaluation_rows import series_text
-from bids_sr.reports.tables.html_tables import facts_html, messages_html
+from bids_sr.reports.tables.html_tables import facts_html, meaning, messages_html
 from bids_sr.reports.text import group_verdicts as words
 from bids_sr.reports.text.methods_text import methods_html
 from bids_sr.series import map_label
@@ -70,38 +70,30 @@ class MapFigure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupContent:
-    """What the page is made from.
+    """What the page is made from."""
 
-    Attributes
-    ----------
-    tasks : participants of each task, with the number of their runs
-    participants, absent : who entered; who and what is missing, in words
-    left_out, flags : what could not be made; warnings of the participants' own reports, in words
-    idle : methods that were not applied in a run (they fell back to zero filling there), in words
-    comparisons, values, units : statistics of the `methods`, combined values, unit by metric
-    papers : the paper's table, one a task and pair of conditions
-    claims : combined values of the parts of the attribution of region size
-    maps, map_figures, space : rows of the table of group maps, their figures, the template's space
-    margin, about : the margin of equivalence in words; further facts
-    """
-
+    # participants, absent: who entered; who and what is missing, in words
     participants: Sequence[str]
     absent: Sequence[str]
+    # left_out, flags: what could not be made; warnings of the participants' own reports, in words
     left_out: Sequence[str]
     flags: Sequence[str]
+    # comparisons, values, units: statistics of the methods, combined values, unit by metric
     methods: Sequence[str]
     comparisons: Sequence[Comparison]
     values: Values
     units: Mapping[str, str]
-    papers: Sequence[PaperTable]
-    claims: Values
+    papers: Sequence[PaperTable]  # the paper's table, one a task and pair of conditions
+    claims: Values  # combined values of the parts of the attribution of region size
+    # maps, map_figures, space: rows of the table of group maps, their figures, the template's space
     maps: Sequence[Mapping[str, str]]
     map_figures: Sequence[MapFigure]
     space: str | None
+    # margin, about: the margin of equivalence in words; further facts
     margin: str
     about: Mapping[str, Any]
-    idle: Sequence[str] = ()
-    tasks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    idle: Sequence[str] = ()  # methods that were not applied in a run (they fell back to zero filling there), in words
+    tasks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # participants, with the number of their runs
 
 
 def build_group_report(target: Path, content: GroupContent, *, figure_dir: Path) -> Path:
@@ -212,7 +204,7 @@ def findings_html(content: GroupContent, told: Sequence[words.Finding], figure_d
     out = []
     for number, question in enumerate(dict.fromkeys(each.question for each in told)):
         own = [each for each in told if each.question == question]
-        unit, text = words.meaning(question.measure)
+        unit, text = meaning(question.measure)
         title = f"{own[0].title[:1].upper()}{own[0].title[1:]}"
         about = f"{words.where_text(question)}. {question.measure}: {text}."
         out.append(Markup("<h3>{}</h3><p>{}</p>").format(title, about))

@@ -31,10 +31,7 @@ SCALE = 99.5  # percentile of |t| over both maps that gets the full color
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """Two t maps (x, y, z) of one run on one grid, by their series, and the measured one where there is one.
-
-    The affine is voxel to RAS mm.
-    """
+    """Two t maps (x, y, z) of a run on one grid (affine to RAS mm) by their series; the measured one where there is."""
 
     run: str
     contrast: str

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from bids_sr.interfaces.group.group_inputs import MapKey, RunMaps, common_space, first_smoothing
 from bids_sr.interfaces.group.template_sampling import Target, participant_of, target_of, way_of
 from bids_sr.series import map_label
-from bids_sr.stats.group.second_level import Running
+from bids_sr.stats.group.paired_tests import Running
 
 LOGGER = logging.getLogger(__name__)
 Array = NDArray[Any]

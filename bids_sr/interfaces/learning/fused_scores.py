@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.registration.tissues import NAMES, segment_tissues, tissue_masks
-from bids_sr.stats.image.structural_quality import lesions, likeness, quality, segmentations
+from bids_sr.stats.image.image_quality import lesions, likeness, quality, segmentations
 
 Array = NDArray[Any]
 LOG = logging.getLogger(__name__)

@@ -174,8 +174,8 @@ def ClustersReport(
     evaluation_tsv, verdict_json : the contrast that the verdict is about comes first
     """
     from bids_sr.metrics.long_tables import read_cells, read_table
-    from bids_sr.reports.tables.cluster_tables import clusters_html
-    from bids_sr.stats.regions.clusters import COLUMNS
+    from bids_sr.reports.tables.html_tables import clusters_html
+    from bids_sr.stats.regions.activation_regions import COLUMNS
 
     judged = ""
     if evaluation_tsv and verdict_json:

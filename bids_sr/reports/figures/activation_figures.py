@@ -174,7 +174,7 @@ def zoomed_figure(maps: Sequence[NamedImage], scene: Scene, *, display: Display 
     colors = {"cmap": MAP_CMAP, "vmin": -limit, "vmax": limit, "alpha": 0.95}
     count = max(len(maps), 3)
     unit = 11.9 / count * s.height_over_width(window[0], brain)
-    with s.literal_style():
+    with s.style(literal=True):
         fig, axes = s.panel_grid(1, count, unit, left=0.004, right=0.996, top=0.24, bottom=0.5)
         image: Any = None
         for ax, each in zip(axes[0], maps, strict=False):

@@ -66,7 +66,7 @@ def forest_figure(
     if not grid or not labels:
         raise FigureInputError("there is no figure of the evaluation to draw")
     body, gap = len(labels) * ROW_INCH, 0.7 if row_names else 0.36
-    with s.literal_style():
+    with s.style(literal=True):
         fig = s.new_figure(12.0, (body + gap) * len(grid) + 0.75)
         tall = fig.get_figheight()
         left = min(0.33, 0.03 + 0.0062 * max(len(text) for text, _ in labels.values()))
@@ -204,10 +204,7 @@ def contrasts_figure(
 
 
 def placebo_figure(rows: Sequence[MetricRow], *, measures: Mapping[str, str], contrast: str) -> Figure:
-    """What each method has more than its placebos, named in ``against`` of the rows.
-
-    `measures` are titles of columns by measure.
-    """
+    """What each method has more than its placebos (`against` of the rows); `measures` are titles by measure."""
     own = [row for row in rows if row.contrast == contrast and row.measure in measures]
     regions = pick.shown_regions(own)
     pairs = sorted(dict.fromkeys((row.series, row.against) for row in own), key=lambda pair: pair[0])
@@ -259,10 +256,7 @@ TRUTH_PANELS = {
 
 
 def truth_figure(rows: Sequence[MetricRow], *, contrast: str, against: str, names: Sequence[str] = ()) -> Figure | None:
-    """Agreement with the truth against smoothing, a line each series: under smoothing all of them meet.
-
-    None where no measure of agreement is defined.
-    """
+    """Agreement with the truth against smoothing, a line each series; None where no measure of it is defined."""
     own = [row for row in pick.having(rows, "truth_") if (row.contrast, row.against) == (contrast, against)]
     region = next(iter(pick.shown_regions(own)), "")
     own = [row for row in own if row.region == region]
@@ -271,7 +265,7 @@ def truth_figure(rows: Sequence[MetricRow], *, contrast: str, against: str, name
     if not shown or not series:
         return None
     styles = _line_styles(series)
-    with s.literal_style():
+    with s.style(literal=True):
         fig = s.new_figure(12.0, 3.5)
         axes = np.asarray(fig.subplots(1, len(shown), squeeze=False, gridspec_kw={
             "left": 0.04, "right": 0.99, "top": 0.91, "bottom": 0.31, "wspace": 0.2}))[0]  # fmt: skip

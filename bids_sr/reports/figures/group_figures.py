@@ -118,27 +118,25 @@ def differences_figure(comparisons: Sequence[Comparison], *, unit: str = "") -> 
 
     The band is the margin of equivalence. Raises `FigureInputError` where nothing was compared.
     """
-    rows = [each for each in comparisons if each.estimate is not None]
+    rows = [(each, each.estimate) for each in comparisons if each.estimate is not None]
     if not rows:
         raise FigureInputError("there is no difference to draw")
     colors = {"better": s.GREEN, "worse": s.RED, "same": s.BLUE, "larger": s.INK, "smaller": s.INK}
     with s.style():
         fig = s.new_figure(12.0, 0.9 + 0.27 * len(rows))
         ax = fig.subplots()
-        margin = rows[0].margin
+        margin = rows[0][0].margin
         if math.isfinite(margin):
             ax.axvspan(-margin, margin, color=s.GRID, alpha=0.6, lw=0)
         ax.axvline(0, color=s.SOFT, lw=0.8)
-        for y, each in enumerate(rows):
-            if each.estimate is None:
-                continue
+        for y, (each, estimate) in enumerate(rows):
             color = colors.get(each.word, s.SOFT)
-            ax.plot([each.estimate.lower, each.estimate.upper], [y, y], color=color, lw=1.6)
-            ax.plot([each.estimate.value], [y], "o", ms=5, color=color)
+            ax.plot([estimate.lower, estimate.upper], [y, y], color=color, lw=1.6)
+            ax.plot([estimate.value], [y], "o", ms=5, color=color)
             ax.annotate(each.word, (1.005, y), xycoords=("axes fraction", "data"), va="center", color=color)
-        ax.set_yticks(range(len(rows)), [f"− {series_text(each.reference)}" for each in rows])
+        ax.set_yticks(range(len(rows)), [f"− {series_text(each.reference)}" for each, _ in rows])
         ax.set_ylim(len(rows) - 0.5, -0.5)
         shown = "" if unit in ("", "1") else f" ({unit.replace('mm^3', 'mm³')})"
-        ax.set_xlabel(f"{rows[0].series} − reference{shown}")
+        ax.set_xlabel(f"{rows[0][0].series} − reference{shown}")
         fig.subplots_adjust(left=0.13, right=0.9, top=0.98, bottom=0.55 / fig.get_figheight())
     return fig

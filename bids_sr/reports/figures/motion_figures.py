@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
 
-AXES = ("x", "y", "z")
 AXIS_COLORS = (s.RED, s.GREEN, s.BLUE)
 TISSUE_COLORS = {"GM": s.BLUE, "WM": s.ORANGE, "CSF": s.SKY, "brain": s.SOFT}
 
@@ -40,8 +39,8 @@ def motion_figure(table: Mapping[str, Array], tr: float, *, n_dummy: int = 0) ->
     shaded.
     """
     panels = (
-        ("Translation (mm)", [_column(table, f"trans_{a}") for a in AXES]),
-        ("Rotation (°)", [None if (c := _column(table, f"rot_{a}")) is None else np.degrees(c) for a in AXES]),
+        ("Translation (mm)", [_column(table, f"trans_{a}") for a in "xyz"]),
+        ("Rotation (°)", [None if (c := _column(table, f"rot_{a}")) is None else np.degrees(c) for a in "xyz"]),
         ("FD (mm)", [_column(table, "framewise_displacement")]),
         ("DVARS (standardized)" if "std_dvars" in table else "DVARS", [_column(table, "std_dvars", "dvars")]),
     )
@@ -57,7 +56,7 @@ def motion_figure(table: Mapping[str, Array], tr: float, *, n_dummy: int = 0) ->
             if len(known) < len(curves):
                 ax.text(0.5, 0.5, "not in the confounds table", transform=ax.transAxes, ha="center", color=s.SOFT)
                 continue
-            for curve, axis, color in zip(known, AXES, AXIS_COLORS, strict=False):
+            for curve, axis, color in zip(known, "xyz", AXIS_COLORS, strict=False):
                 single = len(known) == 1
                 ax.plot(time, curve, color=s.INK if single else color, lw=1.0, label=None if single else axis)
                 if single:

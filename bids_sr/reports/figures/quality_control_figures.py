@@ -37,7 +37,7 @@ def consistency_figure(curves: Mapping[str, Array]) -> Figure:
     known = {name: 100 * np.asarray(c, dtype=float) for name, c in curves.items() if np.isfinite(c).any()}
     if not known:
         raise FigureInputError("consistency with the acquired data was measured nowhere")
-    with s.literal_style():
+    with s.style(literal=True):
         fig = s.new_figure(12.0, 3.2)
         ax = fig.add_axes((0.06, 0.15, 0.775, 0.81))
         counts = [0, 0]
@@ -67,7 +67,7 @@ def calibration_figure(tables: Mapping[str, Sequence[tuple[float, float]]]) -> F
     known = {name: np.array(rows, dtype=float) for name, rows in tables.items() if len(rows)}
     if not known:
         raise FigureInputError("there is no calibration to draw")
-    with s.literal_style():
+    with s.style(literal=True):
         fig = s.new_figure(6.4, 4.2)
         ax = fig.add_axes((0.11, 0.13, 0.86, 0.84))
         high = max(float(np.nanmax(rows)) for rows in known.values())
@@ -102,7 +102,6 @@ def overlay_figure(
     limit: float | None = None,
     threshold: float = 0.0,
     colors: str = "viridis",
-    n_slices: int = 4,
 ) -> Figure:
     """Maps (X, Y, Z) of something that is never negative over an image, a row each, on one scale.
 
@@ -111,11 +110,11 @@ def overlay_figure(
     """
     if not maps:
         raise FigureInputError(f"there is no map of {label}")
-    ground, gray, brain, planes, box = _ground(background, mask, affine, n_slices, 3.0)
+    ground, gray, brain, planes, box = _ground(background, mask, affine, 4, 3.0)
     inside = mask > 0
     tops = (float(np.nanpercentile(m[inside], 99)) for m in maps.values() if np.isfinite(m[inside]).any())
     scale = {"vmin": 0, "vmax": limit or max([value for value in tops if value > 0], default=1.0)}
-    with s.literal_style():
+    with s.style(literal=True):
         height = 11.6 / len(planes) * s.height_over_width(box, brain)
         fig, axes = s.panel_grid(len(maps), len(planes), height, left=0.03, bottom=0.6)
         image: Any = None
@@ -134,17 +133,14 @@ def overlay_figure(
 def variance_figure(
     weight: Array, affine: Array, mask: Array, background: Array | None = None, *, n_slices: int = 4
 ) -> Figure:
-    """Standard deviation of the fluctuations (X, Y, Z; signal units) on the high-resolution grid, below the anatomy.
-
-    Raises `FigureInputError` if the map is not 3D.
-    """
+    """Standard deviation of fluctuations (X, Y, Z; else `FigureInputError`) in signal units, below the anatomy."""
     if weight.ndim != 3:
         raise FigureInputError(f"the variance map has shape {weight.shape}, expected (X, Y, Z)")
     ground, gray, brain, planes, box = _ground(background, mask, affine, n_slices, 2.0)
     shown = s.canonical(np.where(mask > 0, weight, np.nan).astype(np.float32), affine)
     inside = weight[mask > 0]
     limit = max(float(np.percentile(inside, 99)) if inside.size else 0.0, 1e-6)
-    with s.literal_style():
+    with s.style(literal=True):
         height = 11.9 / len(planes) * s.height_over_width(box, brain)
         fig, axes = s.panel_grid(2, len(planes), height, left=0.004, right=0.996, bottom=0.62, space=0.01)
         image: Any = None
@@ -174,7 +170,7 @@ def beyond_figure(
     power = (np.square(last) * (brain.data > 0)).sum(axis=(0, 1))
     planes = s.planes_apart(power, 3, 2) if power.any() else s.slice_indices(brain.data, 2, 3)
     box = s.bounding_box(brain.data, brain.zooms, margin_mm=3.0)
-    with s.literal_style():
+    with s.style(literal=True):
         height = 11.75 / len(shown) * s.height_over_width(box, brain)
         fig, axes = s.panel_grid(len(planes), len(shown), height, left=0.012, top=0.36, bottom=0.59)
         image: Any = None

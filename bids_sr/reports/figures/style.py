@@ -37,7 +37,6 @@ STYLE: dict[Any, Any] = {
     "figure.facecolor": "white", "svg.fonttype": "none", "svg.hashsalt": "bids-sr", "svg.image_inline": True,
 }  # fmt: skip
 FLICKER = "flicker"
-AXIS_NAMES = ("x", "y", "z")
 # the letters at the left and right of a plane that is cut across x, y or z
 EDGE_LETTERS = (("P", "A"), ("L", "R"), ("L", "R"))
 FAINT = "#eceff1"
@@ -49,14 +48,9 @@ class FigureInputError(ValueError):
     """Arrays that cannot be drawn together; the message names the shapes."""
 
 
-def style() -> AbstractContextManager[None]:
-    """Our matplotlib settings, for making *and* for saving a figure."""
-    return mpl.rc_context(STYLE)
-
-
-def literal_style() -> AbstractContextManager[None]:
-    """Our settings, with dollar signs in names drawn as they are; not for axes whose tick labels are formulas."""
-    return mpl.rc_context({**STYLE, "text.parse_math": False})
+def style(*, literal: bool = False) -> AbstractContextManager[None]:
+    """Our matplotlib settings, for making *and* saving a figure; literal: dollar signs in names stay as they are."""
+    return mpl.rc_context({**STYLE, "text.parse_math": False} if literal else STYLE)
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -99,10 +93,7 @@ class Volume:
 
 
 def canonical(data: Array, affine: Array) -> Volume:
-    """Bring a 3D array into the order closest to RAS by flips and swaps, without interpolation.
-
-    Raises `FigureInputError` if the array is not 3D.
-    """
+    """Bring a 3D array (else `FigureInputError`) into the order closest to RAS by flips and swaps, not interpolated."""
     if data.ndim != 3:
         raise FigureInputError(f"a figure needs a 3D image, this one has shape {data.shape}")
     transform = nib.orientations.io_orientation(affine)
@@ -112,10 +103,7 @@ def canonical(data: Array, affine: Array) -> Volume:
 
 
 def repeated(volume: Volume, target: Volume) -> Volume:
-    """An image of the same field of view on another grid: each target voxel takes the value of the voxel it lies in.
-
-    For display only: acquired voxels stay visible as the blocks that they are.
-    """
+    """An image on another grid of its field of view, for display: a target voxel has the value of that it lies in."""
     if volume.data.shape == target.data.shape:
         return volume
     data = volume.data
@@ -154,10 +142,7 @@ def gray_limits(data: Array, mask: Array | None = None) -> tuple[float, float]:
 
 
 def slice_indices(mask: Array, axis: int, n_slices: int) -> list[int]:
-    """Indices of ``n_slices`` planes spread evenly over a mask, its ends left out (the more, the fewer planes).
-
-    An empty mask is taken as the whole image.
-    """
+    """Indices of planes spread evenly over a mask (empty: the whole image), its ends left out (the more, the fewer)."""
     filled = np.flatnonzero(np.asarray(mask).any(axis=tuple(_across(axis))))
     first, last = (int(filled[0]), int(filled[-1])) if filled.size else (0, mask.shape[axis] - 1)
     margin = max(0.12, 0.5 / (n_slices + 0.5)) * (last - first)
@@ -256,7 +241,7 @@ def mark_sides(ax: Axes, axis: int, *, color: str = "white") -> None:
 def mark_position(ax: Axes, volume: Volume, axis: int, index: int, *, color: str = "white") -> None:
     """Write the plane's world coordinate into its lower left corner."""
     place = round(volume.position(axis, index))
-    text = f"{AXIS_NAMES[axis]} = {place:+d} mm".replace("-", "−")
+    text = f"{'xyz'[axis]} = {place:+d} mm".replace("-", "−")
     ax.text(0.02, 0.02, text, transform=ax.transAxes, fontsize=6.5, color=color, ha="left", va="bottom")
 
 

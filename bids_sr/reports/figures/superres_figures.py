@@ -19,10 +19,7 @@ LEVEL_COLORS = (s.ORANGE, s.GREEN, s.PURPLE, s.SKY, s.RED)
 
 
 def pair_figure(lowres: NamedImage, highres: NamedImage, mask: Array | None) -> Figure:
-    """The pair that the network learns from (in register): low resolution above high resolution, one gray scale each.
-
-    `mask` on the low-resolution grid chooses the planes.
-    """
+    """The pair that the network learns from, in register: low resolution (whose mask chooses the planes) above high."""
     low, high = s.canonical(lowres.data, lowres.affine), s.canonical(highres.data, highres.affine)
     inside = np.ones(lowres.data.shape) if mask is None or not np.any(mask) else mask
     around = s.canonical(np.asarray(inside, dtype=np.float32), lowres.affine)

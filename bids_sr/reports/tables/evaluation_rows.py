@@ -138,10 +138,7 @@ def interval_text(row: MetricRow) -> str:
 
 
 def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
-    """What each method has more than its placebos: explained variance, without a truth r.
-
-    Gains over denoised B-spline are no control analyses; they stand with those over the baselines.
-    """
+    """What each method has more than its placebos, denoised B-spline apart: explained variance, without a truth r."""
     return [
         row
         for row in having(rows, "gain_split_ev_", "gain_self_r_")
@@ -161,10 +158,7 @@ def figure_of(measures: Iterable[str]) -> str:
 
 
 def shown_series(names: Sequence[str], scores: Mapping[str, MetricRow]) -> list[str]:
-    """Series whose maps are shown: plain interpolation, the two methods that agree best, and what was measured.
-
-    A method without a score comes last.
-    """
+    """Series whose maps are shown: plain interpolation, the two methods of the best scores, and what was measured."""
     methods = [name for name in names if kind_of(name) == "method"]
     methods.sort(key=lambda name: -row.value if known(row := scores.get(name)) and row else math.inf)
     wanted = ("bspline", *reversed(methods[:2]), "measured")

@@ -1,4 +1,4 @@
-"""HTML of the report: summary, facts, model card, metrics, registration, calibration, structural scans."""
+"""HTML of the report: summary, facts, model card, metrics, clusters, registration, calibration, structural scans."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.metrics.registry import METRICS, UndeclaredMetric, metric
-from bids_sr.reports.markup import folded, joined, render, table
+from bids_sr.reports.markup import Head, folded, joined, render, table
 from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.text.training_text import held_out_text, started_text
 
@@ -24,14 +24,6 @@ PAIRED = (
     "quarter_dice", "fdr_dice", "quarter_centroid_distance", "fdr_centroid_distance", "peak_distance",
     "effect_separation",
 )  # fmt: skip
-IMAGE_TEXT: Mapping[str, tuple[str, str]] = {
-    "psnr": ("dB", "peak signal-to-noise ratio against the reference; higher is nearer"),
-    "ssim": ("1", "structural similarity with the reference; 1 is equal"),
-    "rmse": ("signal", "root of the mean squared difference from the reference"),
-    "mae": ("signal", "mean absolute difference from the reference"),
-    "nmse": ("1", "squared difference over the squared reference"),
-    "consistency": ("1", "‖B(SR) − LR‖ / ‖LR‖: how far the result, made coarse again, is from what was acquired"),
-}
 Value = Any
 
 
@@ -49,13 +41,12 @@ def number(value: str | None) -> str:
 
 
 def meaning(measure: str) -> tuple[str, str]:
-    """Unit and explanation of a measure, wherever it is declared; the unit is empty where it is declared nowhere."""
+    """Unit and explanation of a measure, in whichever table it is declared; empty where in none."""
     try:
         found = metric(measure)
-        return found.unit, found.description
     except UndeclaredMetric:
-        base = next((name for name in IMAGE_TEXT if name in measure.lower()), None)
-        return IMAGE_TEXT[base] if base else ("", "see the JSON beside the table")
+        return "", ""
+    return found.unit, found.description
 
 
 def label_html(value: Value) -> str:
@@ -84,10 +75,7 @@ def messages_html(kind: str, messages: Value) -> Markup:
 
 
 def summary_html(summary: Mapping[str, Value]) -> Markup:
-    """The summary: warnings and notices first, then the facts.
-
-    The keys ``warnings`` and ``notices`` (any case) hold messages that are shown in boxes.
-    """
+    """The summary: messages of the keys ``warnings`` and ``notices`` (any case) in boxes, then the facts."""
     found = {key.lower(): value for key, value in summary.items()}
     boxes = [messages_html(kind, found.get(f"{kind}s")) for kind in ("warning", "notice")]
     return joined(boxes) + facts_html({k: v for k, v in summary.items() if k.lower() not in ("warnings", "notices")})
@@ -107,26 +95,16 @@ def ordered_series(rows: Iterable[Row], wanted: Sequence[str]) -> list[str]:
 
 
 def pivot_html(rows: Sequence[Row], measures: Sequence[str], series: Sequence[str], caption: str) -> Markup:
-    """A table of the rows of one contrast, with a row for each series and smoothing and a column for each measure.
-
-    Measures that occur nowhere are left out.
-    """
+    """A table of the rows of one contrast: a line each series and smoothing, a column each measure that occurs."""
     values = {(r["series"], r["fwhm_mm"], r["measure"]): r["value"] for r in rows}
     shown = [m for m in measures if any(key[2] == m and value != MISSING for key, value in values.items())]
     lines = [
         [series_text(name), number(fwhm), *(number(values.get((name, fwhm, m))) for m in shown)]
-        for fwhm in sorted({r["fwhm_mm"] for r in rows}, key=_as_number)
+        for fwhm in sorted({r["fwhm_mm"] for r in rows}, key=float)
         for name in series
         if any((name, fwhm, m) in values for m in shown)
     ]
     return table(caption, ["series", ("smoothing", "mm"), *((_heading(m), _unit(m)) for m in shown)], lines)
-
-
-def _as_number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return -1.0
 
 
 def _heading(measure: str) -> str:
@@ -282,10 +260,7 @@ _HALF = 0.5  # of the run's voxel: edges farther apart are not in register, or d
 
 
 def calibration_html(facts: Mapping[str, Any], voxel_mm: float) -> Markup:
-    """Facts of a calibration as its interfaces write them, warnings first; unknown keys are left out.
-
-    `voxel_mm` is the in-plane voxel of the run.
-    """
+    """Facts of a calibration, warnings first; unknown keys are left out. `voxel_mm` is the run's in-plane voxel."""
     shown = {label: facts[key] for key, label in CALIBRATION_FACTS.items() if facts.get(key) is not None}
     return messages_html("warning", calibration_warnings(facts, voxel_mm)) + facts_html(shown)
 
@@ -323,10 +298,7 @@ _CAPTIONS = {
 
 
 def structural_html(rows: Sequence[Row]) -> Markup:
-    """All tables: likeness and quality of each contrast, then tissues and lesions.
-
-    `rows` are those of the table of measures, by column; see `bids_sr.metrics.long_tables.STRUCTURAL`.
-    """
+    """All tables of rows of `long_tables.STRUCTURAL`: likeness and quality of each contrast, tissues and lesions."""
     parts = []
     for contrast in dict.fromkeys(row["contrast"] for row in rows):
         own = [row for row in rows if row["contrast"] == contrast]
@@ -352,3 +324,37 @@ def _structural_table(rows: Sequence[Row], measures: Sequence[str], caption: str
         if any((name, m) in values for m in measures)
     ]
     return table(caption, ["series", *heads], lines)
+
+
+def clusters_html(rows: Sequence[Mapping[str, str]], series: Sequence[str], *, first: str = "") -> Markup:
+    """Clusters of some series, a table for each contrast, all but the first behind a line to click.
+
+    `rows` are those of the table of clusters; `series` are shown in this order, others not at all;
+    the contrast `first` leads, where it has clusters.
+    """
+    if not rows:
+        return Markup(
+            "<p class='notice'>No voxel of any series is above the threshold, so that there is no cluster.</p>"
+        )
+    widest = max((row["fwhm_mm"] for row in rows), key=float)
+    smoothing = f"smoothed by {widest} mm" if float(widest) else "not smoothed"
+    tables = []
+    for contrast in sorted(dict.fromkeys(row["contrast"] for row in rows), key=lambda name: name != first):
+        own = [row for row in rows if (row["contrast"], row["fwhm_mm"]) == (contrast, widest)]
+        lines = [_line(row) for name in series for row in own if row["series"] == name]
+        if lines:
+            title = f"Largest clusters, {contrast}, {smoothing}"
+            space = "MNI, mm" if own[0]["space"] == "MNI" else "scanner, mm"
+            axes = ((axis, space) for axis in "xyz")
+            heads: list[Head] = ["series", *axes, f"peak {own[0]['statistic']}", ("volume", "mm³"), "labels (AAL2)"]
+            tables.append((title, table(title, heads, lines, texts={6})))
+    shown = [made if place == 0 else folded(title, made) for place, (title, made) in enumerate(tables)]
+    return joined(shown) or Markup("<p class='notice'>No cluster in the series that are compared.</p>")
+
+
+def _line(row: Mapping[str, str]) -> list[str]:
+    labels = row["labels"]
+    if row["label"] != MISSING:
+        labels = f"{row['label']}; {labels}" if not labels.startswith(row["label"]) else labels
+    cells = (f"{float(row[axis]):.0f}" for axis in "xyz")
+    return [row["series"], *map(number, (*cells, row["peak"], row["volume_mm3"])), "–" if labels == MISSING else labels]

@@ -131,11 +131,7 @@ def measure_text(measure: str) -> str:
 
 
 def flags_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]] | None = None) -> Markup:
-    """A warning for every flag that is up.
-
-    `flags` are text (name, raised, text, remedy); those of the evaluation's `rows` count where `flags` has not the
-    same.
-    """
+    """A warning for every flag that is up: of `flags` (name, raised, text, remedy), else of the `rows`."""
     given = [flag for flag in flags or [] if flag.get("raised")]
     warnings = [" ".join(filter(None, [str(flag.get("text", "")), str(flag.get("remedy") or "")])) for flag in given]
     told = {f"flag_{flag.get('name')}" for flag in flags or []}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from bids_sr.metrics.long_tables import MISSING
-from bids_sr.metrics.registry import UndeclaredMetric, metric
 from bids_sr.reports.markup import joined, render
 from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.text.overview_text import MARKS, Number
@@ -55,15 +54,6 @@ class Finding:
     def against(self, *roles: str) -> list[Comparison]:
         """Comparisons with references of these roles."""
         return [each for each in self.comparisons if each.role in roles]
-
-
-def meaning(measure: str) -> tuple[str, str]:
-    """Unit and meaning of a measure, in whichever table it is declared; empty where in none."""
-    try:
-        found = metric(measure)
-    except UndeclaredMetric:
-        return "", ""
-    return found.unit, found.description
 
 
 def findings(comparisons: Iterable[Comparison], methods: Sequence[str]) -> list[Finding]:
@@ -317,23 +307,16 @@ def primary_sentence(each: Comparison) -> str:
     ends = f"{_signed(estimate.value)} [{_signed(estimate.lower)}, {_signed(estimate.upper)}]"
     many = f"{each.ahead} of {each.n} participants"
     corrected = f"corrected for {each.family} tasks" if each.family > 1 else "not corrected"
-    size = (
-        f"{ends} ({level}) in {MEASURE}, above it in {many}; {p_text(each.p_holm)}, exact "
-        f"signed-rank test of one prespecified comparison, {corrected}"
-    )
     if status(each) == "more accurate":
-        return f"The finer map of {each.series} is more accurate than every reference of the participant: {size}."
-    if each.word == SETTLED[1]:
-        return (
-            f"{each.series} is above every reference of the participant, but is not shown to explain any variance: "
-            f"{size}."
-        )
-    if BELOW in each.note:
-        return (
-            f"The finer map of {each.series} is not more accurate than the participant's strongest reference: {size}."
-        )
+        what = f"The finer map of {each.series} is more accurate than every reference of the participant"
+    elif each.word == SETTLED[1]:
+        what = f"{each.series} is above every reference of the participant, but is not shown to explain any variance"
+    else:
+        word = "is not more accurate than" if BELOW in each.note else "does not differ detectably from"
+        what = f"The finer map of {each.series} {word} the participant's strongest reference"
     return (
-        f"The finer map of {each.series} does not differ detectably from the participant's strongest reference: {size}."
+        f"{what}: {ends} ({level}) in {MEASURE}, above it in {many}; {p_text(each.p_holm)}, exact "
+        f"signed-rank test of one prespecified comparison, {corrected}."
     )
 
 
@@ -346,18 +329,15 @@ def primary_numbers(each: Comparison) -> list[Number]:
     if each.estimate is None or each.test is None:
         return []
     medians = f"median {each.own.median:.3f}, strongest reference {each.other.median:.3f}".replace("-", "−")
-    difference = Number(
-        value=_signed(each.estimate.value),
-        label=f"{each.series} minus the participant's strongest reference, {MEASURE}", note=medians,
-    )  # fmt: skip
-    above = Number(value=f"{each.ahead} of {each.n}", label="participants above their strongest reference",
-                   note=each.note or "each reference series counts")  # fmt: skip
-    if each.n < 2:
-        return [difference, above]
-    if each.needed is None:
-        needed = Number(value="–", label="participants for 80 % power",
-                        note="with the observed effect, no number of participants would show a gain")  # fmt: skip
-    else:
-        needed = Number(value=str(each.needed), label="participants for 80 % power",
-                        note="assuming the observed effect; uncertain with few participants")  # fmt: skip
-    return [difference, above, needed]
+    numbers = [
+        Number(value=_signed(each.estimate.value), note=medians,
+               label=f"{each.series} minus the participant's strongest reference, {MEASURE}"),
+        Number(value=f"{each.ahead} of {each.n}", label="participants above their strongest reference",
+               note=each.note or "each reference series counts"),
+    ]  # fmt: skip
+    if each.n > 1:
+        known, value = each.needed is not None, "–" if each.needed is None else str(each.needed)
+        note = "assuming the observed effect; uncertain with few participants"
+        note = note if known else "with the observed effect, no number of participants would show a gain"
+        numbers.append(Number(value=value, label="participants for 80 % power", note=note))
+    return numbers

@@ -122,10 +122,7 @@ def _parser() -> MarkdownIt:
 
 
 def methods_html(markdown: str, bibtex: str) -> Markup:
-    """The methods text as HTML, references at the end.
-
-    A citation ``[@key]`` that the bibliography lacks stays visible with a question mark.
-    """
+    """The methods text as HTML, references at the end; a citation that the bibliography lacks has a question mark."""
     raw = split_bibtex(bibtex)
     entries = {key: read_entry(raw[key]) for key in cited_keys(markdown) if key in raw}
     tokens = _parser().parse(markdown, entries)
@@ -139,10 +136,7 @@ def methods_html(markdown: str, bibtex: str) -> Markup:
 
 
 def write_citations(markdown: str, folder: Path, bibtex: str | None = None) -> None:
-    """Write ``CITATION.md``, ``CITATION.bib`` (what is cited) and ``CITATION.html`` to a folder.
-
-    The bibliography is by default everything that comes with the program.
-    """
+    """Write ``CITATION.md``, ``.bib`` (what is cited of `bibtex`, else of all that we carry) and ``.html``."""
     source = bibliography() if bibtex is None else bibtex
     raw = split_bibtex(source)
     if lacking := missing_keys(markdown, source):

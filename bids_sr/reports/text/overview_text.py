@@ -110,20 +110,16 @@ def header_text(run: RunFacts) -> str:
 
 def _share(row: MetricRow | None, as_percent: bool) -> str:
     """A level: percent of the variance, or a correlation."""
-    if not pick.known(row):
+    if row is None or not math.isfinite(row.value):
         return "n/a"
-    assert row is not None
-    if not as_percent:
-        return pick.value_text(row.value)
-    return f"{round(100 * row.value):d} %".replace("-", "−")
+    return f"{round(100 * row.value):d} %".replace("-", "−") if as_percent else pick.value_text(row.value)
 
 
 def _ends(row: MetricRow | None, as_percent: bool) -> str:
     if row is None or not (math.isfinite(row.lower) and math.isfinite(row.upper)):
         return "no interval"
-    if not as_percent:
-        return "95 % interval " + pick.interval_text(row)
-    return f"95 % interval [{round(100 * row.lower):d}, {round(100 * row.upper):d}]".replace("-", "−")
+    ends = f"[{round(100 * row.lower):d}, {round(100 * row.upper):d}]".replace("-", "−")
+    return f"95 % interval {ends if as_percent else pick.interval_text(row)}"
 
 
 def level_number(table: Table | None, best: str) -> Number:

@@ -40,13 +40,12 @@ from bids_sr.io.array_types import Array, Float, Mask, Real
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.stats.glm.autoregression import orthonormal
-from bids_sr.stats.glm.correlation import FLAT
 from bids_sr.stats.glm.design import Design, DesignError, conditions_of, contrast_vector
 from bids_sr.stats.glm.linear_model import ContrastModel
 from bids_sr.stats.glm.noise import estimate_noise
 from bids_sr.stats.glm.seeds import is_time_series, shifted
 from bids_sr.stats.glm.statmaps import ModelSettings
-from bids_sr.stats.glm.time_series import VoxelTimeSeries, extract_time_series
+from bids_sr.stats.glm.time_series import FLAT, VoxelTimeSeries, extract_time_series
 
 _LEAST_LEFT = 1e-3  # of a unit vector; less is rounding
 

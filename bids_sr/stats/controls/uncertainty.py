@@ -21,7 +21,7 @@ from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.stats.controls import unrepeated_detail
 from bids_sr.stats.controls.unrepeated_detail import THRESHOLD, DetailError, HighResGrid, unrepeated_share
 from bids_sr.stats.glm.block_effects import Effects, load_effects
-from bids_sr.stats.group.second_level import Running
+from bids_sr.stats.group.paired_tests import Running
 
 _TENTHS = 10
 

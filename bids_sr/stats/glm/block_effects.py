@@ -19,6 +19,7 @@ import numpy as np
 from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.stats.glm.blocks import Block, BlockDesign, half_weights
 from bids_sr.stats.glm.time_series import extract_time_series, smooth
 
@@ -50,8 +51,8 @@ class Effects:
     @property
     def zooms(self) -> tuple[float, float, float]:
         """Voxel size (mm)."""
-        sizes = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
-        return float(sizes[0]), float(sizes[1]), float(sizes[2])
+        x, y, z = map(float, voxel_sizes(self.affine))
+        return x, y, z
 
     def halves(self, weights: Mapping[str, float]) -> Float | None:
         """Weights of the blocks in each half's effect, (2, B); None where the contrast cannot be split."""

@@ -184,10 +184,6 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 def _name_of(terms: Sequence[tuple[str, float]]) -> str:
-    name = ""
-    for trial_type, weight in terms:
-        if not name:
-            name = camel(trial_type) if weight > 0 else "minus" + _capital(trial_type)
-        else:
-            name += ("Plus" if weight > 0 else "Minus") + _capital(trial_type)
-    return name
+    (first, weight), *others = terms
+    name = camel(first) if weight > 0 else "minus" + _capital(first)
+    return name + "".join(("Plus" if w > 0 else "Minus") + _capital(trial_type) for trial_type, w in others)

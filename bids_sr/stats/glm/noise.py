@@ -26,7 +26,7 @@ from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.stats.glm import autoregression as ar
 from bids_sr.stats.glm.autoregression import orthonormal
-from bids_sr.stats.glm.correlation import FLAT
+from bids_sr.stats.glm.time_series import FLAT
 
 Labels = npt.NDArray[np.intp]
 Blocks = Iterable[tuple[slice, Real]]
@@ -194,35 +194,28 @@ def estimate_noise(
         return Noise.white(n)
     neighbors = Neighborhood(lags.known, mask, zooms, fwhm_mm)
     products = ar.expected_products(basis, order)
-    found = _own_share(lags, pooled_ratios(lags, neighbors), neighbors, basis, products)
-    labels, means = like_groups(found.ratios)
-    within = np.array([found.bias[:, labels == group].mean(axis=1) for group in range(len(means))])
+    ratios, bias, groups, doubts = _own_share(lags, pooled_ratios(lags, neighbors), neighbors, basis, products)
+    labels, means = like_groups(ratios)
+    within = np.array([bias[:, labels == group].mean(axis=1) for group in range(len(means))])
     rho = ar.unseen(means - within, products)
     unmixing = np.linalg.pinv(ar.slopes(rho, products), rcond=_UNSEEN)
     spread = np.empty((len(rho), order, order))
     for group in range(len(rho)):
         members = labels == group
-        rest = found.ratios[:, members] - means[group][:, None]
-        doubt = found.doubt[found.labels[members]].mean(axis=0) + rest @ rest.T / rest.shape[1]
+        rest = ratios[:, members] - means[group][:, None]
+        doubt = doubts[groups[members]].mean(axis=0) + rest @ rest.T / rest.shape[1]
         spread[group] = unmixing[group] @ doubt @ unmixing[group].T
     return Noise(labels=labels, rho=rho, spread=spread)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Expected:
-    """Ratios (p, N) expected of voxels, their bias (p, N), and by group (N,) covariances of their errors (G, p, p)."""
-
-    ratios: Float
-    bias: Float
-    labels: Labels
-    doubt: Float
-
-
-def _own_share(lags: VoxelLags, pooled: Float, neighbors: Neighborhood, basis: Float, products: Float) -> _Expected:
+def _own_share(
+    lags: VoxelLags, pooled: Float, neighbors: Neighborhood, basis: Float, products: Float
+) -> tuple[Float, Float, Labels, Float]:
     """Move pooled ratios toward each voxel's own, as far as voxels differ by more than noise.
 
-    The scatter of a group's voxels about their pooled ratios, less that of noise, is how much they differ (T). With S
-    the scatter of noise, a voxel's ratios are best taken as pooled + T (T + S)^-1 (own - pooled).
+    Returns them (p, N), their bias (p, N), and by group (N,) covariances of their errors (G, p, p). The scatter of a
+    group's voxels about their pooled ratios, less that of noise, is how much they differ (T). With S the scatter of
+    noise, a voxel's ratios are best taken as pooled + T (T + S)^-1 (own - pooled).
     """
     labels, means = like_groups(pooled)
     bias, ratios, doubts = np.zeros_like(pooled), pooled.copy(), []
@@ -242,7 +235,7 @@ def _own_share(lags: VoxelLags, pooled: Float, neighbors: Neighborhood, basis: F
         weight = _shrinkage(differ, scatter, len(members))
         ratios[:, members] += weight @ rest
         doubts.append(error - weight @ differ)
-    return _Expected(ratios=ratios, bias=bias, labels=labels, doubt=np.stack(doubts))
+    return ratios, bias, labels, np.stack(doubts)
 
 
 def _shrinkage(differ: Float, scatter: Float, count: int) -> Float:

@@ -30,10 +30,7 @@ def is_time_series(table: pd.DataFrame) -> bool:
 
 
 def seed_voxels(mask: Mask, affine: Float, center_mm: Sequence[float], radius_mm: float) -> Mask:
-    """Voxels of the mask whose center lies within the radius of a seed, or the nearest one within a voxel's diagonal.
-
-    The center is in RAS mm of the mask (X, Y, Z); ValueError where it lies outside the mask.
-    """
+    """Voxels of the mask within a radius (mm) of a center (RAS), else the nearest within a diagonal; or ValueError."""
     at = np.argwhere(mask)
     if not len(at):
         raise ValueError("the brain mask is empty")

@@ -9,10 +9,10 @@ filter). Beyond the edge of the volume the edge value goes on.
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from scipy import ndimage
@@ -21,6 +21,8 @@ from bids_sr.io.array_types import Float32, Mask, Real
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
+# Relative to the largest value; float32 itself resolves 1.2e-7, so less than this is rounding and not a signal.
+FLAT = 1e-6
 BLOCK_BYTES = 64 * 2**20
 _BYTES_PER_VALUE = 4 + 4 * 8  # the block as read, and four copies in double precision while it is fitted
 
@@ -50,22 +52,11 @@ def smooth(volume: Real, zooms: Sequence[float], fwhm_mm: float) -> Float32:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VoxelTimeSeries:
-    """Scratch file of float32 time series, (n_times, n_voxels) in C order; a context manager that removes the file.
-
-    Voxels are in the order of `numpy.flatnonzero` of the mask.
-    """
+    """Scratch file of float32 time series, (n_times, n_voxels) in C order, voxels as in `numpy.flatnonzero(mask)`."""
 
     path: Path
     n_times: int
     n_voxels: int
-
-    def __enter__(self) -> "VoxelTimeSeries":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.path.unlink(missing_ok=True)
 
     def blocks(self, budget: int = BLOCK_BYTES) -> Iterator[tuple[slice, Float32]]:
         """Yield (which voxels, time series (n_times, n)) for all voxels; fitting a block takes about `budget` bytes."""
@@ -81,10 +72,11 @@ class VoxelTimeSeries:
                 yield slice(start, stop), block
 
 
+@contextmanager
 def extract_time_series(
     reader: SeriesReader, mask: Mask, path: str | os.PathLike[str], *, fwhm_mm: float = 0.0, start: int = 0
-) -> VoxelTimeSeries:
-    """Write the smoothed time series of the mask's voxels, from volume `start` on, to a scratch file.
+) -> Iterator[VoxelTimeSeries]:
+    """Write smoothed time series of the mask's voxels, from volume `start` on, to a file that is removed at the end.
 
     It takes 4 bytes · volumes · voxels at `path`; ValueError where the mask lies on another grid or is empty.
     """
@@ -93,7 +85,10 @@ def extract_time_series(
     inside = np.flatnonzero(mask)
     if not len(inside):
         raise ValueError(f"{reader.path}: its mask is empty")
-    with open(path, "wb") as stream:
-        for volume in reader.volumes(start):
-            stream.write(smooth(volume, reader.zooms, fwhm_mm).ravel()[inside].tobytes())
-    return VoxelTimeSeries(path=Path(path), n_times=reader.shape[3] - start, n_voxels=len(inside))
+    try:
+        with open(path, "wb") as stream:
+            for volume in reader.volumes(start):
+                stream.write(smooth(volume, reader.zooms, fwhm_mm).ravel()[inside].tobytes())
+        yield VoxelTimeSeries(path=Path(path), n_times=reader.shape[3] - start, n_voxels=len(inside))
+    finally:
+        Path(path).unlink(missing_ok=True)

@@ -119,10 +119,7 @@ def margin_of(question: Question, series: Mapping[str, Mapping[str, float]], ask
 def compare(
     values: Values, methods: Sequence[str], *, units: Mapping[str, str], margin: float | None = None
 ) -> list[Comparison]:
-    """All comparisons of combined metrics of the methods under test, corrected and evaluated.
-
-    `margin` is of equivalence for pure numbers (None: from the gap, see `margin_of`); `units` are of the measures.
-    """
+    """All comparisons of the methods under test, corrected and evaluated; for `margin` see `margin_of`."""
     found: list[Comparison] = []
     for question, series in values.items():
         bound = margin_of(question, series, margin, units.get(question.measure, ""))

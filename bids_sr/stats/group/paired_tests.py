@@ -2,12 +2,12 @@
 
 Wilcoxon's signed-rank test is computed from its own permutation distribution (every sign of every difference equally
 likely), so that its p value is exact with tied ranks too and needs no table. All functions take the differences
-``method - reference``, one a subject.
+``method - reference``, one a subject. Maps of the group are tested voxel by voxel, with running sums (`Running`).
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from bids_sr.io.array_types import Float
+from bids_sr.io.array_types import Array, Float
 
 EXACT_UP_TO = 100  # differences; beyond, the normal approximation is better than three digits
 ALPHA = 0.05
@@ -72,10 +72,7 @@ class Spread:
 
 
 def differences(values: Sequence[float], reference: Sequence[float]) -> Float:
-    """Differences of two lists of metrics, those within rounding of zero set to zero.
-
-    ValueError for lists of different length, or metrics that are not finite.
-    """
+    """Differences of metrics, those within rounding of zero set to zero; ValueError unless finite and equally many."""
     a, b = np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1 or not len(a):
         raise ValueError(f"{a.size} and {b.size} figures are no pairs")
@@ -276,3 +273,54 @@ def spread(values: npt.ArrayLike) -> Spread:
         return Spread(median=math.nan, first=math.nan, third=math.nan, n=0)
     first, median, third = (float(q) for q in np.quantile(v, [0.25, 0.5, 0.75]))
     return Spread(median=median, first=first, third=third, n=len(v))
+
+
+_SMALLEST_P = 1e-300  # so that z stays finite
+
+
+@dataclass(slots=True)
+class Running:
+    """Mean and sum of squared deviations of what was added (Welford), (voxels,) each."""
+
+    # mean, squares: float64
+    mean: Array
+    squares: Array
+    people: list[str] = field(default_factory=list)  # names of those who were added
+
+    @classmethod
+    def of(cls, voxels: int | tuple[int, ...]) -> "Running":
+        """Nothing added yet."""
+        return cls(mean=np.zeros(voxels), squares=np.zeros(voxels))
+
+    def add(self, values: Array, who: str) -> None:
+        """Add one participant's values, (voxels,)."""
+        self.people.append(who)
+        away = values - self.mean
+        self.mean += away / len(self.people)
+        away *= values - self.mean
+        self.squares += away
+
+    def keep(self, which: Array) -> None:
+        """Go on with some of the voxels."""
+        self.mean, self.squares = self.mean[which], self.squares[which]
+
+    def join(self, other: "Running") -> None:
+        """Add all that another holds of the same voxels (Chan)."""
+        n, m = len(self.people), len(other.people)
+        if not m:
+            return
+        away = other.mean - self.mean
+        self.mean = self.mean + away * (m / (n + m))
+        self.squares = self.squares + other.squares + away**2 * (n * m / (n + m))
+        self.people += other.people
+
+    def tested(self) -> dict[str, Array]:
+        """Effect (the mean), t and z of each voxel, float32; t, z are 0 where nothing varies; ValueError below two."""
+        n = len(self.people)
+        if n < 2:
+            raise ValueError(f"{n} participants leave no degree of freedom")
+        error = np.sqrt(self.squares / (n - 1) / n)
+        t = np.divide(self.mean, error, out=np.zeros_like(self.mean), where=error > 0)
+        p = np.clip(special.stdtr(n - 1, -np.abs(t)), _SMALLEST_P, None)
+        z = -np.sign(t) * special.ndtri(p)
+        return {"effect": self.mean.astype(np.float32), "t": t.astype(np.float32), "z": z.astype(np.float32)}

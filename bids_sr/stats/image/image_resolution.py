@@ -55,10 +55,10 @@ def cutoff(image: Real) -> float | None:
         return None
     radii = np.linspace(0, 1, _RADII)
     plain = _peak(radii, decorrelation(at, size, radii))
-    widest = 2 / plain[0] if plain is not None and plain[0] > 0 else max(image.shape) / 2
+    widest = 2 / plain if plain else max(image.shape) / 2
     widths = np.array([max(image.shape) / 4, *np.geomspace(widest, _STRONGEST, _FILTERS)])
     peaks = [plain, *(_filtered(at, size, radii, width) for width in widths)]
-    kept = [(peak[0], k) for k, peak in enumerate(peaks) if peak is not None]
+    kept = [(peak, k) for k, peak in enumerate(peaks) if peak is not None]
     if not kept:
         return None
     best, which = max(kept)
@@ -68,7 +68,7 @@ def cutoff(image: Real) -> float | None:
     around = widths[max(which - 2, 0) : which + 1]
     finer = np.geomspace(around.max(), max(_STRONGEST, around.min() / 2), _FILTERS)
     again = [_filtered(at, size, fine, width) for width in finer]
-    return float(max([best, *(peak[0] for peak in again if peak is not None)]))
+    return float(max([best, *(peak for peak in again if peak is not None)]))
 
 
 def apodized(image: Real) -> Float:
@@ -94,19 +94,19 @@ def decorrelation(at: Float, size: Float, radii: Float) -> Float:
     return np.asarray(total / np.sqrt(np.maximum(count, 1) * (size**2).sum()))
 
 
-def _filtered(at: Float, size: Float, radii: Float, width: float) -> tuple[float, float] | None:
+def _filtered(at: Float, size: Float, radii: Float, width: float) -> float | None:
     """Maximum of d after the image's copy blurred by a Gaussian of that width (pixels) was taken away."""
     blur = np.exp(-((np.pi * width * at / 2) ** 2) * 2)
     return _peak(radii, decorrelation(at, size * (1 - blur), radii))
 
 
-def _peak(radii: Float, curve: Float) -> tuple[float, float] | None:
-    """(radius, height) of the highest point that the curve falls behind; None where it rises to its end."""
+def _peak(radii: Float, curve: Float) -> float | None:
+    """Radius of the highest point that the curve falls behind; None where it rises to its end."""
     end = len(curve)
     while end > 2:
         top = int(np.argmax(curve[:end]))
         if top < end - 1:
             enough = curve[top] - curve[top:end].min() >= _FALL and curve[top] >= _LEAST
-            return (float(radii[top]), float(curve[top])) if enough and top > 0 else None
+            return float(radii[top]) if enough and top > 0 else None
         end -= 1
     return None

@@ -38,10 +38,7 @@ class SliceScores:
 
 
 def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) -> SliceScores:
-    """Score the slices (third axis) of an image (X, Y, Z) that show anything of the mask; data range in its unit.
-
-    ValueError for an empty mask, or images of different shape.
-    """
+    """Score the slices (third axis) that show any of the mask; ValueError if there is none, or for other shapes."""
     if not image.shape == truth.shape == mask.shape:
         raise ValueError(f"shapes differ: image {image.shape}, truth {truth.shape}, mask {mask.shape}")
     shown = [z for z in range(mask.shape[2]) if mask[..., z].any()]

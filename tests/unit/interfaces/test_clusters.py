@@ -11,9 +11,9 @@ from bids_sr.interfaces.statmap_interfaces import ClusterTable
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.region_names import atlas_labels
 from bids_sr.registration.templates import atlas_file
-from bids_sr.reports.tables.cluster_tables import clusters_html
+from bids_sr.reports.tables.html_tables import clusters_html
 from bids_sr.spatial.transforms import write_itk
-from bids_sr.stats.regions.clusters import COLUMNS, largest_clusters
+from bids_sr.stats.regions.activation_regions import COLUMNS, largest_clusters
 
 SHAPE = (40, 48, 30)
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])

@@ -86,7 +86,8 @@ def test_options_of_the_effects_act(files, made, tmp_path):
     table = files / "confounds.tsv"
     some = load_effects(effects(files, "sbl", tmp_path / "s", confounds_tsv=table, confound_names=["trans_x"]))
     every = load_effects(effects(files, "sbl", tmp_path / "f", confounds_tsv=table))
-    assert (some.dof, every.dof) == (plain.dof - 1, plain.dof - 12)
+    columns = plain.leak.shape[1]
+    assert (some.leak.shape[1], every.leak.shape[1]) == (columns + 1, columns + 12)
     late = load_effects(effects(files, "sbl", tmp_path / "d", n_dummy=20))
     assert sum(b.used for b in late.blocks) == 7
     assert sum(b.used for b in load_effects(effects(files, "sbl", tmp_path / "m", n_dummy=20, min_share=0)).blocks) == 8

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from bids_sr.registration.tissues import segment_tissues, tissue_masks
-from bids_sr.stats.image.structural_quality import overlap, tissue_volumes
+from bids_sr.stats.image.image_quality import overlap, tissue_volumes
 
 AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])
 LEVELS = {"T1w": {"csf": 30, "gm": 65, "wm": 100}, "T2w": {"csf": 150, "gm": 80, "wm": 50},

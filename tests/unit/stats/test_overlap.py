@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_sr.stats.image.structural_quality import overlap, tissue_volumes
+from bids_sr.stats.image.image_quality import overlap, tissue_volumes
 
 REFERENCE = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0], bool)
 FOUND = np.array([1, 1, 1, 0, 1, 1, 0, 0, 0, 0], bool)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.stats.image import structural_quality
+from bids_sr.stats.image import image_quality
 
 ZOOMS = (1.0, 2.0, 1.5)
 
@@ -19,38 +19,38 @@ def head():
 
 def test_summary_and_ratios_by_hand(head):
     image, masks = head
-    ratios = structural_quality.summary_ratios(image, masks)
+    ratios = image_quality.summary_ratios(image, masks)
     assert ratios["gm_over_wm_mean"] == pytest.approx(12 / (68 / 3))
     assert ratios["csf_over_gm_sd"] == pytest.approx(1 / np.sqrt(8 / 3))
     assert ratios["csf_over_wm_p05"] == pytest.approx(2.1 / 20.4)
     assert ratios["gm_over_wm_p95"] == pytest.approx(13.8 / 24)
     assert len(ratios) == 12
     with pytest.raises(ValueError, match="no voxel of wm"):
-        structural_quality.summary_ratios(image, masks | {"wm": image > 99})
+        image_quality.summary_ratios(image, masks | {"wm": image > 99})
     with pytest.raises(ValueError, match="grid"):
-        structural_quality.summary_ratios(image, masks | {"wm": np.ones((2, 2, 1), bool)})
+        image_quality.summary_ratios(image, masks | {"wm": np.ones((2, 2, 1), bool)})
 
 
 def test_joint_variation_by_hand(head):
     image, masks = head
     sd_gm, sd_wm = np.sqrt(8 / 3), np.std([20, 24, 24])
-    assert structural_quality.cjv(image, masks["gm"], masks["wm"]) == pytest.approx((sd_gm + sd_wm) / (68 / 3 - 12))
-    assert structural_quality.cjv(-image, masks["gm"], masks["wm"]) == pytest.approx((sd_gm + sd_wm) / (68 / 3 - 12))
-    assert structural_quality.cjv(np.ones((2, 2, 2)), masks["gm"], masks["wm"]) == np.inf
+    assert image_quality.cjv(image, masks["gm"], masks["wm"]) == pytest.approx((sd_gm + sd_wm) / (68 / 3 - 12))
+    assert image_quality.cjv(-image, masks["gm"], masks["wm"]) == pytest.approx((sd_gm + sd_wm) / (68 / 3 - 12))
+    assert image_quality.cjv(np.ones((2, 2, 2)), masks["gm"], masks["wm"]) == np.inf
 
 
 def test_entropy_focus_is_one_for_a_constant_and_zero_for_a_point():
-    assert structural_quality.efc(np.full((4, 5, 6), 3.0)) == pytest.approx(1)
+    assert image_quality.efc(np.full((4, 5, 6), 3.0)) == pytest.approx(1)
     point = np.zeros((4, 5, 6))
     point[1, 2, 3] = 9
-    assert structural_quality.efc(point) == 0
+    assert image_quality.efc(point) == 0
     # two equal voxels of four: 2 * sqrt(1/2) * ln sqrt(2) over 2 ln 2
     half = np.array([1.0, 1, 0, 0])
-    assert structural_quality.efc(half) == pytest.approx(2 * np.sqrt(0.5) * np.log(np.sqrt(2)) / (2 * np.log(2)))
-    assert structural_quality.efc(-half) == structural_quality.efc(half)
-    assert structural_quality.efc(half, np.array([True, True, False, False])) == pytest.approx(1)
+    assert image_quality.efc(half) == pytest.approx(2 * np.sqrt(0.5) * np.log(np.sqrt(2)) / (2 * np.log(2)))
+    assert image_quality.efc(-half) == image_quality.efc(half)
+    assert image_quality.efc(half, np.array([True, True, False, False])) == pytest.approx(1)
     with pytest.raises(ValueError, match="empty"):
-        structural_quality.efc(np.zeros(9))
+        image_quality.efc(np.zeros(9))
 
 
 def test_fwhm_is_that_of_the_gaussian_that_smoothed_white_noise():
@@ -58,19 +58,19 @@ def test_fwhm_is_that_of_the_gaussian_that_smoothed_white_noise():
     wanted = {"x": 3.0, "y": 5.0, "z": 4.0}
     sigma = [w / np.sqrt(8 * np.log(2)) / z for w, z in zip(wanted.values(), ZOOMS, strict=True)]
     image = ndimage.gaussian_filter(noise, sigma, mode="wrap")
-    assert structural_quality.fwhm(image, ZOOMS) == pytest.approx(tuple(wanted.values()), rel=0.06)
+    assert image_quality.fwhm(image, ZOOMS) == pytest.approx(tuple(wanted.values()), rel=0.06)
     mask = np.zeros(image.shape, bool)
     mask[10:50, 10:50, 10:50] = True
     image[~mask] = 1e6
-    assert structural_quality.fwhm(image, ZOOMS, mask)[1] == pytest.approx(5, rel=0.1)
+    assert image_quality.fwhm(image, ZOOMS, mask)[1] == pytest.approx(5, rel=0.1)
     with pytest.raises(ValueError, match="constant"):
-        structural_quality.fwhm(np.ones((4, 4, 4)), ZOOMS)
+        image_quality.fwhm(np.ones((4, 4, 4)), ZOOMS)
 
 
 def test_white_matter_to_maximum_by_hand():
     image = np.arange(1.0, 2001).reshape(10, 10, 20)
     wm = (image > 1000) & (image <= 1003)
-    assert structural_quality.wm2max(image, wm) == pytest.approx(1002 / np.percentile(image, 99.95))
+    assert image_quality.wm2max(image, wm) == pytest.approx(1002 / np.percentile(image, 99.95))
 
 
 def test_hyperintensities_are_above_mean_and_a_multiple_of_the_deviation():
@@ -82,6 +82,6 @@ def test_hyperintensities_are_above_mean_and_a_multiple_of_the_deviation():
     flair[4, 4:6, 4] = 110
     flair[7, 7, 7] = 110
     inside = flair[brain]
-    found = structural_quality.white_matter_hyperintensities(flair, brain)
+    found = image_quality.white_matter_hyperintensities(flair, brain)
     assert np.array_equal(found, brain & (flair > inside.mean() + 1.3 * inside.std()))
     assert found.sum() == 3

@@ -8,7 +8,7 @@ from scipy import ndimage
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
 from bids_sr.stats.glm.time_series import extract_time_series, smooth
-from bids_sr.stats.image.temporal_quality import series_quality, smoothness
+from bids_sr.stats.image.image_quality import series_quality, smoothness
 
 
 def write(path, data, zooms=(2.0, 2.0, 4.0), tr=2.0):
@@ -141,7 +141,9 @@ def test_scratch_is_removed_when_a_fit_fails(series, tmp_path):
 
 def test_masks_that_do_not_fit_are_refused(series, tmp_path):
     with SeriesReader(series) as reader:
-        with pytest.raises(ValueError, match=r"series\.nii.*mask of \(3, 3, 3\)"):
-            extract_time_series(reader, np.ones((3, 3, 3), dtype=bool), tmp_path / "s.raw")
-        with pytest.raises(ValueError, match="empty"):
-            extract_time_series(reader, np.zeros((9, 8, 5), dtype=bool), tmp_path / "s.raw")
+        for mask, why in ((np.ones((3, 3, 3)), r"series\.nii.*mask of \(3, 3, 3\)"), (np.zeros((9, 8, 5)), "empty")):
+            with (
+                pytest.raises(ValueError, match=why),
+                extract_time_series(reader, mask.astype(bool), tmp_path / "s.raw"),
+            ):
+                pass
