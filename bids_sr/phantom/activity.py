@@ -129,12 +129,6 @@ def _draining(head: Head, window: tuple[slice, ...], offset: Array, origin: Arra
     return veins * np.exp(-0.5 * ((offset - center) ** 2).sum(0) / 5.0**2)
 
 
-def _blob(rng: np.random.Generator, offset: Array, voxel: float) -> Array:
-    """A ragged island whose border is drawn at random: nothing in the anatomy knows it."""
-    ragged = smooth_field(rng, offset.shape[1:], 1.5 / voxel)
-    return (np.exp(-0.5 * (offset**2).sum(0) / 4.8**2) + 0.18 * ragged > 0.62).astype(np.float32)
-
-
 def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> Focus:
     """Draw one focus; `label` is a key of FOCI.
 
@@ -150,7 +144,11 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
         origin = origin + rng.uniform(-3.0, 3.0, 3)
     window, offset = _box(head, origin)
     sigma = spread / FWHM_PER_SIGMA / voxel
-    active = _blob(rng, offset, voxel) if scene == "free" else _ribbon(head, window, offset, extent)
+    if scene == "free":  # a ragged island whose border is drawn at random: nothing in the anatomy knows it
+        ragged = smooth_field(rng, offset.shape[1:], 1.5 / voxel)
+        active = (np.exp(-0.5 * (offset**2).sum(0) / 4.8**2) + 0.18 * ragged > 0.62).astype(np.float32)
+    else:
+        active = _ribbon(head, window, offset, extent)
     active = ndimage.gaussian_filter(active, sigma)
     active /= active.max()
     if scene == "veins":
@@ -163,11 +161,6 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
         label=label, origin=origin, peak_percent=float(peak), spread_mm=float(spread), amplitude=amplitude,
         reference="brain" if scene == "free" else "local",
     )  # fmt: skip
-
-
-def foci_of(conditions: Sequence[str]) -> list[str]:
-    """Labels of the foci that some conditions or networks drive, in the order of FOCI."""
-    return [label for label in FOCI if set(DRIVEN_BY[label]) & set(conditions)]
 
 
 Event = tuple[float, float, str]

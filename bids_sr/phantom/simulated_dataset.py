@@ -24,6 +24,7 @@ from bids_sr.phantom.simulated_subject import T1W_FLIP, T1W_TE, T1W_TR, Subject
 
 Progress = Callable[[str], None]
 _BIDS_VERSION = "1.9.0"
+_SCANNER = {"MagneticFieldStrength": 3, "Manufacturer": "simulated"}
 _AT_REST = {"tap": "", "rest": ", at rest"}
 
 
@@ -143,15 +144,19 @@ def _write_subject(root: Path, study: Study, number: int, threads: int, say: Pro
     subject = Subject(
         preset, study.scene, seed=study.seed, number=number, null=study.null, pairs=study.pairs, task=study.task
     )
+    truth = root / "derivatives" / "ground-truth"
     (root / name / "anat").mkdir(parents=True)
     (root / name / "func").mkdir()
     say(f"{name}: T1w and T2*w")
     _write_anat(subject, root / name / "anat", name)
     if study.anat:
         say(f"{name}: T2w and FLAIR, and the three of them at a low resolution")
-        _write_structural(subject, root, name)
+        for scan in scans(subject):
+            stem = root / name / "anat" / f"{name}_acq-{scan.acquisition}_{scan.contrast}"
+            write_image(stem, scan.image, scan.affine, _SCANNER | scan.sidecar, dtype=np.int16)
+            write_structural_truth(subject, scan, name, truth)
     say(f"{name}: {preset.volumes} volumes of BOLD")
-    func, truth = root / name / "func", root / "derivatives" / "ground-truth"
+    func = root / name / "func"
     _write_func(preset, subject.bold(threads), subject.events, func, f"{name}_task-{study.task}")
     say(f"{name}: truth")
     write_truth(subject, name, truth)
@@ -163,9 +168,8 @@ def _write_subject(root: Path, study: Study, number: int, threads: int, say: Pro
 
 
 def _write_anat(subject: Subject, folder: Path, name: str) -> None:
-    common = {"MagneticFieldStrength": 3, "Manufacturer": "simulated"}
     about = {"RepetitionTime": T1W_TR, "EchoTime": T1W_TE, "FlipAngle": T1W_FLIP, "MRAcquisitionType": "3D"}
-    write_image(folder / f"{name}_T1w", *subject.t1w(), common | about, dtype=np.int16)
+    write_image(folder / f"{name}_T1w", *subject.t1w(), _SCANNER | about, dtype=np.int16)
     p = subject.preset
     about = {"RepetitionTime": p.pair_tr, "EchoTime": p.pair_te, "FlipAngle": p.pair_flip, "MRAcquisitionType": "2D"}
     for k in range(len(subject.pairs)):
@@ -173,17 +177,7 @@ def _write_anat(subject: Subject, folder: Path, name: str) -> None:
         for acquisition, (data, where) in subject.pair(k).items():
             stem = f"{name}_acq-{acquisition}{run}_T2starw"
             thick = {"SliceThickness": p.bold_voxel[2]}
-            write_image(folder / stem, data, where, common | about | thick, dtype=np.int16)
-
-
-def _write_structural(subject: Subject, root: Path, name: str) -> None:
-    """The structural pairs: high-resolution T2w and FLAIR beside the T1w image, low-resolution ones of all three."""
-    truth = root / "derivatives" / "ground-truth"
-    common = {"MagneticFieldStrength": 3, "Manufacturer": "simulated"}
-    for scan in scans(subject):
-        stem = f"{name}_acq-{scan.acquisition}_{scan.contrast}"
-        write_image(root / name / "anat" / stem, scan.image, scan.affine, common | scan.sidecar, dtype=np.int16)
-        write_structural_truth(subject, scan, name, truth)
+            write_image(folder / stem, data, where, _SCANNER | about | thick, dtype=np.int16)
 
 
 def _bold_sidecar(p: Preset, *, at_rest: bool) -> dict[str, Any]:

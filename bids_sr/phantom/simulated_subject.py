@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from bids_sr.io.array_types import Array
-from bids_sr.phantom.activity import DRIVEN_BY, Event, Focus, block_design, foci_of, make_focus, response
+from bids_sr.phantom.activity import DRIVEN_BY, FOCI, Event, Focus, block_design, make_focus, response
 from bids_sr.phantom.fields import polynomial
 from bids_sr.phantom.head import Head, gradient_echo, make_head, scaled
 from bids_sr.phantom.physiology import Fluctuations, Physiology, Transient, approach
@@ -153,7 +153,8 @@ class Subject:
 
     def _make_activity(self) -> Activity:
         rng = self.draw("foci")
-        foci = tuple(make_focus(rng, self.head, label, self.scene) for label in foci_of(self.conditions))
+        driven = [label for label in FOCI if set(DRIVEN_BY[label]) & set(self.conditions)]
+        foci = tuple(make_focus(rng, self.head, label, self.scene) for label in driven)
         maps: dict[str, Array] = {}
         for focus in () if self.null else foci:
             reference = self.steady if focus.reference == "local" else np.float32(BOLD_LEVEL)

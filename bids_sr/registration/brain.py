@@ -139,20 +139,12 @@ def agreement(fixed: Image, moving: Image, xfm: Array, mask: Array) -> float:
     return masks.normalized_mutual_information(fixed.data[mask], seen[mask])
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pose:
-    """Affine `xfm` that takes a template point to its point in the head (RAS mm).
+def align_head(
+    head: Image, template: Image, template_mask: Array, *, seed: int, prefix: str, tries: int = 2
+) -> tuple[Array, float, float]:
+    """Affine that takes a template point to its point in the head (RAS mm), from the best of many starts, at 4 mm.
 
-    `nmi` is the normalized mutual information in the template's brain by it, `nmi_headers` that by the headers alone.
-    """
-
-    xfm: Array
-    nmi: float
-    nmi_headers: float
-
-
-def align_head(head: Image, template: Image, template_mask: Array, *, seed: int, prefix: str, tries: int = 2) -> Pose:
-    """Pose of the template in the head, from the best of many starts, at 4 mm.
+    With it the normalized mutual information in the template's brain, and that by the headers alone.
 
     The metric sees the template's brain alone, where only the true pose puts ventricles, white matter and cortex on
     their like. With a rim around it, the template's empty surroundings find a better match in the air around the scalp
@@ -174,7 +166,7 @@ def align_head(head: Image, template: Image, template_mask: Array, *, seed: int,
         matrix = read_linear(files[0])
         found.append((agreement(low_template, low_head, matrix, inside), matrix))
     nmi, xfm = max(found, key=lambda pair: pair[0])
-    return Pose(xfm=xfm, nmi=nmi, nmi_headers=scores[0])
+    return xfm, nmi, scores[0]
 
 
 def fit_mask(head: Image, carried: Array) -> Array:
@@ -234,18 +226,19 @@ def brain_from_head(
     is. Sloppy: one start in place of two.
     """
     low = coarse(head, 2.0)
-    pose = align_head(low, template, template_mask, seed=seed, prefix=prefix, tries=1 if sloppy else 2)
-    carried = masks.coverage(template_mask, template.affine, low.data.shape, low.affine, invert(pose.xfm))
+    tries = 1 if sloppy else 2
+    xfm, nmi, by_headers = align_head(low, template, template_mask, seed=seed, prefix=prefix, tries=tries)
+    carried = masks.coverage(template_mask, template.affine, low.data.shape, low.affine, invert(xfm))
     mask = fit_mask(low, carried).astype(np.float32) if fitted else carried
     check = BrainCheck(
         volume_ml=volume_ml(mask > 0.5, low.affine),
-        determinant=float(np.linalg.det(pose.xfm[:3, :3])),
-        nmi=pose.nmi,
-        nmi_headers=pose.nmi_headers,
+        determinant=float(np.linalg.det(xfm[:3, :3])),
+        nmi=nmi,
+        nmi_headers=by_headers,
         template_dice=masks.dice(mask > 0.5, carried > 0.5),
     )
     fine = sample_volume(mask, low.affine, head.data.shape, head.affine, spline=LINEAR) > 0.5
-    return fine, pose.xfm, check
+    return fine, xfm, check
 
 
 def carried_priors(t1w: Image, mask: Array, maps: list[Image], std2t1w: str, *, seed: int) -> Array:

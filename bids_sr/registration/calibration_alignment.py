@@ -57,7 +57,9 @@ def agreement(
     shape = boldref.data.shape
     carried = masks.coverage(fine_mask, fine.affine, shape, boldref.affine, xfm) >= 0.5
     overlap = float((carried & mask).sum() / max(int(mask.sum()), 1))
-    low = downsampled(fine, boldref, factor, xfm)
+    grid_shape, affine = hr_grid(shape, boldref.affine, factor)
+    moved = sample_volume(fine.data, fine.affine, grid_shape, affine, xfm)
+    low = np.asarray(kspace_crop(moved, affine, factor=factor, magnitude=True)[0])  # as the run's matrix would show it
     both = carried & mask
     facts: dict[str, float | None] = {
         "overlap": round(overlap, 4),
@@ -74,13 +76,6 @@ def agreement(
         return facts
     told = {"edges_apart_mm": found.median, "edges_apart_p90_mm": found.p90}
     return facts | {key: round(value, 3) if math.isfinite(value) else None for key, value in told.items()}
-
-
-def downsampled(fine: Image, boldref: Image, factor: Factor, xfm: Array) -> Array:
-    """The calibration's reference as the run's matrix would show it, on the grid of boldref."""
-    shape, affine = hr_grid(boldref.data.shape, boldref.affine, factor)
-    moved = sample_volume(fine.data, fine.affine, shape, affine, xfm)
-    return np.asarray(kspace_crop(moved, affine, factor=factor, magnitude=True)[0])
 
 
 def _correlation(a: Array, b: Array) -> float:
@@ -103,11 +98,6 @@ def moved_mm(matrices: Array, mask: Array, affine: Array) -> Array:
     """(T,) rms displacement of the brain from the reference (mm)."""
     points = apply(affine, np.argwhere(mask)[::7])
     return np.array([np.sqrt((displacement(np.eye(4), matrix, points) ** 2).mean()) for matrix in matrices])
-
-
-def motion_mm(params: Array) -> Array:
-    """(T, 6) motion parameters (mm, rad) with rotations as displacements at the head's radius (mm)."""
-    return np.asarray(params, dtype=np.float64) * np.array([1.0] * 3 + [HEAD_RADIUS_MM] * 3)
 
 
 def task_regressors(events: str | Path, tr: float, volumes: int) -> Array:
@@ -165,6 +155,7 @@ def calibration_maps(
     used = slice(first, first + series.shape[3])
     fd, far = framewise_displacement(params[used]), moved_mm(matrices[used], mask, reader.affine)
     task, told = _task(events, tr, reader.shape[3])
+    motion = np.asarray(params[used], dtype=np.float64) * ([1.0] * 3 + [HEAD_RADIUS_MM] * 3)  # mm at the head's radius
     away = far > MOST_MOTION_MM
     told |= {
         "fd_max_mm": round(float(np.nanmax(fd)), 4), "fd_mean_mm": round(float(np.nanmean(fd)), 4),
@@ -174,7 +165,7 @@ def calibration_maps(
     if against := objection(facts):
         raise CalibrationError(against)
     courses: dict[str, Any] = {
-        "drift": drift_basis(series.shape[3], tr), "motion": motion_mm(params[used]),
+        "drift": drift_basis(series.shape[3], tr), "motion": motion,
         "fd": np.where(away, np.inf, fd), "task": None if task is None else task[used],
     }  # fmt: skip
     found = calibration_sd(series, mask, **courses)

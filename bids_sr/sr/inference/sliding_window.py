@@ -65,16 +65,11 @@ def apply_in_patches(
             for place, result in zip(some, made.to(out), strict=True):
                 starts = [_whole(s * ratio) for (s, _), ratio in zip(place, ratios, strict=True)]
                 box = (slice(None), *(slice(s, s + n) for s, n in zip(starts, fine, strict=True)))
-                out[box] += _faded(result, place)
+                for axis, (_, weights) in enumerate(place):
+                    result = result * weights.to(result).reshape([-1] + [1] * (len(place) - axis - 1))
+                out[box] += result
     assert out is not None
     return out.to(kind)
-
-
-def _faded(result: Tensor, place: Sequence[tuple[int, Tensor]]) -> Tensor:
-    """A patch (C_out, *fine patch) times the weights of its place."""
-    for axis, (_, weights) in enumerate(place):
-        result = result * weights.to(result).reshape([-1] + [1] * (len(place) - axis - 1))
-    return result
 
 
 def patch_starts(n: int, side: int, overlap: int, step: int = 1) -> list[int]:

@@ -149,8 +149,3 @@ class AttentionUNet(UNet):
         super().__init__(
             channels, widths=widths, block=normalized_convolution, gate=AttentionGate, head=head, top=top, sizes=sizes
         )
-
-    @property
-    def gates(self) -> tuple[AttentionGate, ...]:
-        """The gates in the order in which they act, coarse to fine."""
-        return tuple(module for module in self.modules() if isinstance(module, AttentionGate))

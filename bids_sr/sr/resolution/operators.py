@@ -144,15 +144,9 @@ class Level:
         ]
         both = [(down, up, up @ down) for down, up in (*pairs, _across(coarse[2], fine[2]))]
         with torch.inference_mode(False):  # as in `_matrix`
-            self._down, self._up, self._low = (
+            self.down_matrices, self._up, self._low = (  # along x, y and across slices
                 [torch.tensor(each[k], dtype=dtype, device=device) for each in both] for k in range(3)
             )
-
-    @property
-    def down_matrices(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of `down`, along x, y and across slices."""
-        rows, columns, across = self._down
-        return rows, columns, across
 
     def _apply(self, along: list[Tensor], image: Tensor) -> Tensor:
         rows, columns, across = along
@@ -161,7 +155,7 @@ class Level:
 
     def down(self, fine: Tensor) -> Tensor:
         """(..., Z, X, Y) to (..., z, x, y)."""
-        return self._apply(self._down, fine)
+        return self._apply(self.down_matrices, fine)
 
     def up(self, coarse: Tensor) -> Tensor:
         """(..., z, x, y) to (..., Z, X, Y)."""

@@ -56,7 +56,8 @@ def fit_variance(
         window = Window.around(level_above((shape[0], shape[1], shape[2]), data.factor), data.mask)
         components = _slices(data.statistics)
         verdict = _gate(method, recipe, data, seed)
-        prior = _nothing(window, recipe)
+        widths, size = recipe.estimator.fwhm or (0.0,), [part.stop - part.start for part in window.fine]
+        prior = Prior(window=window, weight=torch.zeros(len(widths), *size), fwhm=widths, noise=0.0)  # zero filling
         if verdict["applied"]:
             prior = estimate_prior(components, window, recipe.estimator, seed=seed, progress=tell)
             if verdict.get("blend"):
@@ -76,13 +77,6 @@ def fit_variance(
     }  # fmt: skip
     state = {"weight": whole_grid(prior), "noise": torch.tensor(prior.noise)}
     return TrainedModel(state=state, card=card, log=tuple(log))
-
-
-def _nothing(window: Window, recipe: VarianceRecipe) -> Prior:
-    """Maps that are zero everywhere: the series is zero filled."""
-    widths = recipe.estimator.fwhm or (0.0,)
-    shape = tuple(part.stop - part.start for part in window.fine)
-    return Prior(window=window, weight=torch.zeros(len(widths), *shape), fwhm=widths, noise=0.0)
 
 
 def _slices(statistics: TemporalStatistics) -> Tensor:

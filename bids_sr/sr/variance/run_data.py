@@ -76,7 +76,10 @@ def run_data(
     poses : (T, 4, 4), boldref point to the volume's point (RAS mm); what follows head motion is taken out
     measured : standard deviation maps of a calibration on the high-resolution and on the acquired grid
     """
-    nuisance = None if poses is None else temporal.motion_courses(poses, center_of(mask, reader.affine))
+    nuisance = None
+    if poses is not None:
+        middle = reader.affine[:3, :3] @ np.argwhere(mask).mean(0) + reader.affine[:3, 3]
+        nuisance = temporal.motion_courses(poses, middle)
     if temporal.too_short(reader, n_dummy):
         statistics, halves = temporal.mean_only(reader, n_dummy), None
     else:
@@ -106,8 +109,3 @@ def measured_on_run(
         return posed.seen((int(size[0]), int(size[1]), int(size[2])), grid, None).clip(0)
 
     return seen(sd, *hr_grid(shape, affine, factor)), seen(sd_low, shape, affine)
-
-
-def center_of(mask: Array, affine: Array) -> Float:
-    """Middle of a mask (RAS mm)."""
-    return np.asarray(affine[:3, :3] @ np.argwhere(mask).mean(0) + affine[:3, 3])

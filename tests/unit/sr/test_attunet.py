@@ -22,6 +22,11 @@ from bids_sr.sr.training import update_steps
 SMALL = (4, 6, 8)
 
 
+def gates_of(net):
+    """Attention gates in the order in which they act, coarse to fine."""
+    return [module for module in net.modules() if isinstance(module, AttentionGate)]
+
+
 def count(build):
     with torch.device("meta"):
         return sum(p.numel() for p in build().parameters())
@@ -50,7 +55,7 @@ def test_parameters_are_those_of_the_layers_and_attunet_is_the_smallest():
 def test_gates_of_a_slice_of_256_have_the_papers_sizes():
     net = AttentionUNet(3, widths=(2, 2, 2, 2, 2))
     sizes = []
-    for gate in net.gates:
+    for gate in gates_of(net):
         gate.register_forward_hook(lambda _gate, given, _out: sizes.append(given[1].shape[-1]))
     assert net(torch.rand(1, 3, 137, 135)).shape == (1, 3, 137, 135)
     assert sizes == [32, 64, 128, 256]
@@ -124,7 +129,7 @@ def test_a_gate_is_the_additive_one_of_oktay():
 def test_masks_are_read_out_where_the_gates_say():
     torch.manual_seed(0)
     net = AttentionUNet(1, widths=SMALL, sizes="multiple")
-    for gate, level in zip(net.gates, (1.0, -2.0), strict=True):
+    for gate, level in zip(gates_of(net), (1.0, -2.0), strict=True):
         nn.init.zeros_(gate.to_mask.weight)
         nn.init.constant_(gate.to_mask.bias, level)
     masks = attention_masks(net, torch.rand(2, 1, 17, 12))
@@ -137,7 +142,7 @@ def test_masks_are_read_out_where_the_gates_say():
 
 def test_a_mask_lies_over_what_it_was_made_of():
     net = AttentionUNet(1, widths=(1, 1), sizes="power of two")
-    gate = net.gates[0]
+    gate = gates_of(net)[0]
     net.first = nn.Identity()
     nn.init.zeros_(gate.from_raised.weight)
     nn.init.zeros_(gate.from_raised.bias)
