@@ -144,7 +144,7 @@ class SegmentTissues(Step):
     def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.registration.ants import load
         from bids_sr.registration.brain import carried_priors
-        from bids_sr.spatial.tissue_mixture import TISSUES, segmentation, tissue_probabilities
+        from bids_sr.registration.tissues import TISSUES, segmentation, tissue_probabilities
 
         t1w, mask = load(inputs.t1w), load(inputs.mask).data > 0.5
         maps = [load(path) for path in inputs.priors or ()]

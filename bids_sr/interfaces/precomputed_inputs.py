@@ -32,7 +32,7 @@ class ImportAnat(Step):
 
         from bids_sr.registration.ants import load
         from bids_sr.registration.brain import check_mask
-        from bids_sr.spatial.tissue_mixture import segmentation
+        from bids_sr.registration.tissues import segmentation
 
         t1w, mask = load(inputs.t1w), load(inputs.mask)
         copied: dict[str, Any] = {

@@ -48,7 +48,7 @@ class ModelCard:
     perceptual: bool = False  # whether features of VGG-19 were in the loss
     start_sha256: str | None = None  # weights with which training began, or None
     align: str | None = None  # structural scans: what registered those of a head
-    # `Domain` of the training image; metrics on held-out data
+    # `domain_entry` of the training image; metrics on held-out data
     domain: Mapping[str, Any] = field(default_factory=dict)
     held_out: Mapping[str, Any] = field(default_factory=dict)
     json: Mapping[str, Any] = field(default_factory=dict)  # the card as it was written

@@ -112,15 +112,6 @@ EDGE_RATIO = 1.8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Domain:
-    """An image inside its mask, over its 99th percentile there: `QUANTILES` of the intensity, and the root mean square
-    difference of in-plane neighbors."""
-
-    quantiles: tuple[float, ...]
-    edges: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class DomainDifference:
     """Largest difference of the quantiles, 0 to 1, and edge content of the image over that of the training image."""
 
@@ -144,8 +135,11 @@ class DomainDifference:
         return out
 
 
-def domain_of(image: Array, mask: Array) -> Domain:
-    """The domain of an image (X, Y, Z); ValueError where nothing in its mask is positive."""
+def domain_of(image: Array, mask: Array) -> tuple[Array, float]:
+    """An image (X, Y, Z) in its mask, over its 99th percentile there: `QUANTILES` of the intensity, and edge content.
+
+    That is the root mean square difference of in-plane neighbors. ValueError where nothing in the mask is positive.
+    """
     inside = np.asarray(mask) > 0
     if inside.shape != image.shape or not inside.any():
         raise ValueError(f"an image of {image.shape} and a mask of {inside.shape} with {int(inside.sum())} voxels")
@@ -159,13 +153,13 @@ def domain_of(image: Array, mask: Array) -> Domain:
         steps.append(np.diff(scaled, axis=axis)[both])
     square = np.concatenate(steps) ** 2
     edges = float(np.sqrt(square.mean())) if square.size else 0.0
-    return Domain(quantiles=tuple(float(q) for q in np.quantile(scaled[inside], QUANTILES)), edges=edges)
+    return np.quantile(scaled[inside], QUANTILES), edges
 
 
 def domain_entry(image: Array, mask: Array) -> dict[str, Any]:
     """The domain as plain values, for the card of a model."""
-    found = domain_of(image, mask)
-    return {"quantiles": [round(q, 5) for q in found.quantiles], "edges": round(found.edges, 6)}
+    quantiles, edges = domain_of(image, mask)
+    return {"quantiles": [round(float(q), 5) for q in quantiles], "edges": round(edges, 6)}
 
 
 def domain_difference(card: ModelCard, image: Array, mask: Array) -> DomainDifference | None:
@@ -173,6 +167,6 @@ def domain_difference(card: ModelCard, image: Array, mask: Array) -> DomainDiffe
     entry = card.domain
     if not entry:
         return None
-    found = domain_of(image, mask)
-    distance = max(abs(a - float(b)) for a, b in zip(found.quantiles, entry["quantiles"], strict=True))
-    return DomainDifference(distance=distance, edges=found.edges / max(float(entry["edges"]), 1e-12))
+    quantiles, edges = domain_of(image, mask)
+    distance = max(abs(float(a) - float(b)) for a, b in zip(quantiles, entry["quantiles"], strict=True))
+    return DomainDifference(distance=distance, edges=edges / max(float(entry["edges"]), 1e-12))
