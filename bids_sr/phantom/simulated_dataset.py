@@ -151,10 +151,10 @@ def _write_subject(root: Path, study: Study, number: int, threads: int, say: Pro
     _write_anat(subject, root / name / "anat", name)
     if study.anat:
         say(f"{name}: T2w and FLAIR, and the three of them at a low resolution")
-        for scan in scans(subject):
-            stem = root / name / "anat" / f"{name}_acq-{scan.acquisition}_{scan.contrast}"
-            write_image(stem, scan.image, scan.affine, _SCANNER | scan.sidecar, dtype=np.int16)
-            write_structural_truth(subject, scan, name, truth)
+        for each in scans(subject):
+            stem = root / name / "anat" / f"{name}_acq-{each.acquisition}_{each.contrast}"
+            write_image(stem, each.image, each.affine, _SCANNER | each.sidecar, dtype=np.int16)
+            write_structural_truth(subject, each, name, truth)
     say(f"{name}: {preset.volumes} volumes of BOLD")
     func = root / name / "func"
     _write_func(preset, subject.bold(threads), subject.events, func, f"{name}_task-{study.task}")
