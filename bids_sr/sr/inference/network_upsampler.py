@@ -56,6 +56,8 @@ class NetworkUpsampler:
         else:
             order = channels_last(3 if self.volumetric else 2)
             self.generator = model.generator.to(device, memory_format=order)  # type: ignore[call-overload]
+        width = widest(model.generator)
+        self.at_once = _VOLUME_AT_ONCE if width >= 64 else _VALUES_AT_ONCE // width  # voxels of a volume in one piece
         torch.set_num_threads(threads)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
@@ -88,19 +90,10 @@ class NetworkUpsampler:
 class VolumeUpsampler(NetworkUpsampler):
     """A volumetric generator, in one piece where memory allows, else in patches without seams.
 
-    `at_once` : voxels up to which a volume is not cut into patches, which would be computed again where they overlap
-    (twice over in the plane where an axis takes three); narrow networks take more.
+    Patches would be computed again where they overlap (twice over in the plane where an axis takes three).
     """
 
     volumetric = True
-
-    def __init__(
-        self, model: LoadedModel, factor: Factor, scale: float, precision: str, device: str, threads: int,
-        *, at_once: int | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(model, factor, scale, precision, device, threads)
-        width = widest(model.generator)
-        self.at_once = at_once or (_VOLUME_AT_ONCE if width >= 64 else _VALUES_AT_ONCE // width)
 
     def _departure(self, volume: Array, base: Array) -> Array:
         plain = self._scaled(base)

@@ -44,12 +44,10 @@ def test_patches_make_what_the_whole_makes(recipe, monkeypatch):
     if recipe.upsampled_by is None:
         factor = (2.0, 2.0, 2.0)
         layers.append(nn.Upsample(scale_factor=2))
-    made = [
-        network_upsampler.VolumeUpsampler(
-            model(nn.Sequential(*layers), recipe), factor, 700.0, "fp32", "cpu", 1, at_once=n
-        )(volume((28, 26, 20)), np.eye(4))
-        for n in (10**9, 1000)
-    ]
+    up = network_upsampler.VolumeUpsampler(model(nn.Sequential(*layers), recipe), factor, 700.0, "fp32", "cpu", 1)
+    made = []
+    for up.at_once in (10**9, 1000):
+        made.append(up(volume((28, 26, 20)), np.eye(4)))
     np.testing.assert_allclose(made[1], made[0], atol=1e-3)
     assert np.abs(made[0] - upsample("zerofill", volume((28, 26, 20)), factor)).max() > 10
 
