@@ -35,6 +35,7 @@ class RunData:
     # (X, Y, Z) standard deviation that a calibration measured, in the pose of the boldref; or None
     measured: Array | None = None
     measured_low: Array | None = None  # (x, y, z) the same on the acquired grid, which decides how much of it is used
+    contrast: str = "bold"
 
     def __post_init__(self) -> None:
         check_factor(self.factor)
@@ -54,7 +55,7 @@ class RunData:
         zooms = voxel_sizes(self.affine)
         finer = [n / highres_size(n, f) for n, f in zip(self.statistics.mean.shape, self.factor, strict=True)]
         return {
-            "factor": self.factor, "contrast": "bold", "affine": self.affine,
+            "factor": self.factor, "contrast": self.contrast, "affine": self.affine,
             "zooms": (zooms, zooms * finer),
             "image": self.statistics.mean, "mask": self.mask, "data_sha256": self.checksums(),
             "intensity": {"rule": "signal units of the run"},
