@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from _table import keep
 
+from bids_sr.sr.data.image_examples import ImageExamples
 from bids_sr.sr.data.images import ImageSet
-from bids_sr.sr.data.windows import Windows
 from bids_sr.sr.inference.cpu_optimized import optimize_for_cpu
 from bids_sr.sr.method import get_method
 from bids_sr.sr.training import update_steps
@@ -36,7 +36,7 @@ def measured(what: str, side: int) -> tuple[float, float]:
     recipe = get_method("tv").recipes["paper"]
     volume = np.random.default_rng(0).uniform(50, 150, (side // 2, side // 2, side // 2)).astype(np.float32)
     images = ImageSet.from_volumes([volume], np.ones(volume.shape, dtype=bool), np.diag([2.0, 2.0, 2.0, 1.0]))
-    windows = Windows(images, recipe, FACTOR, 3, "cpu")
+    windows = ImageExamples(images, recipe, FACTOR, 3, "cpu")
     shape = windows.at(0).shape
     batch = windows.cut([(0, tuple((0, n) for n in shape))], FACTOR, 0.0)
     nets = update_steps.build_networks(recipe, FACTOR, 0, "cpu", None, ndim=3)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from bids_sr.sr.data.image_examples import ImageExamples
 from bids_sr.sr.data.images import ImageSet, TrainingImage
-from bids_sr.sr.data.windows import Windows
 from bids_sr.sr.losses.image_losses import variation
 from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.cpce_circle import CircleNet, CPCENet
@@ -69,7 +69,7 @@ def shortened(name, kind, **changes):
 def players(name, recipe, volume):
     """Networks with weights of a seed, and one batch: the whole volume, or four of its slices."""
     ndim = get_method(name).ndim
-    windows = Windows(images(name, volume), replace(recipe, patch=None), FACTOR, ndim, "cpu")
+    windows = ImageExamples(images(name, volume), replace(recipe, patch=None), FACTOR, ndim, "cpu")
     x, y, z = windows.at(0).shape
     boxes = [((0, x), (0, y), (k, k + 1)) for k in (2, 3, 4, 5)] if ndim == 2 else [((0, x), (0, y), (0, z))]
     batch = windows.cut([(0, box) for box in boxes], FACTOR, recipe.background)
