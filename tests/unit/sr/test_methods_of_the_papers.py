@@ -123,13 +123,13 @@ def test_the_fidelity_of_tv_is_taken_on_the_coarse_grid(volume):
 
 
 def test_li_agnostic_draws_all_its_factors(volume, tmp_path, monkeypatch):
-    drawn, plain = [], Windows.cut
+    drawn, plain = [], ImageExamples.cut
 
     def watched(self, chosen, factor, *rest):
         drawn.append(factor)
         return plain(self, chosen, factor, *rest)
 
-    monkeypatch.setattr(Windows, "cut", watched)
+    monkeypatch.setattr(ImageExamples, "cut", watched)
     recipe = shortened("li-agnostic", "fast", iterations=16, evaluate_every=16, patch=(16, 16, 8))
     fit(
         get_method("li-agnostic"), recipe, images("li-agnostic", volume), factor=FACTOR, recipe_name="fast", seed=3,
