@@ -151,10 +151,7 @@ def _write_subject(root: Path, study: Study, number: int, threads: int, say: Pro
     _write_anat(subject, root / name / "anat", name)
     if study.anat:
         say(f"{name}: T2w and FLAIR, and the three of them at a low resolution")
-        for each in scans(subject):
-            stem = root / name / "anat" / f"{name}_acq-{each.acquisition}_{each.contrast}"
-            write_image(stem, each.image, each.affine, _SCANNER | each.sidecar, dtype=np.int16)
-            write_structural_truth(subject, each, name, truth)
+        _write_structural(subject, root, name)
     say(f"{name}: {preset.volumes} volumes of BOLD")
     func = root / name / "func"
     _write_func(preset, subject.bold(threads), subject.events, func, f"{name}_task-{study.task}")
@@ -178,6 +175,14 @@ def _write_anat(subject: Subject, folder: Path, name: str) -> None:
             stem = f"{name}_acq-{acquisition}{run}_T2starw"
             thick = {"SliceThickness": p.bold_voxel[2]}
             write_image(folder / stem, data, where, _SCANNER | about | thick, dtype=np.int16)
+
+
+def _write_structural(subject: Subject, root: Path, name: str) -> None:
+    """The structural pairs: high-resolution T2w and FLAIR beside the T1w image, low-resolution ones of all three."""
+    for scan in scans(subject):
+        stem = root / name / "anat" / f"{name}_acq-{scan.acquisition}_{scan.contrast}"
+        write_image(stem, scan.image, scan.affine, _SCANNER | scan.sidecar, dtype=np.int16)
+        write_structural_truth(subject, scan, name, root / "derivatives" / "ground-truth")
 
 
 def _bold_sidecar(p: Preset, *, at_rest: bool) -> dict[str, Any]:

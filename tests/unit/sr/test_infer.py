@@ -12,6 +12,7 @@ from bids_sr.sr.inference import apply_to_series, guided_baselines
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.resolution import matrices
 from bids_sr.sr.resolution.matrices import downsample, kspace_crop
 
 AFFINE = np.array([[-3.0, 0, 0, 40], [0, 3.0, 0, -30], [0, 0, 3.5, 5], [0, 0, 0, 1.0]])
@@ -81,7 +82,7 @@ def test_the_scale_is_that_of_the_run_not_of_the_volume():
     np.testing.assert_allclose(shared(volume * 1.1, np.eye(4)), 1.1 * same, rtol=1e-4, atol=0.05)
 
 
-@pytest.mark.parametrize("name", [*apply_to_series.MATRICES, "srgan"])
+@pytest.mark.parametrize("name", [*matrices.MATRICES, "srgan"])
 def test_motion_and_grid_bring_the_blob_back_to_where_it_was(tmp_path, name):
     volume_grid = (22, 24, 16)
     still = AFFINE @ [11.3, 12.1, 7.8, 1]
