@@ -86,7 +86,7 @@ class RegisterPairToBold(Step):
         boldref = File(exists=True, mandatory=True, desc="BOLD reference")
         highres = File(exists=True, mandatory=True, desc="highres as acquired")
         highres2lowres_xfm = File(
-            exists=True, desc="takes a lowres point to its point in highres; where the search starts"
+            exists=True, desc="takes a lowres point to its highres point; where the search starts"
         )
         factor = FACTOR
 

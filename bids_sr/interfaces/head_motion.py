@@ -17,9 +17,7 @@ class ImportSeries(Step):
         axis_order = AXIS_ORDER
 
     class output_spec(TraitedSpec):
-        out_file = File(
-            exists=True, desc="the same values as uncompressed float32 .nii, which can be read in any order"
-        )
+        out_file = File(exists=True, desc="the same values as uncompressed float32 .nii, to be read in any order")
 
     def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.io.copies import copy_series
@@ -117,7 +115,7 @@ class EstimateMotion(Step):
         boldref = File(exists=True, mandatory=True, desc="reference, on the grid of the series")
         mask = File(exists=True, desc="head in the reference; without it, told from its intensities")
         n_dummy = traits.Range(
-            low=0, value=0, usedefault=True, desc="volumes that take the first steady one's transform"
+            low=0, value=0, usedefault=True, desc="volumes that get the first steady one's transform"
         )
         fwhm_mm = traits.Range(low=0.0, exclude_low=True, desc="smoothing before the final estimate (mm)")
 
@@ -175,9 +173,7 @@ class Confounds(Step):
     class input_spec(BaseInterfaceInputSpec):
         in_file = File(exists=True, mandatory=True, desc="motion-corrected series on the acquired grid, uncompressed")
         mask = File(exists=True, mandatory=True, desc="brain")
-        tpms = InputMultiObject(
-            File(exists=True), desc="gray matter, white matter, cerebrospinal fluid; may be left out"
-        )
+        tpms = InputMultiObject(File(exists=True), desc="gray matter, white matter, cerebrospinal fluid, if known")
         registration_json = File(exists=True, desc="tissue maps are not used where it doubts the brain of the T1w")
         motion_tsv = File(exists=True, mandatory=True, desc="of EstimateMotion")
         n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")

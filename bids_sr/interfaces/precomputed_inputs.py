@@ -77,24 +77,15 @@ class ImportMotion(Step):
 
     class input_spec(BaseInterfaceInputSpec):
         in_file = File(exists=True, mandatory=True, desc="series as acquired")
-        hmc_xfms = File(
-            exists=True, mandatory=True, xor=["in_table"],
-            desc="ITK text of another program, brings volumes onto the reference",
-        )  # fmt: skip
-        in_table = File(
-            exists=True, mandatory=True, xor=["hmc_xfms"], desc="its confounds, with the six parameters of MCFLIRT"
-        )
+        hmc_xfms = File(exists=True, mandatory=True, xor=["in_table"], desc="ITK text, volumes onto the reference")
+        in_table = File(exists=True, mandatory=True, xor=["hmc_xfms"], desc="confounds with parameters of MCFLIRT")
         n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
         axis_order = AXIS_ORDER
         shift_map = File(exists=True, desc="distortion of the volumes")
 
     class output_spec(TraitedSpec):
-        hmc_xfms = File(
-            exists=True, desc="ITK text, one rigid transform a volume, boldref point to where it lies in it"
-        )
-        motion_tsv = File(
-            exists=True, desc="trans_x, y, z (mm), rot_x, y, z (rad), residual (unknown); one row a volume"
-        )
+        hmc_xfms = File(exists=True, desc="ITK text, one rigid transform a volume, boldref point to its point in it")
+        motion_tsv = File(exists=True, desc="trans_x, y, z (mm), rot_x, y, z (rad), no residual; one row a volume")
         boldref = File(exists=True, desc="mean of steady volumes brought into register by them")
 
     def results(self, inputs: Any, here: Path) -> dict[str, Any]:
@@ -137,16 +128,12 @@ class FieldToShift(Step):
     class input_spec(BaseInterfaceInputSpec):
         in_file = File(exists=True, mandatory=True, desc="series as acquired")
         fieldmap = File(exists=True, mandatory=True, desc="field (Hz)")
-        boldref2fmap_xfm = File(
-            exists=True, mandatory=True, desc="ITK text, takes a field map point to its boldref point"
-        )
+        boldref2fmap_xfm = File(exists=True, mandatory=True, desc="ITK text, field map point to its boldref point")
         phase_encoding = traits.Enum("i", "i-", "j", "j-", "k", "k-", mandatory=True, desc="of the series")
         readout = traits.Range(low=0.0, exclude_low=True, mandatory=True, desc="total readout time (s)")
 
     class output_spec(TraitedSpec):
-        shift_map = File(
-            exists=True, desc="shift of the signal on the boldref's grid; see `bids_sr.spatial.distortion`"
-        )
+        shift_map = File(exists=True, desc="shift of the signal on the boldref's grid; see `spatial.distortion`")
 
     def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.io.nifti import SeriesReader
@@ -170,9 +157,7 @@ class ImportCoreg(Step):
     """Take over a registration of BOLD and T1w, and measure how well the brains agree by it."""
 
     class input_spec(BaseInterfaceInputSpec):
-        in_xfm = File(
-            exists=True, mandatory=True, desc="ITK text of another program, brings boldref onto the T1w image"
-        )
+        in_xfm = File(exists=True, mandatory=True, desc="ITK text of another program, boldref onto the T1w image")
         origin = traits.Str(mandatory=True, desc="program and version")
         boldref = File(exists=True, mandatory=True, desc="BOLD reference")
         t1w_preproc = File(exists=True, mandatory=True, desc="T1w without bias")

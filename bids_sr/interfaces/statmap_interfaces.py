@@ -1,10 +1,13 @@
 """Activation maps of a series, maps of several series compared, and their largest clusters."""
 
+from collections.abc import Collection, Iterator
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from nipype.interfaces.base import File, InputMultiObject, TraitedSpec, traits
 
+from bids_sr.interfaces import statmap_names
 from bids_sr.interfaces.steps import (
     AXIS_ORDER,
     FACTOR,
@@ -13,6 +16,7 @@ from bids_sr.interfaces.steps import (
     SeriesModelInputSpec,
     Step,
     TableOutputSpec,
+    model_of,
     saved,
     saved_json,
     write_rows,
@@ -63,9 +67,14 @@ class ActivationMaps(Step):
             affine, zooms = reader.affine, reader.zooms
         thresholds = {threshold.label: threshold for threshold in parse_thresholds(inputs.thresholds)}
         regions = find_regions(found.maps, mask, roi, tuple(thresholds.values()))
-        made = [*_maps(inputs, found), *_regions(inputs, regions, thresholds), *_amplitude_maps(inputs, found)]
+        made = list(_images(inputs, found, regions, thresholds))
+        common = statmap_names.common_sidecar(
+            series=inputs.series, fwhm_mm=inputs.fwhm_mm, zooms=zooms, axis_order=inputs.axis_order
+        )
         return {
-            **_save(made, affine, zooms, inputs, here),
+            "out_files": [saved(here / statmap_names.filename(own), values, affine) for values, own, _ in made],
+            "out_entities": [own for _, own, _ in made],
+            "out_sidecars": [{**sidecar, **common} for _, _, sidecar in made],
             "metrics_tsv": _metrics(inputs, contrasts, found, regions, mask, roi, affine, here / "metrics.tsv"),
         }
 
@@ -74,15 +83,10 @@ def _settings(inputs: Any) -> Any:
     """Traits to `ActivationSettings`; what is not given keeps the default of that class."""
     from bids_sr.stats.glm.statmaps import ActivationSettings
 
-    names = ("tr", "n_dummy", "fwhm_mm", "high_pass", "slice_time_ref", "has_stc")
-    given = {name: getattr(inputs, name) for name in names}
     return ActivationSettings(
-        kinds=tuple(inputs.kinds),
-        confound_names=confounds_of(inputs),
-        band=inputs.band,
-        low_pass=inputs.low_pass,
-        **given,
-    )
+        kinds=tuple(inputs.kinds), confound_names=confounds_of(inputs), band=inputs.band, low_pass=inputs.low_pass,
+        fwhm_mm=inputs.fwhm_mm, **model_of(inputs),
+    )  # fmt: skip
 
 
 def confounds_of(inputs: Any) -> tuple[str, ...]:
@@ -107,65 +111,29 @@ def default_confounds(path: str) -> tuple[str, ...]:
     return (*MOTION, *found) if volumes >= _COMPCOR_VOLUMES else MOTION
 
 
-def _maps(inputs: Any, found: Any) -> list[tuple[Any, dict, dict]]:
-    """Each map with its entities and what it says of itself."""
-    from bids_sr.interfaces import statmap_names
+def _images(inputs: Any, found: Any, regions: Any, thresholds: Any) -> Iterator[tuple[Any, dict, dict]]:
+    """Maps, regions as 8-bit images, amplitudes of fluctuations where there are any; each with entities and sidecar."""
     from bids_sr.stats.glm.design import scaled_weights
 
-    desc, settings = map_label(inputs.series, inputs.fwhm_mm), _settings(inputs)
-    out = []
+    series, desc, settings = inputs.series, map_label(inputs.series, inputs.fwhm_mm), _settings(inputs)
     for (name, stat), values in found.maps.items():
-        own = statmap_names.entities(series=inputs.series, contrast=name, stat=stat, desc=desc, suffix="statmap")
+        own = statmap_names.entities(series=series, contrast=name, stat=stat, desc=desc, suffix="statmap")
         model = statmap_names.model_text(stat, found.design, settings)
-        out.append((values, own, statmap_names.map_sidecar(stat, scaled_weights(inputs.contrasts[name]), model)))
-    return out
-
-
-def _regions(inputs: Any, regions: Any, thresholds: Any) -> list[tuple[Any, dict, dict]]:
-    """Each region as an 8-bit image with its entities and what it says of itself."""
-    from bids_sr.interfaces import statmap_names
-
-    out = []
+        yield values, own, statmap_names.map_sidecar(stat, scaled_weights(inputs.contrasts[name]), model)
     for (name, label), (region, applied) in regions.items():
-        desc = map_label(inputs.series, inputs.fwhm_mm, label)
-        own = statmap_names.entities(series=inputs.series, label=name, desc=desc, suffix="mask")
-        out.append((region.astype("uint8"), own, statmap_names.region_sidecar(thresholds[label], applied)))
-    return out
-
-
-def _amplitude_maps(inputs: Any, found: Any) -> list[tuple[Any, dict, dict]]:
-    """Maps of the amplitude of fluctuations, where there are any, with entities and metadata."""
-    from bids_sr.interfaces import statmap_names
-
-    if found.amplitudes is None:
-        return []
-    desc, out = map_label(inputs.series, inputs.fwhm_mm), []
-    for stat in ("alff", "falff"):
-        own = statmap_names.entities(series=inputs.series, stat=stat, desc=desc, suffix="boldmap")
-        sidecar = statmap_names.amplitude_sidecar(stat, found.design, inputs.band)
-        out.append((getattr(found.amplitudes, stat), own, sidecar))
-    return out
-
-
-def _save(made: list[tuple[Any, dict, dict]], affine: Any, zooms: Any, inputs: Any, cwd: Path) -> dict[str, Any]:
-    """Write the images; the three parallel lists of the output."""
-    from bids_sr.interfaces import statmap_names
-
-    common = statmap_names.common_sidecar(
-        series=inputs.series, fwhm_mm=inputs.fwhm_mm, zooms=zooms, axis_order=inputs.axis_order
-    )
-    return {
-        "out_files": [saved(cwd / statmap_names.filename(own), values, affine) for values, own, _ in made],
-        "out_entities": [own for _, own, _ in made],
-        "out_sidecars": [{**sidecar, **common} for _, _, sidecar in made],
-    }
+        of_region = map_label(series, inputs.fwhm_mm, label)
+        own = statmap_names.entities(series=series, label=name, desc=of_region, suffix="mask")
+        yield region.astype("uint8"), own, statmap_names.region_sidecar(thresholds[label], applied)
+    for stat in ("alff", "falff") if found.amplitudes is not None else ():
+        own = statmap_names.entities(series=series, stat=stat, desc=desc, suffix="boldmap")
+        yield getattr(found.amplitudes, stat), own, statmap_names.amplitude_sidecar(stat, found.design, inputs.band)
 
 
 def _metrics(
     inputs: Any, contrasts: Any, found: Any, regions: Any, mask: Any, roi: Any, affine: Any, path: Path
 ) -> str:
     """Write the figures of one series at one smoothing."""
-    from math import prod
+    import numpy as np
 
     from bids_sr.metrics.long_tables import SERIES, metric_rows
     from bids_sr.stats.regions.map_summary import activation_rows
@@ -174,20 +142,13 @@ def _metrics(
     figures = {"dof": design.dof, "design_rank": design.rank, "design_columns": len(design.columns)}
     rows = metric_rows(series, figures, fwhm_mm=fwhm_mm) if "glm" in inputs.kinds else []
     if found.amplitudes is not None:
-        rows += metric_rows(series, _amplitude_figures(found.amplitudes, mask), fwhm_mm=fwhm_mm)
+        middles = {f"{k}_median": float(np.median(getattr(found.amplitudes, k)[mask])) for k in ("alff", "falff")}
+        rows += metric_rows(series, {**middles, "alff_half_r": found.amplitudes.half_r}, fwhm_mm=fwhm_mm)
     rows += activation_rows(
         found.maps, regions, contrasts, mask=mask, roi=roi, affine=affine, series=series, fwhm_mm=fwhm_mm,
         per_acquired=1 if series == "raw" else prod(inputs.factor),
     )  # fmt: skip
     return write_rows(path, rows, SERIES)
-
-
-def _amplitude_figures(amplitudes: Any, mask: Any) -> dict[str, float]:
-    """What tables say of the amplitude of fluctuations."""
-    import numpy as np
-
-    middles = {f"{stat}_median": float(np.median(getattr(amplitudes, stat)[mask])) for stat in ("alff", "falff")}
-    return {**middles, "alff_half_r": amplitudes.half_r}
 
 
 class CompareMaps(Step):
@@ -201,8 +162,6 @@ class CompareMaps(Step):
     output_spec = TableOutputSpec
 
     def results(self, inputs: Any, here: Path) -> dict[str, Any]:
-        from math import prod
-
         from bids_sr.io.nifti import load_image
         from bids_sr.metrics.long_tables import SERIES
         from bids_sr.stats.regions.activation_regions import parse_thresholds
@@ -215,7 +174,7 @@ class CompareMaps(Step):
         made = {own["contrast"] for own in inputs.in_entities if own["suffix"] == "statmap"}
         contrasts = {name: weights for name, weights in inputs.contrasts.items() if name in made}
         rows = []
-        for fwhm_mm, files in _by_smoothing(inputs.in_files, inputs.in_entities).items():
+        for fwhm_mm, files in by_smoothing(inputs.in_files, inputs.in_entities, ("cc", "effect", "t", "z")).items():
             rows += comparison_rows(
                 files, lambda path: load_image(path)[0], contrasts, parse_thresholds(inputs.thresholds),
                 acquired=acquired, fine=fine, roi=roi.mask, fwhm_mm=fwhm_mm, per_acquired=prod(inputs.factor),
@@ -223,11 +182,13 @@ class CompareMaps(Step):
         return {"metrics_tsv": write_rows(here / "comparison.tsv", rows, SERIES)}
 
 
-def _by_smoothing(files: list[str], entities: list[dict]) -> dict[float, dict[str, dict[tuple[str, str], str]]]:
-    """Statistical maps as FWHM → series → (contrast, stat) → file; regions are passed over."""
+def by_smoothing(
+    files: list[str], entities: list[dict], stats: Collection[str]
+) -> dict[float, dict[str, dict[tuple[str, str], str]]]:
+    """Maps of some statistics as FWHM → series → (contrast, stat) → file; regions are passed over."""
     out: dict[float, dict[str, dict[tuple[str, str], str]]] = {}
     for path, own in zip(files, entities, strict=True):
-        if own["suffix"] == "statmap":
+        if own["suffix"] == "statmap" and own["stat"] in stats:
             series, fwhm_mm, _ = parse_map_label(own["desc"])
             out.setdefault(fwhm_mm, {}).setdefault(series, {})[own["contrast"], own["stat"]] = path
     return out

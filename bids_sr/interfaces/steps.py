@@ -66,6 +66,12 @@ class SeriesModelInputSpec(BaseInterfaceInputSpec):
     has_stc = traits.Bool(False, usedefault=True, desc="slice timing was corrected")
 
 
+def model_of(inputs: Any) -> dict[str, Any]:
+    """What `SeriesModelInputSpec` tells of time, by the names of arguments of the linear model."""
+    names = ("tr", "n_dummy", "high_pass", "slice_time_ref", "has_stc")
+    return {name: getattr(inputs, name) for name in names}
+
+
 class MapsInputSpec(BaseInterfaceInputSpec):
     """Inputs of a step that looks at statistical maps and regions of several series."""
 

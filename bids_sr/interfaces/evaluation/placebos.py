@@ -6,7 +6,7 @@ from typing import Any
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
-from bids_sr.interfaces.steps import FACTOR, SeriesModelInputSpec, Step, saved, write_rows
+from bids_sr.interfaces.steps import FACTOR, SeriesModelInputSpec, Step, model_of, saved, write_rows
 
 _SAMPLE_MM = 1.0  # of a finer image, before it is averaged over the voxels of the pair's grid
 
@@ -17,13 +17,10 @@ class NullShuffles(Step):
     class input_spec(SeriesModelInputSpec):
         fwhm_mm = traits.Float(0.0, usedefault=True, desc="Gaussian smoothing (mm); 0 is none")
         n_shuffles = traits.Range(low=1, value=100, usedefault=True, desc="draws of phases and onsets")
-        max_voxels = traits.Range(low=0, value=20_000, usedefault=True, desc="voxels tested at most, at random; 0: all")
         seed = traits.Int(0, usedefault=True, desc="of the draws")
 
     class output_spec(TraitedSpec):
-        out_file = File(
-            exists=True, desc="rows of the evaluation (TSV), null_…: rate, nominal, fwe, threshold, peak, active"
-        )
+        out_file = File(exists=True, desc="rows of the evaluation, null_…: rate, nominal, fwe, threshold, peak, active")
         shuffles_file = File(exists=True, desc="TSV, one row a shuffle: rate, any_corrected")
 
     def results(self, inputs: Any, here: Path) -> dict[str, Any]:
@@ -54,10 +51,10 @@ def _null_settings(inputs: Any) -> Any:
     from bids_sr.interfaces.statmap_interfaces import confounds_of
     from bids_sr.stats.controls.false_positive_rates import NullSettings
 
-    traited = (
-        "n_shuffles", "seed", "max_voxels", "tr", "n_dummy", "fwhm_mm", "high_pass", "slice_time_ref", "has_stc",
+    return NullSettings(
+        confound_names=confounds_of(inputs), n_shuffles=inputs.n_shuffles, seed=inputs.seed, fwhm_mm=inputs.fwhm_mm,
+        **model_of(inputs),
     )  # fmt: skip
-    return NullSettings(confound_names=confounds_of(inputs), **{name: getattr(inputs, name) for name in traited})
 
 
 class AnotherContrast(Step):

@@ -1,14 +1,24 @@
 """Guards against false detail: uncertainty, unrepeated detail, precision, edges, images unlike those trained on."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, traits
 
+from bids_sr.interfaces import statmap_names
 from bids_sr.interfaces.learning.training_inputs import DeviceInputSpec, choose_device
-from bids_sr.interfaces.steps import AXIS_ORDER, FACTOR, RowsOutputSpec, SeriesModelInputSpec, Step, saved, write_rows
+from bids_sr.interfaces.steps import (
+    AXIS_ORDER,
+    FACTOR,
+    RowsOutputSpec,
+    SeriesModelInputSpec,
+    Step,
+    model_of,
+    saved,
+    write_rows,
+)
 
 LOGGER = logging.getLogger(__name__)
 
@@ -25,7 +35,6 @@ class _MapsOutputSpec(RowsOutputSpec):
 
 def _write_maps(found: Sequence[Any], affine: Any, axis_order: Any, cwd: Path) -> dict[str, Any]:
     """Images with their entities and sidecars; `found` are `stats.guardmaps.GuardMap`."""
-    from bids_sr.interfaces import statmap_names
     from bids_sr.spatial.masks import voxel_sizes
 
     files, entities, sidecars = [], [], []
@@ -49,7 +58,7 @@ class EnsembleUncertainty(Step):
         effects_files = InputMultiObject(
             File(exists=True),
             mandatory=True,
-            desc="of all members, the method itself among them, as BlockEffects gives",
+            desc="of all members, the method's own among them",
         )
         method = traits.Str(mandatory=True, desc="series whose ensemble this is")
         measured_file = File(exists=True, desc="effects of the measured series")
@@ -87,9 +96,7 @@ class UnrepeatedMap(Step):
 
     class input_spec(BaseInterfaceInputSpec):
         effects_file = File(exists=True, mandatory=True, desc="effects of the series, as BlockEffects gives")
-        guide_hr = File(
-            exists=True, desc="high-resolution image of the pair on the grid of the mask, in the boldref's pose"
-        )
+        guide_hr = File(exists=True, desc="high-resolution image on the grid of the mask, in the boldref's pose")
         mask = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
         factor = FACTOR
         contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
@@ -137,9 +144,7 @@ class PrecisionGuard(Step):
     class output_spec(RowsOutputSpec):
         precision = traits.Enum("fp32", "bf16", desc="what inference is to use")
         passes = traits.Bool(desc="the lower precision leaves the statistics alone, or was not tried")
-        change = traits.Either(
-            None, traits.Float, desc="largest change of t over contrasts; None where it was not tried"
-        )
+        change = traits.Either(None, traits.Float, desc="largest change of t over contrasts; None: not tried")
 
     def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.sr.models.model import read_card
@@ -155,7 +160,7 @@ class PrecisionGuard(Step):
             found = _change_of_t(inputs, device)
             change = max(found.values())
             passes = change <= inputs.threshold
-            rows = _precision_rows(found, inputs.series)
+            rows = [_brain_row(inputs.series, "precision_change", each, contrast=name) for name, each in found.items()]
             chosen = "bf16" if passes or (inputs.precision == "bf16" and inputs.force) else "fp32"
             if not passes:
                 _refuse_or_warn(inputs, change)
@@ -163,13 +168,10 @@ class PrecisionGuard(Step):
         return {"out_file": out, "precision": chosen, "passes": passes, "change": change}
 
 
-def _precision_rows(found: Mapping[str, float], series: str) -> list[Any]:
+def _brain_row(series: str, measure: str, value: float, **more: Any) -> Any:
     from bids_sr.metrics.long_tables import MetricRow
 
-    return [
-        MetricRow(series=series, measure="precision_change", value=value, contrast=name, region="brain")
-        for name, value in found.items()
-    ]
+    return MetricRow(series=series, measure=measure, value=float(value), region="brain", **more)
 
 
 def _refuse_or_warn(inputs: Any, change: float) -> None:
@@ -205,7 +207,7 @@ def _change_of_t(inputs: Any, device: str) -> dict[str, float]:
         )
         for precision in ("fp32", "bf16")
     ]  # fmt: skip
-    design = {name: getattr(inputs, name) for name in ("n_dummy", "tr", "high_pass", "slice_time_ref", "has_stc")}
+    design = model_of(inputs)
     if inputs.confounds_tsv:
         design |= {"confounds": read_confounds(inputs.confounds_tsv), "confound_names": confounds_of(inputs)}
     with SeriesReader(inputs.in_file) as reader, threadpool_limits(inputs.threads):
@@ -220,16 +222,12 @@ class EdgeMismatch(Step):
 
     class input_spec(BaseInterfaceInputSpec):
         boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
-        guide_hr = File(
-            exists=True, mandatory=True, desc="high-resolution image on the fine grid, in the boldref's pose"
-        )
+        guide_hr = File(exists=True, mandatory=True, desc="image of the pair on the fine grid, in the boldref's pose")
         mask_hr = File(exists=True, mandatory=True, desc="brain mask on that grid")
         phase_encoding = traits.Enum(
-            "", "i", "j", "k", "i-", "j-", "k-", usedefault=True, desc="as BIDS has it; '': unknown"
+            "", "i", "j", "k", "i-", "j-", "k-", usedefault=True, desc="as in BIDS; '': unknown"
         )
-        guided = traits.List(
-            traits.Str, desc="series that lay the guide's detail over the BOLD; they are named in warnings"
-        )
+        guided = traits.List(traits.Str, desc="series that lay the guide's detail over the BOLD, for the warning")
 
     class output_spec(RowsOutputSpec):
         mismatch = traits.Float(desc="median displacement of edges, mm; NaN where too few have a counterpart")
@@ -237,7 +235,6 @@ class EdgeMismatch(Step):
 
     def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.io.nifti import load_image
-        from bids_sr.metrics.long_tables import MetricRow
         from bids_sr.spatial.edges import edge_mismatch
         from bids_sr.spatial.masks import voxel_sizes
         from bids_sr.spatial.resampling import sample_volume
@@ -256,10 +253,7 @@ class EdgeMismatch(Step):
             "edge_mismatch_p90": found.p90,
             "flag_distortion": found.median > limit,
         }
-        rows = [
-            MetricRow(series="run", measure=name, value=float(value), region="brain", n=found.n)
-            for name, value in values.items()
-        ]
+        rows = [_brain_row("run", name, value, n=found.n) for name, value in values.items()]
         return {
             "out_file": write_rows(here / "edges.tsv", rows),
             "mismatch": found.median,
@@ -298,7 +292,6 @@ class DomainGate(Step):
 
     def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.io.nifti import load_image
-        from bids_sr.metrics.long_tables import MetricRow
         from bids_sr.sr.models.compatibility import domain_difference
         from bids_sr.sr.models.model import read_card
 
@@ -308,10 +301,7 @@ class DomainGate(Step):
         if found is not None:
             warnings = [f"{inputs.series}: {text}" for text in found.warnings]
             values = {"domain_distance": found.distance, "domain_edges": found.edges, "flag_domain": bool(warnings)}
-            rows = [
-                MetricRow(series=inputs.series, measure=name, value=float(value), region="brain")
-                for name, value in values.items()
-            ]
+            rows = [_brain_row(inputs.series, name, value) for name, value in values.items()]
         for text in warnings:
             LOGGER.warning(text)
         return {"out_file": write_rows(here / "domain.tsv", rows), "warnings": warnings}

@@ -5,6 +5,7 @@ from typing import Any
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, TraitedSpec, traits
 
+from bids_sr.interfaces.statmap_interfaces import by_smoothing
 from bids_sr.interfaces.steps import (
     FACTOR,
     MapsInputSpec,
@@ -13,10 +14,11 @@ from bids_sr.interfaces.steps import (
     RowsOutputSpec,
     SeriesModelInputSpec,
     Step,
+    model_of,
     write_long,
     write_rows,
 )
-from bids_sr.series import MEASURED, parse_map_label
+from bids_sr.series import MEASURED
 
 
 class BlockEffects(Step):
@@ -25,9 +27,7 @@ class BlockEffects(Step):
     class input_spec(SeriesModelInputSpec):
         pca_ranks = traits.List(traits.Int, desc="temporal components that the denoising control chooses from")
         with_t = traits.Bool(False, usedefault=True, desc="also the variance of the series smoothed by 4 mm FWHM")
-        min_share = traits.Range(
-            low=0.0, high=1.0, desc="of a block's response inside the run, below which it does not count"
-        )
+        min_share = traits.Range(low=0.0, high=1.0, desc="of a block's response in the run, below which it is left out")
 
     class output_spec(TraitedSpec):
         effects_file = File(exists=True, desc="effects of all blocks, whole slices (.npz)")
@@ -40,7 +40,7 @@ class BlockEffects(Step):
         from bids_sr.stats.glm.blocks import block_design
         from bids_sr.stats.glm.design import read_confounds, read_events
 
-        given = {name: getattr(inputs, name) for name in ("n_dummy", "tr", "high_pass", "slice_time_ref", "has_stc")}
+        given = model_of(inputs)
         if inputs.min_share is not None:
             given["min_share"] = inputs.min_share
         if inputs.confounds_tsv:
@@ -100,7 +100,7 @@ class TruthMaps(Step):
         truth_files = traits.Dict(desc="known activation: contrast to image, any grid in the frame of the mask")
         connectivity = traits.Bool(False, usedefault=True, desc="maps are of seeds, whose correlation is compared too")
         effects_files = InputMultiObject(
-            File(exists=True), desc="of all series; figures beyond Nyquist and all intervals are made from them"
+            File(exists=True), desc="of all series, for figures beyond Nyquist and intervals"
         )
         n_boot = traits.Range(low=0, value=1000, usedefault=True, desc="resamples of blocks")
         seed = traits.Int(0, usedefault=True, desc="of the resamples")
@@ -121,7 +121,8 @@ class TruthMaps(Step):
             known = {name: load_image(path) for name, path in inputs.truth_files.items()}
         grid, region = Grid(mask=mask > 0.5, affine=affine), roi > 0.5
         stats = ("t", "effect", "cc") if inputs.connectivity else ("t", "effect")
-        files = _statmaps(inputs.in_files, inputs.in_entities, stats)
+        found = by_smoothing(inputs.in_files, inputs.in_entities, stats)
+        files = {width: {name: own[name] for name in own if name != "raw"} for width, own in found.items()}
         rows = truth_rows(files, lambda path: load_image(path)[0], inputs.contrasts, grid=grid, roi=region, known=known)
         if inputs.effects_files:
             with threadpool_limits(1):
@@ -131,19 +132,6 @@ class TruthMaps(Step):
                 )  # fmt: skip
             rows = replaced(rows, told)
         return {"out_file": write_rows(here / "truth.tsv", rows)}
-
-
-def _statmaps(
-    files: list[str], entities: list[dict], stats: tuple[str, ...]
-) -> dict[float, dict[str, dict[tuple[str, str], str]]]:
-    """Maps of some statistics on the high-resolution grid as FWHM → series → (contrast, stat) → file."""
-    out: dict[float, dict[str, dict[tuple[str, str], str]]] = {}
-    for path, own in zip(files, entities, strict=True):
-        if own["suffix"] == "statmap" and own["stat"] in stats:
-            series, fwhm_mm, _ = parse_map_label(own["desc"])
-            if series != "raw":
-                out.setdefault(fwhm_mm, {}).setdefault(series, {})[own["contrast"], own["stat"]] = path
-    return out
 
 
 class TruthImages(Step):
@@ -157,9 +145,7 @@ class TruthImages(Step):
         n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are left out")
         seed = traits.Int(0, usedefault=True, desc="of the resamples")
         n_boot = traits.Range(low=0, value=1000, usedefault=True, desc="resamples of stretches of volumes")
-        max_volumes = traits.Range(
-            low=1, value=60, usedefault=True, desc="evenly spaced volumes that are scored, at most"
-        )
+        max_volumes = traits.Range(low=1, value=60, usedefault=True, desc="evenly spaced ones that are scored, at most")
 
     output_spec = RowsOutputSpec
 

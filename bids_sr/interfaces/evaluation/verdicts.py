@@ -17,7 +17,7 @@ class ClaimTable(Step):
 
     class input_spec(BaseInterfaceInputSpec):
         in_files = InputMultiObject(
-            File(exists=True), mandatory=True, desc="activation tables; of equal rows the first counts"
+            File(exists=True), mandatory=True, desc="activation tables; first of equal rows counts"
         )
         pair = traits.List(traits.Str, minlen=2, maxlen=2, mandatory=True, desc="the two conditions")
         voxel_mm = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True, desc="acquired voxel (mm)")
@@ -91,7 +91,6 @@ class GrowRoi(Step):
     class input_spec(MapsInputSpec):
         mask_hr = File(exists=True, mandatory=True, desc="brain mask on the high-resolution grid")
         roi_hr = File(exists=True, mandatory=True, desc="region of interest on the high-resolution grid")
-        max_mm = traits.Float(10.0, usedefault=True, desc="no voxel farther from the region is added (mm)")
 
     class output_spec(TraitedSpec):
         roi = File(exists=True, desc="grown region on the acquired grid")
@@ -102,7 +101,7 @@ class GrowRoi(Step):
         import numpy as np
 
         from bids_sr.io.nifti import load_image
-        from bids_sr.stats.regions.activation_regions import carry_over, grow_roi
+        from bids_sr.stats.regions.activation_regions import REACH_MM, carry_over, grow_roi
 
         (roi, affine), (fine_roi, fine_affine) = load_image(inputs.roi), load_image(inputs.roi_hr)
         mask, fine_mask = (load_image(path)[0] > 0.5 for path in (inputs.mask, inputs.mask_hr))
@@ -111,14 +110,14 @@ class GrowRoi(Step):
             raise ValueError("--roi-grow follows the correlation maps of the acquired series; add cc to --activation")
         highest = np.max([load_image(path)[0] for path in maps.values()], axis=0)
         try:
-            grown = grow_roi(roi > 0.5, highest, mask, affine, inputs.max_mm)
+            grown = grow_roi(roi > 0.5, highest, mask, affine, REACH_MM)
         except ValueError as err:
             raise ValueError(f"{inputs.roi}: {err}; check the registration or give another --roi") from err
         fine = carry_over(grown.roi & ~(roi > 0.5), affine, fine_roi > 0.5, fine_mask, fine_affine)
         facts = {
             "roi_grown_voxels": grown.added,
             "roi_grown_level": round(grown.level, 3),
-            "roi_grown_max_mm": inputs.max_mm,
+            "roi_grown_max_mm": REACH_MM,
         }
         return {
             "roi": saved(here / "roi.nii.gz", grown.roi.astype(np.uint8), affine),
@@ -138,9 +137,7 @@ class Flags(Step):
         tables = InputMultiObject(File(exists=True), desc="rows of the evaluation, such as edge_mismatch")
 
     class output_spec(TraitedSpec):
-        out_file = File(
-            exists=True, desc="rows of the evaluation: flag_*, 1 or 0, n/a where it is not known; none that tables have"
-        )
+        out_file = File(exists=True, desc="rows flag_* that tables lack: 1 or 0, n/a where it is not known")
         flags_json = File(exists=True, desc="list of flags in words: name, raised, text, remedy, contrast, series")
 
     def results(self, inputs: Any, here: Path) -> dict[str, Any]:
@@ -221,7 +218,6 @@ class Verdict(Step):
         methods = traits.List(traits.Str, mandatory=True, desc="series under judgment")
         baselines = traits.List(traits.Str, mandatory=True, desc="series that must be beaten")
         margin = traits.Either(None, traits.Float, desc="differences within it count as none; default: from measured")
-        not_applied = traits.List(traits.Str, desc="methods that fell back to zero filling: named, and not compared")
         card_files = InputMultiObject(File(exists=True), desc="cards of models, which tell whether theirs was applied")
         card_names = traits.List(traits.Str, desc="methods of the cards, in the same order")
 
@@ -233,10 +229,9 @@ class Verdict(Step):
         from bids_sr.metrics.long_tables import read_table
         from bids_sr.stats.evaluation.verdict import make_verdict
 
-        idle = [*(inputs.not_applied or ()), *_idle_by_card(inputs)]
         found = make_verdict(
             [row for path in inputs.in_files for row in read_table(path)], methods=inputs.methods,
-            baselines=inputs.baselines, margin=inputs.margin, not_applied=idle,
+            baselines=inputs.baselines, margin=inputs.margin, not_applied=_idle_by_card(inputs),
         )  # fmt: skip
         return {
             "out_file": write_rows(here / "verdict.tsv", found.rows),

@@ -63,16 +63,12 @@ class CalibrationSD(Step):
         motion_tsv = File(exists=True, mandatory=True, desc="six motion parameters (mm, rad) a volume")
         n_dummy = traits.Range(low=0, value=0, usedefault=True, desc="volumes at the start that are not steady")
         tr = traits.Float(mandatory=True, desc="repetition time (s)")
-        events_file = File(
-            exists=True, desc="BIDS events of the calibration; without them there is no task to take out"
-        )
+        events_file = File(exists=True, desc="BIDS events of the calibration; without them no task is taken out")
         registration_json = File(exists=True, mandatory=True, desc="of RegisterCalibration")
         factor = FACTOR
 
     class output_spec(TraitedSpec):
-        sd_file = File(
-            exists=True, desc="standard deviation of the fluctuations on its own grid, signal units; 0 if unusable"
-        )
+        sd_file = File(exists=True, desc="SD of the fluctuations on its own grid, signal units; 0 if unusable")
         sd_low_file = File(exists=True, desc="the same of the calibration downsampled to the resolution of the run")
         calibration_json = File(exists=True, desc="usable, reason, and everything that was measured")
 

@@ -1,5 +1,6 @@
 """Fused structural scans: preparation, training, application and measures; see `bids_sr.sr.training.fused`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,7 @@ class PrepareContrasts(Step):
         template = File(exists=True, mandatory=True, desc="skull-stripped T1w template")
         template_mask = File(exists=True, mandatory=True, desc="its brain")
         head = traits.Str(mandatory=True, desc="name of the head, for cards of models")
-        others = traits.List(
-            traits.Str, usedefault=True, desc="interpolations besides the cubic spline: linear, nearest"
-        )
+        others = traits.List(traits.Str, usedefault=True, desc="interpolations besides the spline: linear, nearest")
         align = traits.Enum("rigid", "affine", "nonlinear", usedefault=True, desc="transforms between the scans")
 
     class output_spec(TraitedSpec):
@@ -69,7 +68,7 @@ class PrepareContrasts(Step):
         }
 
 
-def _stack(files: list[str]) -> tuple[Any, Any]:
+def stack(files: Sequence[str]) -> tuple[Any, Any]:
     """(C, X, Y, Z) of files on one grid, and its affine."""
     import numpy as np
 
@@ -83,9 +82,15 @@ def head_set(head: Any, contrasts: list[str]) -> Any:
     """The `ImageSet` of one head: a mapping with head, fine_files, coarse_files and mask."""
     from bids_sr.sr.training.fused import contrast_set
 
-    (fine, affine), (coarse, _) = _stack(head["fine_files"]), _stack(head["coarse_files"])
-    mask = _stack([head["mask"]])[0][0] > 0.5
+    (fine, affine), (coarse, _) = stack(head["fine_files"]), stack(head["coarse_files"])
+    mask = stack([head["mask"]])[0][0] > 0.5
     return contrast_set(fine, coarse, mask, affine, contrasts, head["head"])
+
+
+def checksum_of(fine_files: Sequence[str], coarse_files: Sequence[str], mask: str, contrasts: Sequence[str]) -> str:
+    """Sum of what is in the scans of one head, by which cards know it."""
+    own = {"head": "own", "fine_files": fine_files, "coarse_files": coarse_files, "mask": mask}
+    return str(head_set(own, list(contrasts)).images[0].checksum())
 
 
 class TrainContrasts(Step):
@@ -112,7 +117,7 @@ class TrainContrasts(Step):
         own = {name: getattr(inputs, name) for name in ("head", "fine_files", "coarse_files", "mask")}
         heads = [json.loads(Path(path).read_text()) for path in inputs.heads] if inputs.heads is not None else [own]
         images = together([head_set(head, inputs.contrasts) for head in heads])
-        affine = _stack(inputs.fine_files)[1]
+        affine = stack(inputs.fine_files)[1]
         these = describe(affine, joined(inputs.contrasts), SAME_GRID, inputs.align)
         return obtain(inputs, images, here, these, SAME_GRID, inputs.align)
 
@@ -133,9 +138,9 @@ class ResolveContrasts(Step):
         from bids_sr.sr.models.model import load_model
         from bids_sr.sr.training.fused import super_resolve_contrasts
 
-        coarse, affine = _stack(inputs.coarse_files)
+        coarse, affine = stack(inputs.coarse_files)
         made = super_resolve_contrasts(
-            load_model(inputs.model_file), coarse, _stack([inputs.mask])[0][0] > 0.5, affine,
+            load_model(inputs.model_file), coarse, stack([inputs.mask])[0][0] > 0.5, affine,
             device=choose_device(inputs.device), threads=inputs.threads,
         )  # fmt: skip
         named = zip(inputs.contrasts, made, strict=True)
@@ -148,13 +153,9 @@ class MeasureContrasts(Step):
     class input_spec(BaseInterfaceInputSpec):
         contrasts = traits.List(traits.Str, mandatory=True, desc="BIDS suffix of each contrast")
         fine_files = InputMultiObject(File(exists=True), mandatory=True, desc="fine scans, [0, 1]")
-        series_files = InputMultiObject(
-            File(exists=True), mandatory=True, desc="all contrasts of each series, in order"
-        )
+        series_files = InputMultiObject(File(exists=True), mandatory=True, desc="contrasts of each series, in order")
         series_names = traits.List(traits.Str, mandatory=True, desc="series of each of these files")
-        card_files = InputMultiObject(
-            File(exists=True), mandatory=True, desc="cards of the models, for what they held out"
-        )
+        card_files = InputMultiObject(File(exists=True), mandatory=True, desc="cards of models: what they held out")
         mask = File(exists=True, mandatory=True, desc="brain")
         seed = traits.Int(1, usedefault=True, desc="of the segmentation")
 
@@ -166,26 +167,18 @@ class MeasureContrasts(Step):
         from bids_sr.interfaces.learning.fused_scores import held_out_slices, measured_rows
         from bids_sr.metrics.long_tables import STRUCTURAL
 
-        fine, affine = _stack(inputs.fine_files)
-        mask = _stack([inputs.mask])[0][0] > 0.5
+        fine, affine = stack(inputs.fine_files)
+        mask = stack([inputs.mask])[0][0] > 0.5
         series: dict[str, dict[str, Any]] = {}
         for place, (name, path) in enumerate(zip(inputs.series_names, inputs.series_files, strict=True)):
             contrast = inputs.contrasts[place % len(inputs.contrasts)]
-            series.setdefault(name, {})[contrast] = _stack([path])[0][0]
+            series.setdefault(name, {})[contrast] = stack([path])[0][0]
         measured = dict(zip(inputs.contrasts, fine, strict=True))
-        own = head_set(head_of(inputs), inputs.contrasts)
-        slices = held_out_slices(inputs.card_files, mask.shape[2], own.images[0].checksum())
+        coarse = inputs.series_files[: len(inputs.contrasts)]  # of the cubic spline, which is the first series
+        checksum = checksum_of(inputs.fine_files, coarse, inputs.mask, inputs.contrasts)
+        slices = held_out_slices(inputs.card_files, mask.shape[2], checksum)
         rows, labels = measured_rows(measured, series, mask, affine, slices, seed=inputs.seed)
         return {
             "out_file": write_rows(here / "metrics.tsv", rows, STRUCTURAL),
             "dseg": saved(here / "dseg.nii", labels, affine),
         }
-
-
-def head_of(inputs: Any) -> dict[str, Any]:
-    """The head whose series are given, of which the cubic spline is the first."""
-    count = len(inputs.contrasts)
-    return {
-        "head": "own", "fine_files": inputs.fine_files, "coarse_files": inputs.series_files[:count],
-        "mask": inputs.mask,
-    }  # fmt: skip

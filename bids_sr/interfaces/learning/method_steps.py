@@ -64,14 +64,10 @@ class SuperResolve(Step):
         factor = FACTOR
         boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
         mask = File(exists=True, mandatory=True, desc="brain on that grid; sets the intensity scale")
-        hmc_xfms = File(
-            exists=True, mandatory=True, desc="ITK text, one transform a volume, boldref point to its point"
-        )
+        hmc_xfms = File(exists=True, mandatory=True, desc="ITK text, boldref point to its point, one a volume")
         shift_map = File(exists=True, desc="distortion of the volumes (`bids_sr.spatial.distortion`); it is undone")
         model_file = File(exists=True, desc="weights of a trained method, with the card beside them")
-        highres = File(
-            exists=True, desc="T2*-weighted image as acquired (inject, ratio, static detail of variance methods)"
-        )
+        highres = File(exists=True, desc="T2*-weighted image as acquired (for inject, ratio, variance methods)")
         highres2boldref_xfm = File(exists=True, desc="ITK text, takes a boldref point to its highres point")
         temporal_file = File(exists=True, desc="mean of the run, for variance methods")
         displace = traits.Enum("", "mirror", "shift", usedefault=True, desc="placebo: variance maps that are displaced")
@@ -213,9 +209,7 @@ class EstimateVariance(Step):
     class output_spec(TrainingOutputSpec):
         log_file = File(exists=True, desc="rounds of the estimation (TSV)")
         temporal_file = File(exists=True, desc="acquired grid: mean, SD of the change, then its strongest components")
-        weight_file = File(
-            exists=True, desc="high-resolution grid: standard deviation of the fluctuations, signal units"
-        )
+        weight_file = File(exists=True, desc="high-resolution grid: SD of the fluctuations, signal units")
 
     def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from threadpoolctl import threadpool_limits
@@ -290,9 +284,7 @@ class ScorePair(Step):
     """Super-resolve the coarse image of a held-out pair and compare it with the fine one, beside the baselines."""
 
     class input_spec(DeviceInputSpec):
-        model_file = File(
-            exists=True, mandatory=True, desc="weights of a method trained on another pair, with their card"
-        )
+        model_file = File(exists=True, mandatory=True, desc="weights trained on another pair, with their card")
         highres = File(exists=True, mandatory=True, desc="fine image in the pose of lowres, on its fine grid")
         lowres = File(exists=True, mandatory=True, desc="coarse image of the pair that was held out")
         mask = File(exists=True, mandatory=True, desc="brain on the grid of lowres")

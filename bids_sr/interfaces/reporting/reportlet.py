@@ -38,9 +38,7 @@ class Reportlet(SimpleInterface):
 
     class output_spec(TraitedSpec):
         out_files = traits.List(File(exists=True), desc="figures (SVG) or fragments of HTML")
-        out_entities = traits.List(
-            traits.Dict, desc="entities of each file: desc, contrast, suffix, extension, datatype"
-        )
+        out_entities = traits.List(traits.Dict, desc="of each file: desc, contrast, suffix, extension, datatype")
 
     draw: Callable[..., Iterator[Drawn]]
 

@@ -29,7 +29,7 @@ def ScansReport(
     fine_files : high-resolution scans
     series_files, series_names : all contrasts of each series, in order, and the series of each of these files
     """
-    from bids_sr.interfaces.learning.fused_contrasts import head_set
+    from bids_sr.interfaces.learning.fused_contrasts import checksum_of
     from bids_sr.reports.figures.anat_figures import scans_figure
     from bids_sr.reports.tables.html_tables import facts_html, structural_html
 
@@ -38,8 +38,8 @@ def ScansReport(
     series: dict[str, dict[str, Any]] = {}
     for place, (name, path) in enumerate(zip(series_names, series_files, strict=True)):
         series.setdefault(name, {})[contrasts[place % len(measured)]] = tools.load(path).data
-    own = {"head": "own", "fine_files": fine_files, "coarse_files": series_files[: len(contrasts)], "mask": mask}
-    index = shown_slice(brain.data, card_files, head_set(own, list(contrasts)).images[0].checksum())
+    checksum = checksum_of(fine_files, series_files[: len(contrasts)], mask, contrasts)
+    index = shown_slice(brain.data, card_files, checksum)
     yield Drawn(scans_figure(series, measured, brain.data > 0.5, brain.affine, index), "scans", SCANS)
     with Path(metrics_tsv).open(encoding="utf-8", newline="") as stream:
         yield Drawn(structural_html(list(csv.DictReader(stream, delimiter="\t"))), "scans", SCANS)
@@ -81,7 +81,7 @@ def ExplanationReport(
     coarse_files, fine_files, made_files : low-resolution, high-resolution and super-resolved scans on one grid
     method : its name, where there are several: goes into desc
     """
-    from bids_sr.interfaces.learning.fused_contrasts import _stack, head_set
+    from bids_sr.interfaces.learning.fused_contrasts import checksum_of, stack
     from bids_sr.reports.figures.anat_figures import explanation_figure
     from bids_sr.reports.figures.superres_figures import training_figure
     from bids_sr.reports.tables.html_tables import card_html
@@ -90,10 +90,9 @@ def ExplanationReport(
     from bids_sr.sr.training.fused import explain_slice
 
     label = method[:1].upper() + method[1:]
-    (low, affine), (high, _) = _stack(list(coarse_files)), _stack(list(fine_files))
+    (low, affine), (high, _) = stack(coarse_files), stack(fine_files)
     brain = tools.load(mask).data > 0.5
-    own = {"head": "own", "fine_files": fine_files, "coarse_files": coarse_files, "mask": mask}
-    index = shown_slice(brain, [card_file], head_set(own, list(contrasts)).images[0].checksum())
+    index = shown_slice(brain, [card_file], checksum_of(fine_files, coarse_files, mask, contrasts))
     seen = explain_slice(load_model(model_file), low, high, brain, affine, index)
     shown = (("made", seen.critic_made, "super-resolved"), ("fine", seen.critic_fine, "measured"))
     maps = {f"critic, {text} (score {seen.scores[key]:.2f})": m for key, m, text in shown if m is not None}
