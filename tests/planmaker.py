@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from bids_sr.workflows.input_plans import Acquisition, Target, Training
-from bids_sr.workflows.plans import ActivationPlan, EvaluationPlan, RunPlan, SeriesPlan
+from bids_sr.workflows.plans import Acquisition, ActivationPlan, EvaluationPlan, RunPlan, SeriesPlan, Target, Training
 
 CONTRASTS = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}}
 TARGET = Target(output_dir="/nowhere", common={"subject": "01", "task": "tap", "datatype": "func"}, sources=(),

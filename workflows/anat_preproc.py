@@ -6,7 +6,7 @@ from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.anat import CorrectBias, DefineRegion, LoadTemplate, MaskBrain, NormalizeT1w, SegmentTissues
 from bids_sr.interfaces.precomputed_inputs import ImportAnat, ShowInTemplate
-from bids_sr.workflows.input_plans import Precomputed
+from bids_sr.workflows.plans import Precomputed
 from bids_sr.workflows.wiring import new_stage, same, set_given
 
 REGIONS = {

@@ -23,19 +23,22 @@ from bids_sr.series import PAIR_BASELINES, member_name, series_name, series_name
 from bids_sr.sr.method import get_method, method_of_series
 from bids_sr.workflows import node_names
 from bids_sr.workflows.fused_structural import add_structural
-from bids_sr.workflows.input_plans import Acquisition, Precomputed, Target, Training
 from bids_sr.workflows.node_names import concerns, identifier, pair_words, taken_over, text_of
 from bids_sr.workflows.node_names import methods_text as methods_text
 from bids_sr.workflows.participant import init_subject_wf
 from bids_sr.workflows.plans import (
+    Acquisition,
     ActivationPlan,
     EvaluationPlan,
     Extra,
     PairPlan,
+    Precomputed,
     RunPlan,
     SeriesPlan,
     StructuralPlan,
     SubjectPlan,
+    Target,
+    Training,
 )
 from bids_sr.workflows.wiring import declare_memory
 
@@ -64,9 +67,9 @@ def init_bids_sr_wf(
     Parameters
     ----------
     contrasts : BOLD file to name to weights of trial types
-    series_of : names of the series of a run, ``raw`` first
     unsplit : BOLD files of runs with too few blocks for two halves
     notices : what is done otherwise than the user may expect, for the reports
+
     """
     workflow = LiterateWorkflow(name="bids_sr_wf", base_dir=str(settings.paths.work_dir))
     workflow.__desc__ = OPENING.format(version=version)

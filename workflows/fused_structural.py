@@ -15,8 +15,7 @@ from bids_sr.interfaces.learning.fused_contrasts import (
 )
 from bids_sr.interfaces.reporting.structural_reportlets import ExplanationReport, ScansReport
 from bids_sr.workflows.drawings import init_reportlets_wf, summary
-from bids_sr.workflows.input_plans import Store
-from bids_sr.workflows.plans import StructuralPlan
+from bids_sr.workflows.plans import Store, StructuralPlan
 from bids_sr.workflows.sinks import Fields, init_sink, keep_fields, keep_figures, keep_model
 from bids_sr.workflows.wiring import Source, into, joined, new_stage, out_of, passed, same
 

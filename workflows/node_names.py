@@ -7,7 +7,7 @@ from typing import Any
 
 from niworkflows.engine.workflows import LiterateWorkflow
 
-from bids_sr.workflows.input_plans import CalibrationPlan
+from bids_sr.workflows.plans import CalibrationPlan
 
 
 def methods_text(workflow: LiterateWorkflow) -> str:

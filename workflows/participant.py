@@ -12,8 +12,7 @@ from bids_sr.workflows.bold.bold_run import init_func_wf
 from bids_sr.workflows.bold.register import init_pair_wf
 from bids_sr.workflows.bold.train_models import PAIR, init_holdout_wf, init_train_wf
 from bids_sr.workflows.drawings import Drawings, init_reportlets_wf
-from bids_sr.workflows.input_plans import Store
-from bids_sr.workflows.plans import PairPlan, RunPlan, SubjectPlan
+from bids_sr.workflows.plans import PairPlan, RunPlan, Store, SubjectPlan
 from bids_sr.workflows.sinks import anat_fields, keep_fields, keep_figures, keep_model, pair_fields
 from bids_sr.workflows.wiring import Source, fields_of, joined, passed, same
 

@@ -1,42 +1,135 @@
-"""Specification of what the workflows do, as frozen values; `bids_sr.workflows.base` fills them in."""
+"""What the workflows are told, as frozen values; `bids_sr.workflows.base` fills them in."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bids_sr.workflows.input_plans import (
-    AS_STORED,
-    Acquisition,
-    AxisOrder,
-    Factor,
-    Precomputed,
-    Seed,
-    Store,
-    Target,
-    Training,
-)
+AxisOrder = tuple[int, int, int]
+AS_STORED: AxisOrder = (0, 1, 2)
+Factor = tuple[float, float, float]
+Seed = tuple[str, tuple[float, float, float], float, tuple[str, ...]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Precomputed:
+    """What another program has made already."""
+
+    origin: str  # program and version
+    # what each stands for to its path: of the anatomy ``t1w_preproc``, ``t1w_mask``, ``gm``, ``wm``, ``csf``,
+    # ``t1w_dseg``, ``t1w2std_xfm``, ``std2t1w_xfm``; of a run ``hmc_xfms``, ``bold_mask``, ``boldref2t1w_xfm``,
+    # ``confounds_tsv``, ``fieldmap``, ``boldref2fmap_xfm``
+    files: Mapping[str, str]
+    uris: tuple[str, ...]  # BIDS URIs of the files
+    readout: float = 0.0  # total readout time (s) of a run with a field map
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Store:
+    """Where files go."""
+
+    output_dir: str  # root of the derivatives
+    common: Mapping[str, str]  # entities that all the files share (long names)
+    sources: tuple[str, ...] = ()  # BIDS URIs of what they were made from
+    # axis of the input that each axis of the images is; on the run's own grids they are stored in its order
+    axis_order: AxisOrder = AS_STORED
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """Where results go and what they are called."""
+
+    output_dir: str  # root of the derivatives
+    common: Mapping[str, str]  # entities of the run (long names)
+    sources: tuple[str, ...]  # BIDS URIs of the BOLD series
+    task_name: str  # TaskName of the run
+    dtype: str  # stored type of series
+    spaces: tuple[str, ...] = ()  # output spaces for the statistical maps
+    # what the JSON beside tables of figures says of what made them
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CalibrationPlan:
+    """The short high-resolution run that calibrates another one."""
+
+    bold_file: str  # as acquired
+    events_file: str  # its events, or ""
+    tr: float  # repetition time (s)
+    n_dummy: int | None  # volumes at its start that are not steady; None to detect them
+    source: str  # BIDS URI of the series, or its path where it lies outside of the data set
+    axis_order: AxisOrder = AS_STORED  # axis of the file that each axis of the run is
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Acquisition:
+    """How one run was acquired."""
+
+    tr: float  # repetition time (s)
+    factor: Factor  # low-resolution over high-resolution voxel size, by axis
+    voxel: tuple[float, float, float]  # acquired voxel size (mm)
+    n_dummy: int | None  # volumes before the steady state; None to detect them
+    # seconds from the start of the volume, one a slice; None to leave slice timing alone
+    slice_times: tuple[float, ...] | None
+    slice_time_ref: float  # moment within the TR to which slices are brought, as a fraction
+    phase_encoding: str = ""  # its direction as BIDS has it (``j-``), or ""
+    precomputed: Precomputed | None = None  # what of the run has been made by another program, or None
+    # short run at the high resolution that tells where it fluctuates, or None
+    calibration: CalibrationPlan | None = None
+    axis_order: AxisOrder = AS_STORED  # axis of the file that each axis of the run is, whose slices lie along the third
+
+    @property
+    def corrected(self) -> bool:
+        """Whether a field map tells where the signal was shifted to."""
+        return self.precomputed is not None and "fieldmap" in self.precomputed.files
+
+    @property
+    def timing(self) -> dict[str, Any]:
+        """What a linear model wants to know of the acquisition, as the inputs of interfaces are called."""
+        return {"tr": self.tr, "slice_time_ref": self.slice_time_ref, "has_stc": self.slice_times is not None}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """How networks are trained or found; see the command line for what each means.
+
+    `pretrained` holds the weights that are used instead of training, by series. `methods` tells the method of a series
+    where that has another name, `about` what each method is, with its reference, for the methods text, and `text` what
+    it says there of its training itself. `starts` holds the weights with which training begins, by series; the others
+    begin with none. `calibrated` are the series whose maps a calibration enters.
+    """
+
+    recipe: str
+    model_source: str
+    model_dir: str | None
+    pretrained: Mapping[str, str]
+    vgg_weights: str | None
+    max_train_minutes: float | None
+    seed: int
+    device: str
+    precision: str
+    force: bool
+    sloppy: bool
+    methods: Mapping[str, str] = field(default_factory=dict)
+    about: Mapping[str, str] = field(default_factory=dict)
+    text: Mapping[str, str] = field(default_factory=dict)
+    starts: Mapping[str, str] = field(default_factory=dict)
+    calibrated: tuple[str, ...] = ()
+
+    def method(self, series: str) -> str:
+        """Name of the method that makes a series."""
+        return self.methods.get(series, series)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Extra:
-    """A series that is evaluated and not stored: a placebo, or another member of an ensemble.
+    """A series that is evaluated and not stored: a placebo, or another member of an ensemble."""
 
-    Attributes
-    ----------
-    name : of the series
-    method : that it is a variant of
-    seed : added to the seed of training
-    model : weights that are used instead of training, or ""
-    displace : how variance maps are displaced ("mirror", "shift"), or "" where they stay
-    contrast : trained on the subject's T1w image instead of the pair
-    """
-
-    name: str
-    method: str
-    seed: int = 0
-    model: str = ""
-    displace: str = ""
-    contrast: bool = False
+    name: str  # of the series
+    method: str  # that it is a variant of
+    seed: int = 0  # added to the seed of training
+    model: str = ""  # weights that are used instead of training, or ""
+    displace: str = ""  # how variance maps are displaced ("mirror", "shift"), or "" where they stay
+    contrast: bool = False  # trained on the subject's T1w image instead of the pair
 
     @property
     def is_member(self) -> bool:
@@ -46,34 +139,21 @@ class Extra:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SeriesPlan:
-    """Which series are made of a run besides ``raw``.
+    """Which series are made of a run besides ``raw``."""
 
-    Attributes
-    ----------
-    names : in the order of the tables
-    models : those of them with a network that is applied volume by volume
-    on_volumes : those of `models` whose model is trained on, or was given to, this run; the others' is that of the pair
-    on_run : those made by variance maps of the run itself
-    guided : those that need the highres image at inference
-    controls : those of `on_run` that are baselines, such as `sdmod`
-    extras : series that are evaluated and not stored
-    guide_kind : image whose static detail is added to those of `on_run`: "highres" or "none"
-    training : how models are made
-    data_consistency, precision, device : see the command line
-    """
-
-    names: tuple[str, ...]
-    models: tuple[str, ...]
-    guided: tuple[str, ...]
-    data_consistency: str
+    names: tuple[str, ...]  # in the order of the tables
+    models: tuple[str, ...]  # those of them with a network that is applied volume by volume
+    guided: tuple[str, ...]  # those that need the highres image at inference
+    data_consistency: str  # see the command line
     precision: str
     device: str
     training: Training
-    on_run: tuple[str, ...] = ()
-    extras: tuple[Extra, ...] = ()
-    guide_kind: str = "none"
+    on_run: tuple[str, ...] = ()  # those made by variance maps of the run itself
+    extras: tuple[Extra, ...] = ()  # series that are evaluated and not stored
+    guide_kind: str = "none"  # image whose static detail is added to those of `on_run`: "highres" or "none"
+    # those of `models` whose model is trained on, or was given to, this run; the others' is that of the pair
     on_volumes: tuple[str, ...] = ()
-    controls: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()  # those of `on_run` that are baselines, such as `sdmod`
 
     @property
     def of_pair(self) -> tuple[str, ...]:
@@ -119,32 +199,18 @@ class SeriesPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationPlan:
-    """How the maps are judged.
+    """How the maps are judged."""
 
-    Attributes
-    ----------
-    truth_file : measured high-resolution series of the same run, or ""
-    truth_slice_times : its slice times (s), or None where they are left alone
-    truth_axis_order : axis of its file that each axis of the run is
-    truth_maps : known activation, contrast to file
-    null_checks : shuffles of the test without signal; 0 is none
-    pair_conditions : two single conditions whose regions are compared, or none
-    attribution_widths : smoothing (mm) at which they are, besides that of the maps
-    roi_grow : grow the region of interest into the nearest activation of the raw series
-    split : whether there are blocks enough to split the run into halves
-    margin : differences within it count as none; None: told from the measured series
-    """
-
-    truth_file: str = ""
-    truth_slice_times: tuple[float, ...] | None = None
-    truth_axis_order: AxisOrder = AS_STORED
-    truth_maps: Mapping[str, str] = field(default_factory=dict)
-    null_checks: int = 0
-    pair_conditions: tuple[str, ...] = ()
-    attribution_widths: tuple[float, ...] = ()
-    roi_grow: bool = False
-    split: bool = True
-    margin: float | None = None
+    truth_file: str = ""  # measured high-resolution series of the same run, or ""
+    truth_slice_times: tuple[float, ...] | None = None  # its slice times (s), or None where they are left alone
+    truth_axis_order: AxisOrder = AS_STORED  # axis of its file that each axis of the run is
+    truth_maps: Mapping[str, str] = field(default_factory=dict)  # known activation, contrast to file
+    null_checks: int = 0  # shuffles of the test without signal; 0 is none
+    pair_conditions: tuple[str, ...] = ()  # two single conditions whose regions are compared, or none
+    attribution_widths: tuple[float, ...] = ()  # smoothing (mm) at which they are, besides that of the maps
+    roi_grow: bool = False  # grow the region of interest into the nearest activation of the raw series
+    split: bool = True  # whether there are blocks enough to split the run into halves
+    margin: float | None = None  # differences within it count as none; None: told from the measured series
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -175,70 +241,44 @@ class ActivationPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairPlan:
-    """One T2*-weighted pair.
+    """One T2*-weighted pair."""
 
-    Attributes
-    ----------
-    number : tells it from the other pairs of the participant, from 1
-    highres, lowres : files; lowres is "" where it has to be made from highres
-    factor : low-resolution over high-resolution voxel size, by axis
-    common : entities of what is stored
-    sources : BIDS URIs of its images
-    high, low : the entities that tell its members apart
-    tag : tells it from another pair of the same images; "" where there is none
-    orders : of the axes of the two files, so that they lie as those of the runs are worked on
-    holdout : the pair on which models of this one are scored, or None
-    """
-
-    number: int
+    number: int  # tells it from the other pairs of the participant, from 1
     highres: str
-    lowres: str
-    factor: Factor
-    common: Mapping[str, str]
-    sources: tuple[str, ...]
-    high: Mapping[str, str]
+    lowres: str  # "" where it has to be made from highres
+    factor: Factor  # low-resolution over high-resolution voxel size, by axis
+    common: Mapping[str, str]  # entities of what is stored
+    sources: tuple[str, ...]  # BIDS URIs of its images
+    high: Mapping[str, str]  # the entities that tell its members apart
     low: Mapping[str, str]
-    tag: str
+    tag: str  # tells it from another pair of the same images; "" where there is none
+    # of the axes of the two files, so that they lie as those of the runs are worked on
     orders: tuple[AxisOrder, AxisOrder] = (AS_STORED, AS_STORED)
-    holdout: "PairPlan | None" = None
+    holdout: "PairPlan | None" = None  # the pair on which models of this one are scored, or None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunPlan:
-    """One BOLD run; see `bids_sr.workflows.bold.bold_run.init_func_wf`.
+    """One BOLD run; see `bids_sr.workflows.bold.bold_run.init_func_wf`."""
 
-    Attributes
-    ----------
-    name : of its workflow
-    bold_file, events_file : as acquired; no events ("") at rest, where seeds take the place of conditions
-    pair : number of its pair; 0 is none
-    facts : what was acquired, for the report
-    target, acquisition, series, activation, evaluation : where results go, how the run was acquired, which series and
-        maps are made, how they are evaluated
-    with_anat : whether there is a T1w image
-    with_holdout : whether models are scored on another pair
-    omp_nthreads : threads that one node may take
-    seed : of everything random
-    seeds : name, center (RAS mm in the template), radius (mm) and atlas labels (which take the place of the sphere) of
-        each seed of a run without events; none where its temporal components take their place
-    echoes : file and echo time (ms) of each echo that is combined; none of a single-echo run
-    """
-
-    name: str
-    bold_file: str
-    events_file: str
-    pair: int
-    facts: Mapping[str, Any]
+    name: str  # of its workflow
+    bold_file: str  # as acquired
+    events_file: str  # no events ("") at rest, where seeds take the place of conditions
+    pair: int  # number of its pair, 0 is none
+    facts: Mapping[str, Any]  # what was acquired, for the report
     target: Target
     acquisition: Acquisition
     series: SeriesPlan
     activation: ActivationPlan
     evaluation: EvaluationPlan
-    with_anat: bool
-    with_holdout: bool
+    with_anat: bool  # whether there is a T1w image
+    with_holdout: bool  # whether models are scored on another pair
     omp_nthreads: int
     seed: int
+    # name, center (RAS mm in the template), radius (mm) and atlas labels (which take the place of the sphere) of each
+    # seed of a run without events; none where its temporal components take their place
     seeds: tuple[Seed, ...] = ()
+    # file and echo time (ms) of each echo that is combined; none of a single-echo run
     echoes: tuple[tuple[str, float], ...] = ()
 
     @property
@@ -288,37 +328,21 @@ class RunPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StructuralPlan:
-    """Structural scans of one participant.
+    """Structural scans of one participant."""
 
-    Attributes
-    ----------
-    label : without prefix
-    output_dir : root of the derivatives
-    contrasts, highres, lowres : BIDS suffix, fine and coarse file of each pair; the first is the frame
-    common, sources : entities of what is stored, BIDS URIs of the scans
-    methods : networks, in the order of the tables
-    others : interpolations besides the cubic spline
-    align : transforms that bring the scans together: rigid, affine or nonlinear
-    training : by method, the inputs of the step that trains or finds a model
-    from_others : whether it is trained on the other participants
-    template : space whose template tells where the brain is
-    omp_nthreads, seed, sloppy : see the command line
-    facts : for the first section of the report
-    """
-
-    label: str
-    output_dir: str
-    contrasts: tuple[str, ...]
-    highres: tuple[str, ...]
-    lowres: tuple[str, ...]
-    common: Mapping[str, str]
-    sources: tuple[str, ...]
-    methods: tuple[str, ...]
-    others: tuple[str, ...]
-    align: str
-    training: Mapping[str, Mapping[str, Any]]
-    from_others: bool
-    template: str
+    label: str  # without prefix
+    output_dir: str  # root of the derivatives
+    contrasts: tuple[str, ...]  # BIDS suffix of each pair of scans; the first is the frame
+    highres: tuple[str, ...]  # fine file of each
+    lowres: tuple[str, ...]  # coarse file of each
+    common: Mapping[str, str]  # entities of what is stored
+    sources: tuple[str, ...]  # BIDS URIs of the scans
+    methods: tuple[str, ...]  # networks, in the order of the tables
+    others: tuple[str, ...]  # interpolations besides the cubic spline
+    align: str  # transforms that bring the scans together: rigid, affine or nonlinear
+    training: Mapping[str, Mapping[str, Any]]  # by method, the inputs of the step that trains or finds a model
+    from_others: bool  # whether it is trained on the other participants
+    template: str  # space whose template tells where the brain is
     omp_nthreads: int
     seed: int
     sloppy: bool
@@ -337,36 +361,20 @@ class StructuralPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SubjectPlan:
-    """One participant.
+    """One participant."""
 
-    Attributes
-    ----------
-    label : without prefix
-    output_dir : root of the derivatives
-    omp_nthreads : threads that one node may take
-    training : how models are made
-    methods : those that are trained on a pair
-    members : further members of their ensembles
-    t1w : T1w image, or ""; t1w_common, t1w_source : entities and BIDS URI
-    template : space that it is registered to
-    roi : region of interest: "brain", names of regions joined by commas, or a file
-    pairs, runs : in order
-    facts : for the first section of the report
-    precomputed : what of the anatomy has been made by another program, or None
-    """
-
-    label: str
-    output_dir: str
+    label: str  # without prefix
+    output_dir: str  # root of the derivatives
     omp_nthreads: int
     training: Training
-    methods: tuple[str, ...]
-    members: tuple[Extra, ...]
-    t1w: str
-    t1w_common: Mapping[str, str]
-    t1w_source: str
-    template: str
-    roi: str
+    methods: tuple[str, ...]  # those that are trained on a pair
+    members: tuple[Extra, ...]  # further members of their ensembles
+    t1w: str  # T1w image, or ""
+    t1w_common: Mapping[str, str]  # its entities
+    t1w_source: str  # its BIDS URI
+    template: str  # space that it is registered to
+    roi: str  # region of interest: "brain", names of regions joined by commas, or a file
     pairs: tuple[PairPlan, ...]
     runs: tuple[RunPlan, ...]
     facts: Mapping[str, Any]
-    precomputed: Precomputed | None = None
+    precomputed: Precomputed | None = None  # what of the anatomy has been made by another program, or None

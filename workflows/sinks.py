@@ -7,7 +7,7 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.derivatives_sink import WriteDerivatives
-from bids_sr.workflows.input_plans import Store
+from bids_sr.workflows.plans import Store
 from bids_sr.workflows.wiring import fields_of, joined, out_of, same, set_given
 
 Entities = Mapping[str, str]

@@ -36,11 +36,11 @@ def write_crash(
 
     Parameters
     ----------
-    node, crash_dir : the step; where crash files go
     traceback : lines of text, as `traceback.format_exception` gives them
     host : where it ran; this machine by default
     peak_gb : most memory that its process held, where known
     remedy : what the user can do, where the caller knows better than the text of the error tells
+
     """
     _keep_node(node)
     text = crash_text(node, traceback, host=host, peak_gb=peak_gb, remedy=remedy)

@@ -121,13 +121,12 @@ def execute(
     Parameters
     ----------
     nprocs, mem_gb : what all the nodes that run at one time may take together
-    crash_dir : directory of the crash files
     plugin : whether nodes run here or as jobs of SLURM, and how these are asked for
     progress : called with (node, "start" | "end" | "exception")
     usage_file : table to which what each step took is added, see `bids_sr.execution.usage`
-    has_gpu : whether there is a GPU, which one step at a time then gets
 
     Raises `KeyboardInterrupt` when the run was interrupted; workers are gone by then, and finished nodes stay finished.
+
     """
     before = set(crash_dir.glob("crash*.txt"))
     # steps run again whose files were deleted, cut short or touched since; nipype would call them done

@@ -36,41 +36,26 @@ _LOOK_SECONDS, _GONE_SECONDS, _ORPHAN_SECONDS = 0.5, 5.0, 90.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ending:
-    """What came of a job.
+    """What came of a job."""
 
-    Attributes
-    ----------
-    failed, traceback : full name of the step that failed, and lines of text; empty where all succeeded
-    remedy : what the user can do about a job that did not answer
-    host : where it ran
-    peak_gb : most memory that its process held, where a step failed and it is known
-    usage : what each step took, where that was asked for
-    """
-
-    failed: str = ""
-    traceback: tuple[str, ...] = ()
-    remedy: str = ""
-    host: str = ""
-    peak_gb: float | None = None
-    usage: tuple[Mapping[str, float] | None, ...] = ()
+    failed: str = ""  # full name of the step that failed, and lines of text
+    traceback: tuple[str, ...] = ()  # empty where all succeeded
+    remedy: str = ""  # what the user can do about a job that did not answer
+    host: str = ""  # where it ran
+    peak_gb: float | None = None  # most memory that its process held, where a step failed and it is known
+    usage: tuple[Mapping[str, float] | None, ...] = ()  # what each step took, where that was asked for
 
 
 @dataclass(kw_only=True, slots=True)
 class Job:
-    """One job under way: steps that run one after the other, and what SLURM calls it (empty where it was not taken).
-
-    Attributes
-    ----------
-    running, doomed : whether it has been seen to run; why it will never start
-    since, answered : when it was first seen to have left the queue, and to have answered (monotonic s)
-    """
+    """One job under way: steps that run one after the other, and what SLURM calls it (empty where it was not taken)."""
 
     nodes: tuple[Any, ...]
     folder: Path
     slurm_id: str = ""
-    running: bool = False
-    doomed: str = ""
-    since: float | None = None
+    running: bool = False  # whether it has been seen to run
+    doomed: str = ""  # why it will never start
+    since: float | None = None  # when it was first seen to have left the queue, and to have answered (monotonic s)
     answered: float | None = None
     ending: Ending | None = None
 

@@ -37,23 +37,14 @@ def hold_threads(count: int) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NodeUsage:
-    """What one step took.
+    """What one step took."""
 
-    Attributes
-    ----------
-    seconds, cpu_seconds : wall clock, and processor time of all its threads and children
-    peak_gb : most memory that its process held (resident, GB), with what it held before
-    grown_gb : by how much the step raised that
-    shared_gb : of that, what other processes share (libraries, pages of the fork server)
-    left_gb : what the process holds of its own when the step is done
-    """
-
-    seconds: float
+    seconds: float  # wall clock, and processor time of all its threads and children
     cpu_seconds: float
-    peak_gb: float
-    grown_gb: float
-    shared_gb: float
-    left_gb: float
+    peak_gb: float  # most memory that its process held (resident, GB), with what it held before
+    grown_gb: float  # by how much the step raised that
+    shared_gb: float  # of that, what other processes share (libraries, pages of the fork server)
+    left_gb: float  # what the process holds of its own when the step is done
 
 
 class Meter:

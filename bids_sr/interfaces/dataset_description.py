@@ -35,11 +35,9 @@ def write_dataset(
 
     Parameters
     ----------
-    output_dir : root of the derivatives
     bids_dir : the data set that they are made from; ``bids:raw:`` in Sources stands for it
-    version : of bids-sr
-    code_url : where the program comes from
     links : further data sets that Sources name, by the name they have there
+
     """
     source = bids_dir / "dataset_description.json"
     name = (

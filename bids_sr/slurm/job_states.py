@@ -77,24 +77,15 @@ class Status:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fate:
-    """One line of the table.
+    """One line of the table."""
 
-    Attributes
-    ----------
-    participant : name, or ``group``
-    state, why : where it is; the reason where it failed
-    exit_code : of the program, where it came to one
-    starts, minutes : how often the task was started; duration of the last start
-    job, log, request : its number in SLURM (``12_3``), the log of its task, what its job asked for
-    """
-
-    participant: str
-    state: State
-    why: Why = Why.NOTHING
-    exit_code: int | None = None
-    starts: int = 0
-    minutes: float | None = None
-    job: str = ""
+    participant: str  # name, or ``group``
+    state: State  # where it is
+    why: Why = Why.NOTHING  # the reason where it failed
+    exit_code: int | None = None  # of the program, where it came to one
+    starts: int = 0  # how often the task was started
+    minutes: float | None = None  # duration of the last start
+    job: str = ""  # its number in SLURM (``12_3``), the log of its task, what its job asked for
     log: Path
     request: Request
 

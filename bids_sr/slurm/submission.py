@@ -28,45 +28,28 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Site:
-    """Where and how jobs run.
+    """Where and how jobs run."""
 
-    Attributes
-    ----------
-    partition, account, qos : handed to SLURM; empty: the site's own
-    setup : file of shell lines that each job reads first; empty: none
-    container, program : image that Apptainer or Singularity runs; without one, the program as it is installed
-    binds : directories and files outside data, output and work that a container sees
-    requeues : how often a job that reaches its time limit is put back into the queue
-    """
-
-    partition: str = ""
+    partition: str = ""  # handed to SLURM; empty: the site's own
     account: str = ""
     qos: str = ""
-    setup: str = ""
-    container: str = ""
-    program: str = "bids-sr"
-    binds: tuple[str, ...] = ()
-    requeues: int = 3
+    setup: str = ""  # file of shell lines that each job reads first; empty: none
+    container: str = ""  # image that Apptainer or Singularity runs
+    program: str = "bids-sr"  # without one, the program as it is installed
+    binds: tuple[str, ...] = ()  # directories and files outside data, output and work that a container sees
+    requeues: int = 3  # how often a job that reaches its time limit is put back into the queue
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArrayJob:
-    """One array of tasks with the same request.
+    """One array of tasks with the same request."""
 
-    Attributes
-    ----------
-    name : of its script and its list of participants
-    tasks, indices : participants of each task (``sub-01``), task 1 first; those that were asked for, from 1
-    request, at_once : what each task asks for; how many may run at the same time (0: as many as SLURM lets)
-    job : number that SLURM gave; empty: not submitted
-    """
-
-    name: str
-    tasks: tuple[tuple[str, ...], ...]
-    indices: tuple[int, ...]
-    request: Request
-    at_once: int = 0
-    job: str = ""
+    name: str  # of its script and its list of participants
+    tasks: tuple[tuple[str, ...], ...]  # participants of each task (``sub-01``), task 1 first
+    indices: tuple[int, ...]  # those that were asked for, from 1
+    request: Request  # what each task asks for
+    at_once: int = 0  # how many may run at the same time (0: as many as SLURM lets)
+    job: str = ""  # number that SLURM gave; empty: not submitted
 
     @property
     def task_of(self) -> dict[str, int]:
@@ -76,25 +59,17 @@ class ArrayJob:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:
-    """Arrays that were submitted together, and the group job behind them.
+    """Arrays that were submitted together, and the group job behind them."""
 
-    Attributes
-    ----------
-    id : time of submission and a random part; the name of its folder
-    bids_dir, output_dir, work_dir : absolute
-    group_request, group_job : of the group job, None where there is none; its number, empty while not submitted
-    printed : scripts were written for someone else to submit
-    """
-
-    id: str
-    bids_dir: Path
+    id: str  # time of submission and a random part; the name of its folder
+    bids_dir: Path  # absolute, as the next two
     output_dir: Path
     work_dir: Path
     arrays: tuple[ArrayJob, ...]
     site: Site = field(default_factory=Site)
-    group_request: Request | None = None
-    group_job: str = ""
-    printed: bool = False
+    group_request: Request | None = None  # of the group job, None where there is none
+    group_job: str = ""  # its number, empty while not submitted
+    printed: bool = False  # scripts were written for someone else to submit
 
     @property
     def folder(self) -> Path:

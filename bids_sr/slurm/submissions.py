@@ -20,20 +20,13 @@ PATIENCE_S = 900.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overview:
-    """An output as a whole.
+    """An output as a whole."""
 
-    Attributes
-    ----------
-    fates : of everyone by their last submission, then of the last group job
-    origin, group_origin : participant → that submission; the one of that group job
-    open_jobs, open_groups : all jobs that have not ended; those of them that are group jobs, with their submissions
-    """
-
-    fates: tuple[Fate, ...]
-    origin: dict[str, Submission]
-    group_origin: Submission | None
-    open_jobs: tuple[str, ...]
-    open_groups: tuple[tuple[Submission, str], ...]
+    fates: tuple[Fate, ...]  # of everyone by their last submission, then of the last group job
+    origin: dict[str, Submission]  # participant → that submission
+    group_origin: Submission | None  # the one of that group job
+    open_jobs: tuple[str, ...]  # all jobs that have not ended
+    open_groups: tuple[tuple[Submission, str], ...]  # those of them that are group jobs, with their submissions
 
     @property
     def failed(self) -> tuple[Fate, ...]:

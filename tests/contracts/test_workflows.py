@@ -25,8 +25,7 @@ from bids_sr.workflows.bold import (
     unsaved_series,
 )
 from bids_sr.workflows.evaluation import attribute, control_quality, evaluate
-from bids_sr.workflows.input_plans import CalibrationPlan, Precomputed
-from bids_sr.workflows.plans import EvaluationPlan, Extra, SeriesPlan, StructuralPlan
+from bids_sr.workflows.plans import CalibrationPlan, EvaluationPlan, Extra, Precomputed, SeriesPlan, StructuralPlan
 
 SPACED = replace(TARGET, spaces=("MNI152NLin2009aSym",))
 CALIBRATED = replace(ACQUISITION, calibration=CalibrationPlan(

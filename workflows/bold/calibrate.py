@@ -7,8 +7,7 @@ from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.head_motion import BoldMask, EstimateDummies, EstimateMotion, ImportSeries, MakeBoldRef
 from bids_sr.interfaces.learning.calibration import CalibrationSD, RegisterCalibration
-from bids_sr.workflows.input_plans import CalibrationPlan, Factor
-from bids_sr.workflows.plans import RunPlan
+from bids_sr.workflows.plans import CalibrationPlan, Factor, RunPlan
 from bids_sr.workflows.sinks import CALIBRATION, keep_fields
 from bids_sr.workflows.wiring import new_stage, passed, same, set_given
 

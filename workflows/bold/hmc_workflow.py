@@ -13,7 +13,7 @@ from bids_sr.interfaces.head_motion import (
     SliceTiming,
 )
 from bids_sr.interfaces.precomputed_inputs import FieldToShift, ImportConfounds, ImportMotion
-from bids_sr.workflows.input_plans import Acquisition, Precomputed
+from bids_sr.workflows.plans import Acquisition, Precomputed
 from bids_sr.workflows.wiring import new_stage, one_step, same, set_given
 
 

@@ -11,8 +11,7 @@ from bids_sr.interfaces.seeds_of_run import ComponentSeries, SeedSeries
 from bids_sr.interfaces.statmap_interfaces import ActivationMaps, ClusterTable, CompareMaps
 from bids_sr.interfaces.statmap_names import SLOW, finer_text
 from bids_sr.interfaces.steps import MergeMetrics, SeriesQuality
-from bids_sr.workflows.input_plans import Acquisition, Factor, Seed, Target
-from bids_sr.workflows.plans import ActivationPlan, RunPlan
+from bids_sr.workflows.plans import Acquisition, ActivationPlan, Factor, RunPlan, Seed, Target
 from bids_sr.workflows.sinks import init_sink
 from bids_sr.workflows.wiring import fields_of, into, joined, new_stage, one_step, out_of, same
 
@@ -151,10 +150,6 @@ def init_comparison_wf(*, activation: ActivationPlan, factor: Factor, name: str 
 
 def init_clusters_wf(*, series: Sequence[str], with_anat: bool, name: str = "clusters_wf") -> LiterateWorkflow:
     """List the largest clusters of the maps.
-
-    Parameters
-    ----------
-    series : those whose maps are looked at, in the order of the table
 
     Inputs
     ------

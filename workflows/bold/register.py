@@ -13,7 +13,7 @@ from bids_sr.interfaces.coregistration import (
     TissuesToBold,
 )
 from bids_sr.interfaces.precomputed_inputs import ImportCoreg, ImportMask
-from bids_sr.workflows.input_plans import AS_STORED, AxisOrder, Factor, Precomputed
+from bids_sr.workflows.plans import AS_STORED, AxisOrder, Factor, Precomputed
 from bids_sr.workflows.wiring import Source, joined, new_stage, one_step, same
 
 

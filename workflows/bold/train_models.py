@@ -7,7 +7,7 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.learning.method_steps import VOLUMES, EstimateVariance, ScorePair, TrainModel, TrainOnVolumes
-from bids_sr.workflows.input_plans import Factor, Training
+from bids_sr.workflows.plans import Factor, Training
 from bids_sr.workflows.wiring import Pairs, one_step, same, set_given
 
 CALIBRATION = ("calibration_sd", "calibration_sd_low", "calibration_xfm", "calibration_json")
@@ -56,9 +56,7 @@ def init_train_wf(
 
     Parameters
     ----------
-    series : that is made by the model
     learned : `PAIR`, `RUN_VOLUMES` or `FLUCTUATIONS`: what it learns from
-    how : where models are found, settings of training, methods of the series
     factor : acquired voxel over wanted voxel along each axis
     seed : added to that of the settings: of the choice of volumes, weights, batches and augmentation
     with_calibration : whether a short high-resolution run was measured, which enters variance maps

@@ -8,8 +8,7 @@ from niworkflows.engine.workflows import LiterateWorkflow
 from bids_sr.interfaces.evaluation.placebos import AnotherContrast
 from bids_sr.workflows.bold.super_resolve import init_series_wf
 from bids_sr.workflows.bold.train_models import CALIBRATION, FLUCTUATIONS, PAIR, RUN_VOLUMES, Learned, init_train_wf
-from bids_sr.workflows.input_plans import Factor, Training
-from bids_sr.workflows.plans import Extra, RunPlan
+from bids_sr.workflows.plans import Extra, Factor, RunPlan, Training
 from bids_sr.workflows.wiring import Edges, Pairs, fields_of, into, new_stage, one_step, out_of, passed, same
 
 

@@ -22,29 +22,18 @@ MapKey = tuple[str, str, float, str]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunMaps:
-    """The maps of one run.
+    """The maps of one run."""
 
-    Attributes
-    ----------
-    participant, task, variant : of the run; variant holds the entities besides session, task and run
-    name : start of the names of its files
-    native : map file on a grid in boldref's space, by key
-    in_space : the same in a template's space, by space and key
-    mask, boldref : brain and mean image on the acquired grid, or None
-    boldref2t1w : ITK file that takes a T1w point to its boldref point, or None
-    t1w2std : file that takes a template point to its T1w point, by space
-    """
-
-    participant: str
+    participant: str  # of the run; variant holds the entities besides session, task and run
     task: str
     variant: str
-    name: str
-    native: Mapping[MapKey, Path]
-    in_space: Mapping[str, Mapping[MapKey, Path]]
-    mask: Path | None
+    name: str  # start of the names of its files
+    native: Mapping[MapKey, Path]  # map file on a grid in boldref's space, by key
+    in_space: Mapping[str, Mapping[MapKey, Path]]  # the same in a template's space, by space and key
+    mask: Path | None  # brain and mean image on the acquired grid, or None
     boldref: Path | None
-    boldref2t1w: Path | None
-    t1w2std: Mapping[str, Path]
+    boldref2t1w: Path | None  # ITK file that takes a T1w point to its boldref point, or None
+    t1w2std: Mapping[str, Path]  # file that takes a template point to its T1w point, by space
 
     def reaches(self, space: str) -> bool:
         """Whether the maps can be had in a template's space, and their scale is known."""

@@ -34,45 +34,28 @@ CHUNK = 50  # participants that one process adds up before it hands over
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupMap:
-    """What the group shows of one series and contrast.
-
-    Attributes
-    ----------
-    task, variant, contrast, series, fwhm_mm : what
-    participants : who entered
-    files : by statistic (effect, t, z)
-    peak_z, peak_mm : highest z and where, template's mm
-    active_mm3 : volume of z > 3.1
-    """
+    """What the group shows of one series and contrast."""
 
     task: str
     variant: str
     contrast: str
     series: str
     fwhm_mm: float
-    participants: tuple[str, ...]
-    files: Mapping[str, Path]
-    peak_z: float
+    participants: tuple[str, ...]  # who entered
+    files: Mapping[str, Path]  # by statistic (effect, t, z)
+    peak_z: float  # highest z and where, template's mm
     peak_mm: tuple[float, float, float]
-    active_mm3: float
+    active_mm3: float  # volume of z > 3.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupMaps:
-    """All group maps, and what was left out and why.
+    """All group maps, and what was left out and why."""
 
-    Attributes
-    ----------
-    space : template's space; None where nothing could be made
-    maps : in the order of task, contrast, series
-    left_out : in words
-    background, mask, affine : (X, Y, Z) template and voxels tested, on the maps' grid, voxel to RAS mm
-    """
-
-    space: str | None
-    maps: tuple[GroupMap, ...]
-    left_out: tuple[str, ...]
-    background: Array | None = None
+    space: str | None  # template's space; None where nothing could be made
+    maps: tuple[GroupMap, ...]  # in the order of task, contrast, series
+    left_out: tuple[str, ...]  # in words
+    background: Array | None = None  # (X, Y, Z) template and voxels tested, on the maps' grid, voxel to RAS mm
     mask: Array | None = None
     affine: Array | None = None
 
@@ -95,16 +78,10 @@ ONE = Processes(most=1)
 
 @dataclass(slots=True)
 class _Sums:
-    """What some participants add up to.
+    """What some participants add up to."""
 
-    Attributes
-    ----------
-    inside : (N,) boolean over the target's mask: in the brain of all of them
-    tests : by map, over the voxels inside
-    """
-
-    inside: Array
-    tests: dict[MapKey, Running]
+    inside: Array  # (N,) boolean over the target's mask: in the brain of all of them
+    tests: dict[MapKey, Running]  # by map, over the voxels inside
 
     def keep(self, inside: Array) -> None:
         """Go on with the voxels that are inside another mask, (N,), too."""
@@ -193,11 +170,8 @@ def group_maps(
 
     Parameters
     ----------
-    runs : of all participants
     output_dir : root of the derivatives; maps go to its folder ``group``
     series : raw, baselines and methods, in this order
-    say : called with one line of text for each stage
-    processes : how many may work side by side
     """
     from bids_sr.registration.templates import TemplateError
 

@@ -133,23 +133,14 @@ def _plain(header: Any) -> bool:
 
 @dataclass(slots=True)
 class Way:
-    """How a run reaches some voxels of the template.
-
-    Attributes
-    ----------
-    run : its files
-    target : of which `at`, (N,) boolean, tells the voxels
-    points : (voxels of `at`, 3) in boldref's space; None: maps are in the template's space already
-    inside : (voxels of `at`,) whether they lie in the run's brain
-    scale : turns signal into percent of the mean signal of the run's brain
-    """
+    """How a run reaches some voxels of the template."""
 
     run: RunMaps
-    target: Target
+    target: Target  # of which `at`, (N,) boolean, tells the voxels
     at: Array
-    points: Array | None
-    inside: Array
-    scale: float
+    points: Array | None  # (voxels of `at`, 3) in boldref's space; None: maps are in the template's space already
+    inside: Array  # (voxels of `at`,) whether they lie in the run's brain
+    scale: float  # turns signal into percent of the mean signal of the run's brain
     weights: dict[Any, Any]
 
     def keep(self, which: Array) -> None:

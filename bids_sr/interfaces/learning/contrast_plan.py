@@ -11,15 +11,7 @@ from bids_sr.config import Settings
 
 
 def structural_values(settings: Settings, subject: Subject, notices: Sequence[str], template: str) -> dict[str, Any]:
-    """Fields of `bids_sr.workflows.plans.StructuralPlan` for one participant.
-
-    Parameters
-    ----------
-    settings : of the call
-    subject : with its structural pairs
-    notices : for the report
-    template : space that is taken where none was asked for
-    """
+    """Fields of `bids_sr.workflows.plans.StructuralPlan` for one participant."""
     pairs, superres = subject.structural, settings.superres
     files = [path for pair in pairs for path in (pair.highres, pair.lowres)]
     sessions = {entities_of(pair.highres).get("session", "") for pair in pairs}

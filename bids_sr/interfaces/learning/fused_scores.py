@@ -24,9 +24,8 @@ def held_out_slices(card_files: Sequence[str], depth: int, checksum: str) -> lis
 
     Parameters
     ----------
-    card_files : cards of the models
-    depth : slices that there are
     checksum : of the head's images, as cards have it: names of heads may be those of another study
+
     """
     kept = set(range(depth))
     for path in card_files:
@@ -48,9 +47,8 @@ def measured_rows(
     ----------
     measured : fine scans by contrast
     series : name to contrast to image
-    mask, affine : brain, and voxel → RAS mm
+    affine : voxel → RAS mm
     slices : that images are compared in with the fine ones
-    seed : of the segmentation
     """
     zooms = [float(v) for v in np.sqrt((affine[:3, :3] ** 2).sum(0))]
     every = {"measured": measured, **series}

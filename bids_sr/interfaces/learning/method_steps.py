@@ -179,8 +179,8 @@ def training_volumes(series: str, mask_file: str, n_dummy: int, seed: int) -> tu
     Parameters
     ----------
     series, mask_file : (X, Y, Z, T) as acquired, and the brain on its grid
-    n_dummy : first volumes, whose contrast is another
     seed : of the draw; volumes keep their order in time
+
     """
     from bids_sr.io.nifti import SeriesReader, load_image
     from bids_sr.sr.data.images import ImageSet

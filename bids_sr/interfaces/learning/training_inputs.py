@@ -81,11 +81,10 @@ def obtain(
 
     Parameters
     ----------
-    inputs : of the step
     data : to train on, or None
-    folder : for checkpoints and the model
     image : that the model has to serve, or None
     factor, align : see `bids_sr.sr.models.model_store.Request`
+
     """
     from threadpoolctl import threadpool_limits
 
@@ -101,14 +100,7 @@ def obtain(
 
 
 def request_of(inputs: Any, factor: Factor | None = None, align: str | None = None) -> Request:
-    """Traits to a `Request`; what is not given keeps the default of that class.
-
-    Parameters
-    ----------
-    inputs : of the step
-    factor : where the data do not tell it
-    align : structural scans: what brought those of a head together
-    """
+    """Traits to a `Request`; what is not given keeps the default of that class."""
     from bids_sr.sr.method import get_method, recipe_name
     from bids_sr.sr.models.model_store import Request
 

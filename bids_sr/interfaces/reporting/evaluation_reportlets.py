@@ -32,10 +32,8 @@ def EvaluationReport(
 
     Parameters
     ----------
-    in_table : rows of the evaluation (TSV)
     figures_npz : effects beyond the Nyquist limit of each series, for the maps
     has_truth : whether high-resolution BOLD or activation is known
-    series_names : order of the series
     """
     from bids_sr.metrics.long_tables import read_table
     from bids_sr.reports.tables.evaluation_rows import having

@@ -142,17 +142,13 @@ def ordered(names: Iterable[str], wanted: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MapFiles:
-    """Statistical maps and region masks of a run, by what their entities say.
+    """Statistical maps and region masks of a run, by what their entities say."""
 
-    Parameters
-    ----------
-    stats : (contrast, stat, smoothing in tenths of mm) to series name to file
-    regions : (contrast, kind of region, smoothing in tenths of mm) to series name to file
-    amplitudes : (stat, smoothing in tenths of mm) to series name to file, of a run at rest
-    """
-
+    # (contrast, stat, smoothing in tenths of mm) to series name to file
     stats: Mapping[tuple[str, str, int], Mapping[str, str]]
+    # (contrast, kind of region, smoothing in tenths of mm) to series name to file
     regions: Mapping[tuple[str, str, int], Mapping[str, str]]
+    # (stat, smoothing in tenths of mm) to series name to file, of a run at rest
     amplitudes: Mapping[tuple[str, int], Mapping[str, str]] = field(default_factory=dict)
 
 

@@ -38,10 +38,7 @@ def OverviewReport(
     ----------
     maps, entities : statistical maps of all series, and their entities; lists of lists are joined
     background : image to draw over, on any grid
-    run_name : participant, task and what else sets the run apart
     truth_maps : known activation, contrast to file
-    calibrated : whether a calibration run was used
-    at_rest : whether seeds take the place of conditions
     """
     from bids_sr.metrics.long_tables import read_table
     from bids_sr.reports.text.overview_text import RunFacts, overview_html
@@ -117,8 +114,8 @@ def ViewerReport(
     maps, entities : statistical maps of all series, and their entities; lists of lists are joined
     background : image to draw over, on any grid
     evaluation_tsv, verdict_json : what is shown first: the verdict's contrast and its best method
-    series_names : order of the series
     n_runs : runs of the participant, which share the page
+
     """
     from bids_sr.metrics.long_tables import read_table
     from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY

@@ -25,9 +25,8 @@ def ScansReport(
 
     Parameters
     ----------
-    contrasts : BIDS suffix of each contrast
-    fine_files : high-resolution scans
     series_files, series_names : all contrasts of each series, in order, and the series of each of these files
+
     """
     from bids_sr.interfaces.learning.fused_contrasts import checksum_of
     from bids_sr.reports.figures.anat_figures import scans_figure
