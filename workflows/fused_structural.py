@@ -215,10 +215,8 @@ def _fused(plan: StructuralPlan, method: str, inputnode: pe.Node, workflow: Lite
         (fused_wf, explain, out_of(*MODEL, out_files="made_files")),
         (explain, keep, same(out_files="in_file", out_entities="entities")),
     ])  # fmt: skip
-    keep_model(
-        workflow, fused_wf, name=f"keep_{method}_wf", method=method, output_dir=out,
-        common={**plan.common, "acquisition": "anat"},
-    )  # fmt: skip
+    models = Store(output_dir=out, common={**plan.common, "acquisition": "anat"})
+    keep_model(workflow, fused_wf, models, name=f"keep_{method}_wf", method=method)
     return fused_wf
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
-from bids_sr.interfaces.evaluation.split_halves import MergeEvaluation
+from bids_sr.interfaces.steps import MergeEvaluation
 from bids_sr.workflows import drawings
 from bids_sr.workflows.anat_preproc import init_anat_wf
 from bids_sr.workflows.bold.bold_run import init_func_wf
@@ -112,7 +112,7 @@ def _pair(
     )  # fmt: skip
     fields = pair_fields(high=pair.high, low=pair.low, tag=pair.tag)
     keep_fields(workflow, pair_wf, store, name=f"keep_pair_{number}", fields=fields)
-    train_wfs = {}
+    train_wfs, models = {}, Store(output_dir=subject.output_dir, common=pair.common)
     for method in subject.methods:
         own = ((one.name, one.seed) for one in subject.members if one.method == method)
         for name, seed in ((method, 0), *own):
@@ -121,10 +121,7 @@ def _pair(
                 name=f"train_{name}_{number}_wf",
             )  # fmt: skip
             workflow.connect([(pair_wf, train_wfs[name], passed(**PAIR_TO_TRAINING))])
-        keep_model(
-            workflow, train_wfs[method], name=f"keep_{method}_{number}_wf", method=method,
-            output_dir=subject.output_dir, common=pair.common,
-        )  # fmt: skip
+        keep_model(workflow, train_wfs[method], models, name=f"keep_{method}_{number}_wf", method=method)
         shown = drawings.training(method if len(subject.methods) > 1 else "")
         figures_wf = _drawn(subject, workflow, f"training_{method}_{number}", shown, pair.common)
         workflow.connect([(train_wfs[method], figures_wf, passed("log_file", "card_file"))])

@@ -79,17 +79,15 @@ def keep_fields(
     workflow.connect([(files, sink, same(out="in_file"))])
 
 
-def keep_model(
-    workflow: LiterateWorkflow, made_by: LiterateWorkflow, *, name: str, method: str, output_dir: str, common: Entities
-) -> None:
+def keep_model(workflow: LiterateWorkflow, made_by: LiterateWorkflow, store: Store, *, name: str, method: str) -> None:
     """Store a model, its card and its log."""
     fields: Fields = {
         "model_file": ({"desc": method, "suffix": "model"}, {}),
         "card_file": ({"desc": method, "suffix": "model"}, {}),
         "log_file": ({"desc": method, "suffix": "log"}, LOG_COLUMNS),
     }
-    store = Store(output_dir=output_dir, common={**common, "datatype": "models"})
-    keep_fields(workflow, made_by, store, name=name, fields=fields)
+    models = Store(output_dir=store.output_dir, common={**store.common, "datatype": "models"})
+    keep_fields(workflow, made_by, models, name=name, fields=fields)
 
 
 def keep_figures(workflow: LiterateWorkflow, drawn_by: LiterateWorkflow, *, output_dir: str, common: Entities) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
-from bids_sr.interfaces.steps import Step, saved_json
+from bids_sr.interfaces.steps import Step, saved_json, timing
 
 LOGGER = logging.getLogger(__name__)
 
@@ -111,9 +111,8 @@ def _cleared(table: Any, inputs: Any) -> Any:
 
     names = default_confounds(inputs.confounds_tsv)
     design = build_design(
-        standardized(table), n_volumes=len(table), tr=inputs.tr, n_dummy=inputs.n_dummy, high_pass=inputs.high_pass,
-        slice_time_ref=inputs.slice_time_ref, has_stc=inputs.has_stc,
-        confounds=read_confounds(inputs.confounds_tsv), confound_names=names,
+        standardized(table), n_volumes=len(table), confounds=read_confounds(inputs.confounds_tsv),
+        confound_names=names, **timing(inputs),
     )  # fmt: skip
     return without(table, design.matrix[:, len(design.conditions) :], inputs.n_dummy)
 

@@ -13,12 +13,12 @@ from bids_sr.interfaces.steps import (
     FACTOR,
     AntsInputSpec,
     MapsInputSpec,
-    SeriesModelInputSpec,
+    ModelInputSpec,
     Step,
     TableOutputSpec,
-    model_of,
     saved,
     saved_json,
+    timing,
     write_rows,
 )
 from bids_sr.series import map_label, parse_map_label
@@ -29,7 +29,7 @@ _COMPCOR_VOLUMES = 50
 class ActivationMaps(Step):
     """Correlation and linear-model maps of one series at one smoothing, the regions in them, and their figures."""
 
-    class input_spec(SeriesModelInputSpec):
+    class input_spec(ModelInputSpec):
         roi = File(exists=True, mandatory=True, desc="region of interest on the grid of the series")
         fwhm_mm = traits.Float(mandatory=True, desc="Gaussian smoothing (mm); 0 is none")
         contrasts = traits.Dict(mandatory=True, desc="name to weights of trial types")
@@ -85,7 +85,7 @@ def _settings(inputs: Any) -> Any:
 
     return ActivationSettings(
         kinds=tuple(inputs.kinds), confound_names=confounds_of(inputs), band=inputs.band, low_pass=inputs.low_pass,
-        fwhm_mm=inputs.fwhm_mm, **model_of(inputs),
+        fwhm_mm=inputs.fwhm_mm, **timing(inputs),
     )  # fmt: skip
 
 

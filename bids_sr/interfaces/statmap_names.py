@@ -24,11 +24,6 @@ REGION_TEXT = {
 }
 
 
-def resolution_text(zooms: Sequence[float], axis_order: Sequence[int] = AS_STORED) -> str:
-    """Text for ``Resolution``, which BIDS asks for wherever ``res-`` stands; sizes in the order of axes of the file."""
-    return f"Super-resolved grid of the BOLD run, {' x '.join(f'{zooms[k]:.3g}' for k in inverse(axis_order))} mm"
-
-
 def finer_text(factor: Sequence[float], axis_order: Sequence[int]) -> str:
     """By what voxels are finer, in the order of axes of the file.
 
@@ -55,7 +50,8 @@ def common_sidecar(
     """What every map of a series says; `zooms` as worked on, `axis_order` as of `io.grids`."""
     common: dict[str, Any] = {"SkullStripped": True, "SourceSeries": series, "SmoothingFWHM": fwhm_mm}
     if series != "raw":
-        common["Resolution"] = resolution_text(zooms, axis_order)
+        sizes = " x ".join(f"{zooms[k]:.3g}" for k in inverse(axis_order))  # in the order of axes of the file
+        common["Resolution"] = f"Super-resolved grid of the BOLD run, {sizes} mm"
     return common
 
 

@@ -50,7 +50,7 @@ class SloppyInputSpec(AntsInputSpec):
     sloppy = traits.Bool(False, usedefault=True, desc="at lower resolution and quicker, for tests")
 
 
-class SeriesModelInputSpec(BaseInterfaceInputSpec):
+class ModelInputSpec(BaseInterfaceInputSpec):
     """Inputs of a step that fits the linear model of a run to one series."""
 
     in_file = File(exists=True, mandatory=True, desc="series in BOLD signal units, dummies included")
@@ -66,8 +66,8 @@ class SeriesModelInputSpec(BaseInterfaceInputSpec):
     has_stc = traits.Bool(False, usedefault=True, desc="slice timing was corrected")
 
 
-def model_of(inputs: Any) -> dict[str, Any]:
-    """What `SeriesModelInputSpec` tells of time, by the names of arguments of the linear model."""
+def timing(inputs: Any) -> dict[str, Any]:
+    """What `ModelInputSpec` tells of time, by the names of arguments of the linear model."""
     names = ("tr", "n_dummy", "high_pass", "slice_time_ref", "has_stc")
     return {name: getattr(inputs, name) for name in names}
 
@@ -160,7 +160,7 @@ def _consistency(path: str, start: int) -> dict[str, float | None]:
     return {"inconsistency_median": statistics.median(values), "inconsistency_max": max(values)}
 
 
-def write_long(rows: Sequence[Any], schema: Any, stem: Path) -> dict[str, str]:
+def _write_long(rows: Sequence[Any], schema: Any, stem: Path) -> dict[str, str]:
     """Write a long table and the description of its columns; the outputs of an interface that merges such tables."""
     from bids_sr.metrics.long_tables import columns_json
 
@@ -169,23 +169,29 @@ def write_long(rows: Sequence[Any], schema: Any, stem: Path) -> dict[str, str]:
     return {"out_file": write_rows(stem.with_suffix(".tsv"), rows, schema), "out_json": out_json}
 
 
-class MergeInputSpec(BaseInterfaceInputSpec):
-    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="long tables with the same columns")
-
-
-class MergeOutputSpec(TraitedSpec):
-    out_file = File(exists=True, desc="their rows in order, one header")
-    out_json = File(exists=True, desc="what columns and measures mean, and their units")
-
-
 class MergeMetrics(Step):
     """Join long tables of figures and describe their columns."""
 
-    input_spec = MergeInputSpec
-    output_spec = MergeOutputSpec
+    class input_spec(BaseInterfaceInputSpec):
+        in_files = InputMultiObject(File(exists=True), mandatory=True, desc="long tables with the same columns")
+
+    class output_spec(TraitedSpec):
+        out_file = File(exists=True, desc="their rows in order, one header")
+        out_json = File(exists=True, desc="what columns and measures mean, and their units")
 
     def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.metrics.long_tables import SERIES, read_table
 
         rows = [row for path in inputs.in_files for row in read_table(path, SERIES)]
-        return write_long(rows, SERIES, here / "metrics")
+        return _write_long(rows, SERIES, here / "metrics")
+
+
+class MergeEvaluation(MergeMetrics):
+    """Join tables of the evaluation and describe their columns; who was not applied is compared with nobody."""
+
+    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
+        from bids_sr.metrics.long_tables import EVALUATION, read_table
+        from bids_sr.stats.evaluation.evidence import compared_rows
+
+        rows = compared_rows(row for path in inputs.in_files for row in read_table(path))
+        return _write_long(rows, EVALUATION, here / "evaluation")

@@ -124,7 +124,7 @@ def _train_on_volumes(workflow: LiterateWorkflow, run: RunPlan, series: str) -> 
     feed(workflow, run, train_wf)
     shown = out_of(log_file=f"log_file_{series}", card_file=f"card_file_{series}")
     workflow.connect([(train_wf, workflow.get_node("outputnode"), shown)])
-    _keep_model(workflow, run, series, train_wf)
+    keep_model(workflow, train_wf, run.store, name=f"keep_model_{series}_wf", method=series)
 
 
 def _estimate_variance(workflow: LiterateWorkflow, run: RunPlan, method: str) -> LiterateWorkflow:
@@ -137,16 +137,8 @@ def _estimate_variance(workflow: LiterateWorkflow, run: RunPlan, method: str) ->
     )  # fmt: skip
     feed(workflow, run, variance_wf, in_file=source_of(workflow, run, "preproc_file"))
     if not control:
-        _keep_model(workflow, run, method, variance_wf)
+        keep_model(workflow, variance_wf, run.store, name=f"keep_model_{method}_wf", method=method)
     return variance_wf
-
-
-def _keep_model(workflow: LiterateWorkflow, run: RunPlan, method: str, made_by: LiterateWorkflow) -> None:
-    """A model of the run in the derivatives."""
-    keep_model(
-        workflow, made_by, name=f"keep_model_{method}_wf", method=method, output_dir=run.target.output_dir,
-        common=run.target.common,
-    )  # fmt: skip
 
 
 def add_measured(workflow: LiterateWorkflow, run: RunPlan) -> None:

@@ -10,7 +10,7 @@ from bids_sr.interfaces.evaluation.quality_control import (
     PrecisionGuard,
     UnrepeatedMap,
 )
-from bids_sr.interfaces.evaluation.split_halves import MergeEvaluation
+from bids_sr.interfaces.steps import MergeEvaluation
 from bids_sr.workflows.plans import RunPlan
 from bids_sr.workflows.wiring import joined, new_stage, one_step, same, set_given
 

@@ -5,8 +5,9 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.evaluation.placebos import NullShuffles
-from bids_sr.interfaces.evaluation.split_halves import BlockEffects, MergeEvaluation, SplitHalf, TruthImages, TruthMaps
+from bids_sr.interfaces.evaluation.split_halves import BlockEffects, SplitHalf, TruthImages, TruthMaps
 from bids_sr.interfaces.evaluation.verdicts import Flags, Verdict
+from bids_sr.interfaces.steps import MergeEvaluation
 from bids_sr.series import PCA_RANKS
 from bids_sr.workflows.evaluation.attribute import init_claim_wf
 from bids_sr.workflows.evaluation.control_quality import init_distortion_wf, init_guards_wf

@@ -6,7 +6,7 @@ from typing import Any
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
-from bids_sr.interfaces.steps import FACTOR, SeriesModelInputSpec, Step, model_of, saved, write_rows
+from bids_sr.interfaces.steps import FACTOR, ModelInputSpec, Step, saved, timing, write_rows
 
 _SAMPLE_MM = 1.0  # of a finer image, before it is averaged over the voxels of the pair's grid
 
@@ -14,7 +14,7 @@ _SAMPLE_MM = 1.0  # of a finer image, before it is averaged over the voxels of t
 class NullShuffles(Step):
     """How often the run's own model finds activity in a series whose order in time is undone."""
 
-    class input_spec(SeriesModelInputSpec):
+    class input_spec(ModelInputSpec):
         fwhm_mm = traits.Float(0.0, usedefault=True, desc="Gaussian smoothing (mm); 0 is none")
         n_shuffles = traits.Range(low=1, value=100, usedefault=True, desc="draws of phases and onsets")
         seed = traits.Int(0, usedefault=True, desc="of the draws")
@@ -53,7 +53,7 @@ def _null_settings(inputs: Any) -> Any:
 
     return NullSettings(
         confound_names=confounds_of(inputs), n_shuffles=inputs.n_shuffles, seed=inputs.seed, fwhm_mm=inputs.fwhm_mm,
-        **model_of(inputs),
+        **timing(inputs),
     )  # fmt: skip
 
 

@@ -9,16 +9,7 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObjec
 
 from bids_sr.interfaces import statmap_names
 from bids_sr.interfaces.learning.training_inputs import DeviceInputSpec, choose_device
-from bids_sr.interfaces.steps import (
-    AXIS_ORDER,
-    FACTOR,
-    RowsOutputSpec,
-    SeriesModelInputSpec,
-    Step,
-    model_of,
-    saved,
-    write_rows,
-)
+from bids_sr.interfaces.steps import AXIS_ORDER, FACTOR, ModelInputSpec, RowsOutputSpec, Step, saved, timing, write_rows
 
 LOGGER = logging.getLogger(__name__)
 
@@ -131,7 +122,7 @@ class PrecisionGuard(Step):
     is asked for.
     """
 
-    class input_spec(DeviceInputSpec, SeriesModelInputSpec):
+    class input_spec(DeviceInputSpec, ModelInputSpec):
         precision = traits.Enum("auto", "fp32", "bf16", usedefault=True, desc="what was asked for")
         model_file = File(exists=True, mandatory=True, desc="weights with the card beside them")
         boldref = File(exists=True, mandatory=True, desc="reference of the run, on the acquired grid")
@@ -207,7 +198,7 @@ def _change_of_t(inputs: Any, device: str) -> dict[str, float]:
         )
         for precision in ("fp32", "bf16")
     ]  # fmt: skip
-    design = model_of(inputs)
+    design = timing(inputs)
     if inputs.confounds_tsv:
         design |= {"confounds": read_confounds(inputs.confounds_tsv), "confound_names": confounds_of(inputs)}
     with SeriesReader(inputs.in_file) as reader, threadpool_limits(inputs.threads):

@@ -6,25 +6,14 @@ from typing import Any
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, TraitedSpec, traits
 
 from bids_sr.interfaces.statmap_interfaces import by_smoothing
-from bids_sr.interfaces.steps import (
-    FACTOR,
-    MapsInputSpec,
-    MergeInputSpec,
-    MergeOutputSpec,
-    RowsOutputSpec,
-    SeriesModelInputSpec,
-    Step,
-    model_of,
-    write_long,
-    write_rows,
-)
+from bids_sr.interfaces.steps import FACTOR, MapsInputSpec, ModelInputSpec, RowsOutputSpec, Step, timing, write_rows
 from bids_sr.series import MEASURED
 
 
 class BlockEffects(Step):
     """Effect of every block of a run in one series."""
 
-    class input_spec(SeriesModelInputSpec):
+    class input_spec(ModelInputSpec):
         pca_ranks = traits.List(traits.Int, desc="temporal components that the denoising control chooses from")
         with_t = traits.Bool(False, usedefault=True, desc="also the variance of the series smoothed by 4 mm FWHM")
         min_share = traits.Range(low=0.0, high=1.0, desc="of a block's response in the run, below which it is left out")
@@ -40,7 +29,7 @@ class BlockEffects(Step):
         from bids_sr.stats.glm.blocks import block_design
         from bids_sr.stats.glm.design import read_confounds, read_events
 
-        given = model_of(inputs)
+        given = timing(inputs)
         if inputs.min_share is not None:
             given["min_share"] = inputs.min_share
         if inputs.confounds_tsv:
@@ -167,17 +156,3 @@ class TruthImages(Step):
             )  # fmt: skip
         rows = image_rows(scores, seed=inputs.seed, n_boot=inputs.n_boot)
         return {"out_file": write_rows(here / "truth_images.tsv", rows)}
-
-
-class MergeEvaluation(Step):
-    """Join tables of the evaluation and describe their columns; who was not applied is compared with nobody."""
-
-    input_spec = MergeInputSpec
-    output_spec = MergeOutputSpec
-
-    def results(self, inputs: Any, here: Path) -> dict[str, Any]:
-        from bids_sr.metrics.long_tables import EVALUATION, read_table
-        from bids_sr.stats.evaluation.evidence import compared_rows
-
-        rows = compared_rows(row for path in inputs.in_files for row in read_table(path))
-        return write_long(rows, EVALUATION, here / "evaluation")

@@ -8,11 +8,11 @@ import pytest
 
 from bids_sr.interfaces.evaluation.split_halves import (
     BlockEffects,
-    MergeEvaluation,
     SplitHalf,
     TruthImages,
     TruthMaps,
 )
+from bids_sr.interfaces.steps import MergeEvaluation
 from bids_sr.io.nifti import SeriesWriter, save_image
 from bids_sr.metrics.long_tables import MetricRow, read_table, table_text
 from bids_sr.series import PCA_RANKS

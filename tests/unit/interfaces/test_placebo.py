@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bids_sr.interfaces.evaluation.placebos import AnotherContrast, NullShuffles, other_models
-from bids_sr.interfaces.evaluation.split_halves import MergeEvaluation
+from bids_sr.interfaces.steps import MergeEvaluation
 from bids_sr.io.nifti import SeriesWriter, load_image, save_image
 from bids_sr.metrics.long_tables import read_table
 from bids_sr.spatial.transforms import hr_grid, write_itk

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from planmaker import ACTIVATION, UNTIMED, run_of
 
-from bids_sr.interfaces.evaluation.split_halves import MergeEvaluation
 from bids_sr.interfaces.evaluation.verdicts import ClaimTable, Flags, GrowRoi, Verdict, correlation_maps
 from bids_sr.interfaces.statmap_interfaces import ActivationMaps
+from bids_sr.interfaces.steps import MergeEvaluation
 from bids_sr.io.nifti import SeriesWriter, load_image, save_image
 from bids_sr.metrics.long_tables import MetricRow, read_table, table_text
 from bids_sr.stats.regions.attribution import attribution_widths
