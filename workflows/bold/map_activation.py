@@ -41,18 +41,12 @@ def init_activation_wf(
 
     Inputs
     ------
-    series_file : the series in BOLD signal units, dummies included
-    mask : brain mask on the grid of the series
-    roi : region of interest on the grid of the series
-    events_file : BIDS events of the run
-    confounds_tsv : one row a volume; motion, its derivatives and aCompCor enter the linear model
-    n_dummy : volumes at the start that are left out
+    series_file, mask, roi : the series in BOLD signal units, dummies included; brain and region of interest on its grid
+    events_file, confounds_tsv, n_dummy : of the run; motion, its derivatives and aCompCor enter the linear model
 
     Outputs
     -------
-    maps : statistical maps and regions, of all smoothings
-    maps_entities : BIDS entities of each
-    maps_sidecars : metadata of each
+    maps, maps_entities, maps_sidecars : statistical maps and regions of all smoothings, entities and metadata of each
     metrics_tsv : long table of sizes, peaks and overlaps, all smoothings
     """
     into = same("mask", "roi", "events_file", "confounds_tsv", "n_dummy", series_file="in_file")
@@ -117,16 +111,12 @@ def init_comparison_wf(*, activation: ActivationPlan, factor: Factor, name: str 
 
     Inputs
     ------
-    maps : maps of all series, raw and bspline among them
-    maps_entities : BIDS entities of each
-    mask_raw : brain mask on the acquired grid
-    mask_hr, roi_hr : brain mask and region of interest on the high-resolution grid
-    metrics : long tables of the series
+    maps, maps_entities, metrics : maps of all series, raw and bspline among them, entities of each, and long tables
+    mask_raw, mask_hr, roi_hr : brain on the acquired grid; brain and region of interest on the high-resolution grid
 
     Outputs
     -------
-    metrics_tsv : all tables and the comparison as one
-    metrics_json : what its columns and measures mean
+    metrics_tsv, metrics_json : all tables and the comparison as one; what its columns and measures mean
     """
     workflow, inputnode, outputnode = new_stage(
         name,
@@ -194,8 +184,9 @@ def init_maps_wf(*, series: str, run: RunPlan, name: str) -> LiterateWorkflow:
         outputs=["maps", "maps_entities", "activation_tsv", "quality_tsv"],
     )  # fmt: skip
     quality = pe.Node(SeriesQuality(series=series), name="quality")
+    named = {"desc": "preproc"} if series == "raw" else {"res": "hr", "desc": series}
     keep_series = init_sink(
-        run.store, name="keep_series", dtype=target.dtype, entities=[_series_entities(series)],
+        run.store, name="keep_series", dtype=target.dtype, entities=[{**named, "suffix": "bold"}],
         sidecar=[_series_sidecar(series, target, acquisition)],
     )  # fmt: skip
     keep_maps = init_sink(run.store, name="keep_maps")
@@ -216,12 +207,6 @@ def init_maps_wf(*, series: str, run: RunPlan, name: str) -> LiterateWorkflow:
             (to_template, keep, same(out_files="in_file", out_entities="entities", out_sidecars="sidecar")),
         ])  # fmt: skip
     return workflow
-
-
-def _series_entities(series: str) -> dict[str, str]:
-    if series == "raw":
-        return {"desc": "preproc", "suffix": "bold"}
-    return {"res": "hr", "desc": series, "suffix": "bold"}
 
 
 def _series_sidecar(series: str, target: Target, acquisition: Acquisition) -> dict[str, Any]:
@@ -252,17 +237,14 @@ def init_seeds_wf(
 
     Inputs
     ------
-    preproc_file : acquired series, head motion undone, dummies included
-    bold_mask : brain on its grid
-    n_dummy : volumes at the start that are left out
+    preproc_file, bold_mask, n_dummy : acquired series, head motion undone; brain on its grid, volumes to leave out
     boldref2t1w_xfm, t1w2std_xfm : take a T1w point to its boldref point, and a template point to its T1w point
     std2t1w_xfm, confounds_tsv : takes a T1w point to its template point; what the seeds are cleared of. These four
         only with seeds
 
     Outputs
     -------
-    out_file : a column a seed, a row a volume
-    out_json : what the columns are, and where
+    out_file, out_json : a column a seed, a row a volume; what the columns are, and where
     """
     fields = same("bold_mask", "n_dummy", preproc_file="in_file")
     outputs = same("out_file", "out_json")

@@ -142,9 +142,7 @@ def init_holdout_wf(
     Inputs
     ------
     model_file : weights, trained on the other pair
-    highres : high-resolution image of the held-out pair in the pose of its lowres
-    lowres : low-resolution image of the held-out pair
-    mask : brain on the grid of lowres
+    highres, lowres, mask : images of the held-out pair in the pose of lowres, and brain on its grid
 
     Outputs
     -------

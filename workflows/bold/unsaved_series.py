@@ -80,9 +80,7 @@ def init_other_contrast_wf(*, factor: Factor, name: str = "other_contrast_wf") -
 
     Inputs
     ------
-    t1w_preproc : T1w without bias
-    boldref : reference of the run
-    boldref2t1w_xfm : takes a T1w point to its boldref point
+    t1w_preproc, boldref, boldref2t1w_xfm : T1w without bias, reference, takes a T1w point to its boldref point
 
     Outputs
     -------

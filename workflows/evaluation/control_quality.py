@@ -20,21 +20,18 @@ def init_guards_wf(*, method: str, run: RunPlan, name: str = "guards_wf") -> Lit
 
     Inputs
     ------
-    effects_file : block effects of the method
-    member_files : block effects of all members, the method's own among them, only of an ensemble
-    measured_file : block effects of the measured series, only of an ensemble where there is one
+    effects_file, mask : block effects of the method, and brain on the high-resolution grid
+    member_files, measured_file : block effects of all members, the method's own among them, and of the measured series,
+        where there is one; only of an ensemble
     guide_hr : high-resolution image on the high-resolution grid in the boldref's pose, only with a pair
-    mask : brain on the high-resolution grid
-    model_file : weights with the card beside them, only where the method has a model
-    boldref : reference of the run on the acquired grid, only where the method has a model
-    bold_mask : brain on that grid, only where the method has a model
+    model_file, boldref, bold_mask : weights with the card beside them, reference of the run and its brain; only where
+        the method has a model
 
     Outputs
     -------
     rows_tsv : rows of the evaluation
-    maps : uncertainty (``stat-sd``) and unrepeated detail (``stat-unrepeated``), one each a contrast
-    maps_entities : BIDS entities of each
-    maps_sidecars : metadata of each
+    maps, maps_entities, maps_sidecars : uncertainty (``stat-sd``) and unrepeated detail (``stat-unrepeated``), one each
+        a contrast; entities and metadata of each
     """
     n_ensemble, contrasts = len(run.ensemble(method)), run.activation.plain_contrasts
     inputs, measured = ["effects_file", "mask"], []
@@ -95,8 +92,7 @@ def init_distortion_wf(*, run: RunPlan, name: str = "distortion_wf") -> Literate
     Inputs
     ------
     boldref : reference of the run on the acquired grid
-    guide_hr : high-resolution image on the fine grid in the boldref's pose
-    mask_hr : brain on the fine grid
+    guide_hr, mask_hr : high-resolution image in the boldref's pose and brain, on the fine grid
 
     Outputs
     -------
@@ -121,13 +117,9 @@ def init_precision_wf(*, method: str, run: RunPlan, name: str = "precision_wf") 
 
     Inputs
     ------
-    stc_file : series on the acquired grid
-    boldref : reference of the run
-    bold_mask : brain on that grid
+    stc_file, boldref, bold_mask : series on the acquired grid, its reference and brain
     model_file : weights with the card beside them
-    events_file : BIDS events of the run
-    confounds_tsv : one row a volume
-    n_dummy : volumes at the start that are left out
+    events_file, confounds_tsv, n_dummy : of the run
 
     Outputs
     -------

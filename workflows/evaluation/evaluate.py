@@ -300,11 +300,8 @@ def init_null_wf(*, run: RunPlan, name: str = "null_wf") -> LiterateWorkflow:
     Inputs
     ------
     series_files : ``raw``, then those stored; more are passed over
-    bold_mask : brain on the acquired grid
-    bold_mask_hr : brain on the high-resolution grid
-    events_file : BIDS events
-    confounds_tsv : one row a volume
-    n_dummy : volumes at the start that are left out
+    bold_mask, bold_mask_hr : brain on the acquired and on the high-resolution grid
+    events_file, confounds_tsv, n_dummy : of the run
 
     Outputs
     -------

@@ -151,10 +151,7 @@ def test_what_brings_scans_together_reaches_the_plan_and_the_methods_text(maker:
         (subject,) = check(settings).subjects
         plan = StructuralPlan(**structural_values(settings, subject, [], "MNI152NLin2009aSym"))
         assert plan.align == plan.facts["Scans brought together"] == (given or ("rigid",))[0]
-        wf = init_prepare_contrasts_wf(
-            contrasts=plan.contrasts, head="sub-01", others=plan.others, align=plan.align, template=plan.template,
-            seed=0, sloppy=True,
-        )  # fmt: skip
+        wf = init_prepare_contrasts_wf(plan=plan)
         assert wf.get_node("prepare").inputs.align == plan.align
         assert words in wf.__desc__
         minutes.append(check(settings).estimate.rows[0].minutes)
