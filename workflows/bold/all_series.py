@@ -37,7 +37,7 @@ def nodes(workflow: LiterateWorkflow, *names: str) -> list[Any]:
 
 
 def source_of(workflow: LiterateWorkflow, run: RunPlan, field: str) -> Source:
-    """Where something of the run comes from: a workflow that makes it, or the inputs of the run."""
+    """Where something of the run comes from: a workflow or the joined ones that make it, or the inputs of the run."""
     for name, fields in MADE_BY.items():
         if field in fields:
             return workflow.get_node(name), f"outputnode.{field}"
@@ -53,6 +53,8 @@ def source_of(workflow: LiterateWorkflow, run: RunPlan, field: str) -> Source:
         if run.evaluation.roi_grow:
             return workflow.get_node("roi_growth_wf"), f"outputnode.{field}"
         return workflow.get_node("bold_registration_wf"), f"outputnode.{field.replace('roi', 'roi_bold')}"
+    if gathered := workflow.get_node(f"all_{field}"):
+        return gathered, "out"
     if field not in fields_of(workflow):
         raise KeyError(f"nothing of the run makes {field}")
     return workflow.get_node("inputnode"), field

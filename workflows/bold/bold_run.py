@@ -181,12 +181,7 @@ def _keep_tables(workflow: LiterateWorkflow, run: RunPlan) -> None:
     """The tables of a run: all series in one, compared, described and kept."""
     outputnode, confounds_wf, quality = nodes(workflow, "outputnode", "confounds_wf", "all_quality_tsv")
     comparison_wf = init_comparison_wf(activation=run.activation, factor=run.acquisition.factor)
-    every = {"maps": "all_maps", "maps_entities": "all_maps_entities", "metrics": "all_activation_tsv"}
-    feed(
-        workflow, run, comparison_wf, mask_raw=source_of(workflow, run, "bold_mask"),
-        mask_hr=source_of(workflow, run, "bold_mask_hr"),
-        **{field: (workflow.get_node(name), "out") for field, name in every.items()},
-    )  # fmt: skip
+    feed(workflow, run, comparison_wf)
     image = pe.Node(MergeMetrics(), name="image_metrics")
     confounds = init_sink(run.store, name="keep_confounds", entities=[{"desc": "confounds", "suffix": "timeseries"}])
     workflow.connect([
@@ -203,8 +198,7 @@ def _list_clusters(workflow: LiterateWorkflow, run: RunPlan) -> None:
     """The largest clusters of raw, of the plain interpolation, of the methods and of the measured series, kept."""
     series = ("raw", "bspline", *run.series.methods, *run.evaluation.measured)
     clusters_wf = init_clusters_wf(series=series, with_anat=run.with_anat)
-    every = {"maps": "all_maps", "maps_entities": "all_maps_entities"}
-    feed(workflow, run, clusters_wf, **{field: (workflow.get_node(name), "out") for field, name in every.items()})
+    feed(workflow, run, clusters_wf)
     workflow.connect([
         (clusters_wf, workflow.get_node("outputnode"), out_of("clusters_tsv")),
         (clusters_wf, _kept_table(run, "clusters"), out_of(clusters_tsv="in_file", clusters_json="sidecar")),
@@ -255,8 +249,6 @@ def _evaluation_sources(workflow: LiterateWorkflow, run: RunPlan) -> dict[str, S
         "roi_placed": source_of(workflow, run, "roi_bold"),
         "roi_bold": source_of(workflow, run, "roi"),
         "roi_bold_hr": source_of(workflow, run, "roi_hr"),
-        "maps": (workflow.get_node("all_maps"), "out"),
-        "maps_entities": (workflow.get_node("all_maps_entities"), "out"),
         "activation_tsv": (workflow.get_node("comparison_wf"), "outputnode.metrics_tsv"),
     }
     found |= {f"model_{one}": model_of(workflow, run, one) for one in run.series.models}

@@ -111,8 +111,8 @@ def init_comparison_wf(*, activation: ActivationPlan, factor: Factor, name: str 
 
     Inputs
     ------
-    maps, maps_entities, metrics : maps of all series, raw and bspline among them, entities of each, and long tables
-    mask_raw, mask_hr, roi_hr : brain on the acquired grid; brain and region of interest on the high-resolution grid
+    maps, maps_entities, activation_tsv : maps of all series, raw and bspline among them, entities of each, long tables
+    bold_mask, bold_mask_hr, roi_hr : brain on the acquired grid; brain and region on the high-resolution grid
 
     Outputs
     -------
@@ -121,7 +121,7 @@ def init_comparison_wf(*, activation: ActivationPlan, factor: Factor, name: str 
     workflow, inputnode, outputnode = new_stage(
         name,
         "Raw maps entered comparisons on the high-resolution grid by cubic spline interpolation of the map itself.\n",
-        inputs=["maps", "maps_entities", "mask_raw", "mask_hr", "roi_hr", "metrics"],
+        inputs=["maps", "maps_entities", "bold_mask", "bold_mask_hr", "roi_hr", "activation_tsv"],
         outputs=["metrics_tsv", "metrics_json"],
     )
     compare = pe.Node(
@@ -129,10 +129,11 @@ def init_comparison_wf(*, activation: ActivationPlan, factor: Factor, name: str 
         name="compare",
     )
     merge = pe.Node(MergeMetrics(), name="merge")
-    grids = same(mask_raw="raw_mask", mask_hr="mask", roi_hr="roi")
+    tables = joined(workflow, "tables", [(inputnode, "activation_tsv"), (compare, "metrics_tsv")])
+    grids = same(bold_mask="raw_mask", bold_mask_hr="mask", roi_hr="roi")
     workflow.connect([
         (inputnode, compare, [*grids, ("maps", "in_files"), ("maps_entities", "in_entities")]),
-        (joined(workflow, "tables", [(inputnode, "metrics"), (compare, "metrics_tsv")]), merge, same(out="in_files")),
+        (tables, merge, same(out="in_files")),
         (merge, outputnode, same(out_file="metrics_tsv", out_json="metrics_json")),
     ])  # fmt: skip
     return workflow

@@ -206,7 +206,7 @@ def group_maps(
             if len(test.people) < LEAST:
                 few.setdefault((key[1], len(test.people)), []).append(key[0])
             else:
-                _one_map(people[0][0], key, test, target, sums.inside, output_dir, made)
+                made.append(_one_map(people[0][0], key, test, target, sums.inside, output_dir))
         left_out += [
             f"group maps of {name}, task {task}, {', '.join(contrasts)}: {_people(count)}, {LEAST} are needed"
             for (name, count), contrasts in few.items()
@@ -230,16 +230,8 @@ def _keys(people: Sequence[Sequence[RunMaps]], series: Sequence[str], fwhm: floa
     return [key for key in wanted if key in there]
 
 
-def _one_map(
-    run: RunMaps,
-    key: MapKey,
-    test: Running,
-    target: Target,
-    inside: Array,
-    output_dir: Path,
-    made: list[GroupMap],
-) -> None:
-    """Test one series and contrast, store its maps, and take note of them."""
+def _one_map(run: RunMaps, key: MapKey, test: Running, target: Target, inside: Array, output_dir: Path) -> GroupMap:
+    """Test one series and contrast, and store its maps."""
     contrast, name, fwhm, _ = key
     mask = np.zeros(target.shape, dtype=bool)
     mask[target.mask] = inside
@@ -247,13 +239,11 @@ def _one_map(
     files = _store(found, mask, target, output_dir, run, key, test.people)
     best = int(np.argmax(found["z"]))
     place = target.points[inside][best]
-    made.append(
-        GroupMap(
-            task=run.task, variant=run.variant, contrast=contrast, series=name, fwhm_mm=fwhm,
-            participants=tuple(test.people), files=files, peak_z=float(found["z"][best]),
-            peak_mm=(float(place[0]), float(place[1]), float(place[2])),
-            active_mm3=float((found["z"] > Z_SHOWN).sum() * abs(np.linalg.det(target.affine[:3, :3]))),
-        )
+    return GroupMap(
+        task=run.task, variant=run.variant, contrast=contrast, series=name, fwhm_mm=fwhm,
+        participants=tuple(test.people), files=files, peak_z=float(found["z"][best]),
+        peak_mm=(float(place[0]), float(place[1]), float(place[2])),
+        active_mm3=float((found["z"] > Z_SHOWN).sum() * abs(np.linalg.det(target.affine[:3, :3]))),
     )  # fmt: skip
 
 
