@@ -239,7 +239,7 @@ class MapsToTemplate(Step):
 
         grid = two_mm_grid(load(inputs.template))
         chain = [inputs.boldref2t1w_xfm, inputs.t1w2std_xfm]
-        without = [{}] * len(inputs.in_files)
+        without: list[dict[str, Any]] = [{}] * len(inputs.in_files)
         given = zip(inputs.in_files, inputs.in_entities or without, inputs.in_sidecars or without, strict=True)
         done = [
             map_to_template(

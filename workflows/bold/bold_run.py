@@ -89,7 +89,7 @@ def init_func_wf(*, run: RunPlan, name: str = "func_wf") -> LiterateWorkflow:
     _evaluate(workflow, run)
     motion_wf, registration_wf = nodes(workflow, "motion_wf", "bold_registration_wf")
     keep_fields(workflow, motion_wf, run.store, name="keep_motion", fields=MOTION)
-    registered = REGISTRATION | REGION if run.with_anat else REGISTRATION
+    registered = {**REGISTRATION, **REGION} if run.with_anat else REGISTRATION
     keep_fields(workflow, registration_wf, run.store, name="keep_registration", fields=registered)
     for field in _taken_along(run):
         node, out = source_of(workflow, run, field)

@@ -9,28 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bids_sr.registration.ants import Image
+from bids_sr.registration.ants import load as load
 from bids_sr.series import parse_map_label
 
 Array = npt.NDArray[Any]
 MAX_CARPET_ROWS = 1500
 DISPLAY_MM = 1.5
 FINE_MM = 0.85
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Image:
-    """A 3D image in memory: data (X, Y, Z) float32, affine voxel → RAS mm."""
-
-    data: Array
-    affine: Array
-
-
-def load(path: str) -> Image:
-    """Read a 3D image."""
-    from bids_sr.io.nifti import load_image
-
-    data, affine = load_image(path)
-    return Image(data=data, affine=affine)
 
 
 def read_json(path: str) -> Any:
