@@ -26,14 +26,19 @@ class NullShuffles(Step):
     def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from threadpoolctl import threadpool_limits
 
+        from bids_sr.interfaces.statmap_interfaces import confounds_of
         from bids_sr.io.nifti import SeriesReader, load_image
-        from bids_sr.stats.controls.false_positive_rates import null_rates, null_rows
+        from bids_sr.stats.controls.false_positive_rates import NullSettings, null_rates, null_rows
         from bids_sr.stats.glm.design import read_confounds, read_events
 
         confounds = read_confounds(inputs.confounds_tsv) if inputs.confounds_tsv else None
+        settings = NullSettings(
+            confound_names=confounds_of(inputs), n_shuffles=inputs.n_shuffles, seed=inputs.seed, fwhm_mm=inputs.fwhm_mm,
+            **timing(inputs),
+        )  # fmt: skip
         with SeriesReader(inputs.in_file) as reader, threadpool_limits(1):
             found = null_rates(
-                reader, load_image(inputs.mask)[0] > 0.5, read_events(inputs.events_file), _null_settings(inputs),
+                reader, load_image(inputs.mask)[0] > 0.5, read_events(inputs.events_file), settings,
                 scratch=here / "courses.raw", confounds=confounds,
             )  # fmt: skip
         shuffles = here / f"{inputs.series}_shuffles.tsv"
@@ -44,17 +49,6 @@ class NullShuffles(Step):
             "out_file": write_rows(here / f"{inputs.series}_null.tsv", rows),
             "shuffles_file": str(shuffles),
         }
-
-
-def _null_settings(inputs: Any) -> Any:
-    """Traits to `NullSettings`; confounds as `ActivationMaps` takes them."""
-    from bids_sr.interfaces.statmap_interfaces import confounds_of
-    from bids_sr.stats.controls.false_positive_rates import NullSettings
-
-    return NullSettings(
-        confound_names=confounds_of(inputs), n_shuffles=inputs.n_shuffles, seed=inputs.seed, fwhm_mm=inputs.fwhm_mm,
-        **timing(inputs),
-    )  # fmt: skip
 
 
 class AnotherContrast(Step):
