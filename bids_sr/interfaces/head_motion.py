@@ -134,10 +134,7 @@ class EstimateMotion(Step):
         with SeriesReader(inputs.in_file) as reader:
             found = estimate_run(reader, load_image(inputs.boldref)[0], mask, n_dummy=inputs.n_dummy, settings=settings)
         motion_table(found.params, found.residual).to_csv(here / "motion.tsv", sep="\t", index=False, na_rep="n/a")
-        return {
-            "hmc_xfms": saved_xfm(here / "hmc_xfms.txt", found.matrices),
-            "motion_tsv": str(here / "motion.tsv"),
-        }
+        return {"hmc_xfms": saved_xfm(here / "hmc_xfms.txt", found.matrices), "motion_tsv": str(here / "motion.tsv")}
 
 
 class SliceTiming(Step):

@@ -216,10 +216,7 @@ class ClusterTable(Step):
         from bids_sr.stats.regions.activation_regions import COLUMNS, clusters_text
 
         (here / "clusters.tsv").write_text(clusters_text(_rows(inputs, here)), encoding="utf-8")
-        return {
-            "out_file": str(here / "clusters.tsv"),
-            "out_json": saved_json(here / "clusters.json", COLUMNS),
-        }
+        return {"out_file": str(here / "clusters.tsv"), "out_json": saved_json(here / "clusters.json", COLUMNS)}
 
 
 def _rows(inputs: Any, cwd: Path) -> list[dict[str, str]]:

@@ -45,10 +45,7 @@ class NullShuffles(Step):
         rows = null_rows(found, inputs.series, fwhm_mm=inputs.fwhm_mm, seed=inputs.seed)
         lines = [f"{rate:.8g}\t{int(hit)}\n" for rate, hit in zip(found.rates, found.any_corrected, strict=True)]
         shuffles.write_text("rate\tany_corrected\n" + "".join(lines))
-        return {
-            "out_file": write_rows(here / f"{inputs.series}_null.tsv", rows),
-            "shuffles_file": str(shuffles),
-        }
+        return {"out_file": write_rows(here / f"{inputs.series}_null.tsv", rows), "shuffles_file": str(shuffles)}
 
 
 class AnotherContrast(Step):

@@ -47,9 +47,7 @@ class EnsembleUncertainty(Step):
 
     class input_spec(BaseInterfaceInputSpec):
         effects_files = InputMultiObject(
-            File(exists=True),
-            mandatory=True,
-            desc="of all members, the method's own among them",
+            File(exists=True), mandatory=True, desc="of all members, the method's own among them"
         )
         method = traits.Str(mandatory=True, desc="series whose ensemble this is")
         measured_file = File(exists=True, desc="effects of the measured series")
