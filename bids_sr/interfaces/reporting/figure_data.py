@@ -131,30 +131,28 @@ class MapFiles:
     """Statistical maps and region masks of a run, by what their entities say."""
 
     # (contrast, stat, smoothing in tenths of mm) to series name to file
-    stats: Mapping[tuple[str, str, int], Mapping[str, str]]
+    stats: dict[tuple[str, str, int], dict[str, str]] = field(default_factory=dict)
     # (contrast, kind of region, smoothing in tenths of mm) to series name to file
-    regions: Mapping[tuple[str, str, int], Mapping[str, str]]
+    regions: dict[tuple[str, str, int], dict[str, str]] = field(default_factory=dict)
     # (stat, smoothing in tenths of mm) to series name to file, of a run at rest
-    amplitudes: Mapping[tuple[str, int], Mapping[str, str]] = field(default_factory=dict)
+    amplitudes: dict[tuple[str, int], dict[str, str]] = field(default_factory=dict)
 
 
 def sort_maps(paths: Sequence[str], entities: Sequence[Mapping[str, str]]) -> MapFiles:
     """Order files by contrast, statistic or region, smoothing and series; maps in another space are left out."""
-    stats: dict[tuple[str, str, int], dict[str, str]] = {}
-    regions: dict[tuple[str, str, int], dict[str, str]] = {}
-    amplitudes: dict[tuple[str, int], dict[str, str]] = {}
+    found = MapFiles()
     for path, each in zip(paths, entities, strict=True):
         if each.get("space"):
             continue
         series, fwhm_mm, region = parse_map_label(each["desc"])
         fwhm = round(10 * fwhm_mm)
         if each.get("suffix") == "statmap":
-            stats.setdefault((each["contrast"], each["stat"], fwhm), {})[series] = path
+            found.stats.setdefault((each["contrast"], each["stat"], fwhm), {})[series] = path
         elif each.get("suffix") == "boldmap" and each.get("stat") in ("alff", "falff"):
-            amplitudes.setdefault((each["stat"], fwhm), {})[series] = path
+            found.amplitudes.setdefault((each["stat"], fwhm), {})[series] = path
         elif each.get("suffix") == "mask" and region:
-            regions.setdefault((each["label"], region, fwhm), {})[series] = path
-    return MapFiles(stats=stats, regions=regions, amplitudes=amplitudes)
+            found.regions.setdefault((each["label"], region, fwhm), {})[series] = path
+    return found
 
 
 def flat(lists: Iterable[Any]) -> list[Any]:
