@@ -18,6 +18,7 @@ from bids_sr.reports.figures.svg_files import save_svg
 from bids_sr.reports.markup import folded, joined, render, table
 from bids_sr.reports.participants_page import ALL
 from bids_sr.reports.tables.evaluation_rows import series_text
+from bids_sr.reports.tables.evaluation_tables import PARTS
 from bids_sr.reports.tables.html_tables import facts_html, meaning, messages_html
 from bids_sr.reports.text import group_verdicts as words
 from bids_sr.reports.text.methods_text import methods_html
@@ -247,7 +248,6 @@ PAPER = (
     ("paper: acquired", "0", "–", "–", ".417 (.320–.575)", ("", "", "")),
     ("paper: srgan", "0", "–", "–", ".355 (.238–.457)", ("", "", "p = 2.76e−6")),
 )  # fmt: skip
-PARTS = ("total", "part_grid", "part_smoothing", "part_method", "part_threshold")
 
 
 def spread_text(value: Spread) -> str:

@@ -19,7 +19,6 @@ Names = Sequence[str]
 Column = tuple[str, str, Mapping[Any, str]]
 """Head, unit, and cells by the key of their line."""
 NOTHING = Markup("<p class='notice'>The evaluation table holds nothing of this.</p>")
-AMOUNTS = ("ev", "r", "amplitude", "right")
 
 
 def cell(row: MetricRow | None, *, bold: bool = False) -> str:
@@ -117,7 +116,7 @@ def _amounts(rows: Rows, names: Names) -> Markup:
     columns = [
         (pick.FIGURE_TEXT[name], pick.region_text(region),
          cells(pick.pick(rows, f"split_{name}_beyond", contrast=contrast, region=region)))
-        for region in pick.shown_regions(own) for name in AMOUNTS
+        for region in pick.shown_regions(own) for name in pick.FIGURE_TEXT
     ]  # fmt: skip
     caption = f"What of the measured detail beyond the acquired Nyquist limit: {contrast}"
     return table_of(caption, ["series"], _lines(own, names), columns)

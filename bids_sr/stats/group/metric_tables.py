@@ -3,8 +3,6 @@
 Runs are combined as fixed effects: by inverse variance where every run's value has an interval, else by their mean.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -12,14 +10,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import pandas as pd
 
 from bids_sr.metrics import long_tables
 from bids_sr.metrics.long_tables import EVALUATION, MISSING, SERIES
 from bids_sr.stats.evaluation.evidence import APPLIED, stands_for
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TABLES = ("image", "activation", "evaluation")
 _RUN: Mapping[str, dict[str, str]] = {
