@@ -123,7 +123,7 @@ def _what_differs(sources: Sequence[Source], output_dir: Path) -> list[str]:
 
 def _with_crashes(absent: Sequence[str], output_dir: Path) -> list[str]:
     """The lines of who is missing, with the step that crashed where the logs name one."""
-    from bids_sr.reports.subject_report import crash_files, read_crash
+    from bids_sr.reports.participants_page import crash_files, read_crash
 
     crashes = [read_crash(path) for path in crash_files(output_dir / "logs") if path.suffix != ".pklz"]
     lines = []

@@ -56,8 +56,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
     if not settings.run.reports_only:
         for label in labels:
             write_whole(_last_run(log_dir.parent, label), f"{log_dir.name}\n")
-    from bids_sr.reports.participants_page import write_index
-    from bids_sr.reports.subject_report import build_report
+    from bids_sr.reports.participants_page import build_report, write_index
 
     logs = {label: logs_of_outputs(log_dir.parent, label, default=log_dir) for label in labels}
     command = " ".join(sys.argv)

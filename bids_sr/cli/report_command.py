@@ -43,8 +43,7 @@ def make_reports(output_dir: Path, labels: Sequence[str] = ()) -> list[Path]:
     Raises `UsageError` where a participant has no figures, or none has.
     """
     from bids_sr.cli.participant_level import logs_of_outputs
-    from bids_sr.reports.participants_page import participants_with_figures, write_index
-    from bids_sr.reports.subject_report import build_report
+    from bids_sr.reports.participants_page import build_report, participants_with_figures, write_index
 
     root = output_dir.absolute()
     there = participants_with_figures(root)

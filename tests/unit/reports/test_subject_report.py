@@ -12,7 +12,7 @@ import pytest
 from bids_sr import boilerplate
 from bids_sr.reports.assembler import write_subject_page
 from bids_sr.reports.figures import style, svg_files
-from bids_sr.reports.subject_report import build_report, errors_html, read_crash
+from bids_sr.reports.participants_page import build_report, errors_html, read_crash
 
 SECTIONS = (
     "overview",

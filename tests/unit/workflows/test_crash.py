@@ -15,7 +15,7 @@ from bids_sr.cli import rerun
 from bids_sr.execution import crash
 from bids_sr.execution.crash import advice, participant_of, write_crash
 from bids_sr.io import atomic_files as files
-from bids_sr.reports.subject_report import read_crash
+from bids_sr.reports.participants_page import read_crash
 
 WHY = ["Traceback (most recent call last):\n", "  line\n", "ValueError: the reason\n"]
 
