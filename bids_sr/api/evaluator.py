@@ -204,7 +204,11 @@ class Evaluator(BaseEstimator):
                     told = "the header of the acquired series tells none, or one without a unit"
                     raise InputError(f"tr: {told}; give Evaluator(tr=...), in s")
                 run = self._run(reader, folder, frame, mask=mask, boldref=boldref, motion=motion)
-                fine = _fine(run, in_plane(self.factor), roi, folder)
+                factor = in_plane(self.factor)
+                shape, affine = hr_grid(run.mask.shape, run.affine, factor)
+                brain = finer_mask(run.mask, run.affine, shape, affine)
+                region = brain if roi is None else mask_on(roi, shape, affine, folder, "roi")
+                fine = steps.Fine(mask=brain, roi=region, affine=affine, factor=factor)
                 if frame is not None and frame._guide is not None:
                     guide_xfm = frame._guide.from_boldref
                 baselines = self._baselines(reader, run, folder, guide=guide, lowres=lowres, guide_xfm=guide_xfm)
@@ -338,11 +342,3 @@ class Evaluator(BaseEstimator):
 
         check_is_fitted(self)
         return evaluator_report(self)
-
-
-def _fine(run: Run, factor: tuple[float, float, float], roi: MaskLike | None, folder: Path) -> steps.Fine:
-    """The high-resolution grid with brain and region of interest."""
-    shape, affine = hr_grid(run.mask.shape, run.affine, factor)
-    mask = finer_mask(run.mask, run.affine, shape, affine)
-    region = mask if roi is None else mask_on(roi, shape, affine, folder, "roi")
-    return steps.Fine(mask=mask, roi=region, affine=affine, factor=factor)

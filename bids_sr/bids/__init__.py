@@ -6,20 +6,10 @@ nibabel are imported when they are called.
 
 from bids_sr.bids.collect import survey
 from bids_sr.bids.findings import Findings, InputError, Notice, Problem
-from bids_sr.bids.inputs import (
-    BoldRun,
-    Header,
-    Pair,
-    RunFiles,
-    Subject,
-    Survey,
-    entities_of,
-    factor_of,
-    stem_of,
-)
+from bids_sr.bids.inputs import BoldRun, Header, Pair, RunFiles, Subject, Survey, entities_of, factor_of, stem_of
 from bids_sr.bids.method_options import guide_of, pretrained_for
 from bids_sr.bids.pairs import needs_pair
-from bids_sr.bids.structural_scans import others_of, survey_structural
+from bids_sr.bids.structural_scans import survey_structural
 
 __all__ = [
     "BoldRun",
@@ -36,7 +26,6 @@ __all__ = [
     "factor_of",
     "guide_of",
     "needs_pair",
-    "others_of",
     "pretrained_for",
     "stem_of",
     "survey",

@@ -59,11 +59,8 @@ class Index:
 
     def find(self, kind: str, label: str) -> list[Path]:
         """Images of a kind (bold, t1w, t2starw, t2w, flair) of one participant, sorted by name."""
-        if kind not in self._images:
-            self._images[kind] = self._ask(kind)
-        return self._images[kind].get(label, [])
-
-    def _ask(self, kind: str) -> dict[str, list[Path]]:
+        if kind in self._images:
+            return self._images[kind].get(label, [])
         folder, suffix = KINDS[kind]
         query = {"extension": list(IMAGES), "datatype": folder, "suffix": suffix, **self._filters.get(kind, {})}
         query.pop("subject", None)
@@ -77,11 +74,11 @@ class Index:
                 f"it holds an entity or a value that the data set does not know ({str(error).split('. ')[0][:200]})",
                 "Use the long names of pybids: session, acquisition, run, echo, part, reconstruction, direction.",
             ) from error
-        images: dict[str, list[Path]] = {}
+        images = self._images[kind] = {}
         for path in sorted(map(Path, found)):
             if path.parent.name in folders:
                 images.setdefault(path.relative_to(self._root).parts[0].removeprefix("sub-"), []).append(path)
-        return images
+        return images.get(label, [])
 
     def _inherited(self, image: Path, suffix: str, extension: str) -> Iterator[Path]:
         """Files of this suffix and extension in the folder of an image and above, from the root on, that apply."""

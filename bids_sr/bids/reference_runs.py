@@ -168,7 +168,8 @@ def _check_events(path: Path, run: BoldRun, found: Findings) -> None:
     if run.events is None or not table.is_file():
         return
     own, other = (_rows(file) for file in (run.events, table))
-    if len(own) != len(other) or not all(_alike(a, b) for a, b in zip(own, other, strict=True)):
+    pairs = list(zip(own, other, strict=False))
+    if len(own) != len(other) or not all(a[2] == b[2] and _close(a[0], b[0]) and _close(a[1], b[1]) for a, b in pairs):
         these = f"its {len(other)} events are not the {len(own)} of {run.events.name}"
         fix = "Give the truth of this very run; if some volumes were left out, move the onsets of both tables alike."
         found.refuse(table, f"{these} in onset, duration and trial type", fix)
@@ -177,10 +178,6 @@ def _check_events(path: Path, run: BoldRun, found: Findings) -> None:
 def _rows(table: Path) -> list[tuple[str, str, str]]:
     columns = [column(table, name) for name in ("onset", "duration", "trial_type")]
     return sorted(zip(*columns, strict=True)) if len({len(column) for column in columns}) == 1 else []
-
-
-def _alike(first: tuple[str, str, str], second: tuple[str, str, str]) -> bool:
-    return first[2] == second[2] and all(_close(a, b) for a, b in zip(first[:2], second[:2], strict=True))
 
 
 def _close(first: str, second: str) -> bool:

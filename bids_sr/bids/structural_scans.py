@@ -69,18 +69,12 @@ def _walk(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
             seen.tell(f"sub-{label}", "none of T1w, T2w and FLAIR is there at two resolutions, so it is left out.")
     if labels and not subjects and not seen.problems:
         _refuse_without_pair("*", seen)
-    for subject in subjects:
-        if settings.superres.train_on == "others" and not others_of(subject, subjects):
+    for subject in subjects if settings.superres.train_on == "others" else ():
+        own = [pair.contrast for pair in subject.structural]
+        if not any(each is not subject and [pair.contrast for pair in each.structural] == own for each in subjects):
             reason = "--train-on others: no other participant of this call has the same contrasts at two resolutions"
             seen.refuse(f"sub-{subject.label}", reason, "Choose more participants, or leave --train-on out.")
     return tuple(subjects)
-
-
-def others_of(subject: Subject, subjects: Sequence[Subject]) -> tuple[Subject, ...]:
-    """The other participants of a call with the same contrasts."""
-    own = [pair.contrast for pair in subject.structural]
-    others = (each for each in subjects if each is not subject)
-    return tuple(each for each in others if [pair.contrast for pair in each.structural] == own)
 
 
 def _refuse_without_pair(label: str, found: Findings) -> None:

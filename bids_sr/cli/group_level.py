@@ -176,13 +176,14 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
 
     figure_dir = output_dir / "group" / "figures"
     gap = "a tenth of the median gap between bspline and what was measured, where there is such a gap"
+    flags = (f"{name}, {each}: {meaning(measure)[1].removeprefix('1 where ')}" for name, each, measure in figures.flags)
     idle: dict[str, list[str]] = {}
     for name, method in figures.idle:
         idle.setdefault(method, []).append(name)
     content = GroupContent(
         participants=prepared.participants, tasks=_tasks(prepared.sources),
         absent=(*prepared.absent, *metric_tables.without_methods(figures.present, methods)),
-        left_out=maps.left_out, flags=_flags(figures.flags),
+        left_out=maps.left_out, flags=list(dict.fromkeys(text.removesuffix(", else 0") for text in flags)),
         methods=methods, comparisons=comparisons, values=figures.values, units=figures.units,
         papers=group_text.paper_tables(figures.values, methods),
         claims=figures.claims,
@@ -238,13 +239,6 @@ def _maps(settings: Settings, say: Callable[[str], None], processes: "Processes"
     output_dir = settings.paths.output_dir
     series = (RAW, *BASELINES, *offered_methods(), MEASURED)
     return group_maps(find_runs(output_dir, wanted), output_dir, series=series, say=say, processes=processes)
-
-
-def _flags(raised: Sequence[tuple[str, str, str]]) -> list[str]:
-    from bids_sr.reports.tables.html_tables import meaning
-
-    texts = (f"{name}, {series}: {meaning(measure)[1].removeprefix('1 where ')}" for name, series, measure in raised)
-    return list(dict.fromkeys(text.removesuffix(", else 0") for text in texts))
 
 
 def _map_rows(maps: "GroupMaps") -> list[dict[str, str]]:

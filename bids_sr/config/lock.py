@@ -29,22 +29,14 @@ FOLDER = "locks"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Holder:
-    """Who holds a lock.
+    """Who holds a lock."""
 
-    Attributes
-    ----------
-    run, host, pid : identifier of the run, the name of its logs; where it runs
-    began : its start, as text for people; never compared
-    machine : one start of one system and one numbering of its processes; "" where that is unknown
-    ticks : when the process began, as the kernel counts; tells a process from a later one of the same number
-    """
-
-    run: str
+    run: str  # identifier, the name of its logs
     host: str
     pid: int
-    began: str
-    machine: str
-    ticks: str
+    began: str  # as text for people; never compared
+    machine: str  # one start of one system and one numbering of its processes; "" where that is unknown
+    ticks: str  # when the process began, as the kernel counts; tells it from a later one of the same number
 
     def __str__(self) -> str:
         return f"run {self.run} on {self.host}, process {self.pid}, since {self.began}"

@@ -67,28 +67,25 @@ class Need:
         return HEADROOM * (self.always + sum(getattr(self, name) * getattr(sizes, name) for name in grids))
 
 
-def _of_t1w(always: float, t1w: float) -> Need:
-    return Need(always=always, t1w=t1w, high=0.0)
-
-
-ANATOMICAL: Mapping[str, Need] = {
-    "LoadTemplate": _of_t1w(0.30, 0.0),
-    "CorrectBias": _of_t1w(0.02, 0.018),
-    "MaskBrain": _of_t1w(0.20, 0.011),
-    "NormalizeT1w": _of_t1w(0.25, 0.010),
-    "SegmentTissues": _of_t1w(0.31, 0.032),
-    "DefineRegion": _of_t1w(0.05, 0.052),
-    "AnatReport": _of_t1w(0.02, 0.029),
-    "NormReport": _of_t1w(0.29, 0.011),
-    "CoregReport": _of_t1w(0.03, 0.020),
-    "RegisterBoldToT1w": _of_t1w(0.08, 0.011),
-    "MaskBold": _of_t1w(0.03, 0.015),
-    "TissuesToBold": _of_t1w(0.03, 0.018),
-    "RegionToBold": _of_t1w(0.03, 0.010),
-    "AnotherContrast": _of_t1w(0.10, 0.030),
-    "ImportAnat": _of_t1w(0.05, 0.030),
-    "ShowInTemplate": _of_t1w(0.35, 0.030),
+_OF_T1W = {
+    "LoadTemplate": (0.30, 0.0),
+    "CorrectBias": (0.02, 0.018),
+    "MaskBrain": (0.20, 0.011),
+    "NormalizeT1w": (0.25, 0.010),
+    "SegmentTissues": (0.31, 0.032),
+    "DefineRegion": (0.05, 0.052),
+    "AnatReport": (0.02, 0.029),
+    "NormReport": (0.29, 0.011),
+    "CoregReport": (0.03, 0.020),
+    "RegisterBoldToT1w": (0.08, 0.011),
+    "MaskBold": (0.03, 0.015),
+    "TissuesToBold": (0.03, 0.018),
+    "RegionToBold": (0.03, 0.010),
+    "AnotherContrast": (0.10, 0.030),
+    "ImportAnat": (0.05, 0.030),
+    "ShowInTemplate": (0.35, 0.030),
 }
+ANATOMICAL = {kind: Need(always=always, t1w=t1w, high=0.0) for kind, (always, t1w) in _OF_T1W.items()}
 """Steps that there are only with a T1w image, or that need much more with one, and what they add."""
 
 _MAPS, _EFFECTS = Need(always=0.06, high=0.17), Need(always=0.06, high=0.75)

@@ -26,31 +26,22 @@ REFUSED_OPTIONS = {
 class Plugin(Section):
     """How the steps of a run reach a processor.
 
-    Attributes
-    ----------
-    plugin : ``MultiProc``: processes of this machine; ``SLURM``: one job a step, submitted when its turn has come;
-        ``SLURMGraph``: the same, submitted at once with dependencies
-    sbatch_args, gpu_args : arguments of ``sbatch`` for every job, one string each; more for steps that use a GPU
-    template : first lines of every job script, or the path of a file with them, relative to the settings file
-    time_minutes, memory_extra_gb : time limit (None: the partition's); what a process takes beyond its step's
-    join_small : whether steps that only handle small tables run in the program that submits; with ``SLURMGraph`` in
-        the job of the step that needs them
-    max_jobs : jobs of a run that are under way at one time; only ``SLURM``
-    poll_seconds, grace_seconds, patience_seconds : between two questions to the queue; that a file may take to be seen
-        from another host; that the controller of SLURM may be silent
+    ``MultiProc``: processes of this machine; ``SLURM``: one job a step, submitted when its turn has come;
+    ``SLURMGraph``: the same, submitted at once with dependencies. With `join_small` steps that only handle small tables
+    run in the program that submits; with ``SLURMGraph`` in the job of the step that needs them.
     """
 
     plugin: Literal["MultiProc", "SLURM", "SLURMGraph"] = "MultiProc"
-    sbatch_args: tuple[str, ...] = ()
-    gpu_args: tuple[str, ...] = ()
-    template: str = "#!/bin/bash"
-    time_minutes: float | None = None
-    memory_extra_gb: float = 0.7
+    sbatch_args: tuple[str, ...] = ()  # of every job, one string each
+    gpu_args: tuple[str, ...] = ()  # more for steps that use a GPU
+    template: str = "#!/bin/bash"  # first lines of every job script, or a file with them, relative to the settings file
+    time_minutes: float | None = None  # time limit; None: the partition's
+    memory_extra_gb: float = 0.7  # what a process takes beyond its step's
     join_small: bool = True
-    max_jobs: int = 100
-    poll_seconds: float = 5.0
-    grace_seconds: float = 20.0
-    patience_seconds: float = 600.0
+    max_jobs: int = 100  # of a run that are under way at one time; only ``SLURM``
+    poll_seconds: float = 5.0  # between two questions to the queue
+    grace_seconds: float = 20.0  # that a file may take to be seen from another host
+    patience_seconds: float = 600.0  # that the controller of SLURM may be silent
 
     def _where(self, name: str) -> str:
         return name if name == "plugin" else f"plugin_args.{name}"

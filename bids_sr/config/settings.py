@@ -84,11 +84,10 @@ class Settings:
 
     def resolved(self, *, run_uuid: str) -> Self:
         """Return settings in which paths are absolute and everything that depends on the machine is filled in."""
-        values: dict[str, dict[str, Any]] = {}
-        for group in dataclasses.fields(self):
-            section = getattr(self, group.name)
-            found = {item.name: getattr(section, item.name) for item in dataclasses.fields(section)}
-            values[group.name] = {k: _absolute(v) if isinstance(v, Path) else v for k, v in found.items()}
+        values: dict[str, dict[str, Any]] = {
+            group: {name: _absolute(value) if isinstance(value, Path) else value for name, value in found.items()}
+            for group, found in dataclasses.asdict(self).items()
+        }
         paths, activation, resources = values["paths"], values["activation"], values["resources"]
         if paths["work_dir"] is None:
             digest = hashlib.sha256(os.fsencode(paths["bids_dir"])).hexdigest()[:8]
@@ -155,15 +154,10 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
 
 def decisive(settings: Settings) -> dict[str, Any]:
     """Settings that decide the results, by ``group.name``; files stand for their content, lists for their sets."""
-    found: dict[str, Any] = {
-        "resources.random_seed": settings.resources.random_seed,
-        "run.sloppy": settings.run.sloppy,
-    }
+    found: dict[str, Any] = {"resources.random_seed": settings.resources.random_seed, "run.sloppy": settings.run.sloppy}
     for group, left_out in UNDECISIVE.items():
-        section = getattr(settings, group)
-        for item in dataclasses.fields(section):
-            if item.name not in left_out:
-                found[f"{group}.{item.name}"] = _plain(getattr(section, item.name))
+        values = dataclasses.asdict(getattr(settings, group)).items()
+        found |= {f"{group}.{name}": _plain(value) for name, value in values if name not in left_out}
     if settings.preprocessing.derivatives:  # what was taken over decides, not where it lies
         found["preprocessing.derivatives"] = "taken over"
     if settings.superres.calibration_file is not None:

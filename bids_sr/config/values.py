@@ -18,14 +18,7 @@ LARGEST_BYTES = 200_000_000
 
 
 class UsageError(Exception):
-    """A request that cannot be carried out as it stands; the command ends with code 2.
-
-    Parameters
-    ----------
-    what : what was asked for, or found
-    why : the reason it cannot be done
-    fix : what the user can do about it
-    """
+    """A request that cannot be carried out as it stands, the reason, and what the user can do; ends with code 2."""
 
     def __init__(self, what: str, why: str = "", fix: str = "") -> None:
         super().__init__(what, why, fix)

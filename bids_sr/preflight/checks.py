@@ -29,7 +29,10 @@ def check(settings: Settings) -> Plan:
     directories.check_places(settings, found)
     found.add(surveyed.problems, surveyed.notices)
     tell_recipe(settings.superres, found)
-    types = _types_of_runs(surveyed, found)
+    types = {}  # of each run whose table is sound, in the order that the data set shares
+    for each in (each for each in surveyed.runs if each.events is not None):
+        if names := events.check_events(each, found):
+            types[each.bold] = events.ordered(names, surveyed.type_order.get(each.entities.get("task", ""), ()))
     seeds = _seeds_of_runs(surveyed, settings, found)
     contrasts = events.contrasts_of_runs(types, settings.activation.contrasts, found) | {
         bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()
@@ -173,12 +176,3 @@ def _check_model(settings: Settings, subject: Subject, header: Header, file: Pat
     else:
         image = describe(header.affine, joined(contrasts), SAME_GRID, superres.anat_align)
         check_card(file, image, where, found, force=superres.force)
-
-
-def _types_of_runs(surveyed: Survey, found: Findings) -> dict[Path, tuple[str, ...]]:
-    """Trial types of each run whose table is sound, in the order that the data set shares."""
-    types = {}
-    for run in (each for each in surveyed.runs if each.events is not None):
-        if names := events.check_events(run, found):
-            types[run.bold] = events.ordered(names, surveyed.type_order.get(run.entities.get("task", ""), ()))
-    return types

@@ -198,12 +198,7 @@ def contrasts_of_runs(
     """Contrasts of each run.
 
     A contrast asked for must fit one run at least; in runs that lack one of its trial types it is left out, which is
-    said.
-
-    Parameters
-    ----------
-    types : BOLD file → modelled trial types, in order
-    requested : contrasts as the user wrote them; empty: the default ones
+    said. `types` is BOLD file → modelled trial types, in order; where nothing is requested there are the default ones.
     """
     if not requested:
         return {path: resolve_contrasts(names) for path, names in types.items()}
@@ -219,7 +214,14 @@ def contrasts_of_runs(
             found.tell(f"--contrasts {text}", f"it fits {fits} of {len(types)} runs.")
         elif not fits:
             unfit = True
-            _refuse_contrast(text, everything, found)
+            try:
+                resolved = resolve_contrasts(everything, [text])
+            except ContrastError as error:
+                found.refuse(f"--contrasts {text}", error.reason, error.fix)
+                continue
+            names = ", ".join(name for weights in resolved.values() for name in weights)
+            reason = f"no run holds all of its trial types ({names}) together"
+            found.refuse(f"--contrasts {text}", reason, "A contrast compares trial types within a run.")
     for path, those in contrasts.items():
         if not those and not unfit:
             reason = "none of the contrasts asked for fits it, so it yields no map of activity"
@@ -228,26 +230,10 @@ def contrasts_of_runs(
     return contrasts
 
 
-def _refuse_contrast(text: str, types: Sequence[str], found: Findings) -> None:
-    try:
-        resolved = resolve_contrasts(types, [text])
-    except ContrastError as error:
-        found.refuse(f"--contrasts {text}", error.reason, error.fix)
-        return
-    names = ", ".join(name for weights in resolved.values() for name in weights)
-    reason = f"no run holds all of its trial types ({names}) together"
-    found.refuse(f"--contrasts {text}", reason, "A contrast compares trial types within a run.")
-
-
 def is_estimable(
     run: BoldRun, contrasts: Mapping[str, Mapping[str, float]], settings: Settings, found: Findings
 ) -> bool:
-    """Whether the linear model of a run with a sound events table holds, motion apart; a problem says why not.
-
-    Parameters
-    ----------
-    contrasts : name → trial type → weight
-    """
+    """Whether the linear model of a run with a sound events table holds, motion apart; a problem says why not."""
     if "glm" not in settings.activation.kinds or run.n_volumes > MOST_VOLUMES or run.events is None:
         return True
     from bids_sr.stats.glm.design import DesignError, build_design, contrast_vector, read_events
@@ -273,8 +259,14 @@ def is_estimable(
 def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: int = 0) -> bool:
     """Whether any condition of a run with a sound events table has blocks for two halves; the others are told."""
     dummies = settings.preprocessing.dummy_scans or 0
-    if run.events is None:
-        return _has_segments(run, dummies, n_seeds, found)
+    if run.events is None:  # halves of segments
+        from bids_sr.stats.glm.seeds import segment_count
+
+        split = segment_count(run.n_volumes - max(dummies, MOST_DUMMIES), n_seeds, run.tr) > 0
+        if not split:
+            text = "too short to be split in halves, so what they would tell is left out of the evaluation."
+            found.tell(run.bold, text)
+        return split
     from bids_sr.stats.glm.blocks import MIN_SHARE, find_blocks, response_shares
     from bids_sr.stats.glm.design import frame_times, read_events
 
@@ -291,14 +283,3 @@ def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: 
         text = f"{what}. The run cannot be split in halves, so what they would tell is left out of the evaluation."
         found.tell(run.events, text)
     return not few or len(few) < len(counts)
-
-
-def _has_segments(run: BoldRun, dummies: int, n_seeds: int, found: Findings) -> bool:
-    """Whether a run without events is long enough for two halves of segments."""
-    from bids_sr.stats.glm.seeds import segment_count
-
-    split = segment_count(run.n_volumes - max(dummies, MOST_DUMMIES), n_seeds, run.tr) > 0
-    if not split:
-        text = "too short to be split in halves, so what they would tell is left out of the evaluation."
-        found.tell(run.bold, text)
-    return split

@@ -39,35 +39,13 @@ _GEOMETRY_KEYS = ("AcquisitionMatrixPE", "ReconMatrixPE", "BaseResolution", "Acq
 Types = Mapping[str, Sequence[str]]
 
 
-def derived_settings(settings: Settings, subjects: Sequence[Subject]) -> Settings:
-    """The settings with which the downsampled data set is worked on: it holds what was chosen, and no more."""
-    selection = replace(
-        settings.selection, participant_label=tuple(subject.label for subject in subjects),
-        session_label=(), task_id=(), run_id=(), bids_filter_file=None, bids_database_dir=None,
-    )  # fmt: skip
-    paths, work_dir = settings.paths, settings.paths.work_dir
-    dummies = None if settings.preprocessing.dummy_scans is None else 0
-    return replace(
-        settings,
-        paths=replace(paths, bids_dir=paths.retrospective_dir, work_dir=work_dir and work_dir / "retrospective"),
-        selection=selection,
-        superres=replace(settings.superres, factor=retrospective_factor(settings)[0], hr_acq=None, lr_acq=None),
-        preprocessing=replace(settings.preprocessing, dummy_scans=dummies),
-        evaluation=replace(settings.evaluation, truth=str(paths.retrospective_truth_dir), retrospective=None),
-    )
-
-
 def prepare(
     settings: Settings, subjects: Sequence[Subject], type_order: Types, say: Callable[[str], None] = LOGGER.info
 ) -> Settings:
     """Make what is missing of the downsampled data set and its truth; the settings of the same call on that data set.
 
-    Parameters
-    ----------
-    settings : resolved, with `evaluation.retrospective` set
-    subjects : participants of the data as they are, without problems
-    type_order : task → trial types in the order that decides the sign of default contrasts
-    say : called with a line for each participant that is made
+    Settings are resolved, participants those of the data as they are, without problems; `type_order` is task → trial
+    types in the order that decides the sign of default contrasts; `say` gets a line for each participant that is made.
     """
     data, truth = settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
     _describe(data, settings, "downsampled by truncation of k-space")
@@ -80,7 +58,20 @@ def prepare(
             record.unlink(missing_ok=True)
             _make(subject, settings, type_order)
             _record(record, digest, [folder / f"sub-{subject.label}" for folder in (data, truth)])
-    return derived_settings(settings, subjects)
+    selection = replace(
+        settings.selection, participant_label=tuple(subject.label for subject in subjects),
+        session_label=(), task_id=(), run_id=(), bids_filter_file=None, bids_database_dir=None,
+    )  # fmt: skip
+    paths, work_dir = settings.paths, settings.paths.work_dir
+    dummies = None if settings.preprocessing.dummy_scans is None else 0
+    return replace(
+        settings,
+        paths=replace(paths, bids_dir=data, work_dir=work_dir and work_dir / "retrospective"),
+        selection=selection,
+        superres=replace(settings.superres, factor=retrospective_factor(settings)[0], hr_acq=None, lr_acq=None),
+        preprocessing=replace(settings.preprocessing, dummy_scans=dummies),
+        evaluation=replace(settings.evaluation, truth=str(truth), retrospective=None),
+    )
 
 
 def _describe(root: Path, settings: Settings, what: str) -> None:
@@ -154,8 +145,12 @@ def _make(subject: Subject, settings: Settings, type_order: Types) -> None:
             _make_run(run, subject, settings, type_order, building)
         for pair in _pairs(subject):
             _make_pair(pair, subject, settings, building / "data")
-        for path in subject.t1w[:1]:
-            _copy_with_sidecar(path, building / "data" / path.relative_to(settings.paths.bids_dir))
+        for path in subject.t1w[:1]:  # copied, as a link would let a change reach the data set
+            target = building / "data" / path.relative_to(settings.paths.bids_dir)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+            if sidecar := _sidecar_beside(path):
+                write_json(_json_of(target), sidecar)
         for made, root in ((building / "data", data), (building / "truth", truth)):
             place = root / f"sub-{subject.label}"
             shutil.rmtree(place, ignore_errors=True)
@@ -180,9 +175,7 @@ def _make_run(run: BoldRun, subject: Subject, settings: Settings, type_order: Ty
     bold, dummies = _one_series(run, building), settings.preprocessing.dummy_scans
     first = dummies or 0
     if any(run is maker for maker in makers(subject).values()):
-        steady = first
-        if dummies is None:
-            steady = nonsteady_at_start(bold)
+        steady = nonsteady_at_start(bold) if dummies is None else dummies
         first = steady + averaged(run)
         mean, affine, header = downsampling.mean_volume(bold, steady, averaged(run))
         folder = _folder(building / "data", subject, session, "anat")
@@ -259,15 +252,6 @@ def _sidecar_beside(image: Path) -> dict[str, Any]:
     path = _json_of(image)
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found if isinstance(found, dict) else {}
-
-
-def _copy_with_sidecar(source: Path, target: Path) -> None:
-    """Copy an image with the JSON file beside it; a link to it would let a change reach the data set."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-    sidecar = _sidecar_beside(source)
-    if sidecar:
-        write_json(_json_of(target), sidecar)
 
 
 def moved_events(table: Path, seconds: float) -> str:

@@ -1,4 +1,7 @@
-"""``bids-sr-models apply``: a model or an interpolation on any NIfTI image, one volume in memory."""
+"""``bids-sr-models apply`` and ``evaluate``: models and interpolations on any NIfTI image, one volume in memory.
+
+Evaluated against a measured high-resolution image they are compared in one table.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,25 +19,18 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from bids_sr import __version__
-from bids_sr.cli.models.models_files import (
-    Scene,
-    contrast_of,
-    factor_from,
-    fit_for,
-    open_model,
-    scene_of,
-    stem_of,
-    threads_and_device,
-    to_write,
-)
+from bids_sr.cli.models import models_files as files
+from bids_sr.cli.models.models_show import print_table
 from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import write_whole
-from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
+from bids_sr.io.nifti import ImageError, SeriesReader, SeriesWriter, save_image
+from bids_sr.metrics import image_similarity
 from bids_sr.series import BASELINES, INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.apply_to_series import InferenceError, Upsampler, inconsistency, make_upsampler
 from bids_sr.sr.models.compatibility import domain_difference
-from bids_sr.sr.resolution.matrices import MATRICES
+from bids_sr.sr.resolution.matrices import MATRICES, upsample
+from bids_sr.stats.image.image_resolution import effective_resolution
 
 if TYPE_CHECKING:
     from bids_sr.sr.models.model import LoadedModel
@@ -42,6 +38,19 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 IN_PLANE: Factor = (2.0, 2.0, 1.0)
+DESCRIPTIONS = {
+    "name": "method or interpolation; file where there are several of one method",
+    "psnr": "peak signal-to-noise ratio inside the mask (dB), mean over volumes",
+    "ssim": "structural similarity, slice by slice (Gaussian window of 1.5 voxels), mean over the mask and volumes",
+    "rmse": "root mean square error inside the mask, in the unit of the reference, mean over volumes",
+    "mae": "mean absolute error inside the mask, in the unit of the reference, mean over volumes",
+    "nmse": "squared error over the squared reference, inside the mask, mean over volumes",
+    "resolution_mm": "effective resolution of the first volume in plane by image decorrelation (voxel size / cut-off); "
+    "detail that it counts need not be true; n/a where it finds none",
+    "seconds": "wall clock a volume; n/a for images made elsewhere",
+    "parameters": "of the network",
+}
+COLUMNS = tuple(DESCRIPTIONS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +59,7 @@ class Ready:
 
     name: str
     factor: Factor
-    make: Callable[[Scene], Upsampler]
+    make: Callable[[files.Scene], Upsampler]
     model: LoadedModel | None = None
     overruled: tuple[str, ...] = ()
 
@@ -72,18 +81,18 @@ def ready(name: str, reader: SeriesReader, options: argparse.Namespace, default:
         why = "it weighs changes over time by where a run fluctuates, which needs its brain and head motion"
         raise UsageError(name, why, f"use bids-sr, which finds them: --sr-method {name}")
     if name in MATRICES:
-        factor = factor_from(options.factor, default or IN_PLANE)
+        factor = files.factor_from(options.factor, default or IN_PLANE)
         return Ready(name=name, factor=factor, make=lambda scene: make_upsampler(name, factor, affine=reader.affine))
-    model = open_model(name)
+    model = files.open_model(name)
     own, shape = model.card.factor, reader.shape[:3]
     if default is None or hr_grid(shape, reader.affine, own)[0] == hr_grid(shape, reader.affine, default)[0]:
         default = own  # the same grid: 43.75 voxels become 44 by 1.25 and by 44/35
-    factor = factor_from(options.factor, default)
-    contrast = contrast_of(reader.path, options.contrast)
-    overruled = fit_for(model, reader, contrast, factor, force=options.force)
-    device = threads_and_device(options.threads, options.device)
+    factor = files.factor_from(options.factor, default)
+    contrast = files.contrast_of(reader.path, options.contrast)
+    overruled = files.fit_for(model, reader, contrast, factor, force=options.force)
+    device = files.threads_and_device(options.threads, options.device)
 
-    def make(scene: Scene) -> Upsampler:
+    def make(scene: files.Scene) -> Upsampler:
         return make_upsampler(
             model.card.method, factor, affine=reader.affine, model=model, scale=scene.scale, mask=scene.mask,
             precision=options.precision, device=device, threads=options.threads,
@@ -94,11 +103,11 @@ def ready(name: str, reader: SeriesReader, options: argparse.Namespace, default:
 
 def apply(options: argparse.Namespace) -> None:
     """Super-resolve an image."""
-    out = to_write(options.out, [options.image])
+    out = files.to_write(options.out, [options.image])
     with SeriesReader(options.image) as reader:
         prepared = ready(options.model, reader, options)
         notes = [f"--force overruled: {each}" for each in prepared.overruled]
-        scene = scene_of(reader, options.mask)
+        scene = files.scene_of(reader, options.mask)
         notes += [scene.note] * bool(scene.note)
         difference = domain_difference(prepared.model.card, scene.mean, scene.mask) if prepared.model else None
         notes += difference.warnings if difference is not None else []
@@ -120,7 +129,7 @@ def apply(options: argparse.Namespace) -> None:
     if prepared.model is not None:
         content |= {"Model": str(options.model), "ModelSHA256": prepared.model.card.weights_sha256}
     content |= {"Notes": notes} if notes else {}
-    write_whole(out.with_name(f"{stem_of(out)}.json"), json.dumps(content, indent=2) + "\n")
+    write_whole(out.with_name(f"{files.stem_of(out)}.json"), json.dumps(content, indent=2) + "\n")
     print(
         f"{out}: {reader.shape[3]} volume(s) by {prepared.name}, {seconds:.1f} s; "
         f"{100 * lost:.2g} % of what was acquired is not in the result"
@@ -156,3 +165,165 @@ def _bar(done: int, count: int) -> None:
     """Progress, on a terminal only."""
     if sys.stderr.isatty():
         print(f"\r{done}/{count} volumes", end="" if done < count else "\n", file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """What every row is measured on."""
+
+    coarse: SeriesReader
+    reference: SeriesReader
+    window: tuple[slice, slice, slice]  # of the reference that the low-resolution image covers
+    factor: Factor  # low- over high-resolution voxel size
+    mask: Array  # in the window
+    data_range: float  # maximum minus minimum of the mean reference in the mask
+    volumes: tuple[int, ...]  # numbers of those evaluated
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Measure models against a reference."""
+    if options.volumes < 1:
+        raise UsageError(f"--volumes {options.volumes}", "at least one is needed", "give 1 or more")
+    with SeriesReader(options.reference) as reference:
+        if options.image is not None:
+            with SeriesReader(options.image) as coarse:
+                x, y, z = (slice(0, n) for n in reference.shape[:3])
+                _evaluate(options, coarse, reference, (x, y, z), factor_between(coarse, reference, options))
+            return
+        from tempfile import TemporaryDirectory
+
+        first = next((name for name in options.model if name not in MATRICES), None)
+        factor = files.factor_from(options.factor, IN_PLANE if first is None else files.open_model(first).card.factor)
+        with TemporaryDirectory() as folder:
+            file, window = _degraded(reference, options, factor, Path(folder))
+            with SeriesReader(file) as coarse:
+                _evaluate(options, coarse, reference, window, factor)
+
+
+def factor_between(coarse: SeriesReader, fine: SeriesReader, options: argparse.Namespace | None = None) -> Factor:
+    """The factor between two grids; UsageError where they cover different fields of view or --factor differs."""
+    x, y, z = (n / m for n, m in zip(fine.shape[:3], coarse.shape[:3], strict=True))
+    factor = (x, y, z)
+    shape, affine = hr_grid(coarse.shape[:3], coarse.affine, factor)
+    tolerance = 0.05 * min(fine.zooms)  # of a voxel: half a voxel costs 5 dB, a twentieth hardly any
+    corners = np.array([[i, j, k, 1] for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])]).T
+    apart = float(np.abs((affine - fine.affine) @ corners).max())
+    if min(factor) < 1 or apart > tolerance:
+        why = f"it does not cover the field of view of {coarse.path.name} on a finer grid (corners lie up to "
+        fix = "resample it to the same outer edges first, or leave --image out and give --degradation"
+        raise UsageError(f"{fine.path}", f"{why}{apart:.2f} mm apart)", fix)
+    if options is not None and options.factor is not None:
+        asked = files.factor_from(options.factor, factor)
+        if any(abs(a - b) > 0.02 * b for a, b in zip(asked, factor, strict=True)):
+            shown = " x ".join(f"{f:.3g}" for f in factor)
+            raise UsageError(f"--factor {asked}", f"the two images stand as {shown}", "leave --factor out")
+    return factor
+
+
+def _degraded(
+    reference: SeriesReader, options: argparse.Namespace, factor: Factor, folder: Path
+) -> tuple[Path, tuple[slice, slice, slice]]:
+    """The downsampled reference, as a file that bears its contrast, and the window that it covers."""
+    import torch
+
+    from bids_sr.sr.resolution.operators import get_operator
+
+    operator = get_operator(options.degradation, tuple(reference.shape[:3]), tuple(factor))
+    picked = files.evenly(reference.shape[3], options.volumes)
+    made = [operator.forward(torch.from_numpy(reference.volume(t).astype(np.float64))).numpy() for t in picked]
+    data = np.stack(made, -1).astype(np.float32)
+    file = folder / reference.path.name
+    save_image(data if reference.ndim == 4 else data[..., 0], operator.lowres_affine(reference.affine), file, tr=1.0)
+    x, y, z = (slice(a, b) for a, b in operator.window)
+    return file, (x, y, z)
+
+
+def _evaluate(
+    options: argparse.Namespace, coarse: SeriesReader, reference: SeriesReader, window: tuple[slice, slice, slice],
+    factor: Factor,
+) -> None:  # fmt: skip
+    """Make and measure every row, print the table and keep it."""
+    volumes = files.evenly(reference.shape[3], options.volumes)
+    made_here = options.image is None
+    if not made_here and coarse.shape[3] != reference.shape[3]:
+        raise ImageError(f"{coarse.path}: {coarse.shape[3]} volumes, its reference has {reference.shape[3]}")
+    names = dict.fromkeys((*options.model, *MATRICES))
+    prepared = {name: ready(name, coarse, options, factor) for name in names}  # all refusals come first
+    made = {str(file): _made(file, reference, window) for file in options.made}
+    scene = files.scene_of(coarse, options.mask)
+    for note in [scene.note, *(f"{n}: --force overruled: {w}" for n, p in prepared.items() for w in p.overruled)]:
+        if note:
+            print(f"note: {note}")
+    mask = upsample("nearest", scene.mask.astype(np.float32), factor) > 0.5
+    level = np.mean([reference.volume(t)[window] for t in volumes], axis=0)
+    task = Task(
+        coarse=coarse, reference=reference, window=window, factor=factor, mask=mask, volumes=volumes,
+        data_range=image_similarity.reference_range(level, mask),
+    )  # fmt: skip
+    rows = [_row(name, one, scene, task, made_here) for name, one in prepared.items()]
+    rows += [_measured(name, lambda t, r=r: r.volume(t)[window], task) for name, r in made.items()]  # type: ignore[misc]
+    _report(rows, task, options)
+
+
+def _made(file: Path, reference: SeriesReader, window: tuple[slice, slice, slice]) -> SeriesReader:
+    """An image made elsewhere; it has to lie on the grid of the reference."""
+    reader, tolerance = SeriesReader(file), 0.05 * min(reference.zooms)
+    if reader.shape != reference.shape or not np.allclose(reader.affine, reference.affine, atol=tolerance):
+        raise ImageError(f"{file}: {reader.shape}, not on the grid of {reference.path.name} {reference.shape}")
+    return reader
+
+
+def _row(name: str, one: Ready, scene: files.Scene, task: Task, made_here: bool) -> dict[str, Any]:
+    """One model or interpolation."""
+    upsampler, spent = one.make(scene), []
+
+    def fine(t: int) -> Array:
+        volume = task.coarse.volume(task.volumes.index(t) if made_here and task.coarse.ndim == 4 else t)
+        began = time.perf_counter()
+        out = checked(upsampler(volume, np.eye(4)), t)
+        spent.append(time.perf_counter() - began)
+        return out
+
+    label = name if one.model is None else f"{one.name} ({Path(name).name})"
+    row = _measured(label, fine, task)
+    return row | {"seconds": float(np.mean(spent)), "parameters": one.parameters or "n/a"}
+
+
+def _measured(name: str, fine: Callable[[int], Array], task: Task) -> dict[str, Any]:
+    """Metrics of one row, means over the volumes."""
+    found: list[dict[str, float]] = []
+    resolution = None
+    ranged, plain = (image_similarity.psnr, image_similarity.ssim), ("rmse", "mae", "nmse")
+    for t in task.volumes:
+        truth, image = task.reference.volume(t)[task.window], np.asarray(fine(t))
+        if not found:
+            resolution = effective_resolution(image, task.reference.zooms, task.mask)
+        scores = {f.__name__: f(truth, image, data_range=task.data_range, mask=task.mask) for f in ranged}
+        found.append(scores | {n: getattr(image_similarity, n)(truth, image, mask=task.mask) for n in plain})
+    means = {key: float(np.mean([each[key] for each in found])) for key in found[0]}
+    told = {"resolution_mm": "n/a" if resolution is None else resolution}
+    return {"name": name, **means, **told, "seconds": "n/a", "parameters": "n/a"}
+
+
+def _report(rows: list[dict[str, Any]], task: Task, options: argparse.Namespace) -> None:
+    """Print the table, best PSNR first, and write it where that was asked for."""
+    rows = sorted(rows, key=lambda row: -row["psnr"])
+    made = f"made by {options.degradation}" if options.image is None else f"measured ({options.image.name})"
+    print(
+        f"{task.reference.path.name}: {len(task.volumes)} of {task.reference.shape[3]} volume(s); coarse image {made}, "
+        f"factor {' x '.join(f'{f:.4g}' for f in task.factor)}; {int(task.mask.sum())} voxels in the mask; data range "
+        f"{task.data_range:.6g} (maximum minus minimum of the reference in the mask)"
+    )
+    cells = [[f"{row[c]:.5g}" if isinstance(row[c], float) else str(row[c]) for c in COLUMNS] for row in rows]
+    lines = [COLUMNS, *map(tuple, cells)]
+    print_table(lines)
+    if options.out is None:
+        return
+    files.make_folder(options.out)
+    write_whole(options.out, "".join("\t".join(line) + "\n" for line in lines))
+    described: Mapping[str, Any] = {
+        **{key: {"Description": words} for key, words in DESCRIPTIONS.items()},
+        "DataRange": task.data_range, "Factor": list(task.factor), "CoarseImage": made,
+        "Reference": str(options.reference), "Volumes": list(task.volumes),
+    }  # fmt: skip
+    write_whole(options.out.with_suffix(".json"), json.dumps(described, indent=2) + "\n")

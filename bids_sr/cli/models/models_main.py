@@ -162,11 +162,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     options = build_parser().parse_args(list(hyphens(argv)))
-    from bids_sr.cli.models import models_apply, models_evaluate, models_show, models_train
+    from bids_sr.cli.models import models_apply, models_show, models_train
 
     {
         "list": models_show.list_models, "card": models_show.show_card, "apply": models_apply.apply,
-        "evaluate": models_evaluate.evaluate, "train": models_train.train,
+        "evaluate": models_apply.evaluate, "train": models_train.train,
     }[options.command](options)  # fmt: skip
     return DONE
 

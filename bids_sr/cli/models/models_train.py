@@ -15,18 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_sr.cli.models.models_apply import IN_PLANE
-from bids_sr.cli.models.models_evaluate import factor_between
-from bids_sr.cli.models.models_files import (
-    Scene,
-    contrast_of,
-    factor_from,
-    make_folder,
-    open_model,
-    scene_of,
-    stem_of,
-    threads_and_device,
-)
+from bids_sr.cli.models import models_files as files
+from bids_sr.cli.models.models_apply import IN_PLANE, factor_between
 from bids_sr.config import UsageError, nearest_name
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.io.nifti import SeriesReader
@@ -48,16 +38,16 @@ def train(options: argparse.Namespace) -> None:
     """Train a model and write it."""
     method = _method(options.method)
     options.recipe = recipe_name(method, options.recipe)
-    start = None if options.start is None else open_model(options.start)
+    start = None if options.start is None else files.open_model(options.start)
     _check(options, method, start)
     stem = options.out.with_name(options.out.name.removesuffix(".safetensors"))
     recipe = _recipe(options, method, start)
     factor = _factor(options, method, start)
-    device = threads_and_device(options.threads, options.device)
+    device = files.threads_and_device(options.threads, options.device)
     images = _images(options, factor)
     images.check(factor, method.ndim)
     _check_patch(recipe, images, factor, method)
-    make_folder(stem)
+    files.make_folder(stem)
     began = time.monotonic()
     model = _fitted(
         method, recipe, images, factor, start, recipe_name=options.recipe, seed=options.seed,
@@ -141,7 +131,7 @@ def _check(options: argparse.Namespace, method: Method, start: LoadedModel | Non
         fix = "give --fine FILE ..., or train a method that learns from coarse images alone: tv or dip"
         raise UsageError(f"{method.name} without --fine", why, fix)
     lead, kind = (options.fine, "fine images") if options.fine else (options.coarse, "images")
-    contrasts = sorted({contrast_of(file, options.contrast) for file in lead})
+    contrasts = sorted({files.contrast_of(file, options.contrast) for file in lead})
     if len(contrasts) > 1:
         fix = "train one model for each; several contrasts at once: bids-sr ... --sr-target anat --sr-method attunet"
         raise UsageError(f"images of {' and '.join(contrasts)}", "a model trained here takes one contrast", fix)
@@ -190,7 +180,7 @@ def _factor(options: argparse.Namespace, method: Method, start: LoadedModel | No
             raise UsageError("--fine and --coarse", why, "train one model for each ratio")
         factor = found.pop()
     else:
-        factor = factor_from(options.factor, default)
+        factor = files.factor_from(options.factor, default)
     if method.ndim == 2 and factor[2] != 1:
         why = f"{method.name} works slice by slice and cannot make slices thinner"
         raise UsageError(f"factor {factor}", why, "give images with slices of one thickness, or a 3D method")
@@ -212,17 +202,17 @@ def _images(options: argparse.Namespace, factor: Factor) -> ImageSet:
         mask = options.mask[number] if options.mask else None
         other = options.coarse[number] if options.fine and options.coarse else None
         with SeriesReader(file) as reader:
-            scene = scene_of(reader, mask)
+            scene = files.scene_of(reader, mask)
             if scene.note:
                 print(f"note: {scene.note}")
-            name = stem_of(file)
+            name = files.stem_of(file)
             name = name if [each.name for each in lead].count(file.name) == 1 else f"{number + 1}-{name}"
             found += _volumes(reader, scene, name, options, other, rng)
     return ImageSet(images=tuple(found))
 
 
 def _volumes(
-    reader: SeriesReader, scene: Scene, name: str, options: argparse.Namespace, other: Path | None,
+    reader: SeriesReader, scene: files.Scene, name: str, options: argparse.Namespace, other: Path | None,
     rng: np.random.Generator,
 ) -> Iterator[TrainingImage]:  # fmt: skip
     """An image, or some of the volumes of a series, as training images."""
@@ -240,7 +230,7 @@ def _volumes(
         volume = reader.volume(t)
         yield TrainingImage(
             fine=volume if options.fine else None, coarse=coarse.get(t) if options.fine else volume, mask=scene.mask,
-            affine=reader.affine, contrast=contrast_of(reader.path, options.contrast),
+            affine=reader.affine, contrast=files.contrast_of(reader.path, options.contrast),
             name=name if count == 1 else f"{name}-{t}",
         )  # fmt: skip
 

@@ -114,9 +114,8 @@ def _site(settings: Settings, own: dict[str, Any]) -> "Site":
 
 def _paths(settings: Settings) -> list[Path]:
     """Files and directories that options name, besides data, output and work."""
-    groups = [getattr(settings, group.name) for group in dataclasses.fields(settings) if group.name != "paths"]
-    values = (getattr(group, item.name) for group in groups for item in dataclasses.fields(group))
-    found = [value for value in values if isinstance(value, Path)]
+    groups = (values for group, values in dataclasses.asdict(settings).items() if group != "paths")
+    found = [value for values in groups for value in values.values() if isinstance(value, Path)]
     roi, calibration = Path(settings.activation.roi), settings.superres.calibration_file
     texts = [path for path in (roi, calibration) if path is not None and path.is_absolute()]
     return [*dict.fromkeys([*found, *texts])]
