@@ -243,10 +243,10 @@ def test_a_compressed_run_gives_the_same_maps(files, tmp_path, made):
 
 
 def test_maps_of_the_same_run_are_found_and_those_of_another_are_not(files, tmp_path, made, monkeypatch):
-    from bids_sr.sr.variance import fit_variance
+    from bids_sr.sr.training import trainer
 
-    folder, real, fitted = str(Path(made.model_file).parent), fit_variance.fit_variance, []
-    monkeypatch.setattr(fit_variance, "fit_variance", lambda *a, **k: fitted.append(1) or real(*a, **k))
+    folder, real, fitted = str(Path(made.model_file).parent), trainer.fit_variance, []
+    monkeypatch.setattr(trainer, "fit_variance", lambda *a, **k: fitted.append(1) or real(*a, **k))
     same = estimate(files, tmp_path / "same", model_dir=folder)
     assert not fitted
     assert Path(same.model_file).read_bytes() == Path(made.model_file).read_bytes()
