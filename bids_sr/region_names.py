@@ -52,10 +52,16 @@ def atlas_labels() -> dict[str, int]:
 def region_labels(roi: str) -> tuple[str, ...]:
     """Labels of the atlas that a region by name consists of; none for ``brain``, ``auto`` and a file.
 
-    Raises ValueError: a part that is neither a group nor a label; it is the exception's text.
+    Parameters
+    ----------
+    roi : group (motor, visual, auditory) or label, several of them joined by commas; a label without its side is both
 
-    `roi`: group (motor, visual, auditory) or label, several of them joined by commas; a label without its side is both.
+    Raises
+    ------
+    ValueError : a part that is neither a group nor a label; it is the exception's text
 
+    Examples
+    --------
     >>> region_labels("precentral,Heschl_L")
     ('Precentral_L', 'Precentral_R', 'Heschl_L')
     """

@@ -156,7 +156,11 @@ def add_structural(workflow: LiterateWorkflow, plans: Mapping[str, StructuralPla
     """Add what is to be done with the structural scans of all participants.
 
     The preparation of each head is a workflow of its own, because networks may be trained on the heads of others.
-    `plans` are by the name of the participant's workflow, ``sub_01_wf``.
+
+    Parameters
+    ----------
+    workflow : of all participants
+    plans : by name of the participant's workflow, ``sub_01_wf``
     """
     prepared = {name: _prepared(plan, f"{name.removesuffix('_wf')}_scans_wf") for name, plan in plans.items()}
     for name, plan in plans.items():
@@ -178,6 +182,10 @@ def _prepared(plan: StructuralPlan, name: str) -> LiterateWorkflow:
 
 def init_structural_subject_wf(*, plan: StructuralPlan, name: str) -> LiterateWorkflow:
     """Super-resolve the prepared scans of one participant, measure and keep them.
+
+    Parameters
+    ----------
+    plan : what there is and what is to be done
 
     Inputs
     ------

@@ -75,7 +75,13 @@ _NEXT_TO_NOTHING_GB = 0.01  # nodes that run in the scheduler itself
 
 
 def declare_memory(workflow: pe.Workflow, need_gb: Callable[[str], float]) -> None:
-    """Declare the memory of every node; `need_gb` knows it (GB) by the name of the class of the interface."""
+    """Declare the memory of every node.
+
+    Parameters
+    ----------
+    workflow : graph, with graphs inside
+    need_gb : memory (GB) by name of the class of the interface
+    """
     for node in workflow._graph.nodes():
         if isinstance(node, pe.Workflow):
             declare_memory(node, need_gb)

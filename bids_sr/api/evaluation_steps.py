@@ -54,7 +54,12 @@ def checked_names(names: Sequence[str], not_applied: Sequence[str] = ()) -> None
 
 
 def series_on(fine: Fine, image: ImageLike, n_volumes: int, folder: Path, name: str) -> Path:
-    """The file of a super-resolved series; InputError for another grid than the run's, or number of volumes."""
+    """The file of a super-resolved series.
+
+    Raises
+    ------
+    InputError : another grid than that of the run at the high resolution, or another number of volumes
+    """
     wanted = (*fine.mask.shape, n_volumes)
     with opened(image, folder, name) as reader:
         if reader.shape != wanted or not np.allclose(reader.affine, fine.affine, atol=1e-3):
@@ -66,7 +71,9 @@ def series_on(fine: Fine, image: ImageLike, n_volumes: int, folder: Path, name: 
 def measured_on(fine: Fine, truth: ImageLike, run: Run, folder: Path) -> Path:
     """The measured series through the head motion of the run, on the high-resolution grid.
 
-    InputError: another number of volumes, or another grid or field of view than that of the run, raised by the factor.
+    Raises
+    ------
+    InputError : another number of volumes, or another grid or field of view than that of the run, raised by the factor
     """
     path = folder / "measured.nii"
     with opened(truth, folder, "truth") as reader:
@@ -98,7 +105,12 @@ def events_of(events: pd.DataFrame | str | Path, folder: Path) -> pd.DataFrame:
 def seeds_of(
     raw: SeriesReader, seeds: Mapping[str, Sequence[float]], run: Run, radius_mm: float, folder: Path
 ) -> pd.DataFrame:
-    """Time series of seeds, in the place of events; InputError for a seed outside the brain."""
+    """Time series of seeds, in the place of events.
+
+    Raises
+    ------
+    InputError : a seed outside the brain
+    """
     voxels = {}
     for name, center in seeds.items():
         try:

@@ -46,7 +46,9 @@ class SuperResolutionWarning(UserWarning):
 def series_file(image: ImageLike, folder: Path, what: str) -> Path:
     """The file of a series; an image that lives in memory is written below a folder as float32.
 
-    InputError: neither a path nor a NIfTI image, or values that are not finite.
+    Raises
+    ------
+    InputError : neither a path nor a NIfTI image, or values that are not finite
     """
     if isinstance(image, (str, os.PathLike)):
         return Path(image)
@@ -134,7 +136,12 @@ def opened(image: ImageLike, folder: Path, what: str, *, any_order: bool = False
 
 
 def volume_of(image: ImageLike, folder: Path, what: str) -> tuple[Float32, Float]:
-    """(data (x, y, z), affine) of one image; InputError for a series."""
+    """(data (x, y, z), affine) of one image.
+
+    Raises
+    ------
+    InputError : it is a series
+    """
     data, affine = load_image(series_file(image, folder, what))
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
@@ -144,7 +151,12 @@ def volume_of(image: ImageLike, folder: Path, what: str) -> tuple[Float32, Float
 
 
 def mask_on(mask: MaskLike, shape: tuple[int, ...], affine: Array, folder: Path, what: str = "mask") -> Mask:
-    """A mask on a grid, from an image or an array of its shape; InputError for another grid, or an empty mask."""
+    """A mask on a grid, from an image or an array of its shape.
+
+    Raises
+    ------
+    InputError : another grid, or an empty mask
+    """
     data, own = (mask, affine) if isinstance(mask, np.ndarray) else volume_of(mask, folder, what)
     if data.shape != tuple(shape) or not np.allclose(own, affine, atol=1e-3):
         fix = "bring it there, for instance by nilearn.image.resample_to_img(mask, image, interpolation='nearest')"
@@ -156,7 +168,12 @@ def mask_on(mask: MaskLike, shape: tuple[int, ...], affine: Array, folder: Path,
 
 
 def poses_of(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
-    """(T, 4, 4) transforms from an ITK text file or an array; InputError for other shapes."""
+    """(T, 4, 4) transforms from an ITK text file or an array.
+
+    Raises
+    ------
+    InputError : another number of transforms than volumes, or not 4x4 matrices
+    """
     found = read_itk(motion) if isinstance(motion, (str, os.PathLike)) else np.asarray(motion, dtype=np.float64)
     if found.shape != (n_volumes, 4, 4) or not np.isfinite(found).all():
         fix = "give the transforms that take a boldref point (RAS mm) to its point in each volume, or None to have them"
@@ -203,10 +220,19 @@ def prepare_run(
     reader: SeriesReader, folder: Path, *, mask: MaskLike | None = None, boldref: ImageLike | None = None,
     motion: Motion | None = None, realigned: bool = False, n_dummy: Dummies = "auto",
 ) -> Run:  # fmt: skip
-    """Take what is given, on the grid of the series, and find the rest; the reader may be read in any order.
+    """Take what is given and find the rest.
 
-    Motion is estimated where it is not given, unless the series is `realigned`: head motion was undone before, which is
-    doubted aloud where three volumes say otherwise. InputError: something lies on another grid, or too few volumes.
+    Parameters
+    ----------
+    reader : series as acquired, which may be read in any order
+    folder : for images that live in memory
+    mask, boldref : on the grid of the series; told from the series where None
+    motion : transforms of the volumes; None: estimated, unless `realigned`
+    realigned : head motion was undone before; doubted aloud where three volumes say otherwise
+
+    Raises
+    ------
+    InputError : something lies on another grid, or too few volumes
     """
     total = reader.shape[3]
     across = reader.header.get_dim_info()[2]

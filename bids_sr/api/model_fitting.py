@@ -113,7 +113,9 @@ def _image(image: ImageLike, folder: Path, what: str) -> Image:
 def calibration_of(given: Given, run: Run, factor: Factor, folder: Path) -> tuple[Maps | None, dict[str, Any]]:
     """Standard deviation maps of the calibration on the run's two grids, or None with the reason among the facts.
 
-    InputError: its header tells no repetition time.
+    Raises
+    ------
+    InputError : its header tells no repetition time
     """
     assert given.calibration is not None
     facts: dict[str, Any] = {}
@@ -150,9 +152,17 @@ def calibration_of(given: Given, run: Run, factor: Factor, folder: Path) -> tupl
 def fit_model(
     method: Method, request: Request, reader: SeriesReader, run: Run, given: Given, pair: Pair | None, folder: Path
 ) -> Fitted:  # fmt: skip
-    """Train, or take the model that the request names; raises what `obtain_model` does.
+    """Train, or take the model that the request names.
 
-    The reader may be read in any order; the pair of the images given is for methods that learn from one.
+    Parameters
+    ----------
+    reader : series as acquired, which may be read in any order
+    pair : of the images given, for methods that learn from one
+    folder : for what is written on the way
+
+    Raises
+    ------
+    ModelError, PairError, SeriesError : see `obtain_model`
     """
     data: Any = None
     statistics: TemporalStatistics | None = None

@@ -214,8 +214,13 @@ def of_runs(
 ) -> tuple[dict[Path, Calibration], list[Path]]:
     """Calibration of each run that has one, and the runs that are left when calibrations are taken out.
 
-    `bolds` and `every` are the series of one participant that were chosen, and all of them; `factor` tells that of
-    super-resolution by header and session of a run, as far as it is known.
+    Parameters
+    ----------
+    index : of the data set
+    bolds, every : series of one participant that were chosen, and all of them
+    factor : of super-resolution by header and session of a run, as far as it is known
+    settings : see `calibrate`
+    seen : takes what is to be said
     """
     named = settings.superres.calibration_file
     own = named is not None and entities_of(named).get("subject") == entities_of(every[0]).get("subject")

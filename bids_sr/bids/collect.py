@@ -53,7 +53,12 @@ def _sidecar(index: Index, path: Path, seen: Findings) -> dict[str, Any] | None:
 
 
 def open_dataset(settings: Settings, found: Findings) -> tuple[list[str], Index]:
-    """Labels of the participants to work on, and the index of what there is of them; InputError where there is none."""
+    """Labels of the participants to work on, and the index of what there is of them.
+
+    Raises
+    ------
+    InputError : the data set cannot be opened
+    """
     bids_dir, selection = settings.paths.bids_dir.absolute(), settings.selection
     existing = query.participants(bids_dir, found)
     labels = query.choose(bids_dir, existing, selection, found)

@@ -68,7 +68,13 @@ def precomputed_anat(
 ) -> PrecomputedAnat | None:
     """The anatomy of a participant from the first folder that has it.
 
-    The session of the first of the T1w `images` of the data set is preferred; `spaces` are templates that maps go to.
+    Parameters
+    ----------
+    sources : folders
+    label : of the participant
+    images : T1w images of the data set; the session of the first is preferred
+    spaces : templates that maps go to
+    found : takes up what speaks against it
     """
     if sources and not any((origin.root / f"sub-{label}").is_dir() for origin in sources):
         roots = " and ".join(str(origin.root) for origin in sources)

@@ -119,7 +119,12 @@ def is_bold(header: Header, found: Findings) -> bool:
 
 
 def repetition_time(header: Header, value: object, found: Findings) -> float | None:
-    """Repetition time (s) from the sidecar (`value`, after inheritance), held against the header; None if refused."""
+    """Repetition time (s) from the sidecar, held against the header; None with a problem.
+
+    Parameters
+    ----------
+    value : ``RepetitionTime`` after inheritance, or None
+    """
     path = header.path
     said = f" (the header says {header.tr:g} s)" if header.tr else ""
     if value is None:

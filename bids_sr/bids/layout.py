@@ -95,7 +95,12 @@ class Index:
         return inherited(image, self._inherited(image, "events", ".tsv"))
 
     def sidecar(self, path: Path) -> dict[str, Any]:
-        """Metadata of an image or table after inheritance, without null; InputError for a JSON that is no object."""
+        """Metadata of an image or table after inheritance; values of null are left out.
+
+        Raises
+        ------
+        InputError : a JSON file that applies cannot be read or holds no object
+        """
         return merged(self._inherited(path, suffix_of(path), ".json"))
 
 
@@ -109,7 +114,14 @@ def open_index(
     """Index what is needed: anatomical and functional files of the chosen participants.
 
     With a database directory everything is indexed, as the database serves later calls with other participants. It is
-    made again once a file was added, removed or renamed. `bids_dir` is absolute, `every` names all participants.
+    made again once a file was added, removed or renamed.
+
+    Parameters
+    ----------
+    bids_dir : absolute
+    labels, every : participants chosen, and all of them
+    database_dir : holds one folder for each data set, or None
+    filters : of ``--bids-filter-file``
     """
     metadata = any(key not in _NAME_KEYS for query in filters.values() for key in query)
     if database_dir is None:
@@ -228,7 +240,12 @@ def _read_text(path: Path, changed: int) -> str:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object; InputError for one not downloaded, unreadable, or with anything else."""
+    """Read a JSON file that holds an object.
+
+    Raises
+    ------
+    InputError : it was not downloaded, cannot be read, is no JSON, or holds something else
+    """
     require(path)
     try:
         found = json.loads(_read_text(path, path.stat().st_mtime_ns))
@@ -275,7 +292,16 @@ def inherited(image: Path, tables: Iterable[Path]) -> Path | None:
 
 
 def read_rows(path: Path, most: int | None = None) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
-    """Columns of a tab-separated table, and its rows, at `most` so many, with line numbers; raises `TABLE_ERRORS`."""
+    """Columns of a tab-separated table, and its rows with their line numbers.
+
+    Parameters
+    ----------
+    most : so many rows are read, and no more
+
+    Raises
+    ------
+    OSError, UnicodeDecodeError, csv.Error : it cannot be read
+    """
     stream = io.StringIO(read_text(path, encoding="utf-8-sig"), newline="")
     reader = csv.DictReader(stream, delimiter="\t")
     columns = list(reader.fieldnames or [])

@@ -124,7 +124,15 @@ def choose_two(bold: Header, session: str | None, candidates: Sequence[Header], 
     """Choose the pair of a run that is trained on, and the one that is held out.
 
     Images of one session and one number of a run make a pair. Those of the run's own session come first, then the
-    lowest numbers; the second is held out. Fewer than two sound pairs of one factor are a problem.
+    lowest numbers; the second is held out.
+
+    Parameters
+    ----------
+    bold, session, candidates, superres : as in `choose`
+
+    Returns
+    -------
+    choice : with a problem where there are fewer than two sound pairs of one factor
     """
     found = Choice()
     groups: dict[tuple[str | None, str], list[Header]] = {}

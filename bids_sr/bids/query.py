@@ -46,7 +46,12 @@ def some(labels: Sequence[str], limit: int = 20) -> str:
 
 
 def participants(bids_dir: Path, found: Findings) -> list[str]:
-    """Labels of all participants of a data set, sorted, InputError for none; folders whose names are none are told."""
+    """Labels of all participants of a data set, sorted; folders whose names are no labels are told.
+
+    Raises
+    ------
+    InputError : there is none
+    """
     named = sorted(p.name.removeprefix("sub-") for p in bids_dir.glob("sub-*") if p.is_dir())
     existing = [label for label in named if _LABEL.fullmatch(label)]
     if not existing:
@@ -138,7 +143,10 @@ def _echo(path: Path) -> int:
 def read_filters(path: Path | None) -> dict[str, dict[str, Any]]:
     """Read a filter file as fMRIPrep takes it: ``{"bold": {"echo": 2}, "t2starw": {"session": "hires"}}``.
 
-    InputError: it is missing or no JSON, names another kind of image, or a value could leave the data set.
+    Raises
+    ------
+    InputError
+        the file is missing or no JSON, names another kind of image, or a value could leave the data set
     """
     if path is None:
         return {}

@@ -37,7 +37,16 @@ def check_root(root: Path) -> None:
 
 
 def find_truth(root: Path, run: BoldRun, factor: Triple, found: Findings, *, with_timing: bool = True) -> Truth | None:
-    """Find the truth of one run in a directory that `check_root` accepts, and hold it against the run."""
+    """Find the truth of one run and hold it against the run.
+
+    Parameters
+    ----------
+    root : directory that `check_root` accepts
+    run : the run under test
+    factor : low-resolution over high-resolution voxel size
+    found : takes what speaks against it
+    with_timing : whether slice timing is corrected
+    """
     own, truth = Findings(), None
     try:
         truth = _checked(root, run, factor, own, with_timing=with_timing)
@@ -89,7 +98,11 @@ def truth_in_dataset(
 ) -> Truth | None:
     """Find the reference of one run that lies in the data set itself (`PLACES`); one that does not fit is told.
 
-    Of a run without events the `seeds` are mapped, and known activation of anything else says nothing of it.
+    Parameters
+    ----------
+    root : the data set; run, factor, with_timing : as for `find_truth`
+    seeds : names of what is mapped in a run without events; known activation of anything else says nothing of it
+    found : takes what is told; nothing in those places refuses a run
     """
     for place in (root / name for name in PLACES):
         series, maps = _files(place, run)

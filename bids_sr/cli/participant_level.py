@@ -123,7 +123,13 @@ def _last_run(logs: Path, label: str) -> Path:
 
 
 def logs_of_outputs(logs: Path, label: str, *, default: Path) -> Path:
-    """Logs of the run that made the outputs of a participant, or `default`: its settings and crash files are theirs."""
+    """Logs of the run that made the outputs of a participant: its settings and crash files are theirs.
+
+    Parameters
+    ----------
+    logs : ``logs`` of the output directory
+    default : returned where no run has left anything in it
+    """
     noted = _last_run(logs, label)
     if noted.is_file() and (named := logs / noted.read_text(encoding="utf-8").strip()).is_dir():
         return named

@@ -65,9 +65,14 @@ def seed_places(seeds: tuple[str, ...], *, with_anat: bool) -> tuple[tuple[str, 
 def parse_seed(text: str) -> Seed:
     """A seed by its name, as ``NAME=x,y,z`` or ``NAME=x,y,z,radius`` in mm, or by labels of AAL2.
 
-    Labels are as for ``--roi``: ``Calcarine_L``, ``precentral`` (both sides), ``NAME=Calcarine_L,Cuneus_L``. ValueError
-    for another form says which forms there are.
+    Labels are as for ``--roi``: ``Calcarine_L``, ``precentral`` (both sides), ``NAME=Calcarine_L,Cuneus_L``.
 
+    Raises
+    ------
+    ValueError : it has another form; the message says which forms there are
+
+    Examples
+    --------
     >>> parse_seed("visual").center, parse_seed("hand=-38,-24,58,3").radius_mm
     ((-30.0, -88.0, 0.0), 3.0)
     >>> parse_seed("precentral").labels, parse_seed("v1=Calcarine_L").labels

@@ -22,8 +22,13 @@ def slices_last(affine: np.ndarray, slice_axis: int) -> AxisOrder:
 
     So all orders in which one acquisition can be stored lead to one.
 
-    `affine`: (4, 4), voxel to RAS mm; `slice_axis`: axis of the stored array along which slices were acquired.
+    Parameters
+    ----------
+    affine : (4, 4), voxel to RAS mm
+    slice_axis : axis of the stored array along which slices were acquired
 
+    Examples
+    --------
     >>> slices_last(np.diag([2.0, 2.0, 4.0, 1.0]), 2)
     (0, 1, 2)
     >>> slices_last(np.diag([4.0, 2.0, 2.0, 1.0]), 0)
@@ -36,6 +41,8 @@ def slices_last(affine: np.ndarray, slice_axis: int) -> AxisOrder:
 def nearest(affine: np.ndarray, reference: np.ndarray) -> AxisOrder:
     """The order in which the axes of an image lie nearest to those of a reference, whatever their directions.
 
+    Examples
+    --------
     >>> nearest(np.diag([1.0, 1.0, 1.0, 1.0])[:, [2, 0, 1, 3]], np.eye(4))
     (1, 2, 0)
     """
@@ -78,8 +85,12 @@ EDGE_TOLERANCE = 0.1
 def corners_apart(shape: Sequence[int], affine: Array, other_shape: Sequence[int], other_affine: Array) -> float:
     """Largest distance (mm) of corresponding corners of two fields of view, the outer edges of their voxels.
 
-    `shape`, `affine`, `other_shape`, `other_affine`: matrices (x, y, z) of the two grids, and voxel to RAS mm (4, 4).
+    Parameters
+    ----------
+    shape, affine, other_shape, other_affine : matrices (x, y, z) of the two grids, and voxel to RAS mm (4, 4)
 
+    Examples
+    --------
     >>> corners_apart((4, 4, 2), np.eye(4), (4, 4, 2), np.eye(4))
     0.0
     """

@@ -45,6 +45,8 @@ def register(*metrics: Metric) -> None:
 def metric(name: str) -> Metric:
     """The metric of a name; UndeclaredMetric where there is none.
 
+    Examples
+    --------
     >>> metric("z31_volume").unit
     'mm^3'
     """

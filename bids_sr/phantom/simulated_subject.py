@@ -83,8 +83,12 @@ def run_volumes(
 ) -> Iterator[Array]:  # fmt: skip
     """A BOLD run volume by volume, float32; the number of threads changes nothing but the time.
 
-    Resting scene and its changes by condition (`parts`) are ready for the scanner; `motion` is (T, 4, 4), `sigma` the
-    standard deviation of the noise.
+    Parameters
+    ----------
+    preset, scanner, transient : protocol, geometry, approach to the steady state
+    rest, parts : resting scene and its change by condition, ready for the scanner
+    motion, courses : (T, 4, 4); how much of each change is there at given times (s)
+    sigma, rng : standard deviation of the noise, and its source for each volume
     """
     # the maps of physiology are those of every run; the time series are not, as their number of samples differs
     physiology = Physiology(subject.draw("physiology"), subject.head, preset, scanner, transient)

@@ -21,7 +21,9 @@ from bids_sr.preflight.validator import validate
 def check(settings: Settings) -> Plan:
     """Plan a call and collect every problem; reads headers, sidecars and tables only and writes nothing.
 
-    The work can start if `problems` of the plan is empty; the caller prints them all otherwise and ends with code 2.
+    Returns
+    -------
+    plan : with `problems` empty if the work can start; the caller prints them all otherwise and ends with code 2
     """
     if settings.superres.target == "anat":
         return check_structural(settings)
@@ -111,7 +113,9 @@ def without(plan: Plan, problems: Sequence[Problem]) -> Plan:
 def without_unfit_references(plan: Plan, problems: Sequence[Problem]) -> tuple[Plan, tuple[Problem, ...]]:
     """Take references that were found by themselves, not named, from the runs they do not fit by their voxels.
 
-    What was taken is told in the warnings of the plan; those problems are returned that are of no reference.
+    Returns
+    -------
+    plan : what was taken is told in its warnings; problems : those that are of no reference
     """
     unfit = {(Path(problem.file), problem.run): problem for problem in problems}
     found, subjects, taken = Findings(), [], set[Problem]()
@@ -135,7 +139,12 @@ def without_unfit_references(plan: Plan, problems: Sequence[Problem]) -> tuple[P
 
 
 def check_structural(settings: Settings) -> Plan:
-    """Plan a call and collect every problem; reads headers only. Participants have `structural` pairs and no runs."""
+    """Plan a call and collect every problem; reads headers only and writes nothing.
+
+    Returns
+    -------
+    plan : of participants with `structural` pairs and no runs
+    """
     surveyed, found = survey_structural(settings), Findings()
     directories.check_places(settings, found)
     found.add(surveyed.problems, surveyed.notices)

@@ -198,7 +198,12 @@ def contrasts_of_runs(
     """Contrasts of each run.
 
     A contrast asked for must fit one run at least; in runs that lack one of its trial types it is left out, which is
-    said. `types` is BOLD file → modelled trial types, in order; where nothing is requested there are the default ones.
+    said.
+
+    Parameters
+    ----------
+    types : BOLD file → modelled trial types, in order
+    requested : contrasts as the user wrote them; empty: the default ones
     """
     if not requested:
         return {path: resolve_contrasts(names) for path, names in types.items()}

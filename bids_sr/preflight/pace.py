@@ -28,10 +28,18 @@ def kernel_seconds() -> float:
 def slowdown(
     workers: int, *, seconds: float | None = None, load: float | None = None, cores: int | None = None
 ) -> float:
-    """By what a clock estimate is to be multiplied on this machine, 0.25 to 20, where a run keeps `workers` busy.
+    """Return by what a clock estimate is to be multiplied on this machine.
 
-    By default the processor `seconds` of the kernel are measured, and `load` is the system's average of running
-    processes over the last minute.
+    Parameters
+    ----------
+    workers : processors that the run will keep busy
+    seconds : processor seconds of the kernel; measured by default
+    load : processes of others that are running; by default the system's average over the last minute
+    cores : processors of the machine
+
+    Returns
+    -------
+    Ratio to an unshared processor of the reference, between 0.25 and 20.
 
     >>> slowdown(2, seconds=REFERENCE_S, load=0.0, cores=2)
     1.0

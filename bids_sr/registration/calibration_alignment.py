@@ -101,7 +101,12 @@ def moved_mm(matrices: Array, mask: Array, affine: Array) -> Array:
 
 
 def task_regressors(events: str | Path, tr: float, volumes: int) -> Array:
-    """(T, C) predicted response of each condition that happens. Raises DesignError: the table cannot be used."""
+    """(T, C) predicted response of each condition that happens.
+
+    Raises
+    ------
+    DesignError : the table cannot be used
+    """
     from bids_sr.stats.glm.design import condition_regressors, frame_times, read_events
 
     found = condition_regressors(read_events(events), frame_times(volumes, tr))
@@ -137,15 +142,18 @@ def calibration_maps(
 ) -> tuple[Array, Array, dict[str, Any]]:  # fmt: skip
     """The map, the same at the resolution of the run, and what is to be told of it.
 
-    Raises CalibrationError: it cannot be used; the message says why.
-
     Parameters
     ----------
     reader, mask : (X, Y, Z, T) calibration, uncompressed, and the brain in its reference
     matrices, params : (T, 4, 4) reference point to the volume's point (RAS mm); (T, 6) the same in mm and rad
     facts : of its registration; takes what is known before something speaks against its use
+    n_dummy, tr : first volumes to leave out; repetition time (s)
     factor : voxel of the run over that of the calibration
     events : BIDS events of the calibration; None: there is no task to take out
+
+    Raises
+    ------
+    CalibrationError : it cannot be used; the message says why
     """
     first = n_dummy
     if not mask.any() or reader.shape[3] - first < LEAST_VOLUMES:

@@ -51,9 +51,11 @@ def rigid(
     Starts from the headers (scanner coordinates). Where these leave the heads hardly overlapping, or lead to a poor
     match, it also starts from the centers of mass; the better match wins.
 
-    `fixed`, `moving`: the image of larger voxels, and that with less of the head, should be the fixed one;
-    `fixed_mask`, `moving_mask`: heads or brains on the grids of the images; `fine_mm`: smoothing (sigma, mm) of the
-    last level.
+    Parameters
+    ----------
+    fixed, moving : the image of larger voxels, and that with less of the head, should be the fixed one
+    fixed_mask, moving_mask : heads or brains on the grids of the images
+    fine_mm : smoothing (sigma, mm) of the last level
     """
     rim = masks.grow(fixed_mask, fixed.affine, 1.5 * float(fixed.zooms.max()))
     shift = np.eye(4)

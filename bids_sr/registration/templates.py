@@ -110,7 +110,12 @@ def atlas_file() -> Path:
 
 
 def atlas_region(labels: Image, names: Sequence[str]) -> Image:
-    """Labels of AAL2 as one region, clefts of up to 4 mm closed. Raises TemplateError: the atlas has none of them."""
+    """Labels of AAL2 as one region, clefts of up to 4 mm closed.
+
+    Raises
+    ------
+    TemplateError : the atlas has none of them
+    """
     numbers = [atlas_labels()[name] for name in names]
     region = np.isin(np.round(labels.data).astype(int), numbers)
     if not region.any():

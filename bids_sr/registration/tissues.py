@@ -29,14 +29,16 @@ _ORDER = {"T1w": ("csf", "gm", "wm"), "T2w": ("wm", "gm", "csf"), "FLAIR": ("csf
 def segment_tissues(contrasts: Mapping[str, Array], mask: Array, affine: Array, *, seed: int = 0) -> dict[str, Array]:
     """Probability of each tissue: gm, wm and csf, float32 (X, Y, Z), whose sum is 1 in the mask and 0 outside.
 
-    Raises ValueError: no contrast that is known, or images that do not lie on the mask's grid; RuntimeError: Atropos
-    failed.
-
     Parameters
     ----------
     contrasts : (X, Y, Z) by suffix (T1w, T2w, FLAIR), bias corrected, on one grid; at least one. The classes are told
         by their brightness in the first of these that is there
     mask, affine : brain on that grid, voxel -> RAS mm
+    seed : of ANTs; the same one gives the same bits
+
+    Raises
+    ------
+    ValueError : no contrast that is known, or images that do not lie on the mask's grid; RuntimeError : Atropos failed
     """
     known = [name for name in _ORDER if name in contrasts]
     inside = np.asarray(mask, dtype=bool)

@@ -75,10 +75,18 @@ def _png(plane: Array, top: float) -> str:
 def make_sheet(pairs: Sequence[Pair], images: Sequence[dict[str, str]], *, rater: int, seed: int) -> tuple[
     str, list[dict[str, str]]
 ]:  # fmt: skip
-    """Page of rater 1, 2, …, one HTML file without any name of a series, and its key, a row of `KEY_COLUMNS` an item.
+    """Page of one rater and its key.
 
-    `images` are `pictures` of each pair. The seed is of order and sides; either series of the pairs stands at the left
-    in half of them (one more or less).
+    Parameters
+    ----------
+    pairs, images : the pairs, and `pictures` of each
+    rater : number of the rater, from 1
+    seed : of order and sides; either series of the pairs stands at the left in half of them (one more or less)
+
+    Returns
+    -------
+    page : one HTML file without any name of a series
+    key : a row of `KEY_COLUMNS` for each item
     """
     rng = np.random.default_rng([seed, rater])
     sheet = rng.bytes(6).hex()

@@ -87,8 +87,10 @@ def mean_in_reference(
     The reference of another program may be a single-band image, unsteady or rid of its bias field; this one has the
     units of the run, and its place. ValueError without a steady volume.
 
-    `matrices`: (T, 4, 4), take a reference point to where it lies in each volume; `distortion`: of the volumes, which
-    the reference is to be free of.
+    Parameters
+    ----------
+    matrices : (T, 4, 4), take a reference point to where it lies in each volume
+    distortion : of the volumes, which the reference is to be free of
     """
     chosen = spread(n_dummy, reader.shape[3], _VOLUMES)
     if not chosen:
@@ -107,9 +109,14 @@ def motion_of_mcflirt(parameters: Array, mean: Array, affine: Array) -> Float:
     They hold in the coordinates of FSL (mm from the first voxel, the first axis mirrored where it runs as in RAS) and
     turn about the center of mass of the reference, here of a mean volume: 1 mm beside it, .01 rad make .01 mm.
 
-    `parameters`: (T, 6), translations along x, y, z (mm), rotations about them (rad), of a volume to the reference;
-    `mean`, `affine`: mean of the series, (X, Y, Z), and its voxel-to-RAS affine. Returns (T, 4, 4), RAS mm, which
-    take a reference point to where it lies in each volume.
+    Parameters
+    ----------
+    parameters : (T, 6), translations along x, y, z (mm), rotations about them (rad), of a volume to the reference
+    mean, affine : mean of the series, (X, Y, Z), and its voxel-to-RAS affine
+
+    Returns
+    -------
+    (T, 4, 4) : takes a reference point to where it lies in each volume, RAS mm
 
     References
     ----------

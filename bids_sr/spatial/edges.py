@@ -104,8 +104,6 @@ def edge_mismatch(
 ) -> Mismatch:  # fmt: skip
     """How far edges of `second` lie from those of `first`.
 
-    Raises EdgeError: grids that differ, an empty mask, or an image without edges.
-
     Parameters
     ----------
     first, second, mask : (X, Y, Z) on one grid; edges within the mask and one `blur_mm` around it count
@@ -113,6 +111,10 @@ def edge_mismatch(
     blur_mm : width (FWHM) that both images are brought to at least, the voxel of the coarser acquisition
     axis : 0 or 1, the phase-encoding axis of the grid; None searches both in-plane axes, each at its own edges, and the
         metrics are those of the two axes together
+
+    Raises
+    ------
+    EdgeError : grids that differ, an empty mask, or an image without edges
     """
     if not first.shape == second.shape == mask.shape:
         raise EdgeError(f"images of {first.shape} and {second.shape} and a mask of {mask.shape} are on other grids")

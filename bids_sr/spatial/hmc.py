@@ -211,8 +211,10 @@ class MotionEstimator:
         """Transform that takes a reference point to where it lies in `volume` (RAS mm), its relative residual, steps
         spent.
 
-        Of `starts` the first alone is tried unless its residual is above `expected`, the relative residual of a good
-        fit; infinity always goes through the coarse levels.
+        Parameters
+        ----------
+        starts : matrices to start from; the first alone is tried unless its residual is above `expected`
+        expected : relative residual of a good fit; infinity always goes through the coarse levels
         """
         coefficients = self._fine.coefficients(volume)
         near, cost, spent = self._near(volume, coefficients, starts, expected)

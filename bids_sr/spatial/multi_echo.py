@@ -27,6 +27,8 @@ def t2star(means: Sequence[np.ndarray], tes_ms: Sequence[float], used: np.ndarra
 
     `used` is the number of echoes of each voxel that are fitted, the first ones; by default all.
 
+    Examples
+    --------
     >>> signal = [1000 * np.exp(-te / np.array([30.0, 60.0])) for te in (10.0, 25.0, 40.0)]
     >>> t2star(signal, (10.0, 25.0, 40.0)).round().tolist()
     [30.0, 60.0]
@@ -44,7 +46,10 @@ def t2star(means: Sequence[np.ndarray], tes_ms: Sequence[float], used: np.ndarra
 def echoes_with_signal(means: Sequence[np.ndarray], affine: np.ndarray) -> np.ndarray:
     """How many echoes of each voxel are used, (N,): within the brain those before the signal drops out, two at least.
 
-    `means`: mean over time of each echo, (X, Y, Z); `affine`: (4, 4), voxel to RAS mm.
+    Parameters
+    ----------
+    means : mean over time of each echo, (X, Y, Z)
+    affine : (4, 4), voxel to RAS mm
     """
     from tedana.utils import make_adaptive_mask
 
@@ -65,11 +70,17 @@ def combine_echoes(
 ) -> Float:
     """Write the optimal combination of the echoes of a run; returns T2* (ms), (X, Y, Z).
 
-    The first volumes, which may not be in the steady state, do not count for T2*. Raises ValueError: the echoes do not
-    belong together.
+    The first volumes, which may not be in the steady state, do not count for T2*.
 
-    `paths`: series of the echoes, (X, Y, Z, T) each, on one grid; `tes_ms`: their echo times; `out`: series written,
-    whole or not at all.
+    Parameters
+    ----------
+    paths : series of the echoes, (X, Y, Z, T) each, on one grid
+    tes_ms : their echo times
+    out : series written, whole or not at all
+
+    Raises
+    ------
+    ValueError : the echoes do not belong together
     """
     from tedana.combine import make_optcom
 

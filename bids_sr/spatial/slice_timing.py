@@ -48,13 +48,15 @@ def correct_slice_timing(
 ) -> None:  # fmt: skip
     """Bring every slice of a series to one time of acquisition; one slice is in memory at a time.
 
-    Raises ValueError: as many slice times as slices are needed, all within a TR; and two steady volumes.
-
     Parameters
     ----------
     slice_times : s after the start of the volume, for slice 0, 1, ... of axis 2 as on disk
     ref_time : s after the start of the volume
     n_dummy : volumes at the start that are copied and have no say in the others (their signal is not steady)
+
+    Raises
+    ------
+    ValueError : as many slice times as slices are needed, all within a TR; and two steady volumes
     """
     slices, volumes = reader.shape[2], reader.shape[3]
     times = np.asarray(slice_times, dtype=np.float64)

@@ -111,6 +111,8 @@ def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tup
 def resized_affine(affine: Array, shape: Sequence[int], other: Sequence[int]) -> Float:
     """Voxel-to-RAS matrix of a grid of `other` voxels over the field of view of `shape` voxels with this matrix.
 
+    Examples
+    --------
     >>> resized_affine(np.diag([4.0, 4, 4, 1]), (8, 8, 8), (16, 8, 4))[:3, [0, 1, 2, 3]].diagonal().tolist()
     [2.0, 4.0, 8.0]
     """

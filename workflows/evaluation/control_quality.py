@@ -115,11 +115,20 @@ def init_precision_wf(*, method: str, run: RunPlan, name: str = "precision_wf") 
     Worth a node only where a lower precision is possible: ``bf16`` asked for, or ``auto`` and a device other than
     ``cpu``.
 
+    Parameters
+    ----------
+    method : name of the series
+    run : what there is of the run
+
     Inputs
     ------
-    stc_file, boldref, bold_mask : series on the acquired grid, its reference and brain
+    stc_file : series on the acquired grid
+    boldref : reference of the run
+    bold_mask : brain on that grid
     model_file : weights with the card beside them
-    events_file, confounds_tsv, n_dummy : of the run
+    events_file : BIDS events of the run
+    confounds_tsv : one row a volume
+    n_dummy : volumes at the start that are left out
 
     Outputs
     -------

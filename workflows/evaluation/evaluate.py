@@ -44,6 +44,10 @@ def evaluation_fields(run: RunPlan) -> list[str]:
 def init_evaluation_wf(*, run: RunPlan, name: str = "evaluation_wf") -> LiterateWorkflow:
     """Evaluate every series of a run: against truth, against placebos, against itself.
 
+    Parameters
+    ----------
+    run : what there is of the run
+
     Inputs
     ------
     events_file, confounds_tsv, n_dummy : of the run; these and what follows only where something reads them

@@ -100,7 +100,14 @@ def obtain(
 
 
 def request_of(inputs: Any, factor: Factor | None = None, align: str | None = None) -> Request:
-    """Traits to a `Request`; what is not given keeps the default of that class."""
+    """Traits to a `Request`; what is not given keeps the default of that class.
+
+    Parameters
+    ----------
+    inputs : of the step
+    factor : where the data do not tell it
+    align : structural scans: what brought those of a head together
+    """
     from bids_sr.sr.method import get_method, recipe_name
     from bids_sr.sr.models.model_store import Request
 

@@ -100,10 +100,15 @@ def registration_figure(
 ) -> Figure:
     """Rows of the reference, the moving image before, and after registration, the reference's outlines on all three.
 
-    Images are (X, Y, Z) on one grid, else `FigureInputError` is raised; a contour off the edge means an image off its
-    place. In the last row the reference lies below the registered image, which blinks while the pointer is on the
-    figure. `names` are of the rows; `mask` is where planes are chosen and gray scales are taken; `views` stand side by
-    side.
+    In the last row the reference lies below the registered image, which blinks while the pointer is on the figure.
+
+    Parameters
+    ----------
+    reference, before, after : (X, Y, Z) on one grid, else `FigureInputError` is raised; signal
+    outlines : drawn from the reference, so that a contour off the edge means an image off its place
+    names : of the three rows
+    mask : where planes are chosen and gray scales are taken
+    views : axes and numbers of planes, side by side
     """
     shown, lines, around = _prepared([reference, before, after], outlines, affine, mask)
     limits = [s.gray_limits(volume.data, around.data) for volume in shown]
@@ -183,9 +188,13 @@ def scans_figure(
 ) -> Figure:
     """One slice of each contrast (rows) in each series (columns), the measured scan last, then what is left to it.
 
-    `series` are (X, Y, Z) by name and contrast, all on one grid; the last one's difference to the measured scan is
-    drawn. `index` is the slice along the third axis. `FigureInputError` without a series, or with images on different
-    grids.
+    Parameters
+    ----------
+    series : name to contrast to (X, Y, Z); the last one's difference to the measured scan is drawn
+    measured, mask, affine : by contrast, brain, and voxel → RAS mm, all on one grid
+    index : slice along the third axis
+
+    Raises `FigureInputError` without a series, or with images on different grids.
     """
     if not series or any(scan.shape != mask.shape for scans in series.values() for scan in scans.values()):
         raise FigureInputError("the series to draw are none, or not on the grid of the brain mask")

@@ -60,8 +60,11 @@ def forest_figure(
 ) -> Figure:
     """Points with 95 % intervals: a line each series, panels side by side and in rows.
 
-    `labels` are key of the points, in order from above, to the text at the left and what the series is; `hollow` draws
-    points whose interval holds zero hollow. `FigureInputError` without any panel.
+    Parameters
+    ----------
+    grid, row_names : rows of panels and their headings; `FigureInputError` is raised without any
+    labels : key of the points, in order from above, to the text at the left and what the series is
+    hollow : draw points whose interval holds zero hollow
     """
     if not grid or not labels:
         raise FigureInputError("there is no figure of the evaluation to draw")

@@ -92,8 +92,11 @@ def carpet_figure(
 ) -> Figure:
     """Time series of a thinned set of voxels, sorted by tissue, under the traces that explain their stripes.
 
-    `rows` are (voxels, T) of `carpet_rows`, `tissues` name and number of rows of each group, top to bottom, `traces`
-    curves of length T by label; `tr` is in s, `n_dummy` the non-steady volumes at the start.
+    Parameters
+    ----------
+    rows, tissues : (voxels, T) of `carpet_rows` by tissue; name and number of rows of each group, top to bottom
+    tr, n_dummy : repetition time (s); non-steady volumes at the start
+    traces : curves of length T to draw above, by label
     """
     n_volumes = rows.shape[1]
     time = np.arange(n_volumes) * tr

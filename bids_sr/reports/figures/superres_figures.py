@@ -100,9 +100,13 @@ def slice_figure(
 ) -> Figure:
     """One slice of one volume through all series: whole, zoomed, and the difference to the series `reference`.
 
-    All series are on the high-resolution grid of `roi` and of `mask` (the brain, for the gray scale), but for those on
-    the acquired grid. The plane with most of the region is shown, its surroundings are the zoom. `FigureInputError`
-    where no series, or none with the name of the reference, lies on that grid.
+    Parameters
+    ----------
+    series : columns from left to right; all on the high-resolution grid, but for those on the acquired grid
+    roi, roi_name : on the high-resolution grid; the plane with most of it is shown, its surroundings are the zoom
+    mask : brain on the high-resolution grid, for the gray scale
+
+    Raises `FigureInputError` where no series, or none with the name of the reference, lies on the grid of ``roi``.
     """
     view = _slice_view(series, roi, mask, reference)
     whole, close = (11.6 / len(series) * s.height_over_width(box, view.base) for box in (view.window, view.box))

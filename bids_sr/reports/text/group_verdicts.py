@@ -255,8 +255,10 @@ MEASURE = "explained variance beyond the acquired Nyquist limit"
 def group_answer_html(primary: Sequence[Comparison], tasks: Mapping[str, Mapping[str, int]]) -> Markup:
     """An answer for each task: sentence, three numbers, and what it rests on; those without a truth say so.
 
-    All of it is read from the `primary` comparisons, so that it cannot say anything else. `tasks` have the participants
-    of all tasks with the number of their runs; empty: only the tasks of the comparisons.
+    Parameters
+    ----------
+    primary : the primary comparisons
+    tasks : participants of all tasks, with the number of their runs; empty: only the tasks of the comparisons
     """
     parts = [_answer(each, tasks.get(each.question.task, {})) for each in primary]
     lacking = [task for task in tasks if task not in {each.question.task for each in primary}]

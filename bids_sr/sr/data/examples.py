@@ -71,6 +71,8 @@ class Examples(Protocol):
 def split(parts: tuple[Part, ...], hold_out: int) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
     """(training, held-out) parts: every n-th is held out, from the middle of the first n on; none by 0.
 
+    Examples
+    --------
     >>> split((0, 1, 2, 3, 4, 5), 3)
     ((0, 2, 3, 5), (1, 4))
     """

@@ -168,8 +168,10 @@ class ImageSet:
     def check(self, factor: Factor, ndim: int) -> None:
         """Refuse a factor or a number of dimensions that the images cannot serve.
 
-        Raises ImageSetError: images whose sizes do not stand in this factor; a single slice; ResolutionError: a factor
-        below 1.
+        Raises
+        ------
+        ImageSetError : images whose sizes do not stand in this factor; a single slice
+        ResolutionError : a factor below 1
         """
         check_factor(factor)
         for image in self.images:

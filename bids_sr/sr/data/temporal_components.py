@@ -48,17 +48,20 @@ def temporal_statistics(
 ) -> TemporalStatistics:  # fmt: skip
     """Read a run twice, slice by slice.
 
-    Raises SeriesError: too few volumes, an empty mask, or a series that never changes.
-
     Parameters
     ----------
     reader : uncompressed series, motion corrected, on the acquired grid
     mask : (x, y, z), where the components are sought; they are images of everything
-    n_dummy, stop : first volumes to leave out, and volume before which to end (None: the last)
+    n_dummy : first volumes to leave out
+    stop : volume before which to end; None for the last
     components : how many at most; fewer where there are fewer volumes or the rest is noise
     noise : variance, over that of the median component, up to which one is taken for noise
     nuisance : (T, P) regressors that are taken out of the change before components are sought, such as head motion,
         whose residue at edges is large and follows the anatomy
+
+    Raises
+    ------
+    SeriesError : too few volumes, an empty mask, or a series that never changes
     """
     part = slice(n_dummy, reader.shape[3] if stop is None else stop)
     shape, count = reader.shape[:3], part.stop - part.start
@@ -153,7 +156,12 @@ def save_statistics(statistics: TemporalStatistics, affine: Array, path: str | P
 
 
 def load_statistics(path: str | Path) -> tuple[TemporalStatistics, Array]:
-    """What `save_statistics` wrote, and the affine. Raises SeriesError: not such a file."""
+    """What `save_statistics` wrote, and the affine.
+
+    Raises
+    ------
+    SeriesError : not such a file
+    """
     frames, affine = load_image(path)
     if frames.ndim != 4 or frames.shape[3] < 3:
         raise SeriesError(f"{path}: not a file of mean, standard deviation and components")

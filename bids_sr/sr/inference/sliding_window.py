@@ -21,9 +21,6 @@ def apply_in_patches(
 ) -> Tensor:  # fmt: skip
     """What the network gives for a whole image, computed in patches.
 
-    Raises ResolutionError: an overlap that the patch cannot have, a factor that gives parts of voxels, or a network
-    that gives other sizes than the factor says.
-
     Parameters
     ----------
     network : takes (N, C, *patch) to (N, C_out, *(patch * factor))
@@ -38,6 +35,11 @@ def apply_in_patches(
     Returns
     -------
     (C_out, *grid of the output), in the network's type
+
+    Raises
+    ------
+    ResolutionError : an overlap that the patch cannot have, a factor that gives parts of voxels, or a network that
+        gives other sizes than the factor says
     """
     grid = tuple(volume.shape[1:])
     wanted, shared = (_for_axes(value, len(grid)) for value in (patch, overlap))
@@ -75,7 +77,9 @@ def apply_in_patches(
 def patch_starts(n: int, side: int, overlap: int, step: int = 1) -> list[int]:
     """Where patches of that side begin on an axis of n voxels: evenly spread, sharing at least the overlap.
 
-    `step`: starts are multiples of it; n and side have to be as well.
+    Parameters
+    ----------
+    step : starts are multiples of it; n and side have to be as well
     """
     if side >= n:
         return [0]

@@ -94,7 +94,10 @@ def check_model(card: ModelCard, image: Acquisition, *, force: bool = False) -> 
     """Refuse a model that does not fit the image; returns the differences that `force` overruled.
 
     The factor can be forced only where the network sees an interpolated image: else another factor is another network.
-    Raises ModelMismatch: with every difference and the remedy.
+
+    Raises
+    ------
+    ModelMismatch : with every difference and the remedy
     """
     found = mismatches(card, image)
     hopeless = not card.settings.get("upsampled_by") and any(each.startswith("factor") for each in found)

@@ -116,7 +116,12 @@ def _same_training(card: ModelCard, request: Request, recipe: Recipe, data: Trai
 
 
 def find_model(request: Request, recipe: Recipe, data: TrainingData | None) -> Path | None:
-    """A model that may stand in for training, or None. Raises ModelError: `source` is "reuse" and there is none."""
+    """A model that may stand in for training, or None.
+
+    Raises
+    ------
+    ModelError : `source` is "reuse" and there is none
+    """
     if request.pretrained is not None:
         return request.pretrained
     found = list(models_in(request.model_dir)) if request.source != "train" else []
@@ -140,7 +145,10 @@ def find_model(request: Request, recipe: Recipe, data: TrainingData | None) -> P
 def obtain_model(request: Request, data: TrainingData | None, out_dir: Path) -> tuple[Path, Path, Path]:
     """Put the wanted model into a directory; returns (weights, card, training log).
 
-    Raises ModelError: nothing to reuse, or the file is damaged; TrainingDiverged, PairError: see `trainer.fit`.
+    Raises
+    ------
+    ModelError : nothing to reuse, or the file is damaged
+    TrainingDiverged, PairError : see `trainer.fit`
     """
     method, recipe = get_method(request.method), wanted_recipe(request)
     log = out_dir / f"{request.method}.tsv"

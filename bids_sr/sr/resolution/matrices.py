@@ -53,6 +53,8 @@ def highres_size(m: int, factor: float) -> int:
 def divided(shape: Sequence[int], factor: Sequence[float]) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
     """(window that the factors divide, as (start, stop) of each axis; shape of the low-resolution grid).
 
+    Examples
+    --------
     >>> divided((11, 8, 3), (3, 2, 1))
     (((1, 10), (0, 8), (0, 3)), (3, 4, 3))
     """

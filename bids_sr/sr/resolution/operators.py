@@ -194,7 +194,9 @@ def level_above(shape: Shape, factor: Factor) -> Level:
 def level_below(shape: Shape, factor: Factor) -> tuple[Level, tuple[slice, slice, slice]]:
     """From an acquired grid to one lower by the factor, and the window of the acquired grid that the factor divides.
 
-    Raises ResolutionError: an axis too short.
+    Raises
+    ------
+    ResolutionError : an axis too short
     """
     window, (x, y, z) = divided(shape, factor)
     (a, b), (c, d), (e, f) = window

@@ -25,7 +25,9 @@ def unit_range(image: Array, mask: Array) -> tuple[Array, float]:
 
     Source: attention_unet, section 3.1.
 
-    Raises ValueError: nothing in the mask is above zero.
+    Raises
+    ------
+    ValueError : nothing in the mask is above zero
     """
     inside = np.asarray(mask) > 0
     top = float(np.percentile(image[inside], _TOP)) if inside.any() else 0.0
@@ -44,8 +46,11 @@ def contrast_set(
 ) -> ImageSet:
     """One head to train on.
 
-    `fine`, `coarse`: high and low resolution, (C, X, Y, Z) on one grid, [0, 1]; `mask`, `affine`: (X, Y, Z) brain,
-    voxel -> RAS mm; `contrasts`, `name`: BIDS suffix of each channel, name of the head for the card.
+    Parameters
+    ----------
+    fine, coarse : high and low resolution, (C, X, Y, Z) on one grid, [0, 1]
+    mask, affine : (X, Y, Z) brain, voxel -> RAS mm
+    contrasts, name : BIDS suffix of each channel, name of the head for the card
     """
     image = TrainingImage(
         fine=np.asarray(fine, np.float32), coarse=np.asarray(coarse, np.float32), mask=mask, affine=affine,
@@ -80,7 +85,9 @@ def super_resolve_contrasts(
 ) -> Array:
     """All contrasts (C, X, Y, Z) of one head, in [0, 1], through the network slice by slice; same shape and unit.
 
-    Raises ModelError: the model was trained on another number of contrasts.
+    Raises
+    ------
+    ModelError : the model was trained on another number of contrasts
     """
     import torch
 

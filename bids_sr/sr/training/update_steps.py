@@ -48,8 +48,14 @@ def build_networks(
 ) -> Networks:  # fmt: skip
     """Networks with weights that depend on the seed (and the start) alone, their optimizers and the terms that are on.
 
-    The perceptual term is off without `vgg_weights`. Layers are frozen as the recipe says only where there are weights
-    of the generator to start from.
+    Parameters
+    ----------
+    recipe, factor : of the training
+    seed : of the initial weights
+    device : of the networks
+    vgg_weights : for the perceptual term, which is off without them
+    channels, ndim : of the images
+    start : weights of the generator to begin with; layers are frozen as the recipe says only where they are given
     """
     torch.manual_seed(seed)
     losses = recipe.terms_on(vgg_weights is not None)
@@ -87,8 +93,11 @@ def weighted_layers(net: nn.Module) -> list[nn.Module]:
 def freeze_but_last(net: nn.Module, count: int | None) -> int:
     """Stop training all but the last layers with weights; what stands between those goes on too.
 
-    Returns the number of parameters that are still trained. Source: mouse-sr, "all but the last three layers". Raises
-    ValueError: the network has no such number of layers.
+    Returns the number of parameters that are still trained. Source: mouse-sr, "all but the last three layers".
+
+    Raises
+    ------
+    ValueError : the network has no such number of layers
     """
     layers = weighted_layers(net)
     if count is not None:
@@ -144,7 +153,15 @@ def _adversarial(module: nn.Module, critic: nn.Module, image: Tensor) -> Tensor:
 def term_value(
     nets: Networks, kind: str, module: nn.Module, batch: Batch, fake: Tensor, other: Mapping[str, Tensor]
 ) -> Tensor | None:
-    """Value of one loss term on the generator's images and those of `_cycled`, or None where this step has none."""
+    """Value of one loss term, or None where this step has none.
+
+    Parameters
+    ----------
+    nets, batch : networks and what they see
+    kind, module : of the term
+    fake : the generator's images
+    other : of `_cycled`
+    """
     seen = fake if batch.operator is None else batch.operator.forward(fake)
     match kind:
         case "content" | "psnr" | "ssim":

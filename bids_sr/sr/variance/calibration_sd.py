@@ -68,8 +68,6 @@ def calibration_sd(
 ) -> CalibrationMap:  # fmt: skip
     """Standard deviation of the fluctuations of a motion-corrected series.
 
-    Raises CalibrationError: too few volumes, an empty mask, values that are not finite, or nothing changes.
-
     Parameters
     ----------
     series : (X, Y, Z, T) in signal units, volumes in the steady state only
@@ -78,6 +76,10 @@ def calibration_sd(
     motion : (T, P) head motion in mm (rotations as displacements at the head's radius)
     fd : (T,) framewise displacement (mm); values that are not finite count as 0
     task : (T, C) predicted response of each condition
+
+    Raises
+    ------
+    CalibrationError : too few volumes, an empty mask, values that are not finite, or nothing changes
     """
     s = settings or CalibrationSettings()
     inside = np.asarray(mask) > 0

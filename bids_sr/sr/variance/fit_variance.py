@@ -39,7 +39,9 @@ def fit_variance(
 ) -> TrainedModel:  # fmt: skip
     """Find the variance maps of a run and decide whether they are used; arguments as in `trainer.fit`.
 
-    Raises SeriesError, ResolutionError: the run cannot be used.
+    Raises
+    ------
+    SeriesError, ResolutionError : the run cannot be used
     """
     if not isinstance(recipe, VarianceRecipe) or not isinstance(data, RunData):
         raise SeriesError(f"the recipe {recipe_name} of {method.name} is not one for a run")

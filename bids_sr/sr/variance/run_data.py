@@ -68,14 +68,19 @@ def run_data(
 ) -> RunData:  # fmt: skip
     """Temporal statistics of a run and of its halves, and what a calibration measured.
 
-    Raises SeriesError: the run cannot be used.
-
     Parameters
     ----------
-    reader, mask : uncompressed series on its acquired grid, head motion undone, and its brain (x, y, z)
+    reader : uncompressed series on its acquired grid, head motion undone
+    mask : (x, y, z) brain
     recipe : of the maps; a control is not put to the test on held-out halves
+    factor : acquired over high-resolution voxel size
+    n_dummy : first volumes to leave out
     poses : (T, 4, 4), boldref point to the volume's point (RAS mm); what follows head motion is taken out
     measured : standard deviation maps of a calibration on the high-resolution and on the acquired grid
+
+    Raises
+    ------
+    SeriesError : the run cannot be used
     """
     nuisance = None
     if poses is not None:

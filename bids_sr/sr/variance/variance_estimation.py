@@ -70,14 +70,18 @@ def estimate_prior(
 ) -> Prior:  # fmt: skip
     """Find the variance maps (Q, Z, X, Y) of a run, in the unit of its components.
 
-    Raises ValueError: components that are zero or not finite.
-
     Parameters
     ----------
     components : (C, z, x, y) strongest temporal components on the acquired grid
+    window : around the mask
+    estimator, seed : settings, seed of the draws
     start : (Z, X, Y) standard deviation on the window from which to start, in any unit; that of the zero-filled
         components where None
     progress : called with (rounds done, rounds)
+
+    Raises
+    ------
+    ValueError : components that are zero or not finite
     """
     if not bool(torch.isfinite(components).all()):
         raise ValueError("the components of the series are not finite")
@@ -174,10 +178,17 @@ _ROUNDS, _DRAWS = 4, 32  # fewer than for the map itself: enough to tell somethi
 
 
 def explained_share(prior: Prior, level: Level, images: Tensor, mask: Tensor) -> float:
-    """Share of zero filling's squared error that a prior explains, mean over images; 1 is all, less than 0 is harm.
+    """Share of zero filling's squared error that a prior explains, mean over images.
 
-    1 - |zero filling + reconstruction - image|^2 / |zero filling - image|^2. images: (C, Z, X, Y) on the
-    high-resolution grid of the level; downsampled they are the data; mask: (Z, X, Y) bool, voxels that count.
+    Parameters
+    ----------
+    prior, level : prior on a window of the level
+    images : (C, Z, X, Y) on the high-resolution grid of the level; downsampled they are the data
+    mask : (Z, X, Y) bool, voxels that count
+
+    Returns
+    -------
+    1 - |zero filling + reconstruction - image|^2 / |zero filling - image|^2; 1 is all, 0 is zero filling, less is harm
     """
     shares = []
     for image in images:
@@ -194,21 +205,24 @@ def held_out_shares(
     halves: Sequence[Tensor], mask: NDArray[np.bool_], factor: Factor, estimator: Estimator, *, seed: int = 0,
     measured: Tensor | None = None, blends: Sequence[float] = (0.0,),
 ) -> dict[float, tuple[float, ...]]:  # fmt: skip
-    """Held-out test of a run's maps: the share of each half's components that the map of the other half explains.
-
-    One level of resolution down, where the answer was acquired. A map that has fitted noise explains less than nothing.
-    Raises ResolutionError: an axis too short to be downsampled.
+    """Explained share of each half's components by the map of the other half, one level of resolution down.
 
     Parameters
     ----------
     halves : two tensors (C, z, x, y), components of each half on the acquired grid
     mask : (x, y, z) brain
+    factor : acquired over wanted voxel size
+    estimator, seed : of the map
     measured : (z, x, y) standard deviation on the acquired grid that was measured in another run; or None
     blends : shares of that map to try, see `blended`; 0 is the run's own map alone
 
     Returns
     -------
-    explained shares of the two halves by blend
+    dict from blend to the explained shares of the two halves
+
+    Raises
+    ------
+    ResolutionError : an axis too short to be downsampled
     """
     shape = mask.shape
     level, cut = level_below((shape[0], shape[1], shape[2]), factor)

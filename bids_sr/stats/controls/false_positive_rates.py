@@ -273,10 +273,21 @@ def null_rates(
 ) -> NullRates:  # fmt: skip
     """Rates of false activity of one series over shuffles.
 
-    The series is in BOLD signal units, dummies included, events are those of `read_events`, and the scratch file takes
-    4 bytes · volumes · voxels tested. A shuffle costs one fit of the tested voxels; a hundred shuffles of 9,000 voxels
-    and 60 volumes take some 20 s. DesignError also where no draw of onsets gives a model that can be estimated;
-    ValueError where the mask is empty, lies on another grid, or holds no voxel that varies.
+    Parameters
+    ----------
+    reader, mask : the series in BOLD signal units, dummies included; (X, Y, Z) on its grid
+    events : as `bids_sr.stats.glm.design.read_events` gives them
+    scratch : name of a scratch file (4 bytes · volumes · voxels tested), removed at the end
+    confounds : one row a volume
+
+    Raises
+    ------
+    DesignError : see `build_design`; also where no draw of onsets gives a model that can be estimated
+    ValueError : the mask is empty, lies on another grid, or holds no voxel that varies
+
+    Notes
+    -----
+    A shuffle costs one fit of the tested voxels; a hundred shuffles of 9,000 voxels and 60 volumes take some 20 s.
     """
     n_volumes, mask = reader.shape[3], np.asarray(mask, dtype=bool)
     part = _tested(mask, settings)

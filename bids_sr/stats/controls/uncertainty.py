@@ -77,6 +77,8 @@ def nominal_coverage(count: int) -> float:
     The error of the mean of M members then has variance (1 + 1/M) of theirs, and over their own standard deviation it
     follows t with M - 1 degrees of freedom.
 
+    Examples
+    --------
     >>> round(nominal_coverage(3), 2), round(nominal_coverage(1000), 2)
     (0.77, 0.95)
     """
@@ -171,9 +173,18 @@ def uncertainty_maps(
 ) -> tuple[list[MetricRow], list[ControlMap]]:  # fmt: skip
     """Spread of the effect between members of an ensemble, and how it predicts their true error.
 
-    Members are effects files, that of the `method` itself among them (EnsembleError for fewer than two); so is
-    `measured`. Mask and affine are of the brain on the high-resolution grid (ValueError for a file on another), where
-    `truth` is known activation by contrast, (X, Y, Z) in signal units; `n_boot` and `seed` are of the intervals.
+    Parameters
+    ----------
+    members : effects files, that of the method itself among them
+    method : name of the series whose ensemble this is
+    mask, affine : brain on the high-resolution grid; ValueError for a file on another
+    measured : effects file of the measured series
+    truth : known activation by contrast, (X, Y, Z) in signal units on that grid
+    n_boot, seed : of the intervals
+
+    Raises
+    ------
+    EnsembleError : fewer than two members
     """
     if len(members) < 2:
         raise EnsembleError(f"an ensemble of {len(members)} has no spread; ask for --n-ensemble 2 or more")
@@ -242,9 +253,18 @@ def unrepeated_maps(
 ) -> tuple[list[MetricRow], list[ControlMap]]:  # fmt: skip
     """Unrepeated fine detail of one series: in its mean image, in each contrast, and both as one map a contrast.
 
-    `factor` is acquired over high-resolution voxel along each axis, `guide` the high-resolution image of the pair on
-    the grid of the mask, in any intensity (None: only time can support detail), `seed` of the sign flips. DetailError
-    as of `unrepeated_detail`; ValueError for a file on another grid.
+    Parameters
+    ----------
+    effects_file : of the series
+    contrasts, mask, affine : as `uncertainty_maps` takes them
+    factor : acquired over high-resolution voxel along each axis
+    guide : high-resolution image of the pair on the grid of the mask, in any intensity; None: there is none, and only
+        time can support detail
+    seed : of the sign flips
+
+    Raises
+    ------
+    DetailError : see `bids_sr.stats.controls.unrepeated_detail`; ValueError : a file on another grid
     """
     effects = _load(effects_file, mask, affine)
     grid = HighResGrid(mask=mask, zooms=effects.zooms, factor=factor)

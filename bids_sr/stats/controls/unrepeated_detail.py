@@ -147,9 +147,16 @@ def effect_detail(first: Real, second: Real, grid: HighResGrid, *, guided: Real 
     """Share of what an effect shows locally that is fine detail without support.
 
     d / (d + a): d the local energy of the effect's detail, a that of what lies in the acquired band, at least its
-    median in the mask; 0 where time or pair support the detail, and outside the mask. Arguments are those of
-    `time_support` and `mean_detail`; without `guided` there is no pair, so none supports anything. DetailError for a
-    half without blocks, other grids, an empty mask, a factor of 1.
+    median in the mask; 0 where time or pair support the detail, and outside the mask.
+
+    Parameters
+    ----------
+    first, second, seed : as `time_support` takes them; with few blocks little can be supported by time
+    guided : as `mean_detail` takes it; None: there is no pair, so none supports anything
+
+    Raises
+    ------
+    DetailError : a half without blocks, other grids, an empty mask, a factor of 1
     """
     _check(grid, first, second, guided)
     if not len(first) or not len(second):

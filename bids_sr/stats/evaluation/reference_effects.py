@@ -82,8 +82,11 @@ def make_known(
 ) -> Known | None:  # fmt: skip
     """Known activation of the contrasts that are known or follow from known ones; None where there is none.
 
-    `known`, `contrasts`, `grid` and `roi` are as of `truth_rows`; `weights` are, by contrast, those of each block,
-    (B,).
+    Parameters
+    ----------
+    known, contrasts, grid, roi : as of `bids_sr.stats.evaluation.reference_maps.truth_rows`
+    blocks, weights : of the run, and by contrast the weight of each in its effect, (B,)
+    n_boot, seed : resamples of blocks
     """
     # Filters need whole slices; which voxels are active is a matter of the brain
     everywhere = Grid(mask=np.ones_like(grid.mask), affine=grid.affine)
@@ -121,10 +124,15 @@ def effect_rows(
 ) -> list[MetricRow]:  # fmt: skip
     """Rows `truth_r_beyond` and, against known activation, `truth_{r,ev,amplitude,right}_{effect,beyond}`, and gains.
 
-    Against the measured series gains are over the B-spline. Against known activation they have intervals (`n_boot`
-    resamples of blocks) and are over every baseline, other method and placebo, but only where there is no measured
-    series. `paths` are effects files, `measured` among them where there is one (ValueError for different runs or
-    grids); other arguments are as of `truth_rows`, and `factor` is acquired over high-resolution voxel by axis.
+    Against the measured series gains are over the B-spline. Against known activation they have intervals and are over
+    every baseline, other method and placebo, but only where there is no measured series.
+
+    Parameters
+    ----------
+    paths : effects files, `measured` among them where there is one; ValueError for different runs or grids
+    contrasts, grid, roi, known : as of `bids_sr.stats.evaluation.reference_maps.truth_rows`
+    factor : acquired over high-resolution voxel by axis; without an axis made finer nothing lies beyond the limit
+    n_boot, seed : resamples of blocks
     """
     files = named_files(paths)
     first = load_effects(files.get(MEASURED, next(iter(files.values()))))

@@ -79,8 +79,12 @@ def volume_scores(
 ) -> dict[str, dict[str, Float]]:
     """PSNR (dB, infinite for a volume that equals the measured one) and SSIM of each volume, (n,), of every series.
 
-    Two volumes are held at a time. Readers are on the grid of the mask (X, Y, Z), with the volumes of `measured`;
-    ValueError names a file that is not.
+    Two volumes are held at a time.
+
+    Parameters
+    ----------
+    readers : by series, on the grid of the mask, with the volumes of `measured`; ValueError names a file that is not
+    mask : (X, Y, Z)
     """
     for reader in readers.values():
         if reader.shape != measured.shape or not np.allclose(reader.affine, measured.affine, atol=1e-3):

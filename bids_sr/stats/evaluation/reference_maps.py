@@ -73,6 +73,8 @@ def detection(t: Float32, active: Mask, region: Mask, affine: Float) -> dict[str
 def sorting(found: Mask, true: Mask) -> dict[str, float]:
     """How well voxels (N,) are sorted: accuracy, false discovery rate, Jaccard index; NaN where nothing was found.
 
+    Examples
+    --------
     >>> sorting(np.array([True, True, False, False]), np.array([True, False, False, False]))
     {'acc': 0.75, 'fdr': 0.5, 'jaccard': 0.5}
     """
@@ -197,9 +199,11 @@ def truth_rows(
 ) -> list[MetricRow]:  # fmt: skip
     """All rows of maps of the whole run against the truth; holds the true maps and those of one series at a time.
 
-    `files` are FWHM (mm) to series to (contrast, stat) to what `load` takes, t and effect on the high-resolution grid,
-    as is the region of interest; `known` is activation by contrast, with its affine. ValueError for measured maps on
-    another grid.
+    Parameters
+    ----------
+    files : FWHM (mm) to series to (contrast, stat) to what `load` takes; t and effect, on the grid
+    grid, roi : high-resolution grid and region of interest on it
+    known : activation by contrast, with its affine; ValueError for measured maps on another grid than `grid`
     """
     roi = roi & grid.mask
     if not roi.any():

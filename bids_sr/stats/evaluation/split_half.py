@@ -63,6 +63,8 @@ class Moments:
     def metric(self, name: str) -> Float:
         """One of `METRICS` for every pair, (K,); NaN where what it is divided by is not positive.
 
+        Examples
+        --------
         >>> half = Moments(shared=np.array([2.0]), energy=np.array([1.0]), target=np.array([4.0]), true=np.array([4.0]))
         >>> [float(half.metric(name)[0]) for name in METRICS]
         [1.0, 0.75, 0.5, 1.0]
@@ -109,6 +111,8 @@ class Inner:
 def inner_products(a: Real, b: Real) -> Float:
     """(A, B) inner products of maps in rows, (A, N) and (B, N), each less its own mean over the N voxels.
 
+    Examples
+    --------
     >>> inner_products(np.array([[1.0, 3.0]]), np.array([[0.0, 4.0]]))
     array([[4.]])
     """
@@ -212,8 +216,10 @@ def score_moments(
 ) -> dict[str, Score]:
     """Scores by metric of the same pair of maps taken one or two ways.
 
-    A way has moments of the maps (K = 1), and of `n_boot` resamples or None; it is None where there are too few voxels.
-    Metrics that need the energy of the truth are NaN where it is not above 0 for sure.
+    Parameters
+    ----------
+    ways : moments of the maps (K = 1), and of `n_boot` resamples or None; None where there are too few voxels
+    metrics : of `METRICS`; those that need the energy of the truth are NaN where it is not above 0 for sure
     """
     values: dict[str, list[float]] = {name: [] for name in metrics}
     draws: dict[str, list[Float]] = {name: [] for name in metrics}

@@ -135,8 +135,10 @@ class Frame:
     def scores(self, betas: Float32, kinds: Sequence[str] = ("split", "self")) -> Scores:
         """Scores of one series by kind and metric (`split_ev`), band, contrast and region.
 
-        Block maps are (X, Y, Z, B) on the high-resolution grid; kinds are "split" (against the other half of the
-        measured series) and "self" (of the series itself).
+        Parameters
+        ----------
+        betas : (X, Y, Z, B) block maps on the high-resolution grid
+        kinds : "split" (against the other half of the measured series) and "self" (of the series itself)
         """
         out: Scores = {}
         for band in self.bands:
@@ -195,8 +197,10 @@ def make_frame(
 ) -> Frame:  # fmt: skip
     """The frame of a run.
 
-    `measured` is the high-resolution series of the same run, if there is one, on the grid of the mask; t maps of
-    `selecting` (measured, or else a baseline) make the active regions.
+    Parameters
+    ----------
+    measured : the high-resolution series of the same run, if there is one; on the grid of the mask
+    selecting : the series whose t maps make the active regions, if it has any: measured, or else a baseline
     """
     halves: dict[str, Float] = {}
     for name, weights in contrasts.items():
@@ -285,9 +289,16 @@ def split_half_rows(
 ) -> list[MetricRow]:  # fmt: skip
     """All rows of a run's split halves; holds the maps of the measured series, of one baseline and of one more series.
 
-    `paths` are effects files of all series; `measured` is the truth, without it rows are `self_r_*` only. Mask, affine
-    (voxel to RAS mm) and region are of the high-resolution grid; `factor` is acquired over high-resolution voxel by
-    axis, `n_boot` the resamples of blocks. ValueError for series of different runs or grids.
+    Parameters
+    ----------
+    paths : effects files of all series; `measured` is the truth, without it rows are `self_r_*` only
+    mask, affine, roi : (X, Y, Z) of the high-resolution grid; voxel to RAS mm
+    factor : acquired over high-resolution voxel by axis
+    n_boot, seed : resamples of blocks
+
+    Raises
+    ------
+    ValueError : series of different runs or grids
     """
     files = named_files(paths)
     measured = load_effects(files[MEASURED]) if MEASURED in files else None

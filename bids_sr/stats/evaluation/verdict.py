@@ -203,14 +203,19 @@ def make_verdict(
     rows: Sequence[MetricRow], *, methods: Sequence[str], baselines: Sequence[str], margin: float | None = None,
     not_applied: Sequence[str] = (), advice: told.Advice = told.PROGRAM,
 ) -> Verdict:  # fmt: skip
-    """Say what the rows of the evaluation, of all tables, allow to say of a run.
+    """Say what the evaluation of a run allows to say.
 
-    All `baselines` and controls must be beaten before function may be claimed. The main region is the brain, or where
-    the reference has no reproducible detail there, active voxels, and the headline says so; in the active region a
-    method may be unclear, but not worse, to claim function. Differences within ± `margin` count as none, in the unit of
-    the evidence (None: a tenth of the gap between bspline and measured). Methods that fell back to zero filling
-    (`not_applied`), their placebos and their members are left out. `advice` says how the reader gets what the limits
-    name as missing.
+    The main region is the brain, or where the reference has no reproducible detail there, active voxels, and the
+    headline says so; in the active region a method may be unclear, but not worse, to claim function.
+
+    Parameters
+    ----------
+    rows : of the evaluation, of all tables
+    methods, baselines : under evaluation; all baselines and controls must be beaten before function may be claimed
+    margin : differences within ± this count as none, in the unit of the evidence; None: a tenth of the gap between
+        bspline and measured
+    not_applied : methods that fell back to zero filling; they, their placebos and their members are left out
+    advice : how the reader gets what the limits name as missing
     """
     idle = [method for method in methods if method in not_applied]
     methods = [method for method in methods if method not in idle]

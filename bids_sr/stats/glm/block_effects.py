@@ -126,9 +126,12 @@ def block_effects(
 ) -> Effects:  # fmt: skip
     """Effects of all blocks of one series.
 
-    The series (X, Y, Z, T) is in BOLD signal units, dummies included, the mask (X, Y, Z); ValueError where they do not
-    fit. `pca_ranks` are numbers of temporal components for `Effects.reduced` (those beyond the rank of the series are
-    left out), which need a scratch file; `with_t` makes what `Effects.smooth_t` needs.
+    Parameters
+    ----------
+    reader, mask : (X, Y, Z, T) in BOLD signal units, dummies included; (X, Y, Z). ValueError where they do not fit
+    pca_ranks : numbers of temporal components for `Effects.reduced`; those beyond the rank of the series are left out
+    with_t : also what `Effects.smooth_t` needs
+    scratch : name of a scratch file, used with pca_ranks only and removed
     """
     shape, rows, start = reader.shape[:3], len(design.matrix), design.n_dummy
     if mask.shape != shape or rows != reader.shape[3] - start:

@@ -105,6 +105,8 @@ def _chunks(trials: Sequence[tuple[float, float]], count: int) -> list[list[tupl
 def assign_halves(blocks: Sequence[Block]) -> list[Block]:
     """Used blocks of each condition in halves 0, 1, 0, 1, … in order of time.
 
+    Examples
+    --------
     >>> [block.half for block in assign_halves([Block(condition=c, events=()) for c in "aabab"])]
     [0, 1, 0, 0, 1]
     """

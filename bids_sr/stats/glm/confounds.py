@@ -135,9 +135,17 @@ def tissue_masks(tpms: Sequence[Array], mask: Mask) -> dict[str, Mask]:
 def principal_components(slabs: Iterable[Array], basis: Float, n_components: int) -> tuple[Float, Float, Float]:
     """Leading temporal components of many voxels, scaled to unit variance, without holding them all.
 
-    From parts (N, T) of the voxels' series, an orthonormal basis (T, K) removed first (constant, slow cosines, ramp),
-    at most `n_components`, fewer where the voxels have less rank: components (T, C), of unit length, largest entry
-    positive; singular values (C,); share of variance (C,). Source: behzadi2007, anatomical CompCor.
+    Parameters
+    ----------
+    slabs : (N, T) series of voxels, in parts
+    basis : (T, K) orthonormal, removed first (constant, slow cosines, ramp)
+    n_components : at most this many; fewer where the voxels have less rank
+
+    Returns
+    -------
+    (components (T, C), unit length, largest entry positive; singular values (C,); share of variance (C,))
+
+    Source: behzadi2007, anatomical CompCor.
     """
     gram = np.zeros((len(basis), len(basis)))
     for series in slabs:
@@ -202,12 +210,23 @@ def motion_columns(motion: pd.DataFrame) -> dict[str, Float]:
 def gather(
     reader: SeriesReader, mask: Mask, motion: pd.DataFrame, *, tpms: Sequence[Array] | None = None, n_dummy: int = 0
 ) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """Confounds table of a motion-corrected, uncompressed series and the description of its columns.
+    """Confounds table of a motion-corrected series and the description of its columns.
 
-    A row a volume, NaN where a column is not defined. `mask` is the brain on the grid of the series, `motion` has a row
-    a volume with the columns MOTION (mm, rad), `tpms` are gray matter, white matter and cerebrospinal fluid on the grid
-    (None leaves tissue signals and aCompCor out), `n_dummy` volumes at the start are not steady. ValueError where rows
-    and volumes differ in number, or the mask is empty.
+    Parameters
+    ----------
+    reader : motion-corrected series (uncompressed)
+    mask : brain, on its grid
+    motion : one row a volume with the columns MOTION (mm, rad)
+    tpms : gray matter, white matter, cerebrospinal fluid on the grid; None leaves tissue signals and aCompCor out
+    n_dummy : volumes at the start that are not steady
+
+    Returns
+    -------
+    (table, one row a volume, NaN where a column is not defined; descriptions by column)
+
+    Raises
+    ------
+    ValueError : rows and volumes differ in number, or the mask is empty
     """
     volumes = reader.shape[3]
     if len(motion) != volumes or mask.shape != reader.shape[:3] or not mask.any():
@@ -283,8 +302,13 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, d
     """Confounds that fMRIPrep has made: the columns that are known here, under the names they have there.
 
     Its table has a hundred columns and more, of which a linear model of a short run could bear only a few: those of
-    `gather` are kept, and as many components of aCompCor (the JSON beside the table tells of which mask each is).
-    Returns what `gather` returns; ValueError where a column of head motion is missing. `origin` is program and version.
+    `gather` are kept, and as many components of aCompCor. Returns what `gather` returns; ValueError where a column of
+    head motion is missing.
+
+    Parameters
+    ----------
+    path : the table; the JSON beside it tells of which mask each component of aCompCor is
+    origin : program and version, for the descriptions
     """
     theirs = pd.read_csv(path, sep="\t", na_values="n/a")
     missing = [name for name in MOTION if name not in theirs]

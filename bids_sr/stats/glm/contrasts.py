@@ -61,6 +61,8 @@ def camel(name: str) -> str:
 
     Which trial type a label stands for is told by the weights in the sidecar of every map.
 
+    Examples
+    --------
     >>> camel("left hand"), camel("-1"), camel("+1"), camel("левая рука"), camel("%")
     ('leftHand', 'minus1', 'plus1', 'levayaRuka', 'percent')
     """
@@ -97,9 +99,15 @@ def default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
 def resolve_contrasts(trial_types: Sequence[str], requested: Sequence[str] = ()) -> dict[str, Contrast]:
     """Weights of every contrast of a run, by name (letters and digits), in the order requested.
 
-    Requests have the forms ``thumb``, ``thumb-little``, ``thumb+little``, ``name=0.5*thumb-0.5*little``, ``all`` (mean
-    of all types); a plain sum weighs each term by 1; without any `default_contrasts`. ContrastError where a term names
-    no modelled trial type (the nearest is suggested), or the text has another form.
+    Parameters
+    ----------
+    trial_types : names that are modelled, see `modelled_types`
+    requested : forms ``thumb``, ``thumb-little``, ``thumb+little``, ``name=0.5*thumb-0.5*little``, ``all`` (mean of all
+        types); a plain sum weighs each term by 1; empty: `default_contrasts`
+
+    Raises
+    ------
+    ContrastError : a term names no trial type (the nearest is suggested), or the text has another form
     """
     if not requested:
         return default_contrasts(trial_types)

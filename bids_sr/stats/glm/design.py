@@ -158,7 +158,7 @@ def build_design(
     has_stc: bool = False, high_pass: float = 1 / 128, hrf: str = "spm", confounds: pd.DataFrame | None = None,
     confound_names: Sequence[str] = MOTION,
 ) -> Design:  # fmt: skip
-    """Build the model of a run; DesignError where no row or degree of freedom is left, or confounds do not fit.
+    """Build the model of a run.
 
     Parameters
     ----------
@@ -169,6 +169,10 @@ def build_design(
     high_pass : Hz; drift is modelled by cosines up to this frequency, by a straight line where it is 0
     hrf : "spm" or "glover"
     confounds, confound_names : table of n_volumes rows and which of its columns enter; standardized, constants left out
+
+    Raises
+    ------
+    DesignError : no row or degree of freedom is left, or confounds do not fit
     """
     from nilearn.glm.first_level import make_first_level_design_matrix
 
@@ -212,6 +216,8 @@ def scaled_weights(weights: Mapping[str, float]) -> dict[str, float]:
     t, z and CC do not change; the effect becomes a mean over conditions (``all``) or a difference of two means, in the
     unit of one sustained block.
 
+    Examples
+    --------
     >>> scaled_weights({"thumb": 1.0, "little": -2.0})
     {'thumb': 0.5, 'little': -1.0}
     """

@@ -184,8 +184,14 @@ def estimate_noise(
     """The noise of a run, from one pass over its time series.
 
     Memory: 8 bytes · 10 · voxels, some volumes, and one block. Fewer lags are used where there are fewer than six
-    degrees of freedom a lag. `blocks` are (which voxels, time series (T, n)) of all voxels of the mask (X, Y, Z), in
-    the order of `numpy.flatnonzero`, for a design (T, P); `level` (N,) is their brightness, where they have lost it.
+    degrees of freedom a lag.
+
+    Parameters
+    ----------
+    blocks : (which voxels, time series (T, n)) of all voxels of the mask, in the order of `numpy.flatnonzero`
+    matrix : (T, P) design
+    mask, zooms : (X, Y, Z); voxel size (mm)
+    level : (N,) brightness, where the time series have lost theirs
     """
     basis, n = orthonormal(matrix), int(np.count_nonzero(mask))
     order = max(1, min(order, (basis.shape[0] - basis.shape[1]) // _ROWS_A_LAG))

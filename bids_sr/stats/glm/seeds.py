@@ -30,7 +30,18 @@ def is_time_series(table: pd.DataFrame) -> bool:
 
 
 def seed_voxels(mask: Mask, affine: Float, center_mm: Sequence[float], radius_mm: float) -> Mask:
-    """Voxels of the mask within a radius (mm) of a center (RAS), else the nearest within a diagonal; or ValueError."""
+    """Voxels of the mask whose center lies within the radius of a seed, or the nearest one within a voxel's diagonal.
+
+    Parameters
+    ----------
+    mask : (X, Y, Z) brain
+    affine : (4, 4) voxel to RAS mm
+    center_mm : of the seed, RAS mm of the mask
+
+    Raises
+    ------
+    ValueError : the seed lies outside the mask
+    """
     at = np.argwhere(mask)
     if not len(at):
         raise ValueError("the brain mask is empty")
@@ -83,6 +94,8 @@ def write_seed_series(table: pd.DataFrame, path: str | os.PathLike[str]) -> None
 def standardized(table: pd.DataFrame) -> pd.DataFrame:
     """Mean 0 and standard deviation 1 of each seed over the volumes that count; a constant is 0.
 
+    Examples
+    --------
     >>> standardized(pd.DataFrame({"motor": [np.nan, 1.0, 3.0]}))["motor"].tolist()
     [nan, -1.0, 1.0]
     """

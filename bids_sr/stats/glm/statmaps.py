@@ -224,9 +224,17 @@ def map_activation(
 ) -> Activation:  # fmt: skip
     """Maps of all contrasts of one series.
 
-    The series is in BOLD signal units, dummies included, the mask (X, Y, Z) on its grid, events are those of
-    `read_events`, confounds have a row a volume; the scratch file takes 4 bytes · volumes · mask voxels. DesignError as
-    of `build_design` and `contrast_vector`; ValueError where the mask is empty or lies on another grid.
+    Parameters
+    ----------
+    reader : the series in BOLD signal units, dummies included
+    mask : (X, Y, Z) on the series' grid
+    events : as `bids_sr.stats.glm.design.read_events` gives them
+    scratch : name of a scratch file (4 bytes · volumes · mask voxels), removed at the end
+    confounds : one row a volume
+
+    Raises
+    ------
+    DesignError : see `build_design` and `contrast_vector`; ValueError : the mask is empty or lies on another grid
     """
     design = settings.design(events, reader.shape[3], confounds)
     vectors = np.array([contrast_vector(design, name, weights) for name, weights in contrasts.items()])

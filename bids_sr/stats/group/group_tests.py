@@ -203,6 +203,8 @@ def evaluated(each: Comparison) -> Comparison:
 def attainable_text(test: Wilcoxon, family: int = 1) -> str:
     """Why no difference could be significant: differences and smallest attainable p; empty where one could.
 
+    Examples
+    --------
     >>> attainable_text(paired_tests.wilcoxon([1, 2, 3, 4, 5]))
     'n = 5 non-zero differences; smallest attainable p = .0625'
     >>> attainable_text(paired_tests.wilcoxon([1, 2, 3, 4, 5, 6]), 5)
@@ -276,18 +278,18 @@ def participants_needed(differences: npt.ArrayLike) -> int | None:
 
 
 def with_primary(comparisons: Sequence[Comparison], values: Values, method: str) -> list[Comparison]:
-    """The primary comparison of each task that has a truth, then the exploratory `comparisons` of `values` as they are.
+    """The primary comparison of each task that has a truth, then the exploratory comparisons as they are.
 
-    One a task (and variant of its runs), fixed beforehand: the default `method` minus *each participant's strongest
-    reference*, that is the largest value among the baselines, the denoising controls and the simple arithmetic that the
-    method of a run must beat too, in explained variance beyond the acquired Nyquist limit, over the brain, contrast
-    ``all`` where there is one (else the first by name), least smoothing; against the measured series where participants
-    have one, else against known activation. Split-half reproducibility is no evidence of accuracy: without a truth
-    there is no primary comparison. Several are corrected by Holm's procedure; one is not.
+    Parameters
+    ----------
+    comparisons : exploratory ones
+    values : combined values that they were made of
+    method : the default one, fixed beforehand
 
-    The largest is taken within each participant, not over the group: no reference is picked by a look at the data that
-    the test then uses, and noise can only raise the largest of several values. So the test errs against the method. For
-    the same reason it never shows a loss: a method that equals all its references lies below their largest.
+    Returns
+    -------
+    list of Comparison
+        Where several tasks have a primary comparison, these are corrected by Holm's procedure; one is not.
     """
     found = [primary_of(q, values[q], method) for q in _questions(values, method)]
     found = [each for each in found if each.n > 0]

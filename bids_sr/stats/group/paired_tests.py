@@ -195,6 +195,8 @@ def _ordered_mean(d: Float, rank: int) -> float:
 def paired_t(found: npt.ArrayLike) -> TTest:
     """Student's t test that the mean of the differences is zero, two-sided.
 
+    Examples
+    --------
     >>> round(paired_t([1.0, 2.0, 3.0]).p_value, 4)
     0.0742
     """

@@ -142,8 +142,11 @@ def grow_roi(roi: Mask, cc_map: Real, mask: Mask, affine: Float, max_mm: float =
     towards itself. Voxels within `max_mm` are added where CC reaches max − (max − min)/4 over the ROI and its
     surroundings together (equation 2 of the paper there) and at least .5, and only where they hang together with the
     ROI, face to face, through surroundings with CC of at least .5. So the region grows by the activity that its border
-    cuts, nothing is taken away, and where nothing is active nothing is added. ValueError for a region without a voxel
-    in the brain.
+    cuts, nothing is taken away, and where nothing is active nothing is added.
+
+    Raises
+    ------
+    ValueError : the region has no voxel in the brain
     """
     inside = roi & mask
     if not inside.any():
@@ -209,6 +212,8 @@ def largest_clusters(values: Real, region: Mask, most: int = MOST) -> list[Clust
 
     Voxels that share a face belong together.
 
+    Examples
+    --------
     >>> values = np.array([[[1.0, 5.0, 0.0, 7.0]]])
     >>> [(len(each.voxels), each.value) for each in largest_clusters(values, values > 0)]
     [(2, 5.0), (1, 7.0)]
@@ -248,8 +253,13 @@ def cluster_rows(
 ) -> list[dict[str, str]]:
     """Rows of the table but for coordinates.
 
-    `where` are the cells that clusters share: series, fwhm_mm, contrast, threshold, statistic; `atlas` is the label of
-    each voxel of the grid (X, Y, Z), `names` are those of labels.
+    Parameters
+    ----------
+    clusters : as `largest_clusters` gives them
+    where : the cells that they share: series, fwhm_mm, contrast, threshold, statistic
+    affine : voxel to RAS mm
+    atlas : label of each voxel of the grid (X, Y, Z), or None
+    names : label to name
     """
     voxel = abs(float(np.linalg.det(affine[:3, :3])))
     rows = []

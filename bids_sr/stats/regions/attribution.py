@@ -106,8 +106,10 @@ def take_apart(
 ) -> dict[str, float]:
     """The change from raw to one series under one threshold, and its parts: ratios of sizes, or differences of Dice.
 
-    `own_mm` and `raw_mm` are σ = 1.5 voxels of the high-resolution and of the acquired grid, as FWHM (mm); the metric
-    is ``size`` (parts multiply) or ``dice`` (parts add).
+    Parameters
+    ----------
+    own_mm, raw_mm : σ = 1.5 voxels of the high-resolution and of the acquired grid, as FWHM (mm)
+    metric : ``size`` (parts multiply) or ``dice`` (parts add)
     """
     absent = Regions(sizes=(math.nan, math.nan), dice=math.nan)
     steps = [
@@ -168,6 +170,8 @@ def attribution_rows(
 ) -> list[MetricRow]:
     """The whole table and the decomposition, from rows of activation tables at `attribution_widths`.
 
+    Returns
+    -------
     ``claim_size``, ``claim_size_paper``, ``claim_dice`` (region: threshold; fwhm_mm: smoothing), ``claim_undefined``
     (series run, n: of how many), and for each finer series ``claim_total_*`` and ``claim_part_*`` against raw.
     """

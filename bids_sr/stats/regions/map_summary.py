@@ -101,8 +101,11 @@ def activation_rows(
 ) -> list[MetricRow]:  # fmt: skip
     """All rows of one series at one smoothing.
 
-    Maps are by (contrast, stat), regions by (contrast, threshold label), on the grid of the mask (brain) and the region
-    of interest; `per_acquired` are its voxels in one acquired voxel, 1 for raw (paper units divide by it).
+    Parameters
+    ----------
+    maps, regions : by (contrast, stat) and by (contrast, threshold label); on one grid
+    mask, roi, affine : (X, Y, Z) brain and region of interest; voxel to RAS mm
+    per_acquired : voxels of this grid in one acquired voxel; 1 for raw (paper units divide by it)
     """
     rows: list[MetricRow] = []
 
@@ -162,8 +165,13 @@ def comparison_rows(
 ) -> list[MetricRow]:  # fmt: skip
     """All rows that compare the series at one smoothing; holds the maps of raw and bspline and one more at a time.
 
-    `files` are series to (contrast, stat) to what `load` takes, raw on the acquired grid, all others on the
-    high-resolution one, as is the region of interest; `per_acquired` are its voxels in one acquired voxel.
+    Parameters
+    ----------
+    files : series to (contrast, stat) to what `load` takes; raw on the acquired grid, all others on the high-resolution
+        one
+    contrasts, thresholds : as the maps were made with
+    roi : on the high-resolution grid
+    per_acquired : high-resolution voxels in one acquired voxel
     """
     raised = upsample_maps({key: load(path) for key, path in files.get("raw", {}).items()}, acquired, fine)
     bspline = {key: load(path) for key, path in files.get("bspline", {}).items()}
