@@ -78,29 +78,44 @@ PLACEBOS_OF_A_RUN = tuple(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Method:
-    """A way to super-resolve."""
+    """A way to super-resolve.
 
-    name: str  # the name for `--sr-method`, also that of its file (with _ where the name has -)
-    ndim: Literal[2, 3]  # 2 (slice by slice) or 3
-    # by name: `fast` (ours), `paper` (as published), and `paper-mse` where squared error may stand beside, or in the
-    # place of, features of VGG-19
+    Parameters
+    ----------
+    name : the name for `--sr-method`, also that of its file (with _ where the name has -)
+    ndim : 2 (slice by slice) or 3
+    trained_on : "pair"; "series" (the run itself); "self" (low-resolution volumes alone); or "images", a set of
+        high-resolution images whose low-resolution ones are made by the degradation (a pair counts as a set of one,
+        with its measured low-resolution image)
+    recipes : by name: `fast` (ours), `paper` (as published), and `paper-mse` where squared error may stand beside, or
+        in the place of, features of VGG-19
+    reference : key in the bibliography
+    summary : one line for the list of methods
+    warm : by name of recipe, the training that begins with weights learned elsewhere (methods of a pair need one)
+    costs : by name of recipe, as far as measured
+    large : training by the published recipe keeps whole volumes of some 2,000 channels in memory
+    fuses : several contrasts may be its channels (``--sr-target anat``)
+    control : it stands among the baselines and is not under test
+    placebos : negative controls that can be made of it
+    calibrated : a calibration scan enters its maps
+    draws : another seed gives another result, so that an ensemble can be made
+    text : by name of recipe, "warm" or "any", its own text for the methods section; empty: told from `about`
+    """
+
+    name: str
+    ndim: Literal[2, 3]
     recipes: Mapping[RecipeName, Recipe]
-    reference: str  # key in the bibliography
-    summary: str  # one line for the list of methods
-    # "pair"; "series" (the run itself); "self" (low-resolution volumes alone); or "images", a set of high-resolution
-    # images whose low-resolution ones are made by the degradation (a pair counts as a set of one, with its measured
-    # low-resolution image)
+    reference: str
+    summary: str
     trained_on: Literal["pair", "series", "self", "images"] = "pair"
-    # by name of recipe, the training that begins with weights learned elsewhere (methods of a pair need one)
     warm: Mapping[RecipeName, Recipe] = field(default_factory=dict)
-    costs: Mapping[RecipeName, Cost] = field(default_factory=dict)  # by name of recipe, as far as measured
-    large: bool = False  # training by the published recipe keeps whole volumes of some 2,000 channels in memory
-    fuses: bool = False  # several contrasts may be its channels (``--sr-target anat``)
-    control: bool = False  # it stands among the baselines and is not under test
-    placebos: tuple[Placebo, ...] = ()  # negative controls that can be made of it
-    calibrated: bool = False  # a calibration scan enters its maps
-    draws: bool = True  # another seed gives another result, so that an ensemble can be made
-    # by name of recipe, "warm" or "any", its own text for the methods section; empty: told from `about`
+    costs: Mapping[RecipeName, Cost] = field(default_factory=dict)
+    large: bool = False
+    fuses: bool = False
+    control: bool = False
+    placebos: tuple[Placebo, ...] = ()
+    calibrated: bool = False
+    draws: bool = True
     text: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -73,16 +73,23 @@ def network(path: str, *, flat: bool = False, **settings: Any) -> Network:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossTerm:
-    """One term of the generator's loss."""
+    """One term of the generator's loss.
 
-    # what it compares: "content", "psnr" and "ssim" (output, target, weight), "perceptual" (output, target; left out
-    # without weights of VGG-19), "tv" (output), "adversarial" (the critic's scores); between the generator G to high
-    # resolution and F back to low: "cycle" (F(G(x)), x and G(F(y)), y), "identity" (G(y), y and F(x), x), "sparsify"
-    # (G(x), y)
+    Parameters
+    ----------
+    kind : what it compares: "content", "psnr" and "ssim" (output, target, weight), "perceptual" (output, target; left
+        out without weights of VGG-19), "tv" (output), "adversarial" (the critic's scores); between the generator G to
+        high resolution and F back to low: "cycle" (F(G(x)), x and G(F(y)), y), "identity" (G(y), y and F(x), x),
+        "sparsify" (G(x), y)
+    build : makes the module; a perceptual term from the path of the weights
+    weight : factor in the sum; a term of weight 0 is only logged
+    stands_in : on only while there are no weights of VGG-19
+    """
+
     kind: LossKind
-    build: Callable[..., nn.Module]  # makes the module; a perceptual term from the path of the weights
-    weight: float  # factor in the sum; a term of weight 0 is only logged
-    stands_in: bool = False  # on only while there are no weights of VGG-19
+    build: Callable[..., nn.Module]
+    weight: float
+    stands_in: bool = False
 
 
 def loss(kind: LossKind, path: str, weight: float, *, stands_in: bool = False) -> LossTerm:
@@ -95,53 +102,83 @@ class Augmentation:
     """How training images are varied, at high resolution; low resolution follows through the degradation B.
 
     The low-resolution image becomes B(A(highres)) + A(lowres - B(highres)), so that its own noise stays in it.
+
+    Parameters
+    ----------
+    dihedral : flips of both in-plane axes and, on square matrices, their exchange: these map voxel centers of both
+        grids onto centers, as other rotations or shifts by whole high-resolution voxels would not
+    shift : largest in-plane shift (high-resolution voxels; by a phase ramp)
+    gamma, gain : standard deviation of the logarithm of an exponent, and of a factor, on intensity
+    noise : standard deviation of noise in the low-resolution image (scaled intensity). The same noise, zero filled, is
+        added to the target: the network learns to see through it, not to remove it
     """
 
-    # flips of both in-plane axes and, on square matrices, their exchange: these map voxel centers of both grids onto
-    # centers, as other rotations or shifts by whole high-resolution voxels would not
     dihedral: bool = False
-    shift: float = 0.0  # largest in-plane shift (high-resolution voxels; by a phase ramp)
-    # standard deviation of the logarithm of an exponent, and of a factor, on intensity
+    shift: float = 0.0
     gamma: float = 0.0
     gain: float = 0.0
-    # standard deviation of noise in the low-resolution image (scaled intensity). The same noise, zero filled, is added
-    # to the target: the network learns to see through it, not to remove it
     noise: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """How a method is trained."""
+    """How a method is trained.
 
-    # (in_channels, factor) -> network from (N, C, *grid) to the high-resolution grid
+    Parameters
+    ----------
+    build_generator : (in_channels, factor) -> network from (N, C, *grid) to the high-resolution grid
+    build_critic : (in_channels) -> network from images to scores, or None
+    losses : terms of the generator's loss
+    upsampled_by : interpolation of the input before the generator; None for a generator on the acquired grid
+    patch : side of the patches (high-resolution voxels), or one side an axis; None for whole slices or volumes
+    patch_at_most : a smaller image is seen whole in-plane
+    batch, iterations : images a step, steps at most
+    epochs, patches : instead of `iterations`: `patches` places, drawn once, are each seen once an epoch; validation
+        steps are then `look_epochs` epochs apart
+    learning_rate, betas, schedule : of Adam; "one-cycle" rises for a fifth of the steps and falls to nothing, "plateau"
+        multiplies by `plateau_factor` after `plateau_patience` validation steps without a gain, "linear-decay" is
+        constant up to `decay_from` (epochs, if given in epochs), then falls in a line to `final_learning_rate`
+    critic_learning_rate : of the critic's Adam; the generator's where None
+    critic_steps : critic steps a generator step
+    critic_game : "bce" (the adversarial term's own), "wasserstein" (weights clipped to +- `weight_clip` after each
+        critic step) or "wasserstein-gp" (plus `penalty_weight` times the gradient penalty)
+    adversarial_from : first iteration with an adversarial term
+    gradient_limit : norm to which the generator's gradient is clipped, or None
+    background : weight of the content loss outside the mask (1 inside)
+    evaluate_every : iterations between validation steps, and between checkpoints
+    patience : validation steps without a gain of .005 dB after which training stops; None: never
+    hold_out : every n-th slice is held out; 0: none, and the last weights are kept
+    refit : train again on all slices for as many steps as did best on the held-out ones
+    objective : "supervised"; "self" (the output is downsampled and compared with the low-resolution image: no
+        high-resolution image is needed); or "cycle" (a second generator back to low resolution)
+    degradation : name in `operators`, where low-resolution images have to be made, and for the objective "self"
+    factors : factors to draw from at each step, for one network of many, on the axes that the factor changes
+    freeze_but_last : layers with weights, counted from the end, that a warm start goes on training; None: all
+    keep_critic : whether the trained critic is kept beside the generator, to be explained
+    intensity : what is 1 for the network: "percentile" (the 99th inside the mask) or "unit" (the largest value, for
+        networks that end in a sigmoid)
+    """
+
     build_generator: Callable[[int, Factor], nn.Module]
-    build_critic: Callable[[int], nn.Module] | None = None  # (in_channels) -> network from images to scores, or None
-    losses: tuple[LossTerm, ...] = ()  # terms of the generator's loss
-    # interpolation of the input before the generator; None for a generator on the acquired grid
+    build_critic: Callable[[int], nn.Module] | None = None
+    losses: tuple[LossTerm, ...] = ()
     upsampled_by: str | None = None
-    # side of the patches (high-resolution voxels), or one side an axis; None for whole slices or volumes
     patch: int | tuple[int, ...] | None = None
-    # images a step, steps at most
     batch: int = 4
     iterations: int = 1000
-    # of Adam; "one-cycle" rises for a fifth of the steps and falls to nothing, "plateau" multiplies by `plateau_factor`
-    # after `plateau_patience` validation steps without a gain, "linear-decay" is constant up to `decay_from` (epochs,
-    # if given in epochs), then falls in a line to `final_learning_rate`
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: Literal["constant", "one-cycle", "plateau", "linear-decay"] = "constant"
-    critic_learning_rate: float | None = None  # of the critic's Adam; the generator's where None
-    critic_steps: int = 1  # critic steps a generator step
-    adversarial_from: int = 0  # first iteration with an adversarial term
-    gradient_limit: float | None = None  # norm to which the generator's gradient is clipped, or None
-    background: float = 1.0  # weight of the content loss outside the mask (1 inside)
-    evaluate_every: int = 100  # iterations between validation steps, and between checkpoints
-    patience: int | None = None  # validation steps without a gain of .005 dB after which training stops; None: never
-    hold_out: int = 5  # every n-th slice is held out; 0: none, and the last weights are kept
-    refit: bool = True  # train again on all slices for as many steps as did best on the held-out ones
+    critic_learning_rate: float | None = None
+    critic_steps: int = 1
+    adversarial_from: int = 0
+    gradient_limit: float | None = None
+    background: float = 1.0
+    evaluate_every: int = 100
+    patience: int | None = None
+    hold_out: int = 5
+    refit: bool = True
     augmentation: Augmentation = field(default_factory=Augmentation)
-    # instead of `iterations`: `patches` places, drawn once, are each seen once an epoch; validation steps are then
-    # `look_epochs` epochs apart
     epochs: int | None = None
     patches: int | None = None
     look_epochs: int = 1
@@ -149,25 +186,16 @@ class Recipe:
     final_learning_rate: float = 0.0
     plateau_patience: int = 5
     plateau_factor: float = 0.5
-    # "bce" (the adversarial term's own), "wasserstein" (weights clipped to +- `weight_clip` after each critic step) or
-    # "wasserstein-gp" (plus `penalty_weight` times the gradient penalty)
     critic_game: Literal["bce", "wasserstein", "wasserstein-gp"] = "bce"
     weight_clip: float = 0.01
     penalty_weight: float = 10.0
-    # "supervised"; "self" (the output is downsampled and compared with the low-resolution image: no high-resolution
-    # image is needed); or "cycle" (a second generator back to low resolution)
     objective: Literal["supervised", "self", "cycle"] = "supervised"
-    # name in `operators`, where low-resolution images have to be made, and for the objective "self"
     degradation: str = "kspace"
-    # factors to draw from at each step, for one network of many, on the axes that the factor changes
     factors: tuple[float, ...] = ()
-    # layers with weights, counted from the end, that a warm start goes on training; None: all
     freeze_but_last: int | None = None
-    keep_critic: bool = False  # whether the trained critic is kept beside the generator, to be explained
-    # what is 1 for the network: "percentile" (the 99th inside the mask) or "unit" (the largest value, for networks that
-    # end in a sigmoid)
+    keep_critic: bool = False
     intensity: Literal["percentile", "unit"] = "percentile"
-    patch_at_most: bool = False  # a smaller image is seen whole in-plane
+    patch_at_most: bool = False
 
     def __post_init__(self) -> None:
         if (self.epochs is None) != (self.patches is None):
@@ -220,31 +248,49 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimator:
-    """Settings of a run's variance maps w."""
+    """Settings of a run's variance maps w.
 
-    kind: str = "sbl"  # "wmn", "focuss", "sbl", or the control "sdmod"
-    # full widths of the correlations K_q (high-resolution voxels), one variance map each; none for sdmod
+    Parameters
+    ----------
+    kind : "wmn", "focuss", "sbl", or the control "sdmod"
+    fwhm : full widths of the correlations K_q (high-resolution voxels), one variance map each; none for sdmod
+    noise : s2 over the mean variance of the data
+    power : to which standard deviations are raised (wmn, focuss)
+    rounds : estimations of w again (focuss), updates (sbl)
+    draws : from the prior, an update
+    step : power of the ratio by which w is multiplied
+    equalize : components are divided by this power of their size
+    smooth, across : standard deviations of the smoothing of the ratios, in plane and across slices (voxels)
+    pull : share by which log w is drawn towards its neighborhood (1 voxel) at each update
+    """
+
+    kind: str = "sbl"
     fwhm: tuple[float, ...] = (3.0, 1.5)
-    noise: float = 1e-3  # s2 over the mean variance of the data
-    power: float = 1.0  # to which standard deviations are raised (wmn, focuss)
-    rounds: int = 6  # estimations of w again (focuss), updates (sbl)
-    draws: int = 48  # from the prior, an update
-    step: float = 0.5  # power of the ratio by which w is multiplied
-    equalize: float = 0.75  # components are divided by this power of their size
-    # standard deviations of the smoothing of the ratios, in plane and across slices (voxels)
+    noise: float = 1e-3
+    power: float = 1.0
+    rounds: int = 6
+    draws: int = 48
+    step: float = 0.5
+    equalize: float = 0.75
     smooth: float = 0.7
     across: float = 0.4
-    pull: float = 0.1  # share by which log w is drawn towards its neighborhood (1 voxel) at each update
+    pull: float = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VarianceRecipe(Recipe):
-    """How the variance maps of a run are found; nothing is trained."""
+    """How the variance maps of a run are found; nothing is trained.
 
-    estimator: Estimator  # settings of the maps
-    components: int = 40  # strongest temporal components that stand for all volumes
-    # share of zero filling's error that the map of one half of the run has to explain in the other, one level of
-    # resolution down; with less the series is zero filled; None: always applied (controls)
+    Parameters
+    ----------
+    estimator : settings of the maps
+    components : strongest temporal components that stand for all volumes
+    least_explained : share of zero filling's error that the map of one half of the run has to explain in the other,
+        one level of resolution down; with less the series is zero filled; None: always applied (controls)
+    """
+
+    estimator: Estimator
+    components: int = 40
     least_explained: float | None = 0.02
     build_generator: Callable[[int, Factor], nn.Module] = lazy("variance.prior.VarianceMaps")
 
