@@ -1,6 +1,7 @@
 """Steps of the graph as functions, inputs and outputs that many share, and how they write images and tables of rows."""
 
 import statistics
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,9 +20,9 @@ class Step(SimpleInterface):
         """Inputs as plain values; those that are not set are None."""
         return SimpleNamespace(**dict.fromkeys(self.inputs.copyable_trait_names()) | self.inputs.get_traitsfree())
 
+    @abstractmethod
     def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         """Outputs by name; `inputs` as `given`, `here` is the directory to write to."""
-        raise NotImplementedError
 
     def _run_interface(self, runtime: Any) -> Any:
         self._results |= self.results(self.given, Path(runtime.cwd))
