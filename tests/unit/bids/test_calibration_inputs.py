@@ -244,7 +244,7 @@ def test_the_graph_has_it_where_a_method_uses_it(calibrated: BidsMaker) -> None:
     names = graph.list_node_names()
     run = "sub_01_wf.sub_01_task_tap_wf"
     assert f"{run}.calibration_wf.measure" in names
-    assert f"{run}.keep_calibration_wf.sink" in names
+    assert f"{run}.keep_calibration" in names
     read, measured = (graph.get_node(f"{run}.calibration_wf.{name}").inputs for name in ("import_series", "measure"))
     assert read.in_file == str(calibrated.path(f"{CALIBRATION}_bold.nii.gz", "func"))
     assert measured.events_file == str(calibrated.path(f"{CALIBRATION}_events.tsv", "func"))
