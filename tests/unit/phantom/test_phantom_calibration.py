@@ -59,7 +59,7 @@ def test_files_agree_and_the_program_finds_it(made: Path) -> None:
         "sub-01_task-tap_acq-highres_from-orig_to-boldref_mode-image_desc-truth",
     }
     found = survey(Settings(paths=Paths(bids_dir=made, output_dir=made / "out")))
-    assert found.problems == ()
+    assert found.problems == []
     (run,) = found.subjects[0].runs
     assert run.calibration is not None
     assert run.calibration.bold == Path(f"{stem}_bold.nii.gz")
