@@ -83,6 +83,7 @@ class SuperResolve(Step):
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import SeriesReader, SeriesWriter
+        from bids_sr.spatial.distortion import load_distortion
         from bids_sr.spatial.transforms import hr_grid, read_itk
         from bids_sr.sr.inference.apply_to_series import super_resolve_series
 
@@ -90,13 +91,14 @@ class SuperResolve(Step):
         # threads of numpy's library wait busily, and would take the cores from those of torch
         limits = {"blas": 1, "openmp": inputs.threads}
         with threadpool_limits(limits), SeriesReader(inputs.in_file) as reader:
-            upsampler, reference = _upsampler(inputs, reader.affine)
+            distortion = load_distortion(inputs.shift_map) if inputs.shift_map else None
+            upsampler, reference = _upsampler(inputs, reader.affine, distortion)
             shape, affine = hr_grid(reader.shape[:3], reference, inputs.factor)
             size = (*shape, reader.shape[3])
             with SeriesWriter(out, size, affine, reader.tr, header_like=reader.header) as writer:
                 found = super_resolve_series(
                     reader, writer, upsampler, read_itk(inputs.hmc_xfms), shape, affine,
-                    factor=inputs.factor, consistency=inputs.data_consistency, distortion=_distortion(inputs),
+                    factor=inputs.factor, consistency=inputs.data_consistency, distortion=distortion,
                 )  # fmt: skip
         table = here / "consistency.tsv"
         rows = ["n/a" if value != value else f"{value:.6g}" for value in found]
@@ -104,15 +106,8 @@ class SuperResolve(Step):
         return {"out_file": str(out), "consistency_file": str(table)}
 
 
-def _distortion(inputs: Any) -> Any:
-    """What a field map says of the volumes, or None."""
-    from bids_sr.spatial.distortion import load_distortion
-
-    return load_distortion(inputs.shift_map) if inputs.shift_map else None
-
-
-def _upsampler(inputs: Any, affine: Any) -> tuple[Any, Any]:
-    """(upsampler of the series, affine of the boldref)."""
+def _upsampler(inputs: Any, affine: Any, distortion: Any) -> tuple[Any, Any]:
+    """(upsampler of the series, affine of the boldref); `distortion` is that of the volumes, or None."""
     from bids_sr.io.nifti import load_image
     from bids_sr.sr.data.temporal_components import load_statistics
     from bids_sr.sr.inference.apply_to_series import series_upsampler
@@ -129,15 +124,15 @@ def _upsampler(inputs: Any, affine: Any) -> tuple[Any, Any]:
     guided = bool(inputs.highres) if of_run else model is None and inputs.series in PAIR_BASELINES
     upsampler = series_upsampler(
         inputs.series, inputs.factor, affine=affine, boldref=(boldref, reference), mask=mask, model=model,
-        guide=_guide(inputs) if guided else None,
-        statistics=load_statistics(inputs.temporal_file)[0] if of_run else None, distortion=_distortion(inputs),
+        guide=_guide(inputs, distortion) if guided else None,
+        statistics=load_statistics(inputs.temporal_file)[0] if of_run else None, distortion=distortion,
         displace=inputs.displace, precision=inputs.precision, threads=inputs.threads, force=inputs.force,
         device="cpu" if model is None else choose_device(inputs.device),
     )  # fmt: skip
     return upsampler, reference
 
 
-def _guide(inputs: Any) -> Any:
+def _guide(inputs: Any, distortion: Any) -> Any:
     """The high-resolution image, in whatever pose it is asked for."""
     from bids_sr.io.nifti import load_image
     from bids_sr.spatial.transforms import read_itk
@@ -147,7 +142,7 @@ def _guide(inputs: Any) -> Any:
         raise ValueError(f"{inputs.series} needs highres and highres2boldref_xfm")
     data, fine = load_image(inputs.highres)
     xfm = read_itk(inputs.highres2boldref_xfm)[0]
-    return PosedImage(data=data, affine=fine, from_boldref=xfm, distortion=_distortion(inputs))
+    return PosedImage(data=data, affine=fine, from_boldref=xfm, distortion=distortion)
 
 
 class TrainOnVolumes(Step):
@@ -180,7 +175,6 @@ def training_volumes(series: str, mask_file: str, n_dummy: int, seed: int) -> tu
     ----------
     series, mask_file : (X, Y, Z, T) as acquired, and the brain on its grid
     seed : of the draw; volumes keep their order in time
-
     """
     from bids_sr.io.nifti import SeriesReader, load_image
     from bids_sr.sr.data.images import ImageSet
@@ -299,17 +293,11 @@ class ScorePair(Step):
         import numpy as np
         from threadpoolctl import threadpool_limits
 
-        from bids_sr.io.nifti import load_image
-        from bids_sr.sr.data.training_pair import TrainingPair
         from bids_sr.sr.inference.apply_to_series import make_upsampler
         from bids_sr.sr.models.model import load_model
         from bids_sr.stats.image.pair_scores import holdout_rows, slice_scores
 
-        lowres, affine = load_image(inputs.lowres)
-        pair = TrainingPair(
-            lowres=lowres, highres=load_image(inputs.highres)[0], mask=load_image(inputs.mask)[0],
-            lowres_affine=affine, factor=inputs.factor,
-        )  # fmt: skip
+        pair = _load_pair(inputs)
         model = load_model(inputs.model_file)
         truth = pair.gain * pair.highres
         scores = {}
@@ -319,8 +307,8 @@ class ScorePair(Step):
                 if name == inputs.series:
                     device = choose_device(inputs.device)
                     given = {"model": model, "precision": inputs.precision, "device": device, "threads": inputs.threads}
-                upsampler = make_upsampler(name, inputs.factor, affine=affine, scale=pair.scale, **given)
-                image = upsampler(lowres, np.eye(4))
+                upsampler = make_upsampler(name, inputs.factor, affine=pair.lowres_affine, scale=pair.scale, **given)
+                image = upsampler(pair.lowres, np.eye(4))
                 scores[name] = slice_scores(image, truth, pair.highres_mask, data_range=pair.scale)
         rows = holdout_rows(scores, inputs.series, seed=inputs.seed)
         return {"out_file": write_rows(here / "holdout.tsv", rows)}
