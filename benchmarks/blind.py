@@ -7,10 +7,10 @@ Usage:
 - python benchmarks/blind.py open LEFT_OUT BLIND OPENED   BLIND, OPENED: outputs of bids-sr on OUT/low without and with
   `--truth OUT/truth`; LEFT_OUT: the person whose rows the prediction may not use
 
-The first two axes are cut to half their size in k-space about the center of the field of view, as the shared low-resolution
-data sets are made, and stored as whole numbers, as a scanner does. `open` counts as an opening of the measured truth
-(TRUTH.md). The true share is that of zero filling's squared error against the measured series as the program prepared it
-(same head motion, same grid), over its strongest temporal components inside the brain.
+The first two axes are cut to half their size in k-space about the center of the field of view, as the shared
+low-resolution data sets are made, and stored as whole numbers, as a scanner does. `open` counts as an opening of the
+measured truth (TRUTH.md). The true share is that of zero filling's squared error against the measured series as the
+program prepared it (same head motion, same grid), over its strongest temporal components inside the brain.
 """
 
 import json
