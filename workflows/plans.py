@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bids_sr.series import INTERPOLATIONS
+
 AxisOrder = tuple[int, int, int]
 AS_STORED: AxisOrder = (0, 1, 2)
 Factor = tuple[float, float, float]
@@ -180,6 +182,11 @@ class SeriesPlan:
     def takes_guide(self, series: str) -> bool:
         """Whether detail of the highres image enters a series."""
         return series in self.guided or (series in self.on_run and self.guide_kind != "none")
+
+    @property
+    def interpolations(self) -> tuple[str, ...]:
+        """Baselines that are plain interpolations other than zero filling."""
+        return tuple(name for name in self.names if name in INTERPOLATIONS and name != "zerofill")
 
     @property
     def takes_calibration(self) -> bool:

@@ -321,7 +321,7 @@ def _tail(log: Path, lines: int = 30) -> list[str]:
 _HANDED_ON = (*POOLS, "PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")
 """Variables that a job gets also where sbatch is told to export none."""
 
-SMALL = frozenset({"MergeEvaluation", "MergeFacts", "MergeMetrics", "ClaimTable", "Verdict", "Flags"})
+SMALL = frozenset({"MergeEvaluation", "MergeFacts", "MergeMetrics", "ClaimTable", "OneLevelDown", "Verdict", "Flags"})
 """Interfaces whose steps are small."""
 
 

@@ -210,7 +210,8 @@ MAYBE = {
     "func": {"model_METHOD": {"model_srgan", "model_srganSeed1"}},
     "func-gpu": {"model_METHOD": {"model_srgan"}},
     **{f"func-own-{device}": {"model_METHOD": {"model_srgan"}, **OF_TV} for device in ("cpu", "cuda")},
-    "evaluation": {"model_METHOD": {"model_srgan"}, "precision_METHOD": set(), "card_METHOD": {"card_sbl"}},
+    "evaluation": {"model_METHOD": {"model_srgan"}, "precision_METHOD": set(), "card_METHOD": {"card_sbl"},
+                   "tested_METHOD": {"tested_sdmod", "tested_sbl"}},
 }  # fmt: skip
 
 

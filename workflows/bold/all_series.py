@@ -132,10 +132,11 @@ def _train_on_volumes(workflow: LiterateWorkflow, run: RunPlan, series: str) -> 
 def _estimate_variance(workflow: LiterateWorkflow, run: RunPlan, method: str) -> LiterateWorkflow:
     """Variance maps of the run, and their place in the derivatives."""
     control = method in run.series.controls
+    first = method == run.series.on_run[0]  # what needs no map is tried once
     variance_wf = init_train_wf(
         series=method, learned=FLUCTUATIONS, how=run.series.training, factor=run.acquisition.factor,
         omp_nthreads=run.omp_nthreads, with_calibration=run.calibrated and not control, control=control,
-        name=f"variance_{method}_wf",
+        interpolations=run.series.interpolations if first else (), name=f"variance_{method}_wf",
     )  # fmt: skip
     feed(workflow, run, variance_wf, in_file=source_of(workflow, run, "preproc_file"))
     if not control:

@@ -28,7 +28,7 @@ ANAT_FIELDS = ("t1w_preproc", "t1w_mask", "t1w_tpms", "roi_source", "roi_xfms", 
 PAIR_FIELDS = ("highres", "highres2lowres_xfm", "train_highres", "train_lowres", "pair_mask")
 RUN_OUTPUTS = (
     "roi_bold_hr", "series_files", "consistency_files", "maps", "maps_entities", "image_tsv", "activation_tsv",
-    "clusters_tsv", "evaluation_tsv", "verdict_json", "flags_json",
+    "clusters_tsv", "evaluation_tsv", "verdict_json", "flags_json", "one_level_down_json",
 )  # fmt: skip
 
 
@@ -58,6 +58,7 @@ def init_func_wf(*, run: RunPlan, name: str = "func_wf") -> LiterateWorkflow:
     image_tsv, activation_tsv, clusters_tsv : figures of the series and of the maps, largest clusters of the maps
     evaluation_tsv, verdict_json, flags_json, figures_npz : what judges them, the verdict and flags in words, and fine
         detail for the figures (where blocks can be split)
+    one_level_down_json : what each series explains one level of resolution down
     guard_maps, guard_maps_entities, guard_maps_sidecars : uncertainty and unrepeated detail, only where there are
         methods and blocks that can be split
     weight_file : standard deviation of the run's fluctuations, of the last of ``run.series.on_run``, only with one
@@ -229,7 +230,7 @@ def _evaluate(workflow: LiterateWorkflow, run: RunPlan) -> None:
     judged = joined(workflow, "all_judged", every)
     feed(workflow, run, evaluation_wf, **_evaluation_sources(workflow, run), series_files=(judged, "out"))
     workflow.connect([
-        (evaluation_wf, outputnode, out_of("evaluation_tsv", "verdict_json", "flags_json")),
+        (evaluation_wf, outputnode, out_of("evaluation_tsv", "verdict_json", "flags_json", "one_level_down_json")),
         (evaluation_wf, _kept_table(run, "evaluation"), out_of(evaluation_tsv="in_file", evaluation_json="sidecar")),
         (evaluation_wf, _kept_table(run, "verdict"), out_of(verdict_json="in_file")),
     ])  # fmt: skip
@@ -256,4 +257,5 @@ def _evaluation_sources(workflow: LiterateWorkflow, run: RunPlan) -> dict[str, S
         found[f"precision_{one}"] = workflow.get_node(f"precision_{one}_wf"), "outputnode.rows_tsv"
     for one in run.series.on_run:
         found[f"card_{one}"] = workflow.get_node(f"variance_{one}_wf"), "outputnode.card_file"
+        found[f"tested_{one}"] = workflow.get_node(f"variance_{one}_wf"), "outputnode.tested_json"
     return found

@@ -36,7 +36,7 @@ RUN_VOLUMES = Learned(
 )  # fmt: skip
 FLUCTUATIONS = Learned(
     interface=EstimateVariance, node="estimate", inputs=same("in_file", "n_dummy", "hmc_xfms", bold_mask="mask"),
-    outputs=(*MODEL, "temporal_file", "weight_file"),
+    outputs=(*MODEL, "temporal_file", "weight_file", "tested_json"),
 )  # fmt: skip
 
 
@@ -50,6 +50,7 @@ def init_train_wf(
     seed: int = 0,
     with_calibration: bool = False,
     control: bool = False,
+    interpolations: tuple[str, ...] = (),
     name: str = "train_wf",
 ) -> LiterateWorkflow:
     """Train a method, or take a model that was trained.
@@ -61,6 +62,7 @@ def init_train_wf(
     seed : added to that of the settings: of the choice of volumes, weights, batches and augmentation
     with_calibration : whether a short high-resolution run was measured, which enters variance maps
     control : whether it stands among the baselines
+    interpolations : plain ones that are tried one level of resolution down beside it; only from fluctuations
 
     Inputs
     ------
@@ -77,7 +79,8 @@ def init_train_wf(
     model_file, card_file, log_file : weights or maps, their card (JSON), log of training (TSV)
     temporal_file : acquired grid; mean, standard deviation of the change, then its strongest components; only from
         fluctuations, as the next
-    weight_file : high-resolution grid; standard deviation of the fluctuations
+    weight_file : high-resolution grid; standard deviation of the fluctuations; only from them, as the next
+    tested_json : what it and the interpolations explain one level of resolution down
     """
     optional = {
         "device": how.device, "vgg_weights": how.vgg_weights, "max_train_minutes": how.max_train_minutes,
@@ -92,6 +95,7 @@ def init_train_wf(
     )  # fmt: skip
     set_given(node, {"model_dir": how.model_dir, "pretrained": how.pretrained.get(series)})
     set_given(node, {name: optional[name] for name in learned.settings})
+    set_given(node, {"interpolations": list(interpolations) or None})
     if control:
         text = "As a control, the standard deviation over time of the zero-filled change was taken of the run."
     else:

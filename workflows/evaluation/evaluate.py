@@ -6,6 +6,7 @@ from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.evaluation.placebos import NullShuffles
 from bids_sr.interfaces.evaluation.split_halves import BlockEffects, SplitHalf, TruthImages, TruthMaps
+from bids_sr.interfaces.evaluation.tested_shares import OneLevelDown
 from bids_sr.interfaces.evaluation.verdicts import Flags, Verdict
 from bids_sr.interfaces.steps import MergeEvaluation
 from bids_sr.series import PCA_RANKS
@@ -37,6 +38,7 @@ def evaluation_fields(run: RunPlan) -> list[str]:
         "holdout_tsv": run.with_holdout,
         **dict.fromkeys((*models, *(f"precision_{method}" for method in plan.checked)), True),
         **dict.fromkeys((f"card_{method}" for method in plan.by_variance), True),
+        **dict.fromkeys((f"tested_{name}" for name in plan.on_run), True),
     }
     return [field for field, needed in wanted.items() if needed]
 
@@ -63,16 +65,18 @@ def init_evaluation_wf(*, run: RunPlan, name: str = "evaluation_wf") -> Literate
     model_METHOD, precision_METHOD : trained model of each method that learned from the pair, for which guards are made;
         rows of the test of a lower precision, only where one is possible
     card_METHOD : of each method that learns from how the run changes: whether it was applied
+    tested_METHOD : of each of them and of its controls: what it explains one level of resolution down
 
     Outputs
     -------
     evaluation_tsv, evaluation_json : every figure with its interval, and what the columns mean
     verdict_json, flags_json : the verdict and the flags in words
+    one_level_down_json : what each series explains one level of resolution down, where the run itself is the truth
     figures_npz : effects beyond the acquired Nyquist limit, only where the blocks can be split
     maps, maps_entities, maps_sidecars : uncertainty and unrepeated detail, only where there are methods and blocks that
         can be split
     """
-    outputs = ["evaluation_tsv", "evaluation_json", "verdict_json", "flags_json"]
+    outputs = ["evaluation_tsv", "evaluation_json", "verdict_json", "flags_json", "one_level_down_json"]
     if run.evaluation.split:
         outputs.append("figures_npz")
     if run.guarded:
@@ -95,6 +99,7 @@ def init_evaluation_wf(*, run: RunPlan, name: str = "evaluation_wf") -> Literate
         tables.append(without_signal(workflow, run))
     if run.evaluation.pair_conditions:
         tables.append(claim(workflow, run))
+    tables.append(one_level_down(workflow, run))
     _judge(workflow, run, tables)
     return workflow
 
@@ -124,6 +129,7 @@ def _judge(workflow: LiterateWorkflow, run: RunPlan, tables: list[Source]) -> No
     if plan.by_variance:
         cards = joined(workflow, "cards", [(inputnode, f"card_{method}") for method in plan.by_variance])
         workflow.connect([(cards, verdict, same(out="card_files"))])
+    workflow.connect([(workflow.get_node("one_level_down"), verdict, same("one_level_down_json"))])
     gathered = joined(workflow, "gathered", [*tables, (flags, "out_file")])
     merge = pe.Node(MergeEvaluation(), name="merge")
     workflow.connect([
@@ -239,6 +245,24 @@ def without_signal(workflow: LiterateWorkflow, run: RunPlan) -> Source:
         (inputnode, null_wf, into("bold_mask", "bold_mask_hr", *RUN_FIELDS)),
     ])  # fmt: skip
     return null_wf, "outputnode.out_file"
+
+
+def one_level_down(workflow: LiterateWorkflow, run: RunPlan) -> Source:
+    """What each series explains of the run itself one level of resolution down; needs no reference."""
+    plan = run.series
+    tested = pe.Node(
+        OneLevelDown(
+            series_names=[name for name in plan.names if name != "zerofill"], networks=list(plan.models),
+            voxel=run.acquisition.voxel, factor=run.acquisition.factor,
+        ),
+        name="one_level_down",
+    )  # fmt: skip
+    if plan.on_run:
+        inputnode = workflow.get_node("inputnode")
+        files = joined(workflow, "tested", [(inputnode, f"tested_{name}") for name in plan.on_run])
+        workflow.connect([(files, tested, same(out="tested_files"))])
+    workflow.connect([(tested, workflow.get_node("outputnode"), same("one_level_down_json"))])
+    return tested, "out_file"
 
 
 def claim(workflow: LiterateWorkflow, run: RunPlan) -> Source:

@@ -220,6 +220,7 @@ class Verdict(Step):
         margin = traits.Either(None, traits.Float, desc="differences within it count as none; default: from measured")
         card_files = InputMultiObject(File(exists=True), desc="cards of models, which tell whether theirs was applied")
         card_names = traits.List(traits.Str, desc="methods of the cards, in the same order")
+        one_level_down_json = File(exists=True, desc="what each series explains one level of resolution down")
 
     class output_spec(TraitedSpec):
         out_file = File(exists=True, desc="rows of the evaluation: verdict and verdict_*")

@@ -14,8 +14,8 @@ from bids_sr.interfaces.learning.training_inputs import (
     choose_device,
     obtain,
 )
-from bids_sr.interfaces.steps import FACTOR, RowsOutputSpec, Step, write_rows
-from bids_sr.series import PAIR_BASELINES, VALIDATION_BASELINES
+from bids_sr.interfaces.steps import FACTOR, RowsOutputSpec, Step, saved_json, write_rows
+from bids_sr.series import PAIR_BASELINES, VALIDATION_BASELINES, series_name
 from bids_sr.sr.data.images import VOLUMES as VOLUMES
 
 
@@ -194,7 +194,7 @@ class EstimateVariance(Step):
         method = traits.Str("sbl", usedefault=True, desc="method whose maps they are")
         factor = FACTOR
         hmc_xfms = File(exists=True, desc="ITK text, one transform a volume; what follows head motion is taken out")
-
+        interpolations = traits.List(traits.Str, desc="plain interpolations that are tried one level down beside it")
         calibration_sd = File(exists=True, desc="standard deviation map of a calibration, on its own grid")
         calibration_sd_low = File(exists=True, desc="the same at the resolution of the run, on a grid of its own")
         calibration_xfm = File(exists=True, desc="ITK text, takes a boldref point to its point in the calibration")
@@ -204,6 +204,7 @@ class EstimateVariance(Step):
         log_file = File(exists=True, desc="rounds of the estimation (TSV)")
         temporal_file = File(exists=True, desc="acquired grid: mean, SD of the change, then its strongest components")
         weight_file = File(exists=True, desc="high-resolution grid: SD of the fluctuations, signal units")
+        tested_json = File(exists=True, desc="what each series explains one level down, or why that is not known")
 
     def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from threadpoolctl import threadpool_limits
@@ -217,8 +218,30 @@ class EstimateVariance(Step):
             data, header = _run_data(inputs, here)
             save_statistics(data.statistics, data.affine, temporal, header)
             made = obtain(inputs, data, here, describe(data.affine, data.contrast, data.factor))
-            _save_weight(load_model(made["model_file"]), data, weight)
-        return made | {"temporal_file": str(temporal), "weight_file": str(weight)}
+            model = load_model(made["model_file"])
+            _save_weight(model, data, weight)
+            tested = saved_json(here / "tested.json", _tested(inputs, model.card, data))
+        return made | {"temporal_file": str(temporal), "weight_file": str(weight), "tested_json": tested}
+
+
+def _tested(inputs: Any, card: Any, data: Any) -> dict[str, Any]:
+    """What the map and plain interpolations explain of the run one level of resolution down, by series."""
+    from bids_sr.sr.resolution.matrices import ResolutionError
+    from bids_sr.sr.variance.fit_variance import tested_entry
+    from bids_sr.sr.variance.one_level_down import Trial, try_interpolation
+
+    own: dict[str, Any] = {"reason": "its maps are those of another run, or of an earlier version of the program"}
+    if card.data_sha256 == data.checksums() and "tested" in card.held_out:
+        own = {**card.held_out["tested"], "applied": card.json.get("applied", True)}
+    found = {series_name(inputs.method): own}
+    if inputs.interpolations and data.halves is not None:
+        try:
+            trial = Trial(data.halves, data.mask, data.factor)
+        except ResolutionError as error:
+            reason = {"reason": f"the run cannot be downsampled once more to try it ({error})"}
+            return found | dict.fromkeys(inputs.interpolations, reason)
+        found |= {name: tested_entry(try_interpolation(trial, name)) for name in inputs.interpolations}
+    return found
 
 
 def _run_data(inputs: Any, folder: Path) -> tuple[Any, Any]:

@@ -22,6 +22,7 @@ def OverviewReport(
     flags_json: FileName,
     registration_json: FileName,
     confounds_tsv: FileName,
+    one_level_down_json: FileName,
     maps: Sequence[Any],
     entities: Sequence[Any],
     background: FileName,

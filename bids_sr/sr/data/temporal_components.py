@@ -38,6 +38,8 @@ class TemporalStatistics:
     sd: Array
     # (K, x, y, z), signal units: strongest first, each with its standard deviation over time as its size
     components: Array
+    # (K, T) what each does over the volumes, of mean square 1; None where that is not known
+    courses: Array | None = None
     # SHA-256 of the series and the mask, where they were made from them
     checksums: Mapping[str, str] = field(default_factory=dict)
 
@@ -97,7 +99,8 @@ def temporal_statistics(
     checksums = {"series": seen.hexdigest(), "mask": hashlib.sha256(np.packbits(inside).tobytes()).hexdigest()}
     if nuisance is not None:
         checksums["nuisance"] = hashlib.sha256(np.ascontiguousarray(nuisance, dtype="<f8").data).hexdigest()
-    return TemporalStatistics(mean=mean, sd=sd, components=images, checksums=checksums)
+    courses = regressors * np.float32(count)
+    return TemporalStatistics(mean=mean, sd=sd, components=images, courses=courses, checksums=checksums)
 
 
 def too_short(reader: SeriesReader, n_dummy: int) -> bool:

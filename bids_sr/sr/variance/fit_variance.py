@@ -1,6 +1,7 @@
 """Estimate the variance maps of one run, test them on held-out halves, and describe them in a model card."""
 
 import logging
+import math
 import time
 from typing import Any
 
@@ -16,9 +17,10 @@ from bids_sr.sr.recipe import Recipe, VarianceRecipe
 from bids_sr.sr.resolution.matrices import ResolutionError
 from bids_sr.sr.resolution.operators import level_above, to_slices
 from bids_sr.sr.training.phase import Progress, torch_threads
+from bids_sr.sr.variance.one_level_down import Explained, Trial, try_maps
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.run_data import RunData
-from bids_sr.sr.variance.variance_estimation import blended, estimate_prior, held_out_shares
+from bids_sr.sr.variance.variance_estimation import blended, estimate_prior
 
 LOG = logging.getLogger(__name__)
 BLENDS = (0.0, 0.2, 0.4, 0.6)  # shares of a measured map that are tried
@@ -87,31 +89,36 @@ def _slices(statistics: TemporalStatistics) -> Tensor:
 
 
 def _gate(method: Method, recipe: VarianceRecipe, data: RunData, seed: int) -> dict[str, Any]:
-    """Whether the maps are used, and the share of a measured one in them; see `held_out_shares`."""
-    if not np.any(data.statistics.components):
-        return {"applied": False, "model": "zero filling: too few volumes for a variance"}
-    if recipe.least_explained is None:
-        return {"applied": True, "model": "a control: it is applied whatever it explains"}
+    """Whether the maps are used, the share of a measured one in them, and what they explain; see `one_level_down`."""
+    control = recipe.least_explained is None
+    why = "a control: it is applied whatever it explains"
     fallback = "zero filling: "
+    if not np.any(data.statistics.components):
+        return _untried(False, fallback, "too few volumes for a variance")
     if data.halves is None:
-        return {"applied": False, "model": f"{fallback}too few volumes to tell fluctuations from noise"}
+        reason = "too few volumes to tell fluctuations from noise"
+        return _untried(True, "", reason, why) if control else _untried(False, fallback, reason)
     blends = BLENDS if method.calibrated and data.measured is not None and data.measured_low is not None else (0.0,)
     try:
-        tried = held_out_shares(
-            [_slices(half) for half in data.halves], data.mask > 0, data.factor, recipe.estimator, seed=seed,
+        tried = try_maps(
+            Trial(data.halves, data.mask, data.factor), recipe.estimator, seed=seed,
             measured=None if data.measured_low is None else to_slices(data.measured_low), blends=blends,
         )  # fmt: skip
     except ResolutionError as error:
-        return {"applied": False, "model": f"{fallback}the run cannot be downsampled once more to try it ({error})"}
-    means = {blend: float(np.mean(shares)) for blend, shares in tried.items()}
+        reason = f"the run cannot be downsampled once more to try it ({error})"
+        return _untried(True, "", reason, why) if control else _untried(False, fallback, reason)
+    means = {blend: each.share for blend, each in tried.items()}
     best = max(means, key=lambda blend: means[blend])
     best = best if means[best] - means[0.0] > _WORTH else 0.0
     told: dict[str, Any] = {
         "explained_over_zerofill": round(means[best], 5),
-        "explained_by_half": [round(each, 5) for each in tried[best]],
+        "explained_by_half": [round(each, 5) for each in tried[best].by_half],
+        "tested": tested_entry(tried[best]) | ({"calibrated": True} if best else {}),
     }
     if len(blends) > 1:
         told |= {"blend": best, "explained_by_blend": {f"{blend:g}": round(mean, 5) for blend, mean in means.items()}}
+    if recipe.least_explained is None:
+        return {"applied": True, **told, "model": why}
     if means[best] < recipe.least_explained:
         told["model"] = (
             f"{fallback}one level of resolution down the map of one half of the run explains {means[best]:.1%} of what "
@@ -120,3 +127,15 @@ def _gate(method: Method, recipe: VarianceRecipe, data: RunData, seed: int) -> d
         return {"applied": False, **told}
     model = f"the map of the whole run{f', {best:.0%} of it from the calibration (mean of logarithms)' if best else ''}"
     return {"applied": True, **told, "model": model}
+
+
+def _untried(applied: bool, lead: str, reason: str, model: str = "") -> dict[str, Any]:
+    """What is told of a map that cannot be tried."""
+    return {"applied": applied, "model": model or f"{lead}{reason}", "tested": {"reason": reason}}
+
+
+def tested_entry(found: Explained) -> dict[str, Any]:
+    """Share, interval, stretches and their volumes of a series that was tried, as plain values."""
+    numbers = zip(("share", "lower", "upper"), (found.share, *found.interval), strict=True)
+    entry: dict[str, Any] = {name: round(value, 5) for name, value in numbers if math.isfinite(value)}
+    return entry | {"stretches": found.stretches, "stretch_volumes": found.volumes}

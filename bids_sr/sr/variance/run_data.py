@@ -72,7 +72,7 @@ def run_data(
     ----------
     reader : uncompressed series on its acquired grid, head motion undone
     mask : (x, y, z) brain
-    recipe : of the maps; a control is not put to the test on held-out halves
+    recipe : of the maps
     factor : acquired over high-resolution voxel size
     n_dummy : first volumes to leave out
     poses : (T, 4, 4), boldref point to the volume's point (RAS mm); what follows head motion is taken out
@@ -90,9 +90,7 @@ def run_data(
         statistics, halves = temporal.mean_only(reader, n_dummy), None
     else:
         statistics = temporal.temporal_statistics(reader, mask, n_dummy, recipe.components, nuisance=nuisance)
-        halves = None
-        if recipe.least_explained is not None:
-            halves = temporal.halves_of(reader, mask, n_dummy, recipe.components, nuisance, LEAST_HALF)
+        halves = temporal.halves_of(reader, mask, n_dummy, recipe.components, nuisance, LEAST_HALF)
     high, low = measured or (None, None)
     return RunData(
         statistics=statistics, halves=halves, mask=mask, affine=reader.affine, factor=factor, measured=high,

@@ -49,6 +49,10 @@ class Modulation:
         out[self.window.fine] *= self.gain
         return out
 
+    def beyond(self, coarse: Tensor) -> Tensor:
+        """The part of `expect` beyond the acquired band."""
+        return self.window.level.beyond(self.expect(coarse))
+
 
 @dataclass(frozen=True, kw_only=True)
 class PosedPrior:

@@ -9,8 +9,10 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from bids_sr.interfaces.evaluation.tested_shares import OneLevelDown
 from bids_sr.interfaces.learning.method_steps import EstimateVariance, SuperResolve
 from bids_sr.io.nifti import save_image
+from bids_sr.metrics.long_tables import read_table
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.sr.models.compatibility import ModelMismatch
 from bids_sr.sr.models.model import load_model, save_model
@@ -123,6 +125,38 @@ def test_an_estimation_leaves_model_card_log_statistics_and_the_map(files, made)
     np.testing.assert_allclose(weight.affine, FINE, atol=1e-5)
     maps = load_model(made.model_file).generator.weight.numpy()
     np.testing.assert_allclose(data(made.weight_file), np.moveaxis(np.sqrt((maps**2).sum(0)), 0, 2), rtol=1e-5)
+
+
+def test_series_are_tried_on_the_run_one_level_down_and_the_rest_has_a_reason(files, tmp_path, made):
+    own = json.loads(Path(estimate(files, tmp_path / "own", interpolations=["bspline"]).tested_json).read_text())
+    control = estimate(files, tmp_path / "control", "sdmod").tested_json
+    card = json.loads(Path(made.card_file).read_text())
+    assert own["sbl"] == json.loads(Path(made.tested_json).read_text())["sbl"]
+    assert own["sbl"]["share"] == card["held_out"]["explained_over_zerofill"], "the gate's figure"
+    assert own["sbl"]["lower"] < own["sbl"]["share"] < own["sbl"]["upper"]
+    (tmp_path / "own.json").write_text(json.dumps(own))
+    found = OneLevelDown(
+        tested_files=[str(tmp_path / "own.json"), control], networks=["srgan"], voxel=(6.0, 6.0, 4.0), factor=FACTOR,
+        series_names=["bspline", "sdmod", "inject", "srgan", "sbl"],
+    ).run(cwd=str(tmp_path)).outputs  # fmt: skip
+    told = json.loads(Path(found.one_level_down_json).read_text())
+    assert (told["from_mm"], told["to_mm"], told["calibrated"]) == ([12.0, 12.0, 4.0], [6.0, 6.0, 4.0], False)
+    assert told["series"]["srgan"] == {
+        "reason": "it was trained for 6 → 3 mm; trying it at 12 → 6 mm would need a network of its own"
+    }
+    assert "does not change over time" in told["series"]["inject"]["reason"]
+    rows = {row.series: row for row in read_table(found.out_file)}
+    assert set(rows) == {"bspline", "sdmod", "sbl"}
+    assert rows["sbl"].value > max(rows["bspline"].value, 0), "the map is that of the run, and B-spline adds nothing"
+    for name, row in rows.items():
+        entry = told["series"][name]
+        assert (row.measure, row.against, row.region, row.n) == ("tested_share", "zerofill", "brain", told["stretches"])
+        assert (row.value, row.lower, row.upper) == tuple(entry[each] for each in ("share", "lower", "upper"))
+
+
+def test_maps_of_another_run_are_not_tested_on_this_one(files, tmp_path, made):
+    other = estimate(files, tmp_path / "node", pretrained=made.model_file, n_dummy=DUMMIES + 2)
+    assert "another run" in json.loads(Path(other.tested_json).read_text())["sbl"]["reason"]
 
 
 def test_head_motion_is_taken_out_where_it_is_known(files, tmp_path, made):

@@ -8,8 +8,9 @@ import torch
 from variance_helpers import dense_covariance, drawn, patchy, prior_of, sizes, window_of
 
 from bids_sr.sr.recipe import Estimator
+from bids_sr.sr.variance.one_level_down import explained_share
 from bids_sr.sr.variance.prior import Prior
-from bids_sr.sr.variance.variance_estimation import blended, estimate_prior, explained_share, filled_sd
+from bids_sr.sr.variance.variance_estimation import blended, estimate_prior, filled_sd
 
 SBL = Estimator()
 WMN = Estimator(kind="wmn", fwhm=(2.0,), rounds=0)

@@ -12,10 +12,11 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.resolution.operators import level_above, level_below
 from bids_sr.sr.training import trainer
+from bids_sr.sr.variance import one_level_down
 from bids_sr.sr.variance.fit_variance import whole_grid
+from bids_sr.sr.variance.one_level_down import Explained, Trial, try_interpolation, try_maps
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.run_data import RunData
-from bids_sr.sr.variance.variance_estimation import held_out_shares
 
 SHAPE, FACTOR, VOLUMES = (24, 22, 2), (2.0, 2.0, 1.0), 100
 METHOD = get_method("sbl")
@@ -82,8 +83,9 @@ def test_noise_fails_and_the_series_is_zero_filled(tmp_path, seed):
 
 
 def test_a_calibration_that_helps_too_little_leaves_zero_maps(tmp_path, monkeypatch):
-    shares = {0.0: (-0.05, -0.05), 0.2: (0.0, 0.0), 0.4: (0.01, 0.01), 0.6: (0.005, 0.005)}
-    monkeypatch.setattr("bids_sr.sr.variance.fit_variance.held_out_shares", lambda *_, **__: shares)
+    shares = {0.0: -0.05, 0.2: 0.0, 0.4: 0.01, 0.6: 0.005}
+    tested = {blend: Explained(by_half=(share, share)) for blend, share in shares.items()}
+    monkeypatch.setattr("bids_sr.sr.variance.fit_variance.try_maps", lambda *_, **__: tested)
     data = run_data(fluctuations())
     x, y, z = data.mask.shape
     data = replace(data, measured=np.ones((2 * x, 2 * y, z), np.float32), measured_low=np.ones((x, y, z), np.float32))
@@ -95,7 +97,8 @@ def test_a_calibration_that_helps_too_little_leaves_zero_maps(tmp_path, monkeypa
 def test_too_few_volumes_are_named(tmp_path):
     model = fit(run_data(fluctuations(20), halves=False), tmp_path)
     assert model.card["applied"] is False
-    assert model.card["held_out"] == {"model": "zero filling: too few volumes to tell fluctuations from noise"}
+    reason = "too few volumes to tell fluctuations from noise"
+    assert model.card["held_out"] == {"model": f"zero filling: {reason}", "tested": {"reason": reason}}
     assert not model.state["weight"].any()
 
 
@@ -114,35 +117,39 @@ def test_a_control_is_applied_without_a_test(tmp_path):
     assert model.state["weight"].any()
 
 
+def halves_of(series):
+    middle = series.shape[3] // 2
+    return [statistics_of(part, mask_of()) for part in (series[..., :middle], series[..., middle:])]
+
+
 def test_each_half_is_judged_by_the_map_of_the_other(monkeypatch):
     """Exchanging the halves exchanges the shares, and components that a map was made from do not judge it."""
-    series, mask = fluctuations(), mask_of()
-    middle = VOLUMES // 2
-    halves = [
-        torch.from_numpy(np.moveaxis(statistics_of(part, mask).components, 3, 1).copy())
-        for part in (series[..., :middle], series[..., middle:])
-    ]
-    first, second = held_out_shares(halves, mask, FACTOR, QUICK)[0.0]
-    assert held_out_shares(halves[::-1], mask, FACTOR, QUICK) == {0.0: (second, first)}
+    halves = halves_of(fluctuations())
+    trial = Trial(halves, mask_of(), FACTOR)
+    first, second = try_maps(trial, QUICK)[0.0].by_half
+    assert try_maps(Trial(halves[::-1], mask_of(), FACTOR), QUICK)[0.0].by_half == (second, first)
     made, judged = [], []
-    from bids_sr.sr.variance import variance_estimation
-
-    monkeypatch.setattr(variance_estimation, "estimate_prior", lambda data, *a, **k: made.append(data))
+    monkeypatch.setattr(one_level_down, "estimate_prior", lambda data, *a, **k: made.append(data) or len(made))
     monkeypatch.setattr(
-        variance_estimation, "explained_share", lambda prior, level, images, mask: judged.append(images) or 0.0
+        one_level_down,
+        "_errors",
+        lambda prior, level, images, mask: judged.append((prior, images)) or (images[:, mask],) * 2,
     )
-    held_out_shares(halves, mask, FACTOR, QUICK)
+    try_maps(trial, QUICK)
+    images = [torch.from_numpy(np.moveaxis(half.components, 3, 1).copy()) for half in halves]
+    (one, tested_by_one), (two, tested_by_two) = judged
     level, _ = level_below(SHAPE, FACTOR)
-    torch.testing.assert_close(made[0], level.down(halves[0]))
-    torch.testing.assert_close(judged[0], halves[1])
-    torch.testing.assert_close(judged[1], halves[0])
+    torch.testing.assert_close(made[one - 1], level.down(images[1]))
+    torch.testing.assert_close(made[two - 1], level.down(images[0]))
+    torch.testing.assert_close(tested_by_one, images[0])
+    torch.testing.assert_close(tested_by_two, images[1])
 
 
 def test_a_mask_that_vanishes_one_level_down_explains_nothing():
     mask = np.zeros(SHAPE, bool)
     mask[5, 5] = True
-    halves = [torch.ones(8, SHAPE[2], *SHAPE[:2])] * 2
-    assert held_out_shares(halves, mask, FACTOR, QUICK) == {0.0: (0.0, 0.0)}
+    trial = Trial(halves_of(fluctuations(40)), mask, FACTOR)
+    assert try_maps(trial, QUICK)[0.0].by_half == try_interpolation(trial, "bspline").by_half == (0.0, 0.0)
 
 
 def test_grids_that_do_not_belong_together_are_refused():
