@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from bids_sr import __version__
 from bids_sr.cli import rate_command, report_command
 from bids_sr.cli.console import count_text, end_lines, item, start_lines
+from bids_sr.cli.heartbeat import still
 from bids_sr.cli.interrupts import INTERRUPTED, interruptible
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError
@@ -129,7 +130,9 @@ def _without_damaged(plan: "Plan", settings: Settings) -> "Plan":
     """
     from bids_sr import preflight
 
-    problems, known = preflight.check_data(plan), set(plan.warnings)
+    known = set(plan.warnings)
+    with still(_stage, "reading all images"):
+        problems = preflight.check_data(plan)
     if settings.evaluation.truth_dir is None:
         plan, problems = preflight.without_unfit_references(plan, problems)
         for notice in plan.warnings:
@@ -157,7 +160,8 @@ def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
     from bids_sr.bids.retrospective_plan import tell_retrospective
     from bids_sr.retrospective.preparation import prepare
 
-    derived = prepare(settings, plan.subjects, plan.type_order, _stage)
+    with still(_stage, "downsampling"):
+        derived = prepare(settings, plan.subjects, plan.type_order, _stage)
     made, found = _check(derived), Findings()
     tell_retrospective(plan.subjects, settings, found)
     left_out = {**plan.left_out, **made.left_out}
@@ -169,7 +173,8 @@ def _group(settings: Settings) -> int:
     _stage("checking the participants' tables")
     from bids_sr.cli import group_level
 
-    prepared = group_level.prepare(settings)
+    with still(_stage, "checking the participants' tables"):
+        prepared = group_level.prepare(settings)
     if settings.run.dry_run:
         _stage("plan (dry run: nothing is written)")
         print(group_level.plan_text(prepared))
@@ -177,7 +182,8 @@ def _group(settings: Settings) -> int:
     run = settings.run.run_uuid
     with output_lock(settings.paths.output_dir, settings.paths.work_dir, participants=None, run_uuid=run):
         _write_settings(settings)
-        outcome = group_level.run_group(settings, prepared, _stage)
+        with still(_stage, "group level"):
+            outcome = group_level.run_group(settings, prepared, _stage)
     return _conclude(outcome, settings)
 
 
@@ -185,7 +191,8 @@ def _check(settings: Settings) -> "Plan":
     """Check what headers and tables tell; refuse with every problem at once."""
     from bids_sr import preflight
 
-    plan = preflight.check(settings)
+    with still(_stage, "checking the data set"):
+        plan = preflight.check(settings)
     _refuse((*plan.problems, *preflight.check_machine(plan, settings)))
     if not settings.run.dry_run:  # the plan that a dry run shows has them too
         for line in start_lines(plan, settings):

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from bids_sr import __version__
 from bids_sr.cli.console import warning_lines
+from bids_sr.cli.heartbeat import still
 from bids_sr.cli.progress import Progress
 from bids_sr.config import Settings, machine
 from bids_sr.config.memory_model import for_steps_gb, largest_gb, workers_that_fit
 from bids_sr.config.plugin import Plugin
 from bids_sr.io.atomic_files import write_whole
-from bids_sr.preflight.pace import slowdown
+from bids_sr.preflight.pace import pace_now
 
 if TYPE_CHECKING:
     from niworkflows.engine.workflows import LiterateWorkflow
@@ -35,11 +36,12 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
     configure_nipype(crash_dir=log_dir, stop_on_first_crash=at_first, verbose=verbose)
     outcome = RunOutcome()
     if not settings.run.reports_only:
-        workflow = _prepare(settings, plan, log_dir)
+        with still(say, "building the graph of steps"):
+            workflow = _prepare(settings, plan, log_dir)
         if settings.run.boilerplate_only:
             return outcome
         share = _share(settings, plan, say)
-        progress = Progress(nodes_that_run(workflow), plan, say, slower=slowdown(share["nprocs"]))
+        progress = Progress(nodes_that_run(workflow), plan, say, slower=pace_now(plan.estimate.processors).slower)
         try:
             with contextlib.closing(progress):
                 usage = log_dir / "resources.tsv" if settings.run.resource_monitor else None
@@ -60,12 +62,14 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
 
     logs = {label: logs_of_outputs(log_dir.parent, label, default=log_dir) for label in labels}
     command = " ".join(sys.argv)
-    reports = tuple(
-        build_report(settings.paths.output_dir, label, run_uuid=own.name, log_dir=own, command=command, beside=labels)
-        for label, own in logs.items()
-    )
-    if "SLURM_ARRAY_TASK_ID" not in os.environ:  # of thousands of tasks each would read the outputs of all
-        write_index(settings.paths.output_dir)
+    out = settings.paths.output_dir
+    with still(say, "reports"):
+        reports = tuple(
+            build_report(out, label, run_uuid=own.name, log_dir=own, command=command, beside=labels)
+            for label, own in logs.items()
+        )
+        if "SLURM_ARRAY_TASK_ID" not in os.environ:  # of thousands of tasks each would read the outputs of all
+            write_index(out)
     return dataclasses.replace(outcome, reports=reports)
 
 

@@ -1,15 +1,18 @@
-"""Progress of a run on the console: one bar on a terminal, one line a stage elsewhere, with the time that is left.
+"""Progress of a run on the console: one bar on a terminal, elsewhere one line a stage and one a minute at least.
 
 The time left starts from the estimate of the plan and moves to what the finished stages took: after a share `f` of the
 estimated work, in `t` minutes, it is ``(1 - f) * ((1 - f) * estimate + t)``.
 """
 
+import contextlib
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
+from bids_sr.cli.heartbeat import EVERY_S, heartbeat
 from bids_sr.preflight.pace import duration
 
 if TYPE_CHECKING:
@@ -62,16 +65,20 @@ def stage_minutes(plan: "Plan") -> dict[str, float]:
     }
 
 
+_LOOK_S = 2.0
+_MOST = 0.9  # of a step that runs, counted as done by its time before it ends
+
+
 class Progress:
     """Tells how far a run is; the scheduler calls it for every node, by its full name, that starts, ends or fails.
 
     The estimate of the plan says what each stage weighs and how long all takes, which `slower` multiplies, see
-    `bids_sr.preflight.pace.slowdown`. `say` prints one line; a bar goes to `stream` if that is a terminal.
+    `bids_sr.preflight.pace`. `say` prints one line; a bar goes to `stream` if that is a terminal.
     """
 
     def __init__(
         self, nodes: Iterable[str], plan: "Plan", say: Callable[[str], None], *, slower: float = 1.0,
-        stream: IO[str] | None = None, clock: Callable[[], float] = time.monotonic,
+        stream: IO[str] | None = None, clock: Callable[[], float] = time.monotonic, look_s: float = _LOOK_S,
     ) -> None:  # fmt: skip
         names = list(nodes)
         counts = Counter(stage_of(name)[1] for name in names)
@@ -82,8 +89,11 @@ class Progress:
         self._weights = weights
         self._total = sum(weights[key] * count for key, count in counts.items()) or 1.0
         self._estimate, self._say = plan.estimate.minutes * slower, say
-        self._clock, self._began = clock, clock()
+        self._processors = plan.estimate.processors
+        self._clock, self._began, self._said = clock, clock(), clock()
         self._done, self._ended, self._told = 0.0, set[str](), set[tuple[str, str]]()
+        self._running: dict[str, tuple[str, str, float]] = {}  # node → participant or run, stage, since when
+        self._lock = threading.RLock()
         stream = stream or sys.stdout
         self._bar: Any = None
         self._stage = ""
@@ -91,11 +101,18 @@ class Progress:
             from tqdm import tqdm
 
             self._bar = tqdm(total=100, file=stream, bar_format="{percentage:3.0f} % |{bar:30}| {desc}", leave=False)
+        self._open = contextlib.ExitStack()
+        self._open.enter_context(heartbeat(self.beat, look_s))
 
     @property
     def share(self) -> float:
-        """Share of the estimated work that is done, 0 to 1."""
-        return min(1.0, self._done / self._total)
+        """Share of the estimated work that is done, 0 to 1; steps that run count by the time that they have run."""
+        under_way = 0.0
+        for _, stage, since in self._running.values():
+            weight = self._weights.get(stage, 0.0)
+            expected = weight / self._total * self._estimate * self._processors * 60  # s, on one processor
+            under_way += weight * min(_MOST, (self._clock() - since) / expected if expected > 0 else 0.0)
+        return min(1.0, (self._done + under_way) / self._total)
 
     @property
     def minutes_left(self) -> float:
@@ -106,21 +123,35 @@ class Progress:
     def __call__(self, node: Any, status: str) -> None:
         """Take note that `node` starts, ended or failed."""
         label, stage = stage_of(node.fullname)
-        if status == "exception":
-            self.line(f"failed: {node.fullname}")
-        if status == "start":
-            self._tell(label, stage)
-        elif node.fullname not in self._ended:
-            self._ended.add(node.fullname)
-            self._done += self._weights.get(stage, 0.0)
+        with self._lock:
+            if status == "exception":
+                self.line(f"failed: {node.fullname}")
+            if status == "start":
+                self._running[node.fullname] = label, stage, self._clock()
+                if stage != OTHER and (label, stage) not in self._told:
+                    self._told.add((label, stage))
+                    self._tell(label, stage)
+                return
+            self._running.pop(node.fullname, None)
+            if node.fullname not in self._ended:
+                self._ended.add(node.fullname)
+                self._done += self._weights.get(stage, 0.0)
+                self._show()
+
+    def beat(self) -> None:
+        """Keep the bar moving; where lines are printed, repeat one if nothing was said for almost a minute."""
+        with self._lock:
             self._show()
+            if self._bar is not None or self._clock() - self._said < EVERY_S:
+                return
+            known = (each for each in self._running.values() if each[1] != OTHER)
+            label, stage, _ = min(known, key=lambda each: each[2], default=("", OTHER, 0.0))
+            self._tell(label, stage)
 
     def _tell(self, label: str, stage: str) -> None:
-        if stage == OTHER or (label, stage) in self._told:
-            return
-        self._told.add((label, stage))
-        text = f"{label}: {STAGES[stage][0]}"
+        text = f"{label}: {STAGES[stage][0]}" if stage != OTHER else "working"
         if self._bar is None:
+            self._said = self._clock()
             self._say(f"{text} ({100 * self.share:.0f} %, {duration(self.minutes_left)} left)")
         else:
             self._stage = text
@@ -140,6 +171,7 @@ class Progress:
             self._bar.refresh()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Take the bar away, and say nothing any more."""
+        self._open.close()
         if self._bar is not None:
             self._bar.close()

@@ -135,6 +135,7 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
     peak = BASE_GB + largest + (min(workers, side_by_side) - 1) * (WORKER_GB + COST.beside_gb)
     return Estimate(
         minutes=sum(row.minutes for row in rows) / cores,
+        processors=cores,
         memory_gb=peak if given is None else min(peak, max(given, BASE_GB + largest)),
         work_gb=sum(row.disk_gb for row in rows),
         output_gb=_results(work),
@@ -300,10 +301,10 @@ def estimate_structural(plan: Plan, settings: Settings) -> Estimate:
     largest = largest_gb(sizes)
     costs = ((stage, seconds / 60, disk) for stage, (seconds, disk) in stages.items())
     rows = tuple(Row(stage=stage, minutes=each, memory_gb=largest, disk_gb=disk) for stage, each, disk in costs)
+    processors = min(people, settings.resources.nprocs or 1)
     return Estimate(
-        minutes=sum(row.minutes for row in rows) / min(people, settings.resources.nprocs or 1),
-        memory_gb=BASE_GB + largest, work_gb=sum(row.disk_gb for row in rows),
-        output_gb=copies * voxels * 2e-3 + 0.05 * methods * people, rows=rows,
+        minutes=sum(row.minutes for row in rows) / processors, processors=processors, memory_gb=BASE_GB + largest,
+        work_gb=sum(row.disk_gb for row in rows), output_gb=copies * voxels * 2e-3 + 0.05 * methods * people, rows=rows,
     )  # fmt: skip
 
 

@@ -1,13 +1,32 @@
-"""How much longer work takes here and now than on the processor that the estimates are of: a short self-timing."""
+"""How much longer work takes here and now than on the idle processors of the estimate: two short self-timings."""
 
-import os
+import hashlib
+import math
+import threading
 import time
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
-REFERENCE_S = 0.0032
+REFERENCE_S = 0.0039
 """Processor seconds of the kernel on the processors of `CostModel` (``benchmarks/resources.py --pace``)."""
 _REPEATS = 5
+_WATCHED_S = 0.5  # shorter than that, the scheduler's turns of some milliseconds weigh
+_BLOCK = bytes(2**18)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """What wall-clock time is to be multiplied by: for slower processors, and for what else keeps them busy."""
+
+    processor: float = 1.0
+    busy: float = 1.0
+
+    @property
+    def slower(self) -> float:
+        """Ratio to unshared processors of the reference, between 0.25 and 40."""
+        return float(np.clip(self.processor * self.busy, 0.25, 40.0))
 
 
 def kernel_seconds() -> float:
@@ -25,32 +44,50 @@ def kernel_seconds() -> float:
     return min(found)
 
 
-def slowdown(
-    workers: int, *, seconds: float | None = None, load: float | None = None, cores: int | None = None
-) -> float:
-    """Return by what a clock estimate is to be multiplied on this machine.
+def processors_had(threads: int, seconds: float = _WATCHED_S) -> float:
+    """How many processors that many busy threads are given while others run: 0 to `threads`.
+
+    It is tried, as the number of processes that want to run does not tell: the system may share its processors
+    between sessions or groups of processes, and its average of the last minute knows neither what has just begun nor
+    what has ended.
+    """
+    until = time.perf_counter() + seconds
+
+    def work() -> None:
+        while time.perf_counter() < until:
+            hashlib.sha256(_BLOCK)  # which needs no lock of the interpreter
+
+    began, used = time.perf_counter(), time.process_time()
+    those = [threading.Thread(target=work) for _ in range(threads)]
+    for each in those:
+        each.start()
+    for each in those:
+        each.join()
+    return (time.process_time() - used) / (time.perf_counter() - began)
+
+
+def pace(processors: float, *, kernel_s: float | None = None, had: float | None = None) -> Pace:
+    """Measure this machine, for a run that keeps so many processors busy.
 
     Parameters
     ----------
-    workers : processors that the run will keep busy
-    seconds : processor seconds of the kernel; measured by default
-    load : processes of others that are running; by default the system's average over the last minute
-    cores : processors of the machine
+    processors : that the estimate rests on
+    kernel_s : processor seconds of the kernel; measured by default
+    had : processors that as many threads, rounded up, are given; measured by default
 
-    Returns
-    -------
-    Ratio to an unshared processor of the reference, between 0.25 and 20.
-
-    >>> slowdown(2, seconds=REFERENCE_S, load=0.0, cores=2)
-    1.0
-    >>> slowdown(2, seconds=REFERENCE_S, load=2.0, cores=2)
-    2.0
+    >>> pace(2, kernel_s=REFERENCE_S, had=2.0)
+    Pace(processor=1.0, busy=1.0)
+    >>> pace(1.7, kernel_s=2 * REFERENCE_S, had=0.5).slower
+    8.0
     """
-    seconds = kernel_seconds() if seconds is None else seconds
-    load = os.getloadavg()[0] if load is None else load
-    cores = cores or os.cpu_count() or 1
-    shared = max(1.0, (load + workers) / max(cores, workers))
-    return float(np.clip(seconds / REFERENCE_S * shared, 0.25, 20.0))
+    threads = math.ceil(processors)
+    own = kernel_seconds() if kernel_s is None else kernel_s
+    given = processors_had(threads) if had is None else had
+    return Pace(processor=own / REFERENCE_S, busy=max(1.0, threads / max(given, 1e-3)))
+
+
+pace_now = cache(pace)
+"""The pace measured once a process, so that the start and the progress tell the same."""
 
 
 def duration(minutes: float) -> str:

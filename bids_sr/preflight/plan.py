@@ -16,7 +16,7 @@ _PARTICIPANT = re.compile(r"sub-([0-9A-Za-z+]+)(?![^ _(])")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """Cost of one stage of all runs together: minutes of wall clock, peak memory and disk (GB)."""
+    """Cost of one stage of all runs together: minutes of one processor, memory of its largest step and disk (GB)."""
 
     stage: str
     minutes: float
@@ -26,9 +26,10 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """Cost of a call."""
+    """Cost of a call on idle processors of `CostModel`."""
 
     minutes: float = 0.0  # wall clock on the processors given
+    processors: float = 1.0  # of them, that are busy on average
     memory_gb: float = 0.0  # peak of all processes
     work_gb: float = 0.0  # disk in the working directory
     output_gb: float = 0.0  # disk in the output directory

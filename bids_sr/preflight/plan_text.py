@@ -1,6 +1,7 @@
 """Text of the plan, for ``--dry-run`` and for messages."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, pairwise
 
 from bids_sr.bids import BoldRun, Problem, Subject, factor_of
 from bids_sr.bids.findings import counted, grouped
@@ -9,8 +10,8 @@ from bids_sr.bids.precomputed import taken_text
 from bids_sr.bids.query import some
 from bids_sr.bids.retrospective_plan import foreseen, makers, retrospective_factor
 from bids_sr.config import Settings
-from bids_sr.preflight.pace import duration, slowdown
-from bids_sr.preflight.plan import Plan, left_out_text
+from bids_sr.preflight.pace import duration, pace_now
+from bids_sr.preflight.plan import Estimate, Plan, left_out_text
 
 MOST_NAMED = 3
 NOTICEABLE = 1.5
@@ -40,11 +41,52 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
         lines.append("maps: " + " ".join(settings.activation.kinds))
     lines += left_out_text(plan.left_out)
     warnings = ["warnings:", *(f"  {notice}" for notice in counted(plan.warnings))] if plan.warnings else []
-    rows = [
-        f"  {row.stage:<28}{row.minutes:7.1f} core min {row.memory_gb:5.1f} GB memory {row.disk_gb:6.2f} GB disk"
-        for row in plan.estimate.rows
+    cost = [
+        f"estimate: {cost_text(plan, settings)}",
+        *cost_table(plan.estimate, pace_now(plan.estimate.processors).slower),
     ]
-    return "\n".join([*lines, f"estimate: {cost_text(plan, settings)}", *rows, *warnings])
+    return "\n".join([*lines, *cost, *_reference_tip(plan, settings), *warnings])
+
+
+def cost_table(cost: Estimate, slower: float = 1.0) -> list[str]:
+    """Stages with wall-clock minutes, memory and disk, and their total; minutes and disk as shown add up to it.
+
+    Parameters
+    ----------
+    cost : of a plan
+    slower : what time is multiplied by, see `bids_sr.preflight.pace`
+    """
+    rows = cost.rows
+    minutes = _adding_up([row.minutes / cost.processors * slower for row in rows], 1)
+    disk = _adding_up([row.disk_gb for row in rows], 2)
+    total = ("total", sum(minutes), cost.memory_gb, sum(disk))
+    shown = [*zip((row.stage for row in rows), minutes, (row.memory_gb for row in rows), disk, strict=True), total]
+    return [
+        f"  {'':<28}{'wall-clock min':>15}{'GB memory':>12}{'GB work disk':>14}",
+        *(f"  {stage:<28}{time:15.1f}{memory:12.1f}{space:14.2f}" for stage, time, memory, space in shown),
+        "  Memory: of the largest step of a stage; in total, of all processes at one time.",
+    ]
+
+
+def _adding_up(values: Iterable[float], digits: int) -> list[float]:
+    """Values rounded so that their sum is the rounded sum.
+
+    >>> _adding_up([0.14, 0.14, 0.14], 1)
+    [0.1, 0.2, 0.1]
+    """
+    ends = [round(end, digits) for end in accumulate(values, initial=0.0)]
+    return [round(after - before, digits) for before, after in pairwise(ends)]
+
+
+def _reference_tip(plan: Plan, settings: Settings) -> list[str]:
+    """How to test the methods against the truth on these data, where no run has a reference."""
+    runs = [run for subject in plan.subjects for run in subject.runs]
+    if not runs or settings.evaluation.retrospective is not None or any(run.truth is not None for run in runs):
+        return []
+    return [
+        "No high-resolution reference: methods are tested one resolution level down. For the full test, "
+        "--retrospective downsamples these runs and compares the result with the originals."
+    ]
 
 
 def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -> list[str]:
@@ -68,8 +110,6 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
         lines.append(f"  taken over: {taken_text(run.precomputed)}")
     if settings.evaluation.retrospective is not None:
         lines.append(f"  {_retrospective_line(run, subject, settings)}")
-    else:
-        lines.append(f"  factor: {_times(factor_of(run, settings), 'g')}")
     lines.append(f"  super-resolution: {choice_text(run, settings)}")
     contrasts = plan.contrasts.get(run.bold, {})
     if run.events is None:
@@ -83,9 +123,9 @@ def choice_text(run: BoldRun, settings: Settings) -> str:
     names = [name for name in superres.chosen if not obstacle(name, run, superres)]
     why = []
     if superres.auto and run.pair is None:
-        why.append("srgan needs a T2*w pair, and there is none")
+        why.append("no T2*w pair, which srgan needs")
     elif superres.auto and set(superres.learned) - set(names):
-        why.append("it has a single slice, on which no network is trained")
+        why.append("single slice: too few to train a network")
     if settings.evaluation.retrospective is None:
         why.append(_why_factor(run, settings))
     text = f"{', '.join(names) or 'none'} by {_times(factor_of(run, settings), 'g')} ({'; '.join(why)})"
@@ -104,22 +144,19 @@ def choice_lines(plan: Plan, settings: Settings) -> list[str]:
 
 def _why_factor(run: BoldRun, settings: Settings) -> str:
     if run.pair is not None:
-        return "the factor is that of the pair"
+        return "factor from the T2*w pair"
     if settings.superres.factor is not None:
-        return "the factor was asked for"
+        return "factor from --sr-factor"
     if run.calibration is not None:
-        return "the factor is that of the calibration"
-    return "no pair and no calibration tells a factor, so 2 in plane"
+        return "factor from the calibration run"
+    return "no pair or calibration: factor 2 in plane"
 
 
 def _advice(run: BoldRun, settings: Settings) -> str:
     """What scan would improve the super-resolution of a run; "" where there is one, or no method could use it."""
     if run.calibration or not settings.superres.run_trained or settings.evaluation.retrospective is not None:
         return ""
-    return (
-        "A calibration run would improve it: some 20 volumes or more at the high resolution, same slices, no task "
-        "needed, in the session."
-    )
+    return "Tip: add a high-resolution run of 20 volumes or more (same session, same slices, no task needed)."
 
 
 def _times(values: Iterable[float], form: str = ".3g") -> str:
@@ -151,10 +188,10 @@ def _formula(weights: Mapping[str, float]) -> str:
 def cost_text(plan: Plan, settings: Settings) -> str:
     """Time, memory and disk of a plan in a sentence, the time as this machine is loaded now."""
     cost, workers = plan.estimate, settings.resources.nprocs or 1
-    slower = slowdown(workers)
-    why = f" (this machine, with what else runs on it, takes {slower:.1f} times as long as an idle one)"
-    on = "1 processor" if workers == 1 else f"{workers} processors"
+    here = pace_now(cost.processors)
+    why = f" (machine busy: {here.busy:.1f} times slower)" if here.busy >= NOTICEABLE else ""
+    on = "1 process" if workers == 1 else f"{workers} processes"
     return (
-        f"{duration(cost.minutes * slower)} on {on}{why if slower >= NOTICEABLE else ''}, {cost.memory_gb:.1f} GB of "
-        f"memory, {cost.work_gb:.1f} GB of disk for work and {cost.output_gb:.1f} GB for results"
+        f"{duration(cost.minutes * here.slower)} wall-clock time with {on}{why}, {cost.memory_gb:.1f} GB of memory, "
+        f"{cost.work_gb:.1f} GB of disk for work and {cost.output_gb:.1f} GB for results"
     )

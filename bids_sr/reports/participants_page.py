@@ -27,9 +27,10 @@ MOST_TRIES = 5
 
 
 def headline(verdict: Path) -> str:
-    """The first sentence of a verdict that was written; "" where the file cannot be read."""
+    """Which methods were not applied, and the first sentence of a verdict that was written; "" if it cannot be read."""
     try:
-        return str(json.loads(verdict.read_text(encoding="utf-8")).get("headline", ""))
+        told = json.loads(verdict.read_text(encoding="utf-8"))
+        return " ".join(filter(None, (str(told.get(key, "")) for key in ("not_applied_text", "headline"))))
     except (OSError, ValueError, AttributeError):
         return ""
 

@@ -2,7 +2,11 @@
 
 import io
 import json
+import os
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,13 +17,14 @@ from graphmaker import planned_graph
 
 from bids_sr.bids import Notice
 from bids_sr.cli.console import end_lines, start_lines
+from bids_sr.cli.heartbeat import still
 from bids_sr.cli.main import COMMANDS, main
 from bids_sr.cli.participant_level import nodes_that_run
 from bids_sr.cli.progress import OTHER, Progress, stage_minutes, stage_of
 from bids_sr.config import Settings
 from bids_sr.config.groups import Paths
 from bids_sr.preflight import Estimate, Plan, Row
-from bids_sr.preflight.pace import REFERENCE_S, kernel_seconds, slowdown
+from bids_sr.preflight.pace import REFERENCE_S, Pace, kernel_seconds, pace, processors_had
 from bids_sr.reports import participants_page
 from bids_sr.reports.participants_page import neighbors_of, write_index
 
@@ -110,10 +115,58 @@ def test_the_share_of_a_whole_graph_ends_at_one(tmp_path: Path) -> None:
 
 def test_the_pace_of_a_machine() -> None:
     assert 0 < kernel_seconds() < 5
-    assert slowdown(1, seconds=2 * REFERENCE_S, load=0, cores=4) == 2
-    assert slowdown(2, seconds=REFERENCE_S, load=6, cores=2) == 4
-    assert slowdown(8, seconds=REFERENCE_S, load=0, cores=2) == 1  # the estimate knows how many there are
-    assert slowdown(1, seconds=1e3, load=0, cores=1) == 20
+    assert pace(1, kernel_s=2 * REFERENCE_S, had=1.0) == Pace(processor=2.0, busy=1.0)
+    assert pace(1.7, kernel_s=REFERENCE_S, had=0.5).slower == 4
+    assert pace(8, kernel_s=REFERENCE_S, had=2.0).slower == 4  # more processes than processors
+    assert pace(1, kernel_s=1e3, had=1.0).slower == 40
+
+
+def test_busy_processors_are_seen_at_once_and_idle_ones_are_not_taken_for_busy() -> None:
+    """The average load of the last minute would know nothing of processes that have just begun."""
+    mine = min(os.sched_getaffinity(0))
+    keep, alone = os.sched_getaffinity(0), 0.0
+    os.sched_setaffinity(0, {mine})
+    try:
+        alone = processors_had(1)
+        spin = [sys.executable, "-c", "while True: pass"]
+        others = [subprocess.Popen(spin) for _ in range(3)]
+        try:
+            time.sleep(0.2)
+            shared = processors_had(1)
+        finally:
+            for each in others:
+                each.kill()
+                each.wait()
+    finally:
+        os.sched_setaffinity(0, keep)
+    assert 0 < shared < 0.7 * alone <= 1.1
+
+
+def test_a_line_is_said_once_a_minute_while_a_long_step_runs() -> None:
+    said: list[str] = []
+    now = [0.0]
+    progress = Progress(NODES, PLAN, said.append, stream=io.StringIO(), clock=lambda: now[0], look_s=3600)
+    progress(node(NODES[1]), "start")
+    for second in range(1, 241):
+        now[0] = second
+        progress.beat()
+    progress.close()
+    assert len(said) == 5
+    assert all(line.startswith("sub-01_task-tap: super-resolution and baselines (") for line in said)
+    done = [int(re.findall(r"\((\d+) %", line)[0]) for line in said]
+    assert done == sorted(done)
+    assert done[-1] > done[0]  # though no step has ended
+
+
+def test_work_that_says_nothing_is_said_to_go_on() -> None:
+    said: list[str] = []
+    with still(said.append, "checking the data set", every_s=0.01):
+        time.sleep(0.2)
+    assert len(said) > 2
+    assert set(said) == {"checking the data set: still running after 0 min"}
+    before = len(said)
+    time.sleep(0.05)
+    assert len(said) == before
 
 
 def settings(out: Path) -> Settings:
@@ -126,19 +179,21 @@ def test_the_start_says_where_which_runs_how_long_and_each_note_once(tmp_path: P
     assert [line.split()[0] for line in lines] == ["results", "runs", "time", "note"]
     assert str(tmp_path) in lines[0]
     assert "sub-01 and 1 more" in lines[-1]
-    assert "min on 1 processor" in lines[2]
+    assert "min wall-clock time with 1 process" in lines[2]
 
 
 def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> None:
     func = tmp_path / "sub-01" / "func"
     func.mkdir(parents=True)
-    (func / "sub-01_task-tap_desc-verdict_metrics.json").write_text(json.dumps({"headline": "It is finer."}))
+    (func / "sub-01_task-tap_desc-verdict_metrics.json").write_text(
+        json.dumps({"headline": "It is finer.", "not_applied_text": "srgan was not applied."})
+    )
     (func / "sub-01_task-rest_desc-verdict_metrics.json").write_text("{ cut short")
     (func / "sub-01_task-other_desc-verdict_metrics.json").write_text(json.dumps({"headline": "Of an earlier call."}))
     runs = tuple(SimpleNamespace(stem=f"sub-01_task-{task}", entities={"subject": "01"}) for task in ("tap", "rest"))
     plan = Plan(subjects=(SimpleNamespace(label="01", runs=runs),), series=("raw", "sbl"))  # type: ignore[arg-type]
     shown = "\n".join(end_lines(plan, settings(tmp_path), [tmp_path / f"sub-{k}.html" for k in range(9)]))
-    assert "sub-01_task-tap: It is finer." in shown
+    assert "sub-01_task-tap: srgan was not applied. It is finer." in shown
     assert "Of an earlier call" not in shown
     assert f"preproc sbl, in {func}" in shown.replace("\n            ", " ")
     assert shown.count(".html") == 6 + 1  # of all participants
@@ -238,8 +293,6 @@ def test_help_shows_what_matters_and_help_all_the_rest(capsys: pytest.CaptureFix
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(monkeypatch: pytest.MonkeyPatch, outputs: Path) -> None:
-    import sys
-
     before = sys.stdout
 
     def broken(*_: object) -> int:

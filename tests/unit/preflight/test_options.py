@@ -74,8 +74,10 @@ def test_without_a_pair_auto_takes_the_series_alone(maker: BidsMaker) -> None:
     assert plan.problems == ()
     assert plan.series == ("raw", "bspline", "zerofill", "sdmod", "sbl")
     text = choice_text(plan.subjects[0].runs[0], settings)
-    assert text.startswith("sbl by 2×2×1 (srgan needs a T2*w pair, and there is none; no pair and no calibration tells")
-    assert "A calibration run would improve it" in text
+    assert text.startswith(
+        "sbl by 2×2×1 (no T2*w pair, which srgan needs; no pair or calibration: factor 2 in plane). Tip: "
+    )
+    assert "add a high-resolution run of 20 volumes or more" in text
 
 
 def test_with_a_pair_auto_takes_both(maker: BidsMaker) -> None:
@@ -83,7 +85,7 @@ def test_with_a_pair_auto_takes_both(maker: BidsMaker) -> None:
     plan = check(settings)
     assert plan.series == ("raw", *DEFAULT_BASELINES, "srgan", "sbl")
     text = choice_text(plan.subjects[0].runs[0], settings)
-    assert text.startswith("srgan, sbl by 2×2×1 (the factor is that of the pair).")
+    assert text.startswith("srgan, sbl by 2×2×1 (factor from the T2*w pair).")
 
 
 def test_a_pair_that_does_not_fit_is_told_with_auto(maker: BidsMaker) -> None:

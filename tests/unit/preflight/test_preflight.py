@@ -19,9 +19,22 @@ from bids_sr.bids import Findings, Problem
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes
 from bids_sr.config.groups import Activation, Preprocessing
-from bids_sr.preflight import Plan, check, check_data, directories, dry_run_text, estimates, format_problems, validator
+from bids_sr.preflight import (
+    Plan,
+    check,
+    check_data,
+    cost_text,
+    directories,
+    dry_run_text,
+    estimates,
+    format_problems,
+    plan_text,
+    validator,
+)
 from bids_sr.preflight import voxel_checks as voxels
 from bids_sr.preflight.events import contrasts_of_runs, ordered
+from bids_sr.preflight.pace import Pace
+from bids_sr.preflight.plan_text import cost_table
 from bids_sr.sr.method import get_method
 
 NO_VALIDATOR = Selection(skip_bids_validation=True)
@@ -343,14 +356,41 @@ def test_dry_run_tells_the_plan(maker: BidsMaker, planned: Planned) -> None:
     for part in (
         "sub-01_task-tap: 8×8×6 voxels of 6×6×4 mm, 30 volumes, TR 1 s",
         "pair: sub-01_acq-highres_T2starw.nii.gz and sub-01_acq-lowres_T2starw.nii.gz",
-        "factor: 2×2×1",
+        "super-resolution: srgan, sbl by 2×2×1 (factor from the T2*w pair)",
         "thumbMinusLittle = thumb-little",
         "all = 0.5*thumb+0.5*little",
+        "No high-resolution reference: methods are tested one resolution level down.",
         "series: raw bspline zerofill sdmod inject ratio srgan sbl",
         "smoothing (FWHM): 0 mm, 5 mm",
         "GB of disk for work and",
     ):
         assert part in text
+
+
+def test_rows_of_the_dry_run_add_up_to_its_total(maker: BidsMaker, planned: Planned) -> None:
+    """Wall-clock minutes at the processes of the call, on this machine as it is; disk too."""
+    plan = planned()
+    for slower in (1.0, 7.3):
+        table = [line.split() for line in cost_table(plan.estimate, slower)]
+        assert table[0] == ["wall-clock", "min", "GB", "memory", "GB", "work", "disk"]
+        rows = [[float(cell) for cell in cells[-3:]] for cells in table[1:-1]]
+        *stages, (minutes, memory, disk) = rows
+        assert len(stages) == len(plan.estimate.rows)
+        assert sum(row[0] for row in stages) == pytest.approx(minutes)
+        assert minutes == pytest.approx(plan.estimate.minutes * slower, abs=0.051)
+        assert sum(row[2] for row in stages) == pytest.approx(disk)
+        assert disk == pytest.approx(plan.estimate.work_gb, abs=0.0051)
+        assert memory == pytest.approx(plan.estimate.memory_gb, abs=0.051)
+
+
+def test_a_busy_machine_is_named(planned: Planned, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = planned()
+    monkeypatch.setattr(plan_text, "pace_now", lambda processors: Pace(processor=1.0, busy=4.0))
+    long = dataclasses.replace(plan, estimate=dataclasses.replace(plan.estimate, minutes=10.0))
+    assert cost_text(long, settings_for(maker)).startswith("about 40 min wall-clock time with ")
+    assert "(machine busy: 4.0 times slower)" in cost_text(long, settings_for(maker))
+    monkeypatch.setattr(plan_text, "pace_now", lambda processors: Pace(processor=2.0, busy=1.1))
+    assert "busy" not in cost_text(long, settings_for(maker))
 
 
 def test_dry_run_of_half_a_pair(maker: BidsMaker, planned: Planned) -> None:
