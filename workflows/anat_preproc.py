@@ -7,7 +7,7 @@ from niworkflows.engine.workflows import LiterateWorkflow
 from bids_sr.interfaces.anat import CorrectBias, DefineRegion, LoadTemplate, MaskBrain, NormalizeT1w, SegmentTissues
 from bids_sr.interfaces.precomputed_inputs import ImportAnat, ShowInTemplate
 from bids_sr.workflows.plans import Precomputed
-from bids_sr.workflows.wiring import new_stage, same, set_given
+from bids_sr.workflows.wiring import Part, new_stage, same, set_given
 
 REGIONS = {
     "motor": "the pre- and postcentral gyri and supplementary motor areas of the AAL2 atlas [@aal2]",
@@ -50,7 +50,7 @@ def init_anat_wf(
     files = {} if precomputed is None else precomputed.files
     text = _text(template) if precomputed is None else _precomputed_text(precomputed, template)
     text += f"The region of interest was {_region_text(roi)}. "
-    workflow, inputnode, outputnode = new_stage(name, text, inputs=["t1w"], outputs=OUTPUTS)
+    workflow, inputnode, outputnode = new_stage(name, text, inputs=["t1w"], outputs=OUTPUTS, part=Part.ANATOMY)
     load_template = pe.Node(LoadTemplate(space=template), name="load_template")
     brain = pe.Node(niu.IdentityInterface(fields=["t1w", "mask"]), name="brain_buffer")
     xfms = pe.Node(niu.IdentityInterface(fields=list(XFMS)), name="xfms_buffer")
@@ -118,7 +118,7 @@ def _text(template: str) -> str:
     return (
         "The T1-weighted image was corrected for intensity non-uniformity with N4 [@n4] and skull-stripped by carrying "
         f"over the brain mask of the {template} template [@icbm2009], fitted to the tissue. It was registered to the "
-        "template by SyN in ANTs [@ants]; gray matter, white matter and CSF were told apart by a Gaussian mixture with "
+        "template by SyN in ANTs [@ants]; gray matter, white matter and CSF were segmented by a Gaussian mixture with "
         "the template's tissue maps as priors [@unifiedseg; @fast]. "
     )
 
@@ -129,7 +129,7 @@ def _precomputed_text(precomputed: Precomputed, template: str) -> str:
     if "gm" in precomputed.files:
         taken.append("its tissue maps")
     else:
-        made = "Tissues were told apart by a Gaussian mixture with the template's maps as priors [@unifiedseg; @fast]. "
+        made = "Tissues were segmented by a Gaussian mixture with the template's maps as priors [@unifiedseg; @fast]. "
     if XFMS[0] in precomputed.files:
         taken.append(f"its transforms to {template}")
     else:

@@ -45,8 +45,8 @@ from bids_sr.workflows.wiring import declare_memory
 BUNDLED_SPACE = "MNI152NLin2009aSym"
 OPENING = """\
 Results included in this manuscript come from *bids-sr* {version} (based on *Nipype* [@nipype]). \
-Every series, the acquired one, plain interpolations of it and super-resolved ones, went through the same analysis, \
-so that what super-resolution adds can be told from what interpolation and smoothing do.
+The acquired series, plain interpolations of it and super-resolved series went through the same analysis, \
+so that the effect of super-resolution can be separated from those of interpolation and smoothing.
 """
 
 Contrasts = Mapping[Path, Mapping[str, Mapping[str, float]]]

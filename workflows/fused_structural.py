@@ -17,7 +17,7 @@ from bids_sr.interfaces.reporting.structural_reportlets import ExplanationReport
 from bids_sr.workflows.drawings import init_reportlets_wf, summary
 from bids_sr.workflows.plans import Store, StructuralPlan
 from bids_sr.workflows.sinks import Fields, init_sink, keep_fields, keep_figures, keep_model
-from bids_sr.workflows.wiring import Source, into, joined, new_stage, out_of, passed, same
+from bids_sr.workflows.wiring import Part, Source, into, joined, new_stage, out_of, passed, same
 
 METRICS_COLUMNS = {
     "contrast": "scan that was measured; all: several of them together",
@@ -59,11 +59,13 @@ def init_prepare_contrasts_wf(*, plan: StructuralPlan, name: str = "prepare_cont
     contrasts = list(plan.contrasts)
     text = (
         f"The {' and '.join(contrasts)} scans of both resolutions were corrected for intensity non-uniformity with N4 "
-        f"[@n4], {ALIGNED[plan.align].format(contrasts[0])} and interpolated once, each; the brain was told by the "
-        "template's mask, and intensities were scaled linearly to the range from 0 to 1, to one mean in the brain at "
-        "both resolutions. "
+        f"[@n4], {ALIGNED[plan.align].format(contrasts[0])} and interpolated once, each; the brain was taken from the "
+        "template's mask, and intensities were scaled linearly to the range from 0 to 1, with equal means in the brain "
+        "at both resolutions. "
     )
-    workflow, inputnode, outputnode = new_stage(name, text, inputs=["highres", "lowres"], outputs=PREPARED)
+    workflow, inputnode, outputnode = new_stage(
+        name, text, inputs=["highres", "lowres"], outputs=PREPARED, part=Part.ANATOMY
+    )
     load_template = pe.Node(LoadTemplate(space=plan.template), name="load_template")
     step = PrepareContrasts(
         contrasts=contrasts, head=plan.head, others=list(plan.others), align=plan.align, seed=plan.seed,
@@ -99,7 +101,9 @@ def init_fused_wf(*, plan: StructuralPlan, method: str, name: str = "fused_wf") 
         "super-resolved all contrasts together, as channels, slice by slice [@attention_unet]. "
     )
     fields = (*SCANS, "heads") if from_others else SCANS
-    workflow, inputnode, outputnode = new_stage(name, text, inputs=fields, outputs=("out_files", *MODEL))
+    workflow, inputnode, outputnode = new_stage(
+        name, text, inputs=fields, outputs=("out_files", *MODEL), part=Part.SERIES
+    )
     common = {"contrasts": list(plan.contrasts), "threads": plan.omp_nthreads}
     step = TrainContrasts(method=method, head=plan.head, **common, **how)
     train = pe.Node(step, name="train", n_procs=plan.omp_nthreads)
@@ -136,7 +140,7 @@ def init_measured_wf(*, plan: StructuralPlan, name: str = "measured_wf") -> Lite
     shared = same("fine_files", "series_files", "mask", "card_files")
     workflow, inputnode, outputnode = new_stage(
         name, text, inputs=[*(field for field, _ in shared), "facts_json"],
-        outputs=("metrics_tsv", "dseg", "reportlets", "entities"),
+        outputs=("metrics_tsv", "dseg", "reportlets", "entities"), part=Part.EVALUATION,
     )  # fmt: skip
     names = [one for one in plan.series for _ in plan.contrasts]
     common = {"contrasts": list(plan.contrasts), "series_names": names}

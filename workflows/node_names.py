@@ -1,23 +1,46 @@
 """Names of nodes, facts for the report, and the methods text of a graph."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.workflows.plans import CalibrationPlan
+from bids_sr.workflows.wiring import Part
 
 
 def methods_text(workflow: LiterateWorkflow) -> str:
-    """The methods text of a graph, each sentence or paragraph once however many runs there are."""
-    seen: dict[str, None] = {}
-    for paragraph in re.split(r"\n\s*\n|(?<=[.])\n", workflow.visit_desc()):
-        text = " ".join(paragraph.split())
-        if text:
-            seen.setdefault(text)
-    return "\n\n".join(seen) + "\n"
+    """The methods text of a graph: parts in the order of the processing, each text once however many runs there are.
+
+    A text that ends with a line feed ends a paragraph, and so does a part.
+    """
+    parts: dict[Part, dict[str, None]] = {part: {} for part in Part}
+    for part, text in texts_of(workflow, Part.OPENING):
+        parts[part].setdefault(text)
+    found = "\n".join("".join(texts) + "\n" for texts in parts.values())
+    paragraphs = (" ".join(lines.split()) for lines in found.split("\n"))
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
+
+
+def texts_of(workflow: LiterateWorkflow, part: Part) -> Iterator[tuple[Part, str]]:
+    """Texts of a workflow and of those in it, as they were built, each with its part; `part` is that around it."""
+    part = part if getattr(workflow, "part", None) is None else workflow.part
+    if workflow.__desc__:
+        yield part, workflow.__desc__
+    for node in workflow._graph.nodes():
+        if isinstance(node, LiterateWorkflow):
+            yield from texts_of(node, part)
+
+
+def enumerated(words: Sequence[str]) -> str:
+    """Words as a sentence lists them.
+
+    >>> enumerated(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def identifier(text: str) -> str:

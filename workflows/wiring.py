@@ -1,6 +1,7 @@
 """Ends of workflows, fields that connect them, joins of what several nodes give, memory that nodes declare."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import IntEnum
 from typing import Any
 
 from nipype.interfaces import utility as niu
@@ -13,22 +14,42 @@ Source = tuple[pe.Node | LiterateWorkflow, str]
 """A node or workflow, and its output."""
 
 
+class Part(IntEnum):
+    """Parts of the methods text, in the order of the processing."""
+
+    OPENING = 0
+    ANATOMY = 1
+    PAIR = 2
+    PREPROCESSING = 3
+    SERIES = 4
+    MAPS = 5
+    EVALUATION = 6
+
+
+class Stage(LiterateWorkflow):
+    """A workflow whose methods text stands in one part of the whole; None is the part of the workflow around it."""
+
+    part: Part | None = None
+
+
 def new_stage(
-    name: str, text: str, *, inputs: Iterable[str], outputs: Iterable[str]
+    name: str, text: str, *, inputs: Iterable[str], outputs: Iterable[str], part: Part | None = None
 ) -> tuple[LiterateWorkflow, pe.Node, pe.Node]:
-    """A workflow with its methods text, its inputnode and its outputnode."""
-    workflow = LiterateWorkflow(name=name)
-    workflow.__desc__ = text
+    """A workflow with its methods text and the part that this stands in, its inputnode and its outputnode."""
+    workflow = Stage(name=name)
+    workflow.__desc__, workflow.part = text, part
     inputnode = pe.Node(niu.IdentityInterface(fields=list(inputs)), name="inputnode")
     outputnode = pe.Node(niu.IdentityInterface(fields=list(outputs)), name="outputnode")
     workflow.add_nodes([inputnode, outputnode])
     return workflow, inputnode, outputnode
 
 
-def one_step(name: str, text: str, step: pe.Node, *, inputs: Pairs, outputs: Pairs) -> LiterateWorkflow:
+def one_step(
+    name: str, text: str, step: pe.Node, *, inputs: Pairs, outputs: Pairs, part: Part | None = None
+) -> LiterateWorkflow:
     """A workflow of one node; `inputs` and `outputs` connect it to the fields of the ends (see `same`)."""
     workflow, inputnode, outputnode = new_stage(
-        name, text, inputs=[field for field, _ in inputs], outputs=[field for _, field in outputs]
+        name, text, inputs=[field for field, _ in inputs], outputs=[field for _, field in outputs], part=part
     )
     workflow.connect([(inputnode, step, inputs), (step, outputnode, outputs)])
     return workflow

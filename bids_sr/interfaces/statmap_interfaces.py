@@ -118,7 +118,7 @@ def _images(inputs: Any, found: Any, regions: Any, thresholds: Any) -> Iterator[
     series, desc, settings = inputs.series, map_label(inputs.series, inputs.fwhm_mm), _settings(inputs)
     for (name, stat), values in found.maps.items():
         own = statmap_names.entities(series=series, contrast=name, stat=stat, desc=desc, suffix="statmap")
-        model = statmap_names.model_text(stat, found.design, settings)
+        model = statmap_names.model_text(stat, found, settings)
         yield values, own, statmap_names.map_sidecar(stat, scaled_weights(inputs.contrasts[name]), model)
     for (name, label), (region, applied) in regions.items():
         of_region = map_label(series, inputs.fwhm_mm, label)
@@ -126,7 +126,7 @@ def _images(inputs: Any, found: Any, regions: Any, thresholds: Any) -> Iterator[
         yield region.astype("uint8"), own, statmap_names.region_sidecar(thresholds[label], applied)
     for stat in ("alff", "falff") if found.amplitudes is not None else ():
         own = statmap_names.entities(series=series, stat=stat, desc=desc, suffix="boldmap")
-        yield getattr(found.amplitudes, stat), own, statmap_names.amplitude_sidecar(stat, found.design, inputs.band)
+        yield getattr(found.amplitudes, stat), own, statmap_names.amplitude_sidecar(stat, found, inputs.band)
 
 
 def _metrics(

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bids_sr.io.grids import AS_STORED, inverse
+from bids_sr.stats.glm.noise import FULL_ORDER_DOF as FULL_ORDER_DOF
+from bids_sr.stats.glm.noise import noise_words as noise_words
 
 SLOW = (0.01, 0.1)  # Hz, band of the amplitude of fluctuations
 STAT_TEXT = {
@@ -61,8 +63,9 @@ def map_sidecar(stat: str, weights: Mapping[str, float], model: Mapping[str, Any
     return {"Description": text, "Units": units, "ContrastWeights": dict(weights), "Model": dict(model)}
 
 
-def model_text(stat: str, design: Any, settings: Any) -> dict[str, Any]:
-    """The model behind a map, from `stats.design.Design` and `stats.activation.ActivationSettings`."""
+def model_text(stat: str, found: Any, settings: Any) -> dict[str, Any]:
+    """The model behind a map, from `Activation` of `stats.glm.statmaps` and the `ActivationSettings` of it."""
+    design = found.design
     shared = {"HRF": design.hrf, "DummyVolumes": design.n_dummy}
     if stat == "cc":
         return {**shared, "Type": "correlation", "Detrending": "linear", "LowPassHz": settings.low_pass or "n/a"}
@@ -70,7 +73,7 @@ def model_text(stat: str, design: Any, settings: Any) -> dict[str, Any]:
     return {
         **shared,
         "Type": "glm",
-        "NoiseModel": "ar1, coefficient corrected for the design",
+        "NoiseModel": noise_words(found.noise_order or 0),
         "DegreesOfFreedom": design.dof,
         "DesignRank": design.rank,
         "HighPassHz": design.high_pass,
@@ -79,11 +82,11 @@ def model_text(stat: str, design: Any, settings: Any) -> dict[str, Any]:
     }
 
 
-def amplitude_sidecar(stat: str, design: Any, band: Sequence[float]) -> dict[str, Any]:
-    """What a map of the amplitude of fluctuations says of itself; `design` is a `stats.design.Design`, band in Hz."""
+def amplitude_sidecar(stat: str, found: Any, band: Sequence[float]) -> dict[str, Any]:
+    """What a map of the amplitude of fluctuations says of itself; `found` as for `model_text`, band in Hz."""
     text, units = AMPLITUDE_TEXT[stat]
     out: dict[str, Any] = {"Description": text, "Units": units, "FrequencyBandHz": list(band)}
-    model = model_text("alff", design, None)
+    model = model_text("alff", found, None)
     return {**out, "Model": {key: model[key] for key in ("DummyVolumes", "HighPassHz", "Confounds")}}
 
 

@@ -99,7 +99,8 @@ class Method:
     placebos : negative controls that can be made of it
     calibrated : a calibration scan enters its maps
     draws : another seed gives another result, so that an ensemble can be made
-    text : by name of recipe, "warm" or "any", its own text for the methods section; empty: told from `about`
+    text : by name of recipe, "warm" or "any", its own text for the methods section (of a variance method, what follows
+        "under a Gaussian prior"); empty: made from `about`
     """
 
     name: str

@@ -1,6 +1,7 @@
 """The whole graph for data sets of every shape: it can be built, and no two steps write the same file."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +13,13 @@ from graphmaker import planned_graph
 from nipype.interfaces import utility as niu
 from nipype.interfaces.base import Undefined, isdefined
 
+from bids_sr.boilerplate import bibliography
 from bids_sr.interfaces.derivatives_sink import WriteDerivatives, derivative_path
 from bids_sr.interfaces.head_motion import EstimateDummies
+from bids_sr.reports.text.methods_text import methods_html, missing_keys
 from bids_sr.workflows.base import methods_text
+from bids_sr.workflows.node_names import texts_of
+from bids_sr.workflows.wiring import Part
 
 HIGH, LOW = (3.0, 3.0, 4.0), (6.0, 6.0, 4.0)
 EXTENSIONS = {"xfm": ".txt", "model": ".safetensors", "log": ".tsv", "metrics": ".tsv", "timeseries": ".tsv"}
@@ -244,8 +249,29 @@ def test_every_stage_gets_what_it_reads(graph: Any) -> None:
         assert read - given <= {"tpms_bold", "lowres"}, f"{node.fullname} lacks {sorted(read - given)}"
 
 
-def test_the_text_of_methods_is_made(graph: Any) -> None:
-    assert "*bids-sr* 0" in methods_text(graph)
+IN_ORDER = (
+    "T1-weighted image was", "pair of T2*-weighted images", "Rigid head motion", "acquired series was resampled",
+    "Confounds were", "Every other series was brought", "Baselines:", "under a Gaussian prior", "was mapped in every",
+    "split into two halves",
+)  # fmt: skip
+
+
+def test_the_methods_text_cites_what_exists_says_nothing_twice_and_follows_the_processing(graph: Any) -> None:
+    text = methods_text(graph)
+    assert text.startswith("Results included in this manuscript come from *bids-sr* 0 ")
+    html = methods_html(text, bibliography())
+    assert "@" not in html.split("<ol")[0], "a citation that was not resolved"
+    assert missing_keys(text, bibliography()) == []
+    sentences = [each for paragraph in text.split("\n\n") for each in re.split(r"(?<=[a-z)]\.) (?=[A-Z])", paragraph)]
+    assert [sentence for sentence, times in Counter(sentences).items() if times > 1] == []
+    assert text.count("aseline") <= text.count("Every other series was brought") == text.count("Baselines:")
+    places = [text.index(words) for words in IN_ORDER if words in text]
+    assert places == sorted(places)
+
+
+def test_every_methods_text_has_its_part(graph: Any) -> None:
+    """What has none would stand in the opening."""
+    assert [text for part, text in texts_of(graph, Part.OPENING) if part is Part.OPENING] == [graph.__desc__]
 
 
 def test_another_subjects_map_is_a_placebo_where_there_is_one(tmp_path: Any) -> None:

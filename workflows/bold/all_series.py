@@ -80,7 +80,7 @@ def model_of(workflow: LiterateWorkflow, run: RunPlan, series: str) -> Source:
 
 
 def prepare(workflow: LiterateWorkflow, run: RunPlan) -> None:
-    """Motion, registration and confounds; the latter are fed when there is a raw series (`gather_series`)."""
+    """Head motion and registration."""
     precomputed = run.acquisition.precomputed
     if run.echoes:
         files, times = zip(*run.echoes, strict=True)
@@ -95,8 +95,13 @@ def prepare(workflow: LiterateWorkflow, run: RunPlan) -> None:
         precomputed=precomputed,
     )
     feed(workflow, run, registration_wf)
+
+
+def add_confounds(workflow: LiterateWorkflow, run: RunPlan) -> None:
+    """Confounds of the raw series, which is there already."""
+    precomputed = run.acquisition.precomputed
     has_table = precomputed is not None and "confounds_tsv" in precomputed.files
-    workflow.add_nodes([init_confounds_wf(with_anat=run.with_anat, precomputed=precomputed if has_table else None)])
+    feed(workflow, run, init_confounds_wf(with_anat=run.with_anat, precomputed=precomputed if has_table else None))
 
 
 def add_series(workflow: LiterateWorkflow, run: RunPlan, series: str) -> None:
@@ -150,9 +155,8 @@ def add_measured(workflow: LiterateWorkflow, run: RunPlan) -> None:
 
 
 def gather_series(workflow: LiterateWorkflow, run: RunPlan) -> None:
-    """Raw for the confounds, all others as one list, and what these lose of the acquired data."""
-    confounds_wf, outputnode = nodes(workflow, "confounds_wf", "outputnode")
-    feed(workflow, run, confounds_wf)
+    """All series but raw as one list, and what these lose of the acquired data."""
+    outputnode = workflow.get_node("outputnode")
     finer = [series_wf_of(workflow, name) for name in run.mapped[1:]]
     named = [series_wf_of(workflow, name) for name in run.series.names]
     files = joined(workflow, "all_series", [(each, "outputnode.series_file") for each in finer])

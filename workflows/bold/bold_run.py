@@ -5,6 +5,7 @@ from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.steps import MergeMetrics
 from bids_sr.workflows.bold.all_series import (
+    add_confounds,
     add_measured,
     add_series,
     feed,
@@ -17,12 +18,13 @@ from bids_sr.workflows.bold.all_series import (
 )
 from bids_sr.workflows.bold.calibrate import CALIBRATED, add_calibration
 from bids_sr.workflows.bold.map_activation import init_clusters_wf, init_comparison_wf, init_maps_wf, init_seeds_wf
+from bids_sr.workflows.bold.super_resolve import series_text
 from bids_sr.workflows.bold.unsaved_series import init_extra_wf
 from bids_sr.workflows.evaluation.attribute import init_roi_growth_wf
 from bids_sr.workflows.evaluation.evaluate import MAPS, init_evaluation_wf
 from bids_sr.workflows.plans import RunPlan
 from bids_sr.workflows.sinks import MOTION, REGION, REGISTRATION, init_sink, keep_fields
-from bids_sr.workflows.wiring import Source, joined, new_stage, out_of, same
+from bids_sr.workflows.wiring import Part, Source, joined, new_stage, out_of, same
 
 ANAT_FIELDS = ("t1w_preproc", "t1w_mask", "t1w_tpms", "roi_source", "roi_xfms", "brain_json")
 PAIR_FIELDS = ("highres", "highres2lowres_xfm", "train_highres", "train_lowres", "pair_mask")
@@ -70,11 +72,13 @@ def init_func_wf(*, run: RunPlan, name: str = "func_wf") -> LiterateWorkflow:
         calibration, what takes a boldref point to it, what was measured; only with a calibration and a method trained
         on the run
     """
-    workflow, _, outputnode = new_stage(name, "", inputs=_inputs(run), outputs=_outputs(run))
+    text = series_text(run.series.names, run.acquisition.corrected)
+    workflow, _, outputnode = new_stage(name, text, inputs=_inputs(run), outputs=_outputs(run), part=Part.SERIES)
     prepare(workflow, run)
     if run.calibrated:
         add_calibration(workflow, run)
     add_series(workflow, run, "raw")
+    add_confounds(workflow, run)
     if run.at_rest:
         _read_seeds(workflow, run)
     for series in run.series.names:

@@ -9,7 +9,7 @@ from bids_sr.interfaces.head_motion import BoldMask, EstimateDummies, EstimateMo
 from bids_sr.interfaces.learning.calibration import CalibrationSD, RegisterCalibration
 from bids_sr.workflows.plans import CalibrationPlan, Factor, RunPlan
 from bids_sr.workflows.sinks import CALIBRATION, keep_fields
-from bids_sr.workflows.wiring import new_stage, passed, same, set_given
+from bids_sr.workflows.wiring import Part, new_stage, passed, same, set_given
 
 CALIBRATED = ("calibration_ref", "calibration_sd", "calibration_xfm", "calibration_json")  # outputs of the run
 OF = {
@@ -44,7 +44,7 @@ def init_calibration_wf(
     calibration_ref : mean of its realigned steady volumes, for the report
     """
     workflow, inputnode, outputnode = new_stage(
-        name, _text(bool(plan.events_file)), inputs=["boldref", "bold_mask"], outputs=OF.values()
+        name, _text(bool(plan.events_file)), inputs=["boldref", "bold_mask"], outputs=OF.values(), part=Part.SERIES
     )
     imported = pe.Node(ImportSeries(in_file=plan.bold_file, axis_order=plan.axis_order), name="import_series")
     dummies = pe.Node(EstimateDummies(), name="dummies")
@@ -79,10 +79,10 @@ def _text(with_events: bool) -> str:
     task = ", its task" if with_events else ""
     return (
         "A short run at the high resolution was registered rigidly to the run (mutual information in ANTs [@ants], "
-        "then Gauss-Newton [@bakermatthews2004]) to tell where the signal fluctuates: volumes with a framewise "
+        "then Gauss-Newton [@bakermatthews2004]) to measure where the signal fluctuates: volumes with a framewise "
         "displacement above 0.5 mm [@power2012] or a spike were left out, "
-        f"drift{task} and the principal components of head motion were regressed out, and the variance that remains, "
-        "over its degrees of freedom and minus the thermal noise, gave a map of standard deviations. "
+        f"drift{task} and the principal components of head motion were regressed out, and the remaining variance, "
+        "divided by its degrees of freedom and less the thermal noise, gave a map of standard deviations.\n"
     )
 
 

@@ -14,7 +14,7 @@ from bids_sr.interfaces.head_motion import (
 )
 from bids_sr.interfaces.precomputed_inputs import FieldToShift, ImportConfounds, ImportMotion
 from bids_sr.workflows.plans import Acquisition, Precomputed
-from bids_sr.workflows.wiring import new_stage, one_step, same, set_given
+from bids_sr.workflows.wiring import Part, new_stage, one_step, same, set_given
 
 
 def init_motion_wf(*, acquisition: Acquisition, name: str = "motion_wf") -> LiterateWorkflow:
@@ -39,14 +39,15 @@ def init_motion_wf(*, acquisition: Acquisition, name: str = "motion_wf") -> Lite
         text = _precomputed_text(precomputed, acquisition.corrected)
     if times is not None:
         text += (
-            "Slices were brought to one time of acquisition, at "
-            f"{acquisition.slice_time_ref:g} of the way from the first to the last slice, by cubic spline "
-            "interpolation in time. "
+            f"Slice timing was corrected to {acquisition.slice_time_ref:g} of the way from the first to the last "
+            "slice, by cubic spline interpolation in time. "
         )
     outputs = ["n_dummy", "boldref", "hmc_xfms", "motion_tsv", "stc_file"]
     if acquisition.corrected:
         outputs.append("shift_map")
-    workflow, inputnode, outputnode = new_stage(name, text, inputs=["bold_file"], outputs=outputs)
+    workflow, inputnode, outputnode = new_stage(
+        name, text, inputs=["bold_file"], outputs=outputs, part=Part.PREPROCESSING
+    )
     imported = pe.Node(ImportSeries(axis_order=acquisition.axis_order), name="import_series")
     dummies = pe.Node(EstimateDummies(), name="dummies")
     set_given(dummies, {"n_dummy": acquisition.n_dummy})
@@ -155,9 +156,9 @@ def init_confounds_wf(
     """
     if precomputed is None:
         text = (
-            "Confounds are the six motion parameters with their backward differences, framewise displacement and DVARS "
-            "[@power2012], DVARS standardized by its expectation [@nichols2017], the mean signals of brain, white "
-            "matter and cerebrospinal fluid, and the first five components of anatomical CompCor [@behzadi2007]. "
+            "Confounds were the six motion parameters with their backward differences, framewise displacement and "
+            "DVARS [@power2012], standardized DVARS [@nichols2017], the mean signals of brain, white matter and "
+            "cerebrospinal fluid, and the first five components of anatomical CompCor [@behzadi2007]. "
         )
         step = pe.Node(Confounds(), name="confounds")
         inputs = same("motion_tsv", "n_dummy", preproc_file="in_file", bold_mask="mask")
@@ -172,4 +173,7 @@ def init_confounds_wf(
         step = pe.Node(ImportConfounds(origin=precomputed.origin, in_file=precomputed.files["confounds_tsv"]),
                        name="import_confounds")  # fmt: skip
         inputs = same("n_dummy")
-    return one_step(name, text, step, inputs=inputs, outputs=same(out_file="confounds_tsv", out_json="confounds_json"))
+    return one_step(
+        name, text, step, part=Part.PREPROCESSING,
+        inputs=inputs, outputs=same(out_file="confounds_tsv", out_json="confounds_json"),
+    )  # fmt: skip

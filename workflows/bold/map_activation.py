@@ -9,11 +9,12 @@ from niworkflows.engine.workflows import LiterateWorkflow
 from bids_sr.interfaces.coregistration import MapsToTemplate
 from bids_sr.interfaces.seeds_of_run import ComponentSeries, SeedSeries
 from bids_sr.interfaces.statmap_interfaces import ActivationMaps, ClusterTable, CompareMaps
-from bids_sr.interfaces.statmap_names import SLOW, finer_text
+from bids_sr.interfaces.statmap_names import FULL_ORDER_DOF, SLOW, finer_text, noise_words
 from bids_sr.interfaces.steps import MergeMetrics, SeriesQuality
+from bids_sr.workflows.node_names import enumerated
 from bids_sr.workflows.plans import Acquisition, ActivationPlan, Factor, RunPlan, Seed, Target
 from bids_sr.workflows.sinks import init_sink
-from bids_sr.workflows.wiring import fields_of, into, joined, new_stage, one_step, out_of, same
+from bids_sr.workflows.wiring import Part, fields_of, into, joined, new_stage, one_step, out_of, same
 
 
 def activation_maps(
@@ -51,7 +52,7 @@ def init_activation_wf(
     """
     into = same("mask", "roi", "events_file", "confounds_tsv", "n_dummy", series_file="in_file")
     workflow, inputnode, outputnode = new_stage(
-        name, _text(activation), inputs=[field for field, _ in into],
+        name, _text(activation), part=Part.MAPS, inputs=[field for field, _ in into],
         outputs=["maps", "maps_entities", "maps_sidecars", "metrics_tsv"],
     )  # fmt: skip
     steps = []
@@ -76,28 +77,30 @@ _ON_OFF = "on/off time series convolved with the canonical response [@stss_srfmr
 
 def _text(activation: ActivationPlan) -> str:
     low_pass, high_pass = activation.low_pass, activation.high_pass
-    widths = ", ".join(f"{width:g}" for width in activation.smoothing)
+    widths = enumerated([f"{width:g}" for width in activation.smoothing])
     what, course = ("Connectivity", "time series of each seed") if activation.at_rest else ("Activation", _ON_OFF)
     unit = "standard deviation of the seed" if activation.at_rest else "sustained block"
-    parts = [f"{what} was mapped alike in every series, after Gaussian smoothing of {widths} mm FWHM (0: none)."]
+    none = " (0 mm: none)" if 0 in activation.smoothing else ""
+    parts = [f"{what} was mapped in every series with the same model, smoothed by {widths} mm FWHM{none}."]
     if "cc" in activation.kinds:
-        filtered = f", filtered below {low_pass:g} Hz" if low_pass else ""
+        filtered = f", low-pass filtered at {low_pass:g} Hz" if low_pass else ""
         parts.append(
-            f"Voxel time series were linearly detrended{filtered} and correlated with the {course}; regions hold the "
-            "voxels with CC of at least max - (max - min)/4 in the region of interest."
+            f"Voxel time series were linearly detrended{filtered} and correlated with the {course}; regions are the "
+            "voxels of the region of interest in the upper quarter of the map's range, at least max - (max - min)/4."
         )
     if "glm" in activation.kinds:
-        drift = f"cosines up to {high_pass:.4g} Hz" if high_pass else "a straight line"
+        drift = f"cosines up to {high_pass:.2g} Hz" if high_pass else "a straight line"
         parts.append(
-            f"A general linear model of the unfiltered series with {drift}, six motion parameters, their derivatives "
-            "and the first five components of aCompCor [@behzadi2007], where there are tissue maps, as nuisance "
-            "regressors was fitted by generalized least squares; regressors were made with nilearn [@nilearn]. Noise "
-            "was taken to be autoregressive of the sixth order; its autocorrelation was smoothed within the brain "
-            "mask [@woolrich2001; 12 mm FWHM], related to brightness, shared by voxels of like noise "
-            "[@corbin2018] and corrected for what the design takes from the residuals [@worsley2002]. Effects are in "
-            f"signal units of a {unit}, and regions were also thresholded at a false discovery rate of .05 "
-            "[@benjamini1995]."
+            "A general linear model was fitted to the unfiltered series by generalized least squares; regressors were "
+            f"made with nilearn [@nilearn]. Nuisance regressors were {drift}, six motion parameters and their "
+            "derivatives, and the first five aCompCor components [@behzadi2007] where there were tissue maps. The "
+            f"noise model was {noise_words()} [@woolrich2001], adjusted for brightness, pooled over voxels with "
+            "similar noise [@corbin2018] and corrected for the effect of the design on the residuals [@worsley2002]; "
+            f"runs with fewer than {FULL_ORDER_DOF} degrees of freedom had a lower order, which the sidecar of each "
+            f"map states. Effects are signal changes per {unit}."
         )
+        if "fdr" in activation.thresholds:
+            parts.append("Regions were also thresholded at a false discovery rate of .05 [@benjamini1995].")
     if activation.at_rest:
         parts.append(
             f"The amplitude of low-frequency fluctuations (ALFF [@alff]) is the standard deviation between {SLOW[0]:g} "
@@ -120,7 +123,9 @@ def init_comparison_wf(*, activation: ActivationPlan, factor: Factor, name: str 
     """
     workflow, inputnode, outputnode = new_stage(
         name,
-        "Raw maps entered comparisons on the high-resolution grid by cubic spline interpolation of the map itself.\n",
+        "For comparisons, maps of the acquired series were brought to the high-resolution grid by cubic spline "
+        "interpolation. ",
+        part=Part.MAPS,
         inputs=["maps", "maps_entities", "bold_mask", "bold_mask_hr", "roi_hr", "activation_tsv"],
         outputs=["metrics_tsv", "metrics_json"],
     )
@@ -152,13 +157,15 @@ def init_clusters_wf(*, series: Sequence[str], with_anat: bool, name: str = "clu
     -------
     clusters_tsv, clusters_json : a row a cluster; what the columns are
     """
-    text = "The ten largest clusters of each map are listed, voxels that share a face belonging together"
+    text = "The ten largest clusters of each map (voxels joined by faces) were listed"
     text += ", with labels of the AAL2 atlas [@aal2].\n" if with_anat else ".\n"
     wires = same(maps="in_files", maps_entities="in_entities")
     if with_anat:
         wires += same("boldref2t1w_xfm", "std2t1w_xfm")
     step = pe.Node(ClusterTable(series=list(series)), name="list_clusters")
-    return one_step(name, text, step, inputs=wires, outputs=same(out_file="clusters_tsv", out_json="clusters_json"))
+    return one_step(
+        name, text, step, part=Part.MAPS, inputs=wires, outputs=same(out_file="clusters_tsv", out_json="clusters_json")
+    )
 
 
 def init_maps_wf(*, series: str, run: RunPlan, name: str) -> LiterateWorkflow:
@@ -251,22 +258,24 @@ def init_seeds_wf(
     outputs = same("out_file", "out_json")
     if not seeds:
         text = (
-            "The run has no events and no anatomical image that leads to seeds: maps are those of its leading temporal "
-            "components.\n"
+            "The run had neither events nor an anatomical image by which seeds could be placed; its leading temporal "
+            "components were mapped.\n"
         )
-        return one_step(name, text, pe.Node(ComponentSeries(), name="components"), inputs=fields, outputs=outputs)
+        components = pe.Node(ComponentSeries(), name="components")
+        return one_step(name, text, components, inputs=fields, outputs=outputs, part=Part.PREPROCESSING)
     names, centers, radii, labels = zip(*seeds, strict=True)
     step = SeedSeries(
         names=list(names), centers=[list(center) for center in centers], radii_mm=list(radii),
         labels=[list(each) for each in labels], high_pass=high_pass, **acquisition.timing,
     )  # fmt: skip
     text = (
-        f"The run has no events: maps are those of functional connectivity [@biswal1995] with {_places(seeds)}. A "
-        "seed's time series was read once from the acquired series, drift and confounds were taken out, and it took "
-        "the place of a condition in the maps of every series; halves of the run are made of segments of some 30 s.\n"
+        f"The run had no events; functional connectivity [@biswal1995] was mapped with {_places(seeds)}. The time "
+        "series of each seed was read from the acquired series, cleared of drift and confounds, and used in place of a "
+        "condition in every series; halves of the run were made of segments of about 30 s.\n"
     )
     placed = same("boldref2t1w_xfm", "t1w2std_xfm", "std2t1w_xfm", "confounds_tsv")
-    return one_step(name, text, pe.Node(step, name="read_seeds"), inputs=[*fields, *placed], outputs=outputs)
+    read = pe.Node(step, name="read_seeds")
+    return one_step(name, text, read, inputs=[*fields, *placed], outputs=outputs, part=Part.PREPROCESSING)
 
 
 def _places(seeds: Sequence[Seed]) -> str:

@@ -13,8 +13,9 @@ from bids_sr.interfaces.coregistration import (
     TissuesToBold,
 )
 from bids_sr.interfaces.precomputed_inputs import ImportCoreg, ImportMask
+from bids_sr.workflows.node_names import enumerated
 from bids_sr.workflows.plans import AS_STORED, AxisOrder, Factor, Precomputed
-from bids_sr.workflows.wiring import Source, joined, new_stage, one_step, same
+from bids_sr.workflows.wiring import Part, Source, joined, new_stage, one_step, same
 
 
 def init_pair_wf(
@@ -49,13 +50,13 @@ def init_pair_wf(
         "The low-resolution member of the T2*-weighted pair was made from the other by truncating its k-space. "
         if truncate
         else "The T2*-weighted pair was registered rigidly by mutual information in ANTs [@ants] and then by "
-        "Gauss-Newton on intensities after truncating the k-space of the finer image; where they were out of register "
-        "the finer image was interpolated once. "
+        "Gauss-Newton on intensities, with the k-space of the high-resolution image truncated; where the images were "
+        "out of register, the high-resolution image was interpolated once. "
     )
     step = PreparePair(factor=factor, truncate=truncate, seed=seed, highres_order=orders[0], lowres_order=orders[1])
     prepare = pe.Node(step, name="prepare")
     return one_step(
-        name, text, prepare, inputs=same("highres", "lowres"),
+        name, text, prepare, part=Part.PAIR, inputs=same("highres", "lowres"),
         outputs=same("train_highres", "train_lowres", "pair_mask", "highres2lowres_xfm", "pair_json"),
     )  # fmt: skip
 
@@ -109,7 +110,7 @@ def init_bold_registration_wf(
     if precomputed is not None and (masked or placed):
         taken = {"the brain mask of the run": masked, "its registration to the T1-weighted image": placed}
         text += f"Taken over from {precomputed.origin} [@fmriprep]: {' and '.join(k for k, v in taken.items() if v)}. "
-    workflow, inputnode, outputnode = new_stage(name, text, inputs=inputs, outputs=outputs)
+    workflow, inputnode, outputnode = new_stage(name, text, inputs=inputs, outputs=outputs, part=Part.PREPROCESSING)
     mask = pe.Node(MaskBold(factor=factor), name="mask")
     if precomputed is not None and masked:
         mask = pe.Node(ImportMask(factor=factor, origin=precomputed.origin, in_mask=files["bold_mask"]), name="mask")
@@ -156,12 +157,11 @@ def init_bold_registration_wf(
 
 
 def _text(with_anat: bool, with_pair: bool, placed: bool) -> str:
-    parts = []
-    how = "registered rigidly by mutual information in ANTs [@ants]"
-    if with_anat and not placed:
-        parts.append(f"The BOLD reference and the T1-weighted brain were {how}. ")
+    others = ["to the T1-weighted brain"] if with_anat and not placed else []
+    others += ["to the high-resolution T2*-weighted image"] if with_pair else []
+    text = ""
+    if others:
+        text = f"The BOLD reference was registered rigidly {enumerated(others)} by mutual information in ANTs [@ants]. "
     if with_anat:
-        parts.append("The region of interest was brought to the BOLD by one concatenated transform. ")
-    if with_pair:
-        parts.append(f"The high-resolution T2*-weighted image and the BOLD reference were {how}. ")
-    return "".join(parts)
+        text += "The region of interest was brought to the BOLD by one concatenated transform. "
+    return text

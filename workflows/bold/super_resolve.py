@@ -1,5 +1,7 @@
 """One super-resolved, baseline or raw series of a run, and the measured one brought through the same steps."""
 
+from collections.abc import Sequence
+
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
@@ -7,7 +9,7 @@ from bids_sr.interfaces.head_motion import ImportSeries, SliceTiming
 from bids_sr.interfaces.learning.method_steps import SuperResolve
 from bids_sr.series import BASELINES
 from bids_sr.workflows.plans import Extra, RunPlan
-from bids_sr.workflows.wiring import new_stage, one_step, same, set_given
+from bids_sr.workflows.wiring import Part, new_stage, one_step, same, set_given
 
 
 def series_inputs(series: str, run: RunPlan, extra: Extra | None = None) -> list[str]:
@@ -65,30 +67,39 @@ def init_series_wf(
     )  # fmt: skip
     set_given(resolve, {"displace": extra.displace or None if extra else None})
     return one_step(
-        name, _series_text(series, series in plan.on_run, run.acquisition.corrected) + "\n", resolve,
+        name, _series_text(series, series in plan.on_run, run.acquisition.corrected), resolve,
+        part=Part.PREPROCESSING if series == "raw" else Part.SERIES,
         inputs=same("boldref", "hmc_xfms", *own, stc_file="in_file", bold_mask="mask"),
         outputs=same("consistency_file", out_file="series_file"),
     )  # fmt: skip
 
 
 def _series_text(series: str, of_run: bool, corrected: bool) -> str:
-    """Methods text of one series."""
-    shifted = " and susceptibility distortion together" if corrected else ""
+    """Methods text of one series; baselines stand together in `series_text`."""
     if series == "raw":
-        return f"The acquired series was resampled once on its own grid to undo head motion{shifted}."
-    shifted = " and distortion" if corrected else ""
-    once = (
-        f"Each volume was then interpolated once, with its estimated head motion{shifted}, on the high-resolution grid."
-    )
+        return f"The acquired series was resampled once on its own grid to undo {_undone(corrected)}. "
     if series in BASELINES:
-        return f"As a baseline, the series was also brought to the high resolution by {BASELINES[series]}."
+        return ""
     if of_run:
         return (
-            f"What {series} reconstructs of the change of every volume against the mean of the run, under the variance "
-            "map in the pose of that volume, was added to the zero-filled volume without the acquired band of k-space. "
-            f"{once}"
+            "The estimate for each volume, with the variance map in the pose of that volume, was added to the "
+            "zero-filled volume outside the acquired band of k-space.\n"
         )
-    return f"Every slice of every volume was super-resolved on its acquired grid by {series}. {once}"
+    return f"{series} was applied to every volume on its acquired grid.\n"
+
+
+def _undone(corrected: bool) -> str:
+    return f"head motion{' and susceptibility distortion together' if corrected else ''}"
+
+
+def series_text(names: Sequence[str], corrected: bool) -> str:
+    """Methods text of what all series beside the acquired one share, and of the baselines among them."""
+    listed = [f"{BASELINES[name]} ({name})" for name in names if name in BASELINES]
+    baselines = f" Baselines: {'; '.join(listed)}." if listed else ""
+    return (
+        "Every other series was brought to the high-resolution grid by one interpolation a volume, which also undid "
+        f"{_undone(corrected)}.{baselines}\n"
+    )
 
 
 def init_truth_wf(*, run: RunPlan, name: str = "truth_wf") -> LiterateWorkflow:
@@ -119,7 +130,7 @@ def init_truth_wf(*, run: RunPlan, name: str = "truth_wf") -> LiterateWorkflow:
         name,
         "The measured high-resolution series went through the same slice timing correction, head motion transforms, "
         "single interpolation, mask and model as the series under test; nothing was estimated from it.\n",
-        inputs=inputs, outputs=["series_file", "consistency_file"],
+        inputs=inputs, outputs=["series_file", "consistency_file"], part=Part.SERIES,
     )  # fmt: skip
     read = pe.Node(ImportSeries(axis_order=run.evaluation.truth_axis_order), name="read")
     resample = pe.Node(SuperResolve(series="raw", factor=(1.0, 1.0, 1.0), data_consistency="off", threads=1),

@@ -8,7 +8,7 @@ from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.learning.method_steps import VOLUMES, EstimateVariance, ScorePair, TrainModel, TrainOnVolumes
 from bids_sr.workflows.plans import Factor, Training
-from bids_sr.workflows.wiring import Pairs, one_step, same, set_given
+from bids_sr.workflows.wiring import Pairs, Part, one_step, same, set_given
 
 CALIBRATION = ("calibration_sd", "calibration_sd_low", "calibration_xfm", "calibration_json")
 MODEL = ("model_file", "card_file", "log_file")
@@ -96,12 +96,10 @@ def init_train_wf(
     set_given(node, {"model_dir": how.model_dir, "pretrained": how.pretrained.get(series)})
     set_given(node, {name: optional[name] for name in learned.settings})
     set_given(node, {"interpolations": list(interpolations) or None})
-    if control:
-        text = "As a control, the standard deviation over time of the zero-filled change was taken of the run."
-    else:
-        text = training_text(series, learned, how, with_calibration=with_calibration)
+    text = "" if control else training_text(series, learned, how, with_calibration=with_calibration) + " "
     inputs = learned.inputs + same(*(CALIBRATION if with_calibration else ()))
-    return one_step(name, f"{text}\n", node, inputs=inputs, outputs=same(*learned.outputs))
+    part = Part.PAIR if learned is PAIR else Part.SERIES
+    return one_step(name, text, node, inputs=inputs, outputs=same(*learned.outputs), part=part)
 
 
 def training_text(series: str, learned: Learned, how: Training, *, with_calibration: bool = False) -> str:
@@ -112,30 +110,30 @@ def training_text(series: str, learned: Learned, how: Training, *, with_calibrat
         if given:
             return f"Variance maps of another run ({method}) were used for super-resolution."
         blended = (
-            " The map measured in the calibration was blended in (weighted mean of logarithms) by the share with which "
-            "held-out halves were explained best, or left out where it did not add to them."
+            " The map measured in the calibration was blended in (weighted mean of logarithms) with the weight that "
+            "explained held-out halves best, or left out where it did not help."
         )
         return (
-            "The change of the run over time was reconstructed beyond the acquired band of k-space under a Gaussian "
-            f"prior whose variance map was {own or about or method}. The map of each half of the run had to explain "
-            "part of what zero filling misses in the other half, one level of resolution down; otherwise the run was "
-            f"zero filled.{blended if with_calibration and series in how.calibrated else ''}"
+            f"{series} estimated the change of the signal over time, beyond the acquired band of k-space, under a "
+            f"Gaussian prior {own or f'given by {about or method}'}. The variance map of each half of the run had to "
+            "explain part of what zero filling misses in the other half, one level of resolution down; otherwise the "
+            f"run was zero filled.{blended if with_calibration and series in how.calibrated else ''}"
         )
     if learned is RUN_VOLUMES:
         what = f" ({about})" if about else ""
         if given:
             return f"A network trained beforehand, {method}{what}, was used for super-resolution."
         return (
-            f"The network {method}{what} was trained on {VOLUMES} volumes of the run itself, drawn at random, as they "
-            "were acquired; no finer image was needed."
+            f"The network {method}{what} was trained on {VOLUMES} randomly drawn volumes of the run itself, as "
+            "acquired, without a high-resolution image."
         )
     if given:
         return f"A network trained beforehand ({method}) was used for super-resolution."
     if own:
         return own
-    full = "with settings of ours for the published ones" if _WITHOUT_PAPER in about else "with the published settings"
+    full = "with settings chosen by us" if _WITHOUT_PAPER in about else "with the published settings"
     kind = "with a smaller network and fewer steps" if how.recipe == "fast" else full
-    return f"The network {method} ({about}) was trained on this subject's own pair of T2*-weighted images, {kind}."
+    return f"The network {method} ({about}) was trained on the participant's own pair of T2*-weighted images, {kind}."
 
 
 def init_holdout_wf(
@@ -153,9 +151,9 @@ def init_holdout_wf(
     out_file : rows of the evaluation (TSV)
     """
     text = (
-        "A second pair of T2*-weighted images of the same subject, which had no part in training, was super-resolved "
-        "from its low-resolution member and compared with its high-resolution member; intervals come from resampled "
-        "slices.\n"
+        "A second pair of T2*-weighted images of the same participant, not used for training, was super-resolved from "
+        "its low-resolution member and compared with its high-resolution member; intervals come from resampled "
+        "slices. "
     )
     score = pe.Node(
         ScorePair(
@@ -165,4 +163,4 @@ def init_holdout_wf(
         name="score", n_procs=omp_nthreads,
     )  # fmt: skip
     inputs = same("model_file", "highres", "lowres", "mask")
-    return one_step(name, text, score, inputs=inputs, outputs=same("out_file"))
+    return one_step(name, text, score, inputs=inputs, outputs=same("out_file"), part=Part.PAIR)

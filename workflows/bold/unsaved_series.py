@@ -1,5 +1,6 @@
 """Unsaved series, which are only evaluated: placebos of a method and further members of its ensemble."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from nipype.pipeline import engine as pe
@@ -8,8 +9,9 @@ from niworkflows.engine.workflows import LiterateWorkflow
 from bids_sr.interfaces.evaluation.placebos import AnotherContrast
 from bids_sr.workflows.bold.super_resolve import init_series_wf
 from bids_sr.workflows.bold.train_models import CALIBRATION, FLUCTUATIONS, PAIR, RUN_VOLUMES, Learned, init_train_wf
+from bids_sr.workflows.node_names import enumerated
 from bids_sr.workflows.plans import Extra, Factor, RunPlan, Training
-from bids_sr.workflows.wiring import Edges, Pairs, fields_of, into, new_stage, one_step, out_of, passed, same
+from bids_sr.workflows.wiring import Edges, Pairs, Part, fields_of, into, new_stage, one_step, out_of, passed, same
 
 
 def init_extra_wf(*, extra: Extra, run: RunPlan, name: str) -> LiterateWorkflow:
@@ -61,10 +63,26 @@ def init_extra_wf(*, extra: Extra, run: RunPlan, name: str) -> LiterateWorkflow:
         edges.append((train_wf, series_wf, passed(*given)))
     reads.append((series_wf, into(*(field for field in own if field not in given))))
     fields = dict.fromkeys(field for _, pairs in reads for field, _ in pairs)
-    workflow, inputnode, outputnode = new_stage(name, "", inputs=fields, outputs=["series_file"])
+    workflow, inputnode, outputnode = new_stage(name, "", inputs=fields, outputs=["series_file"], part=Part.EVALUATION)
+    for of_method in (series_wf, *(reader for reader, _ in reads)):
+        of_method.__desc__ = ""  # is that of the method itself
     edges += [(inputnode, reader, pairs) for reader, pairs in reads]
     workflow.connect([*edges, (series_wf, outputnode, out_of("series_file"))])
     return workflow
+
+
+def placebos_text(extras: Sequence[Extra]) -> str:
+    """Methods text of the placebos among unsaved series."""
+    changed = {"mirror": "its variance maps mirrored left to right", "shift": "its variance maps shifted"}
+    repeated: dict[str, list[str]] = {}
+    for extra in (each for each in extras if not each.is_member):
+        how = changed.get(extra.displace) or (
+            "a network trained on the T1-weighted image and its k-space-truncated copy instead of the pair"
+            if extra.contrast else "a model that was not trained on this participant"
+        )  # fmt: skip
+        repeated.setdefault(extra.method, []).append(f"with {how}")
+    listed = [f"{method} was repeated {enumerated(ways)}" for method, ways in repeated.items()]
+    return f"As negative controls, {'; '.join(listed)}. " if listed else ""
 
 
 def _trained(extra: Extra, run: RunPlan, learned: Learned, how: Training, name: str = "train_wf") -> LiterateWorkflow:
@@ -87,11 +105,7 @@ def init_other_contrast_wf(*, factor: Factor, name: str = "other_contrast_wf") -
     highres : T1w on the run's high-resolution grid
     lowres : its k-space-truncated copy on the run's grid, where the run's brain mask lies
     """
-    text = (
-        "As a placebo, a network was also trained on the T1w image and its k-space-truncated copy, at the same "
-        "resolutions.\n"
-    )
     return one_step(
-        name, text, pe.Node(AnotherContrast(factor=factor), name="contrast"), outputs=same("highres", "lowres"),
+        name, "", pe.Node(AnotherContrast(factor=factor), name="contrast"), outputs=same("highres", "lowres"),
         inputs=same(t1w_preproc="in_file", boldref="reference", boldref2t1w_xfm="reference2image_xfm"),
     )  # fmt: skip

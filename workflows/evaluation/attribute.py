@@ -9,7 +9,7 @@ from niworkflows.engine.workflows import LiterateWorkflow
 from bids_sr.interfaces.evaluation.verdicts import ClaimTable, GrowRoi
 from bids_sr.workflows.bold.map_activation import activation_maps
 from bids_sr.workflows.plans import RunPlan
-from bids_sr.workflows.wiring import Source, joined, new_stage, same
+from bids_sr.workflows.wiring import Part, Source, joined, new_stage, same
 
 THRESHOLDS = ("quarter", "fdr", "3.1")
 
@@ -36,10 +36,10 @@ def init_claim_wf(*, run: RunPlan, name: str = "claim_wf") -> LiterateWorkflow:
     """
     pair, widths = run.evaluation.pair_conditions, run.evaluation.attribution_widths
     text = (
-        f"Sizes and overlap of the regions of {pair[0]} and {pair[1]} were also found with smoothing of 1.5 voxels of "
-        "each series' own grid and of the acquired grid, and under the paper's threshold, a false discovery rate of "
-        ".05, and z of 3.1, to tell what the finer grid, the smoothing, the threshold and the method contribute "
-        "[@stss_srfmri].\n"
+        "To separate the effects of finer grid, smoothing, threshold and method on the size of regions "
+        f"[@stss_srfmri], sizes and overlap of the regions of {pair[0]} and {pair[1]} were also computed with "
+        "smoothing of 1.5 voxels of each series' own grid and of the acquired grid, and with three thresholds: the "
+        "upper quarter of the correlation map's range, a false discovery rate of .05 and z of 3.1.\n"
     )
     grids, model = ("mask", "roi", "mask_hr", "roi_hr"), ("events_file", "confounds_tsv", "n_dummy")
     workflow, inputnode, outputnode = new_stage(
@@ -90,15 +90,17 @@ def init_roi_growth_wf(*, run: RunPlan, name: str = "roi_growth_wf") -> Literate
     """
     fwhm_mm = max(run.activation.smoothing)
     text = (
-        "The region of interest was grown by up to 10 mm into voxels that hang together with it and in which the "
-        f"correlation of the acquired series with the task, smoothed by {fwhm_mm:g} mm, was at least .5 and at least "
-        "max - (max - min)/4 over the region and its surroundings; all series share the grown region.\n"
+        "The region of interest was grown by up to 10 mm into adjoining voxels in which the correlation of the "
+        f"acquired series, smoothed by {fwhm_mm:g} mm, with the task was at least .5 and in the upper quarter of the "
+        "range over the region and its surroundings; all series share the grown region.\n"
     )
     outputs = ["roi", "roi_hr", "out_json"]
     low = same(bold_mask="mask", roi_bold="roi")
     grids = [*low, *same(bold_mask_hr="mask_hr", roi_bold_hr="roi_hr")]
     own = same("events_file", "n_dummy", preproc_file="in_file")
-    workflow, inputnode, outputnode = new_stage(name, text, inputs=[field for field, _ in own + grids], outputs=outputs)
+    workflow, inputnode, outputnode = new_stage(
+        name, text, inputs=[field for field, _ in own + grids], outputs=outputs, part=Part.MAPS
+    )
     activation = replace(run.activation, kinds=("cc",), thresholds=("quarter",), high_pass=0.0)
     maps = pe.Node(activation_maps("raw", fwhm_mm, activation=activation, acquisition=run.acquisition), name="maps")
     grow = pe.Node(GrowRoi(contrasts=activation.plain_contrasts), name="grow")

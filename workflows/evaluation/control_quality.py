@@ -11,8 +11,9 @@ from bids_sr.interfaces.evaluation.quality_control import (
     UnrepeatedMap,
 )
 from bids_sr.interfaces.steps import MergeEvaluation
+from bids_sr.workflows.node_names import enumerated
 from bids_sr.workflows.plans import RunPlan
-from bids_sr.workflows.wiring import joined, new_stage, one_step, same, set_given
+from bids_sr.workflows.wiring import Part, joined, new_stage, one_step, same, set_given
 
 
 def init_guards_wf(*, method: str, run: RunPlan, name: str = "guards_wf") -> LiterateWorkflow:
@@ -43,7 +44,7 @@ def init_guards_wf(*, method: str, run: RunPlan, name: str = "guards_wf") -> Lit
     if method in run.series.models:
         inputs += ["model_file", "boldref", "bold_mask"]
     workflow, inputnode, outputnode = new_stage(
-        name, _text(method=method, n_ensemble=n_ensemble, has_guide=run.with_pair), inputs=inputs,
+        name, "", inputs=inputs,
         outputs=["rows_tsv", "maps", "maps_entities", "maps_sidecars"],
     )  # fmt: skip
     shared = {"contrasts": contrasts, "axis_order": run.acquisition.axis_order, "seed": run.seed}
@@ -71,19 +72,23 @@ def init_guards_wf(*, method: str, run: RunPlan, name: str = "guards_wf") -> Lit
     return workflow
 
 
-def _text(*, method: str, n_ensemble: int, has_guide: bool) -> str:
-    pair = ", or follows the detail of the high-resolution T2*-weighted image," if has_guide else ""
+def guards_text(run: RunPlan) -> str:
+    """Methods text of the maps of quality control of all methods."""
+    if not run.guarded:
+        return ""
+    pair = ", or followed the detail of the high-resolution T2*-weighted image," if run.with_pair else ""
     text = (
-        f"Fine detail of {method}, beyond the acquired Nyquist limit, was called unrepeated unless it agrees between "
-        f"the two halves of the blocks{pair} more than chance allows (flipped signs of blocks"
-        f"{', shifted images' if has_guide else ''})."
+        f"Detail of {enumerated(run.guarded)} beyond the acquired Nyquist limit was marked unrepeated unless it agreed "
+        f"between the two halves of the blocks{pair} more than expected by chance (null distribution: flipped signs of "
+        f"blocks{', shifted images' if run.with_pair else ''}). "
     )
-    if n_ensemble > 1:
+    if several := [method for method in run.guarded if len(run.ensemble(method)) > 1]:
         text += (
-            f" Uncertainty is the standard deviation of the effect between {n_ensemble} models that differ in the seed "
-            "of training; it does not see what they share."
+            f"The uncertainty of {enumerated(several)} is the standard deviation of the effect between "
+            f"{len(run.ensemble(several[0]))} models trained with different seeds; errors common to all of them go "
+            "undetected. "
         )
-    return text + "\n"
+    return text
 
 
 def init_distortion_wf(*, run: RunPlan, name: str = "distortion_wf") -> LiterateWorkflow:
@@ -100,8 +105,8 @@ def init_distortion_wf(*, run: RunPlan, name: str = "distortion_wf") -> Literate
     warnings : sentences for the report; empty where the edges agree
     """
     text = (
-        "Distortion was measured as the displacement at which edges of the BOLD reference and the T2*-weighted image, "
-        "whatever their contrast, are locally most alike.\n"
+        "Distortion was measured as the displacement at which the edges of the BOLD reference and of the T2*-weighted "
+        "image agree best locally, regardless of contrast. "
     )
     guided = [one for one in run.series.names if run.series.takes_guide(one)]
     measure = pe.Node(EdgeMismatch(phase_encoding=run.acquisition.phase_encoding, guided=guided), name="edges")
@@ -136,8 +141,8 @@ def init_precision_wf(*, method: str, run: RunPlan, name: str = "precision_wf") 
     rows_tsv : rows of the evaluation; none where nothing was tried
     """
     text = (
-        f"The network of {method} computes in single precision unless bfloat16 changes t by less than 1 % of its noise "
-        "in every contrast, on slices of the run itself.\n"
+        "Networks computed in single precision unless bfloat16 changed t by less than 1 % of its noise in every "
+        "contrast, on slices of the run itself. "
     )
     guard = pe.Node(
         PrecisionGuard(
@@ -150,4 +155,4 @@ def init_precision_wf(*, method: str, run: RunPlan, name: str = "precision_wf") 
     inputs = same(
         "boldref", "model_file", "events_file", "confounds_tsv", "n_dummy", stc_file="in_file", bold_mask="mask"
     )
-    return one_step(name, text, guard, inputs=inputs, outputs=same("precision", out_file="rows_tsv"))
+    return one_step(name, text, guard, inputs=inputs, outputs=same("precision", out_file="rows_tsv"), part=Part.SERIES)

@@ -10,10 +10,11 @@ from bids_sr.interfaces.evaluation.tested_shares import OneLevelDown
 from bids_sr.interfaces.evaluation.verdicts import Flags, Verdict
 from bids_sr.interfaces.steps import MergeEvaluation
 from bids_sr.series import PCA_RANKS
+from bids_sr.workflows.bold.unsaved_series import placebos_text
 from bids_sr.workflows.evaluation.attribute import init_claim_wf
-from bids_sr.workflows.evaluation.control_quality import init_distortion_wf, init_guards_wf
+from bids_sr.workflows.evaluation.control_quality import guards_text, init_distortion_wf, init_guards_wf
 from bids_sr.workflows.plans import EvaluationPlan, RunPlan
-from bids_sr.workflows.wiring import Source, fields_of, into, joined, new_stage, same
+from bids_sr.workflows.wiring import Part, Source, fields_of, into, joined, new_stage, same
 
 PAIR_FIELDS = ("train_highres", "train_lowres", "pair_mask")
 
@@ -81,12 +82,9 @@ def init_evaluation_wf(*, run: RunPlan, name: str = "evaluation_wf") -> Literate
         outputs.append("figures_npz")
     if run.guarded:
         outputs += MAPS
-    workflow, inputnode, _ = new_stage(
-        name,
-        _text(run.evaluation, "Segments of the run" if run.at_rest else "Blocks of each condition"),
-        inputs=evaluation_fields(run),
-        outputs=outputs,
-    )
+    text = _text(run.evaluation, "Segments of the run" if run.at_rest else "Blocks of each condition")
+    text += guards_text(run) + placebos_text(run.series.extras)
+    workflow, inputnode, _ = new_stage(name, text, inputs=evaluation_fields(run), outputs=outputs, part=Part.EVALUATION)
     tables: list[Source] = [(inputnode, "holdout_tsv")] if run.with_holdout else []
     tables += [(inputnode, f"precision_{method}") for method in run.series.checked]
     if run.evaluation.split:
@@ -144,19 +142,19 @@ def _judge(workflow: LiterateWorkflow, run: RunPlan, tables: list[Source]) -> No
 def _text(evaluation: EvaluationPlan, blocks: str) -> str:
     """Methods text of what was done to judge the series."""
     if not evaluation.split:
-        return "The run has too few blocks to be split; no measure of reproducible fine detail was taken.\n"
+        return "The run had too few blocks for split halves, so reproducible detail was not measured. "
     held = "of the measured high-resolution series" if evaluation.measured else "of the same series"
     explained = (
-        " Explained variance, 1 - E|e - T|^2 / E|T|^2 of the true effect T, was found without the noise of the "
-        "measured series by the covariance of its halves."
+        " The explained variance of the true effect T by an estimate e, 1 - E|e - T|^2 / E|T|^2, was corrected for "
+        "noise in the measured series by the covariance of its halves."
         if evaluation.measured
         else ""
     )
     return (
-        f"{blocks} were split into two halves; the effect of one half was held against that {held} "
-        "in the other half, both ways, over in-plane spatial frequencies at or beyond the Nyquist limit of the "
-        f"acquisition as well as over all.{explained} Intervals come from resampled blocks, drawn alike for all "
-        "series.\n"
+        f"{blocks} were split into two halves; the effect in one half was compared with that {held} in the other "
+        "half, both ways, over all in-plane spatial frequencies and over those at or beyond the Nyquist limit of the "
+        f"acquisition.{explained} Confidence intervals come from resampling blocks, with the same draws for all "
+        "series. "
     )
 
 
@@ -363,8 +361,8 @@ def init_null_wf(*, run: RunPlan, name: str = "null_wf") -> LiterateWorkflow:
 
 def _null_text(n_shuffles: int) -> str:
     return (
-        "The rate of false activity was measured in each series: task, drift and confounds were removed, the phases of "
-        "what was left were randomized alike in all voxels, onsets were drawn at random, and the same linear model was "
-        f"fitted ({n_shuffles} times); rates are means over these shuffles. The largest z of all voxels in each "
-        "sets a threshold that runs without signal pass in 5 % [maximum statistic, @nichols2002]."
+        "The rate of false positives was measured in each series: task, drift and confounds were removed, the phases "
+        "of the residuals were randomized identically in all voxels, onsets were drawn at random, and the same linear "
+        f"model was fitted ({n_shuffles} times); rates are means over these shuffles. The largest z of each shuffle "
+        "gives a threshold that 5 % of runs without signal exceed (maximum statistic [@nichols2002])."
     )

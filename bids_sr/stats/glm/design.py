@@ -3,10 +3,11 @@
 Choices that the paper leaves open and that are ours:
 
 - The response is SPM's canonical double gamma (`hrf="spm"`; the paper used SPM12), without derivatives. It sums to one,
-so that a block that outlasts it has a plateau of one: an effect is the change of the signal, in the series' own units,
-that a sustained block makes, for shorter events too. - Volume t is taken to be acquired at t·TR + slice_time_ref·TR
-where slice timing was corrected to that moment, else at the middle of its repetition time, in every series alike. -
-Dummy volumes keep their place in time and lose their row.
+  so that a block that outlasts it has a plateau of one: an effect is the change of the signal, in the series' own
+  units, that a sustained block makes, for shorter events too.
+- Volume t is taken to be acquired at t·TR + slice_time_ref·TR where slice timing was corrected to that moment, else at
+  the middle of its repetition time, in every series alike.
+- Dummy volumes keep their place in time and lose their row.
 """
 
 import logging

@@ -4,9 +4,10 @@ Generalized least squares under the autocorrelation that `bids_sr.stats.glm.nois
 like voxels; the first samples are whitened exactly too. Unlike nilearn's `run_glm`
 
 - the autocorrelation is pooled, and corrected for what the design takes out of residuals. With an AR(1) coefficient of
-each voxel's own, t passes p < .001 up to 3.4 times as often as it should in runs of 60 volumes, and longer models are
-worse (`benchmarks/null_noise.py`); - degrees of freedom are counted once, by rank, and z is taken with fewer where
-voxels of one group differ in their noise (`bids_sr.stats.glm.autoregression.effective_dof`).
+  each voxel's own, t passes p < .001 up to 3.4 times as often as it should in runs of 60 volumes, and longer models are
+  worse (`benchmarks/null_noise.py`);
+- degrees of freedom are counted once, by rank, and z is taken with fewer where voxels of one group differ in their
+  noise (`bids_sr.stats.glm.autoregression.effective_dof`).
 """
 
 from dataclasses import dataclass

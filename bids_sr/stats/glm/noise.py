@@ -3,15 +3,18 @@
 A coefficient from one voxel of 60 volumes errs by .2, and t then passes p < .001 in twice as many voxels as it should,
 however long the model is (`benchmarks/null_noise.py`). So
 
-1. each voxel's residuals give the ratios r_l of lag products to power, l = 1 … 6;
-2. these are averaged over the neighborhood, by a Gaussian in mm that knows nothing outside the mask (as FILM smooths
-them, Woolrich et al. 2001), so that all series of a run are treated alike, on whatever grid; 3. tissues differ and lie
-closer to each other than that width: one regression over the run tells how r_l depends on the mean signal relative to
-the neighborhood, and is added; 4. voxels of like r_l form a group (at most 64, less than .02 wide where that many
-suffice), which shares one model, as SPM's FAST shares one over the brain (Corbin et al. 2018): the autoregressive
-process of order 6 whose residuals show its r_l, see `bids_sr.stats.glm.autoregression`; 5. by as much as voxels scatter
-more than noise would about what is expected of them so far, a voxel's own r_l enters (the best linear prediction,
-empirical Bayes); 4 is done again. What remains in doubt, and neighbors too few to average, costs degrees of freedom.
+1. Each voxel's residuals give the ratios r_l of lag products to power, l = 1 … 6.
+2. These are averaged over the neighborhood, by a Gaussian in mm that knows nothing outside the mask (as FILM smooths
+   them, Woolrich et al. 2001), so that all series of a run are treated alike, on whatever grid.
+3. Tissues differ and lie closer to each other than that width. One regression over the run gives how r_l depends on the
+   mean signal relative to the neighborhood, and is added.
+4. Voxels of similar r_l form a group (at most 64, less than .02 wide where that many suffice). A group shares one
+   model, as SPM's FAST shares one over the brain (Corbin et al. 2018): the autoregressive process of order 6 whose
+   residuals show its r_l, see `bids_sr.stats.glm.autoregression`.
+5. Where voxels scatter about these expectations more than noise would, a voxel's own r_l enters in that proportion (the
+   best linear prediction, empirical Bayes); 4 is done again.
+
+What remains in doubt, and neighbors too few to average, costs degrees of freedom.
 """
 
 import heapq
@@ -33,6 +36,7 @@ Blocks = Iterable[tuple[slice, Real]]
 ORDER = 6
 FWHM_MM = 12.0
 _ROWS_A_LAG = 6  # degrees of freedom that a lag needs
+FULL_ORDER_DOF = ORDER * _ROWS_A_LAG
 _WIDTH = 0.02
 _MOST_GROUPS = 64
 _FEW_VOXELS = 200  # no regression on brightness among fewer
@@ -49,6 +53,11 @@ class Noise:
     rho: Float  # (G, p) autocorrelations of the noise at lags 1 … p
     spread: Float  # (G, p, p) covariance of the voxels' own autocorrelations about those of their group
 
+    @property
+    def order(self) -> int:
+        """Lags p of the autoregressive process; 0 is white noise."""
+        return self.rho.shape[1] if self.rho.any() else 0
+
     @classmethod
     def white(cls, n: int) -> "Noise":
         """No autocorrelation in n voxels, known exactly."""
@@ -62,6 +71,17 @@ class VoxelLags:
     ratios: Float
     known: Mask
     level: Float
+
+
+def noise_words(order: int = ORDER) -> str:
+    """The model of the noise in words, for sidecars and the methods text; `order` lags, 0 for white noise.
+
+    >>> noise_words(2)
+    'autoregressive of order 2, autocorrelation smoothed within the brain mask (12 mm FWHM)'
+    """
+    if not order:
+        return "white"
+    return f"autoregressive of order {order}, autocorrelation smoothed within the brain mask ({FWHM_MM:g} mm FWHM)"
 
 
 def moving(signals: Float, centered: Float) -> Mask:

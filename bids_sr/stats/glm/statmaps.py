@@ -179,23 +179,24 @@ class Activation:
 
     maps: Mapping[tuple[str, str], Float32]
     design: Design
+    noise_order: int | None = None  # lags of the noise model (0: white), None where there is no linear model
     amplitudes: Amplitudes | None = None  # of slow fluctuations, where they were asked for
 
 
 def _fit(
     signals: VoxelTimeSeries, design: Design, vectors: Float, settings: ActivationSettings,
     mask: Mask, zooms: Sequence[float], slow: AmplitudeModel | None,
-) -> tuple[dict[str, Float32], Float32]:  # fmt: skip
-    """Values by stat, each (contrasts, voxels) float32; and amplitudes, (4, voxels) as `AmplitudeModel.fit`."""
+) -> tuple[dict[str, Float32], Float32, int | None]:  # fmt: skip
+    """Values by stat, (contrasts, voxels) float32; amplitudes, (4, voxels) as `AmplitudeModel.fit`; order of noise."""
     amplitudes = np.zeros((4, signals.n_voxels), dtype=np.float32)
     stats = [stat for kind in settings.kinds for stat in STATS[kind]]
     values = {stat: np.zeros((len(vectors), signals.n_voxels), dtype=np.float32) for stat in stats}
     temporal = temporal_filter(signals.n_times, settings.tr, settings.low_pass)
     tasks = design.matrix @ vectors.T
-    model = None
+    model, noise_order = None, None
     if "glm" in settings.kinds:
         noise = estimate_noise(signals.blocks(settings.block_bytes), design.matrix, mask, zooms)
-        model = ContrastModel(design.matrix, vectors, noise, rank=design.rank)
+        model, noise_order = ContrastModel(design.matrix, vectors, noise, rank=design.rank), noise.order
     for voxels, block in signals.blocks(settings.block_bytes):
         if "cc" in values:
             values["cc"][:, voxels] = cross_correlation(block.astype(np.float64), tasks, temporal)
@@ -205,7 +206,7 @@ def _fit(
                 values[stat][:, voxels] = getattr(fitted, stat)
         if slow is not None:
             amplitudes[:, voxels] = slow.fit(block)
-    return values, amplitudes
+    return values, amplitudes, noise_order
 
 
 def _amplitudes(values: Float32, mask: Mask) -> Amplitudes:
@@ -243,10 +244,11 @@ def map_activation(
     if settings.band is not None:
         slow = amplitude_model(design.matrix[:, len(design.conditions) :], settings.tr, settings.band)
     with extract_time_series(reader, mask, scratch, fwhm_mm=settings.fwhm_mm, start=settings.n_dummy) as signals:
-        values, amplitudes = _fit(signals, design, vectors, settings, mask, reader.zooms, slow)
+        values, amplitudes, noise_order = _fit(signals, design, vectors, settings, mask, reader.zooms, slow)
     maps: dict[tuple[str, str], Float32] = {}
     for index, name in enumerate(contrasts):
         for stat, found in values.items():
             maps[name, stat] = np.zeros(mask.shape, dtype=np.float32)
             maps[name, stat][mask] = found[index]
-    return Activation(maps=maps, design=design, amplitudes=None if slow is None else _amplitudes(amplitudes, mask))
+    slow_maps = None if slow is None else _amplitudes(amplitudes, mask)
+    return Activation(maps=maps, design=design, noise_order=noise_order, amplitudes=slow_maps)

@@ -100,6 +100,7 @@ def test_maps_are_written_named_and_described(files, tmp_path):
     assert "2 x 2 x 4 mm" in sidecar["Resolution"]
     assert sidecar["Model"]["Confounds"] == list(MOTION)
     assert sidecar["Model"]["DegreesOfFreedom"] == 78 - sidecar["Model"]["DesignRank"]
+    assert sidecar["Model"]["NoiseModel"].startswith("autoregressive of order 6")
     json.dumps(found.out_sidecars)
     mask_path, entities, sidecar = by_entities["little", None, "srganFwhm50Fdr"]
     assert entities == {"res": "hr", "label": "little", "desc": "srganFwhm50Fdr", "suffix": "mask"}
@@ -122,6 +123,16 @@ def test_raw_has_no_resolution_and_no_division(files, tmp_path):
         "-6",
         "-4",
     )
+
+
+def test_the_sidecar_names_the_noise_model_that_was_fitted(files, tmp_path):
+    """A design that leaves few degrees of freedom gets fewer lags, and the sidecar says how many."""
+    found = maps_of(files, "raw", tmp_path / "out", n_dummy=44, high_pass=0.0)
+    models = [side["Model"] for side in found.out_sidecars if side.get("Model", {}).get("Type") == "glm"]
+    assert models
+    for model in models:
+        assert model["NoiseModel"].startswith(f"autoregressive of order {model['DegreesOfFreedom'] // 6},")
+        assert model["DegreesOfFreedom"] // 6 < 6
 
 
 def test_options_act(files, tmp_path):

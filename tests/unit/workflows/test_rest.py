@@ -24,7 +24,7 @@ def test_seeds_take_the_place_of_events(tmp_path: Path, with_anat: bool) -> None
     assert (f"{RUN}.seeds_wf.read_seeds" in names) is with_anat
     assert (f"{RUN}.seeds_wf.components" in names) is not with_anat
     text = methods_text(graph)
-    assert "Connectivity was mapped alike in every series" in text
+    assert "Connectivity was mapped in every series" in text
     assert "Activation was mapped" not in text
     assert "on/off" not in text
     assert ("MNI coordinates" in text) is with_anat

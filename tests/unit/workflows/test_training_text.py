@@ -21,8 +21,8 @@ def _training_text(method, recipe, about="", text=""):
 def test_srgan_of_recipe_fast_is_called_what_it_is(warm):
     own = get_method("srgan").own_text("fast", warm=warm)
     text = _training_text(method="srgan", recipe="fast", text=own)
-    assert text.startswith("A data-consistent network (srgan) was trained on this subject's own pair")
-    assert "not called a generative adversarial network" in text
+    assert text.startswith("A data-consistent network (srgan) was trained on the participant's own pair")
+    assert "generative adversarial network" not in text
     assert ("simulated heads" in text) is warm
     assert "@stss_srfmri" in text
 
@@ -33,7 +33,7 @@ def test_the_published_run_and_its_variant_are_told_apart():
     assert all(text.startswith("A generative adversarial network (srgan)") for text in texts.values())
     assert "features of VGG-19" in texts["paper"]
     assert "on all slices for the published number of steps" in texts["paper"]
-    assert "with squared error in the loss" in texts["paper-mse"]
+    assert "with squared error added to the loss" in texts["paper-mse"]
     assert "held-out" not in texts["paper"]
 
 

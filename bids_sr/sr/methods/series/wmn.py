@@ -8,5 +8,8 @@ METHOD = maps_method(
     name="wmn", reference="focuss",
     summary="weighted minimum norm: the signal change weighted by the standard deviation of its zero-filled copy",
     placebos=PLACEBOS_OF_A_RUN, costs=maps_cost(low=30.0), draws=False,
-    text={"any": "the standard deviation over time of its zero-filled change (weighted minimum norm) [@focuss]"},
+    text={
+        "any": "with variances from the standard deviation over time of the zero-filled change (weighted minimum norm) "
+        "[@focuss]"
+    },
 )  # fmt: skip

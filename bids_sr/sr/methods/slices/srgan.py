@@ -50,22 +50,22 @@ FAST = fast_recipe(
 
 WARM = replace(FAST, iterations=200, adversarial_from=50, evaluate_every=10, patience=None)
 
-TRAINED = "trained on this subject's own pair of T2*-weighted images"
+TRAINED = "trained on the participant's own pair of T2*-weighted images"
 _FAST = (
-    f"A data-consistent network (srgan) was {TRAINED}, after the idea of [@stss_srfmri]: a smaller network that works "
-    "on the acquired grid and predicts only the band of k-space that was not measured, taught by squared error; {}. In "
-    "the benchmark of the package its adversarial term added no detail, so that it is not called a generative "
-    "adversarial network."
+    f"A data-consistent network (srgan) was {TRAINED}, following a published method [@stss_srfmri]. Unlike the "
+    "published network, it is small, works on the acquired grid and predicts only the unmeasured band of k-space, with "
+    "squared error as the main loss and an adversarial term of small weight; {}."
 )
 _GAN = f"A generative adversarial network (srgan) was {TRAINED} [@stss_srfmri; @srgan], "
 TEXT = {
-    "fast": _FAST.format("training went on until held-out slices gained no more"),
+    "fast": _FAST.format("training stopped when accuracy on held-out slices stopped improving"),
     "warm": _FAST.format(
-        "training began with weights learned from simulated heads, and took those that did best on held-out slices"
+        "training began with weights learned from simulated heads, and the weights that did best on held-out slices "
+        "were used"
     ),
     "paper": f"{_GAN}by features of VGG-19 and a critic, on all slices for the published number of steps.",
-    "paper-mse": f"{_GAN}with the published settings, but with squared error in the loss, and until held-out slices "
-    "gained no more; the network was then trained anew on all slices for as many steps.",
+    "paper-mse": f"{_GAN}with the published settings, but with squared error added to the loss, and until accuracy on "
+    "held-out slices stopped improving; the network was then trained anew on all slices for as many steps.",
 }
 
 METHOD = Method(
