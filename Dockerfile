@@ -50,8 +50,9 @@ RUN /opt/bids-sr/bin/python /build/templates.py ${TEMPLATES}
 
 # a stage and a layer of its own: a change of the program changes a few megabytes of the image
 FROM dependencies AS package
+ARG REVISION=
 COPY . /src
-RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels /src \
+RUN BIDS_SR_REVISION="${REVISION}" /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels /src \
     && /build/bin/pip --python /opt/bids-sr install --no-deps --no-index --prefix /opt/package /wheels/*.whl \
     && cp -a /opt/package/. /opt/bids-sr/ \
     && /build/bin/pip --python /opt/bids-sr check
@@ -77,7 +78,7 @@ ARG IMAGE_TAG=bids-sr
 ARG REVISION=
 LABEL org.opencontainers.image.title="bids-sr" \
       org.opencontainers.image.description="Subject-specific super-resolution of fMRI as a BIDS-App" \
-      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.version="0.2.0.dev0" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"
 

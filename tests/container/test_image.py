@@ -16,6 +16,8 @@ import bids_sr
 
 ROOT = Path(__file__).parents[2]
 TAG = "bids-sr:test"
+REVISION = "0123abc"
+BUILT = f"bids-sr {bids_sr.RELEASE}" + f"+g{REVISION}" * (".dev" in bids_sr.RELEASE)
 USER = "12345:12345"
 ENTRY = "/usr/local/bin/bids-sr-entry"
 STRICT = ("--user", USER, "--network", "none", "--tmpfs", "/tmp")
@@ -30,7 +32,7 @@ def image() -> Engine:
     chosen = engine()
     if chosen is None:
         pytest.skip(f"{VARIABLE} names no container engine")
-    done = chosen.build(TAG, "--build-arg", f"IMAGE_TAG={TAG}", "--build-arg", "REVISION=0123abc")
+    done = chosen.build(TAG, "--build-arg", f"IMAGE_TAG={TAG}", "--build-arg", f"REVISION={REVISION}")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return chosen
 
@@ -73,13 +75,13 @@ def started(image) -> Iterator:
 def test_it_is_labelled_and_runs_as_nobody_in_particular(image) -> None:
     config = json.loads(image.call("image", "inspect", TAG).stdout)[0]
     labels = config["Config"]["Labels"]
-    assert labels["org.opencontainers.image.version"] == bids_sr.__version__
-    assert labels["org.opencontainers.image.revision"] == "0123abc"
+    assert labels["org.opencontainers.image.version"] == bids_sr.RELEASE
+    assert labels["org.opencontainers.image.revision"] == REVISION
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
     assert config["Config"]["User"] not in ("", "root", "0")
 
 
-@pytest.mark.parametrize(("arguments", "expected"), [(["--version"], f"bids-sr {bids_sr.__version__}"), ([], "usage:")])
+@pytest.mark.parametrize(("arguments", "expected"), [(["--version"], BUILT), ([], "usage:")])
 def test_it_answers_as_any_user_without_network_or_a_writable_root(image, arguments, expected) -> None:
     done = image.run(TAG, *arguments, flags=(*STRICT, *image.read_only()))
     assert done.returncode == 0, done.stderr
@@ -122,7 +124,7 @@ def test_shared_temporary_folder_of_apptainer(image, writable) -> None:
     assert "Tini" not in done.stderr
     home, version = done.stdout.splitlines()
     assert home.startswith("/tmp/bids-sr.")
-    assert version == f"bids-sr {bids_sr.__version__}"
+    assert version == BUILT
     assert (writable / "bids-sr-12345").stat().st_uid == 0
 
 

@@ -115,6 +115,34 @@ def test_editable_install_reaches_the_same_files(source: Path, wheel: dict[str, 
     assert scripts == [data for name, data in wheel.items() if name.endswith("entry_points.txt")]
 
 
+def test_a_build_is_stamped_with_its_commit(source: Path, tmp_path: Path) -> None:
+    """Wheel, sdist and editable installation name the commit; a second build of a changed checkout says so."""
+    checkout = shutil.copytree(source, tmp_path / "checkout")
+    (checkout / ".gitignore").write_text((ROOT / ".gitignore").read_text())
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *words], cwd=checkout, check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, check=True, capture_output=True, text=True).stdout
+    wanted = f"{bids_sr.RELEASE}+g{head[:9]}"
+    sdist = build(checkout, "build_sdist", tmp_path / "sdist")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    made = {
+        "wheel": build(checkout, "build_wheel", tmp_path / "wheel"),
+        "editable": build(checkout, "build_editable", tmp_path / "editable"),
+        "of the sdist": build(unpacked, "build_wheel", tmp_path / "again"),
+    }
+    (checkout / "README.md").write_text("changed")
+    assert {name: path.name.split("-")[1] for name, path in made.items()} == dict.fromkeys(made, wanted)
+    assert f"-{wanted}.dirty-" in build(checkout, "build_wheel", tmp_path / "changed").name
+    asked = [sys.executable, "-c", "import bids_sr; print(bids_sr.__version__)"]
+    installed = tmp_path / "installed"
+    zipfile.ZipFile(made["of the sdist"]).extractall(installed)
+    shown = subprocess.run(asked, cwd=installed, check=True, capture_output=True, text=True).stdout
+    assert shown.strip() == wanted
+
+
 def test_every_package_is_listed(setup: configparser.ConfigParser) -> None:
     listed = set(setup["options"]["packages"].split())
     found = set()
@@ -140,12 +168,15 @@ def test_commands_lead_to_functions(setup: configparser.ConfigParser) -> None:
 
 
 def test_version_is_the_same_everywhere(setup: configparser.ConfigParser) -> None:
+    """What is no release ends with .dev0, is unreleased in the list of changes, and has no date to be cited by."""
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    newest = re.search(r"^## (\S+) \((\d{4}-\d\d-\d\d)\)$", (ROOT / "CHANGES.md").read_text(), re.MULTILINE)
+    newest = re.search(r"^## (\S+) \((\d{4}-\d\d-\d\d|unreleased)\)$", (ROOT / "CHANGES.md").read_text(), re.MULTILINE)
     assert newest is not None
     assert setup["metadata"]["version"] == "attr: bids_sr.__version__"
-    assert newest[1] == bids_sr.__version__ == citation["version"]
-    assert newest[2] == str(citation["date-released"])
+    release = newest[1] + (".dev0" if newest[2] == "unreleased" else "")
+    assert release == bids_sr.RELEASE == bids_sr.__version__.partition("+")[0] == citation["version"]
+    assert f'image.version="{release}"' in (ROOT / "Dockerfile").read_text()
+    assert citation.get("date-released", "unreleased") == newest[2]
     assert citation["license"] == setup["metadata"]["license"] == "Apache-2.0"
 
 
