@@ -65,8 +65,11 @@
 {% macro viewer(content, least, left_out) %}
 <div class='viewer' data-viewer><p class='unscripted'>The viewer needs JavaScript and a browser that can unpack gzip (since 2023). The section Activation shows some slices of the maps: acquired, B-spline, the methods and, where there is one, measured.</p>
 <script type='application/json'>{{ content }}</script></div>
-<p class='caption'>A click moves all planes. Each map is shown voxel by voxel, without smoothing, on the grid that it has; on one color scale for all series of a contrast. Values with {{ least }} are left out here; the files in func/ hold all.{% if left_out %} Not here, for the size of the page: {{ left_out|join("; ") }}.{% endif %}</p>
+<p class='caption'>Each map is shown voxel by voxel on its own grid; all series share a color scale. {{ least }} is hidden; full maps are in func/.{% if left_out %} Left out to limit the size of the page: {{ left_out|join("; ") }}.{% endif %}</p>
+<p class='caption scripted'>Click: move the crosshair. Wheel: next slice. Keys (click the image first): <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> one voxel in the axial plane, <kbd>Page up</kbd> <kbd>Page down</kbd> one slice, <kbd>b</kbd> previous series.</p>
 {% endmacro %}
+
+{% macro peak(text, at, contrast, series, smoothing) %}<span data-peak="{{ at }}" data-contrast="{{ contrast }}" data-series="{{ series }}" data-smoothing="{{ smoothing }}">{{ text }}</span>{% endmacro %}
 
 {% macro decision(words, text="") %}<span class='decision'>{{ words }}</span> {{ text }}{% endmacro %}
 

@@ -3,6 +3,10 @@
   const PLANES = [[0, 1, 2], [0, 2, 1], [1, 2, 0]]; // axes to the right and up, and the axis that is cut: axial, coronal, sagittal
   const LETTERS = [["L", "R"], ["L", "R"], ["P", "A"]];
   const BLINK_MS = 800;
+  const BAR_PX = 62; // room for the color bar at the right
+  const NARROW_PX = 600; // below it the axial plane stands above the others
+  const WHEEL_PX = 40; // of the wheel are a slice
+  const WHEEL_MS = 300; // what began as scrolling the page goes on as that over the planes
   const make = (tag, properties = {}, ...children) => {
     const element = Object.assign(document.createElement(tag), properties);
     element.append(...children);
@@ -24,9 +28,31 @@
     const [x, y, z] = voxel(volume, at);
     return volume.slope * volume.data[x + volume.size[0] * (y + volume.size[1] * z)];
   };
+  // RAS mm of the middle of the voxel at a place (shares of the field of view), and the place of a point in RAS mm.
   const millimeters = (volume, at) => {
-    const index = volume.size.map((n, k) => at[k] * n - 0.5);
+    const index = voxel(volume, at);
     return volume.affine.map((row) => row[3] + row[0] * index[0] + row[1] * index[1] + row[2] * index[2]);
+  };
+  const placeOf = (volume, mm) => {
+    const columns = [0, 1, 2].map((k) => volume.affine.map((row) => row[k]));
+    const det = (a, b, c) => a[0] * (b[1] * c[2] - b[2] * c[1]) - a[1] * (b[0] * c[2] - b[2] * c[0]) + a[2] * (b[0] * c[1] - b[1] * c[0]);
+    const from = mm.map((v, k) => v - volume.affine[k][3]);
+    return volume.size.map((n, k) => (det(...columns.map((c, j) => (j === k ? from : c))) / det(...columns) + 0.5) / n);
+  };
+  // MNI mm at a place, between the points of a grid over the field of view.
+  const inMni = ({ size, tenths }, at) => {
+    const within = size.map((n, k) => Math.min(1, Math.max(0, at[k])) * (n - 1));
+    const first = within.map((v, k) => Math.min(size[k] - 2, Math.floor(v)));
+    return [0, 1, 2].map((axis) => {
+      let sum = 0;
+      for (let corner = 0; corner < 8; corner += 1) {
+        const offset = [corner & 1, (corner >> 1) & 1, corner >> 2];
+        const weight = offset.reduce((w, o, k) => w * (o ? within[k] - first[k] : 1 - within[k] + first[k]), 1);
+        const [x, y, z] = first.map((v, k) => v + offset[k]);
+        sum += weight * tenths[3 * (z + size[2] * (y + size[1] * x)) + axis];
+      }
+      return sum / 10;
+    });
   };
 
   // One plane of a volume as a small canvas, a pixel a voxel; `paint` gives red, green, blue and opacity of a value.
@@ -67,6 +93,11 @@
 
     async start() {
       this.below = await read(this.given.background);
+      this.box = this.given.box;
+      if (this.given.mni) {
+        const bytes = Uint8Array.from(atob(this.given.mni.tenths), (c) => c.charCodeAt(0));
+        this.mni = { size: this.given.mni.size, tenths: new Int16Array(bytes.buffer) };
+      }
       const size = this.below.affine[0].map((_, k) => Math.hypot(...this.below.affine.map((row) => row[k])));
       this.mm = this.below.size.map((n, k) => n * size[k]);
       new ResizeObserver(() => this.draw()).observe(this.canvas);
@@ -92,42 +123,48 @@
       this.draw();
     }
 
-    // Where the planes lie in the canvas: left edge, width and height in pixels, and pixels a millimeter.
+    // Where the planes lie in the canvas: left edge, top, width and height in pixels; and the height of all of it.
     layout() {
       const ratio = devicePixelRatio || 1;
       const gap = 6 * ratio;
-      const wide = this.canvas.clientWidth * ratio;
-      const seen = this.mm.map((v, k) => v * (this.given.box[k][1] - this.given.box[k][0]));
-      const total = PLANES.reduce((sum, [right]) => sum + seen[right], 0);
-      const tall = Math.max(...PLANES.map(([, up]) => seen[up]));
-      const scale = Math.min((wide - 2 * gap) / total, (this.given.tallest * ratio) / tall);
-      let left = 0; // what is shown of each axis is `box`, the brain with a margin
-      const boxes = PLANES.map(([right, up]) => {
-        const box = { left, top: (scale * (tall - seen[up])) / 2, wide: scale * seen[right], high: scale * seen[up] };
-        left += box.wide + gap;
-        return box;
-      });
-      for (const box of boxes) box.left += (wide - left + gap) / 2;
-      return { boxes, ratio, wide, high: Math.round(scale * tall) };
+      const wide = Math.round(this.canvas.clientWidth * ratio);
+      const room = wide - BAR_PX * ratio;
+      const seen = this.mm.map((v, k) => v * (this.box[k][1] - this.box[k][0]));
+      const rows = this.canvas.clientWidth < NARROW_PX ? [PLANES.slice(0, 1), PLANES.slice(1)] : [PLANES];
+      const boxes = [];
+      let top = 0;
+      for (const planes of rows) {
+        const total = planes.reduce((sum, [right]) => sum + seen[right], 0);
+        const tall = Math.max(...planes.map(([, up]) => seen[up]));
+        const scale = Math.min((room - gap * (planes.length - 1)) / total, (this.given.tallest * ratio) / tall);
+        let left = (room - scale * total - gap * (planes.length - 1)) / 2;
+        for (const [right, up] of planes) {
+          boxes.push({ left, top: top + (scale * (tall - seen[up])) / 2, wide: scale * seen[right], high: scale * seen[up] });
+          left += scale * seen[right] + gap;
+        }
+        top += scale * tall + gap;
+      }
+      return { boxes, ratio, wide, high: Math.round(top - gap), bar: room };
     }
+
+    get limit() { return this.given.limits[`${this.state.contrast}|${this.state.smoothing}`]; }
 
     draw() {
       if (!this.below || !this.canvas.clientWidth) return;
-      const { boxes, ratio, wide, high } = this.layout();
-      Object.assign(this.canvas, { width: Math.round(wide), height: high });
+      const { boxes, ratio, wide, high, bar } = this.layout();
+      Object.assign(this.canvas, { width: wide, height: high });
       this.canvas.style.height = `${high / ratio}px`;
       const context = this.canvas.getContext("2d");
       context.imageSmoothingEnabled = false;
       context.fillStyle = "#000";
       context.fillRect(0, 0, this.canvas.width, this.canvas.height);
-      const { threshold, contrast, smoothing } = this.state;
-      const limit = this.given.limits[`${contrast}|${smoothing}`];
+      const { threshold } = this.state;
       const gray = (v) => { const g = Math.max(0, 2 * v); return [g, g, g, 255]; };
       const slope = this.map ? this.map.slope : 1;
-      const over = (v) => (Math.abs(v * slope) > threshold ? [...this.color(0.5 + (v * slope) / (2 * limit)), 242] : [0, 0, 0, 0]);
+      const over = (v) => (Math.abs(v * slope) > threshold ? [...this.color(0.5 + (v * slope) / (2 * this.limit)), 242] : [0, 0, 0, 0]);
       PLANES.forEach((plane, number) => {
         const { left, top, wide: w, high: h } = boxes[number];
-        const [[x0, x1], [y0, y1]] = [this.given.box[plane[0]], this.given.box[plane[1]]];
+        const [[x0, x1], [y0, y1]] = [this.box[plane[0]], this.box[plane[1]]];
         const [full, tall] = [w / (x1 - x0), h / (y1 - y0)];
         context.save();
         context.beginPath();
@@ -149,22 +186,50 @@
         context.fillText(LETTERS[number][1], left + w - 13 * ratio, top + h / 2);
         context.restore();
       });
+      this.drawBar(context, bar, high, ratio);
       this.tell();
+    }
+
+    // The color bar: gray where values are not shown.
+    drawBar(context, left, high, ratio) {
+      const [top, tall, wide] = [22 * ratio, Math.min(high - 36 * ratio, 240 * ratio), 12 * ratio];
+      const x = left + 10 * ratio;
+      const level = (v) => top + (tall * (this.limit - v)) / (2 * this.limit);
+      for (let y = 0; y < tall; y += 1) {
+        const share = 1 - (y + 0.5) / tall;
+        const hidden = Math.abs(2 * share - 1) * this.limit <= this.state.threshold;
+        context.fillStyle = hidden ? "#444" : `rgb(${this.color(share).map(Math.round).join(",")})`;
+        context.fillRect(x, top + y, wide, 1.5);
+      }
+      context.fillStyle = "#fff";
+      context.font = `${11 * ratio}px sans-serif`;
+      context.fillText(this.given.statistic, x, top - 9 * ratio);
+      const digits = this.limit < 10 ? this.given.digits : 0;
+      for (const v of [this.limit, this.limit / 2, 0, -this.limit / 2, -this.limit]) {
+        const text = v.toFixed(Math.abs(v) === this.limit || !v ? digits : this.given.digits).replace("-", "−");
+        context.fillText(text, x + wide + 4 * ratio, level(v) + 4 * ratio);
+      }
     }
 
     tell() {
       const { series, contrast, smoothing, threshold } = this.state;
-      const place = millimeters(this.below, this.at).map((v) => Math.round(v));
+      const rounded = (mm) => mm.map((v) => Math.round(v) + 0);
+      const words = (mm) => rounded(mm).map((v, k) => `${"xyz"[k]} ${v}`.replace("-", "−")).join(", ");
+      const place = rounded(millimeters(this.below, this.at));
       const found = this.map ? value(this.map, this.at) : null;
-      const least = this.given.least;
-      const text = found === null ? "no map" : found === 0 ? `|${this.given.statistic}| < ${least}` : `${this.given.statistic} ${found.toFixed(this.given.digits)}`;
-      const name = this.given.titles[series] || series;
+      const { least, statistic, digits, titles, files } = this.given;
+      const text = found === null ? "no map" : found === 0 ? `|${statistic}| < ${least}` : `${statistic} ${found.toFixed(digits)}`;
+      const name = titles[series] || series;
       const smoothed = smoothing === "none" ? "not smoothed" : `smoothed by ${smoothing}`;
-      this.readout.textContent = `${name}, ${contrast}, ${smoothed} · x ${place[0]}, y ${place[1]}, z ${place[2]} mm · ${text}`;
+      const mni = this.mni ? ` · MNI ${words(inMni(this.mni, this.at))} mm` : "";
+      this.readout.textContent = `${name}, ${contrast}, ${smoothed} · scanner ${words(place)} mm${mni} · ${text}`;
+      const file = files[this.key(this.state)];
+      this.whole.replaceChildren(...(file ? ["Full map: ", make("a", { href: file, textContent: file.split("/").at(-1) })] : []));
       Object.assign(this.root.dataset, { series, contrast, smoothing, threshold, at: place.join(",") });
-      for (const [name, control] of Object.entries(this.inputs)) control.value = this.state[name];
-      this.level.textContent = Number(threshold).toFixed(this.given.digits);
+      for (const [control, choice] of Object.entries(this.inputs)) choice.value = this.state[control];
+      this.level.textContent = Number(threshold).toFixed(digits);
       for (const button of this.buttons) button.setAttribute("aria-pressed", button.value === series);
+      this.save.disabled = !this.map;
     }
 
     controls() {
@@ -190,19 +255,21 @@
       this.blink = make("button", { type: "button", textContent: "Blink", title: "Switch between the last two series (key b)" });
       this.blink.setAttribute("aria-pressed", "false");
       this.blink.addEventListener("click", () => this.blinking());
-      const save = make("button", { type: "button", textContent: "Save this map" });
-      save.addEventListener("click", () => this.save());
+      this.save = make("button", { type: "button", textContent: "Save thresholded preview" });
+      this.save.title = `8-bit copy without values of |${statistic}| < ${this.given.least}: for viewing, not for analysis`;
+      this.save.addEventListener("click", () => this.savePreview());
       const picture = make("button", { type: "button", textContent: "Save this view" });
       picture.addEventListener("click", () => this.saveView());
       this.canvas = make("canvas", { tabIndex: 0 });
       this.canvas.setAttribute("role", "application");
-      this.canvas.setAttribute("aria-label", "Axial, coronal and sagittal plane of the map. Arrow keys move the crosshair left, right, forward and back, page up and page down move it up and down, b switches to the series before.");
+      this.canvas.setAttribute("aria-label", "Axial, coronal and sagittal plane of the map. Arrow keys move the crosshair left, right, forward and back, page up and page down move it up and down, b switches to the series before. The wheel scrolls the slices of a plane.");
       this.readout = make("p", { className: "readout" });
       this.readout.setAttribute("aria-live", "polite");
+      this.whole = make("p", { className: "whole" });
       this.pointing();
       const bar = make("div", { className: "bar" }, choice("contrast", contrasts), choice("smoothing", smoothings),
-        make("label", {}, `|${statistic}| > `, slider, this.level), this.blink, save, picture);
-      this.root.append(bar, group, this.canvas, this.readout);
+        make("label", {}, `|${statistic}| > `, slider, this.level), this.blink, this.save, picture);
+      this.root.append(bar, group, this.canvas, this.readout, this.whole);
     }
 
     // The run that the maps are of, in words: what stands above them.
@@ -216,8 +283,9 @@
       return [this.run().replace(/[, ]+/g, "-"), contrast, series, smoothing, this.given.statistic].join("_").replace(/ /g, "");
     }
 
-    save() {
-      if (this.map) download(this.map.packed, "application/gzip", `${this.fileName()}.nii.gz`);
+    savePreview() {
+      const name = `${this.fileName()}_thresholded${this.given.least}-preview.nii.gz`;
+      if (this.map) download(this.map.packed, "application/gzip", name);
     }
 
     saveView() {
@@ -236,19 +304,43 @@
       if (on) this.timer = setInterval(() => this.show({ series: this.before }), BLINK_MS);
     }
 
+    // Moves by voxels along an axis, and says whether there was one to move to.
     move(axis, step) {
+      const before = voxel(this.below, this.at)[axis];
       this.at = this.at.map((v, k) => (k === axis ? Math.min(0.999, Math.max(0, v + step / this.below.size[k])) : v));
       this.draw();
+      return voxel(this.below, this.at)[axis] !== before;
+    }
+
+    // Moves to a point in scanner mm, in the map of that point where it is in the page.
+    async go(mm, wanted) {
+      const next = { ...this.state, ...wanted };
+      this.at = placeOf(this.below, mm).map((v) => Math.min(0.999, Math.max(0, v)));
+      await this.show(this.given.maps[this.key(next)] ? wanted : {});
     }
 
     pointing() {
-      const point = (event) => {
+      const planeAt = (event) => {
         const { boxes, ratio } = this.layout();
         const [x, y] = [event.offsetX * ratio, event.offsetY * ratio];
         const number = boxes.findIndex((b) => x >= b.left && x < b.left + b.wide && y >= b.top && y < b.top + b.high);
+        return { boxes, x, y, number };
+      };
+      let [scrolled, turned] = [-WHEEL_MS, 0]; // when the wheel last scrolled the page; how far since the last slice
+      addEventListener("wheel", (event) => { if (event.target !== this.canvas) scrolled = event.timeStamp; }, { passive: true });
+      this.canvas.addEventListener("wheel", (event) => {
+        const { number } = planeAt(event);
+        turned = turned * event.deltaY < 0 ? event.deltaY : turned + event.deltaY;
+        const moves = number >= 0 && !event.ctrlKey && event.timeStamp - scrolled >= WHEEL_MS;
+        if (moves && Math.abs(turned) < WHEEL_PX) event.preventDefault();
+        else if (moves && this.move(PLANES[number][2], turned < 0 ? 1 : -1)) { turned = 0; event.preventDefault(); }
+        else scrolled = event.timeStamp; // at the last slice the page goes on
+      }, { passive: false });
+      const point = (event) => {
+        const { boxes, x, y, number } = planeAt(event);
         if (number < 0) return;
         const [right, up] = PLANES[number];
-        const within = (axis, share) => this.given.box[axis][0] + share * (this.given.box[axis][1] - this.given.box[axis][0]);
+        const within = (axis, share) => this.box[axis][0] + share * (this.box[axis][1] - this.box[axis][0]);
         this.at = [...this.at];
         this.at[right] = Math.min(0.999, within(right, (x - boxes[number].left) / boxes[number].wide));
         this.at[up] = Math.min(0.999, within(up, 1 - (y - boxes[number].top) / boxes[number].high));
@@ -267,12 +359,15 @@
   }
 
   // Where a browser cannot unpack the maps, the text for readers without scripts is shown instead.
-  const begin = async (root) => {
-    try {
-      await new Viewer(root).start();
-    } catch (error) {
-      root.replaceChildren(make("p", { className: "failed", textContent: root.querySelector(".unscripted").textContent }));
+  const begun = new Map();
+  const begin = (root) => {
+    if (!begun.has(root)) {
+      const viewer = new Viewer(root);
+      begun.set(root, viewer.start().then(() => viewer, () => {
+        root.replaceChildren(make("p", { className: "failed", textContent: root.querySelector(".unscripted").textContent }));
+      }));
     }
+    return begun.get(root);
   };
 
   // A viewer is made when it is first seen: a page of many runs decodes only what is looked at.
@@ -283,5 +378,21 @@
       begin(target);
     }
   });
-  for (const root of document.querySelectorAll("[data-viewer]")) seen.observe(root);
+  const roots = [...document.querySelectorAll("[data-viewer]")];
+  for (const root of roots) seen.observe(root);
+
+  // A peak in a table below a viewer: a button moves its crosshair there.
+  for (const cell of document.querySelectorAll("[data-peak]")) {
+    const root = roots.findLast((each) => each.compareDocumentPosition(cell) & Node.DOCUMENT_POSITION_FOLLOWING);
+    if (!root) continue;
+    const { peak, contrast, series, smoothing } = cell.dataset;
+    const button = make("button", { type: "button", className: "peak", title: "Show this peak in the viewer" }, ...cell.childNodes);
+    button.addEventListener("click", async () => {
+      const viewer = await begin(root);
+      if (!viewer) return;
+      await viewer.go(peak.split(",").map(Number), { contrast, series, smoothing });
+      root.scrollIntoView({ block: "nearest" });
+    });
+    cell.append(button);
+  }
 })();

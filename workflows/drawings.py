@@ -129,11 +129,12 @@ def maps(run: RunPlan, n_runs: int = 1) -> Drawings:
     order = {"series_names": list(run.mapped)}
     judged = same("evaluation_tsv", "verdict_json")
     clusters = ClustersReport(series_names=["bspline", *run.series.methods])
-    viewer = ViewerReport(n_runs=n_runs, **order)
+    viewer = ViewerReport(n_runs=n_runs, common=dict(run.target.common), **order)
+    placed = same("boldref2t1w_xfm", "std2t1w_xfm") if run.with_anat else []
     return {
         "slices": (slices, [*same("series_files", preproc_file="raw_file"), *grid]),
         "maps": (ActivationReport(at_rest=run.at_rest, **order), every),
-        "viewer": (viewer, [*judged, *(each for each in every if each[1] != "roi_hr")]),
+        "viewer": (viewer, [*judged, *placed, *(each for each in every if each[1] != "roi_hr")]),
         "clusters": (clusters, [*judged, *same("clusters_tsv")]),
         "regions": (RegionsReport(**order), every),
         "metrics": (MetricsReport(at_rest=run.at_rest, **order), same("image_tsv", "activation_tsv")),

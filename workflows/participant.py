@@ -16,7 +16,7 @@ from bids_sr.workflows.plans import PairPlan, RunPlan, Store, SubjectPlan
 from bids_sr.workflows.sinks import anat_fields, keep_fields, keep_figures, keep_model, pair_fields
 from bids_sr.workflows.wiring import Source, fields_of, joined, passed, same
 
-SHOWN_ANAT = ("t1w_preproc", "t1w_mask", "t1w_tpms")
+SHOWN_ANAT = ("t1w_preproc", "t1w_mask", "t1w_tpms", "std2t1w_xfm")
 PAIR_TO_TRAINING = {"train_highres": "highres", "train_lowres": "lowres", "pair_mask": "mask"}
 Models = Mapping[str, LiterateWorkflow]
 

@@ -241,8 +241,9 @@ def _rows(inputs: Any, cwd: Path) -> list[dict[str, str]]:
         clusters = largest_clusters(values, region)
         rows += cluster_rows(clusters, where, affine=affine, atlas=atlases[grid], names=names)
         points += [affine[:3, :3] @ np.array(each.peak) + affine[:3, 3] for each in clusters]
-    at = apply_to_points(points, chain, seed=inputs.seed) if chain and points else np.array(points).reshape(-1, 3)
-    return placed(rows, at, "MNI" if chain else "scanner")
+    scanner = np.array(points).reshape(-1, 3)
+    at = apply_to_points(points, chain, seed=inputs.seed) if chain and points else scanner
+    return placed(rows, at, scanner, "MNI" if chain else "scanner")
 
 
 def to_template(inputs: Any, cwd: Path) -> list[str]:

@@ -1,6 +1,6 @@
 """Reportlets of a run's results, drawn from files: a slice of all series, activation maps, regions, tables."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -57,6 +57,13 @@ def series_map(name: str, path: str, region: str | None = None) -> Any:
     return NamedImage(name=name, data=image.data, affine=image.affine, significant=significant)
 
 
+def color_limit(files: Iterable[str], floor: float) -> float:
+    """End of the color scale of maps of one contrast, statistic and smoothing: of all its series (paths)."""
+    from bids_sr.reports.figures.activation_figures import common_scale
+
+    return common_scale([series_map("", path) for path in files], floor)
+
+
 @reportlet
 def ActivationReport(
     *,
@@ -89,7 +96,8 @@ def ActivationReport(
             regions = found.regions.get((contrast, "Fdr", fwhm), {})
             shown = [name for name in tools.ordered(files, series_names) if name in SHOWN or kind_of(name) in KINDS]
             rows = [series_map(name, files[name], regions.get(name)) for name in shown or files]
-            figure = activation_figure(rows, scene, display=display)
+            limit = color_limit(files.values(), display.floor)
+            figure = activation_figure(rows, scene, display=display, limit=limit)
             yield Drawn(figure, map_label("connectivity" if at_rest else "activation", fwhm / 10), contrast=contrast)
     for (stat, fwhm), files in found.amplitudes.items():
         if stat == "alff":

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 from bids_sr.interfaces.reporting import figure_data as tools
-from bids_sr.interfaces.reporting.map_reportlets import scene_of, series_map
-from bids_sr.interfaces.reporting.reportlet import Drawn, FileName, reportlet
+from bids_sr.interfaces.reporting.map_reportlets import color_limit, scene_of, series_map
+from bids_sr.interfaces.reporting.reportlet import NO_FILE, Drawn, FileName, reportlet
 
 NO_MAPS: Mapping[str, Any] = MappingProxyType({})
 EFFECT_SHARE = 0.2
@@ -70,7 +72,7 @@ def _zoomed(
     found: tools.MapFiles, contrast: str, best: str, truth_maps: Mapping[str, Any], scene: Any, at_rest: bool
 ) -> Iterator[Drawn]:
     """Acquired, B-spline, the best method and the truth, where it is known, on one color scale."""
-    from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY, Display, common_scale, zoomed_figure
+    from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY, Display, peak_voxel, zoomed_figure
     from bids_sr.reports.figures.map_viewer import TITLES
 
     known = truth_maps.get(contrast)
@@ -84,10 +86,13 @@ def _zoomed(
         names.append("truth")
     shown = [replace(series_map(name, files[name]), name=TITLES.get(name, name)) for name in names]
     display = {"t": T_DISPLAY, "cc": CC_DISPLAY}.get(stat)
+    limit = color_limit(files.values(), display.floor if display else 0.0)
     if display is None:
-        least = float(f"{EFFECT_SHARE * common_scale(shown, 0.0):.2g}")
-        display = Display(statistic="effect", threshold=least, floor=0.0)
-    figure = zoomed_figure(shown, scene, display=display)
+        display = Display(statistic="effect", threshold=float(f"{EFFECT_SHARE * limit:.2g}"), floor=0.0)
+    # the map that the viewer opens with
+    judged = next(found.stats[contrast, kind, width] for kind in ("t", "cc", stat) if kind in kinds)
+    at = peak_voxel(series_map("", judged.get("raw") or next(iter(judged.values()))), scene.mask, scene.affine)
+    figure = zoomed_figure(shown, scene, display=display, limit=limit, at=at)
     smoothing = f"smoothed by {width / 10:g} mm" if width else "not smoothed"
     figure.set_label(
         f"Maps of {stat}, {'seed' if at_rest else 'contrast'} {contrast}, {smoothing}, in one zoomed axial slice on "
@@ -107,6 +112,9 @@ def ViewerReport(
     verdict_json: FileName,
     series_names: Sequence[str] = (),
     n_runs: int = 1,
+    common: Mapping[str, Any] = NO_MAPS,
+    boldref2t1w_xfm: FileName = NO_FILE,
+    std2t1w_xfm: FileName = NO_FILE,
 ) -> Iterator[Drawn]:
     """Every map of the run to scroll through, by contrast, smoothing and series: first the best method of the verdict.
 
@@ -116,11 +124,13 @@ def ViewerReport(
     background : image to draw over, on any grid
     evaluation_tsv, verdict_json : what is shown first: the verdict's contrast and its best method
     n_runs : runs of the participant, which share the page
-
+    common : entities of the files of the run, by which the maps are named that are stored whole
+    boldref2t1w_xfm, std2t1w_xfm : take a T1w point to its boldref point, and to its template point
     """
+    from bids_sr.interfaces.derivatives_sink import derivative_path
     from bids_sr.metrics.long_tables import read_table
     from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY
-    from bids_sr.reports.figures.map_viewer import ViewedMaps, room_of, viewer_html
+    from bids_sr.reports.figures.map_viewer import ViewedMaps, map_key, room_of, viewer_html
     from bids_sr.reports.figures.style import NamedImage
 
     found = tools.sort_maps(tools.flat(maps), tools.flat(entities))
@@ -128,15 +138,41 @@ def ViewerReport(
     mask = tools.load(mask_hr)
     below = NamedImage(name="", data=tools.onto(background, mask.data.shape, mask.affine), affine=mask.affine)
     shown, names = {}, []
+    files: dict[str, str] = {}
     verdict = tools.read_json(verdict_json)
     judged = _contrast(tools.judged_contrast(read_table(evaluation_tsv), verdict), found)
+    stored = dict(zip(tools.flat(maps), tools.flat(entities), strict=True))
     order = sorted(found.stats, key=lambda key: (key[0] != judged, key[0] != "all", key[2]))
     for contrast, stat, fwhm in order:
         if stat == display.statistic:
-            files = found.stats[contrast, stat, fwhm]
-            names += tools.ordered(files, series_names)
+            paths = found.stats[contrast, stat, fwhm]
+            own = tools.ordered(paths, series_names)
+            names += own
             smoothing = f"{fwhm / 10:g} mm" if fwhm else "none"
-            shown[contrast, smoothing] = [series_map(name, files[name]) for name in tools.ordered(files, series_names)]
-    given = ViewedMaps(display=display, maps=shown, series=list(dict.fromkeys(names)))
-    if text := viewer_html(given, below, mask.data, first_series=verdict["best"], room=room_of(n_runs)):
+            shown[contrast, smoothing] = [series_map(name, paths[name]) for name in own]
+            if common:
+                files |= {
+                    map_key(contrast, smoothing, name): derivative_path(
+                        {**common, **stored[paths[name]], "datatype": "func", "extension": ".nii.gz"}
+                    )
+                    for name in own
+                }
+    given = ViewedMaps(display=display, maps=shown, series=list(dict.fromkeys(names)), files=files)
+    mni = _mni(mask, boldref2t1w_xfm, std2t1w_xfm) if boldref2t1w_xfm and std2t1w_xfm else None
+    if text := viewer_html(given, below, mask.data, first_series=verdict["best"], room=room_of(n_runs), mni=mni):
         yield Drawn(text, "viewer")
+
+
+def _mni(grid: Any, boldref2t1w_xfm: str, std2t1w_xfm: str) -> Any:
+    """MNI coordinates over the field of view of a grid of the run, through the stored transforms."""
+    from bids_sr.interfaces.statmap_interfaces import to_template
+    from bids_sr.registration.ants import apply_to_points
+    from bids_sr.reports.figures.map_viewer import MniGrid, mni_nodes
+    from bids_sr.reports.figures.style import canonical
+
+    volume = canonical(grid.data, grid.affine)
+    nodes = mni_nodes(volume.data.shape, volume.affine)
+    with TemporaryDirectory() as folder:
+        transforms = SimpleNamespace(boldref2t1w_xfm=boldref2t1w_xfm, std2t1w_xfm=std2t1w_xfm)
+        points = apply_to_points(nodes.reshape(-1, 3).tolist(), to_template(transforms, Path(folder)), seed=1)
+    return MniGrid(points=points.reshape(nodes.shape))

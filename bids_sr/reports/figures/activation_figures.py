@@ -96,9 +96,15 @@ def informative_planes(scene: Scene, first: NamedImage, n_slices: int) -> list[i
 
 
 def common_scale(maps: Sequence[NamedImage], floor: float) -> float:
-    """Upper end of one color scale for all maps: the median of their 99.9th percentiles of |value|, or the floor."""
-    tops = [float(np.percentile(np.abs(m.data[np.isfinite(m.data)]), 99.9)) for m in maps if np.isfinite(m.data).any()]
-    return max(floor, float(np.median(tops))) if tops else floor
+    """Upper end of the color scale of one contrast, statistic and smoothing, wherever its maps are shown.
+
+    The median over all series of the 99.9th percentile of |value| where it is not 0, in two digits, or the floor.
+    Overview, viewer and figures of activation take it from all series, whichever of them they show, so that one color
+    is one value on the page.
+    """
+    known = [np.abs(each.data[np.isfinite(each.data) & (each.data != 0)]) for each in maps]
+    tops = [float(np.percentile(values, 99.9)) for values in known if values.size]
+    return max(floor, float(f"{np.median(tops):.2g}")) if tops else floor
 
 
 def _windows(scene: Scene, brain: Volume, planes: Sequence[int], first: NamedImage) -> list[Window]:
@@ -115,13 +121,27 @@ def _windows(scene: Scene, brain: Volume, planes: Sequence[int], first: NamedIma
     return windows + [(close, k) for k in planes]
 
 
+def peak_voxel(first: NamedImage, mask: Array, affine: Array) -> tuple[int, int, int]:
+    """Voxel of the largest |value| of a map inside a brain mask: where the overview and the viewer of a run open.
+
+    `first` may be on any grid of the same field of view as `mask` (X, Y, Z; `affine`: voxel to RAS mm). The indices
+    are those of the mask's grid in RAS order.
+    """
+    brain = s.canonical(np.asarray(mask > 0), affine)
+    found = s.repeated(s.canonical(np.abs(np.nan_to_num(first.data)), first.affine), brain).data * brain.data
+    x, y, z = (int(k) for k in np.unravel_index(np.argmax(found), found.shape))
+    return x, y, z
+
+
 def activation_figure(
-    maps: Sequence[NamedImage], scene: Scene, *, display: Display = T_DISPLAY, n_slices: int = 3
-) -> Figure:
+    maps: Sequence[NamedImage], scene: Scene, *, display: Display = T_DISPLAY, n_slices: int = 3,
+    limit: float | None = None,
+) -> Figure:  # fmt: skip
     """Maps of one contrast: a row each series, columns the same planes, whole and zoomed into the region.
 
-    The first map chooses the planes; one color scale and one threshold hold for all rows. Where the region is the
-    brain, twice `n_slices` planes take the place of the zoom. Raises `FigureInputError` without a map.
+    The first map chooses the planes; one color scale, which ends at `limit` (default: `common_scale` of the maps), and
+    one threshold hold for all rows. Where the region is the brain, twice `n_slices` planes take the place of the zoom.
+    Raises `FigureInputError` without a map.
     """
     if not maps:
         raise FigureInputError("there is no map to draw")
@@ -129,7 +149,7 @@ def activation_figure(
     brain = panels.brain
     planes = informative_planes(scene, maps[0], n_slices if not scene.roi_is_brain else 2 * n_slices)
     windows = _windows(scene, brain, planes, maps[0])
-    limit = common_scale(maps, display.floor)
+    limit = limit or common_scale(maps, display.floor)
     colors: dict[str, Any] = {"cmap": MAP_CMAP, "vmin": -limit, "vmax": limit, "alpha": 0.92}
     label = f"{display.statistic}; shown where |{display.statistic}| > {display.threshold:g}"
     if display.positive:
@@ -154,23 +174,25 @@ def activation_figure(
     return fig
 
 
-def zoomed_figure(maps: Sequence[NamedImage], scene: Scene, *, display: Display = T_DISPLAY) -> Figure:
-    """Maps side by side in one part of one axial plane, on one color scale: around the peak of the first map.
+def zoomed_figure(
+    maps: Sequence[NamedImage], scene: Scene, *, display: Display = T_DISPLAY, limit: float | None = None,
+    at: tuple[int, int, int] | None = None,
+) -> Figure:  # fmt: skip
+    """Maps side by side in one part of one axial plane, on one color scale.
 
-    The first map, that of the acquired series, chooses plane and place for all. Raises `FigureInputError` without a
+    `limit` ends the color scale (default: `common_scale` of the maps); `at` is the voxel of the scene, in RAS order, in
+    the middle (default: the peak of the first map, that of the acquired series). Raises `FigureInputError` without a
     map.
     """
     if not maps:
         raise FigureInputError("there is no map to draw")
     panels = _Panels(scene)
     brain = panels.brain
-    values = np.abs(s.repeated(s.canonical(np.nan_to_num(maps[0].data), maps[0].affine), brain).data) * brain.data
-    x, y, z = (int(k) for k in np.unravel_index(np.argmax(values), values.shape))
+    x, y, z = at or peak_voxel(maps[0], scene.mask, scene.affine)
     whole = s.bounding_box(brain.data, brain.zooms, margin_mm=3.0)
     box = s.limited_box(whole, brain, ZOOM_MM, (float(x), float(y)))
     window = (box, z)
-    seen = [s.repeated(s.canonical(np.nan_to_num(each.data), each.affine), brain).data for each in maps]
-    limit = max(display.floor, *(float(np.percentile(np.abs(each[box[0], box[1], z]), 99)) for each in seen))
+    limit = limit or common_scale(maps, display.floor)
     colors = {"cmap": MAP_CMAP, "vmin": -limit, "vmax": limit, "alpha": 0.95}
     count = max(len(maps), 3)
     unit = 11.9 / count * s.height_over_width(window[0], brain)
@@ -184,7 +206,8 @@ def zoomed_figure(maps: Sequence[NamedImage], scene: Scene, *, display: Display 
             ax.set_title(each.name, fontsize=11, pad=3)
         for ax in axes[0][len(maps) :]:
             ax.set_axis_off()
-        s.mark_planes(axes[0][:1], brain, [z])
+        s.mark_sides(axes[0][0], 2)
+        s.mark_mm(axes[0][0], 2, float(brain.millimeters((x, y, z))[2]))
         label = f"{display.statistic}; shown where |{display.statistic}| > {display.threshold:g}"
         s.bar_below(fig, image, label, bottom=0.34)
     return fig

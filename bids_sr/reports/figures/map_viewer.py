@@ -9,7 +9,7 @@ import gzip
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import nibabel as nib
@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.activation_figures import MAP_COLORS, Display, common_scale
+from bids_sr.reports.figures.activation_figures import MAP_COLORS, Display, common_scale, peak_voxel
 from bids_sr.reports.figures.style import NamedImage
 from bids_sr.reports.markup import render
 
@@ -47,6 +47,33 @@ class ViewedMaps:
     display: Display
     maps: Mapping[Key, Sequence[NamedImage]]
     series: Sequence[str]
+    files: Mapping[str, str] = field(default_factory=dict)
+    """File of the whole map, relative to the page, by contrast, smoothing and series as `map_key` joins them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MniGrid:
+    """MNI coordinates (mm; X, Y, Z, 3) of points spread evenly over a field of view in RAS order, from edge to edge."""
+
+    points: Array
+
+
+MNI_STEP_MM = 10.0
+"""Distance of the points of `MniGrid`, between which the viewer interpolates."""
+
+
+def mni_nodes(shape: Sequence[int], affine: Array) -> Array:
+    """Points (X, Y, Z, 3; RAS mm) over the field of view of a grid in RAS order, at most `MNI_STEP_MM` apart."""
+    zooms = np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(axis=0))
+    counts = [max(2, math.ceil(n * zoom / MNI_STEP_MM) + 1) for n, zoom in zip(shape, zooms, strict=True)]
+    along = [np.linspace(-0.5, n - 0.5, count) for n, count in zip(shape, counts, strict=True)]
+    voxels = np.stack(np.meshgrid(*along, indexing="ij"), axis=-1)
+    return voxels @ np.asarray(affine)[:3, :3].T + np.asarray(affine)[:3, 3]
+
+
+def map_key(contrast: str, smoothing: str, series: str) -> str:
+    """By which the viewer finds a map."""
+    return f"{contrast}|{smoothing}|{series}"
 
 
 def room_of(n_runs: int) -> int:
@@ -64,20 +91,14 @@ def slope_of(top: float, threshold: float) -> float:
     return threshold / (math.floor(STEPS * threshold / top + 0.5) - 0.5)
 
 
-def packed(data: Array, affine: Array, *, slope: float) -> str:
-    """A volume in RAS order as int8 ``.nii.gz`` in base64; the same bytes each time."""
+def packed(data: Array, affine: Array, *, slope: float, about: str = "") -> str:
+    """A volume in RAS order as int8 ``.nii.gz`` in base64, `about` in its header; the same bytes each time."""
     volume = s.canonical(data, affine)
     steps = np.clip(np.rint(np.nan_to_num(volume.data) / slope), -STEPS, STEPS).astype(np.int8)
     image = nib.Nifti1Image(steps, volume.affine)
     image.header.set_slope_inter(slope, 0)
+    image.header["descrip"] = about.encode("ascii")
     return base64.b64encode(gzip.compress(image.to_bytes(), 9, mtime=0)).decode("ascii")
-
-
-def _peak(first: NamedImage) -> list[float]:
-    """Place of the peak of a map as shares of the field of view, in RAS order."""
-    volume = s.canonical(np.abs(np.nan_to_num(first.data)), first.affine)
-    place = np.unravel_index(int(np.argmax(volume.data)), volume.data.shape)
-    return [round((int(k) + 0.5) / n, 4) for k, n in zip(place, volume.data.shape, strict=True)]
 
 
 def _box(mask: Array, affine: Array) -> list[list[float]]:
@@ -90,16 +111,48 @@ def _box(mask: Array, affine: Array) -> list[list[float]]:
 
 
 def viewer_html(
-    given: ViewedMaps, background: NamedImage, mask: Array, *, first_series: str = "", room: int = MAX_BYTES
-) -> Markup:
+    given: ViewedMaps, background: NamedImage, mask: Array, *, first_series: str = "", room: int = MAX_BYTES,
+    mni: MniGrid | None = None,
+) -> Markup:  # fmt: skip
     """The viewer of a run as a fragment; nothing where there is no map.
 
     `background` and `mask` share a grid; `first_series` is shown first, at the peak of the first map of all;
-    `room` is for the maps, in bytes of base64, which the first contrast and smoothing have in any case.
+    `room` is for the maps, in bytes of base64, which the first contrast and smoothing have in any case; `mni` is of the
+    background's field of view.
     """
     if not given.maps:
         return Markup("")
     statistic, least = given.display.statistic, LEAST.get(given.display.statistic, 0.0)
+    volumes, limits, left_out = _volumes(given, room)
+    start, *_ = given.maps
+    names = [name for name in (first_series, "bspline", *given.series) if map_key(*start, name) in volumes]
+    digits = DIGITS.get(statistic, 2)
+    low, high = s.gray_limits(background.data, mask)
+    below = s.canonical(background.data, background.affine)
+    at = peak_voxel(given.maps[start][0], mask, background.affine)
+    content: dict[str, Any] = {
+        "statistic": statistic, "least": least, "most": MOST.get(statistic, 1.0),
+        "step": 10.0**-digits, "digits": digits,
+        "threshold": given.display.threshold, "limits": limits, "colors": list(MAP_COLORS), "tallest": TALLEST_PX,
+        "contrasts": list(dict.fromkeys(key.split("|")[0] for key in limits)),
+        "smoothings": list(dict.fromkeys(key.split("|")[1] for key in limits)), "series": list(given.series),
+        "titles": TITLES, "first": {"contrast": start[0], "smoothing": start[1], "series": names[0]},
+        "at": [round((k + 0.5) / n, 5) for k, n in zip(at, below.data.shape, strict=True)],
+        "box": _box(mask, background.affine), "maps": volumes,
+        "files": {key: file for key, file in given.files.items() if key in volumes},
+        "background": packed(np.clip((background.data - low) / (high - low), 0, 1), background.affine, slope=1 / STEPS),
+    }  # fmt: skip
+    if mni is not None:
+        tenths = np.clip(np.rint(10 * mni.points), -(2**15), 2**15 - 1).astype("<i2")
+        content["mni"] = {"size": mni.points.shape[:3], "tenths": base64.b64encode(tenths.tobytes()).decode("ascii")}
+    text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+    return render("viewer", Markup(text), f"|{statistic}| < {least:g}", left_out)
+
+
+def _volumes(given: ViewedMaps, room: int) -> tuple[dict[str, str], dict[str, float], list[str]]:
+    """Maps that have room, by `map_key`; ends of the color scales by contrast and smoothing; what is left out."""
+    statistic, least = given.display.statistic, LEAST.get(given.display.statistic, 0.0)
+    about = f"bids-sr preview: |{statistic}| < {least:g} set to 0, rounded to 8 bit; not the map"
     volumes: dict[str, str] = {}
     limits: dict[str, float] = {}
     left_out: list[str] = []
@@ -109,12 +162,12 @@ def viewer_html(
         images = given.maps[contrast, smoothing]
         limit = common_scale(images, given.display.floor)
         top = max(limit, *(float(np.nanmax(np.abs(each.data), initial=0.0)) for each in images))
+        slope = slope_of(top, given.display.threshold)
         made = {}
         for each in images:
             known = np.nan_to_num(np.asarray(each.data, dtype=np.float32))
             shown = np.where(np.abs(known) < least, np.float32(0), known)
-            slope = slope_of(top, given.display.threshold)
-            made[f"{contrast}|{smoothing}|{each.name}"] = packed(shown, each.affine, slope=slope)
+            made[map_key(contrast, smoothing, each.name)] = packed(shown, each.affine, slope=slope, about=about)
         size = sum(map(len, made.values()))
         if size > room and volumes:
             left_out.append(f"{contrast}, {smoothing}")
@@ -122,19 +175,4 @@ def viewer_html(
         room -= size
         volumes |= made
         limits[f"{contrast}|{smoothing}"] = round(limit, 3)
-    start, *_ = given.maps
-    names = [name for name in (first_series, "bspline", *given.series) if f"{'|'.join(start)}|{name}" in volumes]
-    digits = DIGITS.get(statistic, 2)
-    low, high = s.gray_limits(background.data, mask)
-    content: dict[str, Any] = {
-        "statistic": statistic, "least": least, "most": MOST.get(statistic, 1.0),
-        "step": 10.0**-digits, "digits": digits,
-        "threshold": given.display.threshold, "limits": limits, "colors": list(MAP_COLORS), "tallest": TALLEST_PX,
-        "contrasts": list(dict.fromkeys(key.split("|")[0] for key in limits)),
-        "smoothings": list(dict.fromkeys(key.split("|")[1] for key in limits)), "series": list(given.series),
-        "titles": TITLES, "first": {"contrast": start[0], "smoothing": start[1], "series": names[0]},
-        "at": _peak(given.maps[start][0]), "box": _box(mask, background.affine), "maps": volumes,
-        "background": packed(np.clip((background.data - low) / (high - low), 0, 1), background.affine, slope=1 / STEPS),
-    }  # fmt: skip
-    text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
-    return render("viewer", Markup(text), f"|{statistic}| < {least:g}", left_out)
+    return volumes, limits, left_out

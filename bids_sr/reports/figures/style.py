@@ -89,7 +89,11 @@ class Volume:
         """World coordinate (mm) along ``axis`` at the middle of a plane."""
         center = (np.array(self.data.shape[:3]) - 1) / 2.0
         center[axis] = index
-        return float((self.affine[:3, :3] @ center + self.affine[:3, 3])[axis])
+        return float(self.millimeters(center)[axis])
+
+    def millimeters(self, voxel: Sequence[float] | Array) -> Array:
+        """RAS mm (3,) of a voxel's indices (3,)."""
+        return np.asarray(self.affine[:3, :3] @ np.asarray(voxel, dtype=float) + self.affine[:3, 3])
 
 
 def canonical(data: Array, affine: Array) -> Volume:
@@ -239,9 +243,13 @@ def mark_sides(ax: Axes, axis: int, *, color: str = "white") -> None:
 
 
 def mark_position(ax: Axes, volume: Volume, axis: int, index: int, *, color: str = "white") -> None:
-    """Write the plane's world coordinate into its lower left corner."""
-    place = round(volume.position(axis, index))
-    text = f"{'xyz'[axis]} = {place:+d} mm".replace("-", "−")
+    """Write the world coordinate of the plane's middle into its lower left corner."""
+    mark_mm(ax, axis, volume.position(axis, index), color=color)
+
+
+def mark_mm(ax: Axes, axis: int, millimeters: float, *, color: str = "white") -> None:
+    """Write a coordinate along an axis into the lower left corner."""
+    text = f"{'xyz'[axis]} = {round(millimeters):+d} mm".replace("-", "−")
     ax.text(0.02, 0.02, text, transform=ax.transAxes, fontsize=6.5, color=color, ha="left", va="bottom")
 
 

@@ -345,9 +345,9 @@ def clusters_html(rows: Sequence[Mapping[str, str]], series: Sequence[str], *, f
         if lines:
             title = f"Largest clusters, {contrast}, {smoothing}"
             space = "MNI, mm" if own[0]["space"] == "MNI" else "scanner, mm"
-            axes = ((axis, space) for axis in "xyz")
-            heads: list[Head] = ["series", *axes, f"peak {own[0]['statistic']}", ("volume", "mm³"), "labels (AAL2)"]
-            tables.append((title, table(title, heads, lines, texts={6})))
+            at: Head = ("peak at x, y, z", space)
+            heads: list[Head] = ["series", at, own[0]["statistic"], ("volume", "mm³"), "labels (AAL2)"]
+            tables.append((title, table(title, heads, lines, texts={4})))
     shown = [made if place == 0 else folded(title, made) for place, (title, made) in enumerate(tables)]
     return joined(shown) or Markup("<p class='notice'>No cluster in the series that are compared.</p>")
 
@@ -356,5 +356,9 @@ def _line(row: Mapping[str, str]) -> list[str]:
     labels = row["labels"]
     if row["label"] != MISSING:
         labels = f"{row['label']}; {labels}" if not labels.startswith(row["label"]) else labels
-    cells = (f"{float(row[axis]):.0f}" for axis in "xyz")
-    return [row["series"], *map(number, (*cells, row["peak"], row["volume_mm3"])), "–" if labels == MISSING else labels]
+    place = ", ".join(number(f"{float(row[axis]):.0f}") for axis in "xyz")
+    scanner = ",".join(row[f"scanner_{axis}"] for axis in "xyz")
+    smoothing = f"{float(row['fwhm_mm']):g} mm" if float(row["fwhm_mm"]) else "none"
+    peak = render("peak", place, scanner, row["contrast"], row["series"], smoothing)
+    cells = (number(row["peak"]), number(row["volume_mm3"]), "–" if labels == MISSING else labels)
+    return [row["series"], peak, *cells]

@@ -189,6 +189,9 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
     "x": {"Description": "Peak, to the right", "Units": "mm"},
     "y": {"Description": "Peak, to the front", "Units": "mm"},
     "z": {"Description": "Peak, upwards", "Units": "mm"},
+    "scanner_x": {"Description": "Peak in scanner coordinates, as the header of the map has them", "Units": "mm"},
+    "scanner_y": {"Description": "As scanner_x, to the front", "Units": "mm"},
+    "scanner_z": {"Description": "As scanner_x, upwards", "Units": "mm"},
     "statistic": {"Description": "Map of the peak's value: z, or cc where a threshold of cc is the only one"},
     "peak": {"Description": "Largest value of the cluster"},
     "volume_mm3": {"Description": "Volume of the cluster", "Units": "mm^3"},
@@ -273,9 +276,13 @@ def cluster_rows(
     return rows
 
 
-def placed(rows: list[dict[str, str]], points: Array, space: str) -> list[dict[str, str]]:
-    """Rows with the coordinates of their peaks (N, 3; RAS mm of that space)."""
-    named = [dict(zip("xyz", (f"{mm:.1f}" for mm in point), strict=True)) for point in points]
+def placed(rows: list[dict[str, str]], points: Array, scanner: Array, space: str) -> list[dict[str, str]]:
+    """Rows with the coordinates of their peaks (N, 3): RAS mm of that space, and of the scanner."""
+    names = ("x", "y", "z", "scanner_x", "scanner_y", "scanner_z")
+    named = [
+        dict(zip(names, (f"{mm:.1f}" for mm in (*point, *own)), strict=True))
+        for point, own in zip(points, scanner, strict=True)
+    ]
     return [{**row, "space": space, **at} for row, at in zip(rows, named, strict=True)]
 
 

@@ -11,11 +11,21 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_sr.interfaces.reporting.overview_reportlets import ViewerReport
+from bids_sr.interfaces.reporting.map_reportlets import ActivationReport
+from bids_sr.interfaces.reporting.overview_reportlets import OverviewReport, ViewerReport
 from bids_sr.metrics.long_tables import MetricRow, table_text
 from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY
-from bids_sr.reports.figures.map_viewer import MAX_BYTES, PAGE_BYTES, ViewedMaps, packed, room_of, viewer_html
-from bids_sr.reports.figures.style import NamedImage
+from bids_sr.reports.figures.map_viewer import (
+    MAX_BYTES,
+    PAGE_BYTES,
+    MniGrid,
+    ViewedMaps,
+    mni_nodes,
+    packed,
+    room_of,
+    viewer_html,
+)
+from bids_sr.reports.figures.style import NamedImage, canonical
 
 FINE, COARSE = np.diag([-3.0, 3, 3, 1]), np.diag([-6.0, 6, 3, 1])
 MASK = np.ones((12, 12, 5))
@@ -61,7 +71,7 @@ def test_each_map_stays_on_the_grid_that_it_has_and_small_values_are_left_out():
     values = np.abs(fine.get_fdata())
     assert values.max() == pytest.approx(8.0, abs=0.05)
     assert not ((values > 0) & (values < content["least"] - 0.1)).any()
-    assert content["at"] == [round(4.5 / 6, 4), round(1.5 / 6, 4), 0.9]  # the peak of the first map
+    assert content["at"] == [round(8.5 / 12, 5), round(2.5 / 12, 5), 0.9]  # a voxel of the peak of the first map
     assert content["first"] == {"contrast": "all", "smoothing": "none", "series": "raw"}
 
 
@@ -75,7 +85,7 @@ def test_what_has_no_room_is_left_out_last_smoothing_first_and_named():
     assert {key.split("|")[1] for key in content["maps"]} == {"none"}
     assert content["contrasts"] == ["all", "faces"]
     assert content["smoothings"] == ["none"]
-    assert "Not here, for the size of the page: all, 5 mm; faces, 5 mm." in html
+    assert "Left out to limit the size of the page: all, 5 mm; faces, 5 mm." in html
 
 
 def test_names_cannot_leave_the_data_block():
@@ -157,3 +167,65 @@ def test_the_reportlet_begins_with_what_the_verdict_is_about(reported, best, jud
     assert content["series"] == ["raw", "bspline", "srgan", "sbl"]
     assert content["smoothings"] == ["none", "5 mm"]
     assert len(content["maps"]) == 16
+
+
+def test_one_map_has_one_color_scale_and_one_voxel_on_the_whole_page(reported, tmp_path):
+    """Overview, viewer and figure of activation: ends of the colors, and z of a voxel on oblique slices."""
+    tilted = FINE.copy()
+    tilted[2, :3] = 0.9, -0.6, 3.0
+    rng = np.random.default_rng(5)
+    for number, path in enumerate(reported["maps"]):
+        shape = nib.load(path).shape
+        data = rng.normal(0, 3 + number, shape).astype(np.float32)
+        data[-2, 1, 3] = 60
+        affine = tilted @ np.diag([12 / shape[0], 12 / shape[1], 1, 1])
+        nib.save(nib.Nifti1Image(data, affine), path)
+    nib.save(nib.Nifti1Image(MASK.astype(np.float32), tilted), reported["mask_hr"])
+    Path(reported["evaluation_tsv"]).write_text(table_text([]), encoding="utf-8")
+    Path(reported["verdict_json"]).write_text(json.dumps({"best": "sbl"}), encoding="utf-8")
+    for name in ("flags", "registration"):
+        (tmp_path / f"{name}.json").write_text("[]" if name == "flags" else "{}", encoding="utf-8")
+    (tmp_path / "confounds.tsv").write_text("framewise_displacement\n0.1\n", encoding="utf-8")
+    drawn = {key: value for key, value in reported.items() if key not in ("series_names",)}
+    *_, overview = OverviewReport.draw(
+        **drawn, roi_hr=reported["mask_hr"], run_name="sub-01_task-a", flags_json=str(tmp_path / "flags.json"),
+        registration_json=str(tmp_path / "registration.json"), confounds_tsv=str(tmp_path / "confounds.tsv"),
+    )  # fmt: skip
+    maps = {key: reported[key] for key in ("maps", "entities", "background", "mask_hr", "series_names")}
+    activation = {each.contrast: each.content for each in ActivationReport.draw(**maps, roi_hr=reported["mask_hr"])
+                  if each.desc == "activation"}["all"]  # fmt: skip
+    (viewer,) = ViewerReport.draw(**reported)
+    content = content_of(viewer.content)
+    ends = {ax.images[-1].get_clim()[1] for figure in (overview.content, activation) for ax in figure.axes
+            if len(ax.images) > 1}  # fmt: skip
+    assert {round(end, 3) for end in ends} == {content["limits"]["all|none"]}
+    below = opened(content["background"])
+    voxel = [int(share * n) for share, n in zip(content["at"], below.shape, strict=True)]
+    z = round((below.affine @ [*voxel, 1])[2])
+    texts = [text.get_text() for text in overview.content.axes[0].texts]
+    assert f"z = {z:+d} mm".replace("-", "−") in texts
+
+
+def test_a_preview_says_what_it_is_and_names_the_whole_map(reported):
+    Path(reported["evaluation_tsv"]).write_text(table_text([]), encoding="utf-8")
+    Path(reported["verdict_json"]).write_text(json.dumps({"best": "sbl"}), encoding="utf-8")
+    common = {"subject": "01", "session": "b", "task": "a", "datatype": "func"}
+    (drawn,) = ViewerReport.draw(**reported, common=common)
+    content = content_of(drawn.content)
+    about = opened(content["maps"]["all|5 mm|sbl"]).header["descrip"].item().decode()
+    assert about == "bids-sr preview: |t| < 2.5 set to 0, rounded to 8 bit; not the map"
+    name = "sub-01_ses-b_task-a_contrast-all_stat-t_desc-sblFwhm50_statmap.nii.gz"
+    assert content["files"]["all|5 mm|sbl"] == f"sub-01/ses-b/func/{name}"
+    assert set(content["files"]) == set(content["maps"])
+
+
+def test_mni_is_told_over_the_whole_field_of_view():
+    below = NamedImage(name="", data=MASK, affine=FINE)
+    volume = canonical(MASK, FINE)
+    nodes = mni_nodes(volume.data.shape, volume.affine)
+    html = viewer_html(given(), below, MASK, mni=MniGrid(points=np.add(nodes, [1, 2, 3])))
+    told = content_of(html)["mni"]
+    points = np.frombuffer(base64.b64decode(told["tenths"]), dtype="<i2").reshape(*told["size"], 3) / 10
+    edges = [(volume.affine @ [*(-0.5 if end == 0 else n - 0.5 for n in volume.data.shape), 1])[:3] for end in (0, 1)]
+    assert points[0, 0, 0] == pytest.approx(edges[0] + [1, 2, 3])
+    assert points[-1, -1, -1] == pytest.approx(edges[1] + [1, 2, 3])

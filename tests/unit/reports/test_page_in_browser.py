@@ -15,9 +15,10 @@ import pytest
 from markupsafe import Markup
 
 from bids_sr.reports.assembler import Block, Panel, Section, embedded, write_page
-from bids_sr.reports.figures.activation_figures import T_DISPLAY
-from bids_sr.reports.figures.map_viewer import ViewedMaps, viewer_html
+from bids_sr.reports.figures.activation_figures import MAP_COLORS, T_DISPLAY
+from bids_sr.reports.figures.map_viewer import MniGrid, ViewedMaps, mni_nodes, viewer_html
 from bids_sr.reports.figures.style import NamedImage
+from bids_sr.reports.tables.html_tables import clusters_html
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 browsers = pytest.importorskip("playwright.sync_api")
@@ -52,7 +53,13 @@ def page(tmp_path_factory) -> Path:
     }  # fmt: skip
     x, y, z = np.indices((20, 24, 8))
     below = NamedImage(name="", data=(10.0 * x + 20 * y + 30 * z), affine=FINE)
-    viewer = viewer_html(ViewedMaps(display=T_DISPLAY, maps=maps, series=["raw", "sbl"]), below, np.ones((20, 24, 8)))
+    files = {"all|none|raw": "sub-01/func/all_raw.nii.gz"}
+    given = ViewedMaps(display=T_DISPLAY, maps=maps, series=["raw", "sbl"], files=files)
+    mni = MniGrid(points=np.add(mni_nodes((20, 24, 8), FINE), [10, 0, -5]))
+    viewer = viewer_html(given, below, np.ones((20, 24, 8)), mni=mni)
+    row = {"space": "MNI", "x": "12", "y": "24", "z": "9", "scanner_x": "12", "scanner_y": "24", "scanner_z": "9"}
+    row |= {"series": "sbl", "contrast": "faces", "fwhm_mm": "5", "statistic": "z", "peak": "9", "volume_mm3": "30"}
+    clusters = clusters_html([row | {"label": "n/a", "labels": "n/a"}], ["sbl"])
     figures = [
         Panel(content=f"figure {c} {s}", choices={"contrast": c, "smoothing": s}) for c in ("all", "faces")
         for s in ("not smoothed", "smoothed")
@@ -60,7 +67,7 @@ def page(tmp_path_factory) -> Path:
     sections = [
         Section(
             name="maps", title="Maps",
-            blocks=[Block(name="maps-0", run="task tap, run 1", panels=[Panel(content=viewer)])],
+            blocks=[Block(name="maps-0", run="task tap, run 1", panels=[Panel(content=viewer + clusters)])],
         ),
         Section(name="activation", title="Activation", blocks=[Block(name="a-0", panels=figures)], folded=True),
         Section(name="errors", title="Errors", blocks=[Block(name="e-0", panels=[Panel(content=NONE)])], folded=True),
@@ -171,15 +178,57 @@ def test_the_threshold_hides_what_is_below_it(shown):
     assert shown.locator("[data-viewer] output").inner_text() == "9.5"
 
 
-def test_a_map_can_be_saved(shown, tmp_path):
+def test_a_preview_is_saved_under_that_name_with_the_whole_map_beside(shown, tmp_path):
     import nibabel as nib
 
     with shown.expect_download() as waiting:
-        shown.get_by_role("button", name="Save this map").click()
+        shown.get_by_role("button", name="Save thresholded preview").click()
     target = tmp_path / waiting.value.suggested_filename
     waiting.value.save_as(target)
     assert nib.load(target).shape == (10, 12, 8)
-    assert target.name == "sub-01-Task-tap-run-1_all_raw_none_t.nii.gz"
+    assert target.name == "sub-01-Task-tap-run-1_all_raw_none_t_thresholded2.5-preview.nii.gz"
+    assert b"preview" in nib.load(target).header["descrip"].item()
+    link = shown.locator("[data-viewer] .whole a")
+    assert (link.inner_text(), link.get_attribute("href")) == ("all_raw.nii.gz", "sub-01/func/all_raw.nii.gz")
+
+
+def test_scanner_and_mni_coordinates_are_named(shown):
+    x, y, z = facts(shown)["at"].split(",")
+    assert f"scanner x {x}, y {y}, z {z} mm" in shown.locator(".readout").inner_text().replace("−", "-")
+    assert f"MNI x {int(x) + 10}, y {y}, z {int(z) - 5} mm" in shown.locator(".readout").inner_text().replace("−", "-")
+
+
+def test_the_wheel_scrolls_the_slices_of_a_plane(shown):
+    box = shown.locator("[data-viewer] canvas").bounding_box()
+    shown.mouse.move(box["x"] + box["width"] * 0.15, box["y"] + box["height"] * 0.5)
+    before, top = facts(shown)["at"].split(","), shown.evaluate("scrollY")
+    shown.mouse.wheel(0, -120)
+    shown.wait_for_function("at => document.querySelector('[data-viewer]').dataset.at !== at", arg=",".join(before))
+    after = facts(shown)["at"].split(",")
+    assert (after[:2], int(after[2]) - int(before[2])) == (before[:2], 3)  # of the axial plane alone: a slice up
+    assert shown.evaluate("scrollY") == top
+
+
+def test_a_peak_of_the_table_moves_the_crosshair(shown):
+    shown.get_by_role("button", name="12, 24, 9").click()
+    shown.wait_for_selector("[data-viewer][data-series=sbl][data-contrast=faces][data-smoothing='5 mm']")
+    assert facts(shown)["at"] == "12,24,9"
+
+
+def test_the_color_bar_stands_beside_the_planes(shown):
+    """At the right of the canvas: the last color at the top, the first below, gray between the thresholds."""
+    picked = shown.evaluate(
+        """() => {
+          const canvas = document.querySelector("[data-viewer] canvas"), ratio = devicePixelRatio;
+          const context = canvas.getContext("2d");
+          const one = (y) => [...context.getImageData(canvas.width - 46 * ratio, y, 1, 1).data.slice(0, 3)];
+          const tall = Math.min(canvas.height - 36 * ratio, 240 * ratio);
+          return [23 * ratio, 22 * ratio + tall / 2, 21 * ratio + tall].map(one);
+        }"""
+    )
+    wanted = [MAP_COLORS[-1], "#444444", MAP_COLORS[0]]
+    for color, name in zip(picked, wanted, strict=True):
+        assert np.abs(np.subtract(color, [int(name[k : k + 2], 16) for k in (1, 3, 5)])).max() < 25
 
 
 def saved(shown, button, folder) -> str:
