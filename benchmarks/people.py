@@ -1,10 +1,9 @@
 """What methods that use a run's own variance recover beyond the acquired band, over people.
 
-python benchmarks/people.py settings BIDS_DIR              what was tried, one level of resolution down (BIDS_DIR is
-low) python benchmarks/people.py share NAME=BIDS_DIR ...        share of zero filling's error explained, one row a run
-python benchmarks/people.py noise NAME=BIDS_DIR ...        the same with thermal noise added, and what the gate says
-python benchmarks/people.py turns BIDS_DIR OUT            data sets in which one of two runs calibrates the other
-runs)
+python benchmarks/people.py settings BIDS_DIR            what was tried, one level of resolution down (BIDS_DIR is low)
+python benchmarks/people.py share NAME=BIDS_DIR ...      share of zero filling's error explained, one row a run
+python benchmarks/people.py noise NAME=BIDS_DIR ...      the same with thermal noise added, and what the gate says
+python benchmarks/people.py turns BIDS_DIR OUT           data sets in which one of two runs calibrates the other
 
 Each run is brought down by two in plane (k-space crop about the center of the field of view) and raised again. The
 share is 1 - |reconstruction - measured|^2 / |zero filling - measured|^2, mean over the strongest temporal components of

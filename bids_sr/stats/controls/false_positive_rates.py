@@ -12,9 +12,9 @@ that they are not too quiet where the model looks,
 
 - confounds and drift get the phases of the time series: what they took away is then theirs in the shuffle too;
 - the task's variance is replaced by its Hilbert transform taken from another voxel (as much noise, at the same
-frequencies, and nothing of the response; what is left of the voxel's own is the sine where the task was the cosine, one
-time series for all voxels), in units of the standard deviation of either, from voxels equally far apart in the order of
-the mask, so that neighbors get what belongs to neighbors.
+  frequencies, and nothing of the response; what is left of the voxel's own is the sine where the task was the cosine,
+  one time series for all voxels), in units of the standard deviation of either, from voxels equally far apart in the
+  order of the mask, so that neighbors get what belongs to neighbors.
 
 On noise of known autocorrelation the rate is then .88 to 1.09 of that of fresh noise (`benchmarks/shuffles.py`).
 

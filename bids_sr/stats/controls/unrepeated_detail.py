@@ -3,10 +3,10 @@
 Everything is local: means under a Gaussian window about one acquired voxel wide.
 
 - Mean image: how much of the method's detail is not the detail of the high-resolution image of the pair, times a local
-factor between 0 and 1 (a method may show less of it, not more, and not its negative)? - Effect: how much of what the
-map shows is fine detail that is supported neither by time (the detail of one half of the blocks agrees with that of the
-other half, more than when the signs of blocks are flipped) nor by the pair (it follows the detail of the
-high-resolution image, more than where that image is shifted)?
+  factor between 0 and 1 (a method may show less of it, not more, and not its negative)?
+- Effect: how much of what the map shows is fine detail that is supported neither by time (the detail of one half of the
+  blocks agrees with that of the other half, more than when the signs of blocks are flipped) nor by the pair (it follows
+  the detail of the high-resolution image, more than where that image is shifted)?
 
 Both are shares of local energy within 0 and 1; a voxel counts beyond one half. This is no measure of wrong detail: a
 method that is linear in the change makes the same wrong detail of the same signal in both halves, and reads 0 here with

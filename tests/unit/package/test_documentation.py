@@ -1,11 +1,14 @@
 """Documents that are made from the code, or that speak of it, still fit it."""
 
+import ast
 import importlib.util
 import json
 import re
 from pathlib import Path
 
 import pytest
+
+from bids_sr.sr.method import REMOVED
 
 ROOT = Path(__file__).parents[3]
 PAGES = ["CONTRIBUTING.md", "README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
@@ -51,6 +54,46 @@ def test_files_that_a_page_names_are_there(page):
         assert ((ROOT / page).parent / target).exists(), target
     for named in re.findall(r"`((?:benchmarks|docs|tests|workflows|bids_sr|boilerplate)/[\w/.-]+\.\w+)`", text):
         assert (ROOT / named).exists(), named
+
+
+@pytest.mark.parametrize("page", [*PAGES, "benchmarks/TRUTH.md"])
+def test_tables_of_results_that_a_page_names_are_there(page):
+    text = (ROOT / page).read_text()
+    named = set(re.findall(r"results/([\w-]+\.md)", text))
+    if page == "docs/methods.md":
+        of_here = text.partition("#### Measured here")[2]
+        named |= set(re.findall(r"`([\w-]+\.md)`", of_here))
+    assert {name for name in named if not (ROOT / "benchmarks/results" / name).exists()} == set()
+
+
+def test_no_table_of_results_lists_a_method_that_is_gone():
+    gone = "|".join(REMOVED)
+    listed = [path.name for path in (ROOT / "benchmarks/results").glob("*.md")
+              if re.search(rf"^\| ({gone}) \|", path.read_text(), re.MULTILINE)]  # fmt: skip
+    assert listed == []
+
+
+def _docstrings():
+    """Every docstring of the tree with its file."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    for top in ("bids_sr", "workflows", "boilerplate", "benchmarks", "docs", "tests"):
+        for path in sorted((ROOT / top).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, documented) and (text := ast.get_docstring(node)):
+                    yield path.relative_to(ROOT), text.splitlines()
+
+
+def test_lists_in_docstrings_are_lists():
+    """No item begins within a line, and what belongs to an item is indented below it."""
+    within = re.compile(r"\S.*[.;?:)] (- [A-Z`]|\d\. [A-Za-z])|^- .*; - |[^-\s] python benchmarks/\w+\.py .* {3}")
+    item, continued = re.compile(r"(- |\d\. )"), re.compile(r"( |- |\d\. |$)")
+    broken = [
+        f"{path}: {line}"
+        for path, lines in _docstrings()
+        for before, line in zip(["", *lines], lines, strict=False)
+        if within.search(line) or (item.match(before) and not continued.match(line))
+    ]
+    assert broken == []
 
 
 def test_numbers_of_the_example_are_those_of_its_run():
