@@ -84,6 +84,13 @@ def init_evaluation_wf(*, run: RunPlan, name: str = "evaluation_wf") -> Literate
         outputs += MAPS
     text = _text(run.evaluation, "Segments of the run" if run.at_rest else "Blocks of each condition")
     text += guards_text(run) + placebos_text(run.series.extras)
+    if run.series.on_run:
+        text += (
+            "The run also tested the methods that estimate variances, without a reference, one level of resolution "
+            "down: its volumes were downsampled by the factor of super-resolution, super-resolved and compared with "
+            "those acquired, and the share of zero filling's squared error that each series explains has an interval "
+            "over stretches of volumes. "
+        )
     workflow, inputnode, _ = new_stage(name, text, inputs=evaluation_fields(run), outputs=outputs, part=Part.EVALUATION)
     tables: list[Source] = [(inputnode, "holdout_tsv")] if run.with_holdout else []
     tables += [(inputnode, f"precision_{method}") for method in run.series.checked]
