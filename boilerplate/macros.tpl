@@ -35,19 +35,20 @@
 <dl>{% for term, text in entries %}<dt>{{ term }}</dt><dd>{{ text }}</dd>{% endfor %}</dl>
 {% endmacro %}
 
-{% macro verdict(headline, points, table, limits, idle="") %}
-{% if idle %}<p class='warning' role='note'><strong>Not applied.</strong> {{ idle }}</p>{% endif %}
+{% macro verdict(headline, points, table, limits, before=()) %}
+{{ messages("warning", before) }}
 <div class='verdict'><p class='headline'>{{ headline }}</p>{% if points %}{{ items(points, kind="sentences") }}{% endif %}</div>{{ table }}
 {% if limits %}<h4>Limitations</h4>{{ items(limits) }}{% endif %}
 {% endmacro %}
 
-{% macro overview(header, mark, kind, headline, evidence, idle, numbers, chips, steps) %}
+{% macro overview(header, mark, kind, headline, evidence, before, numbers, resolution, chips, steps) %}
 <div class='overview'>
 <h3 class='run'>{{ header }}</h3>
-{% if idle %}<p class='warning' role='note'><strong>Not applied.</strong> {{ idle }}</p>{% endif %}
+{{ messages("warning", before) }}
 <div class='answer {{ kind }}'><p class='headline'><span class='mark' aria-hidden='true'>{{ mark }}</span> {{ headline }}</p>
-{% if evidence %}<p class='evidence'>Evidence: {{ evidence }}. <a href='#verdict'>Why</a></p>{% endif %}</div>
+<p class='evidence'>{% if evidence %}{{ evidence }}. {% endif %}<a href='#verdict'>Why</a></p></div>
 <ul class='numbers'>{% for each in numbers %}<li><strong>{{ each.value }}</strong><span>{{ each.label }}</span><small>{{ each.note }}</small></li>{% endfor %}</ul>
+{% if resolution %}<p class='resolution'>{{ resolution }}</p>{% endif %}
 <ul class='chips'>{% for chip in chips %}<li><a class='chip {{ "passed" if chip.passed else "failed" }}' href='#{{ chip.section }}'>{{ "✓" if chip.passed else "!" }} {{ chip.text }}</a></li>{% endfor %}</ul>
 {% if steps %}<p class='next'><strong>Next:</strong> {{ steps|join(" ") }}</p>{% endif %}
 </div>

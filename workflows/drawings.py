@@ -162,7 +162,7 @@ def overview(run: RunPlan) -> Drawings:
     """The first screen of one run: the answer, three numbers, one figure, checks, and what to do next."""
     wires = same(
         "evaluation_tsv", "verdict_json", "flags_json", "registration_json", "confounds_tsv", "one_level_down_json",
-        "maps", maps_entities="entities", bold_mask_hr="mask_hr", roi_bold_hr="roi_hr",
+        "image_tsv", "maps", maps_entities="entities", bold_mask_hr="mask_hr", roi_bold_hr="roi_hr",
     )  # fmt: skip
     shown = OverviewReport(
         run_name=str(run.facts.get("Run", run.name)), truth_maps=dict(run.evaluation.truth_maps),

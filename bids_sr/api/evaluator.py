@@ -36,9 +36,9 @@ from bids_sr.series import BASELINES, DEFAULT_BASELINES, MEASURED, PAIR_BASELINE
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.stats.evaluation.evidence import compared_rows
 from bids_sr.stats.evaluation.verdict import Verdict, make_verdict
-from bids_sr.stats.evaluation.verdict_text import PYTHON, idle_text
+from bids_sr.stats.evaluation.verdict_text import PYTHON, verdict_line
 from bids_sr.stats.glm.blocks import block_design
-from bids_sr.stats.glm.confounds import motion_columns, motion_table
+from bids_sr.stats.glm.confounds import framewise_displacement, motion_columns, motion_table
 from bids_sr.stats.glm.contrasts import resolve_contrasts
 from bids_sr.stats.glm.design import conditions_of
 
@@ -218,7 +218,7 @@ class Evaluator(BaseEstimator):
                 design_of = self._model(reader, run, events, seeds, folder)
             rows = self._rows(files, truth, run, fine, design_of, tr, confounds, folder)
         idle = [*not_applied, *(n for n, e in series.items() if isinstance(e, SuperResolver) and not e.applied_)]
-        self._judge(rows, list(series), list(baselines), idle)
+        self._judge(rows, list(series), list(baselines), idle, run)
         return self
 
     def _model(
@@ -310,14 +310,15 @@ class Evaluator(BaseEstimator):
             rows += steps.rows_of_images(files, measured, fine.mask, n_dummy=run.n_dummy, **how)
         return rows
 
-    def _judge(self, rows: list[Any], methods: list[str], baselines: list[str], idle: list[str]) -> None:
+    def _judge(self, rows: list[Any], methods: list[str], baselines: list[str], idle: list[str], run: Run) -> None:
         """Verdict and table."""
         for name in idle:
             text = f"{name} was not applied: its series is that of zerofill, and not compared"
             warnings.warn(text, SuperResolutionWarning, stacklevel=3)
         self.verdict_: Verdict = make_verdict(
-            rows, methods=methods, baselines=baselines, margin=self.margin, not_applied=idle, advice=PYTHON
-        )
+            rows, methods=methods, baselines=baselines, margin=self.margin, not_applied=idle, advice=PYTHON,
+            displacement=framewise_displacement(run.params).tolist(),
+        )  # fmt: skip
         self._kept = compared_rows([*rows, *self.verdict_.rows])
         self.table_ = steps.as_table(self._kept)
 
@@ -326,10 +327,10 @@ class Evaluator(BaseEstimator):
         return self.fit(acquired, **fit_params).table_
 
     def summary(self) -> str:
-        """What can be said: who was not applied, a headline, the evidence, and the limitations."""
+        """What can be said: large motion, who was not applied, a headline, the evidence, and the limitations."""
         check_is_fitted(self)
         verdict = self.verdict_
-        parts = [idle_text(verdict.not_applied) + verdict.headline]
+        parts = [verdict_line(verdict.to_json())]
         told = {"Evidence": [sentence.text for sentence in verdict.sentences], "Limitations": verdict.limits}
         for head, lines in told.items():
             if lines:

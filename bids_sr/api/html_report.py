@@ -27,7 +27,7 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.resolution.operators import to_volume
 from bids_sr.sr.variance.upsampler import onto_grid
-from bids_sr.stats.evaluation.verdict_text import idle_text
+from bids_sr.stats.evaluation.verdict_text import verdict_line
 
 if TYPE_CHECKING:
     from bids_sr.api.evaluator import Evaluator
@@ -130,21 +130,16 @@ def resolver_report(fitted: SuperResolver) -> HtmlReport:
 
 
 def evaluator_report(fitted: Evaluator) -> HtmlReport:
-    """Verdict, agreement of all series in the first contrast, and the table."""
+    """Verdict, agreement of all series with the measured one in the first contrast, and the table."""
     rows, verdict = fitted._kept, fitted.verdict_
     names = list(fitted.contrasts_)
     contrast = "all" if "all" in names else names[0]
-    prefix = "split_ev" if any(row.measure.startswith("split_ev") for row in rows) else "self_r"
     parts = []
-    if any(row.measure.startswith(prefix) and row.contrast == contrast for row in rows):
-        caption = f"Agreement of halves, contrast {contrast}, 95 % intervals"
-        if prefix == "self_r":
-            caption += "; within one series: detail that a method makes alike in both halves passes this, too"
-        parts.append(_drawn(agreement_figure(rows, prefix=prefix, contrast=contrast), caption))
+    if any(row.measure.startswith("split_ev") and row.contrast == contrast for row in rows):
+        caption = f"Agreement with the measured halves, contrast {contrast}, 95 % intervals over blocks"
+        parts.append(_drawn(agreement_figure(rows, prefix="split_ev", contrast=contrast), caption))
     for head, lines in (("Evidence", [s.text for s in verdict.sentences]), ("Limitations", verdict.limits)):
         items = Markup("").join(Markup("<li>{}</li>").format(line) for line in lines)
         parts.append(Markup("<h2>{}</h2><ul>{}</ul>").format(head, items))
     parts.append(_folded(f"Table ({len(rows)} rows)", fitted.table_.to_csv(sep="\t", index=False, na_rep="n/a")))
-    return _page(
-        "Evaluator", idle_text(verdict.not_applied) + verdict.headline, parts, doubt=verdict.status != "more accurate"
-    )
+    return _page("Evaluator", verdict_line(verdict.to_json()), parts, doubt=verdict.status != "more accurate")

@@ -161,7 +161,8 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
             methods = tuple(name for name in offered_methods() if name in figures.series)
             comparisons = group_tests.compare(figures.values, methods, units=figures.units, margin=margin)
             # fixed beforehand: of the methods that run unless others are named, the last
-            comparisons = group_tests.with_primary(comparisons, figures.values, SuperRes().learned[-1])
+            default = SuperRes().learned[-1]
+            comparisons = group_tests.with_primary(comparisons, figures.values, default)
         write_ignored(output_dir)
         columns: dict[str, Any] = {name: dict(text) for name, text in metric_tables.COLUMN_TEXT.items()}
         columns["measure"]["Levels"] = {name: "{1} ({0})".format(*meaning(name)) for name in sorted(figures.units)}
@@ -173,6 +174,7 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
     say("report")
     from bids_sr.reports.group_report import GroupContent, build_group_report
     from bids_sr.reports.participants_page import write_index
+    from bids_sr.reports.text.group_verdicts import why_not_assessed
 
     figure_dir = output_dir / "group" / "figures"
     gap = "a tenth of the median gap between bspline and what was measured, where there is such a gap"
@@ -180,13 +182,15 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
     idle: dict[str, list[str]] = {}
     for name, method in figures.idle:
         idle.setdefault(method, []).append(name)
+    tasks = _tasks(prepared.sources)
     content = GroupContent(
-        participants=prepared.participants, tasks=_tasks(prepared.sources),
+        participants=prepared.participants, tasks=tasks,
         absent=(*prepared.absent, *metric_tables.without_methods(figures.present, methods)),
         left_out=maps.left_out, flags=list(dict.fromkeys(text.removesuffix(", else 0") for text in flags)),
         methods=methods, comparisons=comparisons, values=figures.values, units=figures.units,
         papers=group_text.paper_tables(figures.values, methods),
         claims=figures.claims,
+        reasons={task: why_not_assessed(task, figures.values, figures.idle, default) for task in tasks},
         idle=[f"{', '.join(names)}: {method} fell back to zero filling" for method, names in idle.items()],
         maps=_map_rows(maps), map_figures=_map_figures(maps, figure_dir), space=maps.space,
         margin=gap if margin is None else f"{margin:g} for pure numbers; for others {gap}",

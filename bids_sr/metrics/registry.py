@@ -113,7 +113,7 @@ register(
     Metric("falff_median", "1", "median over the mask of their share of all fluctuation (fALFF)", NEITHER),
     Metric("alff_half_r", "1",
            "correlation over the mask of ALFF in both halves of the run: reliability, not truth, as anatomy and noise "
-           "make halves alike", NEITHER),
+           "make halves alike"),
     Metric("dof", "1", "degrees of freedom of the linear model"),
     Metric("design_rank", "1", "rank of the linear model's design"),
     Metric("design_columns", "1",
@@ -178,16 +178,16 @@ _AMPLITUDES: tuple[tuple[str, str, Better, str], ...] = (
      "explained variance"),
     ("amplitude", "recovered amplitude (slope of the series' effect over the true one; 1 is all of it)", ONE,
      "recovered amplitude"),
-    ("right", "right share (of the energy of the series' effect that of the true one, 0 to 1, negative where r is)",
-     HIGHER, "right share"),
+    ("right", "correct fraction (of the energy of the series' effect that of the truth, 0 to 1, negative where r is)",
+     HIGHER, "correct fraction"),
 )  # fmt: skip
-for _kind, _direction, _bands in (
+for _kind, _direction, _bands in (  # reproducibility compares nothing
     ("split", HIGHER, {
         "signal": "the effect of one half of the blocks with the measured effect of the other half, signal units",
         "percent": "the same in percent of one common mean image",
         "beyond": f"the same, {_BEYOND}",
     }),
-    ("self", NEITHER, {
+    ("self", None, {
         "signal": "the effects of the two halves of the blocks of one series: reliability, not truth",
         "beyond": "the same beyond the acquired Nyquist limit: a filter that makes its own detail passes this",
     }),
@@ -197,7 +197,7 @@ for _kind, _direction, _bands in (
             Metric(f"{gain}{_kind}_r_{band}", "1", f"{what} {text}", None if gain else _direction)
             for gain, what in (
                 ("", "correlation of"), ("gain_", "difference to the series named in against, of the r of"),
-            )
+            )[: 2 if _kind == "split" else 1]
             for band, text in _bands.items()
         )
     )  # fmt: skip
@@ -320,6 +320,7 @@ register(
             ("distortion", "edges of boldref and T2*-weighted image lie apart"),
             ("unrepeated", "much fine detail neither repeats nor follows the pair"),
             ("domain", "intensities or edges of the BOLD are unlike those the model was trained on"),
+            ("harm", "the detail that the method adds is worse than none: explained variance or tested share below 0"),
         )
     ),
 )  # fmt: skip

@@ -95,6 +95,7 @@ class GroupContent:
     about: Mapping[str, Any]
     idle: Sequence[str] = ()  # methods that were not applied in a run (they fell back to zero filling there), in words
     tasks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # participants, with the number of their runs
+    reasons: Mapping[str, str] = field(default_factory=dict)  # by task, why accuracy was not assessed in it
 
 
 def build_group_report(target: Path, content: GroupContent, *, figure_dir: Path) -> Path:
@@ -139,7 +140,7 @@ def answer_html(content: GroupContent, figure_dir: Path) -> Markup:
         for number, each in enumerate(primary)
     ]
     return joined([
-        words.group_answer_html(primary, content.tasks),
+        words.group_answer_html(primary, content.tasks, content.reasons),
         *forests,
         render("box", "Missing.", content.absent),
         render("box", "Not applied, and not compared.", content.idle),

@@ -14,6 +14,7 @@ from bids_sr.reports.assembler import Block, Panel, Section, write_page, write_s
 from bids_sr.reports.markup import folded, joined, render, table
 from bids_sr.reports.tables.html_tables import facts_html
 from bids_sr.reports.text.methods_text import methods_html
+from bids_sr.stats.evaluation.verdict_text import verdict_line
 
 INDEX, GROUP = "index.html", "group.html"
 ALL = {"All participants": INDEX}
@@ -27,10 +28,9 @@ MOST_TRIES = 5
 
 
 def headline(verdict: Path) -> str:
-    """Which methods were not applied, and the first sentence of a verdict that was written; "" if it cannot be read."""
+    """What a verdict that was written says in a line, large motion and who was not applied first; "" if unreadable."""
     try:
-        told = json.loads(verdict.read_text(encoding="utf-8"))
-        return " ".join(filter(None, (str(told.get(key, "")) for key in ("not_applied_text", "headline"))))
+        return verdict_line(json.loads(verdict.read_text(encoding="utf-8")))
     except (OSError, ValueError, AttributeError):
         return ""
 

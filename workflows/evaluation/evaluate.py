@@ -26,9 +26,9 @@ def evaluation_fields(run: RunPlan) -> list[str]:
     truth, measured = knows_truth(run), bool(evaluation.measured)
     models = [f"model_{method}" for method in run.guarded if method in plan.models]
     wanted = {
-        **dict.fromkeys(("bold_mask", "roi_placed", "maps", "maps_entities"), True),
+        **dict.fromkeys(("bold_mask", "roi_placed", "maps", "maps_entities", "confounds_tsv"), True),
         "roi_bold": claimed,
-        **dict.fromkeys(("events_file", "confounds_tsv"), halves or null or claimed),
+        "events_file": halves or null or claimed,
         **dict.fromkeys(("n_dummy", "series_files"), halves or null or claimed or measured),
         "preproc_file": null or claimed,
         "activation_tsv": claimed,
@@ -53,8 +53,8 @@ def init_evaluation_wf(*, run: RunPlan, name: str = "evaluation_wf") -> Literate
 
     Inputs
     ------
-    events_file, confounds_tsv, n_dummy : of the run; these and what follows only where something reads them
-        (`evaluation_fields`)
+    confounds_tsv : of the run
+    events_file, n_dummy : of the run; these and what follows only where something reads them (`evaluation_fields`)
     bold_mask, bold_mask_hr, roi_bold, roi_bold_hr, boldref : brain and region of interest on both grids, reference of
         the run
     roi_placed : region of interest on the acquired grid as registration placed it, before it was grown
@@ -113,17 +113,20 @@ def _judge(workflow: LiterateWorkflow, run: RunPlan, tables: list[Source]) -> No
     """Quality control, flags and the verdict, and all tables as one."""
     inputnode, outputnode, plan = workflow.get_node("inputnode"), workflow.get_node("outputnode"), run.series
     flags = pe.Node(
-        Flags(contrasts={} if run.at_rest else run.activation.plain_contrasts, factor=run.acquisition.factor),
+        Flags(
+            contrasts={} if run.at_rest else run.activation.plain_contrasts, factor=run.acquisition.factor,
+            methods=list(plan.methods), card_names=list(plan.by_variance),
+        ),
         name="flags",
-    )
+    )  # fmt: skip
     seen = same(maps="in_files", maps_entities="in_entities", bold_mask="mask", roi_placed="roi")
     workflow.connect([(inputnode, flags, seen)])
     if run.with_pair:
         workflow.connect([(inputnode, flags, same(*PAIR_FIELDS))])
     if controls := quality_control(workflow, run):
         rows = joined(workflow, "guard_rows", [(each, "outputnode.rows_tsv") for each in controls])
-        workflow.connect([(rows, flags, same(out="tables"))])
         tables = [*tables, (rows, "out")]
+    workflow.connect([(joined(workflow, "flagged", tables), flags, same(out="tables"))])
     verdict = pe.Node(
         Verdict(
             methods=list(plan.methods), baselines=[one for one in plan.names if one not in plan.methods],
@@ -133,12 +136,13 @@ def _judge(workflow: LiterateWorkflow, run: RunPlan, tables: list[Source]) -> No
     )  # fmt: skip
     if plan.by_variance:
         cards = joined(workflow, "cards", [(inputnode, f"card_{method}") for method in plan.by_variance])
-        workflow.connect([(cards, verdict, same(out="card_files"))])
+        workflow.connect([(cards, each, same(out="card_files")) for each in (flags, verdict)])
     workflow.connect([(workflow.get_node("one_level_down"), verdict, same("one_level_down_json"))])
     gathered = joined(workflow, "gathered", [*tables, (flags, "out_file")])
     merge = pe.Node(MergeEvaluation(), name="merge")
     workflow.connect([
         (gathered, verdict, same(out="in_files")),
+        (inputnode, verdict, same("confounds_tsv")),
         (joined(workflow, "every", [(gathered, "out"), (verdict, "out_file")]), merge, same(out="in_files")),
         (merge, outputnode, same(out_file="evaluation_tsv", out_json="evaluation_json")),
         (verdict, outputnode, same("verdict_json")),

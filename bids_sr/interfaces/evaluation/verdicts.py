@@ -11,6 +11,9 @@ from bids_sr.interfaces.steps import FACTOR, MapsInputSpec, RowsOutputSpec, Step
 from bids_sr.io import atomic_files
 from bids_sr.series import parse_map_label
 
+CARDS = InputMultiObject(File(exists=True), desc="cards of models, which tell whether theirs was applied")
+CARD_NAMES = traits.List(traits.Str, desc="methods of the cards, in the same order")
+
 
 class ClaimTable(Step):
     """Region size and overlap by series, smoothing and threshold, and which part of the change is owed to what."""
@@ -135,6 +138,9 @@ class Flags(Step):
         train_lowres = File(exists=True, desc="lowres of the pair")
         pair_mask = File(exists=True, desc="brain on the grid of lowres")
         tables = InputMultiObject(File(exists=True), desc="rows of the evaluation, such as edge_mismatch")
+        methods = traits.List(traits.Str, desc="series whose added detail must not be worse than none")
+        card_files = CARDS
+        card_names = CARD_NAMES
 
     class output_spec(TraitedSpec):
         out_file = File(exists=True, desc="rows flag_* that tables lack: 1 or 0, n/a where it is not known")
@@ -193,21 +199,30 @@ def _table_flags(inputs: Any, rows: Sequence[Any]) -> list[Any]:
 
     from bids_sr.io.nifti import load_image
     from bids_sr.spatial.masks import voxel_sizes
-    from bids_sr.stats.controls.qc_flags import distortion_flag, unrepeated_flags
+    from bids_sr.stats.controls.qc_flags import distortion_flag, harm_flags, unrepeated_flags
 
     acquired = float(np.sqrt(np.prod(voxel_sizes(load_image(inputs.mask)[1])[:2])))
     distortion = distortion_flag(rows, acquired)
-    return [*([distortion] if distortion else []), *unrepeated_flags(rows)]
+    idle = _idle_by_card(inputs)
+    applied = [method for method in inputs.methods or () if method not in idle]
+    return [*([distortion] if distortion else []), *unrepeated_flags(rows), *harm_flags(rows, applied)]
 
 
 def _idle_by_card(inputs: Any) -> list[str]:
     """Methods whose card says that zero filling was used in their place."""
     from bids_sr.stats.evaluation.evidence import was_applied
 
-    if inputs.card_files is None:
+    if not inputs.card_files:
         return []
     cards = [json.loads(Path(path).read_text(encoding="utf-8")) for path in inputs.card_files]
     return [name for name, card in zip(inputs.card_names, cards, strict=True) if not was_applied(card)]
+
+
+def _displacement(path: str) -> list[float]:
+    """Framewise displacement (mm) of each volume; NaN for the first."""
+    import pandas as pd
+
+    return [float(value) for value in pd.read_csv(path, sep="\t", na_values="n/a")["framewise_displacement"]]
 
 
 class Verdict(Step):
@@ -218,9 +233,10 @@ class Verdict(Step):
         methods = traits.List(traits.Str, mandatory=True, desc="series under judgment")
         baselines = traits.List(traits.Str, mandatory=True, desc="series that must be beaten")
         margin = traits.Either(None, traits.Float, desc="differences within it count as none; default: from measured")
-        card_files = InputMultiObject(File(exists=True), desc="cards of models, which tell whether theirs was applied")
-        card_names = traits.List(traits.Str, desc="methods of the cards, in the same order")
-        one_level_down_json = File(exists=True, desc="what each series explains one level of resolution down")
+        card_files = CARDS
+        card_names = CARD_NAMES
+        confounds_tsv = File(exists=True, desc="head motion of the run; large motion is said first")
+        one_level_down_json = File(exists=True, desc="facts of the test of the run one level of resolution down")
 
     class output_spec(TraitedSpec):
         out_file = File(exists=True, desc="rows of the evaluation: verdict and verdict_*")
@@ -230,9 +246,12 @@ class Verdict(Step):
         from bids_sr.metrics.long_tables import read_table
         from bids_sr.stats.evaluation.verdict import make_verdict
 
+        one_level = Path(inputs.one_level_down_json) if inputs.one_level_down_json else None
         found = make_verdict(
             [row for path in inputs.in_files for row in read_table(path)], methods=inputs.methods,
             baselines=inputs.baselines, margin=inputs.margin, not_applied=_idle_by_card(inputs),
+            displacement=_displacement(inputs.confounds_tsv) if inputs.confounds_tsv else (),
+            one_level=json.loads(one_level.read_text(encoding="utf-8")) if one_level else None,
         )  # fmt: skip
         return {
             "out_file": write_rows(here / "verdict.tsv", found.rows),

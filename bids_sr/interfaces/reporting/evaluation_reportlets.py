@@ -9,8 +9,8 @@ from bids_sr.interfaces.reporting import figure_data as tools
 from bids_sr.interfaces.reporting.reportlet import NO_FILE, Drawn, FileName, reportlet
 
 MAX_CONTRASTS = 4
-SCORED = (("split_ev", "explained variance"), ("split_r", "r"), ("self_r", "r"))
-"""What is written beside a map beyond the Nyquist limit, the strongest evidence first."""
+SCORED = {"split_ev_beyond": "explained variance", "split_r_beyond": "r"}
+"""What is written beside a map beyond the Nyquist limit, the strongest evidence first; nothing without a truth."""
 BEYOND = "beyond_"
 """How the arrays of `figures_npz` begin that hold an effect beyond the acquired Nyquist limit."""
 QUALITY_MAPS = {"sd": "uncertainty", "unrepeated": "unrepeated"}
@@ -37,7 +37,7 @@ def EvaluationReport(
     """
     from bids_sr.metrics.long_tables import read_table
     from bids_sr.reports.tables.evaluation_rows import having
-    from bids_sr.reports.tables.evaluation_tables import claim_html, holdout_html, images_html
+    from bids_sr.reports.tables.evaluation_tables import agreement_html, claim_html, holdout_html, images_html
     from bids_sr.reports.text.evaluation_text import verdict_html
 
     rows = read_table(in_table)
@@ -46,11 +46,11 @@ def EvaluationReport(
         yield Drawn(verdict_html(tools.read_json(verdict_json), rows, flags), "verdict")
     leading = "split_ev" if having(rows, "split_ev_") else "split_r"
     if has_truth and having(rows, f"{leading}_"):
-        yield from _agreement(rows, series_names, leading, "splithalf")
-    elif having(rows, "self_r_"):
-        yield from _agreement(rows, series_names, "self_r", "reliability")
+        yield from _agreement(rows, series_names, leading)
+    elif having(rows, "self_r_"):  # values alone: a figure would rank the series
+        yield Drawn(agreement_html(rows, prefix="self_r", names=series_names), "reliability")
     if figures_npz:
-        yield from _maps(rows, figures_npz, SCORED[0 if has_truth else len(SCORED) - 1 :])
+        yield from _maps(rows, figures_npz, SCORED if has_truth else {})
     yield from _truth(rows, series_names)
     yield from _negative_controls(rows, series_names)
     for prefix, table, desc in (
@@ -62,21 +62,21 @@ def EvaluationReport(
             yield Drawn(table(rows, series_names), desc)
 
 
-def _agreement(rows: Rows, names: Sequence[str], prefix: str, desc: str) -> Iterator[Drawn]:
-    """Agreement of halves: the first contrast whole, the highest band of the others, and all of it as tables."""
+def _agreement(rows: Rows, names: Sequence[str], prefix: str) -> Iterator[Drawn]:
+    """Agreement with the measured halves: the first contrast whole, the highest band of the others, and tables."""
     from bids_sr.reports.figures.evaluation_figures import agreement_figure, contrasts_figure
     from bids_sr.reports.tables.evaluation_rows import contrasts_of, having
     from bids_sr.reports.tables.evaluation_tables import agreement_html
 
     first = contrasts_of(having(rows, f"{prefix}_"))[0]
-    yield Drawn(agreement_figure(rows, prefix=prefix, contrast=first, names=names), desc)
+    yield Drawn(agreement_figure(rows, prefix=prefix, contrast=first, names=names), "splithalf")
     others = [c for c in contrasts_of(having(rows, f"{prefix}_beyond")) if c != first][:MAX_CONTRASTS]
     if others:
-        yield Drawn(contrasts_figure(rows, prefix=prefix, contrasts=others, names=names), f"{desc}Contrasts")
-    yield Drawn(agreement_html(rows, prefix=prefix, names=names), desc)
+        yield Drawn(contrasts_figure(rows, prefix=prefix, contrasts=others, names=names), "splithalfContrasts")
+    yield Drawn(agreement_html(rows, prefix=prefix, names=names), "splithalf")
 
 
-def _maps(rows: Rows, path: str, scored: Sequence[tuple[str, str]]) -> Iterator[Drawn]:
+def _maps(rows: Rows, path: str, measures: Mapping[str, str]) -> Iterator[Drawn]:
     """Effects beyond the Nyquist limit side by side, where they were kept."""
     from bids_sr.reports.figures.quality_control_figures import beyond_figure
     from bids_sr.reports.tables.evaluation_rows import pick, region_text, shown_regions, shown_series
@@ -84,7 +84,6 @@ def _maps(rows: Rows, path: str, scored: Sequence[tuple[str, str]]) -> Iterator[
     with np.load(path, allow_pickle=False) as found:
         names = [name.removeprefix(BEYOND) for name in found.files if name.startswith(BEYOND)]
         contrast = str(found["contrast"])
-        measures = {f"{prefix}_beyond": text for prefix, text in scored}
         lead = next(iter(shown_regions([r for r in rows if r.measure in measures and r.contrast == contrast])), "brain")
         where = region_text(lead)
         candidates = [
@@ -122,8 +121,7 @@ def _negative_controls(rows: Rows, names: Sequence[str]) -> Iterator[Drawn]:
         yield Drawn(null_html(rows, names), "nullrate")
     if gains := placebo_gains(rows):
         known = {row.measure for row in gains}
-        stems = ("gain_split_ev", "gain_self_r")
-        measures = {f"{s}_{band}": text for band, text in BANDS.items() for s in stems if f"{s}_{band}" in known}
+        measures = {f"gain_split_ev_{band}": text for band, text in BANDS.items() if f"gain_split_ev_{band}" in known}
         yield Drawn(placebo_figure(gains, measures=measures, contrast=contrasts_of(gains)[0]), "placebo")
         yield Drawn(placebo_html(rows), "placebo")
 

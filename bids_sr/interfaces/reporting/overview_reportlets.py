@@ -1,5 +1,6 @@
 """Reportlets of the first screen of a run, and of the viewer of its maps, drawn from files."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,8 @@ def OverviewReport(
     flags_json: FileName,
     registration_json: FileName,
     confounds_tsv: FileName,
-    one_level_down_json: FileName,
+    one_level_down_json: FileName = NO_FILE,
+    image_tsv: FileName = NO_FILE,
     maps: Sequence[Any],
     entities: Sequence[Any],
     background: FileName,
@@ -39,6 +41,8 @@ def OverviewReport(
 
     Parameters
     ----------
+    image_tsv : image metrics, which tell the effective resolution of each series
+    one_level_down_json : facts of the test of the run one level of resolution down
     maps, entities : statistical maps of all series, and their entities; lists of lists are joined
     background : image to draw over, on any grid
     truth_maps : known activation, contrast to file
@@ -55,11 +59,22 @@ def OverviewReport(
         name=run_name, displacement=[float(value) for value in displacement],
         acquired_mm=[float(v) for v in voxel_sizes(tools.load(acquired).affine)],
         made_mm=[float(v) for v in voxel_sizes(tools.load(mask_hr).affine)], calibrated=calibrated, at_rest=at_rest,
+        resolution=_resolution(image_tsv) if image_tsv else {},
     )  # fmt: skip
-    flags = tools.read_json(flags_json)
-    yield Drawn(overview_html(verdict, rows, flags, tools.read_json(registration_json), run), "overview")
+    flags, one_level = tools.read_json(flags_json), tools.read_json(one_level_down_json) if one_level_down_json else {}
+    registration = tools.read_json(registration_json)
+    yield Drawn(overview_html(verdict, rows, flags, registration, run, one_level), "overview")
     contrast = _contrast(tools.judged_contrast(rows, verdict), found)
     yield from _zoomed(found, contrast, verdict["best"], truth_maps, scene_of(background, mask_hr, roi_hr), at_rest)
+
+
+def _resolution(image_tsv: str) -> dict[str, float]:
+    """Smoothness of the noise in plane (FWHM, mm; geometric mean of both axes) of each series."""
+    from bids_sr.metrics.long_tables import SERIES, read_table
+
+    found = {(row.series, row.measure): row.value for row in read_table(image_tsv, SERIES)}
+    both = {name: found[name, "fwhm_x"] * found.get((name, "fwhm_y"), math.nan) for name, m in found if m == "fwhm_x"}
+    return {name: math.sqrt(product) for name, product in both.items() if product > 0}
 
 
 def _contrast(judged: str, found: tools.MapFiles) -> str:

@@ -9,7 +9,7 @@ from bids_sr import series as registry
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, Kind
 from bids_sr.stats.controls.negative_controls import PLACEBOS
-from bids_sr.stats.evaluation.verdict_text import where_text
+from bids_sr.stats.evaluation.evidence import where_text
 
 ORDER: tuple[Kind, ...] = ("run", "baseline", "control", "method", "placebo", "member", "measured")
 EXPLAINED: tuple[Kind, ...] = ("baseline", "control", "method", "placebo", "measured")
@@ -33,7 +33,7 @@ FIGURE_TEXT: Mapping[str, str] = {
     "ev": "explained variance",
     "r": "correlation r",
     "amplitude": "recovered amplitude",
-    "right": "right share",
+    "right": "correct fraction",
 }
 """What of the truth a measure of the halves tells (`split_ev_beyond`: explained variance)."""
 _ACTIVE = re.compile(r"^active(\d+)$")
@@ -138,10 +138,10 @@ def interval_text(row: MetricRow) -> str:
 
 
 def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
-    """What each method has more than its placebos, denoised B-spline apart: explained variance, without a truth r."""
+    """What each method explains more of the measured detail than its placebos; denoised B-spline apart."""
     return [
         row
-        for row in having(rows, "gain_split_ev_", "gain_self_r_")
+        for row in having(rows, "gain_split_ev_")
         if kind_of(row.series) == "method" and kind_of(row.against) == "placebo"
     ]
 
@@ -158,8 +158,9 @@ def figure_of(measures: Iterable[str]) -> str:
 
 
 def shown_series(names: Sequence[str], scores: Mapping[str, MetricRow]) -> list[str]:
-    """Series whose maps are shown: plain interpolation, the two methods of the best scores, and what was measured."""
+    """Series whose maps are shown: plain interpolation, two methods (of the best scores), and what was measured."""
     methods = [name for name in names if kind_of(name) == "method"]
-    methods.sort(key=lambda name: -row.value if known(row := scores.get(name)) and row else math.inf)
-    wanted = ("bspline", *reversed(methods[:2]), "measured")
+    if scores:
+        methods.sort(key=lambda name: row.value if known(row := scores.get(name)) and row else -math.inf)
+    wanted = ("bspline", *methods[-2:], "measured")
     return [name for name in wanted if name in names]

@@ -3,6 +3,7 @@
 A difference is set in bold where its interval excludes 0, nowhere else: a larger value alone is no finding.
 """
 
+import math
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from bids_sr.metrics.registry import METRICS
 from bids_sr.reports.markup import Head, folded, joined, render, table
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.stats.controls.negative_controls import claims, subject_specific
+from bids_sr.stats.evaluation.evidence import TOO_LITTLE
 
 Rows = Sequence[MetricRow]
 Names = Sequence[str]
@@ -84,10 +86,23 @@ def agreement_html(rows: Rows, *, prefix: str, names: Names = ()) -> Markup:
     parts = _levels(rows, prefix, names)
     if prefix == "split_ev":
         parts.insert(1, _amounts(rows, names))
-    parts.append(_differences(rows, f"gain_{prefix}_beyond", names))
+    if prefix != "self_r":  # reproducibility ranks nothing
+        parts.append(_differences(rows, f"gain_{prefix}_beyond", names))
     if prefix == "split_ev":
+        parts.append(_without_bound(rows))
         parts.append(folded("Correlations", joined(_levels(rows, "split_r", names))))
     return joined([*parts, _controls(rows)]) or NOTHING
+
+
+def _without_bound(rows: Rows) -> Markup:
+    """Why measured has no value where other series have one."""
+    own = [row for row in rows if row.measure.startswith("split_ev_")]
+    known = {(r.measure, r.contrast, r.region) for r in own if r.series != "measured" and pick.known(r)}
+    lacking = [r for r in own if r.series == "measured" and not pick.known(r)]
+    if not any((r.measure, r.contrast, r.region) in known for r in lacking):
+        return Markup("")
+    return render("note", "notice", f"Explained variance of measured is n/a where it has {TOO_LITTLE}. It is no bound "
+                  "on the other series: its own noise lowers it, and theirs may be smaller.")  # fmt: skip
 
 
 def _levels(rows: Rows, prefix: str, names: Names) -> list[Markup]:
@@ -109,7 +124,7 @@ def _levels(rows: Rows, prefix: str, names: Names) -> list[Markup]:
 
 
 def _amounts(rows: Rows, names: Names) -> Markup:
-    """Explained variance, r, recovered amplitude and right share beside one another, beyond the Nyquist limit."""
+    """Explained variance, r, recovered amplitude and correct fraction beside one another, beyond the Nyquist limit."""
     own = pick.having(rows, "split_ev_beyond")
     contrast = next(iter(pick.contrasts_of(own)), None)
     own = [row for row in own if row.contrast == contrast]
@@ -118,7 +133,7 @@ def _amounts(rows: Rows, names: Names) -> Markup:
          cells(pick.pick(rows, f"split_{name}_beyond", contrast=contrast, region=region)))
         for region in pick.shown_regions(own) for name in pick.FIGURE_TEXT
     ]  # fmt: skip
-    caption = f"What of the measured detail beyond the acquired Nyquist limit: {contrast}"
+    caption = f"How much measured detail beyond the acquired Nyquist limit is recovered: {contrast}"
     return table_of(caption, ["series"], _lines(own, names), columns)
 
 
@@ -291,7 +306,7 @@ PARTS = {
     "part_grid": "grid",
     "part_smoothing": "smoothing",
     "part_method": "method",
-    "part_threshold": "of it, by the moving threshold",
+    "part_threshold": "due to the threshold",
 }
 
 
@@ -301,6 +316,7 @@ def claim_html(rows: Rows, names: Names = ()) -> Markup:
     parts = []
     for pair in dict.fromkeys(row.contrast for row in own):
         some = [row for row in own if row.contrast == pair]
+        parts += [Markup("<p>{}</p>").format(text) for text in size_words(some, pair, names)]
         parts.append(_region_sizes(some, pair, names))
         parts += [_size_parts(some, pair, metric, names) for metric in ("size", "dice")]
         parts += [
@@ -310,6 +326,35 @@ def claim_html(rows: Rows, names: Names = ()) -> Markup:
             for row in some if row.measure == "claim_undefined" and row.value > 0
         ]  # fmt: skip
     return joined(parts) or NOTHING
+
+
+def size_words(rows: Rows, pair: str, names: Names = ()) -> list[str]:
+    """What the paper compares, in a sentence a method: both contrasts, both widths, and the parts of the change."""
+    found = {(row.series, row.measure, row.fwhm_mm): row.value for row in rows if row.region == "quarter"}
+    widths = sorted({fwhm for series, measure, fwhm in found if (series, measure) == ("raw", "claim_size")})
+    methods = [name for name in pick.series_of(rows, names) if pick.kind_of(name) == "method"]
+    if len(widths) < 3:
+        return []
+    none, own, acquired = widths[0], widths[-2], widths[-1]
+    texts = []
+    for method in methods:
+        measures = [f"claim_{name}_size" for name in ("total", "part_grid", "part_smoothing", "part_method")]
+        parts = [found.get((method, measure, own), math.nan) for measure in measures]
+        both = [found.get((name, "claim_size", none), math.nan) for name in (method, "raw")]
+        if all(map(math.isfinite, parts)):
+            total, grid, smoothing, by_method = map(_change, parts)
+            alike = f" Without smoothing of either: {_change(both[0] / both[1])}." if all(both) else ""
+            texts.append(
+                f"Region of {pair.replace('+', ' and ')} (mean of the two contrasts, upper quarter): {total} from the "
+                f"acquired series smoothed by {acquired:g} mm to {method} smoothed by {own:g} mm. {grid} is due to the "
+                f"finer grid, {smoothing} to less smoothing, {by_method} to {method} (the factors multiply).{alike}"
+            )
+    return texts
+
+
+def _change(ratio: float) -> str:
+    """A ratio of sizes as a change."""
+    return "n/a" if not math.isfinite(ratio) else f"{100 * (ratio - 1):+.0f} %".replace("-", "−")
 
 
 def _thresholds(rows: Iterable[MetricRow]) -> list[str]:

@@ -12,6 +12,7 @@ from bids_sr.reports.markup import folded, joined, render, table
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.evaluation_tables import cell
 from bids_sr.reports.tables.html_tables import messages_html
+from bids_sr.stats.controls.qc_flags import flag_text
 from bids_sr.stats.evaluation.evidence import compared
 from bids_sr.stats.evaluation.verdict_text import description_of
 
@@ -33,6 +34,7 @@ FLAG_TEXT: Mapping[str, str] = {
     "methods and baselines that take detail from the T2* image misplace it there.",
     "flag_unrepeated": "Much fine detail is supported neither by anatomy nor by split-half data; see the map of "
     "unsupported detail.",
+    "flag_harm": "The fine detail of a series is worse than none: do not interpret it.",
     "flag_domain": "BOLD intensities or edges differ from those on which the model was trained.",
 }
 QUALITY_METRICS = (
@@ -51,10 +53,10 @@ def _number(value: Any) -> float:
 def verdict_html(
     verdict: Mapping[str, Any], rows: Sequence[MetricRow] = (), flags: Sequence[Mapping[str, Any]] | None = None
 ) -> Markup:
-    """The verdict: who was not applied, one headline, its evidence with values, limitations, and warnings.
+    """The verdict: large motion, who was not applied, one headline, its evidence with values, limitations, warnings.
 
-    Active voxels come before the whole brain, most of which holds noise alone. `verdict` has a headline (text), a
-    not_applied_text (text), sentences (each a text, or a mapping with text, decision, measure, series, against,
+    Active voxels come before the whole brain, most of which holds noise alone. `verdict` has a headline, a motion_text
+    and a not_applied_text (texts), sentences (each a text, or a mapping with text, decision, measure, series, against,
     value, lower and upper, any of which may be absent) and limits (texts); for `rows` and `flags` see `flags_html`.
     """
     headline = str(verdict.get("headline", "No verdict was reached."))
@@ -69,8 +71,8 @@ def verdict_html(
     points += summed_up(decided) if many else []
     values = folded("Evidence: all comparisons", _figures(decided)) if many else _figures(decided)
     limits = [str(each) for each in verdict.get("limits", [])]
-    idle = str(verdict.get("not_applied_text") or "")
-    told = render("verdict", headline, points, values, limits, idle)
+    before = [str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key)]
+    told = render("verdict", headline, points, values, limits, before)
     return joined([flags_html(rows, flags), told, legend_html(pick.series_of(rows, kinds=pick.EXPLAINED))])
 
 
@@ -89,7 +91,7 @@ def summed_up(sentences: Sequence[Mapping[str, Any]]) -> list[Markup]:
     lines = []
     for (series, region, measure, decision), others in groups.items():
         where = ", ".join(filter(None, [pick.region_text(region), measure_text(measure)]))
-        text = f"{series} {compared(measure, decision)} {', '.join(dict.fromkeys(others))} ({where})"
+        text = f"{series} {compared(decision)} {', '.join(dict.fromkeys(others))} ({where})"
         lines.append(render("decision", DECISIONS.get(decision, ("", ""))[0], text))
     return lines
 
@@ -123,8 +125,6 @@ def measure_text(measure: str) -> str:
         "split_r_beyond": "r with measured, beyond Nyquist",
         "split_r_signal": "r with measured, signal units",
         "split_r_percent": "r with measured, percent",
-        "self_r_beyond": "split-half r, beyond Nyquist",
-        "self_r_signal": "split-half r, signal units",
     }
     short = measure.removeprefix("gain_")
     return known.get(short, declared.description.removeprefix("difference to the series named in against, of: "))
@@ -150,7 +150,7 @@ def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]] | 
     looked = [row for row in rows if row.measure.startswith("flag_") and pick.known(row)]
     up = {row.measure for row in looked if row.value > 0}
     down = dict.fromkeys(row.measure for row in looked if row.measure not in up)
-    names = ", ".join(measure.removeprefix("flag_").replace("_", " ") for measure in down)
+    names = ", ".join(flag_text(measure.removeprefix("flag_"), raised=False) for measure in down)
     quiet = render("note", "fine", f"Passed: {names}.") if names else ""
     lines = []
     for measure in QUALITY_METRICS:

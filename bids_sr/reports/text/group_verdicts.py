@@ -11,11 +11,11 @@ from bids_sr.reports.markup import joined, render
 from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.text.overview_text import MARKS, Number
 from bids_sr.stats.evaluation.evidence import PLAIN
-from bids_sr.stats.group.group_tests import BELOW, SAME, SETTLED, UNDECIDED, Comparison, attainable_text
-from bids_sr.stats.group.metric_tables import Question
+from bids_sr.stats.group.group_tests import BELOW, MEASURES, SAME, SETTLED, UNDECIDED, Comparison, attainable_text
+from bids_sr.stats.group.metric_tables import Question, Values
 from bids_sr.stats.group.paired_tests import ALPHA, Interval
 
-FUNCTION, IMAGE, SIZE, RELIABILITY = "function", "image", "size", "reliability"
+FUNCTION, IMAGE, SIZE = "function", "image", "size"
 # Measure, what it is evidence of, and its name in a sentence; the strongest evidence first
 HEADLINES: Mapping[str, tuple[str, str]] = {
     "split_ev_beyond": (FUNCTION, "explained variance of measured BOLD detail beyond the acquired Nyquist limit"),
@@ -29,14 +29,10 @@ HEADLINES: Mapping[str, tuple[str, str]] = {
     "pair_psnr": (IMAGE, "image quality on a pair that was not trained on (PSNR)"),
     "psnr": (IMAGE, "image quality (PSNR)"),
     "ssim": (IMAGE, "image quality (SSIM)"),
-    "self_r_beyond": (RELIABILITY, "reproducibility of detail beyond the acquired Nyquist limit"),
     "quarter_dice": (SIZE, "overlap of the two conditions"),
     "quarter_paper": (SIZE, "size of the region"),
 }
-CAVEATS = {
-    SIZE: " A smaller region or overlap is not an improvement by itself.",
-    RELIABILITY: " Reproducibility is not accuracy: a filter that adds detail of its own is reproducible.",
-}
+CAVEATS = {SIZE: " A smaller region or overlap is not an improvement by itself."}
 PRIMARY = ("brain", "active40", MISSING)
 
 
@@ -248,26 +244,53 @@ def _plain(finding: Finding) -> list[Comparison]:
     return [each for each in finding.against("method") if each.reference in PLAIN]
 
 
-NOT_ASSESSED = "Accuracy not assessed: no reference data"
+NOT_ASSESSED, NO_DATA = "Accuracy not assessed", "no reference data"
 MEASURE = "explained variance beyond the acquired Nyquist limit"
 
 
-def group_answer_html(primary: Sequence[Comparison], tasks: Mapping[str, Mapping[str, int]]) -> Markup:
+def why_not_assessed(task: str, values: Values, idle: Sequence[tuple[str, str]], method: str) -> str:
+    """Why a task has no primary comparison: no reference, or one that says nothing, or no values of the method.
+
+    `values` and `idle` (name of the run, method) as in `bids_sr.stats.group.metric_tables.Joined`.
+    """
+    own = [
+        (question, series) for question, series in values.items()
+        if question.task == task and (question.measure, question.against) in MEASURES and question.region == "brain"
+    ]  # fmt: skip
+    runs = [name for name, each in idle if each == method and f"task-{task}" in name.split()]
+    if not own:
+        return NO_DATA
+    if not any(math.isfinite(value) for _, series in own for people in series.values() for value in people.values()):
+        return "the reference data show no reproducible detail beyond the acquired resolution"
+    if runs:
+        many = f"in {len(runs)} run{'s' if len(runs) > 1 else ''}"
+        return f"{method} was not applied {many} (it fell back to zero filling)"
+    if not any(method in series for _, series in own):
+        return f"{method} was not run"
+    return f"no value of {method} is defined over the brain"
+
+
+def group_answer_html(
+    primary: Sequence[Comparison], tasks: Mapping[str, Mapping[str, int]], reasons: Mapping[str, str] | None = None
+) -> Markup:
     """An answer for each task: sentence, three numbers, and what it rests on; those without a truth say so.
 
     Parameters
     ----------
     primary : the primary comparisons
     tasks : participants of all tasks, with the number of their runs; empty: only the tasks of the comparisons
+    reasons : by task, why it has no primary comparison (`why_not_assessed`); where it says nothing, no reference data
     """
     parts = [_answer(each, tasks.get(each.question.task, {})) for each in primary]
     lacking = [task for task in tasks if task not in {each.question.task for each in primary}]
     mark, kind = MARKS["not assessed"]
-    if lacking or not primary:
-        which = f" (task {', '.join(lacking)})" if lacking and (len(tasks) > 1) else ""
-        evidence = "Split-half reproducibility, where available, is among the exploratory comparisons; it is not "
-        evidence += "evidence of accuracy"
-        parts.append(render("group_answer", "", mark, kind, f"{NOT_ASSESSED}{which}.", evidence, []))
+    by_reason: dict[str, list[str]] = {}
+    for task in lacking or [""] * (not primary):
+        by_reason.setdefault((reasons or {}).get(task, NO_DATA), []).append(task)
+    for reason, which in by_reason.items():
+        named = f" (task {', '.join(which)})" if len(tasks) > 1 else ""
+        evidence = "Each participant's report has the test of its runs one level of resolution down, where it was made"
+        parts.append(render("group_answer", "", mark, kind, f"{NOT_ASSESSED}: {reason}{named}.", evidence, []))
     return joined(parts)
 
 
@@ -283,10 +306,10 @@ def people_text(people: Mapping[str, int]) -> list[str]:
 def _answer(each: Comparison, people: Mapping[str, int]) -> Markup:
     mark, kind = MARKS[status(each)]
     without = people_text({who: runs for who, runs in people.items() if who not in each.participants})
-    evidence = {"measured": "high-resolution BOLD measured in the other half of the blocks"}
-    rests_on = evidence.get(each.question.against, "known (simulated) truth")
+    evidence = {"measured": "Compared with measured high-resolution runs (independent blocks)"}
+    rests_on = evidence.get(each.question.against, "Compared with the known (simulated) truth")
     header = f"{where_text(each.question)} · n = {each.n}"
-    told = f"Evidence: {rests_on}" + (f". No such value: {', '.join(without)}" if without else "")
+    told = rests_on + (f". No such value: {', '.join(without)}" if without else "")
     return render("group_answer", header, mark, kind, primary_sentence(each), told, primary_numbers(each))
 
 
@@ -305,7 +328,7 @@ def primary_sentence(each: Comparison) -> str:
     task = f"task {each.question.task}" + (f", {each.question.variant}" if each.question.variant != MISSING else "")
     if estimate is None or test is None or each.n < 2:
         return f"Accuracy could be assessed in {each.n} participant, too few for a test over participants ({task})."
-    level = f"{100 * min(estimate.level, 0.95):.0f} % interval"
+    level = f"{100 * min(estimate.level, 0.95):.0f} % interval over participants"
     ends = f"{_signed(estimate.value)} [{_signed(estimate.lower)}, {_signed(estimate.upper)}]"
     many = f"{each.ahead} of {each.n} participants"
     corrected = f"corrected for {each.family} tasks" if each.family > 1 else "not corrected"

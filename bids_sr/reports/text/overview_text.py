@@ -5,7 +5,7 @@ All of it is read from the verdict, the rows of the evaluation and the flags, so
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from markupsafe import Markup
@@ -14,7 +14,10 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.markup import render
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.html_tables import registration_warnings
-from bids_sr.stats.evaluation.evidence import APPLIED, Table, best_table, image_gains
+from bids_sr.stats.controls.qc_flags import flag_text
+from bids_sr.stats.evaluation.evidence import APPLIED, Table, below_zero, best_table, image_gains, stands_for
+from bids_sr.stats.evaluation.tested_share import OneLevelDown, interval_text, one_level_down, percent_text
+from bids_sr.stats.evaluation.verdict_text import MOVED_MM, MOVED_SHARE
 
 MARKS: Mapping[str, tuple[str, str]] = {
     "more accurate": ("✓", "good"),
@@ -24,29 +27,19 @@ MARKS: Mapping[str, tuple[str, str]] = {
 }
 """Symbol and class of each status of a verdict; the symbol tells it without the color."""
 EVIDENCE_TEXT: Mapping[str, str] = {
-    "split": "high-resolution BOLD measured in the other half of the blocks",
-    "known": "known (simulated) truth",
-    "maps": "high-resolution maps of the same blocks",
-    "self": "split halves of the same series: reproducibility, not accuracy",
+    "split": "Compared with a measured high-resolution run (independent blocks)",
+    "known": "Compared with the known (simulated) truth",
+    "maps": "Compared with high-resolution maps of the same blocks",
 }
-FLAG_NAMES: Mapping[str, str] = {
-    "task_not_done": "task compliance",
-    "broad": "extent of activation",
-    "artifact": "artifacts in the T2* pair",
-    "roi_misplaced": "position of the region of interest",
-    "distortion": "susceptibility distortion",
-    "unrepeated": "unsupported detail",
-    "domain": "intensities unlike those of training",
-}
-MOVED_MM, MOVED_SHARE = 0.5, 0.2
-"""Framewise displacement (mm) of a volume that moved, and the share of such volumes that is told."""
+WORSE = "worse than adding no detail"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFacts:
     """What was acquired: name, voxel sizes (mm) before and after, and framewise displacement (mm) of each volume.
 
-    `calibrated` tells whether a calibration run was used, `at_rest` whether seeds take the place of conditions.
+    `calibrated` tells whether a calibration run was used, `at_rest` whether seeds take the place of conditions;
+    `resolution` is the smoothness of each series' noise in plane (FWHM, mm), by name.
     """
 
     name: str
@@ -55,6 +48,7 @@ class RunFacts:
     displacement: Sequence[float]
     calibrated: bool = False
     at_rest: bool = False
+    resolution: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,22 +71,29 @@ class Chip:
 
 def overview_html(
     verdict: Mapping[str, Any], rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]],
-    registration: Mapping[str, Any], run: RunFacts,
+    registration: Mapping[str, Any], run: RunFacts, one_level: Mapping[str, Any] | None = None,
 ) -> Markup:  # fmt: skip
     """Header line, sentence, numbers, checks and next steps of one run; arguments as their JSON files and tables."""
     status = str(verdict.get("status", "not assessed"))
     applied = [row.series for row in rows if row.measure == APPLIED and row.value > 0]
-    table = best_table(rows, applied)
+    table, tested = best_table(rows, applied), one_level_down(rows, one_level)
     best = str(verdict.get("best", ""))
     mapped = "seed" if run.at_rest else "contrast"
     mark, kind = MARKS.get(status, MARKS["not assessed"])
-    evidence = EVIDENCE_TEXT[table.evidence.name] + f"; {mapped} {table.contrast}" if table and best else ""
-    numbers = [level_number(table, best), image_number(rows, best), flag_number(rows, flags)]
+    known = table is not None and table.evidence.is_truth
+    evidence = f"{EVIDENCE_TEXT[table.evidence.name]}; {mapped} {table.contrast}" if table and known and best else ""
+    idle = [str(name) for name in verdict.get("not_applied", ())]
+    flags = [flag for flag in flags if not stands_for(str(flag.get("series", "run")), idle)]
     chips = [*motion_chips(run), *registration_chips(registration), *flag_chips(rows, flags)]
+    if table is not None and table.shows_accuracy:
+        first = level_number(table, best)
+    else:
+        first = one_level_number(tested, best, no_detail=table is not None and table.no_detail)
     return render(
         "overview", header_text(run), mark, kind, str(verdict.get("headline", "")), evidence,
-        str(verdict.get("not_applied_text", "")), numbers, chips,
-        next_steps(verdict, flags, table is not None and not table.no_detail, calibrated=run.calibrated),
+        [str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key)],
+        [first, *image_number(rows, best), check_number(chips)], resolution_text(run, applied), chips,
+        next_steps(verdict, flags, table is not None and not table.no_detail, run),
     )  # fmt: skip
 
 
@@ -109,52 +110,86 @@ def header_text(run: RunFacts) -> str:
 
 
 def _share(row: MetricRow | None, as_percent: bool) -> str:
-    """A level: percent of the variance, or a correlation."""
+    """A level: percent of the variance, in words where it is below 0, or a correlation."""
     if row is None or not math.isfinite(row.value):
         return "n/a"
-    return f"{round(100 * row.value):d} %".replace("-", "−") if as_percent else pick.value_text(row.value)
+    if not as_percent:
+        return pick.value_text(row.value)
+    if below_zero(row):
+        return WORSE
+    return percent_text(row.value) if row.value > -0.005 else "not above 0 %"
 
 
 def _ends(row: MetricRow | None, as_percent: bool) -> str:
     if row is None or not (math.isfinite(row.lower) and math.isfinite(row.upper)):
         return "no interval"
     ends = f"[{round(100 * row.lower):d}, {round(100 * row.upper):d}]".replace("-", "−")
-    return f"95 % interval {ends if as_percent else pick.interval_text(row)}"
+    return f"95 % interval over blocks {ends if as_percent else pick.interval_text(row)}"
 
 
-def level_number(table: Table | None, best: str) -> Number:
+def level_number(table: Table, best: str) -> Number:
     """What the best method has of the detail beyond the acquired Nyquist limit, in active voxels first."""
-    if table is None or not best:
-        return Number(value="–", label="explained variance beyond the acquired Nyquist limit", note="not assessed")
     percent = "_ev_" in table.evidence.level
     row, plain = table.level(best, table.lead), table.level("bspline", table.lead)
     where = pick.region_text(table.lead)
-    what = "explained variance" if percent else "correlation with the measured map" if table.evidence.is_truth else ""
-    label = f"{what or 'split-half correlation (reproducibility, not accuracy)'} beyond the acquired Nyquist limit"
-    if not pick.known(row):
-        why = ": no reproducible detail in the reference" if table.no_detail else ""
-        return Number(value="–", label=label, note=f"not assessed{why}")
-    beside = [_ends(row, percent), f"B-spline {_share(plain, percent)}"]
+    what = "explained variance" if percent else "correlation with the measured map"
+    label = f"{what} beyond the acquired Nyquist limit"
+    if not best or not pick.known(row):
+        return Number(value="–", label=label, note="not assessed")
+    beside = [_ends(row, percent), f"B-spline: {_share(plain, percent)}"]
     if table.lead != "brain":
-        beside.append(f"whole brain {_share(table.level(best, 'brain'), percent)}")
+        beside.append(f"whole brain: {_share(table.level(best, 'brain'), percent)}")
     return Number(value=f"{best} {_share(row, percent)}", label=f"{label}, {where}", note="; ".join(beside))
 
 
-def image_number(rows: Sequence[MetricRow], best: str) -> Number:
-    """Gain of single images over B-spline (dB); over inject, which carries static detail alone, beside it."""
-    label = "image quality over B-spline (PSNR)"
+def one_level_number(found: OneLevelDown | None, best: str, *, no_detail: bool = False) -> Number:
+    """What the best method explains one level down, and what that predicts, where there is no truth.
+
+    A map that was calibrated at the high resolution has no number here: the test does not see that it is misplaced.
+    """
+    label = "of what zero filling misses, tested on this run one level down"
+    if found is None or not best:
+        why = "no reproducible detail in the reference" if no_detail else "no reference"
+        return Number(value="–", label="accuracy", note=f"not measured: {why}")
+    where = f"{label} ({found.levels_text})" if found.levels_text else label
+    row, predicted = found.tested.get(best), found.predicted.get(best)
+    if found.calibrated:
+        note = "not shown for a calibrated map: this test does not detect a shift of one voxel"
+        return Number(value="–", label=where, note=note)
+    if row is None:
+        return Number(value="–", label=where, note=f"{best} not tested: {found.reasons.get(best, 'no value')}")
+    tested = [interval_text(row), *(f"{each.series}: {_share(each, True)}" for each in found.beside([best]))]
+    if predicted is None:
+        return Number(value=f"{best} {_share(row, True)}", label=where, note="; ".join(filter(None, tested)))
+    notes = [interval_text(predicted), f"tested one level down ({found.levels_text}): {_share(row, True)}", *tested]
+    label = f"of what zero filling misses at {found.made_text}: {found.source_text}"
+    return Number(value=f"{best} {_share(predicted, True)}", label=label, note="; ".join(filter(None, notes)))
+
+
+IMAGE_OVER = {"gain_truth_psnr": "stretches of volumes", "pair_gain_psnr": "slices"}
+"""What the interval of a gain of single images is over."""
+
+
+def image_number(rows: Sequence[MetricRow], best: str) -> list[Number]:
+    """Gain of single images (dB) over `inject`, which carries static detail alone; over B-spline beside it.
+
+    Nothing where no images could be compared, or where there is no pair, so that `inject` was not made.
+    """
     found = {row.against: (row, where) for row, where in image_gains(rows, best) if pick.known(row)}
-    if "bspline" not in found:
-        return Number(value="–", label=label, note="not assessed: needs measured volumes, or a second pair")
-    row, where = found["bspline"]
-    notes = [where, *([f"95 % interval {ends}"] if (ends := pick.interval_text(row)) else [])]
-    if "inject" in found:
-        notes.append(f"over static detail alone (inject) {_decibel(found['inject'][0])}")
-    return Number(value=f"{best} {_decibel(row)}", label=label, note="; ".join(notes))
+    if "inject" not in found:
+        return []
+    row, where = found["inject"]
+    ends = pick.interval_text(row)
+    notes = [where, *([f"95 % interval over {IMAGE_OVER[row.measure]} {ends}"] if ends else [])]
+    if "bspline" in found:
+        notes.append(f"over B-spline {_decibel(found['bspline'][0])}")
+    label = "image quality over static detail alone (inject), PSNR"
+    return [Number(value=f"{best} {_decibel(row)}", label=label, note="; ".join(notes))]
 
 
 def _decibel(row: MetricRow) -> str:
-    return f"{round(row.value, 1) + 0.0:+.1f} dB".replace("-", "−")  # + 0.0: there is no negative zero
+    value = round(row.value, 1) + 0.0  # there is no negative zero, nor a positive one
+    return f"{value:+.1f} dB".replace("-", "−") if value else "0.0 dB"
 
 
 def _raised(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
@@ -170,16 +205,23 @@ def _raised(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]]) -> tu
     return up, [name for name in dict.fromkeys(n for n, raised in states if raised is not None) if name not in up]
 
 
-def _plural(number: int) -> str:
-    return "" if number == 1 else "s"
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def flag_number(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]]) -> Number:
-    """Quality checks that failed."""
-    up, down = _raised(rows, flags)
-    names = ", ".join(FLAG_NAMES.get(name, name.replace("_", " ")) for name in up)
-    passed = f"{len(down)} quality check{_plural(len(down))} passed"
-    return Number(value=str(len(up)), label=f"flag{_plural(len(up))} raised", note=names or passed)
+def check_number(chips: Sequence[Chip]) -> Number:
+    """How many of all checks passed, and which did not."""
+    failed = [chip.text for chip in chips if not chip.passed]
+    passed = f"{_counted(len(chips) - len(failed), 'check')} passed"
+    return Number(value=_counted(len(failed), "warning"), label=passed, note="; ".join(failed))
+
+
+def resolution_text(run: RunFacts, methods: Sequence[str]) -> str:
+    """Effective resolution of the acquired series, B-spline, each applied method and the measured series."""
+    wanted = ("raw", "bspline", *methods, "measured")
+    names = {"raw": "acquired", "bspline": "B-spline"}
+    sizes = [f"{names.get(name, name)} {run.resolution[name]:.1f} mm" for name in wanted if name in run.resolution]
+    return f"Effective resolution in plane (FWHM of the noise): {', '.join(sizes)}." if sizes else ""
 
 
 def motion_chips(run: RunFacts) -> list[Chip]:
@@ -192,42 +234,56 @@ def motion_chips(run: RunFacts) -> list[Chip]:
     return [Chip(passed=mean < MOVED_MM and moved < MOVED_SHARE, text=text, section="motion")]
 
 
+_REGISTERED = ("bold_t1w_", "bold_pair_")
+
+
 def registration_chips(facts: Mapping[str, Any]) -> list[Chip]:
-    """Whether the registrations look right."""
-    if not facts:
-        return []
+    """Whether the registrations look right; no check where nothing was registered."""
     warnings = registration_warnings(facts)
-    text = f"registration: {len(warnings)} warning{_plural(len(warnings))}" if warnings else "registration"
+    if not warnings and not any(key.startswith(_REGISTERED) for key in facts):
+        return []
+    text = f"registration: {_counted(len(warnings), 'warning')}" if warnings else "registration"
     return [Chip(passed=not warnings, text=text, section="registration")]
 
 
 def flag_chips(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]]) -> list[Chip]:
-    """One chip a flag that is up, and one for all that are down."""
+    """One chip a check, those that failed first; a method with wrong detail is named."""
     up, down = _raised(rows, flags)
-    chips = [Chip(passed=False, text=FLAG_NAMES.get(name, name), section="guards") for name in up]
-    if down:
-        chips.append(Chip(passed=True, text=", ".join(FLAG_NAMES.get(name, name) for name in down), section="guards"))
-    return chips
+    chips = []
+    for name in up:
+        own = [flag for flag in flags if flag.get("name") == name == "harm" and flag.get("raised")]
+        about = f"{', '.join(dict.fromkeys(str(flag['series']) for flag in own))}: " if own else ""
+        chips.append(Chip(passed=False, text=about + flag_text(name), section="guards"))
+    return chips + [Chip(passed=True, text=flag_text(name, raised=False), section="guards") for name in down]
+
+
+MOVE_LESS = (
+    "Look at head motion first (section Motion): fine detail cannot be trusted where the head moves by a voxel; leave "
+    "out this run, or acquire it again."
+)
 
 
 def next_steps(
-    verdict: Mapping[str, Any], flags: Sequence[Mapping[str, Any]], compared: bool, *, calibrated: bool = False
+    verdict: Mapping[str, Any], flags: Sequence[Mapping[str, Any]], compared: bool, run: RunFacts
 ) -> list[str]:
     """What to do next, the most useful first; at most two. A run that has a calibration is not told to acquire one."""
     status, best = str(verdict.get("status", "not assessed")), str(verdict.get("best", ""))
-    steps = [str(flag["remedy"]) for flag in flags if flag.get("raised") and flag.get("remedy")]
-    if verdict.get("not_applied") and not calibrated:
+    steps = [MOVE_LESS] if verdict.get("motion_text") else []
+    steps += [str(flag["remedy"]) for flag in flags if flag.get("raised") and flag.get("remedy")]
+    if verdict.get("not_applied") and not run.calibrated:
         steps.append(
             "Acquire a calibration run (about 20 volumes at the high resolution, same slices): with it, a method can "
             "be applied in more runs."
         )
     if status == "not assessed" and compared:
         steps.append(
-            "Assess accuracy: --retrospective downsamples this run and compares the result with the original; --truth "
-            "DIR uses a measured high-resolution run."
+            "Measure accuracy: --retrospective downsamples this run and compares the results with the original; "
+            "--truth DIR uses a measured high-resolution run."
         )
     if status == "not more accurate":
         steps.append("Interpret the B-spline maps; fine detail in the other maps is not shown to be accurate here.")
     if status == "more accurate":
-        steps.append(f"Use the maps desc-{best} in func/, and test at the group level whether the result generalizes.")
+        own = [part for part in run.name.split("_") if part.startswith(("sub-", "ses-"))]
+        maps = "/".join([*own, "func", f"*desc-{best}*_statmap.nii.gz"])
+        steps.append(f"Use {maps}, and test at the group level whether the result generalizes.")
     return list(dict.fromkeys(steps))[:2]

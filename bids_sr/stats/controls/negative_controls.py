@@ -13,9 +13,8 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import series_name
 from bids_sr.sr.method import all_methods
 
-_WEAK = "gain_self_r_beyond"
-MEASURES = ("gain_split_ev_beyond", "gain_truth_ev_beyond", _WEAK)
-"""Differences that can carry the claim, the stronger first: measured data, known activation, the series itself."""
+MEASURES = ("gain_split_ev_beyond", "gain_truth_ev_beyond")
+"""Differences that can carry the claim, the stronger first: from measured data, from known activation."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,7 +111,5 @@ def subject_specific(found: Sequence[Claim]) -> list[Specific]:
             words = f"The gain of {key[0]} is specific to this subject: it exceeds that of {', '.join(beside)}."
         if absent:
             words += f" Not tried: {', '.join(absent)}."
-        if key[1] == _WEAK:
-            words += " This is reproducibility within the series, not agreement with measured data."
         out.append(Specific(key[0], not failed, words))
     return out

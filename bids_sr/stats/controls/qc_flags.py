@@ -14,6 +14,8 @@ import numpy as np
 
 from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.stats.evaluation.evidence import below_zero, best_table, where_text
+from bids_sr.stats.evaluation.tested_share import TESTED, percent_text
 from bids_sr.stats.regions.activation_regions import ACTIVE_CC, REACH_MM, ring
 
 # Share of the brain with CC of at least .5. One condition of real data reaches 1 %, all six of them together 7 %.
@@ -32,6 +34,24 @@ _MIN_SLICES = 5
 _MIN_VOXELS = 20
 
 
+TEXTS: Mapping[str, tuple[str, str]] = {
+    "task_not_done": ("task performed", "task possibly not performed"),
+    "broad": ("extent of activation", "unusually broad activation"),
+    "artifact": ("T2* pair without artifacts", "artifacts in the T2* pair"),
+    "roi_misplaced": ("position of the region of interest", "region of interest possibly misplaced"),
+    "distortion": ("edges of BOLD and T2* aligned", "susceptibility distortion"),
+    "unrepeated": ("little unsupported detail", "much unsupported detail"),
+    "domain": ("intensities as in training", "intensities unlike those of training"),
+    "harm": ("added detail not worse than none", "worse than adding no detail"),
+}
+"""What is said of a check that passed, and of a flag that is up."""
+
+
+def flag_text(name: str, *, raised: bool = True) -> str:
+    """A flag in few words, raised or not; its own name where it has none."""
+    return TEXTS[name][raised] if name in TEXTS else name.replace("_", " ")
+
+
 _REMEDIES = {
     "task_not_done": "Check task compliance (time series of the active voxels); consider excluding this run.",
     "broad": "Check for task-correlated head motion (motion figure) and for involvement of other muscles.",
@@ -39,6 +59,7 @@ _REMEDIES = {
     "artifact": "Inspect the pair; acquire it again, or use a method that needs none (--sr-method sbl).",
     "distortion": "Correct susceptibility distortion first; inject and ratio place detail at edges of the T2* image.",
     "unrepeated": "Do not interpret single clusters of this series; see the map of unsupported detail.",
+    "harm": "Do not interpret the fine detail of this series; use another method, or the B-spline maps.",
 }
 
 
@@ -186,6 +207,33 @@ def unrepeated_flags(rows: Sequence[MetricRow]) -> list[Flag]:
             raised = row.value > UNREPEATED_SHARE
             found.append(Flag(name="unrepeated", raised=raised, text=text, contrast=row.contrast, series=row.series))
     return found
+
+
+def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
+    """Methods whose fine detail is worse than none: explained variance of a truth, or the tested share, below 0.
+
+    A method of which neither is known has no flag, not even one that is down.
+    """
+    table = best_table(rows, methods)
+    levels: Sequence[MetricRow] = ()
+    if table is not None and table.shows_accuracy and table.evidence.above_zero:
+        levels = [row for row in table.levels if row.region in table.regions]
+    found = []
+    for method in methods:
+        every = [*levels, *(row for row in rows if row.measure == TESTED)]
+        known = [row for row in every if row.series == method and math.isfinite(row.value)]
+        below = [row for row in known if below_zero(row)]
+        if known:
+            worst = "; ".join(_harm_text(row) for row in below)
+            text = f"{method}: worse than adding no detail ({worst})." if below else f"{method}: not worse than none."
+            found.append(Flag(name="harm", raised=bool(below), text=text, series=method))
+    return found
+
+
+def _harm_text(row: MetricRow) -> str:
+    if row.measure == TESTED:
+        return f"tested one level down: {percent_text(row.value)} of what zero filling misses is explained"
+    return f"explained variance {percent_text(row.value)}, {where_text(row.region)}, contrast {row.contrast}"
 
 
 def activation_flags(

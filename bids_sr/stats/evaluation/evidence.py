@@ -5,26 +5,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import IMAGE_REFERENCES, is_variant_of
 
 Decision = Literal["better", "same", "worse", "unclear"]
 PLAIN = ("zerofill", "sdmod", "wmn")
 """Simple arithmetic that every method must beat where the run has it, whether it stands as a baseline or a method."""
 MARGIN_SHARE = 0.1  # of the gap between bspline and measured: a difference within it counts as none
+TOO_LITTLE = "too little reproducible detail (its two halves correlate below .5)"
+"""Why what a measured half explains of the other, 2 - 1/r, has no value where it would be below 0."""
 WORTH: dict[str, float] = {"better": 1.0, "same": 0.0, "worse": -1.0, "unclear": math.nan}
-_UNCLEAR = "does not differ detectably from"
-_COMPARED: Mapping[str, Mapping[str, str]] = {
-    "accuracy": {
-        "better": "is more accurate than", "same": "is as accurate as", "worse": "is less accurate than",
-        "unclear": _UNCLEAR,
-    },
-    "reproducibility": {
-        "better": "is more reproducible than", "same": "is as reproducible as", "worse": "is less reproducible than",
-        "unclear": _UNCLEAR,
-    },
+_COMPARED: Mapping[str, str] = {
+    "better": "is more accurate than", "same": "is as accurate as", "worse": "is less accurate than",
+    "unclear": "does not differ detectably from",
 }  # fmt: skip
-"""What a decision says, by what was measured: more reproducible is not more accurate."""
+"""What a decision says; series are compared with one another by their agreement with a truth alone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +29,7 @@ class Evidence:
     name: str  # short name
     # level, gain: measures of a series, and of the difference to another series
     level: str
-    gain: str
+    gain: str  # empty where series are not compared by it
     against: str  # what the level is compared with in the table
     words: str  # what is measured
     is_truth: bool = True  # whether it can show that detail is true; repeatability alone cannot
@@ -43,31 +38,32 @@ class Evidence:
 
 
 def _beside(stem: str) -> tuple[tuple[str, str], ...]:
-    names = {"r": "r", "amplitude": "recovered amplitude", "right": "right share"}
+    names = {"r": "r", "amplitude": "recovered amplitude", "right": "correct fraction"}
     return tuple((f"{stem}_{name}_beyond", words) for name, words in names.items())
 
 
+_SCALE = "1 = all, 0 = none, below 0 = wrong detail"
 EVIDENCE = (
     Evidence(
         name="split", level="split_ev_beyond", gain="gain_split_ev_beyond", against="measured", above_zero=True,
-        words="explained variance of the high-resolution BOLD measured in the other half of the blocks (without its "
-        "noise), beyond the acquired resolution; 1 is all of it, no detail at all is 0",
+        words="Compared with a measured high-resolution run (independent blocks): explained variance beyond the "
+        f"acquired resolution, corrected for noise in the reference; {_SCALE}",
         beside=_beside("split"),
     ),
     Evidence(
         name="known", level="truth_ev_beyond", gain="gain_truth_ev_beyond", against="truth", above_zero=True,
-        words="explained variance of the known truth beyond the acquired resolution; 1 is all of it, no detail at "
-        "all is 0",
+        words=f"Compared with the known truth: explained variance beyond the acquired resolution; {_SCALE}",
         beside=_beside("truth"),
     ),
     Evidence(
         name="maps", level="truth_r_beyond", gain="gain_truth_r_beyond", against="measured",
-        words="correlation with the high-resolution map of the same blocks beyond the acquired resolution (shared "
-        "noise counts as agreement)",
+        words="Compared with the high-resolution map of the same blocks: correlation beyond the acquired resolution "
+        "(shared noise counts as agreement)",
     ),
     Evidence(
-        name="self", level="self_r_beyond", gain="gain_self_r_beyond", against="self", is_truth=False,
-        words="split-half correlation beyond the acquired Nyquist frequency; reproducible artifacts also score high",
+        name="self", level="self_r_beyond", gain="", against="self", is_truth=False,
+        words="Reproducibility, which ranks nothing: interpolation and reproducible artifacts score as high as true "
+        "detail",
     ),
 )  # fmt: skip
 
@@ -85,9 +81,9 @@ def image_gains(rows: Sequence[MetricRow], method: str) -> list[tuple[MetricRow,
     return []
 
 
-def compared(measure: str, decision: str) -> str:
-    """What a decision on a difference of this measure says of the first series: more accurate, or more reproducible."""
-    return _COMPARED["reproducibility" if "self_r" in measure else "accuracy"].get(decision, decision)
+def compared(decision: str) -> str:
+    """What a decision on a difference says of the first series."""
+    return _COMPARED.get(decision, decision)
 
 
 def decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
@@ -103,6 +99,18 @@ def decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
     if lower > 0:
         return "better"
     return "worse" if upper < 0 else "unclear"
+
+
+def where_text(region: str) -> str:
+    """A region of the evaluation in words."""
+    if region.startswith("active") and region[6:].isdigit():
+        return f"active voxels, |t| > {int(region[6:]) / 10:g}"
+    return {"roi": "region of interest", "active": "truly active voxels", MISSING: "all voxels"}.get(region, region)
+
+
+def below_zero(row: MetricRow) -> bool:
+    """Whether a share lies below 0: its whole interval, or where it has none its value. NaN does not."""
+    return row.upper < 0 if math.isfinite(row.upper) else row.value < 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

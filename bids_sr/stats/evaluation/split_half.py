@@ -41,7 +41,7 @@ class Moments:
 
         explained variance   1 - |e - T|² / |T|²  =  (2 <e_a, t_b> - <e_a, e_a>) / <t_a, t_b>
         recovered amplitude  <e_a, t_b> / <t_a, t_b>, the slope of e over T
-        right share          <e_a, t_b> |<e_a, t_b>| / (<e_a, e_a> <t_a, t_b>): how much of the energy of e is the
+        correct fraction     <e_a, t_b> |<e_a, t_b>| / (<e_a, e_a> <t_a, t_b>): how much of the energy of e is the
                              truth's, the square of the correlation with the true map (attenuation corrected), with r's
                              sign
 

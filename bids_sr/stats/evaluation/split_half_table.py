@@ -11,7 +11,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -291,7 +291,8 @@ def split_half_rows(
 
     Parameters
     ----------
-    paths : effects files of all series; `measured` is the truth, without it rows are `self_r_*` only
+    paths : effects files of all series; `measured` is the truth, without it rows are `self_r_*` only, which compare
+        nothing
     mask, affine, roi : (X, Y, Z) of the high-resolution grid; voxel to RAS mm
     factor : acquired over high-resolution voxel by axis
     n_boot, seed : resamples of blocks
@@ -317,10 +318,21 @@ def split_half_rows(
                 scores[control], chosen, best = choose(tried)
                 controls += _control_rows(control, chosen, best)
     seeded(scores, seed)
-    rows = [*score_rows(scores, frame.units), *controls]
+    rows = [*map(_without_bound, score_rows(scores, frame.units)), *controls]
     if not any(math.isfinite(row.value) for row in rows):
         LOGGER.warning("no figure of the split halves is defined: %s", ", ".join(contrasts))
-    return [*rows, *gain_rows(scores, "split_" if frame.targets else "self_", frame.units)]
+    return [*rows, *gain_rows(scores, "split_", frame.units)]
+
+
+def _without_bound(row: MetricRow) -> MetricRow:
+    """A row, but n/a for what a measured half explains of the other, 2 - 1/r, where that is below 0.
+
+    Its own noise is then larger than the detail that repeats. As a level beside other series it would read as if these
+    were more accurate than the measurement.
+    """
+    if row.series != MEASURED or not row.measure.startswith("split_ev_") or not row.value < 0:
+        return row
+    return replace(row, value=math.nan, lower=math.nan, upper=math.nan)
 
 
 def save_effect_maps(

@@ -5,7 +5,8 @@ which plainly carries static detail over. *Function* says that the map of activi
 of the veins that drain them); it may be claimed only against a truth, by a method that explains variance of it, and
 more than every baseline, denoising control and the plain arithmetic there is (`zerofill`, `sdmod`, `wmn`), each by an
 interval above 0. What a placebo reaches as well is not attributable to this subject's own data. A method that fell back
-to zero filling was not applied: it is named first and not compared.
+to zero filling was not applied: it is named first and not compared. How well a series reproduces itself compares
+nothing; without a truth the verdict has the test of the run one level of resolution down in its place.
 """
 
 import math
@@ -27,8 +28,10 @@ from bids_sr.stats.evaluation.evidence import (
     decide,
     image_gains,
     stands_for,
+    where_text,
 )
-from bids_sr.stats.evaluation.verdict_text import Sentence, where_text
+from bids_sr.stats.evaluation.tested_share import OneLevelDown, one_level_down, share_text
+from bids_sr.stats.evaluation.verdict_text import Sentence
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,10 +40,11 @@ class Verdict:
 
     headline: str  # one or two sentences on the methods that were applied
     status: told.Status  # what the headline says, in a word
-    best: str  # the applied method that explains (or repeats) most in active voxels; "" where none was applied
+    best: str  # the applied method that explains most, of the truth or else one level down; "" where none was applied
     not_applied: tuple[str, ...]  # methods that fell back to zero filling: said first, in no comparison
     sentences: tuple[Sentence, ...]  # what it rests on
     limits: tuple[str, ...]  # what it cannot say
+    motion: str  # what is said before all else, where the head moved much; else ""
     rows: tuple[MetricRow, ...]  # of the evaluation: verdict, verdict_{function,image,specific}, verdict_margin
 
     def to_json(self) -> dict[str, Any]:
@@ -50,6 +54,8 @@ class Verdict:
             for each in self.sentences
         ]
         said = {"status": self.status, "best": self.best, "not_applied": list(self.not_applied)}
+        if self.motion:
+            said["motion_text"] = self.motion
         if self.not_applied:
             said["not_applied_text"] = told.idle_text(self.not_applied).strip()
         return {"headline": self.headline, **said, "sentences": plain, "limits": list(self.limits)}
@@ -75,7 +81,7 @@ def _compare(table: Table, method: str, other: str, region: str, margin: float) 
     # beside its own plain form any difference that is sure counts: both exceed the baselines by more than the margin
     decision = decide(row.lower, row.upper, math.nan if other == "wmn" else margin)
     if math.isfinite(row.value):
-        text = f"{method} {compared(row.measure, decision)} {other}: {_interval(row)}, {where_text(region)}."
+        text = f"{method} {compared(decision)} {other}: {_interval(row)}, {where_text(region)}."
     else:
         text = f"{method} was not compared with {other}, {where_text(region)}."
     return Sentence.of(text, row, decision)
@@ -96,19 +102,16 @@ def _function(
     table: Table, method: str, references: Sequence[str], margins: Mapping[str, float]
 ) -> tuple[list[Sentence], bool | None]:
     """All comparisons of one method, and whether function may be claimed; None where the evidence cannot say."""
-    if table.no_detail and table.evidence.is_truth:  # nothing is defined
+    if not table.shows_accuracy:
         return [], None
     sentences = [
         _compare(table, method, other, region, margins[region]) for region in table.regions for other in references
     ]
     main, rest = sentences[: len(references)], sentences[len(references) :]
-    holds = None
-    if table.shows_accuracy:
-        level = table.level(method, table.regions[0])
-        explains = not table.evidence.above_zero or (level is not None and level.lower > 0)
-        beats = explains and bool(main) and all(each.decision == "better" for each in main)
-        holds = beats and all(each.decision != "worse" for each in rest)
-    return sentences, holds
+    level = table.level(method, table.regions[0])
+    explains = not table.evidence.above_zero or (level is not None and level.lower > 0)
+    beats = explains and bool(main) and all(each.decision == "better" for each in main)
+    return sentences, beats and all(each.decision != "worse" for each in rest)
 
 
 def _level_sentences(table: Table, names: Iterable[str]) -> list[Sentence]:
@@ -133,7 +136,7 @@ def _image(rows: Sequence[MetricRow], method: str) -> tuple[list[Sentence], bool
     sentences = []
     for row, where in image_gains(rows, method):
         decision = decide(row.lower, row.upper)
-        text = f"Images: {method} {compared(row.measure, decision)} {row.against}: {_interval(row, 2)} dB {where}."
+        text = f"Images: {method} {compared(decision)} {row.against}: {_interval(row, 2)} dB {where}."
         sentences.append(Sentence.of(text, replace(row, contrast=MISSING, region=MISSING), decision))
     better = [each.decision == "better" for each in sentences]
     if len(sentences) < len(IMAGE_REFERENCES):
@@ -156,26 +159,22 @@ def _specific(rows: Sequence[MetricRow], table: Table, method: str) -> tuple[lis
     return [*sentences, Sentence(text=together.words, series=method)], together.holds
 
 
-def _percent(ratio: float) -> str:
-    """A ratio of sizes as a change."""
-    return f"{100 * (ratio - 1):+.0f} %".replace("-", "−")
-
-
-def _attribution(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Sentence]:
-    """The paper's claim in one sentence a method: what of the smaller regions is attributable to the method."""
-    out = []
-    for method in methods:
-        found = {r.measure: r.value for r in rows if r.series == method and r.region == "quarter"}
-        names = ("total", "part_grid", "part_smoothing", "part_method")
-        parts = [found.get(f"claim_{name}_size", math.nan) for name in names]
-        if all(map(math.isfinite, parts)):
-            total, grid, smoothing, own = parts
-            text = (
-                f"Active region {_percent(total)} against acquired: {_percent(grid)} from the finer grid, "
-                f"{_percent(smoothing)} from smoothing by its voxels, {_percent(own)} from {method} itself "
-                "(the factors multiply)."
-            )
-            out.append(Sentence(text=text, series=method))
+def _tested(found: OneLevelDown | None, methods: Sequence[str]) -> list[Sentence]:
+    """What was tested one level down, with its warning where the map was calibrated; it compares nothing."""
+    if found is None:
+        return []
+    rows = [found.tested[name] for name in methods if name in found.tested]
+    out = [
+        Sentence.of(f"Tested on this run {found.where_text}: {share_text(row)}.", row)
+        for row in [*rows, *(found.beside(methods) if rows else ())]
+    ]
+    for name, why in found.reasons.items():
+        if name in methods:
+            out.append(Sentence(text=f"{name} was not tested {found.where_text}: {why.rstrip('.')}.", series=name))
+    out += [
+        Sentence.of(f"At {found.made_text}: {share_text(row)} ({found.source_text}).", row)
+        for name in methods if (row := found.predicted.get(name)) is not None
+    ]  # fmt: skip
     return out
 
 
@@ -201,7 +200,8 @@ def _as_rows(
 
 def make_verdict(
     rows: Sequence[MetricRow], *, methods: Sequence[str], baselines: Sequence[str], margin: float | None = None,
-    not_applied: Sequence[str] = (), advice: told.Advice = told.PROGRAM,
+    not_applied: Sequence[str] = (), advice: told.Advice = told.PROGRAM, displacement: Sequence[float] = (),
+    one_level: Mapping[str, Any] | None = None,
 ) -> Verdict:  # fmt: skip
     """Say what the evaluation of a run allows to say.
 
@@ -216,11 +216,13 @@ def make_verdict(
         bspline and measured
     not_applied : methods that fell back to zero filling; they, their placebos and their members are left out
     advice : how the reader gets what the limits name as missing
+    displacement : (V,) framewise displacement of each volume (mm); NaN where it is not known
+    one_level : facts of the test one level down, as `bids_sr.stats.evaluation.tested_share.one_level_down` takes them
     """
     idle = [method for method in methods if method in not_applied]
     methods = [method for method in methods if method not in idle]
     rows = [row for row in rows if not (stands_for(row.series, idle) or stands_for(row.against, idle))]
-    table = best_table(rows, methods)
+    table, tested = best_table(rows, methods), one_level_down(rows, one_level)
     sentences: list[Sentence] = []
     decided: list[Sentence] = []
     margins: dict[str, float] = {}
@@ -228,30 +230,32 @@ def make_verdict(
     if table is not None:
         present = {r.series for r in (*table.levels, *table.gains)} | {r.against for r in table.gains}
         references = list(dict.fromkeys([*baselines, *(name for name in (*PLAIN, *CONTROLS) if name in present)]))
-        margins = {region: table.margin(region) if margin is None else margin for region in table.regions}
         smooth = f", {table.fwhm_mm:g} mm FWHM" if table.fwhm_mm else ""
-        sentences.append(Sentence(text=f"Measured: {table.evidence.words}; contrast {table.contrast}{smooth}."))
-        sentences += _level_sentences(table, (*methods, "bspline", "measured"))
+        if table.shows_accuracy:
+            margins = {region: table.margin(region) if margin is None else margin for region in table.regions}
+            sentences.append(Sentence(text=f"{table.evidence.words}; contrast {table.contrast}{smooth}."))
+            sentences += _level_sentences(table, (*methods, "bspline", "measured"))
         for method in methods:
             others = [name for name in references if name != method]
             against, found["function"][method] = _function(table, method, others, margins)
-            own, found["specific"][method] = _specific(rows, table, method)
+            own, found["specific"][method] = _specific(rows, table, method) if table.shows_accuracy else ([], None)
             sentences += [*against, *own]
             decided += against
-        sentences += _between(table, methods, margins)
+        sentences += _between(table, methods, margins) if table.shows_accuracy else []
+    sentences += _tested(tested, methods)
     for method in methods:
         own, found["image"][method] = _image(rows, method)
         sentences += own
-    sentences += _attribution(rows, methods)
     applied = [MetricRow(series=name, measure=APPLIED, value=1.0) for name in methods]
     applied += [MetricRow(series=name, measure=APPLIED, value=0.0) for name in idle]
     nothing = told.NOTHING_APPLIED if idle else told.NOTHING_COMPARED
     return Verdict(
-        headline=told.headline(table, found, sentences) if methods else nothing,
+        headline=told.headline(table, found, sentences, tested) if methods else nothing,
         status=told.status_of(table, found) if methods else "not applied" if idle else "not assessed",
-        best=told.best_of(table, methods, found["function"]),
+        best=told.best_of(table, methods, found["function"], tested),
         not_applied=tuple(idle),
         sentences=tuple(sentences),
-        limits=tuple(told.limits_of(rows, table, found, next(iter(margins.values()), math.nan), advice)),
+        limits=tuple(told.limits_of(rows, table, found, next(iter(margins.values()), math.nan), advice, tested)),
+        motion=told.motion_text(displacement),
         rows=(*_as_rows(table, decided, found, margins), *applied),
     )  # fmt: skip

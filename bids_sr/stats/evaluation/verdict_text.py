@@ -3,22 +3,26 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, PCA, SMOOTH, series
 from bids_sr.sr.method import UnknownMethod, method_of_series
 from bids_sr.stats.controls.negative_controls import PLACEBOS
-from bids_sr.stats.evaluation.evidence import Decision, Table
+from bids_sr.stats.controls.qc_flags import flag_text
+from bids_sr.stats.evaluation.evidence import TOO_LITTLE, Decision, Table, where_text
+from bids_sr.stats.evaluation.tested_share import CALIBRATED, OneLevelDown, one_level_text
 
 Status = Literal["more accurate", "not more accurate", "not assessed", "not applied"]
 NOTHING_APPLIED = "No method was applied, so there is nothing to compare with the interpolations."
-NO_REFERENCE = "No high-resolution reference was available, so accuracy was not assessed."
+NO_REFERENCE = "Accuracy was not measured: there is no high-resolution reference."
 NO_DETAIL = (
-    "The high-resolution reference shows no reproducible detail beyond the acquired resolution, so accuracy could not "
-    "be assessed."
+    "Accuracy could not be measured: the high-resolution reference shows no reproducible detail beyond the acquired "
+    "resolution."
 )
 NOTHING_COMPARED = "No super-resolution method was run; the series are interpolations."
+MOVED_MM, MOVED_SHARE = 0.5, 0.2
+"""Framewise displacement (mm) of a volume that moved, and the share of such volumes that is said before all else."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,13 +72,6 @@ class Sentence:
         )  # fmt: skip
 
 
-def where_text(region: str) -> str:
-    """A region of the evaluation in words."""
-    if region.startswith("active") and region[6:].isdigit():
-        return f"active voxels, |t| > {int(region[6:]) / 10:g}"
-    return {"roi": "region of interest", "active": "truly active voxels", MISSING: "all voxels"}.get(region, region)
-
-
 def idle_text(not_applied: Sequence[str]) -> str:
     """Who was not applied, as text."""
     if not not_applied:
@@ -87,6 +84,29 @@ def idle_text(not_applied: Sequence[str]) -> str:
     )
 
 
+def motion_text(displacement: Sequence[float]) -> str:
+    """That the head moved much, where it did, from framewise displacements (mm); else empty.
+
+    >>> motion_text([float("nan"), 0.1, 0.9, 0.8])
+    'Head motion is large: 67 % of the volumes moved by more than 0.5 mm (mean framewise displacement 0.60 mm).'
+    >>> motion_text([0.1, 0.2])
+    ''
+    """
+    known = [value for value in displacement if math.isfinite(value)]
+    if not known:
+        return ""
+    mean, moved = sum(known) / len(known), sum(value > MOVED_MM for value in known) / len(known)
+    if mean < MOVED_MM and moved < MOVED_SHARE:
+        return ""
+    share = f"{round(100 * moved):d} % of the volumes moved by more than {MOVED_MM:g} mm"
+    return f"Head motion is large: {share} (mean framewise displacement {mean:.2f} mm)."
+
+
+def verdict_line(verdict: Mapping[str, Any]) -> str:
+    """A verdict, as its JSON, in one line: large motion and methods that were not applied come before the headline."""
+    return " ".join(str(verdict[key]) for key in ("motion_text", "not_applied_text", "headline") if verdict.get(key))
+
+
 def status_of(table: Table | None, found: Mapping[str, Mapping[str, bool | None]]) -> Status:
     """What the evidence allows to say of the methods together: one that holds is enough."""
     if table is None or not table.shows_accuracy:
@@ -94,14 +114,19 @@ def status_of(table: Table | None, found: Mapping[str, Mapping[str, bool | None]
     return "more accurate" if any(found["function"].values()) else "not more accurate"
 
 
-def best_of(table: Table | None, methods: Sequence[str], function: Mapping[str, bool | None]) -> str:
+def best_of(
+    table: Table | None, methods: Sequence[str], function: Mapping[str, bool | None], tested: OneLevelDown | None = None
+) -> str:
     """The method with the highest level in active voxels (else the first region), of those for which the claim holds.
 
-    Where it holds for none, of all; the last of those that are equal; without a table the first.
+    Where it holds for none, of all; the last of those that are equal. Without a truth the one that explains most one
+    level down, else the last, which is the default.
     """
     known = [method for method in methods if function.get(method)] or list(methods)
-    if table is None or not known:
-        return next(iter(known), "")
+    if table is None or not table.shows_accuracy:
+        return tested.best(known) if tested is not None else next(reversed(known), "")
+    if not known:
+        return ""
 
     def level(method: str) -> float:
         row = table.level(method, table.lead)
@@ -133,31 +158,47 @@ def _unbeaten(method: str, sentences: Sequence[Sentence]) -> str:
     )
 
 
-def headline(table: Table | None, found: Mapping[str, dict[str, bool | None]], sentences: Sequence[Sentence]) -> str:
+def _listed(names: Sequence[str], last: str = "and") -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
+def _compared(table: Table, found: Mapping[str, dict[str, bool | None]], sentences: Sequence[Sentence]) -> str:
+    """What a truth allows to say: who recovers real detail, and who does not."""
+    region, _, threshold = where_text(table.regions[0] if table.regions else MISSING).partition(", ")
+    place = "" if table.is_of_brain else f" in {region} ({threshold})" if threshold else f" in {region}"
+    won = [method for method, holds in found["function"].items() if holds]
+    lost = [method for method, holds in found["function"].items() if not holds]
+    others = {s.against for s in sentences if s.decision}
+    rivals = ["interpolation", *["denoising"] * bool(others & set(CONTROLS))]
+    rivals += ["wmn"] * ("wmn" in others and won != ["wmn"])
+    rival = _listed(rivals, "or")
+    if won:
+        verb = "recovers" if len(won) == 1 else "recover"
+        text = f"{_listed(won)} {verb} real detail finer than your scan{place}, more accurately than {rival}. "
+        does = "does" if len(lost) == 1 else "do"
+        return (
+            text + (f"{_listed(lost)} {does} not. " if lost else "") + _attributable(won, sentences, found["specific"])
+        )
+    if not lost:
+        return ""
+    text = f"No method recovers detail finer than your scan{place} more accurately than {rival}: "
+    return text + "; ".join(_unbeaten(method, sentences) for method in lost) + "."
+
+
+def headline(
+    table: Table | None, found: Mapping[str, dict[str, bool | None]], sentences: Sequence[Sentence],
+    tested: OneLevelDown | None = None,
+) -> str:  # fmt: skip
     """What may be claimed, by claim (function, image, specific) and method; None is what cannot be said."""
-    if table is None:
-        first = "Accuracy was not assessed: there is neither a high-resolution reference nor a split-half comparison."
-    elif not table.shows_accuracy:
-        first = NO_DETAIL if table.no_detail else NO_REFERENCE
-        first += "" if table.evidence.is_truth else " Split-half reproducibility is reported instead."
+    if table is not None and table.shows_accuracy:
+        first = _compared(table, found, sentences)
     else:
-        only = "" if table.is_of_brain else where_text(table.regions[0])
-        won = [method for method, holds in found["function"].items() if holds]
-        lost = [method for method, holds in found["function"].items() if not holds]
-        first = ""
-        others = {s.against for s in sentences if s.decision}
-        rivals = "every baseline and denoised B-spline" if others & set(CONTROLS) else "every baseline"
-        rivals += " and than wmn" * ("wmn" in others and won != ["wmn"])
-        if won:
-            verb = "is" if len(won) == 1 else "are"
-            place = f", in {only}, " if only else " "
-            first = f"Beyond the acquired resolution{place}{' and '.join(won)} {verb} more accurate than {rivals}. "
-            first += f"This does not hold for {' and '.join(lost)}. " if lost else ""
-            first += _attributable(won, sentences, found["specific"])
-        elif lost:
-            place = f", in {only}" if only else ""
-            first = f"No method is more accurate than {rivals} beyond the acquired resolution{place}: "
-            first += "; ".join(_unbeaten(method, sentences) for method in lost) + "."
+        first = NO_DETAIL if table is not None and table.no_detail else NO_REFERENCE
+        if tested is not None:
+            if first == NO_REFERENCE and tested.made_text:
+                first = f"Accuracy at {tested.made_text} was not measured."
+            told = one_level_text(tested, list(found["image"]))
+            first += f" {CALIBRATED}" if tested.calibrated and tested.tested else f" {told}"
     good = [method for method, holds in found["image"].items() if holds]
     if good:
         images = f"Single images of {' and '.join(good)} are more accurate than those of bspline and inject."
@@ -165,41 +206,64 @@ def headline(table: Table | None, found: Mapping[str, dict[str, bool | None]], s
     return first.strip()
 
 
+_NO_AGREEMENT = (
+    "The two halves of the measured series do not agree detectably beyond the acquired resolution: at least one region "
+    "has no reproducible detail to explain."
+)
+_VEINS = "BOLD detail is not neuronal detail: it also reflects draining veins."
+_LITTLE = "no value for measured: {}; that says nothing about the other series, and is no bound on them."
+OPTIMISTIC = (
+    "The test one level down is optimistic: in runs with a reference, methods explained less at the true level."
+)
+
+
+def _limits_of_truth(table: Table, margin: float) -> list[str]:
+    limits = []
+    if not any(math.isfinite(row.lower) and math.isfinite(row.upper) for row in table.gains):
+        limits.append("Differences without an interval are inconclusive.")
+    for region in table.regions:
+        measured = table.level("measured", region)
+        if measured is not None and not math.isfinite(measured.value):
+            others = any(math.isfinite(r.value) for r in table.levels if r.region == region)
+            text = f"{where_text(region)}: {_LITTLE.format(TOO_LITTLE)}" if others else _NO_AGREEMENT
+            limits.append(text[:1].upper() + text[1:])
+    limits.append(_VEINS)
+    if table.evidence.name == "known":
+        limits.append("Denoised B-spline was not compared with the known truth.")
+    if not math.isfinite(margin):
+        limits.append("No equivalence can be claimed: no margin was given, and no measured series sets one.")
+    return list(dict.fromkeys(limits))
+
+
 def limits_of(
     rows: Sequence[MetricRow], table: Table | None, found: Mapping[str, dict[str, bool | None]], margin: float,
-    advice: Advice = PROGRAM,
+    advice: Advice = PROGRAM, tested: OneLevelDown | None = None,
 ) -> list[str]:  # fmt: skip
     """What cannot be said."""
     limits = []
+    accurate = table is not None and table.shows_accuracy
+    if tested is not None and tested.tested:
+        limits.append(CALIBRATED if tested.calibrated else OPTIMISTIC)
     if table is None or not (table.evidence.is_truth or table.no_detail):
         limits.append(f"No high-resolution reference: {advice.reference}.")
-    elif not any(math.isfinite(row.lower) and math.isfinite(row.upper) for row in table.gains):
-        limits.append("Differences without an interval are inconclusive.")
-    if table is not None and (table.evidence.is_truth or table.no_detail):
-        if table.no_detail or any(row.series == "measured" and not math.isfinite(row.value) for row in table.levels):
-            limits.append(
-                "The two halves of the measured series do not agree detectably beyond the acquired resolution: at "
-                "least one region has no reproducible detail to explain."
-            )
-        limits.append("BOLD detail is not neuronal detail: it also reflects draining veins.")
-    if table is not None and table.evidence.name == "known":
-        limits.append("Denoised B-spline was not compared with the known truth.")
-    if table is not None and not math.isfinite(margin):
-        limits.append("No equivalence can be claimed: no margin was given, and no measured series sets one.")
+    if table is not None and accurate:
+        limits += _limits_of_truth(table, margin)
+    elif table is not None and table.no_detail:
+        limits += [_NO_AGREEMENT, _VEINS]
     if any(holds is None for holds in found["image"].values()):
         limits.append(
             "Image quality relative to bspline and inject was not assessed: this needs both of them, and "
             f"{advice.images}."
         )
     absent = [method for method, holds in found["specific"].items() if holds is None]
-    if absent:
+    if absent and accurate:
         limits.append(
             f"No control analysis was run for {', '.join(absent)}; participant-specific benefit is unknown "
             f"({advice.controls})."
         )
     raised = dict.fromkeys(r.measure.removeprefix("flag_") for r in rows if r.measure[:5] == "flag_" and r.value == 1)
     if raised:
-        limits.append(f"Flags were raised: {', '.join(name.replace('_', ' ') for name in raised)}.")
+        limits.append(f"Flags were raised: {', '.join(flag_text(name) for name in raised)}.")
     limits.append("One run of one participant: test at the group level whether the result holds for others.")
     return limits
 

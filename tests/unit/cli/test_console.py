@@ -185,15 +185,14 @@ def test_the_start_says_where_which_runs_how_long_and_each_note_once(tmp_path: P
 def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> None:
     func = tmp_path / "sub-01" / "func"
     func.mkdir(parents=True)
-    (func / "sub-01_task-tap_desc-verdict_metrics.json").write_text(
-        json.dumps({"headline": "It is finer.", "not_applied_text": "srgan was not applied."})
-    )
+    said = {"headline": "It is finer.", "not_applied_text": "sbl was not applied.", "motion_text": "It moved."}
+    (func / "sub-01_task-tap_desc-verdict_metrics.json").write_text(json.dumps(said))
     (func / "sub-01_task-rest_desc-verdict_metrics.json").write_text("{ cut short")
     (func / "sub-01_task-other_desc-verdict_metrics.json").write_text(json.dumps({"headline": "Of an earlier call."}))
     runs = tuple(SimpleNamespace(stem=f"sub-01_task-{task}", entities={"subject": "01"}) for task in ("tap", "rest"))
     plan = Plan(subjects=(SimpleNamespace(label="01", runs=runs),), series=("raw", "sbl"))  # type: ignore[arg-type]
     shown = "\n".join(end_lines(plan, settings(tmp_path), [tmp_path / f"sub-{k}.html" for k in range(9)]))
-    assert "sub-01_task-tap: srgan was not applied. It is finer." in shown
+    assert "sub-01_task-tap: It moved. sbl was not applied. It is finer." in shown
     assert "Of an earlier call" not in shown
     assert f"preproc sbl, in {func}" in shown.replace("\n            ", " ")
     assert shown.count(".html") == 6 + 1  # of all participants

@@ -152,6 +152,38 @@ def test_a_flag_that_was_raised_elsewhere_is_not_repeated(files, raw_maps, tmp_p
     assert words["distortion"] is True
 
 
+def test_a_method_that_does_harm_is_flagged_unless_it_was_not_applied(files, raw_maps, tmp_path):
+    rows = [MetricRow(series=one, against="measured", measure="split_ev_beyond", value=-1.6, lower=-1.9, upper=-1.3,
+                      contrast="all", region="brain") for one in ("srgan", "sbl")]  # fmt: skip
+    (tmp_path / "halves.tsv").write_text(table_text(rows))
+    (tmp_path / "sbl.json").write_text(json.dumps({"applied": False}))
+    found = Flags(
+        in_files=raw_maps.out_files, in_entities=raw_maps.out_entities, contrasts=CONTRASTS, factor=FACTOR,
+        mask=files / "mask_lr.nii.gz", roi=files / "roi_lr.nii.gz", tables=[tmp_path / "halves.tsv"],
+        methods=["srgan", "sbl"], card_files=[tmp_path / "sbl.json"], card_names=["sbl"],
+    ).run(cwd=tmp_path).outputs  # fmt: skip
+    assert [(r.series, r.value) for r in read_table(found.out_file) if r.measure == "flag_harm"] == [("srgan", 1.0)]
+    (said,) = [each for each in json.loads(Path(found.flags_json).read_text()) if each["name"] == "harm"]
+    assert said["raised"]
+    assert "worse than adding no detail" in said["text"]
+
+
+def test_large_motion_and_the_test_one_level_down_reach_the_verdict(tmp_path):
+    (tmp_path / "rows.tsv").write_text(table_text([]))
+    (tmp_path / "confounds.tsv").write_text("framewise_displacement\ttrans_x\nn/a\t0\n0.8\t0\n0.9\t0\n")
+    facts = {"from_mm": [12, 12, 3], "to_mm": [6, 6, 3], "series": {"sbl": {"reason": "the matrix is too small"}}}
+    (tmp_path / "level.json").write_text(json.dumps(facts))
+    found = Verdict(in_files=[tmp_path / "rows.tsv"], methods=["sbl"], baselines=["bspline"],
+                    confounds_tsv=tmp_path / "confounds.tsv", one_level_down_json=tmp_path / "level.json").run(
+        cwd=tmp_path
+    ).outputs  # fmt: skip
+    said = json.loads(Path(found.verdict_json).read_text())
+    assert said["motion_text"].startswith("Head motion is large: 100 % of the volumes")
+    assert said["headline"] == (
+        "Accuracy at 3 mm was not measured. sbl was not tested one level down (12 → 6 mm): the matrix is too small."
+    )
+
+
 def test_verdict_on_files(tmp_path):
     rows = [
         MetricRow(series="sbl", against=other, measure="gain_split_ev_beyond", value=0.1, lower=0.05, upper=0.15,
@@ -163,9 +195,7 @@ def test_verdict_on_files(tmp_path):
     found = Verdict(in_files=[tmp_path / "rows.tsv"], methods=["sbl"], baselines=["bspline", "inject"]).run(
         cwd=tmp_path
     ).outputs  # fmt: skip
-    assert json.loads(Path(found.verdict_json).read_text())["headline"].startswith(
-        "Beyond the acquired resolution sbl is"
-    )
+    assert json.loads(Path(found.verdict_json).read_text())["headline"].startswith("sbl recovers real detail finer")
     assert {r.measure for r in read_table(found.out_file)} == {
         "verdict", "verdict_margin", "verdict_function", "verdict_image", "verdict_specific", "verdict_applied"
     }  # fmt: skip

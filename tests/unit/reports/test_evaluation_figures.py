@@ -46,7 +46,7 @@ def evaluation(*, truth: bool = True, contrasts: tuple[str, ...] = ("all", "face
                     explained = replace(rows[-2], measure="split_ev_beyond", value=value**2, lower=value**2 - 0.01,
                                         upper=value**2 + 0.01)  # fmt: skip
                     rows += [explained, replace(explained, measure="split_ev_signal")]
-            for own, against, value in (("sbl", "sblMirror", 0.05), ("sbl", "bsplinePca", 0.01)):
+            for own, against, value in (("sbl", "sblMirror", 0.05), ("sbl", "bsplinePca", 0.01)) if truth else ():
                 rows.append(
                     MetricRow(series=own, against=against, measure=f"gain_{leading}_beyond", value=value,
                             lower=value - 0.02, upper=value + 0.02, **share)
@@ -286,10 +286,13 @@ def test_a_run_with_truth(given_files, tmp_path):
     assert "&lt;b&gt;" in html
 
 
-def test_a_run_without_truth_is_called_reliability(given_files, tmp_path):
-    found = run(EvaluationReport(in_table=given_files["none.tsv"]), tmp_path)
-    assert [name for _, name in found][:3] == ["reliability.svg", "reliabilityContrasts.svg", "reliability.html"]
-    assert not {"splithalf.svg", "truth.svg", "beyond.svg", "verdict.html"} & {name for _, name in found}
+def test_a_run_without_truth_has_values_of_reproducibility_and_no_figure_that_ranks_them(given_files, tmp_path):
+    found = run(EvaluationReport(in_table=given_files["none.tsv"], figures_npz=given_files["maps.npz"]), tmp_path)
+    assert [name for _, name in found][:2] == ["reliability.html", "beyond.svg"]
+    assert not {"splithalf.svg", "truth.svg", "reliability.svg", "placebo.svg"} & {name for _, name in found}
+    html = (tmp_path / "work" / "reliability_bold.html").read_text()
+    assert "<strong>" not in html
+    assert "Difference" not in html
 
 
 def test_an_empty_table_draws_nothing(given_files, tmp_path):

@@ -113,8 +113,8 @@ def test_explained_variance_leads_and_everything_else_stands_beside_it():
     html = tables.agreement_html(rows, prefix="split_ev")
     lines = table_cells(html, "Explained variance and 95 % interval: all, beyond")
     assert lines[2][:2] == ["sbl", "0.100 [0.090, 0.110]"]
-    beside = table_cells(html, "What of the measured detail")
-    names = ("explained variance", "correlation r", "recovered amplitude", "right share")
+    beside = table_cells(html, "How much measured detail")
+    names = ("explained variance", "correlation r", "recovered amplitude", "correct fraction")
     assert beside[0][5:9] == [f"{name} whole brain" for name in names]
     assert beside[2][5:9] == ["0.100 [0.090, 0.110]", "0.415", "0.310", "0.230"]
     assert beside[2][0] == "sbl"
@@ -280,6 +280,32 @@ def test_the_claim_is_shown_by_series_smoothing_and_threshold():
     assert "not defined, because a region is empty: 3 of 3 with threshold FDR .05" in html
 
 
+def test_the_change_in_size_is_told_with_both_contrasts_and_both_widths():
+    share = {"contrast": "face+scene", "region": "quarter"}
+    rows = [
+        row("raw", "claim_size", size, fwhm_mm=fwhm, **share) for fwhm, size in ((0, 100), (10.6, 150), (21.2, 200))
+    ]
+    rows.append(row("sbl", "claim_size", 111, fwhm_mm=0, **share))
+    parts = {"total": 0.49, "part_grid": 0.89, "part_smoothing": 0.54, "part_method": 1.01}
+    rows += [row("sbl", f"claim_{k}_size", v, against="raw", fwhm_mm=10.6, **share) for k, v in parts.items()]
+    html = tables.claim_html(rows)
+    assert (
+        "<p>Region of face and scene (mean of the two contrasts, upper quarter): −51 % from the acquired series "
+        "smoothed by 21.2 mm to sbl smoothed by 10.6 mm. −11 % is due to the finer grid, −46 % to less smoothing, +1 % "
+        "to sbl (the factors multiply). Without smoothing of either: +11 %.</p>"
+    ) in html
+
+
+def test_a_measured_half_without_a_value_is_explained():
+    rows = [row("sbl", "split_ev_beyond", 0.2, contrast="all", region="brain")]
+    assert "no bound" not in tables.agreement_html([*rows, row("measured", "split_ev_beyond", 0.4, contrast="all",
+                                                              region="brain")], prefix="split_ev")  # fmt: skip
+    rows.append(row("measured", "split_ev_beyond", math.nan, contrast="all", region="brain"))
+    html = tables.agreement_html(rows, prefix="split_ev")
+    assert "n/a where it has too little reproducible detail" in html
+    assert "It is no bound on the other series" in html
+
+
 VERDICT = {
     "headline": "sbl shows more true detail.",
     "sentences": [
@@ -349,7 +375,7 @@ def test_raised_flags_warn_once_and_quiet_ones_are_named():
     assert html.count("class='warning'") == 2
     assert "Edges lie 2 mm apart. Correct it." in html
     assert "(sbl)" in html
-    assert "Passed: broad." in html
+    assert "Passed: extent of activation." in html
     assert text.flags_html(rows).count("class='warning'") == 2
     assert "1 % of the brain" not in html
 

@@ -8,7 +8,8 @@ import pytest
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.text.overview_text import (
     RunFacts,
-    flag_number,
+    check_number,
+    flag_chips,
     header_text,
     image_number,
     level_number,
@@ -16,6 +17,7 @@ from bids_sr.reports.text.overview_text import (
     next_steps,
     overview_html,
     registration_chips,
+    resolution_text,
 )
 from bids_sr.stats.evaluation.evidence import best_table
 from bids_sr.stats.evaluation.verdict import make_verdict
@@ -53,16 +55,63 @@ def test_the_best_method_leads_with_active_voxels_beside_bspline():
     found = level_number(best_table(rows_of(), ["sbl", "srgan"]), "sbl")
     assert found.value == "sbl 40 %"
     assert found.label == "explained variance beyond the acquired Nyquist limit, active voxels, |t| > 4"
-    assert found.note == "95 % interval [39, 41]; B-spline 2 %; whole brain 20 %"
+    assert found.note == "95 % interval over blocks [39, 41]; B-spline: 2 %; whole brain: 20 %"
 
 
-def test_reproducibility_is_never_called_accuracy():
-    said, rows = judged(rows_of("self_r", "self"))
-    html = overview_html(said, rows, [], {}, RUN)
-    assert "split-half correlation (reproducibility, not accuracy)" in html
-    assert "so accuracy was not assessed" in html
+def test_below_zero_is_said_in_words():
+    low = [replace(r, value=-32.58, lower=-40.0, upper=-20.0) if r.region == "brain" else r for r in rows_of()]
+    low = [replace(r, value=-0.3, lower=-0.9, upper=0.1) if r.series == "bspline" else r for r in low]
+    found = level_number(best_table(low, ["sbl", "srgan"]), "sbl")
+    assert found.note.endswith("B-spline: not above 0 %; whole brain: worse than adding no detail")
+    harm = [replace(r, value=-1.64, lower=-1.9, upper=-1.4) for r in rows_of()]
+    assert level_number(best_table(harm, ["srgan"]), "srgan").value == "srgan worse than adding no detail"
+
+
+ONE_LEVEL = {
+    "from_mm": [12, 12, 3.3], "to_mm": [6, 6, 3.3], "runs": 4, "people": 3, "calibrated": False,
+    "series": {"srgan": {"reason": "no network was trained for this resolution"}},
+}  # fmt: skip
+
+
+def blind(**changes):
+    """Without a truth: sdmod and srgan reproduce themselves best, the test one level down says otherwise."""
+    rows = [*rows_of("self_r", "self", gain=-0.1), row("sbl", "tested_share", 0.27, 0.04, n=8)]
+    rows.append(row("sdmod", "self_r_beyond", 0.983, against="self", contrast="all", region="brain"))
+    rows.append(row("sdmod", "tested_share", 0.1, 0.03, n=8))
+    return overview_html(*judged(rows, one_level={**ONE_LEVEL, **changes}), [], {}, RUN, {**ONE_LEVEL, **changes})
+
+
+def test_reproducibility_is_not_on_the_first_screen_and_the_test_one_level_down_is():
+    html = blind()
+    assert (
+        "<strong>sbl 27 %</strong><span>of what zero filling misses, tested on this run one level down (12 → 6 mm)"
+        in html
+    )
+    assert "<small>95 % interval over 8 stretches of volumes: 23 to 31 %; sdmod: 10 %</small>" in html
+    assert "Accuracy at 3 mm was not measured." in html
+    assert "no network was trained for this resolution" in html
+    assert "--retrospective" in html
     assert "class='answer open'" in html
-    assert not any(word in html for word in ("more accurate", "better", "explained variance"))
+    words = ("0.983", "0.400", "0.200", "reproduc", "more accurate", "better", "explained variance", "▲", "▼")
+    assert not any(word in html for word in words)
+    nothing = overview_html(*judged(rows_of("self_r", "self")), [], {}, RUN)
+    assert "<strong>–</strong><span>accuracy</span><small>not measured: no reference</small>" in nothing
+    assert not any(word in nothing for word in words)
+
+
+def test_what_is_predicted_at_the_true_level_is_named_so():
+    rows = [row("sbl", "tested_share", 0.27, 0.04, n=8), row("sbl", "predicted_share", 0.21, 0.04, n=4)]
+    html = overview_html(*judged(rows, one_level=ONE_LEVEL), [], {}, RUN, ONE_LEVEL)
+    assert (
+        "<strong>sbl 21 %</strong><span>of what zero filling misses at 3 mm: predicted, from 4 runs of 3 people</span>"
+    ) in html
+    assert "17 to 25 %; tested one level down (12 → 6 mm): 27 %; 95 % interval over 8 stretches" in html
+
+
+def test_a_calibrated_map_has_no_share_on_the_first_screen():
+    html = blind(calibrated=True)
+    assert "27 %" not in html
+    assert "does not detect a shift of one voxel" in html
 
 
 @pytest.mark.parametrize(("gain", "kind"), [(0.1, "good"), (0.0, "bad")])
@@ -71,14 +120,16 @@ def test_the_sentence_is_that_of_the_verdict(gain, kind):
     html = overview_html(said, rows, [], {}, RUN)
     assert said["headline"] in html
     assert f"class='answer {kind}'" in html
-    assert "Evidence: high-resolution BOLD measured in the other half of the blocks; contrast all" in html
+    assert (
+        "<p class='evidence'>Compared with a measured high-resolution run (independent blocks); contrast all." in html
+    )
     assert "; seed all" in overview_html(said, rows, [], {}, replace(RUN, at_rest=True))
 
 
 def test_a_method_that_was_not_applied_is_said_first_and_in_no_number():
     said, rows = judged(rows_of(), not_applied=["sbl"])
     html = overview_html(said, rows, [], {}, RUN)
-    assert html.index("Not applied.") < html.index("class='headline'")
+    assert html.index("sbl was not applied") < html.index("class='headline'")
     assert "srgan 10 %" in html
     assert "sbl 40 %" not in html
     assert "calibration run" in html
@@ -90,20 +141,53 @@ def test_a_method_that_was_not_applied_is_said_first_and_in_no_number():
     assert "calibration run" not in overview_html(said, rows, [], {}, replace(RUN, calibrated=True))
 
 
-def test_image_quality_stands_beside_what_static_detail_alone_gains():
+def test_image_quality_is_what_a_method_has_over_static_detail_alone():
     rows = [row("sbl", "gain_truth_psnr", v, against=o) for o, v in (("bspline", 16.0), ("inject", -0.01))]
-    found = image_number(rows, "sbl")
-    assert found.value == "sbl +16.0 dB"
-    assert "over static detail alone (inject) +0.0 dB" in found.note
-    assert image_number([], "sbl").value == "–"
+    (found,) = image_number(rows, "sbl")
+    assert (found.value, found.label) == ("sbl 0.0 dB", "image quality over static detail alone (inject), PSNR")
+    assert found.note == (
+        "against the measured volumes; 95 % interval over stretches of volumes [−0.020, 0.000]; over B-spline +16.0 dB"
+    )
+    assert image_number([], "sbl") == []
+    assert image_number(rows[:1], "sbl") == []
 
 
-def test_flags_are_counted_once_and_named():
+def test_checks_are_counted_once_over_all_that_is_shown():
     rows = [row("sbl", "flag_unrepeated", 1.0), row("run", "flag_broad", 0.0), row("raw", "flag_broad", math.nan)]
-    flags = [{"name": "distortion", "raised": True, "remedy": "Correct it."}, {"name": "distortion", "raised": True}]
-    assert flag_number(rows, flags).value == "2"
-    assert flag_number(rows, flags).note == "susceptibility distortion, unsupported detail"
-    assert flag_number(rows[1:], []).note == "1 quality check passed"
+    flags = [{"name": "distortion", "raised": True, "remedy": "Correct it."}, {"name": "distortion", "raised": True},
+             {"name": "harm", "raised": True, "series": "srgan"}]  # fmt: skip
+    chips = [*motion_chips(RUN), *registration_chips({"bold_t1w_poor": True}), *flag_chips(rows, flags)]
+    assert [chip.text for chip in chips if not chip.passed] == [
+        "registration: 1 warning", "susceptibility distortion", "srgan: worse than adding no detail",
+        "much unsupported detail",
+    ]  # fmt: skip
+    found = check_number(chips)
+    assert (found.value, found.label) == ("4 warnings", "2 checks passed")
+    html = overview_html(*judged(rows_of()), [], {"bold_t1w_poor": True}, RUN)
+    assert "<strong>1 warning</strong><span>1 check passed</span>" in html
+    assert (html.count("chip passed"), html.count("chip failed")) == (1, 1)
+
+
+def test_nothing_registered_is_no_check():
+    assert registration_chips({"mask_source": "boldref", "roi_voxels": 900, "roi_fraction_in_fov": 1.0}) == []
+    assert overview_html(*judged(rows_of()), [], {"roi_voxels": 900}, RUN).count("class='chip ") == 1
+
+
+def test_the_effective_resolution_of_each_series_is_there():
+    sizes = {"raw": 6.7, "bspline": 7.4, "zerofill": 6.5, "srgan": 6.14, "sbl": 6.57, "measured": 3.58}
+    assert resolution_text(replace(RUN, resolution=sizes), ["sbl"]) == (
+        "Effective resolution in plane (FWHM of the noise): acquired 6.7 mm, B-spline 7.4 mm, sbl 6.6 mm, "
+        "measured 3.6 mm."
+    )
+    assert resolution_text(RUN, ["sbl"]) == ""
+
+
+def test_large_motion_is_said_before_all_else_and_is_the_next_step():
+    moving = replace(RUN, displacement=(math.nan, *[1.2] * 8, 0.1))
+    said, rows = judged(rows_of(), displacement=moving.displacement)
+    html = overview_html(said, rows, [{"name": "broad", "raised": True, "remedy": "Look."}], {}, moving)
+    assert html.index("89 % of the volumes moved by more than 0.5 mm") < html.index("class='headline'")
+    assert "<strong>Next:</strong> Look at head motion first" in html
 
 
 def test_checks_pass_or_fail():
@@ -116,14 +200,15 @@ def test_checks_pass_or_fail():
 
 
 def test_what_to_do_next_follows_from_the_verdict():
-    assert "--retrospective" in next_steps({"status": "not assessed"}, [], True)[0]
-    assert "desc-sbl" in next_steps({"status": "more accurate", "best": "sbl"}, [], True)[0]
-    assert "B-spline" in next_steps({"status": "not more accurate"}, [], True)[0]
+    assert "--retrospective" in next_steps({"status": "not assessed"}, [], True, RUN)[0]
+    use = next_steps({"status": "more accurate", "best": "sbl"}, [], True, replace(RUN, name="sub-01_ses-2_task-tap"))
+    assert use[0].startswith("Use sub-01/ses-2/func/*desc-sbl*_statmap.nii.gz, ")
+    assert "B-spline" in next_steps({"status": "not more accurate"}, [], True, RUN)[0]
     idle = {"status": "not applied", "not_applied": ["sbl"]}
-    assert "Acquire a calibration run" in next_steps(idle, [], True)[0]
-    assert not any("calibration" in step for step in next_steps(idle, [], True, calibrated=True))
+    assert "Acquire a calibration run" in next_steps(idle, [], True, RUN)[0]
+    assert not any("calibration" in step for step in next_steps(idle, [], True, replace(RUN, calibrated=True)))
     raised = [{"raised": True, "remedy": "First."}, {"raised": False, "remedy": "No."}]
-    assert next_steps({"status": "more accurate", "best": "sbl"}, raised, True)[0] == "First."
+    assert next_steps({"status": "more accurate", "best": "sbl"}, raised, True, RUN)[0] == "First."
 
 
 def test_a_reference_without_reproducible_detail_gives_no_number():
@@ -132,6 +217,6 @@ def test_a_reference_without_reproducible_detail_gives_no_number():
     html = overview_html(said, rows, [], {}, RUN)
     assert "no reproducible detail" in said["headline"]
     assert "class='answer open'" in html
-    assert "not assessed: no reproducible detail in the reference" in html
+    assert "not measured: no reproducible detail in the reference" in html
     assert "--retrospective" not in html
     assert "n/a" not in html

@@ -276,7 +276,7 @@ def test_what_was_not_asked_for_is_no_failure(finished):
         if re.search("desc-(nullrate|placebo|splithalf|truth|uncertainty|calibration)_", path.name):
             path.unlink()
     for run in ("1", "2"):
-        (out / "sub-01" / "figures" / f"sub-01_task-tap_run-{run}_desc-reliability_bold.svg").write_text("<svg></svg>")
+        (out / "sub-01" / "figures" / f"sub-01_task-tap_run-{run}_desc-reliability_bold.html").write_text("<p>r</p>")
     _, text = page_of(out, logs)
     assert "Not in this report" not in text
     asked = re.findall(r"Made on request only, and not here: ([^<]+)\.</p>", text)

@@ -1,4 +1,4 @@
-"""Explained variance, recovered amplitude and right share: known values come back, from noisy halves too."""
+"""Explained variance, recovered amplitude and correct fraction: known values come back, from noisy halves too."""
 
 import numpy as np
 import pytest

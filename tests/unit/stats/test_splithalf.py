@@ -284,8 +284,24 @@ def test_rows_of_amplitude_are_those_of_the_maps_and_tell_made_detail_from_true(
 def test_without_a_measured_series_there_is_reliability_only(run):
     rows, _, _ = rows_of(run[0][1:])
     measures = {key[-1] for key in rows}
-    assert measures == {"self_r_signal", "self_r_beyond", "gain_self_r_signal", "gain_self_r_beyond"}
+    assert measures == {"self_r_signal", "self_r_beyond"}  # no differences: reproducibility compares nothing
     assert rows["srgan", "self", "all", "brain", "self_r_beyond"].value > 0.9  # made detail is perfectly reliable
+
+
+def test_a_measured_half_that_explains_less_than_nothing_has_no_value_and_is_no_bound(run, tmp_path):
+    """Noise above what repeats: 2 - 1/r is below 0, while a method without that noise is above it."""
+    paths, measured, _ = run
+    noisy = measured + 4 * np.random.default_rng(5).normal(size=measured.shape)
+    more = {"smooth_variance": np.full(SHAPE, 0.05, dtype=np.float32)}
+    paths = [save_effects(effects_of("measured", noisy, blocks_of("ab" * 6), **more), tmp_path / "measured.npz"),
+             *paths[1:]]  # fmt: skip
+    rows, _, _ = rows_of(paths)
+    at = ("measured", "all", "brain")
+    own = rows["measured", *at, "split_ev_beyond"]
+    assert 0 < rows["measured", *at, "split_r_beyond"].value < 0.5
+    assert np.isnan([own.value, own.lower, own.upper]).all()
+    assert rows["sbl", *at, "split_ev_beyond"].value > 0
+    assert rows["sbl", "bspline", "all", "brain", "gain_split_ev_beyond"].value > 0
 
 
 def test_series_of_another_run_are_refused(run, tmp_path):

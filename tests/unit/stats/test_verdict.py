@@ -8,8 +8,9 @@ import pytest
 
 from bids_sr.metrics.long_tables import MetricRow, read_table, table_text
 from bids_sr.stats.evaluation.evidence import best_table, decide
+from bids_sr.stats.evaluation.tested_share import CALIBRATED
 from bids_sr.stats.evaluation.verdict import make_verdict
-from bids_sr.stats.evaluation.verdict_text import NO_DETAIL
+from bids_sr.stats.evaluation.verdict_text import NO_DETAIL, verdict_line
 
 BASELINES = ("bspline", "zerofill", "inject", "ratio")
 REFERENCES = (*BASELINES, "bsplineSmooth", "bsplinePca")
@@ -71,8 +72,8 @@ def test_who_beats_all_may_claim_function():
     verdict = judge(truth_rows())
     assert flagged(verdict, "function") == {"sbl": 1.0, "srgan": 0.0}
     assert verdict.headline == (
-        "Beyond the acquired resolution sbl is more accurate than every baseline and denoised B-spline. "
-        "This does not hold for srgan."
+        "sbl recovers real detail finer than your scan, more accurately than interpolation or denoising. "
+        "srgan does not."
     )
     assert (verdict.status, verdict.best, verdict.not_applied) == ("more accurate", "sbl", ())
     found = {(s.series, s.against): s for s in verdict.sentences if s.region == "brain" and s.decision}
@@ -99,7 +100,7 @@ def test_one_control_that_is_not_beaten_forbids_the_claim():
     verdict = judge(rows)
     assert flagged(verdict, "function")["sbl"] == 0.0
     assert verdict.headline == (
-        "No method is more accurate than every baseline and denoised B-spline beyond the acquired resolution: "
+        "No method recovers detail finer than your scan more accurately than interpolation or denoising: "
         "srgan does not exceed inject; sbl does not exceed bsplinePca."
     )
     assert verdict.status == "not more accurate"
@@ -126,7 +127,7 @@ def test_plain_arithmetic_must_be_beaten_where_the_run_has_it(plain):
     verdict = make_verdict(rows, **given)
     assert flagged(verdict, "function")["sbl"] == 1.0
     if plain == "wmn":
-        assert "than every baseline and denoised B-spline and than wmn" in verdict.headline
+        assert "more accurately than interpolation, denoising or wmn." in verdict.headline
         assert not any(s.series == s.against for s in verdict.sentences if s.decision)
 
 
@@ -151,14 +152,14 @@ def test_methods_that_were_not_applied_are_named_first_and_compared_with_nobody(
     assert both.headline.startswith("No method was applied")
 
 
-def test_r_amplitude_and_right_share_stand_beside_explained_variance():
+def test_r_amplitude_and_correct_fraction_stand_beside_explained_variance():
     beside = {"split_r_beyond": 0.415, "split_amplitude_beyond": 0.31, "split_right_beyond": 0.23}
     verdict = judge([*truth_rows(), *(level("sbl", v, "active40", m) for m, v in beside.items())])
     text = next(s.text for s in verdict.sentences if s.series == "sbl")
     assert text.startswith("sbl: 0.242 (95 % interval 0.232 to 0.252), active voxels, |t| > 4, r 0.415, recovered")
-    assert text.endswith("recovered amplitude 0.310, right share 0.230; brain 0.121.")
-    undefined = [level("measured", math.nan) if r.series == "measured" else r for r in truth_rows()]
-    assert any("do not agree detectably" in text for text in judge(undefined).limits)
+    assert text.endswith("recovered amplitude 0.310, correct fraction 0.230; brain 0.121.")
+    undefined = [level("measured", math.nan, r.region) if r.series == "measured" else r for r in truth_rows()]
+    assert any("Brain: no value for measured: too little reproducible detail" in t for t in judge(undefined).limits)
     assert any("veins" in text for text in verdict.limits)
 
 
@@ -176,25 +177,81 @@ def test_a_baseline_that_was_not_compared_was_not_beaten():
     assert any("not compared with ratio" in s.text for s in verdict.sentences)
 
 
-def test_without_truth_repeatability_is_named_as_weaker_and_claims_nothing():
-    rows = [level(s, v, measure="self_r_beyond", against="self") for s, v in LEVELS.items() if s != "measured"]
-    rows += [gain("sbl", other, 0.3, measure="gain_self_r_beyond") for other in REFERENCES]
-    verdict = judge(rows)
+def blind_rows():
+    """Without a truth: sdmod and srgan reproduce themselves best; tables of earlier versions had differences, too."""
+    own = {**LEVELS, "sdmod": 0.99, "srgan": 0.98}
+    rows = [level(s, v, measure="self_r_beyond", against="self") for s, v in own.items() if s != "measured"]
+    return rows + [gain("sbl", other, -0.3, measure="gain_self_r_beyond") for other in (*REFERENCES, "sblMirror")]
+
+
+def share(series, value, half=0.04, measure="tested_share"):
+    return MetricRow(series=series, against="zerofill", measure=measure, value=value, lower=value - half,
+                     upper=value + half, region="brain", n=8)  # fmt: skip
+
+
+ONE_LEVEL = {
+    "from_mm": [12, 12, 3.3], "to_mm": [6, 6, 3.3], "stretches": 8, "stretch_volumes": 17, "runs": 4, "people": 3,
+    "calibrated": False, "series": {"srgan": {"reason": "no network was trained for this resolution"}},
+}  # fmt: skip
+
+
+def test_reproducibility_ranks_nothing():
+    verdict = judge(blind_rows())
+    said = verdict.to_json()
+    assert (said["status"], said["best"]) == ("not assessed", "sbl")  # the default method, not the most reproducible
+    assert said["headline"] == "Accuracy was not measured: there is no high-resolution reference."
+    assert said["sentences"] == []
+    assert {r.measure for r in verdict.rows} == {f"verdict_{n}" for n in ("function", "image", "specific", "applied")}
     assert math.isnan(flagged(verdict, "function")["sbl"])
-    assert verdict.headline.startswith("No high-resolution reference was available, so accuracy was not assessed.")
-    assert verdict.status == "not assessed"
-    texts = [s.text for s in verdict.sentences if s.decision]
-    assert any("is more reproducible than" in text for text in texts)
-    assert not any("accurate" in text or "better" in text for text in texts)
+    assert math.isnan(flagged(verdict, "specific")["sbl"])
     assert any("--retrospective" in text for text in verdict.limits)
-    assert any("equivalence" in text for text in verdict.limits)
+
+
+def test_without_a_truth_the_test_one_level_down_stands_in_its_place():
+    rows = [*blind_rows(), share("sbl", 0.27), share("sdmod", 0.1)]
+    verdict = judge(rows, one_level=ONE_LEVEL)
+    assert verdict.headline == (
+        "Accuracy at 3 mm was not measured. Tested on this run one level down (12 → 6 mm): sbl explains 27 % of what "
+        "zero filling misses (95 % interval over 8 stretches of volumes: 23 to 31 %); sdmod 10 %. "
+        "srgan was not tested: no network was trained for this resolution."
+    )
+    assert verdict.status == "not assessed"
+    assert not any(s.decision for s in verdict.sentences)
+    assert {s.series for s in verdict.sentences if s.measure == "tested_share"} == {"sbl", "sdmod"}
+    both = judge([*rows, share("srgan", 0.31)], one_level={**ONE_LEVEL, "series": {}})
+    assert both.best == "srgan"
+    harm = judge([*rows, share("srgan", -0.2)], one_level={**ONE_LEVEL, "series": {}})
+    assert "srgan is worse than zero filling" in harm.headline
+    assert "Tested on this run one level down: sbl explains 27 %" in judge(rows).headline  # without the facts
+    predicted = judge([*rows, share("sbl", 0.21, measure="predicted_share")], one_level=ONE_LEVEL).headline
+    assert "At 3 mm, sbl is expected to explain 21 % (predicted, from 4 runs of 3 people; 95 % interval" in predicted
+    # with a truth it stands among what the verdict rests on, and decides nothing
+    true = judge([*truth_rows(), *rows], one_level=ONE_LEVEL)
+    assert "Tested" not in true.headline
+    assert any("explains 27 %" in s.text for s in true.sentences)
+
+
+def test_a_calibrated_map_has_no_share_in_the_headline_and_carries_the_warning():
+    rows = [*blind_rows(), share("sbl", 0.27), share("sdmod", 0.1)]
+    verdict = judge(rows, one_level={**ONE_LEVEL, "calibrated": True})
+    assert verdict.headline == f"Accuracy at 3 mm was not measured. {CALIBRATED}"
+    assert "shifted by one voxel" in CALIBRATED
+    assert CALIBRATED in verdict.limits
+    assert any("explains 27 %" in s.text for s in verdict.sentences)
+
+
+def test_large_motion_is_said_before_accuracy():
+    still = judge(truth_rows(), displacement=[math.nan, *[0.1] * 9])
+    assert "motion_text" not in still.to_json()
+    moving = judge(truth_rows(), displacement=[math.nan, *[1.2] * 8, 0.1], not_applied=["srgan"])
+    line = verdict_line(moving.to_json())
+    assert line.startswith("Head motion is large: 89 % of the volumes moved by more than 0.5 mm")
+    assert line.index("srgan was not applied") < line.index("sbl recovers real detail")
 
 
 def test_nothing_at_all():
     verdict = judge([])
-    assert verdict.headline == (
-        "Accuracy was not assessed: there is neither a high-resolution reference nor a split-half comparison."
-    )
+    assert verdict.headline == "Accuracy was not measured: there is no high-resolution reference."
     assert not flagged(verdict, "function")
     assert flagged(verdict, "image") == pytest.approx({"srgan": math.nan, "sbl": math.nan}, nan_ok=True)
 
@@ -230,7 +287,8 @@ def known_rows(value=0.05, **swap):
 def test_known_activation_alone_carries_a_verdict_and_says_that_denoised_copies_are_absent():
     verdict = judge(known_rows(sblMirror=0.0))
     assert flagged(verdict, "function") == {"sbl": 1.0, "srgan": 0.0}
-    assert verdict.headline.startswith("Beyond the acquired resolution sbl is more accurate than every baseline. ")
+    assert verdict.headline.startswith("sbl recovers real detail finer than your scan, more accurately than interpol")
+    assert "denois" not in verdict.headline
     assert "sblMirror reaches it too" in verdict.headline
     assert "Denoised B-spline was not compared with the known truth." in verdict.limits
     assert not any("Differences without an interval" in text for text in verdict.limits)
@@ -284,16 +342,14 @@ def test_subject_specific_only_where_own_less_placebo_excludes_zero():
     assert "not shown to depend on where this run fluctuates: sblMirror reaches it too." in bad.headline
 
 
-def test_flags_and_the_papers_claim_are_said():
+def test_flags_are_said_and_the_size_of_regions_is_no_evidence():
     rows = [MetricRow(series="raw", measure="flag_task_not_done", value=1.0, contrast="thumb")]
     rows += [MetricRow(series="raw", measure="flag_broad", value=0.0, contrast="thumb")]
     for name, value in (("total", 0.54), ("part_grid", 0.9), ("part_smoothing", 2 / 3), ("part_method", 0.9)):
         rows.append(MetricRow(series="sbl", measure=f"claim_{name}_size", value=value, region="quarter"))
     verdict = judge(rows)
-    assert "Flags were raised: task not done." in verdict.limits
-    text = next(s.text for s in verdict.sentences if "Active region" in s.text)
-    assert "−46 % against acquired" in text
-    assert "−33 % from smoothing" in text
+    assert "Flags were raised: task possibly not performed." in verdict.limits
+    assert not any("egion" in s.text for s in verdict.sentences)
 
 
 def test_plain_values_and_table(tmp_path):
@@ -318,10 +374,10 @@ def test_any_sure_difference_to_its_plain_form_counts_and_a_plain_form_is_not_be
     ]  # fmt: skip
     both = make_verdict(rows, methods=["wmn", "sbl"], baselines=["bspline"], margin=0.08)
     assert both.headline.startswith(
-        "Beyond the acquired resolution wmn and sbl are more accurate than every baseline and than wmn."
+        "wmn and sbl recover real detail finer than your scan, more accurately than interpolation or wmn."
     )
     plain = make_verdict(rows, methods=["wmn"], baselines=["bspline"], margin=0.08)
-    assert plain.headline.startswith("Beyond the acquired resolution wmn is more accurate than every baseline.")
+    assert plain.headline.endswith("wmn recovers real detail finer than your scan, more accurately than interpolation.")
 
 
 def undefined(rows, **where):
@@ -345,7 +401,9 @@ def test_a_reference_without_reproducible_detail_assesses_nothing():
     verdict = judge([*rows, *maps, level("srgan", 0.2, measure="self_r_beyond", against="self"),
                      level("sbl", 0.3, measure="self_r_beyond", against="self")])  # fmt: skip
     assert (verdict.status, verdict.best) == ("not assessed", "sbl")
-    assert verdict.headline == f"{NO_DETAIL} Split-half reproducibility is reported instead."
+    assert verdict.headline == NO_DETAIL
+    told = judge([*rows, *maps, share("sbl", 0.27)], methods=("sbl",), one_level=ONE_LEVEL)
+    assert told.headline.startswith(f"{NO_DETAIL} Tested on this run one level down (12 → 6 mm): sbl explains 27 %")
     assert any("do not agree detectably" in text for text in verdict.limits)
     assert not any(text.startswith("No high-resolution reference") for text in verdict.limits)
 
@@ -355,10 +413,10 @@ def test_a_verdict_is_given_where_the_reference_has_reproducible_detail():
     rows = undefined(truth_rows(), region=("brain",))
     assert best_table(rows, ["sbl"]).regions == ("active40",)
     assert judge(rows).status == "more accurate"
-    assert judge(rows).headline.startswith("Beyond the acquired resolution, in active voxels, |t| > 4, sbl is more acc")
+    assert judge(rows).headline.startswith("sbl recovers real detail finer than your scan in active voxels (|t| > 4),")
     lost = judge(rows, methods=("srgan",))
     assert lost.status == "not more accurate"
-    assert "beyond the acquired resolution, in active voxels, |t| > 4: srgan" in lost.headline
+    assert "finer than your scan in active voxels (|t| > 4) more accurately than" in lost.headline
     others = [replace(r, contrast="second") for r in truth_rows()]
     table = best_table([*undefined(truth_rows(), contrast=("all",)), *others], ["sbl"])
     assert (table.contrast, table.regions) == ("second", ("brain", "active40"))

@@ -1,0 +1,144 @@
+"""The test of a run one level of resolution down, in words: there the acquired volumes themselves are the reference.
+
+It stands where a run has no high-resolution reference. It is made at voxels twice as large as acquired (or by whatever
+factor), so it is no measurement of accuracy at the resolution of the results; a prediction of that may stand beside it.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bids_sr.metrics.long_tables import MetricRow
+
+TESTED, PREDICTED = "tested_share", "predicted_share"
+OF_WHAT = "of what zero filling misses"
+CALIBRATED = (
+    "The variance map was calibrated with a high-resolution run, and the test one level down does not detect a map "
+    "that is shifted by one voxel: it is no evidence that the calibration helped."
+)
+_PLAIN = "sdmod"  # the simple arithmetic that is told beside the methods
+_SAME_MM = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OneLevelDown:
+    """What was tested one level down, and what that predicts; shares of the squared error of zero filling."""
+
+    # tested, predicted: rows by series; predicted only where the prediction holds
+    tested: Mapping[str, MetricRow] = field(default_factory=dict)
+    predicted: Mapping[str, MetricRow] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)  # by series, why it was not tested
+    # from_mm, to_mm: voxel sizes one level down and as acquired; empty where they are not known
+    from_mm: Sequence[float] = ()
+    to_mm: Sequence[float] = ()
+    # runs, people: which the prediction rests on
+    runs: int = 0
+    people: int = 0
+    calibrated: bool = False  # whether a calibration run made the map
+
+    @property
+    def levels_text(self) -> str:
+        """The two voxel sizes, such as ``12 → 6 mm``; only the axes that differ."""
+        return f"{_sizes(self._of(self.from_mm))} → {_sizes(self._of(self.to_mm))} mm" if self._axes else ""
+
+    @property
+    def made_text(self) -> str:
+        """Voxel size of the results, such as ``3 mm``; empty where it is not known."""
+        finer = [to * to / start for start, to in zip(self.from_mm, self.to_mm, strict=True)]
+        return f"{_sizes(self._of(finer))} mm" if self._axes else ""
+
+    @property
+    def where_text(self) -> str:
+        """Where it was tested: ``one level down (12 → 6 mm)``."""
+        return f"one level down ({self.levels_text})" if self._axes else "one level down"
+
+    @property
+    def source_text(self) -> str:
+        """What a prediction rests on."""
+        return f"predicted, from {self.runs} runs of {self.people} people"
+
+    @property
+    def _axes(self) -> list[int]:
+        pairs = enumerate(zip(self.from_mm, self.to_mm, strict=True))
+        return [axis for axis, (start, to) in pairs if abs(start - to) > _SAME_MM]
+
+    def _of(self, sizes: Sequence[float]) -> list[float]:
+        return [sizes[axis] for axis in self._axes]
+
+    def best(self, methods: Sequence[str]) -> str:
+        """The method with the largest tested share; the last one, which is the default, where none was tested."""
+        known = [name for name in methods if name in self.tested]
+        return max(known, key=lambda name: self.tested[name].value) if known else next(reversed(methods), "")
+
+    def beside(self, methods: Iterable[str]) -> list[MetricRow]:
+        """Rows of the simple arithmetic that are told beside those of the methods."""
+        return [self.tested[_PLAIN]] if _PLAIN in self.tested and _PLAIN not in methods else []
+
+
+def _sizes(values: Sequence[float]) -> str:
+    kept = values[:1] if max(values) - min(values) < _SAME_MM else values
+    return " × ".join(f"{value:.3g}" for value in kept)
+
+
+def one_level_down(rows: Iterable[MetricRow], facts: Mapping[str, Any] | None = None) -> OneLevelDown | None:
+    """What a run tells of it: its rows, and the facts of ``one_level_down.json``; None where there are neither."""
+    facts = facts or {}
+    rows = [row for row in rows if row.measure in (TESTED, PREDICTED) and math.isfinite(row.value)]
+    said = {name: each for name, each in facts.get("series", {}).items() if isinstance(each, Mapping)}
+    if not rows and not said:
+        return None
+    return OneLevelDown(
+        tested={row.series: row for row in rows if row.measure == TESTED},
+        predicted={row.series: row for row in rows if row.measure == PREDICTED},
+        reasons={name: str(each["reason"]) for name, each in said.items() if each.get("reason")},
+        from_mm=tuple(facts.get("from_mm", ())), to_mm=tuple(facts.get("to_mm", ())),
+        runs=int(facts.get("runs") or 0), people=int(facts.get("people") or 0),
+        calibrated=bool(facts.get("calibrated")),
+    )  # fmt: skip
+
+
+def percent_text(value: float) -> str:
+    """A share in percent.
+
+    >>> percent_text(0.274), percent_text(-0.001)
+    ('27 %', '0 %')
+    """
+    return f"{round(100 * value):d} %".replace("-", "−")
+
+
+def interval_text(row: MetricRow) -> str:
+    """The interval of a share, and what it is over; empty without one."""
+    if not (math.isfinite(row.lower) and math.isfinite(row.upper)):
+        return ""
+    over = f"{row.n} stretches of volumes" if row.n and row.measure == TESTED else "runs of people left out"
+    low, high = (percent_text(end).removesuffix(" %") for end in (row.lower, row.upper))
+    return f"95 % interval over {over}: {low} to {high} %"
+
+
+def share_text(row: MetricRow) -> str:
+    """What a series explains of zero filling's error, with its interval."""
+    ends = interval_text(row)
+    text = f"{row.series} explains {percent_text(row.value)} {OF_WHAT}"
+    if row.value < 0:
+        text = f"{row.series} is worse than zero filling ({percent_text(row.value)} {OF_WHAT} is explained)"
+    return text + (f" ({ends})" if ends else "")
+
+
+def one_level_text(found: OneLevelDown, methods: Sequence[str]) -> str:
+    """The test in a sentence, the best method first, then what is predicted, and who was not tested and why."""
+    names = sorted((name for name in methods if name in found.tested), key=lambda name: -found.tested[name].value)
+    text = ""
+    if names:
+        plain = "".join(f"; {row.series} {percent_text(row.value)}" for row in found.beside(methods))
+        shares = "; ".join(share_text(found.tested[name]) for name in names)
+        text = f"Tested on this run {found.where_text}: {shares}{plain}. "
+    for name in names:
+        if name in found.predicted:
+            row = found.predicted[name]
+            ends = interval_text(row)
+            told = f"{percent_text(row.value)} ({found.source_text}{'; ' + ends if ends else ''})"
+            text += f"At {found.made_text}, {name} is expected to explain {told}. "
+    lacking = {name: found.reasons[name].rstrip(".") for name in methods if name in found.reasons}
+    where = "" if names else f" {found.where_text}"
+    return text + "".join(f"{name} was not tested{where}: {why}. " for name, why in lacking.items())
