@@ -30,6 +30,7 @@ BOX = (slice(8, 72), slice(0, 72), slice(5, 25))
 """Of the measured matrix: columns, rows and slices that are kept; even in plane, so that both fields of view agree."""
 STEP_ACQUIRED, STEP_MEASURED = 8, 16
 MARGIN = 2  # voxels around the head that keep their values
+PAIR = "mean of 20 earlier volumes of the same run, not a separate scan: an easy case for static detail"
 README = """# A real run for the quick start
 
 One run of a block-design localizer of higher visual areas, 3 T, TR 2 s, 136 volumes, of one participant of the
@@ -38,10 +39,10 @@ studyforrest project, cropped so that it can be carried along:
     bids-sr examples/studyforrest out participant
 
 `sub-01` is what a scanner with a matrix of 40 x 40 would have given: each slice of the measured run (80 x 80, 3 mm) was
-truncated in k-space to 6 mm.  The T2*w pair is the mean of 20 earlier volumes of the run, at both resolutions: it has
-the contrast, distortion and pose of the run and is easier than a real pair.  `derivatives/highres-reference` holds the
-measured volumes, the reference against which bids-sr assesses accuracy.  Twelve blocks of 16 images (1 Hz, 16 s), six
-categories; the participant looked for repeated images (one-back task).
+truncated in k-space to 6 mm.  The T2*w pair is the mean of 20 earlier volumes of the same run, at both resolutions: it
+has the contrast, distortion and pose of the run.  For static detail this is an easy case; a real pair is harder.
+`derivatives/highres-reference` holds the measured volumes, the reference against which bids-sr assesses accuracy.
+Twelve blocks of 16 images (1 Hz, 16 s), six categories; the participant looked for repeated images (one-back task).
 
 To stay small: columns without the head, {above} slices above and {below} below are cut off, BOLD is stored in steps of
 {acquired} (acquired) and {measured} (measured) units, measured voxels outside the head are 0, the T1w image is at 2 mm.
@@ -130,7 +131,7 @@ def make(lowres: Path, measured: Path, out: Path) -> None:
     for name, by in (("acq-highres_T2starw", 1), ("acq-lowres_T2starw", 2)):
         anat = f"sub-01/anat/sub-01_{name}"
         save(cropped(nb.load(lowres / f"{anat}.nii.gz"), by), out / f"{anat}.nii.gz")
-        write_json(out / f"{anat}.json", read_json(lowres / f"{anat}.json"))
+        write_json(out / f"{anat}.json", {**read_json(lowres / f"{anat}.json"), "Description": PAIR})
     save(halved(nb.load(lowres / "sub-01/anat/sub-01_T1w.nii.gz")), out / "sub-01/anat/sub-01_T1w.nii.gz")
     write_json(out / "sub-01/anat/sub-01_T1w.json", read_json(lowres / "sub-01/anat/sub-01_T1w.json"))
     about = read_json(lowres / "dataset_description.json")

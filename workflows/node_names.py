@@ -1,5 +1,6 @@
 """Names of nodes, facts for the report, and the methods text of a graph."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -58,9 +59,18 @@ def pair_words(pair: Any) -> str:
     """Which images a run is super-resolved with; None is no pair."""
     if pair is None:
         return "none: only interpolations and methods that need no pair"
-    if pair.lowres is None:
-        return f"{pair.highres.name}; its low-resolution member is its own k-space-truncated copy"
-    return f"{pair.highres.name} and {pair.lowres.name}"
+    lowres = "its own k-space-truncated copy" if pair.lowres is None else pair.lowres.name
+    described = description_of(pair.highres)
+    return f"{pair.highres.name} and {lowres}" + (f" ({described})" if described else "")
+
+
+def description_of(image: Path) -> str:
+    """What the sidecar beside an image says of it (`Description`); "" where it says nothing."""
+    sidecar = image.with_name(image.name.partition(".")[0] + ".json")
+    try:
+        return str(json.loads(sidecar.read_text(encoding="utf-8")).get("Description", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def taken_over(found: Any, files: Mapping[str, Path]) -> dict[str, Any]:

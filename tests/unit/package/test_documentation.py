@@ -103,6 +103,13 @@ def test_numbers_of_the_example_are_those_of_its_run():
         assert f"{made.START}\n{lines}\n{made.END}" in (ROOT / page).read_text(), page
 
 
+def test_pages_say_on_how_many_people_it_was_tested():
+    made = script("make_figures")
+    assert made.people_lines().startswith("| 4 runs of 3 people")
+    for page in made.PEOPLE_PAGES:
+        assert f"{made.PEOPLE_START}\n{made.people_lines()}\n{made.PEOPLE_END}" in (ROOT / page).read_text(), page
+
+
 def test_every_page_is_in_the_menu_and_every_picture_is_of_a_script():
     menu = (ROOT / "mkdocs.yml").read_text()
     made = script("make_figures")

@@ -16,12 +16,16 @@ MOST = 15_000_000  # bytes
 sys.path.insert(0, str(ROOT / "examples"))
 import make_studyforrest as maker  # noqa: E402
 
+from bids_sr.workflows.node_names import pair_words  # noqa: E402
+
 
 def test_it_is_small_and_names_license_and_source() -> None:
     files = [path for path in EXAMPLE.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < MOST
     readme = (EXAMPLE / "README").read_text()
     assert "PDDL" in readme
+    for page in (readme, (ROOT / "README.md").read_text(), (ROOT / "docs/tutorial.md").read_text()):
+        assert "mean of 20 earlier volumes of the same run" in " ".join(page.split())
     assert "github.com/datalad/example-dicom-functional" in readme
     assert readme.endswith("Made by `examples/make_studyforrest.py`.\n")
 
@@ -38,6 +42,7 @@ def test_without_options_its_reference_is_found(tmp_path: Path, monkeypatch: pyt
     assert run.truth is not None
     assert run.truth.root == EXAMPLE / maker.PLACE
     assert check_data(plan) == ()  # among others: one unit, though stored in different steps
+    assert "mean of 20 earlier volumes of the same run" in pair_words(run.pair)  # which the summary of the report shows
 
 
 def write(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
