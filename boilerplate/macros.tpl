@@ -35,8 +35,7 @@
 <dl>{% for term, text in entries %}<dt>{{ term }}</dt><dd>{{ text }}</dd>{% endfor %}</dl>
 {% endmacro %}
 
-{% macro verdict(headline, points, table, limits, before=()) %}
-{{ messages("warning", before) }}
+{% macro verdict(headline, points, table, limits) %}
 <div class='verdict'><p class='headline'>{{ headline }}</p>{% if points %}{{ items(points, kind="sentences") }}{% endif %}</div>{{ table }}
 {% if limits %}<h4>Limitations</h4>{{ items(limits) }}{% endif %}
 {% endmacro %}

@@ -72,8 +72,9 @@ def verdict_html(
     values = folded("Evidence: all comparisons", _figures(decided)) if many else _figures(decided)
     limits = [str(each) for each in verdict.get("limits", [])]
     before = [str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key)]
-    told = render("verdict", headline, points, values, limits, before)
-    return joined([flags_html(rows, flags), told, legend_html(pick.series_of(rows, kinds=pick.EXPLAINED))])
+    told = render("verdict", headline, points, values, limits)
+    warned = messages_html("warning", before) + flags_html(rows, flags)
+    return joined([warned, told, legend_html(pick.series_of(rows, kinds=pick.EXPLAINED))])
 
 
 def legend_html(names: Iterable[str]) -> Markup:

@@ -16,7 +16,13 @@ from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.html_tables import registration_warnings
 from bids_sr.stats.controls.qc_flags import flag_text
 from bids_sr.stats.evaluation.evidence import APPLIED, Table, below_zero, best_table, image_gains, stands_for
-from bids_sr.stats.evaluation.tested_share import OneLevelDown, interval_text, one_level_down, percent_text
+from bids_sr.stats.evaluation.tested_share import (
+    OneLevelDown,
+    interval_text,
+    one_level_down,
+    percent_text,
+    untested_text,
+)
 from bids_sr.stats.evaluation.verdict_text import MOVED_MM, MOVED_SHARE
 
 MARKS: Mapping[str, tuple[str, str]] = {
@@ -81,7 +87,9 @@ def overview_html(
     mapped = "seed" if run.at_rest else "contrast"
     mark, kind = MARKS.get(status, MARKS["not assessed"])
     known = table is not None and table.evidence.is_truth
-    evidence = f"{EVIDENCE_TEXT[table.evidence.name]}; {mapped} {table.contrast}" if table and known and best else ""
+    evidence = untested_text(tested, applied).rstrip(". ") if tested and tested.tested else ""
+    if table is not None and known and best:
+        evidence = f"{EVIDENCE_TEXT[table.evidence.name]}; {mapped} {table.contrast}"
     idle = [str(name) for name in verdict.get("not_applied", ())]
     flags = [flag for flag in flags if not stands_for(str(flag.get("series", "run")), idle)]
     chips = [*motion_chips(run), *registration_chips(registration), *flag_chips(rows, flags)]
@@ -220,8 +228,8 @@ def resolution_text(run: RunFacts, methods: Sequence[str]) -> str:
     """Effective resolution of the acquired series, B-spline, each applied method and the measured series."""
     wanted = ("raw", "bspline", *methods, "measured")
     names = {"raw": "acquired", "bspline": "B-spline"}
-    sizes = [f"{names.get(name, name)} {run.resolution[name]:.1f} mm" for name in wanted if name in run.resolution]
-    return f"Effective resolution in plane (FWHM of the noise): {', '.join(sizes)}." if sizes else ""
+    sizes = [f"{names.get(name, name)} {run.resolution[name]:.1f}" for name in wanted if name in run.resolution]
+    return f"Effective resolution in plane (FWHM of the noise, mm): {', '.join(sizes)}." if sizes else ""
 
 
 def motion_chips(run: RunFacts) -> list[Chip]:

@@ -59,7 +59,7 @@ _REMEDIES = {
     "artifact": "Inspect the pair; acquire it again, or use a method that needs none (--sr-method sbl).",
     "distortion": "Correct susceptibility distortion first; inject and ratio place detail at edges of the T2* image.",
     "unrepeated": "Do not interpret single clusters of this series; see the map of unsupported detail.",
-    "harm": "Do not interpret the fine detail of this series; use another method, or the B-spline maps.",
+    "harm": "Do not interpret the fine detail of {series}.",
 }
 
 
@@ -77,7 +77,7 @@ class Flag:
     @property
     def remedy(self) -> str:
         """What to do where it is raised."""
-        return _REMEDIES[self.name]
+        return _REMEDIES[self.name].format(series=self.series)
 
     def row(self) -> MetricRow:
         """As a row of the evaluation: 1, 0, or n/a."""

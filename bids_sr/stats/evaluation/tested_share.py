@@ -126,19 +126,21 @@ def share_text(row: MetricRow) -> str:
 
 
 def one_level_text(found: OneLevelDown, methods: Sequence[str]) -> str:
-    """The test in a sentence, the best method first, then what is predicted, and who was not tested and why."""
+    """The test in a sentence, the best method first, and what is predicted; why nothing was tested, if so."""
     names = sorted((name for name in methods if name in found.tested), key=lambda name: -found.tested[name].value)
-    text = ""
-    if names:
-        plain = "".join(f"; {row.series} {percent_text(row.value)}" for row in found.beside(methods))
-        shares = "; ".join(share_text(found.tested[name]) for name in names)
-        text = f"Tested on this run {found.where_text}: {shares}{plain}. "
-    for name in names:
-        if name in found.predicted:
-            row = found.predicted[name]
-            ends = interval_text(row)
-            told = f"{percent_text(row.value)} ({found.source_text}{'; ' + ends if ends else ''})"
-            text += f"At {found.made_text}, {name} is expected to explain {told}. "
+    if not names:
+        return untested_text(found, methods)
+    plain = "".join(f"; {row.series} {percent_text(row.value)}" for row in found.beside(methods))
+    shares = "; ".join(share_text(found.tested[name]) for name in names)
+    text = f"Tested on this run {found.where_text}: {shares}{plain}. "
+    for row in (found.predicted[name] for name in names if name in found.predicted):
+        ends = interval_text(row)
+        told = f"{percent_text(row.value)} ({found.source_text}{'; ' + ends if ends else ''})"
+        text += f"At {found.made_text}, {row.series} is expected to explain {told}. "
+    return text
+
+
+def untested_text(found: OneLevelDown, methods: Sequence[str]) -> str:
+    """Which methods were not tested one level down, and why."""
     lacking = {name: found.reasons[name].rstrip(".") for name in methods if name in found.reasons}
-    where = "" if names else f" {found.where_text}"
-    return text + "".join(f"{name} was not tested{where}: {why}. " for name, why in lacking.items())
+    return "".join(f"{name} was not tested {found.where_text}: {why}. " for name, why in lacking.items())

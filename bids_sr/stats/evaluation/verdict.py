@@ -62,10 +62,17 @@ class Verdict:
 
 
 def _interval(row: MetricRow, digits: int = 3, sign: bool = True) -> str:
-    value = f"{row.value:+.{digits}f}" if sign else f"{row.value:.{digits}f}"
+    value = _rounded(row.value, f"+.{digits}f" if sign else f".{digits}f")
     if math.isfinite(row.lower) and math.isfinite(row.upper):
-        return f"{value} (95 % interval {row.lower:.{digits}f} to {row.upper:.{digits}f})"
+        low, high = (_rounded(end, f".{digits}f") for end in (row.lower, row.upper))
+        return f"{value} (95 % interval {low} to {high})"
     return f"{value} (no interval)"
+
+
+def _rounded(value: float, form: str) -> str:
+    """A number with a true minus, and no negative zero."""
+    text = f"{value:{form}}"
+    return (text if float(text) else text.lstrip("+-")).replace("-", "−")
 
 
 def _compare(table: Table, method: str, other: str, region: str, margin: float) -> Sentence:
@@ -124,8 +131,8 @@ def _level_sentences(table: Table, names: Iterable[str]) -> list[Sentence]:
         ]  # fmt: skip
         if known:
             row = known[0]
-            beside = "".join(f", {words} {value:.3f}" for words, value in table.beside(series, row.region))
-            beside += "".join(f"; {where_text(other.region)} {other.value:.3f}" for other in known[1:])
+            beside = "".join(f", {words} {_rounded(value, '.3f')}" for words, value in table.beside(series, row.region))
+            beside += "".join(f"; {where_text(other.region)} {_rounded(other.value, '.3f')}" for other in known[1:])
             text = f"{series}: {_interval(row, sign=False)}, {where_text(row.region)}{beside}."
             found.append(Sentence.of(text, row))
     return found
@@ -233,7 +240,8 @@ def make_verdict(
         smooth = f", {table.fwhm_mm:g} mm FWHM" if table.fwhm_mm else ""
         if table.shows_accuracy:
             margins = {region: table.margin(region) if margin is None else margin for region in table.regions}
-            sentences.append(Sentence(text=f"{table.evidence.words}; contrast {table.contrast}{smooth}."))
+            over = "; intervals are over blocks" if table.evidence.above_zero else ""
+            sentences.append(Sentence(text=f"{table.evidence.words}; contrast {table.contrast}{smooth}{over}."))
             sentences += _level_sentences(table, (*methods, "bspline", "measured"))
         for method in methods:
             others = [name for name in references if name != method]

@@ -242,7 +242,7 @@ def limits_of(
     """What cannot be said."""
     limits = []
     accurate = table is not None and table.shows_accuracy
-    if tested is not None and tested.tested:
+    if tested is not None and tested.tested and (tested.calibrated or not accurate):
         limits.append(CALIBRATED if tested.calibrated else OPTIMISTIC)
     if table is None or not (table.evidence.is_truth or table.no_detail):
         limits.append(f"No high-resolution reference: {advice.reference}.")

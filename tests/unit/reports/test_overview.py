@@ -176,8 +176,7 @@ def test_nothing_registered_is_no_check():
 def test_the_effective_resolution_of_each_series_is_there():
     sizes = {"raw": 6.7, "bspline": 7.4, "zerofill": 6.5, "srgan": 6.14, "sbl": 6.57, "measured": 3.58}
     assert resolution_text(replace(RUN, resolution=sizes), ["sbl"]) == (
-        "Effective resolution in plane (FWHM of the noise): acquired 6.7 mm, B-spline 7.4 mm, sbl 6.6 mm, "
-        "measured 3.6 mm."
+        "Effective resolution in plane (FWHM of the noise, mm): acquired 6.7, B-spline 7.4, sbl 6.6, measured 3.6."
     )
     assert resolution_text(RUN, ["sbl"]) == ""
 
