@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from bids_sr.api.image_inputs import ImageLike, InputError, Run, opened, undo_motion, volume_of
+from bids_sr.api.image_inputs import ImageLike, InputError, Run, opened, there, undo_motion, volume_of
 from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.io.grids import EDGE_TOLERANCE, corners_apart, inside_field
 from bids_sr.io.nifti import SeriesReader
@@ -24,7 +25,7 @@ from bids_sr.stats.evaluation.reference_images import image_rows, volume_scores
 from bids_sr.stats.evaluation.split_half_table import split_half_rows
 from bids_sr.stats.glm.block_effects import block_effects, save_effects
 from bids_sr.stats.glm.blocks import BlockDesign
-from bids_sr.stats.glm.design import read_events
+from bids_sr.stats.glm.design import DesignError, modelled_events, read_events
 from bids_sr.stats.glm.seeds import read_seed_series, seed_series, seed_voxels, write_seed_series
 from bids_sr.stats.regions.map_summary import Grid
 
@@ -43,14 +44,23 @@ class Fine:
     factor: tuple[float, float, float]
 
 
-def checked_names(names: Sequence[str], not_applied: Sequence[str] = ()) -> None:
+def checked_names(series: Any, not_applied: Sequence[str] = ()) -> None:
     """Refuse names that stand for something else in tables, or hold more than letters and digits, or are no series."""
+    if not isinstance(series, Mapping) or not series:
+        needed = "a mapping of name to image or fitted SuperResolver is needed, such as {'sbl': resolver}"
+        raise InputError(f"series: {needed}, not {series!r:.60}")
+    names = [str(name) for name in series]
     if strange := [name for name in not_applied if name not in names]:
         raise InputError(f"not_applied: {', '.join(map(repr, strange))} is no series; there are {', '.join(names)}")
     for name in names:
         if not (name.isascii() and name.isalnum()) or kind_of(name) != "method":
             taken = f"{', '.join(BASELINES)}, raw, run, measured, which stand for others (baselines are made here)"
             raise InputError(f"series: {name!r} cannot name a series; take letters and digits, and none of {taken}")
+
+
+def of_runs(what: Any) -> Any:
+    """One entry of the series to evaluate, as a list where it is of several runs: images, or estimators of a list."""
+    return getattr(what, "runs_", None) or what
 
 
 def series_on(fine: Fine, image: ImageLike, n_volumes: int, folder: Path, name: str) -> Path:
@@ -93,13 +103,24 @@ def measured_on(fine: Fine, truth: ImageLike, run: Run, folder: Path) -> Path:
         return undo_motion(reader, run, path, fine.affine)
 
 
-def events_of(events: pd.DataFrame | str | Path, folder: Path) -> pd.DataFrame:
-    """Events as the program reads them, from a table or a BIDS file."""
-    if isinstance(events, pd.DataFrame):
-        path = folder / "events.tsv"
-        events.to_csv(path, sep="\t", index=False, na_rep="n/a")
-        return read_events(path)
-    return read_events(events)
+def events_of(events: pd.DataFrame | str | Path) -> pd.DataFrame:
+    """Events as the program reads them, from a table or a BIDS file.
+
+    Raises
+    ------
+    InputError : there is no such file, or it is no table of events
+    """
+    columns = "give onset, duration (s) and trial_type"
+    if not isinstance(events, (pd.DataFrame, str, os.PathLike)):
+        raise InputError(f"events: a DataFrame or the path of a BIDS file is needed, not {type(events).__name__}")
+    try:
+        if not isinstance(events, pd.DataFrame):
+            return read_events(there(events, "events"))
+        text = events.astype(object).where(events.notna(), "n/a").astype(str)
+        return modelled_events(text.reset_index(drop=True), "events")
+    except DesignError as error:
+        reason = str(error).removeprefix("events: ")
+        raise InputError(f"events: {reason}; {columns}") from None
 
 
 def seeds_of(

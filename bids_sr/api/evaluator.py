@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from bids_sr.api import evaluation_steps as steps
@@ -20,7 +20,9 @@ from bids_sr.api.image_inputs import (
     MaskLike,
     Motion,
     Run,
+    Say,
     SuperResolutionWarning,
+    checked_series,
     in_plane,
     mask_on,
     opened,
@@ -29,6 +31,7 @@ from bids_sr.api.image_inputs import (
     undo_motion,
     working_folder,
 )
+from bids_sr.api.several_runs import each_run, gather, is_several, notes, of_one_run
 from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.registration.bold_to_anat import finer_mask
@@ -89,12 +92,16 @@ class Evaluator(BaseEstimator):
         Seed of the resamples.
     n_jobs : int, default=1
         Threads.
+    verbose : int, default=0
+        1 prints each step as it begins, with the seconds so far.
 
     Attributes
     ----------
+    runs_ : list of Evaluator
+        Fitted evaluator of each run where `fit` was given a list; `verdict_` and `contrasts_` are lists then.
     table_ : pandas.DataFrame
         One value a row: series, against, fwhm_mm, contrast, region, measure, value, lower, upper, n, unit, as the
-        evaluation table of the program.
+        evaluation table of the program; of several runs with a first column, run (from 1).
     verdict_ : object
         Headline, sentences and limits.
     contrasts_ : dict
@@ -121,7 +128,7 @@ class Evaluator(BaseEstimator):
         contrasts: Sequence[str] | None = None, baselines: Sequence[str] | None = None, high_pass: float = 1 / 128,
         slice_time_ref: float = 0.5, slice_timing_corrected: bool = False, n_dummy: Dummies = "auto",
         realigned: bool = False, registered: bool = False, margin: float | None = None, seed_radius_mm: float = 6.0,
-        n_boot: int = 1000, random_state: int = 0, n_jobs: int = 1,
+        n_boot: int = 1000, random_state: int = 0, n_jobs: int = 1, verbose: int = 0,
     ) -> None:  # fmt: skip
         self.factor = factor
         self.tr = tr
@@ -138,9 +145,11 @@ class Evaluator(BaseEstimator):
         self.n_boot = n_boot
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.verbose = verbose
 
     def fit(
-        self, acquired: ImageLike, y: None = None, *, series: Mapping[str, ImageLike | SuperResolver],
+        self, acquired: ImageLike | Sequence[ImageLike], y: None = None, *,
+        series: Mapping[str, ImageLike | Sequence[ImageLike] | SuperResolver],
         events: pd.DataFrame | str | Path | None = None, seeds: Mapping[str, Sequence[float]] | None = None,
         confounds: pd.DataFrame | None = None, mask: MaskLike | None = None, roi: MaskLike | None = None,
         truth: Truth | None = None, guide: ImageLike | None = None, lowres: ImageLike | None = None,
@@ -151,8 +160,10 @@ class Evaluator(BaseEstimator):
 
         Parameters
         ----------
-        acquired : path or nibabel.Nifti1Image
-            Series (x, y, z, t) as acquired, from which the baselines are made.
+        acquired : path or nibabel.Nifti1Image, or list of them
+            Series (x, y, z, t) as acquired, from which the baselines are made. Runs of a list are evaluated one by one;
+            of every other argument, and of each entry of `series`, a list has one for each run, and anything else
+            holds for all.
         y : None
             Not used.
         series : mapping of name to image or fitted SuperResolver
@@ -193,17 +204,51 @@ class Evaluator(BaseEstimator):
         """
         if (events is None) == (seeds is None):
             raise InputError("events, seeds: give one of them, events of a task or seeds of a run at rest")
-        steps.checked_names(list(series), not_applied)
+        steps.checked_names(series, not_applied)
+        given = {
+            "events": events, "seeds": seeds, "confounds": confounds, "mask": mask, "roi": roi, "truth": truth,
+            "guide": guide, "lowres": lowres, "motion": motion, "boldref": boldref, "guide_xfm": guide_xfm,
+        }  # fmt: skip
+        if is_several(acquired):
+            return self._fit_each(acquired, series, given, not_applied)
+        self.runs_: list[Evaluator] = []
+        of_one_run({f"series {name}": steps.of_runs(what) for name, what in series.items()})
+        return self._fit_one(series=series, not_applied=not_applied, **of_one_run({"acquired": acquired, **given}))
+
+    def _fit_each(
+        self, acquired: Sequence[ImageLike], series: Mapping[str, Any], given: Mapping[str, Any],
+        not_applied: Sequence[str],
+    ) -> Evaluator:  # fmt: skip
+        """Evaluate runs one by one."""
+        made = {f"series {name}": steps.of_runs(what) for name, what in series.items()}
+        fitted = []
+        for one, own in each_run(acquired, {**given, **made}):
+            of_run = {name: own.pop(f"series {name}") for name in series}
+            fitted.append(clone(self).fit(one, series=of_run, not_applied=not_applied, **own))
+        gather(self, fitted, ("verdict_", "contrasts_"))
+        self.table_ = pd.concat(
+            {k: each.table_ for k, each in enumerate(fitted, 1)}, names=["run", None]
+        ).reset_index("run").reset_index(drop=True)  # fmt: skip
+        return self
+
+    def _fit_one(
+        self, *, acquired: ImageLike, series: Mapping[str, Any], events: Any, seeds: Any, confounds: Any, mask: Any,
+        roi: Any, truth: Any, guide: Any, lowres: Any, motion: Any, boldref: Any, guide_xfm: Any,
+        not_applied: Sequence[str],
+    ) -> Evaluator:  # fmt: skip
+        """Evaluate one run."""
+        say = notes(self, "fit")
         frame = next((each for each in series.values() if isinstance(each, SuperResolver)), None)
         if frame is not None:
             check_is_fitted(frame)
         with working_folder() as folder:
             with opened(acquired, folder, "acquired", any_order=True) as reader:
+                checked_series(reader, "acquired")
                 tr = self.tr or told_tr(reader.header)
                 if not tr > 0:
                     told = "the header of the acquired series tells none, or one without a unit"
                     raise InputError(f"tr: {told}; give Evaluator(tr=...), in s")
-                run = self._run(reader, folder, frame, mask=mask, boldref=boldref, motion=motion)
+                run = self._run(reader, folder, frame, mask=mask, boldref=boldref, motion=motion, say=say)
                 factor = in_plane(self.factor)
                 shape, affine = hr_grid(run.mask.shape, run.affine, factor)
                 brain = finer_mask(run.mask, run.affine, shape, affine)
@@ -211,11 +256,14 @@ class Evaluator(BaseEstimator):
                 fine = steps.Fine(mask=brain, roi=region, affine=affine, factor=factor)
                 if frame is not None and frame._guide is not None:
                     guide_xfm = frame._guide.from_boldref
+                say("baselines")
                 baselines = self._baselines(reader, run, folder, guide=guide, lowres=lowres, guide_xfm=guide_xfm)
                 files = dict(baselines)
                 for each, what in series.items():
+                    say(f"series {each}")
                     files[each] = self._made(each, what, reader.path, fine, len(run.poses), folder)
                 design_of = self._model(reader, run, events, seeds, folder)
+            say(f"effects and comparison of {len(files)} series")
             rows = self._rows(files, truth, run, fine, design_of, tr, confounds, folder)
         idle = [*not_applied, *(n for n, e in series.items() if isinstance(e, SuperResolver) and not e.applied_)]
         self._judge(rows, list(series), list(baselines), idle, run)
@@ -228,13 +276,13 @@ class Evaluator(BaseEstimator):
         """Events, or the time series of seeds in their place, read off the acquired series with head motion undone."""
         if seeds is None:
             assert events is not None
-            return steps.events_of(events, folder)
+            return steps.events_of(events)
         with SeriesReader(undo_motion(reader, run, folder / "raw.nii", run.affine)) as raw:
             return steps.seeds_of(raw, seeds, run, self.seed_radius_mm, folder)
 
     def _run(
         self, reader: SeriesReader, folder: Path, frame: SuperResolver | None, *, mask: MaskLike | None,
-        boldref: ImageLike | None, motion: Motion | None,
+        boldref: ImageLike | None, motion: Motion | None, say: Say,
     ) -> Run:  # fmt: skip
         """Reference, brain and head motion: given, else of the first estimator, else found."""
         if frame is not None:
@@ -243,8 +291,9 @@ class Evaluator(BaseEstimator):
             mask = frame.mask_img_ if mask is None else mask
         dummies = self.n_dummy if frame is None or self.n_dummy != "auto" else frame.n_dummy_
         return prepare_run(
-            reader, folder, mask=mask, boldref=boldref, motion=motion, realigned=self.realigned, n_dummy=dummies
-        )
+            reader, folder, mask=mask, boldref=boldref, motion=motion, realigned=self.realigned, n_dummy=dummies,
+            say=say,
+        )  # fmt: skip
 
     def _baselines(
         self, reader: SeriesReader, run: Run, folder: Path, *, guide: ImageLike | None, lowres: ImageLike | None,
@@ -327,8 +376,10 @@ class Evaluator(BaseEstimator):
         return self.fit(acquired, **fit_params).table_
 
     def summary(self) -> str:
-        """What can be said: large motion, who was not applied, a headline, the evidence, and the limitations."""
+        """What can be said: large motion, methods not applied, a headline, evidence, and limitations; run by run."""
         check_is_fitted(self)
+        if self.runs_:
+            return "\n\n".join(f"Run {k}\n{each.summary()}" for k, each in enumerate(self.runs_, 1))
         verdict = self.verdict_
         parts = [verdict_line(verdict.to_json())]
         told = {"Evidence": [sentence.text for sentence in verdict.sentences], "Limitations": verdict.limits}
@@ -337,9 +388,11 @@ class Evaluator(BaseEstimator):
                 parts += [f"\n{head}", *(f"- {line}" for line in lines)]
         return "\n".join(parts)
 
-    def report(self) -> HtmlReport:
-        """One page with the summary, the agreement of all series and the table, self-contained."""
+    def generate_report(self) -> HtmlReport:
+        """One page with the summary, the agreement of all series and the table, self-contained; run by run."""
         from bids_sr.api.html_report import evaluator_report
 
         check_is_fitted(self)
         return evaluator_report(self)
+
+    report = generate_report

@@ -76,8 +76,12 @@ class HtmlReport:
         webbrowser.open(path.as_uri())
 
 
-def _page(title: str, lead: str, parts: Sequence[str], *, doubt: bool) -> HtmlReport:
-    body = Markup('<p class="lead">{}</p>').format(lead) + Markup("").join(parts)
+def _page(title: str, contents: Sequence[tuple[str, Sequence[str]]], *, doubt: bool) -> HtmlReport:
+    """A page of a lead and parts for each run."""
+    body = Markup("")
+    for k, (lead, parts) in enumerate(contents, 1):
+        head = Markup("<h2>Run {}</h2>").format(k) if len(contents) > 1 else Markup("")
+        body += head + Markup('<p class="lead">{}</p>').format(lead) + Markup("").join(parts)
     page = _PAGE.format(title=escape(title), body=body, version=__version__, color=_DOUBT if doubt else _GOOD)
     return HtmlReport(page)
 
@@ -87,7 +91,7 @@ def _drawn(figure: Any, caption: str) -> Markup:
     with tempfile.TemporaryDirectory() as folder:
         text = save_svg(figure, Path(folder) / "figure.svg").read_text(encoding="utf-8")
     text = text[text.index("<svg") :]
-    own = f"f{zlib.crc32(caption.encode()):08x}-"
+    own = f"f{zlib.crc32(text.encode()):08x}-"
     text = re.sub(r'( id="|url\(#|xlink:href="#)', lambda found: found[1] + own, text)
     head = f'<svg role="img" aria-label="{escape(caption)}"'
     return Markup(f"<figure>{text.replace('<svg', head, 1)}<figcaption>{escape(caption)}</figcaption></figure>")
@@ -99,6 +103,13 @@ def _folded(title: str, text: str) -> Markup:
 
 def resolver_report(fitted: SuperResolver) -> HtmlReport:
     """Whether the method was applied, one volume through it beside the B-spline, the map of a run, and the facts."""
+    runs = fitted.runs_ or [fitted]
+    doubt = not all(each.applied_ for each in runs)
+    return _page(f"SuperResolver: {fitted.method}", [_of_resolver(each) for each in runs], doubt=doubt)
+
+
+def _of_resolver(fitted: SuperResolver) -> tuple[str, list[Markup]]:
+    """Lead and parts of one run."""
     run, factor, name = fitted._run, fitted.factor_, fitted.method
     shape, affine = hr_grid(run.mask.shape, run.affine, factor)
     brain = finer_mask(run.mask, run.affine, shape, affine)
@@ -125,12 +136,18 @@ def resolver_report(fitted: SuperResolver) -> HtmlReport:
     lead = f"{name}: {run.mask.shape} to {shape} voxels, {voxel} mm. "
     if not fitted.applied_:
         lead += f"Not applied: {fitted.facts_['held_out']['model']}. "
-    lead += "Whether the finer series is true is not told here: see bids_sr.Evaluator."
-    return _page(f"SuperResolver: {name}", lead, parts, doubt=not fitted.applied_)
+    return lead + "This page does not assess accuracy: see bids_sr.Evaluator.", parts
 
 
 def evaluator_report(fitted: Evaluator) -> HtmlReport:
     """Verdict, agreement of all series with the measured one in the first contrast, and the table."""
+    runs = fitted.runs_ or [fitted]
+    doubt = any(each.verdict_.status != "more accurate" for each in runs)
+    return _page("Evaluator", [_of_evaluator(each) for each in runs], doubt=doubt)
+
+
+def _of_evaluator(fitted: Evaluator) -> tuple[str, list[Markup]]:
+    """Lead and parts of one run."""
     rows, verdict = fitted._kept, fitted.verdict_
     names = list(fitted.contrasts_)
     contrast = "all" if "all" in names else names[0]
@@ -142,4 +159,4 @@ def evaluator_report(fitted: Evaluator) -> HtmlReport:
         items = Markup("").join(Markup("<li>{}</li>").format(line) for line in lines)
         parts.append(Markup("<h2>{}</h2><ul>{}</ul>").format(head, items))
     parts.append(_folded(f"Table ({len(rows)} rows)", fitted.table_.to_csv(sep="\t", index=False, na_rep="n/a")))
-    return _page("Evaluator", verdict_line(verdict.to_json()), parts, doubt=verdict.status != "more accurate")
+    return verdict_line(verdict.to_json()), parts

@@ -6,9 +6,10 @@ import hashlib
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,9 +31,14 @@ ImageLike = str | os.PathLike[str] | nib.Nifti1Image
 MaskLike = ImageLike | Array
 Motion = str | os.PathLike[str] | Array
 Dummies = int | Literal["auto"]
+Say = Callable[[str], None]
 MOST_LEFT_MM = 0.5
 """Displacement of the brain (rms) above which a series that is said to be realigned is doubted."""
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+
+
+def silent(_: str) -> None:
+    """Say nothing."""
 
 
 class InputError(ValueError):
@@ -43,15 +49,22 @@ class SuperResolutionWarning(UserWarning):
     """Something that the result rests on is doubtful, or was left out."""
 
 
+def there(path: str | os.PathLike[str], what: str) -> Path:
+    """A path that a file is at; InputError where there is none."""
+    if not Path(path).is_file():
+        raise InputError(f"{what}: there is no file {path}")
+    return Path(path)
+
+
 def series_file(image: ImageLike, folder: Path, what: str) -> Path:
     """The file of a series; an image that lives in memory is written below a folder as float32.
 
     Raises
     ------
-    InputError : neither a path nor a NIfTI image, or values that are not finite
+    InputError : neither a path of a file nor a NIfTI image, or values that are not finite
     """
     if isinstance(image, (str, os.PathLike)):
-        return Path(image)
+        return there(image, what)
     if not isinstance(image, nib.Nifti1Image):
         raise InputError(
             f"{what}: a path or a nibabel.Nifti1Image is needed, not {type(image).__name__}; make one of an array by "
@@ -174,7 +187,9 @@ def poses_of(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
     ------
     InputError : another number of transforms than volumes, or not 4x4 matrices
     """
-    found = read_itk(motion) if isinstance(motion, (str, os.PathLike)) else np.asarray(motion, dtype=np.float64)
+    if isinstance(motion, (str, os.PathLike)):
+        motion = read_itk(there(motion, what))
+    found = np.asarray(motion, dtype=np.float64)
     if found.shape != (n_volumes, 4, 4) or not np.isfinite(found).all():
         fix = "give the transforms that take a boldref point (RAS mm) to its point in each volume, or None to have them"
         own = f"{found.shape} is not one 4x4 matrix for each of {n_volumes} volumes"
@@ -184,7 +199,7 @@ def poses_of(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
 
 def transform_of(xfm: Motion, what: str) -> Float:
     """One 4x4 transform from an ITK text file or an array."""
-    found = np.asarray(read_itk(xfm) if isinstance(xfm, (str, os.PathLike)) else xfm, dtype=np.float64)
+    found = np.asarray(read_itk(there(xfm, what)) if isinstance(xfm, (str, os.PathLike)) else xfm, dtype=np.float64)
     return poses_of(found[None] if found.ndim == 2 else found, 1, what)[0]
 
 
@@ -194,10 +209,12 @@ def in_plane(factor: Any) -> tuple[float, float, float]:
     >>> in_plane(2), in_plane((1.5, 1.5, 1))
     ((2.0, 2.0, 1.0), (1.5, 1.5, 1.0))
     """
-    values = (factor, factor, 1.0) if np.isscalar(factor) else tuple(factor)
     try:
+        values = (factor, factor, 1.0) if isinstance(factor, Real) else tuple(factor)
+        if len(values) != 3 or not all(isinstance(value, Real) and not isinstance(value, bool) for value in values):
+            raise TypeError
         x, y, z = (float(value) for value in values)
-    except (TypeError, ValueError):
+    except TypeError:
         raise InputError(f"factor: {factor!r} is neither a number nor three of them; for instance 2") from None
     if not all(1 <= value <= 8 for value in (x, y, z)):
         raise InputError(f"factor: {factor!r}; each is 1 (as acquired) to 8, such as 2 or (2, 2, 1)")
@@ -216,9 +233,20 @@ class Run:
     n_dummy: int  # volumes at the start that are not in steady state
 
 
+def checked_series(reader: SeriesReader, what: str) -> None:
+    """Refuse a single volume where a run is meant.
+
+    Raises
+    ------
+    InputError : fewer than two volumes
+    """
+    if reader.shape[3] < 2:
+        raise InputError(f"{what}: it is one volume of {reader.shape[:3]}; give a series (x, y, z, t) of the run")
+
+
 def prepare_run(
     reader: SeriesReader, folder: Path, *, mask: MaskLike | None = None, boldref: ImageLike | None = None,
-    motion: Motion | None = None, realigned: bool = False, n_dummy: Dummies = "auto",
+    motion: Motion | None = None, realigned: bool = False, n_dummy: Dummies = "auto", say: Say = silent,
 ) -> Run:  # fmt: skip
     """Take what is given and find the rest.
 
@@ -229,6 +257,7 @@ def prepare_run(
     mask, boldref : on the grid of the series; told from the series where None
     motion : transforms of the volumes; None: estimated, unless `realigned`
     realigned : head motion was undone before; doubted aloud where three volumes say otherwise
+    say : called with what is done next
 
     Raises
     ------
@@ -253,12 +282,15 @@ def prepare_run(
     elif poses is not None:
         reference = mean_in_reference(reader, poses, n_dummy=dummies)
     else:
+        say("reference")
         reference = make_boldref(reader, n_dummy=dummies)
     if mask is None:
+        say("brain mask")
         brain = brain_mask(reference, reader.affine)
     else:
         brain = mask_on(mask, reader.shape[:3], reader.affine, folder)
     if poses is None:
+        say(f"head motion of {total} volumes")
         found = estimate_run(reader, reference, n_dummy=dummies)
     else:
         found = precomputed_motion(poses, brain, reader.affine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from bids_sr.sr.data.images import ImageSet
 from bids_sr.sr.data.temporal_components import TemporalStatistics
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.inference.guided_baselines import PosedImage
-from bids_sr.sr.method import Method, get_recipe, recipe_name
+from bids_sr.sr.method import Method, get_method, get_recipe, method_names, recipe_name
 from bids_sr.sr.models.compatibility import check_model, describe
 from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.models.model_store import Request, obtain_model, training_data
@@ -70,6 +71,17 @@ class Fitted:
     log: str
     statistics: TemporalStatistics | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+def known_method(name: str, recipe: str, baselines: Sequence[str]) -> Method:
+    """The method of a name, which knows the recipe; InputError with all names where there is none."""
+    try:
+        method = get_method(name)
+        get_recipe(method, recipe_name(method, recipe))
+    except KeyError as error:
+        known = f"Methods: {', '.join(method_names())}; baselines: {', '.join(baselines)}"
+        raise InputError(f"method: {error} {known}") from None
+    return method
 
 
 def pair_of(given: Given, factor: Factor, folder: Path) -> Pair:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import nibabel as nib
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
+from bids_sr.api.fitted_run import PLAIN, transform_one
 from bids_sr.api.image_inputs import (
     Dummies,
     ImageLike,
@@ -20,37 +22,36 @@ from bids_sr.api.image_inputs import (
     MaskLike,
     Motion,
     Run,
+    Say,
     SuperResolutionWarning,
+    checked_series,
     in_plane,
     opened,
-    poses_of,
     prepare_run,
     same_run_as,
-    told_tr,
+    there,
     working_folder,
 )
-from bids_sr.api.model_fitting import Fitted, Given, fit_model, guide_of, pair_of
+from bids_sr.api.model_fitting import Fitted, Given, fit_model, guide_of, known_method, pair_of
+from bids_sr.api.several_runs import each_run, gather, is_several, notes, of_one_run, transform_each
 from bids_sr.io.array_types import Array
-from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
-from bids_sr.spatial.boldref import estimate_run
-from bids_sr.spatial.transforms import hr_grid
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.series import PAIR_BASELINES
 from bids_sr.sr.inference.apply_to_series import (
     Consistency,
     Precision,
     Upsampler,
     series_upsampler,
-    super_resolve_series,
 )
-from bids_sr.sr.method import Method, get_method, get_recipe, method_names, recipe_name
+from bids_sr.sr.method import Method, recipe_name
 from bids_sr.sr.models.model_store import Request
 from bids_sr.stats.evaluation.evidence import was_applied
 
 if TYPE_CHECKING:
     from bids_sr.api.html_report import HtmlReport
 
-PLAIN = (*INTERPOLATIONS, *PAIR_BASELINES)
-"""Baselines that need no model."""
+
+FITTED = ("boldref_", "mask_img_", "motion_", "n_dummy_", "factor_", "model_", "applied_", "facts_")
 
 
 class SuperResolver(TransformerMixin, BaseEstimator):
@@ -64,7 +65,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     ----------
     method : str, default="sbl"
         A method (``sbl``, ``wmn``, ``srgan``, ...) or a baseline (``bspline``, ``zerofill``, ``sdmod``, ``inject``,
-        ``ratio``, ...); a wrong name is answered by the list of all.
+        ``ratio``, ...); any other name raises an error that lists them all.
     factor : float or tuple of three, default=2
         Acquired over wanted voxel size, in plane, or by axis.
     recipe : {"fast", "paper", "paper-mse"}, default="fast"
@@ -89,9 +90,13 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         Where networks are trained and applied.
     max_train_minutes : float, optional
         Stop training on the clock; the model cannot be reproduced then.
+    verbose : int, default=0
+        1 prints each step of `fit` and `transform` as it begins, with the seconds so far.
 
     Attributes
     ----------
+    runs_ : list of SuperResolver
+        Fitted estimator of each run where `fit` was given a list; all attributes below are lists then.
     boldref_, mask_img_ : nibabel.Nifti1Image
         Reference of the run and its brain, on the acquired grid.
     motion_ : ndarray (T, 4, 4)
@@ -109,7 +114,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
 
     See Also
     --------
-    bids_sr.Evaluator : tells whether the finer series is true.
+    bids_sr.Evaluator : compares super-resolved series with baselines and a reference.
 
     Examples
     --------
@@ -132,7 +137,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         n_dummy: Dummies = "auto", realigned: bool = False, registered: bool = False,
         pretrained: str | os.PathLike[str] | None = None, data_consistency: Consistency = "report",
         precision: Precision = "fp32", random_state: int = 0, n_jobs: int = 1,
-        device: Literal["cpu", "cuda"] = "cpu", max_train_minutes: float | None = None,
+        device: Literal["cpu", "cuda"] = "cpu", max_train_minutes: float | None = None, verbose: int = 0,
     ) -> None:  # fmt: skip
         self.method = method
         self.factor = factor
@@ -147,20 +152,22 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.device = device
         self.max_train_minutes = max_train_minutes
+        self.verbose = verbose
 
     def fit(
-        self, bold: ImageLike, y: None = None, *, mask: MaskLike | None = None, guide: ImageLike | None = None,
-        lowres: ImageLike | None = None, calibration: ImageLike | None = None, motion: Motion | None = None,
-        boldref: ImageLike | None = None, guide_xfm: Motion | None = None, calibration_xfm: Motion | None = None,
-        calibration_events: str | Path | None = None,
+        self, bold: ImageLike | Sequence[ImageLike], y: None = None, *, mask: MaskLike | None = None,
+        guide: ImageLike | None = None, lowres: ImageLike | None = None, calibration: ImageLike | None = None,
+        motion: Motion | None = None, boldref: ImageLike | None = None, guide_xfm: Motion | None = None,
+        calibration_xfm: Motion | None = None, calibration_events: str | Path | None = None,
     ) -> SuperResolver:  # fmt: skip
         """Learn what the method needs of a run.
 
         Parameters
         ----------
-        bold : path or nibabel.Nifti1Image
+        bold : path or nibabel.Nifti1Image, or list of them
             Series (x, y, z, t) on the grid on which it was acquired, slice timing corrected where that is wanted. A
-            file is read volume by volume.
+            file is read volume by volume. Runs of a list are fitted one by one, each to its own reference; of every
+            other argument, a list has one for each run, and anything else holds for all.
         y : None
             Not used; scikit-learn's convention.
         mask : path, image or array (x, y, z), optional
@@ -191,26 +198,44 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         InputError
             An argument or a parameter that cannot be used.
         """
+        given = {
+            "mask": mask, "guide": guide, "lowres": lowres, "calibration": calibration, "motion": motion,
+            "boldref": boldref, "guide_xfm": guide_xfm, "calibration_xfm": calibration_xfm,
+            "calibration_events": calibration_events,
+        }  # fmt: skip
+        if is_several(bold):
+            gather(self, [clone(self).fit(one, **own) for one, own in each_run(bold, given)], FITTED)
+        else:
+            self.runs_: list[SuperResolver] = []
+            self._fit_one(**of_one_run({"bold": bold, **given}))
+        return self
+
+    def _fit_one(
+        self, *, bold: ImageLike, mask: MaskLike | None, motion: Motion | None, boldref: ImageLike | None,
+        calibration_events: str | Path | None, **images: Any,
+    ) -> None:  # fmt: skip
+        """Learn from one run."""
         name, factor, method = self._checked()
         given = Given(
-            guide=guide, lowres=lowres, guide_xfm=guide_xfm, calibration=calibration, calibration_xfm=calibration_xfm,
-            events=calibration_events, registered=self.registered, realigned=self.realigned, seed=self.random_state,
+            **images, events=None if calibration_events is None else there(calibration_events, "calibration_events"),
+            registered=self.registered, realigned=self.realigned, seed=self.random_state,
         )  # fmt: skip
-        if guide is None and (name in PAIR_BASELINES or (method and method.needs_pair and self.pretrained is None)):
+        if given.guide is None and (name in PAIR_BASELINES or (method and method.needs_pair and not self.pretrained)):
             raise InputError(
                 f"guide: {name} takes what it adds from a high-resolution T2*-weighted image; give guide=... (and "
                 "lowres=...), or take a method that needs none, such as sbl or wmn"
             )
+        say = notes(self, "fit")
         with working_folder() as folder, opened(bold, folder, "bold", any_order=True) as reader:
+            checked_series(reader, "bold")
             run = prepare_run(
                 reader, folder, mask=mask, boldref=boldref, motion=motion, realigned=self.realigned,
-                n_dummy=self.n_dummy,
+                n_dummy=self.n_dummy, say=say,
             )  # fmt: skip
-            self._learn(name, factor, method, reader, run, given, folder)
+            self._learn(name, factor, method, reader, run, given, folder, say)
             self._same = same_run_as(reader)
             middle = (run.n_dummy + reader.shape[3]) // 2
             self._example = reader.volume(middle), run.poses[middle]
-        return self
 
     def _checked(self) -> tuple[str, tuple[float, float, float], Method | None]:
         """Name, factor and, unless it is a plain baseline, the method; parameters are checked here and not before."""
@@ -223,19 +248,12 @@ class SuperResolver(TransformerMixin, BaseEstimator):
 
             if not torch.cuda.is_available():
                 raise InputError("device: torch finds no CUDA device here; take 'cpu'")
-        if self.method in PLAIN:
-            return self.method, in_plane(self.factor), None
-        try:
-            method = get_method(self.method)
-            get_recipe(method, recipe_name(method, self.recipe))
-        except KeyError as error:
-            known = f"Methods: {', '.join(method_names())}; baselines: {', '.join(PLAIN)}"
-            raise InputError(f"method: {error} {known}") from None
+        method = None if self.method in PLAIN else known_method(self.method, self.recipe, PLAIN)
         return self.method, in_plane(self.factor), method
 
     def _learn(
         self, name: str, factor: tuple[float, float, float], method: Method | None, reader: SeriesReader, run: Run,
-        given: Given, folder: Path,
+        given: Given, folder: Path, say: Say,
     ) -> None:  # fmt: skip
         """Everything that `transform` needs."""
         guided = given.guide is not None and (name in PAIR_BASELINES or bool(method and method.trained_on == "series"))
@@ -249,11 +267,13 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 pretrained=None if self.pretrained is None else Path(self.pretrained), seed=self.random_state,
                 threads=self.n_jobs, device=self.device, max_minutes=self.max_train_minutes,
             )  # fmt: skip
+            say(f"learning {name}")
             with threadpool_limits(self.n_jobs):
                 fitted = fit_model(method, request, reader, run, given, pair if trained else None, folder)
             facts |= fitted.facts
         self._guide = None
         if guided:
+            say("registration of the guide")
             start = None if pair is None else pair.xfm
             self._guide, found = guide_of(given, run, folder, start)
             facts |= {"registration": found} if found else {}
@@ -298,15 +318,16 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         )  # fmt: skip
 
     def transform(
-        self, bold: ImageLike, *, motion: Motion | None = None, out_file: str | os.PathLike[str] | None = None
-    ) -> nib.Nifti1Image:
+        self, bold: ImageLike | Sequence[ImageLike], *, motion: Motion | Sequence[Motion] | None = None,
+        out_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+    ) -> nib.Nifti1Image | list[nib.Nifti1Image]:  # fmt: skip
         """Super-resolve a series, head motion undone.
 
         Parameters
         ----------
-        bold : path or nibabel.Nifti1Image
+        bold : path or nibabel.Nifti1Image, or list of them
             The run of `fit`, or another one on the same grid. Maps and networks of a run (``sbl``, ``wmn``, ``tv``)
-            serve that run alone.
+            serve that run alone. After a list of runs in `fit`, a list of as many.
         motion : path or array (T, 4, 4), optional
             Transforms of another run's volumes, from the same reference; that of the run of `fit` is known.
         out_file : path, optional
@@ -314,7 +335,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        nibabel.Nifti1Image
+        nibabel.Nifti1Image, or list of them
             Series (X, Y, Z, t) in signal units on the high-resolution grid of the reference, float32; of `out_file`
             where that is given, else in memory.
 
@@ -324,63 +345,31 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             Another grid, or another run where the method belongs to one.
         """
         check_is_fitted(self)
-        with working_folder() as folder, opened(bold, folder, "bold") as reader:
-            poses = self._poses(reader, motion)
-            target = folder / "fine.nii" if out_file is None else Path(out_file)
-            if target.resolve() == reader.path.resolve():
-                raise InputError(f"out_file: {target} is the series itself; name another file")
-            self._write(reader, poses, target)
-            fine: Any = nib.load(target)
-            if out_file is None:
-                data = np.asarray(fine.dataobj, dtype=np.float32)
-                fine = nib.Nifti1Image(data[..., 0] if reader.ndim == 3 else data, fine.affine, fine.header)
-        return fine
-
-    def _poses(self, reader: SeriesReader, motion: Motion | None) -> Array:
-        """Head motion of a series that may be another run than that of `fit`."""
-        run = self._run
-        if reader.shape[:3] != run.mask.shape or not np.allclose(reader.affine, run.affine, atol=1e-3):
-            own = f"its grid {reader.shape[:3]} is not that of the run of fit {run.mask.shape}"
-            raise InputError(f"bold: {own}; fit on this run")
-        if same_run_as(reader) == self._same:
-            return run.poses if motion is None else poses_of(motion, reader.shape[3])
-        if self.method not in PLAIN and get_method(self.method).of_the_run:
-            raise InputError(f"bold: {self.method} learned from another run and serves that one alone; fit on this run")
-        if motion is not None:
-            return poses_of(motion, reader.shape[3])
-        if self.realigned:
-            return np.repeat(np.eye(4)[None], reader.shape[3], 0)
-        return estimate_run(reader, run.boldref).matrices
-
-    def _write(self, reader: SeriesReader, poses: Array, target: Path) -> None:
-        shape, affine = hr_grid(reader.shape[:3], self._run.affine, self.factor_)
-        # threads of numpy's library wait busily, and would take the cores from those of torch
-        limits = {"blas": 1, "openmp": self.n_jobs}
-        size = (*shape, reader.shape[3])
-        with (
-            threadpool_limits(limits),
-            SeriesWriter(target, size, affine, told_tr(reader.header), header_like=reader.header) as writer,
-        ):
-            super_resolve_series(
-                reader, writer, self._upsampler(reader.affine), poses, shape, affine, factor=self.factor_,
-                consistency=self.data_consistency,
-            )  # fmt: skip
+        if is_several(bold):
+            return transform_each(self, bold, motion, out_file)
+        if self.runs_:
+            raise InputError(f"bold: one run, but `fit` was given a list of {len(self.runs_)}; give a list, too")
+        return transform_one(self, **of_one_run({"bold": bold, "motion": motion, "out_file": out_file}))
 
     def fit_transform(
-        self, bold: ImageLike, y: None = None, *, out_file: str | os.PathLike[str] | None = None, **fit_params: Any
-    ) -> nib.Nifti1Image:
-        """`fit`, then `transform` of the same run; parameters are those of the two."""
+        self, bold: ImageLike | Sequence[ImageLike], y: None = None, *,
+        out_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None, **fit_params: Any,
+    ) -> nib.Nifti1Image | list[nib.Nifti1Image]:  # fmt: skip
+        """`fit`, then `transform` of the same run or runs; parameters are those of the two."""
         return self.fit(bold, y, **fit_params).transform(bold, out_file=out_file)
 
-    def report(self) -> HtmlReport:
+    def generate_report(self) -> HtmlReport:
         """One page on the fitted estimator, self-contained: `save_as_html`, `open_in_browser`, or shown by a notebook.
 
         Returns
         -------
         HtmlReport
-            Whether the method was applied, a slice beside the B-spline's, where the run fluctuates, what was measured.
+            Whether the method was applied, a slice beside the B-spline's, where the run fluctuates, what was measured;
+            run by run where `fit` was given a list.
         """
         from bids_sr.api.html_report import resolver_report
 
         check_is_fitted(self)
         return resolver_report(self)
+
+    report = generate_report

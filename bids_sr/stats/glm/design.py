@@ -64,11 +64,16 @@ def read_events(path: str | os.PathLike[str]) -> pd.DataFrame:
     table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
     if str(path).endswith("_timeseries.tsv") and is_time_series(table):
         return read_seed_series(path)
+    return modelled_events(table, str(path))
+
+
+def modelled_events(table: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The events of a table of text that are modelled, with times as numbers; `where` names it in a DesignError."""
     missing = [name for name in ("onset", "duration") if name not in table]
     if missing:
-        raise DesignError(f"{path}: no column {', '.join(missing)}")
+        raise DesignError(f"{where}: no column {', '.join(missing)} (there are: {', '.join(map(str, table))})")
     if "trial_type" not in table:
-        table["trial_type"] = UNNAMED
+        table = table.assign(trial_type=UNNAMED)
     table = table.loc[~table["trial_type"].str.strip().str.lower().isin(NOT_MODELLED)]
     for name in ("onset", "duration"):
         table = table.loc[~table[name].str.strip().str.lower().isin(NO_TIME)]
@@ -76,10 +81,10 @@ def read_events(path: str | os.PathLike[str]) -> pd.DataFrame:
     for name, values in times.items():
         if not np.isfinite(values).all():
             row = table.index[~np.isfinite(values)][0]
-            raise DesignError(f"{path}: {name} is {table[name][row]!r} in line {row + 2}, not a number")
+            raise DesignError(f"{where}: {name} is {table[name][row]!r} in line {row + 2}, not a number")
     if table.empty:
         raise DesignError(
-            f"{path}: no event to model (rows named {', '.join(sorted(filter(None, NOT_MODELLED)))} are not)"
+            f"{where}: no event to model (rows named {', '.join(sorted(filter(None, NOT_MODELLED)))} are not)"
         )
     return pd.DataFrame({**times, "trial_type": table["trial_type"].str.strip()}).reset_index(drop=True)
 

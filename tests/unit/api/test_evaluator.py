@@ -44,7 +44,7 @@ def test_without_a_truth_repeatability_is_told_and_nothing_claimed(halves, tmp_p
     assert "\nLimitations\n- " in told
     assert "pass one as truth to Evaluator.fit" in told
     assert "--" not in told, "options of the command line are of no use in Python"
-    halves.report().save_as_html(tmp_path / "page.html")
+    halves.generate_report().save_as_html(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "<svg" not in page, "a figure of reproducibility would rank the series"
 
@@ -57,7 +57,7 @@ def test_the_page_is_green_for_a_positive_verdict_alone(halves, status, color):
     fitted = copy.copy(halves)
     better = (Sentence(text="mine exceeds bspline.", decision="better"),)
     fitted.verdict_ = dataclasses.replace(halves.verdict_, status=status, sentences=better)
-    assert f"border-left:4px solid {color}" in str(fitted.report())
+    assert f"border-left:4px solid {color}" in str(fitted.generate_report())
 
 
 def test_a_repetition_time_without_a_unit_is_none(run, lanczos, halves, tmp_path):
@@ -142,7 +142,7 @@ def test_who_was_not_applied_is_named_and_compared_with_nobody(run, lanczos):
     gains = found.table_[found.table_.measure.str.startswith("gain_")]
     assert not ((gains.series == "mine") | (gains.against == "mine")).any()
     assert found.summary().startswith("mine was not applied: ")
-    assert "mine was not applied: " in str(found.report())
+    assert "mine was not applied: " in str(found.generate_report())
 
 
 @pytest.mark.parametrize(
@@ -155,13 +155,23 @@ def test_who_was_not_applied_is_named_and_compared_with_nobody(run, lanczos):
         ({"series": {"mine": "bold.nii"}}, "series: mine is .* and the run at the high resolution"),
         ({"not_applied": ["mien"]}, "not_applied: 'mien' is no series; there are mine"),
         ({"truth": "fine.nii"}, "truth: 1 volumes, the acquired series has 84"),
+        ({"series": ["bold.nii"]}, "series: a mapping of name to image or fitted SuperResolver is needed"),
+        ({"series": {}}, "series: a mapping of name to image"),
+        ({"series": {"mine": ["bold.nii"]}}, "series mine: a list, but there is a single run"),
+        ({"events": "nowhere.tsv"}, "events: there is no file nowhere.tsv"),
+        ({"events": [EVENTS]}, "events: a list, but there is a single run"),
+        (
+            {"events": EVENTS.drop(columns="duration")},
+            r"^events: no column duration \(there are: onset, trial_type\); give onset, duration \(s\) and trial_type$",
+        ),
+        ({"events": EVENTS.assign(onset="soon")}, "^events: onset is 'soon' in line 2, not a number"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(run, lanczos, given, told):
     given = {"series": {"mine": lanczos}, "events": EVENTS, "mask": run / "mask.nii"} | given
     if isinstance(given.get("truth"), str):
         given["truth"] = run / given["truth"]
-    if "bold.nii" in given["series"].values():
+    if isinstance(given["series"], dict) and "bold.nii" in given["series"].values():
         given["series"] = dict.fromkeys(given["series"], run / "bold.nii")
     with pytest.raises(InputError, match=told):
         Evaluator(**PLAIN).fit(run / "bold.nii", **given)
@@ -178,3 +188,26 @@ def test_baselines_are_those_that_there_are(run, lanczos):
         )
     with pytest.raises(NotFittedError):
         Evaluator().fit(run / "bold.nii", series={"mine": SuperResolver()}, events=EVENTS)
+
+
+def test_runs_of_a_list_are_evaluated_one_by_one(run, lanczos, halves, capsys):
+    """As nilearn takes them: lists of images, of events, of confounds."""
+    bold, mask = run / "bold.nii", run / "mask.nii"
+    resolver = SuperResolver("lanczos", realigned=True).fit([bold, bold], mask=mask)
+    shifted = EVENTS.assign(onset=EVENTS.onset + 2)
+    made = Evaluator(**PLAIN).fit([bold, bold], series={"mine": resolver}, events=[EVENTS, shifted], mask=mask)
+    first = made.table_.query("run == 1").drop(columns="run").reset_index(drop=True)
+    pd.testing.assert_frame_equal(first, halves.table_)
+    assert next(iter(made.table_)) == "run"
+    assert set(made.table_.run) == {1, 2}
+    second = made.table_.query("run == 2").reset_index(drop=True)
+    assert not second.value.equals(first.value)
+    assert made.summary() == f"Run 1\n{halves.summary()}\n\nRun 2\n{made.runs_[1].summary()}"
+    assert str(made.generate_report()).count("<h2>Run ") == 2
+    with pytest.raises(InputError, match="events: 1 for 2 runs"):
+        made.fit([bold, bold], series={"mine": resolver}, events=[EVENTS], mask=mask)
+    with pytest.raises(InputError, match="series mine: a list, but there is a single run"):
+        made.fit(bold, series={"mine": resolver}, events=EVENTS, mask=mask)
+    assert capsys.readouterr().out == ""
+    Evaluator(**PLAIN, verbose=1).fit(bold, series={"mine": lanczos}, events=EVENTS, mask=mask)
+    assert "s: baselines" in capsys.readouterr().out

@@ -71,7 +71,7 @@ def test_parameters_are_checked_when_it_is_fitted_and_not_before(run):
 
 
 def test_nothing_is_done_before_it_is_fitted():
-    for each in (SuperResolver().report, Evaluator().summary, Evaluator().report):
+    for each in (SuperResolver().generate_report, Evaluator().summary, Evaluator().generate_report):
         with pytest.raises(NotFittedError):
             each()
     with pytest.raises(NotFittedError):
@@ -104,9 +104,8 @@ def test_file_and_image_give_the_same_and_a_volume_gives_a_volume(run, tmp_path)
     for other in (two, kept, nib.load(tmp_path / "fine.nii.gz")):
         np.testing.assert_array_equal(one.get_fdata(), other.get_fdata())
     assert fitted.n_dummy_ == DUMMIES
-    still = clone(fitted).set_params(realigned=True)
     volume = nib.Nifti1Image(given[0][..., 5], given[1])
-    assert still.fit(volume, mask=run / "mask.nii").transform(volume).shape == (60, 56, 5)
+    assert fitted.transform(volume).shape == (60, 56, 5)
 
 
 def test_a_header_that_was_changed_in_memory_counts(run):
@@ -179,7 +178,8 @@ def test_a_fitted_estimator_survives_pickling_and_tells_what_it_did(run, tmp_pat
     np.testing.assert_array_equal(
         again.transform(run / "bold.nii").get_fdata(), fitted.transform(run / "bold.nii").get_fdata()
     )
-    page = fitted.report()
+    page = fitted.generate_report()
+    assert str(fitted.report()) == str(page)
     page.save_as_html(tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     assert text == str(page)
@@ -196,7 +196,7 @@ def test_a_method_that_fails_on_the_run_says_so(run):
     with pytest.warns(SuperResolutionWarning, match="wmn was not applied"):
         fitted = SuperResolver("wmn", realigned=True, n_dummy=0).fit(noise, mask=np.ones((30, 28, 5)))
     assert not fitted.applied_
-    assert "Not applied" in str(fitted.report())
+    assert "Not applied" in str(fitted.generate_report())
     zero = SuperResolver("zerofill", realigned=True, n_dummy=0).fit(noise, mask=np.ones((30, 28, 5)))
     np.testing.assert_allclose(fitted.transform(noise).get_fdata(), zero.transform(noise).get_fdata(), atol=1e-2)
 
@@ -223,11 +223,19 @@ def test_motion_that_is_left_in_a_realigned_series_is_doubted(run, tmp_path):
         ({"method": "inject"}, "guide: inject takes what it adds"),
         ({"n_dummy": 83}, "n_dummy: 83 of 84"),
         ({"bold": np.ones((3, 3, 3))}, "bold: a path or a nibabel.Nifti1Image is needed, not ndarray"),
+        ({"bold": "boldref.nii"}, r"bold: it is one volume of \(30, 28, 5\); give a series"),
+        ({"bold": "nowhere.nii"}, "bold: there is no file .*nowhere.nii"),
+        ({"motion": "nowhere.txt"}, "motion: there is no file nowhere.txt"),
+        ({"factor": "2"}, "factor: '2' is neither a number nor three of them"),
+        ({"factor": True}, "factor: True is neither"),
+        ({"factor": (2, "2", 1)}, "factor: .* is neither"),
+        ({"mask": [np.ones((30, 28, 5))]}, "mask: a list, but there is a single run"),
+        ({"bold": []}, "an empty list of runs"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(run, given, told):
     given = {key: run / value if str(value).endswith(".nii") else value for key, value in given.items()}
-    own = {key: given.pop(key) for key in ("method", "n_dummy") if key in given}
+    own = {key: given.pop(key) for key in ("method", "n_dummy", "factor") if key in given}
     with pytest.raises(InputError, match=told):
         SuperResolver(**{"method": "bspline", **own}).fit(given.pop("bold", run / "bold.nii"), **given)
 
@@ -273,3 +281,39 @@ def test_slices_on_another_axis_are_refused(run):
     image.header.set_dim_info(slice=0)
     with pytest.raises(InputError, match="slices lie along axis 0"):
         SuperResolver("bspline", realigned=True).fit(image)
+
+
+def test_verbose_tells_each_step_and_nothing_is_said_without(run, capsys):
+    plain = SuperResolver("bspline").fit(run / "bold.nii")
+    plain.transform(run / "bold.nii")
+    assert capsys.readouterr().out == ""
+    plain.set_params(verbose=1, method="wmn").fit(run / "bold.nii").transform(run / "bold.nii")
+    lines = capsys.readouterr().out.splitlines()
+    for step in ("fit] 0 s: reference", "brain mask", "head motion of 84 volumes", "learning wmn", "84 volumes by wmn"):
+        assert any(step in line for line in lines), step
+    assert all(line.startswith("[SuperResolver.") for line in lines)
+
+
+def test_a_list_of_runs_gives_a_list_of_images(run, tmp_path):
+    """Each run has its own reference, and of what is given as a list its own element."""
+    bold, affine = load_image(run / "bold.nii")
+    save_image(1.1 * bold[..., :70] + 1, affine, tmp_path / "second.nii", tr=2.0)
+    runs, motion = [run / "bold.nii", tmp_path / "second.nii"], read_itk(run / "hmc.txt")
+    motions = [motion, motion[:70]]
+    both = SuperResolver("bspline").fit(runs, mask=run / "mask.nii", motion=motions)
+    assert [len(each) for each in both.motion_] == [84, 70]
+    assert [each.applied_ for each in both.runs_] == both.applied_ == [True, True]
+    files = [tmp_path / "one.nii", tmp_path / "two.nii"]
+    made = both.transform(runs, out_file=files)
+    for image, source, poses in zip(made, runs, motions, strict=True):
+        alone = SuperResolver("bspline").fit(source, mask=run / "mask.nii", motion=poses)
+        np.testing.assert_array_equal(image.get_fdata(), alone.transform(source).get_fdata())
+        assert alone.runs_ == []
+    assert "Run 2" in str(both.generate_report())
+    with pytest.raises(InputError, match="a list of 2; give a list, too"):
+        both.transform(runs[0])
+    with pytest.raises(InputError, match="out_file: one file for several runs"):
+        both.transform(runs, out_file=files[0])
+    with pytest.raises(InputError, match="motion: 1 for 2 runs"):
+        both.fit(runs, motion=motions[:1])
+    assert both.fit(runs[0], mask=run / "mask.nii", motion=motion).transform(runs[0]).shape[3] == 84
