@@ -363,7 +363,7 @@ class Evaluator(BaseEstimator):
         """Verdict and table."""
         for name in idle:
             text = f"{name} was not applied: its series is that of zerofill, and not compared"
-            warnings.warn(text, SuperResolutionWarning, stacklevel=3)
+            warnings.warn(text, SuperResolutionWarning, stacklevel=4)
         self.verdict_: Verdict = make_verdict(
             rows, methods=methods, baselines=baselines, margin=self.margin, not_applied=idle, advice=PYTHON,
             displacement=framewise_displacement(run.params).tolist(),

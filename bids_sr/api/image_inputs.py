@@ -309,7 +309,7 @@ def _doubt(reader: SeriesReader, reference: Array, mask: Mask, first: int) -> No
     if far.max() > MOST_LEFT_MM:
         where = f"realigned=True, but volume {at[int(far.argmax())]} lies {far.max():.1f} mm from the reference"
         text = f"{where}: head motion would be taken for signal; leave realigned out, or give motion"
-        warnings.warn(text, SuperResolutionWarning, stacklevel=4)
+        warnings.warn(text, SuperResolutionWarning, stacklevel=5)
 
 
 def undo_motion(reader: SeriesReader, run: Run, path: Path, affine: Array) -> Path:

@@ -154,7 +154,7 @@ def calibration_of(given: Given, run: Run, factor: Factor, folder: Path) -> tupl
             )  # fmt: skip
         except (CalibrationError, RuntimeError) as error:
             text = f"calibration: it is left out, and the run's own variance is used instead: {error}"
-            warnings.warn(text, SuperResolutionWarning, stacklevel=5)
+            warnings.warn(text, SuperResolutionWarning, stacklevel=6)
             return None, facts | {"usable": False, "reason": str(error)}
         low_affine = kspace_crop(np.zeros(reader.shape[:3], np.float32), reader.affine, factor=factor)[1]
     maps = measured_on_run((sd, own.affine), (sd_low, low_affine), xfm, run.mask.shape, run.affine, factor)

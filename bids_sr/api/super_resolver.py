@@ -295,7 +295,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             self.facts_ |= {"held_out": card["held_out"]} if "held_out" in card else {}
         if not self.applied_:
             reason = self.facts_["held_out"]["model"]
-            warnings.warn(f"{name} was not applied to this run ({reason})", SuperResolutionWarning, stacklevel=3)
+            warnings.warn(f"{name} was not applied to this run ({reason})", SuperResolutionWarning, stacklevel=4)
 
     def __sklearn_is_fitted__(self) -> bool:
         """Whether `fit` was called."""
