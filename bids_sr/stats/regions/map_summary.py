@@ -149,11 +149,16 @@ def fill_outside(values: Float32, mask: Mask) -> Float32:
 
 
 def upsample_maps(maps: Maps, source: Grid, target: Grid) -> dict[tuple[str, str], Float32]:
-    """Maps as cubic splines on another grid, 0 outside the target's mask; by (contrast, stat)."""
+    """Maps as cubic splines on another grid, 0 outside the target's mask; by (contrast, stat).
+
+    No value exceeds the extremes of the map inside the source's mask: where a spline overshoots, a correlation could be
+    larger than 1, and a peak would be made by the interpolation.
+    """
     raised = {}
     for key, values in maps.items():
         filled = fill_outside(values, source.mask)
         fine = sample_volume(filled, source.affine, target.mask.shape, target.affine, spline=Spline(order=3))
+        fine = np.clip(fine, filled.min(), filled.max())
         raised[key] = np.where(target.mask, fine, 0).astype(np.float32)
     return raised
 

@@ -137,6 +137,17 @@ def test_values_outside_the_mask_do_not_pull_the_raised_map_down():
     assert not raised[~fine].any()
 
 
+def test_a_raised_map_does_not_exceed_the_acquired_one():
+    """A spline overshoots beside an edge: without a bound a correlation of .92 became 1.19."""
+    step = np.full((8, 8, 4), -0.8, dtype=np.float32)
+    step[3:5] = 0.92
+    fine_affine = np.array([[1.0, 0, 0, -0.5], [0, 1.0, 0, -0.5], [0, 0, 3.0, 0], [0, 0, 0, 1]])
+    source = Grid(mask=np.ones(step.shape, dtype=bool), affine=np.diag([2.0, 2.0, 3.0, 1.0]))
+    target = Grid(mask=np.ones((16, 16, 4), dtype=bool), affine=fine_affine)
+    raised = upsample_maps({("a", "cc"): step}, source, target)["a", "cc"]
+    assert (raised.min(), raised.max()) == (step.min(), step.max())
+
+
 def test_comparison_puts_raw_on_the_fine_grid(maps):
     mask = np.ones(SHAPE, dtype=bool)
     acquired = Grid(mask=mask, affine=AFFINE)
