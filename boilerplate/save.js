@@ -35,6 +35,7 @@ const saveFigure = (() => {
     }
     const inner = new DOMParser().parseFromString(decoded(address), "image/svg+xml").documentElement;
     const [, , wide, high] = inner.getAttribute("viewBox").trim().split(/[\s,]+/).map(Number);
+    inner.querySelector("style.paper")?.remove(); // a saved figure is on white paper
     inner.setAttribute("width", wide);
     inner.setAttribute("height", high);
     return [document.importNode(inner, true), wide, high];

@@ -124,7 +124,7 @@ def _of_resolver(fitted: SuperResolver) -> tuple[str, list[Markup]]:
             ("acquired", volume, run.affine), ("bspline", spline, affine), (name, fine, affine),
         )[: 2 if name == "bspline" else 3]
     ]  # fmt: skip
-    parts = [_drawn(slice_figure(shown, brain, mask=brain, roi_name="brain"),
+    parts = [_drawn(slice_figure(shown, brain, mask=brain),
                     "One volume as acquired, by cubic B-spline and by the method; below, the difference")]  # fmt: skip
     if fitted.applied_ and fitted.model_ is not None and fitted.model_.card.trained_on == "series":
         maps = onto_grid(fitted.model_.generator.state_dict()["weight"], shape)

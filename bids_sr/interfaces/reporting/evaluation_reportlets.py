@@ -166,16 +166,30 @@ def QualityReport(
 
 
 def _overlays(found: Mapping[tuple[str, str], Mapping[str, str]], mask_hr: str, background: str) -> Iterator[Drawn]:
-    """One figure a kind of map and contrast, a row each series."""
+    """One figure a kind of map and contrast, a row each series that has anything to show; a sentence on the others."""
+    from markupsafe import escape
+
     from bids_sr.reports.figures.quality_control_figures import OVERLAYS, overlay_figure
+    from bids_sr.stats.controls.unrepeated_detail import THRESHOLD
 
     brain = tools.load(mask_hr)
     grid = brain.data.shape, brain.affine
     below = tools.onto(background, *grid)
+    empty: dict[str, list[str]] = {}  # series to contrasts
     for (stat, contrast), paths in found.items():
         maps = {name: tools.onto(path, *grid) for name, path in paths.items()}
-        figure = overlay_figure(maps, brain.affine, below, brain.data, **OVERLAYS[stat])
-        yield Drawn(figure, QUALITY_MAPS[stat], contrast=contrast)
+        if stat == "unrepeated":
+            bare = [name for name, data in maps.items() if not (data[brain.data > 0] > THRESHOLD).any()]
+            for name in bare:
+                empty.setdefault(name, []).append(contrast)
+            maps = {name: data for name, data in maps.items() if name not in bare}
+        if maps:
+            figure = overlay_figure(maps, brain.affine, below, brain.data, **OVERLAYS[stat])
+            yield Drawn(figure, QUALITY_MAPS[stat], contrast=contrast)
+    if empty:
+        where = ", ".join(f"{name} ({', '.join(contrasts)})" for name, contrasts in empty.items())
+        text = f"<p>Unsupported detail: no voxel above one half in {escape(where)}.</p>"
+        yield Drawn(text, QUALITY_MAPS["unrepeated"])
 
 
 def _calibration(

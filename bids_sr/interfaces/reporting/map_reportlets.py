@@ -64,6 +64,12 @@ def color_limit(files: Iterable[str], floor: float) -> float:
     return common_scale([series_map("", path) for path in files], floor)
 
 
+def compared(names: Iterable[str], order: Sequence[str]) -> list[str]:
+    """Of the series, those of which maps are drawn: acquired, B-spline, methods and measured; without them all."""
+    known = tools.ordered(names, order)
+    return [name for name in known if name in SHOWN or kind_of(name) in KINDS] or known
+
+
 @reportlet
 def ActivationReport(
     *,
@@ -94,8 +100,7 @@ def ActivationReport(
     for (contrast, stat, fwhm), files in found.stats.items():
         if stat == display.statistic:
             regions = found.regions.get((contrast, "Fdr", fwhm), {})
-            shown = [name for name in tools.ordered(files, series_names) if name in SHOWN or kind_of(name) in KINDS]
-            rows = [series_map(name, files[name], regions.get(name)) for name in shown or files]
+            rows = [series_map(name, files[name], regions.get(name)) for name in compared(files, series_names)]
             limit = color_limit(files.values(), display.floor)
             figure = activation_figure(rows, scene, display=display, limit=limit)
             yield Drawn(figure, map_label("connectivity" if at_rest else "activation", fwhm / 10), contrast=contrast)
@@ -122,7 +127,7 @@ def RegionsReport(
     series_names: Sequence[str] = (),
     conditions: Sequence[str] = (),
 ) -> Iterator[Drawn]:
-    """The paper's quarter regions of pairs of conditions in each series, with their Dice coefficient.
+    """The paper's quarter regions of pairs of conditions in the series that are drawn, with their Dice coefficient.
 
     Parameters
     ----------
@@ -138,7 +143,7 @@ def RegionsReport(
     pairs = _condition_pairs(list(dict.fromkeys(label for label, _ in quarters)), conditions)
     for (one, other), fwhm in ((p, f) for p in pairs for f in sorted({f for _, f in quarters})):
         first, second = quarters.get((one, fwhm), {}), quarters.get((other, fwhm), {})
-        both = tools.ordered([name for name in first if name in second], series_names)
+        both = compared([name for name in first if name in second], series_names)
         rows = {name: (series_map(name, first[name]), series_map(name, second[name])) for name in both}
         overlap = {name: dice(a.data > 0, b.data > 0) for name, (a, b) in rows.items()}
         if rows:

@@ -11,18 +11,18 @@ from bids_sr.interfaces.reporting.reportlet import ANATOMICAL, NO_FILE, PAIR, Dr
 def AnatReport(
     *, t1w: FileName, mask: FileName, tpms: Sequence[FileName] = (), roi: FileName = NO_FILE
 ) -> Iterator[Drawn]:
-    """Brain mask, tissues (GM, WM, CSF probabilities) and region of interest on the T1w image."""
+    """Brain mask, tissues (GM, WM, CSF probabilities) and region of interest, where it is smaller, on the T1w image."""
     from bids_sr.reports.figures.anat_figures import Outline, mosaic_figure
+    from bids_sr.reports.figures.style import PURPLE, RED, ROI_COLOR, YELLOW, is_brain
 
-    colors = (("brain mask", "#d55e00"), ("white matter", "#56b4e9"), ("gray matter", "#f0e442"))
+    colors = (("brain mask", RED), ("gray matter", YELLOW), ("white matter", PURPLE))
     grid = tools.native_or_display(tools.load(mask))
-    shown = [tools.onto(each, *grid) for each in [mask, *[tpms[k] for k in (1, 0) if k < len(tpms)]]]
+    shown = [tools.onto(each, *grid) for each in [mask, *[tpms[k] for k in (0, 1) if k < len(tpms)]]]
     lines = [Outline(name=name, data=d, color=color) for (name, color), d in zip(colors, shown, strict=False)]
-    image, affine = tools.onto(t1w, *grid), grid[1]
-    yield Drawn(mosaic_figure(image, affine, lines, mask=shown[0]), "brain", ANATOMICAL)
-    if roi:
-        lines = [Outline(name="region of interest", data=tools.onto(roi, *grid), color="#00e5ff")]
-        yield Drawn(mosaic_figure(image, affine, lines, mask=shown[0]), "roi", ANATOMICAL)
+    region = tools.onto(roi, *grid) if roi else None
+    if region is not None and not is_brain(region > 0.5, shown[0] > 0.5):
+        lines.append(Outline(name="region of interest", data=region, color=ROI_COLOR))
+    yield Drawn(mosaic_figure(tools.onto(t1w, *grid), grid[1], lines, mask=shown[0]), "brain", ANATOMICAL)
 
 
 @reportlet
@@ -109,12 +109,13 @@ def CoregReport(
 ) -> Iterator[Drawn]:
     """BOLD reference against T1w, before and after registration."""
     from bids_sr.reports.figures.anat_figures import Outline, registration_figure
+    from bids_sr.reports.figures.style import PURPLE, RED
 
     grid = tools.display_grid(tools.load(t1w_mask))
     inside = tools.onto(t1w_mask, *grid)
-    lines = [Outline(name="brain mask of T1w", data=inside, color="#d55e00")]
+    lines = [Outline(name="brain mask of T1w", data=inside, color=RED)]
     if len(t1w_tpms) > 1:
-        lines.append(Outline(name="white matter of T1w", data=tools.onto(t1w_tpms[1], *grid), color="#56b4e9"))
+        lines.append(Outline(name="white matter of T1w", data=tools.onto(t1w_tpms[1], *grid), color=PURPLE))
     before = tools.onto(boldref, *grid)
     after = tools.onto(boldref, *grid, tools.first_matrix(boldref2t1w_xfm))
     brain = inside > 0.5

@@ -33,12 +33,14 @@ T_DISPLAY = Display(statistic="t", threshold=3.1, floor=6.0)
 """|t| > 3.1: p < .001, one-sided, uncorrected, for many degrees of freedom."""
 CC_DISPLAY = Display(statistic="cc", threshold=0.25, floor=0.6)
 ALFF_DISPLAY = Display(statistic="ALFF (unit of the BOLD)", threshold=0.0, floor=0.0, positive=True)
-ROI_COLOR, FDR_COLOR = "#00e5ff", "white"
+FDR_COLOR = "white"
 MAP_COLORS = (
     "#b3f3ff", "#4fb6f2", "#1f6fd6", "#123a9c", "#0b1f66", "#6b1200", "#b33100", "#ea6a00", "#ffb000", "#fff3a0",
 )  # fmt: skip
 """Blue below 0, orange above, as color-blind readers tell them; dark near 0 and light far from it, never gray."""
 MAP_CMAP = LinearSegmentedColormap.from_list("bids-sr-maps", MAP_COLORS)
+COLUMNS = 8
+"""Panels side by side; fewer are no larger, so that a thin slab makes no tall figure."""
 ZOOM_MM = (72.0, 62.0)
 
 
@@ -54,7 +56,7 @@ class Scene:
     @property
     def roi_is_brain(self) -> bool:
         """True where the region is the whole brain (nothing to outline or to zoom into)."""
-        return bool(np.count_nonzero(self.roi) >= 0.9 * np.count_nonzero(self.mask))
+        return s.is_brain(self.roi, self.mask)
 
     def canonical(self, data: Array) -> Volume:
         """An array on the scene's grid in RAS order."""
@@ -74,7 +76,7 @@ class _Panels:
         """Draw one panel; returns the overlay's image."""
         s.show_window(ax, self._below, window, vmin=self._low, vmax=self._high)
         image = s.show_window(ax, overlay, window, **colors)
-        s.show_window_contour(ax, self._outline, window, ROI_COLOR, width=0.7)
+        s.show_window_contour(ax, self._outline, window, s.ROI_COLOR, width=0.7)
         return image
 
 
@@ -109,7 +111,7 @@ def common_scale(maps: Sequence[NamedImage], floor: float) -> float:
 
 def _windows(scene: Scene, brain: Volume, planes: Sequence[int], first: NamedImage) -> list[Window]:
     """Boxes and planes, left to right: the whole brain, then the neighborhood of the first map's peak in the region."""
-    whole = s.bounding_box(brain.data, brain.zooms, margin_mm=6.0)
+    whole = s.bounding_box(brain.data, brain.zooms, margin_mm=3.0)
     windows: list[Window] = [(whole, k) for k in planes]
     if scene.roi_is_brain:
         return windows
@@ -134,7 +136,7 @@ def peak_voxel(first: NamedImage, mask: Array, affine: Array) -> tuple[int, int,
 
 
 def activation_figure(
-    maps: Sequence[NamedImage], scene: Scene, *, display: Display = T_DISPLAY, n_slices: int = 3,
+    maps: Sequence[NamedImage], scene: Scene, *, display: Display = T_DISPLAY, n_slices: int = 4,
     limit: float | None = None,
 ) -> Figure:  # fmt: skip
     """Maps of one contrast: a row each series, columns the same planes, whole and zoomed into the region.
@@ -154,9 +156,11 @@ def activation_figure(
     label = f"{display.statistic}; shown where |{display.statistic}| > {display.threshold:g}"
     if display.positive:
         colors, label = {"cmap": "viridis", "vmin": 0.0, "vmax": limit}, display.statistic
-    unit = 11.2 / len(windows) * max(s.height_over_width(box, brain) for box, _ in windows)
+    columns = max(len(windows), COLUMNS)
+    unit = 11.2 / columns * max(s.height_over_width(box, brain) for box, _ in windows)
     with s.style():
-        fig, axes = s.panel_grid(len(maps), len(windows), unit, left=0.066, top=0.05, bottom=0.72)
+        right = 0.066 + 0.933 * len(windows) / columns
+        fig, axes = s.panel_grid(len(maps), len(windows), unit, left=0.066, right=right, top=0.05, bottom=0.72)
         image: Any = None
         for row, each in zip(axes, maps, strict=True):
             values = np.nan_to_num(each.data)
@@ -219,11 +223,12 @@ def regions_figure(
     conditions: tuple[str, str],
     dice: Mapping[str, float],
     *,
-    n_slices: int = 5,
+    n_slices: int = 10,
 ) -> Figure:
     """Regions of two conditions of each series (masks by name) over the same planes: one, the other, both.
 
-    `dice` is the overlap of the two masks by series. Raises `FigureInputError` without a series.
+    Planes are those with most voxels of the first series. `dice` is the overlap of the two masks by series. Raises
+    `FigureInputError` without a series.
     """
     if not regions:
         raise FigureInputError("there is no pair of regions to draw")
@@ -232,11 +237,12 @@ def regions_figure(
     first = next(iter(regions.values()))
     both = NamedImage(name="", data=first[0].data.astype(float) + first[1].data, affine=first[0].affine)
     planes = informative_planes(scene, both, n_slices)
-    box = s.bounding_box(scene.canonical(np.asarray(scene.roi > 0)).data, brain.zooms, margin_mm=8.0)
+    box = s.bounding_box(scene.canonical(np.asarray(scene.roi > 0)).data, brain.zooms, margin_mm=3.0)
     colors = {"cmap": ListedColormap([s.ORANGE, s.BLUE, s.GREEN]), "vmin": 1, "vmax": 3, "alpha": 0.85}
-    unit = 10.7 / len(planes) * s.height_over_width(box, brain)
+    unit = 10.7 / n_slices * s.height_over_width(box, brain)
     with s.style():
-        fig, axes = s.panel_grid(len(regions), len(planes), unit, left=0.11, top=0.05, bottom=0.36)
+        right = 0.11 + 0.889 * len(planes) / n_slices
+        fig, axes = s.panel_grid(len(regions), len(planes), unit, left=0.11, right=right, top=0.05, bottom=0.36)
         for row, (name, (one, other)) in zip(axes, regions.items(), strict=True):
             code = np.asarray(one.data > 0, dtype=np.float32) + 2 * np.asarray(other.data > 0, dtype=np.float32)
             code[code == 0] = np.nan

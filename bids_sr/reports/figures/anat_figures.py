@@ -16,10 +16,10 @@ from bids_sr.reports.figures.style import FigureInputError, Volume
 
 Views = Sequence[tuple[int, int]]
 """Pairs of an axis (0 sagittal, 1 coronal, 2 axial) and a number of planes across it."""
-MIXED_VIEWS: Views = ((2, 4), (1, 1), (0, 1))
-MOSAIC_VIEWS: Views = ((2, 7), (1, 7), (0, 7))
+MIXED_VIEWS: Views = ((2, 4), (1, 3), (0, 2))
+MOSAIC_VIEWS: Views = ((2, 9), (1, 9), (0, 9))
 SHORTEST_MM = 15.0
-AXIAL_VIEWS: Views = ((2, 6),)
+AXIAL_VIEWS: Views = ((2, 10),)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +40,7 @@ def _prepared(
         if other.shape != images[0].shape:
             raise FigureInputError(f"images of shapes {images[0].shape} and {other.shape} are not on one grid")
     around = s.canonical(np.asarray(images[0] != 0 if mask is None else mask > 0), affine)
-    box = s.bounding_box(around.data, around.zooms, margin_mm=12.0)
+    box = s.bounding_box(around.data, around.zooms, margin_mm=6.0)
     shown = [s.cropped(s.canonical(image, affine), box) for image in images]
     lines = [s.cropped(s.canonical(np.asarray(o.data, dtype=np.float32), affine), box) for o in outlines]
     return shown, lines, s.cropped(around, box)
@@ -48,7 +48,7 @@ def _prepared(
 
 def _draw_outlines(ax: Axes, outlines: Sequence[Outline], lines: Sequence[Volume], axis: int, index: int) -> None:
     for outline, line in zip(outlines, lines, strict=True):
-        s.show_contour(ax, line, axis, index, outline.color, level=outline.level, shortest=SHORTEST_MM)
+        s.show_contour(ax, line, axis, index, outline.color, level=outline.level, shortest=SHORTEST_MM, width=0.6)
 
 
 def _legend(fig: Figure, outlines: Sequence[Outline], note: str) -> None:

@@ -31,7 +31,7 @@ KIND_STYLE: Mapping[Kind, tuple[str, str]] = {
     "member": (s.GREEN, "P"),
     "run": (s.SOFT, "o"),
 }
-ROW_INCH = 0.235
+ROW_INCH = 0.19
 LOWEST = -1.5
 """The scale goes no lower: explained variance has no lower end, and one series far worse than none would flatten it."""
 
@@ -57,6 +57,7 @@ def forest_figure(
     row_names: Sequence[str] = (),
     xlabel: str = "",
     hollow: bool = False,
+    one_scale: bool = False,
 ) -> Figure:
     """Points with 95 % intervals: a line each series, panels side by side and in rows.
 
@@ -64,27 +65,29 @@ def forest_figure(
     ----------
     grid, row_names : rows of panels and their headings; `FigureInputError` is raised without any
     labels : key of the points, in order from above, to the text at the left and what the series is
+    xlabel : of all panels
     hollow : draw points whose interval holds zero hollow
+    one_scale : for all panels, not one for each column
     """
     if not grid or not labels:
         raise FigureInputError("there is no figure of the evaluation to draw")
-    body, gap = len(labels) * ROW_INCH, 0.7 if row_names else 0.36
+    body, gap = len(labels) * ROW_INCH, 0.6 if row_names else 0.3
     with s.style(literal=True):
-        fig = s.new_figure(12.0, (body + gap) * len(grid) + 0.75)
+        fig = s.new_figure(12.0, (body + gap) * len(grid) + 0.72)
         tall = fig.get_figheight()
         left = min(0.33, 0.03 + 0.0062 * max(len(text) for text, _ in labels.values()))
-        spaces = {"left": left, "right": 0.985, "bottom": 0.72 / tall, "top": 1 - gap / tall, "wspace": 0.08}
-        grid_spec = {**spaces, "hspace": gap / body}
+        # values stand between the panels
+        spaces = {"left": left, "right": 0.955, "bottom": 0.7 / tall, "top": 1 - gap / tall}
+        grid_spec = {**spaces, "wspace": 0.06 * len(grid[0]), "hspace": gap / body}
         axes = np.asarray(fig.subplots(len(grid), len(grid[0]), squeeze=False, gridspec_kw=grid_spec))
         for number, (row, panels) in enumerate(zip(axes, grid, strict=True)):
             for column, (ax, panel) in enumerate(zip(row, panels, strict=True)):
                 _panel(ax, panel, labels, named=column == 0, hollow=hollow)
-                if number == len(grid) - 1:
-                    ax.set_xlabel(xlabel, fontsize=8)
             if row_names:
-                top = row[0].get_position().y1 + 0.28 / tall
-                fig.text(0.012, top, row_names[number], fontsize=10, fontweight="bold", va="bottom")
-        _share_limits(axes)
+                top = row[0].get_position().y1 + 0.24 / tall
+                fig.text(0.012, top, row_names[number], fontsize=9.5, fontweight="bold", va="bottom")
+        fig.text((left + 0.955) / 2, 0.36 / tall, xlabel, fontsize=8, ha="center")
+        _share_limits(axes.reshape(-1, 1) if one_scale else axes)
         _legend(fig, [kind for _, kind in labels.values()], [p for row in grid for p in row], hollow=hollow)
     return fig
 
@@ -99,7 +102,7 @@ def _panel(ax: Axes, panel: Panel, labels: Mapping[str, tuple[str, Kind]], *, na
     ax.spines["left"].set_visible(False)
     s.light_grid(ax, "x")
     if panel.strong:
-        ax.set_facecolor("#f7f9fb")
+        ax.set_facecolor(s.WASH)
     ax.axvline(0, color=s.SOFT, lw=0.8)
     for color, dashes, place in panel.lines.values():
         if math.isfinite(place):
@@ -110,27 +113,27 @@ def _panel(ax: Axes, panel: Panel, labels: Mapping[str, tuple[str, Kind]], *, na
 
 def _point(ax: Axes, place: int, row: MetricRow | None, kind: Kind, *, hollow: bool) -> None:
     color, marker = KIND_STYLE[kind]
-    beside: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "fontsize": 7, "va": "center", "ha": "right"}
+    beside: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "fontsize": 7, "va": "center"}
     if row is None or not math.isfinite(row.value):
-        ax.text(0.99, place, "n/a", color=s.SOFT, **beside)
+        ax.text(1.01, place, "n/a", color=s.SOFT, **beside)
         return
     if math.isfinite(row.lower) and math.isfinite(row.upper):
         ax.plot([row.lower, row.upper], [place, place], color=color, lw=1.5, solid_capstyle="butt", zorder=2)
-    face = "white" if hollow and not row.excludes_zero else color
+    face = s.PAPER if hollow and not row.excludes_zero else color
     ax.plot([row.value], [place], marker, color=color, mfc=face, ms=5, mew=1.1, zorder=3)
-    ax.text(0.99, place, "◂ " * (row.value < LOWEST) + pick.value_text(row.value), color=s.INK, **beside)
+    ax.text(1.01, place, "◂ " * (row.value < LOWEST) + pick.value_text(row.value), color=s.INK, **beside)
 
 
 def _share_limits(axes: Array) -> None:
-    """One scale for each column that holds zero and ends at `LOWEST`, with room for the values at the right."""
+    """One scale for each column that holds zero and ends at `LOWEST`."""
     for column in axes.T:
         ends = [(ax.dataLim.x0, ax.dataLim.x1) for ax in column if np.isfinite([ax.dataLim.x0, ax.dataLim.x1]).all()]
         low, high = min([0.0, *(end[0] for end in ends)]), max([0.0, *(end[1] for end in ends)])
         low = max(low, LOWEST)
         span = (high - low) or 1.0
         for ax in column:
-            ax.set_xlim(low - 0.04 * span, high + 0.2 * span)
-            ax.xaxis.set_major_locator(MaxNLocator(6))
+            ax.set_xlim(low - 0.04 * span, high + 0.04 * span)
+            ax.xaxis.set_major_locator(MaxNLocator(5))
 
 
 def _legend(fig: Figure, kinds: Sequence[Kind], panels: Sequence[Panel], *, hollow: bool) -> None:
@@ -142,11 +145,10 @@ def _legend(fig: Figure, kinds: Sequence[Kind], panels: Sequence[Panel], *, holl
     lines = {name: look for panel in panels for name, look in panel.lines.items()}
     handles += [Line2D([], [], color=c, ls=dashes, lw=1.0, label=name) for name, (c, dashes, _) in lines.items()]
     if hollow:
-        handles.append(Line2D([], [], color=s.SOFT, marker="o", mfc="white", ls="", ms=5, label="interval holds 0"))
+        handles.append(Line2D([], [], color=s.SOFT, marker="o", mfc=s.PAPER, ls="", ms=5, label="interval holds 0"))
     fig.legend(handles=handles, loc="lower center", ncols=min(len(handles), 6), fontsize=8, columnspacing=1.6)
 
 
-LINE_COLORS = (s.BLUE, s.SKY, s.GREEN, s.PURPLE, s.ORANGE, s.SOFT)
 SPLIT_COLUMNS = {
     "split_ev_beyond": "explained variance beyond Nyquist",
     "split_ev_signal": "explained variance, signal units",
@@ -188,8 +190,7 @@ def agreement_figure(rows: Sequence[MetricRow], *, prefix: str, contrast: str, n
         ]
         for region in regions
     ]  # fmt: skip
-    label = "explained variance; correlation r" if prefix == "split_ev" else "correlation r"
-    label += ", 95 % interval" if any(math.isfinite(row.lower) for row in own) else ""
+    label = "value with its 95 % interval" if any(math.isfinite(row.lower) for row in own) else ""
     return _forest(grid, _labels(pick.series_of(own, names)), regions, xlabel=label)
 
 
@@ -203,7 +204,7 @@ def contrasts_figure(
     found = [{c: pick.pick(own, measure, contrast=c, region=region) for c in contrasts} for region in regions]
     grid = [[Panel(title=c, points=p, lines=_reference_lines(p)) for c, p in row.items()] for row in found]
     what = f"{pick.FIGURE_TEXT[prefix.partition('_')[2]]} beyond the acquired Nyquist limit"
-    return _forest(grid, _labels(pick.series_of(own, names)), regions, xlabel=what)
+    return _forest(grid, _labels(pick.series_of(own, names)), regions, xlabel=what, one_scale=True)
 
 
 def placebo_figure(rows: Sequence[MetricRow], *, measures: Mapping[str, str], contrast: str) -> Figure:
@@ -259,48 +260,45 @@ TRUTH_PANELS = {
 
 
 def truth_figure(rows: Sequence[MetricRow], *, contrast: str, against: str, names: Sequence[str] = ()) -> Figure | None:
-    """Agreement with the truth against smoothing, a line each series; None where no measure of it is defined."""
+    """Agreement with the truth, a row each series and a point each smoothing; None where no measure of it is defined.
+
+    Points are not joined: what lies between two widths was not measured. Those of smoothed maps are hollow.
+    """
     own = [row for row in pick.having(rows, "truth_") if (row.contrast, row.against) == (contrast, against)]
     region = next(iter(pick.shown_regions(own)), "")
-    own = [row for row in own if row.region == region]
-    shown = [m for m in TRUTH_PANELS if any(row.measure == m and math.isfinite(row.value) for row in own)]
+    own = [row for row in own if row.region == region and math.isfinite(row.value)]
+    shown = [measure for measure in TRUTH_PANELS if any(row.measure == measure for row in own)]
     series = [name for name in pick.series_of(own, names) if name != against]
     if not shown or not series:
         return None
-    styles = _line_styles(series)
+    widths = sorted({row.fwhm_mm for row in own})
+    markers = dict(zip(widths, "osD^vP", strict=False))
     with s.style(literal=True):
-        fig = s.new_figure(12.0, 3.5)
+        fig = s.new_figure(12.0, ROW_INCH * len(series) + 0.98)
+        tall = fig.get_figheight()
         axes = np.asarray(fig.subplots(1, len(shown), squeeze=False, gridspec_kw={
-            "left": 0.04, "right": 0.99, "top": 0.91, "bottom": 0.31, "wspace": 0.2}))[0]  # fmt: skip
+            "left": 0.2, "right": 0.985, "top": 1 - 0.26 / tall, "bottom": 0.62 / tall, "wspace": 0.06,
+        }))[0]  # fmt: skip
         for ax, measure in zip(axes, shown, strict=True):
-            for name in series:
-                points = sorted((row.fwhm_mm, row.value) for row in own if (row.series, row.measure) == (name, measure))
-                color, marker, dashes = styles[name]
-                x, y = np.array(points).T if points else (np.zeros(0), np.zeros(0))
-                ax.plot(x, y, color=color, marker=marker, ls=dashes, ms=4.5, lw=1.3, alpha=0.9)
-            ax.set_title(TRUTH_PANELS[measure], fontsize=9, loc="left")
-            ax.set_xlabel("smoothing, FWHM (mm)", fontsize=8)
-            ax.set_xticks(sorted({row.fwhm_mm for row in own}))
-            ax.tick_params(labelsize=7.5)
+            for row in (row for row in own if row.measure == measure and row.series in series):
+                color = KIND_STYLE[pick.kind_of(row.series)][0]
+                face = s.PAPER if row.fwhm_mm else color
+                look: dict[str, Any] = {"color": color, "mfc": face, "ms": 5, "mew": 1.1}
+                ax.plot([row.value], [series.index(row.series)], markers.get(row.fwhm_mm, "P"), **look)
+            ax.set_title(TRUTH_PANELS[measure], fontsize=9, loc="left", pad=4)
+            ax.set_ylim(len(series) - 0.4, -0.6)
+            texts = [pick.series_text(name) if ax is axes[0] else "" for name in series]
+            ax.set_yticks(range(len(series)), texts, fontsize=8.5)
+            ax.tick_params(axis="y", length=0, colors=s.INK)
+            ax.tick_params(axis="x", labelsize=7.5)
+            ax.spines["left"].set_visible(False)
+            ax.margins(x=0.06)
+            ax.xaxis.set_major_locator(MaxNLocator(5))
             s.light_grid(ax)
         handles = [
-            Line2D([], [], color=c, marker=m, ls=d, ms=4.5, lw=1.3, label=pick.series_text(name))
-            for name, (c, m, d) in styles.items()
-        ]
-        fig.legend(handles=handles, loc="lower center", ncols=min(len(handles), 6), fontsize=8)
+            Line2D([], [], color=s.INK, marker=marker, mfc=s.PAPER if width else s.INK, ls="", ms=5,
+                   label=f"smoothed by {width:g} mm" if width else "not smoothed")
+            for width, marker in markers.items()
+        ]  # fmt: skip
+        fig.legend(handles=handles, loc="lower center", ncols=len(handles), fontsize=8)
     return fig
-
-
-def _line_styles(series: Sequence[str]) -> dict[str, tuple[str, str, Any]]:
-    """Color, marker and dashes of each series; methods are drawn whole and red or black, all others dashed."""
-    styles: dict[str, tuple[str, str, Any]] = {}
-    methods, others = 0, 0
-    for name in series:
-        if pick.kind_of(name) in ("method", "measured"):
-            colors = (s.RED, s.INK, s.ORANGE, s.PURPLE)
-            styles[name] = (colors[methods % 4], "Do^s"[methods % 4], "-")
-            methods += 1
-        else:
-            styles[name] = (LINE_COLORS[others % 6], "ovsPX<"[others % 6], (0, (4, 1.5)))
-            others += 1
-    return styles

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
@@ -23,12 +24,12 @@ def _tidy(ax: Axes, label: str, *, last: bool, n_dummy: int, end: float, step: f
     ax.set_xlim(-step / 2, end + step / 2)
     s.light_grid(ax, "y")
     if n_dummy:
-        ax.axvspan(-step / 2, (n_dummy - 0.5) * step, color="#e9edf0", lw=0)
+        ax.axvspan(-step / 2, (n_dummy - 0.5) * step, color=s.FAINT, lw=0)
 
 
 def _summary(values: Array, unit: str) -> str:
     known = values[np.isfinite(values)]
-    return f"mean {known.mean():.2f}, max {known.max():.2f} {unit}".strip() if known.size else "not available"
+    return f"mean {known.mean():.2f}\nmax {known.max():.2f} {unit}".strip() if known.size else "not available"
 
 
 def motion_figure(table: Mapping[str, Array], tr: float, *, n_dummy: int = 0) -> Figure:
@@ -39,16 +40,16 @@ def motion_figure(table: Mapping[str, Array], tr: float, *, n_dummy: int = 0) ->
     shaded.
     """
     panels = (
-        ("Translation (mm)", [_column(table, f"trans_{a}") for a in "xyz"]),
-        ("Rotation (°)", [None if (c := _column(table, f"rot_{a}")) is None else np.degrees(c) for a in "xyz"]),
+        ("Translation\n(mm)", [_column(table, f"trans_{a}") for a in "xyz"]),
+        ("Rotation\n(°)", [None if (c := _column(table, f"rot_{a}")) is None else np.degrees(c) for a in "xyz"]),
         ("FD (mm)", [_column(table, "framewise_displacement")]),
-        ("DVARS (standardized)" if "std_dvars" in table else "DVARS", [_column(table, "std_dvars", "dvars")]),
+        ("DVARS\n(standardized)" if "std_dvars" in table else "DVARS", [_column(table, "std_dvars", "dvars")]),
     )
     n_volumes = max((len(np.asarray(c)) for c in table.values()), default=1)
     time = np.arange(n_volumes) * tr
     with s.style():
-        fig = s.new_figure(12.0, 6.2)
-        grid = {"left": 0.075, "right": 0.985, "top": 0.985, "bottom": 0.075, "hspace": 0.12}
+        fig = s.new_figure(12.0, 3.7)
+        grid = {"left": 0.075, "right": 0.9, "top": 0.985, "bottom": 0.1, "hspace": 0.14}
         axes = fig.subplots(4, 1, gridspec_kw=grid)
         for ax, (label, curves) in zip(axes, panels, strict=True):
             _tidy(ax, label, last=ax is axes[-1], n_dummy=n_dummy, end=time[-1], step=tr)
@@ -60,11 +61,10 @@ def motion_figure(table: Mapping[str, Array], tr: float, *, n_dummy: int = 0) ->
                 single = len(known) == 1
                 ax.plot(time, curve, color=s.INK if single else color, lw=1.0, label=None if single else axis)
                 if single:
-                    unit = "mm" if "mm" in label else ""
-                    text = _summary(curve[n_dummy:], unit)
-                    ax.text(0.995, 0.93, text, transform=ax.transAxes, ha="right", va="top", fontsize=8)
+                    text = _summary(curve[n_dummy:], "mm" if "mm" in label else "")
+                    ax.text(1.01, 0.5, text, transform=ax.transAxes, va="center", fontsize=8)
             if len(curves) > 1:
-                ax.legend(loc="upper left", ncols=3, fontsize=7.5, handlelength=1.2, borderpad=0.1)
+                ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, handlelength=1.2)
             if label.startswith("FD"):
                 ax.axhline(0.5, color=s.RED, lw=0.7, ls=(0, (4, 3)))
         axes[-1].set_xlabel("Time (s); gray: non-steady volumes" if n_dummy else "Time (s)", fontsize=8)
@@ -101,9 +101,9 @@ def carpet_figure(
     n_volumes = rows.shape[1]
     time = np.arange(n_volumes) * tr
     with s.style():
-        fig = s.new_figure(12.0, 3.9 + 0.75 * len(traces))
-        heights = [*([1.0] * len(traces)), 4.6]
-        grid = {"left": 0.075, "right": 0.93, "top": 0.985, "bottom": 0.09, "hspace": 0.08, "height_ratios": heights}
+        fig = s.new_figure(12.0, 2.4 + 0.55 * len(traces))
+        heights = [*([1.0] * len(traces)), 3.6]
+        grid = {"left": 0.075, "right": 0.93, "top": 0.985, "bottom": 0.12, "hspace": 0.1, "height_ratios": heights}
         axes = np.atleast_1d(fig.subplots(len(heights), 1, gridspec_kw=grid))
         for ax, (label, curve), color in zip(axes, traces.items(), (s.INK, s.PURPLE, s.GREEN, s.RED), strict=False):
             _tidy(ax, label, last=False, n_dummy=n_dummy, end=time[-1], step=tr)
@@ -113,8 +113,8 @@ def carpet_figure(
         edges = (-tr / 2, time[-1] + tr / 2, rows.shape[0], 0)
         image = ax.imshow(rows, cmap="gray", vmin=-2, vmax=2, aspect="auto", interpolation="none", extent=edges)
         s.blank(ax)
-        ax.set_xticks(ax.get_xticks() if n_volumes < 2 else np.linspace(0, time[-1], 9))
-        ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
+        for each in axes:
+            each.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
         ax.tick_params(labelsize=7)
         ax.set_xlabel(f"Time (s); {rows.shape[0]} voxels shown", fontsize=8)
         start = 0

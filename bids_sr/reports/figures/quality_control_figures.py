@@ -25,11 +25,14 @@ OVERLAYS: Mapping[str, Mapping[str, Any]] = {
 """How each map of the quality control is shown, by its statistic."""
 FLOOR_PERCENT = 0.01
 """Losses below this are drawn here: an exact zero has no place on a logarithmic scale."""
-_METHOD, _OTHER = (s.RED, s.INK, s.ORANGE, s.PURPLE), (s.BLUE, s.SKY, s.GREEN, s.SOFT)
+ROW_INCH = 0.19
+N_PLANES = 9
+PART_MM = (110.0, 80.0)
+_METHOD = (s.RED, s.INK, s.ORANGE, s.PURPLE)
 
 
 def consistency_figure(curves: Mapping[str, Array]) -> Figure:
-    """What each volume of each series loses of the acquired data, on a logarithmic scale.
+    """What each series loses of the acquired data, on a logarithmic scale: median and range over the volumes.
 
     `curves` are (T,) |B(SR) − LR| / |LR| as a fraction by series, NaN where it was not measured; raises
     `FigureInputError` where it was measured nowhere.
@@ -38,23 +41,30 @@ def consistency_figure(curves: Mapping[str, Array]) -> Figure:
     if not known:
         raise FigureInputError("consistency with the acquired data was measured nowhere")
     with s.style(literal=True):
-        fig = s.new_figure(12.0, 3.2)
-        ax = fig.add_axes((0.06, 0.15, 0.775, 0.81))
-        counts = [0, 0]
-        for name, values in known.items():
-            own = pick.kind_of(name) == "method"
-            color = (_METHOD if own else _OTHER)[counts[own] % 4]
-            counts[own] += 1
-            look: dict[str, Any] = {"color": color, "ls": "-" if own else (0, (4, 1.5)), "lw": 1.3}
-            ax.plot(np.maximum(values, FLOOR_PERCENT), label=f"{name} ({np.nanmedian(values):.2g} %)", **look)
-        ax.set_ylim(FLOOR_PERCENT * 0.8, None)
-        ax.axhline(BEST_PERCENT, color=s.SOFT, lw=0.9, ls=":")
-        ax.set_yscale("log")
-        ax.set(xlabel="volume", ylabel="loss of acquired data (%)")
-        ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        ax.set_xlim(0, max(len(values) for values in known.values()) - 1 or 1)
-        s.light_grid(ax)
-        ax.legend(loc="center left", bbox_to_anchor=(1.005, 0.5), fontsize=8, title="median", title_fontsize=8)
+        fig = s.new_figure(12.0, ROW_INCH * len(known) + 0.6)
+        tall = fig.get_figheight()
+        ax = fig.add_axes((0.14, 0.48 / tall, 0.76, 1 - 0.54 / tall))
+        for place, (name, values) in enumerate(known.items()):
+            kind = pick.kind_of(name)
+            color, marker = (s.RED, "D") if kind == "method" else (s.BLUE, "o")
+            ends = np.maximum([np.nanmin(values), np.nanmax(values)], FLOOR_PERCENT)
+            middle = float(np.nanmedian(values))
+            ax.plot(ends, [place, place], color=color, lw=1.5, solid_capstyle="butt")
+            ax.plot([max(middle, FLOOR_PERCENT)], [place], marker, color=color, ms=5)
+            text = f"{middle:.2g} %" if middle >= FLOOR_PERCENT else f"< {FLOOR_PERCENT:g} %"
+            beside: dict[str, Any] = {"va": "center", "fontsize": 8.5, "transform": ax.get_yaxis_transform()}
+            ax.text(1.01, place, text, **beside)
+        ax.axvline(BEST_PERCENT, color=s.SOFT, lw=0.9, ls=":")
+        ax.set_xscale("log")
+        most = max(float(np.nanmax(values)) for values in known.values())
+        ax.set_xlim(0.8 * FLOOR_PERCENT, 1.3 * max(most, BEST_PERCENT))
+        ax.set_ylim(len(known) - 0.5, -0.5)
+        ax.set_yticks(range(len(known)), [pick.series_text(name) for name in known], fontsize=8.5)
+        ax.tick_params(axis="y", length=0, colors=s.INK)
+        ax.spines["left"].set_visible(False)
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ax.set_xlabel("loss of acquired data (%): median and range over volumes", fontsize=8)
+        s.light_grid(ax, "x")
     return fig
 
 
@@ -82,14 +92,20 @@ def calibration_figure(tables: Mapping[str, Sequence[tuple[float, float]]]) -> F
 
 
 def _ground(
-    image: Array | None, mask: Array, affine: Array, n_slices: int, margin_mm: float
+    image: Array | None, mask: Array, affine: Array, n_slices: int, margin_mm: float, strength: Array | None = None
 ) -> tuple[Volume, dict[str, float], Volume, list[int], s.Box]:
-    """Image below the overlays (black where there is none), its gray scale, brain, planes and box, in RAS order."""
+    """Image below the overlays (black where there is none), its gray scale, brain, planes and box, in RAS order.
+
+    Planes are those of the greatest `strength` (by plane, RAS order), where there is any, else spread over the brain.
+    """
     brain = s.canonical(np.asarray(mask > 0), affine)
     below = s.canonical(np.zeros(mask.shape, np.float32) if image is None else np.asarray(image, np.float32), affine)
     low, high = s.gray_limits(below.data, brain.data)
     box = s.bounding_box(brain.data, brain.zooms, margin_mm=margin_mm)
-    return below, {"vmin": low, "vmax": high}, brain, s.slice_indices(brain.data, 2, n_slices), box
+    planes = s.slice_indices(brain.data, 2, n_slices)
+    if strength is not None and strength.any():
+        planes = s.planes_apart(strength, n_slices, 1)
+    return below, {"vmin": low, "vmax": high}, brain, planes, box
 
 
 def overlay_figure(
@@ -106,17 +122,23 @@ def overlay_figure(
     """Maps (X, Y, Z) of something that is never negative over an image, a row each, on one scale.
 
     Values at or below `threshold` are not drawn; by default the color scale ends at the 99th percentile in the brain
-    over all maps. `FigureInputError` without a map.
+    over all maps. Of sparse maps (with a threshold) the planes with most voxels are shown. `FigureInputError` without a
+    map.
     """
     if not maps:
         raise FigureInputError(f"there is no map of {label}")
-    ground, gray, brain, planes, box = _ground(background, mask, affine, 4, 3.0)
     inside = mask > 0
+    counts = np.zeros(mask.shape)
+    if threshold:
+        counts = np.sum([inside & (np.nan_to_num(data) > threshold) for data in maps.values()], axis=0)
+    strength = s.canonical(counts, affine).data.sum(axis=(0, 1))
+    ground, gray, brain, planes, box = _ground(background, mask, affine, N_PLANES, 3.0, strength)
     tops = (float(np.nanpercentile(m[inside], 99)) for m in maps.values() if np.isfinite(m[inside]).any())
     scale = {"vmin": 0, "vmax": limit or max([value for value in tops if value > 0], default=1.0)}
     with s.style(literal=True):
-        height = 11.6 / len(planes) * s.height_over_width(box, brain)
-        fig, axes = s.panel_grid(len(maps), len(planes), height, left=0.03, bottom=0.6)
+        height = 11.6 / N_PLANES * s.height_over_width(box, brain)
+        right = 0.03 + 0.969 * len(planes) / N_PLANES
+        fig, axes = s.panel_grid(len(maps), len(planes), height, left=0.03, right=right, bottom=0.6)
         image: Any = None
         for row, (name, data) in zip(axes, maps.items(), strict=True):
             over = np.where(inside & (np.nan_to_num(data) > threshold), data, np.nan).astype(np.float32)
@@ -131,7 +153,7 @@ def overlay_figure(
 
 
 def variance_figure(
-    weight: Array, affine: Array, mask: Array, background: Array | None = None, *, n_slices: int = 4
+    weight: Array, affine: Array, mask: Array, background: Array | None = None, *, n_slices: int = N_PLANES
 ) -> Figure:
     """Standard deviation of fluctuations (X, Y, Z; else `FigureInputError`) in signal units, below the anatomy."""
     if weight.ndim != 3:
@@ -153,34 +175,48 @@ def variance_figure(
     return fig
 
 
+def _saturation(values: Array) -> float:
+    """End of a color scale that one percent of the values exceeds."""
+    known = np.abs(values[np.isfinite(values)])
+    return max(float(np.percentile(known, 99)) if known.size else 0.0, 1e-12)
+
+
+def _center(weights: Array) -> tuple[float, float]:
+    """Middle of a plane (voxels), by weight."""
+    return tuple(np.average(np.arange(n), weights=weights.sum(1 - k) + 1e-12) for k, n in enumerate(weights.shape))
+
+
 def beyond_figure(
     maps: Mapping[str, Array], affine: Array, mask: Array, *, scores: Mapping[str, float], score: str
 ) -> Figure:
     """Effects (X, Y, Z; signal units) that only the highest band holds, series by series on one color scale.
 
-    The last map chooses three planes: where it is strongest, at least two apart. `scores` are written beside a series'
-    name, as values of `score`. Raises `FigureInputError` without a map.
+    The last map chooses two planes, at least two apart, and a part of each: where it is strongest. `scores` are written
+    beside a series' name, as values of `score`. Raises `FigureInputError` without a map.
     """
     if not maps:
         raise FigureInputError("there is no map beyond the acquired Nyquist limit")
     brain = s.canonical(np.asarray(mask > 0, dtype=np.float32), affine)
     shown = {name: s.canonical(np.where(mask > 0, data, np.nan), affine) for name, data in maps.items()}
-    last = np.nan_to_num(shown[list(shown)[-1]].data)
-    limit = max(float(np.percentile(np.abs(last[brain.data > 0]), 99)) if brain.data.any() else 0.0, 1e-12)
-    power = (np.square(last) * (brain.data > 0)).sum(axis=(0, 1))
-    planes = s.planes_apart(power, 3, 2) if power.any() else s.slice_indices(brain.data, 2, 3)
-    box = s.bounding_box(brain.data, brain.zooms, margin_mm=3.0)
+    energy = np.square(np.nan_to_num(shown[list(shown)[-1]].data)) * (brain.data > 0)
+    power = energy.sum(axis=(0, 1))
+    planes = s.planes_apart(power, 2, 2) if power.any() else s.slice_indices(brain.data, 2, 2)
+    whole = s.bounding_box(brain.data, brain.zooms, margin_mm=3.0)
+    windows = [(s.limited_box(whole, brain, PART_MM, _center(energy[:, :, k])), k) for k in planes]
+    # of the last alone: a series gone wild would make the others pale
+    limit = max(_saturation(shown[list(shown)[-1]].data[box[0], box[1], k]) for box, k in windows)
     with s.style(literal=True):
-        height = 11.75 / len(shown) * s.height_over_width(box, brain)
-        fig, axes = s.panel_grid(len(planes), len(shown), height, left=0.012, top=0.36, bottom=0.59)
+        height = 11.75 / len(shown) * s.height_over_width(windows[0][0], brain)
+        fig, axes = s.panel_grid(len(planes), len(shown), height, left=0.012, top=0.32, bottom=0.59)
         image: Any = None
         for column, (name, volume) in zip(axes.T, shown.items(), strict=True):
-            for ax, k in zip(column, planes, strict=True):
+            for ax, window in zip(column, windows, strict=True):
                 ax.set_facecolor(s.GRID)
-                image = s.show_window(ax, volume, (box, k), cmap="RdBu_r", vmin=-limit, vmax=limit)
+                image = s.show_window(ax, volume, window, cmap="RdBu_r", vmin=-limit, vmax=limit)
             value = scores.get(name, math.nan)
-            told = f" ({score} {pick.value_text(value)})" if math.isfinite(value) else ""
+            told = f" ({pick.value_text(value)})" if math.isfinite(value) else ""
             column[0].set_title(pick.series_text(name) + told, fontsize=9, pad=3)
         s.mark_planes(axes[:, 0], brain, planes, color=s.INK)
-        s.bar_below(fig, image, "effect beyond the Nyquist limit (signal units)", bottom=0.36)
+        told = f"; in brackets: {score}" if any(math.isfinite(scores.get(name, math.nan)) for name in shown) else ""
+        s.bar_below(fig, image, f"effect beyond the Nyquist limit (signal units){told}", bottom=0.36)
     return fig

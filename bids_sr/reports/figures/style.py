@@ -16,8 +16,9 @@ import numpy as np
 from contourpy import contour_generator
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from skimage.measure import approximate_polygon
 
 from bids_sr.io.array_types import Array
@@ -29,17 +30,26 @@ INK, SOFT, GRID = "#1f2933", "#5b6770", "#d5dade"
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
     "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#f0e442",
 )  # fmt: skip
+ROI_COLOR, FRAME_COLOR = "#00e5ff", YELLOW
+"""Of the outline of the region of interest (light blue) and of the frame around what is enlarged (yellow)."""
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans", "font.size": 9, "text.color": INK,
     "legend.frameon": False,
     "axes.edgecolor": SOFT, "axes.labelcolor": INK, "axes.titlecolor": INK, "axes.titlesize": 9,
     "axes.spines.top": False, "axes.spines.right": False, "xtick.color": SOFT, "ytick.color": SOFT,
-    "figure.facecolor": "white", "svg.fonttype": "none", "svg.hashsalt": "bids-sr", "svg.image_inline": True,
+    "figure.facecolor": "none", "axes.facecolor": "none",
+    "svg.fonttype": "none", "svg.hashsalt": "bids-sr", "svg.image_inline": True,
 }  # fmt: skip
 FLICKER = "flicker"
 # the letters at the left and right of a plane that is cut across x, y or z
 EDGE_LETTERS = (("P", "A"), ("L", "R"), ("L", "R"))
-FAINT = "#eceff1"
+FAINT, WASH, PAPER = "#eceff1", "#f7f9fb", "#fffffe"
+"""Of lines behind curves, of panels that are to be looked at first, and of what covers lines as paper would."""
+DARK = {
+    "#ffffff": "#14181b", INK: "#e4e8eb", SOFT: "#aab4bc", GRID: "#3d464e", FAINT: "#2a3137", WASH: "#1e2429",
+    PAPER: "#14181b",
+}  # fmt: skip
+"""Paper, text and lines of a figure to their colors in a dark page; colors of data stay."""
 NEAR_MM = 0.3
 """How far an outline may lie from the exact one: not to be seen, at half of the points."""
 
@@ -162,6 +172,11 @@ def planes_apart(strength: Array, n_slices: int, apart: int) -> list[int]:
     return sorted(chosen[:n_slices])
 
 
+def is_brain(region: Array, brain: Array) -> bool:
+    """Whether a region is the whole brain, more or less: then there is nothing to outline or to enlarge."""
+    return bool(np.count_nonzero(region) >= 0.9 * np.count_nonzero(brain))
+
+
 def bounding_box(mask: Array, zooms: Array, *, margin_mm: float = 6.0) -> Box:
     """Smallest box around a mask, with a margin, inside the image; the whole image if the mask is empty."""
     if not np.any(mask):
@@ -232,7 +247,9 @@ def show_contour(
     y = bottom + (np.arange(rows) + 0.5) * (top - bottom) / rows
     lines = [approximate_polygon(np.asarray(line), NEAR_MM) for line in contour_generator(x, y, values).lines(level)]
     kept = [line for line in lines if np.linalg.norm(np.diff(line, axis=0), axis=1).sum() >= shortest]
-    ax.add_collection(LineCollection(kept, colors=color, linewidths=width, capstyle="round"), autolim=False)
+    if kept:  # as one path, which is a third of the size
+        drawn = Path.make_compound_path(*map(Path, kept))
+        ax.add_artist(PathPatch(drawn, fill=False, edgecolor=color, lw=width, capstyle="round"))
 
 
 def mark_sides(ax: Axes, axis: int, *, color: str = "white") -> None:

@@ -15,6 +15,8 @@ from bids_sr.reports.figures.style import Box, FigureInputError, NamedImage, Vol
 from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.text.training_text import TrainingRecord
 
+_BESIDE: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "fontsize": 8}
+N_PLANES = 9
 LEVEL_COLORS = (s.ORANGE, s.GREEN, s.PURPLE, s.SKY, s.RED)
 
 
@@ -23,10 +25,11 @@ def pair_figure(lowres: NamedImage, highres: NamedImage, mask: Array | None) -> 
     low, high = s.canonical(lowres.data, lowres.affine), s.canonical(highres.data, highres.affine)
     inside = np.ones(lowres.data.shape) if mask is None or not np.any(mask) else mask
     around = s.canonical(np.asarray(inside, dtype=np.float32), lowres.affine)
-    indices = s.slice_indices(around.data, 2, 4)
-    box = s.bounding_box(around.data, around.zooms, margin_mm=10.0)
+    indices = s.slice_indices(around.data, 2, N_PLANES)
+    box = s.bounding_box(around.data, around.zooms, margin_mm=5.0)
     with s.style():
-        fig, axes = s.panel_grid(2, 4, 2.9 * s.height_over_width(box, around), left=0.03, right=1.0, space=0.01)
+        height = 11.6 / N_PLANES * s.height_over_width(box, around)
+        fig, axes = s.panel_grid(2, N_PLANES, height, left=0.03, right=1.0, space=0.01)
         for row, volume, name in zip(axes, (low, high), (lowres.name, highres.name), strict=True):
             ratio = np.array(volume.data.shape) / np.array(low.data.shape)
             window = [slice(int(b.start * r), int(np.ceil(b.stop * r))) for b, r in zip(box, ratio, strict=True)]
@@ -38,7 +41,7 @@ def pair_figure(lowres: NamedImage, highres: NamedImage, mask: Array | None) -> 
                 s.show_plane(ax, part, 2, k, vmin=limits[0], vmax=limits[1])
                 s.mark_position(ax, part, 2, k)
             s.mark_sides(row[0], 2)
-            s.name_row(row[0], f"{name}, {voxel_text(volume)}")
+            s.name_row(row[0], f"{name}\n{voxel_text(volume)}", size=8.0)
     return fig
 
 
@@ -51,8 +54,8 @@ def training_figure(record: TrainingRecord) -> Figure:
     """Held-out PSNR against training step with the baselines' levels, and the training losses."""
     steps, curves = record.steps, record.curves
     with s.style():
-        fig = s.new_figure(12.0, 4.2)
-        grid = {"left": 0.065, "right": 0.985, "top": 0.97, "bottom": 0.12, "wspace": 0.2, "width_ratios": [1.45, 1.0]}
+        fig = s.new_figure(12.0, 2.7)
+        grid = {"left": 0.065, "right": 0.89, "top": 0.97, "bottom": 0.17, "wspace": 0.62, "width_ratios": [1.2, 1.0]}
         quality, loss = fig.subplots(1, 2, gridspec_kw=grid)
         for (name, values), color in zip(curves.items(), (s.BLUE, s.RED, s.SKY), strict=False):
             known = np.isfinite(values)
@@ -70,7 +73,7 @@ def training_figure(record: TrainingRecord) -> Figure:
         for ax in (quality, loss):
             s.light_grid(ax)
         if quality.get_legend_handles_labels()[0]:
-            quality.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9, edgecolor="white")
+            quality.legend(**_BESIDE)
         _draw_losses(loss, steps, record.losses)
     return fig
 
@@ -87,7 +90,7 @@ def _draw_losses(ax: Axes, steps: Array, losses: Mapping[str, Array]) -> None:
             ax.plot(steps[known[name]], values[known[name]], color=color, lw=1.0, label=name)
     if all((values[known[name]] > 0).all() for name, values in losses.items()):
         ax.set_yscale("log")
-    ax.legend(loc="upper right", fontsize=8)
+    ax.legend(**_BESIDE)
 
 
 def slice_figure(
@@ -96,15 +99,14 @@ def slice_figure(
     *,
     mask: Array | None = None,
     reference: str = "bspline",
-    roi_name: str = "region of interest",
 ) -> Figure:
-    """One slice of one volume through all series: whole, zoomed, and the difference to the series `reference`.
+    """One slice of one volume through all series: whole, enlarged, and the difference to the series `reference`.
 
     Parameters
     ----------
     series : columns from left to right; all on the high-resolution grid, but for those on the acquired grid
-    roi, roi_name : on the high-resolution grid; the plane with most of it is shown, its surroundings are the zoom
-    mask : brain on the high-resolution grid, for the gray scale
+    roi : on the high-resolution grid; the plane with most of it is shown, its surroundings are enlarged
+    mask : brain on the high-resolution grid, for the gray scale; where it is the region, nothing is outlined
 
     Raises `FigureInputError` where no series, or none with the name of the reference, lies on the grid of ``roi``.
     """
@@ -116,7 +118,7 @@ def slice_figure(
         for column, each in zip(axes.T, series, strict=True):
             image = _slice_column(column, each, view) or image
         s.mark_planes(axes[0, :1], view.base, [view.index])
-        for row, text in zip(axes, ("signal", roi_name.replace("of ", "of\n"), f"minus\n{reference}"), strict=True):
+        for row, text in zip(axes, ("signal", "enlarged", f"minus\n{reference}"), strict=True):
             s.name_row(row[0], text, size=8.5)
         if image is not None:
             s.bar_below(fig, image, f"difference to {reference} (signal units)", bottom=0.38, height=0.08)
@@ -134,6 +136,7 @@ class _View:
     box: Box
     limits: tuple[float, float]
     spread: float
+    outlined: bool
 
 
 def _slice_view(series: Sequence[NamedImage], roi: Array, mask: Array | None, reference: str) -> _View:
@@ -158,7 +161,7 @@ def _slice_view(series: Sequence[NamedImage], roi: Array, mask: Array | None, re
     return _View(
         base=base, area=area, index=index, limits=limits, spread=spread,
         window=s.bounding_box(brain.data, brain.zooms, margin_mm=8.0),
-        box=s.limited_box(around, area, (110.0, 80.0), center),
+        box=s.limited_box(around, area, (110.0, 80.0), center), outlined=not s.is_brain(area.data, brain.data),
     )  # fmt: skip
 
 
@@ -169,11 +172,12 @@ def _slice_column(axes: Array, each: NamedImage, view: _View) -> Any:
     gray = {"vmin": view.limits[0], "vmax": view.limits[1]}
     s.show_window(axes[0], volume, (view.window, view.index), **gray)
     s.show_window(axes[1], volume, (view.box, view.index), **gray)
-    s.show_window_contour(axes[1], view.area, (view.box, view.index), s.SKY, width=0.6)
+    area = view.area if view.outlined else None
+    s.show_window_contour(axes[1], area, (view.box, view.index), s.ROI_COLOR, width=0.6)
     zooms = view.base.zooms
     corner = [(view.box[a].start - view.window[a].start) * zooms[a] for a in (0, 1)]
     wide, high = ((view.box[a].stop - view.box[a].start) * zooms[a] for a in (0, 1))
-    axes[0].add_patch(Rectangle((corner[0], corner[1]), wide, high, fill=False, edgecolor=s.YELLOW, lw=0.8))
+    axes[0].add_patch(Rectangle((corner[0], corner[1]), wide, high, fill=False, edgecolor=s.FRAME_COLOR, lw=0.8))
     axes[0].set_title(series_text(each.name), fontsize=10, pad=3)
     if acquired.data.shape != view.base.data.shape:
         axes[2].set_axis_off()

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from bids_sr.io import atomic_files
-from bids_sr.reports.figures.style import FLICKER, style
+from bids_sr.reports.figures.style import DARK, FLICKER, style
 
 MANY_PIXELS, JPEG_QUALITY = 15_000, 88
 """Gray images of more pixels than this (anatomy, carpets) are JPEG, a fifth of the size; maps stay lossless."""
@@ -22,8 +22,14 @@ _FLICKER_CSS = (
     f"svg:hover [id^={FLICKER}],svg:focus [id^={FLICKER}]{{animation:f 1.4s step-end infinite}}"
     f"@media (prefers-reduced-motion:reduce){{svg [id^={FLICKER}]{{animation-duration:4s!important}}}}</style>"
 )
+_PAPER_CSS = (
+    "<style class='paper'>svg{{background:{}}}"
+    "@media screen and (prefers-color-scheme:dark){{svg{{background:{}}}{}}}</style>"
+)
 _LONG_NUMBER = re.compile(r"(-?\d+\.\d)\d+")
 _BREAK = re.compile(r"\s*\n\s*")
+_LINES = re.compile(r'd="(?:[MLz][-\d. ]*)+"')
+_POINT = re.compile(r"([ML]) (-?[\d.]+) (-?[\d.]+) ?|(z)")
 _PNG = re.compile(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
 _IMAGE = re.compile(r'<image xlink:href="(?P<data>data:image/[^"]*)" id="(?P<id>[^"]*)"(?P<rest>[^>]*)/>')
 
@@ -32,9 +38,9 @@ def save_svg(fig: Figure, path: str | os.PathLike[str]) -> Path:
     """Write a figure as SVG: same figure, same bytes; images stay pixels inside it.
 
     The file begins with the declaration and the ``<svg`` tag on one line and states no width, so that it scales. Text
-    is text, and an image that is drawn many times is there once. The figure's label becomes its title, which the report
-    reads out to those who cannot see it. Artists with an id that begins with ``flicker`` blink while the pointer or the
-    focus of the keyboard is on the figure.
+    is text, and an image that is drawn many times is there once. Paper, text and lines are light or dark as the page
+    is. The figure's label becomes its title, which the report reads out to those who cannot see it. Artists with an id
+    that begins with ``flicker`` blink while the pointer or the focus of the keyboard is on the figure.
     """
     buffer = io.StringIO()
     about: dict[str, str | None] = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -46,12 +52,39 @@ def save_svg(fig: Figure, path: str | os.PathLike[str]) -> Path:
     start = text.index("<svg")
     head, body = text[start : text.index(">", start) + 1], text[text.index(">", start) + 1 :]
     head = re.sub(r' (width|height)="[^"]*"', "", head)
-    body = re.sub(r' d="[^"]*"', lambda found: _LONG_NUMBER.sub(r"\1", _BREAK.sub("", found[0])), body)
+    body = re.sub(r' d="[^"]*"', lambda found: _short_path(_BREAK.sub("", found[0])), body)
     body = _once(_PNG.sub(lambda found: _smaller_image(found[1]), body))
     body = body.replace("'DejaVu Sans'", FONTS)
+    body = _paper_css() + body
     if FLICKER in body:
         head, body = head[:-1] + ' tabindex="0">', _FLICKER_CSS + body
     return atomic_files.write_whole(path, '<?xml version="1.0" encoding="utf-8" standalone="no"?>' + head + body)
+
+
+def _paper_css() -> str:
+    """Style by which a figure is light or dark as the page is that it stands in."""
+    (light, dark), *others = DARK.items()
+    rules = [
+        f"[style*='{kind}: {old}']{{{kind}:{new}!important}}" for old, new in others for kind in ("fill", "stroke")
+    ]
+    return _PAPER_CSS.format(light, dark, "".join(rules))
+
+
+def _short_path(path: str) -> str:
+    """The same straight lines, each point relative to the one before it, in half of the characters; curves as given."""
+    path = _LONG_NUMBER.sub(r"\1", path)
+    if not _LINES.fullmatch(path.strip()):
+        return path
+    parts, x, y = "", 0, 0
+    for command, right, down, end in _POINT.findall(path):
+        if end:
+            parts += "z"
+            continue
+        at = round(10 * float(right)), round(10 * float(down))
+        move = at if command == "M" else (at[0] - x, at[1] - y)
+        parts += ("M" if command == "M" else "l") + " ".join(f"{value / 10:g}" for value in move)
+        x, y = at
+    return f' d="{parts.replace(" -", "-")}"'
 
 
 def _once(body: str) -> str:

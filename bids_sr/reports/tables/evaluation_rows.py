@@ -127,7 +127,7 @@ def value_text(value: float) -> str:
     if not math.isfinite(value):
         return MISSING
     digits = 3 if abs(value) < 1 else 2 if abs(value) < 10 else 1
-    return f"{value:.{digits}f}".replace("-", "−")
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def interval_text(row: MetricRow) -> str:

@@ -102,7 +102,7 @@ def test_explained_variance_stands_first_and_r_beside_it(tmp_path):
     assert titles == ["explained variance beyond Nyquist", "explained variance, signal units", "r beyond Nyquist"] * 2
     found = words(fig, tmp_path)
     assert evaluation_figures.pick.value_text(LEVELS["sbl"] ** 2) in found
-    assert "explained variance; correlation r, 95 % interval" in found
+    assert found.count("value with its 95 % interval") == 1
     others = evaluation_figures.contrasts_figure(evaluation(), prefix="split_ev", contrasts=("faces",))
     assert "explained variance beyond the acquired Nyquist limit" in words(others, tmp_path)
 
@@ -139,6 +139,21 @@ def test_other_contrasts_stand_side_by_side(tmp_path):
     assert "faces" in words(fig, tmp_path)
 
 
+def test_other_contrasts_share_a_scale_and_its_name_stands_once():
+    """Four panels wrote it over each other, and values stood on the points and lines of narrow panels."""
+    names = ("all", "scene", "body", "house", "object")
+    rows = evaluation(contrasts=names)
+    fig = evaluation_figures.contrasts_figure(rows, prefix="split_ev", contrasts=names[1:])
+    fig.canvas.draw()
+    assert [ax.get_xlabel() for ax in fig.axes] == [""] * 8
+    label = [text for text in fig.texts if "beyond the acquired Nyquist limit" in text.get_text()]
+    assert len(label) == 1
+    assert len({ax.get_xlim() for ax in fig.axes}) == 1
+    values = [text for ax in fig.axes for text in ax.texts]
+    assert not overlapping([*label, *values])
+    assert all(text.get_window_extent().x0 > text.axes.bbox.x1 for text in values)
+
+
 def test_placebos_are_hollow_where_nothing_may_be_claimed(tmp_path):
     rows = evaluation()
     other = [replace(row, against="sblOther") for row in rows if row.against == "bsplinePca"]  # same gains, not above 0
@@ -146,7 +161,7 @@ def test_placebos_are_hollow_where_nothing_may_be_claimed(tmp_path):
     fig = evaluation_figures.placebo_figure(own, measures={"gain_split_ev_beyond": "beyond"}, contrast="all")
     points = [line for line in fig.axes[0].lines if line.get_marker() not in ("None", "")]
     faces = {round(float(line.get_xdata()[0]), 3): line.get_markerfacecolor() for line in points}
-    assert faces[0.01] == "white"
+    assert faces[0.01] == style.PAPER
     assert faces[0.05] != "white"
     assert "sbl − sblMirror" in words(fig, tmp_path)
     assert "sbl − bsplinePca" not in words(fig, tmp_path)
@@ -160,12 +175,16 @@ def test_null_rates_are_drawn_per_mille_beside_what_is_promised(tmp_path):
     assert "1.23" in words(fig, tmp_path)
 
 
-def test_truth_is_a_line_over_smoothing_for_each_series():
-    fig = evaluation_figures.truth_figure(evaluation(), contrast="all", against="measured")
-    lines = {tuple(np.round(line.get_ydata(), 4)): list(line.get_xdata()) for line in fig.axes[0].lines}
-    assert len(lines) == len(LEVELS) - 1  # the truth itself is no line
-    assert lines[0.9122, 0.9122] == [0.0, 5.0]
-    assert evaluation_figures.truth_figure([], contrast="all", against="measured") is None
+def test_truth_is_a_point_for_each_smoothing_and_nothing_joins_them():
+    rows = evaluation()
+    rows += [replace(row, measure="truth_r_beyond") for row in rows if row.measure == "truth_r_t" and not row.fwhm_mm]
+    fig = evaluation_figures.truth_figure(rows, contrast="all", against="measured")
+    points = [[(round(float(x), 4), y) for line in ax.lines for x, y in [*zip(*line.get_data(), strict=True)]]
+              for ax in fig.axes]  # fmt: skip
+    assert all(len(line.get_xdata()) == 1 for ax in fig.axes for line in ax.lines)
+    assert (0.9122, [label.get_text() for label in fig.axes[0].get_yticklabels()].index("sbl")) in points[0]
+    assert [len(each) for each in points] == [2 * (len(LEVELS) - 1), len(LEVELS) - 1]  # the truth itself is no row
+    assert {handle.get_label() for handle in fig.legends[0].legend_handles} == {"not smoothed", "smoothed by 5 mm"}
 
 
 def test_names_are_drawn_as_they_are(tmp_path):
@@ -192,25 +211,50 @@ def test_nothing_to_draw_is_said():
         quality_control_figures.variance_figure(np.zeros((*SHAPE, 3)), AFFINE, np.ones(SHAPE))
 
 
-def test_maps_beyond_nyquist_share_one_scale_set_by_the_last(tmp_path):
+def overlapping(texts) -> list[tuple[str, str]]:
+    """Pairs of drawn texts whose boxes overlap, and texts that leave the figure (with themselves)."""
+    shown = [text for text in texts if text.get_text().strip()]
+    boxes = [text.get_window_extent() for text in shown]
+    width, height = shown[0].get_figure().canvas.get_width_height()
+    return [
+        (shown[i].get_text(), shown[k].get_text())
+        for i in range(len(shown)) for k in range(i + 1, len(shown)) if boxes[i].overlaps(boxes[k])
+    ] + [
+        (text.get_text(),) * 2 for text, box in zip(shown, boxes, strict=True)
+        if box.x0 < 0 or box.y0 < 0 or box.x1 > width or box.y1 > height
+    ]  # fmt: skip
+
+
+def test_maps_beyond_nyquist_share_one_scale_that_few_voxels_exceed():
     rng = np.random.default_rng(0)
     truth = rng.standard_normal(SHAPE)
-    maps = {"bspline": 100 * truth, "measured": truth}
-    fig = quality_control_figures.beyond_figure(
-        maps, AFFINE, np.ones(SHAPE), scores={"bspline": 0.018, "measured": math.nan}, score="r"
-    )
-    limits = {image.get_clim() for ax in fig.axes for image in ax.images}
-    assert len(limits) == 1
-    assert limits.pop()[1] == pytest.approx(np.percentile(np.abs(truth), 99), rel=1e-5)
-    found = words(fig, tmp_path)
-    assert {"bspline (r 0.018)", "measured"} <= set(found)
+    names = ("bspline", "srgan", "sbl", "measured")
+    maps = {name: factor * truth for name, factor in zip(names, (100, 1, 1, 1), strict=True)}
+    scores = {"bspline": -0.0002, "srgan": 0.093, "sbl": 0.515, "measured": math.nan}
+    told = "explained variance, active voxels, |t| > 4"
+    fig = quality_control_figures.beyond_figure(maps, AFFINE, np.ones(SHAPE), scores=scores, score=told)
+    fig.canvas.draw()
+    limits = {image.get_clim() for ax in fig.axes for image in ax.images if image.get_cmap().name == "RdBu_r"}
+    assert len(limits) == 1  # whatever a wild series does
+    top = limits.pop()[1]
+    drawn = [image for ax in fig.axes if ax.get_title() == "measured" for image in ax.images]
+    assert 0 < np.mean([np.abs(image.get_array()) > top for image in drawn]) < 0.02
+    titles = [ax.title for ax in fig.axes]
+    assert {"bspline (0.000)", "measured"} <= {title.get_text() for title in titles}
+    assert not overlapping(titles)
 
 
-def test_consistency_is_drawn_in_percent_with_its_median(tmp_path):
-    fig = quality_control_figures.consistency_figure({"sbl": np.array([0.02, 0.04, np.nan]), "zerofill": np.zeros(3)})
-    curve = fig.axes[0].lines[0].get_ydata()
-    assert np.allclose(curve[:2], [2, 4])
-    assert {"sbl (3 %)", "zerofill (0 %)"} <= set(words(fig, tmp_path))
+def test_each_series_loses_acquired_data_in_a_row_of_its_own(tmp_path):
+    """Two of five series were drawn in the same blue, three others below each other."""
+    names = ("bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl")
+    curves = {name: np.full(4, 0.001 * (1 + k)) for k, name in enumerate(names)}
+    fig = quality_control_figures.consistency_figure({**curves, "sbl": np.array([0.02, 0.04, np.nan, 0])})
+    rows = fig.axes[0].get_yticks()
+    assert len(set(rows)) == len(names) == len(fig.axes[0].get_yticklabels())
+    ends, middle = (line.get_xdata() for line in fig.axes[0].lines if line.get_ydata()[0] == len(names) - 1)
+    assert np.allclose(ends, [quality_control_figures.FLOOR_PERCENT, 4])
+    assert np.allclose(middle, 2)
+    assert {"2 %", "0.1 %"} <= set(words(fig, tmp_path))
 
 
 def test_the_variance_map_is_drawn_inside_the_brain_below_the_anatomy():
@@ -315,6 +359,25 @@ def test_guards(given_files, tmp_path):
         ("guards", "unrepeated.svg"), ("guards", "calibration.svg"),
     ]  # fmt: skip
     assert "&lt;b&gt;" in (tmp_path / "work" / "guards_bold.html").read_text()
+
+
+def test_a_sentence_stands_for_maps_without_unsupported_detail(given_files, tmp_path):
+    """Otherwise the page showed the anatomy, and nothing over it, once for each contrast."""
+    image = nib.load(given_files["detail.nii"])
+    nib.save(nib.Nifti1Image(0.4 * np.ones(image.shape, np.float32), image.affine), tmp_path / "none.nii")
+    nib.save(nib.Nifti1Image(0.6 * np.ones(image.shape, np.float32), image.affine), tmp_path / "some.nii")
+    files = {("srgan", "all"): "some", ("sbl", "all"): "none", ("srgan", "faces"): "none", ("sbl", "faces"): "none"}
+    interface = QualityReport(
+        in_table=given_files["truth.tsv"], maps=[str(tmp_path / f"{name}.nii") for name in files.values()],
+        entities=[{"desc": name, "stat": "unrepeated", "contrast": contrast} for name, contrast in files],
+        mask_hr=given_files["mask.nii"], background=given_files["guide.nii"],
+    )  # fmt: skip
+    drawn = [name for _, name in run(interface, tmp_path)]
+    assert drawn == ["guards.html", "unrepeated.svg", "unrepeated.html"]
+    assert ">srgan<" in (tmp_path / "work" / "all_unrepeated_bold.svg").read_text()
+    assert ">sbl<" not in (tmp_path / "work" / "all_unrepeated_bold.svg").read_text()
+    text = (tmp_path / "work" / "unrepeated_bold.html").read_text()
+    assert text == "<p>Unsupported detail: no voxel above one half in sbl (all, faces), srgan (faces).</p>"
 
 
 def test_guards_without_maps_or_ensemble(given_files, tmp_path):

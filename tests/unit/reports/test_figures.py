@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.colors import to_rgba
 from PIL import Image
 
+from bids_sr import boilerplate
+from bids_sr.interfaces.reporting.map_reportlets import compared
 from bids_sr.reports.figures import activation_figures, anat_figures, motion_figures, style, superres_figures, svg_files
 from bids_sr.reports.figures.activation_figures import Scene
 from bids_sr.reports.figures.style import NamedImage
@@ -201,7 +204,28 @@ def test_motion_figure_says_which_column_it_lacks(tmp_path):
     fig = motion_figures.motion_figure(table, 2.0, n_dummy=2)
     texts = [text.get_text() for ax in fig.axes for text in ax.texts]
     assert texts.count("not in the confounds table") == 2
-    assert any(text.startswith("mean 1.00, max 1.00") for text in texts)
+    assert "mean 1.00\nmax 1.00 mm" in texts
+
+
+def beside_the_data(legend) -> bool:
+    """Whether a legend, or a text, leaves its panel alone."""
+    legend.get_figure().canvas.draw()
+    return not legend.get_window_extent().overlaps(legend.axes.bbox)
+
+
+def test_legends_of_motion_and_training_hide_no_data():
+    table = {f"{kind}_{a}": np.ones(10) for kind in ("trans", "rot") for a in "xyz"}
+    table |= {"framewise_displacement": np.r_[np.nan, np.ones(9)], "std_dvars": np.ones(10)}
+    motion = motion_figures.motion_figure(table, 2.0)
+    assert [len(ax.get_legend_handles_labels()[1]) for ax in motion.axes] == [3, 3, 0, 0]
+    assert all(beside_the_data(ax.get_legend()) for ax in motion.axes[:2])
+    assert all(beside_the_data(text) for ax in motion.axes[2:] for text in ax.texts)
+    steps = np.arange(0.0, 100, 10)
+    record = TrainingRecord(
+        steps=steps, curves={"srgan": steps}, levels={}, losses={"loss": np.ones(10)}, chosen_step=9
+    )
+    training = superres_figures.training_figure(record)
+    assert all(beside_the_data(ax.get_legend()) for ax in training.axes)
 
 
 def test_carpet_figure_names_groups_and_counts_rows():
@@ -211,6 +235,16 @@ def test_carpet_figure_names_groups_and_counts_rows():
     texts = [text.get_text() for text in fig.axes[1].texts]
     assert texts == ["GM", "WM"]
     assert "12 voxels" in fig.axes[1].get_xlabel()
+
+
+def test_times_below_a_carpet_are_round_and_those_of_the_traces():
+    """They were 0, 34, 68, 101 s below traces with 0, 50, 100 s."""
+    rows = np.zeros((12, 136), np.float32)
+    fig = motion_figures.carpet_figure(rows, [("brain", 12)], 2.0, traces={"FD": np.ones(136)})
+    fig.canvas.draw()
+    places = [[label.get_text() for label in ax.get_xticklabels()] for ax in fig.axes[:2]]
+    assert {"0", "50", "100", "250"} <= set(places[1])
+    assert np.array_equal(fig.axes[0].get_xticks(), fig.axes[1].get_xticks())
 
 
 def test_training_figure_shows_levels_and_the_stopping_point(tmp_path):
@@ -304,6 +338,35 @@ def test_activation_without_maps_is_refused(scene):
         activation_figures.activation_figure([], scene)
 
 
+def outlines_of(fig) -> set:
+    """Colors of the outlines and frames of a figure."""
+    return {patch.get_edgecolor() for ax in fig.axes for patch in ax.patches}
+
+
+def test_the_slice_is_framed_and_outlined_in_the_colors_of_its_caption(head, scene):
+    """The caption spoke of a blue outline where the figure had a yellow frame."""
+    image, mask = head
+    spec = boilerplate.path("reports-spec.yml").read_text()
+    caption = " ".join(spec[spec.index("desc: srslice") :].split()).partition("missing:")[0]
+    assert "yellow frame" in caption
+    assert "light blue outline: region of interest" in caption
+    whole, part = (
+        outlines_of(superres_figures.slice_figure(series_of(image), roi, mask=mask)) for roi in (mask, scene.roi)
+    )
+    assert to_rgba(style.YELLOW) in whole & part
+    assert part - whole == {to_rgba("#00e5ff")}
+
+
+def test_many_series_of_regions_are_no_taller_than_a_screen(scene):
+    """Nine rows of five planes were 2,200 pixels."""
+    blank = NamedImage(name="", data=np.ones(SHAPE), affine=FINE)
+    order = ("raw", "bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl", "measured")
+    names = compared(order, order)
+    assert names == ["raw", "bspline", "srgan", "sbl", "measured"]
+    fig = activation_figures.regions_figure(dict.fromkeys(names, (blank, blank)), scene, ("a", "b"), {}, n_slices=10)
+    assert fig.get_figheight() / fig.get_figwidth() < 0.75
+
+
 def test_regions_are_coded_one_other_both(scene):
     one, other = np.zeros(SHAPE), np.zeros(SHAPE)
     one[6:9, 14:18, 3] = 1
@@ -321,7 +384,4 @@ def test_a_whole_brain_region_is_neither_outlined_nor_zoomed(head):
     scene = Scene(background=image, mask=mask, roi=mask, affine=FINE)
     fig = activation_figures.activation_figure(maps_of(scene, 9.0), scene, n_slices=1)
     assert scene.roi_is_brain
-    colors = [tuple(c.get_edgecolor()[0]) for ax in fig.axes for c in ax.collections if len(c.get_edgecolor())]
-    from matplotlib.colors import to_rgba
-
-    assert to_rgba(activation_figures.ROI_COLOR) not in colors
+    assert to_rgba(style.ROI_COLOR) not in outlines_of(fig)

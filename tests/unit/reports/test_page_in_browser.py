@@ -4,6 +4,7 @@
 `BIDS_SR_PAGE`.
 """
 
+import io
 import os
 import shutil
 from itertools import pairwise
@@ -13,11 +14,14 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from markupsafe import Markup
+from PIL import Image
 
 from bids_sr.reports.assembler import Block, Panel, Section, embedded, write_page
+from bids_sr.reports.figures import style
 from bids_sr.reports.figures.activation_figures import MAP_COLORS, T_DISPLAY
 from bids_sr.reports.figures.map_viewer import MniGrid, ViewedMaps, mni_nodes, viewer_html
 from bids_sr.reports.figures.style import NamedImage
+from bids_sr.reports.figures.svg_files import save_svg
 from bids_sr.reports.tables.html_tables import clusters_html
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -312,3 +316,22 @@ def test_a_browser_that_cannot_unpack_maps_shows_the_text_instead(page, browser)
     assert "The section Activation shows" in tab.locator("[data-viewer]").inner_text()
     assert tab.locator("[data-viewer] canvas").count() == 0
     context.close()
+
+
+@pytest.mark.parametrize(("scheme", "paper", "text"), [("light", 255, 31), ("dark", 20, 228)])
+def test_a_figure_has_the_paper_and_the_ink_of_the_page(browser, tmp_path, scheme, paper, text):
+    """In a dark page every figure was a white box."""
+    with style.style():
+        figure = style.new_figure(2.0, 1.0)
+        figure.text(0.5, 0.5, "\u2588" * 9, ha="center", va="center")  # a bar of ink
+        figure.add_axes((0.1, 0.8, 0.1, 0.1)).plot([0, 1], color=style.BLUE)
+    file = save_svg(figure, tmp_path / "drawn.svg")
+    section = Section(name="drawn", title="Drawn", blocks=[Block(name="d-0", panels=[Panel(content=embedded(file))])])
+    write_page(tmp_path / "page.html", title="page", sections=[section])
+    context = browser.new_context(color_scheme=scheme)
+    page = context.new_page()
+    page.goto((tmp_path / "page.html").as_uri())
+    seen = Image.open(io.BytesIO(page.locator("#drawn img").screenshot())).convert("RGB")
+    context.close()
+    corner, middle = seen.getpixel((5, seen.height - 5)), seen.getpixel((seen.width // 2, seen.height // 2))
+    assert (corner[0], middle[0]) == (paper, text)

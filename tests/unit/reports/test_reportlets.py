@@ -142,7 +142,11 @@ def test_anatomy(files, tmp_path):
     found = run(
         reportlet_figures.AnatReport(t1w=files["image"], mask=files["mask"], tpms=tpms, roi=files["mask"]), tmp_path
     )
-    assert descs(found) == ["brain", "roi"]
+    assert descs(found) == ["brain"]
+    assert "region of interest" not in (tmp_path / "brain_T1w.svg").read_text()  # it would repeat the brain
+    part = reportlet_figures.AnatReport(t1w=files["image_hr"], mask=files["mask_hr"], roi=files["roi_hr"])
+    run(part, tmp_path)
+    assert "region of interest" in (tmp_path / "brain_T1w.svg").read_text()
 
 
 def test_normalization(files, tmp_path):

@@ -37,7 +37,6 @@ SECTIONS = (
 )
 ANAT = (
     "desc-brain_T1w.svg",
-    "desc-roi_T1w.svg",
     "desc-norm_T1w.svg",
     "desc-pair_T2starw.svg",
     "desc-pairreg_T2starw.svg",
