@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bids_sr.metrics.long_tables import SERIES, MetricRow, metric_rows, table_text
 from bids_sr.stats.group import metric_tables
@@ -31,6 +32,27 @@ def write_tables(
         stem = folder / f"sub-{participant}_{run}_desc-{kind}_metrics"
         stem.with_suffix(".tsv").write_text(text)
         stem.with_suffix(".json").write_text(json.dumps(dict(facts)))
+
+
+def write_as_finished(output_dir: Path, participant: str) -> None:
+    """Write a file for every name that a finished participant has; of its content only what the group level reads."""
+    for name in (Path(__file__).parent / "expected_outputs.txt").read_text().split():
+        path = output_dir / name.replace("sub-01", f"sub-{participant}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = table_text((), SERIES) if name.endswith("desc-image_metrics.tsv") else ""
+        path.write_text("{}" if path.suffix == ".json" else content)
+
+
+def indexed_tables(bids_dir: Path, output_dir: Path, *, validate: bool) -> list[list[Any]]:
+    """What pybids finds of participants' tables of metrics: of the outputs alone, and beside their data set."""
+    from bids import BIDSLayout
+
+    alone = BIDSLayout(output_dir, validate=validate, is_derivative=True)
+    beside = BIDSLayout(bids_dir, validate=validate, derivatives=output_dir)
+    assert len(beside.get(scope="raw", suffix="bold", extension=".nii.gz")) >= 1
+    wanted = {"suffix": "metrics", "extension": ".tsv"}
+    found = (alone.get(**wanted), beside.get(scope="derivatives", **wanted))
+    return [[each for each in tables if "subject" in each.entities] for tables in found]
 
 
 def detail(series: str, value: float, **how: float) -> MetricRow:

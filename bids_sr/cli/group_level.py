@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from bids_sr.interfaces.group.group_maps import GroupMaps, Processes
 
 LOGGER = logging.getLogger(__name__)
+COLUMNS_OF = "_columns"
+"""Between the name of a table and ``.json``: as ``group_metrics.json``, participants' metrics would inherit it."""
 RUN_PARTICIPANTS = "run the participant level first; partial results are enough"
 
 
@@ -166,8 +168,9 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
         write_ignored(output_dir)
         columns: dict[str, Any] = {name: dict(text) for name, text in metric_tables.COLUMN_TEXT.items()}
         columns["measure"]["Levels"] = {name: "{1} ({0})".format(*meaning(name)) for name in sorted(figures.units)}
-        write_json(output_dir / "group_metrics.json", columns)
-        write_json(output_dir / "group_stats.json", group_text.COLUMN_TEXT)
+        for table, text in (("group_metrics", columns), ("group_stats", group_text.COLUMN_TEXT)):
+            write_json(output_dir / f"{table}{COLUMNS_OF}.json", text)
+            (output_dir / f"{table}.json").unlink(missing_ok=True)  # of 0.2.0 and before, inherited by BIDS
         write_whole(output_dir / "group_stats.tsv", group_text.stats_text(comparisons))
         processes.busy = 0
         maps = making.result() if making else _maps(settings, say, processes)

@@ -5,6 +5,7 @@ import re
 
 import pandas as pd
 import pytest
+from grouptables import indexed_tables
 
 from .conftest import call
 
@@ -111,10 +112,17 @@ def test_group_level_gathers_all_and_says_what_two_cannot_show(cohort):
     long = pd.read_csv(cohort.out / "group_metrics.tsv", sep="\t", low_memory=False)
     assert set(long.participant) == {"sub-01", "sub-02"}
     assert (cohort.out / "group_stats.tsv").exists()
-    assert (cohort.out / "group_stats.json").exists()
+    assert (cohort.out / "group_stats_columns.json").exists()
     page = (cohort.out / "group.html").read_text()
     assert 'src="http' not in page
     assert "sub-02" in page
+
+
+@pytest.mark.parametrize("validate", [True, False])
+def test_pybids_indexes_the_outputs_of_both_levels(cohort, validate):
+    assert cohort.code == 0, cohort.text
+    alone, beside = indexed_tables(cohort.bids_dir, cohort.out, validate=validate)
+    assert len(alone) == len(beside) == 2 * len(list((cohort.out / "sub-01" / "func").glob("*_metrics.tsv")))
 
 
 def test_tables_say_what_made_them(cohort):

@@ -6,11 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
-from grouptables import FACTS, cohort, detail, sizes, write_tables
+from bidsmaker import BidsMaker
+from grouptables import FACTS, cohort, detail, indexed_tables, sizes, write_as_finished, write_tables
 
 from bids_sr.cli import main
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
+from bids_sr.interfaces.dataset_description import write_dataset
+from bids_sr.metrics.long_tables import EVALUATION, columns_json
 
 
 @pytest.fixture
@@ -58,11 +61,11 @@ def test_tables_have_their_columns_explained_and_hold_everything(places: tuple[P
     assert group(places) == 0
     for name in ("group_metrics", "group_stats"):
         table = rows(places[1] / f"{name}.tsv")
-        columns = json.loads((places[1] / f"{name}.json").read_text())
+        columns = json.loads((places[1] / f"{name}_columns.json").read_text())
         assert set(table[0]) == set(columns)
     metrics = rows(places[1] / "group_metrics.tsv")
     assert len(metrics) == 8 * (7 + 9)
-    columns = json.loads((places[1] / "group_metrics.json").read_text())
+    columns = json.loads((places[1] / "group_metrics_columns.json").read_text())
     assert set(columns["measure"]["Levels"]) == {row["measure"] for row in metrics}
     words = {
         row["reference"]: row["word"]
@@ -73,6 +76,24 @@ def test_tables_have_their_columns_explained_and_hold_everything(places: tuple[P
     assert "group" in (places[1] / ".bidsignore").read_text().splitlines()
     assert list((places[1] / "logs").glob("*/settings.toml"))
     assert not list(places[1].glob(".*partial*"))
+
+
+@pytest.mark.parametrize("validate", [True, False])
+def test_pybids_indexes_the_outputs_alone_and_beside_the_data_set(tmp_path: Path, *, validate: bool) -> None:
+    """Also where a group level of 0.2.0 has left sidecars that the participants' tables inherit."""
+    data, output_dir = BidsMaker(tmp_path / "in"), tmp_path / "out"
+    for label in ("01", "02"):
+        data.subject(label)
+        write_as_finished(output_dir, label)
+    cohort(output_dir, 2)
+    for path in output_dir.glob("sub-*/func/*_metrics.json"):
+        path.write_text(json.dumps(FACTS | columns_json(EVALUATION, ["split_ev_beyond"])))
+    write_dataset(output_dir, bids_dir=data.root, version="1.0")
+    (output_dir / "group_metrics.json").write_text(json.dumps({"task": {"Description": "Label of the task"}}))
+    assert group((data.root, output_dir)) == 0
+    tables = indexed_tables(data.root, output_dir, validate=validate)
+    assert [len(each) for each in tables] == [8, 8], tables
+    assert all(each.get_metadata()["measure"]["Levels"] for found in tables for each in found)
 
 
 def test_the_same_call_writes_the_same_tables(places: tuple[Path, Path]) -> None:
