@@ -17,6 +17,7 @@ from bids_sr.config.values import regular
 from bids_sr.io.grids import AxisOrder, inverse, nearest, reordered_affine, slices_last
 
 SHORTEST_TR = 0.02  # s; no series is measured faster
+LONGEST_TR = 100.0  # s; a longer one is meant in milliseconds
 TR_TOLERANCE = 1e-3  # s; headers hold float32, and some scanners round to the millisecond
 ORIENTATION_TOLERANCE_MM = 1.0  # a sform may hold shears that a qform cannot
 READ_ERRORS = (OSError, EOFError, zlib.error, ValueError, ArithmeticError, MemoryError)
@@ -118,6 +119,21 @@ def is_bold(header: Header, found: Findings) -> bool:
     return len(found.problems) == before
 
 
+def _likely_tr(tr: float | None) -> float | None:
+    """Repetition time (s) that a number most likely stands for: of one too long or too short, milliseconds."""
+    guesses = (tr, tr / 1000, 1000 * tr) if tr else ()
+    return next((guess for guess in guesses if guess is not None and SHORTEST_TR <= guess < LONGEST_TR), None)
+
+
+def _header_text(tr: float | None) -> str:
+    """What a header says of the repetition time (s), for a message; "" where it says nothing."""
+    likely = _likely_tr(tr)
+    if tr is None or likely == tr:
+        return f" (the header says {tr:g} s)" if tr else ""
+    meant = "" if likely is None else f", probably {tr:g} ms" if tr > likely else f", probably {likely:g} s"
+    return f" (the header says {tr:g} s{meant})"
+
+
 def repetition_time(header: Header, value: object, found: Findings) -> float | None:
     """Repetition time (s) from the sidecar, held against the header; None with a problem.
 
@@ -125,19 +141,24 @@ def repetition_time(header: Header, value: object, found: Findings) -> float | N
     ----------
     value : ``RepetitionTime`` after inheritance, or None
     """
-    path = header.path
-    said = f" (the header says {header.tr:g} s)" if header.tr else ""
+    path, likely = header.path, _likely_tr(header.tr)
+    said = _header_text(header.tr)
     if value is None:
-        hint = f"{header.tr:g}" if header.tr else "the time in seconds"
-        fix = f'Add "RepetitionTime": {hint} to the JSON file beside it, if that is how it was measured.'
+        hint = f"{likely:g}" if likely else "the time in seconds"
+        fix = f'Write "RepetitionTime": {hint} to the JSON file beside it, if that is how it was measured.'
         found.refuse(path, f"RepetitionTime is missing from its sidecar{said}", fix)
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not SHORTEST_TR <= value < 100:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not SHORTEST_TR <= value < LONGEST_TR:
         reason = f"RepetitionTime is {value!r}, which is no time in seconds{said}"
-        found.refuse(path, reason, "Give RepetitionTime in seconds in the sidecar.")
+        fix = "Give RepetitionTime in seconds in the sidecar."
+        if isinstance(value, int | float) and LONGEST_TR <= value < 1000 * LONGEST_TR:
+            fix = f'Write "RepetitionTime": {value / 1000:g}, if {value:g} are milliseconds.'
+        found.refuse(path, reason, fix)
         return None
     if header.tr is None:
         found.tell(path, f"the header holds no repetition time; {value:g} s is used.")
+    elif likely is not None and likely != header.tr and abs(likely - value) <= TR_TOLERANCE:
+        found.tell(path, f"the header says {header.tr:g} s, in a wrong unit; {value:g} s is used.")
     elif abs(header.tr - value) > TR_TOLERANCE:
         reason = f"RepetitionTime is {value:g} s in the sidecar and {header.tr:g} s in the header"
         fix = "Find out which is right and mend the other (header: pixdim[4] and the unit of time)."

@@ -15,6 +15,7 @@ class ImportSeries(Step):
     class input_spec(BaseInterfaceInputSpec):
         in_file = File(exists=True, mandatory=True, desc="3D or 4D image, any type, .nii or .nii.gz")
         axis_order = AXIS_ORDER
+        tr = traits.Float(desc="repetition time (s) for the header; that of the input by default")
 
     class output_spec(TraitedSpec):
         out_file = File(exists=True, desc="the same values as uncompressed float32 .nii, to be read in any order")
@@ -24,7 +25,7 @@ class ImportSeries(Step):
 
         stem = Path(inputs.in_file).name.removesuffix(".gz").removesuffix(".nii")
         out_file = here / f"{stem}_imported.nii"
-        copy_series(inputs.in_file, out_file, order=inputs.axis_order)
+        copy_series(inputs.in_file, out_file, order=inputs.axis_order, tr=inputs.tr)
         return {"out_file": str(out_file)}
 
 

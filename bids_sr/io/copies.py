@@ -30,16 +30,19 @@ def compress_series(
             # float32 in the header: leave one step free at each end so that rounding of the slope cannot overflow
             slope = float(np.float32((highest - lowest) / (float(limits.max) - limits.min - 4))) or 1.0
             inter = float(np.float32(lowest - (limits.min + 2) * slope))
-        _copy(reader, dst_gz, order, dtype=kind, slope=slope, inter=inter, compressed=True)
+        _copy(reader, dst_gz, order, reader.tr, dtype=kind, slope=slope, inter=inter, compressed=True)
 
 
 def copy_series(
     src: str | os.PathLike[str], dst: str | os.PathLike[str], *, order: AxisOrder = AS_STORED,
-    dtype: npt.DTypeLike = "float32",
+    dtype: npt.DTypeLike = "float32", tr: float | None = None,
 ) -> None:  # fmt: skip
-    """Copy a series with its axes in another order (see `io.grids`), one volume in memory; values stay."""
+    """Copy a series with its axes in another order (see `io.grids`), one volume in memory; values stay.
+
+    `tr` is its repetition time (s), that of its header by default, which may be missing or in a wrong unit.
+    """
     with SeriesReader(src) as reader:
-        _copy(reader, dst, order, dtype=dtype)
+        _copy(reader, dst, order, tr or reader.tr, dtype=dtype)
 
 
 def save_reordered(src: str | os.PathLike[str], dst: str | os.PathLike[str], *, order: AxisOrder) -> None:
@@ -50,10 +53,12 @@ def save_reordered(src: str | os.PathLike[str], dst: str | os.PathLike[str], *, 
         save_image(data, affine, dst, dtype=reader.dtype, header_like=header, compressed=True)
 
 
-def _copy(reader: SeriesReader, dst: str | os.PathLike[str], order: AxisOrder, **how: Any) -> None:
+def _copy(
+    reader: SeriesReader, dst: str | os.PathLike[str], order: AxisOrder, tr: float, **how: Any
+) -> None:
     x, y, z = order
     shape = reader.shape[x], reader.shape[y], reader.shape[z], reader.shape[3]
     affine, header = reordered_affine(reader.affine, order), reordered_header(reader.header, order)
-    with SeriesWriter(dst, shape, affine, reader.tr, header_like=header, **how) as writer:
+    with SeriesWriter(dst, shape, affine, tr, header_like=header, **how) as writer:
         for volume in reader.volumes():
             writer.append(reordered(volume, order))

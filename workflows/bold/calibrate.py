@@ -46,7 +46,8 @@ def init_calibration_wf(
     workflow, inputnode, outputnode = new_stage(
         name, _text(bool(plan.events_file)), inputs=["boldref", "bold_mask"], outputs=OF.values(), part=Part.SERIES
     )
-    imported = pe.Node(ImportSeries(in_file=plan.bold_file, axis_order=plan.axis_order), name="import_series")
+    series = ImportSeries(in_file=plan.bold_file, axis_order=plan.axis_order, tr=plan.tr)
+    imported = pe.Node(series, name="import_series")
     dummies = pe.Node(EstimateDummies(), name="dummies")
     set_given(dummies, {"n_dummy": plan.n_dummy})
     reference = pe.Node(MakeBoldRef(), name="reference")

@@ -48,7 +48,7 @@ def init_motion_wf(*, acquisition: Acquisition, name: str = "motion_wf") -> Lite
     workflow, inputnode, outputnode = new_stage(
         name, text, inputs=["bold_file"], outputs=outputs, part=Part.PREPROCESSING
     )
-    imported = pe.Node(ImportSeries(axis_order=acquisition.axis_order), name="import_series")
+    imported = pe.Node(ImportSeries(axis_order=acquisition.axis_order, tr=acquisition.tr), name="import_series")
     dummies = pe.Node(EstimateDummies(), name="dummies")
     set_given(dummies, {"n_dummy": acquisition.n_dummy})
     if precomputed is None:

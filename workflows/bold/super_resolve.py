@@ -132,7 +132,7 @@ def init_truth_wf(*, run: RunPlan, name: str = "truth_wf") -> LiterateWorkflow:
         "single interpolation, mask and model as the series under test; nothing was estimated from it.\n",
         inputs=inputs, outputs=["series_file", "consistency_file"], part=Part.SERIES,
     )  # fmt: skip
-    read = pe.Node(ImportSeries(axis_order=run.evaluation.truth_axis_order), name="read")
+    read = pe.Node(ImportSeries(axis_order=run.evaluation.truth_axis_order, tr=run.acquisition.tr), name="read")
     resample = pe.Node(SuperResolve(series="raw", factor=(1.0, 1.0, 1.0), data_consistency="off", threads=1),
                        name="resample")  # fmt: skip
     workflow.connect([

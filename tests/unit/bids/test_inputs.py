@@ -368,6 +368,23 @@ class TestHeaders:
         assert found.problems == []
         assert bool(found.notices) is (header_tr is None)
 
+    @pytest.mark.parametrize(("header_tr", "said"), [(2000.0, "2000 s, probably 2000 ms"), (0.002, "probably 2 s")])
+    def test_a_header_in_a_wrong_unit_is_refused_once(self, header_tr: float, said: str) -> None:
+        found = Findings()
+        assert hd.repetition_time(self.header(tr=header_tr), None, found) is None
+        (problem,) = found.problems
+        assert said in problem.reason
+        assert problem.fix.startswith('Write "RepetitionTime": 2 ')
+        found = Findings()
+        assert hd.repetition_time(self.header(tr=header_tr), 2, found) == 2.0
+        assert found.problems == []
+        assert "wrong unit; 2 s is used" in found.notices[0].text
+
+    def test_milliseconds_in_the_sidecar_are_named(self) -> None:
+        found = Findings()
+        assert hd.repetition_time(self.header(), 2000, found) is None
+        assert found.problems[0].fix == 'Write "RepetitionTime": 2, if 2000 are milliseconds.'
+
     @pytest.mark.parametrize("value", [None, 2000, "2", True, 0, -1, [2.0]])
     def test_no_repetition_time(self, value: object) -> None:
         found = Findings()

@@ -93,6 +93,21 @@ def test_import_is_exact_and_keeps_the_header(tmp_path: Path, bold: Path) -> Non
     assert float(image.header["pixdim"][4]) == pytest.approx(2.0)
 
 
+def test_slices_are_brought_to_one_time_by_the_repetition_time_of_the_sidecar(tmp_path: Path, bold: Path) -> None:
+    """Though the header has milliseconds for seconds; the same values as with a sound header."""
+    wrong = nib.load(bold)
+    wrong.header["pixdim"][4] = 2000.0
+    nib.save(wrong, tmp_path / "wrong.nii.gz")
+    found = []
+    for name, file in (("sound", bold), ("wrong", tmp_path / "wrong.nii.gz")):
+        (tmp_path / name).mkdir()
+        series = _run(ImportSeries(in_file=file, tr=2.0), tmp_path / name).out_file
+        timed = SliceTiming(in_file=series, slice_times=[0.4 * k % 2 for k in range(SHAPE[2])])
+        found.append(nib.load(_run(timed, tmp_path / name).out_file))
+    assert found[1].header["pixdim"][4] == 2.0
+    np.testing.assert_array_equal(found[0].get_fdata(), found[1].get_fdata())
+
+
 def test_dummies_are_detected_or_taken_from_the_user(tmp_path: Path, bold: Path) -> None:
     assert EstimateDummies(in_file=bold).run(cwd=str(tmp_path)).outputs.n_dummy == 2
     assert EstimateDummies(in_file=bold, n_dummy=0).run(cwd=str(tmp_path)).outputs.n_dummy == 0

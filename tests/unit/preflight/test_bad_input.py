@@ -337,7 +337,7 @@ CASES = {
     "empty file": Case(spoil=_empty, file=BOLD, reason="header cannot be read", fix="Copy the file"),
     "broken link": Case(spoil=_broken_link, file=BOLD, reason="target is missing", fix="datalad get"),
     "no RepetitionTime": Case(
-        spoil=_no_tr, file=BOLD, reason="RepetitionTime is missing", fix='Add "RepetitionTime": 1 '
+        spoil=_no_tr, file=BOLD, reason="RepetitionTime is missing", fix='Write "RepetitionTime": 1 '
     ),
     "RepetitionTime at odds": Case(
         spoil=_wrong_tr, file=BOLD, reason="1 s in the sidecar and 2.5 s in the header", fix="which is right"
