@@ -104,6 +104,8 @@ def _subject_plan(
     template = _template(settings, subject)
     anat = None if given is None else _precomputed(given.origin, given.files(template))
     pairs = {pair: _pair_plan(settings, subject, pair, k) for k, pair in enumerate(subject.pairs, 1)}
+    made = {name for run in subject.runs for name in series_of(run)}
+    methods = tuple(name for name in series_names(settings.superres.pair_trained) if name in made)
     runs = tuple(
         RunPlan(
             name=identifier(run.stem), bold_file=str(run.bold), events_file=text_of(run.events) or "",
@@ -114,7 +116,7 @@ def _subject_plan(
             activation=_activation(settings, contrasts[run.bold], at_rest=run.events is None),
             evaluation=_evaluation(settings, run, contrasts[run.bold], split=run.bold not in unsplit),
             with_anat=t1w is not None, omp_nthreads=settings.resources.omp_nthreads or 1,
-            with_holdout=run.pair is not None and run.pair in subject.holdouts and bool(settings.superres.pair_trained),
+            with_holdout=run.pair is not None and run.pair in subject.holdouts and bool(methods),
             seed=settings.resources.random_seed,
             seeds=() if run.events else seed_places(settings.activation.seeds, with_anat=t1w is not None),
         )
@@ -123,12 +125,10 @@ def _subject_plan(
     return SubjectPlan(
         label=subject.label, output_dir=str(settings.paths.output_dir),
         omp_nthreads=settings.resources.omp_nthreads or 1, training=_training(settings),
-        methods=series_names(settings.superres.pair_trained),
-        members=_members(settings, series_names(settings.superres.pair_trained)),
+        methods=methods, members=_members(settings, methods),
         t1w="" if t1w is None else str(t1w), t1w_source="" if t1w is None or anat else _uri(settings, t1w),
-        precomputed=anat,
         t1w_common={"subject": subject.label, "datatype": "anat", **(_named(t1w, "session") if t1w else {})},
-        template=template, roi=_roi(settings, subject), pairs=tuple(pairs.values()),
+        template=template, precomputed=anat, roi=_roi(settings, subject), pairs=tuple(pairs.values()),
         runs=runs, facts=_subject_facts(settings, subject, series_of, notices),
     )  # fmt: skip
 

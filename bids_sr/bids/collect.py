@@ -28,8 +28,9 @@ from bids_sr.bids.method_options import check_guide, check_options
 from bids_sr.bids.precomputed import open_derivatives
 from bids_sr.bids.reference_runs import check_root, find_truth, truth_in_dataset
 from bids_sr.bids.retrospective_plan import check_retrospective
-from bids_sr.config import Selection, Settings, nearest_name
+from bids_sr.config import Selection, Settings
 from bids_sr.config.seed_options import seed_names
+from bids_sr.io.grids import LEAST_SAMPLES
 from bids_sr.region_names import is_file
 
 
@@ -94,7 +95,7 @@ def _select(every: Mapping[str, Sequence[Path]], selection: Selection, seen: Sur
         existing = sorted({label_of(entities_of(path), entity) for paths in every.values() for path in paths} - {""})
         for label in (each for each in wanted if each not in existing):
             reason = f"no BOLD run of the participants chosen has the {entity} {label!r}"
-            fix = f"There are: {query.some(existing)}. {nearest_name(label, existing)}".strip()
+            fix = f"There are: {query.choice(label, existing)}"
             seen.refuse(f"{options[entity]} {label}", reason, fix)
     chosen = {
         label: [p for p in paths if all(not want or label_of(entities_of(p), e) in want for e, want in asked.items())]
@@ -146,6 +147,9 @@ def _subject(
             run = replace(_make_run(files, files.header, settings, seen), echoes=echoes)
             run = replace(run, pair=choice.pair, holdout=choice.holdout, calibration=calibration)
             run = replace(run, precomputed=precomputed_run(seen.sources, run, anat, seen))
+            if run.precomputed is None and run.shape[2] < LEAST_SAMPLES:
+                count = "one slice" if run.shape[2] == 1 else f"{run.shape[2]} slices"
+                seen.tell(bold, f"it has {count}: head motion is estimated in plane only.")
             runs.append(replace(run, truth=_truth(run, settings, seen, with_anat=bool(t1w))))
     if missing:
         pairs.refuse_without_pair(label, missing, settings, seen)
@@ -213,9 +217,12 @@ def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: Survey) ->
 def volume_header(path: Path, found: Findings) -> Header | None:
     """Header of a single 3D image, or None with a problem."""
     header = hd.read_header(path, found)
-    if header is None or (len(hd.squeeze_3d(header)) == 3 and not header.complex):
+    if header is None or (len(hd.squeeze_3d(header)) == 3 and not (header.complex or header.colored)):
         return header
-    what = "complex or colored voxels" if header.complex else f"{len(header.shape)} dimensions {header.shape}"
+    if header.colored:
+        found.refuse(path, hd.COLORED, "Convert the DICOM images of the scan itself, or leave this file out.")
+        return None
+    what = "complex voxels" if header.complex else f"{len(header.shape)} dimensions {header.shape}"
     found.refuse(path, f"it has {what}; one 3D image of magnitudes is due", "Store the magnitude as a 3D image.")
     return None
 
@@ -227,7 +234,7 @@ def _run_files(index: Index, bold: Path, settings: Settings, seen: Survey, *, of
         grid, said = hd.with_slices_last(grid, sidecar or {})
         sidecar = None if sidecar is None else hd.sidecar_in_order(sidecar, grid.order)
     header = grid
-    if sidecar is None or header is None or not hd.is_bold(header, seen):
+    if sidecar is None or header is None or not hd.is_bold(header, seen) or not hd.is_wide(header, seen):
         header = None
     else:
         tr = hd.repetition_time(header, sidecar.get("RepetitionTime"), seen)

@@ -19,9 +19,11 @@ from bids_sr.io.grids import AxisOrder, inverse, nearest, reordered_affine, slic
 SHORTEST_TR = 0.02  # s; no series is measured faster
 LONGEST_TR = 100.0  # s; a longer one is meant in milliseconds
 TR_TOLERANCE = 1e-3  # s; headers hold float32, and some scanners round to the millisecond
+LEAST_MATRIX = 4  # voxels along an axis in plane, of what is super-resolved
 ORIENTATION_TOLERANCE_MM = 1.0  # a sform may hold shears that a qform cannot
 READ_ERRORS = (OSError, EOFError, zlib.error, ValueError, ArithmeticError, MemoryError)
 """What a truncated or corrupt file raises, gzip or not."""
+COLORED = "its voxels are colors (RGB): a picture, and no measured signal"
 _AXES = ("first", "second", "third")
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
@@ -77,7 +79,8 @@ def _read(path: Path, found: Findings) -> Header | None:
         tr=tr if tr and np.isfinite(tr) and tr > 0 else None,
         affine=affine,
         slice_axis=slice_axis,
-        complex=dtype.kind not in "iuf",
+        complex=dtype.kind == "c",
+        colored=dtype.kind not in "iufc",
     )
 
 
@@ -104,8 +107,10 @@ def is_bold(header: Header, found: Findings) -> bool:
     path, shape = header.path, header.shape
     size = "×".join(map(str, shape))
     before = len(found.problems)
-    if header.complex:
-        reason = "its voxels are complex or colored numbers; a BOLD series of magnitudes is needed"
+    if header.colored:
+        found.refuse(path, COLORED, "Convert the DICOM images of the series itself, or leave this file out.")
+    elif header.complex:
+        reason = "its voxels are complex numbers; a BOLD series of magnitudes is needed"
         found.refuse(path, reason, "Store the magnitude as its own file (`_part-mag_bold.nii.gz`).")
     elif len(shape) == 3:
         fix = "Join the volumes of the run into one 4D file, or rename a single image to `_sbref`."
@@ -117,6 +122,17 @@ def is_bold(header: Header, found: Findings) -> bool:
         fix = "Check that the conversion did not stop early, or rename a single image to `_sbref`."
         found.refuse(path, "it holds one volume; motion and activity need a series", fix)
     return len(found.problems) == before
+
+
+def is_wide(header: Header, found: Findings) -> bool:
+    """Whether the slices of a series, along its third axis, are no single rows or columns; a problem says so."""
+    x, y = header.shape[:2]
+    if min(x, y) >= LEAST_MATRIX:
+        return True
+    reason = f"its slices have {x}×{y} voxels, fewer than {LEAST_MATRIX} along an axis in plane"
+    fix = "Leave the run out (--task-id, --run-id), or name the axis of its slices (SliceEncodingDirection)."
+    found.refuse(header.path, reason, fix)
+    return False
 
 
 def _likely_tr(tr: float | None) -> float | None:
@@ -192,7 +208,8 @@ def slice_axis(header: Header, sidecar: Mapping[str, object]) -> tuple[int, str]
     """Axis along which slices were acquired, and what tells it.
 
     In this order: SliceEncodingDirection; an axis of as many voxels as SliceTiming has entries, the third before the
-    others and not where both others have as many; the header; the one voxel size that differs; else the third axis.
+    others and not where both others have as many; the header; the one axis of a single voxel; the one voxel size that
+    differs; else the third axis.
     """
     direction = str(sidecar.get("SliceEncodingDirection", "")).rstrip("-")
     if direction in ("i", "j", "k"):
@@ -203,6 +220,8 @@ def slice_axis(header: Header, sidecar: Mapping[str, object]) -> tuple[int, str]
         return as_many[-1], "the number of entries of SliceTiming"
     if header.slice_axis is not None:
         return header.slice_axis, "dim_info of the header"
+    if header.shape[:3].count(1) == 1:
+        return header.shape.index(1), "its single slice"
     zooms = np.asarray(header.zooms)
     for axis in (0, 1):
         others = np.delete(zooms, axis)

@@ -36,8 +36,9 @@ class Header:
     tr: float | None  # seconds; None where the header holds none
     affine: np.ndarray  # 4x4, voxel → RAS mm, read-only
     slice_axis: int | None  # axis of slices where the header names it
-    complex: bool  # complex or colored voxels
+    complex: bool  # voxels of complex numbers
     order: AxisOrder = AS_STORED  # axis of the file that each axis here is, in the order that is worked on
+    colored: bool = False  # voxels of RGB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

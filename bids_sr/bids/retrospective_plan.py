@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bids_sr.bids.findings import Findings
+from bids_sr.bids.headers import LEAST_MATRIX
 from bids_sr.bids.inputs import DEFAULT_FACTOR, BoldRun, Pair, Subject, Triple, Truth, entities_of
 from bids_sr.config import Settings
 
 LEAST_AVERAGED, SHARE_AVERAGED = 10, 0.1  # volumes whose mean stands for a T2*-weighted image
-LEAST_KEPT, LEAST_MATRIX = 10, 4  # volumes, and voxels along an axis in plane, of what is worked on
+LEAST_KEPT = 10  # volumes of what is worked on
 _ONE_AT_A_TIME = "Run them apart, each with its own output directory: --session-label, --task-id or --run-id."
 
 

@@ -53,9 +53,7 @@ def save_reordered(src: str | os.PathLike[str], dst: str | os.PathLike[str], *, 
         save_image(data, affine, dst, dtype=reader.dtype, header_like=header, compressed=True)
 
 
-def _copy(
-    reader: SeriesReader, dst: str | os.PathLike[str], order: AxisOrder, tr: float, **how: Any
-) -> None:
+def _copy(reader: SeriesReader, dst: str | os.PathLike[str], order: AxisOrder, tr: float, **how: Any) -> None:
     x, y, z = order
     shape = reader.shape[x], reader.shape[y], reader.shape[z], reader.shape[3]
     affine, header = reordered_affine(reader.affine, order), reordered_header(reader.header, order)

@@ -15,6 +15,8 @@ from bids_sr.io.array_types import Array, Mask
 
 AxisOrder = tuple[int, int, int]
 AS_STORED: AxisOrder = (0, 1, 2)
+LEAST_SAMPLES = 4
+"""Voxels along an axis; with fewer no motion along it can be told: no sample lies inside, or there is no gradient."""
 
 
 def slices_last(affine: np.ndarray, slice_axis: int) -> AxisOrder:

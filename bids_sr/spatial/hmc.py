@@ -7,6 +7,8 @@ step is taken on the reference's side: its gradients never change, so the normal
 sampled anew is only the volume. Samples that leave the field of view are dropped. Local signal changes (activation,
 vessels, eyes) must not move the head: samples whose residuals vary over time more than most, as learned from volumes
 spread over the run, lose weight for good, and residuals that stand out in one volume lose it there.
+
+Along an axis of fewer than `LEAST_SAMPLES` voxels motion is not estimated: the head moves in the plane of the others.
 """
 
 import logging
@@ -20,6 +22,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from bids_sr.io.array_types import Array, Float, Mask
+from bids_sr.io.grids import LEAST_SAMPLES
 from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import apply, invert, rigid_matrix, rigid_params
@@ -70,6 +73,27 @@ def bias_basis(points: Array, center: Array, degree: int) -> Float:
     return np.stack(columns, axis=1)
 
 
+def thin_axes(shape: tuple[int, ...]) -> list[int]:
+    """Axes of a volume (X, Y, Z) along which no motion is estimated."""
+    return [axis for axis in range(3) if shape[axis] < LEAST_SAMPLES]
+
+
+def free_motion(shape: tuple[int, ...], affine: Array) -> Float:
+    """Motion that a grid can show: (6, K), translation (mm) and rotation vector (rad) of each way to move; RAS.
+
+    All six where no axis is thin; with one, two translations and one turn in the plane of the other axes.
+    """
+    thin = thin_axes(shape)
+    if not thin:
+        return np.eye(6)
+    axes = affine[:3, :3] / voxel_sizes(affine)
+    columns = [np.r_[axes[:, axis], np.zeros(3)] for axis in range(3) if axis not in thin]
+    if len(thin) == 1:
+        first, second = (column[:3] for column in columns)
+        columns.append(np.r_[np.zeros(3), np.cross(first, second)])
+    return np.stack(columns, axis=1) if columns else np.zeros((6, 0))
+
+
 class _Level:
     """The reference at one smoothness: sample points, values, Jacobian and normal matrix."""
 
@@ -86,11 +110,14 @@ class _Level:
         self.center = self.points.mean(axis=0)
         at = tuple(voxels.T)
         self.values = smooth[at].astype(np.float64)
-        gradient = np.stack([g[at] for g in np.gradient(smooth)], axis=-1) @ self.inverse[:3, :3]
+        thin = thin_axes(smooth.shape)
+        self.always = np.isin(range(3), thin)  # nothing leaves the field of view along these axes
+        self.free = free_motion(smooth.shape, affine)
+        along = [np.zeros(len(voxels)) if k in thin else np.gradient(smooth, axis=k)[at] for k in range(3)]
+        gradient = np.stack(along, axis=-1) @ self.inverse[:3, :3]
         basis = bias_basis(self.points, self.center, bias_degree)
-        self.jacobian = np.hstack(
-            [gradient, np.cross(self.points - self.center, gradient), basis * self.values[:, None]]
-        )
+        motion = np.hstack([gradient, np.cross(self.points - self.center, gradient)]) @ self.free
+        self.jacobian = np.hstack([motion, basis * self.values[:, None]])
         self.scale = np.maximum(np.sqrt((self.jacobian**2).mean(axis=0)), 1e-12)
         self.jacobian /= self.scale
         self.weighted = self.jacobian
@@ -112,14 +139,14 @@ class _Level:
         """Volume at the moved sample points minus the reference, and which of the samples lie in the field of view."""
         at = apply(self.inverse @ matrix, self.points)
         # half a voxel inside the outermost samples: there spline and smoothing know no edge
-        inside = np.all((at >= 0.5) & (at <= np.array(coefficients.shape) - 1.5), axis=1)
+        inside = np.all((at >= 0.5) & (at <= np.array(coefficients.shape) - 1.5) | self.always, axis=1)
         sampled = ndimage.map_coordinates(
             coefficients, at.T, order=3, prefilter=False, mode="nearest", output=np.float64
         )
         return np.where(inside, sampled - self.values, 0.0), inside
 
     def step(self, residual: Float, inside: Array, weights: Float | None) -> tuple[Float, Float]:
-        """Least-squares coefficients (6 motion, then bias) and what they leave of the residual."""
+        """Least-squares motion (6: mm, rad) beside the bias, and what both leave of the residual."""
         j = self.jacobian
         if weights is not None:
             weighted = self.weighted * np.where(inside, weights, 0.0)[:, None]
@@ -131,7 +158,8 @@ class _Level:
             right = self.weighted.T @ residual
         ridge = 1e-9 * np.trace(normal) / len(normal) * np.eye(len(normal))
         x = np.linalg.solve(normal + ridge, right)
-        return x / self.scale, np.where(inside, residual - j @ x, 0.0)
+        moved = self.free @ (x / self.scale)[: self.free.shape[1]]
+        return moved, np.where(inside, residual - j @ x, 0.0)
 
 
 class MotionEstimator:
@@ -197,8 +225,8 @@ class MotionEstimator:
                 return start, np.inf, count
             x, left = level.step(residual, inside, weights)
             cost = float(np.sqrt((left**2).sum() / inside.sum() / level.power))
-            matrix = matrix @ invert(rigid_matrix(x[:6], level.center))
-            size = max(np.abs(x[:3]).max(), np.abs(x[3:6]).max() * s.radius_mm)
+            matrix = matrix @ invert(rigid_matrix(x, level.center))
+            size = max(np.abs(x[:3]).max(), np.abs(x[3:]).max() * s.radius_mm)
             if size < tolerance and (weights is not None or not robust):
                 break
             if robust and size < 50 * tolerance:

@@ -300,6 +300,18 @@ def test_a_control_is_made_like_a_method_and_judged_like_a_baseline(tmp_path: An
     assert not any(part in name for name in names for part in ("keep_model_sdmod_wf", "extra_sdmod"))
 
 
+def test_no_network_is_trained_on_the_pair_of_a_single_slice(tmp_path: Any) -> None:
+    """The run is worked on all the same."""
+    maker = BidsMaker(tmp_path / "bids")
+    maker.subject()
+    maker.bold(zooms=(6.0, 6.0, 24.0))
+    maker.star("sub-01_acq-lowres", (6.0, 6.0, 24.0))
+    maker.star("sub-01_acq-highres", (3.0, 3.0, 24.0))
+    graph = planned_graph(maker, tmp_path)
+    assert any("variance_sbl_wf" in name for name in graph.list_node_names())
+    assert not any("srgan" in name for name in graph.list_node_names())
+
+
 @pytest.mark.parametrize("warm", [True, False])
 def test_every_training_of_srgan_begins_alike(tmp_path: Any, warm: bool) -> None:
     """That of the method, of its ensemble and of its placebo: what begins otherwise differs by that too."""

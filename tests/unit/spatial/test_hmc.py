@@ -78,6 +78,23 @@ def test_known_motion_is_recovered(seed: int) -> None:
     assert (found.residual < 0.05).all()
 
 
+@pytest.mark.parametrize(("axis", "thickness"), [(2, 1), (2, 2), (2, 3), (0, 1), (1, 2)])
+def test_motion_of_a_few_slices_is_estimated_in_their_plane(axis: int, thickness: int) -> None:
+    rng = np.random.default_rng(axis + thickness)
+    first = SHAPE[axis] // 2
+    kept = (slice(None),) * axis + (slice(first, first + thickness),)
+    affine = AFFINE.copy()
+    affine[axis, 3] += first * affine[axis, axis]
+    in_plane = np.array([k != axis for k in range(3)] + [k == axis for k in range(3)])
+    truth = [rigid_matrix(rigid_params(draw(rng, 0.3, 3), _head()[2]) * in_plane, _head()[2]) for _ in range(4)]
+    found = estimate_motion([scan(m, rng)[kept] for m in truth], _reference(rng)[kept], _head()[0][kept], affine)
+    points = apply(affine, np.argwhere(_head()[0][kept]))
+    wrong = [np.sqrt((displacement(a, b, points) ** 2).mean()) for a, b in zip(found.matrices, truth, strict=True)]
+    assert max(wrong) < 0.1
+    assert np.abs(found.params[:, ~in_plane]).max() < 1e-12
+    assert (found.residual < 0.1).all()
+
+
 def test_large_motion_and_return() -> None:
     rng = np.random.default_rng(3)
     truth = [np.eye(4), draw(rng, 14, 15), np.eye(4), draw(rng, 10, 15)]
