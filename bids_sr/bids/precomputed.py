@@ -156,7 +156,9 @@ def _open(name: str, root: Path, bids_dir: Path, found: Findings) -> Derivatives
         return None
     if program.lower() not in PROGRAMS:
         fix = "Name the output folder of fMRIPrep, whose names and conventions are known here."
-        found.refuse(described, f"it was made by {program}, not by fMRIPrep", _proposal(root) or fix)
+        found.refuse(
+            described, f"it was made by {program or 'unknown software'}, not by fMRIPrep", _proposal(root) or fix
+        )
         return None
     return Derivatives(root=root, name=name or program.lower(), program=program, version=version)
 
@@ -165,7 +167,7 @@ def _made_by(described: Path) -> tuple[str, str]:
     """Program and version in a description of derivatives (PipelineDescription: fMRIPrep 20.0)."""
     content = json.loads(described.read_text(encoding="utf-8"))
     first = (content.get("GeneratedBy") or [content["PipelineDescription"]])[0]
-    return str(first["Name"]), str(first.get("Version", ""))
+    return str(first.get("Name") or "").strip(), str(first.get("Version", ""))
 
 
 def _proposal(root: Path) -> str:

@@ -12,6 +12,7 @@ from bids_sr.bids.layout import KINDS, read_object
 from bids_sr.config import Selection, nearest_name
 from bids_sr.config.values import read_text
 
+LISTED = 20  # labels in a message
 _SAFE = re.compile(r"[0-9A-Za-z.+]+")
 _LABEL = re.compile(r"[0-9A-Za-z+]+")
 _ENTITY = re.compile(r"[A-Za-z]+-[0-9A-Za-z+]+")
@@ -33,7 +34,7 @@ def check_dataset(bids_dir: Path) -> None:
         raise refusal(description, "it names no data set", 'Add "Name" and "BIDSVersion" to it.')
 
 
-def some(labels: Sequence[str], limit: int = 20) -> str:
+def some(labels: Sequence[str], limit: int = LISTED) -> str:
     """List labels for a message, the first of them where there are many.
 
     >>> some(["a", "b"])
@@ -43,6 +44,16 @@ def some(labels: Sequence[str], limit: int = 20) -> str:
     """
     shown = ", ".join(labels[:limit]) or "none"
     return shown + (f" and {len(labels) - limit} more" if len(labels) > limit else "")
+
+
+def choice(label: str, existing: Sequence[str]) -> str:
+    """The labels that there are, as a sentence; with the nearest one where not all are shown.
+
+    >>> choice("3", ["01", "02", "03"])
+    '01, 02, 03.'
+    """
+    hidden = existing[LISTED:]
+    return f"{some(existing, LISTED)}. {nearest_name(label, hidden)}".strip()
 
 
 def participants(bids_dir: Path, found: Findings) -> list[str]:
@@ -59,6 +70,14 @@ def participants(bids_dir: Path, found: Findings) -> list[str]:
     for label in sorted(set(named) - set(existing)):
         text = "its name is no label of BIDS (letters and digits), so it is left out."
         found.tell(bids_dir / f"sub-{label}", text)
+    alike: dict[str, list[str]] = {}
+    for label in existing:
+        alike.setdefault(label.lower(), []).append(label)
+    for labels in (each for each in alike.values() if len(each) > 1):
+        text = f"participants {' and '.join(labels)} differ only in upper and lower case: on file systems that do not "
+        found.tell(
+            bids_dir / f"sub-{labels[0]}", text + "tell the two apart (macOS, Windows), their results are mixed up."
+        )
     return existing
 
 
@@ -67,7 +86,7 @@ def choose(bids_dir: Path, existing: Sequence[str], selection: Selection, found:
     wanted, there = selection.participant_label or existing, set(existing)
     for label in wanted:
         if label not in there:
-            fix = f"Choose among {some(existing)}. {nearest_name(label, existing)}".strip()
+            fix = f"Choose among {choice(label, existing)}"
             found.refuse(bids_dir / f"sub-{label}", f"there is no participant {label!r} in the data set", fix)
     return [label for label in wanted if label in there]
 

@@ -25,6 +25,10 @@ bids-sr --help-all lists all options; bids-sr report OUTPUT_DIR --open shows fin
 bids-sr rate OUTPUT_DIR creates sheets for blinded rating of the maps."""
 
 
+ELSEWHERE = {"--seed": "--random-seed", "--nthreads": "--nprocs"}
+"""Option of other programs to the one here that does the same, where another is spelled more like it."""
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that refuses by `UsageError`, with the nearest option that there is, and never ends the process."""
 
@@ -32,11 +36,12 @@ class Parser(argparse.ArgumentParser):
         fix = f"see {self.prog} --help"
         unknown = re.match(r"unrecognized arguments: .*?(--\S+)", message)
         if unknown:
-            flags = [flag for action in self._actions for flag in action.option_strings]
-            fix = nearest_name(unknown[1].split("=")[0], flags) or fix
+            flags, flag = [each for action in self._actions for each in action.option_strings], unknown[1].split("=")[0]
+            meant = ELSEWHERE.get(flag)
+            fix = f"did you mean {meant!r}?" if meant in flags else nearest_name(flag, flags) or fix
         elif message.startswith("the following arguments are required"):
             fix = f"put these first: {self.prog} bids_dir output_dir participant [options]"
-        raise UsageError(message, "the command line is not understood", fix)
+        raise UsageError(message, fix=fix)
 
 
 def data_parser(prog: str, description: str, data: str, output: str) -> Parser:

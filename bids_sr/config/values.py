@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 _LARGEST = sys.float_info.max
 LARGEST_BYTES = 200_000_000
+CLOSE = 0.75  # of `difflib`, from which a name is proposed for another
 
 
 class UsageError(Exception):
@@ -30,9 +31,19 @@ class UsageError(Exception):
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
-    """Return ``did you mean 'x'?`` for the known name that is most like `name`, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else ""
+    """Return ``did you mean 'x'?`` for the known name that is most like `name`, or an empty string where none is close.
+
+    >>> nearest_name("--smoth", ["--smoothing", "--strict"]), nearest_name("--run", ["--run-id", "--truth"])
+    ("did you mean '--smoothing'?", "did you mean '--run-id'?")
+    >>> nearest_name("--notrack", ["--force", "--truth"])
+    ''
+    """
+    word, bare = name.lstrip("-"), {each.lstrip("-"): each for each in known}
+    part = [
+        each for each in bare if len(word) > 2 and (each.startswith(word) or each.endswith((f".{word}", f"-{word}")))
+    ]
+    close = part if len(part) == 1 else difflib.get_close_matches(word, list(bare), n=1, cutoff=CLOSE)
+    return f"did you mean {bare[close[0]]!r}?" if close else ""
 
 
 def as_annotated(value: Any, hint: Any, where: str) -> Any:

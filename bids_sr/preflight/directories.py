@@ -16,7 +16,7 @@ from bids_sr.region_names import is_file
 BUNDLED_SPACE = "MNI152NLin2009aSym"
 """The template that nilearn carries."""
 
-SPARE_GB = 0.2  # left for logs, figures and rounding
+SPARE_GB = 0.2  # for logs and figures, which no estimate counts
 
 
 def existing_parent(path: Path) -> Path:
@@ -176,12 +176,18 @@ def check_room(settings: Settings, estimate: Estimate, found: Findings) -> None:
     for parent, need, places in needs.values():
         free = shutil.disk_usage(parent).free / 1e9
         if free < need + SPARE_GB and free + sum(map(written_gb, places)) < need + SPARE_GB:
+            needed = f"{_gb(need + SPARE_GB)} are needed ({_gb(SPARE_GB)} of it for logs and figures)"
             found.refuse(
                 " and ".join(map(str, places)),
-                f"about {need:.1f} GB are needed and {free:.1f} GB are free",
+                f"{needed} and {_gb(free)} are free",
                 "Free some room, choose other directories (-w for the working directory), or run fewer "
                 "participants or methods in one call.",
             )
+
+
+def _gb(size: float) -> str:
+    """A size in GB as text."""
+    return f"{size:.1f} GB" if size >= 1 else f"{size:.2f} GB"
 
 
 def written_gb(path: Path) -> float:

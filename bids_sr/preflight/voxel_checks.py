@@ -101,7 +101,9 @@ def check_image(path: Path, found: Findings, or_else: str = "") -> None:
     elif len(flat) == count:
         found.refuse(path, "it is constant: all voxels have one value", fix)
     elif flat:
-        found.refuse(path, f"{len(flat)} of {count} volumes are constant, {_numbers(flat)}", fix)
+        found.refuse(
+            path, f"{len(flat)} of {count} volumes {'is' if len(flat) == 1 else 'are'} constant, {_numbers(flat)}", fix
+        )
     elif count > 1 and len(sums) == 1:
         found.refuse(path, f"its {count} volumes are identical: it does not change over time", fix)
 

@@ -187,7 +187,7 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """Text that proposes the nearest known name, or nothing where none is near."""
     names = list(known)
     lower = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(word.lower(), list(lower), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(word.lower(), list(lower), n=1, cutoff=0.75)
     return f"; did you mean {lower[near[0]]!r}?" if near else ""
 
 

@@ -139,6 +139,8 @@ def test_derivatives_count_among_the_settings_that_decide_the_figures(data):
         ("{", "does not say what made"),
         ({"Name": "x"}, "does not say what made"),
         ({"GeneratedBy": [{"Name": "HALFpipe"}]}, "made by HALFpipe"),
+        ({"GeneratedBy": [{"Name": " "}]}, "made by unknown software, not by fMRIPrep"),
+        ({"GeneratedBy": [{"Version": "1"}]}, "made by unknown software, not by fMRIPrep"),
     ],
 )
 def test_a_folder_of_another_program_is_refused(data, content, says):

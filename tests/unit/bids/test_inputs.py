@@ -456,6 +456,8 @@ class TestHeaders:
             ((6, 8, 6), 6, 2),
             ((6, 6, 9), 6, 2),
             ((6, 8, 9), 5, 2),
+            ((1, 8, 9), 5, 0),  # a single slice
+            ((1, 8, 9), 9, 2),
         ],
     )
     def test_the_entries_of_slice_timing_tell_the_axis_of_slices(
@@ -463,6 +465,28 @@ class TestHeaders:
     ) -> None:
         header = self.header(shape=(*shape, 30), zooms=(3.0, 3.0, 3.0))
         assert hd.slice_axis(header, {"SliceTiming": [0.1] * n_times})[0] == expected
+
+
+def test_participants_whose_labels_differ_in_case_are_told(maker: BidsMaker, look: Look) -> None:
+    maker.subject("a1")
+    assert "upper and lower case" not in texts(look())
+    maker.subject("A1")
+    found = look()
+    assert found.problems == []
+    (notice,) = [each for each in found.notices if "upper and lower case" in each.text]
+    assert "participants A1 and a1" in notice.text
+
+
+@pytest.mark.parametrize(("thickness", "said"), [(24.0, "one slice"), (8.0, "3 slices"), (6.0, "")])
+def test_few_slices_move_in_plane_only_and_that_is_said(
+    maker: BidsMaker, look: Look, thickness: float, said: str
+) -> None:
+    maker.subject()
+    maker.bold(zooms=(6.0, 6.0, thickness))
+    found = look()
+    assert len(found.subjects[0].runs) == 1
+    assert ("head motion is estimated in plane only" in texts(found)) == bool(said)
+    assert f"it has {said}: " in texts(found) or not said
 
 
 def test_slice_timing_can_be_ignored(maker: BidsMaker, look: Look) -> None:

@@ -436,7 +436,7 @@ class TestVoxels:
         data[..., 1] = 3
         nb.save(nb.Nifti1Image(data, np.eye(4), header), tmp_path / name)
         (problem,) = problems_of(voxels.check_image, tmp_path / name)
-        assert "1 of 3 volumes are constant, counted from 0: 1" in problem.reason
+        assert "1 of 3 volumes is constant, counted from 0: 1" in problem.reason
 
     def test_a_damaged_checksum_is_seen(self, maker: BidsMaker) -> None:
         """The last bytes of gzip are a checksum; all voxels can be read and still be wrong."""
