@@ -16,6 +16,7 @@ from bids_sr.reports.text.group_verdicts import (
     primary_sentence,
     status,
     verdict,
+    why_not_assessed,
 )
 from bids_sr.stats.group import group_tests, group_text, metric_tables, paired_tests
 from bids_sr.stats.group import group_tests as pc
@@ -155,6 +156,26 @@ def test_tasks_without_a_truth_are_named() -> None:
     )
     assert "not assessed" not in lacking
     assert ". No such value: sub-98, sub-99 (2 runs). " in lacking
+
+
+def test_why_a_task_has_no_primary_comparison() -> None:
+    known = {"zerofill": people([0.1, 0.2]), "srgan": people([0.1, 0.2])}
+    idle = [("sub-00 task-tap", "sbl"), ("sub-01 task-tap", "sbl"), ("sub-00 task-tapping", "sbl")]
+    reason = why_not_assessed("tap", {BEYOND: known}, idle, "sbl")
+    assert reason == "sbl was not applied in 2 runs (it fell back to zero filling)"
+    assert why_not_assessed("tap", {BEYOND: known}, [], "sbl") == "sbl was not run"
+    assert why_not_assessed("rest", {BEYOND: known}, idle, "sbl") == "no reference data"
+    weak = BEYOND._replace(measure="self_r_beyond", against="self")
+    assert why_not_assessed("tap", {weak: known}, idle, "sbl") == "no reference data"
+    noise = {name: dict.fromkeys(values, math.nan) for name, values in known.items()}
+    assert "no reproducible detail" in why_not_assessed("tap", {BEYOND: noise}, idle, "sbl")
+    html = group_answer_html([], {"tap": {"sub-00": 1}}, {"tap": reason})
+    assert "Accuracy not assessed: sbl was not applied in 2 runs (it fell back to zero filling)." in html
+    assert "no reference data" not in html
+
+
+def test_reproducibility_is_not_compared_over_participants() -> None:
+    assert not any(map(group_tests.compared, ("self_r_beyond", "self_r_signal", "gain_self_r_beyond", "alff_half_r")))
 
 
 def test_measured_comes_before_known_and_without_a_truth_there_is_none() -> None:
