@@ -97,8 +97,8 @@ def series_text(names: Sequence[str], corrected: bool) -> str:
     listed = [f"{BASELINES[name]} ({name})" for name in names if name in BASELINES]
     baselines = f" Baselines: {'; '.join(listed)}." if listed else ""
     return (
-        "Every other series was brought to the high-resolution grid by one interpolation a volume, which also undid "
-        f"{_undone(corrected)}.{baselines}\n"
+        "Every other series was brought to the high-resolution grid by a single interpolation of each volume, which "
+        f"also undid {_undone(corrected)}.{baselines}\n"
     )
 
 

@@ -77,11 +77,10 @@ def noise_words(order: int = ORDER) -> str:
     """The model of the noise in words, for sidecars and the methods text; `order` lags, 0 for white noise.
 
     >>> noise_words(2)
-    'autoregressive of order 2, autocorrelation smoothed within the brain mask (12 mm FWHM)'
+    'autoregressive of order 2, with autocorrelation smoothed within the brain mask (12 mm FWHM)'
     """
-    if not order:
-        return "white"
-    return f"autoregressive of order {order}, autocorrelation smoothed within the brain mask ({FWHM_MM:g} mm FWHM)"
+    smoothed = f"with autocorrelation smoothed within the brain mask ({FWHM_MM:g} mm FWHM)"
+    return f"autoregressive of order {order}, {smoothed}" if order else "white"
 
 
 def moving(signals: Float, centered: Float) -> Mask:
