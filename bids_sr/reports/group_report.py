@@ -18,8 +18,8 @@ from bids_sr.reports.figures.svg_files import save_svg
 from bids_sr.reports.markup import folded, joined, render, table
 from bids_sr.reports.participants_page import ALL
 from bids_sr.reports.tables.evaluation_rows import series_text
-from bids_sr.reports.tables.evaluation_tables import PARTS
 from bids_sr.reports.tables.html_tables import facts_html, meaning, messages_html
+from bids_sr.reports.tables.region_size_tables import PARTS
 from bids_sr.reports.text import group_verdicts as words
 from bids_sr.reports.text.methods_text import methods_html
 from bids_sr.series import map_label

@@ -37,7 +37,8 @@ def EvaluationReport(
     """
     from bids_sr.metrics.long_tables import read_table
     from bids_sr.reports.tables.evaluation_rows import having
-    from bids_sr.reports.tables.evaluation_tables import agreement_html, claim_html, holdout_html, images_html
+    from bids_sr.reports.tables.evaluation_tables import agreement_html, holdout_html, images_html
+    from bids_sr.reports.tables.region_size_tables import claim_html
     from bids_sr.reports.text.evaluation_text import verdict_html
 
     rows = read_table(in_table)

@@ -3,7 +3,6 @@
 A difference is set in bold where its interval excludes 0, nowhere else: a larger value alone is no finding.
 """
 
-import math
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -60,7 +59,7 @@ def _lines(rows: Iterable[MetricRow], names: Names, kinds: tuple[pick.Kind, ...]
     return {name: [pick.series_text(name)] for name in pick.series_of(rows, names, kinds)}
 
 
-def _by_smoothing(rows: Rows, names: Names) -> dict[Hashable, list[str]]:
+def by_smoothing(rows: Rows, names: Names) -> dict[Hashable, list[str]]:
     """A line each series and smoothing, the least smoothing first."""
     return {
         (name, fwhm): [pick.series_text(name), f"{fwhm:g}"]
@@ -83,15 +82,29 @@ def agreement_html(rows: Rows, *, prefix: str, names: Names = ()) -> Markup:
 
     `prefix` is ``split_ev``, ``split_r`` or ``self_r``; with the first, all that there is beside it follows.
     """
+    if prefix == "self_r":
+        return _reproducibility(rows, names) or NOTHING
     parts = _levels(rows, prefix, names)
     if prefix == "split_ev":
         parts.insert(1, _amounts(rows, names))
-    if prefix != "self_r":  # reproducibility ranks nothing
-        parts.append(_differences(rows, f"gain_{prefix}_beyond", names))
+    parts.append(_differences(rows, f"gain_{prefix}_beyond", names))
     if prefix == "split_ev":
         parts.append(_without_bound(rows))
         parts.append(folded("Correlations", joined(_levels(rows, "split_r", names))))
     return joined([*parts, _controls(rows)]) or NOTHING
+
+
+REPEATS = (
+    "For information only: reproducibility is not accuracy and ranks no series. Interpolation and reproducible "
+    "artifacts score as high as true detail. Other contrasts are in the table of the evaluation (TSV)."
+)
+
+
+def _reproducibility(rows: Rows, names: Names) -> Markup:
+    """Correlations of the halves of each series for the first contrast, folded, with what they do not say."""
+    first = pick.contrasts_of(pick.having(rows, "self_r_"))[:1]
+    levels = _levels([row for row in rows if row.contrast in first], "self_r", names)
+    return folded("Values of each series", joined([render("note", "notice", REPEATS), *levels])) if levels else Markup()
 
 
 def _without_bound(rows: Rows) -> Markup:
@@ -194,7 +207,7 @@ def truth_html(rows: Rows, names: Names = ()) -> Markup:
         what = "the measured high-resolution series" if against == "measured" else "the known truth"
         where = f", {pick.region_text(region)}" if region != MISSING else ""
         title = f"{contrast} against {what}{where}"
-        made = table_of(title, ["series", ("smoothing", "mm")], _by_smoothing(some, names), columns)
+        made = table_of(title, ["series", ("smoothing", "mm")], by_smoothing(some, names), columns)
         parts.append(made if number < 2 else folded(title, made))
     return joined(parts) or NOTHING
 
@@ -298,95 +311,3 @@ def placebo_words(rows: Rows) -> list[str]:
     """A sentence each method: whether its gain over the brain (else wherever measured) is specific to this subject."""
     brain = [row for row in rows if row.region == "brain"] or rows
     return [each.words for each in subject_specific(claims(brain))]
-
-
-THRESHOLDS = {"quarter": "upper quarter of the range", "fixed": "z > 3.1", "fdr": "FDR .05"}
-PARTS = {
-    "total": "whole",
-    "part_grid": "grid",
-    "part_smoothing": "smoothing",
-    "part_method": "method",
-    "part_threshold": "due to the threshold",
-}
-
-
-def claim_html(rows: Rows, names: Names = ()) -> Markup:
-    """Size and overlap of the regions by series, smoothing and threshold, and what each step contributes."""
-    own = pick.having(rows, "claim_")
-    parts = []
-    for pair in dict.fromkeys(row.contrast for row in own):
-        some = [row for row in own if row.contrast == pair]
-        parts += [Markup("<p>{}</p>").format(text) for text in size_words(some, pair, names)]
-        parts.append(_region_sizes(some, pair, names))
-        parts += [_size_parts(some, pair, metric, names) for metric in ("size", "dice")]
-        parts += [
-            Markup("<p>Overlap not defined, because a region is empty: {:g} of {} with threshold {}.</p>").format(
-                row.value, row.n, THRESHOLDS.get(row.region, row.region)
-            )
-            for row in some if row.measure == "claim_undefined" and row.value > 0
-        ]  # fmt: skip
-    return joined(parts) or NOTHING
-
-
-def size_words(rows: Rows, pair: str, names: Names = ()) -> list[str]:
-    """What the paper compares, in a sentence a method: both contrasts, both widths, and the parts of the change."""
-    found = {(row.series, row.measure, row.fwhm_mm): row.value for row in rows if row.region == "quarter"}
-    widths = sorted({fwhm for series, measure, fwhm in found if (series, measure) == ("raw", "claim_size")})
-    methods = [name for name in pick.series_of(rows, names) if pick.kind_of(name) == "method"]
-    if len(widths) < 3:
-        return []
-    none, own, acquired = widths[0], widths[-2], widths[-1]
-    texts = []
-    for method in methods:
-        measures = [f"claim_{name}_size" for name in ("total", "part_grid", "part_smoothing", "part_method")]
-        parts = [found.get((method, measure, own), math.nan) for measure in measures]
-        both = [found.get((name, "claim_size", none), math.nan) for name in (method, "raw")]
-        if all(map(math.isfinite, parts)):
-            total, grid, smoothing, by_method = map(_change, parts)
-            alike = f" Without smoothing of either: {_change(both[0] / both[1])}." if all(both) else ""
-            texts.append(
-                f"Region of {pair.replace('+', ' and ')} (mean of the two contrasts, upper quarter): {total} from the "
-                f"acquired series smoothed by {acquired:g} mm to {method} smoothed by {own:g} mm. {grid} is due to the "
-                f"finer grid, {smoothing} to less smoothing, {by_method} to {method} (the factors multiply).{alike}"
-            )
-    return texts
-
-
-def _change(ratio: float) -> str:
-    """A ratio of sizes as a change."""
-    return "n/a" if not math.isfinite(ratio) else f"{100 * (ratio - 1):+.0f} %".replace("-", "−")
-
-
-def _thresholds(rows: Iterable[MetricRow]) -> list[str]:
-    found = list(dict.fromkeys(row.region for row in rows))
-    return [name for name in THRESHOLDS if name in found] + [name for name in found if name not in THRESHOLDS]
-
-
-def _region_sizes(rows: Rows, pair: str, names: Names) -> Markup:
-    levels = [row for row in rows if row.measure in ("claim_size", "claim_dice")]
-    columns = []
-    for region in _thresholds(levels):
-        own = {(r.series, r.fwhm_mm, r.measure): r for r in levels if r.region == region}
-        sizes = {key[:2]: row for key, row in own.items() if "size" in key[2]}
-        size = {key: f"{row.value:.0f}" if pick.known(row) else "n/a" for key, row in sizes.items()}
-        dice = cells({key[:2]: row for key, row in own.items() if "dice" in key[2]})
-        label = THRESHOLDS.get(region, region)
-        columns += [(f"size: {label}", "mm³", size), (f"Dice: {label}", "", dice)]
-    caption = f"Regions of {pair.replace('+', ' and ')}: mean size and overlap (upper quarter: the paper's threshold)"
-    return table_of(caption, ["series", ("smoothing", "mm")], _by_smoothing(levels, names), columns)
-
-
-def _size_parts(rows: Rows, pair: str, metric: str, names: Names) -> Markup:
-    measures = {f"claim_{part}_{metric}": text for part, text in PARTS.items()}
-    own = [row for row in rows if row.measure in measures]
-    found = {measure: {(r.series, r.region): r for r in own if r.measure == measure} for measure in measures}
-    lines: dict[Hashable, Sequence[str]] = {
-        (name, region): (pick.series_text(name), THRESHOLDS.get(region, region))
-        for region in _thresholds(own)
-        for name in pick.series_of(own, names)
-        if (name, region) in found[f"claim_total_{metric}"]
-    }
-    what = "size, as ratios that multiply" if metric == "size" else "overlap, as differences that add"
-    caption = f"Sources of the change against acquired, {pair.replace('+', ' and ')}: {what}"
-    columns = [(text, "", cells(found[measure])) for measure, text in measures.items()]
-    return table_of(caption, ["series", "threshold"], lines, columns, names=2)

@@ -337,6 +337,8 @@ def test_a_run_without_truth_has_values_of_reproducibility_and_no_figure_that_ra
     html = (tmp_path / "work" / "reliability_bold.html").read_text()
     assert "<strong>" not in html
     assert "Difference" not in html
+    assert html.index("ranks no series") < html.index("<table")
+    assert html.startswith("<details>")
 
 
 def test_an_empty_table_draws_nothing(given_files, tmp_path):

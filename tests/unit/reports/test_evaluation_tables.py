@@ -12,6 +12,7 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.metrics.registry import METRICS
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables import evaluation_tables as tables
+from bids_sr.reports.tables import region_size_tables
 from bids_sr.reports.tables.html_tables import pivot_html
 from bids_sr.reports.text import evaluation_text as text
 from bids_sr.stats.controls.negative_controls import PLACEBOS
@@ -271,7 +272,7 @@ def test_the_claim_is_shown_by_series_smoothing_and_threshold():
     parts = {"total": 0.5, "part_grid": 0.75, "part_smoothing": 1.0, "part_method": 2 / 3}
     rows += [row("sbl", f"claim_{k}_size", v, against="raw", region="quarter", **share) for k, v in parts.items()]
     rows.append(row("run", "claim_undefined", 3, n=3, region="fdr", **share))
-    html = tables.claim_html(rows)
+    html = region_size_tables.claim_html(rows)
     lines = table_cells(html, "Regions of thumb and little")
     assert [line[0] for line in lines[1:]] == ["acquired", "bspline", "sbl"]
     assert lines[3] == ["sbl", "3.5", "400", "0.500", "0", "n/a"]
@@ -288,7 +289,7 @@ def test_the_change_in_size_is_told_with_both_contrasts_and_both_widths():
     rows.append(row("sbl", "claim_size", 111, fwhm_mm=0, **share))
     parts = {"total": 0.49, "part_grid": 0.89, "part_smoothing": 0.54, "part_method": 1.01}
     rows += [row("sbl", f"claim_{k}_size", v, against="raw", fwhm_mm=10.6, **share) for k, v in parts.items()]
-    html = tables.claim_html(rows)
+    html = region_size_tables.claim_html(rows)
     assert (
         "<p>Region of face and scene (mean of the two contrasts, upper quarter): −51 % from the acquired series "
         "smoothed by 21.2 mm to sbl smoothed by 10.6 mm. −11 % is due to the finer grid, −46 % to less smoothing, +1 % "
@@ -419,7 +420,7 @@ def test_text_from_outside_is_escaped_everywhere():
     }  # fmt: skip
     made = [
         tables.agreement_html(rows, prefix="split_r"), tables.truth_html(rows), tables.null_html(rows),
-        tables.placebo_html(rows), tables.claim_html(rows), tables.holdout_html(rows),
+        tables.placebo_html(rows), region_size_tables.claim_html(rows), tables.holdout_html(rows),
         tables.images_html([row(BAD, "truth_psnr", 0.5, **share)]),
         text.guards_html(rows, [{"raised": True, "text": BAD}]),
         text.verdict_html(verdict, rows), text.verdict_html({**verdict, "sentences": verdict["sentences"][:1]}),
@@ -433,7 +434,7 @@ def test_text_from_outside_is_escaped_everywhere():
     "made",
     [
         lambda: tables.agreement_html([], prefix="split_r"), lambda: tables.truth_html([]),
-        lambda: tables.null_html([]), lambda: tables.placebo_html([]), lambda: tables.claim_html([]),
+        lambda: tables.null_html([]), lambda: tables.placebo_html([]), lambda: region_size_tables.claim_html([]),
         lambda: tables.holdout_html([]), lambda: tables.images_html([]),
     ],
 )  # fmt: skip

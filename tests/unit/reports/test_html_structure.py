@@ -11,7 +11,6 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.group_report import claims_html, comparisons_html, maps_html, paper_html
 from bids_sr.reports.tables.evaluation_tables import (
     agreement_html,
-    claim_html,
     holdout_html,
     images_html,
     null_html,
@@ -26,6 +25,7 @@ from bids_sr.reports.tables.html_tables import (
     structural_html,
     summary_html,
 )
+from bids_sr.reports.tables.region_size_tables import claim_html
 from bids_sr.reports.text.evaluation_text import guards_html, verdict_html
 from bids_sr.stats.group import group_tests
 from bids_sr.stats.group.group_text import paper_tables
