@@ -57,14 +57,15 @@ def count_text(number: int, noun: str) -> str:
 def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iterator[str]:
     """The verdict of each run in a line, and where series, maps and reports are."""
     from bids_sr.bids.query import some
-    from bids_sr.reports.participants_page import INDEX, VERDICT, headline
+    from bids_sr.reports.participants_page import INDEX
+    from bids_sr.reports.text.run_summaries import VERDICT, run_summary
 
     out, folders = settings.paths.output_dir, set[Path]()
     for run in (run for subject in plan.subjects for run in subject.runs):
         found = sorted((out / f"sub-{run.entities['subject']}").rglob(f"{run.stem}{VERDICT}"))
         for path in found:
             folders.add(path.parent)
-            yield item("verdict", f"{run.stem}: {headline(path)}")
+            yield item("verdict", f"{run.stem}: {run_summary(path, run.entities['subject']).verdict}")
     where = [str(folder) for folder in sorted(folders)]
     if where:
         names = " ".join("preproc" if name == "raw" else name for name in plan.series)

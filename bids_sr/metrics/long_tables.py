@@ -172,6 +172,11 @@ def read_table(path: str | os.PathLike[str], columns: Iterable[str] = EVALUATION
     return [MetricRow(**dict(zip(parsed, cells, strict=True))) for cells in zip(*parsed.values(), strict=True)]
 
 
+def parse_row(cells: Mapping[str, str]) -> MetricRow:
+    """A row from its cells by column; the unit belongs to the metric."""
+    return MetricRow(**{name: _PARSERS.get(name, str)(cell) for name, cell in cells.items() if name != "unit"})
+
+
 def columns_json(columns: Mapping[str, Mapping[str, str]], measures: Iterable[str]) -> dict[str, dict[str, object]]:
     """What the columns mean, with a level for every metric that occurs; the JSON beside the table."""
     out: dict[str, dict[str, object]] = {name: dict(text) for name, text in columns.items()}

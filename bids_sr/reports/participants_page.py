@@ -1,6 +1,5 @@
 """Pages of participants: ``sub-XX.html`` of each, and ``index.html`` with the verdict of each run of all of them."""
 
-import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -14,25 +13,25 @@ from bids_sr.reports.assembler import Block, Panel, Section, write_page, write_s
 from bids_sr.reports.markup import folded, joined, render, table
 from bids_sr.reports.tables.html_tables import facts_html
 from bids_sr.reports.text.methods_text import methods_html
-from bids_sr.stats.evaluation.verdict_text import verdict_line
+from bids_sr.reports.text.run_summaries import (
+    HEADS,
+    NOT_EVALUATED,
+    NUMBERS,
+    READING,
+    SHOWN,
+    VERDICT,
+    RunSummary,
+    run_summary,
+)
 
 INDEX, GROUP = "index.html", "group.html"
 ALL = {"All participants": INDEX}
-VERDICT = "_desc-verdict_metrics.json"
 RATING = (
-    "Are the finer maps also finer to the eye? Raters who do not know the series compare each B-spline map with the "
-    "super-resolved one; their answers are counted against chance. "
+    "Do raters prefer the super-resolved maps, blinded? They compare each with the B-spline map of the same run, not "
+    "knowing which is which; their choices are tested against chance. "
 )
-UNSEEN = "Give raters the sheets alone, without this page and the reports: "
+UNSEEN = "Give raters only these sheets, not this page or the reports: "
 MOST_TRIES = 5
-
-
-def headline(verdict: Path) -> str:
-    """What a verdict that was written says in a line, large motion and who was not applied first; "" if unreadable."""
-    try:
-        return verdict_line(json.loads(verdict.read_text(encoding="utf-8")))
-    except (OSError, ValueError, AttributeError):
-        return ""
 
 
 def participants_with_figures(root: Path) -> list[str]:
@@ -67,23 +66,26 @@ def write_index(root: Path) -> Path:
     return root / INDEX
 
 
-def _reports(root: Path) -> list[tuple[str, bool, list[tuple[str, str]]]]:
-    """Participants: label, whether there is a report, and name and headline of each run."""
+def _reports(root: Path) -> list[tuple[str, bool, list[RunSummary]]]:
+    """Participants: label, whether there is a report, and what there is to tell of each run."""
     found = []
     for label in participants_with_figures(root):
         folder = root / f"sub-{label}"
         files = [file for place in ("func", "ses-*/func") for file in sorted(folder.glob(f"{place}/*{VERDICT}"))]
-        told = [(file.name.removesuffix(VERDICT).removeprefix(f"sub-{label}_"), headline(file)) for file in files]
+        told = [run_summary(file, label) for file in files]
         found.append((label, (root / f"sub-{label}.html").is_file(), told))
     return found
 
 
-def _write(root: Path, found: Sequence[tuple[str, bool, list[tuple[str, str]]]]) -> None:
+def _write(root: Path, found: Sequence[tuple[str, bool, list[RunSummary]]]) -> None:
     rows: list[list[str]] = []
     for label, reported, told in found:
         name = _link(f"sub-{label}.html", f"sub-{label}") if reported else f"sub-{label} (no report)"
-        rows += [[name, *each] for each in told or [("–", "No run was evaluated.")]]
-    people = [table("Verdict of each run", ["participant", "run", "verdict"], rows, texts={0, 1, 2})]
+        rows += [[name, *each.cells()] for each in told or [RunSummary(run="–", verdict=NOT_EVALUATED)]]
+    kept = [k for k, (head, _) in enumerate(HEADS) if head in SHOWN or any(row[k] for row in rows)]
+    cells = [[row[k] or "–" for k in kept] for row in rows]
+    words = {place for place, k in enumerate(kept) if k not in NUMBERS}
+    people = [table("Runs", [HEADS[k] for k in kept], cells, names=2, texts=words), Markup("<p>{}</p>").format(READING)]
     if (root / GROUP).is_file():
         people.insert(0, Markup("<p>{}</p>").format(_link(GROUP, "Group: accuracy over participants")))
     sheets = [_link(f"rating/{file.name}", file.stem) for file in sorted(root.glob("rating/sheet-*.html"))]

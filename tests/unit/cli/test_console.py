@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,10 +24,12 @@ from bids_sr.cli.participant_level import nodes_that_run
 from bids_sr.cli.progress import OTHER, Progress, stage_minutes, stage_of
 from bids_sr.config import Settings
 from bids_sr.config.groups import Paths
+from bids_sr.metrics.long_tables import MetricRow, table_text
 from bids_sr.preflight import Estimate, Plan, Row
 from bids_sr.preflight.pace import REFERENCE_S, Pace, kernel_seconds, pace, processors_had
 from bids_sr.reports import participants_page
 from bids_sr.reports.participants_page import neighbors_of, write_index
+from bids_sr.stats.evaluation.verdict_text import CALIBRATED
 
 ROWS = (
     Row(stage="motion", minutes=1.0, memory_gb=1, disk_gb=0),
@@ -248,7 +251,7 @@ def test_a_page_over_all_participants_is_made_and_linked(outputs: Path) -> None:
         "02": ["sub-01.html", "sub-03.html", "index.html"],
         "03": ["sub-02.html", "index.html"],
     }
-    assert "Give raters the sheets alone" in page
+    assert "Give raters only these sheets" in page
     (outputs / "group.html").write_text("<p>all</p>")
     (outputs / "sub-03.html").unlink()
     (outputs / "sub-01" / "func").mkdir()
@@ -258,6 +261,47 @@ def test_a_page_over_all_participants_is_made_and_linked(outputs: Path) -> None:
     assert "sub-03 (no report)" in text
     assert neighbors_of(outputs, "02") == {"‹ sub-01": "sub-01.html", "All participants": "index.html"}
     assert "sub-03 ›" in neighbors_of(outputs, "02", ["02", "03"])
+
+
+def test_the_page_over_all_has_evidence_motion_warnings_and_who_was_not_applied(outputs: Path) -> None:
+    """With a reference the explained variance, without one the test one level down, and never reproducibility."""
+    func, run = outputs / "sub-01" / "func", "sub-01_task-tap"
+    func.mkdir()
+    here = {"region": "active40", "contrast": "all", "series": "sbl"}
+    measured = [
+        MetricRow(**here, measure="split_ev_beyond", against="measured", value=0.514, lower=0.497, upper=0.529),
+        MetricRow(**here, measure="gain_split_ev_beyond", against="bspline", value=0.5, lower=0.4, upper=0.6),
+    ]
+    tested = MetricRow(
+        series="sbl", against="zerofill", measure="tested_share", region="brain", value=0.27, lower=0.2, upper=0.33, n=7
+    )
+    repeated = replace(measured[0], measure="self_r_beyond", against="self", value=0.983)
+    always = [
+        MetricRow(series="sbl", measure="verdict_applied", value=1.0),
+        MetricRow(series="run", measure="flag_broad", value=1.0, contrast="all"),
+    ]
+    verdict = {"headline": "Found.", "best": "sbl", "not_applied": ["srgan"], "limits": []}
+    (func / f"{run}_desc-confounds_timeseries.tsv").write_text("framewise_displacement\nn/a\n0.2\n0.2\n1.1\n")
+
+    def page(rows: list[MetricRow], **changes: Any) -> list[str]:
+        (func / f"{run}_desc-evaluation_metrics.tsv").write_text(table_text([*always, *rows]))
+        (func / f"{run}_desc-verdict_metrics.json").write_text(json.dumps({**verdict, **changes}))
+        text = write_index(outputs).read_text().replace("\N{NO-BREAK SPACE}", " ")
+        cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", text, flags=re.DOTALL)
+        return [re.sub(r"<[^>]+>", " ", cell).strip() for cell in cells]
+
+    cells = page([*measured, tested])
+    for cell in ("sbl 51 % [50, 53]", "0.50", "33 %", "srgan", "task-tap", "Found."):
+        assert cell in cells
+    assert not any("one level down" in cell for cell in cells)
+    assert any("unusually broad activation" in cell for cell in cells)
+    cells = page([repeated, tested])
+    assert "sbl 27 % [20, 33]" in cells
+    assert any(cell.startswith("one level down") for cell in cells)
+    assert not any("98" in cell or "explained variance" in cell for cell in cells)
+    assert not any("27 %" in cell for cell in page([repeated, tested], limits=[CALIBRATED]))
+    (func / f"{run}_desc-evaluation_metrics.tsv").write_text("cut sh")
+    assert "task-tap" in write_index(outputs).read_text()
 
 
 def test_the_page_over_all_is_of_what_is_there_in_the_end(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,160 @@
+"""One row of ``index.html`` for each run, read from its files by the functions of the first screen of its report."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from bids_sr.metrics.long_tables import MISSING, MetricRow, parse_row
+from bids_sr.reports.tables import evaluation_rows as pick
+from bids_sr.reports.text.overview_text import (
+    WORSE,
+    RunFacts,
+    flag_chips,
+    motion_chips,
+    registration_chips,
+)
+from bids_sr.stats.evaluation.evidence import APPLIED, EVIDENCE, below_zero, best_table, stands_for
+from bids_sr.stats.evaluation.tested_share import PREDICTED, TESTED, percent_text
+from bids_sr.stats.evaluation.verdict_text import CALIBRATED, MOVED_MM, verdict_line
+
+VERDICT, TABLE = "_desc-verdict_metrics.json", "_desc-evaluation_metrics.tsv"
+CONFOUNDS, REGISTRATION = "_desc-confounds_timeseries.tsv", "_desc-registration_metrics.json"
+_READ = frozenset({APPLIED, TESTED, PREDICTED, *(kind.level for kind in EVIDENCE), *(kind.gain for kind in EVIDENCE)})
+NOT_EVALUATED = "No run was evaluated."
+HEADS: tuple[tuple[str, str], ...] = (
+    ("participant", ""),
+    ("run", ""),
+    ("explained variance", "beyond the acquired Nyquist limit"),
+    ("predicted share", "of what zero filling misses"),
+    ("one level down", "of what zero filling misses"),
+    ("mean FD (mm)", ""),
+    (f"volumes with FD > {MOVED_MM:g} mm", ""),
+    ("not applied", ""),
+    ("warnings", ""),
+    ("verdict", ""),
+)
+"""Columns of the table, with what they mean; those that are empty in all rows are left out."""
+SHOWN = frozenset({"participant", "run", "verdict"})
+"""Columns that are never left out."""
+NUMBERS = frozenset({5, 6})
+"""Columns of plain numbers."""
+READING = (
+    "Values of the best method of each run, with 95 % intervals. Explained variance, in active voxels, needs a "
+    "high-resolution reference. One level down: tested on the run itself, where its own images are the truth; this is "
+    "not accuracy at the final resolution."
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSummary:
+    """Cells of one run, in the order of `HEADS` without the participant; "" where there is nothing to tell."""
+
+    run: str
+    accuracy: str = ""
+    predicted: str = ""
+    tested: str = ""
+    mean_fd: str = ""
+    moved: str = ""
+    not_applied: str = ""
+    warnings: str = ""
+    verdict: str
+
+    def cells(self) -> list[str]:
+        """All of them."""
+        return [getattr(self, each.name) for each in fields(self)]
+
+
+def run_summary(verdict_file: Path, label: str) -> RunSummary:
+    """The row of the run that a verdict belongs to; files that are missing or cut short leave their cells empty."""
+    stem = verdict_file.name.removesuffix(VERDICT)
+    files = [verdict_file.with_name(stem + suffix) for suffix in (VERDICT, TABLE, CONFOUNDS, REGISTRATION)]
+    return _summary(stem, label, tuple((file, _stamp(file)) for file in files))
+
+
+def _stamp(file: Path) -> int:
+    return file.stat().st_mtime_ns if file.exists() else 0
+
+
+@lru_cache(maxsize=65536)
+def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> RunSummary:
+    """As `run_summary`; read again only where a file has changed, as the page is written until nothing does."""
+    verdict_file, table_file, confounds_file, registration_file = (file for file, _ in stamped)
+    verdict, rows, moved = _json(verdict_file), _rows(table_file), _displacement(confounds_file)
+    run, idle = RunFacts(name=stem, acquired_mm=(), made_mm=(), displacement=moved), _names(verdict, "not_applied")
+    flags = [
+        {"name": row.measure[5:], "series": row.series, "raised": row.value > 0}
+        for row in rows
+        if row.measure.startswith("flag_") and pick.known(row) and not stands_for(row.series, idle)
+    ]
+    checks = [*motion_chips(run), *registration_chips(_json(registration_file)), *flag_chips([], flags)]
+    failed = [chip.text for chip in checks if not chip.passed]
+    known = [value for value in moved if math.isfinite(value)]
+    return RunSummary(
+        run=stem.removeprefix(f"sub-{label}_"), verdict=verdict_line(verdict),
+        **_evidence(rows, str(verdict.get("best", "")), CALIBRATED in _names(verdict, "limits")),
+        mean_fd=f"{sum(known) / len(known):.2f}" if known else "",
+        moved=percent_text(sum(value > MOVED_MM for value in known) / len(known)) if known else "",
+        warnings="; ".join(failed) or ("none" if checks else ""), not_applied=", ".join(idle),
+    )  # fmt: skip
+
+
+def _evidence(rows: Sequence[MetricRow], best: str, calibrated: bool) -> dict[str, str]:
+    """Accuracy where there is a reference, else what the run itself tells one level down; nothing is both."""
+    table = best_table(rows, [row.series for row in rows if row.measure == APPLIED and row.value > 0])
+    if table is not None and table.shows_accuracy:
+        row = table.level(best, table.lead)
+        if row is None or not pick.known(row):
+            return {}
+        where = "" if table.lead.startswith("active") else f", {pick.region_text(table.lead)}"
+        return {"accuracy": f"{best} {_value(row, percent='_ev_' in row.measure)}{where}"}
+    if calibrated:  # the test does not see that a map is misplaced
+        return {}
+    own = {row.measure: row for row in rows if row.series == best and row.measure in (TESTED, PREDICTED)}
+    names = {TESTED: "tested", PREDICTED: "predicted"}
+    return {names[measure]: f"{best} {_value(row)}" for measure, row in own.items() if pick.known(row)}
+
+
+def _value(row: MetricRow, *, percent: bool = True) -> str:
+    if percent and below_zero(row):
+        return WORSE
+    text = percent_text(row.value) if percent else f"r {pick.value_text(row.value)}"
+    if not (math.isfinite(row.lower) and math.isfinite(row.upper)):
+        return text
+    ends = [percent_text(end).removesuffix(" %") if percent else pick.value_text(end) for end in (row.lower, row.upper)]
+    return f"{text} [{ends[0]}, {ends[1]}]".replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _names(verdict: Mapping[str, Any], key: str) -> list[str]:
+    return [str(name) for name in verdict.get(key, ())]
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _rows(file: Path) -> list[MetricRow]:
+    """Rows of the few measures that are shown, of the thousands of a table."""
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            lines = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+            return [parse_row(line) for line in lines if line["measure"] in _READ or line["measure"][:5] == "flag_"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _displacement(file: Path) -> list[float]:
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            cells = [line["framewise_displacement"] for line in csv.DictReader(stream, delimiter="\t")]
+        return [math.nan if cell == MISSING else float(cell) for cell in cells]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
