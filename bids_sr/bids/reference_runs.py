@@ -17,7 +17,7 @@ TIME_TOLERANCE = 1e-3  # s
 KEYS = ("subject", "session", "task", "run")
 PLACES = ("derivatives/highres-reference", "derivatives/ground-truth")
 """Where a data set keeps a reference of its own: as measured, and as known of simulated data."""
-USED = "this high-resolution reference lies in the data set and is used (--truth none: without)."
+USED = "this high-resolution reference was found in the data set and is used (--truth none ignores it)."
 PATTERNS = ("func/*_bold.nii*", "func/*_res-hr_contrast-*_stat-effect_desc-truth_statmap.nii*")
 """Series, maps of known activation."""
 FORMS = (

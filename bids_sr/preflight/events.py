@@ -83,7 +83,8 @@ def _against_length(
             found.tell(table, f"{what}; they are left out.")
     over = [row for row in rows if row.onset < duration < row.onset + row.duration - 1e-3]
     if over:
-        text = f"{len(over)} events go on after the end of the run at {duration:g} s; what lies beyond does not count."
+        many = "1 event goes" if len(over) == 1 else f"{len(over)} events go"
+        text = f"{many} on after the end of the run ({duration:g} s): cut off there."
         found.tell(table, text)
     counting = {row.trial_type for row in rows if row.onset + row.duration > MIN_ONSET and row.onset < duration}
     after = {row.trial_type for row in late}
@@ -269,7 +270,7 @@ def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: 
 
         split = segment_count(run.n_volumes - max(dummies, MOST_DUMMIES), n_seeds, run.tr) > 0
         if not split:
-            text = "too short to be split in halves, so what they would tell is left out of the evaluation."
+            text = "too short for split halves: the evaluation goes without them."
             found.tell(run.bold, text)
         return split
     from bids_sr.stats.glm.blocks import MIN_SHARE, find_blocks, response_shares
@@ -281,10 +282,9 @@ def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: 
     for block, share in zip(blocks, response_shares(blocks, times, run.tr, "spm"), strict=True):
         counts[block.condition] += share >= MIN_SHARE
     few = [f"{name} ({count})" for name, count in counts.items() if count < NEEDED]
-    what = f"fewer than two blocks inside the run: {', '.join(few)}"
     if few and len(few) < len(counts):
-        found.tell(run.events, f"{what}; they do not enter the split halves.")
+        found.tell(run.events, f"excluded from split halves: {', '.join(few)}; fewer than two blocks inside the run.")
     elif few:
-        text = f"{what}. The run cannot be split in halves, so what they would tell is left out of the evaluation."
-        found.tell(run.events, text)
+        what = f"no condition has two blocks inside the run: {', '.join(few)}"
+        found.tell(run.events, f"{what}. No split halves: the evaluation goes without them.")
     return not few or len(few) < len(counts)

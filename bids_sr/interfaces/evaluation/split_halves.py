@@ -38,7 +38,10 @@ class BlockEffects(Step):
                 given["confound_names"] = inputs.confound_names
         with SeriesReader(inputs.in_file) as reader, threadpool_limits(1):
             design = block_design(
-                read_events(inputs.events_file), n_volumes=reader.shape[3], source=inputs.events_file, **given
+                read_events(inputs.events_file),
+                n_volumes=reader.shape[3],
+                source=Path(inputs.events_file).name,
+                **given,
             )
             found = block_effects(
                 reader, load_image(inputs.mask)[0] > 0.5, design, series=inputs.series, with_t=inputs.with_t,

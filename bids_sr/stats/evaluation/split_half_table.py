@@ -210,7 +210,7 @@ def make_frame(
             LOGGER.info("contrast %s cannot be split in halves (%s)", name, ", ".join(lost) or "not estimable")
             continue
         if lost:
-            LOGGER.warning("contrast %s: split halves leave out %s (no block in one half)", name, ", ".join(lost))
+            LOGGER.warning("contrast %s: %s excluded from split halves: too few blocks", name, ", ".join(lost))
         halves[name] = found
     mask, roi = np.asarray(mask, dtype=bool), np.asarray(roi, dtype=bool) & mask
     if not enough(roi):

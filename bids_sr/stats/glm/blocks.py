@@ -192,10 +192,9 @@ def block_design(
     blocks = [replace(b, share=s, used=s >= min_share and s > 0) for b, s in zip(found, shares, strict=True)]
     for block in blocks:
         if not block.used:
-            LOGGER.warning(
-                "%s: %.0f %% of the response to the block of %s at %.1f s lies inside the run; it does not count",
-                source, 100 * block.share, block.condition, block.events[0][0],
-            )  # fmt: skip
+            share = f"with {1 - block.share:.0%} of its response " if block.share >= 0.005 else ""
+            place = (block.condition, block.events[0][0])
+            LOGGER.warning("%s: block of %s at %.1f s lies %soutside the run: ignored", source, *place, share)
     blocks = assign_halves(blocks)
     check_split(blocks, source)
     design = build_design(

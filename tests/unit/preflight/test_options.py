@@ -431,14 +431,16 @@ class TestBlocks:
         maker.events(rows=((2.0, 4.0, "thumb"), (8.0, 4.0, "little"), (14.0, 4.0, "thumb")))
         plan = planned(maker)
         assert plan.unsplit == frozenset()
-        assert any("little (1); they do not enter the split halves" in str(notice) for notice in plan.warnings)
+        assert any(
+            "excluded from split halves: little (1); fewer than two blocks" in str(notice) for notice in plan.warnings
+        )
 
     def test_none_has_two(self, maker: BidsMaker) -> None:
         maker.events(rows=((2.0, 4.0, "thumb"), (8.0, 4.0, "little")))
         plan = planned(maker)
         assert plan.problems == ()
         assert plan.unsplit == {maker.path("sub-01_task-tap_bold.nii.gz", "func")}
-        assert any("cannot be split in halves" in str(notice) for notice in plan.warnings)
+        assert any("No split halves: the evaluation goes without them" in str(notice) for notice in plan.warnings)
 
     def test_blocks_outside_the_run_do_not_count(self, maker: BidsMaker) -> None:
         maker.events(rows=((-20.0, 1.0, "thumb"), (2.0, 4.0, "thumb"), (8.0, 4.0, "little"), (28.0, 1.0, "little")))

@@ -160,7 +160,7 @@ class TestEvents:
         maker.events(rows=(*EVENTS, (28.0, 5.0, "thumb")))
         plan = planned()
         assert plan.problems == ()
-        assert "1 events go on after the end" in plan.warnings[0].text
+        assert "1 event goes on after the end of the run (" in plan.warnings[0].text
 
     def test_rest_after_the_end_does_not_matter(self, maker: BidsMaker, planned: Planned) -> None:
         maker.events(rows=(*EVENTS, (31.0, 5.0, "rest"), ("n/a", "n/a", "baseline")))
