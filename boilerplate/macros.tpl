@@ -11,6 +11,10 @@
 </tbody></table></div>
 {% endmacro %}
 
+{% macro picked(entries) %}
+<div class='pick' data-pick>{% for title, content in entries %}<div data-title="{{ title }}">{{ content }}</div>{% endfor %}</div>
+{% endmacro %}
+
 {% macro value(text, small="", bold=false) %}
 {% if bold %}<strong>{{ text }}</strong>{% else %}{{ text }}{% endif %}{% if small %}<br><small>{{ small }}</small>{% endif %}
 {% endmacro %}
@@ -100,12 +104,14 @@
 {% endfor %}
 {% endmacro %}
 
+{% macro bounded(label, content) %}<div class='wide' tabindex='0' role='region' aria-label='{{ label }}'>{{ content }}</div>{% endmacro %}
+
 {% macro source(text) %}<pre tabindex='0'>{{ text }}</pre>{% endmacro %}
 
 {% macro note(kind, text) %}<p class="{{ kind }}">{{ text }}</p>{% endmacro %}
 
 {% macro references(entries) %}
-<h4>References</h4>
+<h3>References</h3>
 <ol class="references">{% for key, text in entries %}<li id="ref-{{ key }}">{{ text }}</li>{% endfor %}</ol>
 {% endmacro %}
 

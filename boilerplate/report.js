@@ -36,6 +36,43 @@
     show();
   }
 
+  // One table of several: a list of their titles.
+  let picks = 0;
+  for (const box of all("[data-pick]")) {
+    const tables = all(":scope > [data-title]", box);
+    const list = make("select", { id: `pick-${picks += 1}` }, ...tables.map((t, k) => make("option", { value: k, textContent: t.dataset.title })));
+    const show = () => tables.forEach((table, k) => table.classList.toggle("away", k !== Number(list.value)));
+    list.addEventListener("change", show);
+    box.prepend(make("div", { className: "choices" }, make("label", { htmlFor: list.id, textContent: "table" }), list));
+    show();
+  }
+
+  // One tab of several in the part of a run; what has no tab goes with the one before it.
+  const tabs = [];
+  for (const part of all("[data-tabs]")) {
+    const names = [];
+    const bar = make("div", { className: "choices tabs", role: "group" });
+    bar.setAttribute("aria-label", "figures of this section");
+    for (const block of all(":scope > .reportlet", part)) {
+      if (block.dataset.tab && names.at(-1) !== block.dataset.tab) {
+        if (!names.length) block.before(bar);
+        names.push(block.dataset.tab);
+      }
+      if (names.length) block.dataset.of = names.at(-1);
+    }
+    const show = (name) => {
+      for (const block of all(":scope > [data-of]", part)) block.classList.toggle("away", block.dataset.of !== name);
+      for (const button of bar.children) button.setAttribute("aria-pressed", button.textContent === name);
+    };
+    for (const name of names) {
+      const button = make("button", { type: "button", textContent: name });
+      button.addEventListener("click", () => show(name));
+      bar.append(button);
+    }
+    tabs.push([part, show]);
+    show(names[0]);
+  }
+
   // Every figure can be saved with its caption, the run and the participant that it is of.
   for (const shown of all("figure img[data-name], figure object[data-name]")) {
     const figure = shown.closest("figure");
@@ -56,6 +93,8 @@
   const reveal = () => {
     const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
     if (!target) return;
+    const block = target.closest("[data-of]");
+    for (const [part, show] of tabs) if (block && part.contains(block)) show(block.dataset.of);
     const within = target.querySelector(":scope > details.fold") || target.closest("details");
     if (within && !within.open) { within.open = true; target.scrollIntoView(); }
   };
@@ -70,8 +109,14 @@
     for (const each of opened) each.open = true;
   });
   addEventListener("afterprint", () => { for (const each of opened) each.open = false; });
+  const menu = (button, open) => {
+    button.closest("nav").classList.toggle("open", open);
+    button.setAttribute("aria-expanded", open);
+  };
+  for (const link of all("nav a")) link.addEventListener("click", () => menu(document.querySelector("nav .menu"), false));
   const actions = {
     print: () => print(),
+    menu: (button) => menu(button, button.getAttribute("aria-expanded") !== "true"),
     unfold: (button) => {
       const open = button.textContent === "Unfold all";
       for (const each of all("details.fold")) each.open = open;

@@ -14,14 +14,15 @@
 <a class="skip" href="#content">Skip to the content</a>
 <nav aria-label="Sections">
 <p class="brand">{{ title }}</p>
-<ul>
+<button type="button" class="scripted menu" data-do="menu" aria-expanded="false" aria-controls="sections">Sections</button>
+<ul id="sections">
 {% for section in sections %}
 <li><a href="#{{ section.name }}">{{ section.title }}</a>
 {% for block in section.blocks if block.run %}
 {% if loop.first %}
 <ul>
 {% endif %}
-<li><a href="#{{ block.name }}">{{ block.run }}</a></li>
+<li><a href="#{{ block.name }}-run">{{ block.run }}</a></li>
 {% if loop.last %}
 </ul>
 {% endif %}
@@ -52,12 +53,14 @@
 {% else %}
 <h2 id="{{ section.name }}-title">{{ section.title }}</h2>
 {% endif %}
-{% set level = "h4" if section.blocks|selectattr("run")|list else "h3" %}
-{% for block in section.blocks %}
-<div class="reportlet" id="{{ block.name }}">
-{% if block.run %}
-<h3 class="run">{{ block.run[:1]|upper }}{{ block.run[1:] }}</h3>
+{% for group in section.groups %}
+{% set level = "h4" if group[0].run else "h3" %}
+<div class="part"{% if group[0].run %} id="{{ group[0].name }}-run"{% endif %}{% if group|selectattr("tab")|list|length > 1 %} data-tabs{% endif %}>
+{% if group[0].run %}
+<h3 class="run">{{ group[0].run[:1]|upper }}{{ group[0].run[1:] }}</h3>
 {% endif %}
+{% for block in group %}
+<div class="reportlet" id="{{ block.name }}"{% if block.tab %} data-tab="{{ block.tab }}"{% endif %}>
 {% if block.subtitle %}
 <{{ level }}>{{ block.subtitle }}</{{ level }}>
 {% endif %}
@@ -77,10 +80,15 @@
 {% if block.caption %}
 <p class="caption">{{ block.caption }}</p>
 {% endif %}
+{% if block.tables %}
+<p class="caption">All values: {% for table in block.tables %}<a href="{{ table }}">{{ table.split("/")[-1] }}</a>{{ ", " if not loop.last }}{% endfor %}</p>
+{% endif %}
+</div>
+{% endfor %}
 </div>
 {% endfor %}
 {% if section.on_request %}
-<p class="missing">Made on request only, and not here: {{ section.on_request|join("; ") }}.</p>
+<p class="missing">Not run (enable with the option in parentheses): {{ section.on_request|join("; ") }}.</p>
 {% endif %}
 {% if section.missing %}
 <p class="missing">Not in this report: {{ section.missing|join("; ") }}.</p>

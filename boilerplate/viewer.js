@@ -274,7 +274,7 @@
 
     // The run that the maps are of, in words: what stands above them.
     run() {
-      const heading = this.root.closest(".reportlet")?.querySelector("h3.run");
+      const heading = this.root.closest(".part")?.querySelector("h3.run");
       return [document.title.replace("bids-sr: ", ""), heading?.textContent.trim()].filter(Boolean).join(", ");
     }
 

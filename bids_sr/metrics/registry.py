@@ -302,13 +302,13 @@ register(
     Metric("ensemble_nominal", "1",
            "the same share if the truth were one more member; less coverage: members share an error"),
     Metric("unrepeated_share", "1",
-           "share of voxels with fine detail that neither repeats between the halves nor follows the pair; wrong "
-           "detail that a method makes alike in both halves is not seen"),
+           "share of voxels with fine detail that neither repeats between the halves nor follows the pair; errors "
+           "common to both halves go undetected"),
     Metric("precision_change", "1", "change of t by lower precision, root mean square over the noise of t"),
     Metric("edge_mismatch", "mm", "distance of the edges of the boldref from those of the T2*-weighted image, median"),
-    Metric("edge_mismatch_p90", "mm", "the same distance, which a tenth of the edges exceeds"),
+    Metric("edge_mismatch_p90", "mm", "90th percentile of that distance"),
     Metric("domain_distance", "1",
-           "farthest quantile of the BOLD's intensities from those trained on, over the 99th percentile"),
+           "largest intensity mismatch of the BOLD with the training data, over the 99th percentile"),
     Metric("domain_edges", "1", "edge content of the BOLD over that of the image trained on"),
     *(
         Metric(f"flag_{name}", "1", f"1 where {text}, else 0")

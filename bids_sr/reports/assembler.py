@@ -33,6 +33,7 @@ CHOICES = ("contrast", "smoothing")
 """Entities by which one of several figures of a kind is chosen."""
 ESCAPED = {ord(sign): f"%{ord(sign):02X}" for sign in "%#\"'<>&\\\n\r\t"}
 """What may not stand as it is in an address that holds an SVG, within an attribute of HTML."""
+_OF_FIGURE = re.compile(r"_(contrast-[^_]+_)?desc-.*")
 _TITLE = re.compile(r"<title>(.*?)</title>", flags=re.DOTALL)
 Key = tuple[str | None, ...]
 Spec = Mapping[str, Any]
@@ -58,13 +59,19 @@ class Panel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
-    """A reportlet of the page: its anchor, the run that begins with it, its heading, its panels and their caption."""
+    """A reportlet of the page: its anchor, the run that begins with it, its heading, its panels and their caption.
+
+    `tab` is what it is chosen by among those of its run (empty: shown with the one before it), `tables` are files that
+    hold all values, relative to the page.
+    """
 
     name: str
     panels: Sequence[Panel]
     run: str = ""
     subtitle: str = ""
     caption: str = ""
+    tab: str = ""
+    tables: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +84,16 @@ class Section:
     folded: bool = False
     missing: Sequence[str] = ()
     on_request: Sequence[str] = ()
+
+    @property
+    def groups(self) -> list[list[Block]]:
+        """Blocks of each run; those of no run come first."""
+        groups: list[list[Block]] = []
+        for block in self.blocks:
+            if block.run or not groups:
+                groups.append([])
+            groups[-1].append(block)
+        return groups
 
 
 def data_uri(file: Path) -> str:
@@ -232,8 +249,18 @@ def _blocks(spec: Spec, found: Sequence[Sequence[FigureFile]], suffix: str, cust
             if caption:  # one for all
                 panels = [replace(panel, caption="") for panel in panels]
             subtitle = each.get("subtitle", "") if files else ""
-            blocks.append(Block(name=name, panels=panels, subtitle=subtitle, caption=caption))
+            tables = tables_of(files[0].path, each["table"].split(",")) if files and "table" in each else []
+            tab = each.get("tab", "")
+            blocks.append(Block(name=name, panels=panels, subtitle=subtitle, caption=caption, tab=tab, tables=tables))
     return blocks
+
+
+def tables_of(figure: Path, names: Sequence[str]) -> list[str]:
+    """Tables (``desc-NAME_metrics.tsv``) of the run that a figure is of, relative to the page."""
+    subject = figure.parents[1]
+    stem = _OF_FIGURE.sub("", figure.name)
+    found = (sorted(subject.glob(f"**/{stem}_desc-{name}_metrics.tsv")) for name in names)
+    return [path.relative_to(subject.parent).as_posix() for files in found for path in files]
 
 
 def _absent(reportlets: Sequence[Spec], found: Sequence[Sequence[Any]]) -> list[Spec]:

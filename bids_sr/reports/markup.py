@@ -43,6 +43,12 @@ def table(
     return render("table", caption, columns, lines, names, frozenset(texts)) if lines else Markup("")
 
 
+def picked(entries: Iterable[tuple[str, str]]) -> Markup:
+    """Tables by their titles, of which the reader picks one; print and pages without scripts have all."""
+    kept = [(title, content) for title, content in entries if content]
+    return render("picked", kept) if len(kept) > 1 else joined(content for _, content in kept)
+
+
 def folded(title: str, content: str) -> Markup:
     """Content behind a line to click; nothing where there is none."""
     return render("folded", title, content) if content else Markup("")

@@ -154,7 +154,8 @@ def methods_fragment(markdown: str) -> Markup:
         return render("note", "missing", "The methods text was not written.")
     return joined([
         Markup("<p>This text may be reused freely; please keep its citations.</p>"),
-        methods_html(markdown, bibliography()), folded("Markdown source", render("source", markdown)),
+        render("bounded", "Methods text", methods_html(markdown, bibliography())),
+        folded("Markdown source", render("source", markdown)),
     ])  # fmt: skip
 
 

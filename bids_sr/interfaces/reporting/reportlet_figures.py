@@ -54,7 +54,7 @@ def PairReport(
     from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
     from bids_sr.reports.figures.style import NamedImage
     from bids_sr.reports.figures.superres_figures import pair_figure
-    from bids_sr.reports.tables.html_tables import facts_html
+    from bids_sr.reports.tables.html_tables import pair_html
 
     high, low = tools.load(train_highres), tools.load(train_lowres)
     mask = tools.load(pair_mask) if pair_mask else None
@@ -70,7 +70,7 @@ def PairReport(
             names=("low resolution", "high res. before", "high res. after"),
         ), "pairreg", PAIR)  # fmt: skip
     if pair_json:
-        yield Drawn(facts_html(tools.read_json(pair_json)), "pairinfo", PAIR)
+        yield Drawn(pair_html(tools.read_json(pair_json)), "pairinfo", PAIR)
 
 
 @reportlet

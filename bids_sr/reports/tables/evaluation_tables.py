@@ -3,14 +3,14 @@
 A difference is set in bold where its interval excludes 0, nowhere else: a larger value alone is no finding.
 """
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.metrics.registry import METRICS
-from bids_sr.reports.markup import Head, folded, joined, render, table
+from bids_sr.reports.markup import Head, folded, joined, picked, render, table
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.stats.controls.negative_controls import claims, subject_specific
 from bids_sr.stats.evaluation.evidence import TOO_LITTLE
@@ -19,6 +19,8 @@ Rows = Sequence[MetricRow]
 Names = Sequence[str]
 Column = tuple[str, str, Mapping[Any, str]]
 """Head, unit, and cells by the key of their line."""
+Titled = tuple[str, Markup]
+"""Title of a table, and the table."""
 NOTHING = Markup("<p class='notice'>The evaluation table holds nothing of this.</p>")
 
 
@@ -78,20 +80,20 @@ def _by_region(rows: Rows, regions: Sequence[str]) -> list[Column]:
 
 
 def agreement_html(rows: Rows, *, prefix: str, names: Names = ()) -> Markup:
-    """Agreement of halves: regions (thresholds of the active region) as columns, a table each contrast and scale.
+    """Agreement of halves beyond the acquired Nyquist limit: levels, then differences, one table at a time.
 
-    `prefix` is ``split_ev``, ``split_r`` or ``self_r``; with the first, all that there is beside it follows.
+    `prefix` is ``split_ev``, ``split_r`` or ``self_r``. Other scales, and the regions of other contrasts than the
+    first, are in the file alone.
     """
     if prefix == "self_r":
         return _reproducibility(rows, names) or NOTHING
-    parts = _levels(rows, prefix, names)
-    if prefix == "split_ev":
-        parts.insert(1, _amounts(rows, names))
-    parts.append(_differences(rows, f"gain_{prefix}_beyond", names))
-    if prefix == "split_ev":
-        parts.append(_without_bound(rows))
-        parts.append(folded("Correlations", joined(_levels(rows, "split_r", names))))
-    return joined([*parts, _controls(rows)]) or NOTHING
+    measure = f"{prefix}_beyond"
+    own = [row for row in rows if row.measure == measure]
+    what = pick.FIGURE_TEXT[prefix.split("_")[1]]
+    tables = [_amounts(rows, names)] if prefix == "split_ev" else []
+    tables += _levels(own, f"{what[:1].upper()}{what[1:]}", names)
+    tables += _differences(rows, f"gain_{measure}", f"Difference of {what}", names)
+    return joined([picked([*tables, _controls(rows)]), _without_bound(rows)]) or NOTHING
 
 
 REPEATS = (
@@ -103,8 +105,10 @@ REPEATS = (
 def _reproducibility(rows: Rows, names: Names) -> Markup:
     """Correlations of the halves of each series for the first contrast, folded, with what they do not say."""
     first = pick.contrasts_of(pick.having(rows, "self_r_"))[:1]
-    levels = _levels([row for row in rows if row.contrast in first], "self_r", names)
-    return folded("Values of each series", joined([render("note", "notice", REPEATS), *levels])) if levels else Markup()
+    levels = _levels([row for row in rows if row.measure == "self_r_beyond" and row.contrast in first], "Correlation r",
+                     names)  # fmt: skip
+    shown = joined([render("note", "notice", REPEATS), picked(levels)])
+    return folded("Values of each series", shown) if levels else Markup()
 
 
 def _without_bound(rows: Rows) -> Markup:
@@ -118,25 +122,32 @@ def _without_bound(rows: Rows) -> Markup:
                   "on the other series: its own noise lowers it, and theirs may be smaller.")  # fmt: skip
 
 
-def _levels(rows: Rows, prefix: str, names: Names) -> list[Markup]:
-    """A table each contrast and scale of one metric; all but the first are folded."""
-    parts = []
-    what = pick.FIGURE_TEXT[prefix.split("_")[1]]
-    for number, contrast in enumerate(pick.contrasts_of(pick.having(rows, f"{prefix}_"))):
-        for band, text in pick.BANDS.items():
-            measure = f"{prefix}_{band}"
-            own = [row for row in rows if row.measure == measure and row.contrast == contrast]
-            columns = [
-                (pick.region_text(region), "", cells(pick.pick(own, measure, region=region)))
-                for region in pick.regions_of(own)
-            ]
-            caption = f"{what[:1].upper()}{what[1:]} and 95 % interval: {contrast}, {text}"
-            made = table_of(caption, ["series"], _lines(own, names), columns)
-            parts.append(made if number == 0 and band == "beyond" else folded(f"{contrast}, {text}", made))
-    return parts
+def _regions_and_contrasts(rows: Rows) -> Iterator[tuple[str, Rows, Sequence[tuple[str, Rows]]]]:
+    """The first contrast by region, then the leading region by contrast: title, rows, and rows by head of a column."""
+    contrasts = pick.contrasts_of(rows)
+    first = [row for row in rows if row.contrast == contrasts[0]] if contrasts else []
+    if first:
+        regions = pick.regions_of(first)
+        columns = [(pick.region_text(name), [row for row in first if row.region == name]) for name in regions]
+        yield f"{contrasts[0]}, by region", first, columns
+    lead = next(iter(pick.shown_regions(rows)), "")
+    others = [row for row in rows if row.region == lead]
+    if len(contrasts) > 1 and others:
+        columns = [(name, [row for row in others if row.contrast == name]) for name in contrasts]
+        yield f"{pick.region_text(lead)}, by contrast", others, columns
 
 
-def _amounts(rows: Rows, names: Names) -> Markup:
+def _levels(rows: Rows, what: str, names: Names) -> list[Titled]:
+    """What each series reaches, by region and by contrast."""
+    return [
+        (f"{what}: {title}",
+         table_of(f"{what} beyond the acquired Nyquist limit, 95 % interval: {title}", ["series"], _lines(own, names),
+                  [(head, "", cells({row.series: row for row in some})) for head, some in columns]))
+        for title, own, columns in _regions_and_contrasts(rows)
+    ]  # fmt: skip
+
+
+def _amounts(rows: Rows, names: Names) -> Titled:
     """Explained variance, r, recovered amplitude and correct fraction beside one another, beyond the Nyquist limit."""
     own = pick.having(rows, "split_ev_beyond")
     contrast = next(iter(pick.contrasts_of(own)), None)
@@ -146,31 +157,32 @@ def _amounts(rows: Rows, names: Names) -> Markup:
          cells(pick.pick(rows, f"split_{name}_beyond", contrast=contrast, region=region)))
         for region in pick.shown_regions(own) for name in pick.FIGURE_TEXT
     ]  # fmt: skip
+    title = f"Recovered detail: {contrast}"
     caption = f"How much measured detail beyond the acquired Nyquist limit is recovered: {contrast}"
-    return table_of(caption, ["series"], _lines(own, names), columns)
+    return title, table_of(caption, ["series"], _lines(own, names), columns)
 
 
-def _differences(rows: Rows, measure: str, names: Names) -> Markup:
-    """Methods against what is no method, region by region; bold where the interval excludes 0."""
+def _differences(rows: Rows, measure: str, what: str, names: Names) -> list[Titled]:
+    """Methods against what is no method, by region and by contrast; bold where the interval excludes 0."""
     own = [
         row
         for row in rows
         if row.measure == measure and pick.kind_of(row.series) == "method" and pick.kind_of(row.against) != "placebo"
     ]
     tables = []
-    what = {"split_ev": "explained variance"}.get(measure.removeprefix("gain_").rpartition("_")[0], "r")
-    for number, contrast in enumerate(pick.contrasts_of(own)):
-        some = [row for row in own if row.contrast == contrast]
+    for title, some, columns in _regions_and_contrasts(own):
         order = pick.series_of(some, names)
         pairs = sorted(dict.fromkeys((row.series, row.against) for row in some), key=lambda pair: order.index(pair[0]))
-        caption = f"Difference of {what} beyond the acquired Nyquist limit: {contrast} (bold: the interval excludes 0)"
+        caption = f"{what} beyond the acquired Nyquist limit: {title} (bold: the interval excludes 0)"
         lines: dict[Hashable, list[str]] = {(one, other): [one, pick.series_text(other)] for one, other in pairs}
-        made = table_of(caption, ["method", "minus"], lines, _by_region(some, pick.regions_of(some)), names=2)
-        tables.append(made if number == 0 else folded(f"Differences, {contrast}", made))
-    return joined(tables)
+        found = [
+            (head, "", cells({(row.series, row.against): row for row in each}, bold=True)) for head, each in columns
+        ]
+        tables.append((f"{what}: {title}", table_of(caption, ["method", "minus"], lines, found, names=2)))
+    return tables
 
 
-def _controls(rows: Rows) -> Markup:
+def _controls(rows: Rows) -> Titled:
     """What denoised B-spline was given, and what it would reach at the setting that is best in hindsight."""
     own = pick.having(rows, "control_")
     contrast = next(iter(pick.contrasts_of(own)), MISSING)
@@ -187,29 +199,36 @@ def _controls(rows: Rows) -> Markup:
     where = f", {contrast}" if contrast != MISSING else ""
     caption = f"Denoised B-spline{where}: settings chosen on the other half"
     heads = ["series", "region", "given", "r beyond Nyquist", "best in hindsight"]
-    return folded("Settings of denoised B-spline", table(caption, heads, lines, names=2, texts={0, 1, 2}))
+    return "Settings of denoised B-spline", table(caption, heads, lines, names=2, texts={0, 1, 2})
 
 
 def truth_html(rows: Rows, names: Names = ()) -> Markup:
-    """Agreement with the truth: a line each series and smoothing, a table each contrast, region and kind of truth."""
+    """Agreement with the truth: a line each series and smoothing, a table each region and kind of truth.
+
+    Of the first contrast of each kind of truth; the others are in the file.
+    """
     own = [row for row in pick.having(rows, "truth_") if row.contrast != MISSING]  # the others are of images
-    parts = []
-    keys = list(dict.fromkeys((row.against, row.contrast, row.region) for row in own))
-    keys.sort(key=lambda key: (key[0] != "measured", key[1] != "all"))
-    for number, (against, contrast, region) in enumerate(keys):
-        some = [row for row in own if (row.against, row.contrast, row.region) == (against, contrast, region)]
-        there = {row.measure for row in some}
-        columns = [
-            (each.label, "" if each.unit == "1" else each.unit,
-             cells({(row.series, row.fwhm_mm): row for row in reversed(some) if row.measure == each.name}))
-            for each in METRICS.values() if each.label and each.name in there
-        ]  # fmt: skip
+    tables = []
+    for against in sorted(dict.fromkeys(row.against for row in own), key=lambda name: name != "measured"):
+        some = [row for row in own if row.against == against]
+        contrast = pick.contrasts_of(some)[0]
+        some = [row for row in some if row.contrast == contrast]
         what = "the measured high-resolution series" if against == "measured" else "the known truth"
-        where = f", {pick.region_text(region)}" if region != MISSING else ""
-        title = f"{contrast} against {what}{where}"
-        made = table_of(title, ["series", ("smoothing", "mm")], by_smoothing(some, names), columns)
-        parts.append(made if number < 2 else folded(title, made))
-    return joined(parts) or NOTHING
+        for region in dict.fromkeys(row.region for row in some):
+            where = f", {pick.region_text(region)}" if region != MISSING else ""
+            title = f"{contrast} against {what}{where}"
+            tables.append((title, _truth_table([row for row in some if row.region == region], title, names)))
+    return picked(tables) or NOTHING
+
+
+def _truth_table(rows: Rows, title: str, names: Names) -> Markup:
+    there = {row.measure for row in rows}
+    columns = [
+        (each.label, "" if each.unit == "1" else each.unit,
+         cells({(row.series, row.fwhm_mm): row for row in reversed(rows) if row.measure == each.name}))
+        for each in METRICS.values() if each.label and each.name in there
+    ]  # fmt: skip
+    return table_of(title, ["series", ("smoothing", "mm")], by_smoothing(rows, names), columns)
 
 
 def holdout_html(rows: Rows, names: Names = ()) -> Markup:
@@ -266,7 +285,7 @@ def threshold_words(threshold: MetricRow | None, peak: MetricRow | None, active:
     if not pick.known(threshold):
         return "too few shuffles for a threshold (10 at least)"
     if peak.value <= threshold.value:
-        return "no voxel passes: nothing here is told from noise"
+        return "no voxel passes: nothing here is distinguishable from noise"
     return f"the peak passes; {active.value:.0f} of {active.n or 0} voxels tested do"
 
 
@@ -284,7 +303,7 @@ def null_words(row: MetricRow | None, nominal: float) -> str:
 def placebo_html(rows: Rows) -> Markup:
     """What is attributable to this subject's own pair, guide and time series: own minus placebo, in words first."""
     own = pick.placebo_gains(rows)
-    parts = []
+    parts, tables = [], []
     for number, contrast in enumerate(pick.contrasts_of(own)):
         some = [row for row in own if row.contrast == contrast]
         if number == 0:
@@ -292,9 +311,8 @@ def placebo_html(rows: Rows) -> Markup:
             parts += [Markup("<p>{}</p>").format(text) for text in placebo_words(beyond)]
         for measure in sorted({row.measure for row in some}, key=lambda name: not name.endswith("_beyond")):
             title = f"Method - control: {contrast}, {pick.BANDS.get(measure.rpartition('_')[2], measure)}"
-            made = _placebo_table([row for row in some if row.measure == measure], title)
-            parts.append(made if number == 0 and measure.endswith("_beyond") else folded(title, made))
-    return joined(parts) or NOTHING
+            tables.append((title, _placebo_table([row for row in some if row.measure == measure], title)))
+    return joined([*parts, picked(tables)]) or NOTHING
 
 
 def _placebo_table(rows: Rows, title: str) -> Markup:

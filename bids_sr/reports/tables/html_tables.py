@@ -8,12 +8,11 @@ from markupsafe import Markup, escape
 
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.metrics.registry import METRICS, UndeclaredMetric, metric
-from bids_sr.reports.markup import Head, folded, joined, render, table
+from bids_sr.reports.markup import Head, folded, joined, picked, render, table
 from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.text.training_text import held_out_text, started_text
 
 Row = Mapping[str, str]
-OPEN_TABLES = 3
 _CAPITALS = {"psnr", "ssim", "rmse", "mae", "nmse", "fdr", "cc", "fwhm", "roi", "sr", "lr"}
 SLOW = ("alff_median", "falff_median", "alff_half_r")
 # what the report shows of the activation table, in this order; the rest is in the TSV
@@ -85,7 +84,7 @@ def card_html(card: Mapping[str, Value]) -> Markup:
     """What the held-out slices say, what training began with, and the model card, folded."""
     numbers = " ".join(filter(None, (held_out_text(card), started_text(card))))
     text = Markup("<p>{}</p>").format(numbers) if numbers else Markup("")
-    return text + folded("Model card", facts_html(card))
+    return text + folded("Model card", render("bounded", "Model card", facts_html(card)))
 
 
 def ordered_series(rows: Iterable[Row], wanted: Sequence[str]) -> list[str]:
@@ -150,33 +149,31 @@ def metrics_html(
 
     Nothing is highlighted: which difference counts is a matter of its interval, not of the larger value.
     """
-    parts: list[Markup] = []
+    tables: list[tuple[str, Markup]] = []
     used: list[str] = []
     for contrast, group in _by_contrast(image):
         found = tuple(dict.fromkeys(row["measure"] for row in group))
-        where = f", {contrast}" if contrast != MISSING else ""
-        parts.append(pivot_html(group, found, ordered_series(group, names), f"Image measures{where}"))
+        title = "Image measures" + (f", {contrast}" if contrast != MISSING else "")
+        tables.append((title, pivot_html(group, found, ordered_series(group, names), title)))
         used += found
-    if difference := difference_text(image):
-        parts.append(Markup("<p>Differences in this table: {}.</p>").format(difference))
-    shown = 0
     # the overlap of two conditions is the paper's main result: the first pair comes before single contrasts
     for contrast, group in sorted(_by_contrast(activation), key=lambda each: "+" not in each[0]):
         if contrast == MISSING:
             if slow := [row for row in group if row["measure"] in SLOW]:
-                parts.append(pivot_html(slow, SLOW, ordered_series(slow, names), "Amplitude of slow fluctuations"))
+                title = "Amplitude of slow fluctuations"
+                tables.append((title, pivot_html(slow, SLOW, ordered_series(slow, names), title)))
                 used += SLOW
             continue
         measures = PAIRED if "+" in contrast else SINGLE
         title = contrast.replace("+", " against ") if "+" in contrast else contrast
         title = f"{mapped} measures, {title}"
-        made = pivot_html(group, measures, ordered_series(group, names), title)
-        shown += bool(made)
-        parts.append(folded(title, made) if shown > OPEN_TABLES or ("+" in contrast and shown > 1) else made)
+        tables.append((title, pivot_html(group, measures, ordered_series(group, names), title)))
         used += [m for m in measures if any(row["measure"] == m for row in group)]
-    if not any(parts):
+    if not any(made for _, made in tables):
         return Markup("<p class='notice'>No measures were written.</p>")
-    return joined(parts) + _glossary(dict.fromkeys(used))
+    difference = difference_text(image)
+    text = Markup("<p>Differences of images: {}.</p>").format(difference) if difference else ""
+    return joined([picked(tables), text, _glossary(dict.fromkeys(used))])
 
 
 def _by_contrast(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
@@ -189,11 +186,11 @@ REGISTRATION_FACTS = {
     "brain_volume_ml": "Brain of the T1w image (ml)",
     "brain_determinant": "Template to T1w: volume of the template's brain in the head, over that in the template",
     "brain_template_dice": "Template to T1w: Dice of the brain mask and the template's brain",
-    "bold_t1w_origin": "BOLD to T1w: taken over from",
-    "bold_t1w_displacement_rms_mm": "BOLD to T1w: displacement from the headers, rms over the brain (mm)",
+    "bold_t1w_origin": "BOLD to T1w: taken from",
+    "bold_t1w_displacement_rms_mm": "BOLD to T1w: shift from header alignment (RMS over the brain, mm)",
     "bold_t1w_nmi": "BOLD to T1w: normalized mutual information",
     "bold_t1w_mask_dice": "BOLD to T1w: Dice of the two brain masks",
-    "bold_pair_displacement_rms_mm": "T2* highres to BOLD: displacement from the headers, rms over the brain (mm)",
+    "bold_pair_displacement_rms_mm": "T2* highres to BOLD: shift from header alignment (RMS over the brain, mm)",
     "bold_pair_nmi": "T2* highres to BOLD: normalized mutual information",
     "mask_source": "Brain mask of the BOLD",
     "roi_fraction_in_fov": "Share of the region of interest inside the field of view",
@@ -205,7 +202,7 @@ PARTIAL_FOV = 0.9
 def registration_warnings(facts: Mapping[str, Any]) -> list[str]:
     """What seems wrong with a run's registrations."""
     told = {
-        "bold_t1w_kept": "BOLD and T1w were left as their headers have them: the registration found nothing better.",
+        "bold_t1w_kept": "BOLD and T1w keep the alignment of their headers: registration did not improve it.",
         "bold_t1w_poor": "The registration of BOLD and T1w looks poor; atlas regions may lie in the wrong place.",
         "bold_pair_poor": "The registration of T2* highres and BOLD looks poor; inject and ratio rest on it.",
         "roi_is_brain": "The region of interest lies outside the field of view; the whole brain takes its place.",
@@ -218,7 +215,7 @@ def registration_warnings(facts: Mapping[str, Any]) -> list[str]:
         warnings.insert(0, told_brain)
     if not facts.get("roi_is_brain") and facts.get("roi_fraction_in_fov", 1.0) < PARTIAL_FOV:
         share = f"{100 * facts['roi_fraction_in_fov']:.0f} %"
-        warnings.append(f"Only {share} of the region of interest lie inside the field of view.")
+        warnings.append(f"Only {share} of the region of interest lies inside the field of view.")
     return warnings
 
 
@@ -226,6 +223,25 @@ def registration_html(facts: Mapping[str, Any]) -> Markup:
     """Facts of a run's registrations in words, warnings first; unknown keys are left out."""
     shown = {label: facts[key] for key, label in REGISTRATION_FACTS.items() if key in facts}
     return messages_html("warning", registration_warnings(facts)) + facts_html(shown)
+
+
+PAIR_FACTS = {
+    "truncated": "Low-resolution image made from the high-resolution one (k-space truncation)",
+    "offset_mm": "Translation (mm)",
+    "offset_deg": "Rotation (°)",
+    "displacement_rms_mm": "Shift from header alignment (RMS over the brain, mm)",
+    "displacement_max_mm": "Shift from header alignment (largest, mm)",
+    "tolerance_mm": "Shift up to which the high-resolution image is not moved (mm)",
+    "same_grid": "High-resolution grid divides the low-resolution voxels evenly",
+    "resampled": "High-resolution image resampled",
+    "start": "Registration started from",
+    "nmi": "Normalized mutual information",
+}
+
+
+def pair_html(facts: Mapping[str, Any]) -> Markup:
+    """Facts of a pair's registration; unknown keys are left out."""
+    return facts_html({label: facts[key] for key, label in PAIR_FACTS.items() if key in facts})
 
 
 CALIBRATION_FACTS = {
@@ -246,13 +262,13 @@ CALIBRATION_FACTS = {
     "noise_sd": "Thermal noise (standard deviation, signal units)",
     "noise_share": "Share of the variance that is noise",
     "sd_median": "Median of the map in the brain (signal units)",
-    "displacement_rms_mm": "Displacement from the headers to the run, rms over the brain (mm)",
+    "displacement_rms_mm": "Shift from header alignment with the run (RMS over the brain, mm)",
     "overlap": "Share of the run's brain that lies in the calibration's",
     "dice": "Dice of the two brain masks",
     "correlation": "Correlation of the two references in register",
     "nmi": "Normalized mutual information",
     "edges_apart_mm": "Distance of the edges of the two references, median (mm)",
-    "edges_apart_p90_mm": "The same distance, which a tenth of the edges exceeds (mm)",
+    "edges_apart_p90_mm": "90th percentile of that distance (mm)",
 }
 FAIR_OVERLAP = 0.9
 MOSTLY_NOISE = 0.9
@@ -273,7 +289,7 @@ def calibration_warnings(facts: Mapping[str, Any], voxel_mm: float) -> list[str]
         ]
     found = []
     if facts.get("overlap", 1.0) < FAIR_OVERLAP:
-        found.append(f"Only {facts['overlap']:.0%} of the run's brain lie in the calibration.")
+        found.append(f"Only {facts['overlap']:.0%} of the run's brain lies in the calibration.")
     apart = facts.get("edges_apart_mm")
     if apart is not None and apart > _HALF * voxel_mm:
         found.append(
@@ -283,7 +299,7 @@ def calibration_warnings(facts: Mapping[str, Any], voxel_mm: float) -> list[str]
     if facts.get("noise_share", 0.0) > MOSTLY_NOISE:
         found.append(
             f"{facts['noise_share']:.0%} of the variance is thermal noise; a longer calibration, or larger voxels, "
-            "would tell more."
+            "would help."
         )
     return found
 
@@ -327,7 +343,7 @@ def _structural_table(rows: Sequence[Row], measures: Sequence[str], caption: str
 
 
 def clusters_html(rows: Sequence[Mapping[str, str]], series: Sequence[str], *, first: str = "") -> Markup:
-    """Clusters of some series, a table for each contrast, all but the first behind a line to click.
+    """Clusters of some series, a table for each contrast, of which one is shown at a time.
 
     `rows` are those of the table of clusters; `series` are shown in this order, others not at all;
     the contrast `first` leads, where it has clusters.
@@ -343,13 +359,12 @@ def clusters_html(rows: Sequence[Mapping[str, str]], series: Sequence[str], *, f
         own = [row for row in rows if (row["contrast"], row["fwhm_mm"]) == (contrast, widest)]
         lines = [_line(row) for name in series for row in own if row["series"] == name]
         if lines:
-            title = f"Largest clusters, {contrast}, {smoothing}"
+            title = f"Largest clusters: {contrast}, {smoothing}"
             space = "MNI, mm" if own[0]["space"] == "MNI" else "scanner, mm"
             at: Head = ("peak at x, y, z", space)
             heads: list[Head] = ["series", at, own[0]["statistic"], ("volume", "mm³"), "labels (AAL2)"]
             tables.append((title, table(title, heads, lines, texts={4})))
-    shown = [made if place == 0 else folded(title, made) for place, (title, made) in enumerate(tables)]
-    return joined(shown) or Markup("<p class='notice'>No cluster in the series that are compared.</p>")
+    return picked(tables) or Markup("<p class='notice'>No cluster in the series that are compared.</p>")
 
 
 def _line(row: Mapping[str, str]) -> list[str]:

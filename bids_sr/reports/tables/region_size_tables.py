@@ -6,9 +6,9 @@ from collections.abc import Hashable, Iterable, Sequence
 from markupsafe import Markup
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.reports.markup import joined
+from bids_sr.reports.markup import joined, picked
 from bids_sr.reports.tables import evaluation_rows as pick
-from bids_sr.reports.tables.evaluation_tables import NOTHING, Names, Rows, by_smoothing, cells, table_of
+from bids_sr.reports.tables.evaluation_tables import NOTHING, Names, Rows, Titled, by_smoothing, cells, table_of
 
 THRESHOLDS = {"quarter": "upper quarter of the range", "fixed": "z > 3.1", "fdr": "FDR .05"}
 PARTS = {
@@ -23,19 +23,24 @@ PARTS = {
 def claim_html(rows: Rows, names: Names = ()) -> Markup:
     """Size and overlap of the regions by series, smoothing and threshold, and what each step contributes."""
     own = pick.having(rows, "claim_")
-    parts = []
+    tables: list[Titled] = []
+    parts: list[Markup] = []
     for pair in dict.fromkeys(row.contrast for row in own):
         some = [row for row in own if row.contrast == pair]
         parts += [Markup("<p>{}</p>").format(text) for text in size_words(some, pair, names)]
-        parts.append(_region_sizes(some, pair, names))
-        parts += [_size_parts(some, pair, metric, names) for metric in ("size", "dice")]
+        both = pair.replace("+", " and ")
+        tables += [
+            (f"{both}: sources of the change in size", _size_parts(some, pair, "size", names)),
+            (f"{both}: sources of the change in overlap", _size_parts(some, pair, "dice", names)),
+            (f"{both}: size and overlap", _region_sizes(some, pair, names)),
+        ]
         parts += [
             Markup("<p>Overlap not defined, because a region is empty: {:g} of {} with threshold {}.</p>").format(
                 row.value, row.n, THRESHOLDS.get(row.region, row.region)
             )
             for row in some if row.measure == "claim_undefined" and row.value > 0
         ]  # fmt: skip
-    return joined(parts) or NOTHING
+    return joined([*parts, picked(tables)]) or NOTHING
 
 
 def size_words(rows: Rows, pair: str, names: Names = ()) -> list[str]:

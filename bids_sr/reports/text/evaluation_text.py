@@ -37,10 +37,19 @@ FLAG_TEXT: Mapping[str, str] = {
     "flag_harm": "The fine detail of a series is worse than none: do not interpret it.",
     "flag_domain": "BOLD intensities or edges differ from those on which the model was trained.",
 }
-QUALITY_METRICS = (
-    "ensemble_sd", "ensemble_r", "ensemble_coverage", "ensemble_nominal", "unrepeated_share", "precision_change",
-    "edge_mismatch", "edge_mismatch_p90", "domain_distance", "domain_edges",
-)  # fmt: skip
+QUALITY_METRICS: Mapping[str, str] = {
+    "ensemble_sd": "disagreement of the ensemble",
+    "ensemble_r": "disagreement and true error, r",
+    "ensemble_coverage": "true error within two standard deviations",
+    "ensemble_nominal": "the same, as expected",
+    "unrepeated_share": "unsupported detail",
+    "precision_change": "effect of lower precision on t",
+    "edge_mismatch": "distance of BOLD and T2* edges, median",
+    "edge_mismatch_p90": "distance of BOLD and T2* edges, 90th percentile",
+    "domain_distance": "intensity mismatch with training",
+    "domain_edges": "edge content relative to training",
+}
+"""Metrics of quality control in a few words, in the order of the table."""
 
 
 def _number(value: Any) -> float:
@@ -153,15 +162,21 @@ def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]] | 
     down = dict.fromkeys(row.measure for row in looked if row.measure not in up)
     names = ", ".join(flag_text(measure.removeprefix("flag_"), raised=False) for measure in down)
     quiet = render("note", "fine", f"Passed: {names}.") if names else ""
+    looked_at = [row for row in rows if row.measure in QUALITY_METRICS]
+    keys = dict.fromkeys((row.measure, row.series, row.region, row.against) for row in looked_at)
     lines = []
-    for measure in QUALITY_METRICS:
-        for row in (row for row in rows if row.measure == measure):
-            about = row.contrast if row.contrast != MISSING else "mean image" * (measure == "unrepeated_share")
-            other = f"against {row.against}" if row.against != MISSING else ""
-            where = ", ".join(filter(None, [about, pick.region_text(row.region), other]))
-            unit = "" if METRICS[measure].unit == "1" else f" {METRICS[measure].unit}"
-            lines.append([row.series, where or "–", joined([cell(row), unit]), METRICS[measure].description])
-    heads = ["series", "where", "value, 95 % interval", "meaning"]
-    return joined(
-        [flags_html(rows, flags), quiet, table("Values of the quality checks", heads, lines, names=2, texts={0, 1, 3})]
-    )
+    for key in sorted(keys, key=lambda each: list(QUALITY_METRICS).index(each[0])):
+        own = [row for row in looked_at if (row.measure, row.series, row.region, row.against) == key]
+        row = max(own, key=lambda each: each.value if pick.known(each) else -math.inf)
+        about = row.contrast if row.contrast != MISSING else "mean image" * (row.measure == "unrepeated_share")
+        about += f" (largest of {len(own)})" if len(own) > 1 else ""
+        other = f"against {row.against}" if row.against != MISSING else ""
+        where = ", ".join(filter(None, [pick.region_text(row.region), about, other]))
+        unit = "" if METRICS[row.measure].unit == "1" else f" {METRICS[row.measure].unit}"
+        lines.append([QUALITY_METRICS[row.measure], row.series, where or "–", joined([cell(row), unit])])
+    heads = ["check", "series", "where", "value, 95 % interval"]
+    values = table("Values of the quality checks", heads, lines, names=2, texts={0, 1, 2})
+    measures = dict.fromkeys(measure for measure, *_ in keys)
+    meanings = [(QUALITY_METRICS[measure], METRICS[measure].description) for measure in measures]
+    glossary = folded("What the checks measure", render("glossary", meanings)) if meanings else ""
+    return joined([flags_html(rows, flags), quiet, values, glossary])

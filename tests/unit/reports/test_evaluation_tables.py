@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from html import unescape
 
 import pytest
@@ -93,15 +94,16 @@ def agreement(prefix: str = "split_r") -> list[MetricRow]:
 
 def test_agreement_shows_what_the_table_holds():
     html = tables.agreement_html(agreement(), prefix="split_r")
-    lines = table_cells(html, "Correlation r and 95 % interval: all, beyond")
+    lines = table_cells(html, "Correlation r beyond the acquired Nyquist limit, 95 % interval: all, by region")
     assert lines[0] == ["series", "whole brain", "active voxels, |t| > 3", "active voxels, |t| > 4"]
     assert lines[2] == ["sbl", "0.100 [0.090, 0.110]", "0.150 [0.140, 0.160]", "0.200 [0.190, 0.210]"]
     assert [line[0] for line in lines[1:]] == ["bspline", "sbl", "measured"]
-    faces = table_cells(html, "Correlation r and 95 % interval: faces")
-    assert faces[2][1].startswith("0.050")
-    # the other contrast is there, folded
-    assert "<details><summary>faces, beyond the acquired Nyquist limit</summary>" in html
-    assert html.index("interval: all") < html.index("interval: faces")
+    # the other contrast is there, in the leading region; one table is shown at a time
+    contrasts = table_cells(html, "Correlation r beyond the acquired Nyquist limit, 95 % interval: active")
+    assert contrasts[0] == ["series", "all", "faces"]
+    assert [each[:5] for each in contrasts[2]] == ["sbl", "0.200", "0.100"]
+    assert html.count("data-pick") == 1
+    assert html.index("all, by region") < html.index("by contrast")
 
 
 def test_explained_variance_leads_and_everything_else_stands_beside_it():
@@ -112,7 +114,7 @@ def test_explained_variance_leads_and_everything_else_stands_beside_it():
     rows = [*agreement("split_ev"), *extra, row("sbl", "gain_split_ev_beyond", 0.2, against="bspline",
                                                 contrast="all", region="brain", lower=0.1, upper=0.3)]  # fmt: skip
     html = tables.agreement_html(rows, prefix="split_ev")
-    lines = table_cells(html, "Explained variance and 95 % interval: all, beyond")
+    lines = table_cells(html, "Explained variance beyond the acquired Nyquist limit, 95 % interval: all, by region")
     assert lines[2][:2] == ["sbl", "0.100 [0.090, 0.110]"]
     beside = table_cells(html, "How much measured detail")
     names = ("explained variance", "correlation r", "recovered amplitude", "correct fraction")
@@ -120,7 +122,7 @@ def test_explained_variance_leads_and_everything_else_stands_beside_it():
     assert beside[2][5:9] == ["0.100 [0.090, 0.110]", "0.415", "0.310", "0.230"]
     assert beside[2][0] == "sbl"
     assert "Difference of explained variance beyond" in html
-    assert html.index("Explained variance and") < html.index("<summary>Correlations</summary>")
+    assert html.index("How much measured detail") < html.index("Explained variance beyond")
 
 
 def test_only_differences_that_exclude_zero_are_bold():
@@ -216,7 +218,7 @@ def test_a_null_rate_is_read_by_its_interval(lower, upper, words):
 @pytest.mark.parametrize(
     ("threshold", "peak", "words"),
     [
-        (4.5, 4.5, "no voxel passes: nothing here is told from noise"),
+        (4.5, 4.5, "no voxel passes: nothing here is distinguishable from noise"),
         (4.5, 4.75, "the peak passes; 12 of 900 voxels tested do"),
         (math.nan, 4.75, "too few shuffles for a threshold (10 at least)"),
     ],
@@ -388,9 +390,22 @@ def test_guards_show_unit_interval_and_place():
         row("run", "edge_mismatch", 1.9),
     ]
     lines = table_cells(text.guards_html(rows), "Values of the quality checks")
-    assert lines[1][:3] == ["sbl", "all, whole brain, against measured", "0.400 [0.300, 0.500]"]
-    assert lines[2][1] == "mean image, whole brain"
-    assert lines[3][2] == "1.90 mm"
+    assert lines[1][1:] == ["sbl", "whole brain, all, against measured", "0.400 [0.300, 0.500]"]
+    assert lines[2] == ["unsupported detail", "sbl", "whole brain, mean image", "0.030"]
+    assert lines[3] == ["distance of BOLD and T2* edges, median", "run", "–", "1.90 mm"]
+
+
+def test_a_check_is_explained_once_and_gives_its_largest_value():
+    rows = [
+        row("sbl", "unrepeated_share", value, region="brain", contrast=name)
+        for name, value in (("faces", 0.01), ("all", 0.04), ("houses", 0.0))
+    ]
+    html = text.guards_html([*rows, *(replace(each, series="srgan") for each in rows)])
+    lines = table_cells(html, "Values of the quality checks")
+    assert [line[1:] for line in lines[1:]] == [
+        [name, "whole brain, all (largest of 3)", "0.040"] for name in ("sbl", "srgan")
+    ]
+    assert html.count("common to both halves") == 1
 
 
 def test_every_measure_of_the_verdict_has_few_words():

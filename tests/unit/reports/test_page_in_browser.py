@@ -22,7 +22,8 @@ from bids_sr.reports.figures.activation_figures import MAP_COLORS, T_DISPLAY
 from bids_sr.reports.figures.map_viewer import MniGrid, ViewedMaps, mni_nodes, viewer_html
 from bids_sr.reports.figures.style import NamedImage
 from bids_sr.reports.figures.svg_files import save_svg
-from bids_sr.reports.tables.html_tables import clusters_html
+from bids_sr.reports.markup import picked, table
+from bids_sr.reports.tables.html_tables import clusters_html, facts_html
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 browsers = pytest.importorskip("playwright.sync_api")
@@ -76,6 +77,19 @@ def page(tmp_path_factory) -> Path:
         Section(name="activation", title="Activation", blocks=[Block(name="a-0", panels=figures)], folded=True),
         Section(name="errors", title="Errors", blocks=[Block(name="e-0", panels=[Panel(content=NONE)])], folded=True),
     ]  # fmt: skip
+    tables = [
+        (name, table(name, ["series", *map(str, range(40))], [[f"s{k}", *["0.5"] * 40] for k in range(60)]))
+        for name in ("first", "second")
+    ]  # fmt: skip
+    facts = [Panel(content=facts_html({"A rather long name of what is measured in the whole brain (mm)": "1.5"}))]
+    sections.append(Section(
+        name="tables", title="Tables", folded=True,
+        blocks=[
+            Block(name="t-0", panels=facts, run="task tap, run 1"),
+            Block(name="t-1", panels=[Panel(content="one")], tab="One", subtitle="The first"),
+            Block(name="t-2", panels=[Panel(content=picked(tables))], tab="Two", tables=["sub-01/func/x.tsv"]),
+        ],
+    ))  # fmt: skip
     folder = tmp_path_factory.mktemp("page")
     drawn = []
     for number, word in enumerate(("drawn", "&lt;drawn&gt;")):
@@ -276,6 +290,47 @@ def test_one_figure_of_several_is_chosen_and_all_are_printed(shown):
     assert [figures.nth(k).is_visible() for k in range(4)] == [False, False, False, True]
     shown.emulate_media(media="print")
     assert all(figures.nth(k).is_visible() for k in range(4))
+
+
+def test_one_tab_of_several_is_shown_and_a_link_opens_its_own(shown):
+    shown.get_by_role("button", name="Unfold all").click()
+    parts = {name: shown.locator(f"#{name}") for name in ("t-0", "t-1", "t-2")}
+    assert [each.is_visible() for each in parts.values()] == [True, True, False]
+    shown.get_by_role("button", name="Two", exact=True).click()
+    assert [each.is_visible() for each in parts.values()] == [True, False, True]
+    shown.evaluate("location.hash = '#t-1'")
+    shown.wait_for_selector("#t-1:visible")
+    shown.emulate_media(media="print")
+    assert all(each.is_visible() for each in parts.values())
+
+
+def test_a_table_lies_in_a_box_beside_its_file_and_is_printed_whole(shown):
+    shown.get_by_role("button", name="Unfold all").click()
+    shown.get_by_role("button", name="Two", exact=True).click()
+    boxes = shown.locator("#t-2 .wide")
+    assert [boxes.nth(k).is_visible() for k in range(2)] == [True, False]
+    shown.locator("#t-2 select").select_option("second")
+    assert [boxes.nth(k).is_visible() for k in range(2)] == [False, True]
+    assert boxes.nth(1).bounding_box()["height"] < 350 < shown.locator("#t-2 table").nth(1).bounding_box()["height"]
+    assert shown.locator("#t-2 a").get_attribute("href") == "sub-01/func/x.tsv"
+    shown.emulate_media(media="print")
+    assert all(boxes.nth(k).bounding_box()["height"] > 1000 for k in range(2))
+
+
+def test_a_phone_scrolls_down_alone_and_has_a_menu(page, browser):
+    context = browser.new_context(viewport={"width": 390, "height": 844}, offline=True)
+    tab = context.new_page()
+    tab.goto(page.as_uri())
+    tab.get_by_role("button", name="Unfold all").click()
+    tab.locator("[data-viewer]").scroll_into_view_if_needed()
+    tab.wait_for_selector("[data-viewer][data-ready=yes]")
+    assert tab.evaluate("document.documentElement.scrollWidth") == 390
+    link = tab.locator("nav").get_by_role("link", name="Tables", exact=True)
+    assert not link.is_visible()
+    tab.get_by_role("button", name="Sections").click()
+    link.click()
+    assert not link.is_visible()
+    context.close()
 
 
 def test_what_is_folded_opens_for_print_and_by_the_button(shown):

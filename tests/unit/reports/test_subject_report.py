@@ -278,7 +278,7 @@ def test_what_was_not_asked_for_is_no_failure(finished):
         (out / "sub-01" / "figures" / f"sub-01_task-tap_run-{run}_desc-reliability_bold.html").write_text("<p>r</p>")
     _, text = page_of(out, logs)
     assert "Not in this report" not in text
-    asked = re.findall(r"Made on request only, and not here: ([^<]+)\.</p>", text)
+    asked = re.findall(r"Not run \(enable with the option in parentheses\): ([^<]+)\.</p>", text)
     assert len(asked) == 3
     assert "--truth" in asked[0]
     assert "--null-checks" in asked[1]
@@ -290,7 +290,7 @@ def test_reliability_is_missed_only_where_no_truth_makes_up_for_it(finished):
     for path in (out / "sub-01" / "figures").glob("*run-2*desc-splithalf_bold.*"):
         path.unlink()
     _, text = page_of(out, logs)
-    (missing,) = re.findall(r"Made on request only, and not here: ([^<]+)\.</p>", text)
+    (missing,) = re.findall(r"Not run \(enable with the option in parentheses\): ([^<]+)\.</p>", text)
     assert "Not in this report" not in text
     assert "measured high-resolution BOLD" in missing
     assert missing.endswith("of task tap, run 2")
@@ -388,3 +388,12 @@ def test_runs_at_rest_have_connectivity_in_the_place_of_activation(finished, dra
         assert "maps of activation" not in text
     assert "<h4>Seed thumb, " in text
     assert "Amplitude of slow fluctuations (ALFF), not smoothed" in text
+
+
+def test_a_table_is_linked_to_the_file_of_its_run(finished):
+    out, logs = finished
+    name = "sub-01_task-tap_run-2_desc-evaluation_metrics.tsv"
+    (out / "sub-01" / "func").mkdir()
+    (out / "sub-01" / "func" / name).write_text("series\n")
+    page, _ = page_of(out, logs)
+    assert {link for link in page.links if link.endswith(".tsv")} == {f"sub-01/func/{name}"}

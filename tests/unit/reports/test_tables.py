@@ -87,10 +87,11 @@ def test_the_overlap_of_conditions_comes_before_single_contrasts():
     assert "overlap of the regions" in html
 
 
-def test_many_contrasts_are_folded():
+def test_one_contrast_of_many_is_picked():
     activation = [row("raw", 0, f"c{k}", "peak_t", k + 0.5) for k in range(6)]
     html = html_tables.metrics_html([], activation)
-    assert html.count("<summary>Activation measures") == 6 - html_tables.OPEN_TABLES
+    assert html.count("<div class='pick' data-pick>") == 1
+    assert html.count('<div data-title="Activation measures, c') == 6 == html.count("<table")
 
 
 def test_tables_without_rows_say_so():
