@@ -238,7 +238,9 @@ def motion_chips(run: RunFacts) -> list[Chip]:
     if not known:
         return []
     mean, moved = sum(known) / len(known), sum(value > MOVED_MM for value in known) / len(known)
-    text = f"motion: mean FD {mean:.2f} mm" + (f", {moved:.0%} of volumes above {MOVED_MM:g} mm" if moved else "")
+    text = f"motion: mean FD {mean:.2f} mm" + (
+        f", {percent_text(moved)} of volumes above {MOVED_MM:g} mm" if moved else ""
+    )
     return [Chip(passed=mean < MOVED_MM and moved < MOVED_SHARE, text=text, section="motion")]
 
 
@@ -266,7 +268,7 @@ def flag_chips(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]]) ->
 
 
 MOVE_LESS = (
-    "Look at head motion first (section Motion): fine detail cannot be trusted where the head moves by a voxel; leave "
+    "Look at head motion first: fine detail cannot be trusted where the head moves by a voxel; leave "
     "out this run, or acquire it again."
 )
 
