@@ -111,9 +111,9 @@ def interval_text(row: MetricRow) -> str:
     """The interval of a share, and what it is over; empty without one."""
     if not (math.isfinite(row.lower) and math.isfinite(row.upper)):
         return ""
-    over = f"{row.n} stretches of volumes" if row.n and row.measure == TESTED else "runs of people left out"
+    over = f"over {row.n or 'the'} stretches of volumes" if row.measure == TESTED else "for a new participant"
     low, high = (percent_text(end).removesuffix(" %") for end in (row.lower, row.upper))
-    return f"95 % interval over {over}: {low} to {high} %"
+    return f"95 % interval {over}: {low} to {high} %"
 
 
 def share_text(row: MetricRow) -> str:
