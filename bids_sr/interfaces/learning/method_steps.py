@@ -236,11 +236,11 @@ def _tested(inputs: Any, card: Any, data: Any) -> dict[str, Any]:
     found = {series_name(inputs.method): own}
     if inputs.interpolations and data.halves is not None:
         try:
-            trial = Trial(data.halves, data.mask, data.factor)
+            trial = Trial(data.halves, data.mask, data.factor, data.stretches)
         except ResolutionError as error:
             reason = {"reason": f"the run cannot be downsampled once more to try it ({error})"}
             return found | dict.fromkeys(inputs.interpolations, reason)
-        found |= {name: tested_entry(try_interpolation(trial, name)) for name in inputs.interpolations}
+        found |= {name: tested_entry(try_interpolation(trial, name), data.volumes) for name in inputs.interpolations}
     return found
 
 

@@ -23,6 +23,7 @@ _LEAST_VOLUMES = 8
 # Components no larger than this times the median one are noise, which says nothing of fine structure.
 _NOISE = 1.5
 _LEAST_COMPONENTS = 8
+_STRETCHES = 4  # of a half, at most
 
 
 class SeriesError(ValueError):
@@ -38,8 +39,6 @@ class TemporalStatistics:
     sd: Array
     # (K, x, y, z), signal units: strongest first, each with its standard deviation over time as its size
     components: Array
-    # (K, T) what each does over the volumes, of mean square 1; None where that is not known
-    courses: Array | None = None
     # SHA-256 of the series and the mask, where they were made from them
     checksums: Mapping[str, str] = field(default_factory=dict)
 
@@ -99,8 +98,7 @@ def temporal_statistics(
     checksums = {"series": seen.hexdigest(), "mask": hashlib.sha256(np.packbits(inside).tobytes()).hexdigest()}
     if nuisance is not None:
         checksums["nuisance"] = hashlib.sha256(np.ascontiguousarray(nuisance, dtype="<f8").data).hexdigest()
-    courses = regressors * np.float32(count)
-    return TemporalStatistics(mean=mean, sd=sd, components=images, courses=courses, checksums=checksums)
+    return TemporalStatistics(mean=mean, sd=sd, components=images, checksums=checksums)
 
 
 def too_short(reader: SeriesReader, n_dummy: int) -> bool:
@@ -200,3 +198,44 @@ def halves_of(
         return None
     first = temporal_statistics(reader, mask, n_dummy, components, nuisance=nuisance, stop=middle)
     return first, temporal_statistics(reader, mask, middle, components, nuisance=nuisance)
+
+
+def stretches_of(
+    reader: SeriesReader, mask: Array, n_dummy: int, nuisance: Array | None
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """Strongest components (K, x, y, z) of each stretch of volumes of the first and of the second half of a run.
+
+    Mean and nuisance are those of the half. A half has up to four stretches of eight volumes at least.
+    """
+    total = reader.shape[3]
+    middle = n_dummy + (total - n_dummy) // 2
+    first, second = (
+        _of_stretches(reader, np.asarray(mask) > 0, part, _basis(nuisance, total, part))
+        for part in (slice(n_dummy, middle), slice(middle, total))
+    )
+    return first, second
+
+
+def _of_stretches(reader: SeriesReader, inside: Array, part: slice, out: Array) -> tuple[Array, ...]:
+    """Components of each stretch of a part of a run, of which the regressors `out` are left out."""
+    count = part.stop - part.start
+    stretches = np.array_split(np.arange(count), max(2, min(_STRETCHES, count // _LEAST_VOLUMES)))
+
+    def change(z: int) -> Array:
+        slab = _slab(reader, z, part)
+        return _without(slab - slab.mean(0, dtype=np.float64).astype(np.float32), out)
+
+    grams = [np.zeros((len(each), len(each))) for each in stretches]
+    for z in range(reader.shape[2]):
+        slab = change(z)[:, inside[..., z]]
+        for gram, each in zip(grams, stretches, strict=True):
+            gram += slab[each] @ slab[each].T
+    kept = min(_LEAST_COMPONENTS, *(len(each) for each in stretches))
+    strongest = [np.linalg.eigh(gram)[1][:, ::-1][:, :kept] / np.sqrt(len(gram)) for gram in grams]
+    images = tuple(np.empty((kept, *reader.shape[:3]), np.float32) for _ in stretches)
+    for z in range(reader.shape[2]):
+        slab = change(z)
+        for image, each, vectors in zip(images, stretches, strongest, strict=True):
+            flat = slab[each].reshape(len(each), -1)
+            image[..., z] = (vectors.T.astype(np.float32) @ flat).reshape(kept, *slab.shape[1:])
+    return images

@@ -101,7 +101,7 @@ def _gate(method: Method, recipe: VarianceRecipe, data: RunData, seed: int) -> d
     blends = BLENDS if method.calibrated and data.measured is not None and data.measured_low is not None else (0.0,)
     try:
         tried = try_maps(
-            Trial(data.halves, data.mask, data.factor), recipe.estimator, seed=seed,
+            Trial(data.halves, data.mask, data.factor, data.stretches), recipe.estimator, seed=seed,
             measured=None if data.measured_low is None else to_slices(data.measured_low), blends=blends,
         )  # fmt: skip
     except ResolutionError as error:
@@ -113,7 +113,7 @@ def _gate(method: Method, recipe: VarianceRecipe, data: RunData, seed: int) -> d
     told: dict[str, Any] = {
         "explained_over_zerofill": round(means[best], 5),
         "explained_by_half": [round(each, 5) for each in tried[best].by_half],
-        "tested": tested_entry(tried[best]) | ({"calibrated": True} if best else {}),
+        "tested": tested_entry(tried[best], data.volumes) | ({"calibrated": True} if best else {}),
     }
     if len(blends) > 1:
         told |= {"blend": best, "explained_by_blend": {f"{blend:g}": round(mean, 5) for blend, mean in means.items()}}
@@ -134,8 +134,9 @@ def _untried(applied: bool, lead: str, reason: str, model: str = "") -> dict[str
     return {"applied": applied, "model": model or f"{lead}{reason}", "tested": {"reason": reason}}
 
 
-def tested_entry(found: Explained) -> dict[str, Any]:
-    """Share, interval, stretches and their volumes of a series that was tried, as plain values."""
+def tested_entry(found: Explained, volumes: int) -> dict[str, Any]:
+    """Share and interval of a series that was tried, and stretches of a run of so many volumes, as plain values."""
     numbers = zip(("share", "lower", "upper"), (found.share, *found.interval), strict=True)
     entry: dict[str, Any] = {name: round(value, 5) for name, value in numbers if math.isfinite(value)}
-    return entry | {"stretches": found.stretches, "stretch_volumes": found.volumes}
+    count = len(found.by_stretch)
+    return entry | {"stretches": count, "stretch_volumes": volumes // count if count else 0}

@@ -6,23 +6,22 @@ acquired. The share is 1 - |series - acquired|^2 / |zero filling - acquired|^2: 
 zero filling, less is harm. It is a mean over components and over both ways, and decides whether a map is applied at all
 (`bids_sr.sr.variance.fit_variance`).
 
-Its interval is a jackknife over stretches of volumes: the components of a half are found again without one stretch,
-among the combinations of those that it has. Each image is reconstructed by a linear operator, so that two matrices of
-components x components hold all that this needs, and nothing is estimated twice. The map itself stays as it is.
+Its interval comes from stretches of volumes: the map of the other half is tried on the components of each stretch, and
+the spread of these shares tells how sure their mean is. The map is itself an estimate, of volumes that a stretch does
+not have, which that spread cannot show: the interval is widened by a factor that was set on phantoms
+(`tests/unit/sr/test_one_level_down.py`), where it holds the mean share of many runs of one person.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from bids_sr.io.array_types import Array, Float
+from bids_sr.io.array_types import Array
 from bids_sr.sr.data.temporal_components import TemporalStatistics
 from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.resolution.matrices import Factor, matrix_for
@@ -32,8 +31,7 @@ from bids_sr.sr.variance.upsampler import Modulation
 from bids_sr.sr.variance.variance_estimation import blended, estimate_prior, filled_sd
 
 _ROUNDS, _DRAWS = 4, 32  # fewer than for the map itself: enough to tell something from nothing
-_STRETCH = 8  # volumes of a stretch at least
-_STRETCHES = 4  # of a half at most
+_WIDER = 1.7  # than the spread of stretches alone tells, which is blind to the error of the map
 
 
 class Added(Protocol):
@@ -62,11 +60,10 @@ class Interpolation:
 
 @dataclass(frozen=True, kw_only=True)
 class Explained:
-    """The explained share of one series, by half and with stretches of volumes left out."""
+    """The explained share of one series."""
 
     by_half: tuple[float, ...]
-    left_out: tuple[tuple[float, ...], ...] = ()  # of each half, its share without each of its stretches
-    volumes: int = 0  # of a stretch
+    by_stretch: tuple[float, ...] = ()  # of volumes, those of the first half first
 
     @property
     def share(self) -> float:
@@ -74,18 +71,13 @@ class Explained:
         return float(np.mean(self.by_half))
 
     @property
-    def stretches(self) -> int:
-        """Of both halves."""
-        return sum(map(len, self.left_out))
-
-    @cached_property
     def interval(self) -> tuple[float, float]:
-        """Ends of the 95 % interval: jackknife over stretches, t distribution; NaN where there are none."""
-        if not self.stretches:
+        """Ends of the 95 % interval, by the t distribution over stretches; NaN where there are none."""
+        count = len(self.by_stretch)
+        if count < 2:
             return float("nan"), float("nan")
-        variance = sum((len(each) - 1) ** 2 / len(each) * float(np.var(each, ddof=1)) for each in self.left_out)
-        freedom = self.stretches - len(self.left_out)
-        reach = float(stats.t.ppf(0.975, freedom)) * variance**0.5 / len(self.by_half)
+        error = float(np.std(self.by_stretch, ddof=1)) / count**0.5
+        reach = _WIDER * float(stats.t.ppf(0.975, count - 1)) * error
         return self.share - reach, self.share + reach
 
 
@@ -102,46 +94,14 @@ def explained_share(prior: Added, level: Level, images: Tensor, mask: Tensor) ->
     -------
     1 - |zero filling + reconstruction - image|^2 / |zero filling - image|^2; 1 is all, 0 is zero filling, less is harm
     """
-    missed, left = _errors(prior, level, images, mask)
-    return _mean_share(missed.square().sum(1).numpy(), left.square().sum(1).numpy())
-
-
-def _errors(prior: Added, level: Level, images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """(C, V) what zero filling misses of each image, and what is left of that."""
-    missed = torch.empty(len(images), int(mask.sum()))
-    left = torch.empty_like(missed)
-    for number, image in enumerate(images):
+    shares = []
+    for image in images:
         coarse = level.down(image)
-        missed[number] = (image - level.up(coarse))[mask]
-        left[number] = missed[number] - prior.beyond(coarse)[mask]
-    return missed, left
-
-
-def _mean_share(missed: Float, left: Float) -> float:
-    known = missed > 0
-    return float(np.mean(1 - left[known] / missed[known])) if known.any() else 0.0
-
-
-def _stretches(volumes: int) -> list[NDArray[np.intp]]:
-    """Volumes of each stretch of a half."""
-    return np.array_split(np.arange(volumes), max(2, min(_STRETCHES, volumes // _STRETCH)))
-
-
-def _without_each(missed: Tensor, left: Tensor, inside: Tensor, courses: Array) -> Iterator[float]:
-    """The share without each stretch of volumes in turn, of components found again among those of all.
-
-    missed, left : (C, V) errors of the components; inside : (C, V) the components; courses : (C, T)
-    """
-    missed, left, inside = missed.double(), left.double(), inside.double()
-    energy = [(each @ each.T).numpy() for each in (missed, left)]
-    values, vectors = np.linalg.eigh((inside @ inside.T).numpy())
-    values = np.maximum(values, 1e-12 * values[-1])
-    root, inverse = ((vectors * values**power) @ vectors.T for power in (0.5, -0.5))
-    for stretch in _stretches(courses.shape[1]):
-        kept = np.delete(courses, stretch, axis=1).astype(float)
-        found, rotation = np.linalg.eigh(root @ (kept @ kept.T) @ root)
-        combined = inverse @ rotation[:, found > 1e-9 * found[-1]]
-        yield _mean_share(*(np.einsum("ck,cd,dk->k", combined, each, combined) for each in energy))
+        missed = (image - level.up(coarse))[mask]
+        energy = float(missed.square().sum())
+        if energy > 0:
+            shares.append(1 - float((missed - prior.beyond(coarse)[mask]).square().sum()) / energy)
+    return float(np.mean(shares)) if shares else 0.0
 
 
 class Trial:
@@ -152,21 +112,28 @@ class Trial:
     halves : of the run, on the acquired grid
     mask : (x, y, z) brain
     factor : acquired over wanted voxel size
+    stretches : (K, x, y, z) components of each stretch of volumes, by half; without them there is no interval
 
     Raises
     ------
     ResolutionError : an axis too short to be downsampled
     """
 
-    def __init__(self, halves: Sequence[TemporalStatistics], mask: Array, factor: Factor) -> None:
+    def __init__(
+        self, halves: Sequence[TemporalStatistics], mask: Array, factor: Factor,
+        stretches: Sequence[Sequence[Array]] = (),
+    ) -> None:  # fmt: skip
         shape = mask.shape
         self.level, self._cut = level_below((shape[0], shape[1], shape[2]), factor)
         inside = to_slices(np.asarray(mask)[self._cut] > 0)
         self.mask = inside > 0
         low = np.moveaxis(self.level.down(inside).numpy(), 0, 2) > 0.5
         self.window = Window.around(self.level, low) if low.any() else None
-        self.halves = [torch.stack([to_slices(image[self._cut]) for image in half.components]) for half in halves]
-        self.courses = [half.courses for half in halves]
+        self.halves = [self._slices(half.components) for half in halves]
+        self.stretches = [[self._slices(each) for each in own] for own in stretches]
+
+    def _slices(self, components: Array) -> Tensor:
+        return torch.stack([to_slices(image[self._cut]) for image in components])
 
     def cut(self, measured: Tensor) -> Tensor:
         """A map (z, x, y) of the acquired grid on the window."""
@@ -176,15 +143,16 @@ class Trial:
 
     def tried(self, priors: Sequence[Added]) -> Explained:
         """How each half fares with its prior."""
-        by_half, left_out = [], []
-        for images, courses, prior in zip(self.halves, self.courses, priors, strict=True):
-            missed, left = _errors(prior, self.level, images, self.mask)
-            by_half.append(_mean_share(missed.square().sum(1).numpy(), left.square().sum(1).numpy()))
-            if courses is not None:
-                left_out.append(tuple(_without_each(missed, left, images[:, self.mask], courses)))
-        volumes = min((courses.shape[1] // len(each) for courses, each in zip(self.courses, left_out, strict=False)
-                       if courses is not None), default=0)  # fmt: skip
-        return Explained(by_half=tuple(by_half), left_out=tuple(left_out), volumes=volumes)
+        by_half = [
+            explained_share(prior, self.level, images, self.mask)
+            for images, prior in zip(self.halves, priors, strict=True)
+        ]
+        by_stretch = [
+            explained_share(prior, self.level, images, self.mask)
+            for own, prior in zip(self.stretches, priors, strict=False)
+            for images in own
+        ]
+        return Explained(by_half=tuple(by_half), by_stretch=tuple(by_stretch))
 
 
 def try_interpolation(trial: Trial, name: str) -> Explained:

@@ -34,6 +34,8 @@ class RunData:
     factor: Factor  # acquired over wanted voxel size
     # (X, Y, Z) standard deviation that a calibration measured, in the pose of the boldref; or None
     measured: Array | None = None
+    stretches: tuple[tuple[Array, ...], ...] = ()  # (K, x, y, z) components of each stretch of volumes, by half
+    volumes: int = 0  # in the steady state
     measured_low: Array | None = None  # (x, y, z) the same on the acquired grid, which decides how much of it is used
     contrast: str = "bold"
 
@@ -87,14 +89,15 @@ def run_data(
         middle = reader.affine[:3, :3] @ np.argwhere(mask).mean(0) + reader.affine[:3, 3]
         nuisance = temporal.motion_courses(poses, middle)
     if temporal.too_short(reader, n_dummy):
-        statistics, halves = temporal.mean_only(reader, n_dummy), None
+        statistics, halves, stretches = temporal.mean_only(reader, n_dummy), None, ()
     else:
         statistics = temporal.temporal_statistics(reader, mask, n_dummy, recipe.components, nuisance=nuisance)
         halves = temporal.halves_of(reader, mask, n_dummy, recipe.components, nuisance, LEAST_HALF)
+        stretches = temporal.stretches_of(reader, mask, n_dummy, nuisance) if halves else ()
     high, low = measured or (None, None)
     return RunData(
-        statistics=statistics, halves=halves, mask=mask, affine=reader.affine, factor=factor, measured=high,
-        measured_low=low,
+        statistics=statistics, halves=halves, stretches=stretches, volumes=reader.shape[3] - n_dummy, mask=mask,
+        affine=reader.affine, factor=factor, measured=high, measured_low=low,
     )  # fmt: skip
 
 
