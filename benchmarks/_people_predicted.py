@@ -27,7 +27,7 @@ from bids_sr.sr.method import get_method, get_recipe
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.sr.resolution.operators import level_above, to_slices
-from bids_sr.sr.variance.one_level_down import Interpolation, Trial, explained_share, try_interpolation, try_maps
+from bids_sr.sr.variance.one_level_down import Interpolation, explained_share, try_interpolation, try_maps
 from bids_sr.sr.variance.prior import Window
 from bids_sr.sr.variance.run_data import RunData, run_data
 from bids_sr.sr.variance.upsampler import Modulation
@@ -67,9 +67,8 @@ def shares_of(file: Path, folder: Path) -> dict[str, Any]:
         run = prepare_run(reader, folder)
         with SeriesReader(undo_motion(reader, run, folder / "raw.nii", run.affine)) as raw:
             data = run_data(raw, run.mask, recipe_of("sbl"), FACTOR, n_dummy=run.n_dummy, poses=run.poses)
-    assert data.halves is not None
     out: dict[str, Any] = {"volumes": low.shape[3] - run.n_dummy}
-    trial = Trial(data.halves, data.mask, FACTOR, data.stretches)
+    trial = data.trial()
     for name in SERIES:
         found = try_interpolation(trial, name) if name == PLAIN else try_maps(trial, recipe_of(name).estimator)[0.0]
         out |= {f"{name} tested": found.share, f"{name} lower": found.interval[0], f"{name} upper": found.interval[1]}

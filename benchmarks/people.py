@@ -3,6 +3,7 @@
 python benchmarks/people.py settings BIDS_DIR            what was tried, one level of resolution down (BIDS_DIR is low)
 python benchmarks/people.py share NAME=BIDS_DIR ...      share of zero filling's error explained, one row a run
 python benchmarks/people.py noise NAME=BIDS_DIR ...      the same with thermal noise added, and what the gate says
+python benchmarks/people.py predict NAME=BIDS_DIR ...    whether the share tested one level down predicts the true one
 python benchmarks/people.py turns BIDS_DIR OUT           data sets in which one of two runs calibrates the other
 
 Each run is brought down by two in plane (k-space crop about the center of the field of view) and raised again. The
@@ -28,6 +29,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
+from _people_predicted import predict
 from _table import keep
 from numpy.typing import NDArray
 from torch import Tensor
@@ -37,9 +39,10 @@ from bids_sr.sr.method import get_method, get_recipe
 from bids_sr.sr.recipe import Estimator, VarianceRecipe
 from bids_sr.sr.resolution.matrices import crop_matrix, kspace_crop
 from bids_sr.sr.resolution.operators import Level
+from bids_sr.sr.variance.one_level_down import Trial, explained_share, try_maps
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.upsampler import Modulation
-from bids_sr.sr.variance.variance_estimation import estimate_prior, explained_share, filled_sd, held_out_shares
+from bids_sr.sr.variance.variance_estimation import estimate_prior, filled_sd
 
 FACTOR = (2.0, 2.0, 1.0)
 FIRST = 5  # volumes before the steady state
@@ -112,7 +115,7 @@ class Problem:
     def share(self, prior: Prior | Modulation) -> float:
         """Explained share of all measured components."""
         with torch.inference_mode():
-            return explained_share(prior, self.level, self.known, self.mask)  # type: ignore[arg-type]
+            return explained_share(prior, self.level, self.known, self.mask)
 
 
 def brought_down(run: Run) -> Problem:
@@ -153,8 +156,11 @@ def oracle(problem: Problem) -> Prior:
 def gate_of(problem: Problem, name: str = "sbl") -> float:
     """Share that the gate sees, one level down, between halves of the acquired run."""
     middle = problem.low.shape[-1] // 2
-    halves = [components(problem.low[..., part], problem.low_mask) for part in (slice(middle), slice(middle, None))]
-    return float(np.mean(held_out_shares(halves, problem.low_mask, FACTOR, recipe_of(name).estimator)[0.0]))
+    halves = [
+        np.moveaxis(components(problem.low[..., part], problem.low_mask).numpy(), 1, 3)
+        for part in (slice(middle), slice(middle, None))
+    ]
+    return try_maps(Trial(halves, problem.low_mask, FACTOR), recipe_of(name).estimator)[0.0].share
 
 
 def share(arguments: list[str]) -> None:
@@ -265,7 +271,7 @@ def turns(arguments: list[str]) -> None:
 
 def main() -> int:
     """One subcommand."""
-    wanted = {"settings": settings, "share": share, "noise": noise, "turns": turns}
+    wanted = {"settings": settings, "share": share, "noise": noise, "predict": predict, "turns": turns}
     if len(sys.argv) < 3 or sys.argv[1] not in wanted:
         sys.exit(__doc__)
     torch.set_num_threads(1)

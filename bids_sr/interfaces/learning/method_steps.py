@@ -226,21 +226,20 @@ class EstimateVariance(Step):
 
 def _tested(inputs: Any, card: Any, data: Any) -> dict[str, Any]:
     """What the map and plain interpolations explain of the run one level of resolution down, by series."""
+    from bids_sr.sr.data.temporal_components import SeriesError
     from bids_sr.sr.resolution.matrices import ResolutionError
-    from bids_sr.sr.variance.fit_variance import tested_entry
-    from bids_sr.sr.variance.one_level_down import Trial, try_interpolation
+    from bids_sr.sr.variance.fit_variance import tested_entry, why_untried
+    from bids_sr.sr.variance.one_level_down import try_interpolation
 
     own: dict[str, Any] = {"reason": "its maps are those of another run, or of an earlier version of the program"}
     if card.data_sha256 == data.checksums() and "tested" in card.held_out:
         own = {**card.held_out["tested"], "applied": card.json.get("applied", True)}
     found = {series_name(inputs.method): own}
-    if inputs.interpolations and data.halves is not None:
+    for name in inputs.interpolations or ():
         try:
-            trial = Trial(data.halves, data.mask, data.factor, data.stretches)
-        except ResolutionError as error:
-            reason = {"reason": f"the run cannot be downsampled once more to try it ({error})"}
-            return found | dict.fromkeys(inputs.interpolations, reason)
-        found |= {name: tested_entry(try_interpolation(trial, name), data.volumes) for name in inputs.interpolations}
+            found[name] = tested_entry(try_interpolation(data.trial(), name), data.volumes)
+        except (SeriesError, ResolutionError) as error:
+            found[name] = {"reason": why_untried(error)}
     return found
 
 

@@ -17,7 +17,7 @@ from bids_sr.sr.recipe import Recipe, VarianceRecipe
 from bids_sr.sr.resolution.matrices import ResolutionError
 from bids_sr.sr.resolution.operators import level_above, to_slices
 from bids_sr.sr.training.phase import Progress, torch_threads
-from bids_sr.sr.variance.one_level_down import Explained, Trial, try_maps
+from bids_sr.sr.variance.one_level_down import Explained, try_maps
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.run_data import RunData
 from bids_sr.sr.variance.variance_estimation import blended, estimate_prior
@@ -95,17 +95,14 @@ def _gate(method: Method, recipe: VarianceRecipe, data: RunData, seed: int) -> d
     fallback = "zero filling: "
     if not np.any(data.statistics.components):
         return _untried(False, fallback, "too few volumes for a variance")
-    if data.halves is None:
-        reason = "too few volumes to tell fluctuations from noise"
-        return _untried(True, "", reason, why) if control else _untried(False, fallback, reason)
     blends = BLENDS if method.calibrated and data.measured is not None and data.measured_low is not None else (0.0,)
     try:
         tried = try_maps(
-            Trial(data.halves, data.mask, data.factor, data.stretches), recipe.estimator, seed=seed,
+            data.trial(), recipe.estimator, seed=seed,
             measured=None if data.measured_low is None else to_slices(data.measured_low), blends=blends,
         )  # fmt: skip
-    except ResolutionError as error:
-        reason = f"the run cannot be downsampled once more to try it ({error})"
+    except (SeriesError, ResolutionError) as error:
+        reason = why_untried(error)
         return _untried(True, "", reason, why) if control else _untried(False, fallback, reason)
     means = {blend: each.share for blend, each in tried.items()}
     best = max(means, key=lambda blend: means[blend])
@@ -132,6 +129,13 @@ def _gate(method: Method, recipe: VarianceRecipe, data: RunData, seed: int) -> d
 def _untried(applied: bool, lead: str, reason: str, model: str = "") -> dict[str, Any]:
     """What is told of a map that cannot be tried."""
     return {"applied": applied, "model": model or f"{lead}{reason}", "tested": {"reason": reason}}
+
+
+def why_untried(error: SeriesError | ResolutionError) -> str:
+    """Why a run cannot be tried one level of resolution down."""
+    if isinstance(error, SeriesError):
+        return str(error)
+    return f"the run cannot be downsampled once more to try it ({error})"
 
 
 def tested_entry(found: Explained, volumes: int) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from scipy import stats
 from torch import Tensor
 
 from bids_sr.io.array_types import Array
-from bids_sr.sr.data.temporal_components import TemporalStatistics
 from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.resolution.matrices import Factor, matrix_for
 from bids_sr.sr.resolution.operators import Level, level_below, to_slices
@@ -109,7 +108,7 @@ class Trial:
 
     Parameters
     ----------
-    halves : of the run, on the acquired grid
+    halves : (K, x, y, z) components of either half, on the acquired grid
     mask : (x, y, z) brain
     factor : acquired over wanted voxel size
     stretches : (K, x, y, z) components of each stretch of volumes, by half; without them there is no interval
@@ -120,7 +119,7 @@ class Trial:
     """
 
     def __init__(
-        self, halves: Sequence[TemporalStatistics], mask: Array, factor: Factor,
+        self, halves: Sequence[Array], mask: Array, factor: Factor,
         stretches: Sequence[Sequence[Array]] = (),
     ) -> None:  # fmt: skip
         shape = mask.shape
@@ -129,7 +128,7 @@ class Trial:
         self.mask = inside > 0
         low = np.moveaxis(self.level.down(inside).numpy(), 0, 2) > 0.5
         self.window = Window.around(self.level, low) if low.any() else None
-        self.halves = [self._slices(half.components) for half in halves]
+        self.halves = [self._slices(half) for half in halves]
         self.stretches = [[self._slices(each) for each in own] for own in stretches]
 
     def _slices(self, components: Array) -> Tensor:

@@ -14,6 +14,7 @@ from bids_sr.sr.data.temporal_components import SeriesError, TemporalStatistics
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import Factor, check_factor, highres_size
+from bids_sr.sr.variance.one_level_down import Trial
 
 LEAST_HALF = 15  # volumes: with fewer, what a half shows of its variance is mostly chance
 
@@ -46,6 +47,18 @@ class RunData:
             raise SeriesError(f"the mask {self.mask.shape} is not on the grid of the series {shape}")
         if not (self.mask > 0).any():
             raise SeriesError("the mask of the series is empty")
+
+    def trial(self) -> Trial:
+        """The run one level of resolution down.
+
+        Raises
+        ------
+        SeriesError : too few volumes for two halves
+        ResolutionError : see `Trial`
+        """
+        if self.halves is None:
+            raise SeriesError("too few volumes to tell fluctuations from noise")
+        return Trial([half.components for half in self.halves], self.mask, self.factor, self.stretches)
 
     def checksums(self) -> dict[str, str]:
         """SHA-256 of the series, the mask, what was taken out of the series and the measured map."""
@@ -84,16 +97,18 @@ def run_data(
     ------
     SeriesError : the run cannot be used
     """
-    nuisance = None
+    nuisance: Array | None = None
+    stretches: tuple[tuple[Array, ...], ...] = ()
     if poses is not None:
         middle = reader.affine[:3, :3] @ np.argwhere(mask).mean(0) + reader.affine[:3, 3]
         nuisance = temporal.motion_courses(poses, middle)
     if temporal.too_short(reader, n_dummy):
-        statistics, halves, stretches = temporal.mean_only(reader, n_dummy), None, ()
+        statistics, halves = temporal.mean_only(reader, n_dummy), None
     else:
         statistics = temporal.temporal_statistics(reader, mask, n_dummy, recipe.components, nuisance=nuisance)
         halves = temporal.halves_of(reader, mask, n_dummy, recipe.components, nuisance, LEAST_HALF)
-        stretches = temporal.stretches_of(reader, mask, n_dummy, nuisance) if halves else ()
+        if halves is not None:
+            stretches = temporal.stretches_of(reader, mask, n_dummy, nuisance)
     high, low = measured or (None, None)
     return RunData(
         statistics=statistics, halves=halves, stretches=stretches, volumes=reader.shape[3] - n_dummy, mask=mask,

@@ -38,7 +38,7 @@ def run_of(seed, volumes, memory, noise):
 
 def trial_of(series, mask):
     halves = halves_of(series, mask, 0, 40, None, 15)
-    return Trial(halves, mask, FACTOR, stretches_of(series, mask, 0, None))
+    return Trial([half.components for half in halves], mask, FACTOR, stretches_of(series, mask, 0, None))
 
 
 @pytest.mark.parametrize(

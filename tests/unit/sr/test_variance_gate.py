@@ -125,9 +125,10 @@ def halves_of(series):
 def test_each_half_is_judged_by_the_map_of_the_other(monkeypatch):
     """Exchanging the halves exchanges the shares, and components that a map was made from do not judge it."""
     halves = halves_of(fluctuations())
-    trial = Trial(halves, mask_of(), FACTOR)
+    images = [half.components for half in halves]
+    trial = Trial(images, mask_of(), FACTOR)
     first, second = try_maps(trial, QUICK)[0.0].by_half
-    assert try_maps(Trial(halves[::-1], mask_of(), FACTOR), QUICK)[0.0].by_half == (second, first)
+    assert try_maps(Trial(images[::-1], mask_of(), FACTOR), QUICK)[0.0].by_half == (second, first)
     made, judged = [], []
     monkeypatch.setattr(one_level_down, "estimate_prior", lambda data, *a, **k: made.append(data) or len(made))
     monkeypatch.setattr(
@@ -148,7 +149,7 @@ def test_each_half_is_judged_by_the_map_of_the_other(monkeypatch):
 def test_a_mask_that_vanishes_one_level_down_explains_nothing():
     mask = np.zeros(SHAPE, bool)
     mask[5, 5] = True
-    trial = Trial(halves_of(fluctuations(40)), mask, FACTOR)
+    trial = Trial([half.components for half in halves_of(fluctuations(40))], mask, FACTOR)
     assert try_maps(trial, QUICK)[0.0].by_half == try_interpolation(trial, "bspline").by_half == (0.0, 0.0)
 
 
