@@ -1,5 +1,6 @@
 """A node that kills its own process; it stands where worker processes can import it."""
 
+import errno
 import logging
 import os
 import re
@@ -35,6 +36,16 @@ class Die(SimpleInterface):
         logging.getLogger("bids_sr.dying").warning("the value\nis %d", self.inputs.value % 2)
         self._results["out"] = self.inputs.value + 1
         return runtime
+
+
+class Full(SimpleInterface):
+    """Meet a full disk."""
+
+    input_spec = _DieInputSpec
+    output_spec = _DieOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"file{self.inputs.value}")
 
 
 class _SpinInputSpec(BaseInterfaceInputSpec):

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 DONE, FAILED, REFUSED = 0, 1, 2
 COMMANDS = {"report": report_command.main, "rate": rate_command.main}
 """What works on finished outputs, in the place of a data set."""
-_TOLD = ("Node:", "What happened:", "What to do:", "To run this step alone:")
+ADVICE = "What to do:"
+_TOLD = ("Node:", "What happened:", ADVICE, "To run this step alone:")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -217,14 +218,16 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
     made = [item("report", str(path)) for path in outcome.reports]
     for line in made if plan is None else end_lines(plan, settings, outcome.reports):
         print(line, flush=True)
+    if full := _full_disk(outcome.crash_files):
+        need = None if plan is None else plan.estimate
+        size = "" if need is None else f"{need.output_gb:.1f} GB of output and {need.work_gb:.1f} GB of work"
+        _complain(f"bids-sr: {full}" + (f" In all, about {size} are needed." if size else ""))
+        return FAILED
     for crash in outcome.crash_files:
         _complain(f"crashed: {crash}")
         _complain(textwrap.indent("\n".join(_advice(crash)), "  "))
     for missing in outcome.missing:
         _complain(f"missing: {missing}")
-    if plan is not None and any("disk is full" in line for crash in outcome.crash_files for line in _advice(crash)):
-        need = plan.estimate
-        _complain(f"in all, about {need.output_gb:.1f} GB of output and {need.work_gb:.1f} GB of work are needed")
     if outcome.crash_files or outcome.missing:
         _complain("bids-sr: not everything was done; rerun the same command to retry what is missing")
         return FAILED
@@ -236,6 +239,12 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
         return FAILED
     _stage("done")
     return DONE
+
+
+def _full_disk(crashes: "Sequence[Path]") -> str:
+    """What can be done about a full disk that steps met, or "": the crashes and what is missing follow from it."""
+    lines = [line.removeprefix(ADVICE).strip() for crash in crashes for line in _advice(crash) if ADVICE in line]
+    return next((line for line in lines if line.startswith("the disk is full")), "")
 
 
 def _advice(crash: Path) -> list[str]:

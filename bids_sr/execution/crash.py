@@ -52,6 +52,11 @@ def write_crash(
     return crash_dir / name
 
 
+def disk_is_full(traceback: Sequence[str]) -> bool:
+    """Whether a step failed for want of room on a disk; no other step could write its results either."""
+    return bool(_FULL.search("".join(traceback)))
+
+
 def report_crash(node: Any, traceback: Sequence[str], written: list[Path], **known: Any) -> str:
     """Write the crash file where nipype's settings of the step say, add it to those `written`, and return its path."""
     path = write_crash(node, traceback, crash_dir=Path(node.config["execution"]["crashdump_dir"]), **known)

@@ -16,8 +16,11 @@ from nipype.pipeline import engine as pe
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.records import forget_damaged
 from bids_sr.interfaces.derivatives_sink import RECORD, WriteDerivatives
+from bids_sr.io.atomic_files import DiskFullError
 
 LOGGER = logging.getLogger(__name__)
+SILENT = logging.CRITICAL + 1
+"""Level of nipype's loggers: what failed and why is in the crash files, and said once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,13 +50,13 @@ def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: boo
                 "check_version": "false",
                 "create_report": "false",  # nobody reads it, and two runs would write one at a time to one place
             },
-            "logging": {"log_to_file": "false", "workflow_level": "INFO" if verbose else "WARNING"},
+            "logging": {"log_to_file": "false"},
         }
     )
-    level = logging.INFO if verbose else logging.WARNING
+    nipype_logging.update_logging(config)
+    level = logging.INFO if verbose else SILENT
     for name in ("nipype.workflow", "nipype.utils", "nipype.interface"):
         logging.getLogger(name).setLevel(level)
-    nipype_logging.update_logging(config)
 
 
 def _nodes(workflow: pe.Workflow) -> list[pe.Node]:
@@ -142,7 +145,8 @@ def execute(
             workflow.run(plugin=runner)
     except Exception as error:
         failure = error
-        LOGGER.error("the run did not finish: %s", str(error).strip().splitlines()[-1] if str(error) else error)
+        if not isinstance(error, DiskFullError):  # which is said once, at the end
+            LOGGER.error("the run did not finish: %s", str(error).strip().splitlines()[-1] if str(error) else error)
     _tell_cluster_failure(failure, crash_dir)
     written = {*crash_dir.glob("crash*.txt"), *getattr(runner, "crash_files", ())}
     crashes = tuple(sorted(written - before))

@@ -32,9 +32,10 @@ from typing import Any
 
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 
-from bids_sr.execution.crash import report_crash
+from bids_sr.execution.crash import disk_is_full, report_crash
 from bids_sr.execution.records import NotesLeft, note_left
 from bids_sr.execution.usage import Meter, give_back, hold_threads, keep_usage, keep_warnings
+from bids_sr.io.atomic_files import DiskFullError
 
 LOGGER = logging.getLogger(__name__)
 _WAIT_S = 60.0  # for a killed worker to be gone; one that the kernel holds in a file system can take long
@@ -250,7 +251,10 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
     def _report_crash(self, node: Any, result: dict[str, Any] | None = None) -> str:
         """Write our own crash file, and remember where it is: the logs may be on a full disk."""
         told = result["traceback"] if result else traceback.format_exception(*sys.exc_info())
-        return report_crash(node, told, self.crash_files, peak_gb=(result or {}).get("peak_gb"))
+        path = report_crash(node, told, self.crash_files, peak_gb=(result or {}).get("peak_gb"))
+        if disk_is_full(told):  # nothing that could still be started would end well
+            raise DiskFullError(node.output_dir(), 0)
+        return path
 
     def _postrun_check(self) -> None:
         for pool in self._own_pools.values():

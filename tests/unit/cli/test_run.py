@@ -124,16 +124,25 @@ def test_dry_run_shows_the_plan_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_crash_says_what_to_do_and_a_full_disk_how_much_is_needed(
+def test_a_crash_says_what_to_do(call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    crash = tmp_path / "crash-1.txt"
+    crash.write_text("Node: wf.sub_01_wf.fit\nHost: x\nWhat to do: rerun the same command.\n")
+    assert call(work=FakeOutcome(crash_files=(crash,), missing=("wf.sub_01_wf.keep",))) == 1
+    shown = capsys.readouterr().err
+    assert "  Node: wf.sub_01_wf.fit\n  What to do: rerun the same command.\nmissing: wf.sub_01_wf.keep\n" in shown
+    assert "Host" not in shown
+
+
+def test_a_full_disk_is_said_once_last_and_alone(
     call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    crash = tmp_path / "crash-1.txt"
-    crash.write_text("Node: wf.sub_01_wf.fit\nHost: x\nWhat to do: the disk is full (2 MB are free). Free some room.\n")
-    assert call(work=FakeOutcome(crash_files=(crash,))) == 1
-    shown = capsys.readouterr().err
-    assert "  Node: wf.sub_01_wf.fit\n  What to do: the disk is full" in shown
-    assert "about 1.2 GB of output and 3.5 GB of work" in shown
-    assert "Host" not in shown
+    crashes = [tmp_path / f"crash-{n}.txt" for n in range(3)]
+    for crash, advice in zip(crashes, ("report the bug.", *["the disk is full (2 MB are free)."] * 2), strict=True):
+        crash.write_text(f"Node: wf.fit\nWhat happened: OSError\nWhat to do: {advice}\n")
+    assert call(work=FakeOutcome(crash_files=tuple(crashes), missing=("wf.keep",) * 30)) == 1
+    assert capsys.readouterr().err == (
+        "bids-sr: the disk is full (2 MB are free). In all, about 1.2 GB of output and 3.5 GB of work are needed.\n"
+    )
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

@@ -10,10 +10,12 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-from dyingnode import Die
+from dyingnode import Die, Full
 from nipype.pipeline import engine as pe
 
 from bids_sr.cli.console import warning_lines
+from bids_sr.config.plugin import Plugin
+from bids_sr.execution.execute import configure_nipype, execute
 from bids_sr.execution.multiproc import ResilientMultiProc
 from bids_sr.execution.usage import forget_warnings, keep_warnings, kept_warnings
 
@@ -117,6 +119,23 @@ def test_node_killed_always_crashes_with_its_name_and_the_rest_goes_on(tmp_path)
     assert "Node: wf.first\n" in text
     assert "What to do: memory ran out" in text
     assert "bids_sr.cli.rerun" in text
+
+
+@pytest.mark.timeout(120)
+def test_a_full_disk_ends_the_run_at_once_without_lines_of_the_scheduler(tmp_path, caplog, capfd):
+    """Other steps would fail for the same reason, a crash file and several lines each."""
+    workflow = _workflow(tmp_path)
+    workflow.add_nodes([pe.Node(Full(value=n), name=f"full{n}", mem_gb=0.1) for n in range(12)])
+    given = workflow.config["execution"]
+    configure_nipype(crash_dir=tmp_path, stop_on_first_crash=False, verbose=False)
+    workflow.config["execution"] = given
+    with caplog.at_level(logging.ERROR, logger="bids_sr"):
+        outcome = execute(workflow, nprocs=1, mem_gb=2.0, crash_dir=tmp_path, plugin=Plugin())
+    (crash,) = outcome.crash_files
+    assert "What to do: the disk is full (" in crash.read_text()
+    assert [record.getMessage().split(" failed: see ")[-1] for record in caplog.records] == [str(crash)]
+    shown = capfd.readouterr()
+    assert "nipype" not in shown.out + shown.err
 
 
 @pytest.mark.timeout(120)
