@@ -391,7 +391,7 @@ def _run_facts(settings: Settings, run: BoldRun) -> dict[str, Any]:
         "Volumes": run.n_volumes,
         "Repetition time (s)": run.tr,
         "Matrix": " × ".join(map(str, run.shape)),
-        "Voxel (mm)": " × ".join(f"{zoom:.3g}" for zoom in run.zooms),
+        "Voxel (mm)": run.voxel.removesuffix(" mm"),
         "Slice timing": timing,
         "Factor of super-resolution": " × ".join(f"{f:g}" for f in acquisition.factor),
         "Pair": pair_words(run.pair),

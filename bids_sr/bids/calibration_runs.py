@@ -20,6 +20,7 @@ from bids_sr.bids.inputs import Calibration, Header, Pair, Triple, entities_of, 
 from bids_sr.bids.layout import Index
 from bids_sr.bids.pairs import MIN_OVERLAP, SIZE_TOLERANCE, overlap, simple_ratio, sizes
 from bids_sr.config import Settings
+from bids_sr.io.grids import mm_text
 
 LEAST_VOLUMES = 8  # in the steady state
 SHORT = 40  # volumes; a finer run with fewer is a calibration and nothing else
@@ -148,7 +149,8 @@ def _against(bold: Header, found: Candidate, factor: Triple | None, settings: Se
         voxels = f"its voxels are {sizes(header)}, those of the run {sizes(bold)}"
         return f"{voxels}: they stand as {stand}, not as {wanted}"
     if abs(ratio[2] / told[2] - 1) > SIZE_TOLERANCE:
-        return f"its slices are {header.zooms[2]:.3g} mm apart and those of the run {bold.zooms[2]:.3g} mm"
+        apart = [mm_text(each.zooms[2]) for each in (header, bold)]
+        return f"its slices are {apart[0]} mm apart and those of the run {apart[1]} mm"
     steady = header.shape[3] - (settings.preprocessing.dummy_scans or 0)
     if steady < LEAST_VOLUMES:
         return f"it has {steady} volumes in the steady state; {LEAST_VOLUMES} are needed for a variance, 20 advised"

@@ -11,7 +11,7 @@ import numpy as np
 from bids_sr.bids.findings import Findings
 from bids_sr.bids.precomputed import Derivatives, PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
-from bids_sr.io.grids import AS_STORED, AxisOrder
+from bids_sr.io.grids import AS_STORED, AxisOrder, size_text
 
 DEFAULT_FACTOR = 2.0  # in plane, where nothing tells it
 Triple = tuple[float, float, float]
@@ -124,6 +124,11 @@ class BoldRun:
     def duration(self) -> float:
         """Length of the run (s)."""
         return self.n_volumes * self.tr
+
+    @property
+    def voxel(self) -> str:
+        """Voxel size as text."""
+        return size_text(self.zooms)
 
     @property
     def images(self) -> tuple[Path | None, ...]:

@@ -13,6 +13,7 @@ from bids_sr.bids.findings import Findings
 from bids_sr.bids.inputs import Header, Pair, Triple, entities_of
 from bids_sr.bids.method_options import pretrained_for
 from bids_sr.config import Settings, SuperRes
+from bids_sr.io.grids import mm_text, size_text
 from bids_sr.series import PAIR_BASELINES
 
 SIZE_TOLERANCE = 0.10  # of the BOLD voxel: so far may the low-resolution image of the pair differ in plane
@@ -79,7 +80,7 @@ def _acq(header: Header) -> str:
 
 def sizes(header: Header) -> str:
     """Voxel size as text."""
-    return "×".join(f"{zoom:.3g}" for zoom in header.zooms) + " mm"
+    return size_text(header.zooms, "×")
 
 
 def choose(bold: Header, session: str | None, candidates: Sequence[Header], superres: SuperRes) -> Choice:
@@ -249,7 +250,7 @@ def _factor(bold: Header, high: Header, low: Header | None, superres: SuperRes, 
     ratios = np.asarray(lowres.zooms) / np.asarray(high.zooms)
     if low is None:
         if abs(ratios[2] - 1) > SIZE_TOLERANCE:
-            text = f"its slices are {high.zooms[2]:.3g} mm apart, the BOLD's {bold.zooms[2]:.3g} mm."
+            text = f"its slices are {mm_text(high.zooms[2])} mm apart, the BOLD's {mm_text(bold.zooms[2])} mm."
             found.tell(high.path, text)
         ratios[2] = 1.0
     factors = [simple_ratio(float(ratio)) for ratio in ratios]

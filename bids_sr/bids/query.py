@@ -21,7 +21,8 @@ _ENTITY = re.compile(r"[A-Za-z]+-[0-9A-Za-z+]+")
 def check_dataset(bids_dir: Path) -> None:
     """Raise `InputError` unless the directory is the root of a BIDS data set."""
     if not bids_dir.is_dir():
-        raise refusal(bids_dir, "there is no such directory", "Give the root directory of a BIDS data set.")
+        what = "it is a file and no directory" if bids_dir.exists() else "there is no such directory"
+        raise refusal(bids_dir, what, "Give the root directory of a BIDS data set.")
     description = bids_dir / "dataset_description.json"
     require(description)
     if not description.exists():
@@ -52,6 +53,8 @@ def choice(label: str, existing: Sequence[str]) -> str:
     >>> choice("3", ["01", "02", "03"])
     '01, 02, 03.'
     """
+    if not existing:
+        return "none: leave the option out."
     hidden = existing[LISTED:]
     return f"{some(existing, LISTED)}. {nearest_name(label, hidden)}".strip()
 

@@ -39,6 +39,8 @@ class Parser(argparse.ArgumentParser):
             flags, flag = [each for action in self._actions for each in action.option_strings], unknown[1].split("=")[0]
             meant = ELSEWHERE.get(flag)
             fix = f"did you mean {meant!r}?" if meant in flags else nearest_name(flag, flags) or fix
+        elif choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            fix = nearest_name(choice[1], re.findall(r"[^', ]+", choice[2])) or fix
         elif message.startswith("the following arguments are required"):
             fix = f"put these first: {self.prog} bids_dir output_dir participant [options]"
         raise UsageError(message, fix=fix)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bids_sr.io.grids import AS_STORED, inverse
+from bids_sr.io.grids import AS_STORED, inverse, size_text
 from bids_sr.stats.glm.noise import FULL_ORDER_DOF as FULL_ORDER_DOF
 from bids_sr.stats.glm.noise import noise_words as noise_words
 
@@ -52,8 +52,8 @@ def common_sidecar(
     """What every map of a series says; `zooms` as worked on, `axis_order` as of `io.grids`."""
     common: dict[str, Any] = {"SkullStripped": True, "SourceSeries": series, "SmoothingFWHM": fwhm_mm}
     if series != "raw":
-        sizes = " x ".join(f"{zooms[k]:.3g}" for k in inverse(axis_order))  # in the order of axes of the file
-        common["Resolution"] = f"Super-resolved grid of the BOLD run, {sizes} mm"
+        sizes = size_text([zooms[k] for k in inverse(axis_order)], " x ")  # in the order of axes of the file
+        common["Resolution"] = f"Super-resolved grid of the BOLD run, {sizes}"
     return common
 
 

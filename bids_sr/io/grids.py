@@ -5,7 +5,7 @@ sagittal series with its slices on the first axis to slices on the third. Axes a
 no value is interpolated; directions stand in the affine. A field of view ends at the outer edges of the voxels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import permutations
 from typing import Any
 
@@ -17,6 +17,20 @@ AxisOrder = tuple[int, int, int]
 AS_STORED: AxisOrder = (0, 1, 2)
 LEAST_SAMPLES = 4
 """Voxels along an axis; with fewer no motion along it can be told: no sample lies inside, or there is no gradient."""
+
+
+def mm_text(length: float) -> str:
+    """A length (mm) as text in three digits, alike for what rounding in headers makes of one length.
+
+    >>> mm_text(3.75), mm_text(3.7499998), mm_text(3.1250001), mm_text(2.0)
+    ('3.75', '3.75', '3.12', '2')
+    """
+    return f"{round(length, 4):.3g}"
+
+
+def size_text(sizes: Iterable[float], by: str = " × ") -> str:
+    """Voxel sizes (mm) as text, such as ``3 × 3 × 3.3 mm``."""
+    return by.join(map(mm_text, sizes)) + " mm"
 
 
 def slices_last(affine: np.ndarray, slice_axis: int) -> AxisOrder:

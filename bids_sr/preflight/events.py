@@ -63,15 +63,15 @@ def _against_length(
     if astray:
         found.refuse(
             table,
-            f"{len(astray)} events lie more than an hour from {run.bold.name} (the first: onset {astray[0].onset:g} s, "
-            f"duration {astray[0].duration:g} s, line {astray[0].line})",
+            f"{len(astray)} event{'s lie' if len(astray) > 1 else ' lies'} more than an hour from {run.bold.name} "
+            f"(the first: onset {astray[0].onset:g} s, duration {astray[0].duration:g} s, line {astray[0].line})",
             "Check that onsets and durations are in seconds from the first volume.",
         )
     late = [row for row in rows if row.onset >= duration]
     if late:
         what = (
-            f"{len(late)} of {len(rows)} events begin after the end of {run.bold.name} at {duration:g} s "
-            f"(the first: {late[0].trial_type!r} at {late[0].onset:g} s, line {late[0].line})"
+            f"{len(late)} of {len(rows)} events begin{'s' * (len(late) == 1)} after the end of {run.bold.name} at "
+            f"{duration:g} s (the first: {late[0].trial_type!r} at {late[0].onset:g} s, line {late[0].line})"
         )
         if len(late) > MOST_LATE * len(rows):
             fix = (

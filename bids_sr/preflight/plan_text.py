@@ -160,7 +160,7 @@ def _advice(run: BoldRun, settings: Settings) -> str:
 
 
 def _times(values: Iterable[float], form: str = ".3g") -> str:
-    return "×".join(str(value) if isinstance(value, int) else f"{value:{form}}" for value in values)
+    return "×".join(str(value) if isinstance(value, int) else f"{round(value, 4):{form}}" for value in values)
 
 
 def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> str:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from bids_sr.io.array_types import Array
+from bids_sr.io.grids import size_text
 from bids_sr.reports.figures import style as s
 from bids_sr.reports.figures.style import Box, FigureInputError, NamedImage, Volume
 from bids_sr.reports.tables.evaluation_rows import series_text
@@ -41,13 +42,8 @@ def pair_figure(lowres: NamedImage, highres: NamedImage, mask: Array | None) -> 
                 s.show_plane(ax, part, 2, k, vmin=limits[0], vmax=limits[1])
                 s.mark_position(ax, part, 2, k)
             s.mark_sides(row[0], 2)
-            s.name_row(row[0], f"{name}\n{voxel_text(volume)}", size=8.0)
+            s.name_row(row[0], f"{name}\n{size_text(volume.zooms)}", size=8.0)
     return fig
-
-
-def voxel_text(volume: Volume) -> str:
-    """Voxel size as text, such as ``3 × 3 × 3.3 mm``."""
-    return " × ".join(f"{zoom:.3g}" for zoom in volume.zooms) + " mm"
 
 
 def training_figure(record: TrainingRecord) -> Figure:
@@ -181,7 +177,7 @@ def _slice_column(axes: Array, each: NamedImage, view: _View) -> Any:
     axes[0].set_title(series_text(each.name), fontsize=10, pad=3)
     if acquired.data.shape != view.base.data.shape:
         axes[2].set_axis_off()
-        text = f"acquired grid\n{voxel_text(acquired)}"
+        text = f"acquired grid\n{size_text(acquired.zooms)}"
         axes[2].text(0.5, 0.5, text, transform=axes[2].transAxes, ha="center", va="center", fontsize=8, color=s.SOFT)
         return None
     change = Volume(data=volume.data - view.base.data, affine=volume.affine)

@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from bids_sr.io.grids import size_text
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.markup import render
 from bids_sr.reports.tables import evaluation_rows as pick
@@ -105,15 +106,10 @@ def overview_html(
     )  # fmt: skip
 
 
-def voxel_text(sizes: Sequence[float]) -> str:
-    """Voxel sizes as text, such as ``3 × 3 × 3.3 mm``."""
-    return " × ".join(f"{size:.2g}" for size in sizes) + " mm"
-
-
 def header_text(run: RunFacts) -> str:
     """Participant and run, resolution from and to, and volumes."""
     name = " · ".join(part.partition("-")[2] if part.startswith("task-") else part for part in run.name.split("_"))
-    change = f"{voxel_text(run.acquired_mm).removesuffix(' mm')} → {voxel_text(run.made_mm)}"
+    change = f"{size_text(run.acquired_mm).removesuffix(' mm')} → {size_text(run.made_mm)}"
     return f"{name} · {change} · {len(run.displacement)} volumes"
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_sr.io.array_types import Array
+from bids_sr.io.grids import size_text
 from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.resolution.matrices import Factor
@@ -59,10 +60,8 @@ def mismatches(card: ModelCard, image: Acquisition) -> list[str]:
     trained = card.lowres_mm
     allowed = SERIES_TOLERANCE if card.trained_on == "series" else TOLERANCE
     if any(abs(a - b) > allowed * b for a, b in zip(image.zooms, trained, strict=True)):
-        pretty = [" x ".join(f"{v:.2f}" for v in zooms) for zooms in (trained, image.zooms)]
-        out.append(
-            f"resolution: trained at {pretty[0]} mm, the image has {pretty[1]} mm ({100 * allowed:.0f} % are allowed)"
-        )
+        pretty = [size_text(zooms, " x ") for zooms in (trained, image.zooms)]
+        out.append(f"resolution: trained at {pretty[0]}, the image has {pretty[1]} ({100 * allowed:.0f} % are allowed)")
     if image.contrast not in SERVES.get(card.contrast, (card.contrast,)):
         out.append(f"contrast: trained on {card.contrast}, the image is {image.contrast}")
     if image.orientation != card.orientation:

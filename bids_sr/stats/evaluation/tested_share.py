@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bids_sr.io.grids import mm_text
 from bids_sr.metrics.long_tables import MetricRow
 
 TESTED, PREDICTED = "tested_share", "predicted_share"
@@ -78,7 +79,7 @@ class OneLevelDown:
 
 def _sizes(values: Sequence[float]) -> str:
     kept = values[:1] if max(values) - min(values) < _SAME_MM else values
-    return " × ".join(f"{value:.3g}" for value in kept)
+    return " × ".join(map(mm_text, kept))
 
 
 def one_level_down(rows: Iterable[MetricRow], facts: Mapping[str, Any] | None = None) -> OneLevelDown | None:

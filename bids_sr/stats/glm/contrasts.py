@@ -179,7 +179,7 @@ def _unknown(text: str, body: str, position: int, trial_types: Sequence[str]) ->
         return ContrastError(text, "a trial type is missing", "Write for example `thumb-little`.")
     have = f"The trial types here are {', '.join(trial_types)}" if trial_types else "There are no trial types here"
     return ContrastError(
-        text, f"{word.group(1)!r} names no trial type", f"{have}{suggestion(word.group(1), trial_types)}."
+        text, f"{word.group(1)!r} names no trial type", f"{have}{suggestion(word.group(1), trial_types) or '.'}"
     )
 
 

@@ -31,6 +31,7 @@ from bids_sr.bids.layout import inherited
 from bids_sr.bids.pairs import overlap, simple_ratio
 from bids_sr.config import Paths, Selection, Settings, SuperRes
 from bids_sr.config.groups import Preprocessing
+from bids_sr.io.grids import size_text
 
 
 @pytest.fixture
@@ -475,6 +476,15 @@ def test_participants_whose_labels_differ_in_case_are_told(maker: BidsMaker, loo
     assert found.problems == []
     (notice,) = [each for each in found.notices if "upper and lower case" in each.text]
     assert "participants A1 and a1" in notice.text
+
+
+def test_sizes_are_rounded_alike(maker: BidsMaker, look: Look) -> None:
+    """A header in single precision has 3.7499998 for 3.75 mm."""
+    assert size_text((3.75, 3.7499998, 3.1250002)) == "3.75 × 3.75 × 3.12 mm"
+    maker.subject()
+    (run,) = look().subjects[0].runs
+    run = dataclasses.replace(run, zooms=(3.75, 3.7499998, 4.0))
+    assert run.voxel == "3.75 × 3.75 × 4 mm"
 
 
 @pytest.mark.parametrize(("thickness", "said"), [(24.0, "one slice"), (8.0, "3 slices"), (6.0, "")])

@@ -190,7 +190,7 @@ def test_one_model_a_method_is_taken_and_no_file_is_dropped(maker: BidsMaker, mo
     [
         ({"channels": 2, "contrast": "T1w+T2w"}, "takes 2 contrasts (T1w+T2w), there are T1w+T2w+FLAIR"),
         ({"contrast": "T1w+FLAIR+T2w"}, "contrast: trained on T1w+FLAIR+T2w"),
-        ({"resolution": {"lowres_mm": [1.0, 1.0, 1.0]}}, "resolution: trained at 1.00"),
+        ({"resolution": {"lowres_mm": [1.0, 1.0, 1.0]}}, "resolution: trained at 1 x 1"),
         ({"anat_align": "nonlinear"}, "brought together by --anat-align nonlinear, these are rigid"),
     ],
 )

@@ -275,7 +275,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
         "asked for (3.0, 3.0, 1.0)",
     ),
     "thinner slices": (lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--factor", "2", "2", "2"], "slice by slice"),
-    "resolution": (lambda d, t: ["apply", "M", d / HIGH, t / "o.nii"], "the image has 3.00 x 3.00 x 4.00 mm"),
+    "resolution": (lambda d, t: ["apply", "M", d / HIGH, t / "o.nii"], "the image has 3 x 3 x 4 mm"),
     "contrast": (lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--contrast", "T1w"], "the image is T1w"),
     "contrast not known": (lambda d, t: ["apply", "M", t / "plain.nii", t / "o.nii"], "its contrast is not known"),
     "shifted reference": (lambda d, t: ["evaluate", t / "moved_T2starw.nii", "--image", d / LOW], "does not cover the"),

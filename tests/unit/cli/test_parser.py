@@ -140,7 +140,7 @@ def test_what_is_not_understood_is_refused(line: str, says: str) -> None:
 )
 def test_an_option_is_proposed_only_where_one_is_close(option: str, proposed: str) -> None:
     with pytest.raises(UsageError) as refusal:
-        parse(f"{option} 3")
+        parse(f"{option} 3")  # of other programs, misspelt, or shortened
     wanted = f"did you mean {proposed!r}?" if proposed else "see bids-sr --help"
     assert str(refusal.value) == f"unrecognized arguments: {option} 3\n  fix: {wanted}"
     assert refusal.value.fix

@@ -168,7 +168,7 @@ CASES = {
     "edited": Case(spoil=edited, reason="changed since the model was saved", fix="both unchanged"),
     "malicious": Case(spoil=malicious, reason="method is no plain name", fix="both unchanged"),
     "not finite": Case(spoil=not_finite, reason="its weights are not finite", fix="Name the .safetensors file"),
-    "resolution": Case(spoil=other_resolution, reason="trained at 3.00 x 3.00 x 4.00 mm", fix="--force"),
+    "resolution": Case(spoil=other_resolution, reason="trained at 3 x 3 x 4 mm", fix="--force"),
     "contrast": Case(spoil=other_contrast, reason="trained on T1w, the image is bold", fix="--force"),
     "orientation": Case(spoil=other_orientation, reason="trained on slices across R-L", fix="--force"),
     "factor of the model": Case(spoil=other_model_factor, reason="asked for (3.0, 3.0, 1.0)", fix="Train a model for"),

@@ -108,7 +108,7 @@ def test_a_fitting_image_passes(saved):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"zooms": (3.0, 3.0, 4.0)}, r"resolution: trained at 3\.75 x 3\.75 x 4\.00 mm.*3\.00 x 3\.00.*--force"),
+        ({"zooms": (3.0, 3.0, 4.0)}, r"resolution: trained at 3\.75 x 3\.75 x 4 mm.*3 x 3 x 4 mm.*--force"),
         ({"contrast": "T1w"}, "contrast: trained on T2starw, the image is T1w.*--force"),
         ({"orientation": "R-L"}, "slice orientation: trained on slices across I-S, these are R-L"),
     ],
