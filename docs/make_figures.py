@@ -205,6 +205,9 @@ def draw_example(out: Path, path: Path) -> None:
                 axis.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color="white", linewidth=1)
             axis.invert_xaxis() if mean.affine[0, 0] < 0 else None  # left is left
             axis.set_axis_off()
+            for place, letter, side in ((0.02, "L", "left"), (0.98, "R", "right")):
+                look = {"ha": side, "va": "top", "color": "white", "fontsize": 11, "fontweight": "bold"}
+                axis.text(place, 0.98, letter, transform=axis.transAxes, **look) if not row else None
     bar = fig.colorbar(drawn, ax=axes, shrink=0.5, pad=0.01)
     bar.set_label("t, all stimuli against rest")
     save(fig, path)

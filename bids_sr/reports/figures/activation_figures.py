@@ -182,7 +182,7 @@ def zoomed_figure(
     maps: Sequence[NamedImage], scene: Scene, *, display: Display = T_DISPLAY, limit: float | None = None,
     at: tuple[int, int, int] | None = None,
 ) -> Figure:  # fmt: skip
-    """Maps side by side in one part of one axial plane, on one color scale.
+    """Maps side by side in one part of one axial plane, on one color scale; at the left, where in the plane it lies.
 
     `limit` ends the color scale (default: `common_scale` of the maps); `at` is the voxel of the scene, in RAS order, in
     the middle (default: the peak of the first map, that of the acquired series). Raises `FigureInputError` without a
@@ -195,21 +195,25 @@ def zoomed_figure(
     x, y, z = at or peak_voxel(maps[0], scene.mask, scene.affine)
     whole = s.bounding_box(brain.data, brain.zooms, margin_mm=3.0)
     box = s.limited_box(whole, brain, ZOOM_MM, (float(x), float(y)))
-    window = (box, z)
     limit = limit or common_scale(maps, display.floor)
     colors = {"cmap": MAP_CMAP, "vmin": -limit, "vmax": limit, "alpha": 0.95}
     count = max(len(maps), 3)
-    unit = 11.9 / count * s.height_over_width(window[0], brain)
+    close, far = (s.height_over_width(each, brain) for each in (box, whole))
+    widths = [close / far, *[1.0] * count]  # all panels are equally high
     with s.style(literal=True):
-        fig, axes = s.panel_grid(1, count, unit, left=0.004, right=0.996, top=0.24, bottom=0.5)
+        fig, axes = s.panel_grid(
+            1, count + 1, 11.9 / sum(widths) * close, left=0.004, right=0.996, top=0.24, bottom=0.5, widths=widths
+        )
         image: Any = None
-        for ax, each in zip(axes[0], maps, strict=False):
+        parts = [whole, *[box] * count]
+        for ax, part, each in zip(axes[0], parts, [maps[0], *maps], strict=False):
             data = np.nan_to_num(each.data)
             over = np.where(np.abs(data) > display.threshold, data, np.nan)
-            image = panels.show(ax, s.repeated(s.canonical(over, each.affine), brain), window, **colors)
-            ax.set_title(each.name, fontsize=11, pad=3)
-        for ax in axes[0][len(maps) :]:
+            image = panels.show(ax, s.repeated(s.canonical(over, each.affine), brain), (part, z), **colors)
+            ax.set_title(each.name if part is box else "", fontsize=11, pad=3)
+        for ax in axes[0][len(maps) + 1 :]:
             ax.set_axis_off()
+        s.frame(axes[0][0], box, whole, brain.zooms)
         s.mark_sides(axes[0][0], 2)
         s.mark_mm(axes[0][0], 2, float(brain.millimeters((x, y, z))[2]))
         label = f"{display.statistic}; shown where |{display.statistic}| > {display.threshold:g}"

@@ -17,7 +17,7 @@ from contourpy import contour_generator
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import PathPatch
+from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 from skimage.measure import approximate_polygon
 
@@ -270,6 +270,13 @@ def mark_mm(ax: Axes, axis: int, millimeters: float, *, color: str = "white") ->
     ax.text(0.02, 0.02, text, transform=ax.transAxes, fontsize=6.5, color=color, ha="left", va="bottom")
 
 
+def frame(ax: Axes, box: Sequence[slice], inside: Sequence[slice], zooms: Array) -> None:
+    """Draw the frame of a box on an axial plane that shows the box ``inside``; voxels, voxel sizes (mm)."""
+    corner = [(box[a].start - inside[a].start) * zooms[a] for a in (0, 1)]
+    wide, high = ((box[a].stop - box[a].start) * zooms[a] for a in (0, 1))
+    ax.add_patch(Rectangle((corner[0], corner[1]), wide, high, fill=False, edgecolor=FRAME_COLOR, lw=1.3))
+
+
 Window = tuple[Sequence[slice], int]
 """Part of an axial plane: a box, of which the third side does not matter, and the plane's index."""
 
@@ -293,17 +300,18 @@ def show_window_contour(ax: Axes, volume: Volume | None, window: Window, color: 
 def panel_grid(
     rows: int, columns: int, heights: float | Sequence[float], *,
     left: float, right: float = 0.999, top: float = 0.0, bottom: float = 0.0, space: float = 0.012,
+    widths: Sequence[float] | None = None,
 ) -> tuple[Figure, Array]:  # fmt: skip
     """A figure, 12 inches wide, of panels that almost touch, and its axes (rows, columns).
 
     Heights of a row (or of each), and the room at the top and at the bottom, are in inches; left and right are shares
-    of the width, ``space`` is a share of a panel.
+    of the width, ``space`` is a share of a panel; ``widths`` are those of the columns, relative to each other.
     """
     each = [heights] * rows if isinstance(heights, float) else list(heights)
     tall = sum(each) + top + bottom
     fig = new_figure(12.0, tall)
     grid: dict[str, Any] = {"left": left, "right": right, "top": 1 - top / tall, "bottom": bottom / tall,
-                            "wspace": space, "hspace": space, "height_ratios": each}  # fmt: skip
+                            "wspace": space, "hspace": space, "height_ratios": each, "width_ratios": widths}  # fmt: skip
     return fig, np.asarray(fig.subplots(rows, columns, squeeze=False, gridspec_kw=grid))
 
 

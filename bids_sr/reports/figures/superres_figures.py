@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from bids_sr.io.array_types import Array
 from bids_sr.io.grids import size_text
@@ -170,10 +169,7 @@ def _slice_column(axes: Array, each: NamedImage, view: _View) -> Any:
     s.show_window(axes[1], volume, (view.box, view.index), **gray)
     area = view.area if view.outlined else None
     s.show_window_contour(axes[1], area, (view.box, view.index), s.ROI_COLOR, width=0.6)
-    zooms = view.base.zooms
-    corner = [(view.box[a].start - view.window[a].start) * zooms[a] for a in (0, 1)]
-    wide, high = ((view.box[a].stop - view.box[a].start) * zooms[a] for a in (0, 1))
-    axes[0].add_patch(Rectangle((corner[0], corner[1]), wide, high, fill=False, edgecolor=s.FRAME_COLOR, lw=0.8))
+    s.frame(axes[0], view.box, view.window, view.base.zooms)
     axes[0].set_title(series_text(each.name), fontsize=10, pad=3)
     if acquired.data.shape != view.base.data.shape:
         axes[2].set_axis_off()

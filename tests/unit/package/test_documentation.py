@@ -150,3 +150,28 @@ def test_pages_use_the_words_of_the_field(page):
     text = " ".join((ROOT / page).read_text().split())
     for pattern, better in WORDS.items():
         assert not re.search(pattern, text), f"{page}: {re.search(pattern, text)[0]}: {better}"
+
+
+@pytest.mark.parametrize("flip", [1, -1])
+def test_the_picture_of_the_readme_names_left_and_right(tmp_path, monkeypatch, flip):
+    """And has the person's left at the left, in whatever order the voxels are stored."""
+    import nibabel as nib
+    import numpy as np
+
+    drawing = script("make_figures")
+    x = np.arange(16) if flip > 0 else np.arange(16)[::-1]  # from left to right
+    tmap = np.tile(np.where(x < 4, 9.0, 0.0)[:, None, None], (1, 16, 4))  # active at the left
+    image = nib.Nifti1Image(tmap, np.diag([3.0 * flip, 3, 3, 1]))
+    figures = []
+    names = ("acquired", "B-spline", "super-resolved (sbl)", "measured")
+    monkeypatch.setattr(drawing, "panels", lambda *_: dict.fromkeys(names, (image, image)))
+    monkeypatch.setattr(drawing, "best_method", lambda _: "sbl")
+    monkeypatch.setattr(drawing, "rows", lambda _: None)
+    monkeypatch.setattr(drawing, "save", lambda figure, _: figures.append(figure))
+    drawing.draw_example(tmp_path, tmp_path / "example.png")
+    for axis in figures[0].axes[:4]:
+        places = {text.get_text(): text.get_position()[0] for text in axis.texts}
+        assert places["L"] < 0.5 < places["R"]
+        columns = np.ma.filled(axis.images[1].get_array(), 0).sum(0)
+        middle = np.average(np.arange(16), weights=columns)
+        assert (middle < 8) == (not axis.xaxis_inverted())

@@ -357,6 +357,21 @@ def test_the_slice_is_framed_and_outlined_in_the_colors_of_its_caption(head, sce
     assert part - whole == {to_rgba("#00e5ff")}
 
 
+def test_the_first_panel_shows_where_the_enlarged_part_lies(scene, monkeypatch):
+    maps = maps_of(scene, 9.0)
+    monkeypatch.setattr(activation_figures, "ZOOM_MM", (30.0, 24.0))
+    fig = activation_figures.zoomed_figure(maps, scene)
+    locator, *close = (ax for ax in fig.axes if ax.images)
+    (frame,) = (patch for patch in locator.patches if patch.get_edgecolor() == to_rgba(style.FRAME_COLOR))
+    x0, x1, y0, y1 = close[0].images[0].get_extent()
+    assert (frame.get_width(), frame.get_height()) == pytest.approx((x1 - x0, y1 - y0))
+    assert frame.get_width() < locator.images[0].get_extent()[1]
+    part = locator.images[0].get_array()[int(frame.get_y() / 2) :, int(frame.get_x() / 2) :]
+    assert np.array_equal(part[: int((y1 - y0) / 2), : int((x1 - x0) / 2)], close[0].images[0].get_array())
+    assert {"L", "R"} <= {text.get_text() for text in locator.texts}
+    assert len(close) == len(maps)
+
+
 def test_many_series_of_regions_are_no_taller_than_a_screen(scene):
     """Nine rows of five planes were 2,200 pixels."""
     blank = NamedImage(name="", data=np.ones(SHAPE), affine=FINE)
