@@ -14,6 +14,7 @@ from bids_sr.interfaces.reporting.evaluation_reportlets import EvaluationReport,
 from bids_sr.interfaces.reporting.map_reportlets import (
     ActivationReport,
     ClustersReport,
+    DesignReport,
     MetricsReport,
     RegionsReport,
     SuperresReport,
@@ -108,6 +109,9 @@ def motion_and_registration(run: RunPlan) -> Drawings:
         "motion": (MotionReport(), motion),
         "facts": (RegistrationReport(), same(registration_json="in_json")),
     }
+    if "glm" in run.activation.kinds:
+        design = DesignReport(timing={**run.acquisition.timing, "high_pass": run.activation.high_pass})
+        drawings["design"] = (design, same("events_file", "confounds_tsv", "n_dummy"))
     if run.with_anat:
         coreg = same("boldref", "t1w_preproc", "t1w_mask", "t1w_tpms", "boldref2t1w_xfm")
         drawings["coreg"] = (CoregReport(), coreg)

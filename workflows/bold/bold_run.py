@@ -53,6 +53,7 @@ def init_func_wf(*, run: RunPlan, name: str = "func_wf") -> LiterateWorkflow:
     -------
     boldref, bold_mask, n_dummy : reference of the run, its brain mask, volumes left out at the start
     preproc_file, confounds_tsv : motion-corrected series on the acquired grid, and its confounds
+    events_file : BIDS events of the run as given, at rest the time series of its seeds
     bold_mask_hr, roi_bold_hr : brain mask and region of interest on the high-resolution grid
     series_files : every series besides raw, in the order of the plan, then the measured one
     consistency_files : loss of acquired data of the series of the plan, in its order
@@ -122,7 +123,8 @@ def _inputs(run: RunPlan) -> list[str]:
 
 def _taken_along(run: RunPlan) -> list[str]:
     """Outputs of the run under the names by which its workflows know them."""
-    fields = ["boldref", "bold_mask", "n_dummy", "preproc_file", "confounds_tsv", "bold_mask_hr", "registration_json"]
+    fields = ["boldref", "bold_mask", "n_dummy", "preproc_file", "confounds_tsv", "bold_mask_hr", "registration_json",
+              "events_file"]  # fmt: skip
     if run.with_anat:
         fields += ["boldref2t1w_xfm", "tpms_bold"]
     if run.with_pair:

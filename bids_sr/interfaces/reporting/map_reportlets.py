@@ -1,6 +1,6 @@
 """Reportlets of a run's results, drawn from files: a slice of all series, activation maps, regions, tables."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -62,6 +62,34 @@ def color_limit(files: Iterable[str], floor: float) -> float:
     from bids_sr.reports.figures.activation_figures import common_scale
 
     return common_scale([series_map("", path) for path in files], floor)
+
+
+@reportlet
+def DesignReport(
+    *, events_file: FileName, confounds_tsv: FileName, timing: Mapping[str, Any], n_dummy: int = 0
+) -> Iterator[Drawn]:
+    """Events and design matrix of the linear model that every series of the run is fitted with.
+
+    Parameters
+    ----------
+    events_file : BIDS events, or time series of seeds
+    timing : repetition time and slice timing (`build_design`), and `high_pass` (Hz)
+    """
+    from bids_sr.interfaces.statmap_interfaces import default_confounds
+    from bids_sr.reports.figures.design_figures import design_figure
+    from bids_sr.stats.glm.design import build_design, read_confounds, read_events
+    from bids_sr.stats.glm.seeds import is_time_series
+
+    events, confounds = read_events(events_file), read_confounds(confounds_tsv)
+    design = build_design(
+        events, n_volumes=len(confounds), n_dummy=n_dummy, confounds=confounds,
+        confound_names=default_confounds(confounds_tsv), **timing,
+    )  # fmt: skip
+    blocks: dict[str, list[tuple[float, float]]] = {}
+    if not is_time_series(events):
+        for name, rows in events.groupby("trial_type"):
+            blocks[str(name)] = list(zip(rows["onset"], rows["duration"], strict=True))
+    yield Drawn(design_figure(design, blocks), "design")
 
 
 def compared(names: Iterable[str], order: Sequence[str]) -> list[str]:

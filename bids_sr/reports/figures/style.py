@@ -311,7 +311,8 @@ def panel_grid(
     tall = sum(each) + top + bottom
     fig = new_figure(12.0, tall)
     grid: dict[str, Any] = {"left": left, "right": right, "top": 1 - top / tall, "bottom": bottom / tall,
-                            "wspace": space, "hspace": space, "height_ratios": each, "width_ratios": widths}  # fmt: skip
+                            "wspace": space, "hspace": space, "height_ratios": each,
+                            "width_ratios": widths}  # fmt: skip
     return fig, np.asarray(fig.subplots(rows, columns, squeeze=False, gridspec_kw=grid))
 
 

@@ -288,6 +288,30 @@ def test_tables_and_summary(files, tmp_path):
     assert "<td>3</td>" in (tmp_path / "runsummary_bold.html").read_text()
 
 
+def test_events_and_design_matrix_are_those_of_the_model(tmp_path):
+    rng = np.random.default_rng(0)
+    names = [f"{kind}_{axis}{end}" for end in ("", "_derivative1") for kind in ("trans", "rot") for axis in "xyz"]
+    table = np.round(rng.standard_normal((60, 12)), 3)
+    lines = ["\t".join(names), *("\t".join(map(str, row)) for row in table)]
+    (tmp_path / "confounds.tsv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "events.tsv").write_text("onset\tduration\ttrial_type\n20\t16\tface\n60\t16\t<house>\n")
+    interface = map_reportlets.DesignReport(
+        events_file=str(tmp_path / "events.tsv"), confounds_tsv=str(tmp_path / "confounds.tsv"), n_dummy=2,
+        timing={"tr": 2.0, "high_pass": 0.01},
+    )  # fmt: skip
+    assert descs(run(interface, tmp_path)) == ["design"]
+    text = (tmp_path / "design_bold.svg").read_text()
+    for word in ("face", "&lt;house&gt;", "conditions", "head motion", "drift", "design matrix: 17 columns"):
+        assert word in text
+    (drawn,) = map_reportlets.DesignReport.draw(**interface.inputs.get_traitsfree())
+    events, matrix = drawn.content.axes
+    assert matrix.images[0].get_array().shape == (58, 17)
+    bars = events.collections[events.get_yticks().tolist().index(1)]  # face comes second
+    assert bars.get_paths()[0].get_extents().intervalx.tolist() == [20, 36]
+    course = events.lines[1].get_xdata()[np.argmin(events.lines[1].get_ydata())]
+    assert 26 < course < 40  # the response follows its block
+
+
 def test_maps_in_a_template_space_are_left_out():
     found = tools.sort_maps(
         ["a"], [{"space": "MNI", "contrast": "thumb", "stat": "t", "desc": "raw", "suffix": "statmap"}]

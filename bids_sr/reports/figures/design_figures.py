@@ -1,0 +1,88 @@
+"""Figure of the linear model of a run: its events, what they predict, and all columns of the design matrix."""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from bids_sr.reports.figures import style as s
+from bids_sr.stats.glm.design import Design
+
+Blocks = Mapping[str, Sequence[tuple[float, float]]]
+"""Onset and duration (s) of each event, by condition; none of a seed."""
+GROUPS = {
+    "trans_": "head motion",
+    "rot_": "head motion",
+    "a_comp_cor": "aCompCor",
+    "drift": "drift",
+    "constant": "drift",
+}
+"""Kind of a column of the design, by how its name begins."""
+ROW_INCH, LEAST_INCH = 0.27, 1.9
+
+
+def design_figure(design: Design, blocks: Blocks) -> Figure:
+    """At the left, in a row each condition, its events and the predicted response; at the right the design matrix.
+
+    Volumes of the matrix go down; every column is divided by its largest magnitude.
+    """
+    body = max(LEAST_INCH, ROW_INCH * len(design.conditions))
+    with s.style(literal=True):
+        fig = s.new_figure(12.0, body + 1.0)
+        tall = fig.get_figheight()
+        place = {"left": 0.12, "right": 0.985, "top": 1 - 0.5 / tall, "bottom": 0.5 / tall, "wspace": 0.1}
+        left, right = fig.subplots(1, 2, gridspec_kw={**place, "width_ratios": [1.5, 1.0]})
+        _draw_events(left, design, blocks)
+        _draw_matrix(right, design)
+    return fig
+
+
+def _draw_events(ax: Axes, design: Design, blocks: Blocks) -> None:
+    """A row each condition: events as bars, the column of the design above them."""
+    count = len(design.matrix)
+    time = (design.n_dummy + np.arange(count) + 0.5) * design.tr
+    for row, name in enumerate(design.conditions):
+        spans = [(onset, max(duration, 0.2 * design.tr)) for onset, duration in blocks.get(name, ())]
+        ax.broken_barh(spans, (row + 0.36, -0.72), facecolor=s.SKY, alpha=0.55, lw=0)
+        course = design.matrix[:, row] / max(float(np.abs(design.matrix[:, row]).max()), 1e-12)
+        ax.plot(time, row + 0.36 - 0.72 * course, color=s.INK, lw=1.0)
+    ax.set_yticks(range(len(design.conditions)), design.conditions, fontsize=8.5)
+    ax.set_ylim(len(design.conditions) - 0.4, -0.6)
+    ax.set_xlim(0, (design.n_dummy + count) * design.tr)
+    ax.tick_params(axis="y", length=0, colors=s.INK)
+    ax.tick_params(axis="x", labelsize=7.5)
+    ax.spines["left"].set_visible(False)
+    ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+    ax.set_xlabel("time (s)", fontsize=8)
+    what = "events (blue) and predicted response" if blocks else "time series of the seeds"
+    ax.set_title(what, fontsize=9, loc="left", pad=6)
+
+
+def _draw_matrix(ax: Axes, design: Design) -> None:
+    """The matrix as an image, with the kinds of its columns above."""
+    scale = np.maximum(np.abs(design.matrix).max(axis=0), 1e-12)
+    edges = (0, design.matrix.shape[1], design.n_dummy + len(design.matrix), design.n_dummy)
+    look: dict[str, Any] = {"cmap": "gray", "vmin": -1, "vmax": 1, "aspect": "auto", "interpolation": "none"}
+    ax.imshow(design.matrix / scale, extent=edges, **look)
+    start = 0
+    for name, columns in groupby(design.columns, key=lambda column: _kind(column, design)):
+        stop = start + len(list(columns))
+        ax.plot([start + 0.15, stop - 0.15], [1.02, 1.02], transform=ax.get_xaxis_transform(), color=s.SOFT, lw=1.2,
+                clip_on=False)  # fmt: skip
+        turned: dict[str, Any] = {"rotation": 30, "ha": "left"} if stop - start < 4 else {"ha": "center"}
+        ax.text((start + stop) / 2, 1.04, name, transform=ax.get_xaxis_transform(), fontsize=8, va="bottom", **turned)
+        start = stop
+    ax.set_xticks([])
+    ax.tick_params(labelsize=7.5)
+    ax.set_ylabel("volume", fontsize=8)
+    ax.set_xlabel(f"design matrix: {len(design.columns)} columns, {design.dof} degrees of freedom left", fontsize=8)
+
+
+def _kind(column: str, design: Design) -> str:
+    if column in design.conditions:
+        return "conditions"
+    return next((kind for start, kind in GROUPS.items() if column.startswith(start)), column)
