@@ -39,6 +39,10 @@ Drawings = Mapping[str, tuple[Any, Pairs]]
 """Name of a node to its interface, and to what connects the fields that it reads to its inputs."""
 
 
+IN_PERCENT = ("boldref", "bold_mask")
+"""What tells the mean signal of a run's brain, of which effects are given in percent."""
+
+
 def init_reportlets_wf(*, drawings: Drawings, name: str) -> LiterateWorkflow:
     """Nodes that draw, side by side: what they drew is joined in their order.
 
@@ -141,7 +145,7 @@ def maps(run: RunPlan, n_runs: int = 1) -> Drawings:
         "viewer": (viewer, [*judged, *placed, *(each for each in every if each[1] != "roi_hr")]),
         "clusters": (clusters, [*judged, *same("clusters_tsv")]),
         "regions": (RegionsReport(**order), every),
-        "metrics": (MetricsReport(at_rest=run.at_rest, **order), same("image_tsv", "activation_tsv")),
+        "metrics": (MetricsReport(at_rest=run.at_rest, **order), same("image_tsv", "activation_tsv", *IN_PERCENT)),
     }
 
 
@@ -149,7 +153,7 @@ def evaluation(run: RunPlan) -> Drawings:
     """The verdict on one run, what it rests on, and the quality control."""
     names = list(run.series.names)
     has_truth = bool(run.evaluation.truth_file or run.evaluation.truth_maps)
-    table = same("flags_json", evaluation_tsv="in_table")
+    table = same("flags_json", *IN_PERCENT, evaluation_tsv="in_table")
     quality = [*table, *same("consistency_files", bold_mask_hr="mask_hr"), *_below(run)]
     if run.guarded:
         quality += same(guard_maps="maps", guard_maps_entities="entities", guard_maps_sidecars="sidecars")
@@ -166,7 +170,7 @@ def overview(run: RunPlan) -> Drawings:
     """The first screen of one run: the answer, three numbers, one figure, checks, and what to do next."""
     wires = same(
         "evaluation_tsv", "verdict_json", "flags_json", "registration_json", "confounds_tsv", "one_level_down_json",
-        "image_tsv", "maps", maps_entities="entities", bold_mask_hr="mask_hr", roi_bold_hr="roi_hr",
+        "image_tsv", "maps", *IN_PERCENT, maps_entities="entities", bold_mask_hr="mask_hr", roi_bold_hr="roi_hr",
     )  # fmt: skip
     shown = OverviewReport(
         run_name=str(run.facts.get("Run", run.name)), truth_maps=dict(run.evaluation.truth_maps),

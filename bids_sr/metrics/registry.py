@@ -98,7 +98,8 @@ register(
         for stat, direction in (("cc", NEITHER), ("t", NEITHER), ("z", None))
     ),
     *(Metric(f"peak_at_{axis}", "mm", "where the highest t (CC, if there is no t) lies, RAS") for axis in "xyz"),
-    Metric("peak_effect", "signal", "effect at the highest t in the region of interest", NEITHER),
+    Metric("peak_effect", "signal", "effect at the highest t in the region of interest; in the report in percent of "
+           "the mean signal of the brain, too", NEITHER),
     Metric("brain_peak_cc", "1", "highest CC in the brain"),
     Metric("brain_peak_t", "1", "highest t in the brain"),
     Metric("peak_distance", "mm", "distance between the highest t (or CC) of two conditions in the region of interest",

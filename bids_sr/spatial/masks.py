@@ -92,6 +92,15 @@ def dice(a: Mask, b: Mask) -> float:
     return 2.0 * int(np.count_nonzero(a & b)) / total if total else 1.0
 
 
+def percent_scale(reference: Array, mask: Mask) -> float:
+    """What turns signal into percent of the mean signal of a run's brain: one number for all series and maps of a run.
+
+    `reference` is the reference image of the acquired series (X, Y, Z), `mask` the brain on its grid. In percent of
+    each series' own mean, sharper static images alone would look like better function.
+    """
+    return 100 / float(reference[np.asarray(mask) > 0].mean())
+
+
 def head_mask(volume: Array, affine: Array) -> Mask:
     """The head (or the brain, where the rest was removed) in an anatomical volume (X, Y, Z)."""
     positive = volume[volume > 0]

@@ -176,11 +176,12 @@ def way_of(run: RunMaps, target: Target, at: Array) -> Way:
     at : (N,) boolean; voxels of the target's mask that are still of interest
     """
     from bids_sr.io.nifti import load_image
+    from bids_sr.spatial.masks import percent_scale
 
     if run.mask is None or run.boldref is None:
         raise ValueError(f"{run.name} has no mask or no boldref")
     mask, affine = load_image(run.mask)
-    scale = 100 / float(load_map(run.boldref)[0][mask > 0].mean())
+    scale = percent_scale(load_map(run.boldref)[0], mask > 0)
     way = Way(run=run, target=target, at=at, points=None, inside=at[at], scale=scale, weights={})
     if run.boldref2t1w and target.space in run.t1w2std:
         way.points = _carried(target, at, [run.boldref2t1w, run.t1w2std[target.space]])

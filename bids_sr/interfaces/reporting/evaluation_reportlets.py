@@ -25,6 +25,8 @@ def EvaluationReport(
     verdict_json: FileName = NO_FILE,
     flags_json: FileName = NO_FILE,
     figures_npz: FileName = NO_FILE,
+    boldref: FileName = NO_FILE,
+    bold_mask: FileName = NO_FILE,
     has_truth: bool = False,
     series_names: Sequence[str] = (),
 ) -> Iterator[Drawn]:
@@ -33,6 +35,7 @@ def EvaluationReport(
     Parameters
     ----------
     figures_npz : effects beyond the Nyquist limit of each series, for the maps
+    boldref, bold_mask : reference of the run and brain on its grid, for effects in percent
     has_truth : whether high-resolution BOLD or activation is known
     """
     from bids_sr.metrics.long_tables import read_table
@@ -51,7 +54,7 @@ def EvaluationReport(
     elif having(rows, "self_r_"):  # values alone: a figure would rank the series
         yield Drawn(agreement_html(rows, prefix="self_r", names=series_names), "reliability")
     if figures_npz:
-        yield from _maps(rows, figures_npz, SCORED if has_truth else {})
+        yield from _maps(rows, figures_npz, SCORED if has_truth else {}, tools.percent_of(boldref, bold_mask))
     yield from _truth(rows, series_names)
     yield from _negative_controls(rows, series_names)
     for prefix, table, desc in (
@@ -77,7 +80,7 @@ def _agreement(rows: Rows, names: Sequence[str], prefix: str) -> Iterator[Drawn]
     yield Drawn(agreement_html(rows, prefix=prefix, names=names), "splithalf")
 
 
-def _maps(rows: Rows, path: str, measures: Mapping[str, str]) -> Iterator[Drawn]:
+def _maps(rows: Rows, path: str, measures: Mapping[str, str], percent: float | None) -> Iterator[Drawn]:
     """Effects beyond the Nyquist limit side by side, where they were kept."""
     from bids_sr.reports.figures.quality_control_figures import beyond_figure
     from bids_sr.reports.tables.evaluation_rows import pick, region_text, shown_regions, shown_series
@@ -96,7 +99,7 @@ def _maps(rows: Rows, path: str, measures: Mapping[str, str]) -> Iterator[Drawn]
         affine, mask = found["affine"], found["mask"]
     if maps:
         values = {name: row.value for name, row in scores.items()}
-        yield Drawn(beyond_figure(maps, affine, mask, scores=values, score=what), "beyond")
+        yield Drawn(beyond_figure(maps, affine, mask, scores=values, score=what, percent=percent), "beyond")
 
 
 def _truth(rows: Rows, names: Sequence[str]) -> Iterator[Drawn]:
@@ -139,6 +142,8 @@ def QualityReport(
     sidecars: Sequence[Any] = (),
     mask_hr: FileName = NO_FILE,
     background: FileName = NO_FILE,
+    boldref: FileName = NO_FILE,
+    bold_mask: FileName = NO_FILE,
 ) -> Iterator[Drawn]:
     """Flags and metrics of the quality control, loss of acquired data, uncertainty and unrepeated detail as maps.
 
@@ -147,6 +152,7 @@ def QualityReport(
     consistency_files, consistency_names : loss of acquired data, one row a volume, and the series of each file
     maps, entities, sidecars : maps of the quality control among others; without sidecars, no calibration is drawn
     background : image to draw over, on any grid
+    boldref, bold_mask : reference of the run and brain on its grid, for effects in percent
     """
     from bids_sr.metrics.long_tables import read_table
     from bids_sr.reports.figures.quality_control_figures import calibration_figure, consistency_figure
@@ -160,13 +166,17 @@ def QualityReport(
         if any(np.isfinite(values).any() for values in curves.values()):
             yield Drawn(consistency_figure(curves), "consistency")
     if maps and mask_hr:
-        yield from _overlays(_quality_maps(tools.flat(maps), tools.flat(entities)), mask_hr, background or mask_hr)
+        percent = tools.percent_of(boldref, bold_mask)
+        shown = _quality_maps(tools.flat(maps), tools.flat(entities))
+        yield from _overlays(shown, mask_hr, background or mask_hr, percent)
     tables = _calibration(tools.flat(entities), tools.flat(sidecars)) if sidecars else {}
     if any(tables.values()):
         yield Drawn(calibration_figure(tables), "calibration")
 
 
-def _overlays(found: Mapping[tuple[str, str], Mapping[str, str]], mask_hr: str, background: str) -> Iterator[Drawn]:
+def _overlays(
+    found: Mapping[tuple[str, str], Mapping[str, str]], mask_hr: str, background: str, percent: float | None
+) -> Iterator[Drawn]:
     """One figure a kind of map and contrast, a row each series that has anything to show; a sentence on the others."""
     from markupsafe import escape
 
@@ -185,7 +195,7 @@ def _overlays(found: Mapping[tuple[str, str], Mapping[str, str]], mask_hr: str, 
                 empty.setdefault(name, []).append(contrast)
             maps = {name: data for name, data in maps.items() if name not in bare}
         if maps:
-            figure = overlay_figure(maps, brain.affine, below, brain.data, **OVERLAYS[stat])
+            figure = overlay_figure(maps, brain.affine, below, brain.data, percent=percent, **OVERLAYS[stat])
             yield Drawn(figure, QUALITY_MAPS[stat], contrast=contrast)
     if empty:
         where = ", ".join(f"{name} ({', '.join(contrasts)})" for name, contrasts in empty.items())

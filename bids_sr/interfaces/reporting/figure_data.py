@@ -44,6 +44,13 @@ def onto(image: Image | str, shape: Sequence[int], affine: Array, xfm: Array | N
     return sample_volume(image.data, image.affine, tuple(shape), affine, xfm=xfm, spline=spline)
 
 
+def percent_of(boldref: str, bold_mask: str) -> float | None:
+    """What turns signal into percent of the mean signal of the run's brain; None without the reference of the run."""
+    from bids_sr.spatial.masks import percent_scale
+
+    return percent_scale(load(boldref).data, load(bold_mask).data > 0.5) if boldref and bold_mask else None
+
+
 def first_matrix(path: str) -> Array:
     """The first transform of an ITK text file, as a 4 × 4 RAS matrix."""
     from bids_sr.spatial.transforms import read_itk

@@ -186,18 +186,19 @@ def MetricsReport(
     *,
     image_tsv: FileName = NO_FILE,
     activation_tsv: FileName = NO_FILE,
+    boldref: FileName = NO_FILE,
+    bold_mask: FileName = NO_FILE,
     series_names: Sequence[str] = (),
     at_rest: bool = False,
 ) -> Iterator[Drawn]:
-    """The metrics tables as HTML."""
+    """The metrics tables as HTML; effects in percent, too, where the reference of the run and its brain are given."""
     from bids_sr.metrics.long_tables import SERIES, read_cells
     from bids_sr.reports.tables.html_tables import metrics_html
 
     given = (image_tsv, activation_tsv)
     image, activation = (read_cells(path, SERIES).to_dict("records") if path else [] for path in given)
-    yield Drawn(
-        metrics_html(image, activation, series_names, mapped="Connectivity" if at_rest else "Activation"), "metrics"
-    )
+    mapped, percent = "Connectivity" if at_rest else "Activation", tools.percent_of(boldref, bold_mask)
+    yield Drawn(metrics_html(image, activation, series_names, mapped=mapped, percent=percent), "metrics")
 
 
 @reportlet

@@ -32,6 +32,8 @@ def OverviewReport(
     background: FileName,
     mask_hr: FileName,
     roi_hr: FileName,
+    boldref: FileName = NO_FILE,
+    bold_mask: FileName = NO_FILE,
     run_name: str,
     truth_maps: Mapping[str, Any] = NO_MAPS,
     calibrated: bool = False,
@@ -45,9 +47,11 @@ def OverviewReport(
     one_level_down_json : facts of the test of the run one level of resolution down
     maps, entities : statistical maps of all series, and their entities; lists of lists are joined
     background : image to draw over, on any grid
+    boldref, bold_mask : reference of the run and brain on its grid, for effects in percent
     truth_maps : known activation, contrast to file
     """
     from bids_sr.metrics.long_tables import read_table
+    from bids_sr.reports.figures.style import units_text
     from bids_sr.reports.text.overview_text import RunFacts, overview_html
     from bids_sr.spatial.masks import voxel_sizes
 
@@ -65,7 +69,9 @@ def OverviewReport(
     registration = tools.read_json(registration_json)
     yield Drawn(overview_html(verdict, rows, flags, registration, run, one_level), "overview")
     contrast = _contrast(tools.judged_contrast(rows, verdict), found)
-    yield from _zoomed(found, contrast, verdict["best"], truth_maps, scene_of(background, mask_hr, roi_hr), at_rest)
+    unit = units_text(tools.percent_of(boldref, bold_mask))
+    scene = scene_of(background, mask_hr, roi_hr)
+    yield from _zoomed(found, contrast, verdict["best"], truth_maps, scene, unit, at_rest)
 
 
 def _resolution(image_tsv: str) -> dict[str, float]:
@@ -84,8 +90,9 @@ def _contrast(judged: str, found: tools.MapFiles) -> str:
 
 
 def _zoomed(
-    found: tools.MapFiles, contrast: str, best: str, truth_maps: Mapping[str, Any], scene: Any, at_rest: bool
-) -> Iterator[Drawn]:
+    found: tools.MapFiles, contrast: str, best: str, truth_maps: Mapping[str, Any], scene: Any, unit: str,
+    at_rest: bool,
+) -> Iterator[Drawn]:  # fmt: skip
     """Acquired, B-spline, the best method and the truth, where it is known, on one color scale."""
     from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY, Display, peak_voxel, zoomed_figure
     from bids_sr.reports.figures.map_viewer import TITLES
@@ -103,7 +110,7 @@ def _zoomed(
     display = {"t": T_DISPLAY, "cc": CC_DISPLAY}.get(stat)
     limit = color_limit(files.values(), display.floor if display else 0.0)
     if display is None:
-        display = Display(statistic="effect", threshold=float(f"{EFFECT_SHARE * limit:.2g}"), floor=0.0)
+        display = Display(statistic="effect", threshold=float(f"{EFFECT_SHARE * limit:.2g}"), floor=0.0, unit=unit)
     # the map that the viewer opens with
     judged = next(found.stats[contrast, kind, width] for kind in ("t", "cc", stat) if kind in kinds)
     at = peak_voxel(series_map("", judged.get("raw") or next(iter(judged.values()))), scene.mask, scene.affine)

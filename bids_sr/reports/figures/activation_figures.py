@@ -27,6 +27,13 @@ class Display:
     threshold: float
     floor: float
     positive: bool = False
+    unit: str = ""
+
+    @property
+    def label(self) -> str:
+        """What a color scale is of."""
+        shown = f"{self.statistic} ({self.unit})" if self.unit else self.statistic
+        return shown if self.positive else f"{shown}; shown where |{self.statistic}| > {self.threshold:g}"
 
 
 T_DISPLAY = Display(statistic="t", threshold=3.1, floor=6.0)
@@ -153,9 +160,8 @@ def activation_figure(
     windows = _windows(scene, brain, planes, maps[0])
     limit = limit or common_scale(maps, display.floor)
     colors: dict[str, Any] = {"cmap": MAP_CMAP, "vmin": -limit, "vmax": limit, "alpha": 0.92}
-    label = f"{display.statistic}; shown where |{display.statistic}| > {display.threshold:g}"
     if display.positive:
-        colors, label = {"cmap": "viridis", "vmin": 0.0, "vmax": limit}, display.statistic
+        colors = {"cmap": "viridis", "vmin": 0.0, "vmax": limit}
     columns = max(len(windows), COLUMNS)
     unit = 11.2 / columns * max(s.height_over_width(box, brain) for box, _ in windows)
     with s.style():
@@ -174,7 +180,7 @@ def activation_figure(
                 s.show_window_contour(ax, regions, window, FDR_COLOR, width=0.6)
             s.name_row(row[0], series_text(each.name), x=0.06, upright=False, size=9.5)
         s.mark_planes(axes[0], brain, [k for _, k in windows])
-        s.bar_below(fig, image, label, bottom=0.5)
+        s.bar_below(fig, image, display.label, bottom=0.5)
     return fig
 
 
@@ -216,8 +222,7 @@ def zoomed_figure(
         s.frame(axes[0][0], box, whole, brain.zooms)
         s.mark_sides(axes[0][0], 2)
         s.mark_mm(axes[0][0], 2, float(brain.millimeters((x, y, z))[2]))
-        label = f"{display.statistic}; shown where |{display.statistic}| > {display.threshold:g}"
-        s.bar_below(fig, image, label, bottom=0.34)
+        s.bar_below(fig, image, display.label, bottom=0.34)
     return fig
 
 

@@ -16,7 +16,7 @@ from bids_sr.stats.controls.unrepeated_detail import THRESHOLD
 BEST_PERCENT = 1.0
 """Loss of acquired data (percent) below which a method keeps what was measured."""
 OVERLAYS: Mapping[str, Mapping[str, Any]] = {
-    "sd": {"label": "standard deviation of the effect between members (signal units)"},
+    "sd": {"label": "standard deviation of the effect between members", "in_units": True},
     "unrepeated": {
         "label": f"fraction of high-frequency signal that is not supported; shown and counted above {THRESHOLD:g}",
         "colors": "inferno", "limit": 1.0, "threshold": THRESHOLD,
@@ -118,10 +118,13 @@ def overlay_figure(
     limit: float | None = None,
     threshold: float = 0.0,
     colors: str = "viridis",
+    in_units: bool = False,
+    percent: float | None = None,
 ) -> Figure:
     """Maps (X, Y, Z) of something that is never negative over an image, a row each, on one scale.
 
-    Values at or below `threshold` are not drawn; by default the color scale ends at the 99th percentile in the brain
+    Values at or below `threshold` are not drawn; of maps `in_units` of the signal one unit is so many `percent` of the
+    brain's mean signal; by default the color scale ends at the 99th percentile in the brain
     over all maps. Of sparse maps (with a threshold) the planes with most voxels are shown. `FigureInputError` without a
     map.
     """
@@ -148,7 +151,7 @@ def overlay_figure(
                 image = s.show_window(ax, shown, (box, k), cmap=colors, alpha=0.9, **scale)
             s.name_row(row[0], name)
         s.mark_planes(axes[0], brain, planes)
-        s.bar_below(fig, image, label)
+        s.bar_below(fig, image, f"{label} ({s.units_text(percent)})" if in_units else label)
     return fig
 
 
@@ -187,12 +190,14 @@ def _center(weights: Array) -> tuple[float, float]:
 
 
 def beyond_figure(
-    maps: Mapping[str, Array], affine: Array, mask: Array, *, scores: Mapping[str, float], score: str
-) -> Figure:
+    maps: Mapping[str, Array], affine: Array, mask: Array, *, scores: Mapping[str, float], score: str,
+    percent: float | None = None,
+) -> Figure:  # fmt: skip
     """Effects (X, Y, Z; signal units) that only the highest band holds, series by series on one color scale.
 
     The last map chooses two planes, at least two apart, and a part of each: where it is strongest. `scores` are written
-    beside a series' name, as values of `score`. Raises `FigureInputError` without a map.
+    beside a series' name, as values of `score`; one unit is so many `percent` of the brain's mean signal. Raises
+    `FigureInputError` without a map.
     """
     if not maps:
         raise FigureInputError("there is no map beyond the acquired Nyquist limit")
@@ -218,5 +223,6 @@ def beyond_figure(
             column[0].set_title(pick.series_text(name) + told, fontsize=9, pad=3)
         s.mark_planes(axes[:, 0], brain, planes, color=s.INK)
         told = f"; in brackets: {score}" if any(math.isfinite(scores.get(name, math.nan)) for name in shown) else ""
-        s.bar_below(fig, image, f"effect beyond the Nyquist limit (signal units){told}", bottom=0.36)
+        label = f"effect beyond the Nyquist limit ({s.units_text(percent)}){told}"
+        s.bar_below(fig, image, label, bottom=0.36)
     return fig

@@ -339,6 +339,11 @@ def color_bar(fig: Figure, image: Any, box: tuple[float, float, float, float], l
     bar.outline.set_visible(False)
 
 
+def units_text(percent: float | None) -> str:
+    """Unit of an effect, and how many of it are one percent; `percent` is what one unit is (None: unknown)."""
+    return f"signal units; {1 / percent:.3g} = 1 % of the brain's mean signal" if percent else "signal units"
+
+
 def bar_below(fig: Figure, image: Any, label: str, *, bottom: float = 0.4, height: float = 0.09) -> None:
     """A color scale below the middle of the panels (inches)."""
     tall = fig.get_figheight()

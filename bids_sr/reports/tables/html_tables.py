@@ -143,9 +143,13 @@ def _glossary(measures: Iterable[str]) -> Markup:
 
 
 def metrics_html(
-    image: Sequence[Row], activation: Sequence[Row], names: Sequence[str] = (), mapped: str = "Activation"
-) -> Markup:
+    image: Sequence[Row], activation: Sequence[Row], names: Sequence[str] = (), mapped: str = "Activation",
+    percent: float | None = None,
+) -> Markup:  # fmt: skip
     """Both long tables (either may be empty): image measures, then measures of the maps (`mapped`) by contrast.
+
+    Effects stand in signal units and, where it is known how many `percent` of the brain's mean signal one of them is,
+    in percent.
 
     Nothing is highlighted: which difference counts is a matter of its interval, not of the larger value.
     """
@@ -156,6 +160,7 @@ def metrics_html(
         title = "Image measures" + (f", {contrast}" if contrast != MISSING else "")
         tables.append((title, pivot_html(group, found, ordered_series(group, names), title)))
         used += found
+    activation = [_in_percent(row, percent) for row in activation]
     # the overlap of two conditions is the paper's main result: the first pair comes before single contrasts
     for contrast, group in sorted(_by_contrast(activation), key=lambda each: "+" not in each[0]):
         if contrast == MISSING:
@@ -174,6 +179,14 @@ def metrics_html(
     difference = difference_text(image)
     text = Markup("<p>Differences of images: {}.</p>").format(difference) if difference else ""
     return joined([picked(tables), text, _glossary(dict.fromkeys(used))])
+
+
+def _in_percent(row: Row, percent: float | None) -> Row:
+    """An effect with its share of the brain's mean signal, one number for all series of the run, beside it."""
+    if percent is None or row["measure"] != "peak_effect" or row["value"] in (MISSING, ""):
+        return row
+    value = float(row["value"])
+    return {**row, "value": f"{number(row['value'])} ({number(f'{value * percent:.3g}')} %)"}
 
 
 def _by_contrast(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:

@@ -314,6 +314,21 @@ def run(interface, tmp_path) -> list[tuple[str, str]]:
     return found
 
 
+def test_effects_are_told_in_percent_of_one_mean(given_files, tmp_path):
+    """Of the brain of the run, 100 units here: never of each series' own mean, by which sharp images look active."""
+    one = {"boldref": given_files["guide.nii"], "bold_mask": given_files["mask.nii"]}
+    beyond = EvaluationReport(in_table=given_files["truth.tsv"], figures_npz=given_files["maps.npz"], **one)
+    assert ("evaluation", "beyond.svg") in run(beyond, tmp_path)
+    sd = {"desc": "sbl", "stat": "sd", "contrast": "all"}
+    (tmp_path / "second").mkdir()
+    run(QualityReport(
+        in_table=given_files["truth.tsv"], maps=[given_files["sd.nii"]], entities=[sd], mask_hr=given_files["mask.nii"],
+        **one,
+    ), tmp_path / "second")  # fmt: skip
+    for file in ("work/beyond_bold.svg", "second/work/all_uncertainty_bold.svg"):
+        assert "(signal units; 1 = 1 % of the brain's mean signal)" in html.unescape((tmp_path / file).read_text())
+
+
 def test_a_run_with_truth(given_files, tmp_path):
     interface = EvaluationReport(
         in_table=given_files["truth.tsv"], verdict_json=given_files["verdict.json"], has_truth=True,

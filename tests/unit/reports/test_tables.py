@@ -126,3 +126,9 @@ def test_only_the_phase_with_held_out_slices_is_drawn():
     assert found.losses.keys() == {"loss"}
     assert found.levels == {"bspline": 33.5, "zerofill": 36.5}
     assert found.chosen_step == 150
+
+
+def test_effects_stand_in_percent_of_the_brain_beside_signal_units():
+    rows = [row("raw", 0, "all", "peak_effect", 40.0), row("raw", 0, "all", "peak_t", 9.5)]
+    assert "<td>40 (1.48 %)</td>" in html_tables.metrics_html([], rows, percent=100 / 2700)
+    assert "<td>40</td>" in html_tables.metrics_html([], rows)
