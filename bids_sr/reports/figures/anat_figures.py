@@ -83,7 +83,7 @@ def mosaic_figure(
                 s.mark_position(ax, volume, axis, index)
                 if column == 0:
                     s.mark_sides(ax, axis)
-        _legend(fig, outlines, "Neurological orientation: left is left")
+        _legend(fig, outlines, "Left is left")
     return fig
 
 
@@ -136,7 +136,7 @@ def registration_figure(
                 if row == 0:
                     s.mark_position(ax, shown[0], axis, index)
                     s.mark_sides(ax, axis)
-        _legend(fig, outlines, "Left is left. Point at the figure: reference and registered image take turns below")
+        _legend(fig, outlines, "Left is left. Hover to flicker between reference and registered image (lowest row)")
     return fig
 
 
