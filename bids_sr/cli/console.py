@@ -29,7 +29,6 @@ def item(name: str, text: str) -> str:
 def start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
     """Where the results go, which runs, how long it takes, what is done with each run, and what to know beforehand."""
     from bids_sr import preflight
-    from bids_sr.bids.findings import counted
     from bids_sr.bids.query import some
 
     paths = settings.paths
@@ -41,8 +40,9 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
     yield item("time", preflight.cost_text(plan, settings))
     for line in preflight.choice_lines(plan, settings):
         yield item("method", line)
-    for warning in counted(plan.warnings):
-        yield item("note", str(warning))
+    for name, texts in (("note", preflight.notes(plan, settings)), ("tip", preflight.tips(plan, settings))):
+        for text in texts:
+            yield item(name, text)
 
 
 def count_text(number: int, noun: str) -> str:

@@ -104,7 +104,7 @@ def _participants(settings: Settings) -> int:
     from bids_sr import preflight
 
     if settings.run.dry_run:
-        _stage("plan (dry run: nothing is written; images are read whole only when the work begins)")
+        _stage("plan (dry run: nothing is written; voxel values are checked when a run starts)")
         print(preflight.dry_run_text(plan, settings))
         return DONE
     paths, labels = settings.paths, [subject.label for subject in plan.subjects]

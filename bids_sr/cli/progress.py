@@ -28,7 +28,7 @@ STAGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "series": ("super-resolution and baselines", ("series",)),
     "maps_figures": ("figures of the maps", ("report",)),
     "maps": ("activation maps", ("activation",)),
-    "comparison": ("evaluation", ("comparison", "shuffles")),
+    "comparison": ("evaluation", ("evaluation", "shuffles")),
     "prepare": ("structural scans: bias field, brain, registration", ("preparation",)),
     "fused": ("structural scans: training and super-resolution of all contrasts", ("training",)),
     "measured": ("structural scans: metrics and figures", ("measures and figures",)),

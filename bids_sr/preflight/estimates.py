@@ -117,7 +117,7 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
     report_s = COST.report_s * len(runs) + COST.report_s_grid * work.grid(runs)
     figures_gb = (COST.figures_gb + COST.overhead_gb) * len(runs)
     rows = [
-        work.row("starting", COST.startup_s, ""),
+        work.row("start-up", COST.startup_s, ""),
         _anatomical(work),
         _motion(work),
         *_calibrations(work),
@@ -234,7 +234,7 @@ def _evaluation(work: _Work) -> list[Row]:
     """Series that are made to be compared with: the measured one, members of the ensemble, placebos; and shuffles."""
     superres, wanted = work.settings.superres, work.settings.evaluation
     high, count = work.high(work.runs), len(work.plan.series)
-    rows = [work.row("comparison", COST.evaluate_s_high * count * high, "BlockEffects")]
+    rows = [work.row("evaluation", COST.evaluate_s_high * count * high, "BlockEffects")]
     extras = dict.fromkeys(superres.learned, superres.n_ensemble - 1)
     if wanted.null_checks:
         extras |= {name: number + len(get_method(name).placebos) for name, number in extras.items()}
@@ -245,7 +245,7 @@ def _evaluation(work: _Work) -> list[Row]:
         each = sum(n * (_series_s(work, series_name(name)) - COST.keep_s_high) for name, n in extras.items())
         seconds = (each + truth * COST.measured_s_high + made * COST.evaluate_s_high) * high
         disk = made * (1 + COST.effects_share[1]) * sum(run_gigabytes(run, work.settings)[1] for run in work.runs)
-        rows.append(work.row("series to compare with", seconds, "SuperResolve", disk))
+        rows.append(work.row("series for evaluation", seconds, "SuperResolve", disk))
     if wanted.null_checks:
         seconds = wanted.null_checks * len(superres.series) * COST.shuffle_s * high
         rows.append(work.row("shuffles", seconds, "NullShuffles"))

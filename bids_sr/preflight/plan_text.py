@@ -1,5 +1,6 @@
 """Text of the plan, for ``--dry-run`` and for messages."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
 
@@ -14,6 +15,7 @@ from bids_sr.preflight.pace import duration, pace_now
 from bids_sr.preflight.plan import Estimate, Plan, left_out_text
 
 MOST_NAMED = 3
+MAPS = {"cc": "correlation with the task", "glm": "linear model"}
 NOTICEABLE = 1.5
 
 
@@ -38,14 +40,16 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
     lines.append(f"series: {' '.join(plan.series)}")
     if settings.superres.target != "anat":
         lines.append("smoothing (FWHM): " + ", ".join(f"{mm:g} mm" for mm in settings.activation.smoothing))
-        lines.append("maps: " + " ".join(settings.activation.kinds))
+        kinds = [f"{MAPS[kind]} ({kind})" if kind in MAPS else kind for kind in settings.activation.kinds]
+        lines.append(f"maps: {', '.join(kinds)}")
     lines += left_out_text(plan.left_out)
-    warnings = ["warnings:", *(f"  {notice}" for notice in counted(plan.warnings))] if plan.warnings else []
+    told = [("notes:", notes(plan, settings)), ("tips:", tips(plan, settings))]
+    last = [line for head, texts in told if texts for line in (head, *(f"  {text}" for text in texts))]
     cost = [
         f"estimate: {cost_text(plan, settings)}",
         *cost_table(plan.estimate, pace_now(plan.estimate.processors).slower),
     ]
-    return "\n".join([*lines, *cost, *_reference_tip(plan, settings), *warnings])
+    return "\n".join([*lines, *cost, *last])
 
 
 def cost_table(cost: Estimate, slower: float = 1.0) -> list[str]:
@@ -64,7 +68,7 @@ def cost_table(cost: Estimate, slower: float = 1.0) -> list[str]:
     return [
         f"  {'':<28}{'wall-clock min':>15}{'GB memory':>12}{'GB work disk':>14}",
         *(f"  {stage:<28}{time:15.1f}{memory:12.1f}{space:14.2f}" for stage, time, memory, space in shown),
-        "  Memory: of the largest step of a stage; in total, of all processes at one time.",
+        "  Memory of a stage is that of its largest step, in total that of all processes at one time.",
     ]
 
 
@@ -78,15 +82,26 @@ def _adding_up(values: Iterable[float], digits: int) -> list[float]:
     return [round(after - before, digits) for before, after in pairwise(ends)]
 
 
-def _reference_tip(plan: Plan, settings: Settings) -> list[str]:
-    """How to test the methods against the truth on these data, where no run has a reference."""
+def tips(plan: Plan, settings: Settings) -> list[str]:
+    """Which scan would improve the result, and how to test it on these data where there is no reference."""
     runs = [run for subject in plan.subjects for run in subject.runs]
-    if not runs or settings.evaluation.retrospective is not None or any(run.truth is not None for run in runs):
+    if settings.evaluation.retrospective is not None or not runs:
         return []
-    return [
-        "No high-resolution reference: methods are tested one resolution level down. For the full test, "
-        "--retrospective downsamples these runs and compares the result with the originals."
-    ]
+    found = []
+    if settings.superres.run_trained and not all(run.calibration for run in runs):
+        scan = "a high-resolution run of 20 volumes or more (same session, same slices, no task needed)"
+        found.append(f"add {scan}.")
+    if not any(run.truth is not None for run in runs):
+        found.append(
+            "no high-resolution reference, so methods are tested one resolution level down; for the full test, "
+            "--retrospective downsamples these runs and compares the result with the originals."
+        )
+    return found
+
+
+def notes(plan: Plan, settings: Settings) -> list[str]:
+    """Notices of the plan, of those that say the same one; files of the data set by their place in it."""
+    return [str(notice).removeprefix(f"{settings.paths.bids_dir}{os.sep}") for notice in counted(plan.warnings)]
 
 
 def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -> list[str]:
@@ -114,11 +129,12 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
     contrasts = plan.contrasts.get(run.bold, {})
     if run.events is None:
         return [*lines, f"  no events: connectivity of the seeds {', '.join(contrasts)}"]
-    return [*lines, "  contrasts: " + "; ".join(f"{name} = {_formula(w)}" for name, w in contrasts.items())]
+    shown = (name if dict(w) == {name: 1} else f"{name} = {_formula(w)}" for name, w in contrasts.items())
+    return [*lines, f"  contrasts: {'; '.join(shown)}"]
 
 
 def choice_text(run: BoldRun, settings: Settings) -> str:
-    """How a run is super-resolved, why, and which scan would improve it, in a sentence or two."""
+    """How a run is super-resolved, and why."""
     superres = settings.superres
     names = [name for name in superres.chosen if not obstacle(name, run, superres)]
     why = []
@@ -128,8 +144,8 @@ def choice_text(run: BoldRun, settings: Settings) -> str:
         why.append("single slice: too few to train a network")
     if settings.evaluation.retrospective is None:
         why.append(_why_factor(run, settings))
-    text = f"{', '.join(names) or 'none'} by {_times(factor_of(run, settings), 'g')} ({'; '.join(why)})"
-    return f"{text}. {_advice(run, settings)}".strip()
+    reasons = f" ({'; '.join(why)})" if why else ""
+    return f"{', '.join(names) or 'none'} by {_times(factor_of(run, settings), 'g')}{reasons}"
 
 
 def choice_lines(plan: Plan, settings: Settings) -> list[str]:
@@ -152,13 +168,6 @@ def _why_factor(run: BoldRun, settings: Settings) -> str:
     return "no pair or calibration: factor 2 in plane"
 
 
-def _advice(run: BoldRun, settings: Settings) -> str:
-    """What scan would improve the super-resolution of a run; "" where there is one, or no method could use it."""
-    if run.calibration or not settings.superres.run_trained or settings.evaluation.retrospective is not None:
-        return ""
-    return "Tip: add a high-resolution run of 20 volumes or more (same session, same slices, no task needed)."
-
-
 def _times(values: Iterable[float], form: str = ".3g") -> str:
     return "×".join(str(value) if isinstance(value, int) else f"{round(value, 4):{form}}" for value in values)
 
@@ -177,6 +186,8 @@ def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> s
 
 
 def _formula(weights: Mapping[str, float]) -> str:
+    if len(weights) > 1 and all(abs(weight * len(weights) - 1) < 1e-6 for weight in weights.values()):
+        return f"mean of {', '.join(weights)}"
     terms: list[str] = []
     for name, weight in weights.items():
         sign = "-" if weight < 0 else "+" if terms else ""
@@ -192,6 +203,6 @@ def cost_text(plan: Plan, settings: Settings) -> str:
     why = f" (machine busy: {here.busy:.1f} times slower)" if here.busy >= NOTICEABLE else ""
     on = "1 process" if workers == 1 else f"{workers} processes"
     return (
-        f"{duration(cost.minutes * here.slower)} wall-clock time with {on}{why}, {cost.memory_gb:.1f} GB of memory, "
+        f"{duration(cost.minutes * here.slower)} of wall-clock time with {on}{why}, {cost.memory_gb:.1f} GB of memory, "
         f"{cost.work_gb:.1f} GB of disk for work and {cost.output_gb:.1f} GB for results"
     )

@@ -182,7 +182,7 @@ def test_the_start_says_where_which_runs_how_long_and_each_note_once(tmp_path: P
     assert [line.split()[0] for line in lines] == ["results", "runs", "time", "note"]
     assert str(tmp_path) in lines[0]
     assert "sub-01 and 1 more" in lines[-1]
-    assert "min wall-clock time with 1 process" in lines[2]
+    assert "min of wall-clock time with 1 process" in lines[2]
 
 
 def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> None:

@@ -314,10 +314,10 @@ class TestEstimate:
         maker.bold(n_volumes=60)
         many = check(settings)
         rows = {row.stage: row for row in few.estimate.rows}, {row.stage: row for row in many.estimate.rows}
-        for stage in ("motion", "series srgan", "comparison"):
+        for stage in ("motion", "series srgan", "evaluation"):
             assert rows[1][stage].minutes == pytest.approx(2 * rows[0][stage].minutes)
         assert rows[1]["series srgan"].disk_gb == pytest.approx(2 * rows[0]["series srgan"].disk_gb)
-        assert rows[1]["starting"] == rows[0]["starting"]
+        assert rows[1]["start-up"] == rows[0]["start-up"]
         assert many.estimate.memory_gb == pytest.approx(few.estimate.memory_gb), "nodes stream"
 
     def test_size_of_a_series(self, planned: Planned) -> None:
@@ -358,8 +358,10 @@ def test_dry_run_tells_the_plan(maker: BidsMaker, planned: Planned) -> None:
         "pair: sub-01_acq-highres_T2starw.nii.gz and sub-01_acq-lowres_T2starw.nii.gz",
         "super-resolution: srgan, sbl by 2×2×1 (factor from the T2*w pair)",
         "thumbMinusLittle = thumb-little",
-        "all = 0.5*thumb+0.5*little",
-        "No high-resolution reference: methods are tested one resolution level down.",
+        "all = mean of thumb, little",
+        "tips:",
+        "add a high-resolution run of 20 volumes or more",
+        "no high-resolution reference, so methods are tested one resolution level down; for the full test, --retro",
         "series: raw bspline zerofill sdmod inject ratio srgan sbl",
         "smoothing (FWHM): 0 mm, 5 mm",
         "GB of disk for work and",
@@ -387,7 +389,7 @@ def test_a_busy_machine_is_named(planned: Planned, maker: BidsMaker, monkeypatch
     plan = planned()
     monkeypatch.setattr(plan_text, "pace_now", lambda processors: Pace(processor=1.0, busy=4.0))
     long = dataclasses.replace(plan, estimate=dataclasses.replace(plan.estimate, minutes=10.0))
-    assert cost_text(long, settings_for(maker)).startswith("about 40 min wall-clock time with ")
+    assert cost_text(long, settings_for(maker)).startswith("about 40 min of wall-clock time with ")
     assert "(machine busy: 4.0 times slower)" in cost_text(long, settings_for(maker))
     monkeypatch.setattr(plan_text, "pace_now", lambda processors: Pace(processor=2.0, busy=1.1))
     assert "busy" not in cost_text(long, settings_for(maker))
@@ -397,7 +399,7 @@ def test_dry_run_of_half_a_pair(maker: BidsMaker, planned: Planned) -> None:
     maker.path("sub-01_acq-lowres_T2starw.nii.gz", "anat").unlink()
     text = dry_run_text(planned(), settings_for(maker))
     assert "sub-01_acq-highres_T2starw.nii.gz and its k-space-truncated copy" in text
-    assert "warnings:" in text
+    assert "notes:" in text
 
 
 def test_problems_as_text() -> None:
