@@ -44,7 +44,7 @@ from bids_sr.workflows.wiring import declare_memory
 
 BUNDLED_SPACE = "MNI152NLin2009aSym"
 OPENING = """\
-Results included in this manuscript come from *bids-sr* {version} (based on *Nipype* [@nipype]). \
+Results included in this manuscript come from *bids-sr* {version}, which is based on *Nipype* [@nipype]. \
 The acquired series, plain interpolations of it and super-resolved series went through the same analysis, \
 so that the effect of super-resolution can be separated from those of interpolation and smoothing.
 """

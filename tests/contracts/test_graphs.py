@@ -258,10 +258,12 @@ IN_ORDER = (
 
 def test_the_methods_text_cites_what_exists_says_nothing_twice_and_follows_the_processing(graph: Any) -> None:
     text = methods_text(graph)
-    assert text.startswith("Results included in this manuscript come from *bids-sr* 0 ")
-    html = methods_html(text, bibliography())
-    assert "@" not in html.split("<ol")[0], "a citation that was not resolved"
+    assert text.startswith("Results included in this manuscript come from *bids-sr* 0, ")
+    html = methods_html(text, bibliography()).partition('id="ref-')[0]
+    assert "@" not in html, "a citation that was not resolved"
     assert missing_keys(text, bibliography()) == []
+    shown = re.sub(r"<[^>]+>", "", html)
+    assert re.findall(r".{30}\([^()]*\(|.{30}\) \(.{9}", shown) == [], "parentheses in or behind parentheses"
     sentences = [each for paragraph in text.split("\n\n") for each in re.split(r"(?<=[a-z)]\.) (?=[A-Z])", paragraph)]
     assert [sentence for sentence, times in Counter(sentences).items() if times > 1] == []
     assert text.count("aseline") <= text.count("Every other series was brought") == text.count("Baselines:")

@@ -76,7 +76,8 @@ for node, method in (("train", "new-net"), ("estimate", "new-maps")):
              if name.split(".")[-1] == node and "new" in name}
     assert found == {method}, found
 text = methods_text(graph)
-assert "new-net (a network that only a test knows [@toy])" in text, text
+assert "The network new-net was trained" in text, text
+assert ": a network that only a test knows [@toy]." in text, text
 assert "maps that only a test knows [@toy]" in text, text
 card = {"method": "new-net", "recipe": "fast", "factor": [2, 2, 1], "resolution": {"lowres_mm": [3, 3, 3]},
         "contrast": "T2starw", "orientation": "I-S"}

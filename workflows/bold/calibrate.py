@@ -79,9 +79,9 @@ def _text(with_events: bool) -> str:
     """What was done, for the methods text."""
     task = ", its task" if with_events else ""
     return (
-        "A short run at the high resolution was registered rigidly to the run (mutual information in ANTs [@ants], "
-        "then Gauss-Newton [@bakermatthews2004]) to measure where the signal fluctuates: volumes with a framewise "
-        "displacement above 0.5 mm [@power2012] or a spike were left out, "
+        "A short run at the high resolution was registered rigidly to the run, by mutual information in ANTs [@ants] "
+        "and then by Gauss-Newton [@bakermatthews2004], to measure where the signal fluctuates: volumes with a "
+        "framewise displacement above 0.5 mm [@power2012] or a spike were left out, "
         f"drift{task} and the principal components of head motion were regressed out, and the remaining variance, "
         "divided by its degrees of freedom and less the thermal noise, gave a map of standard deviations.\n"
     )

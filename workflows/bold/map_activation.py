@@ -103,8 +103,8 @@ def _text(activation: ActivationPlan) -> str:
             parts.append("Regions were also thresholded at a false discovery rate of .05 [@benjamini1995].")
     if activation.at_rest:
         parts.append(
-            f"The amplitude of low-frequency fluctuations (ALFF [@alff]) is the standard deviation between {SLOW[0]:g} "
-            f"and {SLOW[1]:g} Hz without these regressors, fALFF [@falff] its share of that at all frequencies."
+            f"The amplitude of low-frequency fluctuations, ALFF [@alff], is the standard deviation between {SLOW[0]:g} "
+            f"and {SLOW[1]:g} Hz without these regressors, fALFF [@falff] its ratio to that at all frequencies."
         )
     return " ".join(parts) + "\n"
 

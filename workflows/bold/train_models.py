@@ -120,12 +120,12 @@ def training_text(series: str, learned: Learned, how: Training, *, with_calibrat
             f"run was zero filled.{blended if with_calibration and series in how.calibrated else ''}"
         )
     if learned is RUN_VOLUMES:
-        what = f" ({about})" if about else ""
+        what = f": {about}." if about else "."
         if given:
-            return f"A network trained beforehand, {method}{what}, was used for super-resolution."
+            return f"A network trained beforehand ({method}) was used for super-resolution{what}"
         return (
-            f"The network {method}{what} was trained on {VOLUMES} randomly drawn volumes of the run itself, as "
-            "acquired, without a high-resolution image."
+            f"The network {method} was trained on {VOLUMES} randomly drawn volumes of the run itself, as acquired, without "
+            f"a high-resolution image{what}"
         )
     if given:
         return f"A network trained beforehand ({method}) was used for super-resolution."
@@ -133,7 +133,7 @@ def training_text(series: str, learned: Learned, how: Training, *, with_calibrat
         return own
     full = "with settings chosen by us" if _WITHOUT_PAPER in about else "with the published settings"
     kind = "with a smaller network and fewer steps" if how.recipe == "fast" else full
-    return f"The network {method} ({about}) was trained on the participant's own pair of T2*-weighted images, {kind}."
+    return f"The network {method} was trained on the participant's own pair of T2*-weighted images, {kind}: {about}."
 
 
 def init_holdout_wf(

@@ -375,5 +375,5 @@ def _null_text(n_shuffles: int) -> str:
         "The rate of false positives was measured in each series: task, drift and confounds were removed, the phases "
         "of the residuals were randomized identically in all voxels, onsets were drawn at random, and the same linear "
         f"model was fitted ({n_shuffles} times); rates are means over these shuffles. The largest z of each shuffle "
-        "gives a threshold that 5 % of runs without signal exceed (maximum statistic [@nichols2002])."
+        "gives the threshold of the maximum statistic [@nichols2002], which 5 % of runs without signal exceed."
     )

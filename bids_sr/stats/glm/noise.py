@@ -77,9 +77,9 @@ def noise_words(order: int = ORDER) -> str:
     """The model of the noise in words, for sidecars and the methods text; `order` lags, 0 for white noise.
 
     >>> noise_words(2)
-    'autoregressive of order 2, with autocorrelation smoothed within the brain mask (12 mm FWHM)'
+    'autoregressive of order 2, with autocorrelation smoothed by 12 mm FWHM within the brain mask'
     """
-    smoothed = f"with autocorrelation smoothed within the brain mask ({FWHM_MM:g} mm FWHM)"
+    smoothed = f"with autocorrelation smoothed by {FWHM_MM:g} mm FWHM within the brain mask"
     return f"autoregressive of order {order}, {smoothed}" if order else "white"
 
 

@@ -9,7 +9,7 @@ METHOD = maps_method(
     summary="FOCUSS: weighted minimum norm with weights re-estimated from its result",
     placebos=PLACEBOS_OF_A_RUN, costs=maps_cost(low=30.0), draws=False,
     text={
-        "any": "with variances from the standard deviation over time of its own result, re-estimated twice (FOCUSS) "
+        "any": "with variances from the standard deviation over time of its own result, re-estimated twice: FOCUSS "
         "[@focuss; @ktfocuss]"
     },
 )  # fmt: skip

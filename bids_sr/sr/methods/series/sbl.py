@@ -9,7 +9,7 @@ METHOD = maps_method(
     summary="sparse Bayesian learning: variance maps that maximize the likelihood of the acquired data",
     placebos=PLACEBOS_OF_A_RUN, costs=maps_cost(low=300.0), calibrated=True,
     text={
-        "any": "with variances that maximize the marginal likelihood of the run's temporal components (sparse Bayesian "
-        "learning) [@sparse_bayes]"
+        "any": "with variances that maximize the marginal likelihood of the run's temporal components: sparse Bayesian "
+        "learning [@sparse_bayes]"
     },
 )  # fmt: skip

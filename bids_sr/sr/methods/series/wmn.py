@@ -9,7 +9,7 @@ METHOD = maps_method(
     summary="weighted minimum norm: the signal change weighted by the standard deviation of its zero-filled copy",
     placebos=PLACEBOS_OF_A_RUN, costs=maps_cost(low=30.0), draws=False,
     text={
-        "any": "with variances from the standard deviation over time of the zero-filled change (weighted minimum norm) "
+        "any": "with variances from the standard deviation over time of the zero-filled change: weighted minimum norm "
         "[@focuss]"
     },
 )  # fmt: skip
