@@ -124,8 +124,8 @@ def training_text(series: str, learned: Learned, how: Training, *, with_calibrat
         if given:
             return f"A network trained beforehand ({method}) was used for super-resolution{what}"
         return (
-            f"The network {method} was trained on {VOLUMES} randomly drawn volumes of the run itself, as acquired, without "
-            f"a high-resolution image{what}"
+            f"The network {method} was trained on {VOLUMES} randomly drawn volumes of the run itself, as acquired, "
+            f"without a high-resolution image{what}"
         )
     if given:
         return f"A network trained beforehand ({method}) was used for super-resolution."
