@@ -43,7 +43,7 @@
     const list = make("select", { id: `pick-${picks += 1}` }, ...tables.map((t, k) => make("option", { value: k, textContent: t.dataset.title })));
     const show = () => tables.forEach((table, k) => table.classList.toggle("away", k !== Number(list.value)));
     list.addEventListener("change", show);
-    box.prepend(make("div", { className: "choices" }, make("label", { htmlFor: list.id, textContent: "table" }), list));
+    box.prepend(make("div", { className: "choices" }, make("label", { htmlFor: list.id, textContent: "show" }), list));
     show();
   }
 

@@ -1,4 +1,4 @@
-"""``group.html``: accuracy over participants, by how much, in how many; then who is missing, tables, group maps."""
+"""``group.html``: accuracy over participants and of each, then who is missing, comparisons, group maps, the paper."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +15,9 @@ from bids_sr.reports.assembler import Block, Panel, Section, data_uri, write_pag
 from bids_sr.reports.figures import group_figures
 from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.figures.svg_files import save_svg
-from bids_sr.reports.markup import folded, joined, render, table
+from bids_sr.reports.markup import folded, joined, picked, render, table
 from bids_sr.reports.participants_page import ALL
-from bids_sr.reports.tables.evaluation_rows import series_text
+from bids_sr.reports.tables.evaluation_rows import series_text, value_text
 from bids_sr.reports.tables.html_tables import facts_html, meaning, messages_html
 from bids_sr.reports.tables.region_size_tables import PARTS
 from bids_sr.reports.text import group_verdicts as words
@@ -58,6 +58,10 @@ SIZE_NOTE = (
     "The p values are exact signed-rank tests against the acquired series and against bspline, not corrected. What "
     "bspline alone changes is the finer grid, not a method; a smaller region is not better by itself."
 )
+
+
+ACCURACY = ("split_ev_beyond", "brain")
+"""Measure and region of what is called accurate."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,16 +109,16 @@ def build_group_report(target: Path, content: GroupContent, *, figure_dir: Path)
     figure_dir.mkdir(parents=True, exist_ok=True)
     by_task = {f"Task {name}": words.people_text(people) for name, people in content.tasks.items()}
     by_task = by_task if len(by_task) > 1 else {}
-    people = facts_html({"Entered": list(content.participants), **by_task, "Missing": list(content.absent) or "nobody"})
+    people = facts_html({"Entered": list(content.participants), **by_task, "Missing": list(content.absent) or "none"})
     people += messages_html("notice", list(content.left_out))
     people += render("headed", "Flags of the participants' own reports", _list(content.flags))
     comparisons = joined([exploratory_html(content, told), findings_html(content, told, figure_dir)])
     parts = [
         ("verdict", "Accuracy over participants", answer_html(content, figure_dir), ()),
         ("participants", "Participants", people, ()),
-        ("paper", "The paper's table", sizes_html(content, figure_dir), ("regions of two conditions",)),
         ("comparisons", "Exploratory comparisons", comparisons, ("comparisons",)),
         ("maps", "Group maps", group_maps_html(content), ("group maps",)),
+        ("paper", "Comparison with Ota et al. (2022)", sizes_html(content, figure_dir), ("regions of two conditions",)),
         ("methods", "Methods", methods_html(text, bibliography()), ()),
         ("about", "About", facts_html(content.about), ()),
     ]
@@ -128,7 +132,7 @@ def build_group_report(target: Path, content: GroupContent, *, figure_dir: Path)
 
 
 def answer_html(content: GroupContent, figure_dir: Path) -> Markup:
-    """The primary comparison of each task in a sentence, three numbers and a forest plot; who and what is missing."""
+    """The primary comparison of each task in a sentence and numbers, each participant; who and what is missing."""
     primary = [each for each in content.comparisons if each.primary]
     forests = [
         _figure(
@@ -142,9 +146,34 @@ def answer_html(content: GroupContent, figure_dir: Path) -> Markup:
     return joined([
         words.group_answer_html(primary, content.tasks, content.reasons),
         *forests,
+        *people_html(content, figure_dir),
         render("box", "Missing.", content.absent),
-        render("box", "Not applied, and not compared.", content.idle),
+        render("box", "Not applied (fell back to zero filling).", content.idle),
     ])  # fmt: skip
+
+
+def accuracy_questions(content: GroupContent) -> list[Question]:
+    """What accuracy is measured by in each task: the primary comparisons; without one, explained variance of detail."""
+    primary = [each.question for each in content.comparisons if each.primary]
+    return list(dict.fromkeys(primary)) or [q for q in content.values if (q.measure, q.region) == ACCURACY]
+
+
+def people_html(content: GroupContent, figure_dir: Path) -> list[Markup]:
+    """Accuracy of each participant in every series, as a figure and as a table, for each task."""
+    out = []
+    for number, question in enumerate(accuracy_questions(content)):
+        values = content.values.get(question, {})
+        names = group_figures.shown_series(values, content.methods)
+        people = sorted({who for name in names for who in values[name]})
+        title = f"Explained variance of measured detail beyond the acquired Nyquist limit, {words.where_text(question)}"
+        lines = [[who, *(value_text(values[name].get(who, math.nan)) for name in names)] for who in people]
+        out.append(_figure(
+            partial(group_figures.paired_figure, [("", values)], content.methods),
+            figure_dir / f"group_desc-accuracy{number}.svg",
+            f"{title}: one line per participant; boxes: median and quartiles.",
+        ))  # fmt: skip
+        out.append(table(f"{title}, by participant", ["participant", *map(series_text, names)], lines))
+    return out
 
 
 def exploratory_html(content: GroupContent, told: Sequence[words.Finding]) -> Markup:
@@ -185,7 +214,7 @@ def sizes_html(content: GroupContent, figure_dir: Path) -> Markup:
             out.append(_figure(
                 partial(group_figures.paired_figure, panels, content.methods),
                 figure_dir / f"group_desc-{map_label(f'paper{number}', fwhm)}.svg",
-                f"Sizes (acquired voxels) and overlap, task {paper.task}, {fwhm:g} mm smoothing; a line a participant.",
+                f"Sizes (acquired voxels) and overlap, task {paper.task}, {fwhm:g} mm smoothing; lines: participants.",
             ))  # fmt: skip
     if out:
         out.append(Markup("<p>{}</p>").format(SIZE_NOTE))
@@ -203,31 +232,35 @@ def _figure(draw: Callable[[], Figure], file: Path, caption: str) -> Markup:
 
 def findings_html(content: GroupContent, told: Sequence[words.Finding], figure_dir: Path) -> Markup:
     """For each question of the verdict: boxes of all series, differences of each method, and the table."""
-    out = []
+    found = []
+    drawn = accuracy_questions(content)
     for number, question in enumerate(dict.fromkeys(each.question for each in told)):
         own = [each for each in told if each.question == question]
         unit, text = meaning(question.measure)
         title = f"{own[0].title[:1].upper()}{own[0].title[1:]}"
         about = f"{words.where_text(question)}. {question.measure}: {text}."
-        out.append(Markup("<h3>{}</h3><p>{}</p>").format(title, about))
-        if own[0].kind != words.SIZE:  # those stand beside the paper's table
+        out = [Markup("<h3>{}</h3><p>{}</p>").format(title, about)]
+        if own[0].kind != words.SIZE and question not in drawn:  # those stand beside the paper's table
             panels = [("", content.values.get(question, {}))]
             out.append(_figure(
                 partial(group_figures.paired_figure, panels, content.methods, unit=unit),
                 figure_dir / f"group_desc-boxes{number}.svg",
-                "Boxes: median and quartiles; a line a participant.",
+                "Boxes: median and quartiles; one line per participant.",
             ))  # fmt: skip
         for each in own:
             rows = (*each.comparisons, *each.placebos)
             out.append(_figure(
                 partial(group_figures.differences_figure, rows, unit=unit),
                 figure_dir / f"group_desc-differences{number}{each.method}.svg",
-                f"{each.method} minus each reference: Hodges-Lehmann estimate, interval; band: margin of equivalence.",
+                f"{each.method} minus each reference: Hodges-Lehmann estimate and interval; band: equivalence margin.",
             ))  # fmt: skip
             out.append(
-                folded(f"{each.method}: values", comparisons_html(rows, f"{each.method} against its references"))
+                folded(
+                    f"{each.method}: values", comparisons_html(rows, f"{each.method} against its references: {title}")
+                )
             )
-    return joined(out)
+        found.append((f"{title}, {words.where_text(question)}", joined(out)))
+    return picked(found)
 
 
 def group_maps_html(content: GroupContent) -> Markup:
@@ -269,7 +302,7 @@ def _p(test: Wilcoxon | None) -> str:
     if test.method == "identical":
         return "identical"
     short = words.p_text(test.p_value).removeprefix("p = ").removeprefix("p ")
-    return render("value", short, "" if test.can_reach else f"at best {words.number(test.smallest_p)}")
+    return render("value", short, "" if test.can_reach else f"smallest possible: {words.number(test.smallest_p)}")
 
 
 def paper_html(paper: PaperTable) -> Markup:

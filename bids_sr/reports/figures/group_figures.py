@@ -17,6 +17,7 @@ from bids_sr.stats.group.group_tests import Comparison
 Series = Mapping[str, Mapping[str, float]]
 _SPREAD = 0.32  # of a box's half width
 
+_EDGE = 0.05  # inches, from the edge of a figure to its labels
 _NAMED = 40  # participants; the rows of more have no names
 _MANY = 100  # participants; more are drawn as pixels, as so many paths make a page of many megabytes
 
@@ -53,7 +54,20 @@ def paired_figure(panels: Sequence[tuple[str, Series]], methods: Sequence[str], 
             ax.set_title(title, loc="left")
             ax.set_ylabel("" if unit in ("", "1") else unit.replace("mm^3", "mm³"))
         fig.subplots_adjust(left=0.06, right=0.995, top=0.91, bottom=0.24)
+        _make_room(fig)
     return fig
+
+
+def _make_room(fig: Figure) -> None:
+    """Move the sides of the axes inwards until every label lies in the figure."""
+    for _ in range(2):  # narrower axes can have other ticks
+        found, now = fig.get_tightbbox(), fig.subplotpars
+        wide, tall = fig.get_size_inches()
+        left, right = max(0.0, _EDGE - found.x0) / wide, max(0.0, found.x1 + _EDGE - wide) / wide
+        bottom, top = max(0.0, _EDGE - found.y0) / tall, max(0.0, found.y1 + _EDGE - tall) / tall
+        fig.subplots_adjust(
+            left=now.left + left, right=now.right - right, bottom=now.bottom + bottom, top=now.top - top
+        )
 
 
 def _boxes(ax: Axes, series: Series, names: Sequence[str], methods: Sequence[str]) -> None:
@@ -110,6 +124,7 @@ def primary_figure(each: Comparison) -> Figure:
         fig.text(0.8, 0.99, f"{each.series} more accurate ▸", color=s.SOFT, va="top", ha="right", fontsize=8.5)
         tall = fig.get_figheight()
         fig.subplots_adjust(left=0.13, right=0.8, top=1 - 0.27 / tall, bottom=0.55 / tall)
+        _make_room(fig)
     return fig
 
 
@@ -139,4 +154,5 @@ def differences_figure(comparisons: Sequence[Comparison], *, unit: str = "") -> 
         shown = "" if unit in ("", "1") else f" ({unit.replace('mm^3', 'mm³')})"
         ax.set_xlabel(f"{rows[0][0].series} − reference{shown}")
         fig.subplots_adjust(left=0.13, right=0.9, top=0.98, bottom=0.55 / fig.get_figheight())
+        _make_room(fig)
     return fig

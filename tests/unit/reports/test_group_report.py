@@ -1,6 +1,7 @@
 """The group's page: sentences that follow from comparisons, everybody in the figures, foreign text escaped."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +131,7 @@ def test_the_page_is_whole_and_nothing_from_outside_is_interpreted(tmp_path: Pat
     assert "alert(1)</script>" not in text
     assert "sub-&lt;b&gt;9" in text
     assert [re.findall(r'<section id="([a-z]+)"', text)] == [
-        ["verdict", "participants", "paper", "comparisons", "maps", "methods", "about"]
+        ["verdict", "participants", "comparisons", "maps", "paper", "methods", "about"]
     ]
     assert "Not in this report: group maps" in text
     assert len(list((tmp_path / "group" / "figures").glob("*.svg"))) == text.count('src="data:image/svg+xml')
@@ -160,3 +161,30 @@ def test_all_that_the_methods_cite_is_in_the_bibliography() -> None:
     from bids_sr.reports.group_report import MAPS
 
     assert missing_keys(METHODS + MAPS, bibliography()) == []
+
+
+def inside(fig) -> bool:
+    box, (wide, tall) = fig.get_tightbbox(), fig.get_size_inches()
+    return box.x0 >= 0 and box.y0 >= 0 and box.x1 <= wide and box.y1 <= tall
+
+
+def test_no_label_is_cut_off_however_long(tmp_path: Path) -> None:
+    comparisons, values = made(tmp_path, 5)
+    long = {f"sub-averylongparticipantlabel{n}": 0.1 * n for n in range(5)}
+    series = {"bsplineSmooth": long, "bsplinePca": long, **values[BEYOND]}
+    assert inside(group_figures.paired_figure([("", series), ("", series)], NAMES))
+    own = [each for each in comparisons if (each.question, each.series) == (BEYOND, "sbl")]
+    own = [replace(each, reference="bsplineSmooth") for each in own]
+    assert inside(group_figures.differences_figure(own))
+    primary = replace(own[0], participants=tuple(long), differences=tuple(long.values()), rivals=("bsplineSmooth",) * 5)
+    assert inside(group_figures.primary_figure(primary))
+
+
+def test_accuracy_of_each_participant_comes_first(tmp_path: Path) -> None:
+    page = build_group_report(tmp_path / "group.html", content(tmp_path, 6), figure_dir=tmp_path / "figures")
+    text = page.read_text()
+    answer = text[text.index('<section id="verdict"') : text.index('<section id="participants"')]
+    lines = re.findall(r"<tr>(.*?)</tr>", answer)
+    assert next(line for line in lines if "sub-01" in line).startswith("<th scope='row'>sub-01</th><td>0.020</td>")
+    assert len([line for line in lines if "sub-0" in line]) == 6
+    assert text.index("Comparison with Ota et al. (2022)") < text.index('<section id="methods"')
