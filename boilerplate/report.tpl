@@ -10,7 +10,7 @@
 {{ css|safe }}
 </style>
 </head>
-<body>
+<body{% if one_run %} class="one-run"{% endif %}>
 <a class="skip" href="#content">Skip to the content</a>
 <nav aria-label="Sections">
 <p class="brand">{{ title }}</p>

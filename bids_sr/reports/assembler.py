@@ -309,8 +309,10 @@ def write_page(
         name: Markup("").join(panel.content for block in found[name].blocks for panel in block.panels)
         for name in ("errors", "summary") if name in found
     }  # fmt: skip
+    runs = {block.run for each in sections for block in each.blocks if block.run}
     page = environment().get_template("report.tpl").render(
-        title=title, sections=sections, neighbors=neighbors, css=css, script=script, digest=digest(script),
+        title=title, sections=sections, neighbors=neighbors, one_run=len(runs) == 1,
+        css=css, script=script, digest=digest(script),
         crashed='class="warning"' in text.get("errors", ""), notices=text.get("summary", "").count("role='note'"),
     )  # fmt: skip
     atomic_files.write_whole(target, page)

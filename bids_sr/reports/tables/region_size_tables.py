@@ -27,10 +27,10 @@ def claim_html(rows: Rows, names: Names = ()) -> Markup:
     parts: list[Markup] = []
     for pair in dict.fromkeys(row.contrast for row in own):
         some = [row for row in own if row.contrast == pair]
-        parts += [Markup("<p>{}</p>").format(text) for text in size_words(some, pair, names)]
+        told = joined(Markup("<p>{}</p>").format(text) for text in size_words(some, pair, names))
         both = pair.replace("+", " and ")
         tables += [
-            (f"{both}: sources of the change in size", _size_parts(some, pair, "size", names)),
+            (f"{both}: sources of the change in size", told + _size_parts(some, pair, "size", names)),
             (f"{both}: sources of the change in overlap", _size_parts(some, pair, "dice", names)),
             (f"{both}: size and overlap", _region_sizes(some, pair, names)),
         ]
@@ -40,7 +40,7 @@ def claim_html(rows: Rows, names: Names = ()) -> Markup:
             )
             for row in some if row.measure == "claim_undefined" and row.value > 0
         ]  # fmt: skip
-    return joined([*parts, picked(tables)]) or NOTHING
+    return joined([picked(tables), *parts]) or NOTHING
 
 
 def size_words(rows: Rows, pair: str, names: Names = ()) -> list[str]:

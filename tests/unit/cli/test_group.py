@@ -51,7 +51,7 @@ def test_partial_results_are_joined_and_the_missing_named(
     assert "sub-10: no table of metrics at all" in text
     assert "sbl is more accurate than every baseline" in text
     assert "The finer map of sbl is more accurate than every reference of the participant" in text
-    assert page.index("Accuracy over participants") < page.index("The paper&#39;s table")
+    assert page.index("Accuracy over participants") < page.index("Comparison with Ota et al. (2022)")
     assert "140.00 (64.75–184.00)" in text
     assert "defined in 7 of 8" in text
     assert not re.search(r'(?:src|href)="(?!data:|#|index\.html|https://doi\.org/|https://)', page)

@@ -23,7 +23,7 @@ from bids_sr.reports.figures.map_viewer import MniGrid, ViewedMaps, mni_nodes, v
 from bids_sr.reports.figures.style import NamedImage
 from bids_sr.reports.figures.svg_files import save_svg
 from bids_sr.reports.markup import picked, table
-from bids_sr.reports.tables.html_tables import clusters_html, facts_html
+from bids_sr.reports.tables.html_tables import clusters_html, facts_html, messages_html
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 browsers = pytest.importorskip("playwright.sync_api")
@@ -81,7 +81,10 @@ def page(tmp_path_factory) -> Path:
         (name, table(name, ["series", *map(str, range(40))], [[f"s{k}", *["0.5"] * 40] for k in range(60)]))
         for name in ("first", "second")
     ]  # fmt: skip
-    facts = [Panel(content=facts_html({"A rather long name of what is measured in the whole brain (mm)": "1.5"}))]
+    note = messages_html("notice", "/" + "a-long-path-without-a-space/" * 5)
+    facts = [
+        Panel(content=note + facts_html({"A rather long name of what is measured in the whole brain (mm)": "1.5"}))
+    ]
     sections.append(Section(
         name="tables", title="Tables", folded=True,
         blocks=[
