@@ -5,11 +5,12 @@ estimated work, in `t` minutes, it is ``(1 - f) * ((1 - f) * estimate + t)``.
 """
 
 import contextlib
+import re
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
 from bids_sr.cli.heartbeat import EVERY_S, heartbeat
@@ -23,18 +24,29 @@ STAGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "anat_wf": ("anatomy: bias field, brain mask, template, atlas", ("anatomical and registration",)),
     "pair": ("T2* pair: registration", ("anatomical and registration",)),
     "train": ("training", ("training", "calibration")),
+    "variance": ("variance maps of the run", ("training", "calibration")),
     "motion_wf": ("head motion and slice timing", ("motion",)),
-    "registration": ("registration of the run", ("anatomical and registration",)),
+    "bold_registration": ("registration of the run", ("anatomical and registration",)),
     "series": ("super-resolution and baselines", ("series",)),
     "maps_figures": ("figures of the maps", ("report",)),
     "maps": ("activation maps", ("activation",)),
-    "comparison": ("evaluation", ("evaluation", "shuffles")),
+    "comparison": ("evaluation", ()),
+    "evaluation": ("evaluation", ("evaluation", "shuffles")),
+    "guards": ("evaluation: quality control", ()),
+    "truth": ("evaluation: high-resolution reference", ()),
+    "clusters": ("evaluation: clusters", ()),
+    "image": ("evaluation: image quality", ()),
+    "confounds": ("head motion and slice timing", ()),
+    "anat_figures": ("figures", ()),
+    "summary": ("figures", ()),
     "prepare": ("structural scans: bias field, brain, registration", ("preparation",)),
     "fused": ("structural scans: training and super-resolution of all contrasts", ("training",)),
     "measured": ("structural scans: metrics and figures", ("measures and figures",)),
     "figures": ("figures", ("report",)),
 }
 """Start of a workflow's name → what its stage is called, and the rows of the plan's estimate (by their start)."""
+_FIGURES = re.compile(r"_(maps|run|evaluation|overview|variance|calibration|training_[a-z0-9]+)_figures$")
+"""End of the names of the workflows of a run's figures."""
 
 
 def stage_of(fullname: str) -> tuple[str, str]:
@@ -50,17 +62,17 @@ def stage_of(fullname: str) -> tuple[str, str]:
     label = parts[1].removesuffix("_wf").removesuffix("_scans") if len(parts) > 1 else ""
     if len(parts) > 3 and parts[2].startswith("sub_"):
         label = parts[2].removesuffix("_wf")
-    if label.endswith("_maps_figures"):
-        label, stage = label.removesuffix("_maps_figures"), "maps_figures"
+    if drawn := _FIGURES.search(label):
+        label, stage = label[: drawn.start()], "maps_figures" if drawn[1] == "maps" else "figures"
     words = label.split("_")
     return "_".join(f"{key}-{value}" for key, value in zip(words[::2], words[1::2], strict=False)), stage
 
 
-def stage_minutes(plan: "Plan") -> dict[str, float]:
-    """Estimated processor minutes of each stage of `STAGES`."""
-    rows, shared = plan.estimate.rows, Counter(starts for _, starts in STAGES.values())
+def stage_minutes(plan: "Plan", there: Collection[str] = STAGES) -> dict[str, float]:
+    """Estimated processor minutes of each stage of `STAGES`; those that are `there` share the rows of the estimate."""
+    rows, shared = plan.estimate.rows, Counter(starts for key, (_, starts) in STAGES.items() if key in there)
     return {
-        key: sum(row.minutes for row in rows if row.stage.startswith(starts)) / shared[starts]
+        key: sum(row.minutes for row in rows if row.stage.startswith(starts)) / max(1, shared[starts])
         for key, (_, starts) in STAGES.items()
     }
 
@@ -82,7 +94,7 @@ class Progress:
     ) -> None:  # fmt: skip
         names = list(nodes)
         counts = Counter(stage_of(name)[1] for name in names)
-        minutes = {**stage_minutes(plan), OTHER: 0.02 * plan.estimate.minutes}
+        minutes = {**stage_minutes(plan, counts), OTHER: 0.02 * plan.estimate.minutes}
         weights = {key: minutes[key] / count for key, count in counts.items()}
         if not any(weights.values()):
             weights = dict.fromkeys(counts, 1.0)

@@ -42,13 +42,14 @@ class CostModel:
     report_s: float = 12.0
     report_s_grid: float = 20.0
     motion_s_low: float = 0.35
-    series_s_high: float = 0.18
-    guided_s_high: float = 0.35
+    series_s: float = 2.0  # of each series of a run, however large
+    series_s_high: float = 0.1
+    guided_s_high: float = 0.19
     measured_s_high: float = 0.42
-    keep_s_high: float = 0.065
-    activation_s_high: float = 0.05
-    map_s: float = 0.2  # of each node of maps, however large
-    evaluate_s_high: float = 0.05
+    keep_s_high: float = 0.03
+    activation_s_high: float = 0.02
+    map_s: float = 0.8  # of each node of maps, however large
+    evaluate_s_high: float = 0.1
     beside_gb: float = 0.1  # that a step beside the largest one adds on average
     effects_share: tuple[float, float] = (0.75, 0.06)  # of a series, the effects of the first and of any other
     calibration_s: float = 20.0
@@ -212,7 +213,8 @@ def _series(work: _Work) -> list[Row]:
         here = [run for run in work.runs if name in work.plan.series_of(run)]
         if here:
             disk = sum(run_gigabytes(run, work.settings)[1] for run in here)
-            rows.append(work.row(f"series {name}", _series_s(work, name) * work.high(here), "SuperResolve", disk))
+            seconds = COST.series_s * len(here) + _series_s(work, name) * work.high(here)
+            rows.append(work.row(f"series {name}", seconds, "SuperResolve", disk))
     return rows
 
 

@@ -114,6 +114,11 @@ def test_the_share_of_a_whole_graph_ends_at_one(tmp_path: Path) -> None:
         progress(node(each.fullname), "end")
     assert progress.share == pytest.approx(1)
     assert progress.minutes_left == pytest.approx(0, abs=1e-6)
+    quick = re.compile(r"\.keep_|\.all_|^[^.]*\.[^.]*\.[^.]*$")
+    unnamed = {
+        each.fullname for each in executed if stage_of(each.fullname)[1] == OTHER and not quick.search(each.fullname)
+    }
+    assert not unnamed, "a line a minute says what runs"
 
 
 def test_the_pace_of_a_machine() -> None:
