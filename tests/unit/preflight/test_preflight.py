@@ -314,8 +314,10 @@ class TestEstimate:
         maker.bold(n_volumes=60)
         many = check(settings)
         rows = {row.stage: row for row in few.estimate.rows}, {row.stage: row for row in many.estimate.rows}
+        always = {"series srgan": estimates.COST.series_s / 60}  # however long the run is
         for stage in ("motion", "series srgan", "evaluation"):
-            assert rows[1][stage].minutes == pytest.approx(2 * rows[0][stage].minutes)
+            fixed = always.get(stage, 0.0)
+            assert rows[1][stage].minutes - fixed == pytest.approx(2 * (rows[0][stage].minutes - fixed))
         assert rows[1]["series srgan"].disk_gb == pytest.approx(2 * rows[0]["series srgan"].disk_gb)
         assert rows[1]["start-up"] == rows[0]["start-up"]
         assert many.estimate.memory_gb == pytest.approx(few.estimate.memory_gb), "nodes stream"
