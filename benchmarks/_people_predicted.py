@@ -133,7 +133,7 @@ def left_out(rows: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any
         out.append({
             "series": name, "run": row["run"], "person": row["person"], "tested": tested, "true": true,
             "predicted": predicted, "error": predicted - true, "mean of others": mean, "its error": mean - true,
-            "width": 2 * reach * tested, "inside": abs(true - predicted) <= reach * tested,
+            "width": 2 * reach * abs(tested), "inside": abs(true - predicted) <= reach * abs(tested),
         })  # fmt: skip
     return out
 
@@ -154,18 +154,24 @@ def judged(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "series": found[0]["series"], "largest error": max(abs(row["error"]) for row in found),
         "mean error": float(np.mean(errors)), "mean error of the mean": float(np.mean(means)),
+        "largest part of it": max(a / max(b, 1e-9) for a, b in zip(errors, means, strict=True)),
         "widest interval": max(row["width"] for row in found), "inside": sum(row["inside"] for row in found),
         "holds": holds,
     }  # fmt: skip
 
 
 def predict(arguments: Sequence[str]) -> None:
-    """Tables people_tested (a row a run), people_predicted (each run left out with its person)."""
-    rows = []
+    """Tables of every run, of every run left out with its person, and whether the prediction holds."""
+    rows: list[dict[str, Any]] = []
     for name, person, file in files_of(arguments):
         with tempfile.TemporaryDirectory() as folder:
             rows.append({"run": name, "person": person, **shares_of(file, Path(folder))})
         print(rows[-1], flush=True)
+    write(rows)
+
+
+def write(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Tables people_tested, people_predicted, people_prediction."""
     rounded = [{key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()} for row in rows]
     people = list(dict.fromkeys(row["person"] for row in rows))
     remarks = []
