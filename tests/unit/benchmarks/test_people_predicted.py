@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,3 +39,14 @@ def test_it_is_used_only_where_it_errs_little_on_each(
     """First no prediction errs; then C has half of what the others let expect."""
     rows = [run(person, tested, true) for person, tested, true in zip("ABC", (0.1, 0.2, 0.35), shares, strict=True)]
     assert predicted.judged(predicted.left_out(rows, "sbl"))["holds"] is holds
+
+
+def test_the_page_tells_what_the_benchmark_found(predicted: ModuleType) -> None:
+    kept = json.loads((BENCHMARKS / "results" / "people_tested.json").read_text(encoding="utf-8"))["rows"]
+    page = (BENCHMARKS.parent / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    found = predicted.left_out(kept, "sbl")
+    for row, told in zip(kept, found, strict=True):
+        tested, low, high = (f"{row[f'sbl {name}']:.3f}"[1:] for name in ("tested", "lower", "upper"))
+        true, guess = (f"{told[name]:.3f}"[1:] for name in ("true", "predicted"))
+        assert f"| {tested} ({low} to {high}) | {true} | {guess} |" in page, row["run"]
+    assert not predicted.judged(found)["holds"], "then the program may predict, and the page is to say so"
