@@ -35,7 +35,7 @@ class OneLevelDown(Step):
         known = [each for each in found.values() if "share" in each]
         told = {
             "from_mm": [round(mm * f, 4) for mm, f in zip(inputs.voxel, inputs.factor, strict=True)],
-            "to_mm": list(inputs.voxel),
+            "to_mm": [round(mm, 4) for mm in inputs.voxel],
             "stretches": max((each["stretches"] for each in known), default=0),
             "stretch_volumes": max((each["stretch_volumes"] for each in known), default=0),
             "runs": 0, "people": 0,
