@@ -21,8 +21,9 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from _people_predicted import FACTOR, ratio_of, reach_of
 from _table import RESULTS, keep
-from people import FACTOR, FIRST, components, without_drift
+from people import FIRST, components, without_drift
 
 from bids_sr.io.nifti import save_image
 from bids_sr.metrics.long_tables import MetricRow, read_table
@@ -90,17 +91,17 @@ def open_truth(arguments: list[str]) -> None:
     person, blind, opened = arguments[0], Path(arguments[1]), Path(arguments[2])
     said, known = (read_table(next(out.glob("sub-*/**/func/*_desc-evaluation_metrics.tsv"))) for out in (blind, opened))
     shares = true_shares(opened)
-    predicted = {
-        row["method"]: row
-        for row in json.loads((RESULTS / "people_predict.json").read_text())["rows"]
-        if row.get("left out") == person
-    }
+    people = json.loads((RESULTS / "people_tested.json").read_text())["rows"]
+    others = [row for row in people if row["person"] != person]
     rows = []
     for name in (*SHOWN, "measured"):
-        tested, left = _row(said, "tested_share", name), predicted.get(name)
+        tested, left = _row(said, "tested_share", name), "n/a"
+        if tested is not None and f"{name} true" in people[0]:
+            predicted = ratio_of(others, name)[0] * tested.value
+            reach = reach_of(ratio_of(people, name)[1]) * abs(tested.value)
+            left = f"{predicted:.3f} [{predicted - reach:.3f}, {predicted + reach:.3f}]"
         rows.append({
-            "series": name, "tested one level down": _text(tested),
-            "predicted without this person": left["predicted"] if left else "n/a",
+            "series": name, "tested one level down": _text(tested), "predicted without this person": left,
             "predicted on the page": _text(_row(said, "predicted_share", name)),
             "true share": round(shares[name], 4) if name in shares else "",
             "explained beyond Nyquist, brain": _text(_row(known, EXPLAINED, name, "brain")),
