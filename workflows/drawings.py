@@ -19,7 +19,7 @@ from bids_sr.interfaces.reporting.map_reportlets import (
     RegionsReport,
     SuperresReport,
 )
-from bids_sr.interfaces.reporting.overview_reportlets import OverviewReport, ViewerReport
+from bids_sr.interfaces.reporting.overview_reportlets import GlassReport, OverviewReport, ViewerReport
 from bids_sr.interfaces.reporting.reportlet_figures import (
     AnatReport,
     CalibrationReport,
@@ -139,7 +139,9 @@ def maps(run: RunPlan, n_runs: int = 1) -> Drawings:
     clusters = ClustersReport(series_names=["bspline", *run.series.methods])
     viewer = ViewerReport(n_runs=n_runs, common=dict(run.target.common), **order)
     placed = same("boldref2t1w_xfm", "std2t1w_xfm") if run.with_anat else []
+    glass = [*judged, *placed, *same("maps", maps_entities="entities")]
     return {
+        **({"glass": (GlassReport(), glass)} if run.with_anat else {}),
         "slices": (slices, [*same("series_files", preproc_file="raw_file"), *grid]),
         "maps": (ActivationReport(at_rest=run.at_rest, **order), every),
         "viewer": (viewer, [*judged, *placed, *(each for each in every if each[1] != "roi_hr")]),

@@ -8,6 +8,8 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from bids_sr.interfaces.reporting import figure_data as tools
 from bids_sr.interfaces.reporting.map_reportlets import color_limit, scene_of, series_map
 from bids_sr.interfaces.reporting.reportlet import NO_FILE, Drawn, FileName, reportlet
@@ -185,16 +187,64 @@ def ViewerReport(
         yield Drawn(text, "viewer")
 
 
+@reportlet
+def GlassReport(
+    *,
+    maps: Sequence[Any],
+    entities: Sequence[Any],
+    evaluation_tsv: FileName,
+    verdict_json: FileName,
+    boldref2t1w_xfm: FileName,
+    std2t1w_xfm: FileName,
+) -> Iterator[Drawn]:
+    """The map of the best method of the verdict in MNI space, as a glass brain; nothing where no method is best.
+
+    Parameters
+    ----------
+    maps, entities : statistical maps of all series, and their entities; lists of lists are joined
+    evaluation_tsv, verdict_json : what is shown: the verdict's contrast and its best method
+    boldref2t1w_xfm, std2t1w_xfm : take a T1w point to its boldref point, and to its template point
+    """
+    from bids_sr.metrics.long_tables import read_table
+    from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY
+    from bids_sr.reports.figures.glass_figures import glass_figure, glass_image
+
+    found = tools.sort_maps(tools.flat(maps), tools.flat(entities))
+    display = T_DISPLAY if any(stat == "t" for _, stat, _ in found.stats) else CC_DISPLAY
+    verdict = tools.read_json(verdict_json)
+    contrast = _contrast(tools.judged_contrast(read_table(evaluation_tsv), verdict), found)
+    widths = [fwhm for name, kind, fwhm in found.stats if (name, kind) == (contrast, display.statistic)]
+    files = found.stats[contrast, display.statistic, min(widths)] if widths else {}
+    if verdict["best"] not in files:
+        return
+    image = tools.load(files[verdict["best"]])
+    shown = np.abs(np.nan_to_num(image.data)) > display.threshold
+    if not shown.any():
+        return
+    places = np.argwhere(shown) @ image.affine[:3, :3].T + image.affine[:3, 3]
+    points = _mni_points(places, boldref2t1w_xfm, std2t1w_xfm)
+    limit = color_limit(files.values(), display.floor)
+    figure = glass_figure(glass_image(points, image.data[shown]), display=display, limit=limit)
+    figure.set_label(f"Glass brain: {display.statistic} of {contrast}, {verdict['best']}, in MNI space")
+    yield Drawn(figure, "glass", contrast=contrast)
+
+
 def _mni(grid: Any, boldref2t1w_xfm: str, std2t1w_xfm: str) -> Any:
     """MNI coordinates over the field of view of a grid of the run, through the stored transforms."""
-    from bids_sr.interfaces.statmap_interfaces import to_template
-    from bids_sr.registration.ants import apply_to_points
     from bids_sr.reports.figures.map_viewer import MniGrid, mni_nodes
     from bids_sr.reports.figures.style import canonical
 
     volume = canonical(grid.data, grid.affine)
     nodes = mni_nodes(volume.data.shape, volume.affine)
+    points = _mni_points(nodes.reshape(-1, 3), boldref2t1w_xfm, std2t1w_xfm)
+    return MniGrid(points=points.reshape(nodes.shape))
+
+
+def _mni_points(points: Any, boldref2t1w_xfm: str, std2t1w_xfm: str) -> Any:
+    """MNI coordinates of points of the run (N, 3; RAS mm)."""
+    from bids_sr.interfaces.statmap_interfaces import to_template
+    from bids_sr.registration.ants import apply_to_points
+
     with TemporaryDirectory() as folder:
         transforms = SimpleNamespace(boldref2t1w_xfm=boldref2t1w_xfm, std2t1w_xfm=std2t1w_xfm)
-        points = apply_to_points(nodes.reshape(-1, 3).tolist(), to_template(transforms, Path(folder)), seed=1)
-    return MniGrid(points=points.reshape(nodes.shape))
+        return apply_to_points(points.tolist(), to_template(transforms, Path(folder)), seed=1)

@@ -50,6 +50,8 @@ DARK = {
     PAPER: "#14181b",
 }  # fmt: skip
 """Paper, text and lines of a figure to their colors in a dark page; colors of data stay."""
+OBLIQUE_MM = 5.0
+"""Where a coordinate changes by more than this over a slice, that of its center is said to be so."""
 NEAR_MM = 0.3
 """How far an outline may lie from the exact one: not to be seen, at half of the points."""
 
@@ -261,12 +263,14 @@ def mark_sides(ax: Axes, axis: int, *, color: str = "white") -> None:
 
 def mark_position(ax: Axes, volume: Volume, axis: int, index: int, *, color: str = "white") -> None:
     """Write the world coordinate of the plane's middle into its lower left corner."""
-    mark_mm(ax, axis, volume.position(axis, index), color=color)
+    size = np.array(volume.data.shape[:3]) * (np.arange(3) != axis)
+    oblique = float(np.abs(volume.affine[axis, :3]) @ size) > OBLIQUE_MM
+    mark_mm(ax, axis, volume.position(axis, index), color=color, note=" (center)" * oblique)
 
 
-def mark_mm(ax: Axes, axis: int, millimeters: float, *, color: str = "white") -> None:
-    """Write a coordinate along an axis into the lower left corner."""
-    text = f"{'xyz'[axis]} = {round(millimeters):+d} mm".replace("-", "−")
+def mark_mm(ax: Axes, axis: int, millimeters: float, *, color: str = "white", note: str = "") -> None:
+    """Write a coordinate along an axis, and a note on it, into the lower left corner."""
+    text = f"{'xyz'[axis]} = {round(millimeters):+d} mm{note}".replace("-", "−")
     ax.text(0.02, 0.02, text, transform=ax.transAxes, fontsize=6.5, color=color, ha="left", va="bottom")
 
 

@@ -90,6 +90,16 @@ def test_left_is_drawn_on_the_left_and_front_above():
     assert rows.mean() < drawn.shape[0] / 2
 
 
+@pytest.mark.parametrize(("tilt", "text"), [(0.0, "z = +14 mm"), (0.3, "z = +14 mm (center)")])
+def test_the_coordinate_of_an_oblique_slice_is_said_to_be_that_of_its_center(tilt, text):
+    """The overview's slice was at −24 mm, by its voxel, and at −12 mm, by its middle, two figures below."""
+    affine = np.diag([3.0, 3.0, 3.0, 1.0])
+    affine[2] = [0, 3 * tilt, 3, 14 - 3 * tilt * 9.5 - 6]
+    ax = style.new_figure(1, 1).add_axes((0, 0, 1, 1))
+    style.mark_position(ax, style.canonical(np.zeros((20, 20, 5)), affine), 2, 2)
+    assert [each.get_text() for each in ax.texts] == [text]
+
+
 def test_a_volume_must_have_three_axes():
     with pytest.raises(style.FigureInputError, match=r"\(2, 2\)"):
         style.canonical(np.zeros((2, 2)), np.eye(4))
