@@ -118,7 +118,7 @@ def _figures(sentences: Sequence[Mapping[str, Any]]) -> Markup:
         text = ", ".join(filter(None, [measure_text(row.measure), where]))
         lines.append([row.series or "–", str(each.get("against", "–")), text, cell(row), reading])
     heads = ["series", "against", "measure", "difference, 95 % interval", "reading"]
-    return table("Evidence", heads, lines, texts={0, 1, 2, 4})
+    return table("All comparisons", heads, lines, texts={0, 1, 2, 4})
 
 
 def measure_text(measure: str) -> str:

@@ -328,7 +328,7 @@ def test_the_verdict_says_its_words_first():
     html = text.verdict_html(VERDICT)
     order = [html.index(part) for part in ("more true detail", "Measured: halves", "better than bspline", "One run")]
     assert order == sorted(order)
-    lines = table_cells(html, "Evidence")
+    lines = table_cells(html, "All comparisons")
     assert lines[2][:2] == ["sbl", "bspline"]  # of the whole brain: told last
     assert lines[2][2] == "r with measured, beyond Nyquist, whole brain"
     assert lines[2][3:] == ["0.100 [0.050, 0.150]", "▲ higher"]
@@ -344,7 +344,7 @@ def test_many_comparisons_are_summed_up():
     assert f"sbl is more accurate than {', '.join(others)} (whole brain, r with measured, beyond Nyquist)" in box
     assert "sbl is less accurate than last" in box
     assert "against other1" not in box
-    assert len(table_cells(html, "Evidence")) == 10
+    assert len(table_cells(html, "All comparisons")) == 10
     assert "<details><summary>Evidence: all comparisons" in html
 
 
