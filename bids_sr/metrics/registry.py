@@ -265,9 +265,6 @@ register(
            "share of zero filling's squared error that the series explains one level of resolution down, where the "
            "acquired volumes are the truth: map of one half of the run, components of the other, mean over components "
            "and both ways; 1 is all, 0 is zero filling, below 0 is harm; interval over stretches of volumes", HIGHER),
-    Metric("predicted_share", "1",
-           "the share at the resolution of the series that is predicted from tested_share, by runs of other people "
-           "with a measured reference; interval for a new person", HIGHER),
 )  # fmt: skip
 
 # Denoising controls, series without signal, images of a second pair

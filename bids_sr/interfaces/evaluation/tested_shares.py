@@ -38,7 +38,6 @@ class OneLevelDown(Step):
             "to_mm": [round(mm, 4) for mm in inputs.voxel],
             "stretches": max((each["stretches"] for each in known), default=0),
             "stretch_volumes": max((each["stretch_volumes"] for each in known), default=0),
-            "runs": 0, "people": 0,
             "calibrated": any(each.get("calibrated", False) for each in known),
             "series": {name: _plain(each) for name, each in found.items()},
         }  # fmt: skip

@@ -19,18 +19,17 @@ from bids_sr.reports.text.overview_text import (
     registration_chips,
 )
 from bids_sr.stats.evaluation.evidence import APPLIED, EVIDENCE, below_zero, best_table, stands_for
-from bids_sr.stats.evaluation.tested_share import PREDICTED, TESTED, percent_text
+from bids_sr.stats.evaluation.tested_share import TESTED, percent_text
 from bids_sr.stats.evaluation.verdict_text import CALIBRATED, MOVED_MM, verdict_line
 
 VERDICT, TABLE = "_desc-verdict_metrics.json", "_desc-evaluation_metrics.tsv"
 CONFOUNDS, REGISTRATION = "_desc-confounds_timeseries.tsv", "_desc-registration_metrics.json"
-_READ = frozenset({APPLIED, TESTED, PREDICTED, *(kind.level for kind in EVIDENCE), *(kind.gain for kind in EVIDENCE)})
+_READ = frozenset({APPLIED, TESTED, *(kind.level for kind in EVIDENCE), *(kind.gain for kind in EVIDENCE)})
 NOT_EVALUATED = "No run was evaluated."
 HEADS: tuple[tuple[str, str], ...] = (
     ("participant", ""),
     ("run", ""),
     ("explained variance", "beyond the acquired Nyquist limit"),
-    ("predicted share", "of what zero filling misses"),
     ("one level down", "of what zero filling misses"),
     ("mean FD (mm)", ""),
     (f"volumes with FD > {MOVED_MM:g} mm", ""),
@@ -41,7 +40,7 @@ HEADS: tuple[tuple[str, str], ...] = (
 """Columns of the table, with what they mean; those that are empty in all rows are left out."""
 SHOWN = frozenset({"participant", "run", "verdict"})
 """Columns that are never left out."""
-NUMBERS = frozenset({5, 6})
+NUMBERS = frozenset({4, 5})
 """Columns of plain numbers."""
 READING = (
     "Values of the best method of each run, with 95 % intervals. Explained variance, in active voxels, needs a "
@@ -56,7 +55,6 @@ class RunSummary:
 
     run: str
     accuracy: str = ""
-    predicted: str = ""
     tested: str = ""
     mean_fd: str = ""
     moved: str = ""
@@ -114,9 +112,8 @@ def _evidence(rows: Sequence[MetricRow], best: str, calibrated: bool) -> dict[st
         return {"accuracy": f"{best} {_value(row, percent='_ev_' in row.measure)}{where}"}
     if calibrated:  # the test does not see that a map is misplaced
         return {}
-    own = {row.measure: row for row in rows if row.series == best and row.measure in (TESTED, PREDICTED)}
-    names = {TESTED: "tested", PREDICTED: "predicted"}
-    return {names[measure]: f"{best} {_value(row)}" for measure, row in own.items() if pick.known(row)}
+    own = next((row for row in rows if row.series == best and row.measure == TESTED and pick.known(row)), None)
+    return {} if own is None else {"tested": f"{best} {_value(own)}"}
 
 
 def _value(row: MetricRow, *, percent: bool = True) -> str:

@@ -1,7 +1,8 @@
 """The test of a run one level of resolution down, in words: there the acquired volumes themselves are the reference.
 
 It stands where a run has no high-resolution reference. It is made at voxels twice as large as acquired (or by whatever
-factor), so it is no measurement of accuracy at the resolution of the results; a prediction of that may stand beside it.
+factor), so it is no measurement of accuracy at the resolution of the results; that it does not predict it well enough
+either was found by ``benchmarks/people.py predict``.
 """
 
 import math
@@ -12,7 +13,7 @@ from typing import Any
 from bids_sr.io.grids import mm_text
 from bids_sr.metrics.long_tables import MetricRow
 
-TESTED, PREDICTED = "tested_share", "predicted_share"
+TESTED = "tested_share"
 OF_WHAT = "of what zero filling misses"
 CALIBRATED = (
     "The variance map was calibrated with a high-resolution run, and the test one level down does not detect a map "
@@ -24,18 +25,13 @@ _SAME_MM = 1e-3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OneLevelDown:
-    """What was tested one level down, and what that predicts; shares of the squared error of zero filling."""
+    """What was tested one level down: shares of the squared error of zero filling."""
 
-    # tested, predicted: rows by series; predicted only where the prediction holds
-    tested: Mapping[str, MetricRow] = field(default_factory=dict)
-    predicted: Mapping[str, MetricRow] = field(default_factory=dict)
+    tested: Mapping[str, MetricRow] = field(default_factory=dict)  # rows by series
     reasons: Mapping[str, str] = field(default_factory=dict)  # by series, why it was not tested
     # from_mm, to_mm: voxel sizes one level down and as acquired; empty where they are not known
     from_mm: Sequence[float] = ()
     to_mm: Sequence[float] = ()
-    # runs, people: which the prediction rests on
-    runs: int = 0
-    people: int = 0
     calibrated: bool = False  # whether a calibration run made the map
 
     @property
@@ -53,11 +49,6 @@ class OneLevelDown:
     def where_text(self) -> str:
         """Where it was tested: ``one level down (12 → 6 mm)``."""
         return f"one level down ({self.levels_text})" if self._axes else "one level down"
-
-    @property
-    def source_text(self) -> str:
-        """What a prediction rests on."""
-        return f"predicted, from {self.runs} runs of {self.people} people"
 
     @property
     def _axes(self) -> list[int]:
@@ -85,16 +76,14 @@ def _sizes(values: Sequence[float]) -> str:
 def one_level_down(rows: Iterable[MetricRow], facts: Mapping[str, Any] | None = None) -> OneLevelDown | None:
     """What a run tells of it: its rows, and the facts of ``one_level_down.json``; None where there are neither."""
     facts = facts or {}
-    rows = [row for row in rows if row.measure in (TESTED, PREDICTED) and math.isfinite(row.value)]
+    rows = [row for row in rows if row.measure == TESTED and math.isfinite(row.value)]
     said = {name: each for name, each in facts.get("series", {}).items() if isinstance(each, Mapping)}
     if not rows and not said:
         return None
     return OneLevelDown(
-        tested={row.series: row for row in rows if row.measure == TESTED},
-        predicted={row.series: row for row in rows if row.measure == PREDICTED},
+        tested={row.series: row for row in rows},
         reasons={name: str(each["reason"]) for name, each in said.items() if each.get("reason")},
         from_mm=tuple(facts.get("from_mm", ())), to_mm=tuple(facts.get("to_mm", ())),
-        runs=int(facts.get("runs") or 0), people=int(facts.get("people") or 0),
         calibrated=bool(facts.get("calibrated")),
     )  # fmt: skip
 
@@ -112,7 +101,7 @@ def interval_text(row: MetricRow) -> str:
     """The interval of a share, and what it is over; empty without one."""
     if not (math.isfinite(row.lower) and math.isfinite(row.upper)):
         return ""
-    over = f"over {row.n or 'the'} stretches of volumes" if row.measure == TESTED else "for a new participant"
+    over = f"over {row.n or 'the'} stretches of volumes"
     low, high = (percent_text(end).removesuffix(" %") for end in (row.lower, row.upper))
     return f"95 % interval {over}: {low} to {high} %"
 
@@ -127,18 +116,13 @@ def share_text(row: MetricRow) -> str:
 
 
 def one_level_text(found: OneLevelDown, methods: Sequence[str]) -> str:
-    """The test in a sentence, the best method first, and what is predicted; why nothing was tested, if so."""
+    """The test in a sentence, the best method first; why nothing was tested, if so."""
     names = sorted((name for name in methods if name in found.tested), key=lambda name: -found.tested[name].value)
     if not names:
         return untested_text(found, methods)
     plain = "".join(f"; {row.series} {percent_text(row.value)}" for row in found.beside(methods))
     shares = "; ".join(share_text(found.tested[name]) for name in names)
-    text = f"Tested on this run {found.where_text}: {shares}{plain}. "
-    for row in (found.predicted[name] for name in names if name in found.predicted):
-        ends = interval_text(row)
-        told = f"{percent_text(row.value)} ({found.source_text}{'; ' + ends if ends else ''})"
-        text += f"At {found.made_text}, {row.series} is expected to explain {told}. "
-    return text
+    return f"Tested on this run {found.where_text}: {shares}{plain}. "
 
 
 def untested_text(found: OneLevelDown, methods: Sequence[str]) -> str:

@@ -178,10 +178,6 @@ def _tested(found: OneLevelDown | None, methods: Sequence[str]) -> list[Sentence
     for name, why in found.reasons.items():
         if name in methods:
             out.append(Sentence(text=f"{name} was not tested {found.where_text}: {why.rstrip('.')}.", series=name))
-    out += [
-        Sentence.of(f"At {found.made_text}: {share_text(row)} ({found.source_text}).", row)
-        for name in methods if (row := found.predicted.get(name)) is not None
-    ]  # fmt: skip
     return out
 
 

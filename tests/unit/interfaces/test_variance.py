@@ -136,8 +136,8 @@ def test_series_are_tried_on_the_run_one_level_down_and_the_rest_has_a_reason(fi
     assert own["sbl"]["lower"] < own["sbl"]["share"] < own["sbl"]["upper"]
     (tmp_path / "own.json").write_text(json.dumps(own))
     found = OneLevelDown(
-        tested_files=[str(tmp_path / "own.json"), control], networks=["srgan"], voxel=(6.00000013, 5.9999998, 4.0), factor=FACTOR,
-        series_names=["bspline", "sdmod", "inject", "srgan", "sbl"],
+        tested_files=[str(tmp_path / "own.json"), control], networks=["srgan"], voxel=(6.00000013, 5.9999998, 4.0),
+        factor=FACTOR, series_names=["bspline", "sdmod", "inject", "srgan", "sbl"],
     ).run(cwd=str(tmp_path)).outputs  # fmt: skip
     told = json.loads(Path(found.one_level_down_json).read_text())
     assert (told["from_mm"], told["to_mm"], told["calibrated"]) == ([12.0, 12.0, 4.0], [6.0, 6.0, 4.0], False)

@@ -76,7 +76,7 @@ def test_below_zero_is_said_in_words():
 
 
 ONE_LEVEL = {
-    "from_mm": [12, 12, 3.3], "to_mm": [6, 6, 3.3], "runs": 4, "people": 3, "calibrated": False,
+    "from_mm": [12, 12, 3.3], "to_mm": [6, 6, 3.3], "calibrated": False,
     "series": {"srgan": {"reason": "no network was trained for this resolution"}},
 }  # fmt: skip
 
@@ -105,15 +105,6 @@ def test_reproducibility_is_not_on_the_first_screen_and_the_test_one_level_down_
     nothing = overview_html(*judged(rows_of("self_r", "self")), [], {}, RUN)
     assert "<strong>–</strong><span>accuracy</span><small>not measured: no reference</small>" in nothing
     assert not any(word in nothing for word in words)
-
-
-def test_what_is_predicted_at_the_true_level_is_named_so():
-    rows = [row("sbl", "tested_share", 0.27, 0.04, n=8), row("sbl", "predicted_share", 0.21, 0.04, n=4)]
-    html = overview_html(*judged(rows, one_level=ONE_LEVEL), [], {}, RUN, ONE_LEVEL)
-    assert (
-        "<strong>sbl 21 %</strong><span>of what zero filling misses at 3 mm: predicted, from 4 runs of 3 people</span>"
-    ) in html
-    assert "17 to 25 %; tested one level down (12 → 6 mm): 27 %; 95 % interval over 8 stretches" in html
 
 
 def test_a_calibrated_map_has_no_share_on_the_first_screen():
