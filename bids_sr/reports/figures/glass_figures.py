@@ -46,6 +46,7 @@ def glass_figure(image: nib.Nifti1Image, *, display: Display, limit: float) -> F
             _merge_lines(ax)
             for text in [*ax.texts, *ax.get_yticklabels()]:
                 text.set_color(s.INK)
+                text.set_bbox(None)  # a white box, also in a dark page
         fig.text(0.6, 0.015, display.label, ha="center", fontsize=8)
     return fig
 

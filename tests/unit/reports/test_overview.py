@@ -255,6 +255,7 @@ def test_the_glass_brain_is_small_and_named(tmp_path):
     image = glass_figures.glass_image(np.array([[-18.0, -78, 4], [-18, -78, 4.5]]), np.array([9.0, -4.0]))
     assert image.get_fdata().max() == 9  # of two values in a voxel the larger one
     figure = glass_figures.glass_figure(image, display=T_DISPLAY, limit=9.0)
+    assert all(text.get_bbox_patch() is None for ax in figure.axes for text in ax.texts)  # white in a dark page
     file = save_svg(figure, tmp_path / "glass.svg")
     assert file.stat().st_size < 120_000
     text = file.read_text()
