@@ -35,10 +35,10 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
 
     >>> nearest_name("--smoth", ["--smoothing", "--strict"]), nearest_name("--run", ["--run-id", "--truth"])
     ("did you mean '--smoothing'?", "did you mean '--run-id'?")
-    >>> nearest_name("--notrack", ["--force", "--truth"])
-    ''
+    >>> nearest_name("precentrla", ["Heschl_L", "Precentral_L"]), nearest_name("--notrack", ["--force", "--truth"])
+    ("did you mean 'Precentral_L'?", '')
     """
-    word, bare = name.lstrip("-"), {each.lstrip("-"): each for each in known}
+    word, bare = name.lstrip("-").lower(), {each.lstrip("-").lower(): each for each in known}
     part = [
         each for each in bare if len(word) > 2 and (each.startswith(word) or each.endswith((f".{word}", f"-{word}")))
     ]

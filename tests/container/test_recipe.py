@@ -78,7 +78,8 @@ def let_in(path: str, patterns: list[str]) -> bool:
 def test_the_context_holds_the_package_and_nothing_private() -> None:
     patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     needed = [path for top in ("bids_sr", "workflows", "boilerplate", "docker") for path in (ROOT / top).rglob("*")]
-    needed = [path.relative_to(ROOT).as_posix() for path in needed if path.is_file() and path.suffix != ".pyc"]
+    needed = [path for path in needed if path.is_file() and path.suffix != ".pyc" and path.name != "commit.txt"]
+    needed = [path.relative_to(ROOT).as_posix() for path in needed]
     needed += ["setup.cfg", "pyproject.toml", "README.md", "LICENSE", *LOCKS]
     assert [path for path in needed if not let_in(path, patterns)] == []
     private = [
@@ -87,13 +88,14 @@ def test_the_context_holds_the_package_and_nothing_private() -> None:
         "demo/sub-01/anat/x.nii.gz",
         "tests/engines.py",
         "bids_sr/__pycache__/x.pyc",
+        "bids_sr/commit.txt",  # stamped anew, with the commit of the image
         ".env",
     ]
     assert [path for path in private if let_in(path, patterns)] == []
 
 
 def test_the_label_is_the_version() -> None:
-    assert re.search(r'image\.version="(.+?)"', DOCKERFILE)[1] == bids_sr.__version__
+    assert re.search(r'image\.version="(.+?)"', DOCKERFILE)[1] == bids_sr.RELEASE
 
 
 def test_base_image_can_be_chosen() -> None:

@@ -107,7 +107,7 @@ def test_a_model_of_another_resolution_is_refused_and_may_be_forced(files, tmp_p
     other = tmp_path / "other.nii"
     save_image(np.asarray(image.dataobj), image.affine @ np.diag([1.3, 1.3, 1, 1]), other, tr=2.0)
     given = {"model_file": model.model_file, "in_file": str(other)}
-    with pytest.raises(ModelMismatch, match=r"resolution.*3\.90 x 3\.90.*--force"):
+    with pytest.raises(ModelMismatch, match=r"resolution.*3\.9 x 3\.9.*--force"):
         resolve(files, tmp_path / "refused", "srgan", **given)
     forced = resolve(files, tmp_path / "forced", "srgan", force=True, **given)
     assert Path(forced.out_file).exists()
