@@ -20,7 +20,7 @@ ACQUIRED = (RAW, RAW_SPLINE)
 _DEFAULT_BASELINES = {
     "bspline": "cubic B-spline interpolation",
     "zerofill": "in-plane zero filling of k-space",
-    "sdmod": "zero filling of the signal change, weighted by its temporal standard deviation over that around it",
+    "sdmod": "zero filling of the signal change, weighted by its temporal standard deviation relative to that nearby",
     "inject": "zero filling with the missing band of k-space taken from the high-resolution T2*-weighted image",
     "ratio": "the high-resolution T2*-weighted image multiplied by the interpolated relative signal change",
 }

@@ -116,10 +116,10 @@ def init_anat_wf(
 
 def _text(template: str) -> str:
     return (
-        "The T1-weighted image was corrected for intensity non-uniformity with N4 [@n4] and skull-stripped by carrying "
-        f"over the brain mask of the {template} template [@icbm2009], fitted to the tissue. It was registered to the "
-        "template by SyN in ANTs [@ants]; gray matter, white matter and CSF were segmented by a Gaussian mixture with "
-        "the template's tissue maps as priors [@unifiedseg; @fast]. "
+        "The T1-weighted image was corrected for intensity non-uniformity with N4 [@n4] and skull-stripped with the "
+        f"brain mask of the {template} template [@icbm2009], transformed to the image and fitted to the tissue. "
+        "It was registered to the template by SyN in ANTs [@ants]; gray matter, white matter and CSF were segmented by "
+        "a Gaussian mixture with the template's tissue maps as priors [@unifiedseg; @fast]. "
     )
 
 

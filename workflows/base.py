@@ -376,7 +376,7 @@ def _subject_facts(
         "Series": list(dict.fromkeys(name for run in subject.runs for name in series_of(run))),
         "Smoothing (mm FWHM)": ", ".join(f"{width:g}" for width in settings.activation.smoothing),
         "Region of interest": _roi(settings, subject),
-        "Recipe of training": settings.superres.recipe if settings.superres.learned else "none",
+        "Training recipe": settings.superres.recipe if settings.superres.learned else "none",
         "Random seed": settings.resources.random_seed,
         "notices": list(notices),
     }
@@ -393,7 +393,7 @@ def _run_facts(settings: Settings, run: BoldRun) -> dict[str, Any]:
         "Matrix": " × ".join(map(str, run.shape)),
         "Voxel (mm)": run.voxel.removesuffix(" mm"),
         "Slice timing": timing,
-        "Factor of super-resolution": " × ".join(f"{f:g}" for f in acquisition.factor),
+        "Super-resolution factor": " × ".join(f"{f:g}" for f in acquisition.factor),
         "Pair": pair_words(run.pair),
         "Calibration": node_names.calibration_words(run.calibration),
         **taken_over(run.precomputed, {} if run.precomputed is None else run.precomputed.files),

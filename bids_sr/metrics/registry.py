@@ -78,15 +78,15 @@ for _region in (
     Metric("threshold", "1", "threshold that was applied: CC for quarter, z for the others"),
     Metric("voxels", "voxel", "voxels of the region, on the grid of the series"),
     Metric("volume", "mm^3", "volume of the region", NEITHER),
-    Metric("paper", "acquired voxel", "voxels of the region divided by the factor of super-resolution, as in the paper",
-           NEITHER),
+    Metric("paper", "acquired voxel",
+           "voxels of the region divided by the super-resolution factor, as in Ota et al. 2022", NEITHER, "size"),
     Metric("roi_volume", "mm^3", "volume of the region's part inside the region of interest"),
     *(
         Metric(f"centroid_{axis}", "mm", "center of the region's part inside the region of interest, RAS")
         for axis in "xyz"
     ),
     Metric("dice", "1", "overlap of the regions of two conditions, 2|A∩B|/(|A|+|B|); n/a where either is empty",
-           NEITHER),
+           NEITHER, "Dice"),
     Metric("centroid_distance", "mm", "distance between the centers of the regions of two conditions", NEITHER),
 ):  # fmt: skip
     REGION_METRICS[_region.name] = _region
@@ -94,8 +94,8 @@ for _region in (
 # Activation maps
 register(
     *(
-        Metric(f"peak_{stat}", "1", f"highest {stat} in the region of interest", direction)
-        for stat, direction in (("cc", NEITHER), ("t", NEITHER), ("z", None))
+        Metric(f"peak_{stat}", "1", f"highest {text} in the region of interest", direction)
+        for stat, text, direction in (("cc", "CC", NEITHER), ("t", "t", NEITHER), ("z", "z", None))
     ),
     *(Metric(f"peak_at_{axis}", "mm", "where the highest t (CC, if there is no t) lies, RAS") for axis in "xyz"),
     Metric("peak_effect", "signal", "effect at the highest t in the region of interest; in the report in percent of "
@@ -129,13 +129,14 @@ register(
 # Quality of a series and likeness of images; structural scans have a unit of their own
 register(
     Metric("inconsistency_median", "1",
-           "median over volumes of |B(SR) - LR| / |LR|: what is lost of the acquired data when the series is "
-           "downsampled to the acquired resolution, before motion correction", LOWER),
-    Metric("inconsistency_max", "1", "largest of the same over volumes"),
-    Metric("tsnr_median", "1", "median over the mask of mean over standard deviation in time, quadratic trend removed",
-           NEITHER),
+           "difference from the acquired data, |B(SR) - LR| / |LR|, when the series is downsampled (B) to the acquired "
+           "resolution, before motion correction; median over volumes", LOWER),
+    Metric("inconsistency_max", "1", "the same, maximum over volumes"),
+    Metric("tsnr_median", "1",
+           "temporal signal-to-noise ratio: mean divided by standard deviation over time, quadratic trend removed; "
+           "median over the mask", NEITHER, "tSNR, median"),
     Metric("mean_signal", "signal", "mean of the series in the mask"),
-    Metric("noise_median", "signal", "median over the mask of the standard deviation in time, quadratic trend removed"),
+    Metric("noise_median", "signal", "standard deviation over time, quadratic trend removed; median over the mask"),
     *(
         Metric(f"fwhm_{axis}", "mm", f"smoothness of the noise along voxel axis {axis}, from temporal differences")
         for axis in "xyz"
@@ -146,9 +147,9 @@ register(
     Metric("rmse", "signal", "root of the mean squared difference from the reference in the mask", LOWER),
     Metric("mae", "signal", "mean absolute difference from the reference in the mask", LOWER),
     Metric("nmse", "1", "squared difference from the reference over the squared reference, in the mask", LOWER),
-    Metric("consistency", "1", "‖B(SR) - LR‖ / ‖LR‖: what of the acquired data the result, made coarse again, misses",
+    Metric("consistency", "1", "‖B(SR) - LR‖ / ‖LR‖: relative difference from the acquired data after downsampling (B)",
            LOWER),
-    Metric("volumes", "volume", "volumes that entered, dummies left out"),
+    Metric("volumes", "volume", "volumes analyzed, without those before the steady state"),
     Metric("efc", "1", "entropy focus criterion in the brain"),
     Metric("fwhm", "mm", "smoothness of the image, mean over axes"),
     Metric("cjv", "1", "coefficient of joint variation of gray and white matter"),
@@ -175,12 +176,12 @@ register(
 _BEYOND = "only in-plane Fourier coefficients at or beyond the acquired Nyquist limit"
 _SIGNAL = "signal units"
 _AMPLITUDES: tuple[tuple[str, str, Better, str], ...] = (
-    ("ev", "explained variance 1 - |e - t|²/|t|² of the true effect t by that of the series", HIGHER,
+    ("ev", "explained variance 1 - |e - t|²/|t|² of the true effect t by the series' effect e", HIGHER,
      "explained variance"),
     ("amplitude", "recovered amplitude (slope of the series' effect over the true one; 1 is all of it)", ONE,
      "recovered amplitude"),
-    ("right", "correct fraction (of the energy of the series' effect that of the truth, 0 to 1, negative where r is)",
-     HIGHER, "correct fraction"),
+    ("right", "correct fraction (share of the energy of the series' effect that agrees with the truth; 0 to 1, "
+     "negative where r is negative)", HIGHER, "correct fraction"),
 )  # fmt: skip
 for _kind, _direction, _bands in (  # reproducibility compares nothing
     ("split", HIGHER, {
@@ -204,8 +205,8 @@ for _kind, _direction, _bands in (  # reproducibility compares nothing
     )  # fmt: skip
 _with_gains(
     Metric(f"split_{name}_{band}", "1",
-           f"{text}; one half of the blocks against the measured other half, whose noise is taken out by the "
-           f"covariance of the measured halves; {where}", direction)
+           f"{text}; one half of the blocks against the other half as measured at high resolution, corrected for "
+           f"its noise by the covariance of the measured halves; {where}", direction)
     for name, text, direction, _ in _AMPLITUDES
     for band, where in (("signal", _SIGNAL), ("beyond", _BEYOND))
 )  # fmt: skip
@@ -278,7 +279,7 @@ register(
     Metric("control_rank", "1", "temporal components that the control kept, chosen on the other half"),
     Metric("null_rate", "1", "share of voxels with t beyond p < .001 where there is no signal, mean over shuffles",
            NEITHER),
-    Metric("null_nominal", "1", "the share that the test promises"),
+    Metric("null_nominal", "1", "nominal share of the test"),
     Metric("null_fwe", "1", "share of shuffles with any voxel beyond p < .05, corrected for all voxels (Bonferroni)"),
     Metric("null_threshold", "1", "z that the largest of all voxels passes in 5 % of the shuffles (maximum statistic)"),
     Metric("null_peak", "1", "largest z of the voxels tested in the run itself, all conditions against rest"),
@@ -303,11 +304,12 @@ register(
            "share of voxels with fine detail that neither repeats between the halves nor follows the pair; errors "
            "common to both halves go undetected"),
     Metric("precision_change", "1", "change of t by lower precision, root mean square over the noise of t"),
-    Metric("edge_mismatch", "mm", "distance of the edges of the boldref from those of the T2*-weighted image, median"),
+    Metric("edge_mismatch", "mm", "distance between edges of the BOLD reference and of the T2*-weighted image, median"),
     Metric("edge_mismatch_p90", "mm", "90th percentile of that distance"),
     Metric("domain_distance", "1",
-           "largest intensity mismatch of the BOLD with the training data, over the 99th percentile"),
-    Metric("domain_edges", "1", "edge content of the BOLD over that of the image trained on"),
+           "largest difference between intensity quantiles of the BOLD and of the training data, relative to the 99th "
+           "percentile"),
+    Metric("domain_edges", "1", "edge content of the BOLD relative to that of the training image"),
     *(
         Metric(f"flag_{name}", "1", f"1 where {text}, else 0")
         for name, text in (

@@ -281,9 +281,9 @@ def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: 
     counts = dict.fromkeys((block.condition for block in blocks), 0)
     for block, share in zip(blocks, response_shares(blocks, times, run.tr, "spm"), strict=True):
         counts[block.condition] += share >= MIN_SHARE
-    few = [f"{name} ({count})" for name, count in counts.items() if count < NEEDED]
+    few = [f"{name} ({count} block{'s' * (count != 1)})" for name, count in counts.items() if count < NEEDED]
     if few and len(few) < len(counts):
-        found.tell(run.events, f"excluded from split halves: {', '.join(few)}; fewer than two blocks inside the run.")
+        found.tell(run.events, f"excluded from split halves, which need two blocks inside the run: {', '.join(few)}.")
     elif few:
         what = f"no condition has two blocks inside the run: {', '.join(few)}"
         found.tell(run.events, f"{what}. No split halves: the evaluation goes without them.")

@@ -38,12 +38,12 @@ correlations. p values were corrected within the comparisons of one method on on
 rates over all comparisons of a measure are in the table [@benjamini1995]. One comparison per task was prespecified
 (corrected only for the number of tasks): the default method minus each participant's strongest reference, the largest
 value among baselines, denoising controls and simple arithmetic, in explained variance beyond the acquired Nyquist
-limit, over the brain. Because noise inflates the largest of several values, it is biased against the method and shows
-no loss. All others are exploratory. The participants needed for 80 % power are those of the paired t test with the
-observed effect, over the relative efficiency 3/pi of the signed-rank test. *The same* means that two one-sided paired
-t tests [@schuirmann1987] place the mean difference within the margin: {margin}. Paired t tests and Friedman's test
-[@friedman1937] over all series are in the table too. Values that are not defined, such as the overlap of an empty
-region, are left out and counted, never replaced. {maps}
+limit, over the brain. Because noise inflates the largest of several values, this comparison is biased against the
+method, and cannot show that the method is worse. All others are exploratory. The number of participants needed for
+80 % power is that of the paired t test with the observed effect, divided by the relative efficiency 3/pi of the
+signed-rank test. *The same* means that two one-sided paired t tests [@schuirmann1987] place the mean difference within
+the margin: {margin}. Paired t tests and Friedman's test [@friedman1937] over all series are in the table, too. Values
+that are not defined, such as the overlap of an empty region, are excluded and counted, never replaced. {maps}
 """
 MAPS = (
     "Effect maps were divided by the mean signal of the run's brain, resampled to {space} by a single linear "
@@ -51,12 +51,12 @@ MAPS = (
 )
 EXPLORATORY = (
     "None of these comparisons was prespecified. p values are corrected within the comparisons of one method on "
-    "one question (Holm), not over questions: take them as hypotheses for other participants."
+    "one question (Holm), not across questions: treat them as hypotheses to test in other participants."
 )
 SIZE_NOTE = (
-    "Sizes are voxels at or above the threshold of the paper's equation 2, divided by the factor of super-resolution. "
-    "The p values are exact signed-rank tests against the acquired series and against bspline, not corrected. What "
-    "bspline alone changes is the finer grid, not a method; a smaller region is not better by itself."
+    "Sizes are voxels at or above the threshold of the paper's equation 2, divided by the super-resolution factor. "
+    "The p values are those of exact signed-rank tests against the acquired series and against bspline, not corrected. "
+    "The change from acquired to bspline is due to the finer grid alone; a smaller region is not better by itself."
 )
 
 
@@ -109,7 +109,7 @@ def build_group_report(target: Path, content: GroupContent, *, figure_dir: Path)
     figure_dir.mkdir(parents=True, exist_ok=True)
     by_task = {f"Task {name}": words.people_text(people) for name, people in content.tasks.items()}
     by_task = by_task if len(by_task) > 1 else {}
-    people = facts_html({"Entered": list(content.participants), **by_task, "Missing": list(content.absent) or "none"})
+    people = facts_html({"Included": list(content.participants), **by_task, "Missing": list(content.absent) or "none"})
     people += messages_html("notice", list(content.left_out))
     people += render("headed", "Flags of the participants' own reports", _list(content.flags))
     comparisons = joined([exploratory_html(content, told), findings_html(content, told, figure_dir)])
@@ -325,8 +325,8 @@ def paper_html(paper: PaperTable) -> Markup:
 def comparisons_html(comparisons: Sequence[Comparison], caption: str) -> Markup:
     """Comparisons of one question as a table."""
     heads = (
-        "series", "reference", "n", "median (IQR)", "reference's", "difference [interval]", "effect size", "p",
-        "p, Holm", "FDR", "p, equivalence", "word", "note",
+        "series", "reference", "n", "median (IQR)", "reference, median (IQR)", "difference [interval]", "effect size",
+        "p", "p, Holm", "FDR", "p, equivalence", "result", "note",
     )  # fmt: skip
     rows = []
     for each in comparisons:

@@ -39,8 +39,8 @@ def init_motion_wf(*, acquisition: Acquisition, name: str = "motion_wf") -> Lite
         text = _precomputed_text(precomputed, acquisition.corrected)
     if times is not None:
         text += (
-            f"Slice timing was corrected to {acquisition.slice_time_ref:g} of the way from the first to the last "
-            "slice, by cubic spline interpolation in time. "
+            "Slice timing was corrected by cubic spline interpolation in time, to "
+            f"{acquisition.slice_time_ref:g} of the slice acquisition range (0: first slice, 1: last). "
         )
     outputs = ["n_dummy", "boldref", "hmc_xfms", "motion_tsv", "stc_file"]
     if acquisition.corrected:

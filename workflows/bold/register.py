@@ -163,5 +163,5 @@ def _text(with_anat: bool, with_pair: bool, placed: bool) -> str:
     if others:
         text = f"The BOLD reference was registered rigidly {enumerated(others)} by mutual information in ANTs [@ants]. "
     if with_anat:
-        text += "The region of interest was brought to the BOLD by one concatenated transform. "
+        text += "The region of interest was resampled to the BOLD by a single, concatenated transform. "
     return text

@@ -82,7 +82,7 @@ def _series_text(series: str, of_run: bool, corrected: bool) -> str:
         return ""
     if of_run:
         return (
-            "The estimate for each volume, with the variance map in the pose of that volume, was added to the "
+            "The estimate for each volume, with the variance map moved to its head position, was added to the "
             "zero-filled volume outside the acquired band of k-space.\n"
         )
     return f"{series} was applied to every volume on its acquired grid.\n"

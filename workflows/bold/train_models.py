@@ -114,7 +114,7 @@ def training_text(series: str, learned: Learned, how: Training, *, with_calibrat
             "explained held-out halves best, or left out where it did not help."
         )
         return (
-            f"{series} estimated the change of the signal over time, beyond the acquired band of k-space, under a "
+            f"{series} estimated the signal change over time beyond the acquired band of k-space under a "
             f"Gaussian prior {own or f'given by {about or method}'}. The variance map of each half of the run had to "
             "explain part of what zero filling misses in the other half, one level of resolution down; otherwise the "
             f"run was zero filled.{blended if with_calibration and series in how.calibrated else ''}"

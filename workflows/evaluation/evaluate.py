@@ -86,10 +86,10 @@ def init_evaluation_wf(*, run: RunPlan, name: str = "evaluation_wf") -> Literate
     text += guards_text(run) + placebos_text(run.series.extras)
     if run.series.on_run:
         text += (
-            "The run also tested the methods that estimate variances, without a reference, one level of resolution "
-            "down: its volumes were downsampled by the factor of super-resolution, super-resolved and compared with "
-            "those acquired, and the share of zero filling's squared error that each series explains has an interval "
-            "over stretches of volumes. "
+            "Methods that estimate variances were also tested one level of resolution down, without a reference: the "
+            "volumes of the run were downsampled by the super-resolution factor, super-resolved and compared with "
+            "those acquired; the share of zero filling's squared error that each series explains was computed, with "
+            "an interval over stretches of volumes. "
         )
     workflow, inputnode, _ = new_stage(name, text, inputs=evaluation_fields(run), outputs=outputs, part=Part.EVALUATION)
     tables: list[Source] = [(inputnode, "holdout_tsv")] if run.with_holdout else []

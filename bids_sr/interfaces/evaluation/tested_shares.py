@@ -75,11 +75,11 @@ def _why_not(name: str, inputs: Any) -> str:
     if name in inputs.networks:
         acquired = _mm(inputs.voxel)
         return (
-            f"it was trained for {acquired} → {_mm(fine)} mm; trying it at {_mm(low)} → {acquired} mm would need a "
-            "network of its own"
+            f"it was trained for {acquired} → {_mm(fine)} mm; testing it at {_mm(low)} → {acquired} mm would need a "
+            "separate network"
         )
     if name == "inject":
-        return "what it adds does not change over time: the change over time is that of zero filling"
+        return "the detail that it adds is constant over time, so its signal change is that of zero filling"
     if name in PAIR_BASELINES:
-        return "it would need a T2*-weighted image of the acquired resolution"
-    return "nothing was tried: too few volumes, or no method by variance among the series"
+        return "it would need a T2*-weighted image at the acquired resolution"
+    return "nothing was tested: too few volumes, or no variance-based method"

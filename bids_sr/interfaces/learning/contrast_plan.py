@@ -67,7 +67,7 @@ def _facts(settings: Settings, subject: Subject, files: Sequence[Path], notices:
         "Trained on": "all other participants of this call"
         if settings.superres.train_on == "others"
         else "these scans",
-        "Recipe of training": settings.superres.recipe,
+        "Training recipe": settings.superres.recipe,
         "Random seed": settings.resources.random_seed,
         "notices": list(notices),
     }

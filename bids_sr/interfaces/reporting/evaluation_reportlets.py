@@ -199,7 +199,7 @@ def _overlays(
             yield Drawn(figure, QUALITY_MAPS[stat], contrast=contrast)
     if empty:
         where = ", ".join(f"{name} ({', '.join(contrasts)})" for name, contrasts in empty.items())
-        text = f"<p>Unsupported detail: no voxel above one half in {escape(where)}.</p>"
+        text = f"<p>Unsupported detail: no voxel above 0.5 in {escape(where)}.</p>"
         yield Drawn(text, QUALITY_MAPS["unrepeated"])
 
 

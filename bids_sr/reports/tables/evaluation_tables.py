@@ -21,7 +21,7 @@ Column = tuple[str, str, Mapping[Any, str]]
 """Head, unit, and cells by the key of their line."""
 Titled = tuple[str, Markup]
 """Title of a table, and the table."""
-NOTHING = Markup("<p class='notice'>The evaluation table holds nothing of this.</p>")
+NOTHING = Markup("<p class='notice'>The evaluation table has no such values.</p>")
 
 
 def cell(row: MetricRow | None, *, bold: bool = False) -> str:
@@ -97,8 +97,8 @@ def agreement_html(rows: Rows, *, prefix: str, names: Names = ()) -> Markup:
 
 
 REPEATS = (
-    "For information only: reproducibility is not accuracy and ranks no series. Interpolation and reproducible "
-    "artifacts score as high as true detail. Other contrasts are in the table of the evaluation (TSV)."
+    "For information only: reproducibility is not accuracy and does not rank the series. Interpolation and "
+    "reproducible artifacts score as high as true detail. Other contrasts are in the full table (TSV)."
 )
 
 
@@ -118,8 +118,9 @@ def _without_bound(rows: Rows) -> Markup:
     lacking = [r for r in own if r.series == "measured" and not pick.known(r)]
     if not any((r.measure, r.contrast, r.region) in known for r in lacking):
         return Markup("")
-    return render("note", "notice", f"Explained variance of measured is n/a where it has {TOO_LITTLE}. It is no bound "
-                  "on the other series: its own noise lowers it, and theirs may be smaller.")  # fmt: skip
+    return render("note", "notice", f"The explained variance of the measured series itself is n/a where it has "
+                  f"{TOO_LITTLE}. It is not an upper bound for the other series: noise in the measured series "
+                  "lowers it, and other series may be less noisy.")  # fmt: skip
 
 
 def _regions_and_contrasts(rows: Rows) -> Iterator[tuple[str, Rows, Sequence[tuple[str, Rows]]]]:
@@ -198,7 +199,7 @@ def _controls(rows: Rows) -> Titled:
             lines.append([name, pick.region_text(region), text or MISSING, cell(reached), cell(best)])
     where = f", {contrast}" if contrast != MISSING else ""
     caption = f"Denoised B-spline{where}: settings chosen on the other half"
-    heads = ["series", "region", "given", "r beyond Nyquist", "best in hindsight"]
+    heads = ["series", "region", "setting", "r beyond Nyquist", "r with the best setting in hindsight"]
     return "Settings of denoised B-spline", table(caption, heads, lines, names=2, texts={0, 1, 2})
 
 
@@ -233,13 +234,13 @@ def _truth_table(rows: Rows, title: str, names: Names) -> Markup:
 
 def holdout_html(rows: Rows, names: Names = ()) -> Markup:
     """Image quality on the pair that was not trained on; methods against all others."""
-    caption = "Images of the pair that was not trained on"
+    caption = "Images of the held-out pair"
     return _images_html(pick.having(rows, "pair_"), names, ("pair_psnr", "pair_ssim"), "pair_gain_psnr", caption)
 
 
 def images_html(rows: Rows, names: Names = ()) -> Markup:
     """Likeness of volumes to the measured ones; all series against B-spline and the injected image."""
-    caption = "Volumes against those measured at the high resolution"
+    caption = "Single volumes compared with those measured at high resolution"
     return _images_html(rows, names, ("truth_psnr", "truth_ssim"), "gain_truth_psnr", caption)
 
 
@@ -261,7 +262,7 @@ def null_html(rows: Rows, names: Names = ()) -> Markup:
     thousands = {name: pick.scaled(row, 1000) for name, row in rates.items()}
     columns: list[Column] = [
         ("voxels, p < .001", f"per mille; nominal {1000 * nominal:g}", cells(thousands)),
-        ("reading", "", {name: null_words(rates.get(str(name)), nominal) for name in lines}),
+        ("result", "", {name: null_words(rates.get(str(name)), nominal) for name in lines}),
         ("shuffles with any finding", "p < .05 corrected; nominal .05", cells(families)),
         ("shuffles", "", {name: str(row.n) for name, row in rates.items() if row.n is not None}),
     ]
@@ -272,9 +273,9 @@ def null_html(rows: Rows, names: Names = ()) -> Markup:
     columns = [
         ("threshold", "z; p < .05 familywise", cells(threshold)),
         ("peak", "z; all conditions", cells(peak)),
-        ("reading", "", reading),
+        ("result", "", reading),
     ]
-    caption = "Thresholds that the shuffles set (maximum statistic)"
+    caption = "Thresholds from the shuffles (maximum statistic)"
     return made + table_of(caption, ["series"], lines, columns, texts={3}) or NOTHING
 
 

@@ -7,13 +7,14 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from bids_sr.metrics.long_tables import MISSING
-from bids_sr.metrics.registry import METRICS, UndeclaredMetric, metric
+from bids_sr.metrics.registry import METRICS, REGION_METRICS, UndeclaredMetric, metric
 from bids_sr.reports.markup import Head, folded, joined, picked, render, table
 from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.text.training_text import held_out_text, started_text
 
 Row = Mapping[str, str]
 _CAPITALS = {"psnr", "ssim", "rmse", "mae", "nmse", "fdr", "cc", "fwhm", "roi", "sr", "lr"}
+_THRESHOLDS = {"quarter": "upper quarter", "fdr": "FDR .05"}
 SLOW = ("alff_median", "falff_median", "alff_half_r")
 # what the report shows of the activation table, in this order; the rest is in the TSV
 SINGLE = (
@@ -107,9 +108,13 @@ def pivot_html(rows: Sequence[Row], measures: Sequence[str], series: Sequence[st
 
 
 def _heading(measure: str) -> str:
-    """A measure as a column's head: its label, else words, abbreviations in capitals."""
-    label = METRICS[measure].label if measure in METRICS else ""
-    return label or " ".join(word.upper() if word in _CAPITALS else word for word in measure.split("_"))
+    """A measure as a column's head: its label, else words, abbreviations in capitals; a region's with its threshold."""
+    threshold, _, rest = measure.partition("_")
+    if threshold in _THRESHOLDS and rest in REGION_METRICS:
+        return f"{_heading(rest)}, {_THRESHOLDS[threshold]}"
+    declared = METRICS.get(measure) or REGION_METRICS.get(measure)
+    words = " ".join(word.upper() if word in _CAPITALS else word for word in measure.split("_"))
+    return declared.label or words if declared else words
 
 
 def _unit(measure: str) -> str:
@@ -197,14 +202,14 @@ def _by_contrast(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 
 REGISTRATION_FACTS = {
     "brain_volume_ml": "Brain of the T1w image (ml)",
-    "brain_determinant": "Template to T1w: volume of the template's brain in the head, over that in the template",
+    "brain_determinant": "Template to T1w: volume of the registered template brain relative to the original",
     "brain_template_dice": "Template to T1w: Dice of the brain mask and the template's brain",
     "bold_t1w_origin": "BOLD to T1w: taken from",
     "bold_t1w_displacement_rms_mm": "BOLD to T1w: shift from header alignment (RMS over the brain, mm)",
     "bold_t1w_nmi": "BOLD to T1w: normalized mutual information",
     "bold_t1w_mask_dice": "BOLD to T1w: Dice of the two brain masks",
-    "bold_pair_displacement_rms_mm": "T2* highres to BOLD: shift from header alignment (RMS over the brain, mm)",
-    "bold_pair_nmi": "T2* highres to BOLD: normalized mutual information",
+    "bold_pair_displacement_rms_mm": "T2* to BOLD: shift from header alignment (RMS over the brain, mm)",
+    "bold_pair_nmi": "T2* to BOLD: normalized mutual information",
     "mask_source": "Brain mask of the BOLD",
     "roi_fraction_in_fov": "Share of the region of interest inside the field of view",
     "roi_voxels": "Voxels of the region of interest on the acquired grid",
@@ -217,8 +222,8 @@ def registration_warnings(facts: Mapping[str, Any]) -> list[str]:
     told = {
         "bold_t1w_kept": "BOLD and T1w keep the alignment of their headers: registration did not improve it.",
         "bold_t1w_poor": "The registration of BOLD and T1w looks poor; atlas regions may lie in the wrong place.",
-        "bold_pair_poor": "The registration of T2* highres and BOLD looks poor; inject and ratio rest on it.",
-        "roi_is_brain": "The region of interest lies outside the field of view; the whole brain takes its place.",
+        "bold_pair_poor": "The registration of T2* and BOLD looks poor; inject and ratio depend on it.",
+        "roi_is_brain": "The region of interest lies outside the field of view; the whole brain is used instead.",
     }
     warnings = [text for key, text in told.items() if facts.get(key)]
     if facts.get("brain_doubts"):
@@ -260,25 +265,25 @@ def pair_html(facts: Mapping[str, Any]) -> Markup:
 CALIBRATION_FACTS = {
     "n_volumes": "Volumes",
     "n_dummy": "Volumes before the steady state",
-    "censored": "Volumes left out (counted from 0)",
+    "censored": "Volumes excluded (counted from 0)",
     "n_used": "Volumes used",
     "dof": "Degrees of freedom of the variance",
-    "n_drift": "Regressors of drift",
-    "n_motion": "Regressors of head motion",
-    "n_task": "Regressors of the task",
+    "n_drift": "Drift regressors",
+    "n_motion": "Head motion regressors",
+    "n_task": "Task regressors",
     "task": "Events",
     "voxel_mm": "Voxel (mm)",
     "fd_mean_mm": "Framewise displacement, mean (mm)",
     "fd_max_mm": "Framewise displacement, largest (mm)",
-    "motion_max_mm": "Farthest from the reference (mm)",
-    "far_share": "Share of the volumes farther than 1 mm from the reference, which are left out",
+    "motion_max_mm": "Largest displacement from the reference (mm)",
+    "far_share": "Share of volumes more than 1 mm from the reference (excluded)",
     "noise_sd": "Thermal noise (standard deviation, signal units)",
     "noise_share": "Share of the variance that is noise",
     "sd_median": "Median of the map in the brain (signal units)",
     "displacement_rms_mm": "Shift from header alignment with the run (RMS over the brain, mm)",
-    "overlap": "Share of the run's brain that lies in the calibration's",
+    "overlap": "Share of the run's brain that the calibration covers",
     "dice": "Dice of the two brain masks",
-    "correlation": "Correlation of the two references in register",
+    "correlation": "Correlation of the two references after registration",
     "nmi": "Normalized mutual information",
     "edges_apart_mm": "Distance of the edges of the two references, median (mm)",
     "edges_apart_p90_mm": "90th percentile of that distance (mm)",

@@ -12,7 +12,7 @@ from bids_sr.reports.tables.evaluation_tables import NOTHING, Names, Rows, Title
 
 THRESHOLDS = {"quarter": "upper quarter of the range", "fixed": "z > 3.1", "fdr": "FDR .05"}
 PARTS = {
-    "total": "whole",
+    "total": "total",
     "part_grid": "grid",
     "part_smoothing": "smoothing",
     "part_method": "method",
@@ -58,11 +58,11 @@ def size_words(rows: Rows, pair: str, names: Names = ()) -> list[str]:
         both = [found.get((name, "claim_size", none), math.nan) for name in (method, "raw")]
         if all(map(math.isfinite, parts)):
             total, grid, smoothing, by_method = (_change(part) for part in parts)
-            alike = f" Without smoothing of either: {_change(both[0] / both[1])}." if all(both) else ""
+            alike = f" Without any smoothing: {_change(both[0] / both[1])}." if all(both) else ""
             texts.append(
-                f"Region of {pair.replace('+', ' and ')} (mean of the two contrasts, upper quarter): {total} from the "
-                f"acquired series smoothed by {acquired:g} mm to {method} smoothed by {own:g} mm. {grid} is due to the "
-                f"finer grid, {smoothing} to less smoothing, {by_method} to {method} (the factors multiply).{alike}"
+                f"Region size of {pair.replace('+', ' and ')} (mean of the two contrasts, upper quarter): {total} from "
+                f"the acquired series smoothed by {acquired:g} mm to {method} smoothed by {own:g} mm. {grid} is due to "
+                f"the finer grid, {smoothing} to less smoothing, {by_method} to {method} (the factors multiply).{alike}"
             )
     return texts
 
@@ -87,7 +87,9 @@ def _region_sizes(rows: Rows, pair: str, names: Names) -> Markup:
         dice = cells({key[:2]: row for key, row in own.items() if "dice" in key[2]})
         label = THRESHOLDS.get(region, region)
         columns += [(f"size: {label}", "mm³", size), (f"Dice: {label}", "", dice)]
-    caption = f"Regions of {pair.replace('+', ' and ')}: mean size and overlap (upper quarter: the paper's threshold)"
+    caption = (
+        f"Regions of {pair.replace('+', ' and ')}: mean size and overlap (upper quarter: threshold of Ota et al. 2022)"
+    )
     return table_of(caption, ["series", ("smoothing", "mm")], by_smoothing(levels, names), columns)
 
 
@@ -101,7 +103,7 @@ def _size_parts(rows: Rows, pair: str, metric: str, names: Names) -> Markup:
         for name in pick.series_of(own, names)
         if (name, region) in found[f"claim_total_{metric}"]
     }
-    what = "size, as ratios that multiply" if metric == "size" else "overlap, as differences that add"
-    caption = f"Sources of the change against acquired, {pair.replace('+', ' and ')}: {what}"
+    what = "size (ratios, which multiply)" if metric == "size" else "overlap (differences, which add)"
+    caption = f"Sources of the change from acquired, {pair.replace('+', ' and ')}: {what}"
     columns = [(text, "", cells(found[measure])) for measure, text in measures.items()]
     return table_of(caption, ["series", "threshold"], lines, columns, names=2)

@@ -34,20 +34,20 @@ FLAG_TEXT: Mapping[str, str] = {
     "methods and baselines that take detail from the T2* image misplace it there.",
     "flag_unrepeated": "Much fine detail is supported neither by anatomy nor by split-half data; see the map of "
     "unsupported detail.",
-    "flag_harm": "The fine detail of a series is worse than none: do not interpret it.",
+    "flag_harm": "The fine detail of a series is worse than adding no detail: do not interpret it.",
     "flag_domain": "BOLD intensities or edges differ from those on which the model was trained.",
 }
 QUALITY_METRICS: Mapping[str, str] = {
     "ensemble_sd": "disagreement of the ensemble",
     "ensemble_r": "disagreement and true error, r",
     "ensemble_coverage": "true error within two standard deviations",
-    "ensemble_nominal": "the same, as expected",
+    "ensemble_nominal": "the same, expected share",
     "unrepeated_share": "unsupported detail",
     "precision_change": "effect of lower precision on t",
     "edge_mismatch": "distance of BOLD and T2* edges, median",
     "edge_mismatch_p90": "distance of BOLD and T2* edges, 90th percentile",
-    "domain_distance": "intensity mismatch with training",
-    "domain_edges": "edge content relative to training",
+    "domain_distance": "intensity mismatch with training data",
+    "domain_edges": "edge content relative to training data",
 }
 """Metrics of quality control in a few words, in the order of the table."""
 
@@ -89,7 +89,7 @@ def verdict_html(
 def legend_html(names: Iterable[str]) -> Markup:
     """What each series is, to open: the names in tables and figures are those of options and files."""
     entries = [(pick.series_text(name), text) for name in names if (text := description_of(name))]
-    return folded("Definition of the series", render("glossary", entries)) if entries else Markup("")
+    return folded("Definitions of the series", render("glossary", entries)) if entries else Markup("")
 
 
 def summed_up(sentences: Sequence[Mapping[str, Any]]) -> list[Markup]:
@@ -117,7 +117,7 @@ def _figures(sentences: Sequence[Mapping[str, Any]]) -> Markup:
         where = pick.region_text(str(each.get("region", MISSING)))
         text = ", ".join(filter(None, [measure_text(row.measure), where]))
         lines.append([row.series or "–", str(each.get("against", "–")), text, cell(row), reading])
-    heads = ["series", "against", "measure", "difference, 95 % interval", "reading"]
+    heads = ["series", "against", "measure", "difference, 95 % interval", "result"]
     return table("All comparisons", heads, lines, texts={0, 1, 2, 4})
 
 
@@ -127,14 +127,14 @@ def measure_text(measure: str) -> str:
     if declared is None:
         return measure
     known = {
-        "split_ev_beyond": "explained variance of measured, beyond Nyquist",
-        "split_ev_signal": "explained variance of measured, signal units",
+        "split_ev_beyond": "explained variance of the measured effect, beyond Nyquist",
+        "split_ev_signal": "explained variance of the measured effect, signal units",
         "truth_psnr": "PSNR of single volumes",
         "pair_gain_psnr": "PSNR of held-out images",
         "truth_ev_beyond": "explained variance of the known truth, beyond Nyquist",
-        "split_r_beyond": "r with measured, beyond Nyquist",
-        "split_r_signal": "r with measured, signal units",
-        "split_r_percent": "r with measured, percent",
+        "split_r_beyond": "r with the measured effect, beyond Nyquist",
+        "split_r_signal": "r with the measured effect, signal units",
+        "split_r_percent": "r with the measured effect, percent",
     }
     short = measure.removeprefix("gain_")
     return known.get(short, declared.description.removeprefix("difference to the series named in against, of: "))

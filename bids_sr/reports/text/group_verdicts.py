@@ -289,7 +289,7 @@ def group_answer_html(
         by_reason.setdefault((reasons or {}).get(task, NO_DATA), []).append(task)
     for reason, which in by_reason.items():
         named = f" (task {', '.join(which)})" if len(tasks) > 1 else ""
-        evidence = "Each participant's report has the test of its runs one level of resolution down, where it was made"
+        evidence = "The participants' reports show tests one level of resolution down, where these could be made"
         parts.append(render("group_answer", "", mark, kind, f"{NOT_ASSESSED}: {reason}{named}.", evidence, []))
     return joined(parts)
 
@@ -309,7 +309,7 @@ def _answer(each: Comparison, people: Mapping[str, int]) -> Markup:
     evidence = {"measured": "Compared with measured high-resolution runs (independent blocks)"}
     rests_on = evidence.get(each.question.against, "Compared with the known (simulated) truth")
     header = f"{where_text(each.question)} · n = {each.n}"
-    told = rests_on + (f". No such value: {', '.join(without)}" if without else "")
+    told = rests_on + (f". Without a value: {', '.join(without)}" if without else "")
     return render("group_answer", header, mark, kind, primary_sentence(each), told, primary_numbers(each))
 
 
@@ -340,7 +340,7 @@ def primary_sentence(each: Comparison) -> str:
         word = "is not more accurate than" if BELOW in each.note else "does not differ detectably from"
         what = f"The finer map of {each.series} {word} the participant's strongest reference"
     return (
-        f"{what}: {ends} ({level}) in {MEASURE}, above it in {many}; {p_text(each.p_holm)}, exact "
+        f"{what}: {ends} ({level}) in {MEASURE}, larger in {many}; {p_text(each.p_holm)}, exact "
         f"signed-rank test of one prespecified comparison, {corrected}."
     )
 

@@ -182,8 +182,8 @@ def image_number(rows: Sequence[MetricRow], best: str) -> list[Number]:
     ends = pick.interval_text(row)
     notes = [where, *([f"95 % interval over {IMAGE_OVER[row.measure]} {ends}"] if ends else [])]
     if "bspline" in found:
-        notes.append(f"over B-spline {_decibel(found['bspline'][0])}")
-    label = "image quality over static detail alone (inject), PSNR"
+        notes.append(f"gain over B-spline: {_decibel(found['bspline'][0])}")
+    label = "image quality over static detail alone (inject; PSNR gain)"
     return [Number(value=f"{best} {_decibel(row)}", label=label, note="; ".join(notes))]
 
 
@@ -221,7 +221,7 @@ def resolution_text(run: RunFacts, methods: Sequence[str]) -> str:
     wanted = ("raw", "bspline", *methods, "measured")
     names = {"raw": "acquired", "bspline": "B-spline"}
     sizes = [f"{names.get(name, name)} {run.resolution[name]:.1f}" for name in wanted if name in run.resolution]
-    return f"Effective resolution in plane (FWHM of the noise, mm): {', '.join(sizes)}." if sizes else ""
+    return f"Effective in-plane resolution (FWHM of the noise, mm): {', '.join(sizes)}." if sizes else ""
 
 
 def motion_chips(run: RunFacts) -> list[Chip]:
@@ -260,8 +260,8 @@ def flag_chips(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]]) ->
 
 
 MOVE_LESS = (
-    "Look at head motion first: fine detail cannot be trusted where the head moves by a voxel; leave "
-    "out this run, or acquire it again."
+    "Look at head motion first: fine detail cannot be trusted where the head moves by a voxel; exclude "
+    "this run, or acquire it again."
 )
 
 

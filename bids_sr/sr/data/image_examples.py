@@ -266,8 +266,8 @@ class ImageExamples(Examples):
                               else f"made by {self.recipe.degradation} from the fine ones"),
             "intensity": {
                 "scale": [float(v) for v in seen.level], "headroom": [round(float(v), 6) for v in seen.headroom],
-                "rule": ("99th percentile of each coarse image in the mask is 1" if by_percentile
-                         else "the largest value of each coarse image is 1"),
+                "rule": ("99th percentile of each low-resolution image in the mask is 1" if by_percentile
+                         else "the largest value of each low-resolution image is 1"),
             },
         }  # fmt: skip
 

@@ -84,7 +84,7 @@ class TrainingPair:
             "image": self.lowres, "mask": self.mask, "data_sha256": self.checksums(),
             "intensity": {
                 "scale": self.scale, "highres_gain": self.gain,
-                "rule": "99th percentile of the coarse image in the mask is 1",
+                "rule": "99th percentile of the low-resolution image in the mask is 1",
             },
         }  # fmt: skip
 

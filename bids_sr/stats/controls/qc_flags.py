@@ -39,10 +39,10 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "broad": ("extent of activation", "unusually broad activation"),
     "artifact": ("T2* pair without artifacts", "artifacts in the T2* pair"),
     "roi_misplaced": ("position of the region of interest", "region of interest possibly misplaced"),
-    "distortion": ("edges of BOLD and T2* aligned", "susceptibility distortion"),
+    "distortion": ("BOLD and T2* edges aligned", "susceptibility distortion"),
     "unrepeated": ("little unsupported detail", "much unsupported detail"),
-    "domain": ("intensities as in training", "intensities unlike those of training"),
-    "harm": ("added detail not worse than none", "worse than adding no detail"),
+    "domain": ("intensities match training data", "intensities differ from training data"),
+    "harm": ("added detail does no harm", "worse than adding no detail"),
 }
 """What is said of a check that passed, and of a flag that is up."""
 

@@ -131,7 +131,8 @@ def _level_sentences(table: Table, names: Iterable[str]) -> list[Sentence]:
         ]  # fmt: skip
         if known:
             row = known[0]
-            beside = "".join(f", {words} {_rounded(value, '.3f')}" for words, value in table.beside(series, row.region))
+            others = [f"{words} {_rounded(value, '.3f')}" for words, value in table.beside(series, row.region)]
+            beside = f"; {', '.join(others)}" if others else ""
             beside += "".join(f"; {where_text(other.region)} {_rounded(other.value, '.3f')}" for other in known[1:])
             text = f"{series}: {_interval(row, sign=False)}, {where_text(row.region)}{beside}."
             found.append(Sentence.of(text, row))

@@ -37,7 +37,7 @@ class Advice:
 PROGRAM = Advice(
     reference="provide one with --truth DIR, or let --retrospective make one by downsampling the data",
     images="measured volumes (--truth, --retrospective) or a second pair (--pair-holdout)",
-    controls="--null-checks runs them",
+    controls="run them with --null-checks",
 )
 PYTHON = Advice(
     reference="pass one as truth to Evaluator.fit, a measured series or known activation by contrast",
@@ -211,9 +211,9 @@ _NO_AGREEMENT = (
     "has no reproducible detail to explain."
 )
 _VEINS = "BOLD detail is not neuronal detail: it also reflects draining veins."
-_LITTLE = "no value for measured: {}; that says nothing about the other series, and is no bound on them."
+_LITTLE = "no value for measured: {}. This says nothing about the other series and is not an upper bound for them."
 OPTIMISTIC = (
-    "The test one level down is optimistic: in runs with a reference, methods explained less at the true level."
+    "The test one level down is optimistic: in runs with a reference, methods explained less at the final resolution."
 )
 
 
@@ -269,9 +269,12 @@ def limits_of(
 
 
 _FIXED = {
-    **dict.fromkeys(ACQUIRED, "as acquired, motion-corrected; on the high-resolution grid by a spline of its maps"),
-    SMOOTH: "the B-spline series, smoothed in space by the width that fits the other half of the blocks best",
-    PCA: "the B-spline series from as many leading temporal components as fit the other half of the blocks best",
+    **dict.fromkeys(
+        ACQUIRED,
+        "acquired series, motion-corrected; its maps are brought to the high-resolution grid by spline interpolation",
+    ),
+    SMOOTH: "B-spline series, smoothed in space; kernel width chosen on the other half of the blocks",
+    PCA: "B-spline series, denoised by temporal PCA; number of components chosen on the other half of the blocks",
     MEASURED: "measured at the high resolution: the reference",
 }
 

@@ -177,7 +177,7 @@ def evaluated(each: Comparison) -> Comparison:
     A difference that is significant and reliably smaller than the margin counts as the same. A primary comparison has
     no margin and is better or undecided, never worse, see `with_primary`.
     """
-    notes = [f"not defined in {each.n_undefined} participant(s), who are left out"] if each.n_undefined else []
+    notes = [f"not defined in {each.n_undefined} participant(s), who are excluded"] if each.n_undefined else []
     if each.test is None or each.n < 2:
         return replace(each, word=NONE, note="; ".join([*notes, f"{each.n} participant(s) have both"]))
     if each.test.method == "identical" and not each.primary:

@@ -142,9 +142,9 @@ def test_series_are_tried_on_the_run_one_level_down_and_the_rest_has_a_reason(fi
     told = json.loads(Path(found.one_level_down_json).read_text())
     assert (told["from_mm"], told["to_mm"], told["calibrated"]) == ([12.0, 12.0, 4.0], [6.0, 6.0, 4.0], False)
     assert told["series"]["srgan"] == {
-        "reason": "it was trained for 6 → 3 mm; trying it at 12 → 6 mm would need a network of its own"
+        "reason": "it was trained for 6 → 3 mm; testing it at 12 → 6 mm would need a separate network"
     }
-    assert "does not change over time" in told["series"]["inject"]["reason"]
+    assert "is constant over time" in told["series"]["inject"]["reason"]
     rows = {row.series: row for row in read_table(found.out_file)}
     assert set(rows) == {"bspline", "sdmod", "sbl"}
     assert rows["sbl"].value > max(rows["bspline"].value, 0), "the map is that of the run, and B-spline adds nothing"

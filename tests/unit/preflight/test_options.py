@@ -429,7 +429,8 @@ class TestBlocks:
         plan = planned(maker)
         assert plan.unsplit == frozenset()
         assert any(
-            "excluded from split halves: little (1); fewer than two blocks" in str(notice) for notice in plan.warnings
+            "excluded from split halves, which need two blocks inside the run: little (1 block)." in str(notice)
+            for notice in plan.warnings
         )
 
     def test_none_has_two(self, maker: BidsMaker) -> None:

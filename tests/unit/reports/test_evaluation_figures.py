@@ -352,7 +352,7 @@ def test_a_run_without_truth_has_values_of_reproducibility_and_no_figure_that_ra
     html = (tmp_path / "work" / "reliability_bold.html").read_text()
     assert "<strong>" not in html
     assert "Difference" not in html
-    assert html.index("ranks no series") < html.index("<table")
+    assert html.index("does not rank the series") < html.index("<table")
     assert html.startswith("<details>")
 
 
@@ -394,7 +394,7 @@ def test_a_sentence_stands_for_maps_without_unsupported_detail(given_files, tmp_
     assert ">srgan<" in (tmp_path / "work" / "all_unrepeated_bold.svg").read_text()
     assert ">sbl<" not in (tmp_path / "work" / "all_unrepeated_bold.svg").read_text()
     text = (tmp_path / "work" / "unrepeated_bold.html").read_text()
-    assert text == "<p>Unsupported detail: no voxel above one half in sbl (all, faces), srgan (faces).</p>"
+    assert text == "<p>Unsupported detail: no voxel above 0.5 in sbl (all, faces), srgan (faces).</p>"
 
 
 def test_guards_without_maps_or_ensemble(given_files, tmp_path):

@@ -176,10 +176,10 @@ def test_the_pair_not_trained_on_is_shown_with_its_differences():
         row("srgan", "pair_gain_psnr", 1.25, against="inject", lower=1.0, upper=1.5, **share),
     ]  # fmt: skip
     html = tables.holdout_html(rows)
-    levels = table_cells(html, "Images of the pair")
+    levels = table_cells(html, "Images of the held-out pair")
     assert levels[0] == ["series", "PSNR dB", "SSIM"]
     assert levels[1:] == [["inject", "30.0", "–"], ["srgan", "31.2 [31.0, 31.5]", "0.910"]]
-    assert table_cells(html, "Images of the pair that was not trained on: diff")[1][2] == "1.25 [1.00, 1.50]"
+    assert table_cells(html, "Images of the held-out pair: diff")[1][2] == "1.25 [1.00, 1.50]"
 
 
 def test_volumes_against_the_measured_ones_are_shown_with_their_differences():
@@ -190,8 +190,8 @@ def test_volumes_against_the_measured_ones_are_shown_with_their_differences():
         row("srgan", "gain_truth_psnr", 1.375, against="bspline", **share),
     ]
     html = tables.images_html(rows)
-    assert table_cells(html, "Volumes against")[0] == ["series", "PSNR dB"]
-    differences = table_cells(html, "Volumes against those measured at the high resolution: diff")
+    assert table_cells(html, "Single volumes compared")[0] == ["series", "PSNR dB"]
+    differences = table_cells(html, "Single volumes compared with those measured at high resolution: diff")
     assert {line[1] for line in differences[1:]} == {"inject", "bspline"}
 
 
@@ -278,7 +278,7 @@ def test_the_claim_is_shown_by_series_smoothing_and_threshold():
     lines = table_cells(html, "Regions of thumb and little")
     assert [line[0] for line in lines[1:]] == ["acquired", "bspline", "sbl"]
     assert lines[3] == ["sbl", "3.5", "400", "0.500", "0", "n/a"]
-    apart = table_cells(html, "Sources of the change against acquired, thumb and little: size")
+    apart = table_cells(html, "Sources of the change from acquired, thumb and little: size")
     assert apart[1] == ["sbl", "upper quarter of the range", "0.500", "0.750", "1.00", "0.667", "–"]
     assert "not defined, because a region is empty: 3 of 3 with threshold FDR .05" in html
 
@@ -293,20 +293,20 @@ def test_the_change_in_size_is_told_with_both_contrasts_and_both_widths():
     rows += [row("sbl", f"claim_{k}_size", v, against="raw", fwhm_mm=10.6, **share) for k, v in parts.items()]
     html = region_size_tables.claim_html(rows)
     assert (
-        "<p>Region of face and scene (mean of the two contrasts, upper quarter): −51 % from the acquired series "
+        "<p>Region size of face and scene (mean of the two contrasts, upper quarter): −51 % from the acquired series "
         "smoothed by 21.2 mm to sbl smoothed by 10.6 mm. −11 % is due to the finer grid, −46 % to less smoothing, +1 % "
-        "to sbl (the factors multiply). Without smoothing of either: +11 %.</p>"
+        "to sbl (the factors multiply). Without any smoothing: +11 %.</p>"
     ) in html
 
 
 def test_a_measured_half_without_a_value_is_explained():
     rows = [row("sbl", "split_ev_beyond", 0.2, contrast="all", region="brain")]
-    assert "no bound" not in tables.agreement_html([*rows, row("measured", "split_ev_beyond", 0.4, contrast="all",
-                                                              region="brain")], prefix="split_ev")  # fmt: skip
+    known = [*rows, row("measured", "split_ev_beyond", 0.4, contrast="all", region="brain")]
+    assert "not an upper bound" not in tables.agreement_html(known, prefix="split_ev")
     rows.append(row("measured", "split_ev_beyond", math.nan, contrast="all", region="brain"))
     html = tables.agreement_html(rows, prefix="split_ev")
     assert "n/a where it has too little reproducible detail" in html
-    assert "It is no bound on the other series" in html
+    assert "It is not an upper bound for the other series" in html
 
 
 VERDICT = {
@@ -330,7 +330,7 @@ def test_the_verdict_says_its_words_first():
     assert order == sorted(order)
     lines = table_cells(html, "All comparisons")
     assert lines[2][:2] == ["sbl", "bspline"]  # of the whole brain: told last
-    assert lines[2][2] == "r with measured, beyond Nyquist, whole brain"
+    assert lines[2][2] == "r with the measured effect, beyond Nyquist, whole brain"
     assert lines[2][3:] == ["0.100 [0.050, 0.150]", "▲ higher"]
     assert lines[1][3:] == ["n/a", "? no detectable difference"]
 
@@ -341,7 +341,10 @@ def test_many_comparisons_are_summed_up():
     sentences = [{**base, "against": name, "text": f"against {name}"} for name in others]
     html = text.verdict_html({**VERDICT, "sentences": [*sentences, {**base, "decision": "worse", "against": "last"}]})
     box = html[html.index("<div class='verdict'>") : html.index("</div>")]
-    assert f"sbl is more accurate than {', '.join(others)} (whole brain, r with measured, beyond Nyquist)" in box
+    assert (
+        f"sbl is more accurate than {', '.join(others)} (whole brain, r with the measured effect, beyond Nyquist)"
+        in box
+    )
     assert "sbl is less accurate than last" in box
     assert "against other1" not in box
     assert len(table_cells(html, "All comparisons")) == 10
@@ -356,7 +359,7 @@ def test_names_of_series_are_explained() -> None:
     told = text.legend_html(["raw", "zerofill", "bsplinePca", "sbl", "sblMirror", "srganSeed2", "measured", "nobody"])
     shown = " ".join(re.sub("<[^>]+>", " ", told).split())
     for words in (
-        "acquired as acquired, motion-corrected", "zerofill baseline: in-plane zero filling",
+        "acquired acquired series, motion-corrected", "zerofill baseline: in-plane zero filling",
         "sbl method: sparse Bayesian", "sblMirror control analysis of sbl: the variance map",
         "trained with another seed", "measured measured at the high resolution",
     ):  # fmt: skip

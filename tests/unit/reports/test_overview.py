@@ -143,9 +143,10 @@ def test_a_method_that_was_not_applied_is_said_first_and_in_no_number():
 def test_image_quality_is_what_a_method_has_over_static_detail_alone():
     rows = [row("sbl", "gain_truth_psnr", v, against=o) for o, v in (("bspline", 16.0), ("inject", -0.01))]
     (found,) = image_number(rows, "sbl")
-    assert (found.value, found.label) == ("sbl 0.0 dB", "image quality over static detail alone (inject), PSNR")
+    assert (found.value, found.label) == ("sbl 0.0 dB", "image quality over static detail alone (inject; PSNR gain)")
     assert found.note == (
-        "against the measured volumes; 95 % interval over stretches of volumes [−0.020, 0.000]; over B-spline +16.0 dB"
+        "against the measured volumes; 95 % interval over stretches of volumes [−0.020, 0.000]; "
+        "gain over B-spline: +16.0 dB"
     )
     assert image_number([], "sbl") == []
     assert image_number(rows[:1], "sbl") == []
@@ -175,7 +176,7 @@ def test_nothing_registered_is_no_check():
 def test_the_effective_resolution_of_each_series_is_there():
     sizes = {"raw": 6.7, "bspline": 7.4, "zerofill": 6.5, "srgan": 6.14, "sbl": 6.57, "measured": 3.58}
     assert resolution_text(replace(RUN, resolution=sizes), ["sbl"]) == (
-        "Effective resolution in plane (FWHM of the noise, mm): acquired 6.7, B-spline 7.4, sbl 6.6, measured 3.6."
+        "Effective in-plane resolution (FWHM of the noise, mm): acquired 6.7, B-spline 7.4, sbl 6.6, measured 3.6."
     )
     assert resolution_text(RUN, ["sbl"]) == ""
 

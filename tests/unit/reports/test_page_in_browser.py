@@ -328,6 +328,12 @@ def test_a_phone_scrolls_down_alone_and_has_a_menu(page, browser):
     tab.locator("[data-viewer]").scroll_into_view_if_needed()
     tab.wait_for_selector("[data-viewer][data-ready=yes]")
     assert tab.evaluate("document.documentElement.scrollWidth") == 390
+    clip = "getComputedStyle(document.querySelector('h1')).clipPath"
+    assert tab.locator("nav .brand").is_visible()
+    assert tab.evaluate(clip) == "inset(50%)"  # the bar has the title already, and would cover this one
+    tab.emulate_media(media="print")
+    assert tab.evaluate(clip) == "none"
+    tab.emulate_media(media="screen")
     link = tab.locator("nav").get_by_role("link", name="Tables", exact=True)
     assert not link.is_visible()
     tab.get_by_role("button", name="Sections").click()
@@ -371,7 +377,7 @@ def test_a_browser_that_cannot_unpack_maps_shows_the_text_instead(page, browser)
     tab.add_init_script("delete window.DecompressionStream")
     tab.goto(page.as_uri())
     tab.wait_for_selector("[data-viewer] .failed")
-    assert "The section Activation shows" in tab.locator("[data-viewer]").inner_text()
+    assert "see the slices under Activation" in tab.locator("[data-viewer]").inner_text()
     assert tab.locator("[data-viewer] canvas").count() == 0
     context.close()
 

@@ -19,9 +19,9 @@ def test_sound_registration_has_figures_and_no_warning():
         ({"bold_t1w_poor": True}, "BOLD and T1w looks poor"),
         ({"brain_doubts": ["its brain mask holds 2080 ml"]}, "looks wrong: its brain mask holds 2080 ml"),
         ({"bold_t1w_kept": True}, "keep the alignment of their headers"),
-        ({"bold_pair_poor": True}, "T2\\* highres and BOLD looks poor"),
+        ({"bold_pair_poor": True}, "T2\\* and BOLD looks poor"),
         ({"roi_fraction_in_fov": 0.42}, "Only 42 %"),
-        ({"roi_is_brain": True, "roi_fraction_in_fov": 0.0}, "the whole brain takes its place"),
+        ({"roi_is_brain": True, "roi_fraction_in_fov": 0.0}, "the whole brain is used instead"),
     ],
 )
 def test_each_fault_is_a_warning(fact, words):

@@ -82,7 +82,7 @@ def test_the_primary_comparison_stands_first_and_the_others_are_exploratory(tmp_
     assert (rows[0]["n_needed"], rows[0]["n_above"], rows[0]["word"]) == (str(found.needed), "12", "better")
     text = primary_sentence(found)
     assert text.startswith("The finer map of sbl is more accurate than every reference of the participant: +0.0")
-    assert "above it in 12 of 12 participants; p < .001" in text
+    assert "larger in 12 of 12 participants; p < .001" in text
     assert "prespecified comparison, not corrected" in text
     assert [each.value for each in primary_numbers(found)][1:] == ["12 of 12", str(found.needed)]
     assert not any(each.primary for finding in findings(marked, METHODS) for each in finding.comparisons)
@@ -150,12 +150,12 @@ def test_tasks_without_a_truth_are_named() -> None:
     both = group_answer_html(primary({BEYOND: series}), {"rest": {}, "tap": dict.fromkeys(series["sbl"], 1)})
     assert "Accuracy not assessed: no reference data (task rest)." in both
     assert "class='answer good'" in both
-    assert "No such value" not in both
+    assert "Without a value" not in both
     lacking = group_answer_html(
         primary({BEYOND: series}), {"tap": {**dict.fromkeys(series["sbl"], 1), "sub-98": 1, "sub-99": 2}}
     )
     assert "not assessed" not in lacking
-    assert ". No such value: sub-98, sub-99 (2 runs). " in lacking
+    assert ". Without a value: sub-98, sub-99 (2 runs). " in lacking
 
 
 def test_why_a_task_has_no_primary_comparison() -> None:

@@ -156,7 +156,7 @@ def test_r_amplitude_and_correct_fraction_stand_beside_explained_variance():
     beside = {"split_r_beyond": 0.415, "split_amplitude_beyond": 0.31, "split_right_beyond": 0.23}
     verdict = judge([*truth_rows(), *(level("sbl", v, "active40", m) for m, v in beside.items())])
     text = next(s.text for s in verdict.sentences if s.series == "sbl")
-    assert text.startswith("sbl: 0.242 (95 % interval 0.232 to 0.252), active voxels, |t| > 4, r 0.415, recovered")
+    assert text.startswith("sbl: 0.242 (95 % interval 0.232 to 0.252), active voxels, |t| > 4; r 0.415, recovered")
     assert text.endswith("recovered amplitude 0.310, correct fraction 0.230; brain 0.121.")
     undefined = [level("measured", math.nan, r.region) if r.series == "measured" else r for r in truth_rows()]
     assert any("Brain: no value for measured: too little reproducible detail" in t for t in judge(undefined).limits)

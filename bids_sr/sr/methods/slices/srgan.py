@@ -71,7 +71,7 @@ TEXT = {
 METHOD = Method(
     name="srgan", ndim=2, recipes={"fast": FAST, "paper": PAPER, "paper-mse": PAPER_MSE}, warm={"fast": WARM},
     reference="stss_srfmri",
-    summary="network trained on the participant's own T2*-weighted pair, slice by slice; a GAN only with recipe paper",
+    summary="network trained on the participant's own T2*-weighted pair, slice by slice; GAN only with --recipe paper",
     placebos=PLACEBOS_OF_A_PAIR,
     costs={  # `fast` from whole runs on grids of many sizes, the others from ``benchmarks/paper_subject.py``
         "fast": Cost(always=20.0, low=310.0, series=0.24),
