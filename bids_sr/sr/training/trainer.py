@@ -202,7 +202,7 @@ def _training_entries(
     timed = [p.name for p in phases if p.at.done == "time"]
     why = [f"{' and '.join(timed)} stopped on the clock"] * bool(timed)
     why += ["the device had no room for the batch, which was halved"] * any(p.at.halved for p in phases)
-    again = "the final model was retrained on all of them" if len(phases) > 1 else "this is the final model"
+    again = f"the final model was retrained on all {examples.unit}" if len(phases) > 1 else "this is the final model"
     kept = "the training loss chose the stopping point" if first.by_loss else "the last weights are kept"
     told = f"scores of a model trained without these {examples.unit}, which determined when to stop; {again}"
     held_out = examples.held_out(held, first.watched) | {

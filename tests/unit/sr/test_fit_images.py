@@ -186,7 +186,7 @@ def test_two_runs_are_equal_and_another_seed_is_not(tmp_path):
 def test_a_refit_takes_all_images_for_as_many_steps_as_did_best(tmp_path):
     made = fit(balls(3), recipe(refit=True), tmp_path)
     assert made.card["phases"]["refit"]["iterations"] == made.card["held_out"]["iteration"]
-    assert "trained again on all" in made.card["held_out"]["model"]
+    assert "retrained on all" in made.card["held_out"]["model"]
 
 
 def test_a_kept_critic_travels_with_the_generator(tmp_path):

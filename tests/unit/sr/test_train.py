@@ -145,7 +145,7 @@ def test_without_a_refit_the_model_is_the_one_that_was_scored(small_pair, tmp_pa
     examples = patches.PairExamples(small_pair, recipe, "cpu")
     found = phase.compare(generator, examples, examples.validation(held), recipe)["network"]
     assert found == made.card["held_out"]["network"]
-    assert "it is the one here" in made.card["held_out"]["model"]
+    assert "this is the final model" in made.card["held_out"]["model"]
     assert list(made.card["phases"]) == ["search"]
 
 
