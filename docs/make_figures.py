@@ -130,7 +130,7 @@ def people_lines() -> str:
         "| --- | --- | --- |",
         *shown,
         "",
-        "Share of zero filling's error in the signal change that is explained: 1 all of it, 0 no better than zero",
+        "Fraction of zero filling's squared error (signal change) that is recovered: 1 all, 0 no better than zero",
         "filling. Command: `python benchmarks/people.py share A=studyforrest-lowres-truth B=pydecnef C=opennft`; these",
         "public data sets are not part of the repository.",
     ])  # fmt: skip

@@ -66,7 +66,9 @@ def check_named(settings: Settings, labels: Sequence[str], found: Findings) -> N
     elif file is not None and (owner := entities_of(file).get("subject")) not in labels:
         whose = f"of sub-{owner}" if owner else "of no participant: its name has no sub- label"
         reason = f"it is {whose}, and the participants worked on are {', '.join(f'sub-{x}' for x in labels)}"
-        found.refuse(option, reason, "Give a run of the same participant; the map of another head is of no use.")
+        found.refuse(
+            option, reason, "Give a run of the same participant; a variance map of another brain cannot be used."
+        )
 
 
 def known_factor(pair: Pair | None, settings: Settings) -> Triple | None:
@@ -147,13 +149,13 @@ def _against(bold: Header, found: Candidate, factor: Triple | None, settings: Se
         wanted = "a simple ratio above 1" if told is None else f"the factor {told[0]:g}"
         stand = " and ".join(f"{value:.3g}" for value in ratio[:2])
         voxels = f"its voxels are {sizes(header)}, those of the run {sizes(bold)}"
-        return f"{voxels}: they stand as {stand}, not as {wanted}"
+        return f"{voxels}: the ratio is {stand}, not {wanted}"
     if abs(ratio[2] / told[2] - 1) > SIZE_TOLERANCE:
         apart = [mm_text(each.zooms[2]) for each in (header, bold)]
         return f"its slices are {apart[0]} mm apart and those of the run {apart[1]} mm"
     steady = header.shape[3] - (settings.preprocessing.dummy_scans or 0)
     if steady < LEAST_VOLUMES:
-        return f"it has {steady} volumes in the steady state; {LEAST_VOLUMES} are needed for a variance, 20 advised"
+        return f"it has {steady} steady-state volumes; {LEAST_VOLUMES} are needed, 20 are recommended"
     share = overlap(bold, header)
     if share < MIN_OVERLAP:
         return f"its field of view covers {share:.0%} of that of the run: they do not overlap"
@@ -179,8 +181,8 @@ def _take_best(
         chosen.tell(first.path, text)
     if first.session != session:
         text = (
-            f"it calibrates {bold.path.name} of another session. Measured, a calibration that was not in register was "
-            "worse than none: look at its figures in the report."
+            f"it calibrates {bold.path.name} of another session. In our tests a misregistered calibration was "
+            "worse than none: check its registration in the report."
         )
         chosen.tell(first.path, text)
     told = factor or _told(np.asarray(bold.zooms) / np.asarray(first.header.zooms))

@@ -206,9 +206,11 @@ def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: Survey) ->
         if roi == "auto":
             text += "the region of interest is the whole brain; "
         elif roi != "brain":
-            text += "the ROI file cannot be brought to the BOLD" if is_file(roi) else f"the region {roi} is not known"
+            text += (
+                "the ROI file cannot be transformed to the BOLD" if is_file(roi) else f"the region {roi} is not known"
+            )
             text += ", so the region of interest is the whole brain; "
-        seen.tell(f"sub-{label}", text + "nothing is brought to template space.")
+        seen.tell(f"sub-{label}", text + "nothing is normalized to template space.")
     elif len(images) > 1:
         seen.tell(images[0], f"there are {len(images)} T1w images; this one, the first, is used.")
     return images
@@ -223,7 +225,7 @@ def volume_header(path: Path, found: Findings) -> Header | None:
         found.refuse(path, hd.COLORED, "Convert the DICOM images of the scan itself, or leave this file out.")
         return None
     what = "complex voxels" if header.complex else f"{len(header.shape)} dimensions {header.shape}"
-    found.refuse(path, f"it has {what}; one 3D image of magnitudes is due", "Store the magnitude as a 3D image.")
+    found.refuse(path, f"it has {what}; one 3D magnitude image is expected", "Store the magnitude as a 3D image.")
     return None
 
 
@@ -258,7 +260,7 @@ def _echoes(index: Index, paths: Sequence[Path], files: RunFiles, seen: Survey) 
             seen.refuse(path, reason, "Convert the DICOM images again, or choose one echo with --echo N.")
         te = sidecar.get("EchoTime")
         if isinstance(te, bool) or not isinstance(te, int | float) or not 0 < te < 1:
-            reason = f"EchoTime is {te!r}, which is no time in seconds, and echoes are combined by it"
+            reason = f"EchoTime is {te!r}, which is not a time in seconds, and echoes are combined by it"
             seen.refuse(path, reason, "Give EchoTime in its sidecar, or choose one echo with --echo N.")
         else:
             found.append((path, 1000.0 * te))
@@ -266,7 +268,7 @@ def _echoes(index: Index, paths: Sequence[Path], files: RunFiles, seen: Survey) 
     listed = ", ".join(f"{te:g}" for te in times)
     if len(found) == len(paths) and times != sorted(set(times)):
         reason = f"the echo times of its echoes do not rise ({listed} ms)"
-        seen.refuse(paths[0], reason, "Mend EchoTime in the sidecars.")
+        seen.refuse(paths[0], reason, "Correct EchoTime in the sidecars.")
     elif len(found) == len(paths):
         text = f"its {len(paths)} echoes (TE {listed} ms) are combined; --echo N takes one."
         seen.tell(stem_of_echoes(paths[0]), text)

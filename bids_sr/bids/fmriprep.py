@@ -79,7 +79,7 @@ def precomputed_anat(
     if sources and not any((origin.root / f"sub-{label}").is_dir() for origin in sources):
         roots = " and ".join(str(origin.root) for origin in sources)
         there = sorted({path.name for origin in sources for path in origin.root.glob("sub-*") if path.is_dir()})
-        fix = f"Name the folder of fMRIPrep that holds sub-{label}, or choose others by --participant-label."
+        fix = f"Give the fMRIPrep folder that contains sub-{label}, or choose others by --participant-label."
         found.refuse(f"sub-{label} (--derivatives)", f"no sub-{label} in {roots}; it has {some(there)}", fix)
         return None
     session = entities_of(images[0]).get("session") if images else None
@@ -94,11 +94,11 @@ def precomputed_anat(
             option = spaces[0] if spaces else "MNI152NLin2009cAsym"
             missing[f"transforms between T1w and {' or '.join(wanted)}"] = f"`--output-spaces {option}` writes them"
         if missing:
-            found.tell(f"sub-{label}", f"{origin.text} left {_without(missing)}; made here.")
+            found.tell(f"sub-{label}", f"{origin.text} output has {_without(missing)}; computed here instead.")
         return anat
     if sources:
         programs = " and ".join(origin.text for origin in sources)
-        text = f"{programs} left {_without({ANATOMY: OPTIONS[ANATOMY]})}; the anatomy is prepared here."
+        text = f"{programs} output has {_without({ANATOMY: OPTIONS[ANATOMY]})}; the anatomy is processed here."
         found.tell(f"sub-{label}", text)
     return None
 
@@ -119,7 +119,7 @@ def _anat_of(origin: Derivatives, label: str, session: str | None, found: Findin
             continue
         mask = _only(files, images[0], "_desc-brain_mask")
         if mask is None:
-            found.tell(images[0], "there is no brain mask beside it; the anatomy is prepared here.")
+            found.tell(images[0], "there is no brain mask for it; the anatomy is processed here.")
             continue
         tpms = [_only(files, images[0], f"_label-{tissue}_probseg") for tissue in TISSUES]
         return PrecomputedAnat(
@@ -154,7 +154,7 @@ def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], found: Findings) -
     """All images on one grid of three axes; transforms to the space that is used are what their names say."""
     grid = hd.read_header(anat.preproc, found)
     if grid is not None and len(hd.squeeze_3d(grid)) != 3:
-        found.refuse(anat.preproc, f"it has the shape {grid.shape}; one 3D image is due", "Run fMRIPrep again.")
+        found.refuse(anat.preproc, f"it has the shape {grid.shape}; one 3D image is expected", "Run fMRIPrep again.")
         grid = None
     for path in (anat.mask, *anat.tpms, *([anat.dseg] if anat.tpms and anat.dseg else [])):
         header = hd.read_header(path, found)
@@ -171,7 +171,7 @@ def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], found: Findings) -
             except OSError:  # a folder, or no right to read it
                 sound = False
             if not sound:
-                found.refuse(path, "it is no HDF5 file, as composite transforms are", "Copy the file again.")
+                found.refuse(path, "it is not an HDF5 file, as composite transforms are", "Copy the file again.")
         else:
             check_transforms(path, 1, found)
 
@@ -191,8 +191,10 @@ def precomputed_run(
         left[origin] = len(files)
     if any((origin.root / f"sub-{run.entities['subject']}").is_dir() for origin in sources):
         programs = " and ".join(origin.text for origin in left)
-        text = f"no head motion of it ({OPTIONS[MOTION]})" if any(left.values()) else "nothing of it"
-        found.tell(run.bold, f"{programs} left {text}; motion, registration, mask and confounds are made here.")
+        text = f"no head motion of this run ({OPTIONS[MOTION]})" if any(left.values()) else "nothing of this run"
+        found.tell(
+            run.bold, f"{programs} output has {text}; head motion, registration, mask and confounds are computed here."
+        )
     return None
 
 
@@ -241,7 +243,7 @@ def _run_of(
             continue  # it is only looked at
         header = hd.read_header(path, found)
         if header is not None:
-            fix = "Name the fMRIPrep output of this very data set; its transforms hold for no other grid."
+            fix = "Give the fMRIPrep output of this data set; its transforms apply to no other grid."
             check_grid(hd.like(header, run.affine), run.shape, run.affine, f"the run {run.bold.name}", fix, found)
     there = {MASK: mask, COREGISTRATION: coreg or anat is None, TABLE: confounds}
     if coreg is not None and anat is not None:
@@ -257,9 +259,9 @@ def _run_of(
         found.tell(confounds, f"{text}; copy it too.")
     missing = {name: OPTIONS[name] for name, file in there.items() if not file}
     if missing:
-        found.tell(run.bold, f"{origin.text} left of it {_without(missing)}; made here.")
+        found.tell(run.bold, f"{origin.text} output has {_without(missing)}; computed here instead.")
     if hmc is None:
-        text = f"{origin.text} kept no head-motion transforms; they are rebuilt from the six parameters of its"
+        text = f"{origin.text} output has no head-motion transforms; they are rebuilt from the six parameters of its"
         found.tell(run.bold, f"{text} confounds ({OPTIONS[MOTION]}).")
     return PrecomputedRun(
         origin=origin, hmc=hmc, mask=mask, coreg=coreg, confounds=confounds,
@@ -291,8 +293,8 @@ def _field_of(origin: Derivatives, run: BoldRun, files: Mapping[str, Path], foun
     if not fields:  # the report shows a run before and after correction for distortion
         figures = (origin.root / f"sub-{run.entities['subject']}" / "figures").glob("sub-*_desc-sdc_bold.svg")
         if any(same_run(entities_of(path), run.entities, RUN_KEYS) for path in figures):
-            text = f"{origin.text} corrected it for distortion and kept no place of its field map (23.2 and later do)"
-            found.tell(run.bold, f"{text}; the distortion is not undone here.")
+            text = f"{origin.text} corrected its distortion without storing the field map's registration (23.2 does)"
+            found.tell(run.bold, f"{text}; the distortion is not corrected here.")
         return None
     if len(fields) > 1:
         paths = ", ".join(path.name for path in fields.values())
@@ -313,7 +315,7 @@ def _field_of(origin: Derivatives, run: BoldRun, files: Mapping[str, Path], foun
     check_transforms(xfm, 1, found)
     header, units = hd.read_header(images[0], found), _units(images[0], found)
     if header is not None and len(hd.squeeze_3d(header)) != 3:
-        found.refuse(images[0], f"it has the shape {header.shape}; one 3D image is due", "Run fMRIPrep again.")
+        found.refuse(images[0], f"it has the shape {header.shape}; one 3D image is expected", "Run fMRIPrep again.")
     if units != "Hz":
         found.refuse(images[0], f"its Units are {units}, not Hz", "Give the field in Hz.")
     direction, readout = str(run.sidecar.get("PhaseEncodingDirection", "")), total_readout_time(run)

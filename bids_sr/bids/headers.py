@@ -23,7 +23,7 @@ LEAST_MATRIX = 4  # voxels along an axis in plane, of what is super-resolved
 ORIENTATION_TOLERANCE_MM = 1.0  # a sform may hold shears that a qform cannot
 READ_ERRORS = (OSError, EOFError, zlib.error, ValueError, ArithmeticError, MemoryError)
 """What a truncated or corrupt file raises, gzip or not."""
-COLORED = "its voxels are colors (RGB): a picture, and no measured signal"
+COLORED = "its voxels are colors (RGB), not a measured signal"
 _AXES = ("first", "second", "third")
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
@@ -56,11 +56,11 @@ def _read(path: Path, found: Findings) -> Header | None:
         known, apart = orientation(image)
     except (*READ_ERRORS, ImageFileError, HeaderDataError, KeyError, AttributeError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        reason = f"its header cannot be read ({first_line}): truncated, corrupt or no NIfTI image"
+        reason = f"its header cannot be read ({first_line}): truncated, corrupt or not a NIfTI image"
         found.refuse(path, reason, "Copy the file again from where it came, or convert the DICOM images again.")
         return None
     if len(shape) < 3 or min(shape) < 1 or not np.all(np.isfinite(affine)) or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
-        reason = f"its header makes no sense: shape {shape}, or an affine that is singular"
+        reason = f"its header is invalid: shape {shape}, or an affine that is singular"
         found.refuse(path, reason, "Convert the DICOM images again.")
         return None
     if not known:
@@ -68,7 +68,9 @@ def _read(path: Path, found: Findings) -> Header | None:
         found.refuse(path, reason, "Convert the DICOM images again (dcm2niix sets both).")
         return None
     if apart > ORIENTATION_TOLERANCE_MM:
-        text = f"its qform and sform lie {apart:.3g} mm apart; the sform is used, which goes first where its code is"
+        text = (
+            f"its qform and sform lie {apart:.3g} mm apart; the sform is used, which takes precedence where its code is"
+        )
         found.tell(path, f"{text} set.")
     affine.setflags(write=False)
     tr = zooms[3] * _SECONDS.get(units, 1.0) if len(zooms) > 3 else None
@@ -114,13 +116,13 @@ def is_bold(header: Header, found: Findings) -> bool:
         found.refuse(path, reason, "Store the magnitude as its own file (`_part-mag_bold.nii.gz`).")
     elif len(shape) == 3:
         fix = "Join the volumes of the run into one 4D file, or rename a single image to `_sbref`."
-        found.refuse(path, f"it is a 3D image of {size} voxels where a 4D series is due", fix)
+        found.refuse(path, f"it is a 3D image of {size} voxels where a 4D series is expected", fix)
     elif len(shape) > 4:
-        reason = f"it has {len(shape)} dimensions ({size}) where 4 are due"
+        reason = f"it has {len(shape)} dimensions ({size}) where 4 are expected"
         found.refuse(path, reason, "Convert the DICOM images again into a 4D series.")
     elif shape[3] < 2:
         fix = "Check that the conversion did not stop early, or rename a single image to `_sbref`."
-        found.refuse(path, "it holds one volume; motion and activity need a series", fix)
+        found.refuse(path, "it holds one volume; head motion and activation need a series", fix)
     return len(found.problems) == before
 
 
@@ -165,19 +167,19 @@ def repetition_time(header: Header, value: object, found: Findings) -> float | N
         found.refuse(path, f"RepetitionTime is missing from its sidecar{said}", fix)
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not SHORTEST_TR <= value < LONGEST_TR:
-        reason = f"RepetitionTime is {value!r}, which is no time in seconds{said}"
+        reason = f"RepetitionTime is {value!r}, which is not a time in seconds{said}"
         fix = "Give RepetitionTime in seconds in the sidecar."
         if isinstance(value, int | float) and LONGEST_TR <= value < 1000 * LONGEST_TR:
             fix = f'Write "RepetitionTime": {value / 1000:g}, if {value:g} are milliseconds.'
         found.refuse(path, reason, fix)
         return None
     if header.tr is None:
-        found.tell(path, f"the header holds no repetition time; {value:g} s is used.")
+        found.tell(path, f"the header has no repetition time; {value:g} s is used.")
     elif likely is not None and likely != header.tr and abs(likely - value) <= TR_TOLERANCE:
         found.tell(path, f"the header says {header.tr:g} s, in a wrong unit; {value:g} s is used.")
     elif abs(header.tr - value) > TR_TOLERANCE:
         reason = f"RepetitionTime is {value:g} s in the sidecar and {header.tr:g} s in the header"
-        fix = "Find out which is right and mend the other (header: pixdim[4] and the unit of time)."
+        fix = "Find out which is right and correct the other (header: pixdim[4] and the unit of time)."
         found.refuse(path, reason, fix)
         return None
     return float(value)
@@ -190,11 +192,11 @@ def slice_times(header: Header, sidecar: Mapping[str, object], tr: float, found:
         return None
     direction = str(sidecar.get("SliceEncodingDirection", "k"))
     if not isinstance(value, list) or not all(isinstance(t, int | float) and abs(t) < 1e6 for t in value):
-        why = "SliceTiming is no list of numbers of seconds"
+        why = "SliceTiming is not a list of times in seconds"
     elif len(value) != header.shape[2]:
         why = f"SliceTiming has {len(value)} entries and the image {header.shape[2]} slices"
     elif min(value) < 0 or max(value) >= tr:
-        why = f"SliceTiming runs from {min(value):g} to {max(value):g} s, beyond a volume of {tr:g} s"
+        why = f"SliceTiming runs from {min(value):g} to {max(value):g} s, not from 0 to the TR of {tr:g} s"
     elif direction not in ("k", "k-"):
         why = f"slices were acquired along axis {direction}"
     else:
@@ -240,11 +242,11 @@ def with_slices_last(header: Header, sidecar: Mapping[str, object]) -> tuple[Hea
     order = slices_last(header.affine, axis)
     if order == header.order:
         return header, ""
-    text = f"its slices lie along the {_AXES[axis]} axis, as {told_by} tells"
+    text = f"its slices lie along the {_AXES[axis]} axis (from {told_by})"
     if axis == 2:
-        text = "its axes in plane are exchanged"
+        text = "its in-plane axes are exchanged"
     taken = ", ".join(_AXES[axis] for axis in order)
-    text += f"; it is worked on with its axes taken as {taken}, and results on its own grids are stored in its order."
+    text += f"; it is processed with the axis order {taken}; results on its own grids are stored in its original order."
     return in_order(header, order), text
 
 

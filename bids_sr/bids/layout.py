@@ -71,7 +71,7 @@ class Index:
         except (ValueError, TypeError) as error:
             raise refusal(
                 f"--bids-filter-file ({kind})",
-                f"it holds an entity or a value that the data set does not know ({str(error).split('. ')[0][:200]})",
+                f"it has an entity or a value that does not occur in the data set ({str(error).split('. ')[0][:200]})",
                 "Use the long names of pybids: session, acquisition, run, echo, part, reconstruction, direction.",
             ) from error
         images = self._images[kind] = {}
@@ -149,12 +149,10 @@ def _layout(bids_dir: Path, labels: Sequence[str] | None, database: Path | None,
     except UnicodeEncodeError as error:
         odd = next((entry.path for entry in listing(bids_dir) if not entry.path.isprintable()), bids_dir)
         shown = os.fsencode(odd).decode(errors="backslashreplace")
-        raise refusal(
-            shown, "its name is no text in UTF-8", "Rename it: names have letters, digits, _ and -."
-        ) from error
+        raise refusal(shown, "its name is not UTF-8 text", "Rename it: names have letters, digits, _ and -.") from error
     except OSError as error:
         raise refusal(
-            bids_dir, f"a file in it cannot be read ({error}; {error.__cause__})", "Mend that file."
+            bids_dir, f"a file in it cannot be read ({error}; {error.__cause__})", "Correct that file."
         ) from error
 
 
@@ -250,9 +248,9 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(_read_text(path, path.stat().st_mtime_ns))
     except (OSError, ValueError, RecursionError) as error:
-        raise refusal(path, f"it cannot be read as JSON ({error})", "Mend the file.") from error
+        raise refusal(path, f"it cannot be read as JSON ({error})", "Correct the file.") from error
     if not isinstance(found, dict):
-        raise refusal(path, "it holds no JSON object", "Mend the file: metadata are written as {…}.")
+        raise refusal(path, "it is not a JSON object", "Correct the file: metadata are one JSON object, {…}.")
     return found
 
 

@@ -60,15 +60,15 @@ def check_options(settings: Settings, found: Findings) -> None:
     refuse_all(found, [
         (
             superres.train_on != "own", f"--train-on {superres.train_on}",
-            "it tells what networks of structural scans are trained on, and these are BOLD runs", anat,
+            "it applies to structural scans only, and these are BOLD runs", anat,
         ),
         (
             superres.anat_align != "rigid", f"--anat-align {superres.anat_align}",
-            "it tells how structural scans are brought together, and these are BOLD runs", anat,
+            "it applies to structural scans only, and these are BOLD runs", anat,
         ),
         (
             superres.n_ensemble > 1 and not superres.learned, f"--n-ensemble {superres.n_ensemble}",
-            "there is no method that learns among --sr-method, so there are no models to vary",
+            "no method of --sr-method is trained, so there are no models to vary",
             "Leave the option out, or name a method.",
         ),
     ])  # fmt: skip
@@ -78,12 +78,12 @@ def check_options(settings: Settings, found: Findings) -> None:
     refuse_all(found, [
         (
             evaluation.retrospective is not None and bool(settings.preprocessing.derivatives), "--derivatives",
-            "--retrospective works on coarser copies of the runs, for whose grids nothing of it holds",
+            "--retrospective processes downsampled copies of the runs, on whose grid fMRIPrep's output does not lie",
             "Leave one of the two options out.",
         ),
         (
             evaluation.pair_holdout and not superres.pair_trained, "--pair-holdout",
-            "no method that learns from the pair is among --sr-method, so there is nothing to score",
+            "no method of --sr-method is trained on the pair, so there is nothing to evaluate",
             "Leave the option out, or add such a method: srgan.",
         ),
     ])  # fmt: skip
@@ -98,13 +98,13 @@ def check_given_models(superres: SuperRes, found: Findings) -> None:
             continue  # no file or no card, which is told where the file is opened
         where, what = f"--pretrained {file}", f"it is a model of the method {method}"
         if method in REMOVED:
-            fix = f"Leave the file out: {REMOVED[method]} takes its place, and is found from the run alone."
+            fix = f"Leave the file out: {REMOVED[method]} replaces it and needs no trained model."
             found.refuse(where, f"{what}, which was removed from the program", fix)
         elif method not in superres.learned:
             fix = f"Add {method} to --sr-method, or leave the file out of --pretrained."
             found.refuse(where, f"{what}, which is not among --sr-method", fix)
         elif method in first:
-            fix = "Give one model a method; run twice, with two output directories, to compare two of them."
+            fix = "Give one model per method; run twice, with two output directories, to compare two of them."
             found.refuse(where, f"{what}, and so is {first[method]}", fix)
         first.setdefault(method, file)
     if superres.n_ensemble > 1 and superres.learned and set(superres.learned) <= set(first):
@@ -121,12 +121,12 @@ def _check_warm_start(superres: SuperRes, found: Findings) -> None:
     refuse_all(found, [
         (
             "srgan" not in superres.learned, flag,
-            "it is what srgan begins with, which is not among --sr-method",
+            "it applies to srgan, which is not among --sr-method",
             "Add srgan to --sr-method, or leave --warm-start out.",
         ),
         (
             superres.recipe != "fast", flag,
-            f"the network to begin with is that of --recipe fast, and this is {superres.recipe}",
+            f"the bundled network is for --recipe fast, not {superres.recipe}",
             "Leave --warm-start out, or take --recipe fast.",
         ),
         (given, flag, "the model of srgan is given with --pretrained, so there is no training to begin", one),

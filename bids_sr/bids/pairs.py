@@ -101,7 +101,7 @@ def choose(bold: Header, session: str | None, candidates: Sequence[Header], supe
     chosen = [s for s in usable if s.label == session] or usable
     if len(chosen) > 1:
         names = ", ".join(f"ses-{s.label}" for s in chosen)
-        reason = f"its own session holds no T2*-weighted pair and several other sessions do ({names})"
+        reason = f"its own session has no T2*-weighted pair, and several other sessions do ({names})"
         fix = 'Choose one with --bids-filter-file and {"t2starw": {"session": "LABEL"}}.'
         found.refuse(bold.path, reason, fix)
     elif chosen and (len(chosen[0].high) > 1 or len(chosen[0].low) > 1):
@@ -112,7 +112,7 @@ def choose(bold: Header, session: str | None, candidates: Sequence[Header], supe
                 ' Repeats under one label are told apart with --bids-filter-file and {"t2starw": {"run": 1}}; '
                 "--pair-holdout trains on the first and scores on the second."
             )
-        what = f"two or more T2*-weighted pairs could serve it: high resolution {high}; low resolution {low or 'none'}"
+        what = f"more than one T2*-weighted pair fits it: high resolution {high}; low resolution {low or 'none'}"
         found.refuse(bold.path, what, fix)
     elif chosen:
         _make(bold, chosen[0].high[0], next(iter(chosen[0].low), None), chosen[0].label, superres, found)
@@ -198,7 +198,7 @@ def _refuse_unfit(bold: Header, candidates: Sequence[Header], superres: SuperRes
     fix = f"Add a finer acq-highres_T2starw image. {HOW_TO_CHOOSE}."
     if asked:
         reason = f"no T2*-weighted image of this participant fits {' and '.join(asked)} ({listed})"
-        fix = "Give labels that stand in these file names with --hr-acq and --lr-acq, or leave the options out."
+        fix = "Give labels that occur in these file names with --hr-acq and --lr-acq, or leave the options out."
     elif all(np.all(_in_plane(h) / _in_plane(candidates[0]) - 1 < RATIO_TOLERANCE) for h in candidates):
         reason = f"the T2*-weighted images have equal resolutions, none finer than the BOLD's {sizes(bold)} ({listed})"
     else:
@@ -215,7 +215,7 @@ def _make(
     if low is not None and not _is_like(low, bold):
         reason = (
             f"its voxels ({sizes(low)}) differ by more than 10 % from the BOLD's ({sizes(bold)}): "
-            "the model would be used at a resolution it was not trained at"
+            "the model would be applied at a resolution for which it was not trained"
         )
         fix = "Choose another image with --lr-acq, or accept it with --force."
         found.refuse_unless(superres.force, low.path, reason, fix)
@@ -225,7 +225,7 @@ def _make(
     if low is None:
         text = (
             f"there is no low-resolution T2*-weighted image; a k-space-truncated copy of it (factor {factor[0]:g}) "
-            "takes its place. Noise and contrast of such a copy are kinder than those of a real acquisition."
+            "is used instead. Such a copy is an easier case than a real acquisition."
         )
         found.tell(high.path, text)
     found.pair = Pair(
@@ -258,7 +258,7 @@ def _factor(bold: Header, high: Header, low: Header | None, superres: SuperRes, 
         limit = RATIO_TOLERANCE if low else SIZE_TOLERANCE
         if np.any(np.abs(ratios[:2] / superres.factor - 1) > limit):
             stand = "×".join(f"{ratio:.3g}" for ratio in ratios[:2])
-            reason = f"voxel sizes of {lowres.path.name} and of it stand as {stand}, not as --sr-factor says"
+            reason = f"voxel sizes of {lowres.path.name} and of it have the ratio {stand}, not that of --sr-factor"
             found.refuse(high.path, reason, "Leave --sr-factor out, or choose another pair (--hr-acq, --lr-acq).")
         factors[:2] = [superres.factor, superres.factor]
     elif low is None:  # the copy can be made at any factor: take a whole one if that comes near the BOLD's voxel
@@ -267,13 +267,13 @@ def _factor(bold: Header, high: Header, low: Header | None, superres: SuperRes, 
         factors[:2] = [f or (n if fits and n > 1 else None) for f, n in zip(factors[:2], near, strict=True)]
     x, y, z = factors
     if x is None or y is None or z is None:
-        reason = f"voxel sizes ({sizes(lowres)} over {sizes(high)}) do not stand in a simple ratio"
+        reason = f"voxel sizes ({sizes(lowres)} over {sizes(high)}) are not in a simple ratio"
         fix = "Reconstruct one of the images so that the ratio is near 2, 3/2, 4/3 or the like."
         found.refuse(high.path, reason, fix)
         return None
     if z != 1.0:
         reason = f"the pair differs along slices ({sizes(lowres)} over {sizes(high)}); the methods work in plane"
-        fix = "Give a pair with slices of one thickness, as the BOLD's lie, or try with --force."
+        fix = "Give a pair with the slice thickness of the BOLD, or try with --force."
         found.refuse_unless(superres.force, high.path, reason, fix)
     return x, y, z
 
@@ -305,9 +305,9 @@ def refuse_without_pair(label: str, bolds: Sequence[Path], settings: Settings, f
     )
     fix = (
         "Add the pair as anat/sub-…_acq-highres_T2starw.nii.gz and anat/sub-…_acq-lowres_T2starw.nii.gz; or the "
-        "highres image alone (a k-space-truncated copy then takes the place of the lowres one). Without a pair: "
-        "--sr-method auto, the default, takes all from the run itself; --sr-method bspline zerofill runs baselines "
-        "alone; --retrospective brings the BOLD down, raises it again and compares."
+        "highres image alone (a k-space-truncated copy is then used as the lowres one). Without a pair: "
+        "--sr-method auto, the default, uses the run alone; --sr-method bspline zerofill runs baselines "
+        "only; --retrospective downsamples the BOLD, super-resolves it and compares it with the original."
     )
     more = f" and {len(bolds) - 1} more" if len(bolds) > 1 else ""
     found.refuse(f"sub-{label} ({bolds[0].name}{more})", reason, fix)

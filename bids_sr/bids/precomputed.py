@@ -134,28 +134,28 @@ def open_derivatives(options: Iterable[str], bids_dir: Path, found: Findings) ->
 
 
 def _open(name: str, root: Path, bids_dir: Path, found: Findings) -> Derivatives | None:
-    described, fix = root / "dataset_description.json", "Name the output folder of fMRIPrep."
+    described, fix = root / "dataset_description.json", "Give the output folder of fMRIPrep."
     if not root.is_dir():
-        found.refuse(root, "--derivatives names no folder that is there", "Check the path.")
+        found.refuse(root, "there is no such folder (--derivatives)", "Check the path.")
         return None
     if root.resolve() == bids_dir.resolve():
         fix = _proposal(root) or fix
-        found.refuse(described, "it is the data set itself, not what was made of it", fix)
+        found.refuse(described, "it is the data set itself, not its derivatives", fix)
         return None
     if not found.fetched(described):
         return None
     try:
         program, version = _made_by(described)
     except FileNotFoundError:
-        reason = "there is no description of a data set, so it is not known what made the folder"
+        reason = "the file is missing, so it is not known which program made the folder"
         found.refuse(described, reason, _proposal(root) or fix)
         return None
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-        reason = f"it does not say what made the folder ({type(error).__name__})"
+        reason = f"it does not say which program made the folder ({type(error).__name__})"
         found.refuse(described, reason, _proposal(root) or "Copy the file again; it names the program in GeneratedBy.")
         return None
     if program.lower() not in PROGRAMS:
-        fix = "Name the output folder of fMRIPrep, whose names and conventions are known here."
+        fix = "Give the output folder of fMRIPrep, the only derivatives that bids-sr reads."
         found.refuse(
             described, f"it was made by {program or 'unknown software'}, not by fMRIPrep", _proposal(root) or fix
         )
@@ -213,11 +213,11 @@ def check_transforms(path: Path, count: int, found: Findings) -> None:
     numbers = re.findall(r"^(?:Fixed)?Parameters:(.*)$", text, flags=re.M)
     other = ", ".join(sorted(set(kinds) - set(LINEAR)))
     if not text.startswith("#Insight Transform File"):
-        found.refuse(path, "it is no ITK transform text file", COPY_AGAIN)
+        found.refuse(path, "it is not an ITK transform text file", COPY_AGAIN)
     elif other:
         found.refuse(path, f"it holds transforms of the kind {other}, not affine ones", COPY_AGAIN)
     elif len(numbers) != 2 * len(kinds) or not all(map(_finite, numbers)):
-        found.refuse(path, "some of its transforms are incomplete or hold what is no number", COPY_AGAIN)
+        found.refuse(path, "some of its transforms are incomplete or not numeric", COPY_AGAIN)
     elif len(kinds) != count:
         what = f"{count} volumes" if count > 1 else "one transform, as its name says"
         found.refuse(path, f"it holds {len(kinds)} transforms for {what}", COPY_AGAIN)
@@ -248,11 +248,11 @@ def check_confounds(path: Path, n_volumes: int, found: Findings) -> int | None:
         reason = f"the table has no column {', '.join(missing)}"
     elif len(body) != n_volumes:
         reason = f"the table has {len(body)} rows and the run {n_volumes} volumes"
-        fix = "Name the fMRIPrep output of this very run, and leave no volume out of either."
+        fix = "Give the fMRIPrep output of this run; both must have all volumes."
     elif any(len(row) != len(names) for row in body):
         reason = "rows of the table differ in length from its first line"
     elif odd := [name for name in MOTION if not all(_finite(row[names.index(name)]) for row in body)]:
-        reason = f"the column {odd[0]} holds what is no number"
+        reason = f"the column {odd[0]} has values that are not numeric"
     if reason:
         found.refuse(path, reason, fix)
         return None

@@ -21,18 +21,18 @@ _ENTITY = re.compile(r"[A-Za-z]+-[0-9A-Za-z+]+")
 def check_dataset(bids_dir: Path) -> None:
     """Raise `InputError` unless the directory is the root of a BIDS data set."""
     if not bids_dir.is_dir():
-        what = "it is a file and no directory" if bids_dir.exists() else "there is no such directory"
+        what = "it is a file, not a directory" if bids_dir.exists() else "there is no such directory"
         raise refusal(bids_dir, what, "Give the root directory of a BIDS data set.")
     description = bids_dir / "dataset_description.json"
     require(description)
     if not description.exists():
         raise refusal(
             bids_dir,
-            "it is no BIDS data set: dataset_description.json is missing",
+            "it is not a BIDS data set: dataset_description.json is missing",
             "Give the directory that holds dataset_description.json and the sub-… directories.",
         )
     if "Name" not in read_object(description):
-        raise refusal(description, "it names no data set", 'Add "Name" and "BIDSVersion" to it.')
+        raise refusal(description, 'it has no "Name"', 'Add "Name" and "BIDSVersion" to it.')
 
 
 def some(labels: Sequence[str], limit: int = LISTED) -> str:
@@ -71,7 +71,7 @@ def participants(bids_dir: Path, found: Findings) -> list[str]:
     if not existing:
         raise refusal(bids_dir, "it holds no sub-… directory", "Give the root directory of a BIDS data set.")
     for label in sorted(set(named) - set(existing)):
-        text = "its name is no label of BIDS (letters and digits), so it is left out."
+        text = "its name is not a BIDS label (letters and digits), so it is left out."
         found.tell(bids_dir / f"sub-{label}", text)
     alike: dict[str, list[str]] = {}
     for label in existing:
@@ -79,7 +79,8 @@ def participants(bids_dir: Path, found: Findings) -> list[str]:
     for labels in (each for each in alike.values() if len(each) > 1):
         text = f"participants {' and '.join(labels)} differ only in upper and lower case: on file systems that do not "
         found.tell(
-            bids_dir / f"sub-{labels[0]}", text + "tell the two apart (macOS, Windows), their results are mixed up."
+            bids_dir / f"sub-{labels[0]}",
+            text + "distinguish them (macOS, Windows), their results overwrite each other.",
         )
     return existing
 
@@ -107,10 +108,10 @@ def well_named(paths: Sequence[Path], found: Findings) -> list[Path]:
         folders = [place.parent.name, place.name] if place.name.startswith("ses-") else [place.name]
         own = [part for part in entities if part.startswith(("sub-", "ses-"))]
         if odd is not None:
-            reason = f"its name holds {odd!r}, which is no entity of BIDS: letters, a dash, then letters and digits"
-            found.refuse(path, reason, "Rename the file, and those that belong to it.")
+            reason = f"its name contains {odd!r}, which is not a BIDS entity: letters, a dash, then letters and digits"
+            found.refuse(path, reason, "Rename the file, and its sidecars.")
         elif own != folders:
-            reason = f"its name says {' '.join(own) or 'no participant'} and its folders {' '.join(folders)}"
+            reason = f"its file name has {' '.join(own) or 'no participant'}, its folders have {' '.join(folders)}"
             found.refuse(path, reason, "Rename the file, or move it to where it belongs.")
         else:
             sound.append(path)
@@ -149,7 +150,7 @@ def _files_of_run(files: Sequence[Path], echo: int | None, found: Findings) -> t
             return ()
         echoes = [echo] * len(usable)
     if len(set(echoes)) < len(echoes):
-        found.refuse(usable[0], f"several files stand for one run ({names})", "Keep one of them.")
+        found.refuse(usable[0], f"several files belong to one run ({names})", "Keep one of them.")
         return ()
     if len(usable) == 1 and echoes != [0]:
         found.tell(usable[0], f"echo {echoes[0]} alone is used.")
@@ -177,15 +178,15 @@ def read_filters(path: Path | None) -> dict[str, dict[str, Any]]:
     except OSError as error:
         raise refusal(path, f"the filter file cannot be read ({error.strerror})", "Check the path.") from error
     except (ValueError, RecursionError) as error:
-        raise refusal(path, f"the filter file is no JSON ({error})", "Mend the file.") from error
+        raise refusal(path, f"the filter file is not valid JSON ({error})", "Correct the file.") from error
     example = 'Write for example {"bold": {"echo": 2}, "t2starw": {"session": "01"}}.'
     if not isinstance(content, dict) or not all(isinstance(value, dict) for value in content.values()):
-        raise refusal(path, "the filter file holds something else than queries by kind of image", example)
+        raise refusal(path, "the filter file must hold one query per kind of image", example)
     filters: dict[str, dict[str, Any]] = {}
     for kind, query in content.items():
         if kind not in KINDS:
             fix = f"The kinds are {', '.join(KINDS)}. {example}"
-            raise refusal(path, f"{kind!r} is no kind of image read here", fix)
+            raise refusal(path, f"{kind!r} is not a kind of image that bids-sr reads", fix)
         filters[kind] = {entity: _filter_value(path, value) for entity, value in query.items()}
     return filters
 
@@ -198,7 +199,9 @@ def _filter_value(path: Path, value: object) -> Any:
 
         return Query.NONE if value is None else Query[str(value).split(".")[1].upper()]
     if isinstance(value, str) and (not _SAFE.fullmatch(value) or ".." in value):
-        raise refusal(path, f"{value!r} is no label of BIDS", "Labels have letters and digits; paths are not taken.")
+        raise refusal(
+            path, f"{value!r} is not a BIDS label", "Labels consist of letters and digits; paths are not accepted."
+        )
     return value
 
 
@@ -218,8 +221,8 @@ def tell_field_maps(bids_dir: Path, label: str, found: Findings) -> None:
     kinds = [text for suffix, text in FIELD_MAPS.items() if suffix in suffixes]
     if kinds:
         text = (
-            f"there are field maps ({', '.join(kinds)}), and distortion by susceptibility is not corrected here, as "
-            "that takes FSL or AFNI; fMRIPrep corrects it, and with -d fmriprep=DIR its field map is used here."
+            f"field maps ({', '.join(kinds)}) are not used: susceptibility distortion is not corrected here. "
+            "fMRIPrep corrects it; with -d fmriprep=DIR its field map is used."
         )
         found.tell(f"sub-{label}/fmap", text)
 

@@ -21,7 +21,7 @@ USED = "this high-resolution reference was found in the data set and is used (--
 PATTERNS = ("func/*_bold.nii*", "func/*_res-hr_contrast-*_stat-effect_desc-truth_statmap.nii*")
 """Series, maps of known activation."""
 FORMS = (
-    "A truth is sub-…/func/sub-…_task-…_bold.nii.gz at the high resolution, or "
+    "A reference is sub-…/func/sub-…_task-…_bold.nii.gz at the high resolution, or "
     "sub-…/func/sub-…_task-…_res-hr_contrast-…_stat-effect_desc-truth_statmap.nii.gz"
 )
 
@@ -61,25 +61,27 @@ def _checked(root: Path, run: BoldRun, factor: Triple, found: Findings, *, with_
     folder = root / f"sub-{label}"
     if not folder.is_dir():
         there = query.some(sorted(path.name for path in root.glob("sub-*") if path.is_dir()))
-        fix = f"Give the truth of this participant, or choose those that have one with --participant-label ({there})."
-        found.refuse(folder, f"there is no truth of sub-{label} in {root}", fix)
+        fix = (
+            f"Give the reference of this participant, or choose those that have one with --participant-label ({there})."
+        )
+        found.refuse(folder, f"there is no high-resolution reference of sub-{label} in {root}", fix)
         return None
     bolds, maps = _files(root, run)
     if not bolds and not maps:
         others = query.some(sorted({path.name for pattern in PATTERNS for path in folder.rglob(pattern)}))
-        reason = f"there is no truth of {run.stem} in it, only of other runs ({others})"
-        found.refuse(folder, reason, f"Give the truth of this run (--truth). {FORMS}.")
+        reason = f"there is no high-resolution reference of {run.stem} in it, only of other runs ({others})"
+        found.refuse(folder, reason, f"Give the reference of this run (--truth). {FORMS}.")
         return None
     if len(bolds) > 1:
         names = ", ".join(path.name for path in bolds)
-        reason = f"several series could be the truth of {run.stem}: {names}"
+        reason = f"more than one series could be the reference of {run.stem}: {names}"
         found.refuse(folder, reason, "Keep one of them in that directory.")
         return None
     activations = {entities_of(path)["contrast"]: path.absolute() for path in maps}
     for path in maps:
         header = hd.read_header(path, found)
         if header is not None and len(hd.squeeze_3d(header)) != 3:
-            found.refuse(path, "it is no 3D image", "Give one map for each condition.")
+            found.refuse(path, "it is not a 3D image", "Give one map for each condition.")
         elif header is not None:
             _is_on_grid(header, run, factor, found)
     truth = Truth(root=root, activations=activations)
@@ -136,19 +138,21 @@ def _check_series(path: Path, sidecar: Mapping[str, Any], run: BoldRun, factor: 
     if path.resolve() == run.bold.resolve() or path.samefile(run.bold):
         inner = path.parents[1] / ".." / "derivatives" / "ground-truth"
         hint = "the known activation lies in derivatives/ground-truth" if inner.is_dir() else FORMS
-        found.refuse(path, "it is the run itself, which cannot be its own truth", f"Give another directory: {hint}.")
+        found.refuse(
+            path, "it is the run itself, which cannot be its own reference", f"Give another directory: {hint}."
+        )
         return
     header = hd.read_header(path, found)
     if header is None or not hd.is_bold(header, found) or not _is_on_grid(header, run, factor, found):
         return
     n_volumes = header.shape[3]
     if n_volumes != run.n_volumes:
-        reason = f"it has {n_volumes} volumes and {run.bold.name} {run.n_volumes}: another run, or cut otherwise"
-        found.refuse(path, reason, "Give the measured volumes of this very run, no more and no fewer.")
+        reason = f"it has {n_volumes} volumes and {run.bold.name} {run.n_volumes}: another run, or trimmed differently"
+        found.refuse(path, reason, "Give the high-resolution series of this run, with the same volumes.")
     tr = sidecar.get("RepetitionTime", header.tr)
     if isinstance(tr, int | float) and abs(tr - run.tr) > TIME_TOLERANCE:
         reason = f"its repetition time is {tr:g} s and that of {run.bold.name} {run.tr:g} s"
-        found.refuse(path, reason, "Give the measured volumes of this very run, or mend the sidecar.")
+        found.refuse(path, reason, "Give the high-resolution series of this run, or correct the sidecar.")
     _check_events(path, run, found)
 
 
@@ -160,7 +164,7 @@ def _is_on_grid(header: Header, run: BoldRun, factor: Triple, found: Findings) -
         names = " and ".join("×".join(map(str, shape)) for shape in (header.shape[:3], expected))
         by = "×".join(f"{f:g}" for f in factor)
         reason = f"its matrix is not that of {run.bold.name} super-resolved by {by}: {names}"
-        fix = "Give the truth at the high resolution of the run (--sr-factor where there is no pair)."
+        fix = "Give the reference at the high resolution of the run (--sr-factor where there is no pair)."
         found.refuse(header.path, reason, fix)
         return False
     apart = corners_apart(header.shape[:3], header.affine, run.shape, run.affine)
@@ -170,7 +174,7 @@ def _is_on_grid(header: Header, run: BoldRun, factor: Triple, found: Findings) -
             f"its field of view is not that of {run.bold.name}: the outer edges lie up to {apart:.3g} mm apart, "
             f"{limit:.2g} mm are allowed"
         )
-        fix = "Give a truth with the same field of view and directions of axes; the affines in the headers tell."
+        fix = "Give a reference with the same field of view and axis directions (see the affines in the headers)."
         found.refuse(header.path, reason, fix)
     return apart <= limit
 
@@ -184,7 +188,7 @@ def _check_events(path: Path, run: BoldRun, found: Findings) -> None:
     pairs = list(zip(own, other, strict=False))
     if len(own) != len(other) or not all(a[2] == b[2] and _close(a[0], b[0]) and _close(a[1], b[1]) for a, b in pairs):
         these = f"its {len(other)} events are not the {len(own)} of {run.events.name}"
-        fix = "Give the truth of this very run; if some volumes were left out, move the onsets of both tables alike."
+        fix = "Give the reference of this run; if volumes were removed, shift the onsets in both tables."
         found.refuse(table, f"{these} in onset, duration and trial type", fix)
 
 
@@ -210,5 +214,5 @@ def _timing(path: Path, sidecar: Mapping[str, Any], run: BoldRun, found: Finding
         return hd.slice_times(header, sidecar, run.tr, found)
     same = run.slice_timing if header is not None and header.shape[2] == run.shape[2] else None
     if same is not None:
-        found.tell(path, "it tells no SliceTiming; that of the run is taken.")
+        found.tell(path, "it has no SliceTiming; that of the run is used.")
     return same

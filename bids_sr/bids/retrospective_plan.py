@@ -51,9 +51,9 @@ def check_retrospective(subject: Subject, settings: Settings, found: Findings) -
     for run, coarse in zip(subject.runs, foreseen(subject, settings).runs, strict=True):
         kept, reason = max(0, run.n_volumes - left_out(run, subject, settings)), ""
         if kept < LEAST_KEPT:
-            reason = f"of its {run.n_volumes} volumes {kept} would be left beside those that make a pair"
+            reason = f"only {kept} of its {run.n_volumes} volumes would be left besides those averaged to make a pair"
         elif min(coarse.shape[:2]) < LEAST_MATRIX:
-            reason = f"its copy would have {coarse.shape[0]} x {coarse.shape[1]} voxels in plane"
+            reason = f"its downsampled copy would have {coarse.shape[0]} × {coarse.shape[1]} voxels in plane"
         if reason:
             fix = "Leave this run out (--task-id, --run-id), or --retrospective; the method needs more of a run."
             found.refuse(run.bold, f"--retrospective: {reason}", fix)
@@ -110,18 +110,18 @@ def tell_retrospective(subjects: Sequence[Subject], settings: Settings, found: F
     for subject in subjects:
         for run in subject.runs:
             text = (
-                f"--retrospective: a copy downsampled by {factor:g} in plane ({how}) is worked on; the series as "
-                "it was measured is the truth."
+                f"--retrospective: a copy downsampled by {factor:g} in plane ({how}) is super-resolved; the original "
+                "series is the reference."
             )
             found.tell(run.bold, text)
         for run in makers(subject).values():
             text = (
-                f"there is no T2*-weighted pair: the mean of {averaged(run)} volumes at its start takes the place of "
-                "the highres image, and they are left out of the run and of the truth. Such a pair has the contrast, "
-                "distortion and pose of the run, so it is easier than a real pair."
+                f"there is no T2*-weighted pair: the mean of {averaged(run)} volumes at its start is used as "
+                "the highres image, and they are removed from run and reference. Such a pair has the contrast, "
+                "distortion and head position of the run, so it is an easier case than a real pair."
             )
             found.tell(run.bold, text)
         for pair in subject.pairs:
             name = (pair.lowres or pair.highres).name
-            text = f"{name} at the resolution of the BOLD is the highres image; downsampled, it is the lowres."
+            text = f"{name} (resolution of the BOLD) is used as the highres image, its downsampled copy as the lowres."
             found.tell(pair.highres, f"--retrospective: {text}")

@@ -52,7 +52,7 @@ def check_methods(settings: Settings, found: Findings) -> None:
         "--derivatives": bool(settings.preprocessing.derivatives),
     }
     fix = "Leave one of the two options out."
-    refuse_all(found, [(asked, flag, "it means nothing with --sr-target anat", fix) for flag, asked in useless.items()])
+    refuse_all(found, [(asked, flag, "it does not apply to --sr-target anat", fix) for flag, asked in useless.items()])
 
 
 def _walk(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
@@ -95,8 +95,8 @@ def _pairs(index: Index, label: str, suffix: str, settings: Settings, seen: Find
         return []
     if _volume(low) < _LEAST * _volume(high):
         both = f"{sizes(low)} over {sizes(high)}: ratio {_volume(low) / _volume(high):.3g}"
-        why = f"has voxel volumes too alike ({both}, at least {_LEAST:g} is needed)"
-        why = "is there at one resolution alone" if low.path == high.path else why
+        why = f"has voxel volumes that are too similar ({both}; at least {_LEAST:g} is needed)"
+        why = "was found at one resolution only" if low.path == high.path else why
         seen.tell(f"sub-{label}", f"{suffix} {why} and is not super-resolved.")
         return []
     if any(header.path not in (high.path, low.path) for header in images):
@@ -120,6 +120,6 @@ def _header(path: Path, seen: Findings) -> Header | None:
     header = hd.read_header(path, seen)
     if header is None or (len(hd.squeeze_3d(header)) == 3 and not header.complex):
         return header
-    reason = f"it is no single 3D image of magnitudes ({header.shape})"
+    reason = f"it is not a single 3D magnitude image ({header.shape})"
     seen.refuse(path, reason, "Store the magnitude as a 3D image.")
     return None

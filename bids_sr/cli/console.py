@@ -32,12 +32,16 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
     from bids_sr.bids.query import some
 
     paths = settings.paths
-    yield item("results", f"{paths.output_dir} (settings: logs/{settings.run.run_uuid}; work in {paths.work_dir})")
-    runs = [run.stem for subject in plan.subjects for run in subject.runs]
-    if not runs:  # structural scans
+    yield item(
+        "results", f"{paths.output_dir} (settings: logs/{settings.run.run_uuid}; intermediate files: {paths.work_dir})"
+    )
+    runs, noun = [run.stem for subject in plan.subjects for run in subject.runs], "run"
+    if not runs:
+        noun = "scan"
         runs = [f"sub-{subject.label} {scan.contrast}" for subject in plan.subjects for scan in subject.structural]
-    yield item("runs", f"{len(runs)} of {count_text(len(plan.subjects), 'participant')}: {some(runs, MOST_NAMED)}")
-    yield item("time", preflight.cost_text(plan, settings))
+    people = count_text(len(plan.subjects), "participant")
+    yield item(f"{noun}s", f"{count_text(len(runs), noun)} of {people}: {some(runs, MOST_NAMED)}")
+    yield item("estimate", preflight.cost_text(plan, settings))
     for line in preflight.choice_lines(plan, settings):
         yield item("method", line)
     for name, texts in (("note", preflight.notes(plan, settings)), ("tip", preflight.tips(plan, settings))):
@@ -69,8 +73,8 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
     where = [str(folder) for folder in sorted(folders)]
     if where:
         names = " ".join("preproc" if name == "raw" else name for name in plan.series)
-        yield item("series", f"*_desc-NAME_bold.nii.gz, NAME one of {names}, in {some(where, MOST_NAMED)}")
-        yield item("maps", f"*_statmap.nii.gz, in the same place{'s' if len(where) > 1 else ''}")
+        yield item("series", f"*_desc-NAME_bold.nii.gz, where NAME is one of {names}, in {some(where, MOST_NAMED)}")
+        yield item("maps", f"*_statmap.nii.gz, in the same folder{'s' if len(where) > 1 else ''}")
     yield from warning_lines(out / "logs" / settings.run.run_uuid)
     for report in reports[:MOST_NAMED]:
         yield item("report", str(report))

@@ -43,15 +43,17 @@ def prepare(settings: Settings) -> Group:
     """Find the tables; raises `UsageError` for none, one participant, or those of other versions or settings."""
     output_dir, bids_dir = settings.paths.output_dir, settings.paths.bids_dir
     if not bids_dir.is_dir():
-        raise UsageError(f"{bids_dir} is no folder", "its list of participants tells who is missing", "check the path")
+        raise UsageError(
+            f"{bids_dir} is not a folder", "its list of participants shows who is missing", "check the path"
+        )
     chosen = _chooser(settings)
     sources = metric_tables.find_sources(output_dir, lambda s: chosen(s.participant, s.session, s.task, s.run))
     if not sources:
-        why = "the group level joins those tables"
+        why = "the group level combines these tables"
         raise UsageError(f"no tables of metrics in {output_dir}", why, RUN_PARTICIPANTS)
     if lines := metric_tables.mixed(sources):
-        what = "\n  ".join(["metrics of different versions or settings cannot be joined", *lines])
-        why = "; ".join(_what_differs(sources, output_dir)) or "their figures do not mean the same"
+        what = "\n  ".join(["metrics of different versions or settings cannot be combined", *lines])
+        why = "; ".join(_what_differs(sources, output_dir)) or "their values are not comparable"
         fix = "run the participant level again for those, with one version and the same settings; --force does not help"
         raise UsageError(what, why, fix)
     people = tuple(dict.fromkeys(source.participant for source in sources))
@@ -59,7 +61,7 @@ def prepare(settings: Settings) -> Group:
     absent = metric_tables.absent(expected, sources)
     absent += metric_tables.absent_runs(expected_runs(bids_dir, chosen), sources)
     if not expected:
-        absent.append(f"who is missing cannot be told: {bids_dir} names no participants")
+        absent.append(f"missing participants cannot be identified: {bids_dir} lists no participants")
     if len(people) < 2:
         what = "\n  ".join([f"one participant ({people[0]}) at the group level", *absent])
         why = "statistics over participants need at least two"
@@ -227,7 +229,9 @@ def _joined(sources: Sequence[Source], path: Path) -> Joined:
                 table = metric_tables.read_cells(source)
                 joined.add(source, table)
             except ValueError as error:
-                raise UsageError(str(error), "it is no table of this version", "run that participant again") from error
+                raise UsageError(
+                    str(error), "it is not a table of this version", "run that participant again"
+                ) from error
             stream.writelines(metric_tables.lines_of(source, table))
     joined.close()
     return joined

@@ -229,13 +229,11 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
     for missing in outcome.missing:
         _complain(f"missing: {missing}")
     if outcome.crash_files or outcome.missing:
-        _complain("bids-sr: not everything was done; rerun the same command to retry what is missing")
+        _complain("bids-sr: some steps failed; rerun the same command to retry them")
         return FAILED
     if plan is not None and plan.left_out:
         _tell_left_out(plan.left_out)
-        _complain(
-            f"bids-sr: done, {count_text(len(plan.left_out), 'run')} skipped, see above (--strict refuses such data)"
-        )
+        _complain(f"bids-sr: done, {count_text(len(plan.left_out), 'run')} skipped, see above (--strict stops instead)")
         return FAILED
     _stage("done")
     return DONE

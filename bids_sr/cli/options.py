@@ -70,17 +70,17 @@ def _number(text: str, otherwise: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no {otherwise}") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a {otherwise}") from None
 
 
 def widths(text: str) -> tuple[float, ...]:
     """Read a smoothing width: mm FWHM, or ``paper`` for the two readings of the paper's sigma."""
-    return PAPER_SMOOTHING_MM if text == "paper" else (_number(text, "width; give millimetres (FWHM), or paper"),)
+    return PAPER_SMOOTHING_MM if text == "paper" else (_number(text, "number of mm; give the FWHM, or paper"),)
 
 
 def frequency(text: str) -> float | None:
     """Read a cut-off in Hz; ``none`` switches the filter off."""
-    return None if text == "none" else _number(text, "frequency; give Hz, or none")
+    return None if text == "none" else _number(text, "number of Hz; give a frequency, or none")
 
 
 class _Flatten(argparse.Action):
@@ -172,24 +172,34 @@ def _superres(add: _Options) -> None:
     add("--sr-method NAME", method, to="methods")
     beside = "baselines for comparison: bspline zerofill sdmod inject ratio; all adds nearest linear lanczos"
     add("--baselines", beside)
-    add("--sr-factor F", "in-plane ratio of voxel sizes (default: that of pair or calibration, else 2)", to="factor")
-    add("--hr-acq LABEL", "acq- label of the highres T2*w image")
-    add("--lr-acq LABEL", "acq- label of the lowres T2*w image")
+    add(
+        "--sr-factor F",
+        "in-plane ratio of voxel sizes (default: that of the T2*w pair or the calibration run, else 2)",
+        to="factor",
+    )
+    add("--hr-acq LABEL", "acq- label of the high-resolution T2*w image")
+    add("--lr-acq LABEL", "acq- label of the low-resolution T2*w image")
     calibration = (
-        "short BOLD run at the high resolution that shows where other runs fluctuate: auto (matched by voxel size), "
-        "none, an acq- label, or a file"
+        "short high-resolution BOLD run, from which the variance map of the other runs is estimated: auto (matched by "
+        "voxel size), none, an acq- label, or a file"
     )
     add("--calibration {auto,none,LABEL,FILE}", calibration)
-    add("--recipe", "fast: minutes; paper: as published, days; paper-mse: with squared error")
+    add(
+        "--recipe",
+        "training: fast (minutes), paper (as published, days), paper-mse (paper, with squared error in the loss)",
+    )
     add("--model-source", "auto reuses a model of the same pair from --model-dir")
     add("--model-dir DIR", "folder with trained models")
     add("--pretrained FILE", "use these .safetensors models, one per method, instead of training")
-    add("--warm-start", "start srgan (fast, factor 2) from the included network trained on simulated heads")
+    add("--warm-start", "start srgan (fast, factor 2) from the bundled network, trained on simulated heads")
     add("--vgg-weights FILE", "VGG-19 weights (.safetensors); enables the perceptual loss")
     add("--max-train-minutes MIN", "limit of training time; the model is then marked as not reproducible")
     add("--n-ensemble N", "models per method, with different seeds; their spread is the uncertainty map")
     add("--data-consistency", "compare each output, downsampled, with the acquired series; enforce corrects it")
-    add("--guide", "whether wmn, focuss and sbl add static detail of the highres T2*w; auto: if there is a pair")
+    add(
+        "--guide",
+        "whether wmn, focuss and sbl add static detail of the high-resolution T2*w image; auto: if there is a pair",
+    )
     add("--precision", "numerical precision of inference; auto is fp32")
     add("--force", "apply a model to a resolution or orientation for which it was not trained")
 
@@ -209,7 +219,9 @@ def _preprocessing(add: _Options) -> None:
 
 
 def _activation(add: _Options) -> None:
-    contrasts = "thumb, thumb-little, all, name=0.5*a-0.5*b (default: each trial type, all, and pairs of up to three)"
+    contrasts = (
+        "such as thumb, thumb-little, all, name=0.5*a-0.5*b (default: each trial type, all, and pairs of up to three)"
+    )
     add("--contrasts EXPR", contrasts)
     add("--activation", "cross-correlation with the design, general linear model", to="kinds")
     add("--smoothing MM", "FWHM in mm, 0 for none; paper means 3.5 13.2", type=widths, action=_Flatten)
@@ -237,9 +249,9 @@ def _evaluation(add: _Options) -> None:
         "noisy also adds thermal noise up to the original level (default: clean)"
     )
     add("--retrospective", retrospective, nargs="?", const="clean")
-    add("--pair-holdout", "with two T2*w pairs, train on the first and score on the second")
-    add("--null-checks N", "control analyses (placebos), and N shuffles of the data without signal; 0 for neither")
-    add("--roi-grow", "extend the motor area to nearby activation that it misses")
+    add("--pair-holdout", "with two T2*w pairs, train on the first and evaluate on the second")
+    add("--null-checks N", "run control analyses (placebos) and N shuffles of the residuals (no signal); 0: neither")
+    add("--roi-grow", "extend the region of interest to adjacent activation that its border cuts off")
     margin = (
         "equivalence margin at the group level for dimensionless metrics, such as correlations "
         "(default, and for all others: a tenth of the gap between B-spline and measured)"
@@ -249,7 +261,7 @@ def _evaluation(add: _Options) -> None:
 
 def _resources(add: _Options) -> None:
     add("--nprocs --n-cpus N", "processors (default: all)")
-    add("--omp-nthreads N", "threads of one step (default: 1; steps run side by side)")
+    add("--omp-nthreads N", "threads per step (default: 1; steps run in parallel)")
     add("--mem --mem-gb SIZE", "memory limit: 8, 8G, 512M (default: free memory)", type=gigabytes, to="mem_gb")
     add("--device", "device for the networks")
     add("--random-seed N", "seed of all random numbers")

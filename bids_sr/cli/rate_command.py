@@ -62,8 +62,8 @@ def write_sheets(root: Path, *, raters: int, seed: int, force: bool = False) -> 
     from bids_sr.reports.rating_sheet import KEY_COLUMNS, make_sheet, pictures
 
     if (root / KEY).exists() and not force:
-        why = "new sheets would make the ratings of the earlier ones worthless"
-        raise UsageError(str(root / KEY), f"there is a key already; {why}", "move it away, or add --force")
+        why = "new sheets would invalidate ratings on the earlier ones"
+        raise UsageError(str(root / KEY), f"there already is a key; {why}", "move it away, or add --force")
     pairs = list(find_pairs(root))
     if not pairs:
         why = "there is no t map of a method beside that of bspline on the same grid"

@@ -103,12 +103,12 @@ class Selection(Section):
 
 def _check_method(name: str) -> None:
     """Refuse what is no method or baseline; of a method of an earlier version say what has come of it."""
-    learned, baselines, what = offered_methods(), tuple(BASELINES), f"no super-resolution method is called {name!r}"
+    learned, baselines, what = offered_methods(), tuple(BASELINES), f"{name!r} is not a super-resolution method"
     if name in REMOVED and name not in learned + baselines:
         fix = f"name {REMOVED[name]} instead (--sr-method {REMOVED[name]}, or methods of the settings file)"
         raise UsageError(what, f"it was removed from the program; {REMOVED[name]} takes its place", fix)
     if name not in learned + baselines:
-        why = f"there are the methods {', '.join(learned)} and the baselines {', '.join(baselines)}"
+        why = f"the methods are {', '.join(learned)}; the baselines are {', '.join(baselines)}"
         raise UsageError(what, why, nearest_name(name, learned + baselines) or "choose one of these")
 
 
@@ -299,8 +299,10 @@ class Activation(Section):
             region_names.region_labels(self.roi)
         except ValueError as error:
             groups, known = tuple(region_names.GROUPS), tuple(region_names.atlas_labels())
-            why = f"{error} is no region: there are auto, brain, {', '.join(groups)}, the labels of AAL2, and files"
-            fix = nearest_name(str(error), (*groups, "brain", *known)) or "give the path of a mask with its folder"
+            why = f"{error} is not a region: choose auto, brain, {', '.join(groups)}, labels of AAL2, or a mask file"
+            fix = (
+                nearest_name(str(error), (*groups, "brain", *known)) or "for a mask file, give its path with the folder"
+            )
             raise UsageError(f"activation.roi: {self.roi}", why, fix) from error
 
 

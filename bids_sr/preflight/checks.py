@@ -68,7 +68,7 @@ def _seeds_of_runs(surveyed: Survey, settings: Settings, found: Findings) -> dic
         rest = [run for run in subject.runs if run.events is None]
         found_in.update(dict.fromkeys((run.bold for run in rest), names))
         if rest and not subject.t1w and named != (COMPONENTS,):
-            text = "there is no T1w image that leads to the seeds, so the leading temporal components take their place."
+            text = "without a T1w image the seeds cannot be located; the leading temporal components are used instead."
             found.tell(f"sub-{subject.label}", text)
     return found_in
 

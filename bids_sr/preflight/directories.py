@@ -53,7 +53,7 @@ def check_places(settings: Settings, found: Findings) -> None:
         if file is not None and not file.is_file():
             found.refuse(file, "there is no such file", "Check the path.")
         elif file is not None and file.suffix != ".safetensors":
-            reason = "it is no .safetensors file; a file of torch.save may hold a program and is not opened"
+            reason = "it is not a .safetensors file; files of torch.save can run code and are not opened"
             fix = "Give a .safetensors file; docs/usage.md has the line that converts weights of torchvision."
             found.refuse(file, reason, fix)
     _check_earlier_results(settings, found)
@@ -90,7 +90,7 @@ def _check_earlier_results(settings: Settings, found: Findings) -> None:
         elif retrospective and not made:
             found.refuse(out, "it holds results of an earlier run without --retrospective", fix)
     if settings.run.reports_only and not any(out.glob("sub-*/figures/*")):
-        reason = "it holds no figures of an earlier run, of which --reports-only makes its report"
+        reason = "it has no figures of an earlier run from which --reports-only could rebuild the report"
         found.refuse(out, reason, "Give the output directory of that run, or leave --reports-only out.")
 
 
@@ -103,7 +103,7 @@ def _check_models(settings: Settings, found: Findings) -> None:
     if len(found.problems) > before or superres.model_source != "reuse" or not untold or folder is None:
         return
     if not any(folder.rglob("*.safetensors")):
-        fix = "Name the folder that holds it with --model-dir, or leave --model-source reuse out, and it is trained."
+        fix = "Give its folder with --model-dir, or leave out --model-source reuse to train it."
         found.refuse(f"--model-source reuse: {folder}", "there is no model in it", fix)
 
 
@@ -112,7 +112,7 @@ def _check_writable(what: str, path: Path, found: Findings, *, only_there: bool 
     if only_there and not path.is_dir():
         return
     if not parent.is_dir():
-        found.refuse(path, f"{what} cannot be made: {parent} is no directory", fix)
+        found.refuse(path, f"{what} cannot be made: {parent} is not a directory", fix)
     elif not os.access(parent, os.W_OK | os.X_OK):
         found.refuse(path, f"{what} cannot be written: no permission in {parent}, or it is read-only", fix)
 
@@ -130,7 +130,7 @@ def check_templates(settings: Settings, found: Findings, *, with_anat: bool) -> 
                 "place in TEMPLATEFLOW_HOME; nothing is downloaded here.",
             )
     if settings.preprocessing.output_spaces and not with_anat:
-        reason = "no participant has a T1w image, without which nothing can be brought to template space"
+        reason = "no participant has a T1w image, which normalization to template space needs"
         found.refuse("--output-spaces", reason, "Leave the option out, or add a T1w image.")
     if is_file(settings.activation.roi):
         _check_roi(Path(settings.activation.roi), found)
@@ -158,7 +158,7 @@ def _check_roi(path: Path, found: Findings) -> None:
     if header is None:
         found.refuse(where, read.problems[0].reason, "Give an existing NIfTI file, or --roi motor or --roi brain.")
     elif len(squeeze_3d(header)) != 3:
-        found.refuse(where, "it is no 3D image", "Give one mask or label image.")
+        found.refuse(where, "it is not a 3D image", "Give one mask or label image.")
     elif not (np.asanyarray(nb.load(path).dataobj) > 0).any():  # type: ignore[attr-defined]
         fix = "Give a mask with 1 inside the region, or --roi motor or --roi brain."
         found.refuse(where, "it is empty: no voxel is above zero", fix)
@@ -180,7 +180,7 @@ def check_room(settings: Settings, estimate: Estimate, found: Findings) -> None:
             found.refuse(
                 " and ".join(map(str, places)),
                 f"{needed} and {_gb(free)} are free",
-                "Free some room, choose other directories (-w for the working directory), or run fewer "
+                "Free some disk space, choose other directories (-w for the working directory), or run fewer "
                 "participants or methods in one call.",
             )
 

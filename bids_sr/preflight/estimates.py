@@ -317,8 +317,8 @@ def check_machine(plan: Plan, settings: Settings) -> list[Problem]:
         free = None if resources.mem_gb is not None else machine.memory_gb()
         check_memory(settings, sizes_of(plan.subjects, settings), free, found)
         if resources.device == "cuda" and settings.superres.learned and not machine.has_gpu():
-            fix = "Use --device cpu or auto, or check CUDA_VISIBLE_DEVICES and that the build of torch is one for CUDA."
-            found.refuse("--device cuda", "torch finds no CUDA device that it may use here", fix)
+            fix = "Use --device cpu or auto, or check CUDA_VISIBLE_DEVICES and that torch was built with CUDA."
+            found.refuse("--device cuda", "torch finds no usable CUDA device", fix)
     return found.problems
 
 
@@ -336,5 +336,5 @@ def check_memory(settings: Settings, sizes: Sizes, memory_gb: float | None, foun
         reason = f"{need:.1f} GB are needed by the program with its largest step"
         found.refuse(f"--mem {given:g}", reason, f"Give --mem {enough:g} or more{smaller}.")
     else:
-        reason = f"{need:.1f} GB are needed, and {memory_gb:.1f} GB may be taken here"
+        reason = f"{need:.1f} GB are needed, and {memory_gb:.1f} GB are available"
         found.refuse("memory", reason, f"Run where {enough:g} GB are free{smaller}.")

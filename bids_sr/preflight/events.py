@@ -43,7 +43,7 @@ def check_events(run: RunFiles, found: Findings) -> tuple[str, ...]:
     rows = _read(run.events, own)
     types = modelled_types(row.trial_type for row in rows)
     if not own.problems and not types:
-        reason = "it names no trial type that is modelled (all rows are rest, or have no time)"
+        reason = "it has no trial type to model (all rows are rest, or have no onset or duration)"
         own.refuse(run.events, reason, f"{_WHERE} to model.")
     if run.header is not None and run.tr is not None:
         known = set(types)
@@ -83,15 +83,15 @@ def _against_length(
             found.tell(table, f"{what}; they are left out.")
     over = [row for row in rows if row.onset < duration < row.onset + row.duration - 1e-3]
     if over:
-        many = "1 event goes" if len(over) == 1 else f"{len(over)} events go"
-        text = f"{many} on after the end of the run ({duration:g} s): cut off there."
+        many = "1 event extends" if len(over) == 1 else f"{len(over)} events extend"
+        text = f"{many} beyond the end of the run ({duration:g} s): cut off there."
         found.tell(table, text)
     counting = {row.trial_type for row in rows if row.onset + row.duration > MIN_ONSET and row.onset < duration}
     after = {row.trial_type for row in late}
     for name in types:
         if name not in counting:
             where = "after the end" if name in after else "more than 24 s before the start"
-            found.tell(table, f"every event of {name!r} lies {where} of the run; it is not modelled.")
+            found.tell(table, f"every event of {name!r} lies {where} of the run; it is not modeled.")
     if types and not counting and len(late) <= MOST_LATE * len(rows):
         found.refuse(table, "all of its events lie more than 24 s before the first volume", "Check the onsets.")
     return tuple(name for name in types if name in counting)
@@ -112,13 +112,13 @@ def _read(path: Path, found: Findings) -> list[_Row]:
         found.refuse(path, reason, f"{_WHERE}, separated by tabs.")
         return []
     if len(records) > MOST_EVENTS:
-        fix = "Check that it lists events, and is no recording."
+        fix = "Check that it lists events, and is not a recording."
         found.refuse(path, f"it has more than {MOST_EVENTS} rows, too many for the events of a run", fix)
         return []
     if not records:
         found.refuse(path, "it has no rows", f"{_WHERE} that says what the participant did.")
     if "trial_type" not in columns:
-        found.tell(path, f"it has no column trial_type, which BIDS leaves optional: all its events are {UNNAMED!r}.")
+        found.tell(path, f"it has no column trial_type (optional in BIDS): all its events are named {UNNAMED!r}.")
         for _, record in records:
             record["trial_type"] = UNNAMED
     timeless = {
@@ -148,8 +148,8 @@ def _row(path: Path, line: int, record: Mapping[str, str | None], found: Finding
     name = (record["trial_type"] or "").strip()
     fix = ""
     if unsound := bool(modelled_types([name])) and (onset is None or duration is None or duration < 0):
-        reason = f"line {line}: onset {record['onset']!r}, duration {record['duration']!r} are no times in seconds"
-        fix = "Give both in seconds; a duration of 0 stands for a brief event."
+        reason = f"line {line}: onset {record['onset']!r}, duration {record['duration']!r} are not times in seconds"
+        fix = "Give both in seconds; a duration of 0 means a brief event."
     elif len(name) > LONGEST_NAME:
         reason = f"line {line}: the name of the trial type has {len(name)} letters ({name[:20]}…)"
         fix = f"Give it a name of {LONGEST_NAME} letters at most; it becomes part of file names."
@@ -181,7 +181,7 @@ def is_long_enough(run: BoldRun, n_types: int, settings: Settings, found: Findin
     if rows < needed:
         reason = f"{what} are too few: the linear model has {columns} regressors and {needed} volumes are needed"
     elif run.events is None and rows // 2 * run.tr < HALF_AT_REST - 1e-6:
-        reason = f"{what}, {run.tr:g} s apart, are too short: a run without events needs {2 * HALF_AT_REST:g} s"
+        reason = f"{what} at a TR of {run.tr:g} s are too few: a run without events needs {2 * HALF_AT_REST:g} s"
     if reason:
         found.refuse(run.bold, reason, "Leave the run out (--task-id, --run-id), or give fewer --dummy-scans.")
     return not reason
@@ -230,7 +230,7 @@ def contrasts_of_runs(
             found.refuse(f"--contrasts {text}", reason, "A contrast compares trial types within a run.")
     for path, those in contrasts.items():
         if not those and not unfit:
-            reason = "none of the contrasts asked for fits it, so it yields no map of activity"
+            reason = "none of the contrasts asked for fits it, so it yields no activation map"
             found.refuse(path, reason, "Leave the run out (--task-id, --run-id) or add a contrast.")
             unfit = True  # the first of them tells enough
     return contrasts
@@ -257,7 +257,7 @@ def is_estimable(
             contrast_vector(design, name, weights)
     except DesignError as error:
         fix = "Check onsets and durations, or choose others with --contrasts."
-        found.refuse(run.events, f"its linear model does not hold: {error}", fix)
+        found.refuse(run.events, f"its design matrix is not usable: {error}", fix)
         return False
     return True
 
@@ -270,7 +270,7 @@ def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: 
 
         split = segment_count(run.n_volumes - max(dummies, MOST_DUMMIES), n_seeds, run.tr) > 0
         if not split:
-            text = "too short for split halves: the evaluation goes without them."
+            text = "too short for split halves, which the evaluation skips."
             found.tell(run.bold, text)
         return split
     from bids_sr.stats.glm.blocks import MIN_SHARE, find_blocks, response_shares
@@ -286,5 +286,5 @@ def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: 
         found.tell(run.events, f"excluded from split halves, which need two blocks inside the run: {', '.join(few)}.")
     elif few:
         what = f"no condition has two blocks inside the run: {', '.join(few)}"
-        found.tell(run.events, f"{what}. No split halves: the evaluation goes without them.")
+        found.tell(run.events, f"{what}; the evaluation skips split halves.")
     return not few or len(few) < len(counts)

@@ -97,7 +97,7 @@ def check_methods(settings: Settings, subjects: Sequence[Subject], found: Findin
         factor = factor_of(run, settings)
         if not np.allclose(factor, WARM_FACTOR, rtol=0, atol=1e-6):
             own, wanted = (" × ".join(f"{f:.4g}" for f in each) for each in (factor, WARM_FACTOR))
-            reason = f"its factor is {own}, and the network to begin with is one of {wanted}"
+            reason = f"its factor is {own}; the bundled network is for {wanted}"
             fix = "Leave --warm-start out, or run this factor in a call of its own."
             found.refuse(f"{run.bold} with --warm-start", reason, fix)
     for run in runs if superres.model_source != "reuse" else ():
@@ -109,9 +109,9 @@ def tell_recipe(superres: SuperRes, found: Findings) -> None:
     if superres.recipe != "paper" or superres.model_source == "reuse":
         return
     text = (
-        "this is the published run: features of VGG-19 without squared error beside them, all slices, no early end, "
-        "so that nothing is held out and no held-out figure can be told. What --recipe paper stood for at first, in "
-        "settings files too, is --recipe paper-mse now."
+        "trained as published: VGG-19 features without squared error, all slices, no early stopping, so that "
+        "no held-out accuracy can be reported. What --recipe paper meant earlier, also in settings files, is now "
+        "--recipe paper-mse."
     )
     for name in superres.learned:
         if get_method(name).recipes["paper"].needs_vgg and pretrained_for(superres, name) is None:
@@ -126,8 +126,8 @@ def _check_slices(superres: SuperRes, run: BoldRun, found: Findings) -> None:
         ndim = get_method(name).ndim
         if ndim == 2 and (name in superres.run_trained or pretrained_for(superres, name) is not None):
             continue
-        why = "works in three dimensions" if ndim == 3 else "holds slices out while it is trained"
-        fix = "Take baselines alone (--sr-method bspline zerofill), or a slice-wise method with --pretrained MODEL."
+        why = "works in three dimensions" if ndim == 3 else "is trained with held-out slices"
+        fix = "Use baselines only (--sr-method bspline zerofill), or a slice-wise method with --pretrained MODEL."
         found.refuse(run.bold, f"it has a single slice, and {name} {why}", fix)
 
 
@@ -142,7 +142,7 @@ def check_card(file: Path, image: Acquisition, where: str, found: Findings, *, f
         return  # told by `check_pretrained`
     except ModelMismatch as error:
         reason, _, remedy = str(error).partition(" Remedy: ")
-        found.refuse(where, reason, f"{remedy[:1].upper()}{remedy[1:]}." if remedy else "Take another model.")
+        found.refuse(where, reason, f"{remedy[:1].upper()}{remedy[1:]}." if remedy else "Use another model.")
 
 
 def _check_patches(settings: Settings, run: BoldRun, found: Findings) -> None:

@@ -68,7 +68,7 @@ def cost_table(cost: Estimate, slower: float = 1.0) -> list[str]:
     return [
         f"  {'':<28}{'wall-clock min':>15}{'GB memory':>12}{'GB work disk':>14}",
         *(f"  {stage:<28}{time:15.1f}{memory:12.1f}{space:14.2f}" for stage, time, memory, space in shown),
-        "  Memory of a stage is that of its largest step, in total that of all processes at one time.",
+        "  Memory: for a stage, that of its largest step; in total, that of all processes at the same time.",
     ]
 
 
@@ -90,7 +90,7 @@ def tips(plan: Plan, settings: Settings) -> list[str]:
     found = []
     if settings.superres.run_trained and not all(run.calibration for run in runs):
         scan = "a high-resolution run of 20 volumes or more (same session, same slices, no task needed)"
-        found.append(f"add {scan}.")
+        found.append(f"{scan} would improve the result.")
     if not any(run.truth is not None for run in runs):
         found.append(
             "no high-resolution reference, so methods are tested one resolution level down; for the full test, "
@@ -115,14 +115,14 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
         lines.append(f"  high-resolution reference: {', '.join(known)}{where}")
     if run.pair is not None:
         low = run.pair.lowres.name if run.pair.lowres else "its k-space-truncated copy"
-    lines.append(f"  pair: {'none' if run.pair is None else f'{run.pair.highres.name} and {low}'}")
+    lines.append(f"  T2*w pair: {'none' if run.pair is None else f'{run.pair.highres.name} and {low}'}")
     calibration = "none"
     if (found := run.calibration) is not None:
         task = "" if found.events is None else f", its task ({found.events.name}) regressed out"
         calibration = f"{found.bold.name}, {found.n_volumes} volumes of {_times(found.zooms)} mm{task}"
     lines.append(f"  calibration: {calibration}")
     if run.precomputed is not None:
-        lines.append(f"  taken over: {taken_text(run.precomputed)}")
+        lines.append(f"  used instead of computed: {taken_text(run.precomputed)}")
     if settings.evaluation.retrospective is not None:
         lines.append(f"  {_retrospective_line(run, subject, settings)}")
     lines.append(f"  super-resolution: {choice_text(run, settings)}")
@@ -204,5 +204,5 @@ def cost_text(plan: Plan, settings: Settings) -> str:
     on = "1 process" if workers == 1 else f"{workers} processes"
     return (
         f"{duration(cost.minutes * here.slower)} of wall-clock time with {on}{why}, {cost.memory_gb:.1f} GB of memory, "
-        f"{cost.work_gb:.1f} GB of disk for work and {cost.output_gb:.1f} GB for results"
+        f"{cost.work_gb:.1f} GB of disk for intermediate files and {cost.output_gb:.1f} GB for results"
     )

@@ -40,13 +40,13 @@ def validate(bids_dir: Path, participants: Sequence[str], found: Findings, timeo
     if program is None:
         found.tell(bids_dir, f"not validated: {PROGRAM} is not installed.")
     elif endless is not None:
-        text = "it is a pipe or a device, which the validator would wait for or read without end: not validated."
+        text = "it is a pipe or a device, which the validator cannot read: not validated."
         found.tell(endless, text)
     else:
         try:
             problems_of(_run(program, bids_dir, timeout_s), bids_dir, participants, found)
         except subprocess.TimeoutExpired:
-            found.tell(bids_dir, f"not validated: the validator did not end in {timeout_s:g} s.")
+            found.tell(bids_dir, f"not validated: the validator did not finish within {timeout_s:g} s.")
         except (OSError, ValueError) as error:
             found.tell(bids_dir, f"not validated: the validator failed ({error}).")
 
@@ -76,7 +76,7 @@ def _run(program: Path, bids_dir: Path, timeout_s: float) -> Mapping[str, Any]:
         raise ValueError((done.stderr or done.stdout).decode(errors="replace").strip()[-300:] or "no answer")
     report = json.loads(done.stdout[start:])
     if not isinstance(report, dict) or "issues" not in report:
-        raise ValueError("its answer has another form than expected")
+        raise ValueError("its output is not in the expected format")
     return report
 
 
@@ -94,7 +94,7 @@ def problems_of(report: Mapping[str, Any], bids_dir: Path, participants: Sequenc
         found.refuse(
             ", ".join(files[:SHOWN]) + more,
             f"BIDS validator: {text or 'error'} [{code}{': ' + key if key else ''}]",
-            "Mend it so that the validator finds no error, or go on without it: --skip-bids-validation.",
+            "Correct the data set, or skip the validator: --skip-bids-validation.",
         )
 
 

@@ -70,7 +70,7 @@ def check_mask(path: Path, found: Findings) -> None:
     elif inside == values.size:
         reason = "the brain mask is the whole field of view"
     elif inside * voxel_ml > MASK_ML:
-        reason = f"the brain mask holds {inside * voxel_ml:.0f} ml, more than any brain"
+        reason = f"the brain mask has {inside * voxel_ml:.0f} ml, more than any brain"
     if reason:
         fix = "Look at it beside its image and run that program again, or leave out --derivatives."
         found.refuse(path, reason, fix)
@@ -99,7 +99,7 @@ def check_image(path: Path, found: Findings, or_else: str = "") -> None:
         fix = f"Convert it again without masking by NaN, or replace these voxels by 0.{or_else}"
         found.refuse(path, f"it holds voxels that are NaN or infinite{where}", fix)
     elif len(flat) == count:
-        found.refuse(path, "it is constant: all voxels have one value", fix)
+        found.refuse(path, "it is constant: all voxels have the same value", fix)
     elif flat:
         found.refuse(
             path, f"{len(flat)} of {count} volumes {'is' if len(flat) == 1 else 'are'} constant, {_numbers(flat)}", fix
@@ -140,7 +140,7 @@ def _check_range(values: np.ndarray, slope: float, intercept: float) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         ends = np.array([values.min(), values.max()])
         if np.isfinite(ends).all() and not np.isfinite((ends * slope + intercept).astype(np.float32)).all():
-            raise ValueError("the scaling in its header takes voxels beyond the largest number")
+            raise ValueError("the scaling in its header makes voxel values overflow")
 
 
 def _open(path: Path) -> BinaryIO:
@@ -176,15 +176,15 @@ def check_truth(run: BoldRun, found: Findings) -> None:
     alike, gain = _correlation(mean[inside], lowered), float(np.median(lowered / mean[inside]))
     changes = [np.concatenate([(v[t + 1] - v[t])[inside] for t in map(int, starts)]) for v in (own, low)]
     together = _correlation(*changes)
-    fix = "Give the measured volumes of this very run with --truth, or leave the reference out with --truth none."
+    fix = "Give the high-resolution series of this run with --truth, or ignore the reference with --truth none."
     if alike < ALIKE:
-        what = f"it looks unlike {run.bold.name} (correlation {alike:.2f}): another head, or one elsewhere"
+        what = f"it looks unlike {run.bold.name} (correlation {alike:.2f}): another head, or not aligned"
         found.refuse(run.truth.bold, f"downsampled, {what}", fix)
     elif together < TOGETHER:
-        reason = f"it does not change as {run.bold.name} does (correlation {together:.2f}): another run of that head"
+        reason = f"its time course is unlike that of {run.bold.name} (correlation {together:.2f}): another run"
         found.refuse(run.truth.bold, reason, fix)
     elif not 1 / MOST_GAIN < gain < MOST_GAIN:  # effects are compared in signal units
-        reason = f"its signal is {gain:.2g} times that of {run.bold.name}: other units"
+        reason = f"its signal is {gain:.2g} times that of {run.bold.name}: different units"
         found.refuse(run.truth.bold, reason, "Scale it to the run's units (scl_slope), or leave it out: --truth none.")
 
 

@@ -82,7 +82,7 @@ def threads_and_device(threads: int, device: str) -> str:
     if threads < 1:
         raise UsageError(f"--threads {threads}", "a network needs at least one", "give 1 or more")
     if device == "cuda" and not machine.has_gpu():
-        raise UsageError("--device cuda", "torch finds no CUDA device that it may use here", "use --device cpu")
+        raise UsageError("--device cuda", "torch finds no usable CUDA device", "use --device cpu")
     return "cuda" if device != "cpu" and machine.has_gpu() else "cpu"
 
 
@@ -161,7 +161,7 @@ def scene_of(reader: SeriesReader, mask_file: Path | None) -> Scene:
         total += reader.volume(t)
     mean: Array = (total / len(picked)).astype(np.float32)
     if np.ptp(mean) == 0:
-        raise ImageError(f"{reader.path}: it is constant: all voxels have one value")
+        raise ImageError(f"{reader.path}: it is constant: all voxels have the same value")
     note, mask = "", np.zeros(mean.shape, bool)
     if mask_file is not None:
         mask = load_image(mask_file)[0] > 0.5

@@ -89,7 +89,7 @@ FOUND: dict[str, tuple[Callable[[BidsMaker], None], str, str]] = {
     "device for a sidecar": (_device, SIDECAR, "a pipe, a socket or a device"),
     "device for the description": (_endless, "dataset_description.json", "a pipe, a socket or a device"),
     "data at infinity": (_offset, BOLD, "its header cannot be read"),
-    "bytes in a name": (_bytes_in_a_name, "\\xff", "no text in UTF-8"),
+    "bytes in a name": (_bytes_in_a_name, "\\xff", "not UTF-8 text"),
     "more cells than columns": (_rows(*EVENTS, (25, 1, "thumb", 3, 4)), EVENTS_TSV, "more cells than there"),
     "NUL in a name": (_rows(*EVENTS, (25, 1, "th\0umb")), EVENTS_TSV, "NUL bytes"),
     "years after the run": (_rows(*EVENTS, (28, 1e9, "thumb")), EVENTS_TSV, "more than an hour from"),
@@ -100,7 +100,7 @@ FOUND: dict[str, tuple[Callable[[BidsMaker], None], str, str]] = {
         _rows(*((t, 2, name) for t in (3, 12, 20) for name in ("thumb", "little"))), EVENTS_TSV, "cannot be told from"
     ),
     "after the last volume": (_rows(*EVENTS, (29.999, 0, "late")), EVENTS_TSV, "'late' has no event inside the run"),
-    "as quick as sound": (lambda maker: maker.bold(tr=0.001) and None, BOLD, "no time in seconds"),
+    "as quick as sound": (lambda maker: maker.bold(tr=0.001) and None, BOLD, "not a time in seconds"),
 }  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def test_what_was_found_is_refused_by_name(name: str, maker: BidsMaker, capsys: 
 def test_slice_times_that_are_no_times_are_told(maker: BidsMaker, value: list[object]) -> None:
     maker.bold(sidecar={"SliceTiming": value})
     plan = check(parse_settings(_argv(maker)).resolved(run_uuid="x"))
-    assert any("SliceTiming is no list" in notice.text for notice in plan.warnings)
+    assert any("SliceTiming is not a list" in notice.text for notice in plan.warnings)
     assert plan.subjects[0].runs[0].slice_timing is None
 
 

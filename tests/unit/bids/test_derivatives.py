@@ -40,7 +40,7 @@ def test_everything_there_is_found_and_nothing_is_left_to_make(data):
     assert given.n_dummy == 2
     assert given.origin.text == "fMRIPrep 24.1.1"
     assert given.origin.uri(given.hmc) == f"bids:fmriprep:{HMC}"
-    assert not [notice for notice in plan.warnings if "made here" in str(notice)]
+    assert not [notice for notice in plan.warnings if "computed here instead" in str(notice)]
 
 
 def test_a_folder_without_a_name_goes_by_the_program_that_made_it(data):
@@ -116,7 +116,7 @@ def test_a_registration_to_an_anatomy_that_is_not_there_is_not_taken(data):
     plan = planned(data)
     assert plan.subjects[0].precomputed is None
     assert plan.subjects[0].runs[0].precomputed.coreg is None
-    assert "the anatomy is prepared here" in "\n".join(map(str, plan.warnings))
+    assert "the anatomy is processed here" in "\n".join(map(str, plan.warnings))
 
 
 def test_the_space_that_is_asked_for_decides_which_transforms_are_missed(data):
@@ -135,9 +135,9 @@ def test_derivatives_count_among_the_settings_that_decide_the_figures(data):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, "no description of a data set"),
-        ("{", "does not say what made"),
-        ({"Name": "x"}, "does not say what made"),
+        (None, "the file is missing"),
+        ("{", "does not say which program made"),
+        ({"Name": "x"}, "does not say which program made"),
         ({"GeneratedBy": [{"Name": "HALFpipe"}]}, "made by HALFpipe"),
         ({"GeneratedBy": [{"Name": " "}]}, "made by unknown software, not by fMRIPrep"),
         ({"GeneratedBy": [{"Version": "1"}]}, "made by unknown software, not by fMRIPrep"),
@@ -152,7 +152,7 @@ def test_a_folder_of_another_program_is_refused(data, content, says):
 
 
 def test_a_folder_that_is_not_there_is_refused(data):
-    assert "no folder that is there" in refusals(data, "-d", "fmriprep=/nowhere/at/all")
+    assert "no such folder" in refusals(data, "-d", "fmriprep=/nowhere/at/all")
 
 
 def test_the_data_set_itself_is_refused(data):
@@ -174,7 +174,7 @@ def test_two_folders_of_one_name_are_refused(data):
 
 def test_it_goes_not_with_coarser_copies(data):
     maker = prepared(data)
-    assert "coarser copies" in refusals(data, "-d", str(maker.root), "--retrospective")
+    assert "downsampled copies" in refusals(data, "-d", str(maker.root), "--retrospective")
 
 
 def _lines(path: Path, change) -> None:
@@ -188,7 +188,7 @@ def _lines(path: Path, change) -> None:
         (lambda lines: lines[:-1], "incomplete"),
         (lambda lines: [line.replace("Parameters: 1", "Parameters: nan") for line in lines], "no number"),
         (lambda lines: [line.replace("AffineTransform", "BSplineTransform") for line in lines], "BSplineTransform"),
-        (lambda lines: lines[1:], "no ITK transform text"),
+        (lambda lines: lines[1:], "not an ITK transform text"),
     ],
 )
 def test_transforms_that_do_not_fit_the_run_are_refused(data, change, says):
@@ -276,11 +276,11 @@ def test_a_mask_larger_than_any_brain_is_refused(data):
 def test_a_composite_transform_that_is_none_is_refused(data):
     maker = prepared(data)
     (maker.root / f"{ANAT}_from-T1w_to-{SPACE}_mode-image_xfm.h5").write_bytes(b"nothing")
-    assert "no HDF5 file" in refusals(data)
+    assert "not an HDF5 file" in refusals(data)
     path = maker.root / f"{ANAT}_from-{SPACE}_to-T1w_mode-image_xfm.h5"
     path.unlink()
     path.mkdir()
-    assert refusals(data).count("no HDF5 file") == 2
+    assert refusals(data).count("not an HDF5 file") == 2
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ def test_what_holds_for_all_runs_is_shown_once_with_their_number(data):
     shown = dry_run_text(planned(data), settings_of(data))
     assert shown.count("six parameters of its confounds") == 1
     taken = "head motion (from the parameters in its confounds), registration to T1w, confounds of fMRIPrep 21.0.1"
-    assert shown.count(f"taken over: {taken}") == 2
+    assert shown.count(f"used instead of computed: {taken}") == 2
     assert "sub-01_task-rest_bold.nii.gz and 1 more: fMRIPrep 21.0.1 kept no head-motion transforms" in shown
 
 

@@ -241,9 +241,9 @@ class TestFilterFile:
         ("content", "reason"),
         [
             ({"bolt": {}}, "'bolt' is no kind of image"),
-            ([1], "something else than queries"),
+            ([1], "one query per kind of image"),
             ({"bold": {"nonsense": "x"}}, "does not know"),
-            ({"bold": {"task": ["tap", "../.."]}}, "no label of BIDS"),
+            ({"bold": {"task": ["tap", "../.."]}}, "not a BIDS label"),
         ],
     )
     def test_what_is_refused(self, maker: BidsMaker, content: object, reason: str) -> None:
@@ -418,7 +418,7 @@ class TestHeaders:
         [
             ({"SliceTiming": [0.0, 1.0]}, "2 entries and the image 6 slices"),
             ({"SliceTiming": [0, 1, 2, 3, 4, 5.0]}, "beyond a volume of 2 s"),
-            ({"SliceTiming": "0 1"}, "no list of numbers"),
+            ({"SliceTiming": "0 1"}, "not a list of times"),
             ({"SliceTiming": [0, 0.1, 0.2, 0.3, 0.4, 0.5], "SliceEncodingDirection": "i"}, "along axis i"),
         ],
     )

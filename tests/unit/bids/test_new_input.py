@@ -81,4 +81,4 @@ def test_the_new_input_is_found_and_checked(package: Path, tmp_path: Path) -> No
     maker.image(name, "func", zooms, data=np.full((8, 8, 6), np.nan))
     assert "it holds voxels that are NaN or infinite" in told(package, maker)
     maker.image(name, "func", zooms, n_volumes=30)
-    assert "one 3D image of magnitudes is due" in told(package, maker)
+    assert "one 3D magnitude image is expected" in told(package, maker)

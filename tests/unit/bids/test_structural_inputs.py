@@ -58,7 +58,7 @@ def test_any_subset_will_do_and_what_is_there_once_is_told(maker: BidsMaker) -> 
     maker.t1w()
     found = look(maker)
     assert [pair.contrast for pair in found.subjects[0].structural] == ["FLAIR"]
-    assert "T1w is there at one resolution alone" in "\n".join(map(str, found.notices))
+    assert "T1w was found at one resolution only" in "\n".join(map(str, found.notices))
 
 
 def test_acquisitions_can_be_named(maker: BidsMaker) -> None:

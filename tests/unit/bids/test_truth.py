@@ -176,7 +176,7 @@ def test_slice_times_of_the_run_stand_in(maker: BidsMaker) -> None:
     truth = plan.subjects[0].runs[0].truth
     assert truth is not None
     assert truth.slice_timing == tuple(TIMES)
-    assert any("that of the run is taken" in str(notice) for notice in plan.warnings)
+    assert any("that of the run is used" in str(notice) for notice in plan.warnings)
 
 
 def test_metadata_is_inherited(maker: BidsMaker) -> None:
@@ -297,7 +297,7 @@ def _map_of_four_dimensions(maker: BidsMaker, truth: BidsMaker) -> None:
 TRUTH = "sub-01_task-tap_bold.nii.gz"
 CASES = {
     "no directory": Case(spoil=_gone, file="--truth", reason="no such directory", fix="Check the path"),
-    "no images": Case(spoil=_no_images, file="--truth", reason="no sub-… directory", fix="A truth is sub-…/func"),
+    "no images": Case(spoil=_no_images, file="--truth", reason="no sub-… directory", fix="A reference is sub-…/func"),
     "the run itself": Case(spoil=_itself, file=TRUTH, reason="it is the run itself", fix="another directory"),
     "a link to the run": Case(spoil=_copied, file=TRUTH, reason="it is the run itself", fix="another directory"),
     "another subject": Case(
@@ -307,20 +307,20 @@ CASES = {
         spoil=_other_run, file="sub-01", reason="no truth of sub-01_task-tap in it, only of other runs",
         fix="of this run",
     ),
-    "two series": Case(spoil=_two, file="sub-01", reason="several series could be the truth", fix="Keep one"),
-    "fewer volumes": Case(spoil=_fewer_volumes, file=TRUTH, reason="29 volumes and", fix="measured volumes of this"),
-    "another repetition time": Case(spoil=_slower, file=TRUTH, reason="is 2 s and that of", fix="mend the sidecar"),
+    "two series": Case(spoil=_two, file="sub-01", reason="more than one series could be the reference", fix="Keep one"),
+    "fewer volumes": Case(spoil=_fewer_volumes, file=TRUTH, reason="29 volumes and", fix="series of this run"),
+    "another repetition time": Case(spoil=_slower, file=TRUTH, reason="is 2 s and that of", fix="correct the sidecar"),
     "another matrix": Case(
         spoil=_other_matrix, file=TRUTH, reason="24×24×6 and 16×16×6", fix="the high resolution of the run"
     ),
     "no finer than the run": Case(spoil=_same_matrix, file=TRUTH, reason="8×8×6 and 16×16×6", fix="--sr-factor"),
     "moved": Case(spoil=_moved, file=TRUTH, reason="up to 1.5 mm apart, 0.3 mm are allowed", fix="same field of view"),
     "another field of view": Case(spoil=_larger_voxels, file=TRUTH, reason="outer edges lie up", fix="field of view"),
-    "other events": Case(spoil=_other_events, file="events.tsv", reason="are not the 4 of", fix="move the onsets"),
+    "other events": Case(spoil=_other_events, file="events.tsv", reason="are not the 4 of", fix="shift the onsets"),
     "no image": Case(spoil=_truncated, file=TRUTH, reason="header cannot be read", fix="Copy the file"),
-    "bad sidecar": Case(spoil=_bad_sidecar, file="bold.json", reason="cannot be read as JSON", fix="Mend the file"),
+    "bad sidecar": Case(spoil=_bad_sidecar, file="bold.json", reason="cannot be read as JSON", fix="Correct the file"),
     "map elsewhere": Case(spoil=_map_elsewhere, file="statmap", reason="up to 3 mm apart", fix="same field of view"),
-    "map of four dimensions": Case(spoil=_map_of_four_dimensions, file="statmap", reason="no 3D image", fix="one map"),
+    "map of four dimensions": Case(spoil=_map_of_four_dimensions, file="statmap", reason="not a 3D", fix="one map"),
 }  # fmt: skip
 
 

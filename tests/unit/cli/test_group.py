@@ -134,11 +134,11 @@ def test_a_data_set_that_is_not_there_or_names_nobody(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main([str(places[0] / "nowhere"), str(places[1]), "group"]) == 2
-    assert "is no folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err
     (places[0] / "sub-10").rmdir()
     (places[0] / "participants.tsv").unlink()
     assert group(places, "--dry-run") == 0
-    assert "who is missing cannot be told" in capsys.readouterr().out
+    assert "missing participants cannot be identified" in capsys.readouterr().out
 
 
 def test_mixed_settings_are_refused_with_files_and_what_differs(

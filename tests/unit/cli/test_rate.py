@@ -170,7 +170,7 @@ def test_ratings_are_joined_with_the_key_and_counted(outputs: Path, capsys: pyte
 def test_what_does_not_belong_to_the_key_is_refused(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert rate(outputs, "--seed", "3") == 0
     assert rate(outputs, "--seed", "3") == 2
-    assert "there is a key already" in capsys.readouterr().err
+    assert "there already is a key" in capsys.readouterr().err
     (file,) = answered(outputs, {"finer": "sbl", "truer": "sbl"})
     assert rate(outputs, "--ratings", str(file), str(file)) == 2
     assert "rated twice" in capsys.readouterr().err

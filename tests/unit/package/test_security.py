@@ -145,7 +145,7 @@ def test_a_pickle_under_another_name_is_not_run(
 def test_no_label_leads_out_of_the_data_set(value: str, maker: BidsMaker, tmp_path: Path) -> None:
     (tmp_path / "filter.json").write_text(json.dumps({"bold": {"session": value}}))
     problems = check(parse_settings(argv(maker, "--bids-filter-file", "filter.json")).resolved(run_uuid="x")).problems
-    assert any("no label of BIDS" in problem.reason for problem in problems)
+    assert any("not a BIDS label" in problem.reason for problem in problems)
     paths = {"bids_dir": str(maker.root), "output_dir": str(tmp_path / "out")}
     for group, name in (
         ("selection", "participant_label"), ("selection", "session_label"), ("selection", "task_id"),
@@ -171,7 +171,7 @@ def test_files_of_odd_names_are_refused(label: str, maker: BidsMaker) -> None:
     for path in sorted(maker.root.rglob("*task-tap*")):
         path.rename(path.with_name(path.name.replace("task-tap", f"task-{label}")))
     problems = check(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
-    word = "no BOLD run" if label == ".." else "which is no entity of BIDS"  # dots begin an extension
+    word = "no BOLD run" if label == ".." else "which is not a BIDS entity"  # dots begin an extension
     assert any(word in problem.reason for problem in problems), problems
 
 

@@ -327,9 +327,9 @@ CASES = {
         spoil=_events_without_numbers, file="_events.tsv", reason="line 2: onset 'soon'", fix="in seconds"
     ),
     "events without times": Case(
-        spoil=_events_without_times, file="_events.tsv", reason="no trial type that is modelled", fix="Add a table"
+        spoil=_events_without_times, file="_events.tsv", reason="no trial type to model", fix="Add a table"
     ),
-    "only rest": Case(spoil=_only_rest, file="_events.tsv", reason="no trial type that is modelled", fix="Add a table"),
+    "only rest": Case(spoil=_only_rest, file="_events.tsv", reason="no trial type to model", fix="Add a table"),
     "unknown contrast": Case(
         spoil=_contrast_unknown,
         file="--contrasts thump-little",
@@ -358,13 +358,13 @@ CASES = {
         spoil=_wrong_tr, file=BOLD, reason="1 s in the sidecar and 2.5 s in the header", fix="which is right"
     ),
     "broken sidecar": Case(
-        spoil=_bad_sidecar, file="task-tap_bold.json", reason="cannot be read as JSON", fix="Mend the file"
+        spoil=_bad_sidecar, file="task-tap_bold.json", reason="cannot be read as JSON", fix="Correct the file"
     ),
     "equal resolutions": Case(spoil=_equal_pair, file=HIGH, reason="equal resolutions (3×3×4 mm)", fix="--hr-acq"),
     "equal and coarse": Case(spoil=_both_coarse, file=HIGH, reason="equal resolutions (6×6×4 mm)", fix="--hr-acq"),
     "swapped resolutions": Case(spoil=_swapped_pair, file=HIGH, reason="the pair is swapped", fix="Exchange the acq-"),
     "pair elsewhere": Case(spoil=_elsewhere, file=HIGH, reason="they do not overlap", fix="Check the orientation"),
-    "two pairs": Case(spoil=_two_pairs, file=BOLD, reason="two or more", fix="--hr-acq LABEL and --lr-acq LABEL"),
+    "two pairs": Case(spoil=_two_pairs, file=BOLD, reason="more than one", fix="--hr-acq LABEL and --lr-acq LABEL"),
     "pairs of two other sessions": Case(
         spoil=_two_sessions_with_pairs, file=BOLD, reason="several other sessions do (ses-a, ses-b)", fix="filter-file"
     ),
@@ -372,9 +372,9 @@ CASES = {
         spoil=_no_pair,
         file=BOLD,
         reason="no file matches sub-01/[ses-*/]anat/*_T2starw.nii.gz",
-        fix="--sr-method auto, the default, takes all from the run itself",
+        fix="--sr-method auto, the default, uses the run alone",
     ),
-    "odd ratio": Case(spoil=_odd_ratio, file=HIGH, reason="do not stand in a simple ratio", fix="Reconstruct"),
+    "odd ratio": Case(spoil=_odd_ratio, file=HIGH, reason="are not in a simple ratio", fix="Reconstruct"),
     "wrong factor": Case(spoil=_wrong_factor, file=HIGH, reason="stand as 2×2", fix="Leave --sr-factor out"),
     "other slices": Case(spoil=_thin_slices, file=HIGH, reason="differs along slices", fix="--force"),
     "unknown acq": Case(spoil=_unknown_acq, file=BOLD, reason="fits acq-finest", fix="--hr-acq and --lr-acq"),
@@ -386,7 +386,7 @@ CASES = {
     ),
     "input inside the output": Case(spoil=_input_inside, file="", reason="lies inside the output", fix="beside"),
     "output unwritable": Case(
-        spoil=_output_under_a_file, file="file/out", reason="is no directory", fix="Choose another directory"
+        spoil=_output_under_a_file, file="file/out", reason="is not a directory", fix="Choose another directory"
     ),
     "work inside the input": Case(
         spoil=_work_inside, file="work", reason="the working directory lies inside", fix="outside the data set"
@@ -404,7 +404,7 @@ CASES = {
         spoil=_model_without_card, file="alone.safetensors", reason="card is missing", fix="lies beside it"
     ),
     "nothing to report": Case(spoil=_nothing_to_report, file="out", reason="no figures", fix="leave --reports-only"),
-    "path in a filter": Case(spoil=_bad_filter, file="filter.json", reason="no label of BIDS", fix="Labels have"),
+    "path in a filter": Case(spoil=_bad_filter, file="filter.json", reason="not a BIDS label", fix="Labels consist of"),
 }
 
 DATA_CASES = {
@@ -453,7 +453,7 @@ def test_a_scaling_beyond_the_largest_number_is_refused(maker: BidsMaker) -> Non
     content[112:116] = np.float32(-2e37).tobytes()
     path.write_bytes(gzip.compress(bytes(content)))
     (problem,) = check_data(check(parse_settings(_argv(maker, None)).resolved(run_uuid="x")))
-    assert "beyond the largest number" in problem.reason
+    assert "makes voxel values overflow" in problem.reason
 
 
 @pytest.mark.parametrize("name", DATA_CASES)

@@ -318,8 +318,8 @@ def test_the_published_run_says_what_it_is_and_how_the_variant_of_before_is_call
     weights.touch()
     given = ("--sr-method", "srgan", "--vgg-weights", str(weights))
     told = {kind: " ".join(map(str, planned(maker, "--recipe", kind, *given).warnings)) for kind in ("paper", "fast")}
-    assert "is --recipe paper-mse now" in told["paper"]
-    assert "nothing is held out" in told["paper"]
+    assert "is now --recipe paper-mse" in told["paper"]
+    assert "no held-out accuracy" in told["paper"]
     assert "paper-mse" not in told["fast"]
 
 
@@ -380,9 +380,11 @@ CASES = {
     "filtered": Case(spoil=_filtered, file="bold", reason="and there is 1", fix="hides the other"),
     "two factors": Case(spoil=_two_factors, file="bold", reason="have different factors", fix="Leave --pair-holdout"),
     "nothing learned from a pair": Case(
-        spoil=_nothing_learned_from_a_pair, file="--pair-holdout", reason="nothing to score", fix="srgan"
+        spoil=_nothing_learned_from_a_pair, file="--pair-holdout", reason="nothing to evaluate", fix="srgan"
     ),
-    "no models": Case(spoil=_no_models_to_vary, file="--n-ensemble 3", reason="no method that learns", fix="name a"),
+    "no models": Case(
+        spoil=_no_models_to_vary, file="--n-ensemble 3", reason="no method of --sr-method is trained", fix="name a"
+    ),
     "one given model": Case(spoil=_one_given_model, file="--n-ensemble 3", reason="nothing to vary", fix="Leave one"),
     "all given models": Case(spoil=_all_given_models, file="--n-ensemble 3", reason="nothing to vary", fix="Leave one"),
     "two models of one method": Case(
@@ -438,7 +440,7 @@ class TestBlocks:
         plan = planned(maker)
         assert plan.problems == ()
         assert plan.unsplit == {maker.path("sub-01_task-tap_bold.nii.gz", "func")}
-        assert any("No split halves: the evaluation goes without them" in str(notice) for notice in plan.warnings)
+        assert any("the evaluation skips split halves" in str(notice) for notice in plan.warnings)
 
     def test_blocks_outside_the_run_do_not_count(self, maker: BidsMaker) -> None:
         maker.events(rows=((-20.0, 1.0, "thumb"), (2.0, 4.0, "thumb"), (8.0, 4.0, "little"), (28.0, 1.0, "little")))
@@ -489,7 +491,7 @@ def test_one_echo_alone(maker: BidsMaker) -> None:
 def test_echo_times_that_cannot_be(maker: BidsMaker, times: tuple[float, ...]) -> None:
     echoes(maker, times)
     (problem,) = planned(maker).problems
-    assert "no time in seconds" in problem.reason or "do not rise" in problem.reason
+    assert "not a time in seconds" in problem.reason or "do not rise" in problem.reason
 
 
 def test_field_maps_are_named(maker: BidsMaker) -> None:

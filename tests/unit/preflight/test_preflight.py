@@ -160,7 +160,7 @@ class TestEvents:
         maker.events(rows=(*EVENTS, (28.0, 5.0, "thumb")))
         plan = planned()
         assert plan.problems == ()
-        assert "1 event goes on after the end of the run (" in plan.warnings[0].text
+        assert "1 event extends beyond the end of the run (" in plan.warnings[0].text
 
     def test_rest_after_the_end_does_not_matter(self, maker: BidsMaker, planned: Planned) -> None:
         maker.events(rows=(*EVENTS, (31.0, 5.0, "rest"), ("n/a", "n/a", "baseline")))
@@ -171,9 +171,9 @@ class TestEvents:
     @pytest.mark.parametrize(
         ("rows", "reason"),
         [
-            (((1.0, -1.0, "thumb"),), "no times in seconds"),
-            (((1.0, "n/a", "thumb"),), "or have no time"),
-            ((("inf", 1.0, "thumb"),), "no times in seconds"),
+            (((1.0, -1.0, "thumb"),), "not times in seconds"),
+            (((1.0, "n/a", "thumb"),), "or have no onset or duration"),
+            ((("inf", 1.0, "thumb"),), "not times in seconds"),
             (((-90.0, 1.0, "thumb"),), "all of its events lie more than 24 s before"),
             ((), "it has no rows"),
         ],
@@ -362,11 +362,11 @@ def test_dry_run_tells_the_plan(maker: BidsMaker, planned: Planned) -> None:
         "thumbMinusLittle = thumb-little",
         "all = mean of thumb, little",
         "tips:",
-        "add a high-resolution run of 20 volumes or more",
+        "a high-resolution run of 20 volumes or more",
         "no high-resolution reference, so methods are tested one resolution level down; for the full test, --retro",
         "series: raw bspline zerofill sdmod inject ratio srgan sbl",
         "smoothing (FWHM): 0 mm, 5 mm",
-        "GB of disk for work and",
+        "GB of disk for intermediate files and",
     ):
         assert part in text
 
@@ -499,7 +499,11 @@ class TestValidator:
 
     @pytest.mark.parametrize(
         ("body", "text"),
-        [("sleep 20", "did not end"), ("echo oops >&2; exit 1", "oops"), ("echo '{\"a\": 1}'", "another form")],
+        [
+            ("sleep 20", "did not finish"),
+            ("echo oops >&2; exit 1", "oops"),
+            ("echo '{\"a\": 1}'", "not in the expected format"),
+        ],
     )
     def test_a_validator_that_fails(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, text: str

@@ -336,7 +336,7 @@ def test_a_dry_run_tells_what_would_be_made_and_makes_nothing(maker: BidsMaker) 
     plan = check(settings)
     text = dry_run_text(plan, settings)
     assert "downsampled by 2×2×1 (clean) to 12×12×6 voxels of 4×4×4 mm, 70 volumes" in text
-    assert "easier than a real pair" in text
+    assert "easier case than a real pair" in text
     assert "series: raw bspline zerofill sdmod inject ratio srgan sbl" in text
     rows = {row.stage: row for row in plan.estimate.rows}
     assert rows["series bspline"].disk_gb == pytest.approx(24 * 24 * 6 * 70 * 4e-9)
@@ -404,7 +404,7 @@ def test_the_command_goes_on_with_the_coarser_data(
     assert settings.paths.bids_dir == out / "sourcedata" / "retrospective"
     assert settings.paths.work_dir == maker.root.parent / "work" / "retrospective"
     assert plan.subjects[0].runs[0].truth is not None
-    assert any("easier than a real pair" in str(notice) for notice in plan.warnings)
+    assert any("easier case than a real pair" in str(notice) for notice in plan.warnings)
     written = Settings.from_toml(next((out / "logs").glob("*/settings.toml")))
     assert (written.evaluation.retrospective, written.paths.bids_dir) == ("clean", maker.root)
     assert "downsampling the data; the original serves as reference" in capsys.readouterr().out
