@@ -196,7 +196,7 @@ def slice_times(header: Header, sidecar: Mapping[str, object], tr: float, found:
     elif len(value) != header.shape[2]:
         why = f"SliceTiming has {len(value)} entries and the image {header.shape[2]} slices"
     elif min(value) < 0 or max(value) >= tr:
-        why = f"SliceTiming runs from {min(value):g} to {max(value):g} s, not from 0 to the TR of {tr:g} s"
+        why = f"SliceTiming runs from {min(value):g} to {max(value):g} s, beyond the TR of {tr:g} s"
     elif direction not in ("k", "k-"):
         why = f"slices were acquired along axis {direction}"
     else:

@@ -35,12 +35,11 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
     yield item(
         "results", f"{paths.output_dir} (settings: logs/{settings.run.run_uuid}; intermediate files: {paths.work_dir})"
     )
-    runs, noun = [run.stem for subject in plan.subjects for run in subject.runs], "run"
-    if not runs:
-        noun = "scan"
-        runs = [f"sub-{subject.label} {scan.contrast}" for subject in plan.subjects for scan in subject.structural]
+    runs = [run.stem for subject in plan.subjects for run in subject.runs]
+    scans = [f"sub-{subject.label} {scan.contrast}" for subject in plan.subjects for scan in subject.structural]
+    noun, named = ("scan", scans) if scans and not runs else ("run", runs)
     people = count_text(len(plan.subjects), "participant")
-    yield item(f"{noun}s", f"{count_text(len(runs), noun)} of {people}: {some(runs, MOST_NAMED)}")
+    yield item(f"{noun}s", f"{count_text(len(named), noun)} of {people}: {some(named, MOST_NAMED)}")
     yield item("estimate", preflight.cost_text(plan, settings))
     for line in preflight.choice_lines(plan, settings):
         yield item("method", line)

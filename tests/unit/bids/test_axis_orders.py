@@ -155,7 +155,7 @@ def test_a_run_and_its_pair_in_three_orders_are_one_case(maker: BidsMaker) -> No
     assert run.pair.orders == ((0, 2, 1), (1, 0, 2))
     told = [notice for notice in found.notices if "first axis" in str(notice)]
     assert len(told) == 1
-    assert "the one voxel size that differs tells" in str(told[0])
+    assert "the one voxel size that differs)" in str(told[0])
 
 
 def test_a_calibration_in_another_order_is_found(maker: BidsMaker) -> None:

@@ -144,9 +144,9 @@ def bad(maker: BidsMaker, **image: object) -> Path:
 
 
 BAD = {
-    "voxels": ({"zooms": (4.0, 4.0, 4.0)}, "voxels are 4×4×4 mm, those of the run 6×6×4 mm: they stand as 1.5 and 1.5"),
+    "voxels": ({"zooms": (4.0, 4.0, 4.0)}, "voxels are 4×4×4 mm, those of the run 6×6×4 mm: the ratio is 1.5 and 1.5"),
     "slices": ({"zooms": (3.0, 3.0, 2.0)}, "its slices are 2 mm apart and those of the run 4 mm"),
-    "three volumes": ({"n_volumes": 3}, "3 volumes in the steady state; 8 are needed for a variance, 20 advised"),
+    "three volumes": ({"n_volumes": 3}, "3 steady-state volumes; 8 are needed, 20 are recommended"),
     "elsewhere": ({"shift": (200.0, 0, 0)}, "covers 0% of that of the run: they do not overlap"),
 }  # fmt: skip
 
@@ -167,7 +167,7 @@ def test_what_does_not_fit_is_told_and_if_it_was_named_refused(maker: BidsMaker,
 
 def test_dummies_that_are_known_do_not_count(calibrated: BidsMaker) -> None:
     (problem,) = look(calibrated, "--calibration", "highres", "--dummy-scans", "13").problems
-    assert "it has 7 volumes in the steady state" in problem.reason
+    assert "it has 7 steady-state volumes" in problem.reason
 
 
 def test_another_participants_run_is_refused(maker: BidsMaker) -> None:

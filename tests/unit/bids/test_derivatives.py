@@ -104,7 +104,7 @@ def test_what_is_missing_is_said_and_made(data):
     plan = planned(data)
     assert plan.problems == ()
     said = "\n".join(map(str, plan.warnings))
-    assert "left of it no confounds (`--level full`, the default, writes them); made here" in said
+    assert "output has no confounds (`--level full`, the default, writes them); computed here" in said
     assert "no tissue maps" in said
     assert plan.subjects[0].precomputed.tpms == ()
     assert plan.subjects[0].runs[0].precomputed.confounds is None
@@ -186,7 +186,7 @@ def _lines(path: Path, change) -> None:
     [
         (lambda lines: lines[:-4], "29 transforms for 30 volumes"),
         (lambda lines: lines[:-1], "incomplete"),
-        (lambda lines: [line.replace("Parameters: 1", "Parameters: nan") for line in lines], "no number"),
+        (lambda lines: [line.replace("Parameters: 1", "Parameters: nan") for line in lines], "not numeric"),
         (lambda lines: [line.replace("AffineTransform", "BSplineTransform") for line in lines], "BSplineTransform"),
         (lambda lines: lines[1:], "not an ITK transform text"),
     ],
@@ -205,7 +205,10 @@ def test_transforms_that_do_not_fit_the_run_are_refused(data, change, says):
         (lambda lines: lines[:-1], "29 rows and the run 30 volumes"),
         (lambda lines: [lines[0].replace("rot_z\t", "rot_q\t"), *lines[1:]], "no column rot_z"),
         (lambda lines: [*lines[:-1], lines[-1].rpartition("\t")[0]], "differ in length"),
-        (lambda lines: [*lines[:-1], "\t".join(["x"] * len(lines[0].split("\t")))], "trans_x holds"),
+        (
+            lambda lines: [*lines[:-1], "\t".join(["x"] * len(lines[0].split("\t")))],
+            "trans_x has values that are not numeric",
+        ),
         (lambda lines: [], "no column trans_x"),
     ],
 )

@@ -95,7 +95,7 @@ def test_what_holds_for_all_runs_is_shown_once_with_their_number(data):
     assert shown.count("six parameters of its confounds") == 1
     taken = "head motion (from the parameters in its confounds), registration to T1w, confounds of fMRIPrep 21.0.1"
     assert shown.count(f"used instead of computed: {taken}") == 2
-    assert "sub-01_task-rest_bold.nii.gz and 1 more: fMRIPrep 21.0.1 kept no head-motion transforms" in shown
+    assert "sub-01_task-rest_bold.nii.gz and 1 more: fMRIPrep 21.0.1 output has no head-motion transforms" in shown
 
 
 def test_what_is_missing_is_named_with_the_option_that_makes_it(data):
@@ -117,13 +117,13 @@ def test_a_run_without_motion_and_table_is_made_here(data):
     plan = planned(data)
     assert plan.problems == ()
     assert plan.subjects[0].runs[0].precomputed is None
-    assert "left no head motion of it (every call since fMRIPrep 22.1 writes it" in said(plan)
+    assert "output has no head motion of this run (every call since fMRIPrep 22.1 writes it" in said(plan)
 
 
 def test_a_run_of_which_there_is_nothing_is_said(data):
     maker = prepared(data)
     shutil.rmtree(maker.root / "sub-01" / "func")
-    assert "fMRIPrep 24.1.1 left nothing of it; motion" in said(planned(data))
+    assert "fMRIPrep 24.1.1 output has nothing of this run; head motion" in said(planned(data))
 
 
 def test_a_table_without_its_json_is_used_and_said(data):
@@ -139,7 +139,7 @@ def test_a_correction_whose_field_map_has_no_known_place_is_said(data):
     figure = maker.root / "sub-01" / "figures" / "sub-01_task-tap_desc-sdc_bold.svg"
     figure.parent.mkdir()
     figure.write_text("<svg/>")
-    assert "kept no place of its field map (23.2 and later do); the distortion is not undone here" in said(
+    assert "without storing the field map's registration (23.2 does); the distortion is not corrected here" in said(
         planned(data)
     )
 
@@ -377,4 +377,7 @@ def test_a_folder_of_smriprep_gives_its_anatomy(data):
     plan = planned(data)
     assert plan.problems == ()
     assert plan.subjects[0].precomputed is not None
-    assert "sMRIPrep 1 left nothing of it; motion, registration, mask and confounds are made here" in said(plan)
+    assert (
+        "sMRIPrep 1 output has nothing of this run; head motion, registration, mask and confounds are computed"
+        in said(plan)
+    )

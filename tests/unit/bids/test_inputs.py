@@ -240,9 +240,9 @@ class TestFilterFile:
     @pytest.mark.parametrize(
         ("content", "reason"),
         [
-            ({"bolt": {}}, "'bolt' is no kind of image"),
+            ({"bolt": {}}, "'bolt' is not a kind of image"),
             ([1], "one query per kind of image"),
-            ({"bold": {"nonsense": "x"}}, "does not know"),
+            ({"bold": {"nonsense": "x"}}, "does not occur in the data set"),
             ({"bold": {"task": ["tap", "../.."]}}, "not a BIDS label"),
         ],
     )
@@ -417,7 +417,7 @@ class TestHeaders:
         ("sidecar", "text"),
         [
             ({"SliceTiming": [0.0, 1.0]}, "2 entries and the image 6 slices"),
-            ({"SliceTiming": [0, 1, 2, 3, 4, 5.0]}, "beyond a volume of 2 s"),
+            ({"SliceTiming": [0, 1, 2, 3, 4, 5.0]}, "beyond the TR of 2 s"),
             ({"SliceTiming": "0 1"}, "not a list of times"),
             ({"SliceTiming": [0, 0.1, 0.2, 0.3, 0.4, 0.5], "SliceEncodingDirection": "i"}, "along axis i"),
         ],

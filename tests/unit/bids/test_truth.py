@@ -128,7 +128,7 @@ def test_a_reason_that_stops_several_runs_is_told_once(maker: BidsMaker, capsys:
     (text,) = left_out_text(plan.left_out)
     assert "run-1, sub-02_task-tap_run-2, sub-02_task-tap_run-3" in text
     assert main(argv(maker, "--strict")) == 2
-    assert capsys.readouterr().err.count("there is no truth of sub-02") == 1
+    assert capsys.readouterr().err.count("there is no high-resolution reference of sub-02") == 1
 
 
 def test_known_activation_is_no_reference_of_a_run_at_rest(maker: BidsMaker) -> None:
@@ -301,10 +301,10 @@ CASES = {
     "the run itself": Case(spoil=_itself, file=TRUTH, reason="it is the run itself", fix="another directory"),
     "a link to the run": Case(spoil=_copied, file=TRUTH, reason="it is the run itself", fix="another directory"),
     "another subject": Case(
-        spoil=_other_subject, file="sub-01", reason="there is no truth of sub-01", fix="--participant-label (sub-02)"
+        spoil=_other_subject, file="sub-01", reason="no high-resolution reference", fix="--participant-label (sub-02)"
     ),
     "another run": Case(
-        spoil=_other_run, file="sub-01", reason="no truth of sub-01_task-tap in it, only of other runs",
+        spoil=_other_run, file="sub-01", reason="reference of sub-01_task-tap in it, only of other runs",
         fix="of this run",
     ),
     "two series": Case(spoil=_two, file="sub-01", reason="more than one series could be the reference", fix="Keep one"),

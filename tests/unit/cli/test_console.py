@@ -184,7 +184,7 @@ def settings(out: Path) -> Settings:
 def test_the_start_says_where_which_runs_how_long_and_each_note_once(tmp_path: Path) -> None:
     notes = (Notice("sub-01", "no T1w image"), Notice("sub-02", "no T1w image"))
     lines = list(start_lines(Plan(estimate=PLAN.estimate, warnings=notes), settings(tmp_path)))
-    assert [line.split()[0] for line in lines] == ["results", "runs", "time", "note"]
+    assert [line.split()[0] for line in lines] == ["results", "runs", "estimate", "note"]
     assert str(tmp_path) in lines[0]
     assert "sub-01 and 1 more" in lines[-1]
     assert "min of wall-clock time with 1 process" in lines[2]

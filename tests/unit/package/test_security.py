@@ -179,7 +179,7 @@ def test_a_file_of_another_participant_is_refused(maker: BidsMaker) -> None:
     for path in sorted(maker.root.rglob("*task-tap*")):
         path.rename(path.with_name(path.name.replace("sub-01", "sub-02")))
     problems = check(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
-    assert any("its name says sub-02 and its folders sub-01" in problem.reason for problem in problems)
+    assert any("its file name has sub-02, its folders have sub-01" in problem.reason for problem in problems)
 
 
 def test_names_of_trial_types_reach_no_file_name_as_they_are() -> None:

@@ -375,7 +375,7 @@ CASES = {
         fix="--sr-method auto, the default, uses the run alone",
     ),
     "odd ratio": Case(spoil=_odd_ratio, file=HIGH, reason="are not in a simple ratio", fix="Reconstruct"),
-    "wrong factor": Case(spoil=_wrong_factor, file=HIGH, reason="stand as 2×2", fix="Leave --sr-factor out"),
+    "wrong factor": Case(spoil=_wrong_factor, file=HIGH, reason="have the ratio 2×2", fix="Leave --sr-factor out"),
     "other slices": Case(spoil=_thin_slices, file=HIGH, reason="differs along slices", fix="--force"),
     "unknown acq": Case(spoil=_unknown_acq, file=BOLD, reason="fits acq-finest", fix="--hr-acq and --lr-acq"),
     "echoes without times": Case(spoil=_echoes, file="echo-1_bold", reason="EchoTime is None", fix="--echo N"),

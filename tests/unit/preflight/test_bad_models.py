@@ -158,11 +158,15 @@ def other_model_factor(maker: BidsMaker, sound: Path) -> list[str]:
 CASES = {
     "unknown method": Case(spoil=unknown, reason="li-agnostic, mse3d, resnet3d, sbl, srgan, tv", fix="mean 'resnet3d'"),
     "no pair": Case(spoil=without_pair, reason="resnet3d needs a pair", fix="--sr-method auto, the default"),
-    "factor and pair": Case(spoil=other_factor, reason="stand as 2×2, not as --sr-factor says", fix="Leave --sr-f"),
+    "factor and pair": Case(
+        spoil=other_factor, reason="have the ratio 2×2, not that of --sr-factor", fix="Leave --sr-f"
+    ),
     "patch": Case(spoil=large_patch, reason="patches of 64 × 64 voxels do not fit", fix="Give --recipe fast"),
     "3D patch": Case(spoil=large_patch_of_li, reason="patches of 48 × 48 voxels do", fix="Give --recipe paper"),
-    "single slice": Case(spoil=single_slice, reason="a single slice, and tv works in three", fix="baselines alone"),
-    "slice, 2D": Case(spoil=single_slice_2d, reason="srgan holds slices out while", fix="with --pretrained MODEL"),
+    "single slice": Case(spoil=single_slice, reason="a single slice, and tv works in three", fix="baselines only"),
+    "slice, 2D": Case(
+        spoil=single_slice_2d, reason="srgan is trained with held-out slices", fix="with --pretrained MODEL"
+    ),
     "truncated": Case(spoil=truncated, reason="srgan.safetensors: truncated or changed", fix="both unchanged"),
     "foreign": Case(spoil=foreign, reason="does not fit this program", fix="Name the .safetensors file"),
     "edited": Case(spoil=edited, reason="changed since the model was saved", fix="both unchanged"),

@@ -60,7 +60,7 @@ def test_the_machine_is_asked(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(machine, "memory_gb", lambda: 0.4)
     (problem,) = check_machine(plan, settings_for(maker))
     assert problem.file == "memory"
-    assert "0.4 GB may be taken" in problem.reason
+    assert "0.4 GB are available" in problem.reason
     assert check_machine(plan, settings_for(maker, resources=Resources(mem_gb=8.0))) == []
 
 

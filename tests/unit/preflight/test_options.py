@@ -90,7 +90,7 @@ def test_a_pair_that_does_not_fit_is_told_with_auto(maker: BidsMaker) -> None:
     plan = planned(maker)
     assert plan.problems == ()
     assert "srgan" not in plan.series
-    assert any("no pair is used: two or more" in str(notice) for notice in plan.warnings)
+    assert any("no pair is used: more than one T2*-weighted pair" in str(notice) for notice in plan.warnings)
 
 
 def test_variance_maps_serve_a_single_slice(maker: BidsMaker) -> None:
@@ -137,7 +137,7 @@ def test_a_given_model_of_a_removed_method_is_refused_with_what_takes_its_place(
     problems = planned(maker, "--pretrained", str(file)).problems
     (told,) = [problem for problem in problems if "removed from the program" in problem.reason]
     assert str(file) in told.file
-    assert "sbl takes its place" in told.fix
+    assert "sbl replaces it" in told.fix
     assert not any("Add guided" in problem.fix for problem in problems)
 
 
@@ -390,7 +390,7 @@ CASES = {
     "two models of one method": Case(
         spoil=_two_models_of_one_method, file="second.safetensors", reason="and so is", fix="run twice"
     ),
-    "warm, published": Case(spoil=_warm_paper, file="--warm-start", reason="this is paper", fix="take --recipe fast"),
+    "warm, published": Case(spoil=_warm_paper, file="--warm-start", reason="fast, not paper", fix="take --recipe fast"),
     "published without features": Case(
         spoil=lambda _: ["--recipe", "paper"],
         file="--sr-method srgan --recipe paper",
