@@ -177,10 +177,11 @@ def _unknown(text: str, body: str, position: int, trial_types: Sequence[str]) ->
     word = _UNKNOWN.match(body, position)
     if word is None:
         return ContrastError(text, "a trial type is missing", "Write for example `thumb-little`.")
+    name = word.group(1)
+    if name in trial_types:
+        return ContrastError(text, f"a sign is missing after {name!r}", "Join the terms by `+` or `-`.")
     have = f"The trial types here are {', '.join(trial_types)}" if trial_types else "There are no trial types here"
-    return ContrastError(
-        text, f"{word.group(1)!r} names no trial type", f"{have}{suggestion(word.group(1), trial_types) or '.'}"
-    )
+    return ContrastError(text, f"{name!r} names no trial type", f"{have}{suggestion(name, trial_types) or '.'}")
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -308,7 +308,11 @@ def test_a_run_too_short_once_the_pair_is_made_is_refused(maker: BidsMaker) -> N
 
 @pytest.mark.parametrize(
     ("size", "says"),
-    [((24, 24, 6, 12), "2 would be left"), ((24, 24, 6, 5), "0 would"), ((6, 24, 6, 80), "3 x 12 voxels")],
+    [
+        ((24, 24, 6, 12), "only 2 of its 12 volumes would be left"),
+        ((24, 24, 6, 5), "only 0 of its 5 volumes would be left"),
+        ((6, 24, 6, 80), "3 × 12 voxels in plane"),
+    ],
 )
 def test_a_run_too_small_is_refused_without_events_too(size: tuple[int, ...], says: str, maker: BidsMaker) -> None:
     maker.bold(zooms=(2.0, 2.0, 4.0), data=series(size))

@@ -82,7 +82,7 @@ def test_a_type_called_all_is_not_the_mean_of_all() -> None:
         ("thumb-thumb", "all of its weights are zero", "thumb-little"),
         ("", "it is empty", "Name one of thumb, little"),
         ("x=", "'x=' names no trial type", "The trial types here"),
-        ("thumb 0.5*little", "has no trial type", "The trial types"),
+        ("thumb 0.5*little", "a sign is missing after 'thumb'", "Join the terms"),
     ],
 )
 def test_what_is_refused(text: str, reason: str, fix: str) -> None:
