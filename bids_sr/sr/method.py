@@ -40,10 +40,10 @@ class Cost:
         return self.always + self.low * low + self.high * min(high, self.most) + self.volumes * volumes
 
 
-def maps_cost(*, low: float, always: float = 4.0) -> Mapping[RecipeName, Cost]:
-    """Costs of the variance maps of a run, which differ in the time that they always take and on the acquired grid."""
+def maps_cost(*, low: float) -> Mapping[RecipeName, Cost]:
+    """Costs of the variance maps of a run, of which only the time on the acquired grid differs."""
     names: tuple[RecipeName, ...] = ("fast", "paper", "paper-mse")
-    return dict.fromkeys(names, Cost(always=always, low=low, volumes=0.1, series=0.24))
+    return dict.fromkeys(names, Cost(always=4.0, low=low, volumes=0.1, series=0.24))
 
 
 _UNMEASURED = (Cost(always=80.0, high=3.0, series=1.0), Cost(always=240_000.0, series=25.0))  # fast, as published

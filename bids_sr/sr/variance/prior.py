@@ -33,6 +33,8 @@ _MARGIN = 4  # acquired voxels around the mask whose data and fluctuations count
 _BLOCK = 32  # voxels of an axis that are correlated at once: a third to a half of the time of a whole axis is saved
 _REACH = 2.25  # full widths after which a correlation is below 1e-6 and left out
 
+_LEAST = 1e-20  # correlations below it are 0: many processors are slow with subnormal numbers
+
 
 @lru_cache(maxsize=64)
 def _correlation(size: int, fwhm: float) -> Tensor:
@@ -45,9 +47,17 @@ def _correlation(size: int, fwhm: float) -> Tensor:
 
 
 @lru_cache(maxsize=64)
+def _without_subnormals(size: int, fwhm: float) -> Tensor:
+    """`_correlation` with 0 in place of what no sum would feel."""
+    with torch.inference_mode(False):
+        whole = _correlation(size, fwhm)
+        return torch.where(whole < _LEAST, 0.0, whole)
+
+
+@lru_cache(maxsize=64)
 def _blocks(size: int, fwhm: float) -> tuple[tuple[slice, Tensor], ...]:
     """Rows of `_correlation`, some at a time: the voxels that they see, and what they make of them."""
-    whole, reach, out = _correlation(size, fwhm), math.ceil(_REACH * max(fwhm, 0)), []
+    whole, reach, out = _without_subnormals(size, fwhm), math.ceil(_REACH * max(fwhm, 0)), []
     for start in range(0, size, _BLOCK):
         stop = min(size, start + _BLOCK)
         seen = slice(max(0, start - reach), min(size, stop + reach))
@@ -140,7 +150,7 @@ class Prior:
             return image
         out = torch.cat([part @ image[..., seen, :] for seen, part in _blocks(image.shape[-2], width)], -2)
         out = torch.cat([out[..., seen] @ part.T for seen, part in _blocks(image.shape[-1], width)], -1)
-        return _along_slices(_correlation(image.shape[-3], width), out) if self.window.thins else out
+        return _along_slices(_without_subnormals(image.shape[-3], width), out) if self.window.thins else out
 
     def _colored(self, number: int, white: Tensor) -> Tensor:
         """The square root of K_q times an image."""

@@ -7,7 +7,7 @@ METHOD = maps_method(
     Estimator(kind="sbl"),
     name="sbl", reference="sparse_bayes",
     summary="sparse Bayesian learning: variance maps that maximize the likelihood of the acquired data",
-    placebos=PLACEBOS_OF_A_RUN, costs=maps_cost(low=300.0, always=25.0), calibrated=True,
+    placebos=PLACEBOS_OF_A_RUN, costs=maps_cost(low=300.0), calibrated=True,
     text={
         "any": "with variances that maximize the marginal likelihood of the run's temporal components: sparse Bayesian "
         "learning [@sparse_bayes]"
