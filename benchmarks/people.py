@@ -29,14 +29,13 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
-from _people_predicted import predict
+from _people_predicted import FACTOR, predict, recipe_of
 from _table import keep
 from numpy.typing import NDArray
 from torch import Tensor
 
 from bids_sr.io.nifti import save_image
-from bids_sr.sr.method import get_method, get_recipe
-from bids_sr.sr.recipe import Estimator, VarianceRecipe
+from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.resolution.matrices import crop_matrix, kspace_crop
 from bids_sr.sr.resolution.operators import Level
 from bids_sr.sr.variance.one_level_down import Trial, explained_share, try_maps
@@ -44,7 +43,6 @@ from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.upsampler import Modulation
 from bids_sr.sr.variance.variance_estimation import estimate_prior, filled_sd
 
-FACTOR = (2.0, 2.0, 1.0)
 FIRST = 5  # volumes before the steady state
 COUNT, NOISE, DRIFTS = 40, 1.5, 6
 METHODS = ("sdmod", "wmn", "focuss", "sbl")
@@ -130,13 +128,6 @@ def brought_down(run: Run) -> Problem:
         acquired=components(low, low_mask), low=low, low_mask=low_mask,
         mask=torch.from_numpy(run.mask.transpose(2, 0, 1).copy()),
     )  # fmt: skip
-
-
-def recipe_of(name: str) -> VarianceRecipe:
-    """The recipe of a method of variance maps."""
-    found = get_recipe(get_method(name), "fast")
-    assert isinstance(found, VarianceRecipe)
-    return found
 
 
 def prior_of(name: str, problem: Problem, start: Tensor | None = None, seed: int = 0) -> Prior | Modulation:

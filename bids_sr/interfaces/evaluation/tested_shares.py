@@ -8,6 +8,7 @@ from typing import Any
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, TraitedSpec, traits
 
 from bids_sr.interfaces.steps import FACTOR, Step, saved_json, write_rows
+from bids_sr.io.grids import mm_text
 from bids_sr.series import PAIR_BASELINES
 
 
@@ -65,19 +66,13 @@ def _plain(each: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in each.items() if name not in ("stretches", "stretch_volumes")}
 
 
-def _mm(voxel: Any) -> str:
-    return f"{max(voxel[:2]):.3g}"
-
-
 def _why_not(name: str, inputs: Any) -> str:
     """Why a series was not tried one level down."""
-    fine, low = ([mm * f**power for mm, f in zip(inputs.voxel, inputs.factor, strict=True)] for power in (-1, 1))
     if name in inputs.networks:
-        acquired = _mm(inputs.voxel)
-        return (
-            f"it was trained for {acquired} → {_mm(fine)} mm; testing it at {_mm(low)} → {acquired} mm would need a "
-            "separate network"
-        )
+        sizes = ([mm * f**power for mm, f in zip(inputs.voxel, inputs.factor, strict=True)] for power in (-1, 0, 1))
+        fine, acquired, low = (mm_text(max(size[:2])) for size in sizes)
+        trained = f"it was trained for {acquired} → {fine} mm"
+        return f"{trained}; testing it at {low} → {acquired} mm would need a separate network"
     if name == "inject":
         return "the detail that it adds is constant over time, so its signal change is that of zero filling"
     if name in PAIR_BASELINES:

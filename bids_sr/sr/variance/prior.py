@@ -48,7 +48,7 @@ def _correlation(size: int, fwhm: float) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _without_subnormals(size: int, fwhm: float) -> Tensor:
-    """`_correlation` with 0 in place of what no sum would feel."""
+    """`_correlation` with 0 in place of what no sum would feel; `_root` is of the whole one, so that draws stay."""
     with torch.inference_mode(False):
         whole = _correlation(size, fwhm)
         return torch.where(whole < _LEAST, 0.0, whole)
