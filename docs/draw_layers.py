@@ -30,6 +30,7 @@ TEXT = {
     "preflight": "checks, estimates",
     "retrospective": "downsampled copies",
     "phantom": "simulated data sets",
+    "group": "maps of all participants",
     "slurm": "arrays of participants",
     "interfaces": "nipype around arrays",
     "execution": "MultiProc, SLURM",

@@ -22,7 +22,7 @@ from bids_sr.stats.group.metric_tables import Joined, Source
 
 if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome
-    from bids_sr.interfaces.group.group_maps import GroupMaps, Processes
+    from bids_sr.group.group_maps import GroupMaps, Processes
 
 LOGGER = logging.getLogger(__name__)
 COLUMNS_OF = "_columns"
@@ -149,8 +149,8 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
     from concurrent.futures import ThreadPoolExecutor
 
     from bids_sr.execution.execute import RunOutcome
+    from bids_sr.group.group_maps import Processes
     from bids_sr.interfaces.dataset_description import write_ignored
-    from bids_sr.interfaces.group.group_maps import Processes
     from bids_sr.reports.tables.html_tables import meaning
 
     output_dir, margin = settings.paths.output_dir, settings.evaluation.margin
@@ -239,8 +239,8 @@ def _joined(sources: Sequence[Source], path: Path) -> Joined:
 
 def _maps(settings: Settings, say: Callable[[str], None], processes: "Processes") -> "GroupMaps":
     """Make the maps of all series that there are."""
-    from bids_sr.interfaces.group.group_inputs import find_runs
-    from bids_sr.interfaces.group.group_maps import group_maps
+    from bids_sr.group.group_inputs import find_runs
+    from bids_sr.group.group_maps import group_maps
 
     chosen = _chooser(settings)
 
@@ -270,7 +270,7 @@ def _map_rows(maps: "GroupMaps") -> list[dict[str, str]]:
 
 def _map_figures(maps: "GroupMaps", folder: Path) -> list[Any]:
     """A figure of z for each task and contrast: a row each series, the same planes, one color scale."""
-    from bids_sr.interfaces.group.group_maps import Z_SHOWN
+    from bids_sr.group.group_maps import Z_SHOWN
     from bids_sr.io.nifti import load_image
     from bids_sr.reports.figures.activation_figures import Display, Scene, activation_figure
     from bids_sr.reports.figures.style import NamedImage

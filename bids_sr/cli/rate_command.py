@@ -83,7 +83,7 @@ def find_pairs(root: Path) -> Iterator["Pair"]:
     """Pairs of each run and contrast at the least smoothing: bspline and each method that was applied."""
     import numpy as np
 
-    from bids_sr.interfaces.group.group_inputs import find_runs
+    from bids_sr.group.group_inputs import find_runs
     from bids_sr.io.nifti import load_image
     from bids_sr.reports.rating_sheet import Pair
     from bids_sr.series import MEASURED, kind_of

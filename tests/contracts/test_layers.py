@@ -47,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bids": {"config", "io", "sr/methods"},
     "preflight": {"bids", "config", "io", "sr", "sr/methods", "stats"},
     "retrospective": {"bids", "config", "io", "spatial", "sr", "stats"},
+    "group": {"io", "registration", "spatial", "stats"},
     "slurm": {"config", "boilerplate"},
     "phantom": {"io", "sr", "spatial", "stats"},
     "interfaces": PURE,
@@ -54,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "workflows": {"interfaces", "boilerplate"},
     "workflows/base": {"bids", "boilerplate", "config", "execution", "interfaces", "sr/methods", "workflows"},
     "api": {"io", "metrics", "registration", "reports", "spatial", "sr", "sr/methods", "stats"},
-    "cli": PURE | {"execution", "preflight", "phantom", "retrospective", "slurm", "interfaces", "workflows"},
+    "cli": PURE | {"execution", "group", "preflight", "phantom", "retrospective", "slurm", "interfaces", "workflows"},
 }
 EVERYWHERE = {"io.atomic_files", "series", "region_names"}  # the standard library alone, and nothing of bids_sr
 LIGHT = {"method", "methods", "recipe"}

@@ -211,7 +211,7 @@ def test_the_maps_of_each_variant_have_their_own_figure(tmp_path: Path) -> None:
     import numpy as np
 
     from bids_sr.cli.group_level import _map_figures
-    from bids_sr.interfaces.group.group_maps import GroupMap, GroupMaps
+    from bids_sr.group.group_maps import GroupMap, GroupMaps
 
     rng = np.random.default_rng(3)
     affine = np.diag([4.0, 4.0, 4.0, 1.0])

@@ -34,7 +34,7 @@ def composite(path: Path, *, field: np.ndarray, matrix: np.ndarray) -> Path:
 
 
 def test_files_of_several_kinds_are_carried_as_ants_carries_them(tmp_path: Path) -> None:
-    from bids_sr.interfaces.group.template_sampling import carried_points
+    from bids_sr.group.template_sampling import carried_points
 
     field = RNG.normal(0, 4, (26, 28, 24, 3)).astype(np.float32)
     deformed = composite(tmp_path / "d.h5", field=field, matrix=rigid_matrix([4, 2, -3, 0.2, 0, 0.1], [0, 0, 0]))

@@ -11,15 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bids_sr.interfaces.group.group_inputs import MapKey, RunMaps
+from bids_sr.group.group_inputs import MapKey, RunMaps
+from bids_sr.io.array_types import Array
 from bids_sr.spatial.transforms import carry, linear_weights, moved
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
 _REACH_MM = 400.0  # half the edge of the box in which coordinates are carried through transforms
 
 
@@ -124,7 +126,7 @@ def load_map(path: Path) -> tuple[Array, Array]:
     return data, affine
 
 
-def _plain(header: Any) -> bool:
+def _plain(header: np.void) -> bool:
     """Whether a header is that of a 3D image of unscaled little-endian float32 with an sform."""
     wanted = {"sizeof_hdr": 348, "datatype": 16, "vox_offset": 352, "scl_slope": 1, "scl_inter": 0, "magic": b"n+1"}
     same = all(header[name] == value for name, value in wanted.items())
@@ -141,7 +143,7 @@ class Way:
     points: Array | None  # (voxels of `at`, 3) in boldref's space; None: maps are in the template's space already
     inside: Array  # (voxels of `at`,) whether they lie in the run's brain
     scale: float  # turns signal into percent of the mean signal of the run's brain
-    weights: dict[Any, Any]
+    weights: dict[tuple[tuple[int, ...], bytes], csr_array]
 
     def keep(self, which: Array) -> None:
         """Go on with some of the voxels."""
@@ -155,7 +157,7 @@ class Way:
         """Values of maps (data, affine) at the points, those on one grid together."""
         assert self.points is not None  # maps that are in the template's space are read, not sampled
         out: list[Array | None] = [None] * len(maps)
-        grids: dict[Any, list[int]] = {}
+        grids: dict[tuple[tuple[int, ...], bytes], list[int]] = {}
         for number, (data, affine) in enumerate(maps):
             grids.setdefault((data.shape, affine.tobytes()), []).append(number)
         for key, numbers in grids.items():

@@ -14,18 +14,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bids_sr.interfaces.group.group_inputs import MapKey, RunMaps, common_space, first_smoothing
-from bids_sr.interfaces.group.template_sampling import Target, participant_of, target_of, way_of
+from bids_sr.group.group_inputs import MapKey, RunMaps, common_space, first_smoothing
+from bids_sr.group.template_sampling import Target, participant_of, target_of, way_of
+from bids_sr.io.array_types import Array
 from bids_sr.series import map_label
 from bids_sr.stats.group.paired_tests import Running
 
 LOGGER = logging.getLogger(__name__)
-Array = NDArray[Any]
 LEAST = 3  # participants: two leave one degree of freedom, with which nothing can be said
 Z_SHOWN = 3.1
 _LOOK_AGAIN_S = 1.0  # at how many processes are free

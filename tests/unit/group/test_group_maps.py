@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.interfaces.group import group_maps, template_sampling
-from bids_sr.interfaces.group.group_inputs import common_space, find_runs, first_smoothing
+from bids_sr.group import group_maps, template_sampling
+from bids_sr.group.group_inputs import common_space, find_runs, first_smoothing
 from bids_sr.io.nifti import ImageError, load_image, save_image
 from bids_sr.spatial.transforms import linear_weights, moved, rigid_matrix, write_itk
 
