@@ -32,8 +32,7 @@ from bids_sr.sr.variance.run_data import LEAST_HALF, RunData
 from bids_sr.stats.evaluation.split_half_table import Frame, make_frame
 from bids_sr.stats.glm.block_effects import Effects, block_effects
 from bids_sr.stats.glm.blocks import TooFewBlocks, block_design
-from bids_sr.stats.glm.contrasts import modelled_types
-from bids_sr.stats.glm.design import read_events
+from bids_sr.stats.glm.regressors import read_events
 from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
 from bids_sr.stats.image.image_resolution import effective_resolution
 
@@ -236,7 +235,6 @@ class Judge:
         with SeriesReader(path) as reader:
             design = block_design(
                 read_events(self.events), n_volumes=reader.shape[3], tr=self.tr, confound_names=(),
-                source=self.events.name,
             )  # fmt: skip
             return block_effects(reader, self.inside, design, series=series, with_t=series == "measured")
 
@@ -268,7 +266,7 @@ class Judge:
     def mapped(self, path: Path) -> Array:
         """t of all stimuli together: linear model without smoothing and without confounds, as for every series."""
         events = read_events(self.events)
-        types = modelled_types(events.trial_type)
+        types = events.conditions
         settings = ActivationSettings(tr=self.tr, kinds=("glm",), confound_names=())
         with SeriesReader(path) as reader, tempfile.TemporaryDirectory() as scratch:
             found = map_activation(

@@ -7,6 +7,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import ndimage, signal
 
+from bids_sr.stats.glm.regressors import Events
+
 TR = 2.0
 SHAPE, ZOOMS = (32, 32, 16), (3.0, 3.0, 3.0)
 KINDS = ("white", "AR(1)", "AR + white", "pink")
@@ -15,7 +17,7 @@ _LONG = 4096  # samples of pink noise, of which a window is taken
 _COLUMNS = 2048
 
 
-def study(n: int, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
+def study(n: int, rng: np.random.Generator) -> tuple[Events, pd.DataFrame]:
     """Events (blocks of 14 s, rest of 14 s) and 17 confounds (random walks, their steps, AR courses) of n volumes."""
     onsets = np.arange(10.0, n * TR - 20, 28)
     names = [("a", "b")[k % 2] for k in range(len(onsets))]
@@ -23,7 +25,7 @@ def study(n: int, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]
     slow = signal.lfilter([1.0], [1.0, -0.3], rng.standard_normal((n + 100, 5)), axis=0)[100:]
     columns = np.hstack([walks, np.diff(walks, axis=0, prepend=walks[:1]), slow])
     table = pd.DataFrame(columns, columns=[f"confound{k}" for k in range(columns.shape[1])])
-    return pd.DataFrame({"onset": onsets, "duration": 14.0, "trial_type": names}), table
+    return Events(pd.DataFrame({"onset": onsets, "duration": 14.0, "trial_type": names})), table
 
 
 def tissues() -> Array:

@@ -26,8 +26,7 @@ from bids_sr.sr.inference.apply_to_series import Upsampler, make_upsampler
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.update_steps import build_networks, critics_step, generators_step
-from bids_sr.stats.glm.contrasts import modelled_types
-from bids_sr.stats.glm.design import read_events
+from bids_sr.stats.glm.regressors import read_events
 from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
 
 Array = NDArray[Any]
@@ -196,7 +195,7 @@ class Known:
 
     def _maps(self, path: Path, scratch: Path) -> dict[str, float]:
         events = read_events(self.events)
-        types = modelled_types(events.trial_type)
+        types = events.conditions
         settings = ActivationSettings(tr=self.tr, n_dummy=self.dummies, kinds=("glm",), confound_names=())
         with SeriesReader(path) as reader:
             found = map_activation(

@@ -46,7 +46,8 @@ from bids_sr.stats.glm.block_effects import Effects, block_effects, load_effects
 from bids_sr.stats.glm.blocks import MIN_SHARE, block_design
 from bids_sr.stats.glm.confounds import motion_columns, motion_table
 from bids_sr.stats.glm.contrasts import resolve_contrasts
-from bids_sr.stats.glm.design import MOTION, read_events
+from bids_sr.stats.glm.design import MOTION
+from bids_sr.stats.glm.regressors import read_events
 
 FACTOR = (2.0, 2.0, 1.0)
 HIGH_PASS = 1 / 108  # five cosines beside the constant in 272 s
@@ -111,7 +112,7 @@ def make_effects(
     for name, path in series.items():
         with SeriesReader(path) as reader:
             design = block_design(
-                read_events(events), n_volumes=reader.shape[3], tr=reader.tr, high_pass=HIGH_PASS, source=events.name,
+                read_events(events), n_volumes=reader.shape[3], tr=reader.tr, high_pass=HIGH_PASS,
                 **model,
             )  # fmt: skip
             found = block_effects(

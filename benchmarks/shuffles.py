@@ -21,6 +21,7 @@ from scipy import signal, special
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.stats.controls import false_positive_rates
 from bids_sr.stats.controls.false_positive_rates import random_phases
+from bids_sr.stats.glm.regressors import Events
 
 TR = 2.0
 Array = npt.NDArray[Any]
@@ -31,7 +32,7 @@ def noise(rng: np.random.Generator, n: int, voxels: int, rho: float) -> Array:
     return signal.lfilter([1.0], [1.0, -rho], rng.standard_normal((n + 100, voxels)), axis=0)[100:]
 
 
-def study(n: int, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
+def study(n: int, rng: np.random.Generator) -> tuple[Events, pd.DataFrame]:
     """Events and confounds of a run of n volumes."""
     onsets = np.arange(10.0, n * TR - 20, 28)
     names = [("a", "b")[k % 2] for k in range(len(onsets))]
@@ -39,7 +40,7 @@ def study(n: int, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]
     steps = np.diff(walks, axis=0, prepend=walks[:1])
     columns = np.hstack([walks, steps, noise(rng, n, 5, 0.3)])
     table = pd.DataFrame(columns, columns=[f"confound{k}" for k in range(columns.shape[1])])
-    return pd.DataFrame({"onset": onsets, "duration": 14.0, "trial_type": names}), table
+    return Events(pd.DataFrame({"onset": onsets, "duration": 14.0, "trial_type": names})), table
 
 
 def per_mille(n: int, rho: float, seed: int, voxels: int, count: int) -> tuple[float, float]:

@@ -25,8 +25,8 @@ from bids_sr.stats.evaluation.reference_images import image_rows, volume_scores
 from bids_sr.stats.evaluation.split_half_table import split_half_rows
 from bids_sr.stats.glm.block_effects import block_effects, save_effects
 from bids_sr.stats.glm.blocks import BlockDesign
-from bids_sr.stats.glm.design import DesignError, modelled_events, read_events
-from bids_sr.stats.glm.seeds import read_seed_series, seed_series, seed_voxels, write_seed_series
+from bids_sr.stats.glm.regressors import DesignError, Events, Seeds, read_events, read_seeds
+from bids_sr.stats.glm.seeds import seed_series, seed_voxels
 from bids_sr.stats.regions.map_summary import Grid
 
 MOST_VOLUMES = 60  # evenly spaced, of which single images are scored
@@ -103,7 +103,7 @@ def measured_on(fine: Fine, truth: ImageLike, run: Run, folder: Path) -> Path:
         return undo_motion(reader, run, path, fine.affine)
 
 
-def events_of(events: pd.DataFrame | str | Path) -> pd.DataFrame:
+def events_of(events: pd.DataFrame | str | Path) -> Events:
     """Events as the program reads them, from a table or a BIDS file.
 
     Raises
@@ -117,7 +117,7 @@ def events_of(events: pd.DataFrame | str | Path) -> pd.DataFrame:
         if not isinstance(events, pd.DataFrame):
             return read_events(there(events, "events"))
         text = events.astype(object).where(events.notna(), "n/a").astype(str)
-        return modelled_events(text.reset_index(drop=True), "events")
+        return Events.of(text.reset_index(drop=True), "events")
     except DesignError as error:
         reason = str(error).removeprefix("events: ")
         raise InputError(f"events: {reason}; {columns}") from None
@@ -125,7 +125,7 @@ def events_of(events: pd.DataFrame | str | Path) -> pd.DataFrame:
 
 def seeds_of(
     raw: SeriesReader, seeds: Mapping[str, Sequence[float]], run: Run, radius_mm: float, folder: Path
-) -> pd.DataFrame:
+) -> Seeds:
     """Time series of seeds, in the place of events.
 
     Raises
@@ -139,8 +139,8 @@ def seeds_of(
         except ValueError as error:
             raise InputError(f"seeds: {name} at {tuple(center)}: {error}; give scanner coordinates (RAS mm)") from None
     path = folder / "seeds_timeseries.tsv"
-    write_seed_series(seed_series(raw, voxels, run.n_dummy), path)
-    return read_seed_series(path)
+    Seeds(seed_series(raw, voxels, run.n_dummy)).write(path)
+    return read_seeds(path)
 
 
 def effects_file(path: Path, name: str, mask: Mask, design: BlockDesign, *, with_t: bool, folder: Path) -> Path:

@@ -43,7 +43,7 @@ from bids_sr.stats.evaluation.verdict_text import PYTHON, verdict_line
 from bids_sr.stats.glm.blocks import block_design
 from bids_sr.stats.glm.confounds import framewise_displacement, motion_columns, motion_table
 from bids_sr.stats.glm.contrasts import resolve_contrasts
-from bids_sr.stats.glm.design import conditions_of
+from bids_sr.stats.glm.regressors import Regressors
 
 if TYPE_CHECKING:
     from bids_sr.api.html_report import HtmlReport
@@ -272,7 +272,7 @@ class Evaluator(BaseEstimator):
     def _model(
         self, reader: SeriesReader, run: Run, events: pd.DataFrame | str | Path | None,
         seeds: Mapping[str, Sequence[float]] | None, folder: Path,
-    ) -> pd.DataFrame:  # fmt: skip
+    ) -> Regressors:  # fmt: skip
         """Events, or the time series of seeds in their place, read off the acquired series with head motion undone."""
         if seeds is None:
             assert events is not None
@@ -333,13 +333,13 @@ class Evaluator(BaseEstimator):
         return steps.series_on(fine, what, n_volumes, folder, name)
 
     def _rows(
-        self, files: Mapping[str, Path], truth: Truth | None, run: Run, fine: steps.Fine, events: pd.DataFrame,
+        self, files: Mapping[str, Path], truth: Truth | None, run: Run, fine: steps.Fine, events: Regressors,
         tr: float, confounds: pd.DataFrame | None, folder: Path,
     ) -> list[Any]:  # fmt: skip
         """Rows of all series."""
         known = truth if isinstance(truth, Mapping) else {}
         measured = None if truth is None or isinstance(truth, Mapping) else steps.measured_on(fine, truth, run, folder)
-        self.contrasts_ = dict(resolve_contrasts(conditions_of(events), self.contrasts or ()))
+        self.contrasts_ = dict(resolve_contrasts(events.conditions, self.contrasts or ()))
         steps.checked_truths(known, self.contrasts_)
         if confounds is None:
             confounds = pd.DataFrame(motion_columns(motion_table(run.params, np.full(len(run.params), np.nan))))

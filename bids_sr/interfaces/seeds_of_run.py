@@ -107,11 +107,12 @@ def _cleared(table: Any, inputs: Any) -> Any:
     """Time series without drift and without the confounds of the linear model."""
     from bids_sr.interfaces.statmap_interfaces import default_confounds
     from bids_sr.stats.glm.design import build_design, read_confounds
-    from bids_sr.stats.glm.seeds import standardized, without
+    from bids_sr.stats.glm.regressors import Seeds
+    from bids_sr.stats.glm.seeds import without
 
     names = default_confounds(inputs.confounds_tsv)
     design = build_design(
-        standardized(table), n_volumes=len(table), confounds=read_confounds(inputs.confounds_tsv),
+        Seeds.of(table), n_volumes=len(table), confounds=read_confounds(inputs.confounds_tsv),
         confound_names=names, **timing(inputs),
     )  # fmt: skip
     return without(table, design.matrix[:, len(design.conditions) :], inputs.n_dummy)
@@ -147,8 +148,8 @@ def _rounded(point: Any) -> list[float]:
 
 def _write(table: Any, facts: dict[str, Any], cwd: Path) -> dict[str, str]:
     """Table and description under names by which they are known as time series."""
-    from bids_sr.stats.glm.seeds import write_seed_series
+    from bids_sr.stats.glm.regressors import Seeds
 
-    write_seed_series(table, cwd / "seeds_timeseries.tsv")
+    Seeds(table).write(cwd / "seeds_timeseries.tsv")
     out_json = saved_json(cwd / "seeds_timeseries.json", facts)
     return {"out_file": str(cwd / "seeds_timeseries.tsv"), "out_json": out_json}

@@ -50,7 +50,8 @@ class ActivationMaps(Step):
         from threadpoolctl import threadpool_limits
 
         from bids_sr.io.nifti import SeriesReader, load_image
-        from bids_sr.stats.glm.design import contrasts_in, read_confounds, read_events
+        from bids_sr.stats.glm.design import read_confounds
+        from bids_sr.stats.glm.regressors import read_regressors
         from bids_sr.stats.glm.statmaps import map_activation
         from bids_sr.stats.regions.activation_regions import parse_thresholds
         from bids_sr.stats.regions.map_summary import find_regions
@@ -58,8 +59,8 @@ class ActivationMaps(Step):
         mask, roi = (load_image(path)[0] > 0.5 for path in (inputs.mask, inputs.roi))
         confounds = read_confounds(inputs.confounds_tsv) if inputs.confounds_tsv else None
         with SeriesReader(inputs.in_file) as reader, threadpool_limits(1):
-            events = read_events(inputs.events_file)
-            contrasts = contrasts_in(events, inputs.contrasts)
+            events = read_regressors(inputs.events_file)
+            contrasts = events.contrasts(inputs.contrasts)
             found = map_activation(
                 reader, mask, events, contrasts, _settings(inputs),
                 scratch=here / "courses.raw", confounds=confounds,

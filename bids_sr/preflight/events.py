@@ -242,7 +242,8 @@ def is_estimable(
     """Whether the linear model of a run with a sound events table holds, motion apart; a problem says why not."""
     if "glm" not in settings.activation.kinds or run.n_volumes > MOST_VOLUMES or run.events is None:
         return True
-    from bids_sr.stats.glm.design import DesignError, build_design, contrast_vector, read_events
+    from bids_sr.stats.glm.design import build_design, contrast_vector
+    from bids_sr.stats.glm.regressors import DesignError, read_events
 
     try:
         events = read_events(run.events)
@@ -274,7 +275,8 @@ def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: 
             found.tell(run.bold, text)
         return split
     from bids_sr.stats.glm.blocks import MIN_SHARE, find_blocks, response_shares
-    from bids_sr.stats.glm.design import frame_times, read_events
+    from bids_sr.stats.glm.design import frame_times
+    from bids_sr.stats.glm.regressors import read_events
 
     blocks = find_blocks(read_events(run.events))
     times = frame_times(run.n_volumes, run.tr)[dummies:]

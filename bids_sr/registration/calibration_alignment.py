@@ -107,9 +107,10 @@ def task_regressors(events: str | Path, tr: float, volumes: int) -> Array:
     ------
     DesignError : the table cannot be used
     """
-    from bids_sr.stats.glm.design import condition_regressors, frame_times, read_events
+    from bids_sr.stats.glm.design import frame_times
+    from bids_sr.stats.glm.regressors import read_events
 
-    found = condition_regressors(read_events(events), frame_times(volumes, tr))
+    found = read_events(events).courses(frame_times(volumes, tr))
     kept = [regressor for regressor in found.values() if np.abs(regressor).max() > 1e-3]
     return np.stack(kept, axis=1) if kept else np.zeros((volumes, 0))
 
@@ -190,7 +191,7 @@ def calibration_maps(
 
 def _task(events: str | Path | None, tr: float, volumes: int) -> tuple[Array | None, dict[str, Any]]:
     """Regressors of the task, and what became of it."""
-    from bids_sr.stats.glm.design import DesignError
+    from bids_sr.stats.glm.regressors import DesignError
 
     if events is None:
         return None, {"task": "no events"}

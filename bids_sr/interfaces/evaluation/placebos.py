@@ -29,7 +29,8 @@ class NullShuffles(Step):
         from bids_sr.interfaces.statmap_interfaces import confounds_of
         from bids_sr.io.nifti import SeriesReader, load_image
         from bids_sr.stats.controls.false_positive_rates import NullSettings, null_rates, null_rows
-        from bids_sr.stats.glm.design import read_confounds, read_events
+        from bids_sr.stats.glm.design import read_confounds
+        from bids_sr.stats.glm.regressors import read_regressors
 
         confounds = read_confounds(inputs.confounds_tsv) if inputs.confounds_tsv else None
         settings = NullSettings(
@@ -38,7 +39,7 @@ class NullShuffles(Step):
         )  # fmt: skip
         with SeriesReader(inputs.in_file) as reader, threadpool_limits(1):
             found = null_rates(
-                reader, load_image(inputs.mask)[0] > 0.5, read_events(inputs.events_file), settings,
+                reader, load_image(inputs.mask)[0] > 0.5, read_regressors(inputs.events_file), settings,
                 scratch=here / "courses.raw", confounds=confounds,
             )  # fmt: skip
         shuffles = here / f"{inputs.series}_shuffles.tsv"

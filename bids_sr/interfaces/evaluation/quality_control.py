@@ -183,7 +183,8 @@ def _change_of_t(inputs: Any, device: str) -> dict[str, float]:
     from bids_sr.sr.inference.apply_to_series import fine_mask, in_both, make_upsampler, some_slices
     from bids_sr.sr.models.model import load_model
     from bids_sr.stats.controls.t_perturbation import t_change
-    from bids_sr.stats.glm.design import build_design, contrasts_in, read_confounds, read_events
+    from bids_sr.stats.glm.design import build_design, read_confounds
+    from bids_sr.stats.glm.regressors import read_regressors
 
     boldref, mask = load_image(inputs.boldref)[0], load_image(inputs.mask)[0] > 0.5
     slices = some_slices(mask, inputs.n_slices)
@@ -200,10 +201,10 @@ def _change_of_t(inputs: Any, device: str) -> dict[str, float]:
     if inputs.confounds_tsv:
         design |= {"confounds": read_confounds(inputs.confounds_tsv), "confound_names": confounds_of(inputs)}
     with SeriesReader(inputs.in_file) as reader, threadpool_limits(inputs.threads):
-        events = read_events(inputs.events_file)
+        events = read_regressors(inputs.events_file)
         model = build_design(events, n_volumes=reader.shape[3], **design)
         pairs = in_both(reader, both[0], both[1], slices, inside, start=inputs.n_dummy)
-        return t_change(pairs, model, contrasts_in(events, inputs.contrasts))
+        return t_change(pairs, model, events.contrasts(inputs.contrasts))
 
 
 class EdgeMismatch(Step):

@@ -27,7 +27,8 @@ class BlockEffects(Step):
         from bids_sr.io.nifti import SeriesReader, load_image
         from bids_sr.stats.glm.block_effects import block_effects, save_effects
         from bids_sr.stats.glm.blocks import block_design
-        from bids_sr.stats.glm.design import read_confounds, read_events
+        from bids_sr.stats.glm.design import read_confounds
+        from bids_sr.stats.glm.regressors import read_regressors
 
         given = timing(inputs)
         if inputs.min_share is not None:
@@ -37,12 +38,7 @@ class BlockEffects(Step):
             if inputs.confound_names is not None:
                 given["confound_names"] = inputs.confound_names
         with SeriesReader(inputs.in_file) as reader, threadpool_limits(1):
-            design = block_design(
-                read_events(inputs.events_file),
-                n_volumes=reader.shape[3],
-                source=Path(inputs.events_file).name,
-                **given,
-            )
+            design = block_design(read_regressors(inputs.events_file), n_volumes=reader.shape[3], **given)
             found = block_effects(
                 reader, load_image(inputs.mask)[0] > 0.5, design, series=inputs.series, with_t=inputs.with_t,
                 pca_ranks=inputs.pca_ranks or (), scratch=here / "components.raw",

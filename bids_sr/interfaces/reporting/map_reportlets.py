@@ -77,19 +77,15 @@ def DesignReport(
     """
     from bids_sr.interfaces.statmap_interfaces import default_confounds
     from bids_sr.reports.figures.design_figures import design_figure
-    from bids_sr.stats.glm.design import build_design, read_confounds, read_events
-    from bids_sr.stats.glm.seeds import is_time_series
+    from bids_sr.stats.glm.design import build_design, read_confounds
+    from bids_sr.stats.glm.regressors import read_regressors
 
-    events, confounds = read_events(events_file), read_confounds(confounds_tsv)
+    events, confounds = read_regressors(events_file), read_confounds(confounds_tsv)
     design = build_design(
         events, n_volumes=len(confounds), n_dummy=n_dummy, confounds=confounds,
         confound_names=default_confounds(confounds_tsv), **timing,
     )  # fmt: skip
-    blocks: dict[str, list[tuple[float, float]]] = {}
-    if not is_time_series(events):
-        for name, rows in events.groupby("trial_type"):
-            blocks[str(name)] = list(zip(rows["onset"], rows["duration"], strict=True))
-    yield Drawn(design_figure(design, blocks), "design")
+    yield Drawn(design_figure(design, events.spans()), "design")
 
 
 def compared(names: Iterable[str], order: Sequence[str]) -> list[str]:

@@ -40,10 +40,10 @@ from bids_sr.io.array_types import Array, Float, Mask, Real
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.stats.glm.autoregression import orthonormal
-from bids_sr.stats.glm.design import Design, DesignError, conditions_of, contrast_vector
+from bids_sr.stats.glm.design import Design, contrast_vector
 from bids_sr.stats.glm.linear_model import ContrastModel
 from bids_sr.stats.glm.noise import estimate_noise
-from bids_sr.stats.glm.seeds import is_time_series, shifted
+from bids_sr.stats.glm.regressors import DesignError, Events, Regressors, Seeds
 from bids_sr.stats.glm.statmaps import ModelSettings
 from bids_sr.stats.glm.time_series import FLAT, VoxelTimeSeries, extract_time_series
 
@@ -69,15 +69,15 @@ def _units(events: pd.DataFrame, start: float, end: float) -> list[pd.DataFrame]
     ]
 
 
-def random_events(events: pd.DataFrame, start: float, end: float, rng: np.random.Generator) -> pd.DataFrame:
+def random_events(events: Regressors, start: float, end: float, rng: np.random.Generator) -> Regressors:
     """The same events in another order at onsets drawn uniformly among all that keep them apart; in order of time.
 
     What an event does outside the window (`start` to `end`, s) is cut off; events that overlap are moved together.
     Time series of seeds are turned round in time, so that they keep their spectrum and lose their place.
     """
-    if is_time_series(events):
-        return shifted(events, rng)
-    units = _units(events, start, end)
+    if isinstance(events, Seeds):
+        return events.shifted(rng)
+    units = _units(events.table, start, end)
     if not units:
         raise DesignError(f"no event lies between {start:g} and {end:g} s")
     units = [units[k] for k in rng.permutation(len(units))]
@@ -86,7 +86,7 @@ def random_events(events: pd.DataFrame, start: float, end: float, rng: np.random
     gaps = np.diff(np.sort(rng.uniform(0.0, free, len(units))), prepend=0.0)
     begins = start + np.cumsum(gaps) + np.concatenate([[0.0], np.cumsum(lengths)[:-1]])
     moved = [unit.assign(onset=unit["onset"] + begin) for unit, begin in zip(units, begins, strict=True)]
-    return pd.concat(moved, ignore_index=True)
+    return Events(pd.concat(moved, ignore_index=True), events.source)
 
 
 def random_phases(n: int, rng: np.random.Generator) -> npt.NDArray[np.complex128]:
@@ -226,7 +226,7 @@ def _average(design: Design, names: Sequence[str]) -> Float:
 
 
 def _drawn_design(
-    events: pd.DataFrame, n_volumes: int, settings: NullSettings, confounds: pd.DataFrame | None,
+    events: Regressors, n_volumes: int, settings: NullSettings, confounds: pd.DataFrame | None,
     rng: np.random.Generator, phases: npt.NDArray[np.complex128],
 ) -> tuple[Design, Float]:  # fmt: skip
     """Design of random onsets, drawn until it can be estimated, and the mean of all conditions against rest.
@@ -234,7 +234,7 @@ def _drawn_design(
     Confounds and drift get the phases of the time series.
     """
     start, end = settings.n_dummy * settings.tr, n_volumes * settings.tr
-    names = conditions_of(events)
+    names = events.conditions
 
     def drawn() -> tuple[Design, Float]:
         design = settings.design(random_events(events, start, end, rng), n_volumes, confounds)
@@ -268,7 +268,7 @@ def _tested(mask: Mask, settings: NullSettings) -> Mask:
 
 
 def null_rates(
-    reader: SeriesReader, mask: Mask, events: pd.DataFrame, settings: NullSettings, *,
+    reader: SeriesReader, mask: Mask, events: Regressors, settings: NullSettings, *,
     scratch: str | os.PathLike[str], confounds: pd.DataFrame | None = None,
 ) -> NullRates:  # fmt: skip
     """Rates of false activity of one series over shuffles.
@@ -276,7 +276,7 @@ def null_rates(
     Parameters
     ----------
     reader, mask : the series in BOLD signal units, dummies included; (X, Y, Z) on its grid
-    events : as `bids_sr.stats.glm.design.read_events` gives them
+    events : events, or seeds in their place
     scratch : name of a scratch file (4 bytes · volumes · voxels tested), removed at the end
     confounds : one row a volume
 

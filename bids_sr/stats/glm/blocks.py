@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.io.array_types import Float
-from bids_sr.stats.glm.design import build_design, condition_regressors, frame_times, scaled_weights
-from bids_sr.stats.glm.seeds import is_time_series, seed_regressors, segments, within
+from bids_sr.stats.glm.design import build_design, frame_times, scaled_weights
+from bids_sr.stats.glm.regressors import Events, Regressors, Seeds
+from bids_sr.stats.glm.seeds import within
 
 LOGGER = logging.getLogger(__name__)
 
@@ -64,14 +65,14 @@ class BlockDesign:
     dof: int  # rows less rank
 
 
-def find_blocks(events: pd.DataFrame) -> list[Block]:
+def find_blocks(events: Events) -> list[Block]:
     """Units of a run in order of time, halves not yet told.
 
     Consecutive events of one type with at most `MAX_GAP_S` between end and onset are one block; above `MAX_UNITS` of
     these, chunks of consecutive blocks of one condition are the units. So are chunks of its events where all that a
     condition has would be one block (quick trials of one kind throughout the run), which could not be split.
     """
-    table = events.sort_values("onset", kind="stable")
+    table = events.table.sort_values("onset", kind="stable")
     found: list[tuple[str, float, float]] = []
     for row in table.itertuples():
         name, start, end = str(row.trial_type), float(row.onset), float(row.onset + row.duration)
@@ -137,14 +138,16 @@ def check_split(blocks: Sequence[Block], source: str) -> None:
         )
 
 
-def _table(blocks: Sequence[Block], seeds: pd.DataFrame | None = None, tr: float = 0.0) -> pd.DataFrame:
-    """Events whose trial type is the block's number; of seeds their time series within the block."""
-    if seeds is not None:
-        own = seed_regressors(seeds)
-        parts = {f"{k:05d}": within(own[block.condition], tr, *block.events[0]) for k, block in enumerate(blocks)}
-        return pd.DataFrame(parts)
+def _events(blocks: Sequence[Block]) -> Events:
+    """Events whose trial type is the block's number."""
     rows = [(start, length, f"{index:05d}") for index, block in enumerate(blocks) for start, length in block.events]
-    return pd.DataFrame(rows, columns=["onset", "duration", "trial_type"])
+    return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
+
+
+def _within(blocks: Sequence[Block], courses: Mapping[str, Float], tr: float) -> Seeds:
+    """Time series of seeds within each block, by its number."""
+    parts = {f"{k:05d}": within(courses[block.condition], tr, *block.events[0]) for k, block in enumerate(blocks)}
+    return Seeds(pd.DataFrame(parts))
 
 
 def response_shares(blocks: Sequence[Block], times: Float, tr: float, hrf: str) -> list[float]:
@@ -166,40 +169,39 @@ def response_shares(blocks: Sequence[Block], times: Float, tr: float, hrf: str) 
     before, after = max(0, int(np.ceil((times[0] - first) / tr))), max(0, int(np.ceil((last - times[-1]) / tr)))
     wide = times[0] + tr * np.arange(-before, len(times) + after)
     inside = slice(before, before + len(times))
-    for index, signal in zip(cut, condition_regressors(_table(near), wide, hrf=hrf).values(), strict=True):
+    for index, signal in zip(cut, _events(near).courses(wide, hrf=hrf).values(), strict=True):
         shares[index] = float((signal[inside] ** 2).sum() / max((signal**2).sum(), 1e-300))
     return shares
 
 
 def block_design(
-    events: pd.DataFrame, *, n_volumes: int, tr: float, n_dummy: int = 0, slice_time_ref: float = 0.5,
-    has_stc: bool = False, hrf: str = "spm", min_share: float = MIN_SHARE, source: str = "events", **model: Any,
+    events: Regressors, *, n_volumes: int, tr: float, n_dummy: int = 0, slice_time_ref: float = 0.5,
+    has_stc: bool = False, hrf: str = "spm", min_share: float = MIN_SHARE, **model: Any,
 ) -> BlockDesign:  # fmt: skip
     """Model of a run with one regressor for each block; further parameters are those of `build_design`.
 
-    A block with less than `min_share` of its response inside the run does not count; 0 uses every block. `source` names
-    the events file in messages. TooFewBlocks where no condition has two blocks inside the run, DesignError where the
-    model cannot be built.
+    A block with less than `min_share` of its response inside the run does not count; 0 uses every block. TooFewBlocks
+    where no condition has two blocks inside the run, DesignError where the model cannot be built.
     """
-    seeds = events if is_time_series(events) else None
-    times = frame_times(n_volumes, tr, slice_time_ref=slice_time_ref, has_stc=has_stc)[n_dummy:]
-    if seeds is None:
-        found = find_blocks(events)
-        shares = response_shares(found, times, tr, hrf)
-    else:
-        found = [Block(condition=name, events=(span,)) for name, span in segments(seeds, tr, n_dummy)]
+    times = frame_times(n_volumes, tr, slice_time_ref=slice_time_ref, has_stc=has_stc)
+    if isinstance(events, Seeds):
+        found = [Block(condition=name, events=(span,)) for name, span in events.segments(tr, n_dummy)]
         shares = [1.0] * len(found)
+    else:
+        found = find_blocks(events)
+        shares = response_shares(found, times[n_dummy:], tr, hrf)
     blocks = [replace(b, share=s, used=s >= min_share and s > 0) for b, s in zip(found, shares, strict=True)]
     for block in blocks:
         if not block.used:
             share = f"with {1 - block.share:.0%} of its response " if block.share >= 0.005 else ""
             place = (block.condition, block.events[0][0])
-            LOGGER.warning("%s: block of %s at %.1f s lies %soutside the run: ignored", source, *place, share)
+            LOGGER.warning("%s: block of %s at %.1f s lies %soutside the run: ignored", events.source, *place, share)
     blocks = assign_halves(blocks)
-    check_split(blocks, source)
+    check_split(blocks, events.source)
+    own = _within(blocks, events.courses(times), tr) if isinstance(events, Seeds) else _events(blocks)
     design = build_design(
-        _table(blocks, seeds, tr), n_volumes=n_volumes, tr=tr, n_dummy=n_dummy, slice_time_ref=slice_time_ref,
-        has_stc=has_stc, hrf=hrf, **model,
+        own, n_volumes=n_volumes, tr=tr, n_dummy=n_dummy, slice_time_ref=slice_time_ref, has_stc=has_stc, hrf=hrf,
+        **model,
     )  # fmt: skip
     return _read_off(blocks, design.matrix, [int(name) for name in design.conditions], n_dummy, design.dof)
 

@@ -20,8 +20,7 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.io.array_types import Float
-from bids_sr.stats.glm.contrasts import NO_TIME, NOT_MODELLED, UNNAMED
-from bids_sr.stats.glm.seeds import is_time_series, read_seed_series, seed_regressors
+from bids_sr.stats.glm.regressors import DesignError, Regressors
 
 LOGGER = logging.getLogger(__name__)
 
@@ -30,10 +29,6 @@ MOTION = tuple(
 )
 # A regressor below this share of a sustained block's plateau carries no information: the condition is not in the run.
 _SILENT = 1e-3
-
-
-class DesignError(ValueError):
-    """A design that cannot be built, or a contrast it cannot estimate; the message names the condition or column."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,53 +50,6 @@ class Design:
         return self.matrix.shape[0] - self.rank
 
 
-def read_events(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read an events file, or the time series of seeds of a run without events (no column onset, a row a volume).
-
-    Rows named rest, baseline, fixation or n/a, or without onset or duration, are left out; where there is no column
-    trial_type all rows are of one. DesignError where a column is missing, a time is not a number, or no row is left.
-    """
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    if str(path).endswith("_timeseries.tsv") and is_time_series(table):
-        return read_seed_series(path)
-    return modelled_events(table, str(path))
-
-
-def modelled_events(table: pd.DataFrame, where: str) -> pd.DataFrame:
-    """The events of a table of text that are modelled, with times as numbers; `where` names it in a DesignError."""
-    missing = [name for name in ("onset", "duration") if name not in table]
-    if missing:
-        raise DesignError(f"{where}: no column {', '.join(missing)} (there are: {', '.join(map(str, table))})")
-    if "trial_type" not in table:
-        table = table.assign(trial_type=UNNAMED)
-    table = table.loc[~table["trial_type"].str.strip().str.lower().isin(NOT_MODELLED)]
-    for name in ("onset", "duration"):
-        table = table.loc[~table[name].str.strip().str.lower().isin(NO_TIME)]
-    times = {name: pd.to_numeric(table[name], errors="coerce") for name in ("onset", "duration")}
-    for name, values in times.items():
-        if not np.isfinite(values).all():
-            row = table.index[~np.isfinite(values)][0]
-            raise DesignError(f"{where}: {name} is {table[name][row]!r} in line {row + 2}, not a number")
-    if table.empty:
-        raise DesignError(
-            f"{where}: no event to model (rows named {', '.join(sorted(filter(None, NOT_MODELLED)))} are not)"
-        )
-    return pd.DataFrame({**times, "trial_type": table["trial_type"].str.strip()}).reset_index(drop=True)
-
-
-def conditions_of(events: pd.DataFrame) -> list[str]:
-    """Names of the conditions: trial types, or seeds."""
-    return [str(name) for name in (events if is_time_series(events) else sorted(events["trial_type"].unique()))]
-
-
-def contrasts_in(events: pd.DataFrame, contrasts: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
-    """The contrasts that can be made: all of a run with events; at rest those whose seeds lie in the field of view."""
-    if not is_time_series(events):
-        return dict(contrasts)
-    there = set(conditions_of(events))
-    return {name: weights for name, weights in contrasts.items() if set(weights) <= there}
-
-
 def read_confounds(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read a confounds table; n/a is not a number."""
     return pd.read_csv(path, sep="\t", na_values="n/a")
@@ -110,30 +58,6 @@ def read_confounds(path: str | os.PathLike[str]) -> pd.DataFrame:
 def frame_times(n_volumes: int, tr: float, *, slice_time_ref: float = 0.5, has_stc: bool = False) -> Float:
     """When each volume was acquired, s after the run's start, (n_volumes,); see the module's text."""
     return np.asarray((np.arange(n_volumes) + (slice_time_ref if has_stc else 0.5)) * tr)
-
-
-def condition_regressors(events: pd.DataFrame, times: Float, *, hrf: str = "spm") -> dict[str, Float]:
-    """Convolved on/off time series of each trial type at some times; a sustained block's plateau is one.
-
-    Events before the run count: what they leave behind in the first volumes is part of the model, however early. Those
-    that begin after the last volume do not. Time series of seeds are their own regressors, whatever the times.
-    """
-    from nilearn.glm.first_level import compute_regressor
-
-    if is_time_series(events):
-        if len(events) != len(times):
-            raise DesignError(f"the seeds have {len(events)} rows and the series {len(times)} volumes")
-        return seed_regressors(events)
-    earliest = min(-24.0, float(events["onset"].min()) - float(times[0]) - 1.0)
-    found = {}
-    for name in conditions_of(events):
-        rows = events.loc[(events["trial_type"] == name) & (events["onset"] <= times[-1])]
-        if rows.empty:
-            found[str(name)] = np.zeros(len(times))
-            continue
-        timing = np.vstack([rows["onset"], rows["duration"], np.ones(len(rows))])
-        found[str(name)] = compute_regressor(timing, hrf, times, min_onset=earliest)[0][:, 0]
-    return found
 
 
 def confound_columns(table: pd.DataFrame | None, names: Sequence[str], n_volumes: int) -> dict[str, Float]:
@@ -160,7 +84,7 @@ def confound_columns(table: pd.DataFrame | None, names: Sequence[str], n_volumes
 
 
 def build_design(
-    events: pd.DataFrame, *, n_volumes: int, tr: float, n_dummy: int = 0, slice_time_ref: float = 0.5,
+    events: Regressors, *, n_volumes: int, tr: float, n_dummy: int = 0, slice_time_ref: float = 0.5,
     has_stc: bool = False, high_pass: float = 1 / 128, hrf: str = "spm", confounds: pd.DataFrame | None = None,
     confound_names: Sequence[str] = MOTION,
 ) -> Design:  # fmt: skip
@@ -168,7 +92,7 @@ def build_design(
 
     Parameters
     ----------
-    events : onset (s), duration (s), trial_type; as `read_events` gives them
+    events : events, or seeds in their place
     n_volumes, n_dummy : of the series, dummies included; and those at its start, which are left out
     tr : repetition time (s)
     slice_time_ref, has_stc : the moment within a TR (0–1) to which slice timing was corrected, and whether it was
@@ -185,7 +109,7 @@ def build_design(
     if n_volumes - n_dummy < 3:
         raise DesignError(f"{n_volumes} volumes less {n_dummy} dummies leave no time series")
     times = frame_times(n_volumes, tr, slice_time_ref=slice_time_ref, has_stc=has_stc)
-    kept = {name: values[n_dummy:] for name, values in condition_regressors(events, times, hrf=hrf).items()}
+    kept = {name: values[n_dummy:] for name, values in events.courses(times, hrf=hrf).items()}
     silent = [name for name, values in kept.items() if np.abs(values).max() < _SILENT]
     if silent:
         LOGGER.warning("no event of %s lies inside the run; not modelled", ", ".join(silent))

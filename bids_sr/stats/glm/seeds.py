@@ -8,9 +8,7 @@ Source: seed-correlation maps of TV self-supervision, section 3.3. The choice of
 motion and drift, instead of band-passed residuals, is ours: it is the model that runs with events get.
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -22,11 +20,6 @@ SEGMENT_S = 30.0  # about the length of a block of a task
 MOST_SEGMENTS, LEAST_SEGMENTS = 20, 4
 LEAST_S, LEAST_ROWS = 90.0, 40
 _ROWS_PER_REGRESSOR = 5
-
-
-def is_time_series(table: pd.DataFrame) -> bool:
-    """Whether a table holds the time series of seeds, a row a volume, and no events."""
-    return "onset" not in table
 
 
 def seed_voxels(mask: Mask, affine: Float, center_mm: Sequence[float], radius_mm: float) -> Mask:
@@ -81,34 +74,6 @@ def seed_series(reader: SeriesReader, seeds: Mapping[str, Mask], n_dummy: int = 
     return pd.DataFrame(values, columns=list(flat))
 
 
-def read_seed_series(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read what `write_seed_series` wrote, each seed in units of its standard deviation about its mean; n/a is NaN."""
-    return standardized(pd.read_csv(path, sep="\t", na_values="n/a", dtype=np.float64))
-
-
-def write_seed_series(table: pd.DataFrame, path: str | os.PathLike[str]) -> None:
-    """Write a table of time series as BIDS has it, seven digits."""
-    table.to_csv(path, sep="\t", index=False, na_rep="n/a", float_format="%.7g", lineterminator="\n")
-
-
-def standardized(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean 0 and standard deviation 1 of each seed over the volumes that count; a constant is 0.
-
-    Examples
-    --------
-    >>> standardized(pd.DataFrame({"motor": [np.nan, 1.0, 3.0]}))["motor"].tolist()
-    [nan, -1.0, 1.0]
-    """
-    centered = table - table.mean()
-    spread = table.std(ddof=0)
-    return centered / spread.where(spread > 0, 1.0)
-
-
-def seed_regressors(table: pd.DataFrame) -> dict[str, Float]:
-    """Regressor of each seed, (T,): its time series, 0 in the volumes that do not count."""
-    return {str(name): np.nan_to_num(table[name].to_numpy(dtype=np.float64)) for name in table.columns}
-
-
 def segment_count(n_rows: int, n_seeds: int, tr: float) -> int:
     """Number of segments of a run: some 30 s each, even, four or more, and few enough for the model.
 
@@ -120,26 +85,9 @@ def segment_count(n_rows: int, n_seeds: int, tr: float) -> int:
     return max(LEAST_SEGMENTS, int(count) // 2 * 2)
 
 
-def segments(table: pd.DataFrame, tr: float, n_dummy: int) -> list[tuple[str, tuple[float, float]]]:
-    """Seed and (start, length) in s of every segment, in order of time; none where the run is too short."""
-    count = segment_count(len(table) - n_dummy, len(table.columns), tr)
-    edges = np.linspace(n_dummy, len(table), count + 1).round() * tr if count else np.zeros(0)
-    return [(str(name), (float(start), float(end - start))) for start, end in pairwise(edges) for name in table.columns]
-
-
 def within(regressor: Float, tr: float, start: float, length: float) -> Float:
     """A regressor within one segment, the mean of the segment taken off, and 0 outside it."""
     first, last = round(start / tr), round((start + length) / tr)
     out = np.zeros_like(regressor)
     out[first:last] = regressor[first:last] - regressor[first:last].mean()
-    return out
-
-
-def shifted(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """The time series turned round in time by a random step, a tenth of the run or more; what counts stays in place."""
-    known = np.flatnonzero(np.isfinite(table.to_numpy(dtype=np.float64)).all(axis=1))
-    least = max(1, len(known) // 10)
-    step = int(rng.integers(least, max(least + 1, len(known) - least + 1)))
-    out = table.copy()
-    out.iloc[known] = np.roll(table.iloc[known].to_numpy(dtype=np.float64), step, axis=0)
     return out

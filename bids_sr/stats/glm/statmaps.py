@@ -19,6 +19,7 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.stats.glm.design import MOTION, Design, build_design, contrast_vector
 from bids_sr.stats.glm.linear_model import ContrastModel
 from bids_sr.stats.glm.noise import estimate_noise
+from bids_sr.stats.glm.regressors import Regressors
 from bids_sr.stats.glm.time_series import BLOCK_BYTES, FLAT, VoxelTimeSeries, extract_time_series
 
 
@@ -155,7 +156,7 @@ class ModelSettings:
     confound_names: tuple[str, ...] = MOTION  # columns of the confounds that enter the linear model
     block_bytes: int = BLOCK_BYTES  # memory for a block of voxels; no result depends on it
 
-    def design(self, events: pd.DataFrame, n_volumes: int, confounds: pd.DataFrame | None) -> Design:
+    def design(self, events: Regressors, n_volumes: int, confounds: pd.DataFrame | None) -> Design:
         """See `build_design`."""
         return build_design(
             events, n_volumes=n_volumes, tr=self.tr, n_dummy=self.n_dummy, slice_time_ref=self.slice_time_ref,
@@ -220,7 +221,7 @@ def _amplitudes(values: Float32, mask: Mask) -> Amplitudes:
 
 
 def map_activation(
-    reader: SeriesReader, mask: Mask, events: pd.DataFrame, contrasts: Mapping[str, Mapping[str, float]],
+    reader: SeriesReader, mask: Mask, events: Regressors, contrasts: Mapping[str, Mapping[str, float]],
     settings: ActivationSettings, *, scratch: str | os.PathLike[str], confounds: pd.DataFrame | None = None,
 ) -> Activation:  # fmt: skip
     """Maps of all contrasts of one series.
@@ -229,7 +230,7 @@ def map_activation(
     ----------
     reader : the series in BOLD signal units, dummies included
     mask : (X, Y, Z) on the series' grid
-    events : as `bids_sr.stats.glm.design.read_events` gives them
+    events : events, or seeds in their place
     scratch : name of a scratch file (4 bytes · volumes · mask voxels), removed at the end
     confounds : one row a volume
 

@@ -17,7 +17,8 @@ from bids_sr.io.nifti import SeriesWriter, save_image
 from bids_sr.metrics.long_tables import MetricRow, read_table, table_text
 from bids_sr.series import PCA_RANKS
 from bids_sr.stats.glm.block_effects import load_effects
-from bids_sr.stats.glm.design import MOTION, read_events
+from bids_sr.stats.glm.design import MOTION
+from bids_sr.stats.glm.regressors import read_events
 
 SHAPE, N = (16, 14, 3), 100
 AFFINE = np.array([[2.0, 0, 0, -16], [0, 2.0, 0, -14], [0, 0, 4.0, -4], [0, 0, 0, 1]])
@@ -32,9 +33,9 @@ def files(tmp_path):
     lines = [f"{6 + 24 * k}\t12\t{('thumb', 'little')[k % 2]}\n" for k in range(8)]
     (folder / "events.tsv").write_text("onset\tduration\ttrial_type\n" + "".join(lines))
     rng = np.random.default_rng(0)
-    from bids_sr.stats.glm.design import condition_regressors, frame_times
+    from bids_sr.stats.glm.design import frame_times
 
-    courses = condition_regressors(read_events(folder / "events.tsv"), frame_times(N, 2.0))
+    courses = read_events(folder / "events.tsv").courses(frame_times(N, 2.0))
     data = 500 + rng.normal(0, 2, (*SHAPE, N)) + 20 * rng.random(SHAPE)[..., None] * courses["thumb"]
     data += 20 * rng.random(SHAPE)[..., None] * courses["little"]
     smoothed = (data + np.roll(data, 1, 0) + np.roll(data, -1, 0)) / 3

@@ -8,6 +8,7 @@ import pytest
 
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.stats.evaluation.reference_maps import sorting
+from bids_sr.stats.glm.regressors import Seeds
 from bids_sr.stats.glm.statmaps import ActivationSettings, amplitude_model, cosines_within, map_activation
 
 T, TR, BAND = 200, 2.0, (0.01, 0.1)
@@ -65,8 +66,8 @@ def test_two_networks_are_found_again_with_their_amplitude(tmp_path: Path) -> No
     settings = ActivationSettings(tr=TR, confound_names=(), band=BAND)
     with SeriesReader(tmp_path / "bold.nii") as reader:
         found = map_activation(
-            reader, np.ones(where.shape, dtype=bool), table, {"one": {"one": 1.0}, "two": {"two": 1.0}}, settings,
-            scratch=tmp_path / "scratch.raw",
+            reader, np.ones(where.shape, dtype=bool), Seeds(table), {"one": {"one": 1.0}, "two": {"two": 1.0}},
+            settings, scratch=tmp_path / "scratch.raw",
         )  # fmt: skip
     for number, name in enumerate(("one", "two"), 1):
         effect = found.maps[name, "effect"]

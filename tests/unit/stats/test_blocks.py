@@ -17,6 +17,7 @@ from bids_sr.stats.glm.blocks import (
     half_weights,
     missing_conditions,
 )
+from bids_sr.stats.glm.regressors import Events
 from bids_sr.stats.glm.time_series import smooth
 
 SHAPE, N, TR = (9, 8, 3), 120, 2.0
@@ -24,7 +25,7 @@ AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
 
 
 def table(*rows):
-    return pd.DataFrame(rows, columns=["onset", "duration", "trial_type"])
+    return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
 
 
 def alternating(count=6, first=10.0, step=36.0):
@@ -74,11 +75,11 @@ def test_a_block_before_the_run_does_not_count_unless_asked(caplog):
 
 def test_too_few_blocks_name_the_run_the_condition_and_the_fix():
     with pytest.raises(TooFewBlocks, match=r"run-2_events.tsv: thumb \(1\), little \(1\).*leave the split halves out"):
-        block_design(alternating(2), n_volumes=N, tr=TR, confound_names=(), source="run-2_events.tsv")
+        block_design(Events(alternating(2).table, "run-2_events.tsv"), n_volumes=N, tr=TR, confound_names=())
 
 
 def test_a_condition_with_one_block_is_left_out_of_both_halves(caplog):
-    events = pd.concat([alternating(4), table((190, 16, "once"))])
+    events = Events(pd.concat([alternating(4).table, table((190, 16, "once")).table]))
     with caplog.at_level(logging.INFO):
         design = block_design(events, n_volumes=N, tr=TR, confound_names=())
     assert "condition once has 1 block" in caplog.text
@@ -179,8 +180,8 @@ def test_effects_do_not_depend_on_how_many_volumes_are_read_at_a_time(run, monke
 
 def test_quick_trials_throughout_a_run_can_be_split() -> None:
     quick = pd.DataFrame({"onset": np.arange(0, 240, 2.0), "duration": 0.5, "trial_type": "go"})
-    found = find_blocks(quick)
+    found = find_blocks(Events(quick))
     assert [len(block.events) for block in found] == [15] * 8
     assert sum(len(block.events) for block in found) == len(quick)
-    few = find_blocks(quick.head(8))
+    few = find_blocks(Events(quick.head(8)))
     assert [block.events for block in few] == [((0.0, 14.5),)]

@@ -6,25 +6,23 @@ import pytest
 
 from bids_sr.stats.glm.design import (
     MOTION,
-    DesignError,
     build_design,
-    condition_regressors,
     contrast_vector,
     frame_times,
-    read_events,
     scaled_weights,
 )
+from bids_sr.stats.glm.regressors import DesignError, Events, read_events
 
 
-def events(**blocks: list[tuple[float, float]]) -> pd.DataFrame:
+def events(**blocks: list[tuple[float, float]]) -> Events:
     rows = [(onset, length, name) for name, times in blocks.items() for onset, length in times]
-    return pd.DataFrame(rows, columns=["onset", "duration", "trial_type"])
+    return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
 
 
 def test_sustained_block_has_plateau_one_whatever_the_tr():
     for tr in (0.5, 2.0):
         times = frame_times(int(200 / tr), tr)
-        course = condition_regressors(events(a=[(20.0, 100.0)]), times)["a"]
+        course = events(a=[(20.0, 100.0)]).courses(times)["a"]
         plateau = course[(times > 60) & (times < 115)]
         np.testing.assert_allclose(plateau, 1.0, atol=2e-3)
         np.testing.assert_allclose(course[times < 20], 0.0, atol=1e-9)
@@ -32,8 +30,8 @@ def test_sustained_block_has_plateau_one_whatever_the_tr():
 
 def test_event_long_before_the_run_still_counts_in_its_first_volumes():
     times = frame_times(100, 2.0)
-    early = condition_regressors(events(a=[(-60.0, 58.0)]), times)["a"]
-    late = condition_regressors(events(a=[(40.0, 58.0)]), times)["a"]
+    early = events(a=[(-60.0, 58.0)]).courses(times)["a"]
+    late = events(a=[(40.0, 58.0)]).courses(times)["a"]
     # the same block a hundred seconds later: its tail, seen fifty volumes on
     np.testing.assert_allclose(early[:20], late[50:70], atol=5e-3)
     assert early[0] > 0.9
@@ -64,13 +62,13 @@ def test_confounds_lose_the_rows_of_the_dummies():
 def test_rows_of_rest_are_not_modelled(tmp_path):
     path = tmp_path / "events.tsv"
     path.write_text("onset\tduration\ttrial_type\n0\t10\trest\n10\t10\tthumb\n20\t10\tn/a\n30\t10\tBaseline\n")
-    assert list(read_events(path)["trial_type"]) == ["thumb"]
+    assert list(read_events(path).table["trial_type"]) == ["thumb"]
 
 
 def test_events_without_times_and_a_missing_trial_type(tmp_path):
     path = tmp_path / "events.tsv"
     path.write_text("onset\tduration\tbid\n0\t1\t5\nn/a\t1\t5\n4\tn/a\t5\n8\t2\t5\n")
-    events = read_events(path)
+    events = read_events(path).table
     assert events.to_dict("list") == {"onset": [0.0, 8.0], "duration": [1.0, 2.0], "trial_type": ["task", "task"]}
 
 
@@ -78,8 +76,8 @@ def test_an_event_after_the_last_volume_changes_nothing():
     times = frame_times(40, 1.0)
     inside = pd.DataFrame({"onset": [5.0], "duration": [4.0], "trial_type": ["a"]})
     late = pd.DataFrame({"onset": [41.0, 50.0], "duration": [4.0, 4.0], "trial_type": ["a", "b"]})
-    found = condition_regressors(pd.concat([inside, late]), times)
-    assert np.array_equal(found["a"], condition_regressors(inside, times)["a"])
+    found = Events(pd.concat([inside, late])).courses(times)
+    assert np.array_equal(found["a"], Events(inside).courses(times)["a"])
     assert not found["b"].any()
 
 
@@ -120,7 +118,7 @@ def test_degrees_of_freedom_count_repeated_columns_once(caplog):
 
 def test_contrast_that_cannot_be_told_from_a_confound_is_refused():
     table = events(a=[(20.0, 20.0)])
-    course = condition_regressors(table, frame_times(80, 2.0))["a"]
+    course = table.courses(frame_times(80, 2.0))["a"]
     confounds = pd.DataFrame({"copy": course})
     design = build_design(table, n_volumes=80, tr=2.0, confounds=confounds, confound_names=("copy",))
     with pytest.raises(DesignError, match="contrast a"):

@@ -9,6 +9,7 @@ from bids_sr.stats.glm.autoregression import effective_dof
 from bids_sr.stats.glm.design import build_design, contrast_vector
 from bids_sr.stats.glm.linear_model import ContrastModel
 from bids_sr.stats.glm.noise import Noise, estimate_noise
+from bids_sr.stats.glm.regressors import Events
 
 
 def ar_noise(rng, n, voxels, rho):
@@ -21,7 +22,7 @@ def model(n, confounds, seed):
     table = pd.DataFrame(np.cumsum(rng.standard_normal((n, confounds)), axis=0), columns=names)
     onsets = np.arange(6.0, 2 * n - 28, 28)
     events = pd.DataFrame({"onset": onsets, "duration": 14.0, "trial_type": "a"})
-    design = build_design(events, n_volumes=n, tr=2.0, confounds=table, confound_names=names)
+    design = build_design(Events(events), n_volumes=n, tr=2.0, confounds=table, confound_names=names)
     return design, contrast_vector(design, "a", {"a": 1.0})[None]
 
 

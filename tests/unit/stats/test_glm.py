@@ -12,8 +12,11 @@ from bids_sr.stats.glm.autoregression import autocorrelations, levinson
 from bids_sr.stats.glm.design import build_design, contrast_vector
 from bids_sr.stats.glm.linear_model import ContrastModel, t_to_z
 from bids_sr.stats.glm.noise import Noise, estimate_noise
+from bids_sr.stats.glm.regressors import Events
 
-BLOCKS = pd.DataFrame({"onset": np.arange(10.0, 380.0, 30.0), "duration": 15.0, "trial_type": ["a", "b"] * 6 + ["a"]})
+BLOCKS = Events(
+    pd.DataFrame({"onset": np.arange(10.0, 380.0, 30.0), "duration": 15.0, "trial_type": ["a", "b"] * 6 + ["a"]})
+)
 
 
 def design(n=200):

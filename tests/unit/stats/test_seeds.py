@@ -13,7 +13,8 @@ from bids_sr.stats.controls.false_positive_rates import random_events
 from bids_sr.stats.glm import seeds
 from bids_sr.stats.glm.block_effects import block_effects
 from bids_sr.stats.glm.blocks import TooFewBlocks, block_design, half_weights
-from bids_sr.stats.glm.design import DesignError, build_design, conditions_of, contrasts_in, read_events
+from bids_sr.stats.glm.design import build_design
+from bids_sr.stats.glm.regressors import DesignError, Events, Seeds, read_regressors
 from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
 
 SHAPE, T, TR = (6, 6, 4), 120, 2.0
@@ -37,7 +38,7 @@ def rest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, np
     return path, where, two
 
 
-def table_of(path: Path, folder: Path) -> pd.DataFrame:
+def seeds_in(path: Path, folder: Path) -> Seeds:
     mask = np.ones(SHAPE, dtype=bool)
     with SeriesReader(path) as reader:
         voxels = {
@@ -45,13 +46,16 @@ def table_of(path: Path, folder: Path) -> pd.DataFrame:
             "right": seeds.seed_voxels(mask, AFFINE, (15.0, 6.0, 4.0), 4.0),
         }
         found = seeds.seed_series(reader, voxels, n_dummy=2)
-    seeds.write_seed_series(found, folder / "sub-01_desc-seeds_timeseries.tsv")
-    return read_events(folder / "sub-01_desc-seeds_timeseries.tsv")
+    Seeds(found).write(folder / "sub-01_desc-seeds_timeseries.tsv")
+    read = read_regressors(folder / "sub-01_desc-seeds_timeseries.tsv")
+    assert isinstance(read, Seeds)
+    return read
 
 
 def test_the_time_series_of_a_seed_is_that_of_its_voxels(rest: tuple, tmp_path: Path) -> None:
-    table = table_of(rest[0], tmp_path)
-    assert conditions_of(table) == ["left", "right"]
+    found = seeds_in(rest[0], tmp_path)
+    assert found.conditions == ["left", "right"]
+    table = found.table
     assert table.iloc[:2].isna().all(axis=None)
     assert np.corrcoef(table["left"][2:], rest[2][0][2:])[0, 1] > 0.95
     assert table["left"].std(ddof=0) == pytest.approx(1.0)
@@ -59,7 +63,7 @@ def test_the_time_series_of_a_seed_is_that_of_its_voxels(rest: tuple, tmp_path: 
 
 def test_known_connectivity_is_found(rest: tuple, tmp_path: Path) -> None:
     path, where, _ = rest
-    table, mask = table_of(path, tmp_path), np.ones(SHAPE, dtype=bool)
+    table, mask = seeds_in(path, tmp_path), np.ones(SHAPE, dtype=bool)
     settings = ActivationSettings(tr=TR, n_dummy=2, confound_names=CONFOUNDS, low_pass=None)
     with SeriesReader(path) as reader:
         found = map_activation(
@@ -73,7 +77,7 @@ def test_known_connectivity_is_found(rest: tuple, tmp_path: Path) -> None:
 
 def test_segments_give_the_effect_of_the_run_and_two_halves(rest: tuple, tmp_path: Path) -> None:
     path, where, _ = rest
-    table, mask = table_of(path, tmp_path), np.ones(SHAPE, dtype=bool)
+    table, mask = seeds_in(path, tmp_path), np.ones(SHAPE, dtype=bool)
     design = block_design(table, n_volumes=T, tr=TR, n_dummy=2, confound_names=CONFOUNDS)
     assert len(design.blocks) == 2 * seeds.segment_count(T - 2, 2, TR)
     with SeriesReader(path) as reader:
@@ -93,15 +97,15 @@ def test_a_run_too_short_for_halves_has_no_segments() -> None:
     assert seeds.segment_count(50, 3, 2.0) == 4
     assert seeds.segment_count(50, 5, 2.0) == 0
     with pytest.raises(TooFewBlocks, match="too short"):
-        block_design(pd.DataFrame({"a": np.arange(20.0)}), n_volumes=20, tr=2.0, confound_names=())
-    assert seeds.segments(pd.DataFrame({"a": np.zeros(20)}), 2.0, 0) == []
+        block_design(Seeds(pd.DataFrame({"a": np.arange(20.0)})), n_volumes=20, tr=2.0, confound_names=())
+    assert Seeds(pd.DataFrame({"a": np.zeros(20)})).segments(2.0, 0) == []
 
 
 @given(n=st.integers(40, 400), n_dummy=st.integers(0, 6), n_seeds=st.integers(1, 4), tr=st.floats(0.5, 4.0))
 def test_segments_cover_what_counts_once(n: int, n_dummy: int, n_seeds: int, tr: float) -> None:
     table = pd.DataFrame({f"s{k}": np.ones(n) for k in range(n_seeds)})
     covered = np.zeros(n, dtype=int)
-    found = seeds.segments(table, tr, n_dummy)
+    found = Seeds(table).segments(tr, n_dummy)
     for name, (start, length) in found:
         if name == "s0":
             covered[round(start / tr) : round((start + length) / tr)] += 1
@@ -110,7 +114,7 @@ def test_segments_cover_what_counts_once(n: int, n_dummy: int, n_seeds: int, tr:
 
 def test_a_turned_seed_keeps_its_values_and_the_dummies() -> None:
     table = pd.DataFrame({"a": [np.nan, np.nan, *range(50)], "b": [np.nan, np.nan, *range(50, 100)]})
-    turned = random_events(table, 0.0, 100.0, np.random.default_rng(0))
+    turned = random_events(Seeds(table), 0.0, 100.0, np.random.default_rng(0)).table
     assert turned.iloc[:2].isna().all(axis=None)
     assert sorted(turned["a"][2:]) == list(range(50))
     assert (turned["b"] - turned["a"])[2:].eq(50).all()
@@ -120,7 +124,7 @@ def test_a_turned_seed_keeps_its_values_and_the_dummies() -> None:
 def test_seeds_of_another_length_are_refused() -> None:
     table = pd.DataFrame({"a": np.sin(np.arange(40.0))})
     with pytest.raises(DesignError, match="40 rows and the series 50 volumes"):
-        build_design(table, n_volumes=50, tr=2.0, confound_names=())
+        build_design(Seeds(table), n_volumes=50, tr=2.0, confound_names=())
 
 
 def test_a_seed_outside_the_brain_is_refused() -> None:
@@ -134,9 +138,9 @@ def test_a_seed_outside_the_brain_is_refused() -> None:
 def test_contrasts_of_seeds_that_are_not_there_are_left_out() -> None:
     table = pd.DataFrame({"motor": [0.0, 1.0]})
     wanted = {"motor": {"motor": 1.0}, "visual": {"visual": 1.0}}
-    assert contrasts_in(table, wanted) == {"motor": {"motor": 1.0}}
+    assert Seeds(table).contrasts(wanted) == {"motor": {"motor": 1.0}}
     events = pd.DataFrame({"onset": [0.0], "duration": [1.0], "trial_type": ["a"]})
-    assert contrasts_in(events, wanted) == wanted
+    assert Events(events).contrasts(wanted) == wanted
 
 
 def test_a_cleared_seed_has_the_spread_of_its_own_fluctuation() -> None:

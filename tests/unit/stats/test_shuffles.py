@@ -22,10 +22,11 @@ from bids_sr.stats.controls.false_positive_rates import (
     random_phases,
     share_interval,
 )
-from bids_sr.stats.glm.design import DesignError, build_design
+from bids_sr.stats.glm.design import build_design
 from bids_sr.stats.glm.noise import Noise
+from bids_sr.stats.glm.regressors import DesignError, Events
 
-EVENTS = pd.DataFrame({"onset": np.arange(6.0, 100, 28), "duration": 14.0, "trial_type": ["a", "b", "a", "b"]})
+EVENTS = Events(pd.DataFrame({"onset": np.arange(6.0, 100, 28), "duration": 14.0, "trial_type": ["a", "b", "a", "b"]}))
 
 
 def ar_noise(seed, n, voxels, rho):
@@ -71,7 +72,7 @@ def test_phases_differ_between_draws_and_repeat_with_their_seed():
 def test_onsets_stay_apart_and_inside_the_run():
     seen = set()
     for seed in range(200):
-        found = random_events(EVENTS, 6.0, 120.0, np.random.default_rng(seed))
+        found = random_events(EVENTS, 6.0, 120.0, np.random.default_rng(seed)).table
         begins, ends = found["onset"].to_numpy(), (found["onset"] + found["duration"]).to_numpy()
         assert begins[0] >= 6
         assert ends[-1] <= 120 + 1e-9
@@ -87,16 +88,16 @@ def test_events_that_overlap_move_together_and_the_window_cuts():
     events = pd.DataFrame(
         {"onset": [10.0, 12.0, 50.0, 95.0], "duration": [6.0, 1.0, 5.0, 20.0], "trial_type": list("abcd")}
     )
-    found = random_events(events, 0.0, 100.0, np.random.default_rng(3)).set_index("trial_type")
+    found = random_events(Events(events), 0.0, 100.0, np.random.default_rng(3)).table.set_index("trial_type")
     assert found.loc["b", "onset"] - found.loc["a", "onset"] == pytest.approx(2)
     assert found.loc["d", "duration"] == pytest.approx(5)
     with pytest.raises(DesignError, match="no event"):
-        random_events(events, 200.0, 300.0, np.random.default_rng(0))
+        random_events(Events(events), 200.0, 300.0, np.random.default_rng(0))
 
 
 def test_events_that_fill_the_run_are_only_reordered():
     events = pd.DataFrame({"onset": np.arange(0.0, 100, 10), "duration": 10.0, "trial_type": list("ab" * 5)})
-    found = random_events(events, 0.0, 100.0, np.random.default_rng(1))
+    found = random_events(Events(events), 0.0, 100.0, np.random.default_rng(1)).table
     np.testing.assert_allclose(found["onset"], events["onset"])
     assert list(found["trial_type"]) != list(events["trial_type"])
 

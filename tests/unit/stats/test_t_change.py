@@ -8,9 +8,10 @@ import pytest
 
 from bids_sr.stats.controls.t_perturbation import t_change
 from bids_sr.stats.glm.design import Design, build_design
+from bids_sr.stats.glm.regressors import Events
 
 N, VOXELS = 120, 400
-EVENTS = pd.DataFrame({"onset": np.arange(10, 230, 40.0), "duration": 16.0, "trial_type": ["a", "b"] * 3})
+EVENTS = Events(pd.DataFrame({"onset": np.arange(10, 230, 40.0), "duration": 16.0, "trial_type": ["a", "b"] * 3}))
 CONTRASTS = {"a": {"a": 1.0}, "aMinusB": {"a": 1.0, "b": -1.0}}
 
 

@@ -6,6 +6,7 @@ import pytest
 from scipy import ndimage
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.stats.glm.regressors import Events
 from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
 from bids_sr.stats.glm.time_series import extract_time_series, smooth
 from bids_sr.stats.image.image_quality import series_quality, smoothness
@@ -27,7 +28,7 @@ def series(tmp_path):
     return write(tmp_path / "series.nii", data.astype(np.float32))
 
 
-EVENTS = pd.DataFrame({"onset": [36.0, 100.0], "duration": [40.0, 8.0], "trial_type": ["a", "b"]})
+EVENTS = Events(pd.DataFrame({"onset": [36.0, 100.0], "duration": [40.0, 8.0], "trial_type": ["a", "b"]}))
 
 
 def test_width_of_smoothing_is_in_mm_on_unequal_voxels():

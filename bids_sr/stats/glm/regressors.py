@@ -1,0 +1,173 @@
+"""What a run's linear model is asked about: the events of a task, or time series of seeds where there are none."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bids_sr.io.array_types import Float
+from bids_sr.stats.glm.contrasts import NO_TIME, NOT_MODELLED, UNNAMED
+from bids_sr.stats.glm.seeds import segment_count
+
+Weights = Mapping[str, float]
+
+
+class DesignError(ValueError):
+    """A design that cannot be built, or a contrast it cannot estimate; the message names the condition or column."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Events:
+    """The events of a run that are modelled, one at least."""
+
+    table: pd.DataFrame  # onset (s), duration (s), trial_type
+    source: str = "events"  # how messages name them
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, where: str, source: str = "events") -> "Events":
+        """Those of a table of text; `where` names it in a DesignError.
+
+        Rows named rest, baseline, fixation or n/a, or without onset or duration, are left out; where there is no column
+        trial_type all rows are of one.
+
+        Raises
+        ------
+        DesignError : a column is missing, a time is not a number, or no row is left
+        """
+        missing = [name for name in ("onset", "duration") if name not in table]
+        if missing:
+            raise DesignError(f"{where}: no column {', '.join(missing)} (there are: {', '.join(map(str, table))})")
+        if "trial_type" not in table:
+            table = table.assign(trial_type=UNNAMED)
+        table = table.loc[~table["trial_type"].str.strip().str.lower().isin(NOT_MODELLED)]
+        for name in ("onset", "duration"):
+            table = table.loc[~table[name].str.strip().str.lower().isin(NO_TIME)]
+        times = {name: pd.to_numeric(table[name], errors="coerce") for name in ("onset", "duration")}
+        for name, values in times.items():
+            if not np.isfinite(values).all():
+                row = table.index[~np.isfinite(values)][0]
+                raise DesignError(f"{where}: {name} is {table[name][row]!r} in line {row + 2}, not a number")
+        if table.empty:
+            raise DesignError(
+                f"{where}: no event to model (rows named {', '.join(sorted(filter(None, NOT_MODELLED)))} are not)"
+            )
+        kept = pd.DataFrame({**times, "trial_type": table["trial_type"].str.strip()})
+        return cls(kept.reset_index(drop=True), source)
+
+    @property
+    def conditions(self) -> list[str]:
+        """Trial types, by name."""
+        return [str(name) for name in sorted(self.table["trial_type"].unique())]
+
+    def contrasts(self, wanted: Mapping[str, Weights]) -> dict[str, Weights]:
+        """The contrasts that can be made: all, as the plan has left out those that cannot."""
+        return dict(wanted)
+
+    def spans(self) -> dict[str, list[tuple[float, float]]]:
+        """(onset, duration) in s of the events of each condition."""
+        return {
+            str(name): list(zip(rows["onset"], rows["duration"], strict=True))
+            for name, rows in self.table.groupby("trial_type")
+        }
+
+    def courses(self, times: Float, *, hrf: str = "spm") -> dict[str, Float]:
+        """Convolved on/off time series of each condition at some times (s); a sustained block's plateau is one.
+
+        Events before the run count: what they leave behind in the first volumes is part of the model, however early.
+        Those that begin after the last volume do not.
+        """
+        from nilearn.glm.first_level import compute_regressor
+
+        events, found = self.table, {}
+        earliest = min(-24.0, float(events["onset"].min()) - float(times[0]) - 1.0)
+        for name in self.conditions:
+            rows = events.loc[(events["trial_type"] == name) & (events["onset"] <= times[-1])]
+            if rows.empty:
+                found[name] = np.zeros(len(times))
+                continue
+            timing = np.vstack([rows["onset"], rows["duration"], np.ones(len(rows))])
+            found[name] = compute_regressor(timing, hrf, times, min_onset=earliest)[0][:, 0]
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seeds:
+    """Time series of the seeds of a run without events, which take the place of the conditions of a task."""
+
+    table: pd.DataFrame  # a column a seed, a row a volume; NaN in volumes that do not count
+    source: str = "seeds"  # how messages name them
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, source: str = "seeds") -> "Seeds":
+        """Mean 0 and standard deviation 1 of each seed over the volumes that count; a constant is 0.
+
+        Examples
+        --------
+        >>> Seeds.of(pd.DataFrame({"motor": [np.nan, 1.0, 3.0]})).table["motor"].tolist()
+        [nan, -1.0, 1.0]
+        """
+        centered, spread = table - table.mean(), table.std(ddof=0)
+        return cls(centered / spread.where(spread > 0, 1.0), source)
+
+    @property
+    def conditions(self) -> list[str]:
+        """Names of the seeds, in the order of the table."""
+        return [str(name) for name in self.table]
+
+    def contrasts(self, wanted: Mapping[str, Weights]) -> dict[str, Weights]:
+        """The contrasts that can be made: those whose seeds lie in the field of view."""
+        there = set(self.conditions)
+        return {name: weights for name, weights in wanted.items() if set(weights) <= there}
+
+    def spans(self) -> dict[str, list[tuple[float, float]]]:
+        """A seed has no events."""
+        return {}
+
+    def courses(self, times: Float, *, hrf: str = "spm") -> dict[str, Float]:
+        """Each seed's time series, (T,), 0 in the volumes that do not count; it is its own regressor."""
+        if len(self.table) != len(times):
+            raise DesignError(f"the seeds have {len(self.table)} rows and the series {len(times)} volumes")
+        return {str(name): np.nan_to_num(self.table[name].to_numpy(dtype=np.float64)) for name in self.table}
+
+    def segments(self, tr: float, n_dummy: int) -> list[tuple[str, tuple[float, float]]]:
+        """Seed and (start, length) in s of every segment, in order of time; none where the run is too short."""
+        count = segment_count(len(self.table) - n_dummy, len(self.table.columns), tr)
+        edges = np.linspace(n_dummy, len(self.table), count + 1).round() * tr if count else np.zeros(0)
+        spans = [(float(start), float(end - start)) for start, end in pairwise(edges)]
+        return [(name, span) for span in spans for name in self.conditions]
+
+    def shifted(self, rng: np.random.Generator) -> "Seeds":
+        """Turned round in time by a random step, a tenth of the run or more; what counts stays in place."""
+        known = np.flatnonzero(np.isfinite(self.table.to_numpy(dtype=np.float64)).all(axis=1))
+        least = max(1, len(known) // 10)
+        step = int(rng.integers(least, max(least + 1, len(known) - least + 1)))
+        out = self.table.copy()
+        out.iloc[known] = np.roll(self.table.iloc[known].to_numpy(dtype=np.float64), step, axis=0)
+        return Seeds(out, self.source)
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the table as BIDS has it, seven digits."""
+        self.table.to_csv(path, sep="\t", index=False, na_rep="n/a", float_format="%.7g", lineterminator="\n")
+
+
+Regressors = Events | Seeds
+
+
+def read_events(path: str | os.PathLike[str]) -> Events:
+    """Read an events file; DesignError where it cannot be modelled, see `Events.of`."""
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    return Events.of(table, str(path), Path(path).name)
+
+
+def read_seeds(path: str | os.PathLike[str]) -> Seeds:
+    """Read what `Seeds.write` wrote, each seed in units of its standard deviation about its mean; n/a is NaN."""
+    return Seeds.of(pd.read_csv(path, sep="\t", na_values="n/a", dtype=np.float64), Path(path).name)
+
+
+def read_regressors(path: str | os.PathLike[str]) -> Regressors:
+    """Read seeds from a file with the suffix ``timeseries``, events from any other."""
+    return read_seeds(path) if str(path).endswith("_timeseries.tsv") else read_events(path)
