@@ -13,7 +13,6 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 PART = ".part"
@@ -140,7 +139,7 @@ def write_whole(path: str | os.PathLike[str], text: str) -> Path:
     return write_bytes(path, text.encode("utf-8"))
 
 
-def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> Path:
+def write_json(path: str | os.PathLike[str], content: Mapping[str, object]) -> Path:
     """Write a JSON file as `write_bytes` does; equal content gives equal bytes."""
     return write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 

@@ -1,7 +1,6 @@
 """Copies of images, a volume in memory at a time: in another type, compressed, or with their axes in another order."""
 
 import os
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,10 +52,15 @@ def save_reordered(src: str | os.PathLike[str], dst: str | os.PathLike[str], *, 
         save_image(data, affine, dst, dtype=reader.dtype, header_like=header, compressed=True)
 
 
-def _copy(reader: SeriesReader, dst: str | os.PathLike[str], order: AxisOrder, tr: float, **how: Any) -> None:
+def _copy(
+    reader: SeriesReader, dst: str | os.PathLike[str], order: AxisOrder, tr: float, *, dtype: npt.DTypeLike,
+    slope: float = 1.0, inter: float = 0.0, compressed: bool | None = None,
+) -> None:  # fmt: skip
     x, y, z = order
     shape = reader.shape[x], reader.shape[y], reader.shape[z], reader.shape[3]
     affine, header = reordered_affine(reader.affine, order), reordered_header(reader.header, order)
-    with SeriesWriter(dst, shape, affine, tr, header_like=header, **how) as writer:
+    with SeriesWriter(
+        dst, shape, affine, tr, dtype=dtype, header_like=header, slope=slope, inter=inter, compressed=compressed
+    ) as writer:
         for volume in reader.volumes():
             writer.append(reordered(volume, order))

@@ -7,12 +7,17 @@ no value is interpolated; directions stand in the affine. A field of view ends a
 
 from collections.abc import Iterable, Sequence
 from itertools import permutations
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bids_sr.io.array_types import Array, Mask
 
+if TYPE_CHECKING:
+    from nibabel.nifti1 import Nifti1Header
+
+T = TypeVar("T", bound=np.generic)
 AxisOrder = tuple[int, int, int]
 AS_STORED: AxisOrder = (0, 1, 2)
 LEAST_SAMPLES = 4
@@ -77,7 +82,7 @@ def inverse(order: Sequence[int]) -> AxisOrder:
     return order.index(0), order.index(1), order.index(2)
 
 
-def reordered(data: Any, order: Sequence[int]) -> Any:
+def reordered(data: NDArray[T], order: Sequence[int]) -> NDArray[T]:
     """An array of three or four axes with its first three in another order; a view."""
     return np.transpose(data, (*order, *range(3, np.ndim(data))))
 
@@ -87,7 +92,7 @@ def reordered_affine(affine: np.ndarray, order: Sequence[int]) -> np.ndarray:
     return np.asarray(affine)[:, [*order, 3]]
 
 
-def reordered_header(header: Any, order: Sequence[int]) -> Any:
+def reordered_header(header: "Nifti1Header", order: Sequence[int]) -> "Nifti1Header":
     """A NIfTI header whose axes of frequency, phase and slices are named as `reordered` leaves them."""
     copy = header.copy()
     copy.set_dim_info(*(None if axis is None else list(order).index(axis) for axis in header.get_dim_info()))

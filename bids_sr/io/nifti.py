@@ -12,7 +12,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import nibabel as nib
 import numpy as np
@@ -20,6 +20,9 @@ import numpy.typing as npt
 
 from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Array, Float, Float32
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _GZIP = 16 + zlib.MAX_WBITS  # a gzip header, and with zlib's own it carries neither time nor name
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
@@ -29,7 +32,7 @@ class ImageError(ValueError):
     """An image file that cannot be used as it is; the message begins with the file's name."""
 
 
-def _open_header(path: Path) -> Any:
+def _open_header(path: Path) -> nib.Nifti1Image:
     """Header-only nibabel image of a single-file NIfTI; ImageError names the file otherwise."""
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
@@ -78,12 +81,13 @@ class SeriesReader:
         unit = self.header.get_xyzt_units()[1]
         self.tr = float(self.header["pixdim"][4]) * _SECONDS.get(unit, 1.0) if self.ndim == 4 else 0.0
         self.compressed = self.path.suffix == ".gz"
-        self.dtype = np.dtype(image.dataobj.dtype)
+        stored: Any = image.dataobj
+        self.dtype = np.dtype(stored.dtype)
         if self.dtype.kind not in "iuf":
             raise ImageError(f"{self.path}: stored as {self.dtype}, not as real numbers")
-        self._slope, self._inter = float(image.dataobj.slope), float(image.dataobj.inter)
+        self._slope, self._inter = float(stored.slope), float(stored.inter)
         self.scaled = (self._slope, self._inter) != (1.0, 0.0)  # the header of a loaded image does not tell
-        self._offset = int(image.dataobj.offset)
+        self._offset = int(stored.offset)
         self._allow_nan = allow_nan
         self._voxels = int(np.prod(self.shape[:3]))
         self._stream: IO[bytes] | None = None
@@ -171,8 +175,9 @@ class SeriesReader:
 
 
 def _header(
-    shape: tuple[int, ...], affine: Array, tr: float, dtype: npt.DTypeLike, like: Any, slope: float, inter: float
-) -> nib.Nifti1Header:
+    shape: tuple[int, ...], affine: Array, tr: float, dtype: npt.DTypeLike, like: nib.Nifti1Header | None, slope: float,
+    inter: float,
+) -> nib.Nifti1Header:  # fmt: skip
     """Little-endian NIfTI-1 header in mm and s; q/sform codes are those of `like` (1 where it has none)."""
     header = nib.Nifti1Header(endianness="<")
     header.set_data_dtype(np.dtype(dtype).newbyteorder("<"))
@@ -193,7 +198,7 @@ def _header(
     return header
 
 
-def _to_dtype(values: Array, dtype: np.dtype[Any], slope: float, inter: float, path: Path) -> Array:
+def _to_dtype(values: Array, dtype: np.dtype, slope: float, inter: float, path: Path) -> Array:
     """Values as stored; integers are rounded, and refused where they do not fit."""
     if dtype.kind == "f":
         return values.astype(dtype, copy=False)
@@ -220,7 +225,7 @@ class PackedStream(io.RawIOBase):
         """It is for writing alone."""
         return True
 
-    def write(self, data: Any, /) -> int:
+    def write(self, data: "ReadableBuffer", /) -> int:
         """Pack more; returns the bytes taken, which are all."""
         view = memoryview(data)
         self._below.write(self._packer.compress(view))
@@ -250,8 +255,8 @@ class SeriesWriter:
 
     def __init__(
         self, path: str | os.PathLike[str], shape4d: tuple[int, int, int, int], affine: Array, tr: float, *,
-        dtype: npt.DTypeLike = "float32", header_like: Any = None, slope: float = 1.0, inter: float = 0.0,
-        compressed: bool | None = None,
+        dtype: npt.DTypeLike = "float32", header_like: nib.Nifti1Header | None = None, slope: float = 1.0,
+        inter: float = 0.0, compressed: bool | None = None,
     ) -> None:  # fmt: skip
         self.path = Path(path)
         if len(shape4d) != 4:
@@ -326,7 +331,7 @@ class SeriesWriter:
 
 def save_image(
     data: Array, affine: Array, path: str | os.PathLike[str], *, dtype: npt.DTypeLike | None = None,
-    header_like: Any = None, tr: float | None = None, compressed: bool | None = None,
+    header_like: nib.Nifti1Header | None = None, tr: float | None = None, compressed: bool | None = None,
 ) -> None:  # fmt: skip
     """Write an image (X, Y, Z) or (X, Y, Z, T) whole or not at all.
 

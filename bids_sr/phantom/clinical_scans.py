@@ -7,7 +7,6 @@ literature at 3 T, chosen by us. Both members of a pair have one protocol: real 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -80,7 +79,7 @@ class Scan:
     image: Array
     affine: Array
     pose: Array
-    sidecar: dict[str, Any]
+    sidecar: dict[str, object]
 
 
 def low_grid(preset: Preset) -> tuple[tuple[int, int, int], Array]:
@@ -115,11 +114,11 @@ def scans(subject: Subject) -> Iterator[Scan]:
             )  # fmt: skip
 
 
-def _scene(head: Head, contrast: str) -> tuple[Array, dict[str, Any]]:
+def _scene(head: Head, contrast: str) -> tuple[Array, dict[str, object]]:
     """Signal of the head in units of the written images, and the metadata of the sequence."""
     if contrast == "T1w":
         scene = gradient_echo(head, te=T1W_TE, tr=T1W_TR, flip=T1W_FLIP)
-        sidecar: dict[str, Any] = {"RepetitionTime": T1W_TR, "EchoTime": T1W_TE, "FlipAngle": T1W_FLIP}
+        sidecar: dict[str, object] = {"RepetitionTime": T1W_TR, "EchoTime": T1W_TE, "FlipAngle": T1W_FLIP}
     else:
         protocol = PROTOCOLS[contrast]
         scene = spin_echo(head, protocol)

@@ -1,7 +1,6 @@
 """Ground truth of a simulated subject (activation, motion, poses, tissue), written as `derivatives/ground-truth`."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -48,11 +47,11 @@ def in_view(change: Array) -> bool:
     return float(np.abs(change[..., MARGIN:-MARGIN]).max()) > 1e-3 * BOLD_LEVEL
 
 
-def foci_rows(subject: Subject) -> list[list[Any]]:
+def foci_rows(subject: Subject) -> list[list[str | float]]:
     """Rows of the table of foci (columns of `_FOCI_COLUMNS`); none without activity."""
     affine = subject.scanner.oversampled_grid[1]
     voxel = float(np.prod(np.diag(affine)[:3]))
-    rows: list[list[Any]] = []
+    rows: list[list[str | float]] = []
     for focus in subject.activity.foci:
         if focus.label not in subject.activity.maps:
             continue

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from numpy.typing import DTypeLike
 
 from bids_sr.io.array_types import Array
 from bids_sr.io.atomic_files import write_json
@@ -10,7 +11,7 @@ from bids_sr.io.nifti import save_image
 from bids_sr.spatial.transforms import write_itk
 
 
-def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a tab-separated table with a heading; floats with six significant digits after rounding noise is gone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ["\t".join(columns)]
@@ -19,13 +20,15 @@ def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def write_image(stem: Path, data: Array, affine: Array, sidecar: Mapping[str, Any], **how: Any) -> None:
-    """Write an image (``.nii.gz``) and its metadata; `how` as of `bids_sr.io.nifti.save_image`."""
-    save_image(data, affine, Path(f"{stem}.nii.gz"), **how)
+def write_image(
+    stem: Path, data: Array, affine: Array, sidecar: Mapping[str, object], *, dtype: DTypeLike = None
+) -> None:
+    """Write an image (``.nii.gz``) and its metadata; `dtype` as of `bids_sr.io.nifti.save_image`."""
+    save_image(data, affine, Path(f"{stem}.nii.gz"), dtype=dtype)
     write_json(Path(f"{stem}.json"), dict(sidecar))
 
 
-def write_transform(stem: str, matrix: Array, description: str, **more: Any) -> None:
+def write_transform(stem: str, matrix: Array, description: str, **more: object) -> None:
     """Write rigid matrices, (4, 4) or (T, 4, 4), as ITK text with what they mean; `stem` up to ``_mode-image``."""
     path = f"{stem}_mode-image_desc-truth_xfm"
     write_itk(Path(f"{path}.txt"), matrix)

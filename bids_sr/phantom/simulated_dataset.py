@@ -6,12 +6,12 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bids_sr import __version__
 from bids_sr.io import atomic_files
+from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesWriter
 from bids_sr.phantom.activity import Event
 from bids_sr.phantom.calibration_scan import CalibrationScan
@@ -185,9 +185,9 @@ def _write_structural(subject: Subject, root: Path, name: str) -> None:
         write_structural_truth(subject, scan, name, root / "derivatives" / "ground-truth")
 
 
-def _bold_sidecar(p: Preset, *, at_rest: bool) -> dict[str, Any]:
+def _bold_sidecar(p: Preset, *, at_rest: bool) -> dict[str, object]:
     lines = p.bold_shape[1]
-    out: dict[str, Any] = {
+    out: dict[str, object] = {
         "TaskName": "rest" if at_rest else "tap",
         "TaskDescription": "rest" if at_rest else "tapping with the thumb or the little finger of the right hand",
         "RepetitionTime": p.tr, "EchoTime": p.te, "FlipAngle": p.flip, "MagneticFieldStrength": 3,
@@ -199,7 +199,7 @@ def _bold_sidecar(p: Preset, *, at_rest: bool) -> dict[str, Any]:
     return out | ({"MultibandAccelerationFactor": p.multiband} if p.multiband > 1 else {})
 
 
-def _write_func(p: Preset, volumes: Iterable[Any], events: Sequence[Event], folder: Path, stem: str) -> None:
+def _write_func(p: Preset, volumes: Iterable[Array], events: Sequence[Event], folder: Path, stem: str) -> None:
     """A BOLD run with its sidecar and, unless it is at rest, events."""
     path = folder / f"{stem}_bold.nii.gz"
     with SeriesWriter(path, (*p.bold_shape, p.volumes), p.bold_affine, p.tr, dtype=np.int16) as writer:

@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
@@ -20,6 +21,9 @@ from bids_sr.io.grids import AS_STORED, AxisOrder, nearest, reordered, reordered
 from bids_sr.io.nifti import load_image
 from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.transforms import LPS, about_center, write_itk
+
+if TYPE_CHECKING:
+    from ants.core.ants_image import ANTsImage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +90,7 @@ def _ants_seed(seed: int) -> int:
     return int(seed) % (2**31 - 1) + 1
 
 
-def load_ants(seed: int) -> Any:
+def load_ants(seed: int) -> ModuleType:
     """Import antspyx and make it deterministic before anything else of it runs.
 
     One ITK thread always: sums over threads differ in their last bits with the order in which threads end.
@@ -98,7 +102,7 @@ def load_ants(seed: int) -> Any:
     return ants
 
 
-def to_ants(image: Image, seed: int) -> Any:
+def to_ants(image: Image, seed: int) -> "ANTsImage":
     """Turn an `Image` into an ANTsImage (float32, LPS)."""
     ants = load_ants(seed)
     lps = LPS @ np.asarray(image.affine, dtype=float)

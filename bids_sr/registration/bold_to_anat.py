@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,7 +24,7 @@ _RIM_MM = 4.0  # by which the BOLD's own mask may be too small: signal loss and 
 
 def register_to_t1w(
     boldref: Image, t1w: Image, t1w_mask: Array, *, seed: int, prefix: str
-) -> tuple[Array, dict[str, Any]]:
+) -> tuple[Array, dict[str, object]]:
     """Rigid transform that takes a T1w point to its boldref point (fixed image: boldref), and facts for the report.
 
     Where nothing that is found scores better than the headers, these are kept (`bold_t1w_kept`).
@@ -46,7 +45,7 @@ def register_to_t1w(
     return invert(fit.xfm), facts | {"bold_t1w_start": fit.start, "bold_t1w_kept": kept}
 
 
-def facts_of_coreg(boldref: Image, t1w: Image, t1w_mask: Array, boldref2t1w: Array) -> dict[str, Any]:
+def facts_of_coreg(boldref: Image, t1w: Image, t1w_mask: Array, boldref2t1w: Array) -> dict[str, object]:
     """Facts for the report of a precomputed registration: `boldref2t1w` takes a T1w point to its boldref point."""
     own, (brain, brain_mask), xfm = masks.brain_mask(boldref.data, boldref.affine), _brain(t1w, t1w_mask), boldref2t1w
     to_t1w = invert(xfm)
@@ -61,7 +60,9 @@ def _brain(t1w: Image, t1w_mask: Array) -> tuple[Image, Array]:
     return brain, masks.coarsen(t1w_mask.astype(np.float32), t1w.affine, 2.0)[0] > 0.5
 
 
-def _agreement(boldref: Image, own: Array, brain: Image, brain_mask: Array, xfm: Array, nmi: float) -> dict[str, Any]:
+def _agreement(
+    boldref: Image, own: Array, brain: Image, brain_mask: Array, xfm: Array, nmi: float
+) -> dict[str, object]:
     """How far a transform (boldref point to T1w point) moves the brain, and how well the brains agree by it."""
     carried = masks.coverage(brain_mask, brain.affine, boldref.data.shape, boldref.affine, xfm) >= 0.5
     agreed = masks.dice(own, carried)
@@ -87,7 +88,7 @@ def _size(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:
 
 def register_pair_to_bold(
     boldref: Image, highres: Image, highres2lowres: Array | None, *, seed: int, prefix: str
-) -> tuple[Array, dict[str, Any]]:
+) -> tuple[Array, dict[str, object]]:
     """Rigid transform that takes a boldref point to its point in highres as acquired, and facts.
 
     Mutual information, not the difference of intensities: the pair has another T1 weighting and no EPI distortion. It
@@ -103,7 +104,7 @@ def register_pair_to_bold(
     poor = fit.nmi < _POOR_NMI
     if poor:
         LOGGER.warning("BOLD and T2*-weighted pair hardly agree (mutual information %.3f)", fit.nmi)
-    facts: dict[str, Any] = {f"bold_pair_{key}": value for key, value in size_of(xfm, own, boldref.affine).items()}
+    facts: dict[str, object] = {f"bold_pair_{key}": value for key, value in size_of(xfm, own, boldref.affine).items()}
     facts |= {"bold_pair_start": fit.start, "bold_pair_nmi": round(fit.nmi, 4), "bold_pair_poor": bool(poor)}
     return xfm, facts
 
@@ -116,7 +117,7 @@ def finer_mask(mask: Array, affine: Array, shape: tuple[int, int, int], fine: Ar
 
 def combined_masks(
     boldref: Image, factor: Factor, brain: tuple[Image, Array] | None
-) -> tuple[Array, Array, Array, dict[str, Any]]:
+) -> tuple[Array, Array, Array, dict[str, object]]:
     """Brain masks of the BOLD on its own and on its high-resolution grid: (mask, fine mask, its affine, facts).
 
     With a T1w brain (mask, and the matrix that takes a T1w point to its boldref point): voxels at least half inside it
@@ -126,7 +127,7 @@ def combined_masks(
     own = masks.brain_mask(boldref.data, boldref.affine)
     shape, affine = hr_grid(boldref.data.shape, boldref.affine, factor)
     own_fine = finer_mask(own, boldref.affine, shape, affine)
-    facts: dict[str, Any] = {"mask_source": "boldref"}
+    facts: dict[str, object] = {"mask_source": "boldref"}
     if brain is None:
         return own, own_fine, affine, facts
     t1w_mask, xfm = brain
@@ -147,7 +148,7 @@ def combined_masks(
 
 def region_on_bold(
     region: Image, to_region: Sequence[str], boldref2t1w: str, grids: tuple[Image, Image], *, seed: int, folder: Path
-) -> tuple[tuple[Array, Array], dict[str, Any]]:
+) -> tuple[tuple[Array, Array], dict[str, object]]:
     """A region on the BOLD's two grids, voxels at least half inside it and in the brain, and facts.
 
     Where the region is empty, the brain, and a fact that says so.
@@ -170,7 +171,7 @@ def region_on_bold(
         fine = apply(mask, Image(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed)
         found.append((masks.block_average(fine, factor) >= 0.5) & (grid.data > 0.5))
     low, high = found
-    facts: dict[str, Any] = {
+    facts: dict[str, object] = {
         "roi_voxels": int(low.sum()),
         "roi_fraction_in_fov": round(_fraction_in_view(mask, chain, grids[0], seed=seed), 3),
     }
@@ -198,9 +199,9 @@ def _fraction_in_view(mask: Image, chain: Sequence[str], grid: Image, *, seed: i
 
 
 def map_to_template(
-    path: str, entities: Mapping[str, Any], sidecar: Mapping[str, Any], *, grid: Image, chain: Sequence[str],
+    path: str, entities: Mapping[str, object], sidecar: Mapping[str, object], *, grid: Image, chain: Sequence[str],
     space: str, seed: int, out: Path,
-) -> tuple[str, dict[str, Any], dict[str, Any]]:  # fmt: skip
+) -> tuple[str, dict[str, object], dict[str, object]]:  # fmt: skip
     """One map on the template's grid by one interpolation: (file, entities, sidecar); masks by nearest neighbor."""
     image = load(path)
     is_mask = entities.get("suffix") in ("mask", "dseg")

@@ -51,7 +51,7 @@ class BrainCheck:
             found.append(f"mask and template's brain agree by a Dice coefficient of {self.template_dice:.2f} alone")
         return found
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """As plain values for the report; `brain_doubts` holds the doubts."""
         figures = {
             "brain_volume_ml": self.volume_ml,

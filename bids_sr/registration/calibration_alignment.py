@@ -34,7 +34,7 @@ MOST_VOLUMES = 100  # that are read; more tell little more and cost memory
 
 def register_to_calibration(
     boldref: Image, mask: Array, fine: Image, fine_mask: Array, factor: Factor, *, seed: int, prefix: str
-) -> tuple[Array, dict[str, Any]]:
+) -> tuple[Array, dict[str, object]]:
     """Rigid transform that takes a boldref point to its point in the calibration, and how well it fits.
 
     Mutual information first, then Gauss-Newton on intensities, as both are echo-planar images of one contrast; for the
@@ -45,9 +45,8 @@ def register_to_calibration(
     gap = np.sqrt(np.maximum(boldref.zooms**2 - fine.zooms**2, 0)) / fine.zooms
     soft = ndimage.gaussian_filter(np.asarray(fine.data, np.float32), gap / FWHM_PER_SIGMA, mode="nearest")
     xfm = refine(boldref, Image(data=soft, affine=fine.affine), mask, fit.xfm)
-    facts: dict[str, Any] = {**size_of(xfm, mask, boldref.affine)}
-    facts |= {"start": fit.start, "nmi": round(fit.nmi, 4)}
-    return xfm, facts | agreement(boldref, mask, fine, fine_mask, xfm, factor)
+    own: dict[str, object] = {**size_of(xfm, mask, boldref.affine), "start": fit.start, "nmi": round(fit.nmi, 4)}
+    return xfm, own | agreement(boldref, mask, fine, fine_mask, xfm, factor)
 
 
 def agreement(
@@ -115,7 +114,7 @@ def task_regressors(events: str | Path, tr: float, volumes: int) -> Array:
     return np.stack(kept, axis=1) if kept else np.zeros((volumes, 0))
 
 
-def objection(facts: Mapping[str, Any]) -> str:
+def objection(facts: Mapping[str, float]) -> str:
     """Why a calibration cannot be used, from what was measured; "" if it can."""
     if facts["overlap"] < LEAST_OVERLAP:
         return (
@@ -138,9 +137,9 @@ LOGGER = logging.getLogger(__name__)
 
 
 def calibration_maps(
-    reader: SeriesReader, mask: Array, matrices: Array, params: Array, facts: dict[str, Any], *, n_dummy: int,
+    reader: SeriesReader, mask: Array, matrices: Array, params: Array, facts: dict[str, object], *, n_dummy: int,
     tr: float, factor: Factor, events: str | Path | None = None,
-) -> tuple[Array, Array, dict[str, Any]]:  # fmt: skip
+) -> tuple[Array, Array, dict[str, object]]:  # fmt: skip
     """The map, the same at the resolution of the run, and what is to be told of it.
 
     Parameters
@@ -171,7 +170,7 @@ def calibration_maps(
         "motion_max_mm": round(float(far.max()), 4), "far_share": round(float(away.mean()), 4),
     }  # fmt: skip
     facts |= told
-    if against := objection(facts):
+    if against := objection({name: value for name, value in facts.items() if isinstance(value, float)}):
         raise CalibrationError(against)
     courses: dict[str, Any] = {
         "drift": drift_basis(series.shape[3], tr), "motion": motion,
@@ -189,7 +188,7 @@ def calibration_maps(
     return found.sd, found_low.sd, told
 
 
-def _task(events: str | Path | None, tr: float, volumes: int) -> tuple[Array | None, dict[str, Any]]:
+def _task(events: str | Path | None, tr: float, volumes: int) -> tuple[Array | None, dict[str, object]]:
     """Regressors of the task, and what became of it."""
     from bids_sr.stats.glm.regressors import DesignError
 

@@ -1,7 +1,7 @@
 """The T2*-weighted pair: its members in one frame, at both resolutions, for training."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class Pair:
     lowres: Image
     mask: Array
     xfm: Array
-    facts: dict[str, Any]
+    facts: Mapping[str, object]
 
 
 def truncated_pair(highres: Image, factor: Factor) -> Pair:

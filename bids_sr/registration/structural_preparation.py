@@ -12,7 +12,7 @@ Source: attention_unet, section 3.1, which aligns to a template instead and name
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from scipy import ndimage
@@ -149,7 +149,7 @@ class Prepared:
     mask: Array
     affine: Array
     units: Mapping[str, float]
-    facts: dict[str, Any]
+    facts: dict[str, dict[str, float]]
 
 
 def prepare(
@@ -173,7 +173,7 @@ def prepare(
     )
     mm = 2 * _REGISTERED_MM if sloppy else _REGISTERED_MM
     places: dict[tuple[str, str], Placement] = {(first, "highres"): Placement(xfm=np.eye(4))}
-    facts: dict[str, Any] = {}
+    facts: dict[str, dict[str, float]] = {}
     for (contrast, kind), image in even.items():
         if image is not frame:
             key = f"{contrast}_{kind}"
@@ -185,7 +185,7 @@ def prepare(
 
 def assemble(
     even: Mapping[tuple[str, str], Image], places: Mapping[tuple[str, str], Placement], frame: Image, mask: Array,
-    facts: dict[str, Any], interpolations: Sequence[str],
+    facts: dict[str, dict[str, float]], interpolations: Sequence[str],
 ) -> Prepared:  # fmt: skip
     """All scans on the grid of the frame, each interpolated once from its place, in [0, 1].
 

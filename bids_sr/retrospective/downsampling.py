@@ -2,8 +2,8 @@
 
 import zlib
 from pathlib import Path
-from typing import Any
 
+import nibabel as nib
 import numpy as np
 
 from bids_sr.io.array_types import Array
@@ -102,7 +102,7 @@ def write_measured_series(source: Path, target: Path, *, factor: Factor, first: 
                 writer.append(volume[part])
 
 
-def mean_volume(source: Path, first: int, count: int) -> tuple[Array, Array, Any]:
+def mean_volume(source: Path, first: int, count: int) -> tuple[Array, Array, nib.Nifti1Header]:
     """Mean of `count` volumes from number `first` on, its affine, and the header of the series."""
     with SeriesReader(source) as reader:
         total = np.zeros(reader.shape[:3])
@@ -111,7 +111,9 @@ def mean_volume(source: Path, first: int, count: int) -> tuple[Array, Array, Any
         return (total / count).astype(np.float32), reader.affine, reader.header
 
 
-def write_pair(image: Array, affine: Array, header: Any, highres: Path, lowres: Path, *, factor: Factor) -> None:
+def write_pair(
+    image: Array, affine: Array, header: nib.Nifti1Header, highres: Path, lowres: Path, *, factor: Factor
+) -> None:
     """Write an image as the highres member of a pair, and what truncation leaves of it as the lowres one."""
     part, low = window(image.shape, factor)
     high_affine = cropped_affine(affine, part)

@@ -16,13 +16,15 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+from nibabel.nifti1 import Nifti1Header
 
 from bids_sr import __version__
 from bids_sr.bids import BoldRun, Pair, Subject, stem_of
 from bids_sr.bids.inputs import Triple
 from bids_sr.bids.retrospective_plan import averaged, left_out, makers, pair_place, retrospective_factor
 from bids_sr.config import Settings
+from bids_sr.io.array_types import Array
 from bids_sr.io.atomic_files import write_json, write_whole
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AS_STORED, reordered, reordered_affine, reordered_header
@@ -232,7 +234,12 @@ def _stem(subject: Subject, session: str | None) -> str:
 
 
 def _write_pair(
-    image: tuple[Any, Any, Any], folder: Path, stem: str, run: str, sidecar: Mapping[str, Any], factor: Triple
+    image: tuple[Array, Array, Nifti1Header],
+    folder: Path,
+    stem: str,
+    run: str,
+    sidecar: Mapping[str, object],
+    factor: Triple,
 ) -> None:
     """Write the pair that an image (data, affine, header) makes, with what its sidecar tells of both."""
     high, low = (folder / f"{stem}_acq-{kind}{run}_T2starw.nii.gz" for kind in ("highres", "lowres"))
@@ -248,7 +255,7 @@ def _json_of(image: Path) -> Path:
     return image.with_name(image.name.removesuffix(".gz").removesuffix(".nii") + ".json")
 
 
-def _sidecar_beside(image: Path) -> dict[str, Any]:
+def _sidecar_beside(image: Path) -> dict[str, object]:
     path = _json_of(image)
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found if isinstance(found, dict) else {}
@@ -275,7 +282,7 @@ def _moved(text: str, seconds: float) -> str:
     return "0" if shown == "-0" else shown
 
 
-def sidecar_of_events(table: Path, types: Sequence[str]) -> dict[str, Any]:
+def sidecar_of_events(table: Path, types: Sequence[str]) -> dict[str, object]:
     """What the columns mean, as it stands beside the table; with the order of trial types, so that signs are kept."""
     path = table.with_suffix(".json")
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
