@@ -50,12 +50,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "group": {"io", "registration", "spatial", "stats"},
     "slurm": {"config", "boilerplate"},
     "phantom": {"io", "sr", "spatial", "stats"},
-    "interfaces": PURE,
+    "pipeline": {"config", "io", "metrics", "spatial", "stats", "reports"},
+    "steps": PURE | {"pipeline"},
+    "interfaces": PURE | {"steps", "pipeline"},
     "execution": {"io", "interfaces", "config", "slurm"},
-    "workflows": {"interfaces", "boilerplate"},
-    "workflows/base": {"bids", "boilerplate", "config", "execution", "interfaces", "sr/methods", "workflows"},
-    "api": {"io", "metrics", "registration", "reports", "spatial", "sr", "sr/methods", "stats"},
-    "cli": PURE | {"execution", "group", "preflight", "phantom", "retrospective", "slurm", "interfaces", "workflows"},
+    "workflows": {"interfaces", "boilerplate", "pipeline", "steps"},
+    "workflows/base": PURE | {"execution", "interfaces", "pipeline", "steps", "workflows"},
+    "api": {"io", "metrics", "pipeline", "registration", "reports", "spatial", "sr", "sr/methods", "stats", "steps"},
+    "cli": PURE
+    | {"execution", "group", "interfaces", "phantom", "pipeline", "preflight", "retrospective", "slurm", "steps"}
+    | {"workflows"},
 }
 EVERYWHERE = {"io.atomic_files", "series", "region_names"}  # the standard library alone, and nothing of bids_sr
 LIGHT = {"method", "methods", "recipe"}

@@ -1,0 +1,259 @@
+"""Kinds of artifacts: what steps exchange, as values in memory and as files on disk.
+
+A kind is the annotation of a parameter or of a returned value. It knows how its value is saved to a file and loaded
+from one, so that a step holds neither. Kinds import what they need when they need it: this module is cheap to import.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast
+
+if TYPE_CHECKING:
+    import nibabel
+    import numpy as np
+    import pandas as pd
+    from matplotlib.figure import Figure as MplFigure
+
+    from bids_sr.io.array_types import Array, Float
+    from bids_sr.io.nifti import SeriesReader
+    from bids_sr.metrics.long_tables import MetricRow
+    from bids_sr.spatial.distortion import Distortion as _ShiftMap
+    from bids_sr.stats.glm.block_effects import Effects as _BlockEffects
+
+T = TypeVar("T")
+Content = dict[str, Any]  # of a JSON file
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Volume:
+    """An image in memory.
+
+    Attributes
+    ----------
+    data : (X, Y, Z), or (X, Y, Z, K) of several maps on one grid
+    affine : (4, 4) voxel to RAS mm
+    header : whose form codes are kept, or None
+    dtype : stored type; None: float32 for floats, uint8 for booleans
+    """
+
+    data: "Array"
+    affine: "Float"
+    header: "nibabel.Nifti1Header | None" = None
+    dtype: str | None = None
+
+    def like(self, data: "Array") -> "Volume":
+        """Other values on the same grid."""
+        return Volume(data, self.affine, self.header)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Derivative:
+    """A map, a region or something drawn, with its own entities and metadata.
+
+    `content` : a `Volume`, a figure, or HTML; once stored, the path of its file, so that a list of maps takes no memory
+    """
+
+    content: object
+    entities: Mapping[str, str]
+    sidecar: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def volume(self) -> Volume:
+        """Its volume, loaded where it is a file."""
+        if isinstance(self.content, Path):
+            return _Volume().load(self.content)
+        if isinstance(self.content, Volume):
+            return self.content
+        raise TypeError(f"{dict(self.entities)} is no volume")
+
+
+class Kind(Generic[T]):
+    """How values are kept in files; here as a file whose path is the value."""
+
+    def load(self, path: Path) -> T:
+        """The value of a file."""
+        return cast("T", path)
+
+    def save(self, value: T, stem: Path) -> Path | list[Path]:
+        """Save a value beside others, under `stem` and the extension of its kind; the file, or files, that hold it."""
+        return Path(str(value))
+
+    def is_beside(self, path: Path) -> bool:
+        """Whether a file that was saved only goes with another, and is no value of its own."""
+        return False
+
+
+class _Series(Kind["SeriesReader"]):
+    """Read volume by volume; a step that makes one writes it and returns its reader."""
+
+    def load(self, path: Path) -> "SeriesReader":
+        from bids_sr.io.nifti import SeriesReader
+
+        return SeriesReader(path)
+
+    def save(self, value: "SeriesReader", stem: Path) -> Path:
+        value.close()
+        return Path(value.path)
+
+
+class _Volume(Kind[Volume]):
+    def load(self, path: Path) -> Volume:
+        from bids_sr.io.nifti import SeriesReader, load_image
+
+        with SeriesReader(path) as reader:
+            header = reader.header
+        return Volume(*load_image(path), header)
+
+    def save(self, value: Volume, stem: Path) -> Path:
+        from bids_sr.io.nifti import save_image
+
+        path = stem.with_name(f"{stem.name}.nii.gz")
+        save_image(value.data, value.affine, path, header_like=value.header, dtype=value.dtype)
+        return path
+
+
+class _Mask(_Volume):
+    """A volume whose values are booleans in memory."""
+
+    def load(self, path: Path) -> Volume:
+        found = super().load(path)
+        return found.like(found.data > 0.5)
+
+
+class _Transforms(Kind["np.ndarray"]):
+    """(T, 4, 4), RAS mm, as ITK text."""
+
+    def load(self, path: Path) -> "np.ndarray":
+        from bids_sr.spatial.transforms import read_itk
+
+        return read_itk(path)
+
+    def save(self, value: "np.ndarray", stem: Path) -> Path:
+        from bids_sr.spatial.transforms import write_itk
+
+        write_itk(path := stem.with_suffix(".txt"), value)
+        return path
+
+
+@dataclass(frozen=True)
+class _Table(Kind["pd.DataFrame"]):
+    """A table as TSV, with all digits or with those given."""
+
+    digits: str | None = None
+
+    def load(self, path: Path) -> "pd.DataFrame":
+        import pandas as pd
+
+        return pd.read_csv(path, sep="\t", na_values="n/a")
+
+    def save(self, value: "pd.DataFrame", stem: Path) -> Path:
+        value.to_csv(path := stem.with_suffix(".tsv"), sep="\t", index=False, na_rep="n/a", float_format=self.digits)
+        return path
+
+
+class _Distortion(Kind["_ShiftMap"]):
+    """How far a field shifts the signal; see `bids_sr.spatial.distortion`."""
+
+    def load(self, path: Path) -> "_ShiftMap":
+        from bids_sr.spatial.distortion import load_distortion
+
+        return load_distortion(path)
+
+    def save(self, value: "_ShiftMap", stem: Path) -> Path:
+        from bids_sr.spatial.distortion import save_distortion
+
+        save_distortion(value, path := stem.with_suffix(".nii"))
+        return path
+
+
+class _Effects(Kind["_BlockEffects"]):
+    """Effects of the blocks of a series; see `bids_sr.stats.glm.block_effects`."""
+
+    def load(self, path: Path) -> "_BlockEffects":
+        from bids_sr.stats.glm.block_effects import load_effects
+
+        return load_effects(path)
+
+    def save(self, value: "_BlockEffects", stem: Path) -> Path:
+        from bids_sr.stats.glm.block_effects import save_effects
+
+        save_effects(value, path := stem.with_suffix(".npz"))
+        return path
+
+
+@dataclass(frozen=True)
+class _Metrics(Kind[list["MetricRow"]]):
+    """Rows of a long table, with the columns of `bids_sr.metrics.long_tables` that are named."""
+
+    columns: str = "SERIES"
+
+    def load(self, path: Path) -> list["MetricRow"]:
+        from bids_sr.metrics import long_tables
+
+        return long_tables.read_table(path, getattr(long_tables, self.columns))
+
+    def save(self, value: list["MetricRow"], stem: Path) -> Path:
+        from bids_sr.metrics import long_tables
+
+        text = long_tables.table_text(value, getattr(long_tables, self.columns))
+        (path := stem.with_suffix(".tsv")).write_text(text, encoding="utf-8")
+        return path
+
+
+class _Facts(Kind[Content]):
+    def load(self, path: Path) -> Content:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+
+    def save(self, value: Content, stem: Path) -> Path:
+        from bids_sr.io.atomic_files import write_json
+
+        return write_json(stem.with_suffix(".json"), value)
+
+
+class _Derivatives(Kind[Derivative]):
+    """A volume, a figure or HTML in a file whose name is its entities, and its sidecar beside it."""
+
+    def load(self, path: Path) -> Derivative:
+        *pairs, suffix = path.name.partition(".")[0].split("_")
+        entities = dict(pair.split("-", 1) for pair in pairs) | {"suffix": suffix}
+        sidecar = path.with_name(path.name.partition(".")[0] + ".json")
+        return Derivative(path, entities, _Facts().load(sidecar) if sidecar.exists() else {})
+
+    def is_beside(self, path: Path) -> bool:
+        return path.suffix == ".json"
+
+    def save(self, value: Derivative, stem: Path) -> list[Path]:
+        pairs = [f"{key}-{label}" for key, label in value.entities.items() if key != "suffix"]
+        stem = stem.with_name("_".join([*pairs, value.entities["suffix"]]))
+        return [self._content(value, stem), *([_Facts().save(dict(value.sidecar), stem)] if value.sidecar else [])]
+
+    def _content(self, value: Derivative, stem: Path) -> Path:
+        if isinstance(value.content, Path):
+            return value.content
+        if isinstance(value.content, Volume):
+            return _Volume().save(value.content, stem)
+        if isinstance(value.content, str):
+            (path := stem.with_suffix(".html")).write_text(value.content, encoding="utf-8")
+            return path
+        from bids_sr.reports.figures.svg_files import save_svg
+
+        save_svg(cast("MplFigure", value.content), path := stem.with_suffix(".svg"))
+        return path
+
+
+File = Annotated[Path, Kind()]
+Series = Annotated["SeriesReader", _Series()]
+Image = Annotated[Volume, _Volume()]
+Mask = Annotated[Volume, _Mask()]
+Transforms = Annotated["np.ndarray", _Transforms()]
+Distortion = Annotated["_ShiftMap", _Distortion()]
+Effects = Annotated["_BlockEffects", _Effects()]
+Table = Annotated["pd.DataFrame", _Table()]
+Confounds = Annotated["pd.DataFrame", _Table(digits="%.9g")]
+Metrics = Annotated[list["MetricRow"], _Metrics()]
+Rows = Annotated[list["MetricRow"], _Metrics("EVALUATION")]
+Facts = Annotated[Content, _Facts()]
+Map = Annotated[Derivative, _Derivatives()]
+Figure = Annotated[Derivative, _Derivatives()]

@@ -1,0 +1,296 @@
+"""Graphs from names: each parameter of a step is connected to the step that makes the artifact of that name.
+
+Steps stand in scopes, such as a participant, a run, a series of the run. What a step asks for is looked up in its own
+scope, in those beside it, then outward; a parameter that is a list, or a dictionary by the names of scopes, takes what
+all inner scopes make under that name. `Graph` resolves all of it before anything runs and imports nothing that it does
+not need; `bids_sr.pipeline.nipype_workflow` makes a workflow of it.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from bids_sr.pipeline.step import REQUIRED, Keep, Part, Port, Step
+
+AnyStep = Step[..., Any]
+
+
+class GraphError(ValueError):
+    """An artifact or setting that is missing, made twice, or of another kind than what is asked for."""
+
+
+class Maker(NamedTuple):
+    """Who makes an artifact: a step, or what was given: a file, files, or a value."""
+
+    source: "Placed | object"
+    name: str  # of the output of the step
+
+    @property
+    def port(self) -> Port | None:
+        """What a step makes; None for a plain value, and for what is given."""
+        return self.source.step.outputs[self.name] if isinstance(self.source, Placed) else None
+
+
+Wires = Mapping[str, Maker | Sequence[Maker] | Mapping[str, Maker]]
+
+
+@dataclass(eq=False, slots=True)
+class Placed:
+    """A step in a scope, with the settings and connections that it has there of its own."""
+
+    step: AnyStep
+    scope: "Scope"
+    name: str
+    settings: Mapping[str, Any]
+    wires: Wires
+
+    def __str__(self) -> str:
+        return f"{self.scope.path}.{self.name}"
+
+    def setting(self, name: str) -> Any:
+        """A setting: its own, else that of the nearest scope, else the default of the function; `KeyError` for none."""
+        if name in self.settings:
+            return self.settings[name]
+        try:
+            return self.scope.setting(name)
+        except KeyError:
+            if name in self.step.settings and self.step.settings[name].default is not REQUIRED:
+                return self.step.settings[name].default
+            raise
+
+
+@dataclass(eq=False)
+class Scope:
+    """Part of a graph: its steps, and settings and given artifacts that inner scopes share.
+
+    Parameters
+    ----------
+    beside : scopes whose artifacts are known here too, such as that of the pair of a run
+    alias : what names stand for in this scope
+    store : outermost scope only: the step that stores what is kept; None stores nothing
+    """
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    outer: "Scope | None" = None
+    beside: tuple["Scope", ...] = ()
+    alias: dict[str, str] = field(default_factory=dict)
+    store: AnyStep | None = None
+    inner: list["Scope"] = field(default_factory=list)
+    steps: list[Placed] = field(default_factory=list)
+    makers: dict[str, Maker] = field(default_factory=dict)
+    texts: list[tuple[Part, str]] = field(default_factory=list)
+
+    def within(
+        self, name: str, /, *, beside: tuple["Scope", ...] = (), alias: Mapping[str, str] | None = None,
+        **settings: object,
+    ) -> "Scope":  # fmt: skip
+        """A new inner scope."""
+        self.inner.append(Scope(name, settings, self, beside, dict(alias or {}), self.store))
+        return self.inner[-1]
+
+    def give(self, **artifacts: object) -> None:
+        """Artifacts that are there: files, lists of files, values."""
+        for name, value in artifacts.items():
+            self._enter(name, Maker(value, name))
+
+    def say(self, part: Part, text: str) -> None:
+        """Sentences of the methods text that belong to no single step."""
+        self.texts.append((part, text))
+
+    def add(
+        self, *steps: AnyStep, name: str = "", wires: Wires | None = None, rename: Mapping[str, str] | None = None,
+        keep: bool = True, quiet: bool = False, **settings: object,
+    ) -> None:  # fmt: skip
+        """Place steps.
+
+        Parameters
+        ----------
+        name : of the node; that of the function where there is none
+        wires : who makes an input, where its name does not tell
+        rename : what artifacts are called in this scope
+        keep : whether what they declare to be kept is stored
+        quiet : whether the methods text is silent about them
+        settings : these hold for the steps alone
+        """
+        for step in steps:
+            placed = Placed(step, self, name or step.__name__, settings, wires or {})
+            if unknown := settings.keys() - step.settings.keys() | placed.wires.keys() - {*step.inputs, *step.settings}:
+                raise GraphError(f"{placed} has no {', '.join(sorted(unknown))}")
+            self.steps.append(placed)
+            for made in step.outputs:
+                self._enter((rename or {}).get(made, made), Maker(placed, made))
+            if step.text and not quiet:
+                self.texts.append((step.part, step.text if isinstance(step.text, str) else step.text(placed.setting)))
+            if keep and self.store is not None:
+                for artifact, how in step.keep.items():
+                    self._keep(placed, artifact, how, (rename or {}).get(artifact, artifact))
+
+    def _keep(self, placed: Placed, artifact: str, how: Keep, name: str) -> None:
+        """Place the step that stores an artifact."""
+        assert self.store is not None
+        entities = how.entities(placed.setting) if callable(how.entities) else how.entities
+        sidecar = how.sidecar(placed.setting) if callable(how.sidecar) else how.sidecar
+        wires: dict[str, Maker] = {"files": Maker(placed, artifact)}
+        own: dict[str, object] = {"own_entities": None if entities is None else dict(entities)}
+        if isinstance(sidecar, str):
+            wires["sidecar"] = Maker(placed, sidecar)
+        else:
+            own["own_sidecar"] = dict(sidecar)
+        if not how.provenance:
+            own["provenance"] = {}
+        self.steps.append(Placed(self.store, self, f"keep_{name}", own, wires))
+
+    def _enter(self, name: str, maker: Maker) -> None:
+        if name in self.makers:
+            raise GraphError(f"{self.path}: {name} is made by {self.makers[name].source} and by {maker.source}")
+        self.makers[name] = maker
+
+    @property
+    def path(self) -> str:
+        """Names of the scopes, outermost first."""
+        return ".".join(one.name for one in [*self.outward()][::-1])
+
+    def outward(self) -> Iterator["Scope"]:
+        """This scope and those around it."""
+        yield self
+        if self.outer:
+            yield from self.outer.outward()
+
+    def inward(self) -> Iterator["Scope"]:
+        """This scope and those in it, in the order in which they were made."""
+        yield self
+        for scope in self.inner:
+            yield from scope.inward()
+
+    def find(self, name: str) -> Maker | None:
+        """Who makes an artifact, nearest first; None where nobody does."""
+        for scope in self.outward():
+            name = scope.alias.get(name, name)
+            for one in (scope, *scope.beside):
+                if name in one.makers:
+                    return one.makers[name]
+        return None
+
+    def __getitem__(self, name: str) -> Maker:
+        """Who makes an artifact, as seen from this scope."""
+        if (found := self.find(name)) is None:
+            there = {each for one in self.outward() for each in one.makers}
+            similar = ", ".join(difflib.get_close_matches(name, there, 3))
+            raise GraphError(f"{self.path}: no step makes {name}" + (f"; there are {similar}" if similar else ""))
+        return found
+
+    def gather(self, name: str, among: Sequence[str] | None = None) -> dict[str, Maker]:
+        """What inner scopes make under a name, by their names; `among` are those that are taken, in this order."""
+        found = {one.name: one.makers[name] for one in self.inward() if name in one.makers}
+        return found if among is None else {each: found[each] for each in among}
+
+    def setting(self, name: str) -> Any:
+        """A setting of this scope or of one around it; `KeyError` where there is none."""
+        return next((one.settings for one in self.outward() if name in one.settings), {})[name]
+
+
+class Wire(NamedTuple):
+    """Makers of one input of a step; `names` are those of the scopes where they are told apart."""
+
+    makers: tuple[Maker, ...]
+    names: tuple[str, ...] = ()
+
+
+class Graph:
+    """The resolved graph of a scope and all in it.
+
+    Attributes
+    ----------
+    placed : steps in the order in which they were placed, scope by scope
+    wires, settings : of each step, by the names of its parameters
+
+    Raises
+    ------
+    GraphError
+        The message names the step, its scope and artifacts of similar names.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.placed = [placed for one in scope.inward() for placed in one.steps]
+        self.wires = {placed: dict(_wires(placed)) for placed in self.placed}
+        self.settings = {placed: dict(_settings(placed, self.wires[placed])) for placed in self.placed}
+
+    def methods_text(self) -> str:
+        """The methods text: parts in the order of the processing, each text once however many runs there are.
+
+        A text that ends with a line feed ends a paragraph, and so does a part.
+        """
+        parts: dict[Part, dict[str, None]] = {part: {} for part in Part}
+        for scope in self.scope.inward():
+            for part, text in scope.texts:
+                parts[part].setdefault(text if text.endswith("\n") else f"{text} ")
+        found = "\n".join("".join(texts) + "\n" for texts in parts.values())
+        paragraphs = (" ".join(lines.split()) for lines in found.split("\n"))
+        return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
+
+    def lines(self) -> Iterator[str]:
+        """Who makes what: each scope with its steps, what they make, and of what."""
+        for scope in self.scope.inward():
+            if scope.steps:
+                yield scope.path
+            for placed in scope.steps:
+                taken = (f"{name} ({self._from(placed, wire)})" for name, wire in self.wires[placed].items())
+                yield f"  {placed.name}: {', '.join(placed.step.outputs)} <- {', '.join(taken) or 'settings alone'}"
+
+    def _from(self, placed: Placed, wire: Wire) -> str:
+        """Where an input comes from: the steps, with their scopes where these are others."""
+        sources = (maker.source for maker in wire.makers)
+        names = (
+            (each.name if each.scope is placed.scope else str(each).partition(".")[2])
+            if isinstance(each, Placed) else "given" for each in sources
+        )  # fmt: skip
+        return ", ".join(dict.fromkeys(names))
+
+    def unused_settings(self) -> set[str]:
+        """Settings of scopes that no step asks for, nor their texts and names."""
+        asked = {name for placed in self.placed for name in placed.step.settings}
+        return {name for scope in self.scope.inward() for name in scope.settings} - asked
+
+
+def _wires(placed: Placed) -> Iterator[tuple[str, Wire]]:
+    """Makers of what a step takes: of its artifacts, and of settings that a step makes, such as a number of volumes."""
+    for name in placed.step.settings:
+        given = placed.wires.get(name) or (None if name in placed.settings else placed.scope.find(name))
+        if isinstance(given, Maker) and isinstance(given.source, Placed) and given.port is None:
+            yield name, Wire((given,))
+    for name, port in placed.step.inputs.items():
+        if wire := _wire(placed, name, port):
+            for maker in wire.makers:
+                if isinstance(maker.source, Placed) and not (maker.port and port.takes(maker.port)):
+                    raise GraphError(f"{placed}: {name} of {maker.source} is {maker.port}, and {port} is asked for")
+            yield name, wire
+        elif port.default is REQUIRED and (port.many is None or name in placed.wires):
+            placed.scope[name]  # says that nobody makes it
+            raise GraphError(f"{placed}: nothing is connected to {name}")
+
+
+def _wire(placed: Placed, name: str, port: Port) -> Wire | None:
+    given = placed.wires.get(name)
+    if isinstance(given, Maker):
+        return Wire((given,))
+    if isinstance(given, Mapping):
+        return Wire(tuple(given.values()), tuple(given)) if given else None
+    if given is not None:
+        return Wire(tuple(given)) if given else None
+    maker = placed.scope.find(name)
+    if maker is not None and port.many != "dict":
+        return Wire((maker,))
+    found = placed.scope.gather(name) if port.many else {}
+    return Wire(tuple(found.values()), tuple(found) if port.many == "dict" else ()) if found else None
+
+
+def _settings(placed: Placed, wired: Mapping[str, Wire]) -> Iterator[tuple[str, object]]:
+    for name in placed.step.settings:
+        try:
+            if name not in wired:
+                yield name, placed.setting(name)
+        except KeyError:
+            raise GraphError(f"{placed}: no setting {name}") from None

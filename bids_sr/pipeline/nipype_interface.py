@@ -1,0 +1,81 @@
+"""The interface class of nipype that a step has: its traits follow from the signature."""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    InputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
+
+from bids_sr.pipeline.step import REQUIRED, Port, bare, port_of
+
+if TYPE_CHECKING:
+    from nipype.interfaces.base.support import Bunch
+
+    from bids_sr.pipeline.step import Step
+
+_KNOWN = {int: traits.Int, float: traits.Float, bool: traits.Bool, str: traits.Str}
+
+
+def interface_of(step: "Step[Any, Any]") -> type[SimpleInterface]:
+    """The interface class of a step."""
+
+    def run(interface: SimpleInterface, runtime: "Bunch") -> "Bunch":
+        interface._results = step.on_files(interface.inputs.get_traitsfree(), Path(runtime.cwd))
+        return runtime
+
+    def made(name: str, base: type, fields: Mapping[str, object]) -> type:
+        place = {"__module__": step.__module__, "__qualname__": f"{step.__qualname__}.interface{name}"}
+        return type(base)(f"{step.__name__}{name}".replace(".", "_"), (base,), {**fields, **place})
+
+    taken: dict[str, object] = {name: _file_trait(port) for name, port in step.inputs.items()}
+    taken |= {f"{name}_names": traits.List(traits.Str) for name, port in step.inputs.items() if port.many == "dict"}
+    taken |= {name: _setting_trait(one) for name, one in step.settings.items()}
+    if "device" in step.settings:  # set by the scheduler, which lends the GPU to one step at a time
+        taken["use_gpu"] = traits.Bool(False, usedefault=True, nohash=True)
+    given = {name: _file_trait(port, output=True) if port else traits.Any() for name, port in step.outputs.items()}
+    specs = {
+        "input_spec": made(".input_spec", BaseInterfaceInputSpec, taken),
+        "output_spec": made(".output_spec", TraitedSpec, given),
+    }
+    own = {"__doc__": step.__doc__, "step": step, "_run_interface": run, "_can_resume": step.resumes}
+    return made("", SimpleInterface, {**specs, **own})
+
+
+def _file_trait(port: Port, *, output: bool = False) -> traits.TraitType:
+    mandatory = {} if output else {"mandatory": port.default is REQUIRED}
+    if port.many is None:
+        return File(exists=True, **mandatory)
+    return traits.List(File(exists=True)) if output else InputMultiObject(File(exists=True), **mandatory)
+
+
+def _setting_trait(parameter: inspect.Parameter) -> traits.TraitType:
+    """The trait of a setting; a default enters the hash of the node, so that a new one runs it again."""
+    trait, default = _trait(parameter.annotation), parameter.default
+    if default is REQUIRED:
+        return trait(mandatory=True)
+    return trait if default is None else trait(default, usedefault=True)
+
+
+def _trait(hint: Any) -> traits.TraitType:
+    inner = bare(hint)
+    origin, args = get_origin(inner), get_args(inner)
+    found = next((trait for known, trait in _KNOWN.items() if known is inner), traits.Any)()
+    if origin is Annotated:
+        return _trait(args[0])
+    if origin is Literal:
+        found = traits.Enum(*args)
+    elif origin is tuple and args[-1] is not Ellipsis:
+        found = traits.Tuple(*map(_trait, args))
+    elif origin is list and args and port_of(args[0]) is None:
+        found = traits.List(_trait(args[0]))
+    elif origin in (dict, Mapping):
+        found = traits.Dict()
+    return found if inner is hint else traits.Either(None, found)

@@ -1,0 +1,92 @@
+"""A resolved graph as a workflow of nipype: a node for each step, a workflow for each scope."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from nipype.interfaces.utility import Merge
+from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow
+
+from bids_sr.config.memory_model import Need
+from bids_sr.pipeline.graph import Graph, Maker, Placed, Scope, Wire
+
+_NEXT_TO_NOTHING_GB = 0.01  # nodes that run in the scheduler itself
+
+
+def workflow_of(graph: Graph, *, base_dir: Path, need_gb: Callable[[Need], float]) -> LiterateWorkflow:
+    """The workflow of a graph.
+
+    Parameters
+    ----------
+    base_dir : folder of work
+    need_gb : memory to declare (GB) for that of a step
+    """
+    flows = {one: LiterateWorkflow(name=one.name) for one in graph.scope.inward() if any(s.steps for s in one.inward())}
+    flows[graph.scope].base_dir = str(base_dir)
+    for one, flow in flows.items():
+        if one is not graph.scope and one.outer is not None:
+            flows[one.outer].add_nodes([flow])
+    nodes = {placed: _node(placed, graph, need_gb) for placed in graph.placed}
+    for placed, node in nodes.items():
+        flows[placed.scope].add_nodes([node])
+    for placed, wires in graph.wires.items():
+        for name, wire in wires.items():
+            _connect(wire, placed.scope, nodes[placed], name, flows, nodes)
+    return flows[graph.scope]
+
+
+def _node(placed: Placed, graph: Graph, need_gb: Callable[[Need], float]) -> pe.Node:
+    given = graph.settings[placed]
+    node = pe.Node(placed.step.interface(**given), name=placed.name, n_procs=given.get("omp_nthreads", 1))
+    node._mem_gb = need_gb(placed.step.memory)
+    for name, wire in graph.wires[placed].items():
+        if wire.names:
+            setattr(node.inputs, f"{name}_names", list(wire.names))
+    return node
+
+
+def _connect(
+    wire: Wire, scope: Scope, node: pe.Node, name: str, flows: dict[Scope, LiterateWorkflow],
+    nodes: dict[Placed, pe.Node],
+) -> None:  # fmt: skip
+    """Connect makers to an input of a node, by a node that joins them where there are several."""
+    made = [maker for maker in wire.makers if isinstance(maker.source, Placed)]
+    if not made:
+        files = [maker.source for maker in wire.makers]
+        several = [str(each) for found in files for each in (found if isinstance(found, list) else [found])]
+        setattr(node.inputs, name, several if len(several) > 1 or isinstance(files[0], list) else several[0])
+        return
+    if len(wire.makers) == 1:
+        _edge(made[0], scope, node, name, flows, nodes)
+        return
+    merge = pe.Node(Merge(len(wire.makers)), name=f"{node.name}_{name}", run_without_submitting=True)
+    merge._mem_gb = _NEXT_TO_NOTHING_GB
+    flows[scope].add_nodes([merge])
+    for number, maker in enumerate(wire.makers, 1):
+        if isinstance(maker.source, Placed):
+            _edge(maker, scope, merge, f"in{number}", flows, nodes)
+        else:
+            setattr(merge.inputs, f"in{number}", maker.source)
+    flows[scope].connect(merge, "out", node, name)
+
+
+def _edge(
+    maker: Maker, scope: Scope, node: pe.Node, name: str, flows: dict[Scope, LiterateWorkflow],
+    nodes: dict[Placed, pe.Node],
+) -> None:  # fmt: skip
+    placed = maker.source
+    assert isinstance(placed, Placed)
+    around = set(placed.scope.outward())
+    common = next(one for one in scope.outward() if one in around)
+    source = _seen_from(common, placed.scope, nodes[placed], maker.name, flows)
+    flows[common].connect(*source, *_seen_from(common, scope, node, name, flows))
+
+
+def _seen_from(
+    common: Scope, scope: Scope, node: pe.Node, name: str, flows: dict[Scope, LiterateWorkflow]
+) -> tuple[pe.Node | LiterateWorkflow, str]:
+    """(node or inner workflow, dotted name of the field in it) for a connection within the common scope."""
+    around = set(common.outward())
+    between = [one for one in scope.outward() if one not in around][::-1]
+    inside = [*(one.name for one in between[1:]), node.name, name]
+    return (flows[between[0]], ".".join(inside)) if between else (node, name)

@@ -1,0 +1,203 @@
+"""Steps: functions whose typed signature is the interface of a node.
+
+A parameter annotated with a kind (`bids_sr.pipeline.artifacts`) is an artifact, given by the step that makes it; `here`
+is the folder of the step; every other parameter is a setting. A step is called like any function. Its interface for
+nipype loads the artifacts, calls it and saves what it returns; it is made when it is first asked for, so that a module
+of steps imports neither nipype nor what its steps compute with.
+"""
+
+import inspect
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import cached_property, update_wrapper
+from pathlib import Path
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
+
+from bids_sr.config.memory_model import Need
+from bids_sr.pipeline.artifacts import Kind
+
+REQUIRED = inspect.Parameter.empty
+P = ParamSpec("P")
+R = TypeVar("R")
+Lookup = Callable[[str], Any]
+"""Value of a setting, by its name; `KeyError` where no scope has one of that name."""
+
+
+class Part(IntEnum):
+    """Parts of the methods text, in the order of the processing."""
+
+    OPENING = 0
+    ANATOMY = 1
+    PAIR = 2
+    PREPROCESSING = 3
+    SERIES = 4
+    MAPS = 5
+    EVALUATION = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How an artifact is stored among the derivatives.
+
+    Attributes
+    ----------
+    entities : long names to labels, beside those of the scope; None: the names of its files tell them
+    sidecar : metadata, or the name of the artifact that holds them
+    provenance : whether the sidecar tells what made it
+    """
+
+    entities: Mapping[str, str] | Callable[[Lookup], Mapping[str, str]] | None = None
+    sidecar: Mapping[str, object] | Callable[[Lookup], Mapping[str, object]] | str = field(default_factory=dict)
+    provenance: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An artifact that a step takes or makes: its kind, and whether it is one, a list, or several by name."""
+
+    kind: Kind[Any]
+    many: Literal["list", "dict"] | None = None
+    default: object = REQUIRED
+
+    def __str__(self) -> str:
+        return f"{f'a {self.many} of ' if self.many else ''}{type(self.kind).__name__.strip('_')}"
+
+    def takes(self, made: "Port") -> bool:
+        """Whether what another step makes is of this kind."""
+        return isinstance(made.kind, type(self.kind)) or isinstance(self.kind, type(made.kind))
+
+    def load(self, value: object, stack: ExitStack, names: Sequence[str] = ()) -> object:
+        """The value of a file, or of several; series are closed with the stack."""
+        if self.many is None:
+            found = self.kind.load(Path(str(value)))
+            if hasattr(found, "close"):
+                stack.callback(found.close)
+            return found
+        files = [Path(each) for each in value] if isinstance(value, (list, tuple)) else [Path(str(value))]
+        loaded = [Port(self.kind).load(each, stack) for each in files if not self.kind.is_beside(each)]
+        return dict(zip(names, loaded, strict=True)) if self.many == "dict" else loaded
+
+    def save(self, value: Any, stem: Path) -> str | list[str]:
+        """Save a value, or a list of values; paths as text."""
+        if self.many is None:
+            return str(self.kind.save(value, stem))
+        stems = (stem.with_name(f"{stem.name}{number}") for number in range(len(value)))
+        saved = [self.kind.save(each, own) for each, own in zip(value, stems, strict=True)]
+        return [str(path) for found in saved for path in (found if isinstance(found, list) else [found])]
+
+
+_SEVERAL: Mapping[object, Literal["list", "dict"]] = {list: "list", Sequence: "list", dict: "dict", Mapping: "dict"}
+
+
+def port_of(hint: object, default: object = REQUIRED) -> Port | None:
+    """The port that an annotation stands for; None for a setting."""
+    hint = bare(hint)
+    several = _SEVERAL.get(get_origin(hint))
+    hint = bare(get_args(hint)[-1 if several == "dict" else 0]) if several else hint
+    kinds = [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Kind)]
+    return Port(kinds[0], several, default) if kinds else None
+
+
+def bare(hint: object) -> object:
+    """An annotation without the None that may stand in it."""
+    if get_origin(hint) not in (Union, types.UnionType):
+        return hint
+    rest = [each for each in get_args(hint) if each is not types.NoneType]
+    return rest[0] if len(rest) == 1 else hint
+
+
+class Step(Generic[P, R]):
+    """A function as a step; see `step`.
+
+    Attributes
+    ----------
+    inputs, settings, outputs : artifacts that it takes, parameters that are settings, what it makes (None for a plain
+        value, such as a number of volumes), by name
+    needs_folder : whether it asks for its folder, `here`
+    """
+
+    __name__: str
+    __qualname__: str
+
+    def __init__(
+        self, function: Callable[P, R], makes: Sequence[str] = (), *, part: Part = Part.OPENING,
+        text: str | Callable[[Lookup], str] = "", keep: Mapping[str, Keep] | None = None, memory: Need | None = None,
+        small: bool = False, resumes: bool = False,
+    ) -> None:  # fmt: skip
+        update_wrapper(self, function)
+        self.function, self.part, self.text, self.keep = function, part, text, keep or {}
+        self.memory, self.small, self.resumes = memory or Need(), small, resumes
+        signature = inspect.signature(function)
+        ports = {name: port_of(one.annotation, one.default) for name, one in signature.parameters.items()}
+        self.inputs = {name: port for name, port in ports.items() if port is not None}
+        self.settings = {name: one for name, one in signature.parameters.items() if not ports[name] and name != "here"}
+        self.needs_folder = "here" in ports
+        names, returned = tuple(makes) or (function.__name__,), signature.return_annotation
+        hints = get_args(returned) if len(names) > 1 else (returned,)
+        if len(hints) != len(names) or self.keep.keys() - set(names):
+            raise TypeError(f"{function.__name__} makes {', '.join(names)}, returns {returned} and keeps {self.keep}")
+        self.outputs = {name: port_of(hint) for name, hint in zip(names, hints, strict=True)}
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.function(*args, **kwargs)
+
+    def on_files(self, given: Mapping[str, Any], here: Path) -> dict[str, object]:
+        """Load artifacts, call the function, and save what it returns; its files by the names of the artifacts."""
+        names = {name: given.get(f"{name}_names", ()) for name, port in self.inputs.items() if port.many == "dict"}
+        with ExitStack() as stack:
+            values = {
+                name: self.inputs[name].load(value, stack, names.get(name, ())) if name in self.inputs else value
+                for name, value in given.items()
+                if name in self.inputs or name in self.settings
+            }
+            if self.needs_folder:
+                values["here"] = here
+            function: Callable[..., object] = self.function
+            returned = function(**values)
+            made = returned if isinstance(returned, tuple) and len(self.outputs) > 1 else (returned,)
+            return dict(self._saved(made, here))
+
+    def _saved(self, made: tuple[object, ...], here: Path) -> Iterator[tuple[str, object]]:
+        for (name, port), value in zip(self.outputs.items(), made, strict=True):
+            if value is not None:
+                yield name, value if port is None else port.save(value, here / name)
+
+    @cached_property
+    def interface(self) -> Any:
+        """Class of the interface for nipype; pickle finds it, and its specifications, as attributes of this step."""
+        from bids_sr.pipeline.nipype_interface import interface_of
+
+        return interface_of(self)
+
+
+def step(
+    *, makes: str | Sequence[str] = (), part: Part = Part.OPENING, text: str | Callable[[Lookup], str] = "",
+    keep: Mapping[str, Keep] | None = None, memory: Need | None = None, small: bool = False, resumes: bool = False,
+) -> Callable[[Callable[P, R]], Step[P, R]]:  # fmt: skip
+    """Declare a function as a step.
+
+    Parameters
+    ----------
+    makes : name of the artifact that it returns, or names, in order; that of the function where there is none
+    part, text : its sentences in the methods text, or a function that is given a look-up of settings, and their place
+    keep : how those of its artifacts are stored that are kept, by name
+    memory : what it adds to a process
+    small : it handles small tables alone, in less time than a job of a cluster needs to start
+    resumes : its folder stays where it was killed, and it goes on from what it finds there
+
+    Examples
+    --------
+    >>> from bids_sr.pipeline.artifacts import Image, Mask
+    >>> @step()
+    ... def brain(boldref: Image, *, closing_mm: float = 8.0) -> Mask:
+    ...     return boldref.like(boldref.data > closing_mm)
+    >>> list(brain.inputs), list(brain.settings), list(brain.outputs)
+    (['boldref'], ['closing_mm'], ['brain'])
+    """
+    names = (makes,) if isinstance(makes, str) else makes
+    return lambda function: Step(
+        function, names, part=part, text=text, keep=keep, memory=memory, small=small, resumes=resumes
+    )
