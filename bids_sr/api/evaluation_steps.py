@@ -171,17 +171,16 @@ def _covering(fine: Fine, image: ImageLike, folder: Path, name: str) -> tuple[Fl
 
 
 def rows_of(
-    effects: Sequence[Path], fine: Fine, contrasts: Contrasts, known: Mapping[str, ImageLike], folder: Path, *,
+    effects: Mapping[str, Path], fine: Fine, contrasts: Contrasts, known: Mapping[str, ImageLike], folder: Path, *,
     n_boot: int, seed: int,
 ) -> list[MetricRow]:  # fmt: skip
     """Rows of split halves, and of the truth where there is one."""
-    measured = any(path.name == f"{MEASURED}_effects.npz" for path in effects)
     truths = {name: _covering(fine, image, folder, name) for name, image in known.items()}
     with threadpool_limits(1):
         rows = split_half_rows(
             effects, fine.mask, fine.affine, fine.roi, contrasts, factor=fine.factor, n_boot=n_boot, seed=seed
         )
-        if measured or truths:
+        if MEASURED in effects or truths:
             grid = Grid(mask=fine.mask, affine=fine.affine)
             rows += effect_rows(
                 effects, contrasts, grid=grid, roi=fine.roi, factor=fine.factor, known=truths, n_boot=n_boot, seed=seed

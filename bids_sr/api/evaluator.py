@@ -349,10 +349,10 @@ class Evaluator(BaseEstimator):
         )  # fmt: skip
         judged = dict(files) if measured is None else {**files, MEASURED: measured}
         active = "bspline" if measured is None else MEASURED
-        effects = [
-            steps.effects_file(path, name, fine.mask, design, with_t=name == active, folder=folder)
+        effects = {
+            name: steps.effects_file(path, name, fine.mask, design, with_t=name == active, folder=folder)
             for name, path in judged.items()
-        ]
+        }
         how = {"n_boot": self.n_boot, "seed": self.random_state}
         rows = steps.rows_of(effects, fine, self.contrasts_, known, folder, **how)
         if measured is not None:

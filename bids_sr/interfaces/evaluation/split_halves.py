@@ -1,5 +1,6 @@
 """Evaluation of a finer series: effects of its blocks, split halves, truth, and one table of them all."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,11 @@ class BlockEffects(Step):
         return {"effects_file": str(save_effects(found, here / f"{inputs.series}_effects.npz"))}
 
 
+def by_series(files: Sequence[str]) -> dict[str, str]:
+    """Effects files by the series that their names tell."""
+    return {Path(file).name.removesuffix("_effects.npz"): file for file in files}
+
+
 class SplitHalf(Step):
     """Effects of one half of the blocks against the measured effects of the other half, or the series' own."""
 
@@ -70,11 +76,11 @@ class SplitHalf(Step):
         (mask, affine), (roi, _) = (load_image(path) for path in (inputs.mask, inputs.roi))
         with threadpool_limits(1):
             rows = split_half_rows(
-                inputs.effects_files, mask > 0.5, affine, roi > 0.5, inputs.contrasts, factor=inputs.factor,
+                by_series(inputs.effects_files), mask > 0.5, affine, roi > 0.5, inputs.contrasts, factor=inputs.factor,
                 n_boot=inputs.n_boot, seed=inputs.seed,
             )  # fmt: skip
             figures = save_effect_maps(
-                inputs.effects_files, mask > 0.5, affine, inputs.contrasts, factor=inputs.factor,
+                by_series(inputs.effects_files), mask > 0.5, affine, inputs.contrasts, factor=inputs.factor,
                 path=here / "split_half.npz",
             )  # fmt: skip
         return {"out_file": write_rows(here / "split_half.tsv", rows), "figures_npz": str(figures)}
@@ -115,7 +121,7 @@ class TruthMaps(Step):
         if inputs.effects_files:
             with threadpool_limits(1):
                 told = effect_rows(
-                    inputs.effects_files, inputs.contrasts, grid=grid, roi=region, factor=inputs.factor, known=known,
+                    by_series(inputs.effects_files), inputs.contrasts, grid=grid, roi=region, factor=inputs.factor, known=known,
                     n_boot=inputs.n_boot, seed=inputs.seed,
                 )  # fmt: skip
             rows = replaced(rows, told)

@@ -23,7 +23,7 @@ from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.stats.evaluation import split_half
 from bids_sr.stats.evaluation.reference_maps import TRUE_T, Metrics, known_truths, reference_rows
 from bids_sr.stats.evaluation.split_half import METRICS, Inner, Score, Scores, enough, gain_rows, inner_products
-from bids_sr.stats.evaluation.split_half_table import PathLike, named_files, on_grid, series_of_run
+from bids_sr.stats.evaluation.split_half_table import EffectFiles, on_grid, series_of_run
 from bids_sr.stats.glm.block_effects import load_effects
 from bids_sr.stats.glm.blocks import Block
 from bids_sr.stats.regions.map_summary import Grid, correlation
@@ -119,7 +119,7 @@ def _metrics(
 
 
 def effect_rows(
-    paths: Sequence[PathLike], contrasts: Mapping[str, Mapping[str, float]], *, grid: Grid, roi: Mask,
+    files: EffectFiles, contrasts: Mapping[str, Mapping[str, float]], *, grid: Grid, roi: Mask,
     factor: Sequence[float], known: Mapping[str, tuple[Float32, Float]], n_boot: int = 1000, seed: int = 0,
 ) -> list[MetricRow]:  # fmt: skip
     """Rows `truth_r_beyond` and, against known activation, `truth_{r,ev,amplitude,right}_{effect,beyond}`, and gains.
@@ -129,12 +129,11 @@ def effect_rows(
 
     Parameters
     ----------
-    paths : effects files, `measured` among them where there is one; ValueError for different runs or grids
+    files : of all series, `measured` among them where there is one; ValueError for different runs or grids
     contrasts, grid, roi, known : as of `bids_sr.stats.evaluation.reference_maps.truth_rows`
     factor : acquired over high-resolution voxel by axis; without an axis made finer nothing lies beyond the limit
     n_boot, seed : resamples of blocks
     """
-    files = named_files(paths)
     first = load_effects(files.get(MEASURED, next(iter(files.values()))))
     both = {name: first.whole(weights) for name, weights in contrasts.items()}
     weights = {name: own for name, own in both.items() if own is not None}

@@ -37,11 +37,12 @@ from bids_sr.stats.evaluation.split_half import (
     score_rows,
     seeded,
 )
-from bids_sr.stats.glm.block_effects import Effects, load_effects, series_of
+from bids_sr.stats.glm.block_effects import Effects, load_effects
 from bids_sr.stats.glm.blocks import Block, missing_conditions
 from bids_sr.stats.glm.time_series import smooth
 
-PathLike = str | os.PathLike[str]
+EffectFiles = Mapping[str, str | os.PathLike[str]]
+"""Files of effects, as `bids_sr.stats.glm.block_effects.save_effects` writes them, by series."""
 BANDS = ("signal", "percent", "beyond")
 ACTIVE_T = (3.0, 4.0, 5.0, 6.0)
 LOGGER = logging.getLogger(__name__)
@@ -62,19 +63,8 @@ def on_grid(effects: Effects, shape: tuple[int, ...], affine: Float) -> tuple[st
     return RAW_SPLINE, np.stack(maps, axis=-1)
 
 
-def named_files(paths: Sequence[PathLike]) -> dict[str, PathLike]:
-    """Effects files by series; ValueError for two files of one series."""
-    out: dict[str, PathLike] = {}
-    for path in paths:
-        name = series_of(path)
-        if name in out:
-            raise ValueError(f"{path} and {out[name]} are both effects of {name}")
-        out[name] = path
-    return out
-
-
 def series_of_run(
-    files: Mapping[str, PathLike], reference: Effects, shape: tuple[int, ...], affine: Float
+    files: EffectFiles, reference: Effects, shape: tuple[int, ...], affine: Float
 ) -> Iterator[tuple[str, Float32, Effects]]:
     """Name, block maps on the high-resolution grid, and effects of one series after the other.
 
@@ -284,15 +274,14 @@ def _control_rows(
 
 
 def split_half_rows(
-    paths: Sequence[PathLike], mask: Mask, affine: Float, roi: Mask, contrasts: Mapping[str, Mapping[str, float]], *,
+    files: EffectFiles, mask: Mask, affine: Float, roi: Mask, contrasts: Mapping[str, Mapping[str, float]], *,
     factor: Sequence[float], n_boot: int = 1000, seed: int = 0,
 ) -> list[MetricRow]:  # fmt: skip
     """All rows of a run's split halves; holds the maps of the measured series, of one baseline and of one more series.
 
     Parameters
     ----------
-    paths : effects files of all series; `measured` is the truth, without it rows are `self_r_*` only, which compare
-        nothing
+    files : of all series; `measured` is the truth, without it rows are `self_r_*` only, which compare nothing
     mask, affine, roi : (X, Y, Z) of the high-resolution grid; voxel to RAS mm
     factor : acquired over high-resolution voxel by axis
     n_boot, seed : resamples of blocks
@@ -301,7 +290,6 @@ def split_half_rows(
     ------
     ValueError : series of different runs or grids
     """
-    files = named_files(paths)
     measured = load_effects(files[MEASURED]) if MEASURED in files else None
     selecting = measured or load_effects(files.get("bspline", next(iter(files.values()))))
     if measured is not None:
@@ -336,8 +324,8 @@ def _without_bound(row: MetricRow) -> MetricRow:
 
 
 def save_effect_maps(
-    paths: Sequence[PathLike], mask: Mask, affine: Float, contrasts: Mapping[str, Mapping[str, float]], *,
-    factor: Sequence[float], path: PathLike,
+    files: EffectFiles, mask: Mask, affine: Float, contrasts: Mapping[str, Mapping[str, float]], *,
+    factor: Sequence[float], path: str | os.PathLike[str],
 ) -> Path:  # fmt: skip
     """Write the effect of the main contrast in every series, within the box around the mask; whole or not at all.
 
@@ -348,7 +336,7 @@ def save_effect_maps(
     signal units, whole and beyond the acquired Nyquist limit. Without a contrast that can be split, ``series`` is
     empty.
     """
-    files = {name: file for name, file in named_files(paths).items() if kind_of(name) != "member"}
+    files = {name: file for name, file in files.items() if kind_of(name) != "member"}
     first = load_effects(files.get(MEASURED, next(iter(files.values()))))
     able = [name for name, weights in contrasts.items() if first.halves(weights) is not None]
     contrast = "all" if "all" in able else next(iter(able), "")

@@ -211,9 +211,3 @@ def load_effects(path: str | os.PathLike[str]) -> Effects:
             series=str(data["series"]), blocks=blocks, ranks=tuple(int(k) for k in data["ranks"]),
             smooth_variance=data.get("smooth_variance"), **{name: data[name] for name in _STORED},
         )  # fmt: skip
-
-
-def series_of(path: str | os.PathLike[str]) -> str:
-    """Name of the series an effects file is about, without reading its maps."""
-    with np.load(path, allow_pickle=False) as data:
-        return str(data["series"])

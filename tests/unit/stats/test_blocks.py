@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.stats.glm.block_effects import block_effects, load_effects, save_effects, series_of
+from bids_sr.stats.glm.block_effects import block_effects, load_effects, save_effects
 from bids_sr.stats.glm.blocks import (
     Block,
     TooFewBlocks,
@@ -133,7 +133,7 @@ def test_block_effects_are_those_of_least_squares_and_survive_the_file(run, tmp_
     assert np.abs(found.betas - true).mean() < 1.5
     np.testing.assert_allclose(found.mean.ravel(), y.mean(0), rtol=1e-6)
     back = load_effects(save_effects(found, tmp_path / "e.npz"))
-    assert series_of(tmp_path / "e.npz") == "bspline"
+    assert back.series == "bspline"
     assert back.blocks == found.blocks
     np.testing.assert_array_equal(back.betas, found.betas)
     np.testing.assert_array_equal(back.smooth_variance, found.smooth_variance)

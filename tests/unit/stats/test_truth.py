@@ -151,7 +151,7 @@ def test_detail_beyond_nyquist_comes_from_whole_slices(tmp_path):
     blocks = tuple(assign_halves([Block(condition="thumb", events=((20.0 * k, 10.0),)) for k in range(4)]))
     true = rng.normal(size=shape).astype(np.float32)
     fine = beyond_nyquist(true, (2, 2, 1))
-    paths = []
+    files = {}
     for name, share in (("measured", 1.0), ("bspline", 0.0), ("sbl", 0.5)):
         maps = true - fine + share * fine + rng.normal(size=shape) * 0.5
         effects = Effects(
@@ -159,15 +159,15 @@ def test_detail_beyond_nyquist_comes_from_whole_slices(tmp_path):
             betas=np.repeat(maps[..., None], 4, -1).astype(np.float32), mean=np.ones(shape, dtype=np.float32),
             blocks=blocks, covariance=np.eye(4), leak=np.zeros((4, 5)),
         )  # fmt: skip
-        paths.append(save_effects(effects, tmp_path / f"{name}.npz"))
+        files[name] = save_effects(effects, tmp_path / f"{name}.npz")
     mask = np.zeros(shape, dtype=bool)
     mask[2:10, 2:8] = True
     rows = effect_rows(
-        paths, CONTRASTS, grid=Grid(mask=mask, affine=affine), roi=mask, factor=(2, 2, 1),
+        files, CONTRASTS, grid=Grid(mask=mask, affine=affine), roi=mask, factor=(2, 2, 1),
         known={"thumb": (true, affine)},
     )  # fmt: skip
     found = {(r.series, r.against, r.region): r.value for r in rows if r.measure == "truth_r_beyond"}
-    sbl = np.load(paths[2])["betas"][..., 0]
+    sbl = np.load(files["sbl"])["betas"][..., 0]
     expected = np.corrcoef(beyond_nyquist(sbl, (2, 2, 1))[mask], fine[mask])[0, 1]
     assert found["sbl", "truth", "brain"] == pytest.approx(expected, abs=1e-5)
     assert found["sbl", "truth", "brain"] > found["bspline", "truth", "brain"] + 0.3
@@ -175,7 +175,7 @@ def test_detail_beyond_nyquist_comes_from_whole_slices(tmp_path):
     gains = [r for r in rows if r.measure == "gain_truth_r_beyond" and r.region == "brain"]
     assert [(r.series, r.against) for r in gains] == [("sbl", "bspline")]
     assert (
-        effect_rows(paths, CONTRASTS, grid=Grid(mask=mask, affine=affine), roi=mask, factor=(1, 1, 1), known={}) == []
+        effect_rows(files, CONTRASTS, grid=Grid(mask=mask, affine=affine), roi=mask, factor=(1, 1, 1), known={}) == []
     )
 
 

@@ -53,24 +53,24 @@ def save(folder, name, betas):
     )  # fmt: skip
 
 
-def rows_of(paths, true, **changes):
+def rows_of(files, true, **changes):
     roi = np.zeros(SHAPE, dtype=bool)
     roi[2:11, 2:8] = True
     given = {"grid": GRID, "roi": roi, "factor": FACTOR, "known": {k: (v, AFFINE) for k, v in true.items()}}
-    rows = effect_rows(paths, CONTRASTS, **given | {"n_boot": 200, "seed": 1} | changes)
+    rows = effect_rows(files, CONTRASTS, **given | {"n_boot": 200, "seed": 1} | changes)
     return {(r.series, r.against, r.contrast, r.region, r.measure): r for r in rows}
 
 
 @pytest.fixture
-def paths(tmp_path):
+def files(tmp_path):
     true = truth()
     shares = {"bspline": 0.0, "inject": 0.0, "sbl": 0.9, "sblMirror": 0.4, "sblSeed1": 0.9}
-    return [save(tmp_path, name, betas_of(3, share, true)) for name, share in shares.items()]
+    return {name: save(tmp_path, name, betas_of(3, share, true)) for name, share in shares.items()}
 
 
-def test_values_are_the_correlations_of_the_maps(paths):
-    true, rows = truth(), rows_of(paths, truth())
-    with np.load(paths[2]) as data:
+def test_values_are_the_correlations_of_the_maps(files):
+    true, rows = truth(), rows_of(files, truth())
+    with np.load(files["sbl"]) as data:
         betas = data["betas"]
     means = {c: betas[..., [b.condition == c for b in BLOCKS]].mean(-1) for c in true}
     effect, wanted = means["thumb"] - means["little"], true["thumb"] - true["little"]
@@ -87,17 +87,17 @@ def test_values_are_the_correlations_of_the_maps(paths):
     assert rows["sbl", "truth", "little", "roi", "truth_r_effect"].n == N_BLOCKS // 2
 
 
-def test_explained_variance_is_that_of_the_maps_and_of_the_construction(paths, tmp_path):
+def test_explained_variance_is_that_of_the_maps_and_of_the_construction(files, tmp_path):
     """A series without noise that lacks a tenth of the detail lacks 1 % of its variance; noise costs what it has."""
     true = truth()
     clean = save(tmp_path, "clean", betas_of(3, 0.9, true, noise=0.0))
-    rows = rows_of([*paths, clean], true)
+    rows = rows_of({**files, "clean": clean}, true)
     key = ("clean", "truth", "all", "brain")
     assert rows[*key, "truth_ev_beyond"].value == pytest.approx(0.99, abs=1e-4)
     assert rows[*key, "truth_amplitude_beyond"].value == pytest.approx(0.9, abs=1e-4)
     assert rows[*key, "truth_right_beyond"].value == pytest.approx(1, abs=1e-4)
     assert 0.99 < rows[*key, "truth_ev_effect"].value < 1
-    with np.load(paths[2]) as data:
+    with np.load(files["sbl"]) as data:
         e, t = data["betas"].mean(-1), sum(true.values()) / 2
     error = (e - t - (e - t).mean()).ravel()
     expected = 1 - (error @ error) / (t.size * t.var())
@@ -108,8 +108,8 @@ def test_explained_variance_is_that_of_the_maps_and_of_the_construction(paths, t
     assert gain.lower > 0
 
 
-def test_who_is_better_by_construction_is_so_for_sure_and_equal_series_differ_by_nothing(paths, tmp_path):
-    rows = rows_of([*paths, save(tmp_path, "srgan", betas_of(3, 0.0, truth()))], truth())
+def test_who_is_better_by_construction_is_so_for_sure_and_equal_series_differ_by_nothing(files, tmp_path):
+    rows = rows_of({**files, "srgan": save(tmp_path, "srgan", betas_of(3, 0.0, truth()))}, truth())
     for other in ("bspline", "inject", "sblMirror", "srgan"):
         gain = rows["sbl", other, "all", "brain", "gain_truth_r_beyond"]
         assert 0 < gain.lower < gain.value < gain.upper
@@ -122,15 +122,15 @@ def test_who_is_better_by_construction_is_so_for_sure_and_equal_series_differ_by
     assert ("srgan", "sblMirror", "all", "brain", "gain_truth_r_beyond") not in rows
 
 
-def test_draws_are_those_of_the_seed_and_of_no_other_contrast_or_series(paths):
-    whole = rows_of(paths, truth())
-    again = rows_of(paths, truth())
+def test_draws_are_those_of_the_seed_and_of_no_other_contrast_or_series(files):
+    whole = rows_of(files, truth())
+    again = rows_of(files, truth())
     assert [r.cells(EVALUATION) for r in again.values()] == [r.cells(EVALUATION) for r in whole.values()]
-    alone = rows_of(paths[2:3], {"thumb": truth()["thumb"]})
+    alone = rows_of({"sbl": files["sbl"]}, {"thumb": truth()["thumb"]})
     key = ("sbl", "truth", "thumb", "brain", "truth_r_beyond")
     assert (alone[key].lower, alone[key].upper) == pytest.approx((whole[key].lower, whole[key].upper), abs=1e-5)
-    assert abs(rows_of(paths, truth(), seed=2)[key].lower - whole[key].lower) > 1e-4
-    bare = rows_of(paths, truth(), n_boot=0)[key]
+    assert abs(rows_of(files, truth(), seed=2)[key].lower - whole[key].lower) > 1e-4
+    bare = rows_of(files, truth(), n_boot=0)[key]
     assert bare.value == whole[key].value
     assert math.isnan(bare.lower)
     assert bare.n is None
@@ -155,14 +155,14 @@ def test_intervals_hold_what_other_blocks_of_the_run_would_give():
     assert (high - low).mean() < 0.4
 
 
-def test_without_an_axis_made_finer_only_whole_effects_are_compared(paths):
-    rows = rows_of(paths, truth(), factor=(1, 1, 1))
+def test_without_an_axis_made_finer_only_whole_effects_are_compared(files):
+    rows = rows_of(files, truth(), factor=(1, 1, 1))
     figures = {f"truth_{name}_effect" for name in ("r", "ev", "amplitude", "right")}
     assert {key[-1] for key in rows} == figures | {f"gain_{name}" for name in figures}
 
 
-def test_beside_a_measured_series_differences_are_to_that_one(paths, tmp_path):
-    rows = rows_of([save(tmp_path, "measured", betas_of(9, 1.0, truth())), *paths], truth())
+def test_beside_a_measured_series_differences_are_to_that_one(files, tmp_path):
+    rows = rows_of({"measured": save(tmp_path, "measured", betas_of(9, 1.0, truth())), **files}, truth())
     level = rows["measured", "truth", "all", "brain", "truth_r_beyond"]
     assert math.isfinite(level.lower)
     gains = [r for r in rows.values() if r.measure.startswith("gain_")]
@@ -170,13 +170,13 @@ def test_beside_a_measured_series_differences_are_to_that_one(paths, tmp_path):
     assert all(math.isnan(r.lower) for r in gains)
 
 
-def test_what_is_not_known_or_too_small_is_not_told(paths):
-    rows = rows_of(paths, {"thumb": truth()["thumb"]}, roi=np.zeros(SHAPE, dtype=bool))
+def test_what_is_not_known_or_too_small_is_not_told(files):
+    rows = rows_of(files, {"thumb": truth()["thumb"]}, roi=np.zeros(SHAPE, dtype=bool))
     assert {key[2] for key in rows} == {"thumb"}
     inside = [r for key, r in rows.items() if key[3] == "roi"]
     assert inside
     assert all(math.isnan(r.value) and math.isnan(r.lower) for r in inside)
-    assert rows_of(paths, {}) == {}
+    assert rows_of(files, {}) == {}
 
 
 def test_rows_with_an_interval_take_the_place_of_bare_ones():
