@@ -2,12 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from niworkflows.engine.workflows import LiterateWorkflow
 
+from bids_sr.steps.wording import enumerated as enumerated
 from bids_sr.workflows.plans import CalibrationPlan
 from bids_sr.workflows.wiring import Part
 
@@ -33,15 +34,6 @@ def texts_of(workflow: LiterateWorkflow, part: Part) -> Iterator[tuple[Part, str
     for node in workflow._graph.nodes():
         if isinstance(node, LiterateWorkflow):
             yield from texts_of(node, part)
-
-
-def enumerated(words: Sequence[str]) -> str:
-    """Words as a sentence lists them.
-
-    >>> enumerated(["a", "b", "c"])
-    'a, b and c'
-    """
-    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def identifier(text: str) -> str:

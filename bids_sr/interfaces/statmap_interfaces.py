@@ -23,8 +23,6 @@ from bids_sr.interfaces.steps import (
 )
 from bids_sr.series import map_label, parse_map_label
 
-_COMPCOR_VOLUMES = 50
-
 
 class ActivationMaps(Step):
     """Correlation and linear-model maps of one series at one smoothing, the regions in them, and their figures."""
@@ -99,17 +97,10 @@ def confounds_of(inputs: Any) -> tuple[str, ...]:
 
 
 def default_confounds(path: str) -> tuple[str, ...]:
-    """Motion, its derivatives and the aCompCor components that the table has (none without tissue maps).
+    """See `bids_sr.stats.glm.design.default_confounds`."""
+    from bids_sr.stats.glm import design
 
-    Without the components breathing and pulse stay in the residuals of smoothed series, and twice as many voxels as
-    nominal pass p < .001 where the phantom is silent. Runs of fewer than 50 volumes cannot spare the regressors.
-    """
-    from bids_sr.stats.glm.design import MOTION
-
-    with open(path, encoding="utf-8") as stream:
-        columns, volumes = stream.readline().split(), sum(1 for _ in stream)
-    found = (name for name in columns if name.startswith("a_comp_cor"))
-    return (*MOTION, *found) if volumes >= _COMPCOR_VOLUMES else MOTION
+    return design.default_confounds(design.read_confounds(path))
 
 
 def _images(inputs: Any, found: Any, regions: Any, thresholds: Any) -> Iterator[tuple[Any, dict, dict]]:
@@ -247,17 +238,17 @@ def _rows(inputs: Any, cwd: Path) -> list[dict[str, str]]:
     return placed(rows, at, scanner, "MNI" if chain else "scanner")
 
 
-def to_template(inputs: Any, cwd: Path) -> list[str]:
+def to_template(inputs: Any, cwd: Path) -> list[Path]:
     """Transforms that take a boldref point to its template point; none without a T1w image."""
-    from bids_sr.spatial.transforms import invert, read_itk, write_itk
+    from bids_sr.registration.bold_to_anat import boldref_to_template
+    from bids_sr.spatial.transforms import read_itk
 
     if inputs.boldref2t1w_xfm is None:
         return []
-    write_itk(cwd / "t1w2boldref.txt", invert(read_itk(inputs.boldref2t1w_xfm)[0]))
-    return [inputs.std2t1w_xfm, str(cwd / "t1w2boldref.txt")]
+    return boldref_to_template(read_itk(inputs.boldref2t1w_xfm)[0], inputs.std2t1w_xfm, cwd)
 
 
-def _atlas_on(values: Any, affine: Any, chain: list[str], seed: int) -> Any:
+def _atlas_on(values: Any, affine: Any, chain: list[Path], seed: int) -> Any:
     """Labels of the atlas on the grid of a map."""
     from bids_sr.registration.ants import Image, apply, load
     from bids_sr.registration.templates import atlas_file

@@ -198,6 +198,19 @@ def _fraction_in_view(mask: Image, chain: Sequence[str], grid: Image, *, seed: i
     return float(inside.mean())
 
 
+def boldref_to_template(boldref2t1w: Array, std2t1w: str | Path, here: Path) -> list[Path]:
+    """Transforms that take a boldref point to its template point.
+
+    Parameters
+    ----------
+    boldref2t1w : (4, 4), takes a T1w point to its boldref point (RAS mm)
+    std2t1w : file of what takes a T1w point to its template point
+    here : where the inverse of the first is written
+    """
+    write_itk(here / "t1w2boldref.txt", invert(boldref2t1w))
+    return [Path(std2t1w), here / "t1w2boldref.txt"]
+
+
 def map_to_template(
     path: str, entities: Mapping[str, object], sidecar: Mapping[str, object], *, grid: Image, chain: Sequence[str],
     space: str, seed: int, out: Path,

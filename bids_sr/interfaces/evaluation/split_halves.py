@@ -121,8 +121,8 @@ class TruthMaps(Step):
         if inputs.effects_files:
             with threadpool_limits(1):
                 told = effect_rows(
-                    by_series(inputs.effects_files), inputs.contrasts, grid=grid, roi=region, factor=inputs.factor, known=known,
-                    n_boot=inputs.n_boot, seed=inputs.seed,
+                    by_series(inputs.effects_files), inputs.contrasts, grid=grid, roi=region, factor=inputs.factor,
+                    known=known, n_boot=inputs.n_boot, seed=inputs.seed,
                 )  # fmt: skip
             rows = replaced(rows, told)
         return {"out_file": write_rows(here / "truth.tsv", rows)}
