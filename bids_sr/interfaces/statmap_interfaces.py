@@ -238,7 +238,7 @@ def _rows(inputs: Any, cwd: Path) -> list[dict[str, str]]:
     return placed(rows, at, scanner, "MNI" if chain else "scanner")
 
 
-def to_template(inputs: Any, cwd: Path) -> list[Path]:
+def to_template(inputs: Any, cwd: Path) -> list[str]:
     """Transforms that take a boldref point to its template point; none without a T1w image."""
     from bids_sr.registration.bold_to_anat import boldref_to_template
     from bids_sr.spatial.transforms import read_itk
@@ -248,7 +248,7 @@ def to_template(inputs: Any, cwd: Path) -> list[Path]:
     return boldref_to_template(read_itk(inputs.boldref2t1w_xfm)[0], inputs.std2t1w_xfm, cwd)
 
 
-def _atlas_on(values: Any, affine: Any, chain: list[Path], seed: int) -> Any:
+def _atlas_on(values: Any, affine: Any, chain: list[str], seed: int) -> Any:
     """Labels of the atlas on the grid of a map."""
     from bids_sr.registration.ants import Image, apply, load
     from bids_sr.registration.templates import atlas_file

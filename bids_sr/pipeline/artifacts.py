@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from bids_sr.metrics.long_tables import MetricRow
     from bids_sr.spatial.distortion import Distortion as _ShiftMap
     from bids_sr.stats.glm.block_effects import Effects as _BlockEffects
+    from bids_sr.stats.glm.regressors import Events as _Events
+    from bids_sr.stats.glm.regressors import Seeds as _Seeds
 
 T = TypeVar("T")
 Content = dict[str, Any]  # of a JSON file
@@ -168,6 +170,23 @@ class _Distortion(Kind["_ShiftMap"]):
         return path
 
 
+class _Regressors(Kind["_Events | _Seeds"]):
+    """Events of a task in a file of the data set, or time series of seeds that a step made."""
+
+    def load(self, path: Path) -> "_Events | _Seeds":
+        from bids_sr.stats.glm.regressors import read_regressors
+
+        return read_regressors(path)
+
+    def save(self, value: "_Events | _Seeds", stem: Path) -> Path:
+        from bids_sr.stats.glm.regressors import Seeds
+
+        if not isinstance(value, Seeds):
+            raise TypeError("events are given, not made")
+        value.write(path := stem.with_name(f"{stem.name}_timeseries.tsv"))
+        return path
+
+
 class _Effects(Kind["_BlockEffects"]):
     """Effects of the blocks of a series; see `bids_sr.stats.glm.block_effects`."""
 
@@ -249,6 +268,7 @@ Image = Annotated[Volume, _Volume()]
 Mask = Annotated[Volume, _Mask()]
 Transforms = Annotated["np.ndarray", _Transforms()]
 Distortion = Annotated["_ShiftMap", _Distortion()]
+Regressors = Annotated["_Events | _Seeds", _Regressors()]
 Effects = Annotated["_BlockEffects", _Effects()]
 Table = Annotated["pd.DataFrame", _Table()]
 Confounds = Annotated["pd.DataFrame", _Table(digits="%.9g")]

@@ -198,7 +198,7 @@ def _fraction_in_view(mask: Image, chain: Sequence[str], grid: Image, *, seed: i
     return float(inside.mean())
 
 
-def boldref_to_template(boldref2t1w: Array, std2t1w: str | Path, here: Path) -> list[Path]:
+def boldref_to_template(boldref2t1w: Array, std2t1w: str | Path, here: Path) -> list[str]:
     """Transforms that take a boldref point to its template point.
 
     Parameters
@@ -208,7 +208,7 @@ def boldref_to_template(boldref2t1w: Array, std2t1w: str | Path, here: Path) -> 
     here : where the inverse of the first is written
     """
     write_itk(here / "t1w2boldref.txt", invert(boldref2t1w))
-    return [Path(std2t1w), here / "t1w2boldref.txt"]
+    return [str(std2t1w), str(here / "t1w2boldref.txt")]
 
 
 def map_to_template(

@@ -184,3 +184,15 @@ def test_unused_settings_of_scopes_are_told(bold, tmp_path):
     root = scope_of_run(bold, tmp_path)
     root.inner[0].settings["smothing"] = 5.0
     assert Graph(root).unused_settings() == {"smothing"}
+
+
+def test_seeds_and_events_are_told_apart_by_their_files(tmp_path) -> None:
+    from bids_sr.pipeline.artifacts import Regressors
+    from bids_sr.stats.glm.regressors import Events, Seeds
+
+    kind = Regressors.__metadata__[0]
+    path = kind.save(Seeds.of(pd.DataFrame({"motor": [np.nan, 1.0, 3.0]})), tmp_path / "regressors")
+    assert path.name == "regressors_timeseries.tsv"
+    assert list(kind.load(path).table["motor"])[1:] == [-1.0, 1.0]
+    (tmp_path / "events.tsv").write_text("onset\tduration\ttrial_type\n1\t2\ttap\n")
+    assert isinstance(kind.load(tmp_path / "events.tsv"), Events)
