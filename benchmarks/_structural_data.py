@@ -12,11 +12,11 @@ import numpy as np
 from _kept import kept, write_arrays, write_note
 from numpy.typing import NDArray
 
+from bids_sr.io.volume import Volume
 from bids_sr.phantom.clinical_scans import CONTRASTS, scans, tissue_shares
 from bids_sr.phantom.poses import draw_pose
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_subject import Draw, Subject
-from bids_sr.registration.ants import Image
 from bids_sr.registration.brain import brain_from_head
 from bids_sr.registration.structural_preparation import ORDERS, Align, Placement, assemble, placements, unbiased
 from bids_sr.registration.templates import load_template
@@ -88,18 +88,18 @@ class PreparedHead:
         return [float(v) for v in np.sqrt((self.affine[:3, :3] ** 2).sum(0))]
 
 
-def acquire(subject: Subject, seed: int, gradient: float) -> tuple[dict[Key, Image], dict[Key, Array]]:
+def acquire(subject: Subject, seed: int, gradient: float) -> tuple[dict[Key, Volume], dict[Key, Array]]:
     """(scans by contrast and kind, where a point of the fine T1w lies in each).
 
     The coarse scanner's gradients are off by up to `gradient` along each axis, about its center; headers do not know.
     """
     off = np.diag([*(1 + np.random.default_rng([seed, 1]).uniform(-gradient, gradient, 3)), 1.0])
     data, affine = subject.t1w()
-    images, known = {("T1w", "highres"): Image(data=data, affine=affine)}, {("T1w", "highres"): np.eye(4)}
+    images, known = {("T1w", "highres"): Volume(data=data, affine=affine)}, {("T1w", "highres"): np.eye(4)}
     for scan in scans(subject):
         wrong = off if scan.acquisition == "lowres" else np.eye(4)
         key = (scan.contrast, scan.acquisition)
-        images[key] = Image(data=scan.image, affine=wrong @ scan.affine)
+        images[key] = Volume(data=scan.image, affine=wrong @ scan.affine)
         known[key] = wrong @ scan.pose @ invert(subject.t1w_pose)
     return images, known
 
@@ -112,11 +112,11 @@ def second_session(subject: Subject, seed: int) -> Subject:
     return again
 
 
-def _even(images: Mapping[Key, Image]) -> dict[Key, Image]:
+def _even(images: Mapping[Key, Volume]) -> dict[Key, Volume]:
     return {key: unbiased(image, seed=0, sloppy=False) for key, image in images.items()}
 
 
-def _brain(frame: Image, prefix: str) -> NDArray[np.bool_]:
+def _brain(frame: Volume, prefix: str) -> NDArray[np.bool_]:
     template = load_template()
     return brain_from_head(frame, template.t1, template.mask.data > 0.5, seed=0, prefix=prefix, sloppy=False)[0]
 
@@ -188,7 +188,7 @@ def _error(place: Placement, known: Array, points: Array) -> float:
     return float(np.sqrt((away**2).mean()))
 
 
-def _yardsticks(subject: Subject, seed: int, mask: NDArray[np.bool_], frame: Image, mm: float) -> dict[str, Any]:
+def _yardsticks(subject: Subject, seed: int, mask: NDArray[np.bool_], frame: Volume, mm: float) -> dict[str, Any]:
     """Volumes (ml) of the tissues that the phantom is made of, and those found in a second session of the fine scans.
 
     The second session is prepared by itself, in its own frame and with its own brain mask, as a study would.

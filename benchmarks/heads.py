@@ -21,7 +21,8 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_
 import numpy as np  # noqa: E402
 from _table import keep  # noqa: E402
 
-from bids_sr.registration.ants import Image, load, load_ants  # noqa: E402
+from bids_sr.io.volume import Volume  # noqa: E402
+from bids_sr.registration.ants import load, load_ants  # noqa: E402
 from bids_sr.registration.brain import bias_field, brain_from_head, volume_ml  # noqa: E402
 from bids_sr.registration.templates import Template, load_template  # noqa: E402
 from bids_sr.spatial.masks import dice, grow  # noqa: E402
@@ -30,8 +31,8 @@ from bids_sr.spatial.masks import dice, grow  # noqa: E402
 def row_of(path: Path, reference: Path, template: Template) -> dict[str, Any]:
     """Figures of one image."""
     image = load(path)
-    image = Image(data=np.maximum(image.data, 0), affine=image.affine)
-    flat = Image(data=image.data / bias_field(image, None, seed=1, iterations=(20, 15)), affine=image.affine)
+    image = Volume(data=np.maximum(image.data, 0), affine=image.affine)
+    flat = Volume(data=image.data / bias_field(image, None, seed=1, iterations=(20, 15)), affine=image.affine)
     start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         mask, _, check = brain_from_head(

@@ -25,7 +25,8 @@ from _table import keep  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
 from bids_sr.io.nifti import SeriesReader  # noqa: E402
-from bids_sr.registration.ants import Image, load, load_ants  # noqa: E402
+from bids_sr.io.volume import Volume  # noqa: E402
+from bids_sr.registration.ants import load, load_ants  # noqa: E402
 from bids_sr.registration.bold_to_anat import register_pair_to_bold, register_to_t1w  # noqa: E402
 from bids_sr.registration.brain import bias_field, brain_from_head  # noqa: E402
 from bids_sr.registration.pair_frames import registered_pair  # noqa: E402
@@ -53,9 +54,9 @@ def offset(rng: np.random.Generator, size: tuple[float, float], center: Array) -
     return rigid_matrix([*(size[0] * shift), *(np.deg2rad(size[1]) * axis)], center)
 
 
-def moved(image: Image, by: Array) -> Image:
+def moved(image: Volume, by: Array) -> Volume:
     """The image with another header: a point p of it now lies at `by` p."""
-    return Image(data=image.data, affine=by @ image.affine)
+    return Volume(data=image.data, affine=by @ image.affine)
 
 
 def rows_of(
@@ -100,11 +101,11 @@ def main() -> None:
     highres, lowres = (load(one(anat, f"*acq-{kind}_T2starw.nii.gz")) for kind in ("highres", "lowres"))
     head = load(one(anat, "*_T1w.nii.gz"))
     reader = SeriesReader(one(args.phantom / "sub-01" / "func", "*_bold.nii.gz"))
-    boldref = Image(data=next(reader.volumes(2, 3)), affine=reader.affine)
+    boldref = Volume(data=next(reader.volumes(2, 3)), affine=reader.affine)
     part = slice((boldref.data.shape[2] - SLICES) // 2, (boldref.data.shape[2] + SLICES) // 2)
     cut = boldref.affine.copy()
     cut[:3, 3] += cut[:3, 2] * part.start
-    partial = Image(data=boldref.data[:, :, part], affine=cut)
+    partial = Volume(data=boldref.data[:, :, part], affine=cut)
     ratio = np.round(lowres.zooms / highres.zooms)
     factor = (float(ratio[0]), float(ratio[1]), float(ratio[2]))
     to_low, to_high, to_t1w = (
@@ -113,7 +114,7 @@ def main() -> None:
     )
     template = load_template()
     with tempfile.TemporaryDirectory() as folder:
-        flat = Image(data=head.data / bias_field(head, None, seed=1, iterations=(20, 15)), affine=head.affine)
+        flat = Volume(data=head.data / bias_field(head, None, seed=1, iterations=(20, 15)), affine=head.affine)
         brain, *_ = brain_from_head(
             flat, template.t1, template.mask.data, seed=1, prefix=f"{folder}/head_", sloppy=False
         )

@@ -50,9 +50,9 @@ from numpy.typing import NDArray
 
 from bids_sr.io.atomic_files import whole_file
 from bids_sr.io.nifti import load_image
+from bids_sr.io.volume import Volume as Image
 from bids_sr.phantom.poses import draw_pose
 from bids_sr.phantom.presets import centered_affine
-from bids_sr.registration.ants import Image
 from bids_sr.registration.rigid import rigid
 from bids_sr.spatial.masks import brain_mask, head_mask
 from bids_sr.spatial.resampling import sample_volume

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.registration.ants import Image
+from bids_sr.io.volume import Volume
 from bids_sr.registration.templates import Template, load_template
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import Spline, sample_volume
@@ -18,16 +18,16 @@ def template() -> Template:
 
 
 @cache
-def brain(mm: float = 2.0) -> tuple[Image, np.ndarray]:
+def brain(mm: float = 2.0) -> tuple[Volume, np.ndarray]:
     """T1w brain of the template at `mm` and its mask."""
     full = template()
     data, affine = masks.coarsen(full.t1.data, full.t1.affine, mm)
     mask = masks.coarsen(full.mask.data.astype(np.float32), full.t1.affine, mm)[0] > 0.5
-    return Image(data=data, affine=affine), mask
+    return Volume(data=data, affine=affine), mask
 
 
 @cache
-def t2star(mm: float = 1.5) -> Image:
+def t2star(mm: float = 1.5) -> Volume:
     """Another contrast of the same brain: gray matter brighter than white, CSF brightest, a smooth sensitivity."""
     full = template()
     assert full.tissues is not None
@@ -36,17 +36,17 @@ def t2star(mm: float = 1.5) -> Image:
     fluid = np.clip(inside - gray - white, 0, 1)
     texture = ndimage.gaussian_filter(np.random.default_rng(5).normal(size=inside.shape), 2.0 / mm)
     image = (900 * gray + 650 * white + 1300 * fluid) * (1 + 0.6 * texture)
-    return Image(data=np.maximum(image, 0).astype(np.float32), affine=affine)
+    return Volume(data=np.maximum(image, 0).astype(np.float32), affine=affine)
 
 
-def grid(shape: tuple[int, int, int], zooms: tuple[float, float, float], middle: tuple[float, float, float]) -> Image:
+def grid(shape: tuple[int, int, int], zooms: tuple[float, float, float], middle: tuple[float, float, float]) -> Volume:
     """An empty image whose field of view is centered on a point (mm); axis 0 runs to the left, as scanners store it."""
     affine = np.diag([-zooms[0], zooms[1], zooms[2], 1.0])
     affine[:3, 3] = np.array(middle) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
-    return Image(data=np.zeros(shape, dtype=np.float32), affine=affine)
+    return Volume(data=np.zeros(shape, dtype=np.float32), affine=affine)
 
 
-def seen(image: Image, on: Image, xfm: np.ndarray, *, noise: float = 0.0, seed: int = 0) -> Image:
+def seen(image: Volume, on: Volume, xfm: np.ndarray, *, noise: float = 0.0, seed: int = 0) -> Volume:
     """`image` on the grid of `on`, averaged over its voxels; `xfm` takes a point of that grid to the image's point."""
     factor = masks.hr_factor(on.affine, 2.0)
     shape, affine = hr_grid(on.data.shape, on.affine, factor)
@@ -54,10 +54,10 @@ def seen(image: Image, on: Image, xfm: np.ndarray, *, noise: float = 0.0, seed: 
     fine = sample_volume(image.data, image.affine, shape, affine, xfm, outside)
     data = masks.block_average(fine, factor)
     data = data + np.random.default_rng(seed).normal(0, noise, data.shape)
-    return Image(data=np.abs(data).astype(np.float32), affine=on.affine)
+    return Volume(data=np.abs(data).astype(np.float32), affine=on.affine)
 
 
-def whole_head(mm: float = 2.5, pad_mm: float = 20.0) -> tuple[Image, np.ndarray]:
+def whole_head(mm: float = 2.5, pad_mm: float = 20.0) -> tuple[Volume, np.ndarray]:
     """The template's brain inside a dark skull, a bright scalp and a neck; and the brain's mask."""
     image, mask = brain(mm)
     pad = int(pad_mm / mm)
@@ -70,10 +70,10 @@ def whole_head(mm: float = 2.5, pad_mm: float = 20.0) -> tuple[Image, np.ndarray
     neck[middle - 14 : middle + 14, 20:50, : pad + 6] = True
     data = np.pad(image.data, pad) * 500
     data = np.where((scalp | neck) & ~skull, 420.0, np.where(skull & ~inside, 25.0, data))
-    return Image(data=ndimage.gaussian_filter(data, 0.5).astype(np.float32), affine=affine), inside
+    return Volume(data=ndimage.gaussian_filter(data, 0.5).astype(np.float32), affine=affine), inside
 
 
-def head_with_neck(mm: float = 2.5, slice_mm: float = 2.5, scale: float = 0.9) -> tuple[Image, np.ndarray]:
+def head_with_neck(mm: float = 2.5, slice_mm: float = 2.5, scale: float = 0.9) -> tuple[Volume, np.ndarray]:
     """A whole head as MPRAGE shows it, and the brain's mask.
 
     The brain is smaller than the template's (`scale`), under a dark skull and a bright scalp, over a face and a neck of
@@ -96,9 +96,9 @@ def head_with_neck(mm: float = 2.5, slice_mm: float = 2.5, scale: float = 0.9) -
     outside = np.where(scalp & ~skull, 640.0, np.where((neck | face) & ~scalp, flesh, 0.0))
     data = np.where(inside, data, np.where(skull, 25.0, outside))
     data = ndimage.gaussian_filter(data, 0.5) + np.random.default_rng(8).normal(0, 10, data.shape)
-    whole = Image(data=np.maximum(data, 0).astype(np.float32), affine=affine)
+    whole = Volume(data=np.maximum(data, 0).astype(np.float32), affine=affine)
     if slice_mm <= mm:
         return whole, inside
     shape, grid_affine = hr_grid(whole.data.shape, affine, (1.0, 1.0, scale * mm / slice_mm))
     thick = masks.coverage(inside, affine, shape, grid_affine, mm=1.0) > 0.5
-    return Image(data=masks.coverage(whole.data, affine, shape, grid_affine, mm=1.0), affine=grid_affine), thick
+    return Volume(data=masks.coverage(whole.data, affine, shape, grid_affine, mm=1.0), affine=grid_affine), thick

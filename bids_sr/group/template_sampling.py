@@ -74,13 +74,14 @@ def carried_points(target_shape: Sequence[int], affine: Array, mask: Array, chai
     -------
     (N, 3) RAS mm
     """
-    from bids_sr.registration.ants import Image, apply
+    from bids_sr.io.volume import Volume
+    from bids_sr.registration.ants import apply
 
     box = np.diag([2 * _REACH_MM] * 3 + [1.0])
     box[:3, 3] = -_REACH_MM
     ends = np.indices((2, 2, 2)).astype(np.float32) * 2 * _REACH_MM - _REACH_MM
-    grid = Image(data=np.zeros(tuple(target_shape), dtype=np.float32), affine=affine)
-    carried = [apply(Image(data=axis, affine=box), grid, list(chain), seed=1)[mask] for axis in ends]
+    grid = Volume(data=np.zeros(tuple(target_shape), dtype=np.float32), affine=affine)
+    carried = [apply(Volume(data=axis, affine=box), grid, list(chain), seed=1)[mask] for axis in ends]
     return np.stack(carried, axis=1).astype(np.float64)
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast
 
+from bids_sr.io.volume import Volume
+
 if TYPE_CHECKING:
-    import nibabel
     import numpy as np
     import pandas as pd
     from matplotlib.figure import Figure as MplFigure
 
-    from bids_sr.io.array_types import Array, Float
     from bids_sr.io.nifti import SeriesReader
     from bids_sr.metrics.long_tables import MetricRow
     from bids_sr.spatial.distortion import Distortion as _ShiftMap
@@ -29,28 +29,6 @@ Content = dict[str, Any]  # of a JSON file
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Volume:
-    """An image in memory.
-
-    Attributes
-    ----------
-    data : (X, Y, Z), or (X, Y, Z, K) of several maps on one grid
-    affine : (4, 4) voxel to RAS mm
-    header : whose form codes are kept, or None
-    dtype : stored type; None: float32 for floats, uint8 for booleans
-    """
-
-    data: "Array"
-    affine: "Float"
-    header: "nibabel.Nifti1Header | None" = None
-    dtype: str | None = None
-
-    def like(self, data: "Array") -> "Volume":
-        """Other values on the same grid."""
-        return Volume(data, self.affine, self.header)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Derivative:
     """A map, a region or something drawn, with its own entities and metadata.
 
@@ -60,6 +38,12 @@ class Derivative:
     content: object
     entities: Mapping[str, str]
     sidecar: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The name of its file without extension, which tells its entities."""
+        pairs = [f"{key}-{label}" for key, label in self.entities.items() if key != "suffix"]
+        return "_".join([*pairs, self.entities["suffix"]])
 
     @property
     def volume(self) -> Volume:
@@ -100,18 +84,19 @@ class _Series(Kind["SeriesReader"]):
         return Path(value.path)
 
 
+@dataclass(frozen=True)
 class _Volume(Kind[Volume]):
+    extension: str = ".nii"  # what lies in the folders of steps is not compressed, which takes longer than the disk
+
     def load(self, path: Path) -> Volume:
         from bids_sr.io.nifti import SeriesReader, load_image
 
-        with SeriesReader(path) as reader:
-            header = reader.header
-        return Volume(*load_image(path), header)
+        return Volume(*load_image(path), SeriesReader(path).header)
 
     def save(self, value: Volume, stem: Path) -> Path:
         from bids_sr.io.nifti import save_image
 
-        path = stem.with_name(f"{stem.name}.nii.gz")
+        path = stem.with_name(stem.name + self.extension)
         save_image(value.data, value.affine, path, header_like=value.header, dtype=value.dtype)
         return path
 
@@ -244,15 +229,14 @@ class _Derivatives(Kind[Derivative]):
         return path.suffix == ".json"
 
     def save(self, value: Derivative, stem: Path) -> list[Path]:
-        pairs = [f"{key}-{label}" for key, label in value.entities.items() if key != "suffix"]
-        stem = stem.with_name("_".join([*pairs, value.entities["suffix"]]))
+        stem = stem.with_name(value.name)
         return [self._content(value, stem), *([_Facts().save(dict(value.sidecar), stem)] if value.sidecar else [])]
 
     def _content(self, value: Derivative, stem: Path) -> Path:
         if isinstance(value.content, Path):
             return value.content
         if isinstance(value.content, Volume):
-            return _Volume().save(value.content, stem)
+            return _Volume(".nii.gz").save(value.content, stem)
         if isinstance(value.content, str):
             (path := stem.with_suffix(".html")).write_text(value.content, encoding="utf-8")
             return path

@@ -19,24 +19,14 @@ import numpy as np
 from bids_sr.io.array_types import Array
 from bids_sr.io.grids import AS_STORED, AxisOrder, nearest, reordered, reordered_affine
 from bids_sr.io.nifti import load_image
-from bids_sr.spatial.masks import voxel_sizes
+from bids_sr.io.volume import Volume
 from bids_sr.spatial.transforms import LPS, about_center, write_itk
 
 if TYPE_CHECKING:
     from ants.core.ants_image import ANTsImage
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Image:
-    """A 3D image in memory: `data` (X, Y, Z) and `affine` (4x4, voxel to RAS mm)."""
-
-    data: Array
-    affine: Array
-
-    @property
-    def zooms(self) -> Array:
-        """Voxel edge lengths (mm), (3,)."""
-        return voxel_sizes(self.affine)
+Image = Volume  # until the interfaces are gone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,33 +46,37 @@ class Stage:
     masked: bool = True
 
 
-def load(path: str | Path, order: AxisOrder = AS_STORED) -> Image:
+def load(path: str | Path, order: AxisOrder = AS_STORED) -> Volume:
     """Read a 3D image, or the first volume of a series, with its axes in another order (see `io.grids`)."""
     data, affine = load_image(path)
-    return _in_order(Image(data=data[..., 0] if data.ndim == 4 else data, affine=affine), order)
+    return _in_order(Volume(data=data[..., 0] if data.ndim == 4 else data, affine=affine), order)
 
 
-def load_like(path: str | Path, reference: Image) -> Image:
+def load_like(path: str | Path, reference: Volume) -> Volume:
     """Read an image as `load`, its axes in the order nearest to that of a reference."""
     image = load(path)
     return _in_order(image, nearest(image.affine, reference.affine))
 
 
-def load_ras(path: str | Path) -> Image:
-    """Read an image as `load`, its axes nearest to right, anterior and superior; no value is interpolated.
+def load_ras(path: str | Path) -> Volume:
+    """Read an image as `load`, then `in_ras`."""
+    return in_ras(load(path))
+
+
+def in_ras(image: Volume) -> Volume:
+    """An image whose axes are nearest to right, anterior and superior; no value is interpolated.
 
     What ANTs finds depends on the order of axes, by rounding and by its random samples.
     """
-    image = load(path)
     canonical = nib.as_closest_canonical(nib.Nifti1Image(image.data, image.affine))
-    return Image(data=np.ascontiguousarray(canonical.dataobj), affine=canonical.affine)
+    return Volume(data=np.ascontiguousarray(canonical.dataobj), affine=canonical.affine)
 
 
-def _in_order(image: Image, order: AxisOrder) -> Image:
+def _in_order(image: Volume, order: AxisOrder) -> Volume:
     if order == AS_STORED:
         return image
     data = np.ascontiguousarray(reordered(image.data, order))
-    return Image(data=data, affine=reordered_affine(image.affine, order))
+    return Volume(data=data, affine=reordered_affine(image.affine, order))
 
 
 def _ants_seed(seed: int) -> int:
@@ -102,8 +96,8 @@ def load_ants(seed: int) -> ModuleType:
     return ants
 
 
-def to_ants(image: Image, seed: int) -> "ANTsImage":
-    """Turn an `Image` into an ANTsImage (float32, LPS)."""
+def to_ants(image: Volume, seed: int) -> "ANTsImage":
+    """Turn a `Volume` into an ANTsImage (float32, LPS)."""
     ants = load_ants(seed)
     lps = LPS @ np.asarray(image.affine, dtype=float)
     return ants.from_numpy(
@@ -122,7 +116,7 @@ def read_linear(path: str | Path) -> Array:
 
 
 def register(
-    fixed: Image, moving: Image, stages: Sequence[Stage], *, seed: int, prefix: str, start: Array | None = None,
+    fixed: Volume, moving: Volume, stages: Sequence[Stage], *, seed: int, prefix: str, start: Array | None = None,
     fixed_mask: Array | None = None, moving_mask: Array | None = None,
 ) -> tuple[str, ...]:  # fmt: skip
     """Run antsRegistration; the file of its composite transform and of its inverse, one `.mat` where all is linear.
@@ -143,7 +137,7 @@ def register(
     images = [to_ants(image, seed).clone(pixel) for image in (fixed, moving)]
     ends = [get_pointer_string(image) for image in images]
     masks = [
-        None if mask is None else to_ants(Image(data=mask, affine=image.affine), seed).clone("unsigned char")
+        None if mask is None else to_ants(Volume(data=mask, affine=image.affine), seed).clone("unsigned char")
         for mask, image in ((fixed_mask, fixed), (moving_mask, moving))
     ]
     mask_ends = ["NA" if mask is None else get_pointer_string(mask) for mask in masks]
@@ -181,7 +175,7 @@ def _stage_arguments(stage: Stage, ends: Sequence[str], mask_ends: Sequence[str]
 
 
 def apply(
-    image: Image, reference: Image, transforms: Sequence[str | Path], *, seed: int, interpolator: str = "linear"
+    image: Volume, reference: Volume, transforms: Sequence[str | Path], *, seed: int, interpolator: str = "linear"
 ) -> Array:
     """Resample `image` once onto the grid of `reference` through a chain of transform files.
 

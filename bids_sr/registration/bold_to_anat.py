@@ -9,7 +9,8 @@ import numpy as np
 
 from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import save_image
-from bids_sr.registration.ants import Image, apply, load
+from bids_sr.io.volume import Volume
+from bids_sr.registration.ants import apply, load
 from bids_sr.registration.brain import agreement, coarse
 from bids_sr.registration.rigid import rigid, size_of
 from bids_sr.spatial import masks
@@ -23,7 +24,7 @@ _RIM_MM = 4.0  # by which the BOLD's own mask may be too small: signal loss and 
 
 
 def register_to_t1w(
-    boldref: Image, t1w: Image, t1w_mask: Array, *, seed: int, prefix: str
+    boldref: Volume, t1w: Volume, t1w_mask: Array, *, seed: int, prefix: str
 ) -> tuple[Array, dict[str, object]]:
     """Rigid transform that takes a T1w point to its boldref point (fixed image: boldref), and facts for the report.
 
@@ -45,7 +46,7 @@ def register_to_t1w(
     return invert(fit.xfm), facts | {"bold_t1w_start": fit.start, "bold_t1w_kept": kept}
 
 
-def facts_of_coreg(boldref: Image, t1w: Image, t1w_mask: Array, boldref2t1w: Array) -> dict[str, object]:
+def facts_of_coreg(boldref: Volume, t1w: Volume, t1w_mask: Array, boldref2t1w: Array) -> dict[str, object]:
     """Facts for the report of a precomputed registration: `boldref2t1w` takes a T1w point to its boldref point."""
     own, (brain, brain_mask), xfm = masks.brain_mask(boldref.data, boldref.affine), _brain(t1w, t1w_mask), boldref2t1w
     to_t1w = invert(xfm)
@@ -54,14 +55,14 @@ def facts_of_coreg(boldref: Image, t1w: Image, t1w_mask: Array, boldref2t1w: Arr
     return facts | {"bold_t1w_start": "given"}
 
 
-def _brain(t1w: Image, t1w_mask: Array) -> tuple[Image, Array]:
+def _brain(t1w: Volume, t1w_mask: Array) -> tuple[Volume, Array]:
     """The T1w brain and its mask on 2 mm voxels."""
-    brain = coarse(Image(data=np.where(t1w_mask, t1w.data, 0), affine=t1w.affine), 2.0)
+    brain = coarse(Volume(data=np.where(t1w_mask, t1w.data, 0), affine=t1w.affine), 2.0)
     return brain, masks.coarsen(t1w_mask.astype(np.float32), t1w.affine, 2.0)[0] > 0.5
 
 
 def _agreement(
-    boldref: Image, own: Array, brain: Image, brain_mask: Array, xfm: Array, nmi: float
+    boldref: Volume, own: Array, brain: Volume, brain_mask: Array, xfm: Array, nmi: float
 ) -> dict[str, object]:
     """How far a transform (boldref point to T1w point) moves the brain, and how well the brains agree by it."""
     carried = masks.coverage(brain_mask, brain.affine, boldref.data.shape, boldref.affine, xfm) >= 0.5
@@ -87,7 +88,7 @@ def _size(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:
 
 
 def register_pair_to_bold(
-    boldref: Image, highres: Image, highres2lowres: Array | None, *, seed: int, prefix: str
+    boldref: Volume, highres: Volume, highres2lowres: Array | None, *, seed: int, prefix: str
 ) -> tuple[Array, dict[str, object]]:
     """Rigid transform that takes a boldref point to its point in highres as acquired, and facts.
 
@@ -97,7 +98,7 @@ def register_pair_to_bold(
     lowres lies before the search, as lowres was measured on the BOLD's geometry.
     """
     before = np.eye(4) if highres2lowres is None else np.asarray(highres2lowres, dtype=float)
-    moved = Image(data=highres.data, affine=invert(before) @ highres.affine)
+    moved = Volume(data=highres.data, affine=invert(before) @ highres.affine)
     own, fine = masks.brain_mask(boldref.data, boldref.affine), masks.brain_mask(highres.data, highres.affine)
     fit = rigid(boldref, moved, own, fine, seed=seed, prefix=prefix, fine_mm=0.35 * float(boldref.zooms.min()))
     xfm = before @ fit.xfm
@@ -116,7 +117,7 @@ def finer_mask(mask: Array, affine: Array, shape: tuple[int, int, int], fine: Ar
 
 
 def combined_masks(
-    boldref: Image, factor: Factor, brain: tuple[Image, Array] | None
+    boldref: Volume, factor: Factor, brain: tuple[Volume, Array] | None
 ) -> tuple[Array, Array, Array, dict[str, object]]:
     """Brain masks of the BOLD on its own and on its high-resolution grid: (mask, fine mask, its affine, facts).
 
@@ -147,7 +148,7 @@ def combined_masks(
 
 
 def region_on_bold(
-    region: Image, to_region: Sequence[str], boldref2t1w: str, grids: tuple[Image, Image], *, seed: int, folder: Path
+    region: Volume, to_region: Sequence[str], boldref2t1w: str, grids: tuple[Volume, Volume], *, seed: int, folder: Path
 ) -> tuple[tuple[Array, Array], dict[str, object]]:
     """A region on the BOLD's two grids, voxels at least half inside it and in the brain, and facts.
 
@@ -163,12 +164,12 @@ def region_on_bold(
     to_t1w = folder / "t1w2boldref.txt"
     write_itk(to_t1w, invert(read_itk(boldref2t1w)[0]))
     chain = [*to_region, str(to_t1w)]
-    mask = Image(data=(region.data > 0.5).astype(np.float32), affine=region.affine)
+    mask = Volume(data=(region.data > 0.5).astype(np.float32), affine=region.affine)
     found = []
     for grid in grids:
         factor = masks.hr_factor(grid.affine, 2.0)
         shape, affine = hr_grid(grid.data.shape, grid.affine, factor)
-        fine = apply(mask, Image(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed)
+        fine = apply(mask, Volume(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed)
         found.append((masks.block_average(fine, factor) >= 0.5) & (grid.data > 0.5))
     low, high = found
     facts: dict[str, object] = {
@@ -182,13 +183,13 @@ def region_on_bold(
     return (low, high), facts
 
 
-def _fraction_in_view(mask: Image, chain: Sequence[str], grid: Image, *, seed: int, margin_mm: float = 90.0) -> float:
+def _fraction_in_view(mask: Volume, chain: Sequence[str], grid: Volume, *, seed: int, margin_mm: float = 90.0) -> float:
     """Share of a region that lies in the field of view of a grid; sampled at 4 mm on a larger box."""
     pad = np.ceil(margin_mm / grid.zooms).astype(int)
     wide = grid.affine.copy()
     wide[:3, 3] -= grid.affine[:3, :3] @ pad
     shape, affine = hr_grid(tuple(np.array(grid.data.shape) + 2 * pad), wide, tuple(np.minimum(grid.zooms / 4.0, 1.0)))
-    seen = apply(mask, Image(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed)
+    seen = apply(mask, Volume(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed)
     voxels = np.argwhere(seen > 0.5)
     if not len(voxels):
         return 0.0
@@ -212,7 +213,7 @@ def boldref_to_template(boldref2t1w: Array, std2t1w: str | Path, here: Path) -> 
 
 
 def map_to_template(
-    path: str, entities: Mapping[str, object], sidecar: Mapping[str, object], *, grid: Image, chain: Sequence[str],
+    path: str, entities: Mapping[str, object], sidecar: Mapping[str, object], *, grid: Volume, chain: Sequence[str],
     space: str, seed: int, out: Path,
 ) -> tuple[str, dict[str, object], dict[str, object]]:  # fmt: skip
     """One map on the template's grid by one interpolation: (file, entities, sidecar); masks by nearest neighbor."""

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from bids_sr.io.array_types import Array
-from bids_sr.registration.ants import Image, Stage, apply, load_ants, read_linear, register, to_ants
+from bids_sr.io.volume import Volume
+from bids_sr.registration.ants import Stage, apply, load_ants, read_linear, register, to_ants
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
@@ -68,7 +69,7 @@ def volume_ml(mask: Array, affine: Array) -> float:
     return float(np.count_nonzero(mask)) * abs(float(np.linalg.det(np.asarray(affine)[:3, :3]))) / 1000
 
 
-def check_mask(mask: Image) -> BrainCheck:
+def check_mask(mask: Volume) -> BrainCheck:
     """Figures of a brain mask that another program has made."""
     return BrainCheck(volume_ml=volume_ml(mask.data > 0.5, mask.affine))
 
@@ -79,22 +80,22 @@ _BIAS_MM = 5.0  # voxels on which a bias field is estimated
 LINEAR = Spline(order=1)
 
 
-def coarse(image: Image, mm: float) -> Image:
+def coarse(image: Volume, mm: float) -> Volume:
     """An image on voxels of about `mm`, same outer edges."""
     data, affine = masks.coarsen(image.data, image.affine, mm)
-    return Image(data=data, affine=affine)
+    return Volume(data=data, affine=affine)
 
 
-def two_mm_grid(template: Image) -> Image:
+def two_mm_grid(template: Volume) -> Volume:
     """An empty image on 2 mm voxels, the first of which has its center where the template's first voxel has it."""
     zooms = template.zooms
     affine = template.affine.copy()
     affine[:3, :3] = affine[:3, :3] / zooms * 2.0
     shape = np.ceil(np.array(template.data.shape) * zooms / 2.0 - 1e-3).astype(int)
-    return Image(data=np.zeros(shape, dtype=np.float32), affine=affine)
+    return Volume(data=np.zeros(shape, dtype=np.float32), affine=affine)
 
 
-def bias_field(image: Image, mask: Array | None, *, seed: int, iterations: tuple[int, ...]) -> Array:
+def bias_field(image: Volume, mask: Array | None, *, seed: int, iterations: tuple[int, ...]) -> Array:
     """Smooth multiplicative field by N4 (Tustison 2010) on voxels of 5 mm, float32 on the image's grid; divide by it.
 
     Its geometric mean in the mask (None: the head) is 1. The B-spline mesh doubles with each level of `iterations`.
@@ -105,9 +106,9 @@ def bias_field(image: Image, mask: Array | None, *, seed: int, iterations: tuple
         inside = masks.head_mask(low.data, low.affine)
     else:
         inside = masks.coarsen(mask.astype(np.float32), image.affine, _BIAS_MM)[0] > 0.5
-    low = Image(data=np.maximum(low.data, 0), affine=low.affine)
+    low = Volume(data=np.maximum(low.data, 0), affine=low.affine)
     field = ants.n4_bias_field_correction(
-        to_ants(low, seed), to_ants(Image(data=inside, affine=low.affine), seed), shrink_factor=1,
+        to_ants(low, seed), to_ants(Volume(data=inside, affine=low.affine), seed), shrink_factor=1,
         convergence={"iters": list(iterations), "tol": 1e-6}, spline_param=200, return_bias_field=True,
     ).numpy()  # fmt: skip
     log = np.log(np.clip(field, 0.05, 20.0))
@@ -115,7 +116,7 @@ def bias_field(image: Image, mask: Array | None, *, seed: int, iterations: tuple
     return np.exp(sample_volume(log, low.affine, image.data.shape, image.affine, spline=LINEAR))
 
 
-def _starts(head: Image, template: Image) -> list[Array]:
+def _starts(head: Volume, template: Volume) -> list[Array]:
     """Rough poses of the template in the head: the headers', then smaller, by pitch and shift about its top."""
     inside = np.argwhere(masks.head_mask(head.data, head.affine)) @ head.affine[:3, :3].T + head.affine[:3, 3]
     top = np.percentile(inside[:, 2], 99.9)
@@ -133,14 +134,14 @@ def _starts(head: Image, template: Image) -> list[Array]:
     return poses
 
 
-def agreement(fixed: Image, moving: Image, xfm: Array, mask: Array) -> float:
+def agreement(fixed: Volume, moving: Volume, xfm: Array, mask: Array) -> float:
     """Normalized mutual information inside `mask` (fixed grid) of `moving` brought over by `xfm` (fixed to moving)."""
     seen = sample_volume(moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm, masks.OUTSIDE_IS_ZERO)
     return masks.normalized_mutual_information(fixed.data[mask], seen[mask])
 
 
 def align_head(
-    head: Image, template: Image, template_mask: Array, *, seed: int, prefix: str, tries: int = 2
+    head: Volume, template: Volume, template_mask: Array, *, seed: int, prefix: str, tries: int = 2
 ) -> tuple[Array, float, float]:
     """Affine that takes a template point to its point in the head (RAS mm), from the best of many starts, at 4 mm.
 
@@ -151,7 +152,7 @@ def align_head(
     than in the skull, and the template grows to the size of the head.
     """
     data, affine = masks.coarsen(template.data, template.affine, 4.0)
-    low_template = Image(data=data, affine=affine)
+    low_template = Volume(data=data, affine=affine)
     inside = masks.coarsen(template_mask.astype(np.float32), template.affine, 4.0)[0] > 0.5
     low_head = coarse(head, 4.0)
     poses = _starts(low_head, low_template)
@@ -169,7 +170,7 @@ def align_head(
     return xfm, nmi, scores[0]
 
 
-def fit_mask(head: Image, carried: Array) -> Array:
+def fit_mask(head: Volume, carried: Array) -> Array:
     """Brain mask from the carried one (fraction in [0, 1]) and the tissue of a T1w without bias.
 
     Gray and white matter are what is brighter than about half of the gray matter; what hangs on by less than a few mm
@@ -190,7 +191,7 @@ def fit_mask(head: Image, carried: Array) -> Array:
 
 
 def normalize(
-    brain: Image, mask: Array, template: Image, template_mask: Array, start: Array, *, seed: int, prefix: str,
+    brain: Volume, mask: Array, template: Volume, template_mask: Array, start: Array, *, seed: int, prefix: str,
     sloppy: bool,
 ) -> tuple[str, str]:  # fmt: skip
     """SyN between brain and template at 3 mm (4 mm if sloppy).
@@ -201,7 +202,7 @@ def normalize(
     mm = 4.0 if sloppy else 3.0
     low = coarse(template, mm)
     inside = masks.coarsen(template_mask.astype(np.float32), template.affine, mm)[0] > 0.5
-    stripped = Image(data=np.where(mask, brain.data, 0), affine=brain.affine)
+    stripped = Volume(data=np.where(mask, brain.data, 0), affine=brain.affine)
     levels: dict[str, Any] = {"iterations": (50, 20), "shrink": (3, 2), "mm": (4.0, 2.0), "sampling": 0.25}
     affine = Stage(transform="Affine[0.1]", masked=False, **levels)
     if sloppy:
@@ -216,7 +217,7 @@ def normalize(
 
 
 def brain_from_head(
-    head: Image, template: Image, template_mask: Array, *, seed: int, prefix: str, sloppy: bool, fitted: bool = True
+    head: Volume, template: Volume, template_mask: Array, *, seed: int, prefix: str, sloppy: bool, fitted: bool = True
 ) -> tuple[Array, Array, BrainCheck]:
     """Brain mask (head's grid), the affine that takes a template point to its point in the head, and figures of both.
 
@@ -241,7 +242,7 @@ def brain_from_head(
     return fine, xfm, check
 
 
-def carried_priors(t1w: Image, mask: Array, maps: list[Image], std2t1w: str, *, seed: int) -> Array:
+def carried_priors(t1w: Volume, mask: Array, maps: list[Volume], std2t1w: str, *, seed: int) -> Array:
     """GM, WM and CSF priors (3, X, Y, Z) on the T1w grid from the template's GM and WM; CSF is what they leave."""
     low = coarse(t1w, 2.0)  # template maps are smooth: carried to 2 mm, where it is quick, then interpolated
     carried = [np.clip(apply(image, low, [std2t1w], seed=seed), 0, 1) for image in maps]

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.registration.ants import Image
+from bids_sr.io.volume import Volume
 from bids_sr.registration.rigid import refine, rigid, size_of
 from bids_sr.spatial import masks
 from bids_sr.spatial.edges import EdgeError, edge_mismatch
@@ -33,7 +33,7 @@ MOST_VOLUMES = 100  # that are read; more tell little more and cost memory
 
 
 def register_to_calibration(
-    boldref: Image, mask: Array, fine: Image, fine_mask: Array, factor: Factor, *, seed: int, prefix: str
+    boldref: Volume, mask: Array, fine: Volume, fine_mask: Array, factor: Factor, *, seed: int, prefix: str
 ) -> tuple[Array, dict[str, object]]:
     """Rigid transform that takes a boldref point to its point in the calibration, and how well it fits.
 
@@ -44,13 +44,13 @@ def register_to_calibration(
     fit = rigid(boldref, fine, mask, fine_mask, seed=seed, prefix=prefix, fine_mm=0.35 * float(boldref.zooms.min()))
     gap = np.sqrt(np.maximum(boldref.zooms**2 - fine.zooms**2, 0)) / fine.zooms
     soft = ndimage.gaussian_filter(np.asarray(fine.data, np.float32), gap / FWHM_PER_SIGMA, mode="nearest")
-    xfm = refine(boldref, Image(data=soft, affine=fine.affine), mask, fit.xfm)
+    xfm = refine(boldref, Volume(data=soft, affine=fine.affine), mask, fit.xfm)
     own: dict[str, object] = {**size_of(xfm, mask, boldref.affine), "start": fit.start, "nmi": round(fit.nmi, 4)}
     return xfm, own | agreement(boldref, mask, fine, fine_mask, xfm, factor)
 
 
 def agreement(
-    boldref: Image, mask: Array, fine: Image, fine_mask: Array, xfm: Array, factor: Factor
+    boldref: Volume, mask: Array, fine: Volume, fine_mask: Array, xfm: Array, factor: Factor
 ) -> dict[str, float | None]:
     """How far brains and edges of the two agree in register: overlap, Dice, correlation, distance of edges (mm)."""
     shape = boldref.data.shape

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bids_sr.io.array_types import Array
-from bids_sr.registration.ants import Image
+from bids_sr.io.volume import Volume
 from bids_sr.registration.rigid import refine, rigid, size_of
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import Spline, sample_volume
@@ -27,25 +27,25 @@ class Pair:
     a point of lowres to its point in the highres image *as acquired*; `facts` go to the report.
     """
 
-    highres: Image
-    lowres: Image
+    highres: Volume
+    lowres: Volume
     mask: Array
     xfm: Array
     facts: Mapping[str, object]
 
 
-def truncated_pair(highres: Image, factor: Factor) -> Pair:
+def truncated_pair(highres: Volume, factor: Factor) -> Pair:
     """A pair whose low member is the k-space-truncated high one (cropped first where the factor does not divide it)."""
     data, affine = kspace_crop(highres.data, highres.affine, factor=factor)
-    lowres = Image(data=np.maximum(np.asarray(data, dtype=np.float32), 0), affine=affine)
+    lowres = Volume(data=np.maximum(np.asarray(data, dtype=np.float32), 0), affine=affine)
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
-    fine = Image(data=sample_volume(highres.data, highres.affine, shape, grid), affine=grid)
+    fine = Volume(data=sample_volume(highres.data, highres.affine, shape, grid), affine=grid)
     mask = masks.brain_mask(lowres.data, affine)
     facts = {"truncated": True, "resampled": False, **size_of(np.eye(4), mask, affine)}
     return Pair(highres=fine, lowres=lowres, mask=mask, xfm=np.eye(4), facts=facts)
 
 
-def registered_pair(highres: Image, lowres: Image, factor: Factor, *, seed: int, prefix: str) -> Pair:
+def registered_pair(highres: Volume, lowres: Volume, factor: Factor, *, seed: int, prefix: str) -> Pair:
     """A measured pair; highres is resampled, once, only where it is out of register or on another grid.
 
     MaskError where no brain can be told in one of the images.
@@ -65,10 +65,10 @@ def registered_pair(highres: Image, lowres: Image, factor: Factor, *, seed: int,
         "truncated": False, "resampled": not (in_register and same_grid), **size, "tolerance_mm": round(tolerance, 4),
         "same_grid": bool(same_grid), "start": fit.start, "nmi": round(fit.nmi, 4),
     }  # fmt: skip
-    return Pair(highres=Image(data=data, affine=grid), lowres=lowres, mask=mask, xfm=xfm, facts=facts)
+    return Pair(highres=Volume(data=data, affine=grid), lowres=lowres, mask=mask, xfm=xfm, facts=facts)
 
 
-def polish(highres: Image, lowres: Image, mask: Array, start: Array, factor: Factor, rounds: int = 2) -> Array:
+def polish(highres: Volume, lowres: Volume, mask: Array, start: Array, factor: Factor, rounds: int = 2) -> Array:
     """Refine lowres-to-highres with highres brought to low resolution by the scanner's own k-space truncation."""
     xfm = np.asarray(start, dtype=float)
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
@@ -77,5 +77,5 @@ def polish(highres: Image, lowres: Image, mask: Array, start: Array, factor: Fac
         fine = sample_volume(highres.data, highres.affine, shape, grid, xfm, Spline(order=3))
         low, affine = kspace_crop(fine, grid, factor=factor)
         seen = sample_volume(ones, highres.affine, lowres.data.shape, lowres.affine, xfm, masks.OUTSIDE_IS_ZERO)
-        xfm = xfm @ refine(lowres, Image(data=low, affine=affine), mask & (seen > 0.99), np.eye(4), rounds=1)
+        xfm = xfm @ refine(lowres, Volume(data=low, affine=affine), mask & (seen > 0.99), np.eye(4), rounds=1)
     return xfm

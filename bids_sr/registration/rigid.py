@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bids_sr.io.array_types import Array
-from bids_sr.registration.ants import Image, Stage, read_linear, register
+from bids_sr.io.volume import Volume
+from bids_sr.registration.ants import Stage, read_linear, register
 from bids_sr.registration.brain import agreement
 from bids_sr.spatial import masks
 from bids_sr.spatial.hmc import HmcSettings, MotionEstimator
@@ -36,7 +37,7 @@ def _center(mask: Array, affine: Array) -> Array:
     return np.asarray(np.argwhere(mask).mean(axis=0) @ affine[:3, :3].T + affine[:3, 3])
 
 
-def _overlap(fixed: Image, fixed_mask: Array, moving: Image, moving_mask: Array) -> float:
+def _overlap(fixed: Volume, fixed_mask: Array, moving: Volume, moving_mask: Array) -> float:
     """Share of the smaller mask that the headers put inside the other one."""
     seen = masks.coverage(moving_mask, moving.affine, fixed.data.shape, fixed.affine) > 0.5
     sizes = [fixed_mask.sum() * np.prod(fixed.zooms), moving_mask.sum() * np.prod(moving.zooms)]
@@ -44,8 +45,9 @@ def _overlap(fixed: Image, fixed_mask: Array, moving: Image, moving_mask: Array)
 
 
 def rigid(
-    fixed: Image, moving: Image, fixed_mask: Array, moving_mask: Array, *, seed: int, prefix: str, fine_mm: float = 0.0
-) -> Fit:
+    fixed: Volume, moving: Volume, fixed_mask: Array, moving_mask: Array, *, seed: int, prefix: str,
+    fine_mm: float = 0.0,
+) -> Fit:  # fmt: skip
     """Rigid transform between two images of one head by mutual information.
 
     Starts from the headers (scanner coordinates). Where these leave the heads hardly overlapping, or lead to a poor
@@ -86,7 +88,9 @@ def orthonormal(matrix: Array) -> Array:
     return out
 
 
-def refine(fixed: Image, moving: Image, mask: Array, start: Array, *, rounds: int = 2, limit_mm: float = 3.0) -> Array:
+def refine(
+    fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: int = 2, limit_mm: float = 3.0
+) -> Array:
     """Refine a rigid transform between images of one contrast by Gauss-Newton; equal to `start` where that fails.
 
     `start` takes a fixed point to its moving point, right to about 10 mm; `mask` is the head on the fixed grid. A

@@ -18,7 +18,8 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.io.array_types import Array
-from bids_sr.registration.ants import Image, Stage, read_linear, register
+from bids_sr.io.volume import Volume
+from bids_sr.registration.ants import Stage, read_linear, register
 from bids_sr.registration.brain import bias_field, brain_from_head, coarse
 from bids_sr.registration.rigid import orthonormal, rigid, size_of
 from bids_sr.spatial import masks
@@ -38,7 +39,7 @@ class Placement:
     moved: Array | None = None
     grid: Array | None = None
 
-    def seen(self, image: Image, frame: Image, order: int) -> Array:
+    def seen(self, image: Volume, frame: Volume, order: int) -> Array:
         """The scan on the grid of the frame, in one interpolation by a spline of that order."""
         shape, spline = frame.data.shape, Spline(order=order)
         if self.moved is None or self.grid is None:
@@ -58,7 +59,7 @@ class Placement:
 
 
 def register_to(
-    frame: Image, image: Image, mask: Array, *, align: Align = "rigid", seed: int, prefix: str, mm: float = 2.0
+    frame: Volume, image: Volume, mask: Array, *, align: Align = "rigid", seed: int, prefix: str, mm: float = 2.0
 ) -> tuple[Placement, dict[str, float]]:
     """Where a scan lies to the frame, by what `align` allows, and how far from it in the brain (`mask`).
 
@@ -69,7 +70,7 @@ def register_to(
 
 
 def placements(
-    frame: Image, image: Image, *, align: Align, seed: int, prefix: str, mm: float = 2.0
+    frame: Volume, image: Volume, *, align: Align, seed: int, prefix: str, mm: float = 2.0
 ) -> dict[Align, Placement]:
     """Where a scan lies to the frame, by each kind of transform up to the one that is asked for; see `register_to`."""
     low_frame, low = coarse(frame, mm), coarse(image, mm)
@@ -96,7 +97,7 @@ def placements(
     return found
 
 
-def _warped(frame: Image, xfm: Array, composite: Path) -> Placement:
+def _warped(frame: Volume, xfm: Array, composite: Path) -> Placement:
     """What a composite transform does beyond a matrix, on a coarse grid over the frame."""
     factor = [min(1.0, float(zoom) / _WARP_MM) for zoom in frame.zooms]
     shape, grid = hr_grid(frame.data.shape, frame.affine, factor)
@@ -136,8 +137,8 @@ class Scans:
     """One contrast at both resolutions, as acquired."""
 
     contrast: str
-    highres: Image
-    lowres: Image
+    highres: Volume
+    lowres: Volume
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,7 +154,7 @@ class Prepared:
 
 
 def prepare(
-    scans: Sequence[Scans], template: Image, template_mask: Array, *, interpolations: Sequence[str] = ("bspline",),
+    scans: Sequence[Scans], template: Volume, template_mask: Array, *, interpolations: Sequence[str] = ("bspline",),
     align: Align = "rigid", seed: int, prefix: str, sloppy: bool,
 ) -> Prepared:  # fmt: skip
     """Prepare the scans of one head, the first of which is the frame; ValueError where a brain is nowhere above zero.
@@ -184,7 +185,7 @@ def prepare(
 
 
 def assemble(
-    even: Mapping[tuple[str, str], Image], places: Mapping[tuple[str, str], Placement], frame: Image, mask: Array,
+    even: Mapping[tuple[str, str], Volume], places: Mapping[tuple[str, str], Placement], frame: Volume, mask: Array,
     facts: dict[str, dict[str, float]], interpolations: Sequence[str],
 ) -> Prepared:  # fmt: skip
     """All scans on the grid of the frame, each interpolated once from its place, in [0, 1].
@@ -224,8 +225,10 @@ def hr_unit(hr: Array, lr: Array, mask: Array) -> float:
     return own / wanted
 
 
-def unbiased(image: Image, *, seed: int, sloppy: bool) -> Image:
+def unbiased(image: Volume, *, seed: int, sloppy: bool) -> Volume:
     """An image over its bias field (N4 on the head), negative values set to zero."""
     data = np.maximum(image.data, 0)
-    field = bias_field(Image(data=data, affine=image.affine), None, seed=seed, iterations=(20,) if sloppy else (20, 15))
-    return Image(data=np.asarray(data / field, dtype=np.float32), affine=image.affine)
+    field = bias_field(
+        Volume(data=data, affine=image.affine), None, seed=seed, iterations=(20,) if sloppy else (20, 15)
+    )
+    return Volume(data=np.asarray(data / field, dtype=np.float32), affine=image.affine)

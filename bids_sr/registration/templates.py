@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.io.array_types import Array
+from bids_sr.io.volume import Volume
 from bids_sr.region_names import BRAIN, atlas_labels, is_file, package_file, region_labels
-from bids_sr.registration.ants import Image, apply, load
+from bids_sr.registration.ants import apply, load
 from bids_sr.spatial import masks
 
 DEFAULT_SPACE = "MNI152NLin2009aSym"
@@ -35,9 +36,9 @@ class Template:
     """A skull-stripped T1w template, its brain mask and, where they exist, its tissue maps (one grid, in [0, 1])."""
 
     space: str
-    t1: Image
-    mask: Image
-    tissues: tuple[Image, Image] | None
+    t1: Volume
+    mask: Volume
+    tissues: tuple[Volume, Volume] | None
 
 
 def templateflow_file(space: str, ending: str) -> Path | None:
@@ -67,7 +68,7 @@ def _templateflow_parts(space: str) -> tuple[Path, Path] | None:
 def load_template(space: str = DEFAULT_SPACE) -> Template:
     """Load a template by the name of its space; TemplateError where no cache of TemplateFlow and no package has it."""
 
-    tissues: tuple[Image, Image] | None = None
+    tissues: tuple[Volume, Volume] | None = None
     if parts := _templateflow_parts(space):
         t1, mask = load(parts[0]), load(parts[1]).data > 0.5
         maps = [templateflow_file(space, f"label-{tissue}_probseg.nii.gz") for tissue in ("GM", "WM")]
@@ -86,14 +87,14 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
             tissues = load(paths[1]), load(paths[2])
     if tissues is not None:
         tops = [max(float(image.data.max()), 1e-9) for image in tissues]
-        a, b = (Image(data=image.data / top, affine=image.affine) for image, top in zip(tissues, tops, strict=True))
+        a, b = (Volume(data=image.data / top, affine=image.affine) for image, top in zip(tissues, tops, strict=True))
         tissues = (a, b)
     brain = np.where(mask, t1.data, 0).astype(np.float32)
     top = float(np.percentile(brain[mask], 99.9))
     return Template(
         space=space,
-        t1=Image(data=np.clip(brain / top, 0, 1.2), affine=t1.affine),
-        mask=Image(data=mask, affine=t1.affine),
+        t1=Volume(data=np.clip(brain / top, 0, 1.2), affine=t1.affine),
+        mask=Volume(data=mask, affine=t1.affine),
         tissues=tissues,
     )
 
@@ -109,7 +110,7 @@ def atlas_file() -> Path:
     return path
 
 
-def atlas_region(labels: Image, names: Sequence[str]) -> Image:
+def atlas_region(labels: Volume, names: Sequence[str]) -> Volume:
     """Labels of AAL2 as one region, clefts of up to 4 mm closed.
 
     Raises
@@ -120,7 +121,7 @@ def atlas_region(labels: Image, names: Sequence[str]) -> Image:
     region = np.isin(np.round(labels.data).astype(int), numbers)
     if not region.any():
         raise TemplateError(f"the AAL atlas has none of the labels {', '.join(names)}")
-    return Image(data=masks.close(region, labels.affine, 2.0), affine=labels.affine)
+    return Volume(data=masks.close(region, labels.affine, 2.0), affine=labels.affine)
 
 
 _EDGE_MM = 5.0
@@ -140,14 +141,14 @@ class RegionError(ValueError):
     """A region of interest that cannot be used; names the file and what to do."""
 
 
-def box(image: Image) -> tuple[Array, Array]:
+def box(image: Volume) -> tuple[Array, Array]:
     """Outer edges of a field of view along the scanner's axes: lowest and highest corner (mm, RAS)."""
     corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * image.data.shape - 0.5
     points = corners @ image.affine[:3, :3].T + image.affine[:3, 3]
     return points.min(axis=0), points.max(axis=0)
 
 
-def in_template_space(image: Image, template: Image, t1w: Image) -> bool:
+def in_template_space(image: Volume, template: Volume, t1w: Volume) -> bool:
     """Whether an image is in template space: on no grid of the T1w, axes along the scanner's, an MNI field of view."""
     if image.data.shape == t1w.data.shape and np.allclose(image.affine, t1w.affine, atol=1e-2):
         return False
@@ -159,7 +160,7 @@ def in_template_space(image: Image, template: Image, t1w: Image) -> bool:
     return any(np.abs(low - a).max() < _EDGE_MM and np.abs(high - b).max() < _EDGE_MM for a, b in boxes)
 
 
-def find_region(roi: str, atlas: Image, brain: Image, template: Image) -> tuple[Image, bool]:
+def find_region(roi: str, atlas: Volume, brain: Volume, template: Volume) -> tuple[Volume, bool]:
     """The region as a mask and whether it is in template space.
 
     `roi` is "brain" (a mask on the T1w grid), names of regions (of AAL2 labels in template space) or the path of a
@@ -177,11 +178,11 @@ def find_region(roi: str, atlas: Image, brain: Image, template: Image) -> tuple[
             f"{roi}: the region of interest is empty, no voxel is above zero; give a mask with 1 inside it, "
             "or names of regions"
         )
-    binary = Image(data=(image.data > 0).astype(np.float32), affine=image.affine)
+    binary = Volume(data=(image.data > 0).astype(np.float32), affine=image.affine)
     return binary, in_template_space(image, template, brain)
 
 
-def on_t1w(image: Image, t1w: Image, xfms: Sequence[str], *, seed: int, interpolator: str = "linear") -> Array:
+def on_t1w(image: Volume, t1w: Volume, xfms: Sequence[str], *, seed: int, interpolator: str = "linear") -> Array:
     """An image on the T1w grid through transform files that take T1w points to its space; none: by its header."""
-    plain = Image(data=image.data.astype(np.float32), affine=image.affine)
+    plain = Volume(data=image.data.astype(np.float32), affine=image.affine)
     return apply(plain, t1w, xfms, seed=seed, interpolator=interpolator)

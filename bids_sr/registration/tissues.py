@@ -19,7 +19,8 @@ from scipy import ndimage
 
 from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import load_image
-from bids_sr.registration.ants import Image, load_ants, to_ants
+from bids_sr.io.volume import Volume
+from bids_sr.registration.ants import load_ants, to_ants
 
 NAMES = ("gm", "wm", "csf")
 # from dark to bright; the first contrast that is there orders the classes that Atropos finds
@@ -49,8 +50,8 @@ def segment_tissues(contrasts: Mapping[str, Array], mask: Array, affine: Array, 
     ants = load_ants(seed)
     from ants.internal import get_lib_fn, get_pointer_string, process_arguments
 
-    images = [to_ants(Image(data=_in_thousands(contrasts[name], inside), affine=affine), seed) for name in known]
-    where = to_ants(Image(data=inside, affine=affine), seed).clone("unsigned int")
+    images = [to_ants(Volume(data=_in_thousands(contrasts[name], inside), affine=affine), seed) for name in known]
+    where = to_ants(Volume(data=inside, affine=affine), seed).clone("unsigned int")
     labels = images[0].clone("unsigned int")
     with tempfile.TemporaryDirectory(prefix="tissues") as folder:
         arguments = ["-d", "3", "-x", get_pointer_string(where), "-i", "KMeans[3]", "-r", "0"]

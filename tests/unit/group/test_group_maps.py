@@ -53,7 +53,8 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_points_are_carried_as_ants_carries_images(tmp_path: Path) -> None:
-    from bids_sr.registration.ants import Image, apply
+    from bids_sr.io.volume import Volume
+    from bids_sr.registration.ants import apply
 
     first, second = tmp_path / "a.txt", tmp_path / "b.txt"
     write_itk(first, rigid_matrix([3, -2, 1, 0.1, 0.02, -0.2], [0, 0, 0]))
@@ -63,8 +64,8 @@ def test_points_are_carried_as_ants_carries_images(tmp_path: Path) -> None:
     grid[:3, 3] = [-30, -40, 10]
     points = template_sampling.carried_points(mask.shape, grid, mask, [first, second])
     own = template_sampling.sample_points(image, AFFINE, points)
-    reference = Image(data=np.zeros(mask.shape, dtype=np.float32), affine=grid)
-    expected = apply(Image(data=image, affine=AFFINE), reference, [first, second], seed=1)[mask]
+    reference = Volume(data=np.zeros(mask.shape, dtype=np.float32), affine=grid)
+    expected = apply(Volume(data=image, affine=AFFINE), reference, [first, second], seed=1)[mask]
     assert np.abs(expected).max() > 1
     assert np.abs(own - expected).max() < 1e-3
 

@@ -1,0 +1,38 @@
+"""An image in memory."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import nibabel
+
+    from bids_sr.io.array_types import Array, Float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Volume:
+    """An image in memory.
+
+    Attributes
+    ----------
+    data : (X, Y, Z), or (X, Y, Z, K) of several maps on one grid
+    affine : (4, 4) voxel to RAS mm
+    header : whose form codes are kept, or None
+    dtype : stored type; None: float32 for floats, uint8 for booleans
+    """
+
+    data: "Array"
+    affine: "Float"
+    header: "nibabel.Nifti1Header | None" = None
+    dtype: str | None = None
+
+    def like(self, data: "Array") -> "Volume":
+        """Other values on the same grid."""
+        return Volume(data, self.affine, self.header)
+
+    @property
+    def zooms(self) -> "Array":
+        """Voxel edge lengths (mm), (3,)."""
+        import numpy as np
+
+        return np.asarray(np.sqrt((np.asarray(self.affine, dtype=float)[:3, :3] ** 2).sum(axis=0)))
