@@ -13,7 +13,7 @@ from bids_sr.bids.precomputed import Derivatives
 from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings
 from bids_sr.config.memory_model import step_gb
-from bids_sr.config.seed_options import seed_places
+from bids_sr.config.seed_options import seeds_of
 from bids_sr.config.settings import analysis_digest
 from bids_sr.interfaces.evaluation.placebos import other_models
 from bids_sr.interfaces.evaluation.verdicts import plan_claim
@@ -118,7 +118,7 @@ def _subject_plan(
             with_anat=t1w is not None, omp_nthreads=settings.resources.omp_nthreads or 1,
             with_holdout=run.pair is not None and run.pair in subject.holdouts and bool(methods),
             seed=settings.resources.random_seed,
-            seeds=() if run.events else seed_places(settings.activation.seeds, with_anat=t1w is not None),
+            seeds=() if run.events else seeds_of(settings.activation.seeds, with_anat=t1w is not None),
         )
         for run in subject.runs
     )  # fmt: skip

@@ -9,7 +9,6 @@ from bids_sr.series import INTERPOLATIONS
 AxisOrder = tuple[int, int, int]
 AS_STORED: AxisOrder = (0, 1, 2)
 Factor = tuple[float, float, float]
-Seed = tuple[str, tuple[float, float, float], float, tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -282,9 +281,8 @@ class RunPlan:
     with_holdout: bool  # whether models are scored on another pair
     omp_nthreads: int
     seed: int
-    # name, center (RAS mm in the template), radius (mm) and atlas labels (which take the place of the sphere) of each
-    # seed of a run without events; none where its temporal components take their place
-    seeds: tuple[Seed, ...] = ()
+    # `bids_sr.config.seed_options.Seed` of a run without events; none where its temporal components take their place
+    seeds: tuple[Any, ...] = ()
     # file and echo time (ms) of each echo that is combined; none of a single-echo run
     echoes: tuple[tuple[str, float], ...] = ()
 

@@ -29,7 +29,7 @@ from bids_sr.bids.precomputed import open_derivatives
 from bids_sr.bids.reference_runs import check_root, find_truth, truth_in_dataset
 from bids_sr.bids.retrospective_plan import check_retrospective
 from bids_sr.config import Selection, Settings
-from bids_sr.config.seed_options import seed_names
+from bids_sr.config.seed_options import seed_names, seeds_of
 from bids_sr.io.grids import LEAST_SAMPLES
 from bids_sr.region_names import is_file
 
@@ -180,8 +180,8 @@ def _truth(run: BoldRun, settings: Settings, seen: Survey, *, with_anat: bool) -
         return find_truth(evaluation.truth_dir, run, factor, seen, with_timing=timed)
     if evaluation.truth == "none" or evaluation.retrospective is not None:
         return None
-    root, seeds = settings.paths.bids_dir.absolute(), seed_names(settings.activation.seeds, with_anat=with_anat)
-    return truth_in_dataset(root, run, factor, seen, with_timing=timed, seeds=seeds)
+    root, seeds = settings.paths.bids_dir.absolute(), seeds_of(settings.activation.seeds, with_anat=with_anat)
+    return truth_in_dataset(root, run, factor, seen, with_timing=timed, seeds=seed_names(seeds))
 
 
 def _take(choice: pairs.Choice, settings: Settings, seen: Survey) -> None:

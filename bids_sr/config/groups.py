@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from bids_sr import region_names
-from bids_sr.config.seed_options import COMPONENTS, DEFAULT_SEEDS, known_names, parse_seed, seed_names
+from bids_sr.config.seed_options import COMPONENTS, DEFAULT_SEEDS, known_names, parse_seed, seed_names, seeds_of
 from bids_sr.config.values import UsageError, as_annotated, nearest_name
 from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, series_names
 from bids_sr.sr.method import REMOVED, get_method, methods_trained_on, offered_methods
@@ -280,7 +280,7 @@ class Activation(Section):
                 parse_seed(text)
             except ValueError as error:
                 raise UsageError(f"activation.seeds: {text}", str(error), nearest_name(text, known_names())) from error
-        names = seed_names(self.seeds, with_anat=True)
+        names = seed_names(seeds_of(self.seeds, with_anat=True))
         self._need(len(set(names)) == len(names), "seeds", "two seeds have one name")
         self._need(bool(self.kinds), "kinds", "at least one of cc and glm is needed")
         self._need(bool(self.smoothing), "smoothing", "at least one width is needed; 0 is none")

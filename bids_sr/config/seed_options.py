@@ -7,6 +7,7 @@ Dijk et al. 2010 (J Neurophysiol 103:297), table 1, left hemisphere where there 
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from bids_sr.region_names import atlas_labels, region_labels
 
@@ -43,25 +44,24 @@ DEFAULT_SEEDS = ("motor", "defaultMode", "visual")
 N_COMPONENTS = 3
 
 
-def seed_names(seeds: tuple[str, ...], *, with_anat: bool) -> tuple[str, ...]:
-    """Names of the seeds of a run; of temporal components where they were asked for, or no T1w image leads to the
-    template in which seeds are given.
+def seeds_of(named: tuple[str, ...], *, with_anat: bool) -> tuple[Seed, ...]:
+    """The seeds of a run by what the user named; none where its leading temporal components take their place.
 
-    >>> seed_names(("motor", "hand=-38,-24,58"), with_anat=True)
-    ('motor', 'hand')
+    That is where they were asked for, or no T1w image leads to the template in which seeds are given.
     """
-    if not with_anat or seeds == (COMPONENTS,):
-        return tuple(f"component{number}" for number in range(1, N_COMPONENTS + 1))
-    return tuple(parse_seed(text).name for text in seeds)
+    return () if not with_anat or named == (COMPONENTS,) else tuple(map(parse_seed, named))
 
 
-def seed_places(seeds: tuple[str, ...], *, with_anat: bool) -> tuple[tuple[str, Point, float, tuple[str, ...]], ...]:
-    """Name, center, radius and labels of each seed; none where components take their place."""
-    if not with_anat or seeds == (COMPONENTS,):
-        return ()
-    return tuple((seed.name, seed.center, seed.radius_mm, seed.labels) for seed in map(parse_seed, seeds))
+def seed_names(seeds: tuple[Seed, ...]) -> tuple[str, ...]:
+    """Names of the seeds of a run, or of its temporal components where there are none.
+
+    >>> seed_names(seeds_of(("motor", "hand=-38,-24,58"), with_anat=True)), seed_names(())[0]
+    (('motor', 'hand'), 'component1')
+    """
+    return tuple(seed.name for seed in seeds) or tuple(f"component{k}" for k in range(1, N_COMPONENTS + 1))
 
 
+@lru_cache
 def parse_seed(text: str) -> Seed:
     """A seed by its name, as ``NAME=x,y,z`` or ``NAME=x,y,z,radius`` in mm, or by labels of AAL2.
 

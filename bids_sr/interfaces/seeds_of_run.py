@@ -26,10 +26,7 @@ class SeedSeries(Step):
     """Mean time series of spheres and atlas regions that are given in the template, without drift and confounds."""
 
     class input_spec(_RunInputSpec):
-        names = traits.List(traits.Str, mandatory=True, desc="of the seeds")
-        centers = traits.List(traits.List(traits.Float), mandatory=True, desc="RAS mm in the template")
-        radii_mm = traits.List(traits.Float, mandatory=True, desc="of the spheres")
-        labels = traits.List(traits.List(traits.Str), desc="of the atlas, in the place of a sphere where there are any")
+        seeds = traits.List(mandatory=True, desc="`bids_sr.config.seed_options.Seed`")
         confounds_tsv = File(exists=True, mandatory=True, desc="one row a volume; what the linear model has of it goes")
         high_pass = traits.Float(mandatory=True, desc="Hz; slower is drift")
         tr = traits.Float(mandatory=True, desc="repetition time (s)")
@@ -48,9 +45,10 @@ class SeedSeries(Step):
 
         voxels, facts = _placed(inputs, here)
         if not voxels:
+            names = ", ".join(seed.name for seed in inputs.seeds)
             raise ValueError(
-                f"no seed lies in the field of view of {inputs.in_file} ({', '.join(inputs.names)}); name others with "
-                "--seeds NAME=x,y,z, or take --seeds components"
+                f"no seed lies in the field of view of {inputs.in_file} ({names}); name others with --seeds "
+                "NAME=x,y,z, or take --seeds components"
             )
         with SeriesReader(inputs.in_file) as reader:
             table = _cleared(seed_series(reader, voxels, inputs.n_dummy), inputs)
@@ -66,13 +64,11 @@ def _placed(inputs: Any, cwd: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     mask, affine = load_image(inputs.bold_mask)
     chain = [inputs.boldref2t1w_xfm, inputs.t1w2std_xfm]  # the other way round than for an image of the template
-    points = apply_to_points(inputs.centers, chain, seed=inputs.seed)
-    labels = inputs.labels or [[] for _ in inputs.names]
+    points = apply_to_points([seed.center for seed in inputs.seeds], chain, seed=inputs.seed)
     voxels, facts = {}, {}
-    for name, point, center, radius, own in zip(
-        inputs.names, points, inputs.centers, inputs.radii_mm, labels, strict=True
-    ):
-        placed = {"Labels": own} if own else {"CenterMNI": _rounded(center), "CenterBoldref": _rounded(point)}
+    for seed, point in zip(inputs.seeds, points, strict=True):
+        name, own, radius = seed.name, list(seed.labels), seed.radius_mm
+        placed = {"Labels": own} if own else {"CenterMNI": _rounded(seed.center), "CenterBoldref": _rounded(point)}
         try:
             if own:
                 voxels[name] = _atlas_voxels(own, mask > 0.5, affine, to_template(inputs, cwd), inputs.seed)
@@ -128,7 +124,7 @@ class ComponentSeries(Step):
         import numpy as np
         import pandas as pd
 
-        from bids_sr.config.seed_options import COMPONENTS, N_COMPONENTS, seed_names
+        from bids_sr.config.seed_options import N_COMPONENTS, seed_names
         from bids_sr.io.nifti import SeriesReader, load_image
         from bids_sr.stats.glm.block_effects import temporal_components
 
@@ -137,7 +133,7 @@ class ComponentSeries(Step):
             found = temporal_components(reader, mask, inputs.n_dummy, N_COMPONENTS, here / "components.raw")
             values = np.full((reader.shape[3], found.shape[1]), np.nan)
         values[inputs.n_dummy :] = found
-        names = seed_names((COMPONENTS,), with_anat=False)[: found.shape[1]]
+        names = seed_names(())[: found.shape[1]]
         facts = {name: {"Description": "leading temporal component of the acquired series"} for name in names}
         return _write(pd.DataFrame(values, columns=names), facts, here)
 

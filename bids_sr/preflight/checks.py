@@ -10,7 +10,7 @@ from bids_sr.bids.method_options import series_of_run
 from bids_sr.bids.reference_runs import USED
 from bids_sr.bids.retrospective_plan import foreseen, tell_retrospective
 from bids_sr.config import Settings
-from bids_sr.config.seed_options import COMPONENTS, seed_names
+from bids_sr.config.seed_options import COMPONENTS, seed_names, seeds_of
 from bids_sr.preflight import directories, events
 from bids_sr.preflight.estimates import check_memory, estimate, estimate_structural
 from bids_sr.preflight.method_checks import check_card, check_methods, tell_recipe
@@ -64,7 +64,7 @@ def _seeds_of_runs(surveyed: Survey, settings: Settings, found: Findings) -> dic
     """Names of the seeds of each run without events."""
     named, found_in = settings.activation.seeds, {}
     for subject in surveyed.subjects:
-        names = seed_names(named, with_anat=bool(subject.t1w))
+        names = seed_names(seeds_of(named, with_anat=bool(subject.t1w)))
         rest = [run for run in subject.runs if run.events is None]
         found_in.update(dict.fromkeys((run.bold for run in rest), names))
         if rest and not subject.t1w and named != (COMPONENTS,):

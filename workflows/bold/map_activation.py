@@ -12,7 +12,7 @@ from bids_sr.interfaces.statmap_interfaces import ActivationMaps, ClusterTable, 
 from bids_sr.interfaces.statmap_names import FULL_ORDER_DOF, SLOW, finer_text, noise_words
 from bids_sr.interfaces.steps import MergeMetrics, SeriesQuality
 from bids_sr.workflows.node_names import enumerated
-from bids_sr.workflows.plans import Acquisition, ActivationPlan, Factor, RunPlan, Seed, Target
+from bids_sr.workflows.plans import Acquisition, ActivationPlan, Factor, RunPlan, Target
 from bids_sr.workflows.sinks import init_sink
 from bids_sr.workflows.wiring import Part, fields_of, into, joined, new_stage, one_step, out_of, same
 
@@ -233,14 +233,13 @@ def _series_sidecar(series: str, target: Target, acquisition: Acquisition) -> di
 
 
 def init_seeds_wf(
-    *, seeds: Sequence[Seed], acquisition: Acquisition, high_pass: float, name: str = "seeds_wf"
+    *, seeds: Sequence[Any], acquisition: Acquisition, high_pass: float, name: str = "seeds_wf"
 ) -> LiterateWorkflow:
     """Read the time series that the maps of a run without events are about, from the acquired series.
 
     Parameters
     ----------
-    seeds : name, center (RAS mm) and radius (mm) of spheres in the template, or labels of the atlas; none: the leading
-        temporal components of the run take their place
+    seeds : `bids_sr.config.seed_options.Seed`; none: the leading temporal components of the run take their place
     acquisition, high_pass : how the run was acquired, and the slowest change (Hz) that is no drift
 
     Inputs
@@ -263,11 +262,7 @@ def init_seeds_wf(
         )
         components = pe.Node(ComponentSeries(), name="components")
         return one_step(name, text, components, inputs=fields, outputs=outputs, part=Part.PREPROCESSING)
-    names, centers, radii, labels = zip(*seeds, strict=True)
-    step = SeedSeries(
-        names=list(names), centers=[list(center) for center in centers], radii_mm=list(radii),
-        labels=[list(each) for each in labels], high_pass=high_pass, **acquisition.timing,
-    )  # fmt: skip
+    step = SeedSeries(seeds=list(seeds), high_pass=high_pass, **acquisition.timing)
     text = (
         f"The run had no events; functional connectivity [@biswal1995] was mapped with {_places(seeds)}. The time "
         "series of each seed was read from the acquired series, cleared of drift and confounds, and used in place of a "
@@ -278,14 +273,14 @@ def init_seeds_wf(
     return one_step(name, text, read, inputs=[*fields, *placed], outputs=outputs, part=Part.PREPROCESSING)
 
 
-def _places(seeds: Sequence[Seed]) -> str:
+def _places(seeds: Sequence[Any]) -> str:
     """Seeds as the methods text names them."""
     spheres = [
-        f"{name} ({' '.join(f'{mm:g}' for mm in center)}; {radius:g} mm)"
-        for name, center, radius, own in seeds
-        if not own
+        f"{seed.name} ({' '.join(f'{mm:g}' for mm in seed.center)}; {seed.radius_mm:g} mm)"
+        for seed in seeds
+        if not seed.labels
     ]
-    regions = [f"{name} ({' and '.join(own)})" for name, _, _, own in seeds if own]
+    regions = [f"{seed.name} ({' and '.join(seed.labels)})" for seed in seeds if seed.labels]
     parts = [f"spherical seeds at MNI coordinates [@vandijk2010] {', '.join(spheres)}"] if spheres else []
     parts += [f"seed regions of the AAL2 atlas [@aal2] {', '.join(regions)}"] if regions else []
     return " and ".join(parts)

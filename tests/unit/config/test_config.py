@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes, UsageError
 from bids_sr.config.groups import Activation, Evaluation, Preprocessing, Run
-from bids_sr.config.seed_options import seed_names, seed_places
+from bids_sr.config.seed_options import seed_names, seeds_of
 from bids_sr.config.settings import read_toml
 from bids_sr.config.values import as_annotated, as_toml
 
@@ -294,14 +294,14 @@ def test_a_refusal_says_what_why_and_what_to_do() -> None:
 
 def test_seeds_are_places_or_labels_of_the_atlas() -> None:
     wanted = ("motor", "hand=-38,-24,58", "precentral", "Calcarine_L", "v1=Calcarine_L,Calcarine_R")
-    assert seed_names(Activation(seeds=wanted).seeds, with_anat=True) == (
+    assert seed_names(seeds_of(Activation(seeds=wanted).seeds, with_anat=True)) == (
         "motor",
         "hand",
         "precentral",
         "CalcarineL",
         "v1",
     )
-    labels = [labels for *_, labels in seed_places(wanted, with_anat=True)]
+    labels = [seed.labels for seed in seeds_of(wanted, with_anat=True)]
     assert labels == [
         (), (), ("Precentral_L", "Precentral_R"), ("Calcarine_L",), ("Calcarine_L", "Calcarine_R"),
     ]  # fmt: skip

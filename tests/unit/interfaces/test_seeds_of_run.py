@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bids_sr.config.seed_options import Seed
 from bids_sr.interfaces.seeds_of_run import ComponentSeries, SeedSeries, _placed
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.registration.ants import Image, apply, apply_to_points, load
@@ -60,9 +61,8 @@ def test_points_go_where_images_come_from(run: dict[str, Any]) -> None:
 
 
 def test_a_seed_is_the_mean_of_its_voxels(run: dict[str, Any], tmp_path: Path) -> None:
-    made = SeedSeries(
-        names=["here", "far"], centers=[[0.0, 0.0, 0.0], [300.0, 0.0, 0.0]], radii_mm=[4.1, 4.1], n_dummy=2, **run
-    ).run(cwd=tmp_path)
+    seeds = [Seed("here", radius_mm=4.1), Seed("far", (300.0, 0.0, 0.0), 4.1)]
+    made = SeedSeries(seeds=seeds, n_dummy=2, **run).run(cwd=tmp_path)
     table = pd.read_csv(made.outputs.out_file, sep="\t", na_values="n/a")
     assert list(table) == ["here"]
     assert len(table) == T
@@ -86,7 +86,7 @@ def test_a_seed_is_the_mean_of_its_voxels(run: dict[str, Any], tmp_path: Path) -
 
 def test_without_any_seed_in_the_field_of_view_the_fix_is_said(run: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--seeds components"):
-        SeedSeries(names=["far"], centers=[[300.0, 0.0, 0.0]], radii_mm=[3.0], **run).run(cwd=tmp_path)
+        SeedSeries(seeds=[Seed("far", (300.0, 0.0, 0.0), 3.0)], **run).run(cwd=tmp_path)
 
 
 def test_components_take_the_place_of_seeds(run: dict[str, Any], tmp_path: Path) -> None:
@@ -98,10 +98,8 @@ def test_components_take_the_place_of_seeds(run: dict[str, Any], tmp_path: Path)
 
 
 def test_a_region_of_the_atlas_is_a_seed(run: dict[str, Any], tmp_path: Path) -> None:
-    made = SeedSeries(
-        names=["putamen", "visual"], centers=[[0.0, 0.0, 0.0]] * 2, radii_mm=[6.0] * 2,
-        labels=[["Putamen_L", "Putamen_R"], ["Calcarine_L"]], **run,
-    ).run(cwd=tmp_path)  # fmt: skip
+    seeds = [Seed("putamen", labels=("Putamen_L", "Putamen_R")), Seed("visual", labels=("Calcarine_L",))]
+    made = SeedSeries(seeds=seeds, **run).run(cwd=tmp_path)
     facts = json.loads(Path(made.outputs.out_json).read_text())
     assert facts["putamen"]["Labels"] == ["Putamen_L", "Putamen_R"]
     assert "voxels of the labels" in facts["putamen"]["Description"]
@@ -118,13 +116,9 @@ def test_a_region_of_the_atlas_lies_where_a_sphere_at_its_center_lies(run: dict[
     write_itk(tmp_path / "t1w2std.txt", shift)
     write_itk(tmp_path / "std2t1w.txt", np.linalg.inv(shift))
     save_image(np.ones(shape, dtype=bool), affine, run["bold_mask"])
-    voxels, _ = _placed(
-        SeedSeries(
-            names=["sphere", "region"], centers=[list(map(float, center)), [0.0] * 3], radii_mm=[6.0] * 2,
-            labels=[[], ["Precentral_L"]], **run,
-        ).given,
-        tmp_path,
-    )  # fmt: skip
+    x, y, z = map(float, center)
+    seeds = [Seed("sphere", (x, y, z), 6.0), Seed("region", labels=("Precentral_L",))]
+    voxels, _ = _placed(SeedSeries(seeds=seeds, **run).given, tmp_path)
     sphere, own = (
         np.argwhere(voxels[name]).mean(0) @ affine[:3, :3].T + affine[:3, 3] for name in ("sphere", "region")
     )
