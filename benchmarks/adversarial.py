@@ -33,7 +33,7 @@ from scipy import stats
 from bids_sr.metrics.image_similarity import psnr, ssim
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.sr.data.examples import split
-from bids_sr.sr.data.patches import PairExamples
+from bids_sr.sr.data.patches import PairExamples, slices_of
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import Recipe
@@ -67,7 +67,7 @@ def beyond(image: Array, truth: Array, inside: Array, factor: Sequence[float]) -
 
 def figures(output: Array, pair: TrainingPair, held: Sequence[int]) -> dict[str, float]:
     """What is told of the network's images of the held-out slices."""
-    images = pair.slices("cpu")
+    images = slices_of(pair, "cpu")
     truth, mask = (each[list(held)][:, 0].numpy() for each in (images.highres, images.mask))
     energy, r = beyond(output, truth, mask > 0, pair.factor)
     return {
@@ -123,7 +123,7 @@ def main() -> None:
     pair, seeds = training_pair(given.bids_dir), range(given.seeds)
     made = {seed: {arm: trained(pair, arm, seed, given) for arm in ARMS} for seed in seeds}
     _, held = split(pair.usable_slices(), SRGAN.recipes["fast"].hold_out)
-    inside = pair.slices("cpu").mask[list(held)][:, 0].numpy() > 0
+    inside = slices_of(pair, "cpu").mask[list(held)][:, 0].numpy() > 0
     rows = [
         {
             "seed": seed, "adversarial term": arm, **made[seed][arm][0],

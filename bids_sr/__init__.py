@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from bids_sr.version import RELEASE, __version__
 
 if TYPE_CHECKING:
     from bids_sr.api.evaluator import Evaluator
     from bids_sr.api.super_resolver import SuperResolver
 
-# The one place of the version. CHANGES.md, CITATION.cff and the Dockerfile agree with it (tests/unit/package).
-RELEASE = "0.2.0.dev0"
-
-
-def _version() -> str:
-    """The release, or what leads to it with the commit that ``setup.py`` stamped when the package was built."""
-    stamp = Path(__file__).with_name("commit.txt")
-    commit = stamp.read_text(encoding="utf-8").strip() if ".dev" in RELEASE and stamp.is_file() else ""
-    return f"{RELEASE}+{commit}" if commit else RELEASE
-
-
-__version__ = _version()
 __all__ = ["RELEASE", "Evaluator", "SuperResolver", "__version__"]
 _HOMES = {"Evaluator": "bids_sr.api.evaluator", "SuperResolver": "bids_sr.api.super_resolver"}
 

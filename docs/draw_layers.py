@@ -55,7 +55,9 @@ def imports(path: Path) -> Iterator[str]:
                 [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "bids_sr" else [node.module]
             )
         yield from (
-            name.split(".")[1] for name in names if name.startswith("bids_sr.") and not name.startswith("bids_sr.__")
+            name.split(".")[1]
+            for name in names
+            if name.startswith("bids_sr.") and not name.startswith(("bids_sr.__", "bids_sr.version"))
         )
 
 
@@ -65,7 +67,7 @@ def graph() -> dict[str, set[str]]:
         path
         for top in TOPS
         for path in (ROOT / top).rglob("*.py")
-        if path.parent.name != "bids_sr" or path.stem != "__init__"
+        if path.parent.name != "bids_sr" or path.stem not in ("__init__", "version")
     ]
     found: dict[str, set[str]] = {part_of(path): set() for path in files}
     for path in files:

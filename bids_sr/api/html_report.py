@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup, escape
 
-from bids_sr import __version__
 from bids_sr.io import atomic_files
 from bids_sr.registration.bold_to_anat import finer_mask
 from bids_sr.reports.figures.evaluation_figures import agreement_figure
@@ -28,6 +27,7 @@ from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.resolution.operators import to_volume
 from bids_sr.sr.variance.upsampler import onto_grid
 from bids_sr.stats.evaluation.verdict_text import verdict_line
+from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     from bids_sr.api.evaluator import Evaluator

@@ -6,7 +6,8 @@ nibabel are imported when they are called.
 
 from bids_sr.bids.collect import survey
 from bids_sr.bids.findings import Findings, InputError, Notice, Problem
-from bids_sr.bids.inputs import BoldRun, Header, Pair, RunFiles, Subject, Survey, entities_of, factor_of, stem_of
+from bids_sr.bids.image_header import Header
+from bids_sr.bids.inputs import BoldRun, Pair, RunFiles, Subject, Survey, entities_of, factor_of, stem_of
 from bids_sr.bids.method_options import guide_of, pretrained_for
 from bids_sr.bids.pairs import needs_pair
 from bids_sr.bids.structural_scans import survey_structural

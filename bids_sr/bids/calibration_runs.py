@@ -16,7 +16,8 @@ import numpy as np
 
 from bids_sr.bids import headers as hd
 from bids_sr.bids.findings import Findings, InputError
-from bids_sr.bids.inputs import Calibration, Header, Pair, Triple, entities_of, is_magnitude, stem_of
+from bids_sr.bids.image_header import Header, Triple
+from bids_sr.bids.inputs import Calibration, Pair, entities_of, is_magnitude, stem_of
 from bids_sr.bids.layout import Index
 from bids_sr.bids.pairs import MIN_OVERLAP, SIZE_TOLERANCE, overlap, simple_ratio, sizes
 from bids_sr.config import Settings

@@ -10,13 +10,12 @@ from bids_sr.bids import headers as hd
 from bids_sr.bids import pairs, query
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.fmriprep import precomputed_anat, precomputed_run
+from bids_sr.bids.image_header import Header, Triple
 from bids_sr.bids.inputs import (
     BoldRun,
-    Header,
     RunFiles,
     Subject,
     Survey,
-    Triple,
     Truth,
     entities_of,
     factor_of,

@@ -7,12 +7,9 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from bids_sr.bids.image_header import Header
 from bids_sr.config import UsageError
-
-if TYPE_CHECKING:
-    from bids_sr.bids.inputs import Header
 
 _ABSENT = "it is not downloaded: "
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from bids_sr.bids.findings import Findings
-from bids_sr.bids.inputs import Header, Subject, factor_of
+from bids_sr.bids.image_header import Header
+from bids_sr.bids.inputs import Subject, factor_of
 from bids_sr.config import Settings
 from bids_sr.config.memory_model import Sizes
 from bids_sr.config.values import regular

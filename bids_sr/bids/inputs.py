@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from bids_sr.bids.findings import Findings
+from bids_sr.bids.image_header import Header, Triple
 from bids_sr.bids.precomputed import Derivatives, PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
 from bids_sr.io.grids import AS_STORED, AxisOrder, size_text
 
 DEFAULT_FACTOR = 2.0  # in plane, where nothing tells it
-Triple = tuple[float, float, float]
 
 ENTITIES: dict[str, str] = {
     "sub": "subject", "ses": "session", "sample": "sample", "task": "task", "tracksys": "tracksys",
@@ -24,21 +24,6 @@ ENTITIES: dict[str, str] = {
     "res": "res", "den": "den", "label": "label", "desc": "desc",
 }  # fmt: skip
 """Short entity name in a file name → long name of pybids."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Header:
-    """What the header of an image tells."""
-
-    path: Path
-    shape: tuple[int, ...]  # every axis
-    zooms: Triple  # mm
-    tr: float | None  # seconds; None where the header holds none
-    affine: np.ndarray  # 4x4, voxel → RAS mm, read-only
-    slice_axis: int | None  # axis of slices where the header names it
-    complex: bool  # voxels of complex numbers
-    order: AxisOrder = AS_STORED  # axis of the file that each axis here is, in the order that is worked on
-    colored: bool = False  # voxels of RGB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,7 +10,8 @@ import numpy as np
 
 from bids_sr.bids import headers as hd
 from bids_sr.bids.findings import Findings
-from bids_sr.bids.inputs import Header, Pair, Triple, entities_of
+from bids_sr.bids.image_header import Header, Triple
+from bids_sr.bids.inputs import Pair, entities_of
 from bids_sr.bids.method_options import pretrained_for
 from bids_sr.config import Settings, SuperRes
 from bids_sr.io.grids import mm_text, size_text

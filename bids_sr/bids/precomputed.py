@@ -9,15 +9,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bids_sr.bids.findings import Findings
+from bids_sr.bids.image_header import Header
 from bids_sr.config.values import split_named
-
-if TYPE_CHECKING:
-    from bids_sr.bids.inputs import Header
 
 PROGRAMS = ("fmriprep", "smriprep")
 LINEAR = ("AffineTransform", "MatrixOffsetTransformBase", "Euler3DTransform")

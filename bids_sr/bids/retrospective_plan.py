@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from bids_sr.bids.findings import Findings
 from bids_sr.bids.headers import LEAST_MATRIX
-from bids_sr.bids.inputs import DEFAULT_FACTOR, BoldRun, Pair, Subject, Triple, Truth, entities_of
+from bids_sr.bids.image_header import Triple
+from bids_sr.bids.inputs import DEFAULT_FACTOR, BoldRun, Pair, Subject, Truth, entities_of
 from bids_sr.config import Settings
 
 LEAST_AVERAGED, SHARE_AVERAGED = 10, 0.1  # volumes whose mean stands for a T2*-weighted image

@@ -8,7 +8,8 @@ from bids_sr.bids import headers as hd
 from bids_sr.bids import query
 from bids_sr.bids.collect import open_dataset
 from bids_sr.bids.findings import Findings, InputError
-from bids_sr.bids.inputs import Header, StructuralPair, Subject, Survey, entities_of, is_magnitude
+from bids_sr.bids.image_header import Header
+from bids_sr.bids.inputs import StructuralPair, Subject, Survey, entities_of, is_magnitude
 from bids_sr.bids.layout import KINDS, Index
 from bids_sr.bids.method_options import check_given_models, refuse_all
 from bids_sr.bids.pairs import sizes

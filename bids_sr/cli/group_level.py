@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_sr import __version__
 from bids_sr.config import Settings, UsageError
-from bids_sr.config.groups import SuperRes
+from bids_sr.config.superres import SuperRes
 from bids_sr.io.atomic_files import whole_file, write_json, write_whole
 from bids_sr.series import BASELINES, MEASURED, RAW
 from bids_sr.sr.method import offered_methods
 from bids_sr.stats.group import group_tests, group_text, metric_tables
 from bids_sr.stats.group.metric_tables import Joined, Source
+from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome

@@ -23,7 +23,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr import __version__
 from bids_sr.cli import rate_command, report_command
 from bids_sr.cli.console import count_text, end_lines, item, start_lines
 from bids_sr.cli.heartbeat import still
@@ -32,6 +31,7 @@ from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.lock import output_lock
 from bids_sr.io.atomic_files import FULL, DiskFullError, full_text, remove_leftovers, write_whole
+from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     from bids_sr.bids import Problem

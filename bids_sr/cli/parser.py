@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bids_sr import __version__
-from bids_sr.cli.options import COMMON, add_options, path
+from bids_sr.cli.options import add_options
 from bids_sr.config import Settings, UsageError, nearest_name
+from bids_sr.config.readers import path
 from bids_sr.config.settings import read_toml
+from bids_sr.version import __version__
 
 DESCRIPTION = """\
 Super-resolution of fMRI as a BIDS-App: super-resolves every BOLD series of a BIDS data set, and maps activation
@@ -75,7 +76,7 @@ def build_parser(*, everything: bool = False) -> Parser:
     parser.usage = "bids-sr bids_dir output_dir {participant,group} [options]"
     parser.add_argument("--help-all", nargs=0, action=_HelpAll, help="show all options and exit")
     parser.epilog = None if everything else EPILOG
-    add_options(parser, shown=() if everything else COMMON)
+    add_options(parser, everything=everything)
     return parser
 
 

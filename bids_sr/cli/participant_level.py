@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_sr import __version__
 from bids_sr.cli.console import warning_lines
 from bids_sr.cli.heartbeat import still
 from bids_sr.cli.progress import Progress
@@ -16,6 +15,7 @@ from bids_sr.config.memory_model import for_steps_gb, largest_gb, workers_that_f
 from bids_sr.config.plugin import Plugin
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.preflight.pace import pace_now
+from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     from niworkflows.engine.workflows import LiterateWorkflow

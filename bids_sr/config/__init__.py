@@ -1,7 +1,8 @@
 """Settings of one call, and the one kind of refusal; the standard library is all that this imports."""
 
-from bids_sr.config.groups import Paths, Resources, Selection, SuperRes
+from bids_sr.config.groups import Paths, Resources, Selection
 from bids_sr.config.settings import Settings
+from bids_sr.config.superres import SuperRes
 from bids_sr.config.values import UsageError, nearest_name
 
 __all__ = ["Paths", "Resources", "Selection", "Settings", "SuperRes", "UsageError", "nearest_name"]

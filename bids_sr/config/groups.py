@@ -8,63 +8,24 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Literal
 
 from bids_sr import region_names
-from bids_sr.config.seed_options import COMPONENTS, DEFAULT_SEEDS, known_names, parse_seed, seed_names, seeds_of
-from bids_sr.config.values import UsageError, as_annotated, nearest_name
-from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, series_names
-from bids_sr.sr.method import REMOVED, get_method, methods_trained_on, offered_methods
-
-PAPER_SMOOTHING_MM = (3.5, 13.2)  # sigma 1.5, read as mm or as 3.75 mm pixels, as full width at half maximum
-AUTO = "auto"
-AUTO_METHODS: dict[str, tuple[str, ...]] = {"bold": ("srgan", "sbl"), "anat": ("srgan",)}
-"""What `auto` may stand for, by target."""
-ONCE = {"reusable": False}  # marks a field that belongs to one call and is not taken from an older settings file
-
-
-class Section:
-    """What all groups of settings share: values are brought to their annotated types, then checked."""
-
-    __slots__ = ()
-
-    def __post_init__(self) -> None:
-        for name, hint in get_type_hints(type(self)).items():
-            self._set(name, as_annotated(getattr(self, name), hint, self._where(name)))
-        self._check()
-
-    def _where(self, name: str) -> str:
-        """A setting as messages name it."""
-        return f"{type(self).__name__.lower()}.{name}"
-
-    def _set(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)  # only while the object is being made
-
-    def _check(self) -> None:
-        """Refuse values that have the right type and still cannot hold."""
-
-    def _need(self, holds: bool, name: str, why: str) -> None:
-        if not holds:
-            value = getattr(self, name)
-            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            raise UsageError(f"{self._where(name)}: {shown}", why, "change that value")
-
-    def _need_positive(self, name: str, why: str) -> None:
-        value = getattr(self, name)
-        self._need(value is None or value > 0, name, why)
-
-    def _each_once(self, *names: str) -> None:
-        for name in names:
-            self._set(name, tuple(dict.fromkeys(getattr(self, name))))
+from bids_sr.config import readers
+from bids_sr.config.section import GIVEN, Section, is_label, option
+from bids_sr.config.seed_options import COMPONENTS, DEFAULT_SEEDS, KNOWN, known_names, parse_seed, seed_names, seeds_of
+from bids_sr.config.values import UsageError, nearest_name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Paths(Section):
     """Where the data are, where results go, and where the work is kept so that it can be resumed."""
 
-    bids_dir: Path = field(metadata=ONCE)
-    output_dir: Path = field(metadata=ONCE)
-    work_dir: Path | None = None
+    bids_dir: Path = field(metadata=GIVEN)
+    output_dir: Path = field(metadata=GIVEN)
+    work_dir: Path | None = option(
+        None, "-w --work-dir DIR", "intermediate files (default: ./work)", common=True, decides=False, among="run"
+    )
 
     @property
     def retrospective_dir(self) -> Path:
@@ -81,14 +42,22 @@ class Paths(Section):
 class Selection(Section):
     """Which part of the data set is worked on; empty means everything. Labels carry no prefix."""
 
-    analysis_level: Literal["participant", "group"] = field(default="participant", metadata=ONCE)
-    participant_label: tuple[str, ...] = ()
-    session_label: tuple[str, ...] = ()
-    task_id: tuple[str, ...] = ()
-    run_id: tuple[int, ...] = ()
-    bids_filter_file: Path | None = None
-    bids_database_dir: Path | None = None
-    skip_bids_validation: bool = False
+    analysis_level: Literal["participant", "group"] = option("participant", decides=False, once=True)
+    participant_label: tuple[str, ...] = option(
+        (), "--participant-label LABEL", "participants (default: all)", common=True, decides=False
+    )
+    session_label: tuple[str, ...] = option((), "--session-label LABEL", "sessions (default: all)", decides=False)
+    task_id: tuple[str, ...] = option((), "-t --task-id TASK", "tasks (default: all)", common=True, decides=False)
+    run_id: tuple[int, ...] = option((), "--run-id N", "runs (default: all)", decides=False, type=readers.run_number)
+    bids_filter_file: Path | None = option(
+        None, "--bids-filter-file FILE", "JSON with pybids filters for bold, t2starw, t1w, t2w, flair", decides=False
+    )
+    bids_database_dir: Path | None = option(
+        None, "--bids-database-dir DIR", "pybids database of a large data set", decides=False
+    )
+    skip_bids_validation: bool = option(
+        False, "--skip-bids-validation", "do not run the BIDS validator on the input", decides=False
+    )
 
     def _check(self) -> None:
         for name, prefix in (("participant_label", "sub-"), ("session_label", "ses-"), ("task_id", "task-")):
@@ -96,132 +65,9 @@ class Selection(Section):
             self._set(name, labels)
             for label in labels:
                 why = f"{label!r} is no BIDS label: letters and digits, several of them separated by spaces"
-                self._need(_is_label(label), name, why)
+                self._need(is_label(label), name, why)
         self._set("run_id", tuple(dict.fromkeys(self.run_id)))
         self._need(all(run >= 0 for run in self.run_id), "run_id", "runs are numbered from 0 or 1 up")
-
-
-def _check_method(name: str) -> None:
-    """Refuse what is no method or baseline; of a method of an earlier version say what has come of it."""
-    learned, baselines, what = offered_methods(), tuple(BASELINES), f"{name!r} is not a super-resolution method"
-    if name in REMOVED and name not in learned + baselines:
-        fix = f"name {REMOVED[name]} instead (--sr-method {REMOVED[name]}, or methods of the settings file)"
-        raise UsageError(what, f"it was removed from the program; {REMOVED[name]} takes its place", fix)
-    if name not in learned + baselines:
-        why = f"the methods are {', '.join(learned)}; the baselines are {', '.join(baselines)}"
-        raise UsageError(what, why, nearest_name(name, learned + baselines) or "choose one of these")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SuperRes(Section):
-    """How resolution is raised.
-
-    `methods`: names, or `auto`: what the data of each run allow.
-    `factor`: ratio of voxel sizes in plane; None: told by the T2*w pair or the calibration, else 2.
-    `target`: BOLD runs, or structural scans, whose contrasts are fused. For these are `train_on`, a participant's own
-    scans or those of all others of the call, and `anat_align`, the transforms that bring the scans of a head together.
-    `recipe`: of methods that have no `paper-mse` of their own it is `paper`.
-    `warm_start`: `srgan` begins with the network of simulated heads that the package has, instead of with nothing.
-    `calibration`: short high-resolution run that tells where others fluctuate: auto, none, an acq- label, or a file.
-    """
-
-    target: Literal["bold", "anat"] = "bold"
-    train_on: Literal["own", "others"] = "own"
-    anat_align: Literal["rigid", "affine", "nonlinear"] = "rigid"
-    methods: tuple[str, ...] = (AUTO,)
-    baselines: Literal["default", "all"] = "default"
-    factor: float | None = None
-    hr_acq: str | None = None
-    lr_acq: str | None = None
-    calibration: str = "auto"
-    recipe: Literal["fast", "paper", "paper-mse"] = "fast"
-    model_source: Literal["auto", "train", "reuse"] = "auto"
-    model_dir: Path | None = None
-    warm_start: bool = False
-    pretrained: tuple[Path, ...] = ()
-    vgg_weights: Path | None = None
-    max_train_minutes: float | None = None
-    data_consistency: Literal["off", "report", "enforce"] = "report"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    force: bool = False
-    guide: Literal["auto", "highres", "none"] = "auto"
-    n_ensemble: int = 1
-
-    def _check(self) -> None:
-        self._each_once("methods", "pretrained")
-        for name in ("hr_acq", "lr_acq", "calibration"):
-            label = getattr(self, name)
-            self._set(name, label and label.removeprefix("acq-"))
-        named = _is_label(self.calibration) or self.calibration_file is not None
-        self._need(named, "calibration", "it is auto, none, the acq- label of a BOLD run, or a file (.nii.gz)")
-        for name in self.methods:
-            if name != AUTO:
-                _check_method(name)
-        self._need(bool(self.methods), "methods", "at least one method or baseline is needed")
-        self._need(self.factor is None or 1 < self.factor <= 8, "factor", "a factor lies above 1, and up to 8")
-        self._need_positive("max_train_minutes", "it is a positive number")
-        self._need(1 <= self.n_ensemble <= 20, "n_ensemble", "a number of models lies from 1 to 20")
-
-    @property
-    def auto(self) -> bool:
-        """Whether each run gets the methods that its data allow."""
-        return AUTO in self.methods
-
-    @property
-    def chosen(self) -> tuple[str, ...]:
-        """Methods and baselines by their names; with `auto` all that a run may get."""
-        found = AUTO_METHODS[self.target] if self.auto else ()
-        return tuple(dict.fromkeys((*found, *(name for name in self.methods if name != AUTO))))
-
-    @property
-    def learned(self) -> tuple[str, ...]:
-        """The methods that train or load a model."""
-        return tuple(name for name in self.chosen if name not in BASELINES)
-
-    @property
-    def pair_trained(self) -> tuple[str, ...]:
-        """The methods that learn from a T2*w pair, one model for all runs of the pair."""
-        return tuple(name for name in self.learned if name in methods_trained_on("pair", "images"))
-
-    @property
-    def run_trained(self) -> tuple[str, ...]:
-        """The methods and controls that find the variance maps of a run, for each run its own."""
-        found = methods_trained_on("series")
-        return tuple(name for name in dict.fromkeys((*self.learned, *self.series)) if name in found)
-
-    @property
-    def volume_trained(self) -> tuple[str, ...]:
-        """The methods that learn from the acquired volumes of a run alone, one model for each run."""
-        return tuple(name for name in self.learned if name in methods_trained_on("self"))
-
-    @property
-    def calibration_file(self) -> Path | None:
-        """The file that `calibration` names, where it names one."""
-        return Path(self.calibration) if self.calibration.endswith((".nii", ".nii.gz")) else None
-
-    @property
-    def dense(self) -> bool:
-        """Whether a network of ten dense layers over whole volumes is trained, as the paper of `tv` has it."""
-        return self.recipe != "fast" and any(get_method(name).large for name in self.learned)
-
-    def models_to_reuse(self, output_dir: Path) -> Path | None:
-        """Where models are looked for; those of the output itself where reuse is asked for and no place named."""
-        own = output_dir / "sourcedata" / "models"
-        return self.model_dir or (own if self.model_source == "reuse" else None)
-
-    @property
-    def series(self) -> tuple[str, ...]:
-        """Every series that is made besides ``raw``, baselines first.
-
-        Where only baselines were asked for, those that need a pair are left out unless named, so that data without
-        a pair can be run.
-        """
-        baselines = DEFAULT_BASELINES if self.baselines == "default" else tuple(BASELINES)
-        if not self.learned:
-            extra = tuple(b for b in baselines if b not in PAIR_BASELINES) if self.baselines == "all" else ()
-            return tuple(dict.fromkeys(self.chosen + extra))
-        named = tuple(name for name in self.chosen if name not in self.learned)
-        return tuple(dict.fromkeys(baselines + named + series_names(self.learned)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -232,13 +78,36 @@ class Preprocessing(Section):
     `derivatives` are folders that another program left, as ``NAME=DIR`` or ``DIR``; what is in them is not made again.
     """
 
-    derivatives: tuple[str, ...] = ()
-    echo: int | None = None
-    dummy_scans: int | None = None
-    slice_time_ref: float = 0.5
-    ignore: tuple[Literal["slicetiming", "events"], ...] = ()
-    output_spaces: tuple[str, ...] = ()
-    output_dtype: Literal["int16", "float32"] = "int16"
+    dummy_scans: int | None = option(
+        None, "--dummy-scans N", "non-steady-state volumes at the start (default: detected)"
+    )
+    derivatives: tuple[str, ...] = option(
+        (),
+        "-d --derivatives NAME=DIR",
+        "output of fMRIPrep (fmriprep=DIR, or DIR): its anatomy, masks, transforms, head motion, field maps and "
+        "confounds are used instead of computed",
+        common=True,
+        decides=False,
+        type=readers.named_folder,
+    )
+    echo: int | None = option(
+        None, "--echo N", "use only this echo of a multi-echo run (default: optimal combination of all)"
+    )
+    slice_time_ref: float = option(
+        0.5, "--slice-time-ref FRACTION", "reference time for slice-timing correction (fraction of TR)"
+    )
+    ignore: tuple[Literal["slicetiming", "events"], ...] = option(
+        (), "--ignore", "steps to skip; a run whose events are ignored is treated as resting state"
+    )
+    output_spaces: tuple[str, ...] = option(
+        (),
+        "--output-spaces SPACE",
+        "additional template spaces for the statistical maps, such as MNI152NLin2009aSym",
+        decides=False,
+    )
+    output_dtype: Literal["int16", "float32"] = option(
+        "int16", "--output-dtype", "data type of the stored series", decides=False
+    )
 
     def _check(self) -> None:
         self._each_once("derivatives")
@@ -249,7 +118,7 @@ class Preprocessing(Section):
         self._need(0 <= self.slice_time_ref <= 1, "slice_time_ref", "a fraction of the TR lies from 0 to 1")
         self._need(len(self.output_spaces) <= 1, "output_spaces", "maps go to one template in a run")
         for space in self.output_spaces:
-            self._need(_is_label(space), "output_spaces", "a space is one plain name")
+            self._need(is_label(space), "output_spaces", "a space is one plain name")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -261,14 +130,43 @@ class Activation(Section):
     `seeds`: of the connectivity maps of runs without events, see `bids_sr.config.seed_options`.
     """
 
-    contrasts: tuple[str, ...] = ()
-    kinds: tuple[Literal["cc", "glm"], ...] = ("cc", "glm")
-    smoothing: tuple[float, ...] = (0.0, 5.0)
-    low_pass: float | None = 0.1
-    high_pass: float = 1 / 128
-    roi: str = region_names.AUTO
-    thresholds: tuple[str, ...] = ("quarter", "fdr")
-    seeds: tuple[str, ...] = DEFAULT_SEEDS
+    contrasts: tuple[str, ...] = option(
+        (),
+        "--contrasts EXPR",
+        "such as thumb, thumb-little, all, name=0.5*a-0.5*b (default: each trial type, all, and pairs of up to three)",
+    )
+    kinds: tuple[Literal["cc", "glm"], ...] = option(
+        ("cc", "glm"), "--activation", "cross-correlation with the design, general linear model"
+    )
+    smoothing: tuple[float, ...] = option(
+        (0.0, 5.0),
+        "--smoothing MM",
+        "FWHM in mm, 0 for none; paper means 3.5 13.2",
+        type=readers.widths,
+        action=readers.Flatten,
+    )
+    low_pass: float | None = option(
+        0.1, "--low-pass HZ", "low-pass cut-off of the cross-correlation (Hz), or none", type=readers.frequency
+    )
+    high_pass: float = option(1 / 128, "--high-pass HZ", "high-pass cut-off of the GLM (Hz)")
+    seeds: tuple[str, ...] = option(
+        DEFAULT_SEEDS,
+        "--seeds SEED",
+        f"connectivity of runs without events: {', '.join(KNOWN)}, labels of AAL2, NAME=LABEL[,LABEL], "
+        "NAME=x,y,z[,radius] in mm (MNI), or components",
+    )
+    roi: str = option(
+        region_names.AUTO,
+        "--roi {auto,brain,NAMES,FILE}",
+        "where regions are measured: auto (by the task's name), brain, motor, visual, auditory, labels of AAL2 joined "
+        "by commas, or a mask",
+        common=True,
+    )
+    thresholds: tuple[str, ...] = option(
+        ("quarter", "fdr"),
+        "--threshold {quarter,fdr,Z}",
+        "regions: upper quarter of the range, false discovery rate .05, or a value of z",
+    )
 
     def _check(self) -> None:
         self._each_once("contrasts", "kinds", "smoothing", "thresholds", "seeds")
@@ -314,12 +212,43 @@ class Evaluation(Section):
     `null_checks`: shuffles without signal. `margin`: of the equivalence test; None: a tenth of B-spline to measured.
     """
 
-    truth: str = AUTO
-    retrospective: Literal["clean", "noisy"] | None = None
-    pair_holdout: bool = False
-    null_checks: int = 0
-    roi_grow: bool = False
-    margin: float | None = None
+    truth: str = option(
+        "auto",
+        "--truth {auto,none,DIR}",
+        "high-resolution reference: data set with the same runs measured at the high resolution, or with their known "
+        "activation; auto finds derivatives/highres-reference and derivatives/ground-truth in the data set",
+        common=True,
+        decides=False,
+        type=readers.folder,
+    )
+    retrospective: Literal["clean", "noisy"] | None = option(
+        None,
+        "--retrospective",
+        "downsample the BOLD series by the factor (default 2), super-resolve it and compare with the original; "
+        "noisy also adds thermal noise up to the original level (default: clean)",
+        common=True,
+        nargs="?",
+        const="clean",
+    )
+    pair_holdout: bool = option(
+        False, "--pair-holdout", "with two T2*w pairs, train on the first and evaluate on the second", decides=False
+    )
+    null_checks: int = option(
+        0,
+        "--null-checks N",
+        "run control analyses (placebos) and N shuffles of the residuals (no signal); 0: neither",
+        decides=False,
+    )
+    roi_grow: bool = option(
+        False, "--roi-grow", "extend the region of interest to adjacent activation that its border cuts off"
+    )
+    margin: float | None = option(
+        None,
+        "--margin VALUE",
+        "equivalence margin at the group level for dimensionless metrics, such as correlations "
+        "(default, and for all others: a tenth of the gap between B-spline and measured)",
+        decides=False,
+    )
 
     def _check(self) -> None:
         why = "it makes its own truth, so it excludes a folder of evaluation.truth (--truth)"
@@ -330,7 +259,7 @@ class Evaluation(Section):
     @property
     def truth_dir(self) -> Path | None:
         """The folder that `truth` names."""
-        return None if self.truth in (AUTO, "none") else Path(self.truth)
+        return None if self.truth in ("auto", "none") else Path(self.truth)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -340,12 +269,26 @@ class Resources(Section):
     `use_plugin` is a file that says how nodes become jobs of a cluster, see `bids_sr.config.plugin`.
     """
 
-    nprocs: int | None = None
-    omp_nthreads: int | None = None
-    mem_gb: float | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    random_seed: int = 0
-    use_plugin: Path | None = None
+    nprocs: int | None = option(None, "--nprocs --n-cpus N", "processors (default: all)", common=True, decides=False)
+    omp_nthreads: int | None = option(
+        None, "--omp-nthreads N", "threads per step (default: 1; steps run in parallel)", decides=False
+    )
+    mem_gb: float | None = option(
+        None,
+        "--mem --mem-gb SIZE",
+        "memory limit: 8, 8G, 512M (default: free memory)",
+        common=True,
+        decides=False,
+        type=readers.gigabytes,
+    )
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "--device", "device for the networks", decides=False)
+    random_seed: int = option(0, "--random-seed N", "seed of all random numbers")
+    use_plugin: Path | None = option(
+        None,
+        "--use-plugin FILE",
+        "TOML file; each step becomes a SLURM job (default: steps run on this machine)",
+        decides=False,
+    )
 
     def _check(self) -> None:
         for name in ("nprocs", "omp_nthreads"):
@@ -364,17 +307,45 @@ class Run(Section):
     `strict`: one run that cannot be done stops all. `verbosity`: 0 stages, 1 details, 2 everything.
     """
 
-    strict: bool = False
-    stop_on_first_crash: bool = False
-    boilerplate_only: bool = field(default=False, metadata=ONCE)
-    reports_only: bool = field(default=False, metadata=ONCE)
-    resource_monitor: bool = False
-    write_graph: bool = False
-    sloppy: bool = False
-    dry_run: bool = field(default=False, metadata=ONCE)
-    config_file: Path | None = field(default=None, metadata=ONCE)
-    verbosity: int = 0
-    run_uuid: str = field(default="", metadata=ONCE)
+    config_file: Path | None = option(
+        None,
+        "--config-file FILE",
+        "settings.toml of an earlier run; the command line has precedence",
+        decides=False,
+        once=True,
+    )
+    boilerplate_only: bool = option(
+        False, "--boilerplate-only", "write the methods text and stop", decides=False, once=True
+    )
+    reports_only: bool = option(
+        False, "--reports-only", "rebuild the reports of finished outputs", decides=False, once=True
+    )
+    strict: bool = option(
+        False,
+        "--strict",
+        "stop before any work if a run cannot be processed, instead of skipping it",
+        decides=False,
+    )
+    stop_on_first_crash: bool = option(
+        False,
+        "--stop-on-first-crash",
+        "stop at the first crash instead of running the remaining steps",
+        decides=False,
+    )
+    resource_monitor: bool = option(False, "--resource-monitor", "log memory and processor use", decides=False)
+    write_graph: bool = option(False, "--write-graph", "write the graph of steps to the logs", decides=False)
+    sloppy: bool = option(False, "--sloppy", "low quality, for tests only")
+    verbosity: int = option(0, "-v --verbose", "print more; may be given twice", decides=False, action="count")
+    dry_run: bool = option(
+        False,
+        "--dry-run",
+        "show what would run, with estimates of time, memory and disk, and stop",
+        common=True,
+        decides=False,
+        once=True,
+        among="selection",
+    )
+    run_uuid: str = option("", decides=False, once=True)
 
     def _check(self) -> None:
         self._need(not (self.boilerplate_only and self.reports_only), "boilerplate_only", "it excludes reports_only")
@@ -385,8 +356,3 @@ def _apart(values: Iterable[float]) -> bool:
     """Whether values differ in tenths, which is what names of files hold of them."""
     tenths = [round(value * 10) for value in values]
     return len(set(tenths)) == len(tenths)
-
-
-def _is_label(text: str) -> bool:
-    """Whether a text has letters and digits alone."""
-    return re.fullmatch("[0-9A-Za-z]+", text) is not None

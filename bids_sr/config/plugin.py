@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from bids_sr.config.groups import Section
+from bids_sr.config.section import Section
 from bids_sr.config.values import UsageError, nearest_name
 
 NAMES = ("MultiProc", "SLURM", "SLURMGraph")

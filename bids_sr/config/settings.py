@@ -5,23 +5,25 @@ import hashlib
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, get_type_hints
+from typing import Any, Self, TypeVar, get_type_hints
 
 from bids_sr.config import groups, machine
+from bids_sr.config.section import option_of
+from bids_sr.config.superres import SuperRes
 from bids_sr.config.values import UsageError, as_toml, nearest_name, read_text, split_named
 from bids_sr.region_names import is_file
 
 ANAT_METHODS = ("attunet",)
-# Of each group, what does not change a result: where files lie, what is allowed, how results are stored.
-UNDECISIVE: dict[str, tuple[str, ...]] = {
-    "superres": ("model_source", "model_dir", "force", "hr_acq", "lr_acq"),
-    "preprocessing": ("output_spaces", "output_dtype", "derivatives"),
-    "activation": (),
-    "evaluation": ("truth", "pair_holdout", "null_checks", "margin"),
-}
+
+T = TypeVar("T")
+
+
+def _group(made_by: Callable[[], T], title: str) -> T:
+    """A group of settings and what heads its options in the help."""
+    return field(default_factory=made_by, metadata={"title": title})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,13 +31,13 @@ class Settings:
     """All settings of one call; see the groups for their meaning and `usage.md` for the options."""
 
     paths: groups.Paths
-    selection: groups.Selection = field(default_factory=groups.Selection)
-    superres: groups.SuperRes = field(default_factory=groups.SuperRes)
-    preprocessing: groups.Preprocessing = field(default_factory=groups.Preprocessing)
-    activation: groups.Activation = field(default_factory=groups.Activation)
-    evaluation: groups.Evaluation = field(default_factory=groups.Evaluation)
-    resources: groups.Resources = field(default_factory=groups.Resources)
-    run: groups.Run = field(default_factory=groups.Run)
+    selection: groups.Selection = _group(groups.Selection, "which data")
+    superres: SuperRes = _group(SuperRes, "super-resolution")
+    preprocessing: groups.Preprocessing = _group(groups.Preprocessing, "preprocessing")
+    activation: groups.Activation = _group(groups.Activation, "activation")
+    evaluation: groups.Evaluation = _group(groups.Evaluation, "evaluation")
+    resources: groups.Resources = _group(groups.Resources, "resources")
+    run: groups.Run = _group(groups.Run, "how it runs")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Mapping[str, Any]]) -> Self:
@@ -146,7 +148,7 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
         group: {
             item.name: names[item.name]
             for item in dataclasses.fields(get_type_hints(Settings)[group])
-            if item.name in names and item.metadata.get("reusable", True)
+            if item.name in names and not option_of(item).once
         }
         for group, names in tables.items()
     }
@@ -154,10 +156,11 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
 
 def decisive(settings: Settings) -> dict[str, Any]:
     """Settings that decide the results, by ``group.name``; files stand for their content, lists for their sets."""
-    found: dict[str, Any] = {"resources.random_seed": settings.resources.random_seed, "run.sloppy": settings.run.sloppy}
-    for group, left_out in UNDECISIVE.items():
-        values = dataclasses.asdict(getattr(settings, group)).items()
-        found |= {f"{group}.{name}": _plain(value) for name, value in values if name not in left_out}
+    found: dict[str, Any] = {}
+    for group in dataclasses.fields(settings):
+        section = getattr(settings, group.name)
+        names = (item.name for item in dataclasses.fields(section) if option_of(item).decides)
+        found |= {f"{group.name}.{name}": _plain(getattr(section, name)) for name in names}
     if settings.preprocessing.derivatives:  # what was taken over decides, not where it lies
         found["preprocessing.derivatives"] = "taken over"
     if settings.superres.calibration_file is not None:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bids_sr import __version__
 from bids_sr.io import atomic_files
+from bids_sr.version import __version__
 
 LOGGER = logging.getLogger(__name__)
 ADVICE = "What to do:"

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr import __version__
 from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesWriter
@@ -21,6 +20,7 @@ from bids_sr.phantom.phantom_files import write_image, write_tsv
 from bids_sr.phantom.presets import PRESETS, SCENES, TASKS, Preset
 from bids_sr.phantom.scanner import READOUT
 from bids_sr.phantom.simulated_subject import T1W_FLIP, T1W_TE, T1W_TR, Subject
+from bids_sr.version import __version__
 
 Progress = Callable[[str], None]
 _BIDS_VERSION = "1.9.0"

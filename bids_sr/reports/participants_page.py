@@ -7,7 +7,6 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from bids_sr import __version__
 from bids_sr.boilerplate import bibliography
 from bids_sr.reports.assembler import Block, Panel, Section, write_page, write_subject_page
 from bids_sr.reports.markup import folded, joined, render, table
@@ -23,6 +22,7 @@ from bids_sr.reports.text.run_summaries import (
     RunSummary,
     run_summary,
 )
+from bids_sr.version import __version__
 
 INDEX, GROUP = "index.html", "group.html"
 ALL = {"All participants": INDEX}

@@ -19,9 +19,8 @@ from pathlib import Path
 
 from nibabel.nifti1 import Nifti1Header
 
-from bids_sr import __version__
 from bids_sr.bids import BoldRun, Pair, Subject, stem_of
-from bids_sr.bids.inputs import Triple
+from bids_sr.bids.image_header import Triple
 from bids_sr.bids.retrospective_plan import averaged, left_out, makers, pair_place, retrospective_factor
 from bids_sr.config import Settings
 from bids_sr.io.array_types import Array
@@ -33,6 +32,7 @@ from bids_sr.retrospective import downsampling
 from bids_sr.spatial.multi_echo import combine_echoes
 from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.stats.glm.confounds import nonsteady_at_start
+from bids_sr.version import __version__
 
 LOGGER = logging.getLogger(__name__)
 RECORDS = "retrospective-records"

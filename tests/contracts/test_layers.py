@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "boilerplate": set(),
     "series": set(),
     "region_names": set(),
+    "version": set(),
     "config": {"sr/methods"},
     "io": set(),
     "spatial": {"io"},
@@ -61,7 +62,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"execution", "group", "interfaces", "phantom", "pipeline", "preflight", "retrospective", "slurm", "steps"}
     | {"workflows"},
 }
-EVERYWHERE = {"io.atomic_files", "series", "region_names"}  # the standard library alone, and nothing of bids_sr
+EVERYWHERE = {
+    "io.atomic_files",
+    "series",
+    "region_names",
+    "version",
+}  # the standard library alone, and nothing of bids_sr
 LIGHT = {"method", "methods", "recipe"}
 HEAVY = {"torch", "nilearn", "ants", "skimage", "matplotlib", "nireports", "seaborn", "sklearn", "bids"}
 

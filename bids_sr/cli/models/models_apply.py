@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from bids_sr import __version__
 from bids_sr.cli.models import models_files as files
 from bids_sr.cli.models.models_show import print_table
 from bids_sr.config import UsageError
@@ -31,6 +30,7 @@ from bids_sr.sr.inference.apply_to_series import InferenceError, Upsampler, inco
 from bids_sr.sr.models.compatibility import domain_difference
 from bids_sr.sr.resolution.matrices import MATRICES, upsample
 from bids_sr.stats.image.image_resolution import effective_resolution
+from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     from bids_sr.sr.models.model import LoadedModel

@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bids_sr import __version__
 from bids_sr.cli.interrupts import INTERRUPTED, interruptible
-from bids_sr.cli.options import path
 from bids_sr.cli.parser import Parser, hyphens
 from bids_sr.config import UsageError, nearest_name
+from bids_sr.config.readers import path
 from bids_sr.io.atomic_files import FULL, DiskFullError, full_text
 from bids_sr.series import INTERPOLATIONS
 from bids_sr.sr.method import offered_methods
+from bids_sr.version import __version__
 
 DONE, FAILED, REFUSED = 0, 1, 2
 DESCRIPTION = """\

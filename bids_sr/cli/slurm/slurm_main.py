@@ -17,10 +17,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_sr.cli.options import add_options, gigabytes, path
+from bids_sr.cli.options import add_options
 from bids_sr.cli.parser import Parser, data_parser, hyphens, settings_of
 from bids_sr.cli.slurm.slurm_prepare import prepare, with_resources
 from bids_sr.config import UsageError
+from bids_sr.config.readers import gigabytes, path
 
 if TYPE_CHECKING:
     from bids_sr.slurm.submission import Submission

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bids_sr.io.array_types import Array
 from bids_sr.sr.data.examples import Batch, Examples, ValidationPatch, split
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.resolution.matrices import highres_size, matrix_for
+from bids_sr.sr.resolution.matrices import ResolutionError, highres_size, matrix_for
 from bids_sr.sr.resolution.operators import level_of
 
 
@@ -41,6 +42,23 @@ class SliceSet:
     highres: Tensor  # (Z, 1, X, Y), as the mask
     mask: Tensor
     factor: tuple[float, float]  # in-plane
+
+
+def slices_of(pair: TrainingPair, device: str | torch.device = "cpu") -> SliceSet:
+    """All slices of a pair as tensors in the network's intensity."""
+    if pair.factor[2] != 1:
+        raise ResolutionError(f"slice-wise training needs the same slices in both images, not {pair.factor}")
+
+    def stack(image: Array) -> Tensor:
+        moved = np.ascontiguousarray(np.moveaxis(image, 2, 0)[:, None], dtype=np.float32)
+        return torch.from_numpy(moved).to(device)
+
+    return SliceSet(
+        lowres=stack(pair.lowres / pair.scale),
+        highres=stack(pair.highres * (pair.gain / pair.scale)),
+        mask=stack(pair.highres_mask),
+        factor=pair.factor[:2],
+    )
 
 
 def upsample_slices(lowres: Tensor, factor: tuple[float, float], upsampled_by: str | None) -> Tensor:
@@ -132,7 +150,7 @@ class PairExamples(Examples):
     ndim, channels, unit, scores_training = 2, 1, "slices", True
 
     def __init__(self, pair: TrainingPair, recipe: Recipe, device: str) -> None:
-        self.pair, self.recipe, self.factor, self.images = pair, recipe, pair.factor, pair.slices(device)
+        self.pair, self.recipe, self.factor, self.images = pair, recipe, pair.factor, slices_of(pair, device)
 
     def parts(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return split(self.pair.usable_slices(), self.recipe.hold_out)

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from bids_sr.io.array_types import Array, float32_checksum
 from bids_sr.spatial.masks import voxel_sizes
-from bids_sr.sr.resolution.matrices import Factor, ResolutionError, check_factor, downsample, highres_size, upsample
-
-if TYPE_CHECKING:
-    import torch
-
-    from bids_sr.sr.data.patches import SliceSet
+from bids_sr.sr.resolution.matrices import Factor, check_factor, downsample, highres_size, upsample
 
 
 class PairError(ValueError):
@@ -95,23 +90,3 @@ class TrainingPair:
         if len(out) < 2:
             raise PairError(f"only {len(out)} slices of the pair show enough of the head to train on")
         return out
-
-    def slices(self, device: str | torch.device = "cpu") -> SliceSet:
-        """All slices as tensors in the network's intensity."""
-        import torch
-
-        from bids_sr.sr.data.patches import SliceSet
-
-        if self.factor[2] != 1:
-            raise ResolutionError(f"slice-wise training needs the same slices in both images, not {self.factor}")
-
-        def stack(image: Array) -> torch.Tensor:
-            moved = np.ascontiguousarray(np.moveaxis(image, 2, 0)[:, None], dtype=np.float32)
-            return torch.from_numpy(moved).to(device)
-
-        return SliceSet(
-            lowres=stack(self.lowres / self.scale),
-            highres=stack(self.highres * (self.gain / self.scale)),
-            mask=stack(self.highres_mask),
-            factor=self.factor[:2],
-        )

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from bids_sr.io.array_types import Array
+from bids_sr.spatial.masks import MaskError
 from bids_sr.sr.data.patches import upsample_slices
-from bids_sr.sr.inference.apply_to_series import InferenceError
 from bids_sr.sr.inference.cpu_optimized import channels_innermost, optimize_for_cpu, widest
 from bids_sr.sr.inference.sliding_window import apply_in_patches
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.resolution.matrices import Factor, upsample
+from bids_sr.sr.resolution.matrices import Factor, ResolutionError, upsample
 from bids_sr.sr.training.update_steps import channels_last
 
 # voxels of a slice-wise network's grid that go through it at once: enough for all cores, few enough for their caches
@@ -29,7 +29,7 @@ _PATCH, _OVERLAP, _MARGIN = 64, 24, 8
 class NetworkUpsampler:
     """A generator applied slice by slice.
 
-    Raises InferenceError: a scale that is no positive number, thinner slices of a slice-wise network.
+    Raises MaskError for a scale that is no positive number, ResolutionError for thinner slices of a slice-wise network.
 
     Parameters
     ----------
@@ -46,9 +46,9 @@ class NetworkUpsampler:
         self, model: LoadedModel, factor: Factor, scale: float, precision: str, device: str, threads: int
     ) -> None:
         if not np.isfinite(scale) or scale <= 0:
-            raise InferenceError(f"an intensity scale of {scale} cannot be used: is the mask empty?")
+            raise MaskError(f"an intensity scale of {scale} cannot be used: is the mask empty?")
         if factor[2] != 1 and not self.volumetric:
-            raise InferenceError(f"a slice-wise network keeps the slices; the factor {factor} asks for thinner ones")
+            raise ResolutionError(f"a slice-wise network keeps the slices; the factor {factor} asks for thinner ones")
         self.factor, self.scale, self.device = factor, float(scale), device
         self.upsampled_by, self.lower = model.recipe.upsampled_by, precision == "bf16"
         if device == "cpu" and not self.lower:

@@ -67,7 +67,7 @@ def card_entries(
     resolution), `image` and `mask` at low resolution, `data_sha256`, `intensity`, and further entries; `vgg`: whether
     there are weights for the perceptual term, None where nothing is trained.
     """
-    from bids_sr import __version__
+    from bids_sr.version import __version__
 
     told = dict(data.described())
     factor, affine, (low, high) = told.pop("factor"), told.pop("affine"), told.pop("zooms")

@@ -13,7 +13,7 @@ from bidsmaker import BidsMaker
 
 from bids_sr.bids import Survey, survey
 from bids_sr.bids import headers as hd
-from bids_sr.bids.inputs import Header
+from bids_sr.bids.image_header import Header
 from bids_sr.config import Paths, Settings, SuperRes
 from bids_sr.io.copies import copy_series, save_reordered
 from bids_sr.io.grids import AxisOrder, inverse, reordered, reordered_affine

@@ -26,7 +26,7 @@ from bids_sr.bids import (
     survey,
 )
 from bids_sr.bids import headers as hd
-from bids_sr.bids.inputs import Header
+from bids_sr.bids.image_header import Header
 from bids_sr.bids.layout import inherited
 from bids_sr.bids.pairs import overlap, simple_ratio
 from bids_sr.config import Paths, Selection, Settings, SuperRes

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bids_sr.config import Settings
-from bids_sr.config.settings import UNDECISIVE, analysis_digest, differing
+from bids_sr.config.settings import analysis_digest, decisive, differing
 
 
 def settings(**groups: dict[str, Any]) -> Settings:
@@ -65,7 +65,6 @@ def test_files_count_by_their_content(tmp_path: Path) -> None:
     assert analysis_digest(settings(activation={"roi": str(other)})) != digests[0]
 
 
-def test_what_is_left_out_exists() -> None:
-    base = settings()
-    for group, names in UNDECISIVE.items():
-        assert all(hasattr(getattr(base, group), name) for name in names)
+def test_of_how_it_runs_only_seed_and_sloppiness_decide() -> None:
+    names = [key for key in decisive(settings()) if key.split(".")[0] in ("paths", "selection", "resources", "run")]
+    assert names == ["resources.random_seed", "run.sloppy"]

@@ -195,7 +195,7 @@ def test_bf16_is_near_fp32_and_auto_is_fp32():
 def test_what_is_missing_is_said(given, message):
     if "model" in given:
         given = given | {"model": untrained()}
-    with pytest.raises(apply_to_series.InferenceError, match=message):
+    with pytest.raises(ValueError, match=message):
         apply_to_series.make_upsampler(factor=TWO, **given)
 
 

@@ -19,14 +19,14 @@ PLAIN = replace(FAST, augmentation=Augmentation(), background=0.0)
 
 def batch_of(pair, recipe, seed=0):
     """(batch, plan) of one draw."""
-    images = pair.slices()
+    images = patches.slices_of(pair)
     plan = patches.draw(np.random.default_rng(seed), tuple(range(6)), (24, 24), recipe)
     return patches.cut(images, plan, recipe), plan
 
 
 def test_a_plan_replays_and_another_draw_differs(small_pair):
     batch, plan = batch_of(small_pair, FAST)
-    again = patches.cut(small_pair.slices(), plan, FAST)
+    again = patches.cut(patches.slices_of(small_pair), plan, FAST)
     assert torch.equal(batch.input, again.input)
     assert torch.equal(batch.target, again.target)
     assert not torch.equal(batch.target, batch_of(small_pair, FAST, seed=1)[0].target)
@@ -39,7 +39,7 @@ def test_every_variation_acts_and_leaves_coarse_the_crop_of_fine(small_pair, var
     changed = replace(PLAIN, augmentation=Augmentation(**vary))
     plain, _ = batch_of(small_pair, PLAIN)
     batch, plan = batch_of(small_pair, changed)
-    first = small_pair.slices().highres[list(plan.slices)]
+    first = patches.slices_of(small_pair).highres[list(plan.slices)]
     assert not torch.equal(batch.target, first)
     assert plain.input.shape == batch.input.shape
     seen = LEVEL.down(batch.target)
@@ -65,7 +65,7 @@ def test_what_only_the_coarse_image_holds_stays_in_it(small_pair):
     noisy = replace(small_pair, lowres=small_pair.lowres + noise)
     recipe = replace(PLAIN, augmentation=Augmentation(gamma=0.2))
     batch, plan = batch_of(noisy, recipe)
-    images = noisy.slices()
+    images = patches.slices_of(noisy)
     own = (images.lowres - LEVEL.down(images.highres))[list(plan.slices)]
     found = batch.input - LEVEL.down(batch.target)
     assert torch.allclose(found, own, atol=2e-5)
@@ -79,7 +79,7 @@ def test_a_shift_by_a_whole_voxel_is_a_roll():
 def test_patches_are_windows_of_both_grids_at_one_place(small_pair):
     paper = replace(get_method("srgan").recipes["paper"], patch=8, batch=3)
     batch, plan = batch_of(small_pair, paper)
-    images = small_pair.slices()
+    images = patches.slices_of(small_pair)
     up = patches.upsample_slices(images.lowres, images.factor, "lanczos")
     for i, (z, (x, y)) in enumerate(zip(plan.slices, plan.origins, strict=True)):
         assert torch.equal(batch.input[i], up[z][:, x : x + 8, y : y + 8])
@@ -89,7 +89,7 @@ def test_patches_are_windows_of_both_grids_at_one_place(small_pair):
 def test_noise_is_in_both_images_and_only_inside_the_acquired_band(small_pair):
     recipe = replace(PLAIN, augmentation=Augmentation(noise=0.1))
     batch, plan = batch_of(small_pair, recipe)
-    added = batch.target - small_pair.slices().highres[list(plan.slices)]
+    added = batch.target - patches.slices_of(small_pair).highres[list(plan.slices)]
     assert added.std() > 0.005
     assert torch.allclose(LEVEL.low(added), added, atol=1e-5)
 

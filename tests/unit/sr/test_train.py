@@ -93,7 +93,7 @@ def test_training_gains_on_slices_it_has_not_seen(small_pair, tmp_path):
 
 def test_a_critic_step_leaves_the_generator_alone(small_pair):
     nets = update_steps.build_networks(SHORT, small_pair.factor, 0, "cpu", None)
-    images = small_pair.slices()
+    images = patches.slices_of(small_pair)
     plan = patches.draw(np.random.default_rng(0), (0, 1, 2), (24, 24), SHORT)
     batch = patches.cut(images, plan, SHORT)
     fake = nets.generator(batch.input)
@@ -189,4 +189,4 @@ def test_the_gain_of_the_fine_image_is_found(small_pair):
         lowres_affine=small_pair.lowres_affine, factor=small_pair.factor,
     )  # fmt: skip
     assert twice.gain == pytest.approx(0.5, rel=1e-4)
-    np.testing.assert_allclose(twice.slices().highres, small_pair.slices().highres, rtol=1e-4)
+    np.testing.assert_allclose(patches.slices_of(twice).highres, patches.slices_of(small_pair).highres, rtol=1e-4)

@@ -5,8 +5,8 @@ from loadnode import Load
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
-from bids_sr.config.groups import SuperRes
 from bids_sr.config.memory_model import ANATOMICAL, OTHER, Need, Sizes, largest_gb, step_gb
+from bids_sr.config.superres import SuperRes
 from bids_sr.workflows.wiring import declare_memory
 
 

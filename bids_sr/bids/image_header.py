@@ -1,0 +1,25 @@
+"""What is read of an image before its voxels are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bids_sr.io.grids import AS_STORED, AxisOrder
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Header:
+    """What the header of an image tells."""
+
+    path: Path
+    shape: tuple[int, ...]  # every axis
+    zooms: Triple  # mm
+    tr: float | None  # seconds; None where the header holds none
+    affine: np.ndarray  # 4x4, voxel → RAS mm, read-only
+    slice_axis: int | None  # axis of slices where the header names it
+    complex: bool  # voxels of complex numbers
+    order: AxisOrder = AS_STORED  # axis of the file that each axis here is, in the order that is worked on
+    colored: bool = False  # voxels of RGB

@@ -1,0 +1,79 @@
+"""How the text of an option becomes a value; what is no such value is refused with the forms that there are."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+PAPER_SMOOTHING_MM = (3.5, 13.2)  # sigma 1.5, read as mm or as 3.75 mm pixels, as full width at half maximum
+GIGABYTES = {"k": 1 / 2**20, "m": 1 / 2**10, "g": 1.0, "t": 2.0**10}
+
+
+def gigabytes(text: str) -> float:
+    """Read a size of memory in GB: ``8``, ``8G``, ``1.5 GB``, ``512M``, ``2000MiB``; a bare number is in GB.
+
+    >>> gigabytes("512M")
+    0.5
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(?:([kmgt])(?:i?b)?)?", text.strip().lower())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a memory size; write it as 8, 8G or 512M")
+    return float(match[1]) * GIGABYTES[match[2] or "g"]
+
+
+def path(text: str) -> Path:
+    """Read a path; an empty one, as an unset variable of a shell leaves it, would mean the current directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(text)
+
+
+def folder(text: str) -> str:
+    """Read a folder for which a word such as ``auto`` may stand, as it is written: ``./auto`` is no such word."""
+    path(text)
+    return text
+
+
+def named_folder(text: str) -> str:
+    """Read ``NAME=DIR`` or ``DIR``; an empty folder, as an unset variable of a shell leaves it, is refused."""
+    if not text.strip() or text.endswith("="):
+        raise argparse.ArgumentTypeError(f"{text!r} names no folder; write it as fmriprep=DIR")
+    return text
+
+
+def run_number(text: str) -> int:
+    """Read the number of a run: ``1``, ``01``, ``run-01``."""
+    digits = text.removeprefix("run-")
+    if not (digits.isascii() and digits.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a run number; write it as 1 or run-1")
+    return int(digits)
+
+
+def _number(text: str, otherwise: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a {otherwise}") from None
+
+
+def widths(text: str) -> tuple[float, ...]:
+    """Read a smoothing width: mm FWHM, or ``paper`` for the two readings of the paper's sigma."""
+    return PAPER_SMOOTHING_MM if text == "paper" else (_number(text, "number of mm; give the FWHM, or paper"),)
+
+
+def frequency(text: str) -> float | None:
+    """Read a cut-off in Hz; ``none`` switches the filter off."""
+    return None if text == "none" else _number(text, "number of Hz; give a frequency, or none")
+
+
+class Flatten(argparse.Action):
+    """Collect values of which each may stand for several."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object,
+        option_string: str | None = None,
+    ) -> None:  # fmt: skip
+        """Add what was read to what was there."""
+        several = values if isinstance(values, Sequence) else ()
+        before = getattr(namespace, self.dest, ())
+        setattr(namespace, self.dest, (*before, *(item for each in several for item in each)))

@@ -1,0 +1,81 @@
+"""What stands on a field of the settings: its default, its option and help, whether it decides results, its check."""
+
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field
+from typing import Any, TypeVar, get_type_hints
+
+from bids_sr.config.values import UsageError, as_annotated
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Option:
+    """What is known of a setting besides its default and its type."""
+
+    flags: str = ""  # with the name of the value, as they stand in the help; none: no option fills it
+    help: str = ""
+    common: bool = False  # whether --help shows it; --help-all shows all
+    decides: bool = True  # whether a result depends on it
+    once: bool = False  # whether it belongs to one call, and is not taken from an older settings file
+    among: str = ""  # the group whose options it stands with in the help, where that is not its own
+    how: Mapping[str, object] = field(default_factory=dict)  # to `argparse`, beyond what the type of the setting tells
+
+
+def option(
+    default: T, flags: str = "", help: str = "", *, common: bool = False, decides: bool = True, once: bool = False,
+    among: str = "", **how: object,
+) -> T:  # fmt: skip
+    """A field of a group of settings: its default, and what `Option` says of it."""
+    told = Option(flags=flags, help=help, common=common, decides=decides, once=once, among=among, how=how)
+    return field(default=default, metadata={"option": told})
+
+
+GIVEN = {"option": Option(decides=False, once=True)}
+"""Of a field without a default: it stands before the options of the command line."""
+
+
+def option_of(item: "Field[Any]") -> Option:
+    """What `option` said of a field."""
+    found: Option = item.metadata["option"]
+    return found
+
+
+class Section:
+    """What all groups of settings share: values are brought to their annotated types, then checked."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            self._set(name, as_annotated(getattr(self, name), hint, self._where(name)))
+        self._check()
+
+    def _where(self, name: str) -> str:
+        """A setting as messages name it."""
+        return f"{type(self).__name__.lower()}.{name}"
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)  # only while the object is being made
+
+    def _check(self) -> None:
+        """Refuse values that have the right type and still cannot hold."""
+
+    def _need(self, holds: bool, name: str, why: str) -> None:
+        if not holds:
+            value = getattr(self, name)
+            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            raise UsageError(f"{self._where(name)}: {shown}", why, "change that value")
+
+    def _need_positive(self, name: str, why: str) -> None:
+        value = getattr(self, name)
+        self._need(value is None or value > 0, name, why)
+
+    def _each_once(self, *names: str) -> None:
+        for name in names:
+            self._set(name, tuple(dict.fromkeys(getattr(self, name))))
+
+
+def is_label(text: str) -> bool:
+    """Whether a text has letters and digits alone."""
+    return text.isascii() and text.isalnum()
