@@ -12,7 +12,7 @@ from bids_sr.bids.headers import sizes_of
 from bids_sr.bids.precomputed import Derivatives
 from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings
-from bids_sr.config.memory_model import step_gb
+from bids_sr.config.needs_of_classes import class_gb
 from bids_sr.config.seed_options import seeds_of
 from bids_sr.config.settings import analysis_digest
 from bids_sr.interfaces.evaluation.placebos import other_models
@@ -86,7 +86,7 @@ def init_bids_sr_wf(
         workflow.add_nodes([init_subject_wf(subject=plan, name=name)])
     add_structural(workflow, scans)
     sizes = sizes_of(subjects, settings)
-    declare_memory(workflow, lambda kind: step_gb(kind, sizes))
+    declare_memory(workflow, lambda kind: class_gb(kind, sizes))
     return workflow
 
 

@@ -12,6 +12,7 @@ from bids_sr.cli.heartbeat import still
 from bids_sr.cli.progress import Progress
 from bids_sr.config import Settings, machine
 from bids_sr.config.memory_model import for_steps_gb, largest_gb, workers_that_fit
+from bids_sr.config.needs_of_classes import needs
 from bids_sr.config.plugin import Plugin
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.preflight.pace import pace_now
@@ -88,7 +89,8 @@ def _share(settings: Settings, plan: "Plan", say: Any) -> dict[str, Any]:
 
     resources = settings.resources
     wanted, given = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
-    fit = workers_that_fit(given, wanted, largest_gb(sizes_of(plan.subjects, settings)))
+    sizes = sizes_of(plan.subjects, settings)
+    fit = workers_that_fit(given, wanted, largest_gb(needs(sizes), sizes))
     workers = max(1, fit, resources.omp_nthreads or 1)
     if workers < wanted and resources.use_plugin is None:
         say(f"{given:.1f} GB of memory let {workers} of {wanted} processors be used")

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bids_sr.execution.usage import kind_of
 from bids_sr.io import atomic_files
 from bids_sr.version import __version__
 
@@ -71,11 +72,10 @@ def crash_text(
     """The text of a crash file; the traceback comes last."""
     folder = node.output_dir()
     why = "".join(traceback).rstrip()
-    kind = type(node.interface)
     facts = {
         "Node": node.fullname,
         "Participant": participant_of(node.fullname),
-        "Interface": f"{kind.__module__}.{kind.__qualname__}",
+        "Interface": kind_of(node),
         "Host": host or socket.gethostname(),
         "Time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "Version": f"bids-sr {__version__}, Python {sys.version.split()[0]}",

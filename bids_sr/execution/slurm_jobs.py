@@ -344,7 +344,9 @@ def requests(nodes: Sequence[Any], folder: Path, options: Plugin) -> list[str]:
 
 def is_small(node: Any) -> bool:
     """Whether a step only handles a few small tables, in less time than it takes to start a job."""
-    return bool(node.run_without_submitting) or type(node.interface).__name__ in SMALL
+    step = getattr(node.interface, "step", None)
+    small = type(node.interface).__name__ in SMALL if step is None else step.small
+    return bool(node.run_without_submitting or small)
 
 
 def uses_gpu(node: Any) -> bool:

@@ -9,7 +9,10 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Node
 
 POOLS = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
@@ -79,12 +82,19 @@ def give_back() -> None:
         torch.cuda.empty_cache()
 
 
-def keep_usage(path: Path | None, node: Any, usage: NodeUsage | None) -> None:
+def kind_of(node: "Node") -> str:
+    """Function that a node runs, with its module; the class of an interface of nipype's own."""
+    interface = node.interface
+    made_of = getattr(interface, "step", type(interface))
+    return f"{made_of.__module__}.{made_of.__qualname__}"
+
+
+def keep_usage(path: Path | None, node: "Node", usage: NodeUsage | None) -> None:
     """Add the row of one step to the table, where one is kept; a full disk must not keep its result from being seen."""
     if path is None or usage is None:
         return
     values = asdict(usage)
-    cells = [node.fullname, type(node.interface).__name__, *(f"{values[name]:.3f}" for name in HEADER[2:-1])]
+    cells = [node.fullname, kind_of(node).rpartition(".")[2], *(f"{values[name]:.3f}" for name in HEADER[2:-1])]
     with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as table:
         if not table.tell():
             table.write("\t".join(HEADER) + "\n")

@@ -17,7 +17,8 @@ from bids_sr.bids.headers import sizes_of
 from bids_sr.bids.method_options import method_of_model, pretrained_for
 from bids_sr.bids.retrospective_plan import foreseen
 from bids_sr.config import Settings, machine
-from bids_sr.config.memory_model import BASE_GB, WORKER_GB, Sizes, largest_gb, step_gb, workers_that_fit
+from bids_sr.config.memory_model import BASE_GB, WORKER_GB, Sizes, largest_gb, workers_that_fit
+from bids_sr.config.needs_of_classes import class_gb, needs
 from bids_sr.preflight.plan import Estimate, Plan, Row
 from bids_sr.series import PAIR_BASELINES, series_name
 from bids_sr.sr.method import get_method
@@ -99,7 +100,12 @@ class _Work:
 
     def row(self, stage: str, seconds: float, kind: str, disk_gb: float = 0.0) -> Row:
         """A row whose memory is that of one kind of step."""
-        return Row(stage=stage, minutes=seconds / 60, memory_gb=step_gb(kind, self.sizes), disk_gb=disk_gb)
+        return Row(stage=stage, minutes=seconds / 60, memory_gb=class_gb(kind, self.sizes), disk_gb=disk_gb)
+
+
+def _largest(sizes: Sizes) -> float:
+    """Memory of the largest step (GB)."""
+    return largest_gb(needs(sizes), sizes)
 
 
 def run_gigabytes(run: BoldRun, settings: Settings) -> tuple[float, float]:
@@ -128,7 +134,7 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
         *_evaluation(work),
         work.row("report", report_s, "CoregReport" if sizes.t1w else "", figures_gb),
     ]
-    largest, nprocs = largest_gb(sizes), settings.resources.nprocs or 1
+    largest, nprocs = _largest(sizes), settings.resources.nprocs or 1
     given = settings.resources.mem_gb
     workers = nprocs if given is None else max(1, workers_that_fit(given, nprocs, largest))
     cores = max(1.0, min(COST.core_use * workers, COST.cores_a_run * len(runs)))
@@ -300,7 +306,7 @@ def estimate_structural(plan: Plan, settings: Settings) -> Estimate:
         "training": (min(train, limit) * learning, 0.1 * methods * people),
         "measures and figures": (measure, 0.02 * people),
     }
-    largest = largest_gb(sizes)
+    largest = _largest(sizes)
     costs = ((stage, seconds / 60, disk) for stage, (seconds, disk) in stages.items())
     rows = tuple(Row(stage=stage, minutes=each, memory_gb=largest, disk_gb=disk) for stage, each, disk in costs)
     processors = min(people, settings.resources.nprocs or 1)
@@ -324,13 +330,13 @@ def check_machine(plan: Plan, settings: Settings) -> list[Problem]:
 
 def check_memory(settings: Settings, sizes: Sizes, memory_gb: float | None, found: Findings) -> None:
     """Memory that not even the largest step fits into, with nothing beside it; None where it is not known."""
-    need = BASE_GB + largest_gb(sizes)
+    need = BASE_GB + _largest(sizes)
     if settings.resources.use_plugin is not None or memory_gb is None or memory_gb >= need:
         return
     given, enough, smaller = settings.resources.mem_gb, math.ceil(need * 10) / 10, ""
-    if BASE_GB + largest_gb(Sizes(low=sizes.low, high=sizes.high)) <= memory_gb:
+    if BASE_GB + _largest(Sizes(low=sizes.low, high=sizes.high)) <= memory_gb:
         smaller = ", or leave the T1w image out by a --bids-filter-file"
-    elif BASE_GB + largest_gb(Sizes(t1w=sizes.t1w, low=sizes.low, high=sizes.low)) <= memory_gb:
+    elif BASE_GB + _largest(Sizes(t1w=sizes.t1w, low=sizes.low, high=sizes.low)) <= memory_gb:
         smaller = ", or ask for a smaller --sr-factor"
     if given is not None:
         reason = f"{need:.1f} GB are needed by the program with its largest step"

@@ -5,9 +5,15 @@ from loadnode import Load
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
-from bids_sr.config.memory_model import ANATOMICAL, OTHER, Need, Sizes, largest_gb, step_gb
+from bids_sr.config import memory_model
+from bids_sr.config.memory_model import Need, Sizes
+from bids_sr.config.needs_of_classes import ANATOMICAL, OTHER, class_gb, needs
 from bids_sr.config.superres import SuperRes
 from bids_sr.workflows.wiring import declare_memory
+
+
+def largest_gb(sizes: Sizes) -> float:
+    return memory_model.largest_gb(needs(sizes), sizes)
 
 
 def test_nodes_at_every_depth_declare_by_kind() -> None:
@@ -24,9 +30,9 @@ def test_nodes_at_every_depth_declare_by_kind() -> None:
 def test_larger_grids_need_more_and_none_is_above_the_largest() -> None:
     small, large = Sizes(t1w=1.0, low=0.02, high=0.1), Sizes(t1w=8.0, low=0.12, high=0.5)
     for kind in (*ANATOMICAL, *OTHER, "AnyOther"):
-        assert step_gb(kind, small) <= step_gb(kind, large) <= largest_gb(large)
-    assert step_gb("SegmentTissues", large) > step_gb("SegmentTissues", small) + 0.1
-    assert step_gb("AnyOther", large) == step_gb("AnyOther", Sizes(high=0.5))
+        assert class_gb(kind, small) <= class_gb(kind, large) <= largest_gb(large)
+    assert class_gb("SegmentTissues", large) > class_gb("SegmentTissues", small) + 0.1
+    assert class_gb("AnyOther", large) == class_gb("AnyOther", Sizes(high=0.5))
     assert largest_gb(Sizes(high=0.5)) < largest_gb(large), "without a T1w image its steps do not count"
     assert largest_gb(large) < largest_gb(Sizes(t1w=8.0, low=0.12, high=0.5, learned=4.0)), "only where there are such"
     assert Need(always=0.1, high=0.0).gigabytes(large) > 0.1
@@ -34,10 +40,10 @@ def test_larger_grids_need_more_and_none_is_above_the_largest() -> None:
 
 def test_dense_networks_of_the_paper_count_where_they_are_trained_and_applied() -> None:
     plain, dense = Sizes(high=0.2), Sizes(high=0.2, dense=0.2)
-    assert step_gb("TrainOnVolumes", dense) > step_gb("TrainOnVolumes", plain) + 2.8
-    assert step_gb("SuperResolve", dense) > step_gb("SuperResolve", plain) + 0.3
+    assert class_gb("TrainOnVolumes", dense) > class_gb("TrainOnVolumes", plain) + 2.8
+    assert class_gb("SuperResolve", dense) > class_gb("SuperResolve", plain) + 0.3
     large = [Sizes(high=n, dense=n) for n in (1.0, 2.0)]
-    parts = [step_gb("SuperResolve", each) - step_gb("SuperResolve", Sizes(high=each.high)) for each in large]
+    parts = [class_gb("SuperResolve", each) - class_gb("SuperResolve", Sizes(high=each.high)) for each in large]
     assert parts[0] == pytest.approx(parts[1]), "larger volumes go through it in parts"
     assert SuperRes(methods=("tv",), recipe="paper").dense
     assert not SuperRes(methods=("tv",)).dense
