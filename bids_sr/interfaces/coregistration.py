@@ -164,11 +164,12 @@ class RegionToBold(Step):
     def results(self, inputs: Any, here: Path) -> dict[str, Any]:
         from bids_sr.registration.ants import load
         from bids_sr.registration.bold_to_anat import region_on_bold
+        from bids_sr.spatial.transforms import read_itk
 
         low, high = load(inputs.bold_mask), load(inputs.bold_mask_hr)
         regions, facts = region_on_bold(
             load(inputs.roi_source), inputs.roi_xfms or [],
-            inputs.boldref2t1w_xfm, (low, high), seed=inputs.seed, folder=here,
+            read_itk(inputs.boldref2t1w_xfm)[0], (low, high), seed=inputs.seed, folder=here,
         )  # fmt: skip
         return {
             "roi_bold": saved(here / "roi_bold.nii", regions[0], low.affine),

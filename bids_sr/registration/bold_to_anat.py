@@ -14,7 +14,7 @@ from bids_sr.registration.ants import apply, load
 from bids_sr.registration.brain import agreement, coarse
 from bids_sr.registration.rigid import rigid, size_of
 from bids_sr.spatial import masks
-from bids_sr.spatial.transforms import TransformError, displacement, hr_grid, invert, read_itk, write_itk
+from bids_sr.spatial.transforms import TransformError, displacement, hr_grid, invert, write_itk
 from bids_sr.sr.resolution.matrices import Factor
 
 LOGGER = logging.getLogger(__name__)
@@ -148,8 +148,9 @@ def combined_masks(
 
 
 def region_on_bold(
-    region: Volume, to_region: Sequence[str], boldref2t1w: str, grids: tuple[Volume, Volume], *, seed: int, folder: Path
-) -> tuple[tuple[Array, Array], dict[str, object]]:
+    region: Volume, to_region: Sequence[str], boldref2t1w: Array, grids: tuple[Volume, Volume], *, seed: int,
+    folder: Path,
+) -> tuple[tuple[Array, Array], dict[str, object]]:  # fmt: skip
     """A region on the BOLD's two grids, voxels at least half inside it and in the brain, and facts.
 
     Where the region is empty, the brain, and a fact that says so.
@@ -157,12 +158,12 @@ def region_on_bold(
     Parameters
     ----------
     to_region : transform files that take a T1w point to the region's space, the last of them first; empty: T1w space
-    boldref2t1w : file; takes a T1w point to its boldref point
+    boldref2t1w : takes a T1w point to its boldref point
     grids : brain masks on the grid of boldref and on its high-resolution grid
     folder : for the inverted transform
     """
     to_t1w = folder / "t1w2boldref.txt"
-    write_itk(to_t1w, invert(read_itk(boldref2t1w)[0]))
+    write_itk(to_t1w, invert(boldref2t1w))
     chain = [*to_region, str(to_t1w)]
     mask = Volume(data=(region.data > 0.5).astype(np.float32), affine=region.affine)
     found = []

