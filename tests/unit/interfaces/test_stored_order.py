@@ -11,13 +11,13 @@ from fmriprepmaker import FmriprepMaker, fsl_parameters, rigid
 from graphmaker import planned_graph
 from scipy.ndimage import gaussian_filter
 
-from bids_sr.interfaces.anat import CorrectBias
-from bids_sr.interfaces.coregistration import PreparePair
 from bids_sr.interfaces.derivatives_sink import WriteDerivatives
 from bids_sr.interfaces.head_motion import ImportSeries
 from bids_sr.interfaces.precomputed_inputs import ImportMask, ImportMotion
 from bids_sr.interfaces.statmap_names import common_sidecar
 from bids_sr.spatial.transforms import read_itk
+from bids_sr.steps.anatomy import correct_head
+from bids_sr.steps.registration import truncate_pair
 
 AFFINE = np.array([[-3.0, 0, 0, 40], [0, 3, 0, -42], [0, 0, 5, -20], [0, 0, 0, 1]])
 SHAPE = (14, 12, 9)
@@ -105,12 +105,10 @@ def test_a_pair_in_two_orders_is_trained_on_as_one(tmp_path: Path) -> None:
     fine_affine = AFFINE @ np.diag([0.5, 0.5, 1, 1])
     fine_affine[:3, 3] = AFFINE[:3, 3] + AFFINE[:3, :3] @ [-0.25, -0.25, 0]
     nb.save(nb.Nifti1Image(fine, fine_affine), tmp_path / "plain.nii")
-    high = stored(fine, tmp_path / "high.nii.gz", fine_affine)
-    step = PreparePair(highres=str(tmp_path / "plain.nii"), truncate=True, factor=(2.0, 2.0, 1.0))
-    plain = np.asarray(nb.load(step.run(cwd=str(tmp_path)).outputs.train_lowres).dataobj).copy()
-    step = PreparePair(highres=high, truncate=True, factor=(2.0, 2.0, 1.0), highres_order=ORDER)
-    turned = nb.load(step.run(cwd=str(tmp_path)).outputs.train_lowres)
-    np.testing.assert_allclose(np.asarray(turned.dataobj), plain, rtol=1e-6)
+    high = Path(stored(fine, tmp_path / "high.nii.gz", fine_affine))
+    plain = truncate_pair(tmp_path / "plain.nii", factor=(2.0, 2.0, 1.0))[1]
+    turned = truncate_pair(high, factor=(2.0, 2.0, 1.0), highres_order=ORDER)[1]
+    np.testing.assert_allclose(turned.data, plain.data, rtol=1e-6)
 
 
 def test_a_t1w_image_is_worked_on_in_one_order(tmp_path: Path) -> None:
@@ -123,12 +121,10 @@ def test_a_t1w_image_is_worked_on_in_one_order(tmp_path: Path) -> None:
             nb.orientations.io_orientation(plain.affine), nb.orientations.axcodes2ornt(code)
         )
         nb.save(plain.as_reoriented(way), tmp_path / f"{number}.nii")
-        step = CorrectBias(in_file=str(tmp_path / f"{number}.nii"), sloppy=True)
-        found.append(nb.load(step.run(cwd=str(tmp_path)).outputs.out_file))
-        found[-1] = np.asarray(found[-1].dataobj).copy(), found[-1].affine
-    for values, affine in found[1:]:
-        np.testing.assert_array_equal(values, found[0][0])
-        np.testing.assert_allclose(affine, found[0][1], atol=1e-4)
+        found.append(correct_head(tmp_path / f"{number}.nii", random_seed=1, sloppy=True))
+    for image in found[1:]:
+        np.testing.assert_array_equal(image.data, found[0].data)
+        np.testing.assert_allclose(image.affine, found[0].affine, atol=1e-4)
 
 
 def test_texts_about_axes_are_in_the_order_of_the_file(tmp_path: Path) -> None:
