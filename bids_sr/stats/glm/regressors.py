@@ -100,6 +100,7 @@ class Seeds:
 
     table: pd.DataFrame  # a column a seed, a row a volume; NaN in volumes that do not count
     source: str = "seeds"  # how messages name them
+    measured: pd.DataFrame | None = None  # the same before they were standardized, which is what files hold
 
     @classmethod
     def of(cls, table: pd.DataFrame, source: str = "seeds") -> "Seeds":
@@ -111,7 +112,7 @@ class Seeds:
         [nan, -1.0, 1.0]
         """
         centered, spread = table - table.mean(), table.std(ddof=0)
-        return cls(centered / spread.where(spread > 0, 1.0), source)
+        return cls(centered / spread.where(spread > 0, 1.0), source, table)
 
     @property
     def conditions(self) -> list[str]:
@@ -150,8 +151,9 @@ class Seeds:
         return Seeds(out, self.source)
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the table as BIDS has it, seven digits."""
-        self.table.to_csv(path, sep="\t", index=False, na_rep="n/a", float_format="%.7g", lineterminator="\n")
+        """Write what was measured as BIDS has it, seven digits."""
+        measured = self.table if self.measured is None else self.measured
+        measured.to_csv(path, sep="\t", index=False, na_rep="n/a", float_format="%.7g", lineterminator="\n")
 
 
 Regressors = Events | Seeds

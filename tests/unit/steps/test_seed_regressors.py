@@ -1,6 +1,5 @@
 """Seeds are placed in the run by the transforms that bring its maps to the template; those outside are left out."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +8,14 @@ import pandas as pd
 import pytest
 
 from bids_sr.config.seed_options import Seed
-from bids_sr.interfaces.seeds_of_run import ComponentSeries, SeedSeries, _placed
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.registration.ants import Image, apply, apply_to_points, load
+from bids_sr.io.volume import Volume
+from bids_sr.registration.ants import apply, apply_to_points, load
+from bids_sr.registration.bold_to_anat import boldref_to_template
 from bids_sr.registration.templates import atlas_file, atlas_region
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.stats.glm.design import MOTION
+from bids_sr.steps.seed_regressors import component_series, place_seeds, seed_series
 
 SHAPE, T = (10, 10, 8), 40
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
@@ -31,51 +32,45 @@ def moved(x: float, y: float, z: float, turn: float = 0.0) -> np.ndarray:
 @pytest.fixture
 def run(tmp_path: Path) -> dict[str, Any]:
     """A series whose voxels tell where they are, its mask, and two transforms."""
-    write_itk(tmp_path / "boldref2t1w.txt", moved(2.0, -4.0, 0.0, 0.1))
     write_itk(tmp_path / "t1w2std.txt", moved(-6.0, 0.0, 4.0))
     write_itk(tmp_path / "std2t1w.txt", moved(6.0, 0.0, -4.0))
     rng = np.random.default_rng(0)
     data = np.arange(np.prod(SHAPE)).reshape(SHAPE)[..., None] + 0.1 * np.arange(T) + rng.normal(size=(*SHAPE, T))
     save_image(data.astype(np.float32), AFFINE, tmp_path / "bold.nii", tr=2.0)
-    save_image(np.ones(SHAPE, dtype=bool), AFFINE, tmp_path / "mask.nii")
-    moved_by = pd.DataFrame(rng.normal(size=(T, len(MOTION))), columns=list(MOTION))
-    moved_by.to_csv(tmp_path / "confounds.tsv", sep="\t", index=False)
     return {
-        "in_file": str(tmp_path / "bold.nii"), "bold_mask": str(tmp_path / "mask.nii"),
-        "boldref2t1w_xfm": str(tmp_path / "boldref2t1w.txt"), "t1w2std_xfm": str(tmp_path / "t1w2std.txt"),
-        "std2t1w_xfm": str(tmp_path / "std2t1w.txt"),
-        "confounds_tsv": str(tmp_path / "confounds.tsv"), "tr": 2.0, "high_pass": 1 / 128,
+        "preproc": SeriesReader(tmp_path / "bold.nii"), "bold_mask": Volume(np.ones(SHAPE, dtype=bool), AFFINE),
+        "confounds": pd.DataFrame(rng.normal(size=(T, len(MOTION))), columns=list(MOTION)),
+        "boldref2t1w_xfm": moved(2.0, -4.0, 0.0, 0.1)[None], "t1w2std_xfm": tmp_path / "t1w2std.txt",
+        "std2t1w_xfm": tmp_path / "std2t1w.txt", "here": tmp_path, "n_dummy": 2, "tr": 2.0, "high_pass": 1 / 128,
+        "slice_time_ref": 0.5, "has_stc": False,
     }  # fmt: skip
 
 
-def test_points_go_where_images_come_from(run: dict[str, Any]) -> None:
-    chain = [run["boldref2t1w_xfm"], run["t1w2std_xfm"]]
+def test_points_go_where_images_come_from(run: dict[str, Any], tmp_path: Path) -> None:
+    write_itk(tmp_path / "boldref2t1w.txt", run["boldref2t1w_xfm"])
+    chain = [tmp_path / "boldref2t1w.txt", run["t1w2std_xfm"]]
     (point,) = apply_to_points([(2.0, 6.0, -2.0)], chain, seed=1)
     expected = moved(2.0, -4.0, 0.0, 0.1) @ moved(-6.0, 0.0, 4.0) @ np.array([2.0, 6.0, -2.0, 1.0])
     assert point == pytest.approx(expected[:3], abs=1e-4)
     x = np.arange(SHAPE[0])[:, None, None] * 4.0 - 18 + np.zeros(SHAPE)  # each voxel its own place along x
-    shown = apply(
-        Image(data=x, affine=AFFINE), Image(data=np.zeros((1, 1, 1)), affine=moved(2.0, 6.0, -2.0)), chain, seed=1
-    )
+    shown = apply(Volume(x, AFFINE), Volume(np.zeros((1, 1, 1)), moved(2.0, 6.0, -2.0)), chain, seed=1)
     assert float(shown[0, 0, 0]) == pytest.approx(point[0], abs=1e-3)
 
 
 def test_a_seed_is_the_mean_of_its_voxels(run: dict[str, Any], tmp_path: Path) -> None:
     seeds = [Seed("here", radius_mm=4.1), Seed("far", (300.0, 0.0, 0.0), 4.1)]
-    made = SeedSeries(seeds=seeds, n_dummy=2, **run).run(cwd=tmp_path)
-    table = pd.read_csv(made.outputs.out_file, sep="\t", na_values="n/a")
+    made, facts = seed_series(seeds=seeds, **run)
+    made.write(tmp_path / "seeds_timeseries.tsv")
+    table = pd.read_csv(tmp_path / "seeds_timeseries.tsv", sep="\t", na_values="n/a")
     assert list(table) == ["here"]
     assert len(table) == T
     assert table["here"].isna().sum() == 2
-    facts = json.loads(Path(made.outputs.out_json).read_text())
     places = np.argwhere(np.ones(SHAPE)) @ AFFINE[:3, :3].T + AFFINE[:3, 3]
     inside = np.linalg.norm(places - facts["here"]["CenterBoldref"], axis=1) <= 4.1
     assert facts["here"]["Description"] == f"mean of {inside.sum()} voxels within 4.1 mm, without drift and confounds"
-    with SeriesReader(run["in_file"]) as reader:
-        mean = np.array([volume.ravel()[inside].mean() for volume in reader.volumes(2)])
+    mean = np.array([volume.ravel()[inside].mean() for volume in run["preproc"].volumes(2)])
     assert np.corrcoef(np.diff(mean), np.diff(table["here"][2:]))[0, 1] > 0.5  # a drift differs little
-    confounds = pd.read_csv(run["confounds_tsv"], sep="\t")[2:]
-    assert np.abs(np.corrcoef(confounds.T, table["here"][2:])[-1, :-1]).max() < 1e-6
+    assert np.abs(np.corrcoef(run["confounds"][2:].T, table["here"][2:])[-1, :-1]).max() < 1e-6
     assert (
         np.abs(np.corrcoef(np.arange(T - 2), mean)[0, 1])
         > 0.5
@@ -84,41 +79,44 @@ def test_a_seed_is_the_mean_of_its_voxels(run: dict[str, Any], tmp_path: Path) -
     assert facts["far"]["Description"].startswith("left out: no voxel of the brain lies within")
 
 
-def test_without_any_seed_in_the_field_of_view_the_fix_is_said(run: dict[str, Any], tmp_path: Path) -> None:
+def test_without_any_seed_in_the_field_of_view_the_fix_is_said(run: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="--seeds components"):
-        SeedSeries(seeds=[Seed("far", (300.0, 0.0, 0.0), 3.0)], **run).run(cwd=tmp_path)
+        seed_series(seeds=[Seed("far", (300.0, 0.0, 0.0), 3.0)], **run)
 
 
 def test_components_take_the_place_of_seeds(run: dict[str, Any], tmp_path: Path) -> None:
-    kept = {name: run[name] for name in ("in_file", "bold_mask")}
-    made = ComponentSeries(n_dummy=2, **kept).run(cwd=tmp_path)
-    table = pd.read_csv(made.outputs.out_file, sep="\t", na_values="n/a")
+    made, _ = component_series(run["preproc"], run["bold_mask"], tmp_path, n_dummy=2)
+    made.write(tmp_path / "seeds_timeseries.tsv")
+    table = pd.read_csv(tmp_path / "seeds_timeseries.tsv", sep="\t", na_values="n/a")
     assert list(table) == ["component1", "component2", "component3"]
     assert np.allclose(table[2:].T @ table[2:], np.eye(3), atol=1e-5)
 
 
-def test_a_region_of_the_atlas_is_a_seed(run: dict[str, Any], tmp_path: Path) -> None:
+def test_a_region_of_the_atlas_is_a_seed(run: dict[str, Any]) -> None:
     seeds = [Seed("putamen", labels=("Putamen_L", "Putamen_R")), Seed("visual", labels=("Calcarine_L",))]
-    made = SeedSeries(seeds=seeds, **run).run(cwd=tmp_path)
-    facts = json.loads(Path(made.outputs.out_json).read_text())
+    made, facts = seed_series(seeds=seeds, **run)
     assert facts["putamen"]["Labels"] == ["Putamen_L", "Putamen_R"]
     assert "voxels of the labels" in facts["putamen"]["Description"]
     assert facts["visual"]["Description"] == "left out: no voxel of the brain lies in Calcarine_L"
-    assert list(pd.read_csv(made.outputs.out_file, sep="\t")) == ["putamen"]
+    assert made.conditions == ["putamen"]
 
 
-def test_a_region_of_the_atlas_lies_where_a_sphere_at_its_center_lies(run: dict[str, Any], tmp_path: Path) -> None:
+def test_a_region_of_the_atlas_lies_where_a_sphere_at_its_center_lies(tmp_path: Path) -> None:
     region = atlas_region(load(atlas_file()), ("Precentral_L",))
     center = (np.argwhere(region.data) @ region.affine[:3, :3].T + region.affine[:3, 3]).mean(0)
     shape, affine = (64, 76, 64), np.diag([3.0, 3.0, 3.0, 1.0])
     affine[:3, 3] = -96.0, -140.0, -96.0
     shift = moved(4.0, -12.0, -15.0)  # a head that lies lower and further back than the template
+    boldref2t1w = moved(2.0, -4.0, 0.0, 0.1)
+    write_itk(tmp_path / "boldref2t1w.txt", boldref2t1w)
     write_itk(tmp_path / "t1w2std.txt", shift)
     write_itk(tmp_path / "std2t1w.txt", np.linalg.inv(shift))
-    save_image(np.ones(shape, dtype=bool), affine, run["bold_mask"])
     x, y, z = map(float, center)
     seeds = [Seed("sphere", (x, y, z), 6.0), Seed("region", labels=("Precentral_L",))]
-    voxels, _ = _placed(SeedSeries(seeds=seeds, **run).given, tmp_path)
+    chain = [tmp_path / "boldref2t1w.txt", tmp_path / "t1w2std.txt"]
+    points = apply_to_points([seed.center for seed in seeds], chain, seed=1)
+    back = boldref_to_template(boldref2t1w, tmp_path / "std2t1w.txt", tmp_path)
+    voxels, _ = place_seeds(seeds, Volume(np.ones(shape, dtype=bool), affine), points, back)
     sphere, own = (
         np.argwhere(voxels[name]).mean(0) @ affine[:3, :3].T + affine[:3, 3] for name in ("sphere", "region")
     )

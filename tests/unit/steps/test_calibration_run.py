@@ -1,8 +1,7 @@
-"""The interfaces of the calibration: what is written, in which frame, and what becomes of one that cannot be used."""
+"""The steps of the calibration: what they make, in which frame, and what becomes of one that cannot be used."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,15 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from bids_sr.interfaces.learning.calibration import CalibrationSD, RegisterCalibration
+from bids_sr.io.grids import AS_STORED
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.registration import calibration_alignment as tools
-from bids_sr.registration.ants import Image
-from bids_sr.spatial.transforms import displacement, read_itk, rigid_matrix, write_itk
+from bids_sr.spatial.transforms import displacement, rigid_matrix
 from bids_sr.stats.glm.confounds import MOTION
+from bids_sr.steps import motion
+from bids_sr.steps.calibration_run import measure_calibration, register_calibration
 
 SHAPE, AFFINE = (28, 26, 10), np.diag([3.0, 3.0, 4.0, 1.0])
 GOOD = {"overlap": 0.98, "correlation": 0.97}
@@ -45,28 +48,19 @@ class Made:
         self.facts: dict[str, Any] = dict(GOOD)
         self.more: dict[str, Any] = {}
 
-    def measure(self, monkeypatch: pytest.MonkeyPatch) -> tuple[np.ndarray, dict[str, Any]]:
-        here = self.folder
-        for name, data in (("bold", self.data.astype(np.float32)), ("mask", brain().astype(np.uint8))):
-            image = nb.Nifti1Image(data, AFFINE)
-            if name == "bold":
-                image.header.set_xyzt_units("mm", "sec")
-                image.header["pixdim"][4] = 2.0
-            nb.save(image, here / f"{name}.nii")
-        write_itk(here / "hmc.txt", self.matrices)
-        pd.DataFrame(self.params, columns=list(MOTION)).to_csv(here / "motion.tsv", sep="\t", index=False)
-        (here / "registration.json").write_text(json.dumps(self.facts))
-        (here / "work").mkdir(exist_ok=True)
-        monkeypatch.chdir(here / "work")
-        found = CalibrationSD(
-            in_file=str(here / "bold.nii"), mask=str(here / "mask.nii"), hmc_xfms=str(here / "hmc.txt"),
-            motion_tsv=str(here / "motion.tsv"), tr=2.0, factor=(2.0, 2.0, 1.0),
-            registration_json=str(here / "registration.json"), **self.more,
-        ).run().outputs  # fmt: skip
-        image = nb.load(found.sd_file)
-        npt.assert_allclose(image.affine, AFFINE)
-        self.low = nb.load(found.sd_low_file)
-        return np.asarray(image.dataobj), json.loads(Path(found.calibration_json).read_text())
+    def measure(self) -> tuple[np.ndarray, dict[str, Any]]:
+        image = nb.Nifti1Image(self.data.astype(np.float32), AFFINE)
+        image.header.set_xyzt_units("mm", "sec")
+        image.header["pixdim"][4] = 2.0
+        nb.save(image, self.folder / "bold.nii")
+        motion = pd.DataFrame(self.params, columns=list(MOTION))
+        how = {"n_dummy": 0, "tr": 2.0, "factor": (2.0, 2.0, 1.0), **self.more}
+        with SeriesReader(self.folder / "bold.nii") as bold:
+            found, self.low, facts = measure_calibration(
+                bold, Volume(brain(), AFFINE), self.matrices, motion, self.facts, **how
+            )
+        npt.assert_allclose(found.affine, AFFINE)
+        return found.data, facts
 
 
 @pytest.fixture
@@ -74,11 +68,11 @@ def made(tmp_path: Path) -> Made:
     return Made(tmp_path)
 
 
-def test_the_written_map_is_the_known_one(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    sd, facts = made.measure(monkeypatch)
+def test_the_written_map_is_the_known_one(made: Made) -> None:
+    sd, facts = made.measure()
     inside = brain()
     assert np.median(np.abs(sd[inside] / made.sd[inside] - 1)) < 0.05
-    assert made.low.shape == (sd.shape[0] // 2, sd.shape[1] // 2, sd.shape[2]), "downsampled as the run was"
+    assert made.low.data.shape == (sd.shape[0] // 2, sd.shape[1] // 2, sd.shape[2]), "downsampled as the run was"
     npt.assert_allclose(made.low.affine[:3, :3], AFFINE[:3, :3] @ np.diag([2, 2, 1]))
     assert facts["usable"] is True
     assert facts["reason"] == ""
@@ -89,27 +83,25 @@ def test_the_written_map_is_the_known_one(made: Made, monkeypatch: pytest.Monkey
 
 
 def test_motion_is_undone_before_anything_is_measured(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    still, _ = made.measure(monkeypatch)
+    still, _ = made.measure()
     for t in range(10, 20):  # half of the volumes lie one voxel further on
         made.data[..., t] = np.roll(made.data[..., t], 1, axis=0)
         made.matrices[t, 0, 3] = 3.0
-    found, facts = made.measure(monkeypatch)
+    found, facts = made.measure()
     assert facts["reason"].startswith("the head moved by 3.0 mm, 1 mm are allowed")
     monkeypatch.setattr(tools, "MOST_MOTION_MM", 5.0)
-    found, facts = made.measure(monkeypatch)
+    found, facts = made.measure()
     assert facts["usable"] is True
     inside = ndimage.binary_erosion(brain())
     assert np.median(np.abs(found[inside] / still[inside] - 1)) < 0.02
 
 
-def test_dummies_and_spikes_are_left_out_and_numbered_as_in_the_file(
-    made: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dummies_and_spikes_are_left_out_and_numbered_as_in_the_file(made: Made) -> None:
     made.data[..., :2] *= 1.3
     made.data[..., 9] += 300 * np.random.default_rng(1).standard_normal(SHAPE)
     made.params[14:, 0] = 0.8  # a step: one jerk
     made.more["n_dummy"] = 2
-    sd, facts = made.measure(monkeypatch)
+    sd, facts = made.measure()
     assert facts["censored"] == [9, 14]
     assert facts["n_used"] == 16
     assert facts["fd_max_mm"] == pytest.approx(0.8)
@@ -117,37 +109,33 @@ def test_dummies_and_spikes_are_left_out_and_numbered_as_in_the_file(
     assert np.median(np.abs(sd[inside] / made.sd[inside] - 1)) < 0.2
 
 
-def test_the_task_is_taken_out_where_events_tell_it(
-    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_task_is_taken_out_where_events_tell_it(made: Made, tmp_path: Path) -> None:
     events = tmp_path / "events.tsv"
     events.write_text("onset\tduration\ttrial_type\n8\t10\ttap\n28\t10\trest\n")
     course = tools.task_regressors(events, 2.0, 20)
     assert course.shape == (20, 1)  # rest is no condition
     made.data[brain()] += 120 * course[:, 0]
-    kept, before = made.measure(monkeypatch)
+    kept, before = made.measure()
     assert before["task"] == "no events"
-    made.more["events_file"] = str(events)
-    sd, facts = made.measure(monkeypatch)
+    made.more["calibration_events"] = events
+    sd, facts = made.measure()
     assert (facts["n_task"], facts["task"]) == (1, "events.tsv")
     inside = brain()
     assert np.median(kept[inside] / made.sd[inside]) > 1.4
     assert np.median(sd[inside] / made.sd[inside]) < 1.1
 
 
-def test_events_that_cannot_be_read_leave_the_task_in_and_say_so(
-    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_events_that_cannot_be_read_leave_the_task_in_and_say_so(made: Made, tmp_path: Path) -> None:
     (tmp_path / "events.tsv").write_text("onset\ttrial_type\n1\ta\n")
-    made.more["events_file"] = str(tmp_path / "events.tsv")
-    _, facts = made.measure(monkeypatch)
+    made.more["calibration_events"] = tmp_path / "events.tsv"
+    _, facts = made.measure()
     assert facts["usable"] is True
     assert facts["task"].startswith("not taken out: ")
 
 
-def test_a_few_volumes_that_lie_far_away_are_left_out(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_few_volumes_that_lie_far_away_are_left_out(made: Made) -> None:
     made.matrices[16:, 1, 3] = 1.3
-    _, facts = made.measure(monkeypatch)
+    _, facts = made.measure()
     assert facts["usable"] is True
     assert facts["censored"] == [16, 17, 18, 19]
     assert (facts["far_share"], facts["motion_max_mm"]) == (0.2, 1.3)
@@ -181,18 +169,16 @@ USELESS = {
 
 
 @pytest.mark.parametrize(("spoil", "reason"), USELESS.values(), ids=USELESS)
-def test_one_that_cannot_be_used_says_why_and_stops_nothing(
-    made: Made, monkeypatch: pytest.MonkeyPatch, spoil: Any, reason: str
-) -> None:
+def test_one_that_cannot_be_used_says_why_and_stops_nothing(made: Made, spoil: Any, reason: str) -> None:
     spoil(made)
-    sd, facts = made.measure(monkeypatch)
+    sd, facts = made.measure()
     assert facts["usable"] is False
     assert reason in facts["reason"]
     npt.assert_array_equal(sd, 0)
 
 
 @pytest.fixture(scope="module")
-def heads() -> tuple[Image, np.ndarray, Image, np.ndarray, np.ndarray]:
+def heads() -> tuple[Volume, np.ndarray, Volume, np.ndarray, np.ndarray]:
     """A head at 6 mm and at 3 mm, the latter in another pose: (boldref, mask, fine, its mask, true transform)."""
     from bids_sr.spatial.resampling import sample_volume
     from bids_sr.spatial.transforms import invert
@@ -209,27 +195,21 @@ def heads() -> tuple[Image, np.ndarray, Image, np.ndarray, np.ndarray]:
     xfm = rigid_matrix([1.5, -2.0, 1.0, 0.02, -0.015, 0.03], (0.0, 0.0, 0.0))
     fine = sample_volume(head, affine, shape, affine, invert(xfm))
     low_mask = low > 300
-    return Image(data=low, affine=low_affine), low_mask, Image(data=fine, affine=affine), fine > 300, xfm
+    return Volume(data=low, affine=low_affine), low_mask, Volume(data=fine, affine=affine), fine > 300, xfm
 
 
-def register(heads: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **other: Image) -> tuple[np.ndarray, dict]:
+def register(heads: Any, tmp_path: Path, calibration_ref: Volume | None = None) -> tuple[np.ndarray, dict]:
     boldref, mask, fine, fine_mask, _ = heads
-    images = {"boldref": boldref, "calibration_ref": fine, **other}
-    images["bold_mask"] = Image(data=mask.astype(np.float32), affine=images["boldref"].affine)
-    images["calibration_mask"] = Image(data=fine_mask.astype(np.float32), affine=images["calibration_ref"].affine)
-    for name, image in images.items():
-        nb.save(nb.Nifti1Image(np.asarray(image.data, np.float32), image.affine), tmp_path / f"{name}.nii")
-    monkeypatch.chdir(tmp_path)
-    files = {name: str(tmp_path / f"{name}.nii") for name in images}
-    found = RegisterCalibration(factor=(2.0, 2.0, 1.0), **files).run().outputs
-    return read_itk(found.boldref2calibration_xfm)[0], json.loads(Path(found.out_json).read_text())
+    fine = fine if calibration_ref is None else calibration_ref
+    xfm, facts = register_calibration(
+        boldref, boldref.like(mask), fine, fine.like(fine_mask), tmp_path, factor=(2.0, 2.0, 1.0), random_seed=1
+    )
+    return xfm[0], facts
 
 
-def test_the_transform_takes_a_boldref_point_to_its_calibration_point(
-    heads: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_transform_takes_a_boldref_point_to_its_calibration_point(heads: Any, tmp_path: Path) -> None:
     boldref, mask, _, _, true = heads
-    xfm, facts = register(heads, tmp_path, monkeypatch)
+    xfm, facts = register(heads, tmp_path)
     points = np.argwhere(mask) @ boldref.affine[:3, :3].T + boldref.affine[:3, 3]
     apart = displacement(xfm, true, points)
     assert float(np.sqrt((apart**2).mean())) < 0.3  # a twentieth of the voxel; the pose is 3.7 mm away
@@ -240,21 +220,46 @@ def test_the_transform_takes_a_boldref_point_to_its_calibration_point(
     assert tools.objection(facts) == ""
 
 
-def test_another_head_is_seen(heads: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_head_is_seen(heads: Any, tmp_path: Path) -> None:
     _, _, fine, fine_mask, _ = heads
     rng = np.random.default_rng(9)
     other = np.where(fine_mask, 800 + 900 * ndimage.gaussian_filter(rng.standard_normal(fine.data.shape), 1.2), 0)
-    _, facts = register(heads, tmp_path, monkeypatch, calibration_ref=Image(data=other, affine=fine.affine))
+    _, facts = register(heads, tmp_path, calibration_ref=Volume(data=other, affine=fine.affine))
     assert facts["correlation"] < 0.5 or facts["overlap"] < 0.5
     assert "unlike the run" in tools.objection(facts) or "lies in it" in tools.objection(facts)
 
 
-def test_one_without_overlap_is_seen(heads: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_without_overlap_is_seen(heads: Any, tmp_path: Path) -> None:
     """Half of the slices: the brain is in the field of view, and most of it is not."""
     boldref, mask, fine, fine_mask, true = heads
-    part = Image(data=fine.data[..., 14:], affine=fine.affine @ np.array(
+    part = Volume(data=fine.data[..., 14:], affine=fine.affine @ np.array(
         [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 14], [0, 0, 0, 1.0]]
     ))  # fmt: skip
     facts = tools.agreement(boldref, mask, part, fine_mask[..., 14:], true, (2.0, 2.0, 1.0))
     assert 0.05 < facts["overlap"] < 0.4
     assert "of the run's brain lies in it" in tools.objection(facts)
+
+
+def test_its_head_motion_stands_in_a_scope_of_its_own() -> None:
+    """Its reference is not taken for that of the run, and the run finds what is made of it."""
+    how = {"axis_order": AS_STORED, "dummy_scans": None, "factor": (2.0, 2.0, 1.0), "random_seed": 1}
+    run = Scope("run_wf", {"tr": 2.0, **how})
+    run.give(boldref="boldref.nii", bold_mask="mask.nii", bold="run.nii")
+    own = run.within("calibration_wf", tr=3.0, alias={"boldref": "calibration_ref"})
+    run.beside = (own,)
+    own.give(bold_file="calibration.nii")
+    own.add(motion.import_series, motion.count_dummies, quiet=True)
+    own.add(motion.average_volumes, rename={"boldref": "calibration_ref"}, keep=False, quiet=True)
+    own.add(motion.mask_head, motion.estimate_motion, keep=False, quiet=True)
+    own.add(register_calibration, wires={"boldref": run["boldref"]})
+    own.add(measure_calibration)
+    graph = Graph(run)
+    told = "\n".join(graph.lines())
+    assert "register_calibration: boldref2calibration_xfm, calibration_registration <- boldref (given)" in told
+    assert "calibration_ref (average_volumes), head_mask (mask_head)" in told
+    assert "calibration_facts <- n_dummy (count_dummies), bold (import_series), head_mask (mask_head)" in told
+    assert (
+        next(settings["tr"] for placed, settings in graph.settings.items() if placed.step is measure_calibration) == 3
+    )
+    assert run["calibration_sd"].name == "calibration_sd"
+    assert graph.methods_text() == "\n"

@@ -1,0 +1,130 @@
+"""The calibration of a run: where it lies to the run, and its standard deviation map.
+
+Its head motion is estimated by the steps of `bids_sr.steps.motion`, in a scope of its own. Nothing that is wrong with a
+calibration ends the program: what cannot be used is written down (``usable``, ``reason``), and the run is
+super-resolved without it.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from bids_sr.config.memory_model import Need
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Series, Table, Transforms
+from bids_sr.pipeline.step import Keep, step
+from bids_sr.sr.resolution.matrices import Factor, kspace_crop
+from bids_sr.sr.variance.calibration_sd import CalibrationError
+from bids_sr.stats.glm.confounds import MOTION
+
+LOGGER = logging.getLogger(__name__)
+WITHOUT = "the run's own variance is used instead"
+_KEPT_XFM = Keep(
+    {"from": "calibration", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"},
+    {"Description": "takes a boldref point to its point in the calibration"},
+)
+_KEPT_SD = Keep(
+    {"desc": "calibrationsd", "suffix": "boldmap"},
+    {
+        "Description": "standard deviation of the calibration's fluctuations, on its own grid; 0 if not usable",
+        "Units": "as the BOLD",
+    },
+)
+
+
+def text_of_calibration(*, with_events: bool) -> str:
+    """What the methods text says of a calibration, whose task is known or not."""
+    task = ", its task" if with_events else ""
+    return (
+        "A short run at the high resolution was registered rigidly to the run, by mutual information in ANTs [@ants] "
+        "and then by Gauss-Newton [@bakermatthews2004], to measure where the signal fluctuates: volumes with a "
+        "framewise displacement above 0.5 mm [@power2012] or a spike were left out, "
+        f"drift{task} and the principal components of head motion were regressed out, and the remaining variance, "
+        "divided by its degrees of freedom and less the thermal noise, gave a map of standard deviations.\n"
+    )
+
+
+@step(
+    makes=("boldref2calibration_xfm", "calibration_registration"),
+    memory=Need(always=0.06),
+    keep={"boldref2calibration_xfm": _KEPT_XFM},
+)
+def register_calibration(
+    boldref: Image, bold_mask: Mask, calibration_ref: Image, head_mask: Mask, here: Path, *, factor: Factor,
+    random_seed: int,
+) -> tuple[Transforms, Facts]:  # fmt: skip
+    """Rigid registration of the run's reference and the calibration's.
+
+    Parameters
+    ----------
+    boldref, bold_mask : reference of the run, and its brain
+    calibration_ref, head_mask : reference of the calibration, and its brain
+    factor : voxel of the run over that of the calibration, by axis
+
+    Returns
+    -------
+    what takes a boldref point to its calibration point, (1, 4, 4) in RAS mm; size and quality of the registration, or
+    ``reason``, where there is none
+    """
+    from bids_sr.registration.calibration_alignment import register_to_calibration
+
+    try:
+        xfm, facts = register_to_calibration(
+            boldref, bold_mask.data, calibration_ref, head_mask.data, factor, seed=random_seed,
+            prefix=str(here / "calibration_"),
+        )  # fmt: skip
+    except (ValueError, RuntimeError, FileNotFoundError) as error:
+        LOGGER.warning("The calibration could not be registered: %s", error)
+        xfm, facts = np.eye(4), {"reason": f"it could not be registered to the run ({error})"}
+    return xfm[None], facts
+
+
+@step(
+    makes=("calibration_sd", "calibration_sd_low", "calibration_facts"),
+    # 100 volumes as float32, those of the brain once more, and a slice in double precision
+    memory=Need(always=0.06, high=0.7),
+    keep={"calibration_sd": _KEPT_SD, "calibration_facts": Keep({"desc": "calibration", "suffix": "metrics"})},
+)
+def measure_calibration(
+    bold: Series, head_mask: Mask, hmc_xfms: Transforms, motion: Table, calibration_registration: Facts,
+    calibration_events: File | None = None, *, n_dummy: int, tr: float, factor: Factor,
+) -> tuple[Image, Image, Facts]:  # fmt: skip
+    """Standard deviation map of a calibration, or the reason why it has none that can be used.
+
+    Parameters
+    ----------
+    bold, head_mask, hmc_xfms, motion, n_dummy : of the calibration, as the steps of head motion make them
+    calibration_registration : of `register_calibration`
+    calibration_events : BIDS events of the calibration; without them no task is taken out
+    tr : its repetition time (s)
+    factor : voxel of the run over that of the calibration, by axis
+
+    Returns
+    -------
+    standard deviation of the fluctuations on its own grid, signal units, 0 if not usable; the same of the calibration
+    downsampled to the resolution of the run; ``usable``, ``reason``, and everything that was measured
+    """
+    from bids_sr.registration.calibration_alignment import calibration_maps
+
+    facts = dict(calibration_registration)
+    sd = np.zeros(bold.shape[:3], dtype=np.float32)
+    sd_low, low_affine = kspace_crop(sd, bold.affine, factor=factor)
+    facts |= {
+        "voxel_mm": [round(float(z), 4) for z in np.linalg.norm(bold.affine[:3, :3], axis=0)],
+        "tr_s": tr, "n_volumes": bold.shape[3], "n_dummy": n_dummy,
+    }  # fmt: skip
+    try:
+        if "reason" not in facts:
+            sd, sd_low, told = calibration_maps(
+                bold, head_mask.data, hmc_xfms, motion[list(MOTION)].to_numpy(), facts, n_dummy=n_dummy, tr=tr,
+                factor=factor, events=calibration_events,
+            )  # fmt: skip
+            facts |= told
+    except CalibrationError as error:
+        facts["reason"] = str(error)
+    if facts.get("reason"):
+        sd, sd_low = np.zeros_like(sd), np.zeros_like(sd_low)
+        LOGGER.warning("The calibration is left out, %s: %s", WITHOUT, facts["reason"])
+    facts = {"usable": not facts.get("reason"), "reason": "", **facts}
+    return Volume(sd, bold.affine, bold.header), Volume(sd_low, low_affine, bold.header), facts

@@ -1,0 +1,234 @@
+"""What another program has estimated, brought into the form that other steps read; nothing is estimated."""
+
+from typing import Literal
+
+import numpy as np
+
+from bids_sr.config.memory_model import Need
+from bids_sr.io.array_types import Array
+from bids_sr.io.grids import AxisOrder, inverse, reordered, reordered_affine
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.artifacts import Confounds, Distortion, Facts, File, Image, Mask, Series, Table, Transforms
+from bids_sr.pipeline.step import Lookup, Part, step
+from bids_sr.spatial import distortion as fields
+from bids_sr.spatial.boldref import mean_in_reference, motion_of_mcflirt, precomputed_motion
+from bids_sr.spatial.masks import brain_mask
+from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.spatial.transforms import hr_grid, invert
+from bids_sr.sr.resolution.matrices import Factor
+from bids_sr.stats.glm import confounds as tables
+from bids_sr.steps import anatomy, registration
+from bids_sr.steps.motion import KEEP_BOLDREF, KEEP_CONFOUNDS, KEEP_MOTION
+
+_OF_ANATOMY = Need(always=0.05, t1w=0.030, high=0.0)
+_KEPT_MOTION = {"hmc_xfms": KEEP_MOTION, "boldref": KEEP_BOLDREF}
+
+
+@step(
+    makes=("t1w_preproc", "t1w_mask", "brain_facts"),
+    memory=_OF_ANATOMY,
+    keep={**anatomy.correct_brain.keep, **anatomy.mask_brain.keep},
+)
+def import_anatomy(t1w_file: File, given_t1w_mask: File) -> tuple[Image, Mask, Facts]:
+    """Copy an anatomy to uncompressed images; values stay as they are.
+
+    Parameters
+    ----------
+    t1w_file, given_t1w_mask : T1w without bias, and its brain
+
+    Returns
+    -------
+    T1w; its brain; figures of the mask, and what speaks against it
+    """
+    from bids_sr.registration.ants import load
+    from bids_sr.registration.brain import check_mask
+
+    t1w, mask = load(t1w_file), load(given_t1w_mask)
+    return t1w, mask.like(mask.data > 0.5), anatomy.doubted(check_mask(mask))
+
+
+@step(makes=("t1w_dseg", "t1w_tpms"), memory=_OF_ANATOMY, keep=anatomy.segment_tissues.keep)
+def import_tissues(
+    t1w_preproc: Image, given_tpms: list[File], given_t1w_dseg: File | None = None
+) -> tuple[Image, list[Image]]:
+    """Copy tissues: labels (1 GM, 2 WM, 3 CSF), told from the probabilities where they are not given, and these."""
+    from bids_sr.registration.ants import load
+    from bids_sr.registration.tissues import segmentation
+
+    maps = [load(path) for path in given_tpms]
+    labels = (
+        np.round(load(given_t1w_dseg).data).astype(np.uint8)
+        if given_t1w_dseg
+        else segmentation(np.stack([image.data for image in maps]))
+    )
+    return Volume(labels, t1w_preproc.affine), maps
+
+
+@step(
+    makes=("t1w2std_xfm", "std2t1w_xfm", "std_t1w"),
+    memory=Need(always=0.35, t1w=0.030, high=0.0),
+    keep=anatomy.normalize_t1w.keep,
+)
+def show_in_template(
+    t1w_preproc: Image, template: Image, given_t1w2std_xfm: File, given_std2t1w_xfm: File, *, random_seed: int
+) -> tuple[File, File, Image]:
+    """The T1w image in template space (2 mm), through transforms that are given, and these as they are."""
+    from bids_sr.registration.ants import apply
+    from bids_sr.registration.brain import two_mm_grid
+
+    grid = two_mm_grid(template)
+    seen = Volume(apply(t1w_preproc, grid, [given_t1w2std_xfm], seed=random_seed), grid.affine)
+    return given_t1w2std_xfm, given_std2t1w_xfm, seen
+
+
+def _text_of_motion(what: str, setting: Lookup) -> str:
+    return (
+        f"Taken over from {setting('origin')} [@fmriprep]: {what}; volumes were not resampled at this stage. The "
+        "reference of the run is the mean of steady volumes that they bring into register."
+    )
+
+
+@step(
+    makes=("hmc_xfms", "motion", "boldref"),
+    part=Part.PREPROCESSING,
+    text=lambda setting: _text_of_motion("the head-motion transforms of the run", setting),
+    keep=_KEPT_MOTION,
+)
+def import_motion(
+    bold: Series, given_hmc_xfms: Transforms, distortion: Distortion | None = None, *, n_dummy: int
+) -> tuple[Transforms, Table, Image]:
+    """Read head motion of another program, and average volumes by it into a reference in the run's own units.
+
+    Parameters
+    ----------
+    bold : series as acquired
+    given_hmc_xfms : one a volume, onto the reference (RAS mm)
+    distortion : of the volumes
+
+    Returns
+    -------
+    one rigid transform a volume, boldref point to its point in it; six parameters (mm, rad) and no residual, one row a
+    volume; mean of steady volumes brought into register by them
+    """
+    return _in_register(bold, given_hmc_xfms, distortion, n_dummy)
+
+
+@step(
+    makes=("hmc_xfms", "motion", "boldref"),
+    part=Part.PREPROCESSING,
+    text=lambda setting: _text_of_motion(
+        "the head motion of the run, its transforms rebuilt from the six parameters that MCFLIRT reported", setting
+    ),
+    keep=_KEPT_MOTION,
+)
+def rebuild_motion(
+    bold: Series, given_confounds: Table, distortion: Distortion | None = None, *, n_dummy: int, axis_order: AxisOrder
+) -> tuple[Transforms, Table, Image]:
+    """As `import_motion`, from a table of confounds with the parameters of MCFLIRT.
+
+    `axis_order` is the axis of the file that each axis of the series is: the parameters hold for those of the file.
+    """
+    parameters = given_confounds[list(tables.MOTION)].to_numpy(np.float64)
+    still = mean_in_reference(bold, np.tile(np.eye(4), (bold.shape[3], 1, 1)), n_dummy=n_dummy)
+    back = inverse(axis_order)
+    matrices = motion_of_mcflirt(parameters, reordered(still, back), reordered_affine(bold.affine, back))
+    return _in_register(bold, matrices, distortion, n_dummy)
+
+
+def _in_register(
+    bold: SeriesReader, matrices: Array, warp: fields.Distortion | None, n_dummy: int
+) -> tuple[Transforms, Table, Image]:
+    if len(matrices) != bold.shape[3]:
+        raise ValueError(f"{bold.path}: head motion of {len(matrices)} volumes, and there are {bold.shape[3]}")
+    mean = mean_in_reference(bold, matrices, n_dummy=n_dummy, distortion=warp)
+    motion = precomputed_motion(matrices, brain_mask(mean, bold.affine), bold.affine)
+    table = tables.motion_table(motion.params, np.full(len(matrices), np.nan))
+    return motion.matrices, table, Volume(mean, bold.affine, bold.header)
+
+
+@step(
+    makes="distortion",
+    part=Part.PREPROCESSING,
+    text=lambda setting: (
+        f"Its field map was taken over from {setting('origin')} too: the shift of the signal along phase encoding, "
+        "field times total readout time, was undone by the same interpolation as head motion, without changing "
+        "intensities; networks saw the distorted volumes as acquired, and guides were carried into them."
+    ),
+)
+def field_to_shift(
+    bold: Series, fieldmap: File, boldref2fmap_xfm: Transforms, *, readout: float,
+    phase_encoding: Literal["i", "i-", "j", "j-", "k", "k-"],
+) -> Distortion:  # fmt: skip
+    """How far a field shifts the signal of a run.
+
+    Parameters
+    ----------
+    fieldmap : field (Hz)
+    boldref2fmap_xfm : takes a field map point to its boldref point (RAS mm)
+    readout : total readout time (s)
+
+    Returns
+    -------
+    shift of the signal on the boldref's grid; see `bids_sr.spatial.distortion`
+    """
+    from bids_sr.registration.ants import load
+
+    field, xfm, (x, y, z, _) = load(fieldmap), invert(boldref2fmap_xfm[0]), bold.shape
+    return fields.voxel_shift(field.data, field.affine, xfm, (x, y, z), bold.affine, phase_encoding, readout)
+
+
+@step(makes=("boldref2t1w_xfm", "coreg_facts"), keep=registration.register_to_t1w.keep)
+def import_coreg(
+    boldref: Image, t1w_preproc: Image, t1w_mask: Mask, given_boldref2t1w_xfm: Transforms, *, origin: str
+) -> tuple[Transforms, Facts]:
+    """Take over a registration of BOLD and T1w, and measure how well the brains agree by it.
+
+    Parameters
+    ----------
+    given_boldref2t1w_xfm : boldref onto the T1w image: takes a T1w point to its boldref point (RAS mm)
+    origin : program and version
+
+    Returns
+    -------
+    the transform; size and quality of the registration
+    """
+    from bids_sr.registration.bold_to_anat import facts_of_coreg
+
+    facts = facts_of_coreg(boldref, t1w_preproc, t1w_mask.data, given_boldref2t1w_xfm[0])
+    return given_boldref2t1w_xfm[:1], facts | {"bold_t1w_origin": origin}
+
+
+@step(makes=("bold_mask", "bold_mask_hr", "mask_facts"), keep=registration.mask_bold.keep)
+def import_mask(boldref: Image, given_bold_mask: File, *, factor: Factor, origin: str) -> tuple[Mask, Mask, Facts]:
+    """Take over a brain mask, and bring it to the high-resolution grid.
+
+    Parameters
+    ----------
+    given_bold_mask : brain on the grid of the run, axes in any order
+    factor : acquired over high-resolution voxel, by axis
+    """
+    from bids_sr.registration.ants import load_like
+
+    mask = load_like(given_bold_mask, boldref)
+    inside = mask.data > 0.5
+    if inside.shape != boldref.data.shape or not inside.any():
+        raise ValueError(f"{given_bold_mask}: it is empty, or not on the grid of the run")
+    shape, affine = hr_grid(inside.shape, mask.affine, factor)
+    high = sample_volume(inside.astype(np.float32), mask.affine, shape, affine, None, Spline(order=1)) >= 0.5
+    return mask.like(inside), Volume(high, affine), {"mask_source": origin}
+
+
+@step(
+    makes=("confounds", "confounds_columns"),
+    part=Part.PREPROCESSING,
+    text=lambda setting: (
+        f"Taken over from {setting('origin')} [@fmriprep]: the confounds, namely motion parameters with their "
+        "differences, framewise displacement and DVARS [@power2012], mean signals of brain and tissues, and the "
+        "first five components of anatomical CompCor [@behzadi2007]."
+    ),
+    keep={"confounds": KEEP_CONFOUNDS},
+)
+def import_confounds(given_confounds: File, *, origin: str, n_dummy: int) -> tuple[Confounds, Facts]:
+    """Take over the columns of a confounds table that are known here; `given_confounds` has one row a volume."""
+    return tables.take_over(given_confounds, n_dummy=n_dummy, origin=origin)

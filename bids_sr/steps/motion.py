@@ -1,0 +1,156 @@
+"""Import, head motion, slice timing, non-steady volumes, reference and confounds of one BOLD run."""
+
+from pathlib import Path
+
+from bids_sr.io.copies import copy_series
+from bids_sr.io.grids import AxisOrder
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.artifacts import Confounds, Facts, File, Image, Mask, Series, Table, Transforms
+from bids_sr.pipeline.step import Keep, Lookup, Part, step
+from bids_sr.spatial import slice_timing
+from bids_sr.spatial.boldref import estimate_run, make_boldref
+from bids_sr.spatial.masks import brain_mask
+from bids_sr.stats.glm import confounds as tables
+
+KEEP_BOLDREF = Keep({"desc": "hmc", "suffix": "boldref"}, {"SkullStripped": False})
+KEEP_MOTION = Keep(
+    {"from": "orig", "to": "boldref", "mode": "image", "desc": "hmc", "suffix": "xfm"},
+    {"Description": "one rigid transform a volume; takes a boldref point to where it lies in the volume"},
+)
+KEEP_CONFOUNDS = Keep({"desc": "confounds", "suffix": "timeseries"}, "confounds_columns")
+
+
+@step(makes="bold")
+def import_series(bold_file: File, here: Path, *, tr: float, axis_order: AxisOrder) -> Series:
+    """Copy a series to uncompressed float32 with slices on the third axis, one volume in memory.
+
+    Parameters
+    ----------
+    tr : repetition time (s) for the header
+    axis_order : axis of the file that each axis of the series is; see `bids_sr.io.grids`
+    """
+    copy_series(bold_file, here / "bold.nii", order=axis_order, tr=tr)
+    return SeriesReader(here / "bold.nii")
+
+
+@step(makes="bold_file")
+def combine_echoes(echo_files: list[File], here: Path, *, echo_times: list[float]) -> File:
+    """Optimal combination of the echoes of a run, by tedana; `echo_times` are in ms."""
+    from bids_sr.spatial import multi_echo
+
+    multi_echo.combine_echoes(echo_files, echo_times, here / "combined.nii")
+    return here / "combined.nii"
+
+
+@step(makes="n_dummy")
+def count_dummies(bold: Series, *, dummy_scans: int | None) -> int:
+    """Count the volumes at the start that are not in steady state, unless their number is given."""
+    count = tables.nonsteady_at_start(bold.path) if dummy_scans is None else dummy_scans
+    if count > bold.shape[3] - 2:
+        raise ValueError(f"{bold.path}: {count} dummy volumes of {bold.shape[3]} leave less than two")
+    return count
+
+
+def _text_of_reference(setting: Lookup) -> str:
+    given = setting("dummy_scans")
+    dummies = (
+        "Volumes before the steady state were detected from the global signal"
+        if given is None
+        else f"The first {given} volumes were taken as not in steady state"
+    )
+    return (
+        f"{dummies} and left out of all estimates. The reference of the run is the mean of steady volumes after "
+        "registration to one another."
+    )
+
+
+@step(makes="boldref", part=Part.PREPROCESSING, text=_text_of_reference, keep={"boldref": KEEP_BOLDREF})
+def average_volumes(bold: Series, *, n_dummy: int) -> Image:
+    """Average steady volumes after bringing them into register."""
+    return Volume(make_boldref(bold, n_dummy=n_dummy), bold.affine, bold.header)
+
+
+@step(makes="head_mask")
+def mask_head(boldref: Image) -> Mask:
+    """Tell the brain from the rest in the reference; slices at the edge of the field of view count."""
+    return boldref.like(brain_mask(boldref.data, boldref.affine))
+
+
+@step(
+    makes=("hmc_xfms", "motion"),
+    part=Part.PREPROCESSING,
+    text="Rigid head motion of each volume against it was estimated by Gauss-Newton minimization of squared "
+    "differences with the gradients of the reference [@bakermatthews2004], together with a gain and a quadratic "
+    "intensity bias; volumes were not resampled at this stage.",
+    keep={"hmc_xfms": KEEP_MOTION},
+)
+def estimate_motion(bold: Series, boldref: Image, head_mask: Mask, *, n_dummy: int) -> tuple[Transforms, Table]:
+    """Estimate the head's pose in every volume; no image is resampled.
+
+    Parameters
+    ----------
+    bold, boldref : series as acquired, uncompressed; reference on its grid
+    n_dummy : volumes at the start that get the first steady one's transform
+
+    Returns
+    -------
+    transforms, one a volume, that take a boldref point to where it lies in that volume (RAS mm); trans_x, y, z (mm),
+    rot_x, y, z (rad) and residual, one row a volume
+    """
+    found = estimate_run(bold, boldref.data, head_mask.data, n_dummy=n_dummy)
+    return found.matrices, tables.motion_table(found.params, found.residual)
+
+
+@step(
+    makes="stc",
+    part=Part.PREPROCESSING,
+    text=lambda setting: (
+        "Slice timing was corrected by cubic spline interpolation in time, to "
+        f"{setting('slice_time_ref'):g} of the slice acquisition range (0: first slice, 1: last)."
+    ),
+)
+def correct_slice_timing(
+    bold: Series, here: Path, *, slice_times: list[float], slice_time_ref: float, n_dummy: int
+) -> Series:
+    """Bring all slices to one time of acquisition, in time only.
+
+    Parameters
+    ----------
+    slice_times : s after the start of a volume, one a slice
+    slice_time_ref : 0: first slice, 1: last slice
+    n_dummy : volumes at the start that are copied as they are
+    """
+    moment = slice_timing.reference_time(slice_times, slice_time_ref)
+    with SeriesWriter(here / "stc.nii", bold.shape, bold.affine, bold.tr, header_like=bold.header) as writer:
+        slice_timing.correct_slice_timing(bold, writer, slice_times, bold.tr, moment, n_dummy=n_dummy)
+    return SeriesReader(here / "stc.nii")
+
+
+@step(
+    makes=("confounds", "confounds_columns"),
+    part=Part.PREPROCESSING,
+    text="Confounds were the six motion parameters with their backward differences, framewise displacement and DVARS "
+    "[@power2012], standardized DVARS [@nichols2017], the mean signals of brain, white matter and cerebrospinal fluid, "
+    "and the first five components of anatomical CompCor [@behzadi2007].",
+    keep={"confounds": KEEP_CONFOUNDS},
+)
+def gather_confounds(
+    preproc: Series, bold_mask: Mask, motion: Table, tpms_bold: list[Image] | None = None,
+    registration: Facts | None = None, *, n_dummy: int,
+) -> tuple[Confounds, Facts]:  # fmt: skip
+    """Gather motion, global signals and aCompCor in one table.
+
+    Parameters
+    ----------
+    preproc : motion-corrected series on the acquired grid, uncompressed
+    tpms_bold : fractions of gray matter, white matter, cerebrospinal fluid on its grid, if known
+    registration : tissue maps are not used where it doubts the brain of the T1w image
+
+    Returns
+    -------
+    confounds, one row a volume; description and unit of each column
+    """
+    doubtful = registration is not None and registration.get("brain_doubts")
+    tpms = [] if doubtful else [each.data for each in tpms_bold or ()]
+    return tables.gather(preproc, bold_mask.data, motion, tpms=tpms or None, n_dummy=n_dummy)

@@ -1,0 +1,158 @@
+"""Time series of seeds and of temporal components of a run without events."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bids_sr.config.seed_options import N_COMPONENTS, Seed, seed_names
+from bids_sr.io.array_types import Array, Float
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.artifacts import Confounds, Facts, File, Mask, Regressors, Series, Transforms
+from bids_sr.pipeline.step import Keep, Lookup, Part, step
+from bids_sr.spatial.transforms import write_itk
+from bids_sr.stats.glm import seeds as arithmetic
+from bids_sr.stats.glm.design import build_design, default_confounds
+from bids_sr.stats.glm.regressors import Seeds
+
+LOGGER = logging.getLogger(__name__)
+_KEPT = {"regressors": Keep({"desc": "seeds", "suffix": "timeseries"}, "seeds_columns")}
+_ANTS_SEED = 1  # nothing that ANTs does here is random
+
+
+def _text(setting: Lookup) -> str:
+    seeds: Sequence[Seed] = setting("seeds")
+    spheres = [
+        f"{seed.name} ({' '.join(f'{mm:g}' for mm in seed.center)}; {seed.radius_mm:g} mm)"
+        for seed in seeds
+        if not seed.labels
+    ]
+    regions = [f"{seed.name} ({' and '.join(seed.labels)})" for seed in seeds if seed.labels]
+    parts = [f"spherical seeds at MNI coordinates [@vandijk2010] {', '.join(spheres)}"] if spheres else []
+    parts += [f"seed regions of the AAL2 atlas [@aal2] {', '.join(regions)}"] if regions else []
+    return (
+        f"The run had no events; functional connectivity [@biswal1995] was mapped with {' and '.join(parts)}. The time "
+        "series of each seed was read from the acquired series, cleared of drift and confounds, and used in place of a "
+        "condition in every series; halves of the run were made of segments of about 30 s.\n"
+    )
+
+
+@step(makes=("regressors", "seeds_columns"), part=Part.PREPROCESSING, text=_text, keep=_KEPT)
+def seed_series(
+    preproc: Series, bold_mask: Mask, confounds: Confounds, boldref2t1w_xfm: Transforms, t1w2std_xfm: File,
+    std2t1w_xfm: File, here: Path, *, seeds: Sequence[Seed], n_dummy: int, tr: float, high_pass: float,
+    slice_time_ref: float, has_stc: bool,
+) -> tuple[Regressors, Facts]:  # fmt: skip
+    """Mean time series of spheres and atlas regions that are given in the template, without drift and confounds.
+
+    Parameters
+    ----------
+    preproc : acquired series, head motion undone, dummies included
+    confounds : one row a volume; what the linear model has of it goes
+    boldref2t1w_xfm : takes a T1w point to its boldref point (RAS mm)
+    t1w2std_xfm, std2t1w_xfm : take a template point to its T1w point, and a T1w point to its template point
+    n_dummy : volumes at the start that are left out
+    tr, high_pass : repetition time (s); slower (Hz) is drift
+    slice_time_ref, has_stc : moment within a TR of slice timing correction, and whether there was any
+
+    Returns
+    -------
+    a column a seed, a row a volume; what the columns are, and where
+    """
+    points = _points_in_run(seeds, boldref2t1w_xfm, t1w2std_xfm, here)
+    chain: list[str] = []
+    if any(seed.labels for seed in seeds):
+        from bids_sr.registration.bold_to_anat import boldref_to_template
+
+        chain = boldref_to_template(boldref2t1w_xfm[0], std2t1w_xfm, here)
+    voxels, facts = place_seeds(seeds, bold_mask, points, chain)
+    if not voxels:
+        raise ValueError(
+            f"no seed lies in the field of view of {preproc.path} ({', '.join(seed.name for seed in seeds)}); name "
+            "others with --seeds NAME=x,y,z, or take --seeds components"
+        )
+    measured = arithmetic.seed_series(preproc, voxels, n_dummy)
+    design = build_design(
+        Seeds.of(measured), n_volumes=len(measured), tr=tr, n_dummy=n_dummy, slice_time_ref=slice_time_ref,
+        has_stc=has_stc, high_pass=high_pass, confounds=confounds, confound_names=default_confounds(confounds),
+    )  # fmt: skip
+    return Seeds.of(arithmetic.without(measured, design.matrix[:, len(design.conditions) :], n_dummy)), facts
+
+
+def _points_in_run(seeds: Sequence[Seed], boldref2t1w: Array, t1w2std: Path, here: Path) -> Float:
+    """Centers of seeds in the frame of the boldref, (n, 3), RAS mm."""
+    from bids_sr.registration.ants import apply_to_points
+
+    write_itk(here / "boldref2t1w.txt", boldref2t1w)
+    chain = [here / "boldref2t1w.txt", t1w2std]  # the other way round than for an image of the template
+    return apply_to_points([seed.center for seed in seeds], chain, seed=_ANTS_SEED)
+
+
+def place_seeds(
+    seeds: Sequence[Seed], bold_mask: Volume, points: Float, chain: Sequence[str]
+) -> tuple[dict[str, Array], dict[str, dict[str, object]]]:
+    """Voxels of the seeds that lie in the field of view, and what is told of every one.
+
+    Parameters
+    ----------
+    bold_mask : brain of the run
+    points : center of each seed in its frame, RAS mm
+    chain : transforms that take a boldref point to its template point; used for labels of the atlas
+    """
+    voxels: dict[str, Array] = {}
+    facts: dict[str, dict[str, object]] = {}
+    for seed, point in zip(seeds, points, strict=True):
+        try:
+            if seed.labels:
+                voxels[seed.name] = _atlas_voxels(seed.labels, bold_mask, chain)
+            else:
+                voxels[seed.name] = arithmetic.seed_voxels(bold_mask.data, bold_mask.affine, point, seed.radius_mm)
+            within = "of the labels" if seed.labels else f"within {seed.radius_mm:g} mm"
+            about = f"mean of {int(voxels[seed.name].sum())} voxels {within}, without drift and confounds"
+        except ValueError as error:
+            LOGGER.warning("the seed %s is left out: %s", seed.name, error)
+            about = f"left out: {error}"
+        facts[seed.name] = {"Description": about}
+        if seed.labels:
+            facts[seed.name]["Labels"] = list(seed.labels)
+        else:
+            facts[seed.name] |= {"CenterMNI": _rounded(seed.center), "CenterBoldref": _rounded(point)}
+    return voxels, facts
+
+
+def _rounded(point: Sequence[float] | Float) -> list[float]:
+    return [round(float(mm), 3) for mm in point]
+
+
+def _atlas_voxels(labels: tuple[str, ...], mask: Volume, chain: Sequence[str]) -> Array:
+    """Voxels of the mask whose center `chain` takes into labels of the atlas; ValueError where there is none."""
+    from bids_sr.registration.ants import apply, load
+    from bids_sr.registration.templates import atlas_file, atlas_region
+
+    region = atlas_region(load(atlas_file()), labels)
+    moving, reference = region.like(region.data.astype(np.float32)), mask.like(mask.data.astype(np.float32))
+    found = mask.data & (apply(moving, reference, chain, seed=_ANTS_SEED, interpolator="nearestNeighbor") > 0.5)
+    if not found.any():
+        raise ValueError(f"no voxel of the brain lies in {', '.join(labels)}")
+    return np.asarray(found)
+
+
+@step(
+    makes=("regressors", "seeds_columns"),
+    part=Part.PREPROCESSING,
+    text="The run had neither events nor an anatomical image by which seeds could be placed; its leading temporal "
+    "components were mapped.\n",
+    keep=_KEPT,
+)
+def component_series(preproc: Series, bold_mask: Mask, here: Path, *, n_dummy: int) -> tuple[Regressors, Facts]:
+    """The leading temporal components of a run, in the place of seeds; as `seed_series`."""
+    from bids_sr.stats.glm.block_effects import temporal_components
+
+    found = temporal_components(preproc, bold_mask.data, n_dummy, N_COMPONENTS, here / "components.raw")
+    values = np.full((preproc.shape[3], found.shape[1]), np.nan)
+    values[n_dummy:] = found
+    names = seed_names(())[: found.shape[1]]
+    facts = {name: {"Description": "leading temporal component of the acquired series"} for name in names}
+    return Seeds.of(pd.DataFrame(values, columns=list(names))), facts

@@ -1,0 +1,238 @@
+"""Head motion of a run, step by step: grids, codes, directions of transforms, tables with n/a; also as a workflow."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import ndimage
+
+from bids_sr.config.memory_model import Sizes
+from bids_sr.interfaces.learning.method_steps import SuperResolve
+from bids_sr.io.grids import AS_STORED
+from bids_sr.io.nifti import SeriesReader, load_image, save_image
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.graph import Graph, Scope
+from bids_sr.pipeline.nipype_workflow import workflow_of
+from bids_sr.spatial.transforms import apply, displacement, invert, read_itk, rigid_matrix, write_itk
+from bids_sr.steps import motion
+
+SHAPE, VOLUMES = (24, 26, 14), 14
+AFFINE = np.diag([-6.0, 6.0, 6.0, 1.0])
+AFFINE[:3, 3] = [69, -75, -39]
+
+
+@pytest.fixture(scope="module")
+def truth() -> list[np.ndarray]:
+    return [rigid_matrix([0.2 * t, -0.1 * t, 0.1 * t, 0, 0, 0.003 * t], [0, 0, 0]) for t in range(VOLUMES)]
+
+
+@pytest.fixture(scope="module")
+def bold(tmp_path_factory: pytest.TempPathFactory, truth: list[np.ndarray]) -> Path:
+    """int16 series of a moving head that the slices cut off, two bright volumes at its start."""
+    rng = np.random.default_rng(2)
+    fine = tuple(2 * n for n in SHAPE)
+    at = (np.indices(fine) - (np.array(fine)[:, None, None, None] - 1) / 2) * 3
+    radius = np.sqrt((at[0] / 52) ** 2 + (at[1] / 60) ** 2 + (at[2] / 70) ** 2)
+    folds = ndimage.gaussian_filter(rng.normal(size=fine), 2.0)
+    head = (0.7 + 0.3 * np.tanh(folds / folds.std())) * ndimage.gaussian_filter((radius < 1).astype(float), 1.0)
+    coefficients = ndimage.spline_filter(head * 2000)
+    points = apply(AFFINE, np.indices(SHAPE).reshape(3, -1).T)
+    to_fine = np.diag([1 / 3, 1 / 3, 1 / 3, 1])
+    to_fine[:3, 3] = (np.array(fine) - 1) / 2
+    series = np.empty((*SHAPE, VOLUMES))
+    for t, pose in enumerate(truth):
+        places = apply(to_fine @ invert(pose), points)
+        series[..., t] = ndimage.map_coordinates(coefficients, places.T, prefilter=False).reshape(SHAPE)
+    series += rng.normal(0, 15, series.shape)
+    series[..., :2] *= [1.5, 1.15]
+    image = nib.Nifti1Image(np.clip(series, 0, None).astype(np.int16), AFFINE)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header.set_zooms((6, 6, 6, 2.0))
+    image.set_qform(AFFINE, 1)
+    image.set_sform(AFFINE, 2)
+    path = tmp_path_factory.mktemp("bold") / "sub-01_task-x_bold.nii.gz"
+    image.to_filename(path)
+    return path
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What the steps of head motion make of a run."""
+
+    bold: SeriesReader
+    n_dummy: int
+    boldref: Volume
+    mask: Volume
+    xfms: np.ndarray
+    motion: pd.DataFrame
+    stc: SeriesReader
+
+
+TIMES = [round(2.0 * k / SHAPE[2], 4) for k in range(SHAPE[2])]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory, bold: Path) -> Ran:
+    here = tmp_path_factory.mktemp("ran")
+    series = motion.import_series(bold, here, tr=2.0, axis_order=AS_STORED)
+    n_dummy = motion.count_dummies(series, dummy_scans=None)
+    boldref = motion.average_volumes(series, n_dummy=n_dummy)
+    mask = motion.mask_head(boldref)
+    xfms, table = motion.estimate_motion(series, boldref, mask, n_dummy=n_dummy)
+    stc = motion.correct_slice_timing(series, here, slice_times=TIMES, slice_time_ref=0.5, n_dummy=n_dummy)
+    return Ran(series, n_dummy, boldref, mask, xfms, table, stc)
+
+
+def test_import_is_exact_and_keeps_the_header(tmp_path: Path, bold: Path) -> None:
+    out = motion.import_series(bold, tmp_path, tr=2.0, axis_order=AS_STORED).path
+    assert out.suffix == ".nii"
+    image, source = nib.load(out), nib.load(bold)
+    np.testing.assert_array_equal(np.asarray(image.dataobj), source.get_fdata(dtype=np.float32))
+    assert image.get_data_dtype() == np.float32
+    assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (1, 2)
+    assert float(image.header["pixdim"][4]) == pytest.approx(2.0)
+
+
+def test_slices_are_brought_to_one_time_by_the_repetition_time_of_the_sidecar(tmp_path: Path, bold: Path) -> None:
+    """Though the header has milliseconds for seconds; the same values as with a sound header."""
+    wrong = nib.load(bold)
+    wrong.header["pixdim"][4] = 2000.0
+    nib.save(wrong, tmp_path / "wrong.nii.gz")
+    found = []
+    for name, file in (("sound", bold), ("wrong", tmp_path / "wrong.nii.gz")):
+        (here := tmp_path / name).mkdir()
+        series = motion.import_series(file, here, tr=2.0, axis_order=AS_STORED)
+        times = [0.4 * k % 2 for k in range(SHAPE[2])]
+        timed = motion.correct_slice_timing(series, here, slice_times=times, slice_time_ref=0.5, n_dummy=0)
+        found.append(nib.load(timed.path))
+    assert found[1].header["pixdim"][4] == 2.0
+    np.testing.assert_array_equal(found[0].get_fdata(), found[1].get_fdata())
+
+
+def test_dummies_are_detected_or_taken_from_the_user(bold: Path) -> None:
+    with SeriesReader(bold) as series:
+        assert motion.count_dummies(series, dummy_scans=None) == 2
+        assert motion.count_dummies(series, dummy_scans=0) == 0
+        assert motion.count_dummies(series, dummy_scans=5) == 5
+        with pytest.raises(ValueError, match="13 dummy volumes of 14"):
+            motion.count_dummies(series, dummy_scans=13)
+
+
+def test_transforms_take_boldref_points_into_each_volume(ran: Ran, truth: list[np.ndarray]) -> None:
+    assert len(ran.xfms) == VOLUMES
+    np.testing.assert_array_equal(ran.xfms[0], ran.xfms[2])
+    points = apply(ran.mask.affine, np.argwhere(ran.mask.data))
+    # boldref lies in some pose of the run: compare motion between volumes
+    for t in range(3, VOLUMES):
+        wrong = displacement(ran.xfms[t] @ invert(ran.xfms[2]), truth[t] @ invert(truth[2]), points)
+        assert wrong.mean() < 0.15
+
+
+def test_motion_table(ran: Ran) -> None:
+    table = ran.motion
+    assert list(table) == ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z", "residual"]
+    assert len(table) == VOLUMES
+    assert table["residual"].isna().tolist() == [True] * 2 + [False] * 12
+    assert 1.5 < table["trans_x"].iloc[-1] - table["trans_x"].iloc[2] < 2.8
+
+
+def test_mask_reaches_the_edge_slices_that_cut_the_head(ran: Ran) -> None:
+    area = ran.mask.data.sum(axis=(0, 1))
+    assert area[0] > 0.5 * area.max()
+    assert area[-1] > 0.5 * area.max()
+    assert not ran.mask.data[0].any()
+
+
+def test_slice_timing_acts_in_time_only(ran: Ran, tmp_path: Path, bold: Path) -> None:
+    with SeriesReader(bold) as source:
+        assert ran.stc.shape == source.shape
+        assert ran.stc.tr == pytest.approx(2.0)
+        np.testing.assert_array_equal(ran.stc.volume(0), source.volume(0))  # a dummy volume
+        assert np.abs(ran.stc.volume(6) - source.volume(6)).max() > 5
+    same = motion.correct_slice_timing(ran.bold, tmp_path, slice_times=[0.5] * SHAPE[2], slice_time_ref=0.5, n_dummy=0)
+    np.testing.assert_array_equal(load_image(same.path)[0], load_image(ran.bold.path)[0])
+
+
+def test_the_same_through_nipype_on_files_and_the_methods_text_says_it(ran: Ran, tmp_path: Path, bold: Path) -> None:
+    """Also the bytes: nothing is lost on the way to a file and back."""
+    run = Scope("wf", {"tr": 2.0, "axis_order": AS_STORED, "dummy_scans": None, "slice_times": TIMES,
+                       "slice_time_ref": 0.5})  # fmt: skip
+    run.give(bold_file=bold)
+    run.add(motion.import_series, motion.count_dummies, motion.average_volumes, motion.mask_head)
+    run.add(motion.estimate_motion, motion.correct_slice_timing)
+    graph = Graph(run)
+    workflow_of(graph, base_dir=tmp_path, need_gb=lambda need: need.gigabytes(Sizes())).run()
+    here = tmp_path / "wf"
+    np.testing.assert_array_equal(read_itk(here / "estimate_motion" / "hmc_xfms.txt"), ran.xfms)
+    np.testing.assert_array_equal(load_image(here / "average_volumes" / "boldref.nii")[0], ran.boldref.data)
+    mask = nib.load(here / "mask_head" / "head_mask.nii")
+    assert mask.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(np.asarray(mask.dataobj) > 0, ran.mask.data)
+    assert (here / "correct_slice_timing" / "stc.nii").read_bytes() == ran.stc.path.read_bytes()
+    assert graph.methods_text() == (
+        "Volumes before the steady state were detected from the global signal and left out of all estimates. The "
+        "reference of the run is the mean of steady volumes after registration to one another. Rigid head motion of "
+        "each volume against it was estimated by Gauss-Newton minimization of squared differences with the gradients "
+        "of the reference [@bakermatthews2004], together with a gain and a quadratic intensity bias; volumes were not "
+        "resampled at this stage. Slice timing was corrected by cubic spline interpolation in time, to 0.5 of the "
+        "slice acquisition range (0: first slice, 1: last).\n"
+    )
+
+
+def _resampled(series: Path, ran: Ran, xfms: np.ndarray, here: Path) -> Path:
+    """Raw on its own grid, by one interpolation, as the workflow of a series sets it up."""
+    write_itk(here / "xfms.txt", xfms)
+    save_image(ran.boldref.data, ran.boldref.affine, here / "boldref.nii", header_like=ran.boldref.header)
+    grid = {"factor": (1.0, 1.0, 1.0), "boldref": here / "boldref.nii", "mask": here / "boldref.nii"}
+    step = SuperResolve(in_file=series, series="raw", data_consistency="off", hmc_xfms=here / "xfms.txt", **grid)
+    return Path(step.run(cwd=str(here)).outputs.out_file)
+
+
+def test_resampled_series_stands_still(ran: Ran, tmp_path: Path, bold: Path) -> None:
+    out = _resampled(bold, ran, ran.xfms, tmp_path)
+    before, after = load_image(bold)[0][ran.mask.data][:, 2:], load_image(out)[0][ran.mask.data][:, 2:]
+    assert after.std(axis=1).mean() < 0.5 * before.std(axis=1).mean()
+    assert nib.load(out).header.get_zooms()[3] == pytest.approx(2.0)
+
+
+def test_identity_transforms_return_the_series(ran: Ran, tmp_path: Path, bold: Path) -> None:
+    out = _resampled(bold, ran, np.tile(np.eye(4), (VOLUMES, 1, 1)), tmp_path)
+    np.testing.assert_array_equal(load_image(out)[0], load_image(bold)[0])
+    with pytest.raises(ValueError, match="3 transforms for 14 volumes"):
+        _resampled(bold, ran, np.tile(np.eye(4), (3, 1, 1)), tmp_path)
+
+
+def test_confounds_table_and_sidecar(ran: Ran, tmp_path: Path) -> None:
+    port = motion.gather_confounds.outputs["confounds"]
+    table, described = motion.gather_confounds(ran.stc, ran.mask, ran.motion, n_dummy=2)
+    rows = Path(port.save(table, tmp_path / "confounds")).read_text().splitlines()
+    names = rows[0].split("\t")
+    assert rows[1].split("\t")[names.index("framewise_displacement")] == "n/a"
+    assert "nan" not in rows[1]
+    assert len(rows) == VOLUMES + 1
+    assert list(described) == names
+    assert "non_steady_state_outlier01" in names
+
+
+def test_tissues_of_a_doubtful_brain_are_no_confounds(ran: Ran) -> None:
+    bands = np.arange(SHAPE[1])[:, None] % 12 // 4
+    tpms = [ran.mask.like((ran.mask.data * (bands == k)).astype(np.float32)) for k in range(3)]
+    for doubts in ([], ["its brain mask holds 2080 ml"]):
+        facts = {"brain_doubts": doubts}
+        table, _ = motion.gather_confounds(ran.stc, ran.mask, ran.motion, tpms, facts, n_dummy=2)
+        assert ("white_matter" in table) == (not doubts)
+
+
+def test_boldref_and_mask_are_the_same_twice(ran: Ran) -> None:
+    again = motion.average_volumes(ran.bold, n_dummy=2)
+    np.testing.assert_array_equal(again.data, ran.boldref.data)
+    np.testing.assert_array_equal(motion.mask_head(again).data, ran.mask.data)
+
+
+def test_confounds_need_a_mask_that_fits(ran: Ran) -> None:
+    small = Volume(np.ones((3, 3, 3), bool), np.eye(4))
+    with pytest.raises(ValueError, match=r"stc\.nii"):
+        motion.gather_confounds(ran.stc, small, ran.motion, n_dummy=2)
