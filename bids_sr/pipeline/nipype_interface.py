@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bids_sr.pipeline.step import Step
 
-_KNOWN = {int: traits.Int, float: traits.Float, bool: traits.Bool, str: traits.Str}
+_KNOWN = {int: traits.Int, float: traits.Float, bool: traits.Bool, str: traits.Str, Path: File}
 
 
 def interface_of(step: "Step[Any, Any]") -> type[SimpleInterface]:

@@ -149,7 +149,9 @@ class Step(Generic[P, R]):
         names = {name: given.get(f"{name}_names", ()) for name, port in self.inputs.items() if port.many == "dict"}
         with ExitStack() as stack:
             values = {
-                name: self.inputs[name].load(value, stack, names.get(name, ())) if name in self.inputs else value
+                name: self.inputs[name].load(value, stack, names.get(name, ()))
+                if name in self.inputs
+                else self._setting(name, value)
                 for name, value in given.items()
                 if name in self.inputs or name in self.settings
             }
@@ -159,6 +161,11 @@ class Step(Generic[P, R]):
             returned = function(**values)
             made = returned if isinstance(returned, tuple) and len(self.outputs) > 1 else (returned,)
             return dict(self._saved(made, here))
+
+    def _setting(self, name: str, value: object) -> object:
+        """A setting as the function takes it: nipype has text for a path, so that the content of a file counts."""
+        is_path = value is not None and bare(self.settings[name].annotation) is Path
+        return Path(str(value)) if is_path else value
 
     def _saved(self, made: tuple[object, ...], here: Path) -> Iterator[tuple[str, object]]:
         for (name, port), value in zip(self.outputs.items(), made, strict=True):

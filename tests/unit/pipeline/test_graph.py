@@ -70,6 +70,12 @@ def train(boldref: Image, here: Path, *, device: str, omp_nthreads: int) -> File
     return here / "model.txt"
 
 
+@step()
+def told(*, weights: Path | None = None) -> str:
+    """A file as a setting."""
+    return "none" if weights is None else weights.name
+
+
 @pytest.fixture
 def bold(tmp_path) -> Path:
     values = np.arange(4 * 4 * 2 * 3, dtype=np.float32).reshape(4, 4, 2, 3)
@@ -179,6 +185,17 @@ def test_the_interface_of_a_step_reads_and_writes_files(bold, tmp_path, monkeypa
     np.testing.assert_allclose(nib.load(made).get_fdata(), np.arange(96).reshape(4, 4, 2, 3).mean(-1))
     found = threshold.interface(boldref=made, level=50.0).run(cwd=os.getcwd()).outputs.mask
     assert nib.load(found).get_data_dtype() == np.uint8
+
+
+def test_the_content_of_a_file_that_is_a_setting_counts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.txt").write_text("one")
+    first = told.interface(weights=tmp_path / "weights.txt")
+    before = first.inputs.get_hashval(hash_method="content")[1]
+    assert first.run(cwd=os.getcwd()).outputs.told == "weights.txt"
+    (tmp_path / "weights.txt").write_text("two")
+    assert told.interface(weights=tmp_path / "weights.txt").inputs.get_hashval(hash_method="content")[1] != before
+    assert told.interface().run(cwd=os.getcwd()).outputs.told == "none"
 
 
 def test_unused_settings_of_scopes_are_told(bold, tmp_path):
