@@ -21,13 +21,16 @@ from bids_sr.metrics.image_similarity import psnr, rmse, ssim
 from bids_sr.sr.data.images import ImageSet
 from bids_sr.sr.data.temporal_components import TemporalStatistics, halves_of, temporal_statistics
 from bids_sr.sr.data.training_pair import TrainingPair
+from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import Upsampler, make_upsampler
 from bids_sr.sr.inference.guided_baselines import PosedImage, match_gain
 from bids_sr.sr.method import Method, get_method, get_recipe
 from bids_sr.sr.method import recipe_name as own_name
 from bids_sr.sr.models.model import LoadedModel, TrainedModel, load_model, save_model
 from bids_sr.sr.recipe import Recipe, RecipeName
+from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.variance.fit_variance import fit_variance
 from bids_sr.sr.variance.run_data import LEAST_HALF, RunData
 from bids_sr.stats.evaluation.split_half_table import Frame, make_frame
 from bids_sr.stats.glm.block_effects import Effects, block_effects
@@ -108,11 +111,20 @@ class Scene:
     def upsampler(self, name: str, model: LoadedModel | None, threads: int) -> Upsampler:
         """A baseline, or a model."""
         return make_upsampler(
-            name, FACTOR, affine=self.affine, model=model, scale=self.scale, threads=threads, gain=self.gain,
-            guide=PosedImage(data=self.highres, affine=self.fine), mask=self.mask,
-            mean=PosedImage(data=self.boldref, affine=self.affine),
-            statistics=self.statistics if model is not None and model.card.trained_on == "series" else None,
-        )  # fmt: skip
+            name,
+            Acquired(
+                factor=FACTOR,
+                affine=self.affine,
+                scale=self.scale,
+                threads=threads,
+                gain=self.gain,
+                guide=PosedImage(data=self.highres, affine=self.fine),
+                mask=self.mask,
+                mean=PosedImage(data=self.boldref, affine=self.affine),
+                statistics=self.statistics if model is not None and model.card.trained_on == "series" else None,
+            ),
+            model,
+        )
 
 
 def shortened(recipe: Recipe, steps: int, looks: int = LOOKS) -> Recipe:
@@ -129,19 +141,21 @@ def train(
     scene: Scene, method: Method, recipe: Recipe, name: RecipeName, seed: int, threads: int, vgg: Path | None
 ) -> tuple[TrainedModel, float]:
     """(what training gave, seconds of processor)."""
-    common: dict[str, Any] = {"recipe_name": name, "seed": seed, "threads": threads}
+    asked = Training(
+        method=method, recipe=name, changed=recipe, factor=FACTOR, seed=seed, threads=threads, vgg_weights=vgg
+    )
     begun = time.process_time()
     with tempfile.TemporaryDirectory() as work:
         if method.trained_on == "series":
-            made = fit(method, recipe, scene.over_time, work_dir=work, **common)
+            made = fit_variance(asked, scene.over_time)
         elif method.trained_on == "pair":
-            made = fit(method, recipe, scene.pair, work_dir=work, vgg_weights=vgg, **common)
+            made = fit(asked, scene.pair, Path(work))
         else:
             images = ImageSet.from_pair(scene.pair)
             if method.trained_on == "self":
                 some = np.linspace(0, len(scene.volumes) - 1, VOLUMES).round().astype(int)
                 images = ImageSet.from_volumes([scene.volumes[t] for t in some], scene.mask, scene.affine)
-            made = fit(method, recipe, images, factor=FACTOR, work_dir=work, vgg_weights=vgg, **common)
+            made = fit(asked, images, Path(work))
     return made, time.process_time() - begun
 
 

@@ -22,6 +22,7 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import read_itk
 from bids_sr.sr.data.patches import cut, draw
 from bids_sr.sr.data.training_pair import TrainingPair
+from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import Upsampler, make_upsampler
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe
@@ -170,7 +171,7 @@ class Known:
         r of t over the brain and where the change is large; r of the effect beyond the acquired Nyquist limit.
         """
         given = {"affine": self.affine} if model is None else {"model": model, "threads": threads}
-        up = make_upsampler(name, FACTOR, scale=self.scale, **given)
+        up = make_upsampler(name, Acquired(factor=FACTOR, scale=self.scale, **given))
         chosen = range(len(self.volumes)) if self.maps else range(self.dummies, len(self.volumes), self.every)
         steady = [t for t in chosen if t >= self.dummies]
         mean = np.zeros(self.rest.shape)

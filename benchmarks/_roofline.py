@@ -32,6 +32,7 @@ from bids_sr.spatial.resampling import PAD, sample_volume
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.data.patches import cut, draw
 from bids_sr.sr.data.training_pair import TrainingPair
+from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.models.model import LoadedModel
@@ -220,7 +221,7 @@ def of_a_volume(volume: Array, affine: Array, factor: Factor, model: LoadedModel
     pose[:2, :2] = [[turned[0], -turned[1]], [turned[1], turned[0]]]
     posed = PosedImage(data=np.asarray(highres.data, np.float32), affine=highres.affine)
     posed.seen(shape, grid, pose)  # its coefficients are made once a run
-    network = make_upsampler("srgan", factor, model=model, scale=float(np.percentile(volume, 99)))
+    network = make_upsampler("srgan", Acquired(factor=factor, scale=float(np.percentile(volume, 99))), model)
     inside = counted(lambda: network(volume, pose))
     up, down = along(volume.shape, shape), along(shape, volume.shape)
     guided = ("inject", "ratio")

@@ -27,6 +27,7 @@ from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel, TrainedModel, save_model
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.fused import SAME_GRID, contrast_set, super_resolve_contrasts, together
+from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.trainer import fit
 
 Array = NDArray[Any]
@@ -159,8 +160,10 @@ def _train(cell: Cell, how: How, path: Path, images: ImageSet) -> None:
         begun = time.process_time()
         with tempfile.TemporaryDirectory() as folder:
             made = fit(
-                method, one, images, factor=SAME_GRID, recipe_name="fast", seed=how.seed, work_dir=folder
-            )  # fmt: skip
+                Training(method=method, recipe="fast", changed=one, factor=SAME_GRID, seed=how.seed),
+                images,
+                Path(folder),
+            )
         return made, time.process_time() - begun
 
     costs = kept(path.with_name(f"pace_{cell.kind}.json"), lambda: vars(pace_of(recipe, lambda one: fitted(one)[1])))

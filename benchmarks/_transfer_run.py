@@ -24,6 +24,7 @@ from bids_sr.phantom.scanner import Coil, acquire_static
 from bids_sr.phantom.simulated_subject import T1W_FLIP, T1W_TE, T1W_TR
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.data.images import ImageSet, TrainingImage
+from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.inference.network_upsampler import VolumeUpsampler
 from bids_sr.sr.method import get_method
@@ -31,6 +32,7 @@ from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.models.model import LoadedModel, TrainedModel, load_model, save_model
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.matrices import block_mean
+from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.trainer import fit
 from bids_sr.stats.group.paired_tests import paired_t
 from bids_sr.stats.image.image_resolution import effective_resolution
@@ -183,18 +185,33 @@ class School:
         begun = time.process_time()
         with tempfile.TemporaryDirectory() as work:
             made = fit(
-                get_method(method), recipe, data, factor=self.factor, recipe_name="fast", seed=seed, work_dir=work,
-                threads=self.threads, start=start,
-            )  # fmt: skip
+                Training(
+                    method=get_method(method),
+                    recipe="fast",
+                    changed=recipe,
+                    factor=self.factor,
+                    seed=seed,
+                    threads=self.threads,
+                    start=start,
+                ),
+                data,
+                Path(work),
+            )
         return made, time.process_time() - begun
 
     def raised(self, name: str, model: LoadedModel | None, fine: Volume) -> Array:
         """The block means of a volume on its own grid again, by an interpolation or a model."""
         coarse = fine.brought_down(self.factor)
         up = make_upsampler(
-            name, self.factor, affine=coarse.affine, model=model, threads=self.threads,
-            scale=float(np.percentile(coarse.image[coarse.mask], 99)),
-        )  # fmt: skip
+            name,
+            Acquired(
+                factor=self.factor,
+                affine=coarse.affine,
+                threads=self.threads,
+                scale=float(np.percentile(coarse.image[coarse.mask], 99)),
+            ),
+            model,
+        )
         if isinstance(up, VolumeUpsampler):
             up.at_once = 1 << 23  # in one piece: patches that overlap cost several times as much
         return up(coarse.image, np.eye(4))

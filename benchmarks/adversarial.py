@@ -37,6 +37,7 @@ from bids_sr.sr.data.patches import PairExamples, slices_of
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.phase import outputs
 from bids_sr.sr.training.trainer import fit
 
@@ -84,7 +85,9 @@ def trained(pair: TrainingPair, arm: str, seed: int, given: argparse.Namespace) 
     told, images = folder / "figures.json", folder / "held_out.npy"
     if not told.exists():
         recipe = weighted(SRGAN.recipes["fast"], ARMS[arm])
-        made = fit(SRGAN, recipe, pair, recipe_name="fast", seed=seed, work_dir=folder, threads=given.threads)
+        made = fit(
+            Training(method=SRGAN, recipe="fast", changed=recipe, seed=seed, threads=given.threads), pair, Path(folder)
+        )
         net = recipe.build_generator(1, pair.factor)
         net.load_state_dict(made.state)
         examples = PairExamples(pair, recipe, "cpu")

@@ -45,6 +45,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.transforms import hr_grid, rigid_matrix
 from bids_sr.sr.data.patches import upsample_slices
+from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card_checks import ModelCard
@@ -172,7 +173,7 @@ def measured(case: Case, threads: int, repeats: int) -> dict[str, Any]:
     model = model_of(case)
     volume = np.random.default_rng(SEED).random(case.shape, dtype=np.float32) * np.float32(SCALE)
     plain, work = plain_loop(model, case), work_of(model, case)
-    ours = make_upsampler(case.method, case.factor, model=model, scale=SCALE, threads=threads)
+    ours = make_upsampler(case.method, Acquired(factor=case.factor, scale=SCALE, threads=threads), model)
     which, amount, convolution = fastest(case, clock)
     expected, made = plain(volume), ours(volume, np.eye(4))
     again = ours(volume, np.eye(4))
@@ -206,7 +207,7 @@ def whole_step(case: Case, threads: int, volumes: int = 6) -> dict[str, Any]:
     drift = np.array([0.1, 0.05, 0, 0, 0, 0.002])  # mm, radians
     moves = np.array([rigid_matrix(t * drift, np.zeros(3)) for t in range(volumes)])
     plain = plain_loop(model, case)
-    ours = make_upsampler(case.method, case.factor, model=model, scale=SCALE, threads=threads)
+    ours = make_upsampler(case.method, Acquired(factor=case.factor, scale=SCALE, threads=threads), model)
     ways = {"plain": lambda volume, pose: plain(volume), "ours": ours, "nothing": _zeros(case)}
     took = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -23,6 +23,7 @@ from bids_sr.spatial.transforms import hr_grid, read_itk
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
+from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.trainer import fit
 
 MODELS = Path(__file__).parents[1] / "boilerplate" / "models"
@@ -62,9 +63,10 @@ def main() -> None:
     method = get_method("srgan")
     with tempfile.TemporaryDirectory() as work:
         made = fit(
-            method, method.recipes["fast"], pair_of(given.phantom), recipe_name="fast", seed=0, work_dir=work,
-            threads=given.threads,
-        )  # fmt: skip
+            Training(method=method, recipe="fast", changed=method.recipes["fast"], threads=given.threads),
+            pair_of(given.phantom),
+            Path(work),
+        )
     card = dict(made.card) | {"trained_with": about}
     save_within(LIMIT, given.out / NAME, made.state, card, f", held out {made.card['held_out']}")
 

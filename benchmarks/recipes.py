@@ -39,6 +39,7 @@ from bids_sr.series import VALIDATION_BASELINES
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model, read_card, save_model
 from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.trainer import fit
 
 
@@ -79,9 +80,17 @@ def train(given: argparse.Namespace) -> None:
     for seed in range(given.seeds):
         clock, busy = time.monotonic(), time.process_time()
         made = fit(
-            get_method("srgan"), recipe, pair, recipe_name=given.recipe, seed=seed,
-            work_dir=given.work / f"{given.recipe}_seed{seed}", threads=given.threads, max_minutes=given.minutes,
-        )  # fmt: skip
+            Training(
+                method=get_method("srgan"),
+                recipe=given.recipe,
+                changed=recipe,
+                seed=seed,
+                threads=given.threads,
+                max_train_minutes=given.minutes,
+            ),
+            pair,
+            given.work / f"{given.recipe}_seed{seed}",
+        )
         save_model(given.work / f"srgan_{given.recipe}_seed{seed}", made.state, made.card)
         clock, busy = time.monotonic() - clock, time.process_time() - busy
         rows += curve(made.log, recipe, work, seed)

@@ -28,7 +28,8 @@ from bids_sr.sr.data.temporal_components import halves_of, motion_courses, tempo
 from bids_sr.sr.method import Method, get_method, get_recipe
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.operators import to_slices, to_volume
-from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.training.job import Training
+from bids_sr.sr.variance.fit_variance import fit_variance
 from bids_sr.sr.variance.run_data import LEAST_HALF, RunData
 from bids_sr.sr.variance.upsampler import VarianceUpsampler
 
@@ -95,12 +96,12 @@ def rows_of(root: Path) -> list[dict[str, Any]]:
             method = get_method(name)
             recipe = get_recipe(method, "fast")
             assert isinstance(recipe, VarianceRecipe)
-            made = fit(method, recipe, data, recipe_name="fast", seed=0, work_dir=folder)
+            made = fit_variance(Training(method=method, recipe="fast", changed=recipe), data)
             errors = {}
             for applied in (made.card["applied"], True):
                 state = made.state
                 if applied != made.card["applied"]:
-                    state = fit(method, ungated(method), data, recipe_name="fast", seed=0, work_dir=folder).state
+                    state = fit_variance(Training(method=method, recipe="fast", changed=ungated(method)), data).state
                 upsampler = VarianceUpsampler(
                     weight=state["weight"], noise=float(state["noise"]), fwhm=recipe.estimator.fwhm,
                     mean=data.statistics.mean, mask=data.mask, affine=data.affine, factor=FACTOR,

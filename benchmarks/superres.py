@@ -33,11 +33,13 @@ from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.data.training_pair import TrainingPair
+from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import Upsampler, inconsistency, make_upsampler
 from bids_sr.sr.inference.guided_baselines import PosedImage, match_gain
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.trainer import fit
 
 FACTOR = (2.0, 2.0, 1.0)
@@ -64,7 +66,7 @@ def train(pair: TrainingPair, seed: int, threads: int, *, refit: bool = False) -
     recipe = replace(method.recipes["fast"], refit=refit)
     started, busy = time.monotonic(), time.process_time()
     with tempfile.TemporaryDirectory() as work:
-        made = fit(method, recipe, pair, recipe_name="fast", seed=seed, work_dir=work, threads=threads)
+        made = fit(Training(method=method, recipe="fast", changed=recipe, seed=seed, threads=threads), pair, Path(work))
     generator = recipe.build_generator(1, pair.factor)
     generator.load_state_dict(dict(made.state))
     model = LoadedModel(generator=generator.eval(), recipe=recipe, card=ModelCard.from_json(made.card))
@@ -96,11 +98,11 @@ def main() -> None:
     gain = match_gain(highres, boldref, mask)
     common = {"affine": affine, "scale": scale, "guide": guide, "gain": gain}
     ups = {
-        name: make_upsampler(name, FACTOR, **common, mean=PosedImage(data=boldref, affine=affine))
+        name: make_upsampler(name, Acquired(factor=FACTOR, mean=PosedImage(data=boldref, affine=affine), **common))
         for name in (*INTERPOLATIONS, *PAIR_BASELINES)
     }
     for name, (model, _, _) in models.items():
-        ups[name] = make_upsampler("srgan", FACTOR, model=model, scale=scale, threads=given.threads)
+        ups[name] = make_upsampler("srgan", Acquired(factor=FACTOR, scale=scale, threads=given.threads), model)
 
     motion = estimate_motion(volumes, boldref.astype(np.float32), mask, affine)
     with SeriesReader(one(given.truth_dir, "sub-*/func/*_bold.nii.gz")) as reader:

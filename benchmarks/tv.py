@@ -34,12 +34,14 @@ from numpy.typing import NDArray
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.image_similarity import psnr, ssim
 from bids_sr.sr.data.images import ImageSet, TrainingImage
+from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel, TrainedModel
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.operators import Degradation, get_operator
+from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.trainer import fit
 
 Array = NDArray[Any]
@@ -114,8 +116,10 @@ def learn(
         begun = time.process_time()
         with tempfile.TemporaryDirectory() as work:
             made = fit(
-                method, recipe, images, factor=factor, recipe_name="fast", seed=seed, work_dir=work, threads=threads
-            )  # fmt: skip
+                Training(method=method, recipe="fast", changed=recipe, factor=factor, seed=seed, threads=threads),
+                images,
+                Path(work),
+            )
         return made, time.process_time() - begun
 
     full = method.recipes["fast"]
@@ -135,9 +139,16 @@ def learn(
 def brought_up(name: str, model: LoadedModel | None, level: Level, coarse: Array, scale: float, threads: int) -> Array:
     """A coarse volume on the fine grid."""
     up = make_upsampler(
-        name, level.factor, affine=level.coarse_affine, model=model, scale=scale, threads=threads,
-        mask=np.ones(coarse.shape, dtype=bool),
-    )  # fmt: skip
+        name,
+        Acquired(
+            factor=level.factor,
+            affine=level.coarse_affine,
+            scale=scale,
+            threads=threads,
+            mask=np.ones(coarse.shape, dtype=bool),
+        ),
+        model,
+    )
     return up(coarse, np.eye(4))
 
 

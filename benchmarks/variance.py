@@ -22,11 +22,13 @@ from scenes import FACTOR, prepared, ungated
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
 from bids_sr.sr.method import get_method, get_recipe
 from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.resolution.operators import level_above
-from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.training.job import Training
+from bids_sr.sr.variance.fit_variance import fit_variance
 from bids_sr.sr.variance.prior import ITERATIONS, Prior, Window
 from bids_sr.sr.variance.upsampler import VarianceUpsampler
 
@@ -108,14 +110,17 @@ def series(root: Path) -> None:
         acquired = folder / "acquired.nii"
         for name, recipe in (("gate", get_recipe(method, "fast")), ("maps", ungated(method))):
             began = time.perf_counter()
-            made = fit(method, recipe, data, recipe_name="fast", seed=0, work_dir=folder, threads=THREADS)
+            made = fit_variance(Training(method=method, recipe="fast", changed=recipe, threads=THREADS), data)
             rows.append({"step": f"set-up: {name}", "s": time.perf_counter() - began})
         shape, affine = hr_grid(data.statistics.mean.shape, data.affine, FACTOR)
         upsampler = VarianceUpsampler(
             weight=made.state["weight"], noise=float(made.state["noise"]), fwhm=Estimator().fwhm,
             mean=data.statistics.mean, mask=data.mask, affine=data.affine, factor=FACTOR,
         )  # fmt: skip
-        for name, each in (("zerofill", make_upsampler("zerofill", FACTOR, affine=data.affine)), ("sbl", upsampler)):
+        for name, each in (
+            ("zerofill", make_upsampler("zerofill", Acquired(factor=FACTOR, affine=data.affine))),
+            ("sbl", upsampler),
+        ):
             with SeriesReader(acquired) as reader:
                 size, out, began = (*shape, reader.shape[3]), folder / f"{name}.nii", time.perf_counter()
                 with SeriesWriter(out, size, affine, reader.tr) as writer:

@@ -56,9 +56,9 @@ from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel, read_card
 from bids_sr.sr.networks.residual2d import SubPixelNet
 from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.phase import Phase, compare
 from bids_sr.sr.training.trainer import fit
-from bids_sr.sr.training.update_steps import build_networks
 
 Row = dict[str, Any]
 State = dict[str, torch.Tensor]
@@ -139,9 +139,9 @@ def learn(given: argparse.Namespace) -> None:
     recipe = replace(shortened(FAST, steps), evaluate_every=max(1, steps // 12))
     heads = Heads([each[:-KEPT_BACK] for each in pairs.values()], recipe)
     phase = Phase(
-        name="search", recipe=recipe, iterations=steps, nets=build_networks(recipe, heads.factor, 0, "cpu", None),
+        name="search", training=Training(method=METHOD, changed=recipe), recipe=recipe, iterations=steps,
         examples=heads, parts=(), watched=Heads([each[-KEPT_BACK:] for each in pairs.values()], recipe).validation(),
-        by_loss=False, seed=0, rng=np.random.default_rng(0), deadline=None, progress=None,
+        deadline=None, progress=None,
         signature=f"heads-{given.heads}-{steps}", checkpoint=given.work / "learn.checkpoint.safetensors",
     )  # fmt: skip
     begun = time.process_time()
@@ -184,7 +184,7 @@ def run(pair: TrainingPair, recipe: Recipe, seed: int, keep_at: Path | None) -> 
     looks_at = FAST.evaluate_every if recipe.iterations == FAST.iterations else LOOK
     recipe = replace(recipe, patience=None, refit=False, evaluate_every=looks_at)
     with tempfile.TemporaryDirectory() as work:
-        made = fit(METHOD, recipe, pair, recipe_name="fast", seed=seed, work_dir=work, progress=note)
+        made = fit(Training(method=METHOD, recipe="fast", changed=recipe, seed=seed), pair, Path(work), note)
     if keep_at is not None:
         keep_state(keep_at, made.state)
     looks = [(int(row["iteration"]), float(row["psnr"])) for row in made.log]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from bids_sr.api.image_inputs import (
     ImageLike,
@@ -22,11 +21,10 @@ from bids_sr.api.image_inputs import (
 )
 from bids_sr.api.several_runs import notes
 from bids_sr.io.array_types import Array
-from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.nifti import SeriesReader
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.boldref import estimate_run
-from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference.apply_to_series import super_resolve_series
+from bids_sr.sr.inference.apply_to_series import write_series
 from bids_sr.sr.method import get_method
 
 if TYPE_CHECKING:
@@ -73,15 +71,7 @@ def _poses(fitted: SuperResolver, reader: SeriesReader, motion: Motion | None) -
 
 
 def _write(fitted: SuperResolver, reader: SeriesReader, poses: Array, target: Path) -> None:
-    shape, affine = hr_grid(reader.shape[:3], fitted._run.affine, fitted.factor_)
-    # threads of numpy's library wait busily, and would take the cores from those of torch
-    limits = {"blas": 1, "openmp": fitted.n_jobs}
-    size = (*shape, reader.shape[3])
-    with (
-        threadpool_limits(limits),
-        SeriesWriter(target, size, affine, told_tr(reader.header), header_like=reader.header) as writer,
-    ):
-        super_resolve_series(
-            reader, writer, fitted._upsampler(reader.affine), poses, shape, affine, factor=fitted.factor_,
-            consistency=fitted.data_consistency,
-        )  # fmt: skip
+    write_series(
+        reader, target, fitted._upsampler(reader.affine), poses, fitted._run.affine, factor=fitted.factor_,
+        consistency=fitted.data_consistency, threads=fitted.n_jobs, tr=told_tr(reader.header),
+    )  # fmt: skip

@@ -23,6 +23,7 @@ from bids_sr.reports.figures.style import NamedImage
 from bids_sr.reports.figures.superres_figures import slice_figure
 from bids_sr.reports.figures.svg_files import save_svg
 from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.resolution.operators import to_volume
 from bids_sr.sr.variance.upsampler import onto_grid
@@ -117,7 +118,7 @@ def _of_resolver(fitted: SuperResolver) -> tuple[str, list[Markup]]:
     upsampler = fitted._upsampler()
     fine, constant = upsampler(volume, pose), getattr(upsampler, "constant", None)
     fine = fine if constant is None else fine + constant
-    spline = make_upsampler("bspline", factor)(volume, pose)
+    spline = make_upsampler("bspline", Acquired(factor=factor))(volume, pose)
     shown = [
         NamedImage(name=label, data=np.asarray(data, np.float32), affine=grid)
         for label, data, grid in (

@@ -24,7 +24,8 @@ from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.transforms import read_itk
 from bids_sr.sr.data.temporal_components import open_uncompressed
-from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
+from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.apply_to_series import make_upsampler, write_series
 from bids_sr.stats.glm.confounds import nonsteady_at_start
 
 ImageLike = str | os.PathLike[str] | nib.Nifti1Image
@@ -314,12 +315,9 @@ def _doubt(reader: SeriesReader, reference: Array, mask: Mask, first: int) -> No
 
 def undo_motion(reader: SeriesReader, run: Run, path: Path, affine: Array) -> Path:
     """Write a series of the run on a grid of its matrix (voxel to RAS mm), head motion undone by one interpolation."""
-    x, y, z, count = reader.shape
-    with SeriesWriter(path, (x, y, z, count), affine, reader.tr, header_like=reader.header) as writer:
-        super_resolve_series(
-            reader, writer, make_upsampler("raw", (1.0, 1.0, 1.0)), run.poses, (x, y, z), affine,
-            factor=(1.0, 1.0, 1.0), consistency="off",
-        )  # fmt: skip
+    factor = (1.0, 1.0, 1.0)
+    raw = make_upsampler("raw", Acquired(factor=factor))
+    write_series(reader, path, raw, run.poses, affine, factor=factor, consistency="off")
     return path
 
 

@@ -20,32 +20,30 @@ from bids_sr.api.image_inputs import (
     prepare_run,
     told_tr,
     transform_of,
-    undo_motion,
     volume_of,
 )
 from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.registration.ants import Image
+from bids_sr.io.volume import Volume
 from bids_sr.registration.bold_to_anat import register_pair_to_bold
 from bids_sr.registration.calibration_alignment import agreement, calibration_maps, register_to_calibration
 from bids_sr.registration.pair_frames import Pair, registered_pair, truncated_pair
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.data.images import ImageSet
-from bids_sr.sr.data.temporal_components import TemporalStatistics
-from bids_sr.sr.data.training_pair import TrainingPair
+from bids_sr.sr.data.temporal_components import TemporalStatistics, load_statistics
+from bids_sr.sr.device import Device
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.method import Method, get_method, get_recipe, method_names, recipe_name
 from bids_sr.sr.models.compatibility import check_model, describe
 from bids_sr.sr.models.model import LoadedModel, load_model
-from bids_sr.sr.models.model_store import Request, obtain_model, training_data
-from bids_sr.sr.recipe import VarianceRecipe
+from bids_sr.sr.recipe import RecipeName
 from bids_sr.sr.resolution.matrices import Factor, kspace_crop
 from bids_sr.sr.variance.calibration_sd import CalibrationError
-from bids_sr.sr.variance.run_data import measured_on_run, run_data
+from bids_sr.steps.super_resolution import undo_motion
+from bids_sr.steps.training import estimate_variance, train_on_pair, train_on_volumes
 
-Maps = tuple[Array, Array]
+Calibration = tuple[Volume | None, Volume | None, Array | None, dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +94,7 @@ def pair_of(given: Given, factor: Factor, folder: Path) -> Pair:
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
     fine = sample_volume(highres.data, highres.affine, shape, grid)
     mask = brain_mask(lowres.data, lowres.affine)
-    return Pair(highres=Image(data=fine, affine=grid), lowres=lowres, mask=mask, xfm=np.eye(4), facts={})
+    return Pair(highres=Volume(data=fine, affine=grid), lowres=lowres, mask=mask, xfm=np.eye(4), facts={})
 
 
 def guide_of(given: Given, run: Run, folder: Path, start: Array | None) -> tuple[PosedImage, dict[str, Any]]:
@@ -112,18 +110,20 @@ def guide_of(given: Given, run: Run, folder: Path, start: Array | None) -> tuple
     elif given.registered:
         xfm = np.eye(4)
     else:
-        boldref = Image(data=run.boldref, affine=run.affine)
+        boldref = Volume(data=run.boldref, affine=run.affine)
         xfm, facts = register_pair_to_bold(boldref, highres, start, seed=given.seed, prefix=str(folder / "guide_"))
     return PosedImage(data=highres.data, affine=highres.affine, from_boldref=xfm), facts
 
 
-def _image(image: ImageLike, folder: Path, what: str) -> Image:
+def _image(image: ImageLike, folder: Path, what: str) -> Volume:
     data, affine = volume_of(image, folder, what)
-    return Image(data=data, affine=affine)
+    return Volume(data=data, affine=affine)
 
 
-def calibration_of(given: Given, run: Run, factor: Factor, folder: Path) -> tuple[Maps | None, dict[str, Any]]:
-    """Standard deviation maps of the calibration on the run's two grids, or None with the reason among the facts.
+def calibration_of(given: Given, run: Run, factor: Factor, folder: Path) -> Calibration:
+    """Standard deviation maps of the calibration, what takes a boldref point to its point, and facts.
+
+    Without maps where it cannot be used; the facts have the reason.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def calibration_of(given: Given, run: Run, factor: Factor, folder: Path) -> tupl
             fix = f"set both, for instance by {fix}image.header.set_xyzt_units('mm', 'sec')"
             raise InputError(f"calibration: its header tells no repetition time, or one without a unit; {fix}")
         own = prepare_run(reader, folder, realigned=given.realigned)
-        low, fine = Image(data=run.boldref, affine=run.affine), Image(data=own.boldref, affine=own.affine)
+        low, fine = Volume(data=run.boldref, affine=run.affine), Volume(data=own.boldref, affine=own.affine)
         try:
             if given.calibration_xfm is None and not given.registered:
                 xfm, facts = register_to_calibration(
@@ -155,64 +155,60 @@ def calibration_of(given: Given, run: Run, factor: Factor, folder: Path) -> tupl
         except (CalibrationError, RuntimeError) as error:
             text = f"calibration: it is left out, and the run's own variance is used instead: {error}"
             warnings.warn(text, SuperResolutionWarning, stacklevel=6)
-            return None, facts | {"usable": False, "reason": str(error)}
+            return None, None, None, facts | {"usable": False, "reason": str(error)}
         low_affine = kspace_crop(np.zeros(reader.shape[:3], np.float32), reader.affine, factor=factor)[1]
-    maps = measured_on_run((sd, own.affine), (sd_low, low_affine), xfm, run.mask.shape, run.affine, factor)
-    return maps, facts | told | {"usable": True}
+    return Volume(sd, own.affine), Volume(sd_low, low_affine), xfm[None], facts | told | {"usable": True}
 
 
 def fit_model(
-    method: Method, request: Request, reader: SeriesReader, run: Run, given: Given, pair: Pair | None, folder: Path
+    method: Method, reader: SeriesReader, run: Run, given: Given, pair: Pair | None, *, here: Path, factor: Factor,
+    recipe: RecipeName, pretrained: Path | None, random_seed: int, omp_nthreads: int, device: Device,
+    max_train_minutes: float | None,
 ) -> Fitted:  # fmt: skip
-    """Train, or take the model that the request names.
+    """Train, or take the model that is given.
 
     Parameters
     ----------
     reader : series as acquired, which may be read in any order
     pair : of the images given, for methods that learn from one
-    folder : for what is written on the way
+    here : for what is written on the way
 
     Raises
     ------
-    ModelError, PairError, SeriesError : see `obtain_model`
+    ModelError, PairError, SeriesError : see `bids_sr.steps.training`
     """
-    data: Any = None
-    statistics: TemporalStatistics | None = None
-    facts: dict[str, Any] = {}
-    assert request.factor is not None
-    contrast = "bold"
+    mask, name = Volume(run.mask, run.affine), method.name
     if method.trained_on == "series":
-        data, facts = _of_series(method, request, reader, run, given, folder)
-        statistics = data.statistics
-    elif method.trained_on == "self":
-        data = ImageSet.of_run(reader, run.mask, run.n_dummy, request.seed)
-    elif pair is not None:
-        data = TrainingPair(
-            lowres=pair.lowres.data, highres=pair.highres.data, mask=np.asarray(pair.mask > 0.5),
-            lowres_affine=pair.lowres.affine, factor=request.factor,
+        sd, sd_low, xfm, told = None, None, None, None
+        if given.calibration is not None and method.calibrated:
+            sd, sd_low, xfm, told = calibration_of(given, run, factor, here)
+        preproc, _ = undo_motion(reader, Volume(run.boldref, run.affine), run.poses, here=here, data_consistency="off")
+        with preproc:
+            weights, _, log, temporal, _, _ = estimate_variance(
+                preproc, mask, run.poses, sd, sd_low, xfm, told, here=here, n_dummy=run.n_dummy, method=name,
+                factor=factor, recipe=recipe, model_source="train", pretrained=pretrained, random_seed=random_seed,
+                omp_nthreads=omp_nthreads,
+            )  # fmt: skip
+        facts = {} if told is None else {"calibration": told}
+        statistics = load_statistics(temporal)[0]
+        return Fitted(
+            model=load_model(weights), log=log.read_text(encoding="utf-8"), statistics=statistics, facts=facts
+        )
+    if method.trained_on == "self":
+        weights, _, log = train_on_volumes(
+            reader, mask, here=here, n_dummy=run.n_dummy, method=name, factor=factor, recipe=recipe,
+            model_source="train", pretrained=pretrained, random_seed=random_seed, omp_nthreads=omp_nthreads,
+            device=device, max_train_minutes=max_train_minutes,
         )  # fmt: skip
-        contrast = data.contrast
-        training_data(request, data)
-    weights, _, log = obtain_model(request, data, folder)
+    else:
+        images: tuple[Volume | None, ...] = (None, None, None)
+        if pair is not None:
+            images = (pair.highres, pair.lowres, Volume(pair.mask, pair.lowres.affine))
+        weights, _, log = train_on_pair(
+            *images, here=here, method=name, factor=factor, recipe=recipe, model_source="train", pretrained=pretrained,
+            random_seed=random_seed, omp_nthreads=omp_nthreads, device=device, max_train_minutes=max_train_minutes,
+        )  # fmt: skip
     model = load_model(weights)
-    where = run.affine if method.of_the_run or pair is None else pair.lowres.affine
-    check_model(model.card, describe(where, contrast, request.factor))
-    return Fitted(model=model, log=log.read_text(encoding="utf-8"), statistics=statistics, facts=facts)
-
-
-def _of_series(
-    method: Method, request: Request, reader: SeriesReader, run: Run, given: Given, folder: Path
-) -> tuple[Any, dict[str, Any]]:
-    """What variance maps are found from, and what is told of the calibration."""
-    recipe = get_recipe(method, recipe_name(method, request.recipe))
-    assert isinstance(recipe, VarianceRecipe)
-    assert request.factor is not None
-    maps: Maps | None = None
-    facts: dict[str, Any] = {}
-    if given.calibration is not None and method.calibrated:
-        maps, facts = calibration_of(given, run, request.factor, folder)
-    with SeriesReader(undo_motion(reader, run, folder / "raw.nii", run.affine)) as raw:
-        data = run_data(
-            raw, run.mask, recipe, request.factor, n_dummy=run.n_dummy, poses=run.poses, measured=maps
-        )  # fmt: skip
-    return data, {"calibration": facts} if facts else {}
+    if pair is None:
+        check_model(model.card, describe(run.affine, "bold", factor))
+    return Fitted(model=model, log=log.read_text(encoding="utf-8"))

@@ -12,7 +12,6 @@ import nibabel as nib
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
-from threadpoolctl import threadpool_limits
 
 from bids_sr.api.fitted_run import PLAIN, transform_one
 from bids_sr.api.image_inputs import (
@@ -37,14 +36,12 @@ from bids_sr.api.several_runs import each_run, gather, is_several, notes, of_one
 from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.series import PAIR_BASELINES
-from bids_sr.sr.inference.apply_to_series import (
-    Consistency,
-    Precision,
-    Upsampler,
-    series_upsampler,
-)
-from bids_sr.sr.method import Method, recipe_name
-from bids_sr.sr.models.model_store import Request
+from bids_sr.sr.device import Precision
+from bids_sr.sr.inference.acquired import Acquired, Upsampler
+from bids_sr.sr.inference.apply_to_series import Keeping, make_upsampler
+from bids_sr.sr.method import Method
+from bids_sr.sr.models.compatibility import check_model, describe
+from bids_sr.sr.recipe import RecipeName
 from bids_sr.stats.evaluation.evidence import was_applied
 
 if TYPE_CHECKING:
@@ -133,9 +130,9 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     """
 
     def __init__(
-        self, method: str = "sbl", factor: float | tuple[float, float, float] = 2, *, recipe: str = "fast",
+        self, method: str = "sbl", factor: float | tuple[float, float, float] = 2, *, recipe: RecipeName = "fast",
         n_dummy: Dummies = "auto", realigned: bool = False, registered: bool = False,
-        pretrained: str | os.PathLike[str] | None = None, data_consistency: Consistency = "report",
+        pretrained: str | os.PathLike[str] | None = None, data_consistency: Keeping = "report",
         precision: Precision = "fp32", random_state: int = 0, n_jobs: int = 1,
         device: Literal["cpu", "cuda"] = "cpu", max_train_minutes: float | None = None, verbose: int = 0,
     ) -> None:  # fmt: skip
@@ -262,14 +259,12 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         fitted: Fitted | None = None
         facts: dict[str, Any] = {}
         if method is not None:
-            request = Request(
-                method=name, recipe=recipe_name(method, self.recipe), source="train", factor=factor,
-                pretrained=None if self.pretrained is None else Path(self.pretrained), seed=self.random_state,
-                threads=self.n_jobs, device=self.device, max_minutes=self.max_train_minutes,
-            )  # fmt: skip
             say(f"learning {name}")
-            with threadpool_limits(self.n_jobs):
-                fitted = fit_model(method, request, reader, run, given, pair if trained else None, folder)
+            fitted = fit_model(
+                method, reader, run, given, pair if trained else None, factor=factor, recipe=self.recipe,
+                pretrained=None if self.pretrained is None else Path(self.pretrained), random_seed=self.random_state,
+                omp_nthreads=self.n_jobs, device=self.device, max_train_minutes=self.max_train_minutes, here=folder,
+            )  # fmt: skip
             facts |= fitted.facts
         self._guide = None
         if guided:
@@ -310,12 +305,14 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     def _upsampler(self, affine: Array | None = None) -> Upsampler:
         """What takes a volume (x, y, z), of the run's affine unless given, and its pose (4, 4) to the finer grid."""
         check_is_fitted(self)
-        run = self._run
-        return series_upsampler(
-            self.method, self.factor_, affine=run.affine if affine is None else affine,
-            boldref=(run.boldref, run.affine), mask=run.mask, model=self.model_, guide=self._guide,
+        run, own = self._run, self._run.affine if affine is None else affine
+        if self.model_ is not None:
+            check_model(self.model_.card, describe(own, "bold", self.factor_))
+        acquired = Acquired.run(
+            run.boldref, run.affine, run.mask, self.factor_, affine=own, guide=self._guide,
             statistics=self._statistics, precision=self.precision, device=self.device, threads=self.n_jobs,
         )  # fmt: skip
+        return make_upsampler(self.method, acquired, self.model_)
 
     def transform(
         self, bold: ImageLike | Sequence[ImageLike], *, motion: Motion | Sequence[Motion] | None = None,

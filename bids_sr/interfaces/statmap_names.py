@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bids_sr.io.grids import AS_STORED, inverse, size_text
+from bids_sr.io.grids import finer_text as finer_text
 from bids_sr.stats.glm.noise import FULL_ORDER_DOF as FULL_ORDER_DOF
 from bids_sr.stats.glm.noise import noise_words as noise_words
 
@@ -24,15 +25,6 @@ REGION_TEXT = {
     "Quarter": "Voxels of the region of interest with CC at or above max - (max - min)/4",
     "Fdr": "Voxels of the brain that are active at a false discovery rate of .05 (one-sided, Benjamini-Hochberg)",
 }
-
-
-def finer_text(factor: Sequence[float], axis_order: Sequence[int]) -> str:
-    """By what voxels are finer, in the order of axes of the file.
-
-    >>> finer_text((2.0, 2.0, 1.0), (1, 2, 0))
-    'voxels 1x2x2 times finer'
-    """
-    return f"voxels {'x'.join(f'{factor[axis]:g}' for axis in inverse(axis_order))} times finer"
 
 
 def entities(*, series: str, **own: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from bids_sr.series import series_name
 from bids_sr.sr import methods
-from bids_sr.sr.recipe import Estimator, Recipe, RecipeName, VarianceRecipe
+from bids_sr.sr.recipe import Estimator, Recipe, RecipeName, VarianceRecipe, lazy
 
 REMOVED: Mapping[str, str] = MappingProxyType({"guided": "sbl"})
 """Methods of earlier versions, and what takes their place."""
@@ -58,6 +58,7 @@ class Placebo:
     kind: Literal["model", "contrast", "map"]
     instead: str  # what takes the place of the subject's own, for texts
     owed: str  # what a gain over it is attributable to, for texts
+    method: str = ""  # series of the method whose placebo it is, once that is known
 
 
 _SUBJECT = "a model of this subject"
@@ -74,6 +75,10 @@ PLACEBOS_OF_A_RUN = tuple(
         ("Other", "another subject"),
     )
 )  # fmt: skip
+
+
+_NETWORK = lazy("inference.network_upsampler.network_upsampler")
+_MAPS = lazy("variance.upsampler.variance_upsampler")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,6 +104,7 @@ class Method:
     placebos : negative controls that can be made of it
     calibrated : a calibration scan enters its maps
     draws : another seed gives another result, so that an ensemble can be made
+    upsampler : makes, of a model and what was acquired (`bids_sr.sr.inference.acquired`), what is applied to volumes
     text : by name of recipe, "warm" or "any", its own text for the methods section (of a variance method, what follows
         "under a Gaussian prior"); empty: made from `about`
     """
@@ -117,6 +123,7 @@ class Method:
     placebos: tuple[Placebo, ...] = ()
     calibrated: bool = False
     draws: bool = True
+    upsampler: lazy = _NETWORK
     text: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -155,7 +162,8 @@ def maps_method(estimator: Estimator, *, least_explained: float | None = 0.02, *
     Nothing is trained, and no publication has this use: `paper` is the same as `fast`.
     """
     recipe = VarianceRecipe(estimator=estimator, least_explained=least_explained)
-    return Method(ndim=2, trained_on="series", recipes={"fast": recipe, "paper": recipe}, **facts)
+    recipes: Mapping[RecipeName, Recipe] = {"fast": recipe, "paper": recipe}
+    return Method(ndim=2, trained_on="series", recipes=recipes, upsampler=_MAPS, **facts)
 
 
 class UnknownMethod(KeyError):

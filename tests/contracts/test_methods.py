@@ -14,12 +14,14 @@ from bids_sr.series import DEFAULT_BASELINES
 from bids_sr.sr.data.images import ImageSet
 from bids_sr.sr.data.temporal_components import TemporalStatistics
 from bids_sr.sr.data.training_pair import TrainingPair
+from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import inconsistency, make_upsampler
 from bids_sr.sr.method import REMOVED, UnknownMethod, all_methods, get_method, get_recipe, method_names, offered_methods
 from bids_sr.sr.models.model import load_model, save_model
-from bids_sr.sr.models.model_store import sloppy_recipe
 from bids_sr.sr.resolution.matrices import kspace_crop
+from bids_sr.sr.training.job import Training, sloppy_recipe
 from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.variance.fit_variance import fit_variance
 from bids_sr.sr.variance.run_data import RunData
 
 
@@ -104,7 +106,7 @@ def test_an_unknown_name_is_refused_with_the_list():
 @pytest.mark.parametrize(("name", "recipe"), CASES)
 @pytest.mark.parametrize("factor", FACTORS)
 def test_odd_sizes_both_factors_and_independence_of_the_batch(name, recipe, factor, tmp_path):
-    up = make_upsampler(name, factor, model=loaded(name, recipe, factor, tmp_path), scale=1.0)
+    up = make_upsampler(name, Acquired(factor=factor, scale=1.0), loaded(name, recipe, factor, tmp_path))
     volume = np.random.default_rng(0).random((9, 7, 6), dtype=np.float32)
     fine = up(volume, np.eye(4))
     assert fine.shape == (int(9 * factor[0] + 0.5), int(7 * factor[1] + 0.5), 6)
@@ -122,13 +124,13 @@ def test_a_method_of_the_run_has_any_size_and_factor_and_is_consistent(name, rec
     shape = (13, 11, 6)
     given = {"affine": np.diag([3.0, 3, 4, 1]), "statistics": statistics(shape), "mask": np.ones(shape)}
     model = loaded(name, recipe, factor, tmp_path, shape)
-    up = make_upsampler(name, factor, model=model, **given)
+    up = make_upsampler(name, Acquired(factor=factor, **given), model)
     volume = given["statistics"].mean + np.random.default_rng(0).normal(size=shape).astype(np.float32)
     before = volume.copy()
     fine = up(volume, np.eye(4))
     assert fine.shape == tuple(int(n * f + 0.5) for n, f in zip(shape, factor, strict=True))
     assert inconsistency(fine, volume) < 1e-5
-    assert np.abs(fine - make_upsampler("zerofill", factor)(volume, np.eye(4))).max() > 0.01
+    assert np.abs(fine - make_upsampler("zerofill", Acquired(factor=factor))(volume, np.eye(4))).max() > 0.01
     np.testing.assert_array_equal(volume, before)
 
 
@@ -141,9 +143,7 @@ def test_variance_maps_of_a_run_have_a_card_that_loads(name, recipe, factor, tmp
         affine=np.diag([3.0, 3, 4, 1]), factor=factor,
     )  # fmt: skip
     method = get_method(name)
-    made = fit(
-        method, sloppy_recipe(method.recipes[recipe]), data, recipe_name=recipe, seed=0, work_dir=tmp_path / "work"
-    )
+    made = fit_variance(Training(method=method, recipe=recipe, sloppy=True), data)
     model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
     for key in ("data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible", "applied"):
         assert key in model.card.json
@@ -165,8 +165,8 @@ def test_training_writes_a_card_that_loads(name, recipe, tmp_path):
     short = replace(short, iterations=2, evaluate_every=1, adversarial_from=0, patch=16 if short.patch else None)
     vgg = WEIGHTS if short.needs_vgg else None
     made = fit(
-        method, with_features(short), pair, recipe_name=recipe, seed=0, work_dir=tmp_path / "work", vgg_weights=vgg
-    )  # fmt: skip
+        Training(method=method, recipe=recipe, changed=with_features(short), vgg_weights=vgg), pair, tmp_path / "work"
+    )
     model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
     for key in ("data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible"):
         assert key in model.card.json
@@ -191,15 +191,15 @@ def test_a_method_of_images_trains_on_a_pair_and_serves_odd_sizes(name, tmp_path
         sloppy_recipe(method.recipes["fast"]), iterations=2, evaluate_every=1, adversarial_from=0, critic_steps=1,
         patch=(32 if method.ndim == 2 else 8) if method.recipes["fast"].patch else None,
     )  # fmt: skip
-    given = {"factor": pair.factor, "recipe_name": "fast", "seed": 0, "work_dir": tmp_path / "work"}
-    made = fit(method, short, ImageSet.from_pair(pair), **given)
+    asked = Training(method=method, changed=short, factor=pair.factor)
+    made = fit(asked, ImageSet.from_pair(pair), tmp_path / "work")
     model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
     for key in ("data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible", "images"):
         assert key in model.card.json
     assert (model.card.json["trained_on"], model.card.json["ndim"]) == (method.trained_on, method.ndim)
     volume = 100 + 50 * rng.random((11, 9, 5), dtype=np.float32)
     before = volume.copy()
-    fine = make_upsampler(name, pair.factor, model=model, scale=150.0)(volume, np.eye(4))
+    fine = make_upsampler(name, Acquired(factor=pair.factor, scale=150.0), model)(volume, np.eye(4))
     assert fine.shape == (22, 18, 5)
     assert np.isfinite(fine).all()
     np.testing.assert_array_equal(volume, before)

@@ -26,7 +26,8 @@ from bids_sr.io.nifti import ImageError, SeriesReader, SeriesWriter, save_image
 from bids_sr.metrics import image_similarity
 from bids_sr.series import BASELINES, INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference.apply_to_series import InferenceError, Upsampler, inconsistency, make_upsampler
+from bids_sr.sr.inference.acquired import Acquired, InferenceError, Upsampler
+from bids_sr.sr.inference.apply_to_series import inconsistency, make_upsampler
 from bids_sr.sr.models.compatibility import domain_difference
 from bids_sr.sr.resolution.matrices import MATRICES, upsample
 from bids_sr.stats.image.image_resolution import effective_resolution
@@ -82,7 +83,7 @@ def ready(name: str, reader: SeriesReader, options: argparse.Namespace, default:
         raise UsageError(name, why, f"use bids-sr, which finds them: --sr-method {name}")
     if name in MATRICES:
         factor = files.factor_from(options.factor, default or IN_PLANE)
-        return Ready(name=name, factor=factor, make=lambda scene: make_upsampler(name, factor, affine=reader.affine))
+        return Ready(name=name, factor=factor, make=lambda scene: make_upsampler(name, Acquired(factor=factor)))
     model = files.open_model(name)
     own, shape = model.card.factor, reader.shape[:3]
     if default is None or hr_grid(shape, reader.affine, own)[0] == hr_grid(shape, reader.affine, default)[0]:
@@ -93,10 +94,10 @@ def ready(name: str, reader: SeriesReader, options: argparse.Namespace, default:
     device = files.threads_and_device(options.threads, options.device)
 
     def make(scene: files.Scene) -> Upsampler:
-        return make_upsampler(
-            model.card.method, factor, affine=reader.affine, model=model, scale=scene.scale, mask=scene.mask,
-            precision=options.precision, device=device, threads=options.threads,
-        )  # fmt: skip
+        image = Acquired(
+            factor=factor, scale=scene.scale, precision=options.precision, device=device, threads=options.threads
+        )
+        return make_upsampler(model.card.method, image, model)
 
     return Ready(name=model.card.method, factor=factor, make=make, model=model, overruled=tuple(overruled))
 

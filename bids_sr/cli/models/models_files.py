@@ -17,7 +17,7 @@ from bids_sr.io.nifti import ImageError, SeriesReader, load_image
 from bids_sr.spatial.masks import MaskError, brain_mask
 from bids_sr.spatial.transforms import TransformError
 from bids_sr.sr.data.training_pair import PairError
-from bids_sr.sr.inference.apply_to_series import InferenceError
+from bids_sr.sr.inference.acquired import InferenceError
 from bids_sr.sr.method import UnknownMethod, get_method, offered_methods
 from bids_sr.sr.models.compatibility import ModelMismatch, check_model, describe
 from bids_sr.sr.models.model import ModelError

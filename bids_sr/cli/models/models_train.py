@@ -24,6 +24,7 @@ from bids_sr.sr.method import Method, get_method, get_recipe, offered_methods, r
 from bids_sr.sr.models.model import save_model
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.checkpoint import log_tsv
+from bids_sr.sr.training.job import Training
 
 if TYPE_CHECKING:
     from bids_sr.sr.data.images import ImageSet, TrainingImage
@@ -49,11 +50,11 @@ def train(options: argparse.Namespace) -> None:
     _check_patch(recipe, images, factor, method)
     files.make_folder(stem)
     began = time.monotonic()
-    model = _fitted(
-        method, recipe, images, factor, start, recipe_name=options.recipe, seed=options.seed,
-        work_dir=options.work_dir or stem.with_name(f"{stem.name}.work"), threads=options.threads, device=device,
-        max_minutes=options.max_minutes, progress=_Bar(), vgg_weights=options.vgg_weights,
+    training = Training(
+        method=method, recipe=options.recipe, changed=recipe, factor=factor, seed=options.seed, threads=options.threads,
+        device=device, max_train_minutes=options.max_minutes, vgg_weights=options.vgg_weights, start=start,
     )  # fmt: skip
+    model = _fitted(training, images, factor, options.work_dir or stem.with_name(f"{stem.name}.work"))
     card = json.loads(json.dumps(dict(model.card)))
     write_whole(stem.with_name(f"{stem.name}.tsv"), log_tsv(model.log))
     weights, _ = save_model(stem, model.state, card)
@@ -65,19 +66,18 @@ def train(options: argparse.Namespace) -> None:
     print(f"        bids-sr ... --sr-method {method.name} --pretrained {weights}")
 
 
-def _fitted(
-    method: Method, recipe: Recipe, images: ImageSet, factor: Factor, start: LoadedModel | None, **common: Any
-) -> TrainedModel:  # fmt: skip
+def _fitted(training: Training, images: ImageSet, factor: Factor, work_dir: Path) -> TrainedModel:
     """Train on the images, or on the one there is as a pair where the method learns from a pair."""
     from bids_sr.sr.training.trainer import fit
 
-    if method.trained_on == "pair" and start is None and len(images.images) == 1:
-        return fit(method, recipe, _pair(images.images[0], factor), **common)
+    method, recipe = training.method, training.how
+    if method.trained_on == "pair" and training.start is None and len(images.images) == 1:
+        return fit(training, _pair(images.images[0], factor), work_dir, _Bar())
     vary = recipe.augmentation
     if method.trained_on == "pair" and (vary.shift, vary.gamma, vary.noise) != (0.0, 0.0, 0.0):
         print(f"note: with several images, or from a model, {method.name} varies them by flips and gain alone")
         recipe = replace(recipe, augmentation=replace(vary, shift=0.0, gamma=0.0, noise=0.0))
-    return fit(method, recipe, images, factor=factor, start=start, **common)
+    return fit(replace(training, changed=recipe), images, work_dir, _Bar())
 
 
 def _pair(image: TrainingImage, factor: Factor) -> TrainingPair:

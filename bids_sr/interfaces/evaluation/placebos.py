@@ -6,9 +6,7 @@ from typing import Any
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
-from bids_sr.interfaces.steps import FACTOR, ModelInputSpec, Step, saved, timing, write_rows
-
-_SAMPLE_MM = 1.0  # of a finer image, before it is averaged over the voxels of the pair's grid
+from bids_sr.interfaces.steps import FACTOR, ModelInputSpec, Step, timing, write_rows
 
 
 class NullShuffles(Step):
@@ -63,28 +61,12 @@ class AnotherContrast(Step):
         lowres = File(exists=True, desc="its k-space-truncated copy on the reference's grid")
 
     def results(self, inputs: Any, here: Path) -> dict[str, Any]:
-        import numpy as np
+        from bids_sr.interfaces.learning.method_steps import on_files
+        from bids_sr.steps.super_resolution import another_contrast
 
-        from bids_sr.io.nifti import load_image
-        from bids_sr.spatial import masks
-        from bids_sr.spatial.transforms import hr_grid, invert, read_itk
-        from bids_sr.sr.resolution.matrices import kspace_crop
-
-        reference, affine = load_image(inputs.reference)
-        image, own = load_image(inputs.in_file)
-        xfm = invert(read_itk(inputs.reference2image_xfm)[0]) if inputs.reference2image_xfm else None
-        shape, grid = hr_grid(reference.shape[:3], affine, inputs.factor)
-        high = np.maximum(masks.coverage(image, own, shape, grid, xfm, mm=_SAMPLE_MM), 0)
-        low, low_affine = kspace_crop(high, grid, factor=inputs.factor)
-        if low.shape != reference.shape[:3]:
-            raise ValueError(
-                f"{inputs.reference}: {shape} by {inputs.factor} is {low.shape}, not {reference.shape[:3]}"
-            )
-        made = {"highres": (high, grid), "lowres": (np.maximum(low, 0), low_affine)}
-        return {
-            name: saved(here / f"contrast_{name}.nii", np.asarray(data, dtype=np.float32), where)
-            for name, (data, where) in made.items()
-        }
+        names = {"in_file": "t1w_preproc", "reference": "boldref", "reference2image_xfm": "boldref2t1w_xfm"}
+        made = on_files(another_contrast, inputs, here, names)
+        return {"highres": made["train_highres"], "lowres": made["train_lowres"]}
 
 
 def other_models(

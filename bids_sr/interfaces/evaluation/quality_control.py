@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,7 @@ def _change_of_t(inputs: Any, device: str) -> dict[str, float]:
 
     from bids_sr.interfaces.statmap_interfaces import confounds_of
     from bids_sr.io.nifti import SeriesReader, load_image
+    from bids_sr.sr.inference.acquired import Acquired
     from bids_sr.sr.inference.apply_to_series import fine_mask, in_both, make_upsampler, some_slices
     from bids_sr.sr.models.model import load_model
     from bids_sr.stats.controls.t_perturbation import t_change
@@ -190,20 +192,16 @@ def _change_of_t(inputs: Any, device: str) -> dict[str, float]:
     slices = some_slices(mask, inputs.n_slices)
     inside = fine_mask(mask, slices, inputs.factor)
     scale = float(np.percentile(boldref[mask], 99))
-    given: dict[str, Any] = {"scale": scale, "device": device, "threads": inputs.threads}
-    both = [
-        make_upsampler(
-            inputs.series, inputs.factor, model=load_model(inputs.model_file), precision=precision, **given
-        )
-        for precision in ("fp32", "bf16")
-    ]  # fmt: skip
+    acquired = Acquired(factor=inputs.factor, scale=scale, device=device, threads=inputs.threads)
+    lower = replace(acquired, precision="bf16")
+    full, less = (make_upsampler(inputs.series, each, load_model(inputs.model_file)) for each in (acquired, lower))
     design = timing(inputs)
     if inputs.confounds_tsv:
         design |= {"confounds": read_confounds(inputs.confounds_tsv), "confound_names": confounds_of(inputs)}
     with SeriesReader(inputs.in_file) as reader, threadpool_limits(inputs.threads):
         events = read_regressors(inputs.events_file)
         model = build_design(events, n_volumes=reader.shape[3], **design)
-        pairs = in_both(reader, both[0], both[1], slices, inside, start=inputs.n_dummy)
+        pairs = in_both(reader, full, less, slices, inside, start=inputs.n_dummy)
         return t_change(pairs, model, events.contrasts(inputs.contrasts))
 
 

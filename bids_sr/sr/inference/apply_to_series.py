@@ -5,7 +5,8 @@ it activity, out of the series.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Literal, cast
 
 import numpy as np
 
@@ -15,79 +16,27 @@ from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.data.temporal_components import TemporalStatistics
-from bids_sr.sr.inference.guided_baselines import PosedImage, inject, match_gain, ratio
-from bids_sr.sr.method import get_method
-from bids_sr.sr.models.compatibility import check_model, describe
+from bids_sr.sr.inference.acquired import Acquired, InferenceError, Upsampler
+from bids_sr.sr.inference.guided_baselines import inject, ratio
+from bids_sr.sr.method import get_method, method_of_series
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution import matrices
 from bids_sr.sr.resolution.matrices import Factor, check_factor, downsample, upsample
 
-Precision = Literal["auto", "fp32", "bf16"]
-Consistency = Literal["off", "report", "enforce"]
+Keeping = Literal["off", "report", "enforce"]
 
 
-class Upsampler(Protocol):
-    """Takes a volume (x, y, z) and its pose (4x4, boldref point to the volume's point) to its high-resolution grid.
-
-    A `constant`, an image on the boldref's high-resolution grid, is added after the interpolation.
-    """
-
-    def __call__(self, volume: Array, pose: Array) -> Array: ...
-
-
-class InferenceError(ValueError):
-    """An upsampler that lacks what it needs, or gives what no image is."""
-
-
-def _network(
-    model: LoadedModel, factor: Factor, scale: float, precision: Precision, device: str, threads: int
-) -> Upsampler:
-    """The upsampler of a network, slice by slice or of volumes, with the scale on which it was trained."""
-    from bids_sr.sr.inference.network_upsampler import NetworkUpsampler, VolumeUpsampler
-
-    card = model.card
-    if card.channels != 1:
-        raise InferenceError(
-            f"the model fuses {card.channels} contrasts ({card.contrast}), and a series has one: see --sr-target"
-        )
-    # a network that was trained on images whose largest value was 1 gets as much headroom here
-    scale *= 1.0 if card.headroom is None else card.headroom
-    kind = VolumeUpsampler if card.method and get_method(card.method).ndim == 3 else NetworkUpsampler
-    return kind(model, factor, scale, precision, device, threads)
-
-
-def make_upsampler(
-    name: str, factor: Factor, *, affine: Array | None = None, model: LoadedModel | None = None, scale: float = 1.0,
-    guide: PosedImage | None = None, gain: float = 1.0, mean: PosedImage | None = None,
-    statistics: TemporalStatistics | None = None, mask: Array | None = None, precision: Precision = "auto",
-    device: str = "cpu", threads: int = 1, distortion: Distortion | None = None, displace: str = "",
-) -> Upsampler:  # fmt: skip
-    """The upsampler of a series' name.
-
-    Parameters
-    ----------
-    name : a baseline but `sdmod`, "raw" (nothing is upsampled), or a method's name together with its model
-    factor : acquired over wanted voxel size
-    affine : voxel -> RAS mm of the acquired grid; needed by `inject`, `ratio` and variance maps of a run
-    model, scale, precision, device, threads : for a network, see `NetworkUpsampler`
-    guide, gain, mean : for `inject` and `ratio`: the high-resolution image, the factor to the run's intensity
-        (`match_gain`), and for `ratio` the boldref. For variance maps, the image whose static detail is added
-    statistics, mask, distortion, displace : for variance maps: of the run, the brain on the acquired grid, the volumes'
-        distortion (guides bring their own), and "mirror" or "shift" for a placebo
+def make_upsampler(name: str, acquired: Acquired, model: LoadedModel | None = None) -> Upsampler:
+    """The upsampler of a series' name: "raw" (nothing is upsampled), a baseline, or a method together with its model.
 
     Raises
     ------
     InferenceError : something that the name needs is not there
     """
-    factor = check_factor(factor)
-    if model is not None and model.card.trained_on == "series":
-        if affine is None or statistics is None or mask is None:
-            raise InferenceError(f"{name} needs the run's mean and components, its mask and its affine")
-        return _by_variance(model, factor, affine, statistics, mask, guide, gain, threads, distortion, displace)
+    factor = check_factor(acquired.factor)
     if model is not None:
-        return _network(model, factor, scale, precision, device, threads)
+        method = get_method(model.card.method) if model.card.method else method_of_series(name)
+        return cast(Callable[[LoadedModel, Acquired], Upsampler], method.upsampler.loaded)(model, acquired)
     if name == "raw":
         if factor != (1.0, 1.0, 1.0):
             raise InferenceError(f"the raw series stays on its grid; a factor of {factor} makes no sense for it")
@@ -98,43 +47,19 @@ def make_upsampler(
         raise InferenceError(
             f"{name} is no baseline ({', '.join((*INTERPOLATIONS, *PAIR_BASELINES))}) and came without a trained model"
         )
-    if guide is None or affine is None or (name == "ratio" and mean is None):
+    source, mean = acquired.guide, acquired.mean
+    if source is None or acquired.affine is None or (name == "ratio" and mean is None):
         raise InferenceError(f"{name} needs the subject's high-resolution image and its transform to the BOLD")
-    source, grid = guide, np.asarray(affine, float)
+    grid = np.asarray(acquired.affine, float)
 
     def guided(volume: Array, pose: Array) -> Array:
         shape, fine = hr_grid(volume.shape, grid, factor)
-        detail = gain * source.seen((int(shape[0]), int(shape[1]), int(shape[2])), fine, pose)
+        detail = acquired.gain * source.seen((int(shape[0]), int(shape[1]), int(shape[2])), fine, pose)
         if name == "inject" or mean is None:
             return inject(volume, detail, factor)
-        return ratio(volume, mean.seen(volume.shape, grid, pose), detail, factor, scale)
+        return ratio(volume, mean.seen(volume.shape, grid, pose), detail, factor, acquired.scale)
 
     return guided
-
-
-def _by_variance(
-    model: LoadedModel, factor: Factor, affine: Array, statistics: TemporalStatistics, mask: Array,
-    guide: PosedImage | None, gain: float, threads: int, distortion: Distortion | None, displace: str,
-) -> Upsampler:  # fmt: skip
-    """The upsampler of a run's variance maps; static detail of the guide, if any, is its `constant`."""
-    import torch
-
-    from bids_sr.sr.resolution.operators import to_slices, to_volume
-    from bids_sr.sr.variance.upsampler import VarianceUpsampler, displaced
-
-    if not isinstance(model.recipe, VarianceRecipe):
-        raise InferenceError(f"the recipe of {model.card.method} is not one of variance maps")
-    torch.set_num_threads(threads)
-    state = model.generator.state_dict()
-    upsampler = VarianceUpsampler(
-        weight=displaced(state["weight"], displace, affine, factor),
-        noise=float(state["noise"]), fwhm=model.recipe.estimator.fwhm, mean=statistics.mean,
-        mask=mask, affine=affine, factor=factor, distortion=distortion,
-    )  # fmt: skip
-    if guide is not None:
-        seen = to_slices(guide.seen(upsampler.fine, upsampler.fine_affine, None))
-        upsampler.constant = gain * np.ascontiguousarray(to_volume(upsampler.level.beyond(seen)))
-    return upsampler
 
 
 def inconsistency(fine: Array, volume: Array) -> float:
@@ -159,7 +84,7 @@ def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
 
 def super_resolve_series(
     reader: SeriesReader, writer: SeriesWriter, upsampler: Upsampler, xfms: Array, hr_shape: tuple[int, int, int],
-    hr_affine: Array, *, factor: Factor, spline: Spline | None = None, consistency: Consistency = "report",
+    hr_affine: Array, *, factor: Factor, spline: Spline | None = None, consistency: Keeping = "report",
     progress: Callable[[int, int], None] | None = None, distortion: Distortion | None = None,
 ) -> Array:  # fmt: skip
     """Upsample each volume where it was acquired, interpolate it onto the boldref's high-resolution grid, write it.
@@ -203,51 +128,30 @@ def super_resolve_series(
     return found
 
 
-def series_upsampler(
-    name: str, factor: Factor, *, affine: Array, boldref: tuple[Array, Array], mask: Array,
-    model: LoadedModel | None = None, guide: PosedImage | None = None, statistics: TemporalStatistics | None = None,
-    distortion: Distortion | None = None, displace: str = "", precision: Precision = "auto", device: str = "cpu",
-    threads: int = 1, force: bool = False,
-) -> Upsampler:  # fmt: skip
-    """The upsampler of a series on the intensities of its run.
+def write_series(
+    reader: SeriesReader, target: Path, upsampler: Upsampler, xfms: Array, reference_affine: Array, *, factor: Factor,
+    consistency: Keeping = "report", distortion: Distortion | None = None, threads: int = 1,
+    tr: float | None = None,
+) -> Array:  # fmt: skip
+    """Write a series on the high-resolution grid of a reference with the matrix of its volumes.
 
     Parameters
     ----------
-    name, factor, affine : see `make_upsampler`, as all that is not told here
-    boldref : (x, y, z) reference of the run, and its affine
-    mask : (x, y, z) brain in the boldref; the 99th percentile within it is the intensity scale
-    guide : high-resolution image; of methods of the run its static detail is added, networks do not take it
-    statistics : of the run, for its variance maps
-    force : use a model that does not fit the series
-
-    Raises
-    ------
-    ModelMismatch : the model is for another resolution, contrast, orientation or factor
-    InferenceError : the mask is empty, or something that the name needs is not there
+    reference_affine : voxel -> RAS mm of the reference
+    threads : of torch; those of numpy's library wait busily, and would take the cores from them
+    tr : repetition time (s), where it is another than the header has
+    xfms, factor, consistency, distortion : see `super_resolve_series`, as the result
     """
-    reference, own = boldref
-    if not mask.any():
-        raise InferenceError("the mask is empty")
-    given: dict[str, Any] = {"scale": float(np.percentile(reference[mask], 99))}
-    if model is not None:
-        check_model(model.card, describe(affine, "bold", factor), force=force)
-        if model.card.trained_on == "series":
-            if statistics is None:
-                raise InferenceError(f"{name} needs the temporal statistics of its estimation")
-            given |= {"statistics": statistics, "mask": mask, "distortion": distortion, "displace": displace}
-            if guide is not None:
-                given |= {"guide": guide, "gain": _gain(guide, reference, own, mask, factor)}
-        given |= {"model": model, "precision": precision, "device": device, "threads": threads}
-    elif name in PAIR_BASELINES and guide is not None:
-        given |= {"guide": guide, "gain": _gain(guide, reference, own, mask, factor)}
-        given["mean"] = PosedImage(data=reference, affine=own, distortion=distortion)
-    return make_upsampler(name, factor, affine=affine, **given)
+    from threadpoolctl import threadpool_limits
 
-
-def _gain(guide: PosedImage, reference: Array, affine: Array, mask: Array, factor: Factor) -> float:
-    """What brings the guide to the intensity of the run."""
-    shape, grid = hr_grid(reference.shape, affine, factor)
-    return match_gain(guide.seen(shape, grid, None), reference, mask)
+    shape, affine = hr_grid(reader.shape[:3], reference_affine, factor)
+    size, told = (*shape, reader.shape[3]), reader.tr if tr is None else tr
+    limits = {"blas": 1, "openmp": threads}
+    with threadpool_limits(limits), SeriesWriter(target, size, affine, told, header_like=reader.header) as writer:
+        return super_resolve_series(
+            reader, writer, upsampler, xfms, shape, affine, factor=factor, consistency=consistency,
+            distortion=distortion,
+        )  # fmt: skip
 
 
 def some_slices(mask: Array, count: int) -> tuple[int, ...]:

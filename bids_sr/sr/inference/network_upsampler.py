@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from bids_sr.io.array_types import Array
-from bids_sr.spatial.masks import MaskError
 from bids_sr.sr.data.patches import upsample_slices
+from bids_sr.sr.inference.acquired import Acquired, InferenceError, Upsampler
 from bids_sr.sr.inference.cpu_optimized import channels_innermost, optimize_for_cpu, widest
 from bids_sr.sr.inference.sliding_window import apply_in_patches
+from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.resolution.matrices import Factor, ResolutionError, upsample
+from bids_sr.sr.resolution.matrices import upsample
 from bids_sr.sr.training.update_steps import channels_last
 
 # voxels of a slice-wise network's grid that go through it at once: enough for all cores, few enough for their caches
@@ -34,23 +35,21 @@ class NetworkUpsampler:
     Parameters
     ----------
     model : generator, recipe and card
-    factor : acquired over wanted voxel size
-    scale : the run's intensity that is 1 for the network (99th percentile of the boldref in the mask)
-    precision : "auto" is fp32 (TF32 off) on every device: bf16 errs by .7 % of the range, as much as activity
-    device, threads : of torch
+    acquired : precision "auto" is fp32 (TF32 off) on every device: bf16 errs by .7 % of the range, as much as activity
     """
 
     volumetric = False
 
-    def __init__(
-        self, model: LoadedModel, factor: Factor, scale: float, precision: str, device: str, threads: int
-    ) -> None:
+    def __init__(self, model: LoadedModel, acquired: Acquired) -> None:
+        factor, device, headroom = acquired.factor, acquired.device, model.card.headroom
+        # a network that was trained on images whose largest value was 1 gets as much headroom here
+        scale = acquired.scale * (1.0 if headroom is None else headroom)
         if not np.isfinite(scale) or scale <= 0:
-            raise MaskError(f"an intensity scale of {scale} cannot be used: is the mask empty?")
+            raise InferenceError(f"an intensity scale of {scale} cannot be used: is the mask empty?")
         if factor[2] != 1 and not self.volumetric:
-            raise ResolutionError(f"a slice-wise network keeps the slices; the factor {factor} asks for thinner ones")
+            raise InferenceError(f"a slice-wise network keeps the slices; the factor {factor} asks for thinner ones")
         self.factor, self.scale, self.device = factor, float(scale), device
-        self.upsampled_by, self.lower = model.recipe.upsampled_by, precision == "bf16"
+        self.upsampled_by, self.lower = model.recipe.upsampled_by, acquired.precision == "bf16"
         if device == "cpu" and not self.lower:
             self.generator = optimize_for_cpu(model.generator)
         else:
@@ -58,7 +57,7 @@ class NetworkUpsampler:
             self.generator = model.generator.to(device, memory_format=order)  # type: ignore[call-overload]
         width = widest(model.generator)
         self.at_once = _VOLUME_AT_ONCE if width >= 64 else _VALUES_AT_ONCE // width  # voxels of a volume in one piece
-        torch.set_num_threads(threads)
+        torch.set_num_threads(acquired.threads)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
     def __call__(self, volume: Array, pose: Array) -> Array:
@@ -106,3 +105,19 @@ class VolumeUpsampler(NetworkUpsampler):
                 self.generator, source[None], patch=_PATCH, overlap=_OVERLAP, margin=_MARGIN, factor=step, batch=1
             )[0]
         return (made.float() - plain).cpu().numpy()
+
+
+def network_upsampler(model: LoadedModel, acquired: Acquired) -> Upsampler:
+    """The upsampler of a network, slice by slice or of volumes, with the scale on which it was trained.
+
+    Raises
+    ------
+    InferenceError : the network fuses several contrasts
+    """
+    card = model.card
+    if card.channels != 1:
+        raise InferenceError(
+            f"the model fuses {card.channels} contrasts ({card.contrast}), and a series has one: see --sr-target"
+        )
+    volumetric = card.method != "" and get_method(card.method).ndim == 3
+    return (VolumeUpsampler if volumetric else NetworkUpsampler)(model, acquired)

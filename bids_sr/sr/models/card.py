@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from bids_sr.sr.data.examples import Examples
-from bids_sr.sr.method import Method
 from bids_sr.sr.models.compatibility import domain_entry, slice_orientation
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
+from bids_sr.sr.training.job import Training
 from bids_sr.sr.variance.run_data import RunData
 
 # of `Recipe`, added after models had been made
@@ -58,26 +58,26 @@ def started_from(model: LoadedModel) -> dict[str, Any]:
     return {key: model.card.json[key] for key in keys if key in model.card.json} | {"recipe": model.card.recipe}
 
 
-def card_entries(
-    method: Method, recipe: Recipe, recipe_name: str, data: Examples | RunData, *, vgg: bool | None = None
-) -> dict[str, Any]:
-    """The part of the card that is known before training.
+def card_entries(training: Training, recipe: Recipe, data: Examples | RunData) -> dict[str, Any]:
+    """The part of the card that is known before training; `recipe` is that of the training.
 
     `data.described()` gives `factor`, `contrast`, `affine` (voxel -> RAS mm), `zooms` (mm, of the low and of the high
-    resolution), `image` and `mask` at low resolution, `data_sha256`, `intensity`, and further entries; `vgg`: whether
-    there are weights for the perceptual term, None where nothing is trained.
+    resolution), `image` and `mask` at low resolution, `data_sha256`, `intensity`, and further entries.
     """
     from bids_sr.version import __version__
 
     told = dict(data.described())
     factor, affine, (low, high) = told.pop("factor"), told.pop("affine"), told.pop("zooms")
     image, mask = told.pop("image"), told.pop("mask")
-    trained = {} if vgg is None else {"objective": recipe.objective, "ndim": method.ndim}
+    method, vgg, trained = training.method, None, {}
+    if not isinstance(recipe, VarianceRecipe):
+        vgg = training.vgg_weights is not None
+        trained = {"objective": recipe.objective, "ndim": method.ndim}
     return told | trained | {
         "method": method.name,
         "trained_on": method.trained_on,
         "reference": method.reference,
-        "recipe": recipe_name,
+        "recipe": training.recipe,
         "settings": plain_recipe(recipe, vgg=vgg),
         "factor": list(factor),
         "orientation": slice_orientation(affine),

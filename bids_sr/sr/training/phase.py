@@ -20,6 +20,7 @@ from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training import checkpoint as checkpoints
 from bids_sr.sr.training import update_steps
 from bids_sr.sr.training.checkpoint import Journal
+from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.update_steps import Networks
 
 _SMALLEST_SSIM = 11  # side of the structural similarity's own window
@@ -125,28 +126,39 @@ class Counters:
 class Phase:
     """One phase of training with everything it needs; mutable, private to the trainer."""
 
-    # what, and how many steps at most
+    # what, and how many steps at most; the recipe is that of the training
     name: str
+    training: Training
     recipe: Recipe
     iterations: int
-    # what is trained, and the data
-    nets: Networks
     examples: Examples
     # parts of the data that are drawn from; patches that are held out
     parts: tuple[Any, ...]
     watched: tuple[ValidationPatch, ...]
-    by_loss: bool  # with nothing held out, the mean training loss since the last validation step decides
-    # of all draws besides torch's own
-    seed: int
-    rng: np.random.Generator
     signature: str  # tells whether a checkpoint belongs to this phase
     checkpoint: Path
     deadline: float | None  # of `time.monotonic`, or None
     progress: Progress | None
-    # counters, the best weights so far, losses since the last validation step
+    # what is trained, all draws besides torch's own, counters, the best weights so far, losses since the last
+    # validation step
+    nets: Networks = field(init=False)
+    rng: np.random.Generator = field(init=False)
     at: Counters = field(default_factory=Counters)
     best: dict[str, Tensor] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        asked, seen = self.training, self.examples
+        self.nets = update_steps.build_networks(
+            self.recipe, seen.factor, asked.seed, asked.device, asked.vgg_weights, channels=seen.channels,
+            ndim=seen.ndim, start=None if asked.start is None else asked.start.generator.state_dict(),
+        )  # fmt: skip
+        self.rng = np.random.default_rng([asked.seed, len(self.parts)])
+
+    @property
+    def by_loss(self) -> bool:
+        """Whether, with nothing held out, the mean training loss since the last validation step decides."""
+        return not (self.watched or self.recipe.contested) and self.name == "search"
 
     @property
     def scored(self) -> bool:
@@ -156,7 +168,7 @@ class Phase:
     def draw(self) -> Batch:
         """The next batch."""
         batch = self.examples.batch(
-            self.rng, self.parts, iteration=self.at.iteration, seed=self.seed, size=self.batch_size
+            self.rng, self.parts, iteration=self.at.iteration, seed=self.training.seed, size=self.batch_size
         )
         order = update_steps.channels_last(self.examples.ndim)
         return replace(batch, input=batch.input.contiguous(memory_format=order))

@@ -1,4 +1,4 @@
-"""Train any method on a pair, a set of images, or (variance maps) a run.
+"""Train a network on a pair or on a set of images.
 
 Phase `search` fits on all that is not held out and keeps the weights that score best there; the card reports that
 score. `refit` (where the recipe wants it) starts anew with the same seed on *all* data for as many iterations as did
@@ -11,9 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any
 
 from bids_sr.sr.data.examples import Examples, ValidationPatch
 from bids_sr.sr.data.image_examples import ImageExamples
@@ -23,40 +21,34 @@ from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import Method
 from bids_sr.sr.models.card import card_entries, perceptual_entry, plain_recipe, started_from
 from bids_sr.sr.models.model import LoadedModel, ModelError, TrainedModel
-from bids_sr.sr.recipe import Recipe, VarianceRecipe
+from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.matrices import Factor, check_factor
 from bids_sr.sr.training import update_steps
+from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.phase import Phase, Progress, compare, torch_threads
-from bids_sr.sr.variance.fit_variance import fit_variance
-from bids_sr.sr.variance.run_data import RunData
 
 LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Job:
-    """What `fit` was asked for; see there."""
+class _Work:
+    """A training under way: what it was asked for, its data, and where its checkpoints lie."""
 
-    method: Method
+    training: Training
     recipe: Recipe
     examples: Examples
-    seed: int
-    work: Path
-    device: str
+    folder: Path
     started: float
-    minutes: float | None
-    progress: Progress | None
-    start: LoadedModel | None
-    vgg: Path | None
     mixed: bool
+    progress: Progress | None
 
     @property
     def signature(self) -> str:
         """Tells whether a checkpoint belongs to this training."""
-        begun = None if self.start is None else self.start.card.weights_sha256
+        asked = self.training
         text = repr((
-            self.method.name, plain_recipe(self.recipe), self.examples.checksums(), self.examples.factor, self.seed,
-            self.vgg is not None, begun, self.mixed,
+            asked.method.name, plain_recipe(self.recipe), self.examples.checksums(), self.examples.factor, asked.seed,
+            asked.vgg_weights is not None, asked.started_with, self.mixed,
         ))  # fmt: skip
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -64,16 +56,12 @@ class _Job:
         self, name: str, parts: Sequence[Any], watched: tuple[ValidationPatch, ...], count: int, share: float
     ) -> Phase:
         """Run one phase, within a share of the time."""
-        nets = update_steps.build_networks(
-            self.recipe, self.examples.factor, self.seed, self.device, self.vgg, channels=self.examples.channels,
-            ndim=self.examples.ndim, start=None if self.start is None else self.start.generator.state_dict(),
-        )  # fmt: skip
+        minutes = self.training.max_train_minutes
         out = Phase(
-            name=name, recipe=self.recipe, iterations=count, nets=nets, examples=self.examples, parts=tuple(parts),
-            watched=watched, by_loss=not (watched or self.recipe.contested) and name == "search", seed=self.seed,
-            rng=np.random.default_rng([self.seed, len(parts)]), signature=f"{self.signature}-{count}",
-            checkpoint=self.work / f"{name}.checkpoint.safetensors", progress=self.progress,
-            deadline=None if self.minutes is None else self.started + 60 * share * self.minutes,
+            name=name, training=self.training, recipe=self.recipe, iterations=count, examples=self.examples,
+            parts=tuple(parts), watched=watched, signature=f"{self.signature}-{count}",
+            checkpoint=self.folder / f"{name}.checkpoint.safetensors", progress=self.progress,
+            deadline=None if minutes is None else self.started + 60 * share * minutes,
         )  # fmt: skip
         out.at.mixed = self.mixed and bool(watched)
         out.run()
@@ -81,84 +69,67 @@ class _Job:
 
 
 def fit(
-    method: Method, recipe: Recipe, data: TrainingPair | ImageSet | RunData, *, recipe_name: str, seed: int,
-    work_dir: str | Path, factor: Factor | None = None, threads: int = 1, device: str = "cpu",
-    max_minutes: float | None = None, vgg_weights: str | Path | None = None, start: LoadedModel | None = None,
-    progress: Progress | None = None, precision: Literal["auto", "fp32", "mixed"] = "auto",
-) -> TrainedModel:  # fmt: skip
-    """Train a method; or, where nothing is trained, find the variance maps of a run.
+    training: Training, data: TrainingPair | ImageSet, work_dir: Path, progress: Progress | None = None
+) -> TrainedModel:
+    """Train a network.
 
     Parameters
     ----------
-    seed : of weights, batches and augmentation; with the same number of threads the result is the same bit for bit
     work_dir : of checkpoints and log; a killed training started again with the same arguments goes on from there
-    factor : low- over high-resolution voxel size, for a set of images; a pair and a run know their own
-    threads, device : of torch, "cpu" or "cuda"
-    max_minutes : stop on the clock; the card then says that the model cannot be reproduced
-    vgg_weights : file for the perceptual term, which is off without it
-    start : a model of the same network, with whose weights training begins (see `Recipe.freeze_but_last`)
     progress : called with (phase, iteration, iterations)
-    precision : "mixed" computes the generator in bf16 until that changes the held-out score by more than .01 dB at a
-        validation step (in fp32 without held-out data); "auto" is "mixed" for a set of images on a GPU
 
     Raises
     ------
     TrainingDiverged : the loss is no longer a number
     OutOfDeviceMemory : half of the batch does not fit on the device either
-    PairError, ImageSetError, SeriesError, ResolutionError : the data cannot be trained on
-    ModelError : `start` is another network, or a recipe that is nothing without weights of VGG-19 has none
+    PairError, ImageSetError, ResolutionError : the data cannot be trained on
+    ModelError : it is to begin with another network, or a recipe that is nothing without weights of VGG-19 has none
     """
-    if isinstance(recipe, VarianceRecipe) or not isinstance(data, TrainingPair | ImageSet):
-        return fit_variance(
-            method, recipe, data, recipe_name=recipe_name, seed=seed, threads=threads, progress=progress
-        )
-    if isinstance(data, TrainingPair):
-        factor = data.factor
-    elif factor is None:
+    method, recipe, device = training.method, training.how, training.device
+    factor = data.factor if isinstance(data, TrainingPair) else training.factor
+    if factor is None:
         raise ImageSetError("a set of images does not tell the factor of super-resolution: give it")
     factor = check_factor(factor)
-    _check(method, recipe, recipe_name, data, factor, start, vgg_weights)
-    work, now = Path(work_dir), time.monotonic()
-    with torch_threads(threads):
+    _check(training, recipe, data, factor)
+    now = time.monotonic()
+    with torch_threads(training.threads):
         examples: Examples = (
             PairExamples(data, recipe, device)
             if isinstance(data, TrainingPair)
             else ImageExamples(data, recipe, factor, method.ndim, device)
         )
         train, held = examples.parts()
-        work.mkdir(parents=True, exist_ok=True)
+        work_dir.mkdir(parents=True, exist_ok=True)
         on_gpu = device.startswith("cuda") and isinstance(data, ImageSet)
-        job = _Job(
-            method=method, recipe=recipe, examples=examples, seed=seed, work=work, device=device, started=now,
-            minutes=max_minutes, progress=progress, start=start, mixed=precision == "mixed" or
-            (precision == "auto" and on_gpu), vgg=None if vgg_weights is None else Path(vgg_weights),
+        mixed = training.precision == "mixed" or (training.precision == "auto" and on_gpu)
+        work = _Work(
+            training=training, recipe=recipe, examples=examples, folder=work_dir, started=now, mixed=mixed,
+            progress=progress,
         )  # fmt: skip
         watched = examples.validation(held)
         refit = recipe.refit and bool(watched)
-        first = job.phase("search", train, watched, recipe.steps, 0.55 if refit else 1.0)
+        first = work.phase("search", train, watched, recipe.steps, 0.55 if refit else 1.0)
         first.nets.generator.load_state_dict(first.best)
         shown = watched or (examples.validation(train) if examples.scores_training else ())
         reached: dict[str, Any] = compare(first.nets.generator, examples, shown, recipe) if shown else {}
-        last = job.phase("refit", train + held, (), max(1, first.at.best_iteration), 1.0) if refit else first
+        last = work.phase("refit", train + held, (), max(1, first.at.best_iteration), 1.0) if refit else first
     phases = (first, last) if refit else (first,)
     LOG.info("trained %s in %.0f s: %s", method.name, sum(p.at.seconds for p in phases), reached)
-    card = card_entries(method, recipe, recipe_name, examples, vgg=job.vgg is not None)
-    card |= _training_entries(job, phases, train, held, reached)
-    card |= {"seed": seed, "threads": threads, "device": device}
+    card = card_entries(training, recipe, examples)
+    card |= _training_entries(phases, train, held, reached)
+    card |= {"seed": training.seed, "threads": training.threads, "device": device}
     state = {key: value.cpu() for key, value in last.best.items()}
     if recipe.keep_critic and last.nets.critic is not None:
         state |= {f"critic.{key}": value.cpu() for key, value in last.nets.critic.state_dict().items()}
     return TrainedModel(state=state, card=card, log=tuple(row for p in phases for row in p.at.log))
 
 
-def _check(
-    method: Method, recipe: Recipe, recipe_name: str, data: TrainingPair | ImageSet, factor: Factor,
-    start: LoadedModel | None, vgg_weights: str | Path | None,
-) -> None:  # fmt: skip
+def _check(training: Training, recipe: Recipe, data: TrainingPair | ImageSet, factor: Factor) -> None:
     """Refuse what cannot be trained, before any work is done."""
-    if recipe.needs_vgg and vgg_weights is None:
+    method, start = training.method, training.start
+    if recipe.needs_vgg and training.vgg_weights is None:
         raise ModelError(
-            f"{method.name} ({recipe_name}) is taught by features of VGG-19: give its weights with --vgg-weights, "
+            f"{method.name} ({training.recipe}) is taught by features of VGG-19: give its weights with --vgg-weights, "
             "or take --recipe paper-mse"
         )
     if isinstance(data, ImageSet):
@@ -170,7 +141,7 @@ def _check(
             raise ValueError("sets of images are varied by flips and gain only: their coarse images are made before")
     if start is not None and isinstance(data, TrainingPair):
         own = (start.card.method, start.card.recipe, start.card.factor)
-        wanted = (method.name, recipe_name, factor)
+        wanted = (method.name, training.recipe, factor)
         if own != wanted:
             told = ["{} ({}) by {}".format(*each) for each in (wanted, own)]
             raise ModelError(f"training of {told[0]} cannot begin with a model of {told[1]}")
@@ -194,10 +165,11 @@ def _check_network(method: Method, recipe: Recipe, start: LoadedModel, channels:
 
 
 def _training_entries(
-    job: _Job, phases: Sequence[Phase], train: Sequence[Any], held: Sequence[Any], reached: dict[str, Any]
+    phases: Sequence[Phase], train: Sequence[Any], held: Sequence[Any], reached: dict[str, Any]
 ) -> dict[str, Any]:
     """The part of the card that is known after training."""
-    first, recipe, examples = phases[0], job.recipe, job.examples
+    first = phases[0]
+    training, examples = first.training, first.examples
     checksum = next((str(module.checksum) for kind, module, _ in first.nets.terms if kind == "perceptual"), None)
     timed = [p.name for p in phases if p.at.done == "time"]
     why = [f"{' and '.join(timed)} stopped on the clock"] * bool(timed)
@@ -215,11 +187,11 @@ def _training_entries(
         **({"on_trained_slices": examples.held_out(train, ()) | reached} if reached and not held else {}),
         "phases": {p.name: {"iterations": p.at.iteration, "stopped_by": p.at.done} for p in phases},
         "refit_on_all_slices": len(phases) > 1,
-        "perceptual": perceptual_entry(recipe, checksum, job.vgg),
+        "perceptual": perceptual_entry(first.recipe, checksum, training.vgg_weights),
         "mixed_precision": {"kept": first.at.mixed, "score_change_db": first.at.mixed_loss_db},
         "reproducible": not why,
         **({"not_reproducible_because": "; ".join(why)} if why else {}),
         "parameters": sum(p.numel() for p in generator.parameters()),
         "parameters_trained": sum(p.numel() for p in generator.parameters() if p.requires_grad),
-        **({} if job.start is None else {"started_from": started_from(job.start)}),
+        **({} if training.start is None else {"started_from": started_from(training.start)}),
     }

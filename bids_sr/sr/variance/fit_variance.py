@@ -13,10 +13,11 @@ from bids_sr.sr.data.temporal_components import SeriesError, TemporalStatistics
 from bids_sr.sr.method import Method
 from bids_sr.sr.models.card import card_entries
 from bids_sr.sr.models.model import TrainedModel
-from bids_sr.sr.recipe import Recipe, VarianceRecipe
+from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import ResolutionError
 from bids_sr.sr.resolution.operators import level_above, to_slices
-from bids_sr.sr.training.phase import Progress, torch_threads
+from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.phase import torch_threads
 from bids_sr.sr.variance.one_level_down import Explained, try_maps
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.run_data import RunData
@@ -35,25 +36,21 @@ def whole_grid(prior: Prior) -> Tensor:
     return out
 
 
-def fit_variance(
-    method: Method, recipe: Recipe, data: Any, *, recipe_name: str, seed: int, threads: int = 1,
-    progress: Progress | None = None,
-) -> TrainedModel:  # fmt: skip
-    """Find the variance maps of a run and decide whether they are used; arguments as in `trainer.fit`.
+def fit_variance(training: Training, data: RunData) -> TrainedModel:
+    """Find the variance maps of a run and decide whether they are used.
 
     Raises
     ------
     SeriesError, ResolutionError : the run cannot be used
     """
-    if not isinstance(recipe, VarianceRecipe) or not isinstance(data, RunData):
-        raise SeriesError(f"the recipe {recipe_name} of {method.name} is not one for a run")
+    method, recipe, seed, threads = training.method, training.how, training.seed, training.threads
+    if not isinstance(recipe, VarianceRecipe):
+        raise SeriesError(f"the recipe {training.recipe} of {method.name} is not one for a run")
     began = time.monotonic()
     log: list[dict[str, Any]] = []
 
-    def tell(done: int, rounds: int) -> None:
+    def tell(done: int, _rounds: int) -> None:
         log.append({"phase": "map", "iteration": done})  # no times: the same data give the same files
-        if progress is not None:
-            progress("map", done, rounds)
 
     shape = data.statistics.mean.shape
     with torch_threads(threads):
@@ -69,7 +66,7 @@ def fit_variance(
                 prior = blended(prior, to_slices(data.measured)[window.fine].contiguous(), verdict["blend"])
     LOG.info("%s: %s (%.0f s)", method.name, verdict["model"], time.monotonic() - began)
     used = bool(verdict["applied"])
-    card = card_entries(method, recipe, recipe_name, data) | {
+    card = card_entries(training, recipe, data) | {
         "applied": used,
         "held_out": {k: v for k, v in verdict.items() if k != "applied"},
         "components": len(components),

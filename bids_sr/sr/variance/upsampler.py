@@ -19,7 +19,10 @@ from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.resampling import Spline, sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import displacement, hr_grid
+from bids_sr.sr.inference.acquired import Acquired, InferenceError
 from bids_sr.sr.inference.guided_baselines import PosedImage
+from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.sr.resolution.operators import Level, level_above, to_slices, to_volume
 from bids_sr.sr.variance.prior import Prior, Window
@@ -148,6 +151,31 @@ class VarianceUpsampler:
             added = prior.expect(to_slices(self.change(volume, pose)))
             left = slices - self.level.down(added)  # one way up serves the volume and the projection
             return to_volume(added.add_(self.level.up(left)))
+
+
+def variance_upsampler(model: LoadedModel, acquired: Acquired) -> VarianceUpsampler:
+    """The upsampler of a run's variance maps; static detail of the guide, if any, is its `constant`.
+
+    Raises
+    ------
+    InferenceError : mean and components of the run, its mask or its affine are missing
+    """
+    affine, statistics, mask, factor = acquired.affine, acquired.statistics, acquired.mask, acquired.factor
+    if affine is None or statistics is None or mask is None:
+        raise InferenceError(f"{model.card.method} needs the run's mean and components, its mask and its affine")
+    if not isinstance(model.recipe, VarianceRecipe):
+        raise InferenceError(f"the recipe of {model.card.method} is not one of variance maps")
+    torch.set_num_threads(acquired.threads)
+    state = model.generator.state_dict()
+    made = VarianceUpsampler(
+        weight=displaced(state["weight"], acquired.displaced, affine, factor), noise=float(state["noise"]),
+        fwhm=model.recipe.estimator.fwhm, mean=statistics.mean, mask=mask, affine=affine, factor=factor,
+        distortion=acquired.distortion,
+    )  # fmt: skip
+    if acquired.guide is not None:
+        seen = to_slices(acquired.guide.seen(made.fine, made.fine_affine, None))
+        made.constant = acquired.gain * np.ascontiguousarray(to_volume(made.level.beyond(seen)))
+    return made
 
 
 def onto_grid(weight: Tensor, fine: tuple[int, int, int]) -> Tensor:

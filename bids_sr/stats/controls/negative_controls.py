@@ -6,36 +6,23 @@ none of these. Whether such detail is true is another question, which only a tru
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import series_name
-from bids_sr.sr.method import all_methods
+from bids_sr.sr.method import Placebo, all_methods
 
 MEASURES = ("gain_split_ev_beyond", "gain_truth_ev_beyond")
 """Differences that can carry the claim, the stronger first: from measured data, from known activation."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Placebo:
-    """One placebo series."""
-
-    name: str  # of the series
-    method: str  # whose placebo it is
-    kind: str  # "model" (another model), "contrast" (another contrast) or "map" (another variance map)
-    instead: str  # what takes the place of the subject's own, as text
-    owed: str  # what a gain over it is attributable to, as text
-
-
 PLACEBOS: Mapping[str, Placebo] = {
-    series_name(method.name, each.suffix): Placebo(
-        name=series_name(method.name, each.suffix), method=series_name(method.name), kind=each.kind,
-        instead=each.instead, owed=each.owed,
-    )
+    series_name(method.name, each.suffix): replace(each, method=series_name(method.name))
     for method in all_methods()
     for each in method.placebos
-}  # fmt: skip
+}
+"""Placebos by the names of their series."""
 
 
 def placebos_of(method: str) -> tuple[str, ...]:

@@ -1,25 +1,19 @@
-"""The same inputs give the same series and the same figures as the steps of the program."""
-
-from functools import partial
+"""The same inputs give the same figures as the steps of the program."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from shortrun import DUMMIES, FACTOR, TR
 
-from bids_sr import Evaluator, SuperResolver
-from bids_sr.api import super_resolver
+from bids_sr import Evaluator
 from bids_sr.interfaces.evaluation.split_halves import BlockEffects, SplitHalf, TruthImages
 from bids_sr.interfaces.evaluation.verdicts import Verdict
 from bids_sr.interfaces.head_motion import EstimateMotion, MakeBoldRef
-from bids_sr.interfaces.learning.method_steps import EstimateVariance, SuperResolve, TrainModel
+from bids_sr.interfaces.learning.method_steps import EstimateVariance, SuperResolve
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.metrics.long_tables import read_table
 from bids_sr.registration.bold_to_anat import finer_mask
 from bids_sr.series import PCA_RANKS
-from bids_sr.spatial.masks import brain_mask
-from bids_sr.sr.models.model import read_card
-from bids_sr.sr.models.model_store import Request
 from bids_sr.stats.glm.confounds import motion_columns
 from bids_sr.stats.glm.contrasts import default_contrasts
 
@@ -51,43 +45,6 @@ def program(run, tmp_path_factory):
             SuperResolve, here / name, in_file=run / "bold.nii", series=name, factor=FACTOR, **common, **model
         ).out_file
     return {**common, "motion_tsv": motion.motion_tsv, "series": series, "here": here}
-
-
-@pytest.mark.parametrize(
-    "name", ["bspline", pytest.param("zerofill", marks=pytest.mark.slow), pytest.param("wmn", marks=pytest.mark.slow)]
-)
-def test_a_series_is_that_of_the_program(run, program, name):
-    known = {} if name == "bspline" else {"motion": program["hmc_xfms"], "boldref": program["boldref"]}
-    fitted = SuperResolver(name).fit(run / "bold.nii", mask=run / "mask.nii", **known)
-    assert fitted.applied_
-    assert fitted.n_dummy_ == DUMMIES
-    wanted, affine = load_image(program["series"][name])
-    made = fitted.transform(run / "bold.nii")
-    np.testing.assert_allclose(made.affine, affine, atol=1e-5)
-    # transforms were rounded to text on the way of the program
-    np.testing.assert_allclose(made.get_fdata(), wanted, atol=2e-3)
-
-
-@pytest.mark.slow
-def test_a_trained_network_is_that_of_the_program(run, program, tmp_path, monkeypatch):
-    monkeypatch.setattr(super_resolver, "Request", partial(Request, sloppy=True))
-    fitted = SuperResolver("srgan", registered=True).fit(
-        run / "bold.nii", mask=run / "mask.nii", guide=run / "fine.nii", lowres=run / "low.nii",
-        motion=program["hmc_xfms"], boldref=program["boldref"],
-    )  # fmt: skip
-    data, affine = load_image(run / "low.nii")
-    save_image(brain_mask(data, affine).astype(np.uint8), affine, tmp_path / "head.nii", dtype=np.uint8)
-    made = outputs(
-        TrainModel, tmp_path / "train", method="srgan", highres=run / "fine.nii", lowres=run / "low.nii",
-        mask=tmp_path / "head.nii", factor=FACTOR, sloppy=True, seed=0,
-    )  # fmt: skip
-    assert fitted.model_.card.weights_sha256 == read_card(made.model_file).weights_sha256
-    common = {key: program[key] for key in ("boldref", "mask", "hmc_xfms")}
-    wanted = outputs(
-        SuperResolve, tmp_path / "srgan", in_file=run / "bold.nii", series="srgan", factor=FACTOR, device="cpu",
-        precision="fp32", model_file=made.model_file, **common,
-    ).out_file  # fmt: skip
-    np.testing.assert_allclose(fitted.transform(run / "bold.nii").get_fdata(), load_image(wanted)[0], atol=2e-2)
 
 
 def test_the_table_and_the_verdict_are_those_of_the_program(run, program, tmp_path):

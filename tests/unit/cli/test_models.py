@@ -20,6 +20,7 @@ from bids_sr.cli.models.models_show import printable
 from bids_sr.config import UsageError
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model, save_model
@@ -99,7 +100,9 @@ def test_a_model_of_an_image_is_what_the_library_makes_of_it(data: Path, tmp_pat
     save_image(inside.astype(np.uint8), affine, mask)
     assert main(["apply", str(data / "srgan.safetensors"), str(source), str(out), "--mask", str(mask)]) == 0
     up = make_upsampler(
-        "srgan", FACTOR, model=load_model(data / "srgan.safetensors"), scale=float(np.percentile(image[inside], 99))
+        "srgan",
+        Acquired(factor=FACTOR, scale=float(np.percentile(image[inside], 99))),
+        load_model(data / "srgan.safetensors"),
     )
     made, _ = load_image(out)
     assert made.ndim == 3

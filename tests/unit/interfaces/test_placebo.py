@@ -6,39 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.interfaces.evaluation.placebos import AnotherContrast, NullShuffles, other_models
+from bids_sr.interfaces.evaluation.placebos import NullShuffles, other_models
 from bids_sr.interfaces.steps import MergeEvaluation
-from bids_sr.io.nifti import SeriesWriter, load_image, save_image
+from bids_sr.io.nifti import SeriesWriter, save_image
 from bids_sr.metrics.long_tables import read_table
-from bids_sr.spatial.transforms import hr_grid, write_itk
-from bids_sr.sr.resolution.matrices import kspace_crop
 
 FACTOR = (2.0, 2.0, 1.0)
 AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])
-
-
-def test_another_contrast_comes_on_the_grids_of_the_run(tmp_path):
-    shape, fine = hr_grid((12, 10, 3), np.diag([4.0, 4.0, 4.0, 1.0]), FACTOR)
-    centers = np.stack(np.meshgrid(*(np.arange(n) for n in (60, 52, 20)), indexing="ij"), -1) - 4.0
-    blob = 100 * np.exp(-((centers - [20, 18, 4]) ** 2).sum(-1) / 128)
-    own = np.eye(4)
-    own[:3, 3] = [-4, -4, -4]
-    save_image(blob.astype(np.float32), own, tmp_path / "t1w.nii.gz")
-    save_image(np.zeros((12, 10, 3), dtype=np.float32), np.diag([4.0, 4.0, 4.0, 1.0]), tmp_path / "boldref.nii.gz")
-    moved = np.eye(4)
-    moved[0, 3] = -2.0  # takes a T1w point to its boldref point
-    write_itk(tmp_path / "xfm.txt", moved)
-    out = AnotherContrast(
-        in_file=str(tmp_path / "t1w.nii.gz"), reference=str(tmp_path / "boldref.nii.gz"),
-        reference2image_xfm=str(tmp_path / "xfm.txt"), factor=FACTOR,
-    ).run(cwd=str(tmp_path)).outputs  # fmt: skip
-    (high, high_affine), (low, low_affine) = load_image(out.highres), load_image(out.lowres)
-    assert high.shape == shape
-    np.testing.assert_allclose(high_affine, fine)
-    np.testing.assert_allclose(low_affine, np.diag([4.0, 4.0, 4.0, 1.0]), atol=1e-6)
-    np.testing.assert_allclose(low, np.maximum(kspace_crop(high, fine, factor=FACTOR)[0], 0), atol=1e-4)
-    middle = np.einsum("xyz,xyzc->c", high, np.moveaxis(np.indices(shape), 0, -1)) / high.sum()
-    np.testing.assert_allclose((fine @ [*middle, 1])[:2], [18, 18], atol=0.5)  # 20 - 2 along x
 
 
 def model(root, subject, method="srgan", lowres=(3.0, 3.0, 4.0), factor=FACTOR, session=""):

@@ -7,6 +7,7 @@ from scipy import ndimage
 from bids_sr.spatial.distortion import Distortion, DistortionError, load_distortion, save_distortion, voxel_shift
 from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import apply, invert, rigid_matrix
+from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
 from bids_sr.sr.inference.guided_baselines import PosedImage
 
@@ -72,9 +73,10 @@ class _Writer(list):
 
 def resolved(volumes, poses, distortion, name="raw", factor=(1.0, 1.0, 1.0), shape=SHAPE, affine=AFFINE, **more):
     out = _Writer()
+    upsampler = make_upsampler(name, Acquired(factor=factor, affine=AFFINE, **more))
     super_resolve_series(
-        _Reader(volumes), out, make_upsampler(name, factor, affine=AFFINE, **more), np.stack(poses), shape, affine,
-        factor=factor, distortion=distortion, consistency="off",
+        _Reader(volumes), out, upsampler, np.stack(poses), shape, affine, factor=factor, distortion=distortion,
+        consistency="off",
     )  # fmt: skip
     return out
 

@@ -9,6 +9,7 @@ from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import card, compatibility
 from bids_sr.sr.models.card_checks import ModelCard
+from bids_sr.sr.training.job import Training
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_quantiles_and_edges_are_those_of_numpy() -> None:
 def test_a_card_from_before_says_nothing_and_every_new_card_does(small_pair: TrainingPair) -> None:
     assert compatibility.domain_difference(ModelCard(), small_pair.lowres, small_pair.mask) is None
     method = get_method("srgan")
-    made = card.card_entries(method, method.recipes["fast"], "fast", small_pair, vgg=False)
+    made = card.card_entries(Training(method=method), method.recipes["fast"], small_pair)
     found = compatibility.domain_difference(ModelCard.from_json(made), small_pair.lowres, small_pair.mask)
     assert found is not None
     assert found.distance < 1e-4

@@ -9,6 +9,7 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference import apply_to_series, guided_baselines
+from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel
@@ -27,12 +28,12 @@ def upsampler(name: str, factor: tuple[float, float, float], volume: np.ndarray)
         if name == "fast":
             nn.init.normal_(net.tail.weight, std=0.1)
         model = LoadedModel(generator=net.eval(), recipe=recipe, card=ModelCard())
-        return apply_to_series.make_upsampler("srgan", factor, model=model, scale=900.0)
+        return apply_to_series.make_upsampler("srgan", Acquired(factor=factor, scale=900.0), model)
     shape, fine = hr_grid(volume.shape, AFFINE, factor)
     guide = guided_baselines.PosedImage(data=900 * rng.random(shape), affine=fine)
     mean = guided_baselines.PosedImage(data=volume + 20 * rng.random(volume.shape), affine=AFFINE)
     given = {"affine": AFFINE, "guide": guide, "mean": mean, "scale": 900.0} if name in PAIR_BASELINES else {}
-    return apply_to_series.make_upsampler(name, factor, **given)
+    return apply_to_series.make_upsampler(name, Acquired(factor=factor, **given))
 
 
 @pytest.mark.parametrize("factor", [(2.0, 2.0, 1.0), (1.5, 2.0, 1.0), (2.0, 2.0, 2.0)])

@@ -243,7 +243,7 @@ def test_the_log_can_be_read_while_training_goes_on(tmp_path):
 
 
 def test_the_clock_stops_and_marks_the_card(tmp_path):
-    card = fit(balls(1), recipe(iterations=10**6), tmp_path, max_minutes=0.003).card
+    card = fit(balls(1), recipe(iterations=10**6), tmp_path, max_train_minutes=0.003).card
     assert card["phases"]["search"]["stopped_by"] == "time"
     assert card["reproducible"] is False
 

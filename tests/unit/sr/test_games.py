@@ -19,6 +19,7 @@ from bids_sr.sr.recipe import Augmentation, LossTerm
 from bids_sr.sr.resolution.matrices import upsample
 from bids_sr.sr.resolution.operators import get_operator
 from bids_sr.sr.training import update_steps
+from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.phase import Phase
 
 CUBE = (2.0, 2.0, 2.0)
@@ -162,16 +163,16 @@ def phase(how, images, tmp_path, ndim=3, factor=CUBE):
     """A phase that is not run."""
     seen = examples(how, images, ndim, factor)
     return Phase(
-        name="search", recipe=how, iterations=how.steps, examples=seen, parts=seen.parts()[0], watched=(),
-        by_loss=False, seed=1, rng=np.random.default_rng(0), signature="", checkpoint=tmp_path / "c", deadline=None,
-        progress=None, nets=update_steps.build_networks(how, factor, 0, "cpu", None, ndim=ndim),
+        name="search", training=Training(method=a_method(ndim), changed=how, seed=1), recipe=how, iterations=how.steps,
+        examples=seen, parts=seen.parts()[0], watched=(), signature="", checkpoint=tmp_path / "c", deadline=None,
+        progress=None,
     )  # fmt: skip
 
 
 def drawn(made, factor):
     """(sides, windows) of the phase's next step."""
     return made.examples.chosen(
-        made.rng, made.parts, factor, iteration=made.at.iteration, seed=made.seed, size=made.batch_size
+        made.rng, made.parts, factor, iteration=made.at.iteration, seed=made.training.seed, size=made.batch_size
     )
 
 

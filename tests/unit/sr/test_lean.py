@@ -10,6 +10,7 @@ from torch import nn
 
 from bids_sr.sr.data.patches import upsample_slices
 from bids_sr.sr.inference import apply_to_series, network_upsampler
+from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.cpu_optimized import channels_innermost, optimize_for_cpu, widest
 from bids_sr.sr.inference.network_upsampler import VolumeUpsampler
 from bids_sr.sr.method import get_method, method_names
@@ -61,7 +62,7 @@ def plain(model, volume, factor):
 def test_a_volume_is_what_the_plain_loop_makes_of_its_slices(recipe, factor, shape, at_once, monkeypatch):
     monkeypatch.setattr(network_upsampler, "_AT_ONCE", at_once)
     model, volume = loaded(recipe, factor), noise(shape)
-    made = apply_to_series.make_upsampler("srgan", factor, model=model, scale=SCALE)(volume, np.eye(4))
+    made = apply_to_series.make_upsampler("srgan", Acquired(factor=factor, scale=SCALE), model)(volume, np.eye(4))
     expected = plain(model, volume, factor)
     assert np.ptp(expected) > 50  # the network says something
     np.testing.assert_allclose(made, expected, atol=1e-5 * np.ptp(expected), rtol=0)
@@ -73,7 +74,7 @@ def test_twice_the_same_bits_whoever_asks(threads):
     try:
         ups = [
             apply_to_series.make_upsampler(
-                "srgan", (2, 2, 1), model=loaded(FAST, (2, 2, 1)), scale=SCALE, threads=threads
+                "srgan", Acquired(factor=(2, 2, 1), scale=SCALE, threads=threads), loaded(FAST, (2, 2, 1))
             )
             for _ in range(2)
         ]
@@ -175,7 +176,7 @@ def test_narrow_networks_take_larger_volumes_in_one_piece_and_none_smaller_ones(
     ups = {
         width: VolumeUpsampler(
             LoadedModel(generator=ResNet3d(1, width=width, blocks=1), recipe=VOLUMES, card=ModelCard()),
-            (2, 2, 1), SCALE, "fp32", "cpu", 1,
+            Acquired(factor=(2, 2, 1), scale=SCALE),
         )
         for width in (16, 64, 96)
     }  # fmt: skip
@@ -185,7 +186,7 @@ def test_narrow_networks_take_larger_volumes_in_one_piece_and_none_smaller_ones(
 def test_a_volume_in_one_piece_is_what_the_plain_network_makes_of_it():
     model, volume = loaded(VOLUMES, (2.0, 2.0, 1.0)), noise((9, 8, 5))
     up = apply_to_series.make_upsampler(
-        "resnet3d", (2.0, 2.0, 1.0), model=replace(model, card=ModelCard(method="resnet3d")), scale=SCALE
+        "resnet3d", Acquired(factor=(2.0, 2.0, 1.0), scale=SCALE), replace(model, card=ModelCard(method="resnet3d"))
     )
     with torch.no_grad():
         source = torch.from_numpy(apply_to_series.upsample(VOLUMES.upsampled_by, volume, (2.0, 2.0, 1.0))) / SCALE

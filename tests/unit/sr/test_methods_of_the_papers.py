@@ -16,6 +16,7 @@ from bids_sr.sr.networks.critics import CircleCritic, CPCECritic
 from bids_sr.sr.networks.residual3d import ConventionalNet3d, DenseResidualNet, ResNet3d, ResNetCritic3d
 from bids_sr.sr.resolution.operators import get_operator
 from bids_sr.sr.training import update_steps
+from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.trainer import fit
 
 SHAPE, FACTOR = (24, 24, 8), (2.0, 2.0, 1.0)
@@ -132,9 +133,10 @@ def test_li_agnostic_draws_all_its_factors(volume, tmp_path, monkeypatch):
     monkeypatch.setattr(ImageExamples, "cut", watched)
     recipe = shortened("li-agnostic", "fast", iterations=16, evaluate_every=16, patch=(16, 16, 8))
     fit(
-        get_method("li-agnostic"), recipe, images("li-agnostic", volume), factor=FACTOR, recipe_name="fast", seed=3,
-        work_dir=tmp_path,
-    )  # fmt: skip
+        Training(method=get_method("li-agnostic"), recipe="fast", changed=recipe, factor=FACTOR, seed=3),
+        images("li-agnostic", volume),
+        tmp_path,
+    )
     # what the wanted factor leaves alone, the slices, is left alone
     assert {f[0] for f in drawn} == {1.25, 1.5, 1.75, 2.0}
     assert all(f[0] == f[1] and f[2] == 1 for f in drawn)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.models import compatibility, model, model_store
 from bids_sr.sr.training import trainer
 from bids_sr.sr.training.checkpoint import CheckpointError, read_checkpoint
+from bids_sr.sr.training.job import Training, sloppy_recipe
 
 SRGAN = get_method("srgan")
 
@@ -134,7 +136,7 @@ def test_orientation_is_the_axis_across_slices(axes, name):
     assert compatibility.describe(affine, "bold", (2.0, 2.0, 1.0)).orientation == name
 
 
-REQUEST = model_store.Request(method="srgan", sloppy=True)
+REQUEST = Training(method=SRGAN, sloppy=True)
 
 
 def test_auto_trains_once_and_then_reuses(small_pair, tmp_path, monkeypatch):
@@ -154,20 +156,19 @@ def make(path):
     return path
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"source": "train"}, {"vgg_weights": "other"}])
+@pytest.mark.parametrize("change", [{"seed": 1}, {"source": "train"}, {"vgg_weights": Path("other")}])
 def test_auto_trains_when_anything_differs(small_pair, tmp_path, change, monkeypatch):
     model_store.obtain_model(REQUEST, small_pair, make(tmp_path / "kept"))
     asked = replace(REQUEST, model_dir=tmp_path / "kept", **change)
-    assert model_store.find_model(asked, model_store.sloppy_recipe(SRGAN.recipes["fast"]), small_pair) is None
+    assert model_store.find_model(asked, small_pair) is None
 
 
 def test_other_data_are_not_served_by_auto_but_by_reuse(small_pair, tmp_path):
     model_store.obtain_model(REQUEST, small_pair, make(tmp_path / "kept"))
     other = replace(small_pair, lowres=small_pair.lowres * 1.5)
-    recipe = model_store.sloppy_recipe(SRGAN.recipes["fast"])
     asked = replace(REQUEST, model_dir=tmp_path / "kept")
-    assert model_store.find_model(asked, recipe, other) is None
-    found = model_store.find_model(replace(asked, source="reuse"), recipe, other)
+    assert model_store.find_model(asked, other) is None
+    found = model_store.find_model(replace(asked, source="reuse"), other)
     assert found == tmp_path / "kept" / "srgan.safetensors"
 
 
@@ -210,8 +211,8 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 
 def test_the_card_of_training_is_enough_for_the_guards(small_pair, tmp_path):
-    recipe = model_store.sloppy_recipe(SRGAN.recipes["fast"])
-    made = trainer.fit(SRGAN, recipe, small_pair, recipe_name="fast", seed=0, work_dir=tmp_path / "work")
+    recipe = sloppy_recipe(SRGAN.recipes["fast"])
+    made = trainer.fit(Training(method=SRGAN, recipe="fast", changed=recipe), small_pair, tmp_path / "work")
     weights, _ = model.save_model(tmp_path / "m", made.state, made.card)
     loaded = model.load_model(weights)
     seen = compatibility.describe(small_pair.lowres_affine, "bold", small_pair.factor)

@@ -17,15 +17,16 @@ from bids_sr.sr.models.card import card_entries, plain_recipe
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.recipe import Augmentation
 from bids_sr.sr.training import trainer, update_steps
+from bids_sr.sr.training.job import Training
 
 SRGAN = get_method("srgan")
 PAPER, MSE = SRGAN.recipes["paper"], SRGAN.recipes["paper-mse"]
 SHORT = with_features(replace(PAPER, iterations=7, evaluate_every=3, patch=16))
 
 
-def fit(pair, work_dir, recipe=SHORT, **given):
-    given = {"recipe_name": "paper", "seed": 3, "work_dir": work_dir, "vgg_weights": WEIGHTS} | given
-    return trainer.fit(SRGAN, recipe, pair, **given)
+def fit(pair, work_dir, recipe=SHORT, progress=None, **given):
+    given = {"recipe": "paper", "seed": 3, "vgg_weights": WEIGHTS} | given
+    return trainer.fit(Training(method=SRGAN, changed=recipe, **given), pair, work_dir, progress)
 
 
 def test_the_numbers_of_the_publication():
@@ -61,14 +62,8 @@ def test_other_methods_have_paper_where_paper_mse_is_asked_for():
     assert SuperRes(methods=("tv",), recipe="paper-mse").dense
 
 
-def test_the_steps_of_the_graph_ask_for_the_recipe_that_serves():
-    from bids_sr.interfaces.learning.method_steps import TrainModel
-    from bids_sr.interfaces.learning.training_inputs import request_of
-
-    asked = {}
-    for name in ("srgan", "cpce"):
-        inputs = TrainModel(method=name, recipe="paper-mse", factor=(2.0, 2.0, 1.0), device="cpu").given
-        asked[name] = request_of(inputs).recipe
+def test_a_training_asks_for_the_recipe_that_serves():
+    asked = {name: Training(method=get_method(name), recipe="paper-mse").recipe for name in ("srgan", "cpce")}
     assert asked == {"srgan": "paper-mse", "cpce": "paper"}
 
 
@@ -77,7 +72,7 @@ def test_without_features_nothing_is_trained(small_pair, tmp_path):
         fit(small_pair, tmp_path, vgg_weights=None)
     images = ImageSet.from_pair(small_pair)
     with pytest.raises(model.ModelError, match="--vgg-weights"):
-        trainer.fit(SRGAN, SHORT, images, factor=small_pair.factor, recipe_name="paper", seed=0, work_dir=tmp_path)
+        trainer.fit(Training(method=SRGAN, recipe="paper", changed=SHORT, factor=small_pair.factor), images, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -136,8 +131,7 @@ def test_a_training_on_all_slices_goes_on_after_a_kill(small_pair, tmp_path):
 @pytest.mark.slow
 def test_several_images_hold_nothing_out_either_and_end_with_the_last_weights(small_pair, tmp_path):
     images = ImageSet.from_pair(small_pair)
-    given = {"factor": small_pair.factor, "recipe_name": "paper", "seed": 0, "vgg_weights": WEIGHTS}
-    made = trainer.fit(SRGAN, SHORT, images, work_dir=tmp_path, **given)
+    made = fit(images, tmp_path, factor=small_pair.factor)
     assert made.card["held_out"]["iteration"] == 7
     assert made.card["held_out"]["model"] == "nothing was held out: the last weights are kept"
     assert not any("psnr" in row for row in made.log)
@@ -147,7 +141,7 @@ def test_several_images_hold_nothing_out_either_and_end_with_the_last_weights(sm
 def old(small_pair, tmp_path):
     """A model of `paper` as it was at first: its card as it was written then, and what it was trained on."""
     generator = MSE.build_generator(1, small_pair.factor)
-    card = card_entries(SRGAN, MSE, "paper", small_pair, vgg=False)
+    card = card_entries(Training(method=SRGAN, recipe="paper", changed=MSE), MSE, small_pair)
     card |= {"seed": 0, "reproducible": True, "perceptual": {"active": False}}
     return model.save_model(tmp_path / "old" / "srgan", generator.state_dict(), card)[0]
 
@@ -169,15 +163,15 @@ def test_an_old_card_that_was_edited_is_refused(old):
 
 @pytest.mark.parametrize("source", ["auto", "reuse"])
 def test_an_old_model_serves_paper_mse_and_never_paper(old, small_pair, source):
-    asked = model_store.Request(method="srgan", recipe="paper-mse", source=source, model_dir=old.parent)
-    assert model_store.find_model(asked, MSE, small_pair) == old
+    asked = Training(method=SRGAN, recipe="paper-mse", source=source, model_dir=old.parent)
+    assert model_store.find_model(asked, small_pair) == old
     for vgg in (None, WEIGHTS):
         wanted = replace(asked, recipe="paper", vgg_weights=vgg)
         if source == "auto":
-            assert model_store.find_model(wanted, PAPER, small_pair) is None
+            assert model_store.find_model(wanted, small_pair) is None
         else:
             with pytest.raises(model.ModelError, match=r"no model of srgan \(paper\) to reuse"):
-                model_store.find_model(wanted, PAPER, small_pair)
+                model_store.find_model(wanted, small_pair)
 
 
 @pytest.mark.slow
@@ -193,12 +187,13 @@ def test_a_card_of_the_published_run_keeps_its_name(small_pair, tmp_path):
 def test_the_published_run_is_reused_for_itself_alone(small_pair, tmp_path):
     made = fit(small_pair, tmp_path / "work")
     weights, _ = model.save_model(tmp_path / "srgan", made.state, made.card)
-    asked = model_store.Request(
-        method="srgan", recipe="paper", seed=3, vgg_weights=WEIGHTS, model_dir=weights.parent, factor=small_pair.factor
+    asked = Training(
+        method=SRGAN, recipe="paper", changed=SHORT, seed=3, vgg_weights=WEIGHTS, model_dir=weights.parent,
+        factor=small_pair.factor,
     )  # fmt: skip
-    assert model_store.find_model(asked, SHORT, small_pair) == weights
-    assert model_store.find_model(replace(asked, vgg_weights=None), SHORT, small_pair) is None
-    other = replace(asked, recipe="paper-mse")
-    assert model_store.find_model(other, MSE, small_pair) is None
+    assert model_store.find_model(asked, small_pair) == weights
+    assert model_store.find_model(replace(asked, vgg_weights=None), small_pair) is None
+    other = replace(asked, recipe="paper-mse", changed=None)
+    assert model_store.find_model(other, small_pair) is None
     with pytest.raises(model.ModelError, match="no model of srgan"):
-        model_store.find_model(replace(other, source="reuse"), MSE, small_pair)
+        model_store.find_model(replace(other, source="reuse"), small_pair)

@@ -1,22 +1,25 @@
 """Models of methods that learn from images: trained from a pair or a set, found again, begun with another."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from engine_helpers import balls
 
 from bids_sr.sr.data.images import ImageSet
+from bids_sr.sr.method import get_method
 from bids_sr.sr.models import model_store
 from bids_sr.sr.models.model import ModelError, load_model
+from bids_sr.sr.training.job import Training, sloppy_recipe
 
 CUBE = (2.0, 2.0, 2.0)
 
 
-def obtain(data, out, **given):
+def obtain(data, out, method="resnet3d", **given):
     """A sloppy model of `resnet3d`; returns (weights, card)."""
     out.mkdir(exist_ok=True)
-    asked = model_store.Request(**{"method": "resnet3d", "sloppy": True} | given)
+    asked = Training(method=get_method(method), sloppy=True, **given)
     weights, card, _ = model_store.obtain_model(asked, data, out)
     return weights, json.loads(card.read_text())
 
@@ -40,8 +43,9 @@ def test_a_model_of_the_same_set_is_found_and_one_begun_otherwise_is_not(tmp_pat
     assert "reused from" in caplog.text
     assert again == first
     caplog.clear()
+    last = replace(sloppy_recipe(get_method("resnet3d").recipes["fast"]), freeze_but_last=1)
     tuned_file, tuned = obtain(
-        balls(2), tmp_path / "c", factor=CUBE, model_dir=tmp_path / "a", start=weights, train_last=1
+        balls(2), tmp_path / "c", factor=CUBE, model_dir=tmp_path / "a", start=load_model(weights), changed=last
     )  # fmt: skip
     assert "reused" not in caplog.text
     assert tuned["started_from"]["weights_sha256"] == first["weights_sha256"]
@@ -56,4 +60,4 @@ def test_a_model_of_the_same_set_is_found_and_one_begun_otherwise_is_not(tmp_pat
 def test_a_recipe_without_a_warm_one_cannot_begin_with_a_model(small_pair, tmp_path):
     weights, _ = obtain(small_pair, tmp_path / "a", method="srgan")
     with pytest.raises(ModelError, match="no recipe that begins with a model"):
-        obtain(small_pair, tmp_path / "b", method="srgan", start=weights, recipe="paper")
+        obtain(small_pair, tmp_path / "b", method="srgan", start=load_model(weights), recipe="paper")

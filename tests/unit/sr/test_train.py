@@ -13,6 +13,7 @@ from bids_sr.sr.data.training_pair import PairError, TrainingPair
 from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.sr.training import phase, trainer, update_steps
 from bids_sr.sr.training.checkpoint import log_tsv
+from bids_sr.sr.training.job import Training
 
 SRGAN = method.get_method("srgan")
 SHORT = replace(
@@ -24,9 +25,9 @@ class Stopped(Exception):
     """Stands for a kill."""
 
 
-def fit(pair, work_dir, recipe=SHORT, **given):
+def fit(pair, work_dir, recipe=SHORT, progress=None, **given):
     """Short training with the defaults of these tests."""
-    return trainer.fit(SRGAN, recipe, pair, **{"recipe_name": "fast", "seed": 3, "work_dir": work_dir} | given)
+    return trainer.fit(Training(method=SRGAN, changed=recipe, **{"seed": 3} | given), pair, work_dir, progress)
 
 
 def same(a, b):
@@ -150,7 +151,7 @@ def test_without_a_refit_the_model_is_the_one_that_was_scored(small_pair, tmp_pa
 
 
 def test_the_clock_marks_the_card(small_pair, tmp_path):
-    card = fit(small_pair, tmp_path, replace(SHORT, iterations=10**6), max_minutes=0.01).card
+    card = fit(small_pair, tmp_path, replace(SHORT, iterations=10**6), max_train_minutes=0.01).card
     assert card["reproducible"] is False
     assert "clock" in card["not_reproducible_because"]
     assert fit(small_pair, tmp_path / "free").card["reproducible"] is True

@@ -7,6 +7,7 @@ from torch import nn
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.sr.inference import apply_to_series
+from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel
@@ -43,7 +44,8 @@ def test_what_is_compared_is_what_inference_gives(tmp_path) -> None:
         for t in range(4):
             writer.append(volumes[..., t])
     up = {
-        p: apply_to_series.make_upsampler("srgan", TWO, model=model, scale=900.0, precision=p) for p in ("fp32", "bf16")
+        p: apply_to_series.make_upsampler("srgan", Acquired(factor=TWO, scale=900.0, precision=p), model)
+        for p in ("fp32", "bf16")
     }
     inside = apply_to_series.fine_mask(np.ones((12, 10, 5)), (1, 4), TWO)
     with SeriesReader(path) as reader:

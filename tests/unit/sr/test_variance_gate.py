@@ -11,9 +11,9 @@ from bids_sr.sr.data.temporal_components import SeriesError
 from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.resolution.operators import level_above, level_below
-from bids_sr.sr.training import trainer
+from bids_sr.sr.training.job import Training
 from bids_sr.sr.variance import one_level_down
-from bids_sr.sr.variance.fit_variance import whole_grid
+from bids_sr.sr.variance.fit_variance import fit_variance, whole_grid
 from bids_sr.sr.variance.one_level_down import Explained, Trial, try_interpolation, try_maps
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.run_data import RunData
@@ -54,12 +54,12 @@ def run_data(series, *, halves=True, mask=None):
     )
 
 
-def fit(data, tmp_path, recipe=RECIPE, method=METHOD):
-    return trainer.fit(method, recipe, data, recipe_name="fast", seed=0, work_dir=tmp_path)
+def fit(data, recipe=RECIPE, method=METHOD):
+    return fit_variance(Training(method=method, changed=recipe), data)
 
 
-def test_fluctuations_pass_and_their_map_is_kept_on_the_whole_grid(tmp_path):
-    model = fit(run_data(fluctuations()), tmp_path)
+def test_fluctuations_pass_and_their_map_is_kept_on_the_whole_grid():
+    model = fit(run_data(fluctuations()))
     held_out = model.card["held_out"]
     assert model.card["applied"] is True
     assert held_out["explained_over_zerofill"] > 0.05
@@ -72,8 +72,8 @@ def test_fluctuations_pass_and_their_map_is_kept_on_the_whole_grid(tmp_path):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_noise_fails_and_the_series_is_zero_filled(tmp_path, seed):
-    model = fit(run_data(noise(seed=seed)), tmp_path)
+def test_noise_fails_and_the_series_is_zero_filled(seed):
+    model = fit(run_data(noise(seed=seed)))
     held_out = model.card["held_out"]
     assert model.card["applied"] is False
     assert held_out["explained_over_zerofill"] < 0.02
@@ -82,36 +82,36 @@ def test_noise_fails_and_the_series_is_zero_filled(tmp_path, seed):
     assert not model.state["weight"].any()
 
 
-def test_a_calibration_that_helps_too_little_leaves_zero_maps(tmp_path, monkeypatch):
+def test_a_calibration_that_helps_too_little_leaves_zero_maps(monkeypatch):
     shares = {0.0: -0.05, 0.2: 0.0, 0.4: 0.01, 0.6: 0.005}
     tested = {blend: Explained(by_half=(share, share)) for blend, share in shares.items()}
     monkeypatch.setattr("bids_sr.sr.variance.fit_variance.try_maps", lambda *_, **__: tested)
     data = run_data(fluctuations())
     x, y, z = data.mask.shape
     data = replace(data, measured=np.ones((2 * x, 2 * y, z), np.float32), measured_low=np.ones((x, y, z), np.float32))
-    made = fit(data, tmp_path)
+    made = fit(data)
     assert (made.card["applied"], made.card["held_out"]["blend"]) == (False, 0.4)
     assert torch.equal(made.state["weight"], torch.zeros_like(made.state["weight"]))
 
 
-def test_too_few_volumes_are_named(tmp_path):
-    model = fit(run_data(fluctuations(20), halves=False), tmp_path)
+def test_too_few_volumes_are_named():
+    model = fit(run_data(fluctuations(20), halves=False))
     assert model.card["applied"] is False
     reason = "too few volumes to tell fluctuations from noise"
     assert model.card["held_out"] == {"model": f"zero filling: {reason}", "tested": {"reason": reason}}
     assert not model.state["weight"].any()
 
 
-def test_a_run_that_cannot_be_brought_down_is_named(tmp_path):
+def test_a_run_that_cannot_be_brought_down_is_named():
     narrow = fluctuations(40)[:, :1]
-    model = fit(run_data(narrow, mask=np.ones(narrow.shape[:3], bool)), tmp_path)
+    model = fit(run_data(narrow, mask=np.ones(narrow.shape[:3], bool)))
     assert model.card["applied"] is False
     assert "cannot be downsampled once more" in model.card["held_out"]["model"]
 
 
-def test_a_control_is_applied_without_a_test(tmp_path):
+def test_a_control_is_applied_without_a_test():
     control = get_method("sdmod")
-    model = fit(run_data(noise(), halves=False), tmp_path, control.recipes["fast"], control)
+    model = fit(run_data(noise(), halves=False), control.recipes["fast"], control)
     assert model.card["applied"] is True
     assert "control" in model.card["held_out"]["model"]
     assert model.state["weight"].any()

@@ -9,7 +9,8 @@ from torch import nn
 
 from bids_sr.sr import method
 from bids_sr.sr.inference import apply_to_series, network_upsampler
-from bids_sr.sr.inference.apply_to_series import InferenceError, make_upsampler
+from bids_sr.sr.inference.acquired import Acquired, InferenceError
+from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.resolution.matrices import upsample
@@ -29,7 +30,7 @@ def volume(shape=(20, 18, 8)):
 
 
 def test_an_identity_network_returns_its_interpolation_to_the_last_bit():
-    up = make_upsampler("resnet3d", FACTOR, model=model(nn.Identity()), scale=700.0)
+    up = make_upsampler("resnet3d", Acquired(factor=FACTOR, scale=700.0), model(nn.Identity()))
     np.testing.assert_array_equal(up(volume(), np.eye(4)), upsample(FAST.upsampled_by, volume(), FACTOR))
 
 
@@ -44,7 +45,7 @@ def test_patches_make_what_the_whole_makes(recipe, monkeypatch):
     if recipe.upsampled_by is None:
         factor = (2.0, 2.0, 2.0)
         layers.append(nn.Upsample(scale_factor=2))
-    up = network_upsampler.VolumeUpsampler(model(nn.Sequential(*layers), recipe), factor, 700.0, "fp32", "cpu", 1)
+    up = network_upsampler.VolumeUpsampler(model(nn.Sequential(*layers), recipe), Acquired(factor=factor, scale=700.0))
     made = []
     for up.at_once in (10**9, 1000):
         made.append(up(volume((28, 26, 20)), np.eye(4)))
@@ -60,7 +61,7 @@ def test_headroom_of_training_is_given_when_applied():
             return x + 1
 
     plain, roomy = (
-        make_upsampler("resnet3d", FACTOR, model=model(Brighter(), **card), scale=700.0)(volume(), np.eye(4))
+        make_upsampler("resnet3d", Acquired(factor=FACTOR, scale=700.0), model(Brighter(), **card))(volume(), np.eye(4))
         for card in ({}, {"intensity": {"headroom": [1.25]}})
     )
     base = upsample(FAST.upsampled_by, volume(), FACTOR)
@@ -70,11 +71,11 @@ def test_headroom_of_training_is_given_when_applied():
 
 def test_a_model_of_several_contrasts_is_refused_for_a_series():
     with pytest.raises(InferenceError, match=r"fuses 3 contrasts \(T1w\+T2w\+FLAIR\)"):
-        make_upsampler("resnet3d", FACTOR, model=model(nn.Identity(), channels=3, contrast="T1w+T2w+FLAIR"))
+        make_upsampler("resnet3d", Acquired(factor=FACTOR), model(nn.Identity(), channels=3, contrast="T1w+T2w+FLAIR"))
 
 
 def test_two_precisions_see_the_slices_within_their_volume():
-    up = make_upsampler("resnet3d", FACTOR, model=model(nn.AvgPool3d(3, 1, 1)), scale=700.0)
+    up = make_upsampler("resnet3d", Acquired(factor=FACTOR, scale=700.0), model(nn.AvgPool3d(3, 1, 1)))
     fine = up(volume(), np.eye(4))
 
     class Reader:

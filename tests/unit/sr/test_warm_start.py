@@ -15,13 +15,15 @@ from bids_sr.sr.models import model, model_store
 from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.training import trainer
+from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.phase import compare
+from bids_sr.steps.training import train_on_pair
 
 SRGAN = method.get_method("srgan")
 WEIGHTS = Path(bids_sr.boilerplate.__file__).parent / "models" / "srgan_start.safetensors"
 SHORT = replace(SRGAN.warm["fast"], iterations=8, evaluate_every=4, adversarial_from=2, batch=2, hold_out=3)
-COLD = model_store.Request(method="srgan", sloppy=True)
-WARM = replace(COLD, start=WEIGHTS)
+COLD = Training(method=SRGAN, sloppy=True)
+WARM = replace(COLD, start=model.load_model(WEIGHTS))
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +31,8 @@ def start():
     return model.load_model(WEIGHTS)
 
 
-def fit(pair, work_dir, recipe=SHORT, **given):
-    return trainer.fit(SRGAN, recipe, pair, **{"recipe_name": "fast", "seed": 3, "work_dir": work_dir} | given)
+def fit(pair, work_dir, changed=SHORT, **given):
+    return trainer.fit(Training(method=SRGAN, changed=changed, **{"seed": 3} | given), pair, work_dir)
 
 
 def same(a, b):
@@ -47,13 +49,13 @@ def test_the_package_says_where_its_weights_come_from(start):
     assert WEIGHTS.stat().st_size <= 2_000_000
 
 
-def test_damaged_weights_are_no_start(small_pair, tmp_path):
+def test_damaged_weights_are_no_start(tmp_path):
     for path in (WEIGHTS, WEIGHTS.with_suffix(".json")):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     damaged = tmp_path / WEIGHTS.name
     damaged.write_bytes(damaged.read_bytes()[:-8])
     with pytest.raises(model.ModelError, match="truncated or changed"):
-        model_store.obtain_model(replace(WARM, start=damaged), small_pair, tmp_path)
+        train_on_pair(None, None, None, here=tmp_path, method="srgan", factor=(2.0, 2.0, 1.0), start=damaged)
 
 
 def test_it_is_the_recipe_of_the_race():
@@ -64,8 +66,7 @@ def test_it_is_the_recipe_of_the_race():
     assert (warm.evaluate_every, warm.patience, warm.refit) == (10, None, False)
     changed = {k for k, v in plain_recipe(warm).items() if v != plain_recipe(fast)[k]}
     assert changed == {"iterations", "adversarial_from", "evaluate_every", "patience"}
-    asked = [model_store.wanted_recipe(model_store.Request(method="srgan", start=start)) for start in (WEIGHTS, None)]
-    assert asked == [warm, fast]
+    assert [Training(method=SRGAN, start=start).how for start in (WARM.start, None)] == [warm, fast]
 
 
 def test_the_first_look_is_that_of_the_weights(small_pair, tmp_path, start):
@@ -104,12 +105,12 @@ def test_a_checkpoint_of_the_other_kind_is_not_gone_on_with(small_pair, tmp_path
 def test_weights_of_another_network_are_refused(small_pair, tmp_path, start, change, name):
     other = replace(start, card=ModelCard.from_json({**start.card.json, **change}))
     with pytest.raises(model.ModelError, match="cannot begin with a model of"):
-        fit(small_pair, tmp_path, recipe_name=name, start=other)
+        fit(small_pair, tmp_path, recipe=name, start=other)
 
 
 def test_a_recipe_without_a_warm_form_begins_with_nothing():
     with pytest.raises(model.ModelError, match=r"srgan \(paper\) has no recipe that begins with a model"):
-        model_store.wanted_recipe(replace(WARM, recipe="paper"))
+        _ = replace(WARM, recipe="paper").how
 
 
 def test_models_are_reused_by_what_they_began_with(small_pair, tmp_path):
@@ -118,9 +119,8 @@ def test_models_are_reused_by_what_they_began_with(small_pair, tmp_path):
         card = json.loads(model_store.obtain_model(request, small_pair, tmp_path / name)[1].read_text())
         assert ("started_from" in card) == (name == "warm")
     for request, own in ((WARM, "warm"), (COLD, "cold")):
-        recipe = model_store.wanted_recipe(request)
         for place in ("warm", "cold"):
-            found = model_store.find_model(replace(request, model_dir=tmp_path / place), recipe, small_pair)
+            found = model_store.find_model(replace(request, model_dir=tmp_path / place), small_pair)
             assert (found is not None) == (place == own)
-    elsewhere = replace(WARM, start=WEIGHTS.with_name("srgan_phantom.safetensors"), model_dir=tmp_path)
-    assert model_store.find_model(elsewhere, model_store.wanted_recipe(elsewhere), small_pair) is None
+    phantom = model.load_model(WEIGHTS.with_name("srgan_phantom.safetensors"))
+    assert model_store.find_model(replace(WARM, start=phantom, model_dir=tmp_path), small_pair) is None

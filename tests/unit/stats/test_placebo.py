@@ -20,7 +20,7 @@ def test_every_placebo_is_named_after_its_method():
     }  # fmt: skip
     for name, placebo in PLACEBOS.items():
         assert name.startswith(placebo.method)
-        assert placebo.name == name
+        assert placebo.method + placebo.suffix == name
     assert placebos_of("srgan") == ("srganPhantom", "srganOther", "srganT1w")
     assert placebos_of("sbl") == ("sblMirror", "sblShift", "sblOther")
     assert placebos_of("sdmod") == ()

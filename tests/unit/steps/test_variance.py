@@ -1,7 +1,8 @@
-"""Shells of finding variance maps of a run and of applying them, on files."""
+"""Finding variance maps of a run, and applying them."""
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -10,15 +11,16 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from bids_sr.interfaces.evaluation.tested_shares import OneLevelDown
-from bids_sr.interfaces.learning.method_steps import EstimateVariance, SuperResolve
-from bids_sr.io.nifti import save_image
+from bids_sr.io.nifti import SeriesReader, load_image, save_image
+from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import read_table
-from bids_sr.spatial.transforms import write_itk
 from bids_sr.sr.models.compatibility import ModelMismatch
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.sr.resolution.operators import level_above, to_slices
 from bids_sr.sr.variance.upsampler import displaced
+from bids_sr.steps.super_resolution import super_resolve
+from bids_sr.steps.training import estimate_variance
 
 FACTOR = (2.0, 2.0, 1.0)
 COUNT = 44
@@ -54,38 +56,62 @@ def files(tmp_path_factory):
     save_image(bold, affine, folder / "bold.nii.gz", tr=2.0)
     save_image(bold[..., : DUMMIES + 20], affine, folder / "short.nii", tr=2.0)
     save_image(bold[..., DUMMIES:].mean(-1), affine, folder / "boldref.nii")
-    write_itk(folder / "hmc.txt", poses)
-    write_itk(folder / "short.txt", poses[: DUMMIES + 20])
-    write_itk(folder / "fine.txt", np.eye(4)[None])
+    np.save(folder / "hmc.npy", poses)
     return folder
 
 
-def estimate(files, folder, method="sbl", **given):
-    """Outputs of a sloppy estimation in a folder."""
-    folder.mkdir(exist_ok=True)
-    paths = {trait: str(files / name) for trait, name in {"in_file": "bold.nii", "mask": "mask.nii"}.items()}
-    settings = {"method": method, "factor": FACTOR, "n_dummy": DUMMIES, "sloppy": True}
-    return EstimateVariance(**(paths | settings | given)).run(cwd=str(folder)).outputs
+def volume(path):
+    return Volume(*load_image(path))
 
 
-def resolve(files, folder, made, static=False, **given):
-    """Outputs of the series in a folder."""
+def mask_of(files):
+    found = volume(files / "mask.nii")
+    return found.like(found.data > 0.5)
+
+
+class Made(NamedTuple):
+    model_file: Path
+    card_file: Path
+    log_file: Path
+    temporal: Path
+    weight: Volume
+    tested: dict
+
+    @property
+    def card(self):
+        return json.loads(self.card_file.read_text())
+
+
+def estimate(files, folder, method="sbl", *, bold="bold.nii", where=None, hmc_xfms=None, **given):
+    """What a sloppy estimation in a folder makes."""
     folder.mkdir(exist_ok=True)
-    inputs = {"in_file": "bold.nii", "boldref": "boldref.nii", "mask": "mask.nii", "hmc_xfms": "hmc.txt"}
-    if static:
-        inputs |= {"highres": "fine.nii", "highres2boldref_xfm": "fine.txt"}
-    paths = {trait: str(files / name) for trait, name in inputs.items()}
-    paths |= {"model_file": made.model_file, "temporal_file": made.temporal_file}
-    return SuperResolve(**(paths | {"series": "sbl", "factor": FACTOR} | given)).run(cwd=str(folder)).outputs
+    where = where or files
+    settings = {"factor": FACTOR, "n_dummy": DUMMIES, "sloppy": True}
+    with SeriesReader(where / bold) as preproc:
+        found = estimate_variance(
+            preproc, mask_of(where), hmc_xfms, here=folder, method=method, **(settings | given)
+        )  # fmt: skip
+    return Made(*found)
+
+
+def resolve(files, folder, made, series="sbl", *, static=False, bold="bold.nii", where=None, **given):
+    """Path and consistency of the series in a folder."""
+    folder.mkdir(exist_ok=True)
+    where = where or files
+    settings = {"factor": FACTOR, "data_consistency": "report", "precision": "auto", "force": False}
+    guide = {"highres_file": files / "fine.nii", "highres2boldref_xfm": np.eye(4)[None]} if static else {}
+    maps = {} if made is None else {"model_file": made.model_file, "temporal": made.temporal}
+    with SeriesReader(where / bold) as stc:
+        found, lost = super_resolve(
+            stc, volume(where / "boldref.nii"), mask_of(where), np.load(files / "hmc.npy")[: stc.shape[3]], here=folder,
+            series_name=series, omp_nthreads=1, device="cpu", **(settings | maps | guide | given),
+        )  # fmt: skip
+    return Path(found.path), lost["inconsistency"]
 
 
 def zerofilled(files, folder, **given):
     """The series of the baseline."""
-    folder.mkdir()
-    inputs = {"in_file": "bold.nii", "boldref": "boldref.nii", "mask": "mask.nii", "hmc_xfms": "hmc.txt"}
-    paths = {trait: str(files / name) for trait, name in inputs.items()}
-    out = SuperResolve(**(paths | {"series": "zerofill", "factor": FACTOR} | given)).run(cwd=str(folder)).outputs
-    return data(out.out_file)
+    return data(resolve(files, folder, None, "zerofill", **given)[0])
 
 
 def data(path):
@@ -109,35 +135,36 @@ def series(files, made, tmp_path_factory):
 
 
 def test_an_estimation_leaves_model_card_log_statistics_and_the_map(files, made):
-    card = json.loads(Path(made.card_file).read_text())
+    card = made.card
     assert (card["method"], card["trained_on"], card["applied"]) == ("sbl", "series", True)
     assert card["held_out"]["explained_over_zerofill"] > 0.02
     assert set(card["data_sha256"]) == {"series", "mask"}
-    assert Path(made.log_file).read_text().startswith("phase\titeration\t")
-    assert len(Path(made.log_file).read_text().splitlines()) == 1 + 2, "a row for each round"
-    temporal, weight = nib.load(made.temporal_file), nib.load(made.weight_file)
+    assert made.log_file.read_text().startswith("phase\titeration\t")
+    assert len(made.log_file.read_text().splitlines()) == 1 + 2, "a row for each round"
+    temporal, weight = nib.load(made.temporal), made.weight
     assert temporal.shape[:3] == (31, 29, 5)
     np.testing.assert_allclose(temporal.affine, nib.load(files / "bold.nii").affine)
     bold = data(files / "bold.nii")[..., DUMMIES:]
-    np.testing.assert_allclose(data(made.temporal_file)[..., 0], bold.mean(-1), rtol=1e-5, atol=1e-2)
-    np.testing.assert_allclose(data(made.temporal_file)[..., 1], bold.std(-1), rtol=1e-3, atol=1e-2)
-    assert weight.shape == (62, 58, 5)
+    np.testing.assert_allclose(data(made.temporal)[..., 0], bold.mean(-1), rtol=1e-5, atol=1e-2)
+    np.testing.assert_allclose(data(made.temporal)[..., 1], bold.std(-1), rtol=1e-3, atol=1e-2)
+    assert weight.data.shape == (62, 58, 5)
     np.testing.assert_allclose(weight.affine, FINE, atol=1e-5)
     maps = load_model(made.model_file).generator.weight.numpy()
-    np.testing.assert_allclose(data(made.weight_file), np.moveaxis(np.sqrt((maps**2).sum(0)), 0, 2), rtol=1e-5)
+    np.testing.assert_allclose(made.weight.data, np.moveaxis(np.sqrt((maps**2).sum(0)), 0, 2), rtol=1e-5)
 
 
 def test_series_are_tried_on_the_run_one_level_down_and_the_rest_has_a_reason(files, tmp_path, made):
-    own = json.loads(Path(estimate(files, tmp_path / "own", interpolations=["bspline"]).tested_json).read_text())
-    control = estimate(files, tmp_path / "control", "sdmod").tested_json
-    card = json.loads(Path(made.card_file).read_text())
-    assert own["sbl"] == json.loads(Path(made.tested_json).read_text())["sbl"]
+    own = estimate(files, tmp_path / "own", interpolations=("bspline",)).tested
+    control = estimate(files, tmp_path / "control", "sdmod").tested
+    card = made.card
+    assert own["sbl"] == made.tested["sbl"]
     assert own["sbl"]["share"] == card["held_out"]["explained_over_zerofill"], "the gate's figure"
     assert own["sbl"]["lower"] < own["sbl"]["share"] < own["sbl"]["upper"]
-    (tmp_path / "own.json").write_text(json.dumps(own))
+    for name, told in (("own", own), ("control", control)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(told))
     found = OneLevelDown(
-        tested_files=[str(tmp_path / "own.json"), control], networks=["srgan"], voxel=(6.00000013, 5.9999998, 4.0),
-        factor=FACTOR, series_names=["bspline", "sdmod", "inject", "srgan", "sbl"],
+        tested_files=[str(tmp_path / "own.json"), str(tmp_path / "control.json")], networks=["srgan"],
+        voxel=(6.00000013, 5.9999998, 4.0), factor=FACTOR, series_names=["bspline", "sdmod", "inject", "srgan", "sbl"],
     ).run(cwd=str(tmp_path)).outputs  # fmt: skip
     told = json.loads(Path(found.one_level_down_json).read_text())
     assert (told["from_mm"], told["to_mm"], told["calibrated"]) == ([12.0, 12.0, 4.0], [6.0, 6.0, 4.0], False)
@@ -156,26 +183,25 @@ def test_series_are_tried_on_the_run_one_level_down_and_the_rest_has_a_reason(fi
 
 def test_maps_of_another_run_are_not_tested_on_this_one(files, tmp_path, made):
     other = estimate(files, tmp_path / "node", pretrained=made.model_file, n_dummy=DUMMIES + 2)
-    assert "another run" in json.loads(Path(other.tested_json).read_text())["sbl"]["reason"]
+    assert "another run" in other.tested["sbl"]["reason"]
 
 
 def test_head_motion_is_taken_out_where_it_is_known(files, tmp_path, made):
-    card = json.loads(Path(estimate(files, tmp_path / "node", hmc_xfms=str(files / "hmc.txt")).card_file).read_text())
+    card = estimate(files, tmp_path / "node", hmc_xfms=np.load(files / "hmc.npy")).card
     assert set(card["data_sha256"]) == {"series", "mask", "nuisance"}
-    assert card["data_sha256"]["series"] == json.loads(Path(made.card_file).read_text())["data_sha256"]["series"]
+    assert card["data_sha256"]["series"] == made.card["data_sha256"]["series"]
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_series_on_its_grid_consistent_with_the_data(files, tmp_path, method):
     found = estimate(files, tmp_path / "node", method)
-    assert json.loads(Path(found.card_file).read_text())["applied"]
-    out = resolve(files, tmp_path / "series", found, series=method)
-    image = nib.load(out.out_file)
+    assert found.card["applied"]
+    out, lost = resolve(files, tmp_path / "series", found, method)
+    image = nib.load(out)
     assert image.shape == (62, 58, 5, COUNT)
     np.testing.assert_allclose(image.affine, FINE, atol=1e-5)
-    rows = [float(row) for row in Path(out.consistency_file).read_text().split()[1:]]
-    assert len(rows) == COUNT
-    assert max(rows) < 1e-5
+    assert len(lost) == COUNT
+    assert lost.max() < 1e-5
     plain = zerofilled(files, tmp_path / "zerofill")
     assert np.abs(np.asarray(image.dataobj) - plain)[..., DUMMIES:].std() > 0.3
 
@@ -187,14 +213,13 @@ def test_a_network_of_no_maps_is_refused_by_name(files, tmp_path):
 
 @pytest.mark.parametrize("displace", ["mirror", "shift"])
 def test_maps_of_the_wrong_place_make_another_series(files, tmp_path, made, series, displace):
-    other = resolve(files, tmp_path / "series", made, displace=displace)
-    own, moved, plain = steady(series.out_file), steady(other.out_file), zerofilled(files, tmp_path / "zerofill")
+    other, lost = resolve(files, tmp_path / "series", made, displaced=displace)
+    own, moved, plain = steady(series[0]), steady(other), zerofilled(files, tmp_path / "zerofill")
     plain = plain[..., DUMMIES:] - plain[..., DUMMIES:].mean(-1, keepdims=True)
     added, instead = own - plain, moved - plain
     assert instead.std() > 0.2 * added.std(), "a placebo that adds nothing is beaten by anything"
     assert np.corrcoef(added.ravel(), instead.ravel())[0, 1] < 0.7
-    rows = [float(row) for row in Path(other.consistency_file).read_text().split()[1:]]
-    assert max(rows) < 1e-5
+    assert lost.max() < 1e-5
 
 
 @pytest.mark.parametrize(("affine", "axis"), [(FINE, 2), (FINE[[1, 0, 2, 3]], 3)])
@@ -212,100 +237,99 @@ def test_a_mirrored_map_stays_on_a_head_off_center(affine, axis):
 
 
 def test_static_detail_is_added_only_with_a_fine_image(files, tmp_path, made, series):
-    with_it = resolve(files, tmp_path / "series", made, static=True)
+    with_it, without = resolve(files, tmp_path / "series", made, static=True)[0], series[0]
     beyond = level_above((31, 29, 5), FACTOR).beyond
     frames = {}
-    for name, path in (("with", with_it.out_file), ("without", series.out_file)):
+    for name, path in (("with", with_it), ("without", without)):
         frames[name] = beyond(to_slices(data(path)[..., DUMMIES:].mean(-1))).numpy().ravel()
     fine = beyond(to_slices(data(files / "fine.nii"))).numpy().ravel()
     assert np.corrcoef(frames["with"], fine)[0, 1] > 0.8
     assert np.corrcoef(frames["without"], fine)[0, 1] < 0.5
-    np.testing.assert_allclose(steady(with_it.out_file), steady(series.out_file), atol=1e-2)  # it is one image
+    np.testing.assert_allclose(steady(with_it), steady(without), atol=1e-2)  # it is one image
 
 
 def test_a_run_of_too_few_volumes_is_zero_filled(files, tmp_path):
-    short = {"in_file": str(files / "short.nii")}
-    found = estimate(files, tmp_path / "node", **short)
-    card = json.loads(Path(found.card_file).read_text())
+    found = estimate(files, tmp_path / "node", bold="short.nii")
+    card = found.card
     assert not card["applied"]
     assert card["held_out"]["model"] == "zero filling: too few volumes to tell fluctuations from noise"
-    assert not data(found.weight_file).any()
-    of_short = {**short, "hmc_xfms": str(files / "short.txt")}
-    series = data(resolve(files, tmp_path / "series", found, **of_short).out_file)
-    np.testing.assert_allclose(series, zerofilled(files, tmp_path / "zerofill", **of_short), atol=2e-6 * series.max())
+    assert not found.weight.data.any()
+    series = data(resolve(files, tmp_path / "series", found, bold="short.nii")[0])
+    plain = zerofilled(files, tmp_path / "zerofill", bold="short.nii")
+    np.testing.assert_allclose(series, plain, atol=2e-6 * series.max())
 
 
 @pytest.mark.parametrize("method", ["sbl", "sdmod"])
 def test_a_run_of_five_volumes_has_a_mean_and_no_variance(files, tmp_path, method):
     bold = nib.load(files / "bold.nii")
     save_image(np.asarray(bold.dataobj)[..., :5], bold.affine, tmp_path / "five.nii", tr=2.0)
-    found = estimate(files, tmp_path / "node", method, in_file=str(tmp_path / "five.nii"), n_dummy=0)
-    card = json.loads(Path(found.card_file).read_text())
+    found = estimate(files, tmp_path / "node", method, bold=tmp_path / "five.nii", n_dummy=0)
+    card = found.card
     assert (card["applied"], card["held_out"]["model"]) == (False, "zero filling: too few volumes for a variance")
-    assert not data(found.weight_file).any()
-    np.testing.assert_allclose(data(found.temporal_file)[..., 0], np.asarray(bold.dataobj)[..., :5].mean(-1), atol=1e-4)
+    assert not found.weight.data.any()
+    np.testing.assert_allclose(data(found.temporal)[..., 0], np.asarray(bold.dataobj)[..., :5].mean(-1), atol=1e-4)
 
 
 def test_noise_is_zero_filled(files, tmp_path):
     bold = nib.load(files / "bold.nii")
     noise = 1000 + np.random.default_rng(1).normal(0, 10, bold.shape).astype(np.float32)
     save_image(noise, bold.affine, tmp_path / "noise.nii", tr=2.0)
-    card = json.loads(
-        Path(estimate(files, tmp_path / "node", in_file=str(tmp_path / "noise.nii")).card_file).read_text()
-    )
+    card = estimate(files, tmp_path / "node", bold=tmp_path / "noise.nii").card
     assert not card["applied"]
     assert "less than 2%" in card["held_out"]["model"]
 
 
 def test_a_single_slice_is_enough(files, tmp_path):
-    inputs = {}
-    for trait, name in {"in_file": "bold.nii", "boldref": "boldref.nii", "mask": "mask.nii"}.items():
+    for name in ("bold.nii", "boldref.nii", "mask.nii"):
         image = nib.load(files / name)
         save_image(np.asarray(image.dataobj)[:, :, 2:3], image.affine, tmp_path / name, tr=2.0)
-        inputs[trait] = str(tmp_path / name)
-    found = estimate(files, tmp_path / "node", in_file=inputs["in_file"], mask=inputs["mask"])
-    assert json.loads(Path(found.card_file).read_text())["applied"]
-    out = resolve(files, tmp_path / "series", found, **inputs)
-    assert nib.load(out.out_file).shape == (62, 58, 1, COUNT)
+    found = estimate(files, tmp_path / "node", where=tmp_path)
+    assert found.card["applied"]
+    out, _ = resolve(files, tmp_path / "series", found, where=tmp_path)
+    assert nib.load(out).shape == (62, 58, 1, COUNT)
 
 
 def test_a_compressed_run_gives_the_same_maps(files, tmp_path, made):
-    other = estimate(files, tmp_path / "node", in_file=str(files / "bold.nii.gz"))
-    assert Path(other.model_file).read_bytes() == Path(made.model_file).read_bytes()
-    assert Path(other.log_file).read_bytes() == Path(made.log_file).read_bytes(), "times differ from run to run"
+    other = estimate(files, tmp_path / "node", bold="bold.nii.gz")
+    assert other.model_file.read_bytes() == made.model_file.read_bytes()
+    assert other.log_file.read_bytes() == made.log_file.read_bytes(), "times differ from run to run"
     assert not (tmp_path / "node" / "unpacked.nii").exists()
 
 
 def test_maps_of_the_same_run_are_found_and_those_of_another_are_not(files, tmp_path, made, monkeypatch):
-    from bids_sr.sr.training import trainer
+    from bids_sr.sr.models import model_store
 
-    folder, real, fitted = str(Path(made.model_file).parent), trainer.fit_variance, []
-    monkeypatch.setattr(trainer, "fit_variance", lambda *a, **k: fitted.append(1) or real(*a, **k))
+    folder, real, fitted = made.model_file.parent, model_store.fit_variance, []
+    monkeypatch.setattr(model_store, "fit_variance", lambda *a, **k: fitted.append(1) or real(*a, **k))
     same = estimate(files, tmp_path / "same", model_dir=folder)
     assert not fitted
-    assert Path(same.model_file).read_bytes() == Path(made.model_file).read_bytes()
-    for name, given in {"seed": {"seed": 5}, "run": {"n_dummy": DUMMIES + 1}, "method": {"method": "wmn"}}.items():
+    assert same.model_file.read_bytes() == made.model_file.read_bytes()
+    for name, given in {
+        "seed": {"random_seed": 5},
+        "run": {"n_dummy": DUMMIES + 1},
+        "method": {"method": "wmn"},
+    }.items():
         estimate(files, tmp_path / name, model_dir=folder, **given)
     assert len(fitted) == 3, "another seed, another part of the run, another method"
 
 
 def test_maps_of_another_run_are_used_with_the_mean_of_this_one(files, tmp_path, made):
     used = estimate(files, tmp_path / "node", pretrained=made.model_file, n_dummy=4)
-    assert Path(used.model_file).read_bytes() == Path(made.model_file).read_bytes()
+    assert used.model_file.read_bytes() == made.model_file.read_bytes()
     mean = data(files / "bold.nii")[..., 4:].mean(-1)
-    np.testing.assert_allclose(data(used.temporal_file)[..., 0], mean, rtol=1e-5, atol=1e-2)
-    assert Path(resolve(files, tmp_path / "series", used).out_file).exists()
+    np.testing.assert_allclose(data(used.temporal)[..., 0], mean, rtol=1e-5, atol=1e-2)
+    assert resolve(files, tmp_path / "series", used)[0].exists()
 
 
 def test_maps_of_another_grid_are_carried_onto_that_of_the_run(files, tmp_path, made):
     model = load_model(made.model_file)
     half = model.generator.weight[:, :, ::2, ::2].contiguous()
     other = save_model(tmp_path / "half", model.generator.state_dict() | {"weight": half}, dict(model.card.json))[0]
-    used = estimate(files, tmp_path / "node", pretrained=str(other))
-    found, own = data(used.weight_file), data(made.weight_file)
+    used = estimate(files, tmp_path / "node", pretrained=other)
+    found, own = used.weight.data, made.weight.data
     assert found.shape == own.shape
     assert np.corrcoef(gaussian_filter(found, 2).ravel(), gaussian_filter(own, 2).ravel())[0, 1] > 0.9
-    assert Path(resolve(files, tmp_path / "series", used).out_file).exists()
+    assert resolve(files, tmp_path / "series", used)[0].exists()
 
 
 def test_maps_of_another_factor_are_refused(files, tmp_path, made):
@@ -316,10 +340,8 @@ def test_maps_of_another_factor_are_refused(files, tmp_path, made):
 
 
 def test_a_series_without_the_mean_of_its_run_is_refused(files, tmp_path, made):
-    paths = {"in_file": "bold.nii", "boldref": "boldref.nii", "mask": "mask.nii", "hmc_xfms": "hmc.txt"}
-    given = {trait: str(files / name) for trait, name in paths.items()} | {"model_file": made.model_file}
-    with pytest.raises(ValueError, match="temporal_file"):
-        SuperResolve(series="sbl", factor=FACTOR, **given).run(cwd=str(tmp_path))
+    with pytest.raises(ValueError, match="sbl needs the run's mean and components"):
+        resolve(files, tmp_path / "series", made, temporal=None)
 
 
 def test_voxels_half_as_large_again_are_near_enough(files, tmp_path, made):
@@ -329,8 +351,8 @@ def test_voxels_half_as_large_again_are_near_enough(files, tmp_path, made):
         card["resolution"] = {**card["resolution"], "lowres_mm": [size, size, 4.0]}
         other = save_model(tmp_path / f"size{size:g}", model.generator.state_dict(), card)[0]
         if fits:
-            estimate(files, tmp_path / "fits", pretrained=str(other))
+            estimate(files, tmp_path / "fits", pretrained=other)
         else:
             with pytest.raises(ModelMismatch, match=r"50 % are allowed"):
-                estimate(files, tmp_path / "not", pretrained=str(other))
-            estimate(files, tmp_path / "forced", pretrained=str(other), force=True)
+                estimate(files, tmp_path / "not", pretrained=other)
+            estimate(files, tmp_path / "forced", pretrained=other, force=True)

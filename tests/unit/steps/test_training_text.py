@@ -1,26 +1,21 @@
 """What the methods text says of a network, for every way in which it may have come about."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from planmaker import TRAINING
 
 from bids_sr.reports.figures.superres_figures import training_figure
 from bids_sr.reports.text.training_text import TrainingRecord
-from bids_sr.sr.method import get_method
-from bids_sr.workflows.bold.train_models import PAIR, training_text
+from bids_sr.steps.training import estimate_variance, train_on_pair, train_on_volumes
 
 
-def _training_text(method, recipe, about="", text=""):
-    how = replace(TRAINING, recipe=recipe, about={method: about}, text={method: text} if text else {})
-    return training_text(method, PAIR, how)
+def _text(step, method, recipe, **given):
+    known = {"pretrained": None, "model_source": "auto", "start": None, "calibrated": False}
+    return step.text((known | {"method": method, "recipe": recipe} | given).__getitem__)
 
 
 @pytest.mark.parametrize("warm", [False, True])
 def test_srgan_of_recipe_fast_is_called_what_it_is(warm):
-    own = get_method("srgan").own_text("fast", warm=warm)
-    text = _training_text(method="srgan", recipe="fast", text=own)
+    text = _text(train_on_pair, "srgan", "fast", start="weights" if warm else None)
     assert text.startswith("A data-consistent network (srgan) was trained on the participant's own pair")
     assert "generative adversarial network" not in text
     assert ("simulated heads" in text) is warm
@@ -28,8 +23,7 @@ def test_srgan_of_recipe_fast_is_called_what_it_is(warm):
 
 
 def test_the_published_run_and_its_variant_are_told_apart():
-    own = get_method("srgan").own_text
-    texts = {kind: _training_text(method="srgan", recipe=kind, text=own(kind)) for kind in ("paper", "paper-mse")}
+    texts = {kind: _text(train_on_pair, "srgan", kind) for kind in ("paper", "paper-mse")}
     assert all(text.startswith("A generative adversarial network (srgan)") for text in texts.values())
     assert "features of VGG-19" in texts["paper"]
     assert "on all slices for the published number of steps" in texts["paper"]
@@ -40,15 +34,32 @@ def test_the_published_run_and_its_variant_are_told_apart():
 @pytest.mark.parametrize("name", ["li", "li-agnostic"])
 @pytest.mark.parametrize("recipe", ["fast", "paper", "paper-mse"])
 def test_methods_without_their_paper_are_marked(name, recipe):
-    text = _training_text(method=name, recipe=recipe, about=get_method(name).about)
+    text = _text(train_on_pair, name, recipe)
     assert "written without its paper" in text
     assert ("with the published settings" in text) is False
 
 
 def test_methods_with_their_paper_say_which_settings():
-    about = get_method("unet").about
     for recipe, words in (("fast", "a smaller network"), ("paper", "published settings"), ("paper-mse", "published")):
-        assert words in _training_text(method="unet", recipe=recipe, about=about)
+        assert words in _text(train_on_pair, "unet", recipe)
+
+
+def test_a_model_that_was_given_is_not_called_trained():
+    for step, name in ((train_on_pair, "srgan"), (train_on_volumes, "resnet3d")):
+        for given in ({"pretrained": "weights"}, {"model_source": "reuse"}):
+            assert _text(step, name, "fast", **given).startswith(f"A network trained beforehand ({name}) was used")
+    assert _text(train_on_volumes, "resnet3d", "fast", pretrained="weights").endswith("].")
+
+
+def test_maps_of_the_run_say_what_entered_them_and_a_control_says_nothing():
+    plain, calibrated = (_text(estimate_variance, "sbl", "fast", calibrated=each) for each in (False, True))
+    assert plain.startswith("sbl estimated the signal change over time beyond the acquired band of k-space under a")
+    assert calibrated == plain + (
+        " The map measured in the calibration was blended in (weighted mean of logarithms) with the weight that "
+        "explained held-out halves best, or left out where it did not help."
+    )
+    assert _text(estimate_variance, "wmn", "fast", calibrated=True) == _text(estimate_variance, "wmn", "fast")
+    assert _text(estimate_variance, "sdmod", "fast") == ""
 
 
 @pytest.mark.parametrize(("psnr", "said"), [([np.nan, np.nan], True), ([np.nan, 25.0], False)])

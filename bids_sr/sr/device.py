@@ -1,0 +1,30 @@
+"""Where, and in which arithmetic, torch computes."""
+
+from functools import cache
+from typing import Literal
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+def choose_device(device: str) -> str:
+    """The device of torch: "auto" is CUDA where a device works; asking for CUDA in vain is an error."""
+    if device == "cpu" or (device == "auto" and why_no_cuda()):
+        return "cpu"
+    if device == "cuda" and why_no_cuda():
+        raise RuntimeError(f"--device cuda: {why_no_cuda()}; use --device cpu or auto")
+    return "cuda"
+
+
+@cache
+def why_no_cuda() -> str:
+    """Why CUDA cannot be used in this process, or "": a device may be there and too old, taken, or out of order."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "torch finds no CUDA device here"
+    try:
+        torch.ones(8, device="cuda").sum().item()
+    except RuntimeError as error:
+        return f"the CUDA device does not work: {str(error).strip().splitlines()[0]}"
+    return ""

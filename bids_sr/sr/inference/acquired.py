@@ -1,0 +1,94 @@
+"""What is super-resolved: a run, or an image, with everything that the upsampler of any series may need of it."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, Self
+
+import numpy as np
+
+from bids_sr.io.array_types import Array
+from bids_sr.spatial.distortion import Distortion
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.data.temporal_components import TemporalStatistics
+from bids_sr.sr.device import Precision
+from bids_sr.sr.inference.guided_baselines import PosedImage, match_gain
+from bids_sr.sr.resolution.matrices import Factor
+
+Displaced = Literal["", "mirror", "shift"]
+
+
+class Upsampler(Protocol):
+    """Takes a volume (x, y, z) and its pose (4x4, boldref point to the volume's point) to its high-resolution grid.
+
+    A `constant`, an image on the boldref's high-resolution grid, is added after the interpolation.
+    """
+
+    def __call__(self, volume: Array, pose: Array) -> Array: ...
+
+
+class InferenceError(ValueError):
+    """An upsampler that lacks what it needs, or gives what no image is."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Acquired:
+    """A run or an image on the grid on which it was acquired.
+
+    Parameters
+    ----------
+    factor : acquired over wanted voxel size
+    affine : voxel -> RAS mm of the acquired grid; needed by `inject`, `ratio` and variance maps of a run
+    scale : intensity that is 1 for a network: the 99th percentile of the boldref in the mask
+    mask : (x, y, z) brain on the acquired grid; needed by variance maps
+    mean : the boldref; needed by `ratio`
+    guide, gain : high-resolution image of `inject` and `ratio`, whose static detail variance maps add, and what brings
+        it to the intensity of the run (`match_gain`)
+    statistics : of the run, needed by its variance maps
+    distortion : of the volumes (guide and mean bring their own)
+    displaced : placebo: variance maps of the wrong place
+    precision, device, threads : of a network, see `NetworkUpsampler`
+    """
+
+    factor: Factor
+    affine: Array | None = None
+    scale: float = 1.0
+    mask: Array | None = None
+    mean: PosedImage | None = None
+    guide: PosedImage | None = None
+    gain: float = 1.0
+    statistics: TemporalStatistics | None = None
+    distortion: Distortion | None = None
+    displaced: Displaced = ""
+    precision: Precision = "auto"
+    device: str = "cpu"
+    threads: int = 1
+
+    @classmethod
+    def run(
+        cls, boldref: Array, boldref_affine: Array, mask: Array, factor: Factor, *, affine: Array | None = None,
+        guide: PosedImage | None = None, statistics: TemporalStatistics | None = None,
+        distortion: Distortion | None = None, displaced: Displaced = "", precision: Precision = "auto",
+        device: str = "cpu", threads: int = 1,
+    ) -> Self:  # fmt: skip
+        """A run on the intensities of its reference.
+
+        Parameters
+        ----------
+        boldref, boldref_affine, mask : reference (x, y, z), voxel -> RAS mm, and the brain in it
+        affine : of the volumes, where it is another than that of the reference
+
+        Raises
+        ------
+        InferenceError : the mask is empty
+        """
+        if not mask.any():
+            raise InferenceError("the mask is empty")
+        gain = 1.0
+        if guide is not None:
+            shape, grid = hr_grid(boldref.shape, boldref_affine, factor)
+            gain = match_gain(guide.seen(shape, grid, None), boldref, mask)
+        return cls(
+            factor=factor, affine=boldref_affine if affine is None else affine,
+            scale=float(np.percentile(boldref[mask], 99)), mask=mask, guide=guide, gain=gain,
+            mean=PosedImage(data=boldref, affine=boldref_affine, distortion=distortion), statistics=statistics,
+            distortion=distortion, displaced=displaced, precision=precision, device=device, threads=threads,
+        )  # fmt: skip

@@ -1,0 +1,85 @@
+"""One training as a value, which passes whole from who asks for it down to its steps."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from bids_sr.sr.method import Method, get_recipe, recipe_name
+from bids_sr.sr.models.model import LoadedModel, ModelError
+from bids_sr.sr.recipe import Recipe, VarianceRecipe
+from bids_sr.sr.resolution.matrices import Factor
+
+Source = Literal["auto", "train", "reuse"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """Which model is wanted, how it is trained, and where one may be had instead.
+
+    Parameters
+    ----------
+    method, recipe : what is trained, and the name of the recipe
+    changed : takes the place of the method's recipe of that name; None: the recipe as it is
+    factor : low- over high-resolution voxel size, for a set of images; pairs and runs know their own
+    seed : of weights, batches and augmentation; with as many threads the result is the same bit for bit
+    threads, device : of torch, "cpu" or "cuda"
+    max_train_minutes : stop on the clock; the card then says that the model cannot be reproduced
+    vgg_weights : file for the perceptual term, which is off without it
+    start : a model of the same network, with whose weights training begins (see `Recipe.freeze_but_last`); on a pair,
+        by `Method.warm`
+    precision : "mixed" computes the generator in bf16 until that changes the held-out score by more than .01 dB at a
+        validation step (in fp32 without held-out data); "auto" is "mixed" for a set of images on a GPU
+    sloppy : a handful of iterations, for tests; marked in the card
+    align : structural scans: what registered those of a head, for the card
+    source : "train" always trains; "reuse" never does; "auto" takes a model of the same data, settings and seed, and
+        trains otherwise
+    model_dir : searched for models with its subfolders, if any
+    pretrained : a weights file that is used whatever `source` says
+    """
+
+    method: Method
+    recipe: str = "fast"
+    changed: Recipe | None = None
+    factor: Factor | None = None
+    seed: int = 0
+    threads: int = 1
+    device: str = "cpu"
+    max_train_minutes: float | None = None
+    vgg_weights: Path | None = None
+    start: LoadedModel | None = None
+    precision: Literal["auto", "fp32", "mixed"] = "auto"
+    sloppy: bool = False
+    align: str | None = None
+    source: Source = "auto"
+    model_dir: Path | None = None
+    pretrained: Path | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "recipe", recipe_name(self.method, self.recipe))
+
+    @property
+    def how(self) -> Recipe:
+        """The recipe with what this training changes in it; ModelError where none begins with weights."""
+        recipe = self.changed or get_recipe(self.method, self.recipe)
+        if self.changed is None and self.start is not None and self.method.trained_on == "pair":
+            warm = {str(name): each for name, each in self.method.warm.items()}
+            if self.recipe not in warm:
+                raise ModelError(f"{self.method.name} ({self.recipe}) has no recipe that begins with a model")
+            recipe = warm[self.recipe]
+        return sloppy_recipe(recipe) if self.sloppy else recipe
+
+    @property
+    def started_with(self) -> str | None:
+        """Checksum of the weights with which training begins, or None."""
+        return None if self.start is None else self.start.card.weights_sha256
+
+
+def sloppy_recipe(recipe: Recipe) -> Recipe:
+    """A recipe cut down to seconds."""
+    if isinstance(recipe, VarianceRecipe):
+        quick = replace(recipe.estimator, rounds=min(recipe.estimator.rounds, 2), draws=8)
+        return replace(recipe, estimator=quick)
+    return replace(
+        recipe, iterations=12, epochs=None, patches=None, decay_from=0, evaluate_every=6, batch=2,
+        adversarial_from=min(recipe.adversarial_from, 6),
+    )  # fmt: skip

@@ -1,0 +1,266 @@
+"""Steps that make the series of a run: raw, baselines, methods, the measured one; and a pair of another contrast."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_sr.config.memory_model import Need
+from bids_sr.io.grids import finer_text
+from bids_sr.io.nifti import SeriesReader, load_image
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.artifacts import Consistency, Distortion, File, Image, Mask, Series, Transforms
+from bids_sr.pipeline.step import Keep, Lookup, Part, step
+from bids_sr.series import BASELINES, PAIR_BASELINES, RAW
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.device import Device, Precision, choose_device
+from bids_sr.sr.inference.acquired import Acquired, Displaced, InferenceError
+from bids_sr.sr.inference.apply_to_series import Keeping, make_upsampler, write_series
+from bids_sr.sr.inference.guided_baselines import PosedImage
+from bids_sr.sr.method import method_of_series
+from bids_sr.sr.resolution.matrices import Factor, kspace_crop
+from bids_sr.stats.controls.negative_controls import PLACEBOS
+from bids_sr.steps.wording import enumerated
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bids_sr.io.array_types import Array
+
+AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
+_SAMPLE_MM = 1.0  # of a finer image, before it is averaged over the voxels of the pair's grid
+_SERIES = Need(always=0.06, high=0.25, dense_piece=1.6)
+
+
+def _undone(corrected: bool) -> str:
+    return f"head motion{' and susceptibility distortion together' if corrected else ''}"
+
+
+def series_text(names: Sequence[str], corrected: bool) -> str:
+    """Methods text of what all series beside the acquired one share, and of the baselines among them."""
+    listed = [f"{BASELINES[name]} ({name})" for name in names if name in BASELINES]
+    baselines = f" Baselines: {'; '.join(listed)}." if listed else ""
+    return (
+        "Every other series was brought to the high-resolution grid by a single interpolation of each volume, which "
+        f"also undid {_undone(corrected)}.{baselines}\n"
+    )
+
+
+def _own_text(setting: Lookup) -> str:
+    """Methods text of one series; baselines stand together in `series_text`."""
+    name = setting("series_name")
+    if name in BASELINES:
+        return ""
+    if method_of_series(name).trained_on == "series":
+        return (
+            "The estimate for each volume, with the variance map moved to its head position, was added to the "
+            "zero-filled volume outside the acquired band of k-space.\n"
+        )
+    return f"{name} was applied to every volume on its acquired grid.\n"
+
+
+def _raw_text(setting: Lookup) -> str:
+    return f"The acquired series was resampled once on its own grid to undo {_undone(bool(setting('readout')))}."
+
+
+def _kept(setting: Lookup) -> dict[str, object]:
+    """Sidecar of a series."""
+    name, timed = setting("series_name"), setting("has_stc")
+    sidecar = {
+        "TaskName": setting("task_name"), "RepetitionTime": setting("tr"), "SkullStripped": False,
+        "SliceTimingCorrected": timed,
+    }  # fmt: skip
+    if timed:
+        sidecar["StartTime"] = round(setting("slice_time_ref") * setting("tr"), 6)
+    if name != RAW:
+        finer = finer_text(setting("factor"), setting("axis_order"))
+        sidecar["Resolution"] = f"acquired field of view, {finer}, by {name}"
+    return sidecar
+
+
+def _entities(setting: Lookup) -> dict[str, str]:
+    return {"res": "hr", "desc": setting("series_name"), "suffix": "bold"}
+
+
+def _table(found: "Array") -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame({"inconsistency": found})
+
+
+@step(
+    makes=("preproc", "preproc_consistency"), part=Part.PREPROCESSING, memory=_SERIES,
+    text=_raw_text,
+    keep={"preproc": Keep({"desc": "preproc", "suffix": "bold"}, _kept)},
+)  # fmt: skip
+def undo_motion(
+    stc: Series, boldref: Image, hmc_xfms: Transforms, distortion: Distortion | None = None, *, here: Path,
+    data_consistency: Keeping = "report",
+) -> tuple[Series, Consistency]:  # fmt: skip
+    """The raw series: head motion undone on the acquired grid, through the same code as every other series.
+
+    Parameters
+    ----------
+    stc : series on the grid on which it was acquired, corrected in time only
+    boldref : reference of the run, on that grid
+    hmc_xfms : (T, 4, 4) boldref point to its point in each volume (RAS mm)
+    distortion : of the volumes; it is undone by the same interpolation
+    data_consistency : see `super_resolve`
+
+    Returns
+    -------
+    preproc : series on the grid of the boldref, signal units
+    preproc_consistency : see `super_resolve`
+    """
+    upsampler = make_upsampler(RAW, Acquired(factor=AS_ACQUIRED))
+    found = write_series(
+        stc, target := here / "preproc.nii", upsampler, hmc_xfms, boldref.affine, factor=AS_ACQUIRED,
+        consistency=data_consistency, distortion=distortion,
+    )  # fmt: skip
+    return SeriesReader(target), _table(found)
+
+
+@step(
+    makes=("series", "consistency"), part=Part.SERIES, memory=_SERIES, text=_own_text,
+    keep={"series": Keep(_entities, _kept)},
+)  # fmt: skip
+def super_resolve(
+    stc: Series, boldref: Image, bold_mask: Mask, hmc_xfms: Transforms, distortion: Distortion | None = None,
+    model_file: File | None = None, temporal: File | None = None, highres_file: File | None = None,
+    highres2boldref_xfm: Transforms | None = None, *, here: Path, series_name: str, factor: Factor,
+    data_consistency: Keeping, precision: Precision, force: bool, omp_nthreads: int, device: Device,
+    displaced: Displaced = "",
+) -> tuple[Series, Consistency]:  # fmt: skip
+    """One series on the high-resolution grid: upsampled where it was acquired, interpolated once.
+
+    Parameters
+    ----------
+    stc, boldref, hmc_xfms, distortion : see `undo_motion`
+    bold_mask : brain on the acquired grid; sets the intensity scale
+    model_file : weights of a trained method, with the card beside them
+    temporal : mean and components of the run, for variance methods
+    highres_file : T2*-weighted image as acquired, for `inject` and `ratio`, and for variance methods where its static
+        detail is added
+    highres2boldref_xfm : (1, 4, 4) takes a boldref point to its highres point
+    series_name : baseline or method
+    factor : acquired over high-resolution voxel size
+    data_consistency : "report" measures what of the acquired band of k-space is lost, "enforce" also puts it back
+    force : use a model that does not fit the series
+    displaced : placebo: variance maps that are mirrored or shifted
+
+    Returns
+    -------
+    series : on the boldref's high-resolution grid, head motion undone, signal units
+    consistency : one row a volume: |B(series) - acquired| / |acquired|; n/a where it is off
+
+    Raises
+    ------
+    ModelMismatch : the model is for another resolution, contrast, orientation or factor
+    InferenceError : the mask is empty, or something that the series needs is not there
+    """
+    from bids_sr.sr.data.temporal_components import load_statistics
+    from bids_sr.sr.models.compatibility import check_model, describe
+    from bids_sr.sr.models.model import load_model
+
+    model = None if model_file is None else load_model(model_file)
+    of_run = model is not None and model.card.trained_on == "series"
+    if model is not None:
+        check_model(model.card, describe(stc.affine, "bold", factor), force=force)
+    guided = highres_file is not None if of_run else series_name in PAIR_BASELINES
+    acquired = Acquired.run(
+        boldref.data, boldref.affine, bold_mask.data, factor, affine=stc.affine,
+        guide=_guide(series_name, highres_file, highres2boldref_xfm, distortion) if guided else None,
+        statistics=load_statistics(temporal)[0] if of_run and temporal is not None else None, distortion=distortion,
+        displaced=displaced, precision=precision, device="cpu" if model is None else choose_device(device),
+        threads=omp_nthreads,
+    )  # fmt: skip
+    upsampler = make_upsampler(series_name, acquired, model)
+    found = write_series(
+        stc, target := here / "series.nii", upsampler, hmc_xfms, boldref.affine, factor=factor,
+        consistency=data_consistency, distortion=distortion, threads=omp_nthreads,
+    )  # fmt: skip
+    return SeriesReader(target), _table(found)
+
+
+def _guide(
+    name: str, highres_file: Path | None, highres2boldref_xfm: "Array | None", distortion: "Distortion | None"
+) -> PosedImage:
+    """The high-resolution image, in whatever pose it is asked for."""
+    if highres_file is None or highres2boldref_xfm is None:
+        raise InferenceError(f"{name} needs highres_file and highres2boldref_xfm")
+    data, affine = load_image(highres_file)
+    return PosedImage(data=data, affine=affine, from_boldref=highres2boldref_xfm[0], distortion=distortion)
+
+
+@step(
+    makes=("series", "consistency"), part=Part.SERIES, memory=_SERIES, keep={"series": Keep(_entities, _kept)},
+    text="The measured high-resolution series went through the same slice timing correction, head motion transforms, "
+    "single interpolation, mask and model as the series under test; nothing was estimated from it.\n",
+)  # fmt: skip
+def place_measured(
+    stc: Series, bold_mask_hr: Mask, hmc_xfms: Transforms, distortion: Distortion | None = None, *, here: Path
+) -> tuple[Series, Consistency]:
+    """The measured series on the high-resolution grid of the run, head motion of the run undone.
+
+    Nothing is estimated from it, so that it stays a reference.
+
+    Parameters
+    ----------
+    stc : measured series on its own grid, corrected in time only
+    bold_mask_hr : image on the high-resolution grid of the boldref; its affine is taken
+    hmc_xfms, distortion : of the run under test; see `undo_motion`
+
+    Returns
+    -------
+    series : on that grid, in signal units
+    consistency : one row a volume; n/a, as nothing was acquired beneath it
+    """
+    upsampler = make_upsampler(RAW, Acquired(factor=AS_ACQUIRED))
+    found = write_series(
+        stc, target := here / "series.nii", upsampler, hmc_xfms, bold_mask_hr.affine, factor=AS_ACQUIRED,
+        consistency="off", distortion=distortion,
+    )  # fmt: skip
+    return SeriesReader(target), _table(found)
+
+
+@step(makes=("train_highres", "train_lowres"), part=Part.EVALUATION, memory=Need(always=0.10, t1w=0.030, high=0.0))
+def another_contrast(
+    t1w_preproc: Image, boldref: Image, boldref2t1w_xfm: Transforms | None = None, *, factor: Factor
+) -> tuple[Image, Image]:
+    """A training pair of the subject's T1w image, at the resolutions of the run and in its frame.
+
+    Parameters
+    ----------
+    t1w_preproc : image of another contrast, without bias
+    boldref : the low-resolution member comes on its grid
+    boldref2t1w_xfm : (1, 4, 4) takes a T1w point to its boldref point (RAS mm)
+    factor : acquired over high-resolution voxel size
+
+    Returns
+    -------
+    train_highres, train_lowres : the image on the high-resolution grid, its k-space-truncated copy on that of the run
+    """
+    from bids_sr.spatial import masks
+    from bids_sr.spatial.transforms import invert
+
+    xfm = None if boldref2t1w_xfm is None else invert(boldref2t1w_xfm[0])
+    shape, grid = hr_grid(boldref.data.shape[:3], boldref.affine, factor)
+    high = np.maximum(masks.coverage(t1w_preproc.data, t1w_preproc.affine, shape, grid, xfm, mm=_SAMPLE_MM), 0)
+    low, low_affine = kspace_crop(high, grid, factor=factor)
+    if low.shape != boldref.data.shape[:3]:
+        raise ValueError(f"boldref: {shape} by {factor} is {low.shape}, not {boldref.data.shape[:3]}")
+    return Volume(high.astype(np.float32), grid), Volume(np.maximum(low, 0).astype(np.float32), low_affine)
+
+
+def placebos_text(names: Sequence[str]) -> str:
+    """Methods text of the placebos among series, by their names."""
+    changed = {"Mirror": "its variance maps mirrored left to right", "Shift": "its variance maps shifted"}
+    changed["T1w"] = "a network trained on the T1-weighted image and its k-space-truncated copy instead of the pair"
+    repeated: dict[str, list[str]] = {}
+    for name in names:
+        if name in PLACEBOS:
+            how = changed.get(PLACEBOS[name].suffix, "a model that was not trained on this participant")
+            repeated.setdefault(PLACEBOS[name].method, []).append(f"with {how}")
+    listed = [f"{method} was repeated {enumerated(ways)}" for method, ways in repeated.items()]
+    return f"As negative controls, {'; '.join(listed)}. " if listed else ""

@@ -1,0 +1,381 @@
+"""Steps that train: on the pair or on volumes of the run, variance maps of the run, scores on another pair."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from bids_sr.config.memory_model import DENSE_TRAINING, Need
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Series, Transforms
+from bids_sr.pipeline.step import Keep, Lookup, Part, step
+from bids_sr.series import VALIDATION_BASELINES, series_name
+from bids_sr.sr.data.images import VOLUMES
+from bids_sr.sr.device import Device, Precision, choose_device
+from bids_sr.sr.method import Method, get_method
+from bids_sr.sr.models.card_checks import ModelCard
+from bids_sr.sr.recipe import RecipeName, VarianceRecipe
+from bids_sr.sr.resolution.matrices import Factor
+
+if TYPE_CHECKING:
+    from bids_sr.sr.data.training_pair import TrainingPair
+    from bids_sr.sr.models.compatibility import Acquisition
+    from bids_sr.sr.models.model import LoadedModel
+    from bids_sr.sr.models.model_store import TrainingData
+    from bids_sr.sr.training.job import Training
+    from bids_sr.sr.variance.run_data import RunData
+
+Model = tuple[File, File, File]
+"""Weights or maps (safetensors), their card beside them (JSON), the log of training (TSV)."""
+Source = Literal["auto", "train", "reuse"]
+MODEL = ("model_file", "card_file", "log_file")
+LOG_COLUMNS = {
+    name: {"Description": text, "Units": unit}
+    for name, text, unit in (
+        (
+            "phase",
+            "search: some slices are held out; refit: again on all slices, for as many steps as did best before; map: "
+            "variance maps of a run are found, in which nothing is trained",
+            "n/a",
+        ),
+        ("iteration", "number of the training step, or of the round of variance maps", "1"),
+        ("loss", "weighted sum of the generator's terms", "1"),
+        ("content", "difference to the measured high-resolution patch", "1"),
+        ("adversarial", "how far the critic tells generated patches from measured ones; n/a before it takes part", "1"),
+        ("perceptual", "difference in features of VGG-19; n/a without its weights", "1"),
+        ("critic", "loss of the critic", "1"),
+        ("backward_critic", "loss of the critic of the way back; of methods with a cycle only", "1"),
+        ("tv", "total variation of the output; of methods with that term only, as the next four", "1"),
+        ("ssim", "one minus the structural similarity", "1"),
+        ("cycle", "difference to the image after the way there and back", "1"),
+        ("identity", "difference of what the network makes of a fine image, to that image", "1"),
+        ("sparsify", "total variation of the output and of its difference to the measured image", "1"),
+        ("learning_rate", "of the generator", "1"),
+        ("psnr", "peak signal-to-noise ratio on the held-out slices", "dB"),
+    )
+}
+_WITHOUT_PAPER = "written without its paper"  # in what a method says of itself that is known from others alone
+
+
+def _kept(suffix: str) -> Keep:
+    def entities(setting: Lookup) -> dict[str, str]:
+        return {"datatype": "models", "desc": series_name(setting("method")), "suffix": suffix}
+
+    return Keep(entities, LOG_COLUMNS if suffix == "log" else {})
+
+
+KEPT = {"model_file": _kept("model"), "card_file": _kept("model"), "log_file": _kept("log")}
+"""How a model is stored; not that of a placebo, a control, or a further member of an ensemble."""
+
+
+def _asked(setting: Lookup) -> tuple[Method, bool]:
+    """The method, and whether its model was given instead of trained."""
+    return get_method(setting("method")), setting("pretrained") is not None or setting("model_source") == "reuse"
+
+
+def _pair_text(setting: Lookup) -> str:
+    method, given = _asked(setting)
+    if given:
+        return f"A network trained beforehand ({method.name}) was used for super-resolution."
+    recipe, about = setting("recipe"), method.about
+    if own := method.own_text(recipe, warm=setting("start") is not None):
+        return own
+    full = "with settings chosen by us" if _WITHOUT_PAPER in about else "with the published settings"
+    kind = "with a smaller network and fewer steps" if recipe == "fast" else full
+    return (
+        f"The network {method.name} was trained on the participant's own pair of T2*-weighted images, {kind}: {about}."
+    )
+
+
+def _volumes_text(setting: Lookup) -> str:
+    method, given = _asked(setting)
+    if given:
+        return f"A network trained beforehand ({method.name}) was used for super-resolution: {method.about}."
+    return (
+        f"The network {method.name} was trained on {VOLUMES} randomly drawn volumes of the run itself, as acquired, "
+        f"without a high-resolution image: {method.about}."
+    )
+
+
+def _variance_text(setting: Lookup) -> str:
+    method, given = _asked(setting)
+    if method.control:
+        return ""
+    if given:
+        return f"Variance maps of another run ({method.name}) were used for super-resolution."
+    own = method.own_text(setting("recipe")) or f"given by {method.about}"
+    blended = (
+        " The map measured in the calibration was blended in (weighted mean of logarithms) with the weight that "
+        "explained held-out halves best, or left out where it did not help."
+    )
+    return (
+        f"{series_name(method.name)} estimated the signal change over time beyond the acquired band of k-space under a "
+        f"Gaussian prior {own}. The variance map of each half of the run had to "
+        "explain part of what zero filling misses in the other half, one level of resolution down; otherwise the "
+        f"run was zero filled.{blended if method.calibrated and setting('calibrated') else ''}"
+    )
+
+
+def obtained(
+    training: "Training", data: "TrainingData | None", here: Path, serves: "Acquisition | None", *, force: bool
+) -> Model:
+    """Train or find the model that is wanted, and refuse one that does not fit.
+
+    Parameters
+    ----------
+    data : to train on, or None
+    here : folder of the model, and of the checkpoints from which a killed training goes on
+    serves : what the model has to serve, or None
+    force : use a model that does not fit all the same
+
+    Raises
+    ------
+    ModelError : there is no such model, and none can be trained
+    ModelMismatch : it is for other images
+    """
+    from threadpoolctl import threadpool_limits
+
+    from bids_sr.sr.models.compatibility import check_model
+    from bids_sr.sr.models.model import read_card
+    from bids_sr.sr.models.model_store import obtain_model
+
+    with threadpool_limits(training.threads):
+        model, card, log = obtain_model(training, data, here)
+    if serves is not None:
+        check_model(read_card(model), serves, force=force)
+    return model, card, log
+
+
+@step(
+    makes=MODEL, part=Part.PAIR, text=_pair_text, keep=KEPT, resumes=True,
+    memory=Need(always=0.3, high=0.2, dense=DENSE_TRAINING),
+)  # fmt: skip
+def train_on_pair(
+    train_highres: Image | None = None, train_lowres: Image | None = None, pair_mask: Mask | None = None, *,
+    here: Path, method: str, factor: Factor, recipe: RecipeName = "fast", model_source: Source = "auto",
+    model_dir: Path | None = None, pretrained: Path | None = None, random_seed: int = 0, omp_nthreads: int = 1,
+    device: Device = "auto", max_train_minutes: float | None = None,
+    vgg_weights: Path | None = None, start: Path | None = None, force: bool = False, sloppy: bool = False,
+) -> Model:  # fmt: skip
+    """Train a network on the subject's pair, or take one that was.
+
+    Parameters
+    ----------
+    train_highres : high-resolution image on the fine grid of `train_lowres`, in its pose
+    train_lowres, pair_mask : low-resolution image, and head or brain on its grid
+    here : a killed training goes on from its last checkpoint there
+    method : name of the method
+    factor : low- over high-resolution voxel size
+    model_dir : where models to reuse lie; it may be missing
+    pretrained, start : weights to use instead of training, or to begin with, for methods with a recipe for that
+    random_seed : of weights, batches and augmentation
+    force : use a model that does not fit the pair
+
+    Returns
+    -------
+    Weights, their card, the log of training
+
+    Raises
+    ------
+    PairError, ModelError, ModelMismatch : see `obtained`
+    """
+    from bids_sr.sr.models.compatibility import describe
+    from bids_sr.sr.models.model import load_model
+    from bids_sr.sr.training.job import Training
+
+    training = Training(
+        method=get_method(method), recipe=recipe, source=model_source, model_dir=model_dir, pretrained=pretrained,
+        seed=random_seed, threads=omp_nthreads, device=choose_device(device), max_train_minutes=max_train_minutes,
+        vgg_weights=vgg_weights, start=None if start is None else load_model(start), sloppy=sloppy,
+    )  # fmt: skip
+    if train_highres is None or train_lowres is None or pair_mask is None:
+        return obtained(training, None, here, None, force=force)
+    pair = training_pair(train_highres, train_lowres, pair_mask, factor)
+    serves = describe(pair.lowres_affine, pair.contrast, factor)
+    return obtained(training, pair, here, serves, force=force)
+
+
+def training_pair(highres: Volume, lowres: Volume, mask: Volume, factor: Factor) -> "TrainingPair":
+    """The images of a pair in one frame, as they are trained on; PairError where they cannot be."""
+    from bids_sr.sr.data.training_pair import TrainingPair
+
+    return TrainingPair(
+        lowres=lowres.data, highres=highres.data, mask=np.asarray(mask.data > 0.5), lowres_affine=lowres.affine,
+        factor=factor,
+    )  # fmt: skip
+
+
+@step(
+    makes=MODEL, part=Part.SERIES, text=_volumes_text, keep=KEPT, resumes=True,
+    memory=Need(always=0.45, high=0.0, learned=0.6, dense=DENSE_TRAINING),
+)  # fmt: skip
+def train_on_volumes(
+    stc: Series, bold_mask: Mask, *, here: Path, n_dummy: int, method: str, factor: Factor, recipe: RecipeName = "fast",
+    model_source: Source = "auto", model_dir: Path | None = None, pretrained: Path | None = None, random_seed: int = 0,
+    omp_nthreads: int = 1, device: Device = "auto", max_train_minutes: float | None = None,
+    force: bool = False, sloppy: bool = False,
+) -> Model:  # fmt: skip
+    """Train a network on volumes of the run it is for, or take a model that was given for it.
+
+    Parameters
+    ----------
+    stc : series on the grid on which it was acquired
+    bold_mask : brain on that grid
+    here : a killed training goes on from its last checkpoint there
+    n_dummy : first volumes to leave out
+    method, factor, model_dir, pretrained, force : see `train_on_pair`
+    random_seed : of the choice of volumes, of weights, batches and augmentation
+
+    Returns
+    -------
+    Weights, their card, the log of training
+    """
+    from bids_sr.sr.data.images import ImageSet
+    from bids_sr.sr.models.compatibility import describe
+    from bids_sr.sr.training.job import Training
+
+    training = Training(
+        method=get_method(method), recipe=recipe, factor=factor, source=model_source, model_dir=model_dir,
+        pretrained=pretrained, seed=random_seed, threads=omp_nthreads, device=choose_device(device),
+        max_train_minutes=max_train_minutes, sloppy=sloppy,
+    )  # fmt: skip
+    images = ImageSet.of_run(stc, bold_mask.data, n_dummy, random_seed)
+    return obtained(training, images, here, describe(stc.affine, "bold", factor), force=force)
+
+
+@step(
+    makes=(*MODEL, "temporal", "weight", "tested"), part=Part.SERIES, text=_variance_text, keep=KEPT, resumes=True,
+    memory=Need(always=0.1, high=0.33),
+)  # fmt: skip
+def estimate_variance(
+    preproc: Series, bold_mask: Mask, hmc_xfms: Transforms | None = None, calibration_sd: Image | None = None,
+    calibration_sd_low: Image | None = None, boldref2calibration_xfm: Transforms | None = None,
+    calibration_facts: Facts | None = None, *, here: Path, n_dummy: int, method: str, factor: Factor,
+    interpolations: tuple[str, ...] = (), recipe: RecipeName = "fast", model_source: Source = "auto",
+    model_dir: Path | None = None, pretrained: Path | None = None, random_seed: int = 0, omp_nthreads: int = 1,
+    force: bool = False, sloppy: bool = False,
+) -> tuple[File, File, File, File, Image, Facts]:  # fmt: skip
+    """Find where a run fluctuates on the high-resolution grid, or take maps that were found before.
+
+    Parameters
+    ----------
+    preproc : series on its acquired grid, head motion undone
+    bold_mask : brain on that grid
+    hmc_xfms : (T, 4, 4) boldref point to its point in each volume (RAS mm); what follows head motion is taken out
+    calibration_sd, calibration_sd_low : standard deviation map of a calibration on its own grid, and at the resolution
+        of the run
+    boldref2calibration_xfm : (1, 4, 4) takes a boldref point to its point in the calibration
+    calibration_facts : whether it is usable, and what was measured
+    n_dummy : first volumes to leave out
+    interpolations : plain ones that are tried one level down beside it
+    method, factor, model_dir, pretrained, force : see `train_on_pair`
+
+    Returns
+    -------
+    model_file, card_file, log_file : maps, their card, rounds of the estimation
+    temporal : acquired grid: mean, standard deviation of the change, then its strongest components
+    weight : high-resolution grid: standard deviation of the fluctuations, signal units
+    tested : what each series explains one level of resolution down, or why that is not known
+    """
+    from threadpoolctl import threadpool_limits
+
+    from bids_sr.sr.data.temporal_components import open_uncompressed, save_statistics
+    from bids_sr.sr.models.compatibility import describe
+    from bids_sr.sr.models.model import load_model
+    from bids_sr.sr.training.job import Training
+    from bids_sr.sr.variance.run_data import measured_on_run, run_data
+
+    training = Training(
+        method=get_method(method), recipe=recipe, source=model_source, model_dir=model_dir, pretrained=pretrained,
+        seed=random_seed, threads=omp_nthreads, sloppy=sloppy,
+    )  # fmt: skip
+    if not isinstance(how := training.how, VarianceRecipe):
+        raise ValueError(f"{method} finds no variance maps")
+    mask, measured = bold_mask.data, None
+    if calibration_sd is not None and calibration_facts is not None and calibration_facts["usable"]:
+        assert calibration_sd_low is not None
+        assert boldref2calibration_xfm is not None
+        measured = measured_on_run(
+            (calibration_sd.data, calibration_sd.affine), (calibration_sd_low.data, calibration_sd_low.affine),
+            boldref2calibration_xfm[0], mask.shape, preproc.affine, factor,
+        )  # fmt: skip
+    with threadpool_limits(omp_nthreads), open_uncompressed(preproc.path, here) as reader:
+        data = run_data(reader, mask, how, factor, n_dummy=n_dummy, poses=hmc_xfms, measured=measured)
+        save_statistics(data.statistics, data.affine, temporal := here / "temporal.nii", reader.header)
+        serves = describe(data.affine, data.contrast, factor)
+        model_file, card_file, log_file = obtained(training, data, here, serves, force=force)
+        model = load_model(model_file)
+        tested = _tested(training.method, model.card, data, interpolations)
+    return model_file, card_file, log_file, temporal, _weight(model, data), tested
+
+
+def _tested(method: Method, card: ModelCard, data: "RunData", interpolations: tuple[str, ...]) -> Facts:
+    """What the map and plain interpolations explain of the run one level of resolution down, by series."""
+    from bids_sr.sr.data.temporal_components import SeriesError
+    from bids_sr.sr.resolution.matrices import ResolutionError
+    from bids_sr.sr.variance.fit_variance import tested_entry, why_untried
+    from bids_sr.sr.variance.one_level_down import try_interpolation
+
+    own: Facts = {"reason": "its maps are those of another run, or of an earlier version of the program"}
+    if card.data_sha256 == data.checksums() and "tested" in card.held_out:
+        own = {**card.held_out["tested"], "applied": card.json.get("applied", True)}
+    found = {series_name(method.name): own}
+    for name in interpolations:
+        try:
+            found[name] = tested_entry(try_interpolation(data.trial(), name), data.volumes)
+        except (SeriesError, ResolutionError) as error:
+            found[name] = {"reason": why_untried(error)}
+    return found
+
+
+def _weight(model: "LoadedModel", data: "RunData") -> Volume:
+    """Root of the summed squared maps on the boldref's high-resolution grid."""
+    from bids_sr.spatial.transforms import hr_grid
+    from bids_sr.sr.resolution.operators import to_volume
+    from bids_sr.sr.variance.upsampler import onto_grid
+
+    shape, affine = hr_grid(data.statistics.mean.shape, data.affine, data.factor)
+    maps = onto_grid(model.generator.get_buffer("weight"), shape)
+    return Volume(to_volume(maps.square().sum(0).sqrt()), affine)
+
+
+@step(
+    makes="holdout", part=Part.PAIR, memory=Need(always=0.12, high=0.25),
+    text="A second pair of T2*-weighted images of the same participant, not used for training, was super-resolved from "
+    "its low-resolution member and compared with its high-resolution member; intervals come from resampled slices.",
+)  # fmt: skip
+def score_pair(
+    train_highres: Image, train_lowres: Image, pair_mask: Mask, model_file: File, *, method: str, factor: Factor,
+    precision: Precision, random_seed: int, omp_nthreads: int, device: Device,
+) -> Rows:  # fmt: skip
+    """Super-resolve the coarse image of a held-out pair and compare it with the fine one, beside the baselines.
+
+    Parameters
+    ----------
+    train_highres, train_lowres, pair_mask : of the pair that was held out; see `train_on_pair`
+    model_file : weights trained on another pair, with their card
+    random_seed : of the slices that are resampled
+    """
+    from threadpoolctl import threadpool_limits
+
+    from bids_sr.sr.inference.acquired import Acquired
+    from bids_sr.sr.inference.apply_to_series import make_upsampler
+    from bids_sr.sr.models.model import load_model
+    from bids_sr.stats.image.pair_scores import holdout_rows, slice_scores
+
+    pair, model, label = (
+        training_pair(train_highres, train_lowres, pair_mask, factor),
+        load_model(model_file),
+        series_name(method),
+    )
+    truth, scores = pair.gain * pair.highres, {}
+    coarse = Acquired(
+        factor=factor, affine=pair.lowres_affine, scale=pair.scale, precision=precision, device=choose_device(device),
+        threads=omp_nthreads,
+    )  # fmt: skip
+    with threadpool_limits(omp_nthreads):
+        for name in (*VALIDATION_BASELINES, label):
+            upsampler = make_upsampler(name, coarse, model if name == label else None)
+            image = upsampler(pair.lowres, np.eye(4))
+            scores[name] = slice_scores(image, truth, pair.highres_mask, data_range=pair.scale)
+    return holdout_rows(scores, label, seed=random_seed)
