@@ -117,7 +117,7 @@ def events_of(events: pd.DataFrame | str | Path) -> Events:
         if not isinstance(events, pd.DataFrame):
             return read_events(there(events, "events"))
         text = events.astype(object).where(events.notna(), "n/a").astype(str)
-        return Events.of(text.reset_index(drop=True), "events")
+        return Events.of(list(text), enumerate(text.to_dict("records"), 2), "events")
     except DesignError as error:
         reason = str(error).removeprefix("events: ")
         raise InputError(f"events: {reason}; {columns}") from None

@@ -22,7 +22,7 @@ from bids_sr.bids.inputs import (
     label_of,
     stem_of_echoes,
 )
-from bids_sr.bids.layout import Index, column, open_index
+from bids_sr.bids.layout import Index, open_index
 from bids_sr.bids.method_options import check_guide, check_options
 from bids_sr.bids.precomputed import open_derivatives
 from bids_sr.bids.reference_runs import check_root, find_truth, truth_in_dataset
@@ -30,6 +30,7 @@ from bids_sr.bids.retrospective_plan import check_retrospective
 from bids_sr.config import Selection, Settings
 from bids_sr.config.seed_options import seed_names, seeds_of
 from bids_sr.io.grids import LEAST_SAMPLES
+from bids_sr.io.tables import column
 from bids_sr.region_names import is_file
 
 

@@ -14,7 +14,7 @@ from bids_sr.bids.image_header import Header
 from bids_sr.bids.inputs import Subject, factor_of
 from bids_sr.config import Settings
 from bids_sr.config.memory_model import Sizes
-from bids_sr.config.values import regular
+from bids_sr.io.atomic_files import regular
 from bids_sr.io.grids import AxisOrder, inverse, nearest, reordered_affine, slices_last
 
 SHORTEST_TR = 0.02  # s; no series is measured faster

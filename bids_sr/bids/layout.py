@@ -7,22 +7,19 @@ a folder named by the files that are there, as pybids reads a database without a
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_sr.bids.findings import refusal, require
 from bids_sr.bids.inputs import ENTITIES, applies_to, entities_of, stem_of
-from bids_sr.config.values import read_text
+from bids_sr.io.atomic_files import read_text
 
 if TYPE_CHECKING:
     from bids.layout import BIDSLayout
@@ -41,8 +38,6 @@ KINDS: dict[str, tuple[str, str]] = {
     "flair": ("anat", "FLAIR"),
 }
 """Kind of image, as ``--bids-filter-file`` names it → folder and suffix."""
-TABLE_ERRORS = (OSError, UnicodeDecodeError, csv.Error)
-"""What `read_rows` raises."""
 _NAME_KEYS = frozenset({*ENTITIES.values(), "suffix", "extension", "datatype", "fmap", "staining", "inversion"})
 
 
@@ -287,28 +282,3 @@ def inherited(image: Path, tables: Iterable[Path]) -> Path | None:
     """
     fitting = [table for table in tables if table.parent in image.parents and applies_to(table, image)]
     return max(fitting, key=lambda table: (len(table.parts), len(entities_of(table))), default=None)
-
-
-def read_rows(path: Path, most: int | None = None) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
-    """Columns of a tab-separated table, and its rows with their line numbers.
-
-    Parameters
-    ----------
-    most : so many rows are read, and no more
-
-    Raises
-    ------
-    OSError, UnicodeDecodeError, csv.Error : it cannot be read
-    """
-    stream = io.StringIO(read_text(path, encoding="utf-8-sig"), newline="")
-    reader = csv.DictReader(stream, delimiter="\t")
-    columns = list(reader.fieldnames or [])
-    return columns, [(reader.line_num, record) for record in islice(reader, most)]
-
-
-def column(table: Path, name: str) -> list[str]:
-    """Values of a column as text; empty where the table has none or cannot be read (preflight says so elsewhere)."""
-    try:
-        return [row.get(name) or "" for _, row in read_rows(table)[1]]
-    except TABLE_ERRORS:
-        return []

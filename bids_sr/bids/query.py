@@ -10,7 +10,7 @@ from bids_sr.bids.findings import Findings, refusal, require
 from bids_sr.bids.inputs import entities_of, is_magnitude
 from bids_sr.bids.layout import KINDS, read_object
 from bids_sr.config import Selection, nearest_name
-from bids_sr.config.values import read_text
+from bids_sr.io.atomic_files import read_text
 
 LISTED = 20  # labels in a message
 _SAFE = re.compile(r"[0-9A-Za-z.+]+")

@@ -11,8 +11,9 @@ from bids_sr.bids import query
 from bids_sr.bids.findings import Findings, InputError, refusal
 from bids_sr.bids.image_header import Header, Triple
 from bids_sr.bids.inputs import BoldRun, Truth, entities_of, is_magnitude, same_run, stem_of
-from bids_sr.bids.layout import column, merged, sidecars_on_disk
+from bids_sr.bids.layout import merged, sidecars_on_disk
 from bids_sr.io.grids import AS_STORED, EDGE_TOLERANCE, corners_apart, nearest
+from bids_sr.io.tables import column
 
 TIME_TOLERANCE = 1e-3  # s
 KEYS = ("subject", "session", "task", "run")

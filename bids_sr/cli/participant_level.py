@@ -60,13 +60,14 @@ def run_participants(settings: Settings, plan: "Plan", say: Any) -> "RunOutcome"
         for label in labels:
             write_whole(_last_run(log_dir.parent, label), f"{log_dir.name}\n")
     from bids_sr.reports.participants_page import build_report, write_index
+    from bids_sr.steps.figures import declared
 
     logs = {label: logs_of_outputs(log_dir.parent, label, default=log_dir) for label in labels}
     command = " ".join(sys.argv)
     out = settings.paths.output_dir
     with still(say, "reports"):
         reports = tuple(
-            build_report(out, label, run_uuid=own.name, log_dir=own, command=command, beside=labels)
+            build_report(out, label, shown=declared(), run_uuid=own.name, log_dir=own, command=command, beside=labels)
             for label, own in logs.items()
         )
         if "SLURM_ARRAY_TASK_ID" not in os.environ:  # of thousands of tasks each would read the outputs of all

@@ -13,7 +13,8 @@ from typing import Any, Self, TypeVar, get_type_hints
 from bids_sr.config import groups, machine
 from bids_sr.config.section import option_of
 from bids_sr.config.superres import SuperRes
-from bids_sr.config.values import UsageError, as_toml, nearest_name, read_text, split_named
+from bids_sr.config.values import UsageError, as_toml, nearest_name, split_named
+from bids_sr.io.atomic_files import read_text
 from bids_sr.region_names import is_file
 
 ANAT_METHODS = ("attunet",)

@@ -1,11 +1,8 @@
 """Values: read from files of others, brought to their annotated type or refused, and written as TOML."""
 
 import difflib
-import errno
 import json
-import os
 import re
-import stat
 import sys
 import types
 import typing
@@ -14,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 _LARGEST = sys.float_info.max
-LARGEST_BYTES = 200_000_000
 CLOSE = 0.75  # of `difflib`, from which a name is proposed for another
 
 
@@ -97,27 +93,3 @@ def split_named(text: str) -> tuple[str, Path]:
     """
     match = re.fullmatch(r"([0-9A-Za-z]+)=(.+)", text, flags=re.DOTALL)
     return (match[1], Path(match[2])) if match else ("", Path(text))
-
-
-def regular(path: str | os.PathLike[str]) -> os.stat_result:
-    """State of a file of bytes, links followed; raises `OSError` for none, or a directory, pipe, socket or device."""
-    state = os.stat(path)
-    if stat.S_ISDIR(state.st_mode):
-        raise IsADirectoryError(errno.EISDIR, "it is a directory", str(path))
-    if not stat.S_ISREG(state.st_mode):
-        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device and no file", str(path))
-    return state
-
-
-def read_text(path: str | os.PathLike[str], *, encoding: str = "utf-8") -> str:
-    """Text of a file with its line ends as they are, without waiting for a pipe or filling the memory.
-
-    Raises `OSError` as `regular` does, and for a file larger than `LARGEST_BYTES`; `UnicodeDecodeError` for another
-    encoding.
-    """
-    size = regular(path).st_size
-    if size > LARGEST_BYTES:
-        raise OSError(
-            errno.EFBIG, f"it has {size / 1e6:.0f} MB, more than the {LARGEST_BYTES / 1e6:.0f} MB that are read"
-        )
-    return Path(path).read_bytes().decode(encoding)

@@ -10,10 +10,12 @@ import filecmp
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+LARGEST_BYTES = 200_000_000  # that are read as text
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 PART = ".part"
 
@@ -150,3 +152,27 @@ def remove_leftovers(folder: Path) -> int:
     for path in left:
         path.unlink(missing_ok=True)
     return len(left)
+
+
+def regular(path: str | os.PathLike[str]) -> os.stat_result:
+    """State of a file of bytes, links followed; raises `OSError` for none, or a directory, pipe, socket or device."""
+    state = os.stat(path)
+    if stat.S_ISDIR(state.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a directory", str(path))
+    if not stat.S_ISREG(state.st_mode):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device and no file", str(path))
+    return state
+
+
+def read_text(path: str | os.PathLike[str], *, encoding: str = "utf-8") -> str:
+    """Text of a file with its line ends as they are, without waiting for a pipe or filling the memory.
+
+    Raises `OSError` as `regular` does, and for a file larger than `LARGEST_BYTES`; `UnicodeDecodeError` for another
+    encoding.
+    """
+    size = regular(path).st_size
+    if size > LARGEST_BYTES:
+        raise OSError(
+            errno.EFBIG, f"it has {size / 1e6:.0f} MB, more than the {LARGEST_BYTES / 1e6:.0f} MB that are read"
+        )
+    return Path(path).read_bytes().decode(encoding)

@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bids_sr.bids import BoldRun, Findings, RunFiles
-from bids_sr.bids.layout import TABLE_ERRORS, read_rows
 from bids_sr.config import Settings
-from bids_sr.config.values import read_text
-from bids_sr.stats.glm.contrasts import NO_TIME, UNNAMED, Contrast, ContrastError, modelled_types, resolve_contrasts
+from bids_sr.io.atomic_files import read_text
+from bids_sr.io.tables import TABLE_ERRORS, read_rows
+from bids_sr.stats.glm.contrasts import (
+    NO_TIME,
+    UNNAMED,
+    Contrast,
+    ContrastError,
+    modelled_types,
+    resolve_contrasts,
+    seconds,
+)
 
 MIN_ONSET = -24.0  # s; the hemodynamic response of anything that ended before has faded
 ASTRAY_S = 3600.0  # so far from the run no event can lie that was meant for it
@@ -144,7 +152,7 @@ def _read(path: Path, found: Findings) -> list[_Row]:
 
 def _row(path: Path, line: int, record: Mapping[str, str | None], found: Findings) -> _Row | None:
     """A row of the table; the first three that are unsound become problems, as they tell enough."""
-    onset, duration = _number(record["onset"]), _number(record["duration"])
+    onset, duration = seconds(record["onset"]), seconds(record["duration"])
     name = (record["trial_type"] or "").strip()
     fix = ""
     if unsound := bool(modelled_types([name])) and (onset is None or duration is None or duration < 0):
@@ -156,14 +164,6 @@ def _row(path: Path, line: int, record: Mapping[str, str | None], found: Finding
     if fix and len(found.problems) < 3:
         found.refuse(path, reason, fix)
     return None if unsound else _Row(line=line, onset=onset or 0.0, duration=duration or 0.0, trial_type=name)
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def is_long_enough(run: BoldRun, n_types: int, settings: Settings, found: Findings) -> bool:
@@ -245,12 +245,7 @@ def is_estimable(
     from bids_sr.stats.glm.design import build_design, contrast_vector
     from bids_sr.stats.glm.regressors import DesignError, read_events
 
-    try:
-        events = read_events(run.events)
-    except (DesignError, ValueError) as error:  # of pandas, too
-        reason = f"it cannot be read as a table ({error})".replace(f"{run.events}: ", "")
-        found.refuse(run.events, reason, "Store it as tab-separated text in UTF-8.")
-        return False
+    events = read_events(run.events)
     dummies, high_pass = settings.preprocessing.dummy_scans or 0, settings.activation.high_pass
     try:
         design = build_design(events, n_volumes=run.n_volumes, tr=run.tr, n_dummy=dummies, high_pass=high_pass)

@@ -1,7 +1,7 @@
-"""Report page from its specification: find the figures of a subject, group them by run, name what is missing, render.
+"""Report page from the figures of a participant: grouped by section and run, with what is missing named, and rendered.
 
-- Files are found by a pybids layout of the *figures of one subject* with our own entities (``contrast``), read
-  from file names alone, so that a folder called ``task-x`` above the output changes nothing.
+- Figures are known by the declarations of the functions that draw them (`bids_sr.reports.sections.Shown`), and by the
+  names of their files alone, so that a folder called ``task-x`` above the output changes nothing.
 - Reportlets of a run are shown once for each run, those without a run before them.
 - Figures become data URIs: the page opens from disk, moves without its folder and asks no network for anything.
 - What was not written is named, so that a partial run cannot be taken for a whole one.
@@ -11,22 +11,24 @@ import base64
 import hashlib
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
-import yaml
-from bids.layout import BIDSLayout, BIDSLayoutIndexer
 from markupsafe import Markup
 
 from bids_sr.boilerplate import path as carried
 from bids_sr.io import atomic_files
 from bids_sr.reports.markup import environment
+from bids_sr.reports.sections import SECTIONS, SectionSpec, Shown, of_section
 from bids_sr.series import parse_map_label
 
-RUN_TITLES = {"ceagent": "contrast agent", "direction": "phase encoding"}
+RUN_ENTITIES: Mapping[str, str] = {
+    "ses": "session", "task": "task", "acq": "acquisition", "ce": "contrast agent", "rec": "reconstruction",
+    "dir": "phase encoding", "run": "run", "echo": "echo", "chunk": "chunk",
+}  # fmt: skip
+"""Entities that tell runs apart, in the order in which runs are sorted, and what they are called on the page."""
 CARRIED = ("report.css", "save.js", "report.js", "viewer.js")
 MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 CHOICES = ("contrast", "smoothing")
@@ -36,15 +38,31 @@ ESCAPED = {ord(sign): f"%{ord(sign):02X}" for sign in "%#\"'<>&\\\n\r\t"}
 _OF_FIGURE = re.compile(r"_(contrast-[^_]+_)?desc-.*")
 _TITLE = re.compile(r"<title>(.*?)</title>", flags=re.DOTALL)
 Key = tuple[str | None, ...]
-Spec = Mapping[str, Any]
+NO_RUN: Key = (None,) * len(RUN_ENTITIES)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FigureFile:
-    """A file in ``figures``: its path, and its entities by their long names."""
+    """A file in ``figures``: its path, and the entities of its name, as they are called there."""
 
     path: Path
-    entities: Mapping[str, Any]
+    entities: Mapping[str, str]
+
+    @property
+    def run(self) -> Key:
+        """The run that it is of: figures without a task belong to no run."""
+        return tuple(map(self.entities.get, RUN_ENTITIES)) if "task" in self.entities else NO_RUN
+
+    @property
+    def words(self) -> dict[str, str]:
+        """What may stand in headings and captions: its contrast and smoothing, and its entities."""
+        fwhm_mm = parse_map_label(self.entities["desc"]).fwhm_mm
+        smoothing = f"smoothed by {fwhm_mm:g} mm (FWHM)" if fwhm_mm else "not smoothed"
+        return {"contrast": "n/a", **self.entities, "smoothing": smoothing}
+
+
+Found = Sequence[tuple[Shown, Sequence[FigureFile]]]
+"""What a section shows, and the files of it that are there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,134 +143,104 @@ def embedded(file: Path, *, static: bool = True, heading: str = "") -> Markup:
     return Markup(image).format(uri=data_uri(file), label=described(file, heading), name=file.stem)
 
 
-def find_figures(root: Path, subject: str) -> BIDSLayout | None:
-    """Layout of the figures of a subject; None where there are none."""
-    folder = root / f"sub-{subject}" / "figures"
-    if not folder.is_dir():
-        return None
-    indexer = BIDSLayoutIndexer(validate=False, index_metadata=False)
-    return BIDSLayout(folder, config=[str(carried("figures.json"))], indexer=indexer, validate=False)
-
-
-def matching(layout: BIDSLayout | None, query: Spec) -> list[FigureFile]:
-    """Files that answer a query of the specification, in the order of their names; empty files are left out."""
-    if layout is None:
-        return []
-    wanted = dict(query)
-    if wanted.pop("regex_search", False):
-        # pybids searches anywhere in the value; a specification means the whole value
-        wanted = {
-            key: [f"^{re.escape(v)}$" for v in value] if isinstance(value, list) else f"^(?:{value})$"
-            for key, value in wanted.items()
-        } | {"regex_search": True}
+def find_figures(root: Path, subject: str) -> list[FigureFile]:
+    """Figures of a participant, in the order of contrasts, descs and names; empty files are left out."""
     found = []
-    for file in layout.get(**wanted, invalid_filters="allow"):
-        if Path(file.path).stat().st_size:
-            desc = file.entities.get("desc", "")
-            fwhm_mm = parse_map_label(desc).fwhm_mm if desc else 0.0
-            smoothing = f"smoothed by {fwhm_mm:g} mm (FWHM)" if fwhm_mm else "not smoothed"
-            shown = {"contrast": "n/a", **file.entities, "smoothing": smoothing}
-            found.append(FigureFile(path=Path(file.path), entities=shown))
-    return sorted(found, key=lambda f: (str(f.entities["contrast"]), str(f.entities.get("desc", "")), str(f.path)))
+    for path in sorted((root / f"sub-{subject}" / "figures").glob("sub-*_desc-*")):
+        *pairs, suffix = path.stem.split("_")
+        entities = {"suffix": suffix, **dict(pair.split("-", 1) for pair in pairs if "-" in pair)}
+        if path.stat().st_size:
+            found.append(FigureFile(path=path, entities=entities))
+    return sorted(found, key=lambda each: (each.entities.get("contrast", "n/a"), each.entities["desc"]))
+
+
+def matching(shown: Shown, figures: Sequence[FigureFile]) -> list[FigureFile]:
+    """Those of the figures that a declaration is about."""
+    return [
+        each for each in figures
+        if each.path.suffix == shown.extension and each.entities["suffix"] == shown.suffix
+        and shown.is_of(each.entities["desc"])
+    ]  # fmt: skip
 
 
 def _sortable(key: Key) -> tuple[tuple[int, int, str], ...]:
     return tuple((v is not None, int(v) if v is not None and v.isdigit() else 0, v or "") for v in key)
 
 
-def _key(file: FigureFile, entities: Sequence[str]) -> Key:
-    """The run of a file: its values of the ordering entities. Figures without a task belong to no run."""
-    if "task" in entities and file.entities.get("task") is None:
-        return (None,) * len(entities)
-    return tuple(None if (value := file.entities.get(name)) is None else str(value) for name in entities)
-
-
-def shown_sections(sections: Sequence[Spec], layout: BIDSLayout | None) -> list[Spec]:
-    """Sections of the kind of run that was made.
+def assemble(shown: Sequence[Shown], figures: Sequence[FigureFile], custom: Mapping[str, str]) -> list[Section]:
+    """Sections of the page of the kind of run that was made.
 
     A section with `only` is shown where that figure is there; then those that were found nothing for are left out,
     because a run on structural scans owes nothing about BOLD.
+
+    Parameters
+    ----------
+    shown : figures that are declared
+    figures : files that are there
+    custom : HTML of the sections that hold no figures, by name
     """
-    special = [
-        each for each in sections
-        if each.get("only") and matching(layout, {"datatype": "figures", "desc": each["only"]})
+    found = {each: [(one, matching(one, figures)) for one in of_section(each, shown)] for each in SECTIONS}
+    special = {each for each in SECTIONS if each.only in {file.entities["desc"] for file in figures}}
+    kept = [
+        each for each in SECTIONS
+        if each in special or (not each.only and (not special or not found[each] or any(f for _, f in found[each])))
     ]  # fmt: skip
-    if not special:
-        return [each for each in sections if not each.get("only")]
-    return [
-        each
-        for each in sections
-        if each in special or any("custom" in one or matching(layout, one["bids"]) for one in each["reportlets"])
-    ]
+    return [_section(each, found[each], custom.get(each.name, "")) for each in kept]
 
 
-def assemble(spec: Spec, layout: BIDSLayout | None, custom: Mapping[str, str]) -> list[Section]:
-    """Sections of the page; `custom` is HTML of the reportlets that are not files, by the name in the specification."""
-    return [_section(each, layout, custom) for each in shown_sections(spec["sections"], layout)]
-
-
-def _section(spec: Spec, layout: BIDSLayout | None, custom: Mapping[str, str]) -> Section:
-    entities = [name for name in spec.get("ordering", "").split(",") if name]
-    found = [matching(layout, each["bids"]) if "bids" in each else [] for each in spec["reportlets"]]
-    nobody = (None,) * len(entities)
-    keys: list[Key] = sorted({_key(file, entities) for files in found for file in files} or {nobody}, key=_sortable)
-    of_runs = {number for number, files in enumerate(found) if any(_key(file, entities) != nobody for file in files)}
-    missing, on_request = _named(_absent(spec["reportlets"], found))
-    blocks: list[Block] = []
-    for key in keys:
-        known = [(name, value) for name, value in zip(entities, key, strict=True) if value is not None]
-        label = ", ".join(f"{RUN_TITLES.get(name, name)} {value}" for name, value in known)
-        own = [[file for file in files if _key(file, entities) == key] for files in found]
-        suffix = "-".join(f"{name}-{value}" for name, value in zip(entities, key, strict=True) if value)
-        shown = _blocks(spec, own, suffix, custom)
-        if shown and label:
-            shown[0] = replace(shown[0], run=label)
+def _section(spec: SectionSpec, found: Found, custom: str) -> Section:
+    key_of = (lambda file: file.run) if spec.by_run else (lambda file: NO_RUN)
+    keys: set[Key] = {key_of(file) for _, files in found for file in files}
+    of_runs = {one for one, files in found if any(key_of(file) != NO_RUN for file in files)}
+    missing, on_request = _named(found)
+    blocks = [Block(name=f"{spec.name}-0", panels=[Panel(content=Markup(custom))])] if custom else []
+    for key in sorted(keys, key=_sortable):
+        label = ", ".join(f"{text} {value}" for text, value in zip(RUN_ENTITIES.values(), key, strict=True) if value)
+        own = [(one, [file for file in files if key_of(file) == key]) for one, files in found]
+        anchor = "-".join(f"{name}-{value}" for name, value in zip(RUN_ENTITIES, key, strict=True) if value)
+        drawn = list(_blocks("-".join(filter(None, [spec.name, anchor])), own))
+        if drawn and label:
+            drawn[0] = replace(drawn[0], run=label)
             # what other runs have and this one lacks
-            lacking = [each for each in _absent(spec["reportlets"], own) if spec["reportlets"].index(each) in of_runs]
+            lacking = [(one, files) for one, files in own if one in of_runs or files]
             for texts, more in zip((missing, on_request), _named(lacking), strict=True):
                 texts += [f"{text} of {label}" for text in more]
-        blocks += shown
-    titles = [each["title"] for each, files in zip(spec["reportlets"], found, strict=True) if files and "title" in each]
-    title = " and ".join(dict.fromkeys(titles)) or spec["title"]
-    title = title[:1] + title[1:].lower() if len(set(titles)) > 1 else title
+        blocks += drawn
+    titles = dict.fromkeys(one.title for one, files in found if files and one.title)
+    title = " and ".join(titles) or spec.title
+    title = title[:1] + title[1:].lower() if len(titles) > 1 else title
     return Section(
-        name=spec["name"], title=title, blocks=blocks, folded=bool(spec.get("folded")), missing=missing,
-        on_request=on_request,
-    )  # fmt: skip
+        name=spec.name, title=title, blocks=blocks, folded=spec.folded, missing=missing, on_request=on_request
+    )
 
 
-def shown_for(spec: Spec, file: FigureFile) -> str:
+def shown_for(shown: Shown, file: FigureFile) -> str:
     """What a figure shows, in the words above it, and of which run."""
-    heading = spec.get("heading", spec.get("subtitle", spec["bids"]["desc"])).format(**file.entities)
-    known = [f"{name} {file.entities[name]}" for name in ("task", "run") if file.entities.get(name) is not None]
+    heading = (shown.heading or shown.subtitle or shown.desc).format(**file.words)
+    known = [f"{name} {file.entities[name]}" for name in ("task", "run") if name in file.entities]
     return ", ".join([heading, *known])
 
 
-def _blocks(spec: Spec, found: Sequence[Sequence[FigureFile]], suffix: str, custom: Mapping[str, str]) -> list[Block]:
+def _blocks(anchor: str, found: Found) -> Iterator[Block]:
     """Reportlets of one run (or of none) that have something to show."""
-    blocks = []
-    for number, (each, files) in enumerate(zip(spec["reportlets"], found, strict=True)):
-        name = "-".join(filter(None, [spec["name"], suffix, str(number)]))
+    for number, (shown, files) in enumerate(found):
         panels = [
             Panel(
-                content=embedded(file.path, static=each.get("static", True), heading=shown_for(each, file)),
-                heading=each.get("heading", "").format(**file.entities),
-                caption=each.get("caption", "").format(**file.entities),
-                choices={name: str(file.entities[name]) for name in CHOICES} if "heading" in each else {},
+                content=embedded(file.path, static=shown.static, heading=shown_for(shown, file)),
+                heading=shown.heading.format(**file.words),
+                caption=shown.caption.format(**file.words),
+                choices={name: file.words[name] for name in CHOICES} if shown.heading else {},
             )
             for file in files
         ]
-        if custom.get(each.get("custom", "")):
-            panels = [Panel(content=Markup(custom[each["custom"]]))]
         if any(panel.content for panel in panels):
             caption = panels[0].caption if len({panel.caption for panel in panels}) < len(panels) else ""
             if caption:  # one for all
                 panels = [replace(panel, caption="") for panel in panels]
-            subtitle = each.get("subtitle", "") if files else ""
-            tables = tables_of(files[0].path, each["table"].split(",")) if files and "table" in each else []
-            tab = each.get("tab", "")
-            blocks.append(Block(name=name, panels=panels, subtitle=subtitle, caption=caption, tab=tab, tables=tables))
-    return blocks
+            yield Block(
+                name=f"{anchor}-{number}", panels=panels, subtitle=shown.subtitle, caption=caption, tab=shown.tab,
+                tables=tables_of(files[0].path, shown.tables),
+            )  # fmt: skip
 
 
 def tables_of(figure: Path, names: Sequence[str]) -> list[str]:
@@ -263,35 +251,22 @@ def tables_of(figure: Path, names: Sequence[str]) -> list[str]:
     return [path.relative_to(subject.parent).as_posix() for files in found for path in files]
 
 
-def _absent(reportlets: Sequence[Spec], found: Sequence[Sequence[Any]]) -> list[Spec]:
-    """Reportlets of files that were not found, but for those whose stead another one takes (``unless``)."""
-    there = {each["bids"]["desc"] for each, files in zip(reportlets, found, strict=True) if files}
-    return [
-        each
-        for each, files in zip(reportlets, found, strict=True)
-        if "bids" in each and not files and each.get("unless") not in there
-    ]
-
-
-def _named(absent: Sequence[Spec]) -> tuple[list[str], list[str]]:
-    """Text for absent reportlets: of those made always, and of those made on request; empty text is left out."""
-    missing = [each.get("missing", each["bids"]["desc"]) for each in absent if "request" not in each]
-    return list(filter(None, missing)), [each["request"] for each in absent if each.get("request")]
+def _named(found: Found) -> tuple[list[str], list[str]]:
+    """Text for what is not there: of those made always, and of those made on request; not where another makes up."""
+    there = {one.desc for one, files in found if files}
+    absent = [one for one, files in found if not files and one.unless not in there]
+    missing = [one.missing for one in absent if one.missing and not one.request]
+    return missing, [one.request for one in absent if one.request]
 
 
 def write_subject_page(
-    root: Path, subject: str, *, custom: Mapping[str, str], specification: Path | None = None,
+    root: Path, subject: str, *, shown: Sequence[Shown], custom: Mapping[str, str],
     neighbors: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:  # fmt: skip
-    """Write the page of one subject (label without ``sub-``) below the derivatives.
-
-    `custom` is HTML of the reportlets that are not files, by the name in the specification (default:
-    ``reports-spec.yml``); for `neighbors` see `write_page`.
-    """
-    spec = yaml.safe_load((specification or carried("reports-spec.yml")).read_text(encoding="utf-8"))
-    sections = assemble(spec, find_figures(root, subject), custom)
+    """Write the page of one subject (label without ``sub-``) below the derivatives; see `assemble` and `write_page`."""
     target = root / f"sub-{subject}.html"
-    write_page(target, title=spec["title"].format(subject=subject), sections=sections, neighbors=neighbors)
+    sections = assemble(shown, find_figures(root, subject), custom)
+    write_page(target, title=f"bids-sr: sub-{subject}", sections=sections, neighbors=neighbors)
     return target
 
 

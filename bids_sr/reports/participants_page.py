@@ -10,6 +10,7 @@ from markupsafe import Markup
 from bids_sr.boilerplate import bibliography
 from bids_sr.reports.assembler import Block, Panel, Section, write_page, write_subject_page
 from bids_sr.reports.markup import folded, joined, render, table
+from bids_sr.reports.sections import Shown
 from bids_sr.reports.tables.html_tables import facts_html
 from bids_sr.reports.text.methods_text import methods_html
 from bids_sr.reports.text.run_summaries import (
@@ -160,10 +161,10 @@ def methods_fragment(markdown: str) -> Markup:
 
 
 def build_report(
-    output_dir: Path, subject: str, *, run_uuid: str, log_dir: Path, command: str | None = None,
-    beside: Sequence[str] = (),
+    output_dir: Path, subject: str, *, shown: Sequence[Shown], run_uuid: str, log_dir: Path,
+    command: str | None = None, beside: Sequence[str] = (),
 ) -> Path:  # fmt: skip
-    """Assemble ``sub-XX.html`` from the figures below `output_dir`, and return its path.
+    """Assemble ``sub-XX.html`` from the figures below `output_dir` that are declared (`shown`), and return its path.
 
     Sections without figures stay, and name what is missing, so that the page of a run that stopped early cannot be
     taken for that of a whole one. The logs of the run hold crash files, ``settings.toml`` and ``CITATION.md``, else
@@ -179,4 +180,5 @@ def build_report(
         "about": about_html(run_uuid, log_dir, command=command),
     }
     label = subject.removeprefix("sub-")
-    return write_subject_page(root, label, custom=custom, neighbors=neighbors_of(root, label, beside))
+    neighbors = neighbors_of(root, label, beside)
+    return write_subject_page(root, label, shown=shown, custom=custom, neighbors=neighbors)

@@ -41,14 +41,14 @@ def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
 
 
 @step(makes="t1w_head", memory=Need(always=0.02, t1w=0.018, high=0.0))
-def correct_head(t1w_file: File, *, random_seed: int, sloppy: bool) -> Image:
+def correct_head(t1w_file: File, *, random_seed: int) -> Image:
     """Bring a T1w image to right, anterior, superior, and divide it by the bias field of the head.
 
     N4 on 5 mm voxels; negative values are set to zero. A series gives its first volume.
     """
     from bids_sr.registration.ants import in_ras, load
 
-    return _even(in_ras(load(t1w_file)), None, (20,) if sloppy else (20, 15), random_seed)
+    return _even(in_ras(load(t1w_file)), None, (20, 15), random_seed)
 
 
 @step(

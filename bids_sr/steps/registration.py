@@ -15,13 +15,12 @@ from bids_sr.io.grids import AS_STORED, AxisOrder
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Transforms
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
+from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.steps.wording import enumerated
 
 if TYPE_CHECKING:
     from bids_sr.registration.pair_frames import Pair
 
-Factor = tuple[float, float, float]
-"""Acquired over high-resolution voxel, by axis."""
 _PAIR = ("train_highres", "train_lowres", "pair_mask", "highres2lowres_xfm", "pair_facts")
 
 

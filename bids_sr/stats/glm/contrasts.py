@@ -6,6 +6,7 @@ that a misspelt name is refused at once and means the same thing everywhere.
 
 import difflib
 import hashlib
+import math
 import re
 from collections.abc import Iterable, Sequence
 from itertools import combinations
@@ -54,6 +55,19 @@ def modelled_types(column: Iterable[object]) -> tuple[str, ...]:
         if name.lower() not in NOT_MODELLED:
             seen.setdefault(name)
     return tuple(seen)
+
+
+def seconds(text: str | None) -> float | None:
+    """A time of an events table, or None for text that is no finite number.
+
+    >>> seconds("12.5"), seconds("n/a"), seconds("inf")
+    (12.5, None, None)
+    """
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def camel(name: str) -> str:

@@ -1,7 +1,7 @@
 """What a run's linear model is asked about: the events of a task, or time series of seeds where there are none."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.io.array_types import Float
-from bids_sr.stats.glm.contrasts import NO_TIME, NOT_MODELLED, UNNAMED
+from bids_sr.io.tables import TABLE_ERRORS, TableRow, read_rows
+from bids_sr.stats.glm.contrasts import NO_TIME, NOT_MODELLED, UNNAMED, modelled_types, seconds
 from bids_sr.stats.glm.seeds import segment_count
 
 Weights = Mapping[str, float]
+_TIMES = ("onset", "duration")
 
 
 class DesignError(ValueError):
@@ -28,7 +30,7 @@ class Events:
     source: str = "events"  # how messages name them
 
     @classmethod
-    def of(cls, table: pd.DataFrame, where: str, source: str = "events") -> "Events":
+    def of(cls, columns: Sequence[str], rows: Iterable[TableRow], where: str, source: str = "events") -> "Events":
         """Those of a table of text; `where` names it in a DesignError.
 
         Rows named rest, baseline, fixation or n/a, or without onset or duration, are left out; where there is no column
@@ -38,25 +40,23 @@ class Events:
         ------
         DesignError : a column is missing, a time is not a number, or no row is left
         """
-        missing = [name for name in ("onset", "duration") if name not in table]
-        if missing:
-            raise DesignError(f"{where}: no column {', '.join(missing)} (there are: {', '.join(map(str, table))})")
-        if "trial_type" not in table:
-            table = table.assign(trial_type=UNNAMED)
-        table = table.loc[~table["trial_type"].str.strip().str.lower().isin(NOT_MODELLED)]
-        for name in ("onset", "duration"):
-            table = table.loc[~table[name].str.strip().str.lower().isin(NO_TIME)]
-        times = {name: pd.to_numeric(table[name], errors="coerce") for name in ("onset", "duration")}
-        for name, values in times.items():
-            if not np.isfinite(values).all():
-                row = table.index[~np.isfinite(values)][0]
-                raise DesignError(f"{where}: {name} is {table[name][row]!r} in line {row + 2}, not a number")
-        if table.empty:
+        if missing := [name for name in _TIMES if name not in columns]:
+            raise DesignError(f"{where}: no column {', '.join(missing)} (there are: {', '.join(map(str, columns))})")
+        kept = []
+        for line, row in rows:
+            cells = [row[name] or "" for name in _TIMES]
+            named = modelled_types([row.get("trial_type", UNNAMED)])
+            if not named or any(cell.strip().lower() in NO_TIME for cell in cells):
+                continue
+            for name, cell in zip(_TIMES, cells, strict=True):
+                if seconds(cell) is None:
+                    raise DesignError(f"{where}: {name} is {cell!r} in line {line}, not a number")
+            kept.append((*map(seconds, cells), *named))
+        if not kept:
             raise DesignError(
                 f"{where}: no event to model (rows named {', '.join(sorted(filter(None, NOT_MODELLED)))} are not)"
             )
-        kept = pd.DataFrame({**times, "trial_type": table["trial_type"].str.strip()})
-        return cls(kept.reset_index(drop=True), source)
+        return cls(pd.DataFrame(kept, columns=[*_TIMES, "trial_type"]), source)
 
     @property
     def conditions(self) -> list[str]:
@@ -161,8 +161,11 @@ Regressors = Events | Seeds
 
 def read_events(path: str | os.PathLike[str]) -> Events:
     """Read an events file; DesignError where it cannot be modelled, see `Events.of`."""
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    return Events.of(table, str(path), Path(path).name)
+    try:
+        columns, rows = read_rows(path)
+    except TABLE_ERRORS as error:
+        raise DesignError(f"{path}: it cannot be read as a table ({error})") from error
+    return Events.of(columns, rows, str(path), Path(path).name)
 
 
 def read_seeds(path: str | os.PathLike[str]) -> Seeds:

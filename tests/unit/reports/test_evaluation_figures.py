@@ -1,26 +1,23 @@
-"""Figures of the evaluation hold the values of the table, refuse nothing to draw, and come through their interfaces."""
+"""Figures of the evaluation hold the values of the table, refuse nothing to draw, and come under the names declared."""
 
 import html
-import json
 import math
 import re
 from dataclasses import replace
-from pathlib import Path
 
-import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
-import yaml
+from figure_helpers import content_of, kept
 
-from bids_sr import boilerplate
-from bids_sr.interfaces.derivatives_sink import derivative_path
-from bids_sr.interfaces.reporting.evaluation_reportlets import EvaluationReport, QualityReport, VarianceReport
-from bids_sr.metrics.long_tables import MetricRow, table_text
+from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.pipeline.artifacts import Derivative, Volume
 from bids_sr.reports.figures import evaluation_figures, quality_control_figures, style, svg_files
 from bids_sr.reports.tables.evaluation_rows import placebo_gains
+from bids_sr.steps.figures.draw_evaluation import draw_evaluation
+from bids_sr.steps.figures.draw_quality import draw_quality, draw_variance
 
 SHAPE, AFFINE = (20, 24, 6), np.diag([-2.0, 2.0, 3.0, 1.0])
-SPEC = yaml.safe_load(boilerplate.path("reports-spec.yml").read_text().replace("{subject}", "01"))
 LEVELS = {"bspline": 0.018, "inject": 0.038, "bsplinePca": 0.064, "sbl": 0.122, "srgan": 0.069, "measured": 0.207}
 BAD = "<b>$\\frac$ & --> x"
 
@@ -275,134 +272,121 @@ def test_the_variance_map_is_drawn_inside_the_brain_below_the_anatomy():
 
 
 @pytest.fixture
-def given_files(tmp_path) -> dict[str, str]:
-    """Table, verdict, flags, maps, variance map and consistency of a run."""
+def images() -> dict[str, Volume]:
     rng = np.random.default_rng(2)
-    mask = np.zeros(SHAPE, dtype=np.float32)
-    mask[3:17, 3:21, 1:5] = 1
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[3:17, 3:21, 1:5] = True
     sd = np.abs(rng.standard_normal(SHAPE)).astype(np.float32)
-    images = {"mask": mask, "guide": mask * 100, "sd": sd, "detail": np.clip(mask, 0, 1), "weight": sd}
-    for name, data in images.items():
-        nib.save(nib.Nifti1Image(data.astype(np.float32), AFFINE), tmp_path / f"{name}.nii.gz")
+    detail = mask.astype(np.float32)
+    made = {"mask": mask, "guide": 100 * detail, "sd": sd, "detail": detail}
+    return {name: Volume(data, AFFINE) for name, data in made.items()}
+
+
+@pytest.fixture
+def halves(images, tmp_path):
+    """Effects beyond the Nyquist limit of each series."""
+    rng = np.random.default_rng(2)
     maps = {f"beyond_{name}": rng.standard_normal(SHAPE).astype(np.float32) for name in LEVELS}
-    np.savez(tmp_path / "maps.npz", contrast=np.array("all"), affine=AFFINE, mask=mask > 0, **maps)
-    (tmp_path / "verdict.json").write_text(json.dumps({"headline": BAD, "sentences": [], "limits": []}))
-    (tmp_path / "flags.json").write_text(json.dumps([{"name": "broad", "raised": True, "text": BAD, "remedy": ""}]))
-    (tmp_path / "consistency.tsv").write_text("inconsistency\nn/a\n0.01\n0.02\n")
-    (tmp_path / "truth.tsv").write_text(table_text(evaluation()))
-    (tmp_path / "none.tsv").write_text(table_text(evaluation(truth=False)))
-    (tmp_path / "empty.tsv").write_text(table_text([]))
-    return {path.name.split(".")[0] + path.suffixes[0]: str(path) for path in tmp_path.iterdir()}
+    np.savez(tmp_path / "maps.npz", contrast=np.array("all"), affine=AFFINE, mask=images["mask"].data, **maps)
+    return tmp_path / "maps.npz"
 
 
-def run(interface, tmp_path) -> list[tuple[str, str]]:
-    """Run it; what it wrote must be named by the sink and shown by exactly one reportlet of the report."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    outputs = interface.run(cwd=str(folder)).outputs
-    found = []
-    for path, entities in zip(outputs.out_files, outputs.out_entities, strict=True):
-        assert Path(path).stat().st_size > 20
-        assert derivative_path({"subject": "01", "task": "tap", **entities}).startswith("sub-01/figures/")
-        answers = [
-            section["name"] for section in SPEC["sections"] for each in section["reportlets"]
-            if "bids" in each and each["bids"]["desc"] == entities["desc"] and
-            entities["extension"] in each["bids"]["extension"] and each["bids"]["suffix"] == entities["suffix"]
-        ]  # fmt: skip
-        assert len(answers) == 1, entities
-        found.append((answers[0], entities["desc"] + entities["extension"]))
-    return found
+VERDICT = {"headline": BAD, "sentences": [], "limits": []}
+FLAGS = {"flags": [{"name": "broad", "raised": True, "text": BAD, "remedy": ""}]}
 
 
-def test_effects_are_told_in_percent_of_one_mean(given_files, tmp_path):
+def of_evaluation(rows, images, halves=None, *, has_truth=False) -> list[Derivative]:
+    one = images["guide"], images["mask"]
+    return draw_evaluation(rows, VERDICT, FLAGS, *one, halves, has_truth=has_truth, series_names=())
+
+
+def of_quality(images, maps=(), consistency=None) -> list[Derivative]:
+    found = {} if consistency is None else {"sbl": pd.DataFrame({"inconsistency": consistency})}
+    boldref, mask = images["guide"], images["mask"]
+    return draw_quality(
+        evaluation(), FLAGS, found, boldref, mask, mask, guard_maps=list(maps), series_names=("raw", "sbl")
+    )
+
+
+def test_effects_are_told_in_percent_of_one_mean(images, halves, tmp_path):
     """Of the brain of the run, 100 units here: never of each series' own mean, by which sharp images look active."""
-    one = {"boldref": given_files["guide.nii"], "bold_mask": given_files["mask.nii"]}
-    beyond = EvaluationReport(in_table=given_files["truth.tsv"], figures_npz=given_files["maps.npz"], **one)
-    assert ("evaluation", "beyond.svg") in run(beyond, tmp_path)
-    sd = {"desc": "sbl", "stat": "sd", "contrast": "all"}
-    (tmp_path / "second").mkdir()
-    run(QualityReport(
-        in_table=given_files["truth.tsv"], maps=[given_files["sd.nii"]], entities=[sd], mask_hr=given_files["mask.nii"],
-        **one,
-    ), tmp_path / "second")  # fmt: skip
-    for file in ("work/beyond_bold.svg", "second/work/all_uncertainty_bold.svg"):
-        assert "(signal units; 1 = 1 % of the brain's mean signal)" in html.unescape((tmp_path / file).read_text())
+    sd = Derivative(images["sd"], {"desc": "sbl", "stat": "sd", "contrast": "all", "suffix": "boldmap"})
+    beyond = content_of(of_evaluation(evaluation(), images, halves), "beyond")
+    for figure in (beyond, content_of(of_quality(images, [sd]), "uncertainty")):
+        found = " ".join(words(figure, tmp_path))
+        assert "(signal units; 1 = 1 % of the brain's mean signal)" in found
 
 
-def test_a_run_with_truth(given_files, tmp_path):
-    interface = EvaluationReport(
-        in_table=given_files["truth.tsv"], verdict_json=given_files["verdict.json"], has_truth=True,
-        figures_npz=given_files["maps.npz"], flags_json=given_files["flags.json"],
-    )  # fmt: skip
-    assert run(interface, tmp_path) == [
+def test_a_run_with_truth(images, halves, tmp_path):
+    drawn = of_evaluation(evaluation(), images, halves, has_truth=True)
+    assert kept(draw_evaluation, drawn, tmp_path / "work") == [
         ("verdict", "verdict.html"), ("evaluation", "splithalf.svg"), ("evaluation", "splithalfContrasts.svg"),
         ("evaluation", "splithalf.html"), ("evaluation", "beyond.svg"), ("evaluation", "truth.svg"),
         ("evaluation", "truth.html"), ("placebos", "nullrate.svg"), ("placebos", "nullrate.html"),
         ("placebos", "placebo.svg"), ("placebos", "placebo.html"), ("claim", "claim.html"),
     ]  # fmt: skip
-    html = (tmp_path / "work" / "verdict_bold.html").read_text()
-    assert "<b>" not in html
-    assert "&lt;b&gt;" in html
+    page = content_of(drawn, "verdict", html=True)
+    assert "<b>" not in page
+    assert "&lt;b&gt;" in page
 
 
-def test_a_run_without_truth_has_values_of_reproducibility_and_no_figure_that_ranks_them(given_files, tmp_path):
-    found = run(EvaluationReport(in_table=given_files["none.tsv"], figures_npz=given_files["maps.npz"]), tmp_path)
-    assert [name for _, name in found][:2] == ["reliability.html", "beyond.svg"]
-    assert not {"splithalf.svg", "truth.svg", "reliability.svg", "placebo.svg"} & {name for _, name in found}
-    html = (tmp_path / "work" / "reliability_bold.html").read_text()
-    assert "<strong>" not in html
-    assert "Difference" not in html
-    assert html.index("does not rank the series") < html.index("<table")
-    assert html.startswith("<details>")
+def test_a_run_without_truth_has_values_of_reproducibility_and_no_figure_that_ranks_them(images, halves, tmp_path):
+    drawn = of_evaluation(evaluation(truth=False), images, halves)
+    found = [name for _, name in kept(draw_evaluation, drawn, tmp_path / "work")]
+    assert found[:3] == ["verdict.html", "reliability.html", "beyond.svg"]
+    assert not {"splithalf.svg", "truth.svg", "reliability.svg", "placebo.svg"} & set(found)
+    page = content_of(drawn, "reliability", html=True)
+    assert "<strong>" not in page
+    assert "Difference" not in page
+    assert page.index("does not rank the series") < page.index("<table")
+    assert page.startswith("<details>")
 
 
-def test_an_empty_table_draws_nothing(given_files, tmp_path):
-    assert run(EvaluationReport(in_table=given_files["empty.tsv"], has_truth=True), tmp_path) == []
+def test_an_empty_table_has_a_verdict_alone(images):
+    assert [each.entities["desc"] for each in of_evaluation([], images, has_truth=True)] == ["verdict"]
 
 
-def test_guards(given_files, tmp_path):
+def test_guards(images, tmp_path):
     rows = [{"sd": 1.0, "error": 2.0, "coverage": 0.5, "n": 3}, {"sd": "n/a", "error": 1.0, "coverage": 1.0, "n": 3}]
-    interface = QualityReport(
-        in_table=given_files["truth.tsv"], flags_json=given_files["flags.json"],
-        consistency_files=[given_files["consistency.tsv"]], consistency_names=["sbl"],
-        maps=[[given_files["sd.nii"]], [given_files["detail.nii"], given_files["mask.nii"]]],
-        entities=[[{"desc": "sbl", "stat": "sd", "contrast": "all"}],
-                  [{"desc": "sbl", "stat": "unrepeated", "contrast": "all"}, {"desc": "x", "suffix": "mask"}]],
-        sidecars=[[{"Reliability": {"Description": "x", "measured": rows}}], [{}, {}]],
-        mask_hr=given_files["mask.nii"], background=given_files["guide.nii"],
-    )  # fmt: skip
-    assert run(interface, tmp_path) == [
+    own = {"desc": "sbl", "contrast": "all", "suffix": "boldmap"}
+    maps = [
+        Derivative(images["sd"], {**own, "stat": "sd"}, {"Reliability": {"Description": "x", "measured": rows}}),
+        Derivative(images["detail"], {**own, "stat": "unrepeated"}),
+        Derivative(images["mask"], {"desc": "x", "suffix": "mask"}),
+    ]
+    drawn = of_quality(images, maps, consistency=[np.nan, 0.01, 0.02])
+    assert kept(draw_quality, drawn, tmp_path / "work") == [
         ("guards", "guards.html"), ("guards", "consistency.svg"), ("guards", "uncertainty.svg"),
         ("guards", "unrepeated.svg"), ("guards", "calibration.svg"),
     ]  # fmt: skip
-    assert "&lt;b&gt;" in (tmp_path / "work" / "guards_bold.html").read_text()
+    assert "&lt;b&gt;" in content_of(drawn, "guards", html=True)
 
 
-def test_a_sentence_stands_for_maps_without_unsupported_detail(given_files, tmp_path):
+def test_a_sentence_stands_for_maps_without_unsupported_detail(images, tmp_path):
     """Otherwise the page showed the anatomy, and nothing over it, once for each contrast."""
-    image = nib.load(given_files["detail.nii"])
-    nib.save(nib.Nifti1Image(0.4 * np.ones(image.shape, np.float32), image.affine), tmp_path / "none.nii")
-    nib.save(nib.Nifti1Image(0.6 * np.ones(image.shape, np.float32), image.affine), tmp_path / "some.nii")
-    files = {("srgan", "all"): "some", ("sbl", "all"): "none", ("srgan", "faces"): "none", ("sbl", "faces"): "none"}
-    interface = QualityReport(
-        in_table=given_files["truth.tsv"], maps=[str(tmp_path / f"{name}.nii") for name in files.values()],
-        entities=[{"desc": name, "stat": "unrepeated", "contrast": contrast} for name, contrast in files],
-        mask_hr=given_files["mask.nii"], background=given_files["guide.nii"],
-    )  # fmt: skip
-    drawn = [name for _, name in run(interface, tmp_path)]
-    assert drawn == ["guards.html", "unrepeated.svg", "unrepeated.html"]
-    assert ">srgan<" in (tmp_path / "work" / "all_unrepeated_bold.svg").read_text()
-    assert ">sbl<" not in (tmp_path / "work" / "all_unrepeated_bold.svg").read_text()
-    text = (tmp_path / "work" / "unrepeated_bold.html").read_text()
+    shown = {("srgan", "all"): 0.6, ("sbl", "all"): 0.4, ("srgan", "faces"): 0.4, ("sbl", "faces"): 0.4}
+    drawn = of_quality(images, [
+        Derivative(
+            images["detail"].like(np.full(SHAPE, value, np.float32)),
+            {"desc": name, "stat": "unrepeated", "contrast": contrast, "suffix": "boldmap"},
+        )
+        for (name, contrast), value in shown.items()
+    ])  # fmt: skip
+    found = [name for _, name in kept(draw_quality, drawn, tmp_path / "work")]
+    assert found == ["guards.html", "unrepeated.svg", "unrepeated.html"]
+    texts = words(content_of(drawn, "unrepeated"), tmp_path)
+    assert "srgan" in texts
+    assert "sbl" not in texts
+    text = content_of(drawn, "unrepeated", html=True)
     assert text == "<p>Unsupported detail: no voxel above 0.5 in sbl (all, faces), srgan (faces).</p>"
 
 
-def test_guards_without_maps_or_ensemble(given_files, tmp_path):
-    assert run(QualityReport(in_table=given_files["truth.tsv"]), tmp_path) == [("guards", "guards.html")]
+def test_guards_without_maps_or_ensemble(images):
+    assert [each.entities["desc"] for each in of_quality(images)] == ["guards"]
 
 
 @pytest.mark.parametrize("guide", [True, False])
-def test_variance(given_files, tmp_path, guide):
-    given = {"guide": given_files["guide.nii"]} if guide else {}
-    interface = VarianceReport(weight_file=given_files["weight.nii"], mask=given_files["mask.nii"], **given)
-    assert run(interface, tmp_path) == [("superres", "variance.svg")]
+def test_variance(images, tmp_path, guide):
+    above = images["guide"] if guide else None
+    drawn = draw_variance(images["sd"], images["mask"], images["guide"], above)
+    assert kept(draw_variance, drawn, tmp_path) == [("superres", "variance.svg")]

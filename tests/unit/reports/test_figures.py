@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgba
 from PIL import Image
 
-from bids_sr import boilerplate
-from bids_sr.interfaces.reporting.map_reportlets import compared
 from bids_sr.reports.figures import activation_figures, anat_figures, motion_figures, style, superres_figures, svg_files
 from bids_sr.reports.figures.activation_figures import Scene
 from bids_sr.reports.figures.style import NamedImage
 from bids_sr.reports.text.training_text import TrainingRecord
+from bids_sr.steps.figures.draw_maps import draw_slice
+from bids_sr.steps.figures.run_maps import compared
 
 FINE = np.diag([-2.0, 2.0, 3.0, 1.0])
 FINE[:3, 3] = [31.0, -40.0, 5.0]
@@ -356,8 +356,7 @@ def outlines_of(fig) -> set:
 def test_the_slice_is_framed_and_outlined_in_the_colors_of_its_caption(head, scene):
     """The caption spoke of a blue outline where the figure had a yellow frame."""
     image, mask = head
-    spec = boilerplate.path("reports-spec.yml").read_text()
-    caption = " ".join(spec[spec.index("desc: srslice") :].split()).partition("missing:")[0]
+    (caption,) = (each.caption for each in draw_slice.shown)
     assert "yellow frame" in caption
     assert "light blue outline: region of interest" in caption
     whole, part = (

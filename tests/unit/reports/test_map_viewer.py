@@ -5,15 +5,15 @@ import gzip
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
+from figure_helpers import content_of
 
-from bids_sr.interfaces.reporting.map_reportlets import ActivationReport
-from bids_sr.interfaces.reporting.overview_reportlets import OverviewReport, ViewerReport
-from bids_sr.metrics.long_tables import MetricRow, table_text
+from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.pipeline.artifacts import Derivative, Volume
 from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY
 from bids_sr.reports.figures.map_viewer import (
     MAX_BYTES,
@@ -26,6 +26,8 @@ from bids_sr.reports.figures.map_viewer import (
     viewer_html,
 )
 from bids_sr.reports.figures.style import NamedImage, canonical
+from bids_sr.steps.figures.draw_maps import draw_activation
+from bids_sr.steps.figures.draw_overview import draw_overview, show_viewer
 
 FINE, COARSE = np.diag([-3.0, 3, 3, 1]), np.diag([-6.0, 6, 3, 1])
 MASK = np.ones((12, 12, 5))
@@ -35,7 +37,7 @@ def opened(text: str) -> nib.Nifti1Image:
     return nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(text)))
 
 
-def content_of(html: str) -> dict:
+def content_of_viewer(html: str) -> dict:
     return json.loads(re.search(r"<script type='application/json'>(.*?)</script>", html, flags=re.DOTALL)[1])
 
 
@@ -64,7 +66,7 @@ def test_a_map_comes_back_in_ras_order_within_half_a_step():
 
 
 def test_each_map_stays_on_the_grid_that_it_has_and_small_values_are_left_out():
-    content = content_of(viewer_html(given(), NamedImage(name="", data=100 * MASK, affine=FINE), MASK))
+    content = content_of_viewer(viewer_html(given(), NamedImage(name="", data=100 * MASK, affine=FINE), MASK))
     raw, fine = (opened(content["maps"][f"all|none|{name}"]) for name in ("raw", "sbl"))
     assert raw.shape == (6, 6, 5)
     assert fine.shape == (12, 12, 5)
@@ -78,10 +80,10 @@ def test_each_map_stays_on_the_grid_that_it_has_and_small_values_are_left_out():
 def test_what_has_no_room_is_left_out_last_smoothing_first_and_named():
     maps = given(("all", "faces"), ("none", "5 mm"))
     below = NamedImage(name="", data=MASK, affine=FINE)
-    whole = content_of(viewer_html(maps, below, MASK))
+    whole = content_of_viewer(viewer_html(maps, below, MASK))
     size = sum(len(text) for key, text in whole["maps"].items() if "|none|" in key)
     html = viewer_html(maps, below, MASK, room=size + 10)
-    content = content_of(html)
+    content = content_of_viewer(html)
     assert {key.split("|")[1] for key in content["maps"]} == {"none"}
     assert content["contrasts"] == ["all", "faces"]
     assert content["smoothings"] == ["none"]
@@ -92,7 +94,7 @@ def test_names_cannot_leave_the_data_block():
     maps = given(("</script><b>",))
     html = viewer_html(maps, NamedImage(name="", data=MASK, affine=FINE), MASK)
     assert html.count("</script>") == 1
-    assert "</script><b>|none|sbl" in content_of(html)["maps"]
+    assert "</script><b>|none|sbl" in content_of_viewer(html)["maps"]
 
 
 def test_nothing_to_see_makes_nothing():
@@ -109,7 +111,7 @@ def test_the_threshold_of_the_figures_shows_the_same_voxels_in_the_viewer(top):
     maps = ViewedMaps(
         display=T_DISPLAY, series=["sbl"], maps={("all", "none"): [NamedImage(name="sbl", data=data, affine=FINE)]}
     )
-    content = content_of(viewer_html(maps, NamedImage(name="", data=MASK, affine=FINE), MASK))
+    content = content_of_viewer(viewer_html(maps, NamedImage(name="", data=MASK, affine=FINE), MASK))
     shown = opened(content["maps"]["all|none|sbl"]).get_fdata() > content["threshold"]
     assert np.array_equal(shown, data[::-1] > T_DISPLAY.threshold)
 
@@ -117,7 +119,7 @@ def test_the_threshold_of_the_figures_shows_the_same_voxels_in_the_viewer(top):
 @pytest.mark.parametrize(("display", "step", "digits"), [(T_DISPLAY, 0.1, 1), (CC_DISPLAY, 0.01, 2)])
 def test_the_slider_is_as_fine_as_the_statistic(display, step, digits):
     maps = ViewedMaps(display=display, maps=given().maps, series=["raw", "sbl"])
-    content = content_of(viewer_html(maps, NamedImage(name="", data=MASK, affine=FINE), MASK))
+    content = content_of_viewer(viewer_html(maps, NamedImage(name="", data=MASK, affine=FINE), MASK))
     assert (content["step"], content["digits"]) == (step, digits)
 
 
@@ -126,92 +128,80 @@ def test_runs_share_the_room_of_a_page():
     assert 4 * room_of(4) <= PAGE_BYTES
 
 
-@pytest.fixture
-def reported(tmp_path):
-    """Inputs of the reportlet: three methods and two contrasts, of which the verdict is on the latter."""
-    paths, entities = [], []
-    for series, affine, shape in (
-        ("raw", COARSE, (6, 6, 5)),
-        ("bspline", FINE, (12, 12, 5)),
-        ("srgan", FINE, (12, 12, 5)),
-        ("sbl", FINE, (12, 12, 5)),
-    ):
+SERIES = {"raw": (COARSE, (6, 6, 5)), **dict.fromkeys(("bspline", "srgan", "sbl"), (FINE, (12, 12, 5)))}
+BRAIN = Volume(MASK > 0, FINE)
+ENTITIES = {"subject": "01", "session": "b", "task": "a", "datatype": "func"}
+
+
+def maps_of_run(data_of=lambda number, shape: np.full(shape, 5, np.float32), tilt=None) -> list[Derivative]:
+    """Maps of three methods and two contrasts."""
+    found = []
+    for series, (affine, shape) in SERIES.items():
         for contrast in ("faces", "all"):
             for fwhm in ("Fwhm50", ""):
-                path = tmp_path / f"{series}{contrast}{fwhm}.nii.gz"
-                nib.save(nib.Nifti1Image(5 * np.ones(shape, dtype=np.float32), affine), path)
-                paths.append(str(path))
-                entities.append({"contrast": contrast, "stat": "t", "desc": series + fwhm, "suffix": "statmap"})
-    mask = tmp_path / "mask.nii.gz"
-    nib.save(nib.Nifti1Image(MASK.astype(np.float32), FINE), mask)
-    return {
-        "maps": paths, "entities": entities, "background": str(mask), "mask_hr": str(mask),
-        "series_names": ["raw", "bspline", "srgan", "sbl"], "evaluation_tsv": str(tmp_path / "evaluation.tsv"),
-        "verdict_json": str(tmp_path / "verdict.json"),
-    }  # fmt: skip
+                entities = {"contrast": contrast, "stat": "t", "desc": series + fwhm, "suffix": "statmap"}
+                grid = affine if tilt is None else tilt @ np.diag([12 / shape[0], 12 / shape[1], 1, 1])
+                found.append(Derivative(Volume(data_of(len(found), shape), grid), entities))
+    return found
+
+
+def viewer_of(maps, rows, best, brain=BRAIN) -> dict:
+    """Content of the viewer of a run whose verdict is about a method."""
+    drawn = show_viewer(
+        maps, brain, rows, {"best": best}, brain.like(brain.data.astype(np.float32)), series_names=list(SERIES),
+        n_runs=1, entities=ENTITIES,
+    )  # fmt: skip
+    return content_of_viewer(content_of(drawn, "viewer", html=True))
 
 
 @pytest.mark.parametrize(
     ("best", "judged", "contrast", "series"),
     [("sbl", "faces", "faces", "sbl"), ("srgan", "all", "all", "srgan"), ("", "faces", "all", "bspline")],
 )
-def test_the_reportlet_begins_with_what_the_verdict_is_about(reported, best, judged, contrast, series):
+def test_the_viewer_begins_with_what_the_verdict_is_about(best, judged, contrast, series):
     """The best method, never one that was not applied, on the contrast that was judged."""
     row = MetricRow(series="sbl", measure="split_ev_beyond", value=0.2, against="measured", contrast=judged)
-    rows = [row, replace(row, series="srgan")]
-    Path(reported["evaluation_tsv"]).write_text(table_text(rows), encoding="utf-8")
-    Path(reported["verdict_json"]).write_text(json.dumps({"best": best}), encoding="utf-8")
-    (drawn,) = ViewerReport.draw(**reported)
-    content = content_of(drawn.content)
+    content = viewer_of(maps_of_run(), [row, replace(row, series="srgan")], best)
     assert content["first"] == {"contrast": contrast, "smoothing": "none", "series": series}
     assert content["series"] == ["raw", "bspline", "srgan", "sbl"]
     assert content["smoothings"] == ["none", "5 mm"]
     assert len(content["maps"]) == 16
 
 
-def test_one_map_has_one_color_scale_and_one_voxel_on_the_whole_page(reported, tmp_path):
+def test_one_map_has_one_color_scale_and_one_voxel_on_the_whole_page():
     """Overview, viewer and figure of activation: ends of the colors, and z of a voxel on oblique slices."""
     tilted = FINE.copy()
     tilted[2, :3] = 0.9, -0.6, 3.0
     rng = np.random.default_rng(5)
-    for number, path in enumerate(reported["maps"]):
-        shape = nib.load(path).shape
+
+    def data_of(number, shape):
         data = rng.normal(0, 3 + number, shape).astype(np.float32)
         data[-2, 1, 3] = 60
-        affine = tilted @ np.diag([12 / shape[0], 12 / shape[1], 1, 1])
-        nib.save(nib.Nifti1Image(data, affine), path)
-    nib.save(nib.Nifti1Image(MASK.astype(np.float32), tilted), reported["mask_hr"])
-    Path(reported["evaluation_tsv"]).write_text(table_text([]), encoding="utf-8")
-    Path(reported["verdict_json"]).write_text(json.dumps({"best": "sbl"}), encoding="utf-8")
-    for name in ("flags", "registration"):
-        (tmp_path / f"{name}.json").write_text("[]" if name == "flags" else "{}", encoding="utf-8")
-    (tmp_path / "confounds.tsv").write_text("framewise_displacement\n0.1\n", encoding="utf-8")
-    drawn = {key: value for key, value in reported.items() if key not in ("series_names",)}
-    *_, overview = OverviewReport.draw(
-        **drawn, roi_hr=reported["mask_hr"], run_name="sub-01_task-a", flags_json=str(tmp_path / "flags.json"),
-        registration_json=str(tmp_path / "registration.json"), confounds_tsv=str(tmp_path / "confounds.tsv"),
-    )  # fmt: skip
-    maps = {key: reported[key] for key in ("maps", "entities", "background", "mask_hr", "series_names")}
-    activation = {each.contrast: each.content for each in ActivationReport.draw(**maps, roi_hr=reported["mask_hr"])
-                  if each.desc == "activation"}["all"]  # fmt: skip
-    (viewer,) = ViewerReport.draw(**reported)
-    content = content_of(viewer.content)
-    ends = {ax.images[-1].get_clim()[1] for figure in (overview.content, activation) for ax in figure.axes
+        return data
+
+    maps, brain = maps_of_run(data_of, tilted), Volume(MASK > 0, tilted)
+    signal = brain.like(MASK.astype(np.float32))
+    overview = content_of(draw_overview(
+        [], {"best": "sbl"}, {"flags": []}, {}, pd.DataFrame({"framewise_displacement": [0.1]}), [], maps, brain, brain,
+        signal, brain, run_name="sub-01_task-a", truth_maps={}, calibrated=False, at_rest=False,
+    ), "overview")  # fmt: skip
+    drawn = draw_activation(maps, brain, brain, signal, series_names=list(SERIES), at_rest=False)
+    (activation,) = (
+        each.content for each in drawn if (each.entities["desc"], each.entities["contrast"]) == ("activation", "all")
+    )
+    content = viewer_of(maps, [], "sbl", brain)
+    ends = {ax.images[-1].get_clim()[1] for figure in (overview, activation) for ax in figure.axes
             if len(ax.images) > 1}  # fmt: skip
     assert {round(end, 3) for end in ends} == {content["limits"]["all|none"]}
     below = opened(content["background"])
     voxel = [int(share * n) for share, n in zip(content["at"], below.shape, strict=True)]
     z = round((below.affine @ [*voxel, 1])[2])
-    texts = [text.get_text() for text in overview.content.axes[0].texts]
+    texts = [text.get_text() for text in overview.axes[0].texts]
     assert f"z = {z:+d} mm".replace("-", "−") in texts
 
 
-def test_a_preview_says_what_it_is_and_names_the_whole_map(reported):
-    Path(reported["evaluation_tsv"]).write_text(table_text([]), encoding="utf-8")
-    Path(reported["verdict_json"]).write_text(json.dumps({"best": "sbl"}), encoding="utf-8")
-    common = {"subject": "01", "session": "b", "task": "a", "datatype": "func"}
-    (drawn,) = ViewerReport.draw(**reported, common=common)
-    content = content_of(drawn.content)
+def test_a_preview_says_what_it_is_and_names_the_whole_map():
+    content = viewer_of(maps_of_run(), [], "sbl")
     about = opened(content["maps"]["all|5 mm|sbl"]).header["descrip"].item().decode()
     assert about == "bids-sr preview: |t| < 2.5 set to 0, rounded to 8 bit; not the map"
     name = "sub-01_ses-b_task-a_contrast-all_stat-t_desc-sblFwhm50_statmap.nii.gz"
@@ -224,7 +214,7 @@ def test_mni_is_told_over_the_whole_field_of_view():
     volume = canonical(MASK, FINE)
     nodes = mni_nodes(volume.data.shape, volume.affine)
     html = viewer_html(given(), below, MASK, mni=MniGrid(points=np.add(nodes, [1, 2, 3])))
-    told = content_of(html)["mni"]
+    told = content_of_viewer(html)["mni"]
     points = np.frombuffer(base64.b64decode(told["tenths"]), dtype="<i2").reshape(*told["size"], 3) / 10
     edges = [(volume.affine @ [*(-0.5 if end == 0 else n - 0.5 for n in volume.data.shape), 1])[:3] for end in (0, 1)]
     assert points[0, 0, 0] == pytest.approx(edges[0] + [1, 2, 3])

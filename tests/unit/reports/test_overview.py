@@ -1,15 +1,13 @@
 """The first screen: it says what the verdict says, leads with active voxels, and names what was not applied first."""
 
-import json
 import math
 from dataclasses import replace
 
-import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_sr.interfaces.reporting.overview_reportlets import GlassReport
-from bids_sr.metrics.long_tables import MetricRow, table_text
+from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.pipeline.artifacts import Derivative, Volume
 from bids_sr.reports.figures import glass_figures, style
 from bids_sr.reports.figures.activation_figures import T_DISPLAY
 from bids_sr.reports.figures.svg_files import save_svg
@@ -29,6 +27,7 @@ from bids_sr.reports.text.overview_text import (
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.stats.evaluation.evidence import best_table
 from bids_sr.stats.evaluation.verdict import make_verdict
+from bids_sr.steps.figures.draw_overview import draw_glass
 
 RUN = RunFacts(
     name="sub-01_task-tap_run-2", acquired_mm=(6, 6, 3.3), made_mm=(3, 3, 3.3), displacement=(math.nan, 0.1, 0.2)
@@ -226,26 +225,22 @@ def test_the_glass_brain_shows_the_best_method_at_its_place_in_mni_space(tmp_pat
     data[3, 2, 4], data[8, 10, 6] = 9.0, -5.0
     affine = np.diag([6.0, 6, 6, 1])
     affine[:3, 3] = [-36, -90, -20]
-    made = {}
-    for name in ("raw", "bspline", "sbl"):
-        made[name] = str(tmp_path / f"{name}.nii.gz")
-        nib.save(nib.Nifti1Image(data * (name == "sbl"), affine), made[name])
+    maps = [
+        Derivative(Volume(data * (name == "sbl"), affine), {
+            "desc": name, "contrast": "all", "stat": "t", "suffix": "statmap"
+        })
+        for name in ("raw", "bspline", "sbl")
+    ]  # fmt: skip
     moved = np.eye(4)
     moved[:3, 3] = [0, 3, 0]  # of the boldref point, seen from T1w
-    write_itk(tmp_path / "boldref2t1w.txt", moved)
     write_itk(tmp_path / "std2t1w.txt", np.eye(4))
-    (tmp_path / "table.tsv").write_text(table_text([]))
     seen = []
     monkeypatch.setattr(glass_figures, "glass_figure", lambda image, **_: seen.append(image) or style.new_figure(1, 1))
     for best, count in (("sbl", 1), ("", 0)):
-        (tmp_path / "verdict.json").write_text(json.dumps({"best": best}))
-        drawn = list(GlassReport.draw(
-            maps=list(made.values()), evaluation_tsv=str(tmp_path / "table.tsv"),
-            entities=[{"desc": name, "contrast": "all", "stat": "t", "suffix": "statmap"} for name in made],
-            verdict_json=str(tmp_path / "verdict.json"), boldref2t1w_xfm=str(tmp_path / "boldref2t1w.txt"),
-            std2t1w_xfm=str(tmp_path / "std2t1w.txt"),
-        ))  # fmt: skip
-        assert [(each.desc, each.contrast) for each in drawn] == [("glass", "all")] * count
+        drawn = draw_glass(maps, [], {"best": best}, moved[None], tmp_path / "std2t1w.txt")
+        assert [dict(each.entities) for each in drawn] == [
+            {"contrast": "all", "desc": "glass", "suffix": "bold"}
+        ] * count
     values = seen[0].get_fdata()
     assert sorted(values[values != 0]) == [-5, 9]
     place = seen[0].affine @ [*np.unravel_index(np.argmax(values), values.shape), 1]

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr import boilerplate
 from bids_sr.reports.assembler import write_subject_page
 from bids_sr.reports.figures import style, svg_files
 from bids_sr.reports.participants_page import build_report, errors_html, read_crash
+from bids_sr.reports.sections import Shown
+from bids_sr.steps.figures import declared
 
 SECTIONS = (
     "overview",
@@ -161,7 +162,8 @@ def finished(tmp_path, drawn):
 
 
 def page_of(out: Path, logs: Path, **options) -> tuple[Page, str]:
-    text = build_report(out, "sub-01", run_uuid="u1", log_dir=logs, **options).read_text(encoding="utf-8")
+    page = build_report(out, "sub-01", shown=declared(), run_uuid="u1", log_dir=logs, **options)
+    text = page.read_text(encoding="utf-8")
     return Page(text), text
 
 
@@ -347,33 +349,19 @@ def test_the_working_directory_does_not_matter(finished, tmp_path, monkeypatch):
     assert text == expected
 
 
-def test_a_new_figure_and_one_line_of_the_specification_make_a_section(finished, drawn, tmp_path):
-    """docs/extending.md, followed literally: a file with a `desc-` of its own, and one entry for it."""
+def test_a_declaration_shows_a_figure_of_each_run_and_names_it_where_it_is_missing(finished, drawn):
     out, _ = finished
-    for run in ("1", "2"):
-        (out / "sub-01" / "figures" / f"sub-01_task-tap_run-{run}_desc-drift_bold.svg").write_text(drawn)
-    entry = "- {bids: {datatype: figures, desc: drift, suffix: bold, extension: [.svg]}, subtitle: Drift <x>}"
-    own = f"- {{name: drift, title: Drift, ordering: 'session,task,run', reportlets: [{entry[2:]}]}}\n"
-    text = boilerplate.path("reports-spec.yml").read_text(encoding="utf-8")
-    spec = tmp_path / "spec.yml"
-    spec.write_text(text.replace("- name: superres-training\n", f"  {entry}\n{own}- name: superres-training\n", 1))
-    page = write_subject_page(out, "01", custom={}, specification=spec).read_text(encoding="utf-8")
-    motion = page[page.index('<section id="motion"') : page.index('<section id="drift"')]
-    section = page[page.index('<section id="drift"') : page.index('<section id="superres-training"')]
-    assert '<li><a href="#drift">Drift</a>' in page
-    for part in (motion, section):
-        assert part.count("<h4>Drift &lt;x&gt;</h4>") == 2
-        assert part.count('alt="Drift &lt;x&gt;, task tap, run 1"') == 1
-    assert section.index("Task tap, run 1") < section.index("Task tap, run 2")
-
-
-def test_an_entry_without_its_figure_is_named_by_its_desc(finished, tmp_path):
-    text = boilerplate.path("reports-spec.yml").read_text(encoding="utf-8")
-    entry = "  - bids: {datatype: figures, desc: drift, suffix: bold, extension: [.svg]}\n"
-    spec = tmp_path / "spec.yml"
-    spec.write_text(text.replace("- name: superres-training\n", f"{entry}- name: superres-training\n", 1))
-    page = write_subject_page(finished[0], "01", custom={}, specification=spec).read_text(encoding="utf-8")
-    assert "Not in this report: drift." in page
+    drift = Shown("drift", "motion", subtitle="Drift <x>", missing="drift <x>")
+    for count in (0, 1, 2):
+        if count:
+            name = f"sub-01_task-tap_run-{count}_desc-drift_bold.svg"
+            (out / "sub-01" / "figures" / name).write_text(drawn)
+        page = write_subject_page(out, "01", shown=[*declared(), drift], custom={}).read_text(encoding="utf-8")
+        section = page[page.index('<section id="motion"') : page.index('<section id="superres-training"')]
+        assert section.count("<h4>Drift &lt;x&gt;</h4>") == count
+        assert ("Not in this report: drift &lt;x&gt;." in section) == (count == 0)
+        assert ("Not in this report: drift &lt;x&gt; of task tap, run 2." in section) == (count == 1)
+        assert section.count('alt="Drift &lt;x&gt;, task tap, run 1"') == min(count, 1)
 
 
 def test_runs_at_rest_have_connectivity_in_the_place_of_activation(finished, drawn):

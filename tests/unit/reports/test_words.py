@@ -7,7 +7,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 PARTS = (
     "bids_sr/reports",
-    "bids_sr/interfaces/reporting",
+    "bids_sr/steps",
     "boilerplate",
     "bids_sr/stats/evaluation",
     "bids_sr/stats/controls",
@@ -19,7 +19,7 @@ REPLACED = (
     "What this cannot say",
     "No placebo was run", "is owed to this subject", "which detail that a method makes", "by the paper's rules are",
     "by its header alone", "that was learned from", "Agreement of a series with itself", "Is the finer map true",
-    "claim, taken apart", "claim taken apart", "title: Guards", "Looked for and not found",
+    "claim, taken apart", "claim taken apart", "\"Guards\"", "Looked for and not found",
     "Share of what the series shows locally", "ask who ran the session", "nothing can be said about",
     "own less placebo", "Own less placebo", "shows more true BOLD detail", "which is weaker",
     "none of it for sure", "decide nothing", "not yet neuronal", "Reliability is not truth", "likeness of",

@@ -1,0 +1,38 @@
+"""Tab-separated tables as they are in BIDS: text, row by row, with the numbers of the lines."""
+
+import csv
+import io
+import os
+from itertools import islice
+
+from bids_sr.io.atomic_files import read_text
+
+TABLE_ERRORS = (OSError, UnicodeDecodeError, csv.Error)
+"""What `read_rows` raises."""
+TableRow = tuple[int, dict[str, str | None]]
+"""Number of the line, and the cells by column; None where there are fewer cells than columns."""
+
+
+def read_rows(path: str | os.PathLike[str], most: int | None = None) -> tuple[list[str], list[TableRow]]:
+    """Columns of a tab-separated table, and its rows with their line numbers.
+
+    Parameters
+    ----------
+    most : so many rows are read, and no more
+
+    Raises
+    ------
+    OSError, UnicodeDecodeError, csv.Error : it cannot be read
+    """
+    stream = io.StringIO(read_text(path, encoding="utf-8-sig"), newline="")
+    reader = csv.DictReader(stream, delimiter="\t")
+    columns = list(reader.fieldnames or [])
+    return columns, [(reader.line_num, record) for record in islice(reader, most)]
+
+
+def column(table: str | os.PathLike[str], name: str) -> list[str]:
+    """Values of a column as text; empty where the table has none or cannot be read (preflight says so elsewhere)."""
+    try:
+        return [row.get(name) or "" for _, row in read_rows(table)[1]]
+    except TABLE_ERRORS:
+        return []

@@ -1,0 +1,115 @@
+"""What stands where on a participant's page: its sections in order, and what a figure declares of its own place.
+
+Figures are declared by the functions that draw them (`bids_sr.steps.figures`); here are the sections alone.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+ANATOMICAL, PAIR, RUN, SCANS = "T1w", "T2starw", "bold", "metrics"
+"""Suffixes of figures: what they are of."""
+LABELS = {"": "", "smoothing": "(Fwhm[0-9]+)?", "method": "([A-Z].*)?"}
+"""How a desc may go on, by what its label tells."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SectionSpec:
+    """A section: its anchor and its title.
+
+    Parameters
+    ----------
+    folded : behind its title
+    by_run : its figures are shown run by run, those of no run before them
+    only : a desc without which the section is left out, and with which those sections are that have nothing
+    """
+
+    name: str
+    title: str
+    folded: bool = True
+    by_run: bool = True
+    only: str = ""
+
+
+SECTIONS = (
+    SectionSpec(name="overview", title="Overview", folded=False),
+    SectionSpec(name="maps", title="Maps", folded=False),
+    SectionSpec(name="verdict", title="Evidence", folded=False),
+    SectionSpec(name="summary", title="Summary", by_run=False),
+    SectionSpec(name="anatomical", title="Anatomy", by_run=False),
+    SectionSpec(name="structural", title="Structural scans", by_run=False, only="scans"),
+    SectionSpec(name="registration", title="Registration"),
+    SectionSpec(name="motion", title="Head motion"),
+    SectionSpec(name="superres-training", title="Training", by_run=False),
+    SectionSpec(name="superres", title="Super-resolution"),
+    SectionSpec(name="activation", title="Activation"),
+    SectionSpec(name="regions", title="Regions"),
+    SectionSpec(name="evaluation", title="Accuracy of super-resolved maps"),
+    SectionSpec(name="placebos", title="Control analyses"),
+    SectionSpec(name="claim", title="Sources of the change in region size"),
+    SectionSpec(name="guards", title="Quality checks"),
+    SectionSpec(name="metrics", title="Metrics"),
+    SectionSpec(name="methods", title="Methods", by_run=False),
+    SectionSpec(name="errors", title="Errors", by_run=False),
+    SectionSpec(name="about", title="About", by_run=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A figure (or, with `html`, a fragment of HTML) of the page: the name of its files, its place and its words.
+
+    Entities in braces (``{contrast}``, ``{smoothing}``) are filled in headings and captions.
+
+    Parameters
+    ----------
+    desc, suffix : entities of its files; `suffix` says what it is of
+    section : name of one of `SECTIONS`
+    label : what its desc goes on with in some of its files, such as ``Fwhm50`` or the name of a method
+    static : it does not answer to the pointer
+    place : where it stands in the section; those of one place stand in the order of their modules and lines
+    tab : of a run's figures one tab is shown at a time; what has none belongs to the tab before it, and before the
+        first tab it is always shown
+    title : takes the place of the section's title
+    subtitle, heading : above it, once for all and above each of several
+    missing : words for the page where there is none
+    request : words for it where it is made on request only
+    unless : desc of another of its section that makes up for it where it is missing
+    tables : desc of the tables of metrics that hold all values, which are linked below
+    """
+
+    desc: str
+    section: str
+    suffix: str = RUN
+    html: bool = False
+    label: Literal["", "smoothing", "method"] = ""
+    static: bool = True
+    place: int = 0
+    tab: str = ""
+    title: str = ""
+    subtitle: str = ""
+    heading: str = ""
+    caption: str = ""
+    missing: str = ""
+    request: str = ""
+    unless: str = ""
+    tables: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.section not in (known := [each.name for each in SECTIONS]):
+            raise ValueError(f"{self.desc}: no section {self.section}; there are {', '.join(known)}")
+
+    @property
+    def extension(self) -> str:
+        """Of its files."""
+        return ".html" if self.html else ".svg"
+
+    def is_of(self, desc: str) -> bool:
+        """Whether a figure with this desc is one of these."""
+        return re.fullmatch(self.desc + LABELS[self.label], desc) is not None
+
+
+def of_section(section: SectionSpec, shown: Iterable[Shown]) -> list[Shown]:
+    """Figures of a section in the order in which they stand there."""
+    return sorted((each for each in shown if each.section == section.name), key=lambda each: each.place)

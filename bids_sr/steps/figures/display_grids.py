@@ -1,0 +1,58 @@
+"""Grids on which images are shown, and images brought onto them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bids_sr.io.array_types import Array, Float, Float32
+from bids_sr.pipeline.artifacts import Volume
+from bids_sr.spatial.masks import percent_scale
+from bids_sr.spatial.resampling import Spline, sample_volume
+
+DISPLAY_MM = 1.5
+FINE_MM = 0.85
+Grid = tuple[tuple[int, int, int], Float]
+"""Shape, and affine (voxel to RAS mm)."""
+
+
+def grid_of(image: Volume) -> Grid:
+    """The grid of an image itself."""
+    x, y, z = image.data.shape
+    return (x, y, z), image.affine
+
+
+def onto(image: Volume, shape: Sequence[int], affine: Float, xfm: Array | None = None) -> Float32:
+    """An image on a display grid, linearly, zero outside; ``xfm`` takes a grid point to the image's."""
+    data = np.asarray(image.data, dtype=np.float32)
+    same = data.shape == tuple(shape) and np.allclose(image.affine, affine, atol=1e-4)
+    if xfm is None and same:
+        return data
+    spline = Spline(order=1, mode="constant")
+    return sample_volume(data, image.affine, tuple(shape), affine, xfm=xfm, spline=spline)
+
+
+def percent_of(boldref: Volume | None, bold_mask: Volume | None) -> float | None:
+    """What turns signal into percent of the mean signal of the run's brain; None without the reference of the run."""
+    return percent_scale(boldref.data, bold_mask.data) if boldref and bold_mask else None
+
+
+def display_grid(mask: Volume, *, zoom: float = DISPLAY_MM, margin: float = 12.0) -> Grid:
+    """An isotropic grid along the axes of a mask's image that holds the mask and a margin (mm); never finer than it."""
+    filled = np.argwhere(mask.data > 0)
+    if not len(filled):
+        filled = np.array([[0, 0, 0], np.array(mask.data.shape) - 1])
+    sizes = np.sqrt((mask.affine[:3, :3] ** 2).sum(axis=0))
+    zoom = max(zoom, float(sizes.min()))
+    first, last = filled.min(axis=0) - margin / sizes, filled.max(axis=0) + margin / sizes
+    affine = np.eye(4)
+    affine[:3, :3] = mask.affine[:3, :3] / sizes * zoom
+    affine[:3, 3] = mask.affine[:3, :3] @ first + mask.affine[:3, 3]
+    shape = np.maximum(np.ceil((last - first) * sizes / zoom).astype(int), 1)
+    return (int(shape[0]), int(shape[1]), int(shape[2])), affine
+
+
+def native_or_display(mask: Volume) -> Grid:
+    """The grid of a mask itself, which costs no interpolation; an isotropic one of 1 mm where voxels are much finer."""
+    if float(np.sqrt((mask.affine[:3, :3] ** 2).sum(axis=0)).min()) < FINE_MM:
+        return display_grid(mask, zoom=1.0)
+    return grid_of(mask)

@@ -1,0 +1,117 @@
+"""Figures of the participant: what was found, the anatomy, and the pair."""
+
+from collections.abc import Iterator, Mapping
+
+from bids_sr.config.memory_model import Need
+from bids_sr.pipeline.artifacts import Facts, Image, Mask
+from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.reports.sections import ANATOMICAL, PAIR, Shown
+from bids_sr.steps.figures.display_grids import grid_of, native_or_display, onto
+
+
+@figure(Shown("summary", "summary", suffix=ANATOMICAL, html=True, missing="summary of the subject"))
+def summarize_subject(*, subject_facts: Mapping[str, object]) -> Content:
+    """What was found and what was done, with warnings aloud; see `summary_html`."""
+    from bids_sr.reports.tables.html_tables import summary_html
+
+    return summary_html(subject_facts)
+
+
+@figure(
+    Shown(
+        "brain", "anatomical", suffix=ANATOMICAL,
+        subtitle="Brain mask and tissues",
+        tab="Brain mask and tissues",
+        caption="Bias-corrected T1w image; outlines of the brain mask, of tissue probabilities at .5, and of the "
+        "region of interest in light blue (none where it is the whole brain).",
+        missing="brain mask and tissues (no T1w image, or the step did not finish)",
+    ),
+    memory=Need(always=0.02, t1w=0.029, high=0.0),
+)  # fmt: skip
+def draw_brain(
+    t1w_preproc: Image, t1w_mask: Mask, t1w_tpms: list[Image] | None = None, roi_t1w: Mask | None = None
+) -> Content:
+    """Brain mask, tissues (GM, WM, CSF probabilities) and region of interest, where it is smaller, on the T1w image."""
+    from bids_sr.reports.figures.anat_figures import Outline, mosaic_figure
+    from bids_sr.reports.figures.style import PURPLE, RED, ROI_COLOR, YELLOW, is_brain
+
+    colors = (("brain mask", RED), ("gray matter", YELLOW), ("white matter", PURPLE))
+    grid = native_or_display(t1w_mask)
+    shown = [onto(each, *grid) for each in [t1w_mask, *(t1w_tpms or ())[:2]]]
+    lines = [Outline(name=name, data=d, color=color) for (name, color), d in zip(colors, shown, strict=False)]
+    region = onto(roi_t1w, *grid) if roi_t1w else None
+    if region is not None and not is_brain(region > 0.5, shown[0] > 0.5):
+        lines.append(Outline(name="region of interest", data=region, color=ROI_COLOR))
+    return mosaic_figure(onto(t1w_preproc, *grid), grid[1], lines, mask=shown[0])
+
+
+@figure(
+    Shown(
+        "norm", "anatomical", suffix=ANATOMICAL, static=False,
+        subtitle="T1w to the template",
+        tab="T1w to the template",
+        caption="Template above, the T1w image before registration (scanner coordinates) in the middle, after "
+        "normalization below; outlines are from the template.",
+        missing="T1w to template",
+    ),
+    memory=Need(always=0.29, t1w=0.011, high=0.0),
+)  # fmt: skip
+def draw_normalization(
+    t1w_preproc: Image, std_t1w: Image, template: Image, template_mask: Mask | None = None
+) -> Content:
+    """T1w against the template, before and after normalization."""
+    from bids_sr.reports.figures.anat_figures import isolines, registration_figure
+
+    inside = template_mask.data if template_mask else None
+    before, after = (onto(each, *grid_of(template)) for each in (t1w_preproc, std_t1w))
+    return registration_figure(
+        template.data, before, after, template.affine, isolines(template.data, inside),
+        names=("template", "T1w before", "T1w after"), mask=inside,
+    )  # fmt: skip
+
+
+@figure(
+    Shown(
+        "pair", "superres-training", suffix=PAIR,
+        subtitle="Training images (T2* pair)",
+        tab="Images",
+        caption="Low resolution above, high resolution below, as used for training.",
+        missing="T2* pair",
+    ),
+    Shown(
+        "pairreg", "registration", suffix=PAIR, static=False,
+        subtitle="Registration of the T2* pair",
+        tab="T2* pair",
+        caption="Low-resolution image above, the high-resolution image before registration (scanner coordinates) in "
+        "the middle, after registration below; outlines are from the low-resolution image.",
+        missing="registration of the T2* pair",
+    ),
+    Shown(
+        "pairinfo", "registration", suffix=PAIR, html=True,
+        tab="Values",
+        missing="values of the pair's registration",
+    ),
+)  # fmt: skip
+def draw_pair(
+    train_highres: Image, train_lowres: Image, pair_mask: Mask | None = None, highres_file: Image | None = None,
+    pair_facts: Facts | None = None,
+) -> Iterator[Drawn]:  # fmt: skip
+    """The T2*w pair as used for training (in the frame of lowres), and its register before and after."""
+    from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
+    from bids_sr.reports.figures.style import NamedImage
+    from bids_sr.reports.figures.superres_figures import pair_figure
+    from bids_sr.reports.tables.html_tables import pair_html
+
+    below = NamedImage(name="low resolution", data=train_lowres.data, affine=train_lowres.affine)
+    above = NamedImage(name="high resolution", data=train_highres.data, affine=train_highres.affine)
+    yield Drawn("pair", pair_figure(below, above, None if pair_mask is None else pair_mask.data))
+    if highres_file:
+        grid = grid_of(train_highres)
+        reference, before = onto(train_lowres, *grid), onto(highres_file, *grid)
+        inside = None if pair_mask is None else onto(pair_mask, *grid) > 0.5
+        yield Drawn("pairreg", registration_figure(
+            reference, before, train_highres.data, train_highres.affine, isolines(reference, inside), mask=inside,
+            views=AXIAL_VIEWS, names=("low resolution", "high res. before", "high res. after"),
+        ))  # fmt: skip
+    if pair_facts:
+        yield Drawn("pairinfo", pair_html(pair_facts))

@@ -1,0 +1,220 @@
+"""Figures of the evaluation: verdict, agreement with the truth, control analyses, what the paper's claim rests on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows
+from bids_sr.pipeline.figure import Drawn, figure
+from bids_sr.reports.sections import Shown
+from bids_sr.steps.figures.display_grids import percent_of
+
+MAX_CONTRASTS = 4
+SCORED = {"split_ev_beyond": "explained variance", "split_r_beyond": "r"}
+"""What is written beside a map beyond the Nyquist limit, the strongest evidence first; nothing without a truth."""
+BEYOND = "beyond_"
+"""How the arrays of `halves_figures` begin that hold an effect beyond the acquired Nyquist limit."""
+VALUES = ("evaluation",)
+"""The table that holds all values."""
+
+
+@figure(
+    Shown(
+        "verdict", "verdict", html=True, tables=VALUES,
+        missing="evidence (nothing was evaluated, or the step did not finish)",
+    ),
+    Shown(
+        "splithalf", "evaluation",
+        subtitle="Agreement with the measured high-resolution run (independent blocks)",
+        tab="Agreement",
+        caption="The effect of each series in one half of the blocks (at rest: segments of the run), compared with "
+        "the effect measured at high resolution in the other half; mean of both directions. Explained variance is 1 − "
+        "|error|² / |true effect|²: 1 = all, 0 = none, below 0 = wrong detail. It is corrected for noise in the "
+        "reference, not in the series. The correlation r ignores amplitude. The shaded column shows only detail "
+        "beyond the acquired Nyquist limit, the aim of super-resolution. Dashed: the measured series against its own "
+        "other half; as it is noisy too, this is not an upper bound. Dotted: B-spline interpolation. Denoised "
+        "B-spline is smoothed in space or denoised in time, whichever agrees better; smoothing does not add "
+        "resolution.",
+        request="agreement with measured high-resolution BOLD (--truth DIR if it was acquired; --retrospective uses "
+        "the run itself)",
+    ),
+    Shown(
+        "splithalfContrasts", "evaluation",
+        subtitle="The same for other contrasts, beyond the acquired Nyquist limit",
+        tab="Other contrasts",
+        caption="A harder test: contrasts between conditions cancel what all conditions share, such as large veins.",
+    ),
+    Shown("splithalf", "evaluation", html=True, tab="Values", tables=VALUES),
+    Shown(
+        "reliability", "evaluation", html=True, tables=VALUES,
+        subtitle="Split-half reproducibility (not accuracy)",
+        tab="Reproducibility",
+        missing="split-half reproducibility of each series",
+        unless="splithalf",
+    ),
+    Shown(
+        "beyond", "evaluation",
+        subtitle="The effect beyond the acquired Nyquist limit",
+        tab="Detail as maps",
+        caption="The effect of all blocks, restricted to detail beyond the acquired Nyquist limit, on one color "
+        "scale. Shown are the parts of two slices where the last column is strongest. Values of explained variance "
+        "compare independent halves of the blocks.",
+        missing="maps beyond the acquired Nyquist limit",
+    ),
+    Shown(
+        "truth", "evaluation",
+        subtitle="Maps of the whole run against the reference",
+        tab="Whole run",
+        caption="One row per series, one point per smoothing. Where smoothing has removed what distinguishes the "
+        "series, their agreement says nothing about super-resolution. Detail beyond Nyquist is compared without "
+        "smoothing.",
+        request="maps against a reference (--truth DIR or --retrospective)",
+    ),
+    Shown("truth", "evaluation", html=True, tables=VALUES),
+    Shown(
+        "images", "evaluation", html=True, tables=VALUES,
+        tab="Single volumes",
+        caption="Single volumes, within the brain; the peak signal of PSNR is the 99th percentile of the mean "
+        "measured volume. The measured volumes are noisy, so smooth series score well. inject shows the effect of "
+        "static detail alone. Intervals come from resampled segments of the run.",
+        request="comparison of single volumes with measured ones (--truth DIR with a measured series, or "
+        "--retrospective)",
+    ),
+    Shown(
+        "holdout", "evaluation", html=True, tables=VALUES,
+        tab="Second pair",
+        caption="Scores of single images, which say nothing about function. Intervals come from resampled slices.",
+        request="image quality on a second pair, held out from training (--pair-holdout)",
+    ),
+    Shown(
+        "nullrate", "placebos",
+        subtitle="False positives without signal",
+        tab="False positives",
+        caption="Surrogate data: the run's residuals, phases randomized alike in all voxels, with random onsets "
+        "(shuffles). Left: share of voxels with t beyond p < .001, mean over shuffles. Right: share of shuffles with "
+        "any voxel beyond p < .05 corrected for all voxels. Where the interval covers the line, the rate agrees with "
+        "the nominal one.",
+        request="false positive rates without signal (--null-checks N)",
+    ),
+    Shown("nullrate", "placebos", html=True, tables=VALUES),
+    Shown(
+        "placebo", "placebos",
+        subtitle="Method - control",
+        tab="Method − control",
+        caption="Gain of the method with this participant's own model and anatomy over the same method with one input "
+        "replaced (control). Hollow points: the interval includes 0. What a control reproduces is not specific to "
+        "this participant; whether it is accurate is another question (see above).",
+        request="control analyses (--null-checks N)",
+    ),
+    Shown("placebo", "placebos", html=True, tables=VALUES),
+    Shown(
+        "claim", "claim", html=True, tables=VALUES,
+        caption="Smaller regions with less overlap were reported for super-resolution. Smoothing by 1.5 voxels means "
+        "less smoothing in mm on a finer grid, and a threshold derived from the map's own extremes depends on its "
+        "peak. Grid: B-spline relative to acquired, with the same smoothing in mm. Smoothing: B-spline smoothed by "
+        "its own voxels. Method: the series relative to B-spline with the same smoothing. Only the last is an effect "
+        "of super-resolution.",
+        missing="sizes and overlap of regions (fewer than two conditions, or the step did not finish)",
+    ),
+)  # fmt: skip
+def draw_evaluation(
+    evaluation: Rows, verdict: Facts, flags: Facts, boldref: Image, bold_mask: Mask,
+    halves_figures: File | None = None, *, has_truth: bool, series_names: Sequence[str],
+) -> Iterator[Drawn]:  # fmt: skip
+    """Verdict, agreement with the truth (without one, reliability), negative controls and the paper's claim.
+
+    Parameters
+    ----------
+    halves_figures : effects beyond the Nyquist limit of each series, for the maps
+    boldref, bold_mask : reference of the run and brain on its grid, for effects in percent
+    has_truth : whether high-resolution BOLD or activation is known
+    """
+    from bids_sr.reports.tables.evaluation_rows import having
+    from bids_sr.reports.tables.evaluation_tables import agreement_html, holdout_html, images_html
+    from bids_sr.reports.tables.region_size_tables import claim_html
+    from bids_sr.reports.text.evaluation_text import verdict_html
+
+    yield Drawn("verdict", verdict_html(verdict, evaluation, flags["flags"]))
+    leading = "split_ev" if having(evaluation, "split_ev_") else "split_r"
+    if has_truth and having(evaluation, f"{leading}_"):
+        yield from _agreement(evaluation, series_names, leading)
+    elif having(evaluation, "self_r_"):  # values alone: a figure would rank the series
+        yield Drawn("reliability", agreement_html(evaluation, prefix="self_r", names=series_names))
+    if halves_figures:
+        percent = percent_of(boldref, bold_mask)
+        yield from _beyond(evaluation, halves_figures, SCORED if has_truth else {}, percent)
+    yield from _truth(evaluation, series_names)
+    yield from _negative_controls(evaluation, series_names)
+    for prefix, table, desc in (
+        ("truth_psnr", images_html, "images"), ("pair_", holdout_html, "holdout"), ("claim_", claim_html, "claim"),
+    ):  # fmt: skip
+        if having(evaluation, prefix):
+            yield Drawn(desc, table(evaluation, series_names))
+
+
+def _agreement(rows: Sequence[MetricRow], names: Sequence[str], prefix: str) -> Iterator[Drawn]:
+    """Agreement with the measured halves: the first contrast whole, the highest band of the others, and tables."""
+    from bids_sr.reports.figures.evaluation_figures import agreement_figure, contrasts_figure
+    from bids_sr.reports.tables.evaluation_rows import contrasts_of, having
+    from bids_sr.reports.tables.evaluation_tables import agreement_html
+
+    first = contrasts_of(having(rows, f"{prefix}_"))[0]
+    yield Drawn("splithalf", agreement_figure(rows, prefix=prefix, contrast=first, names=names))
+    others = [c for c in contrasts_of(having(rows, f"{prefix}_beyond")) if c != first][:MAX_CONTRASTS]
+    if others:
+        yield Drawn("splithalfContrasts", contrasts_figure(rows, prefix=prefix, contrasts=others, names=names))
+    yield Drawn("splithalf", agreement_html(rows, prefix=prefix, names=names))
+
+
+def _beyond(
+    rows: Sequence[MetricRow], path: Path, measures: Mapping[str, str], percent: float | None
+) -> Iterator[Drawn]:
+    """Effects beyond the Nyquist limit side by side, where they were kept."""
+    from bids_sr.reports.figures.quality_control_figures import beyond_figure
+    from bids_sr.reports.tables.evaluation_rows import pick, region_text, shown_regions, shown_series
+
+    with np.load(path, allow_pickle=False) as found:
+        names = [name.removeprefix(BEYOND) for name in found.files if name.startswith(BEYOND)]
+        contrast = str(found["contrast"])
+        lead = next(iter(shown_regions([r for r in rows if r.measure in measures and r.contrast == contrast])), "brain")
+        where = region_text(lead)
+        candidates = [
+            (pick(rows, measure, contrast=contrast, region=lead), f"{text}, {where}")
+            for measure, text in measures.items()
+        ]
+        scores, what = next((each for each in candidates if each[0]), ({}, ""))
+        maps = {name: found[BEYOND + name] for name in shown_series(names, scores)}
+        affine, mask = found["affine"], found["mask"]
+    if maps:
+        values = {name: row.value for name, row in scores.items()}
+        yield Drawn("beyond", beyond_figure(maps, affine, mask, scores=values, score=what, percent=percent))
+
+
+def _truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
+    from bids_sr.reports.figures.evaluation_figures import truth_figure
+    from bids_sr.reports.tables.evaluation_rows import contrasts_of, having
+    from bids_sr.reports.tables.evaluation_tables import truth_html
+
+    if own := having(rows, "truth_"):
+        against = "measured" if any(row.against == "measured" for row in own) else own[0].against
+        contrast = contrasts_of([row for row in own if row.against == against])[0]
+        if drawn := truth_figure(rows, contrast=contrast, against=against, names=names):
+            yield Drawn("truth", drawn)
+        yield Drawn("truth", truth_html(rows, names))
+
+
+def _negative_controls(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
+    from bids_sr.reports.figures.evaluation_figures import null_figure, placebo_figure
+    from bids_sr.reports.tables.evaluation_rows import BANDS, contrasts_of, having, placebo_gains
+    from bids_sr.reports.tables.evaluation_tables import null_html, placebo_html
+
+    if having(rows, "null_rate", "null_fwe"):
+        yield Drawn("nullrate", null_figure(rows, names))
+        yield Drawn("nullrate", null_html(rows, names))
+    if gains := placebo_gains(rows):
+        known = {row.measure for row in gains}
+        measures = {f"gain_split_ev_{band}": text for band, text in BANDS.items() if f"gain_split_ev_{band}" in known}
+        yield Drawn("placebo", placebo_figure(gains, measures=measures, contrast=contrasts_of(gains)[0]))
+        yield Drawn("placebo", placebo_html(rows))

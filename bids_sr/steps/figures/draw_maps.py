@@ -1,0 +1,208 @@
+"""Figures of a run's results: one slice of all series, its model, maps and regions, and tables of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from bids_sr.config.memory_model import Need
+from bids_sr.metrics.long_tables import SERIES, MetricRow
+from bids_sr.pipeline.artifacts import Confounds, Facts, Image, Map, Mask, Metrics, Regressors, Rows, Series, Table
+from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.reports.sections import Shown
+from bids_sr.series import map_label
+from bids_sr.steps.figures import run_maps
+from bids_sr.steps.figures.display_grids import percent_of
+
+MAX_PAIRS = 3
+
+
+@figure(
+    Shown(
+        "srslice", "superres",
+        subtitle="One slice through all series",
+        tab="One slice",
+        caption="One volume after motion correction, on one gray scale. Below: the part in the yellow frame enlarged "
+        "(light blue outline: region of interest; none where it is the whole brain), and its difference from B-spline "
+        "interpolation. A sharper image does not prove finer functional detail: inject shows just as much static "
+        "detail, but its signal change is only interpolated.",
+        missing="slice through all series",
+    ),
+)  # fmt: skip
+def draw_slice(
+    series: dict[str, Series], roi_hr: Mask, preproc: Series, bold_mask_hr: Mask, *, series_names: Sequence[str]
+) -> Content:
+    """One slice of the middle volume: acquired, every baseline, super-resolved, and the difference."""
+    from bids_sr.reports.figures.style import NamedImage
+    from bids_sr.reports.figures.superres_figures import slice_figure
+
+    every = {**series, "raw": preproc}
+    readers = {name: every[name] for name in series_names}
+    shown = [
+        NamedImage(name=name, data=reader.volume(reader.shape[3] // 2), affine=reader.affine)
+        for name, reader in readers.items()
+    ]
+    reference = "bspline" if "bspline" in readers else next(name for name in readers if name != "raw")
+    return slice_figure(shown, roi_hr.data, mask=bold_mask_hr.data, reference=reference)
+
+
+@figure(
+    Shown(
+        "design", "activation", place=2,
+        subtitle="Events and design matrix",
+        tab="Events and design",
+        caption="The linear model of the run, the same for all series. Left: events (at rest: time series of the "
+        "seeds) and the predicted responses. Right: all regressors, each divided by its largest magnitude.",
+    ),
+)  # fmt: skip
+def draw_design(
+    regressors: Regressors, confounds: Confounds, *, tr: float, high_pass: float, slice_time_ref: float,
+    has_stc: bool, n_dummy: int = 0,
+) -> Content:  # fmt: skip
+    """Events and design matrix of the linear model that every series of the run is fitted with."""
+    from bids_sr.reports.figures.design_figures import design_figure
+    from bids_sr.stats.glm.design import build_design, default_confounds
+
+    design = build_design(
+        regressors, n_volumes=len(confounds), n_dummy=n_dummy, confounds=confounds,
+        confound_names=default_confounds(confounds), tr=tr, high_pass=high_pass, slice_time_ref=slice_time_ref,
+        has_stc=has_stc,
+    )  # fmt: skip
+    return design_figure(design, regressors.spans())
+
+
+@figure(
+    Shown(
+        "activation", "activation", label="smoothing",
+        title="Activation",
+        heading="{contrast}, {smoothing}",
+        tab="Maps",
+        caption="One row per series, with the same color scale and threshold, over the T2* image (or the BOLD "
+        "reference if there is none). Planes and zoom were chosen from the first row alone. White outline: false "
+        "discovery rate .05 over the brain. Light blue outline: region of interest.",
+        missing="maps of activation",
+        unless="connectivity",
+    ),
+    Shown(
+        "connectivity", "activation", label="smoothing",
+        title="Connectivity",
+        heading="Seed {contrast}, {smoothing}",
+        tab="Maps",
+        caption="t of the seed in a model of all seeds, motion, drift and aCompCor: what a voxel shares with this "
+        "seed and with no other. Maps of plain (not partial) seed correlation are in func/ (stat-cc). One row per "
+        "series, with the same color scale and threshold. Planes and zoom were chosen from the first row alone. White "
+        "outline: false discovery rate .05 over the brain. Light blue outline: region of interest.",
+    ),
+    Shown(
+        "amplitude", "activation", label="smoothing",
+        title="Connectivity",
+        heading="Amplitude of slow fluctuations (ALFF), {smoothing}",
+        tab="Slow fluctuations",
+        caption="Standard deviation of each voxel's fluctuations from .01 to .1 Hz, without drift and confounds, all "
+        "series on one scale. Noise fluctuates too: a noisier series has higher ALFF, and there is no reference for "
+        "it.",
+    ),
+    memory=Need(always=0.06, high=0.17),
+)  # fmt: skip
+def draw_activation(
+    maps: list[Map], bold_mask_hr: Mask, roi_hr: Mask, boldref: Image, guide_hr: Image | None = None, *,
+    series_names: Sequence[str], at_rest: bool,
+) -> Iterator[Drawn]:  # fmt: skip
+    """For each contrast and smoothing, the t-maps (CC, where there are no t-maps) on one scale.
+
+    Acquired, B-spline, methods and measured are drawn; the viewer has all series.
+
+    Parameters
+    ----------
+    series_names : order of the rows
+    at_rest : contrasts are seeds: the figures go by another name, and amplitudes of fluctuations are drawn too
+    """
+    from bids_sr.reports.figures.activation_figures import ALFF_DISPLAY, activation_figure
+
+    found = run_maps.sort_maps(maps)
+    scene = run_maps.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
+    display, what = found.display, "connectivity" if at_rest else "activation"
+    for (contrast, stat, fwhm), own in found.stats.items():
+        if stat == display.statistic:
+            regions = found.regions.get((contrast, "Fdr", fwhm), {})
+            names = run_maps.compared(own, series_names)
+            rows = [run_maps.row_of(name, own[name], regions.get(name)) for name in names]
+            limit = run_maps.color_limit(own.values(), display.floor)
+            drawn = activation_figure(rows, scene, display=display, limit=limit)
+            yield Drawn(map_label(what, fwhm / 10), drawn, contrast=contrast)
+    for (stat, fwhm), own in found.amplitudes.items():
+        if stat == "alff":
+            rows = [run_maps.row_of(name, own[name]) for name in run_maps.ordered(own, series_names)]
+            yield Drawn(map_label("amplitude", fwhm / 10), activation_figure(rows, scene, display=ALFF_DISPLAY))
+
+
+@figure(
+    Shown(
+        "regions", "regions", label="smoothing",
+        heading="{contrast}, {smoothing}",
+        caption="Voxels of the region of interest whose correlation coefficient (CC) is in the upper quarter of the "
+        "map's range, for each of the two conditions. This threshold depends on the map's extremes, so a smaller "
+        "region alone does not mean finer localization.",
+        missing="regions of pairs of conditions",
+    ),
+)  # fmt: skip
+def draw_regions(
+    maps: list[Map], bold_mask_hr: Mask, roi_hr: Mask, boldref: Image, guide_hr: Image | None = None, *,
+    series_names: Sequence[str],
+) -> Iterator[Drawn]:  # fmt: skip
+    """The paper's quarter regions of pairs of conditions in the series that are drawn, with their Dice coefficient."""
+    from bids_sr.reports.figures.activation_figures import regions_figure
+    from bids_sr.stats.regions.activation_regions import dice
+
+    found = run_maps.sort_maps(maps)
+    scene = run_maps.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
+    quarters = {(label, fwhm): own for (label, kind, fwhm), own in found.regions.items() if kind == "Quarter"}
+    single = (name for name in dict.fromkeys(label for label, _ in quarters) if name != "all" and "Minus" not in name)
+    pairs = list(combinations(single, 2))[:MAX_PAIRS]
+    for (one, other), fwhm in ((p, f) for p in pairs for f in sorted({f for _, f in quarters})):
+        first, second = quarters.get((one, fwhm), {}), quarters.get((other, fwhm), {})
+        both = run_maps.compared([name for name in first if name in second], series_names)
+        rows = {name: (run_maps.row_of(name, first[name]), run_maps.row_of(name, second[name])) for name in both}
+        overlap = {name: dice(a.data > 0, b.data > 0) for name, (a, b) in rows.items()}
+        if rows:
+            values = {name: np.nan if value is None else value for name, value in overlap.items()}
+            contrast = f"{one}Versus{other[:1].upper()}{other[1:]}"
+            drawn = regions_figure(rows, scene, (one, other), values)
+            yield Drawn(map_label("regions", fwhm / 10), drawn, contrast=contrast)
+
+
+@figure(
+    Shown("metrics", "metrics", html=True, missing="tables of metrics", tables=("image", "activation")),
+)  # fmt: skip
+def show_metrics(
+    image_metrics: Metrics, activation: Metrics, boldref: Image | None = None, bold_mask: Mask | None = None, *,
+    series_names: Sequence[str], at_rest: bool,
+) -> Content:  # fmt: skip
+    """The metrics tables as HTML; effects in percent, too, where the reference of the run and its brain are given."""
+    from bids_sr.reports.tables.html_tables import metrics_html
+
+    mapped, percent = "Connectivity" if at_rest else "Activation", percent_of(boldref, bold_mask)
+    image, maps = (_cells(rows) for rows in (image_metrics, activation))
+    return metrics_html(image, maps, series_names, mapped=mapped, percent=percent)
+
+
+def _cells(rows: Sequence[MetricRow]) -> list[Mapping[str, str]]:
+    """Rows of a table as they stand in its file."""
+    return [dict(zip(SERIES, row.cells(SERIES), strict=True)) for row in rows]
+
+
+@figure(
+    Shown(
+        "clusters", "maps", html=True,
+        caption="The ten largest clusters of each map, at the threshold of its regions. Labels: that at the peak "
+        "first, then those that contain at least 5 % of the cluster. Click a peak to move the crosshair there.",
+        missing="table of clusters",
+        tables=("clusters",),
+    ),
+)  # fmt: skip
+def show_clusters(clusters: Table, evaluation: Rows, verdict: Facts, *, methods: Sequence[str]) -> Content:
+    """The largest clusters of the series that are compared, with the labels of an atlas; the judged contrast first."""
+    from bids_sr.reports.tables.html_tables import clusters_html
+
+    judged = run_maps.judged_contrast(evaluation, verdict)
+    return clusters_html(clusters, ["bspline", *methods], first=judged)

@@ -1,0 +1,84 @@
+"""Figures of a run as it was acquired: what was acquired, head motion, and the carpet plot."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from bids_sr.io.array_types import Array
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.pipeline.artifacts import Confounds, Image, Mask, Series
+from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.reports.sections import Shown
+
+MAX_CARPET_ROWS = 1500
+TRACES = {"FD (mm)": "framewise_displacement", "DVARS": "std_dvars", "global": "global_signal"}
+"""Confounds that are drawn above the carpet, by what they are called there."""
+
+
+@figure(Shown("runsummary", "motion", html=True, missing="summary of the run"))
+def summarize_run(*, run_facts: Mapping[str, object], n_dummy: int) -> Content:
+    """What was acquired, and how many volumes at the start are left out."""
+    from bids_sr.reports.tables.html_tables import summary_html
+
+    return summary_html({**run_facts, "Non-steady volumes": n_dummy})
+
+
+@figure(
+    Shown(
+        "motion", "motion",
+        subtitle="Motion parameters, framewise displacement and DVARS",
+        tab="Motion",
+        caption="Translation and rotation of the head relative to the BOLD reference; framewise displacement (dashed: "
+        ".5 mm) and DVARS of the motion-corrected series.",
+        missing="motion parameters",
+    ),
+    Shown(
+        "carpet", "motion",
+        subtitle="Carpet plot",
+        tab="Carpet plot",
+        caption="One row per voxel of the motion-corrected series, grouped by tissue; linear trend removed, in units "
+        "of the voxel's standard deviation.",
+        missing="carpet plot",
+    ),
+)  # fmt: skip
+def draw_motion(
+    confounds: Confounds, preproc: Series, bold_mask: Mask, tpms_bold: list[Image] | None = None, *, n_dummy: int = 0
+) -> Iterator[Drawn]:
+    """Motion parameters, FD and DVARS, and the carpet plot of the motion-corrected series."""
+    from bids_sr.reports.figures.motion_figures import carpet_figure, carpet_rows, motion_figure
+
+    columns = {str(name): values.to_numpy(dtype=float) for name, values in confounds.items()}
+    tissues = {name: each.data for name, each in zip(("GM", "WM", "CSF"), tpms_bold or (), strict=False)}
+    rows, groups = carpet(preproc, bold_mask.data, tissues)
+    tr = preproc.tr or 1.0
+    yield Drawn("motion", motion_figure(columns, tr, n_dummy=n_dummy))
+    traces = {label: columns[name] for label, name in TRACES.items() if name in columns}
+    yield Drawn("carpet", carpet_figure(carpet_rows(rows, n_dummy), groups, tr, traces=traces, n_dummy=n_dummy))
+
+
+def carpet(series: SeriesReader, mask: Array, tissues: Mapping[str, Array]) -> tuple[Array, list[tuple[str, int]]]:
+    """Time series of a thinned set of voxels, grouped by tissue, read one volume at a time.
+
+    Parameters
+    ----------
+    mask : (X, Y, Z) on the grid of the series
+    tissues : probabilities there by name, in the order of the groups; none: one group, ``brain``
+
+    Returns
+    -------
+    (voxels, T) float32 with at most ``MAX_CARPET_ROWS`` rows; name and size of each group
+    """
+    inside = np.asarray(mask) > 0
+    groups = {"brain": np.flatnonzero(inside)}
+    if tissues:
+        stack = np.stack([np.asarray(each) for each in tissues.values()])
+        label = np.where(inside & (stack.max(axis=0) > 0.5), stack.argmax(axis=0), -1)
+        groups = {name: np.flatnonzero(label == k) for k, name in enumerate(tissues)}
+    total = sum(len(voxels) for voxels in groups.values())
+    step = max(1, -(-total // MAX_CARPET_ROWS))
+    groups = {name: voxels[::step] for name, voxels in groups.items() if len(voxels[::step])}
+    chosen = np.concatenate(list(groups.values())) if groups else np.zeros(0, dtype=int)
+    rows = np.empty((len(chosen), series.shape[3]), dtype=np.float32)
+    for t, volume in enumerate(series.volumes()):
+        rows[:, t] = volume.reshape(-1)[chosen]
+    return rows, [(name, len(voxels)) for name, voxels in groups.items()]

@@ -1,0 +1,229 @@
+"""Figures of the first screen of a run, and the viewer of its maps."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_sr.io.array_types import Array
+from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.pipeline.artifacts import (
+    Confounds,
+    Derivative,
+    Facts,
+    File,
+    Image,
+    Map,
+    Mask,
+    Metrics,
+    Rows,
+    Transforms,
+    Volume,
+)
+from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.reports.sections import Shown
+from bids_sr.spatial.masks import voxel_sizes
+from bids_sr.steps.figures import run_maps
+from bids_sr.steps.figures.display_grids import grid_of, onto, percent_of
+from bids_sr.steps.figures.run_maps import RunMaps
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from bids_sr.reports.figures.activation_figures import Scene
+    from bids_sr.reports.figures.map_viewer import MniGrid
+
+EFFECT_SHARE = 0.2
+"""Effects below this share of the color scale are not drawn: they have no threshold of their own."""
+
+
+@figure(
+    Shown("overview", "overview", html=True, missing="overview of the run (a step did not finish)"),
+    Shown(
+        "overview", "overview",
+        caption="The yellow frame, enlarged: one axial slice at the peak of the acquired map (z in scanner mm), where "
+        "the viewer under Maps opens. All series share a color scale and a threshold.",
+    ),
+)  # fmt: skip
+def draw_overview(
+    evaluation: Rows, verdict: Facts, flags: Facts, registration: Facts, confounds: Confounds, image_metrics: Metrics,
+    maps: list[Map], bold_mask_hr: Mask, roi_hr: Mask, boldref: Image, bold_mask: Mask, guide_hr: Image | None = None,
+    one_level_down: Facts | None = None, *, run_name: str, truth_maps: Mapping[str, str], calibrated: bool,
+    at_rest: bool,
+) -> Iterator[Drawn]:  # fmt: skip
+    """The first screen: one sentence, three numbers, one figure, checks, and what to do next.
+
+    Parameters
+    ----------
+    image_metrics : they tell the effective resolution of each series
+    one_level_down : facts of the test of the run one level of resolution down
+    boldref, bold_mask : reference of the run and brain on its grid, for effects in percent
+    truth_maps : known activation, contrast to file
+    """
+    from bids_sr.reports.figures.style import units_text
+    from bids_sr.reports.text.overview_text import RunFacts, overview_html
+
+    found = run_maps.sort_maps(maps)
+    run = RunFacts(
+        name=run_name, displacement=[float(value) for value in confounds["framewise_displacement"]],
+        acquired_mm=[float(v) for v in voxel_sizes(boldref.affine)],
+        made_mm=[float(v) for v in voxel_sizes(bold_mask_hr.affine)], calibrated=calibrated, at_rest=at_rest,
+        resolution=_resolution(image_metrics),
+    )  # fmt: skip
+    yield Drawn("overview", overview_html(verdict, evaluation, flags["flags"], registration, run, one_level_down or {}))
+    contrast = found.leading(run_maps.judged_contrast(evaluation, verdict))
+    scene = run_maps.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
+    unit = units_text(percent_of(boldref, bold_mask))
+    known = Path(truth_maps[contrast]) if contrast in truth_maps else None
+    title = f"{'seed' if at_rest else 'contrast'} {contrast}"
+    yield Drawn("overview", _zoomed(found, contrast, str(verdict["best"]), known, scene, unit, title))
+
+
+def _resolution(rows: Sequence[MetricRow]) -> dict[str, float]:
+    """Smoothness of the noise in plane (FWHM, mm; geometric mean of both axes) of each series."""
+    found = {(row.series, row.measure): row.value for row in rows}
+    both = {name: found[name, "fwhm_x"] * found.get((name, "fwhm_y"), math.nan) for name, m in found if m == "fwhm_x"}
+    return {name: math.sqrt(product) for name, product in both.items() if product > 0}
+
+
+def _zoomed(
+    found: RunMaps, contrast: str, best: str, truth: Path | None, scene: "Scene", unit: str, title: str
+) -> "Figure":
+    """Acquired, B-spline, the best method and the truth, where it is known, on one color scale."""
+    from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY, Display, peak_voxel, zoomed_figure
+    from bids_sr.reports.figures.map_viewer import TITLES
+
+    kinds = {stat for name, stat, _ in found.stats if name == contrast}
+    stat = "effect" if truth and "effect" in kinds else "t" if "t" in kinds else "cc"
+    width = min(fwhm for name, kind, fwhm in found.stats if (name, kind) == (contrast, stat))
+    own = dict(found.stats[contrast, stat, width])
+    names = [name for name in ("raw", "bspline", best, "measured") if name in own]
+    if truth and stat == "effect" and "measured" not in own:
+        own["truth"] = Derivative(truth, {})
+        names.append("truth")
+    shown = [replace(run_maps.row_of(name, own[name]), name=TITLES.get(name, name)) for name in names]
+    display = {"t": T_DISPLAY, "cc": CC_DISPLAY}.get(stat)
+    limit = run_maps.color_limit(own.values(), display.floor if display else 0.0)
+    if display is None:
+        display = Display(statistic="effect", threshold=float(f"{EFFECT_SHARE * limit:.2g}"), floor=0.0, unit=unit)
+    # the map that the viewer opens with
+    judged = next(found.stats[contrast, kind, width] for kind in ("t", "cc", stat) if kind in kinds)
+    first = judged.get("raw") or next(iter(judged.values()))
+    at = peak_voxel(run_maps.row_of("", first), scene.mask, scene.affine)
+    drawn = zoomed_figure(shown, scene, display=display, limit=limit, at=at)
+    smoothing = f"smoothed by {width / 10:g} mm" if width else "not smoothed"
+    drawn.set_label(
+        f"Maps of {stat}, {title}, {smoothing}, in one zoomed axial slice on one color scale: "
+        + ", ".join(each.name for each in shown)
+    )
+    return drawn
+
+
+@figure(Shown("viewer", "maps", html=True, place=-1, missing="viewer of the maps"))
+def show_viewer(
+    maps: list[Map], bold_mask_hr: Mask, evaluation: Rows, verdict: Facts, boldref: Image,
+    guide_hr: Image | None = None, boldref2t1w_xfm: Transforms | None = None, std2t1w_xfm: File | None = None, *,
+    series_names: Sequence[str], n_runs: int, entities: Mapping[str, str],
+) -> Content | None:  # fmt: skip
+    """Every map of the run to scroll through, by contrast, smoothing and series: first the best method of the verdict.
+
+    Parameters
+    ----------
+    evaluation, verdict : what is shown first: the verdict's contrast and its best method
+    n_runs : runs of the participant, which share the page
+    entities : of the files of the run, by which the maps are named that are stored whole
+    boldref2t1w_xfm, std2t1w_xfm : take a T1w point to its boldref point, and to its template point
+    """
+    from bids_sr.reports.figures.map_viewer import ViewedMaps, map_key, room_of, viewer_html
+    from bids_sr.reports.figures.style import NamedImage
+    from bids_sr.steps.store import derivative_path
+
+    found = run_maps.sort_maps(maps)
+    judged = found.leading(run_maps.judged_contrast(evaluation, verdict))
+    display, grid = found.display, grid_of(bold_mask_hr)
+    shown, names = {}, []
+    files: dict[str, str] = {}
+    for contrast, stat, fwhm in sorted(found.stats, key=lambda key: (key[0] != judged, key[0] != "all", key[2])):
+        if stat == display.statistic:
+            own = found.stats[contrast, stat, fwhm]
+            every = run_maps.ordered(own, series_names)
+            names += every
+            smoothing = f"{fwhm / 10:g} mm" if fwhm else "none"
+            shown[contrast, smoothing] = [run_maps.row_of(name, own[name]) for name in every]
+            files |= {
+                map_key(contrast, smoothing, name): derivative_path(
+                    {**entities, **own[name].entities, "datatype": "func", "extension": ".nii.gz"}
+                )
+                for name in every
+            }
+    given = ViewedMaps(display=display, maps=shown, series=list(dict.fromkeys(names)), files=files)
+    below = NamedImage(name="", data=onto(guide_hr or boldref, *grid), affine=bold_mask_hr.affine)
+    mni = None
+    if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
+        mni = _mni(bold_mask_hr, boldref2t1w_xfm, std2t1w_xfm)
+    best = str(verdict["best"])
+    return viewer_html(given, below, bold_mask_hr.data, first_series=best, room=room_of(n_runs), mni=mni) or None
+
+
+@figure(
+    Shown(
+        "glass", "activation", place=1,
+        heading="Glass brain, {contrast}",
+        tab="Glass brain",
+        caption="Maximum magnitude along each viewing direction, in MNI space, on the color scale of the other maps. "
+        "L, R: left, right.",
+    ),
+)  # fmt: skip
+def draw_glass(
+    maps: list[Map], evaluation: Rows, verdict: Facts, boldref2t1w_xfm: Transforms, std2t1w_xfm: File
+) -> Iterator[Drawn]:
+    """The map of the best method of the verdict in MNI space, as a glass brain; nothing where no method is best.
+
+    Parameters
+    ----------
+    evaluation, verdict : what is shown: the verdict's contrast and its best method
+    boldref2t1w_xfm, std2t1w_xfm : take a T1w point to its boldref point, and to its template point
+    """
+    from bids_sr.reports.figures.glass_figures import glass_figure, glass_image
+
+    found, best = run_maps.sort_maps(maps), verdict["best"]
+    display, contrast = found.display, found.leading(run_maps.judged_contrast(evaluation, verdict))
+    widths = [fwhm for name, kind, fwhm in found.stats if (name, kind) == (contrast, display.statistic)]
+    own = found.stats[contrast, display.statistic, min(widths)] if widths else {}
+    if best not in own:
+        return
+    image = own[best].volume
+    shown = np.abs(np.nan_to_num(image.data)) > display.threshold
+    if not shown.any():
+        return
+    places = np.argwhere(shown) @ image.affine[:3, :3].T + image.affine[:3, 3]
+    points = _mni_points(places, boldref2t1w_xfm, std2t1w_xfm)
+    limit = run_maps.color_limit(own.values(), display.floor)
+    drawn = glass_figure(glass_image(points, image.data[shown]), display=display, limit=limit)
+    drawn.set_label(f"Glass brain: {display.statistic} of {contrast}, {best}, in MNI space")
+    yield Drawn("glass", drawn, contrast=contrast)
+
+
+def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> "MniGrid":
+    """MNI coordinates over the field of view of a grid of the run, through the stored transforms."""
+    from bids_sr.reports.figures.map_viewer import MniGrid, mni_nodes
+    from bids_sr.reports.figures.style import canonical
+
+    volume = canonical(mask.data, mask.affine)
+    nodes = mni_nodes(volume.data.shape, volume.affine)
+    points = _mni_points(nodes.reshape(-1, 3), boldref2t1w, std2t1w)
+    return MniGrid(points=points.reshape(nodes.shape))
+
+
+def _mni_points(points: Array, boldref2t1w: Array, std2t1w: Path) -> Array:
+    """MNI coordinates of points of the run (N, 3; RAS mm)."""
+    from bids_sr.registration.ants import apply_to_points
+    from bids_sr.registration.bold_to_anat import boldref_to_template
+
+    with TemporaryDirectory() as folder:
+        chain = boldref_to_template(boldref2t1w[0], std2t1w, Path(folder))
+        return apply_to_points(points.tolist(), chain, seed=1)

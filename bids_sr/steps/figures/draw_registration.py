@@ -1,0 +1,131 @@
+"""Figures of what a run was registered to: the T1w image, the pair and the calibration."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from bids_sr.config.memory_model import Need
+from bids_sr.pipeline.artifacts import Facts, Image, Mask, Transforms
+from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.reports.sections import Shown
+from bids_sr.spatial.masks import voxel_sizes
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.steps.figures.display_grids import display_grid, grid_of, onto
+
+
+@figure(
+    Shown(
+        "registration", "registration", html=True,
+        tab="Values",
+        missing="values of the run's registrations",
+    ),
+)  # fmt: skip
+def show_registration(registration: Facts) -> Content:
+    """How well the run was registered, with a warning for whatever seems wrong."""
+    from bids_sr.reports.tables.html_tables import registration_html
+
+    return registration_html(registration)
+
+
+@figure(
+    Shown(
+        "coreg", "registration", static=False,
+        subtitle="BOLD reference to T1w",
+        tab="BOLD to T1w",
+        caption="T1w above, the BOLD reference before registration (scanner coordinates) in the middle, after "
+        "registration below; outlines are from the T1w image.",
+        missing="BOLD reference to T1w (no T1w image, or the step did not finish)",
+    ),
+    memory=Need(always=0.03, t1w=0.020, high=0.0),
+)  # fmt: skip
+def draw_coregistration(
+    boldref: Image, t1w_preproc: Image, t1w_mask: Mask, boldref2t1w_xfm: Transforms,
+    t1w_tpms: list[Image] | None = None,
+) -> Content:  # fmt: skip
+    """BOLD reference against T1w, before and after registration."""
+    from bids_sr.reports.figures.anat_figures import Outline, registration_figure
+    from bids_sr.reports.figures.style import PURPLE, RED
+
+    grid = display_grid(t1w_mask)
+    inside = onto(t1w_mask, *grid)
+    lines = [Outline(name="brain mask of T1w", data=inside, color=RED)]
+    if t1w_tpms and len(t1w_tpms) > 1:
+        lines.append(Outline(name="white matter of T1w", data=onto(t1w_tpms[1], *grid), color=PURPLE))
+    before, after = onto(boldref, *grid), onto(boldref, *grid, boldref2t1w_xfm[0])
+    brain = inside > 0.5
+    covered = brain & (after > 0)
+    return registration_figure(
+        onto(t1w_preproc, *grid), before, after, grid[1], lines, names=("T1w", "boldref before", "boldref after"),
+        mask=covered if covered.any() else brain,
+    )  # fmt: skip
+
+
+@figure(
+    Shown(
+        "highres", "registration", static=False,
+        subtitle="High-resolution T2* to the BOLD reference",
+        tab="T2* to BOLD",
+        caption="BOLD reference above, the high-resolution T2* image before registration (scanner coordinates) in the "
+        "middle, after registration below; outlines are from the BOLD reference.",
+        missing="High-resolution T2* to the BOLD reference",
+    ),
+)  # fmt: skip
+def draw_guide(
+    boldref: Image, guide_hr: Image, highres_file: Image | None = None, bold_mask_hr: Mask | None = None
+) -> Content:
+    """Highres T2*w against the BOLD reference, before and after registration (`guide_hr`: on its high-res. grid)."""
+    from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
+
+    grid = grid_of(guide_hr)
+    reference = onto(boldref, *grid)
+    mask = bold_mask_hr.data if bold_mask_hr else None
+    return registration_figure(
+        reference, onto(highres_file or guide_hr, *grid), guide_hr.data, guide_hr.affine, isolines(reference, mask),
+        mask=mask, views=AXIAL_VIEWS, names=("boldref", "highres before", "highres after"),
+    )  # fmt: skip
+
+
+@figure(
+    Shown(
+        "calibrationreg", "registration", static=False,
+        subtitle="Calibration to the BOLD reference",
+        tab="Calibration to BOLD",
+        caption="BOLD reference above, the reference of the calibration (short run at the high resolution) before "
+        "registration (scanner coordinates) in the middle, after registration below; outlines are from the BOLD "
+        "reference. Where they diverge after registration, the distortion of the calibration differs from that of the "
+        "run.",
+    ),
+    Shown(
+        "calibrationsd", "registration",
+        subtitle="Standard deviation map of the calibration",
+        tab="Calibration map",
+        caption="BOLD reference above; below, in the same space, the standard deviation of the calibration's "
+        "fluctuations: drift, head motion and task regressed out, corrupted volumes excluded, thermal noise "
+        "subtracted. It shows where the run is expected to fluctuate.",
+    ),
+    Shown("calibrationfacts", "registration", html=True, tab="Calibration values"),
+)  # fmt: skip
+def draw_calibration(
+    boldref: Image, bold_mask: Mask, calibration_ref: Image, calibration_sd: Image,
+    boldref2calibration_xfm: Transforms, calibration_facts: Facts,
+) -> Iterator[Drawn]:  # fmt: skip
+    """The calibration against the run, its standard deviation map in the place of the run, and what it told."""
+    from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
+    from bids_sr.reports.figures.style import NamedImage
+    from bids_sr.reports.figures.superres_figures import pair_figure
+    from bids_sr.reports.tables.html_tables import calibration_html
+
+    ratio = voxel_sizes(boldref.affine) / voxel_sizes(calibration_ref.affine)
+    grid = hr_grid(boldref.data.shape, boldref.affine, [max(float(each), 1.0) for each in ratio])
+    matrix = np.asarray(boldref2calibration_xfm[0])
+    inside, reference = onto(bold_mask, *grid) > 0.5, onto(boldref, *grid)
+    yield Drawn("calibrationreg", registration_figure(
+        reference, onto(calibration_ref, *grid), onto(calibration_ref, *grid, matrix), grid[1],
+        isolines(reference, inside), mask=inside, views=AXIAL_VIEWS,
+        names=("boldref", "calibration before", "calibration after"),
+    ))  # fmt: skip
+    if calibration_facts["usable"]:
+        shown = NamedImage(name="standard deviation", data=onto(calibration_sd, *grid, matrix), affine=grid[1])
+        below = NamedImage(name="boldref", data=boldref.data, affine=boldref.affine)
+        yield Drawn("calibrationsd", pair_figure(below, shown, bold_mask.data))
+    yield Drawn("calibrationfacts", calibration_html(calibration_facts, float(voxel_sizes(boldref.affine)[:2].max())))

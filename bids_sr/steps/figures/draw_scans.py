@@ -1,0 +1,150 @@
+"""Figures of structural scans that were super-resolved together."""
+
+import csv
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from bids_sr.config.memory_model import Need
+from bids_sr.io.array_types import Array, Float32
+from bids_sr.pipeline.artifacts import Content, Facts, File, Image, Mask, Table, Volume
+from bids_sr.pipeline.figure import Drawn, figure
+from bids_sr.reports.sections import SCANS, Shown
+
+
+@figure(
+    Shown(
+        "scans", "structural", suffix=SCANS,
+        subtitle="One slice of each contrast in all series",
+        tab="Slices",
+        caption="A slice on which no model was trained. Scans were aligned, interpolated once and scaled to the same "
+        "mean within the brain. Last column: the last method minus the measured scan (red: too bright). A method that "
+        "was trained on the same head may have learned that head; only other heads show how well it generalizes.",
+        missing="slice of each contrast",
+    ),
+    Shown(
+        "scans", "structural", suffix=SCANS, html=True, tab="Metrics", missing="metrics of the structural scans"
+    ),
+    Shown(
+        "scanfacts", "structural", suffix=SCANS, html=True, place=2, tab="Positions", missing="positions of the scans"
+    ),
+    memory=Need(always=0.1, scans=0.10),
+)  # fmt: skip
+def draw_scans(
+    fine_scans: list[Image], coarse_scans: list[Image], other_scans: list[Image], made_scans: list[Image],
+    scan_mask: Mask, card_file: list[Facts], scan_metrics: File, scan_facts: Facts, *, contrasts: Sequence[str],
+    series_names: Sequence[str],
+) -> Iterator[Drawn]:  # fmt: skip
+    """Series side by side in a slice that was held out, the metrics, and how far the scans lay from each other.
+
+    Parameters
+    ----------
+    coarse_scans, other_scans, made_scans : all contrasts of each series, in the order of `series_names`
+    """
+    from bids_sr.reports.figures.anat_figures import scans_figure
+    from bids_sr.reports.tables.html_tables import facts_html, structural_html
+
+    images = [each.data for each in (*coarse_scans, *other_scans, *made_scans)]
+    rows = [images[start : start + len(contrasts)] for start in range(0, len(images), len(contrasts))]
+    series = {name: dict(zip(contrasts, row, strict=True)) for name, row in zip(series_names, rows, strict=True)}
+    measured = {contrast: each.data for contrast, each in zip(contrasts, fine_scans, strict=True)}
+    index = _shown_slice(fine_scans, coarse_scans, scan_mask, card_file, contrasts)
+    yield Drawn("scans", scans_figure(series, measured, scan_mask.data, scan_mask.affine, index))
+    with scan_metrics.open(encoding="utf-8", newline="") as stream:
+        yield Drawn("scans", structural_html(list(csv.DictReader(stream, delimiter="\t"))))
+    title = f"Position against the first scan ({scan_facts['align']})"
+    yield Drawn("scanfacts", facts_html({title: scan_facts["offsets"]}))
+
+
+@figure(
+    Shown(
+        "attention", "structural", suffix=SCANS, label="method", place=1,
+        subtitle="Attention gates of the network, and Grad-CAM of its critic",
+        tab="Attention",
+        caption="Attention: how much of the features the gates pass at each level, from coarse to fine (black: "
+        "nothing, yellow: all). Critic: Grad-CAM, the places that suggest an image acquired at high resolution; the "
+        "score is 1 for such an image and 0 for a generated one. If the critic scores the super-resolved slice as "
+        "generated, check for artifacts. Neither map is proof.",
+        request="attention masks and maps of a critic (method attunet)",
+    ),
+    Shown(
+        "scantraining", "structural", suffix=SCANS, label="method", place=1,
+        subtitle="Training curve",
+        tab="Training",
+        caption="Left: peak signal-to-noise ratio on held-out slices. Right: losses.",
+        missing="training curve",
+    ),
+    Shown("scancard", "structural", suffix=SCANS, html=True, label="method", place=1, missing="model card"),
+    memory=Need(always=0.35, scans=0.10),
+)  # fmt: skip
+def explain_scans(
+    fine_scans: list[Image], coarse_scans: list[Image], made_scans: list[Image], scan_mask: Mask, model_file: File,
+    card_file: Facts, log_file: Table, *, contrasts: Sequence[str], method_label: str = "",
+) -> Iterator[Drawn]:  # fmt: skip
+    """What the gates let through and what the critic looked at (nothing for a network without either), and how the
+    training went.
+
+    Parameters
+    ----------
+    method_label : name of the method, where there are several
+    """
+    from bids_sr.reports.figures.anat_figures import explanation_figure
+    from bids_sr.reports.figures.superres_figures import training_figure
+    from bids_sr.reports.tables.html_tables import card_html
+    from bids_sr.reports.text.training_text import read_training
+    from bids_sr.sr.models.model import load_model
+    from bids_sr.sr.training.fused import explain_slice
+
+    end, affine = method_label[:1].upper() + method_label[1:], scan_mask.affine
+    index = _shown_slice(fine_scans, coarse_scans, scan_mask, [card_file], contrasts)
+    low, high = _stack(coarse_scans), _stack(fine_scans)
+    seen = explain_slice(load_model(model_file), low, high, scan_mask.data, affine, index)
+    shown = (("made", seen.critic_made, "super-resolved"), ("fine", seen.critic_fine, "measured"))
+    maps = {f"critic, {text} (score {seen.scores[key]:.2f})": m for key, m, text in shown if m is not None}
+    if len(seen.masks) or maps:
+        made = made_scans[0].data[..., index]
+        yield Drawn(f"attention{end}", explanation_figure(made, list(seen.masks), maps, affine, index))
+    record = read_training({str(name): values.to_numpy() for name, values in log_file.items()}, card_file)
+    if len(record.steps):
+        yield Drawn(f"scantraining{end}", training_figure(record))
+    yield Drawn(f"scancard{end}", card_html(card_file))
+
+
+def _stack(scans: Sequence[Volume]) -> Float32:
+    """(C, X, Y, Z)."""
+    return np.stack([each.data for each in scans])
+
+
+def _shown_slice(
+    fine: Sequence[Volume], coarse: Sequence[Volume], mask: Volume, cards: Sequence[Content], contrasts: Sequence[str]
+) -> int:
+    """Of the slices that no model was trained on, the one nearest to .6 of the brain's height (ventricles, cortex)."""
+    from bids_sr.sr.training.fused import contrast_set
+
+    scans = contrast_set(_stack(fine), _stack(coarse), mask.data, mask.affine, list(contrasts), "own")
+    checksum = str(scans.images[0].checksum())
+    return shown_slice(mask.data, held_out_slices(cards, mask.data.shape[2], checksum))
+
+
+def shown_slice(mask: Array, held_out: Sequence[int]) -> int:
+    """Of the slices that were held out, the one nearest to .6 of the brain's height."""
+    filled = np.flatnonzero(mask.any((0, 1)))
+    wanted = filled[0] + 0.6 * (filled[-1] - filled[0])
+    kept = [z for z in held_out if z in filled] or list(filled)
+    return int(min(kept, key=lambda z: abs(z - wanted)))
+
+
+def held_out_slices(cards: Sequence[Content], depth: int, checksum: str) -> list[int]:
+    """Slices of a head that none of the models was trained on; all of them where no model saw this head.
+
+    Parameters
+    ----------
+    checksum : of the head's images, as cards have it: names of heads may be those of another study
+    """
+    kept = set(range(depth))
+    for card in cards:
+        names = {name for name, found in card.get("data_sha256", {}).items() if found == checksum}
+        if names:
+            parts = [part for part in card.get("held_out", {}).get("parts", []) if part["image"] in names]
+            kept &= {z for part in parts for z in range(*part["slices"])}
+    return sorted(kept)

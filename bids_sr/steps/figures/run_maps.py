@@ -1,0 +1,108 @@
+"""Maps of a run by what their entities say, and as rows of figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.pipeline.artifacts import Derivative, Volume
+from bids_sr.series import kind_of, parse_map_label
+from bids_sr.stats.evaluation.evidence import best_table
+from bids_sr.steps.figures.display_grids import grid_of, onto
+
+if TYPE_CHECKING:
+    from bids_sr.reports.figures.activation_figures import Display, Scene
+    from bids_sr.reports.figures.style import NamedImage
+
+SHOWN, KINDS = ("raw", "bspline"), ("method", "measured")
+"""Series and kinds of series of which every map is drawn."""
+OfSeries = dict[str, Derivative]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunMaps:
+    """Maps and regions of a run by series.
+
+    Attributes
+    ----------
+    stats : by contrast, statistic and smoothing (tenths of mm)
+    regions : masks by contrast, kind of region and smoothing
+    amplitudes : by statistic and smoothing, of a run at rest
+    """
+
+    stats: dict[tuple[str, str, int], OfSeries] = field(default_factory=dict)
+    regions: dict[tuple[str, str, int], OfSeries] = field(default_factory=dict)
+    amplitudes: dict[tuple[str, int], OfSeries] = field(default_factory=dict)
+
+    @property
+    def display(self) -> Display:
+        """How its maps are shown: those of t, or of cc where there are none."""
+        from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY
+
+        return T_DISPLAY if any(stat == "t" for _, stat, _ in self.stats) else CC_DISPLAY
+
+    def leading(self, judged: str) -> str:
+        """The contrast that the verdict is about; without one, that of all conditions, or the first that was mapped."""
+        mapped = list(dict.fromkeys(contrast for contrast, _, _ in self.stats))
+        return next((name for name in (judged, "all", *mapped) if name in mapped), "")
+
+
+def sort_maps(maps: Iterable[Derivative]) -> RunMaps:
+    """Order maps by contrast, statistic or region, smoothing and series; maps in another space are left out."""
+    found = RunMaps()
+    for each in maps:
+        own = each.entities
+        if own.get("space"):
+            continue
+        series, fwhm_mm, region = parse_map_label(own["desc"])
+        fwhm = round(10 * fwhm_mm)
+        if own["suffix"] == "statmap":
+            found.stats.setdefault((own["contrast"], own["stat"], fwhm), {})[series] = each
+        elif own["suffix"] == "boldmap" and own.get("stat") in ("alff", "falff"):
+            found.amplitudes.setdefault((own["stat"], fwhm), {})[series] = each
+        elif own["suffix"] == "mask" and region:
+            found.regions.setdefault((own["label"], region, fwhm), {})[series] = each
+    return found
+
+
+def judged_contrast(rows: Sequence[MetricRow], verdict: Mapping[str, object]) -> str:
+    """The contrast of the evidence that a verdict rests on; empty where no method was applied or none was compared."""
+    table = best_table(rows, [str(verdict["best"])]) if verdict["best"] else None
+    return "" if table is None else table.contrast
+
+
+def ordered(names: Iterable[str], wanted: Sequence[str]) -> list[str]:
+    """Names in the wanted order, then the others; each once."""
+    known = list(dict.fromkeys(names))
+    return [name for name in wanted if name in known] + [name for name in known if name not in wanted]
+
+
+def compared(names: Iterable[str], order: Sequence[str]) -> list[str]:
+    """Of the series, those of which maps are drawn: acquired, B-spline, methods and measured; without them all."""
+    known = ordered(names, order)
+    return [name for name in known if name in SHOWN or kind_of(name) in KINDS] or known
+
+
+def scene_of(background: Volume, mask: Volume, roi: Volume) -> Scene:
+    """Background (on any grid), brain and region of a run."""
+    from bids_sr.reports.figures.activation_figures import Scene
+
+    return Scene(background=onto(background, *grid_of(mask)), affine=mask.affine, mask=mask.data, roi=roi.data)
+
+
+def row_of(name: str, shown: Derivative, region: Derivative | None = None) -> NamedImage:
+    """A row of a figure of maps."""
+    from bids_sr.reports.figures.style import NamedImage
+
+    image = shown.volume
+    significant = region.volume.data if region else None
+    return NamedImage(name=name, data=image.data, affine=image.affine, significant=significant)
+
+
+def color_limit(maps: Iterable[Derivative], floor: float) -> float:
+    """End of the color scale of maps of one contrast, statistic and smoothing: of all its series."""
+    from bids_sr.reports.figures.activation_figures import common_scale
+
+    return common_scale([row_of("", each) for each in maps], floor)

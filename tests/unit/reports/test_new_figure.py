@@ -1,0 +1,56 @@
+"""docs/extending.md, "Add a figure", followed literally: the file as it stands there, and the line that places it."""
+
+import re
+import textwrap
+from importlib import import_module
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from figure_helpers import kept
+
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.pipeline.artifacts import Volume
+from bids_sr.pipeline.graph import Graph, Scope
+from bids_sr.reports.assembler import write_subject_page
+from bids_sr.steps import figures, store
+
+DOCS = Path(__file__).parents[3] / "docs" / "extending.md"
+AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
+
+
+@pytest.fixture
+def draw_tsnr(tmp_path, monkeypatch):
+    """The step of the documentation, in a file of its own."""
+    chapter = DOCS.read_text(encoding="utf-8").partition("## Add a figure")[2].partition("\n## ")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", chapter, flags=re.DOTALL)
+    (tmp_path / "draw_tsnr.py").write_text(textwrap.dedent(code), encoding="utf-8")
+    monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(tmp_path)])
+    assert "`run.add(draw_tsnr)`" in chapter
+    return import_module("bids_sr.steps.figures.draw_tsnr").draw_tsnr
+
+
+def test_a_function_and_its_place_are_all_that_a_figure_needs(draw_tsnr, tmp_path):
+    rng = np.random.default_rng(0)
+    nib.save(nib.Nifti1Image(rng.normal(100, 2, (8, 8, 4, 20)).astype(np.float32), AFFINE), tmp_path / "preproc.nii")
+    mask = Volume(np.ones((8, 8, 4), bool), AFFINE)
+
+    run = Scope("task_tap_wf", {"n_dummy": 2, "output_dir": tmp_path, "entities": {"subject": "01", "task": "tap"}})
+    run.store = store.store
+    run.give(preproc=tmp_path / "preproc.nii", bold_mask=tmp_path / "mask.nii")
+    run.add(draw_tsnr)
+    graph = Graph(run)
+    assert [placed.name for placed in graph.placed] == ["draw_tsnr", "keep_draw_tsnr"]
+    assert graph.settings[graph.placed[0]] == {"n_dummy": 2}
+
+    with SeriesReader(tmp_path / "preproc.nii") as preproc:
+        drawn = draw_tsnr(preproc, mask, n_dummy=2)
+    assert sum(bar.get_height() for bar in drawn[0].content.axes[0].patches) == 256
+    assert kept(draw_tsnr, drawn, tmp_path / "work") == [("motion", "tsnr.svg")]
+    folder = tmp_path / "sub-01" / "figures"
+    folder.mkdir(parents=True)
+    (tmp_path / "work" / "desc-tsnr_bold.svg").rename(folder / "sub-01_task-tap_desc-tsnr_bold.svg")
+    page = write_subject_page(tmp_path, "01", shown=figures.declared(), custom={}).read_text(encoding="utf-8")
+    assert "<h4>Temporal signal-to-noise ratio</h4>" in page
+    assert "Mean over standard deviation of each voxel of the brain, after motion correction." in page
