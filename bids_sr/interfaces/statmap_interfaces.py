@@ -1,13 +1,12 @@
 """Activation maps of a series, maps of several series compared, and their largest clusters."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from nipype.interfaces.base import File, InputMultiObject, TraitedSpec, traits
 
-from bids_sr.interfaces import statmap_names
 from bids_sr.interfaces.steps import (
     AXIS_ORDER,
     FACTOR,
@@ -22,6 +21,7 @@ from bids_sr.interfaces.steps import (
     write_rows,
 )
 from bids_sr.series import map_label, parse_map_label
+from bids_sr.steps import map_sidecars as statmap_names
 
 
 class ActivationMaps(Step):
@@ -71,11 +71,17 @@ class ActivationMaps(Step):
             series=inputs.series, fwhm_mm=inputs.fwhm_mm, zooms=zooms, axis_order=inputs.axis_order
         )
         return {
-            "out_files": [saved(here / statmap_names.filename(own), values, affine) for values, own, _ in made],
+            "out_files": [saved(here / filename(own), values, affine) for values, own, _ in made],
             "out_entities": [own for _, own, _ in made],
             "out_sidecars": [{**sidecar, **common} for _, _, sidecar in made],
             "metrics_tsv": _metrics(inputs, contrasts, found, regions, mask, roi, affine, here / "metrics.tsv"),
         }
+
+
+def filename(of: Mapping[str, str]) -> str:
+    """Name in the work directory: the entities in a fixed order."""
+    order = ("res", "contrast", "stat", "label", "desc")
+    return "_".join([f"{key}-{of[key]}" for key in order if key in of] + [of["suffix"]]) + ".nii.gz"
 
 
 def _settings(inputs: Any) -> Any:
@@ -110,7 +116,7 @@ def _images(inputs: Any, found: Any, regions: Any, thresholds: Any) -> Iterator[
     series, desc, settings = inputs.series, map_label(inputs.series, inputs.fwhm_mm), _settings(inputs)
     for (name, stat), values in found.maps.items():
         own = statmap_names.entities(series=series, contrast=name, stat=stat, desc=desc, suffix="statmap")
-        model = statmap_names.model_text(stat, found, settings)
+        model = statmap_names.model_text(stat, found.design, noise_order=found.noise_order, low_pass=settings.low_pass)
         yield values, own, statmap_names.map_sidecar(stat, scaled_weights(inputs.contrasts[name]), model)
     for (name, label), (region, applied) in regions.items():
         of_region = map_label(series, inputs.fwhm_mm, label)
@@ -118,7 +124,7 @@ def _images(inputs: Any, found: Any, regions: Any, thresholds: Any) -> Iterator[
         yield region.astype("uint8"), own, statmap_names.region_sidecar(thresholds[label], applied)
     for stat in ("alff", "falff") if found.amplitudes is not None else ():
         own = statmap_names.entities(series=series, stat=stat, desc=desc, suffix="boldmap")
-        yield getattr(found.amplitudes, stat), own, statmap_names.amplitude_sidecar(stat, found, inputs.band)
+        yield getattr(found.amplitudes, stat), own, statmap_names.amplitude_sidecar(stat, found.design, inputs.band)
 
 
 def _metrics(

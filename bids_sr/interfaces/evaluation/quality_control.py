@@ -8,9 +8,10 @@ from typing import Any
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObject, traits
 
-from bids_sr.interfaces import statmap_names
 from bids_sr.interfaces.learning.training_inputs import DeviceInputSpec, choose_device
+from bids_sr.interfaces.statmap_interfaces import filename
 from bids_sr.interfaces.steps import AXIS_ORDER, FACTOR, ModelInputSpec, RowsOutputSpec, Step, saved, timing, write_rows
+from bids_sr.steps import map_sidecars
 
 LOGGER = logging.getLogger(__name__)
 
@@ -31,13 +32,13 @@ def _write_maps(found: Sequence[Any], affine: Any, axis_order: Any, cwd: Path) -
 
     files, entities, sidecars = [], [], []
     for each in found:
-        own = statmap_names.entities(
+        own = map_sidecars.entities(
             series=each.series, contrast=each.contrast, stat=each.stat, desc=each.series, suffix="statmap"
         )
-        common = statmap_names.common_sidecar(
+        common = map_sidecars.common_sidecar(
             series=each.series, fwhm_mm=0.0, zooms=voxel_sizes(affine).tolist(), axis_order=axis_order
         )
-        files.append(saved(cwd / statmap_names.filename(own), each.values, affine))
+        files.append(saved(cwd / filename(own), each.values, affine))
         entities.append(own)
         sidecars.append({**each.sidecar, **common})
     return {"maps": files, "entities": entities, "sidecars": sidecars}

@@ -10,6 +10,7 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObjec
 from bids_sr.interfaces.steps import FACTOR, MapsInputSpec, RowsOutputSpec, Step, saved, saved_json, write_rows
 from bids_sr.io import atomic_files
 from bids_sr.series import parse_map_label
+from bids_sr.stats.regions.attribution import plan_claim as plan_claim
 
 CARDS = InputMultiObject(File(exists=True), desc="cards of models, which tell whether theirs was applied")
 CARD_NAMES = traits.List(traits.Str, desc="methods of the cards, in the same order")
@@ -37,24 +38,6 @@ class ClaimTable(Step):
             voxel_mm=inputs.voxel_mm, factor=inputs.factor,
         )  # fmt: skip
         return {"out_file": write_rows(here / "claim.tsv", rows)}
-
-
-def plan_claim(
-    contrasts: Mapping[str, Mapping[str, float]],
-    voxel_mm: Sequence[float],
-    factor: Sequence[float],
-    *,
-    smoothing: Sequence[float],
-    kinds: Sequence[str],
-    thresholds: Sequence[str],
-) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """The two conditions whose regions are compared (none: an empty tuple), and widths to be mapped for that (mm)."""
-    from bids_sr.stats.regions.attribution import attribution_pair, attribution_widths, widths_to_map
-
-    widths = attribution_widths(voxel_mm, factor)
-    return attribution_pair(contrasts) or (), widths_to_map(
-        widths, smoothing=smoothing, kinds=kinds, thresholds=thresholds
-    )
 
 
 def correlation_maps(files: Sequence[str], entities: Sequence[Mapping[str, str]], names: Sequence[str]) -> dict:

@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TypeVar
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from bids_sr.stats.glm.design import scaled_weights
 from bids_sr.stats.regions.activation_regions import centroid, dice, peak
 from bids_sr.stats.regions.map_summary import Grid, correlation, single_conditions
 
-Files = Mapping[float, Mapping[str, Mapping[tuple[str, str], str]]]
+File = TypeVar("File")
 Metrics = dict[tuple[str, str, str], float]  # contrast, region, measure without prefix
 LOGGER = logging.getLogger(__name__)
 TRUE_T = 4.0
@@ -194,8 +195,8 @@ def reference_rows(metrics: Mapping[str, Metrics], against: str, fwhm_mm: float)
 
 
 def truth_rows(
-    files: Files, load: Callable[[str], Float32], contrasts: Mapping[str, Mapping[str, float]], *, grid: Grid,
-    roi: Mask, known: Mapping[str, tuple[Float32, Float]],
+    files: Mapping[float, Mapping[str, Mapping[tuple[str, str], File]]], load: Callable[[File], Float32],
+    contrasts: Mapping[str, Mapping[str, float]], *, grid: Grid, roi: Mask, known: Mapping[str, tuple[Float32, Float]],
 ) -> list[MetricRow]:  # fmt: skip
     """All rows of maps of the whole run against the truth; holds the true maps and those of one series at a time.
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TypeVar
 
 import numpy as np
 from scipy import ndimage
@@ -18,6 +19,7 @@ from bids_sr.series import RAW_SPLINE
 from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.stats.regions.activation_regions import Peak, Threshold, centroid, dice, peak
 
+File = TypeVar("File")
 Maps = Mapping[tuple[str, str], Float32]
 Regions = Mapping[tuple[str, str], tuple[Mask, float | None]]
 
@@ -164,7 +166,7 @@ def upsample_maps(maps: Maps, source: Grid, target: Grid) -> dict[tuple[str, str
 
 
 def comparison_rows(
-    files: Mapping[str, Mapping[tuple[str, str], str]], load: Callable[[str], Float32],
+    files: Mapping[str, Mapping[tuple[str, str], File]], load: Callable[[File], Float32],
     contrasts: Mapping[str, Mapping[str, float]], thresholds: Sequence[Threshold], *, acquired: Grid, fine: Grid,
     roi: Mask, fwhm_mm: float, per_acquired: float,
 ) -> list[MetricRow]:  # fmt: skip

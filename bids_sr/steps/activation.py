@@ -1,0 +1,249 @@
+"""Maps of each series at each smoothing, its quality, and the tables that compare all series."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from bids_sr.config.memory_model import Need
+from bids_sr.io.array_types import Array
+from bids_sr.metrics.long_tables import SERIES, columns_json, metric_rows
+from bids_sr.pipeline.artifacts import (
+    Confounds,
+    Derivative,
+    Facts,
+    Map,
+    Mask,
+    Metrics,
+    Regressors,
+    Series,
+    Table,
+    Volume,
+)
+from bids_sr.pipeline.step import Keep, Lookup, Part, step
+from bids_sr.series import RAW, map_label, parse_map_label
+from bids_sr.stats.glm.design import default_confounds, scaled_weights
+from bids_sr.stats.glm.noise import FULL_ORDER_DOF, noise_words
+from bids_sr.stats.glm.statmaps import Activation, ActivationSettings, map_activation
+from bids_sr.stats.image.image_quality import quality_metrics, series_quality
+from bids_sr.stats.regions.activation_regions import parse_thresholds
+from bids_sr.stats.regions.map_summary import Grid, Regions, activation_rows, comparison_rows, find_regions
+from bids_sr.steps import map_sidecars
+from bids_sr.steps.wording import enumerated
+
+if TYPE_CHECKING:
+    from bids_sr.io.nifti import SeriesReader
+
+Factor = tuple[float, float, float]
+Contrasts = Mapping[str, Mapping[str, float]]
+Kinds = Sequence[Literal["cc", "glm"]]
+MAPS_GB = Need(always=0.06, high=0.17)
+_ON_OFF = "on/off time series convolved with the canonical response [@stss_srfmri]"
+
+
+def kept_table(name: str, columns: str | Mapping[str, object]) -> Keep:
+    """How a table of a run is stored, which says what made it; `columns` is the artifact that tells what they are."""
+    return Keep({"desc": name, "suffix": "metrics"}, columns, provenance=True)
+
+
+def _maps_text(setting: Lookup) -> str:
+    low_pass, high_pass, at_rest = setting("low_pass"), setting("high_pass"), setting("at_rest")
+    smoothing, kinds = setting("smoothing"), setting("kinds")
+    widths = enumerated([f"{width:g}" for width in smoothing])
+    what, course = ("Connectivity", "time series of each seed") if at_rest else ("Activation", _ON_OFF)
+    unit = "standard deviation of the seed" if at_rest else "sustained block"
+    none = " (0 mm: none)" if 0 in smoothing else ""
+    parts = [f"{what} was mapped in every series with the same model, smoothed by {widths} mm FWHM{none}."]
+    if "cc" in kinds:
+        filtered = f", low-pass filtered at {low_pass:g} Hz" if low_pass else ""
+        parts.append(
+            f"Voxel time series were linearly detrended{filtered} and correlated with the {course}; regions are the "
+            "voxels of the region of interest in the upper quarter of the map's range, at least max - (max - min)/4."
+        )
+    if "glm" in kinds:
+        drift = f"cosines up to {high_pass:.2g} Hz" if high_pass else "a straight line"
+        parts.append(
+            "A general linear model was fitted to the unfiltered series by generalized least squares; regressors were "
+            f"made with nilearn [@nilearn]. Nuisance regressors were {drift}, six motion parameters and their "
+            "derivatives, and the first five aCompCor components [@behzadi2007] where there were tissue maps. The "
+            f"noise model was {noise_words()} [@woolrich2001], adjusted for brightness, pooled over voxels with "
+            "similar noise [@corbin2018] and corrected for the effect of the design on the residuals [@worsley2002]; "
+            f"runs with fewer than {FULL_ORDER_DOF} degrees of freedom had a lower order, which the sidecar of each "
+            f"map states. Effects are signal changes per {unit}."
+        )
+        if "fdr" in setting("thresholds"):
+            parts.append("Regions were also thresholded at a false discovery rate of .05 [@benjamini1995].")
+    if at_rest:
+        low, high = setting("band")
+        parts.append(
+            f"The amplitude of low-frequency fluctuations, ALFF [@alff], is the standard deviation between {low:g} "
+            f"and {high:g} Hz without these regressors, fALFF [@falff] its ratio to that at all frequencies."
+        )
+    return " ".join(parts) + "\n"
+
+
+@step(makes=("maps", "map_metrics"), part=Part.MAPS, text=_maps_text, keep={"maps": Keep()}, memory=MAPS_GB)
+def map_series(
+    series: Series, mask: Mask, roi: Mask, regressors: Regressors, here: Path, confounds: Confounds | None = None, *,
+    series_name: str, fwhm_mm: float, contrasts: Contrasts, kinds: Kinds, thresholds: Sequence[str], factor: Factor,
+    tr: float, n_dummy: int, high_pass: float, low_pass: float | None, band: tuple[float, float] | None,
+    slice_time_ref: float, has_stc: bool, axis_order: tuple[int, int, int],
+) -> tuple[list[Map], Metrics]:  # fmt: skip
+    """Correlation and linear-model maps of one series at one smoothing, the regions in them, and their figures.
+
+    Parameters
+    ----------
+    series : in BOLD signal units, dummies included
+    mask, roi : brain and region of interest on its grid
+    confounds : one row a volume; without it no confound enters the model
+    fwhm_mm : Gaussian smoothing; 0 is none
+    factor : acquired over high-resolution voxel, by axis
+    high_pass : Hz, drift of the linear model; 0 is a straight line
+    low_pass : Hz, correlation only; None is none
+    band : Hz, of the amplitude of fluctuations; None: it is not mapped
+    """
+    how = ActivationSettings(
+        kinds=tuple(kinds), confound_names=default_confounds(confounds), band=band, low_pass=low_pass, fwhm_mm=fwhm_mm,
+        tr=tr, n_dummy=n_dummy, high_pass=high_pass, slice_time_ref=slice_time_ref, has_stc=has_stc,
+    )  # fmt: skip
+    found = fitted(series, mask.data, regressors, contrasts, how, here, confounds)
+    regions = find_regions(found.maps, mask.data, roi.data, parse_thresholds(thresholds))
+    common = map_sidecars.common_sidecar(series=series_name, fwhm_mm=fwhm_mm, zooms=series.zooms, axis_order=axis_order)
+    maps = [
+        Derivative(
+            Volume(values, series.affine), map_sidecars.entities(series=series_name, **own), {**sidecar, **common}
+        )
+        for values, own, sidecar in _images(found, regions, thresholds, contrasts, how, series_name)
+    ]
+    rows = metric_rows(series_name, _figures(found, mask.data, kinds), fwhm_mm=fwhm_mm)
+    rows += activation_rows(
+        found.maps, regions, regressors.contrasts(contrasts), mask=mask.data, roi=roi.data, affine=series.affine,
+        series=series_name, fwhm_mm=fwhm_mm, per_acquired=per_acquired(series_name, factor),
+    )  # fmt: skip
+    return maps, rows
+
+
+def fitted(
+    series: "SeriesReader", mask: Array, regressors: Regressors, contrasts: Contrasts, how: ActivationSettings,
+    here: Path, confounds: Confounds | None = None,
+) -> Activation:  # fmt: skip
+    """Maps of the contrasts that can be made; one thread, as there is a step for every series and smoothing."""
+    there = regressors.contrasts(contrasts)
+    with threadpool_limits(1):
+        return map_activation(series, mask, regressors, there, how, scratch=here / "courses.raw", confounds=confounds)
+
+
+def per_acquired(series: str, factor: Factor) -> float:
+    """Voxels of the grid of a series in one acquired voxel."""
+    return 1 if series == RAW else prod(factor)
+
+
+def _images(
+    found: Activation, regions: Regions, thresholds: Sequence[str], contrasts: Contrasts, how: ActivationSettings,
+    series: str,
+) -> Iterator[tuple[Array, dict[str, str], map_sidecars.Sidecar]]:  # fmt: skip
+    """Values, entities and sidecar of maps, of regions, and of amplitudes of fluctuations where there are any."""
+    desc, limits = map_label(series, how.fwhm_mm), {each.label: each for each in parse_thresholds(thresholds)}
+    for (name, stat), values in found.maps.items():
+        model = map_sidecars.model_text(stat, found.design, noise_order=found.noise_order, low_pass=how.low_pass)
+        own = {"contrast": name, "stat": stat, "desc": desc, "suffix": "statmap"}
+        yield values, own, map_sidecars.map_sidecar(stat, scaled_weights(contrasts[name]), model)
+    for (name, label), (region, applied) in regions.items():
+        own = {"label": name, "desc": map_label(series, how.fwhm_mm, label), "suffix": "mask"}
+        yield region, own, map_sidecars.region_sidecar(limits[label], applied)
+    if found.amplitudes is not None and how.band is not None:
+        for stat in ("alff", "falff"):
+            own = {"stat": stat, "desc": desc, "suffix": "boldmap"}
+            sidecar = map_sidecars.amplitude_sidecar(stat, found.design, how.band)
+            yield getattr(found.amplitudes, stat), own, sidecar
+
+
+def _figures(found: Activation, mask: Array, kinds: Kinds) -> dict[str, float | None]:
+    """Size of the model, and amplitudes of fluctuations where there are any."""
+    design, slow = found.design, found.amplitudes
+    out: dict[str, float | None] = {}
+    if "glm" in kinds:
+        out = {"dof": design.dof, "design_rank": design.rank, "design_columns": len(design.columns)}
+    if slow is not None:
+        out |= {f"{name}_median": float(np.median(getattr(slow, name)[mask])) for name in ("alff", "falff")}
+        out["alff_half_r"] = slow.half_r
+    return out
+
+
+@step(makes="quality")
+def measure_quality(
+    series: Series, mask: Mask, consistency: Table | None = None, *, series_name: str, n_dummy: int
+) -> Metrics:
+    """Temporal signal-to-noise ratio, mean signal and smoothness of the noise of one series.
+
+    Parameters
+    ----------
+    series, mask : dummies included; brain on its grid
+    consistency : column inconsistency, a row a volume; NaN where it was not measured
+    """
+    n_volumes = series.shape[3] - n_dummy
+    found = series_quality(series.volumes(n_dummy), mask.data, series.zooms, n_volumes=n_volumes)
+    figures = quality_metrics(found, mask.data)
+    lost = [] if consistency is None else consistency["inconsistency"].iloc[n_dummy:].dropna()
+    if len(lost):
+        figures |= {"inconsistency_median": float(np.median(lost)), "inconsistency_max": float(max(lost))}
+    return metric_rows(series_name, figures)
+
+
+@step(
+    makes=("image_metrics", "image_columns"), keep={"image_metrics": kept_table("image", "image_columns")}, small=True
+)
+def join_quality(quality: list[Metrics]) -> tuple[Metrics, Facts]:
+    """Quality of all series in one table, and what its columns and measures mean."""
+    rows = [row for table in quality for row in table]
+    return rows, columns_json(SERIES, (row.measure for row in rows))
+
+
+MapsBySmoothing = dict[float, dict[str, dict[tuple[str, str], Derivative]]]
+
+
+def by_smoothing(maps: Iterable[Derivative], stats: Collection[str]) -> MapsBySmoothing:
+    """Maps of some statistics as FWHM → series → (contrast, stat) → map; regions are passed over."""
+    out: MapsBySmoothing = {}
+    for each in maps:
+        own = each.entities
+        if own["suffix"] == "statmap" and own["stat"] in stats:
+            series, fwhm_mm, _ = parse_map_label(own["desc"])
+            out.setdefault(fwhm_mm, {}).setdefault(series, {})[own["contrast"], own["stat"]] = each
+    return out
+
+
+def values_of(image: Derivative) -> Array:
+    """Values of a map, read where it is a file."""
+    return image.volume.data
+
+
+@step(
+    makes=("activation", "activation_columns"), part=Part.MAPS,
+    text="For comparisons, maps of the acquired series were brought to the high-resolution grid by cubic spline "
+    "interpolation. ",
+    keep={"activation": kept_table("activation", "activation_columns")},
+)  # fmt: skip
+def compare_maps(
+    maps: list[Map], map_metrics: list[Metrics], bold_mask: Mask, bold_mask_hr: Mask, roi_hr: Mask, *,
+    contrasts: Contrasts, thresholds: Sequence[str], factor: Factor,
+) -> tuple[Metrics, Facts]:  # fmt: skip
+    """All figures of the maps: those of each series, and of each against the raw maps as splines, and bspline's.
+
+    Parameters
+    ----------
+    maps, map_metrics : of all series, raw on the acquired grid and all others on the high-resolution one
+    """
+    made = {each.entities["contrast"] for each in maps if each.entities["suffix"] == "statmap"}
+    acquired, fine = (Grid(mask=each.data, affine=each.affine) for each in (bold_mask, bold_mask_hr))
+    rows = [row for table in map_metrics for row in table]
+    for fwhm_mm, of_series in by_smoothing(maps, ("cc", "effect", "t", "z")).items():
+        rows += comparison_rows(
+            of_series, values_of, {name: contrasts[name] for name in contrasts if name in made},
+            parse_thresholds(thresholds), acquired=acquired, fine=fine, roi=roi_hr.data, fwhm_mm=fwhm_mm,
+            per_acquired=prod(factor),
+        )  # fmt: skip
+    return rows, columns_json(SERIES, (row.measure for row in rows))

@@ -1,0 +1,224 @@
+"""Active regions: their largest clusters, what changes their size, and growth of the region of interest."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bids_sr.io.array_types import Array
+from bids_sr.pipeline.artifacts import (
+    Confounds,
+    Derivative,
+    Facts,
+    File,
+    Map,
+    Mask,
+    Metrics,
+    Regressors,
+    Rows,
+    Series,
+    Table,
+    Transforms,
+    Volume,
+)
+from bids_sr.pipeline.step import Keep, Lookup, Part, step
+from bids_sr.series import MEASURED, RAW, parse_map_label
+from bids_sr.stats.glm.design import default_confounds
+from bids_sr.stats.glm.statmaps import ActivationSettings
+from bids_sr.stats.regions.activation_regions import (
+    COLUMNS,
+    REACH_MM,
+    carry_over,
+    cluster_rows,
+    grow_roi,
+    largest_clusters,
+    parse_thresholds,
+    placed,
+)
+from bids_sr.stats.regions.attribution import THRESHOLDS, attribution_rows
+from bids_sr.stats.regions.map_summary import activation_rows, find_regions, single_conditions
+from bids_sr.steps.activation import MAPS_GB, Contrasts, Factor, fitted, kept_table, per_acquired, values_of
+
+_SEED = 1  # of antspyx, which draws nothing when it resamples
+
+
+def _clusters_text(setting: Lookup) -> str:
+    text = "The ten largest clusters of each map (voxels joined by faces) were listed"
+    return text + (", with labels of the AAL2 atlas [@aal2].\n" if setting("with_anat") else ".\n")
+
+
+@step(
+    makes=("clusters", "clusters_columns"), part=Part.MAPS, text=_clusters_text,
+    keep={"clusters": kept_table("clusters", "clusters_columns")},
+)  # fmt: skip
+def list_clusters(
+    maps: list[Map], here: Path, boldref2t1w_xfm: Transforms | None = None, std2t1w_xfm: File | None = None, *,
+    method_names: Sequence[str],
+) -> tuple[Table, Facts]:  # fmt: skip
+    """The largest clusters of active voxels of raw, bspline, methods and measured, by contrast and smoothing.
+
+    Active is what the false discovery rate leaves, else a threshold of z, else the quarter of the paper, whichever of
+    them was asked for. With a T1w image peaks are in MNI coordinates and have labels of AAL2.
+
+    Parameters
+    ----------
+    maps : maps and regions of all series
+    boldref2t1w_xfm, std2t1w_xfm : take a T1w point to its boldref point, and to its template point; none without a T1w
+        image
+    """
+    from bids_sr.region_names import atlas_labels
+    from bids_sr.registration.ants import apply_to_points
+    from bids_sr.registration.bold_to_anat import boldref_to_template
+
+    chain = []
+    if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
+        chain = boldref_to_template(boldref2t1w_xfm[0], std2t1w_xfm, here)
+    names = {number: name for name, number in atlas_labels().items()}
+    atlases: dict[tuple[float, ...], Array | None] = {}
+    rows: list[dict[str, str]] = []
+    points: list[Array] = []
+    for where, found, region in _thresholded(maps, (RAW, "bspline", *method_names, MEASURED)):
+        image = found.volume
+        grid = (*image.data.shape, *image.affine.ravel())
+        if grid not in atlases:
+            atlases[grid] = _atlas_on(image, chain) if chain else None
+        clusters = largest_clusters(image.data, values_of(region) > 0.5)
+        rows += cluster_rows(clusters, where, affine=image.affine, atlas=atlases[grid], names=names)
+        points += [image.affine[:3, :3] @ np.array(each.peak) + image.affine[:3, 3] for each in clusters]
+    scanner = np.array(points).reshape(-1, 3)
+    at = apply_to_points(scanner.tolist(), chain, seed=_SEED) if chain and points else scanner
+    table = placed(rows, at, scanner, "MNI" if chain else "scanner")
+    return pd.DataFrame(table, columns=list(COLUMNS)), {name: dict(text) for name, text in COLUMNS.items()}
+
+
+def _atlas_on(image: Volume, chain: Sequence[str]) -> Array:
+    """Labels of the atlas on the grid of a map."""
+    from bids_sr.registration.ants import Image, apply, load
+    from bids_sr.registration.templates import atlas_file
+
+    grid = Image(data=image.data, affine=image.affine)
+    return apply(load(atlas_file()), grid, chain, seed=_SEED, interpolator="nearestNeighbor").round().astype(int)
+
+
+def _thresholded(
+    maps: Sequence[Derivative], wanted: Sequence[str]
+) -> Iterator[tuple[dict[str, str], Derivative, Derivative]]:
+    """What a map is of, the map and its region, in the order of contrasts, smoothing and series."""
+    stats: dict[tuple[str, str, float, str], Derivative] = {}
+    regions: dict[tuple[str, str, float], dict[str, Derivative]] = {}
+    for each in maps:
+        own = each.entities
+        series, fwhm_mm, region = parse_map_label(own["desc"])
+        if own["suffix"] == "statmap":
+            stats[own["contrast"], own["stat"], fwhm_mm, series] = each
+        elif region:
+            regions.setdefault((own["label"], region, fwhm_mm), {})[series] = each
+    kinds = list(dict.fromkeys(kind for _, kind, _ in regions if kind != "Quarter"))
+    kind = "Fdr" if "Fdr" in kinds else [*kinds, "Quarter"][0]
+    stat = "cc" if kind == "Quarter" else "z"
+    for (contrast, each_kind, fwhm_mm), by_series in regions.items():
+        for series in wanted if each_kind == kind else ():
+            found = stats.get((contrast, stat, fwhm_mm, series))
+            if found is not None and series in by_series:
+                where = {"series": series, "fwhm_mm": f"{fwhm_mm:g}", "contrast": contrast, "threshold": kind}
+                yield {**where, "statistic": stat}, found, by_series[series]
+
+
+@step(makes="claim_metrics", memory=MAPS_GB)
+def measure_claim(
+    series: Series, mask: Mask, roi: Mask, regressors: Regressors, here: Path, confounds: Confounds | None = None, *,
+    series_name: str, contrasts: Contrasts, pair_conditions: Sequence[str], attribution_widths: Sequence[float],
+    factor: Factor, tr: float, n_dummy: int, high_pass: float, low_pass: float | None, slice_time_ref: float,
+    has_stc: bool,
+) -> Metrics:  # fmt: skip
+    """Regions of two conditions of one series at widths and thresholds that the run's own maps do not have.
+
+    Parameters
+    ----------
+    series, mask, roi, regressors, confounds : as `bids_sr.steps.activation.map_series` takes them
+    attribution_widths : smoothing (mm), one pass over the series each
+    """
+    both, rows = {name: contrasts[name] for name in pair_conditions}, []
+    for fwhm_mm in attribution_widths:
+        how = ActivationSettings(
+            confound_names=default_confounds(confounds), low_pass=low_pass, fwhm_mm=fwhm_mm, tr=tr, n_dummy=n_dummy,
+            high_pass=high_pass, slice_time_ref=slice_time_ref, has_stc=has_stc,
+        )  # fmt: skip
+        found = fitted(series, mask.data, regressors, both, how, here, confounds)
+        regions = find_regions(found.maps, mask.data, roi.data, parse_thresholds(THRESHOLDS))
+        rows += activation_rows(
+            found.maps, regions, both, mask=mask.data, roi=roi.data, affine=series.affine, series=series_name,
+            fwhm_mm=fwhm_mm, per_acquired=per_acquired(series_name, factor),
+        )  # fmt: skip
+    return rows
+
+
+def _claim_text(setting: Lookup) -> str:
+    first, second = setting("pair_conditions")
+    return (
+        "To separate the effects of finer grid, smoothing, threshold and method on the size of regions "
+        f"[@stss_srfmri], sizes and overlap of the regions of {first} and {second} were also computed with "
+        "smoothing of 1.5 voxels of each series' own grid and of the acquired grid, and with three thresholds: the "
+        "upper quarter of the correlation map's range, a false discovery rate of .05 and z of 3.1.\n"
+    )
+
+
+@step(makes="claim", part=Part.EVALUATION, text=_claim_text, small=True)
+def attribute_sizes(
+    activation: Metrics, claim_metrics: Sequence[Metrics] = (), *, pair_conditions: Sequence[str],
+    voxel: tuple[float, float, float], factor: Factor,
+) -> Rows:  # fmt: skip
+    """Region size and overlap by series, smoothing and threshold, and which part of the change is owed to what.
+
+    Parameters
+    ----------
+    activation, claim_metrics : the run's own figures, and those of `measure_claim`; the first of equal rows counts
+    voxel : acquired (mm)
+    """
+    first, second = pair_conditions
+    rows = [row for table in (activation, *claim_metrics) for row in table]
+    return attribution_rows(rows, (first, second), voxel_mm=voxel, factor=factor)
+
+
+def judged_contrasts(contrasts: Contrasts) -> list[str]:
+    """Conditions against rest, or all contrasts where there is none."""
+    return single_conditions(contrasts) or list(contrasts)
+
+
+def _growth_text(setting: Lookup) -> str:
+    return (
+        "The region of interest was grown by up to 10 mm into adjoining voxels in which the correlation of the "
+        f"acquired series, smoothed by {max(setting('smoothing')):g} mm, with the task was at least .5 and in the "
+        "upper quarter of the range over the region and its surroundings; all series share the grown region.\n"
+    )
+
+
+@step(
+    makes=("roi", "roi_hr", "grown_facts"), part=Part.MAPS, text=_growth_text, memory=MAPS_GB,
+    keep={"roi": Keep({"desc": "roigrown", "suffix": "mask"}, "grown_facts")},
+)  # fmt: skip
+def grow_region(
+    preproc: Series, bold_mask: Mask, roi_bold: Mask, bold_mask_hr: Mask, roi_bold_hr: Mask, regressors: Regressors,
+    here: Path, *, contrasts: Contrasts, smoothing: Sequence[float], tr: float, n_dummy: int, low_pass: float | None,
+    slice_time_ref: float, has_stc: bool,
+) -> tuple[Mask, Mask, Facts]:  # fmt: skip
+    """Grow the region of interest into activity of the acquired series that its border cuts off.
+
+    Correlation at the widest smoothing is followed, of conditions against rest. The facts are the voxels added on the
+    acquired grid, the correlation from which they were, and the reach (mm).
+    """
+    how = ActivationSettings(
+        kinds=("cc",), confound_names=(), low_pass=low_pass, fwhm_mm=max(smoothing), tr=tr, n_dummy=n_dummy,
+        high_pass=0.0, slice_time_ref=slice_time_ref, has_stc=has_stc,
+    )  # fmt: skip
+    maps = fitted(preproc, bold_mask.data, regressors, contrasts, how, here).maps
+    highest = np.max([maps[name, "cc"] for name in judged_contrasts(regressors.contrasts(contrasts))], axis=0)
+    try:
+        grown = grow_roi(roi_bold.data, highest, bold_mask.data, roi_bold.affine, REACH_MM)
+    except ValueError as error:
+        raise ValueError(f"region of interest: {error}; check the registration or give another --roi") from error
+    added = grown.roi & ~roi_bold.data
+    fine = carry_over(added, roi_bold.affine, roi_bold_hr.data, bold_mask_hr.data, roi_bold_hr.affine)
+    facts = {"roi_grown_voxels": grown.added, "roi_grown_level": round(grown.level, 3), "roi_grown_max_mm": REACH_MM}
+    return Volume(grown.roi, roi_bold.affine), Volume(fine, roi_bold_hr.affine), facts

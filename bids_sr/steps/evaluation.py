@@ -1,0 +1,252 @@
+"""Evaluation of finer series: effects of blocks, split halves, measured and known truth, series without signal."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from threadpoolctl import threadpool_limits
+
+from bids_sr.config.memory_model import Need
+from bids_sr.io.grids import mm_text
+from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.pipeline.artifacts import (
+    Confounds,
+    Effects,
+    Facts,
+    File,
+    Image,
+    Map,
+    Mask,
+    Regressors,
+    Rows,
+    Series,
+)
+from bids_sr.pipeline.step import Lookup, Part, step
+from bids_sr.series import MEASURED, PAIR_BASELINES, PCA_RANKS, RAW, kind_of
+from bids_sr.stats.controls.false_positive_rates import NullSettings, null_rates, null_rows
+from bids_sr.stats.evaluation.reference_effects import effect_rows, replaced
+from bids_sr.stats.evaluation.reference_images import image_rows, volume_scores
+from bids_sr.stats.evaluation.reference_maps import truth_rows
+from bids_sr.stats.evaluation.split_half_table import save_effect_maps, split_half_rows
+from bids_sr.stats.evaluation.tested_share import TESTED
+from bids_sr.stats.glm.block_effects import block_effects
+from bids_sr.stats.glm.blocks import block_design
+from bids_sr.stats.glm.design import default_confounds
+from bids_sr.stats.regions.map_summary import Grid
+from bids_sr.steps.activation import Contrasts, Factor, by_smoothing, values_of
+
+EFFECTS_GB = Need(always=0.06, high=0.75)
+N_BOOT = 1000
+MOST_VOLUMES = 60
+"""Evenly spaced volumes of which single images are scored, at most."""
+
+
+@step(makes="effects", memory=EFFECTS_GB)
+def measure_effects(
+    series: Series, mask: Mask, regressors: Regressors, here: Path, confounds: Confounds | None = None, *,
+    series_name: str, active_by: str, tr: float, n_dummy: int, high_pass: float, slice_time_ref: float, has_stc: bool,
+) -> Effects:  # fmt: skip
+    """Effect of every block of a run in one series, whole slices.
+
+    Parameters
+    ----------
+    series, mask : in BOLD signal units, dummies included; brain on its grid
+    confounds : one row a volume, of which motion and its derivatives enter the model
+    active_by : the series by whose t active voxels are told, which needs the variance of its smoothed volumes too
+    high_pass : Hz, drift of the linear model; 0 is a straight line
+    """
+    design = block_design(
+        regressors, n_volumes=series.shape[3], tr=tr, n_dummy=n_dummy, high_pass=high_pass,
+        slice_time_ref=slice_time_ref, has_stc=has_stc, confounds=confounds,
+    )  # fmt: skip
+    with threadpool_limits(1):
+        return block_effects(
+            series, mask.data, design, series=series_name, with_t=series_name == active_by,
+            pca_ranks=PCA_RANKS if series_name == "bspline" else (), scratch=here / "components.raw",
+        )  # fmt: skip
+
+
+def _halves_text(setting: Lookup) -> str:
+    measured = setting("active_by") == MEASURED
+    blocks = "Segments of the run" if setting("at_rest") else "Blocks of each condition"
+    held = "of the measured high-resolution series" if measured else "of the same series"
+    explained = (
+        " The explained variance of the true effect T by an estimate e, 1 - E|e - T|^2 / E|T|^2, was corrected for "
+        "noise in the measured series by the covariance of its halves."
+        if measured
+        else ""
+    )
+    return (
+        f"{blocks} were split into two halves; the effect in one half was compared with that {held} in the other "
+        "half, both ways, over all in-plane spatial frequencies and over those at or beyond the Nyquist limit of the "
+        f"acquisition.{explained} Confidence intervals come from resampling blocks, with the same draws for all "
+        "series. "
+    )
+
+
+@step(makes=("split_half", "halves_figures"), part=Part.EVALUATION, text=_halves_text, memory=EFFECTS_GB)
+def compare_halves(
+    effects: dict[str, File], bold_mask_hr: Mask, roi_hr: Mask, here: Path, *, contrasts: Contrasts, factor: Factor,
+    random_seed: int, n_boot: int = N_BOOT,
+) -> tuple[Rows, File]:  # fmt: skip
+    """Effects of one half of the blocks against the measured effects of the other half, or the series' own.
+
+    Parameters
+    ----------
+    effects : of all series on the high-resolution grid; they are read one at a time
+    n_boot : resamples of blocks
+
+    Returns
+    -------
+    Rows, and effect maps for the figures (.npz)
+    """
+    where = (effects, bold_mask_hr.data, bold_mask_hr.affine)
+    with threadpool_limits(1):
+        rows = split_half_rows(*where, roi_hr.data, contrasts, factor=factor, n_boot=n_boot, seed=random_seed)
+        return rows, save_effect_maps(*where, contrasts, factor=factor, path=here / "split_half.npz")
+
+
+@step(makes="truth", memory=EFFECTS_GB)
+def compare_with_truth(
+    maps: Sequence[Map], bold_mask_hr: Mask, roi_hr: Mask, effects: dict[str, File] | None = None,
+    truth_maps: dict[str, Image] | None = None, *, contrasts: Contrasts, factor: Factor, at_rest: bool,
+    random_seed: int, n_boot: int = N_BOOT,
+) -> Rows:  # fmt: skip
+    """Maps of the whole run against those of the measured series and against known activation.
+
+    Parameters
+    ----------
+    maps : of all series; raw is passed over
+    effects : of all series, for figures beyond Nyquist and intervals: the finest band needs whole slices
+    truth_maps : known activation by contrast, on any grid in the frame of the mask
+    at_rest : maps are of seeds, whose correlation is compared too
+    n_boot : resamples of blocks
+    """
+    known = {name: (each.data, each.affine) for name, each in (truth_maps or {}).items()}
+    grid = Grid(mask=bold_mask_hr.data, affine=bold_mask_hr.affine)
+    found = by_smoothing(maps, ("t", "effect", "cc") if at_rest else ("t", "effect"))
+    finer = {width: {name: own[name] for name in own if name != RAW} for width, own in found.items()}
+    rows = truth_rows(finer, values_of, contrasts, grid=grid, roi=roi_hr.data, known=known)
+    if not effects:
+        return rows
+    with threadpool_limits(1):
+        told = effect_rows(
+            effects, contrasts, grid=grid, roi=roi_hr.data, factor=factor, known=known, n_boot=n_boot,
+            seed=random_seed,
+        )  # fmt: skip
+    return replaced(rows, told)
+
+
+@step(makes="truth_images", memory=EFFECTS_GB)
+def compare_images(
+    series: dict[str, Series], bold_mask_hr: Mask, *, n_dummy: int, random_seed: int, n_boot: int = N_BOOT
+) -> Rows:
+    """Single volumes of baselines and methods against the measured ones: PSNR and SSIM inside the brain.
+
+    Parameters
+    ----------
+    series : all of the run, `measured` among them
+    n_boot : resamples of stretches of volumes
+    """
+    readers = {name: one for name, one in series.items() if kind_of(name) in ("baseline", "method")}
+    scores = volume_scores(readers, series[MEASURED], bold_mask_hr.data, n_dummy=n_dummy, max_volumes=MOST_VOLUMES)
+    return image_rows(scores, seed=random_seed, n_boot=n_boot)
+
+
+def _null_text(setting: Lookup) -> str:
+    return (
+        "The rate of false positives was measured in each series: task, drift and confounds were removed, the phases "
+        "of the residuals were randomized identically in all voxels, onsets were drawn at random, and the same linear "
+        f"model was fitted ({setting('null_checks')} times); rates are means over these shuffles. The largest z of "
+        "each shuffle gives the threshold of the maximum statistic [@nichols2002], which 5 % of runs without signal "
+        "exceed.\n"
+    )
+
+
+@step(makes="null_rates", part=Part.EVALUATION, text=_null_text, memory=EFFECTS_GB)
+def shuffle_signal(
+    series: Series, mask: Mask, regressors: Regressors, here: Path, confounds: Confounds | None = None, *,
+    series_name: str, null_checks: int, random_seed: int, tr: float, n_dummy: int, high_pass: float,
+    slice_time_ref: float, has_stc: bool,
+) -> Rows:  # fmt: skip
+    """How often the run's own model finds activity in a series whose order in time is undone.
+
+    Parameters
+    ----------
+    series, mask, regressors, confounds : as `bids_sr.steps.activation.map_series` takes them
+    null_checks : draws of phases and onsets, the same for all series
+    """
+    how = NullSettings(
+        confound_names=default_confounds(confounds), n_shuffles=null_checks, seed=random_seed, tr=tr, n_dummy=n_dummy,
+        high_pass=high_pass, slice_time_ref=slice_time_ref, has_stc=has_stc,
+    )  # fmt: skip
+    with threadpool_limits(1):
+        found = null_rates(series, mask.data, regressors, how, scratch=here / "courses.raw", confounds=confounds)
+    return null_rows(found, series_name, seed=random_seed)
+
+
+def _tested_text(setting: Lookup) -> str:
+    if not setting("variance_names"):
+        return ""
+    return (
+        "Methods that estimate variances were also tested one level of resolution down, without a reference: the "
+        "volumes of the run were downsampled by the super-resolution factor, super-resolved and compared with "
+        "those acquired; the share of zero filling's squared error that each series explains was computed, with "
+        "an interval over stretches of volumes. "
+    )
+
+
+@step(makes=("tested_shares", "one_level_down"), part=Part.EVALUATION, text=_tested_text, small=True)
+def gather_tested(
+    tested: Sequence[Facts] = (), *, series_names: Sequence[str], network_names: Sequence[str],
+    voxel: tuple[float, float, float], factor: Factor,
+) -> tuple[Rows, Facts]:  # fmt: skip
+    """What the series of a run explain of the run itself one level of resolution down, and why some were not tried.
+
+    Parameters
+    ----------
+    tested : what was tried, by series
+    series_names, network_names : those of the plan in the order of the tables, and those that a network makes
+    voxel : acquired (mm)
+
+    Returns
+    -------
+    Rows of the evaluation, and shares with intervals, or the reason why there is none, by series; zero filling is 0
+    """
+    tried = {name: each for table in tested for name, each in table.items()}
+    names = [name for name in series_names if name != "zerofill"]
+    found = {name: tried.get(name) or {"reason": _why_not(name, network_names, voxel, factor)} for name in names}
+    known = {name: each for name, each in found.items() if "share" in each}
+    told = {
+        "from_mm": [round(mm * f, 4) for mm, f in zip(voxel, factor, strict=True)],
+        "to_mm": [round(mm, 4) for mm in voxel],
+        "stretches": max((each["stretches"] for each in known.values()), default=0),
+        "stretch_volumes": max((each["stretch_volumes"] for each in known.values()), default=0),
+        "calibrated": any(each.get("calibrated", False) for each in known.values()),
+        "series": {
+            name: {key: value for key, value in each.items() if key not in ("stretches", "stretch_volumes")}
+            for name, each in found.items()
+        },
+    }
+    nothing = float("nan")
+    rows = [
+        MetricRow(
+            series=name, against="zerofill", measure=TESTED, value=each["share"], region="brain",
+            lower=each.get("lower", nothing), upper=each.get("upper", nothing), n=each["stretches"] or None,
+        )
+        for name, each in known.items()
+    ]  # fmt: skip
+    return rows, told
+
+
+def _why_not(name: str, networks: Sequence[str], voxel: Sequence[float], factor: Sequence[float]) -> str:
+    """Why a series was not tried one level down."""
+    if name in networks:
+        sizes = ([mm * f**power for mm, f in zip(voxel, factor, strict=True)] for power in (-1, 0, 1))
+        fine, acquired, low = (mm_text(max(size[:2])) for size in sizes)
+        trained = f"it was trained for {acquired} → {fine} mm"
+        return f"{trained}; testing it at {low} → {acquired} mm would need a separate network"
+    if name == "inject":
+        return "the detail that it adds is constant over time, so its signal change is that of zero filling"
+    if name in PAIR_BASELINES:
+        return "it would need a T2*-weighted image at the acquired resolution"
+    return "nothing was tested: too few volumes, or no variance-based method"
