@@ -66,14 +66,16 @@ class EnsembleUncertainty(Step):
         from bids_sr.io.nifti import load_image
         from bids_sr.spatial.resampling import sample_volume
         from bids_sr.stats.controls.uncertainty import uncertainty_maps
+        from bids_sr.stats.glm.block_effects import load_effects
 
         mask, affine = load_image(inputs.mask)
         truth = {}
         for name, path in (inputs.truth_files or {}).items():
             truth[name] = sample_volume(*load_image(path), mask.shape, affine)
         rows, maps = uncertainty_maps(
-            [Path(path) for path in inputs.effects_files], inputs.method, inputs.contrasts, mask > 0.5, affine,
-            measured=Path(inputs.measured_file) if inputs.measured_file else None, truth=truth,
+            load_effects(inputs.effects_files[0]), [Path(path) for path in inputs.effects_files[1:]], inputs.contrasts,
+            mask > 0.5, affine, truth=truth,
+            measured=load_effects(inputs.measured_file) if inputs.measured_file else None,
             n_boot=inputs.n_boot, seed=inputs.seed,
         )  # fmt: skip
         return {
@@ -101,11 +103,12 @@ class UnrepeatedMap(Step):
 
         from bids_sr.io.nifti import load_image
         from bids_sr.stats.controls.uncertainty import unrepeated_maps
+        from bids_sr.stats.glm.block_effects import load_effects
 
         mask, affine = load_image(inputs.mask)
         with threadpool_limits(1):
             rows, maps = unrepeated_maps(
-                Path(inputs.effects_file), inputs.contrasts, mask > 0.5, affine, inputs.factor,
+                load_effects(inputs.effects_file), inputs.contrasts, mask > 0.5, affine, inputs.factor,
                 guide=load_image(inputs.guide_hr)[0] if inputs.guide_hr else None, seed=inputs.seed,
             )  # fmt: skip
         return {

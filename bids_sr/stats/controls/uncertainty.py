@@ -9,6 +9,7 @@ with the error, the share of errors within two standard deviations, and a table 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -151,34 +152,33 @@ class ControlMap:
     contrast: str
     stat: str
     series: str
-    sidecar: Mapping[str, Any]
+    sidecar: Mapping[str, object]
 
 
-def _load(path: Path, mask: Mask, affine: Float) -> Effects:
-    effects = load_effects(path)
+def _check_grid(effects: Effects, mask: Mask, affine: Float) -> None:
     if effects.mask.shape != mask.shape or not np.allclose(effects.affine, affine, atol=1e-3):
-        raise ValueError(f"{path}: effects on another grid ({effects.mask.shape}) than the mask ({mask.shape})")
-    return effects
+        name, own = effects.series, effects.mask.shape
+        raise ValueError(f"effects of {name} lie on another grid ({own}) than the mask ({mask.shape})")
 
 
-def _whole(effects: Effects, weights: Mapping[str, float]) -> Real | None:
+def _whole(effects: Effects, weights: Mapping[str, float], mask: Mask, affine: Float) -> Real | None:
     """Effect of a contrast over the blocks of both halves; None where the contrast cannot be split."""
+    _check_grid(effects, mask, affine)
     found = effects.whole(weights)
     return None if found is None else effects.effect(found)
 
 
 def uncertainty_maps(
-    members: Sequence[Path], method: str, contrasts: Mapping[str, Mapping[str, float]], mask: Mask, affine: Float, *,
-    measured: Path | None = None, truth: Mapping[str, Real] | None = None, n_boot: int = 1000, seed: int = 0,
+    own: Effects, members: Sequence[Path], contrasts: Mapping[str, Mapping[str, float]], mask: Mask, affine: Float, *,
+    measured: Effects | None = None, truth: Mapping[str, Real] | None = None, n_boot: int = 1000, seed: int = 0,
 ) -> tuple[list[MetricRow], list[ControlMap]]:  # fmt: skip
     """Spread of the effect between members of an ensemble, and how it predicts their true error.
 
     Parameters
     ----------
-    members : effects files, that of the method itself among them
-    method : name of the series whose ensemble this is
-    mask, affine : brain on the high-resolution grid; ValueError for a file on another
-    measured : effects file of the measured series
+    own, members : effects of the method, and effects files of the further members, of which one is held at a time
+    mask, affine : brain on the high-resolution grid; ValueError for effects on another
+    measured : effects of the measured series
     truth : known activation by contrast, (X, Y, Z) in signal units on that grid
     n_boot, seed : of the intervals
 
@@ -186,12 +186,14 @@ def uncertainty_maps(
     ------
     EnsembleError : fewer than two members
     """
-    if len(members) < 2:
-        raise EnsembleError(f"an ensemble of {len(members)} has no spread; ask for --n-ensemble 2 or more")
+    if not members:
+        raise EnsembleError("an ensemble of 1 has no spread; ask for --n-ensemble 2 or more")
+    method = own.series
     rows: list[MetricRow] = []
     maps: list[ControlMap] = []
     for name, weights in contrasts.items():
-        effects = [_whole(_load(path, mask, affine), weights) for path in members]
+        further = (load_effects(path) for path in members)
+        effects = (_whole(each, weights, mask, affine) for each in chain([own], further))
         known = [effect for effect in effects if effect is not None]
         if len(known) < 2:
             LOGGER.warning("%s: contrast %s cannot be made of the blocks; it has no uncertainty map", method, name)
@@ -200,7 +202,7 @@ def uncertainty_maps(
         common: dict[str, Any] = {"series": method, "contrast": name, "region": "brain"}
         rows.append(MetricRow(measure="ensemble_sd", value=float(np.median(found.sd[mask])), n=found.count, **common))
         against: dict[str, Real] = {}
-        if measured is not None and (target := _whole(_load(measured, mask, affine), weights)) is not None:
+        if measured is not None and (target := _whole(measured, weights, mask, affine)) is not None:
             against["measured"] = target
         if truth is not None and name in truth:
             against["truth"] = truth[name]
@@ -222,12 +224,12 @@ def uncertainty_maps(
     return rows, maps
 
 
-def _sd_sidecar(count: int, weights: Mapping[str, float], tables: Mapping[str, Any]) -> dict[str, Any]:
+def _sd_sidecar(count: int, weights: Mapping[str, float], tables: Mapping[str, object]) -> dict[str, object]:
     text = (
         "Standard deviation of the effect between members of an ensemble that differ in the seed of training. It shows "
         "what chance in training decides and is blind to errors that all members share"
     )
-    out: dict[str, Any] = {
+    out: dict[str, object] = {
         "Description": text, "Units": "arbitrary", "EnsembleMembers": count, "ContrastWeights": dict(weights),
     }  # fmt: skip
     if tables:
@@ -248,14 +250,14 @@ def _plain(tenth: Mapping[str, float]) -> dict[str, float | str]:
 
 
 def unrepeated_maps(
-    effects_file: Path, contrasts: Mapping[str, Mapping[str, float]], mask: Mask, affine: Float,
+    effects: Effects, contrasts: Mapping[str, Mapping[str, float]], mask: Mask, affine: Float,
     factor: tuple[float, float, float], *, guide: Real | None = None, seed: int = 0,
 ) -> tuple[list[MetricRow], list[ControlMap]]:  # fmt: skip
     """Unrepeated fine detail of one series: in its mean image, in each contrast, and both as one map a contrast.
 
     Parameters
     ----------
-    effects_file : of the series
+    effects : of the series
     contrasts, mask, affine : as `uncertainty_maps` takes them
     factor : acquired over high-resolution voxel along each axis
     guide : high-resolution image of the pair on the grid of the mask, in any intensity; None: there is none, and only
@@ -264,9 +266,9 @@ def unrepeated_maps(
 
     Raises
     ------
-    DetailError : see `bids_sr.stats.controls.unrepeated_detail`; ValueError : a file on another grid
+    DetailError : see `bids_sr.stats.controls.unrepeated_detail`; ValueError : effects on another grid
     """
-    effects = _load(effects_file, mask, affine)
+    _check_grid(effects, mask, affine)
     grid = HighResGrid(mask=mask, zooms=effects.zooms, factor=factor)
     series = effects.series
     guided = None if guide is None else to_intensity(guide, effects.mean, grid)
@@ -306,7 +308,9 @@ def to_intensity(guide: Real, mean: Real, grid: HighResGrid) -> Real:
     return np.asarray(guide * (float(low @ target) / power))
 
 
-def _unrepeated_sidecar(dynamic: float, static: float, has_pair: bool, weights: Mapping[str, float]) -> dict[str, Any]:
+def _unrepeated_sidecar(
+    dynamic: float, static: float, has_pair: bool, weights: Mapping[str, float]
+) -> dict[str, object]:
     text = (
         "Share of local energy (0 to 1) that is fine detail, beyond the acquired Nyquist limit, which does not "
         "repeat: in the effect, where the halves of the blocks do not agree"

@@ -1,0 +1,170 @@
+"""What a run's figures amount to: flags of quality control, the verdict, and all figures as one table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from bids_sr.metrics.long_tables import EVALUATION, columns_json
+from bids_sr.pipeline.artifacts import Confounds, Derivative, Facts, Image, Map, Mask, Rows
+from bids_sr.pipeline.step import Lookup, Part, step
+from bids_sr.series import RAW, parse_map_label
+from bids_sr.spatial.masks import head_mask, voxel_sizes
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.sr.resolution.matrices import kspace_crop
+from bids_sr.stats.controls.qc_flags import (
+    Flag,
+    activation_flags,
+    artifact_flag,
+    distortion_flag,
+    harm_flags,
+    unrepeated_flags,
+)
+from bids_sr.stats.evaluation.evidence import compared_rows, was_applied
+from bids_sr.stats.evaluation.verdict import make_verdict
+from bids_sr.steps.activation import Contrasts, Factor, kept_table, values_of
+from bids_sr.steps.active_regions import judged_contrasts
+
+
+@step(makes="gathered", small=True)
+def gather_rows(
+    tested_shares: Rows, holdout: Sequence[Rows] = (), precision_rows: Sequence[Rows] = (),
+    split_half: Rows | None = None, truth: Rows | None = None, truth_images: Rows | None = None,
+    null_rates: Sequence[Rows] = (), claim: Rows | None = None, edges: Rows | None = None,
+    guard_rows: Sequence[Rows] = (),
+) -> Rows:  # fmt: skip
+    """All figures of the evaluation of a run, in the order of the table."""
+    comparisons = [split_half or [], truth or [], truth_images or []]
+    tables = [
+        *holdout,
+        *precision_rows,
+        *comparisons,
+        *null_rates,
+        claim or [],
+        tested_shares,
+        edges or [],
+        *guard_rows,
+    ]
+    return [row for table in tables for row in table]
+
+
+def _applied(methods: Sequence[str], card_file: Mapping[str, Facts] | None) -> list[str]:
+    """Methods but those whose card says that zero filling was used in their place."""
+    cards = card_file or {}
+    return [name for name in methods if name not in cards or was_applied(cards[name])]
+
+
+@step(makes=("flags", "flag_rows"), small=True)
+def raise_flags(
+    gathered: Rows, maps: Sequence[Map], bold_mask: Mask, roi_bold: Mask, train_highres: Image | None = None,
+    train_lowres: Image | None = None, pair_mask: Mask | None = None, card_file: dict[str, Facts] | None = None, *,
+    contrasts: Contrasts, factor: Factor, method_names: Sequence[str], at_rest: bool,
+) -> tuple[Facts, Rows]:  # fmt: skip
+    """Look for what was wrong where the paper's method failed.
+
+    Parameters
+    ----------
+    gathered : rows of the evaluation, such as edge_mismatch
+    maps : maps and regions of all series; those of raw are looked at
+    bold_mask, roi_bold : brain, and region of interest as registration placed it, on the acquired grid
+    train_highres, train_lowres, pair_mask : the pair in one frame, and its brain on the grid of lowres
+    card_file : cards of models, which tell whether theirs was applied
+    method_names : series whose added detail must not be worse than none
+
+    Returns
+    -------
+    Flags in words (name, raised, text, remedy, contrast, series) under "flags", and rows flag_* that `gathered` lacks:
+    1 or 0, n/a where it is not known
+    """
+    names = judged_contrasts({} if at_rest else contrasts)
+    acquired = float(np.sqrt(np.prod(voxel_sizes(bold_mask.affine)[:2])))
+    distortion = distortion_flag(gathered, acquired)
+    flags = [
+        *activation_flags(
+            {name: values_of(each) for name, each in correlation_maps(maps, names).items()}, roi_bold.data,
+            bold_mask.data, bold_mask.affine,
+            {name: values_of(each) > 0.5 for name, each in _fdr_regions(maps, names).items()},
+        ),
+        *_pair_flags(train_highres, train_lowres, pair_mask, factor),
+        *([distortion] if distortion else []),
+        *unrepeated_flags(gathered),
+        *harm_flags(gathered, _applied(method_names, card_file)),
+    ]  # fmt: skip
+    known = {(row.series, row.measure, row.contrast) for row in gathered}
+    rows = [row for flag in flags if ((row := flag.row()).series, row.measure, row.contrast) not in known]
+    return {"flags": [{**asdict(flag), "remedy": flag.remedy} for flag in flags]}, rows
+
+
+def correlation_maps(maps: Sequence[Derivative], names: Sequence[str]) -> dict[str, Derivative]:
+    """Raw's correlation maps at its widest smoothing, by contrast; only of the contrasts named."""
+    found: dict[str, tuple[float, Derivative]] = {}
+    for each in maps:
+        own = each.entities
+        if own["suffix"] == "statmap" and own["stat"] == "cc" and own["contrast"] in names:
+            series, width, _ = parse_map_label(own["desc"])
+            if series == RAW and (own["contrast"] not in found or width >= found[own["contrast"]][0]):
+                found[own["contrast"]] = (width, each)
+    return {name: each for name, (_, each) in found.items()}
+
+
+def _fdr_regions(maps: Sequence[Derivative], names: Sequence[str]) -> dict[str, Derivative]:
+    """Raw's FDR regions, by contrast."""
+    found = {}
+    for each in maps:
+        own = each.entities
+        label = parse_map_label(own["desc"])
+        if own["suffix"] == "mask" and own["label"] in names and (label.series, label.region) == (RAW, "Fdr"):
+            found[own["label"]] = each
+    return found
+
+
+def _pair_flags(highres: Image | None, lowres: Image | None, pair_mask: Mask | None, factor: Factor) -> list[Flag]:
+    """The pair's flag, where there is a pair."""
+    if highres is None or lowres is None or pair_mask is None:
+        return []
+    degraded, made = kspace_crop(highres.data, highres.affine, factor=factor)
+    if degraded.shape != lowres.data.shape:
+        degraded = sample_volume(degraded, made, lowres.data.shape, lowres.affine)
+    head = head_mask(lowres.data, lowres.affine) | pair_mask.data
+    return [artifact_flag(lowres.data, degraded, pair_mask.data, head)]
+
+
+def _short_text(setting: Lookup) -> str:
+    if setting("split"):
+        return ""
+    return "The run had too few blocks for split halves, so reproducible detail was not measured. "
+
+
+@step(
+    makes=("evaluation", "evaluation_columns", "verdict"), part=Part.EVALUATION, text=_short_text, small=True,
+    keep={"evaluation": kept_table("evaluation", "evaluation_columns"), "verdict": kept_table("verdict", {})},
+)  # fmt: skip
+def judge_run(
+    gathered: Rows, flag_rows: Rows, one_level_down: Facts, confounds: Confounds,
+    card_file: dict[str, Facts] | None = None, *, method_names: Sequence[str], series_names: Sequence[str],
+    margin: float | None,
+) -> tuple[Rows, Facts, Facts]:  # fmt: skip
+    """Say in plain words what the evaluation of a run allows to say, and join all its figures.
+
+    Parameters
+    ----------
+    confounds : head motion of the run; large motion is said first
+    one_level_down : facts of the test of the run one level of resolution down
+    card_file : cards of models, which tell whether theirs was applied
+    method_names, series_names : series under judgment, and all of the plan, of which the others must be beaten
+    margin : differences within it count as none; None: told from the measured series
+
+    Returns
+    -------
+    Every figure with its interval, without comparisons of who was not applied; what the columns mean; headline,
+    sentences and limits in words
+    """
+    rows = [*gathered, *flag_rows]
+    applied = _applied(method_names, card_file)
+    found = make_verdict(
+        rows, methods=method_names, baselines=[name for name in series_names if name not in method_names],
+        margin=margin, not_applied=[name for name in method_names if name not in applied],
+        displacement=[float(mm) for mm in confounds["framewise_displacement"]], one_level=one_level_down,
+    )  # fmt: skip
+    rows = compared_rows([*rows, *found.rows])
+    return rows, columns_json(EVALUATION, (row.measure for row in rows)), found.to_json()

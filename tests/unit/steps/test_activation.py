@@ -1,0 +1,263 @@
+"""Maps and their figures on small series: what is made, named and said."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.long_tables import SERIES, read_cells
+from bids_sr.pipeline.artifacts import Derivative
+from bids_sr.pipeline.graph import Graph, Scope
+from bids_sr.stats.glm.design import MOTION, default_confounds
+from bids_sr.stats.glm.regressors import Events, read_events
+from bids_sr.steps.activation import compare_maps, join_quality, map_series, measure_quality
+from bids_sr.steps.store import derivative_path
+
+CONTRASTS = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}, "thumbMinusLittle": {"thumb": 1.0, "little": -1.0}}
+SHAPE, FINE = (10, 9, 4), (20, 18, 4)
+AFFINE = np.array([[4.0, 0, 0, -20], [0, 4.0, 0, -18], [0, 0, 4.0, -8], [0, 0, 0, 1]])
+FINE_AFFINE = np.array([[2.0, 0, 0, -21], [0, 2.0, 0, -19], [0, 0, 4.0, -8], [0, 0, 0, 1]])
+
+
+def course(period, phase):
+    """Blocks of 16 s, the first after 8 s and the phase, as a response that comes 5 s late would follow them."""
+    times = np.arange(80) * 2.0 + 1 - 5
+    return ((times - 8 - phase) % period < 16) & (times >= 8 + phase)
+
+
+def write_series(path, shape, affine, *, scale):
+    rng = np.random.default_rng(0)
+    with SeriesWriter(path, (*shape, 80), affine, 2.0) as writer:
+        for t in range(80):
+            volume = 1000 + 8 * rng.standard_normal(shape)
+            volume[2 * scale : 3 * scale, 3 * scale : 4 * scale, 1] += 50 * course(64, 0)[t]
+            volume[6 * scale : 7 * scale, 5 * scale : 6 * scale, 2] += 50 * course(64, 32)[t]
+            volume[0] = 0
+            writer.append(volume + (400 if t < 2 else 0))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Series on both grids, their masks, events and confounds."""
+    folder = tmp_path_factory.mktemp("in")
+    write_series(folder / "raw.nii", SHAPE, AFFINE, scale=1)
+    write_series(folder / "fine.nii", FINE, FINE_AFFINE, scale=2)
+    rows = {"onset": [0.0] + [8.0 + k * 32 for k in range(5)], "duration": [8.0] + [16.0] * 5,
+            "trial_type": ["rest"] + [("thumb", "little")[k % 2] for k in range(5)]}  # fmt: skip
+    rng = np.random.default_rng(1)
+    confounds = pd.DataFrame({
+        name: [np.nan if t == 0 and "der" in name else round(rng.standard_normal(), 5) for t in range(80)]
+        for name in MOTION
+    })  # fmt: skip
+    return {
+        "series": {"raw": folder / "raw.nii", "fine": folder / "fine.nii"},
+        "mask": {"raw": mask_of(SHAPE, AFFINE), "fine": mask_of(FINE, FINE_AFFINE)},
+        "regressors": Events.of(pd.DataFrame(rows).astype(str), "events"), "confounds": confounds,
+    }  # fmt: skip
+
+
+def mask_of(shape, affine) -> Volume:
+    inside = np.ones(shape, dtype=bool)
+    inside[-1] = False
+    return Volume(inside, affine)
+
+
+OPTIONS = {
+    "n_dummy": 2, "tr": 2.0, "fwhm_mm": 5.0, "contrasts": CONTRASTS, "kinds": ["cc", "glm"], "low_pass": 0.1,
+    "high_pass": 1 / 128, "thresholds": ["quarter", "fdr", "3.1"], "factor": (2.0, 2.0, 1.0), "band": None,
+    "slice_time_ref": 0.5, "has_stc": False, "axis_order": (0, 1, 2),
+}  # fmt: skip
+
+
+def maps_of(run, series, tmp_path, *, confounds=True, **changes):
+    grid = "raw" if series == "raw" else "fine"
+    with SeriesReader(run["series"][grid]) as reader:
+        return map_series(
+            reader, run["mask"][grid], run["mask"][grid], run["regressors"], tmp_path,
+            run["confounds"] if confounds else None, series_name=series, **OPTIONS | changes,
+        )  # fmt: skip
+
+
+def values(rows):
+    return {(row.contrast, row.measure): row.value for row in rows}
+
+
+def by_name(maps: list[Derivative]) -> dict[str, Derivative]:
+    return {each.name: each for each in maps}
+
+
+def test_maps_are_named_and_described(run, tmp_path):
+    maps, _ = maps_of(run, "srgan", tmp_path)
+    assert len(maps) == 3 * 4 + 3 * 3
+    found = by_name(maps)["res-hr_contrast-thumbMinusLittle_stat-t_desc-srganFwhm50_statmap"]
+    bids = derivative_path(
+        {"subject": "01", "task": "tap", "datatype": "func", "extension": ".nii.gz", **found.entities}
+    )
+    assert bids == "sub-01/func/sub-01_task-tap_res-hr_contrast-thumbMinusLittle_stat-t_desc-srganFwhm50_statmap.nii.gz"
+    data = found.volume.data
+    assert data.dtype == np.float32
+    np.testing.assert_allclose(found.volume.affine, FINE_AFFINE)
+    assert np.isfinite(data).all()
+    assert not data[-1].any()
+    assert np.unravel_index(data.argmax(), FINE)[2] == 1
+    assert np.unravel_index(data.argmin(), FINE)[2] == 2
+    sidecar = found.sidecar
+    assert sidecar["SkullStripped"] is True
+    assert "2 x 2 x 4 mm" in sidecar["Resolution"]
+    assert sidecar["Model"]["Confounds"] == list(MOTION)
+    assert sidecar["Model"]["DegreesOfFreedom"] == 78 - sidecar["Model"]["DesignRank"]
+    assert sidecar["Model"]["NoiseModel"].startswith("autoregressive of order 6")
+    json.dumps([dict(each.sidecar) for each in maps])
+    region = by_name(maps)["res-hr_label-little_desc-srganFwhm50Fdr_mask"]
+    assert region.entities == {"res": "hr", "label": "little", "desc": "srganFwhm50Fdr", "suffix": "mask"}
+    assert region.volume.data.dtype == bool
+    assert region.sidecar["Type"] == "ROI"
+    assert not list(tmp_path.glob("*.raw"))
+
+
+def test_raw_has_no_resolution_and_no_division(run, tmp_path):
+    maps, rows = maps_of(run, "raw", tmp_path, fwhm_mm=0.0)
+    assert all("res" not in each.entities for each in maps)
+    assert all("Resolution" not in each.sidecar for each in maps)
+    assert {each.entities["desc"] for each in maps} == {"raw", "rawQuarter", "rawFdr", "rawZ31"}
+    found = values(rows)
+    assert found["thumb", "quarter_paper"] == found["thumb", "quarter_voxels"]
+    fine = values(maps_of(run, "bspline", tmp_path, fwhm_mm=0.0)[1])
+    assert fine["thumb", "quarter_paper"] == fine["thumb", "quarter_voxels"] / 4
+    assert [found["thumb", f"peak_at_{axis}"] for axis in "xyz"] == [-12, -6, -4]
+
+
+def test_the_sidecar_names_the_noise_model_that_was_fitted(run, tmp_path):
+    """A design that leaves few degrees of freedom gets fewer lags, and the sidecar says how many."""
+    maps, _ = maps_of(run, "raw", tmp_path, n_dummy=44, high_pass=0.0)
+    told = [each.sidecar["Model"] for each in maps if each.sidecar.get("Model", {}).get("Type") == "glm"]
+    assert told
+    for model in told:
+        assert model["NoiseModel"].startswith(f"autoregressive of order {model['DegreesOfFreedom'] // 6},")
+        assert model["DegreesOfFreedom"] // 6 < 6
+
+
+def test_options_act(run, tmp_path):
+    plain, _ = maps_of(run, "raw", tmp_path)
+    for name, changes in {
+        "fwhm": {"fwhm_mm": 8.0}, "low": {"low_pass": None}, "high": {"high_pass": 1 / 60},
+        "dummy": {"n_dummy": 0}, "stc": {"has_stc": True, "slice_time_ref": 0.0}, "conf": {"confounds": False},
+    }.items():  # fmt: skip
+        other, _ = maps_of(run, "raw", tmp_path, **changes)
+        stat = 0 if name == "low" else 2  # cc, effect, t, z of the first contrast
+        assert not np.allclose(plain[stat].volume.data, other[stat].volume.data), name
+    only, rows = maps_of(run, "raw", tmp_path, kinds=["cc"], thresholds=["quarter", "fdr"])
+    assert {each.entities.get("stat") for each in only} == {"cc", None}
+    assert {each.entities["desc"] for each in only} == {"rawFwhm50", "rawFwhm50Quarter"}
+    assert ("n/a", "dof") not in values(rows)
+
+
+def test_maps_of_series_are_compared(run, tmp_path):
+    found = [maps_of(run, name, tmp_path) for name in ("raw", "bspline", "srgan")]
+    rows, described = compare_maps(
+        [each for maps, _ in found for each in maps], [rows for _, rows in found], run["mask"]["raw"],
+        run["mask"]["fine"], run["mask"]["fine"], contrasts=CONTRASTS, thresholds=["quarter", "fdr"],
+        factor=(2.0, 2.0, 1.0),
+    )  # fmt: skip
+    by = {(row.series, row.contrast, row.measure): row for row in rows}
+    assert by["srgan", "thumb", "r_t_with_bspline"].value == pytest.approx(1.0)  # here the same file
+    assert 0.3 < by["srgan", "thumb", "r_effect_with_raw"].value < 1
+    assert by["rawSpline", "thumb", "quarter_volume"].fwhm_mm == 5
+    assert by["rawSpline", "thumb+little", "quarter_dice"].value < 0.05  # foci are 16 mm apart
+    assert by["raw", "thumb", "quarter_voxels"].value > 0  # figures of each series are in the same table
+    assert set(described["measure"]["Levels"]) == {row.measure for row in rows}
+
+
+def test_quality_of_all_series_is_one_table(run):
+    tables = []
+    for name in ("raw", "fine"):
+        lost = pd.DataFrame({"inconsistency": [9.0, 9.0, 0.1, 0.3, 0.2, *[np.nan] * 75]})
+        with SeriesReader(run["series"][name]) as reader:
+            tables.append(
+                measure_quality(reader, run["mask"][name], lost if name == "fine" else None, series_name=name, n_dummy=2)
+            )
+    rows, described = join_quality(tables)
+    by = {(row.series, row.measure): row.value for row in rows}
+    assert by["raw", "tsnr_median"] == pytest.approx(1000 / 8, rel=0.05)
+    assert by["raw", "volumes"] == 78
+    assert by["fine", "inconsistency_median"] == 0.2  # without the dummies
+    assert by["fine", "inconsistency_max"] == 0.3
+    assert ("raw", "inconsistency_max") not in by
+    assert tuple(described) == tuple(SERIES)
+    assert set(described["measure"]["Levels"]) == {row.measure for row in rows}
+
+
+def saved(image: Volume, path: Path) -> Path:
+    nib.save(nib.Nifti1Image(image.data.astype(np.uint8), image.affine), path)
+    return path
+
+
+def test_as_an_interface_it_writes_the_same_bytes_in_every_folder(run, tmp_path):
+    """Maps have their names and sidecars, the table six digits."""
+    mask = saved(run["mask"]["raw"], tmp_path / "mask.nii")
+    (tmp_path / "events.tsv").write_text("onset\tduration\ttrial_type\n8\t16\tthumb\n40\t16\tlittle\n72\t16\tthumb\n")
+    given = {"series": run["series"]["raw"], "mask": mask, "roi": mask, "regressors": tmp_path / "events.tsv"}
+    texts = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        step = map_series.interface(**given, series_name="raw", **OPTIONS)
+        found = step.run(cwd=str(tmp_path / name)).outputs
+        files = sorted([*found.maps, found.map_metrics])
+        texts.append({Path(file).name: Path(file).read_bytes() for file in files})
+    assert texts[0] == texts[1]
+    told = json.loads(texts[0]["contrast-thumb_stat-z_desc-rawFwhm50_statmap.json"])
+    assert told["ContrastWeights"] == {"thumb": 1.0}
+    rows = read_cells(tmp_path / "one" / "map_metrics.tsv", SERIES)
+    assert set(rows["fwhm_mm"]) == {"5"}
+    events = read_events(tmp_path / "events.tsv")
+    with SeriesReader(run["series"]["raw"]) as reader:
+        maps, _ = map_series(reader, run["mask"]["raw"], run["mask"]["raw"], events, tmp_path, series_name="raw", **OPTIONS)
+    stored = nib.load(tmp_path / "one" / f"{maps[3].name}.nii.gz")
+    assert stored.get_data_dtype() == np.float32
+    np.testing.assert_array_equal(np.asarray(stored.dataobj), maps[3].volume.data)
+
+
+def test_the_methods_text_tells_what_was_asked_for() -> None:
+    run = Scope("run_wf", {
+        **OPTIONS, "smoothing": (0.0, 5.0), "at_rest": False, "series_name": "raw", "thresholds": ("quarter",),
+    })  # fmt: skip
+    run.give(series="s.nii", mask="m.nii", roi="m.nii", regressors="events.tsv")
+    run.add(map_series)
+    text = Graph(run).methods_text()
+    assert text.startswith("Activation was mapped in every series with the same model, smoothed by 0 and 5 mm FWHM (0 mm")
+    assert "low-pass filtered at 0.1 Hz" in text
+    assert "[@nilearn]" in text
+    assert "false discovery rate" not in text
+
+
+def test_components_of_acompcor_enter_where_the_run_can_spare_them():
+    columns = ["global_signal", *MOTION, "a_comp_cor_00", "a_comp_cor_01"]
+    for volumes, expected in ((49, MOTION), (50, (*MOTION, "a_comp_cor_00", "a_comp_cor_01"))):
+        assert default_confounds(pd.DataFrame(0.0, index=range(volumes), columns=columns)) == expected
+    assert default_confounds(None) == ()
+
+
+def test_amplitudes_of_fluctuations_are_made_named_and_told(run, tmp_path):
+    plain, without = maps_of(run, "srgan", tmp_path)
+    maps, rows = maps_of(run, "srgan", tmp_path, band=(0.01, 0.1))
+    assert len(maps) == len(plain) + 2
+    for each, stat in zip(maps[-2:], ("alff", "falff"), strict=True):
+        named = derivative_path(
+            {"subject": "01", "task": "rest", "datatype": "func", "extension": ".nii.gz", **each.entities}
+        )
+        assert named == f"sub-01/func/sub-01_task-rest_res-hr_stat-{stat}_desc-srganFwhm50_boldmap.nii.gz"
+        assert each.sidecar["FrequencyBandHz"] == [0.01, 0.1]
+        assert set(each.sidecar["Model"]["Confounds"]) == set(MOTION)
+        image = each.volume.data
+        assert image[:-1].max() > 0
+        assert (image[-1] == 0).all()
+        assert stat == "alff" or image.max() <= 1
+    told = values(rows)
+    assert told["n/a", "alff_median"] > 0
+    assert 0 < told["n/a", "falff_median"] < 1
+    assert ("n/a", "alff_median") not in values(without)
