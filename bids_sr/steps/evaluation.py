@@ -35,6 +35,15 @@ from bids_sr.stats.regions.map_summary import Grid
 from bids_sr.steps.activation import Contrasts, Factor, by_smoothing, values_of
 
 EFFECTS_GB = Need(always=0.06, high=0.75)
+UNSPLIT = "The run had too few blocks for split halves, so reproducible detail was not measured. "
+"""Methods text of a run in the place of that of `compare_halves`."""
+ONE_LEVEL_DOWN = (
+    "Methods that estimate variances were also tested one level of resolution down, without a reference: the volumes "
+    "of the run were downsampled by the super-resolution factor, super-resolved and compared with those acquired; the "
+    "share of zero filling's squared error that each series explains was computed, with an interval over stretches of "
+    "volumes. "
+)
+"""Methods text of a run with a method that estimates variances."""
 N_BOOT = 1000
 MOST_VOLUMES = 60
 """Evenly spaced volumes of which single images are scored, at most."""
@@ -184,18 +193,7 @@ def shuffle_signal(
     return null_rows(found, series_name, seed=random_seed)
 
 
-def _tested_text(setting: Lookup) -> str:
-    if not setting("variance_names"):
-        return ""
-    return (
-        "Methods that estimate variances were also tested one level of resolution down, without a reference: the "
-        "volumes of the run were downsampled by the super-resolution factor, super-resolved and compared with "
-        "those acquired; the share of zero filling's squared error that each series explains was computed, with "
-        "an interval over stretches of volumes. "
-    )
-
-
-@step(makes=("tested_shares", "one_level_down"), part=Part.EVALUATION, text=_tested_text, small=True)
+@step(makes=("tested_shares", "one_level_down"), small=True)
 def gather_tested(
     tested: Sequence[Facts] = (), *, series_names: Sequence[str], network_names: Sequence[str],
     voxel: tuple[float, float, float], factor: Factor,

@@ -7,7 +7,7 @@ import numpy as np
 
 from bids_sr.metrics.long_tables import EVALUATION, columns_json
 from bids_sr.pipeline.artifacts import Confounds, Derivative, Facts, Image, Map, Mask, Rows
-from bids_sr.pipeline.step import Lookup, Part, step
+from bids_sr.pipeline.step import step
 from bids_sr.series import RAW, parse_map_label
 from bids_sr.spatial.masks import head_mask, voxel_sizes
 from bids_sr.spatial.resampling import sample_volume
@@ -26,28 +26,6 @@ from bids_sr.steps.activation import Contrasts, Factor, kept_table, values_of
 from bids_sr.steps.active_regions import judged_contrasts
 
 
-@step(makes="gathered", small=True)
-def gather_rows(
-    tested_shares: Rows, holdout: Sequence[Rows] = (), precision_rows: Sequence[Rows] = (),
-    split_half: Rows | None = None, truth: Rows | None = None, truth_images: Rows | None = None,
-    null_rates: Sequence[Rows] = (), claim: Rows | None = None, edges: Rows | None = None,
-    guard_rows: Sequence[Rows] = (),
-) -> Rows:  # fmt: skip
-    """All figures of the evaluation of a run, in the order of the table."""
-    comparisons = [split_half or [], truth or [], truth_images or []]
-    tables = [
-        *holdout,
-        *precision_rows,
-        *comparisons,
-        *null_rates,
-        claim or [],
-        tested_shares,
-        edges or [],
-        *guard_rows,
-    ]
-    return [row for table in tables for row in table]
-
-
 def _applied(methods: Sequence[str], card_file: Mapping[str, Facts] | None) -> list[str]:
     """Methods but those whose card says that zero filling was used in their place."""
     cards = card_file or {}
@@ -56,7 +34,7 @@ def _applied(methods: Sequence[str], card_file: Mapping[str, Facts] | None) -> l
 
 @step(makes=("flags", "flag_rows"), small=True)
 def raise_flags(
-    gathered: Rows, maps: Sequence[Map], bold_mask: Mask, roi_bold: Mask, train_highres: Image | None = None,
+    rows: list[Rows], maps: Sequence[Map], bold_mask: Mask, roi_bold: Mask, train_highres: Image | None = None,
     train_lowres: Image | None = None, pair_mask: Mask | None = None, card_file: dict[str, Facts] | None = None, *,
     contrasts: Contrasts, factor: Factor, method_names: Sequence[str], at_rest: bool,
 ) -> tuple[Facts, Rows]:  # fmt: skip
@@ -64,7 +42,7 @@ def raise_flags(
 
     Parameters
     ----------
-    gathered : rows of the evaluation, such as edge_mismatch
+    rows : all tables of the evaluation; some flags follow from figures, such as edge_mismatch
     maps : maps and regions of all series; those of raw are looked at
     bold_mask, roi_bold : brain, and region of interest as registration placed it, on the acquired grid
     train_highres, train_lowres, pair_mask : the pair in one frame, and its brain on the grid of lowres
@@ -73,12 +51,13 @@ def raise_flags(
 
     Returns
     -------
-    Flags in words (name, raised, text, remedy, contrast, series) under "flags", and rows flag_* that `gathered` lacks:
-    1 or 0, n/a where it is not known
+    Flags in words (name, raised, text, remedy, contrast, series) under "flags", and rows flag_* that the
+    tables lack: 1 or 0, n/a where it is not known
     """
     names = judged_contrasts({} if at_rest else contrasts)
+    given = [row for table in rows for row in table]
     acquired = float(np.sqrt(np.prod(voxel_sizes(bold_mask.affine)[:2])))
-    distortion = distortion_flag(gathered, acquired)
+    distortion = distortion_flag(given, acquired)
     flags = [
         *activation_flags(
             {name: values_of(each) for name, each in correlation_maps(maps, names).items()}, roi_bold.data,
@@ -87,12 +66,12 @@ def raise_flags(
         ),
         *_pair_flags(train_highres, train_lowres, pair_mask, factor),
         *([distortion] if distortion else []),
-        *unrepeated_flags(gathered),
-        *harm_flags(gathered, _applied(method_names, card_file)),
+        *unrepeated_flags(given),
+        *harm_flags(given, _applied(method_names, card_file)),
     ]  # fmt: skip
-    known = {(row.series, row.measure, row.contrast) for row in gathered}
-    rows = [row for flag in flags if ((row := flag.row()).series, row.measure, row.contrast) not in known]
-    return {"flags": [{**asdict(flag), "remedy": flag.remedy} for flag in flags]}, rows
+    known = {(row.series, row.measure, row.contrast) for row in given}
+    own = [row for flag in flags if ((row := flag.row()).series, row.measure, row.contrast) not in known]
+    return {"flags": [{**asdict(flag), "remedy": flag.remedy} for flag in flags]}, own
 
 
 def correlation_maps(maps: Sequence[Derivative], names: Sequence[str]) -> dict[str, Derivative]:
@@ -129,25 +108,19 @@ def _pair_flags(highres: Image | None, lowres: Image | None, pair_mask: Mask | N
     return [artifact_flag(lowres.data, degraded, pair_mask.data, head)]
 
 
-def _short_text(setting: Lookup) -> str:
-    if setting("split"):
-        return ""
-    return "The run had too few blocks for split halves, so reproducible detail was not measured. "
-
-
 @step(
-    makes=("evaluation", "evaluation_columns", "verdict"), part=Part.EVALUATION, text=_short_text, small=True,
+    makes=("evaluation", "evaluation_columns", "verdict"), small=True,
     keep={"evaluation": kept_table("evaluation", "evaluation_columns"), "verdict": kept_table("verdict", {})},
 )  # fmt: skip
-def judge_run(
-    gathered: Rows, flag_rows: Rows, one_level_down: Facts, confounds: Confounds,
-    card_file: dict[str, Facts] | None = None, *, method_names: Sequence[str], series_names: Sequence[str],
-    margin: float | None,
+def judge(
+    rows: list[Rows], one_level_down: Facts, confounds: Confounds, card_file: dict[str, Facts] | None = None, *,
+    method_names: Sequence[str], series_names: Sequence[str], margin: float | None,
 ) -> tuple[Rows, Facts, Facts]:  # fmt: skip
     """Say in plain words what the evaluation of a run allows to say, and join all its figures.
 
     Parameters
     ----------
+    rows : all tables of the evaluation, in the order of the table that is made of them, flags last
     confounds : head motion of the run; large motion is said first
     one_level_down : facts of the test of the run one level of resolution down
     card_file : cards of models, which tell whether theirs was applied
@@ -159,12 +132,12 @@ def judge_run(
     Every figure with its interval, without comparisons of who was not applied; what the columns mean; headline,
     sentences and limits in words
     """
-    rows = [*gathered, *flag_rows]
+    given = [row for table in rows for row in table]
     applied = _applied(method_names, card_file)
     found = make_verdict(
-        rows, methods=method_names, baselines=[name for name in series_names if name not in method_names],
+        given, methods=method_names, baselines=[name for name in series_names if name not in method_names],
         margin=margin, not_applied=[name for name in method_names if name not in applied],
         displacement=[float(mm) for mm in confounds["framewise_displacement"]], one_level=one_level_down,
     )  # fmt: skip
-    rows = compared_rows([*rows, *found.rows])
-    return rows, columns_json(EVALUATION, (row.measure for row in rows)), found.to_json()
+    every = compared_rows([*given, *found.rows])
+    return every, columns_json(EVALUATION, (row.measure for row in every)), found.to_json()

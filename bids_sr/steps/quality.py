@@ -24,7 +24,7 @@ from bids_sr.pipeline.artifacts import (
     Rows,
     Series,
 )
-from bids_sr.pipeline.step import Keep, Lookup, Part, step
+from bids_sr.pipeline.step import Keep, Part, step
 from bids_sr.spatial.edges import Mismatch, edge_mismatch
 from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.resampling import sample_volume
@@ -46,28 +46,29 @@ class PrecisionRefused(ValueError):
     """A lower precision was asked for that changes the statistics; the message has the figure and the remedy."""
 
 
-def _guards_text(setting: Lookup) -> str:
-    guarded, with_pair = setting("method_names"), setting("with_pair")
+def guards_text(methods: Sequence[str], members: int, *, with_pair: bool, several: Sequence[str] = ()) -> str:
+    """Methods text of the maps of quality control.
+
+    Parameters
+    ----------
+    methods, several : all that have maps, and those of them with an ensemble
+    members : of an ensemble
+    """
     pair = ", or followed the detail of the high-resolution T2*-weighted image," if with_pair else ""
     text = (
-        f"Detail of {enumerated(guarded)} beyond the acquired Nyquist limit was marked unrepeated unless it agreed "
+        f"Detail of {enumerated(methods)} beyond the acquired Nyquist limit was marked unrepeated unless it agreed "
         f"between the two halves of the blocks{pair} more than expected by chance (null distribution: flipped signs of "
         f"blocks{', shifted images' if with_pair else ''}). "
     )
-    ensembles = setting("ensembles")
-    if several := [method for method in guarded if ensembles.get(method)]:
+    if several:
         text += (
-            f"The uncertainty of {enumerated(several)} is the standard deviation of the effect between "
-            f"{1 + len(ensembles[several[0]])} models trained with different seeds; errors common to all of them go "
-            "undetected. "
+            f"The uncertainty of {enumerated(several)} is the standard deviation of the effect between {members} "
+            "models trained with different seeds; errors common to all of them go undetected. "
         )
     return text
 
 
-@step(
-    makes=("guard_rows", "guard_maps"), part=Part.EVALUATION, text=_guards_text, memory=EFFECTS_GB,
-    keep={"guard_maps": Keep()},
-)  # fmt: skip
+@step(makes=("guard_rows", "guard_maps"), memory=EFFECTS_GB, keep={"guard_maps": Keep()})
 def guard_series(
     effects: Effects, bold_mask_hr: Mask, guide_hr: Image | None = None, member_effects: dict[str, File] | None = None,
     measured_effects: Effects | None = None, truth_maps: dict[str, Image] | None = None, model_file: File | None = None,

@@ -179,7 +179,9 @@ def test_quality_of_all_series_is_one_table(run):
         lost = pd.DataFrame({"inconsistency": [9.0, 9.0, 0.1, 0.3, 0.2, *[np.nan] * 75]})
         with SeriesReader(run["series"][name]) as reader:
             tables.append(
-                measure_quality(reader, run["mask"][name], lost if name == "fine" else None, series_name=name, n_dummy=2)
+                measure_quality(
+                    reader, run["mask"][name], lost if name == "fine" else None, series_name=name, n_dummy=2
+                )
             )
     rows, described = join_quality(tables)
     by = {(row.series, row.measure): row.value for row in rows}
@@ -200,7 +202,8 @@ def saved(image: Volume, path: Path) -> Path:
 def test_as_an_interface_it_writes_the_same_bytes_in_every_folder(run, tmp_path):
     """Maps have their names and sidecars, the table six digits."""
     mask = saved(run["mask"]["raw"], tmp_path / "mask.nii")
-    (tmp_path / "events.tsv").write_text("onset\tduration\ttrial_type\n8\t16\tthumb\n40\t16\tlittle\n72\t16\tthumb\n")
+    blocks = ("8\t16\tthumb", "40\t16\tlittle", "72\t16\tthumb")
+    (tmp_path / "events.tsv").write_text("\n".join(["onset\tduration\ttrial_type", *blocks]) + "\n")
     given = {"series": run["series"]["raw"], "mask": mask, "roi": mask, "regressors": tmp_path / "events.tsv"}
     texts = []
     for name in ("one", "two"):
@@ -215,8 +218,9 @@ def test_as_an_interface_it_writes_the_same_bytes_in_every_folder(run, tmp_path)
     rows = read_cells(tmp_path / "one" / "map_metrics.tsv", SERIES)
     assert set(rows["fwhm_mm"]) == {"5"}
     events = read_events(tmp_path / "events.tsv")
+    inside = run["mask"]["raw"]
     with SeriesReader(run["series"]["raw"]) as reader:
-        maps, _ = map_series(reader, run["mask"]["raw"], run["mask"]["raw"], events, tmp_path, series_name="raw", **OPTIONS)
+        maps, _ = map_series(reader, inside, inside, events, tmp_path, series_name="raw", **OPTIONS)
     stored = nib.load(tmp_path / "one" / f"{maps[3].name}.nii.gz")
     assert stored.get_data_dtype() == np.float32
     np.testing.assert_array_equal(np.asarray(stored.dataobj), maps[3].volume.data)
@@ -229,7 +233,9 @@ def test_the_methods_text_tells_what_was_asked_for() -> None:
     run.give(series="s.nii", mask="m.nii", roi="m.nii", regressors="events.tsv")
     run.add(map_series)
     text = Graph(run).methods_text()
-    assert text.startswith("Activation was mapped in every series with the same model, smoothed by 0 and 5 mm FWHM (0 mm")
+    assert text.startswith(
+        "Activation was mapped in every series with the same model, smoothed by 0 and 5 mm FWHM (0 mm"
+    )
     assert "low-pass filtered at 0.1 Hz" in text
     assert "[@nilearn]" in text
     assert "false discovery rate" not in text

@@ -7,14 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.interfaces.reporting.map_reportlets import ClustersReport
-from bids_sr.interfaces.statmap_interfaces import ClusterTable
-from bids_sr.io.nifti import load_image, save_image
+from bids_sr.io.nifti import load_image
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.region_names import atlas_labels
 from bids_sr.registration.templates import atlas_file
 from bids_sr.reports.tables.html_tables import clusters_html
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.stats.regions.activation_regions import COLUMNS, largest_clusters
+from bids_sr.steps.active_regions import list_clusters
 
 SHAPE = (40, 48, 30)
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
@@ -30,47 +31,52 @@ def blob(values: np.ndarray, mni: tuple[float, float, float], size: int, height:
     values[x, y, z] = height
 
 
+def maps_of(values: np.ndarray) -> list[Derivative]:
+    """The map of three series, and two regions of each."""
+    found = []
+    for series in ("raw", "bspline", "nearest"):
+        for data, own in (
+            (values, {"contrast": "all", "stat": "z", "desc": f"{series}Fwhm50", "suffix": "statmap"}),
+            (values > 3, {"label": "all", "desc": f"{series}Fwhm50Fdr", "suffix": "mask"}),
+            (values > 8, {"label": "all", "desc": f"{series}Fwhm50Quarter", "suffix": "mask"}),
+        ):
+            found.append(Derivative(Volume(data, AFFINE), own))
+    return found
+
+
 @pytest.fixture
-def inputs(tmp_path: Path) -> dict[str, object]:
+def maps() -> list[Derivative]:
     """A z map with a large cluster in the left calcarine and a smaller, higher one in the right precentral gyrus."""
-    move = np.eye(4)
-    move[:3, 3] = SHIFT
-    write_itk(tmp_path / "boldref2t1w.txt", move)
-    write_itk(tmp_path / "std2t1w.txt", np.eye(4))
     values = np.zeros(SHAPE, dtype=np.float32)
     blob(values, (-10.0, -80.0, 6.0), 3, 5.0)
     blob(values, (40.0, -12.0, 52.0), 2, 9.0)
-    files, entities = [], []
-    for series in ("raw", "bspline", "nearest"):
-        for name, data, own in (
-            ("z", values, {"contrast": "all", "stat": "z", "desc": f"{series}Fwhm50", "suffix": "statmap"}),
-            ("fdr", values > 3, {"label": "all", "desc": f"{series}Fwhm50Fdr", "suffix": "mask"}),
-            ("quarter", values > 8, {"label": "all", "desc": f"{series}Fwhm50Quarter", "suffix": "mask"}),
-        ):
-            save_image(data, AFFINE, tmp_path / f"{series}_{name}.nii")
-            files.append(str(tmp_path / f"{series}_{name}.nii"))
-            entities.append(own)
-    return {"in_files": files, "in_entities": entities, "series": ["raw", "bspline"]}
+    return maps_of(values)
 
 
-def placed(tmp_path: Path) -> dict[str, str]:
-    return {"boldref2t1w_xfm": str(tmp_path / "boldref2t1w.txt"), "std2t1w_xfm": str(tmp_path / "std2t1w.txt")}
+def listed(maps: list[Derivative], here: Path, *, in_template: bool = False) -> pd.DataFrame:
+    move, placed = np.eye(4), ()
+    move[:3, 3] = SHIFT
+    if in_template:
+        write_itk(here / "std2t1w.txt", np.eye(4))
+        placed = (move[None], here / "std2t1w.txt")
+    table, described = list_clusters(maps, here, *placed, method_names=["sbl"])
+    assert tuple(described) == tuple(COLUMNS)
+    return table
 
 
-def made(inputs: dict[str, object], tmp_path: Path, **more: str) -> pd.DataFrame:
-    done = ClusterTable(**inputs, **more).run(cwd=tmp_path)
-    return pd.read_csv(done.outputs.out_file, sep="\t", keep_default_na=False)
+def numbers(table: pd.DataFrame, names: list[str]) -> np.ndarray:
+    return table[names].to_numpy(dtype=float)
 
 
-def test_clusters_have_mni_coordinates_and_labels(inputs: dict[str, object], tmp_path: Path) -> None:
-    table = made(inputs, tmp_path, **placed(tmp_path))
+def test_clusters_have_mni_coordinates_and_labels(maps: list[Derivative], tmp_path: Path) -> None:
+    table = listed(maps, tmp_path, in_template=True)
     assert list(table) == list(COLUMNS)
     assert table["series"].tolist() == ["raw", "raw", "bspline", "bspline"]  # only those asked for
     assert (table["space"] == "MNI").all()
     assert (table["threshold"] == "Fdr").all()
     large, small = table.iloc[0], table.iloc[1]
-    assert (large["volume_mm3"], small["volume_mm3"]) == (27 * 80, 8 * 80)
-    assert (large["peak"], small["peak"]) == (5.0, 9.0)
+    assert (large["volume_mm3"], small["volume_mm3"]) == ("2160", "640")
+    assert (large["peak"], small["peak"]) == ("5", "9")
     assert large["labels"].startswith("Calcarine_L")
     for row, at in ((large, (-10.0, -80.0, 6.0)), (small, (40.0, -12.0, 52.0))):
         assert np.abs(row[["x", "y", "z"]].to_numpy(float) - at).max() <= 2.6  # half a voxel
@@ -81,12 +87,12 @@ def test_clusters_have_mni_coordinates_and_labels(inputs: dict[str, object], tmp
         assert row["label"] == name
 
 
-def test_without_a_t1w_image_coordinates_are_the_scanners(inputs: dict[str, object], tmp_path: Path) -> None:
-    table = made(inputs, tmp_path)
+def test_without_a_t1w_image_coordinates_are_the_scanners(maps: list[Derivative], tmp_path: Path) -> None:
+    table = listed(maps, tmp_path)
     assert (table["space"] == "scanner").all()
     assert (table[["label", "labels"]] == "n/a").all(axis=None)
-    with_anat = made(inputs, tmp_path, **placed(tmp_path))
-    shift = table[["x", "y", "z"]].to_numpy(float) - with_anat[["x", "y", "z"]].to_numpy(float)
+    with_anat = listed(maps, tmp_path, in_template=True)
+    shift = numbers(table, ["x", "y", "z"]) - numbers(with_anat, ["x", "y", "z"])
     assert np.allclose(shift, SHIFT, atol=0.06)
 
 
@@ -100,10 +106,8 @@ def test_the_ten_largest_are_kept() -> None:
     assert largest_clusters(values, values > 99) == []
 
 
-def test_the_report_shows_the_series_that_are_compared(inputs: dict[str, object], tmp_path: Path) -> None:
-    done = ClusterTable(**inputs, **placed(tmp_path)).run(cwd=tmp_path)
-    drawn = ClustersReport(clusters_tsv=done.outputs.out_file, series_names=["bspline", "sbl"]).run(cwd=tmp_path)
-    html = Path(drawn.outputs.out_files[0]).read_text()
+def test_the_report_shows_the_series_that_are_compared(maps: list[Derivative], tmp_path: Path) -> None:
+    html = clusters_html(listed(maps, tmp_path, in_template=True).to_dict("records"), ["bspline", "sbl"])
     assert "Calcarine_L" in html
     assert "MNI, mm" in html
     assert "bspline" in html
@@ -117,9 +121,8 @@ def test_the_clusters_of_the_judged_contrast_are_open() -> None:
     assert titles == ["houses", "faces"]  # the page shows the first of several tables
 
 
-def test_a_map_without_activity_is_said(inputs: dict[str, object], tmp_path: Path) -> None:
-    for path in inputs["in_files"]:
-        save_image(np.zeros(SHAPE, dtype=np.float32), AFFINE, path)
-    done = ClusterTable(**inputs, **placed(tmp_path)).run(cwd=tmp_path)
-    drawn = ClustersReport(clusters_tsv=done.outputs.out_file, series_names=["bspline"]).run(cwd=tmp_path)
-    assert "No voxel of any series is above the threshold" in Path(drawn.outputs.out_files[0]).read_text()
+def test_a_map_without_activity_is_said(tmp_path: Path) -> None:
+    table = listed(maps_of(np.zeros(SHAPE, dtype=np.float32)), tmp_path, in_template=True)
+    assert list(table) == list(COLUMNS)
+    html = clusters_html(table.to_dict("records"), ["bspline"])
+    assert "No voxel of any series is above the threshold" in html

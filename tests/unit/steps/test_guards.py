@@ -1,0 +1,225 @@
+"""Guards: rows, maps with names that can be made, warnings, and a precision that is chosen."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.long_tables import EVALUATION, MetricRow, columns_json
+from bids_sr.pipeline.artifacts import Derivative
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.method import get_method
+from bids_sr.sr.models import model
+from bids_sr.sr.models.compatibility import domain_entry
+from bids_sr.stats.glm.block_effects import Effects, save_effects
+from bids_sr.stats.glm.blocks import Block
+from bids_sr.stats.glm.regressors import Events
+from bids_sr.steps import quality
+from bids_sr.steps.store import derivative_path
+
+LOW, TWO = (16, 16, 6), (2.0, 2.0, 1.0)
+LOW_AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
+SHAPE, AFFINE = hr_grid(LOW, LOW_AFFINE, TWO)
+CONTRASTS = {"a": {"a": 1.0}, "aMinusB": {"a": 1.0, "b": -1.0}}
+ALONE = {"c": {"c": 1.0}}
+GIVEN = {"contrasts": CONTRASTS | ALONE, "factor": TWO, "random_seed": 0, "axis_order": (0, 1, 2)}
+
+
+def effects(series: str, seed: int, *, signal: float = 30.0) -> Effects:
+    """Effects of 4 blocks of a, 4 of b and one of c, with an effect in the middle and noise of their own."""
+    rng = np.random.default_rng(seed)
+    blocks = [Block(condition=name, events=((20.0 * k, 10.0),), half=k // 2 % 2) for k, name in enumerate("ab" * 4)]
+    blocks.append(Block(condition="c", events=((170.0, 10.0),)))
+    betas = signal * center()[..., None] + rng.normal(size=(*SHAPE, 9))
+    count = len(blocks)
+    static = 500 + 20 * np.random.default_rng(99).normal(size=SHAPE)
+    return Effects(
+        series=series, affine=AFFINE, mask=brain(), betas=betas.astype(np.float32), mean=static.astype(np.float32),
+        blocks=tuple(blocks), covariance=np.eye(count), leak=np.zeros((count, 12)),
+    )  # fmt: skip
+
+
+def center() -> np.ndarray:
+    return np.exp(-sum((x - n / 2) ** 2 for x, n in zip(np.indices(SHAPE), SHAPE, strict=True)) / 20)
+
+
+def brain(shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    x, y, _ = np.indices(shape)
+    return (x - shape[0] / 2) ** 2 + (y - shape[1] / 2) ** 2 < (0.4 * shape[0]) ** 2
+
+
+MASK = Volume(brain(), AFFINE)
+
+
+def check_maps(found: list[Derivative], stat: str, series: str) -> None:
+    assert len(found) == len(CONTRASTS)
+    for each in found:
+        own = each.entities
+        name = derivative_path({"subject": "01", "task": "t", "datatype": "func", "extension": ".nii.gz", **own})
+        assert f"res-hr_contrast-{own['contrast']}_stat-{stat}_desc-{series}_statmap" in name
+        np.testing.assert_allclose(each.volume.affine, AFFINE)
+        assert (each.volume.data[~brain()] == 0).all()
+        assert {"Description", "Units", "Resolution", "SourceSeries", "ContrastWeights"} <= set(each.sidecar)
+        json.dumps(each.sidecar, allow_nan=False)
+
+
+def of(maps: list[Derivative], stat: str) -> list[Derivative]:
+    return [each for each in maps if each.entities["stat"] == stat]
+
+
+def by(rows: list[MetricRow], measure: str, **match: str) -> list[MetricRow]:
+    return [r for r in rows if r.measure == measure and all(getattr(r, k) == v for k, v in match.items())]
+
+
+def test_uncertainty_with_measured_and_known_truth(tmp_path: Path) -> None:
+    names = [f"srganSeed{k}" for k in (1, 2, 3)]
+    members = {name: save_effects(effects(name, k), tmp_path / f"{name}.npz") for k, name in enumerate(names, 1)}
+    rows, maps = quality.guard_series(
+        effects("srgan", 0), MASK, None, members, effects("measured", 77), {"a": Volume(30 * center(), AFFINE)},
+        series_name="srgan", n_boot=50, **GIVEN,
+    )  # fmt: skip
+    check_maps(of(maps, "sd"), "sd", "srgan")
+    # four blocks of unit noise each in both conditions: standard deviation 1/2 for a, 1/sqrt(2) for the difference
+    assert by(rows, "ensemble_sd", contrast="a")[0].value == pytest.approx(0.5 * 0.94, abs=0.08)
+    assert by(rows, "ensemble_sd", contrast="a")[0].n == 4
+    measured = by(rows, "ensemble_coverage", contrast="a", against="measured")[0]
+    nominal = by(rows, "ensemble_nominal", contrast="a", against="measured")[0].value
+    assert measured.value == pytest.approx(nominal, abs=0.03)
+    assert measured.lower <= measured.value <= measured.upper
+    known = by(rows, "ensemble_coverage", contrast="a", against="truth")[0]
+    assert known.value > measured.value  # the truth has no noise of its own
+    assert not by(rows, "ensemble_r", contrast="aMinusB", against="truth")
+    assert not by(rows, "ensemble_sd", contrast="c")  # one block
+    assert len(of(maps, "sd")[0].sidecar["Reliability"]["measured"]) == 10
+    assert columns_json(EVALUATION, (row.measure for row in rows))
+
+
+def test_one_member_is_no_ensemble() -> None:
+    rows, maps = quality.guard_series(effects("srgan", 0), MASK, series_name="srgan", **GIVEN)
+    assert not by(rows, "ensemble_sd")
+    assert not of(maps, "sd")
+
+
+def test_unsupported_detail_with_and_without_a_pair() -> None:
+    own = effects("sbl", 0, signal=1.0)
+    guide = Volume(3.0 * (500 + 20 * np.random.default_rng(99).normal(size=SHAPE)), AFFINE)
+    rows, maps = quality.guard_series(own, MASK, guide, series_name="sbl", **GIVEN)
+    check_maps(maps, "unrepeated", "sbl")
+    static = by(rows, "unrepeated_share", contrast="n/a")
+    assert static[0].value == pytest.approx(0, abs=1e-6)  # the mean is the guide in another unit
+    dynamic = by(rows, "unrepeated_share", contrast="a")[0]
+    # white noise has three quarters of its energy beyond the limit; the effect is smooth, and repeats in the middle
+    assert dynamic.value > 0.6
+    assert dynamic.n == 4
+    assert not by(rows, "unrepeated_share", contrast="c")
+    rows, maps = quality.guard_series(own, MASK, series_name="sbl", **GIVEN)
+    assert not by(rows, "unrepeated_share", contrast="n/a")
+    assert maps[0].sidecar["ShareAboveThresholdMean"] == "n/a"
+
+
+def test_effects_on_another_grid_are_refused() -> None:
+    other = Volume(brain(), np.diag([1, 2, 3, 1.0]))
+    with pytest.raises(ValueError, match="effects of sbl lie on another grid"):
+        quality.guard_series(effects("sbl", 0), other, series_name="sbl", **GIVEN)
+
+
+@pytest.fixture
+def bold(tmp_path: Path) -> dict[str, Any]:
+    """A run, its model, and all that the guard of precision wants."""
+    torch.manual_seed(0)
+    generator = get_method("srgan").recipes["fast"].build_generator(1, TWO)
+    nn.init.normal_(generator.tail.weight, std=0.1)
+    volumes = 40
+    rng = np.random.default_rng(0)
+    level = (400 + 300 * brain(LOW) + 40 * rng.random(LOW)).astype(np.float32)
+    with SeriesWriter(tmp_path / "bold.nii", (*LOW, volumes), LOW_AFFINE, 2.0) as writer:
+        for _ in range(volumes):
+            writer.append((level + rng.normal(0, 5, LOW)).astype(np.float32))
+    card = {
+        "method": "srgan", "recipe": "fast", "factor": list(TWO), "resolution": {"lowres_mm": [4, 4, 4]},
+        "contrast": "T2starw", "orientation": "I-S", "domain": domain_entry(level, brain(LOW)),
+    }  # fmt: skip
+    weights, _ = model.save_model(tmp_path / "srgan", generator.state_dict(), card)
+    events = pd.DataFrame({"onset": ["4", "30", "56"], "duration": "10", "trial_type": ["a", "b", "a"]})
+    return {
+        "stc": SeriesReader(tmp_path / "bold.nii"), "boldref": Volume(level, LOW_AFFINE),
+        "bold_mask": Volume(brain(LOW), LOW_AFFINE), "model_file": weights, "regressors": Events.of(events, "events"),
+        "factor": TWO, "series_name": "srgan", "tr": 2.0, "n_dummy": 2, "contrasts": CONTRASTS, "device": "cpu",
+        "high_pass": 0.0, "slice_time_ref": 0.5, "has_stc": False, "omp_nthreads": 1,
+    }  # fmt: skip
+
+
+def test_fp32_and_auto_on_a_processor_try_nothing(bold: dict[str, Any]) -> None:
+    for asked in ("auto", "fp32"):
+        assert quality.guard_precision(**bold, precision=asked, force=False) == ("fp32", [])
+
+
+def test_bf16_is_tried_refused_with_its_figure_and_can_be_forced(
+    bold: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quality, "TRIED_SLICES", 2)
+    monkeypatch.setattr(quality, "LARGEST_CHANGE", 0.001)
+    with pytest.raises(
+        quality.PrecisionRefused, match=r"bf16 changes t by 0\.\d+ of its noise.*0\.001 is allowed.*--force"
+    ):
+        quality.guard_precision(**bold, precision="bf16", force=False)
+    chosen, rows = quality.guard_precision(**bold, precision="bf16", force=True)
+    assert chosen == "bf16"
+    rows = by(rows, "precision_change", series="srgan", region="brain")
+    assert {row.contrast for row in rows} == set(CONTRASTS)
+    assert 0.001 < max(row.value for row in rows) < 3
+    monkeypatch.setattr(quality, "LARGEST_CHANGE", 10.0)
+    assert quality.guard_precision(**bold, precision="bf16", force=False)[0] == "bf16"
+
+
+def test_the_domain_gate_passes_its_own_and_warns_of_others(
+    bold: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    def gate(boldref: Volume) -> list[MetricRow]:
+        return quality.check_domain(bold["model_file"], boldref, bold["bold_mask"], "srgan")
+
+    assert by(gate(bold["boldref"]), "flag_domain")[0].value == 0
+    assert not caplog.records
+    noise = 400 + 300 * np.random.default_rng(1).random(LOW)
+    assert by(gate(Volume(noise, LOW_AFFINE)), "flag_domain", region="brain")[0].value == 1
+    assert any(text.startswith("srgan: ") and "edges" in text for text in caplog.messages)
+
+
+def test_edges_apart_are_warned_of_by_name(caplog: pytest.LogCaptureFixture) -> None:
+    shape, affine = hr_grid((48, 48, 8), LOW_AFFINE, TWO)
+    x, y, _ = np.indices(shape)
+    rng = np.random.default_rng(0)
+    spots = [(rng.uniform(20, 76), rng.uniform(20, 76), rng.uniform(4, 8)) for _ in range(60)]
+
+    def image(shift: float) -> np.ndarray:
+        return sum(np.exp(-((x - a) ** 2 + (y - b - shift) ** 2) / (2 * s**2)) for a, b, s in spots)
+
+    low = image(2.5).reshape(48, 2, 48, 2, 8).mean((1, 3)).astype(np.float32)
+    guide = Volume(image(0).astype(np.float32), affine)
+    given = (Volume(low, LOW_AFFINE), guide, guide.like(np.ones(shape, bool)))
+    found = quality.compare_edges(*given, phase_encoding="j-", guided_names=["inject", "sbl"])
+    rows = {row.measure: row.value for row in found}
+    assert rows["edge_mismatch"] == pytest.approx(5.0, abs=0.4)  # 2.5 fine voxels of 2 mm
+    assert rows["flag_distortion"] == 1
+    assert rows["edge_mismatch_p90"] >= rows["edge_mismatch"]
+    assert len(caplog.messages) == 1
+    assert "inject, sbl lay detail where it does not belong" in caplog.messages[0]
+    caplog.clear()
+    across = quality.compare_edges(*given, phase_encoding="i", guided_names=[])
+    assert {row.measure: row.value for row in across}["edge_mismatch"] < 2
+    assert caplog.messages == []
+
+
+def test_the_methods_text_names_the_methods_and_their_ensembles() -> None:
+    text = quality.guards_text(["srgan", "sbl"], 3, with_pair=True, several=["srgan"])
+    assert text.startswith("Detail of srgan and sbl beyond the acquired Nyquist limit was marked unrepeated")
+    assert "or followed the detail of the high-resolution T2*-weighted image" in text
+    assert "The uncertainty of srgan is the standard deviation of the effect between 3 models" in text
+    assert "uncertainty" not in quality.guards_text(["sbl"], 1, with_pair=False)
