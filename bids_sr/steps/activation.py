@@ -13,6 +13,7 @@ from bids_sr.io.array_types import Array
 from bids_sr.metrics.long_tables import SERIES, columns_json, metric_rows
 from bids_sr.pipeline.artifacts import (
     Confounds,
+    Consistency,
     Derivative,
     Facts,
     Map,
@@ -20,7 +21,6 @@ from bids_sr.pipeline.artifacts import (
     Metrics,
     Regressors,
     Series,
-    Table,
     Volume,
 )
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
@@ -175,7 +175,7 @@ def _figures(found: Activation, mask: Array, kinds: Kinds) -> dict[str, float | 
 
 @step(makes="quality")
 def measure_quality(
-    series: Series, mask: Mask, consistency: Table | None = None, *, series_name: str, n_dummy: int
+    series: Series, mask: Mask, consistency: Consistency | None = None, *, series_name: str, n_dummy: int
 ) -> Metrics:
     """Temporal signal-to-noise ratio, mean signal and smoothness of the noise of one series.
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -199,6 +200,7 @@ def _change_of_t(
     factor: Factor, series_name: str, device: str, threads: int,
 ) -> dict[str, float]:  # fmt: skip
     """Change of t from fp32 to bf16, by contrast, on some slices of all volumes."""
+    from bids_sr.sr.inference.acquired import Acquired
     from bids_sr.sr.inference.apply_to_series import fine_mask, in_both, make_upsampler, some_slices
     from bids_sr.sr.models.model import load_model
     from bids_sr.stats.controls.t_perturbation import t_change
@@ -206,13 +208,11 @@ def _change_of_t(
     slices = some_slices(bold_mask.data, TRIED_SLICES)
     inside = fine_mask(bold_mask.data, slices, factor)
     scale = float(np.percentile(boldref.data[bold_mask.data], 99))
+    acquired = Acquired(factor=factor, scale=scale, precision="fp32", device=device, threads=threads)
     full, lower = (
-        make_upsampler(
-            series_name, factor, model=load_model(model_file), precision=each, scale=scale, device=device,
-            threads=threads,
-        )
-        for each in ("fp32", "bf16")
-    )  # fmt: skip
+        make_upsampler(series_name, each, load_model(model_file))
+        for each in (acquired, replace(acquired, precision="bf16"))
+    )
     with threadpool_limits(threads):
         return t_change(in_both(stc, full, lower, slices, inside, start=design.n_dummy), design, contrasts)
 
