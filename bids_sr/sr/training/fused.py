@@ -3,7 +3,7 @@
 Source: attention_unet, sections 3.1 and 3.2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,3 +147,22 @@ def explain_slice(
         index=index, masks=np.stack(gates) if gates else np.zeros((0, *made.shape[2:]), np.float32),
         critic_made=seen.get("made"), critic_fine=seen.get("fine"), scores=scores,
     )  # fmt: skip
+
+
+def held_out_slices(cards: Sequence[Mapping[str, Any]], depth: int, checksum: str) -> list[int]:
+    """Slices of a head that none of the models was trained on; all of them where no model saw this head.
+
+    Parameters
+    ----------
+    cards : of the models
+    depth : slices of the head
+    checksum : of the head's images, as cards have it: names of heads may be those of another study
+
+    """
+    kept = set(range(depth))
+    for card in cards:
+        names = {name for name, found in card.get("data_sha256", {}).items() if found == checksum}
+        if names:
+            parts = [part for part in card.get("held_out", {}).get("parts", []) if part["image"] in names]
+            kept &= {z for part in parts for z in range(*part["slices"])}
+    return sorted(kept)

@@ -1,0 +1,318 @@
+"""Structural scans: brought together, super-resolved as channels of one network, measured.
+
+Scans are maps with entities of their own: `desc` is the series (measured, an interpolation, a method), the suffix the
+contrast. All of one head lie on one grid, in [0, 1], nothing outside the brain.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from bids_sr.config.memory_model import Need
+from bids_sr.io.array_types import Array, Float32
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, ScanMetrics
+from bids_sr.pipeline.step import Keep, Lookup, Part, step
+from bids_sr.sr.device import Device, choose_device
+from bids_sr.sr.method import get_method
+from bids_sr.sr.recipe import RecipeName
+from bids_sr.steps.training import KEPT, MODEL, Model, Source, obtained
+
+LOGGER = logging.getLogger(__name__)
+Align = Literal["rigid", "affine", "nonlinear"]
+Scans = tuple[list[Map], list[Map], list[Map], Mask, Facts]
+_ALIGNED = {
+    "rigid": "aligned rigidly to the high-resolution {} scan by mutual information in ANTs [@ants]",
+    "affine": "aligned to the high-resolution {} scan by an affine transform that maximizes mutual information in ANTs "
+    "[@ants]",
+    "nonlinear": "aligned to the high-resolution {} scan by an affine transform and a symmetric deformation that "
+    "maximize mutual information in ANTs [@ants]",
+}
+_COLUMNS = {
+    "contrast": "scan that was measured; all: several of them together",
+    "series": "super-resolution method or interpolation; measured: the high-resolution scan itself",
+    "measure": "name of the figure",
+    "value": "the figure; n/a where it cannot be had",
+    "unit": "of the figure; 1 for a pure number",
+    "reference": "heldOut: slices that no model was trained on, against the measured ones; brain: the whole brain, "
+    "alone or against the measured scans",
+}
+
+
+def _grid(first: str) -> str:
+    return f"grid of the high-resolution {first} scan"
+
+
+def _text_of_preparation(setting: Lookup) -> str:
+    suffixes = list(setting("suffixes"))
+    return (
+        f"The {' and '.join(suffixes)} scans of both resolutions were corrected for intensity non-uniformity with N4 "
+        f"[@n4], {_ALIGNED[setting('anat_align')].format(suffixes[0])} and interpolated once, each; the brain was taken "
+        "from the template's mask, and intensities were scaled linearly to the range from 0 to 1, with equal means in "
+        "the brain at both resolutions."
+    )
+
+
+@step(
+    makes=("fine_scans", "coarse_scans", "other_scans", "scan_mask", "scan_facts"), part=Part.ANATOMY,
+    text=_text_of_preparation, memory=Need(always=0.45, scans=0.16),
+    keep={
+        "fine_scans": Keep(), "coarse_scans": Keep(), "other_scans": Keep(),
+        "scan_mask": Keep(
+            {"res": "hr", "desc": "brain", "suffix": "mask"},
+            lambda setting: {"Type": "Brain", "Resolution": _grid(setting("suffixes")[0])},
+        ),
+    },
+)  # fmt: skip
+def prepare_scans(
+    highres_files: list[File], lowres_files: list[File], template: Image, template_mask: Mask, *, here: Path,
+    suffixes: tuple[str, ...], baselines: Literal["default", "all"], anat_align: Align, random_seed: int, sloppy: bool,
+) -> Scans:  # fmt: skip
+    """Bring the scans of one head into one frame, onto one grid and to [0, 1].
+
+    Parameters
+    ----------
+    highres_files, lowres_files : fine and coarse scan of each contrast, as acquired
+    suffixes : BIDS suffix of each; the first is the frame
+    baselines : all: also by nearest neighbor
+    anat_align : transforms between the scans
+
+    Returns
+    -------
+    Fine scans on one grid; coarse scans there by cubic spline; all contrasts by each of the other interpolations, in
+    order; brain on that grid; position of each scan, and the intensities that became 1
+    """
+    from bids_sr.registration import structural_preparation
+    from bids_sr.registration.ants import load
+
+    others = ("linear", "nearest") if baselines == "all" else ("linear",)
+    scans = [
+        structural_preparation.Scans(contrast=name, highres=load(high), lowres=load(low))
+        for name, high, low in zip(suffixes, highres_files, lowres_files, strict=True)
+    ]
+    made = structural_preparation.prepare(
+        scans, template, template_mask.data, seed=random_seed, prefix=str(here / "scans_"), sloppy=sloppy,
+        interpolations=("bspline", *others), align=anat_align,
+    )  # fmt: skip
+    about = {
+        "Resolution": _grid(suffixes[0]), "SkullStripped": True,
+        "Description": "scaled to [0, 1]: 1 is the 99.9th percentile of the brain in the low-resolution scan",
+    }  # fmt: skip
+    series = {
+        name: [_scan(Volume(stack[each], made.affine), name, each, about) for each in suffixes]
+        for name, stack in {"measured": made.hr, **made.lr}.items()
+    }
+    facts = {"units": made.units, "align": anat_align, "offsets": made.facts}
+    rest = [scan for name in others for scan in series[name]]
+    return series["measured"], series["bspline"], rest, Volume(made.mask, made.affine), facts
+
+
+def _scan(image: Volume, series: str, suffix: str, about: Mapping[str, object]) -> Derivative:
+    return Derivative(image, {"res": "hr", "desc": series, "suffix": suffix}, about)
+
+
+def stacked(scans: Sequence[Derivative]) -> Float32:
+    """Scans of one head as channels, (C, X, Y, Z)."""
+    return np.stack([each.volume.data for each in scans])
+
+
+def suffixes_of(scans: Sequence[Derivative]) -> list[str]:
+    """Contrasts of scans, in order."""
+    return [each.entities["suffix"] for each in scans]
+
+
+def by_series(scans: Sequence[Derivative]) -> dict[str, dict[str, Array]]:
+    """Images of scans by series and contrast."""
+    found: dict[str, dict[str, Array]] = {}
+    for each in scans:
+        found.setdefault(each.entities["desc"], {})[each.entities["suffix"]] = each.volume.data
+    return found
+
+
+def untrained_slices(
+    fine: Sequence[Derivative], coarse: Sequence[Derivative], mask: Volume, cards: Sequence[Mapping[str, object]]
+) -> list[int]:
+    """Slices of a head that none of the models was trained on.
+
+    Parameters
+    ----------
+    fine, coarse : scans of the head
+    cards : of the models
+    """
+    from bids_sr.sr.training.fused import contrast_set, held_out_slices
+
+    own = contrast_set(stacked(fine), stacked(coarse), mask.data, mask.affine, suffixes_of(fine), "own")
+    return held_out_slices(cards, mask.data.shape[2], str(own.images[0].checksum()))
+
+
+def _text_of_network(setting: Lookup) -> str:
+    method = setting("method")
+    if setting("pretrained") is not None or setting("model_source") == "reuse":
+        network = f"A network trained beforehand ({method})"
+    else:
+        whose = "pairs of the other participants" if setting("train_on") == "others" else "participant's own pairs"
+        network = f"A network ({method}) was trained on the {whose} and"
+    return f"{network} super-resolved all contrasts together, as channels, slice by slice [@attention_unet]."
+
+
+def _of_scans(kept: Keep) -> Keep:
+    """How a model of structural scans is stored: told from those of a pair."""
+    entities = kept.entities
+    assert callable(entities)
+    return Keep(lambda setting: {"acquisition": "anat", **entities(setting)}, kept.sidecar)
+
+
+@step(
+    makes=MODEL, part=Part.SERIES, text=_text_of_network, memory=Need(always=0.6, trained=0.12), resumes=True,
+    keep={name: _of_scans(kept) for name, kept in KEPT.items()},
+)  # fmt: skip
+def train_on_scans(
+    scan_mask: Mask, heads_fine: list[Map], heads_coarse: list[Map], heads_masks: dict[str, Mask], *, here: Path,
+    method: str, anat_align: Align, recipe: RecipeName, model_source: Source, model_dir: Path | None,
+    pretrained: Path | None, vgg_weights: Path | None, max_train_minutes: float | None, random_seed: int,
+    omp_nthreads: int, device: Device, force: bool, sloppy: bool,
+) -> Model:  # fmt: skip
+    """Train a network on all contrasts of one head or of several, or take one that was trained.
+
+    Parameters
+    ----------
+    scan_mask : brain of the head that it is for
+    heads_fine, heads_coarse : scans of the heads to train on, one head after the other
+    heads_masks : their brains, by the names of the heads in the card
+    anat_align : what brought the scans of a head together
+    method, recipe, model_source, model_dir, pretrained, force : see `bids_sr.steps.training.train_on_pair`
+
+    Returns
+    -------
+    Weights, card and log
+    """
+    from bids_sr.sr.models.compatibility import describe
+    from bids_sr.sr.training.fused import SAME_GRID, contrast_set, joined, together
+    from bids_sr.sr.training.job import Training
+
+    count = len(heads_fine) // len(heads_masks)
+    suffixes = suffixes_of(heads_fine[:count])
+    heads = []
+    for place, (name, mask) in enumerate(heads_masks.items()):
+        own = slice(place * count, (place + 1) * count)
+        fine, coarse = stacked(heads_fine[own]), stacked(heads_coarse[own])
+        heads.append(contrast_set(fine, coarse, mask.data, mask.affine, suffixes, name))
+    training = Training(
+        method=get_method(method), recipe=recipe, source=model_source, factor=SAME_GRID, align=anat_align,
+        model_dir=model_dir, pretrained=pretrained, seed=random_seed, threads=omp_nthreads,
+        device=choose_device(device), max_train_minutes=max_train_minutes, vgg_weights=vgg_weights, sloppy=sloppy,
+    )  # fmt: skip
+    serves = describe(scan_mask.affine, joined(suffixes), SAME_GRID, anat_align)
+    return obtained(training, together(heads), here, serves, force=force)
+
+
+@step(makes="made_scans", memory=Need(always=0.35, scans=0.12), keep={"made_scans": Keep()})
+def super_resolve_scans(
+    coarse_scans: list[Map], scan_mask: Mask, model_file: File, *, method: str, device: Device, omp_nthreads: int
+) -> list[Map]:
+    """Super-resolve all contrasts of one head together.
+
+    Parameters
+    ----------
+    model_file : weights, with the card beside them
+    """
+    from bids_sr.sr.models.model import load_model
+    from bids_sr.sr.training.fused import super_resolve_contrasts
+
+    made = super_resolve_contrasts(
+        load_model(model_file), stacked(coarse_scans), scan_mask.data, scan_mask.affine, device=choose_device(device),
+        threads=omp_nthreads,
+    )  # fmt: skip
+    return [
+        _scan(Volume(image, scan_mask.affine), method, scan.entities["suffix"], scan.sidecar)
+        for image, scan in zip(made, coarse_scans, strict=True)
+    ]
+
+
+@step(
+    makes=("scan_metrics", "scan_dseg"), part=Part.EVALUATION, memory=Need(always=0.25, scans=0.30),
+    text="Images were compared with the measured scans by error, PSNR and SSIM in slices that training had not seen, "
+    "by image quality measures, and by tissues segmented with Atropos [@ants] and white-matter hyperintensities "
+    "[@attention_unet].",
+    keep={
+        "scan_metrics": Keep(
+            {"desc": "anat", "suffix": "metrics"}, {name: {"Description": text} for name, text in _COLUMNS.items()}
+        ),
+        "scan_dseg": Keep(
+            {"res": "hr", "desc": "measured", "suffix": "dseg"},
+            lambda setting: {
+                "Resolution": _grid(setting("suffixes")[0]),
+                "Description": "tissues of the measured scans by Atropos: 1 GM, 2 WM, 3 CSF",
+            },
+        ),
+    },
+)  # fmt: skip
+def measure_scans(
+    fine_scans: list[Map], coarse_scans: list[Map], other_scans: list[Map], scan_mask: Mask, made_scans: list[Map],
+    card_file: list[Facts], *, random_seed: int,
+) -> tuple[ScanMetrics, Image]:  # fmt: skip
+    """Compare super-resolved and interpolated scans with the fine ones: likeness, quality, tissues, lesions.
+
+    Parameters
+    ----------
+    made_scans : those of all methods
+    card_file : cards of their models, which tell the slices that these have not seen
+
+    Returns
+    -------
+    Table of measures; tissues of the fine scans, 1 GM, 2 WM, 3 CSF
+    """
+    series, measured = by_series([*coarse_scans, *other_scans, *made_scans]), by_series(fine_scans)["measured"]
+    slices = untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
+    rows, labels = measured_rows(measured, series, scan_mask.data, scan_mask.affine, slices, seed=random_seed)
+    return rows, Volume(labels, scan_mask.affine)
+
+
+def measured_rows(
+    measured: Mapping[str, Array], series: Mapping[str, Mapping[str, Array]], mask: Array, affine: Array,
+    slices: Sequence[int], *, seed: int,
+) -> tuple[list[MetricRow], Array]:  # fmt: skip
+    """All rows of the table, and the tissues of the measured scans (1 GM, 2 WM, 3 CSF).
+
+    Parameters
+    ----------
+    measured : fine scans by contrast
+    series : name to contrast to image
+    affine : voxel → RAS mm
+    slices : that images are compared in with the fine ones
+    """
+    from bids_sr.registration.tissues import NAMES
+    from bids_sr.stats.image.image_quality import lesions, likeness, quality, segmentations
+
+    zooms = [float(v) for v in np.sqrt((affine[:3, :3] ** 2).sum(0))]
+    every = {"measured": measured, **series}
+    found = {name: tissues for name, scans in every.items() if (tissues := _tissues(scans, mask, affine, seed, name))}
+    rows: list[MetricRow] = []
+    for contrast, truth in measured.items():
+        images = {name: scans[contrast] for name, scans in series.items()}
+        rows += likeness(contrast, images, truth, mask, slices)
+        rows += quality(contrast, {"measured": truth, **images}, mask, found.get("measured", {}), zooms)
+    if "measured" in found:
+        rows += segmentations("all", found, mask, zooms)
+    if "FLAIR" in measured:
+        seen = lesions({name: scans["FLAIR"] for name, scans in every.items()}, mask)
+        rows += segmentations("FLAIR", seen, mask, zooms)
+    labels = np.zeros(mask.shape, np.uint8)
+    for label, tissue in enumerate(NAMES, 1):
+        labels[found.get("measured", {}).get(tissue, np.zeros(mask.shape, bool))] = label
+    return rows, labels
+
+
+def _tissues(scans: Mapping[str, Array], mask: Array, affine: Array, seed: int, name: str) -> dict[str, Array]:
+    """Masks of the tissues; empty where they cannot be told apart, which is no reason to lose all other measures."""
+    from bids_sr.registration import tissues
+
+    try:
+        return tissues.tissue_masks(tissues.segment_tissues(scans, mask, affine, seed=seed))
+    except RuntimeError as error:
+        LOGGER.warning("no tissues of %s: %s", name, error)
+        return {}

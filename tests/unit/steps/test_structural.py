@@ -1,0 +1,252 @@
+"""Fused structural scans: preparation against known positions, held-out slices, and the steps on files."""
+
+import csv
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from bids_sr.io.nifti import load_image, save_image
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.artifacts import Derivative
+from bids_sr.registration import structural_preparation, tissues
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.transforms import rigid_matrix
+from bids_sr.sr.models.compatibility import ModelMismatch
+from bids_sr.sr.training.fused import held_out_slices
+from bids_sr.steps import structural
+
+SHAPE = (40, 44, 36)
+AFFINE = np.array([[2.0, 0, 0, -40], [0, 2, 0, -44], [0, 0, 2, -36], [0, 0, 0, 1]])
+CONTRASTS = ["T1w", "FLAIR"]
+
+
+@pytest.fixture(scope="module")
+def head():
+    """A textured ellipsoid of three tissues, brain inside a rim, as arrays on the fine grid."""
+    rng = np.random.default_rng(3)
+    x, y, z = (np.indices(SHAPE) - (np.array(SHAPE)[:, None, None, None] - 1) / 2) * 2
+    radius = np.sqrt((x / 31) ** 2 + (y / 36) ** 2 + (z / 29) ** 2)
+    texture = ndimage.gaussian_filter(rng.normal(size=SHAPE), 3.0)
+    texture /= texture.std()
+    fluid, gray = (radius < 1) & (texture > 1.2), (radius < 1) & (texture <= 1.2) & (texture > -0.1)
+    white = (radius < 1) & (texture <= -0.1)
+    rim = (radius >= 1.08) & (radius < 1.2)
+    t1w = 100 * fluid + 400 * gray + 650 * white + 500.0 * rim
+    flair = 60 * fluid + 600 * gray + 400 * white + 300.0 * rim
+    noisy = {name: image + rng.normal(0, 12, SHAPE) for name, image in (("T1w", t1w), ("FLAIR", flair))}
+    return {name: np.maximum(image, 0) for name, image in noisy.items()}, radius < 1
+
+
+def scans(head, poses):
+    """Pairs whose coarse members are blurred, moved and sampled at 4 mm."""
+    arrays, _ = head
+    low = np.diag([4.0, 4, 4, 1])
+    low[:3, 3] = AFFINE[:3, 3] + 1
+    out = []
+    for contrast in CONTRASTS:
+        blurred = ndimage.gaussian_filter(arrays[contrast], 0.8)
+        coarse = sample_volume(blurred, AFFINE, (20, 22, 18), low, np.linalg.inv(poses[contrast]))
+        out.append(structural_preparation.Scans(
+            contrast=contrast, highres=Volume(arrays[contrast].astype(np.float32), AFFINE), lowres=Volume(coarse, low)
+        ))  # fmt: skip
+    return out
+
+
+@pytest.fixture(scope="module")
+def poses():
+    return {
+        "T1w": rigid_matrix([2.0, -1.5, 1.0, 0.03, -0.02, 0.02], (0, 0, 0)),
+        "FLAIR": rigid_matrix([-1.0, 2.5, 0.5, -0.02, 0.03, 0.01], (0, 0, 0)),
+    }
+
+
+@pytest.fixture(scope="module")
+def prepared(head, poses, tmp_path_factory):
+    """The scans, prepared with the true brain (the template's is another test's business)."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(structural_preparation, "brain_from_head", lambda *_args, **_how: (head[1], np.eye(4), None))
+    patch.setattr(structural_preparation, "unbiased", lambda image, **_how: image)
+    prefix = str(tmp_path_factory.mktemp("prepared") / "x_")
+    made = structural_preparation.prepare(
+        scans(head, poses), Volume(np.ones((2, 2, 2)), np.eye(4)), np.ones((2, 2, 2), bool),
+        interpolations=("bspline", "nearest"), seed=0, prefix=prefix, sloppy=True,
+    )  # fmt: skip
+    patch.undo()
+    return made
+
+
+def test_prepared_scans_lie_on_one_another_in_one_range(head, prepared):
+    assert set(prepared.lr) == {"bspline", "nearest"}
+    for contrast in CONTRASTS:
+        fine, coarse = prepared.hr[contrast], prepared.lr["bspline"][contrast]
+        assert fine.shape == coarse.shape == SHAPE
+        for image in (fine, coarse):
+            assert image.min() >= 0
+            assert image.max() <= 1
+            assert not image[~head[1]].any()
+        assert np.corrcoef(fine[head[1]], coarse[head[1]])[0, 1] > 0.8
+        assert fine[head[1]].mean() == pytest.approx(coarse[head[1]].mean(), rel=0.02)
+    assert set(prepared.facts) == {"T1w_lowres", "FLAIR_highres", "FLAIR_lowres"}
+    assert prepared.facts["FLAIR_highres"]["offset_mm"] < 0.3
+    seen = prepared.lr["bspline"]["T1w"]
+    back = seen[head[1]] * prepared.units["T1w"]  # in the unit of the coarse scan, which is that of the fine one here
+    assert back.mean() == pytest.approx(head[0]["T1w"][head[1]].mean(), rel=0.1)
+    assert np.percentile(seen[head[1]], 99.9) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_slices_that_any_model_was_trained_on_are_no_test():
+    cards = []
+    for parts in ([[2, 3], [7, 9]], [[7, 8]]):
+        found = [{"image": "a", "slices": slices} for slices in parts] + [{"image": "b", "slices": [0, 9]}]
+        cards.append({"data_sha256": {"a": "x", "b": "y"}, "held_out": {"parts": found}})
+    assert held_out_slices(cards[:1], 10, "x") == [2, 7, 8]
+    assert held_out_slices(cards, 10, "x") == [7]
+    # of another study, whatever its name
+    assert held_out_slices(cards, 3, "z") == [0, 1, 2]
+
+
+def test_a_head_that_was_trained_on_whole_leaves_no_slice_to_judge_by():
+    held = {"parts": [{"image": "b", "slices": [0, 9]}]}
+    assert held_out_slices([{"data_sha256": {"a": "x", "b": "y"}, "held_out": held}], 9, "x") == []
+
+
+def test_measures_of_the_measured_scan_itself_are_perfect(prepared):
+    rows, labels = structural.measured_rows(
+        prepared.hr, {"same": prepared.hr, "bspline": prepared.lr["bspline"]}, prepared.mask, prepared.affine,
+        range(SHAPE[2]), seed=0,
+    )  # fmt: skip
+    found = {(row.contrast, row.series, row.measure): row.value for row in rows}
+    assert found["T1w", "same", "mae"] == 0
+    assert found["all", "same", "dice_gm"] == 1
+    assert found["FLAIR", "same", "volume_wmh"] == found["FLAIR", "measured", "volume_wmh"]
+    assert found["T1w", "bspline", "ssim"] < 0.99
+    assert 0.4 < found["all", "bspline", "dice_wm"] < 1
+    assert set(np.unique(labels)) == {0, 1, 2, 3}
+    ml = prepared.mask.sum() * 8 / 1000
+    assert sum(found["all", "measured", f"volume_{t}"] for t in ("gm", "wm", "csf")) == pytest.approx(ml)
+
+
+def test_without_tissues_the_other_measures_remain(prepared, monkeypatch):
+    def fails(*_args, **_how):
+        raise RuntimeError("Atropos failed")
+
+    monkeypatch.setattr(tissues, "segment_tissues", fails)
+    rows, labels = structural.measured_rows(
+        prepared.hr, {"bspline": prepared.lr["bspline"]}, prepared.mask, prepared.affine, [18], seed=0
+    )
+    measures = {row.measure for row in rows}
+    assert {"psnr", "efc", "volume_wmh"} <= measures
+    assert not measures & {"cjv", "volume_gm"}
+    assert not labels.any()
+
+
+ASKED = SimpleNamespace(
+    recipe="fast", model_source="auto", model_dir=None, pretrained=None, vgg_weights=None, max_train_minutes=None,
+    random_seed=0, omp_nthreads=1, device="cpu", force=False, sloppy=True,
+)  # fmt: skip
+
+
+def named(prepared, series, desc, shift=0):
+    """Scans of a head that lies `shift` voxels to the right."""
+    return [
+        Derivative(
+            Volume(np.roll(series[contrast], shift, 0), prepared.affine),
+            {"res": "hr", "desc": desc, "suffix": contrast}, {"Resolution": "grid of the first"},
+        )
+        for contrast in CONTRASTS
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def scans_of(prepared):
+    """Fine and coarse scans, and brain."""
+
+    def of(shift=0):
+        mask = Volume(np.roll(prepared.mask, shift, 0), prepared.affine)
+        return (
+            named(prepared, prepared.hr, "measured", shift), named(prepared, prepared.lr["bspline"], "bspline", shift),
+            mask,
+        )  # fmt: skip
+
+    return of
+
+
+def test_one_head_from_training_to_measures(head, prepared, scans_of, tmp_path):
+    fine, coarse, mask = scans_of()
+    model, card_file, _ = structural.train_on_scans(
+        mask, fine, coarse, {"sub-01": mask}, here=tmp_path, method="attunet", anat_align="rigid", **vars(ASKED)
+    )
+    card = json.loads(card_file.read_text())
+    assert (card["contrast"], card["channels"], card["sloppy"]) == ("T1w+FLAIR", 2, True)
+    made = structural.super_resolve_scans(coarse, mask, model, method="attunet", device="cpu", omp_nthreads=1)
+    assert [each.name for each in made] == ["res-hr_desc-attunet_T1w", "res-hr_desc-attunet_FLAIR"]
+    assert all(each.sidecar["Resolution"] == "grid of the first" for each in made)
+    for image, before in zip(made, coarse, strict=True):
+        assert np.abs(image.volume.data - before.volume.data)[head[1]].mean() < 0.1
+        assert not image.volume.data[~head[1]].any()
+    rows, _ = structural.measure_scans(fine, coarse, [], mask, made, [card], random_seed=1)
+    psnr = {(row.contrast, row.series): row.value for row in rows if row.measure == "psnr"}
+    assert set(psnr) == {(c, s) for c in CONTRASTS for s in ("bspline", "attunet")}
+    kept = sorted({z for part in card["held_out"]["parts"] for z in range(*part["slices"])})
+    assert 0 < len(kept) < SHAPE[2] / 3
+    truth, seen = prepared.hr["T1w"][..., kept], prepared.lr["bspline"]["T1w"][..., kept]
+    inside = prepared.mask[..., kept]
+    expected = -10 * np.log10(((truth - seen)[inside] ** 2).mean())
+    assert psnr["T1w", "bspline"] == pytest.approx(expected, abs=0.01)
+
+
+def test_a_network_can_be_trained_on_several_other_heads(scans_of, tmp_path):
+    heads = {f"sub-0{number}": scans_of(number) for number in (2, 3)}
+    fine, coarse = ([each for scans in heads.values() for each in scans[which]] for which in (0, 1))
+    given = (scans_of(1)[2], fine, coarse, {name: scans[2] for name, scans in heads.items()})
+    asked = vars(ASKED) | {"here": tmp_path, "method": "unet"}
+    model, card, _ = structural.train_on_scans(*given, anat_align="affine", **asked)
+    assert json.loads(card.read_text())["images"] == ["sub-02", "sub-03"]
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "again").mkdir()
+    for path in (model, card):
+        path.rename(tmp_path / "kept" / path.name)
+    asked |= {"model_source": "reuse", "model_dir": tmp_path / "kept", "here": tmp_path / "again"}
+    with pytest.raises(ModelMismatch, match="by --anat-align affine, these are rigid"):
+        structural.train_on_scans(*given, anat_align="rigid", **asked)
+    assert structural.train_on_scans(*given, anat_align="affine", **asked)
+
+
+def test_the_preparation_as_a_node_keeps_the_order_of_its_files(prepared, head, tmp_path, monkeypatch):
+    names = []
+    for contrast in CONTRASTS:
+        names.append(tmp_path / f"{contrast}.nii")
+        save_image(head[0][contrast].astype(np.float32), AFFINE, names[-1])
+    monkeypatch.setattr(structural_preparation, "prepare", lambda *_args, **_how: prepared)
+    node = structural.prepare_scans.interface(
+        highres_files=names, lowres_files=names, template=names[0], template_mask=names[0], suffixes=tuple(CONTRASTS),
+        baselines="all", anat_align="rigid", random_seed=0, sloppy=True,
+    )  # fmt: skip
+    prepared.lr.setdefault("linear", prepared.lr["nearest"])
+    out = node.run(cwd=str(tmp_path)).outputs
+    for files, series, stack in (
+        (out.fine_scans, "measured", prepared.hr), (out.other_scans[-4:], "nearest", prepared.lr["nearest"]),
+    ):  # fmt: skip
+        images = [path for path in files if path.endswith(".nii.gz")]
+        assert [Path(path).name for path in images] == [f"res-hr_desc-{series}_{c}.nii.gz" for c in CONTRASTS]
+        for contrast, path in zip(CONTRASTS, images, strict=True):
+            np.testing.assert_array_equal(load_image(path)[0], stack[contrast])
+    assert set(json.loads(Path(out.scan_facts).read_text())["units"]) == set(CONTRASTS)
+    about = json.loads(Path(out.fine_scans[1]).read_text())
+    assert about["Resolution"] == "grid of the high-resolution T1w scan"
+
+
+def test_the_table_of_measures_is_stored_with_its_columns(scans_of, tmp_path):
+    fine, coarse, mask = scans_of()
+    rows, tissues_found = structural.measure_scans(fine, coarse, [], mask, [], [], random_seed=1)
+    port = structural.measure_scans.outputs["scan_metrics"]
+    with Path(port.save(rows, tmp_path / "x")).open(newline="") as stream:
+        lines = list(csv.DictReader(stream, delimiter="\t"))
+    described = structural.measure_scans.keep["scan_metrics"].sidecar
+    assert list(lines[0]) == list(described)
+    assert len(lines) == len(rows)
+    assert set(np.unique(tissues_found.data)) == {0, 1, 2, 3}
