@@ -51,9 +51,9 @@ def _text_of_preparation(setting: Lookup) -> str:
     suffixes = list(setting("suffixes"))
     return (
         f"The {' and '.join(suffixes)} scans of both resolutions were corrected for intensity non-uniformity with N4 "
-        f"[@n4], {_ALIGNED[setting('anat_align')].format(suffixes[0])} and interpolated once, each; the brain was taken "
-        "from the template's mask, and intensities were scaled linearly to the range from 0 to 1, with equal means in "
-        "the brain at both resolutions."
+        f"[@n4], {_ALIGNED[setting('anat_align')].format(suffixes[0])} and interpolated once, each; the brain was "
+        "taken from the template's mask, and intensities were scaled linearly to the range from 0 to 1, with equal "
+        "means in the brain at both resolutions."
     )
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from bids_sr.config.memory_model import Need
-from bids_sr.io.array_types import Array, Float32
-from bids_sr.pipeline.artifacts import Content, Facts, File, Image, Mask, Table, Volume
+from bids_sr.io.array_types import Array
+from bids_sr.pipeline.artifacts import Facts, File, Map, Mask, Table
 from bids_sr.pipeline.figure import Drawn, figure
 from bids_sr.reports.sections import SCANS, Shown
+from bids_sr.steps.structural import by_series, stacked, untrained_slices
 
 
 @figure(
@@ -31,24 +32,20 @@ from bids_sr.reports.sections import SCANS, Shown
     memory=Need(always=0.1, scans=0.10),
 )  # fmt: skip
 def draw_scans(
-    fine_scans: list[Image], coarse_scans: list[Image], other_scans: list[Image], made_scans: list[Image],
-    scan_mask: Mask, card_file: list[Facts], scan_metrics: File, scan_facts: Facts, *, contrasts: Sequence[str],
-    series_names: Sequence[str],
+    fine_scans: list[Map], coarse_scans: list[Map], other_scans: list[Map], scan_mask: Mask, made_scans: list[Map],
+    card_file: list[Facts], scan_metrics: File, scan_facts: Facts,
 ) -> Iterator[Drawn]:  # fmt: skip
     """Series side by side in a slice that was held out, the metrics, and how far the scans lay from each other.
 
     Parameters
     ----------
-    coarse_scans, other_scans, made_scans : all contrasts of each series, in the order of `series_names`
+    coarse_scans, other_scans, made_scans : by interpolation, and of all methods
     """
     from bids_sr.reports.figures.anat_figures import scans_figure
     from bids_sr.reports.tables.html_tables import facts_html, structural_html
 
-    images = [each.data for each in (*coarse_scans, *other_scans, *made_scans)]
-    rows = [images[start : start + len(contrasts)] for start in range(0, len(images), len(contrasts))]
-    series = {name: dict(zip(contrasts, row, strict=True)) for name, row in zip(series_names, rows, strict=True)}
-    measured = {contrast: each.data for contrast, each in zip(contrasts, fine_scans, strict=True)}
-    index = _shown_slice(fine_scans, coarse_scans, scan_mask, card_file, contrasts)
+    series, measured = by_series([*coarse_scans, *other_scans, *made_scans]), by_series(fine_scans)["measured"]
+    index = shown_slice(scan_mask.data, untrained_slices(fine_scans, coarse_scans, scan_mask, card_file))
     yield Drawn("scans", scans_figure(series, measured, scan_mask.data, scan_mask.affine, index))
     with scan_metrics.open(encoding="utf-8", newline="") as stream:
         yield Drawn("scans", structural_html(list(csv.DictReader(stream, delimiter="\t"))))
@@ -78,8 +75,8 @@ def draw_scans(
     memory=Need(always=0.35, scans=0.10),
 )  # fmt: skip
 def explain_scans(
-    fine_scans: list[Image], coarse_scans: list[Image], made_scans: list[Image], scan_mask: Mask, model_file: File,
-    card_file: Facts, log_file: Table, *, contrasts: Sequence[str], method_label: str = "",
+    fine_scans: list[Map], coarse_scans: list[Map], made_scans: list[Map], scan_mask: Mask, model_file: File,
+    card_file: Facts, log_file: Table, *, method_label: str = "",
 ) -> Iterator[Drawn]:  # fmt: skip
     """What the gates let through and what the critic looked at (nothing for a network without either), and how the
     training went.
@@ -96,34 +93,18 @@ def explain_scans(
     from bids_sr.sr.training.fused import explain_slice
 
     end, affine = method_label[:1].upper() + method_label[1:], scan_mask.affine
-    index = _shown_slice(fine_scans, coarse_scans, scan_mask, [card_file], contrasts)
-    low, high = _stack(coarse_scans), _stack(fine_scans)
+    index = shown_slice(scan_mask.data, untrained_slices(fine_scans, coarse_scans, scan_mask, [card_file]))
+    low, high = stacked(coarse_scans), stacked(fine_scans)
     seen = explain_slice(load_model(model_file), low, high, scan_mask.data, affine, index)
     shown = (("made", seen.critic_made, "super-resolved"), ("fine", seen.critic_fine, "measured"))
     maps = {f"critic, {text} (score {seen.scores[key]:.2f})": m for key, m, text in shown if m is not None}
     if len(seen.masks) or maps:
-        made = made_scans[0].data[..., index]
+        made = made_scans[0].volume.data[..., index]
         yield Drawn(f"attention{end}", explanation_figure(made, list(seen.masks), maps, affine, index))
     record = read_training({str(name): values.to_numpy() for name, values in log_file.items()}, card_file)
     if len(record.steps):
         yield Drawn(f"scantraining{end}", training_figure(record))
     yield Drawn(f"scancard{end}", card_html(card_file))
-
-
-def _stack(scans: Sequence[Volume]) -> Float32:
-    """(C, X, Y, Z)."""
-    return np.stack([each.data for each in scans])
-
-
-def _shown_slice(
-    fine: Sequence[Volume], coarse: Sequence[Volume], mask: Volume, cards: Sequence[Content], contrasts: Sequence[str]
-) -> int:
-    """Of the slices that no model was trained on, the one nearest to .6 of the brain's height (ventricles, cortex)."""
-    from bids_sr.sr.training.fused import contrast_set
-
-    scans = contrast_set(_stack(fine), _stack(coarse), mask.data, mask.affine, list(contrasts), "own")
-    checksum = str(scans.images[0].checksum())
-    return shown_slice(mask.data, held_out_slices(cards, mask.data.shape[2], checksum))
 
 
 def shown_slice(mask: Array, held_out: Sequence[int]) -> int:
@@ -132,19 +113,3 @@ def shown_slice(mask: Array, held_out: Sequence[int]) -> int:
     wanted = filled[0] + 0.6 * (filled[-1] - filled[0])
     kept = [z for z in held_out if z in filled] or list(filled)
     return int(min(kept, key=lambda z: abs(z - wanted)))
-
-
-def held_out_slices(cards: Sequence[Content], depth: int, checksum: str) -> list[int]:
-    """Slices of a head that none of the models was trained on; all of them where no model saw this head.
-
-    Parameters
-    ----------
-    checksum : of the head's images, as cards have it: names of heads may be those of another study
-    """
-    kept = set(range(depth))
-    for card in cards:
-        names = {name for name, found in card.get("data_sha256", {}).items() if found == checksum}
-        if names:
-            parts = [part for part in card.get("held_out", {}).get("parts", []) if part["image"] in names]
-            kept &= {z for part in parts for z in range(*part["slices"])}
-    return sorted(kept)

@@ -2,15 +2,18 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import ndimage
 
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.io.volume import Volume
+from bids_sr.metrics.long_tables import STRUCTURAL, table_text
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.registration import structural_preparation, tissues
 from bids_sr.spatial.resampling import sample_volume
@@ -18,6 +21,7 @@ from bids_sr.spatial.transforms import rigid_matrix
 from bids_sr.sr.models.compatibility import ModelMismatch
 from bids_sr.sr.training.fused import held_out_slices
 from bids_sr.steps import structural
+from bids_sr.steps.figures.draw_scans import draw_scans, explain_scans
 
 SHAPE = (40, 44, 36)
 AFFINE = np.array([[2.0, 0, 0, -40], [0, 2, 0, -44], [0, 0, 2, -36], [0, 0, 0, 1]])
@@ -177,7 +181,7 @@ def scans_of(prepared):
 
 def test_one_head_from_training_to_measures(head, prepared, scans_of, tmp_path):
     fine, coarse, mask = scans_of()
-    model, card_file, _ = structural.train_on_scans(
+    model, card_file, log_file = structural.train_on_scans(
         mask, fine, coarse, {"sub-01": mask}, here=tmp_path, method="attunet", anat_align="rigid", **vars(ASKED)
     )
     card = json.loads(card_file.read_text())
@@ -197,6 +201,27 @@ def test_one_head_from_training_to_measures(head, prepared, scans_of, tmp_path):
     inside = prepared.mask[..., kept]
     expected = -10 * np.log10(((truth - seen)[inside] ** 2).mean())
     assert psnr["T1w", "bspline"] == pytest.approx(expected, abs=0.01)
+    drawn = explain_scans(fine, coarse, made, mask, model, card, pd.read_csv(log_file, sep="\t", na_values="n/a"))
+    assert {each.entities["desc"] for each in drawn} == {"attention", "scantraining", "scancard"}
+    (port,) = explain_scans.outputs.values()
+    looked_at_by_gates_and_critic(next(path for path in port.save(drawn, tmp_path / "x") if "attention" in path))
+    (tmp_path / "metrics.tsv").write_text(table_text(rows, STRUCTURAL))
+    facts = {"align": "affine", "offsets": {"FLAIR_lowres": {"stretch_percent": 1.25}}}
+    shown = draw_scans(fine, coarse, [], mask, made, [card], tmp_path / "metrics.tsv", facts)
+    told = "".join(each.content for each in shown if isinstance(each.content, str))
+    assert "(affine)" in told
+    assert "1.25" in told
+
+
+def looked_at_by_gates_and_critic(svg):
+    """The figure holds the masks of four gates and two maps of the critic, each of its own over the slice."""
+    text = Path(svg).read_text()
+    titles = re.findall(r"<text[^>]*>([^<]*)</text>", text)
+    assert [title for title in titles if "attention" in title] == [f"attention, gate {n} of 4" for n in (1, 2, 3, 4)]
+    scores = [re.fullmatch(r"critic, (super-resolved|measured) \(score (0|1)\.\d\d\)", title) for title in titles]
+    assert [found[1] for found in scores if found] == ["super-resolved", "measured"]
+    pictures = re.findall(r'href="data:image/png;base64,([^"]+)"', text)
+    assert len(pictures) == len(set(pictures)) == 7, "the slice once, and six maps over it"
 
 
 def test_a_network_can_be_trained_on_several_other_heads(scans_of, tmp_path):
