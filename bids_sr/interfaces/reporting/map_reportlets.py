@@ -212,11 +212,10 @@ def ClustersReport(
     evaluation_tsv, verdict_json : the contrast that the verdict is about comes first
     """
     from bids_sr.metrics.long_tables import read_cells, read_table
-    from bids_sr.reports.tables.html_tables import clusters_html
+    from bids_sr.reports.tables.cluster_tables import clusters_html
     from bids_sr.stats.regions.activation_regions import COLUMNS
 
     judged = ""
     if evaluation_tsv and verdict_json:
         judged = tools.judged_contrast(read_table(evaluation_tsv), tools.read_json(verdict_json))
-    rows = read_cells(clusters_tsv, COLUMNS).to_dict("records")
-    yield Drawn(clusters_html(rows, series_names, first=judged), "clusters")
+    yield Drawn(clusters_html(read_cells(clusters_tsv, COLUMNS), series_names, first=judged), "clusters")

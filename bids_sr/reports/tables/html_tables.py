@@ -1,4 +1,4 @@
-"""HTML of the report: summary, facts, model card, metrics, clusters, registration, calibration, structural scans."""
+"""HTML of the report: summary, facts, model card, metrics, registration, calibration, structural scans."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.metrics.registry import METRICS, REGION_METRICS, UndeclaredMetric, metric
-from bids_sr.reports.markup import Head, folded, joined, picked, render, table
+from bids_sr.reports.markup import folded, joined, picked, render, table
 from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.text.training_text import held_out_text, started_text
 
@@ -358,40 +358,3 @@ def _structural_table(rows: Sequence[Row], measures: Sequence[str], caption: str
         if any((name, m) in values for m in measures)
     ]
     return table(caption, ["series", *heads], lines)
-
-
-def clusters_html(rows: Sequence[Mapping[str, str]], series: Sequence[str], *, first: str = "") -> Markup:
-    """Clusters of some series, a table for each contrast, of which one is shown at a time.
-
-    `rows` are those of the table of clusters; `series` are shown in this order, others not at all;
-    the contrast `first` leads, where it has clusters.
-    """
-    if not rows:
-        return Markup(
-            "<p class='notice'>No voxel of any series is above the threshold, so that there is no cluster.</p>"
-        )
-    widest = max((row["fwhm_mm"] for row in rows), key=float)
-    smoothing = f"smoothed by {widest} mm" if float(widest) else "not smoothed"
-    tables = []
-    for contrast in sorted(dict.fromkeys(row["contrast"] for row in rows), key=lambda name: name != first):
-        own = [row for row in rows if (row["contrast"], row["fwhm_mm"]) == (contrast, widest)]
-        lines = [_line(row) for name in series for row in own if row["series"] == name]
-        if lines:
-            title = f"Largest clusters: {contrast}, {smoothing}"
-            space = "MNI, mm" if own[0]["space"] == "MNI" else "scanner, mm"
-            at: Head = ("peak at x, y, z", space)
-            heads: list[Head] = ["series", at, own[0]["statistic"], ("volume", "mm³"), "labels (AAL2)"]
-            tables.append((title, table(title, heads, lines, texts={4})))
-    return picked(tables) or Markup("<p class='notice'>No cluster in the series that are compared.</p>")
-
-
-def _line(row: Mapping[str, str]) -> list[str]:
-    labels = row["labels"]
-    if row["label"] != MISSING:
-        labels = f"{row['label']}; {labels}" if not labels.startswith(row["label"]) else labels
-    place = ", ".join(number(f"{float(row[axis]):.0f}") for axis in "xyz")
-    scanner = ",".join(row[f"scanner_{axis}"] for axis in "xyz")
-    smoothing = f"{float(row['fwhm_mm']):g} mm" if float(row["fwhm_mm"]) else "none"
-    peak = render("peak", place, scanner, row["contrast"], row["series"], smoothing)
-    cells = (number(row["peak"]), number(row["volume_mm3"]), "–" if labels == MISSING else labels)
-    return [row["series"], peak, *cells]

@@ -200,9 +200,9 @@ def _cells(rows: Sequence[MetricRow]) -> list[Mapping[str, str]]:
         tables=("clusters",),
     ),
 )  # fmt: skip
-def show_clusters(clusters: Table, evaluation: Rows, verdict: Facts, *, methods: Sequence[str]) -> Content:
+def show_clusters(clusters: Table, evaluation: Rows, verdict: Facts, *, method_names: Sequence[str]) -> Content:
     """The largest clusters of the series that are compared, with the labels of an atlas; the judged contrast first."""
-    from bids_sr.reports.tables.html_tables import clusters_html
+    from bids_sr.reports.tables.cluster_tables import clusters_html
 
     judged = run_maps.judged_contrast(evaluation, verdict)
-    return clusters_html(clusters, ["bspline", *methods], first=judged)
+    return clusters_html(clusters, ["bspline", *method_names], first=judged)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Map, Mask, Rows, Table, Volume
+from bids_sr.pipeline.artifacts import Consistency, Derivative, Facts, Image, Map, Mask, Rows, Volume
 from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.reports.sections import Shown
 from bids_sr.steps.figures.display_grids import grid_of, onto, percent_of
@@ -54,8 +54,9 @@ OfSeries = Mapping[str, Derivative]
     Shown("unrepeated", "guards", html=True, tab="Unsupported detail"),
 )  # fmt: skip
 def draw_quality(
-    evaluation: Rows, flags: Facts, consistency: dict[str, Table], boldref: Image, bold_mask: Mask, bold_mask_hr: Mask,
-    guide_hr: Image | None = None, guard_maps: list[Map] | None = None, *, series_names: Sequence[str],
+    evaluation: Rows, flags: Facts, consistency: dict[str, Consistency], boldref: Image, bold_mask: Mask,
+    bold_mask_hr: Mask, guide_hr: Image | None = None, guard_maps: list[Map] | None = None, *,
+    series_names: Sequence[str],
 ) -> Iterator[Drawn]:  # fmt: skip
     """Flags and metrics of the quality control, loss of acquired data, uncertainty and unrepeated detail as maps.
 

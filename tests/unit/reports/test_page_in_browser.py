@@ -12,6 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
 from markupsafe import Markup
 from PIL import Image
@@ -23,7 +24,8 @@ from bids_sr.reports.figures.map_viewer import MniGrid, ViewedMaps, mni_nodes, v
 from bids_sr.reports.figures.style import NamedImage
 from bids_sr.reports.figures.svg_files import save_svg
 from bids_sr.reports.markup import picked, table
-from bids_sr.reports.tables.html_tables import clusters_html, facts_html, messages_html
+from bids_sr.reports.tables.cluster_tables import clusters_html
+from bids_sr.reports.tables.html_tables import facts_html, messages_html
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 browsers = pytest.importorskip("playwright.sync_api")
@@ -64,7 +66,7 @@ def page(tmp_path_factory) -> Path:
     viewer = viewer_html(given, below, np.ones((20, 24, 8)), mni=mni)
     row = {"space": "MNI", "x": "12", "y": "24", "z": "9", "scanner_x": "12", "scanner_y": "24", "scanner_z": "9"}
     row |= {"series": "sbl", "contrast": "faces", "fwhm_mm": "5", "statistic": "z", "peak": "9", "volume_mm3": "30"}
-    clusters = clusters_html([row | {"label": "n/a", "labels": "n/a"}], ["sbl"])
+    clusters = clusters_html(pd.DataFrame([row | {"label": "n/a", "labels": "n/a"}]), ["sbl"])
     figures = [
         Panel(content=f"figure {c} {s}", choices={"contrast": c, "smoothing": s}) for c in ("all", "faces")
         for s in ("not smoothed", "smoothed")

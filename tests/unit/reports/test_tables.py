@@ -1,10 +1,13 @@
 """Tables and summaries: everything from outside is escaped, values are shown as they are, absence as a dash."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from bids_sr.reports.tables import html_tables
+from bids_sr.reports.tables.cluster_tables import clusters_html
 from bids_sr.reports.text.training_text import held_out_text, read_training
+from bids_sr.stats.regions.activation_regions import COLUMNS
 
 EVIL = "<script>alert('x')</script> & co"
 CARD = {
@@ -132,3 +135,21 @@ def test_effects_stand_in_percent_of_the_brain_beside_signal_units():
     rows = [row("raw", 0, "all", "peak_effect", 40.0), row("raw", 0, "all", "peak_t", 9.5)]
     assert "<td>40 (1.48 %)</td>" in html_tables.metrics_html([], rows, percent=100 / 2700)
     assert "<td>40</td>" in html_tables.metrics_html([], rows)
+
+
+def test_clusters_read_from_a_file_are_those_that_were_written(tmp_path):
+    """Numbers of a table that was read, or the text of one that was not: the same cells."""
+    own = dict.fromkeys(COLUMNS, "0") | {"series": "sbl", "contrast": "all", "statistic": "z", "space": "MNI"}
+    rows = [
+        own | {"fwhm_mm": "2.5", "x": "-3.0", "scanner_x": "-12.0", "peak": "7.10", "label": "n/a", "labels": "n/a"},
+        own | {"fwhm_mm": "0", "x": "1.0", "label": "Calcarine_L", "labels": "Calcarine_L 9 %"},
+    ]
+    written = pd.DataFrame(rows, columns=list(COLUMNS))
+    written.to_csv(tmp_path / "clusters.tsv", sep="\t", index=False)
+    read = pd.read_csv(tmp_path / "clusters.tsv", sep="\t", na_values="n/a")
+    html = clusters_html(written, ["sbl"])
+    assert clusters_html(read, ["sbl"]) == html
+    assert "all, smoothed by 2.5 mm" in html
+    assert "-12.0,0.0,0.0" in html
+    assert "<td>7.1</td>" in html
+    assert "Calcarine" not in html  # it is in the map that is not smoothed

@@ -12,7 +12,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.region_names import atlas_labels
 from bids_sr.registration.templates import atlas_file
-from bids_sr.reports.tables.html_tables import clusters_html
+from bids_sr.reports.tables.cluster_tables import clusters_html
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.stats.regions.activation_regions import COLUMNS, largest_clusters
 from bids_sr.steps.active_regions import list_clusters
@@ -116,7 +116,9 @@ def test_the_report_shows_the_series_that_are_compared(maps: list[Derivative], t
 
 def test_the_clusters_of_the_judged_contrast_are_open() -> None:
     row = dict.fromkeys(COLUMNS, "1") | {"series": "sbl", "fwhm_mm": "0"}
-    html = clusters_html([row | {"contrast": name} for name in ("faces", "houses")], ["sbl"], first="houses")
+    html = clusters_html(
+        pd.DataFrame([row | {"contrast": name} for name in ("faces", "houses")]), ["sbl"], first="houses"
+    )
     titles = re.findall(r'data-title="Largest clusters: (\w+),', html)
     assert titles == ["houses", "faces"]  # the page shows the first of several tables
 
