@@ -150,7 +150,7 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
 
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.group.group_maps import Processes
-    from bids_sr.interfaces.dataset_description import write_ignored
+    from bids_sr.io.dataset_description import write_ignored
     from bids_sr.reports.tables.html_tables import meaning
 
     output_dir, margin = settings.paths.output_dir, settings.evaluation.margin

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.cli import rate_command, report_command
-from bids_sr.cli.console import count_text, end_lines, item, start_lines
+from bids_sr.cli.console import count_text, end_lines, item, start_lines, warning_lines
 from bids_sr.cli.heartbeat import still
 from bids_sr.cli.interrupts import INTERRUPTED, interruptible
 from bids_sr.cli.parser import parse_settings
@@ -120,7 +120,12 @@ def _participants(settings: Settings) -> int:
             settings, plan = _downsampled(settings, plan)
         from bids_sr.cli.participant_level import run_participants
 
-        outcome = run_participants(settings, plan, _stage)
+        try:
+            outcome = run_participants(settings, plan, _stage)
+        except BaseException:  # the call that resumes does not repeat the steps, nor what they warned of
+            for line in warning_lines(paths.output_dir / "logs" / run):
+                print(line, flush=True)
+            raise
     return _conclude(outcome, settings, plan)
 
 

@@ -11,12 +11,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, NoReturn
 
 from bids_sr.cli.heartbeat import EVERY_S, heartbeat
 from bids_sr.preflight.pace import duration
 
 if TYPE_CHECKING:
+    from nipype.pipeline.engine import Node, Workflow
+    from tqdm import tqdm
+
     from bids_sr.preflight import Plan
 
 OTHER = ""
@@ -77,6 +80,15 @@ def stage_minutes(plan: "Plan", there: Collection[str] = STAGES) -> dict[str, fl
     }
 
 
+def nodes_that_run(workflow: "Workflow") -> list[str]:
+    """Full names of the nodes that the scheduler will start: nipype takes those out that only hand on fields."""
+    from nipype.interfaces.utility import IdentityInterface
+
+    names = workflow.list_node_names()
+    run = (name for name in names if not isinstance(workflow.get_node(name).interface, IdentityInterface))
+    return [f"{workflow.name}.{name}" for name in run]
+
+
 _LOOK_S = 2.0
 _MOST = 0.9  # of a step that runs, counted as done by its time before it ends
 
@@ -107,12 +119,14 @@ class Progress:
         self._running: dict[str, tuple[str, str, float]] = {}  # node → participant or run, stage, since when
         self._lock = threading.RLock()
         stream = stream or sys.stdout
-        self._bar: Any = None
+        self._bar: tqdm[NoReturn] | None = None
         self._stage = ""
         if stream.isatty():
-            from tqdm import tqdm
+            import tqdm as bars
 
-            self._bar = tqdm(total=100, file=stream, bar_format="{percentage:3.0f} % |{bar:30}| {desc}", leave=False)
+            self._bar = bars.tqdm(
+                total=100, file=stream, bar_format="{percentage:3.0f} % |{bar:30}| {desc}", leave=False
+            )
         self._open = contextlib.ExitStack()
         self._open.enter_context(heartbeat(self.beat, look_s))
 
@@ -132,7 +146,7 @@ class Progress:
         rest, took = 1 - self.share, (self._clock() - self._began) / 60
         return rest * (rest * self._estimate + took)
 
-    def __call__(self, node: Any, status: str) -> None:
+    def __call__(self, node: "Node", status: str) -> None:
         """Take note that `node` starts, ended or failed."""
         label, stage = stage_of(node.fullname)
         with self._lock:

@@ -55,8 +55,8 @@ def main(argv: Sequence[str]) -> int:
 
 def write_sheets(root: Path, *, raters: int, seed: int, force: bool = False) -> list[Path]:
     """Write a sheet a rater and the key to all; returns the sheets."""
-    from bids_sr.interfaces.dataset_description import write_ignored
     from bids_sr.io.atomic_files import write_whole
+    from bids_sr.io.dataset_description import write_ignored
     from bids_sr.metrics.long_tables import tsv_text
     from bids_sr.reports.participants_page import write_index
     from bids_sr.reports.rating_sheet import KEY_COLUMNS, make_sheet, pictures

@@ -42,8 +42,7 @@ def make_reports(output_dir: Path, labels: Sequence[str] = ()) -> list[Path]:
 
     Raises `UsageError` where a participant has no figures, or none has.
     """
-    from bids_sr.cli.participant_level import logs_of_outputs
-    from bids_sr.reports.participants_page import build_report, participants_with_figures, write_index
+    from bids_sr.reports.participants_page import participants_with_figures, write_index, write_participants
     from bids_sr.steps.figures import declared
 
     root = output_dir.absolute()
@@ -55,11 +54,7 @@ def make_reports(output_dir: Path, labels: Sequence[str] = ()) -> list[Path]:
         if label not in there:
             fix = f"choose among {', '.join(there)}"
             raise UsageError(f"sub-{label}", f"{output_dir} has no figures of this participant", fix)
-    logs = {label: logs_of_outputs(root / "logs", label, default=root / "logs") for label in wanted}
-    pages = [
-        build_report(root, label, shown=declared(), run_uuid=own.name, log_dir=own, beside=wanted)
-        for label, own in logs.items()
-    ]
+    pages = list(write_participants(root, wanted, shown=declared(), log_dir=root / "logs"))
     write_index(root)
     group = root / "group.html"
     return [*pages, group] if group.is_file() and not labels else pages

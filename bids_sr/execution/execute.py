@@ -1,7 +1,6 @@
 """Run a workflow, on this machine or as jobs of SLURM, and say honestly what came of it."""
 
 import contextlib
-import json
 import logging
 import os
 import time
@@ -14,8 +13,8 @@ from typing import Any
 from nipype.pipeline import engine as pe
 
 from bids_sr.config.plugin import Plugin
-from bids_sr.execution.records import forget_damaged
-from bids_sr.interfaces.derivatives_sink import RECORD, WriteDerivatives
+from bids_sr.execution.records import all_stored, forget_damaged
+from bids_sr.interfaces.derivatives_sink import WriteDerivatives
 from bids_sr.io.atomic_files import DiskFullError
 
 LOGGER = logging.getLogger(__name__)
@@ -65,14 +64,6 @@ def _nodes(workflow: pe.Workflow) -> list[pe.Node]:
     for node in nodes:
         node.base_dir = workflow.base_dir
     return nodes
-
-
-def _complete(sink: pe.Node) -> bool:
-    """Whether a sink has finished, and the files that it has recorded are there."""
-    try:
-        return all(os.path.exists(path) for path in json.loads(Path(sink.output_dir(), RECORD).read_text()))
-    except (OSError, ValueError):
-        return False
 
 
 def _runner(plugin: Plugin, arguments: dict[str, Any]) -> Any:
@@ -133,7 +124,8 @@ def execute(
     """
     before = set(crash_dir.glob("crash*.txt"))
     # steps run again whose files were deleted, cut short or touched since; nipype would call them done
-    if again := len(forget_damaged(_nodes(workflow))):
+    nodes = _nodes(workflow)
+    if again := len(forget_damaged(nodes)):
         LOGGER.warning("files of %d steps are no longer as they were left: these steps run again", again)
     runner = _runner(plugin, {
         "n_procs": nprocs, "memory_gb": mem_gb, "status_callback": progress, "usage_file": usage_file,
@@ -152,6 +144,6 @@ def execute(
     crashes = tuple(sorted(written - before))
     if failure is not None and not crashes:
         raise failure
-    sinks = [node for node in _nodes(workflow) if isinstance(node.interface, WriteDerivatives)]
-    missing = tuple(node.fullname for node in sinks if not _complete(node))
+    sinks = [node for node in nodes if isinstance(node.interface, WriteDerivatives)]
+    missing = tuple(node.fullname for node in sinks if not all_stored(Path(node.output_dir())))
     return RunOutcome(crash_files=crashes, missing=missing)

@@ -45,6 +45,14 @@ def intact(folder: Path) -> bool:
         return False
 
 
+def all_stored(folder: Path) -> bool:
+    """Whether a step that stores derivatives has finished, and those that it recorded are there."""
+    try:
+        return all(os.path.exists(path) for path in json.loads((folder / WRITTEN).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return False
+
+
 def forget_damaged(nodes: Iterable[Any]) -> list[str]:
     """Make the steps run again that nipype would call done and whose files are not as they were left; their names.
 

@@ -56,7 +56,10 @@ def check(settings: Settings) -> Plan:
     if not settings.run.strict:
         subjects, left_out, problems = exclude(found.problems, surveyed.runs, subjects)
         found = Findings(problems=list(problems), notices=found.notices)
-    plan = Plan(subjects=subjects, contrasts=contrasts, type_order=surveyed.type_order, left_out=left_out)
+    plan = Plan(
+        subjects=subjects, contrasts=contrasts, type_order=surveyed.type_order, left_out=left_out,
+        sources=surveyed.sources,
+    )  # fmt: skip
     return _costed(plan, frozenset(types), settings, found)
 
 

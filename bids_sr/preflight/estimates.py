@@ -143,6 +143,7 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
     return Estimate(
         minutes=sum(row.minutes for row in rows) / cores,
         processors=cores,
+        largest_gb=largest,
         memory_gb=peak if given is None else min(peak, max(given, BASE_GB + largest)),
         work_gb=sum(row.disk_gb for row in rows),
         output_gb=_results(work),
@@ -312,6 +313,7 @@ def estimate_structural(plan: Plan, settings: Settings) -> Estimate:
     processors = min(people, settings.resources.nprocs or 1)
     return Estimate(
         minutes=sum(row.minutes for row in rows) / processors, processors=processors, memory_gb=BASE_GB + largest,
+        largest_gb=largest,
         work_gb=sum(row.disk_gb for row in rows), output_gb=copies * voxels * 2e-3 + 0.05 * methods * people, rows=rows,
     )  # fmt: skip
 

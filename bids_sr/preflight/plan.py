@@ -8,6 +8,7 @@ from pathlib import Path
 from bids_sr.bids import BoldRun, Notice, Problem, RunFiles, Subject, entities_of, stem_of
 from bids_sr.bids.findings import grouped
 from bids_sr.bids.inputs import ENTITIES, label_of, stem_of_echoes
+from bids_sr.bids.precomputed import Derivatives
 
 _OF_DERIVATIVES = ("space", "desc", "res", "den", "label", "part", "echo", "from", "to", "mode", "chunk")
 _KNOWN = frozenset(ENTITIES.values()) - {ENTITIES.get(key, key) for key in _OF_DERIVATIVES}
@@ -31,6 +32,7 @@ class Estimate:
     minutes: float = 0.0  # wall clock on the processors given
     processors: float = 1.0  # of them, that are busy on average
     memory_gb: float = 0.0  # peak of all processes
+    largest_gb: float = 0.0  # of the step that needs most
     work_gb: float = 0.0  # disk in the working directory
     output_gb: float = 0.0  # disk in the output directory
     rows: tuple[Row, ...] = ()  # by stage
@@ -60,6 +62,7 @@ class Plan:
     unsplit: frozenset[Path] = frozenset()  # BOLD files of the runs that have too few blocks for split halves
     left_out: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)  # name of a run not worked on → why
     type_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sources: tuple[Derivatives, ...] = ()  # folders whose contents are taken over
 
     def series_of(self, run: BoldRun) -> tuple[str, ...]:
         """Series of one run."""

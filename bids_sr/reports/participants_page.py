@@ -8,6 +8,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from bids_sr.boilerplate import bibliography
+from bids_sr.io import atomic_files
 from bids_sr.reports.assembler import Block, Panel, Section, write_page, write_subject_page
 from bids_sr.reports.markup import folded, joined, render, table
 from bids_sr.reports.sections import Shown
@@ -59,11 +60,12 @@ def write_index(root: Path) -> Path:
     Runs are found by their verdicts; a participant whose runs have none is named with that. Where another process
     changes the outputs at the same time, the page is written again, so that the last one is of what is there.
     """
+    before = None
     for _ in range(MOST_TRIES):
-        found = _reports(root)
-        _write(root, found)
-        if _reports(root) == found:
+        if (found := _reports(root)) == before:
             break
+        _write(root, found)
+        before = found
     return root / INDEX
 
 
@@ -140,9 +142,9 @@ def errors_html(log_dir: Path) -> Markup:
     return render("crashes", entries)
 
 
-def about_html(run_uuid: str, log_dir: Path, *, command: str | None) -> Markup:
+def about_html(log_dir: Path, *, command: str | None) -> Markup:
     """Version, command, run and settings."""
-    facts = {"bids-sr version": __version__, "Run": run_uuid, **({"Command": command} if command else {})}
+    facts = {"bids-sr version": __version__, "Run": log_dir.name, **({"Command": command} if command else {})}
     settings = log_dir / "settings.toml"
     text = settings.read_text(encoding="utf-8") if settings.exists() else ""
     missing = render("note", "missing", "The settings of this run were not found.")
@@ -160,9 +162,41 @@ def methods_fragment(markdown: str) -> Markup:
     ])  # fmt: skip
 
 
+def note_run(log_dir: Path, labels: Sequence[str]) -> None:
+    """Note that a run made outputs of these participants; names of logs follow a clock that may be set."""
+    for label in labels:
+        atomic_files.write_whole(log_dir.parent / "latest" / f"sub-{label}.txt", f"{log_dir.name}\n")
+
+
+def logs_of_outputs(logs: Path, label: str, *, default: Path) -> Path:
+    """Logs of the run that made the outputs of a participant: its settings and crash files are theirs.
+
+    Parameters
+    ----------
+    logs : ``logs`` of the output directory
+    default : returned where no run has left anything in it
+    """
+    noted = logs / "latest" / f"sub-{label}.txt"
+    if noted.is_file() and (named := logs / noted.read_text(encoding="utf-8").strip()).is_dir():
+        return named
+    made = sorted(path.parent for path in logs.glob("*/CITATION.md"))  # of an earlier version
+    return made[-1] if made else default
+
+
+def write_participants(
+    root: Path, labels: Sequence[str], *, shown: Sequence[Shown], log_dir: Path, command: str | None = None
+) -> tuple[Path, ...]:
+    """Write ``sub-XX.html`` of each; its logs are those of the run that made its outputs, else `log_dir`."""
+    logs = {label: logs_of_outputs(root / "logs", label, default=log_dir) for label in labels}
+    return tuple(
+        build_report(root, label, shown=shown, log_dir=own, command=command, beside=labels)
+        for label, own in logs.items()
+    )
+
+
 def build_report(
-    output_dir: Path, subject: str, *, shown: Sequence[Shown], run_uuid: str, log_dir: Path,
-    command: str | None = None, beside: Sequence[str] = (),
+    output_dir: Path, subject: str, *, shown: Sequence[Shown], log_dir: Path, command: str | None = None,
+    beside: Sequence[str] = (),
 ) -> Path:  # fmt: skip
     """Assemble ``sub-XX.html`` from the figures below `output_dir` that are declared (`shown`), and return its path.
 
@@ -177,7 +211,7 @@ def build_report(
     custom = {
         "methods": methods_fragment(text),
         "errors": errors_html(log_dir),
-        "about": about_html(run_uuid, log_dir, command=command),
+        "about": about_html(log_dir, command=command),
     }
     label = subject.removeprefix("sub-")
     neighbors = neighbors_of(root, label, beside)

@@ -135,7 +135,7 @@ def methods_html(markdown: str, bibtex: str) -> Markup:
     return joined([body, render("references", listed)]) if listed else body
 
 
-def write_citations(markdown: str, folder: Path, bibtex: str | None = None) -> None:
+def write_citations(markdown: str, *folders: Path, bibtex: str | None = None) -> None:
     """Write ``CITATION.md``, ``.bib`` (what is cited of `bibtex`, else of all that we carry) and ``.html``."""
     source = bibliography() if bibtex is None else bibtex
     raw = split_bibtex(source)
@@ -145,4 +145,5 @@ def write_citations(markdown: str, folder: Path, bibtex: str | None = None) -> N
     style = Markup(carried("report.css").read_text(encoding="utf-8"))
     page = render("page", "Methods", style, methods_html(markdown, source))
     for suffix, text in (("md", markdown.strip()), ("bib", cited), ("html", page)):
-        atomic_files.write_whole(folder / f"CITATION.{suffix}", text + "\n")
+        for folder in folders:
+            atomic_files.write_whole(folder / f"CITATION.{suffix}", text + "\n")

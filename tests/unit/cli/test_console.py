@@ -20,8 +20,7 @@ from bids_sr.bids import Notice
 from bids_sr.cli.console import end_lines, start_lines
 from bids_sr.cli.heartbeat import still
 from bids_sr.cli.main import COMMANDS, main
-from bids_sr.cli.participant_level import nodes_that_run
-from bids_sr.cli.progress import OTHER, Progress, stage_minutes, stage_of
+from bids_sr.cli.progress import OTHER, Progress, nodes_that_run, stage_minutes, stage_of
 from bids_sr.config import Settings
 from bids_sr.config.groups import Paths
 from bids_sr.metrics.long_tables import MetricRow, table_text

@@ -12,7 +12,7 @@ from grouptables import FACTS, cohort, detail, indexed_tables, sizes, write_as_f
 from bids_sr.cli import main
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
-from bids_sr.interfaces.dataset_description import write_dataset
+from bids_sr.io.dataset_description import write_dataset
 from bids_sr.metrics.long_tables import EVALUATION, columns_json
 
 

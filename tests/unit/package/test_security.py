@@ -221,9 +221,7 @@ def test_the_page_escapes_what_others_wrote(tmp_path: Path) -> None:
     (logs / f"crash-{EVIL.replace('/', '')}.pklz").write_bytes(b"")
     evil = f"# Text\n\nThe data set {EVIL} [@{EVIL}], *{EVIL}*, [x](javascript:alert(1))\n"
     (logs / "CITATION.md").write_text(evil)
-    page = build_report(
-        tmp_path / "out", "01", shown=declared(), run_uuid="run", log_dir=logs, command=f"bids-sr {EVIL}"
-    )
+    page = build_report(tmp_path / "out", "01", shown=declared(), log_dir=logs, command=f"bids-sr {EVIL}")
     text = page.read_text()
     assert text.lower().count("<script") == 1
     assert EVIL not in text

@@ -51,7 +51,7 @@ def test_citations_link_to_references_of_what_is_cited_only():
 
 
 def test_a_citation_that_resolves_to_nothing_stays_visible_and_is_logged(tmp_path, caplog):
-    text.write_citations("See [@nothing].", tmp_path, BIB)
+    text.write_citations("See [@nothing].", tmp_path, bibtex=BIB)
     assert "nothing?" in (tmp_path / "CITATION.html").read_text()
     assert "nothing" in caplog.text
     assert text.missing_keys("See [@nothing; @tool].", BIB) == ["nothing"]
@@ -85,13 +85,13 @@ def test_names_with_particles_and_letters_beyond_ascii_stay_whole():
 
 
 def test_three_files_are_written_and_kept_when_nothing_changed(tmp_path):
-    text.write_citations("Text [@tool].", tmp_path / "logs", BIB)
+    text.write_citations("Text [@tool].", tmp_path / "logs", bibtex=BIB)
     markdown, bibtex, html = (tmp_path / "logs" / f"CITATION.{suffix}" for suffix in ("md", "bib", "html"))
     assert markdown.read_text() == "Text [@tool].\n"
     assert set(boilerplate.split_bibtex(bibtex.read_text())) == {"tool"}
     assert html.read_text().startswith("<!DOCTYPE html>")
     before = html.stat().st_mtime_ns
-    text.write_citations("Text [@tool].", tmp_path / "logs", BIB)
+    text.write_citations("Text [@tool].", tmp_path / "logs", bibtex=BIB)
     assert html.stat().st_mtime_ns == before
 
 

@@ -162,7 +162,7 @@ def finished(tmp_path, drawn):
 
 
 def page_of(out: Path, logs: Path, **options) -> tuple[Page, str]:
-    page = build_report(out, "sub-01", shown=declared(), run_uuid="u1", log_dir=logs, **options)
+    page = build_report(out, "sub-01", shown=declared(), log_dir=logs, **options)
     text = page.read_text(encoding="utf-8")
     return Page(text), text
 
