@@ -10,7 +10,7 @@ from bids_sr.metrics.long_tables import SERIES, MetricRow
 from bids_sr.pipeline.artifacts import Confounds, Facts, Image, Map, Mask, Metrics, Regressors, Rows, Series, Table
 from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.reports.sections import Shown
-from bids_sr.series import map_label
+from bids_sr.series import RAW, map_label
 from bids_sr.steps.figures import run_maps
 from bids_sr.steps.figures.display_grids import percent_of
 
@@ -36,13 +36,13 @@ def draw_slice(
     from bids_sr.reports.figures.style import NamedImage
     from bids_sr.reports.figures.superres_figures import slice_figure
 
-    every = {**series, "raw": preproc}
-    readers = {name: every[name] for name in series_names}
+    every = {**series, RAW: preproc}
+    readers = {name: every[name] for name in run_maps.all_names(series_names) if name in every}
     shown = [
         NamedImage(name=name, data=reader.volume(reader.shape[3] // 2), affine=reader.affine)
         for name, reader in readers.items()
     ]
-    reference = "bspline" if "bspline" in readers else next(name for name in readers if name != "raw")
+    reference = "bspline" if "bspline" in readers else next(name for name in readers if name != RAW)
     return slice_figure(shown, roi_hr.data, mask=bold_mask_hr.data, reference=reference)
 
 
@@ -114,7 +114,7 @@ def draw_activation(
 
     Parameters
     ----------
-    series_names : order of the rows
+    series_names : those of the plan, in the order of the rows
     at_rest : contrasts are seeds: the figures go by another name, and amplitudes of fluctuations are drawn too
     """
     from bids_sr.reports.figures.activation_figures import ALFF_DISPLAY, activation_figure
@@ -183,7 +183,7 @@ def show_metrics(
 
     mapped, percent = "Connectivity" if at_rest else "Activation", percent_of(boldref, bold_mask)
     image, maps = (_cells(rows) for rows in (image_metrics, activation))
-    return metrics_html(image, maps, series_names, mapped=mapped, percent=percent)
+    return metrics_html(image, maps, run_maps.all_names(series_names), mapped=mapped, percent=percent)
 
 
 def _cells(rows: Sequence[MetricRow]) -> list[Mapping[str, str]]:

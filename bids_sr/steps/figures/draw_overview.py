@@ -52,8 +52,8 @@ EFFECT_SHARE = 0.2
 def draw_overview(
     evaluation: Rows, verdict: Facts, flags: Facts, registration: Facts, confounds: Confounds, image_metrics: Metrics,
     maps: list[Map], bold_mask_hr: Mask, roi_hr: Mask, boldref: Image, bold_mask: Mask, guide_hr: Image | None = None,
-    one_level_down: Facts | None = None, *, run_name: str, truth_maps: Mapping[str, str], calibrated: bool,
-    at_rest: bool,
+    one_level_down: Facts | None = None, truth_maps: dict[str, Image] | None = None, *, run_name: str,
+    calibrated: bool, at_rest: bool,
 ) -> Iterator[Drawn]:  # fmt: skip
     """The first screen: one sentence, three numbers, one figure, checks, and what to do next.
 
@@ -62,7 +62,7 @@ def draw_overview(
     image_metrics : they tell the effective resolution of each series
     one_level_down : facts of the test of the run one level of resolution down
     boldref, bold_mask : reference of the run and brain on its grid, for effects in percent
-    truth_maps : known activation, contrast to file
+    truth_maps : known activation by contrast
     """
     from bids_sr.reports.figures.style import units_text
     from bids_sr.reports.text.overview_text import RunFacts, overview_html
@@ -78,7 +78,7 @@ def draw_overview(
     contrast = found.leading(run_maps.judged_contrast(evaluation, verdict))
     scene = run_maps.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
     unit = units_text(percent_of(boldref, bold_mask))
-    known = Path(truth_maps[contrast]) if contrast in truth_maps else None
+    known = (truth_maps or {}).get(contrast)
     title = f"{'seed' if at_rest else 'contrast'} {contrast}"
     yield Drawn("overview", _zoomed(found, contrast, str(verdict["best"]), known, scene, unit, title))
 
@@ -91,7 +91,7 @@ def _resolution(rows: Sequence[MetricRow]) -> dict[str, float]:
 
 
 def _zoomed(
-    found: RunMaps, contrast: str, best: str, truth: Path | None, scene: "Scene", unit: str, title: str
+    found: RunMaps, contrast: str, best: str, truth: Volume | None, scene: "Scene", unit: str, title: str
 ) -> "Figure":
     """Acquired, B-spline, the best method and the truth, where it is known, on one color scale."""
     from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY, Display, peak_voxel, zoomed_figure

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline.artifacts import Derivative, Volume
-from bids_sr.series import kind_of, parse_map_label
+from bids_sr.series import MEASURED, RAW, kind_of, parse_map_label
 from bids_sr.stats.evaluation.evidence import best_table
 from bids_sr.steps.figures.display_grids import grid_of, onto
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bids_sr.reports.figures.activation_figures import Display, Scene
     from bids_sr.reports.figures.style import NamedImage
 
-SHOWN, KINDS = ("raw", "bspline"), ("method", "measured")
+SHOWN, KINDS = (RAW, "bspline"), ("method", "measured")
 """Series and kinds of series of which every map is drawn."""
 OfSeries = dict[str, Derivative]
 
@@ -73,15 +73,20 @@ def judged_contrast(rows: Sequence[MetricRow], verdict: Mapping[str, object]) ->
     return "" if table is None else table.contrast
 
 
-def ordered(names: Iterable[str], wanted: Sequence[str]) -> list[str]:
-    """Names in the wanted order, then the others; each once."""
-    known = list(dict.fromkeys(names))
+def all_names(series_names: Sequence[str]) -> tuple[str, ...]:
+    """Series in the order in which they are shown: as acquired, those of the plan, measured."""
+    return (RAW, *series_names, MEASURED)
+
+
+def ordered(names: Iterable[str], series_names: Sequence[str]) -> list[str]:
+    """Names in the order in which they are shown, then the others; each once."""
+    known, wanted = list(dict.fromkeys(names)), all_names(series_names)
     return [name for name in wanted if name in known] + [name for name in known if name not in wanted]
 
 
-def compared(names: Iterable[str], order: Sequence[str]) -> list[str]:
+def compared(names: Iterable[str], series_names: Sequence[str]) -> list[str]:
     """Of the series, those of which maps are drawn: acquired, B-spline, methods and measured; without them all."""
-    known = ordered(names, order)
+    known = ordered(names, series_names)
     return [name for name in known if name in SHOWN or kind_of(name) in KINDS] or known
 
 

@@ -303,9 +303,7 @@ def of_evaluation(rows, images, halves=None, *, has_truth=False) -> list[Derivat
 def of_quality(images, maps=(), consistency=None) -> list[Derivative]:
     found = {} if consistency is None else {"sbl": pd.DataFrame({"inconsistency": consistency})}
     boldref, mask = images["guide"], images["mask"]
-    return draw_quality(
-        evaluation(), FLAGS, found, boldref, mask, mask, guard_maps=list(maps), series_names=("raw", "sbl")
-    )
+    return draw_quality(evaluation(), FLAGS, found, boldref, mask, mask, guard_maps=list(maps), series_names=("sbl",))
 
 
 def test_effects_are_told_in_percent_of_one_mean(images, halves, tmp_path):

@@ -385,7 +385,7 @@ def test_many_series_of_regions_are_no_taller_than_a_screen(scene):
     """Nine rows of five planes were 2,200 pixels."""
     blank = NamedImage(name="", data=np.ones(SHAPE), affine=FINE)
     order = ("raw", "bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl", "measured")
-    names = compared(order, order)
+    names = compared(order, order[1:-1])
     assert names == ["raw", "bspline", "srgan", "sbl", "measured"]
     fig = activation_figures.regions_figure(dict.fromkeys(names, (blank, blank)), scene, ("a", "b"), {}, n_slices=10)
     assert fig.get_figheight() / fig.get_figwidth() < 0.75

@@ -148,8 +148,8 @@ def maps_of_run(data_of=lambda number, shape: np.full(shape, 5, np.float32), til
 def viewer_of(maps, rows, best, brain=BRAIN) -> dict:
     """Content of the viewer of a run whose verdict is about a method."""
     drawn = show_viewer(
-        maps, brain, rows, {"best": best}, brain.like(brain.data.astype(np.float32)), series_names=list(SERIES),
-        n_runs=1, entities=ENTITIES,
+        maps, brain, rows, {"best": best}, brain.like(brain.data.astype(np.float32)),
+        series_names=["bspline", "srgan", "sbl"], n_runs=1, entities=ENTITIES,
     )  # fmt: skip
     return content_of_viewer(content_of(drawn, "viewer", html=True))
 
@@ -183,9 +183,9 @@ def test_one_map_has_one_color_scale_and_one_voxel_on_the_whole_page():
     signal = brain.like(MASK.astype(np.float32))
     overview = content_of(draw_overview(
         [], {"best": "sbl"}, {"flags": []}, {}, pd.DataFrame({"framewise_displacement": [0.1]}), [], maps, brain, brain,
-        signal, brain, run_name="sub-01_task-a", truth_maps={}, calibrated=False, at_rest=False,
+        signal, brain, run_name="sub-01_task-a", calibrated=False, at_rest=False,
     ), "overview")  # fmt: skip
-    drawn = draw_activation(maps, brain, brain, signal, series_names=list(SERIES), at_rest=False)
+    drawn = draw_activation(maps, brain, brain, signal, series_names=["bspline", "srgan", "sbl"], at_rest=False)
     (activation,) = (
         each.content for each in drawn if (each.entities["desc"], each.entities["contrast"]) == ("activation", "all")
     )
