@@ -8,7 +8,7 @@ from typing import Any
 
 from niworkflows.engine.workflows import LiterateWorkflow
 
-from bids_sr.steps.wording import enumerated as enumerated
+from bids_sr.pipeline.step import enumerated as enumerated
 from bids_sr.workflows.plans import CalibrationPlan
 from bids_sr.workflows.wiring import Part
 

@@ -20,8 +20,12 @@ from bids_sr.interfaces.steps import (
     timing,
     write_rows,
 )
+from bids_sr.io.grids import finer_text as finer_text
 from bids_sr.series import map_label, parse_map_label
-from bids_sr.steps import map_sidecars as statmap_names
+from bids_sr.stats.glm.noise import FULL_ORDER_DOF as FULL_ORDER_DOF
+from bids_sr.stats.glm.noise import noise_words as noise_words
+from bids_sr.stats.regions import map_sidecars as statmap_names
+from bids_sr.stats.regions.map_sidecars import SLOW as SLOW
 
 
 class ActivationMaps(Step):

@@ -26,6 +26,15 @@ Lookup = Callable[[str], Any]
 """Value of a setting, by its name; `KeyError` where no scope has one of that name."""
 
 
+def enumerated(words: Sequence[str]) -> str:
+    """Words as a sentence lists them.
+
+    >>> enumerated(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
 class Part(IntEnum):
     """Parts of the methods text, in the order of the processing."""
 

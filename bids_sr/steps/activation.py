@@ -23,16 +23,15 @@ from bids_sr.pipeline.artifacts import (
     Series,
     Volume,
 )
-from bids_sr.pipeline.step import Keep, Lookup, Part, step
+from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
 from bids_sr.series import RAW, map_label, parse_map_label
 from bids_sr.stats.glm.design import default_confounds, scaled_weights
 from bids_sr.stats.glm.noise import FULL_ORDER_DOF, noise_words
 from bids_sr.stats.glm.statmaps import Activation, ActivationSettings, map_activation
 from bids_sr.stats.image.image_quality import quality_metrics, series_quality
+from bids_sr.stats.regions import map_sidecars
 from bids_sr.stats.regions.activation_regions import parse_thresholds
 from bids_sr.stats.regions.map_summary import Grid, Regions, activation_rows, comparison_rows, find_regions
-from bids_sr.steps import map_sidecars
-from bids_sr.steps.wording import enumerated
 
 if TYPE_CHECKING:
     from bids_sr.io.nifti import SeriesReader
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
 Factor = tuple[float, float, float]
 Contrasts = Mapping[str, Mapping[str, float]]
 Kinds = Sequence[Literal["cc", "glm"]]
+SLOW = map_sidecars.SLOW
 MAPS_GB = Need(always=0.06, high=0.17)
 _ON_OFF = "on/off time series convolved with the canonical response [@stss_srfmri]"
 

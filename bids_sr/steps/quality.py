@@ -25,16 +25,15 @@ from bids_sr.pipeline.artifacts import (
     Rows,
     Series,
 )
-from bids_sr.pipeline.step import Keep, Part, step
+from bids_sr.pipeline.step import Keep, Part, enumerated, step
 from bids_sr.spatial.edges import Mismatch, edge_mismatch
 from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.stats.controls.uncertainty import ControlMap, uncertainty_maps, unrepeated_maps
 from bids_sr.stats.glm.design import Design, build_design, default_confounds
-from bids_sr.steps import map_sidecars
+from bids_sr.stats.regions import map_sidecars
 from bids_sr.steps.activation import Contrasts, Factor
 from bids_sr.steps.evaluation import EFFECTS_GB, N_BOOT
-from bids_sr.steps.wording import enumerated
 
 LOGGER = logging.getLogger(__name__)
 LARGEST_CHANGE = 0.01

@@ -14,9 +14,8 @@ from bids_sr.config.memory_model import Need
 from bids_sr.io.grids import AS_STORED, AxisOrder
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Transforms
-from bids_sr.pipeline.step import Keep, Lookup, Part, step
+from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
 from bids_sr.sr.resolution.matrices import Factor
-from bids_sr.steps.wording import enumerated
 
 if TYPE_CHECKING:
     from bids_sr.registration.pair_frames import Pair

@@ -11,7 +11,7 @@ from bids_sr.io.grids import finer_text
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Consistency, Distortion, File, Image, Mask, Series, Transforms
-from bids_sr.pipeline.step import Keep, Lookup, Part, step
+from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
 from bids_sr.series import BASELINES, PAIR_BASELINES, RAW
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.device import Device, Precision, choose_device
@@ -21,7 +21,6 @@ from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.method import method_of_series
 from bids_sr.sr.resolution.matrices import Factor, kspace_crop
 from bids_sr.stats.controls.negative_controls import PLACEBOS
-from bids_sr.steps.wording import enumerated
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,9 +8,16 @@ from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.interfaces.coregistration import MapsToTemplate
 from bids_sr.interfaces.seeds_of_run import ComponentSeries, SeedSeries
-from bids_sr.interfaces.statmap_interfaces import ActivationMaps, ClusterTable, CompareMaps
+from bids_sr.interfaces.statmap_interfaces import (
+    FULL_ORDER_DOF,
+    SLOW,
+    ActivationMaps,
+    ClusterTable,
+    CompareMaps,
+    finer_text,
+    noise_words,
+)  # fmt: skip
 from bids_sr.interfaces.steps import MergeMetrics, SeriesQuality
-from bids_sr.steps.map_sidecars import FULL_ORDER_DOF, SLOW, finer_text, noise_words
 from bids_sr.workflows.node_names import enumerated
 from bids_sr.workflows.plans import Acquisition, ActivationPlan, Factor, RunPlan, Target
 from bids_sr.workflows.sinks import init_sink

@@ -11,7 +11,7 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiObjec
 from bids_sr.interfaces.learning.training_inputs import DeviceInputSpec, choose_device
 from bids_sr.interfaces.statmap_interfaces import filename
 from bids_sr.interfaces.steps import AXIS_ORDER, FACTOR, ModelInputSpec, RowsOutputSpec, Step, saved, timing, write_rows
-from bids_sr.steps import map_sidecars
+from bids_sr.stats.regions import map_sidecars
 
 LOGGER = logging.getLogger(__name__)
 

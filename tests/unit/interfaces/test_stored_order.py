@@ -15,8 +15,8 @@ from bids_sr.interfaces.derivatives_sink import WriteDerivatives
 from bids_sr.interfaces.head_motion import ImportSeries
 from bids_sr.interfaces.precomputed_inputs import ImportMask, ImportMotion
 from bids_sr.spatial.transforms import read_itk
+from bids_sr.stats.regions.map_sidecars import common_sidecar
 from bids_sr.steps.anatomy import correct_head
-from bids_sr.steps.map_sidecars import common_sidecar
 from bids_sr.steps.registration import truncate_pair
 
 AFFINE = np.array([[-3.0, 0, 0, 40], [0, 3, 0, -42], [0, 0, 5, -20], [0, 0, 0, 1]])

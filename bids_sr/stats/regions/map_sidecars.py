@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from bids_sr.io.grids import AS_STORED, inverse, size_text
-from bids_sr.io.grids import finer_text as finer_text
 from bids_sr.stats.glm.design import Design
-from bids_sr.stats.glm.noise import FULL_ORDER_DOF as FULL_ORDER_DOF
-from bids_sr.stats.glm.noise import noise_words as noise_words
+from bids_sr.stats.glm.noise import noise_words
 from bids_sr.stats.regions.activation_regions import Threshold
 
 Sidecar = dict[str, object]
