@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from bids_sr.sr.resolution.matrices import Factor
 
 Array = NDArray[Any]
-IN_PLANE: Factor = (2.0, 2.0, 1.0)
 DESCRIPTIONS = {
     "name": "method or interpolation; file where there are several of one method",
     "psnr": "peak signal-to-noise ratio inside the mask (dB), mean over volumes",
@@ -82,7 +81,7 @@ def ready(name: str, reader: SeriesReader, options: argparse.Namespace, default:
         why = "it weighs changes over time by where a run fluctuates, which needs its brain and head motion"
         raise UsageError(name, why, f"use bids-sr, which finds them: --sr-method {name}")
     if name in MATRICES:
-        factor = files.factor_from(options.factor, default or IN_PLANE)
+        factor = files.factor_from(options.factor, default or files.IN_PLANE)
         return Ready(name=name, factor=factor, make=lambda scene: make_upsampler(name, Acquired(factor=factor)))
     model = files.open_model(name)
     own, shape = model.card.factor, reader.shape[:3]
@@ -189,36 +188,20 @@ def evaluate(options: argparse.Namespace) -> None:
         if options.image is not None:
             with SeriesReader(options.image) as coarse:
                 x, y, z = (slice(0, n) for n in reference.shape[:3])
-                _evaluate(options, coarse, reference, (x, y, z), factor_between(coarse, reference, options))
+                _evaluate(
+                    options, coarse, reference, (x, y, z), files.factor_between(coarse, reference, options.factor)
+                )
             return
         from tempfile import TemporaryDirectory
 
         first = next((name for name in options.model if name not in MATRICES), None)
-        factor = files.factor_from(options.factor, IN_PLANE if first is None else files.open_model(first).card.factor)
+        factor = files.factor_from(
+            options.factor, files.IN_PLANE if first is None else files.open_model(first).card.factor
+        )
         with TemporaryDirectory() as folder:
             file, window = _degraded(reference, options, factor, Path(folder))
             with SeriesReader(file) as coarse:
                 _evaluate(options, coarse, reference, window, factor)
-
-
-def factor_between(coarse: SeriesReader, fine: SeriesReader, options: argparse.Namespace | None = None) -> Factor:
-    """The factor between two grids; UsageError where they cover different fields of view or --factor differs."""
-    x, y, z = (n / m for n, m in zip(fine.shape[:3], coarse.shape[:3], strict=True))
-    factor = (x, y, z)
-    shape, affine = hr_grid(coarse.shape[:3], coarse.affine, factor)
-    tolerance = 0.05 * min(fine.zooms)  # of a voxel: half a voxel costs 5 dB, a twentieth hardly any
-    corners = np.array([[i, j, k, 1] for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])]).T
-    apart = float(np.abs((affine - fine.affine) @ corners).max())
-    if min(factor) < 1 or apart > tolerance:
-        why = f"it does not cover the field of view of {coarse.path.name} on a finer grid (corners lie up to "
-        fix = "resample it to the same outer edges first, or leave --image out and give --degradation"
-        raise UsageError(f"{fine.path}", f"{why}{apart:.2f} mm apart)", fix)
-    if options is not None and options.factor is not None:
-        asked = files.factor_from(options.factor, factor)
-        if any(abs(a - b) > 0.02 * b for a, b in zip(asked, factor, strict=True)):
-            shown = " x ".join(f"{f:.3g}" for f in factor)
-            raise UsageError(f"--factor {asked}", f"the two images stand as {shown}", "leave --factor out")
-    return factor
 
 
 def _degraded(

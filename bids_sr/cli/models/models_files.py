@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bids_sr.config import UsageError, machine, nearest_name
 from bids_sr.io.nifti import ImageError, SeriesReader, load_image
 from bids_sr.spatial.masks import MaskError, brain_mask
-from bids_sr.spatial.transforms import TransformError
+from bids_sr.spatial.transforms import TransformError, hr_grid
 from bids_sr.sr.data.training_pair import PairError
 from bids_sr.sr.inference.acquired import InferenceError
 from bids_sr.sr.method import UnknownMethod, get_method, offered_methods
@@ -32,6 +32,7 @@ REFUSALS = (
     ImageError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, InferenceError, MaskError,
     ModelError, ModelMismatch, PairError, ResolutionError, TransformError, UnknownMethod,
 )  # fmt: skip
+IN_PLANE: Factor = (2.0, 2.0, 1.0)
 # volumes whose mean stands for a run: enough to even out noise, few enough to be read at once from a long run
 _MEAN_OF = 20
 _SAME_AS = {"boldref": "bold", "sbref": "bold"}
@@ -75,6 +76,25 @@ def factor_from(numbers: Sequence[float] | None, default: Factor) -> Factor:
     if len(numbers) == 1:
         return float(numbers[0]), float(numbers[0]), 1.0
     return float(numbers[0]), float(numbers[1]), float(numbers[2])
+
+
+def factor_between(coarse: SeriesReader, fine: SeriesReader, asked: Sequence[float] | None) -> Factor:
+    """The factor between two grids; UsageError where they cover different fields of view or another was asked for."""
+    x, y, z = (n / m for n, m in zip(fine.shape[:3], coarse.shape[:3], strict=True))
+    factor = (x, y, z)
+    shape, affine = hr_grid(coarse.shape[:3], coarse.affine, factor)
+    tolerance = 0.05 * min(fine.zooms)  # of a voxel: half a voxel costs 5 dB, a twentieth hardly any
+    corners = np.array([[i, j, k, 1] for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])]).T
+    apart = float(np.abs((affine - fine.affine) @ corners).max())
+    if min(factor) < 1 or apart > tolerance:
+        why = f"it does not cover the field of view of {coarse.path.name} on a finer grid (corners lie up to "
+        fix = "resample it to the same outer edges first, or leave --image out and give --degradation"
+        raise UsageError(f"{fine.path}", f"{why}{apart:.2f} mm apart)", fix)
+    wanted = factor_from(asked, factor)
+    if any(abs(a - b) > 0.02 * b for a, b in zip(wanted, factor, strict=True)):
+        shown = " x ".join(f"{f:.3g}" for f in factor)
+        raise UsageError(f"--factor {wanted}", f"the two images stand as {shown}", "leave --factor out")
+    return factor
 
 
 def threads_and_device(threads: int, device: str) -> str:

@@ -12,7 +12,7 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.data.training_pair import PairError, TrainingPair
-from bids_sr.sr.resolution.matrices import Factor, check_factor, highres_size
+from bids_sr.sr.resolution.matrices import Factor, block_mean, check_factor, highres_size, kspace_crop
 
 _LEAST = 8  # voxels in-plane
 # Neighbors in time are nearly one image: twenty, drawn over the run, show its poses and its noise, and fit in memory.
@@ -83,6 +83,19 @@ class TrainingImage:
         """Voxel size of the grid of `image` in mm."""
         x, y, z = voxel_sizes(self.affine).tolist()
         return x, y, z
+
+    def as_pair(self, factor: Factor) -> TrainingPair:
+        """The image as a pair; its low-resolution member is made by cropping k-space where none was measured."""
+        assert self.fine is not None
+        made, affine = kspace_crop(self.fine, self.affine, factor=factor)
+        seen, _ = block_mean(self.mask.astype(np.float32), self.affine, factor=factor)
+        lowres = made if self.coarse is None else self.coarse
+        sizes = [(n, highres_size(m, f)) for n, m, f in zip(self.fine.shape, lowres.shape, factor, strict=True)]
+        x, y, z = (slice((n - m) // 2, (n - m) // 2 + m) for n, m in sizes)
+        return TrainingPair(
+            lowres=lowres.astype(np.float32), highres=self.fine[x, y, z], mask=seen > 0.5, lowres_affine=affine,
+            factor=factor, contrast=self.contrast,
+        )  # fmt: skip
 
     def checksum(self) -> str:
         """SHA-256 of the arrays as float32."""

@@ -1,6 +1,7 @@
 """Model cards as written: training data, recipe and held-out metrics, as plain values for JSON."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from bids_sr.sr.models.compatibility import domain_entry, slice_orientation
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
 from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.phase import Phase
 from bids_sr.sr.variance.run_data import RunData
 
 # of `Recipe`, added after models had been made
@@ -89,3 +91,36 @@ def card_entries(training: Training, recipe: Recipe, data: Examples | RunData) -
         "domain": domain_entry(image, mask),
         "versions": {"bids_sr": __version__, "torch": torch.__version__, "numpy": np.__version__},
     }  # fmt: skip
+
+
+def training_entries(
+    phases: Sequence[Phase], train: Sequence[Any], held: Sequence[Any], reached: dict[str, Any]
+) -> dict[str, Any]:
+    """The part of the card that is known after training."""
+    first = phases[0]
+    training, examples = first.training, first.examples
+    checksum = next((str(module.checksum) for kind, module, _ in first.nets.terms if kind == "perceptual"), None)
+    timed = [p.name for p in phases if p.at.done == "time"]
+    why = [f"{' and '.join(timed)} stopped on the clock"] * bool(timed)
+    why += ["the device had no room for the batch, which was halved"] * any(p.at.halved for p in phases)
+    again = f"the final model was retrained on all {examples.unit}" if len(phases) > 1 else "this is the final model"
+    kept = "the training loss chose the stopping point" if first.by_loss else "the last weights are kept"
+    told = f"scores of a model trained without these {examples.unit}, which determined when to stop; {again}"
+    held_out = examples.held_out(held, first.watched) | {
+        "iteration": first.at.best_iteration if first.scored else first.at.iteration,
+        "model": told if held else f"nothing was held out: {kept}",
+    }
+    generator = first.nets.generator
+    return {
+        "held_out": held_out | (reached if held else {}),
+        **({"on_trained_slices": examples.held_out(train, ()) | reached} if reached and not held else {}),
+        "phases": {p.name: {"iterations": p.at.iteration, "stopped_by": p.at.done} for p in phases},
+        "refit_on_all_slices": len(phases) > 1,
+        "perceptual": perceptual_entry(first.recipe, checksum, training.vgg_weights),
+        "mixed_precision": {"kept": first.at.mixed, "score_change_db": first.at.mixed_loss_db},
+        "reproducible": not why,
+        **({"not_reproducible_because": "; ".join(why)} if why else {}),
+        "parameters": sum(p.numel() for p in generator.parameters()),
+        "parameters_trained": sum(p.numel() for p in generator.parameters() if p.requires_grad),
+        **({} if training.start is None else {"started_from": started_from(training.start)}),
+    }

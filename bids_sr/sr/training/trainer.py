@@ -8,10 +8,13 @@ best. Where nothing is held out the training loss decides, or, with a critic in 
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from bids_sr.sr.data.examples import Examples, ValidationPatch
 from bids_sr.sr.data.image_examples import ImageExamples
@@ -19,13 +22,13 @@ from bids_sr.sr.data.images import ImageSet, ImageSetError
 from bids_sr.sr.data.patches import PairExamples
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import Method
-from bids_sr.sr.models.card import card_entries, perceptual_entry, plain_recipe, started_from
+from bids_sr.sr.models.card import card_entries, plain_recipe, training_entries
 from bids_sr.sr.models.model import LoadedModel, ModelError, TrainedModel
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.matrices import Factor, check_factor
 from bids_sr.sr.training import update_steps
 from bids_sr.sr.training.job import Training
-from bids_sr.sr.training.phase import Phase, Progress, compare, torch_threads
+from bids_sr.sr.training.phase import Phase, Progress, compare
 
 LOG = logging.getLogger(__name__)
 
@@ -66,6 +69,17 @@ class _Work:
         out.at.mixed = self.mixed and bool(watched)
         out.run()
         return out
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Run with this number of torch's threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def fit(
@@ -116,7 +130,7 @@ def fit(
     phases = (first, last) if refit else (first,)
     LOG.info("trained %s in %.0f s: %s", method.name, sum(p.at.seconds for p in phases), reached)
     card = card_entries(training, recipe, examples)
-    card |= _training_entries(phases, train, held, reached)
+    card |= training_entries(phases, train, held, reached)
     card |= {"seed": training.seed, "threads": training.threads, "device": device}
     state = {key: value.cpu() for key, value in last.best.items()}
     if recipe.keep_critic and last.nets.critic is not None:
@@ -162,36 +176,3 @@ def _check_network(method: Method, recipe: Recipe, start: LoadedModel, channels:
             f"the model to start from ({start.card.method}, {start.card.recipe}) is another network than that of "
             f"{method.name}: {', '.join(sorted(wrong)[:3])} differ"
         )
-
-
-def _training_entries(
-    phases: Sequence[Phase], train: Sequence[Any], held: Sequence[Any], reached: dict[str, Any]
-) -> dict[str, Any]:
-    """The part of the card that is known after training."""
-    first = phases[0]
-    training, examples = first.training, first.examples
-    checksum = next((str(module.checksum) for kind, module, _ in first.nets.terms if kind == "perceptual"), None)
-    timed = [p.name for p in phases if p.at.done == "time"]
-    why = [f"{' and '.join(timed)} stopped on the clock"] * bool(timed)
-    why += ["the device had no room for the batch, which was halved"] * any(p.at.halved for p in phases)
-    again = f"the final model was retrained on all {examples.unit}" if len(phases) > 1 else "this is the final model"
-    kept = "the training loss chose the stopping point" if first.by_loss else "the last weights are kept"
-    told = f"scores of a model trained without these {examples.unit}, which determined when to stop; {again}"
-    held_out = examples.held_out(held, first.watched) | {
-        "iteration": first.at.best_iteration if first.scored else first.at.iteration,
-        "model": told if held else f"nothing was held out: {kept}",
-    }
-    generator = first.nets.generator
-    return {
-        "held_out": held_out | (reached if held else {}),
-        **({"on_trained_slices": examples.held_out(train, ()) | reached} if reached and not held else {}),
-        "phases": {p.name: {"iterations": p.at.iteration, "stopped_by": p.at.done} for p in phases},
-        "refit_on_all_slices": len(phases) > 1,
-        "perceptual": perceptual_entry(first.recipe, checksum, training.vgg_weights),
-        "mixed_precision": {"kept": first.at.mixed, "score_change_db": first.at.mixed_loss_db},
-        "reproducible": not why,
-        **({"not_reproducible_because": "; ".join(why)} if why else {}),
-        "parameters": sum(p.numel() for p in generator.parameters()),
-        "parameters_trained": sum(p.numel() for p in generator.parameters() if p.requires_grad),
-        **({} if training.start is None else {"started_from": started_from(training.start)}),
-    }

@@ -17,7 +17,7 @@ from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import ResolutionError
 from bids_sr.sr.resolution.operators import level_above, to_slices
 from bids_sr.sr.training.job import Training
-from bids_sr.sr.training.phase import torch_threads
+from bids_sr.sr.training.trainer import torch_threads
 from bids_sr.sr.variance.one_level_down import Explained, try_maps
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.run_data import RunData
