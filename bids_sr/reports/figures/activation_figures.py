@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 
 from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.style import FigureInputError, NamedImage, Volume, Window
+from bids_sr.reports.figures.style import FigureInputError, Look, NamedImage, Volume, Window
 from bids_sr.reports.tables.evaluation_rows import series_text
 
 
@@ -79,7 +80,7 @@ class _Panels:
         self._outline = None if scene.roi_is_brain else scene.canonical(np.asarray(scene.roi > 0, dtype=np.float32))
         self._low, self._high = s.gray_limits(self._below.data, self.brain.data)
 
-    def show(self, ax: Axes, overlay: Volume, window: Window, **colors: Any) -> Any:
+    def show(self, ax: Axes, overlay: Volume, window: Window, **colors: Unpack[Look]) -> AxesImage:
         """Draw one panel; returns the overlay's image."""
         s.show_window(ax, self._below, window, vmin=self._low, vmax=self._high)
         image = s.show_window(ax, overlay, window, **colors)
@@ -159,7 +160,7 @@ def activation_figure(
     planes = informative_planes(scene, maps[0], n_slices if not scene.roi_is_brain else 2 * n_slices)
     windows = _windows(scene, brain, planes, maps[0])
     limit = limit or common_scale(maps, display.floor)
-    colors: dict[str, Any] = {"cmap": MAP_CMAP, "vmin": -limit, "vmax": limit, "alpha": 0.92}
+    colors: Look = {"cmap": MAP_CMAP, "vmin": -limit, "vmax": limit, "alpha": 0.92}
     if display.positive:
         colors = {"cmap": "viridis", "vmin": 0.0, "vmax": limit}
     columns = max(len(windows), COLUMNS)
@@ -167,7 +168,7 @@ def activation_figure(
     with s.style():
         right = 0.066 + 0.933 * len(windows) / columns
         fig, axes = s.panel_grid(len(maps), len(windows), unit, left=0.066, right=right, top=0.05, bottom=0.72)
-        image: Any = None
+        image: AxesImage | None = None
         for row, each in zip(axes, maps, strict=True):
             values = np.nan_to_num(each.data)
             over = np.where(np.abs(values) > display.threshold, values, np.nan)
@@ -202,7 +203,7 @@ def zoomed_figure(
     whole = s.bounding_box(brain.data, brain.zooms, margin_mm=3.0)
     box = s.limited_box(whole, brain, ZOOM_MM, (float(x), float(y)))
     limit = limit or common_scale(maps, display.floor)
-    colors = {"cmap": MAP_CMAP, "vmin": -limit, "vmax": limit, "alpha": 0.95}
+    colors: Look = {"cmap": MAP_CMAP, "vmin": -limit, "vmax": limit, "alpha": 0.95}
     count = max(len(maps), 3)
     close, far = (s.height_over_width(each, brain) for each in (box, whole))
     widths = [close / far, *[1.0] * count]  # all panels are equally high
@@ -210,7 +211,7 @@ def zoomed_figure(
         fig, axes = s.panel_grid(
             1, count + 1, 11.9 / sum(widths) * close, left=0.004, right=0.996, top=0.24, bottom=0.5, widths=widths
         )
-        image: Any = None
+        image: AxesImage | None = None
         parts = [whole, *[box] * count]
         for ax, part, each in zip(axes[0], parts, [maps[0], *maps], strict=False):
             data = np.nan_to_num(each.data)
@@ -247,7 +248,7 @@ def regions_figure(
     both = NamedImage(name="", data=first[0].data.astype(float) + first[1].data, affine=first[0].affine)
     planes = informative_planes(scene, both, n_slices)
     box = s.bounding_box(scene.canonical(np.asarray(scene.roi > 0)).data, brain.zooms, margin_mm=3.0)
-    colors = {"cmap": ListedColormap([s.ORANGE, s.BLUE, s.GREEN]), "vmin": 1, "vmax": 3, "alpha": 0.85}
+    colors: Look = {"cmap": ListedColormap([s.ORANGE, s.BLUE, s.GREEN]), "vmin": 1, "vmax": 3, "alpha": 0.85}
     unit = 10.7 / n_slices * s.height_over_width(box, brain)
     with s.style():
         right = 0.11 + 0.889 * len(planes) / n_slices

@@ -31,6 +31,8 @@ KIND_STYLE: Mapping[Kind, tuple[str, str]] = {
     "member": (s.GREEN, "P"),
     "run": (s.SOFT, "o"),
 }
+Dashes = tuple[float, tuple[float, ...]]
+"""Offset, and lengths of line and gap by turns."""
 ROW_INCH = 0.19
 LOWEST = -1.5
 """The scale goes no lower: explained variance has no lower end, and one series far worse than none would flatten it."""
@@ -46,7 +48,7 @@ class Panel:
 
     title: str
     points: Mapping[str, MetricRow]
-    lines: Mapping[str, tuple[str, Any, float]] = field(default_factory=dict)
+    lines: Mapping[str, tuple[str, Dashes, float]] = field(default_factory=dict)
     strong: bool = False
 
 
@@ -156,8 +158,8 @@ SPLIT_COLUMNS = {
 }
 
 
-def _reference_lines(points: Mapping[str, MetricRow]) -> dict[str, tuple[str, Any, float]]:
-    styles: dict[str, tuple[str, Any]] = {"measured": (s.INK, (0, (4, 2))), "bspline": (s.BLUE, (0, (1, 1.5)))}
+def _reference_lines(points: Mapping[str, MetricRow]) -> dict[str, tuple[str, Dashes, float]]:
+    styles: dict[str, tuple[str, Dashes]] = {"measured": (s.INK, (0, (4, 2))), "bspline": (s.BLUE, (0, (1, 1.5)))}
     return {name: (*look, points[name].value) for name, look in styles.items() if name in points}
 
 
@@ -165,10 +167,10 @@ def _labels(names: Sequence[str]) -> dict[str, tuple[str, Kind]]:
     return {name: (pick.series_text(name), pick.kind_of(name)) for name in names}
 
 
-def _forest(grid: Sequence[Sequence[Panel]], labels: Mapping[str, Any], regions: Sequence[str], **how: Any) -> Figure:
-    """A row of panels each region."""
+def _row_names(regions: Sequence[str]) -> list[str]:
+    """Names of rows of panels, one each region."""
     texts = [pick.region_text(region) for region in regions]
-    return forest_figure(grid, labels, row_names=[text[:1].upper() + text[1:] for text in texts], **how)
+    return [text[:1].upper() + text[1:] for text in texts]
 
 
 def agreement_figure(rows: Sequence[MetricRow], *, prefix: str, contrast: str, names: Sequence[str] = ()) -> Figure:
@@ -191,7 +193,8 @@ def agreement_figure(rows: Sequence[MetricRow], *, prefix: str, contrast: str, n
         for region in regions
     ]  # fmt: skip
     label = "value with its 95 % interval" if any(math.isfinite(row.lower) for row in own) else ""
-    return _forest(grid, _labels(pick.series_of(own, names)), regions, xlabel=label)
+    labels = _labels(pick.series_of(own, names))
+    return forest_figure(grid, labels, row_names=_row_names(regions), xlabel=label)
 
 
 def contrasts_figure(
@@ -204,7 +207,8 @@ def contrasts_figure(
     found = [{c: pick.pick(own, measure, contrast=c, region=region) for c in contrasts} for region in regions]
     grid = [[Panel(title=c, points=p, lines=_reference_lines(p)) for c, p in row.items()] for row in found]
     what = f"{pick.FIGURE_TEXT[prefix.partition('_')[2]]} beyond the acquired Nyquist limit"
-    return _forest(grid, _labels(pick.series_of(own, names)), regions, xlabel=what, one_scale=True)
+    labels = _labels(pick.series_of(own, names))
+    return forest_figure(grid, labels, row_names=_row_names(regions), xlabel=what, one_scale=True)
 
 
 def placebo_figure(rows: Sequence[MetricRow], *, measures: Mapping[str, str], contrast: str) -> Figure:
@@ -226,7 +230,7 @@ def placebo_figure(rows: Sequence[MetricRow], *, measures: Mapping[str, str], co
         for region in regions
     ]  # fmt: skip
     label = f"method - control: difference of {pick.figure_of(measures)}, 95 % interval"
-    return _forest(grid, labels, regions, hollow=True, xlabel=label)
+    return forest_figure(grid, labels, row_names=_row_names(regions), hollow=True, xlabel=label)
 
 
 def null_figure(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> Figure:
@@ -238,7 +242,7 @@ def null_figure(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> Figure:
         {name: scaled(row, factor) for name, row in pick.pick(own, measure).items()}
         for measure, factor in (("null_rate", 1000), ("null_fwe", 100))
     )
-    look: tuple[str, Any] = (s.GREEN, (0, (4, 2)))
+    look: tuple[str, Dashes] = (s.GREEN, (0, (4, 2)))
     panels = [
         Panel(title="voxels beyond p < .001, per mille, mean over shuffles", points=rates, strong=True,
               lines={"nominal rate": (*look, 1000 * nominal)}),

@@ -1,10 +1,10 @@
 """Glass brain: a map in MNI space, seen through, drawn by nilearn."""
 
 from collections import defaultdict
-from typing import Any
 
 import nibabel as nib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
@@ -51,7 +51,7 @@ def glass_figure(image: nib.Nifti1Image, *, display: Display, limit: float) -> F
     return fig
 
 
-def _merge_lines(ax: Any) -> None:
+def _merge_lines(ax: Axes) -> None:
     """Lines of one look as one path, in the colors of our figures: a quarter of the size."""
     found = defaultdict(list)
     for patch in [each for each in ax.patches if isinstance(each, PathPatch)]:

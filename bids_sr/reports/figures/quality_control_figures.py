@@ -93,7 +93,7 @@ def calibration_figure(tables: Mapping[str, Sequence[tuple[float, float]]]) -> F
 
 def _ground(
     image: Array | None, mask: Array, affine: Array, n_slices: int, margin_mm: float, strength: Array | None = None
-) -> tuple[Volume, dict[str, float], Volume, list[int], s.Box]:
+) -> tuple[Volume, s.Look, Volume, list[int], s.Box]:
     """Image below the overlays (black where there is none), its gray scale, brain, planes and box, in RAS order.
 
     Planes are those of the greatest `strength` (by plane, RAS order), where there is any, else spread over the brain.
@@ -137,7 +137,12 @@ def overlay_figure(
     strength = s.canonical(counts, affine).data.sum(axis=(0, 1))
     ground, gray, brain, planes, box = _ground(background, mask, affine, N_PLANES, 3.0, strength)
     tops = (float(np.nanpercentile(m[inside], 99)) for m in maps.values() if np.isfinite(m[inside]).any())
-    scale = {"vmin": 0, "vmax": limit or max([value for value in tops if value > 0], default=1.0)}
+    look: s.Look = {
+        "cmap": colors,
+        "alpha": 0.9,
+        "vmin": 0,
+        "vmax": limit or max([value for value in tops if value > 0], default=1.0),
+    }
     with s.style(literal=True):
         height = 11.6 / N_PLANES * s.height_over_width(box, brain)
         right = 0.03 + 0.969 * len(planes) / N_PLANES
@@ -148,7 +153,7 @@ def overlay_figure(
             shown = s.canonical(over, affine)
             for ax, k in zip(row, planes, strict=True):
                 s.show_window(ax, ground, (box, k), **gray)
-                image = s.show_window(ax, shown, (box, k), cmap=colors, alpha=0.9, **scale)
+                image = s.show_window(ax, shown, (box, k), **look)
             s.name_row(row[0], name)
         s.mark_planes(axes[0], brain, planes)
         s.bar_below(fig, image, f"{label} ({s.units_text(percent)})" if in_units else label)

@@ -8,7 +8,7 @@ acquired, never smoothed by the viewer, because smoothness is what the figures a
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import matplotlib as mpl
 import nibabel as nib
@@ -16,7 +16,9 @@ import numpy as np
 from contourpy import contour_generator
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 from skimage.measure import approximate_polygon
@@ -224,10 +226,20 @@ def blank(ax: Axes) -> None:
         spine.set_visible(False)
 
 
-def show_plane(ax: Axes, volume: Volume, axis: int, index: int, **kwargs: Any) -> Any:
-    """Draw one plane with square millimeters; ``kwargs`` go to ``imshow``. Returns the image artist."""
-    options: dict[str, Any] = {"cmap": "gray", "interpolation": "none"} | kwargs
-    image = ax.imshow(plane(volume, axis, index), origin="lower", extent=extent(volume, axis), **options)
+class Look(TypedDict, total=False):
+    """How values of an image are shown."""
+
+    cmap: str | Colormap
+    vmin: float
+    vmax: float
+    alpha: float
+
+
+def show_plane(ax: Axes, volume: Volume, axis: int, index: int, **look: Unpack[Look]) -> AxesImage:
+    """Draw one plane with square millimeters, in gray unless `look` says otherwise. Returns the image artist."""
+    shown: Look = {"cmap": "gray", **look}
+    where = extent(volume, axis)
+    image = ax.imshow(plane(volume, axis, index), origin="lower", extent=where, interpolation="none", **shown)
     blank(ax)
     return image
 
@@ -290,9 +302,9 @@ def _flat(window: Window) -> Box:
     return (x, y, slice(index, index + 1))
 
 
-def show_window(ax: Axes, volume: Volume, window: Window, **kwargs: Any) -> Any:
+def show_window(ax: Axes, volume: Volume, window: Window, **look: Unpack[Look]) -> AxesImage:
     """Draw part of an axial plane; see `show_plane`."""
-    return show_plane(ax, cropped(volume, _flat(window)), 2, 0, **kwargs)
+    return show_plane(ax, cropped(volume, _flat(window)), 2, 0, **look)
 
 
 def show_window_contour(ax: Axes, volume: Volume | None, window: Window, color: str, *, width: float) -> None:
@@ -334,7 +346,7 @@ def name_row(ax: Axes, text: str, *, x: float = 0.014, upright: bool = True, siz
     ax.figure.text(x, (place.y0 + place.y1) / 2, text, va="center", fontsize=size, **look)
 
 
-def color_bar(fig: Figure, image: Any, box: tuple[float, float, float, float], label: str) -> None:
+def color_bar(fig: Figure, image: AxesImage, box: tuple[float, float, float, float], label: str) -> None:
     """A thin scale in figure coordinates (left, bottom, width, height)."""
     cax = fig.add_axes(box)
     bar = fig.colorbar(image, cax=cax, orientation="horizontal" if box[2] > box[3] else "vertical")
@@ -348,8 +360,10 @@ def units_text(percent: float | None) -> str:
     return f"signal units; {1 / percent:.3g} = 1 % of the brain's mean signal" if percent else "signal units"
 
 
-def bar_below(fig: Figure, image: Any, label: str, *, bottom: float = 0.4, height: float = 0.09) -> None:
-    """A color scale below the middle of the panels (inches)."""
+def bar_below(fig: Figure, image: AxesImage | None, label: str, *, bottom: float = 0.4, height: float = 0.09) -> None:
+    """A color scale below the middle of the panels (inches); none where no panel was drawn."""
+    if image is None:
+        return
     tall = fig.get_figheight()
     color_bar(fig, image, (0.36, bottom / tall, 0.28, height / tall), label)
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from bids_sr.io.array_types import Array
 from bids_sr.io.grids import size_text
@@ -160,11 +161,11 @@ def _slice_view(series: Sequence[NamedImage], roi: Array, mask: Array | None, re
     )  # fmt: skip
 
 
-def _slice_column(axes: Array, each: NamedImage, view: _View) -> Any:
+def _slice_column(axes: Array, each: NamedImage, view: _View) -> AxesImage | None:
     """Fill one column of the slice figure; returns the difference image where there is one."""
     acquired = s.canonical(each.data, each.affine)
     volume = s.repeated(acquired, view.base)
-    gray = {"vmin": view.limits[0], "vmax": view.limits[1]}
+    gray: s.Look = {"vmin": view.limits[0], "vmax": view.limits[1]}
     s.show_window(axes[0], volume, (view.window, view.index), **gray)
     s.show_window(axes[1], volume, (view.box, view.index), **gray)
     area = view.area if view.outlined else None

@@ -4,7 +4,7 @@ A difference is set in bold where its interval excludes 0, nowhere else: a large
 """
 
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TypeVar
 
 from markupsafe import Markup
 
@@ -15,9 +15,10 @@ from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.stats.controls.negative_controls import claims, subject_specific
 from bids_sr.stats.evaluation.evidence import TOO_LITTLE
 
+K = TypeVar("K", bound=Hashable)
 Rows = Sequence[MetricRow]
 Names = Sequence[str]
-Column = tuple[str, str, Mapping[Any, str]]
+Column = tuple[str, str, Mapping[K, str]]
 """Head, unit, and cells by the key of their line."""
 Titled = tuple[str, Markup]
 """Title of a table, and the table."""
@@ -31,7 +32,7 @@ def cell(row: MetricRow | None, *, bold: bool = False) -> str:
     return render("value", pick.value_text(row.value), pick.interval_text(row), bold and row.excludes_zero)
 
 
-def cells(rows: Mapping[Any, MetricRow], *, bold: bool = False) -> dict[Any, str]:
+def cells(rows: Mapping[K, MetricRow], *, bold: bool = False) -> dict[K, str]:
     """Values with their intervals, by the same keys."""
     return {key: cell(row, bold=bold) for key, row in rows.items()}
 
@@ -39,8 +40,8 @@ def cells(rows: Mapping[Any, MetricRow], *, bold: bool = False) -> dict[Any, str
 def table_of(
     caption: str,
     heads: Sequence[Head],
-    lines: Mapping[Hashable, Sequence[str]],
-    columns: Iterable[Column],
+    lines: Mapping[K, Sequence[str]],
+    columns: Iterable[Column[K]],
     *,
     names: int = 1,
     texts: Collection[int] = (),
@@ -56,12 +57,12 @@ def table_of(
     return table(caption, top, rows, names=names, texts={*range(names), *texts})
 
 
-def _lines(rows: Iterable[MetricRow], names: Names, kinds: tuple[pick.Kind, ...] = ()) -> dict[Hashable, list[str]]:
+def _lines(rows: Iterable[MetricRow], names: Names, kinds: tuple[pick.Kind, ...] = ()) -> dict[str, list[str]]:
     """A line each series."""
     return {name: [pick.series_text(name)] for name in pick.series_of(rows, names, kinds)}
 
 
-def by_smoothing(rows: Rows, names: Names) -> dict[Hashable, list[str]]:
+def by_smoothing(rows: Rows, names: Names) -> dict[tuple[str, float], list[str]]:
     """A line each series and smoothing, the least smoothing first."""
     return {
         (name, fwhm): [pick.series_text(name), f"{fwhm:g}"]
@@ -70,7 +71,7 @@ def by_smoothing(rows: Rows, names: Names) -> dict[Hashable, list[str]]:
     }
 
 
-def _by_region(rows: Rows, regions: Sequence[str]) -> list[Column]:
+def _by_region(rows: Rows, regions: Sequence[str]) -> list[Column[tuple[str, str]]]:
     """Differences of each pair of series, a column each region."""
     return [
         (pick.region_text(region), "",
@@ -175,7 +176,7 @@ def _differences(rows: Rows, measure: str, what: str, names: Names) -> list[Titl
         order = pick.series_of(some, names)
         pairs = sorted(dict.fromkeys((row.series, row.against) for row in some), key=lambda pair: order.index(pair[0]))
         caption = f"{what} beyond the acquired Nyquist limit: {title} (bold: the interval excludes 0)"
-        lines: dict[Hashable, list[str]] = {(one, other): [one, pick.series_text(other)] for one, other in pairs}
+        lines = {(one, other): [one, pick.series_text(other)] for one, other in pairs}
         found = [
             (head, "", cells({(row.series, row.against): row for row in each}, bold=True)) for head, each in columns
         ]
@@ -260,7 +261,7 @@ def null_html(rows: Rows, names: Names = ()) -> Markup:
     rates, families = pick.pick(own, "null_rate"), pick.pick(own, "null_fwe")
     lines = _lines([*rates.values(), *families.values()], names, pick.EXPLAINED)
     thousands = {name: pick.scaled(row, 1000) for name, row in rates.items()}
-    columns: list[Column] = [
+    columns: list[Column[str]] = [
         ("voxels, p < .001", f"per mille; nominal {1000 * nominal:g}", cells(thousands)),
         ("result", "", {name: null_words(rates.get(str(name)), nominal) for name in lines}),
         ("shuffles with any finding", "p < .05 corrected; nominal .05", cells(families)),
@@ -319,7 +320,7 @@ def placebo_html(rows: Rows) -> Markup:
 def _placebo_table(rows: Rows, title: str) -> Markup:
     """A line each method and placebo, a column each region."""
     pairs = sorted(dict.fromkeys((row.series, row.against) for row in rows), key=lambda pair: pair[0])
-    lines: dict[Hashable, list[str]] = {(one, other): [one, other, pick.placebo_text(other)] for one, other in pairs}
+    lines = {(one, other): [one, other, pick.placebo_text(other)] for one, other in pairs}
     return table_of(
         f"{title} (bold: the interval excludes 0)", ["method", "control", "which is"], lines,
         _by_region(rows, pick.regions_of(rows)), names=2, texts={2},

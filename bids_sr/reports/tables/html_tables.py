@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Any
 
 from markupsafe import Markup, escape
 
+from bids_sr.io.json_values import real, texts
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.metrics.registry import METRICS, REGION_METRICS, UndeclaredMetric, metric
 from bids_sr.reports.markup import folded, joined, picked, render, table
@@ -24,7 +24,7 @@ PAIRED = (
     "quarter_dice", "fdr_dice", "quarter_centroid_distance", "fdr_centroid_distance", "peak_distance",
     "effect_separation",
 )  # fmt: skip
-Value = Any
+Value = object
 
 
 def number(value: str | None) -> str:
@@ -71,7 +71,7 @@ def facts_html(facts: Mapping[str, Value]) -> Markup:
 
 def messages_html(kind: str, messages: Value) -> Markup:
     """Messages that must not be overlooked, each in a box of its own; ``kind`` is ``warning`` or ``notice``."""
-    return render("messages", kind, [messages] if isinstance(messages, str) else list(messages or []))
+    return render("messages", kind, [messages] if isinstance(messages, str) else texts(messages))
 
 
 def summary_html(summary: Mapping[str, Value]) -> Markup:
@@ -217,7 +217,7 @@ REGISTRATION_FACTS = {
 PARTIAL_FOV = 0.9
 
 
-def registration_warnings(facts: Mapping[str, Any]) -> list[str]:
+def registration_warnings(facts: Mapping[str, object]) -> list[str]:
     """What seems wrong with a run's registrations."""
     told = {
         "bold_t1w_kept": "BOLD and T1w keep the alignment of their headers: registration did not improve it.",
@@ -227,17 +227,17 @@ def registration_warnings(facts: Mapping[str, Any]) -> list[str]:
     }
     warnings = [text for key, text in told.items() if facts.get(key)]
     if facts.get("brain_doubts"):
-        why = "; ".join(facts["brain_doubts"])
+        why = "; ".join(texts(facts["brain_doubts"]))
         told_brain = f"The brain of the T1w image looks wrong: {why}. Do not trust its tissues, atlas and region of "
         told_brain += "interest; aCompCor and tissue signals were left out of the confounds."
         warnings.insert(0, told_brain)
-    if not facts.get("roi_is_brain") and facts.get("roi_fraction_in_fov", 1.0) < PARTIAL_FOV:
-        share = f"{100 * facts['roi_fraction_in_fov']:.0f} %"
+    if not facts.get("roi_is_brain") and real(facts.get("roi_fraction_in_fov"), 1.0) < PARTIAL_FOV:
+        share = f"{100 * real(facts['roi_fraction_in_fov']):.0f} %"
         warnings.append(f"Only {share} of the region of interest lies inside the field of view.")
     return warnings
 
 
-def registration_html(facts: Mapping[str, Any]) -> Markup:
+def registration_html(facts: Mapping[str, object]) -> Markup:
     """Facts of a run's registrations in words, warnings first; unknown keys are left out."""
     shown = {label: facts[key] for key, label in REGISTRATION_FACTS.items() if key in facts}
     return messages_html("warning", registration_warnings(facts)) + facts_html(shown)
@@ -257,7 +257,7 @@ PAIR_FACTS = {
 }
 
 
-def pair_html(facts: Mapping[str, Any]) -> Markup:
+def pair_html(facts: Mapping[str, object]) -> Markup:
     """Facts of a pair's registration; unknown keys are left out."""
     return facts_html({label: facts[key] for key, label in PAIR_FACTS.items() if key in facts})
 
@@ -293,31 +293,31 @@ MOSTLY_NOISE = 0.9
 _HALF = 0.5  # of the run's voxel: edges farther apart are not in register, or distorted otherwise
 
 
-def calibration_html(facts: Mapping[str, Any], voxel_mm: float) -> Markup:
+def calibration_html(facts: Mapping[str, object], voxel_mm: float) -> Markup:
     """Facts of a calibration, warnings first; unknown keys are left out. `voxel_mm` is the run's in-plane voxel."""
     shown = {label: facts[key] for key, label in CALIBRATION_FACTS.items() if facts.get(key) is not None}
     return messages_html("warning", calibration_warnings(facts, voxel_mm)) + facts_html(shown)
 
 
-def calibration_warnings(facts: Mapping[str, Any], voxel_mm: float) -> list[str]:
+def calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[str]:
     """What the reader has to know before the map is believed."""
     if not facts["usable"]:
         return [
             f"The calibration is left out: {facts['reason']}. The run's own variance is used instead, as without one."
         ]
     found = []
-    if facts.get("overlap", 1.0) < FAIR_OVERLAP:
-        found.append(f"Only {facts['overlap']:.0%} of the run's brain lies in the calibration.")
-    apart = facts.get("edges_apart_mm")
-    if apart is not None and apart > _HALF * voxel_mm:
+    overlap, apart = real(facts.get("overlap"), 1.0), real(facts.get("edges_apart_mm"), 0.0)
+    noise = real(facts.get("noise_share"), 0.0)
+    if overlap < FAIR_OVERLAP:
+        found.append(f"Only {overlap:.0%} of the run's brain lies in the calibration.")
+    if apart > _HALF * voxel_mm:
         found.append(
             f"Edges of the calibration and of the run lie {apart:.1f} mm apart (median), more than half a voxel of the "
             "run: their distortion differs, or the registration failed."
         )
-    if facts.get("noise_share", 0.0) > MOSTLY_NOISE:
+    if noise > MOSTLY_NOISE:
         found.append(
-            f"{facts['noise_share']:.0%} of the variance is thermal noise; a longer calibration, or larger voxels, "
-            "would help."
+            f"{noise:.0%} of the variance is thermal noise; a longer calibration, or larger voxels, would help."
         )
     return found
 

@@ -1,7 +1,7 @@
 """Tables of region size and overlap, and of what changes them, as HTML; the paper's comparison in words first."""
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable
 
 from markupsafe import Markup
 
@@ -97,7 +97,7 @@ def _size_parts(rows: Rows, pair: str, metric: str, names: Names) -> Markup:
     measures = {f"claim_{part}_{metric}": text for part, text in PARTS.items()}
     own = [row for row in rows if row.measure in measures]
     found = {measure: {(r.series, r.region): r for r in own if r.measure == measure} for measure in measures}
-    lines: dict[Hashable, Sequence[str]] = {
+    lines = {
         (name, region): (pick.series_text(name), THRESHOLDS.get(region, region))
         for region in _thresholds(own)
         for name in pick.series_of(own, names)

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from markupsafe import Markup
 
+from bids_sr.io.json_values import listed, real, texts
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.metrics.registry import METRICS
 from bids_sr.reports.markup import folded, joined, render, table
@@ -52,15 +52,8 @@ QUALITY_METRICS: Mapping[str, str] = {
 """Metrics of quality control in a few words, in the order of the table."""
 
 
-def _number(value: Any) -> float:
-    try:
-        return math.nan if value is None else float(value)
-    except (TypeError, ValueError):
-        return math.nan
-
-
 def verdict_html(
-    verdict: Mapping[str, Any], rows: Sequence[MetricRow] = (), flags: Sequence[Mapping[str, Any]] | None = None
+    verdict: Mapping[str, object], rows: Sequence[MetricRow] = (), flags: Sequence[Mapping[str, object]] | None = None
 ) -> Markup:
     """The verdict: large motion, who was not applied, one headline, its evidence with values, limitations, warnings.
 
@@ -69,7 +62,9 @@ def verdict_html(
     value, lower and upper, any of which may be absent) and limits (texts); for `rows` and `flags` see `flags_html`.
     """
     headline = str(verdict.get("headline", "No verdict was reached."))
-    sentences = [each if isinstance(each, Mapping) else {"text": str(each)} for each in verdict.get("sentences", [])]
+    sentences = [
+        each if isinstance(each, Mapping) else {"text": str(each)} for each in listed(verdict.get("sentences"))
+    ]
     decided = sorted((each for each in sentences if each.get("decision")), key=lambda s: s.get("region") == "brain")
     many = len(decided) > MAX_TOLD
     points: list[str] = []
@@ -79,7 +74,7 @@ def verdict_html(
             points.append(render("decision", " ".join(found), str(each["text"])) if found else str(each["text"]))
     points += summed_up(decided) if many else []
     values = folded("Evidence: all comparisons", _figures(decided)) if many else _figures(decided)
-    limits = [str(each) for each in verdict.get("limits", [])]
+    limits = texts(verdict.get("limits"))
     before = [str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key)]
     told = render("verdict", headline, points, values, limits)
     warned = messages_html("warning", before) + flags_html(rows, flags)
@@ -92,7 +87,7 @@ def legend_html(names: Iterable[str]) -> Markup:
     return folded("Definitions of the series", render("glossary", entries)) if entries else Markup("")
 
 
-def summed_up(sentences: Sequence[Mapping[str, Any]]) -> list[Markup]:
+def summed_up(sentences: Sequence[Mapping[str, object]]) -> list[Markup]:
     """Many comparisons in few lines: for each series, region and decision, against whom."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for each in sentences:
@@ -106,12 +101,12 @@ def summed_up(sentences: Sequence[Mapping[str, Any]]) -> list[Markup]:
     return lines
 
 
-def _figures(sentences: Sequence[Mapping[str, Any]]) -> Markup:
+def _figures(sentences: Sequence[Mapping[str, object]]) -> Markup:
     lines = []
     for each in sentences:
         row = MetricRow(
-            series=str(each.get("series", "")), measure=str(each.get("measure", "")), value=_number(each.get("value")),
-            lower=_number(each.get("lower")), upper=_number(each.get("upper")),
+            series=str(each.get("series", "")), measure=str(each.get("measure", "")), value=real(each.get("value")),
+            lower=real(each.get("lower")), upper=real(each.get("upper")),
         )  # fmt: skip
         reading = " ".join(DECISIONS.get(str(each["decision"]), ("", str(each["decision"])))).strip()
         where = pick.region_text(str(each.get("region", MISSING)))
@@ -140,7 +135,7 @@ def measure_text(measure: str) -> str:
     return known.get(short, declared.description.removeprefix("difference to the series named in against, of: "))
 
 
-def flags_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]] | None = None) -> Markup:
+def flags_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] | None = None) -> Markup:
     """A warning for every flag that is up: of `flags` (name, raised, text, remedy), else of the `rows`."""
     given = [flag for flag in flags or [] if flag.get("raised")]
     warnings = [" ".join(filter(None, [str(flag.get("text", "")), str(flag.get("remedy") or "")])) for flag in given]
@@ -155,7 +150,7 @@ def flags_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]] | N
     return messages_html("warning", warnings)
 
 
-def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]] | None = None) -> Markup:
+def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] | None = None) -> Markup:
     """Flags, those that were looked for and are down, and the metrics of quality control; see `flags_html`."""
     looked = [row for row in rows if row.measure.startswith("flag_") and pick.known(row)]
     up = {row.measure for row in looked if row.value > 0}

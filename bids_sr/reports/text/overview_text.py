@@ -6,11 +6,11 @@ All of it is read from the verdict, the rows of the evaluation and the flags, so
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from markupsafe import Markup
 
 from bids_sr.io.grids import size_text
+from bids_sr.io.json_values import texts
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.markup import render
 from bids_sr.reports.tables import evaluation_rows as pick
@@ -77,8 +77,8 @@ class Chip:
 
 
 def overview_html(
-    verdict: Mapping[str, Any], rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]],
-    registration: Mapping[str, Any], run: RunFacts, one_level: Mapping[str, Any] | None = None,
+    verdict: Mapping[str, object], rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]],
+    registration: Mapping[str, object], run: RunFacts, one_level: Mapping[str, object] | None = None,
 ) -> Markup:  # fmt: skip
     """Header line, sentence, numbers, checks and next steps of one run; arguments as their JSON files and tables."""
     status = str(verdict.get("status", "not assessed"))
@@ -91,7 +91,7 @@ def overview_html(
     evidence = untested_text(tested, applied).rstrip(". ") if tested and tested.tested else ""
     if table is not None and known and best:
         evidence = f"{EVIDENCE_TEXT[table.evidence.name]}; {mapped} {table.contrast}"
-    idle = [str(name) for name in verdict.get("not_applied", ())]
+    idle = texts(verdict.get("not_applied"))
     flags = [flag for flag in flags if not stands_for(str(flag.get("series", "run")), idle)]
     chips = [*motion_chips(run), *registration_chips(registration), *flag_chips(rows, flags)]
     if table is not None and table.shows_accuracy:
@@ -192,7 +192,7 @@ def _decibel(row: MetricRow) -> str:
     return f"{value:+.1f} dB".replace("-", "−") if value else "0.0 dB"
 
 
-def _raised(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+def _raised(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]]) -> tuple[list[str], list[str]]:
     """Names of the flags that are up, and of those that were looked for and are down."""
     states = [(str(flag.get("name")), flag.get("raised")) for flag in flags]
     told = {name for name, _ in states}
@@ -239,7 +239,7 @@ def motion_chips(run: RunFacts) -> list[Chip]:
 _REGISTERED = ("bold_t1w_", "bold_pair_")
 
 
-def registration_chips(facts: Mapping[str, Any]) -> list[Chip]:
+def registration_chips(facts: Mapping[str, object]) -> list[Chip]:
     """Whether the registrations look right; no check where nothing was registered."""
     warnings = registration_warnings(facts)
     if not warnings and not any(key.startswith(_REGISTERED) for key in facts):
@@ -248,7 +248,7 @@ def registration_chips(facts: Mapping[str, Any]) -> list[Chip]:
     return [Chip(passed=not warnings, text=text, section="registration")]
 
 
-def flag_chips(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, Any]]) -> list[Chip]:
+def flag_chips(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]]) -> list[Chip]:
     """One chip a check, those that failed first; a method with wrong detail is named."""
     up, down = _raised(rows, flags)
     chips = []
@@ -266,7 +266,7 @@ MOVE_LESS = (
 
 
 def next_steps(
-    verdict: Mapping[str, Any], flags: Sequence[Mapping[str, Any]], compared: bool, run: RunFacts
+    verdict: Mapping[str, object], flags: Sequence[Mapping[str, object]], compared: bool, run: RunFacts
 ) -> list[str]:
     """What to do next, the most useful first; at most two. A run that has a calibration is not told to acquire one."""
     status, best = str(verdict.get("status", "not assessed")), str(verdict.get("best", ""))

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
+from bids_sr.io.json_values import texts
 from bids_sr.metrics.long_tables import MISSING, MetricRow, parse_row
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.text.overview_text import (
@@ -126,11 +126,11 @@ def _value(row: MetricRow, *, percent: bool = True) -> str:
     return f"{text} [{ends[0]}, {ends[1]}]".replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _names(verdict: Mapping[str, Any], key: str) -> list[str]:
-    return [str(name) for name in verdict.get(key, ())]
+def _names(verdict: Mapping[str, object], key: str) -> list[str]:
+    return texts(verdict.get(key))
 
 
-def _json(file: Path) -> dict[str, Any]:
+def _json(file: Path) -> dict[str, object]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

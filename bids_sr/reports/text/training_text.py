@@ -1,12 +1,13 @@
 """Training curves and held-out scores from a training log and a model card."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from bids_sr.io.array_types import Array
+from bids_sr.io.json_values import listed, mapped, real
 
 NETWORK = "network"
 LOSSES = ("loss", "content", "adversarial", "perceptual", "critic")
@@ -26,7 +27,7 @@ class TrainingRecord:
     chosen_step: float | None
 
 
-def read_training(columns: Mapping[str, Array], card: Mapping[str, Any]) -> TrainingRecord:
+def read_training(columns: Mapping[str, Array], card: Mapping[str, object]) -> TrainingRecord:
     """Curves from the columns of a log, levels and the chosen iteration from the model card's ``held_out``.
 
     Columns are ``iteration``, ``psnr`` and the losses, NaN where a row has no such value. A second phase, training
@@ -35,7 +36,7 @@ def read_training(columns: Mapping[str, Array], card: Mapping[str, Any]) -> Trai
     steps = np.asarray(columns.get("iteration", ()), dtype=float)
     again = np.flatnonzero(np.diff(steps) < 0)
     end = int(again[0]) + 1 if again.size else len(steps)
-    held_out = card.get("held_out") or {}
+    held_out = mapped(card.get("held_out"))
     scores = {name: each["psnr"] for name, each in held_out.items() if isinstance(each, Mapping) and "psnr" in each}
     method = str(card.get("method", NETWORK))
     return TrainingRecord(
@@ -43,17 +44,17 @@ def read_training(columns: Mapping[str, Array], card: Mapping[str, Any]) -> Trai
         curves={method: np.asarray(columns["psnr"], dtype=float)[:end]} if "psnr" in columns else {},
         levels={name: float(value) for name, value in scores.items() if name != NETWORK},
         losses={name: np.asarray(columns[name], dtype=float)[:end] for name in LOSSES if name in columns},
-        chosen_step=None if held_out.get("iteration") is None else float(held_out["iteration"]),
+        chosen_step=None if math.isnan(step := real(held_out.get("iteration"))) else step,
     )
 
 
-def held_out_text(card: Mapping[str, Any]) -> str:
+def held_out_text(card: Mapping[str, object]) -> str:
     """What the held-out slices say in numbers, without a verdict; empty if the card has none.
 
     Of a training that held nothing out the slices trained on are told, for what they are.
     """
-    seen = card.get("on_trained_slices") or {}
-    held_out = seen or card.get("held_out") or {}
+    seen = mapped(card.get("on_trained_slices"))
+    held_out = seen or mapped(card.get("held_out"))
     scores = {name: each for name, each in held_out.items() if isinstance(each, Mapping) and "psnr" in each}
     own = scores.pop(NETWORK, None)
     if own is None:
@@ -65,7 +66,7 @@ def held_out_text(card: Mapping[str, Any]) -> str:
         if "ssim" in own and "ssim" in each:
             change += f", SSIM {own['ssim'] - each['ssim']:+.3f}"
         parts.append(f"{method} − {name} {change.replace('-', '−')}")
-    slices = len(held_out.get("slices") or ())
+    slices = len(listed(held_out.get("slices")))
     if seen:
         return (
             f"No slice was held out: final weights after training on all {slices} slices of the pair. On these, which "
@@ -74,7 +75,7 @@ def held_out_text(card: Mapping[str, Any]) -> str:
     return f"On {slices or 'the'} held-out slices of the pair: " + "; ".join(parts) + "."
 
 
-def started_text(card: Mapping[str, Any]) -> str:
+def started_text(card: Mapping[str, object]) -> str:
     """With which weights training began, where it began with any; empty otherwise."""
     start = card.get("started_from")
     if not isinstance(start, Mapping):

@@ -7,7 +7,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 PARTS = (
     "bids_sr/reports",
-    "bids_sr/steps",
+    "bids_sr/steps/figures",
     "boilerplate",
     "bids_sr/stats/evaluation",
     "bids_sr/stats/controls",

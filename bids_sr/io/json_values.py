@@ -1,0 +1,28 @@
+"""Values of JSON files as the types that are expected of them; what is of another type counts as absent."""
+
+import math
+from collections.abc import Mapping
+
+
+def real(value: object, absent: float = math.nan) -> float:
+    """A number.
+
+    >>> real(0.5), real("n/a", 1.0), real(None)
+    (0.5, 1.0, nan)
+    """
+    return float(value) if isinstance(value, int | float) else absent
+
+
+def listed(value: object) -> list[object]:
+    """The items of a list."""
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def texts(value: object) -> list[str]:
+    """The items of a list as text."""
+    return [str(each) for each in listed(value)]
+
+
+def mapped(value: object) -> Mapping[str, object]:
+    """A mapping."""
+    return value if isinstance(value, Mapping) else {}
