@@ -2,7 +2,7 @@
 
 python benchmarks/placebo.py [PHANTOM] [--shuffles N] [--subjects N] [--series NAME ...] [--name NAME]
 
-Without PHANTOM null phantoms of preset `tiny` are made. Each run goes through the pipeline's own interfaces: motion,
+Without PHANTOM null phantoms of preset `tiny` are made. Each run goes through the pipeline's own steps: motion,
 slice timing, confounds, training on the pair, super-resolution.
 """
 
@@ -17,29 +17,15 @@ from typing import Any
 
 from _table import keep
 
-from bids_sr.interfaces.coregistration import MaskBold, PreparePair, RegisterPairToBold
-from bids_sr.interfaces.evaluation.placebos import NullShuffles
-from bids_sr.interfaces.head_motion import (
-    Confounds,
-    EstimateDummies,
-    EstimateMotion,
-    ImportSeries,
-    MakeBoldRef,
-    SliceTiming,
-)
-from bids_sr.interfaces.learning.method_steps import EstimateVariance, SuperResolve, TrainModel
-from bids_sr.metrics.long_tables import read_table
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.volume import Volume
+from bids_sr.stats.glm.regressors import read_events
+from bids_sr.steps import evaluation, motion, registration, super_resolution, training
 
 FACTOR = (2.0, 2.0, 1.0)
 VARIANCE = ("sdmod", "wmn", "focuss", "sbl")
 SERIES = ("raw", "bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "wmn", "focuss", "sbl")
 NOMINAL_FWE = 0.05
-
-
-def run(interface: Any, folder: Path) -> Any:
-    """Outputs of an interface that works in a folder of its own."""
-    folder.mkdir(parents=True)
-    return interface.run(cwd=str(folder)).outputs
 
 
 class Run:
@@ -48,72 +34,77 @@ class Run:
     def __init__(self, subject: Path, work: Path) -> None:
         func = subject / "func"
         self.work, self.anat = work, subject / "anat"
-        self.events = str(next(func.glob("*_events.tsv")))
-        bold = next(func.glob("*_bold.nii.gz"))
-        sidecar = json.loads(bold.with_name(bold.name.replace(".nii.gz", ".json")).read_text())
+        self.events = read_events(next(func.glob("*_events.tsv")))
+        bold_file = next(func.glob("*_bold.nii.gz"))
+        sidecar = json.loads(bold_file.with_name(bold_file.name.replace(".nii.gz", ".json")).read_text())
         self.tr = float(sidecar["RepetitionTime"])
-        series = run(ImportSeries(in_file=str(bold)), work / "import").out_file
-        self.n_dummy = run(EstimateDummies(in_file=series), work / "dummies").n_dummy
-        self.boldref = run(MakeBoldRef(in_file=series, n_dummy=self.n_dummy), work / "boldref").out_file
-        masks = run(MaskBold(boldref=self.boldref, factor=FACTOR), work / "mask")
-        self.mask, self.mask_hr = masks.bold_mask, masks.bold_mask_hr
-        motion = run(EstimateMotion(in_file=series, boldref=self.boldref, n_dummy=self.n_dummy), work / "motion")
-        self.hmc = motion.hmc_xfms
-        times = SliceTiming(in_file=series, slice_times=sidecar["SliceTiming"], n_dummy=self.n_dummy)
-        self.stc = run(times, work / "stc").out_file
-        self.raw = self.resolve("raw", factor=(1.0, 1.0, 1.0))
-        self.confounds = run(
-            Confounds(in_file=self.raw, mask=self.mask, motion_tsv=motion.motion_tsv, n_dummy=self.n_dummy),
-            work / "confounds",
-        ).out_file
-        pair = {name: str(next(self.anat.glob(f"*acq-{name}*_T2starw.nii.gz"))) for name in ("highres", "lowres")}
-        self.pair = run(PreparePair(**pair, factor=FACTOR), work / "pair")
-        self.highres = pair["highres"]
-        self.guide_xfm = run(
-            RegisterPairToBold(
-                boldref=self.boldref, highres=self.highres, highres2lowres_xfm=self.pair.highres2lowres_xfm,
-                factor=FACTOR,
-            ), work / "guide",
-        ).highres2boldref_xfm  # fmt: skip
+        bold = motion.import_series(bold_file, self.folder("import"), tr=self.tr, axis_order=(0, 1, 2))
+        self.n_dummy = motion.count_dummies(bold, dummy_scans=None)
+        self.boldref = motion.average_volumes(bold, n_dummy=self.n_dummy)
+        self.mask, self.mask_hr, _ = registration.mask_bold(self.boldref, factor=FACTOR)
+        head = motion.mask_head(self.boldref)
+        self.hmc, parameters = motion.estimate_motion(bold, self.boldref, head, n_dummy=self.n_dummy)
+        self.stc = motion.correct_slice_timing(
+            bold, self.folder("stc"), slice_times=sidecar["SliceTiming"], slice_time_ref=0.5, n_dummy=self.n_dummy
+        )
+        self.raw, _ = super_resolution.undo_motion(self.stc, self.boldref, self.hmc, here=self.folder("raw"))
+        self.confounds, _ = motion.gather_confounds(self.raw, self.mask, parameters, n_dummy=self.n_dummy)
+        self.highres, lowres = (next(self.anat.glob(f"*acq-{name}*_T2starw.nii.gz")) for name in ("highres", "lowres"))
+        *self.pair, offset, _ = registration.register_pair(
+            self.highres, lowres, here=self.folder("pair"), factor=FACTOR, random_seed=1
+        )
+        self.guide_xfm, _, _ = registration.register_to_pair(
+            self.boldref, self.highres, offset, here=self.folder("guide"), factor=FACTOR, random_seed=1
+        )
 
-    def resolve(self, series: str, factor: tuple[float, float, float] = FACTOR, **more: Any) -> str:
-        """File of a series."""
-        node = SuperResolve(
-            in_file=self.stc, series=series, factor=factor, boldref=self.boldref, mask=self.mask, hmc_xfms=self.hmc,
+    def folder(self, name: str) -> Path:
+        """A folder of its own for a step."""
+        (path := self.work / name).mkdir(parents=True)
+        return path
+
+    def resolve(self, series: str, **more: Any) -> SeriesReader:
+        """A series."""
+        return super_resolution.super_resolve(
+            self.stc, self.boldref, self.mask, self.hmc, here=self.folder(f"series_{series}"), series_name=series,
+            factor=FACTOR, data_consistency="report", precision="auto", force=False, omp_nthreads=1, device="auto",
             **more,
-        )  # fmt: skip
-        return str(run(node, self.work / f"series_{series}").out_file)
+        )[0]  # fmt: skip
 
-    def series(self, name: str) -> str:
+    def series(self, name: str) -> SeriesReader:
         """A series by its name, its model trained first where it has one."""
-        guide = {"highres": self.highres, "highres2boldref_xfm": self.guide_xfm}
+        guide = {"highres_file": self.highres, "highres2boldref_xfm": self.guide_xfm}
         if name == "raw":
             return self.raw
         if name in ("inject", "ratio"):
             return self.resolve(name, **guide)
         if name in VARIANCE:
-            found = EstimateVariance(
-                in_file=self.raw, mask=self.mask, n_dummy=self.n_dummy, hmc_xfms=self.hmc, factor=FACTOR, method=name
-            )
-            model = run(found, self.work / f"variance_{name}")
-            return self.resolve(name, model_file=model.model_file, temporal_file=model.temporal_file, **guide)
+            model_file, _, _, temporal, *_ = training.estimate_variance(
+                self.raw, self.mask, self.hmc, here=self.folder(f"variance_{name}"), n_dummy=self.n_dummy, method=name,
+                factor=FACTOR,
+            )  # fmt: skip
+            return self.resolve(name, model_file=model_file, temporal=temporal, **guide)
         if name == "srgan":
-            pair = {"highres": self.pair.train_highres, "lowres": self.pair.train_lowres, "mask": self.pair.pair_mask}
-            model = run(TrainModel(**pair, method=name, factor=FACTOR, model_source="train"), self.work / "train_srgan")
-            return self.resolve(name, model_file=model.model_file)
+            model_file, *_ = training.train_on_pair(
+                *self.pair, here=self.folder("train_srgan"), method=name, factor=FACTOR, model_source="train"
+            )
+            return self.resolve(name, model_file=model_file)
         return self.resolve(name)
+
+    def mask_of(self, name: str) -> Volume:
+        """The brain on the grid of a series."""
+        return self.mask if name == "raw" else self.mask_hr
 
 
 def figures(whole: Run, name: str, n_shuffles: int, seed: int) -> dict[str, Any]:
     """One line of the table."""
-    path = whole.series(name)
+    series = whole.series(name)
     began = time.monotonic()
-    node = NullShuffles(
-        in_file=path, mask=whole.mask if name == "raw" else whole.mask_hr, events_file=whole.events,
-        confounds_tsv=whole.confounds, n_dummy=whole.n_dummy, tr=whole.tr, series=name, n_shuffles=n_shuffles,
-        high_pass=1 / 128, has_stc=True, seed=seed,
+    rows = evaluation.shuffle_signal(
+        series, whole.mask_of(name), whole.events, whole.folder(f"null_{name}"), whole.confounds, series_name=name,
+        null_checks=n_shuffles, random_seed=seed, tr=whole.tr, n_dummy=whole.n_dummy, high_pass=1 / 128,
+        slice_time_ref=0.5, has_stc=True,
     )  # fmt: skip
-    found = {row.measure: row for row in read_table(run(node, whole.work / f"null_{name}").out_file)}
+    found = {row.measure: row for row in rows}
     rate, fwe, nominal = found["null_rate"], found["null_fwe"], found["null_nominal"].value
     return {
         "subject": whole.anat.parent.name, "series": name, "rate of p < .001": rate.value,

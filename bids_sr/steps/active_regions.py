@@ -94,10 +94,10 @@ def list_clusters(
 
 def _atlas_on(image: Volume, chain: Sequence[str]) -> Array:
     """Labels of the atlas on the grid of a map."""
-    from bids_sr.registration.ants import Image, apply, load
+    from bids_sr.registration.ants import apply, load
     from bids_sr.registration.templates import atlas_file
 
-    grid = Image(data=image.data, affine=image.affine)
+    grid = Volume(image.data, image.affine)
     return apply(load(atlas_file()), grid, chain, seed=_SEED, interpolator="nearestNeighbor").round().astype(int)
 
 

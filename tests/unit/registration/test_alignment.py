@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.registration.ants import Image
+from bids_sr.io.volume import Volume
 from bids_sr.registration.structural_preparation import Placement, register_to
 from bids_sr.spatial.resampling import sample_volume, sample_warped
 from bids_sr.spatial.transforms import apply, invert, rigid_matrix
@@ -41,8 +41,8 @@ def error(placed, known, mask):
 
 def test_scaling_is_taken_up_by_an_affine_and_not_by_a_rigid_transform(head, tmp_path):
     (t1w, flair), mask = head
-    frame = Image(data=t1w, affine=AFFINE)
-    scan = Image(data=sample_volume(flair, AFFINE, SHAPE, AFFINE, invert(STRETCH)), affine=AFFINE)
+    frame = Volume(data=t1w, affine=AFFINE)
+    scan = Volume(data=sample_volume(flair, AFFINE, SHAPE, AFFINE, invert(STRETCH)), affine=AFFINE)
     found = {
         align: register_to(frame, scan, mask, align=align, seed=0, prefix=str(tmp_path / f"{align}_"), mm=4.0)
         for align in ("rigid", "affine")
@@ -65,8 +65,8 @@ def test_a_coarse_scan_is_found_to_a_fraction_of_its_voxel(head, tmp_path):
     low = np.diag([4.0, 4, 4, 1])
     low[:3, 3] = AFFINE[:3, 3] + 1
     blurred = ndimage.gaussian_filter(t1w, 0.8)
-    scan = Image(data=sample_volume(blurred, AFFINE, (22, 25, 20), low, invert(TURN)), affine=low)
-    placed, facts = register_to(Image(data=t1w, affine=AFFINE), scan, mask, seed=0, prefix=str(tmp_path / "x_"))
+    scan = Volume(data=sample_volume(blurred, AFFINE, (22, 25, 20), low, invert(TURN)), affine=low)
+    placed, facts = register_to(Volume(data=t1w, affine=AFFINE), scan, mask, seed=0, prefix=str(tmp_path / "x_"))
     assert error(placed, apply(TURN, points_of(mask)), mask) < 0.4
     assert facts["offset_mm"] == pytest.approx(np.linalg.norm([1.5, -1.0, 0.8]), abs=0.5)
 
@@ -77,8 +77,8 @@ def test_the_affine_of_a_coarse_scan_is_turned_back(head, tmp_path):
     low[:3, 3] = AFFINE[:3, 3] + 1
     known = TURN @ np.diag([1.06, 0.95, 1.0, 1.0])
     blurred = ndimage.gaussian_filter(t1w, 0.8)
-    scan = Image(data=sample_volume(blurred, AFFINE, (22, 25, 20), low, invert(known)), affine=low)
-    frame = Image(data=t1w, affine=AFFINE)
+    scan = Volume(data=sample_volume(blurred, AFFINE, (22, 25, 20), low, invert(known)), affine=low)
+    frame = Volume(data=t1w, affine=AFFINE)
     placed, facts = register_to(frame, scan, mask, align="affine", seed=0, prefix=str(tmp_path / "x_"))
     assert error(placed, apply(known, points_of(mask)), mask) < 0.5  # that of its inverse is above 3
     assert facts["stretch_percent"] == pytest.approx(6, abs=1.5)
@@ -96,8 +96,8 @@ def test_a_smooth_warp_is_reduced_by_a_deformation_and_seen_the_right_way_round(
         shape, affine = (22, 25, 20), AFFINE @ np.diag([2.0, 2, 2, 1])
         affine[:3, 3] += 1
         bend = np.stack([sample_volume(part, AFFINE, shape, affine) for part in bend])
-    scan = Image(data=sample_warped(t1w, AFFINE, affine, np.eye(4), bend), affine=affine)
-    frame = Image(data=t1w, affine=AFFINE)
+    scan = Volume(data=sample_warped(t1w, AFFINE, affine, np.eye(4), bend), affine=affine)
+    frame = Volume(data=t1w, affine=AFFINE)
     found = {
         align: register_to(frame, scan, mask, align=align, seed=0, prefix=str(tmp_path / f"{align}_"), mm=4.0)
         for align in ("affine", "nonlinear")
