@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from bids_sr.api import evaluation_steps as steps
+from bids_sr.api import evaluation_inputs as given_as
+from bids_sr.api.evaluation_inputs import Inputs, Truth
 from bids_sr.api.image_inputs import (
     Dummies,
     ImageLike,
@@ -34,21 +36,22 @@ from bids_sr.api.image_inputs import (
 from bids_sr.api.several_runs import each_run, gather, is_several, notes, of_one_run
 from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.registration.bold_to_anat import finer_mask
 from bids_sr.series import BASELINES, DEFAULT_BASELINES, MEASURED, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.stats.evaluation.evidence import compared_rows
 from bids_sr.stats.evaluation.verdict import Verdict, make_verdict
 from bids_sr.stats.evaluation.verdict_text import PYTHON, verdict_line
-from bids_sr.stats.glm.blocks import block_design
+from bids_sr.stats.glm.block_effects import save_effects
 from bids_sr.stats.glm.confounds import framewise_displacement, motion_columns, motion_table
 from bids_sr.stats.glm.contrasts import resolve_contrasts
 from bids_sr.stats.glm.regressors import Regressors
+from bids_sr.steps.evaluation import compare_halves, compare_images, compare_with_truth, measure_effects
 
 if TYPE_CHECKING:
     from bids_sr.api.html_report import HtmlReport
-
-Truth = ImageLike | Mapping[str, ImageLike]
 
 
 class Evaluator(BaseEstimator):
@@ -204,23 +207,16 @@ class Evaluator(BaseEstimator):
         """
         if (events is None) == (seeds is None):
             raise InputError("events, seeds: give one of them, events of a task or seeds of a run at rest")
-        steps.checked_names(series, not_applied)
-        given = {
+        given_as.checked_names(series, not_applied)
+        given: dict[str, object] = {
             "events": events, "seeds": seeds, "confounds": confounds, "mask": mask, "roi": roi, "truth": truth,
             "guide": guide, "lowres": lowres, "motion": motion, "boldref": boldref, "guide_xfm": guide_xfm,
         }  # fmt: skip
-        if is_several(acquired):
-            return self._fit_each(acquired, series, given, not_applied)
-        self.runs_: list[Evaluator] = []
-        of_one_run({f"series {name}": steps.of_runs(what) for name, what in series.items()})
-        return self._fit_one(series=series, not_applied=not_applied, **of_one_run({"acquired": acquired, **given}))
-
-    def _fit_each(
-        self, acquired: Sequence[ImageLike], series: Mapping[str, Any], given: Mapping[str, Any],
-        not_applied: Sequence[str],
-    ) -> Evaluator:  # fmt: skip
-        """Evaluate runs one by one."""
-        made = {f"series {name}": steps.of_runs(what) for name, what in series.items()}
+        made = {f"series {name}": given_as.of_runs(what) for name, what in series.items()}
+        if not is_several(acquired):
+            self.runs_: list[Evaluator] = []
+            of_one_run({"acquired": acquired, **given, **made})
+            return self._fit_one(acquired, Inputs(series=series, **given), not_applied)  # type: ignore[arg-type]
         fitted = []
         for one, own in each_run(acquired, {**given, **made}):
             of_run = {name: own.pop(f"series {name}") for name in series}
@@ -231,14 +227,11 @@ class Evaluator(BaseEstimator):
         ).reset_index("run").reset_index(drop=True)  # fmt: skip
         return self
 
-    def _fit_one(
-        self, *, acquired: ImageLike, series: Mapping[str, Any], events: Any, seeds: Any, confounds: Any, mask: Any,
-        roi: Any, truth: Any, guide: Any, lowres: Any, motion: Any, boldref: Any, guide_xfm: Any,
-        not_applied: Sequence[str],
-    ) -> Evaluator:  # fmt: skip
+    def _fit_one(self, acquired: ImageLike, given: Inputs, not_applied: Sequence[str]) -> Evaluator:
         """Evaluate one run."""
         say = notes(self, "fit")
-        frame = next((each for each in series.values() if isinstance(each, SuperResolver)), None)
+        resolvers = {name: each for name, each in given.series.items() if isinstance(each, SuperResolver)}
+        frame = next(iter(resolvers.values()), None)
         if frame is not None:
             check_is_fitted(frame)
         with working_folder() as folder:
@@ -248,43 +241,34 @@ class Evaluator(BaseEstimator):
                 if not tr > 0:
                     told = "the header of the acquired series tells none, or one without a unit"
                     raise InputError(f"tr: {told}; give Evaluator(tr=...), in s")
-                run = self._run(reader, folder, frame, mask=mask, boldref=boldref, motion=motion, say=say)
-                factor = in_plane(self.factor)
-                shape, affine = hr_grid(run.mask.shape, run.affine, factor)
-                brain = finer_mask(run.mask, run.affine, shape, affine)
-                region = brain if roi is None else mask_on(roi, shape, affine, folder, "roi")
-                fine = steps.Fine(mask=brain, roi=region, affine=affine, factor=factor)
-                if frame is not None and frame._guide is not None:
-                    guide_xfm = frame._guide.from_boldref
+                run = self._run(reader, folder, frame, given, say)
+                shape, affine = hr_grid(run.mask.shape, run.affine, in_plane(self.factor))
+                brain = Volume(finer_mask(run.mask, run.affine, shape, affine), affine)
                 say("baselines")
-                baselines = self._baselines(reader, run, folder, guide=guide, lowres=lowres, guide_xfm=guide_xfm)
+                baselines = self._baselines(reader, run, folder, given, frame)
                 files = dict(baselines)
-                for each, what in series.items():
-                    say(f"series {each}")
-                    files[each] = self._made(each, what, reader.path, fine, len(run.poses), folder)
-                design_of = self._model(reader, run, events, seeds, folder)
+                for name, what in given.series.items():
+                    say(f"series {name}")
+                    files[name] = self._made(name, what, reader.path, brain, len(run.poses), folder)
+                regressors = self._regressors(reader, run, given, folder)
             say(f"effects and comparison of {len(files)} series")
-            rows = self._rows(files, truth, run, fine, design_of, tr, confounds, folder)
-        idle = [*not_applied, *(n for n, e in series.items() if isinstance(e, SuperResolver) and not e.applied_)]
-        self._judge(rows, list(series), list(baselines), idle, run)
+            rows = self._rows(files, given, run, brain, regressors, tr, folder)
+        idle = [*not_applied, *(name for name, each in resolvers.items() if not each.applied_)]
+        self._judge(rows, list(given.series), list(baselines), idle, run)
         return self
 
-    def _model(
-        self, reader: SeriesReader, run: Run, events: pd.DataFrame | str | Path | None,
-        seeds: Mapping[str, Sequence[float]] | None, folder: Path,
-    ) -> Regressors:  # fmt: skip
+    def _regressors(self, reader: SeriesReader, run: Run, given: Inputs, folder: Path) -> Regressors:
         """Events, or the time series of seeds in their place, read off the acquired series with head motion undone."""
-        if seeds is None:
-            assert events is not None
-            return steps.events_of(events)
+        if given.seeds is None:
+            return given_as.events_of(given.events)
         with SeriesReader(undo_motion(reader, run, folder / "raw.nii", run.affine)) as raw:
-            return steps.seeds_of(raw, seeds, run, self.seed_radius_mm, folder)
+            return given_as.seeds_of(raw, given.seeds, run, self.seed_radius_mm)
 
     def _run(
-        self, reader: SeriesReader, folder: Path, frame: SuperResolver | None, *, mask: MaskLike | None,
-        boldref: ImageLike | None, motion: Motion | None, say: Say,
+        self, reader: SeriesReader, folder: Path, frame: SuperResolver | None, given: Inputs, say: Say
     ) -> Run:  # fmt: skip
         """Reference, brain and head motion: given, else of the first estimator, else found."""
+        boldref, motion, mask = given.boldref, given.motion, given.mask
         if frame is not None:
             boldref = frame.boldref_ if boldref is None else boldref
             motion = frame.motion_ if motion is None else motion
@@ -296,24 +280,24 @@ class Evaluator(BaseEstimator):
         )  # fmt: skip
 
     def _baselines(
-        self, reader: SeriesReader, run: Run, folder: Path, *, guide: ImageLike | None, lowres: ImageLike | None,
-        guide_xfm: Motion | None,
-    ) -> dict[str, Path]:  # fmt: skip
+        self, reader: SeriesReader, run: Run, folder: Path, given: Inputs, frame: SuperResolver | None
+    ) -> dict[str, Path]:
         """Baselines of the run, by name; the guide is registered once."""
         names = list(DEFAULT_BASELINES if self.baselines is None else dict.fromkeys(["bspline", *self.baselines]))
-        if self.baselines is None and guide is None:
+        if self.baselines is None and given.guide is None:
             names = [name for name in names if name not in PAIR_BASELINES]
         if wrong := [name for name in names if name not in BASELINES]:
             raise InputError(f"baselines: {', '.join(wrong)}; there are {', '.join(BASELINES)}")
         found = {}
+        guide_xfm = given.guide_xfm if frame is None or frame._guide is None else frame._guide.from_boldref
         for name in sorted(names, key=lambda each: each not in PAIR_BASELINES):
             each = SuperResolver(
                 name, factor=self.factor, n_dummy=run.n_dummy, registered=self.registered, data_consistency="off",
                 random_state=self.random_state, n_jobs=self.n_jobs,
             )  # fmt: skip
             each.fit(
-                str(reader.path), mask=run.mask, motion=run.poses, boldref=steps.in_memory(run.boldref, run.affine),
-                guide=guide, lowres=lowres, guide_xfm=guide_xfm,
+                str(reader.path), mask=run.mask, motion=run.poses, boldref=given_as.in_memory(run.boldref, run.affine),
+                guide=given.guide, lowres=given.lowres, guide_xfm=guide_xfm,
             )  # fmt: skip
             if each._guide is not None:
                 guide_xfm = each._guide.from_boldref
@@ -323,43 +307,55 @@ class Evaluator(BaseEstimator):
 
     @staticmethod
     def _made(
-        name: str, what: ImageLike | SuperResolver, acquired: Path, fine: steps.Fine, n_volumes: int, folder: Path
+        name: str, what: ImageLike | SuperResolver, acquired: Path, brain: Volume, n_volumes: int, folder: Path
     ) -> Path:
         """The file of a series that is given, or made here."""
         if isinstance(what, SuperResolver):
             target = folder / f"{name}_bold.nii"
             what.transform(str(acquired), out_file=target)
             what = str(target)
-        return steps.series_on(fine, what, n_volumes, folder, name)
+        return given_as.series_on(brain, what, n_volumes, folder, name)
 
     def _rows(
-        self, files: Mapping[str, Path], truth: Truth | None, run: Run, fine: steps.Fine, events: Regressors,
-        tr: float, confounds: pd.DataFrame | None, folder: Path,
-    ) -> list[Any]:  # fmt: skip
-        """Rows of all series."""
-        known = truth if isinstance(truth, Mapping) else {}
-        measured = None if truth is None or isinstance(truth, Mapping) else steps.measured_on(fine, truth, run, folder)
-        self.contrasts_ = dict(resolve_contrasts(events.conditions, self.contrasts or ()))
-        steps.checked_truths(known, self.contrasts_)
+        self, files: Mapping[str, Path], given: Inputs, run: Run, brain: Volume, regressors: Regressors, tr: float,
+        folder: Path,
+    ) -> list[MetricRow]:  # fmt: skip
+        """Rows of all series, by the steps of the program."""
+        judged, factor = dict(files), in_plane(self.factor)
+        if given.measured is not None:
+            judged[MEASURED] = given_as.measured_on(brain, given.measured, run, folder)
+        region = brain
+        if given.roi is not None:
+            region = brain.like(mask_on(given.roi, brain.data.shape, brain.affine, folder, "roi"))
+        self.contrasts_ = dict(resolve_contrasts(regressors.conditions, self.contrasts or ()))
+        known = given_as.truths_on(brain, given.known, self.contrasts_, folder)
+        confounds = given.confounds
         if confounds is None:
             confounds = pd.DataFrame(motion_columns(motion_table(run.params, np.full(len(run.params), np.nan))))
-        design = block_design(
-            events, n_volumes=len(run.poses), tr=tr, n_dummy=run.n_dummy, slice_time_ref=self.slice_time_ref,
-            has_stc=self.slice_timing_corrected, high_pass=self.high_pass, confounds=confounds,
-        )  # fmt: skip
-        judged = dict(files) if measured is None else {**files, MEASURED: measured}
-        active = "bspline" if measured is None else MEASURED
-        effects = {
-            name: steps.effects_file(path, name, fine.mask, design, with_t=name == active, folder=folder)
-            for name, path in judged.items()
-        }
-        how = {"n_boot": self.n_boot, "seed": self.random_state}
-        rows = steps.rows_of(effects, fine, self.contrasts_, known, folder, **how)
-        if measured is not None:
-            rows += steps.rows_of_images(files, measured, fine.mask, n_dummy=run.n_dummy, **how)
+        drawn = {"n_boot": self.n_boot, "random_seed": self.random_state}
+        effects: dict[str, Path] = {}
+        with ExitStack() as stack:
+            series = {name: stack.enter_context(SeriesReader(path)) for name, path in judged.items()}
+            for name, one in series.items():
+                found = measure_effects(
+                    one, brain, regressors, folder, confounds, series_name=name, tr=tr, n_dummy=run.n_dummy,
+                    active_by=MEASURED if MEASURED in judged else "bspline", high_pass=self.high_pass,
+                    slice_time_ref=self.slice_time_ref, has_stc=self.slice_timing_corrected,
+                )  # fmt: skip
+                effects[name] = save_effects(found, folder / f"{name}_effects.npz")
+            rows, _ = compare_halves(effects, brain, region, folder, contrasts=self.contrasts_, factor=factor, **drawn)
+            if known or MEASURED in judged:
+                rows += compare_with_truth(
+                    (), brain, region, effects, known, contrasts=self.contrasts_, factor=factor,
+                    at_rest=given.seeds is not None, **drawn,
+                )  # fmt: skip
+            if MEASURED in judged:
+                rows += compare_images(series, brain, n_dummy=run.n_dummy, **drawn)
         return rows
 
-    def _judge(self, rows: list[Any], methods: list[str], baselines: list[str], idle: list[str], run: Run) -> None:
+    def _judge(
+        self, rows: list[MetricRow], methods: list[str], baselines: list[str], idle: list[str], run: Run
+    ) -> None:
         """Verdict and table."""
         for name in idle:
             text = f"{name} was not applied: its series is that of zerofill, and not compared"
@@ -369,11 +365,11 @@ class Evaluator(BaseEstimator):
             displacement=framewise_displacement(run.params).tolist(),
         )  # fmt: skip
         self._kept = compared_rows([*rows, *self.verdict_.rows])
-        self.table_ = steps.as_table(self._kept)
+        self.table_ = given_as.as_table(self._kept)
 
-    def evaluate(self, acquired: ImageLike, **fit_params: Any) -> pd.DataFrame:
+    def evaluate(self, acquired: ImageLike | Sequence[ImageLike], **fit_params: object) -> pd.DataFrame:
         """`fit`, then the table."""
-        return self.fit(acquired, **fit_params).table_
+        return self.fit(acquired, **fit_params).table_  # type: ignore[arg-type]
 
     def summary(self) -> str:
         """What can be said: large motion, methods not applied, a headline, evidence, and limitations; run by run."""

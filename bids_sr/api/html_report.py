@@ -10,7 +10,7 @@ import tempfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -31,6 +31,8 @@ from bids_sr.stats.evaluation.verdict_text import verdict_line
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from bids_sr.api.evaluator import Evaluator
     from bids_sr.api.super_resolver import SuperResolver
 
@@ -87,7 +89,7 @@ def _page(title: str, contents: Sequence[tuple[str, Sequence[str]]], *, doubt: b
     return HtmlReport(page)
 
 
-def _drawn(figure: Any, caption: str) -> Markup:
+def _drawn(figure: Figure, caption: str) -> Markup:
     """A figure in line; ids are its own, so that several stand on one page."""
     with tempfile.TemporaryDirectory() as folder:
         text = save_svg(figure, Path(folder) / "figure.svg").read_text(encoding="utf-8")

@@ -5,17 +5,26 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard, TypeVar, cast
 
-from bids_sr.api.image_inputs import InputError, Say, silent
+from bids_sr.api.image_inputs import ImageLike, InputError, Say, silent
+
+if TYPE_CHECKING:
+    import nibabel as nib
+
+    from bids_sr.api.evaluator import Evaluator
+    from bids_sr.api.super_resolver import SuperResolver
+
+T = TypeVar("T")
+E = TypeVar("E", "Evaluator", "SuperResolver")
 
 
-def is_several(what: Any) -> TypeGuard[Sequence[Any]]:
+def is_several(what: object) -> TypeGuard[Sequence[ImageLike]]:
     """Whether something is given run by run: a list or a tuple."""
     return isinstance(what, (list, tuple))
 
 
-def each_run(runs: Sequence[Any], given: Mapping[str, Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
+def each_run(runs: Sequence[T], given: Mapping[str, object]) -> Iterator[tuple[T, dict[str, object]]]:
     """Every run with its own arguments.
 
     Parameters
@@ -36,30 +45,35 @@ def each_run(runs: Sequence[Any], given: Mapping[str, Any]) -> Iterator[tuple[An
         yield run, {name: value[k] if is_several(value) else value for name, value in given.items()}
 
 
-def of_one_run(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a single run; InputError where one of them is a list."""
+def of_one_run(given: Mapping[str, object]) -> None:
+    """InputError where one of the arguments of a single run is a list."""
     for name, value in given.items():
         if is_several(value):
             raise InputError(f"{name}: a list, but there is a single run; give a list of runs, too, or one {name}")
-    return dict(given)
 
 
-def transform_each(fitted: Any, runs: Sequence[Any], motion: Any, out_file: Any) -> list[Any]:
+def transform_each(
+    fitted: SuperResolver, runs: Sequence[ImageLike], motion: object, out_file: object
+) -> list[nib.Nifti1Image]:
     """Images of several runs, each by the estimator that was fitted to it, or all by the one that there is."""
     if out_file is not None and not is_several(out_file):
         raise InputError("out_file: one file for several runs; give a list with one for each run")
     made = {"SuperResolver.fit": fitted.runs_ or [fitted] * len(runs), "motion": motion, "out_file": out_file}
-    return [own.pop("SuperResolver.fit").transform(one, **own) for one, own in each_run(runs, made)]
+    images = []
+    for one, own in each_run(runs, made):
+        estimator = cast("SuperResolver", own.pop("SuperResolver.fit"))
+        images.append(cast("nib.Nifti1Image", estimator.transform(one, **own)))  # type: ignore[arg-type]
+    return images
 
 
-def gather(target: Any, fitted: Sequence[Any], names: Sequence[str]) -> None:
+def gather(target: E, fitted: Sequence[E], names: Sequence[str]) -> None:
     """Give an estimator of several runs their fitted attributes, as lists."""
     target.runs_ = list(fitted)
     for name in names:
         setattr(target, name, [getattr(each, name) for each in fitted])
 
 
-def notes(estimator: Any, method: str) -> Say:
+def notes(estimator: Evaluator | SuperResolver, method: str) -> Say:
     """What prints the next piece of work, with the seconds so far, where `verbose` asks for it."""
     if not estimator.verbose:
         return silent

@@ -204,7 +204,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             gather(self, [clone(self).fit(one, **own) for one, own in each_run(bold, given)], FITTED)
         else:
             self.runs_: list[SuperResolver] = []
-            self._fit_one(**of_one_run({"bold": bold, **given}))
+            of_one_run({"bold": bold, **given})
+            self._fit_one(bold=bold, **given)  # type: ignore[arg-type]
         return self
 
     def _fit_one(
@@ -346,7 +347,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             return transform_each(self, bold, motion, out_file)
         if self.runs_:
             raise InputError(f"bold: one run, but `fit` was given a list of {len(self.runs_)}; give a list, too")
-        return transform_one(self, **of_one_run({"bold": bold, "motion": motion, "out_file": out_file}))
+        of_one_run({"bold": bold, "motion": motion, "out_file": out_file})
+        return transform_one(self, bold=bold, motion=motion, out_file=out_file)  # type: ignore[arg-type]
 
     def fit_transform(
         self, bold: ImageLike | Sequence[ImageLike], y: None = None, *,

@@ -1,50 +1,62 @@
-"""Series of an evaluation on one grid, effects of their blocks, and the rows of the table."""
+"""What an evaluation is given, as the steps of the program take it, and its rows as a table."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
 
-from bids_sr.api.image_inputs import ImageLike, InputError, Run, opened, there, undo_motion, volume_of
-from bids_sr.io.array_types import Float, Float32, Mask
+from bids_sr.api.image_inputs import ImageLike, InputError, MaskLike, Motion, Run, opened, there, undo_motion, volume_of
+from bids_sr.io.array_types import Array, Float
 from bids_sr.io.grids import EDGE_TOLERANCE, corners_apart, inside_field
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import EVALUATION, MetricRow
-from bids_sr.series import BASELINES, MEASURED, PCA_RANKS, kind_of
-from bids_sr.stats.evaluation.reference_effects import effect_rows
-from bids_sr.stats.evaluation.reference_images import image_rows, volume_scores
-from bids_sr.stats.evaluation.split_half_table import split_half_rows
-from bids_sr.stats.glm.block_effects import block_effects, save_effects
-from bids_sr.stats.glm.blocks import BlockDesign
-from bids_sr.stats.glm.regressors import DesignError, Events, Seeds, read_events, read_seeds
+from bids_sr.series import BASELINES, kind_of
+from bids_sr.stats.glm.regressors import DesignError, Events, Seeds, read_events
 from bids_sr.stats.glm.seeds import seed_series, seed_voxels
-from bids_sr.stats.regions.map_summary import Grid
 
-MOST_VOLUMES = 60  # evenly spaced, of which single images are scored
+if TYPE_CHECKING:
+    from bids_sr.api.super_resolver import SuperResolver
 
-Contrasts = Mapping[str, Mapping[str, float]]
+Truth = ImageLike | Mapping[str, ImageLike]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fine:
-    """The high-resolution grid of a run: brain and region of interest on it."""
+class Inputs:
+    """What `Evaluator.fit` was given for one run beside the acquired series; see there."""
 
-    mask: Mask
-    roi: Mask
-    affine: Float
-    factor: tuple[float, float, float]
+    series: Mapping[str, ImageLike | SuperResolver]
+    events: pd.DataFrame | str | Path | None = None
+    seeds: Mapping[str, Sequence[float]] | None = None
+    confounds: pd.DataFrame | None = None
+    mask: MaskLike | None = None
+    roi: MaskLike | None = None
+    truth: Truth | None = None
+    guide: ImageLike | None = None
+    lowres: ImageLike | None = None
+    motion: Motion | None = None
+    boldref: ImageLike | None = None
+    guide_xfm: Motion | None = None
+
+    @property
+    def known(self) -> Mapping[str, ImageLike]:
+        """Known activation by contrast."""
+        return self.truth if isinstance(self.truth, Mapping) else {}
+
+    @property
+    def measured(self) -> ImageLike | None:
+        """The series that was measured at the high resolution."""
+        return None if isinstance(self.truth, Mapping) else self.truth
 
 
-def checked_names(series: Any, not_applied: Sequence[str] = ()) -> None:
+def checked_names(series: object, not_applied: Sequence[str] = ()) -> None:
     """Refuse names that stand for something else in tables, or hold more than letters and digits, or are no series."""
     if not isinstance(series, Mapping) or not series:
         needed = "a mapping of name to image or fitted SuperResolver is needed, such as {'sbl': resolver}"
@@ -58,27 +70,27 @@ def checked_names(series: Any, not_applied: Sequence[str] = ()) -> None:
             raise InputError(f"series: {name!r} cannot name a series; take letters and digits, and none of {taken}")
 
 
-def of_runs(what: Any) -> Any:
+def of_runs(what: object) -> object:
     """One entry of the series to evaluate, as a list where it is of several runs: images, or estimators of a list."""
     return getattr(what, "runs_", None) or what
 
 
-def series_on(fine: Fine, image: ImageLike, n_volumes: int, folder: Path, name: str) -> Path:
+def series_on(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, name: str) -> Path:
     """The file of a super-resolved series.
 
     Raises
     ------
     InputError : another grid than that of the run at the high resolution, or another number of volumes
     """
-    wanted = (*fine.mask.shape, n_volumes)
+    wanted = (*brain.data.shape, n_volumes)
     with opened(image, folder, name) as reader:
-        if reader.shape != wanted or not np.allclose(reader.affine, fine.affine, atol=1e-3):
+        if reader.shape != wanted or not np.allclose(reader.affine, brain.affine, atol=1e-3):
             what = f"{name} is {reader.shape}, and the run at the high resolution {wanted} on the grid of its reference"
             raise InputError(f"series: {what}; give what SuperResolver.transform returns, or another factor")
         return reader.path
 
 
-def measured_on(fine: Fine, truth: ImageLike, run: Run, folder: Path) -> Path:
+def measured_on(brain: Volume, truth: ImageLike, run: Run, folder: Path) -> Path:
     """The measured series through the head motion of the run, on the high-resolution grid.
 
     Raises
@@ -91,7 +103,7 @@ def measured_on(fine: Fine, truth: ImageLike, run: Run, folder: Path) -> Path:
         if count != len(run.poses):
             fix = "a measured reference is of the same run (or give known activation: {contrast: image})"
             raise InputError(f"truth: {count} volumes, the acquired series has {len(run.poses)}; {fix}")
-        x, y, z = fine.mask.shape
+        x, y, z = brain.data.shape
         apart = corners_apart(reader.shape[:3], reader.affine, run.mask.shape, run.affine)
         limit = EDGE_TOLERANCE * min(reader.zooms)
         if reader.shape[:3] != (x, y, z) or apart > limit:
@@ -100,7 +112,7 @@ def measured_on(fine: Fine, truth: ImageLike, run: Run, folder: Path) -> Path:
                 f"the outer edges of the two fields of view lie up to {apart:.3g} mm apart, and {limit:.2g} mm are "
                 "allowed; give the series measured in the same field of view, with axes in the same directions"
             )
-        return undo_motion(reader, run, path, fine.affine)
+        return undo_motion(reader, run, path, brain.affine)
 
 
 def events_of(events: pd.DataFrame | str | Path) -> Events:
@@ -123,9 +135,7 @@ def events_of(events: pd.DataFrame | str | Path) -> Events:
         raise InputError(f"events: {reason}; {columns}") from None
 
 
-def seeds_of(
-    raw: SeriesReader, seeds: Mapping[str, Sequence[float]], run: Run, radius_mm: float, folder: Path
-) -> Seeds:
+def seeds_of(raw: SeriesReader, seeds: Mapping[str, Sequence[float]], run: Run, radius_mm: float) -> Seeds:
     """Time series of seeds, in the place of events.
 
     Raises
@@ -138,65 +148,31 @@ def seeds_of(
             voxels[name] = seed_voxels(run.mask, run.affine, center, radius_mm)
         except ValueError as error:
             raise InputError(f"seeds: {name} at {tuple(center)}: {error}; give scanner coordinates (RAS mm)") from None
-    path = folder / "seeds_timeseries.tsv"
-    Seeds(seed_series(raw, voxels, run.n_dummy)).write(path)
-    return read_seeds(path)
+    return Seeds.of(seed_series(raw, voxels, run.n_dummy))
 
 
-def effects_file(path: Path, name: str, mask: Mask, design: BlockDesign, *, with_t: bool, folder: Path) -> Path:
-    """Effects of all blocks of one series."""
-    with SeriesReader(path) as reader, threadpool_limits(1):
-        found = block_effects(
-            reader, mask, design, series=name, with_t=with_t, pca_ranks=PCA_RANKS if name == "bspline" else (),
-            scratch=folder / "components.raw",
-        )  # fmt: skip
-    return save_effects(found, folder / f"{name}_effects.npz")
+def truths_on(
+    brain: Volume, known: Mapping[str, ImageLike], contrasts: Mapping[str, Mapping[str, float]], folder: Path
+) -> dict[str, Volume]:
+    """Known activation by contrast.
 
-
-def checked_truths(known: Mapping[str, ImageLike], contrasts: Contrasts) -> None:
-    """Refuse known activation of contrasts that there are not."""
+    Raises
+    ------
+    InputError : there is no such contrast, or the field of view leaves out a part of the brain
+    """
     if strange := [name for name in known if name not in contrasts]:
         names = ", ".join(map(repr, strange))
         raise InputError(f"truth: {names} is no contrast of this evaluation; there are {', '.join(contrasts)}")
+    return {name: _covering(brain, image, folder, name) for name, image in known.items()}
 
 
-def _covering(fine: Fine, image: ImageLike, folder: Path, name: str) -> tuple[Float32, Float]:
-    """Known activation of one contrast; InputError where its field of view leaves out a part of the brain."""
+def _covering(brain: Volume, image: ImageLike, folder: Path, name: str) -> Volume:
     data, affine = volume_of(image, folder, f"truth_{name}")
-    inside = inside_field(np.argwhere(fine.mask), fine.affine, data.shape, affine, EDGE_TOLERANCE)
+    inside = inside_field(np.argwhere(brain.data), brain.affine, data.shape, affine, EDGE_TOLERANCE)
     if not inside.all():
         what = f"the field of view of {name} covers {inside.mean():.0%} of the brain"
         raise InputError(f"truth: {what}; give a map in the frame of the reference that covers all of it")
-    return data, affine
-
-
-def rows_of(
-    effects: Mapping[str, Path], fine: Fine, contrasts: Contrasts, known: Mapping[str, ImageLike], folder: Path, *,
-    n_boot: int, seed: int,
-) -> list[MetricRow]:  # fmt: skip
-    """Rows of split halves, and of the truth where there is one."""
-    truths = {name: _covering(fine, image, folder, name) for name, image in known.items()}
-    with threadpool_limits(1):
-        rows = split_half_rows(
-            effects, fine.mask, fine.affine, fine.roi, contrasts, factor=fine.factor, n_boot=n_boot, seed=seed
-        )
-        if MEASURED in effects or truths:
-            grid = Grid(mask=fine.mask, affine=fine.affine)
-            rows += effect_rows(
-                effects, contrasts, grid=grid, roi=fine.roi, factor=fine.factor, known=truths, n_boot=n_boot, seed=seed
-            )
-    return rows
-
-
-def rows_of_images(
-    files: Mapping[str, Path], measured: Path, mask: Mask, *, n_dummy: int, n_boot: int, seed: int
-) -> list[MetricRow]:  # fmt: skip
-    """Rows of single volumes against the measured ones."""
-    with ExitStack() as stack:
-        readers = {name: stack.enter_context(SeriesReader(path)) for name, path in files.items()}
-        truth = stack.enter_context(SeriesReader(measured))
-        scores = volume_scores(readers, truth, mask, n_dummy=n_dummy, max_volumes=MOST_VOLUMES)
-    return image_rows(scores, seed=seed, n_boot=n_boot)
+    return Volume(data, affine)
 
 
 def as_table(rows: Sequence[MetricRow]) -> pd.DataFrame:
@@ -205,6 +181,6 @@ def as_table(rows: Sequence[MetricRow]) -> pd.DataFrame:
     return table.astype({"n": "Int64", "value": float, "lower": float, "upper": float})
 
 
-def in_memory(data: Any, affine: Float) -> nib.Nifti1Image:
+def in_memory(data: Array, affine: Float) -> nib.Nifti1Image:
     """An image of an array; masks are stored as bytes."""
     return nib.Nifti1Image(np.asarray(data, np.uint8 if data.dtype == bool else np.float32), affine)
