@@ -18,15 +18,16 @@ import numpy as np
 
 from bids_sr.io.array_types import Array, Float, Float32, Mask
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image, save_image
+from bids_sr.io.volume import Volume
 from bids_sr.registration.calibration_alignment import moved_mm
-from bids_sr.spatial.boldref import estimate_run, make_boldref, mean_in_reference, precomputed_motion
-from bids_sr.spatial.hmc import estimate_motion
-from bids_sr.spatial.masks import brain_mask
+from bids_sr.spatial import hmc
+from bids_sr.spatial.boldref import mean_in_reference, precomputed_motion
 from bids_sr.spatial.transforms import read_itk
 from bids_sr.sr.data.temporal_components import open_uncompressed
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler, write_series
-from bids_sr.stats.glm.confounds import nonsteady_at_start
+from bids_sr.stats.glm.confounds import MOTION, nonsteady_at_start
+from bids_sr.steps.motion import average_volumes, estimate_motion, mask_head
 
 ImageLike = str | os.PathLike[str] | nib.Nifti1Image
 MaskLike = ImageLike | Array
@@ -284,20 +285,22 @@ def prepare_run(
         reference = mean_in_reference(reader, poses, n_dummy=dummies)
     else:
         say("reference")
-        reference = make_boldref(reader, n_dummy=dummies)
+        reference = average_volumes(reader, n_dummy=dummies).data
+    image = Volume(reference, reader.affine)
     if mask is None:
         say("brain mask")
-        brain = brain_mask(reference, reader.affine)
+        brain = mask_head(image).data
     else:
         brain = mask_on(mask, reader.shape[:3], reader.affine, folder)
     if poses is None:
         say(f"head motion of {total} volumes")
-        found = estimate_run(reader, reference, n_dummy=dummies)
+        poses, table = estimate_motion(reader, image, mask_head(image), n_dummy=dummies)
+        params = table[list(MOTION)].to_numpy()
     else:
         found = precomputed_motion(poses, brain, reader.affine)
+        poses, params = found.matrices, found.params
     if still and total > 2:
         _doubt(reader, reference, brain, dummies)
-    poses, params = found.matrices, found.params
     return Run(boldref=reference, affine=reader.affine, mask=brain, poses=poses, params=params, n_dummy=dummies)
 
 
@@ -305,7 +308,7 @@ def _doubt(reader: SeriesReader, reference: Array, mask: Mask, first: int) -> No
     """Warn where volumes of a series that is said to be realigned lie elsewhere than its reference."""
     at = sorted({first, (first + reader.shape[3]) // 2, reader.shape[3] - 1})
     with np.errstate(all="ignore"):
-        found = estimate_motion((reader.volume(t) for t in at), reference, mask, reader.affine)
+        found = hmc.estimate_motion((reader.volume(t) for t in at), reference, mask, reader.affine)
     far = moved_mm(found.matrices, mask, reader.affine)
     if far.max() > MOST_LEFT_MM:
         where = f"realigned=True, but volume {at[int(far.argmax())]} lies {far.max():.1f} mm from the reference"

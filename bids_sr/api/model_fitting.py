@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bids_sr.api.image_inputs import (
     ImageLike,
@@ -26,7 +27,7 @@ from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.registration.bold_to_anat import register_pair_to_bold
-from bids_sr.registration.calibration_alignment import agreement, calibration_maps, register_to_calibration
+from bids_sr.registration.calibration_alignment import agreement
 from bids_sr.registration.pair_frames import Pair, registered_pair, truncated_pair
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
@@ -38,12 +39,13 @@ from bids_sr.sr.method import Method, get_method, get_recipe, method_names, reci
 from bids_sr.sr.models.compatibility import check_model, describe
 from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.recipe import RecipeName
-from bids_sr.sr.resolution.matrices import Factor, kspace_crop
-from bids_sr.sr.variance.calibration_sd import CalibrationError
+from bids_sr.sr.resolution.matrices import Factor
+from bids_sr.stats.glm.confounds import MOTION
+from bids_sr.steps.calibration_run import measure_calibration, register_calibration
 from bids_sr.steps.super_resolution import undo_motion
 from bids_sr.steps.training import estimate_variance, train_on_pair, train_on_volumes
 
-Calibration = tuple[Volume | None, Volume | None, Array | None, dict[str, Any]]
+Calibration = tuple[Volume, Volume, Array, dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +57,7 @@ class Given:
     guide_xfm: Motion | None = None  # boldref point to guide point (RAS mm)
     calibration: ImageLike | None = None  # high-resolution BOLD run
     calibration_xfm: Motion | None = None  # boldref point to calibration point (RAS mm)
-    events: str | Path | None = None  # of the calibration
+    events: Path | None = None  # of the calibration
     registered: bool = False  # the headers tell where the images lie, and nothing is estimated
     realigned: bool = False  # of the calibration
     seed: int = 0
@@ -121,16 +123,14 @@ def _image(image: ImageLike, folder: Path, what: str) -> Volume:
 
 
 def calibration_of(given: Given, run: Run, factor: Factor, folder: Path) -> Calibration:
-    """Standard deviation maps of the calibration, what takes a boldref point to its point, and facts.
-
-    Without maps where it cannot be used; the facts have the reason.
+    """Standard deviation maps of the calibration, what takes a boldref point to its point, and whether it is usable.
 
     Raises
     ------
     InputError : its header tells no repetition time
     """
     assert given.calibration is not None
-    facts: dict[str, Any] = {}
+    low, brain = Volume(run.boldref, run.affine), Volume(run.mask, run.affine)
     with opened(given.calibration, folder, "calibration", any_order=True) as reader:
         tr = told_tr(reader.header)
         if reader.ndim == 4 and not tr > 0:
@@ -138,26 +138,22 @@ def calibration_of(given: Given, run: Run, factor: Factor, folder: Path) -> Cali
             fix = f"set both, for instance by {fix}image.header.set_xyzt_units('mm', 'sec')"
             raise InputError(f"calibration: its header tells no repetition time, or one without a unit; {fix}")
         own = prepare_run(reader, folder, realigned=given.realigned)
-        low, fine = Volume(data=run.boldref, affine=run.affine), Volume(data=own.boldref, affine=own.affine)
-        try:
-            if given.calibration_xfm is None and not given.registered:
-                xfm, facts = register_to_calibration(
-                    low, run.mask, fine, own.mask, factor, seed=given.seed, prefix=str(folder / "calibration_")
-                )
-            else:
-                known = given.calibration_xfm
-                xfm = np.eye(4) if known is None else transform_of(known, "calibration_xfm")
-                facts = {**agreement(low, run.mask, fine, own.mask, xfm, factor)}
-            sd, sd_low, told = calibration_maps(
-                reader, own.mask, own.poses, own.params, facts, n_dummy=own.n_dummy, tr=tr, factor=factor,
-                events=given.events,
-            )  # fmt: skip
-        except (CalibrationError, RuntimeError) as error:
-            text = f"calibration: it is left out, and the run's own variance is used instead: {error}"
-            warnings.warn(text, SuperResolutionWarning, stacklevel=6)
-            return None, None, None, facts | {"usable": False, "reason": str(error)}
-        low_affine = kspace_crop(np.zeros(reader.shape[:3], np.float32), reader.affine, factor=factor)[1]
-    return Volume(sd, own.affine), Volume(sd_low, low_affine), xfm[None], facts | told | {"usable": True}
+        fine, head = Volume(own.boldref, own.affine), Volume(own.mask, own.affine)
+        told: dict[str, object]
+        if given.calibration_xfm is None and not given.registered:
+            xfm, told = register_calibration(low, brain, fine, head, folder, factor=factor, random_seed=given.seed)
+        else:
+            known = given.calibration_xfm
+            xfm = (np.eye(4) if known is None else transform_of(known, "calibration_xfm"))[None]
+            told = {**agreement(low, run.mask, fine, own.mask, xfm[0], factor)}
+        motion = pd.DataFrame(own.params, columns=list(MOTION))
+        sd, sd_low, facts = measure_calibration(
+            reader, head, own.poses, motion, told, given.events, n_dummy=own.n_dummy, tr=tr, factor=factor
+        )  # fmt: skip
+    if not facts["usable"]:
+        text = f"calibration: it is left out, and the run's own variance is used instead: {facts['reason']}"
+        warnings.warn(text, SuperResolutionWarning, stacklevel=6)
+    return sd, sd_low, xfm, facts
 
 
 def fit_model(
@@ -179,17 +175,17 @@ def fit_model(
     """
     mask, name = Volume(run.mask, run.affine), method.name
     if method.trained_on == "series":
-        sd, sd_low, xfm, told = None, None, None, None
+        measured: Calibration | tuple[None, None, None, None] = (None, None, None, None)
         if given.calibration is not None and method.calibrated:
-            sd, sd_low, xfm, told = calibration_of(given, run, factor, here)
+            measured = calibration_of(given, run, factor, here)
         preproc, _ = undo_motion(reader, Volume(run.boldref, run.affine), run.poses, here=here, data_consistency="off")
         with preproc:
             weights, _, log, temporal, _, _ = estimate_variance(
-                preproc, mask, run.poses, sd, sd_low, xfm, told, here=here, n_dummy=run.n_dummy, method=name,
+                preproc, mask, run.poses, *measured, here=here, n_dummy=run.n_dummy, method=name,
                 factor=factor, recipe=recipe, model_source="train", pretrained=pretrained, random_seed=random_seed,
                 omp_nthreads=omp_nthreads,
             )  # fmt: skip
-        facts = {} if told is None else {"calibration": told}
+        facts = {"calibration": measured[3]} if measured[3] else {}
         statistics = load_statistics(temporal)[0]
         return Fitted(
             model=load_model(weights), log=log.read_text(encoding="utf-8"), statistics=statistics, facts=facts
