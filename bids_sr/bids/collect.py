@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from bids_sr.bids import calibration_runs as cal
 from bids_sr.bids import headers as hd
@@ -44,7 +43,7 @@ def survey(settings: Settings) -> Survey:
     return seen
 
 
-def _sidecar(index: Index, path: Path, seen: Findings) -> dict[str, Any] | None:
+def _sidecar(index: Index, path: Path, seen: Findings) -> dict[str, object] | None:
     """Metadata of a file; a failure is a problem."""
     try:
         return index.sidecar(path)

@@ -20,8 +20,6 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from bids_sr.bids import headers as hd
 from bids_sr.bids.findings import Findings, InputError, absent
 from bids_sr.bids.inputs import BoldRun, entities_of, label_of, same_run, stem_of
@@ -343,10 +341,9 @@ def total_readout_time(run: BoldRun) -> float | None:
     """TotalReadoutTime (s) of a run, or what its EffectiveEchoSpacing makes of its matrix; None without either."""
     readout, spacing = run.sidecar.get("TotalReadoutTime"), run.sidecar.get("EffectiveEchoSpacing")
     axis = "ijk".find(str(run.sidecar.get("PhaseEncodingDirection", "?"))[:1])
-    if readout is None and spacing is not None and axis >= 0:
+    if readout is None and isinstance(spacing, str | int | float) and axis >= 0:
         try:
             readout = float(spacing) * (run.shape[axis] - 1)
-        except (TypeError, ValueError):
+        except ValueError:
             return None
-    sound = isinstance(readout, int | float) and np.isfinite(readout) and 0 < readout < 1
-    return float(readout) if sound and readout is not None else None
+    return float(readout) if isinstance(readout, int | float) and 0 < readout < 1 else None

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from bids_sr.config import Settings
 from bids_sr.config.memory_model import Sizes
 from bids_sr.io.atomic_files import regular
 from bids_sr.io.grids import AxisOrder, inverse, nearest, reordered_affine, slices_last
+
+if TYPE_CHECKING:
+    from nibabel.nifti1 import Nifti1Image
 
 SHORTEST_TR = 0.02  # s; no series is measured faster
 LONGEST_TR = 100.0  # s; a longer one is meant in milliseconds
@@ -87,7 +90,7 @@ def _read(path: Path, found: Findings) -> Header | None:
     )
 
 
-def orientation(image: Any) -> tuple[bool, float]:
+def orientation(image: "Nifti1Image") -> tuple[bool, float]:
     """Whether qform or sform of a NIfTI image is set, and by how much (mm, at the corners) the two disagree if both."""
     qform, sform = image.get_qform(coded=True), image.get_sform(coded=True)
     if not (qform[1] and sform[1]):
@@ -268,7 +271,7 @@ def like(header: Header, affine: np.ndarray) -> Header:
     return in_order(stored, nearest(stored.affine, affine))
 
 
-def sidecar_in_order(sidecar: Mapping[str, Any], order: AxisOrder) -> dict[str, Any]:
+def sidecar_in_order(sidecar: Mapping[str, object], order: AxisOrder) -> dict[str, object]:
     """Metadata of a series whose axes are in another order: what names an axis names it by its new place."""
     found = dict(sidecar)
     for key in ("SliceEncodingDirection", "PhaseEncodingDirection"):

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -57,7 +56,7 @@ class Truth:
 
     root: Path | None = None  # folder of the reference
     bold: Path | None = None  # measured high-resolution series of the same run
-    sidecar: Mapping[str, Any] = field(default_factory=dict)  # of that series, as the next
+    sidecar: Mapping[str, object] = field(default_factory=dict)  # of that series, as the next
     slice_timing: tuple[float, ...] | None = None  # as in `BoldRun`
     activations: Mapping[str, Path] = field(default_factory=dict)  # condition → map in signal units, high resolution
     axis_order: AxisOrder = AS_STORED  # axis of the file of the measured series that each axis of the run is
@@ -83,7 +82,7 @@ class BoldRun:
 
     bold: Path  # absolute, as all paths
     events: Path | None  # none at rest, and where they are ignored
-    sidecar: Mapping[str, Any]  # metadata after inheritance
+    sidecar: Mapping[str, object]  # metadata after inheritance
     entities: Mapping[str, str]  # long pybids name → label, as they stand in the file name and in that order
     tr: float  # repetition time (s)
     slice_timing: tuple[float, ...] | None  # s from the start of a volume, one per slice along axis 2
@@ -160,7 +159,7 @@ class RunFiles:
     bold: Path
     events: Path | None  # the table that applies to the run
     entities: Mapping[str, str]
-    sidecar: Mapping[str, Any]
+    sidecar: Mapping[str, object]
     header: Header | None  # None where it cannot be read or is unsound, as the next
     tr: float | None
     grid: Header | None = None  # the header also of a series that is unsound

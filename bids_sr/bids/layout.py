@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bids_sr.bids.findings import refusal, require
 from bids_sr.bids.inputs import ENTITIES, applies_to, entities_of, stem_of
@@ -44,7 +44,7 @@ _NAME_KEYS = frozenset({*ENTITIES.values(), "suffix", "extension", "datatype", "
 class Index:
     """What pybids knows of the data set, asked once for each kind of image; filters are by kind of image."""
 
-    def __init__(self, layout: BIDSLayout, bids_dir: Path, filters: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, layout: BIDSLayout, bids_dir: Path, filters: Mapping[str, Mapping[str, object]]) -> None:
         self._layout, self._root, self._filters = layout, bids_dir, filters
         self._images: dict[str, dict[str, list[Path]]] = {}
         self._beside: dict[tuple[Path, str, str], list[Path]] = {}
@@ -89,7 +89,7 @@ class Index:
         """Table of events that applies to an image, or None."""
         return inherited(image, self._inherited(image, "events", ".tsv"))
 
-    def sidecar(self, path: Path) -> dict[str, Any]:
+    def sidecar(self, path: Path) -> dict[str, object]:
         """Metadata of an image or table after inheritance; values of null are left out.
 
         Raises
@@ -104,7 +104,7 @@ def open_index(
     labels: Sequence[str],
     every: Sequence[str],
     database_dir: Path | None,
-    filters: Mapping[str, Mapping[str, Any]],
+    filters: Mapping[str, Mapping[str, object]],
 ) -> Index:
     """Index what is needed: anatomical and functional files of the chosen participants.
 
@@ -232,7 +232,7 @@ def _read_text(path: Path, changed: int) -> str:
     return read_text(path, encoding="utf-8-sig")
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, object]:
     """Read a JSON file that holds an object.
 
     Raises
@@ -249,9 +249,9 @@ def read_object(path: Path) -> dict[str, Any]:
     return found
 
 
-def merged(files: Iterable[Path]) -> dict[str, Any]:
+def merged(files: Iterable[Path]) -> dict[str, object]:
     """Content of sidecars, of which later ones take precedence; values of null are left out."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for file in files:
         found.update(read_object(file))
     return {key: value for key, value in found.items() if value is not None}

@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from bids_sr.bids.findings import Findings, refusal, require
 from bids_sr.bids.inputs import entities_of, is_magnitude
@@ -163,7 +162,7 @@ def _echo(path: Path) -> int:
     return int(label) if label.isdigit() else 0
 
 
-def read_filters(path: Path | None) -> dict[str, dict[str, Any]]:
+def read_filters(path: Path | None) -> dict[str, dict[str, object]]:
     """Read a filter file as fMRIPrep takes it: ``{"bold": {"echo": 2}, "t2starw": {"session": "hires"}}``.
 
     Raises
@@ -182,7 +181,7 @@ def read_filters(path: Path | None) -> dict[str, dict[str, Any]]:
     example = 'Write for example {"bold": {"echo": 2}, "t2starw": {"session": "01"}}.'
     if not isinstance(content, dict) or not all(isinstance(value, dict) for value in content.values()):
         raise refusal(path, "the filter file must hold one query per kind of image", example)
-    filters: dict[str, dict[str, Any]] = {}
+    filters: dict[str, dict[str, object]] = {}
     for kind, query in content.items():
         if kind not in KINDS:
             fix = f"The kinds are {', '.join(KINDS)}. {example}"
@@ -191,7 +190,7 @@ def read_filters(path: Path | None) -> dict[str, dict[str, Any]]:
     return filters
 
 
-def _filter_value(path: Path, value: object) -> Any:
+def _filter_value(path: Path, value: object) -> object:
     if isinstance(value, list):
         return [_filter_value(path, item) for item in value]
     if value is None or (isinstance(value, str) and value.lower() in ("query.none", "query.any", "query.optional")):

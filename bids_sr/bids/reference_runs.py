@@ -4,7 +4,6 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from bids_sr.bids import headers as hd
 from bids_sr.bids import query
@@ -133,7 +132,7 @@ def _files(root: Path, run: BoldRun) -> tuple[list[Path], list[Path]]:
     return list(filter(is_magnitude, series)), maps
 
 
-def _check_series(path: Path, sidecar: Mapping[str, Any], run: BoldRun, factor: Triple, found: Findings) -> None:
+def _check_series(path: Path, sidecar: Mapping[str, object], run: BoldRun, factor: Triple, found: Findings) -> None:
     """What speaks against a series as the truth of a run; the first that makes the others pointless ends it."""
     if not found.fetched(path):
         return
@@ -206,7 +205,7 @@ def _close(first: str, second: str) -> bool:
         return first == second
 
 
-def _timing(path: Path, sidecar: Mapping[str, Any], run: BoldRun, found: Findings) -> tuple[float, ...] | None:
+def _timing(path: Path, sidecar: Mapping[str, object], run: BoldRun, found: Findings) -> tuple[float, ...] | None:
     """Slice times of the truth; those of the run where its own sidecar is silent."""
     header = hd.read_header(path, found)
     if header is not None:

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from bids_sr.config.section import Section
 from bids_sr.config.values import UsageError, nearest_name
@@ -88,7 +88,7 @@ class Plugin(Section):
         return self.plugin != "MultiProc"
 
 
-def _refuse_unknown(found: dict[str, Any], known: Sequence[str], path: Path) -> None:
+def _refuse_unknown(found: dict[str, object], known: Sequence[str], path: Path) -> None:
     for name in found:
         if name not in known:
             fix = nearest_name(name, known) or f"there are {', '.join(known)}"

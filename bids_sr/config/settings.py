@@ -41,7 +41,7 @@ class Settings:
     run: groups.Run = _group(groups.Run, "how it runs")
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Mapping[str, Any]]) -> Self:
+    def from_mapping(cls, values: Mapping[str, Mapping[str, object]]) -> Self:
         """Build settings from ``{group: {name: value}}``; what is absent keeps its default.
 
         Methods that were not named are those of the target: structural scans have their own.
@@ -126,7 +126,7 @@ def check_keys(group: str, names: object) -> None:
             raise UsageError(f"unknown setting {key!r}", "no setting has that name", fix)
 
 
-def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str, Any]]:
+def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str, object]]:
     """Read a settings file as ``{group: {name: value}}``.
 
     With `reusable_only` what belongs to the call that wrote the file (its directories, its identifier, a dry
@@ -155,7 +155,7 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
     }
 
 
-def decisive(settings: Settings) -> dict[str, Any]:
+def decisive(settings: Settings) -> dict[str, object]:
     """Settings that decide the results, by ``group.name``; files stand for their content, lists for their sets."""
     found: dict[str, Any] = {}
     for group in dataclasses.fields(settings):
@@ -171,7 +171,7 @@ def decisive(settings: Settings) -> dict[str, Any]:
     return found
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return sorted(value)
     if isinstance(value, Path):

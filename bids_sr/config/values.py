@@ -8,7 +8,7 @@ import types
 import typing
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 _LARGEST = sys.float_info.max
 CLOSE = 0.75  # of `difflib`, from which a name is proposed for another
@@ -42,7 +42,7 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
     return f"did you mean {bare[close[0]]!r}?" if close else ""
 
 
-def as_annotated(value: Any, hint: Any, where: str) -> Any:
+def as_annotated(value: object, hint: object, where: str) -> object:
     """Return `value` as the annotation `hint` asks for.
 
     A list becomes a tuple, text a path, an integer a float where that is meant; the word ``none`` stands for a number
@@ -68,13 +68,13 @@ def as_annotated(value: Any, hint: Any, where: str) -> Any:
     elif hint is float:
         if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST:
             return float(value)
-    elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+    elif isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     kind = getattr(hint, "__name__", str(hint)) if origin is None else "list"
     raise UsageError(f"{where}: {value!r}", f"this setting takes a value of kind {kind}", "give such a value")
 
 
-def as_toml(value: Any) -> str:
+def as_toml(value: object) -> str:
     """Write one value as TOML. JSON escapes strings as TOML does, but for the delete character."""
     if isinstance(value, bool):
         return "true" if value else "false"

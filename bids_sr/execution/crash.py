@@ -11,11 +11,14 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bids_sr.execution.usage import kind_of
 from bids_sr.io import atomic_files
 from bids_sr.version import __version__
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Node
 
 LOGGER = logging.getLogger(__name__)
 ADVICE = "What to do:"
@@ -30,7 +33,7 @@ _FORBIDDEN = re.compile(r"Permission denied|Read-only file system|Errno (1|13|30
 
 
 def write_crash(
-    node: Any, traceback: Sequence[str], *, crash_dir: Path, host: str = "", peak_gb: float | None = None,
+    node: "Node", traceback: Sequence[str], *, crash_dir: Path, host: str = "", peak_gb: float | None = None,
     remedy: str = "",
 ) -> Path:  # fmt: skip
     """Write the crash file of a step, beside the logs, or where these cannot be written in another place.
@@ -58,16 +61,26 @@ def disk_is_full(traceback: Sequence[str]) -> bool:
     return bool(_FULL.search("".join(traceback)))
 
 
-def report_crash(node: Any, traceback: Sequence[str], written: list[Path], **known: Any) -> str:
+def report_crash(
+    node: "Node", traceback: Sequence[str], written: list[Path], *, host: str = "", peak_gb: float | None = None,
+    remedy: str = "",
+) -> str:  # fmt: skip
     """Write the crash file where nipype's settings of the step say, add it to those `written`, and return its path."""
-    path = write_crash(node, traceback, crash_dir=Path(node.config["execution"]["crashdump_dir"]), **known)
+    path = write_crash(
+        node,
+        traceback,
+        crash_dir=Path(node.config["execution"]["crashdump_dir"]),
+        host=host,
+        peak_gb=peak_gb,
+        remedy=remedy,
+    )
     LOGGER.error("%s failed: see %s", node.fullname, path)
     written.append(path)
     return str(path)
 
 
 def crash_text(
-    node: Any, traceback: Sequence[str], *, host: str = "", peak_gb: float | None = None, remedy: str = ""
+    node: "Node", traceback: Sequence[str], *, host: str = "", peak_gb: float | None = None, remedy: str = ""
 ) -> str:
     """The text of a crash file; the traceback comes last."""
     folder = node.output_dir()
@@ -97,7 +110,7 @@ def participant_of(fullname: str) -> str:
     return f"sub-{found[1]}" if found else "none in particular"
 
 
-def advice(why: str, folder: Path, stored: Any = None) -> str:
+def advice(why: str, folder: Path, stored: object = None) -> str:
     """What the user can do, told from the error; `stored` is where a step that stores derivatives writes to."""
     again = "then rerun the same command to resume"
     if _FULL.search(why):
@@ -115,7 +128,7 @@ def advice(why: str, folder: Path, stored: Any = None) -> str:
     )
 
 
-def _memory(node: Any, peak_gb: float | None) -> str:
+def _memory(node: "Node", peak_gb: float | None) -> str:
     told = f"the step declares {node.mem_gb:.2f} GB"
     if peak_gb is not None:
         told += f", its process held up to {peak_gb:.2f} GB"
@@ -126,7 +139,7 @@ def _memory(node: Any, peak_gb: float | None) -> str:
     return told
 
 
-def _inputs(node: Any) -> list[str]:
+def _inputs(node: "Node") -> list[str]:
     """Inputs by name, with what other steps gave where these have ended."""
     with contextlib.suppress(Exception):  # a result that cannot be read may be the very reason of the crash
         node._get_inputs()
@@ -137,7 +150,7 @@ def _inputs(node: Any) -> list[str]:
     ] or ["  none"]
 
 
-def _keep_node(node: Any) -> None:
+def _keep_node(node: "Node") -> None:
     """Leave the step in its directory, so that it can be run alone, where nipype has not done so."""
     from nipype.utils.filemanip import savepkl
 

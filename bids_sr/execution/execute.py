@@ -8,9 +8,9 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nipype.pipeline import engine as pe
+from nipype.pipeline.plugins.base import PluginBase
 
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.records import all_stored, forget_damaged
@@ -18,6 +18,8 @@ from bids_sr.interfaces.derivatives_sink import WriteDerivatives
 from bids_sr.io.atomic_files import DiskFullError
 
 LOGGER = logging.getLogger(__name__)
+Told = Callable[[pe.Node, str], None]
+"""Is called with a node and "start", "end" or "exception"."""
 SILENT = logging.CRITICAL + 1
 """Level of nipype's loggers: what failed and why is in the crash files, and said once."""
 
@@ -66,16 +68,21 @@ def _nodes(workflow: pe.Workflow) -> list[pe.Node]:
     return nodes
 
 
-def _runner(plugin: Plugin, arguments: dict[str, Any]) -> Any:
+def _runner(
+    plugin: Plugin, nprocs: int, mem_gb: float, has_gpu: bool, usage: Path | None, progress: Told | None
+) -> PluginBase:
     """The plugin of nipype; nothing of the others is imported."""
     if not plugin.is_cluster:
         from bids_sr.execution.multiproc import ResilientMultiProc
 
-        return ResilientMultiProc(plugin_args={**arguments, "raise_insufficient": False})
+        return ResilientMultiProc(
+            n_procs=nprocs, memory_gb=mem_gb, has_gpu=has_gpu, usage_file=usage, status_callback=progress,
+            raise_insufficient=False,
+        )  # fmt: skip
     from bids_sr.execution.slurm_plugins import ResilientSLURM, ResilientSLURMGraph
 
     chosen = {"SLURM": ResilientSLURM, "SLURMGraph": ResilientSLURMGraph}[plugin.plugin]
-    return chosen(plugin_args={**arguments, "options": plugin})
+    return chosen(options=plugin, usage_file=usage, status_callback=progress)
 
 
 @contextlib.contextmanager
@@ -106,7 +113,7 @@ def execute(
     mem_gb: float,
     crash_dir: Path,
     plugin: Plugin,
-    progress: Callable[[Any, str], None] | None = None,
+    progress: Told | None = None,
     usage_file: Path | None = None,
     has_gpu: bool = False,
 ) -> RunOutcome:
@@ -116,7 +123,7 @@ def execute(
     ----------
     nprocs, mem_gb : what all the nodes that run at one time may take together
     plugin : whether nodes run here or as jobs of SLURM, and how these are asked for
-    progress : called with (node, "start" | "end" | "exception")
+    progress : see `Told`
     usage_file : table to which what each step took is added, see `bids_sr.execution.usage`
 
     Raises `KeyboardInterrupt` when the run was interrupted; workers are gone by then, and finished nodes stay finished.
@@ -127,10 +134,7 @@ def execute(
     nodes = _nodes(workflow)
     if again := len(forget_damaged(nodes)):
         LOGGER.warning("files of %d steps are no longer as they were left: these steps run again", again)
-    runner = _runner(plugin, {
-        "n_procs": nprocs, "memory_gb": mem_gb, "status_callback": progress, "usage_file": usage_file,
-        "has_gpu": has_gpu,
-    })  # fmt: skip
+    runner = _runner(plugin, nprocs, mem_gb, has_gpu, usage_file, progress)
     failure: Exception | None = None
     try:
         with _steady_time():

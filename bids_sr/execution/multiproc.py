@@ -24,18 +24,23 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as ready
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 
 from bids_sr.execution.crash import disk_is_full, report_crash
 from bids_sr.execution.records import NotesLeft, note_left
-from bids_sr.execution.usage import Meter, give_back, hold_threads, keep_usage, keep_warnings
+from bids_sr.execution.usage import Answer, Meter, give_back, hold_threads, keep_usage, keep_warnings
 from bids_sr.io.atomic_files import DiskFullError
+
+if TYPE_CHECKING:
+    from networkx import DiGraph
+    from nipype.pipeline.engine import Node
 
 LOGGER = logging.getLogger(__name__)
 _WAIT_S = 60.0  # for a killed worker to be gone; one that the kernel holds in a file system can take long
@@ -82,9 +87,9 @@ def end_with_parent() -> None:
         os._exit(1)
 
 
-def run_node(node: Any, updatehash: bool, taskid: int, measured: bool = False) -> dict[str, Any]:
+def run_node(node: "Node", updatehash: bool, taskid: int, measured: bool = False) -> Answer:
     """Run one node in a worker; an error comes back as text, also where the node left no result to load."""
-    answer: dict[str, Any] = {"result": None, "traceback": None, "taskid": taskid}
+    answer: Answer = {"result": None, "traceback": None, "taskid": taskid}
     meter = Meter() if measured else None
     hold_threads(node.n_procs)
     if place := ((node.config or {}).get("execution") or {}).get("crashdump_dir"):
@@ -121,28 +126,37 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
     """MultiProc with workers from a fork server, which recovers when one of them is killed.
 
     Fork servers rather than forks: a forked child of a process that has used torch hangs in its first convolution.
-    The arguments know two more, `has_gpu` (there is one to lend, to one step at a time) and `usage_file`.
+
+    Parameters
+    ----------
+    has_gpu : there is one to lend, to one step at a time
+    usage_file : table to which what each step took is added
+    arguments : further ones of nipype's plugin
     """
 
     pool: ProcessPoolExecutor
 
-    def __init__(self, plugin_args: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, *, n_procs: int, memory_gb: float, has_gpu: bool = False, usage_file: Path | None = None,
+        **arguments: object,
+    ) -> None:  # fmt: skip
         mp.get_context("forkserver").set_forkserver_preload(list(PRELOAD))
-        super().__init__(plugin_args={"mp_context": "forkserver", **(plugin_args or {})})
+        known = {"mp_context": "forkserver", "n_procs": n_procs, "memory_gb": memory_gb, **arguments}
+        super().__init__(plugin_args=known)
         self.n_gpu_procs = 1  # whatever there is: torch takes the first that is visible
-        self._has_gpu = bool(self.plugin_args.get("has_gpu", False))
+        self._has_gpu = has_gpu
         self._news = threading.Event()
         self._settled: tuple[int, ...] | None = None
         self.pool.shutdown(wait=False)  # that of nipype, which has started no worker yet
         self.pool = self._new_pool(self.processors)
-        self._nodes: dict[int, tuple[Any, bool]] = {}
+        self._nodes: dict[int, tuple[Node, bool]] = {}
         self._pool_of: dict[int, ProcessPoolExecutor] = {}
         self._second_try: set[int] = set()
         self._own_pools: dict[int, ProcessPoolExecutor] = {}
         self.crash_files: list[Path] = []
-        self._usage_file: Path | None = self.plugin_args.get("usage_file")
+        self._usage_file = usage_file
 
-    def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
+    def run(self, graph: "DiGraph[Node]", config: "Mapping[str, Mapping[str, str]]", updatehash: bool = False) -> None:
         """Run the graph; whatever ends it, no worker outlives it."""
         unslept = {**config, "execution": {**config["execution"], "poll_sleep_duration": "0"}}
         gc.collect()
@@ -156,14 +170,14 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         finally:
             gc.unfreeze()
 
-    def _prerun_check(self, graph: Any) -> None:
+    def _prerun_check(self, graph: "DiGraph[Node]") -> None:
         """Mark the nodes that take the GPU; nipype gives a slot of it to one at a time."""
         for node in graph.nodes():
             if hasattr(node.inputs, "use_gpu"):
                 node.inputs.use_gpu = self._has_gpu and getattr(node.inputs, "device", "cpu") in ("auto", "cuda")
         super()._prerun_check(graph)
 
-    def _send_procs_to_workers(self, updatehash: bool = False, graph: Any = None) -> None:
+    def _send_procs_to_workers(self, updatehash: bool = False, graph: "DiGraph[Node]" = None) -> None:
         """Submit what can be submitted; where nothing has changed since, wait until a step ends."""
         before = self._state()
         if before == self._settled:
@@ -185,7 +199,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
             mp_context=mp.get_context(self.plugin_args.get("mp_context")),
         )
 
-    def _submit_job(self, node: Any, updatehash: bool = False) -> int:
+    def _submit_job(self, node: "Node", updatehash: bool = False) -> int:
         self._taskid += 1
         self._nodes[self._taskid] = (node, updatehash)
         try:
@@ -201,7 +215,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         self._pool_of[taskid], self._task_obj[taskid] = pool, future
         future.add_done_callback(lambda done: self._collect(taskid, done))
 
-    def _collect(self, taskid: int, future: Future[Any]) -> None:
+    def _collect(self, taskid: int, future: Future[Answer]) -> None:
         """Take the result of a task; runs in a thread of the pool, so it only notes what happened."""
         if future.cancelled() or future is not self._task_obj.get(taskid):
             return
@@ -214,7 +228,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
             self._taskresult[taskid] = {"result": None, "traceback": [str(error)], "taskid": taskid, "error": error}
         self._news.set()
 
-    def _get_result(self, taskid: int) -> dict[str, Any] | None:
+    def _get_result(self, taskid: int) -> Answer | None:
         result = self._taskresult.get(taskid)
         broken = isinstance(result.get("error"), BrokenProcessPool) if result else self._forgotten(taskid)
         if not broken:
@@ -248,9 +262,9 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         if pool is not None:
             pool.shutdown(wait=False)
 
-    def _report_crash(self, node: Any, result: dict[str, Any] | None = None) -> str:
+    def _report_crash(self, node: "Node", result: Answer | None = None) -> str:
         """Write our own crash file, and remember where it is: the logs may be on a full disk."""
-        told = result["traceback"] if result else traceback.format_exception(*sys.exc_info())
+        told = (result or {}).get("traceback") or traceback.format_exception(*sys.exc_info())
         path = report_crash(node, told, self.crash_files, peak_gb=(result or {}).get("peak_gb"))
         if disk_is_full(told):  # nothing that could still be started would end well
             raise DiskFullError(node.output_dir(), 0)

@@ -11,7 +11,10 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Node
 
 CALLED_OFF = "called_off"
 """File of a run beside its jobs: those that start after it was written do nothing."""
@@ -24,7 +27,8 @@ def main(argv: list[str]) -> int:
     if (folder.parent / CALLED_OFF).exists():
         sys.stderr.write("the run that asked for this was called off\n")
         return 1
-    answer: dict[str, Any] = {"failed": None, "traceback": None, "usage": [], "host": socket.gethostname()}
+    usage: list[dict[str, float] | None] = []
+    answer: dict[str, object] = {"failed": None, "traceback": None, "usage": usage, "host": socket.gethostname()}
     node = None
     try:
         from nipype.utils.filemanip import loadpkl
@@ -35,9 +39,9 @@ def main(argv: list[str]) -> int:
         for node in loadpkl(folder / "nodes.pklz"):
             _await_inputs(node, order["grace"])
             done = run_node(node, order["updatehash"], order["number"], order["measured"])
-            answer["usage"].append(asdict(done["usage"]) if done.get("usage") else None)
-            if done["traceback"]:
-                failed = {"failed": node.fullname, "traceback": list(done["traceback"])}
+            usage.append(asdict(done["usage"]) if "usage" in done else None)
+            if told := done["traceback"]:
+                failed = {"failed": node.fullname, "traceback": list(told)}
                 answer |= {**failed, "peak_gb": done.get("peak_gb")}
                 break
     except Exception:
@@ -53,7 +57,7 @@ def main(argv: list[str]) -> int:
     return 1 if answer["traceback"] else 0
 
 
-def _await_inputs(node: Any, seconds: float) -> None:
+def _await_inputs(node: "Node", seconds: float) -> None:
     """Wait until the results that a step takes its inputs from are seen on this host, too."""
     deadline = time.monotonic() + seconds
     for source in {info[0] for info in node.input_source.values()}:

@@ -12,10 +12,13 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bids_sr.interfaces.derivatives_sink import RECORD as WRITTEN
 from bids_sr.io import atomic_files
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Node
 
 LOGGER = logging.getLogger(__name__)
 RECORD = "_left.json"
@@ -53,7 +56,7 @@ def all_stored(folder: Path) -> bool:
         return False
 
 
-def forget_damaged(nodes: Iterable[Any]) -> list[str]:
+def forget_damaged(nodes: "Iterable[Node]") -> list[str]:
     """Make the steps run again that nipype would call done and whose files are not as they were left; their names.
 
     What depends on them runs again by itself, because its inputs bear new time stamps.
@@ -72,7 +75,7 @@ def forget_damaged(nodes: Iterable[Any]) -> list[str]:
 class NotesLeft:
     """To be mixed into a plugin of nipype: notes what steps have left that ran in the process of the scheduler."""
 
-    procs: list[Any]
+    procs: "list[Node]"
 
     def _task_finished_cb(self, jobid: int, cached: bool = False) -> None:
         folder = Path(self.procs[jobid].output_dir())

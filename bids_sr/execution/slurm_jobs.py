@@ -14,15 +14,18 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.node_job import CALLED_OFF
 from bids_sr.execution.slurm_queue import ACTIVE, ClusterError, Epitaph, Queue, Refused, Unreachable
 from bids_sr.execution.usage import POOLS
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Node
 
 LOGGER = logging.getLogger(__name__)
 _NEVER = {
@@ -50,7 +53,7 @@ class Ending:
 class Job:
     """One job under way: steps that run one after the other, and what SLURM calls it (empty where it was not taken)."""
 
-    nodes: tuple[Any, ...]
+    nodes: "tuple[Node, ...]"
     folder: Path
     slurm_id: str = ""
     running: bool = False  # whether it has been seen to run
@@ -110,7 +113,7 @@ class Jobs:
                 "end them with scancel, then run the same command again"
             )
 
-    def start(self, nodes: Sequence[Any], *, updatehash: bool, after: Sequence[str] = ()) -> int:
+    def start(self, nodes: "Sequence[Node]", *, updatehash: bool, after: Sequence[str] = ()) -> int:
         """Ask for one job that runs these steps one after the other; returns its number in this run.
 
         `after` are SLURM's identifiers of the jobs that must have succeeded before. A job that SLURM refuses ends at
@@ -183,7 +186,7 @@ class Jobs:
     def _is_own(self, name: str) -> bool:
         return name.endswith(f".{self.token}")
 
-    def _wait_for_end(self, belongs: Any, seconds: float) -> bool:
+    def _wait_for_end(self, belongs: Callable[[str], bool], seconds: float) -> bool:
         deadline = time.monotonic() + seconds
         while self.queue.named(belongs):
             if time.monotonic() > deadline:
@@ -303,7 +306,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w.-]", "_", name)
 
 
-def _listed(node: Any) -> Collection[str]:
+def _listed(node: "Node") -> Collection[str]:
     try:
         return os.listdir(node.output_dir())
     except OSError:
@@ -325,7 +328,7 @@ SMALL = frozenset({"MergeEvaluation", "MergeFacts", "MergeMetrics", "ClaimTable"
 """Interfaces whose steps are small."""
 
 
-def requests(nodes: Sequence[Any], folder: Path, options: Plugin) -> list[str]:
+def requests(nodes: "Sequence[Node]", folder: Path, options: Plugin) -> list[str]:
     """Arguments of ``sbatch`` for a job; what the user gives comes later and has precedence."""
     extra = [word for node in nodes for word in shlex.split(node.plugin_args.get("sbatch_args", ""))]
     gpu = options.gpu_args if any(uses_gpu(node) for node in nodes) else ()
@@ -342,14 +345,14 @@ def requests(nodes: Sequence[Any], folder: Path, options: Plugin) -> list[str]:
     return [*own, *given]
 
 
-def is_small(node: Any) -> bool:
+def is_small(node: "Node") -> bool:
     """Whether a step only handles a few small tables, in less time than it takes to start a job."""
     step = getattr(node.interface, "step", None)
     small = type(node.interface).__name__ in SMALL if step is None else step.small
     return bool(node.run_without_submitting or small)
 
 
-def uses_gpu(node: Any) -> bool:
+def uses_gpu(node: "Node") -> bool:
     """Whether a step would use a GPU if there is one."""
     return getattr(node.interface.inputs, "device", "cpu") in ("auto", "cuda")
 

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import networkx as nx
 from nipype.pipeline.plugins.slurm import SLURMPlugin
@@ -23,27 +23,33 @@ from bids_sr.config.plugin import Plugin
 from bids_sr.execution.crash import report_crash
 from bids_sr.execution.records import NotesLeft
 from bids_sr.execution.slurm_jobs import Ending, Jobs, is_small
-from bids_sr.execution.usage import NodeUsage, keep_usage
+from bids_sr.execution.usage import Answer, NodeUsage, keep_usage
+
+if TYPE_CHECKING:
+    from networkx import DiGraph
+    from nipype.pipeline.engine import Node
 
 LOGGER = logging.getLogger(__name__)
 FOLDER = "slurm"
 """Directory of the jobs in the work directory."""
 
 
+class _Ended(Answer, total=False):
+    ending: Ending
+
+
 class _OnCluster:
-    """What both plugins do with the jobs of a graph. Their arguments know `options` (`Plugin`) and `usage_file`."""
+    """What both plugins do with the jobs of a graph."""
 
     _jobs: Jobs
 
-    def __init__(self, plugin_args: dict[str, Any]) -> None:
-        self._options: Plugin = plugin_args["options"]
-        self._usage_file: Path | None = plugin_args.get("usage_file")
+    def __init__(self, *, options: Plugin, usage_file: Path | None = None, **arguments: object) -> None:
+        self._options, self._usage_file = options, usage_file
         self.crash_files: list[Path] = []
-        arguments = {**plugin_args, "max_jobs": self._options.max_jobs}
-        super().__init__(plugin_args=arguments)  # type: ignore[call-arg]
+        super().__init__(plugin_args={"max_jobs": options.max_jobs, **arguments})  # type: ignore[call-arg]
 
     @contextlib.contextmanager
-    def _using(self, graph: Any) -> Iterator[None]:
+    def _using(self, graph: "DiGraph[Node]") -> Iterator[None]:
         """Folder and queue for the jobs of a graph, after those that an earlier run has left are ended.
 
         Whatever ends the block, no job outlives it.
@@ -60,29 +66,30 @@ class _OnCluster:
         finally:
             self._jobs.tidy()
 
-    def _keep_measures(self, nodes: Sequence[Any], ending: Ending) -> None:
+    def _keep_measures(self, nodes: "Sequence[Node]", ending: Ending) -> None:
         for node, usage in zip(nodes, ending.usage, strict=False):
             keep_usage(self._usage_file, node, NodeUsage(**usage) if usage else None)
 
-    def _tell_crash(self, node: Any, ending: Ending) -> str:
-        known = {"host": ending.host, "peak_gb": ending.peak_gb, "remedy": ending.remedy}
-        return report_crash(node, ending.traceback, self.crash_files, **known)
+    def _tell_crash(self, node: "Node", ending: Ending) -> str:
+        return report_crash(
+            node, ending.traceback, self.crash_files, host=ending.host, peak_gb=ending.peak_gb, remedy=ending.remedy
+        )
 
 
 class ResilientSLURM(_OnCluster, NotesLeft, SLURMPlugin):
     """SLURM with a driver that submits a step when those before it are done; small steps run in the driver."""
 
-    def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
+    def run(self, graph: "DiGraph[Node]", config: "Mapping[str, Mapping[str, str]]", updatehash: bool = False) -> None:
         """Run the graph; whatever ends it, no job outlives it."""
         for node in graph.nodes():
             node.run_without_submitting |= self._options.join_small and is_small(node)
         with self._using(graph):
             super().run(graph, config, updatehash=updatehash)
 
-    def _submit_job(self, node: Any, updatehash: bool = False) -> int:
+    def _submit_job(self, node: "Node", updatehash: bool = False) -> int:
         return self._jobs.start([node], updatehash=updatehash)
 
-    def _get_result(self, taskid: int) -> dict[str, Any] | None:
+    def _get_result(self, taskid: int) -> "_Ended | None":
         ending = self._jobs.ended(taskid)
         if ending is None:
             return None
@@ -92,18 +99,17 @@ class ResilientSLURM(_OnCluster, NotesLeft, SLURMPlugin):
     def _clear_task(self, taskid: int) -> None:
         self._jobs.forget(taskid)
 
-    def _clean_queue(self, jobid: int, graph: Any, result: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _clean_queue(self, jobid: int, graph: "DiGraph[Node]", result: "_Ended | None" = None) -> dict[str, object]:
         """Report a step; where SLURM itself is gone, the first report says it for all."""
         told = super()._clean_queue(jobid, graph, result=result)
         if self._jobs.unreachable is not None:
             raise self._jobs.unreachable
         return told
 
-    def _report_crash(self, node: Any, result: dict[str, Any] | None = None) -> str:
-        if result is not None and "ending" in result:
-            ending = result["ending"]
-        else:  # what failed in the driver itself
-            told = result["traceback"] if result else traceback.format_exception(*sys.exc_info())
+    def _report_crash(self, node: "Node", result: "_Ended | None" = None) -> str:
+        ending = (result or {}).get("ending")
+        if ending is None:  # it failed in the driver itself
+            told = (result or {}).get("traceback") or traceback.format_exception(*sys.exc_info())
             ending = Ending(failed=node.fullname, traceback=(told,) if isinstance(told, str) else tuple(told))
         return self._tell_crash(node, ending)
 
@@ -114,11 +120,14 @@ class ResilientSLURMGraph(_OnCluster, SLURMGraphPlugin):
     A small step runs in the job of the step that needs it, where there is only one.
     """
 
-    def __init__(self, plugin_args: dict[str, Any]) -> None:
-        super().__init__({key: plugin_args[key] for key in plugin_args if key != "status_callback"})
-        self._tell: Callable[[Any, str], None] = plugin_args.get("status_callback") or (lambda node, status: None)
+    def __init__(
+        self, *, options: Plugin, usage_file: Path | None = None,
+        status_callback: "Callable[[Node, str], None] | None" = None,
+    ) -> None:  # fmt: skip
+        super().__init__(options=options, usage_file=usage_file)
+        self._tell = status_callback or (lambda node, status: None)
 
-    def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
+    def run(self, graph: "DiGraph[Node]", config: "Mapping[str, Mapping[str, str]]", updatehash: bool = False) -> None:
         """Run the graph and wait for it; raises `RuntimeError` when a step failed, after the others have run."""
         self._stop_at_once = str(config["execution"]["stop_on_first_crash"]).lower() == "true"
         with self._using(graph):
@@ -127,10 +136,12 @@ class ResilientSLURMGraph(_OnCluster, SLURMGraphPlugin):
         if failures:
             raise RuntimeError(failures[0])
 
-    def _submit(self, groups: Sequence[Sequence[Any]], graph: Any, updatehash: bool) -> dict[int, list[int]]:
+    def _submit(
+        self, groups: "Sequence[Sequence[Node]]", graph: "DiGraph[Node]", updatehash: bool
+    ) -> dict[int, list[int]]:
         """Submit every group; returns the numbers of the jobs that each needs."""
-        job_of: dict[Any, int] = {}
-        left_out: set[Any] = set()
+        job_of: dict[Node, int] = {}
+        left_out: set[Node] = set()
         needs: dict[int, list[int]] = {}
         for group in groups:
             sources = {node for member in group for node in graph.predecessors(member)} - set(group)
@@ -185,9 +196,9 @@ class ResilientSLURMGraph(_OnCluster, SLURMGraphPlugin):
         self._jobs.forget(number)
 
 
-def finished(graph: Any) -> set[Any]:
+def finished(graph: "DiGraph[Node]") -> "set[Node]":
     """The steps whose results are there and current, as are those of all steps before them."""
-    done: set[Any] = set()
+    done: set[Node] = set()
     for node in nx.topological_sort(graph):
         if done.issuperset(graph.predecessors(node)) and not (node.overwrite or node.interface.always_run):
             try:
@@ -200,18 +211,18 @@ def finished(graph: Any) -> set[Any]:
     return done
 
 
-def grouped(graph: Any, done: Collection[Any], *, join_small: bool) -> list[list[Any]]:
+def grouped(graph: "DiGraph[Node]", done: "Collection[Node]", *, join_small: bool) -> "list[list[Node]]":
     """The steps but those `done`, as groups that share a job, so that no group comes before one that it needs.
 
     With `join_small` a small step joins the job of those that need it, where that is one job.
     """
     order = [node for node in nx.topological_sort(graph) if node not in done]
-    head: dict[Any, Any] = {}
+    head: dict[Node, Node] = {}
     for node in reversed(order):
         heads = {head[after] for after in graph.successors(node) if after in head}
         joins = join_small and is_small(node) and len(heads) == 1
         head[node] = heads.pop() if joins else node
-    groups: dict[Any, list[Any]] = {node: [] for node in order if head[node] is node}
+    groups: dict[Node, list[Node]] = {node: [] for node in order if head[node] is node}
     for node in order:
         groups[head[node]].append(node)
     return list(groups.values())

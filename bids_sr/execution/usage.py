@@ -7,9 +7,10 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
@@ -48,6 +49,17 @@ class NodeUsage:
     grown_gb: float  # by how much the step raised that
     shared_gb: float  # of that, what other processes share (libraries, pages of the fork server)
     left_gb: float  # what the process holds of its own when the step is done
+
+
+class Answer(TypedDict, total=False):
+    """What the process that ran a node says of it."""
+
+    result: object
+    traceback: Sequence[str] | None  # lines, where it failed; of the driver itself nipype gives one text
+    taskid: int
+    peak_gb: float  # most memory that the process held, where it failed
+    usage: NodeUsage
+    error: BaseException  # of the process itself
 
 
 class Meter:

@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from bids_sr.bids import Findings
 
@@ -18,6 +17,7 @@ TIMEOUT_S = 600.0
 SHOWN = 3  # files named for each kind of error
 OWN_CODES = frozenset({"NIFTI_HEADER_UNREADABLE", "EMPTY_FILE", "REPETITION_TIME_MISMATCH"})
 """Errors that our own checks state more plainly; dropped for files that already have a problem."""
+Issue = Mapping[str, str]
 _OWN_KEYS = frozenset({"RepetitionTime", "VolumeTiming"})
 
 
@@ -44,7 +44,8 @@ def validate(bids_dir: Path, participants: Sequence[str], found: Findings, timeo
         found.tell(endless, text)
     else:
         try:
-            problems_of(_run(program, bids_dir, timeout_s), bids_dir, participants, found)
+            issues, messages = _run(program, bids_dir, timeout_s)
+            problems_of(issues, messages, bids_dir, participants, found)
         except subprocess.TimeoutExpired:
             found.tell(bids_dir, f"not validated: the validator did not finish within {timeout_s:g} s.")
         except (OSError, ValueError) as error:
@@ -64,7 +65,8 @@ def special_files(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _run(program: Path, bids_dir: Path, timeout_s: float) -> Mapping[str, Any]:
+def _run(program: Path, bids_dir: Path, timeout_s: float) -> tuple[list[Issue], dict[str, str]]:
+    """What the validator finds, and what its codes mean."""
     with tempfile.TemporaryDirectory(prefix="bids-sr-") as cache:  # so that nothing is written to a home directory
         environment = {**os.environ, "DENO_DIR": cache, "DENO_NO_UPDATE_CHECK": "1", "NO_COLOR": "1"}
         done = subprocess.run(
@@ -77,14 +79,16 @@ def _run(program: Path, bids_dir: Path, timeout_s: float) -> Mapping[str, Any]:
     report = json.loads(done.stdout[start:])
     if not isinstance(report, dict) or "issues" not in report:
         raise ValueError("its output is not in the expected format")
-    return report
+    return report["issues"].get("issues", []), report["issues"].get("codeMessages", {})
 
 
-def problems_of(report: Mapping[str, Any], bids_dir: Path, participants: Sequence[str], found: Findings) -> None:
-    """Turn the errors of a report into problems, one for each kind."""
-    messages, known = report["issues"].get("codeMessages", {}), {Path(problem.file) for problem in found.problems}
-    kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for issue in report["issues"].get("issues", []):
+def problems_of(
+    issues: Sequence[Issue], messages: Mapping[str, str], bids_dir: Path, participants: Sequence[str], found: Findings
+) -> None:
+    """Turn the errors of a report into problems, one for each kind; `messages` say what their codes mean."""
+    known = {Path(problem.file) for problem in found.problems}
+    kinds: dict[tuple[str, str], list[Issue]] = {}
+    for issue in issues:
         if issue.get("severity") == "error" and _concerns(issue, bids_dir, participants, known):
             kinds.setdefault((str(issue.get("code", "")), str(issue.get("subCode", ""))), []).append(issue)
     for (code, key), issues in kinds.items():
@@ -98,7 +102,7 @@ def problems_of(report: Mapping[str, Any], bids_dir: Path, participants: Sequenc
         )
 
 
-def _concerns(issue: Mapping[str, Any], bids_dir: Path, participants: Sequence[str], known: Collection[Path]) -> bool:
+def _concerns(issue: Issue, bids_dir: Path, participants: Sequence[str], known: Collection[Path]) -> bool:
     location = str(issue.get("location", "")).lstrip("/")
     first = location.split("/")[0]
     if first.startswith("sub-") and "/" in location and first.removeprefix("sub-") not in participants:

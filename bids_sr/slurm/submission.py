@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import write_whole
@@ -123,22 +122,19 @@ def load(path: Path) -> Submission:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values.pop("format") != FORMAT:
             raise ValueError("another version of bids-sr wrote it")
-        return _submission(values)
+        site, group, arrays = values.pop("site"), values.pop("group_request"), values.pop("arrays")
+        for array in arrays:
+            array |= {"tasks": tuple(map(tuple, array["tasks"])), "indices": tuple(array["indices"])}
+            array["request"] = Request(**array["request"])
+        site["binds"] = tuple(site["binds"])
+        values |= {name: Path(values[name]) for name in ("bids_dir", "output_dir", "work_dir")}
+        return Submission(
+            **values, arrays=tuple(ArrayJob(**array) for array in arrays), site=Site(**site),
+            group_request=None if group is None else Request(**group),
+        )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         fix = "use the version that submitted, or move the folder away; the jobs themselves are seen with squeue"
         raise UsageError(f"{path} cannot be read", str(error), fix) from error
-
-
-def _submission(values: dict[str, Any]) -> Submission:
-    site = values.pop("site")
-    site["binds"] = tuple(site["binds"])
-    for array in values["arrays"]:
-        array |= {"tasks": tuple(map(tuple, array["tasks"])), "indices": tuple(array["indices"])}
-        array["request"] = Request(**array["request"])
-    arrays, group = tuple(ArrayJob(**array) for array in values.pop("arrays")), values.pop("group_request")
-    paths: dict[str, Any] = {name: Path(values.pop(name)) for name in ("bids_dir", "output_dir", "work_dir")}
-    request = None if group is None else Request(**group)
-    return Submission(**values, **paths, arrays=arrays, site=Site(**site), group_request=request)
 
 
 def submissions(output_dir: Path) -> list[Submission]:

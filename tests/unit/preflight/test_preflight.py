@@ -463,15 +463,12 @@ class TestVoxels:
 class TestValidator:
     """The report of the validator, turned into problems."""
 
-    @staticmethod
-    def report(*issues: dict[str, str]) -> dict[str, object]:
-        return {"issues": {"issues": list(issues), "codeMessages": {"NOT_INCLUDED": "Not part of BIDS. Rename it."}}}
-
     def problems(self, *issues: dict[str, str], known: tuple[Path, ...] = ()) -> list[Problem]:
         full = [{"severity": "error", **issue} for issue in issues]
         before = [Problem(str(path), "", "") for path in known]
         found = Findings(problems=[*before])
-        validator.problems_of(self.report(*full), Path("/d"), ["01"], found)
+        messages = {"NOT_INCLUDED": "Not part of BIDS. Rename it."}
+        validator.problems_of(full, messages, Path("/d"), ["01"], found)
         return found.problems[len(before) :]
 
     def test_one_kind_is_one_problem(self) -> None:

@@ -68,7 +68,7 @@ def run(
         if told is not None:
             told.append((node.name, status))
 
-    return made.run(plugin=kind({"options": options(**changes), "status_callback": tell}))
+    return made.run(plugin=kind(options=options(**changes), status_callback=tell))
 
 
 def crash_text(base: Path) -> str:
@@ -267,7 +267,7 @@ def test_a_controller_that_is_gone_ends_the_run_with_a_word(tmp_path: Path, slur
 def test_a_controller_that_goes_away_names_a_step_under_way(tmp_path: Path, slurm: FakeSlurm) -> None:
     slurm.plan("wf.first", "hang")
     slurm.plan("wf.other", "hang")
-    plugin = ResilientSLURM({"options": options(patience_seconds=0.0)})
+    plugin = ResilientSLURM(options=options(patience_seconds=0.0))
     submit = plugin._submit_job
 
     def submit_and_be_gone(each: Any, updatehash: bool = False) -> int:
@@ -327,7 +327,7 @@ def test_an_interruption_leaves_no_job(kind: type, tmp_path: Path, slurm: FakeSl
         if len(slurm.jobs()) > 1:
             raise KeyboardInterrupt
 
-    plugin = kind({"options": options(), "status_callback": interrupt})
+    plugin = kind(options=options(), status_callback=interrupt)
     if kind is ResilientSLURM:  # it tells that a step starts before it asks for the job
         plugin._submit_job = lambda each, updatehash=False: _and_interrupt(plugin, each, slurm)
     start = time.monotonic()
@@ -484,7 +484,7 @@ def test_dependents_are_found_through_others() -> None:
 def test_a_small_step_that_fails_in_the_driver_is_named(tmp_path: Path, slurm: FakeSlurm) -> None:
     made = workflow(tmp_path, small=("first", "other"))
     made.get_node("first").inputs.marker = str(tmp_path / "no such folder" / "x")  # writing there fails
-    plugin = ResilientSLURM({"options": options()})
+    plugin = ResilientSLURM(options=options())
     made.run(plugin=plugin)
     assert "FileNotFoundError" in crash_text(tmp_path)
     assert plugin.crash_files == list(tmp_path.glob("crash*.txt"))

@@ -37,7 +37,7 @@ def _workflow(base: Path, **second) -> pe.Workflow:
 
 
 def _run(workflow: pe.Workflow):
-    return workflow.run(plugin=ResilientMultiProc({"n_procs": 2, "memory_gb": 2.0}))
+    return workflow.run(plugin=ResilientMultiProc(n_procs=2, memory_gb=2.0))
 
 
 @pytest.mark.timeout(120)
@@ -158,7 +158,7 @@ def test_worker_that_was_starting_when_its_pool_broke_is_ended_before_the_second
             return super()._new_pool(workers)
 
     with pytest.raises(RuntimeError, match="killed twice"):
-        _workflow(tmp_path, always=True).run(plugin=Plugin({"n_procs": 2, "memory_gb": 2.0}))
+        _workflow(tmp_path, always=True).run(plugin=Plugin(n_procs=2, memory_gb=2.0))
     assert alive
     assert not any(alive)
 
@@ -177,7 +177,7 @@ def test_task_that_its_pool_forgot_is_tried_again(tmp_path):
                 self._task_obj[taskid] = Future()
             return super()._get_result(taskid)
 
-    done = _workflow(tmp_path, marker=str(tmp_path / "marker")).run(plugin=Plugin({"n_procs": 2, "memory_gb": 2.0}))
+    done = _workflow(tmp_path, marker=str(tmp_path / "marker")).run(plugin=Plugin(n_procs=2, memory_gb=2.0))
     assert {node.name: node.result.outputs.out for node in done.nodes()} == {"first": 2, "other": 11, "last": 3}
 
 
@@ -193,7 +193,7 @@ from bids_sr.execution.multiproc import ResilientMultiProc
 if __name__ == "__main__":
     workflow = pe.Workflow("wf", base_dir={base!r})
     workflow.add_nodes([pe.Node(Spin(file={file!r}), name="spin")])
-    workflow.run(plugin=ResilientMultiProc({{"n_procs": 1, "memory_gb": 1.0}}))
+    workflow.run(plugin=ResilientMultiProc(n_procs=1, memory_gb=1.0))
 """
 
 

@@ -23,7 +23,7 @@ def _run(
         node = pe.Node(Load(), name=name, mem_gb=0.1, n_procs=inputs.get("threads", 1))
         node.inputs.trait_set(**inputs)
         workflow.add_nodes([node])
-    done = workflow.run(plugin=ResilientMultiProc({"n_procs": procs, "memory_gb": 2.0, **plugin}))
+    done = workflow.run(plugin=ResilientMultiProc(n_procs=procs, memory_gb=2.0, **plugin))
     return {node.name: node.result.outputs.out for node in done.nodes()}
 
 
