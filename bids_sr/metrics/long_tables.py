@@ -104,10 +104,22 @@ class MetricRow:
         return MISSING if value is None else str(value)
 
 
-def metric_rows(series: str, values: Mapping[str, float | None], **where: Any) -> list[MetricRow]:
+def metric_rows(
+    series: str, values: Mapping[str, float | None], *, fwhm_mm: float = 0.0, contrast: str = MISSING,
+    region: str = MISSING, n: int | None = None, reference: str = MISSING,
+) -> list[MetricRow]:  # fmt: skip
     """Rows of several metrics of one series, at one contrast, smoothing …; None is not defined."""
     return [
-        MetricRow(series=series, measure=name, value=math.nan if value is None else value, **where)
+        MetricRow(
+            series=series,
+            measure=name,
+            value=math.nan if value is None else value,
+            fwhm_mm=fwhm_mm,
+            contrast=contrast,
+            region=region,
+            n=n,
+            reference=reference,
+        )
         for name, value in values.items()
     ]
 

@@ -184,7 +184,7 @@ def shuffled_blocks(
         yield voxels, source.shuffled(block, voxels, phases, step)
 
 
-Blocks = Callable[[], Iterator[tuple[slice, Any]]]
+Blocks = Callable[[], Iterator[tuple[slice, Real]]]
 _FAMILY = 0.05  # error rate over all voxels
 _DRAWS = 50  # of onsets, until the model can be estimated
 _RESAMPLES = 5000
@@ -295,7 +295,7 @@ def null_rates(
         design = settings.design(events, n_volumes, confounds)
         source = noise_source(signals, design, settings.block_bytes)
 
-        def measured() -> Iterator[tuple[slice, Any]]:
+        def measured() -> Iterator[tuple[slice, Real]]:
             return signals.blocks(settings.block_bytes)
 
         observed = _fitted(measured, design, _average(design, design.conditions), part, reader.zooms, source.level)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import IMAGE_REFERENCES, is_variant_of
@@ -235,7 +235,7 @@ APPLIED = "verdict_applied"
 _COMPARING = ("gain_", "pair_gain_")
 
 
-def was_applied(card: Mapping[str, Any]) -> bool:
+def was_applied(card: Mapping[str, object]) -> bool:
     """Whether a model's card says that what was found is used, and not zero filling in its place."""
     held_out = card.get("held_out")
     model = held_out.get("model", "") if isinstance(held_out, Mapping) else ""

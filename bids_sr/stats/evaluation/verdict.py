@@ -47,7 +47,7 @@ class Verdict:
     motion: str  # what is said before all else, where the head moved much; else ""
     rows: tuple[MetricRow, ...]  # of the evaluation: verdict, verdict_{function,image,specific}, verdict_margin
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Headline, status, sentences and limits as plain values; numbers that are not defined are None."""
         plain = [
             {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(each).items()}

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, PCA, SMOOTH, series
@@ -102,7 +102,7 @@ def motion_text(displacement: Sequence[float]) -> str:
     return f"Head motion is large: {share} (mean framewise displacement {mean:.2f} mm)."
 
 
-def verdict_line(verdict: Mapping[str, Any]) -> str:
+def verdict_line(verdict: Mapping[str, object]) -> str:
     """A verdict, as its JSON, in one line: large motion and methods that were not applied come before the headline."""
     return " ".join(str(verdict[key]) for key in ("motion_text", "not_applied_text", "headline") if verdict.get(key))
 

@@ -13,13 +13,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bids_sr.io.array_types import Float
-from bids_sr.stats.glm.design import build_design, frame_times, scaled_weights
+from bids_sr.stats.glm.design import MOTION, build_design, frame_times, scaled_weights
 from bids_sr.stats.glm.regressors import Events, Regressors, Seeds
 from bids_sr.stats.glm.seeds import within
 
@@ -176,7 +175,8 @@ def response_shares(blocks: Sequence[Block], times: Float, tr: float, hrf: str) 
 
 def block_design(
     events: Regressors, *, n_volumes: int, tr: float, n_dummy: int = 0, slice_time_ref: float = 0.5,
-    has_stc: bool = False, hrf: str = "spm", min_share: float = MIN_SHARE, **model: Any,
+    has_stc: bool = False, hrf: str = "spm", min_share: float = MIN_SHARE, high_pass: float = 1 / 128,
+    confounds: pd.DataFrame | None = None, confound_names: Sequence[str] = MOTION,
 ) -> BlockDesign:  # fmt: skip
     """Model of a run with one regressor for each block; further parameters are those of `build_design`.
 
@@ -201,7 +201,7 @@ def block_design(
     own = _within(blocks, events.courses(times), tr) if isinstance(events, Seeds) else _events(blocks)
     design = build_design(
         own, n_volumes=n_volumes, tr=tr, n_dummy=n_dummy, slice_time_ref=slice_time_ref, has_stc=has_stc, hrf=hrf,
-        **model,
+        high_pass=high_pass, confounds=confounds, confound_names=confound_names,
     )  # fmt: skip
     return _read_off(blocks, design.matrix, [int(name) for name in design.conditions], n_dummy, design.dof)
 

@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -209,7 +208,7 @@ def motion_columns(motion: pd.DataFrame) -> dict[str, Float]:
 
 def gather(
     reader: SeriesReader, mask: Mask, motion: pd.DataFrame, *, tpms: Sequence[Array] | None = None, n_dummy: int = 0
-) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+) -> tuple[pd.DataFrame, dict[str, dict[str, object]]]:
     """Confounds table of a motion-corrected series and the description of its columns.
 
     Parameters
@@ -260,7 +259,7 @@ def gather(
     return table, described
 
 
-def _mark_nonsteady(table: pd.DataFrame, described: dict[str, dict[str, Any]], n_dummy: int) -> None:
+def _mark_nonsteady(table: pd.DataFrame, described: dict[str, dict[str, object]], n_dummy: int) -> None:
     """Add a column for each volume that is not in steady state, and its description."""
     for k in range(n_dummy):
         name = f"non_steady_state_outlier{k:02d}"
@@ -268,7 +267,7 @@ def _mark_nonsteady(table: pd.DataFrame, described: dict[str, dict[str, Any]], n
         described[name] = {"Description": f"1 in volume {k}, which is not in steady state", "Units": "arbitrary"}
 
 
-def describe(columns: Iterable[str]) -> dict[str, dict[str, Any]]:
+def describe(columns: Iterable[str]) -> dict[str, dict[str, object]]:
     """Description and unit of the columns that do not depend on the data."""
     axes = {"x": "left to right", "y": "posterior to anterior", "z": "inferior to superior"}
     signal = "signal units of the scanner"
@@ -292,13 +291,13 @@ def describe(columns: Iterable[str]) -> dict[str, dict[str, Any]]:
         for kind, unit in (("trans", "mm"), ("rot", "rad")):
             what = f"Change of {kind}_{axis} from the volume before"
             fixed[f"{kind}_{axis}_derivative1"] = (what, f"{unit} per volume")
-    return {name: dict(zip(("Description", "Units"), fixed[name], strict=True)) for name in columns}
+    return {name: {"Description": fixed[name][0], "Units": fixed[name][1]} for name in columns}
 
 
 SIGNALS = ("global_signal", "csf", "white_matter", "dvars", "std_dvars")
 
 
-def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, dict[str, dict[str, object]]]:
     """Confounds that fMRIPrep has made: the columns that are known here, under the names they have there.
 
     Its table has a hundred columns and more, of which a linear model of a short run could bear only a few: those of

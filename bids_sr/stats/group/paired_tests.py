@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -169,7 +169,7 @@ def _ordered_mean(d: Float, rank: int) -> float:
     n = len(d)
     own = np.arange(n)
 
-    def ends(bound: float, side: Any) -> Any:
+    def ends(bound: float, side: Literal["left", "right"]) -> npt.NDArray[np.intp]:
         return np.maximum(np.searchsorted(d, bound - d, side=side), own)
 
     low, high = 2 * d[0], 2 * d[-1]

@@ -47,8 +47,8 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("in")
     write_series(folder / "raw.nii", SHAPE, AFFINE, scale=1)
     write_series(folder / "fine.nii", FINE, FINE_AFFINE, scale=2)
-    rows = {"onset": [0.0] + [8.0 + k * 32 for k in range(5)], "duration": [8.0] + [16.0] * 5,
-            "trial_type": ["rest"] + [("thumb", "little")[k % 2] for k in range(5)]}  # fmt: skip
+    rows = {"onset": [8.0 + k * 32 for k in range(5)], "duration": 16.0,
+            "trial_type": [("thumb", "little")[k % 2] for k in range(5)]}  # fmt: skip
     rng = np.random.default_rng(1)
     confounds = pd.DataFrame({
         name: [np.nan if t == 0 and "der" in name else round(rng.standard_normal(), 5) for t in range(80)]
@@ -57,7 +57,7 @@ def run(tmp_path_factory):
     return {
         "series": {"raw": folder / "raw.nii", "fine": folder / "fine.nii"},
         "mask": {"raw": mask_of(SHAPE, AFFINE), "fine": mask_of(FINE, FINE_AFFINE)},
-        "regressors": Events.of(pd.DataFrame(rows).astype(str), "events"), "confounds": confounds,
+        "regressors": Events(pd.DataFrame(rows)), "confounds": confounds,
     }  # fmt: skip
 
 

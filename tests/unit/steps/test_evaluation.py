@@ -27,12 +27,9 @@ AFFINE = np.array([[2.0, 0, 0, -16], [0, 2.0, 0, -14], [0, 0, 4.0, -4], [0, 0, 0
 CONTRASTS = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}, "all": {"thumb": 0.5, "little": 0.5}}
 HOW = {"n_dummy": 2, "tr": 2.0, "high_pass": 1 / 128, "slice_time_ref": 0.5, "has_stc": False}
 FACTOR = (2.0, 2.0, 1.0)
-EVENTS = Events.of(
-    pd.DataFrame({
-        "onset": [str(6 + 24 * k) for k in range(8)], "duration": "12", "trial_type": ["thumb", "little"] * 4,
-    }),
-    "events",
-)  # fmt: skip
+EVENTS = Events(pd.DataFrame({
+    "onset": [6.0 + 24 * k for k in range(8)], "duration": 12.0, "trial_type": ["thumb", "little"] * 4,
+}))  # fmt: skip
 
 
 def brain(shape=SHAPE) -> Volume:

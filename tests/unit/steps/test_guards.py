@@ -147,10 +147,10 @@ def bold(tmp_path: Path) -> dict[str, Any]:
         "contrast": "T2starw", "orientation": "I-S", "domain": domain_entry(level, brain(LOW)),
     }  # fmt: skip
     weights, _ = model.save_model(tmp_path / "srgan", generator.state_dict(), card)
-    events = pd.DataFrame({"onset": ["4", "30", "56"], "duration": "10", "trial_type": ["a", "b", "a"]})
+    events = pd.DataFrame({"onset": [4.0, 30.0, 56.0], "duration": 10.0, "trial_type": ["a", "b", "a"]})
     return {
         "stc": SeriesReader(tmp_path / "bold.nii"), "boldref": Volume(level, LOW_AFFINE),
-        "bold_mask": Volume(brain(LOW), LOW_AFFINE), "model_file": weights, "regressors": Events.of(events, "events"),
+        "bold_mask": Volume(brain(LOW), LOW_AFFINE), "model_file": weights, "regressors": Events(events),
         "factor": TWO, "series_name": "srgan", "tr": 2.0, "n_dummy": 2, "contrasts": CONTRASTS, "device": "cpu",
         "high_pass": 0.0, "slice_time_ref": 0.5, "has_stc": False, "omp_nthreads": 1,
     }  # fmt: skip

@@ -25,12 +25,9 @@ FINE_AFFINE[:2, 3] = -1.0
 VOXEL, FACTOR = (4.0, 4.0, 4.0), (2.0, 2.0, 1.0)
 MODEL = {"tr": 2.0, "n_dummy": 0, "low_pass": 0.1, "slice_time_ref": 0.5, "has_stc": False}
 PAIR = ("thumb", "little")
-EVENTS = Events.of(
-    pd.DataFrame({
-        "onset": [str(8 + k * 32) for k in range(5)], "duration": "16", "trial_type": [PAIR[k % 2] for k in range(5)],
-    }),
-    "events",
-)  # fmt: skip
+EVENTS = Events(pd.DataFrame({
+    "onset": [8.0 + k * 32 for k in range(5)], "duration": 16.0, "trial_type": [PAIR[k % 2] for k in range(5)],
+}))  # fmt: skip
 STILL = pd.DataFrame({"framewise_displacement": [nan, 0.0]})
 
 
