@@ -63,19 +63,22 @@ def _raw_text(setting: Lookup) -> str:
     return f"The acquired series was resampled once on its own grid to undo {_undone(bool(setting('readout')))}."
 
 
-def _kept(setting: Lookup) -> dict[str, object]:
-    """Sidecar of a series."""
-    name, timed = setting("series_name"), setting("has_stc")
+def _of_raw(setting: Lookup) -> dict[str, object]:
+    """Sidecar of the acquired series."""
+    timed = setting("has_stc")
     sidecar = {
         "TaskName": setting("task_name"), "RepetitionTime": setting("tr"), "SkullStripped": False,
         "SliceTimingCorrected": timed,
     }  # fmt: skip
     if timed:
         sidecar["StartTime"] = round(setting("slice_time_ref") * setting("tr"), 6)
-    if name != RAW:
-        finer = finer_text(setting("factor"), setting("axis_order"))
-        sidecar["Resolution"] = f"acquired field of view, {finer}, by {name}"
     return sidecar
+
+
+def _kept(setting: Lookup) -> dict[str, object]:
+    """Sidecar of a series on the high-resolution grid."""
+    finer = finer_text(setting("factor"), setting("axis_order"))
+    return _of_raw(setting) | {"Resolution": f"acquired field of view, {finer}, by {setting('series_name')}"}
 
 
 def _entities(setting: Lookup) -> dict[str, str]:
@@ -91,7 +94,7 @@ def _table(found: "Array") -> "pd.DataFrame":
 @step(
     makes=("preproc", "preproc_consistency"), part=Part.PREPROCESSING, memory=_SERIES,
     text=_raw_text,
-    keep={"preproc": Keep({"desc": "preproc", "suffix": "bold"}, _kept)},
+    keep={"preproc": Keep({"desc": "preproc", "suffix": "bold"}, _of_raw)},
 )  # fmt: skip
 def undo_motion(
     stc: Series, boldref: Image, hmc_xfms: Transforms, distortion: Distortion | None = None, *, here: Path,

@@ -1,12 +1,12 @@
 """Negative controls: a series without signal, a training pair of another contrast, models of other participants."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
 from bids_sr.interfaces.steps import FACTOR, ModelInputSpec, Step, timing, write_rows
+from bids_sr.sr.models.compatibility import other_models as other_models
 
 
 class NullShuffles(Step):
@@ -67,48 +67,3 @@ class AnotherContrast(Step):
         names = {"in_file": "t1w_preproc", "reference": "boldref", "reference2image_xfm": "boldref2t1w_xfm"}
         made = on_files(another_contrast, inputs, here, names)
         return {"highres": made["train_highres"], "lowres": made["train_lowres"]}
-
-
-def other_models(
-    models_dir: str | Path,
-    method: str,
-    subject: str,
-    *,
-    factor: Sequence[float] | None = None,
-    zooms: Sequence[float] | None = None,
-) -> list[Path]:
-    """Weights of a method that other subjects left, in the order of subjects from this one's label on, round the end.
-
-    So the first differs from subject to subject as far as it can, and is the same in every run of the same data.
-
-    Parameters
-    ----------
-    models_dir : ``OUT/sourcedata/models``; it may be missing
-    method : as in the file's ``desc``
-    subject : label of this one, left out
-    factor, zooms : acquired over wanted voxel, and acquired voxel (mm); models made for others are left out (10 %)
-    """
-    root = Path(models_dir)
-    found = sorted(
-        (path.relative_to(root).parts[0].removeprefix("sub-"), path)
-        for path in root.glob(f"sub-*/**/*_desc-{method}_model.safetensors")
-    )
-    others = [(label, path) for label, path in found if label != subject.removeprefix("sub-")]
-    later = [path for label, path in others if label > subject.removeprefix("sub-")]
-    earlier = [path for label, path in others if label < subject.removeprefix("sub-")]
-    return [path for path in (*later, *earlier) if _serves(path, factor, zooms)]
-
-
-def _serves(weights: Path, factor: Sequence[float] | None, zooms: Sequence[float] | None) -> bool:
-    """Whether a model's card can be read and names this factor and resolution."""
-    import json
-
-    from bids_sr.sr.models.compatibility import TOLERANCE
-
-    try:
-        card = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
-        trained, made_for = card["resolution"]["lowres_mm"], card["factor"]
-    except (OSError, ValueError, KeyError):
-        return False
-    same = factor is None or all(abs(a - b) < 1e-6 for a, b in zip(factor, made_for, strict=True))
-    return same and (zooms is None or all(abs(a - b) <= TOLERANCE * b for a, b in zip(zooms, trained, strict=True)))
