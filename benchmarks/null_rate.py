@@ -10,46 +10,47 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from _table import keep
 from phantom_truth import FAR_MM, Truth, world
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from bids_sr.interfaces.head_motion import ImportSeries
-from bids_sr.interfaces.statmap_interfaces import ActivationMaps, default_confounds
+from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import load_image
-from bids_sr.stats.glm.design import MOTION
+from bids_sr.stats.glm.design import MOTION, default_confounds, read_confounds
+from bids_sr.stats.glm.regressors import read_events
+from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
+from bids_sr.stats.regions.activation_regions import fdr_region
+from bids_sr.steps.motion import import_series
 
 
 def main() -> int:
     phantom, out = Path(sys.argv[1]), Path(sys.argv[2])
     truth = Truth(phantom, out)
     func, stem = truth.func, truth.stem
-    table = func / f"{stem}_desc-confounds_timeseries.tsv"
-    n_dummy = sum("non_steady" in name for name in pd.read_csv(table, sep="\t", nrows=1).columns)
-    mask_file = str(func / f"{stem}_res-hr_desc-brain_mask.nii.gz")
-    mask, affine = load_image(mask_file)
+    table = read_confounds(func / f"{stem}_desc-confounds_timeseries.tsv")
+    n_dummy = sum("non_steady" in name for name in table)
+    mask, affine = load_image(func / f"{stem}_res-hr_desc-brain_mask.nii.gz")
     true = truth.effect("thumb", mask.shape, affine)
     points = world(mask.shape, affine)
     gaps, _ = cKDTree(points[true > 0.5 * true.max()]).query(points.reshape(-1, 3))
     silent = (mask > 0.5) & (true < 0.01 * true.max()) & (gaps.reshape(mask.shape) > FAR_MM)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        source = str(func / f"{stem}_res-hr_desc-bspline_bold.nii.gz")
-        series = ImportSeries(in_file=source).run(cwd=scratch).outputs.out_file
-        for name, names in (("motion", MOTION), ("motion and aCompCor", default_confounds(str(table)))):
+        source = func / f"{stem}_res-hr_desc-bspline_bold.nii.gz"
+        series = import_series(source, Path(scratch), tr=2.0, axis_order=AS_STORED)
+        events = read_events(phantom / "sub-01" / "func" / f"{stem}_events.tsv")
+        for name, names in (("motion", MOTION), ("motion and aCompCor", default_confounds(table))):
             for fwhm in (0.0, 5.0):
-                folder = Path(scratch, f"{len(names)}-{fwhm}")
-                folder.mkdir()
-                found = ActivationMaps(
-                    in_file=series, mask=mask_file, roi=mask_file, n_dummy=n_dummy, tr=2.0, series="bspline",
-                    events_file=str(phantom / "sub-01" / "func" / f"{stem}_events.tsv"), confounds_tsv=str(table),
-                    confound_names=list(names), fwhm_mm=fwhm, contrasts={"thumb": {"thumb": 1.0}}, kinds=["glm"],
-                    high_pass=1 / 128, slice_time_ref=0.5, has_stc=True, thresholds=["fdr"], factor=(2.0, 2.0, 1.0),
-                ).run(cwd=str(folder)).outputs  # fmt: skip
-                files = {e.get("stat", "fdr"): p for p, e in zip(found.out_files, found.out_entities, strict=True)}
-                z, significant = load_image(files["z"])[0], load_image(files["fdr"])[0] > 0.5
+                how = ActivationSettings(
+                    kinds=("glm",), confound_names=names, n_dummy=n_dummy, tr=2.0, fwhm_mm=fwhm, has_stc=True
+                )
+                found = map_activation(
+                    series, mask > 0.5, events, {"thumb": {"thumb": 1.0}}, how, scratch=Path(scratch, "courses.raw"),
+                    confounds=table,
+                )  # fmt: skip
+                z = found.maps["thumb", "z"]
+                significant, _ = fdr_region(z, mask > 0.5)
                 labels, _ = ndimage.label(significant & silent, np.ones((3, 3, 3)))
                 rows.append({
                     "confounds": name, "fwhm (mm)": fwhm, "sd of z": round(float(z[silent].std()), 3),

@@ -17,27 +17,29 @@ import numpy as np
 import pandas as pd
 from _table import keep
 
-from bids_sr.interfaces.head_motion import ImportSeries, SliceTiming
-from bids_sr.interfaces.learning.method_steps import SuperResolve
-from bids_sr.interfaces.statmap_interfaces import ActivationMaps
+from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader, load_image
+from bids_sr.io.volume import Volume
 from bids_sr.metrics.image_similarity import psnr, ssim
+from bids_sr.spatial.transforms import read_itk
 from bids_sr.stats.glm.contrasts import resolve_contrasts
+from bids_sr.stats.glm.design import default_confounds, read_confounds
+from bids_sr.stats.glm.regressors import read_events
+from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
+from bids_sr.steps.motion import correct_slice_timing, import_series
+from bids_sr.steps.super_resolution import place_measured
 
 
 def brought_through(truth: Path, func: Path, stem: str, folder: Path, n_dummy: int, ref_fraction: float) -> Path:
     """The measured series on the run's high-resolution grid: slice timing, then one interpolation."""
     sidecar = json.loads(Path(str(truth).replace(".nii.gz", ".json")).read_text())
-    series = ImportSeries(in_file=str(truth)).run(cwd=str(folder)).outputs.out_file
-    timed = SliceTiming(
-        in_file=series, slice_times=sidecar["SliceTiming"], ref_fraction=ref_fraction, n_dummy=n_dummy
-    ).run(cwd=str(folder))
-    mask = str(func / f"{stem}_res-hr_desc-brain_mask.nii.gz")
-    resampled = SuperResolve(
-        in_file=timed.outputs.out_file, series="raw", factor=(1.0, 1.0, 1.0), data_consistency="off", boldref=mask,
-        mask=mask, hmc_xfms=str(func / f"{stem}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt"),
-    ).run(cwd=str(folder))  # fmt: skip
-    return Path(resampled.outputs.out_file)
+    bold = import_series(truth, folder, tr=sidecar["RepetitionTime"], axis_order=AS_STORED)
+    timed = correct_slice_timing(
+        bold, folder, slice_times=sidecar["SliceTiming"], slice_time_ref=ref_fraction, n_dummy=n_dummy
+    )
+    mask = Volume(*load_image(func / f"{stem}_res-hr_desc-brain_mask.nii.gz"))
+    poses = read_itk(func / f"{stem}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt")
+    return place_measured(timed, mask, poses, here=folder)[0].path
 
 
 def image_rows(names: list[str], func: Path, stem: str, measured: Path, mask: np.ndarray, n_dummy: int) -> list[dict]:
@@ -67,42 +69,39 @@ def main() -> int:
     truth = next(truth_dir.glob("sub-*/func/*_bold.nii.gz"))
     stem, func = truth.name.removesuffix("_bold.nii.gz"), out / truth.name.split("_")[0] / "func"
     settings = tomllib.loads(sorted(out.glob("logs/*/settings.toml"))[-1].read_text())["activation"]
-    confounds = func / f"{stem}_desc-confounds_timeseries.tsv"
-    n_dummy = sum("non_steady" in column for column in pd.read_csv(confounds, sep="\t", nrows=1).columns)
-    mask_file = func / f"{stem}_res-hr_desc-brain_mask.nii.gz"
-    mask = load_image(mask_file)[0] > 0.5
+    confounds = read_confounds(func / f"{stem}_desc-confounds_timeseries.tsv")
+    n_dummy = sum("non_steady" in column for column in confounds)
+    mask = load_image(func / f"{stem}_res-hr_desc-brain_mask.nii.gz")[0] > 0.5
     names = sorted(p.name.split("desc-")[1].split("_")[0] for p in func.glob(f"{stem}_res-hr_desc-*_bold.nii.gz"))
-    events = str(truth).replace("_bold.nii.gz", "_events.tsv")
-    types = list(pd.read_csv(events, sep="\t").trial_type.dropna().unique())
-    contrasts = {name: dict(weights) for name, weights in resolve_contrasts(types, []).items()}
+    events = read_events(str(truth).replace("_bold.nii.gz", "_events.tsv"))
+    contrasts = resolve_contrasts(events.conditions, [])
     tr = json.loads(Path(str(truth).replace(".nii.gz", ".json")).read_text())["RepetitionTime"]
     maps = []
     with tempfile.TemporaryDirectory() as scratch:
         measured = brought_through(truth, func, stem, Path(scratch), n_dummy, 0.5)
         images = image_rows(names, func, stem, measured, mask, n_dummy)
         for fwhm in settings["smoothing"]:
-            folder = Path(scratch, f"fwhm{fwhm}")
-            folder.mkdir()
-            done = ActivationMaps(
-                in_file=str(measured), mask=str(mask_file), roi=str(mask_file), events_file=events,
-                confounds_tsv=str(confounds), n_dummy=n_dummy, tr=tr, series="measured", fwhm_mm=float(fwhm),
-                contrasts=contrasts, kinds=["glm"], high_pass=settings["high_pass"], slice_time_ref=0.5, has_stc=True,
-                thresholds=["fdr"], factor=(2.0, 2.0, 1.0),
-            ).run(cwd=str(folder))  # fmt: skip
-            for path, entities in zip(done.outputs.out_files, done.outputs.out_entities, strict=True):
-                if entities.get("stat") not in ("t", "effect"):
+            how = ActivationSettings(
+                kinds=("glm",), confound_names=default_confounds(confounds), n_dummy=n_dummy, tr=tr,
+                fwhm_mm=float(fwhm), high_pass=settings["high_pass"], has_stc=True,
+            )  # fmt: skip
+            with SeriesReader(measured) as reader:
+                found = map_activation(
+                    reader, mask, events, contrasts, how, scratch=Path(scratch, "courses.raw"), confounds=confounds
+                )
+            for (contrast, stat), true in found.maps.items():
+                if stat not in ("t", "effect"):
                     continue
-                true = load_image(path)[0]
-                active = mask & (np.abs(true) > 4) if entities["stat"] == "t" else mask
+                active = mask & (np.abs(true) > 4) if stat == "t" else mask
                 for name in names:
                     desc = name + (f"Fwhm{round(10 * fwhm)}" if fwhm else "")
-                    tail = f"contrast-{entities['contrast']}_stat-{entities['stat']}_desc-{desc}_statmap.nii.gz"
+                    tail = f"contrast-{contrast}_stat-{stat}_desc-{desc}_statmap.nii.gz"
                     one = load_image(func / f"{stem}_res-hr_{tail}")[0]
                     maps.append({
-                        "stat": entities["stat"], "contrast": entities["contrast"], "fwhm (mm)": fwhm, "series": name,
+                        "stat": stat, "contrast": contrast, "fwhm (mm)": fwhm, "series": name,
                         "r": round(float(np.corrcoef(one[mask], true[mask])[0, 1]), 4),
                         "r, measured |t| > 4": round(float(np.corrcoef(one[active], true[active])[0, 1]), 4)
-                        if entities["stat"] == "t" and active.sum() > 10 else "",
+                        if stat == "t" and active.sum() > 10 else "",
                     })  # fmt: skip
     keep("truth_images", "Series against the measured run, through the same motion transforms", images)
     table = pd.DataFrame(maps)
