@@ -8,7 +8,7 @@ either was found by ``benchmarks/people.py predict``.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import cast
 
 from bids_sr.io.grids import mm_text
 from bids_sr.metrics.long_tables import MetricRow
@@ -73,17 +73,19 @@ def _sizes(values: Sequence[float]) -> str:
     return " × ".join(map(mm_text, kept))
 
 
-def one_level_down(rows: Iterable[MetricRow], facts: Mapping[str, Any] | None = None) -> OneLevelDown | None:
+def one_level_down(rows: Iterable[MetricRow], facts: Mapping[str, object] | None = None) -> OneLevelDown | None:
     """What a run tells of it: its rows, and the facts of ``one_level_down.json``; None where there are neither."""
     facts = facts or {}
     rows = [row for row in rows if row.measure == TESTED and math.isfinite(row.value)]
-    said = {name: each for name, each in facts.get("series", {}).items() if isinstance(each, Mapping)}
+    series = cast("Mapping[str, object]", facts.get("series", {}))
+    said = {name: each for name, each in series.items() if isinstance(each, Mapping)}
     if not rows and not said:
         return None
     return OneLevelDown(
         tested={row.series: row for row in rows},
         reasons={name: str(each["reason"]) for name, each in said.items() if each.get("reason")},
-        from_mm=tuple(facts.get("from_mm", ())), to_mm=tuple(facts.get("to_mm", ())),
+        from_mm=tuple(cast("Sequence[float]", facts.get("from_mm", ()))),
+        to_mm=tuple(cast("Sequence[float]", facts.get("to_mm", ()))),
         calibrated=bool(facts.get("calibrated")),
     )  # fmt: skip
 

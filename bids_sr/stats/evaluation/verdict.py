@@ -205,7 +205,7 @@ def _as_rows(
 def make_verdict(
     rows: Sequence[MetricRow], *, methods: Sequence[str], baselines: Sequence[str], margin: float | None = None,
     not_applied: Sequence[str] = (), advice: told.Advice = told.PROGRAM, displacement: Sequence[float] = (),
-    one_level: Mapping[str, Any] | None = None,
+    one_level: Mapping[str, object] | None = None,
 ) -> Verdict:  # fmt: skip
     """Say what the evaluation of a run allows to say.
 
