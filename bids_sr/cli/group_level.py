@@ -23,6 +23,7 @@ from bids_sr.version import __version__
 if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.group.group_maps import GroupMaps, Processes
+    from bids_sr.reports.group_report import MapFigure
 
 LOGGER = logging.getLogger(__name__)
 COLUMNS_OF = "_columns"
@@ -268,7 +269,7 @@ def _map_rows(maps: "GroupMaps") -> list[dict[str, str]]:
     ]
 
 
-def _map_figures(maps: "GroupMaps", folder: Path) -> list[Any]:
+def _map_figures(maps: "GroupMaps", folder: Path) -> "list[MapFigure]":
     """A figure of z for each task and contrast: a row each series, the same planes, one color scale."""
     from bids_sr.group.group_maps import Z_SHOWN
     from bids_sr.io.nifti import load_image

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from bids_sr.cli.options import add_options
 from bids_sr.config import Settings, UsageError, nearest_name
@@ -62,7 +62,7 @@ def data_parser(prog: str, description: str, data: str, output: str) -> Parser:
 class _HelpAll(argparse.Action):
     """Print the help with every option, and end."""
 
-    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+    def __call__(self, parser: argparse.ArgumentParser, *given: object) -> None:
         build_parser(everything=True).print_help()
         parser.exit()
 
@@ -96,14 +96,14 @@ def parse_settings(argv: Sequence[str]) -> Settings:
     return settings_of(parser, vars(parser.parse_args(list(hyphens(argv)))))
 
 
-def settings_of(parser: argparse.ArgumentParser, given: Mapping[str, Any]) -> Settings:
+def settings_of(parser: argparse.ArgumentParser, given: Mapping[str, object]) -> Settings:
     """Return the settings of parsed options, ``group.name`` → value; `parser` knows the option of each.
 
     Raises `UsageError` for values that cannot hold.
     """
-    values: dict[str, dict[str, Any]] = {}
+    values: dict[str, dict[str, object]] = {}
     if "run.config_file" in given:
-        values = read_toml(Path(os.path.expanduser(given["run.config_file"])), reusable_only=True)
+        values = read_toml(Path(os.path.expanduser(str(given["run.config_file"]))), reusable_only=True)
     for key, value in given.items():
         section, name = key.split(".")
         values.setdefault(section, {})[name] = value

@@ -11,9 +11,12 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bids_sr.config import UsageError
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Node
 
 DONE, FAILED, REFUSED = 0, 1, 2
 
@@ -34,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(node, options.work_dir or Path(tempfile.mkdtemp(prefix="bids-sr-rerun-")))
 
 
-def _load(folder: Path) -> Any:
+def _load(folder: Path) -> "Node":
     """The step as it was left in its directory.
 
     Raises `UsageError` where there is none, it cannot be read, or it belongs to another user: reading it runs what is
@@ -60,7 +63,7 @@ def _load(folder: Path) -> Any:
         raise UsageError(f"{file} cannot be read", f"{type(error).__name__}: {error}", fix) from error
 
 
-def _run(node: Any, work_dir: Path) -> int:
+def _run(node: "Node", work_dir: Path) -> int:
     """Run a step below `work_dir` and say what came of it."""
     from bids_sr.execution.execute import configure_nipype
 

@@ -118,7 +118,7 @@ def apply(options: argparse.Namespace) -> None:
         with threadpool_limits(1, user_api="blas"):
             lost = _written(reader, prepared.make(scene), prepared.factor, out)
         seconds = time.monotonic() - began
-    content: dict[str, Any] = {
+    content: dict[str, object] = {
         "Description": f"super-resolved by {prepared.name}; for research, not for clinical use",
         "Sources": [str(options.image)],
         "Method": prepared.name,
@@ -257,7 +257,7 @@ def _made(file: Path, reference: SeriesReader, window: tuple[slice, slice, slice
     return reader
 
 
-def _row(name: str, one: Ready, scene: files.Scene, task: Task, made_here: bool) -> dict[str, Any]:
+def _row(name: str, one: Ready, scene: files.Scene, task: Task, made_here: bool) -> dict[str, str | float]:
     """One model or interpolation."""
     upsampler, spent = one.make(scene), []
 
@@ -273,7 +273,7 @@ def _row(name: str, one: Ready, scene: files.Scene, task: Task, made_here: bool)
     return row | {"seconds": float(np.mean(spent)), "parameters": one.parameters or "n/a"}
 
 
-def _measured(name: str, fine: Callable[[int], Array], task: Task) -> dict[str, Any]:
+def _measured(name: str, fine: Callable[[int], Array], task: Task) -> dict[str, str | float]:
     """Metrics of one row, means over the volumes."""
     found: list[dict[str, float]] = []
     resolution = None
@@ -289,9 +289,9 @@ def _measured(name: str, fine: Callable[[int], Array], task: Task) -> dict[str, 
     return {"name": name, **means, **told, "seconds": "n/a", "parameters": "n/a"}
 
 
-def _report(rows: list[dict[str, Any]], task: Task, options: argparse.Namespace) -> None:
+def _report(rows: list[dict[str, str | float]], task: Task, options: argparse.Namespace) -> None:
     """Print the table, best PSNR first, and write it where that was asked for."""
-    rows = sorted(rows, key=lambda row: -row["psnr"])
+    rows = sorted(rows, key=lambda row: -float(row["psnr"]))
     made = f"made by {options.degradation}" if options.image is None else f"measured ({options.image.name})"
     print(
         f"{task.reference.path.name}: {len(task.volumes)} of {task.reference.shape[3]} volume(s); coarse image {made}, "
@@ -305,7 +305,7 @@ def _report(rows: list[dict[str, Any]], task: Task, options: argparse.Namespace)
         return
     files.make_folder(options.out)
     write_whole(options.out, "".join("\t".join(line) + "\n" for line in lines))
-    described: Mapping[str, Any] = {
+    described: Mapping[str, object] = {
         **{key: {"Description": words} for key, words in DESCRIPTIONS.items()},
         "DataRange": task.data_range, "Factor": list(task.factor), "CoarseImage": made,
         "Reference": str(options.reference), "Volumes": list(task.volumes),

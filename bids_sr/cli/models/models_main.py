@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from bids_sr.cli.interrupts import INTERRUPTED, interruptible
 from bids_sr.cli.parser import Parser, hyphens
@@ -34,7 +34,7 @@ DEGRADATIONS = ("kspace", "block", "gauss", "trilinear")
 class ModelsParser(Parser):
     """A parser that also suggests the nearest subcommand."""
 
-    def error(self, message: str) -> Any:
+    def error(self, message: str) -> NoReturn:
         if message.startswith("argument COMMAND: invalid choice"):
             fix = nearest_name(message.split("'")[1], COMMANDS) or f"see {self.prog} --help"
             raise UsageError(message.removeprefix("argument COMMAND: "), "there is no such subcommand", fix)

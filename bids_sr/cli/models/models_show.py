@@ -6,7 +6,6 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from bids_sr.series import BASELINES, INTERPOLATIONS
 from bids_sr.sr.method import get_method, offered_methods
@@ -72,7 +71,7 @@ def _models(folder: Path) -> None:
     print_table([tuple(printable(cell) for cell in row) for row in rows] or [("none",)])
 
 
-def reached(held_out: Mapping[str, Any]) -> str:
+def reached(held_out: Mapping[str, object]) -> str:
     """PSNR on what was held out, where the card says."""
     network = held_out.get("network")
     psnr = network.get("psnr") if isinstance(network, Mapping) else None
@@ -92,7 +91,7 @@ def show_card(options: argparse.Namespace) -> None:
     _lines(card, 0)
 
 
-def _lines(values: Mapping[str, Any], depth: int) -> None:
+def _lines(values: Mapping[str, object], depth: int) -> None:
     """Nested values as indented lines; lists of numbers on one."""
     for key, value in sorted(values.items()):
         head = "  " * depth + printable(str(key))

@@ -15,15 +15,17 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bids_sr.cli.options import add_options
+from bids_sr.cli.options import add_group, add_options
 from bids_sr.cli.parser import Parser, data_parser, hyphens, settings_of
-from bids_sr.cli.slurm.slurm_prepare import prepare, with_resources
+from bids_sr.cli.slurm.slurm_options import SlurmOptions
+from bids_sr.cli.slurm.slurm_prepare import prepare
 from bids_sr.config import UsageError
 from bids_sr.config.readers import gigabytes, path
 
 if TYPE_CHECKING:
+    from bids_sr.slurm.job_states import Fate
     from bids_sr.slurm.submission import Submission
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
@@ -37,39 +39,9 @@ Afterwards: bids-sr-slurm status OUT, bids-sr-slurm retry OUT, bids-sr-slurm can
 def build_parser() -> Parser:
     """The parser of a submission: the options of ``bids-sr`` and those of SLURM; absent options leave no value."""
     parser = data_parser("bids-sr-slurm", DESCRIPTION, "DIR", "OUT")
-    add = _adder(parser.add_argument_group("SLURM"))
-    _add_handling(add)
-    add("--array SPEC", "tasks to submit, from 1, and how many run at once: 1-10, 3,5, 1-20:2%%4, %%4 (default: all)")
-    add("--batch N", "participants per task, one after the other (default: 1)", type=int)
-    for name in ("partition", "account", "qos"):
-        add(f"--{name} NAME", f"{name} (default: the site's)")
-    add("--time TIME", "time limit of a task: minutes, H:MM:SS or D-HH (default: from the estimate)")
-    add("--cpus N", "processors of a task, as --nprocs (default: 4)", type=int, dest="resources.nprocs")
-    add("--gpus N", "GPUs of a task (default: 1 with --device cuda, else 0)", type=int)
-    add("--container IMAGE", "apptainer or singularity image to run instead of the installed program")
-    setup = "shell commands that each job runs first, such as module load; bids-sr is then found by PATH"
-    add("--setup FILE", setup, type=path)
-    add("--requeues N", "how often a task that reaches its time limit is requeued (default: 3)", type=int)
-    add("--no-group", "no job for the group level", action="store_true")
+    add_group(parser.add_argument_group("SLURM"), "slurm", SlurmOptions)
     add_options(parser)
     return parser
-
-
-def _adder(group: Any) -> Callable[..., None]:
-    """Adds an option to a group: its flag and the name of its value as they stand in the help, and its help."""
-
-    def add(flag: str, help: str, **how: Any) -> None:
-        name, _, metavar = flag.partition(" ")
-        if metavar:
-            how["metavar"] = metavar
-        group.add_argument(name, help=help, **{"dest": f"slurm.{name[2:].replace('-', '_')}", **how})
-
-    return add
-
-
-def _add_handling(add: Callable[..., None]) -> None:
-    add("--print-only", "write and show the scripts and submit nothing", action="store_true")
-    add("--wait", "return when all jobs have ended: 0 if nothing failed, else 1", action="store_true")
 
 
 def later_parser(command: str) -> Parser:
@@ -83,13 +55,13 @@ def later_parser(command: str) -> Parser:
     parser = Parser(prog=f"bids-sr-slurm {command}", description=about[command], allow_abbrev=False)
     parser.add_argument("output_dir", metavar="OUT", type=path, help="the output directory of the submission")
     if command != "status":
-        people: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "LABEL"}
-        parser.add_argument("--participant-label", **people, help="participants (default: all)")
+        people = "participants (default: all)"
+        parser.add_argument("--participant-label", nargs="+", default=[], metavar="LABEL", help=people)
     if command == "retry":
         memory = "memory of the program in each task: 8, 8G; the job asks for a ninth more"
         parser.add_argument("--mem", metavar="SIZE", type=gigabytes, help=memory)
         parser.add_argument("--time", metavar="TIME", help="time limit of each task")
-        _add_handling(_adder(parser))
+        add_group(parser, "slurm", SlurmOptions, only=("print_only", "wait"))
     return parser
 
 
@@ -114,21 +86,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _submit(arguments: list[str]) -> int:
     parser = build_parser()
     given = vars(parser.parse_args(list(hyphens(arguments))))
-    own = {name.removeprefix("slurm."): value for name, value in given.items() if name.startswith("slurm.")}
-    given = {name: value for name, value in given.items() if not name.startswith("slurm.")}
-    settings = settings_of(parser, given).resolved(run_uuid="")
+    own = SlurmOptions(**{name[len("slurm.") :]: given.pop(name) for name in [*given] if name.startswith("slurm.")})
     from bids_sr.slurm.job_requests import DEFAULT_CPUS
 
-    if "resources.nprocs" not in given and "run.config_file" not in given:
-        settings = with_resources(settings, nprocs=DEFAULT_CPUS)
+    if own.cpus is not None:
+        given["resources.nprocs"] = own.cpus
+    elif "run.config_file" not in given:
+        given.setdefault("resources.nprocs", DEFAULT_CPUS)
+    settings = settings_of(parser, given).resolved(run_uuid="")
     _say("checking the inputs")
     submission, text, seen = prepare(settings, own)
     after = seen.open_jobs if seen else ()
     if settings.run.dry_run:
         return DONE
-    if own.get("print_only"):
+    if own.print_only:
         return _print_only(submission, text, after)
-    return _send([(submission, text)], after, wait=bool(own.get("wait")))
+    return _send([(submission, text)], after, wait=own.wait)
 
 
 def _print_only(submission: "Submission", text: str, after: Sequence[str]) -> int:
@@ -157,7 +130,7 @@ def _send(made: "list[tuple[Submission, str]]", after: Sequence[str], *, wait: b
     return DONE
 
 
-def _show(found: "Sequence[Any]", output_dir: Path) -> int:
+def _show(found: "Sequence[Fate]", output_dir: Path) -> int:
     """Print the table; the code tells whether anything failed."""
     from bids_sr.slurm.job_states import State, remedies, summary, table
 

@@ -4,8 +4,9 @@ import dataclasses
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bids_sr.cli.slurm.slurm_options import SlurmOptions
 from bids_sr.config import Settings, UsageError
 
 if TYPE_CHECKING:
@@ -16,16 +17,10 @@ if TYPE_CHECKING:
 NO_LIMIT_GB = 1e6
 
 
-def with_resources(settings: Settings, **resources: Any) -> Settings:
-    """Settings with other resources."""
-    return dataclasses.replace(settings, resources=dataclasses.replace(settings.resources, **resources))
-
-
-def prepare(settings: Settings, own: dict[str, Any]) -> "tuple[Submission, str, Overview | None]":
+def prepare(settings: Settings, own: SlurmOptions) -> "tuple[Submission, str, Overview | None]":
     """What would be submitted, its settings file, and what became of earlier submissions; nothing is written.
 
-    `settings` are resolved, `own` the options of SLURM that were given, by name. Raises `UsageError` with every
-    problem at once.
+    `settings` are resolved, `own` the options of SLURM. Raises `UsageError` with every problem at once.
     """
     from bids_sr import preflight
     from bids_sr.preflight.estimates import estimates
@@ -35,14 +30,15 @@ def prepare(settings: Settings, own: dict[str, Any]) -> "tuple[Submission, str, 
 
     given = settings.resources.mem_gb
     # the memory of the machine that submits tells nothing
-    settings_there = with_resources(settings, mem_gb=NO_LIMIT_GB if given is None else given)
+    resources = dataclasses.replace(settings.resources, mem_gb=NO_LIMIT_GB if given is None else given)
+    settings_there = dataclasses.replace(settings, resources=resources)
     plan = preflight.check(settings_there)
     site = _site(settings, own)
     problems = [str(problem) for problem in plan.problems] + _unfit(settings, own)
     named = [Path(text) for text in (site.setup, site.container, site.program) if text and "://" not in text]
     paths = (settings.paths.bids_dir, settings.paths.output_dir, *_paths(settings), *named)
     problems += sbatch_scripts.check_words(site, paths)
-    printed = bool(own.get("print_only") or settings.run.dry_run)
+    printed = bool(own.print_only or settings.run.dry_run)
     seen = None if printed and not shutil.which("squeue") else submissions.open_now(settings.paths.output_dir)
     arrays: tuple[ArrayJob, ...] = ()
     try:
@@ -52,7 +48,7 @@ def prepare(settings: Settings, own: dict[str, Any]) -> "tuple[Submission, str, 
     problems += _clashes(arrays, seen, printed=printed)
     sbatch_scripts.require(problems)
     people = {name for array in arrays for name in array.task_of} | set(seen.origin if seen else ())
-    with_group = not own.get("no_group") and len(people) > 1
+    with_group = not own.no_group and len(people) > 1
     submission = Submission(
         id=new_id(),
         bids_dir=settings.paths.bids_dir,
@@ -71,44 +67,46 @@ def prepare(settings: Settings, own: dict[str, Any]) -> "tuple[Submission, str, 
 
 
 def _arrays(
-    plan: "Plan", costs: "dict[str, Estimate]", settings: Settings, own: dict[str, Any]
+    plan: "Plan", costs: "dict[str, Estimate]", settings: Settings, own: SlurmOptions
 ) -> "tuple[ArrayJob, ...]":
     """The one array of a submission."""
     from bids_sr.slurm.job_requests import choose, in_tasks, job_mb, minutes_of, request_for
     from bids_sr.slurm.submission import ArrayJob
 
-    minutes = minutes_of(own["time"]) if "time" in own else None
-    tasks = in_tasks(sorted(costs), own.get("batch", 1))
+    minutes = minutes_of(own.time) if own.time else None
+    tasks = in_tasks(sorted(costs), own.batch)
     if not tasks:
         return ()
-    indices, at_once = choose(own.get("array", ""), len(tasks))
+    indices, at_once = choose(own.array, len(tasks))
     of_task = [[costs[name] for name in tasks[index - 1]] for index in indices]
     given = settings.resources.mem_gb
     request = request_for(
         [(max(cost.memory_gb for cost in each), sum(cost.minutes for cost in each)) for each in of_task],
         cpus=settings.resources.nprocs or 1,
-        gpus=own.get("gpus", 1 if settings.resources.device == "cuda" else 0),
+        gpus=int(settings.resources.device == "cuda") if own.gpus is None else own.gpus,
         memory_mb=None if given is None else job_mb(given),
         minutes=minutes,
     )
     return (ArrayJob(name="array-1", tasks=tasks, indices=indices, request=request, at_once=at_once),)
 
 
-def _site(settings: Settings, own: dict[str, Any]) -> "Site":
+def _site(settings: Settings, own: SlurmOptions) -> "Site":
     from bids_sr.slurm.submission import Site
 
-    container = own.get("container", "")
+    container = own.container
     if container and "://" not in container:
         container = str(Path(container).expanduser().absolute())
-    setup = str(own["setup"].expanduser().absolute()) if "setup" in own else ""
+    setup = str(own.setup.expanduser().absolute()) if own.setup else ""
     beside = Path(sys.executable).parent / "bids-sr"  # not resolved: the link lies in the environment that is meant
     return Site(
-        **{name: own.get(name, "") for name in ("partition", "account", "qos")},
+        partition=own.partition,
+        account=own.account,
+        qos=own.qos,
         setup=setup,
         container=container,
         program=str(beside) if not setup and beside.exists() else "bids-sr",
         binds=tuple(map(str, _paths(settings))),
-        requeues=own.get("requeues", Site().requeues),
+        requeues=own.requeues,
     )
 
 
@@ -121,18 +119,17 @@ def _paths(settings: Settings) -> list[Path]:
     return [*dict.fromkeys([*found, *texts])]
 
 
-def _unfit(settings: Settings, own: dict[str, Any]) -> list[str]:
+def _unfit(settings: Settings, own: SlurmOptions) -> list[str]:
     """Options that do not go with SLURM arrays, or name what is not there."""
     only = {"--boilerplate-only": settings.run.boilerplate_only, "--reports-only": settings.run.reports_only}
     wrong = [f"{flag}: it takes seconds; call bids-sr with it, without SLURM" for flag, asked in only.items() if asked]
     if settings.resources.use_plugin is not None:
         wrong.append("--use-plugin: tasks of an array submit no jobs of their own; call bids-sr with it")
-    for name in ("setup", "container"):
-        text = str(own.get(name, ""))
+    for name, text in (("setup", str(own.setup or "")), ("container", own.container)):
         if text and "://" not in text and not Path(text).expanduser().exists():
             wrong.append(f"--{name} {text}: there is no such file; check the path")
-    negative = (name for name in ("gpus", "requeues") if own.get(name, 0) < 0)
-    return [*wrong, *(f"--{name} {own[name]}: it is a number from 0 up" for name in negative)]
+    negative = ((name, number) for name, number in (("gpus", own.gpus or 0), ("requeues", own.requeues)) if number < 0)
+    return [*wrong, *(f"--{name} {number}: it is a number from 0 up" for name, number in negative)]
 
 
 def _clashes(arrays: "tuple[ArrayJob, ...]", seen: "Overview | None", *, printed: bool) -> list[str]:

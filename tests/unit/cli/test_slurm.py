@@ -11,7 +11,6 @@ from bidsmaker import BidsMaker
 from slurmmaker import program
 
 from bids_sr.cli.slurm import slurm_main
-from bids_sr.cli.slurm.slurm_prepare import with_resources
 from bids_sr.config import Settings
 from bids_sr.preflight import check
 from bids_sr.preflight.estimates import estimates
@@ -185,9 +184,8 @@ def test_a_dry_run_writes_nothing(call: Call, tmp_path: Path, capsys: pytest.Cap
 def test_each_participant_is_estimated_alone(data: Path, tmp_path: Path) -> None:
     settings = Settings.from_mapping(
         {"paths": {"bids_dir": data, "output_dir": tmp_path / "out"}, "superres": {"methods": ["bspline"]},
-         "selection": {"skip_bids_validation": True}}
+         "selection": {"skip_bids_validation": True}, "resources": {"nprocs": 1}}
     )  # fmt: skip
-    settings = with_resources(settings, nprocs=1)
     plan = check(settings)
     each = estimates(plan, settings)
     assert list(each) == ["sub-01", "sub-02", "sub-03"]
