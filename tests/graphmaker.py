@@ -1,22 +1,35 @@
 """Graphs of data sets that `bidsmaker` makes, as a call of the command line would build them."""
 
 from pathlib import Path
-from typing import Any
 
 from bidsmaker import BidsMaker
 
 from bids_sr.cli.parser import parse_settings
+from bids_sr.pipeline.graph import Graph, Placed
 from bids_sr.preflight import check
-from bids_sr.workflows.base import init_bids_sr_wf
+from bids_sr.workflows.base import graph_of
 
 
-def planned_graph(maker: BidsMaker, root: Path, *options: str) -> Any:
+def planned_graph(maker: BidsMaker, root: Path, *options: str) -> Graph:
     """The whole graph; results would go to `root`. Nothing may stand against the call."""
     argv = [str(maker.root), str(root / "out"), "participant", "-w", str(root / "work"), "--skip-bids-validation"]
     settings = parse_settings([*argv, *options]).resolved(run_uuid="x")
     plan = check(settings)
     assert plan.problems == ()
-    return init_bids_sr_wf(
-        settings=settings, subjects=plan.subjects, contrasts=plan.contrasts, series_of=plan.series_of,
-        unsplit=plan.unsplit, notices=[str(notice) for notice in plan.warnings], version="0",
-    )  # fmt: skip
+    return graph_of(settings, plan, "0")
+
+
+def steps_of(graph: Graph) -> set[str]:
+    """Names of the functions that are placed."""
+    return {placed.step.__name__ for placed in graph.placed}
+
+
+def placed_of(graph: Graph, step: str) -> list[Placed]:
+    """Where a function is placed."""
+    return [placed for placed in graph.placed if placed.step.__name__ == step]
+
+
+def made_by(graph: Graph, placed: Placed, name: str) -> list[object]:
+    """Who makes an input: steps, or what was given."""
+    wire = graph.wires[placed].get(name)
+    return [] if wire is None else [maker.source for maker in wire.makers]

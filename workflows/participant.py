@@ -1,171 +1,133 @@
-"""One participant: anatomy once, each pair once, then every run, and the figures of all of them."""
+"""One participant: anatomy once, each T2*-weighted pair once, then every run."""
 
 from collections.abc import Mapping
 
-from nipype.pipeline import engine as pe
-from niworkflows.engine.workflows import LiterateWorkflow
+from bids_sr.bids import Pair, Subject
+from bids_sr.bids.fmriprep import SPACES
+from bids_sr.pipeline.graph import Scope
+from bids_sr.pipeline.step import Part
+from bids_sr.region_names import AUTO, region_of_tasks
+from bids_sr.steps import anatomy, imported, registration, training
+from bids_sr.steps.figures import draw_anatomy, draw_training
+from bids_sr.workflows.facts import subject_facts
+from bids_sr.workflows.planned import BUNDLED_SPACE, Planned, named
+from bids_sr.workflows.run import add_run
+from bids_sr.workflows.wanted import Wanted
 
-from bids_sr.interfaces.steps import MergeEvaluation
-from bids_sr.workflows import drawings
-from bids_sr.workflows.anat_preproc import init_anat_wf
-from bids_sr.workflows.bold.bold_run import init_func_wf
-from bids_sr.workflows.bold.register import init_pair_wf
-from bids_sr.workflows.bold.train_models import PAIR, init_holdout_wf, init_train_wf
-from bids_sr.workflows.drawings import Drawings, init_reportlets_wf
-from bids_sr.workflows.plans import PairPlan, RunPlan, Store, SubjectPlan
-from bids_sr.workflows.sinks import anat_fields, keep_fields, keep_figures, keep_model, pair_fields
-from bids_sr.workflows.wiring import Source, fields_of, joined, passed, same
-
-SHOWN_ANAT = ("t1w_preproc", "t1w_mask", "t1w_tpms", "std2t1w_xfm")
-PAIR_TO_TRAINING = {"train_highres": "highres", "train_lowres": "lowres", "pair_mask": "mask"}
-Models = Mapping[str, LiterateWorkflow]
+Models = Mapping[str, Scope]
+"""Scope of each series whose model was trained on a pair, members of ensembles among them."""
 
 
-def init_subject_wf(*, subject: SubjectPlan, name: str) -> LiterateWorkflow:
-    """Build the graph of one participant."""
-    workflow = LiterateWorkflow(name=name)
-    anat_wf = _anat(subject, workflow) if subject.t1w else None
-    pairs = {pair.number: _pair(subject, pair, workflow) for pair in subject.pairs}
-    scores = {
-        pair.number: _holdout(subject, pair, pairs[pair.number][1], workflow)
-        for pair in subject.pairs
-        if pair.holdout is not None and subject.methods
-    }
-    highres = {pair.number: pair.highres for pair in subject.pairs}
-    for run in subject.runs:
-        func_wf = init_func_wf(run=run, name=f"{run.name}_wf")
-        known = {
-            "bold_file": run.bold_file, "events_file": run.events_file, "truth_file": run.evaluation.truth_file,
-            "highres": highres.get(run.pair),
-        }  # fmt: skip
-        pair_wf, models = pairs.get(run.pair, (None, {}))
-        for field in fields_of(func_wf):
-            if field in known:
-                setattr(func_wf.inputs.inputnode, field, known[field])
-            elif field == "holdout_tsv":
-                workflow.connect([(scores[run.pair], func_wf, [("out_file", "inputnode.holdout_tsv")])])
-            elif field.startswith("model_"):
-                workflow.connect([(models[field.removeprefix("model_")], func_wf, passed(model_file=field))])
-            else:
-                of_pair = pair_wf is not None and field in fields_of(pair_wf, "outputnode")
-                workflow.connect([(pair_wf if of_pair else anat_wf, func_wf, passed(field))])
-        _run_reportlets(run, len(subject.runs), highres.get(run.pair, ""), workflow, func_wf, anat_wf)
-    _drawn(subject, workflow, "summary", drawings.summary(subject.facts))
-    return workflow
-
-
-def _drawn(
-    subject: SubjectPlan, workflow: LiterateWorkflow, name: str, shown: Drawings,
-    common: Mapping[str, str] | None = None,
-) -> LiterateWorkflow:  # fmt: skip
-    """Draw and keep something of the participant; its inputs are to be connected."""
-    figures_wf = init_reportlets_wf(drawings=shown, name=f"{name}_figures_wf")
-    common = common or {"subject": subject.label}
-    keep_figures(workflow, figures_wf, output_dir=subject.output_dir, common=common)
-    return figures_wf
-
-
-def _holdout(subject: SubjectPlan, pair: PairPlan, train_wfs: Models, workflow: LiterateWorkflow) -> pe.Node:
-    """Scores of the models of one pair on another, all methods in one table."""
-    assert pair.holdout is not None
-    pair_wf = _registered(subject, pair.holdout, f"holdout_{pair.number}_wf")
-    rows: list[Source] = []
-    for method in subject.methods:
-        score_wf = init_holdout_wf(
-            method=method, factor=pair.holdout.factor, how=subject.training, omp_nthreads=subject.omp_nthreads,
-            name=f"holdout_{method}_{pair.number}_wf",
-        )  # fmt: skip
-        workflow.connect([
-            (train_wfs[method], score_wf, passed("model_file")),
-            (pair_wf, score_wf, passed(**PAIR_TO_TRAINING)),
-        ])  # fmt: skip
-        rows.append((score_wf, "outputnode.out_file"))
-    table = pe.Node(MergeEvaluation(), name=f"holdout_table_{pair.number}")
-    workflow.connect([(joined(workflow, f"holdout_rows_{pair.number}", rows), table, same(out="in_files"))])
-    return table
-
-
-def _anat(subject: SubjectPlan, workflow: LiterateWorkflow) -> LiterateWorkflow:
-    """The anatomical stage of a participant, its derivatives and its figures."""
-    precomputed, how = subject.precomputed, subject.training
-    anat_wf = init_anat_wf(
-        template=subject.template, roi=subject.roi, seed=how.seed, sloppy=how.sloppy, precomputed=precomputed
-    )
-    anat_wf.inputs.inputnode.t1w = subject.t1w if precomputed is None else precomputed.files["t1w_preproc"]
-    sources = (subject.t1w_source,) if precomputed is None else precomputed.uris
-    store = Store(output_dir=subject.output_dir, common=subject.t1w_common, sources=sources)
-    keep_fields(workflow, anat_wf, store, name="keep_anat", fields=anat_fields(template=subject.template))
-    figures_wf = _drawn(subject, workflow, "anat", drawings.anatomy())
-    workflow.connect([(anat_wf, figures_wf, passed(*fields_of(figures_wf)))])
-    return anat_wf
-
-
-def _pair(
-    subject: SubjectPlan, pair: PairPlan, workflow: LiterateWorkflow
-) -> tuple[LiterateWorkflow, dict[str, LiterateWorkflow]]:
-    """One T2*-weighted pair: its register, a model of each method and of each member, derivatives and figures."""
-    number, how = pair.number, subject.training
-    pair_wf = _registered(subject, pair, f"pair_{number}_wf")
-    store = Store(
-        output_dir=subject.output_dir, common={**pair.common, "datatype": "anat"}, sources=pair.sources,
-        axis_order=pair.orders[1],
+def add_participant(root: Scope, planned: Planned, subject: Subject) -> None:
+    """Place the steps of a participant."""
+    template, roi = _template(planned, subject), _roi(planned, subject)
+    wanted = {run.bold: planned.wanted(run, with_anat=bool(subject.t1w)) for run in subject.runs}
+    made = [one.name for run in subject.runs for one in wanted[run.bold] if one.stored]
+    notices = [str(each) for each in planned.plan.warnings if each.concerns(subject.label)]
+    scope = root.within(
+        f"sub_{subject.label}_wf", entities={"subject": subject.label}, sources=(), provenance={},
+        axis_order=(0, 1, 2), template_space=template, roi=roi, n_runs=len(subject.runs),
+        subject_facts=subject_facts(
+            planned.settings, subject, ["raw", *made], notices, template=template, roi=roi
+        ),
     )  # fmt: skip
-    fields = pair_fields(high=pair.high, low=pair.low, tag=pair.tag)
-    keep_fields(workflow, pair_wf, store, name=f"keep_pair_{number}", fields=fields)
-    train_wfs, models = {}, Store(output_dir=subject.output_dir, common=pair.common)
-    for method in subject.methods:
-        own = ((one.name, one.seed) for one in subject.members if one.method == method)
-        for name, seed in ((method, 0), *own):
-            train_wfs[name] = init_train_wf(
-                series=method, learned=PAIR, how=how, factor=pair.factor, seed=seed, omp_nthreads=subject.omp_nthreads,
-                name=f"train_{name}_{number}_wf",
-            )  # fmt: skip
-            workflow.connect([(pair_wf, train_wfs[name], passed(**PAIR_TO_TRAINING))])
-        keep_model(workflow, train_wfs[method], models, name=f"keep_{method}_{number}_wf", method=method)
-        shown = drawings.training(method if len(subject.methods) > 1 else "")
-        figures_wf = _drawn(subject, workflow, f"training_{method}_{number}", shown, pair.common)
-        workflow.connect([(train_wfs[method], figures_wf, passed("log_file", "card_file"))])
-    figures_wf = _drawn(subject, workflow, f"pair_{number}", drawings.pair(), pair.common)
-    figures_wf.inputs.inputnode.highres = pair.highres
-    workflow.connect([(pair_wf, figures_wf, passed("train_highres", "train_lowres", "pair_mask", "pair_json"))])
-    return pair_wf, train_wfs
+    anat = _add_anatomy(scope, planned, subject, template) if subject.t1w else None
+    pairs: dict[Pair, tuple[Scope, Models]] = {}
+    for number, pair in enumerate(subject.pairs, 1):
+        learned = [one for each in wanted.values() for one in each if one.learned_from == "pair"]
+        pairs[pair] = _add_pair(scope, planned, subject, pair, number, {one.name: one for one in learned})
+    for run in subject.runs:
+        pair_scope, models = pairs[run.pair] if run.pair is not None else (None, {})
+        add_run(scope, planned, run, wanted[run.bold], anat, pair_scope, models)
+    scope.add(draw_anatomy.summarize_subject)
 
 
-def _registered(subject: SubjectPlan, pair: PairPlan, name: str) -> LiterateWorkflow:
+def _roi(planned: Planned, subject: Subject) -> str:
+    """Region of interest of a participant: by the names of its tasks where nothing was asked for."""
+    if planned.settings.activation.roi != AUTO:
+        return planned.settings.activation.roi
+    return region_of_tasks({run.entities.get("task", "") for run in subject.runs if run.events is not None})
+
+
+def _template(planned: Planned, subject: Subject) -> str:
+    """The space that the T1w image is registered to: the one asked for, or one to which there are transforms."""
+    there = [space for space in SPACES if subject.precomputed is not None and space in subject.precomputed.spaces]
+    return [*planned.settings.preprocessing.output_spaces, *there, BUNDLED_SPACE][0]
+
+
+def _add_anatomy(scope: Scope, planned: Planned, subject: Subject, template: str) -> Scope:
+    """The T1w image: bias field, brain, template, tissues, atlas and region of interest, as far as they are not given.
+
+    Every step takes one thread, because sums over threads are not reproducible.
+    """
+    t1w, given = subject.t1w[0], subject.precomputed
+    files = given.files(template) if given else {}
+    anat = scope.within(
+        "anat_wf", entities={"subject": subject.label, **named(t1w, "session"), "datatype": "anat"},
+        sources=[given.origin.uri(path) for path in files.values()] if given else [planned.uri(t1w)],
+    )  # fmt: skip
+    anat.give(t1w_file=files.get("t1w_preproc", t1w))
+    anat.give(**{f"given_{name}": path for name, path in files.items()})
+    anat.add(anatomy.load_template)
+    if given is None:
+        anat.add(anatomy.correct_head, anatomy.mask_brain, anatomy.correct_brain)
+    else:
+        anat.say(Part.ANATOMY, anatomy.text_of_imported_anatomy(given.origin.text, template, files))
+        anat.add(imported.import_anatomy)
+        if "t1w2std_xfm" not in files:  # the mask is known, but not where the search for the template begins
+            anat.add(anatomy.find_start)
+    anat.add(imported.show_in_template if "t1w2std_xfm" in files else anatomy.normalize_t1w)
+    if "gm" in files:
+        anat.give(given_tpms=[files[each] for each in ("gm", "wm", "csf")])
+        anat.add(imported.import_tissues)
+    else:
+        anat.add(anatomy.segment_tissues, quiet=given is not None)
+    anat.add(anatomy.define_region)
+    scope.within("anat_figures_wf", beside=(anat,)).add(draw_anatomy.draw_brain, draw_anatomy.draw_normalization)
+    return anat
+
+
+def _add_pair(
+    scope: Scope, planned: Planned, subject: Subject, pair: Pair, number: int, learned: Mapping[str, Wanted]
+) -> tuple[Scope, Models]:
+    """One T2*-weighted pair: its register, a model of each method and of each member, derivatives and figures.
+
+    Parameters
+    ----------
+    learned : series whose model it is trained for; placebos have models of their own
+    """
+    place = named(pair.highres, "session", "run")
+    twins = [each for each in subject.pairs if named(each.highres, "session", "run") == place]
+    tag = f"pair{number}" if len(twins) > 1 else ""  # one image may serve runs of two resolutions: two models
+    common = {"subject": subject.label, **place, **({"acquisition": tag} if tag else {})}
+    own = _registered(scope, planned, pair, f"pair_{number}_wf", entities={**common, "datatype": "anat"}, pair_tag=tag)
+    methods = [one for one in learned.values() if one.stored]
+    models: dict[str, Scope] = {}
+    for one in (each for each in learned.values() if not each.placebo):
+        models[one.name] = own.within(one.name, **planned.model_settings(one), factor=pair.factor)
+        models[one.name].add(training.train_on_pair, keep=one.stored, quiet=not one.stored)
+        if one.stored:
+            models[one.name].add(draw_training.draw_training, method_label=one.name if len(methods) > 1 else "")
+    own.add(draw_anatomy.draw_pair)
+    held_out = subject.holdouts.get(pair)
+    if held_out is not None and methods:
+        other = _registered(scope, planned, held_out, f"holdout_{number}_wf", keep=False, pair_tag=tag)
+        members = {name: other[name] for name in ("train_highres", "train_lowres", "pair_mask")}
+        for one in methods:
+            models[one.name].add(training.score_pair, wires=members, factor=held_out.factor)
+    return own, models
+
+
+def _registered(
+    scope: Scope, planned: Planned, pair: Pair, name: str, *, keep: bool = True, **settings: object
+) -> Scope:
     """The members of a pair in one frame."""
-    pair_wf = init_pair_wf(
-        factor=pair.factor, truncate=not pair.lowres, seed=subject.training.seed, orders=pair.orders, name=name
-    )
-    pair_wf.inputs.inputnode.highres = pair.highres
-    if pair.lowres:
-        pair_wf.inputs.inputnode.lowres = pair.lowres
-    return pair_wf
-
-
-def _run_reportlets(
-    run: RunPlan, n_runs: int, highres: str, workflow: LiterateWorkflow, func_wf: LiterateWorkflow,
-    anat_wf: LiterateWorkflow | None,
-) -> None:  # fmt: skip
-    """Figures and tables of one run of `n_runs`: those of its motion and registration apart from those of its maps."""
-    shown = {
-        "run": drawings.motion_and_registration(run), "maps": drawings.maps(run, n_runs),
-        "evaluation": drawings.evaluation(run), "overview": drawings.overview(run),
-    }  # fmt: skip
-    if run.series.on_run:
-        shown["variance"] = drawings.variance(run)
-        if run.calibrated:
-            shown["calibration"] = drawings.calibration()
-    shown |= {f"training_{method}": drawings.training(method, of_run=True) for method in run.series.on_volumes}
-    common = {key: label for key, label in run.target.common.items() if key != "datatype"}
-    for name, drawn in shown.items():
-        figures_wf = init_reportlets_wf(drawings=drawn, name=f"{run.name}_{name}_figures_wf")
-        method = name.removeprefix("training_") if name.startswith("training_") else ""
-        for field in fields_of(figures_wf):
-            if field == "highres":
-                figures_wf.inputs.inputnode.highres = highres
-            elif field in SHOWN_ANAT:
-                workflow.connect([(anat_wf, figures_wf, passed(field))])
-            else:
-                source = f"{field}_{method}" if method else field
-                workflow.connect([(func_wf, figures_wf, passed(**{source: field}))])
-        keep_figures(workflow, figures_wf, output_dir=run.target.output_dir, common=common)
+    own = scope.within(
+        name, sources=[planned.uri(path) for path in (pair.highres, pair.lowres) if path is not None],
+        factor=pair.factor, axis_order=pair.orders[1], highres_order=pair.orders[0], lowres_order=pair.orders[1],
+        highres_entities=named(pair.highres, "acquisition"),
+        lowres_entities=named(pair.lowres or pair.highres, "acquisition"), **settings,
+    )  # fmt: skip
+    own.give(highres_file=pair.highres, lowres_file=pair.lowres)
+    own.add(registration.truncate_pair if pair.lowres is None else registration.register_pair, keep=keep)
+    return own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,11 @@ class Notice:
 
     def __str__(self) -> str:
         return f"{self.file}: {self.text}"
+
+    def concerns(self, label: str) -> bool:
+        """Whether it is about this participant or about all."""
+        named = re.findall(r"sub-([0-9A-Za-z]+)", str(self))
+        return not named or label in named
 
 
 class InputError(UsageError):

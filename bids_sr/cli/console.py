@@ -84,11 +84,11 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
 def warning_lines(folder: Path) -> Iterator[str]:
     """What the steps of a run warned of, from the file that they share; each once, with the runs, the first few."""
     from bids_sr.bids.query import some
-    from bids_sr.cli.progress import stage_of
+    from bids_sr.cli.progress import run_of
     from bids_sr.execution.usage import WARNINGS, kept_warnings
 
     found = kept_warnings(folder)
     for text, steps in list(found.items())[:MOST_NAMED]:
-        yield item("warning", f"{some(list(dict.fromkeys(stage_of(step)[0] for step in steps)), 3)}: {text}")
+        yield item("warning", f"{some(list(dict.fromkeys(run_of(step) for step in steps)), 3)}: {text}")
     if len(found) > MOST_NAMED:
         yield item("", f"and {len(found) - MOST_NAMED} more in {folder / WARNINGS}")

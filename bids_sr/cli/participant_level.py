@@ -5,12 +5,13 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.cli.heartbeat import still
-from bids_sr.cli.progress import Progress, nodes_that_run
+from bids_sr.cli.progress import Progress
 from bids_sr.config import Settings, machine
-from bids_sr.config.memory_model import for_steps_gb, workers_that_fit
+from bids_sr.config.memory_model import for_steps_gb, step_gb, workers_that_fit
 from bids_sr.config.plugin import Plugin
 from bids_sr.preflight.pace import pace_now
 from bids_sr.version import __version__
@@ -25,12 +26,14 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     from bids_sr.execution.usage import limit_threads
 
     limit_threads()
+    from bids_sr.bids.headers import sizes_of
     from bids_sr.execution.execute import RunOutcome, configure_nipype, execute
     from bids_sr.io.dataset_description import write_dataset
+    from bids_sr.pipeline.nipype_workflow import workflow_of
     from bids_sr.reports.participants_page import note_run, write_index, write_participants
     from bids_sr.reports.text.methods_text import write_citations
     from bids_sr.steps.figures import declared
-    from bids_sr.workflows.base import init_bids_sr_wf, methods_text
+    from bids_sr.workflows.base import graph_of
 
     out = settings.paths.output_dir
     run = settings.run
@@ -40,11 +43,9 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     configure_nipype(crash_dir=log_dir, stop_on_first_crash=run.stop_on_first_crash, verbose=run.verbosity > 0)
     if not run.reports_only:
         with still(say, "building the graph of steps"):
-            workflow = init_bids_sr_wf(
-                settings=settings, subjects=plan.subjects, contrasts=plan.contrasts, series_of=plan.series_of,
-                unsplit=plan.unsplit, notices=[str(notice) for notice in plan.warnings], version=__version__,
-            )  # fmt: skip
-            write_citations(methods_text(workflow), log_dir, out)
+            graph, sizes = graph_of(settings, plan, __version__), sizes_of(plan.subjects, settings)
+            workflow = workflow_of(graph, base_dir=settings.paths.work_dir or Path(), need_gb=lambda need: step_gb(need, sizes))
+            write_citations(graph.methods_text(), log_dir, out)
             links = {each.name: each.root for each in plan.sources}
             write_dataset(out, bids_dir=settings.paths.bids_dir, version=__version__, links=links)
             if run.write_graph:
@@ -57,7 +58,8 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
         workers = max(workers_that_fit(given, wanted, plan.estimate.largest_gb), resources.omp_nthreads or 1)
         if workers < wanted and resources.use_plugin is None:
             say(f"{given:.1f} GB of memory let {workers} of {wanted} processors be used")
-        progress = Progress(nodes_that_run(workflow), plan, say, slower=pace_now(plan.estimate.processors).slower)
+        nodes = [workflow.get_node(name) for name in workflow.list_node_names()]
+        progress = Progress(nodes, plan, say, slower=pace_now(plan.estimate.processors).slower)
         with contextlib.closing(progress):
             outcome = execute(
                 workflow, nprocs=workers, mem_gb=for_steps_gb(given, workers), crash_dir=log_dir, progress=progress,

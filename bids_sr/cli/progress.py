@@ -5,7 +5,6 @@ estimated work, in `t` minutes, it is ``(1 - f) * ((1 - f) * estimate + t)``.
 """
 
 import contextlib
-import re
 import sys
 import threading
 import time
@@ -17,58 +16,52 @@ from bids_sr.cli.heartbeat import EVERY_S, heartbeat
 from bids_sr.preflight.pace import duration
 
 if TYPE_CHECKING:
-    from nipype.pipeline.engine import Node, Workflow
+    from nipype.pipeline.engine import Node
     from tqdm import tqdm
 
     from bids_sr.preflight import Plan
 
 OTHER = ""
 STAGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "anat_wf": ("anatomy: bias field, brain mask, template, atlas", ("anatomical and registration",)),
-    "pair": ("T2* pair: registration", ("anatomical and registration",)),
-    "train": ("training", ("training", "calibration")),
-    "variance": ("variance maps of the run", ("training", "calibration")),
-    "motion_wf": ("head motion and slice timing", ("motion",)),
-    "bold_registration": ("registration of the run", ("anatomical and registration",)),
-    "series": ("super-resolution and baselines", ("series",)),
-    "maps_figures": ("figures of the maps", ("report",)),
-    "maps": ("activation maps", ("activation",)),
-    "comparison": ("evaluation", ()),
+    "register_pair": ("T2* pair: registration", ()),
+    "estimate_variance": ("variance maps of the run", ("training", "calibration")),
+    "prepare_contrasts": ("structural scans: bias field, brain, registration", ("preparation",)),
+    "structural": ("structural scans: training and super-resolution of all contrasts", ("training",)),
+    "anatomy": ("anatomy: bias field, brain mask, template, atlas", ("anatomical and registration",)),
+    "registration": ("registration", ("anatomical and registration",)),
+    "imported": ("what other programs made", ("anatomical and registration",)),
+    "motion": ("head motion and slice timing", ("motion",)),
+    "seeds": ("time series of the seeds", ()),
+    "calibration": ("calibration", ()),
+    "training": ("training", ("training", "calibration")),
+    "super_resolution": ("super-resolution and baselines", ("series",)),
+    "activation": ("activation maps", ("activation",)),
+    "active_regions": ("evaluation: regions and clusters", ()),
     "evaluation": ("evaluation", ("evaluation", "shuffles")),
-    "guards": ("evaluation: quality control", ()),
-    "truth": ("evaluation: high-resolution reference", ()),
-    "clusters": ("evaluation: clusters", ()),
-    "image": ("evaluation: image quality", ()),
-    "confounds": ("head motion and slice timing", ()),
-    "anat_figures": ("figures", ()),
-    "summary": ("figures", ()),
-    "prepare": ("structural scans: bias field, brain, registration", ("preparation",)),
-    "fused": ("structural scans: training and super-resolution of all contrasts", ("training",)),
-    "measured": ("structural scans: metrics and figures", ("measures and figures",)),
+    "quality": ("evaluation: quality control", ()),
+    "judgment": ("evaluation", ()),
     "figures": ("figures", ("report",)),
 }
-"""Start of a workflow's name → what its stage is called, and the rows of the plan's estimate (by their start)."""
-_FIGURES = re.compile(r"_(maps|run|evaluation|overview|variance|calibration|training_[a-z0-9]+)_figures$")
-"""End of the names of the workflows of a run's figures."""
+"""Step, or the module in which it stands → what its stage is called, and the rows of the plan's estimate (their start)."""
 
 
-def stage_of(fullname: str) -> tuple[str, str]:
-    """Participant or run, and key of `STAGES`, of a node; ``OTHER`` where it belongs to none.
+def run_of(fullname: str) -> str:
+    """Participant or run of a node.
 
-    >>> stage_of("bids_sr_wf.sub_01_wf.sub_01_task_tap_wf.maps_srgan_wf.fit")
-    ('sub-01_task-tap', 'maps')
-    >>> stage_of("bids_sr_wf.sub_01_wf.sub_01_task_tap_maps_figures.mosaic")[1]
-    'maps_figures'
+    >>> run_of("bids_sr_wf.sub_01_wf.sub_01_task_tap_wf.sbl.super_resolve"), run_of("bids_sr_wf.sub_01_wf.anat_wf.x")
+    ('sub-01_task-tap', 'sub-01')
     """
     parts = fullname.split(".")
-    stage = next((key for part in parts[2:] for key in STAGES if part.startswith(key)), OTHER)
-    label = parts[1].removesuffix("_wf").removesuffix("_scans") if len(parts) > 1 else ""
-    if len(parts) > 3 and parts[2].startswith("sub_"):
-        label = parts[2].removesuffix("_wf")
-    if drawn := _FIGURES.search(label):
-        label, stage = label[: drawn.start()], "maps_figures" if drawn[1] == "maps" else "figures"
-    words = label.split("_")
-    return "_".join(f"{key}-{value}" for key, value in zip(words[::2], words[1::2], strict=False)), stage
+    named = parts[2] if len(parts) > 3 and parts[2].startswith("sub_") else parts[1] if len(parts) > 1 else ""
+    words = named.removesuffix("_wf").removesuffix("_scans").split("_")
+    return "_".join(f"{key}-{value}" for key, value in zip(words[::2], words[1::2], strict=False))
+
+
+def stage_of(node: "Node") -> str:
+    """Key of `STAGES` for what a node runs; ``OTHER`` where it belongs to no stage, as what stores or joins."""
+    step = getattr(node.interface, "step", None)
+    known = () if step is None else (step.__name__, *step.__module__.split(".")[:1:-1])
+    return next((name for name in known if name in STAGES), OTHER)
 
 
 def stage_minutes(plan: "Plan", there: Collection[str] = STAGES) -> dict[str, float]:
@@ -78,15 +71,6 @@ def stage_minutes(plan: "Plan", there: Collection[str] = STAGES) -> dict[str, fl
         key: sum(row.minutes for row in rows if row.stage.startswith(starts)) / max(1, shared[starts])
         for key, (_, starts) in STAGES.items()
     }
-
-
-def nodes_that_run(workflow: "Workflow") -> list[str]:
-    """Full names of the nodes that the scheduler will start: nipype takes those out that only hand on fields."""
-    from nipype.interfaces.utility import IdentityInterface
-
-    names = workflow.list_node_names()
-    run = (name for name in names if not isinstance(workflow.get_node(name).interface, IdentityInterface))
-    return [f"{workflow.name}.{name}" for name in run]
 
 
 _LOOK_S = 2.0
@@ -101,11 +85,10 @@ class Progress:
     """
 
     def __init__(
-        self, nodes: Iterable[str], plan: "Plan", say: Callable[[str], None], *, slower: float = 1.0,
+        self, nodes: Iterable["Node"], plan: "Plan", say: Callable[[str], None], *, slower: float = 1.0,
         stream: IO[str] | None = None, clock: Callable[[], float] = time.monotonic, look_s: float = _LOOK_S,
     ) -> None:  # fmt: skip
-        names = list(nodes)
-        counts = Counter(stage_of(name)[1] for name in names)
+        counts = Counter(map(stage_of, nodes))
         minutes = {**stage_minutes(plan, counts), OTHER: 0.02 * plan.estimate.minutes}
         weights = {key: minutes[key] / count for key, count in counts.items()}
         if not any(weights.values()):
@@ -148,7 +131,7 @@ class Progress:
 
     def __call__(self, node: "Node", status: str) -> None:
         """Take note that `node` starts, ended or failed."""
-        label, stage = stage_of(node.fullname)
+        label, stage = run_of(node.fullname), stage_of(node)
         with self._lock:
             if status == "exception":
                 self.line(f"failed: {node.fullname}")

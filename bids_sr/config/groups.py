@@ -345,6 +345,10 @@ class Run(Section):
         once=True,
         among="selection",
     )
+    graph: bool = option(
+        False, "--graph", "with --dry-run, print which step makes what of what", decides=False, once=True,
+        among="selection",
+    )  # fmt: skip
     run_uuid: str = option("", decides=False, once=True)
 
     def _check(self) -> None:

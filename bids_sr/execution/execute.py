@@ -14,7 +14,7 @@ from nipype.pipeline.plugins.base import PluginBase
 
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.records import all_stored, forget_damaged
-from bids_sr.interfaces.derivatives_sink import WriteDerivatives
+from bids_sr.steps.store import store
 from bids_sr.io.atomic_files import DiskFullError
 
 LOGGER = logging.getLogger(__name__)
@@ -148,6 +148,6 @@ def execute(
     crashes = tuple(sorted(written - before))
     if failure is not None and not crashes:
         raise failure
-    sinks = [node for node in nodes if isinstance(node.interface, WriteDerivatives)]
+    sinks = [node for node in nodes if getattr(node.interface, "step", None) is store]
     missing = tuple(node.fullname for node in sinks if not all_stored(Path(node.output_dir())))
     return RunOutcome(crash_files=crashes, missing=missing)

@@ -91,9 +91,9 @@ class Scope:
         return self.inner[-1]
 
     def give(self, **artifacts: object) -> None:
-        """Artifacts that are there: files, lists of files, values."""
+        """Artifacts that are there: files, lists of files, or what a step of another scope makes."""
         for name, value in artifacts.items():
-            self._enter(name, Maker(value, name))
+            self._enter(name, value if isinstance(value, Maker) else Maker(value, name))
 
     def say(self, part: Part, text: str) -> None:
         """Sentences of the methods text that belong to no single step."""
@@ -167,7 +167,8 @@ class Scope:
     def find(self, name: str) -> Maker | None:
         """Who makes an artifact, nearest first; None where nobody does."""
         for scope in self.outward():
-            name = scope.alias.get(name, name)
+            while name in scope.alias:
+                name = scope.alias[name]
             for one in (scope, *scope.beside):
                 if name in one.makers:
                     return one.makers[name]
@@ -259,7 +260,8 @@ def _wires(placed: Placed) -> Iterator[tuple[str, Wire]]:
     """Makers of what a step takes: of its artifacts, and of settings that a step makes, such as a number of volumes."""
     for name in placed.step.settings:
         given = placed.wires.get(name) or (None if name in placed.settings else placed.scope.find(name))
-        if isinstance(given, Maker) and isinstance(given.source, Placed) and given.port is None:
+        own = isinstance(given, Maker) and given.source is placed  # it asks for one and makes another of that name
+        if isinstance(given, Maker) and isinstance(given.source, Placed) and given.port is None and not own:
             yield name, Wire((given,))
     for name, port in placed.step.inputs.items():
         if wire := _wire(placed, name, port):
@@ -277,10 +279,12 @@ def _wire(placed: Placed, name: str, port: Port) -> Wire | None:
     if isinstance(given, Maker):
         return Wire((given,))
     if isinstance(given, Mapping):
-        return Wire(tuple(given.values()), tuple(given)) if given else None
+        return Wire(tuple(given.values()), tuple(given) if port.many == "dict" else ()) if given else None
     if given is not None:
         return Wire(tuple(given)) if given else None
     maker = placed.scope.find(name)
+    if maker is not None and isinstance(maker.source, Mapping):  # files by name, which were given
+        return Wire(tuple(Maker(each, name) for each in maker.source.values()), tuple(maker.source))
     if maker is not None and port.many != "dict":
         return Wire((maker,))
     found = placed.scope.gather(name) if port.many else {}

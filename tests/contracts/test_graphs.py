@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 from bidsmaker import BidsMaker
-from graphmaker import planned_graph
-from nipype.interfaces import utility as niu
-from nipype.interfaces.base import Undefined, isdefined
+from graphmaker import made_by, placed_of, planned_graph, steps_of
 
 from bids_sr.boilerplate import bibliography
-from bids_sr.interfaces.derivatives_sink import WriteDerivatives, derivative_path
-from bids_sr.interfaces.head_motion import EstimateDummies
+from bids_sr.pipeline.graph import Graph, Placed
+from bids_sr.pipeline.step import Part
 from bids_sr.reports.text.methods_text import methods_html, missing_keys
-from bids_sr.workflows.base import methods_text
-from bids_sr.workflows.node_names import texts_of
-from bids_sr.workflows.wiring import Part
+from bids_sr.steps.store import derivative_path, store
 
 HIGH, LOW = (3.0, 3.0, 4.0), (6.0, 6.0, 4.0)
 EXTENSIONS = {"xfm": ".txt", "model": ".safetensors", "log": ".tsv", "metrics": ".tsv", "timeseries": ".tsv"}
-TELLS_APART = ("series", "fwhm_mm", "method", "space", "desc", "suffix")
+TELLS_APART = ("series_name", "fwhm_mm", "label", "template_space")
+MAY_LACK = {"store.sidecar"}
+"""Artifacts that no case has."""
+OF_TEXTS = {"taken"}
+"""Settings of scopes that texts, names of files and workflows ask for alone."""
 
 
 def _without(maker: BidsMaker, *patterns: str) -> None:
@@ -169,7 +169,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
 
 
 @pytest.fixture(params=CASES, scope="module")
-def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Graph:
     make, options = CASES[request.param]
     root = tmp_path_factory.mktemp("graph")
     maker = BidsMaker(root / "bids")
@@ -177,76 +177,64 @@ def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return planned_graph(maker, root, *options)
 
 
-def _makers(flat: Any, node: Any, field: str) -> Iterator[Any]:
-    """The nodes that make what comes to an input, through merges and the ends of workflows; "" is any input."""
-    for source, _, data in flat.in_edges(node, data=True):
-        for out, into in data["connect"]:
-            if field in ("", into):
-                if isinstance(source.interface, niu.IdentityInterface | niu.Merge):
-                    yield from _makers(flat, source, "" if isinstance(source.interface, niu.Merge) else out)
-                else:
-                    yield source
+def _stores(graph: Graph) -> Iterator[tuple[Placed, dict[str, Any]]]:
+    yield from ((placed, graph.settings[placed]) for placed in graph.placed if placed.step is store)
 
 
-def _names(flat: Any, node: Any) -> Iterator[str]:
-    """What a sink writes: entities of each file, or what makes the files where their entities are only known later."""
-    common = dict(node.inputs.common)
-    if isdefined(node.inputs.entities):
-        for number, own in enumerate(node.inputs.entities):
-            card = {"card": number} if own["suffix"] == "model" else {}  # the same name with another extension
-            yield json.dumps({**common, **own, **card}, sort_keys=True)
-        return
-    for maker in set(_makers(flat, node, "in_file")):
-        traits = {name: str(getattr(maker.inputs, name, "")) for name in TELLS_APART}
-        sources = {each for field in ("in_files", "effects_file") for each in _makers(flat, maker, field)}
-        traits["of"] = " ".join(sorted({str(each.inputs.series) for each in sources}))
-        yield json.dumps({"by": type(maker.interface).__name__, **traits, "common": common}, sort_keys=True)
-
-
-def test_no_two_steps_write_the_same_file(graph: Any) -> None:
-    flat = graph._create_flat_graph()
-    sinks = [node for node in flat.nodes() if isinstance(node.interface, WriteDerivatives)]
-    written = Counter(name for sink in sinks for name in _names(flat, sink))
+def test_no_two_steps_write_the_same_file(graph: Graph) -> None:
+    written: Counter[str] = Counter()
+    for placed, told in _stores(graph):
+        own, [maker] = told["own_entities"], graph.wires[placed]["files"].makers
+        tells = {} if own is not None else {"by": maker.source.step.__name__, "of": _series_of(maker.source)}
+        card = {"card": maker.name} if own is not None and own["suffix"] == "model" else {}  # another extension
+        written[json.dumps({**told["entities"], **(own or {}), **tells, **card}, sort_keys=True)] += 1
     assert len(written) > 10
     assert [name for name, times in written.items() if times > 1] == []
 
 
-def test_every_fixed_name_can_be_made(graph: Any) -> None:
+def _series_of(placed: Placed) -> str:
+    """Series and smoothing that a step is about, as far as names of its files tell them."""
+    return " ".join(str(placed.setting(name)) for name in TELLS_APART if _knows(placed, name))
+
+
+def _knows(placed: Placed, name: str) -> bool:
+    try:
+        placed.setting(name)
+    except KeyError:
+        return False
+    return True
+
+
+def test_every_fixed_name_can_be_made(graph: Graph) -> None:
     """An entity that no pattern knows would stop the run at its very end."""
-    for node in graph._create_flat_graph().nodes():
-        if not isinstance(node.interface, WriteDerivatives):
-            continue
-        figures = not isdefined(node.inputs.entities) and "datatype" not in node.inputs.common
-        own = [{"datatype": "figures", "desc": "x", "suffix": "bold"}] if figures else node.inputs.entities
-        for entities in own if isdefined(own) else [{"contrast": "c", "stat": "t", "desc": "x", "suffix": "statmap"}]:
-            suffix = entities["suffix"]
-            extension = {"xfm": ".txt", "model": ".safetensors", "log": ".tsv", "metrics": ".tsv", "timeseries": ".tsv"}
-            full = {
-                **node.inputs.common,
-                **entities,
-                "extension": ".svg" if figures else extension.get(suffix, ".nii.gz"),
-            }
+    for _, told in _stores(graph):
+        if (own := told["own_entities"]) is not None:
+            full = {**told["entities"], **own, "extension": EXTENSIONS.get(own["suffix"], ".nii.gz")}
             assert derivative_path(full).startswith(("sub-", "sourcedata/models/sub-"))
 
 
-def test_dummies_are_told_to_every_step_that_leaves_them_out(graph: Any) -> None:
-    """A step that is not told takes it that there are none, and nothing fails."""
-    flat = graph._create_flat_graph()
-    steps = [node for node in flat.nodes() if isdefined(getattr(node.inputs, "n_dummy", Undefined))]
-    deaf = {type(node.interface) for node in steps if not any(_makers(flat, node, "n_dummy"))}
-    assert deaf <= {EstimateDummies}, "only these may be given their number by the user"
+def test_dummies_are_told_to_every_step_that_leaves_them_out(graph: Graph) -> None:
+    """A step that is not told would take it that there are none."""
+    for placed in graph.placed:
+        if "n_dummy" in placed.step.settings:
+            assert [each.step.__name__ for each in made_by(graph, placed, "n_dummy")] == ["count_dummies"]
 
 
-def test_every_stage_gets_what_it_reads(graph: Any) -> None:
-    """nipype runs a step whose optional input leads nowhere; only these two are optional for their stage."""
-    flat = graph._create_flat_graph()
-    for node in (each for each in flat.nodes() if isinstance(each.interface, niu.IdentityInterface)):
-        ends = (data["connect"] for _, _, data in flat.in_edges(node, data=True))
-        given = {into for connected in ends for _, into in connected}
-        given |= {name for name in node.inputs.copyable_trait_names() if isdefined(getattr(node.inputs, name))}
-        starts = (data["connect"] for _, _, data in flat.out_edges(node, data=True))
-        read = {out if isinstance(out, str) else out[0] for connected in starts for out, _ in connected}
-        assert read - given <= {"tpms_bold", "lowres"}, f"{node.fullname} lacks {sorted(read - given)}"
+def test_optional_artifacts_and_settings_of_scopes_lead_somewhere(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A misspelled name of what may be missing would be missed silently: some data set has each of them."""
+    asked, found, known, told = set[str](), set[str](), set[str](), set[str]()
+    for number, (make, options) in enumerate(CASES.values()):
+        root = tmp_path_factory.mktemp(f"case{number}")
+        maker = BidsMaker(root / "bids")
+        make(maker)
+        graph = planned_graph(maker, root, *options)
+        for placed in graph.placed:
+            asked |= {f"{placed.step.__name__}.{name}" for name in placed.step.inputs}
+            found |= {f"{placed.step.__name__}.{name}" for name in graph.wires[placed]}
+        known |= {name for scope in graph.scope.inward() for name in scope.settings} - set(graph.scope.settings)
+        told |= {name for placed in graph.placed for name in placed.step.settings}
+    assert asked - found == MAY_LACK
+    assert known - told == OF_TEXTS
 
 
 IN_ORDER = (
@@ -256,8 +244,8 @@ IN_ORDER = (
 )  # fmt: skip
 
 
-def test_the_methods_text_cites_what_exists_says_nothing_twice_and_follows_the_processing(graph: Any) -> None:
-    text = methods_text(graph)
+def test_the_methods_text_cites_what_exists_says_nothing_twice_and_follows_the_processing(graph: Graph) -> None:
+    text = graph.methods_text()
     assert text.startswith("Results included in this manuscript come from *bids-sr* 0, ")
     html = methods_html(text, bibliography()).partition('id="ref-')[0]
     assert "@" not in html, "a citation that was not resolved"
@@ -271,12 +259,13 @@ def test_the_methods_text_cites_what_exists_says_nothing_twice_and_follows_the_p
     assert places == sorted(places)
 
 
-def test_every_methods_text_has_its_part(graph: Any) -> None:
+def test_every_methods_text_has_its_part(graph: Graph) -> None:
     """What has none would stand in the opening."""
-    assert [text for part, text in texts_of(graph, Part.OPENING) if part is Part.OPENING] == [graph.__desc__]
+    texts = [text for scope in graph.scope.inward() for part, text in scope.texts if part is Part.OPENING and text]
+    assert len(texts) == 1
 
 
-def test_another_subjects_map_is_a_placebo_where_there_is_one(tmp_path: Any) -> None:
+def test_another_subjects_map_is_a_placebo_where_there_is_one(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     _two_subjects(maker)
     folder = tmp_path / "out" / "sourcedata" / "models" / "sub-02"
@@ -285,24 +274,24 @@ def test_another_subjects_map_is_a_placebo_where_there_is_one(tmp_path: Any) -> 
     weights.write_bytes(b"")
     weights.with_suffix(".json").write_text('{"factor": [2, 2, 1], "resolution": {"lowres_mm": [6, 6, 4]}}')
     graph = planned_graph(maker, tmp_path, "--null-checks", "2")
-    given = {
-        name.split(".")[0]: graph.get_node(name).inputs.model_file
-        for name in graph.list_node_names() if name.endswith("extra_sblOther_wf.series_wf.inputnode")
-    }  # fmt: skip
-    assert given == {"sub_01_wf": str(weights)}, "a participant's own maps are no placebo"
+    others = [placed for placed in placed_of(graph, "super_resolve") if placed.scope.name == "sblOther"]
+    given = {str(placed).split(".")[1]: made_by(graph, placed, "model_file") for placed in others}
+    assert given == {"sub_01_wf": [weights]}, "a participant's own maps are no placebo"
 
 
-def test_a_control_is_made_like_a_method_and_judged_like_a_baseline(tmp_path: Any) -> None:
+def test_a_control_is_made_like_a_method_and_judged_like_a_baseline(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     graph = planned_graph(maker, tmp_path, "--null-checks", "2", "--n-ensemble", "2")
-    names = graph.list_node_names()
-    assert any(name.endswith("variance_sdmod_wf.estimate") for name in names)
-    assert any("keep_model_sbl_wf" in name for name in names)
-    assert not any(part in name for name in names for part in ("keep_model_sdmod_wf", "extra_sdmod"))
+    scopes = {placed.scope.name for placed in placed_of(graph, "estimate_variance")}
+    assert {"sdmod", "sbl"} <= scopes
+    kept = {placed.scope.name for placed in graph.placed if placed.name == "keep_model_file"}
+    assert "sbl" in kept
+    assert not kept & {"sdmod", "sblSeed1"}
+    assert not any(scope.name.startswith("sdmod") and scope.name != "sdmod" for scope in graph.scope.inward())
 
 
-def test_no_network_is_trained_on_the_pair_of_a_single_slice(tmp_path: Any) -> None:
+def test_no_network_is_trained_on_the_pair_of_a_single_slice(tmp_path: Path) -> None:
     """The run is worked on all the same."""
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
@@ -310,34 +299,46 @@ def test_no_network_is_trained_on_the_pair_of_a_single_slice(tmp_path: Any) -> N
     maker.star("sub-01_acq-lowres", (6.0, 6.0, 24.0))
     maker.star("sub-01_acq-highres", (3.0, 3.0, 24.0))
     graph = planned_graph(maker, tmp_path)
-    assert any("variance_sbl_wf" in name for name in graph.list_node_names())
-    assert not any("srgan" in name for name in graph.list_node_names())
+    assert "estimate_variance" in steps_of(graph)
+    assert "train_on_pair" not in steps_of(graph)
 
 
 @pytest.mark.parametrize("warm", [True, False])
-def test_every_training_of_srgan_begins_alike(tmp_path: Any, warm: bool) -> None:
+def test_every_training_of_srgan_begins_alike(tmp_path: Path, warm: bool) -> None:
     """That of the method, of its ensemble and of its placebo: what begins otherwise differs by that too."""
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     graph = planned_graph(maker, tmp_path, "--null-checks", "2", "--n-ensemble", "2", *["--warm-start"] * warm)
-    trained = {name: graph.get_node(name).inputs for name in graph.list_node_names() if name.endswith(".train")}
-    starts = {name: inputs.start for name, inputs in trained.items() if inputs.trait("start") is not None}
-    assert len(starts) == 3
-    assert sum("srganT1w" in name for name in starts) == sum("srganSeed1" in name for name in starts) == 1
-    if warm:
-        assert {Path(start).name for start in starts.values()} == {"srgan_start.safetensors"}
-    else:
-        assert not any(map(isdefined, starts.values()))
-    assert ("training began with weights learned from simulated heads" in methods_text(graph)) == warm
+    trained = placed_of(graph, "train_on_pair")
+    assert sorted(placed.scope.name for placed in trained) == ["srgan", "srganSeed1", "srganT1w"]
+    starts = {graph.settings[placed]["start"] for placed in trained}
+    assert [start and start.name for start in starts] == ["srgan_start.safetensors" if warm else None]
+    seeds = {placed.scope.name: graph.settings[placed]["random_seed"] for placed in trained}
+    assert seeds == {"srgan": 0, "srganSeed1": 1, "srganT1w": 0}
+    assert ("training began with weights learned from simulated heads" in graph.methods_text()) == warm
 
 
-def test_a_network_trained_on_others_never_sees_its_own_head(tmp_path: Any) -> None:
+def test_a_network_trained_on_others_never_sees_its_own_head(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     _scans_of_three(maker)
     graph = planned_graph(maker, tmp_path, "--sr-target", "anat", "--train-on", "others")
-    flat = graph._create_flat_graph()
-    trained = [node for node in flat.nodes() if node.name == "train"]
+    trained = placed_of(graph, "train_contrasts")
     assert len(trained) == 3
-    for node in trained:
-        heads = {maker.inputs.head for maker in _makers(flat, node, "heads")}
-        assert heads == {"sub-01", "sub-02", "sub-03"} - {node.inputs.head}
+    for placed in trained:
+        heads = {maker.setting("head") for maker in made_by(graph, placed, "heads")}
+        assert heads == {"sub-01", "sub-02", "sub-03"} - {placed.setting("head")}
+
+
+def test_the_first_screen_knows_of_a_calibration_and_the_viewer_of_other_runs(graph: Graph) -> None:
+    for placed in placed_of(graph, "draw_overview"):
+        calibrated = any(scope.name == "calibration_wf" for scope in placed.scope.inner)
+        assert graph.settings[placed]["calibrated"] is calibrated
+    viewers = placed_of(graph, "show_viewer")
+    runs = Counter(placed.scope.outer for placed in viewers)
+    assert [graph.settings[placed]["n_runs"] for placed in viewers] == [runs[placed.scope.outer] for placed in viewers]
+
+
+def test_the_graph_is_printed_scope_by_scope(graph: Graph) -> None:
+    lines = list(graph.lines())
+    assert sum(line.startswith("  ") for line in lines) == len(graph.placed)
+    assert lines[0] == "bids_sr_wf.sub_01_wf" or "_wf" in lines[0]

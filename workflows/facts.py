@@ -1,0 +1,81 @@
+"""What was found and what will be done, in words: the first lines of a participant and of a run in the report."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bids_sr.bids import BoldRun, Pair, Subject, factor_of
+from bids_sr.bids.inputs import Calibration
+from bids_sr.bids.precomputed import PrecomputedAnat, PrecomputedRun
+from bids_sr.config import Settings
+
+Facts = dict[str, object]
+
+
+def subject_facts(
+    settings: Settings, subject: Subject, series: Sequence[str], notices: Sequence[str], *, template: str, roi: str
+) -> Facts:
+    """The first section of a report; `series` are those of all runs."""
+    sessions = sorted({run.entities["session"] for run in subject.runs if "session" in run.entities})
+    given = subject.precomputed
+    return {
+        "Participant": subject.label,
+        **({"Sessions": sessions} if sessions else {}),
+        "Runs": [run.stem for run in subject.runs],
+        "T1w image": subject.t1w[0].name if subject.t1w else "none: the whole brain stands for the motor area",
+        "T2* pair": sorted({_pair_words(run.pair) for run in subject.runs}),
+        "High-resolution reference": sorted({str(run.truth.root) for run in subject.runs if run.truth}) or "none",
+        **_taken_over(given, given.files(template) if given else {}),
+        "Series": list(dict.fromkeys(series)),
+        "Smoothing (mm FWHM)": ", ".join(f"{width:g}" for width in settings.activation.smoothing),
+        "Region of interest": roi,
+        "Training recipe": settings.superres.recipe if settings.superres.learned else "none",
+        "Random seed": settings.resources.random_seed,
+        "notices": list(notices),
+    }
+
+
+def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> Facts:
+    """The first lines of a run; `timed`: its slice timing is corrected."""
+    return {
+        "Run": run.stem,
+        "Volumes": run.n_volumes,
+        "Repetition time (s)": run.tr,
+        "Matrix": " × ".join(map(str, run.shape)),
+        "Voxel (mm)": run.voxel.removesuffix(" mm"),
+        "Slice timing": "corrected" if timed else "not corrected",
+        "Super-resolution factor": " × ".join(f"{f:g}" for f in factor_of(run, settings)),
+        "Pair": _pair_words(run.pair),
+        "Calibration": _calibration_words(run.calibration),
+        **_taken_over(run.precomputed, {} if run.precomputed is None else run.precomputed.files),
+    }
+
+
+def _pair_words(pair: Pair | None) -> str:
+    """Which images a run is super-resolved with."""
+    if pair is None:
+        return "none: only interpolations and methods that need no pair"
+    lowres = "its own k-space-truncated copy" if pair.lowres is None else pair.lowres.name
+    described = _description_of(pair.highres)
+    return f"{pair.highres.name} and {lowres}" + (f" ({described})" if described else "")
+
+
+def _description_of(image: Path) -> str:
+    """What the sidecar beside an image says of it (`Description`); "" where it says nothing."""
+    sidecar = image.with_name(image.name.partition(".")[0] + ".json")
+    try:
+        return str(json.loads(sidecar.read_text(encoding="utf-8")).get("Description", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
+
+
+def _taken_over(found: PrecomputedAnat | PrecomputedRun | None, files: Mapping[str, Path]) -> Facts:
+    """Which files of another program are used."""
+    if found is None:
+        return {}
+    return {f"Taken over from {found.origin.text}": [path.name for path in files.values()]}
+
+
+def _calibration_words(found: Calibration | None) -> str:
+    """Which short run at the high resolution a run is calibrated with."""
+    return "none" if found is None else f"{found.bold.name}, {found.n_volumes} volumes"

@@ -1,0 +1,53 @@
+"""What is asked for and what was found, as preflight leaves it to the workflows."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from bids_sr.bids import BoldRun, entities_of, pretrained_for
+from bids_sr.boilerplate import HERE
+from bids_sr.config import Settings
+from bids_sr.config.settings import analysis_digest
+from bids_sr.preflight.plan import Plan
+from bids_sr.workflows.wanted import Wanted, wanted_series
+
+BUNDLED_SPACE = "MNI152NLin2009aSym"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """Settings, and a plan without problems, of one version of the program."""
+
+    settings: Settings
+    plan: Plan
+    version: str
+
+    @cached_property
+    def made_by(self) -> dict[str, str]:
+        """What sidecars of tables say of what made them."""
+        return {"GeneratedByVersion": self.version, "SettingsDigest": analysis_digest(self.settings)}
+
+    def wanted(self, run: BoldRun, *, with_anat: bool) -> tuple[Wanted, ...]:
+        """Series that are made of a run besides ``raw``."""
+        return wanted_series(self.settings, run, self.plan.series_of(run), with_anat=with_anat)
+
+    def uri(self, path: Path) -> str:
+        """BIDS URI of a file of the data set; its path where it lies elsewhere."""
+        root = self.settings.paths.bids_dir
+        return f"bids:raw:{path.relative_to(root).as_posix()}" if root in path.parents else str(path)
+
+    def model_settings(self, one: Wanted) -> dict[str, object]:
+        """What the model of a series is trained with, or found by, beside what was asked for in general."""
+        assert one.method is not None
+        superres, seed = self.settings.superres, self.settings.resources.random_seed
+        start = HERE / "models" / f"{one.source}_start.safetensors"
+        return {
+            "method": one.method.name, "model_dir": superres.models_to_reuse(self.settings.paths.output_dir),
+            "pretrained": pretrained_for(superres, one.method.name), "random_seed": seed + one.seed,
+            "start": start if superres.warm_start and one.method.warm else None,
+        }  # fmt: skip
+
+
+def named(path: Path, *names: str) -> dict[str, str]:
+    """Those of the entities in a file name."""
+    return {name: label for name, label in entities_of(path).items() if name in names}

@@ -1,0 +1,313 @@
+"""One BOLD run from the acquired series to maps and their evaluation."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from bids_sr.bids import BoldRun, factor_of
+from bids_sr.bids.inputs import Calibration
+from bids_sr.config.seed_options import seeds_of
+from bids_sr.pipeline.graph import Maker, Scope
+from bids_sr.pipeline.step import Part
+from bids_sr.series import INTERPOLATIONS, MEASURED
+from bids_sr.stats.regions.attribution import attribution_pair, attribution_widths, widths_to_map
+from bids_sr.steps import (
+    activation,
+    active_regions,
+    calibration_run,
+    imported,
+    motion,
+    registration,
+    seed_regressors,
+    super_resolution,
+    training,
+)  # fmt: skip
+from bids_sr.steps.figures import (
+    draw_evaluation,
+    draw_maps,
+    draw_motion,
+    draw_overview,
+    draw_quality,
+    draw_registration,
+    draw_training,
+)  # fmt: skip
+from bids_sr.steps.map_sidecars import SLOW
+from bids_sr.steps.quality import guard_precision
+from bids_sr.workflows.facts import run_facts
+from bids_sr.workflows.judge import add_evaluation
+from bids_sr.workflows.planned import Planned
+from bids_sr.workflows.run_scope import RunOf
+from bids_sr.workflows.wanted import Wanted
+
+ACQUIRED = {"mask": "bold_mask"}
+FINE = {"mask": "bold_mask_hr", "roi": "roi_hr"}
+"""What the grid of a series makes of the names of brain and region of interest."""
+NO_GUIDE: Mapping[str, tuple[Maker, ...]] = {"highres_file": (), "highres2boldref_xfm": ()}
+NO_CALIBRATION: Mapping[str, tuple[Maker, ...]] = dict.fromkeys(
+    ("calibration_sd", "calibration_sd_low", "boldref2calibration_xfm", "calibration_facts"), ()
+)
+
+
+def add_run(
+    subject: Scope, planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], anat: Scope | None, pair: Scope | None,
+    models: Mapping[str, Scope],
+) -> None:  # fmt: skip
+    """Place the steps of a run.
+
+    Parameters
+    ----------
+    subject, anat, pair : scopes of the participant, of its T1w image and of the pair of the run, where there are any
+    wanted : series that are made of it besides ``raw``
+    models : scopes of the models that were trained on the pair, by series
+    """
+    beside = tuple(each for each in (anat, pair) if each is not None)
+    settings = _settings(planned, bold, wanted, with_anat=anat is not None)
+    scope = subject.within(re.sub(r"\W", "_", bold.stem) + "_wf", beside=beside, **settings)
+    if known := settings["truth_maps"]:
+        scope.give(truth_maps=known)
+    run = RunOf(planned=planned, bold=bold, wanted=wanted, scope=scope, models=models)
+    _add_motion(run)
+    _add_registration(run, with_anat=anat is not None, with_pair=pair is not None)
+    if scope.setting("calibrated"):
+        assert bold.calibration is not None
+        _add_calibration(run, bold.calibration)
+    _add_series(run)
+    _add_maps(run, with_anat=anat is not None)
+    add_evaluation(run)
+    _draw(run, with_anat=anat is not None, with_pair=pair is not None)
+
+
+def _settings(planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with_anat: bool) -> dict[str, object]:
+    """What the steps of a run are told beside what was asked for."""
+    settings, given = planned.settings, bold.precomputed
+    left_out, at_rest = ("suffix", "extension", "datatype"), bold.events is None
+    timed = bold.slice_timing is not None and "slicetiming" not in settings.preprocessing.ignore
+    dummies, truth = settings.preprocessing.dummy_scans, bold.truth
+    known = {} if truth is None else {name: str(path) for name, path in truth.activations.items()}
+    files = [path for path, _ in bold.echoes] or [bold.bold]
+    taken = tuple(given.files) if given else ()
+    calibrates = any(one.method is not None and one.method.calibrated for one in wanted if one.learned_from == "run")
+    return {
+        "entities": {**{k: v for k, v in bold.entities.items() if k not in left_out}, "datatype": "func"},
+        "sources": [*map(planned.uri, files), *(given.origin.uri(path) for path in given.files.values())]
+        if given else [planned.uri(path) for path in files],
+        "provenance": {**planned.made_by, "MappedBy": "seeds" if at_rest else "events"},
+        "task_name": str(bold.sidecar.get("TaskName", bold.entities.get("task", ""))),
+        "series_name": "raw", "run_name": bold.stem, "run_facts": run_facts(settings, bold, timed=timed),
+        "tr": bold.tr, "factor": factor_of(bold, settings), "voxel": bold.zooms, "axis_order": bold.axis_order,
+        "phase_encoding": str(bold.sidecar.get("PhaseEncodingDirection", "")),
+        "dummy_scans": given.n_dummy if dummies is None and given is not None else dummies,
+        "slice_times": bold.slice_timing if timed else None, "has_stc": timed,
+        "contrasts": {name: dict(weights) for name, weights in planned.plan.contrasts[bold.bold].items()},
+        "at_rest": at_rest, "band": SLOW if at_rest else None, **_sizes(planned, bold), "truth_maps": known,
+        "active_by": MEASURED if truth is not None and truth.bold is not None else "bspline",
+        "method_names": tuple(one.name for one in wanted if one.stored and one.judged),
+        "variance_names": tuple(one.name for one in wanted if one.stored and one.learned_from == "run"),
+        "with_pair": bold.pair is not None, "with_anat": with_anat,
+        "seeds": () if not at_rest else seeds_of(settings.activation.seeds, with_anat=with_anat),
+        "origin": given.origin.text if given else "", "taken": taken,
+        "readout": given.field.readout if given and given.field else 0.0,
+        "corrected": "fieldmap" in taken, "calibrated": bold.calibration is not None and calibrates,
+    }  # fmt: skip
+
+
+def _sizes(planned: Planned, bold: BoldRun) -> dict[str, object]:
+    """Two conditions whose regions are compared, or none, and the smoothing (mm) at which they are to be mapped."""
+    how = planned.settings.activation
+    pair = attribution_pair(planned.plan.contrasts[bold.bold]) if bold.events is not None else None
+    widths = widths_to_map(
+        attribution_widths(bold.zooms, factor_of(bold, planned.settings)), smoothing=how.smoothing, kinds=how.kinds,
+        thresholds=how.thresholds,
+    )  # fmt: skip
+    return {"pair_conditions": pair or (), "attribution_widths": widths}
+
+
+def _add_motion(run: RunOf) -> None:
+    """Head motion on the acquired series, or what another program found; slice timing in time only."""
+    bold, scope = run.bold, run.scope
+    if bold.echoes:
+        files, times = zip(*bold.echoes, strict=True)
+        scope.give(echo_files=list(files))
+        scope.add(motion.combine_echoes, echo_times=list(times))
+    else:
+        scope.give(bold_file=bold.bold)
+    scope.add(motion.import_series)
+    scope.add(motion.count_dummies)
+    taken = scope.setting("taken")
+    if bold.precomputed is None:
+        scope.add(motion.average_volumes, motion.mask_head, motion.estimate_motion)
+    else:
+        own = ("fieldmap", "boldref2fmap_xfm")
+        files = {name.removesuffix("_tsv"): path for name, path in bold.precomputed.files.items()}
+        scope.give(**{name if name in own else f"given_{name}": path for name, path in files.items()})
+        scope.add(imported.import_motion if "hmc_xfms" in taken else imported.rebuild_motion)
+        if "fieldmap" in taken:
+            scope.add(imported.field_to_shift)
+    if scope.setting("has_stc"):
+        scope.add(motion.correct_slice_timing)
+    else:
+        scope.alias["stc"] = "bold"
+
+
+def _add_registration(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
+    """The reference to T1w image and pair; brain, tissues and region of interest on the grids of the run."""
+    taken, scope = run.scope.setting("taken"), run.scope
+    new = with_anat and "boldref2t1w_xfm" not in taken
+    scope.say(Part.PREPROCESSING, registration.text_of_registration(to_t1w=new, to_pair=with_pair))
+    scope.add(imported.import_mask if "bold_mask" in taken else registration.mask_bold)
+    if with_anat:
+        scope.add(imported.import_coreg if "boldref2t1w_xfm" in taken else registration.register_to_t1w)
+        scope.add(registration.tissues_to_bold, registration.region_to_bold)
+    else:
+        scope.alias |= {"roi_bold": "bold_mask", "roi_bold_hr": "bold_mask_hr"}
+    if with_pair:
+        scope.add(registration.register_to_pair)
+    scope.add(registration.gather_registration)
+    if taken:
+        text = registration.text_of_imported_registration(scope.setting("origin"), taken)
+        scope.say(Part.PREPROCESSING, text)
+
+
+def _add_calibration(run: RunOf, found: Calibration) -> None:
+    """A short high-resolution run that tells where the run fluctuates, in register with it."""
+    own = run.scope.within(
+        "calibration_wf", axis_order=found.axis_order, tr=found.tr, sources=[run.planned.uri(found.bold)],
+        dummy_scans=run.planned.settings.preprocessing.dummy_scans,
+    )  # fmt: skip
+    own.say(Part.SERIES, calibration_run.text_of_calibration(with_events=found.events is not None))
+    own.give(bold_file=found.bold)
+    own.add(motion.import_series, motion.count_dummies, quiet=True)
+    own.add(motion.average_volumes, rename={"boldref": "calibration_ref"}, keep=False, quiet=True)
+    own.add(motion.mask_head, motion.estimate_motion, wires={"boldref": own["calibration_ref"]}, keep=False, quiet=True)
+    own.add(calibration_run.register_calibration)
+    if found.events is not None:
+        own.give(calibration_events=found.events)
+    own.add(calibration_run.measure_calibration)
+    names = ("calibration_ref", "calibration_sd", "calibration_sd_low", "boldref2calibration_xfm", "calibration_facts")
+    run.scope.give(**{name: own[name] for name in names})
+
+
+def _add_series(run: RunOf) -> None:
+    """Raw with its confounds, every baseline and method, the measured one, then what is only evaluated."""
+    scope, truth = run.scope, run.bold.truth
+    scope.add(super_resolution.undo_motion)
+    raw = run.series["raw"] = scope.within("raw", alias=ACQUIRED, series_name="raw")
+    raw.give(series=scope["preproc"], consistency=scope["preproc_consistency"])
+    scope.add(imported.import_confounds if "confounds_tsv" in scope.setting("taken") else motion.gather_confounds)
+    if run.bold.events is not None:
+        scope.give(regressors=run.bold.events)
+    else:
+        scope.add(seed_regressors.seed_series if scope.setting("seeds") else seed_regressors.component_series)
+    names = [one.name for one in run.wanted if one.stored]
+    scope.say(Part.SERIES, super_resolution.series_text(names, corrected=scope.setting("corrected")))
+    for one in run.wanted:
+        if one.stored:
+            _add_stored(run, one, names)
+    if truth is not None and truth.bold is not None:
+        timed = truth.slice_timing is not None and "slicetiming" not in run.planned.settings.preprocessing.ignore
+        own = run.series[MEASURED] = scope.within(MEASURED, alias=FINE, series_name=MEASURED)
+        own.give(bold_file=truth.bold)
+        own.add(motion.import_series, quiet=True, axis_order=truth.axis_order)
+        if timed:
+            own.add(motion.correct_slice_timing, quiet=True, slice_times=truth.slice_timing)
+        else:
+            own.alias["stc"] = "bold"
+        own.add(super_resolution.place_measured)
+    for one in run.wanted:
+        if not one.stored:
+            _add_unstored(run, one)
+
+
+def _series_scope(run: RunOf, one: Wanted, beside: tuple[Scope, ...]) -> Scope:
+    """The scope of a series on the high-resolution grid."""
+    model = {} if one.method is None else run.planned.model_settings(one)
+    own = run.scope.within(one.name, beside=beside, alias=FINE, series_name=one.name, **model)
+    run.series[one.name] = own
+    return own
+
+
+def _add_stored(run: RunOf, one: Wanted, names: Sequence[str]) -> None:
+    """One series that is stored, with the training that it needs."""
+    beside = (run.models[one.name],) if one.name in run.models else ()
+    own = _series_scope(run, one, beside)
+    if one.learned_from == "volumes":
+        own.add(training.train_on_volumes)
+        own.add(draw_training.draw_volume_training)
+    elif one.learned_from == "run":
+        first = not any("weight" in each.makers for each in run.series.values())  # what needs no map is tried once
+        plain = tuple(name for name in names if name in INTERPOLATIONS and name != "zerofill")
+        own.add(
+            training.estimate_variance, keep=not one.control, quiet=one.control, interpolations=plain if first else (),
+            wires=NO_CALIBRATION if one.control else {},
+        )  # fmt: skip
+    superres, resources = run.planned.settings.superres, run.planned.settings.resources
+    lower = superres.precision == "bf16" or (superres.precision == "auto" and resources.device == "cuda")
+    if one.network and lower:
+        own.add(guard_precision)
+    on = {} if one.learned_from else {"omp_nthreads": 1, "device": "cpu"}
+    own.add(super_resolution.super_resolve, wires={} if one.guided else NO_GUIDE, **on)
+
+
+def _add_unstored(run: RunOf, one: Wanted) -> None:
+    """A placebo of a method, or a further member of its ensemble: made for the evaluation alone."""
+    source = run.series[one.source]
+    beside = run.models[one.name] if one.seed and one.name in run.models else source
+    own = _series_scope(run, one, (beside,))
+    anew = {"model_source": "train", "model_dir": None, "pretrained": None, "force": True}
+    if one.model is not None:
+        own.give(model_file=one.model)
+    elif one.placebo == "T1w":  # a network of the pair's kind that has seen the T1w image in its place
+        own.add(super_resolution.another_contrast)
+        own.add(
+            training.train_on_pair, wires={"pair_mask": run.scope["bold_mask"]}, keep=False, quiet=True, **anew
+        )  # fmt: skip
+    elif one.seed and one.learned_from == "run":
+        own.add(training.estimate_variance, keep=False, quiet=True, **{**anew, "model_source": "auto"})
+    elif one.seed and one.learned_from == "volumes":
+        own.add(training.train_on_volumes, keep=False, quiet=True)
+    displaced = one.placebo.lower() if one.placebo in ("Mirror", "Shift") else ""
+    own.add(
+        super_resolution.super_resolve, keep=False, quiet=True, wires={} if one.guided else NO_GUIDE,
+        series_name=one.source, data_consistency="off", displaced=displaced, force=True,
+    )  # fmt: skip
+
+
+def _add_maps(run: RunOf, *, with_anat: bool) -> None:
+    """Maps, their regions and quality of every series that is stored, compared and listed."""
+    scope, settings = run.scope, run.planned.settings
+    if settings.evaluation.roi_grow and run.bold.events is not None:
+        scope.add(active_regions.grow_region)
+    else:
+        scope.alias |= {"roi": "roi_bold", "roi_hr": "roi_bold_hr"}
+    for name in run.mapped:
+        own = run.series[name]
+        for width in settings.activation.smoothing:
+            own.within(f"fwhm{round(width * 10):03d}", fwhm_mm=float(width)).add(activation.map_series)
+        own.add(activation.measure_quality)
+        if with_anat and settings.preprocessing.output_spaces:
+            own.add(registration.maps_to_template)
+    scope.add(activation.compare_maps, activation.join_quality)
+    scope.add(active_regions.list_clusters)
+
+
+def _draw(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
+    """Figures and tables of a run in the report; no result depends on them."""
+    scope, names, stored = run.scope, run.mapped, [one for one in run.wanted if one.stored]
+    scope.add(draw_motion.summarize_run, draw_motion.draw_motion, draw_registration.show_registration)
+    if "glm" in run.planned.settings.activation.kinds:
+        scope.add(draw_maps.draw_design)
+    if with_anat:
+        scope.add(draw_registration.draw_coregistration, draw_overview.draw_glass)
+    if with_pair:
+        scope.add(draw_registration.draw_guide)
+    if scope.setting("calibrated"):
+        scope.add(draw_registration.draw_calibration)
+    if weights := scope.gather("weight", [one.name for one in stored if one.learned_from == "run"]):
+        scope.add(draw_quality.draw_variance, wires={"weight": [*weights.values()][-1]})
+    finer = {"series": scope.gather("series", names[1:])}
+    scope.add(draw_maps.draw_slice, wires=finer, series_names=names[1:])
+    scope.add(draw_maps.draw_activation, draw_maps.draw_regions, draw_maps.show_metrics, series_names=names)
+    scope.add(draw_overview.show_viewer, series_names=names)
+    scope.add(draw_maps.show_clusters, draw_overview.draw_overview)
+    own = {"series_names": [one.name for one in stored]}
+    scope.add(draw_evaluation.draw_evaluation, has_truth=bool(run.measured or scope.setting("truth_maps")), **own)
+    scope.add(draw_quality.draw_quality, wires={"consistency": scope.gather("consistency", own["series_names"])}, **own)

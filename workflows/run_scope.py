@@ -1,0 +1,42 @@
+"""A run while its steps are placed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bids_sr.bids import BoldRun
+from bids_sr.pipeline.graph import Scope
+from bids_sr.series import MEASURED
+from bids_sr.workflows.planned import Planned
+from bids_sr.workflows.wanted import Wanted
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOf:
+    """A run while its steps are placed: its inputs, and its scope with those of its series by their names."""
+
+    planned: Planned
+    bold: BoldRun
+    wanted: Sequence[Wanted]
+    scope: Scope
+    models: Mapping[str, Scope]  # of networks that were trained on the pair, by series
+    series: dict[str, Scope] = field(default_factory=dict)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Stored series that are under judgment."""
+        return tuple(one.name for one in self.wanted if one.stored and one.judged)
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The measured series, where there is one."""
+        return (MEASURED,) if MEASURED in self.series else ()
+
+    @property
+    def mapped(self) -> tuple[str, ...]:
+        """Series that are mapped and stored: raw, those of the plan, the measured one."""
+        return ("raw", *(one.name for one in self.wanted if one.stored), *self.measured)
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """Series on the high-resolution grid that are evaluated: those stored, then those that are not."""
+        return (*self.mapped[1:], *(one.name for one in self.wanted if not one.stored))

@@ -1,0 +1,102 @@
+"""Structural scans of participants: fused as channels, super-resolved together, measured and shown."""
+
+from collections.abc import Mapping, Sequence
+
+from bids_sr.bids import Subject, entities_of, pretrained_for
+from bids_sr.config import Settings
+from bids_sr.pipeline.graph import Scope
+from bids_sr.steps import structural
+from bids_sr.steps.anatomy import load_template
+from bids_sr.steps.figures import draw_anatomy, draw_scans
+from bids_sr.workflows.planned import BUNDLED_SPACE, Planned
+
+_SCANS = ("fine_scans", "coarse_scans")
+_MODEL = ("made_scans", "model_file", "card_file", "log_file")
+
+
+def add_structural(root: Scope, planned: Planned, subjects: Sequence[Subject]) -> None:
+    """Place the steps of participants with structural scans.
+
+    All heads are prepared in scopes of their own, because networks may be trained on the heads of others.
+    """
+    prepared = {subject.label: _add_prepared(root, planned, subject) for subject in subjects}
+    for subject in subjects:
+        own = subject.label
+        heads = {own: prepared[own]}
+        if planned.settings.superres.train_on == "others":
+            alike = {each.label for each in subjects if _suffixes(each) == _suffixes(subject)} - {own}
+            heads = {label: scope for label, scope in prepared.items() if label in alike}
+        _add_participant(root, planned, subject, prepared[own], heads)
+
+
+def _suffixes(subject: Subject) -> tuple[str, ...]:
+    return tuple(pair.contrast for pair in subject.structural)
+
+
+def _about(planned: Planned, subject: Subject) -> dict[str, object]:
+    """What is said of everything that is stored of a participant's scans."""
+    files = [path for pair in subject.structural for path in (pair.highres, pair.lowres)]
+    sessions = {entities_of(pair.highres).get("session", "") for pair in subject.structural}
+    session = {"session": max(sessions)} if len(sessions) == 1 and max(sessions) else {}
+    return {
+        "entities": {"subject": subject.label, **session, "datatype": "anat"},
+        "sources": [planned.uri(path) for path in files], "provenance": {}, "suffixes": _suffixes(subject),
+    }  # fmt: skip
+
+
+def _add_prepared(root: Scope, planned: Planned, subject: Subject) -> Scope:
+    """The scans of one head in one frame."""
+    space = next(iter(planned.settings.preprocessing.output_spaces), BUNDLED_SPACE)
+    scope = root.within(f"sub_{subject.label}_scans_wf", template_space=space, **_about(planned, subject))
+    scope.give(
+        highres_files=[pair.highres for pair in subject.structural],
+        lowres_files=[pair.lowres for pair in subject.structural],
+    )
+    scope.add(load_template, structural.prepare_scans)
+    return scope
+
+
+def _add_participant(
+    root: Scope, planned: Planned, subject: Subject, prepared: Scope, heads: Mapping[str, Scope]
+) -> None:
+    """A network of each method, on the heads that it learns from; what it makes of the prepared scans, and measures."""
+    superres = planned.settings.superres
+    notices = [str(each) for each in planned.plan.warnings if each.concerns(subject.label)]
+    scope = root.within(
+        f"sub_{subject.label}_wf", beside=(prepared,), entities={"subject": subject.label}, sources=(), provenance={},
+        subject_facts=_facts(planned.settings, subject, notices),
+    )  # fmt: skip
+    measured = scope.within("measured", **_about(planned, subject))
+    learned = {f"heads_{name.partition('_')[0]}": [head[name] for head in heads.values()] for name in _SCANS}
+    masks = {"heads_masks": {f"sub-{label}": head["scan_mask"] for label, head in heads.items()}}
+    for method in superres.chosen:
+        own = measured.within(
+            method, method=method, pretrained=pretrained_for(superres, method),
+            model_dir=superres.models_to_reuse(planned.settings.paths.output_dir),
+        )  # fmt: skip
+        own.add(structural.train_on_scans, wires={**learned, **masks})
+        own.add(structural.super_resolve_scans)
+        scope.add(
+            draw_scans.explain_scans, name=f"explain_{method}", wires={name: own[name] for name in _MODEL},
+            rename={"explain_scans": f"explain_{method}"}, method_label=method if len(superres.chosen) > 1 else "",
+        )  # fmt: skip
+    measured.add(structural.measure_scans)
+    scope.add(draw_scans.draw_scans, wires={"scan_metrics": measured["scan_metrics"]})
+    scope.add(draw_anatomy.summarize_subject)
+
+
+def _facts(settings: Settings, subject: Subject, notices: Sequence[str]) -> dict[str, object]:
+    """What was found and what will be done, for the first section of the report."""
+    others = settings.superres.train_on == "others"
+    return {
+        "Participant": subject.label,
+        "Target": "structural scans",
+        "Contrasts, fused": list(_suffixes(subject)),
+        "Scans": [path.name for pair in subject.structural for path in (pair.highres, pair.lowres)],
+        "Scans brought together": settings.superres.anat_align,
+        "Methods": list(settings.superres.chosen),
+        "Trained on": "all other participants of this call" if others else "these scans",
+        "Training recipe": settings.superres.recipe,
+        "Random seed": settings.resources.random_seed,
+        "notices": list(notices),
+    }

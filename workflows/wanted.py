@@ -1,0 +1,125 @@
+"""Which series a run gets: those that are stored, and placebos and members of ensembles that are only evaluated."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bids_sr.bids import BoldRun, factor_of, guide_of, pretrained_for
+from bids_sr.boilerplate import HERE
+from bids_sr.config import Settings
+from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES, member_name, series_name, series_names
+from bids_sr.sr.method import Method, method_of_series
+from bids_sr.sr.models.other_models import other_models
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """A series that is made of a run besides ``raw``.
+
+    Attributes
+    ----------
+    name : of the series
+    method : that makes it, or that it is a variant of; None for an interpolation and for what needs the pair alone
+    learned_from : images of the pair, volumes of the run (or given for it), or how the run changes; "" without a model
+    guided : static detail of the high-resolution image of the pair enters it
+    seed : added to that of the settings; not 0 for a further member of an ensemble
+    placebo : "" or what sets it apart from its method: "Phantom", "Other", "T1w", "Mirror", "Shift"
+    model : weights that take the place of its own, or None
+    """
+
+    name: str
+    method: Method | None = None
+    learned_from: Literal["", "pair", "volumes", "run"] = ""
+    guided: bool = False
+    seed: int = 0
+    placebo: str = ""
+    model: Path | None = None
+
+    @property
+    def stored(self) -> bool:
+        """Whether it is kept and mapped, and not evaluated alone."""
+        return not (self.seed or self.placebo)
+
+    @property
+    def judged(self) -> bool:
+        """Whether it is a method under judgment, and no baseline."""
+        return self.method is not None and not self.control
+
+    @property
+    def control(self) -> bool:
+        """Whether it has a model and stands among the baselines, such as `sdmod`."""
+        return self.method is not None and self.method.control
+
+    @property
+    def source(self) -> str:
+        """Name of the series that it is a variant of; its own for all others."""
+        return self.name if self.method is None else series_name(self.method.name)
+
+    @property
+    def network(self) -> bool:
+        """Whether a network is applied to it volume by volume."""
+        return self.learned_from in ("pair", "volumes")
+
+
+def wanted_series(settings: Settings, run: BoldRun, names: Sequence[str], *, with_anat: bool) -> tuple[Wanted, ...]:
+    """Series of a run in the order of computation: those that are stored, then members of ensembles, then placebos.
+
+    Parameters
+    ----------
+    names : of those that are stored; ``raw`` is passed over
+    """
+    stored = [_stored(settings, run, name) for name in names if name != "raw"]
+    learned = [one for one in stored if one.method is not None and (one.network or one.learned_from == "run")]
+    members = [each for one in learned for each in _members(settings, one)]
+    placebos = [each for one in learned if not one.control for each in _placebos(settings, run, one, with_anat)]
+    order = {"Phantom": 0, "Other": 0, "T1w": 1, "Mirror": 2, "Shift": 2}  # kinds side by side, of all methods
+    return (*stored, *members, *sorted(placebos, key=lambda one: order[one.placebo]))
+
+
+def _stored(settings: Settings, run: BoldRun, name: str) -> Wanted:
+    superres = settings.superres
+    if name in PAIR_BASELINES:
+        return Wanted(name=name, guided=True)
+    if name in INTERPOLATIONS:
+        return Wanted(name=name)
+    method = method_of_series(name)
+    if name in series_names(superres.run_trained):
+        guided = guide_of(superres, run) != "none"
+        return Wanted(name=name, method=method, learned_from="run", guided=guided)
+    # a model that was given needs no pair
+    alone = run.pair is None and pretrained_for(superres, method.name) is not None
+    own = method.name in superres.volume_trained or alone
+    return Wanted(name=name, method=method, learned_from="volumes" if own else "pair")
+
+
+def _variant(one: Wanted, name: str, **how: object) -> Wanted:
+    """A variant of a series, which is evaluated and not stored."""
+    kept = {"method": one.method, "learned_from": one.learned_from, "guided": one.guided}
+    return Wanted(name=name, **kept, **how)  # type: ignore[arg-type]
+
+
+def _members(settings: Settings, one: Wanted) -> Iterator[Wanted]:
+    """The further members of a method's ensemble; the method itself is the first."""
+    assert one.method is not None
+    if one.method.draws and pretrained_for(settings.superres, one.method.name) is None:
+        for seed in range(1, settings.superres.n_ensemble):
+            yield _variant(one, member_name(one.name, seed), seed=seed)
+
+
+def _placebos(settings: Settings, run: BoldRun, one: Wanted, with_anat: bool) -> Iterator[Wanted]:
+    """The placebos of a method that can be made of a run, where they were asked for."""
+    assert one.method is not None
+    offered = {each.suffix for each in one.method.placebos} if settings.evaluation.null_checks else set()
+    shipped = HERE / "models" / f"{one.name}_phantom.safetensors"
+    models = {"Phantom": [shipped] if shipped.exists() else []}
+    if "Other" in offered:
+        store = settings.paths.output_dir / "sourcedata" / "models"
+        label, factor = run.entities["subject"], factor_of(run, settings)
+        models["Other"] = other_models(store, one.name, label, factor=factor, zooms=run.zooms)
+    for placebo, found in models.items():
+        if placebo in offered and found:
+            yield _variant(one, series_name(one.name, placebo), placebo=placebo, model=found[0])
+    for placebo in ("T1w", "Mirror", "Shift"):
+        if placebo in offered and (with_anat or placebo != "T1w"):
+            yield _variant(one, series_name(one.name, placebo), placebo=placebo)
