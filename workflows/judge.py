@@ -27,8 +27,8 @@ def add_evaluation(run: RunOf) -> None:
     scope.say(Part.EVALUATION, super_resolution.placebos_text([one.name for one in run.wanted if one.placebo]))
     cards = scope.gather("card_file", [one.name for one in stored if one.learned_from == "run" and one.judged])
     scope.add(judgment.raise_flags, wires={"rows": tables, "card_file": cards})
-    tables.append(scope["flag_rows"])
-    scope.add(judgment.judge, wires={"rows": tables, "card_file": cards}, series_names=[one.name for one in stored])
+    every = {"rows": [*tables, scope["flag_rows"]], "card_file": cards}
+    scope.add(judgment.judge, wires=every, series_names=[one.name for one in stored])
 
 
 def _split_halves(run: RunOf) -> Maker:

@@ -30,7 +30,7 @@ from bids_sr.steps.figures import (
     draw_registration,
     draw_training,
 )  # fmt: skip
-from bids_sr.steps.map_sidecars import SLOW
+from bids_sr.stats.regions.map_sidecars import SLOW
 from bids_sr.steps.quality import guard_precision
 from bids_sr.workflows.facts import run_facts
 from bids_sr.workflows.judge import add_evaluation

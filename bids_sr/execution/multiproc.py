@@ -47,7 +47,8 @@ _WAIT_S = 60.0  # for a killed worker to be gone; one that the kernel holds in a
 _LOOK_AGAIN_S = 1.0  # where nothing was heard for so long; also how late a signal may be noticed
 PRELOAD = (
     "nipype.pipeline.engine",
-    "bids_sr.interfaces.derivatives_sink",
+    "bids_sr.pipeline.nipype_interface",
+    "bids_sr.workflows.base",  # with it all steps
     "scipy.ndimage",
     "torch",
     "nilearn.glm.first_level",

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.interfaces.derivatives_sink import RECORD as WRITTEN
+from bids_sr.steps.store import RECORD as WRITTEN
 from bids_sr.io import atomic_files
 
 if TYPE_CHECKING:

@@ -1,5 +1,6 @@
 """Import, head motion, slice timing, non-steady volumes, reference and confounds of one BOLD run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.io.copies import copy_series
@@ -35,7 +36,7 @@ def import_series(bold_file: File, here: Path, *, tr: float, axis_order: AxisOrd
 
 
 @step(makes="bold_file")
-def combine_echoes(echo_files: list[File], here: Path, *, echo_times: list[float]) -> File:
+def combine_echoes(echo_files: list[File], here: Path, *, echo_times: Sequence[float]) -> File:
     """Optimal combination of the echoes of a run, by tedana; `echo_times` are in ms."""
     from bids_sr.spatial import multi_echo
 
@@ -111,7 +112,7 @@ def estimate_motion(bold: Series, boldref: Image, head_mask: Mask, *, n_dummy: i
     ),
 )
 def correct_slice_timing(
-    bold: Series, here: Path, *, slice_times: list[float], slice_time_ref: float, n_dummy: int
+    bold: Series, here: Path, *, slice_times: Sequence[float], slice_time_ref: float, n_dummy: int
 ) -> Series:
     """Bring all slices to one time of acquisition, in time only.
 
