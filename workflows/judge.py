@@ -17,18 +17,30 @@ def add_evaluation(run: RunOf) -> None:
         tables.append(_split_halves(run))
     else:
         scope.say(Part.EVALUATION, evaluation.UNSPLIT)
-    tables += [*_against_truth(run, split=split), *_without_signal(run), *_sizes(run)]
     stored = [one for one in run.wanted if one.stored]
-    scope.add(
-        evaluation.gather_tested, series_names=[one.name for one in stored],
-        network_names=[one.name for one in stored if one.network],
-    )  # fmt: skip
+    _say(run, split=split)
+    tables += [*_against_truth(run, split=split), *_without_signal(run), *_sizes(run)]
+    scope.add(evaluation.gather_tested, network_names=[one.name for one in stored if one.network])
     tables += [scope["tested_shares"], *_quality_control(run, split=split)]
-    scope.say(Part.EVALUATION, super_resolution.placebos_text([one.name for one in run.wanted if one.placebo]))
     cards = scope.gather("card_file", [one.name for one in stored if one.learned_from == "run" and one.judged])
     scope.add(judgment.raise_flags, wires={"rows": tables, "card_file": cards})
     every = {"rows": [*tables, scope["flag_rows"]], "card_file": cards}
-    scope.add(judgment.judge, wires=every, series_names=[one.name for one in stored])
+    scope.add(judgment.judge, wires=every)
+
+
+def _say(run: RunOf, *, split: bool) -> None:
+    """Sentences about several steps: quality control, placebos, tests one level of resolution down."""
+    if split and run.methods:
+        members = {name: sum(1 for one in run.wanted if one.seed and one.source == name) for name in run.methods}
+        several = [name for name, count in members.items() if count]
+        text = quality.guards_text(
+            run.methods, 1 + max(members.values()), with_pair=run.bold.pair is not None, several=several
+        )
+        run.scope.say(Part.EVALUATION, text)
+    placebos = [one.name for one in run.wanted if one.placebo]
+    run.scope.say(Part.EVALUATION, super_resolution.placebos_text(placebos))
+    if any(one.learned_from == "run" for one in run.wanted):
+        run.scope.say(Part.EVALUATION, evaluation.ONE_LEVEL_DOWN)
 
 
 def _split_halves(run: RunOf) -> Maker:
@@ -83,7 +95,9 @@ def _quality_control(run: RunOf, *, split: bool) -> list[Maker]:
         found.append(scope["edges"])
     for name in run.methods if split else ():
         members = [one.name for one in run.wanted if one.seed and one.source == name]
-        wires = {"member_effects": scope.gather("effects", members)}
+        wires: dict[str, Maker | tuple[Maker, ...] | dict[str, Maker]] = {"member_effects": scope.gather("effects", members)}
+        if not any(one.name == name and one.network for one in run.wanted):
+            wires["model_file"] = ()  # variance maps are of the run itself
         if members and run.measured:
             wires["measured_effects"] = run.series[MEASURED]["effects"]
         run.series[name].add(quality.guard_series, wires=wires)

@@ -62,8 +62,8 @@ def add_run(
     beside = tuple(each for each in (anat, pair) if each is not None)
     settings = _settings(planned, bold, wanted, with_anat=anat is not None)
     scope = subject.within(re.sub(r"\W", "_", bold.stem) + "_wf", beside=beside, **settings)
-    if known := settings["truth_maps"]:
-        scope.give(truth_maps=known)
+    if bold.truth is not None and bold.truth.activations:
+        scope.give(truth_maps=dict(bold.truth.activations))
     run = RunOf(planned=planned, bold=bold, wanted=wanted, scope=scope, models=models)
     _add_motion(run)
     _add_registration(run, with_anat=anat is not None, with_pair=pair is not None)
@@ -82,7 +82,7 @@ def _settings(planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with
     left_out, at_rest = ("suffix", "extension", "datatype"), bold.events is None
     timed = bold.slice_timing is not None and "slicetiming" not in settings.preprocessing.ignore
     dummies, truth = settings.preprocessing.dummy_scans, bold.truth
-    known = {} if truth is None else {name: str(path) for name, path in truth.activations.items()}
+    known = {} if truth is None else truth.activations
     files = [path for path, _ in bold.echoes] or [bold.bold]
     taken = tuple(given.files) if given else ()
     calibrates = any(one.method is not None and one.method.calibrated for one in wanted if one.learned_from == "run")
@@ -98,8 +98,10 @@ def _settings(planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with
         "dummy_scans": given.n_dummy if dummies is None and given is not None else dummies,
         "slice_times": bold.slice_timing if timed else None, "has_stc": timed,
         "contrasts": {name: dict(weights) for name, weights in planned.plan.contrasts[bold.bold].items()},
-        "at_rest": at_rest, "band": SLOW if at_rest else None, **_sizes(planned, bold), "truth_maps": known,
+        "at_rest": at_rest, "band": SLOW if at_rest else None, **_sizes(planned, bold),
         "active_by": MEASURED if truth is not None and truth.bold is not None else "bspline",
+        "has_truth": bool(known) or (truth is not None and truth.bold is not None),
+        "series_names": tuple(one.name for one in wanted if one.stored),
         "method_names": tuple(one.name for one in wanted if one.stored and one.judged),
         "variance_names": tuple(one.name for one in wanted if one.stored and one.learned_from == "run"),
         "with_pair": bold.pair is not None, "with_anat": with_anat,
@@ -291,7 +293,7 @@ def _add_maps(run: RunOf, *, with_anat: bool) -> None:
 
 def _draw(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
     """Figures and tables of a run in the report; no result depends on them."""
-    scope, names, stored = run.scope, run.mapped, [one for one in run.wanted if one.stored]
+    scope, stored = run.scope, [one for one in run.wanted if one.stored]
     scope.add(draw_motion.summarize_run, draw_motion.draw_motion, draw_registration.show_registration)
     if "glm" in run.planned.settings.activation.kinds:
         scope.add(draw_maps.draw_design)
@@ -303,11 +305,8 @@ def _draw(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
         scope.add(draw_registration.draw_calibration)
     if weights := scope.gather("weight", [one.name for one in stored if one.learned_from == "run"]):
         scope.add(draw_quality.draw_variance, wires={"weight": [*weights.values()][-1]})
-    finer = {"series": scope.gather("series", names[1:])}
-    scope.add(draw_maps.draw_slice, wires=finer, series_names=names[1:])
-    scope.add(draw_maps.draw_activation, draw_maps.draw_regions, draw_maps.show_metrics, series_names=names)
-    scope.add(draw_overview.show_viewer, series_names=names)
-    scope.add(draw_maps.show_clusters, draw_overview.draw_overview)
-    own = {"series_names": [one.name for one in stored]}
-    scope.add(draw_evaluation.draw_evaluation, has_truth=bool(run.measured or scope.setting("truth_maps")), **own)
-    scope.add(draw_quality.draw_quality, wires={"consistency": scope.gather("consistency", own["series_names"])}, **own)
+    scope.add(draw_maps.draw_slice, wires={"series": scope.gather("series", run.mapped[1:])})
+    scope.add(draw_maps.draw_activation, draw_maps.draw_regions, draw_maps.show_metrics, draw_maps.show_clusters)
+    scope.add(draw_overview.show_viewer, draw_overview.draw_overview, draw_evaluation.draw_evaluation)
+    lost = scope.gather("consistency", [one.name for one in stored])
+    scope.add(draw_quality.draw_quality, wires={"consistency": lost})

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 
 from bids_sr.bids import Subject, entities_of, pretrained_for
 from bids_sr.config import Settings
-from bids_sr.pipeline.graph import Scope
+from bids_sr.pipeline.graph import Scope, Wires
 from bids_sr.steps import structural
 from bids_sr.steps.anatomy import load_template
 from bids_sr.steps.figures import draw_anatomy, draw_scans
 from bids_sr.workflows.planned import BUNDLED_SPACE, Planned
 
-_SCANS = ("fine_scans", "coarse_scans")
 _MODEL = ("made_scans", "model_file", "card_file", "log_file")
 
 
@@ -33,21 +32,21 @@ def _suffixes(subject: Subject) -> tuple[str, ...]:
     return tuple(pair.contrast for pair in subject.structural)
 
 
-def _about(planned: Planned, subject: Subject) -> dict[str, object]:
-    """What is said of everything that is stored of a participant's scans."""
+def _scope(outer: Scope, name: str, planned: Planned, subject: Subject) -> Scope:
+    """A scope whose artifacts are stored among the structural scans of a participant."""
     files = [path for pair in subject.structural for path in (pair.highres, pair.lowres)]
     sessions = {entities_of(pair.highres).get("session", "") for pair in subject.structural}
     session = {"session": max(sessions)} if len(sessions) == 1 and max(sessions) else {}
-    return {
-        "entities": {"subject": subject.label, **session, "datatype": "anat"},
-        "sources": [planned.uri(path) for path in files], "provenance": {}, "suffixes": _suffixes(subject),
-    }  # fmt: skip
+    return outer.within(
+        name, entities={"subject": subject.label, **session, "datatype": "anat"},
+        sources=[planned.uri(path) for path in files], provenance={}, suffixes=_suffixes(subject),
+        template_space=next(iter(planned.settings.preprocessing.output_spaces), BUNDLED_SPACE),
+    )  # fmt: skip
 
 
 def _add_prepared(root: Scope, planned: Planned, subject: Subject) -> Scope:
     """The scans of one head in one frame."""
-    space = next(iter(planned.settings.preprocessing.output_spaces), BUNDLED_SPACE)
-    scope = root.within(f"sub_{subject.label}_scans_wf", template_space=space, **_about(planned, subject))
+    scope = _scope(root, f"sub_{subject.label}_scans_wf", planned, subject)
     scope.give(
         highres_files=[pair.highres for pair in subject.structural],
         lowres_files=[pair.lowres for pair in subject.structural],
@@ -66,15 +65,18 @@ def _add_participant(
         f"sub_{subject.label}_wf", beside=(prepared,), entities={"subject": subject.label}, sources=(), provenance={},
         subject_facts=_facts(planned.settings, subject, notices),
     )  # fmt: skip
-    measured = scope.within("measured", **_about(planned, subject))
-    learned = {f"heads_{name.partition('_')[0]}": [head[name] for head in heads.values()] for name in _SCANS}
-    masks = {"heads_masks": {f"sub-{label}": head["scan_mask"] for label, head in heads.items()}}
+    measured = _scope(scope, "measured", planned, subject)
+    learned: Wires = {
+        "heads_fine": [head["fine_scans"] for head in heads.values()],
+        "heads_coarse": [head["coarse_scans"] for head in heads.values()],
+        "heads_masks": {f"sub-{label}": head["scan_mask"] for label, head in heads.items()},
+    }
     for method in superres.chosen:
         own = measured.within(
             method, method=method, pretrained=pretrained_for(superres, method),
             model_dir=superres.models_to_reuse(planned.settings.paths.output_dir),
         )  # fmt: skip
-        own.add(structural.train_on_scans, wires={**learned, **masks})
+        own.add(structural.train_on_scans, wires=learned)
         own.add(structural.super_resolve_scans)
         scope.add(
             draw_scans.explain_scans, name=f"explain_{method}", wires={name: own[name] for name in _MODEL},

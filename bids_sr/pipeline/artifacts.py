@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar, cast
 
 from bids_sr.io.volume import Volume
 
@@ -57,6 +57,8 @@ class Derivative:
 
 class Kind(Generic[T]):
     """How values are kept in files; here as a file whose path is the value."""
+
+    light: ClassVar[bool] = False  # its files are small
 
     def load(self, path: Path) -> T:
         """The value of a file."""
@@ -112,6 +114,8 @@ class _Mask(_Volume):
 class _Transforms(Kind["np.ndarray"]):
     """(T, 4, 4), RAS mm, as ITK text."""
 
+    light = True
+
     def load(self, path: Path) -> "np.ndarray":
         from bids_sr.spatial.transforms import read_itk
 
@@ -128,6 +132,7 @@ class _Transforms(Kind["np.ndarray"]):
 class _Table(Kind["pd.DataFrame"]):
     """A table as TSV, with all digits or with those given."""
 
+    light = True
     digits: str | None = None
 
     def load(self, path: Path) -> "pd.DataFrame":
@@ -157,6 +162,8 @@ class _Distortion(Kind["_ShiftMap"]):
 
 class _Regressors(Kind["_Events | _Seeds"]):
     """Events of a task in a file of the data set, or time series of seeds that a step made."""
+
+    light = True
 
     def load(self, path: Path) -> "_Events | _Seeds":
         from bids_sr.stats.glm.regressors import read_regressors
@@ -191,6 +198,7 @@ class _Effects(Kind["_BlockEffects"]):
 class _Metrics(Kind[list["MetricRow"]]):
     """Rows of a long table, with the columns of `bids_sr.metrics.long_tables` that are named."""
 
+    light = True
     columns: str = "SERIES"
 
     def load(self, path: Path) -> list["MetricRow"]:
@@ -207,6 +215,8 @@ class _Metrics(Kind[list["MetricRow"]]):
 
 
 class _Facts(Kind[Content]):
+    light = True
+
     def load(self, path: Path) -> Content:
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
@@ -246,6 +256,10 @@ class _Derivatives(Kind[Derivative]):
         return path
 
 
+class _Figures(_Derivatives):
+    light = True
+
+
 File = Annotated[Path, Kind()]
 Series = Annotated["SeriesReader", _Series()]
 Image = Annotated[Volume, _Volume()]
@@ -262,4 +276,4 @@ Rows = Annotated[list["MetricRow"], _Metrics("EVALUATION")]
 ScanMetrics = Annotated[list["MetricRow"], _Metrics("STRUCTURAL")]
 Facts = Annotated[Content, _Facts()]
 Map = Annotated[Derivative, _Derivatives()]
-Figure = Annotated[Derivative, _Derivatives()]
+Figure = Annotated[Derivative, _Figures()]

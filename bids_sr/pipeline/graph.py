@@ -44,6 +44,7 @@ class Placed:
     name: str
     settings: Mapping[str, Any]
     wires: Wires
+    light: bool = False  # it only copies small files, in less time than a process needs to start
 
     def __str__(self) -> str:
         return f"{self.scope.path}.{self.name}"
@@ -80,15 +81,16 @@ class Scope:
     inner: list["Scope"] = field(default_factory=list)
     steps: list[Placed] = field(default_factory=list)
     makers: dict[str, Maker] = field(default_factory=dict)
-    texts: list[tuple[Part, str]] = field(default_factory=list)
+    texts: list[tuple[Part, str]] = field(default_factory=list)  # of all scopes, in the order in which they were said
 
     def within(
         self, name: str, /, *, beside: tuple["Scope", ...] = (), alias: Mapping[str, str] | None = None,
         **settings: object,
     ) -> "Scope":  # fmt: skip
         """A new inner scope."""
-        self.inner.append(Scope(name, settings, self, beside, dict(alias or {}), self.store))
-        return self.inner[-1]
+        inner = Scope(name, settings, self, beside, dict(alias or {}), self.store, texts=self.texts)
+        self.inner.append(inner)
+        return inner
 
     def give(self, **artifacts: object) -> None:
         """Artifacts that are there: files, lists of files, or what a step of another scope makes."""
@@ -140,7 +142,8 @@ class Scope:
             own["own_sidecar"] = dict(sidecar)
         if not how.provenance:
             own["provenance"] = {}
-        self.steps.append(Placed(self.store, self, f"keep_{name}", own, wires))
+        port = placed.step.outputs[artifact]
+        self.steps.append(Placed(self.store, self, f"keep_{name}", own, wires, bool(port and port.kind.light)))
 
     def _enter(self, name: str, maker: Maker) -> None:
         if name in self.makers:
@@ -225,9 +228,8 @@ class Graph:
         A text that ends with a line feed ends a paragraph, and so does a part.
         """
         parts: dict[Part, dict[str, None]] = {part: {} for part in Part}
-        for scope in self.scope.inward():
-            for part, text in scope.texts:
-                parts[part].setdefault(text if text.endswith("\n") else f"{text} ")
+        for part, text in self.scope.texts:
+            parts[part].setdefault(text if text.endswith("\n") else f"{text} ")
         found = "\n".join("".join(texts) + "\n" for texts in parts.values())
         paragraphs = (" ".join(lines.split()) for lines in found.split("\n"))
         return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
@@ -287,8 +289,11 @@ def _wire(placed: Placed, name: str, port: Port) -> Wire | None:
         return Wire(tuple(Maker(each, name) for each in maker.source.values()), tuple(maker.source))
     if maker is not None and port.many != "dict":
         return Wire((maker,))
-    found = placed.scope.gather(name) if port.many else {}
-    return Wire(tuple(found.values()), tuple(found) if port.many == "dict" else ()) if found else None
+    found = [(one.name, one.makers[name]) for one in placed.scope.inward() if name in one.makers] if port.many else []
+    names, makers = zip(*found, strict=True) if found else ((), ())
+    if len(set(names)) < len(names) and port.many == "dict":
+        raise GraphError(f"{placed}: scopes of one name make {name}: {', '.join(names)}")
+    return Wire(makers, names if port.many == "dict" else ()) if found else None
 
 
 def _settings(placed: Placed, wired: Mapping[str, Wire]) -> Iterator[tuple[str, object]]:

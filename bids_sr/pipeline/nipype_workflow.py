@@ -38,7 +38,8 @@ def workflow_of(graph: Graph, *, base_dir: Path, need_gb: Callable[[Need], float
 def _node(placed: Placed, graph: Graph, need_gb: Callable[[Need], float]) -> pe.Node:
     given = graph.settings[placed]
     node = pe.Node(placed.step.interface(**given), name=placed.name, n_procs=given.get("omp_nthreads", 1))
-    node._mem_gb = need_gb(placed.step.memory)
+    node.run_without_submitting = placed.light
+    node._mem_gb = _NEXT_TO_NOTHING_GB if placed.light else need_gb(placed.step.memory)
     for name, wire in graph.wires[placed].items():
         if wire.names:
             setattr(node.inputs, f"{name}_names", list(wire.names))

@@ -261,7 +261,7 @@ def test_the_methods_text_cites_what_exists_says_nothing_twice_and_follows_the_p
 
 def test_every_methods_text_has_its_part(graph: Graph) -> None:
     """What has none would stand in the opening."""
-    texts = [text for scope in graph.scope.inward() for part, text in scope.texts if part is Part.OPENING and text]
+    texts = [text for part, text in graph.scope.texts if part is Part.OPENING and text]
     assert len(texts) == 1
 
 

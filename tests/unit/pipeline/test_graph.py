@@ -63,6 +63,18 @@ def summary(series: dict[str, Series], maps: list[Map], notes: Facts | None = No
     return pd.DataFrame(rows, columns=["name", "value"])
 
 
+@step()
+def list_names(smooth: list[Map]) -> Facts:
+    """All maps of inner scopes, whatever these are called."""
+    return {"names": [each.name for each in smooth]}
+
+
+@step()
+def name_them(fine: dict[str, Series]) -> Facts:
+    """Series by the names of their scopes."""
+    return {"names": list(fine)}
+
+
 @step(resumes=True, makes="model_file")
 def train(boldref: Image, here: Path, *, device: str, omp_nthreads: int) -> File:
     """Goes on from its checkpoint."""
@@ -160,6 +172,24 @@ def test_names_can_be_told_otherwise(bold, tmp_path):
     assert graph.settings[placed["all.run.again"]] == {"level": 50.0}
     assert run.gather("maps") == {"sbl": inner["maps"]}
     assert "  map_effects: maps <- boldref (pair.average), mask (run.threshold)" in list(graph.lines())
+
+
+def test_a_list_takes_all_and_a_dictionary_tells_scopes_apart(bold, tmp_path):
+    root = scope_of_run(bold, tmp_path)
+    for series in root.inner[0].inner:
+        series.within("fwhm050").add(map_effects, rename={"maps": "smooth"})
+    root.inner[0].add(
+        summary, name="twice", rename={"summary": "twice"}, wires={"maps": [*root.inner[0].gather("maps").values()]}
+    )
+    root.inner[0].add(list_names)
+    graph = Graph(root)
+    placed = {each.name: each for each in graph.placed}
+    assert len(graph.wires[placed["list_names"]]["smooth"].makers) == 2
+    for series in root.inner[0].inner:
+        series.inner[0].add(double, rename={"series": "fine"})
+    root.inner[0].add(name_them)
+    with pytest.raises(GraphError, match="scopes of one name make fine: fwhm050, fwhm050"):
+        Graph(root)
 
 
 def test_the_methods_text_has_each_sentence_once_in_the_order_of_the_parts(bold, tmp_path):
