@@ -95,7 +95,9 @@ def _quality_control(run: RunOf, *, split: bool) -> list[Maker]:
         found.append(scope["edges"])
     for name in run.methods if split else ():
         members = [one.name for one in run.wanted if one.seed and one.source == name]
-        wires: dict[str, Maker | tuple[Maker, ...] | dict[str, Maker]] = {"member_effects": scope.gather("effects", members)}
+        wires: dict[str, Maker | tuple[Maker, ...] | dict[str, Maker]] = {
+            "member_effects": scope.gather("effects", members)
+        }
         if not any(one.name == name and one.network for one in run.wanted):
             wires["model_file"] = ()  # variance maps are of the run itself
         if members and run.measured:

@@ -10,6 +10,7 @@ from bids_sr.pipeline.graph import Maker, Scope
 from bids_sr.pipeline.step import Part
 from bids_sr.series import INTERPOLATIONS, MEASURED
 from bids_sr.stats.regions.attribution import attribution_pair, attribution_widths, widths_to_map
+from bids_sr.stats.regions.map_sidecars import SLOW
 from bids_sr.steps import (
     activation,
     active_regions,
@@ -30,12 +31,11 @@ from bids_sr.steps.figures import (
     draw_registration,
     draw_training,
 )  # fmt: skip
-from bids_sr.stats.regions.map_sidecars import SLOW
 from bids_sr.steps.quality import guard_precision
 from bids_sr.workflows.facts import run_facts
 from bids_sr.workflows.judge import add_evaluation
 from bids_sr.workflows.planned import Planned
-from bids_sr.workflows.run_scope import RunOf
+from bids_sr.workflows.run_scope import RunOf, methods_of
 from bids_sr.workflows.wanted import Wanted
 
 ACQUIRED = {"mask": "bold_mask"}
@@ -102,7 +102,7 @@ def _settings(planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with
         "active_by": MEASURED if truth is not None and truth.bold is not None else "bspline",
         "has_truth": bool(known) or (truth is not None and truth.bold is not None),
         "series_names": tuple(one.name for one in wanted if one.stored),
-        "method_names": tuple(one.name for one in wanted if one.stored and one.judged),
+        "method_names": methods_of(wanted),
         "variance_names": tuple(one.name for one in wanted if one.stored and one.learned_from == "run"),
         "with_pair": bold.pair is not None, "with_anat": with_anat,
         "seeds": () if not at_rest else seeds_of(settings.activation.seeds, with_anat=with_anat),

@@ -10,6 +10,12 @@ from bids_sr.workflows.planned import Planned
 from bids_sr.workflows.wanted import Wanted
 
 
+def methods_of(wanted: Sequence[Wanted]) -> tuple[str, ...]:
+    """Stored series that are under judgment, networks first."""
+    found = [one for one in wanted if one.stored and one.judged]
+    return tuple(one.name for one in sorted(found, key=lambda one: not one.network))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunOf:
     """A run while its steps are placed: its inputs, and its scope with those of its series by their names."""
@@ -23,8 +29,8 @@ class RunOf:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Stored series that are under judgment."""
-        return tuple(one.name for one in self.wanted if one.stored and one.judged)
+        """Stored series that are under judgment, networks first."""
+        return methods_of(self.wanted)
 
     @property
     def measured(self) -> tuple[str, ...]:

@@ -44,7 +44,8 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     if not run.reports_only:
         with still(say, "building the graph of steps"):
             graph, sizes = graph_of(settings, plan, __version__), sizes_of(plan.subjects, settings)
-            workflow = workflow_of(graph, base_dir=settings.paths.work_dir or Path(), need_gb=lambda need: step_gb(need, sizes))
+            work_dir = settings.paths.work_dir or Path()
+            workflow = workflow_of(graph, base_dir=work_dir, need_gb=lambda need: step_gb(need, sizes))
             write_citations(graph.methods_text(), log_dir, out)
             links = {each.name: each.root for each in plan.sources}
             write_dataset(out, bids_dir=settings.paths.bids_dir, version=__version__, links=links)

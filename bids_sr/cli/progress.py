@@ -25,14 +25,14 @@ OTHER = ""
 STAGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "register_pair": ("T2* pair: registration", ()),
     "estimate_variance": ("variance maps of the run", ("training", "calibration")),
-    "prepare_contrasts": ("structural scans: bias field, brain, registration", ("preparation",)),
+    "prepare_scans": ("structural scans: bias field, brain, registration", ("preparation",)),
     "structural": ("structural scans: training and super-resolution of all contrasts", ("training",)),
     "anatomy": ("anatomy: bias field, brain mask, template, atlas", ("anatomical and registration",)),
     "registration": ("registration", ("anatomical and registration",)),
     "imported": ("what other programs made", ("anatomical and registration",)),
     "motion": ("head motion and slice timing", ("motion",)),
-    "seeds": ("time series of the seeds", ()),
-    "calibration": ("calibration", ()),
+    "seed_regressors": ("time series of the seeds", ()),
+    "calibration_run": ("calibration", ()),
     "training": ("training", ("training", "calibration")),
     "super_resolution": ("super-resolution and baselines", ("series",)),
     "activation": ("activation maps", ("activation",)),
@@ -42,7 +42,7 @@ STAGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "judgment": ("evaluation", ()),
     "figures": ("figures", ("report",)),
 }
-"""Step, or the module in which it stands → what its stage is called, and the rows of the plan's estimate (their start)."""
+"""Step, or the module in which it stands → what its stage is called, and the rows of the estimate (their start)."""
 
 
 def run_of(fullname: str) -> str:

@@ -14,8 +14,8 @@ from nipype.pipeline.plugins.base import PluginBase
 
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.records import all_stored, forget_damaged
-from bids_sr.steps.store import store
 from bids_sr.io.atomic_files import DiskFullError
+from bids_sr.steps.store import store
 
 LOGGER = logging.getLogger(__name__)
 Told = Callable[[pe.Node, str], None]

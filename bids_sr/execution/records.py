@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.steps.store import RECORD as WRITTEN
 from bids_sr.io import atomic_files
+from bids_sr.steps.store import RECORD as WRITTEN
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node

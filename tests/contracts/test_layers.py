@@ -53,13 +53,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "phantom": {"io", "sr", "spatial", "stats"},
     "pipeline": {"config", "io", "metrics", "spatial", "stats", "reports"},
     "steps": PURE | {"pipeline"},
-    "interfaces": PURE | {"steps", "pipeline"},
-    "execution": {"io", "interfaces", "config", "slurm"},
-    "workflows": {"interfaces", "boilerplate", "pipeline", "steps"},
-    "workflows/base": PURE | {"execution", "interfaces", "pipeline", "steps", "workflows"},
+    "execution": {"io", "config", "slurm", "steps"},
+    "workflows": {"bids", "boilerplate", "config", "pipeline", "preflight", "sr", "sr/methods", "stats", "steps"},
     "api": {"io", "metrics", "pipeline", "registration", "reports", "spatial", "sr", "sr/methods", "stats", "steps"},
     "cli": PURE
-    | {"execution", "group", "interfaces", "phantom", "pipeline", "preflight", "retrospective", "slurm", "steps"}
+    | {"execution", "group", "phantom", "pipeline", "preflight", "retrospective", "slurm", "steps"}
     | {"workflows"},
 }
 EVERYWHERE = {
