@@ -20,7 +20,7 @@ import torch
 from _table import keep
 from scipy import stats
 
-from bids_sr.api.image_inputs import Run, opened, prepare_run, undo_motion
+from bids_sr.api.image_inputs import RunArrays, opened, prepare_run, undo_motion
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.sr.data.temporal_components import motion_courses, temporal_statistics
 from bids_sr.sr.method import get_method, get_recipe
@@ -75,7 +75,7 @@ def shares_of(file: Path, folder: Path) -> dict[str, Any]:
     return out | _true_shares(image, run, data, folder)
 
 
-def _true_shares(image: Any, run: Run, data: RunData, folder: Path) -> dict[str, float]:
+def _true_shares(image: Any, run: RunArrays, data: RunData, folder: Path) -> dict[str, float]:
     """Shares at the true level; this opens the measured run."""
     x, y, z = run.mask.shape
     level = level_above((x, y, z), FACTOR)

@@ -16,7 +16,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.phantom.clinical_scans import CONTRASTS, scans, tissue_shares
 from bids_sr.phantom.poses import draw_pose
 from bids_sr.phantom.presets import PRESETS
-from bids_sr.phantom.simulated_subject import Draw, Subject
+from bids_sr.phantom.simulated_subject import Draw, SimulatedSubject
 from bids_sr.registration.brain import brain_from_head
 from bids_sr.registration.structural_preparation import ORDERS, Align, Placement, assemble, placements, unbiased
 from bids_sr.registration.templates import load_template
@@ -88,7 +88,7 @@ class PreparedHead:
         return [float(v) for v in np.sqrt((self.affine[:3, :3] ** 2).sum(0))]
 
 
-def acquire(subject: Subject, seed: int, gradient: float) -> tuple[dict[Key, Volume], dict[Key, Array]]:
+def acquire(subject: SimulatedSubject, seed: int, gradient: float) -> tuple[dict[Key, Volume], dict[Key, Array]]:
     """(scans by contrast and kind, where a point of the fine T1w lies in each).
 
     The coarse scanner's gradients are off by up to `gradient` along each axis, about its center; headers do not know.
@@ -104,7 +104,7 @@ def acquire(subject: Subject, seed: int, gradient: float) -> tuple[dict[Key, Vol
     return images, known
 
 
-def second_session(subject: Subject, seed: int) -> Subject:
+def second_session(subject: SimulatedSubject, seed: int) -> SimulatedSubject:
     """The same head in the same scanner on another day: position, receive field and noise are others."""
     again = copy(subject)
     again.draw = Draw(seed=seed + _RETEST, subject=0)
@@ -150,7 +150,7 @@ def prepare_head(work: Path, heads: Heads, seed: int) -> None:
     notes = work / f"head-{seed}.json"
     if notes.exists():
         return
-    subject = Subject(PRESETS[heads.preset], "ribbon", seed=seed)
+    subject = SimulatedSubject(PRESETS[heads.preset], "ribbon", seed=seed)
     images, known = acquire(subject, seed, heads.gradient)
     even = _even(images)
     frame = even["T1w", "highres"]
@@ -188,7 +188,9 @@ def _error(place: Placement, known: Array, points: Array) -> float:
     return float(np.sqrt((away**2).mean()))
 
 
-def _yardsticks(subject: Subject, seed: int, mask: NDArray[np.bool_], frame: Volume, mm: float) -> dict[str, Any]:
+def _yardsticks(
+    subject: SimulatedSubject, seed: int, mask: NDArray[np.bool_], frame: Volume, mm: float
+) -> dict[str, Any]:
     """Volumes (ml) of the tissues that the phantom is made of, and those found in a second session of the fine scans.
 
     The second session is prepared by itself, in its own frame and with its own brain mask, as a study would.

@@ -12,7 +12,17 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from bids_sr.api.image_inputs import ImageLike, InputError, MaskLike, Motion, Run, opened, there, undo_motion, volume_of
+from bids_sr.api.image_inputs import (
+    ImageInputError,
+    ImageLike,
+    MaskLike,
+    Motion,
+    RunArrays,
+    opened,
+    there,
+    undo_motion,
+    volume_of,
+)
 from bids_sr.io.array_types import Array, Float
 from bids_sr.io.grids import EDGE_TOLERANCE, corners_apart, inside_field
 from bids_sr.io.nifti import SeriesReader
@@ -60,14 +70,18 @@ def checked_names(series: object, not_applied: Sequence[str] = ()) -> None:
     """Refuse names that stand for something else in tables, or hold more than letters and digits, or are no series."""
     if not isinstance(series, Mapping) or not series:
         needed = "a mapping of name to image or fitted SuperResolver is needed, such as {'sbl': resolver}"
-        raise InputError(f"series: {needed}, not {series!r:.60}")
+        raise ImageInputError(f"series: {needed}, not {series!r:.60}")
     names = [str(name) for name in series]
     if strange := [name for name in not_applied if name not in names]:
-        raise InputError(f"not_applied: {', '.join(map(repr, strange))} is no series; there are {', '.join(names)}")
+        raise ImageInputError(
+            f"not_applied: {', '.join(map(repr, strange))} is no series; there are {', '.join(names)}"
+        )
     for name in names:
         if not (name.isascii() and name.isalnum()) or kind_of(name) != "method":
             taken = f"{', '.join(BASELINES)}, raw, run, measured, which stand for others (baselines are made here)"
-            raise InputError(f"series: {name!r} cannot name a series; take letters and digits, and none of {taken}")
+            raise ImageInputError(
+                f"series: {name!r} cannot name a series; take letters and digits, and none of {taken}"
+            )
 
 
 def of_runs(what: object) -> object:
@@ -86,11 +100,11 @@ def series_on(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, nam
     with opened(image, folder, name) as reader:
         if reader.shape != wanted or not np.allclose(reader.affine, brain.affine, atol=1e-3):
             what = f"{name} is {reader.shape}, and the run at the high resolution {wanted} on the grid of its reference"
-            raise InputError(f"series: {what}; give what SuperResolver.transform returns, or another factor")
+            raise ImageInputError(f"series: {what}; give what SuperResolver.transform returns, or another factor")
         return reader.path
 
 
-def measured_on(brain: Volume, truth: ImageLike, run: Run, folder: Path) -> Path:
+def measured_on(brain: Volume, truth: ImageLike, run: RunArrays, folder: Path) -> Path:
     """The measured series through the head motion of the run, on the high-resolution grid.
 
     Raises
@@ -102,12 +116,12 @@ def measured_on(brain: Volume, truth: ImageLike, run: Run, folder: Path) -> Path
         count = reader.shape[3]
         if count != len(run.poses):
             fix = "a measured reference is of the same run (or give known activation: {contrast: image})"
-            raise InputError(f"truth: {count} volumes, the acquired series has {len(run.poses)}; {fix}")
+            raise ImageInputError(f"truth: {count} volumes, the acquired series has {len(run.poses)}; {fix}")
         x, y, z = brain.data.shape
         apart = corners_apart(reader.shape[:3], reader.affine, run.mask.shape, run.affine)
         limit = EDGE_TOLERANCE * min(reader.zooms)
         if reader.shape[:3] != (x, y, z) or apart > limit:
-            raise InputError(
+            raise ImageInputError(
                 f"truth: its grid is {reader.shape[:3]}, and {(x, y, z)} is that of the run at the high resolution; "
                 f"the outer edges of the two fields of view lie up to {apart:.3g} mm apart, and {limit:.2g} mm are "
                 "allowed; give the series measured in the same field of view, with axes in the same directions"
@@ -124,7 +138,7 @@ def events_of(events: pd.DataFrame | str | Path) -> Events:
     """
     columns = "give onset, duration (s) and trial_type"
     if not isinstance(events, (pd.DataFrame, str, os.PathLike)):
-        raise InputError(f"events: a DataFrame or the path of a BIDS file is needed, not {type(events).__name__}")
+        raise ImageInputError(f"events: a DataFrame or the path of a BIDS file is needed, not {type(events).__name__}")
     try:
         if not isinstance(events, pd.DataFrame):
             return read_events(there(events, "events"))
@@ -132,10 +146,10 @@ def events_of(events: pd.DataFrame | str | Path) -> Events:
         return Events.of(list(text), enumerate(text.to_dict("records"), 2), "events")
     except DesignError as error:
         reason = str(error).removeprefix("events: ")
-        raise InputError(f"events: {reason}; {columns}") from None
+        raise ImageInputError(f"events: {reason}; {columns}") from None
 
 
-def seeds_of(raw: SeriesReader, seeds: Mapping[str, Sequence[float]], run: Run, radius_mm: float) -> Seeds:
+def seeds_of(raw: SeriesReader, seeds: Mapping[str, Sequence[float]], run: RunArrays, radius_mm: float) -> Seeds:
     """Time series of seeds, in the place of events.
 
     Raises
@@ -147,7 +161,9 @@ def seeds_of(raw: SeriesReader, seeds: Mapping[str, Sequence[float]], run: Run, 
         try:
             voxels[name] = seed_voxels(run.mask, run.affine, center, radius_mm)
         except ValueError as error:
-            raise InputError(f"seeds: {name} at {tuple(center)}: {error}; give scanner coordinates (RAS mm)") from None
+            raise ImageInputError(
+                f"seeds: {name} at {tuple(center)}: {error}; give scanner coordinates (RAS mm)"
+            ) from None
     return Seeds.of(seed_series(raw, voxels, run.n_dummy))
 
 
@@ -162,7 +178,7 @@ def truths_on(
     """
     if strange := [name for name in known if name not in contrasts]:
         names = ", ".join(map(repr, strange))
-        raise InputError(f"truth: {names} is no contrast of this evaluation; there are {', '.join(contrasts)}")
+        raise ImageInputError(f"truth: {names} is no contrast of this evaluation; there are {', '.join(contrasts)}")
     return {name: _covering(brain, image, folder, name) for name, image in known.items()}
 
 
@@ -171,7 +187,7 @@ def _covering(brain: Volume, image: ImageLike, folder: Path, name: str) -> Volum
     inside = inside_field(np.argwhere(brain.data), brain.affine, data.shape, affine, EDGE_TOLERANCE)
     if not inside.all():
         what = f"the field of view of {name} covers {inside.mean():.0%} of the brain"
-        raise InputError(f"truth: {what}; give a map in the frame of the reference that covers all of it")
+        raise ImageInputError(f"truth: {what}; give a map in the frame of the reference that covers all of it")
     return Volume(data, affine)
 
 

@@ -17,11 +17,11 @@ from bids_sr.api import evaluation_inputs as given_as
 from bids_sr.api.evaluation_inputs import Inputs, Truth
 from bids_sr.api.image_inputs import (
     Dummies,
+    ImageInputError,
     ImageLike,
-    InputError,
     MaskLike,
     Motion,
-    Run,
+    RunArrays,
     Say,
     SuperResolutionWarning,
     checked_series,
@@ -206,7 +206,7 @@ class Evaluator(BaseEstimator):
             No condition has two blocks inside the run.
         """
         if (events is None) == (seeds is None):
-            raise InputError("events, seeds: give one of them, events of a task or seeds of a run at rest")
+            raise ImageInputError("events, seeds: give one of them, events of a task or seeds of a run at rest")
         given_as.checked_names(series, not_applied)
         given: dict[str, object] = {
             "events": events, "seeds": seeds, "confounds": confounds, "mask": mask, "roi": roi, "truth": truth,
@@ -240,7 +240,7 @@ class Evaluator(BaseEstimator):
                 tr = self.tr or told_tr(reader.header)
                 if not tr > 0:
                     told = "the header of the acquired series tells none, or one without a unit"
-                    raise InputError(f"tr: {told}; give Evaluator(tr=...), in s")
+                    raise ImageInputError(f"tr: {told}; give Evaluator(tr=...), in s")
                 run = self._run(reader, folder, frame, given, say)
                 shape, affine = hr_grid(run.mask.shape, run.affine, in_plane(self.factor))
                 brain = Volume(finer_mask(run.mask, run.affine, shape, affine), affine)
@@ -257,7 +257,7 @@ class Evaluator(BaseEstimator):
         self._judge(rows, list(given.series), list(baselines), idle, run)
         return self
 
-    def _regressors(self, reader: SeriesReader, run: Run, given: Inputs, folder: Path) -> Regressors:
+    def _regressors(self, reader: SeriesReader, run: RunArrays, given: Inputs, folder: Path) -> Regressors:
         """Events, or the time series of seeds in their place, read off the acquired series with head motion undone."""
         if given.seeds is None:
             return given_as.events_of(given.events)
@@ -266,7 +266,7 @@ class Evaluator(BaseEstimator):
 
     def _run(
         self, reader: SeriesReader, folder: Path, frame: SuperResolver | None, given: Inputs, say: Say
-    ) -> Run:  # fmt: skip
+    ) -> RunArrays:  # fmt: skip
         """Reference, brain and head motion: given, else of the first estimator, else found."""
         boldref, motion, mask = given.boldref, given.motion, given.mask
         if frame is not None:
@@ -280,14 +280,14 @@ class Evaluator(BaseEstimator):
         )  # fmt: skip
 
     def _baselines(
-        self, reader: SeriesReader, run: Run, folder: Path, given: Inputs, frame: SuperResolver | None
+        self, reader: SeriesReader, run: RunArrays, folder: Path, given: Inputs, frame: SuperResolver | None
     ) -> dict[str, Path]:
         """Baselines of the run, by name; the guide is registered once."""
         names = list(DEFAULT_BASELINES if self.baselines is None else dict.fromkeys(["bspline", *self.baselines]))
         if self.baselines is None and given.guide is None:
             names = [name for name in names if name not in PAIR_BASELINES]
         if wrong := [name for name in names if name not in BASELINES]:
-            raise InputError(f"baselines: {', '.join(wrong)}; there are {', '.join(BASELINES)}")
+            raise ImageInputError(f"baselines: {', '.join(wrong)}; there are {', '.join(BASELINES)}")
         found = {}
         guide_xfm = given.guide_xfm if frame is None or frame._guide is None else frame._guide.from_boldref
         for name in sorted(names, key=lambda each: each not in PAIR_BASELINES):
@@ -317,8 +317,8 @@ class Evaluator(BaseEstimator):
         return given_as.series_on(brain, what, n_volumes, folder, name)
 
     def _rows(
-        self, files: Mapping[str, Path], given: Inputs, run: Run, brain: Volume, regressors: Regressors, tr: float,
-        folder: Path,
+        self, files: Mapping[str, Path], given: Inputs, run: RunArrays, brain: Volume, regressors: Regressors,
+        tr: float, folder: Path,
     ) -> list[MetricRow]:  # fmt: skip
         """Rows of all series, by the steps of the program."""
         judged, factor = dict(files), in_plane(self.factor)
@@ -354,7 +354,7 @@ class Evaluator(BaseEstimator):
         return rows
 
     def _judge(
-        self, rows: list[MetricRow], methods: list[str], baselines: list[str], idle: list[str], run: Run
+        self, rows: list[MetricRow], methods: list[str], baselines: list[str], idle: list[str], run: RunArrays
     ) -> None:
         """Verdict and table."""
         for name in idle:

@@ -10,8 +10,8 @@ import nibabel as nib
 import numpy as np
 
 from bids_sr.api.image_inputs import (
+    ImageInputError,
     ImageLike,
-    InputError,
     Motion,
     opened,
     poses_of,
@@ -43,7 +43,7 @@ def transform_one(
         poses = _poses(fitted, reader, motion)
         target = folder / "fine.nii" if out_file is None else Path(out_file)
         if target.resolve() == reader.path.resolve():
-            raise InputError(f"out_file: {target} is the series itself; name another file")
+            raise ImageInputError(f"out_file: {target} is the series itself; name another file")
         say(f"{reader.shape[3]} volumes by {fitted.method}")
         _write(fitted, reader, poses, target)
         fine: Any = nib.load(target)
@@ -58,11 +58,13 @@ def _poses(fitted: SuperResolver, reader: SeriesReader, motion: Motion | None) -
     run = fitted._run
     if reader.shape[:3] != run.mask.shape or not np.allclose(reader.affine, run.affine, atol=1e-3):
         own = f"its grid {reader.shape[:3]} is not that of the run of fit {run.mask.shape}"
-        raise InputError(f"bold: {own}; fit on this run")
+        raise ImageInputError(f"bold: {own}; fit on this run")
     if same_run_as(reader) == fitted._same:
         return run.poses if motion is None else poses_of(motion, reader.shape[3])
     if fitted.method not in PLAIN and get_method(fitted.method).of_the_run:
-        raise InputError(f"bold: {fitted.method} learned from another run and serves that one alone; fit on this run")
+        raise ImageInputError(
+            f"bold: {fitted.method} learned from another run and serves that one alone; fit on this run"
+        )
     if motion is not None:
         return poses_of(motion, reader.shape[3])
     if fitted.realigned:

@@ -43,7 +43,7 @@ def silent(_: str) -> None:
     """Say nothing."""
 
 
-class InputError(ValueError):
+class ImageInputError(ValueError):
     """An argument that cannot be used; the message names it, the reason and the way out."""
 
 
@@ -54,7 +54,7 @@ class SuperResolutionWarning(UserWarning):
 def there(path: str | os.PathLike[str], what: str) -> Path:
     """A path that a file is at; InputError where there is none."""
     if not Path(path).is_file():
-        raise InputError(f"{what}: there is no file {path}")
+        raise ImageInputError(f"{what}: there is no file {path}")
     return Path(path)
 
 
@@ -68,7 +68,7 @@ def series_file(image: ImageLike, folder: Path, what: str) -> Path:
     if isinstance(image, (str, os.PathLike)):
         return there(image, what)
     if not isinstance(image, nib.Nifti1Image):
-        raise InputError(
+        raise ImageInputError(
             f"{what}: a path or a nibabel.Nifti1Image is needed, not {type(image).__name__}; make one of an array by "
             "nibabel.Nifti1Image(array, affine)"
         )
@@ -107,7 +107,7 @@ def told_tr(header: Any) -> float:
 def _written(image: nib.Nifti1Image, path: Path, what: str) -> Path:
     shape, single = image.shape, len(image.shape) == 3
     if len(shape) not in (3, 4):
-        raise InputError(f"{what}: it has {len(shape)} axes; give a series (x, y, z, t) or a volume (x, y, z)")
+        raise ImageInputError(f"{what}: it has {len(shape)} axes; give a series (x, y, z, t) or a volume (x, y, z)")
     if single:
         save_image(_finite(image.dataobj, 0, what), image.affine, path, header_like=image.header)
         return path
@@ -121,7 +121,7 @@ def _written(image: nib.Nifti1Image, path: Path, what: str) -> Path:
 def _finite(values: Any, t: int, what: str) -> Float32:
     volume = np.asarray(values, dtype=np.float32)
     if not np.isfinite(volume).all():
-        raise InputError(f"{what}: volume {t} holds NaN or infinite values; replace or mask them first")
+        raise ImageInputError(f"{what}: volume {t} holds NaN or infinite values; replace or mask them first")
     return volume
 
 
@@ -161,7 +161,7 @@ def volume_of(image: ImageLike, folder: Path, what: str) -> tuple[Float32, Float
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
     if data.ndim != 3:
-        raise InputError(f"{what}: one volume is needed, not a series of {data.shape}; give its mean over time")
+        raise ImageInputError(f"{what}: one volume is needed, not a series of {data.shape}; give its mean over time")
     return data, affine
 
 
@@ -175,10 +175,10 @@ def mask_on(mask: MaskLike, shape: tuple[int, ...], affine: Array, folder: Path,
     data, own = (mask, affine) if isinstance(mask, np.ndarray) else volume_of(mask, folder, what)
     if data.shape != tuple(shape) or not np.allclose(own, affine, atol=1e-3):
         fix = "bring it there, for instance by nilearn.image.resample_to_img(mask, image, interpolation='nearest')"
-        raise InputError(f"{what}: it lies on another grid ({data.shape}) than {tuple(shape)}; {fix}")
+        raise ImageInputError(f"{what}: it lies on another grid ({data.shape}) than {tuple(shape)}; {fix}")
     inside = np.asarray(data > 0.5)
     if not inside.any():
-        raise InputError(f"{what}: it is empty; give one with the brain in it, or None to have it found")
+        raise ImageInputError(f"{what}: it is empty; give one with the brain in it, or None to have it found")
     return inside
 
 
@@ -195,7 +195,7 @@ def poses_of(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
     if found.shape != (n_volumes, 4, 4) or not np.isfinite(found).all():
         fix = "give the transforms that take a boldref point (RAS mm) to its point in each volume, or None to have them"
         own = f"{found.shape} is not one 4x4 matrix for each of {n_volumes} volumes"
-        raise InputError(f"{what}: {own}; {fix} estimated")
+        raise ImageInputError(f"{what}: {own}; {fix} estimated")
     return found
 
 
@@ -217,14 +217,14 @@ def in_plane(factor: Any) -> tuple[float, float, float]:
             raise TypeError
         x, y, z = (float(value) for value in values)
     except TypeError:
-        raise InputError(f"factor: {factor!r} is neither a number nor three of them; for instance 2") from None
+        raise ImageInputError(f"factor: {factor!r} is neither a number nor three of them; for instance 2") from None
     if not all(1 <= value <= 8 for value in (x, y, z)):
-        raise InputError(f"factor: {factor!r}; each is 1 (as acquired) to 8, such as 2 or (2, 2, 1)")
+        raise ImageInputError(f"factor: {factor!r}; each is 1 (as acquired) to 8, such as 2 or (2, 2, 1)")
     return x, y, z
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
+class RunArrays:
     """A run as every series of it needs it, on its acquired grid."""
 
     boldref: Float32  # (x, y, z), in signal units
@@ -243,13 +243,13 @@ def checked_series(reader: SeriesReader, what: str) -> None:
     InputError : fewer than two volumes
     """
     if reader.shape[3] < 2:
-        raise InputError(f"{what}: it is one volume of {reader.shape[:3]}; give a series (x, y, z, t) of the run")
+        raise ImageInputError(f"{what}: it is one volume of {reader.shape[:3]}; give a series (x, y, z, t) of the run")
 
 
 def prepare_run(
     reader: SeriesReader, folder: Path, *, mask: MaskLike | None = None, boldref: ImageLike | None = None,
     motion: Motion | None = None, realigned: bool = False, n_dummy: Dummies = "auto", say: Say = silent,
-) -> Run:  # fmt: skip
+) -> RunArrays:  # fmt: skip
     """Take what is given and find the rest.
 
     Parameters
@@ -269,10 +269,10 @@ def prepare_run(
     across = reader.header.get_dim_info()[2]
     if across not in (None, 2):
         what = f"its header says that slices lie along axis {across} (of 0, 1, 2), and they are taken along axis 2"
-        raise InputError(f"bold: {what}; reorder the axes first, for instance by nibabel.as_closest_canonical")
+        raise ImageInputError(f"bold: {what}; reorder the axes first, for instance by nibabel.as_closest_canonical")
     dummies = min(nonsteady_at_start(reader.path), max(total - 2, 0)) if n_dummy == "auto" else int(n_dummy)
     if not 0 <= dummies < total or (total > 1 and dummies > total - 2):
-        raise InputError(f"n_dummy: {dummies} of {total} volumes leave less than two; give a smaller number")
+        raise ImageInputError(f"n_dummy: {dummies} of {total} volumes leave less than two; give a smaller number")
     poses = poses_of(motion, total) if motion is not None else None
     still = poses is None and (realigned or total == 1)
     if still:
@@ -280,7 +280,7 @@ def prepare_run(
     if boldref is not None:
         reference, own = volume_of(boldref, folder, "boldref")
         if reference.shape != reader.shape[:3] or not np.allclose(own, reader.affine, atol=1e-3):
-            raise InputError(f"boldref: {reference.shape} is not the grid of the series {reader.shape[:3]}")
+            raise ImageInputError(f"boldref: {reference.shape} is not the grid of the series {reader.shape[:3]}")
     elif poses is not None:
         reference = mean_in_reference(reader, poses, n_dummy=dummies)
     else:
@@ -301,7 +301,7 @@ def prepare_run(
         poses, params = found.matrices, found.params
     if still and total > 2:
         _doubt(reader, reference, brain, dummies)
-    return Run(boldref=reference, affine=reader.affine, mask=brain, poses=poses, params=params, n_dummy=dummies)
+    return RunArrays(boldref=reference, affine=reader.affine, mask=brain, poses=poses, params=params, n_dummy=dummies)
 
 
 def _doubt(reader: SeriesReader, reference: Array, mask: Mask, first: int) -> None:
@@ -316,7 +316,7 @@ def _doubt(reader: SeriesReader, reference: Array, mask: Mask, first: int) -> No
         warnings.warn(text, SuperResolutionWarning, stacklevel=5)
 
 
-def undo_motion(reader: SeriesReader, run: Run, path: Path, affine: Array) -> Path:
+def undo_motion(reader: SeriesReader, run: RunArrays, path: Path, affine: Array) -> Path:
     """Write a series of the run on a grid of its matrix (voxel to RAS mm), head motion undone by one interpolation."""
     factor = (1.0, 1.0, 1.0)
     raw = make_upsampler("raw", Acquired(factor=factor))

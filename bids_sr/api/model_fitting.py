@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.api.image_inputs import (
+    ImageInputError,
     ImageLike,
-    InputError,
     Motion,
-    Run,
+    RunArrays,
     SuperResolutionWarning,
     opened,
     prepare_run,
@@ -28,7 +28,7 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.registration.bold_to_anat import register_pair_to_bold
 from bids_sr.registration.calibration_alignment import agreement
-from bids_sr.registration.pair_frames import Pair, registered_pair, truncated_pair
+from bids_sr.registration.pair_frames import AlignedPair, registered_pair, truncated_pair
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
@@ -80,11 +80,11 @@ def known_method(name: str, recipe: str, baselines: Sequence[str]) -> Method:
         get_recipe(method, recipe_name(method, recipe))
     except KeyError as error:
         known = f"Methods: {', '.join(method_names())}; baselines: {', '.join(baselines)}"
-        raise InputError(f"method: {error} {known}") from None
+        raise ImageInputError(f"method: {error} {known}") from None
     return method
 
 
-def pair_of(given: Given, factor: Factor, folder: Path) -> Pair:
+def pair_of(given: Given, factor: Factor, folder: Path) -> AlignedPair:
     """The pair in one frame, as training takes it."""
     assert given.guide is not None
     highres = _image(given.guide, folder, "guide")
@@ -96,10 +96,10 @@ def pair_of(given: Given, factor: Factor, folder: Path) -> Pair:
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
     fine = sample_volume(highres.data, highres.affine, shape, grid)
     mask = brain_mask(lowres.data, lowres.affine)
-    return Pair(highres=Volume(data=fine, affine=grid), lowres=lowres, mask=mask, xfm=np.eye(4), facts={})
+    return AlignedPair(highres=Volume(data=fine, affine=grid), lowres=lowres, mask=mask, xfm=np.eye(4), facts={})
 
 
-def guide_of(given: Given, run: Run, folder: Path, start: Array | None) -> tuple[PosedImage, dict[str, Any]]:
+def guide_of(given: Given, run: RunArrays, folder: Path, start: Array | None) -> tuple[PosedImage, dict[str, Any]]:
     """The high-resolution image in whatever pose it is asked for, and how it was registered.
 
     `start` takes a lowres point of the pair to its point in highres, and is where the search begins.
@@ -122,7 +122,7 @@ def _image(image: ImageLike, folder: Path, what: str) -> Volume:
     return Volume(data=data, affine=affine)
 
 
-def calibration_of(given: Given, run: Run, factor: Factor, folder: Path) -> Calibration:
+def calibration_of(given: Given, run: RunArrays, factor: Factor, folder: Path) -> Calibration:
     """Standard deviation maps of the calibration, what takes a boldref point to its point, and whether it is usable.
 
     Raises
@@ -136,7 +136,7 @@ def calibration_of(given: Given, run: Run, factor: Factor, folder: Path) -> Cali
         if reader.ndim == 4 and not tr > 0:
             fix = "image.header.set_zooms((*image.header.get_zooms()[:3], tr)) and "
             fix = f"set both, for instance by {fix}image.header.set_xyzt_units('mm', 'sec')"
-            raise InputError(f"calibration: its header tells no repetition time, or one without a unit; {fix}")
+            raise ImageInputError(f"calibration: its header tells no repetition time, or one without a unit; {fix}")
         own = prepare_run(reader, folder, realigned=given.realigned)
         fine, head = Volume(own.boldref, own.affine), Volume(own.mask, own.affine)
         told: dict[str, object]
@@ -157,8 +157,8 @@ def calibration_of(given: Given, run: Run, factor: Factor, folder: Path) -> Cali
 
 
 def fit_model(
-    method: Method, reader: SeriesReader, run: Run, given: Given, pair: Pair | None, *, here: Path, factor: Factor,
-    recipe: RecipeName, pretrained: Path | None, random_seed: int, omp_nthreads: int, device: Device,
+    method: Method, reader: SeriesReader, run: RunArrays, given: Given, pair: AlignedPair | None, *, here: Path,
+    factor: Factor, recipe: RecipeName, pretrained: Path | None, random_seed: int, omp_nthreads: int, device: Device,
     max_train_minutes: float | None,
 ) -> Fitted:  # fmt: skip
     """Train, or take the model that is given.

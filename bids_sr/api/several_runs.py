@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeGuard, TypeVar, cast
 
-from bids_sr.api.image_inputs import ImageLike, InputError, Say, silent
+from bids_sr.api.image_inputs import ImageInputError, ImageLike, Say, silent
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -37,10 +37,10 @@ def each_run(runs: Sequence[T], given: Mapping[str, object]) -> Iterator[tuple[T
     InputError : no run, or a list of another length
     """
     if not runs:
-        raise InputError("an empty list of runs; give one image or path for each run")
+        raise ImageInputError("an empty list of runs; give one image or path for each run")
     for name, value in given.items():
         if is_several(value) and len(value) != len(runs):
-            raise InputError(f"{name}: {len(value)} for {len(runs)} runs; give a list with one for each run")
+            raise ImageInputError(f"{name}: {len(value)} for {len(runs)} runs; give a list with one for each run")
     for k, run in enumerate(runs):
         yield run, {name: value[k] if is_several(value) else value for name, value in given.items()}
 
@@ -49,7 +49,7 @@ def of_one_run(given: Mapping[str, object]) -> None:
     """InputError where one of the arguments of a single run is a list."""
     for name, value in given.items():
         if is_several(value):
-            raise InputError(f"{name}: a list, but there is a single run; give a list of runs, too, or one {name}")
+            raise ImageInputError(f"{name}: a list, but there is a single run; give a list of runs, too, or one {name}")
 
 
 def transform_each(
@@ -57,7 +57,7 @@ def transform_each(
 ) -> list[nib.Nifti1Image]:
     """Images of several runs, each by the estimator that was fitted to it, or all by the one that there is."""
     if out_file is not None and not is_several(out_file):
-        raise InputError("out_file: one file for several runs; give a list with one for each run")
+        raise ImageInputError("out_file: one file for several runs; give a list with one for each run")
     made = {"SuperResolver.fit": fitted.runs_ or [fitted] * len(runs), "motion": motion, "out_file": out_file}
     images = []
     for one, own in each_run(runs, made):

@@ -16,11 +16,11 @@ from sklearn.utils.validation import check_is_fitted
 from bids_sr.api.fitted_run import PLAIN, transform_one
 from bids_sr.api.image_inputs import (
     Dummies,
+    ImageInputError,
     ImageLike,
-    InputError,
     MaskLike,
     Motion,
-    Run,
+    RunArrays,
     Say,
     SuperResolutionWarning,
     checked_series,
@@ -219,7 +219,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             registered=self.registered, realigned=self.realigned, seed=self.random_state,
         )  # fmt: skip
         if given.guide is None and (name in PAIR_BASELINES or (method and method.needs_pair and not self.pretrained)):
-            raise InputError(
+            raise ImageInputError(
                 f"guide: {name} takes what it adds from a high-resolution T2*-weighted image; give guide=... (and "
                 "lowres=...), or take a method that needs none, such as sbl or wmn"
             )
@@ -238,20 +238,20 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     def _checked(self) -> tuple[str, tuple[float, float, float], Method | None]:
         """Name, factor and, unless it is a plain baseline, the method; parameters are checked here and not before."""
         if self.data_consistency not in ("report", "enforce", "off"):
-            raise InputError(f"data_consistency: {self.data_consistency!r}; it is 'report', 'enforce' or 'off'")
+            raise ImageInputError(f"data_consistency: {self.data_consistency!r}; it is 'report', 'enforce' or 'off'")
         if self.device not in ("cpu", "cuda"):
-            raise InputError(f"device: {self.device!r}; it is 'cpu' or 'cuda'")
+            raise ImageInputError(f"device: {self.device!r}; it is 'cpu' or 'cuda'")
         if self.device == "cuda":
             import torch
 
             if not torch.cuda.is_available():
-                raise InputError("device: torch finds no CUDA device here; take 'cpu'")
+                raise ImageInputError("device: torch finds no CUDA device here; take 'cpu'")
         method = None if self.method in PLAIN else known_method(self.method, self.recipe, PLAIN)
         return self.method, in_plane(self.factor), method
 
     def _learn(
-        self, name: str, factor: tuple[float, float, float], method: Method | None, reader: SeriesReader, run: Run,
-        given: Given, folder: Path, say: Say,
+        self, name: str, factor: tuple[float, float, float], method: Method | None, reader: SeriesReader,
+        run: RunArrays, given: Given, folder: Path, say: Say,
     ) -> None:  # fmt: skip
         """Everything that `transform` needs."""
         guided = given.guide is not None and (name in PAIR_BASELINES or bool(method and method.trained_on == "series"))
@@ -346,7 +346,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         if is_several(bold):
             return transform_each(self, bold, motion, out_file)
         if self.runs_:
-            raise InputError(f"bold: one run, but `fit` was given a list of {len(self.runs_)}; give a list, too")
+            raise ImageInputError(f"bold: one run, but `fit` was given a list of {len(self.runs_)}; give a list, too")
         of_one_run({"bold": bold, "motion": motion, "out_file": out_file})
         return transform_one(self, bold=bold, motion=motion, out_file=out_file)  # type: ignore[arg-type]
 

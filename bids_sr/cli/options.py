@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from bids_sr.config import Settings
 from bids_sr.config.readers import path
-from bids_sr.config.section import Section, option_of
+from bids_sr.config.section import Checked, option_of
 
 READERS = {Path: path, int: int, float: float}
 
@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser, *, everything: bool = True) -> 
 
 
 def add_group(
-    parser: argparse._ActionsContainer, name: str, group: type[Section], *, among: str = "", everything: bool = True,
+    parser: argparse._ActionsContainer, name: str, group: type[Checked], *, among: str = "", everything: bool = True,
     only: Collection[str] = (),
 ) -> None:  # fmt: skip
     """Add the options of one group of settings: those that the help shows `among` others, or `only` some."""

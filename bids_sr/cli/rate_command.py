@@ -14,7 +14,7 @@ from bids_sr.cli.parser import Parser
 from bids_sr.config import UsageError
 
 if TYPE_CHECKING:
-    from bids_sr.reports.rating_sheet import Pair
+    from bids_sr.reports.rating_sheet import RatedPair
 
 SHEETS, KEY, JOINED = "rating", "rating_key.tsv", "rating_joined.tsv"
 SPLINE = "bspline"
@@ -79,13 +79,13 @@ def write_sheets(root: Path, *, raters: int, seed: int, force: bool = False) -> 
     return sheets
 
 
-def find_pairs(root: Path) -> Iterator["Pair"]:
+def find_pairs(root: Path) -> Iterator["RatedPair"]:
     """Pairs of each run and contrast at the least smoothing: bspline and each method that was applied."""
     import numpy as np
 
     from bids_sr.group.group_inputs import find_runs
     from bids_sr.io.nifti import load_image
-    from bids_sr.reports.rating_sheet import Pair
+    from bids_sr.reports.rating_sheet import RatedPair
     from bids_sr.series import MEASURED, kind_of
 
     for run in find_runs(root):
@@ -106,7 +106,7 @@ def find_pairs(root: Path) -> Iterator["Pair"]:
                 idle = zero is not None and np.array_equal(other, zero, equal_nan=True)
                 if other.shape != spline.shape or idle:
                     continue  # on another grid, or not applied: the series is that of zero filling
-                yield Pair(
+                yield RatedPair(
                     run=run.name, contrast=contrast, fwhm_mm=fwhm, maps={SPLINE: spline, name: other}, affine=affine,
                     measured=measured,
                 )  # fmt: skip

@@ -12,13 +12,13 @@ from typing import Literal
 
 from bids_sr import region_names
 from bids_sr.config import readers
-from bids_sr.config.section import GIVEN, Section, is_label, option
+from bids_sr.config.section import GIVEN, Checked, is_label, option
 from bids_sr.config.seed_options import COMPONENTS, DEFAULT_SEEDS, KNOWN, known_names, parse_seed, seed_names, seeds_of
 from bids_sr.config.values import UsageError, nearest_name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Paths(Section):
+class Paths(Checked):
     """Where the data are, where results go, and where the work is kept so that it can be resumed."""
 
     bids_dir: Path = field(metadata=GIVEN)
@@ -39,7 +39,7 @@ class Paths(Section):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Selection(Section):
+class Selection(Checked):
     """Which part of the data set is worked on; empty means everything. Labels carry no prefix."""
 
     analysis_level: Literal["participant", "group"] = option("participant", decides=False, once=True)
@@ -71,7 +71,7 @@ class Selection(Section):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Preprocessing(Section):
+class Preprocessing(Checked):
     """Before super-resolution. `dummy_scans` None: detected. `slice_time_ref` is a fraction of the TR.
 
     `echo`: of multi-echo runs the one that is used alone; None: they are combined.
@@ -122,7 +122,7 @@ class Preprocessing(Section):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Activation(Section):
+class Activation(Checked):
     """Maps of activity. `smoothing` is FWHM in mm; `low_pass` (CC path only) and `high_pass` are in Hz.
 
     `low_pass` None switches the filter off. `contrasts` empty: each trial type, all of them, and pairs of up to three.
@@ -205,7 +205,7 @@ class Activation(Section):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluation(Section):
+class Evaluation(Checked):
     """What tells whether the finer maps are true.
 
     `truth`: high-resolution reference, a folder (excludes `retrospective`, which makes one), auto (in the data), none.
@@ -263,7 +263,7 @@ class Evaluation(Section):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Resources(Section):
+class Resources(Checked):
     """What the machine gives. None: all processors, one thread a node, the memory that is free.
 
     `use_plugin` is a file that says how nodes become jobs of a cluster, see `bids_sr.config.plugin`.
@@ -301,7 +301,7 @@ class Resources(Section):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Run(Section):
+class Run(Checked):
     """How this one call runs and what it tells.
 
     `strict`: one run that cannot be done stops all. `verbosity`: 0 stages, 1 details, 2 everything.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from bids_sr.config.section import Section
+from bids_sr.config.section import Checked
 from bids_sr.config.values import UsageError, nearest_name
 
 NAMES = ("MultiProc", "SLURM", "SLURMGraph")
@@ -23,7 +23,7 @@ REFUSED_OPTIONS = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plugin(Section):
+class Plugin(Checked):
     """How the steps of a run reach a processor.
 
     ``MultiProc``: processes of this machine; ``SLURM``: one job a step, submitted when its turn has come;

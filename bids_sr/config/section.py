@@ -41,7 +41,7 @@ def option_of(item: "Field[Any]") -> Option:
     return found
 
 
-class Section:
+class Checked:
     """What all groups of settings share: values are brought to their annotated types, then checked."""
 
     __slots__ = ()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bids_sr.config.section import Section, is_label, option
+from bids_sr.config.section import Checked, is_label, option
 from bids_sr.config.values import UsageError, nearest_name
 from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, series_names
 from bids_sr.sr.method import REMOVED, get_method, methods_trained_on, offered_methods
@@ -26,7 +26,7 @@ def _check_method(name: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SuperRes(Section):
+class SuperRes(Checked):
     """How resolution is raised.
 
     `methods`: names, or `auto`: what the data of each run allow.

@@ -75,7 +75,7 @@ ONE = Processes(most=1)
 
 
 @dataclass(slots=True)
-class _Sums:
+class _PeopleSums:
     """What some participants add up to."""
 
     inside: Array  # (N,) boolean over the target's mask: in the brain of all of them
@@ -91,10 +91,10 @@ class _Sums:
         self.inside = both
 
 
-def _summed(people: Sequence[Sequence[RunMaps]], target: Target, keys: Sequence[MapKey]) -> _Sums:
+def _summed(people: Sequence[Sequence[RunMaps]], target: Target, keys: Sequence[MapKey]) -> _PeopleSums:
     """Add up participants, each by its runs; one participant's maps are in memory at a time."""
     n = len(target.points)
-    sums = _Sums(inside=np.ones(n, dtype=bool), tests={key: Running.of(n) for key in keys})
+    sums = _PeopleSums(inside=np.ones(n, dtype=bool), tests={key: Running.of(n) for key in keys})
     for runs in people:
         ways = [way_of(run, target, sums.inside) for run in runs]
         within = np.all([way.inside for way in ways], axis=0)
@@ -109,7 +109,7 @@ def _summed(people: Sequence[Sequence[RunMaps]], target: Target, keys: Sequence[
     return sums
 
 
-def _joined(parts: Iterable[_Sums]) -> _Sums:
+def _joined(parts: Iterable[_PeopleSums]) -> _PeopleSums:
     """The sums of several groups of participants, in their order."""
     queue = iter(parts)
     first = next(queue)
@@ -124,7 +124,7 @@ def _joined(parts: Iterable[_Sums]) -> _Sums:
 
 def _all_summed(
     people: Sequence[Sequence[RunMaps]], target: Target, keys: Sequence[MapKey], processes: Processes
-) -> _Sums:
+) -> _PeopleSums:
     """Add up all participants, chunks of them side by side; the chunks do not depend on the number of processes."""
     chunks = [people[start : start + CHUNK] for start in range(0, len(people), CHUNK)]
     if processes.most < 2 or len(chunks) < 2:
@@ -143,9 +143,9 @@ def _in_order(
     target: Target,
     keys: Sequence[MapKey],
     processes: Processes,
-) -> Iterator[_Sums]:
+) -> Iterator[_PeopleSums]:
     """Sums of the chunks in their order, as few at once as processors can be spared."""
-    open_: deque[Future[_Sums]] = deque()
+    open_: deque[Future[_PeopleSums]] = deque()
     for chunk in chunks:
         while len(working := [each for each in open_ if not each.done()]) >= processes.free:
             wait(working, timeout=_LOOK_AGAIN_S, return_when=FIRST_COMPLETED)

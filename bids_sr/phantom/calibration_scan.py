@@ -14,8 +14,8 @@ from bids_sr.phantom.phantom_files import write_transform
 from bids_sr.phantom.physiology import approach
 from bids_sr.phantom.poses import CENTER, draw_motion, draw_pose
 from bids_sr.phantom.presets import Preset
-from bids_sr.phantom.scanner import BOLD_FRAME, Coil, EpiScanner, Part
-from bids_sr.phantom.simulated_subject import BOLD_LEVEL, Subject, run_volumes
+from bids_sr.phantom.scanner import BOLD_FRAME, Coil, EpiScanner, MovingPart
+from bids_sr.phantom.simulated_subject import BOLD_LEVEL, SimulatedSubject, run_volumes
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 
@@ -42,7 +42,7 @@ def calibration_events(preset: Preset) -> list[Event]:
 class CalibrationScan:
     """The calibration of a subject, of so many volumes."""
 
-    def __init__(self, subject: Subject, volumes: int) -> None:
+    def __init__(self, subject: SimulatedSubject, volumes: int) -> None:
         self.subject, draw = subject, subject.draw
         self.preset = p = calibration_preset(subject.preset, volumes)
         self.grid = (p.bold_shape, p.bold_affine)
@@ -72,7 +72,7 @@ class CalibrationScan:
             ),
         )  # fmt: skip
 
-    def _make_parts(self, scene: Array) -> dict[str, Part]:
+    def _make_parts(self, scene: Array) -> dict[str, MovingPart]:
         """Change of the scene by condition, ready for the scanner."""
         parts, subject = {}, self.subject
         for condition in subject.activity.parts:

@@ -15,7 +15,7 @@ from bids_sr.phantom.head import TISSUES, Head, gradient_echo, scaled
 from bids_sr.phantom.poses import draw_pose
 from bids_sr.phantom.presets import Preset
 from bids_sr.phantom.scanner import Coil, acquire_static
-from bids_sr.phantom.simulated_subject import T1W_FLIP, T1W_TE, T1W_TR, Subject
+from bids_sr.phantom.simulated_subject import T1W_FLIP, T1W_TE, T1W_TR, SimulatedSubject
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 
@@ -88,7 +88,7 @@ def low_grid(preset: Preset) -> tuple[tuple[int, int, int], Array]:
     return hr_grid(preset.t1w_shape, preset.t1w_affine, wanted)
 
 
-def scans(subject: Subject) -> Iterator[Scan]:
+def scans(subject: SimulatedSubject) -> Iterator[Scan]:
     """T2w and FLAIR at the high resolution, where every subject has a T1w image, then all three at the low one."""
     p, rng = subject.preset, subject.draw("anat")
     grids = {"highres": (p.t1w_shape, p.t1w_affine), "lowres": low_grid(p)}
@@ -128,7 +128,7 @@ def _scene(head: Head, contrast: str) -> tuple[Array, dict[str, object]]:
     return scaled(scene, head, LEVEL), sidecar
 
 
-def tissue_shares(subject: Subject) -> dict[str, Array]:
+def tissue_shares(subject: SimulatedSubject) -> dict[str, Array]:
     """True share of gray matter, white matter and fluid in each voxel of the T1w image, by BIDS label."""
     p = subject.preset
     pose = subject.bold_pose @ invert(subject.t1w_pose)

@@ -11,7 +11,7 @@ from bids_sr.phantom.clinical_scans import Scan, tissue_shares
 from bids_sr.phantom.phantom_files import write_image, write_transform, write_tsv
 from bids_sr.phantom.poses import CENTER
 from bids_sr.phantom.scanner import BOLD_FRAME, MARGIN
-from bids_sr.phantom.simulated_subject import BOLD_LEVEL, Subject
+from bids_sr.phantom.simulated_subject import BOLD_LEVEL, SimulatedSubject
 from bids_sr.spatial.transforms import invert, rigid_params
 
 _FRAME = (
@@ -47,7 +47,7 @@ def in_view(change: Array) -> bool:
     return float(np.abs(change[..., MARGIN:-MARGIN]).max()) > 1e-3 * BOLD_LEVEL
 
 
-def foci_rows(subject: Subject) -> list[list[str | float]]:
+def foci_rows(subject: SimulatedSubject) -> list[list[str | float]]:
     """Rows of the table of foci (columns of `_FOCI_COLUMNS`); none without activity."""
     affine = subject.scanner.oversampled_grid[1]
     voxel = float(np.prod(np.diag(affine)[:3]))
@@ -66,7 +66,7 @@ def foci_rows(subject: Subject) -> list[list[str | float]]:
     return rows
 
 
-def effects(subject: Subject) -> tuple[Array, dict[str, Array]]:
+def effects(subject: SimulatedSubject) -> tuple[Array, dict[str, Array]]:
     """(noise-free resting image, change of it by condition in signal units), magnitude, on the high-resolution grid.
 
     A network outside the field of view has no entry.
@@ -85,7 +85,7 @@ def effects(subject: Subject) -> tuple[Array, dict[str, Array]]:
     return quiet, out
 
 
-def write_truth(subject: Subject, name: str, root: Path) -> None:
+def write_truth(subject: SimulatedSubject, name: str, root: Path) -> None:
     """Write one subject's truth under its name ("sub-01") into the derivative data set."""
     func, anat = root / name / "func", root / name / "anat"
     for folder in (func, anat):
@@ -103,7 +103,7 @@ def write_truth(subject: Subject, name: str, root: Path) -> None:
     _write_poses(subject, func / stem, anat / name)
 
 
-def _write_images(subject: Subject, func: Path, stem: str) -> None:
+def _write_images(subject: SimulatedSubject, func: Path, stem: str) -> None:
     quiet, changes = effects(subject)
     affine = subject.hr_grid[1]
     common = {"Frame": _FRAME, "Resolution": "of the highres T2*w", "SkullStripped": False}
@@ -131,7 +131,7 @@ def _write_images(subject: Subject, func: Path, stem: str) -> None:
             "Displacement along +y: the value at y comes from the undistorted y + displacement", "mm")  # fmt: skip
 
 
-def _write_courses(subject: Subject, table: Path) -> None:
+def _write_courses(subject: SimulatedSubject, table: Path) -> None:
     """Courses of the networks at the middle of each volume."""
     times = (np.arange(subject.preset.volumes) + 0.5) * subject.preset.tr
     courses = [subject.courses(network, times) for network in subject.conditions]
@@ -140,7 +140,7 @@ def _write_courses(subject: Subject, table: Path) -> None:
     atomic_files.write_json(table.with_suffix(".json"), {name: {"Description": text} for name in subject.conditions})
 
 
-def _write_motion(subject: Subject, table: Path, xfm: Path) -> None:
+def _write_motion(subject: SimulatedSubject, table: Path, xfm: Path) -> None:
     """Motion as ITK text and as a table."""
     motion, reference = subject.motion, subject.transient.dummies
     write_transform(
@@ -156,7 +156,7 @@ def _write_motion(subject: Subject, table: Path, xfm: Path) -> None:
     })  # fmt: skip
 
 
-def _write_poses(subject: Subject, func_stem: Path, anat_stem: Path) -> None:
+def _write_poses(subject: SimulatedSubject, func_stem: Path, anat_stem: Path) -> None:
     """Poses of T1w and pairs to the BOLD; each file's name says which image it brings onto which."""
 
     def put(stem: Path, moving: str, fixed: str, matrix: Array) -> None:
@@ -172,7 +172,7 @@ def _write_poses(subject: Subject, func_stem: Path, anat_stem: Path) -> None:
         put(stem, "highres", "lowres", pair.highres @ invert(pair.lowres))
 
 
-def write_structural_truth(subject: Subject, scan: Scan, name: str, root: Path) -> None:
+def write_structural_truth(subject: SimulatedSubject, scan: Scan, name: str, root: Path) -> None:
     """Write where a structural scan lies to the T1w image and, with the first, what the tissue is there."""
     anat = root / name / "anat"
     anat.mkdir(parents=True, exist_ok=True)

@@ -132,7 +132,7 @@ def _line_spline(coefficients: Array, at: Array, rows: Array) -> Array:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class MovingPart:
     """One scene ready to be moved: low-passed, averaged over the slice, as cubic B-spline coefficients on a grid.
 
     `window` are the columns and rows of the sampling grid that it can reach; None for all.
@@ -221,7 +221,7 @@ class EpiScanner:
         high = np.clip(np.ceil(at.max(1) + spare) + 1, low + 2, shape).astype(int)
         return slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])
 
-    def part(self, dense: Array, *, local: bool = False) -> Part:
+    def part(self, dense: Array, *, local: bool = False) -> MovingPart:
         """Prepare a scene on the oversampled grid for `measure`; local: keep only what its surroundings need."""
         shape, affine = self.oversampled_grid
         box = np.full(self.count + 1, 1.0 / self.count, dtype=np.float32)
@@ -236,7 +236,7 @@ class EpiScanner:
         if local:
             thick, affine, window = self._cut(dense, thick, affine)
         coefficients = ndimage.spline_filter(thick, order=3, output=np.float32, mode="mirror")
-        return Part(coefficients=coefficients, affine=affine, window=window)
+        return MovingPart(coefficients=coefficients, affine=affine, window=window)
 
     def _cut(self, dense: Array, thick: Array, affine: Array) -> tuple[Array, Array, tuple[slice, slice]]:
         """What an activation can reach: its extent and 24 mm around, on the oversampled and the sampling grid."""
@@ -253,7 +253,7 @@ class EpiScanner:
         cut[:2, 3] += [affine[a, a] * kept[a].start for a in (0, 1)]
         return thick[tuple(kept)], cut, (window[0], window[1])
 
-    def _sample(self, part: Part, motion: Array) -> Array:
+    def _sample(self, part: MovingPart, motion: Array) -> Array:
         """A part as it lies in a volume, on the sampling grid (or its window)."""
         (x, y, z), affine = self.sampling_grid
         window = part.window or (slice(0, x), slice(0, y))
@@ -265,7 +265,7 @@ class EpiScanner:
         return np.asarray(ndimage.affine_transform(part.coefficients, matrix[:3, :3], matrix[:3, 3], **how))
 
     def measure(
-        self, rest: Part, motion: Array, *, active: Mapping[str, Part] | None = None,
+        self, rest: MovingPart, motion: Array, *, active: Mapping[str, MovingPart] | None = None,
         responses: Mapping[str, Array] | None = None, modulation: Array | None = None, sigma: float = 0.0,
         rng: np.random.Generator | None = None,
     ) -> Array:  # fmt: skip

@@ -19,7 +19,7 @@ from bids_sr.phantom.ground_truth import write_structural_truth, write_truth
 from bids_sr.phantom.phantom_files import write_image, write_tsv
 from bids_sr.phantom.presets import PRESETS, SCENES, TASKS, Preset
 from bids_sr.phantom.scanner import READOUT
-from bids_sr.phantom.simulated_subject import T1W_FLIP, T1W_TE, T1W_TR, Subject
+from bids_sr.phantom.simulated_subject import T1W_FLIP, T1W_TE, T1W_TR, SimulatedSubject
 from bids_sr.version import __version__
 
 Progress = Callable[[str], None]
@@ -141,7 +141,7 @@ def _describe(root: Path, study: Study) -> None:
 def _write_subject(root: Path, study: Study, number: int, threads: int, say: Progress) -> None:
     preset, name = study.protocol, f"sub-{number + 1:02d}"
     say(f"{name}: head, activity and motion")
-    subject = Subject(
+    subject = SimulatedSubject(
         preset, study.scene, seed=study.seed, number=number, null=study.null, pairs=study.pairs, task=study.task
     )
     truth = root / "derivatives" / "ground-truth"
@@ -164,7 +164,7 @@ def _write_subject(root: Path, study: Study, number: int, threads: int, say: Pro
         scan.write_truth(name, truth)
 
 
-def _write_anat(subject: Subject, folder: Path, name: str) -> None:
+def _write_anat(subject: SimulatedSubject, folder: Path, name: str) -> None:
     about = {"RepetitionTime": T1W_TR, "EchoTime": T1W_TE, "FlipAngle": T1W_FLIP, "MRAcquisitionType": "3D"}
     write_image(folder / f"{name}_T1w", *subject.t1w(), _SCANNER | about, dtype=np.int16)
     p = subject.preset
@@ -177,7 +177,7 @@ def _write_anat(subject: Subject, folder: Path, name: str) -> None:
             write_image(folder / stem, data, where, _SCANNER | about | thick, dtype=np.int16)
 
 
-def _write_structural(subject: Subject, root: Path, name: str) -> None:
+def _write_structural(subject: SimulatedSubject, root: Path, name: str) -> None:
     """The structural pairs: high-resolution T2w and FLAIR beside the T1w image, low-resolution ones of all three."""
     for scan in scans(subject):
         stem = root / name / "anat" / f"{name}_acq-{scan.acquisition}_{scan.contrast}"

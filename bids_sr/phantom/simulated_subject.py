@@ -15,7 +15,7 @@ from bids_sr.phantom.head import Head, gradient_echo, make_head, scaled
 from bids_sr.phantom.physiology import Fluctuations, Physiology, Transient, approach
 from bids_sr.phantom.poses import draw_motion, draw_pose
 from bids_sr.phantom.presets import TASKS, Preset
-from bids_sr.phantom.scanner import Coil, EpiScanner, Part, acquire_static, complex_noise, distortion
+from bids_sr.phantom.scanner import Coil, EpiScanner, MovingPart, acquire_static, complex_noise, distortion
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 
@@ -64,7 +64,7 @@ class Activity:
 
     foci: tuple[Focus, ...]
     maps: dict[str, Array]
-    parts: dict[str, Part]
+    parts: dict[str, MovingPart]
 
     def of(self, condition: str) -> Array | None:
         """Sum of a condition's foci on the oversampled grid, or None."""
@@ -77,8 +77,8 @@ Courses = Callable[[str, Array], Array]
 
 
 def run_volumes(
-    subject: "Subject", preset: Preset, scanner: EpiScanner, transient: Transient, *, rest: Part,
-    parts: dict[str, Part], motion: Array, courses: Courses, sigma: float,
+    subject: "SimulatedSubject", preset: Preset, scanner: EpiScanner, transient: Transient, *, rest: MovingPart,
+    parts: dict[str, MovingPart], motion: Array, courses: Courses, sigma: float,
     rng: Callable[[int], np.random.Generator], threads: int,
 ) -> Iterator[Array]:  # fmt: skip
     """A BOLD run volume by volume, float32; the number of threads changes nothing but the time.
@@ -104,7 +104,7 @@ def run_volumes(
     return in_order(volume, preset.volumes, threads)
 
 
-class Subject:
+class SimulatedSubject:
     """A subject in the scanner; `scene` is how activity lies to the anatomy, `null` that there is none, `task` what is
     done (key of TASKS).
     """

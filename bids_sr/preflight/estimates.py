@@ -78,7 +78,7 @@ COST = CostModel()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Work:
+class _Costed:
     """What rows of the estimate are made of: runs with a factor, and sizes of the largest grids."""
 
     plan: Plan
@@ -120,7 +120,7 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
     if not runs:
         return Estimate()
     sizes = sizes_of(plan.subjects, settings)
-    work = _Work(plan=plan, settings=settings, runs=runs, sizes=sizes)
+    work = _Costed(plan=plan, settings=settings, runs=runs, sizes=sizes)
     report_s = COST.report_s * len(runs) + COST.report_s_grid * work.grid(runs)
     figures_gb = (COST.figures_gb + COST.overhead_gb) * len(runs)
     rows = [
@@ -151,7 +151,7 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
     )
 
 
-def _anatomical(work: _Work) -> Row:
+def _anatomical(work: _Costed) -> Row:
     """Anatomy once for each participant, registration once for each run and pair."""
     seconds = COST.registration_s * len(work.runs) + COST.registration_s_grid * work.grid(work.runs)
     always, for_voxels = COST.anatomical_s
@@ -166,7 +166,7 @@ def _anatomical(work: _Work) -> Row:
     return work.row("anatomical and registration", seconds, kind, disk)
 
 
-def _calibrations(work: _Work) -> list[Row]:
+def _calibrations(work: _Costed) -> list[Row]:
     """The calibration of each run that a method will use one for."""
     found = [(run, run.calibration) for run in work.runs if run.calibration is not None]
     if not found or not any(get_method(name).calibrated for name in work.settings.superres.run_trained):
@@ -176,13 +176,13 @@ def _calibrations(work: _Work) -> list[Row]:
     return [work.row("calibration", seconds, "CalibrationSD", sum(volumes) * 4e-3)]
 
 
-def _motion(work: _Work) -> Row:
+def _motion(work: _Costed) -> Row:
     copies = 3 if any(run.slice_timing for run in work.runs) else 2  # imported, in time, in space (`raw`)
     disk = copies * sum(run_gigabytes(run, work.settings)[0] for run in work.runs)
     return work.row("motion", COST.motion_s_low * work.low(work.runs), "EstimateMotion", disk)
 
 
-def _training(work: _Work) -> list[Row]:
+def _training(work: _Costed) -> list[Row]:
     superres = work.settings.superres
     given = [method_of_model(file) for file in superres.pretrained]
     if superres.model_source == "reuse":
@@ -205,7 +205,7 @@ def _training(work: _Work) -> list[Row]:
     return [work.row("training", seconds * superres.n_ensemble, "EstimateVariance")] if seconds else []
 
 
-def _series_s(work: _Work, name: str) -> float:
+def _series_s(work: _Costed, name: str) -> float:
     """Processor seconds that a million voxels of the high-resolution series take, and that keeping them takes."""
     superres = work.settings.superres
     method = next((each for each in superres.learned if series_name(each) == name), None)
@@ -214,7 +214,7 @@ def _series_s(work: _Work, name: str) -> float:
     return (COST.guided_s_high if name in PAIR_BASELINES else COST.series_s_high) + COST.keep_s_high
 
 
-def _series(work: _Work) -> list[Row]:
+def _series(work: _Costed) -> list[Row]:
     rows = []
     for name in work.plan.series[1:]:
         here = [run for run in work.runs if name in work.plan.series_of(run)]
@@ -225,7 +225,7 @@ def _series(work: _Work) -> list[Row]:
     return rows
 
 
-def _activation(work: _Work) -> Row:
+def _activation(work: _Costed) -> Row:
     """Maps of every series and smoothing, and the effects of blocks, which the evaluation rests on."""
     widths = len(work.settings.activation.smoothing)
     voxels = {
@@ -239,7 +239,7 @@ def _activation(work: _Work) -> Row:
     return work.row("activation", seconds, "ActivationMaps", maps + effects)
 
 
-def _evaluation(work: _Work) -> list[Row]:
+def _evaluation(work: _Costed) -> list[Row]:
     """Series that are made to be compared with: the measured one, members of the ensemble, placebos; and shuffles."""
     superres, wanted = work.settings.superres, work.settings.evaluation
     high, count = work.high(work.runs), len(work.plan.series)
@@ -261,7 +261,7 @@ def _evaluation(work: _Work) -> list[Row]:
     return rows
 
 
-def _results(work: _Work) -> float:
+def _results(work: _Costed) -> float:
     """What is stored in the output directory (GB)."""
     settings = work.settings
     share = COST.compression * (0.5 if settings.preprocessing.output_dtype == "int16" else 1.0)

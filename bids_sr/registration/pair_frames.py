@@ -20,7 +20,7 @@ _SPLINE = Spline(order=5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pair:
+class AlignedPair:
     """A pair ready for training.
 
     `highres` lies on the high-resolution grid of `lowres` and in its frame; `mask` on the grid of `lowres`; `xfm` takes
@@ -34,7 +34,7 @@ class Pair:
     facts: Mapping[str, object]
 
 
-def truncated_pair(highres: Volume, factor: Factor) -> Pair:
+def truncated_pair(highres: Volume, factor: Factor) -> AlignedPair:
     """A pair whose low member is the k-space-truncated high one (cropped first where the factor does not divide it)."""
     data, affine = kspace_crop(highres.data, highres.affine, factor=factor)
     lowres = Volume(data=np.maximum(np.asarray(data, dtype=np.float32), 0), affine=affine)
@@ -42,10 +42,10 @@ def truncated_pair(highres: Volume, factor: Factor) -> Pair:
     fine = Volume(data=sample_volume(highres.data, highres.affine, shape, grid), affine=grid)
     mask = masks.brain_mask(lowres.data, affine)
     facts = {"truncated": True, "resampled": False, **size_of(np.eye(4), mask, affine)}
-    return Pair(highres=fine, lowres=lowres, mask=mask, xfm=np.eye(4), facts=facts)
+    return AlignedPair(highres=fine, lowres=lowres, mask=mask, xfm=np.eye(4), facts=facts)
 
 
-def registered_pair(highres: Volume, lowres: Volume, factor: Factor, *, seed: int, prefix: str) -> Pair:
+def registered_pair(highres: Volume, lowres: Volume, factor: Factor, *, seed: int, prefix: str) -> AlignedPair:
     """A measured pair; highres is resampled, once, only where it is out of register or on another grid.
 
     MaskError where no brain can be told in one of the images.
@@ -65,7 +65,7 @@ def registered_pair(highres: Volume, lowres: Volume, factor: Factor, *, seed: in
         "truncated": False, "resampled": not (in_register and same_grid), **size, "tolerance_mm": round(tolerance, 4),
         "same_grid": bool(same_grid), "start": fit.start, "nmi": round(fit.nmi, 4),
     }  # fmt: skip
-    return Pair(highres=Volume(data=data, affine=grid), lowres=lowres, mask=mask, xfm=xfm, facts=facts)
+    return AlignedPair(highres=Volume(data=data, affine=grid), lowres=lowres, mask=mask, xfm=xfm, facts=facts)
 
 
 def polish(highres: Volume, lowres: Volume, mask: Array, start: Array, factor: Factor, rounds: int = 2) -> Array:

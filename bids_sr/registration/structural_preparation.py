@@ -142,7 +142,7 @@ class Scans:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
+class PreparedContrasts:
     """All contrasts on one grid, in [0, 1], nothing outside the brain."""
 
     hr: Mapping[str, Array]
@@ -156,7 +156,7 @@ class Prepared:
 def prepare(
     scans: Sequence[Scans], template: Volume, template_mask: Array, *, interpolations: Sequence[str] = ("bspline",),
     align: Align = "rigid", seed: int, prefix: str, sloppy: bool,
-) -> Prepared:  # fmt: skip
+) -> PreparedContrasts:  # fmt: skip
     """Prepare the scans of one head, the first of which is the frame; ValueError where a brain is nowhere above zero.
 
     The template is skull-stripped; of the `interpolations` (names in `ORDERS`) "bspline" is one, which networks are fed
@@ -187,7 +187,7 @@ def prepare(
 def assemble(
     even: Mapping[tuple[str, str], Volume], places: Mapping[tuple[str, str], Placement], frame: Volume, mask: Array,
     facts: dict[str, dict[str, float]], interpolations: Sequence[str],
-) -> Prepared:  # fmt: skip
+) -> PreparedContrasts:  # fmt: skip
     """All scans on the grid of the frame, each interpolated once from its place, in [0, 1].
 
     Scans without bias and their places are by contrast and "highres" or "lowres"; `mask` is the brain in the frame.
@@ -206,7 +206,7 @@ def assemble(
             lr[name][contrast] = _scaled(data, units[contrast], mask)
     for contrast, data in hr.items():
         hr[contrast] = _scaled(data, hr_unit(data, lr["bspline"][contrast], mask), mask)
-    return Prepared(hr=hr, lr=lr, mask=mask, affine=frame.affine, units=units, facts=facts)
+    return PreparedContrasts(hr=hr, lr=lr, mask=mask, affine=frame.affine, units=units, facts=facts)
 
 
 def _scaled(data: Array, unit: float, mask: Array) -> Array:

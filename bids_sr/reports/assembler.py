@@ -76,7 +76,7 @@ class Panel:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Block:
+class Strip:
     """A reportlet of the page: its anchor, the run that begins with it, its heading, its panels and their caption.
 
     `tab` is what it is chosen by among those of its run (empty: shown with the one before it), `tables` are files that
@@ -98,15 +98,15 @@ class Section:
 
     name: str
     title: str
-    blocks: Sequence[Block] = ()
+    blocks: Sequence[Strip] = ()
     folded: bool = False
     missing: Sequence[str] = ()
     on_request: Sequence[str] = ()
 
     @property
-    def groups(self) -> list[list[Block]]:
+    def groups(self) -> list[list[Strip]]:
         """Blocks of each run; those of no run come first."""
-        groups: list[list[Block]] = []
+        groups: list[list[Strip]] = []
         for block in self.blocks:
             if block.run or not groups:
                 groups.append([])
@@ -193,7 +193,7 @@ def _section(spec: SectionSpec, found: Found, custom: str) -> Section:
     keys: set[Key] = {key_of(file) for _, files in found for file in files}
     of_runs = {one for one, files in found if any(key_of(file) != NO_RUN for file in files)}
     missing, on_request = _named(found)
-    blocks = [Block(name=f"{spec.name}-0", panels=[Panel(content=Markup(custom))])] if custom else []
+    blocks = [Strip(name=f"{spec.name}-0", panels=[Panel(content=Markup(custom))])] if custom else []
     for key in sorted(keys, key=_sortable):
         label = ", ".join(f"{text} {value}" for text, value in zip(RUN_ENTITIES.values(), key, strict=True) if value)
         own = [(one, [file for file in files if key_of(file) == key]) for one, files in found]
@@ -221,7 +221,7 @@ def shown_for(shown: Shown, file: FigureFile) -> str:
     return ", ".join([heading, *known])
 
 
-def _blocks(anchor: str, found: Found) -> Iterator[Block]:
+def _blocks(anchor: str, found: Found) -> Iterator[Strip]:
     """Reportlets of one run (or of none) that have something to show."""
     for number, (shown, files) in enumerate(found):
         panels = [
@@ -237,7 +237,7 @@ def _blocks(anchor: str, found: Found) -> Iterator[Block]:
             caption = panels[0].caption if len({panel.caption for panel in panels}) < len(panels) else ""
             if caption:  # one for all
                 panels = [replace(panel, caption="") for panel in panels]
-            yield Block(
+            yield Strip(
                 name=f"{anchor}-{number}", panels=panels, subtitle=shown.subtitle, caption=caption, tab=shown.tab,
                 tables=tables_of(files[0].path, shown.tables),
             )  # fmt: skip

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from bids_sr.boilerplate import bibliography
-from bids_sr.reports.assembler import Block, Panel, Section, data_uri, write_page
+from bids_sr.reports.assembler import Panel, Section, Strip, data_uri, write_page
 from bids_sr.reports.figures import group_figures
 from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.figures.svg_files import save_svg
@@ -123,7 +123,7 @@ def build_group_report(target: Path, content: GroupContent, *, figure_dir: Path)
         ("about", "About", facts_html(content.about), ()),
     ]
     sections = [
-        Section(name=name, title=title, blocks=[Block(name=f"{name}-0", panels=[Panel(content=text)])])
+        Section(name=name, title=title, blocks=[Strip(name=f"{name}-0", panels=[Panel(content=text)])])
         if text else Section(name=name, title=title, missing=missing)
         for name, title, text, missing in parts
     ]  # fmt: skip

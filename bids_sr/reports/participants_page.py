@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from bids_sr.boilerplate import bibliography
 from bids_sr.io import atomic_files
-from bids_sr.reports.assembler import Block, Panel, Section, write_page, write_subject_page
+from bids_sr.reports.assembler import Panel, Section, Strip, write_page, write_subject_page
 from bids_sr.reports.markup import folded, joined, render, table
 from bids_sr.reports.sections import Shown
 from bids_sr.reports.tables.html_tables import facts_html
@@ -95,7 +95,7 @@ def _write(root: Path, found: Sequence[tuple[str, bool, list[RunSummary]]]) -> N
     how = Markup("Make the sheets: <code>bids-sr rate OUTPUT_DIR</code>.")
     rating = Markup("<p>{}{}</p>").format(RATING, UNSEEN if sheets else how) + render("items", sheets)
     sections = [
-        Section(name=name, title=title, blocks=[Block(name=f"{name}-0", panels=[Panel(content=content)])])
+        Section(name=name, title=title, blocks=[Strip(name=f"{name}-0", panels=[Panel(content=content)])])
         for name, title, content in (
             ("participants", "Participants", joined(people)), ("rating", "Blinded rating", rating),
         )

@@ -30,7 +30,7 @@ SCALE = 99.5  # percentile of |t| over both maps that gets the full color
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pair:
+class RatedPair:
     """Two t maps (x, y, z) of a run on one grid (affine to RAS mm) by their series; the measured one where there is."""
 
     run: str
@@ -41,7 +41,7 @@ class Pair:
     measured: Array | None = None
 
 
-def pictures(pair: Pair) -> dict[str, str]:
+def pictures(pair: RatedPair) -> dict[str, str]:
     """The maps of a pair as PNG data URIs by series, the measured one as ``measured``; drawn all alike.
 
     Planes, crop and scale come from both maps together, the same for either order.
@@ -72,7 +72,7 @@ def _png(plane: Array, top: float) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def make_sheet(pairs: Sequence[Pair], images: Sequence[dict[str, str]], *, rater: int, seed: int) -> tuple[
+def make_sheet(pairs: Sequence[RatedPair], images: Sequence[dict[str, str]], *, rater: int, seed: int) -> tuple[
     str, list[dict[str, str]]
 ]:  # fmt: skip
     """Page of one rater and its key.

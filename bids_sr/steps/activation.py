@@ -27,7 +27,7 @@ from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
 from bids_sr.series import RAW, map_label, parse_map_label
 from bids_sr.stats.glm.design import default_confounds, scaled_weights
 from bids_sr.stats.glm.noise import FULL_ORDER_DOF, noise_words
-from bids_sr.stats.glm.statmaps import Activation, ActivationSettings, map_activation
+from bids_sr.stats.glm.statmaps import ActivationMaps, ActivationSettings, map_activation
 from bids_sr.stats.image.image_quality import quality_metrics, series_quality
 from bids_sr.stats.regions import map_sidecars
 from bids_sr.stats.regions.activation_regions import parse_thresholds
@@ -53,7 +53,7 @@ def _maps_text(setting: Lookup) -> str:
     low_pass, high_pass, at_rest = setting("low_pass"), setting("high_pass"), setting("at_rest")
     smoothing, kinds = setting("smoothing"), setting("kinds")
     widths = enumerated([f"{width:g}" for width in smoothing])
-    what, course = ("Connectivity", "time series of each seed") if at_rest else ("Activation", _ON_OFF)
+    what, course = ("Connectivity", "time series of each seed") if at_rest else ("ActivationMaps", _ON_OFF)
     unit = "standard deviation of the seed" if at_rest else "sustained block"
     none = " (0 mm: none)" if 0 in smoothing else ""
     parts = [f"{what} was mapped in every series with the same model, smoothed by {widths} mm FWHM{none}."]
@@ -129,7 +129,7 @@ def map_series(
 def fitted(
     series: "SeriesReader", mask: Array, regressors: Regressors, contrasts: Contrasts, how: ActivationSettings,
     here: Path, confounds: Confounds | None = None,
-) -> Activation:  # fmt: skip
+) -> ActivationMaps:  # fmt: skip
     """Maps of the contrasts that can be made; one thread, as there is a step for every series and smoothing."""
     there = regressors.contrasts(contrasts)
     with threadpool_limits(1):
@@ -142,7 +142,7 @@ def per_acquired(series: str, factor: Factor) -> float:
 
 
 def _images(
-    found: Activation, regions: Regions, thresholds: Sequence[str], contrasts: Contrasts, how: ActivationSettings,
+    found: ActivationMaps, regions: Regions, thresholds: Sequence[str], contrasts: Contrasts, how: ActivationSettings,
     series: str,
 ) -> Iterator[tuple[Array, dict[str, str], map_sidecars.Sidecar]]:  # fmt: skip
     """Values, entities and sidecar of maps, of regions, and of amplitudes of fluctuations where there are any."""
@@ -161,7 +161,7 @@ def _images(
             yield getattr(found.amplitudes, stat), own, sidecar
 
 
-def _figures(found: Activation, mask: Array, kinds: Kinds) -> dict[str, float | None]:
+def _figures(found: ActivationMaps, mask: Array, kinds: Kinds) -> dict[str, float | None]:
     """Size of the model, and amplitudes of fluctuations where there are any."""
     design, slow = found.design, found.amplitudes
     out: dict[str, float | None] = {}

@@ -18,7 +18,7 @@ from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
 from bids_sr.sr.resolution.matrices import Factor
 
 if TYPE_CHECKING:
-    from bids_sr.registration.pair_frames import Pair
+    from bids_sr.registration.pair_frames import AlignedPair
 
 _PAIR = ("train_highres", "train_lowres", "pair_mask", "highres2lowres_xfm", "pair_facts")
 
@@ -89,7 +89,7 @@ def truncate_pair(
     return _made(truncated_pair(load(highres_file, highres_order), factor))
 
 
-def _made(pair: "Pair") -> tuple[Volume, Volume, Volume, np.ndarray, dict[str, object]]:
+def _made(pair: "AlignedPair") -> tuple[Volume, Volume, Volume, np.ndarray, dict[str, object]]:
     return pair.highres, pair.lowres, Volume(pair.mask, pair.lowres.affine), pair.xfm[None], dict(pair.facts)
 
 

@@ -59,7 +59,7 @@ class Ready:
 
     name: str
     factor: Factor
-    make: Callable[[files.Scene], Upsampler]
+    make: Callable[[files.MeanImage], Upsampler]
     model: LoadedModel | None = None
     overruled: tuple[str, ...] = ()
 
@@ -92,7 +92,7 @@ def ready(name: str, reader: SeriesReader, options: argparse.Namespace, default:
     overruled = files.fit_for(model, reader, contrast, factor, force=options.force)
     device = files.threads_and_device(options.threads, options.device)
 
-    def make(scene: files.Scene) -> Upsampler:
+    def make(scene: files.MeanImage) -> Upsampler:
         image = Acquired(
             factor=factor, scale=scene.scale, precision=options.precision, device=device, threads=options.threads
         )
@@ -257,7 +257,7 @@ def _made(file: Path, reference: SeriesReader, window: tuple[slice, slice, slice
     return reader
 
 
-def _row(name: str, one: Ready, scene: files.Scene, task: Task, made_here: bool) -> dict[str, str | float]:
+def _row(name: str, one: Ready, scene: files.MeanImage, task: Task, made_here: bool) -> dict[str, str | float]:
     """One model or interpolation."""
     upsampler, spent = one.make(scene), []
 

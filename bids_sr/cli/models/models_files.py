@@ -43,7 +43,7 @@ _SUFFIXES = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Scene:
+class MeanImage:
     """Mean (X, Y, Z) over some volumes of an image, brain mask, intensity that is 1 for a network (99th percentile of
     the mean in the mask), and a note on what the user may not expect."""
 
@@ -173,7 +173,7 @@ def evenly(count: int, wanted: int) -> tuple[int, ...]:
     return tuple(int(t) for t in np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int)))
 
 
-def scene_of(reader: SeriesReader, mask_file: Path | None) -> Scene:
+def scene_of(reader: SeriesReader, mask_file: Path | None) -> MeanImage:
     """Mean, brain and intensity scale of an image."""
     picked = evenly(reader.shape[3], _MEAN_OF)
     total = np.zeros(reader.shape[:3])
@@ -196,4 +196,4 @@ def scene_of(reader: SeriesReader, mask_file: Path | None) -> Scene:
     scale = float(np.percentile(mean[mask], 99))
     if not scale > 0:
         raise ImageError(f"{reader.path}: no positive intensity inside the mask")
-    return Scene(mean=mean, mask=mask, scale=scale, note=note)
+    return MeanImage(mean=mean, mask=mask, scale=scale, note=note)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bids_sr.config.section import Section, option
+from bids_sr.config.section import Checked, option
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SlurmOptions(Section):
+class SlurmOptions(Checked):
     """What is asked of SLURM; an empty text is the site's own."""
 
     print_only: bool = option(False, "--print-only", "write and show the scripts and submit nothing")

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.style import FigureInputError, Look, NamedImage, Volume, Window
+from bids_sr.reports.figures.style import FigureInputError, Look, NamedImage, ShownVolume, Window
 from bids_sr.reports.tables.evaluation_rows import series_text
 
 
@@ -66,7 +66,7 @@ class Scene:
         """True where the region is the whole brain (nothing to outline or to zoom into)."""
         return s.is_brain(self.roi, self.mask)
 
-    def canonical(self, data: Array) -> Volume:
+    def canonical(self, data: Array) -> ShownVolume:
         """An array on the scene's grid in RAS order."""
         return s.canonical(data, self.affine)
 
@@ -80,7 +80,7 @@ class _Panels:
         self._outline = None if scene.roi_is_brain else scene.canonical(np.asarray(scene.roi > 0, dtype=np.float32))
         self._low, self._high = s.gray_limits(self._below.data, self.brain.data)
 
-    def show(self, ax: Axes, overlay: Volume, window: Window, **colors: Unpack[Look]) -> AxesImage:
+    def show(self, ax: Axes, overlay: ShownVolume, window: Window, **colors: Unpack[Look]) -> AxesImage:
         """Draw one panel; returns the overlay's image."""
         s.show_window(ax, self._below, window, vmin=self._low, vmax=self._high)
         image = s.show_window(ax, overlay, window, **colors)
@@ -117,7 +117,7 @@ def common_scale(maps: Sequence[NamedImage], floor: float) -> float:
     return max(floor, float(f"{np.median(tops):.2g}")) if tops else floor
 
 
-def _windows(scene: Scene, brain: Volume, planes: Sequence[int], first: NamedImage) -> list[Window]:
+def _windows(scene: Scene, brain: ShownVolume, planes: Sequence[int], first: NamedImage) -> list[Window]:
     """Boxes and planes, left to right: the whole brain, then the neighborhood of the first map's peak in the region."""
     whole = s.bounding_box(brain.data, brain.zooms, margin_mm=3.0)
     windows: list[Window] = [(whole, k) for k in planes]

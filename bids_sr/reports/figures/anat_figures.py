@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.style import FigureInputError, Volume
+from bids_sr.reports.figures.style import FigureInputError, ShownVolume
 
 Views = Sequence[tuple[int, int]]
 """Pairs of an axis (0 sagittal, 1 coronal, 2 axial) and a number of planes across it."""
@@ -34,7 +34,7 @@ class Outline:
 
 def _prepared(
     images: Sequence[Array], outlines: Sequence[Outline], affine: Array, mask: Array | None
-) -> tuple[list[Volume], list[Volume], Volume]:
+) -> tuple[list[ShownVolume], list[ShownVolume], ShownVolume]:
     """Bring everything to RAS order and cut it to the head."""
     for other in [*images[1:], *[o.data for o in outlines], *([] if mask is None else [mask])]:
         if other.shape != images[0].shape:
@@ -46,7 +46,7 @@ def _prepared(
     return shown, lines, s.cropped(around, box)
 
 
-def _draw_outlines(ax: Axes, outlines: Sequence[Outline], lines: Sequence[Volume], axis: int, index: int) -> None:
+def _draw_outlines(ax: Axes, outlines: Sequence[Outline], lines: Sequence[ShownVolume], axis: int, index: int) -> None:
     for outline, line in zip(outlines, lines, strict=True):
         s.show_contour(ax, line, axis, index, outline.color, level=outline.level, shortest=SHORTEST_MM, width=0.6)
 
@@ -161,7 +161,7 @@ def isolines(image: Array, mask: Array | None = None) -> list[Outline]:
 _WIDTH, _LEFT, _TOP = 12.0, 0.05, 0.3  # inches wide; share for names of rows; inches for names of columns
 
 
-def _slab(image: Array, affine: Array, index: int) -> tuple[Volume, int]:
+def _slab(image: Array, affine: Array, index: int) -> tuple[ShownVolume, int]:
     """One slice (X, Y) of a grid as a volume in RAS order, and the axis across it."""
     step = np.eye(4)
     step[2, 3] = index

@@ -39,7 +39,7 @@ LOWEST = -1.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Panel:
+class ForestPanel:
     """One panel of a forest plot; the `strong` one is to be looked at first.
 
     Points are by label (one without a row, or without a value, is marked n/a); lines are vertical: name to color,
@@ -53,7 +53,7 @@ class Panel:
 
 
 def forest_figure(
-    grid: Sequence[Sequence[Panel]],
+    grid: Sequence[Sequence[ForestPanel]],
     labels: Mapping[str, tuple[str, Kind]],
     *,
     row_names: Sequence[str] = (),
@@ -94,7 +94,7 @@ def forest_figure(
     return fig
 
 
-def _panel(ax: Axes, panel: Panel, labels: Mapping[str, tuple[str, Kind]], *, named: bool, hollow: bool) -> None:
+def _panel(ax: Axes, panel: ForestPanel, labels: Mapping[str, tuple[str, Kind]], *, named: bool, hollow: bool) -> None:
     places = range(len(labels))
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.set_yticks(list(places), [text for text, _ in labels.values()] if named else [""] * len(labels), fontsize=8.5)
@@ -138,7 +138,7 @@ def _share_limits(axes: Array) -> None:
             ax.xaxis.set_major_locator(MaxNLocator(5))
 
 
-def _legend(fig: Figure, kinds: Sequence[Kind], panels: Sequence[Panel], *, hollow: bool) -> None:
+def _legend(fig: Figure, kinds: Sequence[Kind], panels: Sequence[ForestPanel], *, hollow: bool) -> None:
     handles = []
     for kind in dict.fromkeys(kinds):
         color, marker = KIND_STYLE[kind]
@@ -186,7 +186,9 @@ def agreement_figure(rows: Sequence[MetricRow], *, prefix: str, contrast: str, n
     regions = pick.shown_regions(own)
     grid = [
         [
-            Panel(title=title, points=points, lines=_reference_lines(points), strong=measure == f"{prefix}_beyond")
+            ForestPanel(
+                title=title, points=points, lines=_reference_lines(points), strong=measure == f"{prefix}_beyond",
+            )
             for measure, title in columns.items() if measure in there
             for points in [pick.pick(own, measure, region=region)]
         ]
@@ -205,7 +207,7 @@ def contrasts_figure(
     own = [row for row in pick.having(rows, measure) if row.contrast in contrasts]
     regions = pick.shown_regions(own)
     found = [{c: pick.pick(own, measure, contrast=c, region=region) for c in contrasts} for region in regions]
-    grid = [[Panel(title=c, points=p, lines=_reference_lines(p)) for c, p in row.items()] for row in found]
+    grid = [[ForestPanel(title=c, points=p, lines=_reference_lines(p)) for c, p in row.items()] for row in found]
     what = f"{pick.FIGURE_TEXT[prefix.partition('_')[2]]} beyond the acquired Nyquist limit"
     labels = _labels(pick.series_of(own, names))
     return forest_figure(grid, labels, row_names=_row_names(regions), xlabel=what, one_scale=True)
@@ -221,7 +223,7 @@ def placebo_figure(rows: Sequence[MetricRow], *, measures: Mapping[str, str], co
     there = {row.measure for row in own}
     grid = [
         [
-            Panel(
+            ForestPanel(
                 title=title, strong="beyond" in measure,
                 points={key: found[measure, region, key] for key in labels if (measure, region, key) in found},
             )
@@ -244,9 +246,9 @@ def null_figure(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> Figure:
     )
     look: tuple[str, Dashes] = (s.GREEN, (0, (4, 2)))
     panels = [
-        Panel(title="voxels beyond p < .001, per mille, mean over shuffles", points=rates, strong=True,
+        ForestPanel(title="voxels beyond p < .001, per mille, mean over shuffles", points=rates, strong=True,
               lines={"nominal rate": (*look, 1000 * nominal)}),
-        Panel(title="shuffles with any voxel beyond p < .05 corrected, percent", points=families,
+        ForestPanel(title="shuffles with any voxel beyond p < .05 corrected, percent", points=families,
               lines={"nominal rate": (*look, 5.0)}),
     ]  # fmt: skip
     labels = _labels(pick.series_of(own, names, kinds))

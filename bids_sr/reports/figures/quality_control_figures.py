@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.style import FigureInputError, Volume
+from bids_sr.reports.figures.style import FigureInputError, ShownVolume
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.stats.controls.unrepeated_detail import THRESHOLD
 
@@ -93,7 +93,7 @@ def calibration_figure(tables: Mapping[str, Sequence[tuple[float, float]]]) -> F
 
 def _ground(
     image: Array | None, mask: Array, affine: Array, n_slices: int, margin_mm: float, strength: Array | None = None
-) -> tuple[Volume, s.Look, Volume, list[int], s.Box]:
+) -> tuple[ShownVolume, s.Look, ShownVolume, list[int], s.Box]:
     """Image below the overlays (black where there is none), its gray scale, brain, planes and box, in RAS order.
 
     Planes are those of the greatest `strength` (by plane, RAS order), where there is any, else spread over the brain.

@@ -88,7 +88,7 @@ class NamedImage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Volume:
+class ShownVolume:
     """A 3D image in closest-RAS order (left to right, posterior to anterior, inferior to superior); voxel → RAS mm."""
 
     data: Array
@@ -110,17 +110,17 @@ class Volume:
         return np.asarray(self.affine[:3, :3] @ np.asarray(voxel, dtype=float) + self.affine[:3, 3])
 
 
-def canonical(data: Array, affine: Array) -> Volume:
+def canonical(data: Array, affine: Array) -> ShownVolume:
     """Bring a 3D array (else `FigureInputError`) into the order closest to RAS by flips and swaps, not interpolated."""
     if data.ndim != 3:
         raise FigureInputError(f"a figure needs a 3D image, this one has shape {data.shape}")
     transform = nib.orientations.io_orientation(affine)
     turned = nib.orientations.apply_orientation(np.asarray(data), transform)
     back = nib.orientations.inv_ornt_aff(transform, data.shape)
-    return Volume(data=turned, affine=np.asarray(affine, dtype=float) @ back)
+    return ShownVolume(data=turned, affine=np.asarray(affine, dtype=float) @ back)
 
 
-def repeated(volume: Volume, target: Volume) -> Volume:
+def repeated(volume: ShownVolume, target: ShownVolume) -> ShownVolume:
     """An image on another grid of its field of view, for display: a target voxel has the value of that it lies in."""
     if volume.data.shape == target.data.shape:
         return volume
@@ -128,10 +128,10 @@ def repeated(volume: Volume, target: Volume) -> Volume:
     for axis in range(3):
         n, m = volume.data.shape[axis], target.data.shape[axis]
         data = np.take(data, np.minimum(((np.arange(m) + 0.5) * n / m).astype(int), n - 1), axis=axis)
-    return Volume(data=data, affine=target.affine)
+    return ShownVolume(data=data, affine=target.affine)
 
 
-def plane(volume: Volume, axis: int, index: int) -> Array:
+def plane(volume: ShownVolume, axis: int, index: int) -> Array:
     """The plane across ``axis`` as ``imshow(..., origin='lower')`` wants it: rows go up, columns go right."""
     where: tuple[Any, ...] = (*[slice(None)] * axis, index)
     return volume.data[where].T
@@ -141,7 +141,7 @@ def _across(axis: int) -> list[int]:
     return [a for a in range(3) if a != axis]
 
 
-def extent(volume: Volume, axis: int) -> tuple[float, float, float, float]:
+def extent(volume: ShownVolume, axis: int) -> tuple[float, float, float, float]:
     """Edges of a plane in mm, from zero, so that pixels have their true proportions."""
     size = np.array(volume.data.shape) * volume.zooms
     wide, high = size[_across(axis)]
@@ -193,7 +193,7 @@ def bounding_box(mask: Array, zooms: Array, *, margin_mm: float = 6.0) -> Box:
     return (box[0], box[1], box[2])
 
 
-def limited_box(box: Sequence[slice], volume: Volume, size_mm: Sequence[float], center: Sequence[float]) -> Box:
+def limited_box(box: Sequence[slice], volume: ShownVolume, size_mm: Sequence[float], center: Sequence[float]) -> Box:
     """A box in-plane no larger than ``size_mm`` (x, y), around ``center`` (voxels), inside ``box``."""
     sides = []
     for axis in (0, 1):
@@ -203,19 +203,19 @@ def limited_box(box: Sequence[slice], volume: Volume, size_mm: Sequence[float], 
     return (sides[0], sides[1], box[2])
 
 
-def height_over_width(box: Sequence[slice] | None, volume: Volume, axis: int = 2) -> float:
+def height_over_width(box: Sequence[slice] | None, volume: ShownVolume, axis: int = 2) -> float:
     """Proportion in mm of a plane across ``axis`` of a box; default: of the whole volume."""
     counts = volume.data.shape if box is None else [side.stop - side.start for side in box]
     wide, high = (counts[a] * float(volume.zooms[a]) for a in _across(axis))
     return high / wide
 
 
-def cropped(volume: Volume, box: Sequence[slice]) -> Volume:
+def cropped(volume: ShownVolume, box: Sequence[slice]) -> ShownVolume:
     """The part of a volume inside a box, its affine moved along."""
     start = np.array([b.start for b in box], dtype=float)
     affine = volume.affine.copy()
     affine[:3, 3] = volume.affine[:3, :3] @ start + volume.affine[:3, 3]
-    return Volume(data=volume.data[tuple(box)], affine=affine)
+    return ShownVolume(data=volume.data[tuple(box)], affine=affine)
 
 
 def blank(ax: Axes) -> None:
@@ -235,7 +235,7 @@ class Look(TypedDict, total=False):
     alpha: float
 
 
-def show_plane(ax: Axes, volume: Volume, axis: int, index: int, **look: Unpack[Look]) -> AxesImage:
+def show_plane(ax: Axes, volume: ShownVolume, axis: int, index: int, **look: Unpack[Look]) -> AxesImage:
     """Draw one plane with square millimeters, in gray unless `look` says otherwise. Returns the image artist."""
     shown: Look = {"cmap": "gray", **look}
     where = extent(volume, axis)
@@ -245,7 +245,7 @@ def show_plane(ax: Axes, volume: Volume, axis: int, index: int, **look: Unpack[L
 
 
 def show_contour(
-    ax: Axes, volume: Volume, axis: int, index: int, color: str,
+    ax: Axes, volume: ShownVolume, axis: int, index: int, color: str,
     *, level: float = 0.5, width: float = 0.8, shortest: float = 0.0,
 ) -> None:  # fmt: skip
     """Outline of a mask or an isoline of an image on a plane; nothing where the plane does not cross the level.
@@ -273,7 +273,7 @@ def mark_sides(ax: Axes, axis: int, *, color: str = "white") -> None:
         ax.text(place, 0.5, letter, ha=side, transform=ax.transAxes, **look)
 
 
-def mark_position(ax: Axes, volume: Volume, axis: int, index: int, *, color: str = "white") -> None:
+def mark_position(ax: Axes, volume: ShownVolume, axis: int, index: int, *, color: str = "white") -> None:
     """Write the world coordinate of the plane's middle into its lower left corner."""
     size = np.array(volume.data.shape[:3]) * (np.arange(3) != axis)
     oblique = float(np.abs(volume.affine[axis, :3]) @ size) > OBLIQUE_MM
@@ -302,12 +302,12 @@ def _flat(window: Window) -> Box:
     return (x, y, slice(index, index + 1))
 
 
-def show_window(ax: Axes, volume: Volume, window: Window, **look: Unpack[Look]) -> AxesImage:
+def show_window(ax: Axes, volume: ShownVolume, window: Window, **look: Unpack[Look]) -> AxesImage:
     """Draw part of an axial plane; see `show_plane`."""
     return show_plane(ax, cropped(volume, _flat(window)), 2, 0, **look)
 
 
-def show_window_contour(ax: Axes, volume: Volume | None, window: Window, color: str, *, width: float) -> None:
+def show_window_contour(ax: Axes, volume: ShownVolume | None, window: Window, color: str, *, width: float) -> None:
     """Outline of a mask (None: of nothing) on part of an axial plane."""
     if volume is not None:
         show_contour(ax, cropped(volume, _flat(window)), 2, 0, color, width=width)
@@ -332,7 +332,7 @@ def panel_grid(
     return fig, np.asarray(fig.subplots(rows, columns, squeeze=False, gridspec_kw=grid))
 
 
-def mark_planes(axes: Iterable[Axes], volume: Volume, planes: Sequence[int], *, color: str = "white") -> None:
+def mark_planes(axes: Iterable[Axes], volume: ShownVolume, planes: Sequence[int], *, color: str = "white") -> None:
     """Write the position of each axial plane, and left and right into the first."""
     for ax, index in zip(axes, planes, strict=True):
         mark_position(ax, volume, 2, index, color=color)

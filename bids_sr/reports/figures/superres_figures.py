@@ -12,7 +12,7 @@ from matplotlib.image import AxesImage
 from bids_sr.io.array_types import Array
 from bids_sr.io.grids import size_text
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.style import Box, FigureInputError, NamedImage, Volume
+from bids_sr.reports.figures.style import Box, FigureInputError, NamedImage, ShownVolume
 from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.text.training_text import TrainingRecord
 
@@ -125,8 +125,8 @@ def slice_figure(
 class _View:
     """Which plane the slice figure shows, where, and on which scales."""
 
-    base: Volume
-    area: Volume
+    base: ShownVolume
+    area: ShownVolume
     index: int
     window: Box
     box: Box
@@ -177,6 +177,6 @@ def _slice_column(axes: Array, each: NamedImage, view: _View) -> AxesImage | Non
         text = f"acquired grid\n{size_text(acquired.zooms)}"
         axes[2].text(0.5, 0.5, text, transform=axes[2].transAxes, ha="center", va="center", fontsize=8, color=s.SOFT)
         return None
-    change = Volume(data=volume.data - view.base.data, affine=volume.affine)
+    change = ShownVolume(data=volume.data - view.base.data, affine=volume.affine)
     window = (view.box, view.index)
     return s.show_window(axes[2], change, window, cmap="RdBu_r", vmin=-view.spread, vmax=view.spread)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Peak(NamedTuple):
+class ShownPeak(NamedTuple):
     """A row of the table of clusters, as far as it is shown; numbers may be text."""
 
     series: str
@@ -45,8 +45,8 @@ def clusters_html(clusters: pd.DataFrame, series: Sequence[str], *, first: str =
         return Markup(
             "<p class='notice'>No voxel of any series is above the threshold, so that there is no cluster.</p>"
         )
-    shown = clusters[list(Peak._fields)].astype(object)
-    rows = [Peak(*cells) for cells in shown.where(shown.notna(), MISSING).itertuples(index=False)]
+    shown = clusters[list(ShownPeak._fields)].astype(object)
+    rows = [ShownPeak(*cells) for cells in shown.where(shown.notna(), MISSING).itertuples(index=False)]
     widest = max(float(row.fwhm_mm) for row in rows)
     smoothing = f"smoothed by {widest:g} mm" if widest else "not smoothed"
     tables = []
@@ -62,7 +62,7 @@ def clusters_html(clusters: pd.DataFrame, series: Sequence[str], *, first: str =
     return picked(tables) or Markup("<p class='notice'>No cluster in the series that are compared.</p>")
 
 
-def _line(row: Peak) -> list[str]:
+def _line(row: ShownPeak) -> list[str]:
     labels = row.labels
     if row.label != MISSING:
         labels = f"{row.label}; {labels}" if not labels.startswith(row.label) else labels

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bids_sr.sr.data.examples import Batch, Box, Examples, ValidationPatch, split
 from bids_sr.sr.data.images import ImageSet, ImageSetError
-from bids_sr.sr.data.windows import Prepared, SamplingError, Symmetry, corners_inside, prepare, symmetries
+from bids_sr.sr.data.windows import PreparedImage, SamplingError, Symmetry, corners_inside, prepare, symmetries
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.matrices import Factor, upsample
 from bids_sr.sr.resolution.operators import get_operator
@@ -62,11 +62,11 @@ class ImageExamples(Examples):
             raise ValueError("a cycle needs both images on one grid: the recipe has to upsample the coarse one first")
         self.images, self.recipe, self.factor, self.ndim, self.device = images, recipe, factor, ndim, device
         self.channels = images.channels
-        self._kept: dict[tuple[int, Factor], Prepared] = {}
+        self._kept: dict[tuple[int, Factor], PreparedImage] = {}
         self._places: dict[tuple[Any, ...], NDArray[np.int64]] = {}
         self._whole: dict[tuple[str, int], NDArray[np.float32]] = {}
 
-    def at(self, index: int, factor: Factor | None = None) -> Prepared:
+    def at(self, index: int, factor: Factor | None = None) -> PreparedImage:
         """One image at a factor (default: that trained for)."""
         key = (index, factor or self.factor)
         if key not in self._kept:

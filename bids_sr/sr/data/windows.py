@@ -77,7 +77,7 @@ def symmetries(patch: Sequence[int], zooms: Sequence[float], factor: Sequence[fl
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
+class PreparedImage:
     """One image at one factor, scaled."""
 
     source: Tensor  # (C, *) input of the generator
@@ -136,7 +136,7 @@ def _grids(image: TrainingImage, recipe: Recipe, factor: Factor) -> tuple[Tensor
     return fine, coarse, inside, (seen > 0.5).float()
 
 
-def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -> Prepared:
+def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -> PreparedImage:
     """Bring an image to the grids and the intensity that the recipe wants, at a factor.
 
     The level that becomes 1 is found in the low-resolution image: there is no other when a model is applied. Raises
@@ -157,7 +157,7 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
         name = recipe.upsampled_by
         source = torch.from_numpy(np.stack([upsample(name, c, factor) for c in coarse.numpy()]).astype(np.float32))
     target = coarse if fine is None or recipe.objective == "self" else fine / unit
-    return Prepared(
+    return PreparedImage(
         source=source.to(device), coarse=coarse.to(device), target=target.to(device), inside=(inside > 0).to(device),
         inside_coarse=(inside_coarse > 0).to(device), level=level, headroom=level / high,
         steps=tuple(map(ratio, factor)),

@@ -54,7 +54,7 @@ def widest(network: nn.Module) -> int:
 def _changed(module: nn.Module) -> nn.Module:
     """The module, or what stands for it, with its parts changed likewise."""
     if isinstance(module, ResidualBlock):
-        return _Block(module)
+        return _FastBlock(module)
     if isinstance(module, ResidualBlock3d):
         return _Block3d(module)
     if isinstance(module, DenseResidualNet):
@@ -66,7 +66,7 @@ def _changed(module: nn.Module) -> nn.Module:
     return module
 
 
-class _Block(nn.Module):
+class _FastBlock(nn.Module):
     """`ResidualBlock`."""
 
     def __init__(self, block: ResidualBlock) -> None:

@@ -37,7 +37,7 @@ class VisionTransformer(nn.Module):
         self.embed = nn.Conv2d(channels, width, patch, stride=patch)
         self.position = nn.Parameter(torch.zeros(1, width, grid, grid))
         nn.init.trunc_normal_(self.position, std=0.02)
-        self.blocks = nn.ModuleList([_Block(width, heads, mlp_ratio) for _ in range(depth)])
+        self.blocks = nn.ModuleList([_AttentionBlock(width, heads, mlp_ratio) for _ in range(depth)])
         self.norm = nn.LayerNorm(width)
         self.to_patch = nn.Linear(width, channels * patch * patch)
         if head == "residual":
@@ -60,7 +60,7 @@ class VisionTransformer(nn.Module):
         return x + out if self.head == "residual" else out
 
 
-class _Block(nn.Module):
+class _AttentionBlock(nn.Module):
     """Attention among all tokens, then a network of each token; both normalize first and are added."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: int) -> None:

@@ -41,7 +41,7 @@ class Ensemble:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Calibration:
+class SpreadCalibration:
     """The ensemble's standard deviation against the true error of its mean."""
 
     r: float  # Pearson correlation of standard deviation and absolute error; NaN where either is constant
@@ -86,7 +86,7 @@ def nominal_coverage(count: int) -> float:
     return float(2 * special.stdtr(count - 1, 2 / np.sqrt(1 + 1 / count)) - 1)
 
 
-def calibrate(found: Ensemble, truth: Real, mask: Mask, *, n_boot: int = 1000, seed: int = 0) -> Calibration:
+def calibrate(found: Ensemble, truth: Real, mask: Mask, *, n_boot: int = 1000, seed: int = 0) -> SpreadCalibration:
     """Compare an ensemble's standard deviation with the true error of its mean, in the voxels of a mask.
 
     A truth (X, Y, Z) that was measured has noise, which is part of the error, so that coverage is understated. `n_boot`
@@ -105,7 +105,7 @@ def calibrate(found: Ensemble, truth: Real, mask: Mask, *, n_boot: int = 1000, s
     drawn = np.array([_agreement(sums[rng.integers(len(sums), size=len(sums))].sum(0)) for _ in range(n_boot)])
     r, coverage = _agreement(sums.sum(0))
     intervals = [_interval(drawn[:, k]) if len(sums) > 1 and n_boot else (np.nan, np.nan) for k in (0, 1)]
-    return Calibration(
+    return SpreadCalibration(
         r=r, coverage=coverage, nominal=nominal_coverage(found.count), r_interval=intervals[0],
         coverage_interval=intervals[1], n_slices=len(sums), tenths=reliability(sd, error),
     )  # fmt: skip

@@ -88,7 +88,7 @@ def sorting(found: Mask, true: Mask) -> dict[str, float]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Truth:
+class TrueEffect:
     """What is true of one contrast."""
 
     effect: Float32  # (X, Y, Z) true effect
@@ -97,18 +97,18 @@ class Truth:
     connected: Mask | None = None  # (X, Y, Z) those that belong to the network of a seed
 
 
-def measured_truth(maps: Mapping[tuple[str, str], Float32], contrast: str, mask: Mask) -> Truth | None:
+def measured_truth(maps: Mapping[tuple[str, str], Float32], contrast: str, mask: Mask) -> TrueEffect | None:
     """Truth of one contrast from the measured maps, or None where they are missing."""
     if (contrast, "t") not in maps or (contrast, "effect") not in maps:
         return None
     t = maps[contrast, "t"]
     connected = mask & (maps[contrast, "cc"] >= CONNECTED) if (contrast, "cc") in maps else None
-    return Truth(effect=maps[contrast, "effect"], t=t, active=mask & (t > TRUE_T), connected=connected)
+    return TrueEffect(effect=maps[contrast, "effect"], t=t, active=mask & (t > TRUE_T), connected=connected)
 
 
 def known_truths(
     known: Mapping[str, tuple[Float32, Float]], contrasts: Mapping[str, Mapping[str, float]], grid: Grid
-) -> dict[str, Truth]:
+) -> dict[str, TrueEffect]:
     """Truth of every contrast that is known or follows from known conditions.
 
     `known` has the image of a contrast and its voxel-to-RAS-mm matrix, in the frame of the grid.
@@ -130,12 +130,16 @@ def known_truths(
             continue
         top = float(effect.max())
         active = grid.mask & (effect >= TRUE_SHARE * top) if top > 0 else np.zeros_like(grid.mask)
-        out[name] = Truth(effect=effect, t=None, active=active, connected=active)
+        out[name] = TrueEffect(effect=effect, t=None, active=active, connected=active)
     return out
 
 
 def contrast_metrics(
-    maps: Mapping[tuple[str, str], Float32], contrast: str, truth: Truth, regions: Mapping[str, Mask], affine: Float
+    maps: Mapping[tuple[str, str], Float32],
+    contrast: str,
+    truth: TrueEffect,
+    regions: Mapping[str, Mask],
+    affine: Float,
 ) -> Metrics:
     """Metrics of one contrast of one series; regions to find active voxels in are brain and roi."""
     out: Metrics = {}
@@ -155,7 +159,7 @@ def contrast_metrics(
 
 
 def foci_metrics(
-    maps: Mapping[tuple[str, str], Float32], truths: Mapping[str, Truth], conditions: Sequence[str], roi: Mask,
+    maps: Mapping[tuple[str, str], Float32], truths: Mapping[str, TrueEffect], conditions: Sequence[str], roi: Mask,
     affine: Float,
 ) -> Metrics:  # fmt: skip
     """Contrast of the true foci of two conditions in the region of interest, over the true contrast; 1 is the truth."""
@@ -175,7 +179,7 @@ def foci_metrics(
     return out
 
 
-def _regions(truth: Truth, grid: Grid, roi: Mask) -> dict[str, Mask]:
+def _regions(truth: TrueEffect, grid: Grid, roi: Mask) -> dict[str, Mask]:
     """Voxels to correlate over; the active ones by either sign where the truth has a t."""
     if truth.t is None:
         return {"brain": grid.mask, "roi": roi, "active": truth.active}

@@ -175,7 +175,7 @@ class ActivationSettings(ModelSettings):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Activation:
+class ActivationMaps:
     """Maps by (contrast, stat), each (X, Y, Z) float32 and 0 outside the mask; stat is cc, effect, t or z."""
 
     maps: Mapping[tuple[str, str], Float32]
@@ -223,7 +223,7 @@ def _amplitudes(values: Float32, mask: Mask) -> Amplitudes:
 def map_activation(
     reader: SeriesReader, mask: Mask, events: Regressors, contrasts: Mapping[str, Mapping[str, float]],
     settings: ActivationSettings, *, scratch: str | os.PathLike[str], confounds: pd.DataFrame | None = None,
-) -> Activation:  # fmt: skip
+) -> ActivationMaps:  # fmt: skip
     """Maps of all contrasts of one series.
 
     Parameters
@@ -252,4 +252,4 @@ def map_activation(
             maps[name, stat] = np.zeros(mask.shape, dtype=np.float32)
             maps[name, stat][mask] = found[index]
     slow_maps = None if slow is None else _amplitudes(amplitudes, mask)
-    return Activation(maps=maps, design=design, noise_order=noise_order, amplitudes=slow_maps)
+    return ActivationMaps(maps=maps, design=design, noise_order=noise_order, amplitudes=slow_maps)

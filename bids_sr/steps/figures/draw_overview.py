@@ -29,7 +29,7 @@ from bids_sr.reports.sections import Shown
 from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.steps.figures import run_maps
 from bids_sr.steps.figures.display_grids import grid_of, onto, percent_of
-from bids_sr.steps.figures.run_maps import RunMaps
+from bids_sr.steps.figures.run_maps import ShownMaps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,7 +91,7 @@ def _resolution(rows: Sequence[MetricRow]) -> dict[str, float]:
 
 
 def _zoomed(
-    found: RunMaps, contrast: str, best: str, truth: Volume | None, scene: "Scene", unit: str, title: str
+    found: ShownMaps, contrast: str, best: str, truth: Volume | None, scene: "Scene", unit: str, title: str
 ) -> "Figure":
     """Acquired, B-spline, the best method and the truth, where it is known, on one color scale."""
     from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY, Display, peak_voxel, zoomed_figure

@@ -22,7 +22,7 @@ OfSeries = dict[str, Derivative]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunMaps:
+class ShownMaps:
     """Maps and regions of a run by series.
 
     Attributes
@@ -49,9 +49,9 @@ class RunMaps:
         return next((name for name in (judged, "all", *mapped) if name in mapped), "")
 
 
-def sort_maps(maps: Iterable[Derivative]) -> RunMaps:
+def sort_maps(maps: Iterable[Derivative]) -> ShownMaps:
     """Order maps by contrast, statistic or region, smoothing and series; maps in another space are left out."""
-    found = RunMaps()
+    found = ShownMaps()
     for each in maps:
         own = each.entities
         if own.get("space"):

@@ -11,7 +11,7 @@ from shortrun import EVENTS
 from sklearn.exceptions import NotFittedError
 
 from bids_sr import Evaluator, SuperResolver
-from bids_sr.api.image_inputs import InputError, SuperResolutionWarning
+from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning
 from bids_sr.io.nifti import load_image
 from bids_sr.metrics.long_tables import EVALUATION
 from bids_sr.stats.evaluation.verdict import Sentence
@@ -67,7 +67,7 @@ def test_a_repetition_time_without_a_unit_is_none(run, lanczos, halves, tmp_path
     nib.save(image, tmp_path / "silent.nii.gz")
     given = {"series": {"mine": lanczos}, "events": EVENTS, "mask": run / "mask.nii"}
     for silent in (image, tmp_path / "silent.nii", tmp_path / "silent.nii.gz"):
-        with pytest.raises(InputError, match="tr: the header of the acquired series tells none"):
+        with pytest.raises(ImageInputError, match="tr: the header of the acquired series tells none"):
             Evaluator(**PLAIN).fit(silent, **given)
     told = Evaluator(**PLAIN, tr=2.0).evaluate(tmp_path / "silent.nii", **given)
     pd.testing.assert_frame_equal(told, halves.table_)
@@ -89,7 +89,7 @@ def test_a_truth_is_of_this_run_and_of_contrasts_that_there_are(run, lanczos, co
     affine[0, 3] += shift
     data = data[::step, ::step]
     truth = nib.Nifti1Image(data, affine) if contrast is None else {contrast: nib.Nifti1Image(data.std(-1), affine)}
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(ImageInputError, match=told):
         Evaluator(**PLAIN).fit(
             run / "bold.nii", series={"mine": lanczos}, events=EVENTS, mask=run / "mask.nii", truth=truth
         )
@@ -128,7 +128,7 @@ def test_seeds_take_the_place_of_events(run, lanczos):
     )
     assert set(found.contrasts_) == {"spot"}
     assert np.isfinite(found.table_.query("measure == 'self_r_signal'").value).all()
-    with pytest.raises(InputError, match="seeds: far at"):
+    with pytest.raises(ImageInputError, match="seeds: far at"):
         Evaluator(**PLAIN).fit(
             run / "bold.nii", series={"mine": lanczos}, seeds={"far": (900, 0, 0)}, mask=run / "mask.nii"
         )
@@ -173,16 +173,16 @@ def test_what_does_not_fit_is_refused_by_name(run, lanczos, given, told):
         given["truth"] = run / given["truth"]
     if isinstance(given["series"], dict) and "bold.nii" in given["series"].values():
         given["series"] = dict.fromkeys(given["series"], run / "bold.nii")
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(ImageInputError, match=told):
         Evaluator(**PLAIN).fit(run / "bold.nii", **given)
 
 
 def test_baselines_are_those_that_there_are(run, lanczos):
-    with pytest.raises(InputError, match="baselines: sinc; there are bspline"):
+    with pytest.raises(ImageInputError, match="baselines: sinc; there are bspline"):
         Evaluator(baselines=["sinc"], realigned=True).fit(
             run / "bold.nii", series={"mine": lanczos}, events=EVENTS, mask=run / "mask.nii"
         )
-    with pytest.raises(InputError, match="guide: inject"):
+    with pytest.raises(ImageInputError, match="guide: inject"):
         Evaluator(baselines=["inject"], realigned=True).fit(
             run / "bold.nii", series={"mine": lanczos}, events=EVENTS, mask=run / "mask.nii"
         )
@@ -204,9 +204,9 @@ def test_runs_of_a_list_are_evaluated_one_by_one(run, lanczos, halves, capsys):
     assert not second.value.equals(first.value)
     assert made.summary() == f"Run 1\n{halves.summary()}\n\nRun 2\n{made.runs_[1].summary()}"
     assert str(made.generate_report()).count("<h2>Run ") == 2
-    with pytest.raises(InputError, match="events: 1 for 2 runs"):
+    with pytest.raises(ImageInputError, match="events: 1 for 2 runs"):
         made.fit([bold, bold], series={"mine": resolver}, events=[EVENTS], mask=mask)
-    with pytest.raises(InputError, match="series mine: a list, but there is a single run"):
+    with pytest.raises(ImageInputError, match="series mine: a list, but there is a single run"):
         made.fit(bold, series={"mine": resolver}, events=EVENTS, mask=mask)
     assert capsys.readouterr().out == ""
     Evaluator(**PLAIN, verbose=1).fit(bold, series={"mine": lanczos}, events=EVENTS, mask=mask)

@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import bids_sr
 from bids_sr import Evaluator, SuperResolver
-from bids_sr.api.image_inputs import InputError, SuperResolutionWarning, series_file, told_tr
+from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning, series_file, told_tr
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.spatial.transforms import read_itk
 from bids_sr.sr.method import method_names
@@ -61,11 +61,11 @@ def test_checks_of_scikit_learn_that_fit_no_table_hold(estimator, check):
 def test_parameters_are_checked_when_it_is_fitted_and_not_before(run):
     odd = SuperResolver("sbll", factor="two", device="tpu")
     assert clone(odd).get_params() == odd.get_params()
-    with pytest.raises(InputError, match="device"):
+    with pytest.raises(ImageInputError, match="device"):
         odd.fit(run / "bold.nii")
-    with pytest.raises(InputError, match="factor: 'two'"):
+    with pytest.raises(ImageInputError, match="factor: 'two'"):
         odd.set_params(device="cpu", method="bspline").fit(run / "bold.nii")
-    with pytest.raises(InputError, match="Did you mean sbl") as told:
+    with pytest.raises(ImageInputError, match="Did you mean sbl") as told:
         odd.set_params(method="sbll", factor=2).fit(run / "bold.nii")
     assert all(name in str(told.value) for name in (*method_names(), "bspline", "inject"))
 
@@ -142,7 +142,7 @@ def test_what_was_changed_in_memory_is_not_read_from_the_file(run, tmp_path, cha
 
 def test_a_calibration_tells_its_repetition_time_with_a_unit(run):
     silent = nib.Nifti1Image(*load_image(run / "truth.nii"))
-    with pytest.raises(InputError, match="calibration: its header tells no repetition time"):
+    with pytest.raises(ImageInputError, match="calibration: its header tells no repetition time"):
         SuperResolver("sbl", realigned=True, registered=True).fit(
             run / "bold.nii", mask=run / "mask.nii", calibration=silent
         )
@@ -160,11 +160,11 @@ def test_fitting_twice_forgets_the_first_run(run, tmp_path):
     other = SuperResolver("wmn", realigned=True).fit(run / "bold.nii", mask=run / "mask.nii")
     bold, affine = load_image(run / "bold.nii")
     save_image(1.1 * bold + 1, affine, tmp_path / "other.nii", tr=2.0)
-    with pytest.raises(InputError, match="wmn learned from another run"):
+    with pytest.raises(ImageInputError, match="wmn learned from another run"):
         other.transform(tmp_path / "other.nii")
     other.fit(tmp_path / "other.nii", mask=run / "mask.nii")
     assert other.transform(tmp_path / "other.nii").shape[3] == COUNT
-    with pytest.raises(InputError, match="another run"):
+    with pytest.raises(ImageInputError, match="another run"):
         other.transform(run / "bold.nii")
     plain = SuperResolver("bspline", realigned=True).fit(run / "bold.nii")
     assert plain.transform(tmp_path / "other.nii").shape[3] == COUNT
@@ -236,14 +236,14 @@ def test_motion_that_is_left_in_a_realigned_series_is_doubted(run, tmp_path):
 def test_what_does_not_fit_is_refused_by_name(run, given, told):
     given = {key: run / value if str(value).endswith(".nii") else value for key, value in given.items()}
     own = {key: given.pop(key) for key in ("method", "n_dummy", "factor") if key in given}
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(ImageInputError, match=told):
         SuperResolver(**{"method": "bspline", **own}).fit(given.pop("bold", run / "bold.nii"), **given)
 
 
 def test_values_that_are_not_finite_are_refused():
     data = np.ones((6, 6, 3, 5), np.float32)
     data[2, 2, 1, 3] = np.nan
-    with pytest.raises(InputError, match="bold: volume 3 holds NaN"):
+    with pytest.raises(ImageInputError, match="bold: volume 3 holds NaN"):
         SuperResolver("bspline").fit(nib.Nifti1Image(data, np.eye(4)))
 
 
@@ -271,7 +271,7 @@ def test_transforms_of_a_file_are_those_of_an_array(run):
 
 def test_a_device_that_is_not_there_is_refused(run, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(InputError, match="no CUDA device"):
+    with pytest.raises(ImageInputError, match="no CUDA device"):
         SuperResolver("bspline", device="cuda").fit(run / "bold.nii")
 
 
@@ -279,7 +279,7 @@ def test_slices_on_another_axis_are_refused(run):
     data, affine = load_image(run / "bold.nii")
     image = nib.Nifti1Image(data, affine)
     image.header.set_dim_info(slice=0)
-    with pytest.raises(InputError, match="slices lie along axis 0"):
+    with pytest.raises(ImageInputError, match="slices lie along axis 0"):
         SuperResolver("bspline", realigned=True).fit(image)
 
 
@@ -310,10 +310,10 @@ def test_a_list_of_runs_gives_a_list_of_images(run, tmp_path):
         np.testing.assert_array_equal(image.get_fdata(), alone.transform(source).get_fdata())
         assert alone.runs_ == []
     assert "Run 2" in str(both.generate_report())
-    with pytest.raises(InputError, match="a list of 2; give a list, too"):
+    with pytest.raises(ImageInputError, match="a list of 2; give a list, too"):
         both.transform(runs[0])
-    with pytest.raises(InputError, match="out_file: one file for several runs"):
+    with pytest.raises(ImageInputError, match="out_file: one file for several runs"):
         both.transform(runs, out_file=files[0])
-    with pytest.raises(InputError, match="motion: 1 for 2 runs"):
+    with pytest.raises(ImageInputError, match="motion: 1 for 2 runs"):
         both.fit(runs, motion=motions[:1])
     assert both.fit(runs[0], mask=run / "mask.nii", motion=motion).transform(runs[0]).shape[3] == 84

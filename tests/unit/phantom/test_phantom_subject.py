@@ -12,19 +12,19 @@ from bids_sr.phantom.ground_truth import effects
 from bids_sr.phantom.head import magnetization
 from bids_sr.phantom.poses import CENTER, draw_motion, draw_pose
 from bids_sr.phantom.presets import CONDITIONS, PRESETS
-from bids_sr.phantom.simulated_subject import Draw, Subject, in_order
+from bids_sr.phantom.simulated_subject import Draw, SimulatedSubject, in_order
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_params
 from bids_sr.sr.resolution.matrices import kspace_crop
 
 
 @pytest.fixture(scope="module")
-def series(subject: Subject) -> np.ndarray:
+def series(subject: SimulatedSubject) -> np.ndarray:
     """The BOLD without thermal noise, (X, Y, Z, T)."""
     return np.stack(list(subject.bold(2, noise=False)), axis=-1)
 
 
-def test_motion_of_the_truth_undoes_the_motion_of_the_series(subject: Subject, series: np.ndarray) -> None:
+def test_motion_of_the_truth_undoes_the_motion_of_the_series(subject: SimulatedSubject, series: np.ndarray) -> None:
     shape, affine = subject.bold_grid
     first = subject.transient.dummies + 2
     brain = series.mean(-1) > 400
@@ -39,7 +39,7 @@ def test_motion_of_the_truth_undoes_the_motion_of_the_series(subject: Subject, s
 
 
 def test_activity_in_the_series_has_the_size_of_the_truth(
-    subject: Subject, null_subject: Subject, series: np.ndarray
+    subject: SimulatedSubject, null_subject: SimulatedSubject, series: np.ndarray
 ) -> None:
     p = subject.preset
     shape, affine = subject.bold_grid
@@ -64,7 +64,7 @@ def test_activity_in_the_series_has_the_size_of_the_truth(
 
 
 def test_null_series_lacks_the_activity_and_nothing_else(
-    subject: Subject, null_subject: Subject, series: np.ndarray
+    subject: SimulatedSubject, null_subject: SimulatedSubject, series: np.ndarray
 ) -> None:
     null = next(iter(null_subject.bold(1, noise=False)))
     npt.assert_array_equal(null, series[..., 0])  # the run begins at rest
@@ -77,7 +77,7 @@ def test_null_series_lacks_the_activity_and_nothing_else(
     assert np.abs(change[np.abs(truth) < 0.01]).max() < 0.15 * change.max()
 
 
-def test_the_run_approaches_its_steady_state(subject: Subject, series: np.ndarray) -> None:
+def test_the_run_approaches_its_steady_state(subject: SimulatedSubject, series: np.ndarray) -> None:
     brain = series.mean(-1) > 400
     mean = series[brain].mean(0)
     steady = mean[5:15].mean()
@@ -104,7 +104,7 @@ def test_magnetization_follows_the_closed_form() -> None:
     npt.assert_allclose(magnetization(t1, tr=2.0, flip=70.0, pulse=None), m, rtol=1e-5)
 
 
-def test_pair_is_one_scene_seen_through_its_poses(subject: Subject) -> None:
+def test_pair_is_one_scene_seen_through_its_poses(subject: SimulatedSubject) -> None:
     pair = subject.pair(0, noise=False)
     (high, high_affine), (low, low_affine) = pair["highres"], pair["lowres"]
     truth = subject.pairs[0]
@@ -122,7 +122,7 @@ def test_pair_is_one_scene_seen_through_its_poses(subject: Subject) -> None:
     assert np.sqrt(np.mean((wrong[inner] - low[inner]) ** 2)) / low.std() > 1.3 * error
 
 
-def test_noise_of_the_pair_grows_as_the_voxel_shrinks_and_is_independent(subject: Subject) -> None:
+def test_noise_of_the_pair_grows_as_the_voxel_shrinks_and_is_independent(subject: SimulatedSubject) -> None:
     noisy, clean = subject.pair(0), subject.pair(0, noise=False)
     residual = {}
     for name in ("highres", "lowres"):
@@ -135,7 +135,7 @@ def test_noise_of_the_pair_grows_as_the_voxel_shrinks_and_is_independent(subject
     assert abs(np.corrcoef(blocks[both], residual["lowres"][both])[0, 1]) < 0.05
 
 
-def test_t1w_shows_the_head_where_its_pose_says(subject: Subject) -> None:
+def test_t1w_shows_the_head_where_its_pose_says(subject: SimulatedSubject) -> None:
     image, affine = subject.t1w()
     assert image.shape == subject.preset.t1w_shape
     brain = subject.head.brain.astype(np.float32)
@@ -173,7 +173,7 @@ def test_poses_have_the_size_asked_for(seed: int) -> None:
     assert 0.5 <= np.rad2deg(np.linalg.norm(params[3:])) <= 1.5
 
 
-def test_threads_change_nothing(subject: Subject) -> None:
+def test_threads_change_nothing(subject: SimulatedSubject) -> None:
     one, three = subject.bold(1), subject.bold(3)
     for _ in range(5):
         npt.assert_array_equal(next(one), next(three))
@@ -231,7 +231,7 @@ def test_presets_see_the_motor_area(name: str) -> None:
 
 def test_subjects_of_one_seed_differ_and_pairs_have_their_own_pose() -> None:
     preset = PRESETS["tiny"]
-    first = Subject(preset, "ribbon", seed=3, number=1, pairs=2)
+    first = SimulatedSubject(preset, "ribbon", seed=3, number=1, pairs=2)
     again = Draw(seed=3, subject=0)
     assert first.draw("head").random() != again("head").random()
     assert np.abs(first.pairs[0].lowres - first.pairs[1].lowres).max() > 0.01

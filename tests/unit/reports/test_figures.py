@@ -119,8 +119,8 @@ def test_planes_lie_inside_the_mask_and_apart():
 @settings(max_examples=20, deadline=None)
 def test_repeated_keeps_every_acquired_voxel_as_a_block(low, factor):
     data = np.arange(low**3, dtype=float).reshape(low, low, low)
-    coarse = style.Volume(data=data, affine=np.eye(4))
-    fine = style.Volume(data=np.zeros((low * factor,) * 3), affine=np.eye(4))
+    coarse = style.ShownVolume(data=data, affine=np.eye(4))
+    fine = style.ShownVolume(data=np.zeros((low * factor,) * 3), affine=np.eye(4))
     shown = style.repeated(coarse, fine).data
     assert np.array_equal(shown, np.kron(data, np.ones((factor,) * 3)))
 
@@ -133,7 +133,7 @@ def test_a_cropped_volume_keeps_world_positions():
 
 
 def test_a_limited_box_stays_inside():
-    volume = style.Volume(data=np.zeros((30, 30, 5)), affine=np.diag([2.0, 2, 2, 1]))
+    volume = style.ShownVolume(data=np.zeros((30, 30, 5)), affine=np.diag([2.0, 2, 2, 1]))
     whole = (slice(5, 25), slice(0, 30), slice(1, 4))
     box = style.limited_box(whole, volume, (20, 20), (5, 29))
     assert [(s.start, s.stop) for s in box] == [(5, 15), (20, 30), (1, 4)]

@@ -17,7 +17,7 @@ import pytest
 from markupsafe import Markup
 from PIL import Image
 
-from bids_sr.reports.assembler import Block, Panel, Section, embedded, write_page
+from bids_sr.reports.assembler import Panel, Section, Strip, embedded, write_page
 from bids_sr.reports.figures import style
 from bids_sr.reports.figures.activation_figures import MAP_COLORS, T_DISPLAY
 from bids_sr.reports.figures.map_viewer import MniGrid, ViewedMaps, mni_nodes, viewer_html
@@ -74,10 +74,10 @@ def page(tmp_path_factory) -> Path:
     sections = [
         Section(
             name="maps", title="Maps",
-            blocks=[Block(name="maps-0", run="task tap, run 1", panels=[Panel(content=viewer + clusters)])],
+            blocks=[Strip(name="maps-0", run="task tap, run 1", panels=[Panel(content=viewer + clusters)])],
         ),
-        Section(name="activation", title="Activation", blocks=[Block(name="a-0", panels=figures)], folded=True),
-        Section(name="errors", title="Errors", blocks=[Block(name="e-0", panels=[Panel(content=NONE)])], folded=True),
+        Section(name="activation", title="Activation", blocks=[Strip(name="a-0", panels=figures)], folded=True),
+        Section(name="errors", title="Errors", blocks=[Strip(name="e-0", panels=[Panel(content=NONE)])], folded=True),
     ]  # fmt: skip
     tables = [
         (name, table(name, ["series", *map(str, range(40))], [[f"s{k}", *["0.5"] * 40] for k in range(60)]))
@@ -90,9 +90,9 @@ def page(tmp_path_factory) -> Path:
     sections.append(Section(
         name="tables", title="Tables", folded=True,
         blocks=[
-            Block(name="t-0", panels=facts, run="task tap, run 1"),
-            Block(name="t-1", panels=[Panel(content="one")], tab="One", subtitle="The first"),
-            Block(name="t-2", panels=[Panel(content=picked(tables))], tab="Two", tables=["sub-01/func/x.tsv"]),
+            Strip(name="t-0", panels=facts, run="task tap, run 1"),
+            Strip(name="t-1", panels=[Panel(content="one")], tab="One", subtitle="The first"),
+            Strip(name="t-2", panels=[Panel(content=picked(tables))], tab="Two", tables=["sub-01/func/x.tsv"]),
         ],
     ))  # fmt: skip
     folder = tmp_path_factory.mktemp("page")
@@ -103,7 +103,7 @@ def page(tmp_path_factory) -> Path:
         file.write_text(f"<svg xmlns='{SVG[1:-1]}' viewBox='0 0 200 100'><text>{word}</text>{more}</svg>")
         caption = "" if number else "Größe < 1 % of one."
         drawn.append(Panel(content=embedded(file, heading="A figure"), caption=caption))
-    sections.append(Section(name="drawn", title="Drawn", blocks=[Block(name="d-0", panels=drawn, caption="Of both.")]))
+    sections.append(Section(name="drawn", title="Drawn", blocks=[Strip(name="d-0", panels=drawn, caption="Of both.")]))
     target = folder / "sub-01.html"
     write_page(target, title="bids-sr: sub-01", sections=sections)
     return target
@@ -392,7 +392,7 @@ def test_a_figure_has_the_paper_and_the_ink_of_the_page(browser, tmp_path, schem
         figure.text(0.5, 0.5, "\u2588" * 9, ha="center", va="center")  # a bar of ink
         figure.add_axes((0.1, 0.8, 0.1, 0.1)).plot([0, 1], color=style.BLUE)
     file = save_svg(figure, tmp_path / "drawn.svg")
-    section = Section(name="drawn", title="Drawn", blocks=[Block(name="d-0", panels=[Panel(content=embedded(file))])])
+    section = Section(name="drawn", title="Drawn", blocks=[Strip(name="d-0", panels=[Panel(content=embedded(file))])])
     write_page(tmp_path / "page.html", title="page", sections=[section])
     context = browser.new_context(color_scheme=scheme)
     page = context.new_page()
