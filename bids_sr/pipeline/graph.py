@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from bids_sr.pipeline.step import REQUIRED, Keep, Part, Port, Step
+from bids_sr.pipeline.port import REQUIRED, Port
+from bids_sr.pipeline.step import Keep, Part, Step
 
 AnyStep = Step[..., Any]
 

@@ -1,7 +1,7 @@
 """The interface class of nipype that a step has: its traits follow from the signature."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
@@ -14,39 +14,48 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_sr.pipeline.step import REQUIRED, Port, bare, port_of
+from bids_sr.pipeline.port import REQUIRED, Port, bare, port_of
 
 if TYPE_CHECKING:
     from nipype.interfaces.base.support import Bunch
 
-    from bids_sr.pipeline.step import Step
-
 _KNOWN = {int: traits.Int, float: traits.Float, bool: traits.Bool, str: traits.Str, Path: File}
 
 
-def interface_of(step: "Step[Any, Any]") -> type[SimpleInterface]:
-    """The interface class of a step."""
+def interface_class(
+    function: Callable[..., object], inputs: Mapping[str, Port], settings: Mapping[str, inspect.Parameter],
+    outputs: Mapping[str, Port | None], *, run: Callable[[Mapping[str, object], Path], dict[str, object]],
+    **own: object,
+) -> type[SimpleInterface]:  # fmt: skip
+    """The interface class of a step.
 
-    def run(interface: SimpleInterface, runtime: "Bunch") -> "Bunch":
-        interface._results = step.on_files(interface.inputs.get_traitsfree(), Path(runtime.cwd))
+    Parameters
+    ----------
+    function : pickle finds the class, and its specifications, as attributes ``interface`` of what has its name
+    inputs, settings, outputs : artifacts that it takes, parameters that are settings, what it makes, by name
+    run : runs it with the values of its traits in a folder; gives its outputs by name
+    own : further attributes of the class
+    """
+
+    def run_interface(interface: SimpleInterface, runtime: "Bunch") -> "Bunch":
+        interface._results = run(interface.inputs.get_traitsfree(), Path(runtime.cwd))
         return runtime
 
     def made(name: str, base: type, fields: Mapping[str, object]) -> type:
-        place = {"__module__": step.__module__, "__qualname__": f"{step.__qualname__}.interface{name}"}
-        return type(base)(f"{step.__name__}{name}".replace(".", "_"), (base,), {**fields, **place})
+        place = {"__module__": function.__module__, "__qualname__": f"{function.__qualname__}.interface{name}"}
+        return type(base)(f"{function.__name__}{name}".replace(".", "_"), (base,), {**fields, **place})
 
-    taken: dict[str, object] = {name: _file_trait(port) for name, port in step.inputs.items()}
-    taken |= {f"{name}_names": traits.List(traits.Str) for name, port in step.inputs.items() if port.many == "dict"}
-    taken |= {name: _setting_trait(one) for name, one in step.settings.items()}
-    if "device" in step.settings:  # set by the scheduler, which lends the GPU to one step at a time
+    taken: dict[str, object] = {name: _file_trait(port) for name, port in inputs.items()}
+    taken |= {f"{name}_names": traits.List(traits.Str) for name, port in inputs.items() if port.many == "dict"}
+    taken |= {name: _setting_trait(one) for name, one in settings.items()}
+    if "device" in settings:  # set by the scheduler, which lends the GPU to one step at a time
         taken["use_gpu"] = traits.Bool(False, usedefault=True, nohash=True)
-    given = {name: _file_trait(port, output=True) if port else traits.Any() for name, port in step.outputs.items()}
+    given = {name: _file_trait(port, output=True) if port else traits.Any() for name, port in outputs.items()}
     specs = {
         "input_spec": made(".input_spec", BaseInterfaceInputSpec, taken),
         "output_spec": made(".output_spec", TraitedSpec, given),
     }
-    own = {"__doc__": step.__doc__, "step": step, "_run_interface": run, "_can_resume": step.resumes}
-    return made("", SimpleInterface, {**specs, **own})
+    return made("", SimpleInterface, {**specs, **own, "_run_interface": run_interface})
 
 
 def _file_trait(port: Port, *, output: bool = False) -> traits.TraitType:

@@ -7,19 +7,17 @@ of steps imports neither nipype nor what its steps compute with.
 """
 
 import inspect
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property, update_wrapper
 from pathlib import Path
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
+from typing import Any, Generic, ParamSpec, TypeVar, get_args
 
 from bids_sr.config.memory_model import Need
-from bids_sr.pipeline.artifacts import Kind
+from bids_sr.pipeline.port import bare, port_of
 
-REQUIRED = inspect.Parameter.empty
 P = ParamSpec("P")
 R = TypeVar("R")
 Lookup = Callable[[str], Any]
@@ -61,61 +59,6 @@ class Keep:
     entities: Mapping[str, str] | Callable[[Lookup], Mapping[str, str]] | None = None
     sidecar: Mapping[str, object] | Callable[[Lookup], Mapping[str, object]] | str = field(default_factory=dict)
     provenance: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Port:
-    """An artifact that a step takes or makes: its kind, and whether it is one, a list, or several by name."""
-
-    kind: Kind[Any]
-    many: Literal["list", "dict"] | None = None
-    default: object = REQUIRED
-
-    def __str__(self) -> str:
-        return f"{f'a {self.many} of ' if self.many else ''}{type(self.kind).__name__.strip('_')}"
-
-    def takes(self, made: "Port") -> bool:
-        """Whether what another step makes is of this kind."""
-        return isinstance(made.kind, type(self.kind)) or isinstance(self.kind, type(made.kind))
-
-    def load(self, value: object, stack: ExitStack, names: Sequence[str] = ()) -> object:
-        """The value of a file, or of several; series are closed with the stack."""
-        if self.many is None:
-            found = self.kind.load(Path(str(value)))
-            if hasattr(found, "close"):
-                stack.callback(found.close)
-            return found
-        files = [Path(each) for each in value] if isinstance(value, (list, tuple)) else [Path(str(value))]
-        loaded = [Port(self.kind).load(each, stack) for each in files if not self.kind.is_beside(each)]
-        return dict(zip(names, loaded, strict=True)) if self.many == "dict" else loaded
-
-    def save(self, value: Any, stem: Path) -> str | list[str]:
-        """Save a value, or a list of values; paths as text."""
-        if self.many is None:
-            return str(self.kind.save(value, stem))
-        stems = (stem.with_name(f"{stem.name}{number}") for number in range(len(value)))
-        saved = [self.kind.save(each, own) for each, own in zip(value, stems, strict=True)]
-        return [str(path) for found in saved for path in (found if isinstance(found, list) else [found])]
-
-
-_SEVERAL: Mapping[object, Literal["list", "dict"]] = {list: "list", Sequence: "list", dict: "dict", Mapping: "dict"}
-
-
-def port_of(hint: object, default: object = REQUIRED) -> Port | None:
-    """The port that an annotation stands for; None for a setting."""
-    hint = bare(hint)
-    several = _SEVERAL.get(get_origin(hint))
-    hint = bare(get_args(hint)[-1 if several == "dict" else 0]) if several else hint
-    kinds = [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Kind)]
-    return Port(kinds[0], several, default) if kinds else None
-
-
-def bare(hint: object) -> object:
-    """An annotation without the None that may stand in it."""
-    if get_origin(hint) not in (Union, types.UnionType):
-        return hint
-    rest = [each for each in get_args(hint) if each is not types.NoneType]
-    return rest[0] if len(rest) == 1 else hint
 
 
 class Step(Generic[P, R]):
@@ -184,9 +127,10 @@ class Step(Generic[P, R]):
     @cached_property
     def interface(self) -> Any:
         """Class of the interface for nipype; pickle finds it, and its specifications, as attributes of this step."""
-        from bids_sr.pipeline.nipype_interface import interface_of
+        from bids_sr.pipeline.nipype_interface import interface_class
 
-        return interface_of(self)
+        own = {"__doc__": self.__doc__, "step": self, "_can_resume": self.resumes}
+        return interface_class(self.function, self.inputs, self.settings, self.outputs, run=self.on_files, **own)
 
 
 def step(

@@ -1,0 +1,68 @@
+"""Ports: what a parameter or a returned value of a step stands for, as its annotation tells."""
+
+import inspect
+import types
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from bids_sr.pipeline.artifacts import Kind
+
+REQUIRED = inspect.Parameter.empty
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An artifact that a step takes or makes: its kind, and whether it is one, a list, or several by name."""
+
+    kind: Kind[Any]
+    many: Literal["list", "dict"] | None = None
+    default: object = REQUIRED
+
+    def __str__(self) -> str:
+        return f"{f'a {self.many} of ' if self.many else ''}{type(self.kind).__name__.strip('_')}"
+
+    def takes(self, made: "Port") -> bool:
+        """Whether what another step makes is of this kind."""
+        return isinstance(made.kind, type(self.kind)) or isinstance(self.kind, type(made.kind))
+
+    def load(self, value: object, stack: ExitStack, names: Sequence[str] = ()) -> object:
+        """The value of a file, or of several; series are closed with the stack."""
+        if self.many is None:
+            found = self.kind.load(Path(str(value)))
+            if hasattr(found, "close"):
+                stack.callback(found.close)
+            return found
+        files = [Path(each) for each in value] if isinstance(value, (list, tuple)) else [Path(str(value))]
+        loaded = [Port(self.kind).load(each, stack) for each in files if not self.kind.is_beside(each)]
+        return dict(zip(names, loaded, strict=True)) if self.many == "dict" else loaded
+
+    def save(self, value: Any, stem: Path) -> str | list[str]:
+        """Save a value, or a list of values; paths as text."""
+        if self.many is None:
+            return str(self.kind.save(value, stem))
+        stems = (stem.with_name(f"{stem.name}{number}") for number in range(len(value)))
+        saved = [self.kind.save(each, own) for each, own in zip(value, stems, strict=True)]
+        return [str(path) for found in saved for path in (found if isinstance(found, list) else [found])]
+
+
+_SEVERAL: Mapping[object, Literal["list", "dict"]] = {list: "list", Sequence: "list", dict: "dict", Mapping: "dict"}
+
+
+def port_of(hint: object, default: object = REQUIRED) -> Port | None:
+    """The port that an annotation stands for; None for a setting."""
+    hint = bare(hint)
+    several = _SEVERAL.get(get_origin(hint))
+    hint = bare(get_args(hint)[-1 if several == "dict" else 0]) if several else hint
+    kinds = [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Kind)]
+    return Port(kinds[0], several, default) if kinds else None
+
+
+def bare(hint: object) -> object:
+    """An annotation without the None that may stand in it."""
+    if get_origin(hint) not in (Union, types.UnionType):
+        return hint
+    rest = [each for each in get_args(hint) if each is not types.NoneType]
+    return rest[0] if len(rest) == 1 else hint
