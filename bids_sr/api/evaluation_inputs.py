@@ -94,7 +94,7 @@ def series_on(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, nam
 
     Raises
     ------
-    InputError : another grid than that of the run at the high resolution, or another number of volumes
+    ImageInputError : another grid than that of the run at the high resolution, or another number of volumes
     """
     wanted = (*brain.data.shape, n_volumes)
     with opened(image, folder, name) as reader:
@@ -109,7 +109,7 @@ def measured_on(brain: Volume, truth: ImageLike, run: RunArrays, folder: Path) -
 
     Raises
     ------
-    InputError : another number of volumes, or another grid or field of view than that of the run, raised by the factor
+    ImageInputError : another number of volumes, grid or field of view than that of the run, raised by the factor
     """
     path = folder / "measured.nii"
     with opened(truth, folder, "truth") as reader:
@@ -134,7 +134,7 @@ def events_of(events: pd.DataFrame | str | Path) -> Events:
 
     Raises
     ------
-    InputError : there is no such file, or it is no table of events
+    ImageInputError : there is no such file, or it is no table of events
     """
     columns = "give onset, duration (s) and trial_type"
     if not isinstance(events, (pd.DataFrame, str, os.PathLike)):
@@ -154,7 +154,7 @@ def seeds_of(raw: SeriesReader, seeds: Mapping[str, Sequence[float]], run: RunAr
 
     Raises
     ------
-    InputError : a seed outside the brain
+    ImageInputError : a seed outside the brain
     """
     voxels = {}
     for name, center in seeds.items():
@@ -174,7 +174,7 @@ def truths_on(
 
     Raises
     ------
-    InputError : there is no such contrast, or the field of view leaves out a part of the brain
+    ImageInputError : there is no such contrast, or the field of view leaves out a part of the brain
     """
     if strange := [name for name in known if name not in contrasts]:
         names = ", ".join(map(repr, strange))

@@ -199,7 +199,7 @@ class Evaluator(BaseEstimator):
 
         Raises
         ------
-        InputError
+        ImageInputError
             Names, grids, fields of view or numbers of volumes that do not fit, no repetition time, or neither events
             nor seeds.
         TooFewBlocks

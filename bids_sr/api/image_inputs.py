@@ -52,7 +52,7 @@ class SuperResolutionWarning(UserWarning):
 
 
 def there(path: str | os.PathLike[str], what: str) -> Path:
-    """A path that a file is at; InputError where there is none."""
+    """A path that a file is at; ImageInputError where there is none."""
     if not Path(path).is_file():
         raise ImageInputError(f"{what}: there is no file {path}")
     return Path(path)
@@ -63,7 +63,7 @@ def series_file(image: ImageLike, folder: Path, what: str) -> Path:
 
     Raises
     ------
-    InputError : neither a path of a file nor a NIfTI image, or values that are not finite
+    ImageInputError : neither a path of a file nor a NIfTI image, or values that are not finite
     """
     if isinstance(image, (str, os.PathLike)):
         return there(image, what)
@@ -155,7 +155,7 @@ def volume_of(image: ImageLike, folder: Path, what: str) -> tuple[Float32, Float
 
     Raises
     ------
-    InputError : it is a series
+    ImageInputError : it is a series
     """
     data, affine = load_image(series_file(image, folder, what))
     if data.ndim == 4 and data.shape[3] == 1:
@@ -170,7 +170,7 @@ def mask_on(mask: MaskLike, shape: tuple[int, ...], affine: Array, folder: Path,
 
     Raises
     ------
-    InputError : another grid, or an empty mask
+    ImageInputError : another grid, or an empty mask
     """
     data, own = (mask, affine) if isinstance(mask, np.ndarray) else volume_of(mask, folder, what)
     if data.shape != tuple(shape) or not np.allclose(own, affine, atol=1e-3):
@@ -187,7 +187,7 @@ def poses_of(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
 
     Raises
     ------
-    InputError : another number of transforms than volumes, or not 4x4 matrices
+    ImageInputError : another number of transforms than volumes, or not 4x4 matrices
     """
     if isinstance(motion, (str, os.PathLike)):
         motion = read_itk(there(motion, what))
@@ -240,7 +240,7 @@ def checked_series(reader: SeriesReader, what: str) -> None:
 
     Raises
     ------
-    InputError : fewer than two volumes
+    ImageInputError : fewer than two volumes
     """
     if reader.shape[3] < 2:
         raise ImageInputError(f"{what}: it is one volume of {reader.shape[:3]}; give a series (x, y, z, t) of the run")
@@ -263,7 +263,7 @@ def prepare_run(
 
     Raises
     ------
-    InputError : something lies on another grid, or too few volumes
+    ImageInputError : something lies on another grid, or too few volumes
     """
     total = reader.shape[3]
     across = reader.header.get_dim_info()[2]

@@ -74,7 +74,7 @@ class Fitted:
 
 
 def known_method(name: str, recipe: str, baselines: Sequence[str]) -> Method:
-    """The method of a name, which knows the recipe; InputError with all names where there is none."""
+    """The method of a name, which knows the recipe; ImageInputError with all names where there is none."""
     try:
         method = get_method(name)
         get_recipe(method, recipe_name(method, recipe))
@@ -127,7 +127,7 @@ def calibration_of(given: Given, run: RunArrays, factor: Factor, folder: Path) -
 
     Raises
     ------
-    InputError : its header tells no repetition time
+    ImageInputError : its header tells no repetition time
     """
     assert given.calibration is not None
     low, brain = Volume(run.boldref, run.affine), Volume(run.mask, run.affine)

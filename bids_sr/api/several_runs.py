@@ -34,7 +34,7 @@ def each_run(runs: Sequence[T], given: Mapping[str, object]) -> Iterator[tuple[T
 
     Raises
     ------
-    InputError : no run, or a list of another length
+    ImageInputError : no run, or a list of another length
     """
     if not runs:
         raise ImageInputError("an empty list of runs; give one image or path for each run")
@@ -46,7 +46,7 @@ def each_run(runs: Sequence[T], given: Mapping[str, object]) -> Iterator[tuple[T
 
 
 def of_one_run(given: Mapping[str, object]) -> None:
-    """InputError where one of the arguments of a single run is a list."""
+    """ImageInputError where one of the arguments of a single run is a list."""
     for name, value in given.items():
         if is_several(value):
             raise ImageInputError(f"{name}: a list, but there is a single run; give a list of runs, too, or one {name}")

@@ -126,7 +126,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     >>> SuperResolver("sbll").fit(bold)
     Traceback (most recent call last):
         ...
-    bids_sr.api.image_inputs.InputError: method: no method named 'sbll'; ... Did you mean sbl? ...
+    bids_sr.api.image_inputs.ImageInputError: method: no method named 'sbll'; ... Did you mean sbl? ...
     """
 
     def __init__(
@@ -192,7 +192,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
 
         Raises
         ------
-        InputError
+        ImageInputError
             An argument or a parameter that cannot be used.
         """
         given = {
@@ -339,7 +339,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
 
         Raises
         ------
-        InputError
+        ImageInputError
             Another grid, or another run where the method belongs to one.
         """
         check_is_fitted(self)

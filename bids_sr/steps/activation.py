@@ -53,7 +53,7 @@ def _maps_text(setting: Lookup) -> str:
     low_pass, high_pass, at_rest = setting("low_pass"), setting("high_pass"), setting("at_rest")
     smoothing, kinds = setting("smoothing"), setting("kinds")
     widths = enumerated([f"{width:g}" for width in smoothing])
-    what, course = ("Connectivity", "time series of each seed") if at_rest else ("ActivationMaps", _ON_OFF)
+    what, course = ("Connectivity", "time series of each seed") if at_rest else ("Activation", _ON_OFF)
     unit = "standard deviation of the seed" if at_rest else "sustained block"
     none = " (0 mm: none)" if 0 in smoothing else ""
     parts = [f"{what} was mapped in every series with the same model, smoothed by {widths} mm FWHM{none}."]
