@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bids_sr.cli.heartbeat import still
 from bids_sr.cli.progress import Progress
 from bids_sr.config import Settings, machine
-from bids_sr.config.memory_model import for_steps_gb, step_gb, workers_that_fit
+from bids_sr.config.memory_model import for_steps_gb, largest_gb, step_gb, workers_that_fit
 from bids_sr.config.plugin import Plugin
 from bids_sr.preflight.pace import pace_now
 from bids_sr.version import __version__
@@ -26,7 +26,6 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     from bids_sr.execution.usage import limit_threads
 
     limit_threads()
-    from bids_sr.bids.headers import sizes_of
     from bids_sr.execution.execute import RunOutcome, configure_nipype, execute
     from bids_sr.io.dataset_description import write_dataset
     from bids_sr.pipeline.nipype_workflow import workflow_of
@@ -43,7 +42,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     configure_nipype(crash_dir=log_dir, stop_on_first_crash=run.stop_on_first_crash, verbose=run.verbosity > 0)
     if not run.reports_only:
         with still(say, "building the graph of steps"):
-            graph, sizes = graph_of(settings, plan, __version__), sizes_of(plan.subjects, settings)
+            graph, sizes = graph_of(settings, plan, __version__), plan.estimate.sizes
             work_dir = settings.paths.work_dir or Path()
             workflow = workflow_of(graph, base_dir=work_dir, need_gb=lambda need: step_gb(need, sizes))
             write_citations(graph.methods_text(), log_dir, out)
@@ -56,7 +55,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
             return outcome
         # what is given, less what the program and waiting workers hold
         wanted, given = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
-        workers = max(workers_that_fit(given, wanted, plan.estimate.largest_gb), resources.omp_nthreads or 1)
+        workers = max(workers_that_fit(given, wanted, largest_gb(sizes)), resources.omp_nthreads or 1)
         if workers < wanted and resources.use_plugin is None:
             say(f"{given:.1f} GB of memory let {workers} of {wanted} processors be used")
         nodes = [workflow.get_node(name) for name in workflow.list_node_names()]

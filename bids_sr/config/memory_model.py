@@ -5,7 +5,6 @@ and its fork server hold, a little for each worker that waits, and what the step
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 BASE_GB = 0.60
@@ -19,9 +18,6 @@ HEADROOM = 1.15
 
 DENSE_AT_ONCE = 0.52
 """Millions of voxels above which a volume goes through a wide network in parts."""
-
-DENSE_TRAINING = 14.0
-"""Ten dense layers keep some 2,000 channels of whole volumes for their gradients (``benchmarks/dense_memory.py``)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,15 +62,45 @@ class Need:
         grids = [item.name for item in fields(self) if item.name != "always"]
         return HEADROOM * (self.always + sum(getattr(self, name) * getattr(sizes, name) for name in grids))
 
+    def is_there(self, sizes: Sizes) -> bool:
+        """Whether data of these sizes have the grids that it works on."""
+        asked = ("t1w", "scans", "trained", "learned")
+        return all(getattr(sizes, name) for name in asked if getattr(self, name))
+
+
+def _of_t1w(always: float, t1w: float) -> Need:
+    return Need(always=always, t1w=t1w, high=0.0)
+
+
+# Ten dense layers keep some 2,000 channels of whole volumes for their gradients (``benchmarks/dense_memory.py``)
+_DENSE_TRAINING = 14.0
+SEGMENT, REGION, SHOW_IN_TEMPLATE = _of_t1w(0.31, 0.032), _of_t1w(0.05, 0.052), _of_t1w(0.35, 0.030)
+TRAIN = Need(always=0.3, high=0.2, dense=_DENSE_TRAINING)
+TRAIN_ON_VOLUMES = Need(always=0.45, high=0.0, learned=0.6, dense=_DENSE_TRAINING)
+VARIANCE, SERIES = Need(always=0.1, high=0.33), Need(always=0.06, high=0.25, dense_piece=1.6)
+# 100 volumes as float32, those of the brain once more, and a slice in double precision
+CALIBRATE = Need(always=0.06, high=0.7)
+MAPS, EFFECTS, TO_TEMPLATE = Need(always=0.06, high=0.17), Need(always=0.06, high=0.75), Need(always=0.35)
+# No less than was measured on three contrasts of a million voxels (``--resource-monitor``), and for a million voxels
+# more as many float32 arrays as a step holds at one time; registration alone, on 1.2 million voxels: 0.44 GB rigidly,
+# 0.76 GB with a deformation, with the libraries
+PREPARE_SCANS, TRAIN_ON_SCANS = Need(always=0.45, scans=0.16), Need(always=0.6, trained=0.12)
+RESOLVE_SCANS, MEASURE_SCANS = Need(always=0.35, scans=0.12), Need(always=0.25, scans=0.30)
+LARGE = (
+    SEGMENT, REGION, SHOW_IN_TEMPLATE, TRAIN, TRAIN_ON_VOLUMES, VARIANCE, SERIES, CALIBRATE, EFFECTS, TO_TEMPLATE,
+    PREPARE_SCANS, TRAIN_ON_SCANS, RESOLVE_SCANS, MEASURE_SCANS,
+)  # fmt: skip
+"""Of the steps of every graph none needs more than these, so that preflight need not import the steps."""
+
 
 def step_gb(need: Need, sizes: Sizes) -> float:
     """Memory that the process of a step holds of its own at the peak (GB)."""
     return WORKER_GB + need.gigabytes(sizes)
 
 
-def largest_gb(needs: Iterable[Need], sizes: Sizes) -> float:
-    """The step that needs most, of those that there are (GB)."""
-    return max(step_gb(need, sizes) for need in needs)
+def largest_gb(sizes: Sizes) -> float:
+    """The step that needs most (GB)."""
+    return max(step_gb(need, sizes) for need in LARGE if need.is_there(sizes))
 
 
 def workers_that_fit(mem_gb: float, nprocs: int, largest: float) -> int:

@@ -16,9 +16,8 @@ from bids_sr.bids import BoldRun, Findings, Problem, factor_of
 from bids_sr.bids.headers import sizes_of
 from bids_sr.bids.method_options import method_of_model, pretrained_for
 from bids_sr.bids.retrospective_plan import foreseen
-from bids_sr.config import Settings, machine
-from bids_sr.config.memory_model import BASE_GB, WORKER_GB, Sizes, largest_gb, workers_that_fit
-from bids_sr.config.needs_of_classes import class_gb, needs
+from bids_sr.config import Settings, machine, memory_model
+from bids_sr.config.memory_model import BASE_GB, WORKER_GB, Need, Sizes, largest_gb, step_gb, workers_that_fit
 from bids_sr.preflight.plan import Estimate, Plan, Row
 from bids_sr.series import PAIR_BASELINES, series_name
 from bids_sr.sr.method import get_method
@@ -98,14 +97,9 @@ class _Costed:
         """Millions of voxels of one volume of each run on the acquired grid."""
         return sum(math.prod(run.shape) for run in runs) / 1e6
 
-    def row(self, stage: str, seconds: float, kind: str, disk_gb: float = 0.0) -> Row:
+    def row(self, stage: str, seconds: float, need: Need, disk_gb: float = 0.0) -> Row:
         """A row whose memory is that of one kind of step."""
-        return Row(stage=stage, minutes=seconds / 60, memory_gb=class_gb(kind, self.sizes), disk_gb=disk_gb)
-
-
-def _largest(sizes: Sizes) -> float:
-    """Memory of the largest step (GB)."""
-    return largest_gb(needs(sizes), sizes)
+        return Row(stage=stage, minutes=seconds / 60, memory_gb=step_gb(need, self.sizes), disk_gb=disk_gb)
 
 
 def run_gigabytes(run: BoldRun, settings: Settings) -> tuple[float, float]:
@@ -124,7 +118,7 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
     report_s = COST.report_s * len(runs) + COST.report_s_grid * work.grid(runs)
     figures_gb = (COST.figures_gb + COST.overhead_gb) * len(runs)
     rows = [
-        work.row("start-up", COST.startup_s, ""),
+        work.row("start-up", COST.startup_s, Need()),
         _anatomical(work),
         _motion(work),
         *_calibrations(work),
@@ -132,9 +126,9 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
         *_series(work),
         _activation(work),
         *_evaluation(work),
-        work.row("report", report_s, "CoregReport" if sizes.t1w else "", figures_gb),
+        work.row("report", report_s, Need(always=0.03, t1w=0.020) if sizes.t1w else Need(), figures_gb),
     ]
-    largest, nprocs = _largest(sizes), settings.resources.nprocs or 1
+    largest, nprocs = largest_gb(sizes), settings.resources.nprocs or 1
     given = settings.resources.mem_gb
     workers = nprocs if given is None else max(1, workers_that_fit(given, nprocs, largest))
     cores = max(1.0, min(COST.core_use * workers, COST.cores_a_run * len(runs)))
@@ -143,7 +137,7 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
     return Estimate(
         minutes=sum(row.minutes for row in rows) / cores,
         processors=cores,
-        largest_gb=largest,
+        sizes=sizes,
         memory_gb=peak if given is None else min(peak, max(given, BASE_GB + largest)),
         work_gb=sum(row.disk_gb for row in rows),
         output_gb=_results(work),
@@ -162,8 +156,8 @@ def _anatomical(work: _Costed) -> Row:
             seconds += share * (always + for_voxels * work.sizes.t1w)
             disk += COST.template_gb + COST.t1w_copies * work.sizes.t1w * 4e-3
         seconds += len(subject.pairs) * (COST.pair_s + COST.pair_s_grid * work.sizes.low)
-    kind = "SegmentTissues" if work.sizes.t1w else ""
-    return work.row("anatomical and registration", seconds, kind, disk)
+    need = memory_model.SEGMENT if work.sizes.t1w else Need()
+    return work.row("anatomical and registration", seconds, need, disk)
 
 
 def _calibrations(work: _Costed) -> list[Row]:
@@ -173,13 +167,13 @@ def _calibrations(work: _Costed) -> list[Row]:
         return []
     volumes = [math.prod(run.shape) * math.prod(one.factor) * one.n_volumes / 1e6 for run, one in found]
     seconds = sum(COST.calibration_s + COST.calibration_s_high * size for size in volumes)
-    return [work.row("calibration", seconds, "CalibrationSD", sum(volumes) * 4e-3)]
+    return [work.row("calibration", seconds, memory_model.CALIBRATE, sum(volumes) * 4e-3)]
 
 
 def _motion(work: _Costed) -> Row:
     copies = 3 if any(run.slice_timing for run in work.runs) else 2  # imported, in time, in space (`raw`)
     disk = copies * sum(run_gigabytes(run, work.settings)[0] for run in work.runs)
-    return work.row("motion", COST.motion_s_low * work.low(work.runs), "EstimateMotion", disk)
+    return work.row("motion", COST.motion_s_low * work.low(work.runs), Need(), disk)
 
 
 def _training(work: _Costed) -> list[Row]:
@@ -202,7 +196,7 @@ def _training(work: _Costed) -> list[Row]:
             share = method.warm["fast"].steps / method.recipes["fast"].steps
         count = len(work.runs) if method.of_the_run else pairs
         seconds += min(share * cost.training(low=low, high=high), limit) * count
-    return [work.row("training", seconds * superres.n_ensemble, "EstimateVariance")] if seconds else []
+    return [work.row("training", seconds * superres.n_ensemble, memory_model.VARIANCE)] if seconds else []
 
 
 def _series_s(work: _Costed, name: str) -> float:
@@ -221,7 +215,7 @@ def _series(work: _Costed) -> list[Row]:
         if here:
             disk = sum(run_gigabytes(run, work.settings)[1] for run in here)
             seconds = COST.series_s * len(here) + _series_s(work, name) * work.high(here)
-            rows.append(work.row(f"series {name}", seconds, "SuperResolve", disk))
+            rows.append(work.row(f"series {name}", seconds, memory_model.SERIES, disk))
     return rows
 
 
@@ -236,14 +230,14 @@ def _activation(work: _Costed) -> Row:
     first, other = COST.effects_share
     effects = sum((first + other * max(0, len(each) - 2)) * max(each) for each in voxels.values()) * 4e-3
     maps = sum(sum(voxels[run.bold]) / run.n_volumes for run in work.runs) * widths * 4e-3 * COST.map_copies
-    return work.row("activation", seconds, "ActivationMaps", maps + effects)
+    return work.row("activation", seconds, memory_model.MAPS, maps + effects)
 
 
 def _evaluation(work: _Costed) -> list[Row]:
     """Series that are made to be compared with: the measured one, members of the ensemble, placebos; and shuffles."""
     superres, wanted = work.settings.superres, work.settings.evaluation
     high, count = work.high(work.runs), len(work.plan.series)
-    rows = [work.row("evaluation", COST.evaluate_s_high * count * high, "BlockEffects")]
+    rows = [work.row("evaluation", COST.evaluate_s_high * count * high, memory_model.EFFECTS)]
     extras = dict.fromkeys(superres.learned, superres.n_ensemble - 1)
     if wanted.null_checks:
         extras |= {name: number + len(get_method(name).placebos) for name, number in extras.items()}
@@ -254,10 +248,10 @@ def _evaluation(work: _Costed) -> list[Row]:
         each = sum(n * (_series_s(work, series_name(name)) - COST.keep_s_high) for name, n in extras.items())
         seconds = (each + truth * COST.measured_s_high + made * COST.evaluate_s_high) * high
         disk = made * (1 + COST.effects_share[1]) * sum(run_gigabytes(run, work.settings)[1] for run in work.runs)
-        rows.append(work.row("series for evaluation", seconds, "SuperResolve", disk))
+        rows.append(work.row("series for evaluation", seconds, memory_model.SERIES, disk))
     if wanted.null_checks:
         seconds = wanted.null_checks * len(superres.series) * COST.shuffle_s * high
-        rows.append(work.row("shuffles", seconds, "NullShuffles"))
+        rows.append(work.row("shuffles", seconds, memory_model.EFFECTS))
     return rows
 
 
@@ -307,13 +301,13 @@ def estimate_structural(plan: Plan, settings: Settings) -> Estimate:
         "training": (min(train, limit) * learning, 0.1 * methods * people),
         "measures and figures": (measure, 0.02 * people),
     }
-    largest = _largest(sizes)
+    largest = largest_gb(sizes)
     costs = ((stage, seconds / 60, disk) for stage, (seconds, disk) in stages.items())
     rows = tuple(Row(stage=stage, minutes=each, memory_gb=largest, disk_gb=disk) for stage, each, disk in costs)
     processors = min(people, settings.resources.nprocs or 1)
     return Estimate(
         minutes=sum(row.minutes for row in rows) / processors, processors=processors, memory_gb=BASE_GB + largest,
-        largest_gb=largest,
+        sizes=sizes,
         work_gb=sum(row.disk_gb for row in rows), output_gb=copies * voxels * 2e-3 + 0.05 * methods * people, rows=rows,
     )  # fmt: skip
 
@@ -332,13 +326,13 @@ def check_machine(plan: Plan, settings: Settings) -> list[Problem]:
 
 def check_memory(settings: Settings, sizes: Sizes, memory_gb: float | None, found: Findings) -> None:
     """Memory that not even the largest step fits into, with nothing beside it; None where it is not known."""
-    need = BASE_GB + _largest(sizes)
+    need = BASE_GB + largest_gb(sizes)
     if settings.resources.use_plugin is not None or memory_gb is None or memory_gb >= need:
         return
     given, enough, smaller = settings.resources.mem_gb, math.ceil(need * 10) / 10, ""
-    if BASE_GB + _largest(Sizes(low=sizes.low, high=sizes.high)) <= memory_gb:
+    if BASE_GB + largest_gb(Sizes(low=sizes.low, high=sizes.high)) <= memory_gb:
         smaller = ", or leave the T1w image out by a --bids-filter-file"
-    elif BASE_GB + _largest(Sizes(t1w=sizes.t1w, low=sizes.low, high=sizes.low)) <= memory_gb:
+    elif BASE_GB + largest_gb(Sizes(t1w=sizes.t1w, low=sizes.low, high=sizes.low)) <= memory_gb:
         smaller = ", or ask for a smaller --sr-factor"
     if given is not None:
         reason = f"{need:.1f} GB are needed by the program with its largest step"

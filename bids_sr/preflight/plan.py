@@ -9,6 +9,7 @@ from bids_sr.bids import BoldRun, Notice, Problem, RunFiles, Subject, entities_o
 from bids_sr.bids.findings import grouped
 from bids_sr.bids.inputs import ENTITIES, label_of, stem_of_echoes
 from bids_sr.bids.precomputed import Derivatives
+from bids_sr.config.memory_model import Sizes
 
 _OF_DERIVATIVES = ("space", "desc", "res", "den", "label", "part", "echo", "from", "to", "mode", "chunk")
 _KNOWN = frozenset(ENTITIES.values()) - {ENTITIES.get(key, key) for key in _OF_DERIVATIVES}
@@ -32,7 +33,7 @@ class Estimate:
     minutes: float = 0.0  # wall clock on the processors given
     processors: float = 1.0  # of them, that are busy on average
     memory_gb: float = 0.0  # peak of all processes
-    largest_gb: float = 0.0  # of the step that needs most
+    sizes: Sizes = field(default_factory=Sizes)  # of the largest images, which memory follows
     work_gb: float = 0.0  # disk in the working directory
     output_gb: float = 0.0  # disk in the output directory
     rows: tuple[Row, ...] = ()  # by stage

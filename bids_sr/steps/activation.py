@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from bids_sr.config.memory_model import Need
+from bids_sr.config.memory_model import MAPS
 from bids_sr.io.array_types import Array
 from bids_sr.metrics.long_tables import SERIES, columns_json, metric_rows
 from bids_sr.pipeline.artifacts import (
@@ -40,7 +40,6 @@ Factor = tuple[float, float, float]
 Contrasts = Mapping[str, Mapping[str, float]]
 Kinds = Sequence[Literal["cc", "glm"]]
 SLOW = map_sidecars.SLOW
-MAPS_GB = Need(always=0.06, high=0.17)
 _ON_OFF = "on/off time series convolved with the canonical response [@stss_srfmri]"
 
 
@@ -85,7 +84,7 @@ def _maps_text(setting: Lookup) -> str:
     return " ".join(parts) + "\n"
 
 
-@step(makes=("maps", "map_metrics"), part=Part.MAPS, text=_maps_text, keep={"maps": Keep()}, memory=MAPS_GB)
+@step(makes=("maps", "map_metrics"), part=Part.MAPS, text=_maps_text, keep={"maps": Keep()}, memory=MAPS)
 def map_series(
     series: Series, mask: Mask, roi: Mask, regressors: Regressors, here: Path, confounds: Confounds | None = None, *,
     series_name: str, fwhm_mm: float, contrasts: Contrasts, kinds: Kinds, thresholds: Sequence[str], factor: Factor,

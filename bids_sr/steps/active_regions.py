@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bids_sr.config.memory_model import MAPS
 from bids_sr.io.array_types import Array
 from bids_sr.pipeline.artifacts import (
     Confounds,
@@ -38,7 +39,7 @@ from bids_sr.stats.regions.activation_regions import (
 )
 from bids_sr.stats.regions.attribution import THRESHOLDS, attribution_rows
 from bids_sr.stats.regions.map_summary import activation_rows, find_regions, single_conditions
-from bids_sr.steps.activation import MAPS_GB, Contrasts, Factor, fitted, kept_table, per_acquired, values_of
+from bids_sr.steps.activation import Contrasts, Factor, fitted, kept_table, per_acquired, values_of
 
 _SEED = 1  # of antspyx, which draws nothing when it resamples
 
@@ -125,7 +126,7 @@ def _thresholded(
                 yield {**where, "statistic": stat}, found, by_series[series]
 
 
-@step(makes="claim_metrics", memory=MAPS_GB)
+@step(makes="claim_metrics", memory=MAPS)
 def measure_claim(
     series: Series, mask: Mask, roi: Mask, regressors: Regressors, here: Path, confounds: Confounds | None = None, *,
     series_name: str, contrasts: Contrasts, pair_conditions: Sequence[str], attribution_widths: Sequence[float],
@@ -195,7 +196,7 @@ def _growth_text(setting: Lookup) -> str:
 
 
 @step(
-    makes=("roi", "roi_hr", "grown_facts"), part=Part.MAPS, text=_growth_text, memory=MAPS_GB,
+    makes=("roi", "roi_hr", "grown_facts"), part=Part.MAPS, text=_growth_text, memory=MAPS,
     keep={"roi": Keep({"desc": "roigrown", "suffix": "mask"}, "grown_facts")},
 )  # fmt: skip
 def grow_region(

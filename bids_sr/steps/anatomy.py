@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_sr.config.memory_model import Need
+from bids_sr.config.memory_model import REGION, SEGMENT, Need
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Transforms
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
@@ -162,7 +162,7 @@ def normalize_t1w(
 
 
 @step(
-    makes=("t1w_dseg", "t1w_tpms"), part=Part.ANATOMY, memory=Need(always=0.31, t1w=0.032, high=0.0),
+    makes=("t1w_dseg", "t1w_tpms"), part=Part.ANATOMY, memory=SEGMENT,
     text="It was registered to the template by SyN in ANTs [@ants]; gray matter, white matter and CSF were segmented "
     "by a Gaussian mixture with the template's tissue maps as priors [@unifiedseg; @fast].",
     keep={"t1w_dseg": Keep({"suffix": "dseg"}, {"Description": "tissues: 1 GM, 2 WM, 3 CSF"})},
@@ -197,7 +197,7 @@ def _text_of_region(setting: Lookup) -> str:
 
 @step(
     makes=("roi_t1w", "atlas_t1w", "roi_source", "roi_xfms"), part=Part.ANATOMY, text=_text_of_region,
-    memory=Need(always=0.05, t1w=0.052, high=0.0),
+    memory=REGION,
     keep={
         "atlas_t1w": Keep({"desc": "aal", "suffix": "dseg"}, {"Description": "AAL2 labels brought to the subject"}),
         "roi_t1w": Keep({"desc": "roi", "suffix": "mask"}, {"Type": "ROI"}),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.config.memory_model import Need
+from bids_sr.config.memory_model import CALIBRATE, Need
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Series, Table, Transforms
 from bids_sr.pipeline.step import Keep, step
@@ -83,7 +83,7 @@ def register_calibration(
 @step(
     makes=("calibration_sd", "calibration_sd_low", "calibration_facts"),
     # 100 volumes as float32, those of the brain once more, and a slice in double precision
-    memory=Need(always=0.06, high=0.7),
+    memory=CALIBRATE,
     keep={"calibration_sd": _KEPT_SD, "calibration_facts": Keep({"desc": "calibration", "suffix": "metrics"})},
 )
 def measure_calibration(

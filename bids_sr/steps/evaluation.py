@@ -5,7 +5,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from bids_sr.config.memory_model import Need
+from bids_sr.config.memory_model import EFFECTS
 from bids_sr.io.grids import mm_text
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline.artifacts import (
@@ -34,7 +34,6 @@ from bids_sr.stats.glm.design import default_confounds
 from bids_sr.stats.regions.map_summary import Grid
 from bids_sr.steps.activation import Contrasts, Factor, by_smoothing, values_of
 
-EFFECTS_GB = Need(always=0.06, high=0.75)
 UNSPLIT = "The run had too few blocks for split halves, so reproducible detail was not measured. "
 """Methods text of a run in the place of that of `compare_halves`."""
 ONE_LEVEL_DOWN = (
@@ -49,7 +48,7 @@ MOST_VOLUMES = 60
 """Evenly spaced volumes of which single images are scored, at most."""
 
 
-@step(makes="effects", memory=EFFECTS_GB)
+@step(makes="effects", memory=EFFECTS)
 def measure_effects(
     series: Series, mask: Mask, regressors: Regressors, here: Path, confounds: Confounds | None = None, *,
     series_name: str, active_by: str, tr: float, n_dummy: int, high_pass: float, slice_time_ref: float, has_stc: bool,
@@ -92,7 +91,7 @@ def _halves_text(setting: Lookup) -> str:
     )
 
 
-@step(makes=("split_half", "halves_figures"), part=Part.EVALUATION, text=_halves_text, memory=EFFECTS_GB)
+@step(makes=("split_half", "halves_figures"), part=Part.EVALUATION, text=_halves_text, memory=EFFECTS)
 def compare_halves(
     effects: dict[str, File], bold_mask_hr: Mask, roi_hr: Mask, here: Path, *, contrasts: Contrasts, factor: Factor,
     random_seed: int, n_boot: int = N_BOOT,
@@ -114,7 +113,7 @@ def compare_halves(
         return rows, save_effect_maps(*where, contrasts, factor=factor, path=here / "split_half.npz")
 
 
-@step(makes="truth", memory=EFFECTS_GB)
+@step(makes="truth", memory=EFFECTS)
 def compare_with_truth(
     maps: Sequence[Map], bold_mask_hr: Mask, roi_hr: Mask, effects: dict[str, File] | None = None,
     truth_maps: dict[str, Image] | None = None, *, contrasts: Contrasts, factor: Factor, at_rest: bool,
@@ -145,7 +144,7 @@ def compare_with_truth(
     return replaced(rows, told)
 
 
-@step(makes="truth_images", memory=EFFECTS_GB)
+@step(makes="truth_images", memory=EFFECTS)
 def compare_images(
     series: dict[str, Series], bold_mask_hr: Mask, *, n_dummy: int, random_seed: int, n_boot: int = N_BOOT
 ) -> Rows:
@@ -171,7 +170,7 @@ def _null_text(setting: Lookup) -> str:
     )
 
 
-@step(makes="null_rates", part=Part.EVALUATION, text=_null_text, memory=EFFECTS_GB)
+@step(makes="null_rates", part=Part.EVALUATION, text=_null_text, memory=EFFECTS)
 def shuffle_signal(
     series: Series, mask: Mask, regressors: Regressors, here: Path, confounds: Confounds | None = None, *,
     series_name: str, null_checks: int, random_seed: int, tr: float, n_dummy: int, high_pass: float,

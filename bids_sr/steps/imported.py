@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from bids_sr.config.memory_model import Need
+from bids_sr.config.memory_model import SHOW_IN_TEMPLATE, Need
 from bids_sr.io.array_types import Array
 from bids_sr.io.grids import AxisOrder, inverse, reordered, reordered_affine
 from bids_sr.io.nifti import SeriesReader
@@ -67,7 +67,7 @@ def import_tissues(
 
 @step(
     makes=("t1w2std_xfm", "std2t1w_xfm", "std_t1w"),
-    memory=Need(always=0.35, t1w=0.030, high=0.0),
+    memory=SHOW_IN_TEMPLATE,
     keep=anatomy.normalize_t1w.keep,
 )
 def show_in_template(

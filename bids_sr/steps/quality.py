@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from bids_sr.config.memory_model import Need
+from bids_sr.config.memory_model import EFFECTS, Need
 from bids_sr.io.array_types import Float
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
@@ -33,7 +33,7 @@ from bids_sr.stats.controls.uncertainty import ControlMap, uncertainty_maps, unr
 from bids_sr.stats.glm.design import Design, build_design, default_confounds
 from bids_sr.stats.regions import map_sidecars
 from bids_sr.steps.activation import Contrasts, Factor
-from bids_sr.steps.evaluation import EFFECTS_GB, N_BOOT
+from bids_sr.steps.evaluation import N_BOOT
 
 LOGGER = logging.getLogger(__name__)
 LARGEST_CHANGE = 0.01
@@ -68,7 +68,7 @@ def guards_text(methods: Sequence[str], members: int, *, with_pair: bool, severa
     return text
 
 
-@step(makes=("guard_rows", "guard_maps"), memory=EFFECTS_GB, keep={"guard_maps": Keep()})
+@step(makes=("guard_rows", "guard_maps"), memory=EFFECTS, keep={"guard_maps": Keep()})
 def guard_series(
     effects: Effects, bold_mask_hr: Mask, guide_hr: Image | None = None, member_effects: dict[str, File] | None = None,
     measured_effects: Effects | None = None, truth_maps: dict[str, Image] | None = None, model_file: File | None = None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_sr.config.memory_model import Need
+from bids_sr.config.memory_model import TO_TEMPLATE, Need
 from bids_sr.io.grids import AS_STORED, AxisOrder
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Transforms
@@ -238,7 +238,7 @@ def gather_registration(
     return found
 
 
-@step(makes="std_maps", memory=Need(always=0.35), keep={"std_maps": Keep()})
+@step(makes="std_maps", memory=TO_TEMPLATE, keep={"std_maps": Keep()})
 def maps_to_template(
     maps: list[Map], boldref2t1w_xfm: File, t1w2std_xfm: File, template: Image, *, here: Path, template_space: str,
     random_seed: int,

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from bids_sr.config.memory_model import Need
+from bids_sr.config.memory_model import MEASURE_SCANS, PREPARE_SCANS, RESOLVE_SCANS, TRAIN_ON_SCANS
 from bids_sr.io.array_types import Array, Float32
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MetricRow
@@ -59,7 +59,7 @@ def _text_of_preparation(setting: Lookup) -> str:
 
 @step(
     makes=("fine_scans", "coarse_scans", "other_scans", "scan_mask", "scan_facts"), part=Part.ANATOMY,
-    text=_text_of_preparation, memory=Need(always=0.45, scans=0.16),
+    text=_text_of_preparation, memory=PREPARE_SCANS,
     keep={
         "fine_scans": Keep(), "coarse_scans": Keep(), "other_scans": Keep(),
         "scan_mask": Keep(
@@ -167,7 +167,7 @@ def _of_scans(kept: Keep) -> Keep:
 
 
 @step(
-    makes=MODEL, part=Part.SERIES, text=_text_of_network, memory=Need(always=0.6, trained=0.12), resumes=True,
+    makes=MODEL, part=Part.SERIES, text=_text_of_network, memory=TRAIN_ON_SCANS, resumes=True,
     keep={name: _of_scans(kept) for name, kept in KEPT.items()},
 )  # fmt: skip
 def train_on_scans(
@@ -210,7 +210,7 @@ def train_on_scans(
     return obtained(training, together(heads), here, serves, force=force)
 
 
-@step(makes="made_scans", memory=Need(always=0.35, scans=0.12), keep={"made_scans": Keep()})
+@step(makes="made_scans", memory=RESOLVE_SCANS, keep={"made_scans": Keep()})
 def super_resolve_scans(
     coarse_scans: list[Map], scan_mask: Mask, model_file: File, *, method: str, device: Device, omp_nthreads: int
 ) -> list[Map]:
@@ -234,7 +234,7 @@ def super_resolve_scans(
 
 
 @step(
-    makes=("scan_metrics", "scan_dseg"), part=Part.EVALUATION, memory=Need(always=0.25, scans=0.30),
+    makes=("scan_metrics", "scan_dseg"), part=Part.EVALUATION, memory=MEASURE_SCANS,
     text="Images were compared with the measured scans by error, PSNR and SSIM in slices that training had not seen, "
     "by image quality measures, and by tissues segmented with Atropos [@ants] and white-matter hyperintensities "
     "[@attention_unet].",

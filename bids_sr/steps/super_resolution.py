@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_sr.config.memory_model import Need
+from bids_sr.config.memory_model import SERIES, Need
 from bids_sr.io.grids import finer_text
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.io.volume import Volume
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
 _SAMPLE_MM = 1.0  # of a finer image, before it is averaged over the voxels of the pair's grid
-_SERIES = Need(always=0.06, high=0.25, dense_piece=1.6)
 
 
 def _undone(corrected: bool) -> str:
@@ -92,7 +91,7 @@ def _table(found: "Array") -> "pd.DataFrame":
 
 
 @step(
-    makes=("preproc", "preproc_consistency"), part=Part.PREPROCESSING, memory=_SERIES,
+    makes=("preproc", "preproc_consistency"), part=Part.PREPROCESSING, memory=SERIES,
     text=_raw_text,
     keep={"preproc": Keep({"desc": "preproc", "suffix": "bold"}, _of_raw)},
 )  # fmt: skip
@@ -124,7 +123,7 @@ def undo_motion(
 
 
 @step(
-    makes=("series", "consistency"), part=Part.SERIES, memory=_SERIES, text=_own_text,
+    makes=("series", "consistency"), part=Part.SERIES, memory=SERIES, text=_own_text,
     keep={"series": Keep(_entities, _kept)},
 )  # fmt: skip
 def super_resolve(
@@ -196,7 +195,7 @@ def _guide(
 
 
 @step(
-    makes=("series", "consistency"), part=Part.SERIES, memory=_SERIES, keep={"series": Keep(_entities, _kept)},
+    makes=("series", "consistency"), part=Part.SERIES, memory=SERIES, keep={"series": Keep(_entities, _kept)},
     text="The measured high-resolution series went through the same slice timing correction, head motion transforms, "
     "single interpolation, mask and model as the series under test; nothing was estimated from it.\n",
 )  # fmt: skip

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from bids_sr.config.memory_model import DENSE_TRAINING, Need
+from bids_sr.config.memory_model import TRAIN, TRAIN_ON_VOLUMES, VARIANCE, Need
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Series, Transforms
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
@@ -148,7 +148,7 @@ def obtained(
 
 @step(
     makes=MODEL, part=Part.PAIR, text=_pair_text, keep=KEPT, resumes=True,
-    memory=Need(always=0.3, high=0.2, dense=DENSE_TRAINING),
+    memory=TRAIN,
 )  # fmt: skip
 def train_on_pair(
     train_highres: Image | None = None, train_lowres: Image | None = None, pair_mask: Mask | None = None, *,
@@ -207,7 +207,7 @@ def training_pair(highres: Volume, lowres: Volume, mask: Volume, factor: Factor)
 
 @step(
     makes=MODEL, part=Part.SERIES, text=_volumes_text, keep=KEPT, resumes=True,
-    memory=Need(always=0.45, high=0.0, learned=0.6, dense=DENSE_TRAINING),
+    memory=TRAIN_ON_VOLUMES,
 )  # fmt: skip
 def train_on_volumes(
     stc: Series, bold_mask: Mask, *, here: Path, n_dummy: int, method: str, factor: Factor, recipe: RecipeName = "fast",
@@ -245,7 +245,7 @@ def train_on_volumes(
 
 @step(
     makes=(*MODEL, "temporal", "weight", "tested"), part=Part.SERIES, text=_variance_text, keep=KEPT, resumes=True,
-    memory=Need(always=0.1, high=0.33),
+    memory=VARIANCE,
 )  # fmt: skip
 def estimate_variance(
     preproc: Series, bold_mask: Mask, hmc_xfms: Transforms | None = None, calibration_sd: Image | None = None,

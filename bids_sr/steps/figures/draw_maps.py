@@ -5,7 +5,7 @@ from itertools import combinations
 
 import numpy as np
 
-from bids_sr.config.memory_model import Need
+from bids_sr.config.memory_model import MAPS
 from bids_sr.metrics.long_tables import SERIES, MetricRow
 from bids_sr.pipeline.artifacts import Confounds, Facts, Image, Map, Mask, Metrics, Regressors, Rows, Series, Table
 from bids_sr.pipeline.figure import Content, Drawn, figure
@@ -102,7 +102,7 @@ def draw_design(
         "series on one scale. Noise fluctuates too: a noisier series has higher ALFF, and there is no reference for "
         "it.",
     ),
-    memory=Need(always=0.06, high=0.17),
+    memory=MAPS,
 )  # fmt: skip
 def draw_activation(
     maps: list[Map], bold_mask_hr: Mask, roi_hr: Mask, boldref: Image, guide_hr: Image | None = None, *,

@@ -8,7 +8,6 @@ from checking import problems_of
 
 from bids_sr.config import Paths, Resources, Selection, Settings, machine, memory_model
 from bids_sr.config.memory_model import Sizes
-from bids_sr.config.needs_of_classes import needs
 from bids_sr.preflight import check, check_machine
 from bids_sr.preflight.estimates import check_memory
 
@@ -27,7 +26,7 @@ def settings_for(maker: BidsMaker, resources: Resources | None = None) -> Settin
 
 def test_the_largest_step_has_to_fit() -> None:
     sizes = Sizes(t1w=8.0, low=0.12, high=0.5)
-    need = memory_model.largest_gb(needs(sizes), sizes)
+    need = memory_model.largest_gb(sizes)
     enough = memory_model.BASE_GB + need
     assert memory_model.workers_that_fit(enough, 4, need) == 1
     assert memory_model.workers_that_fit(enough - 0.01, 4, need) == 0
@@ -40,7 +39,7 @@ def test_the_largest_step_has_to_fit() -> None:
 
 def test_refused_with_what_would_make_it_fit(maker: BidsMaker) -> None:
     sizes = Sizes(t1w=60.0, low=0.1, high=0.4)
-    enough = memory_model.BASE_GB + memory_model.largest_gb(needs(sizes), sizes)
+    enough = memory_model.BASE_GB + memory_model.largest_gb(sizes)
     settings = settings_for(maker, resources=Resources(mem_gb=1.5))
     (problem,) = problems_of(check_memory, settings, sizes, 1.5)
     assert problem.file == "--mem 1.5"
