@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from ants.core.ants_image import ANTsImage
 
 
-Image = Volume  # until the interfaces are gone
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
     """One stage of `register`: transform and metric as antsRegistration names them, one entry a level.
@@ -56,11 +53,6 @@ def load_like(path: str | Path, reference: Volume) -> Volume:
     """Read an image as `load`, its axes in the order nearest to that of a reference."""
     image = load(path)
     return _in_order(image, nearest(image.affine, reference.affine))
-
-
-def load_ras(path: str | Path) -> Volume:
-    """Read an image as `load`, then `in_ras`."""
-    return in_ras(load(path))
 
 
 def in_ras(image: Volume) -> Volume:

@@ -1,16 +1,15 @@
 """BOLD against anatomy: registration, masks, regions and maps, on arrays."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from bids_sr.io.array_types import Array
-from bids_sr.io.nifti import save_image
 from bids_sr.io.volume import Volume
-from bids_sr.registration.ants import apply, load
+from bids_sr.registration.ants import apply
 from bids_sr.registration.brain import agreement, coarse
 from bids_sr.registration.rigid import rigid, size_of
 from bids_sr.spatial import masks
@@ -211,17 +210,3 @@ def boldref_to_template(boldref2t1w: Array, std2t1w: str | Path, here: Path) -> 
     """
     write_itk(here / "t1w2boldref.txt", invert(boldref2t1w))
     return [str(std2t1w), str(here / "t1w2boldref.txt")]
-
-
-def map_to_template(
-    path: str, entities: Mapping[str, object], sidecar: Mapping[str, object], *, grid: Volume, chain: Sequence[str],
-    space: str, seed: int, out: Path,
-) -> tuple[str, dict[str, object], dict[str, object]]:  # fmt: skip
-    """One map on the template's grid by one interpolation: (file, entities, sidecar); masks by nearest neighbor."""
-    image = load(path)
-    is_mask = entities.get("suffix") in ("mask", "dseg")
-    data = apply(image, grid, chain, seed=seed, interpolator="nearestNeighbor" if is_mask else "linear")
-    save_image(data.astype(np.uint8) if is_mask else data, grid.affine, out)
-    named = {**entities, "space": space, "res": "2"}
-    resolution = {"SpatialReference": space, "Resolution": "2 mm isotropic, one linear interpolation of the map"}
-    return str(out), named, {**sidecar, **resolution}

@@ -85,7 +85,6 @@ def tissue_masks(probabilities: Mapping[str, Array]) -> dict[str, Array]:
     return {name: (winner == k) & (stack.sum(axis=0) > 0) for k, name in enumerate(NAMES)}
 
 
-TISSUES = ("GM", "WM", "CSF")
 _SAMPLE = 200_000  # voxels that the mixture is fitted to before neighbors count
 _ROUNDS = 20  # of expectation-maximization
 _FIELD_ROUNDS = 4  # with neighbors

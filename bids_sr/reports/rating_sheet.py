@@ -23,7 +23,6 @@ from bids_sr.reports.markup import environment
 
 QUESTIONS = (("finer", "Which map is finer?"), ("truer", "Which map is truer?"))
 KEY_COLUMNS = ("sheet", "rater", "item", "run", "contrast", "fwhm_mm", "left", "right")
-SIDES = ("left", "right")
 PLANES, PIXELS = 3, 3
 NO_METADATA: Any = {"Software": None}  # matplotlib writes its version else
 SCALE = 99.5  # percentile of |t| over both maps that gets the full color

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 Factor = tuple[float, float, float]
 Contrasts = Mapping[str, Mapping[str, float]]
 Kinds = Sequence[Literal["cc", "glm"]]
-SLOW = map_sidecars.SLOW
 _ON_OFF = "on/off time series convolved with the canonical response [@stss_srfmri]"
 
 

@@ -5,10 +5,8 @@ unlike: inverted, clipped, blurred, full of noise. For that nothing is refused, 
 that of the pair to some degree: quantiles of intensity and edge content are compared, and warned of.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -174,44 +172,3 @@ def domain_difference(card: ModelCard, image: Array, mask: Array) -> DomainDiffe
     quantiles, edges = domain_of(image, mask)
     distance = max(abs(float(a) - float(b)) for a, b in zip(quantiles, entry["quantiles"], strict=True))
     return DomainDifference(distance=distance, edges=edges / max(float(entry["edges"]), 1e-12))
-
-
-def other_models(
-    models_dir: str | Path,
-    method: str,
-    subject: str,
-    *,
-    factor: Sequence[float] | None = None,
-    zooms: Sequence[float] | None = None,
-) -> list[Path]:
-    """Weights of a method that other subjects left, in the order of subjects from this one's label on, round the end.
-
-    So the first differs from subject to subject as far as it can, and is the same in every run of the same data.
-
-    Parameters
-    ----------
-    models_dir : ``OUT/sourcedata/models``; it may be missing
-    method : as in the file's ``desc``
-    subject : label of this one, left out
-    factor, zooms : acquired over wanted voxel, and acquired voxel (mm); models made for others are left out (10 %)
-    """
-    root = Path(models_dir)
-    found = sorted(
-        (path.relative_to(root).parts[0].removeprefix("sub-"), path)
-        for path in root.glob(f"sub-*/**/*_desc-{method}_model.safetensors")
-    )
-    others = [(label, path) for label, path in found if label != subject.removeprefix("sub-")]
-    later = [path for label, path in others if label > subject.removeprefix("sub-")]
-    earlier = [path for label, path in others if label < subject.removeprefix("sub-")]
-    return [path for path in (*later, *earlier) if _fits(path, factor, zooms)]
-
-
-def _fits(weights: Path, factor: Sequence[float] | None, zooms: Sequence[float] | None) -> bool:
-    """Whether a model's card can be read and names this factor and resolution."""
-    try:
-        card = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
-        trained, made_for = card["resolution"]["lowres_mm"], card["factor"]
-    except (OSError, ValueError, KeyError):
-        return False
-    same = factor is None or all(abs(a - b) < 1e-6 for a, b in zip(factor, made_for, strict=True))
-    return same and (zooms is None or all(abs(a - b) <= TOLERANCE * b for a, b in zip(zooms, trained, strict=True)))

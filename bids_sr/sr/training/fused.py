@@ -15,7 +15,6 @@ from bids_sr.sr.models.model import LoadedModel, ModelError
 from bids_sr.sr.resolution.matrices import Factor
 
 SAME_GRID: Factor = (1.0, 1.0, 1.0)
-CONTRASTS = ("T1w", "T2w", "FLAIR")
 _TOP = 99.9  # percentile of the brain that becomes 1: a single bright vessel is no measure of a scan
 _SLICES = 4  # a batch
 

@@ -16,7 +16,6 @@ than a voxel and log w is drawn a little towards its neighborhood. Settings were
 resolution down (``benchmarks/people.py settings``).
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -27,7 +26,6 @@ from torch import Tensor
 from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.variance.prior import Prior, Window
 
-LOG = logging.getLogger(__name__)
 _FLOOR = 0.02  # of the median of w: where nothing fluctuates w is small, but never nothing
 _RATIO = 20.0  # a step multiplies w by no more than a power of this
 _SCALE = 1e-30  # below what any run has, in any unit

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.io.array_types import Array, Float, Mask, Real
-from bids_sr.metrics.long_tables import MISSING, tsv_text
+from bids_sr.metrics.long_tables import MISSING
 from bids_sr.spatial.masks import grow
 
 
@@ -284,8 +284,3 @@ def placed(rows: list[dict[str, str]], points: Array, scanner: Array, space: str
         for point, own in zip(points, scanner, strict=True)
     ]
     return [{**row, "space": space, **at} for row, at in zip(rows, named, strict=True)]
-
-
-def clusters_text(rows: list[dict[str, str]]) -> str:
-    """The table as TSV text."""
-    return tsv_text(COLUMNS, [[row[name] for name in COLUMNS] for row in rows])

@@ -63,22 +63,6 @@ def widths_to_map(
     return tuple(w for w in dict.fromkeys(widths) if not any(abs(w - have) < _NEAR_MM for have in known))
 
 
-def plan_claim(
-    contrasts: Mapping[str, Mapping[str, float]],
-    voxel_mm: Sequence[float],
-    factor: Sequence[float],
-    *,
-    smoothing: Sequence[float],
-    kinds: Sequence[str],
-    thresholds: Sequence[str],
-) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """The two conditions whose regions are compared (none: an empty tuple), and widths to be mapped for that (mm)."""
-    widths = attribution_widths(voxel_mm, factor)
-    return attribution_pair(contrasts) or (), widths_to_map(
-        widths, smoothing=smoothing, kinds=kinds, thresholds=thresholds
-    )
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Regions:
     """Regions of two conditions under one threshold, of one series at one smoothing."""
