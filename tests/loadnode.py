@@ -4,13 +4,14 @@ import os
 import time
 from typing import Any
 
-from nipype.interfaces.base import SimpleInterface, TraitedSpec, traits
+from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, TraitedSpec, traits
 
 from bids_sr.execution.usage import POOLS
-from bids_sr.interfaces.learning.training_inputs import DeviceInputSpec
 
 
-class _In(DeviceInputSpec):
+class _In(BaseInterfaceInputSpec):
+    device = traits.Enum("cpu", "auto", "cuda", usedefault=True)
+    use_gpu = traits.Bool(False, usedefault=True, nohash=True)  # as steps with a device have it
     seconds = traits.Float(0.3, usedefault=True)
     work = traits.Enum("sleep", "threads", "memory", usedefault=True)
 

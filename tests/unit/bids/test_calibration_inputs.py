@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bidsmaker import BidsMaker
-from graphmaker import planned_graph
+from graphmaker import made_by, placed_of, planned_graph
 
 from bids_sr.bids import Survey, factor_of, survey
 from bids_sr.cli.parser import parse_settings
@@ -17,7 +17,6 @@ from bids_sr.config import Paths, Settings, SuperRes, UsageError
 from bids_sr.config.settings import analysis_digest
 from bids_sr.preflight import check, check_data
 from bids_sr.preflight.plan_text import dry_run_text
-from bids_sr.workflows.node_names import methods_text
 
 FINE = (3.0, 3.0, 4.0)
 CALIBRATION = "sub-01_task-tap_acq-highres"
@@ -241,23 +240,25 @@ def test_a_file_counts_by_its_content(calibrated: BidsMaker, tmp_path: Path) -> 
 def test_the_graph_has_it_where_a_method_uses_it(calibrated: BidsMaker) -> None:
     calibrated.events(CALIBRATION)
     graph = planned_graph(calibrated, calibrated.root.parent)
-    names = graph.list_node_names()
-    run = "sub_01_wf.sub_01_task_tap_wf"
-    assert f"{run}.calibration_wf.measure" in names
-    assert f"{run}.keep_calibration" in names
-    read, measured = (graph.get_node(f"{run}.calibration_wf.{name}").inputs for name in ("import_series", "measure"))
-    assert read.in_file == str(calibrated.path(f"{CALIBRATION}_bold.nii.gz", "func"))
-    assert measured.events_file == str(calibrated.path(f"{CALIBRATION}_events.tsv", "func"))
-    assert "A short run at the high resolution was registered" in methods_text(graph)
+    [measure], [registered] = placed_of(graph, "measure_calibration"), placed_of(graph, "register_calibration")
+    [read] = (each for each in placed_of(graph, "import_series") if each.scope is measure.scope)
+    assert made_by(graph, read, "bold_file") == [calibrated.path(f"{CALIBRATION}_bold.nii.gz", "func")]
+    assert made_by(graph, measure, "calibration_events") == [calibrated.path(f"{CALIBRATION}_events.tsv", "func")]
+    assert "keep_calibration_sd" in {placed.name for placed in graph.placed}
+    for placed in placed_of(graph, "estimate_variance"):
+        taken = [] if placed.scope.name == "sdmod" else [measure]
+        assert made_by(graph, placed, "calibration_sd") == taken
+        assert made_by(graph, placed, "boldref2calibration_xfm") == [registered] * len(taken)
+    assert "A short run at the high resolution was registered" in graph.methods_text()
     for options in (("--calibration", "none"), ("--sr-method", "srgan")):
-        without = planned_graph(calibrated, calibrated.root.parent, *options).list_node_names()
-        assert not any("calibration" in name for name in without)
+        without = planned_graph(calibrated, calibrated.root.parent, *options)
+        assert not any("calibration" in str(placed) for placed in without.placed)
 
 
 def test_dummies_that_were_given_are_those_of_the_calibration_too(calibrated: BidsMaker) -> None:
     graph = planned_graph(calibrated, calibrated.root.parent, "--dummy-scans", "2")
-    dummies = graph.get_node("sub_01_wf.sub_01_task_tap_wf.calibration_wf.dummies")
-    assert dummies.inputs.n_dummy == 2
+    counted = {placed.scope.name: graph.settings[placed]["dummy_scans"] for placed in placed_of(graph, "count_dummies")}
+    assert counted == {"sub_01_task_tap_wf": 2, "calibration_wf": 2}
 
 
 def test_it_has_its_row_in_the_estimate(calibrated: BidsMaker) -> None:

@@ -8,16 +8,15 @@ from typing import Any
 
 import pytest
 from bidsmaker import BidsMaker
+from graphmaker import placed_of
 
 from bids_sr.bids import Survey, survey_structural
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Paths, Settings, SuperRes
-from bids_sr.interfaces.learning.contrast_plan import structural_values
 from bids_sr.preflight import check, check_data, dry_run_text
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
-from bids_sr.workflows.fused_structural import init_prepare_contrasts_wf
-from bids_sr.workflows.plans import StructuralPlan
+from bids_sr.workflows.base import graph_of
 
 FINE, COARSE = (3.0, 3.0, 3.0), (6.0, 6.0, 6.0)
 
@@ -148,13 +147,13 @@ def test_what_brings_scans_together_reaches_the_plan_and_the_methods_text(maker:
     minutes: list[float] = []
     for given, words in (((), "aligned rigidly"), (("affine",), "affine transform"), (("nonlinear",), "deformation")):
         settings = settings_for(maker, *(("--anat-align", *given) if given else ()))
-        (subject,) = check(settings).subjects
-        plan = StructuralPlan(**structural_values(settings, subject, [], "MNI152NLin2009aSym"))
-        assert plan.align == plan.facts["Scans brought together"] == (given or ("rigid",))[0]
-        wf = init_prepare_contrasts_wf(plan=plan)
-        assert wf.get_node("prepare").inputs.align == plan.align
-        assert words in wf.__desc__
-        minutes.append(check(settings).estimate.rows[0].minutes)
+        plan = check(settings)
+        graph = graph_of(settings, plan, "0")
+        [prepared], [told] = placed_of(graph, "prepare_scans"), placed_of(graph, "summarize_subject")
+        facts = graph.settings[told]["subject_facts"]
+        assert graph.settings[prepared]["anat_align"] == facts["Scans brought together"] == (given or ("rigid",))[0]
+        assert words in graph.methods_text()
+        minutes.append(plan.estimate.rows[0].minutes)
     assert minutes == sorted(set(minutes))
 
 

@@ -20,15 +20,22 @@ from bids_sr.bids import Notice
 from bids_sr.cli.console import end_lines, start_lines
 from bids_sr.cli.heartbeat import still
 from bids_sr.cli.main import COMMANDS, main
-from bids_sr.cli.progress import OTHER, Progress, nodes_that_run, stage_minutes, stage_of
+from bids_sr.cli.progress import OTHER, Progress, run_of, stage_minutes, stage_of
 from bids_sr.config import Settings
 from bids_sr.config.groups import Paths
 from bids_sr.metrics.long_tables import MetricRow, table_text
+from bids_sr.pipeline.nipype_workflow import workflow_of
+from bids_sr.pipeline.step import Step
 from bids_sr.preflight import Estimate, Plan, Row
 from bids_sr.preflight.pace import REFERENCE_S, Pace, kernel_seconds, pace, processors_had
 from bids_sr.reports import participants_page
 from bids_sr.reports.participants_page import neighbors_of, write_index
 from bids_sr.stats.evaluation.verdict_text import CALIBRATED
+from bids_sr.steps.activation import map_series
+from bids_sr.steps.anatomy import mask_brain
+from bids_sr.steps.motion import estimate_motion
+from bids_sr.steps.store import store
+from bids_sr.steps.super_resolution import super_resolve
 
 ROWS = (
     Row(stage="motion", minutes=1.0, memory_gb=1, disk_gb=0),
@@ -37,9 +44,18 @@ ROWS = (
     Row(stage="activation", minutes=4.0, memory_gb=1, disk_gb=0),
 )
 PLAN = Plan(estimate=Estimate(minutes=10.0, rows=ROWS))
+RUN = "bids_sr_wf.sub_01_wf.sub_01_task_tap_wf"
+
+
+def node(name: str, of: Step[..., Any] | None) -> SimpleNamespace:
+    """What the scheduler tells of a node: its name, and the step that it runs."""
+    return SimpleNamespace(fullname=name, interface=SimpleNamespace(step=of))
+
+
 NODES = [
-    f"bids_sr_wf.sub_01_wf.sub_01_task_tap_wf.{name}" for name in ("motion_wf.a", "series_sbl_wf.b", "maps_sbl_wf.c")
-]
+    node(f"{RUN}.estimate_motion", estimate_motion), node(f"{RUN}.sbl.super_resolve", super_resolve),
+    node(f"{RUN}.sbl.fwhm000.map_series", map_series),
+]  # fmt: skip
 
 
 class Terminal(io.StringIO):
@@ -47,15 +63,21 @@ class Terminal(io.StringIO):
         return True
 
 
-def node(name: str) -> SimpleNamespace:
-    return SimpleNamespace(fullname=name)
-
-
 def test_stages_weigh_what_the_estimate_says_of_them() -> None:
     found = stage_minutes(PLAN)
-    assert (found["motion_wf"], found["series"], found["maps"]) == (1, 5, 4)
-    assert stage_of("bids_sr_wf.sub_01_wf.buffer") == ("sub-01", OTHER)
-    assert stage_of("bids_sr_wf.sub_01_wf.anat_wf.brain") == ("sub-01", "anat_wf")
+    assert (found["motion"], found["super_resolution"], found["activation"]) == (1, 5, 4)
+    assert [stage_of(each) for each in NODES] == ["motion", "super_resolution", "activation"]
+    assert stage_of(node("bids_sr_wf.sub_01_wf.anat_wf.mask_brain", mask_brain)) == "anatomy"
+    assert stage_of(node(f"{RUN}.keep_boldref", store)) == OTHER
+    assert stage_of(SimpleNamespace(fullname=f"{RUN}.summary_series", interface=None)) == OTHER  # joins
+    assert (run_of(NODES[0].fullname), run_of("bids_sr_wf.sub_01_wf.anat_wf.x")) == ("sub-01_task-tap", "sub-01")
+
+
+def test_stages_that_share_rows_of_the_estimate_share_their_minutes() -> None:
+    plan = Plan(estimate=Estimate(minutes=9.0, rows=(Row(stage="training", minutes=9.0, memory_gb=1, disk_gb=0),)))
+    alone = stage_minutes(plan, {"training"})
+    both = stage_minutes(plan, {"training", "estimate_variance"})
+    assert (alone["training"], both["training"], both["estimate_variance"]) == (9, 4.5, 4.5)
 
 
 def test_progress_moves_from_the_estimate_to_what_stages_took() -> None:
@@ -63,11 +85,11 @@ def test_progress_moves_from_the_estimate_to_what_stages_took() -> None:
     now = [0.0]
     progress = Progress(NODES, PLAN, said.append, stream=io.StringIO(), clock=lambda: now[0])
     assert progress.minutes_left == 10
-    for k, name in enumerate(NODES):
-        progress(node(name), "start")
+    for k, each in enumerate(NODES):
+        progress(each, "start")
         now[0] += (60, 900, 600)[k]
-        progress(node(name), "end")
-        progress(node(name), "end")  # told twice, counted once
+        progress(each, "end")
+        progress(each, "end")  # told twice, counted once
         assert progress.share == pytest.approx((0.1, 0.6, 1.0)[k])
         assert progress.minutes_left == pytest.approx((0.9 * 0.9 * 10 + 0.9, 0.4 * 0.4 * 10 + 0.4 * 16, 0)[k])
     assert said[0] == "sub-01_task-tap: head motion and slice timing (0 %, about 10 min left)"
@@ -79,16 +101,16 @@ def test_a_slow_machine_has_more_time_left_and_failures_are_named() -> None:
     said: list[str] = []
     progress = Progress(NODES, PLAN, said.append, slower=3.0, stream=io.StringIO(), clock=lambda: 0.0)
     assert progress.minutes_left == 30
-    progress(node(NODES[0]), "exception")
-    assert said == [f"failed: {NODES[0]}"]
+    progress(NODES[0], "exception")
+    assert said == [f"failed: {RUN}.estimate_motion"]
 
 
 def test_on_a_terminal_one_bar_takes_the_place_of_the_lines() -> None:
     said: list[str] = []
     terminal = Terminal()
     progress = Progress(NODES, PLAN, said.append, stream=terminal, clock=lambda: 0.0)
-    progress(node(NODES[0]), "start")
-    progress(node(NODES[0]), "end")
+    progress(NODES[0], "start")
+    progress(NODES[0], "end")
     progress.close()
     assert not said
     assert "10 %" in terminal.getvalue()
@@ -97,27 +119,25 @@ def test_on_a_terminal_one_bar_takes_the_place_of_the_lines() -> None:
 
 def test_without_an_estimate_all_steps_weigh_the_same() -> None:
     progress = Progress(NODES, Plan(), lambda text: None, stream=io.StringIO())
-    progress(node(NODES[0]), "end")
+    progress(NODES[0], "end")
     assert progress.share == pytest.approx(1 / 3)
 
 
 def test_the_share_of_a_whole_graph_ends_at_one(tmp_path: Path) -> None:
-    from nipype.pipeline.engine.utils import generate_expanded_graph
-
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
-    workflow = planned_graph(maker, tmp_path)
-    progress = Progress(nodes_that_run(workflow), PLAN, lambda text: None, stream=io.StringIO())
-    executed = generate_expanded_graph(workflow._create_flat_graph()).nodes()
+    graph = planned_graph(maker, tmp_path)
+    workflow = workflow_of(graph, base_dir=tmp_path, need_gb=lambda need: need.always)
+    nodes = [workflow.get_node(name) for name in workflow.list_node_names()]
+    progress = Progress(nodes, PLAN, lambda text: None, stream=io.StringIO())
+    executed = workflow._create_flat_graph().nodes()
+    assert len(executed) == len(nodes)
     for each in executed:
-        progress(node(each.fullname), "end")
+        progress(each, "end")
     assert progress.share == pytest.approx(1)
     assert progress.minutes_left == pytest.approx(0, abs=1e-6)
-    quick = re.compile(r"\.keep_|\.all_|^[^.]*\.[^.]*\.[^.]*$")
-    unnamed = {
-        each.fullname for each in executed if stage_of(each.fullname)[1] == OTHER and not quick.search(each.fullname)
-    }
-    assert not unnamed, "a line a minute says what runs"
+    unnamed = {placed.step.__name__ for placed in graph.placed if stage_of(node(str(placed), placed.step)) == OTHER}
+    assert unnamed == {"store"}, "a line a minute says what runs"
 
 
 def test_the_pace_of_a_machine() -> None:
@@ -153,7 +173,7 @@ def test_a_line_is_said_once_a_minute_while_a_long_step_runs() -> None:
     said: list[str] = []
     now = [0.0]
     progress = Progress(NODES, PLAN, said.append, stream=io.StringIO(), clock=lambda: now[0], look_s=3600)
-    progress(node(NODES[1]), "start")
+    progress(NODES[1], "start")
     for second in range(1, 241):
         now[0] = second
         progress.beat()

@@ -16,7 +16,7 @@ MOST = 15_000_000  # bytes
 sys.path.insert(0, str(ROOT / "examples"))
 import make_studyforrest as maker  # noqa: E402
 
-from bids_sr.workflows.node_names import pair_words  # noqa: E402
+from bids_sr.workflows.facts import run_facts  # noqa: E402
 
 
 def test_it_is_small_and_names_license_and_source() -> None:
@@ -35,14 +35,16 @@ def test_without_options_its_reference_is_found(tmp_path: Path, monkeypatch: pyt
     from bids_sr.preflight import check, check_data
 
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
-    plan = check(parse_settings([str(EXAMPLE), str(tmp_path / "out"), "participant"]).resolved(run_uuid="x"))
+    settings = parse_settings([str(EXAMPLE), str(tmp_path / "out"), "participant"]).resolved(run_uuid="x")
+    plan = check(settings)
     assert plan.problems == ()
     (run,) = plan.subjects[0].runs
     assert run.pair is not None
     assert run.truth is not None
     assert run.truth.root == EXAMPLE / maker.PLACE
     assert check_data(plan) == ()  # among others: one unit, though stored in different steps
-    assert "mean of 20 earlier volumes of the same run" in pair_words(run.pair)  # which the summary of the report shows
+    shown = run_facts(settings, run, timed=False)["Pair"]
+    assert "mean of 20 earlier volumes of the same run" in str(shown)
 
 
 def write(path: Path, data: np.ndarray, affine: np.ndarray) -> None:

@@ -165,12 +165,17 @@ def test_brightness_may_be_given(monkeypatch):
 
 
 def test_the_methods_text_gives_width_and_order():
-    from dataclasses import replace
+    from bids_sr.steps.activation import map_series
 
-    from planmaker import ACTIVATION
-
-    from bids_sr.workflows.bold.map_activation import _text
-
-    words = _text(replace(ACTIVATION, kinds=("glm",)))
+    told = {
+        "low_pass": None,
+        "high_pass": 0.01,
+        "at_rest": False,
+        "smoothing": (0.0,),
+        "kinds": ("glm",),
+        "thresholds": (),
+    }
+    words = map_series.text(told.__getitem__)
+    assert words.startswith("Activation was mapped")
     assert f"{pooling.FWHM_MM:g} mm FWHM" in words
     assert f"autoregressive of order {pooling.ORDER}" in words

@@ -10,7 +10,6 @@ import pytest
 from scipy import ndimage
 
 from bids_sr.config.memory_model import Sizes
-from bids_sr.interfaces.learning.method_steps import SuperResolve
 from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.volume import Volume
@@ -18,6 +17,7 @@ from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.spatial.transforms import apply, displacement, invert, read_itk, rigid_matrix, write_itk
 from bids_sr.steps import motion
+from bids_sr.steps.super_resolution import undo_motion
 
 SHAPE, VOLUMES = (24, 26, 14), 14
 AFFINE = np.diag([-6.0, 6.0, 6.0, 1.0])
@@ -183,12 +183,9 @@ def test_the_same_through_nipype_on_files_and_the_methods_text_says_it(ran: Ran,
 
 
 def _resampled(series: Path, ran: Ran, xfms: np.ndarray, here: Path) -> Path:
-    """Raw on its own grid, by one interpolation, as the workflow of a series sets it up."""
-    write_itk(here / "xfms.txt", xfms)
-    save_image(ran.boldref.data, ran.boldref.affine, here / "boldref.nii", header_like=ran.boldref.header)
-    grid = {"factor": (1.0, 1.0, 1.0), "boldref": here / "boldref.nii", "mask": here / "boldref.nii"}
-    step = SuperResolve(in_file=series, series="raw", data_consistency="off", hmc_xfms=here / "xfms.txt", **grid)
-    return Path(step.run(cwd=str(here)).outputs.out_file)
+    """Raw on its own grid, by one interpolation."""
+    with SeriesReader(series) as reader:
+        return Path(undo_motion(reader, ran.boldref, xfms, here=here, data_consistency="off")[0].path)
 
 
 def test_resampled_series_stands_still(ran: Ran, tmp_path: Path, bold: Path) -> None:

@@ -10,15 +10,14 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from bids_sr.interfaces.evaluation.tested_shares import OneLevelDown
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.long_tables import read_table
 from bids_sr.sr.models.compatibility import ModelMismatch
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.sr.resolution.operators import level_above, to_slices
 from bids_sr.sr.variance.upsampler import displaced
+from bids_sr.steps.evaluation import gather_tested
 from bids_sr.steps.super_resolution import super_resolve
 from bids_sr.steps.training import estimate_variance
 
@@ -160,19 +159,16 @@ def test_series_are_tried_on_the_run_one_level_down_and_the_rest_has_a_reason(fi
     assert own["sbl"] == made.tested["sbl"]
     assert own["sbl"]["share"] == card["held_out"]["explained_over_zerofill"], "the gate's figure"
     assert own["sbl"]["lower"] < own["sbl"]["share"] < own["sbl"]["upper"]
-    for name, told in (("own", own), ("control", control)):
-        (tmp_path / f"{name}.json").write_text(json.dumps(told))
-    found = OneLevelDown(
-        tested_files=[str(tmp_path / "own.json"), str(tmp_path / "control.json")], networks=["srgan"],
-        voxel=(6.00000013, 5.9999998, 4.0), factor=FACTOR, series_names=["bspline", "sdmod", "inject", "srgan", "sbl"],
-    ).run(cwd=str(tmp_path)).outputs  # fmt: skip
-    told = json.loads(Path(found.one_level_down_json).read_text())
+    rows, told = gather_tested(
+        [own, control], series_names=["bspline", "sdmod", "inject", "srgan", "sbl"],
+        network_names=["srgan"], voxel=(6.00000013, 5.9999998, 4.0), factor=FACTOR,
+    )  # fmt: skip
     assert (told["from_mm"], told["to_mm"], told["calibrated"]) == ([12.0, 12.0, 4.0], [6.0, 6.0, 4.0], False)
     assert told["series"]["srgan"] == {
         "reason": "it was trained for 6 → 3 mm; testing it at 12 → 6 mm would need a separate network"
     }
     assert "is constant over time" in told["series"]["inject"]["reason"]
-    rows = {row.series: row for row in read_table(found.out_file)}
+    rows = {row.series: row for row in rows}
     assert set(rows) == {"bspline", "sdmod", "sbl"}
     assert rows["sbl"].value > max(rows["bspline"].value, 0), "the map is that of the run, and B-spline adds nothing"
     for name, row in rows.items():

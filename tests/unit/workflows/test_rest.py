@@ -1,15 +1,13 @@
 """Runs without events: seeds in the place of events, and what the methods text says."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from bidsmaker import BidsMaker
-from graphmaker import planned_graph
+from graphmaker import made_by, placed_of, planned_graph, steps_of
 
-from bids_sr.workflows.node_names import methods_text
-
-RUN = "sub_01_wf.sub_01_task_tap_wf"
+from bids_sr.pipeline.graph import Graph
+from bids_sr.steps.store import store
 
 
 @pytest.mark.parametrize("with_anat", [True, False])
@@ -19,11 +17,12 @@ def test_seeds_take_the_place_of_events(tmp_path: Path, with_anat: bool) -> None
     if with_anat:
         maker.t1w()
     graph = planned_graph(maker, tmp_path)
-    names = graph.list_node_names()
-    assert f"{RUN}.keep_seeds.sink" in names or f"{RUN}.keep_seeds" in names
-    assert (f"{RUN}.seeds_wf.read_seeds" in names) is with_anat
-    assert (f"{RUN}.seeds_wf.components" in names) is not with_anat
-    text = methods_text(graph)
+    step = "seed_series" if with_anat else "component_series"
+    assert steps_of(graph) & {"seed_series", "component_series"} == {step}
+    for placed in placed_of(graph, "map_series"):
+        assert [each.step.__name__ for each in made_by(graph, placed, "regressors")] == [step]
+    assert "keep_regressors" in {placed.name for placed in graph.placed}
+    text = graph.methods_text()
     assert "Connectivity was mapped in every series" in text
     assert "Activation was mapped" not in text
     assert "on/off" not in text
@@ -31,18 +30,21 @@ def test_seeds_take_the_place_of_events(tmp_path: Path, with_anat: bool) -> None
     assert mapped_by(graph) == {"seeds"}
 
 
-def mapped_by(graph: Any) -> set[str]:
+def mapped_by(graph: Graph) -> set[str]:
     """What the tables of a run say that mapped it."""
-    tables = [graph.get_node(f"{RUN}.keep_{table}") for table in ("image", "activation", "evaluation")]
-    sinks = [node.get_node("sink") if hasattr(node, "list_node_names") else node for node in tables if node]
-    return {node.inputs.provenance["MappedBy"] for node in sinks}
+    names = {"keep_image_metrics", "keep_activation", "keep_evaluation"}
+    tables = [placed for placed in graph.placed if placed.step is store and placed.name in names]
+    assert {placed.name for placed in tables} == names
+    return {graph.settings[placed]["provenance"]["MappedBy"] for placed in tables}
 
 
 def test_tables_of_a_run_with_events_say_so(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.bold(n_volumes=90)
     maker.events()
-    assert mapped_by(planned_graph(maker, tmp_path)) == {"events"}
+    graph = planned_graph(maker, tmp_path)
+    assert mapped_by(graph) == {"events"}
+    assert "Activation was mapped in every series" in graph.methods_text()
 
 
 def test_echoes_are_combined_first(tmp_path: Path) -> None:
@@ -51,8 +53,9 @@ def test_echoes_are_combined_first(tmp_path: Path) -> None:
         maker.bold(f"sub-01_task-tap_echo-{number}", sidecar={"EchoTime": te})
     maker.events()
     graph = planned_graph(maker, tmp_path)
-    combine = graph.get_node(f"{RUN}.combine_echoes")
-    assert combine.inputs.echo_times == [12.0, 28.0]
-    assert [Path(path).name for path in combine.inputs.in_files] == [
-        f"sub-01_task-tap_echo-{number}_bold.nii.gz" for number in (1, 2)
-    ]
+    [combine] = placed_of(graph, "combine_echoes")
+    assert graph.settings[combine] == {"echo_times": [12.0, 28.0]}
+    [files] = made_by(graph, combine, "echo_files")
+    assert [Path(path).name for path in files] == [f"sub-01_task-tap_echo-{number}_bold.nii.gz" for number in (1, 2)]
+    [read] = placed_of(graph, "import_series")
+    assert made_by(graph, read, "bold_file") == [combine]

@@ -1,4 +1,4 @@
-"""The sink: declared names only, whole files, unchanged files left alone."""
+"""What stores derivatives: declared names only, whole files, unchanged files left alone."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_sr.interfaces.derivatives_sink import UnknownEntityError, WriteDerivatives, derivative_path
+from bids_sr.steps.store import UnknownEntityError, derivative_path, store
 
 COMMON = {"subject": "01", "task": "tap", "run": "1", "datatype": "func"}
 
@@ -55,20 +55,20 @@ def _series(path: Path) -> np.ndarray:
     return data
 
 
-def _sink(tmp_path, source, **inputs):
+def _stored(tmp_path, source, **how):
     node_dir = tmp_path / "node"
     node_dir.mkdir(exist_ok=True)
-    sink = WriteDerivatives(
-        base_directory=str(tmp_path), in_file=str(source), entities={"desc": "preproc", "suffix": "bold"},
-        common=COMMON,
-        sources=["bids:raw:sub-01/func/sub-01_task-tap_run-1_bold.nii.gz"], **inputs,
-    )  # fmt: skip
-    return Path(sink.run(cwd=str(node_dir)).outputs.out_file)
+    given = {
+        "output_dir": tmp_path, "entities": COMMON, "own_entities": {"desc": "preproc", "suffix": "bold"},
+        "sources": ["bids:raw:sub-01/func/sub-01_task-tap_run-1_bold.nii.gz"],
+    }  # fmt: skip
+    (path,) = store(node_dir, [source], **{**given, **how})
+    return path
 
 
 def test_series_is_compressed_in_one_scale_with_its_sidecar(tmp_path):
     data = _series(tmp_path / "in.nii")
-    stored = _sink(tmp_path, tmp_path / "in.nii", dtype="int16", sidecar={"RepetitionTime": 2.0})
+    stored = _stored(tmp_path, tmp_path / "in.nii", output_dtype="int16", own_sidecar={"RepetitionTime": 2.0})
     image = nib.load(stored)
     assert image.get_data_dtype() == np.int16
     np.testing.assert_allclose(image.get_fdata(), data, atol=np.ptp(data) / 65535)
@@ -80,32 +80,20 @@ def test_series_is_compressed_in_one_scale_with_its_sidecar(tmp_path):
 
 def test_unchanged_content_keeps_its_time_and_nothing_is_left_beside(tmp_path):
     _series(tmp_path / "in.nii")
-    stored = _sink(tmp_path, tmp_path / "in.nii")
+    stored = _stored(tmp_path, tmp_path / "in.nii")
     os.utime(stored, (1, 1))
-    assert _sink(tmp_path, tmp_path / "in.nii").stat().st_mtime == 1
+    assert _stored(tmp_path, tmp_path / "in.nii").stat().st_mtime == 1
     assert sorted(path.name for path in stored.parent.iterdir()) == [
         "sub-01_task-tap_run-1_desc-preproc_bold.json",
         "sub-01_task-tap_run-1_desc-preproc_bold.nii.gz",
     ]
 
 
-def test_lists_of_different_length_are_refused(tmp_path):
-    _series(tmp_path / "in.nii")
-    with pytest.raises(ValueError, match="2 sets of entities"):
-        WriteDerivatives(
-            base_directory=str(tmp_path), in_file=[str(tmp_path / "in.nii")], entities=[{"desc": "a"}, {"desc": "b"}],
-            common=COMMON,
-        ).run(cwd=str(tmp_path))  # fmt: skip
-
-
 def test_image_stays_as_it_is_and_three_dimensional(tmp_path):
     mask = (np.indices((4, 5, 6)).sum(0) % 2).astype("uint8")
     nib.Nifti1Image(mask, np.eye(4)).to_filename(tmp_path / "mask.nii")
-    sink = WriteDerivatives(
-        base_directory=str(tmp_path), in_file=str(tmp_path / "mask.nii"), common=COMMON,
-        entities={"desc": "brain", "suffix": "mask"}, dtype="int16",
-    )  # fmt: skip
-    stored = nib.load(sink.run(cwd=str(tmp_path)).outputs.out_file)
+    own = {"desc": "brain", "suffix": "mask"}
+    stored = nib.load(_stored(tmp_path, tmp_path / "mask.nii", own_entities=own, output_dtype="int16"))
     assert stored.shape == mask.shape
     assert stored.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(np.asarray(stored.dataobj), mask)

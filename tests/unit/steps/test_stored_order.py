@@ -8,16 +8,17 @@ import pandas as pd
 import pytest
 from bidsmaker import BidsMaker
 from fmriprepmaker import FmriprepMaker, fsl_parameters, rigid
-from graphmaker import planned_graph
+from graphmaker import placed_of, planned_graph
 from scipy.ndimage import gaussian_filter
 
-from bids_sr.interfaces.derivatives_sink import WriteDerivatives
-from bids_sr.interfaces.head_motion import ImportSeries
-from bids_sr.interfaces.precomputed_inputs import ImportMask, ImportMotion
-from bids_sr.spatial.transforms import read_itk
+from bids_sr.io.nifti import load_image
+from bids_sr.io.volume import Volume
 from bids_sr.stats.regions.map_sidecars import common_sidecar
 from bids_sr.steps.anatomy import correct_head
+from bids_sr.steps.imported import import_mask, rebuild_motion
+from bids_sr.steps.motion import import_series
 from bids_sr.steps.registration import truncate_pair
+from bids_sr.steps.store import store
 
 AFFINE = np.array([[-3.0, 0, 0, 40], [0, 3, 0, -42], [0, 0, 5, -20], [0, 0, 0, 1]])
 SHAPE = (14, 12, 9)
@@ -42,27 +43,32 @@ def head(n_volumes: int = 4) -> np.ndarray:
     return (still[..., None] + rng.normal(0, 5, (*SHAPE, n_volumes))).astype(np.float32)
 
 
-def kept(source: str, tmp_path: Path, **entities: str) -> nb.Nifti1Image:
+def kept(source: Path, tmp_path: Path, **entities: str) -> nb.Nifti1Image:
     (tmp_path / "sink").mkdir(exist_ok=True)
-    sink = WriteDerivatives(
-        base_directory=str(tmp_path / "out"), in_file=source, entities=entities, common=COMMON, axis_order=ORDER
+    (path,) = store(
+        tmp_path / "sink",
+        [source],
+        output_dir=tmp_path / "out",
+        entities=COMMON,
+        own_entities=entities,
+        axis_order=ORDER,
     )
-    return nb.load(sink.run(cwd=str(tmp_path / "sink")).outputs.out_file)
+    return nb.load(path)
 
 
 def test_a_series_and_its_mask_go_back_to_the_voxels_of_the_input(tmp_path: Path) -> None:
     data = head()
     file = stored(data, tmp_path / "bold.nii.gz")
-    imported = ImportSeries(in_file=file, axis_order=ORDER).run(cwd=str(tmp_path)).outputs.out_file
+    imported = import_series(Path(file), tmp_path, tr=2.0, axis_order=ORDER).path
     used = nb.load(imported)
     np.testing.assert_array_equal(np.asarray(used.dataobj), data)
     np.testing.assert_allclose(used.affine, AFFINE)
-    series = kept(imported, tmp_path, desc="preproc", suffix="bold")
+    series = kept(Path(imported), tmp_path, desc="preproc", suffix="bold")
     np.testing.assert_array_equal(np.asarray(series.dataobj), np.asarray(nb.load(file).dataobj))
     np.testing.assert_allclose(series.affine, nb.load(file).affine)
     inside = data[..., 0] > 1000
     nb.save(nb.Nifti1Image(inside.astype(np.uint8), AFFINE), tmp_path / "mask.nii")
-    mask = kept(str(tmp_path / "mask.nii"), tmp_path, desc="brain", suffix="mask")
+    mask = kept(tmp_path / "mask.nii", tmp_path, desc="brain", suffix="mask")
     assert mask.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(np.asarray(mask.dataobj) > 0, np.asarray(nb.load(file).dataobj)[..., 0] > 1000)
 
@@ -70,18 +76,19 @@ def test_a_series_and_its_mask_go_back_to_the_voxels_of_the_input(tmp_path: Path
 def test_an_image_in_template_space_stays_as_it_is(tmp_path: Path) -> None:
     nb.save(nb.Nifti1Image(head()[..., 0], AFFINE), tmp_path / "map.nii")
     found = kept(
-        str(tmp_path / "map.nii"), tmp_path, space="MNI152NLin2009aSym", contrast="thumb", stat="t", suffix="statmap"
+        tmp_path / "map.nii", tmp_path, space="MNI152NLin2009aSym", contrast="thumb", stat="t", suffix="statmap"
     )
     assert found.shape == SHAPE
 
 
 def test_a_mask_of_another_program_comes_to_the_axes_of_the_reference(tmp_path: Path) -> None:
     inside = head()[..., 0] > 1000
-    nb.save(nb.Nifti1Image(head()[..., 0], AFFINE), tmp_path / "boldref.nii")
     mask = stored(inside.astype(np.uint8), tmp_path / "mask.nii.gz")
-    step = ImportMask(boldref=str(tmp_path / "boldref.nii"), in_mask=mask, origin="x", factor=(2.0, 2.0, 1.0))
-    found = nb.load(step.run(cwd=str(tmp_path)).outputs.bold_mask)
-    np.testing.assert_array_equal(np.asarray(found.dataobj) > 0, inside)
+    boldref = Volume(head()[..., 0], AFFINE)
+    found, fine, facts = import_mask(boldref, Path(mask), origin="x", factor=(2.0, 2.0, 1.0))
+    np.testing.assert_array_equal(found.data, inside)
+    assert fine.data.shape == (28, 24, 9)
+    assert facts == {"mask_source": "x"}
 
 
 @pytest.mark.parametrize("mirror", [1, -1])
@@ -93,11 +100,10 @@ def test_parameters_of_mcflirt_hold_for_the_axes_of_the_file(tmp_path: Path, mir
     table = tmp_path / "confounds.tsv"
     there = np.asarray(nb.load(file).dataobj)[..., 0]
     FmriprepMaker.confounds(table, fsl_parameters(motion, there, nb.load(file)), 0)
-    series = ImportSeries(in_file=file, axis_order=ORDER).run(cwd=str(tmp_path)).outputs.out_file
-    step = ImportMotion(in_file=series, in_table=str(table), axis_order=ORDER)
-    found = step.run(cwd=str(tmp_path)).outputs
-    np.testing.assert_allclose(read_itk(found.hmc_xfms), motion, atol=2e-3)
-    assert len(pd.read_csv(found.motion_tsv, sep="\t")) == 4
+    series = import_series(Path(file), tmp_path, tr=2.0, axis_order=ORDER)
+    found, moved, _ = rebuild_motion(series, pd.read_csv(table, sep="\t", na_values="n/a"), n_dummy=0, axis_order=ORDER)
+    np.testing.assert_allclose(found, motion, atol=2e-3)
+    assert len(moved) == 4
 
 
 def test_a_pair_in_two_orders_is_trained_on_as_one(tmp_path: Path) -> None:
@@ -138,17 +144,13 @@ def test_texts_about_axes_are_in_the_order_of_the_file(tmp_path: Path) -> None:
     nb.save(turned, bold)
     maker.events()
     graph = planned_graph(maker, tmp_path, "--sr-method", "sbl", "--sr-factor", "2")
-    names = [name for name in graph.list_node_names() if ".sub_01_task_tap_wf." in name]
     texts = [
-        sidecar["Resolution"]
-        for name in names
-        if ".keep_series" in name and hasattr(graph.get_node(name).inputs, "sidecar")
-        for sidecar in graph.get_node(name).inputs.sidecar
-        if "Resolution" in sidecar
-    ]
+        graph.settings[placed]["own_sidecar"]["Resolution"]
+        for placed in placed_of(graph, "store") if placed.name == "keep_series"
+    ]  # fmt: skip
     assert texts
     assert all("voxels 1x2x2 times finer" in text for text in texts)
-    drawn = [graph.get_node(name) for name in names if name.rpartition(".")[2] in ("maps_fwhm000", "detail")]
-    assert {node.inputs.axis_order for node in drawn} == {ORDER}
+    drawn = [*placed_of(graph, "map_series"), *placed_of(graph, "guard_series")]
+    assert {graph.settings[placed]["axis_order"] for placed in drawn} == {ORDER}
     common = common_sidecar(series="sbl", fwhm_mm=0.0, zooms=(1.5, 2.0, 4.0), axis_order=ORDER)
     assert common["Resolution"].endswith("4 x 1.5 x 2 mm")
