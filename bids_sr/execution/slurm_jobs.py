@@ -324,9 +324,6 @@ def _tail(log: Path, lines: int = 30) -> list[str]:
 _HANDED_ON = (*POOLS, "PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")
 """Variables that a job gets also where sbatch is told to export none."""
 
-SMALL = frozenset({"MergeEvaluation", "MergeFacts", "MergeMetrics", "ClaimTable", "OneLevelDown", "Verdict", "Flags"})
-"""Interfaces whose steps are small."""
-
 
 def requests(nodes: "Sequence[Node]", folder: Path, options: Plugin) -> list[str]:
     """Arguments of ``sbatch`` for a job; what the user gives comes later and has precedence."""
@@ -347,9 +344,7 @@ def requests(nodes: "Sequence[Node]", folder: Path, options: Plugin) -> list[str
 
 def is_small(node: "Node") -> bool:
     """Whether a step only handles a few small tables, in less time than it takes to start a job."""
-    step = getattr(node.interface, "step", None)
-    small = type(node.interface).__name__ in SMALL if step is None else step.small
-    return bool(node.run_without_submitting or small)
+    return bool(node.run_without_submitting or getattr(getattr(node.interface, "step", None), "small", False))
 
 
 def uses_gpu(node: "Node") -> bool:

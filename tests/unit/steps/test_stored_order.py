@@ -11,7 +11,6 @@ from fmriprepmaker import FmriprepMaker, fsl_parameters, rigid
 from graphmaker import placed_of, planned_graph
 from scipy.ndimage import gaussian_filter
 
-from bids_sr.io.nifti import load_image
 from bids_sr.io.volume import Volume
 from bids_sr.stats.regions.map_sidecars import common_sidecar
 from bids_sr.steps.anatomy import correct_head

@@ -17,7 +17,7 @@ from bids_sr.config.plugin import Plugin
 from bids_sr.execution import slurm_queue
 from bids_sr.execution.execute import execute
 from bids_sr.execution.node_job import main
-from bids_sr.execution.slurm_jobs import SMALL, Jobs, is_small, remedy, requests, script
+from bids_sr.execution.slurm_jobs import Jobs, is_small, remedy, requests, script
 from bids_sr.execution.slurm_plugins import ResilientSLURM, ResilientSLURMGraph, dependents, finished, grouped
 from bids_sr.execution.slurm_queue import ClusterError, Epitaph, Queue, Unreachable
 
