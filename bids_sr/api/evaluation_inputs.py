@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
@@ -32,17 +31,13 @@ from bids_sr.series import BASELINES, kind_of
 from bids_sr.stats.glm.regressors import DesignError, Events, Seeds, read_events
 from bids_sr.stats.glm.seeds import seed_series, seed_voxels
 
-if TYPE_CHECKING:
-    from bids_sr.api.super_resolver import SuperResolver
-
 Truth = ImageLike | Mapping[str, ImageLike]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inputs:
-    """What `Evaluator.fit` was given for one run beside the acquired series; see there."""
+    """What `Evaluator.fit` was given for one run beside the series; see there."""
 
-    series: Mapping[str, ImageLike | SuperResolver]
     events: pd.DataFrame | str | Path | None = None
     seeds: Mapping[str, Sequence[float]] | None = None
     confounds: pd.DataFrame | None = None

@@ -33,7 +33,7 @@ from bids_sr.api.image_inputs import (
     undo_motion,
     working_folder,
 )
-from bids_sr.api.several_runs import each_run, gather, is_several, notes, of_one_run
+from bids_sr.api.several_runs import each_run, in_lists, is_several, notes, of_one_run
 from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
@@ -216,21 +216,25 @@ class Evaluator(BaseEstimator):
         if not is_several(acquired):
             self.runs_: list[Evaluator] = []
             of_one_run({"acquired": acquired, **given, **made})
-            return self._fit_one(acquired, Inputs(series=series, **given), not_applied)  # type: ignore[arg-type]
+            return self._fit_one(acquired, series, Inputs(**given), not_applied)  # type: ignore[arg-type]
         fitted = []
         for one, own in each_run(acquired, {**given, **made}):
             of_run = {name: own.pop(f"series {name}") for name in series}
             fitted.append(clone(self).fit(one, series=of_run, not_applied=not_applied, **own))
-        gather(self, fitted, ("verdict_", "contrasts_"))
+        self.runs_ = fitted
+        self.__dict__.update(in_lists(fitted, ("verdict_", "contrasts_")))
         self.table_ = pd.concat(
             {k: each.table_ for k, each in enumerate(fitted, 1)}, names=["run", None]
         ).reset_index("run").reset_index(drop=True)  # fmt: skip
         return self
 
-    def _fit_one(self, acquired: ImageLike, given: Inputs, not_applied: Sequence[str]) -> Evaluator:
+    def _fit_one(
+        self, acquired: ImageLike, series: Mapping[str, ImageLike | SuperResolver], given: Inputs,
+        not_applied: Sequence[str],
+    ) -> Evaluator:  # fmt: skip
         """Evaluate one run."""
-        say = notes(self, "fit")
-        resolvers = {name: each for name, each in given.series.items() if isinstance(each, SuperResolver)}
+        say = notes("Evaluator.fit", self.verbose)
+        resolvers = {name: each for name, each in series.items() if isinstance(each, SuperResolver)}
         frame = next(iter(resolvers.values()), None)
         if frame is not None:
             check_is_fitted(frame)
@@ -247,14 +251,14 @@ class Evaluator(BaseEstimator):
                 say("baselines")
                 baselines = self._baselines(reader, run, folder, given, frame)
                 files = dict(baselines)
-                for name, what in given.series.items():
+                for name, what in series.items():
                     say(f"series {name}")
                     files[name] = self._made(name, what, reader.path, brain, len(run.poses), folder)
                 regressors = self._regressors(reader, run, given, folder)
             say(f"effects and comparison of {len(files)} series")
             rows = self._rows(files, given, run, brain, regressors, tr, folder)
         idle = [*not_applied, *(name for name, each in resolvers.items() if not each.applied_)]
-        self._judge(rows, list(given.series), list(baselines), idle, run)
+        self._judge(rows, list(series), list(baselines), idle, run)
         return self
 
     def _regressors(self, reader: SeriesReader, run: RunArrays, given: Inputs, folder: Path) -> Regressors:
@@ -386,9 +390,11 @@ class Evaluator(BaseEstimator):
 
     def generate_report(self) -> HtmlReport:
         """One page with the summary, the agreement of all series and the table, self-contained; run by run."""
-        from bids_sr.api.html_report import evaluator_report
+        from bids_sr.api.html_report import evaluated, page
 
         check_is_fitted(self)
-        return evaluator_report(self)
+        runs = self.runs_ or [self]
+        contents = [evaluated(each._kept, each.verdict_, list(each.contrasts_), each.table_) for each in runs]
+        return page("Evaluator", contents, doubt=any(each.verdict_.status != "more accurate" for each in runs))
 
     report = generate_report

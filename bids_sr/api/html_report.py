@@ -31,10 +31,12 @@ from bids_sr.stats.evaluation.verdict_text import verdict_line
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
-    from bids_sr.api.evaluator import Evaluator
-    from bids_sr.api.super_resolver import SuperResolver
+    from bids_sr.api.fitted_run import FittedRun
+    from bids_sr.metrics.long_tables import MetricRow
+    from bids_sr.stats.evaluation.verdict import Verdict
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
@@ -79,7 +81,7 @@ class HtmlReport:
         webbrowser.open(path.as_uri())
 
 
-def _page(title: str, contents: Sequence[tuple[str, Sequence[str]]], *, doubt: bool) -> HtmlReport:
+def page(title: str, contents: Sequence[tuple[str, Sequence[str]]], *, doubt: bool) -> HtmlReport:
     """A page of a lead and parts for each run."""
     body = Markup("")
     for k, (lead, parts) in enumerate(contents, 1):
@@ -104,15 +106,8 @@ def _folded(title: str, text: str) -> Markup:
     return Markup("<details><summary>{}</summary><pre>{}</pre></details>").format(title, text)
 
 
-def resolver_report(fitted: SuperResolver) -> HtmlReport:
-    """Whether the method was applied, one volume through it beside the B-spline, the map of a run, and the facts."""
-    runs = fitted.runs_ or [fitted]
-    doubt = not all(each.applied_ for each in runs)
-    return _page(f"SuperResolver: {fitted.method}", [_of_resolver(each) for each in runs], doubt=doubt)
-
-
-def _of_resolver(fitted: SuperResolver) -> tuple[str, list[Markup]]:
-    """Lead and parts of one run."""
+def resolved(fitted: FittedRun) -> tuple[str, list[Markup]]:
+    """Lead and parts of one run: whether the method was applied, a volume beside the B-spline's, map and facts."""
     run, factor, name = fitted._run, fitted.factor_, fitted.method
     shape, affine = hr_grid(run.mask.shape, run.affine, factor)
     brain = finer_mask(run.mask, run.affine, shape, affine)
@@ -142,18 +137,11 @@ def _of_resolver(fitted: SuperResolver) -> tuple[str, list[Markup]]:
     return lead + "This page does not assess accuracy: see bids_sr.Evaluator.", parts
 
 
-def evaluator_report(fitted: Evaluator) -> HtmlReport:
-    """Verdict, agreement of all series with the measured one in the first contrast, and the table."""
-    runs = fitted.runs_ or [fitted]
-    doubt = any(each.verdict_.status != "more accurate" for each in runs)
-    return _page("Evaluator", [_of_evaluator(each) for each in runs], doubt=doubt)
-
-
-def _of_evaluator(fitted: Evaluator) -> tuple[str, list[Markup]]:
-    """Lead and parts of one run."""
-    rows, verdict = fitted._kept, fitted.verdict_
-    names = list(fitted.contrasts_)
-    contrast = "all" if "all" in names else names[0]
+def evaluated(
+    rows: Sequence[MetricRow], verdict: Verdict, contrasts: Sequence[str], table: pd.DataFrame
+) -> tuple[str, list[Markup]]:
+    """Lead and parts of one run: verdict, agreement of all series in the first contrast, and the table."""
+    contrast = "all" if "all" in contrasts else contrasts[0]
     parts = []
     if any(row.measure.startswith("split_ev") and row.contrast == contrast for row in rows):
         caption = f"Agreement with the measured halves, contrast {contrast}, 95 % intervals over blocks"
@@ -161,5 +149,5 @@ def _of_evaluator(fitted: Evaluator) -> tuple[str, list[Markup]]:
     for head, lines in (("Evidence", [s.text for s in verdict.sentences]), ("Limitations", verdict.limits)):
         items = Markup("").join(Markup("<li>{}</li>").format(line) for line in lines)
         parts.append(Markup("<h2>{}</h2><ul>{}</ul>").format(head, items))
-    parts.append(_folded(f"Table ({len(rows)} rows)", fitted.table_.to_csv(sep="\t", index=False, na_rep="n/a")))
+    parts.append(_folded(f"Table ({len(rows)} rows)", table.to_csv(sep="\t", index=False, na_rep="n/a")))
     return verdict_line(verdict.to_json()), parts

@@ -5,18 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeGuard, TypeVar, cast
+from typing import TypeGuard, TypeVar
 
 from bids_sr.api.image_inputs import ImageInputError, ImageLike, Say, silent
 
-if TYPE_CHECKING:
-    import nibabel as nib
-
-    from bids_sr.api.evaluator import Evaluator
-    from bids_sr.api.super_resolver import SuperResolver
-
 T = TypeVar("T")
-E = TypeVar("E", "Evaluator", "SuperResolver")
 
 
 def is_several(what: object) -> TypeGuard[Sequence[ImageLike]]:
@@ -52,35 +45,19 @@ def of_one_run(given: Mapping[str, object]) -> None:
             raise ImageInputError(f"{name}: a list, but there is a single run; give a list of runs, too, or one {name}")
 
 
-def transform_each(
-    fitted: SuperResolver, runs: Sequence[ImageLike], motion: object, out_file: object
-) -> list[nib.Nifti1Image]:
-    """Images of several runs, each by the estimator that was fitted to it, or all by the one that there is."""
-    if out_file is not None and not is_several(out_file):
-        raise ImageInputError("out_file: one file for several runs; give a list with one for each run")
-    made = {"SuperResolver.fit": fitted.runs_ or [fitted] * len(runs), "motion": motion, "out_file": out_file}
-    images = []
-    for one, own in each_run(runs, made):
-        estimator = cast("SuperResolver", own.pop("SuperResolver.fit"))
-        images.append(cast("nib.Nifti1Image", estimator.transform(one, **own)))  # type: ignore[arg-type]
-    return images
+def in_lists(fitted: Sequence[object], names: Sequence[str]) -> dict[str, list[object]]:
+    """Fitted attributes of the estimators of several runs, each as a list."""
+    return {name: [getattr(each, name) for each in fitted] for name in names}
 
 
-def gather(target: E, fitted: Sequence[E], names: Sequence[str]) -> None:
-    """Give an estimator of several runs their fitted attributes, as lists."""
-    target.runs_ = list(fitted)
-    for name in names:
-        setattr(target, name, [getattr(each, name) for each in fitted])
-
-
-def notes(estimator: Evaluator | SuperResolver, method: str) -> Say:
+def notes(what: str, verbose: int) -> Say:
     """What prints the next piece of work, with the seconds so far, where `verbose` asks for it."""
-    if not estimator.verbose:
+    if not verbose:
         return silent
     began = time.monotonic()
 
     def say(text: str) -> None:
-        sys.stdout.write(f"[{type(estimator).__name__}.{method}] {time.monotonic() - began:.0f} s: {text}\n")
+        sys.stdout.write(f"[{what}] {time.monotonic() - began:.0f} s: {text}\n")
         sys.stdout.flush()
 
     return say

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import nibabel as nib
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.base import TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from bids_sr.api.fitted_run import PLAIN, transform_one
+from bids_sr.api.fitted_run import PLAIN, FittedRun
 from bids_sr.api.image_inputs import (
     Dummies,
     ImageInputError,
@@ -32,15 +32,12 @@ from bids_sr.api.image_inputs import (
     working_folder,
 )
 from bids_sr.api.model_fitting import Fitted, Given, fit_model, guide_of, known_method, pair_of
-from bids_sr.api.several_runs import each_run, gather, is_several, notes, of_one_run, transform_each
-from bids_sr.io.array_types import Array
+from bids_sr.api.several_runs import each_run, in_lists, is_several, notes, of_one_run
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.series import PAIR_BASELINES
 from bids_sr.sr.device import Precision
-from bids_sr.sr.inference.acquired import Acquired, Upsampler
-from bids_sr.sr.inference.apply_to_series import Keeping, make_upsampler
+from bids_sr.sr.inference.apply_to_series import Keeping
 from bids_sr.sr.method import Method
-from bids_sr.sr.models.compatibility import check_model, describe
 from bids_sr.sr.recipe import RecipeName
 from bids_sr.stats.evaluation.evidence import was_applied
 
@@ -51,7 +48,7 @@ if TYPE_CHECKING:
 FITTED = ("boldref_", "mask_img_", "motion_", "n_dummy_", "factor_", "model_", "applied_", "facts_")
 
 
-class SuperResolver(TransformerMixin, BaseEstimator):
+class SuperResolver(TransformerMixin, FittedRun):
     """Bring a BOLD series to a higher resolution in plane.
 
     The estimator does for images in memory or files what ``bids-sr`` does for a data set, by the same functions: head
@@ -201,9 +198,10 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             "calibration_events": calibration_events,
         }  # fmt: skip
         if is_several(bold):
-            gather(self, [clone(self).fit(one, **own) for one, own in each_run(bold, given)], FITTED)
+            self.runs_: list[SuperResolver] = [clone(self).fit(one, **own) for one, own in each_run(bold, given)]
+            self.__dict__.update(in_lists(self.runs_, FITTED))
         else:
-            self.runs_: list[SuperResolver] = []
+            self.runs_ = []
             of_one_run({"bold": bold, **given})
             self._fit_one(bold=bold, **given)  # type: ignore[arg-type]
         return self
@@ -223,7 +221,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 f"guide: {name} takes what it adds from a high-resolution T2*-weighted image; give guide=... (and "
                 "lowres=...), or take a method that needs none, such as sbl or wmn"
             )
-        say = notes(self, "fit")
+        say = notes("SuperResolver.fit", self.verbose)
         with working_folder() as folder, opened(bold, folder, "bold", any_order=True) as reader:
             checked_series(reader, "bold")
             run = prepare_run(
@@ -303,18 +301,6 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         tags.input_tags.two_d_array = False
         return tags
 
-    def _upsampler(self, affine: Array | None = None) -> Upsampler:
-        """What takes a volume (x, y, z), of the run's affine unless given, and its pose (4, 4) to the finer grid."""
-        check_is_fitted(self)
-        run, own = self._run, self._run.affine if affine is None else affine
-        if self.model_ is not None:
-            check_model(self.model_.card, describe(own, "bold", self.factor_))
-        acquired = Acquired.run(
-            run.boldref, run.affine, run.mask, self.factor_, affine=own, guide=self._guide,
-            statistics=self._statistics, precision=self.precision, device=self.device, threads=self.n_jobs,
-        )  # fmt: skip
-        return make_upsampler(self.method, acquired, self.model_)
-
     def transform(
         self, bold: ImageLike | Sequence[ImageLike], *, motion: Motion | Sequence[Motion] | None = None,
         out_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
@@ -344,11 +330,22 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         if is_several(bold):
-            return transform_each(self, bold, motion, out_file)
+            return self._transform_each(bold, motion, out_file)
         if self.runs_:
             raise ImageInputError(f"bold: one run, but `fit` was given a list of {len(self.runs_)}; give a list, too")
         of_one_run({"bold": bold, "motion": motion, "out_file": out_file})
-        return transform_one(self, bold=bold, motion=motion, out_file=out_file)  # type: ignore[arg-type]
+        return self._transform_one(bold, motion, out_file)  # type: ignore[arg-type]
+
+    def _transform_each(self, runs: Sequence[ImageLike], motion: object, out_file: object) -> list[nib.Nifti1Image]:
+        """Images of several runs, each by the estimator that was fitted to it, or all by the one that there is."""
+        if out_file is not None and not is_several(out_file):
+            raise ImageInputError("out_file: one file for several runs; give a list with one for each run")
+        estimators = self.runs_ or [self] * len(runs)
+        made = {"SuperResolver.fit": estimators, "motion": motion, "out_file": out_file}
+        return [
+            each._transform_one(one, own["motion"], own["out_file"])  # type: ignore[arg-type]
+            for (one, own), each in zip(each_run(runs, made), estimators, strict=False)
+        ]
 
     def fit_transform(
         self, bold: ImageLike | Sequence[ImageLike], y: None = None, *,
@@ -366,9 +363,11 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             Whether the method was applied, a slice beside the B-spline's, where the run fluctuates, what was measured;
             run by run where `fit` was given a list.
         """
-        from bids_sr.api.html_report import resolver_report
+        from bids_sr.api.html_report import page, resolved
 
         check_is_fitted(self)
-        return resolver_report(self)
+        runs = self.runs_ or [self]
+        doubt = not all(each.applied_ for each in runs)
+        return page(f"SuperResolver: {self.method}", [resolved(each) for each in runs], doubt=doubt)
 
     report = generate_report
