@@ -61,7 +61,7 @@ def main() -> int:
     keep(
         f"same_outputs_{sys.argv[1]}",
         f"What differs in the outputs of two versions: {sys.argv[1]}",
-        rows,
+        rows or [{"file": "none", "difference": ""}],
         remarks=remarks,
     )
     return 0

@@ -1,6 +1,6 @@
 """Evaluation of a run: all metrics that tell whether its finer maps are true in one table, with a verdict in words."""
 
-from bids_sr.pipeline.graph import Maker
+from bids_sr.pipeline.graph import Maker, Wires
 from bids_sr.pipeline.step import Part
 from bids_sr.series import MEASURED
 from bids_sr.steps import active_regions, evaluation, judgment, quality, super_resolution
@@ -24,7 +24,7 @@ def add_evaluation(run: RunOf) -> None:
     tables += [scope["tested_shares"], *_quality_control(run, split=split)]
     cards = scope.gather("card_file", [one.name for one in stored if one.learned_from == "run" and one.judged])
     scope.add(judgment.raise_flags, wires={"rows": tables, "card_file": cards})
-    every = {"rows": [*tables, scope["flag_rows"]], "card_file": cards}
+    every: Wires = {"rows": [*tables, scope["flag_rows"]], "card_file": cards}
     scope.add(judgment.judge, wires=every)
 
 

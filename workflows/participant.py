@@ -100,18 +100,18 @@ def _add_pair(
     twins = [each for each in subject.pairs if named(each.highres, "session", "run") == place]
     tag = f"pair{number}" if len(twins) > 1 else ""  # one image may serve runs of two resolutions: two models
     common = {"subject": subject.label, **place, **({"acquisition": tag} if tag else {})}
-    own = _registered(scope, planned, pair, f"pair_{number}_wf", entities={**common, "datatype": "anat"}, pair_tag=tag)
+    own = _registered(scope, planned, pair, f"pair_{number}_wf", common, tag, keep=True)
     methods = [one for one in learned.values() if one.stored]
     models: dict[str, Scope] = {}
     for one in (each for each in learned.values() if not each.placebo):
-        models[one.name] = own.within(one.name, **planned.model_settings(one), factor=pair.factor)
+        models[one.name] = own.within(one.name, planned.model_settings(one), factor=pair.factor)
         models[one.name].add(training.train_on_pair, keep=one.stored, quiet=not one.stored)
         if one.stored:
             models[one.name].add(draw_training.draw_training, method_label=one.name if len(methods) > 1 else "")
     own.add(draw_anatomy.draw_pair)
     held_out = subject.holdouts.get(pair)
     if held_out is not None and methods:
-        other = _registered(scope, planned, held_out, f"holdout_{number}_wf", keep=False, pair_tag=tag)
+        other = _registered(scope, planned, held_out, f"holdout_{number}_wf", common, tag, keep=False)
         members = {name: other[name] for name in ("train_highres", "train_lowres", "pair_mask")}
         for one in methods:
             models[one.name].add(training.score_pair, wires=members, factor=held_out.factor)
@@ -119,14 +119,21 @@ def _add_pair(
 
 
 def _registered(
-    scope: Scope, planned: Planned, pair: Pair, name: str, *, keep: bool = True, **settings: object
+    scope: Scope, planned: Planned, pair: Pair, name: str, common: Mapping[str, str], tag: str, *, keep: bool
 ) -> Scope:
-    """The members of a pair in one frame."""
+    """The members of a pair in one frame.
+
+    Parameters
+    ----------
+    common : entities of what is stored
+    tag : tells it from another pair of the same images; "" where there is none
+    """
+    files = [path for path in (pair.highres, pair.lowres) if path is not None]
     own = scope.within(
-        name, sources=[planned.uri(path) for path in (pair.highres, pair.lowres) if path is not None],
+        name, entities={**common, "datatype": "anat"}, sources=[planned.uri(path) for path in files], pair_tag=tag,
         factor=pair.factor, axis_order=pair.orders[1], highres_order=pair.orders[0], lowres_order=pair.orders[1],
         highres_entities=named(pair.highres, "acquisition"),
-        lowres_entities=named(pair.lowres or pair.highres, "acquisition"), **settings,
+        lowres_entities=named(pair.lowres or pair.highres, "acquisition"),
     )  # fmt: skip
     own.give(highres_file=pair.highres, lowres_file=pair.lowres)
     own.add(registration.truncate_pair if pair.lowres is None else registration.register_pair, keep=keep)

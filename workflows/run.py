@@ -61,10 +61,12 @@ def add_run(
     """
     beside = tuple(each for each in (anat, pair) if each is not None)
     settings = _settings(planned, bold, wanted, with_anat=anat is not None)
-    scope = subject.within(re.sub(r"\W", "_", bold.stem) + "_wf", beside=beside, **settings)
+    scope = subject.within(re.sub(r"\W", "_", bold.stem) + "_wf", settings, beside=beside)
     if bold.truth is not None and bold.truth.activations:
         scope.give(truth_maps=dict(bold.truth.activations))
     run = RunOf(planned=planned, bold=bold, wanted=wanted, scope=scope, models=models)
+    names, corrected = scope.setting("series_names"), scope.setting("corrected")
+    scope.say(Part.SERIES, super_resolution.series_text(names, corrected=corrected))
     _add_motion(run)
     _add_registration(run, with_anat=anat is not None, with_pair=pair is not None)
     if scope.setting("calibrated"):
@@ -138,9 +140,9 @@ def _add_motion(run: RunOf) -> None:
     if bold.precomputed is None:
         scope.add(motion.average_volumes, motion.mask_head, motion.estimate_motion)
     else:
-        own = ("fieldmap", "boldref2fmap_xfm")
-        files = {name.removesuffix("_tsv"): path for name, path in bold.precomputed.files.items()}
-        scope.give(**{name if name in own else f"given_{name}": path for name, path in files.items()})
+        for name, path in bold.precomputed.files.items():
+            new = name in ("fieldmap", "boldref2fmap_xfm")  # what it is called here by no step
+            scope.give(**{name if new else f"given_{name.removesuffix('_tsv')}": path})
         scope.add(imported.import_motion if "hmc_xfms" in taken else imported.rebuild_motion)
         if "fieldmap" in taken:
             scope.add(imported.field_to_shift)
@@ -200,7 +202,6 @@ def _add_series(run: RunOf) -> None:
     else:
         scope.add(seed_regressors.seed_series if scope.setting("seeds") else seed_regressors.component_series)
     names = [one.name for one in run.wanted if one.stored]
-    scope.say(Part.SERIES, super_resolution.series_text(names, corrected=scope.setting("corrected")))
     for one in run.wanted:
         if one.stored:
             _add_stored(run, one, names)
@@ -219,10 +220,13 @@ def _add_series(run: RunOf) -> None:
             _add_unstored(run, one)
 
 
-def _series_scope(run: RunOf, one: Wanted, beside: tuple[Scope, ...]) -> Scope:
-    """The scope of a series on the high-resolution grid."""
-    model = {} if one.method is None else run.planned.model_settings(one)
-    own = run.scope.within(one.name, beside=beside, alias=FINE, series_name=one.name, **model)
+def _series_scope(
+    run: RunOf, one: Wanted, beside: tuple[Scope, ...], anew: Mapping[str, object] | None = None
+) -> Scope:
+    """The scope of a series on the high-resolution grid; `anew`: settings of a model that is made for it alone."""
+    on_processor = {"omp_nthreads": 1, "device": "cpu"}
+    model = on_processor if one.method is None else {**run.planned.model_settings(one), **(anew or {})}
+    own = run.scope.within(one.name, model, beside=beside, alias=FINE, series_name=one.name)
     run.series[one.name] = own
     return own
 
@@ -245,25 +249,23 @@ def _add_stored(run: RunOf, one: Wanted, names: Sequence[str]) -> None:
     lower = superres.precision == "bf16" or (superres.precision == "auto" and resources.device == "cuda")
     if one.network and lower:
         own.add(guard_precision)
-    on = {} if one.learned_from else {"omp_nthreads": 1, "device": "cpu"}
-    own.add(super_resolution.super_resolve, wires={} if one.guided else NO_GUIDE, **on)
+    own.add(super_resolution.super_resolve, wires={} if one.guided else NO_GUIDE)
 
 
 def _add_unstored(run: RunOf, one: Wanted) -> None:
     """A placebo of a method, or a further member of its ensemble: made for the evaluation alone."""
     source = run.series[one.source]
     beside = run.models[one.name] if one.seed and one.name in run.models else source
-    own = _series_scope(run, one, (beside,))
-    anew = {"model_source": "train", "model_dir": None, "pretrained": None, "force": True}
+    anew = {"model_source": "auto" if one.learned_from == "run" else "train", "model_dir": None, "pretrained": None}
+    own = _series_scope(run, one, (beside,), anew if one.placebo == "T1w" or one.learned_from == "run" else {})
     if one.model is not None:
         own.give(model_file=one.model)
     elif one.placebo == "T1w":  # a network of the pair's kind that has seen the T1w image in its place
         own.add(super_resolution.another_contrast)
-        own.add(
-            training.train_on_pair, wires={"pair_mask": run.scope["bold_mask"]}, keep=False, quiet=True, **anew
-        )  # fmt: skip
+        mask = {"pair_mask": run.scope["bold_mask"]}
+        own.add(training.train_on_pair, wires=mask, keep=False, quiet=True, force=True)
     elif one.seed and one.learned_from == "run":
-        own.add(training.estimate_variance, keep=False, quiet=True, **{**anew, "model_source": "auto"})
+        own.add(training.estimate_variance, keep=False, quiet=True, force=True)
     elif one.seed and one.learned_from == "volumes":
         own.add(training.train_on_volumes, keep=False, quiet=True)
     displaced = one.placebo.lower() if one.placebo in ("Mirror", "Shift") else ""

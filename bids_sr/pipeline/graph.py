@@ -85,11 +85,12 @@ class Scope:
     texts: list[tuple[Part, str]] = field(default_factory=list)  # of all scopes, in the order in which they were said
 
     def within(
-        self, name: str, /, *, beside: tuple["Scope", ...] = (), alias: Mapping[str, str] | None = None,
-        **settings: object,
+        self, name: str, known: Mapping[str, object] | None = None, /, *, beside: tuple["Scope", ...] = (),
+        alias: Mapping[str, str] | None = None, **settings: object,
     ) -> "Scope":  # fmt: skip
-        """A new inner scope."""
-        inner = Scope(name, settings, self, beside, dict(alias or {}), self.store, texts=self.texts)
+        """A new inner scope; its settings are those that are `known`, and those that are named."""
+        own = {**(known or {}), **settings}
+        inner = Scope(name, own, self, beside, dict(alias or {}), self.store, texts=self.texts)
         self.inner.append(inner)
         return inner
 
