@@ -20,7 +20,9 @@ def add_evaluation(run: RunOf) -> None:
     stored = [one for one in run.wanted if one.stored]
     _say(run, split=split)
     tables += [*_against_truth(run, split=split), *_without_signal(run), *_sizes(run)]
-    scope.add(evaluation.gather_tested, network_names=[one.name for one in stored if one.network])
+    tested = [scope.gather("tested")[one.name] for one in stored if one.learned_from == "run"]  # no ensemble's
+    networks = [one.name for one in stored if one.network]
+    scope.add(evaluation.gather_tested, wires={"tested": tested}, network_names=networks)
     tables += [scope["tested_shares"], *_quality_control(run, split=split)]
     cards = scope.gather("card_file", [one.name for one in stored if one.learned_from == "run" and one.judged])
     scope.add(judgment.raise_flags, wires={"rows": tables, "card_file": cards})
