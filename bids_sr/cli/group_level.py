@@ -6,7 +6,7 @@ No image of the data set is read; of ``bids_dir`` only the names of participants
 import csv
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,8 @@ from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome
-    from bids_sr.group.group_maps import GroupMaps, Processes
+    from bids_sr.group.group_inputs import RunMaps
+    from bids_sr.group.group_maps import GroupMaps
     from bids_sr.reports.group_report import MapFigure
 
 LOGGER = logging.getLogger(__name__)
@@ -33,11 +34,12 @@ RUN_PARTICIPANTS = "run the participant level first; partial results are enough"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """What the group level works on: metrics tables of the runs asked for, who has any, who and what is missing."""
+    """What the group level works on: tables and maps of the runs asked for, who has any, who and what is missing."""
 
     sources: tuple[Source, ...]
     participants: tuple[str, ...]
     absent: tuple[str, ...]
+    runs: "tuple[RunMaps, ...]" = ()  # with the maps that there are
 
 
 def prepare(settings: Settings) -> Group:
@@ -47,6 +49,8 @@ def prepare(settings: Settings) -> Group:
         raise UsageError(
             f"{bids_dir} is not a folder", "its list of participants shows who is missing", "check the path"
         )
+    from bids_sr.group.group_inputs import find_runs
+
     chosen = _chooser(settings)
     sources = metric_tables.find_sources(output_dir, lambda s: chosen(s.participant, s.session, s.task, s.run))
     if not sources:
@@ -67,7 +71,11 @@ def prepare(settings: Settings) -> Group:
         what = "\n  ".join([f"one participant ({people[0]}) at the group level", *absent])
         why = "statistics over participants need at least two"
         raise UsageError(what, why, "run the participant level for more of them")
-    return Group(sources=tuple(sources), participants=people, absent=tuple(_with_crashes(absent, output_dir)))
+    runs = find_runs(
+        output_dir, lambda own: chosen(f"sub-{own['sub']}", *(own.get(k, "") for k in ("ses", "task", "run")))
+    )
+    absent = _with_crashes(absent, output_dir)
+    return Group(sources=tuple(sources), participants=people, absent=tuple(absent), runs=tuple(runs))
 
 
 def _chooser(settings: Settings) -> Callable[[str, str, str, str], bool]:
@@ -150,7 +158,7 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
     from concurrent.futures import ThreadPoolExecutor
 
     from bids_sr.execution.execute import RunOutcome
-    from bids_sr.group.group_maps import Processes
+    from bids_sr.group.group_maps import Processes, group_maps
     from bids_sr.io.dataset_description import write_ignored
     from bids_sr.reports.tables.html_tables import meaning
 
@@ -159,8 +167,14 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
         say(f"missing: {line}")
     say(f"joining {len(prepared.sources)} tables of {len(prepared.participants)} participants")
     processes = Processes(most=settings.resources.nprocs or 1, busy=1)
+    write_ignored(output_dir)
+    series = (RAW, *BASELINES, *offered_methods(), MEASURED)
+
+    def mapped() -> "GroupMaps":
+        return group_maps(prepared.runs, output_dir, series=series, say=say, processes=processes)
+
     with ThreadPoolExecutor(1) as aside:
-        making = aside.submit(_maps, settings, say, processes) if processes.most > 1 else None
+        making = aside.submit(mapped) if processes.most > 1 else None
         with whole_file(output_dir / "group_metrics.tsv") as beside:
             figures = _joined(prepared.sources, beside)
             methods = tuple(name for name in offered_methods() if name in figures.series)
@@ -168,7 +182,6 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
             # fixed beforehand: of the methods that run unless others are named, the last
             default = SuperRes().learned[-1]
             comparisons = group_tests.with_primary(comparisons, figures.values, default)
-        write_ignored(output_dir)
         columns: dict[str, Any] = {name: dict(text) for name, text in metric_tables.COLUMN_TEXT.items()}
         columns["measure"]["Levels"] = {name: "{1} ({0})".format(*meaning(name)) for name in sorted(figures.units)}
         for table, text in (("group_metrics", columns), ("group_stats", group_text.COLUMN_TEXT)):
@@ -176,10 +189,9 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
             (output_dir / f"{table}.json").unlink(missing_ok=True)  # of 0.2.0 and before, inherited by BIDS
         write_whole(output_dir / "group_stats.tsv", group_text.stats_text(comparisons))
         processes.busy = 0
-        maps = making.result() if making else _maps(settings, say, processes)
+        maps = making.result() if making else mapped()
     say("report")
     from bids_sr.reports.group_report import GroupContent, build_group_report
-    from bids_sr.reports.participants_page import write_index
     from bids_sr.reports.text.group_verdicts import why_not_assessed
 
     figure_dir = output_dir / "group" / "figures"
@@ -208,7 +220,6 @@ def run_group(settings: Settings, prepared: Group, say: Callable[[str], None]) -
         },
     )  # fmt: skip
     page = build_group_report(output_dir / "group.html", content, figure_dir=figure_dir)
-    write_index(output_dir)
     return RunOutcome(reports=(page,))
 
 
@@ -236,21 +247,6 @@ def _joined(sources: Sequence[Source], path: Path) -> Joined:
             stream.writelines(metric_tables.lines_of(source, table))
     joined.close()
     return joined
-
-
-def _maps(settings: Settings, say: Callable[[str], None], processes: "Processes") -> "GroupMaps":
-    """Make the maps of all series that there are."""
-    from bids_sr.group.group_inputs import find_runs
-    from bids_sr.group.group_maps import group_maps
-
-    chosen = _chooser(settings)
-
-    def wanted(run: Mapping[str, str]) -> bool:
-        return chosen(f"sub-{run['sub']}", run.get("ses", ""), run.get("task", ""), run.get("run", ""))
-
-    output_dir = settings.paths.output_dir
-    series = (RAW, *BASELINES, *offered_methods(), MEASURED)
-    return group_maps(find_runs(output_dir, wanted), output_dir, series=series, say=say, processes=processes)
 
 
 def _map_rows(maps: "GroupMaps") -> list[dict[str, str]]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +28,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     from bids_sr.execution.execute import RunOutcome, configure_nipype, execute
     from bids_sr.io.dataset_description import write_dataset
     from bids_sr.pipeline.nipype_workflow import workflow_of
-    from bids_sr.reports.participants_page import note_run, write_index, write_participants
+    from bids_sr.reports.participants_page import note_run, write_participants
     from bids_sr.reports.text.methods_text import write_citations
     from bids_sr.steps.figures import declared
     from bids_sr.workflows.base import graph_of
@@ -71,6 +70,4 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     say("reports")
     with still(say, "reports"):
         reports = write_participants(out, labels, shown=declared(), log_dir=log_dir, command=" ".join(sys.argv))
-        if "SLURM_ARRAY_TASK_ID" not in os.environ:  # of thousands of tasks each would read the outputs of all
-            write_index(out)
     return dataclasses.replace(outcome, reports=reports)

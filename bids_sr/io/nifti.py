@@ -358,8 +358,8 @@ def save_image(
     if tr is None:
         tr = float(header_like["pixdim"][4]) if header_like is not None and data.ndim == 4 else 0.0
     header = _header(data.shape, affine, tr, kind, header_like, 1.0, 0.0)
+    content = header.binaryblock + b"\0\0\0\0" + _to_dtype(data, kind, 1.0, 0.0, path).tobytes(order="F")
     with atomic_files.whole_file(path, durable=False) as part:
-        content = header.binaryblock + b"\0\0\0\0" + _to_dtype(data, kind, 1.0, 0.0, path).tobytes(order="F")
         part.write_bytes(gzip.compress(content, 4, mtime=0) if packed else content)
 
 
