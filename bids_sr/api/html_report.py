@@ -143,7 +143,7 @@ def evaluated(
     """Lead and parts of one run: verdict, agreement of all series in the first contrast, and the table."""
     contrast = "all" if "all" in contrasts else contrasts[0]
     parts = []
-    if any(row.measure.startswith("split_ev") and row.contrast == contrast for row in rows):
+    if any(row.parts[:3] == (False, "split", "ev") and row.contrast == contrast for row in rows):
         caption = f"Agreement with the measured halves, contrast {contrast}, 95 % intervals over blocks"
         parts.append(_drawn(agreement_figure(rows, prefix="split_ev", contrast=contrast), caption))
     for head, lines in (("Evidence", [s.text for s in verdict.sentences]), ("Limitations", verdict.limits)):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_sr.metrics.registry import metric
+from bids_sr.metrics.registry import MeasureParts, metric, parts_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,6 +85,11 @@ class MetricRow:
     def unit(self) -> str:
         """Unit of the value; UndeclaredMetric where the metric is not registered."""
         return metric(self.measure).unit
+
+    @property
+    def parts(self) -> MeasureParts:
+        """What the name of the metric tells."""
+        return parts_of(self.measure)
 
     @property
     def excludes_zero(self) -> bool:

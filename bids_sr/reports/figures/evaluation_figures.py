@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bids_sr.io.array_types import Array
 from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics.registry import BANDS, parts_of
 from bids_sr.reports.figures import style as s
 from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.tables import evaluation_rows as pick
@@ -179,7 +180,7 @@ def agreement_figure(rows: Sequence[MetricRow], *, prefix: str, contrast: str, n
     `prefix` is ``split_ev`` (r beyond the limit beside it), ``split_r`` (against the measured half) or ``self_r``
     (within the series).
     """
-    bands = {f"{prefix}_{band}": pick.BANDS[band] for band in ("signal", "percent", "beyond")}
+    bands = {f"{prefix}_{band}": pick.BANDS[band] for band in BANDS}
     columns = SPLIT_COLUMNS if prefix == "split_ev" else bands
     own = [row for row in rows if row.contrast == contrast and row.measure in columns]
     there = {row.measure for row in own}
@@ -204,11 +205,11 @@ def contrasts_figure(
 ) -> Figure:
     """The highest band for several contrasts: a column each contrast, a row each region."""
     measure = f"{prefix}_beyond"
-    own = [row for row in pick.having(rows, measure) if row.contrast in contrasts]
+    own = [row for row in rows if row.measure == measure and row.contrast in contrasts]
     regions = pick.shown_regions(own)
     found = [{c: pick.pick(own, measure, contrast=c, region=region) for c in contrasts} for region in regions]
     grid = [[ForestPanel(title=c, points=p, lines=_reference_lines(p)) for c, p in row.items()] for row in found]
-    what = f"{pick.FIGURE_TEXT[prefix.partition('_')[2]]} beyond the acquired Nyquist limit"
+    what = f"{pick.figure_of([measure])} beyond the acquired Nyquist limit"
     labels = _labels(pick.series_of(own, names))
     return forest_figure(grid, labels, row_names=_row_names(regions), xlabel=what, one_scale=True)
 
@@ -224,7 +225,7 @@ def placebo_figure(rows: Sequence[MetricRow], *, measures: Mapping[str, str], co
     grid = [
         [
             ForestPanel(
-                title=title, strong="beyond" in measure,
+                title=title, strong=parts_of(measure).band == "beyond",
                 points={key: found[measure, region, key] for key in labels if (measure, region, key) in found},
             )
             for measure, title in measures.items() if measure in there
@@ -238,7 +239,7 @@ def placebo_figure(rows: Sequence[MetricRow], *, measures: Mapping[str, str], co
 def null_figure(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> Figure:
     """False positives where there is no signal: mean voxel rate against nominal, and shuffles with any finding."""
     kinds: tuple[Kind, ...] = ("baseline", "control", "method", "placebo", "measured")
-    own = pick.having(rows, "null_rate", "null_fwe")
+    own = pick.having(rows, "null", "rate", "fwe")
     nominal = next((row.value for row in rows if row.measure == "null_nominal"), 0.001)
     rates, families = (
         {name: scaled(row, factor) for name, row in pick.pick(own, measure).items()}
@@ -270,7 +271,7 @@ def truth_figure(rows: Sequence[MetricRow], *, contrast: str, against: str, name
 
     Points are not joined: what lies between two widths was not measured. Those of smoothed maps are hollow.
     """
-    own = [row for row in pick.having(rows, "truth_") if (row.contrast, row.against) == (contrast, against)]
+    own = [row for row in pick.having(rows, "truth") if (row.contrast, row.against) == (contrast, against)]
     region = next(iter(pick.shown_regions(own)), "")
     own = [row for row in own if row.region == region and math.isfinite(row.value)]
     shown = [measure for measure in TRUTH_PANELS if any(row.measure == measure for row in own)]

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from bids_sr import series as registry
 from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.metrics.registry import parts_of
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, Kind
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 from bids_sr.stats.evaluation.evidence import where_text
@@ -112,9 +113,13 @@ def pick(
     return found
 
 
-def having(rows: Iterable[MetricRow], *prefixes: str) -> list[MetricRow]:
-    """Rows whose measure begins with one of these."""
-    return [row for row in rows if row.measure.startswith(prefixes)]
+def having(rows: Iterable[MetricRow], family: str, *figures: str) -> list[MetricRow]:
+    """Rows of a family of measures, of all its figures or of these; no differences."""
+    return [
+        row
+        for row in rows
+        if (told := row.parts).family == family and not told.is_gain and (not figures or told.figure in figures)
+    ]
 
 
 def known(row: MetricRow | None) -> bool:
@@ -141,8 +146,10 @@ def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
     """What each method explains more of the measured detail than its placebos; denoised B-spline apart."""
     return [
         row
-        for row in having(rows, "gain_split_ev_")
-        if kind_of(row.series) == "method" and kind_of(row.against) == "placebo"
+        for row in rows
+        if row.parts[:3] == (True, "split", "ev")
+        and kind_of(row.series) == "method"
+        and kind_of(row.against) == "placebo"
     ]
 
 
@@ -153,7 +160,7 @@ def scaled(row: MetricRow, factor: float) -> MetricRow:
 
 def figure_of(measures: Iterable[str]) -> str:
     """What differences of halves are differences of, in words."""
-    kinds = dict.fromkeys(measure.removeprefix("gain_").split("_")[1] for measure in measures)
+    kinds = dict.fromkeys(parts_of(measure).figure for measure in measures)
     return " and ".join(FIGURE_TEXT.get(kind, kind) for kind in kinds)
 
 

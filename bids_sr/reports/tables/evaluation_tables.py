@@ -9,7 +9,7 @@ from typing import TypeVar
 from markupsafe import Markup
 
 from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.metrics.registry import METRICS
+from bids_sr.metrics.registry import METRICS, parts_of
 from bids_sr.reports.markup import Head, folded, joined, picked, render, table
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.stats.controls.negative_controls import claims, subject_specific
@@ -90,7 +90,7 @@ def agreement_html(rows: Rows, *, prefix: str, names: Names = ()) -> Markup:
         return _reproducibility(rows, names) or NOTHING
     measure = f"{prefix}_beyond"
     own = [row for row in rows if row.measure == measure]
-    what = pick.FIGURE_TEXT[prefix.split("_")[1]]
+    what = pick.FIGURE_TEXT[parts_of(measure).figure]
     tables = [_amounts(rows, names)] if prefix == "split_ev" else []
     tables += _levels(own, f"{what[:1].upper()}{what[1:]}", names)
     tables += _differences(rows, f"gain_{measure}", f"Difference of {what}", names)
@@ -105,7 +105,7 @@ REPEATS = (
 
 def _reproducibility(rows: Rows, names: Names) -> Markup:
     """Correlations of the halves of each series for the first contrast, folded, with what they do not say."""
-    first = pick.contrasts_of(pick.having(rows, "self_r_"))[:1]
+    first = pick.contrasts_of(pick.having(rows, "self", "r"))[:1]
     levels = _levels([row for row in rows if row.measure == "self_r_beyond" and row.contrast in first], "Correlation r",
                      names)  # fmt: skip
     shown = joined([render("note", "notice", REPEATS), picked(levels)])
@@ -114,7 +114,7 @@ def _reproducibility(rows: Rows, names: Names) -> Markup:
 
 def _without_bound(rows: Rows) -> Markup:
     """Why measured has no value where other series have one."""
-    own = [row for row in rows if row.measure.startswith("split_ev_")]
+    own = pick.having(rows, "split", "ev")
     known = {(r.measure, r.contrast, r.region) for r in own if r.series != "measured" and pick.known(r)}
     lacking = [r for r in own if r.series == "measured" and not pick.known(r)]
     if not any((r.measure, r.contrast, r.region) in known for r in lacking):
@@ -151,7 +151,7 @@ def _levels(rows: Rows, what: str, names: Names) -> list[Titled]:
 
 def _amounts(rows: Rows, names: Names) -> Titled:
     """Explained variance, r, recovered amplitude and correct fraction beside one another, beyond the Nyquist limit."""
-    own = pick.having(rows, "split_ev_beyond")
+    own = [row for row in rows if row.measure == "split_ev_beyond"]
     contrast = next(iter(pick.contrasts_of(own)), None)
     own = [row for row in own if row.contrast == contrast]
     columns = [
@@ -186,7 +186,7 @@ def _differences(rows: Rows, measure: str, what: str, names: Names) -> list[Titl
 
 def _controls(rows: Rows) -> Titled:
     """What denoised B-spline was given, and what it would reach at the setting that is best in hindsight."""
-    own = pick.having(rows, "control_")
+    own = pick.having(rows, "control")
     contrast = next(iter(pick.contrasts_of(own)), MISSING)
     own = [row for row in own if row.contrast == contrast]
     given = {"control_fwhm": "smoothed by {} mm (FWHM)", "control_rank": "{} temporal components kept"}
@@ -209,7 +209,7 @@ def truth_html(rows: Rows, names: Names = ()) -> Markup:
 
     Of the first contrast of each kind of truth; the others are in the file.
     """
-    own = [row for row in pick.having(rows, "truth_") if row.contrast != MISSING]  # the others are of images
+    own = [row for row in pick.having(rows, "truth") if row.contrast != MISSING]  # the others are of images
     tables = []
     for against in sorted(dict.fromkeys(row.against for row in own), key=lambda name: name != "measured"):
         some = [row for row in own if row.against == against]
@@ -236,7 +236,7 @@ def _truth_table(rows: Rows, title: str, names: Names) -> Markup:
 def holdout_html(rows: Rows, names: Names = ()) -> Markup:
     """Image quality on the pair that was not trained on; methods against all others."""
     caption = "Images of the held-out pair"
-    return _images_html(pick.having(rows, "pair_"), names, ("pair_psnr", "pair_ssim"), "pair_gain_psnr", caption)
+    return _images_html(rows, names, ("pair_psnr", "pair_ssim"), "pair_gain_psnr", caption)
 
 
 def images_html(rows: Rows, names: Names = ()) -> Markup:
@@ -256,7 +256,7 @@ def _images_html(own: Rows, names: Names, wanted: tuple[str, str], gain: str, ca
 
 def null_html(rows: Rows, names: Names = ()) -> Markup:
     """False positives of each series: rates, what they mean, and what passes the threshold of its own shuffles."""
-    own = pick.having(rows, "null_")
+    own = pick.having(rows, "null")
     nominal = next((row.value for row in own if row.measure == "null_nominal"), 0.001)
     rates, families = pick.pick(own, "null_rate"), pick.pick(own, "null_fwe")
     lines = _lines([*rates.values(), *families.values()], names, pick.EXPLAINED)
@@ -309,10 +309,10 @@ def placebo_html(rows: Rows) -> Markup:
     for number, contrast in enumerate(pick.contrasts_of(own)):
         some = [row for row in own if row.contrast == contrast]
         if number == 0:
-            beyond = [row for row in some if row.measure.endswith("_beyond")] or some
+            beyond = [row for row in some if row.parts.band == "beyond"] or some
             parts += [Markup("<p>{}</p>").format(text) for text in placebo_words(beyond)]
-        for measure in sorted({row.measure for row in some}, key=lambda name: not name.endswith("_beyond")):
-            title = f"Method - control: {contrast}, {pick.BANDS.get(measure.rpartition('_')[2], measure)}"
+        for measure in sorted({row.measure for row in some}, key=lambda name: parts_of(name).band != "beyond"):
+            title = f"Method - control: {contrast}, {pick.BANDS[parts_of(measure).band]}"
             tables.append((title, _placebo_table([row for row in some if row.measure == measure], title)))
     return joined([*parts, picked(tables)]) or NOTHING
 

@@ -22,7 +22,7 @@ PARTS = {
 
 def claim_html(rows: Rows, names: Names = ()) -> Markup:
     """Size and overlap of the regions by series, smoothing and threshold, and what each step contributes."""
-    own = pick.having(rows, "claim_")
+    own = pick.having(rows, "claim")
     tables: list[Titled] = []
     parts: list[Markup] = []
     for pair in dict.fromkeys(row.contrast for row in own):

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from bids_sr.io.json_values import listed, real, texts
 from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.metrics.registry import METRICS
+from bids_sr.metrics.registry import METRICS, parts_of
 from bids_sr.reports.markup import folded, joined, render, table
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.evaluation_tables import cell
@@ -118,21 +118,20 @@ def _figures(sentences: Sequence[Mapping[str, object]]) -> Markup:
 
 def measure_text(measure: str) -> str:
     """A measure in a few words: what the evaluation's table says of it, up to the first colon; its name otherwise."""
-    declared = METRICS.get(measure)
-    if declared is None:
+    level = parts_of(measure).level
+    if level not in METRICS:
         return measure
     known = {
         "split_ev_beyond": "explained variance of the measured effect, beyond Nyquist",
         "split_ev_signal": "explained variance of the measured effect, signal units",
         "truth_psnr": "PSNR of single volumes",
-        "pair_gain_psnr": "PSNR of held-out images",
+        "pair_psnr": "PSNR of held-out images",
         "truth_ev_beyond": "explained variance of the known truth, beyond Nyquist",
         "split_r_beyond": "r with the measured effect, beyond Nyquist",
         "split_r_signal": "r with the measured effect, signal units",
         "split_r_percent": "r with the measured effect, percent",
     }
-    short = measure.removeprefix("gain_")
-    return known.get(short, declared.description.removeprefix("difference to the series named in against, of: "))
+    return known.get(level, METRICS[level].description)
 
 
 def flags_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] | None = None) -> Markup:
@@ -140,7 +139,7 @@ def flags_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] 
     given = [flag for flag in flags or [] if flag.get("raised")]
     warnings = [" ".join(filter(None, [str(flag.get("text", "")), str(flag.get("remedy") or "")])) for flag in given]
     told = {f"flag_{flag.get('name')}" for flag in flags or []}
-    for measure in dict.fromkeys(row.measure for row in rows if row.measure.startswith("flag_")):
+    for measure in dict.fromkeys(row.measure for row in rows if row.parts.family == "flag"):
         up = [row for row in rows if row.measure == measure and row.value > 0]
         if up and measure not in told:
             names = [row.series for row in up if row.series not in ("run", MISSING)]
@@ -152,10 +151,10 @@ def flags_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] 
 
 def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] | None = None) -> Markup:
     """Flags, those that were looked for and are down, and the metrics of quality control; see `flags_html`."""
-    looked = [row for row in rows if row.measure.startswith("flag_") and pick.known(row)]
+    looked = [row for row in rows if row.parts.family == "flag" and pick.known(row)]
     up = {row.measure for row in looked if row.value > 0}
     down = dict.fromkeys(row.measure for row in looked if row.measure not in up)
-    names = ", ".join(flag_text(measure.removeprefix("flag_"), raised=False) for measure in down)
+    names = ", ".join(flag_text(parts_of(measure).figure, raised=False) for measure in down)
     quiet = render("note", "fine", f"Passed: {names}.") if names else ""
     looked_at = [row for row in rows if row.measure in QUALITY_METRICS]
     keys = dict.fromkeys((row.measure, row.series, row.region, row.against) for row in looked_at)

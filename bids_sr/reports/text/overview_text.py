@@ -199,7 +199,7 @@ def _raised(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]]) ->
     states += [
         (name, row.value > 0)
         for row in rows
-        if row.measure.startswith("flag_") and pick.known(row) and (name := row.measure[5:]) not in told
+        if row.parts.family == "flag" and pick.known(row) and (name := row.parts.figure) not in told
     ]
     up = list(dict.fromkeys(name for name, raised in states if raised))
     return up, [name for name in dict.fromkeys(n for n, raised in states if raised is not None) if name not in up]

@@ -85,9 +85,9 @@ def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> Ru
     verdict, rows, moved = _json(verdict_file), _rows(table_file), _displacement(confounds_file)
     run, idle = RunFacts(name=stem, acquired_mm=(), made_mm=(), displacement=moved), _names(verdict, "not_applied")
     flags = [
-        {"name": row.measure[5:], "series": row.series, "raised": row.value > 0}
+        {"name": row.parts.figure, "series": row.series, "raised": row.value > 0}
         for row in rows
-        if row.measure.startswith("flag_") and pick.known(row) and not stands_for(row.series, idle)
+        if row.parts.family == "flag" and pick.known(row) and not stands_for(row.series, idle)
     ]
     checks = [*motion_chips(run), *registration_chips(_json(registration_file)), *flag_chips([], flags)]
     failed = [chip.text for chip in checks if not chip.passed]

@@ -232,7 +232,6 @@ def _is_defined(table: Table, methods: Sequence[str]) -> bool:
 
 
 APPLIED = "verdict_applied"
-_COMPARING = ("gain_", "pair_gain_")
 
 
 def was_applied(card: Mapping[str, object]) -> bool:
@@ -252,7 +251,5 @@ def compared_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
     rows = list(rows)
     idle = [row.series for row in rows if row.measure == APPLIED and row.value == 0]
     return [
-        row
-        for row in rows
-        if not (row.measure.startswith(_COMPARING) and any(stands_for(s, idle) for s in (row.series, row.against)))
+        row for row in rows if not (row.parts.is_gain and any(stands_for(s, idle) for s in (row.series, row.against)))
     ]

@@ -162,7 +162,7 @@ def effect_rows(
     rows = list(reference_rows(metrics, MEASURED, 0.0))
     if target is not None:
         rows += split_half.score_rows(scores, target.units)
-        rows += gain_rows(scores, "truth_", target.units) if MEASURED not in files else ()
+        rows += gain_rows(scores, "truth", target.units) if MEASURED not in files else ()
     return rows
 
 

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics.registry import parts_of
 from bids_sr.series import MEASURED, is_variant_of, kind_of
 from bids_sr.stats.glm.blocks import Block
 
@@ -305,18 +306,18 @@ def score_rows(scores: Mapping[str, Scores], units: Callable[[str, float], int |
         for (stem, band, contrast, region), one in found.items():
             low, high = one.interval
             yield MetricRow(
-                series=series, against=against[stem.partition("_")[0]], measure=f"{stem}_{band}", value=one.value,
+                series=series, against=against[parts_of(stem).family], measure=f"{stem}_{band}", value=one.value,
                 lower=low, upper=high, contrast=contrast, region=region, n=units(contrast, low),
             )  # fmt: skip
 
 
 def gain_rows(
-    scores: Mapping[str, Scores], kind: str, units: Callable[[str, float], int | None]
+    scores: Mapping[str, Scores], family: str, units: Callable[[str, float], int | None]
 ) -> Iterator[MetricRow]:
-    """Each method less baselines, controls, other methods and its placebos, in the scores of one kind (`split_`)."""
+    """Each method less baselines, controls, other methods and its placebos, in the scores of one family (`split`)."""
     for method, other in gain_pairs(list(scores)):
         for key, found in scores[method].items():
-            if not key[0].startswith(kind) or key not in scores[other]:
+            if parts_of(key[0]).family != family or key not in scores[other]:
                 continue
             value, low, high = found.less(scores[other][key])
             stem, band, contrast, region = key

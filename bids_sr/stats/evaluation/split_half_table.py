@@ -20,6 +20,7 @@ import numpy as np
 from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics.registry import BANDS, parts_of
 from bids_sr.series import MEASURED, PCA, RAW_SPLINE, SMOOTH, kind_of
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import Spline, sample_volume
@@ -43,7 +44,6 @@ from bids_sr.stats.glm.time_series import smooth
 
 EffectFiles = Mapping[str, str | os.PathLike[str]]
 """Files of effects, as `bids_sr.stats.glm.block_effects.save_effects` writes them, by series."""
-BANDS = ("signal", "percent", "beyond")
 ACTIVE_T = (3.0, 4.0, 5.0, 6.0)
 LOGGER = logging.getLogger(__name__)
 _LEAST_MEAN = 0.05  # of the brain's median: percent of less than this is no percent of signal
@@ -269,7 +269,7 @@ def _control_rows(
         if (stem, band) == ("split_r", "beyond"):
             measure = "control_fwhm" if name == SMOOTH else "control_rank"
             yield MetricRow(measure=measure, value=sum(pair) / 2, **place)
-        metric = f"control_best_{stem.removeprefix('split_')}_{band}"
+        metric = f"control_best_{parts_of(stem).figure}_{band}"
         yield MetricRow(measure=metric, value=best[stem, band, contrast, region], **place)
 
 
@@ -309,7 +309,7 @@ def split_half_rows(
     rows = [*map(_without_bound, score_rows(scores, frame.units)), *controls]
     if not any(math.isfinite(row.value) for row in rows):
         LOGGER.warning("no figure of the split halves is defined: %s", ", ".join(contrasts))
-    return [*rows, *gain_rows(scores, "split_", frame.units)]
+    return [*rows, *gain_rows(scores, "split", frame.units)]
 
 
 def _without_bound(row: MetricRow) -> MetricRow:
@@ -318,7 +318,7 @@ def _without_bound(row: MetricRow) -> MetricRow:
     Its own noise is then larger than the detail that repeats. As a level beside other series it would read as if these
     were more accurate than the measurement.
     """
-    if row.series != MEASURED or not row.measure.startswith("split_ev_") or not row.value < 0:
+    if row.series != MEASURED or row.parts[:3] != (False, "split", "ev") or not row.value < 0:
         return row
     return replace(row, value=math.nan, lower=math.nan, upper=math.nan)
 

@@ -261,7 +261,7 @@ def limits_of(
             f"No control analysis was run for {', '.join(absent)}; participant-specific benefit is unknown "
             f"({advice.controls})."
         )
-    raised = dict.fromkeys(r.measure.removeprefix("flag_") for r in rows if r.measure[:5] == "flag_" and r.value == 1)
+    raised = dict.fromkeys(r.parts.figure for r in rows if r.parts.family == "flag" and r.value == 1)
     if raised:
         limits.append(f"Flags were raised: {', '.join(flag_text(name) for name in raised)}.")
     limits.append("One run of one participant: test at the group level whether the result holds for others.")

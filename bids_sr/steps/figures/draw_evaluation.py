@@ -137,32 +137,35 @@ def draw_evaluation(
     from bids_sr.reports.text.evaluation_text import verdict_html
 
     yield Drawn("verdict", verdict_html(verdict, evaluation, flags["flags"]))
-    leading = "split_ev" if having(evaluation, "split_ev_") else "split_r"
-    if has_truth and having(evaluation, f"{leading}_"):
+    leading = "ev" if having(evaluation, "split", "ev") else "r"
+    if has_truth and having(evaluation, "split", leading):
         yield from _agreement(evaluation, series_names, leading)
-    elif having(evaluation, "self_r_"):  # values alone: a figure would rank the series
+    elif having(evaluation, "self", "r"):  # values alone: a figure would rank the series
         yield Drawn("reliability", agreement_html(evaluation, prefix="self_r", names=series_names))
     if halves_figures:
         percent = percent_of(boldref, bold_mask)
         yield from _beyond(evaluation, halves_figures, SCORED if has_truth else {}, percent)
     yield from _truth(evaluation, series_names)
     yield from _negative_controls(evaluation, series_names)
-    for prefix, table, desc in (
-        ("truth_psnr", images_html, "images"), ("pair_", holdout_html, "holdout"), ("claim_", claim_html, "claim"),
+    for measures, table, desc in (
+        (("truth", "psnr"), images_html, "images"), (("pair",), holdout_html, "holdout"),
+        (("claim",), claim_html, "claim"),
     ):  # fmt: skip
-        if having(evaluation, prefix):
+        if having(evaluation, *measures):
             yield Drawn(desc, table(evaluation, series_names))
 
 
-def _agreement(rows: Sequence[MetricRow], names: Sequence[str], prefix: str) -> Iterator[Drawn]:
+def _agreement(rows: Sequence[MetricRow], names: Sequence[str], figure: str) -> Iterator[Drawn]:
     """Agreement with the measured halves: the first contrast whole, the highest band of the others, and tables."""
     from bids_sr.reports.figures.evaluation_figures import agreement_figure, contrasts_figure
     from bids_sr.reports.tables.evaluation_rows import contrasts_of, having
     from bids_sr.reports.tables.evaluation_tables import agreement_html
 
-    first = contrasts_of(having(rows, f"{prefix}_"))[0]
+    prefix = f"split_{figure}"
+    first = contrasts_of(having(rows, "split", figure))[0]
     yield Drawn("splithalf", agreement_figure(rows, prefix=prefix, contrast=first, names=names))
-    others = [c for c in contrasts_of(having(rows, f"{prefix}_beyond")) if c != first][:MAX_CONTRASTS]
+    beyond = [row for row in rows if row.measure == f"{prefix}_beyond"]
+    others = [contrast for contrast in contrasts_of(beyond) if contrast != first][:MAX_CONTRASTS]
     if others:
         yield Drawn("splithalfContrasts", contrasts_figure(rows, prefix=prefix, contrasts=others, names=names))
     yield Drawn("splithalf", agreement_html(rows, prefix=prefix, names=names))
@@ -197,7 +200,7 @@ def _truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
     from bids_sr.reports.tables.evaluation_rows import contrasts_of, having
     from bids_sr.reports.tables.evaluation_tables import truth_html
 
-    if own := having(rows, "truth_"):
+    if own := having(rows, "truth"):
         against = "measured" if any(row.against == "measured" for row in own) else own[0].against
         contrast = contrasts_of([row for row in own if row.against == against])[0]
         if drawn := truth_figure(rows, contrast=contrast, against=against, names=names):
@@ -210,7 +213,7 @@ def _negative_controls(rows: Sequence[MetricRow], names: Sequence[str]) -> Itera
     from bids_sr.reports.tables.evaluation_rows import BANDS, contrasts_of, having, placebo_gains
     from bids_sr.reports.tables.evaluation_tables import null_html, placebo_html
 
-    if having(rows, "null_rate", "null_fwe"):
+    if having(rows, "null", "rate", "fwe"):
         yield Drawn("nullrate", null_figure(rows, names))
         yield Drawn("nullrate", null_html(rows, names))
     if gains := placebo_gains(rows):
