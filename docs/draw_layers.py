@@ -32,9 +32,10 @@ TEXT = {
     "phantom": "simulated data sets",
     "group": "maps of all participants",
     "slurm": "arrays of participants",
-    "interfaces": "nipype around arrays",
+    "pipeline": "steps, kinds, scopes",
+    "steps": "functions as steps",
     "execution": "MultiProc, SLURM",
-    "workflows": "nodes and edges",
+    "workflows": "steps in scopes",
     "cli": "commands",
     "api": "estimators for Python",
 }

@@ -10,7 +10,7 @@ from bids_sr.preflight.plan import Plan
 from bids_sr.steps.store import store
 from bids_sr.workflows.participant import add_participant
 from bids_sr.workflows.planned import Planned
-from bids_sr.workflows.structural import add_structural
+from bids_sr.workflows.scans import add_structural
 
 OPENING = """\
 Results included in this manuscript come from *bids-sr* {version}, which is based on *Nipype* [@nipype]. \

@@ -107,10 +107,11 @@ def _participants(settings: Settings) -> int:
         _stage("plan (dry run: nothing is written; voxel values are checked when a run starts)")
         print(preflight.dry_run_text(plan, settings))
         if settings.run.graph:
+            from bids_sr.pipeline.listing import who_makes_what
             from bids_sr.workflows.base import graph_of
 
-            _stage("graph (scope, step: what it makes <- of what)")
-            print("\n".join(graph_of(settings, plan, __version__).lines()))
+            _stage("graph (step: what it makes [as what it is kept] <- of what (who makes it); settings)")
+            print(*who_makes_what(graph_of(settings, plan, __version__)), sep="\n")
         return DONE
     paths, labels = settings.paths, [subject.label for subject in plan.subjects]
     run = settings.run.run_uuid

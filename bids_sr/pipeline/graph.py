@@ -236,24 +236,6 @@ class Graph:
         paragraphs = (" ".join(lines.split()) for lines in found.split("\n"))
         return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
 
-    def lines(self) -> Iterator[str]:
-        """Who makes what: each scope with its steps, what they make, and of what."""
-        for scope in self.scope.inward():
-            if scope.steps:
-                yield scope.path
-            for placed in scope.steps:
-                taken = (f"{name} ({self._from(placed, wire)})" for name, wire in self.wires[placed].items())
-                yield f"  {placed.name}: {', '.join(placed.step.outputs)} <- {', '.join(taken) or 'settings alone'}"
-
-    def _from(self, placed: Placed, wire: Wire) -> str:
-        """Where an input comes from: the steps, with their scopes where these are others."""
-        sources = (maker.source for maker in wire.makers)
-        names = (
-            (each.name if each.scope is placed.scope else str(each).partition(".")[2])
-            if isinstance(each, Placed) else "given" for each in sources
-        )  # fmt: skip
-        return ", ".join(dict.fromkeys(names))
-
     def unused_settings(self) -> set[str]:
         """Settings of scopes that no step asks for, nor their texts and names."""
         asked = {name for placed in self.placed for name in placed.step.settings}

@@ -170,7 +170,7 @@ def attribute_sizes(
     activation: Metrics, claim_metrics: Sequence[Metrics] = (), *, pair_conditions: Sequence[str],
     voxel: tuple[float, float, float], factor: Factor,
 ) -> Rows:  # fmt: skip
-    """Region size and overlap by series, smoothing and threshold, and which part of the change is owed to what.
+    """Region size and overlap by series, smoothing and threshold, and which part of the change is due to what.
 
     Parameters
     ----------

@@ -13,6 +13,7 @@ from graphmaker import made_by, placed_of, planned_graph, steps_of
 
 from bids_sr.boilerplate import bibliography
 from bids_sr.pipeline.graph import Graph, Placed
+from bids_sr.pipeline.listing import who_makes_what
 from bids_sr.pipeline.step import Part
 from bids_sr.reports.text.methods_text import methods_html, missing_keys
 from bids_sr.steps.store import derivative_path, store
@@ -338,7 +339,9 @@ def test_the_first_screen_knows_of_a_calibration_and_the_viewer_of_other_runs(gr
     assert [graph.settings[placed]["n_runs"] for placed in viewers] == [runs[placed.scope.outer] for placed in viewers]
 
 
-def test_the_graph_is_printed_scope_by_scope(graph: Graph) -> None:
-    lines = list(graph.lines())
-    assert sum(line.startswith("  ") for line in lines) == len(graph.placed)
-    assert lines[0] == "bids_sr_wf.sub_01_wf" or "_wf" in lines[0]
+def test_the_listing_has_every_step_and_none_before_what_it_is_made_of(graph: Graph) -> None:
+    lines = who_makes_what(graph)
+    assert {line.name for line in lines if line.makes} == {each.name for each in graph.placed if each.step is not store}
+    order = [line.name for line in lines]
+    for earlier, later in (("load_template", "define_region"), ("super_resolve", "compare_maps")):
+        assert later not in order or order.index(earlier) < order.index(later)

@@ -5,9 +5,12 @@ import importlib.util
 import json
 import re
 from pathlib import Path
+from pkgutil import walk_packages
 
 import pytest
 
+from bids_sr import steps
+from bids_sr.pipeline.step import Step
 from bids_sr.sr.method import REMOVED
 
 ROOT = Path(__file__).parents[3]
@@ -38,6 +41,15 @@ def test_imports_in_a_circle_are_refused(draw_layers):
     assert draw_layers.levels({"a": set(), "b": {"a"}, "c": {"a", "b"}}) == {"a": 0, "b": 1, "c": 2}
     with pytest.raises(ValueError, match="circle among b, c"):
         draw_layers.levels({"a": set(), "b": {"c"}, "c": {"b"}})
+
+
+def test_the_page_of_steps_is_of_today_and_has_all_of_them():
+    page = (ROOT / "docs/graph.md").read_text()
+    assert page == script("graph_page").page(), "python docs/graph_page.py writes it anew"
+    modules = (importlib.import_module(found.name) for found in walk_packages(steps.__path__, f"{steps.__name__}."))
+    every = {name for module in modules for name, one in vars(module).items() if isinstance(one, Step)}
+    listed = {name for pair in re.findall(r"`(\w+)`(?: \(`(\w+)`\))?: ", page) for name in pair}
+    assert every - listed == {"store"}, "a data set of docs/graph_page.py must need it"
 
 
 def test_every_part_is_in_the_reference(draw_layers):

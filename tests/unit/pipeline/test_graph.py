@@ -171,7 +171,6 @@ def test_names_can_be_told_otherwise(bold, tmp_path):
     assert (maker.source.name, maker.name) == ("threshold", "mask")
     assert graph.settings[placed["all.run.again"]] == {"level": 50.0}
     assert run.gather("maps") == {"sbl": inner["maps"]}
-    assert "  map_effects: maps <- boldref (pair.average), mask (run.threshold)" in list(graph.lines())
 
 
 def test_a_list_takes_all_and_a_dictionary_tells_scopes_apart(bold, tmp_path):

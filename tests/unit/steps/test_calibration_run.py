@@ -16,6 +16,7 @@ from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.graph import Graph, Scope
+from bids_sr.pipeline.listing import who_makes_what
 from bids_sr.registration import calibration_alignment as tools
 from bids_sr.spatial.transforms import displacement, rigid_matrix
 from bids_sr.stats.glm.confounds import MOTION
@@ -254,7 +255,7 @@ def test_its_head_motion_stands_in_a_scope_of_its_own() -> None:
     own.add(register_calibration, wires={"boldref": run["boldref"]})
     own.add(measure_calibration)
     graph = Graph(run)
-    told = "\n".join(graph.lines())
+    told = "\n".join(map(str, who_makes_what(graph)))
     assert "register_calibration: boldref2calibration_xfm, calibration_registration <- boldref (given)" in told
     assert "calibration_ref (average_volumes), head_mask (mask_head)" in told
     assert "calibration_facts <- n_dummy (count_dummies), bold (import_series), head_mask (mask_head)" in told

@@ -1,0 +1,123 @@
+"""Who makes what: a resolved graph as lines for a reader, without the steps that store what is kept."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from bids_sr.pipeline.graph import Graph, Placed, Scope, Wire
+
+
+class Line(NamedTuple):
+    """A step; or scopes in which the same is done, or steps that stood before, by their names.
+
+    Attributes
+    ----------
+    depth : number of scopes around it
+    makes : artifacts, in brackets the entities under which one is kept
+    of : artifacts that it takes, in parentheses who makes them
+    settings : names of its settings
+    """
+
+    depth: int
+    name: str
+    makes: str = ""
+    of: str = ""
+    settings: str = ""
+
+    def __str__(self) -> str:
+        told = (self.makes and f": {self.makes}", self.of and f" <- {self.of}", self.settings and f"; {self.settings}")
+        return "".join(("  " * self.depth, self.name, *told))
+
+
+Block = tuple[Line, ...]
+"""A step, or scopes that are alike with all that is in them."""
+
+
+def who_makes_what(graph: Graph) -> list[Line]:
+    """Scopes and steps of a graph in the order of the processing; what is alike in several scopes stands there once."""
+    return [line for block in _blocks(graph, graph.scope, 0) for line in block]
+
+
+def _blocks(graph: Graph, scope: Scope, depth: int) -> list[Block]:
+    """What a scope holds."""
+    held: dict[tuple[Block, ...], list[str]] = {}  # and names of the scopes that hold it, none for a step
+    for member in _in_order(graph, scope):
+        if isinstance(member, Placed):
+            held[((_line(graph, member, depth),),)] = []
+        elif inside := tuple(_blocks(graph, member, depth + 1)):
+            held.setdefault(inside, []).append(member.name)
+    before: dict[Block, str] = {}  # where it stood first
+    return [_alike(inside, names, depth, before) if names else inside[0] for inside, names in held.items()]
+
+
+def _alike(inside: tuple[Block, ...], names: list[str], depth: int, before: dict[Block, str]) -> Block:
+    """Scopes of one content, of which what stood in another is only named."""
+    again: dict[str, list[str]] = {}
+    for block in inside:
+        if block in before:
+            again.setdefault(before[block], []).append(block[0].name)
+    lines = [Line(depth, ", ".join(names))]
+    for block in inside:
+        where = before.setdefault(block, names[0])
+        if where == names[0]:
+            lines += block
+        elif where in again:
+            lines.append(Line(depth + 1, f"as in {where}: {', '.join(again.pop(where))}"))
+    return tuple(lines)
+
+
+def _in_order(graph: Graph, scope: Scope) -> Iterator[Placed | Scope]:
+    """Steps and inner scopes of a scope, each after those of which it is made, as far as they need not one another."""
+    members: list[Placed | Scope] = [one for one in scope.steps if one.step is not scope.store]
+    members += scope.inner
+    seen: set[Placed | Scope] = set()
+
+    def reached(member: Placed | Scope) -> Iterator[Placed | Scope]:
+        if member in seen:
+            return
+        seen.add(member)
+        inside = [member] if isinstance(member, Placed) else [each for one in member.inward() for each in one.steps]
+        sources = (maker.source for each in inside for wire in graph.wires[each].values() for maker in wire.makers)
+        for source in sources:
+            around = {source, *source.scope.outward()} if isinstance(source, Placed) else set()
+            for needed in (each for each in members if each in around):
+                yield from reached(needed)
+        yield member
+
+    for member in members:
+        yield from reached(member)
+
+
+def _line(graph: Graph, placed: Placed, depth: int) -> Line:
+    kept = {
+        maker.name: store.settings["own_entities"]
+        for store in placed.scope.steps if store.step is placed.scope.store
+        for maker in graph.wires[store]["files"].makers if maker.source is placed
+    }  # fmt: skip
+    makes = (
+        f"{name} [{_entities(kept[name], placed.scope)}]" if name in kept else name for name in placed.step.outputs
+    )
+    taken = (f"{name} ({_who(placed, wire)})" for name, wire in graph.wires[placed].items())
+    return Line(depth, placed.name, ", ".join(makes), ", ".join(taken), ", ".join(graph.settings[placed]))
+
+
+def _entities(own: Mapping[str, str] | None, scope: Scope) -> str:
+    """Entities as they stand in a file name; what is the name of the scope is left open."""
+    if own is None:
+        return "kept"
+    shown = {key: "…" if label == scope.name else label for key, label in own.items()}
+    return "_".join(label if key == "suffix" else f"{key}-{label}" for key, label in shown.items())
+
+
+def _who(placed: Placed, wire: Wire) -> str:
+    """The makers of an input: names of steps, with the scopes in which they are where these are not around it."""
+    around = set(placed.scope.outward())
+    found: dict[str, list[str]] = {}  # by step: the scopes
+    for maker in wire.makers:
+        if isinstance(maker.source, Placed):
+            outward = list(maker.source.scope.outward())
+            inside = [one.name for one in outward if one not in around][::-1]
+            found.setdefault(maker.source.name, []).append(".".join(inside))
+        else:
+            found["given"] = [""]
+    told = ((name, scopes if len(scopes) < 3 else [f"{len(scopes)} scopes"]) for name, scopes in found.items())
+    return ", ".join(name + (f" of {' and '.join(scopes)}" if any(scopes) else "") for name, scopes in told)
