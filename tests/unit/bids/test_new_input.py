@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bidsmaker import BidsMaker
+from recipes import hunks, patched
 
 ROOT = Path(__file__).parents[3]
 CHECK = """
@@ -28,34 +27,10 @@ print(*([] if plan.problems else check_data(plan)), sep="\\n")
 """
 
 
-def hunks() -> list[tuple[str, str, str]]:
-    """(file, lines that stand there, lines in their place) of the recipe."""
-    recipe = (ROOT / "docs" / "extending.md").read_text().split("## Add an input")[1].split("\n## ")[0]
-    diff = re.search(r"```diff\n(.*?)```", recipe, flags=re.S)
-    assert diff is not None
-    found = []
-    for part in diff[1].split("--- a/")[1:]:
-        file = part.partition("\n")[0]
-        for hunk in re.split(r"^@@ .*\n", part, flags=re.M)[1:]:
-            lines = hunk.splitlines(keepends=True)
-            sides = ["".join(line[1:] or "\n" for line in lines if line[0] in marks) for marks in (" -", " +")]
-            found.append((file, *sides))
-    return found
-
-
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package with the lines of the recipe."""
-    root = tmp_path_factory.mktemp("package")
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "bids_sr", root / "bids_sr", ignore=ignored)
-    for part in ("workflows", "boilerplate"):
-        shutil.copytree(ROOT / part, root / "bids_sr" / part, ignore=ignored)
-    for file, before, after in hunks():
-        text = (root / file).read_text()
-        assert text.count(before) == 1, f"{file}: {before}"
-        (root / file).write_text(text.replace(before, after))
-    return root
+    return patched("Add an input", tmp_path_factory.mktemp("package"))
 
 
 def told(package: Path, maker: BidsMaker) -> str:
@@ -67,7 +42,9 @@ def told(package: Path, maker: BidsMaker) -> str:
 
 
 def test_the_recipe_touches_no_more_than_it_says() -> None:
-    assert {file for file, _, _ in hunks()} == {f"bids_sr/bids/{name}.py" for name in ("layout", "inputs", "collect")}
+    assert {file for file, _, _ in hunks("Add an input")} == {
+        f"bids_sr/bids/{name}.py" for name in ("layout", "inputs", "collect")
+    }
 
 
 @pytest.mark.slow
