@@ -91,10 +91,13 @@ def trained(pair: TrainingPair, arm: str, seed: int, given: argparse.Namespace) 
         net = recipe.build_generator(1, pair.factor)
         net.load_state_dict(made.state)
         examples = PairExamples(pair, recipe, "cpu")
-        _, held = examples.parts()
+        held = examples.parts()[1]
         output = torch.cat(outputs(net, examples.validation(held)))[:, 0].numpy()
         np.save(images, output)
-        row = {**figures(output, pair, held), "step kept": made.card["held_out"]["iteration"]}
+        row = {
+            **figures(output, pair, [part.slices[0] for part in held]),
+            "step kept": made.card["held_out"]["iteration"],
+        }
         told.write_text(json.dumps(row))
     return json.loads(told.read_text()), np.load(images)
 

@@ -48,7 +48,7 @@ from safetensors.torch import load_file, save
 from superres import FACTOR
 
 from bids_sr.io.atomic_files import write_bytes
-from bids_sr.sr.data.examples import Batch, ValidationPatch
+from bids_sr.sr.data.examples import Batch, Region, ValidationPatch
 from bids_sr.sr.data.patches import PairExamples
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import get_method
@@ -122,14 +122,17 @@ class Heads:
         })  # fmt: skip
         usable, first = [], 0
         for one in group:
-            usable += [first + z for z in one.pair.usable_slices()]
+            usable += [Region(slices=(first + z, first + z + 1)) for z in one.pair.usable_slices()]
             first += one.pair.lowres.shape[2]
         return joined.batch(rng, usable, iteration=iteration, seed=seed, size=size)
 
     def validation(self) -> tuple[ValidationPatch, ...]:
         """Every sixth slice of each head."""
         return tuple(
-            patch for group in self.groups for one in group for patch in one.validation(one.pair.usable_slices()[::6])
+            patch
+            for group in self.groups
+            for one in group
+            for patch in one.validation([Region(slices=(z, z + 1)) for z in one.pair.usable_slices()[::6]])
         )
 
 

@@ -19,6 +19,7 @@ from warm_start import FAST, FIRST_SEED, KEPT_BACK, METHOD
 
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.models.card import card_entries
+from bids_sr.sr.training.job import Training
 
 NAME = "srgan_start"
 LIMIT = 2_000_000  # bytes
@@ -37,7 +38,7 @@ def card_of(work: Path) -> dict[str, object]:
     pairs = kept_pairs(range(FIRST_SEED, last + 1), work / "heads")
     matrices = " and ".join(map(str, MATRICES))
     recipe = shortened(FAST, about["steps"])
-    card = card_entries(METHOD, recipe, "fast", pairs[min(pairs)][0], vgg=False)
+    card = card_entries(Training(method=METHOD, changed=recipe), recipe, pairs[min(pairs)][0].described())
     command = f"benchmarks/warm_start.py learn --heads {learned + KEPT_BACK} --steps {about['steps']}"
     return card | {
         "name": NAME,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from math import inf
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 from bids_sr.series import series_name
 from bids_sr.sr import methods
@@ -78,7 +78,7 @@ PLACEBOS_OF_A_RUN = tuple(
 
 
 _NETWORK = lazy("inference.network_upsampler.network_upsampler")
-_MAPS = lazy("variance.upsampler.variance_upsampler")
+MAPS = lazy("variance.upsampler.variance_upsampler")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,14 +156,13 @@ class Method:
         return None if how.patch_at_most else (how.patch,) if isinstance(how.patch, int) else how.patch
 
 
-def maps_method(estimator: Estimator, *, least_explained: float | None = 0.02, **facts: Any) -> Method:
-    """A method whose Gaussian prior is the variance map of the run itself (`bids_sr.sr.variance`).
+def maps_recipes(estimator: Estimator, *, least_explained: float | None = 0.02) -> Mapping[RecipeName, Recipe]:
+    """Recipes of a method whose Gaussian prior is the variance map of the run itself (`bids_sr.sr.variance`).
 
     Nothing is trained, and no publication has this use: `paper` is the same as `fast`.
     """
     recipe = VarianceRecipe(estimator=estimator, least_explained=least_explained)
-    recipes: Mapping[RecipeName, Recipe] = {"fast": recipe, "paper": recipe}
-    return Method(ndim=2, trained_on="series", recipes=recipes, upsampler=_MAPS, **facts)
+    return {"fast": recipe, "paper": recipe}
 
 
 class UnknownMethod(KeyError):

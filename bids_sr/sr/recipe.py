@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import cos, pi
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,7 +48,7 @@ class lazy:
         found: Callable[..., nn.Module] = getattr(importlib.import_module(f"bids_sr.sr.{module}"), name)
         return found
 
-    def __call__(self, *args: Any, **settings: Any) -> nn.Module:
+    def __call__(self, *args: object, **settings: object) -> nn.Module:
         return self.loaded(*args, **settings)
 
 
@@ -57,7 +57,7 @@ class Network:
     """A network class with its settings, called with the number of channels and, for a generator, the factor."""
 
     build: lazy
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     flat: bool
 
     def __call__(self, channels: int, factor: Factor | None = None) -> nn.Module:
@@ -66,7 +66,7 @@ class Network:
         return self.build(channels, **self.settings)
 
 
-def network(path: str, *, flat: bool = False, **settings: Any) -> Network:
+def network(path: str, *, flat: bool = False, **settings: object) -> Network:
     """A network of `bids_sr.sr.networks`; a `flat` one refuses factors that ask for thinner slices."""
     return Network(lazy(f"networks.{path}"), settings, flat)
 
@@ -295,10 +295,8 @@ class VarianceRecipe(Recipe):
     build_generator: Callable[[int, Factor], nn.Module] = lazy("variance.prior.VarianceMaps")
 
 
-def fast_recipe(**settings: Any) -> Recipe:
-    """A recipe of ours: a one-cycle rate, validation every 50 steps with an early end, no refit, flips."""
-    ours: dict[str, Any] = {
-        "schedule": "one-cycle", "evaluate_every": 50, "patience": 8, "refit": False, "background": 0.1,
-        "gradient_limit": 1.0, "augmentation": Augmentation(dihedral=True),
-    }  # fmt: skip
-    return Recipe(**ours | settings)
+OURS = Recipe(
+    build_generator=lazy("networks.residual2d.SubPixelNet"), schedule="one-cycle", evaluate_every=50, patience=8,
+    refit=False, background=0.1, gradient_limit=1.0, augmentation=Augmentation(dihedral=True),
+)  # fmt: skip
+"""What our own recipes replace something in: a one-cycle rate, validation every 50 steps, an early end, flips."""

@@ -13,7 +13,7 @@ from bids_sr.series import VALIDATION_BASELINES, series_name
 from bids_sr.sr.data.images import VOLUMES
 from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.method import Method, get_method
-from bids_sr.sr.models.card_checks import ModelCard
+from bids_sr.sr.models.card_checks import ModelCard, part_of
 from bids_sr.sr.recipe import RecipeName, VarianceRecipe
 from bids_sr.sr.resolution.matrices import Factor
 
@@ -318,7 +318,7 @@ def _tested(method: Method, card: ModelCard, data: "RunData", interpolations: tu
 
     own: Facts = {"reason": "its maps are those of another run, or of an earlier version of the program"}
     if card.data_sha256 == data.checksums() and "tested" in card.held_out:
-        own = {**card.held_out["tested"], "applied": card.json.get("applied", True)}
+        own = {**part_of(card.held_out, "tested"), "applied": card.json.get("applied", True)}
     found = {series_name(method.name): own}
     for name in interpolations:
         try:

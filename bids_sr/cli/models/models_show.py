@@ -66,16 +66,10 @@ def _models(folder: Path) -> None:
             continue
         mm = " x ".join(f"{v:.3g}" for v in card.lowres_mm)
         factor = " x ".join(f"{v:g}" for v in card.factor)
+        reached = f"held-out PSNR {card.psnr['network']:.1f} dB" if "network" in card.psnr else ""
         rows.append((str(weights.relative_to(folder)), f"{card.method} ({card.recipe})", f"{mm} mm by {factor}",
-                     card.contrast, reached(card.held_out)))  # fmt: skip
+                     card.contrast, reached))  # fmt: skip
     print_table([tuple(printable(cell) for cell in row) for row in rows] or [("none",)])
-
-
-def reached(held_out: Mapping[str, object]) -> str:
-    """PSNR on what was held out, where the card says."""
-    network = held_out.get("network")
-    psnr = network.get("psnr") if isinstance(network, Mapping) else None
-    return f"held-out PSNR {psnr:.1f} dB" if isinstance(psnr, int | float) else ""
 
 
 def show_card(options: argparse.Namespace) -> None:

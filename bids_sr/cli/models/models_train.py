@@ -166,12 +166,7 @@ def _fit(sides: Sequence[int], shape: Sequence[int]) -> bool:
 
 def _reached(weights: Path) -> str:
     """Held-out PSNR of the model and of plain interpolation, as its card tells."""
-    scores = read_card(weights).held_out
-    found = [
-        f"{name} {scores[name]['psnr']:.2f} dB"
-        for name in ("network", "input", "bspline", "zerofill")
-        if isinstance(scores.get(name), dict) and "psnr" in scores[name]
-    ]
+    found = [f"{name} {psnr:.2f} dB" for name, psnr in read_card(weights).psnr.items()]
     return f"; held-out PSNR: {', '.join(found)}" if found else ""
 
 

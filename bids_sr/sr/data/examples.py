@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -26,6 +26,14 @@ class Batch:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Region:
+    """Slices (first, last + 1) of one image that training draws from or that are held out."""
+
+    image: int = 0
+    slices: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ValidationPatch:
     """One patch that is scored at every validation step; its weight is 1 where it counts."""
 
@@ -46,23 +54,25 @@ class Examples(Protocol):
     ndim: int
     channels: int
 
-    def parts(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    def parts(self) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
         """(parts to train on, parts that are held out)."""
 
-    def validation(self, parts: Sequence[Any]) -> tuple[ValidationPatch, ...]:
+    def validation(self, parts: Sequence[Region]) -> tuple[ValidationPatch, ...]:
         """Patches of some parts."""
 
-    def batch(self, rng: np.random.Generator, parts: Sequence[Any], *, iteration: int, seed: int, size: int) -> Batch:
+    def batch(
+        self, rng: np.random.Generator, parts: Sequence[Region], *, iteration: int, seed: int, size: int
+    ) -> Batch:
         """What a step sees; `rng` is the only source of chance."""
 
     def interpolated(self, name: str, patch: ValidationPatch) -> Tensor:
         """A patch by an interpolation instead of a network, (1, C, *)."""
 
-    def held_out(self, held: Sequence[Any], watched: Sequence[ValidationPatch]) -> dict[str, Any]:
+    def held_out(self, held: Sequence[Region], watched: Sequence[ValidationPatch]) -> dict[str, object]:
         """What was held out, for the card."""
 
-    def described(self) -> dict[str, Any]:
-        """What the card says of the data; see `bids_sr.sr.models.card.card_entries`."""
+    def described(self) -> dict[str, object]:
+        """What the card says of the data; see `bids_sr.sr.models.compatibility.image_entries`."""
 
     def checksums(self) -> dict[str, str]:
         """SHA-256 of the data."""

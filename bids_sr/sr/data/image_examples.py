@@ -5,18 +5,18 @@ brain in each image (3D).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bids_sr.sr.data.examples import Batch, Box, Examples, ValidationPatch, split
+from bids_sr.sr.data.examples import Batch, Box, Examples, Region, ValidationPatch, split
 from bids_sr.sr.data.images import ImageSet, ImageSetError
 from bids_sr.sr.data.windows import PreparedImage, SamplingError, Symmetry, corners_inside, prepare, symmetries
+from bids_sr.sr.models.compatibility import image_entries
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.matrices import Factor, upsample
 from bids_sr.sr.resolution.operators import get_operator
@@ -24,14 +24,6 @@ from bids_sr.sr.resolution.operators import get_operator
 MOST = 8  # validation windows, spread evenly over what is held out
 _SIDE = 48  # of a window in three dimensions
 _CONTEXT = 6  # slices around what is held out that a volumetric network may see, and is not scored in
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Region:
-    """Slices (first, last + 1) of one image that training draws from or that are held out."""
-
-    image: int
-    slices: tuple[int, int]
 
 
 def _thinned(mask: NDArray[np.bool_], most: int = 1 << 16) -> NDArray[np.bool_]:
@@ -45,7 +37,7 @@ def _thinned(mask: NDArray[np.bool_], most: int = 1 << 16) -> NDArray[np.bool_]:
 
 
 @lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, count: int) -> Any:
+def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     """The order in which places are seen in an epoch."""
     return np.random.default_rng([seed, 0, epoch]).permutation(count)
 
@@ -63,7 +55,7 @@ class ImageExamples(Examples):
         self.images, self.recipe, self.factor, self.ndim, self.device = images, recipe, factor, ndim, device
         self.channels = images.channels
         self._kept: dict[tuple[int, Factor], PreparedImage] = {}
-        self._places: dict[tuple[Any, ...], NDArray[np.int64]] = {}
+        self._places: dict[tuple[object, ...], NDArray[np.int64]] = {}
         self._whole: dict[tuple[str, int], NDArray[np.float32]] = {}
 
     def at(self, index: int, factor: Factor | None = None) -> PreparedImage:
@@ -241,7 +233,7 @@ class ImageExamples(Examples):
         part = part if self.ndim == 3 else part[..., 0]
         return torch.from_numpy(np.ascontiguousarray(part, np.float32)).to(patch.batch.target.device)[None]
 
-    def held_out(self, held: Sequence[Region], watched: Sequence[ValidationPatch]) -> dict[str, Any]:
+    def held_out(self, held: Sequence[Region], watched: Sequence[ValidationPatch]) -> dict[str, object]:
         names = [image.name for image in self.images.images]
         return {
             "parts": [{"image": names[r.image], "slices": list(r.slices)} for r in held],
@@ -251,17 +243,16 @@ class ImageExamples(Examples):
     def checksums(self) -> dict[str, str]:
         return self.images.checksums()
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> dict[str, object]:
         # the first image stands for the set in resolution, orientation and intensity
         first, seen = self.images.images[0], self.at(0)
         zooms, step = np.asarray(first.zooms), np.array([p / q for p, q in seen.steps])
         high, low = (zooms, zooms * step) if first.fine is not None else (zooms / step, zooms)
         by_percentile = self.recipe.intensity == "percentile"
-        return {
-            "factor": self.factor, "contrast": self.images.contrast, "affine": np.asarray(first.affine, float),
-            "zooms": (low, high), "image": seen.coarse[0].cpu().numpy(), "mask": seen.inside_coarse[0].cpu().numpy(),
-            "data_sha256": self.checksums(), "factors": list(self.recipe.factors), "channels": self.channels,
-            "images": [image.name for image in self.images.images],
+        image, mask = seen.coarse[0].cpu().numpy(), seen.inside_coarse[0].cpu().numpy()
+        return image_entries(image, mask, first.affine, self.factor, mm=(low, high)) | {
+            "contrast": self.images.contrast, "data_sha256": self.checksums(), "factors": list(self.recipe.factors),
+            "channels": self.channels, "images": [image.name for image in self.images.images],
             "coarse_images": ("measured" if first.coarse is not None
                               else f"made by {self.recipe.degradation} from the fine ones"),
             "intensity": {

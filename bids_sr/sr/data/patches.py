@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bids_sr.io.array_types import Array
-from bids_sr.sr.data.examples import Batch, Examples, ValidationPatch, split
+from bids_sr.sr.data.examples import Batch, Examples, Region, ValidationPatch, split
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.matrices import ResolutionError, highres_size, matrix_for
@@ -144,6 +143,11 @@ def cut(images: SliceSet, plan: PatchPlan, recipe: Recipe) -> Batch:
     return Batch(input=network_input, target=target, weight=weight)
 
 
+def _numbers(parts: Sequence[Region]) -> tuple[int, ...]:
+    """Numbers of slices."""
+    return tuple(part.slices[0] for part in parts)
+
+
 class PairExamples(Examples):
     """The slices of one pair as training examples."""
 
@@ -152,10 +156,10 @@ class PairExamples(Examples):
     def __init__(self, pair: TrainingPair, recipe: Recipe, device: str) -> None:
         self.pair, self.recipe, self.factor, self.images = pair, recipe, pair.factor, slices_of(pair, device)
 
-    def parts(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return split(self.pair.usable_slices(), self.recipe.hold_out)
+    def parts(self) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
+        return split(tuple(Region(slices=(z, z + 1)) for z in self.pair.usable_slices()), self.recipe.hold_out)
 
-    def validation(self, parts: Sequence[int]) -> tuple[ValidationPatch, ...]:
+    def validation(self, parts: Sequence[Region]) -> tuple[ValidationPatch, ...]:
         images = self.images
         rows, columns = images.highres.shape[-2:]
         return tuple(
@@ -166,22 +170,24 @@ class PairExamples(Examples):
                     target=images.highres[z : z + 1], weight=images.mask[z : z + 1],
                 ),
             )
-            for z in parts
+            for z in _numbers(parts)
         )  # fmt: skip
 
-    def batch(self, rng: np.random.Generator, parts: Sequence[int], *, iteration: int, seed: int, size: int) -> Batch:
+    def batch(
+        self, rng: np.random.Generator, parts: Sequence[Region], *, iteration: int, seed: int, size: int
+    ) -> Batch:
         rows, columns = self.images.highres.shape[-2:]
-        plan = draw(rng, tuple(parts), (rows, columns), replace(self.recipe, batch=size))
+        plan = draw(rng, _numbers(parts), (rows, columns), replace(self.recipe, batch=size))
         return cut(self.images, plan, self.recipe)
 
     def interpolated(self, name: str, patch: ValidationPatch) -> Tensor:
         z = patch.box[2][0]
         return upsample_slices(self.images.lowres[z : z + 1], self.images.factor, name)
 
-    def held_out(self, held: Sequence[int], watched: Sequence[ValidationPatch]) -> dict[str, Any]:
-        return {"slices": list(held)}
+    def held_out(self, held: Sequence[Region], watched: Sequence[ValidationPatch]) -> dict[str, object]:
+        return {"slices": list(_numbers(held))}
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> dict[str, object]:
         return self.pair.described()
 
     def checksums(self) -> dict[str, str]:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+import nibabel as nib
 import numpy as np
 
 from bids_sr.io.array_types import Array, float32_checksum
@@ -150,7 +150,9 @@ def _slab(reader: SeriesReader, z: int, part: slice) -> Array:
     return np.ascontiguousarray(np.moveaxis(reader.slab(z, z + 1)[:, :, 0, part], 2, 0))
 
 
-def save_statistics(statistics: TemporalStatistics, affine: Array, path: str | Path, header_like: Any = None) -> None:
+def save_statistics(
+    statistics: TemporalStatistics, affine: Array, path: str | Path, header_like: nib.Nifti1Header | None = None
+) -> None:
     """One NIfTI file on the acquired grid: the mean, the standard deviation of the change, then the components."""
     frames = [statistics.mean[..., None], statistics.sd[..., None], np.moveaxis(statistics.components, 0, -1)]
     save_image(np.concatenate(frames, -1), affine, path, header_like=header_like, tr=1.0)

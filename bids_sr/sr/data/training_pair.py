@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from bids_sr.io.array_types import Array, float32_checksum
-from bids_sr.spatial.masks import voxel_sizes
+from bids_sr.sr.models.compatibility import image_entries
 from bids_sr.sr.resolution.matrices import Factor, check_factor, downsample, highres_size, upsample
 
 
@@ -69,14 +68,10 @@ class TrainingPair:
         arrays = {"lowres": self.lowres, "highres": self.highres, "mask": self.mask > 0}
         return {name: float32_checksum(image) for name, image in arrays.items()}
 
-    def described(self) -> dict[str, Any]:
-        """What the card says of the pair; see `bids_sr.sr.models.card.card_entries`."""
-        zooms = voxel_sizes(self.lowres_affine)
-        finer = [n / highres_size(n, f) for n, f in zip(self.lowres.shape, self.factor, strict=True)]
-        return {
-            "factor": self.factor, "contrast": self.contrast, "affine": self.lowres_affine,
-            "zooms": (zooms, zooms * finer),
-            "image": self.lowres, "mask": self.mask, "data_sha256": self.checksums(),
+    def described(self) -> dict[str, object]:
+        """What the card says of the pair."""
+        return image_entries(self.lowres, self.mask, self.lowres_affine, self.factor) | {
+            "contrast": self.contrast, "data_sha256": self.checksums(),
             "intensity": {
                 "scale": self.scale, "highres_gain": self.gain,
                 "rule": "99th percentile of the low-resolution image in the mask is 1",

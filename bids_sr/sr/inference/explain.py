@@ -4,7 +4,6 @@ Neither is proof: a mask says how much of a skip went through, Grad-CAM which pl
 """
 
 from contextlib import ExitStack
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ def attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
     """
     seen: list[Tensor] = []
 
-    def keep(gate: nn.Module, inputs: tuple[Any, ...], _out: Tensor) -> None:
+    def keep(gate: nn.Module, inputs: tuple[Tensor, ...], _out: Tensor) -> None:
         assert isinstance(gate, AttentionGate)
         seen.append(gate.mask(*inputs))
 

@@ -1,21 +1,18 @@
 """Model cards as written: training data, recipe and held-out metrics, as plain values for JSON."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from bids_sr.sr.data.examples import Examples
-from bids_sr.sr.models.compatibility import domain_entry, slice_orientation
+from bids_sr.sr.data.examples import Region
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
 from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.phase import Phase
-from bids_sr.sr.variance.run_data import RunData
 
 # of `Recipe`, added after models had been made
 _YOUNGER = (
@@ -25,7 +22,7 @@ _YOUNGER = (
 )  # fmt: skip
 
 
-def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, Any]:
+def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, object]:
     """The recipe's numbers for the card, with the losses that are on with or without weights of VGG-19.
 
     Without `vgg` all losses are listed, as in cards before 0.2. Settings younger than the first models appear only
@@ -35,7 +32,7 @@ def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, Any]:
         estimator = {"components": recipe.components, "least_explained": recipe.least_explained}
         return json.loads(json.dumps(asdict(recipe.estimator) | estimator))
     skip = ("build_generator", "build_critic", "losses", "augmentation")
-    out: dict[str, Any] = {
+    out: dict[str, object] = {
         f.name: getattr(recipe, f.name)
         for f in fields(recipe)
         if f.name not in skip and not (f.name in _YOUNGER and getattr(recipe, f.name) == f.default)
@@ -45,7 +42,7 @@ def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, Any]:
     return json.loads(json.dumps(out | {"augmentation": asdict(recipe.augmentation)}))
 
 
-def perceptual_entry(recipe: Recipe, checksum: str | None, weights: Path | None) -> dict[str, Any]:
+def perceptual_entry(recipe: Recipe, checksum: str | None, weights: Path | None) -> dict[str, object]:
     """Whether the perceptual term was on: weights, or the reason why not."""
     if checksum is not None and weights is not None:
         return {"active": True, "weights_sha256": checksum, "file": weights.name}
@@ -54,48 +51,36 @@ def perceptual_entry(recipe: Recipe, checksum: str | None, weights: Path | None)
     return {"active": False, "reason": "no weights of VGG-19 given (--vgg-weights)"}
 
 
-def started_from(model: LoadedModel) -> dict[str, Any]:
+def started_from(model: LoadedModel) -> dict[str, object]:
     """The card's entry on the model that training began with."""
     keys = ("name", "method", "recipe", "contrast", "resolution", "weights_sha256", "trained_with", "started_from")
     return {key: model.card.json[key] for key in keys if key in model.card.json} | {"recipe": model.card.recipe}
 
 
-def card_entries(training: Training, recipe: Recipe, data: Examples | RunData) -> dict[str, Any]:
-    """The part of the card that is known before training; `recipe` is that of the training.
-
-    `data.described()` gives `factor`, `contrast`, `affine` (voxel -> RAS mm), `zooms` (mm, of the low and of the high
-    resolution), `image` and `mask` at low resolution, `data_sha256`, `intensity`, and further entries.
-    """
+def card_entries(training: Training, recipe: Recipe, described: Mapping[str, object]) -> dict[str, object]:
+    """The part of the card that is known before training; `described` is what the data say of themselves."""
     from bids_sr.version import __version__
 
-    told = dict(data.described())
-    factor, affine, (low, high) = told.pop("factor"), told.pop("affine"), told.pop("zooms")
-    image, mask = told.pop("image"), told.pop("mask")
-    method, vgg, trained = training.method, None, {}
+    method, vgg = training.method, None
+    trained: dict[str, object] = {}
     if not isinstance(recipe, VarianceRecipe):
         vgg = training.vgg_weights is not None
         trained = {"objective": recipe.objective, "ndim": method.ndim}
-    return told | trained | {
+    return {
+        **described,
+        **trained,
         "method": method.name,
         "trained_on": method.trained_on,
         "reference": method.reference,
         "recipe": training.recipe,
         "settings": plain_recipe(recipe, vgg=vgg),
-        "factor": list(factor),
-        "orientation": slice_orientation(affine),
-        "resolution": {
-            "lowres_mm": [round(float(z), 4) for z in low],
-            "highres_mm": [round(float(z), 4) for z in high],
-            "lowres_shape": list(image.shape),
-        },
-        "domain": domain_entry(image, mask),
         "versions": {"bids_sr": __version__, "torch": torch.__version__, "numpy": np.__version__},
-    }  # fmt: skip
+    }
 
 
 def training_entries(
-    phases: Sequence[Phase], train: Sequence[Any], held: Sequence[Any], reached: dict[str, Any]
-) -> dict[str, Any]:
+    phases: Sequence[Phase], train: Sequence[Region], held: Sequence[Region], reached: Mapping[str, object]
+) -> dict[str, object]:
     """The part of the card that is known after training."""
     first = phases[0]
     training, examples = first.training, first.examples
@@ -112,8 +97,8 @@ def training_entries(
     }
     generator = first.nets.generator
     return {
-        "held_out": held_out | (reached if held else {}),
-        **({"on_trained_slices": examples.held_out(train, ()) | reached} if reached and not held else {}),
+        "held_out": {**held_out, **(reached if held else {})},
+        **({"on_trained_slices": {**examples.held_out(train, ()), **reached}} if reached and not held else {}),
         "phases": {p.name: {"iterations": p.at.iteration, "stopped_by": p.at.done} for p in phases},
         "refit_on_all_slices": len(phases) > 1,
         "perceptual": perceptual_entry(first.recipe, checksum, training.vgg_weights),

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 BOUND = ("method", "recipe", "factor", "resolution", "contrast", "orientation")
 METADATA_KEY = "bids_sr_card"
@@ -42,48 +42,65 @@ class ModelCard:
     reproducible: bool = False
     weights_sha256: str = ""
     data_sha256: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     # intensity that is 1 for the network over the 99th percentile of the image it was trained on, or None
     headroom: float | None = None
     perceptual: bool = False  # whether features of VGG-19 were in the loss
     start_sha256: str | None = None  # weights with which training began, or None
     align: str | None = None  # structural scans: what registered those of a head
-    # `domain_entry` of the training image; metrics on held-out data
-    domain: Mapping[str, Any] = field(default_factory=dict)
-    held_out: Mapping[str, Any] = field(default_factory=dict)
-    json: Mapping[str, Any] = field(default_factory=dict)  # the card as it was written
+    # quantiles and edge content of the training image, see `domain_of`; metrics on held-out data
+    domain: tuple[tuple[float, ...], float] | None = None
+    held_out: Mapping[str, object] = field(default_factory=dict)
+    json: Mapping[str, object] = field(default_factory=dict)  # the card as it was written
+
+    @property
+    def psnr(self) -> dict[str, float]:
+        """Peak signal-to-noise ratio on held-out data (dB), of the network and of plain interpolation."""
+        found = {name: part_of(self.held_out, name).get("psnr") for name in ("network", "input", "bspline", "zerofill")}
+        return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
+    def from_json(cls, values: Mapping[str, object]) -> Self:
         """The card of a file; what is missing, or of another kind, takes the default."""
-
-        def part(name: str, of: Mapping[str, Any] = values) -> Mapping[str, Any]:
-            found = of.get(name)
-            return found if isinstance(found, Mapping) else {}
-
-        names = ("method", "recipe", "contrast", "orientation", "trained_on", "channels", "seed", "weights_sha256")
-        plain = {name: values[name] for name in names if name in values}
-        old = plain.get("method") == "srgan" and "content:MSE" in part("losses", part("settings"))
-        if old and plain.get("recipe") == "paper":
-            plain["recipe"] = "paper-mse"
-        fx, fy, fz = (float(f) for f in values.get("factor", (1, 1, 1)))
-        headroom = part("intensity").get("headroom")
+        settings, domain, intensity = (part_of(values, name) for name in ("settings", "domain", "intensity"))
+        text = {name: str(values.get(name, "")) for name in ("method", "recipe", "contrast", "orientation")}
+        if text["method"] == "srgan" and "content:MSE" in part_of(settings, "losses") and text["recipe"] == "paper":
+            text["recipe"] = "paper-mse"
+        channels, seed, align = (values.get(name) for name in ("channels", "seed", "anat_align"))
+        fx, fy, fz = _floats(values.get("factor")) or (1.0, 1.0, 1.0)
+        headroom, start = _floats(intensity.get("headroom")), part_of(values, "started_from").get("weights_sha256")
+        sums = part_of(values, "data_sha256")
         return cls(
-            **plain, factor=(fx, fy, fz), factors=tuple(values.get("factors") or ()),
-            lowres_mm=tuple(float(v) for v in part("resolution").get("lowres_mm", ())),
-            reproducible=values.get("reproducible") is True, data_sha256=part("data_sha256"),
-            settings=part("settings"), headroom=float(headroom[0]) if headroom else None,
-            perceptual=part("perceptual").get("active") is True,
-            start_sha256=part("started_from").get("weights_sha256"), align=values.get("anat_align"),
-            domain=part("domain"), held_out=part("held_out"), json=values,
+            **text, factor=(fx, fy, fz), factors=_floats(values.get("factors")),
+            lowres_mm=_floats(part_of(values, "resolution").get("lowres_mm")),
+            trained_on=str(values.get("trained_on", "pair")), channels=channels if isinstance(channels, int) else 1,
+            seed=seed if isinstance(seed, int) else None, reproducible=values.get("reproducible") is True,
+            weights_sha256=str(values.get("weights_sha256", "")),
+            data_sha256={name: str(found) for name, found in sums.items()}, settings=settings,
+            headroom=headroom[0] if headroom else None, perceptual=part_of(values, "perceptual").get("active") is True,
+            start_sha256=None if start is None else str(start), align=None if align is None else str(align),
+            domain=(_floats(domain["quantiles"]), float(str(domain["edges"]))) if domain else None,
+            held_out=part_of(values, "held_out"), json=values,
         )  # fmt: skip
 
 
-def wrong_values(card: Mapping[str, Any]) -> list[str]:
+def part_of(values: Mapping[str, object], name: str) -> Mapping[str, object]:
+    """An entry that is a mapping; nothing where it is none."""
+    found = values.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _floats(values: object) -> tuple[float, ...]:
+    """A list of numbers; nothing where it is none."""
+    return tuple(float(value) for value in values) if isinstance(values, list | tuple) else ()
+
+
+def wrong_values(card: Mapping[str, object]) -> list[str]:
     """What is wrong with a card's values, one phrase each."""
     out = []
     for key in ("method", "recipe", "contrast"):
-        if not (isinstance(card[key], str) and _WORD.fullmatch(card[key])):
+        word = card[key]
+        if not (isinstance(word, str) and _WORD.fullmatch(word)):
             out.append(f"{key} is no plain name")
     if card["orientation"] not in _ORIENTATIONS:
         out.append(f"orientation is none of {', '.join(_ORIENTATIONS)}")
@@ -92,7 +109,8 @@ def wrong_values(card: Mapping[str, Any]) -> list[str]:
     resolution = card["resolution"]
     if not (isinstance(resolution, Mapping) and _numbers(resolution.get("lowres_mm"), 1e-3, 1e3)):
         out.append("resolution has no three voxel sizes in mm")
-    if not (isinstance(card["weights_sha256"], str) and re.fullmatch("[0-9a-f]{64}", card["weights_sha256"])):
+    checksum = card["weights_sha256"]
+    if not (isinstance(checksum, str) and re.fullmatch("[0-9a-f]{64}", checksum)):
         out.append("weights_sha256 is no checksum")
     channels = card.get("channels", 1)
     if not (isinstance(channels, int) and not isinstance(channels, bool) and 1 <= channels <= 16):
@@ -100,7 +118,7 @@ def wrong_values(card: Mapping[str, Any]) -> list[str]:
     return out
 
 
-def _numbers(values: Any, low: float, high: float) -> bool:
+def _numbers(values: object, low: float, high: float) -> bool:
     """Whether these are three finite numbers within bounds."""
     return (
         isinstance(values, list | tuple)
@@ -110,7 +128,7 @@ def _numbers(values: Any, low: float, high: float) -> bool:
     )
 
 
-def digest(card: Mapping[str, Any]) -> str:
+def digest(card: Mapping[str, object]) -> str:
     """Checksum of what a card says of the images that the model serves."""
     said = {key: card.get(key) for key in BOUND}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -7,16 +7,14 @@ that of the pair to some degree: quantiles of intensity and edge content are com
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bids_sr.io.array_types import Array
 from bids_sr.io.grids import size_text
 from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.sr.models.card_checks import ModelCard
-from bids_sr.sr.resolution.matrices import Factor
+from bids_sr.sr.resolution.matrices import Factor, highres_size
 
 TOLERANCE = 0.1
 # variance maps of another run are carried onto the grid of this one: its voxels need not be of quite the same size
@@ -41,13 +39,13 @@ class Acquisition:
     align: str | None = None  # structural scans: what registered those of a head (``--anat-align``); None elsewhere
 
 
-def slice_orientation(affine: NDArray[Any]) -> str:
+def slice_orientation(affine: Array) -> str:
     """The anatomical axis nearest to the third voxel axis."""
     direction = np.abs(np.asarray(affine, float)[:3, 2])
     return ("R-L", "P-A", "I-S")[int(np.argmax(direction))]
 
 
-def describe(affine: NDArray[Any], contrast: str, factor: Factor, align: str | None = None) -> Acquisition:
+def describe(affine: Array, contrast: str, factor: Factor, align: str | None = None) -> Acquisition:
     """Acquisition of an image on the grid of an affine (voxel -> RAS mm)."""
     x, y, z = voxel_sizes(affine).tolist()
     across = slice_orientation(affine)
@@ -73,7 +71,7 @@ def mismatches(card: ModelCard, image: Acquisition) -> list[str]:
     if not _trained_for(card, image.factor):
         span = card.factors
         several = f" and factors from {min(span):g} to {max(span):g} in their place" if span else ""
-        out.append(f"factor: trained for {tuple(card.json['factor'])}{several}, asked for {image.factor}")
+        out.append(f"factor: trained for {card.factor}{several}, asked for {image.factor}")
     return out
 
 
@@ -158,17 +156,40 @@ def domain_of(image: Array, mask: Array) -> tuple[Array, float]:
     return np.quantile(scaled[inside], QUANTILES), edges
 
 
-def domain_entry(image: Array, mask: Array) -> dict[str, Any]:
+def domain_entry(image: Array, mask: Array) -> dict[str, object]:
     """The domain as plain values, for the card of a model."""
     quantiles, edges = domain_of(image, mask)
     return {"quantiles": [round(float(q), 5) for q in quantiles], "edges": round(edges, 6)}
 
 
+def image_entries(
+    image: Array, mask: Array, affine: Array, factor: Factor, *, mm: tuple[Array, Array] | None = None
+) -> dict[str, object]:
+    """What the card of a model says of the grid and the intensities of images that it was trained on.
+
+    Parameters
+    ----------
+    image, mask, affine : (x, y, z) at the low resolution, and voxel -> RAS mm, whose voxel sizes are taken without `mm`
+    mm : voxel sizes of the low and of the high resolution
+    """
+    zooms = voxel_sizes(affine)
+    low, high = mm or (zooms, zooms * [n / highres_size(n, f) for n, f in zip(image.shape, factor, strict=True)])
+    return {
+        "factor": list(factor),
+        "orientation": slice_orientation(affine),
+        "resolution": {
+            "lowres_mm": [round(float(z), 4) for z in low],
+            "highres_mm": [round(float(z), 4) for z in high],
+            "lowres_shape": list(image.shape),
+        },
+        "domain": domain_entry(image, mask),
+    }
+
+
 def domain_difference(card: ModelCard, image: Array, mask: Array) -> DomainDifference | None:
     """How far an image lies from what a model was trained on; None where its card has no domain."""
-    entry = card.domain
-    if not entry:
+    if card.domain is None:
         return None
-    quantiles, edges = domain_of(image, mask)
-    distance = max(abs(float(a) - float(b)) for a, b in zip(quantiles, entry["quantiles"], strict=True))
-    return DomainDifference(distance=distance, edges=edges / max(float(entry["edges"]), 1e-12))
+    (quantiles, edges), (own, own_edges) = domain_of(image, mask), card.domain
+    distance = max(abs(float(a) - b) for a, b in zip(quantiles, own, strict=True))
+    return DomainDifference(distance=distance, edges=edges / max(own_edges, 1e-12))

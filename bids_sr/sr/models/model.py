@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bids_sr.io import atomic_files
 from bids_sr.sr.models import card_checks
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from bids_sr.sr.recipe import Recipe
+    from bids_sr.sr.training.checkpoint import LogRow
 
 CARD_VERSION = 1
 _REQUIRED = ("card_version", "method", "recipe", "factor", "resolution", "contrast", "orientation", "weights_sha256")
@@ -31,8 +32,8 @@ class TrainedModel:
     """What training returns: the generator's tensors on the CPU, the card for JSON, rows of the training log."""
 
     state: Mapping[str, Tensor]
-    card: Mapping[str, Any]
-    log: tuple[Mapping[str, Any], ...]
+    card: Mapping[str, object]
+    log: tuple[LogRow, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +51,7 @@ def card_path(weights: str | Path) -> Path:
     return Path(weights).with_suffix(".json")
 
 
-def save_model(path_stem: str | Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> tuple[Path, Path]:
+def save_model(path_stem: str | Path, state: Mapping[str, Tensor], card: Mapping[str, object]) -> tuple[Path, Path]:
     """Write STEM.safetensors and STEM.json; returns both paths. The card goes last and completes the model."""
     from safetensors.torch import save
 
@@ -70,7 +71,7 @@ def read_card(path: str | Path) -> ModelCard:
     return ModelCard.from_json(_kept_card(path))
 
 
-def _kept_card(path: str | Path) -> dict[str, Any]:
+def _kept_card(path: str | Path) -> dict[str, object]:
     """A card as it was written."""
     path = card_path(path)
     try:
@@ -92,7 +93,7 @@ def _kept_card(path: str | Path) -> dict[str, Any]:
     return card
 
 
-def verify(path: str | Path) -> tuple[dict[str, Any], bytes]:
+def verify(path: str | Path) -> tuple[dict[str, object], bytes]:
     """(card as it was written, bytes) of a model whose files are whole and belong together, else ModelError.
 
     Torch is not imported.

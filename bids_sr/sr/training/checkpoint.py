@@ -7,15 +7,18 @@ and TensorBoard where that is installed.
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from bids_sr.io import atomic_files
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter as Board
 
 
 class CheckpointError(ValueError):
@@ -38,7 +41,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, object]) -> None:
     """Write tensors and JSON values to one file, whole or not at all; raises DiskFullError."""
     from safetensors.torch import save
 
@@ -47,7 +50,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], values: Mapping[
     atomic_files.write_bytes(path, save(copies, metadata={"values": json.dumps(values)}))
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]] | None:
     """(tensors, values), or None where there is no checkpoint; `CheckpointError` names a file that is damaged."""
     from safetensors import SafetensorError, safe_open
 
@@ -61,10 +64,11 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | No
         raise CheckpointError(f"{path}: not a checkpoint ({error})") from error
 
 
+LogRow = Mapping[str, str | float]
 LOG_COLUMNS = ("phase", "iteration", "loss", "content", "adversarial", "perceptual", "critic", "learning_rate", "psnr")
 
 
-def log_tsv(log: Iterable[Mapping[str, Any]]) -> str:
+def log_tsv(log: Iterable[LogRow]) -> str:
     """The training log as TSV; n/a where a row has no such value. Terms that not every method has come last."""
     rows = list(log)
     columns = (*LOG_COLUMNS, *dict.fromkeys(key for row in rows for key in row if key not in LOG_COLUMNS))
@@ -82,13 +86,13 @@ class Journal:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.table = folder / f"log_{name}.tsv"
-        self._board: Any = None
+        self._board: Board | None = None
         with suppress(ImportError):
             from torch.utils.tensorboard import SummaryWriter
 
             self._board = SummaryWriter(str(folder / "tensorboard" / name))
 
-    def add(self, log: list[dict[str, Any]]) -> None:
+    def add(self, log: Sequence[LogRow]) -> None:
         """Write the whole log, of which the last row is new."""
         atomic_files.write_whole(self.table, log_tsv(log))
         if self._board is not None and log:

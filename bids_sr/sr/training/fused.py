@@ -5,12 +5,13 @@ Source: attention_unet, sections 3.1 and 3.2.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from bids_sr.io.array_types import Array
 from bids_sr.sr.data.images import ImageSet, TrainingImage
+from bids_sr.sr.data.windows import PreparedImage, prepare
+from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel, ModelError
 from bids_sr.sr.resolution.matrices import Factor
 
@@ -63,9 +64,7 @@ def together(sets: Sequence[ImageSet]) -> ImageSet:
     return ImageSet(images=tuple(image for one in sets for image in one.images))
 
 
-def _prepared(model: LoadedModel, coarse: Array, mask: Array, affine: Array, device: str) -> Any:
-    from bids_sr.sr.data.windows import prepare
-
+def _prepared(model: LoadedModel, coarse: Array, mask: Array, affine: Array, device: str) -> PreparedImage:
     wanted = model.card.channels
     if coarse.shape[0] != wanted:
         raise ModelError(
@@ -148,7 +147,7 @@ def explain_slice(
     )  # fmt: skip
 
 
-def held_out_slices(cards: Sequence[Mapping[str, Any]], depth: int, checksum: str) -> list[int]:
+def held_out_slices(cards: Sequence[Mapping[str, object]], depth: int, checksum: str) -> list[int]:
     """Slices of a head that none of the models was trained on; all of them where no model saw this head.
 
     Parameters
@@ -156,12 +155,12 @@ def held_out_slices(cards: Sequence[Mapping[str, Any]], depth: int, checksum: st
     cards : of the models
     depth : slices of the head
     checksum : of the head's images, as cards have it: names of heads may be those of another study
-
     """
     kept = set(range(depth))
-    for card in cards:
-        names = {name for name, found in card.get("data_sha256", {}).items() if found == checksum}
+    for card in map(ModelCard.from_json, cards):
+        names = {name for name, found in card.data_sha256.items() if found == checksum}
         if names:
-            parts = [part for part in card.get("held_out", {}).get("parts", []) if part["image"] in names]
-            kept &= {z for part in parts for z in range(*part["slices"])}
+            parts = card.held_out.get("parts")
+            held = parts if isinstance(parts, list) else []
+            kept &= {z for part in held if part["image"] in names for z in range(*part["slices"])}
     return sorted(kept)

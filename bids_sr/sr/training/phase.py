@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +13,11 @@ from torch import Tensor, nn
 from bids_sr.io import atomic_files
 from bids_sr.metrics.image_similarity import ssim
 from bids_sr.series import VALIDATION_BASELINES
-from bids_sr.sr.data.examples import Batch, Examples, ValidationPatch
+from bids_sr.sr.data.examples import Batch, Examples, Region, ValidationPatch
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training import checkpoint as checkpoints
 from bids_sr.sr.training import update_steps
-from bids_sr.sr.training.checkpoint import Journal
+from bids_sr.sr.training.checkpoint import Journal, LogRow
 from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.update_steps import Networks
 
@@ -118,7 +117,7 @@ class Counters:
     mixed_loss_db: float | None = None
     seconds: float = 0.0
     done: str = ""
-    log: list[dict[str, Any]] = field(default_factory=list)
+    log: list[LogRow] = field(default_factory=list)
 
 
 @dataclass(kw_only=True)
@@ -132,7 +131,7 @@ class Phase:
     iterations: int
     examples: Examples
     # parts of the data that are drawn from; patches that are held out
-    parts: tuple[Any, ...]
+    parts: tuple[Region, ...]
     watched: tuple[ValidationPatch, ...]
     signature: str  # tells whether a checkpoint belongs to this phase
     checkpoint: Path
@@ -278,7 +277,7 @@ class Phase:
     def _validate(self, parts: dict[str, float]) -> None:
         """Score what is held out, keep the best weights, add a row to the log."""
         at = self.at
-        row: dict[str, Any] = {"phase": self.name, "iteration": at.iteration, **parts}
+        row: dict[str, str | float] = {"phase": self.name, "iteration": at.iteration, **parts}
         if self.scored:
             try:
                 row["psnr"] = psnr = self.score()
@@ -334,16 +333,19 @@ class Phase:
             module.load_state_dict(_part(tensors, f"{name}."))
             checkpoints.restore_optimizer(optimizer, tensors, f"{name}_optimizer")
         self.best = _part(tensors, "best.")
-        self.rng.bit_generator.state = values["rng"]
+        state, progress = values["rng"], values["progress"]
+        assert isinstance(state, dict)
+        assert isinstance(progress, dict)
+        self.rng.bit_generator.state = state
         torch.set_rng_state(tensors["torch_rng"])
-        self.at = Counters(**values["progress"])
+        self.at = Counters(**progress)
         LOG.info("%s goes on from iteration %d", self.name, self.at.iteration)
 
 
 def likely_cause(parts: Mapping[str, float], at: Counters) -> str:
     """Likely cause of a loss that is no number, as text."""
     broken = [name for name, value in parts.items() if not np.isfinite(value) and name != "loss"]
-    before = [row["loss"] for row in at.log if "loss" in row]
+    before = [float(row["loss"]) for row in at.log if "loss" in row]
     text = f" (in {', '.join(broken)})" if broken else ""
     if not before and at.iteration <= 1:
         return f"{text}. No step came before: the images, or the weights it began with, hold values that are too large"

@@ -12,11 +12,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from bids_sr.sr.data.examples import Examples, ValidationPatch
+from bids_sr.sr.data.examples import Examples, Region, ValidationPatch
 from bids_sr.sr.data.image_examples import ImageExamples
 from bids_sr.sr.data.images import ImageSet, ImageSetError
 from bids_sr.sr.data.patches import PairExamples
@@ -56,7 +55,7 @@ class _Work:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def phase(
-        self, name: str, parts: Sequence[Any], watched: tuple[ValidationPatch, ...], count: int, share: float
+        self, name: str, parts: Sequence[Region], watched: tuple[ValidationPatch, ...], count: int, share: float
     ) -> Phase:
         """Run one phase, within a share of the time."""
         minutes = self.training.max_train_minutes
@@ -125,11 +124,11 @@ def fit(
         first = work.phase("search", train, watched, recipe.steps, 0.55 if refit else 1.0)
         first.nets.generator.load_state_dict(first.best)
         shown = watched or (examples.validation(train) if examples.scores_training else ())
-        reached: dict[str, Any] = compare(first.nets.generator, examples, shown, recipe) if shown else {}
+        reached = compare(first.nets.generator, examples, shown, recipe) if shown else {}
         last = work.phase("refit", train + held, (), max(1, first.at.best_iteration), 1.0) if refit else first
     phases = (first, last) if refit else (first,)
     LOG.info("trained %s in %.0f s: %s", method.name, sum(p.at.seconds for p in phases), reached)
-    card = card_entries(training, recipe, examples)
+    card = card_entries(training, recipe, examples.described())
     card |= training_entries(phases, train, held, reached)
     card |= {"seed": training.seed, "threads": training.threads, "device": device}
     state = {key: value.cpu() for key, value in last.best.items()}

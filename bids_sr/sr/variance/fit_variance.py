@@ -3,7 +3,6 @@
 import logging
 import math
 import time
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from bids_sr.sr.models.model import TrainedModel
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import ResolutionError
 from bids_sr.sr.resolution.operators import level_above, to_slices
+from bids_sr.sr.training.checkpoint import LogRow
 from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.trainer import torch_threads
 from bids_sr.sr.variance.one_level_down import Explained, try_maps
@@ -47,7 +47,7 @@ def fit_variance(training: Training, data: RunData) -> TrainedModel:
     if not isinstance(recipe, VarianceRecipe):
         raise SeriesError(f"the recipe {training.recipe} of {method.name} is not one for a run")
     began = time.monotonic()
-    log: list[dict[str, Any]] = []
+    log: list[LogRow] = []
 
     def tell(done: int, _rounds: int) -> None:
         log.append({"phase": "map", "iteration": done})  # no times: the same data give the same files
@@ -56,19 +56,18 @@ def fit_variance(training: Training, data: RunData) -> TrainedModel:
     with torch_threads(threads):
         window = Window.around(level_above((shape[0], shape[1], shape[2]), data.factor), data.mask)
         components = _slices(data.statistics)
-        verdict = _gate(method, recipe, data, seed)
+        used, blend, told = _gate(method, recipe, data, seed)
         widths, size = recipe.estimator.fwhm or (0.0,), [part.stop - part.start for part in window.fine]
         prior = Prior(window=window, weight=torch.zeros(len(widths), *size), fwhm=widths, noise=0.0)  # zero filling
-        if verdict["applied"]:
+        if used:
             prior = estimate_prior(components, window, recipe.estimator, seed=seed, progress=tell)
-            if verdict.get("blend"):
+            if blend:
                 assert data.measured is not None
-                prior = blended(prior, to_slices(data.measured)[window.fine].contiguous(), verdict["blend"])
-    LOG.info("%s: %s (%.0f s)", method.name, verdict["model"], time.monotonic() - began)
-    used = bool(verdict["applied"])
-    card = card_entries(training, recipe, data) | {
+                prior = blended(prior, to_slices(data.measured)[window.fine].contiguous(), blend)
+    LOG.info("%s: %s (%.0f s)", method.name, told["model"], time.monotonic() - began)
+    card = card_entries(training, recipe, data.described()) | {
         "applied": used,
-        "held_out": {k: v for k, v in verdict.items() if k != "applied"},
+        "held_out": told,
         "components": len(components),
         "refit_on_all_slices": False,
         "perceptual": {"active": False, "reason": "nothing is trained"},
@@ -85,13 +84,13 @@ def _slices(statistics: TemporalStatistics) -> Tensor:
     return torch.stack([to_slices(image) for image in statistics.components])
 
 
-def _gate(method: Method, recipe: VarianceRecipe, data: RunData, seed: int) -> dict[str, Any]:
+def _gate(method: Method, recipe: VarianceRecipe, data: RunData, seed: int) -> tuple[bool, float, dict[str, object]]:
     """Whether the maps are used, the share of a measured one in them, and what they explain; see `one_level_down`."""
-    control = recipe.least_explained is None
+    least, fallback = recipe.least_explained, "zero filling: "
     why = "a control: it is applied whatever it explains"
-    fallback = "zero filling: "
     if not np.any(data.statistics.components):
-        return _untried(False, fallback, "too few volumes for a variance")
+        reason = "too few volumes for a variance"
+        return False, 0.0, {"model": f"{fallback}{reason}", "tested": {"reason": reason}}
     blends = BLENDS if method.calibrated and data.measured is not None and data.measured_low is not None else (0.0,)
     try:
         tried = try_maps(
@@ -100,32 +99,29 @@ def _gate(method: Method, recipe: VarianceRecipe, data: RunData, seed: int) -> d
         )  # fmt: skip
     except (SeriesError, ResolutionError) as error:
         reason = why_untried(error)
-        return _untried(True, "", reason, why) if control else _untried(False, fallback, reason)
+        return least is None, 0.0, {"model": why if least is None else fallback + reason, "tested": {"reason": reason}}
     means = {blend: each.share for blend, each in tried.items()}
     best = max(means, key=lambda blend: means[blend])
     best = best if means[best] - means[0.0] > _WORTH else 0.0
-    told: dict[str, Any] = {
+    told: dict[str, object] = {
         "explained_over_zerofill": round(means[best], 5),
         "explained_by_half": [round(each, 5) for each in tried[best].by_half],
         "tested": tested_entry(tried[best], data.volumes) | ({"calibrated": True} if best else {}),
     }
     if len(blends) > 1:
         told |= {"blend": best, "explained_by_blend": {f"{blend:g}": round(mean, 5) for blend, mean in means.items()}}
-    if recipe.least_explained is None:
-        return {"applied": True, **told, "model": why}
-    if means[best] < recipe.least_explained:
+    used = least is None or means[best] >= least
+    told["model"] = (
+        f"the map of the whole run{f', {best:.0%} of it from the calibration (mean of logarithms)' * bool(best)}"
+    )
+    if least is None:
+        told["model"] = why
+    elif not used:
         told["model"] = (
             f"{fallback}one level of resolution down the map of one half of the run explains {means[best]:.1%} of what "
-            f"zero filling misses in the other half, less than {recipe.least_explained:.0%}"
+            f"zero filling misses in the other half, less than {least:.0%}"
         )
-        return {"applied": False, **told}
-    model = f"the map of the whole run{f', {best:.0%} of it from the calibration (mean of logarithms)' if best else ''}"
-    return {"applied": True, **told, "model": model}
-
-
-def _untried(applied: bool, lead: str, reason: str, model: str = "") -> dict[str, Any]:
-    """What is told of a map that cannot be tried."""
-    return {"applied": applied, "model": model or f"{lead}{reason}", "tested": {"reason": reason}}
+    return used, best, told
 
 
 def why_untried(error: SeriesError | ResolutionError) -> str:
@@ -135,9 +131,9 @@ def why_untried(error: SeriesError | ResolutionError) -> str:
     return f"the run cannot be downsampled once more to try it ({error})"
 
 
-def tested_entry(found: Explained, volumes: int) -> dict[str, Any]:
+def tested_entry(found: Explained, volumes: int) -> dict[str, object]:
     """Share and interval of a series that was tried, and stretches of a run of so many volumes, as plain values."""
     numbers = zip(("share", "lower", "upper"), (found.share, *found.interval), strict=True)
-    entry: dict[str, Any] = {name: round(value, 5) for name, value in numbers if math.isfinite(value)}
+    entry: dict[str, object] = {name: round(value, 5) for name, value in numbers if math.isfinite(value)}
     count = len(found.by_stretch)
     return entry | {"stretches": count, "stretch_volumes": volumes // count if count else 0}

@@ -1,19 +1,18 @@
 """What variance maps are found from, read off a series and a calibration."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from bids_sr.io.array_types import Array, Float, float32_checksum
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.data import temporal_components as temporal
 from bids_sr.sr.data.temporal_components import SeriesError, TemporalStatistics
 from bids_sr.sr.inference.guided_baselines import PosedImage
+from bids_sr.sr.models.compatibility import image_entries
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.resolution.matrices import Factor, check_factor, highres_size
+from bids_sr.sr.resolution.matrices import Factor, check_factor
 from bids_sr.sr.variance.one_level_down import Trial
 
 LEAST_HALF = 15  # volumes: with fewer, what a half shows of its variance is mostly chance
@@ -65,16 +64,13 @@ class RunData:
         out = dict(self.statistics.checksums)
         return out if self.measured is None else out | {"calibration": float32_checksum(self.measured)}
 
-    def described(self) -> dict[str, Any]:
-        """What the card says of the run; see `bids_sr.sr.models.card.card_entries`."""
-        zooms = voxel_sizes(self.affine)
-        finer = [n / highres_size(n, f) for n, f in zip(self.statistics.mean.shape, self.factor, strict=True)]
-        return {
-            "factor": self.factor, "contrast": self.contrast, "affine": self.affine,
-            "zooms": (zooms, zooms * finer),
-            "image": self.statistics.mean, "mask": self.mask, "data_sha256": self.checksums(),
+    def described(self) -> dict[str, object]:
+        """What the card says of the run."""
+        return image_entries(self.statistics.mean, self.mask, self.affine, self.factor) | {
+            "contrast": self.contrast,
+            "data_sha256": self.checksums(),
             "intensity": {"rule": "signal units of the run"},
-        }  # fmt: skip
+        }
 
 
 def run_data(

@@ -21,7 +21,7 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_same_head_in_another_unit_is_no_warning(scene: tuple[np.ndarray, np.ndarray]) -> None:
     image, mask = scene
-    trained = ModelCard(domain=compatibility.domain_entry(image, mask))
+    trained = ModelCard.from_json({"domain": compatibility.domain_entry(image, mask)})
     noisy = 7.3 * (image + np.random.default_rng(0).normal(0, 15, image.shape))
     found = compatibility.domain_difference(trained, noisy, mask)
     assert found is not None
@@ -42,7 +42,7 @@ def test_what_is_unlike_is_said(scene: tuple[np.ndarray, np.ndarray], change, sa
     image, mask = scene
     inside = ndimage.binary_erosion(mask, iterations=2)  # the rim of the head is not what changes
     found = compatibility.domain_difference(
-        ModelCard(domain=compatibility.domain_entry(image, inside)), change(image), inside
+        ModelCard.from_json({"domain": compatibility.domain_entry(image, inside)}), change(image), inside
     )
     assert found is not None
     assert any(text.startswith(said) for text in found.warnings)
@@ -63,7 +63,7 @@ def test_quantiles_and_edges_are_those_of_numpy() -> None:
 def test_a_card_from_before_says_nothing_and_every_new_card_does(small_pair: TrainingPair) -> None:
     assert compatibility.domain_difference(ModelCard(), small_pair.lowres, small_pair.mask) is None
     method = get_method("srgan")
-    made = card.card_entries(Training(method=method), method.recipes["fast"], small_pair)
+    made = card.card_entries(Training(method=method), method.recipes["fast"], small_pair.described())
     found = compatibility.domain_difference(ModelCard.from_json(made), small_pair.lowres, small_pair.mask)
     assert found is not None
     assert found.distance < 1e-4

@@ -141,7 +141,7 @@ def test_several_images_hold_nothing_out_either_and_end_with_the_last_weights(sm
 def old(small_pair, tmp_path):
     """A model of `paper` as it was at first: its card as it was written then, and what it was trained on."""
     generator = MSE.build_generator(1, small_pair.factor)
-    card = card_entries(Training(method=SRGAN, recipe="paper", changed=MSE), MSE, small_pair)
+    card = card_entries(Training(method=SRGAN, recipe="paper", changed=MSE), MSE, small_pair.described())
     card |= {"seed": 0, "reproducible": True, "perceptual": {"active": False}}
     return model.save_model(tmp_path / "old" / "srgan", generator.state_dict(), card)[0]
 

@@ -1,10 +1,10 @@
 """Sparse Bayesian learning: variance maps that maximize the likelihood of the acquired components."""
 
-from bids_sr.sr.method import PLACEBOS_OF_A_RUN, maps_cost, maps_method
+from bids_sr.sr.method import MAPS, PLACEBOS_OF_A_RUN, Method, maps_cost, maps_recipes
 from bids_sr.sr.recipe import Estimator
 
-METHOD = maps_method(
-    Estimator(kind="sbl"),
+METHOD = Method(
+    ndim=2, trained_on="series", upsampler=MAPS, recipes=maps_recipes(Estimator(kind="sbl")),
     name="sbl", reference="sparse_bayes",
     summary="sparse Bayesian learning: variance maps that maximize the likelihood of the acquired data",
     placebos=PLACEBOS_OF_A_RUN, costs=maps_cost(low=300.0), calibrated=True,

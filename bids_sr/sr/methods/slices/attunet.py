@@ -12,18 +12,17 @@ cares as much for a quiet background as for the brain, and the PSNR is left out.
 """
 
 from dataclasses import replace
-from typing import Any
 
 from bids_sr.sr.method import Cost, Method
-from bids_sr.sr.recipe import Augmentation, Recipe, fast_recipe, loss, network
+from bids_sr.sr.recipe import OURS, Augmentation, Recipe, loss, network
 
 FAST_WIDTHS = (16, 32, 64, 128, 256)
 
 
-def without_critic(recipe: Recipe, **changes: Any) -> Recipe:
+def without_critic(recipe: Recipe) -> Recipe:
     """The recipe of a network that has no critic beside it."""
     losses = tuple(term for term in recipe.losses if term.kind != "adversarial")
-    return replace(recipe, build_critic=None, keep_critic=False, losses=losses, critic_steps=1, **changes)
+    return replace(recipe, build_critic=None, keep_critic=False, losses=losses, critic_steps=1)
 
 
 PAPER = Recipe(
@@ -39,7 +38,8 @@ PAPER = Recipe(
     intensity="unit",
 )  # fmt: skip
 
-FAST = fast_recipe(
+FAST = replace(
+    OURS,
     build_generator=network(
         "unet_generator.AttentionUNet", flat=True, widths=FAST_WIDTHS, head="residual", sizes="multiple"
     ),

@@ -11,8 +11,10 @@ output to the input.
 penalty from the 200th step on.
 """
 
+from dataclasses import replace
+
 from bids_sr.sr.method import Cost, Method
-from bids_sr.sr.recipe import Recipe, fast_recipe, loss, network
+from bids_sr.sr.recipe import OURS, Recipe, loss, network
 
 PAPER = Recipe(
     build_generator=network("cpce_circle.CPCENet", flat=True),
@@ -27,7 +29,8 @@ PAPER = Recipe(
     refit=False,
 )  # fmt: skip
 
-FAST = fast_recipe(
+FAST = replace(
+    OURS,
     build_generator=network("cpce_circle.CPCENet", flat=True, skip=True),
     build_critic=network("critics.CPCECritic", widths=(8, 16, 32), dense=32),
     losses=(

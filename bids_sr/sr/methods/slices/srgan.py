@@ -24,7 +24,7 @@ quarter of the steps, validated more often, no early end (benchmarks/warm_start.
 from dataclasses import replace
 
 from bids_sr.sr.method import PLACEBOS_OF_A_PAIR, Cost, Method
-from bids_sr.sr.recipe import Augmentation, Recipe, fast_recipe, lazy, loss, network
+from bids_sr.sr.recipe import OURS, Augmentation, Recipe, loss, network
 
 PAPER = Recipe(
     build_generator=network("residual2d.SRResNet", flat=True),
@@ -36,8 +36,8 @@ PAPER = Recipe(
 
 PAPER_MSE = replace(PAPER, losses=(loss("content", "image_losses.MSE", 1.0), *PAPER.losses), hold_out=5, refit=True)
 
-FAST = fast_recipe(
-    build_generator=lazy("networks.residual2d.SubPixelNet"),
+FAST = replace(
+    OURS,
     build_critic=network("critics.PatchCritic"),
     losses=(
         loss("content", "image_losses.MSE", 1.0),

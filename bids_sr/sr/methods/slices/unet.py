@@ -5,13 +5,15 @@ its own (section 4.6): nothing is squeezed or normalized. `fast` is the fast att
 tells what they are good for. The critic is left out: nothing is read from it here.
 """
 
+from dataclasses import replace
+
 from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.methods.slices import attunet
 from bids_sr.sr.recipe import lazy, network
 
-PAPER = attunet.without_critic(attunet.PAPER, build_generator=network("unet_generator.UNet", flat=True))
-FAST = attunet.without_critic(
-    attunet.FAST,
+PAPER = replace(attunet.without_critic(attunet.PAPER), build_generator=network("unet_generator.UNet", flat=True))
+FAST = replace(
+    attunet.without_critic(attunet.FAST),
     build_generator=network(
         "unet_generator.UNet", flat=True, widths=attunet.FAST_WIDTHS, head="residual",
         block=lazy("networks.unet_generator.normalized_convolution"),

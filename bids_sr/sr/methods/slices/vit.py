@@ -4,14 +4,16 @@
 small transformer of the same kind, whose patches are added to the interpolated image.
 """
 
+from dataclasses import replace
+
 from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.methods.slices import attunet
 from bids_sr.sr.recipe import network
 
 NETWORK = "vision_transformer.VisionTransformer"
-PAPER = attunet.without_critic(attunet.PAPER, build_generator=network(NETWORK, flat=True))
-FAST = attunet.without_critic(
-    attunet.FAST, learning_rate=1e-3,
+PAPER = replace(attunet.without_critic(attunet.PAPER), build_generator=network(NETWORK, flat=True))
+FAST = replace(
+    attunet.without_critic(attunet.FAST), learning_rate=1e-3,
     build_generator=network(NETWORK, flat=True, patch=8, width=96, heads=4, depth=4, grid=16, head="residual"),
 )  # fmt: skip
 

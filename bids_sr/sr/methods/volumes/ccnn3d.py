@@ -8,8 +8,10 @@ Ours: batches of 32, and the largest value of the low-resolution image as what b
 filling in the place of the cubic interpolation, which leaves the acquired band as it was measured.
 """
 
+from dataclasses import replace
+
 from bids_sr.sr.method import Cost, Method
-from bids_sr.sr.recipe import Recipe, fast_recipe, loss, network
+from bids_sr.sr.recipe import OURS, Recipe, loss, network
 
 PAPER = Recipe(
     build_generator=network("residual3d.ConventionalNet3d"), losses=(loss("content", "image_losses.MSE", 1.0),),
@@ -17,7 +19,8 @@ PAPER = Recipe(
     degradation="block", intensity="unit",
 )  # fmt: skip
 
-FAST = fast_recipe(
+FAST = replace(
+    OURS,
     build_generator=network("residual3d.ConventionalNet3d", widths=(32, 16), skip=True), losses=PAPER.losses,
     upsampled_by="zerofill", patch=(48, 48, 16), batch=2, iterations=600, learning_rate=4e-3, degradation="block",
 )  # fmt: skip

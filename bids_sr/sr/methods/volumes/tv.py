@@ -18,7 +18,7 @@ operator, and the network learns their edges.
 from dataclasses import replace
 
 from bids_sr.sr.method import Cost, Method
-from bids_sr.sr.recipe import Recipe, fast_recipe, loss, network
+from bids_sr.sr.recipe import OURS, Recipe, loss, network
 
 ALPHA = 0.01
 # millions of voxels that steps of `fast` see at most: 16 slices of 128 x 128, measured on 35 slices, twice a step's
@@ -32,7 +32,8 @@ PAPER = Recipe(
     objective="self", degradation="gauss",
 )  # fmt: skip
 
-FAST = fast_recipe(
+FAST = replace(
+    OURS,
     build_generator=network("residual3d.DenseResidualNet", width=8, layers=4), losses=PAPER.losses,
     upsampled_by="zerofill", patch=(128, 128, 16), patch_at_most=True, batch=1, iterations=400, learning_rate=4e-3,
     background=1.0, patience=None, hold_out=0, objective="self",
