@@ -1,5 +1,6 @@
 """Outputs of several made-up participants: tables of metrics with known figures, and nothing else."""
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,10 +72,9 @@ def sizes(series: str, thumb: float, little: float, dice: float | None, fwhm: fl
     ]
 
 
-def every_value(folder: Path) -> list[metric_tables.RunValue]:
-    """All values of all tables below a folder."""
-    sources = metric_tables.find_sources(folder)
-    return [value for each in sources for value in metric_tables.run_values(each, metric_tables.read_cells(each))]
+def joined(output_dir: Path) -> metric_tables.Joined:
+    """All tables below a folder, joined."""
+    return metric_tables.join_tables(metric_tables.find_sources(output_dir), io.StringIO())
 
 
 def cohort(output_dir: Path, count: int = 8) -> list[str]:

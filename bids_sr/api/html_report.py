@@ -21,7 +21,7 @@ from bids_sr.reports.figures.evaluation_figures import agreement_figure
 from bids_sr.reports.figures.quality_control_figures import variance_figure
 from bids_sr.reports.figures.style import NamedImage
 from bids_sr.reports.figures.superres_figures import slice_figure
-from bids_sr.reports.figures.svg_files import save_svg
+from bids_sr.reports.figures.svg_files import svg_text
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler
@@ -93,8 +93,7 @@ def page(title: str, contents: Sequence[tuple[str, Sequence[str]]], *, doubt: bo
 
 def _drawn(figure: Figure, caption: str) -> Markup:
     """A figure in line; ids are its own, so that several stand on one page."""
-    with tempfile.TemporaryDirectory() as folder:
-        text = save_svg(figure, Path(folder) / "figure.svg").read_text(encoding="utf-8")
+    text = svg_text(figure)
     text = text[text.index("<svg") :]
     own = f"f{zlib.crc32(text.encode()):08x}-"
     text = re.sub(r'( id="|url\(#|xlink:href="#)', lambda found: found[1] + own, text)

@@ -184,6 +184,7 @@ def _group(settings: Settings) -> int:
     """The group level: needs the participants' outputs and no image of the data set."""
     _stage("checking the participants' tables")
     from bids_sr.cli import group_level
+    from bids_sr.io.dataset_description import write_ignored
 
     with still(_stage, "checking the participants' tables"):
         prepared = group_level.prepare(settings)
@@ -191,9 +192,10 @@ def _group(settings: Settings) -> int:
         _stage("plan (dry run: nothing is written)")
         print(group_level.plan_text(prepared))
         return DONE
-    run = settings.run.run_uuid
-    with output_lock(settings.paths.output_dir, settings.paths.work_dir, participants=None, run_uuid=run):
+    run, output_dir = settings.run.run_uuid, settings.paths.output_dir
+    with output_lock(output_dir, settings.paths.work_dir, participants=None, run_uuid=run):
         _write_settings(settings)
+        write_ignored(output_dir)
         with still(_stage, "group level"):
             outcome = group_level.run_group(settings, prepared, _stage)
     return _conclude(outcome, settings)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bids_sr.series import parse_map_label
+from bids_sr.stats.group.metric_tables import entities_of
 
 _STATMAP = re.compile(
     r"(?P<run>.+?)(?:_space-(?P<space>[A-Za-z0-9]+))?(?:_res-[A-Za-z0-9]+)?_contrast-(?P<contrast>[A-Za-z0-9]+)"
@@ -63,7 +64,7 @@ def find_runs(output_dir: Path, wanted: Callable[[Mapping[str, str]], bool] = la
             else:
                 native.setdefault(match["run"], {})[key] = folder / name
         for run in sorted({*native, *in_space}):
-            entities = dict(part.split("-", 1) for part in run.split("_"))
+            entities = entities_of(run)
             if wanted(entities):
                 found.append(_run(folder / run, entities, native.get(run, {}), in_space.get(run, {})))
     return sorted(found, key=lambda run: run.name)

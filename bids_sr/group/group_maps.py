@@ -21,41 +21,13 @@ from bids_sr.group.group_inputs import MapKey, RunMaps, common_space, first_smoo
 from bids_sr.group.template_sampling import Target, participant_of, target_of, way_of
 from bids_sr.io.array_types import Array
 from bids_sr.series import map_label
+from bids_sr.stats.group.group_activation import Z_SHOWN, GroupMap, GroupMaps
 from bids_sr.stats.group.paired_tests import Running
 
 LOGGER = logging.getLogger(__name__)
 LEAST = 3  # participants: two leave one degree of freedom, with which nothing can be said
-Z_SHOWN = 3.1
 _LOOK_AGAIN_S = 1.0  # at how many processes are free
 CHUNK = 50  # participants that one process adds up before it hands over
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GroupMap:
-    """What the group shows of one series and contrast."""
-
-    task: str
-    variant: str
-    contrast: str
-    series: str
-    fwhm_mm: float
-    participants: tuple[str, ...]  # who entered
-    files: Mapping[str, Path]  # by statistic (effect, t, z)
-    peak_z: float  # highest z and where, template's mm
-    peak_mm: tuple[float, float, float]
-    active_mm3: float  # volume of z > 3.1
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GroupMaps:
-    """All group maps, and what was left out and why."""
-
-    space: str | None  # template's space; None where nothing could be made
-    maps: tuple[GroupMap, ...]  # in the order of task, contrast, series
-    left_out: tuple[str, ...]  # in words
-    background: Array | None = None  # (X, Y, Z) template and voxels tested, on the maps' grid, voxel to RAS mm
-    mask: Array | None = None
-    affine: Array | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -175,11 +147,11 @@ def group_maps(
 
     space, fwhm = common_space(runs), first_smoothing(runs)
     if space is None or fwhm is None:
-        return GroupMaps(space=None, maps=(), left_out=("group maps: no participant has effect maps and transforms",))
+        return GroupMaps(left_out=("group maps: no participant has effect maps and transforms",))
     try:
         target = target_of(space)
     except TemplateError as error:
-        return GroupMaps(space=None, maps=(), left_out=(f"group maps: {error}",))
+        return GroupMaps(left_out=(f"group maps: {error}",))
     left_out = [f"group maps: {run.name} has no transform to {space}" for run in runs if not run.reaches(space)]
     reaching = [run for run in runs if run.reaches(space)]
     made: list[GroupMap] = []

@@ -92,6 +92,15 @@ def parts_of(name: str) -> MeasureParts:
     return MeasureParts(plain != name, family, figure, band)
 
 
+def meaning(name: str) -> tuple[str, str]:
+    """Unit and description of a metric; empty where it is not registered."""
+    try:
+        found = metric(name)
+    except UndeclaredMetric:
+        return "", ""
+    return found.unit, found.description
+
+
 def better(name: str) -> Better | None:
     """Direction of merit of a metric; None where it is not compared or not registered."""
     try:

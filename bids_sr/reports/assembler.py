@@ -114,13 +114,12 @@ class Section:
         return groups
 
 
-def data_uri(file: Path) -> str:
+def data_uri(data: bytes, suffix: str = ".svg") -> str:
     """A figure as an address that holds it: an SVG as text, where that is shorter."""
-    data = file.read_bytes()
-    encoded = f"data:{MEDIA_TYPES[file.suffix]};base64," + base64.b64encode(data).decode("ascii")
-    if file.suffix != ".svg":
+    encoded = f"data:{MEDIA_TYPES[suffix]};base64," + base64.b64encode(data).decode("ascii")
+    if suffix != ".svg":
         return encoded
-    return min(encoded, f"data:{MEDIA_TYPES[file.suffix]}," + data.decode("utf-8").translate(ESCAPED), key=len)
+    return min(encoded, f"data:{MEDIA_TYPES[suffix]}," + data.decode("utf-8").translate(ESCAPED), key=len)
 
 
 def described(file: Path, heading: str) -> str:
@@ -140,7 +139,9 @@ def embedded(file: Path, *, static: bool = True, heading: str = "") -> Markup:
         else '<object type="image/svg+xml" data="{uri}" aria-label="{label}" title="{label}" data-name="{name}">'
         "</object>"
     )
-    return Markup(image).format(uri=data_uri(file), label=described(file, heading), name=file.stem)
+    return Markup(image).format(
+        uri=data_uri(file.read_bytes(), file.suffix), label=described(file, heading), name=file.stem
+    )
 
 
 def find_figures(root: Path, subject: str) -> list[FigureFile]:

@@ -1,32 +1,36 @@
 """``group.html``: accuracy over participants and of each, then who is missing, comparisons, group maps, the paper."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from bids_sr.boilerplate import bibliography
+from bids_sr.io.atomic_files import write_whole
+from bids_sr.io.nifti import load_image
+from bids_sr.metrics.long_tables import MISSING
+from bids_sr.metrics.registry import meaning
 from bids_sr.reports.assembler import Panel, Section, Strip, data_uri, write_page
 from bids_sr.reports.figures import group_figures
-from bids_sr.reports.figures.style import FigureInputError
-from bids_sr.reports.figures.svg_files import save_svg
+from bids_sr.reports.figures.activation_figures import Display, Scene, activation_figure
+from bids_sr.reports.figures.style import FigureInputError, NamedImage
+from bids_sr.reports.figures.svg_files import svg_text
 from bids_sr.reports.markup import folded, joined, picked, render, table
-from bids_sr.reports.participants_page import ALL
+from bids_sr.reports.participants_page import ALL, GROUP
 from bids_sr.reports.tables.evaluation_rows import series_text, value_text
-from bids_sr.reports.tables.html_tables import facts_html, meaning, messages_html
-from bids_sr.reports.tables.region_size_tables import PARTS
+from bids_sr.reports.tables.group_comparison_tables import claims_html, comparisons_html, maps_html, paper_html
+from bids_sr.reports.tables.html_tables import facts_html, messages_html
 from bids_sr.reports.text import group_verdicts as words
 from bids_sr.reports.text.methods_text import methods_html
 from bids_sr.series import map_label
+from bids_sr.stats.group.group_activation import Z_SHOWN, GroupMaps
+from bids_sr.stats.group.group_tables import PaperTable, paper_tables
 from bids_sr.stats.group.group_tests import Comparison
-from bids_sr.stats.group.group_text import Cell, PaperTable
-from bids_sr.stats.group.metric_tables import Question, Values
-from bids_sr.stats.group.paired_tests import Spread, Wilcoxon, differences, spread, wilcoxon
+from bids_sr.stats.group.metric_tables import Joined, Question, Source, runs_of_tasks, without_methods
 
 METHODS = """
 The unit of all group statistics is the participant. Runs of one participant were combined first by fixed effects: by
@@ -60,75 +64,83 @@ SIZE_NOTE = (
 )
 
 
+GAP = "a tenth of the median gap between bspline and what was measured, where there is such a gap"
 ACCURACY = ("split_ev_beyond", "brain")
 """Measure and region of what is called accurate."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MapFigure:
-    """A drawn figure of group maps: heading, caption and SVG file."""
-
-    heading: str
-    caption: str
-    file: Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupContent:
     """What the page is made from."""
 
-    # participants, absent: who entered; who and what is missing, in words
-    participants: Sequence[str]
-    absent: Sequence[str]
-    # left_out, flags: what could not be made; warnings of the participants' own reports, in words
-    left_out: Sequence[str]
-    flags: Sequence[str]
-    # comparisons, values, units: statistics of the methods, combined values, unit by metric
-    methods: Sequence[str]
+    # sources, joined, comparisons: tables that entered, what they hold together, and the statistics of it
+    sources: Sequence[Source]
+    joined: Joined
     comparisons: Sequence[Comparison]
-    values: Values
-    units: Mapping[str, str]
-    papers: Sequence[PaperTable]  # the paper's table, one a task and pair of conditions
-    claims: Values  # combined values of the parts of the attribution of region size
-    # maps, map_figures, space: rows of the table of group maps, their figures, the template's space
-    maps: Sequence[Mapping[str, str]]
-    map_figures: Sequence[MapFigure]
-    space: str | None
-    # margin, about: the margin of equivalence in words; further facts
-    margin: str
-    about: Mapping[str, Any]
-    idle: Sequence[str] = ()  # methods that were not applied in a run (they fell back to zero filling there), in words
-    tasks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # participants, with the number of their runs
-    reasons: Mapping[str, str] = field(default_factory=dict)  # by task, why accuracy was not assessed in it
+    maps: GroupMaps
+    absent: Sequence[str]  # who and what is missing, in words
+    method: str  # of the primary comparisons
+    margin: float | None  # of equivalence, where one was asked for
+    about: Mapping[str, str]  # facts of the call
 
 
-def build_group_report(target: Path, content: GroupContent, *, figure_dir: Path) -> Path:
-    """Draw the figures into `figure_dir` (they are inside the page too), and put the page in place in whole."""
-    told = words.findings(content.comparisons, content.methods)
-    text = METHODS.format(margin=content.margin, maps=MAPS.format(space=content.space) if content.maps else "")
+def build_group_report(output_dir: Path, content: GroupContent) -> Path:
+    """Write ``group.html`` in whole, and return its path; figures, inside it too, go to ``group/figures``."""
+    methods = content.joined.methods
+    figure_dir = output_dir / "group" / "figures"
     figure_dir.mkdir(parents=True, exist_ok=True)
-    by_task = {f"Task {name}": words.people_text(people) for name, people in content.tasks.items()}
-    by_task = by_task if len(by_task) > 1 else {}
-    people = facts_html({"Included": list(content.participants), **by_task, "Missing": list(content.absent) or "none"})
-    people += messages_html("notice", list(content.left_out))
-    people += render("headed", "Flags of the participants' own reports", _list(content.flags))
-    comparisons = joined([exploratory_html(content, told), findings_html(content, told, figure_dir)])
+    told = words.findings(content.comparisons, methods)
+    made_maps = MAPS.format(space=content.maps.space) if content.maps.maps else ""
+    margin = GAP if content.margin is None else f"{content.margin:g} for pure numbers; for others {GAP}"
+    comparisons = joined([exploratory_html(told, methods), findings_html(content, told, figure_dir)])
     parts = [
         ("verdict", "Accuracy over participants", answer_html(content, figure_dir), ()),
-        ("participants", "Participants", people, ()),
+        ("participants", "Participants", participants_html(content), ()),
         ("comparisons", "Exploratory comparisons", comparisons, ("comparisons",)),
-        ("maps", "Group maps", group_maps_html(content), ("group maps",)),
-        ("paper", "Comparison with Ota et al. (2022)", sizes_html(content, figure_dir), ("regions of two conditions",)),
-        ("methods", "Methods", methods_html(text, bibliography()), ()),
-        ("about", "About", facts_html(content.about), ()),
-    ]
+        ("maps", "Group maps", group_maps_html(content.maps, figure_dir), ("group maps",)),
+        ("paper", "Comparison with Ota et al. (2022)", sizes_html(content.joined, figure_dir),
+         ("regions of two conditions",)),
+        ("methods", "Methods", methods_html(METHODS.format(margin=margin, maps=made_maps), bibliography()), ()),
+        ("about", "About", about_html(content), ()),
+    ]  # fmt: skip
     sections = [
         Section(name=name, title=title, blocks=[Strip(name=f"{name}-0", panels=[Panel(content=text)])])
         if text else Section(name=name, title=title, missing=missing)
         for name, title, text, missing in parts
     ]  # fmt: skip
-    write_page(target, title="bids-sr: group", sections=sections, neighbors=ALL)
-    return target
+    page = output_dir / GROUP
+    write_page(page, title="bids-sr: group", sections=sections, neighbors=ALL)
+    return page
+
+
+def missing_lines(content: GroupContent) -> list[str]:
+    """Who and what is missing, and methods that some runs lack, in words."""
+    return [*content.absent, *without_methods(content.joined.present, content.joined.methods)]
+
+
+def participants_html(content: GroupContent) -> Markup:
+    """Who entered, of which task, who is missing, and what the participants' own reports warn of."""
+    tasks = runs_of_tasks(content.sources)
+    by_task = {f"Task {name}": words.people_text(people) for name, people in tasks.items() if len(tasks) > 1}
+    included = list(dict.fromkeys(source.participant for source in content.sources))
+    people = facts_html({"Included": included, **by_task, "Missing": missing_lines(content) or "none"})
+    flags = [
+        f"{run}, {series}: {meaning(measure)[1].removeprefix('1 where ')}".removesuffix(", else 0")
+        for run, series, measure in content.joined.flags
+    ]
+    people += messages_html("notice", list(content.maps.left_out))
+    return people + render("headed", "Flags of the participants' own reports", _list(list(dict.fromkeys(flags))))
+
+
+def about_html(content: GroupContent) -> Markup:
+    """The call, and what made the tables."""
+    first = content.sources[0]
+    return facts_html({
+        **content.about,
+        "Tables made by version": first.version or "not recorded",
+        "Digest of their settings": first.digest or "not recorded",
+        "All values": "group_metrics.tsv (long table), group_stats.tsv (all comparisons)",
+    })  # fmt: skip
 
 
 def answer_html(content: GroupContent, figure_dir: Path) -> Markup:
@@ -137,48 +149,51 @@ def answer_html(content: GroupContent, figure_dir: Path) -> Markup:
     forests = [
         _figure(
             partial(group_figures.primary_figure, each),
-            figure_dir / f"group_desc-primary{number}.svg",
+            figure_dir,
+            f"group_desc-primary{number}",
             f"Primary comparison, {words.where_text(each.question)}: a point each participant; the diamond is the "
             "Hodges-Lehmann estimate with its interval.",
         )
         for number, each in enumerate(primary)
     ]
+    found, tasks = content.joined, runs_of_tasks(content.sources)
+    reasons = {task: words.why_not_assessed(task, found.values, found.idle, content.method) for task in tasks}
+    idle = {method: [run for run, each in found.idle if each == method] for _, method in found.idle}
     return joined([
-        words.group_answer_html(primary, content.tasks, content.reasons),
+        words.group_answer_html(primary, tasks, reasons),
         *forests,
         *people_html(content, figure_dir),
-        render("box", "Missing.", content.absent),
-        render("box", "Not applied (fell back to zero filling).", content.idle),
+        render("box", "Missing.", missing_lines(content)),
+        render("box", "Not applied (fell back to zero filling).",
+               [f"{', '.join(runs)}: {method} fell back to zero filling" for method, runs in idle.items()]),
     ])  # fmt: skip
 
 
 def accuracy_questions(content: GroupContent) -> list[Question]:
     """What accuracy is measured by in each task: the primary comparisons; without one, explained variance of detail."""
     primary = [each.question for each in content.comparisons if each.primary]
-    return list(dict.fromkeys(primary)) or [q for q in content.values if (q.measure, q.region) == ACCURACY]
+    return list(dict.fromkeys(primary)) or [q for q in content.joined.values if (q.measure, q.region) == ACCURACY]
 
 
-def people_html(content: GroupContent, figure_dir: Path) -> list[Markup]:
+def people_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
     """Accuracy of each participant in every series, as a figure and as a table, for each task."""
-    out = []
+    found = content.joined
     for number, question in enumerate(accuracy_questions(content)):
-        values = content.values.get(question, {})
-        names = group_figures.shown_series(values, content.methods)
+        values = found.values.get(question, {})
+        names = group_figures.shown_series(values, found.methods)
         people = sorted({who for name in names for who in values[name]})
         title = f"Explained variance of measured detail beyond the acquired Nyquist limit, {words.where_text(question)}"
         lines = [[who, *(value_text(values[name].get(who, math.nan)) for name in names)] for who in people]
-        out.append(_figure(
-            partial(group_figures.paired_figure, [("", values)], content.methods),
-            figure_dir / f"group_desc-accuracy{number}.svg",
-            f"{title}: one line per participant; boxes: median and quartiles.",
-        ))  # fmt: skip
-        out.append(table(f"{title}, by participant", ["participant", *map(series_text, names)], lines))
-    return out
+        yield _figure(
+            partial(group_figures.paired_figure, [("", values)], found.methods), figure_dir,
+            f"group_desc-accuracy{number}", f"{title}: one line per participant; boxes: median and quartiles.",
+        )  # fmt: skip
+        yield table(f"{title}, by participant", ["participant", *map(series_text, names)], lines)
 
 
-def exploratory_html(content: GroupContent, told: Sequence[words.Finding]) -> Markup:
+def exploratory_html(told: Sequence[words.Finding], methods: Sequence[str]) -> Markup:
     """What the comparisons that were not fixed beforehand suggest, in words; then every finding as a sentence."""
-    lines = words.verdict(told, content.methods)
+    lines = words.verdict(told, methods)
     strongest = [each for each in told if each.question.measure == told[0].question.measure]
     placebos = [text for each in strongest if (text := words.placebo_sentence(each))]
     nothing = render("note", "notice", "No method under test has values to compare.")
@@ -194,184 +209,125 @@ def _list(texts: Sequence[str], *, bold: bool = False) -> Markup:
     return render("items", texts, bold) if texts else Markup("")
 
 
-def sizes_html(content: GroupContent, figure_dir: Path) -> Markup:
+def sizes_html(found: Joined, figure_dir: Path) -> Markup:
     """The paper's table and the figures of what is in it, then the parts of the claim."""
-    out = []
-    for number, paper in enumerate(content.papers):
-        out.append(paper_html(paper))
-        one, other = paper.conditions
-        wanted = (
-            (f"size, {one}", "quarter_paper", one),
-            (f"size, {other}", "quarter_paper", other),
-            ("Dice", "quarter_dice", f"{one}+{other}"),
-        )
-        for fwhm in dict.fromkeys(key[0] for key in paper.lines):
-            asked = {
-                title: Question(paper.task, paper.variant, "activation", measure, "n/a", "n/a", contrast, fwhm)
-                for title, measure, contrast in wanted
-            }
-            panels = [(title, content.values.get(question, {})) for title, question in asked.items()]
-            out.append(_figure(
-                partial(group_figures.paired_figure, panels, content.methods),
-                figure_dir / f"group_desc-{map_label(f'paper{number}', fwhm)}.svg",
+    papers = paper_tables(found.values, found.methods)
+    shown = joined(_paper(paper, found, figure_dir, f"paper{number}") for number, paper in enumerate(papers))
+    note = Markup("<p>{}</p>").format(SIZE_NOTE) if papers else ""
+    return joined([shown, note, claims_html(found.claims)])
+
+
+def _paper(paper: PaperTable, found: Joined, figure_dir: Path, name: str) -> Markup:
+    one, other = paper.conditions
+    wanted = (
+        (f"size, {one}", "quarter_paper", one),
+        (f"size, {other}", "quarter_paper", other),
+        ("Dice", "quarter_dice", f"{one}+{other}"),
+    )
+    run = (paper.task, paper.variant, "activation")
+    panels = {
+        fwhm: [
+            (title, found.values.get(Question(*run, measure, MISSING, MISSING, contrast, fwhm), {}))
+            for title, measure, contrast in wanted
+        ]
+        for fwhm, _ in paper.lines
+    }
+    return joined([
+        paper_html(paper),
+        *(
+            _figure(
+                partial(group_figures.paired_figure, own, found.methods), figure_dir,
+                f"group_desc-{map_label(name, fwhm)}",
                 f"Sizes (acquired voxels) and overlap, task {paper.task}, {fwhm:g} mm smoothing; lines: participants.",
-            ))  # fmt: skip
-    if out:
-        out.append(Markup("<p>{}</p>").format(SIZE_NOTE))
-    return joined([*out, claims_html(content.claims)])
+            )
+            for fwhm, own in panels.items()
+        ),
+    ])  # fmt: skip
 
 
-def _figure(draw: Callable[[], Figure], file: Path, caption: str) -> Markup:
-    """A figure inside the page with its caption; a notice where there is nothing to draw."""
+def _figure(draw: Callable[[], Figure], figure_dir: Path, name: str, caption: str, heading: str = "") -> Markup:
+    """A figure inside the page with its caption, and as a file; a notice where there is nothing to draw."""
     try:
-        save_svg(draw(), file)
+        svg = svg_text(draw())
     except FigureInputError as error:
         return render("note", "missing", f"No figure: {error} ({caption})")
-    return render("figure", data_uri(file), caption, caption, file.stem)
+    write_whole(figure_dir / f"{name}.svg", svg)
+    return render("figure", data_uri(svg.encode()), heading or caption, caption, name)
 
 
 def findings_html(content: GroupContent, told: Sequence[words.Finding], figure_dir: Path) -> Markup:
     """For each question of the verdict: boxes of all series, differences of each method, and the table."""
-    found = []
-    drawn = accuracy_questions(content)
-    for number, question in enumerate(dict.fromkeys(each.question for each in told)):
-        own = [each for each in told if each.question == question]
-        unit, text = meaning(question.measure)
-        title = f"{own[0].title[:1].upper()}{own[0].title[1:]}"
-        about = f"{words.where_text(question)}. {question.measure}: {text}."
-        out = [Markup("<h3>{}</h3><p>{}</p>").format(title, about)]
-        if own[0].kind != words.SIZE and question not in drawn:  # those stand beside the paper's table
-            panels = [("", content.values.get(question, {}))]
-            out.append(_figure(
-                partial(group_figures.paired_figure, panels, content.methods, unit=unit),
-                figure_dir / f"group_desc-boxes{number}.svg",
-                "Boxes: median and quartiles; one line per participant.",
-            ))  # fmt: skip
-        for each in own:
-            rows = (*each.comparisons, *each.placebos)
-            out.append(_figure(
-                partial(group_figures.differences_figure, rows, unit=unit),
-                figure_dir / f"group_desc-differences{number}{each.method}.svg",
-                f"{each.method} minus each reference: Hodges-Lehmann estimate and interval; band: equivalence margin.",
-            ))  # fmt: skip
-            out.append(
-                folded(
-                    f"{each.method}: values", comparisons_html(rows, f"{each.method} against its references: {title}")
-                )
-            )
-        found.append((f"{title}, {words.where_text(question)}", joined(out)))
-    return picked(found)
+    by_question: dict[Question, list[words.Finding]] = {}
+    for each in told:
+        by_question.setdefault(each.question, []).append(each)
+    texts = [joined(_of_question(content, own, k, figure_dir)) for k, own in enumerate(by_question.values())]
+    titles = [f"{_capital(own[0].title)}, {words.where_text(question)}" for question, own in by_question.items()]
+    return picked(zip(titles, texts, strict=True))
 
 
-def group_maps_html(content: GroupContent) -> Markup:
-    """Figures of the group maps and their table."""
-    shown = [
-        render(
-            "headed", each.heading, render("figure", data_uri(each.file), each.heading, each.caption, each.file.stem)
-        )
-        for each in content.map_figures
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _of_question(
+    content: GroupContent, told: Sequence[words.Finding], number: int, figure_dir: Path
+) -> Iterator[Markup]:
+    found, question = content.joined, told[0].question
+    unit, text = meaning(question.measure)
+    title = _capital(told[0].title)
+    yield Markup("<h3>{}</h3><p>{}</p>").format(title, f"{words.where_text(question)}. {question.measure}: {text}.")
+    if told[0].kind != words.SIZE and question not in accuracy_questions(content):  # those stand beside their tables
+        panels = [("", found.values.get(question, {}))]
+        yield _figure(
+            partial(group_figures.paired_figure, panels, found.methods, unit=unit), figure_dir,
+            f"group_desc-boxes{number}", "Boxes: median and quartiles; one line per participant.",
+        )  # fmt: skip
+    for each in told:
+        rows = (*each.comparisons, *each.placebos)
+        yield _figure(
+            partial(group_figures.differences_figure, rows, unit=unit), figure_dir,
+            f"group_desc-differences{number}{each.method}",
+            f"{each.method} minus each reference: Hodges-Lehmann estimate and interval; band: equivalence margin.",
+        )  # fmt: skip
+        values = comparisons_html(rows, f"{each.method} against its references: {title}")
+        yield folded(f"{each.method}: values", values)
+
+
+def group_maps_html(found: GroupMaps, figure_dir: Path) -> Markup:
+    """Figures of z for each task and contrast (a row each series, the same planes, one color scale), and the table."""
+    rows = [
+        {
+            "series": each.series,
+            "contrast": each.contrast,
+            "task": each.task,
+            "smoothing (mm)": f"{each.fwhm_mm:g}",
+            "participants": str(len(each.participants)),
+            "highest z": f"{each.peak_z:.2f}",
+            f"where ({found.space}, mm)": " ".join(f"{mm:.0f}" for mm in each.peak_mm),
+            "z > 3.1 (mm³)": f"{each.active_mm3:.0f}",
+        }
+        for each in found.maps
     ]
-    return joined([*shown, maps_html(content.maps)])
+    return joined([*_map_figures(found, figure_dir), maps_html(rows)])
 
 
-# What the paper reports of 30 participants; smoothing sigma 1.5, unit not given (METHODS: 3.5 or 13.2 mm FWHM)
-PAPER = (
-    ("paper: acquired", "σ = 1.5", "140.00 (64.75–184.00)", "128.50 (43.50–208.25)", ".590 (.408–.735)", ("", "", "")),
-    ("paper: srgan", "σ = 1.5", "83.37 (42.31–119.68)", "87.00 (28.93–129.00)", ".490 (.361–.589)",
-     ("p < .001", "p < .001", "p = .00466")),
-    ("paper: acquired", "0", "–", "–", ".417 (.320–.575)", ("", "", "")),
-    ("paper: srgan", "0", "–", "–", ".355 (.238–.457)", ("", "", "p = 2.76e−6")),
-)  # fmt: skip
-
-
-def spread_text(value: Spread) -> str:
-    """Median and quartiles."""
-    if not value.n:
-        return "not defined"
-    return f"{words.number(value.median)} ({words.number(value.first)}–{words.number(value.third)})"
-
-
-def _cell(cell: Cell) -> str:
-    lacking = f"defined in {cell.spread.n} of {cell.of}" if cell.spread.n < cell.of else ""
-    return render("value", spread_text(cell.spread) if cell.of else "–", lacking)
-
-
-def _p(test: Wilcoxon | None) -> str:
-    if test is None:
-        return "–"
-    if test.method == "identical":
-        return "identical"
-    short = words.p_text(test.p_value).removeprefix("p = ").removeprefix("p ")
-    return render("value", short, "" if test.can_reach else f"smallest possible: {words.number(test.smallest_p)}")
-
-
-def paper_html(paper: PaperTable) -> Markup:
-    """The paper's table with every baseline beside the methods, and the paper's own numbers."""
-    a, b = paper.conditions
-    heads = ["series", "smoothing (mm)"]
-    for what in (f"size, {a}", f"size, {b}", f"Dice, {a} and {b}"):
-        heads += [f"{what}: median (IQR)", "p, acquired", "p, bspline"]
-    rows: list[list[str]] = []
-    for (fwhm, series), cells in paper.lines.items():
-        tests = [(_cell(cell), _p(cell.against_raw), _p(cell.against_spline)) for cell in cells]
-        rows.append([series_text(series), f"{fwhm:g}", *(text for each in tests for text in each)])
-    for name, smoothing, *medians, p_values in PAPER:
-        own = [(m, p.removeprefix("p = ") or "–", "–") for m, p in zip(medians, p_values, strict=True)]
-        rows.append([Markup("<em>{}</em>").format(name), smoothing, *(str(text) for each in own for text in each)])
-    where = f"task {paper.task}" + (f", {paper.variant}" if paper.variant != "n/a" else "")
-    return table(f"Region size (acquired voxels) and overlap, {where}", heads, rows)
-
-
-def comparisons_html(comparisons: Sequence[Comparison], caption: str) -> Markup:
-    """Comparisons of one question as a table."""
-    heads = (
-        "series", "reference", "n", "median (IQR)", "reference, median (IQR)", "difference [interval]", "effect size",
-        "p", "p, Holm", "FDR", "p, equivalence", "result", "note",
-    )  # fmt: skip
-    rows = []
-    for each in comparisons:
-        interval: str = "–"
-        if each.estimate is not None:
-            interval = words.interval_text(each.estimate)
-            if each.estimate.level < 0.949:
-                interval = Markup("{} <small>{:.0f} %</small>").format(interval, 100 * each.estimate.level)
-        effect = words.number(each.test.effect_size, sign=True) if each.test else "–"
-        named = map(series_text, (each.series, each.reference))
-        rows.append([
-            *named, each.n, spread_text(each.own), spread_text(each.other), interval, effect, _p(each.test),
-            *(words.number(p) for p in (each.p_holm, each.p_fdr, each.p_equivalence_holm)), each.word, each.note,
-        ])  # fmt: skip
-    return table(caption, heads, rows)
-
-
-def claims_html(values: Values) -> Markup:
-    """Which part of the reported effect is method, which grid, which smoothing: medians over participants."""
-    out = []
-    for metric, nothing, text in (("size", 1.0, "ratio of sizes"), ("dice", 0.0, "difference of overlaps")):
-        lines: dict[tuple[str, str], dict[str, list[float]]] = {}
-        for question, series in values.items():
-            stem = question.measure.removeprefix("claim_")
-            part = stem.removesuffix(f"_{metric}")
-            if part == stem or part not in PARTS:
-                continue
-            for name, people in series.items():
-                key = (f"{name}, {question.region}", f"{question.task}, {question.contrast.replace('+', ' and ')}")
-                lines.setdefault(key, {}).setdefault(part, []).extend(people.values())
-        rows = [[*key, *(_part(parts.get(part, []), nothing) for part in PARTS)] for key, parts in lines.items()]
-        heads = ("series, threshold", "task, conditions", *(part.replace("part_", "") for part in PARTS))
-        out.append(table(f"Sources of the change in region size: {text} (no effect is {nothing:g})", heads, rows))
-    return joined(out)
-
-
-def _part(values: Sequence[float], nothing: float) -> str:
-    known = [value for value in values if math.isfinite(value)]
-    if not known:
-        return "–"
-    test = wilcoxon(differences(known, [nothing] * len(known))) if len(known) > 1 else None
-    return render("value", spread_text(spread(known)), Markup("p {}").format(_p(test)) if test else "")
-
-
-def maps_html(rows: Sequence[Mapping[str, str]]) -> Markup:
-    """Table of group maps: one row each, columns as the keys of the first."""
-    heads = list(rows[0]) if rows else []
-    return table("Group maps, smallest smoothing above 0", heads, [list(row.values()) for row in rows])
+def _map_figures(found: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
+    if found.background is None or found.mask is None or found.affine is None:
+        return
+    scene = Scene(background=found.background, mask=found.mask, roi=found.mask, affine=found.affine)
+    display = Display(statistic="z", threshold=Z_SHOWN, floor=5.0)
+    for task, variant, contrast in dict.fromkeys((each.task, each.variant, each.contrast) for each in found.maps):
+        own = [m for m in found.maps if (m.task, m.variant, m.contrast) == (task, variant, contrast)]
+        rows = [NamedImage(name=m.series, data=load_image(m.files["z"])[0], affine=found.affine) for m in own]
+        kind, told = ("", "") if variant == MISSING else (f"_{variant}", f", {variant}")
+        counts = sorted({len(m.participants) for m in own})
+        heading = f"{contrast}, task {task}{told}"
+        figure = _figure(
+            partial(activation_figure, rows, scene, display=display, n_slices=3),
+            figure_dir,
+            f"group_task-{task}{kind}_contrast-{contrast}_desc-maps",
+            f"z of the mean over {' to '.join(map(str, counts))} participants in {found.space}, "
+            f"{own[0].fwhm_mm:g} mm smoothing; planes chosen by {own[0].series}. Not corrected for multiple tests.",
+            heading,
+        )
+        yield render("headed", heading, figure)

@@ -35,9 +35,14 @@ _IMAGE = re.compile(r'<image xlink:href="(?P<data>data:image/[^"]*)" id="(?P<id>
 
 
 def save_svg(fig: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure as SVG: same figure, same bytes; images stay pixels inside it.
+    """Write a figure as `svg_text`."""
+    return atomic_files.write_whole(path, svg_text(fig))
 
-    The file begins with the declaration and the ``<svg`` tag on one line and states no width, so that it scales. Text
+
+def svg_text(fig: Figure) -> str:
+    """A figure as SVG: same figure, same text; images stay pixels inside it.
+
+    The text begins with the declaration and the ``<svg`` tag on one line and states no width, so that it scales. Text
     is text, and an image that is drawn many times is there once. Paper, text and lines are light or dark as the page
     is. The figure's label becomes its title, which the report reads out to those who cannot see it. Artists with an id
     that begins with ``flicker`` blink while the pointer or the focus of the keyboard is on the figure.
@@ -58,7 +63,7 @@ def save_svg(fig: Figure, path: str | os.PathLike[str]) -> Path:
     body = _paper_css() + body
     if FLICKER in body:
         head, body = head[:-1] + ' tabindex="0">', _FLICKER_CSS + body
-    return atomic_files.write_whole(path, '<?xml version="1.0" encoding="utf-8" standalone="no"?>' + head + body)
+    return '<?xml version="1.0" encoding="utf-8" standalone="no"?>' + head + body
 
 
 def _paper_css() -> str:

@@ -7,7 +7,7 @@ from markupsafe import Markup, escape
 
 from bids_sr.io.json_values import real, texts
 from bids_sr.metrics.long_tables import MISSING
-from bids_sr.metrics.registry import METRICS, REGION_METRICS, UndeclaredMetric, metric
+from bids_sr.metrics.registry import METRICS, REGION_METRICS, meaning
 from bids_sr.reports.markup import folded, joined, picked, render, table
 from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.text.training_text import held_out_text, started_text
@@ -38,15 +38,6 @@ def number(value: str | None) -> str:
     if as_float == int(as_float) and abs(as_float) < 1e6:
         return f"{int(as_float):d}".replace("-", "−")
     return f"{as_float:.4g}".replace("-", "−")
-
-
-def meaning(measure: str) -> tuple[str, str]:
-    """Unit and explanation of a measure, in whichever table it is declared; empty where in none."""
-    try:
-        found = metric(measure)
-    except UndeclaredMetric:
-        return "", ""
-    return found.unit, found.description
 
 
 def label_html(value: Value) -> str:

@@ -38,14 +38,22 @@ PRIMARY = ("brain", "active40", MISSING)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """What is said of one method on one question: what it is evidence of, and the measure in words; placebos apart."""
+    """What is said of one method on one question: its comparisons, those with placebos apart."""
 
     method: str
-    kind: str
-    title: str
     question: Question
     comparisons: tuple[Comparison, ...]
     placebos: tuple[Comparison, ...]
+
+    @property
+    def kind(self) -> str:
+        """What it is evidence of."""
+        return HEADLINES[self.question.measure][0]
+
+    @property
+    def title(self) -> str:
+        """The measure in words."""
+        return HEADLINES[self.question.measure][1]
 
     def against(self, *roles: str) -> list[Comparison]:
         """Comparisons with references of these roles."""
@@ -63,9 +71,8 @@ def findings(comparisons: Iterable[Comparison], methods: Sequence[str]) -> list[
         for method in methods:
             own = by_question.get((method, question))
             if own:
-                kind, title = HEADLINES[question.measure]
                 told.append(Finding(
-                    method=method, kind=kind, title=title, question=question,
+                    method=method, question=question,
                     comparisons=tuple(each for each in own if each.role != "placebo"),
                     placebos=tuple(each for each in own if each.role == "placebo"),
                 ))  # fmt: skip

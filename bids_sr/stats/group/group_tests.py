@@ -28,11 +28,6 @@ UNSETTLED = {1: "larger", -1: "smaller"}
 SAME, UNDECIDED, NONE = "same", "undecided", "not comparable"
 
 
-def compared(measure: str) -> bool:
-    """Whether a measure is tested at all."""
-    return better(measure) is not None
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
     """One series against one reference on one question."""

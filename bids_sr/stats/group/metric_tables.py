@@ -5,17 +5,19 @@ Runs are combined as fixed effects: by inverse variance where every run's value 
 
 import json
 import math
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import pandas as pd
 
 from bids_sr.metrics import long_tables
 from bids_sr.metrics.long_tables import EVALUATION, MISSING, SERIES
+from bids_sr.metrics.registry import better, parts_of
+from bids_sr.sr.method import offered_methods
 from bids_sr.stats.evaluation.evidence import APPLIED, stands_for
 
 TABLES = ("image", "activation", "evaluation")
@@ -30,7 +32,6 @@ _RUN: Mapping[str, dict[str, str]] = {
 CELLS = tuple(name for name in EVALUATION if name != "n")
 COLUMN_TEXT: Mapping[str, dict[str, str]] = {**_RUN, **{name: dict(EVALUATION[name]) for name in CELLS}}
 COLUMNS = tuple(COLUMN_TEXT)
-_NAME = re.compile(r"(?P<entities>.+)_desc-(?P<table>[a-z]+)_metrics\.tsv")
 _Z95 = 1.959963984540054
 _CLAIMS = ("claim_total_", "claim_part_")
 
@@ -50,6 +51,8 @@ class Question(NamedTuple):
 
 Values = Mapping[Question, Mapping[str, Mapping[str, float]]]
 """Question, then series, then participant, to the value."""
+Bounded = tuple[float, float, float]
+"""A value of a run with the ends of its interval; NaN where there are none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,60 +84,49 @@ class Source:
         return " ".join([self.participant, *(key + label for key, label in named.items() if label != MISSING)])
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunValue:
-    """One value of one run, with its interval."""
-
-    source: Source
-    question: Question
-    series: str
-    value: float
-    lower: float
-    upper: float
+class TableError(ValueError):
+    """A participant's table that cannot be joined: it has other columns than it should, or a number that is none."""
 
 
-def find_sources(output_dir: Path, wanted: Callable[[Source], bool] = lambda _: True) -> list[Source]:
-    """All metrics tables of participants below a folder of derivatives, in the order of their names."""
-    found = filter(None, map(_source, output_dir.glob("sub-*/**/func/*_metrics.tsv")))
-    return sorted(filter(wanted, found), key=lambda each: (each.where, TABLES.index(each.table)))
+def entities_of(stem: str) -> dict[str, str]:
+    """Entities of a file by their short names, from the part of its name that holds them."""
+    return dict(part.split("-", 1) for part in stem.split("_") if "-" in part)
 
 
-def _source(path: Path) -> Source | None:
-    match = _NAME.fullmatch(path.name)
-    if match is None or match["table"] not in TABLES:
-        return None
-    entities = dict(part.split("-", 1) for part in match["entities"].split("_") if "-" in part)
-    own = {key: entities.pop(key, MISSING) for key in ("sub", "ses", "task", "run")}
+def find_sources(output_dir: Path, wanted: Callable[[Mapping[str, str]], bool] = lambda _: True) -> list[Source]:
+    """All metrics tables of participants below a folder of derivatives, in the order of their names.
+
+    Parameters
+    ----------
+    wanted : told the entities of a run (short names), whether it takes part
+    """
+    found = []
+    for path in output_dir.glob("sub-*/**/func/*_metrics.tsv"):
+        stem, _, table = path.name.removesuffix("_metrics.tsv").rpartition("_desc-")
+        if table in TABLES and wanted(entities := entities_of(stem)):
+            found.append(_source(path, table, entities))
+    return sorted(found, key=lambda each: (each.where, TABLES.index(each.table)))
+
+
+def _source(path: Path, table: str, entities: Mapping[str, str]) -> Source:
+    own = {key: entities.get(key, MISSING) for key in ("sub", "ses", "task", "run")}
     beside = path.with_suffix(".json")
     facts = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
     return Source(
-        path=path, table=match["table"], participant=f"sub-{own['sub']}", session=own["ses"], task=own["task"],
-        run=own["run"], variant="_".join(f"{key}-{value}" for key, value in entities.items()) or MISSING,
+        path=path, table=table, participant=f"sub-{own['sub']}", session=own["ses"], task=own["task"], run=own["run"],
+        variant="_".join(f"{key}-{value}" for key, value in entities.items() if key not in own) or MISSING,
         version=str(facts.get("GeneratedByVersion", "")), digest=str(facts.get("SettingsDigest", "")),
         at_rest=facts.get("MappedBy") == "seeds",
     )  # fmt: skip
 
 
 def read_cells(source: Source) -> pd.DataFrame:
-    """One table as text, with the columns `CELLS`; ValueError where it has other columns than it should."""
-    table = long_tables.read_cells(source.path, EVALUATION if source.table == "evaluation" else SERIES)
-    return table.reindex(columns=list(CELLS), fill_value=MISSING)
-
-
-def run_values(source: Source, table: pd.DataFrame) -> list[RunValue]:
-    """Rows of `read_cells` as numbers; ValueError where a number is none."""
-    found = []
+    """One table as text, with the columns `CELLS`; TableError where it has other columns than it should."""
     try:
-        for at in table.itertuples(index=False):
-            value, lower, upper = map(long_tables.parsed_number, (at.value, at.lower, at.upper))
-            place = source.task, source.variant, source.table
-            question = Question(*place, at.measure, at.against, at.region, at.contrast, float(at.fwhm_mm))
-            found.append(
-                RunValue(source=source, question=question, series=at.series, value=value, lower=lower, upper=upper)
-            )
+        table = long_tables.read_cells(source.path, EVALUATION if source.table == "evaluation" else SERIES)
     except ValueError as error:
-        raise ValueError(f"{source.path}: {error}") from error
-    return found
+        raise TableError(str(error)) from error
+    return table.reindex(columns=list(CELLS), fill_value=MISSING)
 
 
 def lines_of(source: Source, table: pd.DataFrame) -> Iterable[str]:
@@ -165,10 +157,13 @@ def mixed(sources: Sequence[Source]) -> list[str]:
     return lines
 
 
-def absent(expected: Iterable[str], sources: Sequence[Source]) -> list[str]:
-    """Who and what is missing: participants (``sub-…``) without any table, runs without one that others have."""
+def absent(expected: Iterable[str], sources: Sequence[Source]) -> list[tuple[str, str]]:
+    """Who and what is missing: participants (``sub-…``) without any table, runs without one that others have.
+
+    Each as what logs call whom it is about (nobody: empty), and in words.
+    """
     present = {source.participant for source in sources}
-    lines = [f"{label}: no table of metrics at all" for label in sorted(set(expected) - present)]
+    lines = [(label, f"{label}: no table of metrics at all") for label in sorted(set(expected) - present)]
     kinds: dict[str, set[str]] = {}
     runs: dict[tuple[str, ...], list[Source]] = {}
     for source in sources:
@@ -177,29 +172,39 @@ def absent(expected: Iterable[str], sources: Sequence[Source]) -> list[str]:
     for own in runs.values():
         lacking = sorted(kinds[own[0].task] - {source.table for source in own}, key=TABLES.index)
         if lacking:
-            lines.append(f"{own[0].name}: no table of {' and of '.join(lacking)} metrics")
+            lines.append((own[0].participant, f"{own[0].name}: no table of {' and of '.join(lacking)} metrics"))
     nowhere = [name for name in TABLES[1:] if all(source.table != name for source in sources)]
-    lines += [f"no run has a table of {name} metrics" for name in nowhere]
+    return [*lines, *(("", f"no run has a table of {name} metrics") for name in nowhere)]
+
+
+def absent_runs(stems: Iterable[str], sources: Sequence[Source]) -> list[tuple[str, str]]:
+    """Runs of the participants that entered, by the names of their series, of which there is no table.
+
+    As `absent` tells them.
+    """
+    people = {source.participant for source in sources}
+    known = {frozenset(_run_of(source.path.name.partition("_desc-")[0]).items()) for source in sources}
+    why = "no table (left out or not run, if it is no calibration or reference)"
+    lines = []
+    for stem in dict.fromkeys(stems):
+        entities = _run_of(stem)
+        if f"sub-{entities.get('sub')}" in people and frozenset(entities.items()) not in known:
+            lines.append((stem, f"{stem}: {why}"))
     return lines
 
 
-def absent_runs(stems: Iterable[str], sources: Sequence[Source]) -> list[str]:
-    """Runs of the participants that entered, by the names of their series, of which there is no table."""
-    people = {source.participant for source in sources}
-    known = {frozenset(_entities_of(source.path.name.partition("_desc-")[0]).items()) for source in sources}
-    lines = []
-    for stem in stems:
-        entities = _entities_of(stem)
-        if f"sub-{entities.get('sub')}" in people and frozenset(entities.items()) not in known:
-            lines.append(f"{stem}: no table (left out or not run, if it is no calibration or reference)")
-    return list(dict.fromkeys(lines))
-
-
-def _entities_of(stem: str) -> dict[str, str]:
+def _run_of(stem: str) -> dict[str, str]:
     """Entities of a run, whose echoes and parts are one; numbers without leading zeros."""
-    pairs = dict(part.split("-", 1) for part in stem.split("_") if "-" in part)
-    kept = {key: label for key, label in pairs.items() if key not in ("echo", "part")}
+    kept = {key: label for key, label in entities_of(stem).items() if key not in ("echo", "part")}
     return kept | {key: kept[key].lstrip("0") or "0" for key in ("run",) if key in kept}
+
+
+def runs_of_tasks(sources: Iterable[Source]) -> dict[str, dict[str, int]]:
+    """Participants of each task, with the number of their runs."""
+    runs: dict[str, dict[str, set[str]]] = {}
+    for each in sources:
+        runs.setdefault(each.task, {}).setdefault(each.participant, set()).add(each.name)
+    return {task: {name: len(own) for name, own in sorted(people.items())} for task, people in sorted(runs.items())}
 
 
 def without_methods(present: Mapping[str, Iterable[str]], methods: Iterable[str]) -> list[str]:
@@ -209,79 +214,82 @@ def without_methods(present: Mapping[str, Iterable[str]], methods: Iterable[str]
     return [f"no {method}: {', '.join(names)}" for method, names in lacking.items() if 0 < len(names) < len(runs)]
 
 
-def combine(values: Iterable[RunValue], wanted: Callable[[str], bool]) -> dict[Question, dict[str, dict[str, float]]]:
-    """One value for each participant, series and question of the wanted metrics; runs by fixed effects."""
-    runs: dict[tuple[Question, str, str], list[RunValue]] = defaultdict(list)
-    for each in values:
-        if wanted(each.question.measure):
-            runs[each.question, each.series, each.source.participant].append(each)
-    out: dict[Question, dict[str, dict[str, float]]] = {}
-    for (question, series, participant), own in runs.items():
-        out.setdefault(question, {}).setdefault(series, {})[participant] = fixed_effect(own)
-    return out
-
-
-def fixed_effect(runs: Sequence[RunValue]) -> float:
+def fixed_effect(runs: Sequence[Bounded]) -> float:
     """Values of several runs as one: weighted by inverse variance where all have an interval, else their mean.
 
     Runs in which the value is not defined are left out; NaN where it is defined in none.
     """
-    known = [each for each in runs if math.isfinite(each.value)]
+    known = [each for each in runs if math.isfinite(each[0])]
     if len(known) < 2:
-        return known[0].value if known else math.nan
-    errors = [(each.upper - each.lower) / (2 * _Z95) for each in known]
+        return known[0][0] if known else math.nan
+    errors = [(upper - lower) / (2 * _Z95) for _, lower, upper in known]
     sure = all(math.isfinite(error) and error > 0 for error in errors)
     weights = [1 / error**2 if sure else 1.0 for error in errors]
-    return sum(w * each.value for w, each in zip(weights, known, strict=True)) / sum(weights)
+    return sum(w * value for w, (value, _, _) in zip(weights, known, strict=True)) / sum(weights)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Joined:
-    """What the tables hold together; `add` takes them in the order of participants, `close` ends it."""
+    """What the tables of all participants hold together."""
 
-    compared: Callable[[str], bool]  # whether a metric is of interest
-    # values, claims: combined values of those metrics, and of the attribution of region size
+    # values, claims: combined values of the metrics that are compared, and of the attribution of region size
     values: dict[Question, dict[str, dict[str, float]]] = field(default_factory=dict)
     claims: dict[Question, dict[str, dict[str, float]]] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)  # by metric, of all metrics
-    series: set[str] = field(default_factory=set)  # all that have values
     flags: list[tuple[str, str, str]] = field(default_factory=list)  # those raised: name of the run, series, metric
     # methods that were not applied in a run, which are not compared there: name of the run, method
     idle: list[tuple[str, str]] = field(default_factory=list)
     present: dict[str, set[str]] = field(default_factory=dict)  # series by the name of the run
-    _open: list[RunValue] = field(default_factory=list)
-    _participant: str = ""
 
-    def add(self, source: Source, table: pd.DataFrame) -> None:
-        """Take one table of `read_cells`; those of one participant come together. ValueError where a number is none."""
-        if source.participant != self._participant:
-            self.close()
-            self._participant = source.participant
-        self.units |= dict(zip(table["measure"], table["unit"], strict=True))
-        self.series |= set(table["series"])
-        self.present.setdefault(source.name, set()).update(table["series"])
-        kept = {name for name in table["measure"] if self.compared(name) or name.startswith(_CLAIMS)}
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Methods under test that any run has."""
+        return tuple(name for name in offered_methods() if any(name in own for own in self.present.values()))
+
+
+def join_tables(sources: Iterable[Source], stream: TextIO) -> Joined:
+    """Write all tables as a long one, and combine what is compared; one participant's tables are in memory at a time.
+
+    Parameters
+    ----------
+    sources : in the order of `find_sources`; TableError where one cannot be joined
+    """
+    found = Joined()
+    stream.write("\t".join(COLUMNS) + "\n")
+    for participant, own in groupby(sources, key=lambda source: source.participant):
+        tables = [(source, read_cells(source)) for source in own]
+        for source, table in tables:
+            stream.writelines(lines_of(source, table))
+            found.units.update(zip(table["measure"], table["unit"], strict=True))
+            found.present.setdefault(source.name, set()).update(table["series"])
+            for series, measure, value in zip(table["series"], table["measure"], table["value"], strict=True):
+                if measure == APPLIED and value == "0":
+                    found.idle.append((source.name, series))
+                if value == "1" and parts_of(measure).family == "flag":
+                    found.flags.append((source.name, series, measure))
+        for (question, series), runs in _of_participant(tables, found.idle).items():
+            kept = found.claims if question.measure.startswith(_CLAIMS) else found.values
+            kept.setdefault(question, {}).setdefault(series, {})[participant] = fixed_effect(runs)
+    return found
+
+
+def _of_participant(
+    tables: Iterable[tuple[Source, pd.DataFrame]], idle: Sequence[tuple[str, str]]
+) -> dict[tuple[Question, str], list[Bounded]]:
+    """Values of a participant by question and series, one a run; without methods where they were not applied."""
+    found: dict[tuple[Question, str], list[Bounded]] = defaultdict(list)
+    for source, table in tables:
+        without = [method for run, method in idle if run == source.name]
+        kept = {name for name in table["measure"] if better(name) is not None or name.startswith(_CLAIMS)}
         if source.at_rest:  # two seeds are no two conditions, and the paper's regions are no match
             kept = {name for name in kept if not name.startswith("quarter_")}
-        self._open += run_values(source, table[table["measure"].isin(kept)])
-        for series, measure, value in zip(table["series"], table["measure"], table["value"], strict=True):
-            if measure == APPLIED and value == "0":
-                self.idle.append((source.name, series))
-            if measure.startswith("flag_") and value == "1":
-                self.flags.append((source.name, series, measure))
-
-    def close(self) -> None:
-        """Combine the runs of the participant that was added last."""
-        idle: dict[str, list[str]] = {}
-        for run, method in self.idle:
-            idle.setdefault(run, []).append(method)
-        kept = [
-            each
-            for each in self._open
-            if not any(stands_for(s, idle.get(each.source.name, ())) for s in (each.series, each.question.against))
-        ]
-        for target, wanted in ((self.values, self.compared), (self.claims, lambda name: name.startswith(_CLAIMS))):
-            for question, series in combine(kept, wanted).items():
-                for name, people in series.items():
-                    target.setdefault(question, {}).setdefault(name, {}).update(people)
-        self._open = []
+        try:
+            for at in table[table["measure"].isin(kept)].itertuples(index=False):
+                place = source.task, source.variant, source.table
+                question = Question(*place, at.measure, at.against, at.region, at.contrast, float(at.fwhm_mm))
+                value, lower, upper = map(long_tables.parsed_number, (at.value, at.lower, at.upper))
+                if not any(stands_for(name, without) for name in (at.series, at.against)):
+                    found[question, at.series].append((value, lower, upper))
+        except ValueError as error:
+            raise TableError(f"{source.path}: {error}") from error
+    return found

@@ -204,31 +204,3 @@ def test_mixed_tasks_and_rest_are_told_apart(places: tuple[Path, Path], capsys: 
     assert "overlap of the two conditions (task rest" not in text
     assert any(row["task"] == "rest" for row in rows(places[1] / "group_metrics.tsv"))
     assert text.count("srgan: Image quality not assessed") == 1  # though it holds of tap and of view
-
-
-def test_the_maps_of_each_variant_have_their_own_figure(tmp_path: Path) -> None:
-    import nibabel as nib
-    import numpy as np
-
-    from bids_sr.cli.group_level import _map_figures
-    from bids_sr.group.group_maps import GroupMap, GroupMaps
-
-    rng = np.random.default_rng(3)
-    affine = np.diag([4.0, 4.0, 4.0, 1.0])
-    maps = []
-    for variant in ("dir-AP", "dir-PA"):
-        path = tmp_path / f"{variant}.nii.gz"
-        nib.save(nib.Nifti1Image(rng.normal(0, 3, (12, 12, 8)).astype(np.float32), affine), path)
-        maps.append(
-            GroupMap(
-                task="tap", variant=variant, contrast="thumb", series="bspline", fwhm_mm=0.0,
-                participants=("01", "02", "03"), files={"z": path}, peak_z=5.0, peak_mm=(0.0, 0.0, 0.0), active_mm3=9.0,
-            )
-        )  # fmt: skip
-    whole = np.ones((12, 12, 8))
-    found = _map_figures(
-        GroupMaps(space="MNI", maps=tuple(maps), left_out=(), background=whole, mask=whole > 0, affine=affine),
-        tmp_path / "figures",
-    )
-    assert len({figure.file for figure in found}) == 2
-    assert found[0].file.read_bytes() != found[1].file.read_bytes()

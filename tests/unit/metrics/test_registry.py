@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from grouptables import write_tables
+from grouptables import joined, write_tables
 
 from bids_sr.metrics import registry
 from bids_sr.metrics.long_tables import EVALUATION, SERIES, STRUCTURAL, MetricRow, columns_json, read_cells, table_text
 from bids_sr.reports.tables import evaluation_tables
-from bids_sr.stats.group import group_tests, metric_tables
+from bids_sr.stats.group import group_tests
 
 
 @pytest.fixture
@@ -32,13 +32,10 @@ def test_a_metric_is_an_entry_and_a_function(added, tmp_path):
         write_tables(tmp_path, f"{number:02d}", rows=rows)
     sidecar = columns_json(EVALUATION, [each.measure for each in rows])
     assert sidecar["measure"]["Levels"] == {added: "largest distance of the borders (mm)"}
-    joined = metric_tables.Joined(compared=group_tests.compared)
-    for source in metric_tables.find_sources(tmp_path):
-        joined.add(source, metric_tables.read_cells(source))
-    joined.close()
-    (found,) = group_tests.compare(joined.values, ["sbl"], units=joined.units)
+    tables = joined(tmp_path)
+    (found,) = group_tests.compare(tables.values, ["sbl"], units=tables.units)
     assert (found.question.measure, found.reference, found.word) == (added, "bspline", "better")
-    assert joined.units == {added: "mm"}
+    assert tables.units == {added: "mm"}
     html = evaluation_tables.truth_html(rows)
     assert "border distance" in html
     assert "6.7" in html

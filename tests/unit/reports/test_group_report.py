@@ -4,18 +4,19 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
-from grouptables import cohort, every_value
+from grouptables import cohort, joined
 
-from bids_sr.metrics.registry import metric
-from bids_sr.reports import group_report
 from bids_sr.reports.figures import group_figures
 from bids_sr.reports.figures.style import FigureInputError
-from bids_sr.reports.group_report import METHODS, GroupContent, build_group_report
+from bids_sr.reports.group_report import METHODS, GroupContent, build_group_report, group_maps_html
+from bids_sr.reports.tables.group_comparison_tables import claims_html, paper_html
 from bids_sr.reports.text import group_verdicts
 from bids_sr.reports.text.methods_text import missing_keys
-from bids_sr.stats.group import group_tests, group_text, metric_tables
+from bids_sr.stats.group import group_tables, group_tests, metric_tables
+from bids_sr.stats.group.group_activation import GroupMap, GroupMaps
 from bids_sr.stats.group.metric_tables import Question
 
 NAMES = ("sbl", "srgan")
@@ -24,18 +25,15 @@ BEYOND = Question("tap", "n/a", "evaluation", "split_ev_beyond", "measured", "br
 
 def made(folder: Path, count: int) -> tuple[list[group_tests.Comparison], metric_tables.Values]:
     cohort(folder, count)
-    figures = every_value(folder)
-    values = metric_tables.combine(figures, group_tests.compared)
-    return group_tests.compare(values, NAMES, units={q.measure: metric(q.measure).unit for q in values}), values
+    found = joined(folder)
+    return group_tests.compare(found.values, NAMES, units=found.units), found.values
 
 
 def content(folder: Path, count: int, **how: object) -> GroupContent:
-    comparisons, values = made(folder, count)
+    comparisons, _ = made(folder, count)
     given = {
-        "participants": [f"sub-{n}" for n in range(count)], "absent": [], "left_out": [], "flags": [],
-        "methods": NAMES, "comparisons": comparisons, "values": values, "units": {},
-        "papers": group_text.paper_tables(values, NAMES), "claims": {}, "maps": [], "map_figures": [], "space": None,
-        "margin": "a tenth", "about": {"Command": "bids-sr"},
+        "sources": metric_tables.find_sources(folder), "joined": joined(folder), "comparisons": comparisons,
+        "maps": GroupMaps(), "absent": [], "method": "sbl", "margin": None, "about": {"Command": "bids-sr"},
     }  # fmt: skip
     return GroupContent(**{**given, **how})
 
@@ -121,10 +119,11 @@ def test_differences_show_estimate_and_interval(tmp_path: Path) -> None:
 
 def test_the_page_is_whole_and_nothing_from_outside_is_interpreted(tmp_path: Path) -> None:
     page = build_group_report(
-        tmp_path / "group.html",
-        content(tmp_path, 6, absent=["sub-<b>9</b>: nothing"], flags=["<script>alert(1)</script>"],
-                about={"Command": "bids-sr <x>"}),
-        figure_dir=tmp_path / "group" / "figures",
+        tmp_path,
+        content(
+            tmp_path, 6, absent=["sub-<b>9</b>: nothing"], maps=GroupMaps(left_out=("<script>alert(1)</script>",)),
+            about={"Command": "bids-sr <x>"},
+        ),
     )  # fmt: skip
     text = page.read_text()
     assert text.count("<script") == 1
@@ -138,7 +137,7 @@ def test_the_page_is_whole_and_nothing_from_outside_is_interpreted(tmp_path: Pat
 
 
 def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
-    text = group_report.paper_html(content(tmp_path, 8).papers[0])
+    text = paper_html(group_tables.paper_tables(made(tmp_path, 8)[1], NAMES)[0])
     cells = re.findall(r"<tr>(.*?)</tr>", text)
     assert "83.37 (42.31–119.68)" in text
     assert ".490 (.361–.589)" in text
@@ -150,10 +149,10 @@ def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
 
 def test_the_claim_is_taken_apart(tmp_path: Path) -> None:
     question = Question("tap", "n/a", "evaluation", "claim_part_grid_size", "raw", "quarter", "thumb+little", 5.6)
-    text = group_report.claims_html({question: {"sbl": {f"sub-{n}": 0.5 + 0.01 * n for n in range(7)}}})
+    text = claims_html({question: {"sbl": {f"sub-{n}": 0.5 + 0.01 * n for n in range(7)}}})
     assert "0.53 (0.515–0.545)" in text
     assert ".016" in text  # 2 / 2**7: all seven below 1
-    assert group_report.claims_html({}) == ""
+    assert claims_html({}) == ""
 
 
 def test_all_that_the_methods_cite_is_in_the_bibliography() -> None:
@@ -181,10 +180,32 @@ def test_no_label_is_cut_off_however_long(tmp_path: Path) -> None:
 
 
 def test_accuracy_of_each_participant_comes_first(tmp_path: Path) -> None:
-    page = build_group_report(tmp_path / "group.html", content(tmp_path, 6), figure_dir=tmp_path / "figures")
+    page = build_group_report(tmp_path, content(tmp_path, 6))
     text = page.read_text()
     answer = text[text.index('<section id="verdict"') : text.index('<section id="participants"')]
     lines = re.findall(r"<tr>(.*?)</tr>", answer)
     assert next(line for line in lines if "sub-01" in line).startswith("<th scope='row'>sub-01</th><td>0.020</td>")
     assert len([line for line in lines if "sub-0" in line]) == 6
     assert text.index("Comparison with Ota et al. (2022)") < text.index('<section id="methods"')
+
+
+def test_the_maps_of_each_variant_have_their_own_figure(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    maps = []
+    for variant in ("dir-AP", "dir-PA"):
+        path = tmp_path / f"{variant}.nii.gz"
+        nib.save(nib.Nifti1Image(rng.normal(0, 3, (12, 12, 8)).astype(np.float32), affine), path)
+        maps.append(
+            GroupMap(
+                task="tap", variant=variant, contrast="thumb", series="bspline", fwhm_mm=0.0,
+                participants=("01", "02", "03"), files={"z": path}, peak_z=5.0, peak_mm=(0.0, 0.0, 0.0), active_mm3=9.0,
+            )
+        )  # fmt: skip
+    whole = np.ones((12, 12, 8))
+    found = GroupMaps(space="MNI", maps=tuple(maps), background=whole, mask=whole > 0, affine=affine)
+    text = group_maps_html(found, tmp_path)
+    ap, pa = sorted(tmp_path.glob("*.svg"))
+    assert ap.read_bytes() != pa.read_bytes()
+    assert text.count('src="data:image/svg+xml') == 2
+    assert "thumb, task tap, dir-PA" in text

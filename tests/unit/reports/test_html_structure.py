@@ -8,7 +8,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.reports.group_report import claims_html, comparisons_html, maps_html, paper_html
 from bids_sr.reports.tables.evaluation_tables import (
     agreement_html,
     holdout_html,
@@ -17,6 +16,7 @@ from bids_sr.reports.tables.evaluation_tables import (
     placebo_html,
     truth_html,
 )
+from bids_sr.reports.tables.group_comparison_tables import claims_html, comparisons_html, maps_html, paper_html
 from bids_sr.reports.tables.html_tables import (
     calibration_html,
     card_html,
@@ -28,7 +28,7 @@ from bids_sr.reports.tables.html_tables import (
 from bids_sr.reports.tables.region_size_tables import claim_html
 from bids_sr.reports.text.evaluation_text import guards_html, verdict_html
 from bids_sr.stats.group import group_tests
-from bids_sr.stats.group.group_text import paper_tables
+from bids_sr.stats.group.group_tables import paper_tables
 from bids_sr.stats.group.metric_tables import Question
 
 EXPECTED = Path(__file__).with_name("expected_html.txt")

@@ -5,23 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from grouptables import FACTS, cohort, detail, every_value, sizes, write_tables
+from grouptables import FACTS, cohort, detail, joined, sizes, write_tables
 from scipy import stats as scipy_stats
 
 from bids_sr.metrics.registry import better, metric
-from bids_sr.stats.group import group_tests, group_text, metric_tables
+from bids_sr.stats.group import group_tables, group_tests, metric_tables
 from bids_sr.stats.group.metric_tables import Question
 
 BEYOND = Question("tap", "n/a", "evaluation", "split_ev_beyond", "measured", "brain", "all", 0.0)
 METHODS = ("sbl", "srgan")
 
 
-def joined(folder: Path) -> metric_tables.Values:
-    return metric_tables.combine(every_value(folder), group_tests.compared)
-
-
 def compared(folder: Path, margin: float | None = None) -> dict[tuple[Question, str, str], group_tests.Comparison]:
-    values = joined(folder)
+    values = joined(folder).values
     units = {question.measure: metric(question.measure).unit for question in values}
     return {
         (each.question, each.series, each.reference): each
@@ -54,11 +50,11 @@ def test_a_table_with_other_columns_is_refused(tmp_path: Path) -> None:
 def test_runs_are_combined_by_inverse_variance_where_all_have_an_interval(tmp_path: Path) -> None:
     write_tables(tmp_path, "01", rows=[detail("sbl", 0.10, lower=0.08, upper=0.12)], run="task-tap_run-1")
     write_tables(tmp_path, "01", rows=[detail("sbl", 0.40, lower=0.36, upper=0.44)], run="task-tap_run-2")
-    assert joined(tmp_path)[BEYOND]["sbl"]["sub-01"] == pytest.approx((4 * 0.10 + 1 * 0.40) / 5)
+    assert joined(tmp_path).values[BEYOND]["sbl"]["sub-01"] == pytest.approx((4 * 0.10 + 1 * 0.40) / 5)
     write_tables(tmp_path, "01", rows=[detail("sbl", 0.40)], run="task-tap_run-2")
-    assert joined(tmp_path)[BEYOND]["sbl"]["sub-01"] == pytest.approx(0.25)
+    assert joined(tmp_path).values[BEYOND]["sbl"]["sub-01"] == pytest.approx(0.25)
     write_tables(tmp_path, "01", rows=[detail("sbl", math.nan)], run="task-tap_run-2")
-    assert joined(tmp_path)[BEYOND]["sbl"]["sub-01"] == pytest.approx(0.10)
+    assert joined(tmp_path).values[BEYOND]["sbl"]["sub-01"] == pytest.approx(0.10)
 
 
 def test_other_versions_and_settings_are_named(tmp_path: Path) -> None:
@@ -77,7 +73,9 @@ def test_who_and_what_is_missing_is_named(tmp_path: Path) -> None:
     cohort(tmp_path, 2)
     write_tables(tmp_path, "03", activation=sizes("raw", 1, 2, 0.5))
     absent = metric_tables.absent(["sub-01", "sub-02", "sub-03", "sub-04"], metric_tables.find_sources(tmp_path))
-    assert absent == ["sub-04: no table of metrics at all", "sub-03 task-tap: no table of evaluation metrics"]
+    assert absent == [
+        ("sub-04", "sub-04: no table of metrics at all"), ("sub-03", "sub-03 task-tap: no table of evaluation metrics")
+    ]  # fmt: skip
 
 
 def test_runs_of_the_data_set_without_tables_are_named(tmp_path: Path) -> None:
@@ -85,9 +83,10 @@ def test_runs_of_the_data_set_without_tables_are_named(tmp_path: Path) -> None:
     write_tables(tmp_path, "01", activation=sizes("raw", 1, 1, 1.0), run="task-rest")
     sources = metric_tables.find_sources(tmp_path)
     stems = ["sub-01_task-rest_echo-1", "sub-01_task-rest_echo-2", "sub-01_task-tap_run-1", "sub-01_task-tap_run-2"]
-    (line,) = metric_tables.absent_runs([*stems, "sub-02_task-tap"], sources)  # sub-02 is named as a whole
+    ((run, line),) = metric_tables.absent_runs([*stems, "sub-02_task-tap"], sources)  # sub-02 is named as a whole
+    assert run == "sub-01_task-tap_run-2"
     assert line.startswith("sub-01_task-tap_run-2: no table")
-    assert "no run has a table of evaluation metrics" in metric_tables.absent(["sub-01"], sources)
+    assert ("", "no run has a table of evaluation metrics") in metric_tables.absent(["sub-01"], sources)
 
 
 def test_regions_of_seeds_are_not_compared_beside_those_of_conditions(tmp_path: Path) -> None:
@@ -95,11 +94,7 @@ def test_regions_of_seeds_are_not_compared_beside_those_of_conditions(tmp_path: 
     for label, size, by in (("01", 10.0, "seeds"), ("02", 20.0, "events")):
         write_tables(tmp_path, label, activation=sizes("raw", size, size, 1.0), facts={**FACTS, "MappedBy": by})
         (tmp_path / f"sub-{label}/func/sub-{label}_task-tap_desc-seeds_timeseries.tsv").write_text("")
-    found = metric_tables.Joined(compared=group_tests.compared)
-    for source in metric_tables.find_sources(tmp_path):
-        found.add(source, metric_tables.read_cells(source))
-    found.close()
-    regions = {q.measure: people["raw"] for q, people in found.values.items() if q.contrast == "thumb"}
+    regions = {q.measure: people["raw"] for q, people in joined(tmp_path).values.items() if q.contrast == "thumb"}
     assert regions == {"quarter_paper": {"sub-02": 20.0}}
 
 
@@ -131,7 +126,7 @@ def replace_contrast(measure: str, contrast: str) -> Question:
 def test_a_comparison_has_the_figures_of_scipy(tmp_path: Path) -> None:
     cohort(tmp_path, 9)
     each = compared(tmp_path)[BEYOND, "srgan", "inject"]
-    values = joined(tmp_path)[BEYOND]
+    values = joined(tmp_path).values[BEYOND]
     a, b = ([values[name][who] for who in sorted(values[name])] for name in ("srgan", "inject"))
     assert each.test is not None
     assert each.t is not None
@@ -141,7 +136,7 @@ def test_a_comparison_has_the_figures_of_scipy(tmp_path: Path) -> None:
 
 def test_sameness_needs_a_margin_and_comes_from_the_gap(tmp_path: Path) -> None:
     cohort(tmp_path, 12)
-    values = joined(tmp_path)
+    values = joined(tmp_path).values
     # bspline to measured is .2 with an odd part whose median over pairs is zero
     assert group_tests.margin_of(BEYOND, values[BEYOND], None, "1") == pytest.approx(0.02, rel=0.01)
     assert group_tests.margin_of(BEYOND, values[BEYOND], 0.3, "1") == 0.3
@@ -211,7 +206,7 @@ def test_a_figure_that_nobody_has_is_not_comparable() -> None:
     nothing = {"bspline": {"sub-01": math.nan}, "sbl": {"sub-01": math.nan}}
     each = group_tests.compare({BEYOND: nothing}, ["sbl"], units={})[0]
     assert (each.word, each.n, each.n_undefined) == ("not comparable", 0, 1)
-    assert group_text.row(each)["p_wilcoxon"] == "n/a"
+    assert group_tables.row(each)["p_wilcoxon"] == "n/a"
 
 
 def test_places_and_counts_are_not_compared() -> None:
@@ -225,10 +220,10 @@ def test_places_and_counts_are_not_compared() -> None:
 def test_the_table_of_statistics(tmp_path: Path) -> None:
     cohort(tmp_path, 12)
     found = compared(tmp_path)
-    head, *lines = group_text.stats_text(found.values()).splitlines()
-    assert tuple(head.split("\t")) == group_text.COLUMNS
+    head, *lines = group_tables.stats_text(found.values()).splitlines()
+    assert tuple(head.split("\t")) == group_tables.COLUMNS
     assert len(lines) == len(found)
-    cells = group_text.row(found[BEYOND, "sbl", "bspline"])
+    cells = group_tables.row(found[BEYOND, "sbl", "bspline"])
     assert (cells["n"], cells["method"], cells["word"], cells["better"]) == ("12", "exact", "better", "higher")
     assert float(cells["p_wilcoxon"]) == pytest.approx(2 / 2**12, rel=1e-5)
     assert float(cells["lower"]) <= float(cells["difference"]) <= float(cells["upper"])
@@ -243,7 +238,7 @@ def test_false_discovery_rates_are_over_all_comparisons_of_a_measure(tmp_path: P
 
 def test_the_papers_table(tmp_path: Path) -> None:
     cohort(tmp_path, 8)
-    (paper,) = group_text.paper_tables(joined(tmp_path), METHODS)
+    (paper,) = group_tables.paper_tables(joined(tmp_path).values, METHODS)
     assert paper.conditions == ("thumb", "little")
     assert [series for _, series in paper.lines] == ["raw", "bspline", "sbl"]
     thumb, little, dice = paper.lines[0.0, "sbl"]

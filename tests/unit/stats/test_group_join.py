@@ -1,15 +1,16 @@
-"""Tables joined one after the other: what comes of it is what comes of all of them at once."""
+"""Tables joined one after the other: what comes of it is what their cells say, as pandas reads them."""
 
+import io
 import math
 from pathlib import Path
 
-from grouptables import cohort, detail, every_value, write_tables
+import numpy as np
+import pandas as pd
+from grouptables import cohort, detail, joined, write_tables
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.metrics.registry import metric
+from bids_sr.metrics.registry import better, metric
 from bids_sr.stats.group import metric_tables
-from bids_sr.stats.group.group_tests import compared
-from bids_sr.stats.group.metric_tables import Joined
 
 
 def test_what_is_joined_by_and_by_is_what_is_joined_at_once(tmp_path: Path) -> None:
@@ -22,25 +23,41 @@ def test_what_is_joined_by_and_by_is_what_is_joined_at_once(tmp_path: Path) -> N
         ]
         write_tables(tmp_path, "09", rows=rows, run=run)
     sources = metric_tables.find_sources(tmp_path)
-    joined = Joined(compared=compared)
-    for source in sources:
-        joined.add(source, metric_tables.read_cells(source))
-    joined.close()
-    flat = every_value(tmp_path)
-    lines = [line for source in sources for line in metric_tables.lines_of(source, metric_tables.read_cells(source))]
-    assert len(lines) == len(flat)
-    for line, each in zip(lines, flat, strict=True):
-        cells = dict(zip(metric_tables.COLUMNS, line.rstrip("\n").split("\t"), strict=True))
-        assert (cells["participant"], cells["series"]) == (each.source.participant, each.series)
-        assert (cells["measure"], cells["unit"]) == (each.question.measure, metric(each.question.measure).unit)
-        numbers = [math.nan if cells[k] == "n/a" else float(cells[k]) for k in ("value", "lower", "upper")]
-        assert str(numbers) == str([each.value, each.lower, each.upper])
-    assert joined.values == metric_tables.combine(flat, compared)
-    assert list(joined.values) == list(metric_tables.combine(flat, compared))
-    assert len(next(iter(joined.values.values()))["sbl"]) >= 4
-    assert str(joined.claims) == str(metric_tables.combine(flat, lambda name: name.startswith("claim_total_")))
-    assert joined.units == {each.question.measure: metric(each.question.measure).unit for each in flat}
-    assert joined.series == {each.series for each in flat}
-    assert joined.flags == [
+    stream = io.StringIO()
+    found = metric_tables.join_tables(sources, stream)
+    long = pd.read_csv(io.StringIO(stream.getvalue()), sep="\t", dtype={"unit": str})
+    assert tuple(long.columns) == metric_tables.COLUMNS
+    cells = [
+        pd.read_csv(source.path, sep="\t", dtype={"unit": str}).assign(participant=source.participant)
+        for source in sources
+    ]
+    flat = pd.concat(cells, ignore_index=True)
+    names = ["participant", "series", "measure", "contrast", "fwhm_mm", "unit", "value", "lower", "upper"]
+    pd.testing.assert_frame_equal(long[names], flat[names], check_dtype=False)
+    keys = ["task", "variant", "table", "measure", "against", "region", "contrast", "fwhm_mm", "series", "participant"]
+    told = [
+        (*question, series, who, value)
+        for kind in (found.values, found.claims)
+        for question, people in kind.items()
+        for series, values in people.items()
+        for who, value in values.items()
+    ]
+    known = long[[better(name) is not None or name.startswith("claim_total_") for name in long["measure"]]]
+    known = known.fillna(dict.fromkeys(keys, "n/a")).assign(
+        weight=lambda rows: (1 / (rows["upper"] - rows["lower"]) ** 2).fillna(1.0)
+    )
+    expected = {
+        key: float((own["weight"] * own["value"]).sum(skipna=False) / own["weight"].sum())
+        for key, own in known.groupby(keys)
+    }
+    assert {key for *key_, _ in told if (key := tuple(key_))} == set(expected)
+    for *key, value in told:
+        np.testing.assert_allclose(value, expected[tuple(key)])
+    assert len(next(iter(found.values.values()))["sbl"]) >= 4
+    assert found.units == {name: metric(name).unit for name in flat["measure"]}
+    assert set().union(*found.present.values()) == set(flat["series"])
+    assert found.methods == ("sbl", "srgan")
+    assert found.flags == [
         ("sub-09 task-hum", "sbl", "flag_task_not_done"), ("sub-09 task-tap run-2", "sbl", "flag_task_not_done")
     ]  # fmt: skip
+    assert joined(tmp_path) == found

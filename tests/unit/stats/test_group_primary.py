@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from grouptables import cohort, detail, write_tables
+from grouptables import cohort, detail, joined, write_tables
 from scipy import stats as scipy_stats
 
 from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics.registry import better
 from bids_sr.reports.text.group_verdicts import (
     findings,
     group_answer_html,
@@ -18,21 +19,13 @@ from bids_sr.reports.text.group_verdicts import (
     verdict,
     why_not_assessed,
 )
-from bids_sr.stats.group import group_tests, group_text, metric_tables, paired_tests
+from bids_sr.stats.group import group_tables, group_tests, metric_tables, paired_tests
 from bids_sr.stats.group import group_tests as pc
-from bids_sr.stats.group.metric_tables import Joined, Question
+from bids_sr.stats.group.metric_tables import Question
 
 METHODS = ("sbl", "srgan")
 RIVALS = ("bspline", "zerofill", "sdmod", "inject", "ratio")
 BEYOND = Question("tap", "n/a", "evaluation", "split_ev_beyond", "measured", "brain", "all", 0.0)
-
-
-def joined(folder: Path) -> Joined:
-    found = Joined(compared=group_tests.compared)
-    for source in metric_tables.find_sources(folder):
-        found.add(source, metric_tables.read_cells(source))
-    found.close()
-    return found
 
 
 def compared(values: metric_tables.Values) -> list[group_tests.Comparison]:
@@ -77,7 +70,7 @@ def test_the_primary_comparison_stands_first_and_the_others_are_exploratory(tmp_
     found = marked[0]
     assert found.question == BEYOND
     assert set(found.rivals) == {"inject"}
-    rows = [group_text.row(each) for each in marked]
+    rows = [group_tables.row(each) for each in marked]
     assert [row["part"] for row in rows] == ["primary", *["exploratory"] * (len(rows) - 1)]
     assert (rows[0]["n_needed"], rows[0]["n_above"], rows[0]["word"]) == (str(found.needed), "12", "better")
     text = primary_sentence(found)
@@ -175,7 +168,7 @@ def test_why_a_task_has_no_primary_comparison() -> None:
 
 
 def test_reproducibility_is_not_compared_over_participants() -> None:
-    assert not any(map(group_tests.compared, ("self_r_beyond", "self_r_signal", "gain_self_r_beyond", "alff_half_r")))
+    assert {better(name) for name in ("self_r_beyond", "self_r_signal", "gain_self_r_beyond", "alff_half_r")} == {None}
 
 
 def test_measured_comes_before_known_and_without_a_truth_there_is_none() -> None:

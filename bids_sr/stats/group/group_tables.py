@@ -1,14 +1,17 @@
-"""The group's statistics as a table, and the paper's table: what is written and shown of `group_tests`."""
+"""The group's tables: the long one of all values, that of all comparisons, and the paper's."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from bids_sr.io.atomic_files import whole_file, write_json, write_whole
 from bids_sr.metrics.long_tables import MISSING, number_text, tsv_text
-from bids_sr.metrics.registry import better
+from bids_sr.metrics.registry import better, meaning
 from bids_sr.series import BASELINES, MEASURED
+from bids_sr.stats.group import group_tests, metric_tables
 from bids_sr.stats.group.group_tests import Comparison
-from bids_sr.stats.group.metric_tables import Question, Values
+from bids_sr.stats.group.metric_tables import Joined, Question, Source, Values
 from bids_sr.stats.group.paired_tests import Spread, Wilcoxon, differences, spread, wilcoxon
 
 _P = "p value, two-sided"
@@ -74,6 +77,32 @@ COLUMN_TEXT: Mapping[str, dict[str, str]] = {
     "note": {"Description": "What else must be known"},
 }  # fmt: skip
 COLUMNS = tuple(COLUMN_TEXT)
+COLUMNS_OF = "_columns"
+"""Between the name of a table and ``.json``: as ``group_metrics.json``, participants' metrics would inherit it."""
+
+
+def write_tables(
+    output_dir: Path, sources: Iterable[Source], *, method: str, margin: float | None = None
+) -> tuple[Joined, list[Comparison]]:
+    """Write ``group_metrics`` and ``group_stats``, and return what they hold; TableError as of `join_tables`.
+
+    Parameters
+    ----------
+    method : of the primary comparisons, fixed beforehand
+    margin : of equivalence, see `group_tests.margin_of`
+    """
+    with whole_file(output_dir / "group_metrics.tsv") as beside:
+        with beside.open("w", encoding="utf-8") as stream:
+            joined = metric_tables.join_tables(sources, stream)
+        comparisons = group_tests.compare(joined.values, joined.methods, units=joined.units, margin=margin)
+        comparisons = group_tests.with_primary(comparisons, joined.values, method)
+    levels = {name: "{1} ({0})".format(*meaning(name)) for name in sorted(joined.units)}
+    metrics = {**metric_tables.COLUMN_TEXT, "measure": {**metric_tables.COLUMN_TEXT["measure"], "Levels": levels}}
+    for table, text in (("group_metrics", metrics), ("group_stats", COLUMN_TEXT)):
+        write_json(output_dir / f"{table}{COLUMNS_OF}.json", text)
+        (output_dir / f"{table}.json").unlink(missing_ok=True)  # of 0.2.0 and before, inherited by BIDS
+    write_whole(output_dir / "group_stats.tsv", stats_text(comparisons))
+    return joined, comparisons
 
 
 def row(each: Comparison) -> dict[str, str]:
