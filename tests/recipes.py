@@ -1,35 +1,68 @@
-"""Recipes of ``docs/extending.md``, applied to a copy of the package."""
+"""Recipes of docs/extending.md: the lines that a chapter shows, and a copy of the program that has them."""
 
+import os
 import re
 import shutil
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 
 
-def hunks(title: str) -> list[tuple[str, str, str]]:
-    """(file, lines that stand there, lines in their place) of the recipe under a title."""
-    recipe = (ROOT / "docs" / "extending.md").read_text().split(f"## {title}")[1].split("\n## ")[0]
-    diff = re.search(r"```diff\n(.*?)```", recipe, flags=re.S)
-    assert diff is not None
+class Change(NamedTuple):
+    """Lines of a file, and those in their place; `before` is empty for a new file."""
+
+    file: str
+    before: str
+    after: str
+
+
+def chapter_of(title: str) -> str:
+    """A chapter of the page."""
+    return (ROOT / "docs" / "extending.md").read_text(encoding="utf-8").split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def changes_of(title: str) -> list[Change]:
+    """What a chapter changes: its diffs, and its new files, whose first line is a comment with their place."""
     found = []
-    for part in diff[1].split("--- a/")[1:]:
-        file = part.partition("\n")[0]
-        for hunk in re.split(r"^@@ .*\n", part, flags=re.M)[1:]:
-            lines = hunk.splitlines(keepends=True)
-            sides = ["".join(line[1:] or "\n" for line in lines if line[0] in marks) for marks in (" -", " +")]
-            found.append((file, *sides))
+    for kind, code in re.findall(r"^ *```(diff|python)\n(.*?)^ *```", chapter_of(title), flags=re.S | re.M):
+        text = textwrap.dedent(code)
+        if kind == "python" and (place := re.match(r"# (\S+\.py)\n", text)):
+            found.append(Change(place[1], "", text[place.end() :]))
+        for part in text.split("--- a/")[1:] if kind == "diff" else ():
+            for hunk in re.split(r"^@@ .*\n", part, flags=re.M)[1:]:
+                lines = hunk.splitlines(keepends=True)
+                sides = ["".join(line[1:] or "\n" for line in lines if line[0] in marks) for marks in (" -\n", " +\n")]
+                found.append(Change(part.partition("\n")[0], *sides))
     return found
 
 
-def patched(title: str, root: Path) -> Path:
-    """A copy of the package in `root` with the lines of a recipe."""
+def files_of(title: str) -> set[str]:
+    """The files that a chapter touches."""
+    return {change.file for change in changes_of(title)}
+
+
+def copy_with(title: str, folder: Path) -> Path:
+    """A copy of the program with the lines of a chapter, below a folder."""
     ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "bids_sr", root / "bids_sr", ignore=ignored)
+    shutil.copytree(ROOT / "bids_sr", folder / "bids_sr", ignore=ignored)
     for part in ("workflows", "boilerplate"):
-        shutil.copytree(ROOT / part, root / "bids_sr" / part, ignore=ignored)
-    for file, before, after in hunks(title):
-        text = (root / file).read_text()
-        assert text.count(before) == 1, f"{file}: {before}"
-        (root / file).write_text(text.replace(before, after))
-    return root
+        shutil.copytree(ROOT / part, folder / "bids_sr" / part, ignore=ignored)
+    for file, before, after in changes_of(title):
+        place = folder / (file if file.startswith("bids_sr/") else f"bids_sr/{file}")
+        text = place.read_text(encoding="utf-8") if before else ""
+        assert not before or text.count(before) == 1, f"{file}: {before}"
+        place.write_text(text.replace(before, after) if before else after, encoding="utf-8")
+    return folder
+
+
+def told_by(folder: Path, script: str, *args: str) -> str:
+    """What a script prints that runs on a copy of the program, with the helpers of the tests beside it."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(folder), str(ROOT / "tests")))}
+    command = [sys.executable, "-c", f"import bids_sr; assert {str(folder)!r} in bids_sr.__file__\n{script}", *args]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -44,7 +44,7 @@ folder = Path(sys.argv[1])
 bids_sr.sr.methods.__path__.append(str(folder / "methods"))
 
 from bidsmaker import BidsMaker
-from graphmaker import planned_graph
+from graphmaker import placed_of, planned_graph
 
 from bids_sr.cli.parser import parse_settings
 from bids_sr.preflight import check
@@ -52,7 +52,6 @@ from bids_sr.sr.method import offered_methods
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.method import get_method
 from bids_sr.stats.controls.negative_controls import placebos_of
-from bids_sr.workflows.base import methods_text
 
 assert {"new-net", "new-maps"} < set(offered_methods())
 maker = BidsMaker(folder / "bids")
@@ -66,16 +65,14 @@ rows = {row.stage: row for row in plan.estimate.rows}
 assert {"series newnet", "series newmaps"} < set(rows)
 assert 200 < rows["training"].minutes < 210, rows["training"]  # two seeds of 100 minutes, and the maps
 graph = planned_graph(maker, folder, *options)
-extras = {part.removeprefix("extra_").removesuffix("_wf") for name in graph.list_node_names()
-          for part in name.split(".") if part.startswith("extra_new")}
-assert extras == {"newnetSeed1", "newnetT1w", "newmapsMirror", "newmapsShift"}, extras
+unstored = {scope.name for scope in graph.scope.inner[0].inward() if scope.name.startswith("new")}
+assert unstored - {"newnet", "newmaps"} == {"newnetSeed1", "newnetT1w", "newmapsMirror", "newmapsShift"}, unstored
 assert placebos_of("newnet") == ("newnetPhantom", "newnetOther", "newnetT1w")
 assert placebos_of("newmaps") == ("newmapsMirror", "newmapsShift", "newmapsOther")
-for node, method in (("train", "new-net"), ("estimate", "new-maps")):
-    found = {graph.get_node(name).inputs.method for name in graph.list_node_names()
-             if name.split(".")[-1] == node and "new" in name}
-    assert found == {method}, found
-text = methods_text(graph)
+for step, method in (("train_on_pair", "new-net"), ("estimate_variance", "new-maps")):
+    found = {graph.settings[placed]["method"] for placed in placed_of(graph, step)}
+    assert method in found and found <= {method, "sdmod"}, found
+text = graph.methods_text()
 assert "The network new-net was trained" in text, text
 assert ": a network that only a test knows [@toy]." in text, text
 assert "maps that only a test knows [@toy]" in text, text

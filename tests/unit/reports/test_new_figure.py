@@ -27,7 +27,7 @@ def draw_tsnr(tmp_path, monkeypatch):
     (code,) = re.findall(r"```python\n(.*?)```", chapter, flags=re.DOTALL)
     (tmp_path / "draw_tsnr.py").write_text(textwrap.dedent(code), encoding="utf-8")
     monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(tmp_path)])
-    assert "`run.add(draw_tsnr)`" in chapter
+    assert "`scope.add(draw_tsnr.draw_tsnr)`" in chapter
     return import_module("bids_sr.steps.figures.draw_tsnr").draw_tsnr
 
 

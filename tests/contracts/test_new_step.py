@@ -1,0 +1,53 @@
+"""A new step with a table that is kept touches two files: its own, and the scope that takes it (docs/extending.md)."""
+
+from pathlib import Path
+
+from recipes import copy_with, files_of, told_by
+
+SCRIPT = """
+from pathlib import Path
+
+import numpy as np
+from bidsmaker import BidsMaker
+from graphmaker import made_by, placed_of, planned_graph
+
+from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.listing import who_makes_what
+from bids_sr.pipeline.nipype_workflow import workflow_of
+from bids_sr.steps.signal_drift import measure_drift
+
+affine = np.diag([3.0, 3.0, 3.0, 1.0])
+series = np.ones((4, 4, 2, 5)) * [9.0, 90.0, 100.0, 110.0, 100.0]
+save_image(series, affine, Path("series.nii"), tr=2.0)
+found = measure_drift(SeriesReader(Path("series.nii")), Volume(series[..., 0] > 0, affine), tr=2.0, n_dummy=1)
+assert list(found.signal) == [90.0, 100.0, 110.0, 100.0] and list(found.time) == [2.0, 4.0, 6.0, 8.0]
+
+maker = BidsMaker(Path("data"))
+maker.subject()
+graph = planned_graph(maker, Path("."))
+(placed,) = placed_of(graph, "measure_drift")
+assert [one.name for one in made_by(graph, placed, "preproc")] == ["undo_motion"]
+assert "The mean signal of the brain was written volume by volume." in graph.methods_text()
+assert any("drift [desc-drift_timeseries] <- n_dummy" in str(line) for line in who_makes_what(graph))
+
+flow = workflow_of(graph, base_dir=Path.cwd() / "work", need_gb=lambda need: need.always)
+run = "sub_01_wf.sub_01_task_tap_wf."
+table = Path("drift.tsv")
+found.to_csv(table, sep="\\t", index=False)
+keep = flow.get_node(f"{run}keep_drift")
+keep.inputs.files = str(table.resolve())
+keep.base_dir = str(Path.cwd() / "alone")
+keep.run()
+(stored,) = Path("out").rglob("*_desc-drift_timeseries.tsv")
+print(stored.name, stored.with_suffix(".json").read_text())
+"""
+
+
+def test_the_step_of_the_page_is_placed_connected_and_kept(tmp_path: Path) -> None:
+    title = "Add a step with a table that is kept"
+    assert files_of(title) == {"bids_sr/steps/signal_drift.py", "workflows/run.py"}
+    told = told_by(copy_with(title, tmp_path), SCRIPT)
+    assert "sub-01_task-tap_desc-drift_timeseries.tsv {" in told
+    assert '"Units": "%"' in told
+    assert '"GeneratedByVersion": "0"' in told
