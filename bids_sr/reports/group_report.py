@@ -28,7 +28,7 @@ from bids_sr.reports.text import group_verdicts as words
 from bids_sr.reports.text.methods_text import methods_html
 from bids_sr.series import map_label
 from bids_sr.stats.group.group_activation import Z_SHOWN, GroupMaps
-from bids_sr.stats.group.group_tables import PaperTable, paper_tables
+from bids_sr.stats.group.group_tables import PaperTable, paper_questions, paper_tables
 from bids_sr.stats.group.group_tests import Comparison
 from bids_sr.stats.group.metric_tables import Joined, Question, Source, runs_of_tasks, without_methods
 
@@ -218,20 +218,11 @@ def sizes_html(found: Joined, figure_dir: Path) -> Markup:
 
 
 def _paper(paper: PaperTable, found: Joined, figure_dir: Path, name: str) -> Markup:
-    one, other = paper.conditions
-    wanted = (
-        (f"size, {one}", "quarter_paper", one),
-        (f"size, {other}", "quarter_paper", other),
-        ("Dice", "quarter_dice", f"{one}+{other}"),
-    )
-    run = (paper.task, paper.variant, "activation")
-    panels = {
-        fwhm: [
-            (title, found.values.get(Question(*run, measure, MISSING, MISSING, contrast, fwhm), {}))
-            for title, measure, contrast in wanted
-        ]
-        for fwhm, _ in paper.lines
-    }
+    titles = (*(f"size, {condition}" for condition in paper.conditions), "Dice")
+    panels = {}
+    for fwhm, _ in paper.lines:
+        questions = paper_questions(paper.task, paper.variant, paper.conditions, fwhm)
+        panels[fwhm] = [(title, found.values.get(q, {})) for title, q in zip(titles, questions, strict=True)]
     return joined([
         paper_html(paper),
         *(

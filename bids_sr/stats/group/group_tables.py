@@ -167,6 +167,12 @@ class PaperTable:
     lines: Mapping[tuple[float, str], tuple[Cell, Cell, Cell]]
 
 
+def paper_questions(task: str, variant: str, conditions: tuple[str, str], fwhm: float) -> list[Question]:
+    """What a line of the paper's table is made of: size of the one region, of the other, and their overlap."""
+    asked = [*(("quarter_paper", name) for name in conditions), ("quarter_dice", "+".join(conditions))]
+    return [Question(task, variant, "activation", measure, MISSING, MISSING, name, fwhm) for measure, name in asked]
+
+
 def paper_tables(values: Values, methods: Sequence[str]) -> list[PaperTable]:
     """The paper's table for every task and pair of conditions, threshold by its equation 2."""
     pairs = dict.fromkeys(
@@ -178,8 +184,7 @@ def paper_tables(values: Values, methods: Sequence[str]) -> list[PaperTable]:
         lines = {}
         widths = sorted({q.fwhm_mm for q in values if (q.task, q.variant, q.contrast) == (task, variant, contrast)})
         for fwhm in widths:
-            of = [_series(values, task, variant, measure, name, fwhm) for measure, name in (
-                ("quarter_paper", a), ("quarter_paper", b), ("quarter_dice", contrast))]  # fmt: skip
+            of = [values.get(question, {}) for question in paper_questions(task, variant, (a, b), fwhm)]
             for series in ("raw", *BASELINES, *methods, MEASURED):
                 if any(series in each for each in of):
                     one, two, three = (_paper_cell(each, series) for each in of)
@@ -187,13 +192,6 @@ def paper_tables(values: Values, methods: Sequence[str]) -> list[PaperTable]:
         if lines:
             tables.append(PaperTable(task=task, variant=variant, conditions=(a, b), lines=lines))
     return tables
-
-
-def _series(
-    values: Values, task: str, variant: str, measure: str, contrast: str, fwhm: float
-) -> Mapping[str, Mapping[str, float]]:
-    question = Question(task, variant, "activation", measure, MISSING, MISSING, contrast, fwhm)
-    return values.get(question, {})
 
 
 def _paper_cell(series: Mapping[str, Mapping[str, float]], name: str) -> Cell:
