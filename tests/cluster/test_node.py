@@ -64,7 +64,7 @@ def _leaves_no_job(cluster: Path) -> Iterator[None]:
 
 def plugin(kind: Any, **changes: Any) -> Any:
     quick = {"poll_seconds": 0.5, "grace_seconds": 2.0, "memory_extra_gb": 0.4, "join_small": False}
-    return kind({"options": Plugin(**{**quick, **changes})})
+    return kind(options=Plugin(**{**quick, **changes}))
 
 
 def workflow(base: Path, *, value: int = 1, how: str = "well", told: Path | None = None, seconds: float = 0.0) -> Any:
