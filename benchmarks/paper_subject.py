@@ -26,14 +26,16 @@ Writes benchmarks/results/paper_subject{,_roofline}.{json,md} and paper_subject_
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from typing import Any
 
 import numpy as np
@@ -56,8 +58,10 @@ from _roofline import row as roofline_row
 from _table import RESULTS, keep
 from variance import drawn_prior
 
+from bids_sr import steps
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.nifti import SeriesReader, load_image
+from bids_sr.pipeline import step as pipeline
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.method import get_method
@@ -65,30 +69,42 @@ from bids_sr.sr.models.model import load_model
 
 BIN = Path(sys.executable).parent
 SERIES, TRAINING = "super-resolution: ", "training"
-PLACES = (
-    (r"reportlets|figures|Report$", "figures and reports"),
-    (r"WriteDerivatives$", "writing the results"),
-    (r"\.train\w*_wf\.", TRAINING),
-    (r"\.variance_\w+_wf\.", "variance maps of the run"),
-    (r"\.(evaluation|comparison)_wf\.|(SeriesQuality|MergeMetrics)$", "evaluation"),
-    (r"\.maps_\w+\.", "activation maps"),
-    (r"\.(motion|confounds)_wf\.", "head motion, slice timing, confounds"),
-    (r"\.anat_wf\.", "anatomy: bias field, brain, template, tissues"),
-    (r"registration_wf\.|\.pair_", "registration of run and pair"),
-)
-"""What a stage's steps are called (node, a blank, kind); the first that fits."""
+MAPS, EVALUATION, REGISTRATION = "activation maps", "evaluation", "registration of run and pair"
+STAGES = {
+    **dict.fromkeys(
+        ("measure_quality", "join_quality", "compare_maps", "measure_claim", "attribute_sizes"), EVALUATION
+    ),
+    "estimate_variance": "variance maps of the run",
+    "figures": "figures and reports",
+    "store": "writing the results",
+    "training": TRAINING,
+    **dict.fromkeys(("evaluation", "quality", "judgment"), EVALUATION),
+    **dict.fromkeys(("activation", "active_regions"), MAPS),
+    "motion": "head motion, slice timing, confounds",
+    "anatomy": "anatomy: bias field, brain, template, tissues",
+    "registration": REGISTRATION,
+}
+"""Step, or the module or folder in which it stands, and its stage."""
 
 
-def stage_of(node: str, kind: str) -> str:
-    """The stage of a step.
+@cache
+def modules_of_steps() -> dict[str, list[str]]:
+    """Every step with the modules around it, the nearest first."""
+    found = (import_module(each.name) for each in walk_packages(steps.__path__, f"{steps.__name__}."))
+    every = [one for module in found for one in vars(module).values() if isinstance(one, pipeline.Step)]
+    return {one.__name__: one.__module__.split(".")[:1:-1] for one in every}
 
-    >>> stage_of("bids_sr_wf.sub_01_wf.run_wf.series_srgan_wf.resolve", "SuperResolve")
+
+def stage_of(node: str, step: str) -> str:
+    """The stage of a step, by its node and its name.
+
+    >>> stage_of("bids_sr_wf.sub_01_wf.run_wf.srgan.super_resolve", "super_resolve")
     'super-resolution: srgan'
     """
-    made = re.search(r"\.series_(\w+)_wf\.", node)
-    if made and kind == "SuperResolve":
-        return SERIES + made[1]
-    return next((stage for pattern, stage in PLACES if re.search(pattern, f"{node} {kind}")), "other steps")
+    if step in ("super_resolve", "undo_motion"):
+        return SERIES + (node.split(".")[-2] if step == "super_resolve" else "raw")
+    names = (step, *modules_of_steps().get(step, ()))
+    return next((STAGES[name] for name in names if name in STAGES), "other steps")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,8 @@
 python benchmarks/resources.py SCRATCH [--cases tiny null plain long demo] [--procs 2] [--mem GB] [--pace]
 
 Each case is a run of `bids-sr` on a phantom. Processor minutes are those of all processes, so that they hold on a
-machine that is not alone; wall clock is that of this machine, now. A second table shows what each kind of step took:
-its figures are those of `bids_sr.config.memory_model`.
+machine that is not alone; wall clock is that of this machine, now. A second table shows what each step took; the
+steps declare theirs as `memory`.
 """
 
 import argparse
