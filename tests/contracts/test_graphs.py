@@ -1,30 +1,39 @@
 """The whole graph for data sets of every shape: it can be built, and no two steps write the same file."""
 
 import json
+import pickle
+import pkgutil
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from bidsmaker import BidsMaker
+from fmriprepmaker import FmriprepMaker, prepared
 from graphmaker import made_by, placed_of, planned_graph, steps_of
 
+import bids_sr.steps
 from bids_sr.boilerplate import bibliography
-from bids_sr.pipeline.graph import Graph, Placed
+from bids_sr.pipeline.graph import Graph, Maker, Placed, Scope
 from bids_sr.pipeline.listing import who_makes_what
-from bids_sr.pipeline.step import Part
+from bids_sr.pipeline.step import Part, Step
 from bids_sr.reports.text.methods_text import methods_html, missing_keys
 from bids_sr.steps.store import derivative_path, store
 
 HIGH, LOW = (3.0, 3.0, 4.0), (6.0, 6.0, 4.0)
+NOBODY_TAKES = {"store.stored", "rebuild_motion.motion"}
+"""Who takes the motion that is rebuilt from a table of confounds takes the confounds from that table, too."""
+OF_PYTHON_ALONE = {"n_boot"}
+"""Settings that a call of the command line does not have, but `Evaluator`."""
+UNDER_OTHER_NAMES = {"given_t1w_preproc", "given_gm", "given_wm", "given_csf"}
+"""Files of another program that are given once more under the name by which steps ask for them."""
 EXTENSIONS = {"xfm": ".txt", "model": ".safetensors", "log": ".tsv", "metrics": ".tsv", "timeseries": ".tsv"}
-TELLS_APART = ("series_name", "fwhm_mm", "label", "template_space")
-MAY_LACK = {"store.sidecar"}
-"""Artifacts that no case has."""
-OF_TEXTS = {"taken"}
-"""Settings of scopes that texts, names of files and workflows ask for alone."""
+TELLS_APART = ("series_name", "fwhm_mm", "method", "method_label")
 
 
 def _without(maker: BidsMaker, *patterns: str) -> None:
@@ -46,7 +55,7 @@ def _two_sessions(maker: BidsMaker) -> None:
 
 def _interleaved_slices(maker: BidsMaker) -> None:
     maker.subject()
-    maker.bold(sidecar={"SliceTiming": [0.0, 0.5, 0.2, 0.7, 0.3, 0.8]})
+    maker.bold(sidecar={"SliceTiming": TIMES})
 
 
 def _two_runs(maker: BidsMaker) -> None:
@@ -131,6 +140,59 @@ def _scans_of_three(maker: BidsMaker) -> None:
         _scans(maker, label)
 
 
+def _all_references(maker: BidsMaker) -> None:
+    """The run measured at the high resolution too, activation that is known, and a calibration with events."""
+    maker.subject()
+    maker.bold(sidecar={"SliceTiming": TIMES})
+    maker.bold("sub-01_task-tap_acq-highres", zooms=HIGH, n_volumes=20)
+    maker.events("sub-01_task-tap_acq-highres")
+    truth = BidsMaker(maker.root.parent / "truth")
+    truth.bold(zooms=HIGH, sidecar={"SliceTiming": TIMES})
+    truth.events()
+    truth.image("sub-01_task-tap_res-hr_contrast-thumb_stat-effect_desc-truth_statmap.nii.gz", "func", HIGH)
+
+
+def _fmriprep(maker: BidsMaker) -> None:
+    """Another program has estimated everything, the field too, and there is a reference."""
+    _all_references(maker)
+    _with_field(maker)
+
+
+def _with_field(maker: BidsMaker, version: str = "24.1.1") -> FmriprepMaker:
+    bold = maker.bold(sidecar={"PhaseEncodingDirection": "j", "TotalReadoutTime": 0.05, "SliceTiming": TIMES})
+    found = prepared(maker, version=version)
+    found.field(bold, np.zeros((8, 8, 8)), np.diag([6.0, 6, 6, 1]))
+    return found
+
+
+def _fmriprep_20(maker: BidsMaker) -> None:
+    """An older version leaves parameters of head motion in place of transforms."""
+    maker.subject()
+    _with_field(maker, "20.2.7")
+
+
+def _some_of_fmriprep(maker: BidsMaker) -> None:
+    """Neither confounds nor transforms to the template; and two pairs, of which one is held out."""
+    maker.subject()
+    found = prepared(maker).root
+    for path in (*found.rglob("*confounds*"), *found.rglob("*MNI*xfm*")):
+        path.unlink()
+    maker.star("sub-01_acq-highres_run-2", HIGH)
+    maker.star("sub-01_acq-lowres_run-2", LOW)
+
+
+def _at_rest(maker: BidsMaker) -> None:
+    maker.bold(n_volumes=90)
+    maker.t1w()
+
+
+def _echoes(maker: BidsMaker) -> None:
+    for number, te in enumerate((0.012, 0.028), 1):
+        maker.bold(f"sub-01_task-tap_echo-{number}", sidecar={"EchoTime": te}, n_volumes=90)
+
+
+TIMES = [0.0, 0.5, 0.2, 0.7, 0.3, 0.8]
+PREPARED = ["-d", "fmriprep={root}/prep"]
 PLAIN = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
 CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "two subjects, baselines all": (_two_subjects, ["--baselines", "all", "--contrasts", "thumb-little"]),
@@ -166,16 +228,28 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     ),
     "many methods": (_no_t1w_and_room_for_patches, ["--sr-method", "srgan", "li-agnostic", "tv", "cpce", "resnet3d"]),
     "every entity": (_all_entities, ["--omp-nthreads", "2", "--ignore", "slicetiming"]),
+    "all references": (
+        _all_references,
+        ["--truth", "{root}/truth", "--n-ensemble", "2", "--precision", "bf16"],
+    ),
+    "fMRIPrep": (_fmriprep, [*PREPARED, "--truth", "{root}/truth", "--sr-method", "sbl", "inject"]),
+    "some of fMRIPrep, pair held out": (_some_of_fmriprep, [*PREPARED, "--sr-method", "srgan", "--pair-holdout"]),
+    "an older fMRIPrep": (_fmriprep_20, [*PREPARED, "--sr-method", "bspline"]),
+    "at rest": (_at_rest, []),
+    "echoes at rest without T1w": (_echoes, PLAIN),
 }
+
+
+def _graph_of_case(case: str, root: Path) -> Graph:
+    make, options = CASES[case]
+    maker = BidsMaker(root / "bids")
+    make(maker)
+    return planned_graph(maker, root, *(each.format(root=root) for each in options))
 
 
 @pytest.fixture(params=CASES, scope="module")
 def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Graph:
-    make, options = CASES[request.param]
-    root = tmp_path_factory.mktemp("graph")
-    maker = BidsMaker(root / "bids")
-    make(maker)
-    return planned_graph(maker, root, *options)
+    return _graph_of_case(request.param, tmp_path_factory.mktemp("graph"))
 
 
 def _stores(graph: Graph) -> Iterator[tuple[Placed, dict[str, Any]]]:
@@ -186,24 +260,19 @@ def test_no_two_steps_write_the_same_file(graph: Graph) -> None:
     written: Counter[str] = Counter()
     for placed, told in _stores(graph):
         own, [maker] = told["own_entities"], graph.wires[placed]["files"].makers
-        tells = {} if own is not None else {"by": maker.source.step.__name__, "of": _series_of(maker.source)}
+        tells = {} if own is not None else {"by": maker.name, "of": _about(graph, maker.source)}
         card = {"card": maker.name} if own is not None and own["suffix"] == "model" else {}  # another extension
         written[json.dumps({**told["entities"], **(own or {}), **tells, **card}, sort_keys=True)] += 1
     assert len(written) > 10
     assert [name for name, times in written.items() if times > 1] == []
 
 
-def _series_of(placed: Placed) -> str:
-    """Series and smoothing that a step is about, as far as names of its files tell them."""
-    return " ".join(str(placed.setting(name)) for name in TELLS_APART if _knows(placed, name))
-
-
-def _knows(placed: Placed, name: str) -> bool:
-    try:
-        placed.setting(name)
-    except KeyError:
-        return False
-    return True
+def _about(graph: Graph, placed: Placed) -> list[str]:
+    """Series, smoothing and method that a step is told, or those of the maps that it moves: names of files tell them."""
+    known = graph.settings[placed]
+    moved = made_by(graph, placed, "maps") if placed.step.__name__ == "maps_to_template" else []
+    own = [str(known[name]) for name in TELLS_APART if name in known]
+    return own + [word for each in moved for word in _about(graph, each)]
 
 
 def test_every_fixed_name_can_be_made(graph: Graph) -> None:
@@ -221,21 +290,90 @@ def test_dummies_are_told_to_every_step_that_leaves_them_out(graph: Graph) -> No
             assert [each.step.__name__ for each in made_by(graph, placed, "n_dummy")] == ["count_dummies"]
 
 
-def test_optional_artifacts_and_settings_of_scopes_lead_somewhere(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A misspelled name of what may be missing would be missed silently: some data set has each of them."""
-    asked, found, known, told = set[str](), set[str](), set[str](), set[str]()
-    for number, (make, options) in enumerate(CASES.values()):
-        root = tmp_path_factory.mktemp(f"case{number}")
-        maker = BidsMaker(root / "bids")
-        make(maker)
-        graph = planned_graph(maker, root, *options)
+@dataclass
+class Seen:
+    """Names over the graphs of all cases: inputs and outputs with their steps, settings, what was given."""
+
+    asked: set[str] = field(default_factory=set)
+    connected: set[str] = field(default_factory=set)
+    made: set[str] = field(default_factory=set)
+    taken: set[str] = field(default_factory=set)
+    given: set[str] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)
+    read: set[str] = field(default_factory=set)
+    wanted: set[str] = field(default_factory=set)
+    known: set[str] = field(default_factory=set)
+
+    def look(self, graph: Graph) -> None:
         for placed in graph.placed:
-            asked |= {f"{placed.step.__name__}.{name}" for name in placed.step.inputs}
-            found |= {f"{placed.step.__name__}.{name}" for name in graph.wires[placed]}
-        known |= {name for scope in graph.scope.inward() for name in scope.settings} - set(graph.scope.settings)
-        told |= {name for placed in graph.placed for name in placed.step.settings}
-    assert asked - found == MAY_LACK
-    assert known - told == OF_TEXTS
+            step = placed.step.__name__
+            self.asked |= {f"{step}.{name}" for name in placed.step.inputs}
+            self.connected |= {f"{step}.{name}" for name in graph.wires[placed]}
+            self.made |= {f"{step}.{name}" for name in placed.step.outputs}
+            self.wanted |= {f"{step}.{name}" for name in placed.step.settings}
+            around = {name for scope in placed.scope.outward() for name in scope.settings} | set(placed.settings)
+            self.known |= {f"{step}.{name}" for name in around | set(graph.wires[placed])}
+            self.taken |= {_origin(maker) for wire in graph.wires[placed].values() for maker in wire.makers}
+        for scope in graph.scope.inward():
+            self.given |= {name for name, maker in scope.makers.items() if not isinstance(maker.source, Placed)}
+            if scope is not graph.scope:
+                self.told |= set(scope.settings)
+
+
+def _origin(maker: Maker) -> str:
+    return f"{maker.source.step.__name__}.{maker.name}" if isinstance(maker.source, Placed) else maker.name
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    """All cases together; a setting is read by a step, or by its text, its file names, or a workflow."""
+    found, setting = Seen(), Scope.setting
+
+    def noted(scope: Scope, name: str) -> Any:
+        found.read.add(name)
+        return setting(scope, name)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Scope, "setting", noted)
+        for case in CASES:
+            found.look(_graph_of_case(case, tmp_path_factory.mktemp("case")))
+    return found
+
+
+def test_every_setting_of_a_scope_is_read(seen: Seen) -> None:
+    assert seen.told - seen.read == set()
+
+
+def test_every_setting_of_a_step_is_known_to_a_scope(seen: Seen) -> None:
+    """Without a default there would be no graph; with one, what is misspelled would be what nobody asked for."""
+    assert {name.partition(".")[2] for name in seen.wanted - seen.known} == OF_PYTHON_ALONE
+
+
+def test_every_artifact_that_may_be_missing_is_there_for_some_data_set(seen: Seen) -> None:
+    """A name that is misspelled would be missed silently."""
+    assert seen.asked - seen.connected == set()
+
+
+def test_what_is_made_or_given_leads_somewhere(seen: Seen) -> None:
+    assert seen.made - seen.taken == NOBODY_TAKES
+    assert seen.given - seen.taken == UNDER_OTHER_NAMES
+
+
+def test_every_step_is_placed_for_some_data_set(seen: Seen) -> None:
+    """And pickle finds its interface, and those of what it takes and makes, as a worker asks for them."""
+    every = dict(_every_step())
+    assert set(every) == {name.partition(".")[0] for name in seen.made}
+    for step in every.values():
+        for kind in (step.interface, step.interface.input_spec, step.interface.output_spec):
+            assert pickle.loads(pickle.dumps(kind)) is kind
+
+
+def _every_step() -> Iterator[tuple[str, Step[..., Any]]]:
+    for module in pkgutil.walk_packages(bids_sr.steps.__path__, "bids_sr.steps."):
+        for name, value in vars(import_module(module.name)).items():
+            if isinstance(value, Step) and value.__module__ == module.name:
+                assert name == value.__name__
+                yield name, value
 
 
 IN_ORDER = (
@@ -323,11 +461,14 @@ def test_a_network_trained_on_others_never_sees_its_own_head(tmp_path: Path) -> 
     maker = BidsMaker(tmp_path / "bids")
     _scans_of_three(maker)
     graph = planned_graph(maker, tmp_path, "--sr-target", "anat", "--train-on", "others")
-    trained = placed_of(graph, "train_contrasts")
+    trained = placed_of(graph, "train_on_scans")
     assert len(trained) == 3
     for placed in trained:
-        heads = {maker.setting("head") for maker in made_by(graph, placed, "heads")}
-        assert heads == {"sub-01", "sub-02", "sub-03"} - {placed.setting("head")}
+        own = placed.setting("entities")["subject"]
+        others = {f"sub-{label}" for label in ("01", "02", "03") if label != own}
+        for name in ("heads_fine", "heads_coarse", "heads_masks"):
+            assert {f"sub-{each.setting('entities')['subject']}" for each in made_by(graph, placed, name)} == others
+        assert set(graph.wires[placed]["heads_masks"].names) == others
 
 
 def test_the_first_screen_knows_of_a_calibration_and_the_viewer_of_other_runs(graph: Graph) -> None:

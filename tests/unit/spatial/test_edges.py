@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from bids_sr.io.volume import Volume
 from bids_sr.spatial import edges, masks
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
@@ -25,31 +26,31 @@ def tissues() -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     return (gray, white, np.clip(inside - gray - white, 0, 1), inside), affine
 
 
-def scene(levels: tuple[float, float, float], seed: int) -> heads.Image:
+def scene(levels: tuple[float, float, float], seed: int) -> Volume:
     """The brain in one contrast: levels of gray, white and fluid, with texture of its own."""
     parts, affine = tissues()
     texture = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=parts[0].shape), 1.3)
     image = sum(level * part for level, part in zip(levels, parts[:3], strict=True)) * (1 + 0.3 * texture)
-    return heads.Image(data=np.maximum(image, 0).astype(np.float32), affine=affine)
+    return Volume(data=np.maximum(image, 0).astype(np.float32), affine=affine)
 
 
-def pair(bold: heads.Image, guide: heads.Image) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def pair(bold: Volume, guide: Volume) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(boldref brought up, guide, mask, affine) as their scanners would have seen them, with noise."""
     low = heads.grid((56, 56, 20), ZOOMS, (0, -18, 10))
     shape, affine = hr_grid(low.data.shape, low.affine, (2, 2, 1))
-    fine = heads.Image(data=np.zeros(shape, np.float32), affine=affine)
+    fine = Volume(data=np.zeros(shape, np.float32), affine=affine)
     seen = heads.seen(bold, low, np.eye(4), noise=20)
     raised = sample_volume(seen.data, seen.affine, shape, affine)
     parts, grid = tissues()
-    mask = heads.seen(heads.Image(data=parts[3], affine=grid), fine, np.eye(4)).data > 0.5
+    mask = heads.seen(Volume(data=parts[3], affine=grid), fine, np.eye(4)).data > 0.5
     return raised, heads.seen(guide, fine, np.eye(4), noise=20, seed=3).data, mask, affine
 
 
-def moved(image: heads.Image, mm: np.ndarray | float) -> heads.Image:
+def moved(image: Volume, mm: np.ndarray | float) -> Volume:
     """What lay at y lies at y + mm, along the second axis."""
     index = np.indices(image.data.shape).astype(float)
     index[1] -= np.asarray(mm) / FINE_MM
-    return heads.Image(data=ndimage.map_coordinates(image.data, index, order=1, mode="nearest"), affine=image.affine)
+    return Volume(data=ndimage.map_coordinates(image.data, index, order=1, mode="nearest"), affine=image.affine)
 
 
 BOLD, T2STAR = (900.0, 650.0, 1300.0), (700.0, 620.0, 1500.0)
