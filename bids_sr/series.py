@@ -45,7 +45,9 @@ CONTROLS: Mapping[str, str] = MappingProxyType({
 PCA_RANKS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 """Numbers of temporal components that the control `PCA` chooses from."""
 _VARIANT = re.compile(r"(?P<method>.+?)(?P<variant>Phantom|Other|T1w|Mirror|Shift|Seed(?P<seed>\d+))")
-_LABEL = re.compile(r"(?P<series>.+?)(?:Fwhm(?P<tenths>\d+))?(?P<region>Quarter|Fdr|Z\d+)?")
+SMOOTHED = r"(?:Fwhm(?P<tenths>\d+))?"
+"""How the label of a map goes on that may be smoothed, as a regular expression."""
+_LABEL = re.compile(rf"(?P<series>.+?){SMOOTHED}(?P<region>Quarter|Fdr|Z\d+)?")
 
 
 @dataclass(frozen=True, slots=True)

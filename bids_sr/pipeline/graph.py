@@ -236,11 +236,6 @@ class Graph:
         paragraphs = (" ".join(lines.split()) for lines in found.split("\n"))
         return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
 
-    def unused_settings(self) -> set[str]:
-        """Settings of scopes that no step asks for, nor their texts and names."""
-        asked = {name for placed in self.placed for name in placed.step.settings}
-        return {name for scope in self.scope.inward() for name in scope.settings} - asked
-
 
 def _wires(placed: Placed) -> Iterator[tuple[str, Wire]]:
     """Makers of what a step takes: of its artifacts, and of settings that a step makes, such as a number of volumes."""

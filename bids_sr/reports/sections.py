@@ -8,9 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from bids_sr.series import SMOOTHED
+
 ANATOMICAL, PAIR, RUN, SCANS = "T1w", "T2starw", "bold", "metrics"
 """Suffixes of figures: what they are of."""
-LABELS = {"": "", "smoothing": "(Fwhm[0-9]+)?", "method": "([A-Z].*)?"}
+LABELS = {"": "", "smoothing": SMOOTHED, "method": "([A-Z].*)?"}
 """How a desc may go on, by what its label tells."""
 
 

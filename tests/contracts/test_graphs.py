@@ -268,7 +268,7 @@ def test_no_two_steps_write_the_same_file(graph: Graph) -> None:
 
 
 def _about(graph: Graph, placed: Placed) -> list[str]:
-    """Series, smoothing and method that a step is told, or those of the maps that it moves: names of files tell them."""
+    """What the names of its files tell: series, smoothing and method, its own or those of the maps that it moves."""
     known = graph.settings[placed]
     moved = made_by(graph, placed, "maps") if placed.step.__name__ == "maps_to_template" else []
     own = [str(known[name]) for name in TELLS_APART if name in known]

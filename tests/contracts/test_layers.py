@@ -1,7 +1,7 @@
 """Imports point one way, and importing has no effect.
 
-The table is the whole rule; there is no list of exceptions. Steps see no inputs as a whole, which workflows hand to them
-by name. Below all parts lies `bids_sr/io/atomic_files.py`, which writes files in whole, knows nothing else of bids_sr
+The table is the whole rule; there is no list of exceptions. Steps see no inputs as a whole; workflows hand them on by
+name. Below all parts lies `bids_sr/io/atomic_files.py`, which writes files in whole, knows nothing else of bids_sr
 and may be imported by everything, as the version may. `sr/methods` (`bids_sr/sr/method.py`, `recipe.py` and `methods/`)
 says what methods are: plain values, which settings, estimates, workflows and tables read.
 """
@@ -45,18 +45,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "workflows": {"bids", "boilerplate", "config", "pipeline", "preflight", "sr", "sr/methods", "stats", "steps"},
     "api": {"io", "metrics", "registration", "reports", "spatial", "sr", "sr/methods", "stats", "steps"},
     "cli": PURE
-    | {
-        "bids",
-        "execution",
-        "group",
-        "phantom",
-        "pipeline",
-        "preflight",
-        "retrospective",
-        "slurm",
-        "steps",
-        "workflows",
-    },
+    | {"bids", "execution", "group", "phantom", "pipeline", "preflight", "retrospective"}
+    | {"slurm", "steps", "workflows"},
 }
 EVERYWHERE = {"io.atomic_files", "series", "region_names", "version"}
 """The standard library alone, and nothing of bids_sr."""

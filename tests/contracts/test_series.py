@@ -31,7 +31,7 @@ DEFINED = {
     "bids_sr/series.py",
     "bids_sr/sr/resolution/matrices.py",
     "bids_sr/registration/structural_preparation.py",
-    "bids_sr/interfaces/learning/contrast_plan.py",  # which of these splines scans have beside the cubic one
+    "bids_sr/steps/structural.py",  # which of these splines scans have beside the cubic one
 }
 
 

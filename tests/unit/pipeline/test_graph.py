@@ -227,12 +227,6 @@ def test_the_content_of_a_file_that_is_a_setting_counts(tmp_path, monkeypatch):
     assert told.interface().run(cwd=os.getcwd()).outputs.told == "none"
 
 
-def test_unused_settings_of_scopes_are_told(bold, tmp_path):
-    root = scope_of_run(bold, tmp_path)
-    root.inner[0].settings["smothing"] = 5.0
-    assert Graph(root).unused_settings() == {"smothing"}
-
-
 def test_seeds_and_events_are_told_apart_by_their_files(tmp_path) -> None:
     from bids_sr.pipeline.artifacts import Regressors
     from bids_sr.stats.glm.regressors import Events, Seeds
