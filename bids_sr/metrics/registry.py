@@ -92,21 +92,17 @@ def parts_of(name: str) -> MeasureParts:
     return MeasureParts(plain != name, family, figure, band)
 
 
-def meaning(name: str) -> tuple[str, str]:
-    """Unit and description of a metric; empty where it is not registered."""
+def metric_of(name: str) -> Metric:
+    """The metric of a name; one without unit, words and direction of merit where it is not registered."""
     try:
-        found = metric(name)
+        return metric(name)
     except UndeclaredMetric:
-        return "", ""
-    return found.unit, found.description
+        return Metric(name, "", "")
 
 
 def better(name: str) -> Better | None:
     """Direction of merit of a metric; None where it is not compared or not registered."""
-    try:
-        return metric(name).better
-    except UndeclaredMetric:
-        return None
+    return metric_of(name).better
 
 
 def _with_gains(metrics: Iterable[Metric]) -> None:

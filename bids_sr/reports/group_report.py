@@ -13,7 +13,7 @@ from bids_sr.boilerplate import bibliography
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.io.nifti import load_image
 from bids_sr.metrics.long_tables import MISSING
-from bids_sr.metrics.registry import meaning
+from bids_sr.metrics.registry import metric_of
 from bids_sr.reports.assembler import Panel, Section, Strip, data_uri, write_page
 from bids_sr.reports.figures import group_figures
 from bids_sr.reports.figures.activation_figures import Display, Scene, activation_figure
@@ -125,7 +125,7 @@ def participants_html(content: GroupContent) -> Markup:
     included = list(dict.fromkeys(source.participant for source in content.sources))
     people = facts_html({"Included": included, **by_task, "Missing": missing_lines(content) or "none"})
     flags = [
-        f"{run}, {series}: {meaning(measure)[1].removeprefix('1 where ')}".removesuffix(", else 0")
+        f"{run}, {series}: {metric_of(measure).description.removeprefix('1 where ')}".removesuffix(", else 0")
         for run, series, measure in content.joined.flags
     ]
     people += messages_html("notice", list(content.maps.left_out))
@@ -264,19 +264,21 @@ def _of_question(
     content: GroupContent, told: Sequence[words.Finding], number: int, figure_dir: Path
 ) -> Iterator[Markup]:
     found, question = content.joined, told[0].question
-    unit, text = meaning(question.measure)
+    measure = metric_of(question.measure)
     title = _capital(told[0].title)
-    yield Markup("<h3>{}</h3><p>{}</p>").format(title, f"{words.where_text(question)}. {question.measure}: {text}.")
+    yield Markup("<h3>{}</h3><p>{}</p>").format(
+        title, f"{words.where_text(question)}. {measure.name}: {measure.description}."
+    )
     if told[0].kind != words.SIZE and question not in accuracy_questions(content):  # those stand beside their tables
         panels = [("", found.values.get(question, {}))]
         yield _figure(
-            partial(group_figures.paired_figure, panels, found.methods, unit=unit), figure_dir,
+            partial(group_figures.paired_figure, panels, found.methods, unit=measure.unit), figure_dir,
             f"group_desc-boxes{number}", "Boxes: median and quartiles; one line per participant.",
         )  # fmt: skip
     for each in told:
         rows = (*each.comparisons, *each.placebos)
         yield _figure(
-            partial(group_figures.differences_figure, rows, unit=unit), figure_dir,
+            partial(group_figures.differences_figure, rows, unit=measure.unit), figure_dir,
             f"group_desc-differences{number}{each.method}",
             f"{each.method} minus each reference: Hodges-Lehmann estimate and interval; band: equivalence margin.",
         )  # fmt: skip

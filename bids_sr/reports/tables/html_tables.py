@@ -7,7 +7,7 @@ from markupsafe import Markup, escape
 
 from bids_sr.io.json_values import real, texts
 from bids_sr.metrics.long_tables import MISSING
-from bids_sr.metrics.registry import METRICS, REGION_METRICS, meaning
+from bids_sr.metrics.registry import METRICS, REGION_METRICS, metric_of
 from bids_sr.reports.markup import folded, joined, picked, render, table
 from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.text.training_text import held_out_text, started_text
@@ -109,7 +109,7 @@ def _heading(measure: str) -> str:
 
 
 def _unit(measure: str) -> str:
-    unit = meaning(measure)[0]
+    unit = metric_of(measure).unit
     return "" if unit == "1" else unit.replace("mm^3", "mm³")
 
 
@@ -134,7 +134,7 @@ def difference_text(rows: Sequence[Row]) -> str:
 
 def _glossary(measures: Iterable[str]) -> Markup:
     units = {measure: f" ({_unit(measure)})" if _unit(measure) else "" for measure in measures}
-    entries = [(_heading(measure), meaning(measure)[1] + unit) for measure, unit in units.items()]
+    entries = [(_heading(measure), metric_of(measure).description + unit) for measure, unit in units.items()]
     return folded("What the columns mean", render("glossary", entries)) if entries else Markup("")
 
 

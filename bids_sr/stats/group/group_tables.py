@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bids_sr.io.atomic_files import whole_file, write_json, write_whole
 from bids_sr.metrics.long_tables import MISSING, number_text, tsv_text
-from bids_sr.metrics.registry import better, meaning
+from bids_sr.metrics.registry import better, metric_of
 from bids_sr.series import BASELINES, MEASURED
 from bids_sr.stats.group import group_tests, metric_tables
 from bids_sr.stats.group.group_tests import Comparison
@@ -96,7 +96,7 @@ def write_tables(
             joined = metric_tables.join_tables(sources, stream)
         comparisons = group_tests.compare(joined.values, joined.methods, units=joined.units, margin=margin)
         comparisons = group_tests.with_primary(comparisons, joined.values, method)
-    levels = {name: "{1} ({0})".format(*meaning(name)) for name in sorted(joined.units)}
+    levels = {name: f"{metric_of(name).description} ({metric_of(name).unit})" for name in sorted(joined.units)}
     metrics = {**metric_tables.COLUMN_TEXT, "measure": {**metric_tables.COLUMN_TEXT["measure"], "Levels": levels}}
     for table, text in (("group_metrics", metrics), ("group_stats", COLUMN_TEXT)):
         write_json(output_dir / f"{table}{COLUMNS_OF}.json", text)
