@@ -1,9 +1,10 @@
 """A run while its steps are placed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from bids_sr.bids import BoldRun
+from bids_sr.frozen import frozen
 from bids_sr.pipeline.graph import Scope
 from bids_sr.series import MEASURED
 from bids_sr.workflows.planned import Planned
@@ -16,7 +17,7 @@ def methods_of(wanted: Sequence[Wanted]) -> tuple[str, ...]:
     return tuple(one.name for one in sorted(found, key=lambda one: not one.network))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class RunOf:
     """A run while its steps are placed: its inputs, and its scope with those of its series by their names."""
 

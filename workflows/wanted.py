@@ -1,19 +1,19 @@
 """Which series a run gets: those that are stored, and placebos and members of ensembles that are only evaluated."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from bids_sr.bids import BoldRun, factor_of, guide_of, pretrained_for
 from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings
+from bids_sr.frozen import frozen
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES, member_name, series_name, series_names
 from bids_sr.sr.method import Method, method_of_series
 from bids_sr.sr.models.other_models import other_models
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Wanted:
     """A series that is made of a run besides ``raw``.
 

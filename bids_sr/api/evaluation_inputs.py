@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -22,6 +21,7 @@ from bids_sr.api.image_inputs import (
     undo_motion,
     volume_of,
 )
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, Float
 from bids_sr.io.grids import EDGE_TOLERANCE, corners_apart, inside_field
 from bids_sr.io.nifti import SeriesReader
@@ -34,7 +34,7 @@ from bids_sr.stats.glm.seeds import seed_series, seed_voxels
 Truth = ImageLike | Mapping[str, ImageLike]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Inputs:
     """What `Evaluator.fit` was given for one run beside the series; see there."""
 

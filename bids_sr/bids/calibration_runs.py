@@ -21,6 +21,7 @@ from bids_sr.bids.inputs import Calibration, Pair, entities_of, is_magnitude, st
 from bids_sr.bids.layout import Index
 from bids_sr.bids.pairs import MIN_OVERLAP, SIZE_TOLERANCE, overlap, simple_ratio, sizes
 from bids_sr.config import Settings
+from bids_sr.frozen import frozen
 from bids_sr.io.grids import mm_text
 
 LEAST_VOLUMES = 8  # in the steady state
@@ -30,7 +31,7 @@ OUT = "leave it out with --calibration none"
 KnownFactor = Callable[[Header, str | None], Triple | None]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Candidate:
     """A series that may calibrate others, with labels in its name."""
 

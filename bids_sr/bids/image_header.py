@@ -1,16 +1,16 @@
 """What is read of an image before its voxels are."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder
 
 Triple = tuple[float, float, float]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Header:
     """What the header of an image tells."""
 

@@ -11,6 +11,7 @@ from bids_sr.bids.findings import Findings
 from bids_sr.bids.image_header import Header, Triple
 from bids_sr.bids.precomputed import Derivatives, PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
+from bids_sr.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder, size_text
 
 DEFAULT_FACTOR = 2.0  # in plane, where nothing tells it
@@ -25,7 +26,7 @@ ENTITIES: dict[str, str] = {
 """Short entity name in a file name → long name of pybids."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Pair:
     """The T2*-weighted images that super-resolution learns from; paths are absolute."""
 
@@ -41,7 +42,7 @@ class Pair:
             raise ValueError("a pair is truncated exactly when it has no low-resolution image")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class StructuralPair:
     """One structural contrast at two resolutions; paths are absolute."""
 
@@ -50,7 +51,7 @@ class StructuralPair:
     lowres: Path
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Truth:
     """What the finer maps of a run should show: the series as measured, or known effects, or both."""
 
@@ -62,7 +63,7 @@ class Truth:
     axis_order: AxisOrder = AS_STORED  # axis of the file of the measured series that each axis of the run is
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Calibration:
     """A short run at the high resolution, which tells where other runs of the participant fluctuate."""
 
@@ -76,7 +77,7 @@ class Calibration:
     axis_order: AxisOrder = AS_STORED  # axis of the file that each axis of the run is
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class BoldRun:
     """One functional run with what belongs to it; slices lie along its third axis, whatever the order in its file."""
 
@@ -122,7 +123,7 @@ class BoldRun:
         return self.bold, *(path for path, _ in self.echoes[1:]), calibration, truth
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Subject:
     """One participant."""
 
@@ -152,7 +153,7 @@ class Subject:
         return {run.pair: run.holdout for run in self.runs if run.pair is not None and run.holdout is not None}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class RunFiles:
     """A BOLD run as files, before anything is known to be sound; sidecar and header with slices on the third axis."""
 

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from bids_sr.bids.findings import Findings
 from bids_sr.bids.image_header import Header
 from bids_sr.config.values import split_named
+from bids_sr.frozen import frozen
 
 PROGRAMS = ("fmriprep", "smriprep")
 LINEAR = ("AffineTransform", "MatrixOffsetTransformBase", "Euler3DTransform")
@@ -24,7 +25,7 @@ GRID_TOLERANCE_VOXELS, GRID_TOLERANCE_MM = 0.25, 0.5
 COPY_AGAIN = "Copy the file again from the fMRIPrep output."
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Derivatives:
     """One folder of derivatives, and what made it, as its description says."""
 
@@ -43,7 +44,7 @@ class Derivatives:
         return f"bids:{self.name}:{path.relative_to(self.root).as_posix()}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class PrecomputedAnat:
     """The anatomy of one participant; None and empty where there is no such file.
 
@@ -68,7 +69,7 @@ class PrecomputedAnat:
         return found
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class PrecomputedField:
     """A field map and its place in the run's reference."""
 
@@ -79,7 +80,7 @@ class PrecomputedField:
     readout: float  # its total readout time (s)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class PrecomputedRun:
     """One BOLD run; None where there is no such file.
 

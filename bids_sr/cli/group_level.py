@@ -8,12 +8,12 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.superres import SuperRes
+from bids_sr.frozen import frozen
 from bids_sr.group.group_inputs import RunMaps, find_runs
 from bids_sr.series import BASELINES, MEASURED, RAW
 from bids_sr.sr.method import offered_methods
@@ -29,7 +29,7 @@ LOGGER = logging.getLogger(__name__)
 RUN_PARTICIPANTS = "run the participant level first; partial results are enough"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Group:
     """What the group level works on: metrics tables and maps of the runs asked for, who and what is missing."""
 

@@ -6,7 +6,7 @@ command line, from a settings file or from Python.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
@@ -15,9 +15,10 @@ from bids_sr.config import readers
 from bids_sr.config.section import GIVEN, Checked, is_label, option
 from bids_sr.config.seed_options import COMPONENTS, DEFAULT_SEEDS, KNOWN, known_names, parse_seed, seed_names, seeds_of
 from bids_sr.config.values import UsageError, nearest_name
+from bids_sr.frozen import frozen
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Paths(Checked):
     """Where the data are, where results go, and where the work is kept so that it can be resumed."""
 
@@ -38,7 +39,7 @@ class Paths(Checked):
         return self.output_dir / "sourcedata" / "retrospective-truth"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Selection(Checked):
     """Which part of the data set is worked on; empty means everything. Labels carry no prefix."""
 
@@ -70,7 +71,7 @@ class Selection(Checked):
         self._need(all(run >= 0 for run in self.run_id), "run_id", "runs are numbered from 0 or 1 up")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Preprocessing(Checked):
     """Before super-resolution. `dummy_scans` None: detected. `slice_time_ref` is a fraction of the TR.
 
@@ -121,7 +122,7 @@ class Preprocessing(Checked):
             self._need(is_label(space), "output_spaces", "a space is one plain name")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Activation(Checked):
     """Maps of activity. `smoothing` is FWHM in mm; `low_pass` (CC path only) and `high_pass` are in Hz.
 
@@ -204,7 +205,7 @@ class Activation(Checked):
             raise UsageError(f"activation.roi: {self.roi}", why, fix) from error
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Evaluation(Checked):
     """What tells whether the finer maps are true.
 
@@ -262,7 +263,7 @@ class Evaluation(Checked):
         return None if self.truth in ("auto", "none") else Path(self.truth)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Resources(Checked):
     """What the machine gives. None: all processors, one thread a node, the memory that is free.
 
@@ -300,7 +301,7 @@ class Resources(Checked):
         self._need(0 <= self.random_seed < 2**32, "random_seed", "a seed lies from 0 to 4294967295")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Run(Checked):
     """How this one call runs and what it tells.
 

@@ -16,10 +16,11 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from bids_sr.config.values import UsageError
+from bids_sr.frozen import frozen
 
 LOGGER = logging.getLogger(__name__)
 BEAT_S = 5.0
@@ -27,7 +28,7 @@ WATCH_S = 3.5 * BEAT_S
 FOLDER = "locks"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Holder:
     """Who holds a lock."""
 

@@ -5,7 +5,9 @@ and its fork server hold, a little for each worker that waits, and what the step
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import fields
+
+from bids_sr.frozen import frozen
 
 BASE_GB = 0.60
 """What the program holds, with the fork server whose libraries all workers share."""
@@ -20,7 +22,7 @@ DENSE_AT_ONCE = 0.52
 """Millions of voxels above which a volume goes through a wide network in parts."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Sizes:
     """Millions of voxels of the largest T1w image (0 without one), acquired volume and high-resolution volume.
 
@@ -43,7 +45,7 @@ class Sizes:
         return min(self.dense, DENSE_AT_ONCE)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Need:
     """What a kind of step adds (GB): always, and for a million voxels of each grid. `t1w` alone needs a T1w image."""
 

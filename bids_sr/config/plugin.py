@@ -4,12 +4,12 @@ import dataclasses
 import os
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
 from bids_sr.config.section import Checked
 from bids_sr.config.values import UsageError, nearest_name
+from bids_sr.frozen import frozen
 
 NAMES = ("MultiProc", "SLURM", "SLURMGraph")
 OWN = {
@@ -22,7 +22,7 @@ REFUSED_OPTIONS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Plugin(Checked):
     """How the steps of a run reach a processor.
 

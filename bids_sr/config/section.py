@@ -1,15 +1,16 @@
 """What stands on a field of the settings: its default, its option and help, whether it decides results, its check."""
 
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field
+from dataclasses import Field, field
 from typing import Any, TypeVar, get_type_hints
 
 from bids_sr.config.values import UsageError, as_annotated
+from bids_sr.frozen import frozen
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Option:
     """What is known of a setting besides its default and its type."""
 

@@ -6,7 +6,7 @@ import json
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_type_hints
 
@@ -14,6 +14,7 @@ from bids_sr.config import groups, machine
 from bids_sr.config.section import option_of
 from bids_sr.config.superres import SuperRes
 from bids_sr.config.values import UsageError, as_toml, nearest_name, split_named
+from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_text
 from bids_sr.region_names import is_file
 
@@ -27,7 +28,7 @@ def _group(made_by: Callable[[], T], title: str) -> T:
     return field(default_factory=made_by, metadata={"title": title})
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Settings:
     """All settings of one call; see the groups for their meaning and `usage.md` for the options."""
 

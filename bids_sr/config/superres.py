@@ -1,11 +1,11 @@
 """Settings of super-resolution, and which methods and series they ask for."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from bids_sr.config.section import Checked, is_label, option
 from bids_sr.config.values import UsageError, nearest_name
+from bids_sr.frozen import frozen
 from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, series_names
 from bids_sr.sr.method import REMOVED, get_method, methods_trained_on, offered_methods
 
@@ -25,7 +25,7 @@ def _check_method(name: str) -> None:
         raise UsageError(what, why, nearest_name(name, learned + baselines) or "choose one of these")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class SuperRes(Checked):
     """How resolution is raised.
 

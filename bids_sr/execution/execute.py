@@ -6,7 +6,6 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from nipype.pipeline import engine as pe
@@ -14,6 +13,7 @@ from nipype.pipeline.plugins.base import PluginBase
 
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.records import all_stored, forget_damaged
+from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import DiskFullError
 from bids_sr.steps.store import store
 
@@ -24,7 +24,7 @@ SILENT = logging.CRITICAL + 1
 """Level of nipype's loggers: what failed and why is in the crash files, and said once."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class RunOutcome:
     """Crash files of the nodes that failed, full names of those whose outputs are missing, and HTML reports."""
 

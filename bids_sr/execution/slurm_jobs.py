@@ -23,6 +23,7 @@ from bids_sr.config.plugin import Plugin
 from bids_sr.execution.node_job import CALLED_OFF
 from bids_sr.execution.slurm_queue import ACTIVE, ClusterError, Epitaph, Queue, Refused, Unreachable
 from bids_sr.execution.usage import POOLS
+from bids_sr.frozen import frozen
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
@@ -37,7 +38,7 @@ _NEVER = {
 _LOOK_SECONDS, _GONE_SECONDS, _ORPHAN_SECONDS = 0.5, 5.0, 90.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Ending:
     """What came of a job."""
 

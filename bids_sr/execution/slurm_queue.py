@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from bids_sr.frozen import frozen
 from bids_sr.slurm.slurm_calls import ACTIVE, chunks
 
 LOGGER = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class Refused(ClusterError):
     """SLURM does not take a job, and would not take it later."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Epitaph:
     """What SLURM says of a job that has ended; ``UNKNOWN`` where it has forgotten it."""
 

@@ -8,9 +8,11 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
+
+from bids_sr.frozen import frozen
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
@@ -39,7 +41,7 @@ def hold_threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class NodeUsage:
     """What one step took."""
 

@@ -6,9 +6,9 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from bids_sr.frozen import frozen
 from bids_sr.series import parse_map_label
 from bids_sr.stats.group.metric_tables import entities_of
 
@@ -21,7 +21,7 @@ MapKey = tuple[str, str, float, str]
 """Contrast, series, FWHM (mm), statistic."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class RunMaps:
     """The maps of one run."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.group.group_inputs import MapKey, RunMaps
 from bids_sr.io.array_types import Array
 from bids_sr.spatial.transforms import carry, linear_weights, moved
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _REACH_MM = 400.0  # half the edge of the box in which coordinates are carried through transforms
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Target:
     """Voxels of the template that can enter: grid, boolean mask, and their points (N, 3) in RAS mm."""
 

@@ -6,10 +6,10 @@ import io
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_sr.frozen import frozen
 from bids_sr.metrics.registry import MeasureParts, metric, parts_of
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ STRUCTURAL = ("contrast", "series", "measure", "value", "unit", "reference")
 """Columns of the table of structural scans, whose intensities are scaled to [0, 1]: their signal is a pure number."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class MetricRow:
     """One value of a metric; a table shows those of its columns, see `EVALUATION`. NaN stands for not defined."""
 

@@ -1,12 +1,12 @@
 """What changes in the simulated head: places of a task and of networks at rest, amplitudes, design and response."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.phantom.fields import smooth_field
 from bids_sr.phantom.head import Head
@@ -37,7 +37,7 @@ for _network, _places in NETWORKS.items():
 _BOX = 24.0  # mm, half the side of the cube around a focus in which its map is made
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Focus:
     """One active place."""
 

@@ -6,10 +6,10 @@ literature at 3 T, chosen by us. Both members of a pair have one protocol: real 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.phantom.head import TISSUES, Head, gradient_echo, scaled
 from bids_sr.phantom.poses import draw_pose
@@ -26,7 +26,7 @@ SNR = {"highres": 40.0, "lowres": 60.0}  # mean of the brain over the noise of e
 _UNEVENNESS = 0.15  # relative size of the receive field
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class SpinEcho:
     """A spin echo, with an inversion `ti` before the excitation or without; times in s."""
 
@@ -70,7 +70,7 @@ def spin_echo(head: Head, protocol: SpinEcho) -> Array:
     return np.asarray(out + head.veins * (blood - out))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Scan:
     """One structural scan ("highres" or "lowres"); `pose` takes a BOLD point (RAS mm) to its point in this image."""
 

@@ -5,13 +5,13 @@ of 152 people and has no fine detail of its own; tissue borders are therefore sh
 that each subject has detail that no template or other subject knows.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from nilearn import datasets
 from scipy import ndimage
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.phantom.fields import distance, smooth_field, upsample
 
@@ -21,7 +21,7 @@ _OPEN = 3.2  # gain of the fluid's share: the sulci of a mean brain are closed b
 _SHELLS = {"csf": (0.0, 1.5), "skull": (1.5, 6.5), "scalp": (6.5, 11.5)}  # mm from the brain
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Tissue:
     """Proton density (relative), T1 and T2* (s) at 3 T; values within the range of the literature, chosen by us."""
 
@@ -40,7 +40,7 @@ TISSUES: dict[str, Tissue] = {
 BLOOD = Tissue(pd=0.9, t1=1.6, t2s=0.013)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Head:
     """Maps of one subject in the frame of the head (RAS mm; the head lies about as MNI152 does)."""
 

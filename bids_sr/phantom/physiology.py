@@ -1,11 +1,11 @@
 """Fluctuations of the simulated BOLD: drift, breathing, heartbeat, approach to the steady state, networks at rest."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.phantom.fields import polynomial
 from bids_sr.phantom.head import Head, gradient_echo
@@ -17,7 +17,7 @@ _LINEAR = Spline(order=1)
 DRIFT, UNEVEN_DRIFT, BREATH, HEARTBEAT = 0.008, 0.004, 0.0015, 0.02  # shares of the signal (peak, or so)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Transient:
     """Approach to the steady state: relative excess of the first volumes' signal, (N, X, Y, Z) on the sampling grid.
 

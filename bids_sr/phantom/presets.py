@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from bids_sr.frozen import frozen
 
 SCENES = ("ribbon", "veins", "free")
 CONDITIONS = ("thumb", "little")
@@ -13,7 +14,7 @@ TASKS = {"tap": CONDITIONS, "rest": ("motor", "defaultMode", "visual")}
 """What changes the signal: movements of a task, networks of a run at rest."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Preset:
     """One kind of study; lengths in mm, times in s, angles in degrees.
 

@@ -6,11 +6,11 @@ its own and takes the magnitude last.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.phantom.fields import polynomial
 from bids_sr.spatial.resampling import sample_volume
@@ -42,7 +42,7 @@ def slice_mean(scene: Array, count: int) -> Array:
     return scene.reshape(x, y, z // count, count).mean(-1)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Coil:
     """What belongs to the scanner and not to the head: a smooth phase (radians), a smooth receive field."""
 
@@ -131,7 +131,7 @@ def _line_spline(coefficients: Array, at: Array, rows: Array) -> Array:
     return out
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class MovingPart:
     """One scene ready to be moved: low-passed, averaged over the slice, as cubic B-spline coefficients on a grid.
 

@@ -4,11 +4,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesWriter
@@ -32,7 +33,7 @@ class PhantomError(ValueError):
     """A phantom that cannot be made as asked; the message says why and what to do."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Study:
     """What to simulate; raises `PhantomError` for what cannot be."""
 

@@ -3,11 +3,11 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.phantom.activity import DRIVEN_BY, FOCI, Event, Focus, block_design, make_focus, response
 from bids_sr.phantom.fields import polynomial
@@ -28,7 +28,7 @@ _STREAMS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Draw:
     """Random numbers of a subject: an independent stream for each purpose, so that one more volume, subject or pair
     changes nothing that was there before.
@@ -46,7 +46,7 @@ class Draw:
         return int(self(stream, *more).integers(2**31))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class PairTruth:
     """Poses of one T2*w pair: matrices that take a BOLD (or lowres) point to the image's own point, RAS mm."""
 
@@ -54,7 +54,7 @@ class PairTruth:
     lowres: Array
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Activity:
     """Activation in the frame of the BOLD: the foci as drawn, and what they change (signal units).
 

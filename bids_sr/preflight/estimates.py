@@ -8,7 +8,7 @@ the results.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,12 +18,13 @@ from bids_sr.bids.method_options import method_of_model, pretrained_for
 from bids_sr.bids.retrospective_plan import foreseen
 from bids_sr.config import Settings, machine, memory_model
 from bids_sr.config.memory_model import BASE_GB, WORKER_GB, Need, Sizes, largest_gb, step_gb, workers_that_fit
+from bids_sr.frozen import frozen
 from bids_sr.preflight.plan import Estimate, Plan, Row
 from bids_sr.series import PAIR_BASELINES, series_name
 from bids_sr.sr.method import get_method
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class CostModel:
     """Constants of the estimate.
 
@@ -76,7 +77,7 @@ ALIGN = {"rigid": 1.0, "affine": 1.5, "nonlinear": 2.0}
 COST = CostModel()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class _Costed:
     """What rows of the estimate are made of: runs with a factor, and sizes of the largest grids."""
 

@@ -3,11 +3,11 @@
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from bids_sr.bids import BoldRun, Findings, RunFiles
 from bids_sr.config import Settings
+from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_text
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.stats.glm.contrasts import (
@@ -33,7 +33,7 @@ NEEDED = 2  # blocks of a condition: one for each half
 _WHERE = "Add a table with the columns onset, duration and, for several conditions, trial_type"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class _Row:
     line: int
     onset: float

@@ -4,10 +4,11 @@ import hashlib
 import math
 import threading
 import time
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+
+from bids_sr.frozen import frozen
 
 REFERENCE_S = 0.0039
 """Processor seconds of the kernel on the processors of `CostModel` (``benchmarks/resources.py --pace``)."""
@@ -16,7 +17,7 @@ _WATCHED_S = 0.5  # shorter than that, the scheduler's turns of some millisecond
 _BLOCK = bytes(2**18)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Pace:
     """What wall-clock time is to be multiplied by: for slower processors, and for what else keeps them busy."""
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from bids_sr.bids import BoldRun, Notice, Problem, RunFiles, Subject, entities_of, stem_of
@@ -10,13 +10,14 @@ from bids_sr.bids.findings import grouped
 from bids_sr.bids.inputs import ENTITIES, label_of, stem_of_echoes
 from bids_sr.bids.precomputed import Derivatives
 from bids_sr.config.memory_model import Sizes
+from bids_sr.frozen import frozen
 
 _OF_DERIVATIVES = ("space", "desc", "res", "den", "label", "part", "echo", "from", "to", "mode", "chunk")
 _KNOWN = frozenset(ENTITIES.values()) - {ENTITIES.get(key, key) for key in _OF_DERIVATIVES}
 _PARTICIPANT = re.compile(r"sub-([0-9A-Za-z+]+)(?![^ _(])")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Row:
     """Cost of one stage of all runs together: minutes of one processor, memory of its largest step and disk (GB)."""
 
@@ -26,7 +27,7 @@ class Row:
     disk_gb: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Estimate:
     """Cost of a call on idle processors of `CostModel`."""
 
@@ -44,7 +45,7 @@ class Estimate:
         return self.work_gb + self.output_gb
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Plan:
     """What a call will do.
 

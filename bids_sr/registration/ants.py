@@ -8,7 +8,6 @@ image to where it lies in the *moving* image, as in `bids_sr.spatial.transforms`
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import nibabel as nib
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.io.grids import AS_STORED, AxisOrder, nearest, reordered, reordered_affine
 from bids_sr.io.nifti import load_image
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ants.core.ants_image import ANTsImage
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Stage:
     """One stage of `register`: transform and metric as antsRegistration names them, one entry a level.
 

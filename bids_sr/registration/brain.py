@@ -5,11 +5,11 @@ registration whose metric is computed on the template's brain alone, then fitted
 what cannot be true of a brain, or of the pose behind it.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import Stage, apply, load_ants, read_linear, register, to_ants
@@ -22,7 +22,7 @@ MAX_DETERMINANT = 1.1  # of the affine from template to head; the templates are 
 MIN_DICE = 0.85  # of the mask and the template's brain
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class BrainCheck:
     """Figures of a brain mask; None where there is no pose behind it, as with one of another program.
 

@@ -1,10 +1,10 @@
 """The T2*-weighted pair: its members in one frame, at both resolutions, for training."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.rigid import refine, rigid, size_of
@@ -19,7 +19,7 @@ TOLERANCE_VOXELS = 0.03
 _SPLINE = Spline(order=5)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class AlignedPair:
     """A pair ready for training.
 

@@ -3,10 +3,9 @@
 Matrices are 4x4, RAS mm, and take a point of the fixed image to where it lies in the moving one.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import Stage, read_linear, register
@@ -20,7 +19,7 @@ _MIN_OVERLAP = 0.3  # of the smaller head, below which headers are not believed 
 _POOR_GAIN = 0.5  # a start from the headers that ends below this share of the best start's information is poor
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Fit:
     """A rigid transform and how well it aligns.
 

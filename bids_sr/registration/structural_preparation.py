@@ -10,13 +10,13 @@ Source: attention_unet, section 3.1, which aligns to a template instead and name
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from scipy import ndimage
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import Stage, read_linear, register
@@ -31,7 +31,7 @@ Align = Literal["rigid", "affine", "nonlinear"]
 _WARP_MM = 4.0  # grid on which a deformation is read from its file; SyN smooths its own over three voxels
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Placement:
     """Where points of the frame lie in another scan."""
 
@@ -132,7 +132,7 @@ ORDERS = {"bspline": 3, "linear": 1, "nearest": 0}
 _REGISTERED_MM = 2.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Scans:
     """One contrast at both resolutions, as acquired."""
 
@@ -141,7 +141,7 @@ class Scans:
     lowres: Volume
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class PreparedContrasts:
     """All contrasts on one grid, in [0, 1], nothing outside the brain."""
 

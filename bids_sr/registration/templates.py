@@ -7,11 +7,11 @@ empty files does not count), then among the copies that installed packages carry
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.region_names import BRAIN, atlas_labels, is_file, package_file, region_labels
@@ -31,7 +31,7 @@ class TemplateError(ValueError):
     """A space or atlas that is not on this machine; says what is."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Template:
     """A skull-stripped T1w template, its brain mask and, where they exist, its tissue maps (one grid, in [0, 1])."""
 

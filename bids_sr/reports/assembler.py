@@ -12,13 +12,14 @@ import hashlib
 import html
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from types import MappingProxyType
 
 from markupsafe import Markup
 
 from bids_sr.boilerplate import path as carried
+from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
 from bids_sr.reports.markup import environment
 from bids_sr.reports.sections import SECTIONS, SectionSpec, Shown, of_section
@@ -41,7 +42,7 @@ Key = tuple[str | None, ...]
 NO_RUN: Key = (None,) * len(RUN_ENTITIES)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class FigureFile:
     """A file in ``figures``: its path, and the entities of its name, as they are called there."""
 
@@ -65,7 +66,7 @@ Found = Sequence[tuple[Shown, Sequence[FigureFile]]]
 """What a section shows, and the files of it that are there."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Panel:
     """Markup of one figure or fragment, what stands above and below it, and by what it is chosen among others."""
 
@@ -75,7 +76,7 @@ class Panel:
     choices: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Strip:
     """A reportlet of the page: its anchor, the run that begins with it, its heading, its panels and their caption.
 
@@ -92,7 +93,7 @@ class Strip:
     tables: Sequence[str] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Section:
     """A section of the page: also one where nothing was found, because its absence is news too."""
 

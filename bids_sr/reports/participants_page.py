@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
 
 from bids_sr.boilerplate import bibliography
+from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
 from bids_sr.reports.assembler import Panel, Section, Strip, write_page, write_subject_page
 from bids_sr.reports.markup import folded, joined, render, table
@@ -110,7 +110,7 @@ def _link(place: str, text: str) -> Markup:
 TRACEBACK_LINES = 12
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Crash:
     """A crash file, read: its name, the full name of the node, and the traceback from its first line to the error."""
 

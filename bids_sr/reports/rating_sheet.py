@@ -7,7 +7,6 @@ planes, crop, scale and size are shared, and the images carry no metadata.
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import nibabel as nib
@@ -18,6 +17,7 @@ from matplotlib.image import imsave
 from scipy import stats
 
 from bids_sr.boilerplate import path
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.reports.markup import environment
 
@@ -28,7 +28,7 @@ NO_METADATA: Any = {"Software": None}  # matplotlib writes its version else
 SCALE = 99.5  # percentile of |t| over both maps that gets the full color
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class RatedPair:
     """Two t maps (x, y, z) of a run on one grid (affine to RAS mm) by their series; the measured one where there is."""
 
@@ -113,7 +113,7 @@ def make_sheet(pairs: Sequence[RatedPair], images: Sequence[dict[str, str]], *, 
 ANSWERS = ("left", "right", "equal", "n/a")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Count:
     """How often a series was preferred to its rival on one question, of those judgments that preferred one."""
 

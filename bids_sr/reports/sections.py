@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from bids_sr.frozen import frozen
 from bids_sr.series import SMOOTHED
 
 ANATOMICAL, PAIR, RUN, SCANS = "T1w", "T2starw", "bold", "metrics"
@@ -16,7 +17,7 @@ LABELS = {"": "", "smoothing": SMOOTHED, "method": "([A-Z].*)?"}
 """How a desc may go on, by what its label tells."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class SectionSpec:
     """A section: its anchor and its title.
 

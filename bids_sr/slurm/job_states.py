@@ -6,10 +6,10 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from bids_sr.frozen import frozen
 from bids_sr.slurm.job_requests import RAISE, time_text
 from bids_sr.slurm.slurm_calls import ACTIVE, parse_queue
 from bids_sr.slurm.submission import GROUP, Request, Submission
@@ -59,7 +59,7 @@ class Why(StrEnum):
     UNKNOWN = "never started"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Status:
     """What a task wrote of one participant; see ``boilerplate/sbatch.tmpl``. Times are in seconds since 1970."""
 
@@ -75,7 +75,7 @@ class Status:
     ended: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Fate:
     """One line of the table."""
 

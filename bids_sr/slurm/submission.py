@@ -5,17 +5,18 @@ import json
 import secrets
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from bids_sr.config import UsageError
+from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_whole
 
 FORMAT = 1
 GROUP = "group"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Request:
     """What a job asks for: processors, memory (MiB), time (minutes), GPUs."""
 
@@ -25,7 +26,7 @@ class Request:
     gpus: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Site:
     """Where and how jobs run."""
 
@@ -39,7 +40,7 @@ class Site:
     requeues: int = 3  # how often a job that reaches its time limit is put back into the queue
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class ArrayJob:
     """One array of tasks with the same request."""
 
@@ -56,7 +57,7 @@ class ArrayJob:
         return {label: index for index in self.indices for label in self.tasks[index - 1]}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Submission:
     """Arrays that were submitted together, and the group job behind them."""
 

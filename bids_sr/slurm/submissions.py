@@ -3,10 +3,11 @@
 import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.config import UsageError
+from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.slurm import slurm_calls
 from bids_sr.slurm.job_requests import enlarged, group_request, in_tasks
@@ -18,7 +19,7 @@ PATIENCE_S = 900.0
 """How long the waiting goes on while SLURM does not answer: a controller that is restarted takes minutes."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Overview:
     """An output as a whole."""
 

@@ -10,12 +10,12 @@ with d in voxels and v the step of one acquired voxel (RAS mm). The same convent
 """
 
 import os
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, Float
 from bids_sr.spatial.resampling import Shift, Spline, sample_volume
 from bids_sr.spatial.transforms import apply
@@ -28,7 +28,7 @@ class DistortionError(ValueError):
     """A field that folds the image, or a file that holds none."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Distortion:
     """Shift of the signal along one axis of the acquired grid."""
 

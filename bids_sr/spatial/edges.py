@@ -8,11 +8,10 @@ shift at which they are most alike is kept. Only the strength of the gradient co
 differ.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy import ndimage
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, Mask
 from bids_sr.spatial.masks import grow, voxel_sizes
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
@@ -28,7 +27,7 @@ class EdgeError(ValueError):
     """Images whose edges cannot be compared."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Mismatch:
     """Displacement of edges."""
 

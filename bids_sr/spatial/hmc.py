@@ -14,13 +14,13 @@ Along an axis of fewer than `LEAST_SAMPLES` voxels motion is not estimated: the 
 import logging
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, Float, Mask
 from bids_sr.io.grids import LEAST_SAMPLES
 from bids_sr.spatial.masks import voxel_sizes
@@ -30,7 +30,7 @@ from bids_sr.spatial.transforms import apply, invert, rigid_matrix, rigid_params
 LOGGER = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class HmcSettings:
     """Choices of the motion estimate; the one home of these defaults (ours)."""
 
@@ -53,7 +53,7 @@ class HmcSettings:
     min_inside: float = 0.3  # least share of the samples that must lie in the field of view
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class MotionEstimates:
     """Head motion of T volumes."""
 

@@ -12,12 +12,12 @@ precision.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, Float, Float32, Mask
 
 Shift = tuple[Array, Float]
@@ -29,7 +29,7 @@ PAD = 8
 _WHOLE = 1e-6  # voxels: a transform this close to a whole-voxel shift is one
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Spline:
     """How images are interpolated: the one home of these defaults."""
 

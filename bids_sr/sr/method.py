@@ -8,12 +8,13 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from math import inf
 from types import MappingProxyType
 from typing import Literal
 
+from bids_sr.frozen import frozen
 from bids_sr.series import series_name
 from bids_sr.sr import methods
 from bids_sr.sr.recipe import Estimator, Recipe, RecipeName, VarianceRecipe, lazy
@@ -22,7 +23,7 @@ REMOVED: Mapping[str, str] = MappingProxyType({"guided": "sbl"})
 """Methods of earlier versions, and what takes their place."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Cost:
     """Processor seconds of a method and a recipe, measured by ``benchmarks/method_costs.py``."""
 
@@ -49,7 +50,7 @@ def maps_cost(*, low: float) -> Mapping[RecipeName, Cost]:
 _UNMEASURED = (Cost(always=80.0, high=3.0, series=1.0), Cost(always=240_000.0, series=25.0))  # fast, as published
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Placebo:
     """A negative control: the method itself with one thing exchanged that it claims to use."""
 
@@ -81,7 +82,7 @@ _NETWORK = lazy("inference.network_upsampler.network_upsampler")
 MAPS = lazy("variance.upsampler.variance_upsampler")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Method:
     """A way to super-resolve.
 

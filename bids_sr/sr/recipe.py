@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from math import cos, pi
 from typing import TYPE_CHECKING, Literal
 
+from bids_sr.frozen import frozen
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -71,7 +73,7 @@ def network(path: str, *, flat: bool = False, **settings: object) -> Network:
     return Network(lazy(f"networks.{path}"), settings, flat)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class LossTerm:
     """One term of the generator's loss.
 
@@ -97,7 +99,7 @@ def loss(kind: LossKind, path: str, weight: float, *, stands_in: bool = False) -
     return LossTerm(kind=kind, build=lazy(f"losses.{path}"), weight=weight, stands_in=stands_in)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Augmentation:
     """How training images are varied, at high resolution; low resolution follows through the degradation B.
 
@@ -120,7 +122,7 @@ class Augmentation:
     noise: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Recipe:
     """How a method is trained.
 
@@ -246,7 +248,7 @@ class Recipe:
         return base * 0.5 * (1 + cos(pi * (iteration - top) / max(1, self.steps - top)))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Estimator:
     """Settings of a run's variance maps w.
 
@@ -277,7 +279,7 @@ class Estimator:
     pull: float = 0.1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class VarianceRecipe(Recipe):
     """How the variance maps of a run are found; nothing is trained.
 

@@ -10,7 +10,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from bids_sr.cli.models import models_files as files
 from bids_sr.cli.models.models_show import print_table
 from bids_sr.config import UsageError
+from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.io.nifti import ImageError, SeriesReader, SeriesWriter, save_image
 from bids_sr.metrics import image_similarity
@@ -53,7 +53,7 @@ DESCRIPTIONS = {
 COLUMNS = tuple(DESCRIPTIONS)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Ready:
     """A method or an interpolation for one image; `make` builds the upsampler, `overruled` is what ``--force`` did."""
 
@@ -167,7 +167,7 @@ def _bar(done: int, count: int) -> None:
         print(f"\r{done}/{count} volumes", end="" if done < count else "\n", file=sys.stderr, flush=True)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Task:
     """What every row is measured on."""
 

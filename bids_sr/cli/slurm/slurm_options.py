@@ -1,12 +1,12 @@
 """Options of ``bids-sr-slurm`` beside those of ``bids-sr``."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from bids_sr.config.section import Checked, option
+from bids_sr.frozen import frozen
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class SlurmOptions(Checked):
     """What is asked of SLURM; an empty text is the site's own."""
 

@@ -1,7 +1,6 @@
 """Figures of activation: the maps of all series side by side on one scale, and the regions of two conditions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Unpack
 
 import numpy as np
@@ -11,13 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
 from bids_sr.reports.figures.style import FigureInputError, Look, NamedImage, ShownVolume, Window
 from bids_sr.reports.tables.evaluation_rows import series_text
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Display:
     """How a statistic is shown: |value| up to `threshold` is not drawn, the color scale ends at `floor` or above.
 
@@ -52,7 +52,7 @@ COLUMNS = 8
 ZOOM_MM = (72.0, 62.0)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Scene:
     """What lies below all overlays of a run: signal, brain and region of interest (X, Y, Z), and voxel → RAS mm."""
 

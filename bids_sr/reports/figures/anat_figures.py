@@ -1,7 +1,6 @@
 """Figures of anatomy and registration (contours on slices; reference, before, after), and of fused structural scans."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import nibabel as nib
@@ -10,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
 from bids_sr.reports.figures.style import FigureInputError, ShownVolume
@@ -22,7 +22,7 @@ SHORTEST_MM = 15.0
 AXIAL_VIEWS: Views = ((2, 10),)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Outline:
     """A line to draw over images of one grid: the isoline at `level` of a mask, a probability or an image."""
 

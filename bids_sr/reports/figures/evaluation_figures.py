@@ -6,7 +6,7 @@ anything; the values stand beside them, because a figure that cannot be read off
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.metrics.registry import BANDS, parts_of
@@ -39,7 +40,7 @@ LOWEST = -1.5
 """The scale goes no lower: explained variance has no lower end, and one series far worse than none would flatten it."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class ForestPanel:
     """One panel of a forest plot; the `strong` one is to be looked at first.
 

@@ -9,13 +9,14 @@ import gzip
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from markupsafe import Markup
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
 from bids_sr.reports.figures.activation_figures import MAP_COLORS, Display, common_scale, peak_voxel
@@ -40,7 +41,7 @@ Key = tuple[str, str]
 """Contrast, and smoothing in words."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class ViewedMaps:
     """Maps of one run: by contrast and smoothing, of each series, in the order in which they are offered."""
 
@@ -51,7 +52,7 @@ class ViewedMaps:
     """File of the whole map, relative to the page, by contrast, smoothing and series as `map_key` joins them."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class MniGrid:
     """MNI coordinates (mm; X, Y, Z, 3) of points spread evenly over a field of view in RAS order, from edge to edge."""
 

@@ -7,7 +7,6 @@ acquired, never smoothed by the viewer, because smoothness is what the figures a
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, Unpack
 
 import matplotlib as mpl
@@ -23,6 +22,7 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 from skimage.measure import approximate_polygon
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 
 Box = tuple[slice, slice, slice]
@@ -74,7 +74,7 @@ def new_figure(width: float, height: float) -> Figure:
     return fig
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class NamedImage:
     """A volume or a map of one series, on the grid it has: acquired for ``raw``, high-resolution for the others.
 
@@ -87,7 +87,7 @@ class NamedImage:
     significant: Array | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class ShownVolume:
     """A 3D image in closest-RAS order (left to right, posterior to anterior, inferior to superior); voxel → RAS mm."""
 

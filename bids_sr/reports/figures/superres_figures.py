@@ -1,7 +1,6 @@
 """Figures of super-resolution: the training pair, the training curve, and one slice through all series."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.io.grids import size_text
 from bids_sr.reports.figures import style as s
@@ -121,7 +121,7 @@ def slice_figure(
     return fig
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class _View:
     """Which plane the slice figure shows, where, and on which scales."""
 

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from bids_sr.frozen import frozen
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.reports.markup import joined, render
 from bids_sr.reports.tables.evaluation_rows import series_text
@@ -36,7 +36,7 @@ CAVEATS = {SIZE: " A smaller region or overlap is not an improvement by itself."
 PRIMARY = ("brain", "active40", MISSING)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Finding:
     """What is said of one method on one question: its comparisons, those with placebos apart."""
 

@@ -5,10 +5,11 @@ All of it is read from the verdict, the rows of the evaluation and the flags, so
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from markupsafe import Markup
 
+from bids_sr.frozen import frozen
 from bids_sr.io.grids import size_text
 from bids_sr.io.json_values import texts
 from bids_sr.metrics.long_tables import MetricRow
@@ -41,7 +42,7 @@ EVIDENCE_TEXT: Mapping[str, str] = {
 WORSE = "worse than adding no detail"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class RunFacts:
     """What was acquired: name, voxel sizes (mm) before and after, and framewise displacement (mm) of each volume.
 
@@ -58,7 +59,7 @@ class RunFacts:
     resolution: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Number:
     """One of the three numbers: value, what it is, and what it is to be held against."""
 
@@ -67,7 +68,7 @@ class Number:
     note: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Chip:
     """A check: passed or not, in words, with the section that tells more."""
 

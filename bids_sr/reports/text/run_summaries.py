@@ -4,10 +4,11 @@ import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 
+from bids_sr.frozen import frozen
 from bids_sr.io.json_values import texts
 from bids_sr.metrics.long_tables import MISSING, MetricRow, parse_row
 from bids_sr.reports.tables import evaluation_rows as pick
@@ -49,7 +50,7 @@ READING = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class RunSummary:
     """Cells of one run, in the order of `HEADS` without the participant; "" where there is nothing to tell."""
 

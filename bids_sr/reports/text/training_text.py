@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.io.json_values import listed, mapped, real
 
@@ -13,7 +13,7 @@ NETWORK = "network"
 LOSSES = ("loss", "content", "adversarial", "perceptual", "critic")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class TrainingRecord:
     """Curves of a training: held-out PSNR (dB) and losses by name, (N,) each, NaN where none was taken.
 

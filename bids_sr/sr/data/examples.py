@@ -1,12 +1,12 @@
 """Training examples: batches, validation patches, and a description for the model card."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor
 
+from bids_sr.frozen import frozen
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.sr.resolution.operators import Degradation
 
@@ -15,7 +15,7 @@ Box = tuple[tuple[int, int], ...]
 """(first, last + 1) of each axis on the high-resolution grid."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Batch:
     """input (N, C, *), target, weight (N, C or 1, *) of one step; `operator` downsamples the output before the loss."""
 
@@ -25,7 +25,7 @@ class Batch:
     operator: Degradation | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Region:
     """Slices (first, last + 1) of one image that training draws from or that are held out."""
 
@@ -33,7 +33,7 @@ class Region:
     slices: tuple[int, int]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class ValidationPatch:
     """One patch that is scored at every validation step; its weight is 1 where it counts."""
 

@@ -2,11 +2,11 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.masks import voxel_sizes
@@ -23,7 +23,7 @@ class ImageSetError(PairError):
     """Images that cannot be trained on."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class TrainingImage:
     """One image of a set.
 
@@ -110,7 +110,7 @@ def channels(image: Array) -> int:
     return 1 if image.ndim == 3 else int(image.shape[0])
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class ImageSet:
     """Images of one kind.
 

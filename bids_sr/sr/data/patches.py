@@ -1,12 +1,13 @@
 """Slices of a pair as training examples: `draw` draws a plan of plain numbers, `cut` applies it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.sr.data.examples import Batch, Examples, Region, ValidationPatch, split
 from bids_sr.sr.data.training_pair import TrainingPair
@@ -15,7 +16,7 @@ from bids_sr.sr.resolution.matrices import ResolutionError, highres_size, matrix
 from bids_sr.sr.resolution.operators import level_of
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class PatchPlan:
     """What one step of training sees."""
 
@@ -33,7 +34,7 @@ class PatchPlan:
     noise_seed: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class SliceSet:
     """The pair's slices as tensors in scaled intensity."""
 

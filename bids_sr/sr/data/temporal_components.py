@@ -7,12 +7,13 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, float32_checksum
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image, save_image
 from bids_sr.spatial.transforms import rigid_params
@@ -30,7 +31,7 @@ class SeriesError(ValueError):
     """A run that cannot be learned from."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class TemporalStatistics:
     """A run in a few images on the acquired grid."""
 

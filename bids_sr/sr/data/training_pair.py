@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, float32_checksum
 from bids_sr.sr.models.compatibility import image_entries
 from bids_sr.sr.resolution.matrices import Factor, check_factor, downsample, highres_size, upsample
@@ -15,7 +14,7 @@ class PairError(ValueError):
     """A pair that cannot be trained on."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class TrainingPair:
     """A low- and a high-resolution image of one head in one position.
 

@@ -10,7 +10,6 @@ rotations and deformations would interpolate, which blurs the target.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import permutations, product
 
@@ -19,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.sr.data.images import ImageSetError, TrainingImage
 from bids_sr.sr.recipe import Recipe
@@ -46,7 +46,7 @@ def corners_inside(mask: Array, patch: int | Sequence[int], step: int | Sequence
     return np.clip(centers - sides // 2, 0, room) // steps * steps
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Symmetry:
     """An exchange of axes followed by reversals, of the last axes of a tensor."""
 
@@ -76,7 +76,7 @@ def symmetries(patch: Sequence[int], zooms: Sequence[float], factor: Sequence[fl
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class PreparedImage:
     """One image at one factor, scaled."""
 

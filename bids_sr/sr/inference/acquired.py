@@ -1,10 +1,10 @@
 """What is super-resolved: a run, or an image, with everything that the upsampler of any series may need of it."""
 
-from dataclasses import dataclass
 from typing import Literal, Protocol, Self
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.transforms import hr_grid
@@ -29,7 +29,7 @@ class InferenceError(ValueError):
     """An upsampler that lacks what it needs, or gives what no image is."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Acquired:
     """A run or an image on the grid on which it was acquired.
 

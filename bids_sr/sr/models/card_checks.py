@@ -10,9 +10,11 @@ import math
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Self
+
+from bids_sr.frozen import frozen
 
 BOUND = ("method", "recipe", "factor", "resolution", "contrast", "orientation")
 METADATA_KEY = "bids_sr_card"
@@ -22,7 +24,7 @@ _LARGEST_FACTOR = 8.0
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_-]{0,63}")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class ModelCard:
     """What the program rests on of a card; the file (`json`) says more, for people."""
 

@@ -6,10 +6,10 @@ that of the pair to some degree: quantiles of intensity and edge content are com
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.io.grids import size_text
 from bids_sr.spatial.masks import voxel_sizes
@@ -27,7 +27,7 @@ class ModelMismatch(ValueError):
     """A model asked to work on what it was not trained for; the message says what differs and what can be done."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Acquisition:
     """What is compared with a card."""
 
@@ -111,7 +111,7 @@ FARTHEST = 0.15
 EDGE_RATIO = 1.8
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class DomainDifference:
     """Largest difference of the quantiles, 0 to 1, and edge content of the image over that of the training image."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
 from bids_sr.sr.models import card_checks
 from bids_sr.sr.models.card_checks import ModelCard
@@ -27,7 +27,7 @@ class ModelError(ValueError):
     """A model file that cannot be trusted or understood."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class TrainedModel:
     """What training returns: the generator's tensors on the CPU, the card for JSON, rows of the training log."""
 
@@ -36,7 +36,7 @@ class TrainedModel:
     log: tuple[LogRow, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class LoadedModel:
     """A model ready for inference: generator (and critic, if kept) in evaluation mode, recipe and card."""
 

@@ -9,7 +9,6 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -17,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.sr.resolution import matrices
 from bids_sr.sr.resolution.matrices import Factor, ResolutionError, divided, highres_size, windowed_affine
@@ -30,7 +30,7 @@ MATRICES: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Degradation:
     """A separable linear operator B from a high-resolution grid to a low-resolution one; made by `get_operator`."""
 

@@ -4,10 +4,10 @@ Source: attention_unet, sections 3.1 and 3.2.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.sr.data.images import ImageSet, TrainingImage
 from bids_sr.sr.data.windows import PreparedImage, prepare
@@ -104,7 +104,7 @@ def super_resolve_contrasts(
     return np.where(np.asarray(mask) > 0, np.maximum(out * level, 0), 0).astype(np.float32)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Explanation:
     """What one slice was made from."""
 

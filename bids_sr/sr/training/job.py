@@ -1,9 +1,10 @@
 """One training as a value, which passes whole from who asks for it down to its steps."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from bids_sr.frozen import frozen
 from bids_sr.sr.method import Method, get_recipe, recipe_name
 from bids_sr.sr.models.model import LoadedModel, ModelError
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
@@ -12,7 +13,7 @@ from bids_sr.sr.resolution.matrices import Factor
 Source = Literal["auto", "train", "reuse"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Training:
     """Which model is wanted, how it is trained, and where one may be had instead.
 

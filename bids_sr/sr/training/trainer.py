@@ -10,11 +10,11 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from bids_sr.frozen import frozen
 from bids_sr.sr.data.examples import Examples, Region, ValidationPatch
 from bids_sr.sr.data.image_examples import ImageExamples
 from bids_sr.sr.data.images import ImageSet, ImageSetError
@@ -32,7 +32,7 @@ from bids_sr.sr.training.phase import Phase, Progress, compare
 LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class _Work:
     """A training under way: what it was asked for, its data, and where its checkpoints lie."""
 

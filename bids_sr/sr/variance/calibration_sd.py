@@ -12,10 +12,9 @@ filling explained by WMN (studyforrest, the first 20 volumes for the other 116, 
 floor .1 -.06 and .13, .3 .11 and .25, .5 .15 and .28, .7 .17 and .29, no noise taken out .18 and .30.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 
 LEAST_VOLUMES = 8  # below which there is no variance worth the name
@@ -25,7 +24,7 @@ class CalibrationError(ValueError):
     """A series that gives no standard deviation map; the message says why."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class CalibrationSettings:
     """Choices of the estimate (ours)."""
 
@@ -42,7 +41,7 @@ class CalibrationSettings:
     floor: float = 0.7  # least variance that stays of each voxel's, as a share
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class CalibrationMap:
     """What a calibration tells."""
 

@@ -27,7 +27,7 @@ deviation (as Winkler et al. 2016 fit tails); as neighbors are alike, that is on
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -36,6 +36,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special, stats
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, Float, Mask, Real
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.long_tables import MetricRow
@@ -112,7 +113,7 @@ def quarter_turn(n: int) -> npt.NDArray[np.complex128]:
     return factors
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class NoiseSpace:
     """Where the noise of a run lies, seen from its model."""
 
@@ -139,7 +140,7 @@ class NoiseSpace:
         return rest
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class NoiseSource:
     """What makes noise without signal of a run's time series."""
 
@@ -190,7 +191,7 @@ _DRAWS = 50  # of onsets, until the model can be estimated
 _RESAMPLES = 5000
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class NullSettings(ModelSettings):
     """How a series without signal is made and tested."""
 
@@ -202,7 +203,7 @@ class NullSettings(ModelSettings):
     p: float = 0.001  # of the voxel-wise test, one-sided
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class NullRates:
     """What the shuffles gave."""
 

@@ -8,10 +8,10 @@ activation are evaluated on the acquired series, so that none depends on a metho
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.stats.evaluation.evidence import below_zero, best_table, where_text
@@ -63,7 +63,7 @@ _REMEDIES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Flag:
     """One flag of quality control."""
 

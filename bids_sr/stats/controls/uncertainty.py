@@ -8,7 +8,6 @@ with the error, the share of errors within two standard deviations, and a table 
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from math import isfinite
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.stats.controls import unrepeated_detail
@@ -31,7 +31,7 @@ class EnsembleError(ValueError):
     """Members that make no ensemble: too few, or on other grids."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Ensemble:
     """Mean and standard deviation (n - 1) of M members, each (X, Y, Z), in the members' unit."""
 
@@ -40,7 +40,7 @@ class Ensemble:
     count: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class SpreadCalibration:
     """The ensemble's standard deviation against the true error of its mean."""
 
@@ -144,7 +144,7 @@ def reliability(sd: Real, error: Real) -> list[dict[str, float]]:
 LOGGER = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class ControlMap:
     """One map of quality control, (X, Y, Z), 0 outside the mask, with its sidecar."""
 

@@ -14,11 +14,11 @@ method that is linear in the change makes the same wrong detail of the same sign
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Float32, Mask, Real
 from bids_sr.spatial.nyquist import beyond_nyquist
 
@@ -32,7 +32,7 @@ class DetailError(ValueError):
     """Maps that cannot be asked for unrepeated detail."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class HighResGrid:
     """The high-resolution grid and what of it was acquired."""
 

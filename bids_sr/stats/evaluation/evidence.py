@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
+from bids_sr.frozen import frozen
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import IMAGE_REFERENCES, is_variant_of
 
@@ -22,7 +23,7 @@ _COMPARED: Mapping[str, str] = {
 """What a decision says; series are compared with one another by their agreement with a truth alone."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Evidence:
     """One kind of evidence on function."""
 
@@ -113,7 +114,7 @@ def below_zero(row: MetricRow) -> bool:
     return row.upper < 0 if math.isfinite(row.upper) else row.value < 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Table:
     """Rows of one kind of evidence for one contrast at one smoothing."""
 

@@ -11,11 +11,11 @@ blocks) intervals hold the expected correlation in 78 to 83, 89 to 94, 94 to 96 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import MEASURED
@@ -32,7 +32,7 @@ EFFECT, BEYOND = "effect", "beyond"
 _UNDEFINED = Score(ways=np.array([math.nan]), draws=np.zeros((1, 0)))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Known:
     """Known activation, and how the effect of the whole run is read off the blocks."""
 

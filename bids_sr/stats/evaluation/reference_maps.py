@@ -14,12 +14,12 @@ B-spline from .03 to .07 in the brain): metrics beyond the acquired Nyquist limi
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import TypeVar
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Float32, Mask, Real
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.spatial.resampling import sample_volume
@@ -87,7 +87,7 @@ def sorting(found: Mask, true: Mask) -> dict[str, float]:
     }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class TrueEffect:
     """What is true of one contrast."""
 

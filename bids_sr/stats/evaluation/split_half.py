@@ -16,11 +16,11 @@ and, where networks of several seeds were trained, what another seed would (`wit
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.metrics.registry import parts_of
@@ -32,7 +32,7 @@ OF_TRUTH = METRICS[1:]
 """Metrics that need the energy of the target without its noise."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Moments:
     """Inner products over voxels of pairs of maps, each less its mean over them; (K,) each, unit of the maps squared.
 
@@ -86,7 +86,7 @@ _LEAST_VOXELS = 10
 _CHUNK = 16384  # voxels whose inner products are summed in the maps' own precision; the sums are double
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Inner:
     """Inner products over a set of voxels of block maps, each map's mean over the voxels taken off; (B, B) each."""
 
@@ -160,7 +160,7 @@ def halves_of(blocks: Sequence[Block], halves: Mapping[str, Float], n_boot: int,
     }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Score:
     """A metric and its resamples, by way: with half 0 of the series as source, and with half 1; one for whole runs."""
 

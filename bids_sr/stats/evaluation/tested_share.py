@@ -7,9 +7,10 @@ either was found by ``benchmarks/people.py predict``.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import cast
 
+from bids_sr.frozen import frozen
 from bids_sr.io.grids import mm_text
 from bids_sr.metrics.long_tables import MetricRow
 
@@ -23,7 +24,7 @@ _PLAIN = "sdmod"  # the simple arithmetic that is told beside the methods
 _SAME_MM = 1e-3
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class OneLevelDown:
     """What was tested one level down: shares of the squared error of zero filling."""
 

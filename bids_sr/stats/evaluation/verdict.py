@@ -11,9 +11,10 @@ nothing; without a truth the verdict has the test of the run one level of resolu
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
+from bids_sr.frozen import frozen
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import CONTROLS, IMAGE_REFERENCES
 from bids_sr.stats.controls.negative_controls import claims, subject_specific
@@ -34,7 +35,7 @@ from bids_sr.stats.evaluation.tested_share import OneLevelDown, one_level_down, 
 from bids_sr.stats.evaluation.verdict_text import Sentence
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Verdict:
     """What can be said of a run."""
 

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from bids_sr.frozen import frozen
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, PCA, SMOOTH, series
 from bids_sr.sr.method import UnknownMethod, method_of_series
@@ -25,7 +25,7 @@ MOVED_MM, MOVED_SHARE = 0.5, 0.2
 """Framewise displacement (mm) of a volume that moved, and the share of such volumes that is said before all else."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Advice:
     """How those who read the limits get what is missing: other words on the command line than in Python."""
 
@@ -46,7 +46,7 @@ PYTHON = Advice(
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Sentence:
     """One statement with the metric that it rests on."""
 

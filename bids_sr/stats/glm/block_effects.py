@@ -10,12 +10,13 @@ inner products inside the mask, each voxel's mean taken off; a series that keeps
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.io.nifti import SeriesReader
@@ -29,7 +30,7 @@ _VOLUMES = 16  # read at a time
 _STRIP = 32768  # voxels whose sums stay in the processor's cache
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Effects:
     """Effects of B blocks of one series."""
 

@@ -11,12 +11,13 @@ others' (13 times, for a block of 16 s that ended 12 s before the run).
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float
 from bids_sr.stats.glm.design import MOTION, build_design, frame_times, scaled_weights
 from bids_sr.stats.glm.regressors import Events, Regressors, Seeds
@@ -37,7 +38,7 @@ class TooFewBlocks(ValueError):
     """Blocks that cannot be split in two halves; the message names the run and the fix."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Block:
     """One unit of a run."""
 
@@ -48,7 +49,7 @@ class Block:
     used: bool = True  # whether it counts; else it is modelled and weighs nothing
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class BlockDesign:
     """A run's model with one regressor for each block, and how effects of blocks are read off a series."""
 

@@ -14,11 +14,11 @@ import logging
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float
 from bids_sr.stats.glm.regressors import DesignError, Regressors
 
@@ -32,7 +32,7 @@ COMPCOR_VOLUMES = 50
 _SILENT = 1e-3
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Design:
     """The model of one run, rows of dummy volumes left out."""
 

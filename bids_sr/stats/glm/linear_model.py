@@ -10,10 +10,9 @@ like voxels; the first samples are whitened exactly too. Unlike nilearn's `run_g
   noise (`bids_sr.stats.glm.autoregression.effective_dof`).
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Real
 from bids_sr.stats.glm.autoregression import effective_dof, levinson
 from bids_sr.stats.glm.noise import Noise, moving
@@ -22,7 +21,7 @@ _NUDGE = 1e-3  # of an autocorrelation, for slopes
 _Z_MAX = 37.0  # a normal tail beyond this is below the smallest double
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class ContrastEstimates:
     """Estimates of C contrasts in N voxels, each (C, N)."""
 
@@ -39,7 +38,7 @@ class ContrastEstimates:
         return t_to_z(self.t, self.effective)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class _Whitener:
     """Turns time series of one autoregressive process into white ones with the variance of what it cannot predict."""
 
@@ -63,7 +62,7 @@ class _Whitener:
         return out
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class _Whitened:
     """Least squares of one group: (T, P) design, (P, T) inverse, (C,) variance factors and dof of t."""
 

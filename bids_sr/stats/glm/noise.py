@@ -19,12 +19,12 @@ What remains in doubt, and neighbors too few to average, costs degrees of freedo
 
 import heapq
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.stats.glm import autoregression as ar
@@ -45,7 +45,7 @@ _UNSEEN = 0.02  # of the clearest direction: what residuals show less of, they s
 _FITTED = 1e-9  # of a time series's norm; residuals below this are rounding
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Noise:
     """Autocorrelation of N voxels in G groups."""
 
@@ -64,7 +64,7 @@ class Noise:
         return cls(labels=np.zeros(n, dtype=np.intp), rho=np.zeros((1, 1)), spread=np.zeros((1, 1, 1)))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class VoxelLags:
     """What N voxels show: (p, N) ratios of lag products to power, (N,) whether there are any, (N,) mean signal."""
 

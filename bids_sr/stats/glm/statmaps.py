@@ -8,12 +8,12 @@ unfiltered series, with drift and motion as regressors.
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.stats.glm.design import MOTION, Design, build_design, contrast_vector
@@ -23,7 +23,7 @@ from bids_sr.stats.glm.regressors import Regressors
 from bids_sr.stats.glm.time_series import BLOCK_BYTES, FLAT, VoxelTimeSeries, extract_time_series
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class TemporalFilter:
     """Linear detrending, then a low-pass, as two sets of orthonormal time series.
 
@@ -76,7 +76,7 @@ def cross_correlation(signals: Float, tasks: Float, temporal: TemporalFilter) ->
 Band = tuple[float, float]  # Hz
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Amplitudes:
     """ALFF in the unit of the series and fALFF, (X, Y, Z) float32, 0 outside the mask; r of the ALFF of two halves."""
 
@@ -99,7 +99,7 @@ def cosines_within(n: int, tr: float, band: Band) -> Float:
     return np.asarray(np.sqrt(2 / n) * np.cos(phase))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class AmplitudeModel:
     """What is taken out of time series, and where their amplitude is looked for.
 
@@ -141,7 +141,7 @@ def amplitude_model(nuisance: Float, tr: float, band: Band) -> AmplitudeModel:
 STATS: Mapping[str, tuple[str, ...]] = {"cc": ("cc",), "glm": ("effect", "t", "z")}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class ModelSettings:
     """The linear model of a run and the series that it is fitted to; the same for all series of a run."""
 
@@ -165,7 +165,7 @@ class ModelSettings:
         )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class ActivationSettings(ModelSettings):
     """How maps are made."""
 
@@ -174,7 +174,7 @@ class ActivationSettings(ModelSettings):
     band: Band | None = None  # Hz, of the amplitude of fluctuations; None: it is not mapped
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class ActivationMaps:
     """Maps by (contrast, stat), each (X, Y, Z) float32 and 0 outside the mask; stat is cc, effect, t or z."""
 

@@ -10,13 +10,13 @@ filter). Beyond the edge of the volume the edge value goes on.
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float32, Mask, Real
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
@@ -50,7 +50,7 @@ def smooth(volume: Real, zooms: Sequence[float], fwhm_mm: float) -> Float32:
     return (second @ along_first) @ third.T
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class VoxelTimeSeries:
     """Scratch file of float32 time series, (n_times, n_voxels) in C order, voxels as in `numpy.flatnonzero(mask)`."""
 

@@ -1,15 +1,15 @@
 """What the maps of the group show, series by series."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 
 Z_SHOWN = 3.1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class GroupMap:
     """What the group shows of one series and contrast."""
 
@@ -25,7 +25,7 @@ class GroupMap:
     active_mm3: float  # volume of z > 3.1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class GroupMaps:
     """All group maps, and what was left out and why."""
 

@@ -7,12 +7,13 @@ Friedman's test over all series of a question. One comparison a task was fixed b
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
+from bids_sr.frozen import frozen
 from bids_sr.metrics.registry import LOWER, NEITHER, ONE, better
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of
 from bids_sr.stats.controls.negative_controls import PLACEBOS
@@ -28,7 +29,7 @@ UNSETTLED = {1: "larger", -1: "smaller"}
 SAME, UNDECIDED, NONE = "same", "undecided", "not comparable"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Comparison:
     """One series against one reference on one question."""
 

@@ -7,13 +7,14 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 import pandas as pd
 
+from bids_sr.frozen import frozen
 from bids_sr.metrics import long_tables
 from bids_sr.metrics.long_tables import EVALUATION, MISSING, SERIES
 from bids_sr.metrics.registry import better, parts_of
@@ -55,7 +56,7 @@ Bounded = tuple[float, float, float]
 """A value of a run with the ends of its interval; NaN where there are none."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Source:
     """One table of one run."""
 
@@ -228,7 +229,7 @@ def fixed_effect(runs: Sequence[Bounded]) -> float:
     return sum(w * value for w, (value, _, _) in zip(weights, known, strict=True)) / sum(weights)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Joined:
     """What the tables of all participants hold together."""
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, Float
 
 EXACT_UP_TO = 100  # differences; beyond, the normal approximation is better than three digits
@@ -22,7 +23,7 @@ ALPHA = 0.05
 _ALIKE = 1e-9  # of the largest metric: differences nearer than this are equal (tables hold six digits)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Wilcoxon:
     """Result of the signed-rank test."""
 
@@ -39,7 +40,7 @@ class Wilcoxon:
         return self.smallest_p < ALPHA
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Interval:
     """An estimate, its interval, and the confidence that the interval really has.
 
@@ -52,7 +53,7 @@ class Interval:
     level: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class TTest:
     """A paired t test; `t` and `p_value` are NaN where the differences do not vary."""
 
@@ -61,7 +62,7 @@ class TTest:
     p_value: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Spread:
     """Median and quartiles (linear between order statistics) of `n` values; NaN where there are none."""
 

@@ -7,10 +7,10 @@ smoothness of the noise of a series, in one pass over its volumes.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.metrics import image_similarity
 from bids_sr.metrics.long_tables import MetricRow, metric_rows
@@ -202,7 +202,7 @@ def lesions(series: Mapping[str, Real], mask: Mask) -> dict[str, dict[str, Mask]
 _DEGREE = 2  # of the polynomial trend that is no noise
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class SeriesQuality:
     """Quality of a series inside a mask."""
 

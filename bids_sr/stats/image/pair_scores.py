@@ -5,10 +5,10 @@ interval of a score, and, with the same slices for both, that of a difference.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.metrics.image_similarity import ssim
 from bids_sr.metrics.long_tables import MetricRow
@@ -17,7 +17,7 @@ N_BOOT = 1000
 _RANGE = (2.5, 97.5)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class SliceScores:
     """Sums over the voxels of each slice, from which scores of any set of slices follow."""
 

@@ -4,11 +4,11 @@ A region that is empty has no centroid and no overlap: such metrics are None her
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, Float, Mask, Real
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.spatial.masks import grow
@@ -68,7 +68,7 @@ def centroid(region: Mask, affine: Float) -> Float | None:
     return affine[:3, :3] @ np.argwhere(region).mean(axis=0) + affine[:3, 3]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Peak:
     """Largest value of a map in a region: index (voxels), position (RAS mm), value."""
 
@@ -86,7 +86,7 @@ def peak(values: Real, region: Mask, affine: Float) -> Peak | None:
     return Peak(index=index, position=affine[:3, :3] @ np.array(index) + affine[:3, 3], value=float(values[index]))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Threshold:
     """One entry of ``--threshold``: how regions are made from maps."""
 
@@ -120,7 +120,7 @@ ACTIVE_CC = 0.5  # the paper's own limit of a voxel that follows the task
 REACH_MM = 10.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Grown:
     """A grown region."""
 
@@ -201,7 +201,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
 """Columns of the table of clusters, with what the sidecar says of them."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Cluster:
     """Voxels that hang together: their indices (N, 3), index of the peak, its value."""
 

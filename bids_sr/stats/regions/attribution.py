@@ -13,11 +13,11 @@ threshold says what the moving threshold adds. Source: STSS-SRfMRI (stss-srfmri)
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import RAW, RAW_SPLINE
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
@@ -63,7 +63,7 @@ def widths_to_map(
     return tuple(w for w in dict.fromkeys(widths) if not any(abs(w - have) < _NEAR_MM for have in known))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Regions:
     """Regions of two conditions under one threshold, of one series at one smoothing."""
 

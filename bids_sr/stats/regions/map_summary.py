@@ -6,13 +6,13 @@ what finer voxels alone make of it.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import TypeVar
 
 import numpy as np
 from scipy import ndimage
 
+from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.metrics.long_tables import MISSING, MetricRow, metric_rows
 from bids_sr.series import RAW_SPLINE
@@ -131,7 +131,7 @@ def activation_rows(
     return rows
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Grid:
     """Where maps live."""
 
