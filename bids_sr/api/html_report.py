@@ -70,7 +70,7 @@ class HtmlReport:
 
     def save_as_html(self, file_name: str | os.PathLike[str]) -> None:
         """Write the page, whole or not at all."""
-        atomic_files.write_whole(file_name, self.html)
+        atomic_files.write_whole(Path(file_name), self.html)
 
     def open_in_browser(self) -> None:
         """Write the page to a file of the temporary directory, which stays, and show it."""

@@ -23,8 +23,8 @@ PART = ".part"
 class DiskFullError(OSError):
     """A file system has no room for a file of `needed` bytes (as far as known); what was there before is as it was."""
 
-    def __init__(self, path: str | os.PathLike[str], needed: int) -> None:
-        super().__init__(errno.ENOSPC, full_text(Path(path), needed=needed))
+    def __init__(self, path: Path, needed: int) -> None:
+        super().__init__(errno.ENOSPC, full_text(path, needed=needed))
 
     def __reduce__(self) -> tuple[type[OSError], tuple[object, ...]]:
         return OSError, self.args  # comes back from a worker with its text
@@ -75,21 +75,20 @@ def beside(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def whole_file(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Path]:
+def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a name beside `path` to write to; it replaces `path` when the block ends well, and is removed otherwise.
 
     `durable` waits until the content is on the disk, so that not even a loss of power leaves less of it; not needed for
     files that are checked before they are used again. DiskFullError where the file system had no room; a file that was
     at `path` before is as it was.
     """
-    target = Path(path)
-    part = beside(target)
+    part = beside(path)
     try:
         yield part
-        put_in_place(part, target, durable=durable)
+        put_in_place(part, path, durable=durable)
     except OSError as error:
         if error.errno in FULL and not isinstance(error, DiskFullError):
-            raise DiskFullError(target, part.stat().st_size if part.exists() else 0) from error
+            raise DiskFullError(path, part.stat().st_size if part.exists() else 0) from error
         raise
     finally:
         part.unlink(missing_ok=True)
@@ -119,29 +118,28 @@ def _to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
+def write_bytes(path: Path, data: bytes) -> Path:
     """Write a file in whole; the same content keeps the file as it is. Directories are made as needed.
 
     DiskFullError where there is no room for it; the old file is as it was.
     """
-    target = Path(path)
-    if target.is_file() and target.stat().st_size == len(data) and target.read_bytes() == data:
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with whole_file(target) as part:
+        with whole_file(path) as part:
             part.write_bytes(data)
     except DiskFullError as error:
-        raise DiskFullError(target, len(data)) from error
-    return target
+        raise DiskFullError(path, len(data)) from error
+    return path
 
 
-def write_whole(path: str | os.PathLike[str], text: str) -> Path:
+def write_whole(path: Path, text: str) -> Path:
     """Write a text file (UTF-8) as `write_bytes` does."""
     return write_bytes(path, text.encode("utf-8"))
 
 
-def write_json(path: str | os.PathLike[str], content: Mapping[str, object]) -> Path:
+def write_json(path: Path, content: Mapping[str, object]) -> Path:
     """Write a JSON file as `write_bytes` does; equal content gives equal bytes."""
     return write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
@@ -154,7 +152,7 @@ def remove_leftovers(folder: Path) -> int:
     return len(left)
 
 
-def regular(path: str | os.PathLike[str]) -> os.stat_result:
+def regular(path: Path) -> os.stat_result:
     """State of a file of bytes, links followed; raises `OSError` for none, or a directory, pipe, socket or device."""
     state = os.stat(path)
     if stat.S_ISDIR(state.st_mode):
@@ -164,7 +162,7 @@ def regular(path: str | os.PathLike[str]) -> os.stat_result:
     return state
 
 
-def read_text(path: str | os.PathLike[str], *, encoding: str = "utf-8") -> str:
+def read_text(path: Path, *, encoding: str = "utf-8") -> str:
     """Text of a file with its line ends as they are, without waiting for a pipe or filling the memory.
 
     Raises `OSError` as `regular` does, and for a file larger than `LARGEST_BYTES`; `UnicodeDecodeError` for another
@@ -175,4 +173,4 @@ def read_text(path: str | os.PathLike[str], *, encoding: str = "utf-8") -> str:
         raise OSError(
             errno.EFBIG, f"it has {size / 1e6:.0f} MB, more than the {LARGEST_BYTES / 1e6:.0f} MB that are read"
         )
-    return Path(path).read_bytes().decode(encoding)
+    return path.read_bytes().decode(encoding)

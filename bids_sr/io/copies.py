@@ -1,6 +1,6 @@
 """Copies of images, a volume in memory at a time: in another type, compressed, or with their axes in another order."""
 
-import os
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
 
 
 def compress_series(
-    src_nii: str | os.PathLike[str], dst_gz: str | os.PathLike[str], *, dtype: npt.DTypeLike = "float32",
+    src_nii: Path, dst_gz: Path, *, dtype: npt.DTypeLike = "float32",
     order: AxisOrder = AS_STORED,
 ) -> None:  # fmt: skip
     """Copy a series to .nii.gz in another type (little-endian) and order of axes, one volume in memory.
@@ -33,7 +33,7 @@ def compress_series(
 
 
 def copy_series(
-    src: str | os.PathLike[str], dst: str | os.PathLike[str], *, order: AxisOrder = AS_STORED,
+    src: Path, dst: Path, *, order: AxisOrder = AS_STORED,
     dtype: npt.DTypeLike = "float32", tr: float | None = None,
 ) -> None:  # fmt: skip
     """Copy a series with its axes in another order (see `io.grids`), one volume in memory; values stay.
@@ -44,7 +44,7 @@ def copy_series(
         _copy(reader, dst, order, tr or reader.tr, dtype=dtype)
 
 
-def save_reordered(src: str | os.PathLike[str], dst: str | os.PathLike[str], *, order: AxisOrder) -> None:
+def save_reordered(src: Path, dst: Path, *, order: AxisOrder) -> None:
     """Copy a 3D image with its axes in another order to a compressed file; type and values stay."""
     with SeriesReader(src, allow_nan=True) as reader:
         data, affine = reordered(reader.volume(0), order), reordered_affine(reader.affine, order)
@@ -53,7 +53,7 @@ def save_reordered(src: str | os.PathLike[str], dst: str | os.PathLike[str], *, 
 
 
 def _copy(
-    reader: SeriesReader, dst: str | os.PathLike[str], order: AxisOrder, tr: float, *, dtype: npt.DTypeLike,
+    reader: SeriesReader, dst: Path, order: AxisOrder, tr: float, *, dtype: npt.DTypeLike,
     slope: float = 1.0, inter: float = 0.0, compressed: bool | None = None,
 ) -> None:  # fmt: skip
     x, y, z = order

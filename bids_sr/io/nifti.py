@@ -8,7 +8,6 @@ name in their gzip header, so that equal data give equal bytes.
 import contextlib
 import gzip
 import io
-import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,8 +62,8 @@ class SeriesReader:
     ImageError : not NIfTI, truncated, without real numbers, or not finite; the message names the file
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, allow_nan: bool = False) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path, *, allow_nan: bool = False) -> None:
+        self.path = path
         image = _open_header(self.path)
         shape = tuple(int(n) for n in image.shape)
         while len(shape) > 4 and 1 in shape[3:]:
@@ -254,11 +253,11 @@ class SeriesWriter:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], shape4d: tuple[int, int, int, int], affine: Array, tr: float, *,
+        self, path: Path, shape4d: tuple[int, int, int, int], affine: Array, tr: float, *,
         dtype: npt.DTypeLike = "float32", header_like: nib.Nifti1Header | None = None, slope: float = 1.0,
         inter: float = 0.0, compressed: bool | None = None,
     ) -> None:  # fmt: skip
-        self.path = Path(path)
+        self.path = path
         if len(shape4d) != 4:
             raise ImageError(f"{self.path}: a series has 4 axes, not {len(shape4d)}")
         self.shape = tuple(int(n) for n in shape4d)
@@ -330,7 +329,7 @@ class SeriesWriter:
 
 
 def save_image(
-    data: Array, affine: Array, path: str | os.PathLike[str], *, dtype: npt.DTypeLike | None = None,
+    data: Array, affine: Array, path: Path, *, dtype: npt.DTypeLike | None = None,
     header_like: nib.Nifti1Header | None = None, tr: float | None = None, compressed: bool | None = None,
 ) -> None:  # fmt: skip
     """Write an image (X, Y, Z) or (X, Y, Z, T) whole or not at all.
@@ -347,7 +346,7 @@ def save_image(
     ------
     ImageError : data are not 3D or 4D, or integers do not fit the type
     """
-    path, data = Path(path), np.asarray(data)
+    data = np.asarray(data)
     packed = path.suffix == ".gz" if compressed is None else compressed
     if data.ndim not in (3, 4):
         raise ImageError(f"{path}: an image has 3 or 4 axes, not {data.ndim}")
@@ -363,7 +362,7 @@ def save_image(
         part.write_bytes(gzip.compress(content, 4, mtime=0) if packed else content)
 
 
-def load_image(path: str | os.PathLike[str], *, allow_nan: bool = False) -> tuple[Float32, Float]:
+def load_image(path: Path, *, allow_nan: bool = False) -> tuple[Float32, Float]:
     """(data float32 with the file's own number of axes, affine voxel to RAS mm); checks as SeriesReader."""
     with SeriesReader(path, allow_nan=allow_nan) as reader:
         if reader.ndim == 3:

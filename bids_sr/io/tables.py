@@ -2,8 +2,8 @@
 
 import csv
 import io
-import os
 from itertools import islice
+from pathlib import Path
 
 from bids_sr.io.atomic_files import read_text
 
@@ -13,7 +13,7 @@ TableRow = tuple[int, dict[str, str | None]]
 """Number of the line, and the cells by column; None where there are fewer cells than columns."""
 
 
-def read_rows(path: str | os.PathLike[str], most: int | None = None) -> tuple[list[str], list[TableRow]]:
+def read_rows(path: Path, most: int | None = None) -> tuple[list[str], list[TableRow]]:
     """Columns of a tab-separated table, and its rows with their line numbers.
 
     Parameters
@@ -30,7 +30,7 @@ def read_rows(path: str | os.PathLike[str], most: int | None = None) -> tuple[li
     return columns, [(reader.line_num, record) for record in islice(reader, most)]
 
 
-def column(table: str | os.PathLike[str], name: str) -> list[str]:
+def column(table: Path, name: str) -> list[str]:
     """Values of a column as text; empty where the table has none or cannot be read (preflight says so elsewhere)."""
     try:
         return [row.get(name) or "" for _, row in read_rows(table)[1]]

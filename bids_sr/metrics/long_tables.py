@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_sr.frozen import frozen
-from bids_sr.metrics.registry import MeasureParts, metric, parts_of
+from bids_sr.metrics.measure_names import MeasureParts, parts_of
+from bids_sr.metrics.registry import metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,11 +162,11 @@ def table_text(rows: Iterable[MetricRow], columns: Iterable[str] = EVALUATION) -
     return tsv_text(columns, lines)
 
 
-def read_cells(path: str | os.PathLike[str], columns: Iterable[str]) -> pd.DataFrame:
+def read_cells(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     """A table as text, a column each; ValueError names a file of other columns, or with another number of cells."""
     import pandas as pd
 
-    text = Path(path).read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
     wanted = list(columns)
     try:
         found = pd.read_csv(io.StringIO(text), sep="\t", dtype=str, keep_default_na=False, quoting=3, index_col=False)
@@ -179,7 +179,7 @@ def read_cells(path: str | os.PathLike[str], columns: Iterable[str]) -> pd.DataF
     return found
 
 
-def read_table(path: str | os.PathLike[str], columns: Iterable[str] = EVALUATION) -> list[MetricRow]:
+def read_table(path: Path, columns: Iterable[str] = EVALUATION) -> list[MetricRow]:
     """Rows of a table that `table_text` made; ValueError as of `read_cells`, or where a number is none."""
     table = read_cells(path, columns).drop(columns="unit")
     try:

@@ -6,7 +6,7 @@ To add a metric: `register` it here, and let the function that measures it give 
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 Better = Literal["higher", "lower", "near 1", "neither"]
 HIGHER, LOWER, ONE, NEITHER = Better.__args__  # type: ignore[attr-defined]
@@ -56,40 +56,6 @@ def metric(name: str) -> Metric:
     if rest in REGION_METRICS and (prefix in ("quarter", "fdr") or (prefix[:1] == "z" and prefix[1:].isdigit())):
         return replace(REGION_METRICS[rest], name=name)
     raise UndeclaredMetric(f"measure {name!r} is declared nowhere")
-
-
-class MeasureParts(NamedTuple):
-    """What the name of a measure tells."""
-
-    is_gain: bool  # a difference to the series in `against`
-    family: str  # split, self, truth, pair, null, claim, flag, ...
-    figure: str  # ev, r, psnr, ...; of a flag its name
-    band: str  # of `BANDS`; empty where the figure is not of one
-
-    @property
-    def level(self) -> str:
-        """The name of the measure itself, of which this may be the difference."""
-        return "_".join(filter(None, (self.family, self.figure, self.band)))
-
-
-BANDS = ("signal", "percent", "beyond")
-
-
-def parts_of(name: str) -> MeasureParts:
-    """The name of a measure, taken apart; nothing else reads names.
-
-    Examples
-    --------
-    >>> parts_of("gain_split_ev_beyond")
-    MeasureParts(is_gain=True, family='split', figure='ev', band='beyond')
-    >>> parts_of("flag_roi_misplaced")
-    MeasureParts(is_gain=False, family='flag', figure='roi_misplaced', band='')
-    """
-    plain = name.removeprefix("gain_").replace("pair_gain_", "pair_")
-    family, _, figure = plain.partition("_")
-    rest, _, band = figure.rpartition("_")
-    figure, band = (rest, band) if band in BANDS else (figure, "")
-    return MeasureParts(plain != name, family, figure, band)
 
 
 def metric_of(name: str) -> Metric:

@@ -68,7 +68,7 @@ def refusal(file: str | Path) -> str:
     from bids_sr.sr.models.model import ModelError, load_model
 
     try:
-        load_model(file)
+        load_model(Path(file))
     except ModelError as error:
         return str(error)
     return ""

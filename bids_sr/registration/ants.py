@@ -45,7 +45,7 @@ class Stage:
 
 def load(path: str | Path, order: AxisOrder = AS_STORED) -> Volume:
     """Read a 3D image, or the first volume of a series, with its axes in another order (see `io.grids`)."""
-    data, affine = load_image(path)
+    data, affine = load_image(Path(path))
     return _in_order(Volume(data=data[..., 0] if data.ndim == 4 else data, affine=affine), order)
 
 

@@ -99,7 +99,7 @@ def moved_mm(matrices: Array, mask: Array, affine: Array) -> Array:
     return np.array([np.sqrt((displacement(np.eye(4), matrix, points) ** 2).mean()) for matrix in matrices])
 
 
-def task_regressors(events: str | Path, tr: float, volumes: int) -> Array:
+def task_regressors(events: Path, tr: float, volumes: int) -> Array:
     """(T, C) predicted response of each condition that happens.
 
     Raises
@@ -138,7 +138,7 @@ LOGGER = logging.getLogger(__name__)
 
 def calibration_maps(
     reader: SeriesReader, mask: Array, matrices: Array, params: Array, facts: dict[str, object], *, n_dummy: int,
-    tr: float, factor: Factor, events: str | Path | None = None,
+    tr: float, factor: Factor, events: Path | None = None,
 ) -> tuple[Array, Array, dict[str, object]]:  # fmt: skip
     """The map, the same at the resolution of the run, and what is to be told of it.
 
@@ -188,7 +188,7 @@ def calibration_maps(
     return found.sd, found_low.sd, told
 
 
-def _task(events: str | Path | None, tr: float, volumes: int) -> tuple[Array | None, dict[str, object]]:
+def _task(events: Path | None, tr: float, volumes: int) -> tuple[Array | None, dict[str, object]]:
     """Regressors of the task, and what became of it."""
     from bids_sr.stats.glm.regressors import DesignError
 

@@ -9,7 +9,7 @@ belongs to the scanner. A reference point p lies in a volume with the pose M at
 with d in voxels and v the step of one acquired voxel (RAS mm). The same convention as fMRIPrep's own resampling.
 """
 
-import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,7 +86,7 @@ def voxel_shift(
     return Distortion(shift=np.float32(sign * readout) * seen, affine=np.asarray(grid), axis="ijk".index(direction[0]))
 
 
-def save_distortion(distortion: Distortion, path: str | os.PathLike[str]) -> None:
+def save_distortion(distortion: Distortion, path: Path) -> None:
     """Write the shift as NIfTI; its header names the axis of the phase encoding."""
     import nibabel as nb
 
@@ -95,7 +95,7 @@ def save_distortion(distortion: Distortion, path: str | os.PathLike[str]) -> Non
     image.to_filename(path)
 
 
-def load_distortion(path: str | os.PathLike[str]) -> Distortion:
+def load_distortion(path: Path) -> Distortion:
     """Read what `save_distortion` wrote."""
     import nibabel as nb
 

@@ -7,9 +7,9 @@ together, so that head motion moves them alike; the weights vary slowly in space
 run.
 """
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 
@@ -65,9 +65,7 @@ def echoes_with_signal(means: Sequence[np.ndarray], affine: np.ndarray) -> np.nd
     return used
 
 
-def combine_echoes(
-    paths: Sequence[str | os.PathLike[str]], tes_ms: Sequence[float], out: str | os.PathLike[str]
-) -> Float:
+def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) -> Float:
     """Write the optimal combination of the echoes of a run; returns T2* (ms), (X, Y, Z).
 
     The first volumes, which may not be in the steady state, do not count for T2*.

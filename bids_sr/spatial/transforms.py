@@ -6,7 +6,6 @@ displacement fields (HDF5) carry points without an image: some ten times quicker
 """
 
 import math
-import os
 import re
 from collections.abc import Sequence
 from itertools import product
@@ -122,7 +121,7 @@ def resized_affine(affine: Array, shape: Sequence[int], other: Sequence[int]) ->
     return np.asarray(affine, dtype=np.float64) @ step
 
 
-def write_itk(path: str | os.PathLike[str], mats: Array) -> None:
+def write_itk(path: Path, mats: Array) -> None:
     """Write (4, 4) or (N, 4, 4) RAS matrices as one ITK text file (LPS), whole or not at all."""
     matrices = np.asarray(mats, dtype=np.float64)
     matrices = matrices[None] if matrices.ndim == 2 else matrices
@@ -157,12 +156,12 @@ def _euler(angles: Array, zyx: bool) -> Float:
     return np.asarray(z @ y @ x if zyx else z @ x @ y)
 
 
-def read_itk(path: str | os.PathLike[str]) -> Float:
+def read_itk(path: Path) -> Float:
     """(N, 4, 4) RAS matrices of an ITK text file of affine or Euler transforms; a center of rotation is worked in.
 
     TransformError where it is not ITK text, or a transform is not affine.
     """
-    text = Path(path).read_text()
+    text = path.read_text()
     if not text.startswith("#Insight Transform File"):
         raise TransformError(f"{path}: not an ITK transform text file")
     kinds = re.findall(r"^Transform:\s*(\S+)", text, flags=re.M)

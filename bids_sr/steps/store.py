@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -55,9 +54,9 @@ def derivative_path(entities: Mapping[str, str]) -> str:
     return str(path)
 
 
-def full_extension(path: str | os.PathLike[str]) -> str:
+def full_extension(path: Path) -> str:
     """Extension of a file, ``.nii.gz`` as one; derivatives are always compressed."""
-    name = Path(path).name
+    name = path.name
     if name.endswith((".nii", ".nii.gz")):
         return ".nii.gz"
     return Path(name).suffix

@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "series": set(),
     "region_names": set(),
     "version": set(),
+    "frozen": set(),
     "config": {"sr/methods"},
     "io": set(),
     "spatial": {"io"},
@@ -48,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"bids", "execution", "group", "phantom", "pipeline", "preflight", "retrospective"}
     | {"slurm", "steps", "workflows"},
 }
-EVERYWHERE = {"io.atomic_files", "series", "region_names", "version"}
+EVERYWHERE = {"io.atomic_files", "series", "region_names", "version", "frozen"}
 """The standard library alone, and nothing of bids_sr."""
 LIGHT = {"method", "methods", "recipe"}
 HEAVY = {"torch", "nilearn", "ants", "skimage", "matplotlib", "nireports", "seaborn", "sklearn", "bids"}

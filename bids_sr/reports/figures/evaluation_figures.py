@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.metrics.registry import BANDS, parts_of
+from bids_sr.metrics.measure_names import BANDS, parts_of
 from bids_sr.reports.figures import style as s
 from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.tables import evaluation_rows as pick

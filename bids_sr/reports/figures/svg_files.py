@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 import re
 from pathlib import Path
 
@@ -34,7 +33,7 @@ _PNG = re.compile(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
 _IMAGE = re.compile(r'<image xlink:href="(?P<data>data:image/[^"]*)" id="(?P<id>[^"]*)"(?P<rest>[^>]*)/>')
 
 
-def save_svg(fig: Figure, path: str | os.PathLike[str]) -> Path:
+def save_svg(fig: Figure, path: Path) -> Path:
     """Write a figure as `svg_text`."""
     return atomic_files.write_whole(path, svg_text(fig))
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from bids_sr import series as registry
 from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.metrics.registry import parts_of
+from bids_sr.metrics.measure_names import parts_of
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, Kind
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 from bids_sr.stats.evaluation.evidence import where_text

@@ -9,7 +9,8 @@ from typing import TypeVar
 from markupsafe import Markup
 
 from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.metrics.registry import METRICS, parts_of
+from bids_sr.metrics.measure_names import parts_of
+from bids_sr.metrics.registry import METRICS
 from bids_sr.reports.markup import Head, folded, joined, picked, render, table
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.stats.controls.negative_controls import claims, subject_specific

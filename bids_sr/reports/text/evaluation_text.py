@@ -7,7 +7,8 @@ from markupsafe import Markup
 
 from bids_sr.io.json_values import listed, real, texts
 from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.metrics.registry import METRICS, parts_of
+from bids_sr.metrics.measure_names import parts_of
+from bids_sr.metrics.registry import METRICS
 from bids_sr.reports.markup import folded, joined, render, table
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.evaluation_tables import cell

@@ -152,14 +152,14 @@ def _slab(reader: SeriesReader, z: int, part: slice) -> Array:
 
 
 def save_statistics(
-    statistics: TemporalStatistics, affine: Array, path: str | Path, header_like: nib.Nifti1Header | None = None
+    statistics: TemporalStatistics, affine: Array, path: Path, header_like: nib.Nifti1Header | None = None
 ) -> None:
     """One NIfTI file on the acquired grid: the mean, the standard deviation of the change, then the components."""
     frames = [statistics.mean[..., None], statistics.sd[..., None], np.moveaxis(statistics.components, 0, -1)]
     save_image(np.concatenate(frames, -1), affine, path, header_like=header_like, tr=1.0)
 
 
-def load_statistics(path: str | Path) -> tuple[TemporalStatistics, Array]:
+def load_statistics(path: Path) -> tuple[TemporalStatistics, Array]:
     """What `save_statistics` wrote, and the affine.
 
     Raises
@@ -174,7 +174,7 @@ def load_statistics(path: str | Path) -> tuple[TemporalStatistics, Array]:
 
 
 @contextmanager
-def open_uncompressed(path: str | Path, folder: Path) -> Iterator[SeriesReader]:
+def open_uncompressed(path: Path, folder: Path) -> Iterator[SeriesReader]:
     """A reader that can give slices of all volumes; a compressed series is unpacked into a folder for the time."""
     with SeriesReader(path) as reader:
         if not reader.compressed:

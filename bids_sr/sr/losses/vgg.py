@@ -38,17 +38,16 @@ CONVERT = (
 )
 
 
-def sha256(path: str | Path) -> str:
+def sha256(path: Path) -> str:
     """Checksum of a file, in hexadecimal."""
-    with Path(path).open("rb") as stream:
+    with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def load_vgg19(path: str | Path) -> nn.Sequential:
+def load_vgg19(path: Path) -> nn.Sequential:
     """VGG-19's features with the weights of a file; raises `WeightsError` naming the file and what is wrong with it."""
     from safetensors.torch import load_file
 
-    path = Path(path)
     if path.suffix != ".safetensors":
         raise WeightsError(f"{path}: {CONVERT}")
     try:
@@ -77,7 +76,7 @@ class VGGPerceptual(nn.Module):
     mean: Tensor
     sd: Tensor
 
-    def __init__(self, weights: str | Path) -> None:
+    def __init__(self, weights: Path) -> None:
         super().__init__()
         self.features = load_vgg19(weights)
         self.checksum = sha256(weights)

@@ -46,12 +46,12 @@ class LoadedModel:
     critic: nn.Module | None = None
 
 
-def card_path(weights: str | Path) -> Path:
+def card_path(weights: Path) -> Path:
     """Where the card of a weights file lies."""
     return Path(weights).with_suffix(".json")
 
 
-def save_model(path_stem: str | Path, state: Mapping[str, Tensor], card: Mapping[str, object]) -> tuple[Path, Path]:
+def save_model(path_stem: Path, state: Mapping[str, Tensor], card: Mapping[str, object]) -> tuple[Path, Path]:
     """Write STEM.safetensors and STEM.json; returns both paths. The card goes last and completes the model."""
     from safetensors.torch import save
 
@@ -66,12 +66,12 @@ def save_model(path_stem: str | Path, state: Mapping[str, Tensor], card: Mapping
     return weights, card_file
 
 
-def read_card(path: str | Path) -> ModelCard:
+def read_card(path: Path) -> ModelCard:
     """The card of a weights file; `ModelError` where it is missing or not one of ours."""
     return ModelCard.from_json(_kept_card(path))
 
 
-def _kept_card(path: str | Path) -> dict[str, object]:
+def _kept_card(path: Path) -> dict[str, object]:
     """A card as it was written."""
     path = card_path(path)
     try:
@@ -93,14 +93,13 @@ def _kept_card(path: str | Path) -> dict[str, object]:
     return card
 
 
-def verify(path: str | Path) -> tuple[dict[str, object], bytes]:
+def verify(path: Path) -> tuple[dict[str, object], bytes]:
     """(card as it was written, bytes) of a model whose files are whole and belong together, else ModelError.
 
     Torch is not imported.
     """
     from safetensors import SafetensorError, deserialize
 
-    path = Path(path)
     card = _kept_card(path)
     try:
         card_checks.size_of_file(path)
@@ -136,7 +135,7 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     network.load_state_dict(state)
 
 
-def load_model(path: str | Path) -> LoadedModel:
+def load_model(path: Path) -> LoadedModel:
     """Load STEM.safetensors with the card beside it.
 
     Raises
@@ -149,7 +148,6 @@ def load_model(path: str | Path) -> LoadedModel:
 
     from bids_sr.sr.method import UnknownMethod, get_method, get_recipe
 
-    path = Path(path)
     kept, data = verify(path)
     card = ModelCard.from_json(kept)
     try:

@@ -8,7 +8,7 @@ from bids_sr.sr.models.compatibility import TOLERANCE
 
 
 def other_models(
-    models_dir: str | Path,
+    models_dir: Path,
     method: str,
     subject: str,
     *,

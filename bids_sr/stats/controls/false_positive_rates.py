@@ -24,11 +24,11 @@ is tested, it is that of maxima passed in 5 % times that part, by a Gumbel distr
 deviation (as Winkler et al. 2016 fit tails); as neighbors are alike, that is on the safe side.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -270,7 +270,7 @@ def _tested(mask: Mask, settings: NullSettings) -> Mask:
 
 def null_rates(
     reader: SeriesReader, mask: Mask, events: Regressors, settings: NullSettings, *,
-    scratch: str | os.PathLike[str], confounds: pd.DataFrame | None = None,
+    scratch: Path, confounds: pd.DataFrame | None = None,
 ) -> NullRates:  # fmt: skip
     """Rates of false activity of one series over shuffles.
 

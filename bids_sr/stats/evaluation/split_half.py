@@ -23,7 +23,7 @@ import numpy.typing as npt
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.metrics.registry import parts_of
+from bids_sr.metrics.measure_names import parts_of
 from bids_sr.series import MEASURED, is_variant_of, kind_of
 from bids_sr.stats.glm.blocks import Block
 

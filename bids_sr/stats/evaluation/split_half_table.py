@@ -9,7 +9,6 @@ correlation, for all that counts amplitude by the explained variance. What they 
 
 import logging
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.metrics.registry import BANDS, parts_of
+from bids_sr.metrics.measure_names import BANDS, parts_of
 from bids_sr.series import MEASURED, PCA, RAW_SPLINE, SMOOTH, kind_of
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import Spline, sample_volume
@@ -42,7 +41,7 @@ from bids_sr.stats.glm.block_effects import Effects, load_effects
 from bids_sr.stats.glm.blocks import Block, missing_conditions
 from bids_sr.stats.glm.time_series import smooth
 
-EffectFiles = Mapping[str, str | os.PathLike[str]]
+EffectFiles = Mapping[str, Path]
 """Files of effects, as `bids_sr.stats.glm.block_effects.save_effects` writes them, by series."""
 ACTIVE_T = (3.0, 4.0, 5.0, 6.0)
 LOGGER = logging.getLogger(__name__)
@@ -325,7 +324,7 @@ def _without_bound(row: MetricRow) -> MetricRow:
 
 def save_effect_maps(
     files: EffectFiles, mask: Mask, affine: Float, contrasts: Mapping[str, Mapping[str, float]], *,
-    factor: Sequence[float], path: str | os.PathLike[str],
+    factor: Sequence[float], path: Path,
 ) -> Path:  # fmt: skip
     """Write the effect of the main contrast in every series, within the box around the mask; whole or not at all.
 
@@ -360,7 +359,6 @@ def save_effect_maps(
             arrays[f"beyond_{name}"] = beyond_nyquist(effect, factor)[box]
         if effects.mean.shape == mask.shape and ("mean" not in arrays or name == MEASURED):
             arrays["mean"] = effects.mean[box]
-    target = Path(path)
-    with atomic_files.whole_file(target) as part, open(part, "wb") as stream:
+    with atomic_files.whole_file(path) as part, open(part, "wb") as stream:
         np.savez(stream, **arrays, series=np.array(names, dtype=str))
-    return target
+    return path

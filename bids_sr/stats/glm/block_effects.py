@@ -8,7 +8,6 @@ inner products inside the mask, each voxel's mean taken off; a series that keeps
 ``maps[..., :K] @ loadings[:K]``. They need one pass more.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
@@ -107,9 +106,7 @@ class _Sums:
         return np.maximum(self.squares - explained, 0) / dof
 
 
-def temporal_components(
-    reader: SeriesReader, mask: Mask, start: int, count: int, scratch: str | os.PathLike[str]
-) -> Float:
+def temporal_components(reader: SeriesReader, mask: Mask, start: int, count: int, scratch: Path) -> Float:
     """Leading eigenvectors of the series' inner products in time, (rows, count); signs are arbitrary but fixed."""
     with extract_time_series(reader, mask, scratch, start=start) as signals:
         gram = np.zeros((signals.n_times, signals.n_times))
@@ -123,7 +120,7 @@ def temporal_components(
 
 def block_effects(
     reader: SeriesReader, mask: Mask, design: BlockDesign, *, series: str, pca_ranks: Sequence[int] = (),
-    with_t: bool = False, scratch: str | os.PathLike[str] = "components.raw",
+    with_t: bool = False, scratch: Path = Path("components.raw"),
 ) -> Effects:  # fmt: skip
     """Effects of all blocks of one series.
 
@@ -177,9 +174,8 @@ def _stream(reader: SeriesReader, start: int, columns: Float32, rank: int, with_
     return sums, smoothed
 
 
-def save_effects(effects: Effects, path: str | os.PathLike[str]) -> Path:
+def save_effects(effects: Effects, path: Path) -> Path:
     """Write effects as .npz, whole or not at all."""
-    target = Path(path)
     blocks = effects.blocks
     arrays = {name: getattr(effects, name) for name in _STORED}
     if effects.smooth_variance is not None:
@@ -190,12 +186,12 @@ def save_effects(effects: Effects, path: str | os.PathLike[str]) -> Path:
         "share": np.array([b.share for b in blocks]), "used": np.array([b.used for b in blocks]),
         "event": np.array([(i, *event) for i, b in enumerate(blocks) for event in b.events]),
     }  # fmt: skip
-    with atomic_files.whole_file(target) as part, open(part, "wb") as stream:
+    with atomic_files.whole_file(path) as part, open(part, "wb") as stream:
         np.savez(stream, **arrays)
-    return target
+    return path
 
 
-def load_effects(path: str | os.PathLike[str]) -> Effects:
+def load_effects(path: Path) -> Effects:
     """Read what `save_effects` wrote."""
     with np.load(path, allow_pickle=False) as data:
         events = data["event"]

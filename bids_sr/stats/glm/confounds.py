@@ -57,7 +57,7 @@ def count_nonsteady(signal: Sequence[float] | Array) -> int:
     return int(np.argmin(outlying)) if not outlying.all() else len(values)
 
 
-def nonsteady_at_start(path: str | Path) -> int:
+def nonsteady_at_start(path: Path) -> int:
     """Volumes of a series as acquired that are not in steady state, from its first volumes alone."""
     with SeriesReader(path) as reader:
         return count_nonsteady([float(volume.mean()) for volume in reader.volumes(stop=_LOOKED_AT)])

@@ -11,9 +11,9 @@ Choices that the paper leaves open and that are ours:
 """
 
 import logging
-import os
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -51,7 +51,7 @@ class Design:
         return self.matrix.shape[0] - self.rank
 
 
-def read_confounds(path: str | os.PathLike[str]) -> pd.DataFrame:
+def read_confounds(path: Path) -> pd.DataFrame:
     """Read a confounds table; n/a is not a number."""
     return pd.read_csv(path, sep="\t", na_values="n/a")
 

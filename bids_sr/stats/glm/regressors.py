@@ -1,6 +1,5 @@
 """What a run's linear model is asked about: the events of a task, or time series of seeds where there are none."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -150,7 +149,7 @@ class Seeds:
         out.iloc[known] = np.roll(self.table.iloc[known].to_numpy(dtype=np.float64), step, axis=0)
         return Seeds(out, self.source)
 
-    def write(self, path: str | os.PathLike[str]) -> None:
+    def write(self, path: Path) -> None:
         """Write what was measured as BIDS has it, seven digits."""
         measured = self.table if self.measured is None else self.measured
         measured.to_csv(path, sep="\t", index=False, na_rep="n/a", float_format="%.7g", lineterminator="\n")
@@ -159,20 +158,20 @@ class Seeds:
 Regressors = Events | Seeds
 
 
-def read_events(path: str | os.PathLike[str]) -> Events:
+def read_events(path: Path) -> Events:
     """Read an events file; DesignError where it cannot be modelled, see `Events.of`."""
     try:
         columns, rows = read_rows(path)
     except TABLE_ERRORS as error:
         raise DesignError(f"{path}: it cannot be read as a table ({error})") from error
-    return Events.of(columns, rows, str(path), Path(path).name)
+    return Events.of(columns, rows, str(path), path.name)
 
 
-def read_seeds(path: str | os.PathLike[str]) -> Seeds:
+def read_seeds(path: Path) -> Seeds:
     """Read what `Seeds.write` wrote, each seed in units of its standard deviation about its mean; n/a is NaN."""
-    return Seeds.of(pd.read_csv(path, sep="\t", na_values="n/a", dtype=np.float64), Path(path).name)
+    return Seeds.of(pd.read_csv(path, sep="\t", na_values="n/a", dtype=np.float64), path.name)
 
 
-def read_regressors(path: str | os.PathLike[str]) -> Regressors:
+def read_regressors(path: Path) -> Regressors:
     """Read seeds from a file with the suffix ``timeseries``, events from any other."""
     return read_seeds(path) if str(path).endswith("_timeseries.tsv") else read_events(path)

@@ -6,8 +6,8 @@ unfiltered series, with drift and motion as regressors.
 """
 
 import math
-import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -222,7 +222,7 @@ def _amplitudes(values: Float32, mask: Mask) -> Amplitudes:
 
 def map_activation(
     reader: SeriesReader, mask: Mask, events: Regressors, contrasts: Mapping[str, Mapping[str, float]],
-    settings: ActivationSettings, *, scratch: str | os.PathLike[str], confounds: pd.DataFrame | None = None,
+    settings: ActivationSettings, *, scratch: Path, confounds: pd.DataFrame | None = None,
 ) -> ActivationMaps:  # fmt: skip
     """Maps of all contrasts of one series.
 

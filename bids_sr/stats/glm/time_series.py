@@ -7,7 +7,6 @@ Smoothing is a plain 3D Gaussian in mm over the whole volume (what lies outside 
 filter). Beyond the edge of the volume the edge value goes on.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -74,7 +73,7 @@ class VoxelTimeSeries:
 
 @contextmanager
 def extract_time_series(
-    reader: SeriesReader, mask: Mask, path: str | os.PathLike[str], *, fwhm_mm: float = 0.0, start: int = 0
+    reader: SeriesReader, mask: Mask, path: Path, *, fwhm_mm: float = 0.0, start: int = 0
 ) -> Iterator[VoxelTimeSeries]:
     """Write smoothed time series of the mask's voxels, from volume `start` on, to a file that is removed at the end.
 
@@ -89,6 +88,6 @@ def extract_time_series(
         with open(path, "wb") as stream:
             for volume in reader.volumes(start):
                 stream.write(smooth(volume, reader.zooms, fwhm_mm).ravel()[inside].tobytes())
-        yield VoxelTimeSeries(path=Path(path), n_times=reader.shape[3] - start, n_voxels=len(inside))
+        yield VoxelTimeSeries(path=path, n_times=reader.shape[3] - start, n_voxels=len(inside))
     finally:
-        Path(path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)

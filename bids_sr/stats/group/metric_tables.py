@@ -17,7 +17,8 @@ import pandas as pd
 from bids_sr.frozen import frozen
 from bids_sr.metrics import long_tables
 from bids_sr.metrics.long_tables import EVALUATION, MISSING, SERIES
-from bids_sr.metrics.registry import better, parts_of
+from bids_sr.metrics.measure_names import parts_of
+from bids_sr.metrics.registry import better
 from bids_sr.sr.method import offered_methods
 from bids_sr.stats.evaluation.evidence import APPLIED, stands_for
 

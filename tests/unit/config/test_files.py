@@ -17,7 +17,7 @@ def _names(folder: Path) -> list[str]:
 
 def test_text_and_bytes_come_back_and_directories_are_made(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "er" / "a.json"
-    assert write_whole(str(target), "größer\n") == target
+    assert write_whole(target, "größer\n") == target
     assert target.read_text(encoding="utf-8") == "größer\n"
     assert write_bytes(target, b"\0\1").read_bytes() == b"\0\1"
     assert _names(tmp_path) == ["a.json"]
