@@ -10,7 +10,8 @@ ROOT = Path(__file__).parents[3]
 FILES = {
     "bids_sr/__init__.py": "",
     "bids_sr/a.py": '"""Two words."""\n\nfrom typing import Any\n\nContent = dict[str, Any]\n\n\n'
-    'def first(one: Any, two: "list[Any]" = None, *three: int) -> Content:\n    from bids_sr import b\n\n    return b\n',
+    'def first(one: Any, two: "list[Any]" = None, *three: int) -> Content:\n'
+    "    from bids_sr import b\n\n    return b\n",
     "bids_sr/b.py": "from .a import first  # again\n\n\nclass Twice:\n    class Twice:\n        pass\n",
     "workflows/c.py": "from bids_sr.workflows import d\n",
     "workflows/d.py": "_no = public = 1\n",
