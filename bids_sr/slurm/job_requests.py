@@ -62,6 +62,8 @@ def signal_seconds(request: Request) -> int:
 def minutes_of(text: str) -> int:
     """Read a time as SLURM writes it; seconds round up. Raises `UsageError` for what is no time, or none at all.
 
+    Examples
+    --------
     >>> [minutes_of(text) for text in ("90", "90:30", "1:30:00", "1-12", "1-12:30")]
     [90, 91, 90, 2160, 2190]
     """
