@@ -107,7 +107,7 @@ def test_the_ten_largest_are_kept() -> None:
 
 
 def test_the_report_shows_the_series_that_are_compared(maps: list[Derivative], tmp_path: Path) -> None:
-    html = clusters_html(listed(maps, tmp_path, in_template=True).to_dict("records"), ["bspline", "sbl"])
+    html = clusters_html(listed(maps, tmp_path, in_template=True), ["bspline", "sbl"])
     assert "Calcarine_L" in html
     assert "MNI, mm" in html
     assert "bspline" in html
@@ -126,5 +126,5 @@ def test_the_clusters_of_the_judged_contrast_are_open() -> None:
 def test_a_map_without_activity_is_said(tmp_path: Path) -> None:
     table = listed(maps_of(np.zeros(SHAPE, dtype=np.float32)), tmp_path, in_template=True)
     assert list(table) == list(COLUMNS)
-    html = clusters_html(table.to_dict("records"), ["bspline"])
+    html = clusters_html(table, ["bspline"])
     assert "No voxel of any series is above the threshold" in html
