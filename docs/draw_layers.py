@@ -20,6 +20,7 @@ TEXT = {
     "io": "NIfTI, atomic files",
     "series": "names and kinds",
     "region_names": "regions by name",
+    "frozen": "values that stay",
     "spatial": "motion, resampling",
     "metrics": "registry, similarity",
     "sr": "methods, training",
