@@ -1,7 +1,5 @@
 """Lists of runs, as nilearn takes them, each worked on alone; and what `verbose` shows of the work."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Precomputed derivatives of another program: data model, folders, and checks of transform files, tables and grids."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math

@@ -35,7 +35,7 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
     yield item(
         "results", f"{paths.output_dir} (settings: logs/{settings.run.run_uuid}; intermediate files: {paths.work_dir})"
     )
-    runs = [run.stem for subject in plan.subjects for run in subject.runs]
+    runs = [run.stem for run in plan.runs]
     scans = [f"sub-{subject.label} {scan.contrast}" for subject in plan.subjects for scan in subject.structural]
     noun, named = ("scan", scans) if scans and not runs else ("run", runs)
     people = count_text(len(plan.subjects), "participant")
@@ -64,7 +64,7 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
     from bids_sr.reports.text.run_summaries import VERDICT, run_summary
 
     out, folders = settings.paths.output_dir, set[Path]()
-    for run in (run for subject in plan.subjects for run in subject.runs):
+    for run in plan.runs:
         found = sorted((out / f"sub-{run.entities['subject']}").rglob(f"{run.stem}{VERDICT}"))
         for path in found:
             folders.add(path.parent)

@@ -1,7 +1,5 @@
 """The maps of all participants that a group analysis needs, and the way of each run to the template; names only."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter

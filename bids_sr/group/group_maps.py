@@ -6,8 +6,6 @@ variance), then a one-sample t test tests the mean over participants. Participan
 memory does not grow with their number, and voxels that lie outside anybody's brain are left behind on the way.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -92,6 +92,11 @@ class MetricRow:
         return parts_of(self.measure)
 
     @property
+    def has_interval(self) -> bool:
+        """Whether both ends of its interval are known."""
+        return math.isfinite(self.lower) and math.isfinite(self.upper)
+
+    @property
     def excludes_zero(self) -> bool:
         """Whether there is an interval and it lies on one side of 0."""
         return self.lower > 0 or self.upper < 0

@@ -98,7 +98,7 @@ def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, found: Findi
     if settings.evaluation.retrospective is not None:
         tell_retrospective(plan.subjects, settings, found)
     else:
-        for run in (run for subject in plan.subjects for run in subject.runs if run.bold in sound):
+        for run in (run for run in plan.runs if run.bold in sound):
             if not events.can_be_split(run, settings, found, n_seeds=len(plan.contrasts[run.bold])):
                 unsplit |= {run.bold}
     return replace(plan, estimate=cost, unsplit=unsplit, problems=tuple(found.problems), warnings=tuple(found.notices))
@@ -106,7 +106,7 @@ def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, found: Findi
 
 def without(plan: Plan, problems: Sequence[Problem]) -> Plan:
     """The plan without the runs that problems stop; the plan itself where they stop more, or where there are none."""
-    runs = [run for subject in plan.subjects for run in subject.runs]
+    runs = plan.runs
     subjects, left_out, remaining = exclude(problems, runs, plan.subjects)
     if remaining or not left_out:
         return plan

@@ -111,7 +111,7 @@ def run_gigabytes(run: BoldRun, settings: Settings) -> tuple[float, float]:
 
 def estimate(plan: Plan, settings: Settings) -> Estimate:
     """Estimate time, memory and disk of a plan."""
-    runs = tuple(run for subject in plan.subjects for run in subject.runs)
+    runs = plan.runs
     if not runs:
         return Estimate()
     sizes = sizes_of(plan.subjects, settings)

@@ -66,6 +66,11 @@ class Plan:
     type_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sources: tuple[Derivatives, ...] = ()  # folders whose contents are taken over
 
+    @property
+    def runs(self) -> tuple[BoldRun, ...]:
+        """Runs of all participants."""
+        return tuple(run for subject in self.subjects for run in subject.runs)
+
     def series_of(self, run: BoldRun) -> tuple[str, ...]:
         """Series of one run."""
         return self.series_by_run.get(run.bold, self.series)

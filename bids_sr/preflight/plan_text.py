@@ -84,7 +84,7 @@ def _adding_up(values: Iterable[float], digits: int) -> list[float]:
 
 def tips(plan: Plan, settings: Settings) -> list[str]:
     """Which scan would improve the result, and how to test it on these data where there is no reference."""
-    runs = [run for subject in plan.subjects for run in subject.runs]
+    runs = plan.runs
     if settings.evaluation.retrospective is not None or not runs:
         return []
     found = []
@@ -153,7 +153,7 @@ def choice_lines(plan: Plan, settings: Settings) -> list[str]:
     runs: dict[str, list[str]] = {}
     if settings.evaluation.retrospective is not None:  # the data set that it makes is planned for itself
         return []
-    for run in (run for subject in plan.subjects for run in subject.runs):
+    for run in plan.runs:
         runs.setdefault(choice_text(run, settings), []).append(run.stem)
     return [f"{some(names, MOST_NAMED)}: {text}" for text, names in runs.items()]
 

@@ -35,7 +35,7 @@ def check_data(plan: Plan) -> tuple[Problem, ...]:
 
     Brain masks of another program are read too: those that can be no brain's are returned.
     """
-    found, runs = Findings(), [run for subject in plan.subjects for run in subject.runs]
+    found, runs = Findings(), plan.runs
     calibrations = {run.calibration.bold for run in runs if run.calibration}
     for path in dict.fromkeys(path for subject in plan.subjects for path in subject.images):
         check_image(path, found, " Or add --calibration none." if path in calibrations else "")

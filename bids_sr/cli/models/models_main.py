@@ -3,8 +3,6 @@
 Only the standard library is imported before a subcommand starts, so that ``--help`` answers at once.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -1,7 +1,5 @@
 """``bids-sr-models list`` and ``card``: methods, baselines and models, and the card of one."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Mapping, Sequence

@@ -121,7 +121,7 @@ def _point(ax: Axes, place: int, row: MetricRow | None, kind: Kind, *, hollow: b
     if row is None or not math.isfinite(row.value):
         ax.text(1.01, place, "n/a", color=s.SOFT, **beside)
         return
-    if math.isfinite(row.lower) and math.isfinite(row.upper):
+    if row.has_interval:
         ax.plot([row.lower, row.upper], [place, place], color=color, lw=1.5, solid_capstyle="butt", zorder=2)
     face = s.PAPER if hollow and not row.excludes_zero else color
     ax.plot([row.value], [place], marker, color=color, mfc=face, ms=5, mew=1.1, zorder=3)

@@ -1,7 +1,6 @@
 """Which rows of the evaluation table a figure or a table shows, in what order, and what names are called in words."""
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -10,7 +9,7 @@ from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.metrics.measure_names import parts_of
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, Kind
 from bids_sr.stats.controls.negative_controls import PLACEBOS
-from bids_sr.stats.evaluation.evidence import where_text
+from bids_sr.stats.evaluation.evidence import tenths_of, where_text
 
 ORDER: tuple[Kind, ...] = ("run", "baseline", "control", "method", "placebo", "member", "measured")
 EXPLAINED: tuple[Kind, ...] = ("baseline", "control", "method", "placebo", "measured")
@@ -37,7 +36,6 @@ FIGURE_TEXT: Mapping[str, str] = {
     "right": "correct fraction",
 }
 """What of the truth a measure of the halves tells (`split_ev_beyond`: explained variance)."""
-_ACTIVE = re.compile(r"^active(\d+)$")
 
 
 def kind_of(series: str) -> Kind:
@@ -58,7 +56,7 @@ def series_text(series: str) -> str:
 
 def region_text(region: str) -> str:
     """A region in words."""
-    if _ACTIVE.match(region):
+    if tenths_of(region):
         return where_text(region)
     return {"roi": "region of interest", MISSING: "", "brain": "whole brain"}.get(region, region)
 
@@ -66,7 +64,7 @@ def region_text(region: str) -> str:
 def regions_of(rows: Iterable[MetricRow]) -> list[str]:
     """Regions of the rows: brain, region of interest, then active regions by threshold, then others."""
     found = list(dict.fromkeys(row.region for row in rows))
-    active = sorted((r for r in found if _ACTIVE.match(r)), key=lambda r: int(r.removeprefix("active")))
+    active = sorted(filter(tenths_of, found), key=tenths_of)
     first = [r for r in ("brain", "roi") if r in found]
     return first + active + [r for r in found if r not in first and r not in active]
 
@@ -74,7 +72,7 @@ def regions_of(rows: Iterable[MetricRow]) -> list[str]:
 def shown_regions(rows: Sequence[MetricRow]) -> list[str]:
     """The active region of the headline (|t| of 4, or the threshold nearest to it), then the brain, mostly noise."""
     found = regions_of(rows)
-    active = sorted((r for r in found if _ACTIVE.match(r)), key=lambda r: abs(int(r.removeprefix("active")) - 40))
+    active = sorted(filter(tenths_of, found), key=lambda r: abs(tenths_of(r) - 40))
     return active[:1] + [r for r in found if r == "brain"] or found[:2]
 
 
@@ -137,7 +135,7 @@ def value_text(value: float) -> str:
 
 def interval_text(row: MetricRow) -> str:
     """A row's interval in brackets; nothing where it has none."""
-    if not (math.isfinite(row.lower) and math.isfinite(row.upper)):
+    if not row.has_interval:
         return ""
     return f"[{value_text(row.lower)}, {value_text(row.upper)}]"
 

@@ -25,7 +25,7 @@ from bids_sr.stats.evaluation.tested_share import (
     percent_text,
     untested_text,
 )
-from bids_sr.stats.evaluation.verdict_text import MOVED_MM, MOVED_SHARE
+from bids_sr.stats.evaluation.verdict_text import MOVED_MM, MOVED_SHARE, moved
 
 MARKS: Mapping[str, tuple[str, str]] = {
     "more accurate": ("✓", "good"),
@@ -126,7 +126,7 @@ def _share(row: MetricRow | None, as_percent: bool) -> str:
 
 
 def _ends(row: MetricRow | None, as_percent: bool) -> str:
-    if row is None or not (math.isfinite(row.lower) and math.isfinite(row.upper)):
+    if row is None or not row.has_interval:
         return "no interval"
     ends = f"[{round(100 * row.lower):d}, {round(100 * row.upper):d}]".replace("-", "−")
     return f"95 % interval over blocks {ends if as_percent else pick.interval_text(row)}"
@@ -227,14 +227,13 @@ def resolution_text(run: RunFacts, methods: Sequence[str]) -> str:
 
 def motion_chips(run: RunFacts) -> list[Chip]:
     """Mean framewise displacement."""
-    known = [value for value in run.displacement if math.isfinite(value)]
-    if not known:
+    if (found := moved(run.displacement)) is None:
         return []
-    mean, moved = sum(known) / len(known), sum(value > MOVED_MM for value in known) / len(known)
+    mean, part = found
     text = f"motion: mean FD {mean:.2f} mm" + (
-        f", {percent_text(moved)} of volumes above {MOVED_MM:g} mm" if moved else ""
+        f", {percent_text(part)} of volumes above {MOVED_MM:g} mm" if part else ""
     )
-    return [Chip(passed=mean < MOVED_MM and moved < MOVED_SHARE, text=text, section="motion")]
+    return [Chip(passed=mean < MOVED_MM and part < MOVED_SHARE, text=text, section="motion")]
 
 
 _REGISTERED = ("bold_t1w_", "bold_pair_")

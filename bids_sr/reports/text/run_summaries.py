@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +21,7 @@ from bids_sr.reports.text.overview_text import (
 )
 from bids_sr.stats.evaluation.evidence import APPLIED, EVIDENCE, below_zero, best_table, stands_for
 from bids_sr.stats.evaluation.tested_share import TESTED, percent_text
-from bids_sr.stats.evaluation.verdict_text import CALIBRATED, MOVED_MM, verdict_line
+from bids_sr.stats.evaluation.verdict_text import CALIBRATED, MOVED_MM, moved, verdict_line
 
 VERDICT, TABLE = "_desc-verdict_metrics.json", "_desc-evaluation_metrics.tsv"
 CONFOUNDS, REGISTRATION = "_desc-confounds_timeseries.tsv", "_desc-registration_metrics.json"
@@ -83,8 +83,9 @@ def _stamp(file: Path) -> int:
 def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> RunSummary:
     """As `run_summary`; read again only where a file has changed, as the page is written until nothing does."""
     verdict_file, table_file, confounds_file, registration_file = (file for file, _ in stamped)
-    verdict, rows, moved = _json(verdict_file), _rows(table_file), _displacement(confounds_file)
-    run, idle = RunFacts(name=stem, acquired_mm=(), made_mm=(), displacement=moved), _names(verdict, "not_applied")
+    verdict, rows, displacement = _json(verdict_file), _rows(table_file), _displacement(confounds_file)
+    run = RunFacts(name=stem, acquired_mm=(), made_mm=(), displacement=displacement)
+    idle = texts(verdict.get("not_applied"))
     flags = [
         {"name": row.parts.figure, "series": row.series, "raised": row.value > 0}
         for row in rows
@@ -92,12 +93,12 @@ def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> Ru
     ]
     checks = [*motion_chips(run), *registration_chips(_json(registration_file)), *flag_chips([], flags)]
     failed = [chip.text for chip in checks if not chip.passed]
-    known = [value for value in moved if math.isfinite(value)]
+    motion = moved(displacement)
     return RunSummary(
         run=stem.removeprefix(f"sub-{label}_"), verdict=verdict_line(verdict),
-        **_evidence(rows, str(verdict.get("best", "")), CALIBRATED in _names(verdict, "limits")),
-        mean_fd=f"{sum(known) / len(known):.2f}" if known else "",
-        moved=percent_text(sum(value > MOVED_MM for value in known) / len(known)) if known else "",
+        **_evidence(rows, str(verdict.get("best", "")), CALIBRATED in texts(verdict.get("limits"))),
+        mean_fd=f"{motion[0]:.2f}" if motion else "",
+        moved=percent_text(motion[1]) if motion else "",
         warnings="; ".join(failed) or ("none" if checks else ""), not_applied=", ".join(idle),
     )  # fmt: skip
 
@@ -121,14 +122,10 @@ def _value(row: MetricRow, *, percent: bool = True) -> str:
     if percent and below_zero(row):
         return WORSE
     text = percent_text(row.value) if percent else f"r {pick.value_text(row.value)}"
-    if not (math.isfinite(row.lower) and math.isfinite(row.upper)):
+    if not row.has_interval:
         return text
     ends = [percent_text(end).removesuffix(" %") if percent else pick.value_text(end) for end in (row.lower, row.upper)]
     return f"{text} [{ends[0]}, {ends[1]}]".replace(" ", "\N{NO-BREAK SPACE}")
-
-
-def _names(verdict: Mapping[str, object], key: str) -> list[str]:
-    return texts(verdict.get(key))
 
 
 def _json(file: Path) -> dict[str, object]:

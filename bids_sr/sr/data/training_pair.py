@@ -1,7 +1,5 @@
 """The subject's pair of a low- and a high-resolution image, checked and brought to one intensity."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from bids_sr.frozen import frozen

@@ -102,10 +102,20 @@ def decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
     return "worse" if upper < 0 else "unclear"
 
 
+def tenths_of(region: str) -> int:
+    """Ten times the |t| of an active region.
+
+    >>> tenths_of("active40"), tenths_of("active"), tenths_of("brain")
+    (40, 0, 0)
+    """
+    name, number = region[:6], region[6:]
+    return int(number) if name == "active" and number.isdigit() else 0
+
+
 def where_text(region: str) -> str:
     """A region of the evaluation in words."""
-    if region.startswith("active") and region[6:].isdigit():
-        return f"active voxels, |t| > {int(region[6:]) / 10:g}"
+    if tenths := tenths_of(region):
+        return f"active voxels, |t| > {tenths / 10:g}"
     return {"roi": "region of interest", "active": "truly active voxels", MISSING: "all voxels"}.get(region, region)
 
 
@@ -176,8 +186,7 @@ class Table:
 
 def _regions(rows: Sequence[MetricRow]) -> tuple[str, ...]:
     found = list(dict.fromkeys(row.region for row in rows))
-    active = [r for r in found if r.startswith("active") and r.removeprefix("active").isdigit()]
-    active.sort(key=lambda r: abs(int(r.removeprefix("active")) - 40))
+    active = sorted(filter(tenths_of, found), key=lambda r: abs(tenths_of(r) - 40))
     active += [r for r in found if r == "active"]
     return tuple([r for r in ("brain",) if r in found] + active[:1]) or tuple(found[:1])
 

@@ -102,7 +102,7 @@ def percent_text(value: float) -> str:
 
 def interval_text(row: MetricRow) -> str:
     """The interval of a share, and what it is over; empty without one."""
-    if not (math.isfinite(row.lower) and math.isfinite(row.upper)):
+    if not row.has_interval:
         return ""
     over = f"over {row.n or 'the'} stretches of volumes"
     low, high = (percent_text(end).removesuffix(" %") for end in (row.lower, row.upper))

@@ -64,7 +64,7 @@ class Verdict:
 
 def _interval(row: MetricRow, digits: int = 3, sign: bool = True) -> str:
     value = _rounded(row.value, f"+.{digits}f" if sign else f".{digits}f")
-    if math.isfinite(row.lower) and math.isfinite(row.upper):
+    if row.has_interval:
         low, high = (_rounded(end, f".{digits}f") for end in (row.lower, row.upper))
         return f"{value} (95 % interval {low} to {high})"
     return f"{value} (no interval)"

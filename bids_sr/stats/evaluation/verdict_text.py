@@ -84,6 +84,16 @@ def idle_text(not_applied: Sequence[str]) -> str:
     )
 
 
+def moved(displacement: Sequence[float]) -> tuple[float, float] | None:
+    """Mean displacement (mm), and the share of volumes that moved, of those that are known; None where none is.
+
+    >>> moved([float("nan"), 0.2, 0.8])
+    (0.5, 0.5)
+    """
+    known = [value for value in displacement if math.isfinite(value)]
+    return (sum(known) / len(known), sum(value > MOVED_MM for value in known) / len(known)) if known else None
+
+
 def motion_text(displacement: Sequence[float]) -> str:
     """That the head moved much, where it did, from framewise displacements (mm); else empty.
 
@@ -92,13 +102,12 @@ def motion_text(displacement: Sequence[float]) -> str:
     >>> motion_text([0.1, 0.2])
     ''
     """
-    known = [value for value in displacement if math.isfinite(value)]
-    if not known:
+    if (found := moved(displacement)) is None:
         return ""
-    mean, moved = sum(known) / len(known), sum(value > MOVED_MM for value in known) / len(known)
-    if mean < MOVED_MM and moved < MOVED_SHARE:
+    mean, part = found
+    if mean < MOVED_MM and part < MOVED_SHARE:
         return ""
-    share = f"{round(100 * moved):d} % of the volumes moved by more than {MOVED_MM:g} mm"
+    share = f"{round(100 * part):d} % of the volumes moved by more than {MOVED_MM:g} mm"
     return f"Head motion is large: {share} (mean framewise displacement {mean:.2f} mm)."
 
 
@@ -219,7 +228,7 @@ OPTIMISTIC = (
 
 def _limits_of_truth(table: Table, margin: float) -> list[str]:
     limits = []
-    if not any(math.isfinite(row.lower) and math.isfinite(row.upper) for row in table.gains):
+    if not any(row.has_interval for row in table.gains):
         limits.append("Differences without an interval are inconclusive.")
     for region in table.regions:
         measured = table.level("measured", region)
