@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from bids_sr.boilerplate import bibliography
+from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.io.nifti import load_image
 from bids_sr.metrics.long_tables import MISSING
@@ -69,7 +69,7 @@ ACCURACY = ("split_ev_beyond", "brain")
 """Measure and region of what is called accurate."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class GroupContent:
     """What the page is made from."""
 

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import whole_file, write_json, write_whole
 from bids_sr.metrics.long_tables import MISSING, number_text, tsv_text
 from bids_sr.metrics.registry import better, metric_of
@@ -143,7 +143,7 @@ def stats_text(comparisons: Iterable[Comparison]) -> str:
     return tsv_text(COLUMNS, (list(row(each).values()) for each in comparisons))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Cell:
     """One cell of the paper's table."""
 
@@ -155,7 +155,7 @@ class Cell:
     against_spline: Wilcoxon | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class PaperTable:
     """Region sizes in paper units and their overlap for one pair of conditions."""
 
