@@ -20,7 +20,7 @@ import torch
 from _table import keep
 from scipy import stats
 
-from bids_sr.api.image_inputs import RunArrays, opened, prepare_run, undo_motion
+from bids_sr.api.image_inputs import PreparedRun, opened, prepare_run, undo_motion
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.sr.data.temporal_components import motion_courses, temporal_statistics
 from bids_sr.sr.method import get_method, get_recipe
@@ -65,8 +65,8 @@ def shares_of(file: Path, folder: Path) -> dict[str, Any]:
     coarse = nib.Nifti1Image(low, affine, image.header)  # type: ignore[attr-defined]
     with opened(coarse, folder, "bold", any_order=True) as reader:
         run = prepare_run(reader, folder)
-        with SeriesReader(undo_motion(reader, run, folder / "raw.nii", run.affine)) as raw:
-            data = run_data(raw, run.mask, recipe_of("sbl"), FACTOR, n_dummy=run.n_dummy, poses=run.poses)
+        with SeriesReader(undo_motion(reader, run, folder / "raw.nii", run.boldref.affine)) as raw:
+            data = run_data(raw, run.brain.data, recipe_of("sbl"), FACTOR, n_dummy=run.n_dummy, poses=run.poses)
     out: dict[str, Any] = {"volumes": low.shape[3] - run.n_dummy}
     trial = data.trial()
     for name in SERIES:
@@ -75,15 +75,15 @@ def shares_of(file: Path, folder: Path) -> dict[str, Any]:
     return out | _true_shares(image, run, data, folder)
 
 
-def _true_shares(image: Any, run: RunArrays, data: RunData, folder: Path) -> dict[str, float]:
+def _true_shares(image: Any, run: PreparedRun, data: RunData, folder: Path) -> dict[str, float]:
     """Shares at the true level; this opens the measured run."""
-    x, y, z = run.mask.shape
+    x, y, z = run.brain.data.shape
     level = level_above((x, y, z), FACTOR)
-    window = Window.around(level, run.mask)
-    fine = run.mask.repeat(2, 0).repeat(2, 1)
+    window = Window.around(level, run.brain.data)
+    fine = run.brain.data.repeat(2, 0).repeat(2, 1)
     with opened(image, folder, "truth", any_order=True) as reader:
         path = undo_motion(reader, run, folder / "measured.nii", reader.affine)
-    middle = run.affine[:3, :3] @ np.argwhere(run.mask).mean(0) + run.affine[:3, 3]
+    middle = run.boldref.affine[:3, :3] @ np.argwhere(run.brain.data).mean(0) + run.boldref.affine[:3, 3]
     with SeriesReader(path) as reader:
         measured = temporal_statistics(
             reader, fine, run.n_dummy, recipe_of("sbl").components, nuisance=motion_courses(run.poses, middle)

@@ -121,7 +121,7 @@ def main() -> None:
     low_mask, bold_mask = (brain_mask(image.data, image.affine) for image in (lowres, boldref))
 
     def pair(by: Array, prefix: str) -> Array:
-        return registered_pair(moved(highres, by), lowres, factor, seed=1, prefix=prefix).xfm
+        return registered_pair(moved(highres, by), lowres, factor, seed=1, prefix=prefix)[3][0]
 
     def bold(by: Array, prefix: str) -> Array:
         return register_pair_to_bold(boldref, moved(highres, by), None, seed=1, prefix=prefix)[0]

@@ -144,8 +144,7 @@ def learn(given: argparse.Namespace) -> None:
     phase = Phase(
         name="search", training=Training(method=METHOD, changed=recipe), recipe=recipe, iterations=steps,
         examples=heads, parts=(), watched=Heads([each[-KEPT_BACK:] for each in pairs.values()], recipe).validation(),
-        deadline=None, progress=None,
-        signature=f"heads-{given.heads}-{steps}", checkpoint=given.work / "learn.checkpoint.safetensors",
+        signature=f"heads-{given.heads}-{steps}", folder=given.work,
     )  # fmt: skip
     begun = time.process_time()
     phase.run()

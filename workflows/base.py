@@ -1,7 +1,6 @@
 """The whole graph: which steps every participant takes."""
 
 import dataclasses
-from typing import Any
 
 from bids_sr.config import Settings
 from bids_sr.pipeline.graph import Graph, Scope
@@ -19,7 +18,7 @@ so that the effect of super-resolution can be separated from those of interpolat
 """
 
 
-def settings_by_name(settings: Settings) -> dict[str, Any]:
+def settings_by_name(settings: Settings) -> dict[str, object]:
     """Every setting by its name, which is unique over the groups: what the outermost scope knows."""
     groups = (getattr(settings, group.name) for group in dataclasses.fields(settings))
     known = {item.name: getattr(group, item.name) for group in groups for item in dataclasses.fields(group)}

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 
@@ -15,14 +14,13 @@ from bids_sr.api.image_inputs import (
     ImageLike,
     MaskLike,
     Motion,
-    RunArrays,
+    PreparedRun,
     opened,
     there,
     undo_motion,
     volume_of,
 )
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array, Float
 from bids_sr.io.grids import EDGE_TOLERANCE, corners_apart, inside_field
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
@@ -99,7 +97,7 @@ def series_on(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, nam
         return reader.path
 
 
-def measured_on(brain: Volume, truth: ImageLike, run: RunArrays, folder: Path) -> Path:
+def measured_on(brain: Volume, truth: ImageLike, run: PreparedRun, folder: Path) -> Path:
     """The measured series through the head motion of the run, on the high-resolution grid.
 
     Raises
@@ -113,7 +111,7 @@ def measured_on(brain: Volume, truth: ImageLike, run: RunArrays, folder: Path) -
             fix = "a measured reference is of the same run (or give known activation: {contrast: image})"
             raise ImageInputError(f"truth: {count} volumes, the acquired series has {len(run.poses)}; {fix}")
         x, y, z = brain.data.shape
-        apart = corners_apart(reader.shape[:3], reader.affine, run.mask.shape, run.affine)
+        apart = corners_apart(reader.shape[:3], reader.affine, run.brain.data.shape, run.brain.affine)
         limit = EDGE_TOLERANCE * min(reader.zooms)
         if reader.shape[:3] != (x, y, z) or apart > limit:
             raise ImageInputError(
@@ -144,7 +142,7 @@ def events_of(events: pd.DataFrame | str | Path) -> Events:
         raise ImageInputError(f"events: {reason}; {columns}") from None
 
 
-def seeds_of(raw: SeriesReader, seeds: Mapping[str, Sequence[float]], run: RunArrays, radius_mm: float) -> Seeds:
+def seeds_of(raw: SeriesReader, seeds: Mapping[str, Sequence[float]], run: PreparedRun, radius_mm: float) -> Seeds:
     """Time series of seeds, in the place of events.
 
     Raises
@@ -154,7 +152,7 @@ def seeds_of(raw: SeriesReader, seeds: Mapping[str, Sequence[float]], run: RunAr
     voxels = {}
     for name, center in seeds.items():
         try:
-            voxels[name] = seed_voxels(run.mask, run.affine, center, radius_mm)
+            voxels[name] = seed_voxels(run.brain.data, run.brain.affine, center, radius_mm)
         except ValueError as error:
             raise ImageInputError(
                 f"seeds: {name} at {tuple(center)}: {error}; give scanner coordinates (RAS mm)"
@@ -178,20 +176,15 @@ def truths_on(
 
 
 def _covering(brain: Volume, image: ImageLike, folder: Path, name: str) -> Volume:
-    data, affine = volume_of(image, folder, f"truth_{name}")
-    inside = inside_field(np.argwhere(brain.data), brain.affine, data.shape, affine, EDGE_TOLERANCE)
+    found = volume_of(image, folder, f"truth_{name}")
+    inside = inside_field(np.argwhere(brain.data), brain.affine, found.data.shape, found.affine, EDGE_TOLERANCE)
     if not inside.all():
         what = f"the field of view of {name} covers {inside.mean():.0%} of the brain"
         raise ImageInputError(f"truth: {what}; give a map in the frame of the reference that covers all of it")
-    return Volume(data, affine)
+    return found
 
 
 def as_table(rows: Sequence[MetricRow]) -> pd.DataFrame:
     """Rows as a table of one value each, with the columns of the program's; numbers that are not defined are NaN."""
     table = pd.DataFrame([{name: getattr(row, name) for name in EVALUATION} for row in rows], columns=list(EVALUATION))
     return table.astype({"n": "Int64", "value": float, "lower": float, "upper": float})
-
-
-def in_memory(data: Array, affine: Float) -> nib.Nifti1Image:
-    """An image of an array; masks are stored as bytes."""
-    return nib.Nifti1Image(np.asarray(data, np.uint8 if data.dtype == bool else np.float32), affine)

@@ -21,10 +21,11 @@ from bids_sr.api.image_inputs import (
     ImageLike,
     MaskLike,
     Motion,
-    RunArrays,
+    PreparedRun,
     Say,
     SuperResolutionWarning,
     checked_series,
+    in_memory,
     in_plane,
     mask_on,
     opened,
@@ -246,8 +247,9 @@ class Evaluator(BaseEstimator):
                     told = "the header of the acquired series tells none, or one without a unit"
                     raise ImageInputError(f"tr: {told}; give Evaluator(tr=...), in s")
                 run = self._run(reader, folder, frame, given, say)
-                shape, affine = hr_grid(run.mask.shape, run.affine, in_plane(self.factor))
-                brain = Volume(finer_mask(run.mask, run.affine, shape, affine), affine)
+                low = run.brain
+                shape, affine = hr_grid(low.data.shape, low.affine, in_plane(self.factor))
+                brain = Volume(finer_mask(low.data, low.affine, shape, affine), affine)
                 say("baselines")
                 baselines = self._baselines(reader, run, folder, given, frame)
                 files = dict(baselines)
@@ -261,16 +263,16 @@ class Evaluator(BaseEstimator):
         self._judge(rows, list(series), list(baselines), idle, run)
         return self
 
-    def _regressors(self, reader: SeriesReader, run: RunArrays, given: Inputs, folder: Path) -> Regressors:
+    def _regressors(self, reader: SeriesReader, run: PreparedRun, given: Inputs, folder: Path) -> Regressors:
         """Events, or the time series of seeds in their place, read off the acquired series with head motion undone."""
         if given.seeds is None:
             return given_as.events_of(given.events)
-        with SeriesReader(undo_motion(reader, run, folder / "raw.nii", run.affine)) as raw:
+        with SeriesReader(undo_motion(reader, run, folder / "raw.nii", run.boldref.affine)) as raw:
             return given_as.seeds_of(raw, given.seeds, run, self.seed_radius_mm)
 
     def _run(
         self, reader: SeriesReader, folder: Path, frame: SuperResolver | None, given: Inputs, say: Say
-    ) -> RunArrays:  # fmt: skip
+    ) -> PreparedRun:  # fmt: skip
         """Reference, brain and head motion: given, else of the first estimator, else found."""
         boldref, motion, mask = given.boldref, given.motion, given.mask
         if frame is not None:
@@ -284,7 +286,7 @@ class Evaluator(BaseEstimator):
         )  # fmt: skip
 
     def _baselines(
-        self, reader: SeriesReader, run: RunArrays, folder: Path, given: Inputs, frame: SuperResolver | None
+        self, reader: SeriesReader, run: PreparedRun, folder: Path, given: Inputs, frame: SuperResolver | None
     ) -> dict[str, Path]:
         """Baselines of the run, by name; the guide is registered once."""
         names = list(DEFAULT_BASELINES if self.baselines is None else dict.fromkeys(["bspline", *self.baselines]))
@@ -300,7 +302,7 @@ class Evaluator(BaseEstimator):
                 random_state=self.random_state, n_jobs=self.n_jobs,
             )  # fmt: skip
             each.fit(
-                str(reader.path), mask=run.mask, motion=run.poses, boldref=given_as.in_memory(run.boldref, run.affine),
+                str(reader.path), mask=run.brain.data, motion=run.poses, boldref=in_memory(run.boldref),
                 guide=given.guide, lowres=given.lowres, guide_xfm=guide_xfm,
             )  # fmt: skip
             if each._guide is not None:
@@ -321,7 +323,7 @@ class Evaluator(BaseEstimator):
         return given_as.series_on(brain, what, n_volumes, folder, name)
 
     def _rows(
-        self, files: Mapping[str, Path], given: Inputs, run: RunArrays, brain: Volume, regressors: Regressors,
+        self, files: Mapping[str, Path], given: Inputs, run: PreparedRun, brain: Volume, regressors: Regressors,
         tr: float, folder: Path,
     ) -> list[MetricRow]:  # fmt: skip
         """Rows of all series, by the steps of the program."""
@@ -330,7 +332,7 @@ class Evaluator(BaseEstimator):
             judged[MEASURED] = given_as.measured_on(brain, given.measured, run, folder)
         region = brain
         if given.roi is not None:
-            region = brain.like(mask_on(given.roi, brain.data.shape, brain.affine, folder, "roi"))
+            region = mask_on(given.roi, brain, folder, "roi")
         self.contrasts_ = dict(resolve_contrasts(regressors.conditions, self.contrasts or ()))
         known = given_as.truths_on(brain, given.known, self.contrasts_, folder)
         confounds = given.confounds
@@ -358,7 +360,7 @@ class Evaluator(BaseEstimator):
         return rows
 
     def _judge(
-        self, rows: list[MetricRow], methods: list[str], baselines: list[str], idle: list[str], run: RunArrays
+        self, rows: list[MetricRow], methods: list[str], baselines: list[str], idle: list[str], run: PreparedRun
     ) -> None:
         """Verdict and table."""
         for name in idle:

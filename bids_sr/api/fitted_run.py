@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +16,7 @@ from bids_sr.api.image_inputs import (
     ImageInputError,
     ImageLike,
     Motion,
-    RunArrays,
+    PreparedRun,
     opened,
     poses_of,
     same_run_as,
@@ -52,8 +53,8 @@ class FittedRun(BaseEstimator):
     factor_: tuple[float, float, float]
     model_: LoadedModel | None
     applied_: bool
-    facts_: dict[str, Any]
-    _run: RunArrays
+    facts_: dict[str, Mapping[str, object]]
+    _run: PreparedRun
     _same: str
     _example: tuple[Array, Array]
     _guide: PosedImage | None
@@ -62,11 +63,11 @@ class FittedRun(BaseEstimator):
     def _upsampler(self, affine: Array | None = None) -> Upsampler:
         """What takes a volume (x, y, z), of the run's affine unless given, and its pose (4, 4) to the finer grid."""
         check_is_fitted(self)
-        run, own = self._run, self._run.affine if affine is None else affine
+        run, own = self._run, self._run.boldref.affine if affine is None else affine
         if self.model_ is not None:
             check_model(self.model_.card, describe(own, "bold", self.factor_))
         acquired = Acquired.run(
-            run.boldref, run.affine, run.mask, self.factor_, affine=own, guide=self._guide,
+            run.boldref.data, run.boldref.affine, run.brain.data, self.factor_, affine=own, guide=self._guide,
             statistics=self._statistics, precision=self.precision, device=self.device, threads=self.n_jobs,
         )  # fmt: skip
         return make_upsampler(self.method, acquired, self.model_)
@@ -83,10 +84,10 @@ class FittedRun(BaseEstimator):
                 raise ImageInputError(f"out_file: {target} is the series itself; name another file")
             say(f"{reader.shape[3]} volumes by {self.method}")
             write_series(
-                reader, target, self._upsampler(reader.affine), poses, self._run.affine, factor=self.factor_,
+                reader, target, self._upsampler(reader.affine), poses, self._run.boldref.affine, factor=self.factor_,
                 consistency=self.data_consistency, threads=self.n_jobs, tr=told_tr(reader.header),
             )  # fmt: skip
-            fine: Any = nib.load(target)
+            fine = nib.Nifti1Image.from_filename(target)
             if out_file is None:
                 data = np.asarray(fine.dataobj, dtype=np.float32)
                 fine = nib.Nifti1Image(data[..., 0] if reader.ndim == 3 else data, fine.affine, fine.header)
@@ -94,9 +95,9 @@ class FittedRun(BaseEstimator):
 
     def _poses(self, reader: SeriesReader, motion: Motion | None) -> Array:
         """Head motion of a series that may be another run than that of `fit`."""
-        run = self._run
-        if reader.shape[:3] != run.mask.shape or not np.allclose(reader.affine, run.affine, atol=1e-3):
-            own = f"its grid {reader.shape[:3]} is not that of the run of fit {run.mask.shape}"
+        run, shape = self._run, self._run.boldref.data.shape
+        if reader.shape[:3] != shape or not np.allclose(reader.affine, run.boldref.affine, atol=1e-3):
+            own = f"its grid {reader.shape[:3]} is not that of the run of fit {shape}"
             raise ImageInputError(f"bold: {own}; fit on this run")
         if same_run_as(reader) == self._same:
             return run.poses if motion is None else poses_of(motion, reader.shape[3])
@@ -108,4 +109,4 @@ class FittedRun(BaseEstimator):
             return poses_of(motion, reader.shape[3])
         if self.realigned:
             return np.repeat(np.eye(4)[None], reader.shape[3], 0)
-        return estimate_run(reader, run.boldref).matrices
+        return estimate_run(reader, run.boldref.data).matrices

@@ -108,8 +108,8 @@ def _folded(title: str, text: str) -> Markup:
 def resolved(fitted: FittedRun) -> tuple[str, list[Markup]]:
     """Lead and parts of one run: whether the method was applied, a volume beside the B-spline's, map and facts."""
     run, factor, name = fitted._run, fitted.factor_, fitted.method
-    shape, affine = hr_grid(run.mask.shape, run.affine, factor)
-    brain = finer_mask(run.mask, run.affine, shape, affine)
+    shape, affine = hr_grid(run.brain.data.shape, run.brain.affine, factor)
+    brain = finer_mask(run.brain.data, run.brain.affine, shape, affine)
     volume, pose = fitted._example
     upsampler = fitted._upsampler()
     fine, constant = upsampler(volume, pose), getattr(upsampler, "constant", None)
@@ -118,7 +118,7 @@ def resolved(fitted: FittedRun) -> tuple[str, list[Markup]]:
     shown = [
         NamedImage(name=label, data=np.asarray(data, np.float32), affine=grid)
         for label, data, grid in (
-            ("acquired", volume, run.affine), ("bspline", spline, affine), (name, fine, affine),
+            ("acquired", volume, run.boldref.affine), ("bspline", spline, affine), (name, fine, affine),
         )[: 2 if name == "bspline" else 3]
     ]  # fmt: skip
     parts = [_drawn(slice_figure(shown, brain, mask=brain),
@@ -130,7 +130,7 @@ def resolved(fitted: FittedRun) -> tuple[str, list[Markup]]:
     parts.append(_folded("Parameters", repr(fitted)))
     parts.append(_folded("Measured on the way", json.dumps(fitted.facts_, indent=2, default=str)))
     voxel = " x ".join(f"{z:.3g}" for z in np.linalg.norm(affine[:3, :3], axis=0))
-    lead = f"{name}: {run.mask.shape} to {shape} voxels, {voxel} mm. "
+    lead = f"{name}: {run.brain.data.shape} to {shape} voxels, {voxel} mm. "
     if not fitted.applied_:
         lead += f"Not applied: {fitted.facts_['held_out']['model']}. "
     return lead + "This page does not assess accuracy: see bids_sr.Evaluator.", parts

@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
+from numpy.typing import ArrayLike
 
 from bids_sr.io.array_types import Array, Float, Float32, Mask
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image, save_image
@@ -73,28 +75,27 @@ def series_file(image: ImageLike, folder: Path, what: str) -> Path:
             "nibabel.Nifti1Image(array, affine)"
         )
     own = image.get_filename()
-    if own and nib.is_proxy(image.dataobj) and Path(own).exists():
-        stored: Any = nib.load(own)
-        if _unchanged(image, stored):
-            return Path(own)
+    if own and Path(own).exists() and _unchanged(image, nib.load(own)):
+        return Path(own)
     return _written(image, folder / f"{what}.nii", what)
 
 
-def _unchanged(image: nib.Nifti1Image, stored: Any) -> bool:
+def _unchanged(image: nib.Nifti1Image, stored: object) -> bool:
     """Whether the file holds what the image in memory says: values, grid, voxel sizes, times and axes."""
     if not isinstance(stored, nib.Nifti1Image) or stored.shape != image.shape:
         return False
-    proxies: list[Any] = [image.dataobj, stored.dataobj]
-    scaling = [(float(each.slope), float(each.inter)) for each in proxies]
+    one, other = image.dataobj, stored.dataobj
+    if not isinstance(one, ArrayProxy) or not isinstance(other, ArrayProxy):
+        return False
     fields = ("pixdim", "xyzt_units", "dim_info", "qform_code", "sform_code")
     return (
-        scaling[0] == scaling[1]
+        (one.slope, one.inter) == (other.slope, other.inter)
         and np.array_equal(stored.affine, image.affine)
         and all(np.array_equal(image.header[name], stored.header[name]) for name in fields)
     )
 
 
-def told_tr(header: Any) -> float:
+def told_tr(header: nib.Nifti1Header) -> float:
     """Repetition time (s) that a header tells; 0 where it tells none.
 
     A header without a unit of time tells none: nibabel gives new images pixdim[4] = 1, which is no measurement.
@@ -118,7 +119,7 @@ def _written(image: nib.Nifti1Image, path: Path, what: str) -> Path:
     return path
 
 
-def _finite(values: Any, t: int, what: str) -> Float32:
+def _finite(values: ArrayLike, t: int, what: str) -> Float32:
     volume = np.asarray(values, dtype=np.float32)
     if not np.isfinite(volume).all():
         raise ImageInputError(f"{what}: volume {t} holds NaN or infinite values; replace or mask them first")
@@ -150,36 +151,42 @@ def opened(image: ImageLike, folder: Path, what: str, *, any_order: bool = False
         yield reader
 
 
-def volume_of(image: ImageLike, folder: Path, what: str) -> tuple[Float32, Float]:
-    """(data (x, y, z), affine) of one image.
+def volume_file(image: ImageLike, folder: Path, what: str) -> Path:
+    """The file of one image.
 
     Raises
     ------
     ImageInputError : it is a series
     """
-    data, affine = load_image(series_file(image, folder, what))
-    if data.ndim == 4 and data.shape[3] == 1:
-        data = data[..., 0]
-    if data.ndim != 3:
-        raise ImageInputError(f"{what}: one volume is needed, not a series of {data.shape}; give its mean over time")
-    return data, affine
+    path = series_file(image, folder, what)
+    with SeriesReader(path) as reader:
+        if reader.shape[3] > 1:
+            fix = "give its mean over time"
+            raise ImageInputError(f"{what}: one volume is needed, not a series of {reader.shape}; {fix}")
+    return path
 
 
-def mask_on(mask: MaskLike, shape: tuple[int, ...], affine: Array, folder: Path, what: str = "mask") -> Mask:
-    """A mask on a grid, from an image or an array of its shape.
+def volume_of(image: ImageLike, folder: Path, what: str) -> Volume:
+    """One image, see `volume_file`."""
+    data, affine = load_image(volume_file(image, folder, what))
+    return Volume(data[..., 0] if data.ndim == 4 else data, affine)
+
+
+def mask_on(mask: MaskLike, grid: Volume, folder: Path, what: str = "mask") -> Volume:
+    """A mask on the grid of an image, from an image or an array of its shape.
 
     Raises
     ------
     ImageInputError : another grid, or an empty mask
     """
-    data, own = (mask, affine) if isinstance(mask, np.ndarray) else volume_of(mask, folder, what)
-    if data.shape != tuple(shape) or not np.allclose(own, affine, atol=1e-3):
+    found, shape = grid.like(mask) if isinstance(mask, np.ndarray) else volume_of(mask, folder, what), grid.data.shape
+    if found.data.shape != shape or not np.allclose(found.affine, grid.affine, atol=1e-3):
         fix = "bring it there, for instance by nilearn.image.resample_to_img(mask, image, interpolation='nearest')"
-        raise ImageInputError(f"{what}: it lies on another grid ({data.shape}) than {tuple(shape)}; {fix}")
-    inside = np.asarray(data > 0.5)
+        raise ImageInputError(f"{what}: it lies on another grid ({found.data.shape}) than {shape}; {fix}")
+    inside = np.asarray(found.data > 0.5)
     if not inside.any():
         raise ImageInputError(f"{what}: it is empty; give one with the brain in it, or None to have it found")
-    return inside
+    return grid.like(inside)
 
 
 def poses_of(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
@@ -205,15 +212,19 @@ def transform_of(xfm: Motion, what: str) -> Float:
     return poses_of(found[None] if found.ndim == 2 else found, 1, what)[0]
 
 
-def in_plane(factor: Any) -> tuple[float, float, float]:
+def in_plane(factor: object) -> tuple[float, float, float]:
     """Acquired over high-resolution voxel size by axis; one number is meant in plane.
 
     >>> in_plane(2), in_plane((1.5, 1.5, 1))
     ((2.0, 2.0, 1.0), (1.5, 1.5, 1.0))
     """
     try:
-        values = (factor, factor, 1.0) if isinstance(factor, Real) else tuple(factor)
-        if len(values) != 3 or not all(isinstance(value, Real) and not isinstance(value, bool) for value in values):
+        values = (factor, factor, 1.0) if isinstance(factor, Real) else factor
+        if (
+            not isinstance(values, (tuple, list, np.ndarray))
+            or len(values) != 3
+            or not all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
+        ):
             raise TypeError
         x, y, z = (float(value) for value in values)
     except TypeError:
@@ -223,13 +234,18 @@ def in_plane(factor: Any) -> tuple[float, float, float]:
     return x, y, z
 
 
+def in_memory(image: Volume) -> nib.Nifti1Image:
+    """An image for nibabel; masks are stored as bytes."""
+    return nib.Nifti1Image(np.asarray(image.data, np.uint8 if image.data.dtype == bool else np.float32), image.affine)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunArrays:
+class PreparedRun:
     """A run as every series of it needs it, on its acquired grid."""
 
-    boldref: Float32  # (x, y, z), in signal units
-    affine: Float  # voxel to RAS mm
-    mask: Mask  # (x, y, z) brain in the reference
+    # reference in signal units, and the brain in it
+    boldref: Volume
+    brain: Volume
     poses: Float  # (T, 4, 4) boldref point to the volume's point (RAS mm)
     params: Float  # (T, 6) the same in mm and rad
     n_dummy: int  # volumes at the start that are not in steady state
@@ -249,7 +265,7 @@ def checked_series(reader: SeriesReader, what: str) -> None:
 def prepare_run(
     reader: SeriesReader, folder: Path, *, mask: MaskLike | None = None, boldref: ImageLike | None = None,
     motion: Motion | None = None, realigned: bool = False, n_dummy: Dummies = "auto", say: Say = silent,
-) -> RunArrays:  # fmt: skip
+) -> PreparedRun:  # fmt: skip
     """Take what is given and find the rest.
 
     Parameters
@@ -278,30 +294,30 @@ def prepare_run(
     if still:
         poses = np.repeat(np.eye(4)[None], total, 0)
     if boldref is not None:
-        reference, own = volume_of(boldref, folder, "boldref")
-        if reference.shape != reader.shape[:3] or not np.allclose(own, reader.affine, atol=1e-3):
-            raise ImageInputError(f"boldref: {reference.shape} is not the grid of the series {reader.shape[:3]}")
+        image = volume_of(boldref, folder, "boldref")
+        if image.data.shape != reader.shape[:3] or not np.allclose(image.affine, reader.affine, atol=1e-3):
+            raise ImageInputError(f"boldref: {image.data.shape} is not the grid of the series {reader.shape[:3]}")
     elif poses is not None:
-        reference = mean_in_reference(reader, poses, n_dummy=dummies)
+        image = Volume(mean_in_reference(reader, poses, n_dummy=dummies), reader.affine)
     else:
         say("reference")
-        reference = average_volumes(reader, n_dummy=dummies).data
-    image = Volume(reference, reader.affine)
+        image = average_volumes(reader, n_dummy=dummies)
+    image = Volume(image.data, reader.affine)
     if mask is None:
         say("brain mask")
-        brain = mask_head(image).data
+        brain = mask_head(image)
     else:
-        brain = mask_on(mask, reader.shape[:3], reader.affine, folder)
+        brain = mask_on(mask, image, folder)
     if poses is None:
         say(f"head motion of {total} volumes")
         poses, table = estimate_motion(reader, image, mask_head(image), n_dummy=dummies)
         params = table[list(MOTION)].to_numpy()
     else:
-        found = precomputed_motion(poses, brain, reader.affine)
+        found = precomputed_motion(poses, brain.data, reader.affine)
         poses, params = found.matrices, found.params
     if still and total > 2:
-        _doubt(reader, reference, brain, dummies)
-    return RunArrays(boldref=reference, affine=reader.affine, mask=brain, poses=poses, params=params, n_dummy=dummies)
+        _doubt(reader, image.data, brain.data, dummies)
+    return PreparedRun(boldref=image, brain=brain, poses=poses, params=params, n_dummy=dummies)
 
 
 def _doubt(reader: SeriesReader, reference: Array, mask: Mask, first: int) -> None:
@@ -316,7 +332,7 @@ def _doubt(reader: SeriesReader, reference: Array, mask: Mask, first: int) -> No
         warnings.warn(text, SuperResolutionWarning, stacklevel=5)
 
 
-def undo_motion(reader: SeriesReader, run: RunArrays, path: Path, affine: Array) -> Path:
+def undo_motion(reader: SeriesReader, run: PreparedRun, path: Path, affine: Array) -> Path:
     """Write a series of the run on a grid of its matrix (voxel to RAS mm), head motion undone by one interpolation."""
     factor = (1.0, 1.0, 1.0)
     raw = make_upsampler("raw", Acquired(factor=factor))

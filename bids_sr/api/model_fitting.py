@@ -1,12 +1,11 @@
-"""What a method learns from a run: the pair, the calibration, and the model, by the functions of the program."""
+"""What a method learns from a run: the pair, the calibration, and the model, by the steps of the program."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,20 +14,19 @@ from bids_sr.api.image_inputs import (
     ImageInputError,
     ImageLike,
     Motion,
-    RunArrays,
+    PreparedRun,
     SuperResolutionWarning,
     opened,
     prepare_run,
     told_tr,
     transform_of,
+    volume_file,
     volume_of,
 )
 from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
-from bids_sr.registration.bold_to_anat import register_pair_to_bold
 from bids_sr.registration.calibration_alignment import agreement
-from bids_sr.registration.pair_frames import AlignedPair, registered_pair, truncated_pair
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
@@ -42,10 +40,13 @@ from bids_sr.sr.recipe import RecipeName
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.stats.glm.confounds import MOTION
 from bids_sr.steps.calibration_run import measure_calibration, register_calibration
+from bids_sr.steps.registration import register_pair, register_to_pair, truncate_pair
 from bids_sr.steps.super_resolution import undo_motion
 from bids_sr.steps.training import estimate_variance, train_on_pair, train_on_volumes
 
-Calibration = tuple[Volume, Volume, Array, dict[str, Any]]
+Found = Mapping[str, object]
+Pair = tuple[Volume, Volume, Volume, Array, Found]
+"""What `bids_sr.steps.registration.register_pair` makes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,16 +64,6 @@ class Given:
     seed: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fitted:
-    """A model, and what was read off the run for it."""
-
-    model: LoadedModel
-    log: str
-    statistics: TemporalStatistics | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
-
-
 def known_method(name: str, recipe: str, baselines: Sequence[str]) -> Method:
     """The method of a name, which knows the recipe; ImageInputError with all names where there is none."""
     try:
@@ -84,45 +75,41 @@ def known_method(name: str, recipe: str, baselines: Sequence[str]) -> Method:
     return method
 
 
-def pair_of(given: Given, factor: Factor, folder: Path) -> AlignedPair:
+def pair_of(given: Given, factor: Factor, folder: Path) -> Pair:
     """The pair in one frame, as training takes it."""
     assert given.guide is not None
-    highres = _image(given.guide, folder, "guide")
+    guide = volume_file(given.guide, folder, "guide")
     if given.lowres is None:
-        return truncated_pair(highres, factor)
-    lowres = _image(given.lowres, folder, "lowres")
+        return truncate_pair(guide, factor=factor)
     if not given.registered:
-        return registered_pair(highres, lowres, factor, seed=given.seed, prefix=str(folder / "pair_"))
+        lowres_file = volume_file(given.lowres, folder, "lowres")
+        return register_pair(guide, lowres_file, here=folder, factor=factor, random_seed=given.seed)
+    highres, lowres = volume_of(given.guide, folder, "guide"), volume_of(given.lowres, folder, "lowres")
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
-    fine = sample_volume(highres.data, highres.affine, shape, grid)
-    mask = brain_mask(lowres.data, lowres.affine)
-    return AlignedPair(highres=Volume(data=fine, affine=grid), lowres=lowres, mask=mask, xfm=np.eye(4), facts={})
+    fine = Volume(sample_volume(highres.data, highres.affine, shape, grid), grid)
+    return fine, lowres, lowres.like(brain_mask(lowres.data, lowres.affine)), np.eye(4)[None], {}
 
 
-def guide_of(given: Given, run: RunArrays, folder: Path, start: Array | None) -> tuple[PosedImage, dict[str, Any]]:
-    """The high-resolution image in whatever pose it is asked for, and how it was registered.
-
-    `start` takes a lowres point of the pair to its point in highres, and is where the search begins.
-    """
+def guide_of(
+    given: Given, run: PreparedRun, pair: Pair | None, factor: Factor, folder: Path
+) -> tuple[PosedImage, Found]:
+    """The high-resolution image in whatever pose it is asked for, and how it was registered."""
     assert given.guide is not None
-    highres = _image(given.guide, folder, "guide")
-    facts: dict[str, Any] = {}
+    facts: Found = {}
     if given.guide_xfm is not None:
         xfm = transform_of(given.guide_xfm, "guide_xfm")
     elif given.registered:
         xfm = np.eye(4)
     else:
-        boldref = Volume(data=run.boldref, affine=run.affine)
-        xfm, facts = register_pair_to_bold(boldref, highres, start, seed=given.seed, prefix=str(folder / "guide_"))
+        (xfm,), _, facts = register_to_pair(
+            run.boldref, volume_file(given.guide, folder, "guide"), None if pair is None else pair[3], here=folder,
+            factor=factor, random_seed=given.seed,
+        )  # fmt: skip
+    highres = volume_of(given.guide, folder, "guide")
     return PosedImage(data=highres.data, affine=highres.affine, from_boldref=xfm), facts
 
 
-def _image(image: ImageLike, folder: Path, what: str) -> Volume:
-    data, affine = volume_of(image, folder, what)
-    return Volume(data=data, affine=affine)
-
-
-def calibration_of(given: Given, run: RunArrays, factor: Factor, folder: Path) -> Calibration:
+def calibration_of(given: Given, run: PreparedRun, factor: Factor, folder: Path) -> tuple[Volume, Volume, Array, Found]:
     """Standard deviation maps of the calibration, what takes a boldref point to its point, and whether it is usable.
 
     Raises
@@ -130,7 +117,6 @@ def calibration_of(given: Given, run: RunArrays, factor: Factor, folder: Path) -
     ImageInputError : its header tells no repetition time
     """
     assert given.calibration is not None
-    low, brain = Volume(run.boldref, run.affine), Volume(run.mask, run.affine)
     with opened(given.calibration, folder, "calibration", any_order=True) as reader:
         tr = told_tr(reader.header)
         if reader.ndim == 4 and not tr > 0:
@@ -138,18 +124,19 @@ def calibration_of(given: Given, run: RunArrays, factor: Factor, folder: Path) -
             fix = f"set both, for instance by {fix}image.header.set_xyzt_units('mm', 'sec')"
             raise ImageInputError(f"calibration: its header tells no repetition time, or one without a unit; {fix}")
         own = prepare_run(reader, folder, realigned=given.realigned)
-        fine, head = Volume(own.boldref, own.affine), Volume(own.mask, own.affine)
-        told: dict[str, object]
+        told: Found
         if given.calibration_xfm is None and not given.registered:
-            xfm, told = register_calibration(low, brain, fine, head, folder, factor=factor, random_seed=given.seed)
+            xfm, told = register_calibration(
+                run.boldref, run.brain, own.boldref, own.brain, folder, factor=factor, random_seed=given.seed
+            )
         else:
             known = given.calibration_xfm
             xfm = (np.eye(4) if known is None else transform_of(known, "calibration_xfm"))[None]
-            told = {**agreement(low, run.mask, fine, own.mask, xfm[0], factor)}
+            told = agreement(run.boldref, run.brain.data, own.boldref, own.brain.data, xfm[0], factor)
         motion = pd.DataFrame(own.params, columns=list(MOTION))
         sd, sd_low, facts = measure_calibration(
-            reader, head, own.poses, motion, told, given.events, n_dummy=own.n_dummy, tr=tr, factor=factor
-        )  # fmt: skip
+            reader, own.brain, own.poses, motion, told, given.events, n_dummy=own.n_dummy, tr=tr, factor=factor
+        )
     if not facts["usable"]:
         text = f"calibration: it is left out, and the run's own variance is used instead: {facts['reason']}"
         warnings.warn(text, SuperResolutionWarning, stacklevel=6)
@@ -157,10 +144,10 @@ def calibration_of(given: Given, run: RunArrays, factor: Factor, folder: Path) -
 
 
 def fit_model(
-    method: Method, reader: SeriesReader, run: RunArrays, given: Given, pair: AlignedPair | None, *, here: Path,
+    method: Method, reader: SeriesReader, run: PreparedRun, given: Given, pair: Pair | None, *, here: Path,
     factor: Factor, recipe: RecipeName, pretrained: Path | None, random_seed: int, omp_nthreads: int, device: Device,
     max_train_minutes: float | None,
-) -> Fitted:  # fmt: skip
+) -> tuple[LoadedModel, TemporalStatistics | None, Found]:  # fmt: skip
     """Train, or take the model that is given.
 
     Parameters
@@ -169,42 +156,40 @@ def fit_model(
     pair : of the images given, for methods that learn from one
     here : for what is written on the way
 
+    Returns
+    -------
+    Model; of variance methods, statistics of the run, and what was measured in its calibration
+
     Raises
     ------
     ModelError, PairError, SeriesError : see `bids_sr.steps.training`
     """
-    mask, name = Volume(run.mask, run.affine), method.name
+    name = method.name
     if method.trained_on == "series":
-        measured: Calibration | tuple[None, None, None, None] = (None, None, None, None)
+        measured: tuple[Volume, Volume, Array, Found] | tuple[None, None, None, None] = (None, None, None, None)
         if given.calibration is not None and method.calibrated:
             measured = calibration_of(given, run, factor, here)
-        preproc, _ = undo_motion(reader, Volume(run.boldref, run.affine), run.poses, here=here, data_consistency="off")
+        preproc, _ = undo_motion(reader, run.boldref, run.poses, here=here, data_consistency="off")
         with preproc:
-            weights, _, log, temporal, _, _ = estimate_variance(
-                preproc, mask, run.poses, *measured, here=here, n_dummy=run.n_dummy, method=name,
-                factor=factor, recipe=recipe, model_source="train", pretrained=pretrained, random_seed=random_seed,
+            weights, _, _, temporal, _, _ = estimate_variance(
+                preproc, run.brain, run.poses, *measured, here=here, n_dummy=run.n_dummy, method=name, factor=factor,
+                recipe=recipe, model_source="train", pretrained=pretrained, random_seed=random_seed,
                 omp_nthreads=omp_nthreads,
             )  # fmt: skip
-        facts = {"calibration": measured[3]} if measured[3] else {}
-        statistics = load_statistics(temporal)[0]
-        return Fitted(
-            model=load_model(weights), log=log.read_text(encoding="utf-8"), statistics=statistics, facts=facts
-        )
+        return load_model(weights), load_statistics(temporal)[0], measured[3] or {}
     if method.trained_on == "self":
-        weights, _, log = train_on_volumes(
-            reader, mask, here=here, n_dummy=run.n_dummy, method=name, factor=factor, recipe=recipe,
+        weights, _, _ = train_on_volumes(
+            reader, run.brain, here=here, n_dummy=run.n_dummy, method=name, factor=factor, recipe=recipe,
             model_source="train", pretrained=pretrained, random_seed=random_seed, omp_nthreads=omp_nthreads,
             device=device, max_train_minutes=max_train_minutes,
         )  # fmt: skip
     else:
-        images: tuple[Volume | None, ...] = (None, None, None)
-        if pair is not None:
-            images = (pair.highres, pair.lowres, Volume(pair.mask, pair.lowres.affine))
-        weights, _, log = train_on_pair(
-            *images, here=here, method=name, factor=factor, recipe=recipe, model_source="train", pretrained=pretrained,
-            random_seed=random_seed, omp_nthreads=omp_nthreads, device=device, max_train_minutes=max_train_minutes,
+        weights, _, _ = train_on_pair(
+            *(pair[:3] if pair else ()), here=here, method=name, factor=factor, recipe=recipe, model_source="train",
+            pretrained=pretrained, random_seed=random_seed, omp_nthreads=omp_nthreads, device=device,
+            max_train_minutes=max_train_minutes,
         )  # fmt: skip
     model = load_model(weights)
     if pair is None:
-        check_model(model.card, describe(run.affine, "bold", factor))
-    return Fitted(model=model, log=log.read_text(encoding="utf-8"))
+        check_model(model.card, describe(run.boldref.affine, "bold", factor))
+    return model, None, {}

@@ -6,11 +6,11 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import nibabel as nib
-import numpy as np
 from sklearn.base import TransformerMixin, clone
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from bids_sr.api.fitted_run import PLAIN, FittedRun
@@ -20,10 +20,11 @@ from bids_sr.api.image_inputs import (
     ImageLike,
     MaskLike,
     Motion,
-    RunArrays,
+    PreparedRun,
     Say,
     SuperResolutionWarning,
     checked_series,
+    in_memory,
     in_plane,
     opened,
     prepare_run,
@@ -31,7 +32,7 @@ from bids_sr.api.image_inputs import (
     there,
     working_folder,
 )
-from bids_sr.api.model_fitting import Fitted, Given, fit_model, guide_of, known_method, pair_of
+from bids_sr.api.model_fitting import Given, fit_model, guide_of, known_method, pair_of
 from bids_sr.api.several_runs import each_run, in_lists, is_several, notes, of_one_run
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.series import PAIR_BASELINES
@@ -208,12 +209,14 @@ class SuperResolver(TransformerMixin, FittedRun):
 
     def _fit_one(
         self, *, bold: ImageLike, mask: MaskLike | None, motion: Motion | None, boldref: ImageLike | None,
-        calibration_events: str | Path | None, **images: Any,
+        guide: ImageLike | None, lowres: ImageLike | None, guide_xfm: Motion | None, calibration: ImageLike | None,
+        calibration_xfm: Motion | None, calibration_events: str | Path | None,
     ) -> None:  # fmt: skip
         """Learn from one run."""
         name, factor, method = self._checked()
         given = Given(
-            **images, events=None if calibration_events is None else there(calibration_events, "calibration_events"),
+            guide=guide, lowres=lowres, guide_xfm=guide_xfm, calibration=calibration, calibration_xfm=calibration_xfm,
+            events=None if calibration_events is None else there(calibration_events, "calibration_events"),
             registered=self.registered, realigned=self.realigned, seed=self.random_state,
         )  # fmt: skip
         if given.guide is None and (name in PAIR_BASELINES or (method and method.needs_pair and not self.pretrained)):
@@ -249,44 +252,38 @@ class SuperResolver(TransformerMixin, FittedRun):
 
     def _learn(
         self, name: str, factor: tuple[float, float, float], method: Method | None, reader: SeriesReader,
-        run: RunArrays, given: Given, folder: Path, say: Say,
+        run: PreparedRun, given: Given, folder: Path, say: Say,
     ) -> None:  # fmt: skip
         """Everything that `transform` needs."""
         guided = given.guide is not None and (name in PAIR_BASELINES or bool(method and method.trained_on == "series"))
         trained = method is not None and method.needs_pair and given.guide is not None
         pair = pair_of(given, factor, folder) if trained or (guided and given.lowres is not None) else None
-        fitted: Fitted | None = None
-        facts: dict[str, Any] = {}
+        self.model_, self._statistics, self._guide, self.facts_ = None, None, None, {}
         if method is not None:
             say(f"learning {name}")
-            fitted = fit_model(
+            self.model_, self._statistics, found = fit_model(
                 method, reader, run, given, pair if trained else None, factor=factor, recipe=self.recipe,
                 pretrained=None if self.pretrained is None else Path(self.pretrained), random_seed=self.random_state,
                 omp_nthreads=self.n_jobs, device=self.device, max_train_minutes=self.max_train_minutes, here=folder,
             )  # fmt: skip
-            facts |= fitted.facts
-        self._guide = None
+            self.facts_ |= {"calibration": found} if found else {}
         if guided:
             say("registration of the guide")
-            start = None if pair is None else pair.xfm
-            self._guide, found = guide_of(given, run, folder, start)
-            facts |= {"registration": found} if found else {}
-        if pair is not None and pair.facts:
-            facts["pair"] = pair.facts
+            self._guide, found = guide_of(given, run, pair, factor, folder)
+            self.facts_ |= {"registration": found} if found else {}
+        if pair is not None and pair[4]:
+            self.facts_["pair"] = pair[4]
         self._run = run
         self.factor_ = factor
-        self.boldref_ = nib.Nifti1Image(run.boldref, run.affine)
-        self.mask_img_ = nib.Nifti1Image(run.mask.astype(np.uint8), run.affine)
+        self.boldref_ = in_memory(run.boldref)
+        self.mask_img_ = in_memory(run.brain)
         self.motion_ = run.poses
         self.n_dummy_ = run.n_dummy
-        self.model_ = None if fitted is None else fitted.model
-        self._statistics = None if fitted is None else fitted.statistics
-        self.facts_ = facts
         self.applied_ = True
-        if fitted is not None:
-            card = fitted.model.card.json
-            self.applied_ = was_applied(card)
-            self.facts_ |= {"held_out": card["held_out"]} if "held_out" in card else {}
+        if self.model_ is not None:
+            card = self.model_.card
+            self.applied_ = was_applied(card.json)
+            self.facts_ |= {"held_out": card.held_out} if card.held_out else {}
         if not self.applied_:
             reason = self.facts_["held_out"]["model"]
             warnings.warn(f"{name} was not applied to this run ({reason})", SuperResolutionWarning, stacklevel=4)
@@ -295,7 +292,7 @@ class SuperResolver(TransformerMixin, FittedRun):
         """Whether `fit` was called."""
         return hasattr(self, "boldref_")
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         """Series of images, and not tables, come in."""
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
@@ -349,10 +346,10 @@ class SuperResolver(TransformerMixin, FittedRun):
 
     def fit_transform(
         self, bold: ImageLike | Sequence[ImageLike], y: None = None, *,
-        out_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None, **fit_params: Any,
+        out_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None, **fit_params: object,
     ) -> nib.Nifti1Image | list[nib.Nifti1Image]:  # fmt: skip
         """`fit`, then `transform` of the same run or runs; parameters are those of the two."""
-        return self.fit(bold, y, **fit_params).transform(bold, out_file=out_file)
+        return self.fit(bold, y, **fit_params).transform(bold, out_file=out_file)  # type: ignore[arg-type]
 
     def generate_report(self) -> HtmlReport:
         """One page on the fitted estimator, self-contained: `save_as_html`, `open_in_browser`, or shown by a notebook.

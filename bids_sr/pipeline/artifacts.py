@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, TypeVar, cast
 
 from bids_sr.io.volume import Volume
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bids_sr.stats.glm.regressors import Seeds as _Seeds
 
 T = TypeVar("T")
-Content = dict[str, Any]  # of a JSON file
+Content = Mapping[str, object]  # of a JSON file
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +37,7 @@ class Derivative:
 
     content: object
     entities: Mapping[str, str]
-    sidecar: Mapping[str, Any] = field(default_factory=dict)
+    sidecar: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

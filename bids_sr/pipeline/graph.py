@@ -9,12 +9,12 @@ not need; `bids_sr.pipeline.nipype_workflow` makes a workflow of it.
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 from bids_sr.pipeline.port import REQUIRED, Port
-from bids_sr.pipeline.step import Keep, Part, Step
+from bids_sr.pipeline.step import Keep, Lookup, Part, Step
 
-AnyStep = Step[..., Any]
+AnyStep = Step[..., object]
 
 
 class GraphError(ValueError):
@@ -43,14 +43,19 @@ class Placed:
     step: AnyStep
     scope: "Scope"
     name: str
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     wires: Wires
     light: bool = False  # it only copies small files, in less time than a process needs to start
 
     def __str__(self) -> str:
         return f"{self.scope.path}.{self.name}"
 
-    def setting(self, name: str) -> Any:
+    @property
+    def lookup(self) -> Lookup:
+        """What texts and names of files ask for settings."""
+        return cast("Lookup", self.setting)
+
+    def setting(self, name: str) -> object:
         """A setting: its own, else that of the nearest scope, else the default of the function; `KeyError` for none."""
         if name in self.settings:
             return self.settings[name]
@@ -74,7 +79,7 @@ class Scope:
     """
 
     name: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     outer: "Scope | None" = None
     beside: tuple["Scope", ...] = ()
     alias: dict[str, str] = field(default_factory=dict)
@@ -126,7 +131,7 @@ class Scope:
             for made in step.outputs:
                 self._enter((rename or {}).get(made, made), Maker(placed, made))
             if step.text and not quiet:
-                self.texts.append((step.part, step.text if isinstance(step.text, str) else step.text(placed.setting)))
+                self.texts.append((step.part, step.text if isinstance(step.text, str) else step.text(placed.lookup)))
             if keep and self.store is not None:
                 for artifact, how in step.keep.items():
                     self._keep(placed, artifact, how, (rename or {}).get(artifact, artifact))
@@ -134,8 +139,8 @@ class Scope:
     def _keep(self, placed: Placed, artifact: str, how: Keep, name: str) -> None:
         """Place the step that stores an artifact."""
         assert self.store is not None
-        entities = how.entities(placed.setting) if callable(how.entities) else how.entities
-        sidecar = how.sidecar(placed.setting) if callable(how.sidecar) else how.sidecar
+        entities = how.entities(placed.lookup) if callable(how.entities) else how.entities
+        sidecar = how.sidecar(placed.lookup) if callable(how.sidecar) else how.sidecar
         wires: dict[str, Maker] = {"files": Maker(placed, artifact)}
         own: dict[str, object] = {"own_entities": None if entities is None else dict(entities)}
         if isinstance(sidecar, str):
@@ -192,7 +197,7 @@ class Scope:
         found = {one.name: one.makers[name] for one in self.inward() if name in one.makers}
         return found if among is None else {each: found[each] for each in among}
 
-    def setting(self, name: str) -> Any:
+    def setting(self, name: str) -> object:
         """A setting of this scope or of one around it; `KeyError` where there is none."""
         return next((one.settings for one in self.outward() if name in one.settings), {})[name]
 

@@ -100,9 +100,9 @@ def _line(graph: Graph, placed: Placed, depth: int) -> Line:
     return Line(depth, placed.name, ", ".join(makes), ", ".join(taken), ", ".join(graph.settings[placed]))
 
 
-def _entities(own: Mapping[str, str] | None, scope: Scope) -> str:
+def _entities(own: object, scope: Scope) -> str:
     """Entities as they stand in a file name; what is the name of the scope is left open."""
-    if own is None:
+    if not isinstance(own, Mapping):
         return "kept"
     shown = {key: "…" if label == scope.name else label for key, label in own.items()}
     return "_".join(label if key == "suffix" else f"{key}-{label}" for key, label in shown.items())

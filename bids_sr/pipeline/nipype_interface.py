@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_origin
 
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
@@ -73,7 +73,7 @@ def _setting_trait(parameter: inspect.Parameter) -> traits.TraitType:
     return trait if default is None else trait(default, usedefault=True)
 
 
-def _trait(hint: Any) -> traits.TraitType:
+def _trait(hint: object) -> traits.TraitType:
     inner = bare(hint)
     origin, args = get_origin(inner), get_args(inner)
     found = next((trait for known, trait in _KNOWN.items() if known is inner), traits.Any)()

@@ -28,24 +28,30 @@ class Port:
         """Whether what another step makes is of this kind."""
         return isinstance(made.kind, type(self.kind)) or isinstance(self.kind, type(made.kind))
 
-    def load(self, value: object, stack: ExitStack, names: Sequence[str] = ()) -> object:
+    def load(self, value: object, stack: ExitStack, names: object = None) -> object:
         """The value of a file, or of several; series are closed with the stack."""
         if self.many is None:
             found = self.kind.load(Path(str(value)))
             if hasattr(found, "close"):
                 stack.callback(found.close)
             return found
-        files = [Path(each) for each in value] if isinstance(value, (list, tuple)) else [Path(str(value))]
+        files = [Path(str(each)) for each in _several(value)]
         loaded = [Port(self.kind).load(each, stack) for each in files if not self.kind.is_beside(each)]
-        return dict(zip(names, loaded, strict=True)) if self.many == "dict" else loaded
+        return dict(zip(_several(names), loaded, strict=True)) if self.many == "dict" else loaded
 
-    def save(self, value: Any, stem: Path) -> str | list[str]:
+    def save(self, value: object, stem: Path) -> str | list[str]:
         """Save a value, or a list of values; paths as text."""
         if self.many is None:
             return str(self.kind.save(value, stem))
-        stems = (stem.with_name(f"{stem.name}{number}") for number in range(len(value)))
-        saved = [self.kind.save(each, own) for each, own in zip(value, stems, strict=True)]
+        saved = [
+            self.kind.save(each, stem.with_name(f"{stem.name}{number}")) for number, each in enumerate(_several(value))
+        ]
         return [str(path) for found in saved for path in (found if isinstance(found, list) else [found])]
+
+
+def _several(value: object) -> Sequence[object]:
+    """A list as it is, anything else as a list of one, None as an empty one."""
+    return value if isinstance(value, (list, tuple)) else [] if value is None else [value]
 
 
 _SEVERAL: Mapping[object, Literal["list", "dict"]] = {list: "list", Sequence: "list", dict: "dict", Mapping: "dict"}

@@ -13,15 +13,46 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property, update_wrapper
 from pathlib import Path
-from typing import Any, Generic, ParamSpec, TypeVar, get_args
+from typing import TYPE_CHECKING, Generic, Literal, ParamSpec, Protocol, TypeVar, get_args, overload
 
 from bids_sr.config.memory_model import Need
 from bids_sr.pipeline.port import bare, port_of
 
+if TYPE_CHECKING:
+    from nipype.interfaces.base import SimpleInterface
+
+    from bids_sr.config.seed_options import Seed
+
 P = ParamSpec("P")
 R = TypeVar("R")
-Lookup = Callable[[str], Any]
-"""Value of a setting, by its name; `KeyError` where no scope has one of that name."""
+
+
+class Lookup(Protocol):
+    """Value of a setting, by its name; `KeyError` where no scope has one of that name.
+
+    Of those that texts and names of files are made of it says the types.
+    """
+
+    @overload
+    def __call__(self, name: Literal["tr", "slice_time_ref"], /) -> float: ...
+    @overload
+    def __call__(self, name: Literal["factor", "band"], /) -> tuple[float, ...]: ...
+    @overload
+    def __call__(self, name: Literal["smoothing"], /) -> Sequence[float]: ...
+    @overload
+    def __call__(self, name: Literal["axis_order"], /) -> tuple[int, ...]: ...
+    @overload
+    def __call__(self, name: Literal["suffixes", "kinds", "thresholds", "pair_conditions"], /) -> Sequence[str]: ...
+    @overload
+    def __call__(self, name: Literal["highres_entities", "lowres_entities"], /) -> Mapping[str, str]: ...
+    @overload
+    def __call__(
+        self, name: Literal["method", "recipe", "series_name", "pair_tag", "roi", "template_space", "anat_align"], /
+    ) -> str: ...
+    @overload
+    def __call__(self, name: Literal["seeds"], /) -> Sequence["Seed"]: ...
+    @overload
+    def __call__(self, name: str, /) -> object: ...
 
 
 def enumerated(words: Sequence[str]) -> str:
@@ -96,12 +127,11 @@ class Step(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
 
-    def on_files(self, given: Mapping[str, Any], here: Path) -> dict[str, object]:
+    def on_files(self, given: Mapping[str, object], here: Path) -> dict[str, object]:
         """Load artifacts, call the function, and save what it returns; its files by the names of the artifacts."""
-        names = {name: given.get(f"{name}_names", ()) for name, port in self.inputs.items() if port.many == "dict"}
         with ExitStack() as stack:
             values = {
-                name: self.inputs[name].load(value, stack, names.get(name, ()))
+                name: self.inputs[name].load(value, stack, given.get(f"{name}_names"))
                 if name in self.inputs
                 else self._setting(name, value)
                 for name, value in given.items()
@@ -125,7 +155,7 @@ class Step(Generic[P, R]):
                 yield name, value if port is None else port.save(value, here / name)
 
     @cached_property
-    def interface(self) -> Any:
+    def interface(self) -> "type[SimpleInterface]":
         """Class of the interface for nipype; pickle finds it, and its specifications, as attributes of this step."""
         from bids_sr.pipeline.nipype_interface import interface_class
 

@@ -14,7 +14,7 @@ import numpy as np
 from bids_sr.bids import BoldRun, Findings, Subject, factor_of
 from bids_sr.bids.method_options import method_of_model, obstacle, pretrained_for, refuse_all
 from bids_sr.config import Settings, SuperRes
-from bids_sr.sr.method import REMOVED, get_method
+from bids_sr.sr.method import REMOVED, get_method, get_recipe, recipe_name
 
 if TYPE_CHECKING:
     from bids_sr.sr.models.compatibility import Acquisition
@@ -150,22 +150,16 @@ def _check_patches(settings: Settings, run: BoldRun, found: Findings) -> None:
     superres = settings.superres
     x, y, _ = (int(n * f + 0.5) for n, f in zip(run.shape, factor_of(run, settings), strict=True))
     for name in (*superres.pair_trained, *superres.volume_trained):
-        sides = get_method(name).patch(superres.recipe)
+        method, other = get_method(name), "paper" if superres.recipe == "fast" else "fast"
+        recipe = get_recipe(method, recipe_name(method, superres.recipe))
         away = obstacle(name, run, superres) or pretrained_for(superres, name) is not None
-        if sides is None or away or _fits(sides, (x, y)):
+        if recipe.flat_patch is None or away or recipe.fits(x, y):
             continue
-        wanted = f"{sides[0]} × {sides[min(1, len(sides) - 1)]}"
-        other = "paper" if superres.recipe == "fast" else "fast"
-        instead = get_method(name).patch(other)
-        first = f"give --recipe {other}, or " if instead is None or _fits(instead, (x, y)) else ""
+        wanted = " × ".join(map(str, recipe.flat_patch))
+        first = f"give --recipe {other}, or " if get_recipe(method, other).fits(x, y) else ""
         fix = f"{first}take a method that is trained on whole slices: srgan --recipe fast."
         found.refuse(
             f"{run.bold} with --sr-method {name} --recipe {superres.recipe}",
             f"patches of {wanted} voxels do not fit into its slices of {x} × {y} (at the high resolution)",
             fix[:1].upper() + fix[1:],
         )
-
-
-def _fits(sides: Sequence[int], shape: tuple[int, int]) -> bool:
-    """Whether a patch fits into a slice."""
-    return sides[0] <= shape[0] and sides[min(1, len(sides) - 1)] <= shape[1]

@@ -1,10 +1,7 @@
 """The T2*-weighted pair: its members in one frame, at both resolutions, for training."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.rigid import refine, rigid, size_of
@@ -19,19 +16,9 @@ TOLERANCE_VOXELS = 0.03
 _SPLINE = Spline(order=5)
 
 
-@frozen
-class AlignedPair:
-    """A pair ready for training.
-
-    `highres` lies on the high-resolution grid of `lowres` and in its frame; `mask` on the grid of `lowres`; `xfm` takes
-    a point of lowres to its point in the highres image *as acquired*; `facts` go to the report.
-    """
-
-    highres: Volume
-    lowres: Volume
-    mask: Array
-    xfm: Array
-    facts: Mapping[str, object]
+AlignedPair = tuple[Volume, Volume, Volume, Array, dict[str, object]]
+"""A pair ready for training: the high-resolution image on the fine grid of the low-resolution one and in its frame, the
+latter, its head; what takes its points to those of the high-resolution image as acquired, (1, 4, 4); for the report."""
 
 
 def truncated_pair(highres: Volume, factor: Factor) -> AlignedPair:
@@ -41,8 +28,8 @@ def truncated_pair(highres: Volume, factor: Factor) -> AlignedPair:
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
     fine = Volume(data=sample_volume(highres.data, highres.affine, shape, grid), affine=grid)
     mask = masks.brain_mask(lowres.data, affine)
-    facts = {"truncated": True, "resampled": False, **size_of(np.eye(4), mask, affine)}
-    return AlignedPair(highres=fine, lowres=lowres, mask=mask, xfm=np.eye(4), facts=facts)
+    facts: dict[str, object] = {"truncated": True, "resampled": False, **size_of(np.eye(4), mask, affine)}
+    return fine, lowres, lowres.like(mask), np.eye(4)[None], facts
 
 
 def registered_pair(highres: Volume, lowres: Volume, factor: Factor, *, seed: int, prefix: str) -> AlignedPair:
@@ -61,11 +48,11 @@ def registered_pair(highres: Volume, lowres: Volume, factor: Factor, *, seed: in
     data = highres.data if in_register and same_grid else sample_volume(
         highres.data, highres.affine, shape, grid, np.eye(4) if in_register else xfm, _SPLINE
     )  # fmt: skip
-    facts = {
+    facts: dict[str, object] = {
         "truncated": False, "resampled": not (in_register and same_grid), **size, "tolerance_mm": round(tolerance, 4),
         "same_grid": bool(same_grid), "start": fit.start, "nmi": round(fit.nmi, 4),
     }  # fmt: skip
-    return AlignedPair(highres=Volume(data=data, affine=grid), lowres=lowres, mask=mask, xfm=xfm, facts=facts)
+    return Volume(data, grid), lowres, lowres.like(mask), xfm[None], facts
 
 
 def polish(highres: Volume, lowres: Volume, mask: Array, start: Array, factor: Factor, rounds: int = 2) -> Array:

@@ -151,11 +151,6 @@ class Method:
         known = {str(name): each for name, each in self.costs.items()}
         return known.get(recipe, _UNMEASURED[recipe != "fast"])
 
-    def patch(self, recipe: str) -> tuple[int, ...] | None:
-        """Sides of a recipe's training patches (high-resolution voxels), one for all axes; None where any serve."""
-        how = get_recipe(self, recipe_name(self, recipe))
-        return None if how.patch_at_most else (how.patch,) if isinstance(how.patch, int) else how.patch
-
 
 def maps_recipes(estimator: Estimator, *, least_explained: float | None = 0.02) -> Mapping[RecipeName, Recipe]:
     """Recipes of a method whose Gaussian prior is the variance map of the run itself (`bids_sr.sr.variance`).

@@ -218,6 +218,18 @@ class Recipe:
         """Steps between validation steps, and between checkpoints."""
         return self.evaluate_every if self.epochs is None else self.look_epochs * self.steps_an_epoch
 
+    @property
+    def flat_patch(self) -> tuple[int, int] | None:
+        """Sides of the patches in plane; None where slices of any size serve."""
+        if self.patch is None or self.patch_at_most:
+            return None
+        return (self.patch, self.patch) if isinstance(self.patch, int) else (self.patch[0], self.patch[1])
+
+    def fits(self, x: int, y: int) -> bool:
+        """Whether slices of that size hold its patches."""
+        side = self.flat_patch
+        return side is None or (side[0] <= x and side[1] <= y)
+
     def terms_on(self, vgg: bool) -> tuple[LossTerm, ...]:
         """Terms that are on with, or without, weights of VGG-19."""
         off = "none" if vgg else "perceptual", "none" if self.build_critic is not None else "adversarial"

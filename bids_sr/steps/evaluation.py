@@ -209,7 +209,7 @@ def gather_tested(
     -------
     Rows of the evaluation, and shares with intervals, or the reason why there is none, by series; zero filling is 0
     """
-    tried = {name: each for table in tested for name, each in table.items()}
+    tried = {name: each for table in tested for name, each in table.items() if isinstance(each, dict)}
     names = [name for name in series_names if name != "zerofill"]
     found = {name: tried.get(name) or {"reason": _why_not(name, network_names, voxel, factor)} for name in names}
     known = {name: each for name, each in found.items() if "share" in each}

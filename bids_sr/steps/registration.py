@@ -6,7 +6,7 @@ lies in A. Transforms are (1, 4, 4), RAS mm.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 
@@ -17,18 +17,15 @@ from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask
 from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
 from bids_sr.sr.resolution.matrices import Factor
 
-if TYPE_CHECKING:
-    from bids_sr.registration.pair_frames import AlignedPair
-
 _PAIR = ("train_highres", "train_lowres", "pair_mask", "highres2lowres_xfm", "pair_facts")
 
 
-def _member(name: str) -> Keep:
+def _member(name: Literal["highres_entities", "lowres_entities"]) -> Keep:
     """How a member of the pair is stored: by the entities that tell it from the other, and its pair from others."""
 
     def entities(setting: Lookup) -> dict[str, str]:
-        own, alike = setting(f"{name}_entities"), setting("highres_entities") == setting("lowres_entities")
-        own = {"acquisition": name} if alike else own
+        alike = setting("highres_entities") == setting("lowres_entities")
+        own = {"acquisition": name.removesuffix("_entities")} if alike else setting(name)
         tag = setting("pair_tag")
         tagged = {"acquisition": own.get("acquisition", "") + tag} if tag else {}
         return {**own, **tagged, "desc": "preproc", "suffix": "T2starw"}
@@ -37,8 +34,8 @@ def _member(name: str) -> Keep:
 
 
 _KEPT_PAIR = {
-    "train_highres": _member("highres"),
-    "train_lowres": _member("lowres"),
+    "train_highres": _member("highres_entities"),
+    "train_lowres": _member("lowres_entities"),
     "highres2lowres_xfm": Keep(
         {"from": "highres", "to": "lowres", "mode": "image", "desc": "pair", "suffix": "xfm"},
         {"Description": "takes a point of the low-resolution image to its point in the high-resolution image"},
@@ -72,7 +69,7 @@ def register_pair(
     from bids_sr.registration.pair_frames import registered_pair
 
     images = load(highres_file, highres_order), load(lowres_file, lowres_order)
-    return _made(registered_pair(*images, factor, seed=random_seed, prefix=str(here / "pair_")))
+    return registered_pair(*images, factor, seed=random_seed, prefix=str(here / "pair_"))
 
 
 @step(
@@ -86,11 +83,7 @@ def truncate_pair(
     from bids_sr.registration.ants import load
     from bids_sr.registration.pair_frames import truncated_pair
 
-    return _made(truncated_pair(load(highres_file, highres_order), factor))
-
-
-def _made(pair: "AlignedPair") -> tuple[Volume, Volume, Volume, np.ndarray, dict[str, object]]:
-    return pair.highres, pair.lowres, Volume(pair.mask, pair.lowres.affine), pair.xfm[None], dict(pair.facts)
+    return truncated_pair(load(highres_file, highres_order), factor)
 
 
 _KEPT_COREG = Keep({"from": "boldref", "to": "T1w", "mode": "image", "desc": "coreg", "suffix": "xfm"})

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 from bids_sr.io import atomic_files
 from bids_sr.io.grids import AS_STORED, AxisOrder, inverse
@@ -14,7 +14,7 @@ from bids_sr.pipeline.artifacts import Facts, File
 from bids_sr.pipeline.step import step
 
 RECORD = "written.json"
-_NOTHING: Mapping[str, Any] = {}
+_NOTHING: Mapping[str, str] = {}
 
 
 class UnknownEntityError(ValueError):
@@ -92,8 +92,8 @@ def _store(source: Path, target: Path, dtype: str, order: AxisOrder) -> None:
 
 
 def _sidecar_of(
-    given: Mapping[str, Any], sources: Sequence[str], path: str, entities: Mapping[str, str]
-) -> dict[str, Any]:
+    given: Mapping[str, object], sources: Sequence[str], path: str, entities: Mapping[str, str]
+) -> dict[str, object]:
     """Sidecar of one file: its own keys, then what BIDS asks for."""
     content = dict(given)
     if path.endswith(".tsv"):
@@ -116,7 +116,7 @@ def _named(path: Path) -> dict[str, str]:
 def store(
     here: Path, files: Sequence[File] = (), sidecar: Facts | None = None, *, output_dir: Path,
     entities: Mapping[str, str], own_entities: Mapping[str, str] | None = None,
-    own_sidecar: Mapping[str, Any] = _NOTHING, sources: Sequence[str] = (),
+    own_sidecar: Mapping[str, object] = _NOTHING, sources: Sequence[str] = (),
     provenance: Mapping[str, str] = _NOTHING, axis_order: AxisOrder = AS_STORED,
     output_dtype: Literal["float32", "int16"] = "float32",
 ) -> list[File]:  # fmt: skip

@@ -11,16 +11,16 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from bids_sr.cli.models import models_files as files
 from bids_sr.cli.models.models_show import print_table
 from bids_sr.config import UsageError
 from bids_sr.frozen import frozen
+from bids_sr.io.array_types import Array
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.io.nifti import ImageError, SeriesReader, SeriesWriter, save_image
 from bids_sr.metrics import image_similarity
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from bids_sr.sr.models.model import LoadedModel
     from bids_sr.sr.resolution.matrices import Factor
 
-Array = NDArray[Any]
 DESCRIPTIONS = {
     "name": "method or interpolation; file where there are several of one method",
     "psnr": "peak signal-to-noise ratio inside the mask (dB), mean over volumes",

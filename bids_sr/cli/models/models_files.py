@@ -6,13 +6,13 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bids_sr.config import UsageError, machine, nearest_name
 from bids_sr.frozen import frozen
+from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import ImageError, SeriesReader, load_image
 from bids_sr.spatial.masks import MaskError, brain_mask
 from bids_sr.spatial.transforms import TransformError, hr_grid
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from bids_sr.sr.models.model import LoadedModel
     from bids_sr.sr.resolution.matrices import Factor
 
-Array = NDArray[Any]
 REFUSALS = (
     ImageError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, InferenceError, MaskError,
     ModelError, ModelMismatch, PairError, ResolutionError, TransformError, UnknownMethod,

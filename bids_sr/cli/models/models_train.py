@@ -7,15 +7,14 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.cli.models import models_files as files
-from bids_sr.config import UsageError, nearest_name
+from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import write_whole
-from bids_sr.sr.method import Method, get_method, get_recipe, offered_methods, recipe_name
+from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
 from bids_sr.sr.models.model import read_card, save_model
 from bids_sr.sr.training.checkpoint import log_tsv
 from bids_sr.sr.training.job import Training
@@ -53,7 +52,7 @@ def train(options: argparse.Namespace) -> None:
 
 def _asked(options: argparse.Namespace) -> Training:
     """The training that the command line asks for; options that contradict one another or the method are refused."""
-    method = _method(options.method)
+    method = get_method(options.method)
     recipe = get_recipe(method, recipe_name(method, options.recipe))
     start = None if options.start is None else files.open_model(options.start)
     device = files.threads_and_device(options.threads, options.device)
@@ -68,22 +67,12 @@ def _asked(options: argparse.Namespace) -> Training:
     )  # fmt: skip
 
 
-def _method(name: str) -> Method:
-    """The method of that name, or what is nearest to it."""
-    known = offered_methods()
-    if name not in known:
-        fix = nearest_name(name, known) or "choose one of these"
-        raise UsageError(f"no method is called {name!r}", f"there are {', '.join(known)}", fix)
-    method = get_method(name)
-    if method.trained_on == "series":
-        why = "nothing is trained: its variance maps are those of one run, and need its brain and head motion"
-        fix = f"use bids-sr ... --sr-method {name}, which finds them and keeps them in sourcedata/models"
-        raise UsageError(name, why, fix)
-    return method
-
-
 def _check(options: argparse.Namespace, method: Method, recipe: Recipe, start: LoadedModel | None) -> None:
     """Refuse missing images, and options that contradict one another or the method."""
+    if method.trained_on == "series":
+        why = "nothing is trained: its variance maps are those of one run, and need its brain and head motion"
+        fix = f"use bids-sr ... --sr-method {method.name}, which finds them and keeps them in sourcedata/models"
+        raise UsageError(method.name, why, fix)
     for name, low in (("volumes", 1), ("train_last", 1), ("seed", 0)):
         value = getattr(options, name)
         if value is not None and value < low:
@@ -133,14 +122,12 @@ def _check_start(options: argparse.Namespace, method: Method, start: LoadedModel
 def _suited(training: Training, images: ImageSet) -> Training:
     """The training as the images allow it; images that are smaller in plane than a patch are refused."""
     assert training.factor is not None
-    sides = _sides(training.how, training.method)
     for image in images.images:
         scale = (1.0, 1.0) if image.fine is not None else training.factor[:2]
-        shape = [int(n * f + 0.5) for n, f in zip(image.shape, scale, strict=False)]
-        if not _fit(sides, shape):
-            want, have = (" x ".join(map(str, each)) for each in (sides[:2], shape))
-            recipes = training.method.recipes.items()
-            serve = [name for name, other in recipes if _fit(_sides(other, training.method), shape)]
+        x, y = (int(n * f + 0.5) for n, f in zip(image.shape[:2], scale, strict=True))
+        if not training.how.fits(x, y):
+            want, have = (" x ".join(map(str, each)) for each in (training.how.flat_patch or (), (x, y)))
+            serve = [name for name, other in training.method.recipes.items() if other.fits(x, y)]
             instead = f"--recipe {serve[0]}" if serve else "srgan or unet, whose fast recipes are trained on"
             fix = f"take larger images, or {instead if serve else f'{instead} whole slices'}"
             raise UsageError(f"{image.name}", f"patches of {want} voxels do not fit into its slices of {have}", fix)
@@ -152,16 +139,6 @@ def _suited(training: Training, images: ImageSet) -> Training:
         plain = replace(training.how, augmentation=replace(vary, shift=0.0, gamma=0.0, noise=0.0))
         return replace(training, changed=plain)
     return training
-
-
-def _sides(recipe: Recipe, method: Method) -> tuple[int, ...]:
-    """Sides of the training patches (fine voxels); none where images of any size serve."""
-    patch = () if recipe.patch_at_most else recipe.patch or ()
-    return (patch,) * method.ndim if isinstance(patch, int) else patch
-
-
-def _fit(sides: Sequence[int], shape: Sequence[int]) -> bool:
-    return all(side <= n for side, n in zip(sides, shape, strict=False))
 
 
 def _reached(weights: Path) -> str:

@@ -134,16 +134,17 @@ class Phase:
     parts: tuple[Region, ...]
     watched: tuple[ValidationPatch, ...]
     signature: str  # tells whether a checkpoint belongs to this phase
-    checkpoint: Path
-    deadline: float | None  # of `time.monotonic`, or None
-    progress: Progress | None
+    folder: Path  # of checkpoints and log
+    deadline: float | None = None  # of `time.monotonic`, or None
+    progress: Progress | None = None
+    mixed: bool = False  # bf16, until that shows in the score
     # what is trained, all draws besides torch's own, counters, the best weights so far, losses since the last
     # validation step
     nets: Networks = field(init=False)
     rng: np.random.Generator = field(init=False)
-    at: Counters = field(default_factory=Counters)
-    best: dict[str, Tensor] = field(default_factory=dict)
-    losses: list[float] = field(default_factory=list)
+    at: Counters = field(init=False, default_factory=Counters)
+    best: dict[str, Tensor] = field(init=False, default_factory=dict)
+    losses: list[float] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         asked, seen = self.training, self.examples
@@ -152,6 +153,12 @@ class Phase:
             ndim=seen.ndim, start=None if asked.start is None else asked.start.generator.state_dict(),
         )  # fmt: skip
         self.rng = np.random.default_rng([asked.seed, len(self.parts)])
+        self.at.mixed = self.mixed and bool(self.watched)
+
+    @property
+    def checkpoint(self) -> Path:
+        """From which it goes on after a kill."""
+        return self.folder / f"{self.name}.checkpoint.safetensors"
 
     @property
     def by_loss(self) -> bool:
@@ -199,7 +206,7 @@ class Phase:
         """Train to the end, from the checkpoint where there is one."""
         self._resume()
         started = time.monotonic() - self.at.seconds
-        journal = Journal(self.checkpoint.parent, self.name)
+        journal = Journal(self.folder, self.name)
         while not self.at.done:
             parts = self._tried_step()
             self.at.iteration += 1

@@ -8,14 +8,14 @@ best. Where nothing is held out the training loss decides, or, with a critic in 
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from bids_sr.frozen import frozen
-from bids_sr.sr.data.examples import Examples, Region, ValidationPatch
+from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.data.image_examples import ImageExamples
 from bids_sr.sr.data.images import ImageSet, ImageSetError
 from bids_sr.sr.data.patches import PairExamples
@@ -32,42 +32,13 @@ from bids_sr.sr.training.phase import Phase, Progress, compare
 LOG = logging.getLogger(__name__)
 
 
-@frozen
-class _Work:
-    """A training under way: what it was asked for, its data, and where its checkpoints lie."""
-
-    training: Training
-    recipe: Recipe
-    examples: Examples
-    folder: Path
-    started: float
-    mixed: bool
-    progress: Progress | None
-
-    @property
-    def signature(self) -> str:
-        """Tells whether a checkpoint belongs to this training."""
-        asked = self.training
-        text = repr((
-            asked.method.name, plain_recipe(self.recipe), self.examples.checksums(), self.examples.factor, asked.seed,
-            asked.vgg_weights is not None, asked.started_with, self.mixed,
-        ))  # fmt: skip
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    def phase(
-        self, name: str, parts: Sequence[Region], watched: tuple[ValidationPatch, ...], count: int, share: float
-    ) -> Phase:
-        """Run one phase, within a share of the time."""
-        minutes = self.training.max_train_minutes
-        out = Phase(
-            name=name, training=self.training, recipe=self.recipe, iterations=count, examples=self.examples,
-            parts=tuple(parts), watched=watched, signature=f"{self.signature}-{count}",
-            checkpoint=self.folder / f"{name}.checkpoint.safetensors", progress=self.progress,
-            deadline=None if minutes is None else self.started + 60 * share * minutes,
-        )  # fmt: skip
-        out.at.mixed = self.mixed and bool(watched)
-        out.run()
-        return out
+def _signature(training: Training, recipe: Recipe, examples: Examples, mixed: bool) -> str:
+    """Tells whether a checkpoint belongs to this training."""
+    text = repr((
+        training.method.name, plain_recipe(recipe), examples.checksums(), examples.factor, training.seed,
+        training.vgg_weights is not None, training.started_with, mixed,
+    ))  # fmt: skip
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @contextmanager
@@ -115,17 +86,26 @@ def fit(
         work_dir.mkdir(parents=True, exist_ok=True)
         on_gpu = device.startswith("cuda") and isinstance(data, ImageSet)
         mixed = training.precision == "mixed" or (training.precision == "auto" and on_gpu)
-        work = _Work(
-            training=training, recipe=recipe, examples=examples, folder=work_dir, started=now, mixed=mixed,
-            progress=progress,
-        )  # fmt: skip
         watched = examples.validation(held)
         refit = recipe.refit and bool(watched)
-        first = work.phase("search", train, watched, recipe.steps, 0.55 if refit else 1.0)
+        signature = _signature(training, recipe, examples, mixed)
+        end = None if training.max_train_minutes is None else now + 60 * training.max_train_minutes
+        first = last = Phase(
+            name="search", training=training, recipe=recipe, iterations=recipe.steps, examples=examples, parts=train,
+            watched=watched, signature=f"{signature}-{recipe.steps}", folder=work_dir, progress=progress, mixed=mixed,
+            deadline=now + (end - now) * (0.55 if refit else 1.0) if end is not None else None,
+        )  # fmt: skip
+        first.run()
         first.nets.generator.load_state_dict(first.best)
         shown = watched or (examples.validation(train) if examples.scores_training else ())
         reached = compare(first.nets.generator, examples, shown, recipe) if shown else {}
-        last = work.phase("refit", train + held, (), max(1, first.at.best_iteration), 1.0) if refit else first
+        if refit:
+            steps = max(1, first.at.best_iteration)
+            last = replace(
+                first, name="refit", parts=train + held, watched=(), iterations=steps, signature=f"{signature}-{steps}",
+                deadline=end,
+            )  # fmt: skip
+            last.run()
     phases = (first, last) if refit else (first,)
     LOG.info("trained %s in %.0f s: %s", method.name, sum(p.at.seconds for p in phases), reached)
     card = card_entries(training, recipe, examples.described())

@@ -9,6 +9,7 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows
 from bids_sr.pipeline.figure import Drawn, figure
 from bids_sr.reports.sections import Shown
+from bids_sr.steps.figures import run_maps
 from bids_sr.steps.figures.display_grids import percent_of
 
 MAX_CONTRASTS = 4
@@ -136,7 +137,7 @@ def draw_evaluation(
     from bids_sr.reports.tables.region_size_tables import claim_html
     from bids_sr.reports.text.evaluation_text import verdict_html
 
-    yield Drawn("verdict", verdict_html(verdict, evaluation, flags["flags"]))
+    yield Drawn("verdict", verdict_html(verdict, evaluation, run_maps.raised(flags)))
     leading = "ev" if having(evaluation, "split", "ev") else "r"
     if has_truth and having(evaluation, "split", leading):
         yield from _agreement(evaluation, series_names, leading)

@@ -74,7 +74,9 @@ def draw_overview(
         made_mm=[float(v) for v in voxel_sizes(bold_mask_hr.affine)], calibrated=calibrated, at_rest=at_rest,
         resolution=_resolution(image_metrics),
     )  # fmt: skip
-    yield Drawn("overview", overview_html(verdict, evaluation, flags["flags"], registration, run, one_level_down or {}))
+    yield Drawn(
+        "overview", overview_html(verdict, evaluation, run_maps.raised(flags), registration, run, one_level_down or {})
+    )
     contrast = found.leading(run_maps.judged_contrast(evaluation, verdict))
     scene = run_maps.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
     unit = units_text(percent_of(boldref, bold_mask))

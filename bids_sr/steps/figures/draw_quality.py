@@ -7,6 +7,7 @@ import numpy as np
 from bids_sr.pipeline.artifacts import Consistency, Derivative, Facts, Image, Map, Mask, Rows, Volume
 from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.reports.sections import Shown
+from bids_sr.steps.figures import run_maps
 from bids_sr.steps.figures.display_grids import grid_of, onto, percent_of
 
 MAX_CONTRASTS = 4
@@ -69,7 +70,7 @@ def draw_quality(
     from bids_sr.reports.figures.quality_control_figures import calibration_figure, consistency_figure
     from bids_sr.reports.text.evaluation_text import guards_html
 
-    if text := guards_html(evaluation, flags["flags"]):
+    if text := guards_html(evaluation, run_maps.raised(flags)):
         yield Drawn("guards", text)
     curves = {
         name: consistency[name]["inconsistency"].to_numpy(dtype=float) for name in series_names if name in consistency
@@ -115,7 +116,8 @@ def _calibration(maps: Iterable[Derivative]) -> dict[str, list[tuple[float, floa
     """Uncertainty and true error by tenths of the uncertainty, of each series and contrast; the first of many."""
     tables: dict[str, list[tuple[float, float]]] = {}
     for each in maps:
-        for against, rows in each.sidecar.get("Reliability", {}).items():
+        found = each.sidecar.get("Reliability")
+        for against, rows in found.items() if isinstance(found, Mapping) else ():
             if isinstance(rows, list):
                 name = f"{each.entities.get('desc', '')}, {each.entities.get('contrast', '')} (against {against})"
                 pairs = [(row["sd"], row["error"]) for row in rows]

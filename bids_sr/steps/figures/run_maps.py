@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.pipeline.artifacts import Derivative, Volume
+from bids_sr.pipeline.artifacts import Derivative, Facts, Volume
 from bids_sr.series import MEASURED, RAW, kind_of, parse_map_label
 from bids_sr.stats.evaluation.evidence import best_table
 from bids_sr.steps.figures.display_grids import grid_of, onto
@@ -111,3 +111,9 @@ def color_limit(maps: Iterable[Derivative], floor: float) -> float:
     from bids_sr.reports.figures.activation_figures import common_scale
 
     return common_scale([row_of("", each) for each in maps], floor)
+
+
+def raised(flags: Facts) -> list[Mapping[str, object]]:
+    """Flags of a run in words."""
+    found = flags["flags"]
+    return found if isinstance(found, list) else []

@@ -230,7 +230,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     "nothing": (lambda d, t: [], "the following arguments are required"),
     "command": (lambda d, t: ["aply"], "did you mean 'apply'?"),
     "option": (lambda d, t: ["list", "--modle"], "--modle"),
-    "method": (lambda d, t: ["train", "resnet3", t / "m", "--fine", d / HIGH], "did you mean 'resnet3d'?"),
+    "method": (lambda d, t: ["train", "resnet3", t / "m", "--fine", d / HIGH], "Did you mean resnet3d?"),
     "method for a model": (lambda d, t: ["apply", "srgan", d / LOW, t / "o.nii"], "it is a method"),
     "misspelt baseline": (lambda d, t: ["apply", "zerofil", d / LOW, t / "o.nii"], "did you mean 'zerofill'?"),
     "guided baseline": (lambda d, t: ["apply", "inject", d / LOW, t / "o.nii"], "--sr-method inject ratio"),

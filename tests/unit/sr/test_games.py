@@ -164,8 +164,7 @@ def phase(how, images, tmp_path, ndim=3, factor=CUBE):
     seen = examples(how, images, ndim, factor)
     return Phase(
         name="search", training=Training(method=a_method(ndim), changed=how, seed=1), recipe=how, iterations=how.steps,
-        examples=seen, parts=seen.parts()[0], watched=(), signature="", checkpoint=tmp_path / "c", deadline=None,
-        progress=None,
+        examples=seen, parts=seen.parts()[0], watched=(), signature="", folder=tmp_path,
     )  # fmt: skip
 
 

@@ -57,8 +57,7 @@ def test_other_methods_have_paper_where_paper_mse_is_asked_for():
     assert recipe_name(get_method("tv"), "fast") == "fast"
     for name in (name for name in method_names() if "paper" in get_method(name).recipes):
         get_recipe(get_method(name), names[name])
-        assert get_method(name).patch("paper-mse") == get_method(name).patch(names[name])
-    assert get_method("cpce").patch("paper-mse") == (64,)
+    assert get_method("cpce").recipes["paper"].flat_patch == (64, 64)
     assert SuperRes(methods=("tv",), recipe="paper-mse").dense
 
 
