@@ -37,7 +37,7 @@ This page is made from the graphs of small data sets (`python docs/graph_page.py
 --dry-run --graph` prints that of yours. Each step stands with what it does, what it makes (in brackets the entities
 under which it is stored, `…` being the name of the scope, or *kept* where its files tell them) of what (in
 parentheses the step that makes it), and its settings. Scopes stand within one another, steps in the order of the
-processing; what is alike in several scopes stands once.
+processing; what is alike in several scopes stands once. Files are those of `bids_sr/steps/`.
 """
 
 
@@ -170,7 +170,7 @@ def item(line: Line, steps: dict[str, AnyStep]) -> str:
     if not line.makes:
         return shown + (line.name if line.name.startswith("as in ") else f"**{line.name}**")
     step = steps[line.name]
-    name = f"**`{line.name}`**" + (f" (`{step.__name__}`)" if line.name != step.__name__ else "")
+    name = f"**`{line.name}`** (`{line.where}`" + (f", `{step.__name__}`)" if line.name != step.__name__ else ")")
     says = re.split(r"\.\s|\n\n", (step.__doc__ or "").strip())[0].removesuffix(".")
     made = re.sub(r"(\w+)( \[[^\]]+\])?", lambda one: f"`{one[1]}`{one[2] or ''}", line.makes)
     of = re.sub(r"(\w+) \(", r"`\1` (", line.of)

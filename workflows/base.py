@@ -5,8 +5,8 @@ import dataclasses
 from bids_sr.config import Settings
 from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.pipeline.step import Part
+from bids_sr.pipeline.store import store
 from bids_sr.preflight.plan import Plan
-from bids_sr.steps.store import store
 from bids_sr.workflows.participant import add_participant
 from bids_sr.workflows.planned import Planned
 from bids_sr.workflows.scans import add_structural

@@ -15,7 +15,7 @@ from bids_sr.config.plugin import Plugin
 from bids_sr.execution.records import all_stored, forget_damaged
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import DiskFullError
-from bids_sr.steps.store import store
+from bids_sr.pipeline.store import store
 
 LOGGER = logging.getLogger(__name__)
 Told = Callable[[pe.Node, str], None]

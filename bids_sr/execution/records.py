@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.io import atomic_files
-from bids_sr.steps.store import RECORD as WRITTEN
+from bids_sr.pipeline.store import RECORD as WRITTEN
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node

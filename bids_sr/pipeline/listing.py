@@ -15,6 +15,7 @@ class Line(NamedTuple):
     makes : artifacts, in brackets the entities under which one is kept
     of : artifacts that it takes, in parentheses who makes them
     settings : names of its settings
+    where : file of the function, below `bids_sr/steps`
     """
 
     depth: int
@@ -22,9 +23,13 @@ class Line(NamedTuple):
     makes: str = ""
     of: str = ""
     settings: str = ""
+    where: str = ""
 
     def __str__(self) -> str:
-        told = (self.makes and f": {self.makes}", self.of and f" <- {self.of}", self.settings and f"; {self.settings}")
+        told = (
+            self.where and f" ({self.where})", self.makes and f": {self.makes}", self.of and f" <- {self.of}",
+            self.settings and f"; {self.settings}",
+        )  # fmt: skip
         return "".join(("  " * self.depth, self.name, *told))
 
 
@@ -97,7 +102,15 @@ def _line(graph: Graph, placed: Placed, depth: int) -> Line:
         f"{name} [{_entities(kept[name], placed.scope)}]" if name in kept else name for name in placed.step.outputs
     )
     taken = (f"{name} ({_who(placed, wire)})" for name, wire in graph.wires[placed].items())
-    return Line(depth, placed.name, ", ".join(makes), ", ".join(taken), ", ".join(graph.settings[placed]))
+    where = placed.step.__module__.partition(".steps.")[2].replace(".", "/")
+    return Line(
+        depth,
+        placed.name,
+        ", ".join(makes),
+        ", ".join(taken),
+        ", ".join(graph.settings[placed]),
+        where and f"{where}.py",
+    )
 
 
 def _entities(own: object, scope: Scope) -> str:

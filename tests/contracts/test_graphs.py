@@ -22,8 +22,8 @@ from bids_sr.boilerplate import bibliography
 from bids_sr.pipeline.graph import Graph, Maker, Placed, Scope
 from bids_sr.pipeline.listing import who_makes_what
 from bids_sr.pipeline.step import Part, Step
+from bids_sr.pipeline.store import derivative_path, store
 from bids_sr.reports.text.methods_text import methods_html, missing_keys
-from bids_sr.steps.store import derivative_path, store
 
 HIGH, LOW = (3.0, 3.0, 4.0), (6.0, 6.0, 4.0)
 NOBODY_TAKES = {"store.stored", "rebuild_motion.motion"}

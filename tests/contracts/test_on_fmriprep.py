@@ -9,7 +9,7 @@ from fmriprepmaker import FmriprepMaker
 from graphmaker import made_by, placed_of, planned_graph, steps_of
 
 from bids_sr.pipeline.graph import Graph
-from bids_sr.steps.store import store
+from bids_sr.pipeline.store import store
 
 ANATOMY = {"correct_head", "mask_brain", "correct_brain", "normalize_t1w", "segment_tissues"}
 FUNCTION = {

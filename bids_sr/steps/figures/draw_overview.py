@@ -140,9 +140,9 @@ def show_viewer(
     entities : of the files of the run, by which the maps are named that are stored whole
     boldref2t1w_xfm, std2t1w_xfm : take a T1w point to its boldref point, and to its template point
     """
+    from bids_sr.pipeline.store import derivative_path
     from bids_sr.reports.figures.map_viewer import ViewedMaps, map_key, room_of, viewer_html
     from bids_sr.reports.figures.style import NamedImage
-    from bids_sr.steps.store import derivative_path
 
     found = run_maps.sort_maps(maps)
     judged = found.leading(run_maps.judged_contrast(evaluation, verdict))

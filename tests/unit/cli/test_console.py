@@ -26,6 +26,7 @@ from bids_sr.config.groups import Paths
 from bids_sr.metrics.long_tables import MetricRow, table_text
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.step import Step
+from bids_sr.pipeline.store import store
 from bids_sr.preflight import Estimate, Plan, Row
 from bids_sr.preflight.pace import REFERENCE_S, Pace, kernel_seconds, pace, processors_had
 from bids_sr.reports import participants_page
@@ -34,7 +35,6 @@ from bids_sr.stats.evaluation.verdict_text import CALIBRATED
 from bids_sr.steps.activation import map_series
 from bids_sr.steps.anatomy import mask_brain
 from bids_sr.steps.motion import estimate_motion
-from bids_sr.steps.store import store
 from bids_sr.steps.super_resolution import super_resolve
 
 ROWS = (

@@ -15,7 +15,7 @@ from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask
 from bids_sr.pipeline.graph import Graph, GraphError, Scope
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.step import Keep, Part, step
-from bids_sr.steps.store import store
+from bids_sr.pipeline.store import store
 
 
 @step(makes="count", part=Part.PREPROCESSING, text="Volumes were counted.")

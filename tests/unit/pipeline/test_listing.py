@@ -4,7 +4,7 @@ from bids_sr.pipeline.artifacts import Image, Map
 from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.pipeline.listing import who_makes_what
 from bids_sr.pipeline.step import Keep, step
-from bids_sr.steps.store import store
+from bids_sr.pipeline.store import store
 
 
 @step(makes=("boldref", "count"), keep={"boldref": Keep({"desc": "hmc", "suffix": "boldref"})})

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.pipeline.figure import FigureStep
+from bids_sr.pipeline.store import derivative_path
 from bids_sr.steps.figures import declared
-from bids_sr.steps.store import derivative_path
 
 
 def content_of(drawn: list[Derivative], desc: str, *, html: bool = False):

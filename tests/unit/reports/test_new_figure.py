@@ -11,10 +11,11 @@ import pytest
 from figure_helpers import kept
 
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.pipeline import store
 from bids_sr.pipeline.artifacts import Volume
 from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.reports.assembler import write_subject_page
-from bids_sr.steps import figures, store
+from bids_sr.steps import figures
 
 DOCS = Path(__file__).parents[3] / "docs" / "extending.md"
 AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])

@@ -13,10 +13,10 @@ from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import SERIES, read_cells
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.pipeline.graph import Graph, Scope
+from bids_sr.pipeline.store import derivative_path
 from bids_sr.stats.glm.design import MOTION, default_confounds
 from bids_sr.stats.glm.regressors import Events, read_events
 from bids_sr.steps.activation import compare_maps, join_quality, map_series, measure_quality
-from bids_sr.steps.store import derivative_path
 
 CONTRASTS = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}, "thumbMinusLittle": {"thumb": 1.0, "little": -1.0}}
 SHAPE, FINE = (10, 9, 4), (20, 18, 4)

@@ -14,6 +14,7 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import EVALUATION, MetricRow, columns_json
 from bids_sr.pipeline.artifacts import Derivative
+from bids_sr.pipeline.store import derivative_path
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import model
@@ -22,7 +23,6 @@ from bids_sr.stats.glm.block_effects import Effects, save_effects
 from bids_sr.stats.glm.blocks import Block
 from bids_sr.stats.glm.regressors import Events
 from bids_sr.steps import quality
-from bids_sr.steps.store import derivative_path
 
 LOW, TWO = (16, 16, 6), (2.0, 2.0, 1.0)
 LOW_AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_sr.steps.store import UnknownEntityError, derivative_path, store
+from bids_sr.pipeline.store import UnknownEntityError, derivative_path, store
 
 COMMON = {"subject": "01", "task": "tap", "run": "1", "datatype": "func"}
 

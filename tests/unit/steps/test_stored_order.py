@@ -12,12 +12,12 @@ from graphmaker import placed_of, planned_graph
 from scipy.ndimage import gaussian_filter
 
 from bids_sr.io.volume import Volume
+from bids_sr.pipeline.store import store
 from bids_sr.stats.regions.map_sidecars import common_sidecar
 from bids_sr.steps.anatomy import correct_head
 from bids_sr.steps.imported import import_mask, rebuild_motion
 from bids_sr.steps.motion import import_series
 from bids_sr.steps.registration import truncate_pair
-from bids_sr.steps.store import store
 
 AFFINE = np.array([[-3.0, 0, 0, 40], [0, 3, 0, -42], [0, 0, 5, -20], [0, 0, 0, 1]])
 SHAPE = (14, 12, 9)

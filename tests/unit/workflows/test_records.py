@@ -10,7 +10,7 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface
 from nipype.pipeline import engine as pe
 
 from bids_sr.execution.records import RECORD, forget_damaged, intact, note_left
-from bids_sr.steps.store import RECORD as WRITTEN
+from bids_sr.pipeline.store import RECORD as WRITTEN
 
 
 class _In(BaseInterfaceInputSpec):

@@ -7,7 +7,7 @@ from bidsmaker import BidsMaker
 from graphmaker import made_by, placed_of, planned_graph, steps_of
 
 from bids_sr.pipeline.graph import Graph
-from bids_sr.steps.store import store
+from bids_sr.pipeline.store import store
 
 
 @pytest.mark.parametrize("with_anat", [True, False])
