@@ -48,7 +48,7 @@ def test_the_page_of_steps_is_of_today_and_has_all_of_them():
     assert page == script("graph_page").page(), "python docs/graph_page.py writes it anew"
     modules = (importlib.import_module(found.name) for found in walk_packages(steps.__path__, f"{steps.__name__}."))
     every = {name for module in modules for name, one in vars(module).items() if isinstance(one, Step)}
-    listed = {name for pair in re.findall(r"\*\*`(\w+)`\*\*(?: \(`(\w+)`\))?: ", page) for name in pair}
+    listed = {name for pair in re.findall(r"\*\*`(\w+)`\*\* \(`[\w/]+\.py`(?:, `(\w+)`)?\): ", page) for name in pair}
     assert every <= listed, "a data set of docs/graph_page.py must need it"
 
 
