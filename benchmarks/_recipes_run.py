@@ -20,7 +20,7 @@ from bids_sr.metrics.image_similarity import psnr, ssim
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import read_itk
-from bids_sr.sr.data.patches import cut, draw
+from bids_sr.sr.data.patches import cut, draw, slices_of
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import Upsampler, make_upsampler
@@ -51,7 +51,7 @@ def training_pair(root: Path) -> TrainingPair:
 
 def work_of_a_step(recipe: Recipe, pair: TrainingPair) -> dict[bool, float]:
     """Floating-point operations (1e12) of one step without and with the critic."""
-    images, nets = pair.slices("cpu"), build_networks(recipe, pair.factor, 0, "cpu", None)
+    images, nets = slices_of(pair), build_networks(recipe, pair.factor, 0, "cpu", None)
     which, shape = pair.usable_slices(), images.highres.shape[-2:]
     plan = draw(np.random.default_rng(0), which, (shape[0], shape[1]), recipe)
     batch = cut(images, plan, recipe)

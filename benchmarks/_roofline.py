@@ -30,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bids_sr.spatial.resampling import PAD, sample_volume
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.data.patches import cut, draw
+from bids_sr.sr.data.patches import cut, draw, slices_of
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler
@@ -170,7 +170,7 @@ class Step:
 
     def __init__(self, recipe: Recipe, pair: TrainingPair, *, adversarial: bool = True) -> None:
         self.adversarial = adversarial
-        self.recipe, self.images = recipe, pair.slices("cpu")
+        self.recipe, self.images = recipe, slices_of(pair)
         self.nets = build_networks(recipe, pair.factor, 0, "cpu", None)
         self.which = pair.usable_slices()
         self.rng = np.random.default_rng(0)

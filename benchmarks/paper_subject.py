@@ -62,6 +62,7 @@ from bids_sr import steps
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.pipeline import step as pipeline
+from bids_sr.sr.data.patches import slices_of
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.method import get_method
@@ -190,7 +191,7 @@ def measure_paper(pair: TrainingPair, procs: int, count: int) -> Paper:
     """A few steps and slices of the paper's recipe, on one thread and on all; the faster counts."""
     recipe = get_method("srgan").recipes["paper-mse"]
     step = Step(recipe, pair)
-    shape = tuple(pair.slices("cpu").highres.shape[-2:])
+    shape = tuple(slices_of(pair).highres.shape[-2:])
     images = [torch.rand(n, 1, *shape).contiguous(memory_format=torch.channels_last) for n in (1, 4)]
     net = step.nets.generator
     steps, slices = {}, {}

@@ -79,7 +79,7 @@ def measure(plugin: type[ResilientMultiProc], args: argparse.Namespace, queue: A
 
     signal.signal(signal.SIGALRM, stop)
     try:
-        workflow.run(plugin=plugin({"n_procs": 2, "memory_gb": 2.0, "status_callback": count}))
+        workflow.run(plugin=plugin(n_procs=2, memory_gb=2.0, status_callback=count))
     except KeyboardInterrupt:
         queue.put(((time.process_time() - ended[0]) / args.seconds, len(ended)))
 

@@ -73,7 +73,7 @@ def main() -> int:
     n_dummy = sum("non_steady" in column for column in confounds)
     mask = load_image(func / f"{stem}_res-hr_desc-brain_mask.nii.gz")[0] > 0.5
     names = sorted(p.name.split("desc-")[1].split("_")[0] for p in func.glob(f"{stem}_res-hr_desc-*_bold.nii.gz"))
-    events = read_events(str(truth).replace("_bold.nii.gz", "_events.tsv"))
+    events = read_events(truth.with_name(f"{stem}_events.tsv"))
     contrasts = resolve_contrasts(events.conditions, [])
     tr = json.loads(Path(str(truth).replace(".nii.gz", ".json")).read_text())["RepetitionTime"]
     maps = []

@@ -273,7 +273,9 @@ def of_phantom(bids: Path, root: Path, *, label: str = "01", with_field: bool = 
     truth = bids / "derivatives" / "ground-truth" / f"sub-{label}" / "func" / f"sub-{label}_task-tap"
     bold = bids / f"sub-{label}" / "func" / f"sub-{label}_task-tap_bold.nii.gz"
     t1w = bids / f"sub-{label}" / "anat" / f"sub-{label}_T1w.nii.gz"
-    to_t1w = read_itk(f"{truth}_from-T1w_to-boldref_mode-image_desc-truth_xfm.txt")[0]  # the head lies as the template
+    to_t1w = read_itk(Path(f"{truth}_from-T1w_to-boldref_mode-image_desc-truth_xfm.txt"))[
+        0
+    ]  # the head lies as the template
     image, template = nb.load(t1w), load_template("MNI152NLin2009aSym")
     assert template.tissues is not None
     linear = Spline(order=1, mode="constant")
@@ -289,8 +291,8 @@ def of_phantom(bids: Path, root: Path, *, label: str = "01", with_field: bool = 
     reference = json.loads(Path(f"{truth}_from-orig_to-boldref_mode-image_desc-truth_xfm.json").read_text())
     maker.run(
         bold,
-        motion=read_itk(f"{truth}_from-orig_to-boldref_mode-image_desc-truth_xfm.txt"),
-        coreg=read_itk(f"{truth}_from-boldref_to-T1w_mode-image_desc-truth_xfm.txt")[0],
+        motion=read_itk(Path(f"{truth}_from-orig_to-boldref_mode-image_desc-truth_xfm.txt")),
+        coreg=read_itk(Path(f"{truth}_from-boldref_to-T1w_mode-image_desc-truth_xfm.txt"))[0],
         n_dummy=reference["NumberOfNonSteadyVolumes"],
     )
     if with_field:

@@ -60,12 +60,12 @@ def test_images_agree_with_their_sidecars_and_with_each_other(made: Path) -> Non
 def test_the_truth_can_be_read_and_says_its_frame(made: Path) -> None:
     truth = made / "derivatives" / "ground-truth" / "sub-01"
     stem = truth / "func" / "sub-01_task-tap"
-    motion = read_itk(f"{stem}_from-orig_to-boldref_mode-image_desc-truth_xfm.txt")
+    motion = read_itk(Path(f"{stem}_from-orig_to-boldref_mode-image_desc-truth_xfm.txt"))
     about = json.loads(Path(f"{stem}_from-orig_to-boldref_mode-image_desc-truth_xfm.json").read_text())
     assert motion.shape == (60, 4, 4)
     np.testing.assert_allclose(motion[about["ReferenceVolume"]], np.eye(4), atol=1e-12)
-    to_t1w = read_itk(f"{stem}_from-boldref_to-T1w_mode-image_desc-truth_xfm.txt")[0]
-    back = read_itk(f"{stem}_from-T1w_to-boldref_mode-image_desc-truth_xfm.txt")[0]
+    to_t1w = read_itk(Path(f"{stem}_from-boldref_to-T1w_mode-image_desc-truth_xfm.txt"))[0]
+    back = read_itk(Path(f"{stem}_from-T1w_to-boldref_mode-image_desc-truth_xfm.txt"))[0]
     np.testing.assert_allclose(to_t1w @ back, np.eye(4), atol=1e-9)
     for run in (1, 2):
         pair = [
