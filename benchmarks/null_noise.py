@@ -44,7 +44,7 @@ def hits(courses: Any, design: Any, fwhm_mm: float) -> Any:
     vector = contrast_vector(design, "all", {name: 1 / len(names) for name in names})[None]
     whole = slice(0, courses.shape[1])
     found = estimate_noise([(whole, courses)], design.matrix, np.ones(SHAPE, bool), ZOOMS, fwhm_mm=fwhm_mm)
-    return np.abs(ContrastModel(design.matrix, vector, found, rank=design.rank).fit(courses).z[0]) > BEYOND
+    return np.abs(ContrastModel(design.matrix, vector, found, rank=design.rank).fit(courses)["z"][0]) > BEYOND
 
 
 def known_noise(kind: str, varied: bool, n: int, runs: int) -> dict[str, Any]:

@@ -39,9 +39,7 @@ from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.registration.bold_to_anat import finer_mask
 from bids_sr.series import BASELINES, DEFAULT_BASELINES, MEASURED, PAIR_BASELINES
-from bids_sr.spatial.transforms import hr_grid
 from bids_sr.stats.evaluation.evidence import compared_rows
 from bids_sr.stats.evaluation.verdict import Verdict, make_verdict
 from bids_sr.stats.evaluation.verdict_text import PYTHON, verdict_line
@@ -247,9 +245,7 @@ class Evaluator(BaseEstimator):
                     told = "the header of the acquired series tells none, or one without a unit"
                     raise ImageInputError(f"tr: {told}; give Evaluator(tr=...), in s")
                 run = self._run(reader, folder, frame, given, say)
-                low = run.brain
-                shape, affine = hr_grid(low.data.shape, low.affine, in_plane(self.factor))
-                brain = Volume(finer_mask(low.data, low.affine, shape, affine), affine)
+                brain = run.fine_brain(in_plane(self.factor))
                 say("baselines")
                 baselines = self._baselines(reader, run, folder, given, frame)
                 files = dict(baselines)

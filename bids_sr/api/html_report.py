@@ -16,13 +16,11 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from bids_sr.io import atomic_files
-from bids_sr.registration.bold_to_anat import finer_mask
 from bids_sr.reports.figures.evaluation_figures import agreement_figure
 from bids_sr.reports.figures.quality_control_figures import variance_figure
 from bids_sr.reports.figures.style import NamedImage
 from bids_sr.reports.figures.superres_figures import slice_figure
 from bids_sr.reports.figures.svg_files import svg_text
-from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.resolution.operators import to_volume
@@ -108,8 +106,8 @@ def _folded(title: str, text: str) -> Markup:
 def resolved(fitted: FittedRun) -> tuple[str, list[Markup]]:
     """Lead and parts of one run: whether the method was applied, a volume beside the B-spline's, map and facts."""
     run, factor, name = fitted._run, fitted.factor_, fitted.method
-    shape, affine = hr_grid(run.brain.data.shape, run.brain.affine, factor)
-    brain = finer_mask(run.brain.data, run.brain.affine, shape, affine)
+    brain = run.fine_brain(factor)
+    shape, affine = brain.data.shape, brain.affine
     volume, pose = fitted._example
     upsampler = fitted._upsampler()
     fine, constant = upsampler(volume, pose), getattr(upsampler, "constant", None)
@@ -121,12 +119,12 @@ def resolved(fitted: FittedRun) -> tuple[str, list[Markup]]:
             ("acquired", volume, run.boldref.affine), ("bspline", spline, affine), (name, fine, affine),
         )[: 2 if name == "bspline" else 3]
     ]  # fmt: skip
-    parts = [_drawn(slice_figure(shown, brain, mask=brain),
+    parts = [_drawn(slice_figure(shown, brain.data, mask=brain.data),
                     "One volume as acquired, by cubic B-spline and by the method; below, the difference")]  # fmt: skip
     if fitted.applied_ and fitted.model_ is not None and fitted.model_.card.trained_on == "series":
         maps = onto_grid(fitted.model_.generator.state_dict()["weight"], shape)
         weight = np.asarray(to_volume(maps.square().sum(0).sqrt()))
-        parts.append(_drawn(variance_figure(weight, affine, brain, background=spline), "Where the run fluctuates"))
+        parts.append(_drawn(variance_figure(weight, affine, brain.data, background=spline), "Where the run fluctuates"))
     parts.append(_folded("Parameters", repr(fitted)))
     parts.append(_folded("Measured on the way", json.dumps(fitted.facts_, indent=2, default=str)))
     voxel = " x ".join(f"{z:.3g}" for z in np.linalg.norm(affine[:3, :3], axis=0))

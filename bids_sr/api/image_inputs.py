@@ -21,13 +21,15 @@ from numpy.typing import ArrayLike
 from bids_sr.io.array_types import Array, Float, Float32, Mask
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image, save_image
 from bids_sr.io.volume import Volume
+from bids_sr.registration.bold_to_anat import finer_mask
 from bids_sr.registration.calibration_alignment import moved_mm
 from bids_sr.spatial import hmc
 from bids_sr.spatial.boldref import mean_in_reference, precomputed_motion
-from bids_sr.spatial.transforms import read_itk
+from bids_sr.spatial.transforms import hr_grid, read_itk
 from bids_sr.sr.data.temporal_components import open_uncompressed
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler, write_series
+from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.stats.glm.confounds import MOTION, nonsteady_at_start
 from bids_sr.steps.motion import average_volumes, estimate_motion, mask_head
 
@@ -249,6 +251,11 @@ class PreparedRun:
     poses: Float  # (T, 4, 4) boldref point to the volume's point (RAS mm)
     params: Float  # (T, 6) the same in mm and rad
     n_dummy: int  # volumes at the start that are not in steady state
+
+    def fine_brain(self, factor: Factor) -> Volume:
+        """The brain on the high-resolution grid."""
+        shape, affine = hr_grid(self.brain.data.shape, self.brain.affine, factor)
+        return Volume(finer_mask(self.brain.data, self.brain.affine, shape, affine), affine)
 
 
 def checked_series(reader: SeriesReader, what: str) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def read_images(options: argparse.Namespace, training: Training) -> tuple[ImageSet, Factor]:
     """All images with their brains; random volumes of series, drawn with the seed. And the factor to train for."""
-    fine, coarse = [SeriesReader(file) for file in options.fine], [SeriesReader(file) for file in options.coarse]
+    fine, coarse = (list(map(SeriesReader, each)) for each in (options.fine, options.coarse))
     factor, readers = _factor(options, training, fine, coarse), fine or coarse
     contrasts = sorted({files.contrast_of(reader.path, options.contrast) for reader in readers})
     if len(contrasts) > 1:

@@ -45,7 +45,7 @@ from bids_sr.stats.glm.design import Design, contrast_vector
 from bids_sr.stats.glm.linear_model import ContrastModel
 from bids_sr.stats.glm.noise import estimate_noise
 from bids_sr.stats.glm.regressors import DesignError, Events, Regressors, Seeds
-from bids_sr.stats.glm.statmaps import ModelSettings
+from bids_sr.stats.glm.statmaps import ActivationSettings
 from bids_sr.stats.glm.time_series import FLAT, VoxelTimeSeries, extract_time_series
 
 _LEAST_LEFT = 1e-3  # of a unit vector; less is rounding
@@ -192,7 +192,7 @@ _RESAMPLES = 5000
 
 
 @frozen
-class NullSettings(ModelSettings):
+class NullSettings(ActivationSettings):
     """How a series without signal is made and tested."""
 
     n_shuffles: int = 100  # draws of phases and onsets
@@ -254,7 +254,7 @@ def _fitted(blocks: Blocks, design: Design, vector: Float, mask: Mask, zooms: Se
     """z (N,) of one contrast; `blocks` gives the blocks of time series, and gives them anew when it is called again."""
     noise = estimate_noise(blocks(), design.matrix, mask, zooms, level=level)
     model = ContrastModel(design.matrix, vector[None], noise, rank=design.rank)
-    return np.concatenate([model.fit(block, voxels).z[0] for voxels, block in blocks()])
+    return np.concatenate([model.fit(block, voxels)["z"][0] for voxels, block in blocks()])
 
 
 def _tested(mask: Mask, settings: NullSettings) -> Mask:

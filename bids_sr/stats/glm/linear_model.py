@@ -22,23 +22,6 @@ _Z_MAX = 37.0  # a normal tail beyond this is below the smallest double
 
 
 @frozen
-class ContrastEstimates:
-    """Estimates of C contrasts in N voxels, each (C, N)."""
-
-    effect: Float  # in the series' unit; signal change of a sustained block
-    variance: Float  # of the effect, unit squared
-    t: Float  # effect / sqrt(variance), 0 where a voxel does not vary
-    dof: int  # degrees of freedom of the residuals
-    # degrees of freedom of t, fewer than `dof` where voxels that share a model of the noise differ in it
-    effective: Float
-
-    @property
-    def z(self) -> Float:
-        """t as the normal deviate of the same tail, see `t_to_z`."""
-        return t_to_z(self.t, self.effective)
-
-
-@frozen
 class _Whitener:
     """Turns time series of one autoregressive process into white ones with the variance of what it cannot predict."""
 
@@ -118,8 +101,13 @@ class ContrastModel:
             effective=effective_dof(self.dof, uncertainty),
         )  # fmt: skip
 
-    def fit(self, signals: Real, voxels: slice = slice(None)) -> ContrastEstimates:
-        """Estimate every contrast in unfiltered signals (T, N) of some of the noise's voxels."""
+    def fit(self, signals: Real, voxels: slice = slice(None)) -> dict[str, Float]:
+        """Estimates of C contrasts in unfiltered signals (T, N) of some of the noise's voxels, each (C, N), by name.
+
+        ``effect``, in the series' unit, is the signal change of a sustained block, ``variance`` its own;
+        ``t`` is 0 where a voxel does not vary, ``z`` the normal deviate of the same tail (`t_to_z`) with ``effective``
+        degrees of freedom, fewer than `dof` where voxels that share a model of the noise differ in it.
+        """
         count, n = len(self.contrasts), signals.shape[1]
         labels = self._noise.labels[voxels]
         if len(labels) != n:
@@ -140,4 +128,4 @@ class ContrastModel:
             effect[:, members], variance[:, members] = self.contrasts @ beta, model.factors[:, None] * dispersion
             effective[:, members] = model.effective[:, None]
         t = np.divide(effect, np.sqrt(variance), out=np.zeros_like(effect), where=variance > 0)
-        return ContrastEstimates(effect=effect, variance=variance, t=t, dof=self.dof, effective=effective)
+        return {"effect": effect, "variance": variance, "t": t, "z": t_to_z(t, effective), "effective": effective}

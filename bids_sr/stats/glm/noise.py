@@ -64,15 +64,6 @@ class Noise:
         return cls(labels=np.zeros(n, dtype=np.intp), rho=np.zeros((1, 1)), spread=np.zeros((1, 1, 1)))
 
 
-@frozen
-class VoxelLags:
-    """What N voxels show: (p, N) ratios of lag products to power, (N,) whether there are any, (N,) mean signal."""
-
-    ratios: Float
-    known: Mask
-    level: Float
-
-
 def noise_words(order: int = ORDER) -> str:
     """The model of the noise in words, for sidecars and the methods text; `order` lags, 0 for white noise.
 
@@ -104,14 +95,17 @@ def lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, Mask]:
     return np.divide(sums, power, out=np.zeros_like(sums), where=known), known
 
 
-def voxel_lags(blocks: Blocks, n_voxels: int, basis: Float, order: int, level: Float | None = None) -> VoxelLags:
-    """`VoxelLags` of all voxels, block by block; `level` takes the place of the means where it is given."""
+def voxel_lags(
+    blocks: Blocks, n_voxels: int, basis: Float, order: int, level: Float | None = None
+) -> tuple[Float, Mask, Float]:
+    """What N voxels show, block by block: (order, N) ratios of lag products to power, whether there are any, (N,), and
+    their mean signal (N,), in whose place `level` stands where it is given."""
     ratios, known, means = np.zeros((order, n_voxels)), np.zeros(n_voxels, dtype=bool), np.zeros(n_voxels)
     for voxels, block in blocks:
         ratios[:, voxels], known[voxels] = lag_ratios(block, basis, order)
         if level is None:
             means[voxels] = block.mean(axis=0, dtype=np.float64)
-    return VoxelLags(ratios=ratios, known=known, level=means if level is None else level)
+    return ratios, known, means if level is None else level
 
 
 class Neighborhood:
@@ -123,7 +117,7 @@ class Neighborhood:
     """
 
     def __init__(self, known: Mask, mask: Mask, zooms: Sequence[float], fwhm_mm: float) -> None:
-        self._known, self._mask = known, mask
+        self.known, self._mask = known, mask
         self._sigmas = [fwhm_mm / FWHM_PER_SIGMA / float(zoom) for zoom in zooms]
         self._total = self._sum(known.astype(np.float64))
         peak = square = 1.0
@@ -145,23 +139,23 @@ class Neighborhood:
         """Means (K, N) of values (K, N); 0 where no voxel that counts is near."""
         out = np.zeros_like(values)
         for row, each in zip(out, values, strict=True):
-            np.divide(self._sum(each * self._known), self._total, out=row, where=self._total > 1e-12)
+            np.divide(self._sum(each * self.known), self._total, out=row, where=self._total > 1e-12)
         return out
 
 
-def pooled_ratios(lags: VoxelLags, neighbors: Neighborhood) -> Float:
+def pooled_ratios(ratios: Float, level: Float, neighbors: Neighborhood) -> Float:
     """Ratios (p, N) that a voxel's neighborhood and its brightness within it let expect."""
-    pooled = neighbors(lags.ratios)
-    contrast = lags.level - neighbors(lags.level[None])[0]
-    used = lags.known & np.isfinite(contrast)
+    pooled = neighbors(ratios)
+    contrast = level - neighbors(level[None])[0]
+    used = neighbors.known & np.isfinite(contrast)
     spread = float(contrast[used].std()) if used.any() else 0.0
-    if used.sum() < _FEW_VOXELS or spread <= FLAT * float(np.abs(lags.level[used]).max()):
+    if used.sum() < _FEW_VOXELS or spread <= FLAT * float(np.abs(level[used]).max()):
         return pooled
     scaled = np.clip(np.where(used, contrast, 0.0) / spread, -_OUTLYING, _OUTLYING)
     features = np.stack([scaled, scaled**2])
     features -= neighbors(features)
     gram = features[:, used] @ features[:, used].T
-    slopes = np.linalg.lstsq(gram, features[:, used] @ (lags.ratios - pooled)[:, used].T, rcond=1e-10)[0]
+    slopes = np.linalg.lstsq(gram, features[:, used] @ (ratios - pooled)[:, used].T, rcond=1e-10)[0]
     return np.asarray(pooled + slopes.T @ features)
 
 
@@ -214,12 +208,12 @@ def estimate_noise(
     """
     basis, n = orthonormal(matrix), int(np.count_nonzero(mask))
     order = max(1, min(order, (basis.shape[0] - basis.shape[1]) // _ROWS_A_LAG))
-    lags = voxel_lags(blocks, n, basis, order, level)
-    if not lags.known.any():
+    own, known, level = voxel_lags(blocks, n, basis, order, level)
+    if not known.any():
         return Noise.white(n)
-    neighbors = Neighborhood(lags.known, mask, zooms, fwhm_mm)
+    neighbors = Neighborhood(known, mask, zooms, fwhm_mm)
     products = ar.expected_products(basis, order)
-    ratios, bias, groups, doubts = _own_share(lags, pooled_ratios(lags, neighbors), neighbors, basis, products)
+    ratios, bias, groups, doubts = _own_share(own, pooled_ratios(own, level, neighbors), neighbors, basis, products)
     labels, means = like_groups(ratios)
     within = np.array([bias[:, labels == group].mean(axis=1) for group in range(len(means))])
     rho = ar.unseen(means - within, products)
@@ -234,7 +228,7 @@ def estimate_noise(
 
 
 def _own_share(
-    lags: VoxelLags, pooled: Float, neighbors: Neighborhood, basis: Float, products: Float
+    shown: Float, pooled: Float, neighbors: Neighborhood, basis: Float, products: Float
 ) -> tuple[Float, Float, Labels, Float]:
     """Move pooled ratios toward each voxel's own, as far as voxels differ by more than noise.
 
@@ -248,11 +242,11 @@ def _own_share(
         mean_bias, scatter = ar.sampling(rho, basis)
         every = labels == group
         bias[:, every] = mean_bias[:, None]
-        members = np.flatnonzero(every & lags.known)
+        members = np.flatnonzero(every & neighbors.known)
         if not len(members):
             doubts.append(np.zeros_like(scatter))
             continue
-        rest = lags.ratios[:, members] - pooled[:, members]
+        rest = shown[:, members] - pooled[:, members]
         own, squares = (float(each[members].mean()) for each in (neighbors.own, neighbors.squares))
         # a voxel's own share in its mean hides that much of its scatter, twice; the mean adds a scatter of its own
         error = rest @ rest.T / len(members) - (1 - 2 * own) * scatter

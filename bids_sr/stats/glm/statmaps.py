@@ -142,8 +142,8 @@ STATS: Mapping[str, tuple[str, ...]] = {"cc": ("cc",), "glm": ("effect", "t", "z
 
 
 @frozen
-class ModelSettings:
-    """The linear model of a run and the series that it is fitted to; the same for all series of a run."""
+class ActivationSettings:
+    """How maps are made: the linear model of a run, the same for all of its series, and what is mapped."""
 
     tr: float  # s
     n_dummy: int = 0  # volumes at the start that are left out
@@ -155,6 +155,9 @@ class ModelSettings:
     hrf: str = "spm"  # or glover
     confound_names: tuple[str, ...] = MOTION  # columns of the confounds that enter the linear model
     block_bytes: int = BLOCK_BYTES  # memory for a block of voxels; no result depends on it
+    kinds: tuple[Literal["cc", "glm"], ...] = ("cc", "glm")
+    low_pass: float | None = 0.1  # Hz, correlation only; None: none
+    band: Band | None = None  # Hz, of the amplitude of fluctuations; None: it is not mapped
 
     def design(self, events: Regressors, n_volumes: int, confounds: pd.DataFrame | None) -> Design:
         """See `build_design`."""
@@ -163,15 +166,6 @@ class ModelSettings:
             has_stc=self.has_stc, high_pass=self.high_pass, hrf=self.hrf, confounds=confounds,
             confound_names=self.confound_names,
         )  # fmt: skip
-
-
-@frozen
-class ActivationSettings(ModelSettings):
-    """How maps are made."""
-
-    kinds: tuple[Literal["cc", "glm"], ...] = ("cc", "glm")
-    low_pass: float | None = 0.1  # Hz, correlation only; None: none
-    band: Band | None = None  # Hz, of the amplitude of fluctuations; None: it is not mapped
 
 
 @frozen
@@ -192,19 +186,19 @@ def _fit(
     amplitudes = np.zeros((4, signals.n_voxels), dtype=np.float32)
     stats = [stat for kind in settings.kinds for stat in STATS[kind]]
     values = {stat: np.zeros((len(vectors), signals.n_voxels), dtype=np.float32) for stat in stats}
-    temporal = temporal_filter(signals.n_times, settings.tr, settings.low_pass)
+    temporal = temporal_filter(signals.n_times, settings.tr, settings.low_pass) if "cc" in settings.kinds else None
     tasks = design.matrix @ vectors.T
     model, noise_order = None, None
     if "glm" in settings.kinds:
         noise = estimate_noise(signals.blocks(settings.block_bytes), design.matrix, mask, zooms)
         model, noise_order = ContrastModel(design.matrix, vectors, noise, rank=design.rank), noise.order
     for voxels, block in signals.blocks(settings.block_bytes):
-        if "cc" in values:
+        if temporal is not None:
             values["cc"][:, voxels] = cross_correlation(block.astype(np.float64), tasks, temporal)
         if model is not None:
             fitted = model.fit(block, voxels)
             for stat in STATS["glm"]:
-                values[stat][:, voxels] = getattr(fitted, stat)
+                values[stat][:, voxels] = fitted[stat]
         if slow is not None:
             amplitudes[:, voxels] = slow.fit(block)
     return values, amplitudes, noise_order

@@ -158,7 +158,7 @@ def test_noise_near_a_random_walk_stays_stationary():
 
 def test_brightness_may_be_given(monkeypatch):
     seen = []
-    monkeypatch.setattr(pooling, "pooled_ratios", lambda lags, around: seen.append(lags.level) or around(lags.ratios))
+    monkeypatch.setattr(pooling, "pooled_ratios", lambda ratios, level, around: seen.append(level) or around(ratios))
     level = np.arange(COUNT, dtype=float)
     estimate(courses(30, np.full(COUNT, 0.0)), level=level)
     assert np.array_equal(seen[0], level)

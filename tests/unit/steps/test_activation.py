@@ -1,6 +1,7 @@
 """Maps and their figures on small series: what is made, named and said."""
 
 import json
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -16,6 +17,7 @@ from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.pipeline.store import derivative_path
 from bids_sr.stats.glm.design import MOTION, default_confounds
 from bids_sr.stats.glm.regressors import Events, read_events
+from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
 from bids_sr.steps.activation import compare_maps, join_quality, map_series, measure_quality
 
 CONTRASTS = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}, "thumbMinusLittle": {"thumb": 1.0, "little": -1.0}}
@@ -267,3 +269,28 @@ def test_amplitudes_of_fluctuations_are_made_named_and_told(run, tmp_path):
     assert told["n/a", "alff_median"] > 0
     assert 0 < told["n/a", "falff_median"] < 1
     assert ("n/a", "alff_median") not in values(without)
+
+
+def test_eight_classes_stand_between_events_and_a_t_map(run, tmp_path):
+    """Values that the statistics take or make on the way; private ones are no concept, readers of files none of it."""
+    seen = {type(run["regressors"])}
+
+    def made(frame, event, _argument):
+        if event == "call" and frame.f_code.co_name == "__init__" and frame.f_code.co_argcount:
+            seen.add(type(frame.f_locals[frame.f_code.co_varnames[0]]))
+
+    with SeriesReader(run["series"]["fine"]) as reader:
+        sys.setprofile(made)
+        try:
+            settings = ActivationSettings(tr=2.0, n_dummy=2, kinds=("glm",))
+            mask, events = run["mask"]["fine"].data, run["regressors"]
+            map_activation(
+                reader, mask, events, CONTRASTS, settings, scratch=tmp_path / "s", confounds=run["confounds"]
+            )
+        finally:
+            sys.setprofile(None)
+    own = sorted(each.__name__ for each in seen if each.__module__.startswith("bids_sr") and each.__name__[0] != "_")
+    assert own == [
+        "ActivationMaps", "ActivationSettings", "ContrastModel", "Design", "Events", "Neighborhood", "Noise",
+        "VoxelTimeSeries",
+    ]  # fmt: skip
