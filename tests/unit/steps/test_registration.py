@@ -274,9 +274,9 @@ def test_a_step_is_a_node_of_its_files(masks_on_bold: tuple[Volume, Volume], tmp
     )  # fmt: skip
     out = node.run(cwd=str(tmp_path)).outputs
     facts = json.loads(Path(out.region_facts).read_text())
-    region = load_image(out.roi_bold)[0]
+    region = load_image(Path(out.roi_bold))[0]
     assert (facts["roi_voxels"], facts["roi_is_brain"]) == (region.sum(), False)
-    assert SeriesReader(out.roi_bold).dtype == np.uint8
+    assert SeriesReader(Path(out.roi_bold)).dtype == np.uint8
 
 
 _TWICE = """

@@ -259,7 +259,7 @@ def test_the_preparation_as_a_node_keeps_the_order_of_its_files(prepared, head, 
         images = [path for path in files if path.endswith(".nii.gz")]
         assert [Path(path).name for path in images] == [f"res-hr_desc-{series}_{c}.nii.gz" for c in CONTRASTS]
         for contrast, path in zip(CONTRASTS, images, strict=True):
-            np.testing.assert_array_equal(load_image(path)[0], stack[contrast])
+            np.testing.assert_array_equal(load_image(Path(path))[0], stack[contrast])
     assert set(json.loads(Path(out.scan_facts).read_text())["units"]) == set(CONTRASTS)
     about = json.loads(Path(out.fine_scans[1]).read_text())
     assert about["Resolution"] == "grid of the high-resolution T1w scan"
