@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING
 from bids_sr.cli.console import item
 from bids_sr.cli.parser import Parser
 from bids_sr.config import UsageError
+from bids_sr.io.atomic_files import write_whole
+from bids_sr.io.dataset_description import write_ignored
+from bids_sr.metrics.long_tables import tsv_text
+from bids_sr.series import MEASURED, kind_of
 
 if TYPE_CHECKING:
     from bids_sr.reports.rating_sheet import RatedPair
@@ -55,9 +59,6 @@ def main(argv: Sequence[str]) -> int:
 
 def write_sheets(root: Path, *, raters: int, seed: int, force: bool = False) -> list[Path]:
     """Write a sheet a rater and the key to all; returns the sheets."""
-    from bids_sr.io.atomic_files import write_whole
-    from bids_sr.io.dataset_description import write_ignored
-    from bids_sr.metrics.long_tables import tsv_text
     from bids_sr.reports.participants_page import write_index
     from bids_sr.reports.rating_sheet import KEY_COLUMNS, make_sheet, pictures
 
@@ -86,7 +87,6 @@ def find_pairs(root: Path) -> Iterator["RatedPair"]:
     from bids_sr.group.group_inputs import find_runs
     from bids_sr.io.nifti import load_image
     from bids_sr.reports.rating_sheet import RatedPair
-    from bids_sr.series import MEASURED, kind_of
 
     for run in find_runs(root):
         own = {key[:3]: file for key, file in run.native.items() if key[3] == "t"}
@@ -114,8 +114,6 @@ def find_pairs(root: Path) -> Iterator["RatedPair"]:
 
 def count_ratings(root: Path, files: Sequence[Path]) -> list[str]:
     """Join ratings with the key, write them beside it, and return the counts in words."""
-    from bids_sr.io.atomic_files import write_whole
-    from bids_sr.metrics.long_tables import tsv_text
     from bids_sr.reports.rating_sheet import KEY_COLUMNS, QUESTIONS, counts, joined_ratings
 
     questions = [name for name, _ in QUESTIONS]

@@ -18,7 +18,10 @@ import numpy as np
 from bids_sr.frozen import frozen
 from bids_sr.group.group_inputs import MapKey, RunMaps
 from bids_sr.io.array_types import Array
-from bids_sr.spatial.transforms import carry, linear_weights, moved
+from bids_sr.io.volume import Volume
+from bids_sr.spatial.masks import percent_scale
+from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.spatial.transforms import TransformError, carry, linear_weights, moved
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -43,7 +46,6 @@ def target_of(space: str) -> Target:
     """The 2 mm grid of a template and the voxels of its brain."""
     from bids_sr.registration.brain import two_mm_grid
     from bids_sr.registration.templates import load_template
-    from bids_sr.spatial.resampling import Spline, sample_volume
 
     template = load_template(space)
     grid = two_mm_grid(template.t1)
@@ -75,7 +77,6 @@ def carried_points(target_shape: Sequence[int], affine: Array, mask: Array, chai
     -------
     (N, 3) RAS mm
     """
-    from bids_sr.io.volume import Volume
     from bids_sr.registration.ants import apply
 
     box = np.diag([2 * _REACH_MM] * 3 + [1.0])
@@ -180,7 +181,6 @@ def way_of(run: RunMaps, target: Target, at: Array) -> Way:
     at : (N,) boolean; voxels of the target's mask that are still of interest
     """
     from bids_sr.io.nifti import load_image
-    from bids_sr.spatial.masks import percent_scale
 
     if run.mask is None or run.boldref is None:
         raise ValueError(f"{run.name} has no mask or no boldref")
@@ -197,8 +197,6 @@ def way_of(run: RunMaps, target: Target, at: Array) -> Way:
 
 
 def _carried(target: Target, at: Array, chain: Sequence[Path]) -> Array:
-    from bids_sr.spatial.transforms import TransformError
-
     try:
         return carry(target.points[at], chain)
     except TransformError:

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, TypeVar, cast
 
+from bids_sr.io.atomic_files import write_json
 from bids_sr.io.volume import Volume
+from bids_sr.metrics import long_tables
+from bids_sr.metrics.long_tables import MetricRow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as MplFigure
 
     from bids_sr.io.nifti import SeriesReader
-    from bids_sr.metrics.long_tables import MetricRow
     from bids_sr.spatial.distortion import Distortion as _ShiftMap
     from bids_sr.stats.glm.block_effects import Effects as _BlockEffects
     from bids_sr.stats.glm.regressors import Events as _Events
@@ -202,13 +204,9 @@ class _Metrics(Kind[list["MetricRow"]]):
     columns: str = "SERIES"
 
     def load(self, path: Path) -> list["MetricRow"]:
-        from bids_sr.metrics import long_tables
-
         return long_tables.read_table(path, getattr(long_tables, self.columns))
 
     def save(self, value: list["MetricRow"], stem: Path) -> Path:
-        from bids_sr.metrics import long_tables
-
         text = long_tables.table_text(value, getattr(long_tables, self.columns))
         (path := stem.with_suffix(".tsv")).write_text(text, encoding="utf-8")
         return path
@@ -221,8 +219,6 @@ class _Facts(Kind[Content]):
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
     def save(self, value: Content, stem: Path) -> Path:
-        from bids_sr.io.atomic_files import write_json
-
         return write_json(stem.with_suffix(".json"), value)
 
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,9 +14,8 @@ from bids_sr.bids import BoldRun, Findings, Subject, factor_of
 from bids_sr.bids.method_options import method_of_model, obstacle, pretrained_for, refuse_all
 from bids_sr.config import Settings, SuperRes
 from bids_sr.sr.method import REMOVED, get_method, get_recipe, recipe_name
-
-if TYPE_CHECKING:
-    from bids_sr.sr.models.compatibility import Acquisition
+from bids_sr.sr.models.compatibility import Acquisition, ModelMismatch, check_model, describe
+from bids_sr.sr.models.model import ModelError, load_model, read_card, verify
 
 WARM_FACTOR = (2.0, 2.0, 1.0)  # of the network that comes with the program
 _LOAD = (
@@ -28,8 +26,6 @@ _LOAD = (
 
 def check_pretrained(superres: SuperRes, found: Findings) -> None:
     """Models given with ``--pretrained`` that are damaged, foreign or not what their cards say."""
-    from bids_sr.sr.models.model import ModelError, verify
-
     reasons = {}
     for file in superres.pretrained if superres.learned else ():
         if method_of_model(file) in REMOVED:
@@ -65,8 +61,6 @@ def _networks_refuse(files: Sequence[Path]) -> list[str]:
 
 def refusal(file: str | Path) -> str:
     """Why a model cannot be loaded, or ""."""
-    from bids_sr.sr.models.model import ModelError, load_model
-
     try:
         load_model(Path(file))
     except ModelError as error:
@@ -87,8 +81,6 @@ def check_methods(settings: Settings, subjects: Sequence[Subject], found: Findin
         return
     for file in superres.pretrained:
         if file.is_file() and method_of_model(file) in superres.learned:
-            from bids_sr.sr.models.compatibility import describe
-
             for run in runs:
                 image = describe(np.asarray(run.affine), "bold", factor_of(run, settings))
                 check_card(file, image, f"{run.bold} with --pretrained {file}", found, force=superres.force)
@@ -133,9 +125,6 @@ def _check_slices(superres: SuperRes, run: BoldRun, found: Findings) -> None:
 
 def check_card(file: Path, image: Acquisition, where: str, found: Findings, *, force: bool) -> None:
     """Refuse a model whose card says that it was trained on other images than these."""
-    from bids_sr.sr.models.compatibility import ModelMismatch, check_model
-    from bids_sr.sr.models.model import ModelError, read_card
-
     try:
         check_model(read_card(file), image, force=force)
     except ModelError:

@@ -24,6 +24,8 @@ from bids_sr.spatial.transforms import apply, displacement, hr_grid
 from bids_sr.sr.resolution.matrices import Factor, kspace_crop
 from bids_sr.sr.variance.calibration_sd import LEAST_VOLUMES, CalibrationError, calibration_sd
 from bids_sr.stats.glm.confounds import HEAD_RADIUS_MM, drift_basis, framewise_displacement
+from bids_sr.stats.glm.design import frame_times
+from bids_sr.stats.glm.regressors import DesignError, read_events
 
 LEAST_OVERLAP = 0.5  # of the run's brain that lies in the calibration's
 LEAST_CORRELATION = 0.5  # of the two references in the brain, below which it is another head or a failed registration
@@ -106,9 +108,6 @@ def task_regressors(events: Path, tr: float, volumes: int) -> Array:
     ------
     DesignError : the table cannot be used
     """
-    from bids_sr.stats.glm.design import frame_times
-    from bids_sr.stats.glm.regressors import read_events
-
     found = read_events(events).courses(frame_times(volumes, tr))
     kept = [regressor for regressor in found.values() if np.abs(regressor).max() > 1e-3]
     return np.stack(kept, axis=1) if kept else np.zeros((volumes, 0))
@@ -190,8 +189,6 @@ def calibration_maps(
 
 def _task(events: Path | None, tr: float, volumes: int) -> tuple[Array | None, dict[str, object]]:
     """Regressors of the task, and what became of it."""
-    from bids_sr.stats.glm.regressors import DesignError
-
     if events is None:
         return None, {"task": "no events"}
     try:

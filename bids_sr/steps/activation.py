@@ -3,13 +3,14 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bids_sr.config.memory_model import MAPS
 from bids_sr.io.array_types import Array
+from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.long_tables import SERIES, columns_json, metric_rows
 from bids_sr.pipeline.artifacts import (
     Confounds,
@@ -32,9 +33,6 @@ from bids_sr.stats.image.image_quality import quality_metrics, series_quality
 from bids_sr.stats.regions import map_sidecars
 from bids_sr.stats.regions.activation_regions import parse_thresholds
 from bids_sr.stats.regions.map_summary import Grid, Regions, activation_rows, comparison_rows, find_regions
-
-if TYPE_CHECKING:
-    from bids_sr.io.nifti import SeriesReader
 
 Factor = tuple[float, float, float]
 Contrasts = Mapping[str, Mapping[str, float]]
@@ -125,7 +123,7 @@ def map_series(
 
 
 def fitted(
-    series: "SeriesReader", mask: Array, regressors: Regressors, contrasts: Contrasts, how: ActivationSettings,
+    series: SeriesReader, mask: Array, regressors: Regressors, contrasts: Contrasts, how: ActivationSettings,
     here: Path, confounds: Confounds | None = None,
 ) -> ActivationMaps:  # fmt: skip
     """Maps of the contrasts that can be made; one thread, as there is a step for every series and smoothing."""

@@ -24,6 +24,10 @@ from bids_sr.pipeline.artifacts import (
     Volume,
 )
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
+from bids_sr.region_names import atlas_labels
+from bids_sr.registration.ants import apply, apply_to_points, load
+from bids_sr.registration.bold_to_anat import boldref_to_template
+from bids_sr.registration.templates import atlas_file
 from bids_sr.series import MEASURED, RAW, parse_map_label
 from bids_sr.stats.glm.design import default_confounds
 from bids_sr.stats.glm.statmaps import ActivationSettings
@@ -68,10 +72,6 @@ def list_clusters(
     boldref2t1w_xfm, std2t1w_xfm : take a T1w point to its boldref point, and to its template point; none without a T1w
         image
     """
-    from bids_sr.region_names import atlas_labels
-    from bids_sr.registration.ants import apply_to_points
-    from bids_sr.registration.bold_to_anat import boldref_to_template
-
     chain = []
     if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
         chain = boldref_to_template(boldref2t1w_xfm[0], std2t1w_xfm, here)
@@ -95,9 +95,6 @@ def list_clusters(
 
 def _atlas_on(image: Volume, chain: Sequence[str]) -> Array:
     """Labels of the atlas on the grid of a map."""
-    from bids_sr.registration.ants import apply, load
-    from bids_sr.registration.templates import atlas_file
-
     grid = Volume(image.data, image.affine)
     return apply(load(atlas_file()), grid, chain, seed=_SEED, interpolator="nearestNeighbor").round().astype(int)
 

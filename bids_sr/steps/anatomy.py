@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,9 +10,11 @@ from bids_sr.config.memory_model import REGION, SEGMENT, Need
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Transforms
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
-
-if TYPE_CHECKING:
-    from bids_sr.registration.brain import BrainCheck
+from bids_sr.registration import templates
+from bids_sr.registration.ants import apply, in_ras, load
+from bids_sr.registration.brain import BrainCheck, bias_field, brain_from_head, carried_priors, normalize, two_mm_grid
+from bids_sr.registration.templates import atlas_file, find_region, on_t1w
+from bids_sr.registration.tissues import segmentation, tissue_probabilities
 
 LOGGER = logging.getLogger(__name__)
 _REGIONS = {
@@ -34,8 +35,6 @@ def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
     -------
     Skull-stripped T1w template, 0 to about 1; its brain; gray and white matter, none where the template has no maps
     """
-    from bids_sr.registration import templates
-
     found = templates.load_template(template_space)
     return found.t1, found.mask, list(found.tissues or ())
 
@@ -46,8 +45,6 @@ def correct_head(t1w_file: File, *, random_seed: int) -> Image:
 
     N4 on 5 mm voxels; negative values are set to zero. A series gives its first volume.
     """
-    from bids_sr.registration.ants import in_ras, load
-
     return _even(in_ras(load(t1w_file)), None, (20, 15), random_seed)
 
 
@@ -62,8 +59,6 @@ def correct_brain(t1w_head: Image, t1w_mask: Mask, *, random_seed: int, sloppy: 
 
 def _even(image: Volume, mask: np.ndarray | None, iterations: tuple[int, ...], seed: int) -> Volume:
     """An image over its bias field in a mask (None: the head)."""
-    from bids_sr.registration.brain import bias_field
-
     image = Volume(np.maximum(image.data, 0), image.affine)
     return image.like(image.data / bias_field(image, mask, seed=seed, iterations=iterations))
 
@@ -95,8 +90,6 @@ def mask_brain(
     Brain on the grid of the T1w image; the affine that takes a template point to its T1w point, (1, 4, 4) in RAS mm;
     figures of the mask, and what speaks against it
     """
-    from bids_sr.registration.brain import brain_from_head
-
     mask, affine, check = brain_from_head(
         t1w_head, template, template_mask.data, seed=random_seed, prefix=str(here / "head_"), sloppy=sloppy
     )
@@ -111,7 +104,7 @@ def find_start(
     return mask_brain(t1w_preproc, template, template_mask, here=here, random_seed=random_seed, sloppy=sloppy)[1]
 
 
-def doubted(check: "BrainCheck") -> dict[str, object]:
+def doubted(check: BrainCheck) -> dict[str, object]:
     """Figures of a brain mask, with a warning of a doubtful one."""
     if check.doubts:
         LOGGER.warning(
@@ -150,9 +143,6 @@ def normalize_t1w(
     What resamples T1w-space images into the template, and template-space images onto the T1w image (.h5); T1w image in
     template space, 2 mm
     """
-    from bids_sr.registration.ants import apply
-    from bids_sr.registration.brain import normalize, two_mm_grid
-
     forward, inverse = normalize(
         t1w_preproc, t1w_mask.data, template, template_mask.data, start_xfm[0], seed=random_seed,
         prefix=str(here / "t1w2std_"), sloppy=sloppy,
@@ -176,9 +166,6 @@ def segment_tissues(
     -------
     1 GM, 2 WM, 3 CSF; probabilities of GM, WM and CSF
     """
-    from bids_sr.registration.brain import carried_priors
-    from bids_sr.registration.tissues import segmentation, tissue_probabilities
-
     priors = None
     if template_priors:
         maps = list(template_priors)
@@ -220,9 +207,6 @@ def define_region(
     Region on the T1w grid; AAL2 labels there; region in the space in which it was given; what takes T1w points to that
     space, none where it is T1w space
     """
-    from bids_sr.registration.ants import load
-    from bids_sr.registration.templates import atlas_file, find_region, on_t1w
-
     atlas = load(atlas_file())
     region, in_template = find_region(roi, atlas, t1w_mask, template)
     xfms = [str(std2t1w_xfm)] if in_template else []

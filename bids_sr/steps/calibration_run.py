@@ -14,6 +14,7 @@ from bids_sr.config.memory_model import CALIBRATE, Need
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Series, Table, Transforms
 from bids_sr.pipeline.step import Keep, step
+from bids_sr.registration.calibration_alignment import calibration_maps, register_to_calibration
 from bids_sr.sr.resolution.matrices import Factor, kspace_crop
 from bids_sr.sr.variance.calibration_sd import CalibrationError
 from bids_sr.stats.glm.confounds import MOTION
@@ -67,8 +68,6 @@ def register_calibration(
     what takes a boldref point to its calibration point, (1, 4, 4) in RAS mm; size and quality of the registration, or
     ``reason``, where there is none
     """
-    from bids_sr.registration.calibration_alignment import register_to_calibration
-
     try:
         xfm, facts = register_to_calibration(
             boldref, bold_mask.data, calibration_ref, head_mask.data, factor, seed=random_seed,
@@ -105,8 +104,6 @@ def measure_calibration(
     standard deviation of the fluctuations on its own grid, signal units, 0 if not usable; the same of the calibration
     downsampled to the resolution of the run; ``usable``, ``reason``, and everything that was measured
     """
-    from bids_sr.registration.calibration_alignment import calibration_maps
-
     facts = dict(calibration_registration)
     sd = np.zeros(bold.shape[:3], dtype=np.float32)
     sd_low, low_affine = kspace_crop(sd, bold.affine, factor=factor)

@@ -11,6 +11,10 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Confounds, Distortion, Facts, File, Image, Mask, Series, Table, Transforms
 from bids_sr.pipeline.step import Lookup, Part, step
+from bids_sr.registration.ants import apply, load, load_like
+from bids_sr.registration.bold_to_anat import facts_of_coreg
+from bids_sr.registration.brain import check_mask, two_mm_grid
+from bids_sr.registration.tissues import segmentation
 from bids_sr.spatial import distortion as fields
 from bids_sr.spatial.boldref import mean_in_reference, motion_of_mcflirt, precomputed_motion
 from bids_sr.spatial.masks import brain_mask
@@ -41,9 +45,6 @@ def import_anatomy(t1w_file: File, given_t1w_mask: File) -> tuple[Image, Mask, F
     -------
     T1w; its brain; figures of the mask, and what speaks against it
     """
-    from bids_sr.registration.ants import load
-    from bids_sr.registration.brain import check_mask
-
     t1w, mask = load(t1w_file), load(given_t1w_mask)
     return t1w, mask.like(mask.data > 0.5), anatomy.doubted(check_mask(mask))
 
@@ -53,9 +54,6 @@ def import_tissues(
     t1w_preproc: Image, given_tpms: list[File], given_t1w_dseg: File | None = None
 ) -> tuple[Image, list[Image]]:
     """Copy tissues: labels (1 GM, 2 WM, 3 CSF), told from the probabilities where they are not given, and these."""
-    from bids_sr.registration.ants import load
-    from bids_sr.registration.tissues import segmentation
-
     maps = [load(path) for path in given_tpms]
     labels = (
         np.round(load(given_t1w_dseg).data).astype(np.uint8)
@@ -74,9 +72,6 @@ def show_in_template(
     t1w_preproc: Image, template: Image, given_t1w2std_xfm: File, given_std2t1w_xfm: File, *, random_seed: int
 ) -> tuple[File, File, Image]:
     """The T1w image in template space (2 mm), through transforms that are given, and these as they are."""
-    from bids_sr.registration.ants import apply
-    from bids_sr.registration.brain import two_mm_grid
-
     grid = two_mm_grid(template)
     seen = Volume(apply(t1w_preproc, grid, [given_t1w2std_xfm], seed=random_seed), grid.affine)
     return given_t1w2std_xfm, given_std2t1w_xfm, seen
@@ -172,8 +167,6 @@ def field_to_shift(
     -------
     shift of the signal on the boldref's grid; see `bids_sr.spatial.distortion`
     """
-    from bids_sr.registration.ants import load
-
     field, xfm, (x, y, z, _) = load(fieldmap), invert(boldref2fmap_xfm[0]), bold.shape
     return fields.voxel_shift(field.data, field.affine, xfm, (x, y, z), bold.affine, phase_encoding, readout)
 
@@ -193,8 +186,6 @@ def import_coreg(
     -------
     the transform; size and quality of the registration
     """
-    from bids_sr.registration.bold_to_anat import facts_of_coreg
-
     facts = facts_of_coreg(boldref, t1w_preproc, t1w_mask.data, given_boldref2t1w_xfm[0])
     return given_boldref2t1w_xfm[:1], facts | {"bold_t1w_origin": origin}
 
@@ -208,8 +199,6 @@ def import_mask(boldref: Image, given_bold_mask: File, *, factor: Factor, origin
     given_bold_mask : brain on the grid of the run, axes in any order
     factor : acquired over high-resolution voxel, by axis
     """
-    from bids_sr.registration.ants import load_like
-
     mask = load_like(given_bold_mask, boldref)
     inside = mask.data > 0.5
     if inside.shape != boldref.data.shape or not inside.any():

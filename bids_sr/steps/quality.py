@@ -29,6 +29,12 @@ from bids_sr.pipeline.step import Keep, Part, enumerated, step
 from bids_sr.spatial.edges import Mismatch, edge_mismatch
 from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.resampling import sample_volume
+from bids_sr.sr.device import choose_device
+from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.apply_to_series import fine_mask, in_both, make_upsampler, some_slices
+from bids_sr.sr.models.compatibility import domain_difference
+from bids_sr.sr.models.model import load_model, read_card
+from bids_sr.stats.controls.t_perturbation import t_change
 from bids_sr.stats.controls.uncertainty import ControlMap, uncertainty_maps, unrepeated_maps
 from bids_sr.stats.glm.design import Design, build_design, default_confounds
 from bids_sr.stats.regions import map_sidecars
@@ -123,9 +129,6 @@ def _stored(found: ControlMap, affine: Float, axis_order: tuple[int, int, int]) 
 
 def check_domain(model_file: File, boldref: Volume, bold_mask: Volume, series_name: str) -> list[MetricRow]:
     """Whether the run looks like what the model was trained on: its intensities, and how much edge is in it."""
-    from bids_sr.sr.models.compatibility import domain_difference
-    from bids_sr.sr.models.model import read_card
-
     found = domain_difference(read_card(model_file), boldref.data, bold_mask.data)
     if found is None:
         return []
@@ -158,9 +161,6 @@ def guard_precision(
     ------
     PrecisionRefused : bf16 was asked for and changes t, and nothing is forced
     """
-    from bids_sr.sr.device import choose_device
-    from bids_sr.sr.models.model import read_card
-
     where = choose_device(device)
     if not (precision == "bf16" or (precision == "auto" and where.startswith("cuda"))):
         return "fp32", []
@@ -199,11 +199,6 @@ def _change_of_t(
     factor: Factor, series_name: str, device: str, threads: int,
 ) -> dict[str, float]:  # fmt: skip
     """Change of t from fp32 to bf16, by contrast, on some slices of all volumes."""
-    from bids_sr.sr.inference.acquired import Acquired
-    from bids_sr.sr.inference.apply_to_series import fine_mask, in_both, make_upsampler, some_slices
-    from bids_sr.sr.models.model import load_model
-    from bids_sr.stats.controls.t_perturbation import t_change
-
     slices = some_slices(bold_mask.data, TRIED_SLICES)
     inside = fine_mask(bold_mask.data, slices, factor)
     scale = float(np.percentile(boldref.data[bold_mask.data], 99))

@@ -12,9 +12,18 @@ import numpy as np
 
 from bids_sr.config.memory_model import TO_TEMPLATE, Need
 from bids_sr.io.grids import AS_STORED, AxisOrder
+from bids_sr.io.nifti import save_image
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Transforms
 from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
+from bids_sr.registration import bold_to_anat
+from bids_sr.registration.ants import apply, in_ras, load, load_like
+from bids_sr.registration.bold_to_anat import combined_masks, region_on_bold, register_pair_to_bold
+from bids_sr.registration.brain import two_mm_grid
+from bids_sr.registration.pair_frames import registered_pair, truncated_pair
+from bids_sr.spatial.masks import coverage
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.resolution.matrices import Factor
 
 _PAIR = ("train_highres", "train_lowres", "pair_mask", "highres2lowres_xfm", "pair_facts")
@@ -65,9 +74,6 @@ def register_pair(
     highres in the frame of lowres, on its high-resolution grid; lowres; head in lowres; what takes a lowres point to
     its point in highres as acquired; offset of the pair, and whether it was resampled
     """
-    from bids_sr.registration.ants import load
-    from bids_sr.registration.pair_frames import registered_pair
-
     images = load(highres_file, highres_order), load(lowres_file, lowres_order)
     return registered_pair(*images, factor, seed=random_seed, prefix=str(here / "pair_"))
 
@@ -80,9 +86,6 @@ def truncate_pair(
     highres_file: File, *, factor: Factor, highres_order: AxisOrder = AS_STORED
 ) -> tuple[Image, Image, Mask, Transforms, Facts]:
     """Make the low-resolution member of a pair from the other; see `register_pair`."""
-    from bids_sr.registration.ants import load
-    from bids_sr.registration.pair_frames import truncated_pair
-
     return truncated_pair(load(highres_file, highres_order), factor)
 
 
@@ -109,9 +112,6 @@ def register_to_t1w(
     -------
     What takes a T1w point to its boldref point; size and quality of the registration
     """
-    from bids_sr.registration import bold_to_anat
-    from bids_sr.registration.ants import in_ras
-
     xfm, facts = bold_to_anat.register_to_t1w(
         in_ras(boldref), t1w_preproc, t1w_mask.data, seed=random_seed, prefix=str(here / "coreg_")
     )
@@ -142,11 +142,6 @@ def register_to_pair(
     What takes a boldref point to its highres point; highres on the high-resolution grid of boldref, for masks and
     report; size and quality of the registration
     """
-    from bids_sr.registration.ants import load_like
-    from bids_sr.registration.bold_to_anat import register_pair_to_bold
-    from bids_sr.spatial.resampling import sample_volume
-    from bids_sr.spatial.transforms import hr_grid
-
     highres = load_like(highres_file, boldref)
     start = None if highres2lowres_xfm is None else highres2lowres_xfm[0]
     xfm, facts = register_pair_to_bold(boldref, highres, start, seed=random_seed, prefix=str(here / "pair2bold_"))
@@ -170,8 +165,6 @@ def mask_bold(
     -------
     Brain on the grid of boldref, and on its high-resolution grid; agreement of the masks, and which was taken
     """
-    from bids_sr.registration.bold_to_anat import combined_masks
-
     brain = None if t1w_mask is None or boldref2t1w_xfm is None else (t1w_mask, boldref2t1w_xfm[0])
     low, high, fine_affine, facts = combined_masks(boldref, factor, brain)
     return Volume(low, boldref.affine), Volume(high, fine_affine), facts
@@ -199,8 +192,6 @@ def region_to_bold(
     Region on the grid of boldref, and on its high-resolution grid, inside the brain; share of the region in the field
     of view, and whether the brain took its place
     """
-    from bids_sr.registration.bold_to_anat import region_on_bold
-
     (low, high), facts = region_on_bold(
         roi_source, [str(path) for path in roi_xfms], boldref2t1w_xfm[0], (bold_mask, bold_mask_hr), seed=random_seed,
         folder=here,
@@ -211,9 +202,6 @@ def region_to_bold(
 @step(makes="tpms_bold", memory=Need(always=0.03, t1w=0.018, high=0.0))
 def tissues_to_bold(boldref: Image, t1w_tpms: Sequence[Image], boldref2t1w_xfm: Transforms) -> list[Image]:
     """Mean tissue probability over each BOLD voxel, tissues in the order in which they are given."""
-    from bids_sr.spatial.masks import coverage
-    from bids_sr.spatial.transforms import invert
-
     xfm, shape = invert(boldref2t1w_xfm[0]), boldref.data.shape
     shares = (coverage(each.data, each.affine, shape, boldref.affine, xfm) for each in t1w_tpms)
     return [Volume(share, boldref.affine) for share in shares]
@@ -247,10 +235,6 @@ def maps_to_template(
     -------
     Maps on a 2 mm grid of the template, with what tells that of their entities and metadata
     """
-    from bids_sr.io.nifti import save_image
-    from bids_sr.registration.ants import apply
-    from bids_sr.registration.brain import two_mm_grid
-
     grid, chain = two_mm_grid(template), [boldref2t1w_xfm, t1w2std_xfm]
     about = {"SpatialReference": template_space, "Resolution": "2 mm isotropic, one linear interpolation of the map"}
     carried = []

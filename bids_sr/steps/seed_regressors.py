@@ -12,8 +12,12 @@ from bids_sr.io.array_types import Array, Float
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Confounds, Facts, File, Mask, Regressors, Series, Transforms
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
+from bids_sr.registration.ants import apply, apply_to_points, load
+from bids_sr.registration.bold_to_anat import boldref_to_template
+from bids_sr.registration.templates import atlas_file, atlas_region
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.stats.glm import seeds as arithmetic
+from bids_sr.stats.glm.block_effects import temporal_components
 from bids_sr.stats.glm.design import build_design, default_confounds
 from bids_sr.stats.glm.regressors import Seeds
 
@@ -64,8 +68,6 @@ def seed_series(
     points = _points_in_run(seeds, boldref2t1w_xfm, t1w2std_xfm, here)
     chain: list[str] = []
     if any(seed.labels for seed in seeds):
-        from bids_sr.registration.bold_to_anat import boldref_to_template
-
         chain = boldref_to_template(boldref2t1w_xfm[0], std2t1w_xfm, here)
     voxels, facts = place_seeds(seeds, bold_mask, points, chain)
     if not voxels:
@@ -83,8 +85,6 @@ def seed_series(
 
 def _points_in_run(seeds: Sequence[Seed], boldref2t1w: Array, t1w2std: Path, here: Path) -> Float:
     """Centers of seeds in the frame of the boldref, (n, 3), RAS mm."""
-    from bids_sr.registration.ants import apply_to_points
-
     write_itk(here / "boldref2t1w.txt", boldref2t1w)
     chain = [here / "boldref2t1w.txt", t1w2std]  # the other way round than for an image of the template
     return apply_to_points([seed.center for seed in seeds], chain, seed=_ANTS_SEED)
@@ -128,9 +128,6 @@ def _rounded(point: Sequence[float] | Float) -> list[float]:
 
 def _atlas_voxels(labels: tuple[str, ...], mask: Volume, chain: Sequence[str]) -> Array:
     """Voxels of the mask whose center `chain` takes into labels of the atlas; ValueError where there is none."""
-    from bids_sr.registration.ants import apply, load
-    from bids_sr.registration.templates import atlas_file, atlas_region
-
     region = atlas_region(load(atlas_file()), labels)
     moving, reference = region.like(region.data.astype(np.float32)), mask.like(mask.data.astype(np.float32))
     found = mask.data & (apply(moving, reference, chain, seed=_ANTS_SEED, interpolator="nearestNeighbor") > 0.5)
@@ -148,8 +145,6 @@ def _atlas_voxels(labels: tuple[str, ...], mask: Volume, chain: Sequence[str]) -
 )
 def component_series(preproc: Series, bold_mask: Mask, here: Path, *, n_dummy: int) -> tuple[Regressors, Facts]:
     """The leading temporal components of a run, in the place of seeds; as `seed_series`."""
-    from bids_sr.stats.glm.block_effects import temporal_components
-
     found = temporal_components(preproc, bold_mask.data, n_dummy, N_COMPONENTS, here / "components.raw")
     values = np.full((preproc.shape[3], found.shape[1]), np.nan)
     values[n_dummy:] = found

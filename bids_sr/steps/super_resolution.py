@@ -7,25 +7,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_sr.config.memory_model import SERIES, Need
+from bids_sr.io.array_types import Array
 from bids_sr.io.grids import finer_text
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Consistency, Distortion, File, Image, Mask, Series, Transforms
 from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
 from bids_sr.series import BASELINES, PAIR_BASELINES, RAW
-from bids_sr.spatial.transforms import hr_grid
+from bids_sr.spatial import masks
+from bids_sr.spatial.transforms import hr_grid, invert
+from bids_sr.sr.data.temporal_components import load_statistics
 from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.acquired import Acquired, Displaced, InferenceError
 from bids_sr.sr.inference.apply_to_series import Keeping, make_upsampler, write_series
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.method import method_of_series
+from bids_sr.sr.models.compatibility import check_model, describe
+from bids_sr.sr.models.model import load_model
 from bids_sr.sr.resolution.matrices import Factor, kspace_crop
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from bids_sr.io.array_types import Array
 
 AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
 _SAMPLE_MM = 1.0  # of a finer image, before it is averaged over the voxels of the pair's grid
@@ -84,7 +87,7 @@ def _entities(setting: Lookup) -> dict[str, str]:
     return {"res": "hr", "desc": setting("series_name"), "suffix": "bold"}
 
 
-def _table(found: "Array") -> "pd.DataFrame":
+def _table(found: Array) -> "pd.DataFrame":
     import pandas as pd
 
     return pd.DataFrame({"inconsistency": found})
@@ -160,10 +163,6 @@ def super_resolve(
     ModelMismatch : the model is for another resolution, contrast, orientation or factor
     InferenceError : the mask is empty, or something that the series needs is not there
     """
-    from bids_sr.sr.data.temporal_components import load_statistics
-    from bids_sr.sr.models.compatibility import check_model, describe
-    from bids_sr.sr.models.model import load_model
-
     model = None if model_file is None else load_model(model_file)
     of_run = model is not None and model.card.trained_on == "series"
     if model is not None:
@@ -242,9 +241,6 @@ def another_contrast(
     -------
     train_highres, train_lowres : the image on the high-resolution grid, its k-space-truncated copy on that of the run
     """
-    from bids_sr.spatial import masks
-    from bids_sr.spatial.transforms import invert
-
     xfm = None if boldref2t1w_xfm is None else invert(boldref2t1w_xfm[0])
     shape, grid = hr_grid(boldref.data.shape[:3], boldref.affine, factor)
     high = np.maximum(masks.coverage(t1w_preproc.data, t1w_preproc.affine, shape, grid, xfm, mm=_SAMPLE_MM), 0)

@@ -10,19 +10,24 @@ from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Series, Transforms
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.series import VALIDATION_BASELINES, series_name
-from bids_sr.sr.data.images import VOLUMES
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.data.images import VOLUMES, ImageSet
+from bids_sr.sr.data.temporal_components import SeriesError, open_uncompressed, save_statistics
+from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.device import Device, Precision, choose_device
+from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.method import Method, get_method
 from bids_sr.sr.models.card_checks import ModelCard, part_of
+from bids_sr.sr.models.compatibility import Acquisition, check_model, describe
+from bids_sr.sr.models.model import LoadedModel, load_model, read_card
 from bids_sr.sr.recipe import RecipeName, VarianceRecipe
-from bids_sr.sr.resolution.matrices import Factor
+from bids_sr.sr.resolution.matrices import Factor, ResolutionError
+from bids_sr.sr.training.job import Training
+from bids_sr.stats.image.pair_scores import holdout_rows, slice_scores
 
 if TYPE_CHECKING:
-    from bids_sr.sr.data.training_pair import TrainingPair
-    from bids_sr.sr.models.compatibility import Acquisition
-    from bids_sr.sr.models.model import LoadedModel
     from bids_sr.sr.models.model_store import TrainingData
-    from bids_sr.sr.training.job import Training
     from bids_sr.sr.variance.run_data import RunData
 
 Model = tuple[File, File, File]
@@ -117,7 +122,7 @@ def _variance_text(setting: Lookup) -> str:
 
 
 def obtained(
-    training: "Training", data: "TrainingData | None", here: Path, serves: "Acquisition | None", *, force: bool
+    training: Training, data: "TrainingData | None", here: Path, serves: "Acquisition | None", *, force: bool
 ) -> Model:
     """Train or find the model that is wanted, and refuse one that does not fit.
 
@@ -135,8 +140,6 @@ def obtained(
     """
     from threadpoolctl import threadpool_limits
 
-    from bids_sr.sr.models.compatibility import check_model
-    from bids_sr.sr.models.model import read_card
     from bids_sr.sr.models.model_store import obtain_model
 
     with threadpool_limits(training.threads):
@@ -179,10 +182,6 @@ def train_on_pair(
     ------
     PairError, ModelError, ModelMismatch : see `obtained`
     """
-    from bids_sr.sr.models.compatibility import describe
-    from bids_sr.sr.models.model import load_model
-    from bids_sr.sr.training.job import Training
-
     training = Training(
         method=get_method(method), recipe=recipe, source=model_source, model_dir=model_dir, pretrained=pretrained,
         seed=random_seed, threads=omp_nthreads, device=choose_device(device), max_train_minutes=max_train_minutes,
@@ -195,10 +194,8 @@ def train_on_pair(
     return obtained(training, pair, here, serves, force=force)
 
 
-def training_pair(highres: Volume, lowres: Volume, mask: Volume, factor: Factor) -> "TrainingPair":
+def training_pair(highres: Volume, lowres: Volume, mask: Volume, factor: Factor) -> TrainingPair:
     """The images of a pair in one frame, as they are trained on; PairError where they cannot be."""
-    from bids_sr.sr.data.training_pair import TrainingPair
-
     return TrainingPair(
         lowres=lowres.data, highres=highres.data, mask=np.asarray(mask.data > 0.5), lowres_affine=lowres.affine,
         factor=factor,
@@ -230,10 +227,6 @@ def train_on_volumes(
     -------
     Weights, their card, the log of training
     """
-    from bids_sr.sr.data.images import ImageSet
-    from bids_sr.sr.models.compatibility import describe
-    from bids_sr.sr.training.job import Training
-
     training = Training(
         method=get_method(method), recipe=recipe, factor=factor, source=model_source, model_dir=model_dir,
         pretrained=pretrained, seed=random_seed, threads=omp_nthreads, device=choose_device(device),
@@ -279,10 +272,6 @@ def estimate_variance(
     """
     from threadpoolctl import threadpool_limits
 
-    from bids_sr.sr.data.temporal_components import open_uncompressed, save_statistics
-    from bids_sr.sr.models.compatibility import describe
-    from bids_sr.sr.models.model import load_model
-    from bids_sr.sr.training.job import Training
     from bids_sr.sr.variance.run_data import measured_on_run, run_data
 
     training = Training(
@@ -311,8 +300,6 @@ def estimate_variance(
 
 def _tested(method: Method, card: ModelCard, data: "RunData", interpolations: tuple[str, ...]) -> Facts:
     """What the map and plain interpolations explain of the run one level of resolution down, by series."""
-    from bids_sr.sr.data.temporal_components import SeriesError
-    from bids_sr.sr.resolution.matrices import ResolutionError
     from bids_sr.sr.variance.fit_variance import tested_entry, why_untried
     from bids_sr.sr.variance.one_level_down import try_interpolation
 
@@ -328,9 +315,8 @@ def _tested(method: Method, card: ModelCard, data: "RunData", interpolations: tu
     return found
 
 
-def _weight(model: "LoadedModel", data: "RunData") -> Volume:
+def _weight(model: LoadedModel, data: "RunData") -> Volume:
     """Root of the summed squared maps on the boldref's high-resolution grid."""
-    from bids_sr.spatial.transforms import hr_grid
     from bids_sr.sr.resolution.operators import to_volume
     from bids_sr.sr.variance.upsampler import onto_grid
 
@@ -357,11 +343,6 @@ def score_pair(
     random_seed : of the slices that are resampled
     """
     from threadpoolctl import threadpool_limits
-
-    from bids_sr.sr.inference.acquired import Acquired
-    from bids_sr.sr.inference.apply_to_series import make_upsampler
-    from bids_sr.sr.models.model import load_model
-    from bids_sr.stats.image.pair_scores import holdout_rows, slice_scores
 
     pair, model, label = (
         training_pair(train_highres, train_lowres, pair_mask, factor),

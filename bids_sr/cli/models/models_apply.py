@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -29,13 +28,10 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.acquired import Acquired, InferenceError, Upsampler
 from bids_sr.sr.inference.apply_to_series import inconsistency, make_upsampler
 from bids_sr.sr.models.compatibility import domain_difference
-from bids_sr.sr.resolution.matrices import MATRICES, upsample
+from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.resolution.matrices import MATRICES, Factor, upsample
 from bids_sr.stats.image.image_resolution import effective_resolution
 from bids_sr.version import __version__
-
-if TYPE_CHECKING:
-    from bids_sr.sr.models.model import LoadedModel
-    from bids_sr.sr.resolution.matrices import Factor
 
 DESCRIPTIONS = {
     "name": "method or interpolation; file where there are several of one method",

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,12 +19,8 @@ from bids_sr.sr.data.training_pair import PairError
 from bids_sr.sr.inference.acquired import InferenceError
 from bids_sr.sr.method import UnknownMethod, get_method, offered_methods
 from bids_sr.sr.models.compatibility import ModelMismatch, check_model, describe
-from bids_sr.sr.models.model import ModelError
-from bids_sr.sr.resolution.matrices import MATRICES, ResolutionError
-
-if TYPE_CHECKING:
-    from bids_sr.sr.models.model import LoadedModel
-    from bids_sr.sr.resolution.matrices import Factor
+from bids_sr.sr.models.model import LoadedModel, ModelError, load_model
+from bids_sr.sr.resolution.matrices import MATRICES, Factor, ResolutionError
 
 REFUSALS = (
     ImageError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, InferenceError, MaskError,
@@ -130,8 +125,6 @@ def make_folder(out: Path) -> None:
 
 def open_model(name: str | Path) -> LoadedModel:
     """A trained model by its file; a name of a method, or a misspelt one, gets its own refusal."""
-    from bids_sr.sr.models.model import load_model
-
     file = Path(name)
     if not file.exists() and file.suffix == "":
         known = offered_methods()

@@ -9,27 +9,22 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bids_sr.cli.models import models_files as files
+from bids_sr.cli.models.training_images import read_images
 from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import write_whole
+from bids_sr.sr.data.images import ImageSet
 from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
-from bids_sr.sr.models.model import read_card, save_model
+from bids_sr.sr.models.model import LoadedModel, read_card, save_model
+from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.checkpoint import log_tsv
 from bids_sr.sr.training.job import Training
-
-if TYPE_CHECKING:
-    from bids_sr.sr.data.images import ImageSet
-    from bids_sr.sr.models.model import LoadedModel
-    from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.training.trainer import fit
 
 
 def train(options: argparse.Namespace) -> None:
     """Train a model and write it."""
-    from bids_sr.cli.models.training_images import read_images
-    from bids_sr.sr.training.trainer import fit
-
     training = _asked(options)
     images, factor = read_images(options, training)
     training = _suited(replace(training, factor=factor), images)

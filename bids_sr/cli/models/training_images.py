@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bids_sr.cli.models import models_files as files
 from bids_sr.config import UsageError
+from bids_sr.io.array_types import Float32
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.sr.data.images import ImageSet, TrainingImage
-
-if TYPE_CHECKING:
-    from bids_sr.io.array_types import Float32
-    from bids_sr.sr.resolution.matrices import Factor
-    from bids_sr.sr.training.job import Training
+from bids_sr.sr.resolution.matrices import Factor
+from bids_sr.sr.training.job import Training
 
 
 def read_images(options: argparse.Namespace, training: Training) -> tuple[ImageSet, Factor]:

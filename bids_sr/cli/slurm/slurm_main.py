@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bids_sr.cli.options import add_group, add_options
 from bids_sr.cli.parser import Parser, data_parser, hyphens, settings_of
@@ -23,10 +22,11 @@ from bids_sr.cli.slurm.slurm_options import SlurmOptions
 from bids_sr.cli.slurm.slurm_prepare import prepare
 from bids_sr.config import UsageError
 from bids_sr.config.readers import gigabytes, path
-
-if TYPE_CHECKING:
-    from bids_sr.slurm.job_states import Fate
-    from bids_sr.slurm.submission import Submission
+from bids_sr.slurm import submissions
+from bids_sr.slurm.job_requests import DEFAULT_CPUS, job_mb, minutes_of
+from bids_sr.slurm.job_states import Fate, State, remedies, summary, table
+from bids_sr.slurm.submission import Submission
+from bids_sr.slurm.submissions import cancel, overview, print_scripts, retries
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 DESCRIPTION = """\
@@ -87,8 +87,6 @@ def _submit(arguments: list[str]) -> int:
     parser = build_parser()
     given = vars(parser.parse_args(list(hyphens(arguments))))
     own = SlurmOptions(**{name[len("slurm.") :]: given.pop(name) for name in [*given] if name.startswith("slurm.")})
-    from bids_sr.slurm.job_requests import DEFAULT_CPUS
-
     if own.cpus is not None:
         given["resources.nprocs"] = own.cpus
     elif "run.config_file" not in given:
@@ -104,9 +102,7 @@ def _submit(arguments: list[str]) -> int:
     return _send([(submission, text)], after, wait=own.wait)
 
 
-def _print_only(submission: "Submission", text: str, after: Sequence[str]) -> int:
-    from bids_sr.slurm.submissions import print_scripts
-
+def _print_only(submission: Submission, text: str, after: Sequence[str]) -> int:
     scripts, lines = print_scripts(submission, text, after=after)
     for script in (*scripts, lines):
         print(f"\n--- {script}\n{script.read_text(encoding='utf-8')}", end="")
@@ -115,8 +111,6 @@ def _print_only(submission: "Submission", text: str, after: Sequence[str]) -> in
 
 
 def _send(made: "list[tuple[Submission, str]]", after: Sequence[str], *, wait: bool) -> int:
-    from bids_sr.slurm import submissions
-
     waited_for = list(after)
     for submission, text in made:
         sent = submissions.submit(submission, text, after=waited_for)
@@ -132,8 +126,6 @@ def _send(made: "list[tuple[Submission, str]]", after: Sequence[str], *, wait: b
 
 def _show(found: "Sequence[Fate]", output_dir: Path) -> int:
     """Print the table; the code tells whether anything failed."""
-    from bids_sr.slurm.job_states import State, remedies, summary, table
-
     print(table(found))
     print(summary(found))
     for line in remedies(found, output_dir):
@@ -143,17 +135,12 @@ def _show(found: "Sequence[Fate]", output_dir: Path) -> int:
 
 def _status(arguments: list[str]) -> int:
     options = later_parser("status").parse_args(arguments)
-    from bids_sr.slurm.submissions import overview
-
     output_dir = options.output_dir.expanduser().absolute()
     return _show(overview(output_dir).fates, output_dir)
 
 
 def _retry(arguments: list[str]) -> int:
     options = later_parser("retry").parse_args(list(hyphens(arguments)))
-    from bids_sr.slurm.job_requests import job_mb, minutes_of
-    from bids_sr.slurm.submissions import overview, retries
-
     seen = overview(options.output_dir.expanduser().absolute())
     made = retries(
         seen,
@@ -172,8 +159,6 @@ def _retry(arguments: list[str]) -> int:
 
 def _cancel(arguments: list[str]) -> int:
     options = later_parser("cancel").parse_args(list(hyphens(arguments)))
-    from bids_sr.slurm.submissions import cancel, overview
-
     names = cancel(overview(options.output_dir.expanduser().absolute()), _with_prefix(options.participant_label))
     print(f"cancelled: {' '.join(names)}" if names else "nothing is left to cancel")
     return DONE

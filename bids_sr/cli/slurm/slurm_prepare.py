@@ -8,11 +8,24 @@ from typing import TYPE_CHECKING
 
 from bids_sr.cli.slurm.slurm_options import SlurmOptions
 from bids_sr.config import Settings, UsageError
+from bids_sr.slurm import sbatch_scripts, slurm_calls, submissions
+from bids_sr.slurm.job_requests import (
+    MEMORY_ROOM,
+    TIME_ROOM,
+    TIME_SPARE_MIN,
+    choose,
+    group_request,
+    in_tasks,
+    job_mb,
+    minutes_of,
+    request_for,
+    time_text,
+)
+from bids_sr.slurm.submission import ArrayJob, Site, Submission, new_id
+from bids_sr.slurm.submissions import Overview
 
 if TYPE_CHECKING:
     from bids_sr.preflight import Estimate, Plan
-    from bids_sr.slurm.submission import ArrayJob, Site, Submission
-    from bids_sr.slurm.submissions import Overview
 
 NO_LIMIT_GB = 1e6
 
@@ -24,9 +37,6 @@ def prepare(settings: Settings, own: SlurmOptions) -> "tuple[Submission, str, Ov
     """
     from bids_sr import preflight
     from bids_sr.preflight.estimates import estimates
-    from bids_sr.slurm import sbatch_scripts, submissions
-    from bids_sr.slurm.job_requests import group_request
-    from bids_sr.slurm.submission import Submission, new_id
 
     given = settings.resources.mem_gb
     # the memory of the machine that submits tells nothing
@@ -70,9 +80,6 @@ def _arrays(
     plan: "Plan", costs: "dict[str, Estimate]", settings: Settings, own: SlurmOptions
 ) -> "tuple[ArrayJob, ...]":
     """The one array of a submission."""
-    from bids_sr.slurm.job_requests import choose, in_tasks, job_mb, minutes_of, request_for
-    from bids_sr.slurm.submission import ArrayJob
-
     minutes = minutes_of(own.time) if own.time else None
     tasks = in_tasks(sorted(costs), own.batch)
     if not tasks:
@@ -90,9 +97,7 @@ def _arrays(
     return (ArrayJob(name="array-1", tasks=tasks, indices=indices, request=request, at_once=at_once),)
 
 
-def _site(settings: Settings, own: SlurmOptions) -> "Site":
-    from bids_sr.slurm.submission import Site
-
+def _site(settings: Settings, own: SlurmOptions) -> Site:
     container = own.container
     if container and "://" not in container:
         container = str(Path(container).expanduser().absolute())
@@ -134,8 +139,6 @@ def _unfit(settings: Settings, own: SlurmOptions) -> list[str]:
 
 def _clashes(arrays: "tuple[ArrayJob, ...]", seen: "Overview | None", *, printed: bool) -> list[str]:
     """Participants that already wait or run, and arrays that SLURM cannot hold."""
-    from bids_sr.slurm import slurm_calls
-
     names = {name for array in arrays for name in array.task_of}
     wrong = []
     if seen and (twice := [fate.participant for fate in seen.fates if fate.open and fate.participant in names]):
@@ -150,9 +153,7 @@ def _clashes(arrays: "tuple[ArrayJob, ...]", seen: "Overview | None", *, printed
     return wrong
 
 
-def _describe(submission: "Submission", plan: "Plan") -> None:
-    from bids_sr.slurm.job_requests import MEMORY_ROOM, TIME_ROOM, TIME_SPARE_MIN, time_text
-
+def _describe(submission: Submission, plan: "Plan") -> None:
     cost = plan.estimate
     for array in submission.arrays:
         each = array.request

@@ -9,6 +9,16 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows
 from bids_sr.pipeline.figure import Drawn, figure
 from bids_sr.reports.sections import Shown
+from bids_sr.reports.tables.evaluation_rows import (
+    BANDS,
+    contrasts_of,
+    having,
+    pick,
+    placebo_gains,
+    region_text,
+    shown_regions,
+    shown_series,
+)
 from bids_sr.steps.figures import run_maps
 from bids_sr.steps.figures.display_grids import percent_of
 
@@ -132,7 +142,6 @@ def draw_evaluation(
     boldref, bold_mask : reference of the run and brain on its grid, for effects in percent
     has_truth : whether high-resolution BOLD or activation is known
     """
-    from bids_sr.reports.tables.evaluation_rows import having
     from bids_sr.reports.tables.evaluation_tables import agreement_html, holdout_html, images_html
     from bids_sr.reports.tables.region_size_tables import claim_html
     from bids_sr.reports.text.evaluation_text import verdict_html
@@ -159,7 +168,6 @@ def draw_evaluation(
 def _agreement(rows: Sequence[MetricRow], names: Sequence[str], figure: str) -> Iterator[Drawn]:
     """Agreement with the measured halves: the first contrast whole, the highest band of the others, and tables."""
     from bids_sr.reports.figures.evaluation_figures import agreement_figure, contrasts_figure
-    from bids_sr.reports.tables.evaluation_rows import contrasts_of, having
     from bids_sr.reports.tables.evaluation_tables import agreement_html
 
     prefix = f"split_{figure}"
@@ -177,7 +185,6 @@ def _beyond(
 ) -> Iterator[Drawn]:
     """Effects beyond the Nyquist limit side by side, where they were kept."""
     from bids_sr.reports.figures.quality_control_figures import beyond_figure
-    from bids_sr.reports.tables.evaluation_rows import pick, region_text, shown_regions, shown_series
 
     with np.load(path, allow_pickle=False) as found:
         names = [name.removeprefix(BEYOND) for name in found.files if name.startswith(BEYOND)]
@@ -198,7 +205,6 @@ def _beyond(
 
 def _truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
     from bids_sr.reports.figures.evaluation_figures import truth_figure
-    from bids_sr.reports.tables.evaluation_rows import contrasts_of, having
     from bids_sr.reports.tables.evaluation_tables import truth_html
 
     if own := having(rows, "truth"):
@@ -211,7 +217,6 @@ def _truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
 
 def _negative_controls(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
     from bids_sr.reports.figures.evaluation_figures import null_figure, placebo_figure
-    from bids_sr.reports.tables.evaluation_rows import BANDS, contrasts_of, having, placebo_gains
     from bids_sr.reports.tables.evaluation_tables import null_html, placebo_html
 
     if having(rows, "null", "rate", "fwe"):
