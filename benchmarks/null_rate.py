@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from _table import keep
 from phantom_truth import FAR_MM, Truth, world
 from scipy import ndimage
@@ -17,7 +18,7 @@ from scipy.spatial import cKDTree
 
 from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import load_image
-from bids_sr.stats.glm.design import MOTION, default_confounds, read_confounds
+from bids_sr.stats.glm.design import MOTION, default_confounds
 from bids_sr.stats.glm.regressors import read_events
 from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
 from bids_sr.stats.regions.activation_regions import fdr_region
@@ -28,7 +29,7 @@ def main() -> int:
     phantom, out = Path(sys.argv[1]), Path(sys.argv[2])
     truth = Truth(phantom, out)
     func, stem = truth.func, truth.stem
-    table = read_confounds(func / f"{stem}_desc-confounds_timeseries.tsv")
+    table = pd.read_csv(func / f"{stem}_desc-confounds_timeseries.tsv", sep="\t", na_values="n/a")
     n_dummy = sum("non_steady" in name for name in table)
     mask, affine = load_image(func / f"{stem}_res-hr_desc-brain_mask.nii.gz")
     true = truth.effect("thumb", mask.shape, affine)

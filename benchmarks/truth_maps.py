@@ -23,7 +23,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.metrics.image_similarity import psnr, ssim
 from bids_sr.spatial.transforms import read_itk
 from bids_sr.stats.glm.contrasts import resolve_contrasts
-from bids_sr.stats.glm.design import default_confounds, read_confounds
+from bids_sr.stats.glm.design import default_confounds
 from bids_sr.stats.glm.regressors import read_events
 from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
 from bids_sr.steps.motion import correct_slice_timing, import_series
@@ -69,7 +69,7 @@ def main() -> int:
     truth = next(truth_dir.glob("sub-*/func/*_bold.nii.gz"))
     stem, func = truth.name.removesuffix("_bold.nii.gz"), out / truth.name.split("_")[0] / "func"
     settings = tomllib.loads(sorted(out.glob("logs/*/settings.toml"))[-1].read_text())["activation"]
-    confounds = read_confounds(func / f"{stem}_desc-confounds_timeseries.tsv")
+    confounds = pd.read_csv(func / f"{stem}_desc-confounds_timeseries.tsv", sep="\t", na_values="n/a")
     n_dummy = sum("non_steady" in column for column in confounds)
     mask = load_image(func / f"{stem}_res-hr_desc-brain_mask.nii.gz")[0] > 0.5
     names = sorted(p.name.split("desc-")[1].split("_")[0] for p in func.glob(f"{stem}_res-hr_desc-*_bold.nii.gz"))

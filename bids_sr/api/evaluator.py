@@ -326,9 +326,7 @@ class Evaluator(BaseEstimator):
         judged, factor = dict(files), in_plane(self.factor)
         if given.measured is not None:
             judged[MEASURED] = given_as.measured_on(brain, given.measured, run, folder)
-        region = brain
-        if given.roi is not None:
-            region = mask_on(given.roi, brain, folder, "roi")
+        region = brain if given.roi is None else mask_on(given.roi, brain, folder, "roi")
         self.contrasts_ = dict(resolve_contrasts(regressors.conditions, self.contrasts or ()))
         known = given_as.truths_on(brain, given.known, self.contrasts_, folder)
         confounds = given.confounds

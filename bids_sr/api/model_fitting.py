@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from bids_sr.api.fitted_run import PLAIN
 from bids_sr.api.image_inputs import (
     ImageInputError,
     ImageLike,
@@ -64,13 +65,13 @@ class Given:
     seed: int = 0
 
 
-def known_method(name: str, recipe: str, baselines: Sequence[str]) -> Method:
+def known_method(name: str, recipe: str) -> Method:
     """The method of a name, which knows the recipe; ImageInputError with all names where there is none."""
     try:
         method = get_method(name)
         get_recipe(method, recipe_name(method, recipe))
     except KeyError as error:
-        known = f"Methods: {', '.join(method_names())}; baselines: {', '.join(baselines)}"
+        known = f"Methods: {', '.join(method_names())}; baselines: {', '.join(PLAIN)}"
         raise ImageInputError(f"method: {error} {known}") from None
     return method
 

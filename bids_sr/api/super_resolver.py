@@ -247,7 +247,7 @@ class SuperResolver(TransformerMixin, FittedRun):
 
             if not torch.cuda.is_available():
                 raise ImageInputError("device: torch finds no CUDA device here; take 'cpu'")
-        method = None if self.method in PLAIN else known_method(self.method, self.recipe, PLAIN)
+        method = None if self.method in PLAIN else known_method(self.method, self.recipe)
         return self.method, in_plane(self.factor), method
 
     def _learn(

@@ -314,9 +314,9 @@ def _listed(node: "Node") -> Collection[str]:
         return ()
 
 
-def _tail(log: Path, lines: int = 30) -> list[str]:
+def _tail(log: Path) -> list[str]:
     try:
-        text = log.read_text(errors="replace").splitlines()[-lines:]
+        text = log.read_text(errors="replace").splitlines()[-30:]
     except OSError:
         return []
     return [f"Last words of the job ({log}):\n", *(f"  {line}\n" for line in text)] if text else []
@@ -329,7 +329,8 @@ _HANDED_ON = (*POOLS, "PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")
 def requests(nodes: "Sequence[Node]", folder: Path, options: Plugin) -> list[str]:
     """Arguments of ``sbatch`` for a job; what the user gives comes later and has precedence."""
     extra = [word for node in nodes for word in shlex.split(node.plugin_args.get("sbatch_args", ""))]
-    gpu = options.gpu_args if any(uses_gpu(node) for node in nodes) else ()
+    on_gpu = any(getattr(node.interface.inputs, "device", "cpu") in ("auto", "cuda") for node in nodes)
+    gpu = options.gpu_args if on_gpu else ()
     given = [*options.sbatch_args, *gpu, *extra]
     no_pattern = str(folder).replace("%", "%%")  # SLURM finds no replacement symbol in it
     own = ["--no-requeue", "--nodes=1", "--ntasks=1", f"--chdir={folder}", f"--output={no_pattern}/log.txt"]
@@ -346,11 +347,6 @@ def requests(nodes: "Sequence[Node]", folder: Path, options: Plugin) -> list[str
 def is_small(node: "Node") -> bool:
     """Whether a step only handles a few small tables, in less time than it takes to start a job."""
     return bool(node.run_without_submitting or getattr(getattr(node.interface, "step", None), "small", False))
-
-
-def uses_gpu(node: "Node") -> bool:
-    """Whether a step would use a GPU if there is one."""
-    return getattr(node.interface.inputs, "device", "cpu") in ("auto", "cuda")
 
 
 def script(folder: Path, template: str) -> str:

@@ -28,9 +28,7 @@ IGNORED = (
 )
 
 
-def write_dataset(
-    output_dir: Path, *, bids_dir: Path, version: str, code_url: str = "", links: Mapping[str, Path] | None = None
-) -> None:
+def write_dataset(output_dir: Path, *, bids_dir: Path, version: str, links: Mapping[str, Path] | None = None) -> None:
     """Write ``dataset_description.json`` and ``.bidsignore``; files that say the same already are left as they are.
 
     Parameters
@@ -44,8 +42,6 @@ def write_dataset(
         json.loads(source.read_text(encoding="utf-8")).get("Name", bids_dir.name) if source.exists() else bids_dir.name
     )
     generated: dict[str, Any] = {"Name": "bids-sr", "Version": version}
-    if code_url:
-        generated["CodeURL"] = code_url
     container = os.environ.get("BIDS_SR_CONTAINER_TAG")
     if container:
         generated["Container"] = {"Type": "docker", "Tag": container}

@@ -133,7 +133,7 @@ def corners_apart(shape: Sequence[int], affine: Array, other_shape: Sequence[int
 
 
 def inside_field(
-    voxels: Array, affine: Array, other_shape: Sequence[int], other_affine: Array, tolerance: float = 0.0
+    voxels: Array, affine: Array, other_shape: Sequence[int], other_affine: Array, tolerance: float
 ) -> Mask:
     """Which voxels (n, 3) of one grid have their center in the field of view of another.
 
@@ -145,7 +145,7 @@ def inside_field(
 
     Examples
     --------
-    >>> inside_field(np.array([[0, 0, 0], [4, 0, 0]]), np.eye(4), (4, 4, 2), np.eye(4))
+    >>> inside_field(np.array([[0, 0, 0], [4, 0, 0]]), np.eye(4), (4, 4, 2), np.eye(4), 0.0)
     array([ True, False])
     """
     to_other = np.linalg.inv(other_affine) @ affine

@@ -44,9 +44,9 @@ def distance(mask: Array, step: int, voxel: float) -> Array:
     return np.asarray(far, dtype=np.float32)
 
 
-def polynomial(rng: np.random.Generator, affine: Array, shape: Sequence[int], radius: float = 100.0) -> Array:
-    """Random polynomial of second order over a grid, float32, about -1 to 1 within `radius` mm of the grid's center."""
-    world = [affine[a, a] * (np.arange(n) - (n - 1) / 2) / radius for a, n in enumerate(shape)]
+def polynomial(rng: np.random.Generator, affine: Array, shape: Sequence[int]) -> Array:
+    """Random polynomial of second order over a grid, float32, about -1 to 1 within 100 mm of the grid's center."""
+    world = [affine[a, a] * (np.arange(n) - (n - 1) / 2) / 100.0 for a, n in enumerate(shape)]
     x, y, z = np.meshgrid(*[w.astype(np.float32) for w in world], indexing="ij", sparse=True)
     c = rng.uniform(-1, 1, 9).astype(np.float32)
     c[:3] *= 0.6

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_origin
+from typing import Annotated, Literal, get_args, get_origin
 
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
@@ -13,11 +13,9 @@ from nipype.interfaces.base import (
     TraitedSpec,
     traits,
 )
+from nipype.interfaces.base.support import Bunch
 
 from bids_sr.pipeline.port import REQUIRED, Port, bare, port_of
-
-if TYPE_CHECKING:
-    from nipype.interfaces.base.support import Bunch
 
 _KNOWN = {int: traits.Int, float: traits.Float, bool: traits.Bool, str: traits.Str, Path: File}
 
@@ -37,7 +35,7 @@ def interface_class(
     own : further attributes of the class
     """
 
-    def run_interface(interface: SimpleInterface, runtime: "Bunch") -> "Bunch":
+    def run_interface(interface: SimpleInterface, runtime: Bunch) -> Bunch:
         interface._results = run(interface.inputs.get_traitsfree(), Path(runtime.cwd))
         return runtime
 

@@ -45,14 +45,14 @@ def kernel_seconds() -> float:
     return min(found)
 
 
-def processors_had(threads: int, seconds: float = _WATCHED_S) -> float:
+def processors_had(threads: int) -> float:
     """How many processors that many busy threads are given while others run: 0 to `threads`.
 
     It is tried, as the number of processes that want to run does not tell: the system may share its processors
     between sessions or groups of processes, and its average of the last minute knows neither what has just begun nor
     what has ended.
     """
-    until = time.perf_counter() + seconds
+    until = time.perf_counter() + _WATCHED_S
 
     def work() -> None:
         while time.perf_counter() < until:

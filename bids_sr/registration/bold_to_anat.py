@@ -183,9 +183,9 @@ def region_on_bold(
     return (low, high), facts
 
 
-def _fraction_in_view(mask: Volume, chain: Sequence[str], grid: Volume, *, seed: int, margin_mm: float = 90.0) -> float:
-    """Share of a region that lies in the field of view of a grid; sampled at 4 mm on a larger box."""
-    pad = np.ceil(margin_mm / grid.zooms).astype(int)
+def _fraction_in_view(mask: Volume, chain: Sequence[str], grid: Volume, *, seed: int) -> float:
+    """Share of a region that lies in the field of view of a grid; sampled at 4 mm, up to 90 mm around it."""
+    pad = np.ceil(90.0 / grid.zooms).astype(int)
     wide = grid.affine.copy()
     wide[:3, 3] -= grid.affine[:3, :3] @ pad
     shape, affine = hr_grid(tuple(np.array(grid.data.shape) + 2 * pad), wide, tuple(np.minimum(grid.zooms / 4.0, 1.0)))

@@ -55,12 +55,12 @@ def registered_pair(highres: Volume, lowres: Volume, factor: Factor, *, seed: in
     return Volume(data, grid), lowres, lowres.like(mask), xfm[None], facts
 
 
-def polish(highres: Volume, lowres: Volume, mask: Array, start: Array, factor: Factor, rounds: int = 2) -> Array:
+def polish(highres: Volume, lowres: Volume, mask: Array, start: Array, factor: Factor) -> Array:
     """Refine lowres-to-highres with highres brought to low resolution by the scanner's own k-space truncation."""
     xfm = np.asarray(start, dtype=float)
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
     ones = np.ones(highres.data.shape, dtype=np.float32)
-    for _ in range(rounds):
+    for _ in range(2):
         fine = sample_volume(highres.data, highres.affine, shape, grid, xfm, Spline(order=3))
         low, affine = kspace_crop(fine, grid, factor=factor)
         seen = sample_volume(ones, highres.affine, lowres.data.shape, lowres.affine, xfm, masks.OUTSIDE_IS_ZERO)

@@ -87,9 +87,7 @@ def orthonormal(matrix: Array) -> Array:
     return out
 
 
-def refine(
-    fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: int = 2, limit_mm: float = 3.0
-) -> Array:
+def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: int = 2) -> Array:
     """Refine a rigid transform between images of one contrast by Gauss-Newton; equal to `start` where that fails.
 
     `start` takes a fixed point to its moving point, right to about 10 mm; `mask` is the head on the fixed grid. A
@@ -110,7 +108,7 @@ def refine(
             return np.asarray(start, dtype=float)
         xfm = xfm @ step
     moved = displacement(start, xfm, points)
-    return xfm if float(np.sqrt((moved**2).mean())) <= limit_mm else np.asarray(start, dtype=float)
+    return xfm if float(np.sqrt((moved**2).mean())) <= 3.0 else np.asarray(start, dtype=float)
 
 
 def size_of(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:

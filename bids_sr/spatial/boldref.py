@@ -53,14 +53,13 @@ def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
 
 def estimate_run(
     reader: SeriesReader, reference: Array, mask: Array | None = None, *, n_dummy: int = 0,
-    settings: HmcSettings | None = None,
 ) -> MotionEstimates:  # fmt: skip
     """Head motion of all volumes of a run.
 
     `mask` is the head in the reference, told from its intensities where it is None. Dummy volumes have no estimate,
     take that of the first steady one and NaN as residual.
     """
-    settings = settings or HmcSettings()
+    settings = HmcSettings()
     total = reader.shape[3]
     if total <= n_dummy:
         raise ValueError(f"{total} volumes, {n_dummy} of them not steady: none left to estimate motion from")

@@ -20,6 +20,7 @@ from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 _SHARE = 0.1
 # Below this likeness (correlation of edge strength) an edge has no counterpart, and its shift means nothing.
 _LEAST_LIKENESS = 0.3
+_REACH_MM = 9.0
 _FEWEST = 50
 
 
@@ -99,7 +100,6 @@ def _along(a: Array, b: Array, at: Mask, axis: int, sizes: Array, blur: float, r
 
 def edge_mismatch(
     first: Array, second: Array, mask: Mask, affine: Array, *, blur_mm: float, axis: int | None = None,
-    reach_mm: float = 9.0,
 ) -> Mismatch:  # fmt: skip
     """How far edges of `second` lie from those of `first`.
 
@@ -128,7 +128,7 @@ def edge_mismatch(
     for each in (0, 1) if axis is None else (axis,):
         slope = _slope(first, blur_mm / FWHM_PER_SIGMA / sizes, each)
         at = around & (slope >= max(np.quantile(slope[around], 1 - _SHARE), 1e-12))
-        shift, likeness = _along(first, second, at, each, sizes, blur_mm, reach_mm)
+        shift, likeness = _along(first, second, at, each, sizes, blur_mm, _REACH_MM)
         good = likeness >= _LEAST_LIKENESS
         shifts.append(shift[good])
         sizes_of.append(np.quantile(np.abs(shift[good]), [0.5, 0.9]) if good.sum() >= _FEWEST else [np.nan] * 2)

@@ -25,13 +25,13 @@ def voxel_sizes(affine: Array) -> Array:
     return np.asarray(np.sqrt((np.asarray(affine, dtype=float)[:3, :3] ** 2).sum(axis=0)))
 
 
-def otsu(values: Array, bins: int = 256) -> float:
+def otsu(values: Array) -> float:
     """Threshold of the greatest variance between two classes (Otsu 1979); MaskError below two different values."""
     values = np.asarray(values, dtype=np.float64).ravel()
     low, high = (float(values.min()), float(np.percentile(values, 99.9))) if values.size else (0.0, 0.0)
     if not high > low:
         raise MaskError("the image is constant: nothing can be told apart in it")
-    counts, edges = np.histogram(values, bins=bins, range=(low, high))
+    counts, edges = np.histogram(values, bins=256, range=(low, high))
     centers = (edges[1:] + edges[:-1]) / 2
     below = np.cumsum(counts)
     above = below[-1] - below

@@ -213,7 +213,7 @@ def grow_region(
     maps = fitted(preproc, bold_mask.data, regressors, contrasts, how, here).maps
     highest = np.max([maps[name, "cc"] for name in judged_contrasts(regressors.contrasts(contrasts))], axis=0)
     try:
-        grown = grow_roi(roi_bold.data, highest, bold_mask.data, roi_bold.affine, REACH_MM)
+        grown = grow_roi(roi_bold.data, highest, bold_mask.data, roi_bold.affine)
     except ValueError as error:
         raise ValueError(f"region of interest: {error}; check the registration or give another --roi") from error
     added = grown.roi & ~roi_bold.data

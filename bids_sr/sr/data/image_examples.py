@@ -164,10 +164,10 @@ class ImageExamples(Examples):
             cuts.append((Region(image=i, slices=(0, kept)), Region(image=i, slices=(kept, depth[i]))))
         return tuple(a for a, _ in cuts), tuple(b for _, b in cuts)
 
-    def _usable(self, index: int, least: float = 0.02) -> list[int]:
-        """Slices of an image of which at least this part is mask."""
+    def _usable(self, index: int) -> list[int]:
+        """Slices of an image of which at least 2 % is mask."""
         part = self.at(index).inside[0].float().mean((0, 1))
-        return [int(z) for z in torch.nonzero(part >= least).flatten()]
+        return [int(z) for z in torch.nonzero(part >= 0.02).flatten()]
 
     def validation(self, parts: Sequence[Region]) -> tuple[ValidationPatch, ...]:
         chosen: list[tuple[int, Box, tuple[int, int]]] = []

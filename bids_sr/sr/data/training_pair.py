@@ -75,10 +75,10 @@ class TrainingPair:
             },
         }  # fmt: skip
 
-    def usable_slices(self, least: float = 0.02) -> tuple[int, ...]:
-        """Slices of which at least this part is mask; at least two must be left."""
+    def usable_slices(self) -> tuple[int, ...]:
+        """Slices of which at least 2 % is mask; at least two must be left."""
         part = (self.mask > 0).mean((0, 1))
-        out = tuple(int(z) for z in np.flatnonzero(part >= least))
+        out = tuple(int(z) for z in np.flatnonzero(part >= 0.02))
         if len(out) < 2:
             raise PairError(f"only {len(out)} slices of the pair show enough of the head to train on")
         return out

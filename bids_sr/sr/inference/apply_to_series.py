@@ -84,8 +84,8 @@ def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
 
 def super_resolve_series(
     reader: SeriesReader, writer: SeriesWriter, upsampler: Upsampler, xfms: Array, hr_shape: tuple[int, int, int],
-    hr_affine: Array, *, factor: Factor, spline: Spline | None = None, consistency: Keeping = "report",
-    progress: Callable[[int, int], None] | None = None, distortion: Distortion | None = None,
+    hr_affine: Array, *, factor: Factor, consistency: Keeping = "report",
+    distortion: Distortion | None = None,
 ) -> Array:  # fmt: skip
     """Upsample each volume where it was acquired, interpolate it onto the boldref's high-resolution grid, write it.
 
@@ -94,7 +94,6 @@ def super_resolve_series(
     xfms : (T, 4, 4), take a boldref point to where it lies in volume t (RAS mm)
     hr_shape, hr_affine : the boldref's high-resolution grid
     consistency : "report" measures `inconsistency` before motion is undone, "enforce" also removes it
-    progress : called with (volumes done, volumes)
     distortion : of the volumes, undone by the same interpolation
 
     Returns
@@ -121,10 +120,8 @@ def super_resolve_series(
         if consistency == "enforce":
             fine = enforce(fine, volume, factor)
         _, grid = hr_grid(volume.shape, affine, factor)
-        placed = sample_volume(fine, grid, hr_shape, hr_affine, xfms[t], spline or Spline(), shift=shift)
+        placed = sample_volume(fine, grid, hr_shape, hr_affine, xfms[t], Spline(), shift=shift)
         writer.append(placed if constant is None else placed + constant)
-        if progress is not None:
-            progress(t + 1, count)
     return found
 
 

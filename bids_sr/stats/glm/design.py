@@ -13,7 +13,6 @@ Choices that the paper leaves open and that are ours:
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -49,11 +48,6 @@ class Design:
     def dof(self) -> int:
         """Degrees of freedom of the residuals: rows less rank."""
         return self.matrix.shape[0] - self.rank
-
-
-def read_confounds(path: Path) -> pd.DataFrame:
-    """Read a confounds table; n/a is not a number."""
-    return pd.read_csv(path, sep="\t", na_values="n/a")
 
 
 def default_confounds(table: pd.DataFrame | None) -> tuple[str, ...]:

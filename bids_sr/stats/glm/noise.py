@@ -159,7 +159,7 @@ def pooled_ratios(ratios: Float, level: Float, neighbors: Neighborhood) -> Float
     return np.asarray(pooled + slopes.T @ features)
 
 
-def like_groups(values: Float, width: float = _WIDTH, most: int = _MOST_GROUPS) -> tuple[Labels, Float]:
+def like_groups(values: Float, most: int = _MOST_GROUPS) -> tuple[Labels, Float]:
     """Groups of like columns: the widest is cut at the mean of its widest row until all are narrow or there are 64.
 
     From values (p, N): (N,) labels and (G, p) means. A group whose standard deviations are below .01 is not cut.
@@ -170,7 +170,7 @@ def like_groups(values: Float, width: float = _WIDTH, most: int = _MOST_GROUPS) 
     def put(rows: Labels) -> None:
         spreads = values[:, rows].std(axis=1)
         widest = int(spreads.argmax())
-        if spreads[widest] < width / 2:
+        if spreads[widest] < _WIDTH / 2:
             done.append(rows)
         else:  # the number tells ties apart
             number = len(done) + len(waiting)

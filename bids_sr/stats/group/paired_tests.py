@@ -130,8 +130,8 @@ def _normal_p(w_plus: float, total: float, spread: float) -> float:
     return min(1.0, 2 * float(special.ndtr(-beyond / spread)))
 
 
-def hodges_lehmann(found: npt.ArrayLike, level: float = 0.95) -> Interval:
-    """Median of the means of all pairs of differences (each with itself too), and its exact interval.
+def hodges_lehmann(found: npt.ArrayLike) -> Interval:
+    """Median of the means of all pairs of differences (each with itself too), and its exact interval of 95 %.
 
     The interval is the set of shifts that the signed-rank test does not reject, between two of the ordered means; its
     true confidence is given. With ties that confidence is a lower bound.
@@ -139,7 +139,7 @@ def hodges_lehmann(found: npt.ArrayLike, level: float = 0.95) -> Interval:
     d = np.sort(np.asarray(found, dtype=np.float64))
     n = len(d)
     count = n * (n + 1) // 2
-    alpha = 1 - level
+    alpha = 1 - 0.95
     if n <= EXACT_UP_TO:
         below = np.cumsum(_distribution(tuple(range(2, 2 * n + 1, 2)))[::2])
         # the largest number of means that may be cut off at each end
@@ -148,7 +148,7 @@ def hodges_lehmann(found: npt.ArrayLike, level: float = 0.95) -> Interval:
     else:
         spread = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
         cut = max(1, math.floor(count / 2 - float(special.ndtri(1 - alpha / 2)) * spread))
-        reached = level
+        reached = 0.95
     cut = max(cut, 1)
     wanted = {(count - 1) // 2, count // 2, cut - 1, count - cut}
     means = {rank: _ordered_mean(d, rank) for rank in wanted} if n > EXACT_UP_TO else _ordered_means(d)

@@ -134,12 +134,12 @@ def ring(roi: Mask, mask: Mask, affine: Float, max_mm: float = REACH_MM) -> Mask
     return grow(roi, affine, max_mm) & mask & ~roi
 
 
-def grow_roi(roi: Mask, cc_map: Real, mask: Mask, affine: Float, max_mm: float = REACH_MM) -> Grown:
+def grow_roi(roi: Mask, cc_map: Real, mask: Mask, affine: Float) -> Grown:
     """Grow a region of interest (X, Y, Z) over its border into high correlation.
 
     The paper mended two misregistered motor areas by growing them and does not say by which rule. Ours follows one map,
     CC of the *acquired* series (the largest over conditions): all series share the grown region, and none can pull it
-    towards itself. Voxels within `max_mm` are added where CC reaches max − (max − min)/4 over the ROI and its
+    towards itself. Voxels within `REACH_MM` are added where CC reaches max − (max − min)/4 over the ROI and its
     surroundings together (equation 2 of the paper there) and at least .5, and only where they hang together with the
     ROI, face to face, through surroundings with CC of at least .5. So the region grows by the activity that its border
     cuts, nothing is taken away, and where nothing is active nothing is added.
@@ -151,7 +151,7 @@ def grow_roi(roi: Mask, cc_map: Real, mask: Mask, affine: Float, max_mm: float =
     inside = roi & mask
     if not inside.any():
         raise ValueError("the region of interest has no voxel in the brain: there is nothing to grow from")
-    around = ring(roi, mask, affine, max_mm)
+    around = ring(roi, mask, affine, REACH_MM)
     threshold = quarter_region(cc_map, inside | around)[1]
     level = max(ACTIVE_CC, ACTIVE_CC if threshold is None else threshold)
     path = around & (cc_map >= ACTIVE_CC)

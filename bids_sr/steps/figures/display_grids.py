@@ -36,14 +36,14 @@ def percent_of(boldref: Volume | None, bold_mask: Volume | None) -> float | None
     return percent_scale(boldref.data, bold_mask.data) if boldref and bold_mask else None
 
 
-def display_grid(mask: Volume, *, zoom: float = DISPLAY_MM, margin: float = 12.0) -> Grid:
-    """An isotropic grid along the axes of a mask's image that holds the mask and a margin (mm); never finer than it."""
+def display_grid(mask: Volume, *, zoom: float = DISPLAY_MM) -> Grid:
+    """An isotropic grid along the axes of a mask's image that holds the mask and 12 mm around; never finer than it."""
     filled = np.argwhere(mask.data > 0)
     if not len(filled):
         filled = np.array([[0, 0, 0], np.array(mask.data.shape) - 1])
     sizes = np.sqrt((mask.affine[:3, :3] ** 2).sum(axis=0))
     zoom = max(zoom, float(sizes.min()))
-    first, last = filled.min(axis=0) - margin / sizes, filled.max(axis=0) + margin / sizes
+    first, last = filled.min(axis=0) - 12.0 / sizes, filled.max(axis=0) + 12.0 / sizes
     affine = np.eye(4)
     affine[:3, :3] = mask.affine[:3, :3] / sizes * zoom
     affine[:3, 3] = mask.affine[:3, :3] @ first + mask.affine[:3, 3]
