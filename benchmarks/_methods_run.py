@@ -97,7 +97,7 @@ class Scene:
     def statistics(self) -> TemporalStatistics:
         """The run over time, motion left in: nothing is undone on either side of the comparison."""
         with SeriesReader(self.run) as reader:
-            return temporal_statistics(reader, self.mask, 0, COMPONENTS, None)
+            return temporal_statistics(reader, self.mask, 0, COMPONENTS, 1.5, None)
 
     @cached_property
     def over_time(self) -> RunData:

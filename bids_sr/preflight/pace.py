@@ -11,7 +11,7 @@ import numpy as np
 from bids_sr.frozen import frozen
 
 REFERENCE_S = 0.0039
-"""Processor seconds of the kernel on the processors of `CostModel` (``benchmarks/resources.py --pace``)."""
+"""Processor seconds of the kernel on the processors of `preflight.estimates` (``benchmarks/resources.py --pace``)."""
 _REPEATS = 5
 _WATCHED_S = 0.5  # shorter than that, the scheduler's turns of some milliseconds weigh
 _BLOCK = bytes(2**18)

@@ -29,7 +29,7 @@ class Row:
 
 @frozen
 class Estimate:
-    """Cost of a call on idle processors of `CostModel`."""
+    """Cost of a call on idle processors of `preflight.estimates`."""
 
     minutes: float = 0.0  # wall clock on the processors given
     processors: float = 1.0  # of them, that are busy on average

@@ -45,7 +45,7 @@ class TemporalStatistics:
 
 
 def temporal_statistics(
-    reader: SeriesReader, mask: Array, n_dummy: int = 0, components: int = COMPONENTS,
+    reader: SeriesReader, mask: Array, n_dummy: int = 0, components: int = COMPONENTS, noise: float = _NOISE,
     nuisance: Array | None = None, stop: int | None = None,
 ) -> TemporalStatistics:  # fmt: skip
     """Read a run twice, slice by slice.
@@ -57,6 +57,7 @@ def temporal_statistics(
     n_dummy : first volumes to leave out
     stop : volume before which to end; None for the last
     components : how many at most; fewer where there are fewer volumes or the rest is noise
+    noise : variance, over that of the median component, up to which one is taken for noise
     nuisance : (T, P) regressors that are taken out of the change before components are sought, such as head motion,
         whose residue at edges is large and follows the anatomy
 
@@ -86,7 +87,7 @@ def temporal_statistics(
     values, vectors = np.linalg.eigh(gram)
     if values[-1] <= 0:
         raise SeriesError("the series does not change over time inside the mask")
-    signal = int((values > _NOISE * np.median(values[1:])).sum())  # the first belongs to the mean that was taken out
+    signal = int((values > noise * np.median(values[1:])).sum())  # the first belongs to the mean that was taken out
     kept = min(components, count - 1, max(signal, _LEAST_COMPONENTS))
     regressors = (vectors[:, ::-1][:, :kept] / np.sqrt(count)).T.astype(np.float32)
     images = np.empty((kept, *shape), np.float32)
