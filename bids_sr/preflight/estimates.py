@@ -26,46 +26,46 @@ from bids_sr.sr.method import get_method
 # Constants of the estimate: ``_S`` are processor seconds, ``_S_LOW`` and ``_S_HIGH`` those for a million voxels of one
 # volume on the acquired and on the high-resolution grid, ``_S_GRID`` for a million voxels of that grid however many
 # volumes there are.
-STARTUP_S = 20.0
-ANATOMICAL_S = (32.0, 1.2)  # always, and for a million voxels of the T1w image
-PRECOMPUTED_SHARE = 0.4  # of the anatomical stage where another program has made most of it
-REGISTRATION_S = 1.0
-REGISTRATION_S_GRID = 115.0
-PAIR_S = 1.0
-PAIR_S_GRID = 35.0
-SHUFFLE_S = 0.05
-REPORT_S = 12.0
-REPORT_S_GRID = 20.0
-MOTION_S_LOW = 0.35
-SERIES_S = 2.0  # of each series of a run, however large
-SERIES_S_HIGH = 0.1
-GUIDED_S_HIGH = 0.19
-MEASURED_S_HIGH = 0.42
-KEEP_S_HIGH = 0.03
-ACTIVATION_S_HIGH = 0.02
-MAP_S = 0.8  # of each node of maps, however large
-EVALUATE_S_HIGH = 0.1
-BESIDE_GB = 0.1  # that a step beside the largest one adds on average
-EFFECTS_SHARE = (0.75, 0.06)  # of a series, the effects of the first and of any other
-CALIBRATION_S = 20.0
-CALIBRATION_S_HIGH = 2.0
-TEMPLATE_GB = 0.12
-T1W_COPIES = 6.5
-MAP_COPIES = 5.0
-OVERHEAD_GB = 0.03
-COMPRESSION = 0.85
-MAP_COMPRESSION = 0.16
-FIGURES_GB = 0.02
-TRANSFORMS_GB = 0.007
-SCANS_PREPARE_S = (30.0, 45.0)  # of structural scans: always, and for a million voxels
-SCANS_TRAIN_S = (220.0, 400_000.0)  # for a million voxels of all, recipes fast and paper
-SCANS_MEASURE_S = (10.0, 12.0)
-CORE_USE = 0.85
-CORES_A_RUN = 2.5
+_STARTUP_S = 20.0
+_ANATOMICAL_S = (32.0, 1.2)  # always, and for a million voxels of the T1w image
+_PRECOMPUTED_SHARE = 0.4  # of the anatomical stage where another program has made most of it
+_REGISTRATION_S = 1.0
+_REGISTRATION_S_GRID = 115.0
+_PAIR_S = 1.0
+_PAIR_S_GRID = 35.0
+_SHUFFLE_S = 0.05
+_REPORT_S = 12.0
+_REPORT_S_GRID = 20.0
+_MOTION_S_LOW = 0.35
+_SERIES_S = 2.0  # of each series of a run, however large
+_SERIES_S_HIGH = 0.1
+_GUIDED_S_HIGH = 0.19
+_MEASURED_S_HIGH = 0.42
+_KEEP_S_HIGH = 0.03
+_ACTIVATION_S_HIGH = 0.02
+_MAP_S = 0.8  # of each node of maps, however large
+_EVALUATE_S_HIGH = 0.1
+_BESIDE_GB = 0.1  # that a step beside the largest one adds on average
+_EFFECTS_SHARE = (0.75, 0.06)  # of a series, the effects of the first and of any other
+_CALIBRATION_S = 20.0
+_CALIBRATION_S_HIGH = 2.0
+_TEMPLATE_GB = 0.12
+_T1W_COPIES = 6.5
+_MAP_COPIES = 5.0
+_OVERHEAD_GB = 0.03
+_COMPRESSION = 0.85
+_MAP_COMPRESSION = 0.16
+_FIGURES_GB = 0.02
+_TRANSFORMS_GB = 0.007
+_SCANS_PREPARE_S = (30.0, 45.0)  # of structural scans: always, and for a million voxels
+_SCANS_TRAIN_S = (220.0, 400_000.0)  # for a million voxels of all, recipes fast and paper
+_SCANS_MEASURE_S = (10.0, 12.0)
+_CORE_USE = 0.85
+_CORES_A_RUN = 2.5
 
 
 ALIGN = {"rigid": 1.0, "affine": 1.5, "nonlinear": 2.0}
-"""What other transforms make of `scans_prepare_s`: an affine measured; a deformation by its further iterations."""
+"""What other transforms make of `_SCANS_PREPARE_S`: an affine measured; a deformation by its further iterations."""
 
 
 @frozen
@@ -107,10 +107,10 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
         return Estimate()
     sizes = sizes_of(plan.subjects, settings)
     work = _Costed(plan=plan, settings=settings, runs=runs, sizes=sizes)
-    report_s = REPORT_S * len(runs) + REPORT_S_GRID * work.grid(runs)
-    figures_gb = (FIGURES_GB + OVERHEAD_GB) * len(runs)
+    report_s = _REPORT_S * len(runs) + _REPORT_S_GRID * work.grid(runs)
+    figures_gb = (_FIGURES_GB + _OVERHEAD_GB) * len(runs)
     rows = [
-        work.row("start-up", STARTUP_S, Need()),
+        work.row("start-up", _STARTUP_S, Need()),
         _anatomical(work),
         _motion(work),
         *_calibrations(work),
@@ -123,9 +123,9 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
     largest, nprocs = largest_gb(sizes), settings.resources.nprocs or 1
     given = settings.resources.mem_gb
     workers = nprocs if given is None else max(1, workers_that_fit(given, nprocs, largest))
-    cores = max(1.0, min(CORE_USE * workers, CORES_A_RUN * len(runs)))
+    cores = max(1.0, min(_CORE_USE * workers, _CORES_A_RUN * len(runs)))
     side_by_side = len(runs) * max(1, len(plan.series)) * len(settings.activation.smoothing)  # need none of each other
-    peak = BASE_GB + largest + (min(workers, side_by_side) - 1) * (WORKER_GB + BESIDE_GB)
+    peak = BASE_GB + largest + (min(workers, side_by_side) - 1) * (WORKER_GB + _BESIDE_GB)
     return Estimate(
         minutes=sum(row.minutes for row in rows) / cores,
         processors=cores,
@@ -139,15 +139,15 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
 
 def _anatomical(work: _Costed) -> Row:
     """Anatomy once for each participant, registration once for each run and pair."""
-    seconds = REGISTRATION_S * len(work.runs) + REGISTRATION_S_GRID * work.grid(work.runs)
-    always, for_voxels = ANATOMICAL_S
+    seconds = _REGISTRATION_S * len(work.runs) + _REGISTRATION_S_GRID * work.grid(work.runs)
+    always, for_voxels = _ANATOMICAL_S
     disk = 0.0
     for subject in work.plan.subjects:
         if subject.t1w:
-            share = 1.0 if subject.precomputed is None else PRECOMPUTED_SHARE
+            share = 1.0 if subject.precomputed is None else _PRECOMPUTED_SHARE
             seconds += share * (always + for_voxels * work.sizes.t1w)
-            disk += TEMPLATE_GB + T1W_COPIES * work.sizes.t1w * 4e-3
-        seconds += len(subject.pairs) * (PAIR_S + PAIR_S_GRID * work.sizes.low)
+            disk += _TEMPLATE_GB + _T1W_COPIES * work.sizes.t1w * 4e-3
+        seconds += len(subject.pairs) * (_PAIR_S + _PAIR_S_GRID * work.sizes.low)
     need = memory_model.SEGMENT if work.sizes.t1w else Need()
     return work.row("anatomical and registration", seconds, need, disk)
 
@@ -158,14 +158,14 @@ def _calibrations(work: _Costed) -> list[Row]:
     if not found or not any(get_method(name).calibrated for name in work.settings.superres.run_trained):
         return []
     volumes = [math.prod(run.shape) * math.prod(one.factor) * one.n_volumes / 1e6 for run, one in found]
-    seconds = sum(CALIBRATION_S + CALIBRATION_S_HIGH * size for size in volumes)
+    seconds = sum(_CALIBRATION_S + _CALIBRATION_S_HIGH * size for size in volumes)
     return [work.row("calibration", seconds, memory_model.CALIBRATE, sum(volumes) * 4e-3)]
 
 
 def _motion(work: _Costed) -> Row:
     copies = 3 if any(run.slice_timing for run in work.runs) else 2  # imported, in time, in space (`raw`)
     disk = copies * sum(run_gigabytes(run, work.settings)[0] for run in work.runs)
-    return work.row("motion", MOTION_S_LOW * work.low(work.runs), Need(), disk)
+    return work.row("motion", _MOTION_S_LOW * work.low(work.runs), Need(), disk)
 
 
 def _training(work: _Costed) -> list[Row]:
@@ -196,8 +196,8 @@ def _series_s(work: _Costed, name: str) -> float:
     superres = work.settings.superres
     method = next((each for each in superres.learned if series_name(each) == name), None)
     if method is not None:
-        return get_method(method).cost(superres.recipe).series + SERIES_S_HIGH + KEEP_S_HIGH
-    return (GUIDED_S_HIGH if name in PAIR_BASELINES else SERIES_S_HIGH) + KEEP_S_HIGH
+        return get_method(method).cost(superres.recipe).series + _SERIES_S_HIGH + _KEEP_S_HIGH
+    return (_GUIDED_S_HIGH if name in PAIR_BASELINES else _SERIES_S_HIGH) + _KEEP_S_HIGH
 
 
 def _series(work: _Costed) -> list[Row]:
@@ -206,7 +206,7 @@ def _series(work: _Costed) -> list[Row]:
         here = [run for run in work.runs if name in work.plan.series_of(run)]
         if here:
             disk = sum(run_gigabytes(run, work.settings)[1] for run in here)
-            seconds = SERIES_S * len(here) + _series_s(work, name) * work.high(here)
+            seconds = _SERIES_S * len(here) + _series_s(work, name) * work.high(here)
             rows.append(work.row(f"series {name}", seconds, memory_model.SERIES, disk))
     return rows
 
@@ -218,10 +218,10 @@ def _activation(work: _Costed) -> Row:
         run.bold: [work.high([run]) if name != "raw" else work.low([run]) for name in work.plan.series_of(run)]
         for run in work.runs
     }
-    seconds = sum(ACTIVATION_S_HIGH * v + MAP_S for each in voxels.values() for v in each) * widths
-    first, other = EFFECTS_SHARE
+    seconds = sum(_ACTIVATION_S_HIGH * v + _MAP_S for each in voxels.values() for v in each) * widths
+    first, other = _EFFECTS_SHARE
     effects = sum((first + other * max(0, len(each) - 2)) * max(each) for each in voxels.values()) * 4e-3
-    maps = sum(sum(voxels[run.bold]) / run.n_volumes for run in work.runs) * widths * 4e-3 * MAP_COPIES
+    maps = sum(sum(voxels[run.bold]) / run.n_volumes for run in work.runs) * widths * 4e-3 * _MAP_COPIES
     return work.row("activation", seconds, memory_model.MAPS, maps + effects)
 
 
@@ -229,7 +229,7 @@ def _evaluation(work: _Costed) -> list[Row]:
     """Series that are made to be compared with: the measured one, members of the ensemble, placebos; and shuffles."""
     superres, wanted = work.settings.superres, work.settings.evaluation
     high, count = work.high(work.runs), len(work.plan.series)
-    rows = [work.row("evaluation", EVALUATE_S_HIGH * count * high, memory_model.EFFECTS)]
+    rows = [work.row("evaluation", _EVALUATE_S_HIGH * count * high, memory_model.EFFECTS)]
     extras = dict.fromkeys(superres.learned, superres.n_ensemble - 1)
     if wanted.null_checks:
         extras |= {name: number + len(get_method(name).placebos) for name, number in extras.items()}
@@ -237,12 +237,12 @@ def _evaluation(work: _Costed) -> list[Row]:
     made = sum(extras.values()) + truth
     if made:
         # a member or a placebo takes what its method's series does, but for keeping it
-        each = sum(n * (_series_s(work, series_name(name)) - KEEP_S_HIGH) for name, n in extras.items())
-        seconds = (each + truth * MEASURED_S_HIGH + made * EVALUATE_S_HIGH) * high
-        disk = made * (1 + EFFECTS_SHARE[1]) * sum(run_gigabytes(run, work.settings)[1] for run in work.runs)
+        each = sum(n * (_series_s(work, series_name(name)) - _KEEP_S_HIGH) for name, n in extras.items())
+        seconds = (each + truth * _MEASURED_S_HIGH + made * _EVALUATE_S_HIGH) * high
+        disk = made * (1 + _EFFECTS_SHARE[1]) * sum(run_gigabytes(run, work.settings)[1] for run in work.runs)
         rows.append(work.row("series for evaluation", seconds, memory_model.SERIES, disk))
     if wanted.null_checks:
-        seconds = wanted.null_checks * len(superres.series) * SHUFFLE_S * high
+        seconds = wanted.null_checks * len(superres.series) * _SHUFFLE_S * high
         rows.append(work.row("shuffles", seconds, memory_model.EFFECTS))
     return rows
 
@@ -250,16 +250,16 @@ def _evaluation(work: _Costed) -> list[Row]:
 def _results(work: _Costed) -> float:
     """What is stored in the output directory (GB)."""
     settings = work.settings
-    share = COMPRESSION * (0.5 if settings.preprocessing.output_dtype == "int16" else 1.0)
+    share = _COMPRESSION * (0.5 if settings.preprocessing.output_dtype == "int16" else 1.0)
     with_t1w = sum(1 for subject in work.plan.subjects if subject.t1w)
-    total = FIGURES_GB * len(work.runs) + (TRANSFORMS_GB + work.sizes.t1w * 4e-3) * with_t1w
+    total = _FIGURES_GB * len(work.runs) + (_TRANSFORMS_GB + work.sizes.t1w * 4e-3) * with_t1w
     for run in work.runs:
         low, high = run_gigabytes(run, settings)
         contrasts = max(1, len(work.plan.contrasts.get(run.bold, {})))
         for name in work.plan.series_of(run):
             size = low if name == "raw" else high
             maps = size / run.n_volumes * contrasts * 6 * len(settings.activation.smoothing)
-            total += share * size + MAP_COMPRESSION * maps
+            total += share * size + _MAP_COMPRESSION * maps
     return total
 
 
@@ -283,10 +283,10 @@ def estimate_structural(plan: Plan, settings: Settings) -> Estimate:
     voxels, people = scans * sizes.scans, len(plan.subjects)
     copies = 2 + methods + (2 if superres.baselines == "all" else 1)
     limit = (superres.max_train_minutes or 1e9) * 60 * people
-    train = 0.0 if superres.model_source == "reuse" else SCANS_TRAIN_S[superres.recipe != "fast"] * voxels
-    always, for_voxels = SCANS_PREPARE_S
+    train = 0.0 if superres.model_source == "reuse" else _SCANS_TRAIN_S[superres.recipe != "fast"] * voxels
+    always, for_voxels = _SCANS_PREPARE_S
     prepare = always * people + for_voxels * ALIGN[superres.anat_align] * voxels
-    always, for_voxels = SCANS_MEASURE_S
+    always, for_voxels = _SCANS_MEASURE_S
     measure = always * people + for_voxels * voxels * copies
     stages = {
         "preparation": (prepare, 6 * voxels * 4e-3),

@@ -314,7 +314,7 @@ class TestEstimate:
         maker.bold(n_volumes=60)
         many = check(settings)
         rows = {row.stage: row for row in few.estimate.rows}, {row.stage: row for row in many.estimate.rows}
-        always = {"series srgan": estimates.SERIES_S / 60}  # however long the run is
+        always = {"series srgan": estimates._SERIES_S / 60}  # however long the run is
         for stage in ("motion", "series srgan", "evaluation"):
             fixed = always.get(stage, 0.0)
             assert rows[1][stage].minutes - fixed == pytest.approx(2 * (rows[0][stage].minutes - fixed))
@@ -329,7 +329,7 @@ class TestEstimate:
     def test_constants_act(self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
         settings = settings_for(maker)
         plan = check(settings)
-        monkeypatch.setattr(estimates, "REPORT_S", 6000.0)
+        monkeypatch.setattr(estimates, "_REPORT_S", 6000.0)
         dear = estimates.estimate(plan, settings)
         assert dear.minutes > plan.estimate.minutes + 30
         assert dear.memory_gb == pytest.approx(plan.estimate.memory_gb)
