@@ -268,7 +268,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         told = (result or {}).get("traceback") or traceback.format_exception(*sys.exc_info())
         path = report_crash(node, told, self.crash_files, peak_gb=(result or {}).get("peak_gb"))
         if disk_is_full(told):  # nothing that could still be started would end well
-            raise DiskFullError(node.output_dir(), 0)
+            raise DiskFullError(Path(node.output_dir()), 0)
         return path
 
     def _postrun_check(self) -> None:

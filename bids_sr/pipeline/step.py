@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, ParamSpec, Protocol, TypeVar, get_args, overload
 
 from bids_sr.config.memory_model import Need
+from bids_sr.config.seed_options import Seed
 from bids_sr.pipeline.port import bare, port_of
 
 if TYPE_CHECKING:
     from nipype.interfaces.base import SimpleInterface
 
-    from bids_sr.config.seed_options import Seed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,7 +50,7 @@ class Lookup(Protocol):
         self, name: Literal["method", "recipe", "series_name", "pair_tag", "roi", "template_space", "anat_align"], /
     ) -> str: ...
     @overload
-    def __call__(self, name: Literal["seeds"], /) -> Sequence["Seed"]: ...
+    def __call__(self, name: Literal["seeds"], /) -> Sequence[Seed]: ...
     @overload
     def __call__(self, name: str, /) -> object: ...
 

@@ -361,7 +361,7 @@ def test_what_is_made_or_given_leads_somewhere(seen: Seen) -> None:
 
 def test_every_step_is_placed_for_some_data_set(seen: Seen) -> None:
     """And pickle finds its interface, and those of what it takes and makes, as a worker asks for them."""
-    every = dict(_every_step())
+    every = {**dict(_every_step()), "store": store}
     assert set(every) == {name.partition(".")[0] for name in seen.made}
     for step in every.values():
         for kind in (step.interface, step.interface.input_spec, step.interface.output_spec):

@@ -25,6 +25,7 @@ from bids_sr.preflight.plan import Estimate
 class FakePlan:
     problems: tuple[str, ...] = ()
     subjects: tuple[SimpleNamespace, ...] = (SimpleNamespace(label="01", runs=(), structural=()),)
+    runs: tuple[SimpleNamespace, ...] = ()
     series: tuple[str, ...] = ("raw",)
     warnings: tuple[Notice, ...] = ()
     left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
