@@ -65,8 +65,8 @@ def add_run(
     if bold.truth is not None and bold.truth.activations:
         scope.give(truth_maps=dict(bold.truth.activations))
     run = RunOf(planned=planned, bold=bold, wanted=wanted, scope=scope, models=models)
-    names, corrected = scope.setting("series_names"), scope.setting("corrected")
-    scope.say(Part.SERIES, super_resolution.series_text(names, corrected=corrected))
+    names = [one.name for one in wanted if one.stored]
+    scope.say(Part.SERIES, super_resolution.series_text(names, corrected="fieldmap" in run.taken))
     _add_motion(run)
     _add_registration(run, with_anat=anat is not None, with_pair=pair is not None)
     if scope.setting("calibrated"):
@@ -86,7 +86,6 @@ def _settings(planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with
     dummies, truth = settings.preprocessing.dummy_scans, bold.truth
     known = {} if truth is None else truth.activations
     files = [path for path, _ in bold.echoes] or [bold.bold]
-    taken = tuple(given.files) if given else ()
     calibrates = any(one.method is not None and one.method.calibrated for one in wanted if one.learned_from == "run")
     return {
         "entities": {**{k: v for k, v in bold.entities.items() if k not in left_out}, "datatype": "func"},
@@ -107,9 +106,10 @@ def _settings(planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with
         "method_names": methods_of(wanted),
         "with_anat": with_anat,
         "seeds": () if not at_rest else seeds_of(settings.activation.seeds, with_anat=with_anat),
-        "origin": given.origin.text if given else "", "taken": taken,
+        "origin": given.origin.text if given else "",
         "readout": given.field.readout if given and given.field else 0.0,
-        "corrected": "fieldmap" in taken, "calibrated": bold.calibration is not None and calibrates,
+        "corrected": given is not None and "fieldmap" in given.files,
+        "calibrated": bold.calibration is not None and calibrates,
     }  # fmt: skip
 
 
@@ -135,15 +135,14 @@ def _add_motion(run: RunOf) -> None:
         scope.give(bold_file=bold.bold)
     scope.add(motion.import_series)
     scope.add(motion.count_dummies)
-    taken = scope.setting("taken")
     if bold.precomputed is None:
         scope.add(motion.average_volumes, motion.mask_head, motion.estimate_motion)
     else:
         for name, path in bold.precomputed.files.items():
             new = name in ("fieldmap", "boldref2fmap_xfm")  # what it is called here by no step
             scope.give(**{name if new else f"given_{name.removesuffix('_tsv')}": path})
-        scope.add(imported.import_motion if "hmc_xfms" in taken else imported.rebuild_motion)
-        if "fieldmap" in taken:
+        scope.add(imported.import_motion if "hmc_xfms" in run.taken else imported.rebuild_motion)
+        if "fieldmap" in run.taken:
             scope.add(imported.field_to_shift)
     if scope.setting("has_stc"):
         scope.add(motion.correct_slice_timing)
@@ -153,7 +152,7 @@ def _add_motion(run: RunOf) -> None:
 
 def _add_registration(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
     """The reference to T1w image and pair; brain, tissues and region of interest on the grids of the run."""
-    taken, scope = run.scope.setting("taken"), run.scope
+    taken, scope, given = run.taken, run.scope, run.bold.precomputed
     new = with_anat and "boldref2t1w_xfm" not in taken
     scope.say(Part.PREPROCESSING, registration.text_of_registration(to_t1w=new, to_pair=with_pair))
     scope.add(imported.import_mask if "bold_mask" in taken else registration.mask_bold)
@@ -165,8 +164,8 @@ def _add_registration(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
     if with_pair:
         scope.add(registration.register_to_pair)
     scope.add(registration.gather_registration)
-    if taken:
-        text = registration.text_of_imported_registration(scope.setting("origin"), taken)
+    if given is not None:
+        text = registration.text_of_imported_registration(given.origin.text, taken)
         scope.say(Part.PREPROCESSING, text)
 
 
@@ -195,7 +194,7 @@ def _add_series(run: RunOf) -> None:
     scope.add(super_resolution.undo_motion)
     raw = run.series["raw"] = scope.within("raw", alias=ACQUIRED, series_name="raw")
     raw.give(series=scope["preproc"], consistency=scope["preproc_consistency"])
-    scope.add(imported.import_confounds if "confounds_tsv" in scope.setting("taken") else motion.gather_confounds)
+    scope.add(imported.import_confounds if "confounds_tsv" in run.taken else motion.gather_confounds)
     if run.bold.events is not None:
         scope.give(regressors=run.bold.events)
     else:

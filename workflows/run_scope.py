@@ -29,6 +29,11 @@ class RunOf:
     series: dict[str, Scope] = field(default_factory=dict)
 
     @property
+    def taken(self) -> tuple[str, ...]:
+        """Names of the files that another program has made of the run."""
+        return tuple(self.bold.precomputed.files) if self.bold.precomputed else ()
+
+    @property
     def methods(self) -> tuple[str, ...]:
         """Stored series that are under judgment, networks first."""
         return methods_of(self.wanted)

@@ -4,7 +4,7 @@ The name of a transform says which image it resamples, as with antsApplyTransfor
 lies in A. Transforms are (1, 4, 4), RAS mm.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -258,7 +258,7 @@ def text_of_registration(*, to_t1w: bool, to_pair: bool) -> str:
     return f"The BOLD reference was registered rigidly {enumerated(others)} by mutual information in ANTs [@ants]."
 
 
-def text_of_imported_registration(origin: str, files: Mapping[str, str]) -> str:
+def text_of_imported_registration(origin: str, files: Collection[str]) -> str:
     """What it says of those that another program has made: of a mask, or of a registration, among the files."""
     taken = {"the brain mask of the run": "bold_mask", "its registration to the T1-weighted image": "boldref2t1w_xfm"}
     found = " and ".join(words for words, name in taken.items() if name in files)
