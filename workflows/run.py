@@ -108,7 +108,6 @@ def _settings(planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with
         "seeds": () if not at_rest else seeds_of(settings.activation.seeds, with_anat=with_anat),
         "origin": given.origin.text if given else "",
         "readout": given.field.readout if given and given.field else 0.0,
-        "corrected": given is not None and "fieldmap" in given.files,
         "calibrated": bold.calibration is not None and calibrates,
     }  # fmt: skip
 
