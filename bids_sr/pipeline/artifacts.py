@@ -57,6 +57,12 @@ class Derivative:
         raise TypeError(f"{dict(self.entities)} is no volume")
 
 
+def entities_of_name(path: Path) -> dict[str, str]:
+    """Entities of a file whose name tells them; see `Derivative.name`."""
+    *pairs, suffix = path.name.partition(".")[0].split("_")
+    return dict(pair.split("-", 1) for pair in pairs) | {"suffix": suffix}
+
+
 class Kind(Generic[T]):
     """How values are kept in files; here as a file whose path is the value."""
 
@@ -226,8 +232,7 @@ class _Derivatives(Kind[Derivative]):
     """A volume, a figure or HTML in a file whose name is its entities, and its sidecar beside it."""
 
     def load(self, path: Path) -> Derivative:
-        *pairs, suffix = path.name.partition(".")[0].split("_")
-        entities = dict(pair.split("-", 1) for pair in pairs) | {"suffix": suffix}
+        entities = entities_of_name(path)
         sidecar = path.with_name(path.name.partition(".")[0] + ".json")
         return Derivative(path, entities, _Facts().load(sidecar) if sidecar.exists() else {})
 

@@ -10,7 +10,7 @@ from typing import IO, Literal
 
 from bids_sr.io import atomic_files
 from bids_sr.io.grids import AS_STORED, AxisOrder, inverse
-from bids_sr.pipeline.artifacts import Facts, File
+from bids_sr.pipeline.artifacts import Facts, File, entities_of_name
 from bids_sr.pipeline.step import step
 
 RECORD = "written.json"
@@ -107,9 +107,8 @@ def _sidecar_of(
 
 def _named(path: Path) -> dict[str, str]:
     """Entities of a file whose name tells them; what is drawn lies among the figures."""
-    *pairs, suffix = path.name.partition(".")[0].split("_")
-    found = dict(pair.split("-", 1) for pair in pairs) | {"suffix": suffix}
-    return {**found, "datatype": "figures"} if path.suffix in {".svg", ".html"} else found
+    drawn = {"datatype": "figures"} if path.suffix in {".svg", ".html"} else {}
+    return {**entities_of_name(path), **drawn}
 
 
 @step(makes="stored")
