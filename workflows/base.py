@@ -25,6 +25,11 @@ def settings_by_name(settings: Settings) -> dict[str, object]:
     return {**known, "omp_nthreads": settings.resources.omp_nthreads or 1}
 
 
+def primary_series(graph: Graph) -> list[str]:
+    """The series of all runs that other programs are given, each once."""
+    return sorted({str(one.settings["primary"]) for one in graph.scope.inward() if "primary" in one.settings})
+
+
 def graph_of(settings: Settings, plan: Plan, version: str) -> Graph:
     """The graph of all participants; nothing is computed, and nipype is not imported.
 

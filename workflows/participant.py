@@ -65,6 +65,7 @@ def _add_anatomy(scope: Scope, planned: Planned, subject: Subject, template: str
     anat = scope.within(
         "anat_wf", entities={"subject": subject.label, **named(t1w, "session"), "datatype": "anat"},
         sources=[given.origin.uri(path) for path in files.values()] if given else [planned.uri(t1w)],
+        datasets=planned.datasets(subject.runs),
     )  # fmt: skip
     anat.give(t1w_file=files.get("t1w_preproc", t1w))
     anat.give(**{f"given_{name}": path for name, path in files.items()})

@@ -1,5 +1,6 @@
 """What is asked for and what was found, as preflight leaves it to the workflows."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
 from bids_sr.preflight.plan import Plan
+from bids_sr.series import series_names
 from bids_sr.workflows.wanted import Wanted, wanted_series
 
 BUNDLED_SPACE = "MNI152NLin2009aSym"
@@ -30,6 +32,16 @@ class Planned:
     def wanted(self, run: BoldRun, *, with_anat: bool) -> tuple[Wanted, ...]:
         """Series that are made of a run besides ``raw``."""
         return wanted_series(self.settings, run, self.plan.series_of(run), with_anat=with_anat)
+
+    def primary(self, run: BoldRun) -> str:
+        """The series of a run that other programs are given: of its last method; without one, the B-spline series."""
+        made = [name for name in self.plan.series_of(run) if name != "raw"]
+        methods = [name for name in series_names(self.settings.superres.learned) if name in made]
+        return next(iter([*methods[::-1], *(name for name in made if name == "bspline"), *made[::-1]]))
+
+    def datasets(self, runs: Iterable[BoldRun]) -> tuple[str, ...]:
+        """The primary series of some runs, each once: there is a data set of each."""
+        return tuple(dict.fromkeys(map(self.primary, runs)))
 
     def uri(self, path: Path) -> str:
         """BIDS URI of a file of the data set; its path where it lies elsewhere."""

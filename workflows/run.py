@@ -93,6 +93,7 @@ def _settings(planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with
         if given else [planned.uri(path) for path in files],
         "provenance": {**planned.made_by, "MappedBy": "seeds" if at_rest else "events"},
         "task_name": str(bold.sidecar.get("TaskName", bold.entities.get("task", ""))),
+        "primary": planned.primary(bold), "datasets": planned.datasets([bold]),
         "series_name": "raw", "run_name": bold.stem, "run_facts": run_facts(settings, bold, timed=timed),
         "tr": bold.tr, "factor": factor_of(bold, settings), "voxel": bold.zooms, "axis_order": bold.axis_order,
         "phase_encoding": str(bold.sidecar.get("PhaseEncodingDirection", "")),

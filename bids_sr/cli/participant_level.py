@@ -31,7 +31,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     from bids_sr.reports.participants_page import note_run, write_participants
     from bids_sr.reports.text.methods_text import write_citations
     from bids_sr.steps.figures import declared
-    from bids_sr.workflows.base import graph_of
+    from bids_sr.workflows.base import graph_of, primary_series
 
     out = settings.paths.output_dir
     run = settings.run
@@ -46,7 +46,8 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
             workflow = workflow_of(graph, base_dir=work_dir, need_gb=lambda need: step_gb(need, sizes))
             write_citations(graph.methods_text(), log_dir, out)
             links = {each.name: each.root for each in plan.sources}
-            write_dataset(out, bids_dir=settings.paths.bids_dir, version=__version__, links=links)
+            for series in ("", *primary_series(graph)):
+                write_dataset(out, bids_dir=settings.paths.bids_dir, version=__version__, links=links, series=series)
             if run.write_graph:
                 dot = str(log_dir / "graph.dot")
                 workflow.write_graph(dotfilename=dot, graph2use="colored", format="svg", simple_form=True)

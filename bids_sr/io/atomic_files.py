@@ -107,6 +107,28 @@ def put_in_place(part: Path, target: Path, *, durable: bool = True) -> None:
     os.replace(part, target)
 
 
+def link_whole(source: Path, target: Path) -> None:
+    """Give a finished file a second name: a hard link, or a copy where the file system has none.
+
+    A target that is this file already is left alone, and so is a copy of the same content. Directories are made as
+    needed.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists() and target.samefile(source):
+        return
+    part = beside(target)
+    try:
+        os.link(source, part)
+    except OSError:  # another file system, one without links, or too many of them
+        with whole_file(target) as copy:
+            shutil.copyfile(source, copy)
+        return
+    try:
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)  # where another has made the same link: renaming then does nothing
+
+
 def _to_disk(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

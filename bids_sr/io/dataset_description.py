@@ -28,14 +28,36 @@ IGNORED = (
 )
 
 
-def write_dataset(output_dir: Path, *, bids_dir: Path, version: str, links: Mapping[str, Path] | None = None) -> None:
+RESULTS = "bids-sr"
+"""How URIs in the data set of a primary series name the one that holds all results, and it."""
+
+
+README = """\
+# {series}: preprocessed BOLD of {name} for other programs
+
+bids-sr has laid this folder out as fMRIPrep does, with the series {series} as the preprocessed BOLD
+(`desc-preproc_bold`): brain mask, reference, confounds, transforms, and the anatomy of participants with a T1w image.
+All other series, maps and the evaluation are in the folder two levels up. Large files are hard links to files there:
+what changes one in place changes the other.
+"""
+
+
+def dataset_of(output_dir: Path, series: str) -> Path:
+    """Root of the data set that holds one series alone, as other programs look for a preprocessed one."""
+    return output_dir / "derivatives" / f"{RESULTS}-{series}"
+
+
+def write_dataset(
+    output_dir: Path, *, bids_dir: Path, version: str, links: Mapping[str, Path] | None = None, series: str = ""
+) -> None:
     """Write ``dataset_description.json`` and ``.bidsignore``; files that say the same already are left as they are.
 
     Parameters
     ----------
+    output_dir : root of all results
     bids_dir : the data set that they are made from; ``bids:raw:`` in Sources stands for it
     links : further data sets that Sources name, by the name they have there
-
+    series : the data set to describe is that of this series alone; "" for all results
     """
     source = bids_dir / "dataset_description.json"
     name = (
@@ -45,15 +67,21 @@ def write_dataset(output_dir: Path, *, bids_dir: Path, version: str, links: Mapp
     container = os.environ.get("BIDS_SR_CONTAINER_TAG")
     if container:
         generated["Container"] = {"Type": "docker", "Tag": container}
+    root, about = output_dir, f"bids-sr: super-resolved BOLD and activation maps of {name}"
+    linked = {key: folder.resolve().as_uri() for key, folder in {"raw": bids_dir, **(links or {})}.items()}
+    if series:
+        root, about = dataset_of(output_dir, series), f"bids-sr: BOLD of {name}, super-resolved ({series})"
+        linked[RESULTS] = "../.."
+        atomic_files.write_whole(root / "README.md", README.format(series=series, name=name))
     description = {
-        "Name": f"bids-sr: super-resolved BOLD and activation maps of {name}",
+        "Name": about,
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [generated],
-        "DatasetLinks": {name: root.resolve().as_uri() for name, root in {"raw": bids_dir, **(links or {})}.items()},
+        "DatasetLinks": linked,
     }
-    atomic_files.write_json(output_dir / "dataset_description.json", description)
-    write_ignored(output_dir)
+    atomic_files.write_json(root / "dataset_description.json", description)
+    write_ignored(root)
 
 
 def write_ignored(output_dir: Path) -> None:

@@ -142,7 +142,11 @@ class Scope:
         entities = how.entities(placed.lookup) if callable(how.entities) else how.entities
         sidecar = how.sidecar(placed.lookup) if callable(how.sidecar) else how.sidecar
         wires: dict[str, Maker] = {"files": Maker(placed, artifact)}
-        own: dict[str, object] = {"own_entities": None if entities is None else dict(entities)}
+        alone = how.dataset == "primary"
+        own: dict[str, object] = {"own_entities": None if entities is None else dict(entities), "in_output": not alone}
+        linked = how.linked(placed.lookup) if callable(how.linked) else how.linked
+        if alone or linked is not None:
+            own["linked"] = dict(linked or {})
         if isinstance(sidecar, str):
             wires["sidecar"] = Maker(placed, sidecar)
         else:

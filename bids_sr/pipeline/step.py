@@ -47,7 +47,9 @@ class Lookup(Protocol):
     def __call__(self, name: Literal["highres_entities", "lowres_entities"], /) -> Mapping[str, str]: ...
     @overload
     def __call__(
-        self, name: Literal["method", "recipe", "series_name", "pair_tag", "roi", "template_space", "anat_align"], /
+        self,
+        name: Literal["method", "recipe", "series_name", "pair_tag", "roi", "template_space", "anat_align", "primary"],
+        /,
     ) -> str: ...
     @overload
     def __call__(self, name: Literal["seeds"], /) -> Sequence[Seed]: ...
@@ -85,11 +87,17 @@ class Keep:
     entities : long names to labels, beside those of the scope; None: the names of its files tell them
     sidecar : metadata, or the name of the artifact that holds them
     provenance : whether the sidecar tells what made it
+    dataset : where it is stored: among all results, or only in the data set of the primary series for other programs
+        (`bids_sr.pipeline.store`)
+    linked : what of the entities is another one in that data set, where it is linked, an empty label for none;
+        None: it is not there
     """
 
     entities: Mapping[str, str] | Callable[[Lookup], Mapping[str, str]] | None = None
     sidecar: Mapping[str, object] | Callable[[Lookup], Mapping[str, object]] | str = field(default_factory=dict)
     provenance: bool = False
+    dataset: Literal["output", "primary"] = "output"
+    linked: Mapping[str, str] | Callable[[Lookup], Mapping[str, str] | None] | None = None
 
 
 class Step(Generic[P, R]):

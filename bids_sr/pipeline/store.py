@@ -1,4 +1,8 @@
-"""Store files as BIDS derivatives: names from ``io_spec.json``, whole files or none, sidecar first."""
+"""Store files as BIDS derivatives: names from ``io_spec.json``, whole files or none, sidecar first.
+
+There are two kinds of data sets. One holds all results. The other, inside it, holds the primary series alone, named and
+laid out as other programs look for a preprocessed series; its files are links to those of the first, where it has them.
+"""
 
 import gzip
 import json
@@ -9,12 +13,15 @@ from pathlib import Path
 from typing import IO, Literal
 
 from bids_sr.io import atomic_files
+from bids_sr.io.dataset_description import RESULTS, dataset_of
 from bids_sr.io.grids import AS_STORED, AxisOrder, inverse
 from bids_sr.pipeline.artifacts import Facts, File, entities_of_name
 from bids_sr.pipeline.step import step
 
 RECORD = "written.json"
 _NOTHING: Mapping[str, str] = {}
+WITHOUT_SIDECAR = frozenset({"xfm", "dseg", "probseg"})
+"""Kinds of which other programs ask no metadata: in the data set for them these have none, which spares files."""
 
 
 class UnknownEntityError(ValueError):
@@ -91,6 +98,15 @@ def _store(source: Path, target: Path, dtype: str, order: AxisOrder) -> None:
             shutil.copyfile(source, beside)
 
 
+def _write_sidecar(
+    root: Path, entities: Mapping[str, str], given: Mapping[str, object], sources: Sequence[str],
+    provenance: Mapping[str, str],
+) -> None:  # fmt: skip
+    """Write the sidecar of one file into its data set."""
+    content = _sidecar_of(given, sources, derivative_path(entities), entities) | dict(provenance)
+    atomic_files.write_json(root / derivative_path({**entities, "extension": ".json"}), content)
+
+
 def _sidecar_of(
     given: Mapping[str, object], sources: Sequence[str], path: str, entities: Mapping[str, str]
 ) -> dict[str, object]:
@@ -105,6 +121,11 @@ def _sidecar_of(
     return content
 
 
+def _of_results(uri: str) -> str:
+    """URI of a source as the data set for other programs says it, for which all results are another data set."""
+    return f"bids:{RESULTS}:{uri.removeprefix('bids::')}" if uri.startswith("bids::") else uri
+
+
 def _named(path: Path) -> dict[str, str]:
     """Entities of a file whose name tells them; what is drawn lies among the figures."""
     drawn = {"datatype": "figures"} if path.suffix in {".svg", ".html"} else {}
@@ -117,7 +138,8 @@ def store(
     entities: Mapping[str, str], own_entities: Mapping[str, str] | None = None,
     own_sidecar: Mapping[str, object] = _NOTHING, sources: Sequence[str] = (),
     provenance: Mapping[str, str] = _NOTHING, axis_order: AxisOrder = AS_STORED,
-    output_dtype: Literal["float32", "int16"] = "float32",
+    output_dtype: Literal["float32", "int16"] = "float32", datasets: Sequence[str] = (),
+    in_output: bool = True, linked: Mapping[str, str] | None = None,
 ) -> list[File]:  # fmt: skip
     """Store files under their BIDS-Derivatives names; unknown entities are refused, never turned into metadata.
 
@@ -134,6 +156,9 @@ def store(
     provenance : keys that every sidecar gets, such as the version
     axis_order : axis of the stored image that each axis is in use
     output_dtype : stored type of uncompressed series
+    datasets : series of whose data sets for other programs the files may be
+    in_output : whether they are stored among all results
+    linked : what of the entities is another one in `datasets`, an empty label for none; None: they are not there
     """
     beside = (
         {path.with_suffix("").name: path for path in files if path.suffix == ".json"} if own_entities is None else {}
@@ -144,14 +169,25 @@ def store(
             continue
         own = _named(source) if own_entities is None else own_entities
         found = {**entities, **own, "extension": full_extension(source)}
-        target = output_dir / derivative_path(found)
-        if found["extension"] not in {".json", ".svg", ".html", ".safetensors"}:
-            told = beside.get(source.name.partition(".")[0])
-            given = json.loads(told.read_text(encoding="utf-8")) if told else sidecar or own_sidecar
-            content = _sidecar_of(given, sources, str(target), found) | dict(provenance)
-            atomic_files.write_json(output_dir / derivative_path({**found, "extension": ".json"}), content)
+        told = beside.get(source.name.partition(".")[0])
+        given = json.loads(told.read_text(encoding="utf-8")) if told else sidecar or own_sidecar
         own_grid = found["extension"] == ".nii.gz" and "space" not in found
-        _store(source, target, output_dtype, inverse(axis_order) if own_grid else AS_STORED)
-        written.append(target)
+        order = inverse(axis_order) if own_grid else AS_STORED
+        first: Path | None = None
+        if in_output:
+            if found["extension"] not in {".json", ".svg", ".html", ".safetensors"}:
+                _write_sidecar(output_dir, found, given, sources, provenance)
+            _store(source, first := output_dir / derivative_path(found), output_dtype, order)
+            written.append(first)
+        for series in datasets if linked is not None else ():
+            root = dataset_of(output_dir, series)
+            there = {**found, **(linked or {})}
+            if "space" in found or there["suffix"] not in WITHOUT_SIDECAR:
+                _write_sidecar(root, there, given, [*map(_of_results, sources)], provenance)
+            written.append(target := root / derivative_path(there))
+            if first is None:
+                _store(source, first := target, output_dtype, order)
+            else:
+                atomic_files.link_whole(first, target)
     (here / RECORD).write_text(json.dumps([str(path) for path in written]))
     return written

@@ -50,7 +50,7 @@ def correct_head(t1w_file: File, *, random_seed: int) -> Image:
 
 @step(
     makes="t1w_preproc", memory=Need(always=0.02, t1w=0.018, high=0.0),
-    keep={"t1w_preproc": Keep({"desc": "preproc", "suffix": "T1w"}, {"SkullStripped": False})},
+    keep={"t1w_preproc": Keep({"desc": "preproc", "suffix": "T1w"}, {"SkullStripped": False}, linked={})},
 )  # fmt: skip
 def correct_brain(t1w_head: Image, t1w_mask: Mask, *, random_seed: int, sloppy: bool) -> Image:
     """Divide a T1w image by the bias field of its brain; the head's field, known before, is only a first one."""
@@ -74,7 +74,7 @@ def _text_of_mask(setting: Lookup) -> str:
 @step(
     makes=("t1w_mask", "start_xfm", "brain_facts"), part=Part.ANATOMY, text=_text_of_mask,
     memory=Need(always=0.20, t1w=0.011, high=0.0),
-    keep={"t1w_mask": Keep({"desc": "brain", "suffix": "mask"}, {"Type": "Brain"})},
+    keep={"t1w_mask": Keep({"desc": "brain", "suffix": "mask"}, {"Type": "Brain"}, linked={})},
 )  # fmt: skip
 def mask_brain(
     t1w_head: Image, template: Image, template_mask: Mask, *, here: Path, random_seed: int, sloppy: bool
@@ -121,7 +121,7 @@ def _kept_xfm(origin: str, target: str) -> Keep:
         space = setting("template_space")
         return {"from": origin or space, "to": target or space, "mode": "image", "suffix": "xfm"}
 
-    return Keep(entities)
+    return Keep(entities, linked={})
 
 
 KEPT_XFMS = {"t1w2std_xfm": _kept_xfm("T1w", ""), "std2t1w_xfm": _kept_xfm("", "T1w")}
@@ -155,7 +155,7 @@ def normalize_t1w(
     makes=("t1w_dseg", "t1w_tpms"), part=Part.ANATOMY, memory=SEGMENT,
     text="It was registered to the template by SyN in ANTs [@ants]; gray matter, white matter and CSF were segmented "
     "by a Gaussian mixture with the template's tissue maps as priors [@unifiedseg; @fast].",
-    keep={"t1w_dseg": Keep({"suffix": "dseg"}, {"Description": "tissues: 1 GM, 2 WM, 3 CSF"})},
+    keep={"t1w_dseg": Keep({"suffix": "dseg"}, {"Description": "tissues: 1 GM, 2 WM, 3 CSF"}, linked={})},
 )  # fmt: skip
 def segment_tissues(
     t1w_preproc: Image, t1w_mask: Mask, std2t1w_xfm: File, template_priors: Sequence[Image] = (), *, random_seed: int

@@ -18,8 +18,9 @@ KEEP_BOLDREF = Keep({"desc": "hmc", "suffix": "boldref"}, {"SkullStripped": Fals
 KEEP_MOTION = Keep(
     {"from": "orig", "to": "boldref", "mode": "image", "desc": "hmc", "suffix": "xfm"},
     {"Description": "one rigid transform a volume; takes a boldref point to where it lies in the volume"},
+    linked={},
 )
-KEEP_CONFOUNDS = Keep({"desc": "confounds", "suffix": "timeseries"}, "confounds_columns")
+KEEP_CONFOUNDS = Keep({"desc": "confounds", "suffix": "timeseries"}, "confounds_columns", linked={})
 
 
 @step(makes="bold")

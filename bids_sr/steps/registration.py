@@ -89,12 +89,13 @@ def truncate_pair(
     return truncated_pair(load(highres_file, highres_order), factor)
 
 
-_KEPT_COREG = Keep({"from": "boldref", "to": "T1w", "mode": "image", "desc": "coreg", "suffix": "xfm"})
+_KEPT_COREG = Keep({"from": "boldref", "to": "T1w", "mode": "image", "desc": "coreg", "suffix": "xfm"}, linked={})
 _KEPT_MASKS = {
     "bold_mask": Keep({"desc": "brain", "suffix": "mask"}, {"Type": "Brain"}),
     "bold_mask_hr": Keep(
         {"res": "hr", "desc": "brain", "suffix": "mask"},
         {"Type": "Brain", "Resolution": "grid of the super-resolved series"},
+        linked={"res": ""},
     ),
 }
 

@@ -67,14 +67,12 @@ def _raw_text(setting: Lookup) -> str:
 
 def _of_raw(setting: Lookup) -> dict[str, object]:
     """Sidecar of the acquired series."""
-    timed = setting("has_stc")
-    sidecar = {
+    timed = bool(setting("has_stc"))
+    moment = setting("slice_time_ref") if timed else 0.5  # of a TR, as the model has it; see `stats.glm.design`
+    return {
         "TaskName": setting("task_name"), "RepetitionTime": setting("tr"), "SkullStripped": False,
-        "SliceTimingCorrected": timed,
+        "SliceTimingCorrected": timed, "StartTime": round(moment * setting("tr"), 6),
     }  # fmt: skip
-    if timed:
-        sidecar["StartTime"] = round(setting("slice_time_ref") * setting("tr"), 6)
-    return sidecar
 
 
 def _kept(setting: Lookup) -> dict[str, object]:
@@ -85,6 +83,11 @@ def _kept(setting: Lookup) -> dict[str, object]:
 
 def _entities(setting: Lookup) -> dict[str, str]:
     return {"res": "hr", "desc": setting("series_name"), "suffix": "bold"}
+
+
+def _as_preprocessed(setting: Lookup) -> dict[str, str] | None:
+    """What of the name of the primary series is another one where it stands for the preprocessed BOLD."""
+    return {"res": "", "desc": "preproc"} if setting("series_name") == setting("primary") else None
 
 
 def _table(found: Array) -> "pd.DataFrame":
@@ -127,7 +130,7 @@ def undo_motion(
 
 @step(
     makes=("series", "consistency"), part=Part.SERIES, memory=SERIES, text=_own_text,
-    keep={"series": Keep(_entities, _kept)},
+    keep={"series": Keep(_entities, _kept, linked=_as_preprocessed)},
 )  # fmt: skip
 def super_resolve(
     stc: Series, boldref: Image, bold_mask: Mask, hmc_xfms: Transforms, distortion: Distortion | None = None,

@@ -1,5 +1,6 @@
 """What stores derivatives: declared names only, whole files, unchanged files left alone."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -97,3 +98,69 @@ def test_image_stays_as_it_is_and_three_dimensional(tmp_path):
     assert stored.shape == mask.shape
     assert stored.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(np.asarray(stored.dataobj), mask)
+
+
+BOLD = "sub-01/func/sub-01_task-tap_run-1_desc-{desc}_bold{extension}"
+RENAMED = {"own_entities": {"res": "hr", "desc": "sbl", "suffix": "bold"}, "linked": {"res": "", "desc": "preproc"}}
+
+
+def _as_primary(tmp_path: Path, **how: object) -> Path:
+    """A series is stored among all results and linked as the preprocessed one; the latter."""
+    root = tmp_path / "derivatives" / "bids-sr-sbl"
+    _stored_all(tmp_path, datasets=["sbl"], **{**RENAMED, **how})
+    return root / BOLD.format(desc="preproc", extension=".nii.gz")
+
+
+def _stored_all(tmp_path: Path, **how: object) -> list[Path]:
+    (node := tmp_path / "node").mkdir(exist_ok=True)
+    given = {"output_dir": tmp_path, "entities": COMMON, "sources": ["bids:raw:a.nii.gz", "bids::sub-01/b.nii.gz"]}
+    return store(node, [tmp_path / "in.nii"], **{**given, **how})
+
+
+def test_a_linked_file_is_one_file_under_two_names(tmp_path: Path) -> None:
+    """And its sidecar calls all results by the name that they have from there."""
+    _series(tmp_path / "in.nii")
+    linked = _as_primary(tmp_path)
+    own = tmp_path / BOLD.format(desc="sbl", extension=".nii.gz").replace("_desc", "_res-hr_desc")
+    assert own.samefile(linked)
+    assert {"in.nii", "node"} <= {path.name for path in tmp_path.iterdir()}, "the source stays"
+    told = {path: json.loads(Path(str(path).replace(".nii.gz", ".json")).read_text()) for path in (own, linked)}
+    assert told[own]["Sources"] == ["bids:raw:a.nii.gz", "bids::sub-01/b.nii.gz"]
+    assert told[linked]["Sources"] == ["bids:raw:a.nii.gz", "bids:bids-sr:sub-01/b.nii.gz"]
+    record = json.loads((tmp_path / "node" / "written.json").read_text())
+    assert record == [str(own), str(linked)], "a link that was deleted is made again"
+
+
+def test_a_link_follows_a_file_that_was_made_anew_and_leaves_nothing_beside(tmp_path: Path) -> None:
+    _series(tmp_path / "in.nii")
+    linked = _as_primary(tmp_path)
+    before = linked.stat().st_ino
+    assert _as_primary(tmp_path).stat().st_ino == before, "the same content"
+    data = np.random.default_rng(1).normal(100, 10, (4, 5, 6, 7)).astype("float32")
+    nib.Nifti1Image(data, np.diag([2.0, 2, 2, 1])).to_filename(tmp_path / "in.nii")
+    np.testing.assert_allclose(nib.load(_as_primary(tmp_path)).get_fdata(), data, rtol=1e-6)
+    assert linked.stat().st_nlink == 2
+    assert len(list(linked.parent.iterdir())) == 2
+
+
+def test_where_there_are_no_links_it_is_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    monkeypatch.setattr(os, "link", refused)
+    _series(tmp_path / "in.nii")
+    linked = _as_primary(tmp_path)
+    assert linked.stat().st_nlink == 1
+    os.utime(linked, (1, 1))
+    assert _as_primary(tmp_path).stat().st_mtime == 1, "a copy of the same content is left alone"
+    assert len(list(linked.parent.iterdir())) == 2
+
+
+def test_what_is_for_other_programs_alone_lies_in_each_of_their_data_sets(tmp_path: Path) -> None:
+    _series(tmp_path / "in.nii")
+    own = {"desc": "preproc", "suffix": "bold"}
+    one, other = _stored_all(tmp_path, datasets=["sbl", "bspline"], own_entities=own, in_output=False, linked={})
+    assert one.samefile(other)
+    name = BOLD.format(desc="preproc", extension=".nii.gz")
+    assert [one, other] == [tmp_path / f"derivatives/bids-sr-{series}" / name for series in ("sbl", "bspline")]
+    assert not (tmp_path / "sub-01").exists()
