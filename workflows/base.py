@@ -38,7 +38,7 @@ def graph_of(settings: Settings, plan: Plan, version: str) -> Graph:
     GraphError : a step is asked for what no other makes, or for a setting that is not there
     """
     planned = Planned(settings=settings, plan=plan, version=version)
-    root = Scope("bids_sr_wf", settings_by_name(settings), store=store)
+    root = Scope("bids_sr_wf", settings_by_name(settings), store=store, uri=planned.uri)
     root.say(Part.OPENING, OPENING.format(version=version))
     if scans := [subject for subject in plan.subjects if subject.structural]:
         add_structural(root, planned, scans)

@@ -25,7 +25,7 @@ def add_participant(root: Scope, planned: Planned, subject: Subject) -> None:
     made = [one.name for run in subject.runs for one in wanted[run.bold] if one.stored]
     notices = [str(each) for each in planned.plan.warnings if each.concerns(subject.label)]
     scope = root.within(
-        f"sub_{subject.label}_wf", entities={"subject": subject.label}, sources=(), provenance={},
+        f"sub_{subject.label}_wf", entities={"subject": subject.label}, provenance={},
         axis_order=(0, 1, 2), template_space=template, roi=roi, n_runs=len(subject.runs),
         subject_facts=subject_facts(
             planned.settings, subject, ["raw", *made], notices, template=template, roi=roi
@@ -64,8 +64,7 @@ def _add_anatomy(scope: Scope, planned: Planned, subject: Subject, template: str
     files = given.files(template) if given else {}
     anat = scope.within(
         "anat_wf", entities={"subject": subject.label, **named(t1w, "session"), "datatype": "anat"},
-        sources=[given.origin.uri(path) for path in files.values()] if given else [planned.uri(t1w)],
-        datasets=planned.datasets(subject.runs),
+        datasets=planned.datasets(subject.runs), alias={"reference": "t1w_preproc"},
     )  # fmt: skip
     anat.give(t1w_file=files.get("t1w_preproc", t1w))
     anat.give(**{f"given_{name}": path for name, path in files.items()})
@@ -129,9 +128,8 @@ def _registered(
     common : entities of what is stored
     tag : tells it from another pair of the same images; "" where there is none
     """
-    files = [path for path in (pair.highres, pair.lowres) if path is not None]
     own = scope.within(
-        name, entities={**common, "datatype": "anat"}, sources=[planned.uri(path) for path in files], pair_tag=tag,
+        name, entities={**common, "datatype": "anat"}, pair_tag=tag, alias={"reference": "train_lowres"},
         factor=pair.factor, axis_order=pair.orders[1], highres_order=pair.orders[0], lowres_order=pair.orders[1],
         highres_entities=named(pair.highres, "acquisition"),
         lowres_entities=named(pair.lowres or pair.highres, "acquisition"),

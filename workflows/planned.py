@@ -9,6 +9,7 @@ from bids_sr.bids import BoldRun, entities_of, pretrained_for
 from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
+from bids_sr.io.uris import uri_of
 from bids_sr.preflight.plan import Plan
 from bids_sr.series import series_names
 from bids_sr.workflows.wanted import Wanted, wanted_series
@@ -44,9 +45,10 @@ class Planned:
         return tuple(dict.fromkeys(map(self.primary, runs)))
 
     def uri(self, path: Path) -> str:
-        """BIDS URI of a file of the data set; its path where it lies elsewhere."""
-        root = self.settings.paths.bids_dir
-        return f"bids:raw:{path.relative_to(root).as_posix()}" if root in path.parents else str(path)
+        """URI of a file that was given."""
+        paths = self.settings.paths
+        roots = {each.name: each.root for each in self.plan.sources}
+        return uri_of(path, {"": paths.output_dir, "raw": paths.bids_dir, **roots})
 
     def model_settings(self, one: Wanted) -> dict[str, object]:
         """What the model of a series is trained with, or found by, beside what was asked for in general."""

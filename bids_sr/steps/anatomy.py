@@ -23,7 +23,10 @@ _REGIONS = {
 }
 
 
-@step(makes=("template", "template_mask", "template_priors"), memory=Need(always=0.30, high=0.0))
+@step(
+    makes=("template", "template_mask", "template_priors"), memory=Need(always=0.30, high=0.0),
+    reads=lambda setting: [templates.template_source(setting("template_space"))],
+)  # fmt: skip
 def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
     """Load a template that is on this machine; nothing is downloaded.
 
@@ -119,7 +122,7 @@ def _kept_xfm(origin: str, target: str) -> Keep:
 
     def entities(setting: Lookup) -> dict[str, str]:
         space = setting("template_space")
-        return {"from": origin or space, "to": target or space, "mode": "image", "suffix": "xfm"}
+        return {"from": origin or space, "to": target or space, "mode": "image", "suffix": "xfm", "extension": ".h5"}
 
     return Keep(entities, linked={})
 

@@ -62,14 +62,19 @@ LOG_COLUMNS = {
 _WITHOUT_PAPER = "written without its paper"  # in what a method says of itself that is known from others alone
 
 
-def _kept(suffix: str) -> Keep:
+def _kept(suffix: str, extension: str) -> Keep:
     def entities(setting: Lookup) -> dict[str, str]:
-        return {"datatype": "models", "desc": series_name(setting("method")), "suffix": suffix}
+        name = series_name(setting("method"))
+        return {"datatype": "models", "desc": name, "suffix": suffix, "extension": extension}
 
     return Keep(entities, LOG_COLUMNS if suffix == "log" else {})
 
 
-KEPT = {"model_file": _kept("model"), "card_file": _kept("model"), "log_file": _kept("log")}
+KEPT = {
+    "model_file": _kept("model", ".safetensors"),
+    "card_file": _kept("model", ".json"),
+    "log_file": _kept("log", ".tsv"),
+}
 """How a model is stored; not that of a placebo, a control, or a further member of an ensemble."""
 
 

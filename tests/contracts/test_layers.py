@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": {"boilerplate", "config", "io", "metrics", "reports", "spatial", "stats"},
     "steps": PURE | {"pipeline", "registration"},
     "execution": {"io", "config", "pipeline", "slurm"},
-    "workflows": {"bids", "boilerplate", "config", "pipeline", "preflight", "sr", "sr/methods", "stats", "steps"},
+    "workflows": {"bids", "boilerplate", "config", "io", "pipeline", "preflight", "sr", "sr/methods", "stats", "steps"},
     "api": {"io", "metrics", "registration", "reports", "spatial", "sr", "sr/methods", "stats", "steps"},
     "cli": PURE
     | {"bids", "execution", "group", "phantom", "pipeline", "preflight", "retrospective"}

@@ -36,7 +36,11 @@ def compare(maps: list[Map], series: dict[str, Image]) -> Image:
 
 
 def listed(tmp_path):
-    root = Scope("all_wf", {"output_dir": tmp_path, "entities": {}}, store=store)
+    root = Scope(
+        "all_wf",
+        {"output_dir": tmp_path, "entities": {"subject": "01", "task": "tap", "datatype": "func"}},
+        store=store,
+    )
     pair = root.within("pair_wf")
     pair.give(bold=tmp_path / "pair.nii")
     pair.add(average, rename={"boldref": "fine"})

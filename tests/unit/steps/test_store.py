@@ -164,3 +164,31 @@ def test_what_is_for_other_programs_alone_lies_in_each_of_their_data_sets(tmp_pa
     name = BOLD.format(desc="preproc", extension=".nii.gz")
     assert [one, other] == [tmp_path / f"derivatives/bids-sr-{series}" / name for series in ("sbl", "bspline")]
     assert not (tmp_path / "sub-01").exists()
+
+
+@pytest.mark.parametrize(
+    ("own", "reference"),
+    [
+        ({"desc": "hmc", "suffix": "boldref"}, "bids::sub-01/func/x_boldref.nii.gz"),
+        ({"space": "T1w", "desc": "raw", "suffix": "bold"}, "bids::sub-01/anat/x_T1w.nii.gz"),
+        (
+            {"space": "MNI152NLin6Asym", "desc": "raw", "suffix": "bold"},
+            "https://templateflow.s3.amazonaws.com/tpl-MNI152NLin6Asym/tpl-MNI152NLin6Asym_res-01_T1w.nii.gz",
+        ),
+        ({"space": "MyOwn", "desc": "raw", "suffix": "bold"}, None),
+    ],
+)
+def test_an_image_says_on_what_it_lies(tmp_path, own, reference):
+    nib.Nifti1Image(np.ones((2, 2, 2), "uint8"), np.eye(4)).to_filename(tmp_path / "in.nii")
+    references = {"": "bids::sub-01/func/x_boldref.nii.gz", "T1w": "bids::sub-01/anat/x_T1w.nii.gz"}
+    stored = _stored(tmp_path, tmp_path / "in.nii", own_entities=own, references=references)
+    told = json.loads(Path(str(stored).replace(".nii.gz", ".json")).read_text())
+    assert told.get("SpatialReference") == reference
+
+
+def test_a_table_names_its_sources_beside_its_columns(tmp_path):
+    (tmp_path / "in.tsv").write_text("a\n1\n")
+    own = {"desc": "image", "suffix": "metrics"}
+    stored = _stored(tmp_path, tmp_path / "in.tsv", own_entities=own, own_sidecar={"a": {"Description": "b"}})
+    told = json.loads(stored.with_suffix(".json").read_text())
+    assert list(told) == ["a", "Sources"]

@@ -1,0 +1,75 @@
+"""How files are named among the sources of others: BIDS URIs in data sets, else URIs that say whose they are."""
+
+import importlib.metadata
+import importlib.util
+import os
+import zipfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+TEMPLATEFLOW = "https://templateflow.s3.amazonaws.com"
+
+
+def uri_of(path: Path, roots: Mapping[str, Path]) -> str:
+    """URI of a file.
+
+    Parameters
+    ----------
+    roots : data sets by the names that they have in URIs; "" for the one in which the URI stands
+
+    Examples
+    --------
+    >>> uri_of(Path("/data/sub-01/anat/sub-01_T1w.nii.gz"), {"raw": Path("/data")})
+    'bids:raw:sub-01/anat/sub-01_T1w.nii.gz'
+    """
+    holding = [(root, name) for name, root in roots.items() if root in path.parents]
+    if holding:
+        root, name = max(holding, key=lambda each: len(each[0].parts))  # a data set may lie in another
+        return f"bids:{name}:{path.relative_to(root).as_posix()}"
+    home = templateflow_home()
+    if home in path.parents:
+        return f"{TEMPLATEFLOW}/{path.relative_to(home).as_posix()}"
+    return _in_package(path) or path.absolute().as_uri()
+
+
+def templateflow_home() -> Path:
+    """Where TemplateFlow keeps what was downloaded."""
+    return Path(os.environ.get("TEMPLATEFLOW_HOME") or Path.home() / ".cache" / "templateflow")
+
+
+def _in_package(path: Path) -> str:
+    """Package URL of a file that an installed package carries; "" for any other file."""
+    parts = path.parts
+    if "site-packages" not in parts:
+        return ""
+    start = len(parts) - parts[::-1].index("site-packages")
+    try:
+        version = importlib.metadata.version(parts[start])
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    return f"pkg:pypi/{parts[start]}@{version}#{'/'.join(parts[start:])}"
+
+
+@cache
+def template_uri(space: str) -> str:
+    """URI of the T1w image of a template at TemplateFlow, of that at 1 mm where there are several; "" for no template.
+
+    TemplateFlow's list of files is read, nothing is imported or downloaded.
+    """
+    name, _, cohort = space.partition("+")
+    folder = f"tpl-{name}/" + (f"cohort-{cohort}/" if cohort else "")
+    stem = f"tpl-{name}_" + (f"cohort-{cohort}_" if cohort else "")
+    listed = _templateflow_files()
+    endings = ("res-01_T1w", "res-1_T1w", "T1w")
+    return next((f"{TEMPLATEFLOW}/{folder}{stem}{each}.nii.gz" for each in endings
+                 if f"{folder}{stem}{each}.nii.gz" in listed), "")  # fmt: skip
+
+
+@cache
+def _templateflow_files() -> frozenset[str]:
+    spec = importlib.util.find_spec("templateflow")
+    if spec is None or spec.origin is None:
+        return frozenset()
+    with zipfile.ZipFile(Path(spec.origin).parent / "conf" / "templateflow-skel.zip") as skeleton:
+        return frozenset(skeleton.namelist())

@@ -1,0 +1,127 @@
+"""What stored files are made of, as the graph tells it."""
+
+from pathlib import Path
+
+import pytest
+
+from bids_sr.io.uris import template_uri, uri_of
+from bids_sr.pipeline.artifacts import File, Image, Map, Regressors, Series, Table
+from bids_sr.pipeline.graph import Graph, Scope
+from bids_sr.pipeline.step import Keep, step
+from bids_sr.pipeline.store import store
+
+RUN = "bids::sub-01/func/sub-01_task-tap"
+
+
+@step(makes=("bold", "n_dummy"))
+def copy_series(bold_file: File) -> tuple[Series, int]:
+    """Not stored."""
+    raise NotImplementedError
+
+
+@step(makes="boldref", keep={"boldref": Keep({"desc": "hmc", "suffix": "boldref"})})
+def average(bold: Series, *, n_dummy: int) -> Image:
+    """Stored."""
+    raise NotImplementedError
+
+
+@step(makes=("mask", "mask_hr"), keep={"mask": Keep({"desc": "brain", "suffix": "mask"})})
+def find_brain(boldref: Image) -> tuple[Image, Image]:
+    """One stored, the other not."""
+    raise NotImplementedError
+
+
+@step(
+    makes="model_file",
+    keep={"model_file": Keep({"datatype": "models", "desc": "sbl", "suffix": "model", "extension": ".safetensors"})},
+)
+def train(mask: Image, weights_file: File) -> File:
+    """A file that tells nothing of itself."""
+    raise NotImplementedError
+
+
+@step(makes="series", keep={"series": Keep({"res": "hr", "desc": "sbl", "suffix": "bold"})})
+def resolve(bold: Series, boldref: Image, model_file: File, *, n_dummy: int) -> Series:
+    """A series."""
+    raise NotImplementedError
+
+
+@step(makes=("maps", "measured"), keep={"maps": Keep(), "measured": Keep({"desc": "x", "suffix": "metrics"})})
+def map_it(series: Series, mask_hr: Image, regressors: Regressors, *, n_dummy: int) -> tuple[list[Map], Table]:
+    """Maps of it, and a table."""
+    raise NotImplementedError
+
+
+@step(makes="std_maps", keep={"std_maps": Keep()}, reads=lambda setting: [setting("atlas"), "https://somewhere/T1w"])
+def to_template(maps: list[Map], *, atlas: Path) -> list[Map]:
+    """Maps of maps, with a file that a setting names."""
+    raise NotImplementedError
+
+
+@pytest.fixture
+def told() -> dict[str, dict[str, object]]:
+    """What each store is told, by its name."""
+    entities = {"subject": "01", "task": "tap", "datatype": "func"}
+    roots = {"raw": Path("/data/raw"), "": Path("/data/out")}
+    root = Scope("all", {"output_dir": Path("/data/out"), "entities": entities, "atlas": Path("/mine/atlas.nii")},
+                 store=store, uri=lambda path: uri_of(path, roots), alias={"reference": "boldref"})  # fmt: skip
+    root.give(bold_file=Path("/data/raw/sub-01/func/sub-01_task-tap_bold.nii.gz"))
+    root.give(regressors=Path("/data/raw/sub-01/func/sub-01_task-tap_events.tsv"))
+    root.give(weights_file=Path("/data/out/sourcedata/weights.bin"))
+    root.add(copy_series, average, find_brain, train, resolve, map_it, to_template)
+    graph = Graph(root)
+    return {placed.name: dict(graph.settings[placed]) for placed in graph.placed if placed.step is store}
+
+
+def test_a_series_names_what_was_acquired_its_model_and_what_that_was_trained_on(told):
+    assert told["keep_boldref"]["sources"] == ["bids:raw:sub-01/func/sub-01_task-tap_bold.nii.gz"]
+    assert told["keep_series"]["sources"] == [
+        "bids:raw:sub-01/func/sub-01_task-tap_bold.nii.gz",
+        f"{RUN}_desc-hmc_boldref.nii.gz",
+        "bids::sourcedata/models/sub-01/sub-01_task-tap_desc-sbl_model.safetensors",
+        f"{RUN}_desc-brain_mask.nii.gz",
+        "bids::sourcedata/weights.bin",
+    ]
+
+
+def test_what_is_stored_ends_the_way_and_what_others_tell_is_not_said_again(told):
+    """The fine mask is not stored; the reference, of which it is made, is told by the series."""
+    series = [f"{RUN}_res-hr_desc-sbl_bold.nii.gz", "bids:raw:sub-01/func/sub-01_task-tap_events.tsv"]
+    assert told["keep_maps"]["sources"] == series
+    assert told["keep_measured"]["sources"] == series
+    assert set(told["keep_std_maps"]["sources"]) == {"file:///mine/atlas.nii", "https://somewhere/T1w", *series}
+
+
+def test_images_lie_on_the_reference_of_their_scope_and_tables_on_nothing(told):
+    assert told["keep_series"]["references"] == {"": f"{RUN}_desc-hmc_boldref.nii.gz"}
+    assert told["keep_boldref"]["references"] == told["keep_measured"]["references"] == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "uri"),
+    [
+        ("/data/sub-01/a.nii.gz", "bids:raw:sub-01/a.nii.gz"),
+        ("/data/derivatives/out/sub-01/a.nii.gz", "bids::sub-01/a.nii.gz"),
+        ("/elsewhere/a b.nii.gz", "file:///elsewhere/a%20b.nii.gz"),
+        ("/flow/tpl-X/tpl-X_T1w.nii.gz", "https://templateflow.s3.amazonaws.com/tpl-X/tpl-X_T1w.nii.gz"),
+    ],
+)
+def test_a_file_is_named_by_the_innermost_data_set_that_holds_it(path, uri, monkeypatch):
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", "/flow")
+    assert uri_of(Path(path), {"raw": Path("/data"), "": Path("/data/derivatives/out")}) == uri
+
+
+def test_a_file_of_a_package_is_named_by_its_version_and_not_by_this_machine():
+    import nilearn
+
+    inside = Path(nilearn.__file__).parent / "version.py"
+    assert uri_of(inside, {}) == f"pkg:pypi/nilearn@{nilearn.__version__}#nilearn/version.py"
+
+
+def test_templates_are_named_as_templateflow_has_them():
+    home = "https://templateflow.s3.amazonaws.com"
+    assert template_uri("MNI152NLin2009cAsym") == (
+        f"{home}/tpl-MNI152NLin2009cAsym/tpl-MNI152NLin2009cAsym_res-01_T1w.nii.gz"
+    )
+    assert template_uri("MNIInfant+2") == f"{home}/tpl-MNIInfant/cohort-2/tpl-MNIInfant_cohort-2_res-1_T1w.nii.gz"
+    assert template_uri("Nowhere") == ""
