@@ -285,8 +285,7 @@ def report_roofline(kernels: list[Kernel], peaks: Peaks, found: pd.DataFrame, co
         f"Share of the stage's processor time in the run that these kernels take when run alone: {', '.join(told)}. "
         "The rest is reading and writing series, looks at held-out slices, interpreters, and two steps sharing caches "
         "and memory.",
-        "Coefficients of splines are loops of scipy in double precision, their samples some two hundred passes of "
-        "numpy over runs of 12,000 voxels: neither roof is theirs.",
+        "Splines are compiled loops over rows of voxels; their rows are in a cache, and their work is the algorithm's.",
     ]
     keep("paper_subject_roofline", "Roofline of what a whole subject spends most on", rows, remarks=remarks)
     draw(rows, peaks)

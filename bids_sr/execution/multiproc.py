@@ -49,6 +49,7 @@ PRELOAD = (
     "nipype.pipeline.engine",
     "bids_sr.pipeline.nipype_interface",
     "bids_sr.workflows.base",  # with it all steps
+    "bids_sr.spatial.spline_kernels",  # compiled here where it is new, once for all workers
     "scipy.ndimage",
     "torch",
     "nilearn.glm.first_level",

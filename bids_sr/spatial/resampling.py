@@ -4,11 +4,7 @@ Edges: a point beyond the outermost sample takes that sample's value, however fa
 blank the edge slices of every volume that moves by more than nothing and put jumps into the time series there; what
 lies outside the acquired field of view is for masks to leave out.
 
-Small motion: on nearly its own grid a sample needs coefficients whose offsets hardly change from voxel to voxel. So
-instead of gathering 64 values for each voxel, whole runs of voxels are multiplied by one offset's weights at a time: a
-few hundred passes over contiguous memory. Voxels between which the nearest sample changes share a run, with weights of
-0 where an offset is not theirs. The result is that of the same spline sampled point by point, to rounding in single
-precision.
+The cubic spline is compiled (`spline_kernels`), wherever the grid lies; orders that are asked for rarely are scipy's.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,8 +19,8 @@ from bids_sr.io.array_types import Array, Float, Float32, Mask
 Shift = tuple[Array, Float]
 """How far each target voxel's source point is moved (the shape of the target), and along what (3,; RAS mm)."""
 # Edge samples repeated outwards before the spline coefficients are computed. The mirror beyond them is 16 samples
-# away, and a cubic coefficient feels it by 0.27 ** 16: 1e-9 of a step at the edge. A volume that moved by less than
-# these samples is sampled without leaving them.
+# away, and a cubic coefficient feels it by 0.27 ** 16: 1e-9 of a step at the edge. Points farther out than 7 samples,
+# where the spline has settled at the edge's value to 1e-4 of its step, take that value.
 PAD = 8
 _WHOLE = 1e-6  # voxels: a transform this close to a whole-voxel shift is one
 
@@ -45,7 +41,7 @@ class Spline:
 def spline_coefficients(volume: Array, spline: Spline | None = None) -> Float32:
     """Coefficients of a volume (X, Y, Z), `PAD` samples wider at each side; compute once, sample often.
 
-    The first axis of the result is contiguous, as it is in files and as `sample_small_motion` reads it.
+    The first axis of the result is contiguous, as it is in files.
     """
     spline = spline or Spline()
     if volume.ndim != 3:
@@ -53,7 +49,59 @@ def spline_coefficients(volume: Array, spline: Spline | None = None) -> Float32:
     padded = np.pad(np.asarray(volume, dtype=np.float32).T, PAD, mode="edge")
     if spline.order < 2:
         return padded.T
+    if spline.order == 3:
+        return _filtered(padded).T
     return ndimage.spline_filter(padded, order=spline.order, output=np.float32, mode="mirror").T
+
+
+def _filtered(padded: Float32) -> Float32:
+    """Coefficients of the cubic spline in the place of the samples (Z, Y, X)."""
+    from bids_sr.spatial.spline_kernels import filter_first, filter_last
+
+    padded = np.ascontiguousarray(padded)
+    z, y, x = padded.shape
+    filter_first(padded.reshape(z, y * x))
+    for plane in padded:
+        filter_first(plane)
+    filter_last(padded.reshape(z * y, x))
+    return padded
+
+
+def sample_points(coefficients: Float32, points: Array) -> Float32:
+    """Values of the cubic spline through a volume at points (N, 3), in voxels of the volume; float32 (N,).
+
+    The values that `sample_volume` gives where a voxel lies at that point; `coefficients` of `spline_coefficients`.
+    """
+    stored, level = _leveled(coefficients)
+    return _at_points(stored, np.asarray(points, dtype=np.float64).T) + level
+
+
+def _leveled(coefficients: Float32) -> tuple[Float32, np.float32]:
+    """Coefficients (Z, Y, X) less one of them, and that: so that what is constant stays so to the last bit."""
+    level = coefficients[tuple(n // 2 for n in coefficients.shape)]
+    return np.subtract(coefficients.T, level, order="C", dtype=np.float32), level
+
+
+def _at_points(stored: Float32, points: Array) -> Float32:
+    """As `sample_points`, of coefficients (Z, Y, X) at points (3, ...)."""
+    from bids_sr.spatial import spline_kernels
+
+    out = np.empty(points.shape[1:], dtype=np.float32)
+    spline_kernels.sample_points(stored, np.ascontiguousarray(points + PAD).reshape(3, -1), out.reshape(-1))
+    return out
+
+
+def _on_grid(coefficients: Float32, matrix: Array, shape: tuple[int, int, int]) -> Float32:
+    """The cubic spline on a grid through a voxel-to-voxel matrix; the first axis of the result is contiguous."""
+    from bids_sr.spatial.spline_kernels import sample_grid
+
+    stored, level = _leveled(coefficients)
+    to_stored = np.array(matrix, dtype=np.float64)
+    to_stored[:3, 3] += PAD
+    out = np.empty(shape[::-1], dtype=np.float32)
+    sample_grid(stored, to_stored, out)
+    out += level
+    return out.T
 
 
 def _whole_shift(matrix: Array) -> npt.NDArray[np.int64] | None:
@@ -83,11 +131,12 @@ def _warped(
 ) -> Float32:  # fmt: skip
     """A volume through a voxel-to-voxel matrix and what moves the points of each slice (3, X, Y; voxels)."""
     out = np.empty(shape, dtype=np.float32)
+    stored, level = _leveled(coefficients)
     for z, at in _points(matrix, shape):
         at += moved(z)
-        out[:, :, z] = ndimage.map_coordinates(
+        out[:, :, z] = _at_points(stored, at) + level if spline.order == 3 else ndimage.map_coordinates(
             coefficients, at + PAD, order=spline.order, mode="nearest", prefilter=False, output=np.float32
-        )
+        )  # fmt: skip
         if spline.mode == "constant":
             out[:, :, z][_outside(at, source_shape)] = spline.cval
     return out
@@ -125,9 +174,9 @@ def sample_volume(
         for axis in range(3):
             index = np.clip(np.arange(shape[axis]) + whole[axis], 0, volume.shape[axis] - 1)
             out = np.take(out, index, axis=axis)
-    elif spline.order == 3 and is_small_motion(matrix, volume.shape, shape, PAD):
+    elif spline.order == 3:
         assert coefficients is not None
-        out = sample_small_motion(coefficients, matrix, shape, PAD)
+        out = _on_grid(coefficients, matrix, shape)
     else:
         rows = np.ascontiguousarray(coefficients)  # scipy runs along the last axis
         out = ndimage.affine_transform(
@@ -155,127 +204,3 @@ def sample_warped(
         spline_coefficients(volume, spline), volume.shape, back @ xfm @ target_affine, moved.shape[1:],
         lambda z: np.tensordot(back[:3, :3], moved[..., z], axes=1), spline,
     )  # fmt: skip
-
-
-_RUN = 12_000  # voxels at a time: the weights of a run (12 arrays or more) stay in the cache of a core
-_MOST_TAPS = 350  # offsets of a run; beyond, gathering is as fast
-_SLACK = 1e-6  # voxels: sums over axes in another order may end on the other side of a whole number
-
-
-def _extent(steps: Array, start: float, counts: tuple[int, ...]) -> tuple[float, float]:
-    """Lowest and highest value on a grid of `counts` voxels that begins at `start` and grows by `steps` along axes."""
-    ends = [float(step) * (count - 1) for step, count in zip(steps, counts, strict=True)]
-    return start + sum(min(end, 0.0) for end in ends), start + sum(max(end, 0.0) for end in ends)
-
-
-def _taps(low: float, high: float) -> range:
-    """Offsets of the coefficients that voxels need which are displaced by `low` to `high` (voxels)."""
-    return range(int(np.floor(low)) - 1, int(np.floor(high)) + 3)
-
-
-def _rows(shape: tuple[int, int, int], row: int) -> int:
-    return min(shape[1], max(1, _RUN // row))
-
-
-def is_small_motion(matrix: Array, source: tuple[int, ...], shape: tuple[int, int, int], pad: int) -> bool:
-    """Whether `sample_small_motion` can be used, and is worth it.
-
-    `matrix` takes a target voxel to its voxel in the volume of shape `source`, whose coefficients have `pad` more
-    samples at each side; `shape` is the target's.
-    """
-    moved = matrix - np.eye(4)
-    run = shape[0], _rows(shape, source[0] + 2 * pad), 1
-    count = 1
-    for axis in range(3):
-        low, high = _extent(moved[axis, :3], moved[axis, 3], shape)
-        taps = _taps(low - _SLACK, high + _SLACK)
-        if taps[0] < -pad or taps[-1] > pad + source[axis] - shape[axis]:
-            return False
-        low, high = _extent(moved[axis, :3], 0.0, run)
-        count *= 5 + int(high - low)
-    return count <= _MOST_TAPS
-
-
-def _weights(beyond: Float32, count: int) -> list[Float32]:
-    """Weights of `count` offsets for voxels that lie `beyond` the second of them (voxels, 0 … count - 3)."""
-    step = np.clip(np.floor(beyond), 0, count - 4) if count > 4 else np.float32(0)
-    t = beyond - step
-    u = 1 - t
-    square = t * t
-    last, first = square * t, u * u
-    last *= np.float32(1 / 6)
-    first *= u
-    first *= np.float32(1 / 6)
-    second = np.float32(2 / 3) - square + 3 * last
-    cubic = [first, second, 1 - (first + second + last), last]  # together 1
-    if count == 4:
-        return cubic
-    out = list(np.zeros((count, *beyond.shape), dtype=np.float32))
-    for k in range(count - 3):
-        own = (step == k).astype(np.float32)
-        for tap, weight in enumerate(cubic, start=k):
-            out[tap] += own * weight
-    return out
-
-
-def _runs(shape: tuple[int, int, int], row: int) -> Iterator[tuple[int, int, int]]:
-    """Slice, first row and number of rows of every run."""
-    step = _rows(shape, row)
-    for z in range(shape[2]):
-        for y in range(0, shape[1], step):
-            yield z, y, min(step, shape[1] - y)
-
-
-def sample_small_motion(coefficients: Float32, matrix: Array, shape: tuple[int, int, int], pad: int) -> Float32:
-    """A volume on a grid that is nearly its own, for which `is_small_motion` holds.
-
-    Parameters
-    ----------
-    coefficients : (X + 2 pad, Y + 2 pad, Z + 2 pad), of the cubic spline; fastest where the first axis is contiguous
-    matrix : 4x4, target voxel -> voxel of the volume without its padding
-
-    Returns
-    -------
-    float32 (shape), the first axis contiguous; a view of an array whose rows are `2 pad` samples longer
-    """
-    level = coefficients[tuple(n // 2 for n in coefficients.shape)]
-    stored = np.subtract(coefficients.T, level, order="C")  # so that what is constant stays so to the last bit
-    row = stored.shape[2]
-    strides = 1, row, row * stored.shape[1]
-    flat = stored.reshape(-1)
-    origin = pad * sum(strides)
-    out = np.empty((shape[2], shape[1], row), dtype=np.float32)
-    moved = (matrix - np.eye(4))[:3]
-    along = moved[:, :1] * np.arange(row)
-    for z, y, rows in _runs(shape, row):
-        size = (rows - 1) * row + shape[0]  # with the padding between rows, whose results nobody reads
-        offsets, weights = [], []
-        for axis in range(3):
-            start = moved[axis, 1] * y + moved[axis, 2] * z + moved[axis, 3]
-            taps = _taps(*_extent(moved[axis, :2], start, (shape[0], rows)))
-            first = start + moved[axis, 1] * np.arange(rows) - (taps[0] + 1)
-            beyond = np.add.outer(first, along[axis]).astype(np.float32).reshape(-1)[:size]
-            offsets.append([tap * strides[axis] for tap in taps])
-            weights.append(_weights(beyond, len(taps)))
-        begin = origin + y * row + z * strides[2]
-        out.reshape(-1)[(z * shape[1] + y) * row :][:size] = _summed(flat, begin, offsets, weights) + level
-    return out[:, :, : shape[0]].T
-
-
-def _summed(flat: Float32, begin: int, offsets: list[list[int]], weights: list[list[Float32]]) -> Float32:
-    """The weighted sum over all offsets (along X, Y, Z) of the values from `begin` on."""
-    size = len(weights[0][0])
-    total, plane, line, part = np.zeros((4, size), dtype=np.float32)
-    for across, of_plane in zip(offsets[2], weights[2], strict=True):
-        plane[:] = 0
-        for down, of_line in zip(offsets[1], weights[1], strict=True):
-            at = begin + across + down
-            np.multiply(weights[0][0], flat[at + offsets[0][0] :][:size], out=line)
-            for tap, weight in zip(offsets[0][1:], weights[0][1:], strict=True):
-                np.multiply(weight, flat[at + tap :][:size], out=part)
-                np.add(line, part, out=line)
-            np.multiply(of_line, line, out=line)
-            np.add(plane, line, out=plane)
-        np.multiply(of_plane, plane, out=plane)
-        np.add(total, plane, out=total)
-    return total

@@ -78,7 +78,9 @@ def let_in(path: str, patterns: list[str]) -> bool:
 def test_the_context_holds_the_package_and_nothing_private() -> None:
     patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     needed = [path for top in ("bids_sr", "workflows", "boilerplate", "docker") for path in (ROOT / top).rglob("*")]
-    needed = [path for path in needed if path.is_file() and path.suffix != ".pyc" and path.name != "commit.txt"]
+    needed = [
+        path for path in needed if path.is_file() and "__pycache__" not in path.parts and path.name != "commit.txt"
+    ]
     needed = [path.relative_to(ROOT).as_posix() for path in needed]
     needed += ["setup.cfg", "pyproject.toml", "README.md", "LICENSE", *LOCKS]
     assert [path for path in needed if not let_in(path, patterns)] == []

@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 EVERYWHERE = {"io.atomic_files", "series", "region_names", "version", "frozen"}
 """The standard library alone, and nothing of bids_sr."""
 LIGHT = {"method", "methods", "recipe"}
-HEAVY = {"torch", "nilearn", "ants", "skimage", "matplotlib", "nireports", "seaborn", "sklearn", "bids"}
+HEAVY = {"torch", "nilearn", "ants", "skimage", "matplotlib", "nireports", "seaborn", "sklearn", "bids", "numba"}
 
 
 def sources() -> list[Path]:

@@ -1,0 +1,167 @@
+"""The cubic spline as compiled loops: coefficients of a volume, and its values on a grid or at single points.
+
+Arrays have their axes as in files, (Z, Y, X) with X contiguous. Coefficients are of a volume that was padded by its
+edges; points beyond them take the value at the edge of the padding, so that no point leads outside the array.
+
+On a grid, neighbors along x mostly lie in the same cell along y and z and in neighboring cells along x. Such a run has
+twelve arrays of weights, and 16 lines of contiguous coefficients: loops that a compiler turns into wide instructions.
+"""
+
+import math
+
+import numpy as np
+
+from bids_sr.io.array_types import Float, Float32
+from bids_sr.spatial.compiled import compiled, inlined
+
+_POLE = np.float32(math.sqrt(3) - 2)
+_GAIN = np.float32(6)
+_LAST = np.float32(1 / (math.sqrt(3) - 2 - 1 / (math.sqrt(3) - 2)))  # of the mirror at the end
+_MEMORY = 24  # samples; the filter has forgotten what lies farther: _POLE ** 24 is 2e-14
+_ROWS = 16  # filtered at a time where the filter runs along contiguous samples
+_SHORT = 8  # voxels; runs that are shorter are sampled point by point
+_SIXTH, _TWO_THIRDS, _ONE = np.float32(1 / 6), np.float32(2 / 3), np.float32(1)
+
+
+@compiled("void(float32[:,::1])")
+def filter_first(c: Float32) -> None:
+    """Coefficients along the first axis of (N, M), in place; mirrored at both ends (whole samples)."""
+    n, m = c.shape
+    start = c[0].copy()
+    power = _ONE
+    for i in range(1, min(n, _MEMORY)):
+        power *= _POLE
+        for j in range(m):
+            start[j] += power * c[i, j]
+    for j in range(m):
+        c[0, j] = _GAIN * start[j]
+    for i in range(1, n):
+        for j in range(m):
+            c[i, j] = _GAIN * c[i, j] + _POLE * c[i - 1, j]
+    for j in range(m):
+        c[n - 1, j] = _LAST * (c[n - 1, j] + _POLE * c[n - 2, j])
+    for i in range(n - 2, -1, -1):
+        for j in range(m):
+            c[i, j] = _POLE * (c[i + 1, j] - c[i, j])
+
+
+@compiled("void(float32[:,::1])")
+def filter_last(c: Float32) -> None:
+    """As `filter_first`, along the last axis of (K, N): some rows at a time, turned so that they are contiguous."""
+    k, n = c.shape
+    block = np.zeros((n, _ROWS), np.float32)
+    for first in range(0, k, _ROWS):
+        rows = min(_ROWS, k - first)
+        for r in range(rows):
+            for i in range(n):
+                block[i, r] = c[first + r, i]
+        filter_first(block)
+        for r in range(rows):
+            for i in range(n):
+                c[first + r, i] = block[i, r]
+
+
+@inlined
+def _weights(t: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+    """Weights of the four samples around a point that lies t beyond the second; together 1."""
+    u = _ONE - t
+    first = u * u * u * _SIXTH
+    last = t * t * t * _SIXTH
+    second = _TWO_THIRDS - t * t + np.float32(3) * last
+    return first, second, _ONE - (first + second + last), last
+
+
+@inlined
+def _cell(p: float, size: int) -> tuple[int, np.float32]:
+    """The number of the sample before a coordinate, and how far it lies beyond that sample; held inside the array."""
+    if not p > 1.0:  # nor a number
+        p = 1.0
+    p = min(p, size - 2.0)
+    i = min(int(p), size - 3)
+    return i, np.float32(p - i)
+
+
+@inlined
+def _steps(p: float, slope: float, size: int) -> int:
+    """How many steps of a slope a coordinate can make before it leaves its cell; none beyond the edge."""
+    if not 1.0 <= p < size - 2.0:
+        return 0
+    beyond = p - int(p)
+    way = 1e6
+    if slope > 0:
+        way = (1.0 - beyond) / slope
+    elif slope < 0:
+        way = -beyond / slope
+    return int(min(way, 1e6))
+
+
+@inlined
+def _at(c: Float32, px: float, py: float, pz: float) -> np.float32:
+    """The value at one point."""
+    ix, tx = _cell(px, c.shape[2])
+    iy, ty = _cell(py, c.shape[1])
+    iz, tz = _cell(pz, c.shape[0])
+    x0, x1, x2, x3 = _weights(tx)
+    wy, wz = _weights(ty), _weights(tz)
+    total = np.float32(0)
+    for kz in range(4):
+        plane = np.float32(0)
+        for ky in range(4):
+            f = c[iz - 1 + kz, iy - 1 + ky]
+            plane += wy[ky] * (x0 * f[ix - 1] + x1 * f[ix] + x2 * f[ix + 1] + x3 * f[ix + 2])
+        total += wz[kz] * plane
+    return total
+
+
+@compiled("void(float32[:,:,::1], float64[:,::1], float32[::1])")
+def sample_points(c: Float32, points: Float, out: Float32) -> None:
+    """Values at points (3, N), x, y and z in voxels of the array of coefficients."""
+    for n in range(points.shape[1]):
+        out[n] = _at(c, points[0, n], points[1, n], points[2, n])
+
+
+@inlined
+def _run(c: Float32, px: float, py: float, pz: float, matrix: Float, w: Float32, out: Float32) -> None:
+    """Values along a run that begins at a point, for which the cells along y and z stay and those along x advance."""
+    ix, tx = _cell(px, c.shape[2])
+    iy, ty = _cell(py, c.shape[1])
+    iz, tz = _cell(pz, c.shape[0])
+    dx, dy, dz = np.float32(matrix[0, 0] - 1.0), np.float32(matrix[1, 0]), np.float32(matrix[2, 0])
+    count = len(out)
+    for i in range(count):
+        k = np.float32(i)
+        w[0, i], w[1, i], w[2, i], w[3, i] = _weights(tx + dx * k)
+        w[4, i], w[5, i], w[6, i], w[7, i] = _weights(ty + dy * k)
+        w[8, i], w[9, i], w[10, i], w[11, i] = _weights(tz + dz * k)
+    w0, w1, w2, w3 = w[0], w[1], w[2], w[3]
+    out[:] = 0
+    for kz in range(4):
+        for ky in range(4):
+            wy, wz = w[4 + ky], w[8 + kz]
+            f = c[iz - 1 + kz, iy - 1 + ky, ix - 1 : ix + count + 2]
+            for i in range(count):
+                line = w0[i] * f[i] + w1[i] * f[i + 1] + w2[i] * f[i + 2] + w3[i] * f[i + 3]
+                out[i] += wz[i] * wy[i] * line
+
+
+@compiled("void(float32[:,:,::1], float64[:,::1], float32[:,:,::1])")
+def sample_grid(c: Float32, matrix: Float, out: Float32) -> None:
+    """Values at matrix @ (x, y, z) for each voxel of `out`, (Z, Y, X), in voxels of the array of coefficients."""
+    width = out.shape[2]
+    w = np.empty((12, width), np.float32)
+    for z in range(out.shape[0]):
+        for y in range(out.shape[1]):
+            start_x = matrix[0, 1] * y + matrix[0, 2] * z + matrix[0, 3]
+            start_y = matrix[1, 1] * y + matrix[1, 2] * z + matrix[1, 3]
+            start_z = matrix[2, 1] * y + matrix[2, 2] * z + matrix[2, 3]
+            x = 0
+            while x < width:
+                px, py, pz = start_x + matrix[0, 0] * x, start_y + matrix[1, 0] * x, start_z + matrix[2, 0] * x
+                steps = min(_steps(py, matrix[1, 0], c.shape[1]), _steps(pz, matrix[2, 0], c.shape[0]))
+                steps = min(steps, _steps(px, matrix[0, 0] - 1.0, c.shape[2]), c.shape[2] - 3 - int(px), width - 1 - x)
+                if steps < _SHORT:
+                    out[z, y, x] = _at(c, px, py, pz)
+                    x += 1
+                else:
+                    _run(c, px, py, pz, matrix, w, out[z, y, x : x + steps + 1])
+                    x += steps + 1
