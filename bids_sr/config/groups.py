@@ -12,6 +12,7 @@ from typing import Literal
 
 from bids_sr import region_names
 from bids_sr.config import readers
+from bids_sr.config.levels import SMOOTHING, THRESHOLDS, Level
 from bids_sr.config.section import GIVEN, Checked, is_label, option
 from bids_sr.config.seed_options import COMPONENTS, DEFAULT_SEEDS, KNOWN, known_names, parse_seed, seed_names, seeds_of
 from bids_sr.config.values import UsageError, nearest_name
@@ -140,7 +141,7 @@ class Activation(Checked):
         ("cc", "glm"), "--activation", "cross-correlation with the design, general linear model"
     )
     smoothing: tuple[float, ...] = option(
-        (0.0, 5.0),
+        SMOOTHING,
         "--smoothing MM",
         "FWHM in mm, 0 for none; paper means 3.5 13.2",
         type=readers.widths,
@@ -164,7 +165,7 @@ class Activation(Checked):
         common=True,
     )
     thresholds: tuple[str, ...] = option(
-        ("quarter", "fdr"),
+        THRESHOLDS,
         "--threshold {quarter,fdr,Z}",
         "regions: upper quarter of the range, false discovery rate .05, or a value of z",
     )
@@ -303,9 +304,10 @@ class Resources(Checked):
 
 @frozen
 class Run(Checked):
-    """How this one call runs and what it tells.
+    """How this one call runs, what it stores and what it tells.
 
-    `strict`: one run that cannot be done stops all. `verbosity`: 0 stages, 1 details, 2 everything.
+    `level`: see `bids_sr.config.levels`. `strict`: one run that cannot be done stops all. `verbosity`: 0 stages, 1
+    details, 2 everything.
     """
 
     config_file: Path | None = option(
@@ -314,6 +316,14 @@ class Run(Checked):
         "settings.toml of an earlier run; the command line has precedence",
         decides=False,
         once=True,
+    )
+    level: Level = option(
+        "standard",
+        "--level",
+        "files that are stored: minimal (series, confounds, report, tables), standard (also maps of raw, bspline, the "
+        "methods and measured), full (also maps and series of all baselines); the results are the same",
+        common=True,
+        decides=False,
     )
     boilerplate_only: bool = option(
         False, "--boilerplate-only", "write the methods text and stop", decides=False, once=True

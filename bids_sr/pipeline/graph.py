@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, cast
 
+from bids_sr.config.levels import reaches
 from bids_sr.pipeline.port import REQUIRED, Port
 from bids_sr.pipeline.provenance import Provenance
 from bids_sr.pipeline.step import Keep, Lookup, Part, Step
@@ -146,16 +147,22 @@ class Scope:
                     self._keep(placed, artifact, how, (rename or {}).get(artifact, artifact))
 
     def _keep(self, placed: Placed, artifact: str, how: Keep, name: str) -> None:
-        """Place the step that stores an artifact."""
+        """Place the step that stores an artifact, where the level that was asked for has files of it."""
         assert self.store is not None
+        linked = how.linked(placed.lookup) if callable(how.linked) else how.linked
+        in_output, among = _chosen(placed, how)
+        if how.dataset == "primary":
+            in_output, linked = False, linked or {}
+        if not in_output and linked is None:
+            return
         entities = how.entities(placed.lookup) if callable(how.entities) else how.entities
         sidecar = how.sidecar(placed.lookup) if callable(how.sidecar) else how.sidecar
         wires: dict[str, Maker] = {"files": Maker(placed, artifact)}
-        alone = how.dataset == "primary"
-        own: dict[str, object] = {"own_entities": None if entities is None else dict(entities), "in_output": not alone}
-        linked = how.linked(placed.lookup) if callable(how.linked) else how.linked
-        if alone or linked is not None:
-            own["linked"] = dict(linked or {})
+        own: dict[str, object] = {"own_entities": None if entities is None else dict(entities), "in_output": in_output}
+        if linked is not None:
+            own["linked"] = dict(linked)
+        if among is not None:
+            own["among"] = among
         if isinstance(sidecar, str):
             wires["sidecar"] = Maker(placed, sidecar)
         else:
@@ -213,6 +220,20 @@ class Scope:
     def setting(self, name: str) -> object:
         """A setting of this scope or of one around it; `KeyError` where there is none."""
         return next((one.settings for one in self.outward() if name in one.settings), {})[name]
+
+
+def _chosen(placed: Placed, how: Keep) -> tuple[bool, list[dict[str, str]] | None]:
+    """Whether an artifact is among all results at the level that was asked for; if it is several files, which of them.
+
+    A graph of its own, without a level, stores all that it keeps.
+    """
+    try:
+        asked = placed.lookup("level")
+    except KeyError:
+        return True, None
+    least = how.level(placed.lookup) if callable(how.level) else how.level
+    among = None if how.among is None else [dict(each) for each in how.among(placed.lookup)]
+    return reaches(asked, least) and among != [], among
 
 
 class Wire(NamedTuple):

@@ -15,6 +15,7 @@ from functools import cached_property, update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, ParamSpec, Protocol, TypeVar, get_args, overload
 
+from bids_sr.config.levels import Level
 from bids_sr.config.memory_model import Need
 from bids_sr.config.seed_options import Seed
 from bids_sr.pipeline.port import bare, port_of
@@ -42,13 +43,19 @@ class Lookup(Protocol):
     @overload
     def __call__(self, name: Literal["axis_order"], /) -> tuple[int, ...]: ...
     @overload
-    def __call__(self, name: Literal["suffixes", "kinds", "thresholds", "pair_conditions"], /) -> Sequence[str]: ...
+    def __call__(self, name: Literal["level"], /) -> Level: ...
+    @overload
+    def __call__(
+        self, name: Literal["suffixes", "kinds", "thresholds", "pair_conditions", "methods", "method_names"], /
+    ) -> Sequence[str]: ...
     @overload
     def __call__(self, name: Literal["highres_entities", "lowres_entities"], /) -> Mapping[str, str]: ...
     @overload
     def __call__(
         self,
-        name: Literal["method", "recipe", "series_name", "pair_tag", "roi", "template_space", "anat_align", "primary"],
+        name: Literal[
+            "method", "recipe", "series_name", "pair_tag", "roi", "template_space", "anat_align", "primary", "baselines"
+        ],
         /,
     ) -> str: ...
     @overload
@@ -91,6 +98,8 @@ class Keep:
         (`bids_sr.pipeline.store`)
     linked : what of the entities is another one in that data set, where it is linked, an empty label for none;
         None: it is not there
+    level : the smallest level (``--level``) at which it is among all results
+    among : of an artifact of several files, entities of those that are stored, each a choice; None stores all
     """
 
     entities: Mapping[str, str] | Callable[[Lookup], Mapping[str, str]] | None = None
@@ -98,6 +107,8 @@ class Keep:
     provenance: bool = False
     dataset: Literal["output", "primary"] = "output"
     linked: Mapping[str, str] | Callable[[Lookup], Mapping[str, str] | None] | None = None
+    level: Level | Callable[[Lookup], Level] = "standard"
+    among: Callable[[Lookup], Sequence[Mapping[str, str]]] | None = None
 
 
 class Step(Generic[P, R]):

@@ -140,7 +140,8 @@ def _named(path: Path) -> dict[str, str]:
 def store(
     here: Path, files: Sequence[File] = (), sidecar: Facts | None = None, *, output_dir: Path,
     entities: Mapping[str, str], own_entities: Mapping[str, str] | None = None,
-    own_sidecar: Mapping[str, object] = _NOTHING, sources: Sequence[str] = (), references: Mapping[str, str] = _NOTHING,
+    own_sidecar: Mapping[str, object] = _NOTHING, among: list[Mapping[str, str]] | None = None,
+    sources: Sequence[str] = (), references: Mapping[str, str] = _NOTHING,
     provenance: Mapping[str, str] = _NOTHING, axis_order: AxisOrder = AS_STORED,
     output_dtype: Literal["float32", "int16"] = "float32", datasets: Sequence[str] = (),
     in_output: bool = True, linked: Mapping[str, str] | None = None,
@@ -156,6 +157,7 @@ def store(
     sidecar, own_sidecar : metadata, where no JSON file of the same name is among the files
     entities, own_entities : long names to labels, of the scope and of the artifact; where the latter are None the names
         of the files tell them
+    among : entities of the files that are stored, each a choice; None: all
     sources : URIs of what the files are made of
     references : URI of the image whose grid or frame an image has, by the entity ``space``; "" for none
     provenance : keys that every sidecar gets, such as the version
@@ -173,6 +175,8 @@ def store(
         if source in beside.values():
             continue
         own = _named(source) if own_entities is None else own_entities
+        if among is not None and not any(each.items() <= own.items() for each in among):
+            continue
         found = {**entities, **own, "extension": full_extension(source)}
         told = beside.get(source.name.partition(".")[0])
         given = json.loads(told.read_text(encoding="utf-8")) if told else sidecar or own_sidecar

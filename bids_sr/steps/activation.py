@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from bids_sr.config.levels import maps_level, maps_stored, reaches
 from bids_sr.config.memory_model import MAPS
 from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader
@@ -25,7 +26,7 @@ from bids_sr.pipeline.artifacts import (
     Volume,
 )
 from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
-from bids_sr.series import RAW, map_label, parse_map_label
+from bids_sr.series import RAW, map_label, parse_map_label, series_names
 from bids_sr.stats.glm.design import default_confounds, scaled_weights
 from bids_sr.stats.glm.noise import FULL_ORDER_DOF, noise_words
 from bids_sr.stats.glm.statmaps import ActivationMaps, ActivationSettings, map_activation
@@ -42,7 +43,7 @@ _ON_OFF = "on/off time series convolved with the canonical response [@stss_srfmr
 
 def kept_table(name: str, columns: str | Mapping[str, object]) -> Keep:
     """How a table of a run is stored, which says what made it; `columns` is the artifact that tells what they are."""
-    return Keep({"desc": name, "suffix": "metrics"}, columns, provenance=True)
+    return Keep({"desc": name, "suffix": "metrics"}, columns, provenance=True, level="minimal")
 
 
 def _maps_text(setting: Lookup) -> str:
@@ -81,7 +82,28 @@ def _maps_text(setting: Lookup) -> str:
     return " ".join(parts) + "\n"
 
 
-@step(makes=("maps", "map_metrics"), part=Part.MAPS, text=_maps_text, keep={"maps": Keep()}, memory=MAPS)
+def stored_maps(setting: Lookup) -> list[dict[str, str]]:
+    """Which maps and regions of a series are stored, by their entities; of a level that stores no maps of it, none."""
+    series, level = setting("series_name"), setting("level")
+    if not reaches(level, maps_level(series, series_names(setting("methods")), setting("baselines"))):
+        return []
+    chosen = maps_stored(
+        level, smoothing=setting("smoothing"), thresholds=setting("thresholds"), kinds=setting("kinds")
+    )
+    found: list[dict[str, str]] = []
+    for fwhm_mm, own in chosen.items():
+        desc = map_label(series, fwhm_mm)
+        found += [{"suffix": "statmap", "stat": stat, "desc": desc} for stat in own.stats]
+        regions = [map_label(series, fwhm_mm, each.label) for each in parse_thresholds(own.thresholds)]
+        found += [{"suffix": "mask", "desc": region} for region in regions]
+        if own.amplitudes:
+            found.append({"suffix": "boldmap", "desc": desc})
+    return found
+
+
+@step(
+    makes=("maps", "map_metrics"), part=Part.MAPS, text=_maps_text, keep={"maps": Keep(among=stored_maps)}, memory=MAPS
+)
 def map_series(
     series: Series, mask: Mask, roi: Mask, regressors: Regressors, here: Path, confounds: Confounds | None = None, *,
     series_name: str, fwhm_mm: float, contrasts: Contrasts, kinds: Kinds, thresholds: Sequence[str], factor: Factor,

@@ -20,7 +20,7 @@ KEEP_MOTION = Keep(
     {"Description": "one rigid transform a volume; takes a boldref point to where it lies in the volume"},
     linked={},
 )
-KEEP_CONFOUNDS = Keep({"desc": "confounds", "suffix": "timeseries"}, "confounds_columns", linked={})
+KEEP_CONFOUNDS = Keep({"desc": "confounds", "suffix": "timeseries"}, "confounds_columns", linked={}, level="minimal")
 
 
 @step(makes="bold")

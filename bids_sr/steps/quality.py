@@ -25,7 +25,7 @@ from bids_sr.pipeline.artifacts import (
     Rows,
     Series,
 )
-from bids_sr.pipeline.step import Keep, Part, enumerated, step
+from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
 from bids_sr.spatial.edges import Mismatch, edge_mismatch
 from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.resampling import sample_volume
@@ -74,7 +74,13 @@ def guards_text(methods: Sequence[str], members: int, *, with_pair: bool, severa
     return text
 
 
-@step(makes=("guard_rows", "guard_maps"), memory=EFFECTS, keep={"guard_maps": Keep()})
+def _stored_checks(setting: Lookup) -> list[dict[str, str]]:
+    """Which maps are stored: the spread of an ensemble, which somebody asked for; the others are in the report."""
+    stats = {"minimal": (), "standard": ("sd",), "full": ("sd", "unrepeated")}[setting("level")]
+    return [{"stat": stat} for stat in stats]
+
+
+@step(makes=("guard_rows", "guard_maps"), memory=EFFECTS, keep={"guard_maps": Keep(among=_stored_checks)})
 def guard_series(
     effects: Effects, bold_mask_hr: Mask, guide_hr: Image | None = None, member_effects: dict[str, File] | None = None,
     measured_effects: Effects | None = None, truth_maps: dict[str, Image] | None = None, model_file: File | None = None,

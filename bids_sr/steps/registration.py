@@ -25,6 +25,7 @@ from bids_sr.spatial.masks import coverage
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.resolution.matrices import Factor
+from bids_sr.steps.activation import stored_maps
 
 _PAIR = ("train_highres", "train_lowres", "pair_mask", "highres2lowres_xfm", "pair_facts")
 
@@ -208,7 +209,10 @@ def tissues_to_bold(boldref: Image, t1w_tpms: Sequence[Image], boldref2t1w_xfm: 
     return [Volume(share, boldref.affine) for share in shares]
 
 
-@step(makes="registration", small=True, keep={"registration": Keep({"desc": "registration", "suffix": "metrics"})})
+_KEPT_METRICS = {"registration": Keep({"desc": "registration", "suffix": "metrics"}, level="minimal")}
+
+
+@step(makes="registration", small=True, keep=_KEPT_METRICS)
 def gather_registration(
     mask_facts: Facts, brain_facts: Facts | None = None, coreg_facts: Facts | None = None,
     region_facts: Facts | None = None, guide_facts: Facts | None = None,
@@ -220,7 +224,7 @@ def gather_registration(
     return found
 
 
-@step(makes="std_maps", memory=TO_TEMPLATE, keep={"std_maps": Keep()})
+@step(makes="std_maps", memory=TO_TEMPLATE, keep={"std_maps": Keep(among=stored_maps)})
 def maps_to_template(
     maps: list[Map], boldref2t1w_xfm: File, t1w2std_xfm: File, template: Image, *, here: Path, template_space: str,
     random_seed: int,

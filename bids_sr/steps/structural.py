@@ -4,6 +4,7 @@ Scans are maps with entities of their own: `desc` is the series (measured, an in
 contrast. All of one head lie on one grid, in [0, 1], nothing outside the brain.
 """
 
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -163,7 +164,7 @@ def _of_scans(kept: Keep) -> Keep:
     """How a model of structural scans is stored: told from those of a pair."""
     entities = kept.entities
     assert callable(entities)
-    return Keep(lambda setting: {"acquisition": "anat", **entities(setting)}, kept.sidecar)
+    return dataclasses.replace(kept, entities=lambda setting: {"acquisition": "anat", **entities(setting)})
 
 
 @step(
@@ -210,7 +211,7 @@ def train_on_scans(
     return obtained(training, together(heads), here, serves, force=force)
 
 
-@step(makes="made_scans", memory=RESOLVE_SCANS, keep={"made_scans": Keep()})
+@step(makes="made_scans", memory=RESOLVE_SCANS, keep={"made_scans": Keep(level="minimal")})
 def super_resolve_scans(
     coarse_scans: list[Map], scan_mask: Mask, model_file: File, *, method: str, device: Device, omp_nthreads: int
 ) -> list[Map]:
@@ -240,7 +241,8 @@ def super_resolve_scans(
     "[@attention_unet].",
     keep={
         "scan_metrics": Keep(
-            {"desc": "anat", "suffix": "metrics"}, {name: {"Description": text} for name, text in _COLUMNS.items()}
+            {"desc": "anat", "suffix": "metrics"}, {name: {"Description": text} for name, text in _COLUMNS.items()},
+            level="minimal",
         ),
         "scan_dseg": Keep(
             {"res": "hr", "desc": "measured", "suffix": "dseg"},

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bids_sr.config.levels import Level, series_level
 from bids_sr.config.memory_model import SERIES, Need
 from bids_sr.io.array_types import Array
 from bids_sr.io.grids import finer_text
@@ -13,7 +14,7 @@ from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Consistency, Distortion, File, Image, Mask, Series, Transforms
 from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
-from bids_sr.series import BASELINES, PAIR_BASELINES, RAW
+from bids_sr.series import BASELINES, PAIR_BASELINES, RAW, series_names
 from bids_sr.spatial import masks
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.data.temporal_components import load_statistics
@@ -90,6 +91,11 @@ def _as_preprocessed(setting: Lookup) -> dict[str, str] | None:
     return {"res": "", "desc": "preproc"} if setting("series_name") == setting("primary") else None
 
 
+def _level(setting: Lookup) -> Level:
+    """The smallest level at which a series on the high-resolution grid is stored."""
+    return series_level(setting("series_name"), [*series_names(setting("methods")), setting("primary")])
+
+
 def _table(found: Array) -> "pd.DataFrame":
     import pandas as pd
 
@@ -99,7 +105,7 @@ def _table(found: Array) -> "pd.DataFrame":
 @step(
     makes=("preproc", "preproc_consistency"), part=Part.PREPROCESSING, memory=SERIES,
     text=_raw_text,
-    keep={"preproc": Keep({"desc": "preproc", "suffix": "bold"}, _of_raw)},
+    keep={"preproc": Keep({"desc": "preproc", "suffix": "bold"}, _of_raw, level="minimal")},
 )  # fmt: skip
 def undo_motion(
     stc: Series, boldref: Image, hmc_xfms: Transforms, distortion: Distortion | None = None, *, here: Path,
@@ -130,7 +136,7 @@ def undo_motion(
 
 @step(
     makes=("series", "consistency"), part=Part.SERIES, memory=SERIES, text=_own_text,
-    keep={"series": Keep(_entities, _kept, linked=_as_preprocessed)},
+    keep={"series": Keep(_entities, _kept, linked=_as_preprocessed, level=_level)},
 )  # fmt: skip
 def super_resolve(
     stc: Series, boldref: Image, bold_mask: Mask, hmc_xfms: Transforms, distortion: Distortion | None = None,
@@ -197,7 +203,7 @@ def _guide(
 
 
 @step(
-    makes=("series", "consistency"), part=Part.SERIES, memory=SERIES, keep={"series": Keep(_entities, _kept)},
+    makes=("series", "consistency"), part=Part.SERIES, memory=SERIES, keep={"series": Keep(_entities, _kept, level=_level)},
     text="The measured high-resolution series went through the same slice timing correction, head motion transforms, "
     "single interpolation, mask and model as the series under test; nothing was estimated from it.\n",
 )  # fmt: skip

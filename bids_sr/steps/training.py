@@ -67,7 +67,7 @@ def _kept(suffix: str, extension: str) -> Keep:
         name = series_name(setting("method"))
         return {"datatype": "models", "desc": name, "suffix": suffix, "extension": extension}
 
-    return Keep(entities, LOG_COLUMNS if suffix == "log" else {})
+    return Keep(entities, LOG_COLUMNS, level="full") if suffix == "log" else Keep(entities)
 
 
 KEPT = {

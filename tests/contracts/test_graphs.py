@@ -195,11 +195,17 @@ TIMES = [0.0, 0.5, 0.2, 0.7, 0.3, 0.8]
 PREPARED = ["-d", "fmriprep={root}/prep"]
 PLAIN = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
 CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
-    "two subjects, baselines all": (_two_subjects, ["--baselines", "all", "--contrasts", "thumb-little"]),
+    "two subjects, baselines all": (
+        _two_subjects,
+        ["--baselines", "all", "--contrasts", "thumb-little", "--level", "full"],
+    ),
     "two sessions, output space": (_two_sessions, ["--output-spaces", "MNI152NLin2009aSym"]),
     "two sessions, one of them": (_two_sessions, ["--session-label", "b", "--roi", "brain"]),
     "slice timing": (_interleaved_slices, ["--sr-method", "bspline"]),
-    "two runs, reuse": (_two_runs_and_a_model, ["--model-source", "reuse", "--activation", "glm"]),
+    "two runs, reuse": (
+        _two_runs_and_a_model,
+        ["--model-source", "reuse", "--activation", "glm", "--level", "minimal"],
+    ),
     "two resolutions": (_two_tasks_of_two_resolutions, ["--smoothing", "paper"]),
     "no T1w": (_no_t1w_and_room_for_patches, ["--activation", "cc", "--recipe", "paper-mse"]),
     "fine image alone": (_fine_only, ["--threshold", "quarter", "3.1"]),
@@ -209,7 +215,10 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "guided baselines without a network": (_two_runs, ["--sr-method", "inject", "ratio", "--dummy-scans", "2"]),
     "neither pair nor T1w": (_neither_pair_nor_t1w, PLAIN),
     "two subjects, all placebos": (_two_subjects, ["--null-checks", "3", "--n-ensemble", "2", "--roi-grow"]),
-    "variance maps, no pair": (_no_pair, ["--sr-method", "sbl", "--sr-factor", "2", "--null-checks", "3"]),
+    "variance maps, no pair": (
+        _no_pair,
+        ["--sr-method", "sbl", "--sr-factor", "2", "--null-checks", "3", "--level", "full"],
+    ),
     "variance maps of every kind, by the run alone": (
         _neither_pair_nor_t1w,
         ["--sr-method", "wmn", "focuss", "sbl", "--sr-factor", "2", "--null-checks", "3"],
