@@ -318,11 +318,10 @@ class Run(Checked):
         once=True,
     )
     level: Level = option(
-        "standard",
+        "full",
         "--level",
         "files that are stored: minimal (series, confounds, report, tables), standard (also maps of raw, bspline, the "
         "methods and measured), full (also maps and series of all baselines); the results are the same",
-        common=True,
         decides=False,
     )
     boilerplate_only: bool = option(

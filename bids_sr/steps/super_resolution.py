@@ -203,7 +203,8 @@ def _guide(
 
 
 @step(
-    makes=("series", "consistency"), part=Part.SERIES, memory=SERIES, keep={"series": Keep(_entities, _kept, level=_level)},
+    makes=("series", "consistency"), part=Part.SERIES, memory=SERIES,
+    keep={"series": Keep(_entities, _kept, level=_level)},
     text="The measured high-resolution series went through the same slice timing correction, head motion transforms, "
     "single interpolation, mask and model as the series under test; nothing was estimated from it.\n",
 )  # fmt: skip
