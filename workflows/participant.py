@@ -10,7 +10,7 @@ from bids_sr.region_names import AUTO, region_of_tasks
 from bids_sr.steps import anatomy, imported, registration, training
 from bids_sr.steps.figures import draw_anatomy, draw_training
 from bids_sr.workflows.facts import subject_facts
-from bids_sr.workflows.planned import BUNDLED_SPACE, Planned, named
+from bids_sr.workflows.planned import Planned, named
 from bids_sr.workflows.run import add_run
 from bids_sr.workflows.wanted import Wanted
 
@@ -52,7 +52,7 @@ def _roi(planned: Planned, subject: Subject) -> str:
 def _template(planned: Planned, subject: Subject) -> str:
     """The space that the T1w image is registered to: the one asked for, or one to which there are transforms."""
     there = [space for space in SPACES if subject.precomputed is not None and space in subject.precomputed.spaces]
-    return [*planned.settings.preprocessing.output_spaces, *there, BUNDLED_SPACE][0]
+    return [*planned.settings.preprocessing.templates, *there, SPACES[0]][0]
 
 
 def _add_anatomy(scope: Scope, planned: Planned, subject: Subject, template: str) -> Scope:

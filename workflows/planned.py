@@ -14,8 +14,6 @@ from bids_sr.preflight.plan import Plan
 from bids_sr.series import series_names
 from bids_sr.workflows.wanted import Wanted, wanted_series
 
-BUNDLED_SPACE = "MNI152NLin2009aSym"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:

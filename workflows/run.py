@@ -284,7 +284,7 @@ def _add_maps(run: RunOf, *, with_anat: bool) -> None:
         for width in settings.activation.smoothing:
             own.within(f"fwhm{round(width * 10):03d}", fwhm_mm=float(width)).add(activation.map_series)
         own.add(activation.measure_quality)
-        if with_anat and settings.preprocessing.output_spaces:
+        if with_anat and settings.preprocessing.templates:
             own.add(registration.maps_to_template)
     scope.add(activation.compare_maps, activation.join_quality)
     scope.add(active_regions.list_clusters)

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from bids_sr.bids import Subject, entities_of, pretrained_for
+from bids_sr.bids.fmriprep import SPACES
 from bids_sr.config import Settings
 from bids_sr.pipeline.graph import Scope, Wires
 from bids_sr.steps import structural
 from bids_sr.steps.anatomy import load_template
 from bids_sr.steps.figures import draw_anatomy, draw_scans
-from bids_sr.workflows.planned import BUNDLED_SPACE, Planned
+from bids_sr.workflows.planned import Planned
 
 _MODEL = ("made_scans", "model_file", "card_file", "log_file")
 
@@ -39,7 +40,7 @@ def _scope(outer: Scope, name: str, planned: Planned, subject: Subject) -> Scope
     return outer.within(
         name, entities={"subject": subject.label, **session, "datatype": "anat"},
         provenance={}, suffixes=_suffixes(subject),
-        template_space=next(iter(planned.settings.preprocessing.output_spaces), BUNDLED_SPACE),
+        template_space=next(iter(planned.settings.preprocessing.templates), SPACES[0]),
     )  # fmt: skip
 
 

@@ -121,7 +121,7 @@ def _subject(
     index: Index, label: str, bolds: Sequence[Path], every: Sequence[Path], settings: Settings, seen: Survey
 ) -> Subject:
     images = query.well_named(index.find("t1w", label), seen)
-    anat = precomputed_anat(seen.sources, label, images, settings.preprocessing.output_spaces, seen)
+    anat = precomputed_anat(seen.sources, label, images, settings.preprocessing.templates, seen)
     t1w = _t1w(images if anat is None else [anat.preproc], label, settings, seen)
     stars = query.magnitudes(query.well_named(index.find("t2starw", label), seen), seen)
     star_headers = [h for h in (volume_header(path, seen) for path in stars) if h is not None]

@@ -34,10 +34,11 @@ from bids_sr.bids.precomputed import (
     check_transforms,
 )
 from bids_sr.bids.query import some
+from bids_sr.io.template_cache import CARRIED
 
 TISSUES = ("GM", "WM", "CSF")
-SPACES = ("MNI152NLin2009aSym", "MNI152NLin2009cAsym", "MNI152NLin6Asym")
-"""Templates of which this program carries a copy, so that a transform to them can be used without a download."""
+SPACES = tuple(CARRIED)
+"""Templates of which packages carry a copy, so that a transform to them can be used without a download."""
 ANATOMIES = ("T1w", "anat")  # what the reference of a run may be registered to
 RUN_KEYS = ("subject", "session", "task", "acquisition", "ceagent", "reconstruction", "direction", "run")
 """Entities that tell runs apart: echoes are one run, magnitude goes without saying."""
@@ -85,12 +86,13 @@ def precomputed_anat(
         anat = _anat_of(origin, label, session, found)
         if anat is None:
             continue
-        wanted = list(spaces or SPACES)
-        _check_anat(anat, [space for space in wanted if space in anat.spaces][:1], found)
+        there = [space for space in spaces or SPACES if space in anat.spaces]
+        _check_anat(anat, there if spaces else there[:1], found)
         missing = {} if anat.tpms else {MAPS: OPTIONS[MAPS]}
-        if not any(name in anat.spaces for name in wanted):
-            option = spaces[0] if spaces else "MNI152NLin2009cAsym"
-            missing[f"transforms between T1w and {' or '.join(wanted)}"] = f"`--output-spaces {option}` writes them"
+        lacking = [space for space in spaces if space not in there] or ([] if there else list(SPACES))
+        if lacking:
+            asked = " ".join(lacking).replace("+", ":cohort-") if spaces else "MNI152NLin2009cAsym"
+            missing[f"transforms between T1w and {' or '.join(lacking)}"] = f"`--output-spaces {asked}` writes them"
         if missing:
             found.tell(f"sub-{label}", f"{origin.text} output has {_without(missing)}; computed here instead.")
         return anat

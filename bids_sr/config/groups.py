@@ -15,6 +15,7 @@ from bids_sr.config import readers
 from bids_sr.config.levels import SMOOTHING, THRESHOLDS, Level
 from bids_sr.config.section import GIVEN, Checked, is_label, option
 from bids_sr.config.seed_options import COMPONENTS, DEFAULT_SEEDS, KNOWN, known_names, parse_seed, seed_names, seeds_of
+from bids_sr.config.spaces import FUNC, Space, SpaceError, parse_spaces
 from bids_sr.config.values import UsageError, nearest_name
 from bids_sr.frozen import frozen
 
@@ -102,9 +103,10 @@ class Preprocessing(Checked):
         (), "--ignore", "steps to skip; a run whose events are ignored is treated as resting state"
     )
     output_spaces: tuple[str, ...] = option(
-        (),
+        (FUNC,),
         "--output-spaces SPACE",
-        "additional template spaces for the statistical maps, such as MNI152NLin2009aSym",
+        "spaces of the super-resolved series and the maps: func, T1w, templates such as MNI152NLin2009cAsym:res-2",
+        common=True,
         decides=False,
     )
     output_dtype: Literal["int16", "float32"] = option(
@@ -118,9 +120,22 @@ class Preprocessing(Checked):
         self._need(self.echo is None or self.echo >= 1, "echo", "echoes are numbered from 1")
         self._need(self.dummy_scans is None or self.dummy_scans >= 0, "dummy_scans", "it is a number from 0 up")
         self._need(0 <= self.slice_time_ref <= 1, "slice_time_ref", "a fraction of the TR lies from 0 to 1")
-        self._need(len(self.output_spaces) <= 1, "output_spaces", "maps go to one template in a run")
-        for space in self.output_spaces:
-            self._need(is_label(space), "output_spaces", "a space is one plain name")
+        try:
+            parse_spaces(self.output_spaces)
+        except SpaceError as error:
+            where = f"preprocessing.output_spaces: {' '.join(self.output_spaces)}"
+            fix = "name spaces as func T1w MNI152NLin2009cAsym:res-2"
+            raise UsageError(where, str(error), fix) from error
+
+    @property
+    def spaces(self) -> tuple[Space, ...]:
+        """The spaces that results are asked for in; none was named: that of the run alone."""
+        return parse_spaces(self.output_spaces) or (Space(name=FUNC),)
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The templates among them, each once, as transforms name them."""
+        return tuple(dict.fromkeys(space.template for space in self.spaces if space.is_template))
 
 
 @frozen

