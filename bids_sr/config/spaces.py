@@ -78,7 +78,7 @@ def parse_space(text: str) -> Iterator[Space]:
     if name in _OTHERS:
         raise SpaceError(f"it is called {_OTHERS[name]} here")
     if name.startswith(SURFACES):
-        raise SpaceError("results on surfaces (GIFTI, CIFTI) are not written; ask for T1w or a template, and sample that")
+        raise SpaceError("results on surfaces (GIFTI, CIFTI) are not written; sample those in T1w, or in a template")
     found: dict[str, list[str]] = {"cohort": [], "res": []}
     for part in parts:
         key, _, value = part.partition("-")

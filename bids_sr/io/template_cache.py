@@ -1,7 +1,7 @@
 """Templates on this machine: the cache of TemplateFlow, what packages carry, and the grids of both.
 
-Names alone are looked up here; no package is imported, and nothing is downloaded (see `bids_sr.preflight.output_spaces`).
-A template is named as transforms name it, with its cohort after a plus sign. The cache is laid out with empty files for
+Names alone are looked up here; no package is imported, and nothing is downloaded, which `bids_sr.preflight` does. A
+template is named as transforms name it, with its cohort after a plus sign. The cache is laid out with empty files for
 all that could be fetched; those do not count.
 """
 
@@ -119,6 +119,6 @@ def ras_grid(image: Path) -> Grid:
     """The grid of an image with its axes brought to right, anterior and superior."""
     import nibabel as nb
 
-    found = nb.as_closest_canonical(nb.load(image))  # type: ignore[arg-type]
+    found = nb.as_closest_canonical(nb.load(image))
     x, y, z = (int(n) for n in found.shape[:3])
     return (x, y, z), np.asarray(found.affine, dtype=float)

@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import importlib
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -61,8 +62,12 @@ def _check_template(space: Space, found: Findings, *, dry: bool) -> None:
 
 def _refuse_resolution(space: Space, where: str, known: dict[str, float], found: Findings) -> None:
     listed = ", ".join(f"res-{label}" + (f" ({mm:g} mm)" if mm else "") for label, mm in known.items())
-    fix = f"Give {space.template.replace('+', ':cohort-')} alone, which has the voxels of the series, or one of its own."
-    found.refuse(where, f"the template has no resolution {space.resolution}; it has {listed or 'none with a name'}", fix)
+    fix = (
+        f"Give {space.template.replace('+', ':cohort-')} alone, which has the voxels of the series, or one of its own."
+    )
+    found.refuse(
+        where, f"the template has no resolution {space.resolution}; it has {listed or 'none with a name'}", fix
+    )
 
 
 def _is_known(space: Space, where: str, found: Findings) -> bool:
@@ -96,18 +101,22 @@ def _templateflow(where: str, found: Findings) -> Iterator[Any]:
     home = cache_home()
     try:
         home.mkdir(parents=True, exist_ok=True)
-        lock = (home / ".bids-sr.lock").open("w", encoding="utf-8")
-    except OSError as error:
-        reason = f"the template is not on this machine, and the folder of TemplateFlow {home} cannot be written ({error})"
-        found.refuse(where, reason, "Name a folder that can be written in the variable TEMPLATEFLOW_HOME.")
-        yield None
-        return
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = os.open(home, os.O_RDONLY)  # no file of ours: the client takes a folder with a file for laid out
+        fcntl.flock(folder, fcntl.LOCK_EX)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             client = importlib.import_module("templateflow.api")
+    except OSError as error:
+        reason = (
+            f"the template is not on this machine, and the folder of TemplateFlow {home} cannot be written ({error})"
+        )
+        found.refuse(where, reason, "Name a folder that can be written in the variable TEMPLATEFLOW_HOME.")
+        yield None
+        return
+    try:
         yield client
+    finally:
+        os.close(folder)
 
 
 def _fetch(space: Space, where: str, client: Any, found: Findings) -> None:
@@ -149,7 +158,7 @@ def _refuse_fetch(files: Sequence[Path], error: Exception, where: str, found: Fi
     found.refuse(
         where,
         f"the template is not on this machine, and {name} could not be downloaded ({type(error).__name__})",
-        "Run this once on a machine with network (`python -c \"from templateflow import api; "
+        'Run this once on a machine with network (`python -c "from templateflow import api; '
         f"api.get('{where.split()[1].partition(':')[0]}')\"`), copy its folder of TemplateFlow here and name it in the "
         f"variable TEMPLATEFLOW_HOME (now {cache_home()}); or use {', '.join(templates_here())}.",
     )

@@ -59,7 +59,9 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
             raise TemplateError(f"space {space} is not on this machine; there are: {', '.join(templates_here())}")
         t1 = load(image)
         mask = masks.fill(t1.data > 0.1 * np.percentile(t1.data[t1.data > 0], 99))
-        maps = [package_file("nilearn", _NILEARN.format(kind)) for kind in ("gm", "wm")] if space == DEFAULT_SPACE else []
+        maps = (
+            [package_file("nilearn", _NILEARN.format(kind)) for kind in ("gm", "wm")] if space == DEFAULT_SPACE else []
+        )
     if len(maps) == 2 and maps[0] and maps[1]:
         tissues = load(maps[0]), load(maps[1])
     if tissues is not None:

@@ -275,7 +275,7 @@ def _work_inside(maker: BidsMaker) -> list[str]:
 
 
 def _unknown_space(maker: BidsMaker) -> list[str]:
-    return ["--output-spaces", "MNI152NLin2009bAsym"]
+    return ["--output-spaces", "MNI152NLin2009cAsym:res-7"]
 
 
 def _no_roi(maker: BidsMaker) -> list[str]:
@@ -392,7 +392,10 @@ CASES = {
         spoil=_work_inside, file="work", reason="the working directory lies inside", fix="outside the data set"
     ),
     "unknown output space": Case(
-        spoil=_unknown_space, file="MNI152NLin2009bAsym", reason="neither bundled", fix="MNI152NLin2009aSym"
+        spoil=_unknown_space,
+        file="--output-spaces",
+        reason="no resolution 7; it has res-1",
+        fix="MNI152NLin2009cAsym alone",
     ),
     "no ROI file": Case(spoil=_no_roi, file="roi.nii.gz", reason="no such file", fix="--roi motor"),
     "empty ROI": Case(spoil=_empty_roi, file="roi.nii.gz", reason="it is empty", fix="--roi motor"),

@@ -128,9 +128,9 @@ def test_where_nothing_is_left_the_problems_are_those_of_the_call(three: BidsMak
 
 def test_what_stops_the_call_stops_it_whole(three: BidsMaker) -> None:
     three.bold("sub-01_task-tap_run-2", n_volumes=1)
-    plan = check(settings_for(three, "--task-id", "tap", "--output-spaces", "Nowhere"))
+    plan = check(settings_for(three, "--task-id", "tap", "--output-spaces", "MNI152NLin2009cAsym:res-7"))
     assert {problem.file.rpartition("/")[2] for problem in plan.problems} == {
-        "sub-01_task-tap_run-2_bold.nii.gz", "--output-spaces Nowhere",
+        "sub-01_task-tap_run-2_bold.nii.gz", "--output-spaces MNI152NLin2009cAsym:res-7",
     }  # fmt: skip
 
 

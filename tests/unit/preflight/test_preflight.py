@@ -265,29 +265,6 @@ class TestPlaces:
         assert problem.file == str(out / name)
         assert "cannot be written" in problem.reason
 
-    def test_a_template_in_the_cache(self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "tf"))
-        settings = settings_for(maker, preprocessing=Preprocessing(output_spaces=("MNI152NLin2009bAsym",)))
-        image = tmp_path / "tf" / "tpl-MNI152NLin2009bAsym" / "tpl-MNI152NLin2009bAsym_res-01_T1w.nii.gz"
-        image.parent.mkdir(parents=True)
-        image.touch()
-        assert len(problems_of(directories.check_templates, settings, with_anat=True)) == 1, (
-            "an empty file was never fetched"
-        )
-        image.write_bytes(b"x")
-        assert problems_of(directories.check_templates, settings, with_anat=True) == []
-        assert (
-            "no participant has a T1w" in problems_of(directories.check_templates, settings, with_anat=False)[0].reason
-        )
-
-    def test_a_template_that_a_package_carries(self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-        """As `LoadTemplate` finds it: fMRIPrep's default space needs no cache."""
-        monkeypatch.setenv("TEMPLATEFLOW_HOME", "/nowhere")
-        settings = settings_for(maker, preprocessing=Preprocessing(output_spaces=("MNI152NLin2009cAsym",)))
-        assert problems_of(directories.check_templates, settings, with_anat=True) == []
-        monkeypatch.setattr(directories.importlib.util, "find_spec", lambda name: None)
-        assert len(problems_of(directories.check_templates, settings, with_anat=True)) == 1
-
     def test_what_is_written_already_counts(self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
         """A finished run can be repeated on a disk that it has filled."""
         settings = settings_for(maker)

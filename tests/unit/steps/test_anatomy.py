@@ -11,6 +11,7 @@ import pytest
 from heads import brain, head_with_neck, template, whole_head
 
 from bids_sr.io.nifti import save_image
+from bids_sr.io.template_cache import templates_here
 from bids_sr.io.volume import Volume
 from bids_sr.region_names import region_labels
 from bids_sr.registration import templates

@@ -1,0 +1,174 @@
+"""Spaces of ``--output-spaces``: what is here, what is fetched through TemplateFlow's client, what is refused."""
+
+import functools
+import http.server
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bidsmaker import BidsMaker
+
+from bids_sr.bids import Findings
+from bids_sr.config import Paths, Settings
+from bids_sr.config.groups import Preprocessing, Selection
+from bids_sr.io import template_cache
+from bids_sr.io.nifti import save_image
+from bids_sr.preflight import check, output_spaces
+
+COLIN = "MNIColin27"
+IMAGE = np.random.default_rng(0).integers(0, 9, (12, 12, 12)).astype(np.uint8)
+
+
+def settings_for(root: Path, *spaces: str) -> Settings:
+    paths = Paths(bids_dir=root / "bids", output_dir=root / "out", work_dir=root / "work")
+    how = Preprocessing(output_spaces=spaces)
+    return Settings(paths=paths, preprocessing=how, selection=Selection(skip_bids_validation=True))
+
+
+def found_of(root: Path, *spaces: str, labels: Sequence[str] = ("01",), without: Sequence[str] = ()) -> Findings:
+    found = Findings()
+    output_spaces.check_spaces(settings_for(root, *spaces), found, labels=labels, without_anat=without)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of TemplateFlow."""
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "tf"))
+    return tmp_path / "tf"
+
+
+def template_images(folder: Path, stem: str) -> None:
+    """A T1w image and its brain."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for ending in ("T1w", "desc-brain_mask"):
+        save_image(IMAGE, np.eye(4), folder / f"{stem}_{ending}.nii.gz")
+
+
+def test_templates_that_packages_carry_need_neither_cache_nor_client(tmp_path: Path, home: Path) -> None:
+    spaces = ("MNI152NLin2009cAsym:res-2", "MNI152NLin6Asym:res-02", "MNI152NLin2009aSym", "T1w", "func")
+    assert not found_of(tmp_path, *spaces).problems
+    assert not home.exists()
+
+
+def test_carried_templates_have_the_grids_of_templateflow() -> None:
+    """As fMRIPrep's outputs have them; the first voxel of 2 mm lies half a millimeter beyond that of 1 mm."""
+    shape, affine = template_cache.grid_of("MNI152NLin2009cAsym", "2") or ((), np.eye(4))
+    assert shape == (97, 115, 97)
+    assert affine.tolist() == [[2, 0, 0, -96.5], [0, 2, 0, -132.5], [0, 0, 2, -78.5], [0, 0, 0, 1]]
+    shape, affine = template_cache.grid_of("MNI152NLin6Asym", "1") or ((), np.eye(4))
+    assert (shape, affine[:3, 3].tolist()) == ((182, 218, 182), [-91, -126, -72]), "left is at lower numbers"
+    assert np.allclose(np.diag(affine), 1)
+
+
+def test_a_resolution_that_the_template_has_not(tmp_path: Path) -> None:
+    (problem,) = found_of(tmp_path, "MNI152NLin2009cAsym:res-7").problems
+    assert problem.file == "--output-spaces MNI152NLin2009cAsym:res-7"
+    assert "no resolution 7; it has res-1 (1 mm), res-2 (2 mm)" in problem.reason
+    assert "Give MNI152NLin2009cAsym alone" in problem.fix
+
+
+def test_a_template_in_the_cache(tmp_path: Path, home: Path) -> None:
+    folder = home / f"tpl-{COLIN}"
+    template_images(folder, f"tpl-{COLIN}_res-01")
+    assert not found_of(tmp_path, f"{COLIN}:res-1").problems
+    assert template_cache.templates_here()[-1] == COLIN
+    (folder / f"tpl-{COLIN}_res-01_T1w.nii.gz").write_bytes(b"")
+    assert not template_cache.is_here(COLIN), "an empty file was never fetched"
+
+
+def test_a_cohort_in_the_cache(tmp_path: Path, home: Path) -> None:
+    template_images(home / "tpl-MNIPediatricAsym" / "cohort-2", "tpl-MNIPediatricAsym_cohort-2_res-1")
+    assert not found_of(tmp_path, "MNIPediatricAsym:cohort-2:res-1").problems
+    assert template_cache.grid_of("MNIPediatricAsym+2", "1") is not None
+
+
+def test_without_a_t1w_image_there_is_only_the_space_of_the_run(tmp_path: Path) -> None:
+    (problem,) = found_of(tmp_path, "func", "T1w", without=("01",)).problems
+    assert "no participant has a T1w image" in problem.reason
+    found = found_of(tmp_path, "T1w", labels=("01", "02"), without=("02",))
+    assert not found.problems
+    assert "no way to T1w" in found.notices[0].text
+    assert not found_of(tmp_path, "func", without=("01",)).notices
+
+
+def test_refused_before_any_work(tmp_path: Path) -> None:
+    BidsMaker(tmp_path / "bids").subject()
+    plan = check(settings_for(tmp_path, "MNI152NLin2009cAsym:res-9"))
+    assert [problem.file for problem in plan.problems] == ["--output-spaces MNI152NLin2009cAsym:res-9"]
+
+
+CHECK = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+import test_output_spaces as tests
+if {port}:
+    from templateflow.conf import _cache
+    _cache.config.s3_root = "http://127.0.0.1:{port}"
+else:
+    import socket
+    def refused(*_, **__): raise OSError("no network here")
+    socket.getaddrinfo = refused
+found = tests.found_of(Path({root!r}), *{spaces!r})
+print(*found.problems, sep=chr(10))
+"""
+
+
+def elsewhere(root: Path, *spaces: str, port: int = 0) -> str:
+    """Problems of spaces in a process of its own: the client reads its variables once."""
+    code = CHECK.format(here=str(Path(__file__).parent), port=port, root=str(root), spaces=spaces)
+    paths = os.pathsep.join(sys.path)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": paths, "no_proxy": "*"},
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+@pytest.mark.slow
+def test_templates_that_are_not_here_are_refused_without_a_network(tmp_path: Path, home: Path) -> None:
+    said = elsewhere(tmp_path, COLIN, "Nowhere", "MNIPediatricAsym", "MNI152Lin:cohort-1", "MNI152Lin:res-5")
+    assert f"tpl-{COLIN}/tpl-{COLIN}_T1w.nii.gz could not be downloaded" in said
+    assert "TEMPLATEFLOW_HOME" in said
+    assert f"api.get('{COLIN}')" in said
+    assert 'space identifier "Nowhere" is invalid' in said
+    assert "MNIPediatricAsym" in said
+    assert "not fully defined" in said
+    assert "does not accept a cohort" in said
+    assert "no resolution 5" in said
+    assert not [path for path in home.rglob("*.nii.gz") if path.stat().st_size], "no half of a file is left"
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[int]:
+    """The port of a store of templates on this machine."""
+    (tmp_path / "s3").mkdir()
+    handler = functools.partial(_Quiet, directory=tmp_path / "s3")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as found:
+        threading.Thread(target=found.serve_forever, daemon=True).start()
+        yield found.server_port
+        found.shutdown()
+
+
+@pytest.mark.slow
+def test_templates_are_fetched_where_there_is_a_network(tmp_path: Path, home: Path, server: int) -> None:
+    stem = "tpl-MNIPediatricAsym_cohort-2"
+    template_images(folder := tmp_path / "s3" / "tpl-MNIPediatricAsym" / "cohort-2", f"{stem}_res-1")
+    template_images(folder, f"{stem}_res-2")
+    for tissue in ("GM", "WM"):
+        save_image(IMAGE, np.eye(4), folder / f"{stem}_res-1_label-{tissue}_probseg.nii.gz")
+    assert elsewhere(tmp_path, "MNIPediatricAsym:cohort-2:res-2", port=server).strip() == ""
+    assert template_cache.is_here("MNIPediatricAsym+2")
+    assert template_cache.grid_of("MNIPediatricAsym+2", "2") is not None
