@@ -6,7 +6,6 @@ all that could be fetched; those do not count.
 """
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from functools import cache
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.io.array_types import Float
+from bids_sr.io.uris import templateflow_home
 from bids_sr.region_names import package_file
 
 DEFAULT_SPACE = "MNI152NLin2009aSym"
@@ -32,11 +32,6 @@ Grid = tuple[tuple[int, int, int], Float]
 """Shape, and voxel -> RAS mm."""
 
 
-def cache_home() -> Path:
-    """Where TemplateFlow keeps its files."""
-    return Path(os.environ.get("TEMPLATEFLOW_HOME") or Path.home() / ".cache" / "templateflow").absolute()
-
-
 def carried(template: str) -> Path | None:
     """The T1w image of a template in an installed package; None where there is none."""
     return package_file(*CARRIED[template]) if template in CARRIED else None
@@ -50,7 +45,7 @@ def cached(template: str, ending: str, resolution: str = "") -> Path | None:
     ending : of its name, such as ``T1w.nii.gz`` or ``desc-brain_mask.nii.gz``
     """
     name, _, cohort = template.partition("+")
-    folder, stem = cache_home() / f"tpl-{name}", f"tpl-{name}_"
+    folder, stem = templateflow_home() / f"tpl-{name}", f"tpl-{name}_"
     if cohort:
         folder, stem = folder / f"cohort-{cohort}", f"{stem}cohort-{cohort}_"
     numbers = [resolution] if resolution else ["1", "2"]
@@ -70,7 +65,7 @@ def is_here(template: str) -> bool:
 
 def templates_here() -> tuple[str, ...]:
     """Names of the templates that can be loaded on this machine."""
-    folders = sorted(folder.name[4:] for folder in cache_home().glob("tpl-*"))
+    folders = sorted(folder.name[4:] for folder in templateflow_home().glob("tpl-*"))
     return tuple(name for name in dict.fromkeys([*CARRIED, *folders]) if is_here(name))
 
 

@@ -18,7 +18,8 @@ from typing import Any
 from bids_sr.bids import Findings
 from bids_sr.config import Settings
 from bids_sr.config.spaces import T1W, Space
-from bids_sr.io.template_cache import cache_home, cached, described_resolutions, grid_of, is_here, templates_here
+from bids_sr.io.template_cache import cached, described_resolutions, grid_of, is_here, templates_here
+from bids_sr.io.uris import templateflow_home
 
 LOGGER = logging.getLogger(__name__)
 _IMAGES: tuple[dict[str, object], ...] = ({"suffix": "T1w", "desc": None}, {"suffix": "mask", "desc": "brain"})
@@ -98,7 +99,7 @@ def _has_resolution(space: Space, where: str, client: Any, found: Findings) -> b
 @contextlib.contextmanager
 def _templateflow(where: str, found: Findings) -> Iterator[Any]:
     """TemplateFlow's client while no other process fetches; None, with a problem, where its folder cannot be used."""
-    home = cache_home()
+    home = templateflow_home()
     try:
         home.mkdir(parents=True, exist_ok=True)
         folder = os.open(home, os.O_RDONLY)  # no file of ours: the client takes a folder with a file for laid out
@@ -122,7 +123,7 @@ def _templateflow(where: str, found: Findings) -> Iterator[Any]:
 def _fetch(space: Space, where: str, client: Any, found: Findings) -> None:
     """Bring a template's T1w image, its brain, its tissues where it has them, and the grid that is asked for."""
     labels = {str(label).lstrip("0"): label for label in client.get_resolutions(template=space.name)}
-    finest = next((label for label in ("1", "2") if label in labels), None)
+    finest: str | None = next((label for label in ("1", "2") if label in labels), None)
     wanted = [(finest, image) for image in (*_IMAGES, *_TISSUES)]
     wanted += [(space.resolution, image) for image in _IMAGES[:1] if space.resolution not in ("", finest)]
     for resolution, image in wanted:
@@ -143,7 +144,9 @@ def _fetch(space: Space, where: str, client: Any, found: Findings) -> None:
             _refuse_fetch(missing or files, error, where, found)
             return
     if cached(space.template, "T1w.nii.gz") is None:
-        found.refuse(where, f"the T1w image of the template is not where it belongs in {cache_home()}", _OTHER_SPACE)
+        found.refuse(
+            where, f"the T1w image of the template is not where it belongs in {templateflow_home()}", _OTHER_SPACE
+        )
 
 
 def _empty(path: Path) -> None:
@@ -153,12 +156,12 @@ def _empty(path: Path) -> None:
 
 
 def _refuse_fetch(files: Sequence[Path], error: Exception, where: str, found: Findings) -> None:
-    name = files[0].relative_to(cache_home()) if files[0].is_relative_to(cache_home()) else files[0]
+    name = files[0].relative_to(templateflow_home()) if files[0].is_relative_to(templateflow_home()) else files[0]
     LOGGER.debug("TemplateFlow could not give %s: %s", name, error)
     found.refuse(
         where,
         f"the template is not on this machine, and {name} could not be downloaded ({type(error).__name__})",
         'Run this once on a machine with network (`python -c "from templateflow import api; '
         f"api.get('{where.split()[1].partition(':')[0]}')\"`), copy its folder of TemplateFlow here and name it in the "
-        f"variable TEMPLATEFLOW_HOME (now {cache_home()}); or use {', '.join(templates_here())}.",
+        f"variable TEMPLATEFLOW_HOME (now {templateflow_home()}); or use {', '.join(templates_here())}.",
     )
