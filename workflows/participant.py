@@ -7,7 +7,7 @@ from bids_sr.bids.fmriprep import SPACES
 from bids_sr.pipeline.graph import Scope
 from bids_sr.pipeline.step import Part
 from bids_sr.region_names import AUTO, region_of_tasks
-from bids_sr.steps import anatomy, imported, registration, training
+from bids_sr.steps import anatomy, imported, primary, registration, training
 from bids_sr.steps.figures import draw_anatomy, draw_training
 from bids_sr.workflows.facts import subject_facts
 from bids_sr.workflows.planned import Planned, named
@@ -82,6 +82,7 @@ def _add_anatomy(scope: Scope, planned: Planned, subject: Subject, template: str
         anat.add(imported.import_tissues)
     else:
         anat.add(anatomy.segment_tissues, quiet=given is not None)
+    anat.add(primary.label_tissues)
     anat.add(anatomy.define_region)
     scope.within("anat_figures_wf", beside=(anat,)).add(draw_anatomy.draw_brain, draw_anatomy.draw_normalization)
     return anat

@@ -17,6 +17,7 @@ from bids_sr.steps import (
     calibration_run,
     imported,
     motion,
+    primary,
     registration,
     seed_regressors,
     super_resolution,
@@ -157,7 +158,7 @@ def _add_registration(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
     scope.add(imported.import_mask if "bold_mask" in taken else registration.mask_bold)
     if with_anat:
         scope.add(imported.import_coreg if "boldref2t1w_xfm" in taken else registration.register_to_t1w)
-        scope.add(registration.tissues_to_bold, registration.region_to_bold)
+        scope.add(registration.tissues_to_bold, registration.region_to_bold, primary.invert_coreg)
     else:
         scope.alias |= {"roi_bold": "bold_mask", "roi_bold_hr": "bold_mask_hr"}
     if with_pair:
@@ -202,6 +203,7 @@ def _add_series(run: RunOf) -> None:
     for one in run.wanted:
         if one.stored:
             _add_stored(run, one, names)
+    run.series[str(scope.setting("primary"))].add(primary.average_series)
     if truth is not None and truth.bold is not None:
         timed = truth.slice_timing is not None and "slicetiming" not in run.planned.settings.preprocessing.ignore
         own = run.series[MEASURED] = scope.within(MEASURED, alias=FINE, series_name=MEASURED)

@@ -1,0 +1,55 @@
+"""What the data set of the primary series has beside what is stored among all results: for other programs alone."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bids_sr.config.memory_model import Need
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.artifacts import Derivative, Image, Map, Series, Transforms
+from bids_sr.pipeline.step import Keep, step
+from bids_sr.spatial.transforms import invert
+
+TISSUES = ("GM", "WM", "CSF")
+
+
+@step(
+    makes="series_mean", memory=Need(always=0.03, high=0.02),
+    keep={
+        "series_mean": Keep(
+            {"suffix": "boldref"},
+            {"SkullStripped": False, "Description": "mean of the steady volumes of the preprocessed BOLD"},
+            dataset="primary",
+        )
+    },
+)  # fmt: skip
+def average_series(series: Series, *, n_dummy: int) -> Image:
+    """Average the steady volumes of a series, on its own grid: a reference with the resolution of the series."""
+    total = np.zeros(series.shape[:3])
+    for volume in series.volumes(n_dummy):
+        total += volume
+    return Volume((total / (series.shape[3] - n_dummy)).astype(np.float32), series.affine, series.header)
+
+
+@step(
+    makes="t1w2boldref_xfm",
+    keep={
+        "t1w2boldref_xfm": Keep(
+            {"from": "T1w", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"}, dataset="primary"
+        )
+    },
+)
+def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
+    """What takes a boldref point to its T1w point, so that other programs need not invert the registration."""
+    return np.asarray(invert(boldref2t1w_xfm[0]))[None]
+
+
+@step(
+    makes="tissue_maps",
+    memory=Need(always=0.02, t1w=0.018, high=0.0),
+    keep={"tissue_maps": Keep(dataset="primary")},
+)
+def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
+    """Name the probabilities of gray matter, white matter and cerebrospinal fluid, which come in this order."""
+    entities = ({"label": tissue, "suffix": "probseg"} for tissue in TISSUES)
+    return [Derivative(each, own) for each, own in zip(t1w_tpms, entities, strict=True)]
