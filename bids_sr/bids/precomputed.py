@@ -3,10 +3,12 @@
 import csv
 import json
 import math
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
@@ -16,10 +18,12 @@ from bids_sr.config.values import split_named
 from bids_sr.frozen import frozen
 
 PROGRAMS = ("fmriprep", "smriprep")
+OWN = "bids-sr"
 LINEAR = ("AffineTransform", "MatrixOffsetTransformBase", "Euler3DTransform")
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 GRID_TOLERANCE_VOXELS, GRID_TOLERANCE_MM = 0.25, 0.5
 """How far apart copies of one grid may lie: the four-byte quaternion of a qform may turn an oblique one by 1e-3 rad."""
+DESCRIPTION = "dataset_description.json"
 COPY_AGAIN = "Copy the file again from the fMRIPrep output."
 
 
@@ -130,7 +134,7 @@ def open_derivatives(options: Iterable[str], bids_dir: Path, found: Findings) ->
 
 
 def _open(name: str, root: Path, bids_dir: Path, found: Findings) -> Derivatives | None:
-    described, fix = root / "dataset_description.json", "Give the output folder of fMRIPrep."
+    described, fix = root / DESCRIPTION, "Give the output folder of fMRIPrep."
     if not root.is_dir():
         found.refuse(root, "there is no such folder (--derivatives)", "Check the path.")
         return None
@@ -150,6 +154,11 @@ def _open(name: str, root: Path, bids_dir: Path, found: Findings) -> Derivatives
         reason = f"it does not say which program made the folder ({type(error).__name__})"
         found.refuse(described, reason, _proposal(root) or "Copy the file again; it names the program in GeneratedBy.")
         return None
+    if program.lower() == OWN:
+        reason = "it was made by bids-sr itself: what it holds is super-resolved, and no preprocessing of a run"
+        fix = "Leave --derivatives out: with the same output and working directory (-w) no finished step is repeated."
+        found.refuse(described, reason, _proposal(root) or fix)
+        return None
     if program.lower() not in PROGRAMS:
         fix = "Give the output folder of fMRIPrep, the only derivatives that bids-sr reads."
         found.refuse(
@@ -167,21 +176,42 @@ def _made_by(described: Path) -> tuple[str, str]:
 
 
 def _proposal(root: Path) -> str:
-    """Which folder in, around or beside a wrong one fMRIPrep made: the parent of the output folder is often named."""
+    """Which folder fMRIPrep made that a wrong one was made from, or that is in, around or beside it.
+
+    The parent of the output folder is often named.
+    """
+    for linked in _linked(root):
+        if _is_of_fmriprep(linked / DESCRIPTION):
+            return f"Name the folder that it was made from: {linked}."
     inner = [
-        *sorted(root.glob("*/dataset_description.json")),
-        *sorted(root.glob("derivatives/*/dataset_description.json")),
+        *sorted(root.glob(f"*/{DESCRIPTION}")),
+        *sorted(root.glob(f"derivatives/*/{DESCRIPTION}")),
     ]
-    around = [folder / "dataset_description.json" for folder in list(root.parents)[:3]]
-    for described in [*inner, *around, *sorted(root.parent.glob("*/dataset_description.json"))]:
-        try:
-            right = _made_by(described)[0].lower() in PROGRAMS
-        except (OSError, ValueError, LookupError, AttributeError, TypeError):
-            continue
-        if right:
+    around = [folder / DESCRIPTION for folder in list(root.parents)[:3]]
+    for described in [*inner, *around, *sorted(root.parent.glob(f"*/{DESCRIPTION}"))]:
+        if _is_of_fmriprep(described):
             where = "around" if described.parent in root.parents else "beside"
             return f"Name the folder {'inside' if root in described.parents else where} it: {described.parent}."
     return ""
+
+
+def _is_of_fmriprep(described: Path) -> bool:
+    try:
+        return _made_by(described)[0].lower() in PROGRAMS
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return False
+
+
+def _linked(root: Path) -> Iterator[Path]:
+    """Folders on this machine that a description of derivatives names among those that they were made from."""
+    try:
+        links = json.loads((root / DESCRIPTION).read_text(encoding="utf-8"))["DatasetLinks"]
+        named = [urlsplit(str(link)) for link in links.values()]
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return
+    for link in named:
+        if link.scheme in ("", "file"):
+            yield Path(os.path.normpath(root / unquote(link.path)))
 
 
 def check_grid(header: Header, shape: Sequence[int], affine: np.ndarray, other: str, fix: str, found: Findings) -> None:

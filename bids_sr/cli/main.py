@@ -31,6 +31,7 @@ from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.lock import output_lock
 from bids_sr.io.atomic_files import FULL, DiskFullError, full_text, remove_leftovers, write_whole
+from bids_sr.io.dataset_description import dataset_of
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ def _participants(settings: Settings) -> int:
     run = settings.run.run_uuid
     with output_lock(paths.output_dir, paths.work_dir, participants=labels, run_uuid=run):
         for label in labels:
-            for folder in (paths.output_dir, *paths.output_dir.glob("sourcedata/*")):
+            inner = ("sourcedata/*", str(dataset_of(Path(), "*")))
+            for folder in (paths.output_dir, *(each for part in inner for each in paths.output_dir.glob(part))):
                 remove_leftovers(folder / f"sub-{label}")
         if not (settings.run.boilerplate_only or settings.run.reports_only):
             plan = _without_damaged(plan, settings)

@@ -24,6 +24,7 @@ from bids_sr.pipeline.listing import who_makes_what
 from bids_sr.pipeline.step import Part, Step
 from bids_sr.pipeline.store import derivative_path, store
 from bids_sr.reports.text.methods_text import methods_html, missing_keys
+from bids_sr.workflows.base import primary_series
 
 HIGH, LOW = (3.0, 3.0, 4.0), (6.0, 6.0, 4.0)
 NOBODY_TAKES = {"store.stored", "rebuild_motion.motion"}
@@ -271,9 +272,66 @@ def test_no_two_steps_write_the_same_file(graph: Graph) -> None:
         own, [maker] = told["own_entities"], graph.wires[placed]["files"].makers
         tells = {} if own is not None else {"by": maker.name, "of": _about(graph, maker.source)}
         card = {"card": maker.name} if own is not None and own["suffix"] == "model" else {}  # another extension
-        written[json.dumps({**told["entities"], **(own or {}), **tells, **card}, sort_keys=True)] += 1
+        names = {**told["entities"], **(own or {}), **tells, **card}
+        written[json.dumps(names, sort_keys=True)] += told["in_output"]
+        for series in told.get("datasets", ()) if told["linked"] is not None else ():
+            written[json.dumps({**names, **told["linked"], "series": series}, sort_keys=True)] += 1
     assert len(written) > 10
     assert [name for name, times in written.items() if times > 1] == []
+
+
+OF_RUN = {
+    "desc-preproc_bold", "desc-brain_mask", "boldref", "desc-confounds_timeseries",
+    "from-orig_to-boldref_mode-image_desc-hmc_xfm",
+}  # fmt: skip
+OF_RUN_WITH_T1W = {f"from-{a}_to-{b}_mode-image_desc-coreg_xfm" for a, b in (("T1w", "boldref"), ("boldref", "T1w"))}
+OF_T1W = {"desc-preproc_T1w", "desc-brain_mask", "dseg", "tissue_maps"}
+
+
+def test_other_programs_find_all_that_they_ask_for(graph: Graph) -> None:
+    """Of each run, and of the anatomy in every data set that has a run of the participant."""
+    found: dict[tuple[str, str], set[str]] = {}  # by data set and scope
+    for placed, told in _stores(graph):
+        for series in told.get("datasets", ()) if told["linked"] is not None else ():
+            named = {**(told["own_entities"] or {"suffix": placed.name.removeprefix("keep_")}), **told["linked"]}
+            own = "_".join(v if k == "suffix" else f"{k}-{v}" for k, v in named.items() if v)
+            scope = placed.scope if placed.scope.name != series else placed.scope.outer
+            found.setdefault((series, scope.path if scope else ""), set()).add(own)
+    runs = {scope for scope in graph.scope.inward() if "primary" in scope.settings}
+    for run in runs:
+        series, anat = run.settings["primary"], run.beside[0] if run.setting("with_anat") else None
+        assert series in run.setting("series_names")
+        assert found.pop((series, run.path)) == OF_RUN | (OF_RUN_WITH_T1W if anat else set())
+        if anat is not None:
+            there = found[series, anat.path]
+            assert there >= OF_T1W
+            assert len(there - OF_T1W) == 2, "to the template and back"
+    assert all(scope.endswith("anat_wf") for _, scope in found)
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "primary"),
+    [
+        (_two_runs, ["--sr-method", "srgan", "sbl"], "sbl"),
+        (_two_runs, ["--sr-method", "sbl", "srgan"], "srgan"),
+        (_two_runs, [], "sbl"),
+        (_two_runs, ["--sr-method", "zerofill", "bspline"], "bspline"),
+        (_two_runs, ["--sr-method", "bspline", "zerofill"], "bspline"),
+        (_two_runs, ["--sr-method", "inject", "zerofill"], "zerofill"),
+        (_two_runs, ["--sr-method", "sdmod", "zerofill", "wmn"], "wmn"),
+        (_no_pair, [], "sbl"),
+    ],
+    ids=str,
+)
+def test_the_primary_series_is_of_the_last_method(
+    tmp_path: Path, make: Callable[[BidsMaker], None], options: list[str], primary: str
+) -> None:
+    """B-spline where no method was asked for, and the last baseline where that was not asked for either."""
+    make(maker := BidsMaker(tmp_path / "bids"))
+    graph = planned_graph(maker, tmp_path, *options)
+    assert primary_series(graph) == [primary]
+    [*means] = placed_of(graph, "average_series")
+    assert {placed.scope.name for placed in means} == {primary}
 
 
 def _about(graph: Graph, placed: Placed) -> list[str]:

@@ -9,7 +9,9 @@ import pytest
 from bidsmaker import BidsMaker
 from fmriprepmaker import SPACE, FmriprepMaker, planned, prepared, refusals, rigid, settings_of, write_linear
 
+from bids_sr.cli.main import main
 from bids_sr.config.settings import analysis_digest
+from bids_sr.io.dataset_description import dataset_of, write_dataset
 from bids_sr.preflight import check_data
 
 STEM = "sub-01/func/sub-01_task-tap"
@@ -149,6 +151,38 @@ def test_a_folder_of_another_program_is_refused(data, content, says):
     if content is not None:
         described.write_text(content if isinstance(content, str) else json.dumps(content))
     assert says in refusals(data)
+
+
+def _own_output(data: BidsMaker, **links: str) -> tuple[Path, Path]:
+    """What this program has described, with data sets that it was made from: all results, and the primary series."""
+    write_dataset(out := data.root.parent / "results" / "out", bids_dir=data.root, version="1")
+    write_dataset(out, bids_dir=data.root, version="1", series="sbl")
+    roots = out, dataset_of(out, "sbl")
+    for root in roots:
+        described = json.loads((root / "dataset_description.json").read_text())
+        described["DatasetLinks"] |= links
+        (root / "dataset_description.json").write_text(json.dumps(described))
+    return roots
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["all results", "primary series"])
+def test_own_output_is_refused_with_what_to_do_instead(data, tmp_path, which):
+    root = _own_output(data)[which]
+    text = refusals(data, "-d", f"fmriprep={root}")
+    assert "it was made by bids-sr itself: what it holds is super-resolved" in text
+    assert "Leave --derivatives out: with the same output and working directory" in text
+    assert main([str(data.root), str(tmp_path / "new"), "participant", "-d", str(root), "--skip-bids-validation"]) == 2
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("form", ["relative", "uri"])
+def test_own_output_that_was_made_on_fmriprep_leads_to_it(data, form):
+    """Also where a name has a space, and where other links lead nowhere or to another machine."""
+    (away := data.root.parent / "else where").mkdir()
+    prepared(data).root.rename(prep := away / "prep")
+    link = "../../else%20where/prep" if form == "relative" else prep.as_uri()
+    root, _ = _own_output(data, gone="../nowhere", far="https://example.org/prep", prep=link)
+    assert f"Name the folder that it was made from: {prep}." in refusals(data, "-d", str(root))
 
 
 def test_a_folder_that_is_not_there_is_refused(data):
