@@ -48,7 +48,10 @@ class Run:
             bold, self.folder("stc"), slice_times=sidecar["SliceTiming"], slice_time_ref=0.5, n_dummy=self.n_dummy
         )
         self.raw, _ = super_resolution.undo_motion(self.stc, self.boldref, self.hmc, here=self.folder("raw"))
-        self.confounds, _ = motion.gather_confounds(self.raw, self.mask, parameters, n_dummy=self.n_dummy)
+        self.confounds, _ = motion.gather_confounds(
+            self.raw, self.mask, parameters, self.hmc, n_dummy=self.n_dummy, fd_spike_threshold=0.5,
+            dvars_spike_threshold=1.5, return_all_components=False,
+        )  # fmt: skip
         self.highres, lowres = (next(self.anat.glob(f"*acq-{name}*_T2starw.nii.gz")) for name in ("highres", "lowres"))
         *self.pair, offset, _ = registration.register_pair(
             self.highres, lowres, here=self.folder("pair"), factor=FACTOR, random_seed=1

@@ -209,7 +209,8 @@ def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: Survey) ->
                 "the ROI file cannot be transformed to the BOLD" if is_file(roi) else f"the region {roi} is not known"
             )
             text += ", so the region of interest is the whole brain; "
-        seen.tell(f"sub-{label}", text + "nothing is normalized to template space.")
+        text += "nothing is normalized to template space, and there are no confounds of white matter and CSF"
+        seen.tell(f"sub-{label}", f"{text} (csf, white_matter, CompCor of them).")
     elif len(images) > 1:
         seen.tell(images[0], f"there are {len(images)} T1w images; this one, the first, is used.")
     return images

@@ -99,6 +99,17 @@ class Preprocessing(Checked):
     slice_time_ref: float = option(
         0.5, "--slice-time-ref FRACTION", "reference time for slice-timing correction (fraction of TR)"
     )
+    fd_spike_threshold: float = option(
+        0.5, "--fd-spike-threshold MM", "framewise displacement above which a volume is a motion outlier (confounds)"
+    )
+    dvars_spike_threshold: float = option(
+        1.5, "--dvars-spike-threshold VALUE", "standardized DVARS above which a volume is a motion outlier (confounds)"
+    )
+    return_all_components: bool = option(
+        False,
+        "--return-all-components",
+        "all components of CompCor in the confounds, not only those that explain half of the variance",
+    )
     ignore: tuple[Literal["slicetiming", "events"], ...] = option(
         (), "--ignore", "steps to skip; a run whose events are ignored is treated as resting state"
     )
@@ -117,6 +128,8 @@ class Preprocessing(Checked):
         self._each_once("derivatives")
         for text in self.derivatives:
             self._need(bool(text.strip()) and not text.endswith("="), "derivatives", "it is NAME=DIR, or DIR alone")
+        self._need_positive("fd_spike_threshold", "volumes are told apart by a displacement above 0 mm")
+        self._need_positive("dvars_spike_threshold", "volumes are told apart by a value above 0")
         self._need(self.echo is None or self.echo >= 1, "echo", "echoes are numbered from 1")
         self._need(self.dummy_scans is None or self.dummy_scans >= 0, "dummy_scans", "it is a number from 0 up")
         self._need(0 <= self.slice_time_ref <= 1, "slice_time_ref", "a fraction of the TR lies from 0 to 1")

@@ -22,6 +22,7 @@ from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.stats.glm import confounds as tables
+from bids_sr.stats.glm.imported_confounds import take_over
 from bids_sr.steps import anatomy, registration
 from bids_sr.steps.motion import KEEP_BOLDREF, KEEP_CONFOUNDS, KEEP_MOTION
 
@@ -212,12 +213,12 @@ def import_mask(boldref: Image, given_bold_mask: File, *, factor: Factor, origin
     makes=("confounds", "confounds_columns"),
     part=Part.PREPROCESSING,
     text=lambda setting: (
-        f"Taken over from {setting('origin')} [@fmriprep]: the confounds, namely motion parameters with their "
-        "differences, framewise displacement and DVARS [@power2012], mean signals of brain and tissues, and the "
-        "first five components of anatomical CompCor [@behzadi2007]."
+        f"Taken over from {setting('origin')} [@fmriprep]: the confounds. Of these, linear models had the six motion "
+        "parameters, their differences, and the first five components of anatomical CompCor [@behzadi2007] in white "
+        "matter and cerebrospinal fluid together."
     ),
     keep={"confounds": KEEP_CONFOUNDS},
 )
 def import_confounds(given_confounds: File, *, origin: str, n_dummy: int) -> tuple[Confounds, Facts]:
-    """Take over the columns of a confounds table that are known here; `given_confounds` has one row a volume."""
-    return tables.take_over(given_confounds, n_dummy=n_dummy, origin=origin)
+    """Take over a confounds table with all its columns and their descriptions; it has one row a volume."""
+    return take_over(given_confounds, n_dummy=n_dummy, origin=origin)

@@ -12,6 +12,7 @@ from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.spatial import slice_timing
 from bids_sr.spatial.boldref import estimate_run, make_boldref
 from bids_sr.spatial.masks import brain_mask
+from bids_sr.stats.glm import confound_table
 from bids_sr.stats.glm import confounds as tables
 
 KEEP_BOLDREF = Keep({"desc": "hmc", "suffix": "boldref"}, {"SkullStripped": False})
@@ -129,25 +130,42 @@ def correct_slice_timing(
     return SeriesReader(here / "stc.nii")
 
 
+NO_TISSUES = (
+    "Columns of single tissues (csf, white_matter, csf_wm, a_comp_cor, w_comp_cor, c_comp_cor) are left out: {why}. "
+    "Strategies of denoising that need them cannot be used for this run."
+)
+
+
 @step(
     makes=("confounds", "confounds_columns"),
     part=Part.PREPROCESSING,
-    text="Confounds were the six motion parameters with their backward differences, framewise displacement and DVARS "
-    "[@power2012], standardized DVARS [@nichols2017], the mean signals of brain, white matter and cerebrospinal fluid, "
-    "and the first five components of anatomical CompCor [@behzadi2007].",
+    text=lambda setting: (
+        "Confounds were the six motion parameters and the mean signals of brain, white matter and cerebrospinal fluid "
+        "with their backward differences and the squares of both [@satterthwaite2013], framewise displacement and "
+        "DVARS [@power2012], root mean square displacement [@jenkinson2002], standardized DVARS [@nichols2017], "
+        "volumes with framewise displacement above "
+        f"{setting('fd_spike_threshold'):g} mm or standardized DVARS above {setting('dvars_spike_threshold'):g}, slow "
+        "cosines, and components of anatomical and temporal CompCor [@behzadi2007]. Of these, linear models had the "
+        "six motion parameters, their differences, and the first five components of anatomical CompCor in white "
+        "matter and cerebrospinal fluid together."
+    ),
     keep={"confounds": KEEP_CONFOUNDS},
 )
 def gather_confounds(
-    preproc: Series, bold_mask: Mask, motion: Table, tpms_bold: list[Image] | None = None,
-    registration: Facts | None = None, *, n_dummy: int,
+    preproc: Series, bold_mask: Mask, motion: Table, hmc_xfms: Transforms, tpms_bold: list[Image] | None = None,
+    registration: Facts | None = None, *, n_dummy: int, fd_spike_threshold: float, dvars_spike_threshold: float,
+    return_all_components: bool,
 ) -> tuple[Confounds, Facts]:  # fmt: skip
-    """Gather motion, global signals and aCompCor in one table.
+    """Gather motion, signals of tissues and CompCor in one table, as fMRIPrep names and describes them.
 
     Parameters
     ----------
     preproc : motion-corrected series on the acquired grid, uncompressed
+    hmc_xfms : one a volume; take a boldref point to where it lies in that volume (RAS mm)
     tpms_bold : fractions of gray matter, white matter, cerebrospinal fluid on its grid, if known
     registration : tissue maps are not used where it doubts the brain of the T1w image
+    fd_spike_threshold, dvars_spike_threshold : mm, and of std_dvars; above one of them a volume is a motion outlier
+    return_all_components : every component of CompCor, instead of those that explain half of the variance
 
     Returns
     -------
@@ -155,4 +173,13 @@ def gather_confounds(
     """
     doubtful = registration is not None and registration.get("brain_doubts")
     tpms = [] if doubtful else [each.data for each in tpms_bold or ()]
-    return tables.gather(preproc, bold_mask.data, motion, tpms=tpms or None, n_dummy=n_dummy)
+    extent = confound_table.Extent(
+        fd_mm=fd_spike_threshold, std_dvars=dvars_spike_threshold, all_components=return_all_components
+    )
+    table, described = confound_table.gather(
+        preproc, bold_mask.data, motion, hmc_xfms, tpms=tpms or None, n_dummy=n_dummy, extent=extent
+    )
+    if tpms:
+        return table, described
+    why = "the brain of the T1w image is doubtful" if doubtful else "there is no T1w image"
+    return table, {"Description": NO_TISSUES.format(why=why), **described}

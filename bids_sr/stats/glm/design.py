@@ -27,6 +27,7 @@ MOTION = tuple(
     f"{kind}_{axis}{suffix}" for suffix in ("", "_derivative1") for kind in ("trans", "rot") for axis in "xyz"
 )
 COMPCOR_VOLUMES = 50
+N_COMPONENTS = 5
 # A regressor below this share of a sustained block's plateau carries no information: the condition is not in the run.
 _SILENT = 1e-3
 
@@ -51,7 +52,7 @@ class Design:
 
 
 def default_confounds(table: pd.DataFrame | None) -> tuple[str, ...]:
-    """Motion, its derivatives and the aCompCor components that the table has (none without tissue maps).
+    """Motion, its derivatives and the first five aCompCor components of the table (none without tissue maps).
 
     Without the components breathing and pulse stay in the residuals of smoothed series, and twice as many voxels as
     nominal pass p < .001 where the phantom is silent. Runs of fewer than 50 volumes cannot spare the regressors. None
@@ -59,8 +60,8 @@ def default_confounds(table: pd.DataFrame | None) -> tuple[str, ...]:
     """
     if table is None:
         return ()
-    found = (name for name in table if name.startswith("a_comp_cor"))
-    return (*MOTION, *found) if len(table) >= COMPCOR_VOLUMES else MOTION
+    found = [name for name in table if name.startswith("a_comp_cor")]
+    return (*MOTION, *found[:N_COMPONENTS]) if len(table) >= COMPCOR_VOLUMES else MOTION
 
 
 def frame_times(n_volumes: int, tr: float, *, slice_time_ref: float = 0.5, has_stc: bool = False) -> Float:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.stats.glm.confound_table import gather
 from bids_sr.stats.glm.confounds import (
     MOTION,
     count_nonsteady,
@@ -16,8 +17,8 @@ from bids_sr.stats.glm.confounds import (
     expected_change,
     first_autocorrelation,
     framewise_displacement,
-    gather,
     principal_components,
+    rms_displacement,
     robust_sd,
     tissue_masks,
 )
@@ -32,6 +33,23 @@ def test_framewise_displacement_of_a_known_motion() -> None:
     # 0.6 mm; then (0.01 + 0.02) rad on 50 mm; then all the way back
     np.testing.assert_allclose(got[1:], [0.6, 1.5, 2.1])
     np.testing.assert_allclose(framewise_displacement(params, radius_mm=10)[2], 0.3)
+
+
+def test_rms_displacement_is_the_mean_over_a_ball() -> None:
+    """Against points drawn evenly from the ball; the first step is a shift by 3 mm, the second turns about a point."""
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(0.02), -np.sin(0.02)], [np.sin(0.02), np.cos(0.02)]]
+    turn[:3, 3] = [0.5, -1.0, 2.0]
+    shift = np.eye(4)
+    shift[2, 3] = 3.0
+    matrices, center = np.stack([np.eye(4), shift, shift @ turn]), np.array([10.0, -30.0, 5.0])
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-80, 80, (200_000, 3))
+    points = points[(points**2).sum(axis=1) <= 80**2] + center
+    moved = points @ turn[:3, :3].T + turn[:3, 3]
+    got = rms_displacement(matrices, center)
+    assert np.isnan(got[0])
+    np.testing.assert_allclose(got[1:], [3.0, np.sqrt(((moved - points) ** 2).sum(axis=1).mean())], rtol=2e-3)
 
 
 def test_derivative_is_backward() -> None:
@@ -96,14 +114,14 @@ def test_components_find_the_common_course_and_not_the_drift() -> None:
     series = np.outer(rng.normal(size=80), common) + 50 * np.outer(rng.normal(size=80), drift)
     series += 0.1 * rng.normal(size=series.shape)
     series = np.vstack([series, np.full((1, 150), 7.0)])  # a constant voxel has no say
-    found, singular, share = principal_components([series[:30], series[30:]], drift_basis(150, 2.0), 3)
-    assert found.shape == (150, 3)
+    found, singular, share = principal_components([series[:30], series[30:]], drift_basis(150, 2.0))
+    assert found.shape == (150, 80)  # as many as there are voxels that fluctuate
     assert abs(np.corrcoef(found[:, 0], common)[0, 1]) > 0.95
     np.testing.assert_allclose(np.linalg.norm(found, axis=0), 1)
     assert (np.diff(singular) <= 0).all()
     assert 0.5 < share[0] <= 1
-    whole = principal_components([series], drift_basis(150, 2.0), 3)[0]
-    np.testing.assert_allclose(whole, found, atol=1e-9)  # slabs do not matter, signs included
+    whole = principal_components([series], drift_basis(150, 2.0))[0]
+    np.testing.assert_allclose(whole[:, :3], found[:, :3], atol=1e-9)  # slabs do not matter, signs included
 
 
 def _tpms(shape: tuple[int, ...]) -> list[np.ndarray]:
@@ -118,8 +136,11 @@ def test_acompcor_stays_away_from_gray_matter() -> None:
     assert masks["white_matter"][4:10].all()
     assert masks["white_matter"].sum() == 6 * 48
     assert masks["csf"].sum() == 4 * 48
-    assert not masks["acompcor"][4].any()  # touches gray matter
-    assert masks["acompcor"][5:].all()
+    assert not masks["deep"][4].any()  # touches gray matter
+    assert masks["deep"][5:].all()
+    assert masks["deep_white_matter"][5:10].all()
+    assert masks["deep_white_matter"].sum() == 5 * 48
+    np.testing.assert_array_equal(masks["deep_csf"], masks["csf"])
 
 
 def test_table_of_a_series(tmp_path: Path) -> None:
@@ -132,12 +153,15 @@ def test_table_of_a_series(tmp_path: Path) -> None:
             writer.append(data[..., t])
     mask = np.zeros(shape, bool)
     mask[:, 1:-1] = True
-    motion = pd.DataFrame(rng.normal(size=(volumes, 6)), columns=list(MOTION))
+    motion, still = (
+        pd.DataFrame(rng.normal(size=(volumes, 6)), columns=list(MOTION)),
+        np.tile(np.eye(4), (volumes, 1, 1)),
+    )
     with SeriesReader(tmp_path / "a.nii") as reader:
-        table, described = gather(reader, mask, motion, tpms=_tpms(shape), n_dummy=2)
-        alone, _ = gather(reader, mask, motion)
+        table, described = gather(reader, mask, motion, still, tpms=_tpms(shape), n_dummy=2)
+        alone, _ = gather(reader, mask, motion, still)
         with pytest.raises(ValueError, match="39 rows of motion"):
-            gather(reader, mask, motion.iloc[1:])
+            gather(reader, mask, motion.iloc[1:], still)
     assert list(table) == list(described)
     assert all(entry["Description"] and entry["Units"] for entry in described.values())
     np.testing.assert_allclose(table["global_signal"], data[mask].mean(axis=0), rtol=1e-6)
@@ -150,13 +174,19 @@ def test_table_of_a_series(tmp_path: Path) -> None:
     np.testing.assert_allclose(table["std_dvars"][1:].mean(), 1.0, atol=0.08)
     np.testing.assert_array_equal(table["trans_x"], motion["trans_x"])
     undefined = {n for n in table if table[n].isna().any()}
-    assert undefined == {"dvars", "std_dvars", "framewise_displacement", *(f"{n}_derivative1" for n in MOTION)}
+    changes = {name for name in table if "_derivative1" in name}
+    assert len(changes) == 2 * (6 + 3)
+    assert undefined == {"dvars", "std_dvars", "framewise_displacement", "rmsd", *changes}
     assert table.isna().sum().max() == 1
     components = [n for n in table if n.startswith("a_comp_cor")]
-    assert components == [f"a_comp_cor_{k:02d}" for k in range(5)]
+    assert components == [f"a_comp_cor_{k:02d}" for k in range(len(components))]
+    explained = [described[name]["CumulativeVarianceExplained"] for name in components]
+    assert explained[-2] < 0.5 <= explained[-1]
+    for prefix in "wct":
+        assert len([name for name in table if name.startswith(f"{prefix}_comp_cor")]) >= 5
     assert (table[components].iloc[:2] == 0).all(axis=None)
     np.testing.assert_array_equal(table["non_steady_state_outlier01"].to_numpy().nonzero()[0], [1])
-    assert not {"csf", "white_matter", "a_comp_cor_00", "non_steady_state_outlier00"} & set(alone)
+    assert [name for name in alone if name.startswith(("csf", "white", "a_comp", "w_comp", "c_comp", "non_"))] == []
 
 
 def test_bright_dummies_do_not_change_the_scale_of_the_others(tmp_path: Path) -> None:
@@ -172,6 +202,7 @@ def test_bright_dummies_do_not_change_the_scale_of_the_others(tmp_path: Path) ->
                 writer.append(data[..., t])
         with SeriesReader(tmp_path / f"{number}.nii") as reader:
             tpms = [np.zeros(shape), np.ones(shape), np.zeros(shape)]
-            tables.append(gather(reader, np.ones(shape, bool), motion, tpms=tpms, n_dummy=3)[0])
+            still = np.tile(np.eye(4), (volumes, 1, 1))
+            tables.append(gather(reader, np.ones(shape, bool), motion, still, tpms=tpms, n_dummy=3)[0])
     for name in ("std_dvars", "a_comp_cor_00"):
         np.testing.assert_allclose(tables[1][name][4:], tables[0][name][4:], rtol=1e-6)

@@ -8,6 +8,7 @@ from bids_sr.stats.glm.design import (
     MOTION,
     build_design,
     contrast_vector,
+    default_confounds,
     frame_times,
     scaled_weights,
 )
@@ -134,6 +135,25 @@ def test_motion_and_its_derivatives_enter_by_default():
     assert len(MOTION) == 12
     assert [c for c in design.columns if c in MOTION] == [c for c in MOTION if c != "rot_z"]
     np.testing.assert_allclose(design.matrix[:, 1:12].mean(axis=0), 0, atol=1e-12)
+
+
+def test_further_columns_of_the_table_do_not_change_the_model():
+    """Squares, signals of tissues, cosines, outliers and components beyond the fifth are for other programs."""
+    rng = np.random.default_rng(1)
+    names = [*MOTION, *(f"a_comp_cor_{k:02d}" for k in range(5))]
+    few = pd.DataFrame({name: rng.standard_normal(60) for name in names})
+    more = ("csf", "trans_x_power2", "cosine00", "a_comp_cor_05", "w_comp_cor_00", "c_comp_cor_00", "t_comp_cor_00")
+    many = pd.concat([few, pd.DataFrame({name: rng.standard_normal(60) for name in more})], axis=1)
+    one, other = (
+        build_design(
+            events(a=[(20.0, 20.0)]), n_volumes=60, tr=2.0, confounds=table, confound_names=default_confounds(table)
+        )
+        for table in (few, many)
+    )
+    assert default_confounds(many) == tuple(names)
+    assert one.columns == other.columns
+    np.testing.assert_array_equal(one.matrix, other.matrix)
+    assert default_confounds(many[:49]) == MOTION
 
 
 @pytest.mark.parametrize(

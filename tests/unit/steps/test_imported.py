@@ -16,6 +16,9 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.registration.ants import load
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import TransformError, read_itk
+from bids_sr.stats.glm.confounds import MOTION as NAMES
+from bids_sr.stats.glm.design import MOTION as IN_MODEL
+from bids_sr.stats.glm.design import default_confounds
 from bids_sr.steps import imported
 
 SHAPE = (20, 22, 12)
@@ -125,40 +128,57 @@ def test_a_field_is_brought_to_the_run_by_its_transform(moving, tmp_path):
     np.testing.assert_allclose(found.shift[10, 10, heights < -14], 0.0, atol=0.08)
 
 
-def test_known_columns_of_the_confounds_are_kept(tmp_path):
+def test_all_columns_of_the_confounds_are_kept_with_what_their_json_says(tmp_path):
     path = tmp_path / "x_desc-confounds_timeseries.tsv"
     FmriprepMaker.confounds(path, SIX, 2)
     table, described = imported.import_confounds(path, origin="fMRIPrep 24.1.1", n_dummy=2)
-    theirs = pd.read_csv(path, sep="\t")
-    assert set(table) == set(described)
-    assert [name for name in table if "comp_cor" in name] == [f"a_comp_cor_{k:02d}" for k in range(5)]
-    assert not [name for name in table if "power2" in name or name.startswith(("cosine", "motion_outlier", "t_comp"))]
-    for name in ("trans_x", "rot_z", "framewise_displacement", "a_comp_cor_04", "csf"):
-        np.testing.assert_allclose(table[name], theirs[name], rtol=1e-7)
+    theirs = pd.read_csv(path, sep="\t", na_values="n/a")
+    assert set(table) == set(described) == set(theirs)
+    for name in theirs:
+        np.testing.assert_allclose(table[name], theirs[name], rtol=1e-12)
     assert table.non_steady_state_outlier01.tolist() == [0, 1] + [0] * 18
     assert all("fMRIPrep 24.1.1" in entry["Origin"] and entry["Units"] for entry in described.values())
+    assert described["a_comp_cor_07"]["Mask"] == "combined"
+    assert described["motion_outlier00"]["Description"] == "motion_outlier00 of fMRIPrep 24.1.1"
 
 
-def test_components_of_single_tissues_are_left_out(tmp_path):
+def test_the_linear_model_takes_of_fmriprep_what_it_takes_of_our_own_table(tmp_path):
+    path = tmp_path / "x_desc-confounds_timeseries.tsv"
+    FmriprepMaker.confounds(path, np.tile(SIX, (3, 1)), 0)
+    table, _ = imported.import_confounds(path, origin="x", n_dummy=0)
+    assert default_confounds(table) == (*IN_MODEL, *(f"a_comp_cor_{k:02d}" for k in range(5)))
+
+
+def test_volumes_that_are_not_steady_are_those_of_this_run(tmp_path):
+    path = tmp_path / "x_desc-confounds_timeseries.tsv"
+    FmriprepMaker.confounds(path, SIX, 2)
+    table, described = imported.import_confounds(path, origin="x", n_dummy=1)
+    for names in (table, described):
+        assert [name for name in names if name.startswith("non_steady")] == ["non_steady_state_outlier00"]
+
+
+def test_components_of_single_tissues_stand_behind_those_of_both(tmp_path):
     path = tmp_path / "x_desc-confounds_timeseries.tsv"
     FmriprepMaker.confounds(path, SIX, 0)
     masks = {f"a_comp_cor_{k:02d}": {"Mask": "CSF" if k < 4 else "combined"} for k in range(8)}
     path.with_suffix(".json").write_text(json.dumps(masks))
-    table, _ = imported.import_confounds(path, origin="x", n_dummy=0)
-    names = [name for name in table if "comp_cor" in name]
-    assert names == [f"a_comp_cor_{k:02d}" for k in range(4, 8)]
+    table, described = imported.import_confounds(path, origin="x", n_dummy=0)
+    names = [name for name in table if name.startswith("a_comp_cor")]
+    assert names == [f"a_comp_cor_{k:02d}" for k in (4, 5, 6, 7, 0, 1, 2, 3)]
+    assert described["a_comp_cor_00"]["Mask"] == "CSF"
 
 
-def test_components_of_fmriprep_20_are_taken_in_the_order_of_their_numbers(tmp_path):
+def test_components_of_fmriprep_20_enter_the_model_in_the_order_of_their_numbers(tmp_path):
     """There CSF and white matter come first: the combined ones may be the 98th and so on."""
     path = tmp_path / "x_desc-confounds_timeseries.tsv"
     names = [f"a_comp_cor_{k:02d}" for k in range(95, 105)]
-    columns = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z", *names]
-    path.write_text("\t".join(columns) + "\n" + ("\t".join("0" * len(columns)) + "\n") * 4)
+    motion = [f"{name}{suffix}" for suffix in ("", "_derivative1") for name in NAMES]
+    columns = [*motion, *names]
+    path.write_text("\t".join(columns) + "\n" + ("\t".join("0" * len(columns)) + "\n") * 50)
     masks = {name: {"Mask": "WM" if int(name[-3:].lstrip("_")) < 98 else "combined"} for name in names}
     path.with_suffix(".json").write_text(json.dumps(masks))
     table, _ = imported.import_confounds(path, origin="x", n_dummy=0)
-    assert [name for name in table if "comp_cor" in name] == [f"a_comp_cor_{k}" for k in (98, 99, 100, 101, 102)]
+    assert default_confounds(table)[12:] == tuple(f"a_comp_cor_{k}" for k in (98, 99, 100, 101, 102))
 
 
 def test_a_table_without_head_motion_is_refused(tmp_path):

@@ -24,6 +24,10 @@ AFFINE = np.diag([-6.0, 6.0, 6.0, 1.0])
 AFFINE[:3, 3] = [69, -75, -39]
 
 
+HOW = {"fd_spike_threshold": 0.5, "dvars_spike_threshold": 1.5, "return_all_components": False}
+"""Of the table of confounds."""
+
+
 @pytest.fixture(scope="module")
 def truth() -> list[np.ndarray]:
     return [rigid_matrix([0.2 * t, -0.1 * t, 0.1 * t, 0, 0, 0.003 * t], [0, 0, 0]) for t in range(VOLUMES)]
@@ -204,13 +208,14 @@ def test_identity_transforms_return_the_series(ran: Ran, tmp_path: Path, bold: P
 
 def test_confounds_table_and_sidecar(ran: Ran, tmp_path: Path) -> None:
     port = motion.gather_confounds.outputs["confounds"]
-    table, described = motion.gather_confounds(ran.stc, ran.mask, ran.motion, n_dummy=2)
+    table, described = motion.gather_confounds(ran.stc, ran.mask, ran.motion, ran.xfms, n_dummy=2, **HOW)
     rows = Path(port.save(table, tmp_path / "confounds")).read_text().splitlines()
     names = rows[0].split("\t")
     assert rows[1].split("\t")[names.index("framewise_displacement")] == "n/a"
     assert "nan" not in rows[1]
     assert len(rows) == VOLUMES + 1
-    assert list(described) == names
+    assert list(described) == ["Description", *names]
+    assert "there is no T1w image" in described["Description"]
     assert "non_steady_state_outlier01" in names
 
 
@@ -219,8 +224,11 @@ def test_tissues_of_a_doubtful_brain_are_no_confounds(ran: Ran) -> None:
     tpms = [ran.mask.like((ran.mask.data * (bands == k)).astype(np.float32)) for k in range(3)]
     for doubts in ([], ["its brain mask holds 2080 ml"]):
         facts = {"brain_doubts": doubts}
-        table, _ = motion.gather_confounds(ran.stc, ran.mask, ran.motion, tpms, facts, n_dummy=2)
+        table, described = motion.gather_confounds(
+            ran.stc, ran.mask, ran.motion, ran.xfms, tpms, facts, n_dummy=2, **HOW
+        )
         assert ("white_matter" in table) == (not doubts)
+        assert ("the brain of the T1w image is doubtful" in described.get("Description", "")) == bool(doubts)
 
 
 def test_boldref_and_mask_are_the_same_twice(ran: Ran) -> None:
@@ -232,4 +240,4 @@ def test_boldref_and_mask_are_the_same_twice(ran: Ran) -> None:
 def test_confounds_need_a_mask_that_fits(ran: Ran) -> None:
     small = Volume(np.ones((3, 3, 3), bool), np.eye(4))
     with pytest.raises(ValueError, match=r"stc\.nii"):
-        motion.gather_confounds(ran.stc, small, ran.motion, n_dummy=2)
+        motion.gather_confounds(ran.stc, small, ran.motion, ran.xfms, n_dummy=2, **HOW)
