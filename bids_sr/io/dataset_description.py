@@ -1,44 +1,58 @@
-"""What makes a folder of derivatives a BIDS data set: its description, and what the validator is to leave alone."""
+"""What makes a folder of derivatives a BIDS data set: description, README and CHANGES, and what is no part of it."""
 
 import json
 import os
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
-from typing import Any
 
 from bids_sr.io import atomic_files
 
-BIDS_VERSION = "1.9.0"
-IGNORED = (
+BIDS_VERSION = "1.11.1"
+"""The newest that the schema of the installed validator knows (`tests/e2e/test_validated.py`)."""
+NO_DATA = (
     "*.html",
     "CITATION.*",
-    "logs",
-    "group",
     "rating",
     "rating_*.tsv",
-    "**/figures",
-    "**/*_boldref.*",
-    "**/*_metrics.*",
-    "**/*_boldmap.*",
-    "**/*_statmap.*",
-    "**/*_timeseries.*",
-    "**/*_xfm.*",
+    "group",
     "group_*.tsv",
     "group_*.json",
+    "**/figures",
 )
-
+"""Pages, citations, ratings, and what the group level makes: no participant's data."""
+UNKNOWN_KINDS = ("boldref", "xfm", "timeseries", "statmap", "boldmap", "metrics")
+"""Suffixes of which the validator's schema knows nothing: the first three are those of fMRIPrep, the others ours."""
+IGNORED = (*NO_DATA, *(f"**/*_{kind}.*" for kind in UNKNOWN_KINDS))
 
 RESULTS = "bids-sr"
 """How URIs in the data set of a primary series name the one that holds all results, and it."""
+OF_THE_USER = ("Authors", "Acknowledgements", "Funding", "EthicsApprovals", "ReferencesAndLinks", "DatasetDOI")
+"""Keys of a description that are kept once they are there: whoever publishes results fills them in."""
+_MARK = "*bids-sr wrote this file. It writes it anew with other results; a README without this line is left alone.*\n"
+_README = """\
+# {about}
 
+| what | where |
+| --- | --- |
+| report of a participant: open it first | `sub-*.html` |
+| series, maps, regions, confounds, tables | `sub-*/**/func/` |
+| T1w image, tissues, atlas, transforms | `sub-*/**/anat/` |
+| the primary series alone, laid out as fMRIPrep's, for other programs | `derivatives/bids-sr-*/` |
+| trained models | `sourcedata/models/` |
+| all settings, warnings | `logs/*/` |
+| how it was made, in words, with citations | `CITATION.md` |
 
-README = """\
-# {series}: preprocessed BOLD of {name} for other programs
+`Sources` in the JSON of a file say what it was made of (`bids:raw:` is {name}).
+What is no data, or of a kind that the BIDS validator does not know, is named in `.bidsignore`.
+"""
+_README_OF_SERIES = """\
+# {about}
 
 bids-sr has laid this folder out as fMRIPrep does, with the series {series} as the preprocessed BOLD
 (`desc-preproc_bold`): brain mask, reference, confounds, transforms, and the anatomy of participants with a T1w image.
-All other series, maps and the evaluation are in the folder two levels up. Large files are hard links to files there:
-what changes one in place changes the other.
+All other series, maps and the evaluation are in the folder two levels up (`bids:bids-sr:` in `Sources`). Large files
+are hard links to files there: what changes one in place changes the other.
 """
 
 
@@ -50,7 +64,9 @@ def dataset_of(output_dir: Path, series: str) -> Path:
 def write_dataset(
     output_dir: Path, *, bids_dir: Path, version: str, links: Mapping[str, Path] | None = None, series: str = ""
 ) -> None:
-    """Write ``dataset_description.json`` and ``.bidsignore``; files that say the same already are left as they are.
+    """Write description, README, CHANGES and ``.bidsignore``; files that say the same already are left as they are.
+
+    A README of the user's own is left alone, and so is what a description has of `OF_THE_USER`.
 
     Parameters
     ----------
@@ -59,31 +75,95 @@ def write_dataset(
     links : further data sets that Sources name, by the name they have there
     series : the data set to describe is that of this series alone; "" for all results
     """
-    source = bids_dir / "dataset_description.json"
-    name = (
-        json.loads(source.read_text(encoding="utf-8")).get("Name", bids_dir.name) if source.exists() else bids_dir.name
-    )
-    generated: dict[str, Any] = {"Name": "bids-sr", "Version": version}
-    container = os.environ.get("BIDS_SR_CONTAINER_TAG")
-    if container:
-        generated["Container"] = {"Type": "docker", "Tag": container}
-    root, about = output_dir, f"bids-sr: super-resolved BOLD and activation maps of {name}"
-    linked = {key: folder.resolve().as_uri() for key, folder in {"raw": bids_dir, **(links or {})}.items()}
+    sources = {"raw": bids_dir, **(links or {})}
+    name = str(_description(bids_dir).get("Name") or bids_dir.name)
+    root, about, readme = output_dir, f"super-resolved BOLD and activation maps of {name}", _README
     if series:
-        root, about = dataset_of(output_dir, series), f"bids-sr: BOLD of {name}, super-resolved ({series})"
-        linked[RESULTS] = "../.."
-        atomic_files.write_whole(root / "README.md", README.format(series=series, name=name))
-    description = {
-        "Name": about,
-        "BIDSVersion": BIDS_VERSION,
-        "DatasetType": "derivative",
-        "GeneratedBy": [generated],
-        "DatasetLinks": linked,
-    }
-    atomic_files.write_json(root / "dataset_description.json", description)
+        root, about = dataset_of(output_dir, series), f"BOLD of {name}, super-resolved ({series})"
+        readme = _README_OF_SERIES
+    about = f"bids-sr: {about}"
+    found = _described(root, about, sources, version, {RESULTS: "../.."} if series else {})
+    atomic_files.write_json(root / "dataset_description.json", found)
+    _write_readme(root, readme.format(about=about, name=name, series=series))
+    if not series:
+        _write_changes(root, version)
     write_ignored(root)
 
 
+def _described(
+    root: Path, about: str, sources: Mapping[str, Path], version: str, further: Mapping[str, str]
+) -> dict[str, object]:
+    """The description of a data set: what its sources say of authors and license holds for what is made of them."""
+    raw, there = _description(sources["raw"]), _description(root)
+    generated: dict[str, object] = {"Name": "bids-sr", "Version": version}
+    if container := os.environ.get("BIDS_SR_CONTAINER_TAG"):
+        generated["Container"] = {"Type": "docker", "Tag": container}
+    place = f"{further[RESULTS]}/" if RESULTS in further else ""
+    cited = f"Cite bids-sr and what it is based on: {place}CITATION.md has the references"
+    own = str(raw.get("HowToAcknowledge") or "").strip() or ", ".join(map(str, _listed(raw.get("ReferencesAndLinks"))))
+    links = {key: link_to(folder, root) for key, folder in sources.items()} | dict(further)
+    taken = {key: raw[key] for key in ("Authors", "License") if raw.get(key)}
+    return {
+        "Name": about,
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        **taken,
+        **{key: there[key] for key in OF_THE_USER if there.get(key)},
+        "HowToAcknowledge": f"{cited}. For the data: {own}" if own else f"{cited}.",
+        "GeneratedBy": [generated],
+        "SourceDatasets": [_source(folder, links[key]) for key, folder in sources.items()],
+        "DatasetLinks": links,
+    }
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _source(folder: Path, link: str) -> dict[str, object]:
+    """A data set that others are made from, as its own description tells it."""
+    told = _description(folder)
+    doi = {"DOI": told["DatasetDOI"]} if told.get("DatasetDOI") else {}
+    return {"URL": link, **doi}
+
+
+def link_to(folder: Path, root: Path) -> str:
+    """A data set as seen from another: a relative path, unless they have nothing but the root of the system in common.
+
+    >>> link_to(Path("/data/study"), Path("/data/study/derivatives/bids-sr"))
+    '../..'
+    >>> link_to(Path("/input"), Path("/output"))
+    'file:///input'
+    """
+    folder, root = folder.resolve(), root.resolve()
+    apart = os.path.commonpath([folder, root]) == folder.anchor
+    return folder.as_uri() if apart else Path(os.path.relpath(folder, root)).as_posix()
+
+
+def _description(folder: Path) -> dict[str, object]:
+    """The description of a data set; empty where it has none that can be read."""
+    try:
+        found = json.loads(atomic_files.read_text(folder / "dataset_description.json"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write_readme(root: Path, text: str) -> None:
+    found = [path for path in root.glob("README*") if path.is_file()]
+    if all(_MARK in path.read_text(encoding="utf-8", errors="replace") for path in found):
+        atomic_files.write_whole(root / "README.md", f"{text}\n{_MARK}")
+
+
+def _write_changes(root: Path, version: str) -> None:
+    """One entry for each version that wrote here, the newest first, as CPAN's change logs have it."""
+    path = root / "CHANGES"
+    before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    if not any(line.startswith(f"{version} ") for line in before.splitlines()):
+        entry = f"{version} {date.today().isoformat()}\n  - Made by bids-sr {version}.\n"
+        atomic_files.write_whole(path, entry + (f"\n{before}" if before else ""))
+
+
 def write_ignored(output_dir: Path) -> None:
-    """Write ``.bidsignore``: what the validator is to leave alone, because the standard has no name for it yet."""
+    """Write ``.bidsignore``: what is no data, and kinds of files for which the standard has no name yet."""
     atomic_files.write_whole(output_dir / ".bidsignore", "\n".join(IGNORED) + "\n")

@@ -21,6 +21,8 @@ _REGIONS = {
     "motor": "the pre- and postcentral gyri and supplementary motor areas of the AAL2 atlas [@aal2]",
     "brain": "the whole brain",
 }
+T1W_SIDECAR = {"Description": "T1w image without bias field", "SkullStripped": False}
+BRAIN_SIDECAR = {"Description": "brain in the T1w image", "Type": "Brain"}
 
 
 @step(
@@ -53,7 +55,7 @@ def correct_head(t1w_file: File, *, random_seed: int) -> Image:
 
 @step(
     makes="t1w_preproc", memory=Need(always=0.02, t1w=0.018, high=0.0),
-    keep={"t1w_preproc": Keep({"desc": "preproc", "suffix": "T1w"}, {"SkullStripped": False}, linked={})},
+    keep={"t1w_preproc": Keep({"desc": "preproc", "suffix": "T1w"}, T1W_SIDECAR, linked={})},
 )  # fmt: skip
 def correct_brain(t1w_head: Image, t1w_mask: Mask, *, random_seed: int, sloppy: bool) -> Image:
     """Divide a T1w image by the bias field of its brain; the head's field, known before, is only a first one."""
@@ -77,7 +79,7 @@ def _text_of_mask(setting: Lookup) -> str:
 @step(
     makes=("t1w_mask", "start_xfm", "brain_facts"), part=Part.ANATOMY, text=_text_of_mask,
     memory=Need(always=0.20, t1w=0.011, high=0.0),
-    keep={"t1w_mask": Keep({"desc": "brain", "suffix": "mask"}, {"Type": "Brain"}, linked={})},
+    keep={"t1w_mask": Keep({"desc": "brain", "suffix": "mask"}, BRAIN_SIDECAR, linked={})},
 )  # fmt: skip
 def mask_brain(
     t1w_head: Image, template: Image, template_mask: Mask, *, here: Path, random_seed: int, sloppy: bool
@@ -190,7 +192,7 @@ def _text_of_region(setting: Lookup) -> str:
     memory=REGION,
     keep={
         "atlas_t1w": Keep({"desc": "aal", "suffix": "dseg"}, {"Description": "AAL2 labels brought to the subject"}),
-        "roi_t1w": Keep({"desc": "roi", "suffix": "mask"}, {"Type": "ROI"}),
+        "roi_t1w": Keep({"desc": "roi", "suffix": "mask"}, {"Description": "region of interest", "Type": "ROI"}),
     },
 )  # fmt: skip
 def define_region(

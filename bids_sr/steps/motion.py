@@ -15,7 +15,8 @@ from bids_sr.spatial.masks import brain_mask
 from bids_sr.stats.glm import confound_table
 from bids_sr.stats.glm import confounds as tables
 
-KEEP_BOLDREF = Keep({"desc": "hmc", "suffix": "boldref"}, {"SkullStripped": False})
+BOLDREF_SIDECAR = {"Description": "reference of the head motion: mean of steady volumes", "SkullStripped": False}
+KEEP_BOLDREF = Keep({"desc": "hmc", "suffix": "boldref"}, BOLDREF_SIDECAR)
 KEEP_MOTION = Keep(
     {"from": "orig", "to": "boldref", "mode": "image", "desc": "hmc", "suffix": "xfm"},
     {"Description": "one rigid transform a volume; takes a boldref point to where it lies in the volume"},

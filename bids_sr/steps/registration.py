@@ -40,7 +40,9 @@ def _member(name: Literal["highres_entities", "lowres_entities"]) -> Keep:
         tagged = {"acquisition": own.get("acquisition", "") + tag} if tag else {}
         return {**own, **tagged, "desc": "preproc", "suffix": "T2starw"}
 
-    return Keep(entities, {"SkullStripped": False})
+    which = "high" if name == "highres_entities" else "low"
+    text = f"{which}-resolution member of the pair, in register with the other, as networks are trained on it"
+    return Keep(entities, {"Description": text, "SkullStripped": False})
 
 
 _KEPT_PAIR = {
@@ -91,11 +93,14 @@ def truncate_pair(
 
 
 _KEPT_COREG = Keep({"from": "boldref", "to": "T1w", "mode": "image", "desc": "coreg", "suffix": "xfm"}, linked={})
+BRAIN_HR = "brain on the grid of the super-resolved series"
 _KEPT_MASKS = {
-    "bold_mask": Keep({"desc": "brain", "suffix": "mask"}, {"Type": "Brain"}),
+    "bold_mask": Keep(
+        {"desc": "brain", "suffix": "mask"}, {"Description": "brain on the acquired grid", "Type": "Brain"}
+    ),
     "bold_mask_hr": Keep(
         {"res": "hr", "desc": "brain", "suffix": "mask"},
-        {"Type": "Brain", "Resolution": "grid of the super-resolved series"},
+        {"Description": BRAIN_HR, "Type": "Brain", "Resolution": "grid of the super-resolved series"},
         linked={"res": ""},
     ),
 }
@@ -176,7 +181,7 @@ def mask_bold(
     makes=("roi_bold", "roi_bold_hr", "region_facts"), part=Part.PREPROCESSING,
     text="The region of interest was resampled to the BOLD by a single, concatenated transform.",
     memory=Need(always=0.03, t1w=0.010, high=0.0),
-    keep={"roi_bold": Keep({"desc": "roi", "suffix": "mask"}, {"Type": "ROI"})},
+    keep={"roi_bold": Keep({"desc": "roi", "suffix": "mask"}, {"Description": "region of interest", "Type": "ROI"})},
 )  # fmt: skip
 def region_to_bold(
     roi_source: Mask, boldref2t1w_xfm: Transforms, bold_mask: Mask, bold_mask_hr: Mask, roi_xfms: Sequence[File] = (),

@@ -65,7 +65,7 @@ def _text_of_preparation(setting: Lookup) -> str:
         "fine_scans": Keep(), "coarse_scans": Keep(), "other_scans": Keep(),
         "scan_mask": Keep(
             {"res": "hr", "desc": "brain", "suffix": "mask"},
-            lambda setting: {"Type": "Brain", "Resolution": _grid(setting("suffixes")[0])},
+            lambda setting: {"Description": "brain", "Type": "Brain", "Resolution": _grid(setting("suffixes")[0])},
         ),
     },
 )  # fmt: skip

@@ -70,7 +70,10 @@ def _of_raw(setting: Lookup) -> dict[str, object]:
     """Sidecar of the acquired series."""
     timed = bool(setting("has_stc"))
     moment = setting("slice_time_ref") if timed else 0.5  # of a TR, as the model has it; see `stats.glm.design`
+    name = setting("series_name")
+    made = "as acquired" if name == "raw" else f"on the high-resolution grid: {name}"
     return {
+        "Description": f"BOLD series, head motion undone, {made}",
         "TaskName": setting("task_name"), "RepetitionTime": setting("tr"), "SkullStripped": False,
         "SliceTimingCorrected": timed, "StartTime": round(moment * setting("tr"), 6),
     }  # fmt: skip

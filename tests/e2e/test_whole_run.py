@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import nibabel as nib
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from .conftest import call
+from .conftest import BIN, call
 
 EXPECTED = Path(__file__).parents[1] / "expected_outputs.txt"
 SECTIONS = (
@@ -39,6 +40,40 @@ def test_golden_list_of_outputs(finished):
 def test_validator_finds_no_error(validated):
     errors = [issue for issue in validated["issues"]["issues"] if issue["severity"] == "error"]
     assert errors == []
+
+
+@pytest.mark.parametrize("root", ["", "derivatives/bids-sr-sbl"])
+def test_every_source_is_a_file_that_is_there(finished, root):
+    """Also every image that another is said to lie on; URIs that are no BIDS URIs are those of packages."""
+    folder = finished.out / root
+    links = json.loads((folder / "dataset_description.json").read_text())["DatasetLinks"]
+    sidecars = [json.loads(path.read_text()) for path in folder.glob("sub-01/**/*.json")]
+    uris = {uri for each in sidecars for uri in (*each.get("Sources", ()), each.get("SpatialReference", "bids::"))}
+    assert len(uris) > 20
+    for uri in uris:
+        scheme, _, rest = uri.partition(":")
+        if scheme != "bids":
+            assert scheme in ("pkg", "https"), uri
+            continue
+        name, _, inside = rest.partition(":")
+        assert (folder / links.get(name, ".") / inside).exists(), uri
+
+
+@pytest.mark.parametrize("root", ["", "derivatives/bids-sr-sbl"])
+def test_validator_warns_of_nothing_but_the_authors_of_the_phantom(finished, root):
+    found = subprocess.run([str(BIN / "bids-validator-deno"), "--format", "json", str(finished.out / root)],
+                           capture_output=True, text=True, check=False)  # fmt: skip
+    issues = json.loads(found.stdout)["issues"]["issues"]
+    assert [issue for issue in issues if issue["code"] != "TOO_FEW_AUTHORS"] == []
+
+
+@pytest.mark.parametrize("validate", [True, False])
+def test_pybids_finds_the_entities_of_results(finished, validate):
+    from bids import BIDSLayout
+
+    layout = BIDSLayout(finished.bids_dir, derivatives=finished.out, validate=validate)
+    (found,) = layout.get(scope="derivatives", task="tap", suffix="bold", desc="sbl", extension=".nii.gz")
+    assert found.get_metadata()["Sources"]
 
 
 def test_every_image_is_sound_and_described(finished):

@@ -1,0 +1,129 @@
+"""The real BIDS validator on made-up derivatives: what `.bidsignore` names is what it does not know, and nothing else.
+
+Red when its schema learns a kind that is left out: then that kind goes from the list.
+"""
+
+import json
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bids_sr.io.dataset_description import BIDS_VERSION, IGNORED, NO_DATA, UNKNOWN_KINDS, write_dataset
+from bids_sr.pipeline.store import io_spec, store
+from bids_sr.preflight.validator import find_validator
+
+RUN = {"subject": "01", "task": "tap", "datatype": "func"}
+ANAT = {"subject": "01", "datatype": "anat"}
+KINDS: tuple[tuple[dict[str, str], dict[str, str]], ...] = (
+    (RUN, {"desc": "preproc", "suffix": "bold"}),
+    (RUN, {"res": "hr", "desc": "sbl", "suffix": "bold"}),
+    (RUN, {"space": "T1w", "desc": "preproc", "suffix": "bold"}),
+    (RUN, {"space": "MNI152NLin2009cAsym", "res": "2", "desc": "preproc", "suffix": "bold"}),
+    (RUN, {"res": "hr", "desc": "brain", "suffix": "mask"}),
+    (RUN, {"res": "hr", "label": "thumb", "desc": "sblQuarter", "suffix": "mask"}),
+    (ANAT, {"desc": "preproc", "suffix": "T1w"}),
+    (ANAT, {"acquisition": "highres", "desc": "preproc", "suffix": "T2starw"}),
+    (ANAT, {"desc": "brain", "suffix": "mask"}),
+    (ANAT, {"suffix": "dseg"}),
+    (ANAT, {"label": "GM", "suffix": "probseg"}),
+    (RUN, {"desc": "hmc", "suffix": "boldref"}),
+    (RUN, {"res": "hr", "contrast": "thumb", "stat": "t", "desc": "sbl", "suffix": "statmap"}),
+    (RUN, {"stat": "alff", "desc": "raw", "suffix": "boldmap"}),
+)
+"""Entities of images, of the scope and their own."""
+OTHERS = (
+    "sub-01/func/sub-01_task-tap_desc-confounds_timeseries.tsv",
+    "sub-01/func/sub-01_task-tap_desc-image_metrics.tsv",
+    "sub-01/func/sub-01_task-tap_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt",
+    "sub-01/anat/sub-01_from-T1w_to-MNI152NLin2009cAsym_mode-image_xfm.h5",
+    "sub-01/figures/sub-01_task-tap_desc-hmc_bold.svg",
+    "sourcedata/models/sub-01/sub-01_desc-srgan_model.safetensors",
+    "sub-01.html",
+    "CITATION.md",
+    "logs/x/settings.toml",
+    "rating/sheet-01.html",
+    "rating_key.tsv",
+    "group/group_task-tap_stat-effect_statmap.nii.gz",
+    "group_stats.tsv",
+    "group_stats_columns.json",
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """One file of each kind, images with the sidecars that `store` writes."""
+    base = tmp_path_factory.mktemp("made")
+    (raw := base / "raw").mkdir()
+    described = {"Name": "x", "BIDSVersion": "1.8.0", "Authors": ["A", "B"]}
+    (raw / "dataset_description.json").write_text(json.dumps(described))
+    out = base / "out"
+    write_dataset(out, bids_dir=raw, version="1.0")
+    (here := base / "node").mkdir()
+    for entities, own in KINDS:
+        many = own["suffix"] == "bold"
+        image = nib.Nifti1Image(np.ones((3, 3, 3, 2) if many else (3, 3, 3), np.uint8), np.eye(4))
+        image.header.set_xyzt_units("mm", "sec")
+        image.to_filename(here / "in.nii")
+        sidecar = {"Description": "x", "TaskName": "tap", "RepetitionTime": 1.0}
+        sidecar |= {"Resolution": "x"} if "res" in own else {}
+        sidecar |= {"Type": "Brain"} if own["suffix"] == "mask" else {}
+        store(here, [here / "in.nii"], output_dir=out, entities=entities, own_entities=own, own_sidecar=sidecar,
+              sources=["bids:raw:x"], references={"": "bids::y", "T1w": "bids::z"})  # fmt: skip
+    for name in OTHERS:
+        (path := out / name).parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("a\n1\n" if path.suffix == ".tsv" else "{}" if path.suffix == ".json" else "x")
+    return out
+
+
+def _found(out: Path, *options: str) -> Sequence[dict[str, str]]:
+    program = find_validator()
+    assert program is not None
+    done = subprocess.run([program, "--format", "json", *options, out], capture_output=True, text=True, check=False)
+    return json.loads(done.stdout[done.stdout.index("{") :])["issues"]["issues"]
+
+
+def test_with_bidsignore_there_is_neither_error_nor_warning(made):
+    assert [(issue["code"], issue.get("subCode"), issue["location"]) for issue in _found(made)] == []
+
+
+def test_every_kind_that_is_left_out_is_unknown_and_every_page_no_data(made):
+    ignored = made / ".bidsignore"
+    kept = ignored.read_text()
+    ignored.unlink()
+    try:
+        wrong = {issue["location"].strip("/") for issue in _found(made, "--ignoreWarnings")}
+    finally:
+        ignored.write_text(kept)
+    for kind in UNKNOWN_KINDS:
+        assert any(f"_{kind}." in name for name in wrong), f"the validator knows {kind} now: take it from the list"
+    as_regex = {name: name.replace("**/", "").replace(".", r"\.").replace("*", ".*") for name in NO_DATA}
+    for name, pattern in as_regex.items():
+        assert any(re.match(rf"(.*/)?{pattern}(/|$)", each) for each in wrong), f"nothing is left out by {name}"
+
+
+def test_all_that_is_stored_is_tried(made):
+    """A kind that a pattern allows and that no file here is of would not be seen."""
+    suffixes = {name for each in io_spec()["default_path_patterns"] for name in _options(each, "suffix")}
+    here = {path.name.partition(".")[0].rpartition("_")[2] for path in made.rglob("sub-*_*")}
+    assert suffixes - here <= {"T2w", "FLAIR", "log"}, "the first two are named as T1w is"
+
+
+def _options(pattern: str, entity: str) -> list[str]:
+    found = re.search(rf"\{{{entity}<([^>]*)>\}}", pattern)
+    return found[1].split("|") if found else []
+
+
+def test_the_version_of_bids_is_the_newest_that_the_validator_knows():
+    import bids_validator_deno
+
+    script = (Path(bids_validator_deno.__file__).parent / "bids-validator.js").read_text(encoding="utf-8")
+    assert re.findall(r'bids_version: "([0-9.]+)"', script) == [BIDS_VERSION]
+
+
+def test_the_list_is_what_is_written(made):
+    assert tuple((made / ".bidsignore").read_text().split()) == IGNORED

@@ -1,0 +1,89 @@
+"""What is said of a data set of results: description, README and CHANGES."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bids_sr.io.dataset_description import RESULTS, dataset_of, link_to, write_dataset
+
+RAW = {
+    "Name": "study", "BIDSVersion": "1.8.0", "License": "CC0", "Authors": ["A. One", "B. Two"],
+    "ReferencesAndLinks": ["doi:10.1/x"], "DatasetDOI": "doi:10.2/y",
+}  # fmt: skip
+
+
+@pytest.fixture
+def raw(tmp_path) -> Path:
+    (folder := tmp_path / "study").mkdir()
+    (folder / "dataset_description.json").write_text(json.dumps(RAW))
+    return folder
+
+
+def told(root: Path) -> dict[str, object]:
+    return json.loads((root / "dataset_description.json").read_text())
+
+
+def test_results_are_of_the_authors_and_under_the_license_of_their_source(raw):
+    out = raw / "derivatives" / "sr"
+    write_dataset(out, bids_dir=raw, version="1.0", links={"fmriprep": raw / "derivatives" / "fmriprep"})
+    found = told(out)
+    assert (found["Authors"], found["License"]) == (RAW["Authors"], "CC0")
+    assert found["HowToAcknowledge"].endswith("For the data: doi:10.1/x")
+    assert found["DatasetLinks"] == {"raw": "../..", "fmriprep": "../fmriprep"}
+    assert found["SourceDatasets"] == [{"URL": "../..", "DOI": "doi:10.2/y"}, {"URL": "../fmriprep"}]
+
+
+def test_a_source_without_a_description_is_no_hindrance(tmp_path):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "dataset_description.json").write_text("no JSON")
+    write_dataset(tmp_path / "out", bids_dir=tmp_path / "study", version="1.0")
+    assert not {"Authors", "License"} & set(told(tmp_path / "out"))
+    assert "study" in told(tmp_path / "out")["Name"]
+
+
+def test_who_publishes_results_names_authors_once(raw, tmp_path):
+    out = tmp_path / "out"
+    write_dataset(out, bids_dir=raw, version="1.0")
+    path = out / "dataset_description.json"
+    path.write_text(json.dumps({**told(out), "Authors": ["C. Three"], "DatasetDOI": "doi:10.3/z", "License": "mine"}))
+    write_dataset(out, bids_dir=raw, version="1.0")
+    found = told(out)
+    assert (found["Authors"], found["DatasetDOI"]) == (["C. Three"], "doi:10.3/z")
+    assert found["License"] == "CC0", "that of the data binds"
+
+
+def test_the_data_set_of_a_series_names_all_results(raw, tmp_path):
+    write_dataset(tmp_path / "out", bids_dir=raw, version="1.0", series="sbl")
+    root = dataset_of(tmp_path / "out", "sbl")
+    links = told(root)["DatasetLinks"]
+    assert links == {"raw": "../../../study", RESULTS: "../.."}
+    assert (root / links["raw"]).resolve() == raw
+    assert "../../CITATION.md" in told(root)["HowToAcknowledge"]
+    assert "hard links" in (root / "README.md").read_text()
+
+
+def test_what_has_nothing_in_common_is_linked_from_the_root():
+    assert link_to(Path("/input/study"), Path("/output")) == "file:///input/study"
+
+
+@pytest.mark.parametrize("name", ["README", "README.md", "README.rst"])
+def test_a_readme_of_the_user_stays_and_ours_is_brought_up_to_date(raw, tmp_path, name):
+    out = tmp_path / "out"
+    write_dataset(out, bids_dir=raw, version="1.0")
+    (out / "README.md").write_text((out / "README.md").read_text().replace("report", "REPORT"))
+    write_dataset(out, bids_dir=raw, version="1.0")
+    assert "REPORT" not in (out / "README.md").read_text()
+    (out / "README.md").unlink()
+    (out / name).write_text("mine\n")
+    write_dataset(out, bids_dir=raw, version="1.0")
+    assert [path.name for path in out.glob("README*")] == [name]
+    assert (out / name).read_text() == "mine\n"
+
+
+def test_changes_have_an_entry_for_each_version_and_the_same_one_changes_nothing(raw, tmp_path):
+    out = tmp_path / "out"
+    for version in ("1.0", "1.0", "1.1", "1.0"):
+        write_dataset(out, bids_dir=raw, version=version)
+    lines = (out / "CHANGES").read_text().splitlines()
+    assert [line.split()[0] for line in lines if line and line[0].isdigit()] == ["1.1", "1.0"]
