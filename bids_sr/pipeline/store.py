@@ -21,8 +21,8 @@ from bids_sr.pipeline.step import step
 
 RECORD = "written.json"
 _NOTHING: Mapping[str, str] = {}
-WITHOUT_SIDECAR = frozenset({"xfm", "dseg", "probseg"})
-"""Kinds of which other programs ask no metadata: in the data set for them these have none, which spares files."""
+WITHOUT_SIDECAR = frozenset({"xfm"})
+"""Kinds of which nobody asks metadata: in the data set for other programs these have none, which spares files."""
 
 
 class UnknownEntityError(ValueError):
@@ -193,7 +193,8 @@ def store(
             root = dataset_of(output_dir, series)
             there = {**found, **(linked or {})}
             if "space" in found or there["suffix"] not in WITHOUT_SIDECAR:
-                _write_sidecar(root, there, _of_results(content))
+                all_labels = {**there, "label": ""} if there["suffix"] == "probseg" else there  # one for all tissues
+                _write_sidecar(root, all_labels, _of_results(content))
             written.append(target := root / derivative_path(there))
             if first is None:
                 _store(source, first := target, output_dtype, order)
