@@ -12,6 +12,7 @@ from bids_sr.execution.usage import POOLS
 class _In(BaseInterfaceInputSpec):
     device = traits.Enum("cpu", "auto", "cuda", usedefault=True)
     use_gpu = traits.Bool(False, usedefault=True, nohash=True)  # as steps with a device have it
+    threads = traits.Int(1, usedefault=True)
     seconds = traits.Float(0.3, usedefault=True)
     work = traits.Enum("sleep", "threads", "memory", usedefault=True)
 

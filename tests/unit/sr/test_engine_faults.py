@@ -86,6 +86,8 @@ def test_stopped_and_gone_on_equals_uninterrupted(game, tmp_path):
 
 SCRIPT = """
 import os, signal, sys
+from pathlib import Path
+
 from engine_helpers import balls, fit, recipe
 from test_engine_faults import GAMES
 
@@ -93,7 +95,7 @@ def kill(_phase, iteration, _total):
     if iteration == 10:
         os.kill(os.getpid(), signal.SIGKILL)
 
-fit(balls(1), recipe(**GAMES["cycle"]), sys.argv[1], progress=kill)
+fit(balls(1), recipe(**GAMES["cycle"]), Path(sys.argv[1]), progress=kill)
 """
 
 
