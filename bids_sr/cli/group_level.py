@@ -154,6 +154,7 @@ def run_group(settings: Settings, group: Group, say: Callable[[str], None]) -> "
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.group.group_maps import Processes, group_maps
     from bids_sr.reports.group_report import GroupContent, build_group_report
+    from bids_sr.reports.participants_page import write_index
     from bids_sr.stats.group.group_tables import write_tables
 
     output_dir, margin = settings.paths.output_dir, settings.evaluation.margin
@@ -182,4 +183,6 @@ def run_group(settings: Settings, group: Group, say: Callable[[str], None]) -> "
         margin=margin,
         about={"bids-sr version": __version__, "Run": settings.run.run_uuid, "Command": " ".join(sys.argv)},
     )  # fmt: skip
-    return RunOutcome(reports=(build_group_report(output_dir, content),))
+    page = build_group_report(output_dir, content)
+    write_index(output_dir)
+    return RunOutcome(reports=(page,))

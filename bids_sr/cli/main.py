@@ -230,10 +230,6 @@ def _write_settings(settings: Settings) -> None:
 
 def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = None) -> int:
     """Say what was made and where, what came of it, what crashed and what can be done about it, and what is missing."""
-    from bids_sr.reports.participants_page import write_index
-
-    if outcome.reports and "SLURM_ARRAY_TASK_ID" not in os.environ:  # of thousands each would read the outputs of all
-        write_index(settings.paths.output_dir)
     made = [item("report", str(path)) for path in outcome.reports]
     for line in made if plan is None else end_lines(plan, settings, outcome.reports):
         print(line, flush=True)

@@ -12,6 +12,7 @@ from bids_sr.cli.progress import Progress
 from bids_sr.config import Settings, machine
 from bids_sr.config.memory_model import for_steps_gb, largest_gb, step_gb, workers_that_fit
 from bids_sr.config.plugin import Plugin
+from bids_sr.config.settings import analysis_digest
 from bids_sr.preflight.pace import pace_now
 from bids_sr.version import __version__
 
@@ -28,7 +29,8 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     from bids_sr.execution.execute import RunOutcome, configure_nipype, execute
     from bids_sr.io.dataset_description import write_dataset
     from bids_sr.pipeline.nipype_workflow import workflow_of
-    from bids_sr.reports.participants_page import note_run, write_participants
+    from bids_sr.reports.participants_page import INDEX, write_index, write_participants
+    from bids_sr.reports.run_notes import is_last, note_run
     from bids_sr.reports.text.methods_text import write_citations
     from bids_sr.steps.figures import declared
     from bids_sr.workflows.base import graph_of, primary_series
@@ -38,6 +40,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     resources = settings.resources
     log_dir = out / "logs" / run.run_uuid
     labels, outcome = [subject.label for subject in plan.subjects], RunOutcome()
+    digest, changed = analysis_digest(settings), True
     configure_nipype(crash_dir=log_dir, stop_on_first_crash=run.stop_on_first_crash, verbose=run.verbosity > 0)
     if not run.reports_only:
         with still(say, "building the graph of steps"):
@@ -67,8 +70,10 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
                 plugin=Plugin.from_toml(resources.use_plugin) if resources.use_plugin else Plugin(),
                 has_gpu=resources.device != "cpu" and bool(settings.superres.learned) and machine.has_gpu(),
             )  # fmt: skip
-        note_run(log_dir, labels)
+        changed = note_run(log_dir, labels, settings=digest)
     say("reports")
     with still(say, "reports"):
         reports = write_participants(out, labels, shown=declared(), log_dir=log_dir, command=" ".join(sys.argv))
+        if (changed or not (out / INDEX).exists()) and is_last(out, settings.paths.bids_dir, digest):
+            write_index(out)
     return dataclasses.replace(outcome, reports=reports)

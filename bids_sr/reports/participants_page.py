@@ -8,9 +8,9 @@ from markupsafe import Markup
 
 from bids_sr.boilerplate import bibliography
 from bids_sr.frozen import frozen
-from bids_sr.io import atomic_files
 from bids_sr.reports.assembler import Panel, Section, Strip, write_page, write_subject_page
 from bids_sr.reports.markup import folded, joined, render, table
+from bids_sr.reports.run_notes import note_of, rows_of
 from bids_sr.reports.sections import Shown
 from bids_sr.reports.tables.html_tables import facts_html
 from bids_sr.reports.text.methods_text import methods_html
@@ -20,9 +20,7 @@ from bids_sr.reports.text.run_summaries import (
     NUMBERS,
     READING,
     SHOWN,
-    VERDICT,
     RunSummary,
-    run_summary,
 )
 from bids_sr.version import __version__
 
@@ -41,13 +39,17 @@ def participants_with_figures(root: Path) -> list[str]:
     return sorted(path.parent.name.removeprefix("sub-") for path in root.glob("sub-*/figures"))
 
 
-def neighbors_of(root: Path, label: str, made: Collection[str] = ()) -> dict[str, str]:
+def reported(root: Path) -> set[str]:
+    """Labels (without ``sub-``) of those whose report there is."""
+    return {path.stem.removeprefix("sub-") for path in root.glob("sub-*.html")}
+
+
+def neighbors_of(label: str, there: Collection[str]) -> dict[str, str]:
     """File names of the reports before and after that of a participant, and of the page of all, by text of the link.
 
-    Only reports that are there count, and those that the same call makes (`made`, labels).
+    `there` are the labels of all reports.
     """
-    there = {path.stem.removeprefix("sub-") for path in root.glob("sub-*.html")}
-    labels = sorted({label, *there, *made})
+    labels = sorted({label, *there})
     place = labels.index(label)
     texts = [(f"‹ sub-{each}", each) for each in labels[max(place - 1, 0) : place]]
     texts += [(f"sub-{each} ›", each) for each in labels[place + 1 : place + 2]]
@@ -57,8 +59,9 @@ def neighbors_of(root: Path, label: str, made: Collection[str] = ()) -> dict[str
 def write_index(root: Path) -> Path:
     """Write ``index.html`` from what lies below the output directory `root`, and return its path.
 
-    Runs are found by their verdicts; a participant whose runs have none is named with that. Where another process
-    changes the outputs at the same time, the page is written again, so that the last one is of what is there.
+    Runs are found by their verdicts (see `run_notes`); a participant whose runs have none is named with that. Where
+    another process changes the outputs at the same time, the page is written again, so that the last one is of what is
+    there.
     """
     before = None
     for _ in range(MOST_TRIES):
@@ -73,10 +76,7 @@ def _reports(root: Path) -> list[tuple[str, bool, list[RunSummary]]]:
     """Participants: label, whether there is a report, and what there is to tell of each run."""
     found = []
     for label in participants_with_figures(root):
-        folder = root / f"sub-{label}"
-        files = [file for place in ("func", "ses-*/func") for file in sorted(folder.glob(f"{place}/*{VERDICT}"))]
-        told = [run_summary(file, label) for file in files]
-        found.append((label, (root / f"sub-{label}.html").is_file(), told))
+        found.append((label, (root / f"sub-{label}.html").is_file(), rows_of(root, label)))
     return found
 
 
@@ -162,12 +162,6 @@ def methods_fragment(markdown: str) -> Markup:
     ])  # fmt: skip
 
 
-def note_run(log_dir: Path, labels: Sequence[str]) -> None:
-    """Note that a run made outputs of these participants; names of logs follow a clock that may be set."""
-    for label in labels:
-        atomic_files.write_whole(log_dir.parent / "latest" / f"sub-{label}.txt", f"{log_dir.name}\n")
-
-
 def logs_of_outputs(logs: Path, label: str, *, default: Path) -> Path:
     """Logs of the run that made the outputs of a participant: its settings and crash files are theirs.
 
@@ -176,8 +170,8 @@ def logs_of_outputs(logs: Path, label: str, *, default: Path) -> Path:
     logs : ``logs`` of the output directory
     default : returned where no run has left anything in it
     """
-    noted = logs / "latest" / f"sub-{label}.txt"
-    if noted.is_file() and (named := logs / noted.read_text(encoding="utf-8").strip()).is_dir():
+    note = note_of(logs, label)
+    if note is not None and (named := logs / note.run).is_dir():
         return named
     made = sorted(path.parent for path in logs.glob("*/CITATION.md"))  # of an earlier version
     return made[-1] if made else default
@@ -188,22 +182,23 @@ def write_participants(
 ) -> tuple[Path, ...]:
     """Write ``sub-XX.html`` of each; its logs are those of the run that made its outputs, else `log_dir`."""
     logs = {label: logs_of_outputs(root / "logs", label, default=log_dir) for label in labels}
+    beside = {*reported(root), *labels}  # asked once, not for each of thousands
     return tuple(
-        build_report(root, label, shown=shown, log_dir=own, command=command, beside=labels)
+        build_report(root, label, shown=shown, log_dir=own, command=command, beside=beside)
         for label, own in logs.items()
     )
 
 
 def build_report(
     output_dir: Path, subject: str, *, shown: Sequence[Shown], log_dir: Path, command: str | None = None,
-    beside: Sequence[str] = (),
+    beside: Collection[str] | None = None,
 ) -> Path:  # fmt: skip
     """Assemble ``sub-XX.html`` from the figures below `output_dir` that are declared (`shown`), and return its path.
 
     Sections without figures stay, and name what is missing, so that the page of a run that stopped early cannot be
     taken for that of a whole one. The logs of the run hold crash files, ``settings.toml`` and ``CITATION.md``, else
-    that of `output_dir` is taken. The page links to those before and after it that are there or made by the same call
-    (`beside`, labels without ``sub-``). The page is written in whole; figures are not touched.
+    that of `output_dir` is taken. The page links to those before and after it among `beside`, labels without ``sub-``,
+    by default those that are there. The page is written in whole; figures are not touched.
     """
     root = Path(output_dir).absolute()
     written = (path for folder in (log_dir, root) if (path := folder / "CITATION.md").exists())
@@ -214,5 +209,5 @@ def build_report(
         "about": about_html(log_dir, command=command),
     }
     label = subject.removeprefix("sub-")
-    neighbors = neighbors_of(root, label, beside)
+    neighbors = neighbors_of(label, reported(root) if beside is None else beside)
     return write_subject_page(root, label, shown=shown, custom=custom, neighbors=neighbors)

@@ -71,12 +71,24 @@ class RunSummary:
 def run_summary(verdict_file: Path, label: str) -> RunSummary:
     """The row of the run that a verdict belongs to; files that are missing or cut short leave their cells empty."""
     stem = verdict_file.name.removesuffix(VERDICT)
-    files = [verdict_file.with_name(stem + suffix) for suffix in (VERDICT, TABLE, CONFOUNDS, REGISTRATION)]
-    return _summary(stem, label, tuple((file, _stamp(file)) for file in files))
+    return _summary(stem, label, tuple(zip(_files(verdict_file), stamps_of(verdict_file), strict=True)))
+
+
+def stamps_of(verdict_file: Path) -> tuple[int, ...]:
+    """When each file of a row was changed (ns); 0 for one that is missing."""
+    return tuple(_stamp(file) for file in _files(verdict_file))
+
+
+def _files(verdict_file: Path) -> list[Path]:
+    stem = verdict_file.name.removesuffix(VERDICT)
+    return [verdict_file.with_name(stem + suffix) for suffix in (VERDICT, TABLE, CONFOUNDS, REGISTRATION)]
 
 
 def _stamp(file: Path) -> int:
-    return file.stat().st_mtime_ns if file.exists() else 0
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 @lru_cache(maxsize=65536)

@@ -30,7 +30,7 @@ from bids_sr.pipeline.store import store
 from bids_sr.preflight import Estimate, Plan, Row
 from bids_sr.preflight.pace import REFERENCE_S, Pace, kernel_seconds, pace, processors_had
 from bids_sr.reports import participants_page
-from bids_sr.reports.participants_page import neighbors_of, write_index
+from bids_sr.reports.participants_page import neighbors_of, reported, write_index
 from bids_sr.stats.evaluation.verdict_text import CALIBRATED
 from bids_sr.steps.activation import map_series
 from bids_sr.steps.anatomy import mask_brain
@@ -283,8 +283,9 @@ def test_a_page_over_all_participants_is_made_and_linked(outputs: Path) -> None:
     text = write_index(outputs).read_text()
     assert '<a href="group.html">' in text
     assert "sub-03 (no report)" in text
-    assert neighbors_of(outputs, "02") == {"‹ sub-01": "sub-01.html", "All participants": "index.html"}
-    assert "sub-03 ›" in neighbors_of(outputs, "02", ["02", "03"])
+    assert reported(outputs) == {"01", "02"}
+    assert neighbors_of("02", ["01", "02"]) == {"‹ sub-01": "sub-01.html", "All participants": "index.html"}
+    assert "sub-03 ›" in neighbors_of("02", ["02", "03"])
 
 
 def test_the_page_over_all_has_evidence_motion_warnings_and_who_was_not_applied(outputs: Path) -> None:

@@ -1,0 +1,111 @@
+"""What the last run over each participant left in ``logs/latest``: its name, its settings, its rows of ``index.html``.
+
+The page over thousands of participants is made of these rows, not of the tables of all; whoever is the last of a data
+set finds here that it is.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from bids_sr.frozen import frozen
+from bids_sr.io.atomic_files import write_whole
+from bids_sr.reports.text.run_summaries import VERDICT, RunSummary, run_summary, stamps_of
+
+FEW = 100
+"""So many participants may be read at the end of every call."""
+
+
+@frozen
+class Row:
+    """One run of a participant."""
+
+    file: str  # of its verdict, below the participant's folder
+    stamps: tuple[int, ...]  # of the files that the summary was read from
+    summary: RunSummary
+
+
+@frozen
+class Note:
+    """One participant."""
+
+    run: str  # name of the folder of logs
+    settings: str = ""  # digest of those that decide results; "" where an earlier version wrote the note
+    rows: tuple[Row, ...] = ()
+
+    def to_text(self) -> str:
+        """The run in the first line, the rest as JSON in the second."""
+        return f"{self.run}\n{json.dumps({'settings': self.settings, 'rows': [asdict(row) for row in self.rows]})}\n"
+
+    @classmethod
+    def from_text(cls, text: str) -> "Note":
+        """A note of this version, or of an earlier one, which held the run alone."""
+        run, _, rest = text.partition("\n")
+        try:
+            found = json.loads(rest)
+            rows = tuple(
+                Row(file=row["file"], stamps=tuple(row["stamps"]), summary=RunSummary(**row["summary"]))
+                for row in found["rows"]
+            )
+            return cls(run=run.strip(), settings=str(found["settings"]), rows=rows)
+        except (ValueError, KeyError, TypeError):
+            return cls(run=run.strip())
+
+
+def note_of(logs: Path, label: str) -> Note | None:
+    """The note of a participant (label without ``sub-``), None where no run left one."""
+    try:
+        return Note.from_text(_file(logs, label).read_text(encoding="utf-8"))
+    except OSError:
+        return None
+
+
+def note_run(log_dir: Path, labels: Sequence[str], *, settings: str) -> bool:
+    """Note that a run made outputs of these participants; whether anything but its name is new.
+
+    Names of logs follow a clock that may be set, so that they tell no order.
+    """
+    logs, changed = log_dir.parent, False
+    for label in labels:
+        folder = logs.parent / f"sub-{label}"
+        note = Note(run=log_dir.name, settings=settings, rows=tuple(_read(folder, label)))
+        before = note_of(logs, label)
+        changed |= before is None or _shown(before) != _shown(note)
+        write_whole(_file(logs, label), note.to_text())
+    return changed
+
+
+def rows_of(root: Path, label: str) -> list[RunSummary]:
+    """What there is to tell of each run of a participant: as noted, unless files have changed since."""
+    note, folder = note_of(root / "logs", label), root / f"sub-{label}"
+    if note is None or not note.rows or any(stamps_of(folder / row.file) != row.stamps for row in note.rows):
+        return [row.summary for row in _read(folder, label)]
+    return [row.summary for row in note.rows]
+
+
+def is_last(root: Path, bids_dir: Path, settings: str) -> bool:
+    """Whether every participant of a data set has been run with these settings, or there are few in the output."""
+    there = {path.name for path in _file(root / "logs", "").parent.glob("sub-*.txt")}
+    if len(there) <= FEW:
+        return True
+    labels = [path.name.removeprefix("sub-") for path in bids_dir.glob("sub-*") if path.is_dir()]
+    if any(_file(root / "logs", label).name not in there for label in labels):
+        return False
+    notes = (note_of(root / "logs", label) for label in labels)
+    return all(note is not None and note.settings == settings for note in notes)
+
+
+def _read(folder: Path, label: str) -> Iterator[Row]:
+    for place in ("func", "ses-*/func"):
+        for file in sorted(folder.glob(f"{place}/*{VERDICT}")):
+            stamps = stamps_of(file)
+            yield Row(file=str(file.relative_to(folder)), stamps=stamps, summary=run_summary(file, label))
+
+
+def _shown(note: Note) -> tuple[str, list[RunSummary]]:
+    return note.settings, [row.summary for row in note.rows]
+
+
+def _file(logs: Path, label: str) -> Path:
+    return logs / "latest" / f"sub-{label}.txt"
