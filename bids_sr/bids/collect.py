@@ -179,7 +179,8 @@ def _truth(run: BoldRun, settings: Settings, seen: Survey, *, with_anat: bool) -
         return find_truth(evaluation.truth_dir, run, factor, seen, with_timing=timed)
     if evaluation.truth == "none" or evaluation.retrospective is not None:
         return None
-    root, seeds = settings.paths.bids_dir.absolute(), seeds_of(settings.activation.seeds, with_anat=with_anat)
+    root, how = settings.paths.bids_dir.absolute(), settings.activation
+    seeds = seeds_of(how.seeds, with_anat=with_anat, atlas=how.atlas)
     return truth_in_dataset(root, run, factor, seen, with_timing=timed, seeds=seed_names(seeds))
 
 

@@ -13,10 +13,11 @@ from typing import Literal
 from bids_sr import region_names
 from bids_sr.config import readers
 from bids_sr.config.levels import SMOOTHING, THRESHOLDS, Level
+from bids_sr.config.regions import check_regions
 from bids_sr.config.section import GIVEN, Checked, is_label, option
-from bids_sr.config.seed_options import COMPONENTS, DEFAULT_SEEDS, KNOWN, known_names, parse_seed, seed_names, seeds_of
+from bids_sr.config.seed_options import COMPONENTS, DEFAULT_SEEDS, KNOWN, seed_names, seeds_of
 from bids_sr.config.spaces import FUNC, Space, SpaceError, parse_spaces
-from bids_sr.config.values import UsageError, nearest_name
+from bids_sr.config.values import UsageError
 from bids_sr.frozen import frozen
 
 
@@ -182,14 +183,20 @@ class Activation(Checked):
     seeds: tuple[str, ...] = option(
         DEFAULT_SEEDS,
         "--seeds SEED",
-        f"connectivity of runs without events: {', '.join(KNOWN)}, labels of AAL2, NAME=LABEL[,LABEL], "
+        f"connectivity of runs without events: {', '.join(KNOWN)}, labels of the atlas, NAME=LABEL[,LABEL], "
         "NAME=x,y,z[,radius] in mm (MNI), or components",
+    )
+    atlas: str = option(
+        region_names.AAL2,
+        "--atlas {NAME,FILE}",
+        "labels of the brain for --roi, --seeds and the table of clusters: AAL2, an atlas in TemplateFlow's cache such "
+        "as Schaefer2018:400Parcels7Networks, or a NIfTI file with its table (index, name) beside it as .tsv",
     )
     roi: str = option(
         region_names.AUTO,
         "--roi {auto,brain,NAMES,FILE}",
-        "where regions are measured: auto (by the task's name), brain, motor, visual, auditory, labels of AAL2 joined "
-        "by commas, or a mask",
+        "where regions are measured: auto (by the task's name), brain, motor, visual, auditory, labels of the atlas "
+        "joined by commas, or a mask",
         common=True,
     )
     thresholds: tuple[str, ...] = option(
@@ -200,15 +207,10 @@ class Activation(Checked):
 
     def _check(self) -> None:
         self._each_once("contrasts", "kinds", "smoothing", "thresholds", "seeds")
-        self._check_roi()
         self._need(bool(self.seeds), "seeds", "at least one seed is needed, or `components`")
         self._need(COMPONENTS not in self.seeds or len(self.seeds) == 1, "seeds", "components stand alone")
-        for text in self.seeds if self.seeds != (COMPONENTS,) else ():
-            try:
-                parse_seed(text)
-            except ValueError as error:
-                raise UsageError(f"activation.seeds: {text}", str(error), nearest_name(text, known_names())) from error
-        names = seed_names(seeds_of(self.seeds, with_anat=True))
+        check_regions(self.atlas, self.roi, self.seeds)
+        names = seed_names(seeds_of(self.seeds, with_anat=True, atlas=self.atlas))
         self._need(len(set(names)) == len(names), "seeds", "two seeds have one name")
         self._need(bool(self.kinds), "kinds", "at least one of cc and glm is needed")
         self._need(bool(self.smoothing), "smoothing", "at least one width is needed; 0 is none")
@@ -221,17 +223,6 @@ class Activation(Checked):
         readable = all(re.fullmatch(r"\d+(\.\d+)?", number) for number in numbers)
         self._need(readable, "thresholds", "a threshold is quarter, fdr or a value of z such as 3.1")
         self._need(_apart(map(float, numbers)), "thresholds", "two values of z are alike in tenths")
-
-    def _check_roi(self) -> None:
-        try:
-            region_names.region_labels(self.roi)
-        except ValueError as error:
-            groups, known = tuple(region_names.GROUPS), tuple(region_names.atlas_labels())
-            why = f"{error} is not a region: choose auto, brain, {', '.join(groups)}, labels of AAL2, or a mask file"
-            fix = (
-                nearest_name(str(error), (*groups, "brain", *known)) or "for a mask file, give its path with the folder"
-            )
-            raise UsageError(f"activation.roi: {self.roi}", why, fix) from error
 
 
 @frozen

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from bids_sr.region_names import atlas_labels, region_labels
+from bids_sr.region_names import AAL2, atlas_labels, region_labels
 
 DEFAULT_RADIUS_MM = 6.0  # the paper's 3 mm are less than one voxel of most runs
 MAX_RADIUS_MM = 30.0
@@ -22,7 +22,7 @@ Point = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """A sphere in the template: name (letters and digits), center (RAS mm, MNI) and radius (mm); or labels of AAL2."""
+    """A sphere in the template: name (letters and digits), center (RAS mm, MNI), radius (mm); or atlas labels."""
 
     name: str
     center: Point = (0.0, 0.0, 0.0)
@@ -44,12 +44,12 @@ DEFAULT_SEEDS = ("motor", "defaultMode", "visual")
 N_COMPONENTS = 3
 
 
-def seeds_of(named: tuple[str, ...], *, with_anat: bool) -> tuple[Seed, ...]:
+def seeds_of(named: tuple[str, ...], *, with_anat: bool, atlas: str = AAL2) -> tuple[Seed, ...]:
     """The seeds of a run by what the user named; none where its leading temporal components take their place.
 
     That is where they were asked for, or no T1w image leads to the template in which seeds are given.
     """
-    return () if not with_anat or named == (COMPONENTS,) else tuple(map(parse_seed, named))
+    return () if not with_anat or named == (COMPONENTS,) else tuple(parse_seed(each, atlas) for each in named)
 
 
 def seed_names(seeds: tuple[Seed, ...]) -> tuple[str, ...]:
@@ -62,8 +62,8 @@ def seed_names(seeds: tuple[Seed, ...]) -> tuple[str, ...]:
 
 
 @lru_cache
-def parse_seed(text: str) -> Seed:
-    """A seed by its name, as ``NAME=x,y,z`` or ``NAME=x,y,z,radius`` in mm, or by labels of AAL2.
+def parse_seed(text: str, atlas: str = AAL2) -> Seed:
+    """A seed by its name, as ``NAME=x,y,z`` or ``NAME=x,y,z,radius`` in mm, or by labels of the atlas.
 
     Labels are as for ``--roi``: ``Calcarine_L``, ``precentral`` (both sides), ``NAME=Calcarine_L,Cuneus_L``.
 
@@ -80,7 +80,7 @@ def parse_seed(text: str) -> Seed:
     """
     if text in KNOWN:
         return KNOWN[text]
-    if (region := _atlas_seed(text)) is not None:
+    if (region := _atlas_seed(text, atlas)) is not None:
         return region
     found = _FORM.fullmatch(text)
     try:
@@ -89,8 +89,8 @@ def parse_seed(text: str) -> Seed:
         numbers = []
     if found is None or len(numbers) < 3 or not all(math.isfinite(number) for number in numbers):
         raise ValueError(
-            f"a seed is one of {', '.join(KNOWN)}, a label of AAL2, NAME=LABEL[,LABEL], or NAME=x,y,z[,radius] in mm "
-            "of the MNI space"
+            f"a seed is one of {', '.join(KNOWN)}, a label of the atlas, NAME=LABEL[,LABEL], or "
+            "NAME=x,y,z[,radius] in mm of the MNI space"
         )
     radius = numbers[3] if len(numbers) > 3 else DEFAULT_RADIUS_MM
     seed = Seed(found[1], (numbers[0], numbers[1], numbers[2]), radius)
@@ -99,19 +99,19 @@ def parse_seed(text: str) -> Seed:
     return seed
 
 
-def _atlas_seed(text: str) -> Seed | None:
+def _atlas_seed(text: str, atlas: str) -> Seed | None:
     """A seed of labels of the atlas, or None for text of another form."""
     name, _, labels = text.rpartition("=")
     name = re.sub(r"[^A-Za-z0-9]", "", name or labels)
-    if not re.match(r"[A-Za-z]", name) or not atlas_labels():
+    if not re.match(r"[A-Za-z]", name) or not atlas_labels(atlas):
         return None
     try:
-        found = region_labels(labels)
+        found = region_labels(labels, atlas)
     except ValueError:
         return None
     return Seed(name, labels=found) if found else None
 
 
-def known_names() -> tuple[str, ...]:
+def known_names(atlas: str = AAL2) -> tuple[str, ...]:
     """All that can be named alone."""
-    return (*KNOWN, *atlas_labels())
+    return (*KNOWN, *atlas_labels(atlas))

@@ -18,6 +18,7 @@ import numpy as np
 from bids_sr.group.group_inputs import MapKey, RunMaps, common_space, first_smoothing
 from bids_sr.group.template_sampling import Target, participant_of, target_of, way_of
 from bids_sr.io.array_types import Array
+from bids_sr.io.uris import template_uri
 from bids_sr.series import map_label
 from bids_sr.stats.group.group_activation import Z_SHOWN, GroupMap, GroupMaps
 from bids_sr.stats.group.paired_tests import Running
@@ -25,6 +26,7 @@ from bids_sr.stats.group.paired_tests import Running
 LOGGER = logging.getLogger(__name__)
 LEAST = 3  # participants: two leave one degree of freedom, with which nothing can be said
 _LOOK_AGAIN_S = 1.0  # at how many processes are free
+UNITS = {"effect": "percent", "variance": "percent^2"}
 CHUNK = 50  # participants that one process adds up before it hands over
 
 
@@ -224,7 +226,7 @@ def _store(
     key: MapKey,
     people: Sequence[str],
 ) -> dict[str, Path]:
-    """Write effect, t and z, each with its sidecar first."""
+    """Write effect, its variance, t and z, each with its sidecar first; names are those of nilearn."""
     from bids_sr.io import atomic_files
     from bids_sr.io.nifti import save_image
 
@@ -232,6 +234,7 @@ def _store(
     parts = [f"task-{run.task}", *([run.variant] if run.variant != "n/a" else []), f"space-{target.space}", "res-2"]
     what = {
         "effect": "Mean over participants of the effect, percent of the mean signal of each run's brain",
+        "variance": "Variance of that mean, its squared standard error",
         "t": f"t of that mean, {len(people) - 1} degrees of freedom",
         "z": "The same as z",
     }
@@ -242,12 +245,12 @@ def _store(
         path.parent.mkdir(parents=True, exist_ok=True)
         sidecar = {
             "Description": what[stat],
-            **({"Units": "percent"} if stat == "effect" else {}),
+            **({"Units": UNITS[stat]} if stat in UNITS else {}),
             "SourceSeries": name,
             "SmoothingFWHM": fwhm,
             "Participants": list(people),
             "Model": {"Type": "one-sample t test over participants", "Runs": "fixed effects before"},
-            "SpatialReference": target.space,
+            "SpatialReference": template_uri(target.space) or target.space,
             "Resolution": "2 mm isotropic, one linear interpolation of each participant's map",
             "SkullStripped": True,
         }

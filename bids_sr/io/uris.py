@@ -2,11 +2,12 @@
 
 import importlib.metadata
 import importlib.util
-import os
 import zipfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+
+from bids_sr.region_names import templateflow_home
 
 TEMPLATEFLOW = "https://templateflow.s3.amazonaws.com"
 
@@ -31,11 +32,6 @@ def uri_of(path: Path, roots: Mapping[str, Path]) -> str:
     if home in path.parents:
         return f"{TEMPLATEFLOW}/{path.relative_to(home).as_posix()}"
     return _in_package(path) or path.absolute().as_uri()
-
-
-def templateflow_home() -> Path:
-    """Where TemplateFlow keeps what was downloaded."""
-    return Path(os.environ.get("TEMPLATEFLOW_HOME") or Path.home() / ".cache" / "templateflow")
 
 
 def _in_package(path: Path) -> str:

@@ -54,7 +54,16 @@ class Lookup(Protocol):
     def __call__(
         self,
         name: Literal[
-            "method", "recipe", "series_name", "pair_tag", "roi", "template_space", "anat_align", "primary", "baselines"
+            "method",
+            "recipe",
+            "series_name",
+            "pair_tag",
+            "roi",
+            "template_space",
+            "atlas",
+            "anat_align",
+            "primary",
+            "baselines",
         ],
         /,
     ) -> str: ...

@@ -118,6 +118,13 @@ def _sidecar_of(
     return content
 
 
+def _is_described(entities: Mapping[str, str]) -> bool:
+    """Whether a file has a sidecar; the table of labels of a segmentation shares that of its image."""
+    if entities["suffix"] == "dseg" and entities["extension"] == ".tsv":
+        return False
+    return entities["extension"] not in {".json", ".svg", ".html", ".safetensors"}
+
+
 def _of_results(content: Mapping[str, object]) -> dict[str, object]:
     """A sidecar as the data set for other programs has it, for which all results are another data set."""
 
@@ -185,7 +192,7 @@ def store(
         order = inverse(axis_order) if own_grid else AS_STORED
         first: Path | None = None
         if in_output:
-            if found["extension"] not in {".json", ".svg", ".html", ".safetensors"}:
+            if _is_described(found):
                 _write_sidecar(output_dir, found, content)
             _store(source, first := output_dir / derivative_path(found), output_dtype, order)
             written.append(first)

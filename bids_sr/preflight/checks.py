@@ -72,7 +72,7 @@ def _seeds_of_runs(surveyed: Survey, settings: Settings, found: Findings) -> dic
     """Names of the seeds of each run without events."""
     named, found_in = settings.activation.seeds, {}
     for subject in surveyed.subjects:
-        names = seed_names(seeds_of(named, with_anat=bool(subject.t1w)))
+        names = seed_names(seeds_of(named, with_anat=bool(subject.t1w), atlas=settings.activation.atlas))
         rest = [run for run in subject.runs if run.events is None]
         found_in.update(dict.fromkeys((run.bold for run in rest), names))
         if rest and not subject.t1w and named != (COMPONENTS,):

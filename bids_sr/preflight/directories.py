@@ -9,7 +9,7 @@ from bids_sr.config import Settings, UsageError
 from bids_sr.config.plugin import Plugin
 from bids_sr.preflight.method_checks import check_pretrained
 from bids_sr.preflight.plan import Estimate
-from bids_sr.region_names import is_file
+from bids_sr.region_names import find_atlas, is_aal2, is_file
 
 SPARE_GB = 0.2  # for logs and figures, which no estimate counts
 
@@ -113,9 +113,40 @@ def _check_writable(what: str, path: Path, found: Findings, *, only_there: bool 
 
 
 def check_region(settings: Settings, found: Findings) -> None:
-    """A file of a region of interest that cannot be read, or has nothing in it."""
-    if is_file(settings.activation.roi):
-        _check_roi(Path(settings.activation.roi), found)
+    """An atlas or a file of a region of interest that cannot be read, or has nothing in it."""
+    how = settings.activation
+    if is_file(how.roi):
+        _check_roi(Path(how.roi), found)
+    if not is_aal2(how.atlas):
+        _check_atlas(how.atlas, found)
+
+
+def _check_atlas(named: str, found: Findings) -> None:
+    """An image of labels is three-dimensional, of whole numbers, and each has a name in its table."""
+    import nibabel as nb
+    import numpy as np
+
+    from bids_sr.bids.headers import read_header, squeeze_3d
+
+    atlas, read, where = find_atlas(named), Findings(), f"--atlas {named}"
+    header = read_header(atlas.image, read)
+    if header is None:
+        found.refuse(where, read.problems[0].reason, "Give an existing NIfTI label image, or AAL2.")
+        return
+    if len(squeeze_3d(header)) != 3:
+        found.refuse(where, f"{atlas.image} is not a 3D image", "Give one label image; maps of probability are none.")
+        return
+    values = np.unique(np.asanyarray(nb.load(atlas.image).dataobj))  # type: ignore[attr-defined]
+    numbers = values[values != 0]
+    nameless = sorted(set(numbers.astype(int).tolist()) - set(atlas.labels.values()))
+    if not numbers.size:
+        found.refuse(where, f"{atlas.image} is empty: no voxel has a label", "Give a label image, or AAL2.")
+    elif (numbers != np.round(numbers)).any():
+        found.refuse(where, f"{atlas.image} has values that are no whole numbers", "Give a label image, or AAL2.")
+    elif nameless:
+        shown = ", ".join(map(str, nameless[:5])) + (", …" if len(nameless) > 5 else "")
+        text = f"labels of {atlas.image} have no name in {atlas.table.name}: {shown}"
+        found.refuse(where, text, "Give each label a row in the table.")
 
 
 def _check_roi(path: Path, found: Findings) -> None:

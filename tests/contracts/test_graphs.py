@@ -245,7 +245,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "fMRIPrep": (_fmriprep, [*PREPARED, "--truth", "{root}/truth", "--sr-method", "sbl", "inject"]),
     "some of fMRIPrep, pair held out": (_some_of_fmriprep, [*PREPARED, "--sr-method", "srgan", "--pair-holdout"]),
     "an older fMRIPrep": (_fmriprep_20, [*PREPARED, "--sr-method", "bspline"]),
-    "at rest": (_at_rest, []),
+    "at rest": (_at_rest, ["--seeds", "motor", "Calcarine_L"]),
     "echoes at rest without T1w": (_echoes, PLAIN),
 }
 
@@ -340,6 +340,17 @@ def _about(graph: Graph, placed: Placed) -> list[str]:
     moved = made_by(graph, placed, "maps") if placed.step.__name__ == "maps_to_template" else []
     own = [str(known[name]) for name in TELLS_APART if name in known]
     return own + [word for each in moved for word in _about(graph, each)]
+
+
+def test_everything_that_is_stored_names_what_it_is_made_of(graph: Graph) -> None:
+    """Files of the data sets that it is made from, or what another step stores, and never itself."""
+    for placed, told in _stores(graph):
+        [maker] = graph.wires[placed]["files"].makers
+        if maker.port is None or maker.port.kind.drawn:
+            continue
+        assert told["sources"], str(placed)
+        assert all(uri.split(":")[0] in ("bids", "pkg", "https", "file") for uri in told["sources"]), str(placed)
+        assert len(told["sources"]) == len(set(told["sources"])), str(placed)
 
 
 def test_every_fixed_name_can_be_made(graph: Graph) -> None:

@@ -119,8 +119,8 @@ def _paths(settings: Settings) -> list[Path]:
     """Files and directories that options name, besides data, output and work."""
     groups = (values for group, values in dataclasses.asdict(settings).items() if group != "paths")
     found = [value for values in groups for value in values.values() if isinstance(value, Path)]
-    roi, calibration = Path(settings.activation.roi), settings.superres.calibration_file
-    texts = [path for path in (roi, calibration) if path is not None and path.is_absolute()]
+    how, calibration = settings.activation, settings.superres.calibration_file
+    texts = [path for path in (Path(how.roi), Path(how.atlas), calibration) if path is not None and path.is_absolute()]
     return [*dict.fromkeys([*found, *texts])]
 
 

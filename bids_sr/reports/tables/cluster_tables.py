@@ -57,7 +57,7 @@ def clusters_html(clusters: pd.DataFrame, series: Sequence[str], *, first: str =
             title = f"Largest clusters: {contrast}, {smoothing}"
             space = "MNI, mm" if own[0].space == "MNI" else "scanner, mm"
             at: Head = ("peak at x, y, z", space)
-            heads: list[Head] = ["series", at, own[0].statistic, ("volume", "mm³"), "labels (AAL2)"]
+            heads: list[Head] = ["series", at, own[0].statistic, ("volume", "mm³"), "labels of the atlas"]
             tables.append((title, table(title, heads, lines, texts={4})))
     return picked(tables) or Markup("<p class='notice'>No cluster in the series that are compared.</p>")
 

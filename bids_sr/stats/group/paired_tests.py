@@ -318,12 +318,19 @@ class Running:
         self.people += other.people
 
     def tested(self) -> dict[str, Array]:
-        """Effect (the mean), t and z of each voxel, float32; t, z are 0 where nothing varies; ValueError below two."""
+        """Effect (the mean), its variance, t and z of each voxel, float32; t, z are 0 where nothing varies.
+
+        Raises
+        ------
+        ValueError : fewer than two participants
+        """
         n = len(self.people)
         if n < 2:
             raise ValueError(f"{n} participants leave no degree of freedom")
-        error = np.sqrt(self.squares / (n - 1) / n)
+        variance = self.squares / (n - 1) / n
+        error = np.sqrt(variance)
         t = np.divide(self.mean, error, out=np.zeros_like(self.mean), where=error > 0)
         p = np.clip(special.stdtr(n - 1, -np.abs(t)), _SMALLEST_P, None)
         z = -np.sign(t) * special.ndtri(p)
-        return {"effect": self.mean.astype(np.float32), "t": t.astype(np.float32), "z": z.astype(np.float32)}
+        found = {"effect": self.mean, "variance": variance, "t": t, "z": z}
+        return {stat: values.astype(np.float32) for stat, values in found.items()}

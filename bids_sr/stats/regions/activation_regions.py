@@ -195,8 +195,8 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
     "statistic": {"Description": "Map of the peak's value: z, or cc where a threshold of cc is the only one"},
     "peak": {"Description": "Largest value of the cluster"},
     "volume_mm3": {"Description": "Volume of the cluster", "Units": "mm^3"},
-    "label": {"Description": "AAL2 label at the peak; n/a where there is none, or no T1w image"},
-    "labels": {"Description": "AAL2 labels that hold at least 5 % of the cluster, with their shares, largest first"},
+    "label": {"Description": "label of the atlas at the peak; n/a where there is none, or no T1w image"},
+    "labels": {"Description": "labels that hold at least 5 % of the cluster, with their shares, largest first"},
 }  # fmt: skip
 """Columns of the table of clusters, with what the sidecar says of them."""
 

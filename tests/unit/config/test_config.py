@@ -312,6 +312,6 @@ def test_seeds_are_places_or_labels_of_the_atlas() -> None:
     ]  # fmt: skip
     with pytest.raises(UsageError, match="two seeds have one name"):
         Activation(seeds=("v1=Calcarine_L", "v1=Calcarine_R"))
-    with pytest.raises(UsageError, match="a label of AAL2") as refused:
+    with pytest.raises(UsageError, match="a label of the atlas") as refused:
         Activation(seeds=("Calcarin_L",))
     assert "Calcarine_L" in str(refused.value)

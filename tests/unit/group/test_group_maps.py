@@ -9,6 +9,7 @@ import pytest
 from bids_sr.group import group_maps, template_sampling
 from bids_sr.group.group_inputs import common_space, find_runs, first_smoothing
 from bids_sr.io.nifti import ImageError, load_image, save_image
+from bids_sr.io.uris import template_uri
 from bids_sr.spatial.transforms import linear_weights, moved, rigid_matrix, write_itk
 
 SPACE = "MNI152NLin2009aSym"
@@ -143,7 +144,7 @@ def test_group_maps_are_stored_with_their_sidecars(cohort: Path) -> None:
     effect, _ = load_image(cohort / "group" / f"{stem}.nii.gz")
     sidecar = json.loads((cohort / "group" / f"{stem}.json").read_text())
     assert sidecar["Participants"] == [f"sub-{n:02d}" for n in range(1, 5)]
-    assert (sidecar["SpatialReference"], sidecar["Units"]) == (SPACE, "percent")
+    assert (sidecar["SpatialReference"], sidecar["Units"]) == (template_uri(SPACE), "percent")
     # 20.5 of 500 at the peak, whatever the gain of the scanner: one participant's is seven times the others'
     center = AFFINE @ [SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2] // 2, 1]
     assert made.affine is not None
@@ -192,3 +193,9 @@ def test_maps_that_are_in_the_space_already_are_taken_as_they_are(tmp_path: Path
     assert [each.series for each in made.maps] == ["raw"]
     effect, _ = load_image(made.maps[0].files["effect"])
     assert np.unique(np.round(effect[made.mask], 4)).tolist() == [2.0]  # mean of 5, 10, 15 over a brain of 500
+    variance, _ = load_image(made.maps[0].files["variance"])
+    assert variance[made.mask] == pytest.approx(1 / 3, rel=1e-5)  # that of 1, 2 and 3 percent, by three people
+    t, _ = load_image(made.maps[0].files["t"])
+    assert t[made.mask] == pytest.approx(effect[made.mask] / np.sqrt(variance[made.mask]), rel=1e-5)
+    told = json.loads(Path(str(made.maps[0].files["variance"]).replace(".nii.gz", ".json")).read_text())
+    assert told["Units"] == "percent^2"

