@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import io
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +34,8 @@ def incomplete(path: Path) -> str:
             gzip.decompress(data)
         elif path.suffix == ".json":
             json.loads(data)
+        elif path.suffix == ".zip":
+            return zipfile.ZipFile(io.BytesIO(data)).testzip() or ""
         elif path.suffix in _END:
             end = b">" if path.suffix == ".html" and path.parent.name == "figures" else _END[path.suffix]  # fragments
             return "" if data.rstrip().endswith(end) else "it does not end"
@@ -46,7 +50,7 @@ def incomplete(path: Path) -> str:
         return "" if data else "it is empty"
     except FileNotFoundError:
         return ""
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         return f"{type(error).__name__}: {error}"
 
 

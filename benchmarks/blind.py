@@ -4,8 +4,8 @@ Usage:
 
 - python benchmarks/blind.py make BOLD OUT         OUT/low: the run brought down by two in plane, nothing finer beside
   it; OUT/truth: the run as it was measured
-- python benchmarks/blind.py open LEFT_OUT BLIND OPENED   BLIND, OPENED: outputs of bids-sr on OUT/low without and with
-  `--truth OUT/truth`; LEFT_OUT: the person whose rows the prediction may not use
+- python benchmarks/blind.py open LEFT_OUT BLIND OPENED   BLIND, OPENED: outputs of bids-sr --level full on OUT/low
+  without and with `--truth OUT/truth`; LEFT_OUT: the person whose rows the prediction may not use
 
 The first two axes are cut to half their size in k-space about the center of the field of view, as the shared
 low-resolution data sets are made, and stored as whole numbers, as a scanner does. `open` counts as an opening of the
@@ -52,7 +52,8 @@ def make(arguments: list[str]) -> None:
     header.set_data_dtype(np.int16)
     save_image(np.round(low), affine, out / "low" / bold.relative_to(root), header_like=header)
     shutil.copy(bold, out / "truth" / bold.relative_to(root))
-    print(f"bids-sr {out}/low {out}/blind participant\nbids-sr {out}/low {out}/opened participant --truth {out}/truth")
+    command = f"bids-sr {out}/low {out}"
+    print(f"{command}/blind participant --level full\n{command}/opened participant --level full --truth {out}/truth")
 
 
 def _series(out: Path, name: str) -> Any:

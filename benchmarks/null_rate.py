@@ -1,6 +1,6 @@
 """How often silent voxels of the phantom pass a threshold, with and without aCompCor in the model.
 
-python benchmarks/null_rate.py PHANTOM OUT
+python benchmarks/null_rate.py PHANTOM OUT      (OUT: of --level full, which stores the series of B-spline)
 
 Voxels count as silent where the true effect is below 1 % of its maximum and farther than 8 mm from its core.
 """

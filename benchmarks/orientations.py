@@ -151,7 +151,7 @@ def main() -> None:
             store(given.bids_dir, data, code)
         done = out.with_suffix(".json")
         if not done.exists():
-            exit_code, seconds = run(data, out, given.scratch / f"work-{code}", given.options)
+            exit_code, seconds = run(data, out, given.scratch / f"work-{code}", ["--level", "full", *given.options])
             done.write_text(json.dumps({"exit": exit_code, "seconds": seconds}))
         told = json.loads(done.read_text())
         axes = ["".join(nib.aff2axcodes(nib.load(next(data.rglob(name))).affine))

@@ -1,6 +1,6 @@
 """Maps of a phantom against the activity that was put in, for every series and smoothing.
 
-python benchmarks/phantom_truth.py PHANTOM OUT
+python benchmarks/phantom_truth.py PHANTOM OUT      (OUT: of --level full, which stores the maps of all series)
 
 The true maps lie in the pose of the first steady volume; the estimated head motion of that volume tells where a point
 of the run's own reference lies in it.  The focus of a condition is searched among the voxels that are nearer to it than

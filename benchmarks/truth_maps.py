@@ -1,6 +1,6 @@
 """Series and maps of a finished run against the measured high-resolution run, brought through the same steps.
 
-python benchmarks/truth_maps.py OUT TRUTH_BIDS_DIR
+python benchmarks/truth_maps.py OUT TRUTH_BIDS_DIR      (OUT: of --level full, which stores all series and maps)
 
 The measured run gets the slice-time correction, head motion transforms, single interpolation, mask, model and smoothing
 of the run under test; nothing is estimated from it.  PSNR and SSIM are means over steady volumes inside the brain mask,

@@ -66,10 +66,10 @@
 </div>
 {% endmacro %}
 
-{% macro viewer(content, least, left_out) %}
+{% macro viewer(content, least, left_out, stored) %}
 <div class='viewer' data-viewer><p class='unscripted'>The viewer needs JavaScript and a browser of 2023 or later (it decompresses gzip). Without it, see the slices under Activation.</p>
 <script type='application/json'>{{ content }}</script></div>
-<p class='caption'>Each map is shown on its own voxel grid, without interpolation; all series share a color scale. {{ least }} is hidden; full maps are in func/.{% if left_out %} Left out to limit the size of the page: {{ left_out|join("; ") }}.{% endif %}</p>
+<p class='caption'>Each map is shown on its own voxel grid, without interpolation; all series share a color scale. {{ least }} is hidden. {% if stored %}Full maps are in func/; a map that is stored is named beside it{% else %}Full maps are not stored at this level (<code>--level</code>){% endif %}.{% if left_out %} Left out to limit the size of the page: {{ left_out|join("; ") }}.{% endif %}</p>
 <p class='caption scripted'>Click: move the crosshair. Wheel: next slice. Keys (click the image first): <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> one voxel in the axial plane, <kbd>Page up</kbd> <kbd>Page down</kbd> one slice, <kbd>b</kbd> previous series.</p>
 {% endmacro %}
 

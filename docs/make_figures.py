@@ -1,6 +1,6 @@
 """Pictures and numbers of README and documentation, from a finished run on `examples/studyforrest`.
 
-    bids-sr examples/studyforrest OUT participant
+    bids-sr examples/studyforrest OUT participant --level full
     python docs/make_figures.py OUT
 
 writes `docs/figures/example.png` (one slice and map of every kind of series), `docs/figures/accuracy.png`,
@@ -28,6 +28,8 @@ import nibabel as nb
 import numpy as np
 import pandas as pd
 from PIL import Image
+
+from bids_sr.reports.figure_archive import figures_of
 
 HERE = Path(__file__).parent / "figures"
 STEM = "sub-01_task-localizer"
@@ -279,14 +281,13 @@ def photograph_report(out: Path) -> None:
     """The report's first screen, and its figures."""
     photograph(out / "sub-01.html", HERE / "report.png", SCREEN, whole=False)
     for name, width in FIGURES.items():
-        for found in sorted((out / "sub-01/figures").glob(f"sub-01_*desc-{name}.svg")):
-            if "contrast-" in found.name:
+        for found in figures_of(out, "01"):
+            if not found.name.endswith(f"desc-{name}.svg") or "contrast-" in found.name:
                 continue
             with tempfile.TemporaryDirectory() as folder:
                 page = Path(folder) / "page.html"
-                page.write_text(
-                    f'<body style="margin:0;background:#fff"><img src="{found.resolve().as_uri()}" width="{width}">'
-                )
+                page.with_name("figure.svg").write_bytes(found.read_bytes())
+                page.write_text(f'<body style="margin:0;background:#fff"><img src="figure.svg" width="{width}">')
                 photograph(page, HERE / "report" / f"{name.split('_')[0]}.png", (width, 2400))
             break
 

@@ -22,7 +22,8 @@ def settings_by_name(settings: Settings) -> dict[str, object]:
     """Every setting by its name, which is unique over the groups: what the outermost scope knows."""
     groups = (getattr(settings, group.name) for group in dataclasses.fields(settings))
     known = {item.name: getattr(group, item.name) for group in groups for item in dataclasses.fields(group)}
-    return {**known, "omp_nthreads": settings.resources.omp_nthreads or 1}
+    own = {"omp_nthreads": settings.resources.omp_nthreads or 1, "figures_dir": settings.figures_dir}
+    return {**known, **own}
 
 
 def primary_series(graph: Graph) -> list[str]:

@@ -8,6 +8,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -147,6 +148,21 @@ def plan_text(prepared: Group) -> str:
     return "\n".join([*lines, *(f"missing: {line}" for line in prepared.absent)])
 
 
+def maps_not_stored(series: Sequence[str], runs: Sequence[RunMaps]) -> list[str]:
+    """What participants have tables of and nobody a map, and the level at which maps are stored.
+
+    Parameters
+    ----------
+    series : of the tables
+    """
+    stored = {key[1] for run in runs for maps in (run.native, *run.in_space.values()) for key in maps}
+    if not stored:
+        return ["group maps: no maps are stored; the participant level stores them with --level standard or full"]
+    lacking = [name for name in series if name not in stored]
+    text = f"group maps of {', '.join(lacking)}: the participant level stores their maps with --level full"
+    return [text] if lacking else []
+
+
 def run_group(settings: Settings, group: Group, say: Callable[[str], None]) -> "RunOutcome":
     """Join, test, map, and write ``group_metrics``, ``group_stats`` and ``group.html``; `say` prints one line."""
     from concurrent.futures import ThreadPoolExecutor
@@ -177,6 +193,11 @@ def run_group(settings: Settings, group: Group, say: Callable[[str], None]) -> "
             raise UsageError(str(error), "it is not a table of this version", "run that participant again") from error
         processes.busy = 0
         maps = mapping.result() if mapping else mapped()
+    present = {name for own in joined.present.values() for name in own}
+    unstored = maps_not_stored([name for name in series if name in present], group.runs)
+    for line in unstored:
+        say(line)
+    maps = replace(maps, left_out=(*maps.left_out, *unstored))
     say("report")
     content = GroupContent(
         sources=group.sources, absent=group.absent, joined=joined, comparisons=comparisons, maps=maps, method=default,

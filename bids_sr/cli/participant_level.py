@@ -29,6 +29,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     from bids_sr.execution.execute import RunOutcome, configure_nipype, execute
     from bids_sr.io.dataset_description import write_dataset
     from bids_sr.pipeline.nipype_workflow import workflow_of
+    from bids_sr.reports.figure_archive import packed_figures
     from bids_sr.reports.participants_page import INDEX, write_index, write_participants
     from bids_sr.reports.run_notes import is_last, note_run
     from bids_sr.reports.text.methods_text import write_citations
@@ -47,7 +48,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
             graph, sizes = graph_of(settings, plan, __version__), plan.estimate.sizes
             work_dir = settings.paths.work_dir or Path()
             workflow = workflow_of(graph, base_dir=work_dir, need_gb=lambda need: step_gb(need, sizes))
-            write_citations(graph.methods_text(), log_dir, out)
+            write_citations(graph.methods_text(), out, log_dir)
             links = {each.name: each.root for each in plan.sources}
             for series in ("", *primary_series(graph)):
                 write_dataset(out, bids_dir=settings.paths.bids_dir, version=__version__, links=links, series=series)
@@ -63,7 +64,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
             say(f"{given:.1f} GB of memory let {workers} of {wanted} processors be used")
         nodes = [workflow.get_node(name) for name in workflow.list_node_names()]
         progress = Progress(nodes, plan, say, slower=pace_now(plan.estimate.processors).slower)
-        with contextlib.closing(progress):
+        with contextlib.closing(progress), packed_figures(settings.figures_dir, out, labels):
             outcome = execute(
                 workflow, nprocs=workers, mem_gb=for_steps_gb(given, workers), crash_dir=log_dir, progress=progress,
                 usage_file=log_dir / "resources.tsv" if run.resource_monitor else None,

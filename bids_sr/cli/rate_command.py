@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bids_sr.reports.rating_sheet import RatedPair
 
 SHEETS, KEY, JOINED = "rating", "rating_key.tsv", "rating_joined.tsv"
-SPLINE = "bspline"
+SPLINE, EVALUATED = "bspline", "desc-evaluation_metrics.tsv"
 
 
 def build_parser() -> Parser:
@@ -68,7 +68,8 @@ def write_sheets(root: Path, *, raters: int, seed: int, force: bool = False) -> 
     pairs = list(find_pairs(root))
     if not pairs:
         why = "there is no t map of a method beside that of bspline on the same grid"
-        raise UsageError(str(root), why, "give the output directory of a run with --sr-method and the baseline bspline")
+        fix = "give the output directory of a run with --sr-method, the baseline bspline and --level standard or full"
+        raise UsageError(str(root), why, fix)
     images = [pictures(pair) for pair in pairs]
     made = [make_sheet(pairs, images, rater=rater, seed=seed) for rater in range(1, raters + 1)]
     rows = [[row[name] for name in KEY_COLUMNS] for _, key in made for row in key]
@@ -90,6 +91,7 @@ def find_pairs(root: Path) -> Iterator["RatedPair"]:
 
     for run in find_runs(root):
         own = {key[:3]: file for key, file in run.native.items() if key[3] == "t"}
+        idle_methods = _not_applied(next(iter(own.values())).with_name(f"{run.name}_{EVALUATED}")) if own else set()
         for contrast in dict.fromkeys(key[0] for key in own):
             fwhm = min(key[2] for key in own if key[0] == contrast)
             files = {key[1]: file for key, file in own.items() if (key[0], key[2]) == (contrast, fwhm)}
@@ -103,13 +105,23 @@ def find_pairs(root: Path) -> Iterator["RatedPair"]:
                 measured = None
             for name in (each for each in sorted(files) if kind_of(each) == "method"):
                 other, _ = load_image(files[name], allow_nan=True)
-                idle = zero is not None and np.array_equal(other, zero, equal_nan=True)
+                like_zero = zero is not None and np.array_equal(other, zero, equal_nan=True)
+                idle = like_zero or name in idle_methods
                 if other.shape != spline.shape or idle:
                     continue  # on another grid, or not applied: the series is that of zero filling
                 yield RatedPair(
                     run=run.name, contrast=contrast, fwhm_mm=fwhm, maps={SPLINE: spline, name: other}, affine=affine,
                     measured=measured,
                 )  # fmt: skip
+
+
+def _not_applied(table: Path) -> set[str]:
+    """Methods that fell back to zero filling, as the table of the evaluation of a run tells, where there is one."""
+    if not table.is_file():
+        return set()
+    with table.open(encoding="utf-8", newline="") as stream:
+        rows = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return {row["series"] for row in rows if (row["measure"], row["value"]) == ("verdict_applied", "0")}
 
 
 def count_ratings(root: Path, files: Sequence[Path]) -> list[str]:

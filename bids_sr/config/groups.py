@@ -337,7 +337,7 @@ class Run(Checked):
         once=True,
     )
     level: Level = option(
-        "full",
+        "standard",
         "--level",
         "files that are stored: minimal (series, confounds, report, tables), standard (also maps of raw, bspline, the "
         "methods and measured), full (also maps and series of all baselines); the results are the same",

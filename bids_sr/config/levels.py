@@ -9,14 +9,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, get_args
 
 from bids_sr.frozen import frozen
-from bids_sr.series import BASELINES, MEASURED, RAW
+from bids_sr.series import BASELINES, MEASURED, RAW, series_names
 
 Level = Literal["minimal", "standard", "full"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 """From the fewest files to the most."""
 SMOOTHING, THRESHOLDS = (0.0, 5.0), ("quarter", "fdr")
 """Widths (mm FWHM) and thresholds that nobody named."""
-OF_QUARTER = "cc"  # the map that the threshold `quarter` is applied to; all others are applied to z
 _CORRELATED, _FITTED, _GROUP = ("cc",), ("t", "effect", "variance"), ("t", "effect")
 
 
@@ -53,27 +52,40 @@ class Stored:
     amplitudes: bool = True
 
 
-def maps_stored(
-    level: Level, *, smoothing: Sequence[float], thresholds: Sequence[str], kinds: Sequence[str]
-) -> Mapping[float, Stored]:
-    """What is stored of every contrast of a series that has maps at this level, by FWHM (mm).
+@frozen
+class StoredMaps:
+    """What decides which maps become files: settings of these names; `methods` with the baselines that were named."""
 
-    Full: everything. Standard: t, effect, its variance and the correlation at the smallest width, t and effect, which
-    the group level reads, at the smallest width above 0, and the region of the first threshold. Widths that were named
-    get what the smallest gets, and thresholds that were named have their regions.
-    """
-    correlated, fitted = "cc" in kinds, "glm" in kinds
-    every = (*(_CORRELATED if correlated else ()), *((*_FITTED, "z") if fitted else ()))
-    possible = [each for each in thresholds if (correlated if each == "quarter" else fitted)]
-    if level == "full":
-        return {width: Stored(stats=every, thresholds=possible) for width in smoothing}
-    if level == "minimal":
-        return {}
-    most = Stored(
-        stats=[stat for stat in every if stat != "z"],
-        thresholds=possible[:1] if tuple(thresholds) == THRESHOLDS else possible,
-    )
-    if tuple(sorted(smoothing)) != SMOOTHING:
-        return dict.fromkeys(smoothing, most)
-    least, above = sorted(smoothing)
-    return {least: most, above: Stored(stats=_GROUP if fitted else _CORRELATED, amplitudes=False)}
+    level: Level
+    methods: Collection[str] = ()
+    baselines: str = "default"
+    smoothing: Sequence[float] = SMOOTHING
+    thresholds: Sequence[str] = THRESHOLDS
+    kinds: Sequence[str] = ("cc", "glm")
+
+    def of(self, series: str) -> Mapping[float, Stored]:
+        """What is stored of every contrast of a series, by FWHM (mm).
+
+        Full: everything. Standard: t, effect, its variance and the correlation at the smallest width, t and effect,
+        which the group level reads, at the smallest width above 0, and the region of the first threshold. Widths that
+        were named get what the smallest gets, and thresholds that were named have their regions.
+        """
+        if not reaches(self.level, maps_level(series, series_names(self.methods), self.baselines)):
+            return {}
+        correlated, fitted = "cc" in self.kinds, "glm" in self.kinds
+        every = (*(_CORRELATED if correlated else ()), *((*_FITTED, "z") if fitted else ()))
+        possible = [each for each in self.thresholds if (correlated if each == "quarter" else fitted)]
+        if self.level == "full":
+            return {width: Stored(stats=every, thresholds=possible) for width in self.smoothing}
+        most = Stored(
+            stats=[stat for stat in every if stat != "z"],
+            thresholds=possible[:1] if tuple(self.thresholds) == THRESHOLDS else possible,
+        )
+        if tuple(sorted(self.smoothing)) != SMOOTHING:
+            return dict.fromkeys(self.smoothing, most)
+        least, above = sorted(self.smoothing)
+        return {least: most, above: Stored(stats=_GROUP if fitted else _CORRELATED, amplitudes=False)}
+
+    def holds(self, series: str, fwhm_mm: float, stat: str) -> bool:
+        """Whether the maps of a statistic are stored of a series at one smoothing."""
+        return any(stat in own.stats for width, own in self.of(series).items() if round(10 * (width - fwhm_mm)) == 0)

@@ -41,6 +41,17 @@ class Settings:
     resources: groups.Resources = _group(groups.Resources, "resources")
     run: groups.Run = _group(groups.Run, "how it runs")
 
+    @property
+    def figures_dir(self) -> Path:
+        """Root of the folders that figures are stored in: all results, or below the full level a folder of the work.
+
+        From there they are packed, see `bids_sr.reports.figure_archive`. Other results have another folder.
+        """
+        out, work = self.paths.output_dir, self.paths.work_dir
+        if self.run.level == "full" or work is None:
+            return out
+        return work / "figures" / hashlib.sha256(os.fsencode(out)).hexdigest()[:8]
+
     @classmethod
     def from_mapping(cls, values: Mapping[str, Mapping[str, object]]) -> Self:
         """Build settings from ``{group: {name: value}}``; what is absent keeps its default.

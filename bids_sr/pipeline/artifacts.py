@@ -252,7 +252,7 @@ class _Derivatives(Kind[Derivative]):
         if isinstance(value.content, Path):
             return value.content
         if isinstance(value.content, Volume):
-            return _Volume(".nii.gz").save(value.content, stem)
+            return _Volume().save(value.content, stem)
         if isinstance(value.content, str):
             (path := stem.with_suffix(".html")).write_text(value.content, encoding="utf-8")
             return path

@@ -69,7 +69,7 @@ def figure(
 
         signature = inspect.signature(function).replace(return_annotation=list[FigureKind])
         vars(draw)["__signature__"] = signature
-        made = FigureStep(draw, memory=memory, keep={function.__name__: Keep(level="minimal")})
+        made = FigureStep(draw, memory=memory, keep={function.__name__: Keep(dataset="figures", level="minimal")})
         made.shown = shown
         return made
 

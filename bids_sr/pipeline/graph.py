@@ -159,10 +159,15 @@ class Scope:
         sidecar = how.sidecar(placed.lookup) if callable(how.sidecar) else how.sidecar
         wires: dict[str, Maker] = {"files": Maker(placed, artifact)}
         own: dict[str, object] = {"own_entities": None if entities is None else dict(entities), "in_output": in_output}
+        where = [one.settings["figures_dir"] for one in self.outward() if "figures_dir" in one.settings]
+        if how.dataset == "figures" and where:
+            own["output_dir"] = where[0]
         if linked is not None:
             own["linked"] = dict(linked)
         if among is not None:
             own["among"] = among
+        if varies := how.varies(placed.lookup) if callable(how.varies) else how.varies:
+            own["varies"] = {entity: list(keys) for entity, keys in varies.items()}
         if isinstance(sidecar, str):
             wires["sidecar"] = Maker(placed, sidecar)
         else:

@@ -94,6 +94,9 @@ class Part(IntEnum):
     EVALUATION = 6
 
 
+Varies = Mapping[str, Sequence[str]]
+
+
 @dataclass(frozen=True, slots=True)
 class Keep:
     """How an artifact is stored among the derivatives.
@@ -104,20 +107,23 @@ class Keep:
     sidecar : metadata, or the name of the artifact that holds them
     provenance : whether the sidecar tells what made it
     dataset : where it is stored: among all results, or only in the data set of the primary series for other programs
-        (`bids_sr.pipeline.store`)
+        (`bids_sr.pipeline.store`); figures are stored where the report is made of them
     linked : what of the entities is another one in that data set, where it is linked, an empty label for none;
         None: it is not there
     level : the smallest level (``--level``) at which it is among all results
     among : of an artifact of several files, entities of those that are stored, each a choice; None stores all
+    varies : of an artifact of several files, entities by which files differ that share a sidecar, each with the keys
+        that differ with it, or a function that gives them; these keys stand in a sidecar a folder higher
     """
 
     entities: Mapping[str, str] | Callable[[Lookup], Mapping[str, str]] | None = None
     sidecar: Mapping[str, object] | Callable[[Lookup], Mapping[str, object]] | str = field(default_factory=dict)
     provenance: bool = False
-    dataset: Literal["output", "primary"] = "output"
+    dataset: Literal["output", "primary", "figures"] = "output"
     linked: Mapping[str, str] | Callable[[Lookup], Mapping[str, str] | None] | None = None
     level: Level | Callable[[Lookup], Level] = "standard"
     among: Callable[[Lookup], Sequence[Mapping[str, str]]] | None = None
+    varies: Varies | Callable[[Lookup], Varies] = field(default_factory=dict)
 
 
 class Step(Generic[P, R]):

@@ -7,7 +7,7 @@ laid out as other programs look for a preprocessed series; its files are links t
 import gzip
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import IO, Literal
@@ -17,12 +17,13 @@ from bids_sr.io.dataset_description import RESULTS, dataset_of
 from bids_sr.io.grids import AS_STORED, AxisOrder, inverse
 from bids_sr.io.uris import template_uri
 from bids_sr.pipeline.artifacts import Facts, File, entities_of_name
-from bids_sr.pipeline.step import step
+from bids_sr.pipeline.step import Varies, step
 
 RECORD = "written.json"
 _NOTHING: Mapping[str, str] = {}
 WITHOUT_SIDECAR = frozenset({"xfm"})
 """Kinds of which nobody asks metadata: in the data set for other programs these have none, which spares files."""
+_NOTHING_VARIES: Varies = {}
 
 
 class UnknownEntityError(ValueError):
@@ -99,9 +100,34 @@ def _store(source: Path, target: Path, dtype: str, order: AxisOrder) -> None:
             shutil.copyfile(source, beside)
 
 
-def _write_sidecar(root: Path, entities: Mapping[str, str], content: Mapping[str, object]) -> None:
-    """Write the sidecar of one file into its data set."""
-    atomic_files.write_json(root / derivative_path({**entities, "extension": ".json"}), content)
+def _write_sidecar(
+    root: Path, entities: Mapping[str, str], content: Mapping[str, object], varies: Varies = _NOTHING_VARIES
+) -> None:
+    """Write the sidecar of one file into its data set; or those that it shares with others, see `Keep`."""
+    own = derivative_path({**entities, "extension": ".json"})
+    written = dict(_shared(entities, content, varies)) or {own: content}
+    if (root / own).exists():  # of an earlier version; what it says would be taken before what is shared
+        written[own] = content
+    for path, told in written.items():
+        atomic_files.write_json(root / path, told)
+
+
+def _shared(
+    entities: Mapping[str, str], content: Mapping[str, object], varies: Varies
+) -> Iterator[tuple[str, dict[str, object]]]:
+    """Sidecars that a file inherits from, by path; none where its kind shares none.
+
+    BIDS lets one sidecar of a folder apply to a file. So one lies beside the files, named without the entity by which
+    they differ, and holds what they have in common; what differs with this entity is in one a folder higher.
+    """
+    entity = next((name for name in varies if entities.get(name)), "")
+    if not entity:
+        return
+    common = {key: value for key, value in content.items() if key not in varies[entity]}
+    yield derivative_path({**entities, entity: "", "extension": ".json"}), common
+    if differs := {key: value for key, value in content.items() if key in varies[entity]}:
+        left_out = dict.fromkeys(("datatype", "space", "res", "stat", "desc"), "")
+        yield derivative_path({**entities, **left_out, "extension": ".json"}), differs
 
 
 def _sidecar_of(
@@ -151,7 +177,7 @@ def store(
     sources: Sequence[str] = (), references: Mapping[str, str] = _NOTHING,
     provenance: Mapping[str, str] = _NOTHING, axis_order: AxisOrder = AS_STORED,
     output_dtype: Literal["float32", "int16"] = "float32", datasets: Sequence[str] = (),
-    in_output: bool = True, linked: Mapping[str, str] | None = None,
+    in_output: bool = True, linked: Mapping[str, str] | None = None, varies: Mapping[str, list[str]] | None = None,
 ) -> list[File]:  # fmt: skip
     """Store files under their BIDS-Derivatives names; unknown entities are refused, never turned into metadata.
 
@@ -173,6 +199,7 @@ def store(
     datasets : series of whose data sets for other programs the files may be
     in_output : whether they are stored among all results
     linked : what of the entities is another one in `datasets`, an empty label for none; None: they are not there
+    varies : entities by which files differ that share a sidecar, with the keys that differ
     """
     beside = (
         {path.with_suffix("").name: path for path in files if path.suffix == ".json"} if own_entities is None else {}
@@ -193,7 +220,7 @@ def store(
         first: Path | None = None
         if in_output:
             if _is_described(found):
-                _write_sidecar(output_dir, found, content)
+                _write_sidecar(output_dir, found, content, varies or _NOTHING_VARIES)
             _store(source, first := output_dir / derivative_path(found), output_dtype, order)
             written.append(first)
         for series in datasets if linked is not None else ():

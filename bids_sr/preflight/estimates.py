@@ -17,10 +17,11 @@ from bids_sr.bids.headers import sizes_of
 from bids_sr.bids.method_options import method_of_model, pretrained_for
 from bids_sr.bids.retrospective_plan import foreseen
 from bids_sr.config import Settings, machine, memory_model
+from bids_sr.config.levels import StoredMaps, reaches, series_level
 from bids_sr.config.memory_model import BASE_GB, WORKER_GB, Need, Sizes, largest_gb, step_gb, workers_that_fit
 from bids_sr.frozen import frozen
 from bids_sr.preflight.plan import Estimate, Plan, Row
-from bids_sr.series import PAIR_BASELINES, series_name
+from bids_sr.series import PAIR_BASELINES, series_name, series_names
 from bids_sr.sr.method import get_method
 
 # Constants of the estimate: ``_S`` are processor seconds, ``_S_LOW`` and ``_S_HIGH`` those for a million voxels of one
@@ -51,7 +52,8 @@ _CALIBRATION_S = 20.0
 _CALIBRATION_S_HIGH = 2.0
 _TEMPLATE_GB = 0.12
 _T1W_COPIES = 6.5
-_MAP_COPIES = 5.0
+_MAP_COPIES = 5.5  # of each contrast: five statistics, and regions
+_REGION_COPIES = 0.1
 _OVERHEAD_GB = 0.03
 _COMPRESSION = 0.85
 _MAP_COMPRESSION = 0.16
@@ -221,8 +223,14 @@ def _activation(work: _Costed) -> Row:
     seconds = sum(_ACTIVATION_S_HIGH * v + _MAP_S for each in voxels.values() for v in each) * widths
     first, other = _EFFECTS_SHARE
     effects = sum((first + other * max(0, len(each) - 2)) * max(each) for each in voxels.values()) * 4e-3
-    maps = sum(sum(voxels[run.bold]) / run.n_volumes for run in work.runs) * widths * 4e-3 * _MAP_COPIES
+    maps = widths * 4e-3 * _MAP_COPIES * sum(
+        _contrasts(work, run) * sum(voxels[run.bold]) / run.n_volumes for run in work.runs
+    )  # fmt: skip
     return work.row("activation", seconds, memory_model.MAPS, maps + effects)
+
+
+def _contrasts(work: _Costed, run: BoldRun) -> int:
+    return max(1, len(work.plan.contrasts.get(run.bold, {})))
 
 
 def _evaluation(work: _Costed) -> list[Row]:
@@ -248,18 +256,25 @@ def _evaluation(work: _Costed) -> list[Row]:
 
 
 def _results(work: _Costed) -> float:
-    """What is stored in the output directory (GB)."""
+    """What is stored in the output directory (GB), which depends on the level; links to a file take no room."""
     settings = work.settings
+    superres, how, level = settings.superres, settings.activation, settings.run.level
+    stored = StoredMaps(
+        level=level, methods=superres.methods, baselines=superres.baselines, smoothing=how.smoothing,
+        thresholds=how.thresholds, kinds=how.kinds,
+    )  # fmt: skip
     share = _COMPRESSION * (0.5 if settings.preprocessing.output_dtype == "int16" else 1.0)
     with_t1w = sum(1 for subject in work.plan.subjects if subject.t1w)
     total = _FIGURES_GB * len(work.runs) + (_TRANSFORMS_GB + work.sizes.t1w * 4e-3) * with_t1w
     for run in work.runs:
         low, high = run_gigabytes(run, settings)
-        contrasts = max(1, len(work.plan.contrasts.get(run.bold, {})))
+        contrasts = _contrasts(work, run)
         for name in work.plan.series_of(run):
             size = low if name == "raw" else high
-            maps = size / run.n_volumes * contrasts * 6 * len(settings.activation.smoothing)
-            total += share * size + _MAP_COMPRESSION * maps
+            maps = sum(len(own.stats) + _REGION_COPIES * len(own.thresholds) for own in stored.of(name).values())
+            total += _MAP_COMPRESSION * maps * contrasts * size / run.n_volumes
+            if reaches(level, series_level(name, series_names(superres.chosen))):
+                total += share * size
     return total
 
 

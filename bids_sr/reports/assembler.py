@@ -21,6 +21,7 @@ from markupsafe import Markup
 from bids_sr.boilerplate import path as carried
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
+from bids_sr.reports.figure_archive import Figure, figures_of
 from bids_sr.reports.markup import environment
 from bids_sr.reports.sections import SECTIONS, SectionSpec, Shown, of_section
 from bids_sr.series import parse_map_label
@@ -44,9 +45,10 @@ NO_RUN: Key = (None,) * len(RUN_ENTITIES)
 
 @frozen
 class FigureFile:
-    """A file in ``figures``: its path, and the entities of its name, as they are called there."""
+    """A figure of a participant (its folder: `subject`), and the entities of its name, as they are called there."""
 
-    path: Path
+    path: Figure
+    subject: Path
     entities: Mapping[str, str]
 
     @property
@@ -123,14 +125,14 @@ def data_uri(data: bytes, suffix: str = ".svg") -> str:
     return min(encoded, f"data:{MEDIA_TYPES[suffix]}," + data.decode("utf-8").translate(ESCAPED), key=len)
 
 
-def described(file: Path, heading: str) -> str:
+def described(file: Figure, heading: str) -> str:
     """What a figure shows, for those who cannot see it: the title that it was drawn with, else what stands above it."""
     start = file.read_text(encoding="utf-8", errors="replace")[:3000] if file.suffix == ".svg" else ""
     title = _TITLE.search(start)
     return html.unescape(" ".join(title[1].split())) if title else heading
 
 
-def embedded(file: Path, *, static: bool = True, heading: str = "") -> Markup:
+def embedded(file: Figure, *, static: bool = True, heading: str = "") -> Markup:
     """A figure inside the page (as an ``object`` if it answers to the pointer), or HTML of a fragment that we wrote."""
     if file.suffix not in MEDIA_TYPES:
         return Markup(file.read_text(encoding="utf-8").strip())
@@ -148,11 +150,10 @@ def embedded(file: Path, *, static: bool = True, heading: str = "") -> Markup:
 def find_figures(root: Path, subject: str) -> list[FigureFile]:
     """Figures of a participant, in the order of contrasts, descs and names; empty files are left out."""
     found = []
-    for path in sorted((root / f"sub-{subject}" / "figures").glob("sub-*_desc-*")):
+    for path in figures_of(root, subject):
         *pairs, suffix = path.stem.split("_")
         entities = {"suffix": suffix, **dict(pair.split("-", 1) for pair in pairs if "-" in pair)}
-        if path.stat().st_size:
-            found.append(FigureFile(path=path, entities=entities))
+        found.append(FigureFile(path=path, subject=root / f"sub-{subject}", entities=entities))
     return sorted(found, key=lambda each: (each.entities.get("contrast", "n/a"), each.entities["desc"]))
 
 
@@ -241,14 +242,13 @@ def _blocks(anchor: str, found: Found) -> Iterator[Strip]:
                 panels = [replace(panel, caption="") for panel in panels]
             yield Strip(
                 name=f"{anchor}-{number}", panels=panels, subtitle=shown.subtitle, caption=caption, tab=shown.tab,
-                tables=tables_of(files[0].path, shown.tables),
+                tables=tables_of(files[0], shown.tables),
             )  # fmt: skip
 
 
-def tables_of(figure: Path, names: Sequence[str]) -> list[str]:
+def tables_of(figure: FigureFile, names: Sequence[str]) -> list[str]:
     """Tables (``desc-NAME_metrics.tsv``) of the run that a figure is of, relative to the page."""
-    subject = figure.parents[1]
-    stem = _OF_FIGURE.sub("", figure.name)
+    stem, subject = _OF_FIGURE.sub("", figure.path.name), figure.subject
     found = (sorted(subject.glob(f"**/{stem}_desc-{name}_metrics.tsv")) for name in names)
     return [path.relative_to(subject.parent).as_posix() for files in found for path in files]
 

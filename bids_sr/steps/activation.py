@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from bids_sr.config.levels import maps_level, maps_stored, reaches
+from bids_sr.config.levels import Level, StoredMaps
 from bids_sr.config.memory_model import MAPS
 from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader
@@ -26,7 +26,7 @@ from bids_sr.pipeline.artifacts import (
     Volume,
 )
 from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
-from bids_sr.series import RAW, map_label, parse_map_label, series_names
+from bids_sr.series import RAW, map_label, parse_map_label
 from bids_sr.stats.glm.design import default_confounds, scaled_weights
 from bids_sr.stats.glm.noise import FULL_ORDER_DOF, noise_words
 from bids_sr.stats.glm.statmaps import ActivationMaps, ActivationSettings, map_activation
@@ -41,9 +41,9 @@ Kinds = Sequence[Literal["cc", "glm"]]
 _ON_OFF = "on/off time series convolved with the canonical response [@stss_srfmri]"
 
 
-def kept_table(name: str, columns: str | Mapping[str, object]) -> Keep:
+def kept_table(name: str, columns: str | Mapping[str, object], level: Level = "minimal") -> Keep:
     """How a table of a run is stored, which says what made it; `columns` is the artifact that tells what they are."""
-    return Keep({"desc": name, "suffix": "metrics"}, columns, provenance=True, level="minimal")
+    return Keep({"desc": name, "suffix": "metrics"}, columns, provenance=True, level=level)
 
 
 def _maps_text(setting: Lookup) -> str:
@@ -82,16 +82,19 @@ def _maps_text(setting: Lookup) -> str:
     return " ".join(parts) + "\n"
 
 
+OF_CONTRAST = {"contrast": ["ContrastWeights"], "label": []}
+"""What sidecars of maps and of regions say of their contrast alone."""
+
+
 def stored_maps(setting: Lookup) -> list[dict[str, str]]:
     """Which maps and regions of a series are stored, by their entities; of a level that stores no maps of it, none."""
-    series, level = setting("series_name"), setting("level")
-    if not reaches(level, maps_level(series, series_names(setting("methods")), setting("baselines"))):
-        return []
-    chosen = maps_stored(
-        level, smoothing=setting("smoothing"), thresholds=setting("thresholds"), kinds=setting("kinds")
-    )
+    series = setting("series_name")
     found: list[dict[str, str]] = []
-    for fwhm_mm, own in chosen.items():
+    chosen = StoredMaps(
+        level=setting("level"), methods=setting("methods"), baselines=setting("baselines"),
+        smoothing=setting("smoothing"), thresholds=setting("thresholds"), kinds=setting("kinds"),
+    )  # fmt: skip
+    for fwhm_mm, own in chosen.of(series).items():
         desc = map_label(series, fwhm_mm)
         found += [{"suffix": "statmap", "stat": stat, "desc": desc} for stat in own.stats]
         regions = [map_label(series, fwhm_mm, each.label) for each in parse_thresholds(own.thresholds)]
@@ -102,7 +105,11 @@ def stored_maps(setting: Lookup) -> list[dict[str, str]]:
 
 
 @step(
-    makes=("maps", "map_metrics"), part=Part.MAPS, text=_maps_text, keep={"maps": Keep(among=stored_maps)}, memory=MAPS
+    makes=("maps", "map_metrics"),
+    part=Part.MAPS,
+    text=_maps_text,
+    memory=MAPS,
+    keep={"maps": Keep(among=stored_maps, varies=OF_CONTRAST)},
 )
 def map_series(
     series: Series, mask: Mask, roi: Mask, regressors: Regressors, here: Path, confounds: Confounds | None = None, *,
@@ -169,9 +176,9 @@ def _images(
         model = map_sidecars.model_text(stat, found.design, noise_order=found.noise_order, low_pass=how.low_pass)
         own = {"contrast": name, "stat": stat, "desc": desc, "suffix": "statmap"}
         yield values, own, map_sidecars.map_sidecar(stat, scaled_weights(contrasts[name]), model)
-    for (name, label), (region, applied) in regions.items():
+    for (name, label), (region, _) in regions.items():
         own = {"label": name, "desc": map_label(series, how.fwhm_mm, label), "suffix": "mask"}
-        yield region, own, map_sidecars.region_sidecar(limits[label], applied)
+        yield region, own, map_sidecars.region_sidecar(limits[label])
     if found.amplitudes is not None and how.band is not None:
         for stat in ("alff", "falff"):
             own = {"stat": stat, "desc": desc, "suffix": "boldmap"}

@@ -55,7 +55,7 @@ def _clusters_text(setting: Lookup) -> str:
 
 @step(
     makes=("clusters", "clusters_columns"), part=Part.MAPS, text=_clusters_text,
-    keep={"clusters": kept_table("clusters", "clusters_columns")},
+    keep={"clusters": kept_table("clusters", "clusters_columns", level="standard")},
 )  # fmt: skip
 def list_clusters(
     maps: list[Map], here: Path, boldref2t1w_xfm: Transforms | None = None, std2t1w_xfm: File | None = None,

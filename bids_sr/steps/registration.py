@@ -15,17 +15,18 @@ from bids_sr.io.grids import AS_STORED, AxisOrder
 from bids_sr.io.nifti import save_image
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Transforms
-from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
+from bids_sr.pipeline.step import Keep, Lookup, Part, Varies, enumerated, step
 from bids_sr.registration import bold_to_anat
 from bids_sr.registration.ants import apply, in_ras, load, load_like
 from bids_sr.registration.bold_to_anat import combined_masks, region_on_bold, register_pair_to_bold
 from bids_sr.registration.brain import two_mm_grid
 from bids_sr.registration.pair_frames import registered_pair, truncated_pair
+from bids_sr.series import RAW
 from bids_sr.spatial.masks import coverage
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.resolution.matrices import Factor
-from bids_sr.steps.activation import stored_maps
+from bids_sr.steps.activation import OF_CONTRAST, stored_maps
 
 _PAIR = ("train_highres", "train_lowres", "pair_mask", "highres2lowres_xfm", "pair_facts")
 
@@ -229,7 +230,16 @@ def gather_registration(
     return found
 
 
-@step(makes="std_maps", memory=TO_TEMPLATE, keep={"std_maps": Keep(among=stored_maps)})
+def _in_space(setting: Lookup) -> Varies:
+    """What sidecars of maps in a template's space share: of the acquired series nothing.
+
+    Its maps on the grid of the run have no entity that those in the space lack, so that a sidecar shared by the former
+    applies to the latter, and BIDS lets one of them apply.
+    """
+    return {} if setting("series_name") == RAW else OF_CONTRAST
+
+
+@step(makes="std_maps", memory=TO_TEMPLATE, keep={"std_maps": Keep(among=stored_maps, varies=_in_space)})
 def maps_to_template(
     maps: list[Map], boldref2t1w_xfm: File, t1w2std_xfm: File, template: Image, *, here: Path, template_space: str,
     random_seed: int,
@@ -253,7 +263,7 @@ def maps_to_template(
         how = "nearestNeighbor" if is_mask else "linear"
         data = apply(each.volume, grid, chain, seed=random_seed, interpolator=how)
         named = Derivative(None, {**each.entities, "space": template_space, "res": "2"}, {**each.sidecar, **about})
-        path = here / f"{named.name}.nii.gz"
+        path = here / f"{named.name}.nii"
         save_image(data.astype(np.uint8) if is_mask else data, grid.affine, path)
         carried.append(Derivative(path, named.entities, named.sidecar))
     return carried

@@ -68,6 +68,7 @@ def judged(tiny, tmp_path_factory) -> Finished:
     command = [
         str(BIN / "bids-sr"), str(tiny), str(base / "out"), "participant", "-w", str(base / "work"), "--sloppy",
         "--retrospective", "--null-checks", "3", "--n-ensemble", "2", "--smoothing", "5", "--nprocs", "2",
+        "--level", "full",
     ]  # fmt: skip
     code, text, seconds = call(command)
     return Finished(bids_dir=tiny, out=base / "out", command=command, code=code, text=text, seconds=seconds)

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bids_sr.bids.layout import merged, sidecars_on_disk
+
 from .conftest import BIN, call
 
 EXPECTED = Path(__file__).parents[1] / "expected_outputs.txt"
@@ -83,11 +85,9 @@ def test_every_image_is_sound_and_described(finished):
         image = nib.load(path)
         assert np.isfinite(image.get_fdata(dtype=np.float32)).all(), path.name
         assert image.header["sform_code"] > 0, path.name
-        told = Path(str(path).replace(".nii.gz", ".json"))
-        if "derivatives" in path.parts and path.name.endswith(("_dseg.nii.gz", "_probseg.nii.gz")):
-            assert not told.exists()
-            continue
-        sidecar = json.loads(told.read_text())
+        inside = path.relative_to(finished.out).parts
+        root = finished.out / Path(*inside[:2]) if inside[0] == "derivatives" else finished.out
+        sidecar = merged(sidecars_on_disk(path, root))
         assert sidecar["Sources"], path.name
         assert not any(source.startswith("/") for source in sidecar["Sources"])
         if "_res-" in path.name:
@@ -120,12 +120,25 @@ def test_fine_grid_covers_the_same_field_of_view(finished):
         "sourcedata/models/sub-01/sub-01_task-tap_desc-sbl_log",
     ],
 )
-def test_every_column_of_a_table_is_described(finished, name):
-    stem = finished.out / name
+def test_every_column_of_a_table_is_described(finished, judged, name):
+    stem = (judged if name.endswith("_log") else finished).out / name  # logs of training are stored in full
     columns = pd.read_csv(f"{stem}.tsv", sep="\t").columns
     described = json.loads(Path(f"{stem}.json").read_text())
     assert set(columns) <= set(described)
     assert all(described[column]["Description"] for column in columns)
+
+
+def test_maps_of_a_contrast_are_told_what_it_is_by_a_sidecar_of_the_participant(finished):
+    func = finished.out / "sub-01" / "func"
+    found = sorted(func.glob("*_res-hr_contrast-*_desc-sbl*_statmap.nii.gz"))
+    assert {path.name.partition("_stat-")[2].partition("_")[0] for path in found} == {"t", "effect", "variance", "cc"}
+    assert not list(func.glob("*_res-hr_contrast-*_statmap.json"))
+    for path in found:
+        sidecar = merged(sidecars_on_disk(path, finished.out))
+        contrast = path.name.partition("_contrast-")[2].partition("_")[0]
+        wanted = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}}
+        assert sidecar["ContrastWeights"] == wanted.get(contrast, sidecar["ContrastWeights"])
+        assert {"Description", "Units", "Model", "SourceSeries", "SmoothingFWHM"} <= set(sidecar)
 
 
 def test_what_a_series_loses_of_the_data_is_reported(finished):
@@ -163,9 +176,21 @@ def test_second_run_recomputes_nothing(finished):
 
 
 def test_deleted_output_comes_back(finished):
-    lost = finished.out / "sub-01" / "func" / "sub-01_task-tap_res-hr_desc-bspline_bold.nii.gz"
+    lost = finished.out / "sub-01" / "func" / "sub-01_task-tap_res-hr_desc-sbl_bold.nii.gz"
     content = lost.read_bytes()
     lost.unlink()
     code, text, _ = call(finished.command)
     assert code == 0, text
     assert lost.read_bytes() == content
+
+
+def test_a_higher_level_stores_more_computes_no_map_again_and_deletes_nothing(finished):
+    """Last, as the outputs are others afterwards."""
+    before = {path: path.stat().st_mtime_ns for path in finished.out.rglob("*.nii.gz")}
+    code, text, seconds = call([*finished.command, "--level", "full"])
+    assert code == 0, text
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    func = finished.out / "sub-01" / "func"
+    assert list(func.glob("*_stat-z_desc-zerofill_statmap.nii.gz"))
+    assert (func / "sub-01_task-tap_res-hr_desc-zerofill_bold.nii.gz").exists()
+    assert seconds < finished.seconds / 2, text

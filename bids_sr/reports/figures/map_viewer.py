@@ -147,7 +147,7 @@ def viewer_html(
         tenths = np.clip(np.rint(10 * mni.points), -(2**15), 2**15 - 1).astype("<i2")
         content["mni"] = {"size": mni.points.shape[:3], "tenths": base64.b64encode(tenths.tobytes()).decode("ascii")}
     text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
-    return render("viewer", Markup(text), f"|{statistic}| < {least:g}", left_out)
+    return render("viewer", Markup(text), f"|{statistic}| < {least:g}", left_out, bool(content["files"]))
 
 
 def _volumes(given: ViewedMaps, room: int) -> tuple[dict[str, str], dict[str, float], list[str]]:

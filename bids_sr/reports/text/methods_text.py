@@ -135,8 +135,11 @@ def methods_html(markdown: str, bibtex: str) -> Markup:
     return joined([body, render("references", listed)]) if listed else body
 
 
-def write_citations(markdown: str, *folders: Path, bibtex: str | None = None) -> None:
-    """Write ``CITATION.md``, ``.bib`` (what is cited of `bibtex`, else of all that we carry) and ``.html``."""
+def write_citations(markdown: str, folder: Path, *logs: Path, bibtex: str | None = None) -> None:
+    """Write ``CITATION.md``, ``.bib`` (what is cited of `bibtex`, else of all that we carry) and ``.html``.
+
+    `logs` get the text alone, from which a report of that run is made when another run has overwritten the first.
+    """
     source = bibliography() if bibtex is None else bibtex
     raw = split_bibtex(source)
     if lacking := missing_keys(markdown, source):
@@ -145,5 +148,5 @@ def write_citations(markdown: str, *folders: Path, bibtex: str | None = None) ->
     style = Markup(carried("report.css").read_text(encoding="utf-8"))
     page = render("page", "Methods", style, methods_html(markdown, source))
     for suffix, text in (("md", markdown.strip()), ("bib", cited), ("html", page)):
-        for folder in folders:
-            atomic_files.write_whole(folder / f"CITATION.{suffix}", text + "\n")
+        for place in (folder, *(logs if suffix == "md" else ())):
+            atomic_files.write_whole(place / f"CITATION.{suffix}", text + "\n")

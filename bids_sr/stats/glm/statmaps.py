@@ -138,7 +138,7 @@ def amplitude_model(nuisance: Float, tr: float, band: Band) -> AmplitudeModel:
     )
 
 
-STATS: Mapping[str, tuple[str, ...]] = {"cc": ("cc",), "glm": ("effect", "t", "z")}
+STATS: Mapping[str, tuple[str, ...]] = {"cc": ("cc",), "glm": ("effect", "variance", "t", "z")}
 
 
 @frozen
@@ -170,7 +170,7 @@ class ActivationSettings:
 
 @frozen
 class ActivationMaps:
-    """Maps by (contrast, stat), each (X, Y, Z) float32 and 0 outside the mask; stat is cc, effect, t or z."""
+    """Maps by (contrast, stat), each (X, Y, Z) float32 and 0 outside the mask; stat is cc, effect, variance, t or z."""
 
     maps: Mapping[tuple[str, str], Float32]
     design: Design

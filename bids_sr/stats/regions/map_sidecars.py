@@ -12,6 +12,7 @@ SLOW = (0.01, 0.1)  # Hz, band of the amplitude of fluctuations
 STAT_TEXT = {
     "cc": ("Correlation of the voxel's time series with the task, both detrended and filtered", "1"),
     "effect": ("Signal change of a sustained block, in the unit of the BOLD series", "arbitrary"),
+    "variance": ("Variance of the estimated effect, in the square of its unit", "arbitrary"),
     "t": ("t statistic of the contrast, two-sided sign", "1"),
     "z": ("Normal deviate of t's tail, with degrees of freedom as the noise's coefficient is an estimate", "1"),
 }
@@ -73,12 +74,14 @@ def amplitude_sidecar(stat: str, design: Design, band: Sequence[float]) -> Sidec
     return {**out, "Model": {key: model[key] for key in ("DummyVolumes", "HighPassHz", "Confounds")}}
 
 
-def region_sidecar(threshold: Threshold, applied: float | None) -> Sidecar:
-    """What a region says; `applied` is None where the region is empty."""
+def region_sidecar(threshold: Threshold) -> Sidecar:
+    """What a region says; the threshold that was applied to it stands in a table, where it differs between maps."""
     fixed = f"Voxels of the brain with z at or above {threshold.z}"
     return {
         "Type": "ROI",
         "Description": REGION_TEXT.get(threshold.label, fixed),
         "ThresholdedMap": threshold.stat,
-        "Threshold": "n/a" if applied is None else round(applied, 6),
+        "Threshold": f"{threshold.label.lower()}_threshold of the series and contrast in desc-activation_metrics.tsv"
+        if threshold.z is None
+        else threshold.z,
     }

@@ -89,7 +89,7 @@ def draw_design(
         heading="Seed {contrast}, {smoothing}",
         tab="Maps",
         caption="t of the seed in a model of all seeds, motion, drift and aCompCor: what a voxel shares with this "
-        "seed and with no other. Maps of plain (not partial) seed correlation are in func/ (stat-cc). One row per "
+        "seed and with no other. Maps of plain (not partial) seed correlation are stored as stat-cc. One row per "
         "series, with the same color scale and threshold. Planes and zoom were chosen from the first row alone. White "
         "outline: false discovery rate .05 over the brain. Light blue outline: region of interest.",
     ),

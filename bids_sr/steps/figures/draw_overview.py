@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bids_sr.config.levels import Level, StoredMaps
 from bids_sr.io.array_types import Array
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline.artifacts import (
@@ -129,7 +130,8 @@ def _zoomed(
 def show_viewer(
     maps: list[Map], bold_mask_hr: Mask, evaluation: Rows, verdict: Facts, boldref: Image,
     guide_hr: Image | None = None, boldref2t1w_xfm: Transforms | None = None, std2t1w_xfm: File | None = None, *,
-    series_names: Sequence[str], n_runs: int, entities: Mapping[str, str],
+    series_names: Sequence[str], n_runs: int, entities: Mapping[str, str], level: Level,
+    methods: Sequence[str], baselines: str, smoothing: Sequence[float], kinds: Sequence[str],
 ) -> Content | None:  # fmt: skip
     """Every map of the run to scroll through, by contrast, smoothing and series: first the best method of the verdict.
 
@@ -138,6 +140,7 @@ def show_viewer(
     evaluation, verdict : what is shown first: the verdict's contrast and its best method
     n_runs : runs of the participant, which share the page
     entities : of the files of the run, by which the maps are named that are stored whole
+    level, methods, baselines, smoothing, kinds : these decide which of them are stored, see `StoredMaps`
     boldref2t1w_xfm, std2t1w_xfm : take a T1w point to its boldref point, and to its template point
     """
     from bids_sr.pipeline.store import derivative_path
@@ -147,6 +150,7 @@ def show_viewer(
     found = run_maps.sort_maps(maps)
     judged = found.leading(run_maps.judged_contrast(evaluation, verdict))
     display, grid = found.display, grid_of(bold_mask_hr)
+    stored = StoredMaps(level=level, methods=methods, baselines=baselines, smoothing=smoothing, kinds=kinds)
     shown, names = {}, []
     files: dict[str, str] = {}
     for contrast, stat, fwhm in sorted(found.stats, key=lambda key: (key[0] != judged, key[0] != "all", key[2])):
@@ -161,6 +165,7 @@ def show_viewer(
                     {**entities, **own[name].entities, "datatype": "func", "extension": ".nii.gz"}
                 )
                 for name in every
+                if stored.holds(name, fwhm / 10, stat)
             }
     given = ViewedMaps(display=display, maps=shown, series=list(dict.fromkeys(names)), files=files)
     below = NamedImage(name="", data=onto(guide_hr or boldref, *grid), affine=bold_mask_hr.affine)

@@ -10,8 +10,10 @@ from bidsmaker import BidsMaker
 from grouptables import FACTS, cohort, detail, indexed_tables, sizes, write_as_finished, write_tables
 
 from bids_sr.cli import main
+from bids_sr.cli.group_level import maps_not_stored
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
+from bids_sr.group.group_inputs import RunMaps
 from bids_sr.io.dataset_description import write_dataset
 from bids_sr.metrics.long_tables import EVALUATION, columns_json
 
@@ -204,3 +206,23 @@ def test_mixed_tasks_and_rest_are_told_apart(places: tuple[Path, Path], capsys: 
     assert "overlap of the two conditions (task rest" not in text
     assert any(row["task"] == "rest" for row in rows(places[1] / "group_metrics.tsv"))
     assert text.count("srgan: Image quality not assessed") == 1  # though it holds of tap and of view
+
+
+def test_series_without_maps_are_named_with_the_level_that_stores_them(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert group(places) == 0
+    no_maps = "no maps are stored; the participant level stores them with --level standard or full"
+    assert no_maps in capsys.readouterr().out
+    assert no_maps in (places[1] / "group.html").read_text()
+
+
+def test_maps_of_further_baselines_need_the_full_level() -> None:
+    run = RunMaps(
+        participant="sub-01", task="tap", variant="n/a", name="sub-01_task-tap",
+        native={("all", name, 5.0, "effect"): Path(name) for name in ("raw", "bspline", "sbl")},
+        in_space={}, mask=None, boldref=None, boldref2t1w=None, t1w2std={},
+    )  # fmt: skip
+    (told,) = maps_not_stored(["raw", "bspline", "zerofill", "sdmod", "sbl"], [run])
+    assert told == "group maps of zerofill, sdmod: the participant level stores their maps with --level full"
+    assert maps_not_stored(["raw", "bspline", "sbl"], [run]) == []

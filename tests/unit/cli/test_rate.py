@@ -64,6 +64,28 @@ def drawn(outputs: Path, contrast: str, name: str) -> bytes:
     return images(f'"{pictures(pair)[name]}"')[0]
 
 
+def test_a_method_that_was_not_applied_is_known_where_no_map_of_zero_filling_is_stored(outputs: Path) -> None:
+    """As at the standard level: then the table of the evaluation tells it."""
+    func = outputs / "sub-01" / "func"
+    for path in func.glob("*_desc-zerofill_statmap.nii.gz"):
+        path.unlink()
+    head = "series\tmeasure\tvalue\n"
+    (func / "sub-01_task-tap_desc-evaluation_metrics.tsv").write_text(
+        f"{head}srgan\tverdict_applied\t0\nsbl\tverdict_applied\t1\n"
+    )
+    assert rate(outputs) == 0
+    assert {name for row in rows(outputs / "rating_key.tsv") for name in (row["left"], row["right"])} == {
+        "bspline", "sbl",
+    }  # fmt: skip
+
+
+def test_without_maps_the_level_is_named_that_stores_them(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in outputs.rglob("*_statmap.nii.gz"):
+        path.unlink()
+    assert rate(outputs) == 2
+    assert "--level standard" in capsys.readouterr().err
+
+
 def test_the_key_says_which_image_stands_where(outputs: Path) -> None:
     assert rate(outputs, "--raters", "2", "--seed", "3") == 0
     key = rows(outputs / "rating_key.tsv")

@@ -2,15 +2,15 @@
 
 import pytest
 
-from bids_sr.config.levels import SMOOTHING, THRESHOLDS, maps_level, maps_stored, reaches, series_level
+from bids_sr.config.levels import SMOOTHING, THRESHOLDS, StoredMaps, maps_level, reaches, series_level
 from bids_sr.config.settings import Settings, analysis_digest
 
 BOTH = ("cc", "glm")
 
 
 def _stored(level="standard", smoothing=SMOOTHING, thresholds=THRESHOLDS, kinds=BOTH):
-    found = maps_stored(level, smoothing=smoothing, thresholds=thresholds, kinds=kinds)
-    return {width: (tuple(own.stats), tuple(own.thresholds)) for width, own in found.items()}
+    chosen = StoredMaps(level=level, smoothing=smoothing, thresholds=thresholds, kinds=kinds)
+    return {width: (tuple(own.stats), tuple(own.thresholds)) for width, own in chosen.of("sbl").items()}
 
 
 def test_the_standard_level_stores_what_is_shown_and_what_the_group_level_reads() -> None:

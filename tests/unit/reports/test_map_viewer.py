@@ -145,13 +145,19 @@ def maps_of_run(data_of=lambda number, shape: np.full(shape, 5, np.float32), til
     return found
 
 
-def viewer_of(maps, rows, best, brain=BRAIN) -> dict:
-    """Content of the viewer of a run whose verdict is about a method."""
+def fragment_of(maps, rows, best, brain=BRAIN, level="full") -> str:
+    """The viewer of a run whose verdict is about a method."""
     drawn = show_viewer(
         maps, brain, rows, {"best": best}, brain.like(brain.data.astype(np.float32)),
-        series_names=["bspline", "srgan", "sbl"], n_runs=1, entities=ENTITIES,
+        series_names=["bspline", "srgan", "sbl"], n_runs=1, entities=ENTITIES, level=level, methods=["sbl", "srgan"],
+        baselines="default", smoothing=(0.0, 5.0), kinds=("cc", "glm"),
     )  # fmt: skip
-    return content_of_viewer(content_of(drawn, "viewer", html=True))
+    return content_of(drawn, "viewer", html=True)
+
+
+def viewer_of(maps, rows, best, brain=BRAIN) -> dict:
+    """What the viewer shows."""
+    return content_of_viewer(fragment_of(maps, rows, best, brain))
 
 
 @pytest.mark.parametrize(
@@ -207,6 +213,21 @@ def test_a_preview_says_what_it_is_and_names_the_whole_map():
     name = "sub-01_ses-b_task-a_contrast-all_stat-t_desc-sblFwhm50_statmap.nii.gz"
     assert content["files"]["all|5 mm|sbl"] == f"sub-01/ses-b/func/{name}"
     assert set(content["files"]) == set(content["maps"])
+
+
+def test_the_viewer_shows_every_map_and_names_those_that_are_stored():
+    maps = maps_of_run()
+    maps += [Derivative(each.content, {**each.entities, "desc": each.entities["desc"].replace("sbl", "zerofill")})
+             for each in maps if each.entities["desc"].startswith("sbl")]  # fmt: skip
+    shown = {level: content_of_viewer(fragment_of(maps, [], "sbl", level=level))
+             for level in ("minimal", "standard", "full")}  # fmt: skip
+    assert shown["minimal"]["maps"] == shown["standard"]["maps"] == shown["full"]["maps"]
+    assert shown["minimal"]["files"] == {}
+    assert {*shown["standard"]["maps"]} - {*shown["standard"]["files"]} == {
+        f"{contrast}|{smoothing}|zerofill" for contrast in ("all", "faces") for smoothing in ("none", "5 mm")
+    }
+    assert "Full maps are in func/" in fragment_of(maps, [], "sbl", level="standard")
+    assert "not stored at this level" in fragment_of(maps, [], "sbl", level="minimal")
 
 
 def test_mni_is_told_over_the_whole_field_of_view():

@@ -85,11 +85,12 @@ def test_names_with_particles_and_letters_beyond_ascii_stay_whole():
 
 
 def test_three_files_are_written_and_kept_when_nothing_changed(tmp_path):
-    text.write_citations("Text [@tool].", tmp_path / "logs", bibtex=BIB)
+    text.write_citations("Text [@tool].", tmp_path / "logs", tmp_path / "logs" / "run", bibtex=BIB)
     markdown, bibtex, html = (tmp_path / "logs" / f"CITATION.{suffix}" for suffix in ("md", "bib", "html"))
     assert markdown.read_text() == "Text [@tool].\n"
     assert set(boilerplate.split_bibtex(bibtex.read_text())) == {"tool"}
     assert html.read_text().startswith("<!DOCTYPE html>")
+    assert [path.name for path in (tmp_path / "logs" / "run").iterdir()] == ["CITATION.md"]
     before = html.stat().st_mtime_ns
     text.write_citations("Text [@tool].", tmp_path / "logs", bibtex=BIB)
     assert html.stat().st_mtime_ns == before

@@ -109,7 +109,7 @@ def test_maps_do_not_depend_on_the_block(series, tmp_path):
         with SeriesReader(series) as reader:
             contrasts = {"a": {"a": 1.0}, "aMinusB": {"a": 1.0, "b": -1.0}}
             maps.append(map_activation(reader, mask, EVENTS, contrasts, chosen, scratch=tmp_path / "s.raw").maps)
-    assert set(maps[0]) == {(c, s) for c in ("a", "aMinusB") for s in ("cc", "effect", "t", "z")}
+    assert set(maps[0]) == {(c, s) for c in ("a", "aMinusB") for s in ("cc", "effect", "variance", "t", "z")}
     for key, values in maps[0].items():
         for other in maps[1:]:
             np.testing.assert_allclose(values, other[key], rtol=1e-5, atol=1e-5)

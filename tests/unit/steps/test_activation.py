@@ -95,7 +95,7 @@ def by_name(maps: list[Derivative]) -> dict[str, Derivative]:
 
 def test_maps_are_named_and_described(run, tmp_path):
     maps, _ = maps_of(run, "srgan", tmp_path)
-    assert len(maps) == 3 * 4 + 3 * 3
+    assert len(maps) == 3 * 5 + 3 * 3
     found = by_name(maps)["res-hr_contrast-thumbMinusLittle_stat-t_desc-srganFwhm50_statmap"]
     bids = derivative_path(
         {"subject": "01", "task": "tap", "datatype": "func", "extension": ".nii.gz", **found.entities}
@@ -115,6 +115,12 @@ def test_maps_are_named_and_described(run, tmp_path):
     assert sidecar["Model"]["DegreesOfFreedom"] == 78 - sidecar["Model"]["DesignRank"]
     assert sidecar["Model"]["NoiseModel"].startswith("autoregressive of order 6")
     json.dumps([dict(each.sidecar) for each in maps])
+    t, effect, variance = (
+        by_name(maps)[f"res-hr_contrast-thumb_stat-{stat}_desc-srganFwhm50_statmap"].volume.data
+        for stat in ("t", "effect", "variance")
+    )
+    inside = t != 0
+    np.testing.assert_allclose(effect[inside] / np.sqrt(variance[inside]), t[inside], rtol=1e-4)
     region = by_name(maps)["res-hr_label-little_desc-srganFwhm50Fdr_mask"]
     assert region.entities == {"res": "hr", "label": "little", "desc": "srganFwhm50Fdr", "suffix": "mask"}
     assert region.volume.data.dtype == bool
@@ -223,8 +229,8 @@ def test_as_an_interface_it_writes_the_same_bytes_in_every_folder(run, tmp_path)
     inside = run["mask"]["raw"]
     with SeriesReader(run["series"]["raw"]) as reader:
         maps, _ = map_series(reader, inside, inside, events, tmp_path, series_name="raw", **OPTIONS)
-    stored = nib.load(tmp_path / "one" / f"{maps[3].name}.nii.gz")
-    assert stored.get_data_dtype() == np.float32
+    stored = nib.load(tmp_path / "one" / f"{maps[3].name}.nii")
+    assert stored.get_data_dtype() == np.float32, "not compressed, as not all is stored"
     np.testing.assert_array_equal(np.asarray(stored.dataobj), maps[3].volume.data)
 
 

@@ -192,3 +192,91 @@ def test_a_table_names_its_sources_beside_its_columns(tmp_path):
     stored = _stored(tmp_path, tmp_path / "in.tsv", own_entities=own, own_sidecar={"a": {"Description": "b"}})
     told = json.loads(stored.with_suffix(".json").read_text())
     assert list(told) == ["a", "Sources"]
+
+
+MAP = "sub-01/func/sub-01_task-tap_run-1_res-hr_contrast-{contrast}_stat-{stat}_desc-sbl_statmap.nii.gz"
+
+
+def _maps(tmp_path: Path, **how: object) -> None:
+    """Maps of two contrasts and two statistics are stored, with the sidecars that steps leave beside them."""
+    (node := tmp_path / "node").mkdir(exist_ok=True)
+    files = []
+    for contrast in ("thumb", "little"):
+        for stat in ("t", "cc"):
+            stem = node / f"res-hr_contrast-{contrast}_stat-{stat}_desc-sbl_statmap"
+            nib.Nifti1Image(np.ones((2, 2, 2), "float32"), np.eye(4)).to_filename(path := stem.with_suffix(".nii"))
+            told = {"Description": stat, "ContrastWeights": {contrast: 1.0}}
+            stem.with_suffix(".json").write_text(json.dumps(told))
+            files += [path, stem.with_suffix(".json")]
+    given = {"output_dir": tmp_path / "out", "entities": COMMON, "sources": ["bids::a"], "varies": VARIES}
+    store(node, files, **{**given, **how})
+
+
+VARIES = {"contrast": ["ContrastWeights"], "label": []}
+
+
+def _names(root: Path, pattern: str) -> list[str]:
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob(pattern))
+
+
+def test_maps_share_a_sidecar_for_each_statistic_and_one_for_each_contrast(tmp_path: Path) -> None:
+    _maps(tmp_path)
+    assert _names(tmp_path / "out", "*.json") == [
+        "sub-01/func/sub-01_task-tap_run-1_res-hr_stat-cc_desc-sbl_statmap.json",
+        "sub-01/func/sub-01_task-tap_run-1_res-hr_stat-t_desc-sbl_statmap.json",
+        "sub-01/sub-01_task-tap_run-1_contrast-little_statmap.json",
+        "sub-01/sub-01_task-tap_run-1_contrast-thumb_statmap.json",
+    ]
+    by_contrast = json.loads((tmp_path / "out/sub-01/sub-01_task-tap_run-1_contrast-thumb_statmap.json").read_text())
+    assert by_contrast == {"ContrastWeights": {"thumb": 1.0}}
+
+
+def test_pybids_reads_what_maps_share_as_if_it_stood_beside_each(tmp_path: Path) -> None:
+    from bids import BIDSLayout
+
+    _maps(tmp_path)
+    _maps(tmp_path, entities={**COMMON, "session": "a"})
+    (tmp_path / "out/dataset_description.json").write_text(
+        json.dumps({"Name": "x", "BIDSVersion": "1.9.0", "DatasetType": "derivative", "GeneratedBy": [{"Name": "x"}]})
+    )
+    maps = [
+        {"name": name, "pattern": f"_{name}-([a-zA-Z0-9]+)"} for name in ("contrast", "stat")
+    ]  # not known to pybids
+    config = ["bids", "derivatives", {"name": "maps", "entities": maps}]
+    layout = BIDSLayout(tmp_path / "out", validate=False, config=config)
+    files = layout.get(suffix="statmap", extension=".nii.gz")
+    assert len(files) == 8
+    for found in files:
+        stat = "t" if "_stat-t_" in found.path else "cc"
+        contrast = "thumb" if "thumb" in found.path else "little"
+        wanted = {"Description": stat, "ContrastWeights": {contrast: 1.0}, "Sources": ["bids::a"]}
+        assert {key: found.get_metadata()[key] for key in wanted} == wanted
+
+
+def test_the_sidecar_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    """It lies beside the map, and would be taken before what is shared."""
+    old = tmp_path / "out" / MAP.format(contrast="thumb", stat="t").replace(".nii.gz", ".json")
+    old.parent.mkdir(parents=True)
+    old.write_text('{"Description": "old"}')
+    _maps(tmp_path)
+    assert json.loads(old.read_text()) == {
+        "Description": "t", "ContrastWeights": {"thumb": 1.0}, "Sources": ["bids::a"], "SkullStripped": False,
+    }  # fmt: skip
+
+
+def test_of_several_files_those_are_stored_that_were_chosen(tmp_path: Path) -> None:
+    _maps(tmp_path, among=[{"stat": "t", "desc": "sbl"}, {"contrast": "little", "stat": "cc"}])
+    wanted = [("little", "cc"), ("little", "t"), ("thumb", "t")]
+    assert _names(tmp_path / "out", "*.nii.gz") == [MAP.format(contrast=name, stat=stat) for name, stat in wanted]
+
+
+def test_regions_share_what_they_say_of_their_threshold(tmp_path: Path) -> None:
+    (node := tmp_path / "node").mkdir()
+    files = []
+    for label in ("thumb", "little"):
+        stem = node / f"res-hr_label-{label}_desc-sblQuarter_mask"
+        nib.Nifti1Image(np.ones((2, 2, 2), "uint8"), np.eye(4)).to_filename(path := stem.with_suffix(".nii"))
+        stem.with_suffix(".json").write_text('{"Type": "ROI"}')
+        files += [path, stem.with_suffix(".json")]
+    store(node, files, output_dir=tmp_path / "out", entities=COMMON, varies=VARIES)
+    assert _names(tmp_path / "out", "*.json") == ["sub-01/func/sub-01_task-tap_run-1_res-hr_desc-sblQuarter_mask.json"]
