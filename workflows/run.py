@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from bids_sr.bids import BoldRun, factor_of
 from bids_sr.bids.inputs import Calibration
 from bids_sr.config.seed_options import seeds_of
+from bids_sr.config.spaces import FUNC
 from bids_sr.pipeline.graph import Maker, Scope
 from bids_sr.pipeline.step import Part
 from bids_sr.series import INTERPOLATIONS, MEASURED
@@ -36,6 +37,7 @@ from bids_sr.steps.quality import guard_precision
 from bids_sr.workflows.facts import run_facts
 from bids_sr.workflows.judge import add_evaluation
 from bids_sr.workflows.planned import Planned
+from bids_sr.workflows.results_in_spaces import add_spaces, show_spaces, spaces_of
 from bids_sr.workflows.run_scope import RunOf, methods_of
 from bids_sr.workflows.wanted import Wanted
 
@@ -76,8 +78,9 @@ def add_run(
     if scope.setting("calibrated"):
         assert bold.calibration is not None
         _add_calibration(run, bold.calibration)
-    _add_series(run)
-    _add_maps(run, with_anat=anat is not None)
+    grids = add_spaces(run, anat) if anat is not None else []
+    _add_series(run, grids)
+    _add_maps(run, grids)
     add_evaluation(run)
     _draw(run, with_anat=anat is not None, with_pair=pair is not None)
 
@@ -89,12 +92,14 @@ def _settings(planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with
     timed = bold.slice_timing is not None and "slicetiming" not in settings.preprocessing.ignore
     dummies, truth, how = settings.preprocessing.dummy_scans, bold.truth, settings.activation
     known = {} if truth is None else truth.activations
+    places = {space.name for space in spaces_of(planned, with_anat=with_anat)}
     calibrates = any(one.method is not None and one.method.calibrated for one in wanted if one.learned_from == "run")
     return {
         "entities": {**{k: v for k, v in bold.entities.items() if k not in left_out}, "datatype": "func"},
         "provenance": {**planned.made_by, "MappedBy": "seeds" if at_rest else "events"},
         "task_name": str(bold.sidecar.get("TaskName", bold.entities.get("task", ""))),
         "primary": planned.primary(bold), "datasets": planned.datasets([bold]),
+        "in_func": FUNC in places, "elsewhere": places != {FUNC},
         "series_name": "raw", "run_name": bold.stem, "run_facts": run_facts(settings, bold, timed=timed),
         "tr": bold.tr, "factor": factor_of(bold, settings), "voxel": bold.zooms, "axis_order": bold.axis_order,
         "phase_encoding": str(bold.sidecar.get("PhaseEncodingDirection", "")),
@@ -189,8 +194,11 @@ def _add_calibration(run: RunOf, found: Calibration) -> None:
     run.scope.give(**{name: own[name] for name in names})
 
 
-def _add_series(run: RunOf) -> None:
-    """Raw with its confounds, every baseline and method, the measured one, then what is only evaluated."""
+def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
+    """Raw with its confounds, every baseline and method, the measured one, then what is only evaluated.
+
+    The primary one is also brought to `grids` in other spaces.
+    """
     scope, truth = run.scope, run.bold.truth
     scope.add(super_resolution.undo_motion)
     raw = run.series["raw"] = scope.within("raw", alias=ACQUIRED, series_name="raw")
@@ -203,8 +211,8 @@ def _add_series(run: RunOf) -> None:
     names = [one.name for one in run.wanted if one.stored]
     for one in run.wanted:
         if one.stored:
-            _add_stored(run, one, names)
-    run.series[str(scope.setting("primary"))].add(primary.average_series)
+            _add_stored(run, one, names, grids if one.name == scope.setting("primary") else ())
+    show_spaces(run)
     if truth is not None and truth.bold is not None:
         timed = truth.slice_timing is not None and "slicetiming" not in run.planned.settings.preprocessing.ignore
         own = run.series[MEASURED] = scope.within(MEASURED, alias=FINE, series_name=MEASURED)
@@ -242,8 +250,8 @@ def _series_scope(
     return own
 
 
-def _add_stored(run: RunOf, one: Wanted, names: Sequence[str]) -> None:
-    """One series that is stored, with the training that it needs."""
+def _add_stored(run: RunOf, one: Wanted, names: Sequence[str], grids: Sequence[Maker]) -> None:
+    """One series that is stored, with the training that it needs, also on `grids` in other spaces."""
     beside = (run.models[one.name],) if one.name in run.models else ()
     own = _series_scope(run, one, beside)
     if one.learned_from == "volumes":
@@ -260,7 +268,7 @@ def _add_stored(run: RunOf, one: Wanted, names: Sequence[str]) -> None:
     lower = superres.precision == "bf16" or (superres.precision == "auto" and resources.device == "cuda")
     if one.network and lower:
         own.add(guard_precision)
-    own.add(super_resolution.super_resolve, wires={} if one.guided else NO_GUIDE)
+    own.add(super_resolution.super_resolve, wires={**({} if one.guided else NO_GUIDE), "space_grids": grids})
 
 
 def _add_unstored(run: RunOf, one: Wanted) -> None:
@@ -286,7 +294,7 @@ def _add_unstored(run: RunOf, one: Wanted) -> None:
     )  # fmt: skip
 
 
-def _add_maps(run: RunOf, *, with_anat: bool) -> None:
+def _add_maps(run: RunOf, grids: Sequence[Maker]) -> None:
     """Maps, their regions and quality of every series that is stored, compared and listed."""
     scope, settings = run.scope, run.planned.settings
     if settings.evaluation.roi_grow and run.bold.events is not None:
@@ -298,8 +306,8 @@ def _add_maps(run: RunOf, *, with_anat: bool) -> None:
         for width in settings.activation.smoothing:
             own.within(f"fwhm{round(width * 10):03d}", fwhm_mm=float(width)).add(activation.map_series)
         own.add(activation.measure_quality)
-        if with_anat and settings.preprocessing.templates:
-            own.add(registration.maps_to_template)
+        if grids:
+            own.add(registration.maps_to_spaces, wires={"space_grids": grids})
     scope.add(activation.compare_maps, activation.join_quality)
     scope.add(active_regions.list_clusters)
 

@@ -11,10 +11,10 @@ from bids_sr.series import parse_map_label
 from bids_sr.stats.group.metric_tables import entities_of
 
 _STATMAP = re.compile(
-    r"(?P<run>.+?)(?:_space-(?P<space>[A-Za-z0-9]+))?(?:_res-[A-Za-z0-9]+)?_contrast-(?P<contrast>[A-Za-z0-9]+)"
-    r"_stat-(?P<stat>effect|t)_desc-(?P<desc>[A-Za-z0-9]+)_statmap\.nii\.gz"
+    r"(?P<run>.+?)(?:_space-(?P<space>[A-Za-z0-9]+))?(?:_cohort-(?P<cohort>[A-Za-z0-9]+))?(?:_res-[A-Za-z0-9]+)?"
+    r"_contrast-(?P<contrast>[A-Za-z0-9]+)_stat-(?P<stat>effect|t)_desc-(?P<desc>[A-Za-z0-9]+)_statmap\.nii\.gz"
 )
-_XFM = re.compile(r".+_from-T1w_to-(?P<space>[A-Za-z0-9]+)_mode-image_xfm\.h5")
+_XFM = re.compile(r".+_from-T1w_to-(?P<space>[A-Za-z0-9+]+)_mode-image_xfm\.h5")
 MapKey = tuple[str, str, float, str]
 """Contrast, series, FWHM (mm), statistic."""
 
@@ -57,8 +57,11 @@ def find_runs(output_dir: Path, wanted: Callable[[Mapping[str, str]], bool] = la
                 continue
             series, fwhm, _ = parse_map_label(match["desc"])
             key = (match["contrast"], series, fwhm, match["stat"])
+            if match["space"] == "T1w":
+                continue  # of one head alone
             if match["space"]:
-                in_space.setdefault(match["run"], {}).setdefault(match["space"], {})[key] = folder / name
+                space = "+".join(filter(None, (match["space"], match["cohort"])))
+                in_space.setdefault(match["run"], {}).setdefault(space, {})[key] = folder / name
             else:
                 native.setdefault(match["run"], {})[key] = folder / name
         for run in sorted({*native, *in_space}):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from bids_sr.io.nifti import SeriesReader
     from bids_sr.spatial.distortion import Distortion as _ShiftMap
+    from bids_sr.spatial.output_grids import PlacedGrid
     from bids_sr.stats.glm.block_effects import Effects as _BlockEffects
     from bids_sr.stats.glm.regressors import Events as _Events
     from bids_sr.stats.glm.regressors import Seeds as _Seeds
@@ -173,6 +174,21 @@ class _Distortion(Kind["_ShiftMap"]):
         return path
 
 
+class _Placed(Kind["PlacedGrid"]):
+    """A grid in another space and its points in a run; see `bids_sr.spatial.output_grids`."""
+
+    def load(self, path: Path) -> "PlacedGrid":
+        from bids_sr.spatial.output_grids import load_placed
+
+        return load_placed(path)
+
+    def save(self, value: "PlacedGrid", stem: Path) -> Path:
+        from bids_sr.spatial.output_grids import save_placed
+
+        save_placed(value, path := stem.with_suffix(".npz"))
+        return path
+
+
 class _Regressors(Kind["_Events | _Seeds"]):
     """Events of a task in a file of the data set, or time series of seeds that a step made."""
 
@@ -272,6 +288,7 @@ Image = Annotated[Volume, _Volume()]
 Mask = Annotated[Volume, _Mask()]
 Transforms = Annotated["np.ndarray", _Transforms()]
 Distortion = Annotated["_ShiftMap", _Distortion()]
+SpaceGrid = Annotated["PlacedGrid", _Placed()]
 Regressors = Annotated["_Events | _Seeds", _Regressors()]
 Effects = Annotated["_BlockEffects", _Effects()]
 Table = Annotated["pd.DataFrame", _Table()]

@@ -152,7 +152,7 @@ class Scope:
         linked = how.linked(placed.lookup) if callable(how.linked) else how.linked
         in_output, among = _chosen(placed, how)
         if how.dataset == "primary":
-            in_output, linked = False, linked or {}
+            in_output, linked = False, {} if how.linked is None else linked
         if not in_output and linked is None:
             return
         entities = how.entities(placed.lookup) if callable(how.entities) else how.entities

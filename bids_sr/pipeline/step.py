@@ -49,7 +49,9 @@ class Lookup(Protocol):
         self, name: Literal["suffixes", "kinds", "thresholds", "pair_conditions", "methods", "method_names"], /
     ) -> Sequence[str]: ...
     @overload
-    def __call__(self, name: Literal["highres_entities", "lowres_entities"], /) -> Mapping[str, str]: ...
+    def __call__(
+        self, name: Literal["highres_entities", "lowres_entities", "space_entities"], /
+    ) -> Mapping[str, str]: ...
     @overload
     def __call__(
         self,

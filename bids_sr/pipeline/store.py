@@ -138,7 +138,7 @@ def _sidecar_of(
     if entities["extension"] == ".nii.gz":
         if entities["suffix"] not in {"mask", "dseg", "probseg"}:
             content.setdefault("SkullStripped", False)
-        space = entities.get("space", "")
+        space = "+".join(filter(None, (entities.get("space", ""), entities.get("cohort", ""))))
         if reference := references.get(space) or (template_uri(space) if space not in ("", "T1w") else ""):
             content["SpatialReference"] = reference
     return content

@@ -1,16 +1,19 @@
 """What the data set of the primary series has beside what is stored among all results: for other programs alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bids_sr.config.memory_model import Need
+from bids_sr.config.memory_model import TO_TEMPLATE, Need
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.artifacts import Derivative, Image, Map, Series, Transforms
+from bids_sr.pipeline.artifacts import Derivative, Image, Map, Mask, Series, SpaceGrid, Transforms
 from bids_sr.pipeline.step import Keep, step
+from bids_sr.spatial.resampling import spline_coefficients
 from bids_sr.spatial.transforms import invert
 
 TISSUES = ("GM", "WM", "CSF")
+MEAN = "mean of the steady volumes of the super-resolved series, in this space by one interpolation more"
+BRAIN = "brain of the super-resolved series, as far as the field of view of the run reaches"
 
 
 @step(
@@ -53,3 +56,27 @@ def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
     """Name the probabilities of gray matter, white matter and cerebrospinal fluid, which come in this order."""
     entities = ({"label": tissue, "suffix": "probseg"} for tissue in TISSUES)
     return [Derivative(each, own) for each, own in zip(t1w_tpms, entities, strict=True)]
+
+
+def _beside(sidecar: Mapping[str, object], **own: str) -> Keep:
+    """How an image of a space is stored: in the data set of the primary series alone."""
+    return Keep(lambda setting: {**setting("space_entities"), **own}, sidecar, dataset="primary")
+
+
+@step(
+    makes=("space_boldref", "space_mask"),
+    memory=TO_TEMPLATE,
+    keep={
+        "space_boldref": _beside({"Description": MEAN}, suffix="boldref"),
+        "space_mask": _beside({"Description": BRAIN, "Type": "Brain"}, desc="brain", suffix="mask"),
+    },
+)
+def show_in_space(series_mean: Image, bold_mask_hr: Mask, space_grid: SpaceGrid) -> tuple[Image, Mask]:
+    """The mean of a series in another space, and its brain there.
+
+    Voxels beyond the field of view of the run are 0, and outside the brain.
+    """
+    mask, affine = bold_mask_hr.data, bold_mask_hr.affine
+    seen = space_grid.sampled(spline_coefficients(series_mean.data), series_mean.affine)
+    (brain,) = space_grid.of_maps([(mask.astype(np.float32), False)], mask, affine)
+    return Volume(space_grid.filled(seen), space_grid.affine), Volume(brain >= 0.5, space_grid.affine)

@@ -4,27 +4,27 @@ The name of a transform says which image it resamples, as with antsApplyTransfor
 lies in A. Transforms are (1, 4, 4), RAS mm.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from bids_sr.config.memory_model import TO_TEMPLATE, Need
+from bids_sr.io import template_cache
+from bids_sr.io.array_types import Array
 from bids_sr.io.grids import AS_STORED, AxisOrder
 from bids_sr.io.nifti import save_image
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Transforms
+from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, SpaceGrid, Transforms
 from bids_sr.pipeline.step import Keep, Lookup, Part, Varies, enumerated, step
 from bids_sr.registration import bold_to_anat
-from bids_sr.registration.ants import apply, in_ras, load, load_like
+from bids_sr.registration.ants import carry_points, in_ras, load, load_like
 from bids_sr.registration.bold_to_anat import combined_masks, region_on_bold, register_pair_to_bold
-from bids_sr.registration.brain import two_mm_grid
 from bids_sr.registration.pair_frames import registered_pair, truncated_pair
 from bids_sr.series import RAW
 from bids_sr.spatial.masks import coverage
+from bids_sr.spatial.output_grids import grid_around, place_grid, zooms_in_ras
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.transforms import hr_grid, invert
+from bids_sr.spatial.transforms import apply, hr_grid, invert
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.steps.activation import OF_CONTRAST, stored_maps
 
@@ -95,6 +95,13 @@ def truncate_pair(
 
 _KEPT_COREG = Keep({"from": "boldref", "to": "T1w", "mode": "image", "desc": "coreg", "suffix": "xfm"}, linked={})
 BRAIN_HR = "brain on the grid of the super-resolved series"
+
+
+def _mask_of_primary(setting: Lookup) -> dict[str, str] | None:
+    """The mask stands beside the primary series where that is asked for in the space of the run."""
+    return {"res": ""} if setting("in_func") else None
+
+
 _KEPT_MASKS = {
     "bold_mask": Keep(
         {"desc": "brain", "suffix": "mask"}, {"Description": "brain on the acquired grid", "Type": "Brain"}
@@ -102,7 +109,7 @@ _KEPT_MASKS = {
     "bold_mask_hr": Keep(
         {"res": "hr", "desc": "brain", "suffix": "mask"},
         {"Description": BRAIN_HR, "Type": "Brain", "Resolution": "grid of the super-resolved series"},
-        linked={"res": ""},
+        linked=_mask_of_primary,
     ),
 }
 
@@ -230,6 +237,55 @@ def gather_registration(
     return found
 
 
+def _series_zooms(boldref: Volume, factor: Factor) -> Array:
+    """Voxel sizes (mm) of the super-resolved series along right, anterior and superior."""
+    return zooms_in_ras(hr_grid(boldref.data.shape, boldref.affine, factor)[1])
+
+
+@step(makes="space_grid", memory=TO_TEMPLATE)
+def grid_in_t1w(
+    boldref: Image, t1w_mask: Mask, boldref2t1w_xfm: Transforms, *, factor: Factor, space_entities: Mapping[str, str]
+) -> SpaceGrid:
+    """A grid around the brain of the T1w image, with the voxels of the super-resolved series.
+
+    Parameters
+    ----------
+    boldref2t1w_xfm : (1, 4, 4), takes a T1w point to its boldref point
+    factor : acquired over high-resolution voxel, by axis
+    space_entities : of the files on it
+    """
+    shape, affine = grid_around(t1w_mask.data, t1w_mask.affine, _series_zooms(boldref, factor))
+    matrix, reference = boldref2t1w_xfm[0], boldref.data.shape
+    return place_grid(
+        space_entities, shape, affine, lambda points: apply(matrix, points), reference, boldref.affine
+    )  # fmt: skip
+
+
+@step(makes="space_grid", memory=TO_TEMPLATE)
+def grid_in_template(
+    boldref: Image, template_mask: Mask, boldref2t1w_xfm: Transforms, t1w2std_xfm: File, *, factor: Factor,
+    template_space: str, resolution: str, space_entities: Mapping[str, str], random_seed: int,
+) -> SpaceGrid:  # fmt: skip
+    """A grid in a template: the template's own of that resolution, or around its brain with the voxels of the series.
+
+    Parameters
+    ----------
+    boldref2t1w_xfm, t1w2std_xfm : take a T1w point to its boldref point, a template point to its T1w point
+    resolution : label of the template's resolution; "" for the voxels of the series
+    """
+    shape, affine = grid_around(template_mask.data, template_mask.affine, _series_zooms(boldref, factor))
+    if resolution:
+        grid = template_cache.grid_of(template_space, resolution)
+        if grid is None:
+            raise ValueError(f"{template_space} has no grid of the resolution {resolution} on this machine")
+        shape, affine = grid
+    to_t1w, matrix = [t1w2std_xfm], boldref2t1w_xfm[0]
+    return place_grid(
+        space_entities, shape, affine, lambda points: apply(matrix, carry_points(points, to_t1w, seed=random_seed)),
+        boldref.data.shape, boldref.affine,
+    )  # fmt: skip
+
+
 def _in_space(setting: Lookup) -> Varies:
     """What sidecars of maps in a template's space share: of the acquired series nothing.
 
@@ -239,33 +295,33 @@ def _in_space(setting: Lookup) -> Varies:
     return {} if setting("series_name") == RAW else OF_CONTRAST
 
 
-@step(makes="std_maps", memory=TO_TEMPLATE, keep={"std_maps": Keep(among=stored_maps, varies=_in_space)})
-def maps_to_template(
-    maps: list[Map], boldref2t1w_xfm: File, t1w2std_xfm: File, template: Image, *, here: Path, template_space: str,
-    random_seed: int,
-) -> list[Map]:  # fmt: skip
-    """Bring maps to the template by one interpolation through the concatenated transforms; masks stay masks.
+@step(
+    makes="space_maps",
+    part=Part.MAPS,
+    memory=TO_TEMPLATE,
+    keep={"space_maps": Keep(among=stored_maps, varies=_in_space)},
+)
+def maps_to_spaces(maps: list[Map], mask: Mask, space_grids: list[SpaceGrid], *, here: Path) -> list[Map]:
+    """Bring maps to other spaces by one interpolation through the concatenated transforms; masks stay masks.
 
     Parameters
     ----------
-    maps : on a grid in boldref's space
-    boldref2t1w_xfm, t1w2std_xfm : take a T1w point to its boldref point, a template point to its T1w point
+    maps, mask : on one grid in the frame of the boldref; brain there, outside which they are 0
+    space_grids : one a space
 
     Returns
     -------
-    Maps on a 2 mm grid of the template, with what tells that of their entities and metadata
+    Maps with what tells the space of their entities and metadata
     """
-    grid, chain = two_mm_grid(template), [boldref2t1w_xfm, t1w2std_xfm]
-    about = {"SpatialReference": template_space, "Resolution": "2 mm isotropic, one linear interpolation of the map"}
+    about = {"Resolution": "one linear interpolation of the map"}
     carried = []
-    for each in maps:
-        is_mask = each.entities["suffix"] in ("mask", "dseg")
-        how = "nearestNeighbor" if is_mask else "linear"
-        data = apply(each.volume, grid, chain, seed=random_seed, interpolator=how)
-        named = Derivative(None, {**each.entities, "space": template_space, "res": "2"}, {**each.sidecar, **about})
-        path = here / f"{named.name}.nii"
-        save_image(data.astype(np.uint8) if is_mask else data, grid.affine, path)
-        carried.append(Derivative(path, named.entities, named.sidecar))
+    for placed in space_grids:
+        labels = [each.entities["suffix"] in ("mask", "dseg") for each in maps]
+        images = ((each.volume.data, is_label) for each, is_label in zip(maps, labels, strict=True))
+        for each, data in zip(maps, placed.of_maps(images, mask.data, mask.affine), strict=True):
+            named = Derivative(None, {**each.entities, **placed.entities}, {**each.sidecar, **about})
+            save_image(data, placed.affine, path := here / f"{named.name}.nii.gz")
+            carried.append(Derivative(path, named.entities, named.sidecar))
     return carried
 
 
@@ -283,3 +339,12 @@ def text_of_imported_registration(origin: str, files: Collection[str]) -> str:
     taken = {"the brain mask of the run": "bold_mask", "its registration to the T1-weighted image": "boldref2t1w_xfm"}
     found = " and ".join(words for words, name in taken.items() if name in files)
     return f"Taken over from {origin} [@fmriprep]: {found}." if found else ""
+
+
+def spaces_text(spaces: Sequence[str]) -> str:
+    """What the methods text says of the spaces of the results."""
+    return (
+        f"The super-resolved series and the maps were also resampled to {enumerated(spaces)}. For the series the "
+        "registrations and the head motion of each volume were concatenated and applied in a single cubic spline "
+        "interpolation of the super-resolved volume; maps were interpolated linearly.\n"
+    )

@@ -12,7 +12,18 @@ from bids_sr.io.array_types import Array
 from bids_sr.io.grids import finer_text
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.artifacts import Consistency, Distortion, File, Image, Mask, Series, Transforms
+from bids_sr.pipeline.artifacts import (
+    Consistency,
+    Derivative,
+    Distortion,
+    File,
+    Image,
+    Map,
+    Mask,
+    Series,
+    SpaceGrid,
+    Transforms,
+)
 from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
 from bids_sr.series import BASELINES, PAIR_BASELINES, RAW, series_names
 from bids_sr.spatial import masks
@@ -91,7 +102,19 @@ def _entities(setting: Lookup) -> dict[str, str]:
 
 def _as_preprocessed(setting: Lookup) -> dict[str, str] | None:
     """What of the name of the primary series is another one where it stands for the preprocessed BOLD."""
-    return {"res": "", "desc": "preproc"} if setting("series_name") == setting("primary") else None
+    is_primary = setting("series_name") == setting("primary")
+    return {"res": "", "desc": "preproc"} if is_primary and setting("in_func") else None
+
+
+def _in_spaces(setting: Lookup) -> dict[str, str] | None:
+    """The primary series alone is stored in other spaces than that of the run."""
+    return {} if setting("series_name") == setting("primary") and setting("elsewhere") else None
+
+
+def _kept_in_spaces(setting: Lookup) -> dict[str, object]:
+    """Sidecar of a series in another space."""
+    how = f"super-resolved by {setting('series_name')} on the acquired field of view, then interpolated once"
+    return _of_raw(setting) | {"Resolution": how}
 
 
 def _level(setting: Lookup) -> Level:
@@ -138,16 +161,19 @@ def undo_motion(
 
 
 @step(
-    makes=("series", "consistency"), part=Part.SERIES, memory=SERIES, text=_own_text,
-    keep={"series": Keep(_entities, _kept, linked=_as_preprocessed, level=_level)},
+    makes=("series", "consistency", "space_series"), part=Part.SERIES, memory=SERIES, text=_own_text,
+    keep={
+        "series": Keep(_entities, _kept, linked=_as_preprocessed, level=_level),
+        "space_series": Keep(None, _kept_in_spaces, dataset="primary", linked=_in_spaces),
+    },
 )  # fmt: skip
 def super_resolve(
     stc: Series, boldref: Image, bold_mask: Mask, hmc_xfms: Transforms, distortion: Distortion | None = None,
     model_file: File | None = None, temporal: File | None = None, highres_file: File | None = None,
-    highres2boldref_xfm: Transforms | None = None, *, here: Path, series_name: str, factor: Factor,
-    data_consistency: Keeping, precision: Precision, force: bool, omp_nthreads: int, device: Device,
-    displaced: Displaced = "",
-) -> tuple[Series, Consistency]:  # fmt: skip
+    highres2boldref_xfm: Transforms | None = None, space_grids: Sequence[SpaceGrid] = (), *, here: Path,
+    series_name: str, factor: Factor, data_consistency: Keeping, precision: Precision, force: bool, omp_nthreads: int,
+    device: Device, displaced: Displaced = "",
+) -> tuple[Series, Consistency, list[Map]]:  # fmt: skip
     """One series on the high-resolution grid: upsampled where it was acquired, interpolated once.
 
     Parameters
@@ -164,11 +190,13 @@ def super_resolve(
     data_consistency : "report" measures what of the acquired band of k-space is lost, "enforce" also puts it back
     force : use a model that does not fit the series
     displaced : placebo: variance maps that are mirrored or shifted
+    space_grids : grids in other spaces that the upsampled volumes are brought to as well
 
     Returns
     -------
     series : on the boldref's high-resolution grid, head motion undone, signal units
     consistency : one row a volume: |B(series) - acquired| / |acquired|; n/a where it is off
+    space_series : the same series on each of the other grids, each by one interpolation of the upsampled volumes
 
     Raises
     ------
@@ -188,11 +216,15 @@ def super_resolve(
         threads=omp_nthreads,
     )  # fmt: skip
     upsampler = make_upsampler(series_name, acquired, model)
+    named = [Derivative(None, {**each.entities, "desc": "preproc", "suffix": "bold"}) for each in space_grids]
+    files = [here / f"{each.name}.nii" for each in named]
     found = write_series(
         stc, target := here / "series.nii", upsampler, hmc_xfms, boldref.affine, factor=factor,
         consistency=data_consistency, distortion=distortion, threads=omp_nthreads,
+        elsewhere=dict(zip(files, space_grids, strict=True)),
     )  # fmt: skip
-    return SeriesReader(target), _table(found)
+    others = [Derivative(path, each.entities) for path, each in zip(files, named, strict=True)]
+    return SeriesReader(target), _table(found), others
 
 
 def _guide(

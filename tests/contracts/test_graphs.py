@@ -21,6 +21,7 @@ import bids_sr.steps
 from bids_sr.boilerplate import bibliography
 from bids_sr.pipeline.graph import Graph, Maker, Placed, Scope
 from bids_sr.pipeline.listing import who_makes_what
+from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.step import Part, Step
 from bids_sr.pipeline.store import derivative_path, store
 from bids_sr.reports.text.methods_text import methods_html, missing_keys
@@ -194,13 +195,14 @@ def _echoes(maker: BidsMaker) -> None:
 
 TIMES = [0.0, 0.5, 0.2, 0.7, 0.3, 0.8]
 PREPARED = ["-d", "fmriprep={root}/prep"]
+SPACES = ["MNI152NLin2009cAsym:res-2:res-1", "T1w", "MNI152NLin6Asym"]
 PLAIN = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
 CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "two subjects, baselines all": (
         _two_subjects,
         ["--baselines", "all", "--contrasts", "thumb-little", "--level", "full"],
     ),
-    "two sessions, output space": (_two_sessions, ["--output-spaces", "MNI152NLin2009aSym"]),
+    "two sessions, output spaces": (_two_sessions, ["--output-spaces", "func", *SPACES]),
     "two sessions, one of them": (_two_sessions, ["--session-label", "b", "--roi", "brain"]),
     "slice timing": (_interleaved_slices, ["--sr-method", "bspline"]),
     "two runs, reuse": (
@@ -242,7 +244,10 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
         _all_references,
         ["--truth", "{root}/truth", "--n-ensemble", "2", "--precision", "bf16"],
     ),
-    "fMRIPrep": (_fmriprep, [*PREPARED, "--truth", "{root}/truth", "--sr-method", "sbl", "inject"]),
+    "fMRIPrep": (
+        _fmriprep,
+        [*PREPARED, "--truth", "{root}/truth", "--sr-method", "sbl", "inject", "--output-spaces", *SPACES],
+    ),
     "some of fMRIPrep, pair held out": (_some_of_fmriprep, [*PREPARED, "--sr-method", "srgan", "--pair-holdout"]),
     "an older fMRIPrep": (_fmriprep_20, [*PREPARED, "--sr-method", "bspline"]),
     "at rest": (_at_rest, ["--seeds", "motor", "Calcarine_L"]),
@@ -285,6 +290,7 @@ OF_RUN = {
     "from-orig_to-boldref_mode-image_desc-hmc_xfm",
 }  # fmt: skip
 OF_RUN_WITH_T1W = {f"from-{a}_to-{b}_mode-image_desc-coreg_xfm" for a, b in (("T1w", "boldref"), ("boldref", "T1w"))}
+IN_FUNC = {"desc-preproc_bold", "desc-brain_mask", "boldref"}
 OF_T1W = {"desc-preproc_T1w", "desc-brain_mask", "dseg", "tissue_maps"}
 
 
@@ -301,12 +307,34 @@ def test_other_programs_find_all_that_they_ask_for(graph: Graph) -> None:
     for run in runs:
         series, anat = run.settings["primary"], run.beside[0] if run.setting("with_anat") else None
         assert series in run.setting("series_names")
-        assert found.pop((series, run.path)) == OF_RUN | (OF_RUN_WITH_T1W if anat else set())
+        of_run = OF_RUN - (set() if run.setting("in_func") else IN_FUNC)
+        of_run |= {"space_series"} if run.setting("elsewhere") else set()
+        assert found.pop((series, run.path)) == of_run | (OF_RUN_WITH_T1W if anat else set())
+        for shown in (each for each in run.inner if each.name.startswith("shown_in")):
+            space = "_".join(f"{key}-{label}" for key, label in shown.settings["space_entities"].items())
+            assert found.pop((series, shown.path)) == {f"{space}_boldref", f"{space}_desc-brain_mask"}
         if anat is not None:
             there = found[series, anat.path]
             assert there >= OF_T1W
             assert len(there - OF_T1W) == 2, "to the template and back"
-    assert all(scope.endswith("anat_wf") for _, scope in found)
+    assert all(scope.endswith("anat_wf") or scope.split(".")[-1].startswith("template_") for _, scope in found)
+
+
+@pytest.mark.parametrize(("options", "spaces"), [([], 0), (["--output-spaces", *SPACES], 4)], ids=["func", "several"])
+def test_results_in_the_spaces_that_are_asked_for(tmp_path: Path, options: list[str], spaces: int) -> None:
+    """Of the primary series alone, of the maps of all series; nipype finds an order in which the scopes can run."""
+    (maker := BidsMaker(tmp_path / "bids")).subject()
+    graph = planned_graph(maker, tmp_path, "--sr-method", "bspline", "zerofill", *options)
+    assert workflow_of(graph, base_dir=tmp_path, need_gb=lambda need: 0.1).list_node_names()
+    runs = [scope for scope in graph.scope.inward() if "primary" in scope.settings]
+    assert all(scope.setting("in_func") == (not options) for scope in runs)
+    grids = [placed for step in ("grid_in_t1w", "grid_in_template") for placed in placed_of(graph, step)]
+    assert len(grids) == spaces * len(runs)
+    for placed in placed_of(graph, "super_resolve"):
+        wanted = spaces if placed.scope.name == placed.scope.setting("primary") else 0
+        assert len(made_by(graph, placed, "space_grids")) == wanted
+    assert len(placed_of(graph, "maps_to_spaces")) == (len(placed_of(graph, "measure_quality")) if spaces else 0)
+    assert len(placed_of(graph, "normalize_t1w")) == (2 if spaces else 1), "once for each template"
 
 
 @pytest.mark.parametrize(
@@ -337,7 +365,7 @@ def test_the_primary_series_is_of_the_last_method(
 def _about(graph: Graph, placed: Placed) -> list[str]:
     """What the names of its files tell: series, smoothing and method, its own or those of the maps that it moves."""
     known = graph.settings[placed]
-    moved = made_by(graph, placed, "maps") if placed.step.__name__ == "maps_to_template" else []
+    moved = made_by(graph, placed, "maps") if placed.step.__name__ == "maps_to_spaces" else []
     own = [str(known[name]) for name in TELLS_APART if name in known]
     return own + [word for each in moved for word in _about(graph, each)]
 

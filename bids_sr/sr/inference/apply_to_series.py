@@ -4,17 +4,20 @@ One intensity scale serves the whole run, because a scale of each volume's own w
 it activity, out of the series.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, cast
 
 import numpy as np
 
-from bids_sr.io.array_types import Array
+from bids_sr.io.array_types import Array, Float32
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.distortion import Distortion
-from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.spatial.output_grids import PlacedGrid
+from bids_sr.spatial.resampling import Spline, sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.acquired import Acquired, InferenceError, Upsampler
 from bids_sr.sr.inference.guided_baselines import inject, ratio
@@ -85,7 +88,7 @@ def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
 def super_resolve_series(
     reader: SeriesReader, writer: SeriesWriter, upsampler: Upsampler, xfms: Array, hr_shape: tuple[int, int, int],
     hr_affine: Array, *, factor: Factor, consistency: Keeping = "report",
-    distortion: Distortion | None = None,
+    distortion: Distortion | None = None, elsewhere: Sequence["InSpace"] = (),
 ) -> Array:  # fmt: skip
     """Upsample each volume where it was acquired, interpolate it onto the boldref's high-resolution grid, write it.
 
@@ -95,6 +98,7 @@ def super_resolve_series(
     hr_shape, hr_affine : the boldref's high-resolution grid
     consistency : "report" measures `inconsistency` before motion is undone, "enforce" also removes it
     distortion : of the volumes, undone by the same interpolation
+    elsewhere : grids in other spaces, onto which the upsampled volume is interpolated too
 
     Returns
     -------
@@ -120,15 +124,43 @@ def super_resolve_series(
         if consistency == "enforce":
             fine = enforce(fine, volume, factor)
         _, grid = hr_grid(volume.shape, affine, factor)
-        placed = sample_volume(fine, grid, hr_shape, hr_affine, xfms[t], Spline(), shift=shift)
+        coefficients = spline_coefficients(fine) if elsewhere else None
+        placed = sample_volume(fine, grid, hr_shape, hr_affine, xfms[t], Spline(), coefficients, shift)
         writer.append(placed if constant is None else placed + constant)
+        for one in elsewhere:
+            assert coefficients is not None
+            one.append(coefficients, grid, xfms[t])
     return found
+
+
+class InSpace:
+    """A series on a grid in another space while it is written: each volume by one interpolation from where it is known.
+
+    Parameters
+    ----------
+    constant, constant_affine : what is added to every volume, on a grid in the frame of the reference; None: nothing
+    distortion : of the volumes
+    """
+
+    def __init__(
+        self, placed: PlacedGrid, writer: SeriesWriter, constant: Array | None, constant_affine: Array,
+        distortion: Distortion | None,
+    ) -> None:  # fmt: skip
+        self._placed, self._writer = placed, writer
+        self._shift = None if distortion is None else placed.shift_of(distortion)
+        self._step = None if distortion is None else distortion.step
+        self._added = None if constant is None else placed.sampled(spline_coefficients(constant), constant_affine)
+
+    def append(self, coefficients: Float32, affine: Array, pose: Array) -> None:
+        """Write the next volume, of its coefficients; see `PlacedGrid.sampled`."""
+        values = self._placed.sampled(coefficients, affine, pose, self._shift, self._step)
+        self._writer.append(self._placed.filled(values if self._added is None else values + self._added))
 
 
 def write_series(
     reader: SeriesReader, target: Path, upsampler: Upsampler, xfms: Array, reference_affine: Array, *, factor: Factor,
     consistency: Keeping = "report", distortion: Distortion | None = None, threads: int = 1,
-    tr: float | None = None,
+    tr: float | None = None, elsewhere: Mapping[Path, PlacedGrid] = MappingProxyType({}),
 ) -> Array:  # fmt: skip
     """Write a series on the high-resolution grid of a reference with the matrix of its volumes.
 
@@ -137,6 +169,7 @@ def write_series(
     reference_affine : voxel -> RAS mm of the reference
     threads : of torch; those of numpy's library wait busily, and would take the cores from them
     tr : repetition time (s), where it is another than the header has
+    elsewhere : files of the same series on grids in other spaces, each by one interpolation too
     xfms, factor, consistency, distortion : see `super_resolve_series`, as the result
     """
     from threadpoolctl import threadpool_limits
@@ -144,10 +177,17 @@ def write_series(
     shape, affine = hr_grid(reader.shape[:3], reference_affine, factor)
     size, told = (*shape, reader.shape[3]), reader.tr if tr is None else tr
     limits = {"blas": 1, "openmp": threads}
-    with threadpool_limits(limits), SeriesWriter(target, size, affine, told, header_like=reader.header) as writer:
+    with ExitStack() as stack:
+        stack.enter_context(threadpool_limits(limits))
+        writer = stack.enter_context(SeriesWriter(target, size, affine, told, header_like=reader.header))
+        others = []
+        for path, placed in elsewhere.items():
+            own = SeriesWriter(path, (*placed.shape, reader.shape[3]), placed.affine, told)
+            constant = getattr(upsampler, "constant", None)
+            others.append(InSpace(placed, stack.enter_context(own), constant, affine, distortion))
         return super_resolve_series(
             reader, writer, upsampler, xfms, shape, affine, factor=factor, consistency=consistency,
-            distortion=distortion,
+            distortion=distortion, elsewhere=others,
         )  # fmt: skip
 
 

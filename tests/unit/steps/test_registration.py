@@ -11,7 +11,6 @@ from heads import brain, grid, seen, t2star
 
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.registration import bold_to_anat
 from bids_sr.registration.rigid import Fit
 from bids_sr.spatial import masks
@@ -227,37 +226,6 @@ def test_tissues_become_fractions_of_bold_voxels() -> None:
     for i in range(9):
         low = apply(share.affine, np.array([[i, 1, 1]]))[0, 0] - 4
         assert abs(share.data[i, 1, 1] - np.clip((3.5 - low) / 8, 0, 1)) < 0.1
-
-
-def centroid(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    points = apply(affine, np.argwhere(np.ones(data.shape)))
-    return (points * data.reshape(-1, 1)).sum(axis=0) / data.sum()
-
-
-def test_maps_reach_the_template_by_the_whole_chain(tmp_path: Path) -> None:
-    to_bold, to_t1w = rigid_matrix([6, 0, 0, 0, 0, 0], [0, 0, 0]), rigid_matrix([0, -9, 4, 0, 0, 0.5], [0, 0, 0])
-    write_itk(tmp_path / "b2t.txt", to_bold)
-    write_itk(tmp_path / "t2s.txt", to_t1w)
-    at = apply(SMALL.affine, np.argwhere(np.ones(SMALL.data.shape))).reshape(*SMALL.data.shape, 3)
-    blob = np.exp(-0.5 * ((at - [10, -20, 20]) ** 2).sum(axis=-1) / 36).astype(np.float32)
-    maps = [
-        Derivative(SMALL.like(blob), {"res": "hr", "stat": "z", "suffix": "statmap"}, {"A": 1}),
-        Derivative(SMALL.like(blob > 0.5), {"label": "x", "suffix": "mask"}),
-    ]
-    found = steps.maps_to_template(
-        maps, tmp_path / "b2t.txt", tmp_path / "t2s.txt", brain(1.0)[0], here=tmp_path,
-        template_space="MNI152NLin2009aSym", random_seed=1,
-    )  # fmt: skip
-    back = invert(to_bold @ to_t1w)  # a point of the map, brought back through boldref -> T1w -> template
-    for each, source, bound in zip(found, maps, (0.2, 1.05), strict=True):  # nearest neighbor: half a voxel
-        there, here = each.volume, source.volume
-        moved = apply(back, centroid(here.data, here.affine)[None])[0]
-        assert np.abs(centroid(there.data, there.affine) - moved).max() < bound
-        assert np.allclose(there.zooms, 2, atol=1e-6)
-    assert SeriesReader(found[1].content).dtype == np.uint8
-    assert found[0].entities == {"res": "2", "stat": "z", "suffix": "statmap", "space": "MNI152NLin2009aSym"}
-    assert found[0].sidecar["A"] == 1
-    assert found[0].sidecar["SpatialReference"] == "MNI152NLin2009aSym"
 
 
 def test_facts_are_gathered() -> None:

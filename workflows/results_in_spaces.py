@@ -1,0 +1,64 @@
+"""Results in other spaces than that of a run: registration to further templates, and grids in T1w and in templates."""
+
+from bids_sr.bids import Subject
+from bids_sr.config.spaces import FUNC, Space
+from bids_sr.pipeline.graph import Maker, Scope
+from bids_sr.pipeline.step import Part
+from bids_sr.steps import anatomy, imported, primary, registration
+from bids_sr.workflows.planned import Planned
+from bids_sr.workflows.run_scope import RunOf
+
+
+def spaces_of(planned: Planned, *, with_anat: bool) -> tuple[Space, ...]:
+    """Spaces that a run has results in: without a T1w image its own alone, else those that were asked for."""
+    asked = planned.settings.preprocessing.spaces
+    return asked if with_anat else (Space(name=FUNC),)
+
+
+def add_templates(anat: Scope, planned: Planned, subject: Subject) -> None:
+    """Register the T1w image to the templates beyond the first, each in a scope of its own."""
+    given = subject.precomputed
+    for template in planned.settings.preprocessing.templates:
+        if template == anat.setting("template_space"):
+            continue
+        own = anat.within(f"template_{template.replace('+', '_')}_wf", template_space=template)
+        own.add(anatomy.load_template, quiet=True)
+        if given is not None and template in given.spaces:
+            there, back = given.spaces[template]
+            own.give(given_t1w2std_xfm=there, given_std2t1w_xfm=back)
+            own.add(imported.show_in_template, quiet=True)
+        else:
+            own.add(anatomy.find_start, anatomy.normalize_t1w, quiet=True)
+
+
+def add_spaces(run: RunOf, anat: Scope) -> list[Maker]:
+    """Place the grids of a run in the spaces that are asked for, with the images that describe them; who makes them."""
+    wanted = [space for space in spaces_of(run.planned, with_anat=True) if space.name != FUNC]
+    templates = {one.setting("template_space"): one for one in anat.inward() if "t1w2std_xfm" in one.makers}
+    grids = []
+    for space in wanted:
+        name = "_".join(["space", *space.entities.values()]) + "_wf"
+        if space.is_template:
+            beside = (templates[space.template],)
+            own = run.scope.within(
+                name, beside=beside, space_entities=space.entities, resolution=space.resolution,
+                template_space=space.template,
+            )  # fmt: skip
+            own.add(registration.grid_in_template)
+        else:
+            own = run.scope.within(name, space_entities=space.entities)
+            own.add(registration.grid_in_t1w)
+        grids.append(own["space_grid"])
+    if grids:
+        run.scope.say(Part.SERIES, registration.spaces_text([str(space) for space in wanted]))
+    return grids
+
+
+def show_spaces(run: RunOf) -> None:
+    """The reference and the brain of the primary series in each space, once the series is there."""
+    scope = run.scope
+    series = run.series[str(scope.setting("primary"))]
+    series.add(primary.average_series, keep=bool(scope.setting("in_func")))
+    for grid in [each for each in scope.inner if "space_grid" in each.makers]:  # of which the series itself is made
+        own = scope.within(f"shown_in_{grid.name}", beside=(grid,), space_entities=grid.setting("space_entities"))
+        own.add(primary.show_in_space, wires={"series_mean": series["series_mean"]})
