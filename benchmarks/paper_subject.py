@@ -77,7 +77,7 @@ STAGES = {
     ),
     "estimate_variance": "variance maps of the run",
     "figures": "figures and reports",
-    "store": "writing the results",
+    **dict.fromkeys(("store", "primary"), "writing the results"),
     "training": TRAINING,
     **dict.fromkeys(("evaluation", "quality", "judgment"), EVALUATION),
     **dict.fromkeys(("activation", "active_regions"), MAPS),

@@ -58,8 +58,9 @@ def count_text(number: int, noun: str) -> str:
 
 
 def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iterator[str]:
-    """The verdict of each run in a line, and where series, maps and reports are."""
+    """The verdict of each run in a line, and where series, maps, the data sets for other tools, and reports are."""
     from bids_sr.bids.query import some
+    from bids_sr.io.dataset_description import dataset_of
     from bids_sr.reports.participants_page import INDEX
     from bids_sr.reports.text.run_summaries import VERDICT, run_summary
 
@@ -74,6 +75,8 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
         names = " ".join("preproc" if name == "raw" else name for name in plan.series)
         yield item("series", f"*_desc-NAME_bold.nii.gz, where NAME is one of {names}, in {some(where, MOST_NAMED)}")
         yield item("maps", f"*_statmap.nii.gz, in the same folder{'s' if len(where) > 1 else ''}")
+    for root in (root for root in (dataset_of(out, name) for name in plan.series) if root.is_dir()):
+        yield item("exported", f"{root}: the preprocessed series as fMRIPrep names it, for nilearn, XCP-D and others")
     yield from warning_lines(out / "logs" / settings.run.run_uuid)
     for report in reports[:MOST_NAMED]:
         yield item("report", str(report))

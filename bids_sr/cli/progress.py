@@ -40,6 +40,7 @@ STAGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "evaluation": ("evaluation", ("evaluation", "shuffles")),
     "quality": ("evaluation: quality control", ()),
     "judgment": ("evaluation", ()),
+    "primary": ("files for other tools", ()),
     "figures": ("figures", ("report",)),
 }
 """Step, or the module in which it stands → what its stage is called, and the rows of the estimate (their start)."""

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from nilearn.interfaces.fmriprep import load_confounds_strategy
 
 from bids_sr.bids.layout import merged, sidecars_on_disk
 
@@ -51,7 +52,7 @@ def test_every_source_is_a_file_that_is_there(finished, root):
     links = json.loads((folder / "dataset_description.json").read_text())["DatasetLinks"]
     sidecars = [json.loads(path.read_text()) for path in folder.glob("sub-01/**/*.json")]
     uris = {uri for each in sidecars for uri in (*each.get("Sources", ()), each.get("SpatialReference", "bids::"))}
-    assert len(uris) > 20
+    assert len(uris) > 10
     for uri in uris:
         scheme, _, rest = uri.partition(":")
         if scheme != "bids":
@@ -94,7 +95,7 @@ def test_every_image_is_sound_and_described(finished):
             assert sidecar["Resolution"], path.name
         if "_space-" in path.name:
             assert sidecar["SpatialReference"], path.name
-        if not path.name.endswith(("_mask.nii.gz", "_dseg.nii.gz")):
+        if not path.name.endswith(("_mask.nii.gz", "_dseg.nii.gz", "_probseg.nii.gz")):
             assert "SkullStripped" in sidecar, path.name
 
 
@@ -176,12 +177,82 @@ def test_second_run_recomputes_nothing(finished):
 
 
 def test_deleted_output_comes_back(finished):
+    """And what was linked to it is a link again."""
     lost = finished.out / "sub-01" / "func" / "sub-01_task-tap_res-hr_desc-sbl_bold.nii.gz"
     content = lost.read_bytes()
     lost.unlink()
     code, text, _ = call(finished.command)
     assert code == 0, text
     assert lost.read_bytes() == content
+    assert lost.samefile(finished.out / "derivatives/bids-sr-sbl/sub-01/func/sub-01_task-tap_desc-preproc_bold.nii.gz")
+
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+NAMED = "sub-01_task-tap"
+VOLUMES = 68
+
+
+@pytest.fixture(scope="module")
+def preprocessed(finished):
+    """Folder of the run in the data set of the primary series."""
+    return finished.out / "derivatives" / "bids-sr-sbl" / "sub-01" / "func"
+
+
+def test_the_primary_series_is_no_second_file(finished, preprocessed):
+    own = finished.out / "sub-01" / "func" / f"{NAMED}_res-hr_desc-sbl_bold.nii.gz"
+    assert own.samefile(preprocessed / f"{NAMED}_desc-preproc_bold.nii.gz")
+
+
+def test_files_of_one_space_are_on_one_grid(preprocessed):
+    """The reference is a mean of the series, within the rounding of its integers."""
+    kinds = ("desc-preproc_bold", "desc-brain_mask", "boldref")
+    series, mask, reference = (nib.load(preprocessed / f"{NAMED}_{kind}.nii.gz") for kind in kinds)
+    assert series.shape[:3] == mask.shape == reference.shape
+    for image in (mask, reference):
+        np.testing.assert_array_equal(image.affine, series.affine)
+    confounds = pd.read_csv(preprocessed / f"{NAMED}_desc-confounds_timeseries.tsv", sep="\t")
+    mean = series.get_fdata()[..., confounds.filter(like="non_steady").shape[1] :].mean(-1)
+    np.testing.assert_allclose(reference.get_fdata(), mean, atol=series.dataobj.slope)
+
+
+@pytest.mark.parametrize("strategy", ["simple", "scrubbing", "compcor"])
+def test_nilearn_loads_the_confounds(preprocessed, strategy):
+    table, _ = load_confounds_strategy(str(preprocessed / f"{NAMED}_desc-preproc_bold.nii.gz"), strategy)
+    assert len(table) == VOLUMES
+    assert np.isfinite(table.to_numpy()).all()
+    asked = {"simple": {"csf", "cosine00"}, "scrubbing": {"csf_power2"}, "compcor": {"a_comp_cor_00"}}[strategy]
+    assert set(table) >= asked | {"trans_x_derivative1_power2"}
+
+
+def test_nilearn_refuses_what_aroma_has_not_made(preprocessed):
+    with pytest.raises(ValueError, match="Input must be desc-smoothAROMAnonaggr_bold"):
+        load_confounds_strategy(str(preprocessed / f"{NAMED}_desc-preproc_bold.nii.gz"), "ica_aroma")
+
+
+def test_nilearn_finds_the_run_by_itself_and_maps_what_we_map(finished, preprocessed, monkeypatch):
+    """Both by least squares; with our noise the maps are alike, and no longer the same."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from nilearn_agreement import agreement, read_and_fit
+
+    [read] = read_and_fit(finished.bids_dir, preprocessed.parents[1], "tap", fwhm_mm=5.0)
+    assert read.series == preprocessed / f"{NAMED}_desc-preproc_bold.nii.gz"
+    assert read.model.slice_time_ref == 0.5
+    found = pd.DataFrame(agreement(read)).set_index("contrast")
+    assert {"thumb", "little", "little-rest"} <= set(found.index)
+    assert found.ols.min() > 0.99
+    assert found.own_noise.min() > 0.9
+
+
+def test_nilearn_reads_the_series_within_its_mask(preprocessed):
+    from nilearn.maskers import NiftiMasker
+
+    mask = preprocessed / f"{NAMED}_desc-brain_mask.nii.gz"
+    signals = NiftiMasker(mask_img=mask).fit_transform(preprocessed / f"{NAMED}_desc-preproc_bold.nii.gz")
+    assert signals.shape == (VOLUMES, np.asarray(nib.load(mask).dataobj).sum())
+    assert np.isfinite(signals).all()
+    assert (signals.std(0) > 0).all()
+
+
 
 
 def test_a_higher_level_stores_more_computes_no_map_again_and_deletes_nothing(finished):

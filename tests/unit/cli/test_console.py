@@ -23,6 +23,7 @@ from bids_sr.cli.main import COMMANDS, main
 from bids_sr.cli.progress import OTHER, Progress, run_of, stage_minutes, stage_of
 from bids_sr.config import Settings
 from bids_sr.config.groups import Paths
+from bids_sr.io.dataset_description import dataset_of
 from bids_sr.metrics.long_tables import MetricRow, table_text
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.step import Step
@@ -218,7 +219,11 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
     (func / "sub-01_task-other_desc-verdict_metrics.json").write_text(json.dumps({"headline": "Of an earlier call."}))
     runs = tuple(SimpleNamespace(stem=f"sub-01_task-{task}", entities={"subject": "01"}) for task in ("tap", "rest"))
     plan = Plan(subjects=(SimpleNamespace(label="01", runs=runs),), series=("raw", "sbl"))  # type: ignore[arg-type]
+    for name in ("sbl", "srgan"):  # the second is of an earlier call
+        dataset_of(tmp_path, name).mkdir(parents=True)
     shown = "\n".join(end_lines(plan, settings(tmp_path), [tmp_path / f"sub-{k}.html" for k in range(9)]))
+    assert f"{dataset_of(tmp_path, 'sbl')}: the preprocessed series" in shown.replace("\n            ", " ")
+    assert "bids-sr-srgan" not in shown
     assert "sub-01_task-tap: It moved. sbl was not applied. It is finer." in shown
     assert "Of an earlier call" not in shown
     assert f"preproc sbl, in {func}" in shown.replace("\n            ", " ")
