@@ -253,8 +253,6 @@ def test_nilearn_reads_the_series_within_its_mask(preprocessed):
     assert (signals.std(0) > 0).all()
 
 
-
-
 def test_a_higher_level_stores_more_computes_no_map_again_and_deletes_nothing(finished):
     """Last, as the outputs are others afterwards."""
     before = {path: path.stat().st_mtime_ns for path in finished.out.rglob("*.nii.gz")}
