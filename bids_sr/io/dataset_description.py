@@ -164,6 +164,11 @@ def _write_changes(root: Path, version: str) -> None:
         atomic_files.write_whole(path, entry + (f"\n{before}" if before else ""))
 
 
+def write_atlas(output_dir: Path, name: str, description: Mapping[str, object]) -> None:
+    """Write what is to be said of an atlas whose labels are among the results: its license before all."""
+    atomic_files.write_json(output_dir / f"atlas-{name}_description.json", description)
+
+
 def write_ignored(output_dir: Path) -> None:
     """Write ``.bidsignore``: what is no data, and kinds of files for which the standard has no name yet."""
     atomic_files.write_whole(output_dir / ".bidsignore", "\n".join(IGNORED) + "\n")

@@ -13,9 +13,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_sr.io.dataset_description import BIDS_VERSION, IGNORED, NO_DATA, UNKNOWN_KINDS, write_dataset
+from bids_sr.io.dataset_description import BIDS_VERSION, IGNORED, NO_DATA, UNKNOWN_KINDS, write_atlas, write_dataset
 from bids_sr.pipeline.store import io_spec, store
 from bids_sr.preflight.validator import find_validator
+from bids_sr.region_names import find_atlas
 
 RUN = {"subject": "01", "task": "tap", "datatype": "func"}
 ANAT = {"subject": "01", "datatype": "anat"}
@@ -31,12 +32,14 @@ KINDS: tuple[tuple[dict[str, str], dict[str, str]], ...] = (
     (ANAT, {"desc": "brain", "suffix": "mask"}),
     (ANAT, {"suffix": "dseg"}),
     (ANAT, {"label": "GM", "suffix": "probseg"}),
+    (ANAT, {"atlas": "AAL2", "suffix": "dseg"}),
     (RUN, {"desc": "hmc", "suffix": "boldref"}),
     (RUN, {"res": "hr", "contrast": "thumb", "stat": "t", "desc": "sbl", "suffix": "statmap"}),
     (RUN, {"stat": "alff", "desc": "raw", "suffix": "boldmap"}),
 )
 """Entities of images, of the scope and their own."""
 OTHERS = (
+    "sub-01/anat/sub-01_atlas-AAL2_dseg.tsv",
     "sub-01/func/sub-01_task-tap_desc-confounds_timeseries.tsv",
     "sub-01/func/sub-01_task-tap_desc-image_metrics.tsv",
     "sub-01/func/sub-01_task-tap_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt",
@@ -74,9 +77,11 @@ def made(tmp_path_factory) -> Path:
         sidecar |= {"Type": "Brain"} if own["suffix"] == "mask" else {}
         store(here, [here / "in.nii"], output_dir=out, entities=entities, own_entities=own, own_sidecar=sidecar,
               sources=["bids:raw:x"], references={"": "bids::y", "T1w": "bids::z"})  # fmt: skip
+    write_atlas(out, "AAL2", find_atlas().description)
     for name in OTHERS:
         (path := out / name).parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("a\n1\n" if path.suffix == ".tsv" else "{}" if path.suffix == ".json" else "x")
+        columns = "index\tname\n1\ta\n" if "dseg" in name else "a\n1\n"
+        path.write_text(columns if path.suffix == ".tsv" else "{}" if path.suffix == ".json" else "x")
     return out
 
 

@@ -1,5 +1,6 @@
 """Regions of interest by name, and what the names of tasks tell."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -166,4 +167,7 @@ def test_regions_and_seeds_are_those_of_the_atlas_and_groups_are_those_of_aal2(t
 
 def test_an_atlas_is_cited_by_what_it_is() -> None:
     assert atlas_title("aal2") == "AAL2 atlas [@aal2]"
-    assert find_atlas().license.startswith("GNU General Public License")
+    found = find_atlas()
+    assert found.license.startswith("GNU General Public License")
+    assert {"AtlasName", "License", "Description", "Authors"} == set(found.description)
+    assert "not known to bids-sr" in replace(found, name="Own").description["License"]
