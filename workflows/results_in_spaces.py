@@ -31,11 +31,27 @@ def add_templates(anat: Scope, planned: Planned, subject: Subject) -> None:
             own.add(anatomy.find_start, anatomy.normalize_t1w, quiet=True)
 
 
+def add_brains(anat: Scope, planned: Planned) -> None:
+    """The brain of the T1w image in every template that results are asked for in."""
+    templates = _templates(anat)
+    for space in (space for space in planned.settings.preprocessing.spaces if space.is_template):
+        name = "_".join(["template_brain", *space.entities.values()]) + "_wf"
+        own = anat.within(
+            name, beside=(templates[space.template],), space_entities=space.entities, resolution=space.resolution,
+            template_space=space.template,
+        )  # fmt: skip
+        own.add(primary.mask_in_template)
+
+
+def _templates(anat: Scope) -> dict[object, Scope]:
+    """Scopes with the transforms to a template, by its name."""
+    return {one.setting("template_space"): one for one in anat.inward() if "t1w2std_xfm" in one.makers}
+
+
 def add_spaces(run: RunOf, anat: Scope) -> list[Maker]:
     """Place the grids of a run in the spaces that are asked for, with the images that describe them; who makes them."""
     wanted = [space for space in spaces_of(run.planned, with_anat=True) if space.name != FUNC]
-    templates = {one.setting("template_space"): one for one in anat.inward() if "t1w2std_xfm" in one.makers}
-    grids = []
+    templates, grids = _templates(anat), []
     for space in wanted:
         name = "_".join(["space", *space.entities.values()]) + "_wf"
         if space.is_template:

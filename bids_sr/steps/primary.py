@@ -5,14 +5,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bids_sr.config.memory_model import TO_TEMPLATE, Need
+from bids_sr.io import template_cache
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.artifacts import Derivative, Image, Map, Mask, Series, SpaceGrid, Transforms
+from bids_sr.pipeline.artifacts import Derivative, File, Image, Map, Mask, Series, SpaceGrid, Transforms
 from bids_sr.pipeline.step import Keep, step
+from bids_sr.registration.ants import apply
 from bids_sr.spatial.resampling import spline_coefficients
 from bids_sr.spatial.transforms import invert
 
 TISSUES = ("GM", "WM", "CSF")
 MEAN = "mean of the steady volumes of the super-resolved series, in this space by one interpolation more"
+BRAIN_OF_T1W = "brain of the T1w image"
 BRAIN = "brain of the super-resolved series, as far as the field of view of the run reaches"
 
 
@@ -80,3 +83,27 @@ def show_in_space(series_mean: Image, bold_mask_hr: Mask, space_grid: SpaceGrid)
     seen = space_grid.sampled(spline_coefficients(series_mean.data), series_mean.affine)
     (brain,) = space_grid.of_maps([(mask.astype(np.float32), False)], mask, affine)
     return Volume(space_grid.filled(seen), space_grid.affine), Volume(brain >= 0.5, space_grid.affine)
+
+
+@step(
+    makes="space_t1w_mask",
+    memory=TO_TEMPLATE,
+    keep={
+        "space_t1w_mask": _beside({"Description": BRAIN_OF_T1W, "Type": "Brain"}, desc="brain", suffix="mask"),
+    },
+)
+def mask_in_template(
+    t1w_mask: Mask, template: Image, t1w2std_xfm: File, *, template_space: str, resolution: str, random_seed: int
+) -> Mask:
+    """The brain of the T1w image in a template, which XCP-D asks for beside the BOLD there.
+
+    Parameters
+    ----------
+    t1w2std_xfm : takes a template point to its T1w point
+    resolution : label of the template's resolution; "" for the grid of the template that the registration used
+    """
+    found = template_cache.grid_of(template_space, resolution) if resolution else None
+    shape, affine = found or (template.data.shape, template.affine)
+    grid = Volume(np.zeros(shape, dtype=np.float32), affine)
+    brain = t1w_mask.like(t1w_mask.data.astype(np.float32))
+    return Volume(apply(brain, grid, [t1w2std_xfm], seed=random_seed) >= 0.5, affine)

@@ -313,6 +313,9 @@ def test_other_programs_find_all_that_they_ask_for(graph: Graph) -> None:
         for shown in (each for each in run.inner if each.name.startswith("shown_in")):
             space = "_".join(f"{key}-{label}" for key, label in shown.settings["space_entities"].items())
             assert found.pop((series, shown.path)) == {f"{space}_boldref", f"{space}_desc-brain_mask"}
+            if anat is not None and not space.startswith("space-T1w"):
+                name = "_".join(["template_brain", *shown.settings["space_entities"].values()])
+                assert found[series, f"{anat.path}.{name}_wf"] == {f"{space}_desc-brain_mask"}, "XCP-D asks for it"
         if anat is not None:
             there = found[series, anat.path]
             assert there >= OF_T1W
