@@ -201,13 +201,10 @@ def store(
     linked : what of the entities is another one in `datasets`, an empty label for none; None: they are not there
     varies : entities by which files differ that share a sidecar, with the keys that differ
     """
-    beside = (
-        {path.with_suffix("").name: path for path in files if path.suffix == ".json"} if own_entities is None else {}
-    )
+    told_by_files = [path for path in files if path.suffix == ".json"] if own_entities is None else []
+    beside = {path.with_suffix("").name: path for path in told_by_files}
     written = []
-    for source in files:
-        if source in beside.values():
-            continue
+    for source in (each for each in files if each not in beside.values()):
         own = _named(source) if own_entities is None else own_entities
         if among is not None and not any(each.items() <= own.items() for each in among):
             continue

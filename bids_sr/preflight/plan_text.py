@@ -204,5 +204,6 @@ def cost_text(plan: Plan, settings: Settings) -> str:
     on = "1 process" if workers == 1 else f"{workers} processes"
     return (
         f"{duration(cost.minutes * here.slower)} of wall-clock time with {on}{why}, {cost.memory_gb:.1f} GB of memory, "
-        f"{cost.work_gb:.1f} GB of disk for intermediate files and {cost.output_gb:.1f} GB for results"
+        f"{cost.work_gb:.1f} GB of disk for intermediate files and {cost.output_gb:.1f} GB for results "
+        f"(level {settings.run.level})"
     )

@@ -18,7 +18,7 @@ from checking import found_by, problems_of
 from bids_sr.bids import Findings, Problem
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes
-from bids_sr.config.groups import Activation, Preprocessing
+from bids_sr.config.groups import Activation, Preprocessing, Run
 from bids_sr.preflight import (
     Plan,
     check,
@@ -283,6 +283,14 @@ class TestPlaces:
 
 
 class TestEstimate:
+    def test_results_take_the_room_of_their_level(self, maker: BidsMaker) -> None:
+        levels = ("minimal", "standard", "full")
+        rooms = [check(settings_for(maker, run=Run(level=level))).estimate for level in levels]
+        minimal, standard, full = (each.output_gb for each in rooms)
+        assert minimal < standard < full
+        assert full - standard > standard - minimal, "series of all baselines, and their maps"
+        assert len({(each.minutes, each.work_gb, each.memory_gb) for each in rooms}) == 1
+
     """A linear model: doubling the data doubles what depends on them."""
 
     def test_volumes(self, maker: BidsMaker) -> None:

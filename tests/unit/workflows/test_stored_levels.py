@@ -44,6 +44,23 @@ def test_each_level_stores_what_the_one_below_stores(by_level: dict[str, Graph])
     assert minimal < standard < full
 
 
+def test_the_smallest_level_stores_series_confounds_tables_and_what_the_report_shows(
+    by_level: dict[str, Graph],
+) -> None:
+    """Beside the data set for other programs, which is whole at every level."""
+    stores = _kept(by_level["minimal"]).values()
+    drawn = [each for each in stores if each.settings.get("output_dir")]
+    assert {each.name.removeprefix("keep_") for each in stores if each not in drawn} == {
+        "preproc", "series", "confounds", "registration", "activation", "image_metrics", "evaluation", "verdict",
+    }  # fmt: skip
+    assert len(drawn) > 20
+    assert {"figures"} == {Path(str(each.settings["output_dir"])).parent.name for each in drawn}
+    full = [
+        each.settings["output_dir"].name for each in _kept(by_level["full"]).values() if "output_dir" in each.settings
+    ]
+    assert set(full) == {"out"}
+
+
 def test_series_of_methods_are_stored_always_and_those_of_baselines_in_full(by_level: dict[str, Graph]) -> None:
     kept = {level: {*_kept(graph)} for level, graph in by_level.items()}
     for found in kept.values():
