@@ -53,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("outputs", nargs="+", metavar="NAME=OUT")
     parser.add_argument("--today", type=Path, metavar="OUT", help="output of a version without levels")
-    parser.add_argument("--name", default="files_count", help="of the table below results/")
+    parser.add_argument("--name", default="files_count", help="of the table, below results")
     given = parser.parse_args()
     before = counted(given.today)[:2] if given.today else None
     rows: list[dict[str, Any]] = []
