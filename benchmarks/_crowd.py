@@ -13,7 +13,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from bids_sr.reports.run_notes import note_run
+
 KINDS = 16  # distinct copies of each map; the crowd shares them
+# what the group level and the page over participants read of an output of the default level
+_READ = re.compile(
+    r"(_metrics\.(tsv|json)|_stat-(effect|t)_desc-(raw|bspline|sbl|measured)(Fwhm\d+)?_statmap\.nii\.gz|_mask\.nii\.gz"
+    r"|_boldref\.nii\.gz|_xfm\.\w+|_desc-confounds_timeseries\.tsv)$"
+)
 _TABLE = re.compile(r"_desc-(image|activation|evaluation)_metrics\.tsv$")
 
 
@@ -47,12 +54,14 @@ def make_data(one: Path, root: Path, count: int) -> None:
 
 
 def make_results(one: Path, root: Path, count: int) -> None:
-    """Make an output directory of `count` participants out of that of ``sub-01``: tables, maps, masks, transforms."""
+    """Make an output directory of `count` participants out of that of ``sub-01``: tables, maps, masks, transforms.
+
+    With them the note that each run leaves, and a report without content.
+    """
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     shutil.copy(one / "dataset_description.json", root)
-    wanted = re.compile(r"(_metrics\.(tsv|json)|_statmap\.(nii\.gz|json)|_mask\.nii\.gz|_boldref\.nii\.gz|_xfm\.\w+)$")
-    files = [file for file in _files(one / "sub-01") if wanted.search(file.name)]
+    files = [file for file in _files(one / "sub-01") if _READ.search(file.name)]
     copies = {
         file: _kinds(one / "sub-01" / file, root / "kinds")
         for file in files
@@ -68,6 +77,9 @@ def make_results(one: Path, root: Path, count: int) -> None:
                 _own_table(one / "sub-01" / file, place, number)
             else:
                 os.link(one / "sub-01" / file, place)
+        (root / f"sub-{label}" / "figures").mkdir(exist_ok=True)
+        (root / f"sub-{label}.html").touch()
+        note_run(root / "logs" / "crowd", [label], settings="crowd")
     shutil.rmtree(root / "kinds", ignore_errors=True)
 
 

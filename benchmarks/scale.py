@@ -1,9 +1,10 @@
-"""Index, dry run and group level of many participants: wall time, processor time and peak memory, and how they grow.
+"""Index, dry run, group level and page of many participants: time, processor time, peak memory, and how they grow.
 
-python benchmarks/scale.py FOLDER [--subjects 1000] [--only index dry-run group]
+python benchmarks/scale.py FOLDER [--subjects 1000] [--only index dry-run group page] [--keep]
 
 One tiny phantom goes through the participant level once; the crowd is made of hard links of its data and results. A dry
 run would be refused for want of room (some 0.6 GB a participant), so free room is feigned; the rest is the command.
+10,000 participants need 10 GB and two million directory entries in FOLDER; the crowd is removed at the end.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,11 @@ from _resources import watch
 from _table import keep
 
 BIN = Path(sys.executable).parent
-BARS = {"index, first": 60, "index, second": 5, "dry run": 90, "group level": 60}  # s, for 1,000; memory 1 GB
+BARS = {
+    1000: {"index, first": 60, "index, second": 5, "dry run": 90, "group level": 60},
+    10_000: {"group level": 600, "page over participants": 10},
+}  # s; memory of the group level 1 and 2 GB
+PARTS = ("index", "dry-run", "group", "page")
 
 
 def main() -> int:
@@ -30,9 +36,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--subjects", type=int, default=1000)
-    parser.add_argument(
-        "--only", nargs="+", choices=["index", "dry-run", "group"], default=["index", "dry-run", "group"]
-    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--keep", action="store_true", help="leave the crowd")
     given = parser.parse_args()
     one, out = prepared(given.folder)
     sizes = [n for n in (10, 100, 1000, 10_000) if n < given.subjects] + [given.subjects]
@@ -44,7 +49,10 @@ def main() -> int:
         row["CPU s a participant, over that of the smallest"] = (
             row["CPU (s)"] / row["participants"] / (first[row["what"]]["CPU (s)"] / sizes[0])
         )
-        row["bar (s)"] = BARS[row["what"]] if row["participants"] == 1000 else "–"
+        row["bar (s)"] = BARS.get(row["participants"], {}).get(row["what"], "–")
+    if not given.keep:
+        for name in ("data", "results", "database"):
+            shutil.rmtree(given.folder / name, ignore_errors=True)
     keep("scale", f"Up to {given.subjects} simulated participants, {os.cpu_count()} cores", rows)
     return max(row["exit code"] for row in rows)
 
@@ -61,7 +69,7 @@ def prepared(folder: Path) -> tuple[Path, Path]:
     return one, out
 
 
-def measured(folder: Path, one: Path, out: Path, count: int, only: list[str]) -> list[dict[str, Any]]:
+def measured(folder: Path, one: Path, out: Path, count: int, only: Sequence[str]) -> list[dict[str, Any]]:
     """Rows for one number of participants."""
     data, results, database = folder / "data", folder / "results", folder / "database"
     _crowd.make_data(one, data, count)
@@ -72,9 +80,12 @@ def measured(folder: Path, one: Path, out: Path, count: int, only: list[str]) ->
         commands += [(f"index, {which}", [*here, "index", str(data), str(database)]) for which in ("first", "second")]
     if "dry-run" in only:
         commands.append(("dry run", [*here, "dry-run", str(data), str(folder / "none")]))
-    if "group" in only:
+    if {"group", "page"} & set(only):
         _crowd.make_results(out, results, count)
+    if "group" in only:
         commands.append(("group level", [str(BIN / "bids-sr"), str(data), str(results), "group"]))
+    if "page" in only:
+        commands.append(("page over participants", [*here, "page", str(results), ""]))
     rows = []
     for what, command in commands:
         before, start = _cpu(), time.monotonic()
@@ -101,6 +112,10 @@ def inner(what: str, data: str, place: str) -> int:
         labels = participants(Path(data), Findings())
         index = open_index(Path(data), labels, labels, Path(place), {})
         return 0 if all(index.find("bold", label) for label in labels) else 1
+    if what == "page":
+        from bids_sr.reports.participants_page import write_index
+
+        return 0 if write_index(Path(data)).stat().st_size else 1
     from collections import namedtuple
 
     from bids_sr.cli.main import main as bids_sr

@@ -1,6 +1,6 @@
 """One participant's effect maps on the voxels of the template: each by one linear interpolation of what is stored.
 
-The way of a run's points is worked out once, and the weights of the interpolation once for all maps on one grid.
+The way of a run's points is worked out once, and all maps on one grid are interpolated together.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,10 +20,7 @@ from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import Spline, sample_volume
-from bids_sr.spatial.transforms import TransformError, carry, linear_weights, moved
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
+from bids_sr.spatial.transforms import TransformError, carry, linear_values, moved
 
 _REACH_MM = 400.0  # half the edge of the box in which coordinates are carried through transforms
 
@@ -146,7 +142,6 @@ class Way:
     points: Array | None  # (voxels of `at`, 3) in boldref's space; None: maps are in the template's space already
     inside: Array  # (voxels of `at`,) whether they lie in the run's brain
     scale: float  # turns signal into percent of the mean signal of the run's brain
-    weights: dict[tuple[tuple[int, ...], bytes], csr_array]
 
     def keep(self, which: Array) -> None:
         """Go on with some of the voxels."""
@@ -154,7 +149,6 @@ class Way:
         self.at[self.at] = which
         self.points = None if self.points is None else self.points[which]
         self.inside = self.inside[which]
-        self.weights = {}
 
     def sampled(self, maps: Sequence[tuple[Array, Array]]) -> list[Array]:
         """Values of maps (data, affine) at the points, those on one grid together."""
@@ -163,11 +157,9 @@ class Way:
         grids: dict[tuple[tuple[int, ...], bytes], list[int]] = {}
         for number, (data, affine) in enumerate(maps):
             grids.setdefault((data.shape, affine.tobytes()), []).append(number)
-        for key, numbers in grids.items():
-            if key not in self.weights:
-                self.weights[key] = linear_weights(key[0], moved(np.linalg.inv(maps[numbers[0]][1]), self.points).T)
-            flat = np.stack([np.ascontiguousarray(maps[n][0]).ravel() for n in numbers], axis=1)
-            found = self.weights[key] @ flat
+        for numbers in grids.values():
+            at = moved(np.linalg.inv(maps[numbers[0]][1]), self.points).T
+            found = linear_values(np.stack([maps[n][0] for n in numbers], axis=-1), at)
             for column, number in enumerate(numbers):
                 out[number] = found[:, column]
         return out  # type: ignore[return-value]
@@ -186,7 +178,7 @@ def way_of(run: RunMaps, target: Target, at: Array) -> Way:
         raise ValueError(f"{run.name} has no mask or no boldref")
     mask, affine = load_image(run.mask)
     scale = percent_scale(load_map(run.boldref)[0], mask > 0)
-    way = Way(run=run, target=target, at=at, points=None, inside=at[at], scale=scale, weights={})
+    way = Way(run=run, target=target, at=at, points=None, inside=at[at], scale=scale)
     if run.boldref2t1w and target.space in run.t1w2std:
         way.points = _carried(target, at, [run.boldref2t1w, run.t1w2std[target.space]])
         way.inside = sample_points(mask, affine, way.points, order=0) > 0.5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from bids_sr.metrics.measure_names import MeasureParts, parts_of
 from bids_sr.metrics.registry import metric
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 MISSING = "n/a"
 _FWHM = {"Description": "Full width at half maximum of the Gaussian smoothing before statistics", "Units": "mm"}
@@ -167,28 +166,26 @@ def table_text(rows: Iterable[MetricRow], columns: Iterable[str] = EVALUATION) -
     return tsv_text(columns, lines)
 
 
-def read_cells(path: Path, columns: Iterable[str]) -> pd.DataFrame:
-    """A table as text, a column each; ValueError names a file of other columns, or with another number of cells."""
-    import pandas as pd
-
-    text = path.read_text(encoding="utf-8")
+def read_cells(path: Path, columns: Iterable[str]) -> dict[str, list[str]]:
+    """A table as text, by column; ValueError names a file of other columns, or with another number of cells."""
     wanted = list(columns)
-    try:
-        found = pd.read_csv(io.StringIO(text), sep="\t", dtype=str, keep_default_na=False, quoting=3, index_col=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    if list(found.columns) != wanted:
-        raise ValueError(f"{path}: columns {' '.join(found.columns)!r}, expected {' '.join(wanted)}")
-    if any(line.count("\t") != len(wanted) - 1 for line in text.splitlines()):
+    head, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+    if head.split("\t") != wanted:
+        raise ValueError(f"{path}: columns {' '.join(head.split())!r}, expected {' '.join(wanted)}")
+    rows = [line.split("\t") for line in lines]
+    if any(len(row) != len(wanted) for row in rows):
         raise ValueError(f"{path}: a line has more or fewer than {len(wanted)} cells")
-    return found
+    return {name: list(cells) for name, cells in zip(wanted, zip(*rows, strict=True), strict=True)} if rows else {
+        name: [] for name in wanted
+    }  # fmt: skip
 
 
 def read_table(path: Path, columns: Iterable[str] = EVALUATION) -> list[MetricRow]:
     """Rows of a table that `table_text` made; ValueError as of `read_cells`, or where a number is none."""
-    table = read_cells(path, columns).drop(columns="unit")
+    table = read_cells(path, columns)
+    table.pop("unit", None)
     try:
-        parsed = {name: [_PARSERS.get(name, str)(cell) for cell in table[name]] for name in table}
+        parsed = {name: [_PARSERS.get(name, str)(cell) for cell in cells] for name, cells in table.items()}
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return [MetricRow(**dict(zip(parsed, cells, strict=True))) for cells in zip(*parsed.values(), strict=True)]

@@ -15,7 +15,7 @@ from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Array, Float, Float32, Mask
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.resampling import sample_points, spline_coefficients
-from bids_sr.spatial.transforms import linear_weights, moved
+from bids_sr.spatial.transforms import linear_values, moved
 
 Shape = tuple[int, int, int]
 _RIM = 2  # voxels around the brain
@@ -82,18 +82,18 @@ class PlacedGrid:
         back, near, parts, ways = np.linalg.inv(affine), [], [], []
         for part in _parts(len(self.points)):
             at = moved(back, self.points[part].astype(np.float64)).T
-            weights = linear_weights(mask.shape, at)
-            hit = weights @ mask.ravel().astype(np.float32) > 0
+            hit = linear_values(mask[..., None], at)[:, 0] > 0
             index = np.clip(np.rint(at[:, hit]).astype(int), 0, np.array(mask.shape)[:, None] - 1)
             parts.append(np.flatnonzero(hit) + part.start)
-            ways.append(weights[hit])
+            ways.append(at[:, hit])
             near.append(np.ravel_multi_index(tuple(index), mask.shape))
         where = np.flatnonzero(self.inside)[np.concatenate(parts)]
         for values, labels in maps:
-            flat = np.ascontiguousarray(values).ravel()
             out = np.zeros(self.shape, dtype=np.uint8 if labels else np.float32)
-            out.reshape(-1)[where] = np.concatenate([flat[one] if labels else way @ flat for one, way in zip(
-                near, ways, strict=True)])  # fmt: skip
+            if labels:
+                out.reshape(-1)[where] = np.ravel(values)[np.concatenate(near)]
+            else:
+                out.reshape(-1)[where] = np.concatenate([linear_values(values[..., None], at)[:, 0] for at in ways])
             yield out
 
     def shift_of(self, distortion: Distortion) -> Float32:

@@ -1,4 +1,4 @@
-"""The cubic spline as compiled loops: coefficients of a volume, and its values on a grid or at single points.
+"""Interpolation as compiled loops: the cubic spline (coefficients, values on a grid or at points), and the linear one.
 
 Arrays have their axes as in files, (Z, Y, X) with X contiguous. Coefficients are of a volume that was padded by its
 edges; points beyond them take the value at the edge of the padding, so that no point leads outside the array.
@@ -165,3 +165,28 @@ def sample_grid(c: Float32, matrix: Float, out: Float32) -> None:
                 else:
                     _run(c, px, py, pz, matrix, w, out[z, y, x : x + steps + 1])
                     x += steps + 1
+
+
+@compiled("void(float32[:,:,:,::1], float64[:,::1], float32[:,::1])")
+def sample_linear(maps: Float32, points: Float, out: Float32) -> None:
+    """Linear interpolation of maps (X, Y, Z, K) at points (3, N), voxels: (N, K), 0 beyond half a voxel outside."""
+    size_x, size_y, size_z, count = maps.shape
+    for n in range(points.shape[1]):
+        x, y, z = points[0, n], points[1, n], points[2, n]
+        out[n] = 0
+        inside = -0.5 <= x <= size_x - 0.5 and -0.5 <= y <= size_y - 0.5 and -0.5 <= z <= size_z - 0.5
+        if not inside:
+            continue
+        ix, iy, iz = math.floor(x), math.floor(y), math.floor(z)
+        tx, ty, tz = np.float32(x - ix), np.float32(y - iy), np.float32(z - iz)
+        for i in range(2):
+            wx = tx if i else _ONE - tx
+            at_x = min(max(ix + i, 0), size_x - 1)
+            for j in range(2):
+                wy = wx * (ty if j else _ONE - ty)
+                at_y = min(max(iy + j, 0), size_y - 1)
+                for k in range(2):
+                    weight = wy * (tz if k else _ONE - tz)
+                    values = maps[at_x, at_y, min(max(iz + k, 0), size_z - 1)]
+                    for m in range(count):
+                        out[n, m] += weight * values[m]

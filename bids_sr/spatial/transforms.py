@@ -8,14 +8,13 @@ displacement fields (HDF5) carry points without an image: some ten times quicker
 import math
 import re
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bids_sr.io import atomic_files
-from bids_sr.io.array_types import Array, Float
+from bids_sr.io.array_types import Array, Float, Float32
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _KINDS = ("AffineTransform_double_3_3", "MatrixOffsetTransformBase_double_3_3", "AffineTransform_float_3_3",
@@ -250,29 +249,17 @@ def _displacements(points: Array, values: Array, fixed: Array) -> Array:
     to_grid[:3, 3] = -to_grid[:3, :3] @ origin
     at = moved(to_grid, points).T
     # after the components the first axis runs fastest
-    return np.asarray(linear_weights(shape[::-1], at[::-1]) @ values.reshape(-1, 3))
+    return linear_values(values.reshape(*shape[::-1], 3), at[::-1])
 
 
-def linear_weights(shape: Sequence[int], at: Array) -> Any:
-    """Linear interpolation at voxel coordinates (3, N) as a sparse matrix, (points, voxels in C order).
+def linear_values(maps: Array, at: Array) -> Float32:
+    """Linear interpolation of maps (X, Y, Z, K) at voxel coordinates (3, N), (N, K).
 
     Voxels at the edge reach half a voxel further; points beyond get 0.
     """
-    from scipy import sparse
+    from bids_sr.spatial.spline_kernels import sample_linear
 
-    outside = np.zeros(at.shape[1], dtype=bool)
-    ends, shares = [], []
-    for axis, (along, stride) in enumerate(zip(at, (shape[1] * shape[2], shape[2], 1), strict=True)):
-        outside |= (along < -0.5) | (along > shape[axis] - 0.5)
-        low = np.floor(along).astype(np.int32)
-        part = (along - low).astype(np.float32)
-        ends.append([np.clip(low + step, 0, shape[axis] - 1) * np.int32(stride) for step in (0, 1)])
-        shares.append([1 - part, part])
-    for share in shares[0]:
-        share[outside] = 0
-    columns, values = np.empty((at.shape[1], 8), np.int32), np.empty((at.shape[1], 8), np.float32)
-    for corner, (i, j, k) in enumerate(product((0, 1), repeat=3)):
-        columns[:, corner] = ends[0][i] + ends[1][j] + ends[2][k]
-        values[:, corner] = shares[0][i] * shares[1][j] * shares[2][k]
-    starts = np.arange(0, 8 * at.shape[1] + 1, 8, dtype=np.int32)
-    return sparse.csr_array((values.ravel(), columns.ravel(), starts), shape=(at.shape[1], int(np.prod(shape))))
+    out = np.empty((at.shape[1], maps.shape[3]), dtype=np.float32)
+    stored, points = np.ascontiguousarray(maps, dtype=np.float32), np.ascontiguousarray(at, dtype=np.float64)
+    sample_linear(stored, points, out)
+    return out

@@ -22,6 +22,8 @@ from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
 # Relative to the largest value; float32 itself resolves 1.2e-7, so less than this is rounding and not a signal.
 FLAT = 1e-6
+Box = tuple[slice, slice, slice]
+WHOLE: Box = (slice(None), slice(None), slice(None))
 BLOCK_BYTES = 64 * 2**20
 _BYTES_PER_VALUE = 4 + 4 * 8  # the block as read, and four copies in double precision while it is fitted
 
@@ -34,18 +36,22 @@ def _gaussian(count: int, sigma: float) -> Float32:
     return out
 
 
-def smooth(volume: Real, zooms: Sequence[float], fwhm_mm: float) -> Float32:
-    """Gaussian smoothing of a volume (X, Y, Z), all finite, with voxels of `zooms` mm; 0 mm returns the values."""
+def smooth(volume: Real, zooms: Sequence[float], fwhm_mm: float, box: Box = WHOLE) -> Float32:
+    """Gaussian smoothing of a volume (X, Y, Z), all finite, with voxels of `zooms` mm; 0 mm returns the values.
+
+    Only what lies in the `box` is made, of all of the volume.
+    """
     if fwhm_mm < 0:
         raise ValueError(f"a width of {fwhm_mm} mm")
     out = np.asarray(volume, dtype=np.float32)
     if fwhm_mm == 0:
-        return out
+        return out[box]
     first, second, third = (
-        _gaussian(count, fwhm_mm / FWHM_PER_SIGMA / float(zoom)) for count, zoom in zip(out.shape, zooms, strict=True)
+        _gaussian(count, fwhm_mm / FWHM_PER_SIGMA / float(zoom))[part]
+        for count, zoom, part in zip(out.shape, zooms, box, strict=True)
     )
     # matrix products, which take two thirds of a filter's time or less: a run is smoothed once for each width
-    along_first = (first @ out.reshape(len(first), -1)).reshape(out.shape)
+    along_first = (first @ out.reshape(len(out), -1)).reshape(len(first), *out.shape[1:])
     return (second @ along_first) @ third.T
 
 
@@ -71,6 +77,13 @@ class VoxelTimeSeries:
                 yield slice(start, stop), block
 
 
+def _box(mask: Mask) -> Box:
+    """The smallest box around a mask that is not empty."""
+    ends = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    x, y, z = (slice(int(each[0]), int(each[-1]) + 1) for each in ends)
+    return x, y, z
+
+
 @contextmanager
 def extract_time_series(
     reader: SeriesReader, mask: Mask, path: Path, *, fwhm_mm: float = 0.0, start: int = 0
@@ -81,13 +94,14 @@ def extract_time_series(
     """
     if mask.shape != reader.shape[:3]:
         raise ValueError(f"{reader.path}: volumes of {reader.shape[:3]}, mask of {mask.shape}")
-    inside = np.flatnonzero(mask)
-    if not len(inside):
+    if not mask.any():
         raise ValueError(f"{reader.path}: its mask is empty")
+    box = _box(mask)
+    inside = np.flatnonzero(mask[box])
     try:
         with open(path, "wb") as stream:
             for volume in reader.volumes(start):
-                stream.write(smooth(volume, reader.zooms, fwhm_mm).ravel()[inside].tobytes())
+                stream.write(smooth(volume, reader.zooms, fwhm_mm, box).ravel()[inside].tobytes())
         yield VoxelTimeSeries(path=path, n_times=reader.shape[3] - start, n_voxels=len(inside))
     finally:
         path.unlink(missing_ok=True)

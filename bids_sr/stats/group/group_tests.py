@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy import special, stats
 
 from bids_sr.frozen import frozen
+from bids_sr.io.array_types import Float
 from bids_sr.metrics.registry import LOWER, NEITHER, ONE, better
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of
 from bids_sr.stats.controls.negative_controls import PLACEBOS
@@ -21,6 +22,7 @@ from bids_sr.stats.evaluation.evidence import PLAIN
 from bids_sr.stats.group import paired_tests
 from bids_sr.stats.group.metric_tables import Question, Values
 from bids_sr.stats.group.paired_tests import ALPHA, Interval, Spread, TTest, Wilcoxon, hodges_lehmann, holm, spread
+from bids_sr.stats.group.people_values import aligned
 
 SHARE_OF_GAP = 0.1
 
@@ -59,19 +61,16 @@ class Comparison:
     p_friedman: float = math.nan  # Friedman's test over all series of the question, of participants that have them all
     # Hodges-Lehmann interval of the series' own metrics, where those are explained variance
     level: Interval | None = None
-    differences: tuple[float, ...] = field(default=(), repr=False)  # (n,) own - other, one a participant
-    participants: tuple[str, ...] = field(default=(), repr=False)  # (n,) whose they are
+    ahead: int = 0  # participants whose own value is above the reference's
+    # differences, participants: of the primary one, (n,) own - other, and whose they are
+    differences: tuple[float, ...] = field(default=(), repr=False)
+    participants: tuple[str, ...] = field(default=(), repr=False)
     # primary, needed: whether it was fixed beforehand; then the participants for 80 % power, None if not known
     primary: bool = False
     needed: int | None = None
     rivals: tuple[str, ...] = field(default=(), repr=False)  # (n,) of the primary one: each one's strongest reference
     word: str = UNDECIDED  # better, worse, larger, smaller, same, undecided, not comparable
     note: str = ""  # what the reader must know
-
-    @property
-    def ahead(self) -> int:
-        """Participants whose own value is above the reference's."""
-        return sum(each > 0 for each in self.differences)
 
 
 def references(series: str, known: Sequence[str], methods: Sequence[str]) -> list[tuple[str, str]]:
@@ -88,9 +87,9 @@ def references(series: str, known: Sequence[str], methods: Sequence[str]) -> lis
     return found
 
 
-def as_tested(measure: str, value: float) -> float:
-    """A metric as it is compared: its distance from 1 where near 1 is better, else itself."""
-    return abs(value - 1) if better(measure) == ONE else value
+def as_tested(measure: str, values: Float) -> Float:
+    """A metric (n,) as it is compared: its distance from 1 where near 1 is better, else itself."""
+    return np.abs(values - 1) if better(measure) == ONE else values
 
 
 def margin_of(question: Question, series: Mapping[str, Mapping[str, float]], asked: float | None, unit: str) -> float:
@@ -103,11 +102,11 @@ def margin_of(question: Question, series: Mapping[str, Mapping[str, float]], ask
     if asked is not None and unit == "1":
         return asked
     measure, direction = question.measure, better(question.measure)
-    spline = {who: as_tested(measure, value) for who, value in series.get("bspline", {}).items()}
-    truth = {who: as_tested(measure, value) for who, value in series.get(MEASURED, {}).items()}
-    if not truth:
+    if not series.get(MEASURED) or not series.get("bspline"):
         return math.nan
-    gap = spread([truth[who] - value for who, value in spline.items() if who in truth]).median
+    _, both = aligned([series[MEASURED], series["bspline"]])
+    truth, spline = (as_tested(measure, values) for values, _ in both)
+    gap = spread(truth - spline).median
     gap = -gap if direction in (LOWER, ONE) else abs(gap) if direction == NEITHER else gap
     return SHARE_OF_GAP * gap if gap > 0 else math.nan
 
@@ -120,8 +119,7 @@ def compare(
     for question, series in values.items():
         bound = margin_of(question, series, margin, units.get(question.measure, ""))
         own_kinds = [name for name in (*ACQUIRED, *BASELINES, *CONTROLS, *methods) if name in series]
-        people = sorted({who for name in own_kinds for who in series[name]})
-        p_friedman = paired_tests.friedman([[series[name].get(who, math.nan) for who in people] for name in own_kinds])
+        p_friedman = paired_tests.friedman([values for values, _ in aligned([series[name] for name in own_kinds])[1]])
         for name in [each for each in (*BASELINES, *methods) if each in series]:
             family = [
                 replace(paired(question, series, name, other, role, bound), p_friedman=p_friedman)
@@ -136,23 +134,21 @@ def paired(
     question: Question, series: Mapping[str, Mapping[str, float]], name: str, other: str, role: str, margin: float
 ) -> Comparison:
     """One comparison of a series with another, not corrected yet."""
-    people = sorted(series[name].keys() & series[other].keys())
-    pairs = [(series[name][who], series[other][who]) for who in people]
-    entered = [who for who, (a, b) in zip(people, pairs, strict=True) if math.isfinite(a) and math.isfinite(b)]
-    known = [(series[name][who], series[other][who]) for who in entered]
-    own, reference = [a for a, _ in known], [b for _, b in known]
+    _, ((own, has_own), (reference, has_reference)) = aligned([series[name], series[other]])
+    known = np.isfinite(own) & np.isfinite(reference)
+    n, n_both = int(known.sum()), int((has_own & has_reference).sum())
+    own, reference = own[known], reference[known]
     result = Comparison(
-        question=question, series=name, reference=other, role=role, n=len(known),
-        n_undefined=len(pairs) - len(known), own=spread(own), other=spread(reference), margin=margin,
+        question=question, series=name, reference=other, role=role, n=n, n_undefined=n_both - n, own=spread(own),
+        other=spread(reference), margin=margin,
     )  # fmt: skip
-    if not known:
+    if not n:
         return result
-    d = paired_tests.differences(*([as_tested(question.measure, value) for value in each] for each in (own, reference)))
+    d = paired_tests.differences(as_tested(question.measure, own), as_tested(question.measure, reference))
     return replace(
         result, test=paired_tests.wilcoxon(d), estimate=hodges_lehmann(d), t=paired_tests.paired_t(d),
-        p_equivalence=paired_tests.equivalence(d, margin),
-        level=hodges_lehmann(own) if "_ev_" in question.measure else None, differences=tuple(map(float, d)),
-        participants=tuple(entered),
+        p_equivalence=paired_tests.equivalence(d, margin), ahead=int((d > 0).sum()),
+        level=hodges_lehmann(own) if "_ev_" in question.measure else None,
     )  # fmt: skip
 
 
@@ -317,9 +313,14 @@ def primary_of(question: Question, series: Mapping[str, Mapping[str, float]], me
         known = [(series[name][who], name) for name in rivals if math.isfinite(series[name].get(who, math.nan))]
         if known:
             strongest[who] = max(known, key=lambda each: each[0])
-    pair = {method: series[method], STRONGEST: {who: value for who, (value, _) in strongest.items()}}
-    found = paired(question, pair, method, STRONGEST, STRONGEST, math.nan)
+    other = {who: value for who, (value, _) in strongest.items()}
+    found = paired(question, {method: series[method], STRONGEST: other}, method, STRONGEST, STRONGEST, math.nan)
+    entered = sorted(who for who in other if math.isfinite(series[method][who]))
+    if not entered:
+        return replace(found, primary=True)
+    one, two = (np.array([values[who] for who in entered]) for values in (series[method], other))
+    d = paired_tests.differences(as_tested(question.measure, one), as_tested(question.measure, two))
     return replace(
-        found, primary=True, needed=participants_needed(found.differences),
-        rivals=tuple(strongest[who][1] for who in found.participants),
+        found, primary=True, needed=participants_needed(d), differences=tuple(map(float, d)),
+        participants=tuple(entered), rivals=tuple(strongest[who][1] for who in entered),
     )  # fmt: skip

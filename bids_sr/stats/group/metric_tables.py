@@ -12,8 +12,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-import pandas as pd
-
 from bids_sr.frozen import frozen
 from bids_sr.metrics import long_tables
 from bids_sr.metrics.long_tables import EVALUATION, MISSING, SERIES
@@ -21,6 +19,7 @@ from bids_sr.metrics.measure_names import parts_of
 from bids_sr.metrics.registry import better
 from bids_sr.sr.method import offered_methods
 from bids_sr.stats.evaluation.evidence import APPLIED, stands_for
+from bids_sr.stats.group.people_values import People, PeopleValues
 
 TABLES = ("image", "activation", "evaluation")
 _RUN: Mapping[str, dict[str, str]] = {
@@ -35,6 +34,7 @@ CELLS = tuple(name for name in EVALUATION if name != "n")
 COLUMN_TEXT: Mapping[str, dict[str, str]] = {**_RUN, **{name: dict(EVALUATION[name]) for name in CELLS}}
 COLUMNS = tuple(COLUMN_TEXT)
 _Z95 = 1.959963984540054
+_COMPARED = ("series", "measure", "against", "region", "contrast", "fwhm_mm", "value", "lower", "upper")
 _CLAIMS = ("claim_total_", "claim_part_")
 
 
@@ -53,6 +53,8 @@ class Question(NamedTuple):
 
 Values = Mapping[Question, Mapping[str, Mapping[str, float]]]
 """Question, then series, then participant, to the value."""
+Cells = dict[str, list[str]]
+"""A table as text, by the columns `CELLS`."""
 Bounded = tuple[float, float, float]
 """A value of a run with the ends of its interval; NaN where there are none."""
 
@@ -122,19 +124,20 @@ def _source(path: Path, table: str, entities: Mapping[str, str]) -> Source:
     )  # fmt: skip
 
 
-def read_cells(source: Source) -> pd.DataFrame:
-    """One table as text, with the columns `CELLS`; TableError where it has other columns than it should."""
+def read_cells(source: Source) -> Cells:
+    """One table as text; TableError where it has other columns than it should."""
     try:
         table = long_tables.read_cells(source.path, EVALUATION if source.table == "evaluation" else SERIES)
     except ValueError as error:
         raise TableError(str(error)) from error
-    return table.reindex(columns=list(CELLS), fill_value=MISSING)
+    lacking = [MISSING] * len(table["value"])
+    return {name: table.get(name, lacking) for name in CELLS}
 
 
-def lines_of(source: Source, table: pd.DataFrame) -> Iterable[str]:
+def lines_of(source: Source, table: Cells) -> Iterable[str]:
     """The rows of one table as lines of the long one."""
-    own = "\t".join((*source.where, source.table))
-    return (own + "\t" + "\t".join(cells) + "\n" for cells in table.itertuples(index=False, name=None))
+    own = "\t".join((*source.where, source.table)) + "\t"
+    return (own + "\t".join(cells) + "\n" for cells in zip(*table.values(), strict=True))
 
 
 def mixed(sources: Sequence[Source]) -> list[str]:
@@ -221,6 +224,8 @@ def fixed_effect(runs: Sequence[Bounded]) -> float:
 
     Runs in which the value is not defined are left out; NaN where it is defined in none.
     """
+    if len(runs) == 1:
+        return runs[0][0] if math.isfinite(runs[0][0]) else math.nan
     known = [each for each in runs if math.isfinite(each[0])]
     if len(known) < 2:
         return known[0][0] if known else math.nan
@@ -235,8 +240,8 @@ class Joined:
     """What the tables of all participants hold together."""
 
     # values, claims: combined values of the metrics that are compared, and of the attribution of region size
-    values: dict[Question, dict[str, dict[str, float]]] = field(default_factory=dict)
-    claims: dict[Question, dict[str, dict[str, float]]] = field(default_factory=dict)
+    values: dict[Question, dict[str, PeopleValues]] = field(default_factory=dict)
+    claims: dict[Question, dict[str, PeopleValues]] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)  # by metric, of all metrics
     flags: list[tuple[str, str, str]] = field(default_factory=list)  # those raised: name of the run, series, metric
     # methods that were not applied in a run, which are not compared there: name of the run, method
@@ -256,42 +261,52 @@ def join_tables(sources: Iterable[Source], stream: TextIO) -> Joined:
     ----------
     sources : in the order of `find_sources`; TableError where one cannot be joined
     """
-    found = Joined()
+    found, people = Joined(), People()
     stream.write("\t".join(COLUMNS) + "\n")
     for participant, own in groupby(sources, key=lambda source: source.participant):
+        number = people.number(participant)
         tables = [(source, read_cells(source)) for source in own]
+        idle: list[tuple[str, str]] = []
         for source, table in tables:
             stream.writelines(lines_of(source, table))
             found.units.update(zip(table["measure"], table["unit"], strict=True))
             found.present.setdefault(source.name, set()).update(table["series"])
+            flags = {measure for measure in set(table["measure"]) if parts_of(measure).family == "flag"}
             for series, measure, value in zip(table["series"], table["measure"], table["value"], strict=True):
                 if measure == APPLIED and value == "0":
-                    found.idle.append((source.name, series))
-                if value == "1" and parts_of(measure).family == "flag":
+                    idle.append((source.name, series))
+                if value == "1" and measure in flags:
                     found.flags.append((source.name, series, measure))
-        for (question, series), runs in _of_participant(tables, found.idle).items():
+        found.idle.extend(idle)
+        for (question, series), runs in _of_participant(tables, idle).items():
             kept = found.claims if question.measure.startswith(_CLAIMS) else found.values
-            kept.setdefault(question, {}).setdefault(series, {})[participant] = fixed_effect(runs)
+            by_series = kept.setdefault(question, {})
+            if series not in by_series:
+                by_series[series] = PeopleValues(people)
+            by_series[series].add(number, fixed_effect(runs))
     return found
 
 
 def _of_participant(
-    tables: Iterable[tuple[Source, pd.DataFrame]], idle: Sequence[tuple[str, str]]
+    tables: Iterable[tuple[Source, Cells]], idle: Sequence[tuple[str, str]]
 ) -> dict[tuple[Question, str], list[Bounded]]:
     """Values of a participant by question and series, one a run; without methods where they were not applied."""
     found: dict[tuple[Question, str], list[Bounded]] = defaultdict(list)
     for source, table in tables:
-        without = [method for run, method in idle if run == source.name]
-        kept = {name for name in table["measure"] if better(name) is not None or name.startswith(_CLAIMS)}
+        kept = {name for name in set(table["measure"]) if better(name) is not None or name.startswith(_CLAIMS)}
         if source.at_rest:  # two seeds are no two conditions, and the paper's regions are no match
             kept = {name for name in kept if not name.startswith("quarter_")}
+        without = [method for run, method in idle if run == source.name]
+        names = {*table["series"], *table["against"]}
+        left_out = {name for name in names if stands_for(name, without)} if without else set()
+        columns = (table[name] for name in _COMPARED)
+        place = source.task, source.variant, source.table
         try:
-            for at in table[table["measure"].isin(kept)].itertuples(index=False):
-                place = source.task, source.variant, source.table
-                question = Question(*place, at.measure, at.against, at.region, at.contrast, float(at.fwhm_mm))
-                value, lower, upper = map(long_tables.parsed_number, (at.value, at.lower, at.upper))
-                if not any(stands_for(name, without) for name in (at.series, at.against)):
-                    found[question, at.series].append((value, lower, upper))
+            for series, measure, against, region, contrast, fwhm_mm, *cells in zip(*columns, strict=True):
+                if measure in kept and series not in left_out and against not in left_out:
+                    question = Question(*place, measure, against, region, contrast, float(fwhm_mm))
+                    value, lower, upper = map(long_tables.parsed_number, cells)
+                    found[question, series].append((value, lower, upper))
         except ValueError as error:
             raise TableError(f"{source.path}: {error}") from error
     return found

@@ -72,7 +72,7 @@ class Spread:
     n: int
 
 
-def differences(values: Sequence[float], reference: Sequence[float]) -> Float:
+def differences(values: npt.ArrayLike, reference: npt.ArrayLike) -> Float:
     """Differences of metrics, those within rounding of zero set to zero; ValueError unless finite and equally many."""
     a, b = np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1 or not len(a):

@@ -10,7 +10,7 @@ from bids_sr.group import group_maps, template_sampling
 from bids_sr.group.group_inputs import common_space, find_runs, first_smoothing
 from bids_sr.io.nifti import ImageError, load_image, save_image
 from bids_sr.io.uris import template_uri
-from bids_sr.spatial.transforms import linear_weights, moved, rigid_matrix, write_itk
+from bids_sr.spatial.transforms import linear_values, moved, rigid_matrix, write_itk
 
 SPACE = "MNI152NLin2009aSym"
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
@@ -88,15 +88,16 @@ def test_runs_are_combined_as_nilearn_combines_them() -> None:
     )
 
 
-def test_weights_interpolate_as_sampling_does() -> None:
+def test_maps_are_interpolated_together_as_each_by_itself() -> None:
     data = RNG.normal(0, 1, SHAPE).astype(np.float32)
     low, high = (AFFINE @ [*edge, 1] for edge in ([-1, -1, -1], SHAPE))
     points = RNG.uniform(low[:3], high[:3], (4000, 3))
     points = np.concatenate([points, [(AFFINE @ [n - 1, n - 1, 3, 1])[:3] for n in (1, 20)]])
     expected = template_sampling.sample_points(data, AFFINE, points)
-    found = linear_weights(SHAPE, moved(np.linalg.inv(AFFINE), points).T) @ data.ravel()
+    found = linear_values(np.stack([data, 2 * data], axis=-1), moved(np.linalg.inv(AFFINE), points).T)
     assert (expected == 0).any()
-    assert np.abs(found - expected).max() < 1e-5
+    assert np.abs(found[:, 0] - expected).max() < 1e-5
+    np.testing.assert_allclose(found[:, 1], 2 * found[:, 0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.nii"])

@@ -61,9 +61,9 @@ def test_tables_come_back_as_they_were_written(columns, tmp_path):
     path = tmp_path / "table.tsv"
     path.write_text(text)
     cells = read_cells(path, columns)
-    assert "".join("\t".join(line) + "\n" for line in [cells.columns, *cells.itertuples(index=False)]) == text
+    assert "".join("\t".join(line) + "\n" for line in [cells, *zip(*cells.values(), strict=True)]) == text
     assert cells["unit"][0] == ("1" if columns == STRUCTURAL else "signal")
-    assert cells["value"].tolist() == ["0.333333", "n/a"]
+    assert cells["value"] == ["0.333333", "n/a"]
 
 
 @pytest.mark.parametrize("text", ["", "a\tb\n", "series\tfwhm_mm\tcontrast\tmeasure\tvalue\tunit\nsbl\t0\tall\n"])

@@ -54,6 +54,14 @@ def test_smoothing_is_the_gaussian_filter_of_each_axis(width, order):
     np.testing.assert_allclose(smooth(volume, zooms, width), wanted, rtol=2e-6)
 
 
+@pytest.mark.parametrize("width", [0.0, 4.0])
+def test_a_part_of_the_volume_is_smoothed_as_the_whole_is(width):
+    volume = np.random.default_rng(1).normal(size=(11, 9, 7)).astype(np.float32)
+    box = (slice(2, 9), slice(0, 5), slice(3, 7))
+    whole = smooth(volume, (1.0, 1.5, 2.0), width)
+    np.testing.assert_allclose(smooth(volume, (1.0, 1.5, 2.0), width, box), whole[box], atol=1e-6)
+
+
 def test_no_smoothing_changes_no_bit():
     volume = np.random.default_rng(0).standard_normal((5, 4, 3)).astype(np.float32)
     assert np.array_equal(smooth(volume, (1, 1, 1), 0.0), volume)
