@@ -159,6 +159,8 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
         (Selection, {"task_id": "tap"}, "kind list"),
         (Selection, {"run_id": (-1,)}, "up"),
         (Preprocessing, {"dummy_scans": -1}, "from 0 up"),
+        (Preprocessing, {"fd_spike_threshold": 0.0}, "above 0 mm"),
+        (Preprocessing, {"dvars_spike_threshold": -1.5}, "above 0"),
         (Preprocessing, {"dummy_scans": True}, "kind int"),
         (Preprocessing, {"slice_time_ref": 1.5}, "from 0 to 1"),
         (Preprocessing, {"output_spaces": ("MNI 152",)}, "MNI 152: MNI 152 is no name of a space"),
