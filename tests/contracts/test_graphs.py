@@ -352,7 +352,7 @@ def test_results_in_the_spaces_that_are_asked_for(tmp_path: Path, options: list[
         (_two_runs, ["--sr-method", "sdmod", "zerofill", "wmn"], "wmn"),
         (_no_pair, [], "sbl"),
     ],
-    ids=str,
+    ids=lambda each: getattr(each, "__name__", str(each)),
 )
 def test_the_primary_series_is_of_the_last_method(
     tmp_path: Path, make: Callable[[BidsMaker], None], options: list[str], primary: str
