@@ -242,8 +242,8 @@ def verdict(usage: Finished, paper: Paper, sizes: tuple[int, int], given: argpar
     planned = get_method("srgan").recipes["paper-mse"].steps
     training, slices = planned * paper.step[0] / 3600, sizes[0] * sizes[1] * paper.slice[0] / 3600
     memory = usage.peak_gib * 2**30 / 1e9
-    bars = f"{usage.seconds / 60:.1f} min (bar 12) and {memory:.2f} GB (bar 2)"
-    held = usage.code == 0 and usage.seconds <= 720 and memory <= 2
+    bars = f"{usage.seconds / 60:.1f} min (bar 8) and {memory:.2f} GB (bar 2)"
+    held = usage.code == 0 and usage.seconds <= 480 and memory <= 2
     procs, load = ("not kept" if v is None else f"{v:g}" for v in (usage.procs, usage.load))
     return [
         f"Exit code {usage.code}; {bars} on {procs} processors: {'held' if held else 'NOT held'}. Preset "

@@ -1,6 +1,6 @@
 """Index, dry run, group level and page of many participants: time, processor time, peak memory, and how they grow.
 
-python benchmarks/scale.py FOLDER [--subjects 1000] [--only index dry-run group page] [--keep]
+python benchmarks/scale.py FOLDER [--subjects 1000] [--only index dry-run group page] [--grid OUT] [--keep]
 
 One tiny phantom goes through the participant level once; the crowd is made of hard links of its data and results. A dry
 run would be refused for want of room (some 0.6 GB a participant), so free room is feigned; the rest is the command.
@@ -37,6 +37,9 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--subjects", type=int, default=1000)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument(
+        "--grid", type=Path, metavar="OUT", help="an output whose maps are timed, as the example's"
+    )
     parser.add_argument("--keep", action="store_true", help="leave the crowd")
     given = parser.parse_args()
     one, out = prepared(given.folder)
@@ -53,7 +56,8 @@ def main() -> int:
     if not given.keep:
         for name in ("data", "results", "database"):
             shutil.rmtree(given.folder / name, ignore_errors=True)
-    keep("scale", f"Up to {given.subjects} simulated participants, {os.cpu_count()} cores", rows)
+    remarks = [] if given.grid is None else [map_seconds(given.grid)]
+    keep("scale", f"Up to {given.subjects} simulated participants, {os.cpu_count()} cores", rows, remarks=remarks)
     return max(row["exit code"] for row in rows)
 
 
@@ -95,6 +99,31 @@ def measured(folder: Path, one: Path, out: Path, count: int, only: Sequence[str]
                      "peak PSS (GB)": round(usage.peak_gib * 1.074, 2)})  # fmt: skip
         print(rows[-1], flush=True)
     return rows
+
+
+def map_seconds(out: Path) -> str:
+    """What a group map costs on the grid of an output, in words: its participant is added up ten times."""
+    import nibabel as nb
+
+    from bids_sr.group import group_maps
+    from bids_sr.group.group_inputs import common_space, find_runs, first_smoothing
+    from bids_sr.group.template_sampling import target_of
+
+    runs = find_runs(out)
+    space, fwhm = common_space(runs), first_smoothing(runs)
+    if space is None or fwhm is None:
+        raise SystemExit(f"{out}: no effect maps that reach a template")
+    target, own = target_of(space), runs[:1]
+    keys = sorted({key for key in own[0].native if key[2:] == (fwhm, "effect")})
+    group_maps._summed([own], target, keys)
+    start = time.process_time()
+    group_maps._summed([own] * 10, target, keys)
+    each = (time.process_time() - start) / 10
+    shape = "x".join(map(str, nb.load(own[0].native[keys[-1]]).shape))
+    return (
+        f"Maps of {shape} voxels, {len(keys)} of a participant: {each:.3f} s of a processor a participant, "
+        f"{each / len(keys):.4f} s a map; {10_000 * each / 60:.0f} min for 10,000 participants on one processor."
+    )
 
 
 def _cpu() -> float:
