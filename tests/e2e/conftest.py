@@ -49,7 +49,7 @@ def finished(tmp_path_factory) -> Finished:
     assert code == 0, text
     command = [
         str(BIN / "bids-sr"), str(data), str(base / "out"), "participant", "-w", str(base / "work"), "--sloppy",
-        "--truth", "none", "--output-spaces", "MNI152NLin2009aSym", "--nprocs", "2",
+        "--truth", "none", "--output-spaces", "func", "T1w", "MNI152NLin2009cAsym:res-2", "--nprocs", "2",
     ]  # fmt: skip
     code, text, seconds = call(command)
     return Finished(bids_dir=data, out=base / "out", command=command, code=code, text=text, seconds=seconds)

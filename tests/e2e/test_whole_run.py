@@ -190,6 +190,7 @@ def test_deleted_output_comes_back(finished):
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 NAMED = "sub-01_task-tap"
 VOLUMES = 68
+SPACES = ("", "_space-T1w", "_space-MNI152NLin2009cAsym_res-2")
 
 
 @pytest.fixture(scope="module")
@@ -203,13 +204,24 @@ def test_the_primary_series_is_no_second_file(finished, preprocessed):
     assert own.samefile(preprocessed / f"{NAMED}_desc-preproc_bold.nii.gz")
 
 
-def test_files_of_one_space_are_on_one_grid(preprocessed):
-    """The reference is a mean of the series, within the rounding of its integers."""
-    kinds = ("desc-preproc_bold", "desc-brain_mask", "boldref")
-    series, mask, reference = (nib.load(preprocessed / f"{NAMED}_{kind}.nii.gz") for kind in kinds)
-    assert series.shape[:3] == mask.shape == reference.shape
+@pytest.mark.parametrize("space", SPACES)
+def test_files_of_one_space_are_on_one_grid(preprocessed, space):
+    series, mask, reference = _of_space(preprocessed, space)
+    assert series.shape == (*mask.shape, VOLUMES)
+    assert mask.shape == reference.shape
     for image in (mask, reference):
         np.testing.assert_array_equal(image.affine, series.affine)
+
+
+def _of_space(folder, space):
+    """Series, mask and reference."""
+    kinds = ("desc-preproc_bold", "desc-brain_mask", "boldref")
+    return [nib.load(folder / f"{NAMED}{space}_{kind}.nii.gz") for kind in kinds]
+
+
+def test_the_reference_is_the_mean_of_the_series(preprocessed):
+    """Within the rounding of its integers."""
+    series, _, reference = _of_space(preprocessed, "")
     confounds = pd.read_csv(preprocessed / f"{NAMED}_desc-confounds_timeseries.tsv", sep="\t")
     mean = series.get_fdata()[..., confounds.filter(like="non_steady").shape[1] :].mean(-1)
     np.testing.assert_allclose(reference.get_fdata(), mean, atol=series.dataobj.slope)
@@ -229,13 +241,15 @@ def test_nilearn_refuses_what_aroma_has_not_made(preprocessed):
         load_confounds_strategy(str(preprocessed / f"{NAMED}_desc-preproc_bold.nii.gz"), "ica_aroma")
 
 
-def test_nilearn_finds_the_run_by_itself_and_maps_what_we_map(finished, preprocessed, monkeypatch):
+@pytest.mark.parametrize(("space", "res"), [("T1w", ""), ("MNI152NLin2009cAsym", "2"), ("", "")])
+def test_nilearn_finds_the_run_by_itself_and_maps_what_we_map(finished, preprocessed, monkeypatch, space, res):
     """Both by least squares; with our noise the maps are alike, and no longer the same."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     from nilearn_agreement import agreement, read_and_fit
 
-    [read] = read_and_fit(finished.bids_dir, preprocessed.parents[1], "tap", fwhm_mm=5.0)
-    assert read.series == preprocessed / f"{NAMED}_desc-preproc_bold.nii.gz"
+    [read] = read_and_fit(finished.bids_dir, preprocessed.parents[1], "tap", space=space, res=res, fwhm_mm=5.0)
+    name = "".join(f"_{key}-{label}" for key, label in (("space", space), ("res", res)) if label)
+    assert read.series == preprocessed / f"{NAMED}{name}_desc-preproc_bold.nii.gz"
     assert read.model.slice_time_ref == 0.5
     found = pd.DataFrame(agreement(read)).set_index("contrast")
     assert {"thumb", "little", "little-rest"} <= set(found.index)
