@@ -15,7 +15,6 @@ from bids_sr.spatial.transforms import invert
 
 TISSUES = ("GM", "WM", "CSF")
 MEAN = "mean of the steady volumes of the super-resolved series, in this space by one interpolation more"
-BRAIN_OF_T1W = "brain of the T1w image"
 BRAIN = "brain of the super-resolved series, as far as the field of view of the run reaches"
 
 
@@ -63,7 +62,8 @@ def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
 
 def _beside(sidecar: Mapping[str, object], **own: str) -> Keep:
     """How an image of a space is stored: in the data set of the primary series alone."""
-    return Keep(lambda setting: {**setting("space_entities"), **own}, sidecar, dataset="primary")
+    told = {**sidecar, "Resolution": "grid of the preprocessed BOLD in this space"}
+    return Keep(lambda setting: {**setting("space_entities"), **own}, told, dataset="primary")
 
 
 @step(
@@ -89,7 +89,11 @@ def show_in_space(series_mean: Image, bold_mask_hr: Mask, space_grid: SpaceGrid)
     makes="space_t1w_mask",
     memory=TO_TEMPLATE,
     keep={
-        "space_t1w_mask": _beside({"Description": BRAIN_OF_T1W, "Type": "Brain"}, desc="brain", suffix="mask"),
+        "space_t1w_mask": Keep(
+            lambda setting: {**setting("space_entities"), "desc": "brain", "suffix": "mask"},
+            {"Description": "brain of the T1w image", "Type": "Brain", "Resolution": "a grid of the template"},
+            dataset="primary",
+        )
     },
 )
 def mask_in_template(
