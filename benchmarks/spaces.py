@@ -207,7 +207,8 @@ def main() -> int:
                     for measure in ("split_ev_signal", "split_ev_beyond"):
                         (value,) = [
                             each for each in found
-                            if (each.series, each.region, each.measure, each.against) == (series, region, measure, "measured")
+                            if (each.series, each.region, each.measure) == (series, region, measure)
+                            and each.against == "measured"
                         ]  # fmt: skip
                         row[f"{measure.removeprefix('split_ev_')}, {region}"] = round(value.value, 3)
                 rows.append(row)
