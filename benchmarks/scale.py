@@ -37,9 +37,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--subjects", type=int, default=1000)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument(
-        "--grid", type=Path, metavar="OUT", help="an output whose maps are timed, as the example's"
-    )
+    parser.add_argument("--grid", type=Path, metavar="OUT", help="an output whose maps are timed, as the example's")
     parser.add_argument("--keep", action="store_true", help="leave the crowd")
     given = parser.parse_args()
     one, out = prepared(given.folder)
