@@ -121,8 +121,8 @@ def _shared(
     they differ, and holds what they have in common; what differs with this entity is in one a folder higher.
     """
     entity = next((name for name in varies if entities.get(name)), "")
-    if not entity:
-        return
+    if not entity or (entities.get("space") and entities.get("res") == "hr"):
+        return  # what maps on the fine grid of the run share would apply to such a map too, and BIDS lets one apply
     common = {key: value for key, value in content.items() if key not in varies[entity]}
     yield derivative_path({**entities, entity: "", "extension": ".json"}), common
     if differs := {key: value for key, value in content.items() if key in varies[entity]}:

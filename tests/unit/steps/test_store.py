@@ -231,6 +231,15 @@ def test_maps_share_a_sidecar_for_each_statistic_and_one_for_each_contrast(tmp_p
     assert by_contrast == {"ContrastWeights": {"thumb": 1.0}}
 
 
+def test_maps_in_a_space_on_the_fine_grid_share_nothing(tmp_path: Path) -> None:
+    """What those on the grid of the run share applies to them by its name, and BIDS lets one sidecar apply."""
+    _maps(tmp_path)
+    _maps(tmp_path, entities={**COMMON, "space": "MNI152NLin6Asym"})
+    assert _names(tmp_path / "out", "*_space-*.json") == [
+        name.replace(".nii.gz", ".json") for name in _names(tmp_path / "out", "*_space-*.nii.gz")
+    ]
+
+
 def test_pybids_reads_what_maps_share_as_if_it_stood_beside_each(tmp_path: Path) -> None:
     from bids import BIDSLayout
 
