@@ -1,6 +1,6 @@
 """What nilearn maps of a preprocessed series, against what this program's functions map of the same file.
 
-python benchmarks/nilearn_agreement.py RAW DERIVATIVES TASK [--space LABEL] [--res LABEL] [--fwhm MM …]
+python benchmarks/nilearn_agreement.py RAW DERIVATIVES TASK [--spaces SPACE[:res-LABEL] …] [--fwhm MM …]
 
 `first_level_from_bids` finds series, mask, events and confounds by their names; its design matrix is taken as it is, as
 are its mask and width of smoothing. `ols` is the correlation over the mask of the t maps of both, each by ordinary
@@ -86,11 +86,11 @@ def agreement(read: Read) -> list[dict[str, str | float]]:
     ours = {noise: own_maps(read, mask, contrasts, noise) for noise in ("white", "own")}
     return [
         {
-            "run": read.series.name.removesuffix("_desc-preproc_bold.nii.gz"),
+            "series": read.series.name.removesuffix("_desc-preproc_bold.nii.gz"),
             "fwhm_mm": read.model.smoothing_fwhm or 0.0, "contrast": name,
-            "voxels": int(mask.sum()), "ols": np.corrcoef(theirs[k], ours["white"][k])[0, 1],
-            "own_noise": np.corrcoef(theirs[k], ours["own"][k])[0, 1],
-            "largest_difference": np.abs(theirs[k] - ours["white"][k]).max(),
+            "voxels": int(mask.sum()), "ols": float(np.corrcoef(theirs[k], ours["white"][k])[0, 1]),
+            "own_noise": float(np.corrcoef(theirs[k], ours["own"][k])[0, 1]),
+            "largest_difference": float(np.abs(theirs[k] - ours["white"][k]).max()),
         }
         for k, name in enumerate(named)
     ]  # fmt: skip
@@ -101,16 +101,14 @@ def main() -> None:
     parser.add_argument("raw", type=Path)
     parser.add_argument("derivatives", type=Path)
     parser.add_argument("task")
-    parser.add_argument("--space")
-    parser.add_argument("--res", default="")
+    parser.add_argument("--spaces", nargs="+", default=["func"], help="func is that of the run")
     parser.add_argument("--fwhm", type=float, nargs="+", default=[0.0, 5.0])
     given = parser.parse_args()
     rows = [
         row
         for fwhm_mm in given.fwhm
-        for read in read_and_fit(
-            given.raw, given.derivatives, given.task, space=given.space, res=given.res, fwhm_mm=fwhm_mm
-        )
+        for space, _, res in (each.removeprefix("func").partition(":res-") for each in given.spaces)
+        for read in read_and_fit(given.raw, given.derivatives, given.task, space=space, res=res, fwhm_mm=fwhm_mm)
         for row in agreement(read)
     ]
     keep("nilearn_agreement", "t maps of nilearn and ours, of one file: correlation over the mask", rows)
