@@ -125,7 +125,7 @@ CASES = (
         "Two sessions, slice times, a calibration, a measured run; controls, and maps in template space",
         with_all,
         ("--truth", "truth", "--null-checks", "2", "--n-ensemble", "2", "--pair-holdout", "--roi-grow",
-         "--output-spaces", "MNI152NLin2009aSym", "--precision", "bf16"),
+         "--output-spaces", "T1w", "MNI152NLin2009aSym", "--precision", "bf16"),
     ),
     Case("Several echoes, and no low-resolution image in the pair", echoes),
     Case("At rest", rest),
