@@ -1,6 +1,7 @@
 """Paired statistics against scipy, statsmodels (where it is installed) and examples worked by hand."""
 
 import math
+import tracemalloc
 from itertools import product
 from unittest.mock import patch
 
@@ -218,3 +219,15 @@ def test_the_interval_does_not_jump_where_the_way_to_it_changes(monkeypatch: pyt
     exact = paired_tests.hodges_lehmann(d)
     assert quick.value == exact.value
     assert quick.lower == pytest.approx(exact.lower, abs=5e-3)
+
+
+@pytest.mark.parametrize("values", [np.zeros(9000), np.arange(9000) % 3 / 7.0])
+def test_ties_among_thousands_take_no_memory_of_pairs(values: np.ndarray) -> None:
+    """Of 40 million means of pairs, a third and more are one value."""
+    tracemalloc.start()
+    try:
+        found = paired_tests.hodges_lehmann(values)
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
+    assert found.value == np.median(values)
