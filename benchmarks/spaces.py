@@ -14,8 +14,9 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from _table import keep
@@ -28,6 +29,8 @@ from bids_sr.pipeline.artifacts import Confounds
 from bids_sr.registration.ants import load
 from bids_sr.registration.brain import two_mm_grid
 from bids_sr.registration.templates import load_template
+from bids_sr.reports.figures import style
+from bids_sr.reports.figures.svg_files import save_svg
 from bids_sr.spatial.output_grids import PlacedGrid, grid_around, place_grid, zooms_in_ras
 from bids_sr.spatial.resampling import sample_points, spline_coefficients
 from bids_sr.spatial.transforms import apply, carry, invert, moved, read_itk
@@ -42,6 +45,7 @@ from bids_sr.steps import evaluation, motion, super_resolution, training
 SHOWN = {"nearest": "bspline", "sbl": "sbl", "ratio": "measured"}
 """Names under which the program's comparison knows the series: B-spline's own would also be denoised."""
 NATIVE = "of the series"
+FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "spaces.svg"
 
 
 class Head:
@@ -168,6 +172,31 @@ class Head:
         )[0]  # fmt: skip
 
 
+def _key(row: MetricRow) -> tuple[str, str, str, str]:
+    return row.series, row.region, row.measure, row.against
+
+
+def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Explained variance in active voxels, by space and series."""
+    spaces = list(dict.fromkeys((row["space"], row["voxels"]) for row in rows))
+    names = {NATIVE: "same voxels", DEFAULT_SPACE: "template"}
+    labels = ["\n".join(names.get(each, each) for each in space) for space in spaces]
+    bands = {"signal": "whole effect", "beyond": "detail beyond the acquired Nyquist limit"}
+    colors = {"bspline": style.SOFT, "sbl": style.BLUE, "measured": style.ORANGE}
+    with style.style():
+        figure = style.new_figure(8.0, 2.8)
+        for n, (band, words) in enumerate(bands.items()):
+            axes = figure.add_axes((0.07 + 0.48 * n, 0.2, 0.43, 0.66))
+            for k, (series, color) in enumerate(colors.items()):
+                values = [row[f"{band}, active30"] for row in rows if row["series"] == series]
+                axes.bar(np.arange(len(values)) + 0.27 * (k - 1), values, 0.25, color=color, label=series)
+            axes.set(title=words, xticks=range(len(labels)), xticklabels=labels, ylim=(0, 1.15))
+            axes.tick_params(axis="x", labelsize=6.5)
+        axes.legend(fontsize=7, loc="upper left", ncols=3)
+        figure.axes[0].set_ylabel("explained variance")
+        save_svg(figure, path)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
@@ -205,13 +234,10 @@ def main() -> int:
                 row = {"space": name, "voxels": words, "series": label}
                 for region in ("brain", "active30"):
                     for measure in ("split_ev_signal", "split_ev_beyond"):
-                        (value,) = [
-                            each for each in found
-                            if (each.series, each.region, each.measure) == (series, region, measure)
-                            and each.against == "measured"
-                        ]  # fmt: skip
+                        (value,) = [each for each in found if _key(each) == (series, region, measure, "measured")]
                         row[f"{measure.removeprefix('split_ev_')}, {region}"] = round(value.value, 3)
                 rows.append(row)
+    draw(rows, FIGURE)
     share = f"{inside.sum() / head.mask_hr.data.sum():.0%}"
     keep("spaces", "Explained variance of the measured effect, by the space that a series went to", rows, remarks=[
         f"Effect of all conditions, in {share} of the brain's voxels, those whose neighborhood every space holds; "

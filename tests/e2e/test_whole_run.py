@@ -12,6 +12,8 @@ import pytest
 from nilearn.interfaces.fmriprep import load_confounds_strategy
 
 from bids_sr.bids.layout import merged, sidecars_on_disk
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.registration.ants import apply, load
 
 from .conftest import BIN, call
 
@@ -77,6 +79,29 @@ def test_pybids_finds_the_entities_of_results(finished, validate):
     layout = BIDSLayout(finished.bids_dir, derivatives=finished.out, validate=validate)
     (found,) = layout.get(scope="derivatives", task="tap", suffix="bold", desc="sbl", extension=".nii.gz")
     assert found.get_metadata()["Sources"]
+
+
+TO_T1W = "sub-01/func/sub-01_task-tap_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"
+TO_TEMPLATE = "sub-01/anat/sub-01_from-T1w_to-MNI152NLin2009cAsym_mode-image_xfm.h5"
+
+
+@pytest.mark.parametrize(
+    ("space", "transforms"), [("T1w", [TO_T1W]), ("MNI152NLin2009cAsym_res-2", [TO_T1W, TO_TEMPLATE])]
+)
+def test_the_series_lies_in_a_space_where_the_stored_transforms_bring_it(finished, space, transforms):
+    """ANTs brings the mean of the run there by the stored files; left is left."""
+    stem = finished.out / "derivatives/bids-sr-sbl/sub-01/func/sub-01_task-tap"
+    func, there = (load(f"{stem}_{each}boldref.nii.gz") for each in ("", f"space-{space}_"))
+    inside = load(f"{stem}_space-{space}_desc-brain_mask.nii.gz").data > 0.5
+    with SeriesReader(Path(f"{stem}_space-{space}_desc-preproc_bold.nii.gz")) as series:
+        mean = np.mean(list(series.volumes(3)), axis=0)
+        assert series.shape[:3] == there.data.shape == inside.shape
+    assert np.corrcoef(mean[inside], there.data[inside])[0, 1] > 0.99
+    seen = apply(func, there, [finished.out / name for name in transforms], seed=1, interpolator="bSpline")
+    assert np.corrcoef(seen[inside], there.data[inside])[0, 1] > 0.99
+    mirrored = inside & inside[::-1]
+    assert np.corrcoef(seen[::-1][mirrored], there.data[mirrored])[0, 1] < 0.9
+    assert inside.shape == ((97, 115, 97) if "res-2" in space else inside.shape)
 
 
 def test_every_image_is_sound_and_described(finished):
