@@ -11,11 +11,13 @@ import numpy as np
 
 from bids_sr.bids.findings import Findings
 from bids_sr.bids.image_header import Header
-from bids_sr.bids.inputs import Subject, factor_of
+from bids_sr.bids.inputs import BoldRun, Subject, factor_of
 from bids_sr.config import Settings
 from bids_sr.config.memory_model import Sizes
+from bids_sr.config.spaces import FUNC
 from bids_sr.io.atomic_files import regular
 from bids_sr.io.grids import AxisOrder, inverse, nearest, reordered_affine, slices_last
+from bids_sr.io.template_cache import grid_of
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
@@ -281,6 +283,9 @@ def sidecar_in_order(sidecar: Mapping[str, object], order: AxisOrder) -> dict[st
     return found
 
 
+_BRAIN_BOX_MM3 = 4.5e6  # of a grid around the brain of a template, with its rim
+
+
 def sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
     """The largest grid of each kind, of all participants."""
     every = tuple(subjects)
@@ -295,7 +300,19 @@ def sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
         high=high,
         learned=high if settings.superres.volume_trained else 0.0,
         dense=high if settings.superres.dense else 0.0,
+        spaces=max((elsewhere(run, settings) for one in every if one.t1w for run in one.runs), default=0.0),
     )
+
+
+def elsewhere(run: BoldRun, settings: Settings) -> float:
+    """Millions of voxels of one volume of a run on its grids in other spaces, all of them together."""
+    around_brain = _BRAIN_BOX_MM3 / (prod(run.zooms) / prod(factor_of(run, settings)))
+    grids = [
+        grid_of(space.template, space.resolution) if space.resolution else None
+        for space in settings.preprocessing.spaces
+        if space.name != FUNC
+    ]
+    return sum(around_brain if grid is None else prod(grid[0]) for grid in grids) / 1e6
 
 
 def _millions(path: Path) -> float:

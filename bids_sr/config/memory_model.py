@@ -28,7 +28,8 @@ class Sizes:
 
     `scans` are those of the largest high-resolution scan of ``--sr-target anat``, and 0 otherwise; `trained` those of
     all heads that one network is trained on; `learned` those of the high-resolution volume where a method learns from
-    the run's own volumes, and 0 otherwise; `dense` those where a dense network of recipe `paper` works.
+    the run's own volumes, and 0 otherwise; `dense` those where a dense network of recipe `paper` works; `spaces` those
+    of a run's grids in other spaces, all of them together.
     """
 
     scans: float = 0.0
@@ -38,6 +39,7 @@ class Sizes:
     high: float = 0.0
     learned: float = 0.0
     dense: float = 0.0
+    spaces: float = 0.0
 
     @property
     def dense_piece(self) -> float:
@@ -58,6 +60,7 @@ class Need:
     learned: float = 0.0
     dense: float = 0.0
     dense_piece: float = 0.0
+    spaces: float = 0.0
 
     def gigabytes(self, sizes: Sizes) -> float:
         """With head room, on grids of these sizes."""
@@ -76,13 +79,19 @@ def _of_t1w(always: float, t1w: float) -> Need:
 
 # Ten dense layers keep some 2,000 channels of whole volumes for their gradients (``benchmarks/dense_memory.py``)
 _DENSE_TRAINING = 14.0
+# Points of float32, a volume and its copies; see `bids_sr.spatial.output_grids`
+_SPACES = 0.03
 SEGMENT, REGION, SHOW_IN_TEMPLATE = _of_t1w(0.31, 0.032), _of_t1w(0.05, 0.052), _of_t1w(0.35, 0.030)
 TRAIN = Need(always=0.3, high=0.2, dense=_DENSE_TRAINING)
 TRAIN_ON_VOLUMES = Need(always=0.45, high=0.0, learned=0.6, dense=_DENSE_TRAINING)
-VARIANCE, SERIES = Need(always=0.1, high=0.33), Need(always=0.06, high=0.25, dense_piece=1.6)
+VARIANCE, SERIES = Need(always=0.1, high=0.33), Need(always=0.06, high=0.25, dense_piece=1.6, spaces=_SPACES)
 # 100 volumes as float32, those of the brain once more, and a slice in double precision
 CALIBRATE = Need(always=0.06, high=0.7)
-MAPS, EFFECTS, TO_TEMPLATE = Need(always=0.06, high=0.17), Need(always=0.06, high=0.75), Need(always=0.35)
+MAPS, EFFECTS, TO_TEMPLATE = (
+    Need(always=0.06, high=0.17),
+    Need(always=0.06, high=0.75),
+    Need(always=0.35, spaces=_SPACES),
+)
 # No less than was measured on three contrasts of a million voxels (``--resource-monitor``), and for a million voxels
 # more as many float32 arrays as a step holds at one time; registration alone, on 1.2 million voxels: 0.44 GB rigidly,
 # 0.76 GB with a deformation, with the libraries

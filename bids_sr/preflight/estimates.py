@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from bids_sr.bids import BoldRun, Findings, Problem, factor_of
-from bids_sr.bids.headers import sizes_of
+from bids_sr.bids.headers import elsewhere, sizes_of
 from bids_sr.bids.method_options import method_of_model, pretrained_for
 from bids_sr.bids.retrospective_plan import foreseen
 from bids_sr.config import Settings, machine, memory_model
@@ -42,6 +42,8 @@ _SERIES_S = 2.0  # of each series of a run, however large
 _SERIES_S_HIGH = 0.1
 _GUIDED_S_HIGH = 0.19
 _MEASURED_S_HIGH = 0.42
+_SPACE_S = 0.15  # for a million voxels of a volume in another space
+_SPACE_SHARE = 0.5  # of such a volume that the field of view of a run fills, at most
 _KEEP_S_HIGH = 0.03
 _ACTIVATION_S_HIGH = 0.02
 _MAP_S = 0.8  # of each node of maps, however large
@@ -210,7 +212,15 @@ def _series(work: _Costed) -> list[Row]:
             disk = sum(run_gigabytes(run, work.settings)[1] for run in here)
             seconds = _SERIES_S * len(here) + _series_s(work, name) * work.high(here)
             rows.append(work.row(f"series {name}", seconds, memory_model.SERIES, disk))
+    if volumes := _in_spaces(work):
+        rows.append(work.row("series in other spaces", _SPACE_S * volumes, memory_model.SERIES, volumes * 4e-3))
     return rows
+
+
+def _in_spaces(work: _Costed) -> float:
+    """Millions of voxels in all volumes of the primary series in other spaces."""
+    runs = (run for subject in work.plan.subjects if subject.t1w for run in subject.runs)
+    return sum(elsewhere(run, work.settings) * run.n_volumes for run in runs)
 
 
 def _activation(work: _Costed) -> Row:
@@ -266,6 +276,7 @@ def _results(work: _Costed) -> float:
     share = _COMPRESSION * (0.5 if settings.preprocessing.output_dtype == "int16" else 1.0)
     with_t1w = sum(1 for subject in work.plan.subjects if subject.t1w)
     total = _FIGURES_GB * len(work.runs) + (_TRANSFORMS_GB + work.sizes.t1w * 4e-3) * with_t1w
+    total += share * _SPACE_SHARE * _in_spaces(work) * 4e-3
     for run in work.runs:
         low, high = run_gigabytes(run, settings)
         contrasts = _contrasts(work, run)

@@ -319,7 +319,8 @@ def maps_to_spaces(maps: list[Map], mask: Mask, space_grids: list[SpaceGrid], *,
         labels = [each.entities["suffix"] in ("mask", "dseg") for each in maps]
         images = ((each.volume.data, is_label) for each, is_label in zip(maps, labels, strict=True))
         for each, data in zip(maps, placed.of_maps(images, mask.data, mask.affine), strict=True):
-            named = Derivative(None, {**each.entities, **placed.entities}, {**each.sidecar, **about})
+            own = {name: label for name, label in each.entities.items() if name != "res"}  # which is that of the run
+            named = Derivative(None, {**own, **placed.entities}, {**each.sidecar, **about})
             save_image(data, placed.affine, path := here / f"{named.name}.nii")
             carried.append(Derivative(path, named.entities, named.sidecar))
     return carried

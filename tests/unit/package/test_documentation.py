@@ -125,7 +125,7 @@ def test_pages_say_on_how_many_people_it_was_tested():
 def test_every_page_is_in_the_menu_and_every_picture_is_of_a_script():
     menu = (ROOT / "mkdocs.yml").read_text()
     made = script("make_figures")
-    drawn = {"layers.svg", "tested_share.svg", "example.png", "accuracy.png", "report.png"}
+    drawn = {"layers.svg", "tested_share.svg", "spaces.svg", "example.png", "accuracy.png", "report.png"}
     drawn |= {f"report/{name.split('_')[0]}.png" for name in made.FIGURES}
     for path in (ROOT / "docs").glob("*.md"):
         assert path.name in menu

@@ -148,7 +148,9 @@ def test_grids_are_those_of_the_template_or_have_the_voxels_of_the_series(scene:
 def test_maps_and_masks_reach_every_space(scene: Scene) -> None:
     mask = scene.boldref.data > 0.01
     maps = [
-        Derivative(scene.boldref, {"contrast": "a", "stat": "t", "desc": "raw", "suffix": "statmap"}, {"A": 1}),
+        Derivative(
+            scene.boldref, {"res": "hr", "contrast": "a", "stat": "t", "desc": "raw", "suffix": "statmap"}, {"A": 1}
+        ),
         Derivative(scene.boldref.like(scene.boldref.data > 0.5), {"label": "a", "desc": "raw", "suffix": "mask"}),
     ]
     found = spaces.maps_to_spaces(maps, Volume(mask, scene.affine), scene.grids(), here=scene.folder)
@@ -159,7 +161,9 @@ def test_maps_and_masks_reach_every_space(scene: Scene) -> None:
             1.0 if each.entities.get("stat") else 2.5
         )
     assert found[0].sidecar["A"] == 1
-    assert found[0].entities["space"] == "T1w"
+    own = {"contrast": "a", "stat": "t", "desc": "raw", "suffix": "statmap"}
+    assert found[0].entities == {**own, "space": "T1w"}, "the resolution is no longer that of the run"
+    assert found[4].entities == {**own, "space": "X", "res": "2"}
     assert SeriesReader(found[1].content).dtype == np.uint8
     assert set(np.unique(found[1].volume.data)) == {0, 1}
 
