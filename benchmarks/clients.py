@@ -191,7 +191,7 @@ def fitlins_rows(out: Path, raw: Path, primary: Path, python: Path, work: Path, 
             ]},
             "Model": {"X": [1, *named, *motion], "Type": "glm"},
             "Contrasts": [{
-                "Name": f"{one}Versus{other.capitalize()}", "Test": "t", "Weights": [1, -1],
+                "Name": f"{one}Minus{other.capitalize()}", "Test": "t", "Weights": [1, -1],
                 "ConditionList": [f"trial_type.{one}", f"trial_type.{other}"],
             }],
         }],
