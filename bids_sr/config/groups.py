@@ -238,7 +238,6 @@ class Evaluation(Checked):
         "--truth {auto,none,DIR}",
         "high-resolution reference: data set with the same runs measured at the high resolution, or with their known "
         "activation; auto finds derivatives/highres-reference and derivatives/ground-truth in the data set",
-        common=True,
         decides=False,
         type=readers.folder,
     )
