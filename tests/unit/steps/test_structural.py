@@ -256,8 +256,8 @@ def test_the_preparation_as_a_node_keeps_the_order_of_its_files(prepared, head, 
     for files, series, stack in (
         (out.fine_scans, "measured", prepared.hr), (out.other_scans[-4:], "nearest", prepared.lr["nearest"]),
     ):  # fmt: skip
-        images = [path for path in files if path.endswith(".nii.gz")]
-        assert [Path(path).name for path in images] == [f"res-hr_desc-{series}_{c}.nii.gz" for c in CONTRASTS]
+        images = [path for path in files if path.endswith(".nii")]
+        assert [Path(path).name for path in images] == [f"res-hr_desc-{series}_{c}.nii" for c in CONTRASTS]
         for contrast, path in zip(CONTRASTS, images, strict=True):
             np.testing.assert_array_equal(load_image(Path(path))[0], stack[contrast])
     assert set(json.loads(Path(out.scan_facts).read_text())["units"]) == set(CONTRASTS)
