@@ -72,8 +72,9 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
             yield item("verdict", f"{run.stem}: {run_summary(path, run.entities['subject']).verdict}")
     where = [str(folder) for folder in sorted(folders)]
     if where:
-        names = " ".join("preproc" if name == "raw" else name for name in plan.series)
-        yield item("series", f"*_desc-NAME_bold.nii.gz, where NAME is one of {names}, in {some(where, MOST_NAMED)}")
+        names = ["preproc" if name == "raw" else name for name in plan.series]
+        there = " ".join(name for name in names if any(any(place.glob(f"*_desc-{name}_bold.nii.gz")) for place in folders))
+        yield item("series", f"*_desc-NAME_bold.nii.gz, where NAME is one of {there}, in {some(where, MOST_NAMED)}")
         yield item("maps", f"*_statmap.nii.gz, in the same folder{'s' if len(where) > 1 else ''}")
     for root in (root for root in (dataset_of(out, name) for name in plan.series) if root.is_dir()):
         yield item("exported", f"{root}: the preprocessed series as fMRIPrep names it, for nilearn, XCP-D and others")

@@ -168,9 +168,9 @@ class Scope:
             own["among"] = among
         if varies := how.varies(placed.lookup) if callable(how.varies) else how.varies:
             own["varies"] = {entity: list(keys) for entity, keys in varies.items()}
-        if isinstance(sidecar, str):
-            wires["sidecar"] = Maker(placed, sidecar)
-        else:
+        if made := sidecar if isinstance(sidecar, str) else how.facts:
+            wires["sidecar"] = Maker(placed, made)
+        if not isinstance(sidecar, str):
             own["own_sidecar"] = dict(sidecar)
         if not how.provenance:
             own["provenance"] = {}

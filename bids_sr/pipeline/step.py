@@ -107,6 +107,7 @@ class Keep:
     ----------
     entities : long names to labels, beside those of the scope; None: the names of its files tell them
     sidecar : metadata, or the name of the artifact that holds them
+    facts : name of an artifact that holds further metadata, known only once the step has run; "" for none
     provenance : whether the sidecar tells what made it
     dataset : where it is stored: among all results, or only in the data set of the primary series for other programs
         (`bids_sr.pipeline.store`); figures are stored where the report is made of them
@@ -120,6 +121,7 @@ class Keep:
 
     entities: Mapping[str, str] | Callable[[Lookup], Mapping[str, str]] | None = None
     sidecar: Mapping[str, object] | Callable[[Lookup], Mapping[str, object]] | str = field(default_factory=dict)
+    facts: str = ""
     provenance: bool = False
     dataset: Literal["output", "primary", "figures"] = "output"
     linked: Mapping[str, str] | Callable[[Lookup], Mapping[str, str] | None] | None = None

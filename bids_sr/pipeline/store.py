@@ -187,7 +187,8 @@ def store(
     ----------
     output_dir : root of the derivatives
     files : to store; none where a step had nothing to give
-    sidecar, own_sidecar : metadata, where no JSON file of the same name is among the files
+    sidecar, own_sidecar : metadata that a step made, and what is known before, where no JSON file of the same name is
+        among the files
     entities, own_entities : long names to labels, of the scope and of the artifact; where the latter are None the names
         of the files tell them
     among : entities of the files that are stored, each a choice; None: all
@@ -210,7 +211,7 @@ def store(
             continue
         found = {**entities, **own, "extension": full_extension(source)}
         told = beside.get(source.name.partition(".")[0])
-        given = json.loads(told.read_text(encoding="utf-8")) if told else sidecar or own_sidecar
+        given = json.loads(told.read_text(encoding="utf-8")) if told else {**own_sidecar, **(sidecar or {})}
         content = _sidecar_of(given, sources, references, found) | dict(provenance)
         own_grid = found["extension"] == ".nii.gz" and "space" not in found
         order = inverse(axis_order) if own_grid else AS_STORED

@@ -16,6 +16,7 @@ from bids_sr.pipeline.artifacts import (
     Consistency,
     Derivative,
     Distortion,
+    Facts,
     File,
     Image,
     Map,
@@ -38,9 +39,12 @@ from bids_sr.sr.models.compatibility import check_model, describe
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.resolution.matrices import Factor, kspace_crop
 from bids_sr.stats.controls.negative_controls import PLACEBOS
+from bids_sr.stats.evaluation.evidence import was_applied
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from bids_sr.sr.models.model import LoadedModel
 
 AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
 _SAMPLE_MM = 1.0  # of a finer image, before it is averaged over the voxels of the pair's grid
@@ -161,10 +165,10 @@ def undo_motion(
 
 
 @step(
-    makes=("series", "consistency", "space_series"), part=Part.SERIES, memory=SERIES, text=_own_text,
+    makes=("series", "consistency", "space_series", "series_facts"), part=Part.SERIES, memory=SERIES, text=_own_text,
     keep={
-        "series": Keep(_entities, _kept, linked=_as_preprocessed, level=_level),
-        "space_series": Keep(None, _kept_in_spaces, dataset="primary", linked=_in_spaces),
+        "series": Keep(_entities, _kept, facts="series_facts", linked=_as_preprocessed, level=_level),
+        "space_series": Keep(None, _kept_in_spaces, facts="series_facts", dataset="primary", linked=_in_spaces),
     },
 )  # fmt: skip
 def super_resolve(
@@ -173,7 +177,7 @@ def super_resolve(
     highres2boldref_xfm: Transforms | None = None, space_grids: Sequence[SpaceGrid] = (), *, here: Path,
     series_name: str, factor: Factor, data_consistency: Keeping, precision: Precision, force: bool, omp_nthreads: int,
     device: Device, displaced: Displaced = "",
-) -> tuple[Series, Consistency, list[Map]]:  # fmt: skip
+) -> tuple[Series, Consistency, list[Map], Facts]:  # fmt: skip
     """One series on the high-resolution grid: upsampled where it was acquired, interpolated once.
 
     Parameters
@@ -197,6 +201,7 @@ def super_resolve(
     series : on the boldref's high-resolution grid, head motion undone, signal units
     consistency : one row a volume: |B(series) - acquired| / |acquired|; n/a where it is off
     space_series : the same series on each of the other grids, each by one interpolation of the upsampled volumes
+    series_facts : whether a method that decides that by the run was applied, and what the series is where it was not
 
     Raises
     ------
@@ -224,7 +229,14 @@ def super_resolve(
         elsewhere=dict(zip(files, space_grids, strict=True)),
     )  # fmt: skip
     others = [Derivative(path, each.entities) for path, each in zip(files, named, strict=True)]
-    return SeriesReader(target), _table(found), others
+    return SeriesReader(target), _table(found), others, _applied(model) if of_run else {}
+
+
+def _applied(model: "LoadedModel | None") -> dict[str, object]:
+    """What the sidecar of a series says of a method that decides by the run whether it is applied."""
+    if model is None or was_applied(model.card.json):
+        return {"Applied": True}
+    return {"Applied": False, "Description": "BOLD series by zero filling, head motion undone: the method was not applied"}
 
 
 def _guide(

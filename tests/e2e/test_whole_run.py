@@ -292,6 +292,18 @@ def test_nilearn_reads_the_series_within_its_mask(preprocessed):
     assert (signals.std(0) > 0).all()
 
 
+def test_the_sidecar_of_a_method_that_was_not_applied_says_so(finished):
+    """In every space; of the other methods it says nothing."""
+    primary = finished.out / "derivatives" / "bids-sr-sbl" / "sub-01" / "func"
+    func = finished.out / "sub-01" / "func"
+    found = [*primary.glob("*_desc-preproc_bold.json"), *func.glob("*_desc-sbl_bold.json")]
+    told = [json.loads(path.read_text()) for path in found]
+    assert len(found) == 4
+    assert [(each["Applied"], "zero filling" in each["Description"]) for each in told] == [(False, True)] * 4
+    assert all(each["RepetitionTime"] == 2.0 for each in told)
+    assert "Applied" not in json.loads((func / "sub-01_task-tap_res-hr_desc-srgan_bold.json").read_text())
+
+
 def test_a_higher_level_stores_more_computes_no_map_again_and_deletes_nothing(finished):
     """Last, as the outputs are others afterwards."""
     before = {path: path.stat().st_mtime_ns for path in finished.out.rglob("*.nii.gz")}

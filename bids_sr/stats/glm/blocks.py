@@ -195,8 +195,10 @@ def block_design(
     for block in blocks:
         if not block.used:
             share = f"with {1 - block.share:.0%} of its response " if block.share >= 0.005 else ""
-            place = (block.condition, block.events[0][0])
-            LOGGER.warning("%s: block of %s at %.1f s lies %soutside the run: ignored", events.source, *place, share)
+            onset = block.events[0][0]
+            where = "before the steady state" if 0 <= onset < n_dummy * tr else "outside the run"
+            told = (events.source, block.condition, onset, share, where)
+            LOGGER.warning("%s: block of %s at %.1f s lies %s%s: ignored", *told)
     blocks = assign_halves(blocks)
     check_split(blocks, events.source)
     own = _within(blocks, events.courses(times), tr) if isinstance(events, Seeds) else _events(blocks)

@@ -54,8 +54,9 @@ def count_nonsteady(signal: Sequence[float] | Array) -> int:
     """Number of volumes at the start that are brighter than the rest: not yet in steady state.
 
     Median and median absolute deviation come from the second half of (up to 50) means of volumes, where the transient
-    is over. A volume is counted while its modified z score (Iglewicz and Hoaglin) is above 3.5 and its excess above 1
-    %, so that a slow drift or a quiet signal makes no dummies; the first that is not ends the count.
+    is over. A volume is counted while its modified z score (Iglewicz and Hoaglin) is above 3.5 and it is 1 % brighter
+    than this median and than that of the ten volumes after it, so that neither a drift nor a quiet signal makes
+    dummies; the first that is not ends the count.
     """
     values = np.asarray(signal, dtype=np.float64)[:_LOOKED_AT]
     if len(values) < 6:
@@ -63,7 +64,9 @@ def count_nonsteady(signal: Sequence[float] | Array) -> int:
     late = values[len(values) // 2 :]
     center = float(np.median(late))
     spread = float(np.median(np.abs(late - center))) / 0.6745
-    outlying = (values - center > 3.5 * spread) & (values - center > 0.01 * abs(center))
+    after = np.array([np.median(values[k + 1 : k + 11]) for k in range(len(values) - 1)] + [values[-1]])
+    excess = np.minimum(values - center, values - after)
+    outlying = (values - center > 3.5 * spread) & (excess > 0.01 * abs(center))
     outlying[len(values) // 2 :] = False
     return int(np.argmin(outlying)) if not outlying.all() else len(values)
 

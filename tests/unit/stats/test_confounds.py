@@ -84,6 +84,12 @@ def test_transient_is_counted(excess: list[float]) -> None:
     assert count_nonsteady(signal) == len(excess)
 
 
+def test_a_drift_after_the_transient_makes_no_dummies() -> None:
+    signal = 100 - 0.08 * np.arange(60)  # 2.4 % down to the half of it, a tenth of a percent from volume to volume
+    signal[:3] *= [1.3, 1.05, 1.02]
+    assert count_nonsteady(signal) == 3
+
+
 def test_drift_tail_and_late_spikes_make_no_dummies() -> None:
     assert count_nonsteady(100 - 0.02 * np.arange(80)) == 0
     spike = np.full(40, 100.0)

@@ -71,7 +71,7 @@ def resolve(files, folder, series, *, bold=None, **given):
             made, lost = undo_motion(stc, boldref, poses, here=folder)
         else:
             settings = {"data_consistency": "report", "precision": "auto", "force": False, "omp_nthreads": 1}
-            made, lost, _ = super_resolve(
+            made, lost, *_ = super_resolve(
                 stc, boldref, mask.like(mask.data > 0.5), poses, here=folder, series_name=series, factor=FACTOR,
                 **(settings | {"device": "cpu"} | given),
             )  # fmt: skip

@@ -101,7 +101,7 @@ def resolve(files, folder, made, series="sbl", *, static=False, bold="bold.nii",
     guide = {"highres_file": files / "fine.nii", "highres2boldref_xfm": np.eye(4)[None]} if static else {}
     maps = {} if made is None else {"model_file": made.model_file, "temporal": made.temporal}
     with SeriesReader(where / bold) as stc:
-        found, lost, _ = super_resolve(
+        found, lost, *_ = super_resolve(
             stc, volume(where / "boldref.nii"), mask_of(where), np.load(files / "hmc.npy")[: stc.shape[3]], here=folder,
             series_name=series, omp_nthreads=1, device="cpu", **(settings | maps | guide | given),
         )  # fmt: skip
