@@ -73,7 +73,8 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
     where = [str(folder) for folder in sorted(folders)]
     if where:
         names = ["preproc" if name == "raw" else name for name in plan.series]
-        there = " ".join(name for name in names if any(any(place.glob(f"*_desc-{name}_bold.nii.gz")) for place in folders))
+        stored = {path.name.partition("_desc-")[2] for place in folders for path in place.glob("*_desc-*_bold.nii.gz")}
+        there = " ".join(name for name in names if f"{name}_bold.nii.gz" in stored)
         yield item("series", f"*_desc-NAME_bold.nii.gz, where NAME is one of {there}, in {some(where, MOST_NAMED)}")
         yield item("maps", f"*_statmap.nii.gz, in the same folder{'s' if len(where) > 1 else ''}")
     for root in (root for root in (dataset_of(out, name) for name in plan.series) if root.is_dir()):

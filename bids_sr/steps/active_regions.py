@@ -43,7 +43,15 @@ from bids_sr.stats.regions.activation_regions import (
 )
 from bids_sr.stats.regions.attribution import THRESHOLDS, attribution_rows
 from bids_sr.stats.regions.map_summary import activation_rows, find_regions, single_conditions
-from bids_sr.steps.activation import Contrasts, Factor, fitted, kept_table, per_acquired, values_of
+from bids_sr.steps.activation import (
+    Contrasts,
+    Factor,
+    by_smoothing,
+    fitted,
+    kept_table,
+    per_acquired,
+    values_of,
+)
 
 _SEED = 1  # of antspyx, which draws nothing when it resamples
 
@@ -129,8 +137,8 @@ def _thresholded(
 
 @step(makes="claim_metrics", memory=MAPS)
 def measure_claim(
-    series: Series, mask: Mask, roi: Mask, regressors: Regressors, here: Path, confounds: Confounds | None = None, *,
-    series_name: str, contrasts: Contrasts, pair_conditions: Sequence[str], attribution_widths: Sequence[float],
+    series: Series, mask: Mask, roi: Mask, regressors: Regressors, here: Path, confounds: Confounds | None = None,
+    maps: Sequence[Map] = (), *, series_name: str, contrasts: Contrasts, pair_conditions: Sequence[str], attribution_widths: Sequence[float],
     factor: Factor, tr: float, n_dummy: int, high_pass: float, low_pass: float | None, slice_time_ref: float,
     has_stc: bool,
 ) -> Metrics:  # fmt: skip
@@ -139,18 +147,24 @@ def measure_claim(
     Parameters
     ----------
     series, mask, roi, regressors, confounds : as `bids_sr.steps.activation.map_series` takes them
-    attribution_widths : smoothing (mm), one pass over the series each
+    maps : of the series, at the widths that it was mapped with
+    attribution_widths : smoothing (mm), one pass over the series each where there are no maps of it
     """
     both, rows = {name: contrasts[name] for name in pair_conditions}, []
+    known = by_smoothing(maps, ("cc", "t", "effect", "z"))
     for fwhm_mm in attribution_widths:
         how = ActivationSettings(
             confound_names=default_confounds(confounds), low_pass=low_pass, fwhm_mm=fwhm_mm, tr=tr, n_dummy=n_dummy,
             high_pass=high_pass, slice_time_ref=slice_time_ref, has_stc=has_stc,
         )  # fmt: skip
-        found = fitted(series, mask.data, regressors, both, how, here, confounds)
-        regions = find_regions(found.maps, mask.data, roi.data, parse_thresholds(THRESHOLDS))
+        own = {key: each for key, each in known.get(fwhm_mm, {}).get(series_name, {}).items() if key[0] in both}
+        if own.keys() >= {(name, stat) for name in both for stat in ("cc", "t", "effect", "z")}:
+            found = {key: values_of(each) for key, each in own.items()}
+        else:
+            found = dict(fitted(series, mask.data, regressors, both, how, here, confounds).maps)
+        regions = find_regions(found, mask.data, roi.data, parse_thresholds(THRESHOLDS))
         rows += activation_rows(
-            found.maps, regions, both, mask=mask.data, roi=roi.data, affine=series.affine, series=series_name,
+            found, regions, both, mask=mask.data, roi=roi.data, affine=series.affine, series=series_name,
             fwhm_mm=fwhm_mm, per_acquired=per_acquired(series_name, factor),
         )  # fmt: skip
     return rows

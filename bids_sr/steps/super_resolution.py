@@ -236,7 +236,7 @@ def _applied(model: "LoadedModel | None") -> dict[str, object]:
     """What the sidecar of a series says of a method that decides by the run whether it is applied."""
     if model is None or was_applied(model.card.json):
         return {"Applied": True}
-    return {"Applied": False, "Description": "BOLD series by zero filling, head motion undone: the method was not applied"}
+    return {"Applied": False, "Description": "BOLD series by zero filling, head motion undone: method not applied"}
 
 
 def _guide(

@@ -218,7 +218,9 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
     (func / "sub-01_task-rest_desc-verdict_metrics.json").write_text("{ cut short")
     (func / "sub-01_task-other_desc-verdict_metrics.json").write_text(json.dumps({"headline": "Of an earlier call."}))
     runs = tuple(SimpleNamespace(stem=f"sub-01_task-{task}", entities={"subject": "01"}) for task in ("tap", "rest"))
-    plan = Plan(subjects=(SimpleNamespace(label="01", runs=runs),), series=("raw", "sbl"))  # type: ignore[arg-type]
+    plan = Plan(subjects=(SimpleNamespace(label="01", runs=runs),), series=("raw", "zerofill", "sbl"))  # type: ignore[arg-type]
+    for name in ("desc-preproc", "res-hr_desc-sbl"):  # zerofill is not stored at the standard level
+        (func / f"sub-01_task-tap_{name}_bold.nii.gz").touch()
     for name in ("sbl", "srgan"):  # the second is of an earlier call
         dataset_of(tmp_path, name).mkdir(parents=True)
     shown = "\n".join(end_lines(plan, settings(tmp_path), [tmp_path / f"sub-{k}.html" for k in range(9)]))

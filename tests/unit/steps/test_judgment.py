@@ -2,6 +2,7 @@
 
 import json
 from math import nan
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -221,6 +222,27 @@ def test_a_card_that_says_zero_filling_takes_its_method_out_of_all_comparisons(c
     left = {(r.series, r.against) for r in rows if r.measure == "gain_split_ev_beyond"}
     assert left == {("srgan", "bspline")}
     assert any(r.measure == "split_ev_beyond" for r in rows)
+
+
+def test_maps_that_a_series_has_are_not_made_again_for_the_sizes(files, raw_maps, tmp_path, monkeypatch):
+    def claimed(maps, width):
+        with SeriesReader(files["raw"]) as reader:
+            return measure_claim(
+                reader, mask_of("raw"), roi_of("raw"), EVENTS, tmp_path, None, maps, series_name="raw",
+                contrasts=CONTRASTS, pair_conditions=PAIR, attribution_widths=[width], factor=FACTOR,
+                high_pass=1 / 128, **MODEL,
+            )  # fmt: skip
+
+    anew = claimed((), 0.0)
+    fits = []
+    monkeypatch.setattr("bids_sr.steps.active_regions.fitted", lambda *_: fits.append(1) or SimpleNamespace(maps={}))
+    again = claimed(raw_maps[0], 0.0)
+    assert not fits
+    assert [(r.measure, r.contrast) for r in again] == [(r.measure, r.contrast) for r in anew]
+    np.testing.assert_allclose([r.value for r in again], [r.value for r in anew], rtol=1e-5)
+    with pytest.raises(KeyError):
+        claimed(raw_maps[0], 3.5)  # not mapped at this width
+    assert fits
 
 
 def test_sizes_are_attributed_from_the_runs_own_figures_and_from_further_widths(files, raw_maps, tmp_path):

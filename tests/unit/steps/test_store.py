@@ -69,7 +69,8 @@ def _stored(tmp_path, source, **how):
 
 def test_series_is_compressed_in_one_scale_with_its_sidecar(tmp_path):
     data = _series(tmp_path / "in.nii")
-    stored = _stored(tmp_path, tmp_path / "in.nii", output_dtype="int16", own_sidecar={"RepetitionTime": 2.0, "A": 1}, sidecar={"A": 2})
+    known = {"RepetitionTime": 2.0, "A": 1}
+    stored = _stored(tmp_path, tmp_path / "in.nii", output_dtype="int16", own_sidecar=known, sidecar={"A": 2})
     image = nib.load(stored)
     assert image.get_data_dtype() == np.int16
     np.testing.assert_allclose(image.get_fdata(), data, atol=np.ptp(data) / 65535)
