@@ -138,7 +138,8 @@ def _thresholded(
 @step(makes="claim_metrics", memory=MAPS)
 def measure_claim(
     series: Series, mask: Mask, roi: Mask, regressors: Regressors, here: Path, confounds: Confounds | None = None,
-    maps: Sequence[Map] = (), *, series_name: str, contrasts: Contrasts, pair_conditions: Sequence[str], attribution_widths: Sequence[float],
+    maps: Sequence[Map] = (), *, series_name: str, contrasts: Contrasts, pair_conditions: Sequence[str],
+    attribution_widths: Sequence[float],
     factor: Factor, tr: float, n_dummy: int, high_pass: float, low_pass: float | None, slice_time_ref: float,
     has_stc: bool,
 ) -> Metrics:  # fmt: skip
