@@ -105,7 +105,7 @@ def _write_sidecar(
 ) -> None:
     """Write the sidecar of one file into its data set; or those that it shares with others, see `Keep`."""
     own = derivative_path({**entities, "extension": ".json"})
-    written = dict(_shared(entities, content, varies)) or {own: content}
+    written: dict[str, Mapping[str, object]] = {**dict(_shared(entities, content, varies))} or {own: content}
     if (root / own).exists():  # of an earlier version; what it says would be taken before what is shared
         written[own] = content
     for path, told in written.items():

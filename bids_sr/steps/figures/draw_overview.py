@@ -158,10 +158,10 @@ def show_viewer(
             own = found.stats[contrast, stat, fwhm]
             every = run_maps.ordered(own, series_names)
             names += every
-            smoothing = f"{fwhm / 10:g} mm" if fwhm else "none"
-            shown[contrast, smoothing] = [run_maps.row_of(name, own[name]) for name in every]
+            width = f"{fwhm / 10:g} mm" if fwhm else "none"
+            shown[contrast, width] = [run_maps.row_of(name, own[name]) for name in every]
             files |= {
-                map_key(contrast, smoothing, name): derivative_path(
+                map_key(contrast, width, name): derivative_path(
                     {**entities, **own[name].entities, "datatype": "func", "extension": ".nii.gz"}
                 )
                 for name in every
