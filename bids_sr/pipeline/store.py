@@ -105,8 +105,9 @@ def _write_sidecar(
 ) -> None:
     """Write the sidecar of one file into its data set; or those that it shares with others, see `Keep`."""
     own = derivative_path({**entities, "extension": ".json"})
-    written: dict[str, Mapping[str, object]] = {**dict(_shared(entities, content, varies))} or {own: content}
-    if (root / own).exists():  # of an earlier version; what it says would be taken before what is shared
+    written: dict[str, Mapping[str, object]] = {}
+    written.update(_shared(entities, content, varies))
+    if not written or (root / own).exists():  # of an earlier version; it would be taken before what is shared
         written[own] = content
     for path, told in written.items():
         atomic_files.write_json(root / path, told)

@@ -18,7 +18,7 @@ FEW = 100
 
 
 @frozen
-class Row:
+class PageRow:
     """One run of a participant."""
 
     file: str  # of its verdict, below the participant's folder
@@ -32,7 +32,7 @@ class Note:
 
     run: str  # name of the folder of logs
     settings: str = ""  # digest of those that decide results; "" where an earlier version wrote the note
-    rows: tuple[Row, ...] = ()
+    rows: tuple[PageRow, ...] = ()
 
     def to_text(self) -> str:
         """The run in the first line, the rest as JSON in the second."""
@@ -45,7 +45,7 @@ class Note:
         try:
             found = json.loads(rest)
             rows = tuple(
-                Row(file=row["file"], stamps=tuple(row["stamps"]), summary=RunSummary(**row["summary"]))
+                PageRow(file=row["file"], stamps=tuple(row["stamps"]), summary=RunSummary(**row["summary"]))
                 for row in found["rows"]
             )
             return cls(run=run.strip(), settings=str(found["settings"]), rows=rows)
@@ -96,11 +96,11 @@ def is_last(root: Path, bids_dir: Path, settings: str) -> bool:
     return all(note is not None and note.settings == settings for note in notes)
 
 
-def _read(folder: Path, label: str) -> Iterator[Row]:
+def _read(folder: Path, label: str) -> Iterator[PageRow]:
     for place in ("func", "ses-*/func"):
         for file in sorted(folder.glob(f"{place}/*{VERDICT}")):
             stamps = stamps_of(file)
-            yield Row(file=str(file.relative_to(folder)), stamps=stamps, summary=run_summary(file, label))
+            yield PageRow(file=str(file.relative_to(folder)), stamps=stamps, summary=run_summary(file, label))
 
 
 def _shown(note: Note) -> tuple[str, list[RunSummary]]:

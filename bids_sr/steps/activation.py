@@ -227,6 +227,8 @@ def join_quality(quality: list[Metrics]) -> tuple[Metrics, Facts]:
     return rows, columns_json(SERIES, (row.measure for row in rows))
 
 
+COMPARED = ("cc", "effect", "t", "z")
+"""Statistics of the maps that tables of regions and comparisons are made of."""
 MapsBySmoothing = dict[float, dict[str, dict[tuple[str, str], Derivative]]]
 
 
@@ -265,7 +267,7 @@ def compare_maps(
     made = {each.entities["contrast"] for each in maps if each.entities["suffix"] == "statmap"}
     acquired, fine = (Grid(mask=each.data, affine=each.affine) for each in (bold_mask, bold_mask_hr))
     rows = [row for table in map_metrics for row in table]
-    for fwhm_mm, of_series in by_smoothing(maps, ("cc", "effect", "t", "z")).items():
+    for fwhm_mm, of_series in by_smoothing(maps, COMPARED).items():
         rows += comparison_rows(
             of_series, values_of, {name: contrasts[name] for name in contrasts if name in made},
             parse_thresholds(thresholds), acquired=acquired, fine=fine, roi=roi_hr.data, fwhm_mm=fwhm_mm,

@@ -44,6 +44,7 @@ from bids_sr.stats.regions.activation_regions import (
 from bids_sr.stats.regions.attribution import THRESHOLDS, attribution_rows
 from bids_sr.stats.regions.map_summary import activation_rows, find_regions, single_conditions
 from bids_sr.steps.activation import (
+    COMPARED,
     Contrasts,
     Factor,
     by_smoothing,
@@ -139,9 +140,8 @@ def _thresholded(
 def measure_claim(
     series: Series, mask: Mask, roi: Mask, regressors: Regressors, here: Path, confounds: Confounds | None = None,
     maps: Sequence[Map] = (), *, series_name: str, contrasts: Contrasts, pair_conditions: Sequence[str],
-    attribution_widths: Sequence[float],
-    factor: Factor, tr: float, n_dummy: int, high_pass: float, low_pass: float | None, slice_time_ref: float,
-    has_stc: bool,
+    attribution_widths: Sequence[float], factor: Factor, tr: float, n_dummy: int, high_pass: float,
+    low_pass: float | None, slice_time_ref: float, has_stc: bool,
 ) -> Metrics:  # fmt: skip
     """Regions of two conditions of one series at widths and thresholds that the run's own maps do not have.
 
@@ -152,14 +152,14 @@ def measure_claim(
     attribution_widths : smoothing (mm), one pass over the series each where there are no maps of it
     """
     both, rows = {name: contrasts[name] for name in pair_conditions}, []
-    known = by_smoothing(maps, ("cc", "t", "effect", "z"))
+    known = by_smoothing(maps, COMPARED)
     for fwhm_mm in attribution_widths:
         how = ActivationSettings(
             confound_names=default_confounds(confounds), low_pass=low_pass, fwhm_mm=fwhm_mm, tr=tr, n_dummy=n_dummy,
             high_pass=high_pass, slice_time_ref=slice_time_ref, has_stc=has_stc,
         )  # fmt: skip
         own = {key: each for key, each in known.get(fwhm_mm, {}).get(series_name, {}).items() if key[0] in both}
-        if own.keys() >= {(name, stat) for name in both for stat in ("cc", "t", "effect", "z")}:
+        if own.keys() >= {(name, stat) for name in both for stat in COMPARED}:
             found = {key: values_of(each) for key, each in own.items()}
         else:
             found = dict(fitted(series, mask.data, regressors, both, how, here, confounds).maps)
