@@ -9,6 +9,22 @@ from pathlib import Path
 PRESET_NAMES = ("tiny", "demo", "paper")
 SCENE_NAMES = ("ribbon", "veins", "free")
 TASK_NAMES = ("tap", "rest")
+FIRST_ECHO_MS, ECHO_SPACING_MS = 13.0, 16.0
+
+
+def echo_times(text: str) -> tuple[float, ...]:
+    """Echo times (ms) from their number or a list.
+
+    >>> echo_times("3"), echo_times("14,30.5")
+    ((13.0, 29.0, 45.0), (14.0, 30.5))
+    """
+    if text.isdecimal():
+        return tuple(FIRST_ECHO_MS + ECHO_SPACING_MS * k for k in range(int(text)))
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        message = f"{text!r} is neither a number of echoes (3) nor a list of echo times in ms (14,30,46)"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,6 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--anat", action="store_true", help=anat)
     fine = "also a short BOLD run at the high resolution, acq-highres_bold, of N volumes (20 where N is not given)"
     add("--calibration", type=int, nargs="?", const=20, default=0, metavar="N", help=fine)
+    several = "a multi-echo BOLD run (_echo-1_bold, …): how many echoes, the first at 13 ms and one every 16 ms, or "
+    add("--echoes", type=echo_times, default=(), metavar="N|TIMES", help=f"{several}their times in ms, as 14,30,46")
     return parser
 
 

@@ -1,5 +1,6 @@
 """Ground truth of a simulated subject (activation, motion, poses, tissue), written as `derivatives/ground-truth`."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Array
 from bids_sr.phantom.activity import DRIVEN_BY
 from bids_sr.phantom.clinical_scans import Scan, tissue_shares
+from bids_sr.phantom.echoes import Echo, combination_weights
 from bids_sr.phantom.phantom_files import write_image, write_transform, write_tsv
 from bids_sr.phantom.poses import CENTER
 from bids_sr.phantom.scanner import BOLD_FRAME, MARGIN
@@ -66,17 +68,37 @@ def foci_rows(subject: SimulatedSubject) -> list[list[str | float]]:
     return rows
 
 
-def effects(subject: SimulatedSubject) -> tuple[Array, dict[str, Array]]:
+def effects(subject: SimulatedSubject, echoes: Sequence[Echo] = ()) -> tuple[Array, dict[str, Array]]:
     """(noise-free resting image, change of it by condition in signal units), magnitude, on the high-resolution grid.
 
-    A network outside the field of view has no entry.
+    A network outside the field of view has no entry. With echoes, both are those of their optimal combination.
     """
+    if not echoes:
+        changes = {condition: subject.activity.of(condition) for condition in subject.conditions}
+        return _ideal_effects(subject, subject.resting_scene, changes)
+    found = [
+        _ideal_effects(subject, echo.resting_scene, {name: echo.changes.get(name) for name in subject.conditions})
+        for echo in echoes
+    ]
+    weights = combination_weights([quiet for quiet, _ in found], [echo.te for echo in echoes])
+    pairs = list(zip(weights, found, strict=True))
+    every = {name for _, (_, changes) in pairs for name in changes}
+    combined = {
+        name: np.sum([weight * changes[name] for weight, (_, changes) in pairs if name in changes], axis=0)
+        for name in subject.conditions if name in every
+    }  # fmt: skip
+    return np.sum([weight * quiet for weight, (quiet, _) in pairs], axis=0), combined
+
+
+def _ideal_effects(
+    subject: SimulatedSubject, resting: Array, changes: Mapping[str, Array | None]
+) -> tuple[Array, dict[str, Array]]:
+    """`effects` of a scene and its changes on the scanner's oversampled grid."""
     factor = subject.preset.factor
-    rest = subject.scanner.ideal(subject.resting_scene, factor)
+    rest = subject.scanner.ideal(resting, factor)
     quiet = np.abs(rest).astype(np.float32)
     out = {}
-    for condition in subject.conditions:
-        change = subject.activity.of(condition)
+    for condition, change in changes.items():
         if change is not None and not in_view(change):
             continue
         out[condition] = np.zeros_like(quiet)
@@ -85,13 +107,22 @@ def effects(subject: SimulatedSubject) -> tuple[Array, dict[str, Array]]:
     return quiet, out
 
 
-def write_truth(subject: SimulatedSubject, name: str, root: Path) -> None:
-    """Write one subject's truth under its name ("sub-01") into the derivative data set."""
+def resting_image(subject: SimulatedSubject, echoes: Sequence[Echo] = ()) -> Array:
+    """Resting image as the BOLD would be without noise, on its grid; with echoes, their optimal combination."""
+    if not echoes:
+        return subject.scanner.measure(subject.rest, np.eye(4))
+    means = [subject.scanner.measure(echo.rest, np.eye(4)) for echo in echoes]
+    weights = combination_weights(means, [echo.te for echo in echoes])
+    return np.asarray(np.sum([weight * mean for weight, mean in zip(weights, means, strict=True)], axis=0))
+
+
+def write_truth(subject: SimulatedSubject, name: str, root: Path, echoes: Sequence[Echo] = ()) -> None:
+    """Write one subject's truth under its name ("sub-01") into the derivative data set; `echoes` of its run, if any."""
     func, anat = root / name / "func", root / name / "anat"
     for folder in (func, anat):
         folder.mkdir(parents=True, exist_ok=True)
     stem = f"{name}_task-{subject.task}"
-    _write_images(subject, func, stem)
+    _write_images(subject, func, stem, echoes)
     _write_motion(subject, func / f"{stem}_desc-truth_motion.tsv", func / f"{stem}_from-orig_to-boldref")
     write_tsv(func / f"{stem}_desc-truth_foci.tsv", list(_FOCI_COLUMNS), foci_rows(subject))
     atomic_files.write_json(
@@ -103,8 +134,8 @@ def write_truth(subject: SimulatedSubject, name: str, root: Path) -> None:
     _write_poses(subject, func / stem, anat / name)
 
 
-def _write_images(subject: SimulatedSubject, func: Path, stem: str) -> None:
-    quiet, changes = effects(subject)
+def _write_images(subject: SimulatedSubject, func: Path, stem: str, echoes: Sequence[Echo]) -> None:
+    quiet, changes = effects(subject, echoes)
     affine = subject.hr_grid[1]
     common = {"Frame": _FRAME, "Resolution": "of the highres T2*w", "SkullStripped": False}
 
@@ -122,9 +153,8 @@ def _write_images(subject: SimulatedSubject, func: Path, stem: str) -> None:
         put(f"res-hr_contrast-{condition}_stat-psc_desc-truth_statmap", 100 * change / level, affine,
             f"Change of the signal {per} {condition}, of the resting image", "percent")  # fmt: skip
     scanner = subject.scanner
-    low = scanner.measure(subject.rest, np.eye(4))
-    put("desc-noisefree_boldref", low, subject.bold_grid[1], "Resting image as the BOLD would be without noise",
-        "arbitrary")  # fmt: skip
+    put("desc-noisefree_boldref", resting_image(subject, echoes), subject.bold_grid[1],
+        "Resting image as the BOLD would be without noise", "arbitrary")  # fmt: skip
     if scanner.shift is not None:
         half = scanner.oversampled_grid
         put("desc-distortion_fieldmap", scanner.shift[::2, ::2, ::2], half[1] @ np.diag([2.0, 2.0, 2.0, 1.0]),

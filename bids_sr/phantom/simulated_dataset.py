@@ -16,6 +16,7 @@ from bids_sr.io.nifti import SeriesWriter
 from bids_sr.phantom.activity import Event
 from bids_sr.phantom.calibration_scan import CalibrationScan
 from bids_sr.phantom.clinical_scans import scans
+from bids_sr.phantom.echoes import Echo
 from bids_sr.phantom.ground_truth import write_structural_truth, write_truth
 from bids_sr.phantom.phantom_files import write_image, write_tsv
 from bids_sr.phantom.presets import PRESETS, SCENES, TASKS, Preset
@@ -26,6 +27,7 @@ from bids_sr.version import __version__
 Progress = Callable[[str], None]
 _BIDS_VERSION = "1.9.0"
 _SCANNER = {"MagneticFieldStrength": 3, "Manufacturer": "simulated"}
+EARLIEST_MS, LATEST_MS = 5.0, 150.0  # before, k-space is not read out; after, tissue has no signal left
 _AT_REST = {"tap": "", "rest": ", at rest"}
 
 
@@ -47,6 +49,7 @@ class Study:
     calibration: int = 0  # volumes of a short BOLD run at the high resolution; 0 is none
     task: str = "tap"  # key of TASKS: finger tapping, or rest with networks that fluctuate
     volumes: int = 0  # of the BOLD; 0 is as many as the preset has
+    echoes: tuple[float, ...] = ()  # echo times (ms) of the BOLD; none: a single echo at the preset's time
 
     def __post_init__(self) -> None:
         named = (
@@ -63,6 +66,19 @@ class Study:
             raise PhantomError(f"a run of {self.preset} has at least {least} volumes, not {self.volumes}")
         if self.calibration and self.calibration < 2:
             raise PhantomError(f"a calibration has at least 2 volumes (20 by itself), not {self.calibration}")
+        self._check_echoes()
+
+    def _check_echoes(self) -> None:
+        """Echo times rise, and are those of a scanner."""
+        if not self.echoes:
+            return
+        listed = ", ".join(f"{te:g}" for te in self.echoes)
+        if len(self.echoes) < 2:
+            raise PhantomError(f"a multi-echo run has at least 2 echoes, not one of {listed} ms; leave --echoes out")
+        if list(self.echoes) != sorted(set(self.echoes)):
+            raise PhantomError(f"the echo times {listed} ms do not rise; give the first echo first")
+        if self.echoes[0] < EARLIEST_MS or self.echoes[-1] > LATEST_MS:
+            raise PhantomError(f"echo times lie between {EARLIEST_MS:g} and {LATEST_MS:g} ms, not at {listed} ms")
 
     @property
     def protocol(self) -> Preset:
@@ -153,15 +169,25 @@ def _write_subject(root: Path, study: Study, number: int, threads: int, say: Pro
     if study.anat:
         say(f"{name}: T2w and FLAIR, and the three of them at a low resolution")
         _write_structural(subject, root, name)
-    say(f"{name}: {preset.volumes} volumes of BOLD")
     func = root / name / "func"
-    _write_func(preset, subject.bold(threads), subject.events, func, f"{name}_task-{study.task}")
+    stem = func / f"{name}_task-{study.task}"
+    _write_events(subject.events, stem)
+    echoes = [Echo(subject, number, te / 1000) for number, te in enumerate(study.echoes, 1)]
+    for echo in echoes:
+        say(f"{name}: {preset.volumes} volumes of BOLD, echo {echo.number}")
+        protocol = replace(preset, te=echo.te)
+        _write_bold(protocol, echo.volumes(threads), Path(f"{stem}_echo-{echo.number}"), at_rest=not subject.events)
+    if not echoes:
+        say(f"{name}: {preset.volumes} volumes of BOLD")
+        _write_bold(preset, subject.bold(threads), stem, at_rest=not subject.events)
     say(f"{name}: truth")
-    write_truth(subject, name, truth)
+    write_truth(subject, name, truth, echoes)
     if study.calibration:
         say(f"{name}: {study.calibration} volumes of calibration")
         scan = CalibrationScan(subject, study.calibration)
-        _write_func(scan.preset, scan.volumes(threads), scan.events, func, f"{name}_task-{study.task}_acq-highres")
+        finer = Path(f"{stem}_acq-highres")
+        _write_events(scan.events, finer)
+        _write_bold(scan.preset, scan.volumes(threads), finer, at_rest=not scan.events)
         scan.write_truth(name, truth)
 
 
@@ -200,18 +226,22 @@ def _bold_sidecar(p: Preset, *, at_rest: bool) -> dict[str, object]:
     return out | ({"MultibandAccelerationFactor": p.multiband} if p.multiband > 1 else {})
 
 
-def _write_func(p: Preset, volumes: Iterable[Array], events: Sequence[Event], folder: Path, stem: str) -> None:
-    """A BOLD run with its sidecar and, unless it is at rest, events."""
-    path = folder / f"{stem}_bold.nii.gz"
+def _write_bold(p: Preset, volumes: Iterable[Array], stem: Path, *, at_rest: bool) -> None:
+    """A BOLD series with its sidecar; `stem` up to ``_bold``."""
+    path = Path(f"{stem}_bold.nii.gz")
     with SeriesWriter(path, (*p.bold_shape, p.volumes), p.bold_affine, p.tr, dtype=np.int16) as writer:
         for volume in volumes:
             writer.append(volume)
-    atomic_files.write_json(folder / f"{stem}_bold.json", _bold_sidecar(p, at_rest=not events))
+    atomic_files.write_json(Path(f"{stem}_bold.json"), _bold_sidecar(p, at_rest=at_rest))
+
+
+def _write_events(events: Sequence[Event], stem: Path) -> None:
+    """The events of a run, none at rest; `stem` up to ``_events``."""
     if not events:
         return
-    write_tsv(folder / f"{stem}_events.tsv", ["onset", "duration", "trial_type"], events)
+    write_tsv(Path(f"{stem}_events.tsv"), ["onset", "duration", "trial_type"], events)
     levels = {"thumb": "tapping with the thumb", "little": "tapping with the little finger", "rest": "no movement"}
-    atomic_files.write_json(folder / f"{stem}_events.json", {
+    atomic_files.write_json(Path(f"{stem}_events.json"), {
         "onset": {"Description": "start of the block", "Units": "s"},
         "duration": {"Description": "length of the block", "Units": "s"},
         "trial_type": {"Description": "what the subject does", "Levels": levels},

@@ -24,7 +24,7 @@ DISTORTION_MM = 2.0  # largest displacement along phase encoding inside the head
 T1W_TR, T1W_TE, T1W_FLIP, T1W_SNR = 0.018, 0.004, 30.0, 50.0
 _STREAMS = (
     "head", "foci", "coil", "poses", "motion", "physiology", "distortion", "bold", "t1w", "pair", "anat", "calibration",
-    "fluctuations",
+    "fluctuations", "echoes",
 )  # fmt: skip
 
 
