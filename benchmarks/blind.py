@@ -21,9 +21,9 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from _people_measured import FIRST, components, without_drift
 from _people_predicted import FACTOR, ratio_of, reach_of
 from _table import RESULTS, keep
-from people import FIRST, components, without_drift
 
 from bids_sr.io.nifti import save_image
 from bids_sr.metrics.long_tables import MetricRow, read_table

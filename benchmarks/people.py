@@ -4,7 +4,13 @@ python benchmarks/people.py settings BIDS_DIR            what was tried, one lev
 python benchmarks/people.py share NAME=BIDS_DIR ...      share of zero filling's error explained, one row a run
 python benchmarks/people.py noise NAME=BIDS_DIR ...      the same with thermal noise added, and what the gate says
 python benchmarks/people.py predict NAME=BIDS_DIR ...    whether the share tested one level down predicts the true one
-python benchmarks/people.py turns BIDS_DIR OUT           data sets in which one of two runs calibrates the other
+python benchmarks/people.py data DATA OUT                data sets of the next three, and the calls that they make
+python benchmarks/people.py runs DATA OUT [ONLY ...]     the whole program, blind and calibrated, on every run of DATA
+python benchmarks/people.py harm DATA OUT [ONLY ...]     the same with calibrations that are wrong
+python benchmarks/people.py protocol DATA OUT [ONLY ...] the same with other lengths, moments, distortions
+
+DATA holds studyforrest-localizer, -lowres, -lowres-truth, pydecnef and opennft; ONLY is RUN or RUN:KIND, such as B2 or
+B2:blind. What a call left is kept in OUT/RUN/kept/KIND, and no call is made twice; tables are made of all that is kept.
 
 Each run is brought down by two in plane (k-space crop about the center of the field of view) and raised again. The
 share is 1 - |reconstruction - measured|^2 / |zero filling - measured|^2, mean over the strongest temporal components of
@@ -18,83 +24,33 @@ range.
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
+from _people_calibrations import make_calibration
+from _people_data import TESTED, make_tested
+from _people_measured import Array, Run, components, runs_of
 from _people_predicted import FACTOR, predict, recipe_of
+from _people_runs import command
+from _people_tables import harm, protocol, runs
 from _table import keep
-from numpy.typing import NDArray
 from torch import Tensor
 
-from bids_sr.io.nifti import save_image
 from bids_sr.sr.recipe import Estimator
-from bids_sr.sr.resolution.matrices import crop_matrix, kspace_crop
+from bids_sr.sr.resolution.matrices import crop_matrix
 from bids_sr.sr.resolution.operators import Level
 from bids_sr.sr.variance.one_level_down import Trial, explained_share, try_maps
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.upsampler import Modulation
 from bids_sr.sr.variance.variance_estimation import estimate_prior, filled_sd
 
-FIRST = 5  # volumes before the steady state
-COUNT, NOISE, DRIFTS = 40, 1.5, 6
 METHODS = ("sdmod", "wmn", "focuss", "sbl")
-Array = NDArray[Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One measured run as it is compared: (X, Y, Z, T) without drift, the brain, and who it is."""
-
-    name: str
-    person: str
-    series: Array
-    mask: Array
-
-    def part(self, volumes: slice) -> Run:
-        """Some of its volumes."""
-        return replace(self, series=self.series[..., volumes])
-
-
-def runs_of(arguments: list[str]) -> Iterator[Run]:
-    """Runs of NAME=BIDS_DIR, every one with at least 60 volumes."""
-    for argument in arguments:
-        person, _, folder = argument.partition("=")
-        files = sorted(Path(folder).glob("sub-*/**/func/*_bold.nii.gz"))
-        for number, file in enumerate(files, 1):
-            image = nib.load(file)  # type: ignore[attr-defined]
-            if image.shape[3] < 60:
-                continue
-            data = np.asarray(image.dataobj, dtype=np.float32)[..., FIRST:]  # type: ignore[attr-defined]
-            even = tuple(n // 4 * 4 for n in data.shape[:2])
-            yield without_drift(f"{person} {number}" if len(files) > 1 else person, person, data[: even[0], : even[1]])
-
-
-def without_drift(name: str, person: str, data: Array) -> Run:
-    """A run with its drift taken out; the brain is where the mean exceeds a quarter of its upper end."""
-    mean, count = data.mean(-1), data.shape[-1]
-    mask = mean > 0.25 * np.percentile(mean, 98)
-    waves = np.cos(np.pi * (np.arange(count) + 0.5)[:, None] * np.arange(DRIFTS) / count)
-    basis = np.linalg.qr(np.c_[np.linspace(-1, 1, count), waves])[0].astype(np.float32)
-    return Run(name=name, person=person, series=data - (data @ basis) @ basis.T, mask=mask)
-
-
-def components(series: Array, mask: Array) -> Tensor:
-    """(C, Z, X, Y) strongest temporal components, those above noise."""
-    count = series.shape[-1]
-    inside = series[mask].astype(np.float64)
-    values, vectors = np.linalg.eigh(inside.T @ inside)
-    above = int((values > NOISE * np.median(values[DRIFTS:])).sum())
-    kept = min(COUNT, max(8, above))
-    found = series @ (vectors[:, ::-1][:, :kept] / np.sqrt(count)).astype(np.float32)
-    return torch.from_numpy(np.ascontiguousarray(found.transpose(3, 2, 0, 1)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,32 +193,20 @@ def settings(arguments: list[str]) -> None:
     keep("people_settings", "Settings of sbl, tried one level of resolution down (three seeds)", rows)
 
 
-def turns(arguments: list[str]) -> None:
-    """Of two runs, one brought down by two, the other as it is for its calibration, and what was measured as truth."""
-    source, out = Path(arguments[0]), Path(arguments[1])
-    files = sorted(source.glob("sub-*/**/func/*_bold.nii.gz"))
-    for number, file in enumerate(files[:2]):
-        other, low, truth = files[1 - number], out / f"turn-{number + 1}", out / f"turn-{number + 1}-truth"
-        for place in (low, truth):
-            shutil.copytree(source, place, ignore=lambda _, names: [n for n in names if "_bold" in n or "_events" in n])
-            folder = place / file.parent.relative_to(source)
-            for beside in file.parent.glob(file.name.replace("_bold.nii.gz", "_*.[jt]s*")):
-                shutil.copy(beside, folder)
-        image = nib.load(file)  # type: ignore[attr-defined]
-        data = np.asarray(image.dataobj, dtype=np.float32)  # type: ignore[attr-defined]
-        coarse, affine = kspace_crop(data, image.affine, factor=FACTOR)
-        folder = low / file.parent.relative_to(source)
-        save_image(coarse, affine, folder / file.name, header_like=image.header)
-        shutil.copy(file, truth / file.parent.relative_to(source))
-        finer = other.name.replace("_run-", "_acq-highres_run-")
-        shutil.copy(other, folder / finer)
-        shutil.copy(str(other).replace(".nii.gz", ".json"), folder / finer.replace(".nii.gz", ".json"))
-        print(f"bids-sr {low} {out}/out-{number + 1} participant --sr-method sbl --truth {truth}")
+def data(arguments: list[str]) -> None:
+    """The data sets of `runs`, and the calls of the program that `runs` makes."""
+    folder, out = Path(arguments[0]), Path(arguments[1])
+    for tested in TESTED.values():
+        low, truth = make_tested(tested, folder, out)
+        fine = make_calibration("fine", tested, folder, out)
+        for calibration in ("none", fine):
+            print(" ".join(command(low, out / tested.name / "results", truth, calibration, out / tested.name / "work")))
 
 
 def main() -> int:
     """One subcommand."""
-    wanted = {"settings": settings, "share": share, "noise": noise, "predict": predict, "turns": turns}
+    wanted = {"settings": settings, "share": share, "noise": noise, "predict": predict, "data": data,
+              "runs": runs, "harm": harm, "protocol": protocol}  # fmt: skip
     if len(sys.argv) < 3 or sys.argv[1] not in wanted:
         sys.exit(__doc__)
     torch.set_num_threads(1)

@@ -14,7 +14,7 @@ from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesWriter
 from bids_sr.phantom.activity import Event
-from bids_sr.phantom.calibration_scan import CalibrationScan
+from bids_sr.phantom.calibration_scan import CalibrationScan, Differences
 from bids_sr.phantom.clinical_scans import scans
 from bids_sr.phantom.echoes import Echo
 from bids_sr.phantom.ground_truth import write_structural_truth, write_truth
@@ -28,6 +28,7 @@ Progress = Callable[[str], None]
 _BIDS_VERSION = "1.9.0"
 _SCANNER = {"MagneticFieldStrength": 3, "Manufacturer": "simulated"}
 EARLIEST_MS, LATEST_MS = 5.0, 150.0  # before, k-space is not read out; after, tissue has no signal left
+MOST_DISTORTION, MOST_DRIFT = 4.0, 50.0
 _AT_REST = {"tap": "", "rest": ", at rest"}
 
 
@@ -47,6 +48,9 @@ class Study:
     null: bool = False  # no activity, although the task is there
     anat: bool = False  # also T2w and FLAIR, and all three structural contrasts at a low resolution
     calibration: int = 0  # volumes of a short BOLD run at the high resolution; 0 is none
+    calibration_distortion: float = 0.0  # beyond the run's, see `Differences`, as the next two
+    calibration_moved: float = 0.0
+    calibration_drift: float = 0.0
     task: str = "tap"  # key of TASKS: finger tapping, or rest with networks that fluctuate
     volumes: int = 0  # of the BOLD; 0 is as many as the preset has
     echoes: tuple[float, ...] = ()  # echo times (ms) of the BOLD; none: a single echo at the preset's time
@@ -66,6 +70,7 @@ class Study:
             raise PhantomError(f"a run of {self.preset} has at least {least} volumes, not {self.volumes}")
         if self.calibration and self.calibration < 2:
             raise PhantomError(f"a calibration has at least 2 volumes (20 by itself), not {self.calibration}")
+        self._check_differences()
         self._check_echoes()
 
     def _check_echoes(self) -> None:
@@ -79,6 +84,27 @@ class Study:
             raise PhantomError(f"the echo times {listed} ms do not rise; give the first echo first")
         if self.echoes[0] < EARLIEST_MS or self.echoes[-1] > LATEST_MS:
             raise PhantomError(f"echo times lie between {EARLIEST_MS:g} and {LATEST_MS:g} ms, not at {listed} ms")
+
+    def _check_differences(self) -> None:
+        """Differences between run and calibration that cannot be, or that nothing would have."""
+        d = self.differences
+        if d != Differences() and not self.calibration:
+            raise PhantomError("what differs in a calibration needs one: give --calibration, too")
+        if d.moved < 0:
+            raise PhantomError(f"a head moves by 0 mm or more, not by {d.moved:g}")
+        if not 0 <= d.distortion <= MOST_DISTORTION:
+            raise PhantomError(
+                f"the distortion is larger by 0 to {MOST_DISTORTION:g} fine voxels, not {d.distortion:g}"
+            )
+        if not abs(d.drift) <= MOST_DRIFT:
+            raise PhantomError(f"the signal drifts by at most {MOST_DRIFT:g} percent, not {d.drift:g}")
+
+    @property
+    def differences(self) -> Differences:
+        """What differs between run and calibration."""
+        return Differences(
+            distortion=self.calibration_distortion, moved=self.calibration_moved, drift=self.calibration_drift
+        )
 
     @property
     def protocol(self) -> Preset:
@@ -184,10 +210,10 @@ def _write_subject(root: Path, study: Study, number: int, threads: int, say: Pro
     write_truth(subject, name, truth, echoes)
     if study.calibration:
         say(f"{name}: {study.calibration} volumes of calibration")
-        scan = CalibrationScan(subject, study.calibration)
+        scan = CalibrationScan(subject, study.calibration, study.differences)
         finer = Path(f"{stem}_acq-highres")
         _write_events(scan.events, finer)
-        _write_bold(scan.preset, scan.volumes(threads), finer, at_rest=not scan.events)
+        _write_bold(scan.preset, scan.volumes(threads), finer, at_rest=not scan.events, readout=scan.readout)
         scan.write_truth(name, truth)
 
 
@@ -212,27 +238,27 @@ def _write_structural(subject: SimulatedSubject, root: Path, name: str) -> None:
         write_structural_truth(subject, scan, name, root / "derivatives" / "ground-truth")
 
 
-def _bold_sidecar(p: Preset, *, at_rest: bool) -> dict[str, object]:
+def _bold_sidecar(p: Preset, *, at_rest: bool, readout: float) -> dict[str, object]:
     lines = p.bold_shape[1]
     out: dict[str, object] = {
         "TaskName": "rest" if at_rest else "tap",
         "TaskDescription": "rest" if at_rest else "tapping with the thumb or the little finger of the right hand",
         "RepetitionTime": p.tr, "EchoTime": p.te, "FlipAngle": p.flip, "MagneticFieldStrength": 3,
         "Manufacturer": "simulated", "PulseSequenceType": "gradient-echo EPI", "PhaseEncodingDirection": "j",
-        "EffectiveEchoSpacing": round(READOUT / (lines - 1), 9), "TotalReadoutTime": READOUT,
+        "EffectiveEchoSpacing": round(readout / (lines - 1), 9), "TotalReadoutTime": round(readout, 9),
         "SliceTiming": [round(float(time), 6) for time in p.slice_times],
         "NumberOfVolumesDiscardedByScanner": 0,
     }  # fmt: skip
     return out | ({"MultibandAccelerationFactor": p.multiband} if p.multiband > 1 else {})
 
 
-def _write_bold(p: Preset, volumes: Iterable[Array], stem: Path, *, at_rest: bool) -> None:
+def _write_bold(p: Preset, volumes: Iterable[Array], stem: Path, *, at_rest: bool, readout: float = READOUT) -> None:
     """A BOLD series with its sidecar; `stem` up to ``_bold``."""
     path = Path(f"{stem}_bold.nii.gz")
     with SeriesWriter(path, (*p.bold_shape, p.volumes), p.bold_affine, p.tr, dtype=np.int16) as writer:
         for volume in volumes:
             writer.append(volume)
-    atomic_files.write_json(Path(f"{stem}_bold.json"), _bold_sidecar(p, at_rest=at_rest))
+    atomic_files.write_json(Path(f"{stem}_bold.json"), _bold_sidecar(p, at_rest=at_rest, readout=readout))
 
 
 def _write_events(events: Sequence[Event], stem: Path) -> None:

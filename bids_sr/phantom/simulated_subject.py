@@ -79,7 +79,7 @@ Courses = Callable[[str, Array], Array]
 def run_volumes(
     subject: "SimulatedSubject", preset: Preset, scanner: EpiScanner, transient: Transient, *, rest: MovingPart,
     parts: dict[str, MovingPart], motion: Array, courses: Courses, sigma: float,
-    rng: Callable[[int], np.random.Generator], threads: int,
+    rng: Callable[[int], np.random.Generator], threads: int, drift: Callable[[int], Array] | None = None,
 ) -> Iterator[Array]:  # fmt: skip
     """A BOLD run volume by volume, float32; the number of threads changes nothing but the time.
 
@@ -89,6 +89,7 @@ def run_volumes(
     rest, parts : resting scene and its change by condition, ready for the scanner
     motion, courses : (T, 4, 4); how much of each change is there at given times (s)
     sigma, rng : standard deviation of the noise, and its source for each volume
+    drift : further factor on the signal of a volume, on the sampling grid
     """
     # the maps of physiology are those of every run; the time series are not, as their number of samples differs
     physiology = Physiology(subject.draw("physiology"), subject.head, preset, scanner, transient)
@@ -96,9 +97,10 @@ def run_volumes(
     responses = {c: courses(c, times) for c in parts}
 
     def volume(t: int) -> Array:
+        factor = physiology.factor(t) if drift is None else physiology.factor(t) * drift(t)
         return scanner.measure(
             rest, motion[t], active=parts, responses={c: r[t] for c, r in responses.items()},
-            modulation=physiology.factor(t), sigma=sigma, rng=rng(t),
+            modulation=factor, sigma=sigma, rng=rng(t),
         )  # fmt: skip
 
     return in_order(volume, preset.volumes, threads)

@@ -1,0 +1,123 @@
+"""Calibrations of the runs of `_people_data`: the right one, shorter and longer ones, and wrong ones.
+
+What is displaced against its own reference ("of the fluctuations alone") cannot be undone by registering references:
+such a calibration is as wrong as one whose registration failed. What is displaced as a whole, registration undoes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from _people_data import TESTED, Part, Tested, calibration_file, moved_events, write_calibration
+from scipy import ndimage
+
+from bids_sr.phantom.poses import CENTER
+from bids_sr.phantom.scanner import distorted, distortion
+
+Change = Callable[[np.ndarray, tuple[float, float, float]], np.ndarray]
+SPIKE_AT, SPIKE = 10, 1.3
+
+
+def fluctuations_moved(x: int = 0, y: int = 0) -> Change:
+    """Whole fine voxels by which everything but the mean over time is displaced."""
+
+    def change(series: np.ndarray, _zooms: tuple[float, float, float]) -> np.ndarray:
+        mean = series.mean(-1, keepdims=True)
+        return np.asarray(mean + np.roll(series - mean, (x, y), axis=(0, 1)))
+
+    return change
+
+
+def moved(y: int) -> Change:
+    """Displaced as a whole."""
+    return lambda series, _zooms: np.roll(series, y, axis=1)
+
+
+def mirrored(series: np.ndarray, _zooms: tuple[float, float, float]) -> np.ndarray:
+    """Left and right exchanged."""
+    return np.ascontiguousarray(series[::-1])
+
+
+def with_spike(series: np.ndarray, _zooms: tuple[float, float, float]) -> np.ndarray:
+    """Every other slice of one volume brighter, as after a jerk."""
+    out = series.copy()
+    out[:, :, ::2, SPIKE_AT] *= SPIKE
+    return out
+
+
+def distorted_by(voxels: float) -> Change:
+    """Displaced along phase encoding (y), smoothly varying, by so many fine voxels where it is largest."""
+
+    def change(series: np.ndarray, zooms: tuple[float, float, float]) -> np.ndarray:
+        mean = series.mean(-1)
+        inside = ndimage.binary_fill_holes(mean > 0.25 * np.percentile(mean, 98))
+        affine = np.diag([*zooms, 1.0])  # a head in its usual place: what is drawn lies at the front and at the ears
+        affine[:3, 3] = np.asarray(CENTER) - np.argwhere(inside).mean(0) * zooms
+        grid = (mean.shape[0], mean.shape[1], mean.shape[2]), affine
+        field = distortion(np.random.default_rng(7), grid, inside, voxels * zooms[1])
+        volumes = [distorted(np.ascontiguousarray(v), zooms[1], field) for v in np.moveaxis(series, -1, 0)]
+        return np.stack(volumes, axis=-1)
+
+    return change
+
+
+def _same(series: np.ndarray, _zooms: tuple[float, float, float]) -> np.ndarray:
+    return series
+
+
+CHANGES: dict[str, tuple[str, Change]] = {
+    "fine": ("right", _same),
+    "shipped": ("right", _same),
+    "mirrored": ("mirrored, left for right", mirrored),
+    "x1": ("fluctuations one fine voxel off along x", fluctuations_moved(x=1)),
+    "y1": ("fluctuations one fine voxel off along y", fluctuations_moved(y=1)),
+    "x2": ("fluctuations two fine voxels off along x", fluctuations_moved(x=2)),
+    "y2": ("fluctuations two fine voxels off along y", fluctuations_moved(y=2)),
+    "moved": ("one fine voxel off along y as a whole", moved(1)),
+    "spike": ("a spike in one volume", with_spike),
+    "other": ("of another person", _same),
+    "five": ("five volumes only", _same),
+    "pe1": ("distorted along phase encoding by up to one fine voxel", distorted_by(1)),
+    "pe2": ("distorted along phase encoding by up to two fine voxels", distorted_by(2)),
+    "v10": ("10 volumes", _same),
+    "v60": ("60 volumes", _same),
+    "regressed": ("its task regressed out", _same),
+    "after": ("as many volumes after the run", _same),
+}
+OTHER = {"A": "B1", "B1": "A", "B2": "A", "C": "A"}
+
+
+def part_of(kind: str, tested: Tested) -> Part:
+    """The volumes that a calibration is made of; those nearest to the run where there are fewer."""
+    own = tested.calibration
+    assert own.end is not None
+    if kind == "other":
+        return TESTED[OTHER[tested.name]].calibration
+    if kind == "after":
+        assert tested.after is not None
+        return tested.after
+    if kind == "five":
+        return Part(file=own.file, first=own.end - 5, end=own.end)
+    if kind == "v10":
+        return Part(file=own.file, first=own.end - 10, end=own.end)
+    if kind == "v60":
+        return Part(file=own.file, first=own.first, end=own.first + 60)
+    return own
+
+
+def make_calibration(kind: str, tested: Tested, data: Path, out: Path) -> Path:
+    """The file of a calibration; one that is there is taken as it is."""
+    file = calibration_file(tested, out, kind)
+    if file.exists():
+        return file
+    part = part_of(kind, tested)
+    image, series = part.series(data)
+    x, y, z, tr = (float(value) for value in image.header["pixdim"][1:5])
+    events = ""
+    if kind == "regressed":
+        table = data / part.file.replace("_bold.nii.gz", "_events.tsv")
+        events = moved_events(table, part.first * tr, one_type=tested.one_type)
+    write_calibration(CHANGES[kind][1](series, (x, y, z)), part, data, file, events=events)
+    return file

@@ -1,0 +1,66 @@
+"""Measured runs as they are compared: without drift, the brain, and their strongest temporal components."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+FIRST = 5  # volumes before the steady state
+COUNT, NOISE, DRIFTS = 40, 1.5, 6
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One measured run as it is compared: (X, Y, Z, T) without drift, the brain, and who it is."""
+
+    name: str
+    person: str
+    series: Array
+    mask: Array
+
+    def part(self, volumes: slice) -> Run:
+        """Some of its volumes."""
+        return replace(self, series=self.series[..., volumes])
+
+
+def runs_of(arguments: list[str]) -> Iterator[Run]:
+    """Runs of NAME=BIDS_DIR, every one with at least 60 volumes."""
+    for argument in arguments:
+        person, _, folder = argument.partition("=")
+        files = sorted(Path(folder).glob("sub-*/**/func/*_bold.nii.gz"))
+        for number, file in enumerate(files, 1):
+            image = nib.load(file)  # type: ignore[attr-defined]
+            if image.shape[3] < 60:
+                continue
+            data = np.asarray(image.dataobj, dtype=np.float32)[..., FIRST:]  # type: ignore[attr-defined]
+            even = tuple(n // 4 * 4 for n in data.shape[:2])
+            yield without_drift(f"{person} {number}" if len(files) > 1 else person, person, data[: even[0], : even[1]])
+
+
+def without_drift(name: str, person: str, data: Array) -> Run:
+    """A run with its drift taken out; the brain is where the mean exceeds a quarter of its upper end."""
+    mean, count = data.mean(-1), data.shape[-1]
+    mask = mean > 0.25 * np.percentile(mean, 98)
+    waves = np.cos(np.pi * (np.arange(count) + 0.5)[:, None] * np.arange(DRIFTS) / count)
+    basis = np.linalg.qr(np.c_[np.linspace(-1, 1, count), waves])[0].astype(np.float32)
+    return Run(name=name, person=person, series=data - (data @ basis) @ basis.T, mask=mask)
+
+
+def components(series: Array, mask: Array) -> Tensor:
+    """(C, Z, X, Y) strongest temporal components, those above noise."""
+    count = series.shape[-1]
+    inside = series[mask].astype(np.float64)
+    values, vectors = np.linalg.eigh(inside.T @ inside)
+    above = int((values > NOISE * np.median(values[DRIFTS:])).sum())
+    kept = min(COUNT, max(8, above))
+    found = series @ (vectors[:, ::-1][:, :kept] / np.sqrt(count)).astype(np.float32)
+    return torch.from_numpy(np.ascontiguousarray(found.transpose(3, 2, 0, 1)))

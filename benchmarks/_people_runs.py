@@ -1,0 +1,177 @@
+"""The whole program on the runs of `_people_data`: one call a run and calibration, and what is kept of it.
+
+What a call leaves that tables need (evaluation, verdict, model card, effects of the blocks, share of zero filling's
+error) is kept in a folder of its own, so that a call that was made is not made again and tables come from kept files
+alone. The calls on one run share a working directory: what does not depend on the calibration is computed once. The
+directory has a hash of the program in its name, as results of another version must not be taken for this one's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from _people_data import Tested, make_tested
+from _people_measured import FIRST, components, without_drift
+from _people_predicted import FACTOR
+
+import bids_sr
+from bids_sr import workflows
+from bids_sr.metrics.long_tables import MetricRow, read_table
+from bids_sr.stats.evaluation.split_half_table import split_half_rows
+from bids_sr.stats.glm.block_effects import load_effects, save_effects
+from bids_sr.stats.glm.contrasts import resolve_contrasts
+
+SECONDS = 1800  # of one call, at most
+OPTIONS = ("--sr-method", "sbl", "--smoothing", "0", "--activation", "glm", "--threshold", "quarter", "--level",
+           "minimal", "--skip-bids-validation")  # fmt: skip
+PROCESSORS = "2"
+SERIES = ("zerofill", "sbl", "measured")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What was kept of one call: of a run, with or without a calibration."""
+
+    folder: Path
+
+    @property
+    def done(self) -> bool:
+        """Whether the call ended and everything is there."""
+        return (self.folder / "about.json").exists()
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Exit status, hash of the program, share of zero filling's error, and the message of a refusal."""
+        return dict(json.loads((self.folder / "about.json").read_text()))
+
+    @property
+    def rows(self) -> list[MetricRow]:
+        """The evaluation table."""
+        return read_table(self.folder / "evaluation.tsv")
+
+    @property
+    def held_out(self) -> dict[str, Any]:
+        """What the gate found, from the model card."""
+        return dict(json.loads((self.folder / "card.json").read_text())["held_out"])
+
+    @property
+    def calibration(self) -> dict[str, Any]:
+        """What is told of the calibration: volumes, displacement, whether it could be used."""
+        file = self.folder / "calibration.json"
+        return dict(json.loads(file.read_text())) if file.exists() else {}
+
+
+def command(low: Path, results: Path, truth: Path, calibration: str | Path, work: Path) -> list[str]:
+    """One call of the program."""
+    return [
+        str(Path(sys.executable).with_name("bids-sr")), str(low), str(results), "participant", *OPTIONS, "--truth",
+        str(truth), "--calibration", str(calibration), "-w", str(work), "--nprocs", PROCESSORS,
+    ]  # fmt: skip
+
+
+@cache
+def code() -> str:
+    """Hash of the sources of the installed program."""
+    files = [file for folder in (*bids_sr.__path__, *workflows.__path__) for file in sorted(Path(folder).rglob("*.py"))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
+
+
+def call(tested: Tested, kind: str, calibration: str | Path, data: Path, out: Path) -> Kept:
+    """The whole program on a run, unless that was done; `calibration` is a file, or none.
+
+    A refusal (exit status 2) is kept, too; any other failure ends this benchmark.
+    """
+    kept = Kept(out / tested.name / "kept" / kind)
+    if kept.done:
+        return kept
+    low, truth = make_tested(tested, data, out)
+    results, work = out / tested.name / "results", out / tested.name / f"work-{code()}"
+    shutil.rmtree(results, ignore_errors=True)
+    shutil.rmtree(kept.folder, ignore_errors=True)
+    kept.folder.mkdir(parents=True)
+    with (kept.folder / "log.txt").open("w") as log:
+        program = ["nice", "-n", "5", *command(low, results, truth, calibration, work)]
+        done = subprocess.run(
+            program, stdout=log, stderr=subprocess.STDOUT, timeout=SECONDS, check=False,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+    if done.returncode not in (0, 2):
+        sys.exit(f"{tested.name} {kind}: exit status {done.returncode}, see {kept.folder / 'log.txt'}")
+    about: dict[str, Any] = {"status": done.returncode, "code": code()}
+    if done.returncode == 0:
+        about["share"] = _keep(results, work, kept.folder)
+    (kept.folder / "about.json").write_text(json.dumps(about, indent=1))
+    shutil.rmtree(results, ignore_errors=True)
+    return kept
+
+
+def _one(folder: Path, pattern: str) -> Path:
+    (found,) = folder.glob(pattern)
+    return found
+
+
+def _keep(results: Path, work: Path, folder: Path) -> float:
+    """Copy what tables need; returns the share of zero filling's error that `sbl` explains."""
+    run = _one(work, "bids_sr_wf/sub_*_wf/sub_*_wf")
+    shutil.copy(_one(results, "sub-*/**/func/*_desc-evaluation_metrics.tsv"), folder / "evaluation.tsv")
+    shutil.copy(_one(results, "sub-*/**/func/*_desc-verdict_metrics.json"), folder / "verdict.json")
+    shutil.copy(_one(run, "sbl/estimate_variance/sbl.json"), folder / "card.json")
+    for file in run.glob("calibration_wf/measure_calibration/calibration_facts.json"):
+        shutil.copy(file, folder / "calibration.json")
+    for name in SERIES:
+        shutil.copy(run / name / "measure_effects" / "effects.npz", folder / f"{name}.npz")
+    return share(*(_series(run, name) for name in SERIES))
+
+
+def _series(run: Path, name: str) -> np.ndarray:
+    """A series of the working directory, in the steady state."""
+    file = run / name / ("place_measured" if name == "measured" else "super_resolve") / "series.nii"
+    image: Any = nib.load(file)  # type: ignore[attr-defined]
+    return np.asarray(image.dataobj, dtype=np.float32)[..., FIRST:]
+
+
+def share(zero: np.ndarray, made: np.ndarray, measured: np.ndarray) -> float:
+    """Share of zero filling's squared error, mean over the strongest components of the measured series in the brain."""
+    known = without_drift("measured", "", measured)
+    inside = known.series[known.mask].astype(np.float64)
+    count = len(components(known.series, known.mask))
+    vectors = np.linalg.eigh(inside.T @ inside)[1][:, ::-1][:, :count]
+
+    def error(series: np.ndarray) -> np.ndarray:
+        own = without_drift("", "", series).series[known.mask].astype(np.float64)
+        return np.asarray((((own - inside) @ vectors) ** 2).sum(0))
+
+    return float(np.mean(1 - error(made) / error(zero)))
+
+
+def value(rows: Sequence[MetricRow], series: str, measure: str, region: str) -> MetricRow:
+    """One figure of all events against rest, unsmoothed."""
+    own = [r for r in rows if (r.series, r.measure, r.region, r.fwhm_mm) == (series, measure, region, 0)]
+    return min(own, key=lambda row: row.contrast != "all")
+
+
+def gains(first: Kept, second: Kept) -> Mapping[tuple[str, str], MetricRow]:
+    """`sbl` of the second call less that of the first, by measure and region, with intervals over the same blocks."""
+    effects = load_effects(first.folder / "measured.npz")
+    types = list(dict.fromkeys(block.condition for block in effects.blocks))
+    contrast = resolve_contrasts(types, ["all"])
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"measured": first.folder / "measured.npz"}
+        for name, kept in (("before", first), ("after", second)):
+            named = replace(load_effects(kept.folder / "sbl.npz"), series=name)
+            files[name] = save_effects(named, Path(folder) / f"{name}.npz")
+        rows = split_half_rows(files, effects.mask, effects.affine, effects.mask, contrast, factor=FACTOR)
+    return {(r.measure, r.region): r for r in rows if (r.series, r.against) == ("after", "before")}

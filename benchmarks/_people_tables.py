@@ -1,0 +1,172 @@
+"""`people.py runs`, `harm`, `protocol`: what is called, and the tables of what was kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _people_calibrations import CHANGES, make_calibration
+from _people_data import MIDDLE, TESTED, Tested
+from _people_runs import Kept, call, gains, value
+from _table import keep as keep_table
+
+from bids_sr.metrics.long_tables import MetricRow
+
+REGIONS = ("brain", "active40")
+MEASURES = {
+    "r": "split_r_beyond", "explained variance": "split_ev_beyond", "correct fraction": "split_right_beyond",
+    "recovered amplitude": "split_amplitude_beyond",
+}  # fmt: skip
+WRONG = ("mirrored", "x1", "y1", "x2", "y2", "moved", "other", "spike")
+SHOWN = (
+    ("zero filling", "blind", "zerofill"), ("`sbl`, blind", "blind", "sbl"), ("`sbl`, calibrated", "fine", "sbl"),
+    ("measured", "blind", "measured"),
+)  # fmt: skip
+HARM = {"B2": WRONG, "A": WRONG}
+PROTOCOL = {
+    "B2": ("v10", "fine", "v60", "regressed", "pe1", "pe2"),
+    "B1": ("v10", "fine", "v60"),
+    "A": ("v10", "fine", "regressed", "pe1", "pe2"),
+    "A-middle": ("fine", "after"),
+    "C-middle": ("fine", "after"),
+}
+EVERY = {**TESTED, **MIDDLE}
+
+
+def runs(arguments: Sequence[str]) -> None:
+    """Every run blind and calibrated: figures of each run with intervals, their means over people, and gains."""
+    out = _called(arguments, dict.fromkeys(TESTED, ("blind", "fine")))
+    rows, found = [], []
+    for name, tested in TESTED.items():
+        for series, kind, label in SHOWN:
+            kept = Kept(out / name / "kept" / kind)
+            if kept.done:
+                figures = {measure: [value(kept.rows, label, key, region) for region in REGIONS]
+                           for measure, key in MEASURES.items()}  # fmt: skip
+                found.append((tested.person, series, figures))
+                rows.append({"run": name, "series": series, **_with_intervals(figures)})
+    keep("people_runs", f"Beyond the acquired Nyquist limit: {_count(out)}", rows, remarks=[
+        *(f"{name}: {tested.run.file.split('/')[0]}, {tested.about}." for name, tested in TESTED.items()),
+        "Split halves of all events against rest, unsmoothed; 95 % intervals over blocks.",
+    ])  # fmt: skip
+    shown = [series for series, *_ in SHOWN if any(s == series for _, s, _ in found)]
+    means = [_mean_over_people(series, [(person, f) for person, s, f in found if s == series]) for series in shown]
+    keep("people_runs_mean", f"Beyond the acquired Nyquist limit, mean over people: {_count(out)}", means, remarks=[
+        "Brain / active voxels (lowest and highest person). A person's runs are averaged first.",
+    ])  # fmt: skip
+    differences = [_compared(out, tested, kind) for tested in TESTED.values() for kind in ("shipped", "fine")]
+    keep("people_runs_gain", f"Calibrated less blind: {_count(out)}", [row for row in differences if row])
+
+
+def harm(arguments: Sequence[str]) -> None:
+    """What wrong calibrations do, and what the gate chose."""
+    out = _called(arguments, {name: ("blind", "fine", *kinds, "five") for name, kinds in HARM.items()})
+    rows = [_compared(out, TESTED[name], kind) for name, kinds in HARM.items() for kind in ("fine", *kinds, "five")]
+    keep("people_harm", "Calibrations that are wrong, less blind", [row for row in rows if row])
+
+
+def protocol(arguments: Sequence[str]) -> None:
+    """How many volumes, before or after, with or without the task, and distortion."""
+    out = _called(arguments, {name: ("blind", *kinds) for name, kinds in PROTOCOL.items()})
+    rows = [_compared(out, EVERY[name], kind) for name, kinds in PROTOCOL.items() for kind in kinds]
+    keep(
+        "people_protocol",
+        "Calibrations of other length, moment, task and distortion, less blind",
+        [r for r in rows if r],
+    )
+
+
+def keep(name: str, title: str, rows: Sequence[Mapping[str, Any]], *, remarks: Sequence[str] = ()) -> None:
+    """Keep a table that has rows."""
+    if rows:
+        keep_table(name, title, rows, remarks=remarks)
+
+
+def _called(arguments: Sequence[str], kinds: dict[str, tuple[str, ...]]) -> Path:
+    """Make the calls that were asked for, all if none was named; returns the folder of what was kept."""
+    data, out, only = Path(arguments[0]), Path(arguments[1]), arguments[2:]
+    for name, own in kinds.items():
+        for kind in own:
+            if only and not {name, f"{name}:{kind}"} & set(only):
+                continue
+            file = "none" if kind == "blind" else make_calibration(kind, EVERY[name], data, out)
+            kept = call(EVERY[name], kind, file, data, out)
+            print(f"{name} {kind}: {kept.about}", flush=True)
+    return out
+
+
+def _count(out: Path) -> str:
+    done = [tested for name, tested in TESTED.items() if Kept(out / name / "kept" / "fine").done]
+    return f"{len(done)} runs of {len({tested.person for tested in done})} people"
+
+
+def _text(row: MetricRow) -> str:
+    """A figure with its interval."""
+    ends = "" if math.isnan(row.lower) else f" [{row.lower:.3f}, {row.upper:.3f}]"
+    return f"{row.value:.3f}{ends}"
+
+
+def _with_intervals(figures: dict[str, list[MetricRow]]) -> dict[str, str]:
+    return {
+        f"{measure}, {region}": _text(row)
+        for measure, found in figures.items()
+        for region, row in zip(("brain", "active"), found, strict=True)
+    }
+
+
+def _mean_over_people(series: str, found: Sequence[tuple[str, dict[str, list[MetricRow]]]]) -> dict[str, str]:
+    """One row of the table over people: the person is the unit."""
+    row = {"series": series}
+    people = list(dict.fromkeys(person for person, _ in found))
+    for measure in MEASURES:
+        texts = []
+        for at in range(len(REGIONS)):
+            own = [np.mean([f[measure][at].value for p, f in found if p == person]) for person in people]
+            texts.append(f"{np.mean(own):.3f} ({min(own):.3f} to {max(own):.3f})")
+        row[measure] = " / ".join(texts)
+    return row
+
+
+def _compared(out: Path, tested: Tested, kind: str) -> dict[str, Any] | None:
+    """What a calibration brought a run, and what the gate chose; None where it was not called."""
+    blind, kept = Kept(out / tested.name / "kept" / "blind"), Kept(out / tested.name / "kept" / kind)
+    if not (blind.done and kept.done):
+        return None
+    row: dict[str, Any] = {"run": tested.name, "calibration": CHANGES[kind][0], "chosen": chosen(kept)}
+    if kept.about["status"] != 0:
+        return row | dict.fromkeys(("registered", *_names(), "share", "blind share"), "")
+    found = gains(blind, kept)
+    row["registered"] = " ".join(_displacement(kept))
+    for region, label in zip(REGIONS, ("brain", "active"), strict=True):
+        row[f"explained variance, {label}"] = round(value(kept.rows, "sbl", "split_ev_beyond", region).value, 3)
+    for region, label in zip(REGIONS, ("brain", "active"), strict=True):
+        row[f"less blind, {label}"] = _text(found["gain_split_ev_beyond", region])
+    return row | {"share": round(kept.about["share"], 3), "blind share": round(blind.about["share"], 3)}
+
+
+def _names() -> list[str]:
+    return [f"{what}, {label}" for what in ("explained variance", "less blind") for label in ("brain", "active")]
+
+
+def chosen(kept: Kept) -> str:
+    """What the gate chose, in words."""
+    if kept.about["status"] != 0:
+        return "refused at the start"
+    held_out = kept.held_out
+    if kept.calibration.get("usable") is False:
+        return f"not used: {kept.calibration.get('reason')}"
+    weight = held_out.get("weight", held_out.get("blend"))
+    more = [f"{text} {held_out[key]:.2g}" for key, text in (
+        ("position_correction_mm", "moved by mm"), ("log_likelihood_gain", "log likelihood higher by"),
+    ) if isinstance(held_out.get(key), float)]  # fmt: skip
+    return ", ".join([f"weight {weight:g}" if weight is not None else "not used", *more])
+
+
+def _displacement(kept: Kept) -> Iterator[str]:
+    """How far the registration moved the calibration, where that is told."""
+    for key, value_ in kept.calibration.items():
+        if "displacement" in key and isinstance(value_, float):
+            yield f"{value_:.2f}"
