@@ -28,7 +28,7 @@ Progress = Callable[[str], None]
 _BIDS_VERSION = "1.9.0"
 _SCANNER = {"MagneticFieldStrength": 3, "Manufacturer": "simulated"}
 EARLIEST_MS, LATEST_MS = 5.0, 150.0  # before, k-space is not read out; after, tissue has no signal left
-MOST_DISTORTION, MOST_DRIFT = 4.0, 50.0
+MOST_DISTORTION, MOST_MOVED, MOST_DRIFT = 4.0, 20.0, 50.0
 _AT_REST = {"tap": "", "rest": ", at rest"}
 
 
@@ -90,8 +90,8 @@ class Study:
         d = self.differences
         if d != Differences() and not self.calibration:
             raise PhantomError("what differs in a calibration needs one: give --calibration, too")
-        if d.moved < 0:
-            raise PhantomError(f"a head moves by 0 mm or more, not by {d.moved:g}")
+        if not 0 <= d.moved <= MOST_MOVED:
+            raise PhantomError(f"a head moves by 0 to {MOST_MOVED:g} mm, not by {d.moved:g}")
         if not 0 <= d.distortion <= MOST_DISTORTION:
             raise PhantomError(
                 f"the distortion is larger by 0 to {MOST_DISTORTION:g} fine voxels, not {d.distortion:g}"

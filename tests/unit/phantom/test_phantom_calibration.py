@@ -225,7 +225,7 @@ def test_a_drift_is_in_the_volumes(subject: SimulatedSubject) -> None:
     ("more", "why"),
     [
         ({"calibration_distortion": 1.0}, "needs one: give --calibration"),
-        ({"calibration": 8, "calibration_moved": -1.0}, "0 mm or more"),
+        ({"calibration": 8, "calibration_moved": -1.0}, "0 to 20 mm"),
         ({"calibration": 8, "calibration_distortion": 9.0}, "0 to 4 fine voxels"),
         ({"calibration": 8, "calibration_drift": 80.0}, "at most 50 percent"),
     ],
