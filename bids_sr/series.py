@@ -36,6 +36,7 @@ PAIR_BASELINES = ("inject", "ratio")  # these take their detail from the high-re
 INTERPOLATIONS = ("nearest", "linear", "bspline", "lanczos", "zerofill")  # linear operators on a single volume
 VALIDATION_BASELINES = ("bspline", "zerofill")  # beside every network on held-out patches and images
 IMAGE_REFERENCES = ("bspline", "inject")  # images are held against these
+ACQUIRED_BAND = "zerofill"  # what other programs' series are held against: the acquired band, and nothing beyond it
 SMOOTH, PCA = "bsplineSmooth", "bsplinePca"
 CONTROLS: Mapping[str, str] = MappingProxyType({
     SMOOTH: "bspline with the best-fitting smoothing",
@@ -44,7 +45,9 @@ CONTROLS: Mapping[str, str] = MappingProxyType({
 """Denoising controls with what was done, made of the B-spline series within the evaluation."""
 PCA_RANKS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 """Numbers of temporal components that the control `PCA` chooses from."""
-_VARIANT = re.compile(r"(?P<method>.+?)(?P<variant>Phantom|Other|T1w|Mirror|Shift|Seed(?P<seed>\d+))")
+SAME = "Same"
+"""What sets the acquired series apart that was smoothed to the resolution of a series it is compared with."""
+_VARIANT = re.compile(rf"(?P<method>.+?)(?P<variant>Phantom|Other|T1w|Mirror|Shift|{SAME}|Seed(?P<seed>\d+))")
 SMOOTHED = r"(?:Fwhm(?P<tenths>\d+))?"
 """How the label of a map goes on that may be smoothed, as a regular expression."""
 _LABEL = re.compile(rf"(?P<series>.+?){SMOOTHED}(?P<region>Quarter|Fdr|Z\d+)?")
@@ -57,7 +60,7 @@ class Series:
     name: str  # in tables and file names
     kind: Kind  # "acquired", "baseline", "control", "method", "placebo", "member", "measured" or "run"
     method: str  # the method that a placebo or member of an ensemble is a variant of; for all others the name
-    # "" or what sets it apart: "Phantom", "Other", "T1w", "Mirror", "Shift" (placebos), "Seed1" (members)
+    # "" or what sets it apart: "Phantom", "Other", "T1w", "Mirror", "Shift" (placebos), "Seed1" (members), "Same"
     variant: str = ""
 
 
@@ -80,6 +83,11 @@ def member_name(method: str, seed: int) -> str:
     return series_name(method, f"Seed{seed}")
 
 
+def same_name(compared: str) -> str:
+    """Name of the acquired series that was smoothed to the resolution of a compared one."""
+    return series_name(compared, SAME)
+
+
 @cache
 def series(name: str) -> Series:
     """Look a series up by its name; what is nothing else is a method.
@@ -95,7 +103,8 @@ def series(name: str) -> Series:
     found = None if kind else _VARIANT.fullmatch(name)
     if found is None:
         return Series(name, kind or "method", name)
-    return Series(name, "placebo" if found["seed"] is None else "member", found["method"], found["variant"])
+    variant: Kind = "control" if found["variant"] == SAME else "placebo" if found["seed"] is None else "member"
+    return Series(name, variant, found["method"], found["variant"])
 
 
 def kind_of(name: str) -> Kind:

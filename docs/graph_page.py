@@ -112,6 +112,12 @@ def prepared_before(maker: BidsMaker) -> None:
     prepared(maker, "20.2.7")
 
 
+def compared(maker: BidsMaker) -> None:
+    """A denoised series of the run."""
+    plain(maker)
+    BidsMaker(maker.root.parent / "made").bold()
+
+
 def scans(maker: BidsMaker) -> None:
     """Structural scans in two resolutions."""
     for contrast in ("T1w", "T2w"):
@@ -136,6 +142,7 @@ CASES = (
         "On an older fMRIPrep, in another template space", prepared_before,
         ("-d", "prep", "--output-spaces", "MNI152NLin2009aSym"),
     ),
+    Case("A series of another program", compared, ("--compare", "made")),
     Case("Structural scans", scans, ("--sr-target", "anat")),
 )  # fmt: skip
 
@@ -147,6 +154,7 @@ def graph_of(case: Case) -> Graph:
         maker = BidsMaker(root / "bids")
         case.make(maker)
         options = [str(root / each) if each in ("truth", "prep") else each for each in case.options]
+        options = [f"NORDIC={root / each}" if each == "made" else each for each in options]
         return planned_graph(maker, root, *options)
 
 

@@ -34,6 +34,7 @@ from bids_sr.steps.figures import (
     draw_training,
 )  # fmt: skip
 from bids_sr.steps.quality import guard_precision
+from bids_sr.workflows.compare import add_compared
 from bids_sr.workflows.facts import run_facts
 from bids_sr.workflows.judge import add_evaluation
 from bids_sr.workflows.planned import Planned
@@ -110,7 +111,7 @@ def _settings(planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with
         "active_by": MEASURED if truth is not None and truth.bold is not None else "bspline",
         "has_truth": bool(known) or (truth is not None and truth.bold is not None),
         "series_names": tuple(one.name for one in wanted if one.stored),
-        "method_names": methods_of(wanted),
+        "method_names": methods_of(wanted), "compared_names": tuple(one.name for one in bold.compared),
         "with_anat": with_anat,
         "seeds": seeds_of(how.seeds, with_anat=with_anat, atlas=how.atlas) if at_rest else (),
         "origin": given.origin.text if given else "",
@@ -223,6 +224,7 @@ def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
         else:
             own.alias["stc"] = "bold"
         own.add(super_resolution.place_measured)
+    add_compared(run)
     for one in run.wanted:
         if not one.stored:
             _add_unstored(run, one)

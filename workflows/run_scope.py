@@ -39,16 +39,21 @@ class RunOf:
         return methods_of(self.wanted)
 
     @property
+    def compared(self) -> tuple[str, ...]:
+        """Series of other programs that are judged beside it."""
+        return tuple(one.name for one in self.bold.compared)
+
+    @property
     def measured(self) -> tuple[str, ...]:
         """The measured series, where there is one."""
         return (MEASURED,) if MEASURED in self.series else ()
 
     @property
     def mapped(self) -> tuple[str, ...]:
-        """Series that are mapped and stored: raw, those of the plan, the measured one."""
-        return ("raw", *(one.name for one in self.wanted if one.stored), *self.measured)
+        """Series that are mapped: raw, those of the plan, those of other programs, the measured one."""
+        return ("raw", *(one.name for one in self.wanted if one.stored), *self.compared, *self.measured)
 
     @property
     def judged(self) -> tuple[str, ...]:
-        """Series on the high-resolution grid that are evaluated: those stored, then those that are not."""
+        """Series on the high-resolution grid that are evaluated: those mapped, then those that are not."""
         return (*self.mapped[1:], *(one.name for one in self.wanted if not one.stored))

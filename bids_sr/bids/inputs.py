@@ -78,6 +78,16 @@ class Calibration:
 
 
 @frozen
+class Compared:
+    """A series that another program made of a run, to be judged beside it."""
+
+    name: str  # of the series, letters and digits
+    bold: Path  # absolute
+    corrected: bool  # whether slice timing was corrected in it already
+    axis_order: AxisOrder = AS_STORED  # axis of the file that each axis of the run is
+
+
+@frozen
 class BoldRun:
     """One functional run with what belongs to it; slices lie along its third axis, whatever the order in its file."""
 
@@ -100,6 +110,8 @@ class BoldRun:
     # file and echo time (ms) of each echo that is combined, of which `bold` is the first; empty for a single echo
     echoes: tuple[tuple[Path, float], ...] = ()
 
+    compared: tuple[Compared, ...] = ()  # series of other programs that are judged beside it
+
     @property
     def stem(self) -> str:
         """File name without its suffix and extension (``sub-01_ses-1_task-tap_run-1``), of all echoes one."""
@@ -120,7 +132,8 @@ class BoldRun:
         """Images that are read for this run besides those of its pairs; None for what is not there."""
         calibration = None if self.calibration is None else self.calibration.bold
         truth = None if self.truth is None else self.truth.bold
-        return self.bold, *(path for path, _ in self.echoes[1:]), calibration, truth
+        others = (each.bold for each in self.compared)
+        return self.bold, *(path for path, _ in self.echoes[1:]), calibration, truth, *others
 
 
 @frozen

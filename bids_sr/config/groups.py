@@ -250,6 +250,14 @@ class Evaluation(Checked):
         nargs="?",
         const="clean",
     )
+    compare: tuple[str, ...] = option(
+        (),
+        "--compare NAME=FILE",
+        "judge a series that another program made of the run, on the acquired or a finer grid: is it truer than the "
+        "acquired one? NORDIC=FILE; tedana=DIR or tedana=DIR:desc-LABEL of BIDS derivatives",
+        decides=False,
+        type=readers.named_series,
+    )
     pair_holdout: bool = option(
         False, "--pair-holdout", "with two T2*w pairs, train on the first and evaluate on the second", decides=False
     )
@@ -273,6 +281,8 @@ class Evaluation(Checked):
     def _check(self) -> None:
         why = "it makes its own truth, so it excludes a folder of evaluation.truth (--truth)"
         self._need(self.truth_dir is None or self.retrospective is None, "retrospective", why)
+        why = "a series of the run cannot be held against its downsampled copy; leave out evaluation.retrospective"
+        self._need(not self.compare or self.retrospective is None, "compare", why)
         self._need(0 <= self.null_checks <= 100_000, "null_checks", "a number of shuffles lies from 0 to 100000")
         self._need_positive("margin", "it is a positive number")
 

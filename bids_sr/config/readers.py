@@ -41,6 +41,14 @@ def named_folder(text: str) -> str:
     return text
 
 
+def named_series(text: str) -> str:
+    """Read ``NAME=FILE``, ``NAME=DIR`` or ``NAME=DIR:desc-LABEL``; a name without a path is refused."""
+    name, _, where = text.partition("=")
+    if not name.strip() or not where.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} names no series; write it as NORDIC=FILE, or NORDIC=DIR")
+    return text
+
+
 def run_number(text: str) -> int:
     """Read the number of a run: ``1``, ``01``, ``run-01``."""
     digits = text.removeprefix("run-")

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-BANDS = ("signal", "percent", "beyond")
+BANDS = ("signal", "percent", "beyond", "within")
 
 
 class MeasureParts(NamedTuple):

@@ -179,6 +179,7 @@ register(
 
 # Agreement with the truth: of split halves (split_), of the halves of one series (self_), of the whole run (truth_)
 _BEYOND = "only in-plane Fourier coefficients at or beyond the acquired Nyquist limit"
+_WITHIN = "only in-plane Fourier coefficients within the acquired Nyquist limit"
 _SIGNAL = "signal units"
 _AMPLITUDES: tuple[tuple[str, str, Better, str], ...] = (
     ("ev", "explained variance 1 - |e - t|²/|t|² of the true effect t by the series' effect e", HIGHER,
@@ -193,10 +194,12 @@ for _kind, _direction, _bands in (  # reproducibility compares nothing
         "signal": "the effect of one half of the blocks with the measured effect of the other half, signal units",
         "percent": "the same in percent of one common mean image",
         "beyond": f"the same, {_BEYOND}",
+        "within": f"the same, {_WITHIN}",
     }),
     ("self", None, {
         "signal": "the effects of the two halves of the blocks of one series: reliability, not truth",
         "beyond": "the same beyond the acquired Nyquist limit: a filter that makes its own detail passes this",
+        "within": "the same within the acquired Nyquist limit",
     }),
 ):  # fmt: skip
     register(
@@ -213,22 +216,22 @@ _with_gains(
            f"{text}; one half of the blocks against the other half as measured at high resolution, corrected for "
            f"its noise by the covariance of the measured halves; {where}", direction)
     for name, text, direction, _ in _AMPLITUDES
-    for band, where in (("signal", _SIGNAL), ("beyond", _BEYOND))
+    for band, where in (("signal", _SIGNAL), ("beyond", _BEYOND), ("within", _WITHIN))
 )  # fmt: skip
 
 
 def _truth_amplitude(band: str) -> dict[str, Metric]:
-    where, place = (_BEYOND, " beyond Nyquist") if band == "beyond" else (_SIGNAL, "")
+    where, place = {"beyond": (_BEYOND, " beyond Nyquist"), "within": (_WITHIN, "")}.get(band, (_SIGNAL, ""))
     return {
         name: Metric(
             f"truth_{name}_{band}", "1", f"{text}; known activation, at rest connectivity; {where}", direction,
-            label + place if band == "beyond" or name == "ev" else "",
+            label + place if band == "beyond" or (name, band) == ("ev", "effect") else "",
         )
         for name, text, direction, label in _AMPLITUDES
     }  # fmt: skip
 
 
-_beyond, _effect = _truth_amplitude("beyond"), _truth_amplitude("effect")
+_beyond, _effect, _within = (_truth_amplitude(band) for band in ("beyond", "effect", "within"))
 # those with a label are the columns of the report's table of the truth, in this order
 _with_gains([
     _beyond["ev"],
@@ -238,6 +241,9 @@ _with_gains([
     _beyond["amplitude"],
     _beyond["right"],
     *_effect.values(),
+    *_within.values(),
+    Metric("truth_r_within", "1",
+           "correlation of the effect map with that of the truth within the acquired Nyquist limit", HIGHER),
     Metric("truth_r_effect", "1", "correlation of the effect map with that of the truth", HIGHER, "r of effect"),
     Metric("truth_r_t", "1", "correlation of the t map with that of the truth", HIGHER, "r of t"),
     Metric("truth_ap", "1", "average precision of t for the truly active voxels", HIGHER, "average precision"),
@@ -279,7 +285,7 @@ register(
     *(
         Metric(f"control_best_{name}", "1",
                f"the split_{name} that the control reaches at the best setting in hindsight")
-        for name in ("r_signal", "r_percent", "r_beyond", "ev_signal", "ev_beyond")
+        for name in ("r_signal", "r_percent", "r_beyond", "r_within", "ev_signal", "ev_beyond", "ev_within")
     ),
     Metric("control_rank", "1", "temporal components that the control kept, chosen on the other half"),
     Metric("null_rate", "1", "share of voxels with t beyond p < .001 where there is no signal, mean over shuffles",
@@ -359,5 +365,12 @@ register(
     ),
     Metric("verdict_applied", "1",
            "1 where the method was applied, 0 where it fell back to zero filling and was not compared"),
+    Metric("compared_fwhm", "mm", "smoothing that gives the acquired series the smoothness of this one"),
+    *(
+        Metric(f"compared_{band}", "1",
+               f"1 where a series of another program is truer than the acquired one {band} the acquired Nyquist limit, "
+               "0 where it is not, -1 where it is less true; n/a: undecided")
+        for band in ("within", "beyond")
+    ),
     Metric("verdict_margin", "1", "half width of the interval around 0 that counts as the same"),
 )  # fmt: skip

@@ -12,6 +12,7 @@ from bids_sr.bids.retrospective_plan import foreseen, tell_retrospective
 from bids_sr.config import Settings
 from bids_sr.config.seed_options import COMPONENTS, seed_names, seeds_of
 from bids_sr.preflight import directories, events
+from bids_sr.preflight.compared_series import with_compared
 from bids_sr.preflight.estimates import check_memory, estimate, estimate_structural
 from bids_sr.preflight.method_checks import check_card, check_methods, tell_recipe
 from bids_sr.preflight.output_spaces import check_spaces
@@ -57,6 +58,7 @@ def check(settings: Settings) -> Plan:
     check_spaces(settings, found, labels=labels, without_anat=without_anat)
     directories.check_region(settings, found)
     subjects = tuple(one for one in surveyed.subjects if any(run.bold in contrasts for run in one.runs))
+    subjects = with_compared(subjects, settings, found)
     left_out: dict[str, tuple[Problem, ...]] = {}
     if not settings.run.strict:
         subjects, left_out, problems = exclude(found.problems, surveyed.runs, subjects)

@@ -48,6 +48,7 @@ def check_data(plan: Plan) -> tuple[Problem, ...]:
         if unsound.isdisjoint(run.images):
             own = Findings()
             check_truth(run, own)
+            check_compared(run, own)
             found.add_of_run(run.stem, own)
     return tuple(found.problems)
 
@@ -186,6 +187,25 @@ def check_truth(run: BoldRun, found: Findings) -> None:
     elif not 1 / MOST_GAIN < gain < MOST_GAIN:  # effects are compared in signal units
         reason = f"its signal is {gain:.2g} times that of {run.bold.name}: different units"
         found.refuse(run.truth.bold, reason, "Scale it to the run's units (scl_slope), or leave it out: --truth none.")
+
+
+def check_compared(run: BoldRun, found: Findings) -> None:
+    """Hold the voxels of compared series against those of the run; all are sound images of as many volumes."""
+    if not run.compared:
+        return
+    from bids_sr.registration.compared_frame import ComparedError, hold_against, moments, refusal_of
+
+    wanted = moments(run.n_volumes)
+    middle = run.echoes[len(run.echoes) // 2][0] if run.echoes else run.bold  # most like the combined echoes
+    own = _some_volumes(middle, wanted, run.axis_order)
+    for each in run.compared:
+        try:
+            seen = hold_against(own, _some_volumes(each.bold, wanted, each.axis_order), run.affine)
+        except ComparedError as error:
+            found.refuse(each.bold, str(error), "Look at it beside the run.")
+            continue
+        if refused := refusal_of(seen):
+            found.refuse(each.bold, *refused)
 
 
 def _correlation(first: Array, second: Array) -> float:

@@ -1,6 +1,6 @@
 """Evaluation of finer series: effects of blocks, split halves, measured and known truth, series without signal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
@@ -73,6 +73,11 @@ def measure_effects(
         )  # fmt: skip
 
 
+def widths_of(same_widths: Mapping[str, object] | None) -> dict[str, float]:
+    """Smoothing (mm) by the name of a compared series; empty where there is none."""
+    return {name: float(str(width)) for name, width in (same_widths or {}).items()}
+
+
 def _halves_text(setting: Lookup) -> str:
     measured = setting("active_by") == MEASURED
     blocks = "Segments of the run" if setting("at_rest") else "Blocks of each condition"
@@ -93,14 +98,15 @@ def _halves_text(setting: Lookup) -> str:
 
 @step(makes=("split_half", "halves_figures"), part=Part.EVALUATION, text=_halves_text, memory=EFFECTS)
 def compare_halves(
-    effects: dict[str, File], bold_mask_hr: Mask, roi_hr: Mask, here: Path, *, contrasts: Contrasts, factor: Factor,
-    random_seed: int, n_boot: int = N_BOOT,
+    effects: dict[str, File], bold_mask_hr: Mask, roi_hr: Mask, here: Path, same_widths: Facts | None = None, *,
+    contrasts: Contrasts, factor: Factor, random_seed: int, n_boot: int = N_BOOT,
 ) -> tuple[Rows, File]:  # fmt: skip
     """Effects of one half of the blocks against the measured effects of the other half, or the series' own.
 
     Parameters
     ----------
     effects : of all series on the high-resolution grid; they are read one at a time
+    same_widths : smoothing (mm) that gives the acquired series the smoothness of those of other programs, by name
     n_boot : resamples of blocks
 
     Returns
@@ -109,15 +115,18 @@ def compare_halves(
     """
     where = (effects, bold_mask_hr.data, bold_mask_hr.affine)
     with threadpool_limits(1):
-        rows = split_half_rows(*where, roi_hr.data, contrasts, factor=factor, n_boot=n_boot, seed=random_seed)
+        rows = split_half_rows(
+            *where, roi_hr.data, contrasts, factor=factor, n_boot=n_boot, seed=random_seed,
+            same_widths=widths_of(same_widths),
+        )  # fmt: skip
         return rows, save_effect_maps(*where, contrasts, factor=factor, path=here / "split_half.npz")
 
 
 @step(makes="truth", memory=EFFECTS)
 def compare_with_truth(
     maps: Sequence[Map], bold_mask_hr: Mask, roi_hr: Mask, effects: dict[str, File] | None = None,
-    truth_maps: dict[str, Image] | None = None, *, contrasts: Contrasts, factor: Factor, at_rest: bool,
-    random_seed: int, n_boot: int = N_BOOT,
+    truth_maps: dict[str, Image] | None = None, same_widths: Facts | None = None, *, contrasts: Contrasts,
+    factor: Factor, at_rest: bool, random_seed: int, n_boot: int = N_BOOT,
 ) -> Rows:  # fmt: skip
     """Maps of the whole run against those of the measured series and against known activation.
 
@@ -126,6 +135,7 @@ def compare_with_truth(
     maps : of all series; raw is passed over
     effects : of all series, for figures beyond Nyquist and intervals: the finest band needs whole slices
     truth_maps : known activation by contrast, on any grid in the frame of the mask
+    same_widths : see `compare_halves`
     at_rest : maps are of seeds, whose correlation is compared too
     n_boot : resamples of blocks
     """
@@ -139,7 +149,7 @@ def compare_with_truth(
     with threadpool_limits(1):
         told = effect_rows(
             effects, contrasts, grid=grid, roi=roi_hr.data, factor=factor, known=known, n_boot=n_boot,
-            seed=random_seed,
+            seed=random_seed, same_widths=widths_of(same_widths),
         )  # fmt: skip
     return replaced(rows, told)
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from bids_sr.metrics.long_tables import EVALUATION, columns_json
+from bids_sr.metrics.long_tables import EVALUATION, MetricRow, columns_json
 from bids_sr.pipeline.artifacts import Confounds, Derivative, Facts, Image, Map, Mask, Rows
 from bids_sr.pipeline.step import step
 from bids_sr.series import RAW, parse_map_label
@@ -20,10 +20,13 @@ from bids_sr.stats.controls.qc_flags import (
     harm_flags,
     unrepeated_flags,
 )
+from bids_sr.stats.evaluation.compared_verdict import ComparedVerdict, compared_verdict
 from bids_sr.stats.evaluation.evidence import compared_rows, was_applied
 from bids_sr.stats.evaluation.verdict import make_verdict
+from bids_sr.stats.evaluation.verdict_text import PROGRAM, Advice
 from bids_sr.steps.activation import Contrasts, Factor, kept_table, values_of
 from bids_sr.steps.active_regions import judged_contrasts
+from bids_sr.steps.evaluation import widths_of
 
 
 def _applied(methods: Sequence[str], card_file: Mapping[str, Facts] | None) -> list[str]:
@@ -113,8 +116,9 @@ def _pair_flags(highres: Image | None, lowres: Image | None, pair_mask: Mask | N
     keep={"evaluation": kept_table("evaluation", "evaluation_columns"), "verdict": kept_table("verdict", {})},
 )  # fmt: skip
 def judge(
-    rows: list[Rows], one_level_down: Facts, confounds: Confounds, card_file: dict[str, Facts] | None = None, *,
-    method_names: Sequence[str], series_names: Sequence[str], margin: float | None,
+    rows: list[Rows], one_level_down: Facts, confounds: Confounds, card_file: dict[str, Facts] | None = None,
+    compared_facts: Sequence[Facts] = (), same_widths: Facts | None = None, *, method_names: Sequence[str],
+    series_names: Sequence[str], margin: float | None, compared_names: Sequence[str] = (),
 ) -> tuple[Rows, Facts, Facts]:  # fmt: skip
     """Say in plain words what the evaluation of a run allows to say, and join all its figures.
 
@@ -124,6 +128,8 @@ def judge(
     confounds : head motion of the run; large motion is said first
     one_level_down : facts of the test of the run one level of resolution down
     card_file : cards of models, which tell whether theirs was applied
+    compared_facts, same_widths : how series of other programs lie on the run, and smoothing to their resolution
+    compared_names : these series, which are judged apart
     method_names, series_names : series under judgment, and all of the plan, of which the others must be beaten
     margin : differences within it count as none; None: told from the measured series
 
@@ -139,5 +145,21 @@ def judge(
         margin=margin, not_applied=[name for name in method_names if name not in applied],
         displacement=[float(mm) for mm in confounds["framewise_displacement"]], one_level=one_level_down,
     )  # fmt: skip
-    every = compared_rows([*given, *found.rows])
-    return every, columns_json(EVALUATION, (row.measure for row in every)), found.to_json()
+    others = judge_compared(given, compared_names, compared_facts, widths_of(same_widths), margin=margin)
+    every = compared_rows([*given, *found.rows, *(row for each in others for row in each.rows)])
+    told = found.to_json() | ({"compared": [each.to_json() for each in others]} if others else {})
+    return every, columns_json(EVALUATION, (row.measure for row in every)), told
+
+
+def judge_compared(
+    rows: Sequence[MetricRow], names: Sequence[str], facts: Sequence[Mapping[str, object]],
+    widths: Mapping[str, float], *, margin: float | None = None, advice: Advice = PROGRAM,
+) -> list[ComparedVerdict]:  # fmt: skip
+    """Verdicts on series of other programs; `facts` hold by their names how they lie on the run."""
+    known = {name: each for table in facts for name, each in table.items() if isinstance(each, Mapping)}
+    return [
+        compared_verdict(
+            name, rows, fwhm_mm=widths.get(name, 0.0), facts=known.get(name, {}), advice=advice, margin=margin
+        )
+        for name in names
+    ]

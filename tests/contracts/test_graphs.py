@@ -154,6 +154,16 @@ def _all_references(maker: BidsMaker) -> None:
     truth.image("sub-01_task-tap_res-hr_contrast-thumb_stat-effect_desc-truth_statmap.nii.gz", "func", HIGH)
 
 
+def _other_programs(maker: BidsMaker) -> None:
+    """Two programs have made a series of the run: one as it was acquired, one on a finer grid, corrected in time.
+
+    There are a reference and a field map.
+    """
+    _fmriprep(maker)
+    (made := BidsMaker(maker.root.parent / "made")).bold("sub-01_task-tap_desc-denoised")
+    made.bold("sub-01_task-tap_desc-finer", zooms=HIGH, sidecar={"SliceTimingCorrected": True})
+
+
 def _fmriprep(maker: BidsMaker) -> None:
     """Another program has estimated everything, the field too, and there is a reference."""
     _all_references(maker)
@@ -243,6 +253,13 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "all references": (
         _all_references,
         ["--truth", "{root}/truth", "--n-ensemble", "2", "--precision", "bf16"],
+    ),
+    "series of other programs": (
+        _other_programs,
+        [
+            *[*PLAIN, *PREPARED, "--truth", "{root}/truth"],
+            *["--compare", "one={root}/made:desc-denoised", "--compare", "two={root}/made:desc-finer"],
+        ],
     ),
     "fMRIPrep": (
         _fmriprep,

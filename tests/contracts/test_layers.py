@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stats": {"io", "spatial", "metrics", "sr/methods"},
     "reports": {"io", "stats", "metrics", "boilerplate"},
     "bids": {"config", "io", "sr/methods"},
-    "preflight": {"bids", "config", "io", "sr", "sr/methods", "stats"},
+    "preflight": {"bids", "config", "io", "sr", "sr/methods", "stats", "registration"},
     "retrospective": {"bids", "config", "io", "spatial", "sr", "stats"},
     "group": {"io", "registration", "spatial", "stats"},
     "slurm": {"config", "boilerplate"},

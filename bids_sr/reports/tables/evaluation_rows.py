@@ -28,6 +28,7 @@ BANDS: Mapping[str, str] = {
     "beyond": "beyond the acquired Nyquist limit",
     "signal": "signal units",
     "percent": "percent of one mean image",
+    "within": "within the acquired Nyquist limit",
 }
 FIGURE_TEXT: Mapping[str, str] = {
     "ev": "explained variance",

@@ -102,6 +102,21 @@ def decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
     return "worse" if upper < 0 else "unclear"
 
 
+def interval_words(row: MetricRow, digits: int = 3, sign: bool = True) -> str:
+    """A value with its interval in a sentence."""
+    value = rounded(row.value, f"+.{digits}f" if sign else f".{digits}f")
+    if row.has_interval:
+        low, high = (rounded(end, f".{digits}f") for end in (row.lower, row.upper))
+        return f"{value} (95 % interval {low} to {high})"
+    return f"{value} (no interval)"
+
+
+def rounded(value: float, form: str) -> str:
+    """A number with a true minus, and no negative zero."""
+    text = f"{value:{form}}"
+    return (text if float(text) else text.lstrip("+-")).replace("-", "−")
+
+
 def tenths_of(region: str) -> int:
     """Ten times the |t| of an active region.
 

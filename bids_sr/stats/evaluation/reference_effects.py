@@ -12,6 +12,7 @@ blocks) intervals hold the expected correlation in 78 to 83, 89 to 94, 94 to 96 
 import math
 from collections.abc import Mapping, Sequence
 from itertools import product
+from types import MappingProxyType
 
 import numpy as np
 
@@ -21,14 +22,14 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import MEASURED
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.stats.evaluation import split_half
+from bids_sr.stats.evaluation.effects_of_run import EffectFiles, add_scores, on_grid, series_of_run
 from bids_sr.stats.evaluation.reference_maps import TRUE_T, Metrics, known_truths, reference_rows
 from bids_sr.stats.evaluation.split_half import METRICS, Inner, Score, Scores, enough, gain_rows, inner_products
-from bids_sr.stats.evaluation.split_half_table import EffectFiles, on_grid, series_of_run
 from bids_sr.stats.glm.block_effects import load_effects
 from bids_sr.stats.glm.blocks import Block
 from bids_sr.stats.regions.map_summary import Grid, correlation
 
-EFFECT, BEYOND = "effect", "beyond"
+EFFECT, BEYOND, WITHIN = "effect", "beyond", "within"
 _UNDEFINED = Score(ways=np.array([math.nan]), draws=np.zeros((1, 0)))
 
 
@@ -43,6 +44,7 @@ class Known:
     voxels: Mapping[str, Mapping[tuple[str, ...], Mask]]
     weights: Mapping[str, Float]  # by contrast, weights of the blocks (B,)
     draws: Mapping[str, Float | None]  # by contrast, resampled weights (n_boot, B) or None
+    bands: tuple[str, ...] = (EFFECT, BEYOND)  # that are scored
 
     def units(self, contrast: str, low: float = 0.0) -> int | None:
         """Blocks that count in a contrast, where its interval is known."""
@@ -51,8 +53,8 @@ class Known:
     def scores(self, betas: Float32) -> Scores:
         """Metrics of one series, for its block maps (X, Y, Z, B) on the grid of the mask, in its unit of signal."""
         out: Scores = {}
-        for band in (EFFECT, BEYOND) if max(self.factor) > 1 else (EFFECT,):
-            maps = (beyond_nyquist(betas, self.factor) if band == BEYOND else betas)[self.mask]
+        for band in self.bands:
+            maps = banded(betas, band, self.factor)[self.mask]
             for region, groups in self.voxels.items():
                 for contrasts, inside in groups.items():
                     for (metric, contrast), one in self._scores(maps, band, contrasts, inside).items():
@@ -76,9 +78,18 @@ class Known:
         return out
 
 
+def banded(maps: Float32, band: str, factor: Sequence[float]) -> Float32:
+    """Maps of whole slices (X, Y, Z[, B]), all of them or one side of the acquired Nyquist limit."""
+    if band == EFFECT:
+        return maps
+    beyond = beyond_nyquist(maps, factor)
+    return beyond if band == BEYOND else maps - beyond
+
+
 def make_known(
     known: Mapping[str, tuple[Float32, Float]], contrasts: Mapping[str, Mapping[str, float]], blocks: Sequence[Block],
     weights: Mapping[str, Float], *, grid: Grid, roi: Mask, factor: Sequence[float], n_boot: int, seed: int,
+    within: bool = False,
 ) -> Known | None:  # fmt: skip
     """Known activation of the contrasts that are known or follow from known ones; None where there is none.
 
@@ -87,6 +98,7 @@ def make_known(
     known, contrasts, grid, roi : as of `bids_sr.stats.evaluation.reference_maps.truth_rows`
     blocks, weights : of the run, and by contrast the weight of each in its effect, (B,)
     n_boot, seed : resamples of blocks
+    within : whether the acquired band is scored by itself, too
     """
     # Filters need whole slices; which voxels are active is a matter of the brain
     everywhere = Grid(mask=np.ones_like(grid.mask), affine=grid.affine)
@@ -97,12 +109,11 @@ def make_known(
     inside = {"brain": grid.mask, "roi": roi & grid.mask}
     voxels = {region: {tuple(names): voxels[grid.mask]} for region, voxels in inside.items()}
     voxels["active"] = {(name,): active[name].active[grid.mask] for name in names}
-    targets = {(EFFECT, name): whole[name].effect[grid.mask] for name in names}
-    if max(factor) > 1:
-        targets |= {(BEYOND, name): beyond_nyquist(whole[name].effect, factor)[grid.mask] for name in names}
+    bands = (EFFECT, *((BEYOND, *([WITHIN] if within else [])) if max(factor) > 1 else ()))
+    targets = {(band, name): banded(whole[name].effect, band, factor)[grid.mask] for band in bands for name in names}
     drawn = split_half.halves_of(blocks, {name: weights[name][None] for name in names}, n_boot, seed)
     return Known(
-        mask=grid.mask, factor=tuple(factor), targets=targets, voxels=voxels,
+        mask=grid.mask, factor=tuple(factor), targets=targets, voxels=voxels, bands=bands,
         weights={name: weights[name] for name in names},
         draws={name: None if both is None else both[0] for name, both in drawn.items()},
     )  # fmt: skip
@@ -121,6 +132,7 @@ def _metrics(
 def effect_rows(
     files: EffectFiles, contrasts: Mapping[str, Mapping[str, float]], *, grid: Grid, roi: Mask,
     factor: Sequence[float], known: Mapping[str, tuple[Float32, Float]], n_boot: int = 1000, seed: int = 0,
+    same_widths: Mapping[str, float] = MappingProxyType({}),
 ) -> list[MetricRow]:  # fmt: skip
     """Rows `truth_r_beyond` and, against known activation, `truth_{r,ev,amplitude,right}_{effect,beyond}`, and gains.
 
@@ -133,13 +145,16 @@ def effect_rows(
     contrasts, grid, roi, known : as of `bids_sr.stats.evaluation.reference_maps.truth_rows`
     factor : acquired over high-resolution voxel by axis; without an axis made finer nothing lies beyond the limit
     n_boot, seed : resamples of blocks
+    same_widths : of series of other programs, see `bids_sr.stats.evaluation.split_half_table.series_of_run`; with them
+        the acquired band is scored by itself, and they have gains over known activation in any case
     """
     first = load_effects(files.get(MEASURED, next(iter(files.values()))))
     both = {name: first.whole(weights) for name, weights in contrasts.items()}
     weights = {name: own for name, own in both.items() if own is not None}
     target = make_known(
-        known, contrasts, first.blocks, weights, grid=grid, roi=roi, factor=factor, n_boot=n_boot, seed=seed
-    )
+        known, contrasts, first.blocks, weights, grid=grid, roi=roi, factor=factor, n_boot=n_boot, seed=seed,
+        within=bool(same_widths),
+    )  # fmt: skip
 
     def beyond(betas: Float32) -> dict[str, Float32]:
         return {name: beyond_nyquist(betas @ own.astype(np.float32), factor) for name, own in weights.items()}
@@ -153,16 +168,17 @@ def effect_rows(
     metrics: dict[str, Metrics] = {}
     scores: dict[str, Scores] = {}
     wanted = files if true or target is not None else {}
-    for series, betas, _ in series_of_run(wanted, first, grid.mask.shape, grid.affine):
+    for series, betas, _ in series_of_run(wanted, first, grid.mask.shape, grid.affine, same_widths):
         if true and series != MEASURED:
             metrics[series] = _metrics(beyond(betas), true, regions)
         if target is not None:
-            scores[series] = target.scores(betas)
+            add_scores(scores, series, target.scores(betas))
     split_half.seeded(scores, seed)
     rows = list(reference_rows(metrics, MEASURED, 0.0))
     if target is not None:
         rows += split_half.score_rows(scores, target.units)
-        rows += gain_rows(scores, "truth", target.units) if MEASURED not in files else ()
+        gains = gain_rows(scores, "truth", target.units)
+        rows += [row for row in gains if MEASURED not in files or row.series in same_widths]
     return rows
 
 

@@ -25,6 +25,7 @@ from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.metrics.measure_names import parts_of
 from bids_sr.series import MEASURED, is_variant_of, kind_of
+from bids_sr.series import series as series_named
 from bids_sr.stats.glm.blocks import Block
 
 METRICS = ("r", "ev", "amplitude", "right")
@@ -287,7 +288,7 @@ def seeded(scores: Mapping[str, Scores], seed: int) -> None:
 
 
 def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """(method, what it is compared with): every baseline, control and other method, and the method's own placebos."""
+    """(method, what it is compared with): every baseline, control and other method, and the method's own variants."""
     return [
         (method, other)
         for method in names
@@ -295,7 +296,7 @@ def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
         if kind_of(method) == "method"
         and other != method
         and kind_of(other) not in ("member", "measured")
-        and (kind_of(other) != "placebo" or is_variant_of(other, (method,)))
+        and (not series_named(other).variant or is_variant_of(other, (method,)))
     ]
 
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,9 @@ from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.metrics.measure_names import BANDS, parts_of
-from bids_sr.series import MEASURED, PCA, RAW_SPLINE, SMOOTH, kind_of
+from bids_sr.series import MEASURED, PCA, SMOOTH, kind_of
 from bids_sr.spatial.nyquist import beyond_nyquist
-from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.stats.evaluation.effects_of_run import EffectFiles, add_scores, on_grid, series_of_run, smoothed
 from bids_sr.stats.evaluation.split_half import (
     METRICS,
     Inner,
@@ -38,51 +39,11 @@ from bids_sr.stats.evaluation.split_half import (
     seeded,
 )
 from bids_sr.stats.glm.block_effects import Effects, load_effects
-from bids_sr.stats.glm.blocks import Block, missing_conditions
-from bids_sr.stats.glm.time_series import smooth
+from bids_sr.stats.glm.blocks import missing_conditions
 
-EffectFiles = Mapping[str, Path]
-"""Files of effects, as `bids_sr.stats.glm.block_effects.save_effects` writes them, by series."""
 ACTIVE_T = (3.0, 4.0, 5.0, 6.0)
 LOGGER = logging.getLogger(__name__)
 _LEAST_MEAN = 0.05  # of the brain's median: percent of less than this is no percent of signal
-
-
-def on_grid(effects: Effects, shape: tuple[int, ...], affine: Float) -> tuple[str, Float32]:
-    """Name and block maps on the high-resolution grid; the acquired series' maps are brought there by a spline.
-
-    ValueError where a series other than raw lies on another grid.
-    """
-    if effects.betas.shape[:3] == tuple(shape) and np.allclose(effects.affine, affine, atol=1e-3):
-        return effects.series, effects.betas
-    if effects.series != "raw":
-        raise ValueError(f"effects of {effects.series} lie on another grid than the high-resolution mask")
-    spline = Spline(order=3)
-    maps = [sample_volume(m, effects.affine, shape, affine, spline=spline) for m in np.moveaxis(effects.betas, -1, 0)]
-    return RAW_SPLINE, np.stack(maps, axis=-1)
-
-
-def series_of_run(
-    files: EffectFiles, reference: Effects, shape: tuple[int, ...], affine: Float
-) -> Iterator[tuple[str, Float32, Effects]]:
-    """Name, block maps on the high-resolution grid, and effects of one series after the other.
-
-    ValueError where the grid, or the blocks, differ from those of the reference (names both series).
-    """
-    wanted = [_signature(block) for block in reference.blocks]
-    for path in files.values():
-        effects = load_effects(path)
-        if [_signature(block) for block in effects.blocks] != wanted:
-            raise ValueError(
-                f"effects of {effects.series} and of {reference.series} have different blocks: they are not of one "
-                "run, or were made with other events or another model"
-            )
-        yield (*on_grid(effects, shape, affine), effects)
-
-
-def _signature(block: Block) -> tuple[object, ...]:
-    """What makes a block the same in two files; times to the millisecond."""
-    return block.condition, block.half, block.used, tuple((round(a, 3), round(b, 3)) for a, b in block.events)
 
 
 @dataclass(kw_only=True)
@@ -91,7 +52,8 @@ class Frame:
 
     Bands: the unit of the signal; percent of *one* mean image, the measured one's (in percent of each series' own mean
     sharper static images alone look like better function); and the band beyond the acquired Nyquist limit, which the
-    acquisition did not contain: in-plane Fourier coefficients of whole slices at or beyond it, taken before masking.
+    acquisition did not contain: in-plane Fourier coefficients of whole slices at or beyond it, taken before masking;
+    where series of other programs are judged, also the band within that limit.
     """
 
     mask: Mask  # (X, Y, Z) brain
@@ -114,6 +76,8 @@ class Frame:
         """Block maps (X, Y, Z, B) on one of the scales, then in the voxels of the mask, (N, B)."""
         if band == "beyond":
             return beyond_nyquist(betas, self.factor)[self.mask]
+        if band == "within":
+            return betas[self.mask] - beyond_nyquist(betas, self.factor)[self.mask]
         if band == "percent":
             assert self.mean is not None
             floor = _LEAST_MEAN * float(np.median(self.mean[self.mask]))
@@ -182,7 +146,7 @@ def _active_regions(selecting: Effects, halves: Float, mask: Mask) -> dict[str, 
 
 def make_frame(
     measured: Effects | None, selecting: Effects, contrasts: Mapping[str, Mapping[str, float]], *, mask: Mask,
-    roi: Mask, factor: Sequence[float], n_boot: int, seed: int,
+    roi: Mask, factor: Sequence[float], n_boot: int, seed: int, within: bool = False,
 ) -> Frame:  # fmt: skip
     """The frame of a run.
 
@@ -190,6 +154,7 @@ def make_frame(
     ----------
     measured : the high-resolution series of the same run, if there is one; on the grid of the mask
     selecting : the series whose t maps make the active regions, if it has any: measured, or else a baseline
+    within : whether the acquired band is scored by itself, too
     """
     halves: dict[str, Float] = {}
     for name, weights in contrasts.items():
@@ -204,7 +169,8 @@ def make_frame(
     mask, roi = np.asarray(mask, dtype=bool), np.asarray(roi, dtype=bool) & mask
     if not enough(roi):
         LOGGER.warning("region of interest: %d voxels inside the brain; its figures are n/a", int(roi.sum()))
-    bands = tuple(b for b in BANDS if (b != "percent" or measured is not None) and (b != "beyond" or max(factor) > 1))
+    there = {"percent": measured is not None, "beyond": max(factor) > 1, "within": within and max(factor) > 1}
+    bands = tuple(band for band in BANDS if there.get(band, True))
     frame = Frame(
         mask=mask, factor=tuple(factor), bands=bands, halves=halves,
         draws=halves_of(selecting.blocks, halves, n_boot, seed), mean=None if measured is None else measured.mean,
@@ -252,8 +218,7 @@ def control_trials(frame: Frame, bspline: Effects) -> Iterator[tuple[str, dict[f
     """Name of each control and its scores by setting."""
     tried = {}
     for width in CONTROL_FWHM_MM:
-        maps = [smooth(m, bspline.zooms, width) for m in np.moveaxis(bspline.betas, -1, 0)]
-        tried[width] = frame.scores(np.stack(maps, axis=-1), ("split",))
+        tried[width] = frame.scores(smoothed(bspline.betas, bspline.zooms, width), ("split",))
     yield SMOOTH, tried
     if bspline.ranks:
         yield PCA, {float(rank): frame.scores(bspline.reduced(rank), ("split",)) for rank in bspline.ranks}
@@ -275,6 +240,7 @@ def _control_rows(
 def split_half_rows(
     files: EffectFiles, mask: Mask, affine: Float, roi: Mask, contrasts: Mapping[str, Mapping[str, float]], *,
     factor: Sequence[float], n_boot: int = 1000, seed: int = 0,
+    same_widths: Mapping[str, float] = MappingProxyType({}),
 ) -> list[MetricRow]:  # fmt: skip
     """All rows of a run's split halves; holds the maps of the measured series, of one baseline and of one more series.
 
@@ -284,6 +250,7 @@ def split_half_rows(
     mask, affine, roi : (X, Y, Z) of the high-resolution grid; voxel to RAS mm
     factor : acquired over high-resolution voxel by axis
     n_boot, seed : resamples of blocks
+    same_widths : of series of other programs, see `series_of_run`; with them the acquired band is scored by itself
 
     Raises
     ------
@@ -293,13 +260,16 @@ def split_half_rows(
     selecting = measured or load_effects(files.get("bspline", next(iter(files.values()))))
     if measured is not None:
         on_grid(measured, mask.shape, affine)
-    frame = make_frame(measured, selecting, contrasts, mask=mask, roi=roi, factor=factor, n_boot=n_boot, seed=seed)
+    frame = make_frame(
+        measured, selecting, contrasts, mask=mask, roi=roi, factor=factor, n_boot=n_boot, seed=seed,
+        within=bool(same_widths),
+    )  # fmt: skip
     if selecting.betas.shape[:3] != mask.shape:
         raise ValueError(f"effects of {selecting.series} lie on another grid than the high-resolution mask")
     scores: dict[str, Scores] = {}
     controls: list[MetricRow] = []
-    for name, betas, effects in series_of_run(files, selecting, mask.shape, affine):
-        scores[name] = frame.scores(betas)
+    for name, betas, effects in series_of_run(files, selecting, mask.shape, affine, same_widths):
+        add_scores(scores, name, frame.scores(betas))
         if name == "bspline" and measured is not None:
             for control, tried in control_trials(frame, effects):
                 scores[control], chosen, best = choose(tried)

@@ -28,6 +28,8 @@ from bids_sr.stats.evaluation.evidence import (
     compared,
     decide,
     image_gains,
+    interval_words,
+    rounded,
     stands_for,
     where_text,
 )
@@ -62,20 +64,6 @@ class Verdict:
         return {"headline": self.headline, **said, "sentences": plain, "limits": list(self.limits)}
 
 
-def _interval(row: MetricRow, digits: int = 3, sign: bool = True) -> str:
-    value = _rounded(row.value, f"+.{digits}f" if sign else f".{digits}f")
-    if row.has_interval:
-        low, high = (_rounded(end, f".{digits}f") for end in (row.lower, row.upper))
-        return f"{value} (95 % interval {low} to {high})"
-    return f"{value} (no interval)"
-
-
-def _rounded(value: float, form: str) -> str:
-    """A number with a true minus, and no negative zero."""
-    text = f"{value:{form}}"
-    return (text if float(text) else text.lstrip("+-")).replace("-", "−")
-
-
 def _compare(table: Table, method: str, other: str, region: str, margin: float) -> Sentence:
     """One method beside one other series."""
     row = table.gain(method, other, region)
@@ -89,7 +77,7 @@ def _compare(table: Table, method: str, other: str, region: str, margin: float) 
     # beside its own plain form any difference that is sure counts: both exceed the baselines by more than the margin
     decision = decide(row.lower, row.upper, math.nan if other == "wmn" else margin)
     if math.isfinite(row.value):
-        text = f"{method} {compared(decision)} {other}: {_interval(row)}, {where_text(region)}."
+        text = f"{method} {compared(decision)} {other}: {interval_words(row)}, {where_text(region)}."
     else:
         text = f"{method} was not compared with {other}, {where_text(region)}."
     return Sentence.of(text, row, decision)
@@ -132,10 +120,10 @@ def _level_sentences(table: Table, names: Iterable[str]) -> list[Sentence]:
         ]  # fmt: skip
         if known:
             row = known[0]
-            others = [f"{words} {_rounded(value, '.3f')}" for words, value in table.beside(series, row.region)]
+            others = [f"{words} {rounded(value, '.3f')}" for words, value in table.beside(series, row.region)]
             beside = f"; {', '.join(others)}" if others else ""
-            beside += "".join(f"; {where_text(other.region)} {_rounded(other.value, '.3f')}" for other in known[1:])
-            text = f"{series}: {_interval(row, sign=False)}, {where_text(row.region)}{beside}."
+            beside += "".join(f"; {where_text(other.region)} {rounded(other.value, '.3f')}" for other in known[1:])
+            text = f"{series}: {interval_words(row, sign=False)}, {where_text(row.region)}{beside}."
             found.append(Sentence.of(text, row))
     return found
 
@@ -145,7 +133,7 @@ def _image(rows: Sequence[MetricRow], method: str) -> tuple[list[Sentence], bool
     sentences = []
     for row, where in image_gains(rows, method):
         decision = decide(row.lower, row.upper)
-        text = f"Images: {method} {compared(decision)} {row.against}: {_interval(row, 2)} dB {where}."
+        text = f"Images: {method} {compared(decision)} {row.against}: {interval_words(row, 2)} dB {where}."
         sentences.append(Sentence.of(text, replace(row, contrast=MISSING, region=MISSING), decision))
     better = [each.decision == "better" for each in sentences]
     if len(sentences) < len(IMAGE_REFERENCES):

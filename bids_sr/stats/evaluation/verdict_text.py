@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from bids_sr.frozen import frozen
+from bids_sr.io.json_values import listed
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, PCA, SMOOTH, series
 from bids_sr.sr.method import UnknownMethod, method_of_series
@@ -32,17 +33,20 @@ class Advice:
     reference: str  # a high-resolution reference
     images: str  # volumes to assess the quality of images
     controls: str  # control analyses
+    other_run: str  # another acquired run of the task, for series of other programs
 
 
 PROGRAM = Advice(
     reference="provide one with --truth DIR, or let --retrospective make one by downsampling the data",
     images="measured volumes (--truth, --retrospective) or a second pair (--pair-holdout)",
     controls="run them with --null-checks",
+    other_run="scan the task twice and keep both runs, with their events, in the data set",
 )
 PYTHON = Advice(
     reference="pass one as truth to Evaluator.fit, a measured series or known activation by contrast",
     images="a measured series as truth",
     controls="the bids-sr program runs them",
+    other_run="scan the task twice and pass the second run as other_run",
 )
 
 
@@ -112,8 +116,17 @@ def motion_text(displacement: Sequence[float]) -> str:
 
 
 def verdict_line(verdict: Mapping[str, object]) -> str:
-    """A verdict, as its JSON, in one line: large motion and methods that were not applied come before the headline."""
-    return " ".join(str(verdict[key]) for key in ("motion_text", "not_applied_text", "headline") if verdict.get(key))
+    """A verdict, as its JSON, in one line: large motion and methods that were not applied come before the headline.
+
+    What is said of series of other programs comes after it.
+    """
+    own = [str(verdict[key]) for key in ("motion_text", "not_applied_text", "headline") if verdict.get(key)]
+    return " ".join([*own, *compared_lines(verdict)])
+
+
+def compared_lines(verdict: Mapping[str, object]) -> list[str]:
+    """What a verdict, as its JSON, says of series of other programs: a line each."""
+    return [str(each["text"]) for each in listed(verdict.get("compared")) if isinstance(each, Mapping)]
 
 
 def status_of(table: Table | None, found: Mapping[str, Mapping[str, bool | None]]) -> Status:

@@ -1,0 +1,178 @@
+"""Series of other programs that are judged beside a run (``--compare``): their names, their files, their grids."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bids_sr.bids import BoldRun, Findings, Subject, entities_of, factor_of, headers
+from bids_sr.bids.image_header import Header
+from bids_sr.bids.inputs import Compared, is_magnitude, same_run
+from bids_sr.bids.layout import merged, sidecars_on_disk
+from bids_sr.config import Settings
+from bids_sr.io.grids import AS_STORED, EDGE_TOLERANCE, corners_apart, nearest
+from bids_sr.series import ACQUIRED_BAND, BASELINES, kind_of
+from bids_sr.sr.method import offered_methods
+
+ACQUIRED = ACQUIRED_BAND
+"""The series that stands for the acquired one: its band is that of the acquisition, untouched."""
+TIME_TOLERANCE = 1e-3  # s
+LABEL = ":desc-"
+OWN = ("subject", "session", "task", "acquisition", "ceagent", "reconstruction", "direction", "run")
+"""Entities by which the run of a series is known; further ones, such as desc-, say what was done to it."""
+
+
+def why_no_name(name: str) -> str:
+    """Why a name cannot be that of a compared series; "" where it can.
+
+    >>> why_no_name("NORDIC")
+    ''
+    """
+    if not (name.isascii() and name.isalnum()):
+        return f"{name!r} holds more than letters and digits"
+    if kind_of(name) != "method" or name in {each.replace("-", "") for each in offered_methods()}:
+        return f"{name!r} stands for a series of the program"
+    return ""
+
+
+def split(text: str) -> tuple[str, Path, str]:
+    """Name, path and label of ``NAME=PATH`` or ``NAME=PATH:desc-LABEL``.
+
+    >>> split("tedana=out:desc-optcomDenoised")
+    ('tedana', PosixPath('out'), 'optcomDenoised')
+    """
+    name, _, where = text.partition("=")
+    path, label = Path(where), ""
+    if not path.exists() and LABEL in where:
+        folder, _, label = where.rpartition(LABEL)
+        path = Path(folder)
+    return name.strip(), path.absolute(), label
+
+
+def with_compared(subjects: Sequence[Subject], settings: Settings, found: Findings) -> tuple[Subject, ...]:
+    """The participants with the series that their runs are compared with; what speaks against one is found."""
+    given = [split(text) for text in settings.evaluation.compare]
+    if not given or not _named_well(given, settings, found):
+        return tuple(subjects)
+    runs = [run for subject in subjects for run in subject.runs]
+    if len(runs) > 1 and (files := [path for _, path, _ in given if path.is_file()]):
+        fix = "Choose its run (--participant-label, --task-id, --run-id), or give a folder of BIDS derivatives."
+        names = ", ".join(run.stem for run in runs[:4]) + (" …" if len(runs) > 4 else "")
+        found.refuse(files[0], f"it is one series, and {len(runs)} runs are selected ({names})", fix)
+        return tuple(subjects)
+    out = []
+    for subject in subjects:
+        own = tuple(
+            replace(run, compared=tuple(_series_of(run, given, settings, found))) if run in runs else run
+            for run in subject.runs
+        )
+        out.append(replace(subject, runs=own))
+    return tuple(out)
+
+
+def _named_well(given: Sequence[tuple[str, Path, str]], settings: Settings, found: Findings) -> bool:
+    """Whether names and paths can be used at all."""
+    before, names = len(found.problems), [name for name, _, _ in given]
+    for name, path, label in given:
+        option = f"--compare {name}={path}"
+        if why := why_no_name(name):
+            taken = f"{', '.join(BASELINES)}, {', '.join(offered_methods())}, raw, measured"
+            found.refuse(option, why, f"Take another name of letters and digits, none of: {taken}.")
+        elif names.count(name) > 1:
+            found.refuse(option, f"the name {name} is given twice", "Give each series a name of its own.")
+        if not path.exists():
+            found.refuse(option, "there is no such file or folder", "Check the path.")
+        elif label and path.is_file():
+            found.refuse(option, f"desc-{label} chooses among the series of a folder, and this is a file", "Leave it.")
+    if ACQUIRED not in settings.superres.series:
+        fix = f"Add {ACQUIRED} to --sr-method."
+        found.refuse("--compare", f"{ACQUIRED}, which stands for the acquired series, is not among the series", fix)
+    return len(found.problems) == before
+
+
+def _series_of(
+    run: BoldRun, given: Sequence[tuple[str, Path, str]], settings: Settings, found: Findings
+) -> list[Compared]:
+    """The compared series of a run that can be used."""
+    out = []
+    for name, path, label in given:
+        own = Findings()
+        file = path if path.is_file() else _found_in(path, label, name, run, own)
+        one = None if file is None else _checked(name, file, path, run, settings, own)
+        found.add_of_run(run.stem, own)
+        if one is not None and not own.problems:
+            out.append(one)
+    return out
+
+
+def _found_in(folder: Path, label: str, name: str, run: BoldRun, found: Findings) -> Path | None:
+    """The series of a run in a folder of derivatives."""
+    keys = [key for key in OWN if key in ("subject", "session", "task", "run") or key in run.entities]
+    every = sorted((folder / f"sub-{run.entities['subject']}").rglob("func/*_bold.nii*"))
+    mine = [path for path in every if same_run(entities_of(path), run.entities, keys) and is_magnitude(path)]
+    if not mine:
+        there = ", ".join(path.name for path in every[:4]) or "none of this participant"
+        reason = f"no series of {run.stem} is in it ({there})"
+        found.refuse(folder, reason, f"Give its file (--compare {name}=FILE), or the folder of the run's derivatives.")
+        return None
+    chosen = [path for path in mine if entities_of(path).get("desc", "") == label] if label else mine
+    if not chosen:
+        labels = ", ".join(sorted({f"desc-{entities_of(path).get('desc', '')}" for path in mine}))
+        found.refuse(folder, f"no series of {run.stem} has desc-{label} in it", f"There are: {labels}.")
+        return None
+    # in a template's space nothing lies on the grid of the run
+    native = [path for path in chosen if not entities_of(path).get("space", "").startswith(("MNI", "fs", "T1w"))]
+    native = native or chosen
+    if len(native) > 1:
+        listed = ", ".join(path.name for path in native)
+        labels = sorted({entities_of(path).get("desc", "") for path in native} - {""})
+        how = f"--compare {name}={folder}{LABEL}{labels[0]}" if len(labels) > 1 else f"--compare {name}=FILE"
+        found.refuse(folder, f"several series could be meant for {run.stem}: {listed}", f"Choose one: {how}.")
+        return None
+    return native[0]
+
+
+def _checked(name: str, file: Path, given: Path, run: BoldRun, settings: Settings, found: Findings) -> Compared | None:
+    """A series that fits its run as far as header and sidecar tell."""
+    header = headers.read_header(file, found)
+    if header is None or not headers.is_bold(header, found):
+        return None
+    if file.samefile(run.bold):
+        found.refuse(file, "it is the run itself", "Give the series that another program made of it.")
+        return None
+    sidecar = merged(sidecars_on_disk(file, given if given.is_dir() else file.parent))
+    order = nearest(header.affine, run.affine)
+    fits = _fits(headers.like(header, run.affine), sidecar, run, settings, found)
+    timed = bool(sidecar.get("SliceTimingCorrected", False))
+    return Compared(name=name, bold=file.absolute(), corrected=timed, axis_order=order or AS_STORED) if fits else None
+
+
+def _fits(header: Header, sidecar: Mapping[str, object], run: BoldRun, settings: Settings, found: Findings) -> bool:
+    """Whether times and grid are those of the run, or of a finer grid in its field of view."""
+    before, path = len(found.problems), header.path
+    if header.shape[3] != run.n_volumes:
+        reason = f"it has {header.shape[3]} volumes and {run.bold.name} {run.n_volumes}: another run, or trimmed"
+        found.refuse(path, reason, "Give the whole series of this run: put back volumes that were cut off its start.")
+    tr = sidecar.get("RepetitionTime", header.tr)
+    if isinstance(tr, int | float) and abs(tr - run.tr) > TIME_TOLERANCE:
+        reason = f"its repetition time is {tr:g} s and that of {run.bold.name} {run.tr:g} s"
+        found.refuse(path, reason, "Give the series of this run, or correct its header (pixdim[4], unit of time).")
+    shape, factor = header.shape[:3], factor_of(run, settings)
+    finest = tuple(round(n * f) for n, f in zip(run.shape, factor, strict=True))
+    sizes = ["×".join(map(str, each)) for each in (shape, run.shape, finest)]
+    if any(n < m for n, m in zip(shape, run.shape, strict=True)):
+        reason = f"its matrix {sizes[0]} is coarser than the acquired {sizes[1]}"
+        found.refuse(path, reason, "Give a series on the acquired grid, or a finer one of the same field of view.")
+    elif any(n > m for n, m in zip(shape, finest, strict=True)):
+        reason = f"its matrix {sizes[0]} is finer than the high resolution of the run, {sizes[2]}"
+        found.refuse(path, reason, "Raise --sr-factor, or give it on a coarser grid.")
+    apart = corners_apart(shape, header.affine, run.shape, run.affine)
+    limit = EDGE_TOLERANCE * min(header.zooms)
+    if apart > limit:
+        voxels = apart / min(run.zooms[:2])
+        reason = (
+            f"its field of view is not that of {run.bold.name}: the outer edges lie up to {apart:.3g} mm apart "
+            f"({voxels:.2g} acquired voxels), {limit:.2g} mm are allowed: shifted, cropped, or in another space"
+        )
+        fix = "Give the series in the space of the run (not in that of a template), with the same field of view."
+        found.refuse(path, reason, fix)
+    return len(found.problems) == before

@@ -1,0 +1,70 @@
+"""Smoothing that gives the acquired series the smoothness of another one, as a control at the same resolution.
+
+Smoothness is that of what changes from a volume to the next: the correlation of voxels of the brain that lie one
+acquired voxel apart in plane, as estimates of the full width at half maximum take it. Changes of the acquired series
+are smoothed until they have that of the other one. A denoiser that takes away noise that neighbors do not share raises
+the smoothness of what is left, as smoothing does; its control is smoothed by as much.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import optimize
+
+from bids_sr.io.array_types import Array, Mask
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.stats.glm.time_series import smooth
+
+WIDEST_MM = 20.0
+PAIRS = 8
+"""Moments of a run, evenly spaced, at each of which two volumes that follow one another are looked at."""
+_EXACT_MM = 0.02
+
+
+def changes_of(series: SeriesReader, n_dummy: int) -> list[Array]:
+    """Changes from a volume to the next at `PAIRS` moments of a series, (X, Y, Z) each."""
+    starts = np.unique(np.linspace(n_dummy, series.shape[3] - 2, PAIRS).round().astype(int))
+    return [np.asarray(series.volume(int(t) + 1) - series.volume(int(t)), dtype=np.float32) for t in starts]
+
+
+def smoothness(changes: Sequence[Array], mask: Mask, step: Sequence[int]) -> float:
+    """Correlation of voxels of the mask that lie `step` voxels apart along x, and along y: the mean of both."""
+    found = []
+    for axis in (0, 1):
+        n = mask.shape[axis]
+        here, there = (
+            tuple(part if k == axis else slice(None) for k in range(3))
+            for part in (slice(0, n - step[axis]), slice(step[axis], n))
+        )
+        both = mask[here] & mask[there]
+        products, one, other = 0.0, 0.0, 0.0
+        for change in changes:
+            a, b = change[here][both], change[there][both]
+            products += float(a @ b)
+            one += float(a @ a)
+            other += float(b @ b)
+        found.append(products / math.sqrt(one * other) if one * other > 0 else math.nan)
+    return sum(found) / len(found)
+
+
+def same_resolution(
+    acquired: Sequence[Array], other: Sequence[Array], mask: Mask, zooms: Sequence[float], factor: Sequence[float]
+) -> float:
+    """Gaussian (FWHM, mm) that gives the acquired series the smoothness of the other; 0 where that is no smoother.
+
+    Parameters
+    ----------
+    acquired, other : changes of both series on the high-resolution grid, see `changes_of`
+    mask, zooms : (X, Y, Z) brain, and voxel sizes (mm) of that grid
+    factor : acquired over high-resolution voxel by axis
+    """
+    step = [max(1, round(each)) for each in factor[:2]]
+    wanted = smoothness(other, mask, step)
+
+    def lacking(fwhm_mm: float) -> float:
+        return smoothness([smooth(each, zooms, fwhm_mm) for each in acquired], mask, step) - wanted
+
+    if not math.isfinite(wanted) or not lacking(0.0) < 0:
+        return 0.0
+    return WIDEST_MM if lacking(WIDEST_MM) < 0 else float(optimize.brentq(lacking, 0.0, WIDEST_MM, xtol=_EXACT_MM))

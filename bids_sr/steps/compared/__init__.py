@@ -1,0 +1,1 @@
+"""Series of other programs, judged beside those that the program makes."""
