@@ -15,6 +15,7 @@ Kind = Literal["acquired", "baseline", "control", "method", "placebo", "member",
 
 RAW, RAW_SPLINE = "raw", "rawSpline"  # as acquired; its maps as cubic splines on the high-resolution grid
 MEASURED = "measured"  # acquired at the high resolution in the same run: the truth
+OTHER_RUN = "otherRun"  # another acquired run of the same task, as a reference
 RUN = "run"  # rows of tables that are about the run as a whole
 ACQUIRED = (RAW, RAW_SPLINE)
 _DEFAULT_BASELINES = {
@@ -97,7 +98,7 @@ def series(name: str) -> Series:
     """
     fixed: tuple[tuple[Kind, Iterable[str]], ...] = (
         ("acquired", ACQUIRED), ("baseline", BASELINES), ("control", CONTROLS), ("measured", (MEASURED,)),
-        ("run", (RUN,)),
+        ("run", (RUN, OTHER_RUN)),
     )  # fmt: skip
     kind = next((kind for kind, names in fixed if name in names), None)
     found = None if kind else _VARIANT.fullmatch(name)

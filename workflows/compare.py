@@ -1,8 +1,9 @@
 """Series of other programs (``--compare``): imported, brought to the grid of the run, judged beside it."""
 
+from bids_sr.bids.inputs import AnotherRun
 from bids_sr.pipeline.step import Part
 from bids_sr.steps import motion
-from bids_sr.steps.compared import comparing, placing
+from bids_sr.steps.compared import another_run, comparing, placing
 from bids_sr.workflows.run_scope import RunOf
 
 FINE = {"mask": "bold_mask_hr", "roi": "roi_hr"}
@@ -24,5 +25,27 @@ def add_compared(run: RunOf) -> None:
         else:
             own.alias["stc"] = "compared"
         own.add(placing.place_compared)
+    if run.bold.another is not None and run.bold.bold not in run.planned.plan.unsplit:
+        _add_another_run(run, run.bold.another)
     among = [*run.compared, placing.UPSAMPLING]
     scope.add(comparing.match_resolution, wires={"series": scope.gather("series", among)})
+
+
+def _add_another_run(run: RunOf, other: AnotherRun) -> None:
+    """Another acquired run of the task: its motion, its place on the run, the effects of its blocks."""
+    scope = run.scope
+    timed = other.slice_timing is not None and bool(scope.setting("has_stc"))
+    own = scope.within(
+        "another_run_wf", axis_order=other.axis_order, tr=other.tr, slice_times=other.slice_timing, has_stc=timed,
+        dummy_scans=run.planned.settings.preprocessing.dummy_scans, alias={"reference": "other_ref"},
+    )  # fmt: skip
+    own.give(bold_file=other.bold, regressors=other.events)
+    own.add(motion.import_series, motion.count_dummies, quiet=True)
+    own.add(motion.average_volumes, rename={"boldref": "other_ref"}, keep=False, quiet=True)
+    own.add(motion.mask_head, motion.estimate_motion, wires={"boldref": own["other_ref"]}, keep=False, quiet=True)
+    if timed:
+        own.add(motion.correct_slice_timing, quiet=True)
+    else:
+        own.alias["stc"] = "bold"
+    own.add(another_run.measure_other_run)
+    scope.give(other_effects=own["other_effects"])

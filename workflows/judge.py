@@ -2,8 +2,9 @@
 
 from bids_sr.pipeline.graph import Maker, Wires
 from bids_sr.pipeline.step import Part
-from bids_sr.series import MEASURED
+from bids_sr.series import ACQUIRED_BAND, MEASURED
 from bids_sr.steps import active_regions, evaluation, judgment, quality, super_resolution
+from bids_sr.steps.compared import another_run
 from bids_sr.workflows.run_scope import RunOf
 
 
@@ -19,7 +20,7 @@ def add_evaluation(run: RunOf) -> None:
         scope.say(Part.EVALUATION, evaluation.UNSPLIT)
     stored = [one for one in run.wanted if one.stored]
     _say(run, split=split)
-    tables += [*_against_truth(run, split=split), *_without_signal(run), *_sizes(run)]
+    tables += [*_against_truth(run, split=split), *_against_another_run(run), *_without_signal(run), *_sizes(run)]
     tested = [scope.gather("tested")[one.name] for one in stored if one.learned_from == "run"]  # no ensemble's
     networks = [one.name for one in stored if one.network]
     scope.add(evaluation.gather_tested, wires={"tested": tested}, network_names=networks)
@@ -64,6 +65,16 @@ def _against_truth(run: RunOf, *, split: bool) -> list[Maker]:
         scope.add(evaluation.compare_images, wires={"series": scope.gather("series", run.mapped[1:])})
         found.append(scope["truth_images"])
     return found
+
+
+def _against_another_run(run: RunOf) -> list[Maker]:
+    """Series of other programs against another acquired run of the task."""
+    scope = run.scope
+    if "other_effects" not in scope.makers:
+        return []
+    among = scope.gather("effects", [*run.compared, ACQUIRED_BAND])
+    scope.add(another_run.compare_with_other_run, wires={"effects": among})
+    return [scope["other_rows"]]
 
 
 def _without_signal(run: RunOf) -> list[Maker]:

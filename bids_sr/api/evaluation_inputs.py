@@ -47,6 +47,8 @@ class Inputs:
     motion: Motion | None = None
     boldref: ImageLike | None = None
     guide_xfm: Motion | None = None
+    other_run: ImageLike | None = None
+    other_events: pd.DataFrame | str | Path | None = None
 
     @property
     def known(self) -> Mapping[str, ImageLike]:
@@ -59,9 +61,13 @@ class Inputs:
         return None if isinstance(self.truth, Mapping) else self.truth
 
 
-def checked_names(series: object, not_applied: Sequence[str] = ()) -> None:
+def checked_names(series: object, not_applied: Sequence[str] = (), compared: object = None) -> None:
     """Refuse names that stand for something else in tables, or hold more than letters and digits, or are no series."""
-    if not isinstance(series, Mapping) or not series:
+    if compared is not None and not isinstance(compared, Mapping):
+        raise ImageInputError(f"compared: a mapping of name to image is needed, not {compared!r:.60}")
+    others = dict(compared) if isinstance(compared, Mapping) else {}
+    series = {} if series is None and others else series
+    if not isinstance(series, Mapping) or not (series or others):
         needed = "a mapping of name to image or fitted SuperResolver is needed, such as {'sbl': resolver}"
         raise ImageInputError(f"series: {needed}, not {series!r:.60}")
     names = [str(name) for name in series]
@@ -69,7 +75,9 @@ def checked_names(series: object, not_applied: Sequence[str] = ()) -> None:
         raise ImageInputError(
             f"not_applied: {', '.join(map(repr, strange))} is no series; there are {', '.join(names)}"
         )
-    for name in names:
+    if twice := sorted({*names} & {*map(str, others)}):
+        raise ImageInputError(f"compared: {', '.join(twice)} is among series, too; give each a name of its own")
+    for name in (*names, *map(str, others)):
         if not (name.isascii() and name.isalnum()) or kind_of(name) != "method":
             taken = f"{', '.join(BASELINES)}, raw, run, measured, which stand for others (baselines are made here)"
             raise ImageInputError(

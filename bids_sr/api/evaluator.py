@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from bids_sr.api import evaluation_inputs as given_as
+from bids_sr.api.evaluated_series import Model, place, rows_of
 from bids_sr.api.evaluation_inputs import Inputs, Truth
 from bids_sr.api.image_inputs import (
     Dummies,
@@ -27,7 +26,6 @@ from bids_sr.api.image_inputs import (
     checked_series,
     in_memory,
     in_plane,
-    mask_on,
     opened,
     prepare_run,
     told_tr,
@@ -39,15 +37,14 @@ from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.series import BASELINES, DEFAULT_BASELINES, MEASURED, PAIR_BASELINES
+from bids_sr.series import ACQUIRED_BAND, BASELINES, DEFAULT_BASELINES, PAIR_BASELINES
+from bids_sr.stats.evaluation.compared_verdict import ComparedVerdict
 from bids_sr.stats.evaluation.evidence import compared_rows
 from bids_sr.stats.evaluation.verdict import Verdict, make_verdict
 from bids_sr.stats.evaluation.verdict_text import PYTHON, verdict_line
-from bids_sr.stats.glm.block_effects import save_effects
-from bids_sr.stats.glm.confounds import framewise_displacement, motion_columns, motion_table
-from bids_sr.stats.glm.contrasts import resolve_contrasts
+from bids_sr.stats.glm.confounds import framewise_displacement
 from bids_sr.stats.glm.regressors import Regressors
-from bids_sr.steps.evaluation import compare_halves, compare_images, compare_with_truth, measure_effects
+from bids_sr.steps.judgment import judge_compared
 
 if TYPE_CHECKING:
     from bids_sr.api.html_report import HtmlReport
@@ -106,6 +103,8 @@ class Evaluator(BaseEstimator):
         evaluation table of the program; of several runs with a first column, run (from 1).
     verdict_ : object
         Headline, sentences and limits.
+    compared_ : list
+        Verdicts on series of other programs: name, status, headline, text, sentences.
     contrasts_ : dict
         Weights of conditions by contrast.
 
@@ -151,11 +150,13 @@ class Evaluator(BaseEstimator):
 
     def fit(
         self, acquired: ImageLike | Sequence[ImageLike], y: None = None, *,
-        series: Mapping[str, ImageLike | Sequence[ImageLike] | SuperResolver],
+        series: Mapping[str, ImageLike | Sequence[ImageLike] | SuperResolver] | None = None,
+        compared: Mapping[str, ImageLike | Sequence[ImageLike]] | None = None,
         events: pd.DataFrame | str | Path | None = None, seeds: Mapping[str, Sequence[float]] | None = None,
         confounds: pd.DataFrame | None = None, mask: MaskLike | None = None, roi: MaskLike | None = None,
         truth: Truth | None = None, guide: ImageLike | None = None, lowres: ImageLike | None = None,
         motion: Motion | None = None, boldref: ImageLike | None = None, guide_xfm: Motion | None = None,
+        other_run: ImageLike | None = None, other_events: pd.DataFrame | str | Path | None = None,
         not_applied: Sequence[str] = (),
     ) -> Evaluator:  # fmt: skip
         """Evaluate.
@@ -172,6 +173,9 @@ class Evaluator(BaseEstimator):
             What is evaluated: series on the high-resolution grid of the reference, head motion undone, or estimators
             fitted on `acquired`, which are applied. Mask, reference and head motion of the first estimator are used for
             all, unless given.
+        compared : mapping of name to image, optional
+            Series that other programs made of the run, on the acquired grid or a finer one of its field of view, head
+            motion undone or not (that is measured): is each truer than the acquired series?
         events : DataFrame or path, optional
             BIDS events: onset, duration (s), trial_type.
         seeds : mapping of name to (x, y, z), optional
@@ -188,6 +192,8 @@ class Evaluator(BaseEstimator):
             activation by contrast, in signal units, on any grid in the frame of the reference that covers the brain.
         guide, lowres, guide_xfm, motion, boldref
             As of `SuperResolver.fit`, for the baselines.
+        other_run, other_events : image and events, optional
+            Another acquired run of the same task, a reference for `compared` within the acquired band.
         not_applied : sequence of str
             Series given as images whose method fell back to zero filling; they are named and not compared.
 
@@ -206,30 +212,36 @@ class Evaluator(BaseEstimator):
         """
         if (events is None) == (seeds is None):
             raise ImageInputError("events, seeds: give one of them, events of a task or seeds of a run at rest")
-        given_as.checked_names(series, not_applied)
+        given_as.checked_names(series, not_applied, compared)
+        series, compared = series or {}, compared or {}
+        if (other_run is None) != (other_events is None):
+            raise ImageInputError("other_run, other_events: give both, the run and its events, or neither")
         given: dict[str, object] = {
             "events": events, "seeds": seeds, "confounds": confounds, "mask": mask, "roi": roi, "truth": truth,
             "guide": guide, "lowres": lowres, "motion": motion, "boldref": boldref, "guide_xfm": guide_xfm,
+            "other_run": other_run, "other_events": other_events,
         }  # fmt: skip
         made = {f"series {name}": given_as.of_runs(what) for name, what in series.items()}
+        made |= {f"compared {name}": what for name, what in compared.items()}
         if not is_several(acquired):
             self.runs_: list[Evaluator] = []
             of_one_run({"acquired": acquired, **given, **made})
-            return self._fit_one(acquired, series, Inputs(**given), not_applied)  # type: ignore[arg-type]
+            return self._fit_one(acquired, series, compared, Inputs(**given), not_applied)  # type: ignore[arg-type]
         fitted = []
         for one, own in each_run(acquired, {**given, **made}):
             of_run = {name: own.pop(f"series {name}") for name in series}
-            fitted.append(clone(self).fit(one, series=of_run, not_applied=not_applied, **own))
+            others = {name: own.pop(f"compared {name}") for name in compared}
+            fitted.append(clone(self).fit(one, series=of_run, compared=others, not_applied=not_applied, **own))
         self.runs_ = fitted
-        self.__dict__.update(in_lists(fitted, ("verdict_", "contrasts_")))
+        self.__dict__.update(in_lists(fitted, ("verdict_", "compared_", "contrasts_")))
         self.table_ = pd.concat(
             {k: each.table_ for k, each in enumerate(fitted, 1)}, names=["run", None]
         ).reset_index("run").reset_index(drop=True)  # fmt: skip
         return self
 
     def _fit_one(
-        self, acquired: ImageLike, series: Mapping[str, ImageLike | SuperResolver], given: Inputs,
-        not_applied: Sequence[str],
+        self, acquired: ImageLike, series: Mapping[str, ImageLike | SuperResolver], compared: Mapping[str, ImageLike],
+        given: Inputs, not_applied: Sequence[str],
     ) -> Evaluator:  # fmt: skip
         """Evaluate one run."""
         say = notes("Evaluator.fit", self.verbose)
@@ -246,17 +258,31 @@ class Evaluator(BaseEstimator):
                     raise ImageInputError(f"tr: {told}; give Evaluator(tr=...), in s")
                 run = self._run(reader, folder, frame, given, say)
                 brain = run.fine_brain(in_plane(self.factor))
+                factor, placed = in_plane(self.factor), {}
+                for name, other in compared.items():
+                    say(f"compared {name}")
+                    placed[name] = place(name, other, reader, run, brain, factor, tr, folder)
                 say("baselines")
-                baselines = self._baselines(reader, run, folder, given, frame)
-                files = dict(baselines)
+                baselines = self._baselines(reader, run, folder, given, frame, with_acquired=bool(compared))
+                files = {**baselines, **{name: each.path for name, each in placed.items()}}
                 for name, what in series.items():
                     say(f"series {name}")
                     files[name] = self._made(name, what, reader.path, brain, len(run.poses), folder)
                 regressors = self._regressors(reader, run, given, folder)
             say(f"effects and comparison of {len(files)} series")
-            rows = self._rows(files, given, run, brain, regressors, tr, folder)
+            model = Model(
+                factor=factor, tr=tr, contrasts=self.contrasts or (), high_pass=self.high_pass,
+                slice_time_ref=self.slice_time_ref, slice_timing_corrected=self.slice_timing_corrected,
+                n_boot=self.n_boot, random_state=self.random_state,
+            )  # fmt: skip
+            found = rows_of(files, list(compared), given, run, brain, regressors, model, folder, say)
+        self.contrasts_ = found.contrasts
+        self.compared_: list[ComparedVerdict] = judge_compared(
+            found.rows, list(compared), [each.facts for each in placed.values()], found.widths, margin=self.margin,
+            advice=PYTHON,
+        )  # fmt: skip
         idle = [*not_applied, *(name for name, each in resolvers.items() if not each.applied_)]
-        self._judge(rows, list(series), list(baselines), idle, run)
+        self._judge(found.rows, list(series), list(baselines), idle, run)
         return self
 
     def _regressors(self, reader: SeriesReader, run: PreparedRun, given: Inputs, folder: Path) -> Regressors:
@@ -282,10 +308,12 @@ class Evaluator(BaseEstimator):
         )  # fmt: skip
 
     def _baselines(
-        self, reader: SeriesReader, run: PreparedRun, folder: Path, given: Inputs, frame: SuperResolver | None
-    ) -> dict[str, Path]:
+        self, reader: SeriesReader, run: PreparedRun, folder: Path, given: Inputs, frame: SuperResolver | None,
+        *, with_acquired: bool = False,
+    ) -> dict[str, Path]:  # fmt: skip
         """Baselines of the run, by name; the guide is registered once."""
         names = list(DEFAULT_BASELINES if self.baselines is None else dict.fromkeys(["bspline", *self.baselines]))
+        names += [ACQUIRED_BAND] if with_acquired and ACQUIRED_BAND not in names else []
         if self.baselines is None and given.guide is None:
             names = [name for name in names if name not in PAIR_BASELINES]
         if wrong := [name for name in names if name not in BASELINES]:
@@ -318,41 +346,6 @@ class Evaluator(BaseEstimator):
             what = str(target)
         return given_as.series_on(brain, what, n_volumes, folder, name)
 
-    def _rows(
-        self, files: Mapping[str, Path], given: Inputs, run: PreparedRun, brain: Volume, regressors: Regressors,
-        tr: float, folder: Path,
-    ) -> list[MetricRow]:  # fmt: skip
-        """Rows of all series, by the steps of the program."""
-        judged, factor = dict(files), in_plane(self.factor)
-        if given.measured is not None:
-            judged[MEASURED] = given_as.measured_on(brain, given.measured, run, folder)
-        region = brain if given.roi is None else mask_on(given.roi, brain, folder, "roi")
-        self.contrasts_ = dict(resolve_contrasts(regressors.conditions, self.contrasts or ()))
-        known = given_as.truths_on(brain, given.known, self.contrasts_, folder)
-        confounds = given.confounds
-        if confounds is None:
-            confounds = pd.DataFrame(motion_columns(motion_table(run.params, np.full(len(run.params), np.nan))))
-        drawn = {"n_boot": self.n_boot, "random_seed": self.random_state}
-        effects: dict[str, Path] = {}
-        with ExitStack() as stack:
-            series = {name: stack.enter_context(SeriesReader(path)) for name, path in judged.items()}
-            for name, one in series.items():
-                found = measure_effects(
-                    one, brain, regressors, folder, confounds, series_name=name, tr=tr, n_dummy=run.n_dummy,
-                    active_by=MEASURED if MEASURED in judged else "bspline", high_pass=self.high_pass,
-                    slice_time_ref=self.slice_time_ref, has_stc=self.slice_timing_corrected,
-                )  # fmt: skip
-                effects[name] = save_effects(found, folder / f"{name}_effects.npz")
-            rows, _ = compare_halves(effects, brain, region, folder, contrasts=self.contrasts_, factor=factor, **drawn)
-            if known or MEASURED in judged:
-                rows += compare_with_truth(
-                    (), brain, region, effects, known, contrasts=self.contrasts_, factor=factor,
-                    at_rest=given.seeds is not None, **drawn,
-                )  # fmt: skip
-            if MEASURED in judged:
-                rows += compare_images(series, brain, n_dummy=run.n_dummy, **drawn)
-        return rows
-
     def _judge(
         self, rows: list[MetricRow], methods: list[str], baselines: list[str], idle: list[str], run: PreparedRun
     ) -> None:
@@ -364,7 +357,8 @@ class Evaluator(BaseEstimator):
             rows, methods=methods, baselines=baselines, margin=self.margin, not_applied=idle, advice=PYTHON,
             displacement=framewise_displacement(run.params).tolist(),
         )  # fmt: skip
-        self._kept = compared_rows([*rows, *self.verdict_.rows])
+        told = [row for each in self.compared_ for row in each.rows]
+        self._kept = compared_rows([*rows, *self.verdict_.rows, *told])
         self.table_ = given_as.as_table(self._kept)
 
     def evaluate(self, acquired: ImageLike | Sequence[ImageLike], **fit_params: object) -> pd.DataFrame:
@@ -377,7 +371,7 @@ class Evaluator(BaseEstimator):
         if self.runs_:
             return "\n\n".join(f"Run {k}\n{each.summary()}" for k, each in enumerate(self.runs_, 1))
         verdict = self.verdict_
-        parts = [verdict_line(verdict.to_json())]
+        parts = [*(each.text for each in self.compared_), verdict_line(verdict.to_json())]
         told = {"Evidence": [sentence.text for sentence in verdict.sentences], "Limitations": verdict.limits}
         for head, lines in told.items():
             if lines:
@@ -390,7 +384,9 @@ class Evaluator(BaseEstimator):
 
         check_is_fitted(self)
         runs = self.runs_ or [self]
-        contents = [evaluated(each._kept, each.verdict_, list(each.contrasts_), each.table_) for each in runs]
+        contents = [
+            evaluated(each._kept, each.verdict_, list(each.contrasts_), each.table_, each.compared_) for each in runs
+        ]
         return page("Evaluator", contents, doubt=any(each.verdict_.status != "more accurate" for each in runs))
 
     report = generate_report

@@ -21,10 +21,13 @@ from bids_sr.reports.figures.quality_control_figures import variance_figure
 from bids_sr.reports.figures.style import NamedImage
 from bids_sr.reports.figures.superres_figures import slice_figure
 from bids_sr.reports.figures.svg_files import svg_text
+from bids_sr.reports.text.compared_text import compared_html
+from bids_sr.reports.text.evaluation_text import measure_text
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.resolution.operators import to_volume
 from bids_sr.sr.variance.upsampler import onto_grid
+from bids_sr.stats.evaluation.compared_verdict import ComparedVerdict
 from bids_sr.stats.evaluation.verdict_text import verdict_line
 from bids_sr.version import __version__
 
@@ -135,11 +138,15 @@ def resolved(fitted: FittedRun) -> tuple[str, list[Markup]]:
 
 
 def evaluated(
-    rows: Sequence[MetricRow], verdict: Verdict, contrasts: Sequence[str], table: pd.DataFrame
+    rows: Sequence[MetricRow],
+    verdict: Verdict,
+    contrasts: Sequence[str],
+    table: pd.DataFrame,
+    compared: Sequence[ComparedVerdict] = (),
 ) -> tuple[str, list[Markup]]:
     """Lead and parts of one run: verdict, agreement of all series in the first contrast, and the table."""
     contrast = "all" if "all" in contrasts else contrasts[0]
-    parts = []
+    parts = [compared_html({"compared": [each.to_json() for each in compared]}, measure_text)]
     if any(row.parts[:3] == (False, "split", "ev") and row.contrast == contrast for row in rows):
         caption = f"Agreement with the measured halves, contrast {contrast}, 95 % intervals over blocks"
         parts.append(_drawn(agreement_figure(rows, prefix="split_ev", contrast=contrast), caption))

@@ -88,6 +88,17 @@ class Compared:
 
 
 @frozen
+class AnotherRun:
+    """Another acquired run of the same task, which series of other programs are held against."""
+
+    bold: Path  # absolute
+    events: Path
+    tr: float  # s
+    slice_timing: tuple[float, ...] | None  # as in `BoldRun`
+    axis_order: AxisOrder = AS_STORED  # axis of the file that each axis of the run is
+
+
+@frozen
 class BoldRun:
     """One functional run with what belongs to it; slices lie along its third axis, whatever the order in its file."""
 
@@ -110,6 +121,7 @@ class BoldRun:
     # file and echo time (ms) of each echo that is combined, of which `bold` is the first; empty for a single echo
     echoes: tuple[tuple[Path, float], ...] = ()
 
+    another: AnotherRun | None = None  # of the same task, where series of other programs are judged
     compared: tuple[Compared, ...] = ()  # series of other programs that are judged beside it
 
     @property
@@ -132,7 +144,8 @@ class BoldRun:
         """Images that are read for this run besides those of its pairs; None for what is not there."""
         calibration = None if self.calibration is None else self.calibration.bold
         truth = None if self.truth is None else self.truth.bold
-        others = (each.bold for each in self.compared)
+        another = () if self.another is None else (self.another.bold,)
+        others = (*another, *(each.bold for each in self.compared))
         return self.bold, *(path for path, _ in self.echoes[1:]), calibration, truth, *others
 
 

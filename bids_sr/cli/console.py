@@ -62,14 +62,17 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
     from bids_sr.bids.query import some
     from bids_sr.io.dataset_description import dataset_of
     from bids_sr.reports.participants_page import INDEX
-    from bids_sr.reports.text.run_summaries import VERDICT, run_summary
+    from bids_sr.reports.text.run_summaries import VERDICT, compared_of, run_summary
 
     out, folders = settings.paths.output_dir, set[Path]()
     for run in plan.runs:
         found = sorted((out / f"sub-{run.entities['subject']}").rglob(f"{run.stem}{VERDICT}"))
         for path in found:
             folders.add(path.parent)
-            yield item("verdict", f"{run.stem}: {run_summary(path, run.entities['subject']).verdict}")
+            summary = run_summary(path, run.entities["subject"])
+            yield item("verdict", f"{run.stem}: {summary.verdict}")
+            for line in compared_of(path):
+                yield item("compared", line)
     where = [str(folder) for folder in sorted(folders)]
     if where:
         names = ["preproc" if name == "raw" else name for name in plan.series]

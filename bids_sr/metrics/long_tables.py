@@ -38,7 +38,8 @@ EVALUATION: Mapping[str, Mapping[str, str]] = {
     },
     "against": {
         "Description": "What it is held against: measured (high-resolution BOLD of the same run), truth (known "
-        "activation), self (the other half of the same series), or the series that was subtracted in a difference "
+        "activation), self (the other half of the same series), otherRun (another acquired run of the task), or the "
+        "series that was subtracted in a difference "
         "(gain_truth_*: to the measured series where there is one, else to known activation); "
         "n/a where there is nothing of the kind"
     },

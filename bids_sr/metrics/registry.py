@@ -271,6 +271,15 @@ _with_gains([
            HIGHER),
 ])  # fmt: skip
 
+_with_gains([
+    Metric("other_r_within", "1",
+           "correlation of the effect map with that of another acquired run of the task, one half of its blocks at a "
+           f"time; {_WITHIN}", HIGHER),
+    Metric("other_ev_within", "1",
+           "explained variance 1 - |e - t|²/|t|² of the effect t of another acquired run of the task by the series' "
+           f"effect e, corrected for the other run's noise by the covariance of its halves; {_WITHIN}", HIGHER),
+])  # fmt: skip
+
 # Evidence without a reference: the run one level of resolution down, where what was acquired is the truth
 register(
     Metric("tested_share", "1",

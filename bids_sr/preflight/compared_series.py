@@ -4,12 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from bids_sr.bids import BoldRun, Findings, Subject, entities_of, factor_of, headers
 from bids_sr.bids.image_header import Header
-from bids_sr.bids.inputs import Compared, is_magnitude, same_run
+from bids_sr.bids.inputs import AnotherRun, Compared, applies_to, is_magnitude, same_run, stem_of
 from bids_sr.bids.layout import merged, sidecars_on_disk
 from bids_sr.config import Settings
 from bids_sr.io.grids import AS_STORED, EDGE_TOLERANCE, corners_apart, nearest
+from bids_sr.io.tables import column
 from bids_sr.series import ACQUIRED_BAND, BASELINES, kind_of
 from bids_sr.sr.method import offered_methods
 
@@ -61,12 +64,61 @@ def with_compared(subjects: Sequence[Subject], settings: Settings, found: Findin
         return tuple(subjects)
     out = []
     for subject in subjects:
-        own = tuple(
-            replace(run, compared=tuple(_series_of(run, given, settings, found))) if run in runs else run
-            for run in subject.runs
-        )
-        out.append(replace(subject, runs=own))
+        own = []
+        for run in subject.runs:
+            compared = tuple(_series_of(run, given, settings, found))
+            other = another_run(run, settings, found) if compared else None
+            own.append(replace(run, compared=compared, another=other))
+        out.append(replace(subject, runs=tuple(own)))
     return tuple(out)
+
+
+def another_run(run: BoldRun, settings: Settings, found: Findings) -> AnotherRun | None:
+    """Another acquired run of the same task and grid, whose events have the same trial types; the nearest in number."""
+    if run.events is None or run.echoes:
+        return None
+    fitting: dict[Path, AnotherRun] = {}
+    for path in sorted(run.bold.parent.glob("*_bold.nii*")):
+        names, own = entities_of(path), entities_of(run.bold)
+        others = (names.keys() | own.keys()) - {"run"}
+        if names == own or any(names.get(key) != own.get(key) for key in others) or not is_magnitude(path):
+            continue
+        if one := _as_another(path, run, settings):
+            fitting[path] = one
+
+    def number(path: Path) -> int:
+        return int(label) if (label := entities_of(path).get("run", "0")).isdigit() else 0
+
+    chosen = min(fitting, key=lambda path: (abs(number(path) - number(run.bold)), path.name), default=None)
+    if chosen is None:
+        return None
+    text = f"series of other programs made of {run.bold.name} are held against it within the acquired band."
+    found.tell(chosen, text)
+    return fitting[chosen]
+
+
+def _as_another(path: Path, run: BoldRun, settings: Settings) -> AnotherRun | None:
+    """A series as another run of the task; None for one that is unsound, on another grid, or of other events."""
+    unused = Findings()
+    header = headers.read_header(path, unused)
+    if header is None or not headers.is_bold(header, unused) or run.events is None:
+        return None
+    sidecar = merged(sidecars_on_disk(path, settings.paths.bids_dir.absolute()))
+    header = headers.like(header, run.affine)
+    tr = headers.repetition_time(header, sidecar.get("RepetitionTime"), unused)
+    same = header.shape[:3] == run.shape and np.allclose(header.zooms, run.zooms, rtol=0.01)
+    events = path.with_name(f"{stem_of(path)}_events.tsv")
+    if not events.is_file() and applies_to(run.events, path):
+        events = run.events
+    if not same or tr is None or not events.is_file():
+        return None
+    types, wanted = (set(column(table, "trial_type")) for table in (events, run.events))
+    if not wanted <= types:
+        return None
+    timing = headers.slice_times(header, headers.sidecar_in_order(sidecar, header.order), tr, unused)
+    return AnotherRun(
+        bold=path.absolute(), events=events.absolute(), tr=tr, slice_timing=timing, axis_order=header.order
+    )
 
 
 def _named_well(given: Sequence[tuple[str, Path, str]], settings: Settings, found: Findings) -> bool:

@@ -157,9 +157,11 @@ def _all_references(maker: BidsMaker) -> None:
 def _other_programs(maker: BidsMaker) -> None:
     """Two programs have made a series of the run: one as it was acquired, one on a finer grid, corrected in time.
 
-    There are a reference and a field map.
+    There are a reference, a field map, and another run of the task.
     """
     _fmriprep(maker)
+    maker.bold("sub-01_task-tap_run-2", sidecar={"SliceTiming": TIMES})
+    maker.events("sub-01_task-tap_run-2")
     (made := BidsMaker(maker.root.parent / "made")).bold("sub-01_task-tap_desc-denoised")
     made.bold("sub-01_task-tap_desc-finer", zooms=HIGH, sidecar={"SliceTimingCorrected": True})
 

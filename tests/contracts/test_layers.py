@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "workflows": {"bids", "boilerplate", "config", "io", "pipeline", "preflight", "sr", "sr/methods", "stats", "steps"},
     "api": {"io", "metrics", "registration", "reports", "spatial", "sr", "sr/methods", "stats", "steps"},
     "cli": PURE
-    | {"bids", "execution", "group", "phantom", "pipeline", "preflight", "retrospective"}
+    | {"api", "bids", "execution", "group", "phantom", "pipeline", "preflight", "retrospective"}
     | {"slurm", "steps", "workflows"},
 }
 EVERYWHERE = {"io.atomic_files", "series", "region_names", "version", "frozen"}

@@ -52,6 +52,9 @@ def placebo_text(series: str) -> str:
 
 def series_text(series: str) -> str:
     """A series as a figure or a table of the report names it; files keep the name itself."""
+    found = registry.series(series)
+    if found.variant == registry.SAME:
+        return f"acquired, smoothed as {found.method}"
     return ACQUIRED_TEXT.get(series) or CONTROLS.get(series, series)
 
 

@@ -13,6 +13,7 @@ from bids_sr.reports.markup import folded, joined, render, table
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.evaluation_tables import cell
 from bids_sr.reports.tables.html_tables import messages_html
+from bids_sr.reports.text.compared_text import compared_html
 from bids_sr.stats.controls.qc_flags import flag_text
 from bids_sr.stats.evaluation.evidence import compared
 from bids_sr.stats.evaluation.verdict_text import description_of
@@ -79,7 +80,9 @@ def verdict_html(
     before = [str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key)]
     told = render("verdict", headline, points, values, limits)
     warned = messages_html("warning", before) + flags_html(rows, flags)
-    return joined([warned, told, legend_html(pick.series_of(rows, kinds=pick.EXPLAINED))])
+    return joined(
+        [warned, told, compared_html(verdict, measure_text), legend_html(pick.series_of(rows, kinds=pick.EXPLAINED))]
+    )
 
 
 def legend_html(names: Iterable[str]) -> Markup:
@@ -128,6 +131,9 @@ def measure_text(measure: str) -> str:
         "truth_psnr": "PSNR of single volumes",
         "pair_psnr": "PSNR of held-out images",
         "truth_ev_beyond": "explained variance of the known truth, beyond Nyquist",
+        "truth_ev_within": "explained variance of the known truth, within Nyquist",
+        "split_ev_within": "explained variance of the measured effect, within Nyquist",
+        "other_ev_within": "explained variance of the effect in another run, within Nyquist",
         "split_r_beyond": "r with the measured effect, beyond Nyquist",
         "split_r_signal": "r with the measured effect, signal units",
         "split_r_percent": "r with the measured effect, percent",

@@ -22,6 +22,8 @@ HEADLINES: Mapping[str, tuple[str, str]] = {
     "truth_ev_beyond": (FUNCTION, "explained variance of true BOLD detail beyond the acquired Nyquist limit"),
     "split_r_beyond": (FUNCTION, "correlation with measured BOLD detail beyond the acquired Nyquist limit (r)"),
     "truth_r_beyond": (FUNCTION, "correlation with true BOLD detail beyond the acquired Nyquist limit (r)"),
+    "truth_ev_within": (FUNCTION, "explained variance of true BOLD signal within the acquired Nyquist limit"),
+    "other_ev_within": (FUNCTION, "explained variance of another run's effect within the acquired Nyquist limit"),
     "split_r_signal": (FUNCTION, "correlation with the measured effect map (r)"),
     "truth_r_effect": (FUNCTION, "correlation with the true effect map (r)"),
     "truth_ap": (FUNCTION, "detection of truly active voxels (average precision)"),

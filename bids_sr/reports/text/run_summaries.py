@@ -21,7 +21,7 @@ from bids_sr.reports.text.overview_text import (
 )
 from bids_sr.stats.evaluation.evidence import APPLIED, EVIDENCE, below_zero, best_table, stands_for
 from bids_sr.stats.evaluation.tested_share import TESTED, percent_text
-from bids_sr.stats.evaluation.verdict_text import CALIBRATED, MOVED_MM, moved, verdict_line
+from bids_sr.stats.evaluation.verdict_text import CALIBRATED, MOVED_MM, compared_lines, moved, verdict_line
 
 VERDICT, TABLE = "_desc-verdict_metrics.json", "_desc-evaluation_metrics.tsv"
 CONFOUNDS, REGISTRATION = "_desc-confounds_timeseries.tsv", "_desc-registration_metrics.json"
@@ -72,6 +72,11 @@ def run_summary(verdict_file: Path, label: str) -> RunSummary:
     """The row of the run that a verdict belongs to; files that are missing or cut short leave their cells empty."""
     stem = verdict_file.name.removesuffix(VERDICT)
     return _summary(stem, label, tuple(zip(_files(verdict_file), stamps_of(verdict_file), strict=True)))
+
+
+def compared_of(verdict_file: Path) -> list[str]:
+    """What the verdict of a run says of series of other programs, a line each."""
+    return compared_lines(_json(verdict_file))
 
 
 def stamps_of(verdict_file: Path) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from typing import Literal
 
 from bids_sr.frozen import frozen
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.series import ACQUIRED_BAND, MEASURED, same_name
+from bids_sr.series import ACQUIRED_BAND, MEASURED, OTHER_RUN, same_name
 from bids_sr.stats.evaluation.evidence import Decision, decide, interval_words, rounded, tenths_of, where_text
 from bids_sr.stats.evaluation.verdict_text import Advice, Sentence
 
@@ -31,7 +31,8 @@ MARGIN = 0.02
 LEAST_MM = 0.5
 """Smoothing below it leaves the resolution as it is: then there is no control at the same resolution."""
 BANDS: Mapping[Band, str] = {"within": "within the acquired band", "beyond": "beyond the acquired band"}
-OTHER_RUN = "otherRun"
+COMPARED = "compared_fwhm"
+"""The measure that every compared series of a run has in its table."""
 WORTH: Mapping[str, float] = {"better": 1.0, "same": 0.0, "worse": -1.0}
 
 
@@ -79,7 +80,8 @@ class ComparedVerdict:
 
     name: str
     status: Status
-    text: str
+    headline: str  # the answer in a sentence
+    text: str  # the same with bands and numbers, and what to scan where something is not assessed
     sentences: tuple[Sentence, ...]
     found: tuple[OfBand, ...]
     fwhm_mm: float  # smoothing that gives the acquired series its smoothness
@@ -94,14 +96,15 @@ class ComparedVerdict:
         said = {each.band: each.decision for each in self.found}
         refs = {each.band: each.reference.words for each in self.found}
         return {
-            "name": self.name, "status": self.status, "text": self.text, "decisions": said, "references": refs,
+            "name": self.name, "status": self.status, "headline": self.headline, "text": self.text,
+            "decisions": said, "references": refs,
             "same_resolution_fwhm_mm": self.fwhm_mm, "frame": dict(self.facts), "sentences": plain,
         }  # fmt: skip
 
     @property
     def rows(self) -> list[MetricRow]:
         """For the table of the evaluation."""
-        rows = [MetricRow(series=self.name, measure="compared_fwhm", value=self.fwhm_mm)]
+        rows = [MetricRow(series=self.name, measure=COMPARED, value=self.fwhm_mm)]
         for each in self.found:
             rows.append(MetricRow(
                 series=self.name, measure=f"compared_{each.band}", against=ACQUIRED_BAND, region=each.region,
@@ -134,10 +137,11 @@ def compared_verdict(
                 found.append(one)
                 break
     status = _status(found)
+    headline = f"{HEADS[status].format(name)}."
     sentences = [sentence for each in found for sentence in _sentences(name, each, fwhm_mm)]
     return ComparedVerdict(
-        name=name, status=status, text=_text(name, status, found, fwhm_mm, facts, advice), sentences=tuple(sentences),
-        found=tuple(found), fwhm_mm=fwhm_mm, facts=facts,
+        name=name, status=status, headline=headline, text=_text(headline, found, fwhm_mm, facts, advice),
+        sentences=tuple(sentences), found=tuple(found), fwhm_mm=fwhm_mm, facts=facts,
     )  # fmt: skip
 
 
@@ -237,12 +241,10 @@ HEADS: Mapping[Status, str] = {
 }
 
 
-def _text(
-    name: str, status: Status, found: Sequence[OfBand], fwhm_mm: float, facts: Mapping[str, object], advice: Advice
-) -> str:
+def _text(headline: str, found: Sequence[OfBand], fwhm_mm: float, facts: Mapping[str, object], advice: Advice) -> str:
     parts = [_band_text(each, fwhm_mm) for each in found]
     lacking = [band for band in REFERENCES if band not in {each.band for each in found}]
-    text = f"{HEADS[status].format(name)}."
+    text = headline
     text += "".join(f" {part[:1].upper()}{part[1:]}." for part in parts)
     text += "".join(_lacking_text(band, advice) for band in lacking)
     if any(each.band == "within" and each.decision == "better" and not each.reference.counts for each in found):
@@ -275,7 +277,8 @@ def _lacking_text(band: Band, advice: Advice) -> str:
 
 def _band_text(each: OfBand, fwhm_mm: float) -> str:
     """What is found in one band, with its numbers."""
-    numbers = [f"explained variance {_ends(each.level)} in {where_text(each.region)}"]
+    where = "the brain" if each.region == "brain" else where_text(each.region)
+    numbers = [f"explained variance {_ends(each.level)} in {where}"]
     numbers += [f"{_ends(each.acquired, sign=True)} over acquired"] if each.acquired is not None else []
     if each.same is not None:
         numbers.append(f"{_ends(each.same, sign=True)} over acquired smoothed by {fwhm_mm:.1f} mm")

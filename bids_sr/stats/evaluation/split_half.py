@@ -24,7 +24,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.metrics.measure_names import parts_of
-from bids_sr.series import MEASURED, is_variant_of, kind_of
+from bids_sr.series import MEASURED, OTHER_RUN, is_variant_of, kind_of
 from bids_sr.series import series as series_named
 from bids_sr.stats.glm.blocks import Block
 
@@ -302,7 +302,7 @@ def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
 
 def score_rows(scores: Mapping[str, Scores], units: Callable[[str, float], int | None]) -> Iterator[MetricRow]:
     """Rows of every series; `units` gives their n from the contrast and the lower end of the interval."""
-    against = {"split": MEASURED, "self": "self", "truth": "truth"}
+    against = {"split": MEASURED, "self": "self", "truth": "truth", "other": OTHER_RUN}
     for series, found in scores.items():
         for (stem, band, contrast, region), one in found.items():
             low, high = one.interval

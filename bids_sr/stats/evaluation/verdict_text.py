@@ -7,7 +7,7 @@ from typing import Literal
 from bids_sr.frozen import frozen
 from bids_sr.io.json_values import listed
 from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, PCA, SMOOTH, series
+from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, PCA, SAME, SMOOTH, series
 from bids_sr.sr.method import UnknownMethod, method_of_series
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 from bids_sr.stats.controls.qc_flags import flag_text
@@ -121,12 +121,12 @@ def verdict_line(verdict: Mapping[str, object]) -> str:
     What is said of series of other programs comes after it.
     """
     own = [str(verdict[key]) for key in ("motion_text", "not_applied_text", "headline") if verdict.get(key)]
-    return " ".join([*own, *compared_lines(verdict)])
+    return " ".join([*own, *compared_lines(verdict, "headline")])
 
 
-def compared_lines(verdict: Mapping[str, object]) -> list[str]:
+def compared_lines(verdict: Mapping[str, object], what: Literal["headline", "text"] = "text") -> list[str]:
     """What a verdict, as its JSON, says of series of other programs: a line each."""
-    return [str(each["text"]) for each in listed(verdict.get("compared")) if isinstance(each, Mapping)]
+    return [str(each.get(what, "")) for each in listed(verdict.get("compared")) if isinstance(each, Mapping)]
 
 
 def status_of(table: Table | None, found: Mapping[str, Mapping[str, bool | None]]) -> Status:
@@ -316,6 +316,8 @@ def description_of(name: str) -> str:
     if name in _FIXED:
         return _FIXED[name]
     found = series(name)
+    if found.variant == SAME:
+        return f"acquired series (zerofill), smoothed to the resolution of {found.method}; the best of three widths"
     try:
         summary = method_of_series(found.method).summary
     except UnknownMethod:

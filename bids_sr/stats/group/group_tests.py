@@ -16,7 +16,7 @@ from scipy import special, stats
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float
 from bids_sr.metrics.registry import LOWER, NEITHER, ONE, better
-from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of
+from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of, same_name
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 from bids_sr.stats.evaluation.evidence import PLAIN
 from bids_sr.stats.group import paired_tests
@@ -83,6 +83,7 @@ def references(series: str, known: Sequence[str], methods: Sequence[str]) -> lis
     found: list[tuple[str, str]] = [(name, kind_of(name)) for name in first if name in known]
     if series in methods:
         found += [(name, "method") for name in methods if name in known and name != series]
+        found += [(name, "control") for name in (same_name(series),) if name in known]
         found += [(name, "placebo") for name, p in PLACEBOS.items() if p.method == series and name in known]
     return found
 

@@ -18,6 +18,7 @@ from bids_sr.metrics.long_tables import EVALUATION, MISSING, SERIES
 from bids_sr.metrics.measure_names import parts_of
 from bids_sr.metrics.registry import better
 from bids_sr.sr.method import offered_methods
+from bids_sr.stats.evaluation.compared_verdict import COMPARED
 from bids_sr.stats.evaluation.evidence import APPLIED, stands_for
 from bids_sr.stats.group.people_values import People, PeopleValues
 
@@ -247,11 +248,13 @@ class Joined:
     # methods that were not applied in a run, which are not compared there: name of the run, method
     idle: list[tuple[str, str]] = field(default_factory=list)
     present: dict[str, set[str]] = field(default_factory=dict)  # series by the name of the run
+    compared: set[str] = field(default_factory=set)  # series of other programs
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Methods under test that any run has."""
-        return tuple(name for name in offered_methods() if any(name in own for own in self.present.values()))
+        """Methods under test that any run has, then series of other programs."""
+        own = tuple(name for name in offered_methods() if any(name in own for own in self.present.values()))
+        return (*own, *sorted(self.compared))
 
 
 def join_tables(sources: Iterable[Source], stream: TextIO) -> Joined:
@@ -273,6 +276,8 @@ def join_tables(sources: Iterable[Source], stream: TextIO) -> Joined:
             found.present.setdefault(source.name, set()).update(table["series"])
             flags = {measure for measure in set(table["measure"]) if parts_of(measure).family == "flag"}
             for series, measure, value in zip(table["series"], table["measure"], table["value"], strict=True):
+                if measure == COMPARED:
+                    found.compared.add(series)
                 if measure == APPLIED and value == "0":
                     idle.append((source.name, series))
                 if value == "1" and measure in flags:

@@ -1,0 +1,86 @@
+"""Steps of another acquired run of the same task, a reference for series of other programs: its noise is its own."""
+
+from pathlib import Path
+
+from threadpoolctl import threadpool_limits
+
+from bids_sr.config.memory_model import EFFECTS, Need
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.pipeline.artifacts import Effects, Facts, File, Image, Mask, Regressors, Rows, Series, Table, Transforms
+from bids_sr.pipeline.step import Part, step
+from bids_sr.registration.rigid import refine, rigid
+from bids_sr.series import ACQUIRED_BAND
+from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
+from bids_sr.stats.evaluation.other_run import other_run_rows
+from bids_sr.stats.glm.block_effects import block_effects, load_effects
+from bids_sr.stats.glm.blocks import block_design
+from bids_sr.stats.glm.confounds import motion_columns
+from bids_sr.stats.regions.map_summary import Grid
+from bids_sr.steps.activation import Contrasts, Factor
+from bids_sr.steps.evaluation import N_BOOT, widths_of
+
+OTHER_RUN_TEXT = (
+    "Within the acquired band, series of other programs were also held against another acquired run of the same task, "
+    "whose noise is its own: its head motion was estimated and undone in the same way, its reference was registered to "
+    "that of the run, and its blocks were modeled alike. Explained variance of its effect was corrected for its noise "
+    "by the covariance of its halves, in voxels that the other half shows to be active. "
+)
+"""Methods text of a run with such a reference."""
+
+
+@step(makes="other_effects", memory=Need(always=0.1, high=0.6), part=Part.EVALUATION, text=OTHER_RUN_TEXT)
+def measure_other_run(
+    stc: Series, other_ref: Image, head_mask: Mask, hmc_xfms: Transforms, motion: Table, regressors: Regressors,
+    boldref: Image, bold_mask: Mask, bold_mask_hr: Mask, here: Path, *, factor: Factor, tr: float, n_dummy: int,
+    high_pass: float, slice_time_ref: float, has_stc: bool, random_seed: int,
+) -> Effects:  # fmt: skip
+    """Effect of every block of another run, on the high-resolution grid of the run under test.
+
+    Parameters
+    ----------
+    stc, other_ref, head_mask, hmc_xfms, motion, regressors : of the other run, on its grid
+    boldref, bold_mask, bold_mask_hr : of the run under test, which it is registered to
+    """
+    import pandas as pd
+
+    fit = rigid(boldref, other_ref, bold_mask.data, head_mask.data, seed=random_seed, prefix=str(here / "other_run"))
+    onto = refine(boldref, other_ref, bold_mask.data, fit.xfm)
+    shape, affine = bold_mask_hr.data.shape, bold_mask_hr.affine
+    target = here / "other.nii"
+    with threadpool_limits(1):
+        with SeriesWriter(target, (*shape, stc.shape[3]), affine, stc.tr, header_like=stc.header) as writer:
+            upsample = make_upsampler(ACQUIRED_BAND, Acquired(factor=factor))
+            super_resolve_series(
+                stc, writer, upsample, hmc_xfms @ onto, shape, affine, factor=factor, consistency="off"
+            )
+        design = block_design(
+            regressors, n_volumes=stc.shape[3], tr=tr, n_dummy=n_dummy, high_pass=high_pass,
+            slice_time_ref=slice_time_ref, has_stc=has_stc, confounds=pd.DataFrame(motion_columns(motion)),
+        )  # fmt: skip
+        with SeriesReader(target) as placed:
+            found = block_effects(placed, bold_mask_hr.data, design, series=ACQUIRED_BAND, with_t=True)
+    target.unlink()
+    return found
+
+
+@step(makes="other_rows", memory=EFFECTS)
+def compare_with_other_run(
+    effects: dict[str, File], other_effects: File, bold_mask_hr: Mask, roi_hr: Mask, same_widths: Facts, *,
+    contrasts: Contrasts, factor: Factor, random_seed: int, n_boot: int = N_BOOT,
+) -> Rows:  # fmt: skip
+    """Series of other programs, and the acquired one, against another acquired run within the acquired band.
+
+    Parameters
+    ----------
+    effects : of the compared series, and of `zerofill`, which stands for the acquired one
+    other_effects : see `measure_other_run`
+    same_widths : see `bids_sr.steps.compared.comparing.match_resolution`
+    n_boot : resamples of blocks
+    """
+    grid = Grid(mask=bold_mask_hr.data, affine=bold_mask_hr.affine)
+    with threadpool_limits(1):
+        return other_run_rows(
+            effects, load_effects(other_effects), contrasts, grid=grid, roi=roi_hr.data, factor=factor,
+            n_boot=n_boot, seed=random_seed, same_widths=widths_of(same_widths),
+        )  # fmt: skip
