@@ -113,9 +113,13 @@ def prepared_before(maker: BidsMaker) -> None:
 
 
 def compared(maker: BidsMaker) -> None:
-    """A denoised series of the run."""
+    """A denoised series of each of two runs of a task."""
     plain(maker)
-    BidsMaker(maker.root.parent / "made").bold()
+    made = BidsMaker(maker.root.parent / "made")
+    maker.bold("sub-01_task-tap_run-2")
+    maker.events("sub-01_task-tap_run-2")
+    for run in ("", "_run-2"):
+        made.bold(f"sub-01_task-tap{run}")
 
 
 def scans(maker: BidsMaker) -> None:
@@ -142,7 +146,7 @@ CASES = (
         "On an older fMRIPrep, in another template space", prepared_before,
         ("-d", "prep", "--output-spaces", "MNI152NLin2009aSym"),
     ),
-    Case("A series of another program", compared, ("--compare", "made")),
+    Case("Series of another program", compared, ("--compare", "made")),
     Case("Structural scans", scans, ("--sr-target", "anat")),
 )  # fmt: skip
 
