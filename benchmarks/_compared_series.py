@@ -1,0 +1,186 @@
+"""Series of other programs, or that pretend to be: denoised, smoothed, with invented detail, shifted, truly finer.
+
+All are made of the run as it was acquired, on its grid or on one twice as fine in plane over the same field of view,
+and move as it does.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from _denoised import mppca
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from bids_sr.io.atomic_files import write_json
+from bids_sr.io.nifti import save_image
+from bids_sr.phantom.calibration_scan import calibration_preset
+from bids_sr.phantom.presets import PRESETS
+from bids_sr.phantom.scanner import Coil, EpiScanner
+from bids_sr.phantom.simulated_dataset import Study, make_dataset
+from bids_sr.phantom.simulated_subject import SimulatedSubject, run_volumes
+from bids_sr.spatial.multi_echo import combine_echoes
+from bids_sr.spatial.nyquist import FWHM_PER_SIGMA, beyond_nyquist
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.transforms import resized_affine
+from bids_sr.sr.resolution.matrices import upsample
+
+Array = NDArray[Any]
+FACTOR = (2.0, 2.0, 1.0)
+SNR, VOLUMES, SEED, TES_MS = 60.0, 128, 4, (13.0, 29.0, 45.0)
+
+
+def read(path: Path) -> tuple[Array, nib.Nifti1Image]:
+    """A series as float32, and its image."""
+    image = nib.Nifti1Image.from_filename(path)
+    return np.asarray(image.dataobj, dtype=np.float32), image
+
+
+def write(data: Array, like: nib.Nifti1Image, path: Path) -> None:
+    """A series on the grid of another one or on a finer grid over its field of view, with its repetition time."""
+    affine = np.asarray(like.affine)
+    if data.shape[:3] != like.shape[:3]:
+        affine = resized_affine(affine, like.shape[:3], data.shape[:3])
+    header = like.header.copy()
+    header.set_data_dtype(np.float32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_image(data.astype(np.float32), affine, path, header_like=header)
+    write_json(path.with_name(path.name.replace(".nii.gz", ".json")), {"RepetitionTime": float(header["pixdim"][4])})
+
+
+def smoothed(data: Array, zooms: tuple[float, ...], fwhm_mm: float) -> Array:
+    """Every volume smoothed by a Gaussian (FWHM, mm)."""
+    sigma = [fwhm_mm / FWHM_PER_SIGMA / zoom for zoom in zooms[:3]]
+    return np.stack([ndimage.gaussian_filter(data[..., t], sigma) for t in range(data.shape[-1])], axis=-1)
+
+
+def zero_filled(data: Array) -> Array:
+    """The series on the finer grid; nothing beyond the acquired band."""
+    return np.stack([upsample("zerofill", data[..., t], FACTOR) for t in range(data.shape[-1])], axis=-1)
+
+
+def with_invented_noise(data: Array) -> Array:
+    """Zero filling, and beyond its band a fixed random pattern times the change: the same detail in every volume.
+
+    It is as strong as half of the change, and repeats in both halves of the run, as true detail does.
+    """
+    fine = zero_filled(data)
+    mean = fine.mean(-1, keepdims=True)
+    pattern = np.random.default_rng(0).standard_normal(fine.shape[:3]).astype(np.float32)
+    added = beyond_nyquist((fine - mean) * pattern[..., None], FACTOR)
+    size = np.sqrt(np.mean((fine - mean) ** 2) / np.mean(added**2))
+    return fine + np.float32(0.5 * size) * added.astype(np.float32)
+
+
+def with_static_detail(data: Array, sharp: Array) -> Array:
+    """Zero filling times what a sharp image has beyond the acquired band: a finer mean, and change that follows it."""
+    fine = zero_filled(data)
+    detail = beyond_nyquist(sharp.astype(np.float32), FACTOR)
+    level = fine.mean(-1)
+    floor = 0.25 * float(np.percentile(level, 98))
+    factor = 1 + np.where(level > floor, detail / np.maximum(level, floor), 0)
+    return fine * np.clip(factor, 0.25, 4.0)[..., None].astype(np.float32)
+
+
+def shifted(data: Array) -> Array:
+    """One acquired voxel along the first axis, on the grid of the run: content and header disagree."""
+    return np.roll(data, 1, axis=0)
+
+
+def make_series(acquired: Path, out: Path, *, sharp: Array, more: dict[str, Callable[[], Array]]) -> None:
+    """All series of a run; `sharp` is an image on the finer grid, `more` are made where they are not there yet."""
+    data, image = read(acquired)
+    zooms = tuple(map(float, image.header.get_zooms()[:3]))
+    makers: dict[str, Callable[[], Array]] = {
+        "mppca": lambda: mppca(data), "smooth6": lambda: smoothed(data, zooms, 6.0),
+        "inventedNoise": lambda: with_invented_noise(data), "inventedStatic": lambda: with_static_detail(data, sharp),
+        "shifted": lambda: shifted(data), **more,
+    }  # fmt: skip
+    for name, make in makers.items():
+        path = out / f"{name}_bold.nii.gz"
+        if not path.exists():
+            write(make(), image, path)
+            print(path, flush=True)
+
+
+def fine_run(subject: SimulatedSubject) -> Iterator[Array]:
+    """The phantom's run measured at twice the resolution: same head, motion and fluctuations, noise of its own.
+
+    Its thermal noise is that of the acquired voxels, which no scanner reaches in one volume.
+    """
+    preset = replace(calibration_preset(subject.preset, subject.preset.volumes), tr=subject.preset.tr)
+    grid = EpiScanner.grid_of_scene(preset.bold_shape, preset.bold_affine)
+    shift = subject.scanner.shift
+    assert shift is not None
+    scanner = EpiScanner(
+        preset.bold_shape, preset.bold_affine, coil=Coil(seed=subject.draw.number("coil", 0)),
+        head_affine=subject.head.affine, pose=subject.bold_pose,
+        shift=sample_volume(shift, subject.scanner.oversampled_grid[1], *grid, np.eye(4)),
+    )  # fmt: skip
+    parts = {}
+    for condition in subject.activity.parts:
+        change = np.sum([f.amplitude * subject.steady for f in subject.activity.foci if condition in f.conditions], 0)
+        parts[condition] = scanner.part(scanner.bring(change), local=True)
+    return run_volumes(
+        subject, subject.preset, scanner, replace(subject.transient, excess=subject.transient.excess[:0]),
+        rest=scanner.part(scanner.bring(subject.steady)), parts=parts, motion=subject.motion, courses=subject.courses,
+        sigma=subject.bold_sigma, rng=lambda t: subject.draw("calibration", 9, t), threads=1,
+    )  # fmt: skip
+
+
+def make_phantom(out: Path) -> None:
+    """A phantom with three echoes whose thermal noise is that of a fast run, and its series."""
+    PRESETS["tiny"] = replace(PRESETS["tiny"], snr=SNR)
+    study = Study(preset="tiny", seed=SEED, volumes=VOLUMES, echoes=TES_MS)
+    data = out / "data"
+    if not data.exists():
+        make_dataset(data, study, threads=1, progress=print)
+    func = data / "sub-01" / "func"
+    echoes = [func / f"sub-01_task-tap_echo-{k}_bold.nii.gz" for k in (1, 2, 3)]
+    combined = out / "combined_bold.nii"
+    if not combined.exists():
+        combine_echoes(echoes, TES_MS, combined)
+    subject = SimulatedSubject(study.protocol, study.scene, seed=study.seed)
+    finer = list[Array]()
+
+    def measured() -> Array:
+        finer.extend(fine_run(subject))
+        return np.stack(finer, axis=-1)
+
+    sharp, _ = read(next((data / "derivatives").rglob("*res-hr_desc-noisefree_boldref.nii.gz")))
+    make_series(combined, out / "series", sharp=sharp, more={"finer": measured})
+    tedana(echoes, out / "tedana")
+    denoised, image = read(out / "tedana" / "desc-denoised_bold.nii.gz")
+    write(denoised, image, out / "series" / "tedana_bold.nii.gz")
+
+
+def tedana(echoes: list[Path], out: Path) -> None:
+    """The denoised series of tedana, by its own command."""
+    if (out / "desc-denoised_bold.nii.gz").exists():
+        return
+    call = [sys.executable, "-c", "from tedana.workflows.tedana import _main; _main()"]
+    call += [
+        "-d",
+        *map(str, echoes),
+        "-e",
+        *(f"{te / 1000:g}" for te in TES_MS),
+        "--out-dir",
+        str(out),
+        "--seed",
+        "42",
+        "--no-reports",
+    ]
+    subprocess.run(call, check=True)
+
+
+def make_real(low: Path, truth: Path, out: Path) -> None:
+    """A measured run brought down (`blind.py make`), and its series; `sharp` is the mean of the measured run."""
+    (acquired,) = low.glob("sub-*/**/func/*_bold.nii.gz")
+    (known,) = truth.glob("sub-*/**/func/*_bold.nii.gz")
+    measured, _ = read(known)
+    make_series(acquired, out / "series", sharp=measured[..., 5:].mean(-1), more={"finer": lambda: measured})

@@ -1,0 +1,109 @@
+"""What the verdict on a series of another program says, beside what was expected of it before it was run.
+
+python benchmarks/compared.py phantom OUT                  a phantom with echoes, and its series (needs dipy; tedana)
+python benchmarks/compared.py real LOW TRUTH OUT           series of a measured run brought down (`blind.py make`)
+python benchmarks/compared.py expected                     the verdicts expected, as a table
+python benchmarks/compared.py table PLACE=OUT ...          expected beside found, from outputs of bids-sr
+
+PLACE is `phantom` (known activation), `truth` (the same run measured at the high resolution) or `other` (another run
+of the task, as acquired). `phantom` and `real` print the calls of bids-sr.
+
+The expectations were committed before any verdict was seen (`git log benchmarks/compared.py`). A verdict is a pair: all
+spatial frequencies, and those beyond the acquired Nyquist limit; each is one of VERDICTS, `or` allows both.
+"""
+
+import sys
+from pathlib import Path
+
+from _table import keep
+
+VERDICTS = {
+    "truer": "truer than the acquired series, and than the acquired series smoothed to its resolution",
+    "smoothing": "truer than the acquired series, but no truer than that smoothed to the same resolution",
+    "no": "not truer: the interval of the difference includes 0",
+    "worse": "less true than the acquired series",
+    "refused": "not compared at all, with the reason",
+    "not assessed": "nothing to hold it against, with what to scan",
+}
+EXPECTED: dict[str, dict[str, tuple[str, str, str]]] = {
+    "mppca": {
+        "phantom": ("truer or smoothing or no", "no", "thermal noise goes; a block design averages most of it anyway"),
+        "truth": ("truer or smoothing or no", "no", "made low by a k-space crop, it has little thermal noise to lose"),
+        "other": ("truer or smoothing or no", "not assessed", "the other run has no detail beyond its own limit"),
+    },
+    "smooth6": {
+        "phantom": ("smoothing or no or worse", "no", "6 mm on 6 mm voxels: what it gains, any smoothing gains"),
+        "truth": ("smoothing or no or worse", "no", "the same"),
+        "other": ("smoothing or no or worse", "not assessed", "the same"),
+    },
+    "inventedNoise": {
+        "phantom": ("no or worse", "worse", "half as strong as the change, alike in both halves, and no activation"),
+        "truth": ("no or worse", "worse", "the same"),
+        "other": ("no or worse", "not assessed", "a reference without fine detail cannot tell it, and must say so"),
+    },
+    "inventedStatic": {
+        "phantom": ("no or worse", "no or worse", "anatomy is no activation; changes are largest in dark veins"),
+        "truth": ("no or worse", "no or worse", "the same: `ratio` explains -.14 beyond Nyquist on studyforrest"),
+        "other": ("no or worse", "not assessed", "the same"),
+    },
+    "shifted": {
+        "phantom": ("refused", "refused", "one voxel from where the run lies, in every volume"),
+        "truth": ("refused", "refused", "the same"),
+        "other": ("refused", "refused", "the same"),
+    },
+    "finer": {
+        "phantom": ("truer", "truer", "measured at twice the resolution"),
+        "truth": ("truer", "truer", "it is the reference itself, each half held against the other"),
+        "other": ("truer or no", "not assessed", "only the acquired band can be held against another acquired run"),
+    },
+    "again": {
+        "truth": ("truer", "truer", "the program's own sbl given back as a file: figures within .02 of it"),
+    },
+    "tedana": {
+        "phantom": ("truer or smoothing or no", "no", "drift, pulse and breathing go; the band stays that of the scan"),
+    },
+}  # fmt: skip
+
+
+def expected_rows() -> list[dict[str, str]]:
+    """A line a series and place."""
+    return [
+        {"series": name, "held against": place, "expected, all frequencies": whole, "beyond the acquired limit": beyond,
+         "why": why}
+        for name, places in EXPECTED.items() for place, (whole, beyond, why) in places.items()
+    ]  # fmt: skip
+
+
+def calls(place: str, data: str, out: Path) -> None:
+    """Print the calls of bids-sr that judge the series of a folder."""
+    names = [name for name, places in EXPECTED.items() if place in places]
+    own = [name for name in names if name != "shifted" and (out / "series" / f"{name}_bold.nii.gz").exists()]
+    options = "--sr-method sbl --activation glm --smoothing 0 --level minimal --contrasts all"
+    given = " ".join(f"--compare {name}={out}/series/{name}_bold.nii.gz" for name in own)
+    print(f"bids-sr {data} {out}/judged-{place} participant {options} {given}")
+    print(f"bids-sr {data} {out}/refused participant {options} --compare shifted={out}/series/shifted_bold.nii.gz")
+
+
+def main() -> int:
+    """One subcommand."""
+    command, given = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
+    if command == "expected":
+        keep("compared_expected", "Verdicts on series of other programs, expected", expected_rows(),
+             remarks=[f"{name}: {text}." for name, text in VERDICTS.items()])  # fmt: skip
+    elif command == "phantom" and len(given) == 1:
+        from _compared_series import make_phantom
+
+        make_phantom(Path(given[0]))
+        calls("phantom", f"{given[0]}/data", Path(given[0]))
+    elif command == "real" and len(given) == 3:
+        from _compared_series import make_real
+
+        make_real(*map(Path, given))
+        calls("truth", f"{given[0]} --truth {given[1]}", Path(given[2]))
+    else:
+        sys.exit(__doc__)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
