@@ -7,10 +7,13 @@ python benchmarks/denoised_first.py table NAME=WORK,WORK_DENOISED ...
 
 Both data sets go through the whole program, `bids-sr DATA OUT participant -w WORK --sr-method sbl --calibration none
 --guide none --contrasts all --activation glm --smoothing 0 --level minimal --truth TRUTH`. `table` reads the effects of
-single blocks that both calls left in their work folders, so that every difference has an interval over the same resampled
-blocks. Detail is held against the measured series of the same run, each half of the blocks against the other half, as
-the first call prepared it; with the second call's, whose head motion was estimated on the denoised series, the figures
-are in the column `own frame`.
+single blocks that both calls left in their work folders, so that every difference has an interval over the same draws
+of blocks. Detail is held against the measured series of the same run, each half of the blocks against the other half,
+as the first call prepared it; with the second call's, whose head motion was estimated on the denoised series, the
+figures are in the column `own frame`.
+
+`apart` is the control of `make`: MP-PCA makes each volume of a patch from all others, and with it a half gets noise of
+the half that it is held against. That noise is in the measured series, too, as the low resolution was made of it.
 """
 
 import shutil

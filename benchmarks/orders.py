@@ -1,0 +1,116 @@
+"""What a denoiser before bids-sr does to the maps and to the verdict, on the phantom with echoes and known activation.
+
+python benchmarks/orders.py make PHANTOM OUT               data sets whose BOLD is that of MP-PCA and of tedana
+python benchmarks/orders.py table NAME=OUT ...             explained variance of the known activation, and the verdict
+python benchmarks/orders.py chain DATA WORK XCPD           fMRIPrep's folder (a stand-in) -> bids-sr -> XCP-D
+
+PHANTOM is the folder of `compared.py phantom`. NAME=OUT are outputs of `bids-sr DATA OUT participant --sr-method sbl
+--activation glm --smoothing 0 --level minimal --contrasts all`; DATA is PHANTOM/data itself, whose echoes bids-sr
+combines, or one of the data sets made here, a single series each.
+
+`chain`: DATA is a tiny phantom of `bids-sr-phantom`. fMRIPrep's folder is told from its truth, as the tests do
+(`tests/fmriprepmaker.py`); XCPD is the Python of XCP-D's environment, and what that asks of a network are the stand-ins
+of `clients.py`. It shows that the programs read one another's folders; its figures are no results.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from _compared_series import read, write
+from _table import keep
+
+from bids_sr.metrics.long_tables import MetricRow, read_table
+
+DENOISED = ("mppca", "tedana")
+REGIONS = ("brain", "active40")
+
+
+def make(phantom: Path, out: Path) -> None:
+    """A data set for each denoiser: its series in the place of the echoes."""
+    for name in DENOISED:
+        root = out / name
+        shutil.copytree(phantom / "data", root, ignore=shutil.ignore_patterns("*_echo-*"))
+        func = root / "sub-01" / "func"
+        stem = func / "sub-01_task-tap_bold"
+        data, image = read(phantom / "series" / f"{name}_bold.nii.gz")
+        write(data, image, Path(f"{stem}.nii.gz"))
+        middle = phantom / "data" / "sub-01" / "func" / "sub-01_task-tap_echo-2_bold.json"
+        shutil.copy(middle, f"{stem}.json")
+        print(f"bids-sr {root} {out}/out-{name} participant")
+
+
+def text(rows: list[MetricRow], measure: str, series: str, region: str) -> str:
+    """A figure with its interval."""
+    for row in rows:
+        if (row.measure, row.series, row.region, row.contrast) == (measure, series, region, "all") and not row.fwhm_mm:
+            return f"{row.value:.3f} [{row.lower:.3f}, {row.upper:.3f}]"
+    return ""
+
+
+def table(arguments: list[str]) -> None:
+    """A line for each order and series."""
+    lines, said = [], []
+    for argument in arguments:
+        name, _, out = argument.partition("=")
+        file = next(Path(out).glob("sub-*/**/func/*_desc-evaluation_metrics.tsv"))
+        rows = read_table(file)
+        for series in ("zerofill", "sbl"):
+            lines.append({
+                "before bids-sr": name, "series": series,
+                **{f"{measure}, {region}": text(rows, measure, series, region)
+                   for measure in ("truth_ev_effect", "truth_ev_beyond", "self_r_beyond") for region in REGIONS},
+            })  # fmt: skip
+        verdict = json.loads(Path(str(file).replace("-evaluation_metrics.tsv", "-verdict_metrics.json")).read_text())
+        said.append(f"{name}: {verdict['headline']}")
+    keep(
+        "orders", "A denoiser before bids-sr, phantom with three echoes, against known activation", lines, remarks=said
+    )
+
+
+def chain(data: Path, work: Path, xcpd: Path) -> None:
+    """Every program of the chain once."""
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    from clients import xcpd_rows
+    from fmriprepmaker import of_phantom
+
+    if not (work / "prep").exists():
+        of_phantom(data, work / "prep", with_field=True)
+    out, began = work / "out", time.monotonic()
+    command = [
+        str(Path(sys.executable).with_name("bids-sr")), str(data), str(out), "participant", "-w", str(work / "work"),
+        "-d", f"fmriprep={work / 'prep'}", "--sr-method", "sbl", "--smoothing", "0", "--level", "minimal",
+        "--output-spaces", "MNI152NLin2009cAsym:res-2", "--nprocs", "1",
+    ]  # fmt: skip
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    verdict = next(out.rglob("*_desc-verdict_metrics.json"), None)
+    said = json.loads(verdict.read_text())["headline"] if verdict else done.stdout[-300:]
+    rows: list[dict[str, object]] = [
+        {"program": "bids-sr -d fmriprep=STAND-IN", "what": "the whole call", "result":
+         f"exit code {done.returncode}; {said}", "s": round(time.monotonic() - began, 1)},
+    ]  # fmt: skip
+    (primary,) = (out / "derivatives").glob("bids-sr-*")
+    rows += [{"program": row["client"], **{key: row[key] for key in ("what", "result", "s")}}
+             for row in xcpd_rows(primary, xcpd, work)]  # fmt: skip
+    keep("orders_chain", "fMRIPrep's folder (a stand-in made of the phantom), bids-sr, XCP-D", rows)
+
+
+def main() -> int:
+    """One subcommand."""
+    command, given = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
+    if command == "make" and len(given) == 2:
+        make(*map(Path, given))
+    elif command == "chain" and len(given) == 3:
+        chain(*map(Path, given))
+    elif command == "table" and given:
+        table(given)
+    else:
+        sys.exit(__doc__)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
