@@ -32,7 +32,7 @@ from bids_sr.sr.resolution.matrices import upsample
 
 Array = NDArray[Any]
 FACTOR = (2.0, 2.0, 1.0)
-SNR, VOLUMES, SEED, TES_MS = 60.0, 128, 4, (13.0, 29.0, 45.0)
+SNR, VOLUMES, SEED, TES_MS = 120.0, 128, 4, (13.0, 29.0, 45.0)
 
 
 def read(path: Path) -> tuple[Array, nib.Nifti1Image]:
