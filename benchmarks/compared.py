@@ -3,17 +3,22 @@
 python benchmarks/compared.py phantom OUT                  a phantom with echoes, and its series (needs dipy; tedana)
 python benchmarks/compared.py real LOW TRUTH OUT           series of a measured run brought down (`blind.py make`)
 python benchmarks/compared.py expected                     the verdicts expected, as a table
-python benchmarks/compared.py table PLACE=OUT ...          expected beside found, from outputs of bids-sr
+python benchmarks/compared.py table PLACE=OUT ...          expected beside found, from outputs of bids-sr; OUT may be
+                                                           the log of a call that must be refused
 
 PLACE is `phantom` (known activation), `truth` (the same run measured at the high resolution) or `other` (another run
 of the task, as acquired). `phantom` and `real` print the calls of bids-sr.
 
 The expectations were committed before any verdict was seen (`git log benchmarks/compared.py`). A verdict is a pair: all
-spatial frequencies, and those beyond the acquired Nyquist limit; each is one of VERDICTS, `or` allows both.
+spatial frequencies, and those beyond the acquired Nyquist limit; each is one of VERDICTS, `or` allows both. The program
+says *within* the acquired band where the expectation said *all*; that stands beside it.
 """
 
+import json
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from _table import keep
 
@@ -25,6 +30,8 @@ VERDICTS = {
     "refused": "not compared at all, with the reason",
     "not assessed": "nothing to hold it against, with what to scan",
 }
+NOT_COUNTED = "gain not counted"
+WORDS = {"better": "truer", "worse": "worse", "same": "no", "unclear": "no"}
 EXPECTED: dict[str, dict[str, tuple[str, str, str]]] = {
     "mppca": {
         "phantom": ("truer or smoothing or no", "no", "thermal noise goes; a block design averages most of it anyway"),
@@ -84,12 +91,61 @@ def calls(place: str, data: str, out: Path) -> None:
     print(f"bids-sr {data} {out}/refused participant {options} --compare shifted={out}/series/shifted_bold.nii.gz")
 
 
+def found_of(said: Mapping[str, Any], band: str) -> str:
+    """What the verdict on a series says of a band, in the words of VERDICTS."""
+    decision = said["decisions"].get(band)
+    if decision is None:
+        return "not assessed"
+    if decision == "better" and band == "within" and "is not counted" in said["text"]:
+        return NOT_COUNTED
+    if decision == "same" and band == "within" and "smoothed to the same resolution" in said["text"]:
+        return "smoothing"
+    return WORDS[decision]
+
+
+def as_expected(wanted: str, found: str) -> str:
+    """Whether a finding is one of those expected; a gain that is not counted claims nothing."""
+    allowed = wanted.split(" or ")
+    if found in allowed:
+        return "as expected"
+    return "as expected" if found == NOT_COUNTED and "no" in allowed else "otherwise"
+
+
+def judged_rows(place: str, out: Path) -> Iterator[dict[str, str]]:
+    """Expected beside found for every series of a call."""
+    if out.is_file():
+        log = " ".join(out.read_text().split())
+        refused = "nothing was written" in log or "shifted" in log
+        reason = log[log.find("why:") :][:220] if "why:" in log else log[-220:]
+        found = "refused" if refused else "not refused"
+        yield _row("shifted", place, (found, found), reason)
+        return
+    (file,) = out.glob("sub-*/**/func/*_desc-verdict_metrics.json")
+    for said in json.loads(file.read_text()).get("compared", []):
+        yield _row(said["name"], place, (found_of(said, "within"), found_of(said, "beyond")), said["text"])
+
+
+def _row(name: str, place: str, found: tuple[str, str], text: str) -> dict[str, str]:
+    wanted = EXPECTED[name][place][:2]
+    met = [as_expected(a, b) for a, b in zip(wanted, found, strict=True)]
+    return {
+        "series": name, "held against": place, "expected, all": wanted[0], "found, within": found[0],
+        "expected, beyond": wanted[1], "found, beyond": found[1],
+        "so": "as expected" if set(met) == {"as expected"} else "; ".join(
+            f"{band} {each}" for band, each in zip(("within", "beyond"), met, strict=True)),
+        "the program's words": text,
+    }  # fmt: skip
+
+
 def main() -> int:
     """One subcommand."""
     command, given = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
     if command == "expected":
         keep("compared_expected", "Verdicts on series of other programs, expected", expected_rows(),
              remarks=[f"{name}: {text}." for name, text in VERDICTS.items()])  # fmt: skip
+    elif command == "table" and given:
+        rows = [row for each in given for row in judged_rows(each.partition("=")[0], Path(each.partition("=")[2]))]
+        keep("compared", "Verdicts on series of other programs: expected and found", rows)
     elif command == "phantom" and len(given) == 1:
         from _compared_series import make_phantom
 
