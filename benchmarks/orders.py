@@ -1,6 +1,7 @@
 """What a denoiser before bids-sr does to the maps and to the verdict, on the phantom with echoes and known activation.
 
-python benchmarks/orders.py make PHANTOM OUT               data sets whose BOLD is that of MP-PCA and of tedana
+python benchmarks/orders.py make PHANTOM OUT               data sets whose BOLD is that of MP-PCA, of tedana, and of
+                                                           tedana with the combined echoes outside its mask
 python benchmarks/orders.py table NAME=OUT ...             explained variance of the known activation, and the verdict
 python benchmarks/orders.py chain DATA WORK XCPD           fMRIPrep's folder (a stand-in) -> bids-sr -> XCP-D
 
@@ -20,13 +21,18 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 from _compared_series import read, write
 from _table import keep
 
 from bids_sr.metrics.long_tables import MetricRow, read_table
 
-DENOISED = ("mppca", "tedana")
-REGIONS = ("brain", "active40")
+DENOISED = ("mppca", "tedana", "tedanaWhole")
+FIGURES = {
+    "truth_ev_effect": "active", "truth_ev_beyond": "active", "truth_right_effect": "active",
+    "self_r_beyond": "active40", "tested_share": "brain",
+}  # fmt: skip
+"""Measures, and the region of each."""
 
 
 def make(phantom: Path, out: Path) -> None:
@@ -36,7 +42,10 @@ def make(phantom: Path, out: Path) -> None:
         shutil.copytree(phantom / "data", root, ignore=shutil.ignore_patterns("*_echo-*"))
         func = root / "sub-01" / "func"
         stem = func / "sub-01_task-tap_bold"
-        data, image = read(phantom / "series" / f"{name}_bold.nii.gz")
+        data, image = read(phantom / "series" / f"{name.removesuffix('Whole')}_bold.nii.gz")
+        if name.endswith("Whole"):  # tedana writes zeros outside its mask
+            combined, _ = read(phantom / "combined_bold.nii")
+            data = np.where(data.any(-1, keepdims=True), data, combined)
         write(data, image, Path(f"{stem}.nii.gz"))
         middle = phantom / "data" / "sub-01" / "func" / "sub-01_task-tap_echo-2_bold.json"
         shutil.copy(middle, f"{stem}.json")
@@ -46,7 +55,8 @@ def make(phantom: Path, out: Path) -> None:
 def text(rows: list[MetricRow], measure: str, series: str, region: str) -> str:
     """A figure with its interval."""
     for row in rows:
-        if (row.measure, row.series, row.region, row.contrast) == (measure, series, region, "all") and not row.fwhm_mm:
+        same = (row.measure, row.series, row.region) == (measure, series, region)
+        if same and row.contrast in ("all", "n/a") and not row.fwhm_mm:
             return f"{row.value:.3f} [{row.lower:.3f}, {row.upper:.3f}]"
     return ""
 
@@ -61,8 +71,7 @@ def table(arguments: list[str]) -> None:
         for series in ("zerofill", "sbl"):
             lines.append({
                 "before bids-sr": name, "series": series,
-                **{f"{measure}, {region}": text(rows, measure, series, region)
-                   for measure in ("truth_ev_effect", "truth_ev_beyond", "self_r_beyond") for region in REGIONS},
+                **{f"{measure}, {region}": text(rows, measure, series, region) for measure, region in FIGURES.items()},
             })  # fmt: skip
         verdict = json.loads(Path(str(file).replace("-evaluation_metrics.tsv", "-verdict_metrics.json")).read_text())
         said.append(f"{name}: {verdict['headline']}")
