@@ -20,6 +20,7 @@ from scipy import ndimage
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.nifti import save_image
 from bids_sr.phantom.calibration_scan import calibration_preset
+from bids_sr.phantom.physiology import approach
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.scanner import Coil, EpiScanner
 from bids_sr.phantom.simulated_dataset import Study, make_dataset
@@ -127,7 +128,7 @@ def fine_run(subject: SimulatedSubject) -> Iterator[Array]:
         change = np.sum([f.amplitude * subject.steady for f in subject.activity.foci if condition in f.conditions], 0)
         parts[condition] = scanner.part(scanner.bring(change), local=True)
     return run_volumes(
-        subject, subject.preset, scanner, replace(subject.transient, excess=subject.transient.excess[:0]),
+        subject, subject.preset, scanner, approach(subject.head, subject.preset, scanner),
         rest=scanner.part(scanner.bring(subject.steady)), parts=parts, motion=subject.motion, courses=subject.courses,
         sigma=subject.bold_sigma, rng=lambda t: subject.draw("calibration", 9, t), threads=1,
     )  # fmt: skip

@@ -25,6 +25,10 @@ STILL_MM, STILL_VOXELS = 0.1, 0.04
 """Spread of positions below which a series moves as its run does: it errs by no more where it was realigned."""
 MOST_SHIFT, SAID_SHIFT = 0.2, 0.1
 """Of an acquired voxel, along any axis: a series that lies farther off is refused; a shift above the second is said."""
+LEAST_SIGNAL = 0.1
+"""Of the median in the head; a voxel whose mean is below it has no signal: it lies outside the mask of the series."""
+LEAST_MASKED, LEAST_COVERED = 0.05, 0.1
+"""Of the head: a series without signal in less of it was not masked, one with signal in less of it has none."""
 LEAST_LIKE = 0.6
 """Correlation of the mean images in the head; below it lies another head, or a series whose mean was taken off."""
 TOGETHER = 0.05
@@ -103,19 +107,43 @@ def hold_against(own: Mapping[int, Array], other: Mapping[int, Array], affine: A
         mask = head_mask(mean, affine)
     except (MaskError, ValueError) as error:
         raise ComparedError(f"no head is seen in the run ({error})") from None
+    there = with_signal(its, mask)
+    mask, how = covered(mask, there)
     alike = _correlation(mean[mask], its[mask])
     starts = [t for t in own if t + 1 in own]
     changes = [np.concatenate([_change(each, t)[mask] for t in starts]) for each in (own, low)]
     gain = float(np.median(mean[mask])) / max(float(np.median(its[mask])), 1e-9)
     poses = np.eye(4)[None]
     if alike >= LEAST_LIKE:
-        found = [hmc.estimate_motion([low[t]], own[t], mask, affine).matrices[0] for t in starts]
+        whole = {t: np.where(there, low[t], own[t] / gain) for t in starts}
+        found = [hmc.estimate_motion([whole[t]], own[t], mask, affine, how).matrices[0] for t in starts]
         poses = np.stack(found)
     shift, spread = _constant(poses, mask, affine)
     still = max(STILL_MM, STILL_VOXELS * float(voxel_sizes(affine)[:2].min()))
     return Seen(
         moves=spread < still, shift=shift, spread_mm=spread, alike=alike, together=_correlation(*changes), gain=gain
     )
+
+
+def with_signal(mean: Array, mask: Mask) -> Mask:
+    """Voxels in which a series has signal, from its mean image: programs such as tedana write zeros outside the brain.
+
+    What a registration would take for an edge of the head there is filled with the run's own signal.
+    """
+    level = float(np.median(mean[mask & (mean > 0)])) if (mask & (mean > 0)).any() else 0.0
+    return np.asarray(mean > LEAST_SIGNAL * level, dtype=bool)
+
+
+def covered(mask: Mask, there: Mask) -> tuple[Mask, hmc.HmcSettings | None]:
+    """The part of the head in which a series has signal, its border left out, and how it is registered there.
+
+    That is the head where the series has signal in all of it, or in too little. A part is not dilated: what was filled
+    around it would hold the volumes where those of the run lie.
+    """
+    inside = mask & ndimage.binary_erosion(there, border_value=1)
+    if (mask & ~there).sum() <= LEAST_MASKED * mask.sum() or inside.sum() < LEAST_COVERED * mask.sum():
+        return mask, None
+    return inside, hmc.HmcSettings(margin=0)
 
 
 def refusal_of(seen: Seen) -> tuple[str, str] | None:
@@ -192,7 +220,11 @@ def poses_of(seen: Seen, poses: Float, other: SeriesReader, boldref: Volume, mas
         return poses
     shape = boldref.data.shape
     low = np.mean([downsample(each, shape) for each in read_moments(other).values()], axis=0)
-    found = hmc.estimate_motion([low], np.asarray(boldref.data), mask, boldref.affine).matrices[0]
+    reference, there = np.asarray(boldref.data), with_signal(low, mask)
+    inside, how = covered(mask, there)
+    gain = float(np.median(reference[inside])) / max(float(np.median(low[inside])), 1e-9)
+    whole = np.where(there, low, reference / gain)
+    found = hmc.estimate_motion([whole], reference, inside, boldref.affine, how).matrices[0]
     points = apply(boldref.affine, np.argwhere(mask)[::7])
     far = float(np.sqrt((displacement(np.eye(4), found, points) ** 2).mean()))
     if far > MOST_APART_MM:
