@@ -4,7 +4,8 @@ A series is held against the acquired one (`zerofill`, whose band is that of the
 acquired one smoothed to the same resolution (`NORDICSame`), by the variance of a reference that they explain. *Within*
 the acquired Nyquist limit it must exceed both to be truer: smoothing and noise removal that smoothing does as well are
 no gain. *Beyond* the limit, where the acquisition saw nothing, its detail must explain variance of the reference;
-detail that explains less than none is invented.
+detail that explains less than none is invented. A series on the acquired grid has no detail there: what it explains
+leaks from within the limit, where volumes were interpolated, and counts as none.
 
 References, the best first: known activation; for detail beyond the limit a series measured at the high resolution; for
 the band within it another acquired run of the task. A measured series of the same scan holds, within the acquired band,
@@ -31,6 +32,8 @@ MARGIN = 0.02
 LEAST_MM = 0.5
 """Smoothing below it leaves the resolution as it is: then there is no control at the same resolution."""
 BANDS: Mapping[Band, str] = {"within": "within the acquired band", "beyond": "beyond the acquired band"}
+ON_ACQUIRED = "acquired"
+"""What the facts of a series say of its grid where that is the acquired one."""
 COMPARED = "compared_fwhm"
 """The measure that every compared series of a run has in its table."""
 WORTH: Mapping[str, float] = {"better": 1.0, "same": 0.0, "worse": -1.0}
@@ -132,7 +135,7 @@ def compared_verdict(
     found = []
     for band, references in REFERENCES.items():
         for reference in references:
-            one = _of_band(name, rows, band, reference, fwhm_mm, least)
+            one = _of_band(name, rows, band, reference, fwhm_mm, least, finer=facts.get("grid") != ON_ACQUIRED)
             if one is not None:
                 found.append(one)
                 break
@@ -146,8 +149,9 @@ def compared_verdict(
 
 
 def _of_band(
-    name: str, rows: Sequence[MetricRow], band: Band, reference: Reference, fwhm_mm: float, margin: float
-) -> OfBand | None:
+    name: str, rows: Sequence[MetricRow], band: Band, reference: Reference, fwhm_mm: float, margin: float, *,
+    finer: bool,
+) -> OfBand | None:  # fmt: skip
     """What a reference says of a band; None where it has no value.
 
     Active voxels are asked first, as most of the brain holds noise alone; the whole brain may not say the contrary.
@@ -170,7 +174,7 @@ def _of_band(
     control = same_name(name) if fwhm_mm >= LEAST_MM and band == "within" else ""
     each = {
         region: _decided(band, by_region[region], gains.get((ACQUIRED_BAND, region)), gains.get((control, region)),
-                         margin, controlled=bool(control))
+                         margin, controlled=bool(control), finer=finer)
         for region in regions
     }  # fmt: skip
     decision, shown = _together(each)
@@ -210,14 +214,14 @@ def _sure(row: MetricRow | None, margin: float) -> Decision:
 
 def _decided(
     band: Band, level: MetricRow, acquired: MetricRow | None, same: MetricRow | None, margin: float, *,
-    controlled: bool,
+    controlled: bool, finer: bool,
 ) -> tuple[Decision, bool]:  # fmt: skip
     """Whether a series is truer in a band, and whether smoothing alone would do as much (or more)."""
     over = _sure(acquired, margin)
     if over != "better":
         return over, False
     if band == "beyond":  # less noise than the acquired series leaks there is no detail
-        return ("better" if level.lower > 0 else "same"), False
+        return ("better" if finer and level.lower > 0 else "same"), False
     if controlled and _sure(same, margin) != "better":
         return "same", True
     return "better", False

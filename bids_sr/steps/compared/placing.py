@@ -14,6 +14,7 @@ from bids_sr.registration.compared_frame import checked, poses_of
 from bids_sr.series import ACQUIRED_BAND
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
+from bids_sr.stats.evaluation.compared_verdict import ON_ACQUIRED
 from bids_sr.steps.activation import Factor
 
 AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
@@ -48,14 +49,15 @@ def align_compared(
     Returns
     -------
     compared_xfms : the same of the compared series
-    compared_facts : by its name, frame, shift (acquired voxels), and what its signal is multiplied by
+    compared_facts : by its name, frame, grid, shift (acquired voxels), and what its signal is multiplied by
 
     Raises
     ------
     ComparedError : it is shifted, of another run or head, or in no frame of the run
     """
     seen = checked(bold, compared)
-    return poses_of(seen, hmc_xfms, compared, boldref, bold_mask.data), {series_name: seen.facts()}
+    facts = seen.facts() | {"grid": ON_ACQUIRED if compared.shape[:3] == bold.shape[:3] else "finer"}
+    return poses_of(seen, hmc_xfms, compared, boldref, bold_mask.data), {series_name: facts}
 
 
 @step(makes=("series", "consistency"), memory=SERIES)
