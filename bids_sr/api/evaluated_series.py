@@ -144,7 +144,7 @@ def rows_of(
     if given.measured is not None:
         judged[MEASURED] = given_as.measured_on(brain, given.measured, run, folder)
     region = brain if given.roi is None else mask_on(given.roi, brain, folder, "roi")
-    contrasts = dict(resolve_contrasts(regressors.conditions, how.contrasts))
+    contrasts: dict[str, Mapping[str, float]] = dict(resolve_contrasts(regressors.conditions, how.contrasts))
     known = given_as.truths_on(brain, given.known, contrasts, folder)
     confounds = given.confounds
     if confounds is None:

@@ -11,7 +11,7 @@ from bids_sr.bids.image_header import Header
 from bids_sr.bids.inputs import AnotherRun, Compared, applies_to, is_magnitude, same_run, stem_of
 from bids_sr.bids.layout import merged, sidecars_on_disk
 from bids_sr.config import Settings
-from bids_sr.io.grids import AS_STORED, EDGE_TOLERANCE, corners_apart, nearest
+from bids_sr.io.grids import EDGE_TOLERANCE, corners_apart, nearest
 from bids_sr.io.tables import column
 from bids_sr.series import ACQUIRED_BAND, BASELINES, kind_of
 from bids_sr.sr.method import offered_methods
@@ -60,9 +60,15 @@ def with_compared(subjects: Sequence[Subject], settings: Settings, found: Findin
     if len(runs) > 1 and (files := [path for _, path, _ in given if path.is_file()]):
         fix = "Choose its run (--participant-label, --task-id, --run-id), or give a folder of BIDS derivatives."
         names = ", ".join(run.stem for run in runs[:4]) + (" …" if len(runs) > 4 else "")
-        found.refuse(files[0], f"it is one series, and {len(runs)} runs are selected ({names})", fix)
+        reason = f"{files[0].name} is one series, and {len(runs)} runs are selected ({names})"
+        found.refuse("--compare", reason, fix)
         return tuple(subjects)
     out = []
+    for name, path, _ in given:
+        if path.is_dir() and not any(_candidates(path, run) for run in runs):
+            there = ", ".join(each.name for each in sorted(path.rglob("func/*_bold.nii*"))[:4]) or "no series at all"
+            fix = f"Give its file (--compare {name}=FILE), or the folder that holds the sub-… directories."
+            found.refuse(f"--compare {name}={path}", f"no series of a run that is selected is in it ({there})", fix)
     for subject in subjects:
         own = []
         for run in subject.runs:
@@ -156,20 +162,23 @@ def _series_of(
     return out
 
 
-def _found_in(folder: Path, label: str, name: str, run: BoldRun, found: Findings) -> Path | None:
-    """The series of a run in a folder of derivatives."""
+def _candidates(folder: Path, run: BoldRun) -> list[Path]:
+    """Series of a run in a folder of derivatives, whatever was done to them."""
     keys = [key for key in OWN if key in ("subject", "session", "task", "run") or key in run.entities]
     every = sorted((folder / f"sub-{run.entities['subject']}").rglob("func/*_bold.nii*"))
-    mine = [path for path in every if same_run(entities_of(path), run.entities, keys) and is_magnitude(path)]
+    return [path for path in every if same_run(entities_of(path), run.entities, keys) and is_magnitude(path)]
+
+
+def _found_in(folder: Path, label: str, name: str, run: BoldRun, found: Findings) -> Path | None:
+    """The series of a run in a folder of derivatives; a run of which there is none is not compared, which is told."""
+    mine = _candidates(folder, run)
     if not mine:
-        there = ", ".join(path.name for path in every[:4]) or "none of this participant"
-        reason = f"no series of {run.stem} is in it ({there})"
-        found.refuse(folder, reason, f"Give its file (--compare {name}=FILE), or the folder of the run's derivatives.")
+        found.tell(folder, f"it holds no series of {run.stem}, which is not compared with {name}.")
         return None
     chosen = [path for path in mine if entities_of(path).get("desc", "") == label] if label else mine
     if not chosen:
-        labels = ", ".join(sorted({f"desc-{entities_of(path).get('desc', '')}" for path in mine}))
-        found.refuse(folder, f"no series of {run.stem} has desc-{label} in it", f"There are: {labels}.")
+        there = ", ".join(sorted({f"desc-{entities_of(path).get('desc', '')}" for path in mine}))
+        found.refuse(folder, f"no series of {run.stem} has desc-{label} in it", f"There are: {there}.")
         return None
     # in a template's space nothing lies on the grid of the run
     native = [path for path in chosen if not entities_of(path).get("space", "").startswith(("MNI", "fs", "T1w"))]
@@ -195,7 +204,7 @@ def _checked(name: str, file: Path, given: Path, run: BoldRun, settings: Setting
     order = nearest(header.affine, run.affine)
     fits = _fits(headers.like(header, run.affine), sidecar, run, settings, found)
     timed = bool(sidecar.get("SliceTimingCorrected", False))
-    return Compared(name=name, bold=file.absolute(), corrected=timed, axis_order=order or AS_STORED) if fits else None
+    return Compared(name=name, bold=file.absolute(), corrected=timed, axis_order=order) if fits else None
 
 
 def _fits(header: Header, sidecar: Mapping[str, object], run: BoldRun, settings: Settings, found: Findings) -> bool:

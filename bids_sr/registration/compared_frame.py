@@ -16,6 +16,7 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.spatial import hmc
 from bids_sr.spatial.masks import MaskError, head_mask, voxel_sizes
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import apply, displacement
 from bids_sr.sr.resolution.matrices import downsample
 
@@ -31,6 +32,8 @@ LEAST_MASKED, LEAST_COVERED = 0.05, 0.1
 """Of the head: a series without signal in less of it was not masked, one with signal in less of it has none."""
 LEAST_LIKE = 0.6
 """Correlation of the mean images in the head; below it lies another head, or a series whose mean was taken off."""
+WORTH_A_TRY = 0.2
+"""The same before the two are registered; below it nothing is registered."""
 TOGETHER = 0.05
 """Correlation of changes from a volume to the next, slightly smoothed; below it lies another run."""
 MOST_GAIN = 1.05
@@ -114,10 +117,12 @@ def hold_against(own: Mapping[int, Array], other: Mapping[int, Array], affine: A
     changes = [np.concatenate([_change(each, t)[mask] for t in starts]) for each in (own, low)]
     gain = float(np.median(mean[mask])) / max(float(np.median(its[mask])), 1e-9)
     poses = np.eye(4)[None]
-    if alike >= LEAST_LIKE:
+    if alike >= WORTH_A_TRY:
         whole = {t: np.where(there, low[t], own[t] / gain) for t in starts}
         found = [hmc.estimate_motion([whole[t]], own[t], mask, affine, how).matrices[0] for t in starts]
         poses = np.stack(found)
+        back = sample_volume(np.where(there, its, mean / gain), affine, shape, affine, poses[len(poses) // 2])
+        alike = max(alike, _correlation(mean[mask], back[mask]))  # a shift is said as one
     shift, spread = _constant(poses, mask, affine)
     still = max(STILL_MM, STILL_VOXELS * float(voxel_sizes(affine)[:2].min()))
     return Seen(

@@ -322,8 +322,8 @@ def _sentences(name: str, each: OfBand, fwhm_mm: float) -> list[Sentence]:
             f"{name}: explained variance {interval_words(row, sign=False)}, {BANDS[each.band]}, "
             f"{where_text(row.region)}.", row,
         ))  # fmt: skip
-    for row, what in ((each.acquired, "acquired"), (each.same, f"acquired smoothed by {fwhm_mm:.1f} mm")):
-        if row is not None:
-            decision = decide(row.lower, row.upper)
-            out.append(Sentence.of(f"{name} less {what}: {interval_words(row)}, {where}.", row, decision))
+    for gain, what in ((each.acquired, "acquired"), (each.same, f"acquired smoothed by {fwhm_mm:.1f} mm")):
+        if gain is not None:
+            decision = decide(gain.lower, gain.upper)
+            out.append(Sentence.of(f"{name} less {what}: {interval_words(gain)}, {where}.", gain, decision))
     return out

@@ -23,7 +23,7 @@ def match_resolution(
     ----------
     series : compared ones, and `zerofill`, which stands for the acquired one, on the high-resolution grid
     """
-    mask, zooms = bold_mask_hr.data, voxel_sizes(bold_mask_hr.affine)
+    mask, zooms = bold_mask_hr.data, [float(mm) for mm in voxel_sizes(bold_mask_hr.affine)]
     with threadpool_limits(1):
         acquired = changes_of(series[UPSAMPLING], n_dummy)
         return {

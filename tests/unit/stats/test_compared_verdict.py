@@ -1,0 +1,175 @@
+"""Verdicts on series of other programs, of simulated effects whose truth is known: each kind gets its own."""
+
+import numpy as np
+import pytest
+
+from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.series import same_name
+from bids_sr.spatial.nyquist import beyond_nyquist
+from bids_sr.stats.evaluation.compared_verdict import compared_verdict
+from bids_sr.stats.evaluation.other_run import other_run_rows
+from bids_sr.stats.evaluation.reference_effects import effect_rows
+from bids_sr.stats.evaluation.split_half_table import split_half_rows
+from bids_sr.stats.evaluation.verdict_text import PROGRAM, PYTHON
+from bids_sr.stats.glm.block_effects import Effects, load_effects, save_effects
+from bids_sr.stats.glm.blocks import Block, assign_halves
+from bids_sr.stats.glm.time_series import smooth
+from bids_sr.stats.regions.map_summary import Grid
+
+SHAPE, FACTOR, ZOOMS = (40, 40, 6), (2.0, 2.0, 1.0), (2.0, 2.0, 3.0)
+AFFINE = np.diag([*ZOOMS, 1.0])
+MASK = np.zeros(SHAPE, dtype=bool)
+MASK[3:37, 3:37] = True
+BLOCKS = tuple(assign_halves([Block(condition="a", events=((20.0 * k, 10.0),)) for k in range(16)]))
+CONTRASTS = {"a": {"a": 1.0}}
+WIDTHS = {"denoised": 0.0, "smoothed": 5.0, "invented": 0.0, "finer": 0.0, "leaky": 0.0}
+FACTS = {"frame": "as acquired", "shift_voxels": [0.0, 0.0, 0.0]}
+
+
+def within(maps):
+    return maps - beyond_nyquist(maps, FACTOR)
+
+
+def effects_of(series, betas, **more):
+    return Effects(
+        series=series, affine=AFFINE, mask=MASK, betas=betas.astype(np.float32),
+        mean=np.full(SHAPE, 500, dtype=np.float32), blocks=BLOCKS, covariance=np.eye(16), leak=np.zeros((16, 17)),
+        **more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Truth, and files of effects: acquired, five series of other programs, measured, and another run."""
+    folder, rng = tmp_path_factory.mktemp("effects"), np.random.default_rng(0)
+    active = smooth(rng.standard_normal(SHAPE), ZOOMS, 8.0)
+    true = np.where(active > np.quantile(active, 0.8), 6.0, 0.0) + 1.2 * rng.standard_normal(SHAPE) * (active > 0)
+    noise = np.stack([within(20 * rng.standard_normal(SHAPE)) for _ in BLOCKS], -1)
+    acquired = within(true)[..., None] + noise
+    detail = beyond_nyquist(true, FACTOR)[..., None]
+    made = {
+        "bspline": acquired, "zerofill": acquired,
+        "denoised": within(true)[..., None] + 0.5 * noise,
+        "smoothed": np.stack([smooth(each, ZOOMS, 5.0) for each in np.moveaxis(acquired, -1, 0)], -1),
+        "invented": acquired + beyond_nyquist(1.2 * rng.standard_normal(SHAPE), FACTOR)[..., None],
+        "finer": acquired + detail,
+        # the mean over all blocks in each of them: its noise is that of both halves
+        "leaky": np.repeat(acquired.mean(-1, keepdims=True), len(BLOCKS), -1),
+    }  # fmt: skip
+    files = {name: save_effects(effects_of(name, each), folder / f"{name}.npz") for name, each in made.items()}
+    variance = {"smooth_variance": np.full(SHAPE, 0.3, dtype=np.float32)}
+    own = np.stack([beyond_nyquist(2 * rng.standard_normal(SHAPE), FACTOR) for _ in BLOCKS], -1)
+    measured = true[..., None] + noise + own
+    other = true[..., None] + np.stack([3 * rng.standard_normal(SHAPE) for _ in BLOCKS], -1)
+    measured_file = save_effects(effects_of("measured", measured, **variance), folder / "measured.npz")
+    other_file = save_effects(effects_of("zerofill", within(other), **variance), folder / "other.npz")
+    return true, files, measured_file, other_file
+
+
+def rows_of(run, reference):
+    """Rows of the evaluation against one kind of reference."""
+    true, files, measured, other = run
+    how = {"factor": FACTOR, "n_boot": 200, "same_widths": WIDTHS}
+    grid = Grid(mask=MASK, affine=AFFINE)
+    if reference == "known":
+        known = {"a": (true.astype(np.float32), AFFINE)}
+        return effect_rows(files, CONTRASTS, grid=grid, roi=MASK, known=known, **how)
+    if reference == "measured":
+        return split_half_rows({**files, "measured": measured}, MASK, AFFINE, MASK, CONTRASTS, **how)
+    if reference == "other":
+        among = {name: file for name, file in files.items() if name != "bspline"}
+        return other_run_rows(among, load_effects(other), CONTRASTS, grid=grid, roi=MASK, **how)
+    return split_half_rows(files, MASK, AFFINE, MASK, CONTRASTS, **how)
+
+
+@pytest.fixture(scope="module", params=["known", "measured", "other", "halves"])
+def judged(run, request):
+    """Verdict of every series against one kind of reference."""
+    rows = rows_of(run, request.param)
+    found = {
+        name: compared_verdict(name, rows, fwhm_mm=width, facts=FACTS, advice=PROGRAM) for name, width in WIDTHS.items()
+    }
+    return request.param, found
+
+
+EXPECTED = {
+    "known": {"denoised": "truer", "smoothed": "no truer", "invented": "less true", "finer": "truer"},
+    "measured": {"denoised": "no truer", "smoothed": "no truer", "invented": "less true", "finer": "truer"},
+    "other": {"denoised": "truer", "smoothed": "no truer", "invented": "no truer", "finer": "no truer"},
+    "halves": dict.fromkeys(WIDTHS, "not assessed"),
+}
+
+
+def test_each_kind_gets_its_verdict(judged):
+    reference, found = judged
+    assert {name: found[name].status for name in EXPECTED[reference]} == EXPECTED[reference]
+
+
+def test_the_words_name_band_reference_and_control(judged):
+    reference, found = judged
+    if reference == "known":
+        assert "also at the same resolution" not in found["denoised"].text, "its resolution is the acquired one"
+        assert "closer to the reference than the acquired series" in found["denoised"].text
+        assert "shows no true detail" in found["denoised"].text
+        assert "no truer than the acquired series smoothed to the same resolution" in found["smoothed"].text
+        assert "over acquired smoothed by 5.0 mm" in found["smoothed"].text
+        assert "the detail that it adds is not true" in found["invented"].text
+        assert "shows true detail that the acquired series lacks" in found["finer"].text
+    if reference == "measured":
+        assert "a gain there is not counted" in found["denoised"].text
+        assert "scan the task twice" in found["denoised"].text
+    if reference == "other":
+        assert "against another acquired run of the task" in found["finer"].text
+        assert "Beyond the acquired band: not assessed" in found["finer"].text
+        assert "--truth DIR" in found["finer"].text
+    if reference == "halves":
+        assert "Within the acquired band: not assessed" in found["denoised"].text
+
+
+def test_what_a_denoiser_has_seen_in_both_halves_is_no_gain(run):
+    """Noise of the other half in each half: a measured series of the same scan shares it, known activation does not."""
+    found = {
+        reference: compared_verdict("leaky", rows_of(run, reference), fwhm_mm=0, facts=FACTS, advice=PROGRAM)
+        for reference in ("measured", "known")
+    }
+    by_band = {reference: {each.band: each for each in one.found} for reference, one in found.items()}
+    assert by_band["measured"]["within"].decision == "better"
+    assert found["measured"].status == "no truer", "it explains more of what shares its noise"
+    gain = by_band["known"]["within"].acquired
+    assert gain.lower <= 0 <= gain.upper or abs(gain.value) < 0.02
+
+
+def test_the_control_at_the_same_resolution_stands_in_the_table(run):
+    rows = {(row.series, row.against, row.measure): row for row in rows_of(run, "known") if row.region == "brain"}
+    assert ("smoothed", same_name("smoothed"), "gain_truth_ev_within") in rows
+    assert ("finer", same_name("smoothed"), "gain_truth_ev_within") not in rows, "it is no control of another series"
+    assert (same_name("smoothed"), "truth", "truth_ev_within") in rows
+
+
+def test_a_shift_is_said_and_python_has_its_own_advice(run):
+    facts = {"frame": "as acquired", "shift_voxels": [0.14, 0.0, -0.02]}
+    found = compared_verdict("denoised", rows_of(run, "halves"), fwhm_mm=0, facts=facts, advice=PYTHON)
+    assert "It lies +0.14 acquired voxels along x from the run" in found.text
+    assert "other_run" in found.text
+    assert "--" not in found.text
+
+
+def test_differences_that_are_sure_and_small_count_as_none():
+    def row(measure, value, low, high, against="truth"):
+        return MetricRow(
+            series="x", measure=measure, value=value, lower=low, upper=high, against=against, contrast="a",
+            region="active",
+        )  # fmt: skip
+
+    rows = [
+        row("truth_ev_within", 0.5, 0.4, 0.6),
+        row("gain_truth_ev_within", 0.011, 0.01, 0.012, "zerofill"),
+        row("truth_ev_beyond", 0.03, 0.02, 0.04),
+        row("gain_truth_ev_beyond", 0.03, 0.025, 0.035, "zerofill"),
+    ]
+    found = compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM)
+    assert {each.band: each.decision for each in found.found} == {"within": "same", "beyond": "better"}
+    assert found.status == "truer"
+    told = {row.measure: row.value for row in found.rows}
+    assert told == {"compared_fwhm": 0, "compared_within": 0, "compared_beyond": 1}
+    assert found.to_json()["decisions"] == {"within": "same", "beyond": "better"}
