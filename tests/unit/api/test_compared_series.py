@@ -1,4 +1,4 @@
-"""Series of other programs in the Python interface and in `bids-sr-evaluate`: one code, the verdicts of a known truth."""
+"""Series of other programs in Python and in `bids-sr-evaluate`: one code, and the verdicts of a known truth."""
 
 import json
 
