@@ -48,7 +48,7 @@ FINE = {"mask": "bold_mask_hr", "roi": "roi_hr"}
 NO_GUIDE: Mapping[str, tuple[Maker, ...]] = {"highres_file": (), "highres2boldref_xfm": ()}
 NO_ATLAS: Mapping[str, tuple[Maker, ...]] = dict.fromkeys(("atlas_source", "atlas_labels", "atlas_xfms"), ())
 NO_CALIBRATION: Mapping[str, tuple[Maker, ...]] = dict.fromkeys(
-    ("calibration_sd", "calibration_sd_low", "boldref2calibration_xfm", "calibration_facts"), ()
+    ("calibration_patterns", "boldref2calibration_xfm", "calibration_facts"), ()
 )
 
 
@@ -191,7 +191,9 @@ def _add_calibration(run: RunOf, found: Calibration) -> None:
     if found.events is not None:
         own.give(calibration_events=found.events)
     own.add(calibration_run.measure_calibration)
-    names = ("calibration_ref", "calibration_sd", "calibration_sd_low", "boldref2calibration_xfm", "calibration_facts")
+    names = (
+        "calibration_ref", "calibration_sd", "calibration_patterns", "boldref2calibration_xfm", "calibration_facts"
+    )  # fmt: skip
     run.scope.give(**{name: own[name] for name in names})
 
 

@@ -110,8 +110,8 @@ def guide_of(
     return PosedImage(data=highres.data, affine=highres.affine, from_boldref=xfm), facts
 
 
-def calibration_of(given: Given, run: PreparedRun, factor: Factor, folder: Path) -> tuple[Volume, Volume, Array, Found]:
-    """Standard deviation maps of the calibration, what takes a boldref point to its point, and whether it is usable.
+def calibration_of(given: Given, run: PreparedRun, factor: Factor, folder: Path) -> tuple[Volume, Array, Found]:
+    """Patterns of the calibration, what takes a boldref point to its point, and whether it is usable.
 
     Raises
     ------
@@ -135,13 +135,13 @@ def calibration_of(given: Given, run: PreparedRun, factor: Factor, folder: Path)
             xfm = (np.eye(4) if known is None else transform_of(known, "calibration_xfm"))[None]
             told = agreement(run.boldref, run.brain.data, own.boldref, own.brain.data, xfm[0], factor)
         motion = pd.DataFrame(own.params, columns=list(MOTION))
-        sd, sd_low, facts = measure_calibration(
-            reader, own.brain, own.poses, motion, told, given.events, n_dummy=own.n_dummy, tr=tr, factor=factor
+        _, patterns, facts = measure_calibration(
+            reader, own.brain, own.poses, motion, told, given.events, n_dummy=own.n_dummy, tr=tr
         )
     if not facts["usable"]:
         text = f"calibration: it is left out, and the run's own variance is used instead: {facts['reason']}"
         warnings.warn(text, SuperResolutionWarning, stacklevel=6)
-    return sd, sd_low, xfm, facts
+    return patterns, xfm, facts
 
 
 def fit_model(
@@ -167,7 +167,7 @@ def fit_model(
     """
     name = method.name
     if method.trained_on == "series":
-        measured: tuple[Volume, Volume, Array, Found] | tuple[None, None, None, None] = (None, None, None, None)
+        measured: tuple[Volume, Array, Found] | tuple[None, None, None] = (None, None, None)
         if given.calibration is not None and method.calibrated:
             measured = calibration_of(given, run, factor, here)
         preproc, _ = undo_motion(reader, run.boldref, run.poses, here=here, data_consistency="off")
@@ -177,7 +177,7 @@ def fit_model(
                 recipe=recipe, model_source="train", pretrained=pretrained, random_seed=random_seed,
                 omp_nthreads=omp_nthreads,
             )  # fmt: skip
-        return load_model(weights), load_statistics(temporal)[0], measured[3] or {}
+        return load_model(weights), load_statistics(temporal)[0], measured[2] or {}
     if method.trained_on == "self":
         weights, _, _ = train_on_volumes(
             reader, run.brain, here=here, n_dummy=run.n_dummy, method=name, factor=factor, recipe=recipe,

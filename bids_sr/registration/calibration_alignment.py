@@ -137,9 +137,9 @@ LOGGER = logging.getLogger(__name__)
 
 def calibration_maps(
     reader: SeriesReader, mask: Array, matrices: Array, params: Array, facts: dict[str, object], *, n_dummy: int,
-    tr: float, factor: Factor, events: Path | None = None,
+    tr: float, events: Path | None = None,
 ) -> tuple[Array, Array, dict[str, object]]:  # fmt: skip
-    """The map, the same at the resolution of the run, and what is to be told of it.
+    """The standard deviation map, the patterns (C, X, Y, Z), and what is to be told of them.
 
     Parameters
     ----------
@@ -147,7 +147,6 @@ def calibration_maps(
     matrices, params : (T, 4, 4) reference point to the volume's point (RAS mm); (T, 6) the same in mm and rad
     facts : of its registration; takes what is known before something speaks against its use
     n_dummy, tr : first volumes to leave out; repetition time (s)
-    factor : voxel of the run over that of the calibration
     events : BIDS events of the calibration; None: there is no task to take out
 
     Raises
@@ -176,15 +175,13 @@ def calibration_maps(
         "fd": np.where(away, np.inf, fd), "task": None if task is None else task[used],
     }  # fmt: skip
     found = calibration_sd(series, mask, **courses)
-    low, low_mask = (kspace_crop(image, reader.affine, factor=factor)[0] for image in (series, mask * 1.0))
-    found_low = calibration_sd(low, low_mask > 0.5, **courses)
     told |= {
-        "n_used": found.n_used, "dof": found.dof,
+        "n_used": found.n_used, "n_patterns": len(found.patterns), "dof": found.dof,
         "censored": [int(t) + first for t in found.censored], "n_drift": found.n_drift, "n_motion": found.n_motion,
         "n_task": found.n_task, "noise_sd": round(found.noise_sd, 4), "noise_share": round(found.noise_share, 4),
         "sd_median": round(float(np.median(found.sd[mask])), 4),
     }  # fmt: skip
-    return found.sd, found_low.sd, told
+    return found.sd, found.patterns, told
 
 
 def _task(events: Path | None, tr: float, volumes: int) -> tuple[Array | None, dict[str, object]]:

@@ -1,4 +1,4 @@
-"""The calibration of a run: where it lies to the run, and its standard deviation map.
+"""The calibration of a run: where it lies to the run, and how it fluctuates.
 
 Its head motion is estimated by the steps of `bids_sr.steps.motion`, in a scope of its own. Nothing that is wrong with a
 calibration ends the program: what cannot be used is written down (``usable``, ``reason``), and the run is
@@ -15,7 +15,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Series, Table, Transforms
 from bids_sr.pipeline.step import Keep, step
 from bids_sr.registration.calibration_alignment import calibration_maps, register_to_calibration
-from bids_sr.sr.resolution.matrices import Factor, kspace_crop
+from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.sr.variance.calibration_sd import CalibrationError
 from bids_sr.stats.glm.confounds import MOTION
 
@@ -39,10 +39,10 @@ def text_of_calibration(*, with_events: bool) -> str:
     task = ", its task" if with_events else ""
     return (
         "A short run at the high resolution was registered rigidly to the run, by mutual information in ANTs [@ants] "
-        "and then by Gauss-Newton [@bakermatthews2004], to measure where the signal fluctuates: volumes with a "
+        "and then by Gauss-Newton [@bakermatthews2004], to measure how the signal fluctuates: volumes with a "
         "framewise displacement above 0.5 mm [@power2012] or a spike were left out, "
-        f"drift{task} and the principal components of head motion were regressed out, and the remaining variance, "
-        "divided by its degrees of freedom and less the thermal noise, gave a map of standard deviations.\n"
+        f"drift{task} and the principal components of head motion were regressed out, and the residuals "
+        "were decomposed into principal components over time, whose images tell how the signal fluctuates.\n"
     )
 
 
@@ -80,16 +80,16 @@ def register_calibration(
 
 
 @step(
-    makes=("calibration_sd", "calibration_sd_low", "calibration_facts"),
+    makes=("calibration_sd", "calibration_patterns", "calibration_facts"),
     # 100 volumes as float32, those of the brain once more, and a slice in double precision
     memory=CALIBRATE,
     keep={"calibration_sd": _KEPT_SD, "calibration_facts": Keep({"desc": "calibration", "suffix": "metrics"})},
 )
 def measure_calibration(
     bold: Series, head_mask: Mask, hmc_xfms: Transforms, motion: Table, calibration_registration: Facts,
-    calibration_events: File | None = None, *, n_dummy: int, tr: float, factor: Factor,
+    calibration_events: File | None = None, *, n_dummy: int, tr: float,
 ) -> tuple[Image, Image, Facts]:  # fmt: skip
-    """Standard deviation map of a calibration, or the reason why it has none that can be used.
+    """Fluctuations of a calibration, or the reason why it has none that can be used.
 
     Parameters
     ----------
@@ -97,31 +97,32 @@ def measure_calibration(
     calibration_registration : of `register_calibration`
     calibration_events : BIDS events of the calibration; without them no task is taken out
     tr : its repetition time (s)
-    factor : voxel of the run over that of the calibration, by axis
 
     Returns
     -------
-    standard deviation of the fluctuations on its own grid, signal units, 0 if not usable; the same of the calibration
-    downsampled to the resolution of the run; ``usable``, ``reason``, and everything that was measured
+    standard deviation of the fluctuations on its own grid, signal units, 0 if not usable; their principal components
+    (X, Y, Z, C), strongest first, one of nothing if not usable; ``usable``, ``reason``, and everything that was
+    measured
     """
     facts = dict(calibration_registration)
-    sd = np.zeros(bold.shape[:3], dtype=np.float32)
-    sd_low, low_affine = kspace_crop(sd, bold.affine, factor=factor)
+    nothing = np.zeros(bold.shape[:3], dtype=np.float32)
+    sd, patterns = nothing, nothing[None]
     facts |= {
         "voxel_mm": [round(float(z), 4) for z in np.linalg.norm(bold.affine[:3, :3], axis=0)],
         "tr_s": tr, "n_volumes": bold.shape[3], "n_dummy": n_dummy,
     }  # fmt: skip
     try:
         if "reason" not in facts:
-            sd, sd_low, told = calibration_maps(
+            sd, patterns, told = calibration_maps(
                 bold, head_mask.data, hmc_xfms, motion[list(MOTION)].to_numpy(), facts, n_dummy=n_dummy, tr=tr,
-                factor=factor, events=calibration_events,
+                events=calibration_events,
             )  # fmt: skip
             facts |= told
     except CalibrationError as error:
         facts["reason"] = str(error)
     if facts.get("reason"):
-        sd, sd_low = np.zeros_like(sd), np.zeros_like(sd_low)
+        sd, patterns = nothing, nothing[None]
         LOGGER.warning("The calibration is left out, %s: %s", WITHOUT, facts["reason"])
     facts = {"usable": not facts.get("reason"), "reason": "", **facts}
-    return Volume(sd, bold.affine, bold.header), Volume(sd_low, low_affine, bold.header), facts
+    series = Volume(np.ascontiguousarray(np.moveaxis(patterns, 0, -1)), bold.affine, bold.header)
+    return Volume(sd, bold.affine, bold.header), series, facts

@@ -114,15 +114,16 @@ def _variance_text(setting: Lookup) -> str:
     if given:
         return f"Variance maps of another run ({method.name}) were used for super-resolution."
     own = method.own_text(setting("recipe")) or f"given by {method.about}"
-    blended = (
-        " The map measured in the calibration was blended in (weighted mean of logarithms) with the weight that "
-        "explained held-out halves best, or left out where it did not help."
+    exemplars = (
+        " The components of the calibration entered the prior as local covariance with the weight that they earned "
+        "by predicting the outermost fifth of the acquired k-space of held-out halves from the rest, by which their "
+        "registration was refined, or were left out where they did not help."
     )
     return (
         f"{series_name(method.name)} estimated the signal change over time beyond the acquired band of k-space under a "
         f"Gaussian prior {own}. The variance map of each half of the run had to "
         "explain part of what zero filling misses in the other half, one level of resolution down; otherwise the "
-        f"run was zero filled.{blended if method.calibrated and setting('calibrated') else ''}"
+        f"run was zero filled.{exemplars if method.calibrated and setting('calibrated') else ''}"
     )
 
 
@@ -246,12 +247,11 @@ def train_on_volumes(
     memory=VARIANCE,
 )  # fmt: skip
 def estimate_variance(
-    preproc: Series, bold_mask: Mask, hmc_xfms: Transforms | None = None, calibration_sd: Image | None = None,
-    calibration_sd_low: Image | None = None, boldref2calibration_xfm: Transforms | None = None,
-    calibration_facts: Facts | None = None, *, here: Path, n_dummy: int, method: str, factor: Factor,
-    interpolations: tuple[str, ...] = (), recipe: RecipeName = "fast", model_source: Source = "auto",
-    model_dir: Path | None = None, pretrained: Path | None = None, random_seed: int = 0, omp_nthreads: int = 1,
-    force: bool = False, sloppy: bool = False,
+    preproc: Series, bold_mask: Mask, hmc_xfms: Transforms | None = None, calibration_patterns: Image | None = None,
+    boldref2calibration_xfm: Transforms | None = None, calibration_facts: Facts | None = None, *, here: Path,
+    n_dummy: int, method: str, factor: Factor, interpolations: tuple[str, ...] = (), recipe: RecipeName = "fast",
+    model_source: Source = "auto", model_dir: Path | None = None, pretrained: Path | None = None, random_seed: int = 0,
+    omp_nthreads: int = 1, force: bool = False, sloppy: bool = False,
 ) -> tuple[File, File, File, File, Image, Facts]:  # fmt: skip
     """Find where a run fluctuates on the high-resolution grid, or take maps that were found before.
 
@@ -260,8 +260,7 @@ def estimate_variance(
     preproc : series on its acquired grid, head motion undone
     bold_mask : brain on that grid
     hmc_xfms : (T, 4, 4) boldref point to its point in each volume (RAS mm); what follows head motion is taken out
-    calibration_sd, calibration_sd_low : standard deviation map of a calibration on its own grid, and at the resolution
-        of the run
+    calibration_patterns : (X, Y, Z, C) components of a calibration on its own grid
     boldref2calibration_xfm : (1, 4, 4) takes a boldref point to its point in the calibration
     calibration_facts : whether it is usable, and what was measured
     n_dummy : first volumes to leave out
@@ -277,7 +276,8 @@ def estimate_variance(
     """
     from threadpoolctl import threadpool_limits
 
-    from bids_sr.sr.variance.run_data import measured_on_run, run_data
+    from bids_sr.sr.variance.exemplars import Exemplars
+    from bids_sr.sr.variance.run_data import run_data
 
     training = Training(
         method=get_method(method), recipe=recipe, source=model_source, model_dir=model_dir, pretrained=pretrained,
@@ -285,16 +285,15 @@ def estimate_variance(
     )  # fmt: skip
     if not isinstance(how := training.how, VarianceRecipe):
         raise ValueError(f"{method} finds no variance maps")
-    mask, measured = bold_mask.data, None
-    if calibration_sd is not None and calibration_facts is not None and calibration_facts["usable"]:
-        assert calibration_sd_low is not None
+    mask, exemplars = bold_mask.data, None
+    if calibration_patterns is not None and calibration_facts is not None and calibration_facts["usable"]:
         assert boldref2calibration_xfm is not None
-        measured = measured_on_run(
-            (calibration_sd.data, calibration_sd.affine), (calibration_sd_low.data, calibration_sd_low.affine),
-            boldref2calibration_xfm[0], mask.shape, preproc.affine, factor,
+        exemplars = Exemplars(
+            patterns=np.moveaxis(calibration_patterns.data, -1, 0), affine=calibration_patterns.affine,
+            from_boldref=boldref2calibration_xfm[0],
         )  # fmt: skip
     with threadpool_limits(omp_nthreads), open_uncompressed(preproc.path, here) as reader:
-        data = run_data(reader, mask, how, factor, n_dummy=n_dummy, poses=hmc_xfms, measured=measured)
+        data = run_data(reader, mask, how, factor, n_dummy=n_dummy, poses=hmc_xfms, exemplars=exemplars)
         save_statistics(data.statistics, data.affine, temporal := here / "temporal.nii", reader.header)
         serves = describe(data.affine, data.contrast, factor)
         model_file, card_file, log_file = obtained(training, data, here, serves, force=force)

@@ -19,7 +19,8 @@ Displaced = Literal["", "mirror", "shift"]
 class Upsampler(Protocol):
     """Takes a volume (x, y, z) and its pose (4x4, boldref point to the volume's point) to its high-resolution grid.
 
-    A `constant`, an image on the boldref's high-resolution grid, is added after the interpolation.
+    A `constant`, an image on the boldref's high-resolution grid, is added after the interpolation, or what `added`
+    gives for the number of a volume. One that must see the whole series first has `settle` called with it.
     """
 
     def __call__(self, volume: Array, pose: Array) -> Array: ...

@@ -113,7 +113,7 @@ def super_resolve_series(
         raise InferenceError(f"{len(xfms)} transforms for {count} volumes")
     found = np.full(count, np.nan)
     affine = np.asarray(reader.affine, float)
-    constant = getattr(upsampler, "constant", None)
+    added = added_by(upsampler)
     shift = None if distortion is None else distortion.onto(hr_shape, hr_affine)
     for t, volume in enumerate(reader.volumes()):
         fine = upsampler(volume, xfms[t])
@@ -126,11 +126,18 @@ def super_resolve_series(
         _, grid = hr_grid(volume.shape, affine, factor)
         coefficients = spline_coefficients(fine) if elsewhere else None
         placed = sample_volume(fine, grid, hr_shape, hr_affine, xfms[t], Spline(), coefficients, shift)
-        writer.append(placed if constant is None else placed + constant)
+        more = added(t)
+        writer.append(placed if more is None else placed + more)
         for one in elsewhere:
             assert coefficients is not None
-            one.append(coefficients, grid, xfms[t])
+            one.append(coefficients, grid, xfms[t], more)
     return found
+
+
+def added_by(upsampler: Upsampler) -> Callable[[int], Array | None]:
+    """What is added to a volume after the interpolation, by its number: an image on the boldref's grid, or None."""
+    constant = getattr(upsampler, "constant", None)
+    return cast(Callable[[int], Array | None], getattr(upsampler, "added", lambda _: constant))
 
 
 class InSpace:
@@ -138,23 +145,26 @@ class InSpace:
 
     Parameters
     ----------
-    constant, constant_affine : what is added to every volume, on a grid in the frame of the reference; None: nothing
+    added_affine : voxel -> RAS mm of what is added to the volumes, in the frame of the reference
     distortion : of the volumes
     """
 
     def __init__(
-        self, placed: PlacedGrid, writer: SeriesWriter, constant: Array | None, constant_affine: Array,
-        distortion: Distortion | None,
-    ) -> None:  # fmt: skip
-        self._placed, self._writer = placed, writer
+        self, placed: PlacedGrid, writer: SeriesWriter, added_affine: Array, distortion: Distortion | None
+    ) -> None:
+        self._placed, self._writer, self._affine = placed, writer, added_affine
+        self._last: tuple[Array, Array] | None = None  # what was added, and the same on the grid of this space
         self._shift = None if distortion is None else placed.shift_of(distortion)
         self._step = None if distortion is None else distortion.step
-        self._added = None if constant is None else placed.sampled(spline_coefficients(constant), constant_affine)
 
-    def append(self, coefficients: Float32, affine: Array, pose: Array) -> None:
-        """Write the next volume, of its coefficients; see `PlacedGrid.sampled`."""
+    def append(self, coefficients: Float32, affine: Array, pose: Array, added: Array | None) -> None:
+        """Write the next volume, of its coefficients (see `PlacedGrid.sampled`) and of what is added to it."""
         values = self._placed.sampled(coefficients, affine, pose, self._shift, self._step)
-        self._writer.append(self._placed.filled(values if self._added is None else values + self._added))
+        if added is not None:
+            if self._last is None or self._last[0] is not added:
+                self._last = added, self._placed.sampled(spline_coefficients(added), self._affine)
+            values = values + self._last[1]
+        self._writer.append(self._placed.filled(values))
 
 
 def write_series(
@@ -183,8 +193,9 @@ def write_series(
         others = []
         for path, placed in elsewhere.items():
             own = SeriesWriter(path, (*placed.shape, reader.shape[3]), placed.affine, told)
-            constant = getattr(upsampler, "constant", None)
-            others.append(InSpace(placed, stack.enter_context(own), constant, affine, distortion))
+            others.append(InSpace(placed, stack.enter_context(own), affine, distortion))
+        if (settle := getattr(upsampler, "settle", None)) is not None:
+            settle(reader, xfms, distortion, Path(target).parent)
         return super_resolve_series(
             reader, writer, upsampler, xfms, shape, affine, factor=factor, consistency=consistency,
             distortion=distortion, elsewhere=others,

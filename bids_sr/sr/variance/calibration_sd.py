@@ -1,4 +1,4 @@
-"""Standard deviation map of a short high-resolution run (the calibration), which is the prior of other runs.
+"""Fluctuations of a short high-resolution run (the calibration): their standard deviation, and their patterns.
 
 Drift, head motion and the task are regressed out, volumes with a spike or a jerk are left out, variance is divided by
 the degrees of freedom that remain, and the thermal noise is subtracted. A run of 20 volumes has few degrees of freedom
@@ -39,6 +39,7 @@ class CalibrationSettings:
     volumes_per_motion: int = 6  # volumes for each component of head motion
     least_share: float = 0.5  # degrees of freedom, as a share of the volumes, below which the task stays in
     floor: float = 0.7  # least variance that stays of each voxel's, as a share
+    patterns: int = 40  # at most
 
 
 @frozen
@@ -48,6 +49,9 @@ class CalibrationMap:
     # (X, Y, Z) float32, standard deviation of the fluctuations (signal units) without thermal noise; on the whole grid,
     # as what fluctuates outside the brain (eyes, vessels) is in the data of other runs as well
     sd: Array
+    # (C, X, Y, Z) float32, principal components of the same fluctuations over time, strongest first, each with its
+    # standard deviation over time as its size; thermal noise stays in them
+    patterns: Array
     # standard deviation of the thermal noise (signal units), and its share of the variance
     noise_sd: float
     noise_share: float
@@ -65,7 +69,7 @@ def calibration_sd(
     series: Array, mask: Array, *, drift: Array, motion: Array | None = None, fd: Array | None = None,
     task: Array | None = None, settings: CalibrationSettings | None = None,
 ) -> CalibrationMap:  # fmt: skip
-    """Standard deviation of the fluctuations of a motion-corrected series.
+    """Standard deviation and patterns of the fluctuations of a motion-corrected series.
 
     Parameters
     ----------
@@ -92,7 +96,8 @@ def calibration_sd(
         raise CalibrationError("it does not change over time inside the brain")
     noise = min(_noise_variance(left, dof), total)
     return CalibrationMap(
-        sd=_map(series, kept, regressors, dof, noise, s.floor), noise_sd=float(np.sqrt(noise)),
+        sd=_map(series, kept, regressors, dof, noise, s.floor),
+        patterns=_patterns(series, kept, regressors, left, min(dof, s.patterns)), noise_sd=float(np.sqrt(noise)),
         noise_share=float(noise / total), dof=dof, n_used=n,
         censored=tuple(int(t) for t in np.flatnonzero(~kept)), n_drift=counts[0], n_motion=counts[1],
         n_task=counts[2],
@@ -109,6 +114,19 @@ def _map(series: Array, kept: Array, regressors: Array, dof: int, noise: float, 
         sd[:, :, z] = np.sqrt(np.maximum(variance - noise, floor * variance)).reshape(series.shape[:2])
     sd.setflags(write=False)
     return sd
+
+
+def _patterns(series: Array, kept: Array, regressors: Array, left: Array, count: int) -> Array:
+    """Strongest components of what is `left` (T, N) in the brain, as images of the whole grid; read-only."""
+    values, vectors = np.linalg.eigh((left @ left.T).astype(np.float64))
+    courses = vectors[:, np.argsort(values)[::-1][:count]]
+    courses = courses - regressors @ (regressors.T @ courses)
+    out = np.empty((count, *series.shape[:3]), dtype=np.float32)
+    for z in range(series.shape[2]):
+        slab = np.asarray(series[:, :, z], dtype=np.float64)[..., kept].reshape(-1, len(courses))
+        out[..., z] = (slab @ courses / np.sqrt(len(courses))).T.reshape(count, *series.shape[:2])
+    out.setflags(write=False)
+    return out
 
 
 def _checked(series: Array, inside: Array) -> Array:

@@ -3,11 +3,13 @@
 import logging
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.data.temporal_components import SeriesError, TemporalStatistics
 from bids_sr.sr.method import Method
 from bids_sr.sr.models.card import card_entries
@@ -18,14 +20,16 @@ from bids_sr.sr.resolution.operators import level_above, to_slices
 from bids_sr.sr.training.checkpoint import LogRow
 from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.trainer import torch_threads
-from bids_sr.sr.variance.one_level_down import Explained, try_maps
+from bids_sr.sr.variance.calibration_fit import Fit, fit_calibration, unrefined
+from bids_sr.sr.variance.exemplars import with_exemplars
+from bids_sr.sr.variance.one_level_down import Explained, quick_map, try_maps
+from bids_sr.sr.variance.outer_band import OuterBand, chosen_slices, level_of_slices
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.run_data import RunData
-from bids_sr.sr.variance.variance_estimation import blended, estimate_prior
+from bids_sr.sr.variance.variance_estimation import estimate_prior
 
 LOG = logging.getLogger(__name__)
-BLENDS = (0.0, 0.2, 0.4, 0.6)  # shares of a measured map that are tried
-_WORTH = 0.005  # of explained share that a measured map has to add
+_HALF_PRECISION = 6e4  # largest value that half precision holds
 
 
 def whole_grid(prior: Prior) -> Tensor:
@@ -56,14 +60,13 @@ def fit_variance(training: Training, data: RunData) -> TrainedModel:
     with torch_threads(threads):
         window = Window.around(level_above((shape[0], shape[1], shape[2]), data.factor), data.mask)
         components = _slices(data.statistics)
-        used, blend, told = _gate(method, recipe, data, seed)
+        used, fit, told = _gate(method, recipe, data, seed)
         widths, size = recipe.estimator.fwhm or (0.0,), [part.stop - part.start for part in window.fine]
         prior = Prior(window=window, weight=torch.zeros(len(widths), *size), fwhm=widths, noise=0.0)  # zero filling
         if used:
             prior = estimate_prior(components, window, recipe.estimator, seed=seed, progress=tell)
-            if blend:
-                assert data.measured is not None
-                prior = blended(prior, to_slices(data.measured)[window.fine].contiguous(), blend)
+            if fit is not None and fit.weight:
+                prior = with_exemplars(prior, _patterns(data, fit, window), fit.weight)
     LOG.info("%s: %s (%.0f s)", method.name, told["model"], time.monotonic() - began)
     card = card_entries(training, recipe, data.described()) | {
         "applied": used,
@@ -75,7 +78,10 @@ def fit_variance(training: Training, data: RunData) -> TrainedModel:
         "parameters": int(prior.weight.numel()),
         "seed": seed, "threads": threads, "device": "cpu",
     }  # fmt: skip
-    state = {"weight": whole_grid(prior), "noise": torch.tensor(prior.noise)}
+    weight = whole_grid(prior)
+    if fit is not None and float(weight.abs().max()) < _HALF_PRECISION:
+        weight = weight.half()  # of many patterns, whose own errors are larger
+    state = {"weight": weight, "noise": torch.tensor(prior.noise)}
     return TrainedModel(state=state, card=card, log=tuple(log))
 
 
@@ -84,44 +90,75 @@ def _slices(statistics: TemporalStatistics) -> Tensor:
     return torch.stack([to_slices(image) for image in statistics.components])
 
 
-def _gate(method: Method, recipe: VarianceRecipe, data: RunData, seed: int) -> tuple[bool, float, dict[str, object]]:
-    """Whether the maps are used, the share of a measured one in them, and what they explain; see `one_level_down`."""
+def _patterns(data: RunData, fit: Fit, window: Window) -> Tensor:
+    """Patterns of the calibration (C, Z, X, Y) on the high-resolution window, where they were found to lie."""
+    assert data.exemplars is not None
+    _, affine = hr_grid(data.mask.shape, data.affine, data.factor)
+    return data.exemplars.on(window.level.fine, affine, fit.correction)[:, *window.fine].contiguous()
+
+
+def _fitted(data: RunData, recipe: VarianceRecipe, seed: int) -> Fit | None:
+    """How the calibration is used; None where it cannot be tried."""
+    if data.exemplars is None or data.halves is None:
+        return None
+    level = level_above(_three(data.mask.shape), data.factor)
+    if level.coarse[2] != level.fine[2]:
+        return unrefined()
+    slices = chosen_slices(data.mask)
+    window = Window.around(level_of_slices(level, slices), np.asarray(data.mask)[:, :, slices])
+    halves = [_slices(half)[:, slices].contiguous() for half in data.halves]
+    with torch.inference_mode():
+        priors = [quick_map(half, window, recipe.estimator, seed) for half in halves]
+        band = OuterBand(level, slices, data.mask, halves, priors, data.affine)
+        return fit_calibration(band, data.exemplars, data.mask, data.affine)
+
+
+def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    return shape[0], shape[1], shape[2]
+
+
+def _gate(
+    method: Method, recipe: VarianceRecipe, data: RunData, seed: int
+) -> tuple[bool, Fit | None, dict[str, object]]:
+    """Whether the maps are used, how the calibration is, and what they explain; see `one_level_down`, `outer_band`."""
     least, fallback = recipe.least_explained, "zero filling: "
     why = "a control: it is applied whatever it explains"
     if not np.any(data.statistics.components):
         reason = "too few volumes for a variance"
-        return False, 0.0, {"model": f"{fallback}{reason}", "tested": {"reason": reason}}
-    blends = BLENDS if method.calibrated and data.measured is not None and data.measured_low is not None else (0.0,)
+        return False, None, {"model": f"{fallback}{reason}", "tested": {"reason": reason}}
     try:
-        tried = try_maps(
-            data.trial(), recipe.estimator, seed=seed,
-            measured=None if data.measured_low is None else to_slices(data.measured_low), blends=blends,
-        )  # fmt: skip
+        trial = data.trial()
+        fit = _fitted(data, recipe, seed) if method.calibrated else None
+        patterns = None
+        if fit is not None and fit.weight:
+            assert data.exemplars is not None
+            patterns = data.exemplars.corrected(fit.correction).seen_by(data.mask.shape, data.affine, data.factor)
+        weights = (0.0,) if fit is None or not fit.weight else (0.0, fit.weight)
+        tried = try_maps(trial, recipe.estimator, seed=seed, patterns=patterns, weights=weights)
     except (SeriesError, ResolutionError) as error:
         reason = why_untried(error)
-        return least is None, 0.0, {"model": why if least is None else fallback + reason, "tested": {"reason": reason}}
-    means = {blend: each.share for blend, each in tried.items()}
-    best = max(means, key=lambda blend: means[blend])
-    best = best if means[best] - means[0.0] > _WORTH else 0.0
+        return least is None, None, {"model": why if least is None else fallback + reason, "tested": {"reason": reason}}
+    if fit is not None and fit.weight and not tried[fit.weight].share > tried[0.0].share:
+        fit = replace(fit, weight=0.0)
+    best = fit.weight if fit is not None else 0.0
+    share = tried[best].share
     told: dict[str, object] = {
-        "explained_over_zerofill": round(means[best], 5),
+        "explained_over_zerofill": round(share, 5),
         "explained_by_half": [round(each, 5) for each in tried[best].by_half],
         "tested": tested_entry(tried[best], data.volumes) | ({"calibrated": True} if best else {}),
     }
-    if len(blends) > 1:
-        told |= {"blend": best, "explained_by_blend": {f"{blend:g}": round(mean, 5) for blend, mean in means.items()}}
-    used = least is None or means[best] >= least
-    told["model"] = (
-        f"the map of the whole run{f', {best:.0%} of it from the calibration (mean of logarithms)' * bool(best)}"
-    )
+    if fit is not None:
+        told |= fit.entries | {"explained_by_weight": {f"{w:g}": round(each.share, 5) for w, each in tried.items()}}
+    used = least is None or share >= least
+    told["model"] = f"the map of the whole run{' and the patterns of the calibration' * bool(best)}"
     if least is None:
         told["model"] = why
     elif not used:
         told["model"] = (
-            f"{fallback}one level of resolution down the map of one half of the run explains {means[best]:.1%} of what "
+            f"{fallback}one level of resolution down the map of one half of the run explains {share:.1%} of what "
             f"zero filling misses in the other half, less than {least:.0%}"
         )
-    return used, best, told
+    return used, fit, told
 
 
 def why_untried(error: SeriesError | ResolutionError) -> str:

@@ -25,9 +25,10 @@ from bids_sr.io.array_types import Array
 from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.resolution.matrices import Factor, matrix_for
 from bids_sr.sr.resolution.operators import Level, level_below, to_slices
+from bids_sr.sr.variance.exemplars import with_exemplars
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.upsampler import Modulation
-from bids_sr.sr.variance.variance_estimation import blended, estimate_prior, filled_sd
+from bids_sr.sr.variance.variance_estimation import estimate_prior, filled_sd
 
 _ROUNDS, _DRAWS = 4, 32  # fewer than for the map itself: enough to tell something from nothing
 _WIDER = 1.7  # than the spread of stretches alone tells, which is blind to the error of the map
@@ -134,11 +135,11 @@ class Trial:
     def _slices(self, components: Array) -> Tensor:
         return torch.stack([to_slices(image[self._cut]) for image in components])
 
-    def cut(self, measured: Tensor) -> Tensor:
-        """A map (z, x, y) of the acquired grid on the window."""
+    def cut(self, patterns: Tensor) -> Tensor:
+        """Patterns (C, z, x, y) of the acquired grid on the window."""
         assert self.window is not None
         x, y, z = self._cut
-        return measured[z, x, y][self.window.fine].contiguous()
+        return patterns[:, z, x, y][:, *self.window.fine].contiguous()
 
     def tried(self, priors: Sequence[Added]) -> Explained:
         """How each half fares with its prior."""
@@ -163,37 +164,37 @@ def try_interpolation(trial: Trial, name: str) -> Explained:
 
 
 def try_maps(
-    trial: Trial, estimator: Estimator, *, seed: int = 0, measured: Tensor | None = None,
-    blends: Sequence[float] = (0.0,),
+    trial: Trial, estimator: Estimator, *, seed: int = 0, patterns: Tensor | None = None,
+    weights: Sequence[float] = (0.0,),
 ) -> dict[float, Explained]:  # fmt: skip
     """Share of each half's components that the map of the other half explains.
 
     Parameters
     ----------
     estimator, seed : of the map
-    measured : (z, x, y) standard deviation on the acquired grid that was measured in another run; or None
-    blends : shares of that map to try, see `blended`; 0 is the run's own map alone
+    patterns : (C, z, x, y) of a calibration on the acquired grid; or None
+    weights : shares of the prior to try for them, see `with_exemplars`; 0 is the run's own map alone
 
     Returns
     -------
-    dict from blend to what was found
+    dict from weight to what was found
     """
     if trial.window is None:
-        return dict.fromkeys(blends, Explained(by_half=(0.0, 0.0)))
-    other_map = None if measured is None else trial.cut(measured)
+        return dict.fromkeys(weights, Explained(by_half=(0.0, 0.0)))
+    other = None if patterns is None else trial.cut(patterns)
     with torch.inference_mode():
-        maps = [_quick_map(trial.level.down(half), trial.window, estimator, seed) for half in trial.halves[::-1]]
+        maps = [quick_map(trial.level.down(half), trial.window, estimator, seed) for half in trial.halves[::-1]]
         found = {}
-        for blend in blends:
+        for weight in weights:
             priors = [
-                each if other_map is None or isinstance(each, Modulation) else blended(each, other_map, blend)
+                each if other is None or isinstance(each, Modulation) else with_exemplars(each, other, weight)
                 for each in maps
             ]
-            found[blend] = trial.tried(priors)
+            found[weight] = trial.tried(priors)
     return found
 
 
-def _quick_map(components: Tensor, window: Window, estimator: Estimator, seed: int) -> Prior | Modulation:
+def quick_map(components: Tensor, window: Window, estimator: Estimator, seed: int) -> Prior | Modulation:
     """The map of some components."""
     if estimator.kind == "sdmod":
         return Modulation(window=window, weight=filled_sd(components, window))

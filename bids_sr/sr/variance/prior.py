@@ -46,8 +46,13 @@ def _correlation(size: int, fwhm: float) -> Tensor:
         return torch.exp(-4 * math.log(2) * (at[:, None] - at) ** 2 / fwhm**2).float()
 
 
+def reach_of(fwhm: float) -> int:
+    """Voxels over which a correlation of some full width reaches."""
+    return math.ceil(_REACH * max(fwhm, 0))
+
+
 @lru_cache(maxsize=64)
-def _without_subnormals(size: int, fwhm: float) -> Tensor:
+def correlation(size: int, fwhm: float) -> Tensor:
     """`_correlation` with 0 in place of what no sum would feel; `_root` is of the whole one, so that draws stay."""
     with torch.inference_mode(False):
         whole = _correlation(size, fwhm)
@@ -57,7 +62,7 @@ def _without_subnormals(size: int, fwhm: float) -> Tensor:
 @lru_cache(maxsize=64)
 def _blocks(size: int, fwhm: float) -> tuple[tuple[slice, Tensor], ...]:
     """Rows of `_correlation`, some at a time: the voxels that they see, and what they make of them."""
-    whole, reach, out = _without_subnormals(size, fwhm), math.ceil(_REACH * max(fwhm, 0)), []
+    whole, reach, out = correlation(size, fwhm), reach_of(fwhm), []
     for start in range(0, size, _BLOCK):
         stop = min(size, start + _BLOCK)
         seen = slice(max(0, start - reach), min(size, stop + reach))
@@ -150,7 +155,7 @@ class Prior:
             return image
         out = torch.cat([part @ image[..., seen, :] for seen, part in _blocks(image.shape[-2], width)], -2)
         out = torch.cat([out[..., seen] @ part.T for seen, part in _blocks(image.shape[-1], width)], -1)
-        return _along_slices(_without_subnormals(image.shape[-3], width), out) if self.window.thins else out
+        return _along_slices(correlation(image.shape[-3], width), out) if self.window.thins else out
 
     def _colored(self, number: int, white: Tensor) -> Tensor:
         """The square root of K_q times an image."""
@@ -173,7 +178,8 @@ class Prior:
     @cached_property
     def variance(self) -> Tensor:
         """The preconditioner: the diagonal of D C D', (z, x, y), up to a factor, for correlations narrower than D."""
-        return self.window.squared(sum(w * self.correlate(q, w) for q, w in enumerate(self.weight)))
+        sizes = self.weight.abs()  # maps that a calibration measured have signs
+        return self.window.squared(sum(w * self.correlate(q, w) for q, w in enumerate(sizes)))
 
     @cached_property
     def mean_variance(self) -> float:

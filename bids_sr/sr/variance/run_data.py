@@ -4,15 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bids_sr.io.array_types import Array, Float, float32_checksum
+from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.data import temporal_components as temporal
 from bids_sr.sr.data.temporal_components import SeriesError, TemporalStatistics
-from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.models.compatibility import image_entries
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import Factor, check_factor
+from bids_sr.sr.variance.exemplars import Exemplars
 from bids_sr.sr.variance.one_level_down import Trial
 
 LEAST_HALF = 15  # volumes: with fewer, what a half shows of its variance is mostly chance
@@ -32,11 +31,9 @@ class RunData:
     mask: Array
     affine: Array
     factor: Factor  # acquired over wanted voxel size
-    # (X, Y, Z) standard deviation that a calibration measured, in the pose of the boldref; or None
-    measured: Array | None = None
+    exemplars: Exemplars | None = None  # of a calibration
     stretches: tuple[tuple[Array, ...], ...] = ()  # (K, x, y, z) components of each stretch of volumes, by half
     volumes: int = 0  # in the steady state
-    measured_low: Array | None = None  # (x, y, z) the same on the acquired grid, which decides how much of it is used
     contrast: str = "bold"
 
     def __post_init__(self) -> None:
@@ -60,9 +57,9 @@ class RunData:
         return Trial([half.components for half in self.halves], self.mask, self.factor, self.stretches)
 
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of the series, the mask, what was taken out of the series and the measured map."""
+        """SHA-256 of the series, the mask, what was taken out of the series, and the patterns of the calibration."""
         out = dict(self.statistics.checksums)
-        return out if self.measured is None else out | {"calibration": float32_checksum(self.measured)}
+        return out if self.exemplars is None else out | {"calibration": self.exemplars.checksum}
 
     def described(self) -> dict[str, object]:
         """What the card says of the run."""
@@ -75,7 +72,7 @@ class RunData:
 
 def run_data(
     reader: SeriesReader, mask: Array, recipe: VarianceRecipe, factor: Factor, *, n_dummy: int = 0,
-    poses: Array | None = None, measured: tuple[Array, Array] | None = None,
+    poses: Array | None = None, exemplars: Exemplars | None = None,
 ) -> RunData:  # fmt: skip
     """Temporal statistics of a run and of its halves, and what a calibration measured.
 
@@ -87,7 +84,7 @@ def run_data(
     factor : acquired over high-resolution voxel size
     n_dummy : first volumes to leave out
     poses : (T, 4, 4), boldref point to the volume's point (RAS mm); what follows head motion is taken out
-    measured : standard deviation maps of a calibration on the high-resolution and on the acquired grid
+    exemplars : patterns of a calibration
 
     Raises
     ------
@@ -105,25 +102,7 @@ def run_data(
         halves = temporal.halves_of(reader, mask, n_dummy, recipe.components, nuisance, LEAST_HALF)
         if halves is not None:
             stretches = temporal.stretches_of(reader, mask, n_dummy, nuisance)
-    high, low = measured or (None, None)
     return RunData(
         statistics=statistics, halves=halves, stretches=stretches, volumes=reader.shape[3] - n_dummy, mask=mask,
-        affine=reader.affine, factor=factor, measured=high, measured_low=low,
+        affine=reader.affine, factor=factor, exemplars=exemplars,
     )  # fmt: skip
-
-
-def measured_on_run(
-    sd: tuple[Array, Float], sd_low: tuple[Array, Float], xfm: Array, shape: tuple[int, ...], affine: Array,
-    factor: Factor,
-) -> tuple[Array, Array]:  # fmt: skip
-    """Standard deviation maps of a calibration on the high-resolution and on the acquired grid of a run.
-
-    sd, sd_low: (map, affine) on the calibration's own grid, and of the calibration at the resolution of the run; xfm:
-    4x4, takes a boldref point (RAS mm) to its point in the calibration; shape, affine: acquired grid of the run.
-    """
-
-    def seen(image: tuple[Array, Float], size: tuple[int, ...], grid: Array) -> Array:
-        posed = PosedImage(data=image[0], affine=image[1], from_boldref=xfm)
-        return posed.seen((int(size[0]), int(size[1]), int(size[2])), grid, None).clip(0)
-
-    return seen(sd, *hr_grid(shape, affine, factor)), seen(sd_low, shape, affine)

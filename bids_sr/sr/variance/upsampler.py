@@ -25,6 +25,8 @@ from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.sr.resolution.operators import Level, level_above, to_slices, to_volume
+from bids_sr.sr.variance.exemplars import FWHM
+from bids_sr.sr.variance.in_reference import ReferenceUpsampler
 from bids_sr.sr.variance.prior import Prior, Window
 
 TOLERANCE = 0.1  # acquired voxels, rms over the head
@@ -94,7 +96,7 @@ class VarianceUpsampler:
         self.noise, self.fwhm = float(noise), fwhm
         inside = np.asarray(mask) > 0
         self.window = Window.around(self.level, inside)
-        used = bool(weight.any())
+        used, self._signed = bool(weight.any()), (weight < 0).flatten(1).any(1)  # patterns of a calibration
         self._maps = [
             PosedImage(data=np.ascontiguousarray(to_volume(each)), affine=self.fine_affine, distortion=distortion)
             for each in onto_grid(weight, self.level.fine)
@@ -124,7 +126,8 @@ class VarianceUpsampler:
         if not self._maps:
             return None
         seen = [to_slices(each.seen(self.fine, self.fine_affine, pose))[self.window.fine] for each in self._maps]
-        weight = torch.stack(seen).clamp_min(0)
+        weight = torch.stack(seen)
+        weight = torch.where(self._signed[:, None, None, None], weight, weight.clamp_min(0))
         if not self.fwhm:
             return Modulation(window=self.window, weight=weight[0])
         return Prior(window=self.window, weight=weight, fwhm=self.fwhm, noise=self.noise)
@@ -153,8 +156,10 @@ class VarianceUpsampler:
             return to_volume(added.add_(self.level.up(left)))
 
 
-def variance_upsampler(model: LoadedModel, acquired: Acquired) -> VarianceUpsampler:
+def variance_upsampler(model: LoadedModel, acquired: Acquired) -> VarianceUpsampler | ReferenceUpsampler:
     """The upsampler of a run's variance maps; static detail of the guide, if any, is its `constant`.
+
+    With the patterns of a calibration it is one that works in the reference, unless slices get thinner.
 
     Raises
     ------
@@ -166,16 +171,25 @@ def variance_upsampler(model: LoadedModel, acquired: Acquired) -> VarianceUpsamp
     if not isinstance(model.recipe, VarianceRecipe):
         raise InferenceError(f"the recipe of {model.card.method} is not one of variance maps")
     torch.set_num_threads(acquired.threads)
-    state = model.generator.state_dict()
+    state, own = model.generator.state_dict(), model.recipe.estimator.fwhm
+    weight = displaced(state["weight"].float(), acquired.displaced, affine, factor)
     made = VarianceUpsampler(
-        weight=displaced(state["weight"], acquired.displaced, affine, factor), noise=float(state["noise"]),
-        fwhm=model.recipe.estimator.fwhm, mean=statistics.mean, mask=mask, affine=affine, factor=factor,
-        distortion=acquired.distortion,
+        weight=weight, noise=float(state["noise"]), fwhm=widths_of(weight, own), mean=statistics.mean, mask=mask,
+        affine=affine, factor=factor, distortion=acquired.distortion,
     )  # fmt: skip
     if acquired.guide is not None:
         seen = to_slices(acquired.guide.seen(made.fine, made.fine_affine, None))
         made.constant = acquired.gain * np.ascontiguousarray(to_volume(made.level.beyond(seen)))
+    if own and len(weight) > len(own) and not made.window.thins:
+        on_grid = onto_grid(weight, made.level.fine)[:, *made.window.fine].contiguous()
+        prior = Prior(window=made.window, weight=on_grid, fwhm=made.fwhm, noise=made.noise)
+        return ReferenceUpsampler(prior, affine, factor, made.constant)
     return made
+
+
+def widths_of(weight: Tensor, own: tuple[float, ...]) -> tuple[float, ...]:
+    """Full widths of the correlations of maps (Q, Z, X, Y), of which the first are a run's own, the others patterns."""
+    return (*own, *(FWHM,) * (len(weight) - len(own))) if own else own
 
 
 def onto_grid(weight: Tensor, fine: tuple[int, int, int]) -> Tensor:
@@ -185,7 +199,7 @@ def onto_grid(weight: Tensor, fine: tuple[int, int, int]) -> Tensor:
         return weight
     ratio = (z / weight.shape[1], x / weight.shape[2], y / weight.shape[3])
     maps = [ndimage.zoom(each.numpy(), ratio, order=1, mode="nearest", grid_mode=True) for each in weight]
-    return torch.from_numpy(np.stack(maps).astype(np.float32)).clamp_min(0)
+    return torch.from_numpy(np.stack(maps).astype(np.float32))
 
 
 def displaced(weight: Tensor, how: str, affine: Array, factor: Factor) -> Tensor:
@@ -204,7 +218,7 @@ def displaced(weight: Tensor, how: str, affine: Array, factor: Factor) -> Tensor
     across = int(np.argmax(np.abs(np.asarray(affine, float)[0, :3])))
     axis = (2, 3, 1)[across]
     n = weight.shape[axis]
-    along = weight.sum([a for a in range(4) if a != axis], dtype=torch.float64)
+    along = weight.abs().sum([a for a in range(4) if a != axis], dtype=torch.float64)
     total = float(along.sum())
     twice = round(2 * float(along @ torch.arange(n, dtype=torch.float64)) / total) if total > 0 else n - 1
     return weight.index_select(axis, (twice - torch.arange(n)) % n)

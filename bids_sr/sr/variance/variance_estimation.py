@@ -132,20 +132,6 @@ def _marginal_likelihood(
     return _scaled(prior.weight, window, estimator, total)
 
 
-def blended(prior: Prior, measured: Tensor, blend: float) -> Prior:
-    """A run's own maps and a measured one, by the weighted mean of their logarithms, on the level of its own.
-
-    measured: (Z, X, Y) standard deviation on the window, any unit; blend: its share, 0 (the run's own maps) to 1.
-    """
-    if blend == 0:
-        return prior
-    own, other = prior.weight.log(), _floored(measured).log()
-    other = other - other.mean() + own.mean((1, 2, 3), keepdim=True)
-    data = prior.mean_variance
-    mixed = replace(prior, weight=torch.lerp(own, other, blend).exp())
-    return replace(mixed, weight=mixed.weight * (data / max(mixed.mean_variance, _SCALE)) ** 0.5)
-
-
 def _responses(prior: Prior, images) -> Tensor:  # type: ignore[no-untyped-def]
     """Mean over images (z, x, y) of b K_q W_q b, (Q, Z, X, Y), where b = D' (D C D' + s2 I)^-1 y."""
     total, count = torch.zeros_like(prior.weight), 0

@@ -10,7 +10,7 @@ from variance_helpers import dense_covariance, drawn, patchy, prior_of, sizes, w
 from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.variance.one_level_down import explained_share
 from bids_sr.sr.variance.prior import Prior
-from bids_sr.sr.variance.variance_estimation import blended, estimate_prior, filled_sd
+from bids_sr.sr.variance.variance_estimation import estimate_prior, filled_sd
 
 SBL = Estimator()
 WMN = Estimator(kind="wmn", fwhm=(2.0,), rounds=0)
@@ -166,16 +166,3 @@ def test_the_filled_deviation_and_a_start_of_ones_own(scene):
     prior = estimate_prior(components, window, WMN, start=start)
     ratio = prior.weight[0] / start
     torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio))
-
-
-def test_a_measured_map_says_where_and_not_how_much(found, scene):
-    own, measured = found["sbl"], scene[0].weight[0] * 1e-3
-    assert blended(own, measured, 0) is own
-    whole, half = blended(own, measured, 1), blended(own, measured, 0.5)
-    for prior in (whole, half):
-        assert prior.mean_variance == pytest.approx(own.mean_variance, rel=1e-4)
-    for each, mixed in zip(whole.weight, half.weight, strict=True):
-        ratio = each / measured
-        torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), rtol=1e-3, atol=0)
-        assert np.corrcoef(mixed.log().ravel(), measured.log().ravel())[0, 1] < 0.999
-    assert np.corrcoef(size(half), size(scene[0]))[0, 1] > np.corrcoef(size(own), size(scene[0]))[0, 1]

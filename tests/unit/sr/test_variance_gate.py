@@ -14,7 +14,7 @@ from bids_sr.sr.resolution.operators import level_above, level_below
 from bids_sr.sr.training.job import Training
 from bids_sr.sr.variance import one_level_down
 from bids_sr.sr.variance.fit_variance import fit_variance, whole_grid
-from bids_sr.sr.variance.one_level_down import Explained, Trial, try_interpolation, try_maps
+from bids_sr.sr.variance.one_level_down import Trial, try_interpolation, try_maps
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.run_data import RunData
 
@@ -80,18 +80,6 @@ def test_noise_fails_and_the_series_is_zero_filled(seed):
     assert held_out["model"].startswith("zero filling: one level of resolution down")
     assert "less than 2%" in held_out["model"]
     assert not model.state["weight"].any()
-
-
-def test_a_calibration_that_helps_too_little_leaves_zero_maps(monkeypatch):
-    shares = {0.0: -0.05, 0.2: 0.0, 0.4: 0.01, 0.6: 0.005}
-    tested = {blend: Explained(by_half=(share, share)) for blend, share in shares.items()}
-    monkeypatch.setattr("bids_sr.sr.variance.fit_variance.try_maps", lambda *_, **__: tested)
-    data = run_data(fluctuations())
-    x, y, z = data.mask.shape
-    data = replace(data, measured=np.ones((2 * x, 2 * y, z), np.float32), measured_low=np.ones((x, y, z), np.float32))
-    made = fit(data)
-    assert (made.card["applied"], made.card["held_out"]["blend"]) == (False, 0.4)
-    assert torch.equal(made.state["weight"], torch.zeros_like(made.state["weight"]))
 
 
 def test_too_few_volumes_are_named():

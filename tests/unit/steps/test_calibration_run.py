@@ -55,9 +55,9 @@ class Made:
         image.header["pixdim"][4] = 2.0
         nb.save(image, self.folder / "bold.nii")
         motion = pd.DataFrame(self.params, columns=list(MOTION))
-        how = {"n_dummy": 0, "tr": 2.0, "factor": (2.0, 2.0, 1.0), **self.more}
+        how = {"n_dummy": 0, "tr": 2.0, **self.more}
         with SeriesReader(self.folder / "bold.nii") as bold:
-            found, self.low, facts = measure_calibration(
+            found, self.patterns, facts = measure_calibration(
                 bold, Volume(brain(), AFFINE), self.matrices, motion, self.facts, **how
             )
         npt.assert_allclose(found.affine, AFFINE)
@@ -73,8 +73,10 @@ def test_the_written_map_is_the_known_one(made: Made) -> None:
     sd, facts = made.measure()
     inside = brain()
     assert np.median(np.abs(sd[inside] / made.sd[inside] - 1)) < 0.05
-    assert made.low.data.shape == (sd.shape[0] // 2, sd.shape[1] // 2, sd.shape[2]), "downsampled as the run was"
-    npt.assert_allclose(made.low.affine[:3, :3], AFFINE[:3, :3] @ np.diag([2, 2, 1]))
+    npt.assert_allclose(made.patterns.affine, AFFINE)
+    assert made.patterns.data.shape == (*SHAPE, facts["n_patterns"])
+    strongest = np.sqrt(np.square(made.patterns.data[..., :3]).sum(-1))  # there are three
+    assert np.median(np.abs(strongest[inside] / made.sd[inside] - 1)) < 0.1
     assert facts["usable"] is True
     assert facts["reason"] == ""
     assert (facts["n_volumes"], facts["n_used"], facts["dof"], facts["censored"]) == (20, 20, 18, [])

@@ -1,0 +1,163 @@
+"""How a calibration is used: where it lies to the run, and how much of the prior it makes; see `outer_band`.
+
+The registration of the two references is refined: rigidly, then by scale and shear in the plane of the slices, because
+two echo-planar scans need not be distorted alike. Each parameter is moved a step up and down, and taken to the vertex
+of the parabola through three values, if more is predicted there by more than chance.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import cos, radians, sin
+
+import numpy as np
+
+from bids_sr.io.array_types import Array
+from bids_sr.spatial.masks import voxel_sizes
+from bids_sr.spatial.transforms import displacement
+from bids_sr.sr.variance.exemplars import SHARE, Exemplars
+from bids_sr.sr.variance.outer_band import SURE, OuterBand, Predicted
+
+CAUTIOUS = 0.25
+"""Weight at which it is decided whether a calibration helps at all, and with which a doubtful one is used."""
+FARTHEST = 4.0  # high-resolution voxels (rms over the brain) that the registration may be moved
+_STEPS = (0.5, 0.5, 0.25, 1.0, 1.0, 1.0, 0.01, 0.01, 0.01)  # voxels, degrees, and shares
+_FINER = 0.4  # of the steps, in the last round
+_REACH = 2.0  # steps to which a parabola is trusted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """What was decided, and on what grounds."""
+
+    weight: float  # share of the prior, 0: the calibration is not used
+    correction: Array  # 4x4, moves a boldref point before it is looked up in the calibration (RAS mm)
+    moved_mm: float  # by the correction, rms over the brain
+    cautious: Predicted | None = None  # at the weight `CAUTIOUS`
+    full: Predicted | None = None  # at the weight `SHARE`
+
+    @property
+    def entries(self) -> dict[str, object]:
+        """For the card."""
+        told: dict[str, object] = {"weight": self.weight, "position_correction_mm": round(self.moved_mm, 3)}
+        if self.cautious is None or self.full is None:
+            return told
+        return told | {
+            "predicted_without": round(float(np.mean(self.full.without)), 5),
+            "predicted_gain_by_weight": {
+                f"{CAUTIOUS:g}": round(self.cautious.gain, 5), f"{SHARE:g}": round(self.full.gain, 5),
+            },
+            "predicted_gain_error": round(self.cautious.error, 5),
+        }  # fmt: skip
+
+
+def unrefined() -> Fit:
+    """Of a calibration whose slices are thinner than those of the run, where the test of `outer_band` does not hold.
+
+    It is taken where the registration found it, with caution, if it helps one level of resolution down.
+    """
+    return Fit(weight=CAUTIOUS, correction=np.eye(4), moved_mm=0.0)
+
+
+def fit_calibration(band: OuterBand, exemplars: Exemplars, mask: Array, affine: Array) -> Fit:
+    """Refine the place of a calibration and decide on its weight.
+
+    Parameters
+    ----------
+    mask, affine : (x, y, z) brain on the acquired grid, voxel -> RAS mm
+    """
+    points = np.argwhere(mask)[::7] @ affine[:3, :3].T + affine[:3, 3]
+    if not band.tiles:
+        return Fit(weight=0.0, correction=np.eye(4), moved_mm=0.0)
+    place = Place(center=points.mean(0), axes=affine[:3, :3] / voxel_sizes(affine), fine=voxel_sizes(band.affine))
+
+    def predicted(params: Array) -> Predicted | None:
+        matrix = place.matrix(params)
+        return None if _rms(matrix, points) > farthest else band.predicted(exemplars, matrix)
+
+    farthest = FARTHEST * float(place.fine[:2].max())
+    found = place.matrix(_climb(predicted))
+    cautious, full = (band.predicted(exemplars, found, share) for share in (CAUTIOUS, SHARE))
+    return Fit(
+        weight=weight_of(cautious, full), correction=found, moved_mm=_rms(found, points), cautious=cautious, full=full
+    )
+
+
+def weight_of(cautious: Predicted, full: Predicted) -> float:
+    """Share of the prior that a calibration gets.
+
+    None, unless it helps at the cautious weight by more than chance; the full one if it does no harm at that.
+    """
+    if not cautious.gain > SURE * cautious.error:
+        return 0.0
+    return SHARE if full.gain > 0 else CAUTIOUS
+
+
+def _rms(matrix: Array, points: Array) -> float:
+    return float(np.sqrt((displacement(np.eye(4), matrix, points) ** 2).mean()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A correction as nine numbers along the axes of the slices."""
+
+    center: Array  # of the brain, RAS mm
+    axes: Array  # (3, 3) unit vectors of the voxel axes, as columns
+    fine: Array  # (3,) high-resolution voxel (mm)
+
+    def matrix(self, params: Array) -> Array:
+        """4x4 RAS mm of shifts (3, voxels), rotations (3, degrees), scales of both axes of the plane, their shear."""
+        inner = _rotation(params[3:6]) @ np.array(
+            [[1 + params[6], params[8], 0], [0, 1 + params[7], 0], [0, 0, 1.0]]
+        )  # fmt: skip
+        out = np.eye(4)
+        out[:3, :3] = self.axes @ inner @ np.linalg.inv(self.axes)
+        out[:3, 3] = self.center - out[:3, :3] @ self.center + self.axes @ (params[:3] * self.fine)
+        return out
+
+
+def _rotation(degrees: Array) -> Array:
+    """About the three axes, one after the other."""
+    out = np.eye(3)
+    for axis, angle in enumerate(degrees):
+        c, s = cos(radians(angle)), sin(radians(angle))
+        a, b = (k for k in range(3) if k != axis)
+        turn = np.eye(3)
+        turn[a, a], turn[a, b], turn[b, a], turn[b, b] = c, -s, s, c
+        out = turn @ out
+    return out
+
+
+def _climb(predicted: Callable[[Array], Predicted | None]) -> Array:
+    """Parameters at which most is predicted, one after the other from nothing."""
+    at = np.zeros(len(_STEPS))
+    best = predicted(at)
+    assert best is not None
+    for numbers, finer in ((range(2), 2.0), (range(9), 1.0), (range(3), _FINER)):
+        for number in numbers:
+            at, best = _along(predicted, at, best, number, finer * _STEPS[number])
+    return at
+
+
+def _along(
+    predicted: Callable[[Array], Predicted | None], at: Array, best: Predicted, number: int, step: float
+) -> tuple[Array, Predicted]:
+    """The best place along one parameter, which stays where it is unless another is better by more than chance."""
+    down, up = (predicted(_moved(at, number, way * step)) for way in (-1.0, 1.0))
+    if down is None or up is None:
+        return at, best
+    ways = {-1.0: down, 1.0: up}
+    curve = (down.gain + up.gain) / 2 - best.gain
+    if curve < 0:
+        vertex = float(np.clip((down.gain - up.gain) / (4 * curve), -_REACH, _REACH))
+        if (there := predicted(_moved(at, number, vertex * step))) is not None:
+            ways[vertex] = there
+    way = max(ways, key=lambda each: ways[each].gain)
+    if not ways[way].exceeds(best):
+        return at, best
+    return _moved(at, number, way * step), ways[way]
+
+
+def _moved(at: Array, number: int, by: float) -> Array:
+    out = at.copy()
+    out[number] += by
+    return out

@@ -1,0 +1,84 @@
+"""A run super-resolved by a prior that holds the patterns of a calibration, all volumes of a slice at a time.
+
+A prior of some twenty maps is too slow to be carried into each pose of the head and solved for each volume. Here the
+zero-filled volumes are brought to the reference first; downsampled they are the data of all volumes in one pose, and
+one dense system a slice serves them all (`bids_sr.sr.variance.dense`). What lies beyond the acquired band is kept in a
+file, volume by volume, and added to each zero-filled volume after its interpolation.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bids_sr.io.array_types import Array
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.spatial.distortion import Distortion
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.resolution.matrices import Factor
+from bids_sr.sr.resolution.operators import Level, level_above, to_slices, to_volume
+from bids_sr.sr.variance.dense import reconstructions
+from bids_sr.sr.variance.prior import Prior
+
+
+class ReferenceUpsampler:
+    """Zero filling of each volume, and what a prior adds to it in the frame of the reference.
+
+    Parameters
+    ----------
+    prior : on a window of the boldref's grids; slices keep their thickness
+    affine : voxel -> RAS mm of the acquired grid
+    factor : acquired over wanted voxel size
+    constant : image on the boldref's high-resolution grid that is added to every volume, or None
+    """
+
+    def __init__(self, prior: Prior, affine: Array, factor: Factor, constant: Array | None = None) -> None:
+        self.prior, self.affine, self.factor, self.constant = prior, np.asarray(affine, float), factor, constant
+        self._added: Array | None = None
+
+    def __call__(self, volume: Array, pose: Array) -> Array:
+        with torch.inference_mode():
+            return to_volume(level_above(_three(volume.shape), self.factor).up(to_slices(volume)))
+
+    def settle(self, reader: SeriesReader, xfms: Array, distortion: Distortion | None, folder: Path) -> None:
+        """Find what is added to each volume of a series, in a file in a folder.
+
+        xfms : (T, 4, 4), take a boldref point to where it lies in volume t (RAS mm)
+        """
+        level = self.prior.window.level
+        with torch.inference_mode():
+            change = self._in_reference(reader, xfms, distortion, level)
+            x, y, z = level.fine
+            self._added = np.lib.format.open_memmap(
+                folder / "added.npy", mode="w+", dtype=np.float32, shape=(len(change), z, x, y)
+            )
+            for number, tile, made in reconstructions(self.prior, change):
+                self._added[:, number, tile.made[0], tile.made[1]] = made.numpy()
+
+    def added(self, number: int) -> Array | None:
+        """What is added to a volume on the boldref's high-resolution grid, (X, Y, Z)."""
+        if self._added is None:
+            return self.constant
+        with torch.inference_mode():
+            own = to_volume(self.prior.window.level.beyond(torch.from_numpy(np.array(self._added[number]))))
+        return own if self.constant is None else own + self.constant
+
+    def _in_reference(self, reader: SeriesReader, xfms: Array, distortion: Distortion | None, level: Level) -> Tensor:
+        """Change over time (T, z, x, y) of all volumes in the pose of the reference, at the acquired resolution."""
+        shape, grid = hr_grid(reader.shape[:3], self.affine, self.factor)
+        _, own = hr_grid(reader.shape[:3], np.asarray(reader.affine, float), self.factor)
+        shift = None if distortion is None else distortion.onto(shape, grid)
+        x, y, z = level.coarse
+        data = torch.empty(reader.shape[3], z, x, y)
+        for t, volume in enumerate(reader.volumes()):
+            placed = sample_volume(self(volume, xfms[t]), own, _three(shape), grid, xfms[t], shift=shift)
+            data[t] = level.down(to_slices(placed))
+        for number in range(z):  # the median is that of the steady volumes, if some at the start are not
+            data[:, number] -= data[:, number].median(0).values
+        return data
+
+
+def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    return int(shape[0]), int(shape[1]), int(shape[2])

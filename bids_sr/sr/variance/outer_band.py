@@ -1,0 +1,233 @@
+"""Whether a calibration fits a run: it must help to predict the outermost acquired frequencies from the others.
+
+The acquired components of one half of the run lose the outer fifth of their k-space; the prior, whose variance maps
+come from the other half, predicts it. A prior with exemplars of the same person in their place predicts it better; of a
+calibration that is mirrored, of another person, or displaced by a fine voxel, it hardly does, because what is asked for
+lies just below the limit of the acquired resolution. (One whole level of resolution down, such a displacement is not
+seen; the likelihood of components that were held out sees it, but also takes a mirrored calibration for better than
+none, as a wrong covariance with many patterns is still less sure of itself than the maps of half a run.)
+
+The same measure tells where the calibration fits best: its registration is refined by it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bids_sr.io.array_types import Array
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.resolution.matrices import crop_matrix, fill_matrix
+from bids_sr.sr.resolution.operators import Level, to_slices
+from bids_sr.sr.variance.dense import Tile, Written, written
+from bids_sr.sr.variance.exemplars import FWHM, SHARE, Exemplars
+from bids_sr.sr.variance.prior import Prior, Window
+
+KEPT = 0.8  # of the acquired k-space along each axis
+SURE = 2.0  # standard errors by which one prediction must exceed another
+_SLICES, _TILES = 6, 16
+_INNER, _HALO = 12, 6  # acquired voxels of a tile that count, and around it that are seen
+_LEAST_BRAIN = 0.6  # of a tile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """Share of the outermost frequencies that is predicted, by tile, without and with the calibration."""
+
+    without: tuple[float, ...]
+    having: tuple[float, ...]
+
+    @property
+    def gain(self) -> float:
+        """Mean over tiles of what the calibration adds."""
+        return float(np.mean(np.subtract(self.having, self.without)))
+
+    @property
+    def error(self) -> float:
+        """Standard error of the gain, over tiles."""
+        return _standard_error(np.subtract(self.having, self.without))
+
+    def exceeds(self, other: "Predicted", errors: float = SURE) -> bool:
+        """Whether more is predicted than at another place, by so many standard errors of the difference."""
+        added = np.subtract(self.having, other.having)
+        return bool(added.mean() > errors * _standard_error(added))
+
+
+def _standard_error(values: Array) -> float:
+    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.inf
+
+
+def chosen_slices(mask: Array, count: int = _SLICES) -> list[int]:
+    """Slices (x, y, z) with much brain, spread over it."""
+    area = np.asarray(mask).sum((0, 1))
+    full = np.flatnonzero(area >= 0.5 * area.max())
+    return [int(z) for z in full[np.unique(np.linspace(0, len(full) - 1, count + 2).round().astype(int)[1:-1])]]
+
+
+def level_of_slices(level: Level, slices: Sequence[int]) -> Level:
+    """The level of some slices alone."""
+    (x, y, _), (big_x, big_y, _) = level.coarse, level.fine
+    return Level((x, y, len(slices)), (big_x, big_y, len(slices)))
+
+
+class OuterBand:
+    """The test on one run.
+
+    Parameters
+    ----------
+    level : from the acquired to the high-resolution grid; slices keep their thickness
+    slices : numbers of the slices that are looked at
+    mask : (x, y, z) brain
+    halves : components (K, n, x, y) of either half of the run in these slices
+    priors : of either half, on the level of these slices
+    affine : voxel -> RAS mm of the acquired grid
+    """
+
+    def __init__(
+        self, level: Level, slices: Sequence[int], mask: Array, halves: Sequence[Tensor], priors: Sequence[Prior],
+        affine: Array,
+    ) -> None:  # fmt: skip
+        self.slices, self.halves, self.priors = list(slices), halves, priors
+        self.level = level_of_slices(level, slices)
+        inside = np.asarray(mask)[:, :, self.slices] > 0
+        self.mask = to_slices(inside.astype(np.float32)) > 0
+        self._shape, self.affine = hr_grid(level.coarse, affine, (
+            level.fine[0] / level.coarse[0], level.fine[1] / level.coarse[1], 1.0,
+        ))  # fmt: skip
+        sizes = [max(2, 2 * round(KEPT * n / 2)) for n in level.coarse[:2]]
+        self._crop, self._fill, self._direct = (
+            [torch.tensor(np.array(make(*pair)), dtype=torch.float32) for pair in pairs]
+            for make, pairs in (
+                (crop_matrix, list(zip(level.coarse[:2], sizes, strict=True))),
+                (fill_matrix, list(zip(sizes, level.coarse[:2], strict=True))),
+                (crop_matrix, list(zip(level.fine[:2], sizes, strict=True))),
+            )
+        )
+        self._sizes = sizes
+        self.tiles = _spread(_tiles(self.priors[0].window, self.mask), _TILES)
+        self._inner = [self._data(half) for half in halves]
+        self._base = [[self._written(prior.weight, prior, at, prior.fwhm) for at in self.tiles] for prior in priors]
+        self._without = [
+            [self._share(h, number, own[number]) for number in range(len(self.tiles))]
+            for h, own in enumerate(self._base)
+        ]
+
+    def _data(self, half: Tensor) -> tuple[Tensor, Tensor]:
+        """Components without the outermost frequencies, on fewer voxels, and those frequencies alone."""
+        rows, columns = self._crop
+        inner = rows @ half @ columns.T
+        return inner, self._outer(half)
+
+    def _outer(self, images: Tensor) -> Tensor:
+        (rows, columns), (up_rows, up_columns) = self._crop, self._fill
+        return images - up_rows @ (rows @ images @ columns.T) @ up_columns.T
+
+    def _rows(self, tile: Tile) -> tuple[slice, slice]:
+        """Voxels of the reduced grid that lie inside what is seen of a tile."""
+        out = []
+        for seen, size, whole in zip(tile.seen, self._sizes, self.level.coarse[:2], strict=True):
+            centers = (np.arange(size) + 0.5) * whole / size - 0.5
+            hit = np.flatnonzero((centers >= seen.start - 0.5) & (centers <= seen.stop - 0.5))
+            out.append(slice(int(hit[0]), int(hit[-1]) + 1))
+        return out[0], out[1]
+
+    def _written(self, maps: Tensor, prior: Prior, at: tuple[int, Tile], fwhm: tuple[float, ...]) -> Written:
+        """Maps (Q, Z, X, Y) on the window of a prior, of one tile."""
+        z, tile = at
+        whole = prior.window.fine[1:]
+        own = [slice(f.start - w.start, f.stop - w.start) for f, w in zip(tile.fine, whole, strict=True)]
+        kept = self._rows(tile)
+        rows, columns = (m[r, f].contiguous() for m, r, f in zip(self._direct, kept, tile.fine, strict=True))
+        return written(maps[:, z, own[0], own[1]], fwhm, rows, columns)
+
+    def _share(self, half: int, number: int, prior: Written) -> float:
+        """Share of the outermost frequencies of the other half that a half's prior predicts in a tile."""
+        (z, tile), (inner, outer) = self.tiles[number], self._inner[1 - half]
+        kept, noise = self._rows(tile), self.priors[half].noise
+        data = inner[:, z, kept[0], kept[1]].reshape(len(inner), -1)
+        root = torch.linalg.cholesky(prior.data + noise * torch.eye(len(prior.data)))
+        size = [part.stop - part.start for part in tile.fine]
+        fine = (torch.cholesky_solve(data.T, root).T @ prior.cross).view(-1, *size)
+        down = [m[:, part] for m, part in zip(self.level.down_matrices, tile.fine, strict=False)]
+        predicted = self._outer(down[0] @ fine @ down[1].T)
+        counted = torch.zeros(self.level.coarse[:2], dtype=torch.bool)
+        counted[_inner_of(tile, self.level)] = True
+        counted &= self.mask[z]
+        known = outer[:, z][:, counted]
+        energy = known.square().sum(1)
+        left = (known - predicted[:, counted]).square().sum(1)
+        return float((1 - left / energy.clamp_min(1e-30)).mean())
+
+    def predicted(self, exemplars: Exemplars, correction: Array | None = None, share: float = SHARE) -> Predicted:
+        """What a calibration of a weight adds where it lies, or moved by a correction (see `Exemplars.on`)."""
+        window = self.priors[0].window
+        patterns = self._patterns(exemplars, correction)[:, *window.fine]
+        without = tuple(each for own in self._without for each in own)
+        if not bool(patterns.any()):
+            return Predicted(without=without, having=without)
+        alone = Prior(window=window, weight=patterns, fwhm=(FWHM,) * len(patterns), noise=0.0)
+        having = []
+        on_tiles = [self._written(patterns, alone, at, alone.fwhm) for at in self.tiles]
+        for half, prior in enumerate(self.priors):
+            level = prior.mean_variance / alone.mean_variance
+            for number, own in enumerate(on_tiles):
+                scaled = Written(cross=level * own.cross, data=level * own.data)
+                having.append(self._share(half, number, self._base[half][number].mixed(scaled, share)))
+        return Predicted(without=without, having=tuple(having))
+
+    def _patterns(self, exemplars: Exemplars, correction: Array | None) -> Tensor:
+        """Patterns (C, n, X, Y) in the slices that are looked at."""
+        x, y, _ = self._shape
+        out = []
+        for z in self.slices:
+            slab = np.array(self.affine)
+            slab[:3, 3] += slab[:3, 2] * z
+            out.append(exemplars.on((int(x), int(y), 1), slab, correction)[:, 0])
+        return torch.stack(out, dim=1)
+
+
+def _inner_of(tile: Tile, level: Level) -> tuple[slice, slice]:
+    """Acquired voxels of a tile that count."""
+    ratios = [big / small for big, small in zip(level.fine[:2], level.coarse[:2], strict=True)]
+    out = [slice(round(m.start / r), round(m.stop / r)) for m, r in zip(tile.made, ratios, strict=True)]
+    return out[0], out[1]
+
+
+def _tiles(window: Window, mask: Tensor) -> list[tuple[int, Tile]]:
+    """Tiles of all slices that hold enough brain, as (number of the slice, tile)."""
+    level, out = window.level, []
+    ratios = [big / small for big, small in zip(level.fine[:2], level.coarse[:2], strict=True)]
+    parts = []
+    for whole in window.coarse[1:]:
+        count = max(1, (whole.stop - whole.start) // _INNER)
+        start = whole.start + (whole.stop - whole.start - count * _INNER) // 2
+        edges = [max(whole.start, start + k * _INNER) for k in range(count + 1)]
+        parts.append([(a, min(b, whole.stop)) for a, b in pairwise(edges)])
+    for z in range(level.coarse[2]):
+        for one in parts[0]:
+            for other in parts[1]:
+                if float(mask[z, slice(*one), slice(*other)].float().mean()) >= _LEAST_BRAIN:
+                    out.append((z, _tile((one, other), window, ratios)))
+    return out
+
+
+def _tile(inner: tuple[tuple[int, int], tuple[int, int]], window: Window, ratios: Sequence[float]) -> Tile:
+    seen, fine, made = [], [], []
+    for (a, b), whole, limit, ratio in zip(inner, window.coarse[1:], window.fine[1:], ratios, strict=True):
+        near = slice(max(whole.start, a - _HALO), min(whole.stop, b + _HALO))
+        seen.append(near)
+        start, stop = math.floor(near.start * ratio), math.ceil(near.stop * ratio)
+        fine.append(slice(max(limit.start, start), min(limit.stop, stop)))
+        made.append(slice(math.ceil(a * ratio), math.ceil(b * ratio)))
+    return Tile(seen=(seen[0], seen[1]), fine=(fine[0], fine[1]), made=(made[0], made[1]))
+
+
+def _spread(tiles: list[tuple[int, Tile]], most: int) -> list[tuple[int, Tile]]:
+    """At most so many, evenly over all."""
+    if len(tiles) <= most:
+        return tiles
+    return [tiles[int(k)] for k in np.linspace(0, len(tiles) - 1, most).round().astype(int)]

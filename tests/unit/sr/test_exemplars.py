@@ -1,0 +1,144 @@
+"""Patterns of a calibration: they help where they are those of the run, are put back in place, and do no harm."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from variance_helpers import drawn, patchy, prior_of, sizes, statistics_of
+
+from bids_sr.sr.method import get_method
+from bids_sr.sr.recipe import Estimator
+from bids_sr.sr.resolution.operators import level_above
+from bids_sr.sr.training.job import Training
+from bids_sr.sr.variance import fit_variance as fitting
+from bids_sr.sr.variance.calibration_fit import CAUTIOUS, Place, weight_of
+from bids_sr.sr.variance.exemplars import SHARE, Exemplars, with_exemplars
+from bids_sr.sr.variance.outer_band import Predicted
+from bids_sr.sr.variance.prior import Prior, Window
+from bids_sr.sr.variance.run_data import RunData
+
+SHAPE, FACTOR, VOLUMES = (36, 36, 3), (2.0, 2.0, 1.0), 80
+AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
+FINE = np.diag([1.5, 1.5, 4.0, 1.0])
+FINE[:2, 3] = -0.75
+METHOD = get_method("sbl")
+RECIPE = replace(METHOD.recipes["fast"], estimator=Estimator(rounds=3, draws=8))
+
+
+def head():
+    x, y, _ = np.indices(SHAPE)
+    return np.hypot((x - 17.5) / 15, (y - 17.5) / 14) < 1
+
+
+@pytest.fixture(scope="module")
+def person():
+    """A run, and patterns of the same person: both are drawn from one prior, whose patterns they share."""
+    torch.manual_seed(0)
+    window = Window.around(level_above(SHAPE, FACTOR), np.ones(SHAPE, bool))
+    shared = drawn(5, 12, *sizes(window))
+    smooth = patchy(window, 3)
+    prior = Prior(window=window, weight=torch.cat([8 * smooth[None], 25 * smooth * shared]), fwhm=(3.0,) + (8.0,) * 12,
+                  noise=1.0)  # fmt: skip
+    generator = torch.Generator().manual_seed(1)
+    series = np.stack([np.moveaxis(prior.draw(generator).numpy(), 0, 2) for _ in range(VOLUMES)], -1)
+    fine = [sum(w * prior._colored(q, torch.randn(w.shape, generator=generator)) for q, w in enumerate(prior.weight))
+            for _ in range(20)]  # fmt: skip
+    return 500 + series, np.stack([np.moveaxis(each.numpy(), 0, 2) for each in fine]) / 20**0.5
+
+
+def data_of(series, patterns=None, moved=None):
+    mask, middle = head(), VOLUMES // 2
+    from_boldref = np.eye(4) if moved is None else moved
+    return RunData(
+        statistics=statistics_of(series, mask), mask=mask, affine=AFFINE, factor=FACTOR, volumes=VOLUMES,
+        halves=(statistics_of(series[..., :middle], mask), statistics_of(series[..., middle:], mask)),
+        exemplars=None if patterns is None else Exemplars(patterns=patterns, affine=FINE, from_boldref=from_boldref),
+    )  # fmt: skip
+
+
+def fit(data):
+    return fitting.fit_variance(Training(method=METHOD, changed=RECIPE), data)
+
+
+def shifted(x_mm):
+    out = np.eye(4)
+    out[0, 3] = x_mm
+    return out
+
+
+def test_patterns_of_the_person_are_used_and_are_maps_of_the_prior(person):
+    series, patterns = person
+    model = fit(data_of(series, patterns))
+    told = model.card["held_out"]
+    assert told["weight"] == SHARE
+    assert told["predicted_gain_by_weight"][f"{SHARE:g}"] > 0.02
+    assert told["position_correction_mm"] < 0.4
+    assert told["explained_by_weight"][f"{SHARE:g}"] > told["explained_by_weight"]["0"]
+    assert told["tested"]["calibrated"] is True
+    assert len(model.state["weight"]) == 2 + len(patterns)
+    assert model.state["weight"].dtype == torch.float16
+    assert bool((model.state["weight"][2:] < 0).any())
+
+
+def test_a_displaced_calibration_is_put_back(person):
+    series, patterns = person
+    told = fit(data_of(series, patterns, moved=shifted(1.5))).card["held_out"]
+    assert told["weight"] == SHARE
+    assert told["position_correction_mm"] == pytest.approx(1.5, abs=0.4)
+
+
+@pytest.mark.parametrize("spoil", ["mirrored", "another's", "far"])
+def test_what_does_not_belong_to_the_run_is_left_out(person, spoil):
+    series, patterns = person
+    moved = shifted(15.0) if spoil == "far" else None
+    if spoil == "mirrored":
+        patterns = np.ascontiguousarray(patterns[:, ::-1])
+    elif spoil == "another's":
+        patterns = np.moveaxis(patterns, 3, 1)[:, ::-1].transpose(0, 2, 3, 1)
+    model = fit(data_of(series, np.ascontiguousarray(patterns), moved))
+    assert model.card["held_out"]["weight"] == 0.0
+    assert len(model.state["weight"]) == 2
+    assert model.card["held_out"]["model"] == "the map of the whole run"
+
+
+def test_slices_that_get_thinner_are_tried_one_level_down_alone(person):
+    series, patterns = person
+    thin = replace(data_of(series, patterns), factor=(2.0, 2.0, 2.0))
+    told = fit(thin).card["held_out"]
+    assert told["weight"] in (0.0, CAUTIOUS)
+    assert "predicted_without" not in told
+
+
+def test_the_mean_variance_stays_and_nothing_is_added_without_a_share():
+    prior = prior_of((10, 8, 2), FACTOR)
+    patterns = drawn(2, 4, *sizes(prior.window))
+    mixed = with_exemplars(prior, patterns, 0.4)
+    assert mixed.mean_variance == pytest.approx(prior.mean_variance, rel=1e-4)
+    assert mixed.fwhm == (*prior.fwhm, 8.0, 8.0, 8.0, 8.0)
+    assert with_exemplars(prior, patterns, 0) is prior
+    assert with_exemplars(prior, 0 * patterns) is prior
+
+
+def predicted(gain, error=0.001):
+    spread = error * 4**0.5 * np.array([-1, 1, -1, 1]) / (4 / 3) ** 0.5
+    return Predicted(without=(0.3,) * 4, having=tuple(0.3 + gain + spread))
+
+
+@pytest.mark.parametrize(
+    ("cautious", "full", "weight"), [(0.02, 0.01, SHARE), (0.01, -0.02, CAUTIOUS), (0.001, 0.01, 0.0), (-0.01, 0.1, 0)]
+)
+def test_the_weight_follows_from_what_is_predicted(cautious, full, weight):
+    assert weight_of(predicted(cautious), predicted(full)) == weight
+
+
+def test_a_correction_turns_about_the_middle_and_shifts_by_voxels():
+    place = Place(center=np.array([10.0, -5.0, 20.0]), axes=np.diag([-1.0, 1.0, 1.0]), fine=np.array([1.5, 1.5, 4.0]))
+    shift = place.matrix(np.array([1.0, 0, 0, 0, 0, 0, 0, 0, 0]))
+    np.testing.assert_allclose(shift[:3, 3], [-1.5, 0, 0], atol=1e-12)
+    turn = place.matrix(np.array([0, 0, 0, 0, 0, 90.0, 0, 0, 0]))
+    np.testing.assert_allclose(turn @ [10, -5, 20, 1], [10, -5, 20, 1], atol=1e-9)
+    np.testing.assert_allclose(np.abs(turn[:2, :2]), [[0, 1], [1, 0]], atol=1e-9)
+    assert np.linalg.det(turn[:3, :3]) == pytest.approx(1)
+    wider = place.matrix(np.array([0, 0, 0, 0, 0, 0, 0.01, 0, 0]))
+    np.testing.assert_allclose(np.diag(wider), [1.01, 1, 1, 1])
