@@ -108,7 +108,8 @@ def _fitted(data: RunData, recipe: VarianceRecipe, seed: int) -> Fit | None:
     window = Window.around(level_of_slices(level, slices), np.asarray(data.mask)[:, :, slices])
     halves = [_slices(half)[:, slices].contiguous() for half in data.halves]
     with torch.inference_mode():
-        priors = [quick_map(half, window, recipe.estimator, seed) for half in halves]
+        maps = (quick_map(half, window, recipe.estimator, seed) for half in halves)
+        priors = [each for each in maps if isinstance(each, Prior)]
         band = OuterBand(level, slices, data.mask, halves, priors, data.affine)
         return fit_calibration(band, data.exemplars, data.mask, data.affine)
 
