@@ -325,7 +325,7 @@ def _weight(model: LoadedModel, data: "RunData") -> Volume:
     from bids_sr.sr.variance.upsampler import onto_grid
 
     shape, affine = hr_grid(data.statistics.mean.shape, data.affine, data.factor)
-    maps = onto_grid(model.generator.get_buffer("weight"), shape)
+    maps = onto_grid(model.generator.get_buffer("weight").float(), shape)  # of half precision with many patterns
     return Volume(to_volume(maps.square().sum(0).sqrt()), affine)
 
 

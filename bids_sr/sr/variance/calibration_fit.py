@@ -2,7 +2,7 @@
 
 The registration of the two references is refined: rigidly, then by scale and shear in the plane of the slices, because
 two echo-planar scans need not be distorted alike. Each parameter is moved a step up and down, and taken to the vertex
-of the parabola through three values, if more is predicted there by more than chance.
+of the parabola through three values, if clearly more is predicted there.
 """
 
 from collections.abc import Callable
@@ -141,7 +141,7 @@ def _climb(predicted: Callable[[Array], Predicted | None]) -> Array:
 def _along(
     predicted: Callable[[Array], Predicted | None], at: Array, best: Predicted, number: int, step: float
 ) -> tuple[Array, Predicted]:
-    """The best place along one parameter, which stays where it is unless another is better by more than chance."""
+    """The best place along one parameter, which stays where it is unless another is clearly better."""
     down, up = (predicted(_moved(at, number, way * step)) for way in (-1.0, 1.0))
     if down is None or up is None:
         return at, best

@@ -29,6 +29,7 @@ from bids_sr.sr.variance.prior import Prior, Window
 
 KEPT = 0.8  # of the acquired k-space along each axis
 SURE = 2.0  # standard errors by which one prediction must exceed another
+WORTH = 0.003  # of the predicted share, which is what a fifth of a fine voxel costs: no place is found more exactly
 _SLICES, _TILES = 6, 16
 _INNER, _HALO = 12, 6  # acquired voxels of a tile that count, and around it that are seen
 _LEAST_BRAIN = 0.6  # of a tile
@@ -51,10 +52,10 @@ class Predicted:
         """Standard error of the gain, over tiles."""
         return _standard_error(np.subtract(self.having, self.without))
 
-    def exceeds(self, other: "Predicted", errors: float = SURE) -> bool:
-        """Whether more is predicted than at another place, by so many standard errors of the difference."""
+    def exceeds(self, other: "Predicted") -> bool:
+        """Whether clearly more is predicted than at another place."""
         added = np.subtract(self.having, other.having)
-        return bool(added.mean() > errors * _standard_error(added))
+        return bool(added.mean() > max(WORTH, SURE * _standard_error(added)))
 
 
 def _standard_error(values: Array) -> float:

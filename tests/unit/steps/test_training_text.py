@@ -55,8 +55,9 @@ def test_maps_of_the_run_say_what_entered_them_and_a_control_says_nothing():
     plain, calibrated = (_text(estimate_variance, "sbl", "fast", calibrated=each) for each in (False, True))
     assert plain.startswith("sbl estimated the signal change over time beyond the acquired band of k-space under a")
     assert calibrated == plain + (
-        " The map measured in the calibration was blended in (weighted mean of logarithms) with the weight that "
-        "explained held-out halves best, or left out where it did not help."
+        " The components of the calibration entered the prior as local covariance with the weight that they earned "
+        "by predicting the outermost fifth of the acquired k-space of held-out halves from the rest, by which their "
+        "registration was refined, or were left out where they did not help."
     )
     assert _text(estimate_variance, "wmn", "fast", calibrated=True) == _text(estimate_variance, "wmn", "fast")
     assert _text(estimate_variance, "sdmod", "fast") == ""
