@@ -325,7 +325,8 @@ def _weight(model: LoadedModel, data: "RunData") -> Volume:
     from bids_sr.sr.variance.upsampler import onto_grid
 
     shape, affine = hr_grid(data.statistics.mean.shape, data.affine, data.factor)
-    maps = onto_grid(model.generator.get_buffer("weight").float(), shape)  # of half precision with many patterns
+    stored = model.generator.get_buffer("weight").float()  # half precision does not hold the squares
+    maps = onto_grid(stored, shape)
     return Volume(to_volume(maps.square().sum(0).sqrt()), affine)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import nibabel as nib
@@ -17,6 +18,7 @@ from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.sr.resolution.operators import level_above, to_slices
 from bids_sr.sr.variance.upsampler import displaced
+from bids_sr.steps import training
 from bids_sr.steps.evaluation import gather_tested
 from bids_sr.steps.super_resolution import super_resolve
 from bids_sr.steps.training import estimate_variance
@@ -352,3 +354,12 @@ def test_voxels_half_as_large_again_are_near_enough(files, tmp_path, made):
             with pytest.raises(ModelMismatch, match=r"50 % are allowed"):
                 estimate(files, tmp_path / "not", pretrained=other)
             estimate(files, tmp_path / "forced", pretrained=other, force=True)
+
+
+def test_maps_kept_in_half_precision_make_a_finite_one():
+    """Fluctuations of some hundred signal units, whose squares half precision does not hold."""
+    network = torch.nn.Module()
+    network.register_buffer("weight", torch.full((2, 3, 8, 8), 400.0).half())
+    data = SimpleNamespace(statistics=SimpleNamespace(mean=np.zeros((4, 4, 3))), affine=np.eye(4), factor=FACTOR)
+    made = training._weight(SimpleNamespace(generator=network), data)
+    np.testing.assert_allclose(made.data, 400 * 2**0.5, rtol=1e-3)
