@@ -259,6 +259,11 @@ def _evaluation(work: _Costed) -> list[Row]:
         seconds = (each + truth * _MEASURED_S_HIGH + made * _EVALUATE_S_HIGH) * high
         disk = made * (1 + _EFFECTS_SHARE[1]) * sum(run_gigabytes(run, work.settings)[1] for run in work.runs)
         rows.append(work.row("series for evaluation", seconds, memory_model.SERIES, disk))
+    if compared := [run for run in work.runs for _ in (*run.compared, *([run.another] if run.another else []))]:
+        widths = len(work.settings.activation.smoothing)
+        seconds = (_SERIES_S_HIGH + _EVALUATE_S_HIGH + _ACTIVATION_S_HIGH * widths) * work.high(compared)
+        disk = sum(run_gigabytes(run, work.settings)[1] for run in compared)
+        rows.append(work.row("series of other programs", seconds, memory_model.SERIES, disk))
     if wanted.null_checks:
         seconds = wanted.null_checks * len(superres.series) * _SHUFFLE_S * high
         rows.append(work.row("shuffles", seconds, memory_model.EFFECTS))

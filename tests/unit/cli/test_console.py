@@ -214,6 +214,8 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
     func = tmp_path / "sub-01" / "func"
     func.mkdir(parents=True)
     said = {"headline": "It is finer.", "not_applied_text": "sbl was not applied.", "motion_text": "It moved."}
+    others = [{"headline": "NORDIC is truer.", "text": "NORDIC is truer. Within the acquired band by .1."}]
+    said = {**said, "compared": others}
     (func / "sub-01_task-tap_desc-verdict_metrics.json").write_text(json.dumps(said))
     (func / "sub-01_task-rest_desc-verdict_metrics.json").write_text("{ cut short")
     (func / "sub-01_task-other_desc-verdict_metrics.json").write_text(json.dumps({"headline": "Of an earlier call."}))
@@ -226,7 +228,8 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
     shown = "\n".join(end_lines(plan, settings(tmp_path), [tmp_path / f"sub-{k}.html" for k in range(9)]))
     assert f"{dataset_of(tmp_path, 'sbl')}: the preprocessed series" in shown.replace("\n            ", " ")
     assert "bids-sr-srgan" not in shown
-    assert "sub-01_task-tap: It moved. sbl was not applied. It is finer." in shown
+    assert "sub-01_task-tap: It moved. sbl was not applied. It is finer. NORDIC is truer." in shown
+    assert "  compared  NORDIC is truer. Within the acquired band by .1." in shown
     assert "Of an earlier call" not in shown
     assert f"preproc sbl, in {func}" in shown.replace("\n            ", " ")
     assert shown.count(".html") == 6 + 1  # of all participants

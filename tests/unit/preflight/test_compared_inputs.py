@@ -49,7 +49,12 @@ def test_a_file_and_a_folder_give_the_series_of_the_run(maker: BidsMaker) -> Non
     assert {name: each.bold for name, each in found.items()} == {"NORDIC": denoised, "finer": finer}
     assert {name: each.corrected for name, each in found.items()} == {"NORDIC": False, "finer": True}
     assert set(plan.runs[0].images) >= {denoised, finer}, "their voxels are checked before the work"
-    assert planned(maker).runs[0].compared == ()
+    alone = planned(maker)
+    assert alone.runs[0].compared == ()
+    rows = [row for row in plan.estimate.rows if row.stage == "series of other programs"]
+    assert len(rows) == 1
+    assert rows[0].minutes > 0
+    assert plan.estimate.work_gb > alone.estimate.work_gb
 
 
 @pytest.mark.parametrize(

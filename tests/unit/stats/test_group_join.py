@@ -12,7 +12,9 @@ from grouptables import cohort, detail, joined, write_tables
 
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.metrics.registry import better, metric
+from bids_sr.reports.text.group_verdicts import findings, verdict
 from bids_sr.stats.group import metric_tables
+from bids_sr.stats.group.group_tests import compare
 from bids_sr.stats.group.metric_tables import Question
 
 
@@ -72,3 +74,34 @@ def test_what_is_joined_by_and_by_is_what_is_joined_at_once(tmp_path: Path) -> N
 def _plain(values: Mapping[Question, Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:
     """Values of participants as dictionaries, in which NaN equals NaN for numpy."""
     return {str(key): {name: dict(people) for name, people in found.items()} for key, found in values.items()}
+
+
+def test_series_of_other_programs_are_tested_over_participants_beside_their_own_control(tmp_path: Path) -> None:
+    """Against the acquired series, baselines and the acquired one at their resolution; not that of another series."""
+    for number in range(7):
+        who, better_by = f"{number:02d}", 0.1 + 0.01 * number
+        rows = [
+            MetricRow(series="NORDIC", measure="compared_fwhm", value=2.0),
+            MetricRow(series="tedana", measure="compared_fwhm", value=3.0),
+        ]
+        levels = {"zerofill": 0.3, "NORDICSame": 0.32, "tedanaSame": 0.31, "NORDIC": 0.3 + better_by, "tedana": 0.3}
+        rows += [
+            MetricRow(
+                series=name, against="otherRun", measure="other_ev_within", contrast="all", region="brain", value=value
+            )
+            for name, value in levels.items()
+        ]
+        write_tables(tmp_path, who, rows=rows)
+    found = joined(tmp_path)
+    assert found.methods == ("NORDIC", "tedana")
+    comparisons = {
+        (each.series, each.reference): each for each in compare(found.values, found.methods, units=found.units)
+    }
+    assert comparisons["NORDIC", "zerofill"].word == "better"
+    assert comparisons["NORDIC", "NORDICSame"].word == "better"
+    assert comparisons["NORDIC", "NORDICSame"].role == "control"
+    assert ("NORDIC", "tedanaSame") not in comparisons
+    told = findings(comparisons.values(), found.methods)
+    assert {each.method for each in told} == {"NORDIC", "tedana"}
+    lines = verdict(told, found.methods)
+    assert any(line.startswith("NORDIC is more accurate than every baseline") for line in lines)
