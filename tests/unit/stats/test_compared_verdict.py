@@ -60,7 +60,7 @@ def run(tmp_path_factory):
     variance = {"smooth_variance": np.full(SHAPE, 0.3, dtype=np.float32)}
     own = np.stack([beyond_nyquist(2 * rng.standard_normal(SHAPE), FACTOR) for _ in BLOCKS], -1)
     measured = true[..., None] + noise + own
-    other = true[..., None] + np.stack([3 * rng.standard_normal(SHAPE) for _ in BLOCKS], -1)
+    other = true[..., None] + np.stack([6 * rng.standard_normal(SHAPE) for _ in BLOCKS], -1)
     measured_file = save_effects(effects_of("measured", measured, **variance), folder / "measured.npz")
     other_file = save_effects(effects_of("zerofill", within(other), **variance), folder / "other.npz")
     return true, files, measured_file, other_file
@@ -173,3 +173,55 @@ def test_differences_that_are_sure_and_small_count_as_none():
     told = {row.measure: row.value for row in found.rows}
     assert told == {"compared_fwhm": 0, "compared_within": 0, "compared_beyond": 1}
     assert found.to_json()["decisions"] == {"within": "same", "beyond": "better"}
+
+
+def rows_by_hand(**values):
+    """Level and difference to the acquired series, as (value, lower, upper), by measure and region."""
+    rows = []
+    for name, (level, gain) in values.items():
+        band, region = name.split("_")
+        for measure, one, against in (
+            (f"truth_ev_{band}", level, "truth"),
+            (f"gain_truth_ev_{band}", gain, "zerofill"),
+        ):
+            value, lower, upper = one
+            rows.append(MetricRow(
+                series="x", measure=measure, value=value, lower=lower, upper=upper, against=against, contrast="a",
+                region=region,
+            ))  # fmt: skip
+    return rows
+
+
+def test_a_sure_difference_below_the_margin_is_none_even_if_its_interval_is_wide():
+    level = (0.5, 0.4, 0.6)
+    found = compared_verdict(
+        "x", rows_by_hand(within_active=(level, (0.019, 0.005, 0.033))), fwhm_mm=0, facts=FACTS, advice=PROGRAM
+    )
+    assert found.found[0].decision == "same"
+    asked = compared_verdict(
+        "x", rows_by_hand(within_active=(level, (0.019, 0.005, 0.033))), fwhm_mm=0, facts=FACTS, advice=PROGRAM,
+        margin=0.001,
+    )  # fmt: skip
+    assert asked.found[0].decision == "better"
+
+
+def test_what_active_voxels_say_and_the_brain_denies_is_not_decided():
+    level = (0.5, 0.4, 0.6)
+    rows = rows_by_hand(within_active=(level, (0.2, 0.1, 0.3)), within_brain=(level, (-0.2, -0.3, -0.1)))
+    (found,) = compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM).found
+    assert found.decision == "unclear"
+    rows = rows_by_hand(within_active=(level, (0.01, -0.1, 0.12)), within_brain=(level, (0.2, 0.1, 0.3)))
+    (found,) = compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM).found
+    assert (found.decision, found.region) == ("better", "brain")
+
+
+def test_noise_of_the_other_run_costs_a_series_nothing(run):
+    """Explained variance of its effect is that of the known activation, which has no noise."""
+    found = {}
+    for reference, measure in (("known", "truth_ev_within"), ("other", "other_ev_within")):
+        for row in rows_of(run, reference):
+            if (row.measure, row.region) == (measure, "brain"):
+                found[reference, row.series] = row.value
+    for name in ("denoised", "smoothed", "zerofill"):
+        true = found["known", name]
+        assert found["other", name] == pytest.approx(true, abs=0.04 * max(1, abs(true))), name
