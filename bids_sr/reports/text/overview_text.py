@@ -148,23 +148,19 @@ def level_number(table: Table, best: str) -> Number:
 
 
 def one_level_number(found: OneLevelDown | None, best: str, *, no_detail: bool = False) -> Number:
-    """What the best method explains one level down, where there is no truth.
-
-    A map that was calibrated at the high resolution has no number here: the test does not see that it is misplaced.
-    """
+    """What the best method explains one level down, where there is no truth."""
     label = "of what zero filling misses, tested on this run one level down"
     if found is None or not best:
         why = "no reproducible detail in the reference" if no_detail else "no reference"
         return Number(value="–", label="accuracy", note=f"not measured: {why}")
     where = f"{label} ({found.levels_text})" if found.levels_text else label
     row = found.tested.get(best)
-    if found.calibrated:
-        note = "not shown for a calibrated map: this test does not detect a shift of one voxel"
-        return Number(value="–", label=where, note=note)
     if row is None:
         return Number(value="–", label=where, note=f"{best} not tested: {found.reasons.get(best, 'no value')}")
     tested = [interval_text(row), *(f"{each.series}: {_share(each, True)}" for each in found.beside([best]))]
-    return Number(value=f"{best} {_share(row, True)}", label=where, note="; ".join(filter(None, tested)))
+    calibrated = "calibrated: its place was tested apart" if found.calibrated else ""
+    note = "; ".join(filter(None, [*tested, calibrated]))
+    return Number(value=f"{best} {_share(row, True)}", label=where, note=note)
 
 
 IMAGE_OVER = {"gain_truth_psnr": "stretches of volumes", "pair_gain_psnr": "slices"}

@@ -21,7 +21,7 @@ from bids_sr.reports.text.overview_text import (
 )
 from bids_sr.stats.evaluation.evidence import APPLIED, EVIDENCE, below_zero, best_table, stands_for
 from bids_sr.stats.evaluation.tested_share import TESTED, percent_text
-from bids_sr.stats.evaluation.verdict_text import CALIBRATED, MOVED_MM, compared_lines, moved, verdict_line
+from bids_sr.stats.evaluation.verdict_text import MOVED_MM, compared_lines, moved, verdict_line
 
 VERDICT, TABLE = "_desc-verdict_metrics.json", "_desc-evaluation_metrics.tsv"
 CONFOUNDS, REGISTRATION = "_desc-confounds_timeseries.tsv", "_desc-registration_metrics.json"
@@ -113,14 +113,14 @@ def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> Ru
     motion = moved(displacement)
     return RunSummary(
         run=stem.removeprefix(f"sub-{label}_"), verdict=verdict_line(verdict),
-        **_evidence(rows, str(verdict.get("best", "")), CALIBRATED in texts(verdict.get("limits"))),
+        **_evidence(rows, str(verdict.get("best", ""))),
         mean_fd=f"{motion[0]:.2f}" if motion else "",
         moved=percent_text(motion[1]) if motion else "",
         warnings="; ".join(failed) or ("none" if checks else ""), not_applied=", ".join(idle),
     )  # fmt: skip
 
 
-def _evidence(rows: Sequence[MetricRow], best: str, calibrated: bool) -> dict[str, str]:
+def _evidence(rows: Sequence[MetricRow], best: str) -> dict[str, str]:
     """Accuracy where there is a reference, else what the run itself tells one level down; nothing is both."""
     table = best_table(rows, [row.series for row in rows if row.measure == APPLIED and row.value > 0])
     if table is not None and table.shows_accuracy:
@@ -129,8 +129,6 @@ def _evidence(rows: Sequence[MetricRow], best: str, calibrated: bool) -> dict[st
             return {}
         where = "" if table.lead.startswith("active") else f", {pick.region_text(table.lead)}"
         return {"accuracy": f"{best} {_value(row, percent='_ev_' in row.measure)}{where}"}
-    if calibrated:  # the test does not see that a map is misplaced
-        return {}
     own = next((row for row in rows if row.series == best and row.measure == TESTED and pick.known(row)), None)
     return {} if own is None else {"tested": f"{best} {_value(own)}"}
 

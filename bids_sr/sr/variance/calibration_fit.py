@@ -22,6 +22,7 @@ CAUTIOUS = 0.25
 FARTHEST = 4.0  # high-resolution voxels (rms over the brain) that the registration may be moved
 _STEPS = (0.5, 0.5, 0.25, 1.0, 1.0, 1.0, 0.01, 0.01, 0.01)  # voxels, degrees, and shares
 _FINER = 0.4  # of the steps, in the last round
+_TOLD_MM = 0.05
 _REACH = 2.0  # steps to which a parabola is trusted
 
 
@@ -34,6 +35,16 @@ class Fit:
     moved_mm: float  # by the correction, rms over the brain
     cautious: Predicted | None = None  # at the weight `CAUTIOUS`
     full: Predicted | None = None  # at the weight `SHARE`
+
+    @property
+    def text(self) -> str:
+        """What was decided, in words."""
+        if not self.weight:
+            fits = self.cautious is not None and self.full is not None and weight_of(self.cautious, self.full) > 0
+            why = "less is explained" if fits else "the outermost acquired frequencies are not predicted better"
+            return f"the calibration is not used: with it {why}{' one level of resolution down' * fits}"
+        moved = f"; its position was corrected by {self.moved_mm:.1f} mm" if self.moved_mm > _TOLD_MM else ""
+        return f"the calibration is used with weight {self.weight:g}{moved}"
 
     @property
     def entries(self) -> dict[str, object]:

@@ -49,8 +49,8 @@ class CalibrationMap:
     # (X, Y, Z) float32, standard deviation of the fluctuations (signal units) without thermal noise; on the whole grid,
     # as what fluctuates outside the brain (eyes, vessels) is in the data of other runs as well
     sd: Array
-    # (C, X, Y, Z) float32, principal components of the same fluctuations over time, strongest first, each with its
-    # standard deviation over time as its size; thermal noise stays in them
+    # (C, X, Y, Z) float32, principal components of the fluctuations over time, strongest first, each with its
+    # standard deviation over time as its size; head motion and thermal noise stay in them
     patterns: Array
     # standard deviation of the thermal noise (signal units), and its share of the variance
     noise_sd: float
@@ -97,7 +97,8 @@ def calibration_sd(
     noise = min(_noise_variance(left, dof), total)
     return CalibrationMap(
         sd=_map(series, kept, regressors, dof, noise, s.floor),
-        patterns=_patterns(series, kept, regressors, left, min(dof, s.patterns)), noise_sd=float(np.sqrt(noise)),
+        patterns=_patterns(series, kept, flat[kept], drift, task if counts[2] else None, s.patterns),
+        noise_sd=float(np.sqrt(noise)),
         noise_share=float(noise / total), dof=dof, n_used=n,
         censored=tuple(int(t) for t in np.flatnonzero(~kept)), n_drift=counts[0], n_motion=counts[1],
         n_task=counts[2],
@@ -116,15 +117,23 @@ def _map(series: Array, kept: Array, regressors: Array, dof: int, noise: float, 
     return sd
 
 
-def _patterns(series: Array, kept: Array, regressors: Array, left: Array, count: int) -> Array:
-    """Strongest components of what is `left` (T, N) in the brain, as images of the whole grid; read-only."""
+def _patterns(series: Array, kept: Array, inside: Array, drift: Array, task: Array | None, most: int) -> Array:
+    """Strongest components of the volumes kept, as images of the whole grid; read-only.
+
+    They are sought in the brain, `inside` (T', N). Drift and task are regressed out. Head motion is not: of twenty
+    volumes much of what follows it is signal, and jerks were left out (benchmarks/people.py: explained variance beyond
+    the acquired band .53 where it is left in, .51 where it is regressed out).
+    """
+    columns = np.asarray(drift)[kept] if task is None else np.hstack([np.asarray(drift), np.asarray(task)])[kept]
+    basis = _basis(columns)
+    left = inside - (basis @ (basis.T @ inside)).astype(np.float32)
     values, vectors = np.linalg.eigh((left @ left.T).astype(np.float64))
-    courses = vectors[:, np.argsort(values)[::-1][:count]]
-    courses = courses - regressors @ (regressors.T @ courses)
-    out = np.empty((count, *series.shape[:3]), dtype=np.float32)
+    courses = vectors[:, np.argsort(values)[::-1][: min(most, len(left) - basis.shape[1])]]
+    courses = courses - basis @ (basis.T @ courses)
+    out = np.empty((courses.shape[1], *series.shape[:3]), dtype=np.float32)
     for z in range(series.shape[2]):
         slab = np.asarray(series[:, :, z], dtype=np.float64)[..., kept].reshape(-1, len(courses))
-        out[..., z] = (slab @ courses / np.sqrt(len(courses))).T.reshape(count, *series.shape[:2])
+        out[..., z] = (slab @ courses / np.sqrt(len(courses))).T.reshape(len(out), *series.shape[:2])
     out.setflags(write=False)
     return out
 

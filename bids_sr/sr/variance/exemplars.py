@@ -7,7 +7,8 @@ a standard deviation map keeps only the size. As a part of the covariance of the
 
 where x_c are the patterns, T is a wide Gaussian correlation, and f gives both parts the same mean variance of the
 acquired voxels: near every place the change is a combination of what the calibration showed there, and the combination
-varies slowly. Each pattern thus enters as one more map of the prior, which may be negative.
+varies slowly. Each pattern thus enters as one more map of the prior, which may be negative. The maps W_q of the run
+itself lean towards the standard deviation of the patterns.
 """
 
 from dataclasses import dataclass, replace
@@ -26,7 +27,9 @@ from bids_sr.sr.resolution.operators import level_above, to_slices
 from bids_sr.sr.variance.prior import Prior
 
 FWHM = 8.0  # of T (high-resolution voxels): 5 is worse, 12 no better
-SHARE = 0.5  # a; .25 and .75 are worse on both people on whom it was tried
+SHARE = 0.4  # a; .25 and .6 are no better on either of two people
+_LEAN = 0.75  # of the share: how far the run's own maps lean towards the standard deviation of the patterns
+_LEAST = 0.02  # of the median standard deviation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +83,27 @@ class Exemplars:
 
 
 def with_exemplars(prior: Prior, patterns: Tensor, share: float = SHARE) -> Prior:
-    """A prior with patterns (C, Z, X, Y) on its window as a share of its variance; the mean variance stays."""
+    """A prior with patterns (C, Z, X, Y) on its window as a share of its variance; the mean variance stays.
+
+    Its own maps lean towards the standard deviation that the patterns make together (mean of logarithms).
+    """
     if share == 0 or not bool(patterns.any()):
         return prior
+    own = _leaning(prior, patterns.square().sum(0).sqrt(), _LEAN * share)
     alone = replace(prior, weight=patterns, fwhm=(FWHM,) * len(patterns))
-    level = (prior.mean_variance / alone.mean_variance) ** 0.5
-    weight = torch.cat([(1 - share) ** 0.5 * prior.weight, share**0.5 * level * patterns])
+    level = (own.mean_variance / alone.mean_variance) ** 0.5
+    weight = torch.cat([(1 - share) ** 0.5 * own.weight, share**0.5 * level * patterns])
     return replace(prior, weight=weight, fwhm=(*prior.fwhm, *alone.fwhm))
+
+
+def _leaning(prior: Prior, measured: Tensor, share: float) -> Prior:
+    """A prior whose maps are weighted means of their own logarithms and those of a measured one, (Z, X, Y).
+
+    A measured map says where, and not how much. Where it is 0, outside its field of view, the maps stay.
+    """
+    there = measured > 0
+    other = measured.clamp_min(_LEAST * float(measured[there].median())).log()
+    log = prior.weight.log()
+    other = other - other[there].mean() + log[:, there].mean(1)[:, None, None, None]
+    mixed = replace(prior, weight=torch.where(there, torch.lerp(log, other, share), log).exp())
+    return replace(mixed, weight=mixed.weight * (prior.mean_variance / mixed.mean_variance) ** 0.5)

@@ -151,7 +151,7 @@ def _gate(
     if fit is not None:
         told |= fit.entries | {"explained_by_weight": {f"{w:g}": round(each.share, 5) for w, each in tried.items()}}
     used = least is None or share >= least
-    told["model"] = f"the map of the whole run{' and the patterns of the calibration' * bool(best)}"
+    told["model"] = "the map of the whole run" if fit is None else f"the map of the whole run; {fit.text}"
     if least is None:
         told["model"] = why
     elif not used:

@@ -17,8 +17,9 @@ from bids_sr.metrics.long_tables import MetricRow
 TESTED = "tested_share"
 OF_WHAT = "of what zero filling misses"
 CALIBRATED = (
-    "The variance map was calibrated with a high-resolution run, and the test one level down does not detect a map "
-    "that is shifted by one voxel: it is no evidence that the calibration helped."
+    "A high-resolution run calibrated the estimate. That it is in its place was tested at the acquired resolution, by "
+    "what it predicts of the outermost acquired frequencies; the test one level down does not detect a calibration "
+    "that is shifted by one voxel, and is optimistic."
 )
 _PLAIN = "sdmod"  # the simple arithmetic that is told beside the methods
 _SAME_MM = 1e-3

@@ -219,8 +219,7 @@ def headline(
         if tested is not None:
             if first == NO_REFERENCE and tested.made_text:
                 first = f"Accuracy at {tested.made_text} was not measured."
-            told = one_level_text(tested, list(found["image"]))
-            first += f" {CALIBRATED}" if tested.calibrated and tested.tested else f" {told}"
+            first += f" {one_level_text(tested, list(found['image']))}"
     good = [method for method, holds in found["image"].items() if holds]
     if good:
         images = f"Single images of {' and '.join(good)} are more accurate than those of bspline and inject."

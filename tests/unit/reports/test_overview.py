@@ -106,10 +106,11 @@ def test_reproducibility_is_not_on_the_first_screen_and_the_test_one_level_down_
     assert not any(word in nothing for word in words)
 
 
-def test_a_calibrated_map_has_no_share_on_the_first_screen():
+def test_a_calibrated_map_has_its_share_on_the_first_screen_and_says_that_it_was_calibrated():
     html = blind(calibrated=True)
-    assert "27 %" not in html
-    assert "does not detect a shift of one voxel" in html
+    assert "27 %" in html
+    assert "calibrated: its place was tested apart" in html
+    assert "tested apart" not in blind()
 
 
 @pytest.mark.parametrize(("gain", "kind"), [(0.1, "good"), (0.0, "bad")])
