@@ -22,6 +22,7 @@ from typing import Literal
 from bids_sr.frozen import frozen
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import ACQUIRED_BAND, MEASURED, OTHER_RUN, same_name
+from bids_sr.stats.evaluation.effects_of_run import SAME_RATIOS
 from bids_sr.stats.evaluation.evidence import Decision, decide, interval_words, rounded, tenths_of, where_text
 from bids_sr.stats.evaluation.verdict_text import Advice, Sentence
 
@@ -75,6 +76,9 @@ class OfBand:
     same: MetricRow | None  # difference to the acquired series at the same resolution
     beside: tuple[MetricRow, ...] = ()  # level in further regions
     as_smoothed: bool = False  # whether it exceeds the acquired series and not its smoothed copy
+    denied: MetricRow | None = (
+        None  # where regions decide otherwise: difference to the acquired series in the other one
+    )
 
 
 @frozen
@@ -182,6 +186,7 @@ def _of_band(
         band=band, reference=reference, decision=decision, region=shown, level=by_region[shown],
         acquired=gains.get((ACQUIRED_BAND, shown)), same=gains.get((control, shown)),
         beside=tuple(by_region[r] for r in regions if r != shown), as_smoothed=each[shown][1],
+        denied=gains.get((ACQUIRED_BAND, regions[-1])) if _contrary(each) else None,
     )  # fmt: skip
 
 
@@ -189,11 +194,16 @@ def _together(each: Mapping[str, tuple[Decision, bool]]) -> tuple[Decision, str]
     """Decision over regions, and the region to show for it: one that decides, else the first; contraries undo it."""
     found = {region: decision for region, (decision, _) in each.items()}
     sure = [region for region, decision in found.items() if decision in ("better", "worse")]
-    if len({found[region] for region in sure}) > 1:
+    if _contrary(each):
         return "unclear", next(iter(found))
     smoothed = [region for region, (_, as_smoothed) in each.items() if as_smoothed]
     lead = next(iter([*sure, *smoothed, *found]))
     return found[lead], lead
+
+
+def _contrary(each: Mapping[str, tuple[Decision, bool]]) -> bool:
+    """Whether a series is truer in one region and less true in another."""
+    return {"better", "worse"} <= {decision for decision, _ in each.values()}
 
 
 def _regions(found: Sequence[str]) -> list[str]:
@@ -274,7 +284,7 @@ def _shift_text(shift: Sequence[float]) -> str:
 
 def _lacking_text(band: Band, advice: Advice) -> str:
     """Why a band is not assessed, and what to scan."""
-    way = advice.other_run if band == "within" else advice.reference
+    way = advice.other_run if band == "within" else advice.fine_run
     need = "this takes a second run of the same task" if band == "within" else "this takes a high-resolution reference"
     return f" {BANDS[band][:1].upper()}{BANDS[band][1:]}: not assessed; {need} ({way})."
 
@@ -285,8 +295,13 @@ def _band_text(each: OfBand, fwhm_mm: float) -> str:
     numbers = [f"explained variance {_ends(each.level)} in {where}"]
     numbers += [f"{_ends(each.acquired, sign=True)} over acquired"] if each.acquired is not None else []
     if each.same is not None:
-        numbers.append(f"{_ends(each.same, sign=True)} over acquired smoothed by {fwhm_mm:.1f} mm")
-    if each.band == "beyond":
+        numbers.append(f"{_ends(each.same, sign=True)} over acquired smoothed {_widths(fwhm_mm)}")
+    if each.denied is not None:
+        ahead = each.acquired is not None and each.acquired.value > 0
+        contrary = "its noise or wrong detail outweighs that" if ahead else "it is truer"
+        said = f"{'truer' if ahead else 'less true'} in {where}, but over the whole brain {contrary}"
+        numbers.append(f"{_ends(each.denied, sign=True)} over acquired in the brain")
+    elif each.band == "beyond":
         said = {
             "better": "it shows true detail that the acquired series lacks",
             "worse": "the detail that it adds is not true",
@@ -303,6 +318,11 @@ def _band_text(each: OfBand, fwhm_mm: float) -> str:
         }.get(each.decision, "no detectable difference from the acquired series")
     caveat = f" ({NOT_COUNTED})" if each.decision == "better" and not each.reference.counts else ""
     return f"{BANDS[each.band]} {said}{caveat}: {', '.join(numbers)}, against {each.reference.words}"
+
+
+def _widths(fwhm_mm: float) -> str:
+    """The widths of the control at the same resolution."""
+    return f"to about its resolution (the best of {', '.join(f'{ratio * fwhm_mm:.1f}' for ratio in SAME_RATIOS)} mm)"
 
 
 def _ends(row: MetricRow, *, sign: bool = False) -> str:
@@ -322,7 +342,7 @@ def _sentences(name: str, each: OfBand, fwhm_mm: float) -> list[Sentence]:
             f"{name}: explained variance {interval_words(row, sign=False)}, {BANDS[each.band]}, "
             f"{where_text(row.region)}.", row,
         ))  # fmt: skip
-    for gain, what in ((each.acquired, "acquired"), (each.same, f"acquired smoothed by {fwhm_mm:.1f} mm")):
+    for gain, what in ((each.acquired, "acquired"), (each.same, f"acquired smoothed {_widths(fwhm_mm)}")):
         if gain is not None:
             decision = decide(gain.lower, gain.upper)
             out.append(Sentence.of(f"{name} less {what}: {interval_words(gain)}, {where}.", gain, decision))

@@ -33,7 +33,9 @@ class Advice:
     reference: str  # a high-resolution reference
     images: str  # volumes to assess the quality of images
     controls: str  # control analyses
-    other_run: str  # another acquired run of the task, for series of other programs
+    # another acquired run of the task, and a reference beyond the acquired band, for series of other programs
+    other_run: str
+    fine_run: str
 
 
 PROGRAM = Advice(
@@ -41,12 +43,14 @@ PROGRAM = Advice(
     images="measured volumes (--truth, --retrospective) or a second pair (--pair-holdout)",
     controls="run them with --null-checks",
     other_run="scan the task twice and keep both runs, with their events, in the data set",
+    fine_run="measure the run at the high resolution, downsample it for the program, and give it with --truth DIR",
 )
 PYTHON = Advice(
     reference="pass one as truth to Evaluator.fit, a measured series or known activation by contrast",
     images="a measured series as truth",
     controls="the bids-sr program runs them",
     other_run="scan the task twice and pass the second run as other_run",
+    fine_run="measure the run at the high resolution, downsample it for the program, and pass it as truth",
 )
 
 

@@ -89,7 +89,7 @@ def test_without_a_reference_nothing_is_assessed_and_what_to_scan_is_said(run, s
     ).compared_  # fmt: skip
     assert one.status == "not assessed"
     assert "scan the task twice" in one.text
-    assert "pass one as truth" in one.text
+    assert "pass it as truth" in one.text
 
 
 @pytest.mark.parametrize(

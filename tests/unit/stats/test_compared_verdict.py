@@ -112,7 +112,7 @@ def test_the_words_name_band_reference_and_control(judged):
         assert "closer to the reference than the acquired series" in found["denoised"].text
         assert "shows no true detail" in found["denoised"].text
         assert "no truer than the acquired series smoothed to the same resolution" in found["smoothed"].text
-        assert "over acquired smoothed by 5.0 mm" in found["smoothed"].text
+        assert "over acquired smoothed to about its resolution (the best of 3.3, 5.0, 7.5 mm)" in found["smoothed"].text
         assert "the detail that it adds is not true" in found["invented"].text
         assert "shows true detail that the acquired series lacks" in found["finer"].text
     if reference == "measured":
@@ -121,7 +121,7 @@ def test_the_words_name_band_reference_and_control(judged):
     if reference == "other":
         assert "against another acquired run of the task" in found["finer"].text
         assert "Beyond the acquired band: not assessed" in found["finer"].text
-        assert "--truth DIR" in found["finer"].text
+        assert "give it with --truth DIR" in found["finer"].text
     if reference == "halves":
         assert "Within the acquired band: not assessed" in found["denoised"].text
 
@@ -208,8 +208,12 @@ def test_a_sure_difference_below_the_margin_is_none_even_if_its_interval_is_wide
 def test_what_active_voxels_say_and_the_brain_denies_is_not_decided():
     level = (0.5, 0.4, 0.6)
     rows = rows_by_hand(within_active=(level, (0.2, 0.1, 0.3)), within_brain=(level, (-0.2, -0.3, -0.1)))
-    (found,) = compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM).found
-    assert found.decision == "unclear"
+    told = compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM)
+    assert (told.found[0].decision, told.status) == ("unclear", "no truer")
+    assert (
+        "truer in truly active voxels, but over the whole brain its noise or wrong detail outweighs that" in told.text
+    )
+    assert "−0.20 [−0.30, −0.10] over acquired in the brain" in told.text
     rows = rows_by_hand(within_active=(level, (0.01, -0.1, 0.12)), within_brain=(level, (0.2, 0.1, 0.3)))
     (found,) = compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM).found
     assert (found.decision, found.region) == ("better", "brain")
