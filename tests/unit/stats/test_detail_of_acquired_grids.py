@@ -10,7 +10,7 @@ from bids_sr.stats.evaluation.verdict_text import PROGRAM
 
 
 def rows() -> list[MetricRow]:
-    """As MP-PCA of a noisy phantom has them: a little is explained beyond the limit, where the acquired one has noise."""
+    """As MP-PCA of a noisy phantom has them: a little is explained beyond the limit, where others have noise."""
     own = {"series": "mppca", "contrast": "all", "region": "active"}
     return [
         MetricRow(**own, against="truth", measure="truth_ev_beyond", value=0.024, lower=0.016, upper=0.031),
