@@ -88,6 +88,12 @@ def with_static_detail(data: Array, sharp: Array) -> Array:
     return fine * np.clip(factor, 0.25, 4.0)[..., None].astype(np.float32)
 
 
+def damped(data: Array) -> Array:
+    """Every change from the mean made smaller: nothing is learned, and noise far from zero lies nearer to it."""
+    mean = data.mean(-1, keepdims=True)
+    return mean + np.float32(0.8) * (data - mean)
+
+
 def shifted(data: Array) -> Array:
     """One acquired voxel along the first axis, on the grid of the run: content and header disagree."""
     return np.roll(data, 1, axis=0)
@@ -100,7 +106,7 @@ def make_series(acquired: Path, out: Path, *, sharp: Array, more: dict[str, Call
     makers: dict[str, Callable[[], Array]] = {
         "mppca": lambda: mppca(data), "smooth6": lambda: smoothed(data, zooms, 6.0),
         "inventedNoise": lambda: with_invented_noise(data), "inventedStatic": lambda: with_static_detail(data, sharp),
-        "shifted": lambda: shifted(data), **more,
+        "damped": lambda: damped(data), "shifted": lambda: shifted(data), **more,
     }  # fmt: skip
     for name, make in makers.items():
         path = out / f"{name}_bold.nii.gz"

@@ -58,6 +58,9 @@ EXPECTED: dict[str, dict[str, tuple[str, str, str]]] = {
         "truth": ("refused", "refused", "the same"),
         "other": ("refused", "refused", "the same"),
     },
+    "damped": {  # added after the first verdicts, before its own
+        "phantom": ("no or worse", "no", "four fifths of every change: smaller, and no truer"),
+    },
     "finer": {
         "phantom": ("truer", "truer", "measured at twice the resolution"),
         "truth": ("truer", "truer", "it is the reference itself, each half held against the other"),
