@@ -10,8 +10,9 @@ PHANTOM is the folder of `compared.py phantom`. NAME=OUT are outputs of `bids-sr
 combines, or one of the data sets made here, a single series each.
 
 `chain`: DATA is a tiny phantom of `bids-sr-phantom`. fMRIPrep's folder is told from its truth, as the tests do
-(`tests/fmriprepmaker.py`); XCPD is the Python of XCP-D's environment, and what that asks of a network are the stand-ins
-of `clients.py`. It shows that the programs read one another's folders; its figures are no results.
+(`tests/fmriprepmaker.py`), at its minimal level, so that bids-sr gathers the confounds. XCPD is the Python of XCP-D's
+environment, and what that asks of a network are the stand-ins of `clients.py`. It shows that the programs read one
+another's folders; its figures are no results.
 """
 
 import json
@@ -88,6 +89,8 @@ def chain(data: Path, work: Path, xcpd: Path) -> None:
 
     if not (work / "prep").exists():
         of_phantom(data, work / "prep", with_field=True)
+        for table in (work / "prep").rglob("*confounds_timeseries.*"):  # has not all columns of fMRIPrep's
+            table.unlink()
     out, began = work / "out", time.monotonic()
     command = [
         str(Path(sys.executable).with_name("bids-sr")), str(data), str(out), "participant", "-w", str(work / "work"),

@@ -5,7 +5,8 @@ acquired one smoothed to the same resolution (`NORDICSame`), by the variance of 
 the acquired Nyquist limit it must exceed both to be truer: smoothing and noise removal that smoothing does as well are
 no gain. *Beyond* the limit, where the acquisition saw nothing, its detail must explain variance of the reference;
 detail that explains less than none is invented. A series on the acquired grid has no detail there: what it explains
-leaks from within the limit, where volumes were interpolated, and counts as none.
+leaks from within the limit, where volumes were interpolated, and counts as none. Where noise exceeds the effect, any
+smaller copy of a series explains more: within the limit a gain counts only where the correlation rises, too.
 
 References, the best first: known activation; for detail beyond the limit a series measured at the high resolution; for
 the band within it another acquired run of the task. A measured series of the same scan holds, within the acquired band,
@@ -76,9 +77,9 @@ class OfBand:
     same: MetricRow | None  # difference to the acquired series at the same resolution
     beside: tuple[MetricRow, ...] = ()  # level in further regions
     as_smoothed: bool = False  # whether it exceeds the acquired series and not its smoothed copy
-    denied: MetricRow | None = (
-        None  # where regions decide otherwise: difference to the acquired series in the other one
-    )
+    # where regions decide otherwise: difference to the acquired series in the other one
+    denied: MetricRow | None = None
+    in_size: bool = False  # whether it explains more than the acquired series and is no more like the reference
 
 
 @frozen
@@ -175,18 +176,26 @@ def _of_band(
         for row in rows
         if (row.series, row.measure, row.contrast) == (name, f"gain_{measure}", contrasts[0])
     }
+    likeness = {
+        row.region: row
+        for row in rows
+        if (row.series, row.against, row.contrast) == (name, ACQUIRED_BAND, contrasts[0])
+        and row.measure == f"gain_{reference.stem.replace('_ev', '_r')}_{band}"
+    }
     control = same_name(name) if fwhm_mm >= LEAST_MM and band == "within" else ""
     each = {
         region: _decided(band, by_region[region], gains.get((ACQUIRED_BAND, region)), gains.get((control, region)),
-                         margin, controlled=bool(control), finer=finer)
+                         margin, controlled=bool(control), finer=finer, likeness=likeness.get(region))
         for region in regions
     }  # fmt: skip
     decision, shown = _together(each)
+    gained = _sure(gains.get((ACQUIRED_BAND, shown)), margin) == "better"
     return OfBand(
         band=band, reference=reference, decision=decision, region=shown, level=by_region[shown],
         acquired=gains.get((ACQUIRED_BAND, shown)), same=gains.get((control, shown)),
         beside=tuple(by_region[r] for r in regions if r != shown), as_smoothed=each[shown][1],
         denied=gains.get((ACQUIRED_BAND, regions[-1])) if _contrary(each) else None,
+        in_size=band == "within" and gained and decision == "same" and not each[shown][1],
     )  # fmt: skip
 
 
@@ -224,7 +233,7 @@ def _sure(row: MetricRow | None, margin: float) -> Decision:
 
 def _decided(
     band: Band, level: MetricRow, acquired: MetricRow | None, same: MetricRow | None, margin: float, *,
-    controlled: bool, finer: bool,
+    controlled: bool, finer: bool, likeness: MetricRow | None,
 ) -> tuple[Decision, bool]:  # fmt: skip
     """Whether a series is truer in a band, and whether smoothing alone would do as much (or more)."""
     over = _sure(acquired, margin)
@@ -232,6 +241,8 @@ def _decided(
         return over, False
     if band == "beyond":  # less noise than the acquired series leaks there is no detail
         return ("better" if finer and level.lower > 0 else "same"), False
+    if likeness is not None and not likeness.lower > 0:
+        return "same", False
     if controlled and _sure(same, margin) != "better":
         return "same", True
     return "better", False
@@ -307,6 +318,8 @@ def _band_text(each: OfBand, fwhm_mm: float) -> str:
             "worse": "the detail that it adds is not true",
             "unclear": "true detail is not shown for sure",
         }.get(each.decision, "it shows no true detail")
+    elif each.in_size:
+        said = "closer to the reference in amplitude alone, as any smaller copy of a noisy series is"
     elif each.as_smoothed:
         said = "no truer than the acquired series smoothed to the same resolution"
     else:
