@@ -31,14 +31,15 @@ VERDICTS = {
     "not assessed": "nothing to hold it against, with what to scan",
 }
 REMARKS = (
-    "Three verdicts of the first calls on the phantom were wrong and have been mended in the program; the table has those "
-    "after it. tedana was refused as another head, as it writes zeros outside its mask. MP-PCA was said to show true "
-    "detail beyond the acquired band (.02 [.016, .031] of the activation, which interpolation leaks there). `damped` was "
-    "called truer (+.03 [.01, .06] of explained variance within the band, at the same correlation).",
-    "Otherwise than expected: `finer` on the phantom, beyond the band. In truly active voxels it explains .41 [.10, .65], "
-    "but over the brain the thermal noise of the fine voxels outweighs that, and the two undo one another: not shown for "
-    "sure. `finer` and `again` against the measured series, within the band: the expectation said *all frequencies*; "
-    "within the band both are the acquired series, and the program says so.",
+    "Three verdicts of the first calls on the phantom were wrong and have been mended in the program; the table "
+    "has those after it. tedana was refused as another head, as it writes zeros outside its mask. MP-PCA was said"
+    " to show true detail beyond the acquired band (.02 [.016, .031] of the activation, which interpolation leaks"
+    " there). `damped` was called truer (+.03 [.01, .06] of explained variance within the band, at the same "
+    "correlation).",
+    "Otherwise than expected: `finer` on the phantom, beyond the band. In truly active voxels it explains .41 "
+    "[.10, .65], but over the brain the thermal noise of the fine voxels outweighs that, and the two undo one "
+    "another: not shown for sure. `finer` and `again` against the measured series, within the band: the "
+    "expectation said *all frequencies*; within the band both are the acquired series, and the program says so.",
 )
 NOT_COUNTED = "gain not counted"
 WORDS = {"better": "truer", "worse": "worse", "same": "no", "unclear": "no"}
