@@ -12,7 +12,7 @@ combines, or one of the data sets made here, a single series each.
 `chain`: DATA is a tiny phantom of `bids-sr-phantom`. fMRIPrep's folder is told from its truth, as the tests do
 (`tests/fmriprepmaker.py`), at its minimal level, so that bids-sr gathers the confounds. XCPD is the Python of XCP-D's
 environment, and what that asks of a network are the stand-ins of `clients.py`. It shows that the programs read one
-another's folders; its figures are no results.
+another's folders; its figures are no results. XCP-D's whole call is in `clients.py`.
 """
 
 import json
@@ -105,9 +105,13 @@ def chain(data: Path, work: Path, xcpd: Path) -> None:
          f"exit code {done.returncode}; {said}", "s": round(time.monotonic() - began, 1)},
     ]  # fmt: skip
     (primary,) = (out / "derivatives").glob("bids-sr-*")
-    rows += [{"program": row["client"], **{key: row[key] for key in ("what", "result", "s")}}
-             for row in xcpd_rows(primary, xcpd, work)]  # fmt: skip
-    keep("orders_chain", "fMRIPrep's folder (a stand-in made of the phantom), bids-sr, XCP-D", rows)
+    for row in xcpd_rows(primary, xcpd, work):
+        rows.append({"program": row["client"], **{key: row[key] for key in ("what", "result", "s")}})
+        if "gsr_only" in str(row["what"]):  # the last that it reads; its whole call is in `clients.py`
+            break
+    keep(
+        "orders_chain", "fMRIPrep's folder (a stand-in made of the phantom), bids-sr, and what XCP-D reads of it", rows
+    )
 
 
 def main() -> int:
