@@ -1,0 +1,108 @@
+"""What a calibration costs: time and memory of finding and applying it, beside the same run without one.
+
+python benchmarks/calibrated_cost.py RUN.nii.gz OTHER_RUN.nii.gz WORK [THREADS]
+
+RUN is taken as acquired. Its calibration is 20 volumes of OTHER_RUN on a grid twice as fine in plane (zero filling and
+white noise: this is about cost, and no accuracy is read off it). Steps are those of the program, called in memory; each
+is timed twice, blind and calibrated alternately, in processes of their own so that memory is that of the step.
+"""
+
+import json
+import multiprocessing
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from _table import keep
+
+from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.sr.resolution.matrices import upsample
+
+FACTOR = (2.0, 2.0, 1.0)
+FIRST, VOLUMES = 70, 20
+
+
+def prepared(run: Path, other: Path, work: Path) -> dict[str, Any]:
+    """Head motion, brain and registration, which are needed with and without a calibration."""
+    from bids_sr.steps import calibration_run, motion, super_resolution
+
+    image: Any = nib.load(run)  # type: ignore[attr-defined]
+    save_image(np.asarray(image.dataobj, np.float32), image.affine, work / "run.nii", header_like=image.header)
+    image = nib.load(other)  # type: ignore[attr-defined]
+    fine = upsample("zerofill", np.asarray(image.dataobj[..., FIRST : FIRST + VOLUMES], np.float32), FACTOR)
+    fine += np.random.default_rng(0).normal(0, 0.01 * fine.mean(), fine.shape)
+    affine = image.affine @ np.diag([0.5, 0.5, 1, 1])
+    affine[:3, 3] -= image.affine[:3, :2] @ [0.25, 0.25]
+    save_image(fine.astype(np.float32), affine, work / "calibration.nii", tr=2.0)
+    out: dict[str, Any] = {}
+    for name in ("run", "calibration"):
+        series = SeriesReader(work / f"{name}.nii")
+        reference = motion.average_volumes(series, n_dummy=0)
+        head = motion.mask_head(reference)
+        out[name] = (reference, head, *motion.estimate_motion(series, reference, head, n_dummy=0))
+    (reference, head, poses, _), (other_reference, other_head, other_poses, table) = out["run"], out["calibration"]
+    xfm, told = calibration_run.register_calibration(
+        reference, head, other_reference, other_head, work, factor=FACTOR, random_seed=0
+    )
+    _, patterns, facts = calibration_run.measure_calibration(
+        SeriesReader(work / "calibration.nii"), other_head, other_poses, table, told, n_dummy=0, tr=2.0
+    )
+    super_resolution.undo_motion(SeriesReader(work / "run.nii"), reference, poses, here=work, data_consistency="off")
+    return {"reference": reference, "head": head, "poses": poses, "calibration": (patterns, xfm, facts)}
+
+
+def one(given: dict[str, Any], calibrated: bool, work: Path, threads: int) -> None:
+    """Find the maps and apply them; times, memory and what was decided are left in a file."""
+    from bids_sr.steps import super_resolution, training
+
+    here = work / ("calibrated" if calibrated else "blind")
+    here.mkdir(exist_ok=True)
+    reference, head, poses = given["reference"], given["head"], given["poses"]
+    began = time.monotonic()
+    model, card, _, temporal, _, _ = training.estimate_variance(
+        SeriesReader(work / "preproc.nii"), head, poses, *(given["calibration"] if calibrated else ()), here=here,
+        n_dummy=0, method="sbl", factor=FACTOR, model_source="train", omp_nthreads=threads,
+    )  # fmt: skip
+    found = time.monotonic()
+    super_resolution.super_resolve(
+        SeriesReader(work / "run.nii"), reference, head, poses, model_file=model, temporal=temporal, here=here,
+        series_name="sbl", factor=FACTOR, data_consistency="off", precision="auto", force=True, omp_nthreads=threads,
+        device="cpu",
+    )  # fmt: skip
+    applied = time.monotonic()
+    told = {
+        "set-up s": found - began, "application s": applied - found,
+        "GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "weight": json.loads(Path(card).read_text())["held_out"].get("weight", ""),
+    }  # fmt: skip
+    (here / "cost.json").write_text(json.dumps(told))
+
+
+def main() -> int:
+    """Blind and calibrated, twice each."""
+    if len(sys.argv) < 4:
+        sys.exit(__doc__)
+    work, threads = Path(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else 2
+    work.mkdir(parents=True, exist_ok=True)
+    given = prepared(Path(sys.argv[1]), Path(sys.argv[2]), work)
+    rows: list[dict[str, object]] = []
+    spawn = multiprocessing.get_context("fork")
+    for calibrated in (False, True, False, True):
+        child = spawn.Process(target=one, args=(given, calibrated, work, threads))
+        child.start()
+        child.join()
+        name = "calibrated" if calibrated else "blind"
+        told = json.loads((work / name / "cost.json").read_text())
+        rows.append({"sbl": name, **{key: round(v, 2) if isinstance(v, float) else v for key, v in told.items()}})
+        print(rows[-1], flush=True)
+    size = " x ".join(map(str, SeriesReader(work / "run.nii").shape))
+    keep("calibrated_cost", f"Cost of a calibration, {size}, by 2 in plane, {threads} threads", rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
