@@ -40,7 +40,8 @@ class Part:
 class Tested:
     """A run under test, and the fine volumes of its own session that calibrate it."""
 
-    name: str
+    name: str  # of its folder
+    title: str
     person: str
     run: Part
     calibration: Part
@@ -56,24 +57,24 @@ _A = "{}/sub-01/func/sub-01_task-localizer_bold.nii.gz"
 _LOCALIZER = _A.format("studyforrest-localizer")
 TESTED = {
     each.name: each for each in (
-        Tested(name="A", person="A", run=Part(file=_A.format("studyforrest-lowres-truth")),
+        Tested(name="A", title="studyforrest", person="A", run=Part(file=_A.format("studyforrest-lowres-truth")),
                low=_A.format("studyforrest-lowres"),
                calibration=Part(file=_LOCALIZER, first=1, end=20),
                about="the 19 volumes before it; the very first is not in the steady state"),
-        Tested(name="B1", person="B", run=Part(file=_B.format(1)), one_type=True,
+        Tested(name="B1", title="pydecnef, run 1", person="B", run=Part(file=_B.format(1)), one_type=True,
                calibration=Part(file=_B.format(2), first=70, end=90), about="volumes 70 to 89 of run 2"),
-        Tested(name="B2", person="B", run=Part(file=_B.format(2)), one_type=True,
+        Tested(name="B2", title="pydecnef, run 2", person="B", run=Part(file=_B.format(2)), one_type=True,
                calibration=Part(file=_B.format(1), first=70, end=90), about="volumes 70 to 89 of run 1"),
-        Tested(name="C", person="C", run=Part(file=_C, first=25), one_type=True,
+        Tested(name="C", title="opennft", person="C", run=Part(file=_C, first=25), one_type=True,
                calibration=Part(file=_C, first=5, end=25), about="volumes 5 to 24; volumes 25 to 154 are tested"),
     )
 }  # fmt: skip
 MIDDLE = {
     each.name: each for each in (
-        Tested(name="A-middle", person="A", run=Part(file=_LOCALIZER, first=20, end=136),
+        Tested(name="A-middle", title="studyforrest, middle", person="A", run=Part(file=_LOCALIZER, first=20, end=136),
                calibration=Part(file=_LOCALIZER, first=1, end=20), after=Part(file=_LOCALIZER, first=137, end=156)),
-        Tested(name="C-middle", person="C", run=Part(file=_C, first=25, end=130), one_type=True,
-               calibration=Part(file=_C, first=5, end=25), after=Part(file=_C, first=130, end=150)),
+        Tested(name="C-middle", title="opennft, middle", person="C", run=Part(file=_C, first=25, end=130),
+               one_type=True, calibration=Part(file=_C, first=5, end=25), after=Part(file=_C, first=130, end=150)),
     )
 }  # fmt: skip
 """Runs of which as much was measured before as after."""

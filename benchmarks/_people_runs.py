@@ -23,7 +23,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from _people_data import Tested, make_tested
 from _people_measured import FIRST, components, without_drift
 from _people_predicted import FACTOR
 
@@ -35,8 +34,10 @@ from bids_sr.stats.glm.block_effects import load_effects, save_effects
 from bids_sr.stats.glm.contrasts import resolve_contrasts
 
 SECONDS = 1800  # of one call, at most
-OPTIONS = ("--sr-method", "sbl", "--smoothing", "0", "--activation", "glm", "--threshold", "quarter", "--level",
-           "minimal", "--skip-bids-validation")  # fmt: skip
+OPTIONS = (
+    "--sr-method", "sbl", "--contrasts", "all", "--smoothing", "0", "--activation", "glm", "--threshold", "quarter",
+    "--level", "minimal", "--skip-bids-validation",
+)  # fmt: skip
 PROCESSORS = "2"
 SERIES = ("zerofill", "sbl", "measured")
 
@@ -74,7 +75,7 @@ class Kept:
         return dict(json.loads(file.read_text())) if file.exists() else {}
 
 
-def command(low: Path, results: Path, truth: Path, calibration: str | Path, work: Path) -> list[str]:
+def command(low: Path, results: Path, truth: Path | str, calibration: str | Path, work: Path) -> list[str]:
     """One call of the program."""
     return [
         str(Path(sys.executable).with_name("bids-sr")), str(low), str(results), "participant", *OPTIONS, "--truth",
@@ -89,18 +90,23 @@ def code() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
 
 
-def call(tested: Tested, kind: str, calibration: str | Path, data: Path, out: Path) -> Kept:
-    """The whole program on a run, unless that was done; `calibration` is a file, or none.
+def call(low: Path, truth: Path | str, folder: Path, kind: str, calibration: str | Path) -> Kept:
+    """The whole program on a data set of one run, unless that was done.
 
     A refusal (exit status 2) is kept, too; any other failure ends this benchmark.
+
+    Parameters
+    ----------
+    low, truth : data sets; truth may also be auto
+    folder : of the run; what tables need comes to its kept/KIND
+    calibration : file, or none
     """
-    kept = Kept(out / tested.name / "kept" / kind)
+    kept = Kept(folder / "kept" / kind)
     if kept.done:
         return kept
-    low, truth = make_tested(tested, data, out)
-    results, work = out / tested.name / "results", out / tested.name / f"work-{code()}"
-    shutil.rmtree(results, ignore_errors=True)
-    shutil.rmtree(kept.folder, ignore_errors=True)
+    results, work = folder / "results", folder / f"work-{code()}"
+    for place in (results, kept.folder, *(old for old in folder.glob("work-*") if old != work)):
+        shutil.rmtree(place, ignore_errors=True)
     kept.folder.mkdir(parents=True)
     with (kept.folder / "log.txt").open("w") as log:
         program = ["nice", "-n", "5", *command(low, results, truth, calibration, work)]
@@ -109,10 +115,10 @@ def call(tested: Tested, kind: str, calibration: str | Path, data: Path, out: Pa
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
     if done.returncode not in (0, 2):
-        sys.exit(f"{tested.name} {kind}: exit status {done.returncode}, see {kept.folder / 'log.txt'}")
+        sys.exit(f"{folder.name} {kind}: exit status {done.returncode}, see {kept.folder / 'log.txt'}")
     about: dict[str, Any] = {"status": done.returncode, "code": code()}
     if done.returncode == 0:
-        about["share"] = _keep(results, work, kept.folder)
+        about |= _keep(results, _one(work, "bids_sr_wf/sub_*_wf/sub_*_wf"), kept.folder)
     (kept.folder / "about.json").write_text(json.dumps(about, indent=1))
     shutil.rmtree(results, ignore_errors=True)
     return kept
@@ -123,17 +129,18 @@ def _one(folder: Path, pattern: str) -> Path:
     return found
 
 
-def _keep(results: Path, work: Path, folder: Path) -> float:
-    """Copy what tables need; returns the share of zero filling's error that `sbl` explains."""
-    run = _one(work, "bids_sr_wf/sub_*_wf/sub_*_wf")
+def _keep(results: Path, run: Path, folder: Path) -> dict[str, float]:
+    """Copy what tables need; returns the share of zero filling's error that `sbl` explains, if the run was measured."""
     shutil.copy(_one(results, "sub-*/**/func/*_desc-evaluation_metrics.tsv"), folder / "evaluation.tsv")
     shutil.copy(_one(results, "sub-*/**/func/*_desc-verdict_metrics.json"), folder / "verdict.json")
     shutil.copy(_one(run, "sbl/estimate_variance/sbl.json"), folder / "card.json")
     for file in run.glob("calibration_wf/measure_calibration/calibration_facts.json"):
         shutil.copy(file, folder / "calibration.json")
+    if not (run / "measured").exists():
+        return {}
     for name in SERIES:
         shutil.copy(run / name / "measure_effects" / "effects.npz", folder / f"{name}.npz")
-    return share(*(_series(run, name) for name in SERIES))
+    return {"share": share(*(_series(run, name) for name in SERIES))}
 
 
 def _series(run: Path, name: str) -> np.ndarray:

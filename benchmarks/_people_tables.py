@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _people_calibrations import CHANGES, make_calibration
-from _people_data import MIDDLE, TESTED, Tested
+from _people_data import MIDDLE, TESTED, Tested, make_tested
 from _people_runs import Kept, call, gains, value
 from _table import keep as keep_table
 
@@ -33,6 +33,11 @@ PROTOCOL = {
     "A-middle": ("fine", "after"),
     "C-middle": ("fine", "after"),
 }
+MOVED = (
+    "Moved: what the registration of the two references undid (rms). Explained variance beyond the acquired Nyquist "
+    "limit; less blind: the difference, 95 % interval over blocks. Share: of zero filling's squared error that is "
+    "explained, mean over the strongest components of the measured series."
+)
 EVERY = {**TESTED, **MIDDLE}
 
 
@@ -47,25 +52,30 @@ def runs(arguments: Sequence[str]) -> None:
                 figures = {measure: [value(kept.rows, label, key, region) for region in REGIONS]
                            for measure, key in MEASURES.items()}  # fmt: skip
                 found.append((tested.person, series, figures))
-                rows.append({"run": name, "series": series, **_with_intervals(figures)})
+                rows.append({"run": tested.title, "series": series, **_with_intervals(figures)})
     keep("people_runs", f"Beyond the acquired Nyquist limit: {_count(out)}", rows, remarks=[
-        *(f"{name}: {tested.run.file.split('/')[0]}, {tested.about}." for name, tested in TESTED.items()),
+        "Calibrated by: " + "; ".join(f"{tested.title}: {tested.about}" for tested in TESTED.values()) + ".",
         "Split halves of all events against rest, unsmoothed; 95 % intervals over blocks.",
     ])  # fmt: skip
     shown = [series for series, *_ in SHOWN if any(s == series for _, s, _ in found)]
     means = [_mean_over_people(series, [(person, f) for person, s, f in found if s == series]) for series in shown]
     keep("people_runs_mean", f"Beyond the acquired Nyquist limit, mean over people: {_count(out)}", means, remarks=[
-        "Brain / active voxels (lowest and highest person). A person's runs are averaged first.",
+        "Brain / active voxels, each with the lowest and the highest person; a person's runs are averaged first.",
     ])  # fmt: skip
-    differences = [_compared(out, tested, kind) for tested in TESTED.values() for kind in ("shipped", "fine")]
-    keep("people_runs_gain", f"Calibrated less blind: {_count(out)}", [row for row in differences if row])
+    differences = [_compared(out, tested, "fine") for tested in TESTED.values()]
+    keep(
+        "people_runs_gain",
+        f"Calibrated less blind: {_count(out)}",
+        [row for row in differences if row],
+        remarks=[MOVED],
+    )
 
 
 def harm(arguments: Sequence[str]) -> None:
     """What wrong calibrations do, and what the gate chose."""
     out = _called(arguments, {name: ("blind", "fine", *kinds, "five") for name, kinds in HARM.items()})
     rows = [_compared(out, TESTED[name], kind) for name, kinds in HARM.items() for kind in ("fine", *kinds, "five")]
-    keep("people_harm", "Calibrations that are wrong, less blind", [row for row in rows if row])
+    keep("people_harm", "Calibrations that are wrong, less blind", [row for row in rows if row], remarks=[MOVED])
 
 
 def protocol(arguments: Sequence[str]) -> None:
@@ -93,7 +103,7 @@ def _called(arguments: Sequence[str], kinds: dict[str, tuple[str, ...]]) -> Path
             if only and not {name, f"{name}:{kind}"} & set(only):
                 continue
             file = "none" if kind == "blind" else make_calibration(kind, EVERY[name], data, out)
-            kept = call(EVERY[name], kind, file, data, out)
+            kept = call(*make_tested(EVERY[name], data, out), out / name, kind, file)
             print(f"{name} {kind}: {kept.about}", flush=True)
     return out
 
@@ -125,7 +135,7 @@ def _mean_over_people(series: str, found: Sequence[tuple[str, dict[str, list[Met
         texts = []
         for at in range(len(REGIONS)):
             own = [np.mean([f[measure][at].value for p, f in found if p == person]) for person in people]
-            texts.append(f"{np.mean(own):.3f} ({min(own):.3f} to {max(own):.3f})")
+            texts.append(f"{np.mean(own):.2f} ({min(own):.2f} to {max(own):.2f})")
         row[measure] = " / ".join(texts)
     return row
 
@@ -135,11 +145,12 @@ def _compared(out: Path, tested: Tested, kind: str) -> dict[str, Any] | None:
     blind, kept = Kept(out / tested.name / "kept" / "blind"), Kept(out / tested.name / "kept" / kind)
     if not (blind.done and kept.done):
         return None
-    row: dict[str, Any] = {"run": tested.name, "calibration": CHANGES[kind][0], "chosen": chosen(kept)}
+    row: dict[str, Any] = {"run": tested.title, "calibration": CHANGES[kind][0], "chosen": chosen(kept)}
     if kept.about["status"] != 0:
-        return row | dict.fromkeys(("registered", *_names(), "share", "blind share"), "")
+        return row | dict.fromkeys(("moved, mm", *_names(), "share", "blind share"), "")
     found = gains(blind, kept)
-    row["registered"] = " ".join(_displacement(kept))
+    displacement = kept.calibration.get("displacement_rms_mm")
+    row["moved, mm"] = "" if displacement is None else round(displacement, 2)
     for region, label in zip(REGIONS, ("brain", "active"), strict=True):
         row[f"explained variance, {label}"] = round(value(kept.rows, "sbl", "split_ev_beyond", region).value, 3)
     for region, label in zip(REGIONS, ("brain", "active"), strict=True):
@@ -163,10 +174,3 @@ def chosen(kept: Kept) -> str:
         ("position_correction_mm", "moved by mm"), ("log_likelihood_gain", "log likelihood higher by"),
     ) if isinstance(held_out.get(key), float)]  # fmt: skip
     return ", ".join([f"weight {weight:g}" if weight is not None else "not used", *more])
-
-
-def _displacement(kept: Kept) -> Iterator[str]:
-    """How far the registration moved the calibration, where that is told."""
-    for key, value_ in kept.calibration.items():
-        if "displacement" in key and isinstance(value_, float):
-            yield f"{value_:.2f}"

@@ -8,6 +8,8 @@ python benchmarks/people.py data DATA OUT                data sets of the next t
 python benchmarks/people.py runs DATA OUT [ONLY ...]     the whole program, blind and calibrated, on every run of DATA
 python benchmarks/people.py harm DATA OUT [ONLY ...]     the same with calibrations that are wrong
 python benchmarks/people.py protocol DATA OUT [ONLY ...] the same with other lengths, moments, distortions
+python benchmarks/people.py phantom OUT                  a simulated run whose calibration differs in distortion, place
+python benchmarks/people.py all DATA OUT                 all of the above on the data sets of DATA
 
 DATA holds studyforrest-localizer, -lowres, -lowres-truth, pydecnef and opennft; ONLY is RUN or RUN:KIND, such as B2 or
 B2:blind. What a call left is kept in OUT/RUN/kept/KIND, and no call is made twice; tables are made of all that is kept.
@@ -36,6 +38,7 @@ import torch
 from _people_calibrations import make_calibration
 from _people_data import TESTED, make_tested
 from _people_measured import Array, Run, components, runs_of
+from _people_phantom import phantom
 from _people_predicted import FACTOR, predict, recipe_of
 from _people_runs import command
 from _people_tables import harm, protocol, runs
@@ -203,10 +206,22 @@ def data(arguments: list[str]) -> None:
             print(" ".join(command(low, out / tested.name / "results", truth, calibration, out / tested.name / "work")))
 
 
+def everything(arguments: list[str]) -> None:
+    """Every table on people that README and docs show, but for that of `others.py`."""
+    folder = Path(arguments[0])
+    people = [f"A={folder / 'studyforrest-lowres-truth'}", f"B={folder / 'pydecnef'}", f"C={folder / 'opennft'}"]
+    settings([str(folder / "studyforrest-lowres")])
+    for command_ in (share, noise, predict):
+        command_(people)
+    for command_ in (runs, harm, protocol):
+        command_(arguments[:2])
+    phantom(arguments[1:2])
+
+
 def main() -> int:
     """One subcommand."""
     wanted = {"settings": settings, "share": share, "noise": noise, "predict": predict, "data": data,
-              "runs": runs, "harm": harm, "protocol": protocol}  # fmt: skip
+              "runs": runs, "harm": harm, "protocol": protocol, "phantom": phantom, "all": everything}  # fmt: skip
     if len(sys.argv) < 3 or sys.argv[1] not in wanted:
         sys.exit(__doc__)
     torch.set_num_threads(1)

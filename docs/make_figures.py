@@ -39,9 +39,6 @@ ZOOM_MM = 36.0  # half width of the zoomed square
 SCREEN = (1300, 800)
 PAGES = ("README.md", "docs/tutorial.md")
 START, END = "<!-- numbers of the example, by docs/make_figures.py -->", "<!-- end of the numbers -->"
-PEOPLE_PAGES = ("README.md", "docs/index.md")
-PEOPLE_START, PEOPLE_END = "<!-- people, by docs/make_figures.py -->", "<!-- end of the people -->"
-PEOPLE = {"A": "studyforrest", "B": "pydecnef", "C": "opennft"}
 METHODS = ("srgan", "sbl")
 SERIES = ("bspline", "zerofill", "inject", "sdmod", *METHODS, "measured")
 FIGURES = {
@@ -117,24 +114,6 @@ def number_lines(found: Mapping[str, Any]) -> str:
         "| image quality (PSNR) | " + " | ".join(quality) + " |",
         "",
         f"Verdict of the run: *{found['headline']}*",
-    ])  # fmt: skip
-
-
-def people_lines() -> str:
-    """On how many runs of how many people the default method was tested, from the results of the benchmark."""
-    found = json.loads((HERE.parents[1] / "benchmarks/results/people_share.json").read_text())["rows"]
-    runs = [row for row in found if row["person"] in PEOPLE]
-    shown = [f"| {PEOPLE[row['person']]}{row['run'].removeprefix(row['person']).replace(' ', ', run ')} | "
-             f"{row['sdmod']:.2f} | {row['sbl']:.2f} |" for row in runs]  # fmt: skip
-    people = {row["person"] for row in runs}
-    return "\n".join([
-        f"| {len(runs)} runs of {len(people)} people, 6 mm to 3 mm | strongest baseline (`sdmod`) | `sbl` |",
-        "| --- | --- | --- |",
-        *shown,
-        "",
-        "Fraction of zero filling's squared error (signal change) that is recovered: 1 all, 0 no better than zero",
-        "filling. Command: `python benchmarks/people.py share A=studyforrest-lowres-truth B=pydecnef C=opennft`; these",
-        "public data sets are not part of the repository.",
     ])  # fmt: skip
 
 
@@ -301,7 +280,6 @@ def main() -> None:
     found = numbers(out)
     (HERE / "example.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     write_between(PAGES, START, number_lines(found), END)
-    write_between(PEOPLE_PAGES, PEOPLE_START, people_lines(), PEOPLE_END)
     draw_example(out, HERE / "example.png")
     draw_accuracy(out, HERE / "accuracy.png")
     if browser():

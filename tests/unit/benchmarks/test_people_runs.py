@@ -94,7 +94,7 @@ def study(tmp_path: Path) -> tuple[data.Tested, Path]:
     (func / "sub-01_task-see_events.tsv").write_text("onset\tduration\ttrial_type\n12\t4\ta\n")
     file = "set/sub-01/func/sub-01_task-see_bold.nii.gz"
     part = data.Part(file=file, first=0, end=4)
-    return data.Tested(name="S", person="S", run=data.Part(file=file, first=4), calibration=part), tmp_path
+    return data.Tested(name="S", title="S", person="S", run=data.Part(file=file, first=4), calibration=part), tmp_path
 
 
 def test_data_sets_of_a_run(study: tuple[data.Tested, Path]) -> None:
@@ -126,7 +126,7 @@ def test_the_person_is_the_unit() -> None:
         return {name: [MetricRow(series="sbl", measure="m", value=value)] * 2 for name in tables.MEASURES}
 
     row = tables._mean_over_people("sbl", [("A", figures(0.2)), ("B", figures(0.4)), ("B", figures(0.8))])
-    assert row["r"] == "0.400 (0.200 to 0.600) / 0.400 (0.200 to 0.600)"
+    assert row["r"] == "0.40 (0.20 to 0.60) / 0.40 (0.20 to 0.60)"
 
 
 @pytest.mark.parametrize(

@@ -187,3 +187,23 @@ def test_the_picture_of_the_readme_names_left_and_right(tmp_path, monkeypatch, f
         columns = np.ma.filled(axis.images[1].get_array(), 0).sum(0)
         middle = np.average(np.arange(16), weights=columns)
         assert (middle < 8) == (not axis.xaxis_inverted())
+
+
+def test_tables_of_people_are_those_of_the_benchmark() -> None:
+    people = script("people_tables")
+    pages = {page: (ROOT / page).read_text() for page in people.PAGES}
+    for page, text in pages.items():
+        assert text == people.with_tables(text), f"{page}: python docs/people_tables.py writes it anew"
+    for page in ("README.md", "docs/index.md", "docs/acquire.md"):
+        assert people.ROOM.search(pages[page]), "the page shows what was found on people"
+
+
+def test_a_table_of_people_is_put_in_its_room() -> None:
+    people = script("people_tables")
+    page = "before\n<!-- people_share, by docs/people_tables.py -->\nold\n<!-- end of people_share -->\nafter"
+    text = people.with_tables(page)
+    assert "old" not in text
+    assert "| run | person |" in text
+    assert "Command: `python benchmarks/people.py share" in text
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter")
