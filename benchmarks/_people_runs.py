@@ -69,6 +69,11 @@ class Kept:
         return dict(json.loads((self.folder / "card.json").read_text())["held_out"])
 
     @property
+    def applied(self) -> bool:
+        """Whether `sbl` was applied."""
+        return bool(json.loads((self.folder / "card.json").read_text())["applied"])
+
+    @property
     def calibration(self) -> dict[str, Any]:
         """What is told of the calibration: volumes, displacement, whether it could be used."""
         file = self.folder / "calibration.json"
@@ -136,6 +141,8 @@ def _keep(results: Path, run: Path, folder: Path) -> dict[str, float]:
     shutil.copy(_one(run, "sbl/estimate_variance/sbl.json"), folder / "card.json")
     for file in run.glob("calibration_wf/measure_calibration/calibration_facts.json"):
         shutil.copy(file, folder / "calibration.json")
+    for file in run.glob("calibration_wf/register_calibration/boldref2calibration_xfm.txt"):
+        shutil.copy(file, folder)
     if not (run / "measured").exists():
         return {}
     for name in SERIES:

@@ -173,4 +173,5 @@ def chosen(kept: Kept) -> str:
     more = [f"{text} {held_out[key]:.2g}" for key, text in (
         ("position_correction_mm", "moved by mm"), ("log_likelihood_gain", "log likelihood higher by"),
     ) if isinstance(held_out.get(key), float)]  # fmt: skip
+    more += [] if kept.applied else ["sbl not applied"]
     return ", ".join([f"weight {weight:g}" if weight is not None else "not used", *more])
