@@ -55,7 +55,7 @@ class Kept:
 
     @property
     def about(self) -> dict[str, Any]:
-        """Exit status, hash of the program, share of zero filling's error, and the message of a refusal."""
+        """Exit status, hash of the program, share of zero filling's error."""
         return dict(json.loads((self.folder / "about.json").read_text()))
 
     @property
@@ -98,7 +98,8 @@ def code() -> str:
 def call(low: Path, truth: Path | str, folder: Path, kind: str, calibration: str | Path) -> Kept:
     """The whole program on a data set of one run, unless that was done.
 
-    A refusal (exit status 2) is kept, too; any other failure ends this benchmark.
+    A calibration that is refused at the start gives exit status 1, and the run is processed without it; any other
+    failure ends this benchmark.
 
     Parameters
     ----------
@@ -119,11 +120,13 @@ def call(low: Path, truth: Path | str, folder: Path, kind: str, calibration: str
             program, stdout=log, stderr=subprocess.STDOUT, timeout=SECONDS, check=False,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
-    if done.returncode not in (0, 2):
+    finished = next(results.glob("sub-*/**/func/*_desc-evaluation_metrics.tsv"), None) is not None
+    if not finished or done.returncode not in (0, 1):
         sys.exit(f"{folder.name} {kind}: exit status {done.returncode}, see {kept.folder / 'log.txt'}")
     about: dict[str, Any] = {"status": done.returncode, "code": code()}
-    if done.returncode == 0:
-        about |= _keep(results, _one(work, "bids_sr_wf/sub_*_wf/sub_*_wf"), kept.folder)
+    # the working directory may hold the calibration of an earlier call
+    calibrated = calibration != "none" and done.returncode == 0
+    about |= _keep(results, _one(work, "bids_sr_wf/sub_*_wf/sub_*_wf"), kept.folder, calibrated=calibrated)
     (kept.folder / "about.json").write_text(json.dumps(about, indent=1))
     shutil.rmtree(results, ignore_errors=True)
     return kept
@@ -134,15 +137,15 @@ def _one(folder: Path, pattern: str) -> Path:
     return found
 
 
-def _keep(results: Path, run: Path, folder: Path) -> dict[str, float]:
+def _keep(results: Path, run: Path, folder: Path, *, calibrated: bool) -> dict[str, float]:
     """Copy what tables need; returns the share of zero filling's error that `sbl` explains, if the run was measured."""
     shutil.copy(_one(results, "sub-*/**/func/*_desc-evaluation_metrics.tsv"), folder / "evaluation.tsv")
     shutil.copy(_one(results, "sub-*/**/func/*_desc-verdict_metrics.json"), folder / "verdict.json")
     shutil.copy(_one(run, "sbl/estimate_variance/sbl.json"), folder / "card.json")
-    for file in run.glob("calibration_wf/measure_calibration/calibration_facts.json"):
-        shutil.copy(file, folder / "calibration.json")
-    for file in run.glob("calibration_wf/register_calibration/boldref2calibration_xfm.txt"):
-        shutil.copy(file, folder)
+    if calibrated:
+        steps = run / "calibration_wf"
+        shutil.copy(steps / "measure_calibration" / "calibration_facts.json", folder / "calibration.json")
+        shutil.copy(steps / "register_calibration" / "boldref2calibration_xfm.txt", folder)
     if not (run / "measured").exists():
         return {}
     for name in SERIES:

@@ -146,8 +146,6 @@ def _compared(out: Path, tested: Tested, kind: str) -> dict[str, Any] | None:
     if not (blind.done and kept.done):
         return None
     row: dict[str, Any] = {"run": tested.title, "calibration": CHANGES[kind][0], "chosen": chosen(kept)}
-    if kept.about["status"] != 0:
-        return row | dict.fromkeys(("moved, mm", *_names(), "share", "blind share"), "")
     found = gains(blind, kept)
     displacement = kept.calibration.get("displacement_rms_mm")
     row["moved, mm"] = "" if displacement is None else round(displacement, 2)
@@ -158,14 +156,10 @@ def _compared(out: Path, tested: Tested, kind: str) -> dict[str, Any] | None:
     return row | {"share": round(kept.about["share"], 3), "blind share": round(blind.about["share"], 3)}
 
 
-def _names() -> list[str]:
-    return [f"{what}, {label}" for what in ("explained variance", "less blind") for label in ("brain", "active")]
-
-
 def chosen(kept: Kept) -> str:
     """What the gate chose, in words."""
     if kept.about["status"] != 0:
-        return "refused at the start"
+        return "refused at the start: as blind"
     held_out = kept.held_out
     if kept.calibration.get("usable") is False:
         return f"not used: {kept.calibration.get('reason')}"

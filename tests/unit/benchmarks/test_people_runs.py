@@ -134,7 +134,7 @@ def test_the_person_is_the_unit() -> None:
 @pytest.mark.parametrize(
     ("about", "card", "calibration", "text"),
     [
-        ({"status": 2}, {}, {}, "refused at the start"),
+        ({"status": 1}, {}, {}, "refused at the start: as blind"),
         ({"status": 0}, {"blend": 0.6}, {"usable": True}, "weight 0.6"),
         ({"status": 0}, {"blend": 0.6, "applied": False}, {}, "weight 0.6, sbl not applied"),
         ({"status": 0}, {}, {"usable": False, "reason": "it moved"}, "not used: it moved"),
