@@ -60,7 +60,8 @@ def runs(arguments: Sequence[str]) -> None:
     shown = [series for series, *_ in SHOWN if any(s == series for _, s, _ in found)]
     means = [_mean_over_people(series, [(person, f) for person, s, f in found if s == series]) for series in shown]
     keep("people_runs_mean", f"Beyond the acquired Nyquist limit, mean over people: {_count(out)}", means, remarks=[
-        "Brain / active voxels, each with the lowest and the highest person; a person's runs are averaged first.",
+        "Brain / active voxels, each with the lowest and the highest person; a person's runs are averaged first. n/a: the "
+        "measured run itself repeats too little of its detail to correct for its noise.",
     ])  # fmt: skip
     differences = [_compared(out, tested, "fine") for tested in TESTED.values()]
     keep(
@@ -115,6 +116,8 @@ def _count(out: Path) -> str:
 
 def _text(row: MetricRow) -> str:
     """A figure with its interval."""
+    if math.isnan(row.value):
+        return "n/a"
     ends = "" if math.isnan(row.lower) else f" [{row.lower:.3f}, {row.upper:.3f}]"
     return f"{row.value:.3f}{ends}"
 
@@ -134,8 +137,10 @@ def _mean_over_people(series: str, found: Sequence[tuple[str, dict[str, list[Met
     for measure in MEASURES:
         texts = []
         for at in range(len(REGIONS)):
-            own = [np.mean([f[measure][at].value for p, f in found if p == person]) for person in people]
-            texts.append(f"{np.mean(own):.2f} ({min(own):.2f} to {max(own):.2f})")
+            every = [np.mean([f[measure][at].value for p, f in found if p == person]) for person in people]
+            own = [each for each in every if np.isfinite(each)]
+            fewer = "" if len(own) == len(every) else f", {len(own)} people"
+            texts.append(f"{np.mean(own):.2f} ({min(own):.2f} to {max(own):.2f}{fewer})" if own else "n/a")
         row[measure] = " / ".join(texts)
     return row
 
@@ -150,9 +155,11 @@ def _compared(out: Path, tested: Tested, kind: str) -> dict[str, Any] | None:
     displacement = kept.calibration.get("displacement_rms_mm")
     row["moved, mm"] = "" if displacement is None else round(displacement, 2)
     for region, label in zip(REGIONS, ("brain", "active"), strict=True):
-        row[f"explained variance, {label}"] = round(value(kept.rows, "sbl", "split_ev_beyond", region).value, 3)
+        level = value(kept.rows, "sbl", "split_ev_beyond", region).value
+        row[f"explained variance, {label}"] = "n/a" if math.isnan(level) else round(level, 3)
     for region, label in zip(REGIONS, ("brain", "active"), strict=True):
-        row[f"less blind, {label}"] = _text(found["gain_split_ev_beyond", region])
+        gain = found.get(("gain_split_ev_beyond", region))
+        row[f"less blind, {label}"] = "n/a" if gain is None else _text(gain)
     return row | {"share": round(kept.about["share"], 3), "blind share": round(blind.about["share"], 3)}
 
 

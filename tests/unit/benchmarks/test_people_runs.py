@@ -129,6 +129,8 @@ def test_the_person_is_the_unit() -> None:
 
     row = tables._mean_over_people("sbl", [("A", figures(0.2)), ("B", figures(0.4)), ("B", figures(0.8))])
     assert row["r"] == "0.40 (0.20 to 0.60) / 0.40 (0.20 to 0.60)"
+    row = tables._mean_over_people("sbl", [("A", figures(0.2)), ("B", figures(math.nan))])
+    assert row["r"] == "0.20 (0.20 to 0.20, 1 people) / 0.20 (0.20 to 0.20, 1 people)"
 
 
 @pytest.mark.parametrize(
