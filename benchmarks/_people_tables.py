@@ -171,8 +171,10 @@ def chosen(kept: Kept) -> str:
     if kept.calibration.get("usable") is False:
         return f"not used: {kept.calibration.get('reason')}"
     weight = held_out.get("weight", held_out.get("blend"))
-    more = [f"{text} {held_out[key]:.2g}" for key, text in (
-        ("position_correction_mm", "moved by mm"), ("log_likelihood_gain", "log likelihood higher by"),
-    ) if isinstance(held_out.get(key), float)]  # fmt: skip
+    more = []
+    if isinstance(moved := held_out.get("position_correction_mm"), float):
+        more.append(f"place corrected by {moved:.1f} mm")
+    if gains_ := held_out.get("predicted_gain_by_weight"):
+        more.append("predicted gain " + ", ".join(f"{gain:+.3f} at {at}" for at, gain in gains_.items()))
     more += [] if kept.applied else ["sbl not applied"]
     return ", ".join([f"weight {weight:g}" if weight is not None else "not used", *more])

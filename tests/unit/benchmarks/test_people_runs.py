@@ -141,8 +141,9 @@ def test_the_person_is_the_unit() -> None:
         ({"status": 0}, {"blend": 0.6, "applied": False}, {}, "weight 0.6, sbl not applied"),
         ({"status": 0}, {}, {"usable": False, "reason": "it moved"}, "not used: it moved"),
         (
-            {"status": 0}, {"weight": 0.5, "position_correction_mm": 0.7, "log_likelihood_gain": 4.0}, {},
-            "weight 0.5, moved by mm 0.7, log likelihood higher by 4",
+            {"status": 0},
+            {"weight": 0.5, "position_correction_mm": 0.7, "predicted_gain_by_weight": {"0.25": 0.02, "0.5": -0.01}},
+            {}, "weight 0.5, place corrected by 0.7 mm, predicted gain +0.020 at 0.25, -0.010 at 0.5",
         ),
     ],
 )  # fmt: skip
