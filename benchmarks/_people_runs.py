@@ -39,6 +39,7 @@ OPTIONS = (
     "--level", "minimal", "--skip-bids-validation",
 )  # fmt: skip
 PROCESSORS = "2"
+REFUSED = "it cannot calibrate"  # in the log
 SERIES = ("zerofill", "sbl", "measured")
 
 
@@ -121,7 +122,8 @@ def call(low: Path, truth: Path | str, folder: Path, kind: str, calibration: str
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
     finished = next(results.glob("sub-*/**/func/*_desc-evaluation_metrics.tsv"), None) is not None
-    if not finished or done.returncode not in (0, 1):
+    refused = done.returncode == 1 and REFUSED in (kept.folder / "log.txt").read_text()
+    if not finished or not (done.returncode == 0 or refused):
         sys.exit(f"{folder.name} {kind}: exit status {done.returncode}, see {kept.folder / 'log.txt'}")
     about: dict[str, Any] = {"status": done.returncode, "code": code()}
     # the working directory may hold the calibration of an earlier call
