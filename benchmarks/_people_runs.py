@@ -112,7 +112,7 @@ def call(low: Path, truth: Path | str, folder: Path, kind: str, calibration: str
     if kept.done:
         return kept
     results, work = folder / "results", folder / f"work-{code()}"
-    for place in (results, kept.folder, *(old for old in folder.glob("work-*") if old != work)):
+    for place in (results, kept.folder, *(old for old in folder.glob("work-*") if old.resolve() != work.resolve())):
         shutil.rmtree(place, ignore_errors=True)
     kept.folder.mkdir(parents=True)
     with (kept.folder / "log.txt").open("w") as log:
