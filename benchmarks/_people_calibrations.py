@@ -68,7 +68,7 @@ def _same(series: np.ndarray, _zooms: tuple[float, float, float]) -> np.ndarray:
 
 
 CHANGES: dict[str, tuple[str, Change]] = {
-    "fine": ("right", _same),
+    "fine": ("right, 19 or 20 volumes", _same),
     "mirrored": ("mirrored, left for right", mirrored),
     "x1": ("fluctuations one fine voxel off along x", fluctuations_moved(x=1)),
     "y1": ("fluctuations one fine voxel off along y", fluctuations_moved(y=1)),

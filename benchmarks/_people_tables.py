@@ -60,8 +60,8 @@ def runs(arguments: Sequence[str]) -> None:
     shown = [series for series, *_ in SHOWN if any(s == series for _, s, _ in found)]
     means = [_mean_over_people(series, [(person, f) for person, s, f in found if s == series]) for series in shown]
     keep("people_runs_mean", f"Beyond the acquired Nyquist limit, mean over people: {_count(out)}", means, remarks=[
-        "Brain / active voxels, each with the lowest and the highest person; a person's runs are averaged first. n/a: "
-        "the measured run itself repeats too little of its detail to correct for its noise.",
+        "Brain / active voxels, each with the lowest and the highest person; a person's runs are averaged first. Where "
+        "fewer people are named, the measured run of the others repeats too little of its detail to correct for noise.",
     ])  # fmt: skip
     differences = [_compared(out, tested, "fine") for tested in TESTED.values()]
     keep(
