@@ -64,7 +64,7 @@ class Measured:
 
 
 @frozen
-class Placed:
+class PlacedSeries:
     """A series of another program on the high-resolution grid."""
 
     path: Path
@@ -74,7 +74,7 @@ class Placed:
 def place(
     name: str, image: ImageLike, acquired: SeriesReader, run: PreparedRun, brain: Volume, factor: Factor, tr: float,
     folder: Path,
-) -> Placed:  # fmt: skip
+) -> PlacedSeries:  # fmt: skip
     """A series of another program, as `bids_sr.steps.compared.placing` brings it to the grid of the run.
 
     Raises
@@ -91,7 +91,7 @@ def place(
             raise ImageInputError(f"compared: {name}: {error}") from None
         placed, _ = place_compared(reader, acquired, brain, xfms, facts, here=here, factor=factor, series_name=name)
         placed.close()
-    return Placed(path=placed.path, facts=facts)
+    return PlacedSeries(path=placed.path, facts=facts)
 
 
 def _fits(name: str, reader: SeriesReader, acquired: SeriesReader, brain: Volume, tr: float) -> None:

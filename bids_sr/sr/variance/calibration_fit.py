@@ -27,7 +27,7 @@ _REACH = 2.0  # steps to which a parabola is trusted
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
+class CalibrationFit:
     """What was decided, and on what grounds."""
 
     weight: float  # share of the prior, 0: the calibration is not used
@@ -61,15 +61,15 @@ class Fit:
         }  # fmt: skip
 
 
-def unrefined() -> Fit:
+def unrefined() -> CalibrationFit:
     """Of a calibration whose slices are thinner than those of the run, where the test of `outer_band` does not hold.
 
     It is taken where the registration found it, with caution, if it helps one level of resolution down.
     """
-    return Fit(weight=CAUTIOUS, correction=np.eye(4), moved_mm=0.0)
+    return CalibrationFit(weight=CAUTIOUS, correction=np.eye(4), moved_mm=0.0)
 
 
-def fit_calibration(band: OuterBand, exemplars: Exemplars, mask: Array, affine: Array) -> Fit:
+def fit_calibration(band: OuterBand, exemplars: Exemplars, mask: Array, affine: Array) -> CalibrationFit:
     """Refine the place of a calibration and decide on its weight.
 
     Parameters
@@ -78,7 +78,7 @@ def fit_calibration(band: OuterBand, exemplars: Exemplars, mask: Array, affine: 
     """
     points = np.argwhere(mask)[::7] @ affine[:3, :3].T + affine[:3, 3]
     if not band.tiles:
-        return Fit(weight=0.0, correction=np.eye(4), moved_mm=0.0)
+        return CalibrationFit(weight=0.0, correction=np.eye(4), moved_mm=0.0)
     place = Place(center=points.mean(0), axes=affine[:3, :3] / voxel_sizes(affine), fine=voxel_sizes(band.affine))
 
     def predicted(params: Array) -> Predicted | None:
@@ -88,7 +88,7 @@ def fit_calibration(band: OuterBand, exemplars: Exemplars, mask: Array, affine: 
     farthest = FARTHEST * float(place.fine[:2].max())
     found = place.matrix(_climb(predicted))
     cautious, full = (band.predicted(exemplars, found, share) for share in (CAUTIOUS, SHARE))
-    return Fit(
+    return CalibrationFit(
         weight=weight_of(cautious, full), correction=found, moved_mm=_rms(found, points), cautious=cautious, full=full
     )
 

@@ -121,8 +121,7 @@ def _patterns(series: Array, kept: Array, inside: Array, drift: Array, task: Arr
     """Strongest components of the volumes kept, as images of the whole grid; read-only.
 
     They are sought in the brain, `inside` (T', N). Drift and task are regressed out. Head motion is not: of twenty
-    volumes much of what follows it is signal, and jerks were left out (benchmarks/people.py: explained variance beyond
-    the acquired band .53 where it is left in, .51 where it is regressed out).
+    volumes much of what follows it is signal, and jerks were left out.
     """
     columns = np.asarray(drift)[kept] if task is None else np.hstack([np.asarray(drift), np.asarray(task)])[kept]
     basis = _basis(columns)

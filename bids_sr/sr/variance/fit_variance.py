@@ -20,7 +20,7 @@ from bids_sr.sr.resolution.operators import level_above, to_slices
 from bids_sr.sr.training.checkpoint import LogRow
 from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.trainer import torch_threads
-from bids_sr.sr.variance.calibration_fit import Fit, fit_calibration, unrefined
+from bids_sr.sr.variance.calibration_fit import CalibrationFit, fit_calibration, unrefined
 from bids_sr.sr.variance.exemplars import with_exemplars
 from bids_sr.sr.variance.one_level_down import Explained, quick_map, try_maps
 from bids_sr.sr.variance.outer_band import OuterBand, chosen_slices, level_of_slices
@@ -90,14 +90,14 @@ def _slices(statistics: TemporalStatistics) -> Tensor:
     return torch.stack([to_slices(image) for image in statistics.components])
 
 
-def _patterns(data: RunData, fit: Fit, window: Window) -> Tensor:
+def _patterns(data: RunData, fit: CalibrationFit, window: Window) -> Tensor:
     """Patterns of the calibration (C, Z, X, Y) on the high-resolution window, where they were found to lie."""
     assert data.exemplars is not None
     _, affine = hr_grid(data.mask.shape, data.affine, data.factor)
     return data.exemplars.on(window.level.fine, affine, fit.correction)[:, *window.fine].contiguous()
 
 
-def _fitted(data: RunData, recipe: VarianceRecipe, seed: int) -> Fit | None:
+def _fitted(data: RunData, recipe: VarianceRecipe, seed: int) -> CalibrationFit | None:
     """How the calibration is used; None where it cannot be tried."""
     if data.exemplars is None or data.halves is None:
         return None
@@ -120,12 +120,15 @@ def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 def _gate(
     method: Method, recipe: VarianceRecipe, data: RunData, seed: int
-) -> tuple[bool, Fit | None, dict[str, object]]:
+) -> tuple[bool, CalibrationFit | None, dict[str, object]]:
     """Whether the maps are used, how the calibration is, and what they explain; see `one_level_down`, `outer_band`."""
     least, fallback = recipe.least_explained, "zero filling: "
     why = "a control: it is applied whatever it explains"
     if not np.any(data.statistics.components):
         reason = "too few volumes for a variance"
+        return False, None, {"model": f"{fallback}{reason}", "tested": {"reason": reason}}
+    if least is not None and data.is_cut_out:
+        reason = "the series is 0 around the brain: it was masked, which misleads the estimate; give it unmasked"
         return False, None, {"model": f"{fallback}{reason}", "tested": {"reason": reason}}
     try:
         trial = data.trial()

@@ -155,3 +155,13 @@ def test_the_maps_of_a_window_stand_at_their_place():
     assert out.shape == (1, 2, 48, 44)
     assert float(out.sum()) == np.prod(size)
     assert bool((out[(0, *window.fine)] == 1).all())
+
+
+def test_a_run_that_was_masked_is_not_estimated_from_its_own_edge():
+    masked = fluctuations() * mask_of()[..., None]
+    model = fit(run_data(masked))
+    assert model.card["applied"] is False
+    assert "it was masked" in model.card["held_out"]["model"]
+    wide = fluctuations() * np.roll(mask_of(), 1, 0)[..., None]  # one side of the surroundings is there
+    wide[12:] += 50.0
+    assert fit(run_data(wide)).card["applied"] is True
