@@ -30,7 +30,7 @@ FITTED_ON_A_TABLE = (
     "check_estimators_pickle", "check_f_contiguous_array_estimator", "check_transformer_data_not_an_array",
     "check_transformer_general", "check_methods_sample_order_invariance", "check_methods_subset_invariance",
     "check_fit2d_1sample", "check_fit2d_1feature", "check_dict_unchanged", "check_fit_idempotent",
-    "check_fit_check_is_fitted", "check_n_features_in", "check_fit1d", "check_fit2d_predict1d",
+    "check_fit_check_is_fitted", "check_n_features_in", "check_fit2d_predict1d",
     "check_transformer_preserve_dtypes",
 )  # fmt: skip
 
@@ -44,10 +44,9 @@ class OnTables(SuperResolver):
         return tags
 
 
-def not_for_images(estimator):
-    """Checks that do not apply; a vector in the place of X is refused as scikit-learn wants it, by the resolver."""
-    refused = {"check_fit1d"} if isinstance(estimator, SuperResolver) else set()
-    return dict.fromkeys(set(FITTED_ON_A_TABLE) - refused, SERIES)
+def not_for_images(_estimator):
+    """Checks that do not apply; a vector in the place of X is refused as scikit-learn wants it."""
+    return dict.fromkeys(FITTED_ON_A_TABLE, SERIES)
 
 
 @parametrize_with_checks(

@@ -11,7 +11,7 @@ from variance_helpers import dense_covariance, dense_down, dense_prior, drawn, p
 
 from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.resolution.operators import level_above
-from bids_sr.sr.variance.prior import TOLERANCE, Prior, Window, _blocks, _correlation, _without_subnormals
+from bids_sr.sr.variance.prior import TOLERANCE, Prior, Window, _blocks, _correlation, correlation
 from bids_sr.sr.variance.variance_estimation import estimate_prior
 
 GRIDS = [((8, 7, 2), (2, 2, 1)), ((6, 9, 2), (1.5, 1.5, 1)), ((5, 6, 3), (2, 2, 2)), ((6, 5, 4), (1.5, 2, 1.5))]
@@ -26,9 +26,9 @@ def distance(a, b):
 @pytest.mark.parametrize("fwhm", [1.5, 3.0])
 def test_no_correlation_is_a_subnormal_number(fwhm):
     """Many processors are slow with them, and they change no sum."""
-    parts = [_without_subnormals(96, fwhm), *(part for _, part in _blocks(96, fwhm))]
+    parts = [correlation(96, fwhm), *(part for _, part in _blocks(96, fwhm))]
     assert all(float(part[part != 0].min()) >= 1e-20 for part in parts)
-    assert torch.allclose(_without_subnormals(96, fwhm), _correlation(96, fwhm), rtol=0, atol=1e-20)
+    assert torch.allclose(correlation(96, fwhm), _correlation(96, fwhm), rtol=0, atol=1e-20)
 
 
 @settings(max_examples=25, deadline=None)
