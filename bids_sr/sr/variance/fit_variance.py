@@ -149,7 +149,9 @@ def _gate(
     told: dict[str, object] = {
         "explained_over_zerofill": round(share, 5),
         "explained_by_half": [round(each, 5) for each in tried[best].by_half],
-        "tested": tested_entry(tried[best], data.volumes) | ({"calibrated": True} if best else {}),
+        "tested": tested_entry(tried[best], data.volumes)
+        | ({"calibrated": True} if best else {})
+        | ({} if fit is None else {"calibration": fit.text}),
     }
     if fit is not None:
         told |= fit.entries | {"explained_by_weight": {f"{w:g}": round(each.share, 5) for w, each in tried.items()}}

@@ -35,6 +35,7 @@ class OneLevelDown:
     from_mm: Sequence[float] = ()
     to_mm: Sequence[float] = ()
     calibrated: bool = False  # whether a calibration run made the map
+    calibrations: Mapping[str, str] = field(default_factory=dict)  # by series, what became of its calibration
 
     @property
     def levels_text(self) -> str:
@@ -86,6 +87,7 @@ def one_level_down(rows: Iterable[MetricRow], facts: Mapping[str, object] | None
     return OneLevelDown(
         tested={row.series: row for row in rows},
         reasons={name: str(each["reason"]) for name, each in said.items() if each.get("reason")},
+        calibrations={name: str(each["calibration"]) for name, each in said.items() if each.get("calibration")},
         from_mm=tuple(cast("Sequence[float]", facts.get("from_mm", ()))),
         to_mm=tuple(cast("Sequence[float]", facts.get("to_mm", ()))),
         calibrated=bool(facts.get("calibrated")),

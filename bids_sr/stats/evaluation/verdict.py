@@ -165,6 +165,9 @@ def _tested(found: OneLevelDown | None, methods: Sequence[str]) -> list[Sentence
         Sentence.of(f"Tested on this run {found.where_text}: {share_text(row)}.", row)
         for row in [*rows, *(found.beside(methods) if rows else ())]
     ]
+    for name, text in found.calibrations.items():
+        if name in methods:
+            out.append(Sentence(text=f"{name}: {text}.", series=name))
     for name, why in found.reasons.items():
         if name in methods:
             out.append(Sentence(text=f"{name} was not tested {found.where_text}: {why.rstrip('.')}.", series=name))

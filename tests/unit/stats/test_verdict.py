@@ -239,6 +239,9 @@ def test_a_calibrated_map_has_its_share_in_the_headline_and_carries_the_warning(
     assert "sbl explains 27 %" in verdict.headline
     assert "shifted by one voxel" in CALIBRATED
     assert CALIBRATED in verdict.limits
+    text = "the calibration is used with weight 0.4; its position was corrected by 0.7 mm"
+    facts = {**ONE_LEVEL, "calibrated": True, "series": {"sbl": {"share": 0.27, "calibration": text}}}
+    assert any(s.text == f"sbl: {text}." for s in judge(rows, one_level=facts).sentences)
     assert any("explains 27 %" in s.text for s in verdict.sentences)
 
 
