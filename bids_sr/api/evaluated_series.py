@@ -175,5 +175,8 @@ def rows_of(
             say("another run")
             other = other_effects(given.other_run, given.other_events, run, brain, how, folder, say)
             among = {name: effects[name] for name in (*compared, ACQUIRED_BAND)}
-            rows += compare_with_other_run(among, other, brain, region, **same)  # type: ignore[arg-type]
+            rows += compare_with_other_run(
+                among, other, brain, region, same_widths=widths, contrasts=contrasts, factor=how.factor,
+                n_boot=how.n_boot, random_seed=how.random_state,
+            )  # fmt: skip
     return Measured(rows=rows, contrasts=contrasts, widths={name: float(str(mm)) for name, mm in widths.items()})
