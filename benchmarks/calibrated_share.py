@@ -2,6 +2,7 @@
 
 python benchmarks/calibrated_share.py share DATA WORK [THREADS]    studyforrest, the 19 volumes before the run
 python benchmarks/calibrated_share.py harm DATA WORK [THREADS]     wrong calibrations of two people
+python benchmarks/calibrated_share.py distortion DATA WORK [THREADS]    calibrations that are distorted otherwise
 
 DATA holds studyforrest-localizer and pydecnef. Runs are brought down by two in plane; steps are those of the program,
 called in memory. The share is 1 - |series - measured|^2 / |zero filling - measured|^2 in the brain, mean over the 40
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from _calibrated import Array, Measured, brought_down, explained, fluctuations, volumes
 from _table import keep
+from scipy import ndimage
 
 LOCALIZER = Path("studyforrest-localizer/sub-01/func/sub-01_task-localizer_bold.nii.gz")
 PERCEPTION = "pydecnef/sub-01/func/sub-01_task-perception_run-0{}_bold.nii.gz"
@@ -76,9 +78,34 @@ def harm(data: Path, work: Path, threads: int) -> None:
         keep("calibrated_harm", "Wrong calibrations: what was decided, and the share of zero filling's error", rows)
 
 
+def distorted(values: Array, most: float) -> Array:
+    """Volumes displaced along y, as by a field that is strongest at the front: up to so many voxels, smoothly."""
+    x, y, z = np.indices(values.shape[:3], dtype=np.float64)
+    width = [n / 4 for n in values.shape[:3]]
+    front = 0.75 * values.shape[1]
+    away = ((x - values.shape[0] / 2) / width[0]) ** 2 + ((y - front) / width[1]) ** 2
+    at = np.stack([x, y + most * np.exp(-away / 2), z])
+    volumes_of = (ndimage.map_coordinates(volume, at, order=3, mode="nearest") for volume in np.moveaxis(values, -1, 0))
+    return np.stack(list(volumes_of), -1)
+
+
+def distortion(data: Path, work: Path, threads: int) -> None:
+    """Calibrations whose distortion along phase encoding differs by up to one and two high-resolution voxels."""
+    rows: list[dict[str, object]] = []
+    for name, (run, part, other, own) in people(data).items():
+        made = brought_down(run, part, work / name, threads)
+        values, affine = volumes(other, own)
+        rows.append({"run": name, **explained(made, "blind")})
+        for most in (0.0, 1.0, 2.0):
+            found = fluctuations(made, distorted(values, most), affine)
+            rows.append({"run": name, **explained(made, f"distorted by {most:g}", found)})
+            print(rows[-1], flush=True)
+        keep("calibrated_distortion", "Calibrations distorted along y: share of zero filling's error explained", rows)
+
+
 def main() -> int:
     """One subcommand."""
-    wanted = {"share": share, "harm": harm}
+    wanted = {"share": share, "harm": harm, "distortion": distortion}
     if len(sys.argv) < 4 or sys.argv[1] not in wanted:
         sys.exit(__doc__)
     threads = int(sys.argv[4]) if len(sys.argv) > 4 else 2
