@@ -135,3 +135,12 @@ def reconstructions(prior: Prior, images: Tensor) -> Iterator[tuple[int, Tile, T
             out = (torch.cholesky_solve(seen.T, root).T @ both.cross).view(-1, size[0], size[1])
             inner = [slice(m.start - f.start, m.stop - f.start) for m, f in zip(tile.made, tile.fine, strict=True)]
             yield z, tile, out[:, inner[0], inner[1]]
+
+
+def expected(prior: Prior, images: Tensor) -> Tensor:
+    """Conditional means (T, Z, X, Y) of the fluctuations of images (T, z, x, y); see `reconstructions`."""
+    x, y, z = prior.window.level.fine
+    out = torch.zeros(len(images), z, x, y)
+    for number, tile, made in reconstructions(prior, images):
+        out[:, number, tile.made[0], tile.made[1]] = made
+    return out

@@ -19,14 +19,6 @@ def signed(shape=SHAPE, noise=0.05):
     return Prior(window=window, weight=maps, fwhm=(3.0, 1.5, 8.0, 8.0, 8.0), noise=noise)
 
 
-def whole(prior, images):
-    x, y, z = prior.window.level.fine
-    out = torch.zeros(len(images), z, x, y)
-    for number, tile, made in dense.reconstructions(prior, images):
-        out[:, number, tile.made[0], tile.made[1]] = made
-    return out
-
-
 def test_matrices_are_those_of_the_prior():
     prior = signed((8, 6, 1))
     rows, columns, _ = prior.window.matrices
@@ -39,7 +31,7 @@ def test_matrices_are_those_of_the_prior():
 def test_the_mean_is_that_of_conjugate_gradients():
     prior, images = signed(), drawn(3, 4, SHAPE[2], *SHAPE[:2])
     slow = torch.stack([prior.spread(prior.solve(image, 200, 1e-5)) for image in images])
-    torch.testing.assert_close(whole(prior, images), slow, rtol=0, atol=2e-3 * float(slow.abs().max()))
+    torch.testing.assert_close(dense.expected(prior, images), slow, rtol=0, atol=2e-3 * float(slow.abs().max()))
 
 
 def test_tiles_cover_the_window_once_and_agree_with_the_whole(monkeypatch):
@@ -48,7 +40,7 @@ def test_tiles_cover_the_window_once_and_agree_with_the_whole(monkeypatch):
     smooth = prior_of(shape, FACTOR, fwhm=(3.0,), noise=0.05, seed=1, spread=0.3)
     prior = Prior(window=window, weight=smooth.weight, fwhm=(3.0,), noise=smooth.noise)
     images = torch.stack([prior.draw(torch.Generator().manual_seed(k)) for k in range(3)])
-    at_once = whole(prior, images)
+    at_once = dense.expected(prior, images)
     one = dense.tiles_of(window, 56 * 60)
     many = dense.tiles_of(window, 36 * 36)
     assert (len(one), len(many)) == (1, 16)
@@ -57,7 +49,7 @@ def test_tiles_cover_the_window_once_and_agree_with_the_whole(monkeypatch):
         count[tile.made] += 1
     assert torch.equal(count, torch.ones_like(count))
     monkeypatch.setattr(dense, "tiles_of", lambda _: many)
-    left = (whole(prior, images) - at_once).norm() / at_once.norm()
+    left = (dense.expected(prior, images) - at_once).norm() / at_once.norm()
     assert 1e-6 < left < 0.1
 
 
