@@ -247,7 +247,7 @@ def test_the_graph_has_it_where_a_method_uses_it(calibrated: BidsMaker) -> None:
     assert "keep_calibration_sd" in {placed.name for placed in graph.placed}
     for placed in placed_of(graph, "estimate_variance"):
         taken = [] if placed.scope.name == "sdmod" else [measure]
-        assert made_by(graph, placed, "calibration_sd") == taken
+        assert made_by(graph, placed, "calibration_patterns") == taken
         assert made_by(graph, placed, "boldref2calibration_xfm") == [registered] * len(taken)
     assert "A short run at the high resolution was registered" in graph.methods_text()
     for options in (("--calibration", "none"), ("--sr-method", "srgan")):
