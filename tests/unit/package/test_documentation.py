@@ -110,9 +110,9 @@ def test_lists_in_docstrings_are_lists():
 
 def test_numbers_of_the_example_are_those_of_its_run():
     made = script("make_figures")
-    lines = made.number_lines(json.loads((ROOT / "docs/figures/example.json").read_text()))
-    for page in made.PAGES:
-        assert f"{made.START}\n{lines}\n{made.END}" in (ROOT / page).read_text(), page
+    found = json.loads((ROOT / "docs/figures/example.json").read_text())
+    for page, words in made.PAGES.items():
+        assert f"{made.START}\n{words(found)}\n{made.END}" in (ROOT / page).read_text(), page
 
 
 def test_every_page_is_in_the_menu_and_every_picture_is_of_a_script():
@@ -182,21 +182,50 @@ def test_the_picture_of_the_readme_names_left_and_right(tmp_path, monkeypatch, f
         assert (middle < 8) == (not axis.xaxis_inverted())
 
 
-def test_tables_of_people_are_those_of_the_benchmark() -> None:
+def test_the_page_of_options_is_of_today_and_has_all_of_them() -> None:
+    from bids_sr.cli.parser import build_parser
+
+    text = (ROOT / "docs/options.md").read_text(encoding="utf-8")
+    assert text == script("options_page").page(), "python docs/options_page.py writes it anew"
+    flags = [flag for action in build_parser()._actions for flag in action.option_strings]
+    assert {flag for flag in flags if f"`{flag}`" not in text} <= {"-h", "--help"}
+
+
+def test_table_and_figure_of_people_are_those_of_the_benchmark() -> None:
     people = script("people_tables")
-    pages = {page: (ROOT / page).read_text() for page in people.PAGES}
-    for page, text in pages.items():
+    for page in people.PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
         assert text == people.with_tables(text), f"{page}: python docs/people_tables.py writes it anew"
-    for page in ("README.md", "docs/index.md"):
-        assert "4 runs of 3 people" in people.ROOM.search(pages[page])[0], "the page shows what was found on people"
+        assert people.table() in text, "the page shows what was found on people"
+    assert people.FIGURE.read_text(encoding="utf-8") == people.figure()
+    assert people.figure().count("<title>") == 1 + len(people.runs()), "a dot for every run"
 
 
-def test_a_table_of_people_is_put_in_its_room() -> None:
+def test_the_table_of_people_has_the_means_over_people_of_the_runs() -> None:
     people = script("people_tables")
-    page = "before\n<!-- people_share, by docs/people_tables.py -->\nold\n<!-- end of people_share -->\nafter"
-    text = people.with_tables(page)
-    assert "old" not in text
-    assert "| run | person |" in text
-    assert "Command: `python benchmarks/people.py share" in text
-    assert text.startswith("before\n")
-    assert text.endswith("\nafter")
+    for series, (mean, low, high) in people.means().items():
+        found = {}
+        for data, name, percent in people.runs():
+            if name == series:
+                found.setdefault(data, []).append(percent)
+        each = [sum(percents) / len(percents) for percents in found.values()]
+        assert (mean, low, high) == pytest.approx((sum(each) / len(each), min(each), max(each)), abs=0.75)
+
+
+def words_of(path: Path) -> int:
+    """As `wc -w` counts."""
+    return len(path.read_text(encoding="utf-8").split())
+
+
+def test_what_users_read_stays_short() -> None:
+    """The bounds that the project has set itself: who adds a page shortens others."""
+    assert words_of(ROOT / "README.md") <= 800
+    changes = (ROOT / "CHANGES.md").read_text(encoding="utf-8")
+    newest = re.split(r"^## ", changes, flags=re.MULTILINE)[1]
+    assert len(newest.split()) <= 600
+    assert re.findall(r"^### (.*)$", newest, re.MULTILINE) == [
+        "Highlights", "Breaking", "Added", "Results that changed", "Fixed",
+    ]  # fmt: skip
+    made = {"graph.md", "options.md"}
+    docs = [path for path in (ROOT / "docs").glob("*.md") if path.name not in made]
+    assert sum(map(words_of, docs)) <= 46_000

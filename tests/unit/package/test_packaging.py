@@ -200,9 +200,3 @@ def test_documents_name_only_options_that_there_are(document: str) -> None:
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", (ROOT / document).read_text()))
     of_fmriprep = {"--level", "--subject-anatomical-reference"}
     assert named <= known | of_fmriprep | {"--build-arg", "--rm", "--slow"}
-
-
-def test_usage_documents_every_option() -> None:
-    text = (ROOT / "docs/usage.md").read_text()
-    for action in build_parser()._actions:
-        assert not action.option_strings or any(flag in text for flag in action.option_strings), action.dest
