@@ -15,7 +15,7 @@ from _table import keep
 
 SECTIONS = (
     "summary", "verdict", "anatomical", "registration", "motion", "superres-training", "superres", "activation",
-    "regions", "evaluation", "placebos", "claim", "guards", "metrics", "methods", "errors", "about",
+    "evaluation", "placebos", "claim", "guards", "methods", "errors", "about",
 )  # fmt: skip
 
 

@@ -1,14 +1,13 @@
 """Figures of activation: the maps of all series side by side on one scale, and the regions of two conditions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Unpack
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, ListedColormap
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.patches import Patch
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
@@ -224,46 +223,4 @@ def zoomed_figure(
         s.mark_sides(axes[0][0], 2)
         s.mark_mm(axes[0][0], 2, float(brain.millimeters((x, y, z))[2]))
         s.bar_below(fig, image, display.label, bottom=0.34)
-    return fig
-
-
-def regions_figure(
-    regions: Mapping[str, tuple[NamedImage, NamedImage]],
-    scene: Scene,
-    conditions: tuple[str, str],
-    dice: Mapping[str, float],
-    *,
-    n_slices: int = 10,
-) -> Figure:
-    """Regions of two conditions of each series (masks by name) over the same planes: one, the other, both.
-
-    Planes are those with most voxels of the first series. `dice` is the overlap of the two masks by series. Raises
-    `FigureInputError` without a series.
-    """
-    if not regions:
-        raise FigureInputError("there is no pair of regions to draw")
-    panels = _Panels(scene)
-    brain = panels.brain
-    first = next(iter(regions.values()))
-    both = NamedImage(name="", data=first[0].data.astype(float) + first[1].data, affine=first[0].affine)
-    planes = informative_planes(scene, both, n_slices)
-    box = s.bounding_box(scene.canonical(np.asarray(scene.roi > 0)).data, brain.zooms, margin_mm=3.0)
-    colors: Look = {"cmap": ListedColormap([s.ORANGE, s.BLUE, s.GREEN]), "vmin": 1, "vmax": 3, "alpha": 0.85}
-    unit = 10.7 / n_slices * s.height_over_width(box, brain)
-    with s.style():
-        right = 0.11 + 0.889 * len(planes) / n_slices
-        fig, axes = s.panel_grid(len(regions), len(planes), unit, left=0.11, right=right, top=0.05, bottom=0.36)
-        for row, (name, (one, other)) in zip(axes, regions.items(), strict=True):
-            code = np.asarray(one.data > 0, dtype=np.float32) + 2 * np.asarray(other.data > 0, dtype=np.float32)
-            code[code == 0] = np.nan
-            shown = s.repeated(s.canonical(code, one.affine), brain)
-            for ax, k in zip(row, planes, strict=True):
-                panels.show(ax, shown, (box, k), **colors)
-            value = dice.get(name, float("nan"))
-            text = f"{series_text(name)}\nDice " + (f"{value:.2f}" if np.isfinite(value) else "n/a")
-            s.name_row(row[0], text, x=0.104, upright=False, size=9.5)
-        s.mark_planes(axes[0], brain, planes)
-        keys = ((s.ORANGE, conditions[0]), (s.BLUE, conditions[1]), (s.GREEN, "both"))
-        fig.legend(handles=[Patch(color=c, label=n) for c, n in keys], loc="lower left", ncols=3, fontsize=8.5)
-        fig.text(0.995, 0.1 / fig.get_figheight(), "Left is left", ha="right", fontsize=7.5, color=s.SOFT)
     return fig

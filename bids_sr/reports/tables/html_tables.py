@@ -1,29 +1,15 @@
 """HTML of the report: summary, facts, model card, metrics, registration, calibration, structural scans."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
 from bids_sr.io.json_values import real, texts
 from bids_sr.metrics.long_tables import MISSING
-from bids_sr.metrics.registry import METRICS, REGION_METRICS, metric_of
-from bids_sr.reports.markup import folded, joined, picked, render, table
-from bids_sr.reports.tables.evaluation_rows import series_text
+from bids_sr.reports.markup import folded, joined, render, table
 from bids_sr.reports.text.training_text import held_out_text, started_text
 
 Row = Mapping[str, str]
-_CAPITALS = {"psnr", "ssim", "rmse", "mae", "nmse", "fdr", "cc", "fwhm", "roi", "sr", "lr"}
-_THRESHOLDS = {"quarter": "upper quarter", "fdr": "FDR .05"}
-SLOW = ("alff_median", "falff_median", "alff_half_r")
-# what the report shows of the activation table, in this order; the rest is in the TSV
-SINGLE = (
-    "peak_cc", "peak_t", "peak_z", "peak_effect", "quarter_volume", "quarter_paper", "fdr_volume", "fdr_threshold",
-)  # fmt: skip
-PAIRED = (
-    "quarter_dice", "fdr_dice", "quarter_centroid_distance", "fdr_centroid_distance", "peak_distance",
-    "effect_separation",
-)  # fmt: skip
 Value = object
 
 
@@ -77,118 +63,6 @@ def card_html(card: Mapping[str, Value]) -> Markup:
     numbers = " ".join(filter(None, (held_out_text(card), started_text(card))))
     text = Markup("<p>{}</p>").format(numbers) if numbers else Markup("")
     return text + folded("Model card", render("bounded", "Model card", facts_html(card)))
-
-
-def ordered_series(rows: Iterable[Row], wanted: Sequence[str]) -> list[str]:
-    """Series of a table in the wanted order, then the others as they come."""
-    known = list(dict.fromkeys(row["series"] for row in rows))
-    return [name for name in wanted if name in known] + [name for name in known if name not in wanted]
-
-
-def pivot_html(rows: Sequence[Row], measures: Sequence[str], series: Sequence[str], caption: str) -> Markup:
-    """A table of the rows of one contrast: a line each series and smoothing, a column each measure that occurs."""
-    values = {(r["series"], r["fwhm_mm"], r["measure"]): r["value"] for r in rows}
-    shown = [m for m in measures if any(key[2] == m and value != MISSING for key, value in values.items())]
-    lines = [
-        [series_text(name), number(fwhm), *(number(values.get((name, fwhm, m))) for m in shown)]
-        for fwhm in sorted({r["fwhm_mm"] for r in rows}, key=float)
-        for name in series
-        if any((name, fwhm, m) in values for m in shown)
-    ]
-    return table(caption, ["series", ("smoothing", "mm"), *((_heading(m), _unit(m)) for m in shown)], lines)
-
-
-def _heading(measure: str) -> str:
-    """A measure as a column's head: its label, else words, abbreviations in capitals; a region's with its threshold."""
-    threshold, _, rest = measure.partition("_")
-    if threshold in _THRESHOLDS and rest in REGION_METRICS:
-        return f"{_heading(rest)}, {_THRESHOLDS[threshold]}"
-    declared = METRICS.get(measure) or REGION_METRICS.get(measure)
-    words = " ".join(word.upper() if word in _CAPITALS else word for word in measure.split("_"))
-    return declared.label or words if declared else words
-
-
-def _unit(measure: str) -> str:
-    unit = metric_of(measure).unit
-    return "" if unit == "1" else unit.replace("mm^3", "mm³")
-
-
-def difference_text(rows: Sequence[Row]) -> str:
-    """What the image table says of each other series against `bspline`, without judging it; empty if nothing."""
-    values = {(r["series"], r["contrast"], r["measure"]): r["value"] for r in rows if r["value"] != MISSING}
-    lines = []
-    for series in dict.fromkeys(r["series"] for r in rows):
-        changes = []
-        for (name, contrast, measure), value in values.items():
-            other = values.get(("bspline", contrast, measure))
-            if name != series or series in ("bspline", "raw") or other is None:
-                continue
-            if any(key in measure.lower() for key in ("psnr", "ssim")):
-                unit = _unit(measure)
-                change = f"{float(value) - float(other):+.3g}".replace("-", "−")
-                changes.append(f"{_heading(measure)} {change} {unit}".strip())
-        if changes:
-            lines.append(f"{series} − bspline: {', '.join(changes)}")
-    return "; ".join(lines)
-
-
-def _glossary(measures: Iterable[str]) -> Markup:
-    units = {measure: f" ({_unit(measure)})" if _unit(measure) else "" for measure in measures}
-    entries = [(_heading(measure), metric_of(measure).description + unit) for measure, unit in units.items()]
-    return folded("What the columns mean", render("glossary", entries)) if entries else Markup("")
-
-
-def metrics_html(
-    image: Sequence[Row], activation: Sequence[Row], names: Sequence[str] = (), mapped: str = "Activation",
-    percent: float | None = None,
-) -> Markup:  # fmt: skip
-    """Both long tables (either may be empty): image measures, then measures of the maps (`mapped`) by contrast.
-
-    Effects stand in signal units and, where it is known how many `percent` of the brain's mean signal one of them is,
-    in percent.
-
-    Nothing is highlighted: which difference counts is a matter of its interval, not of the larger value.
-    """
-    tables: list[tuple[str, Markup]] = []
-    used: list[str] = []
-    for contrast, group in _by_contrast(image):
-        found = tuple(dict.fromkeys(row["measure"] for row in group))
-        title = "Image measures" + (f", {contrast}" if contrast != MISSING else "")
-        tables.append((title, pivot_html(group, found, ordered_series(group, names), title)))
-        used += found
-    activation = [_in_percent(row, percent) for row in activation]
-    # the overlap of two conditions is the paper's main result: the first pair comes before single contrasts
-    for contrast, group in sorted(_by_contrast(activation), key=lambda each: "+" not in each[0]):
-        if contrast == MISSING:
-            if slow := [row for row in group if row["measure"] in SLOW]:
-                title = "Amplitude of slow fluctuations"
-                tables.append((title, pivot_html(slow, SLOW, ordered_series(slow, names), title)))
-                used += SLOW
-            continue
-        measures = PAIRED if "+" in contrast else SINGLE
-        title = contrast.replace("+", " against ") if "+" in contrast else contrast
-        title = f"{mapped} measures, {title}"
-        tables.append((title, pivot_html(group, measures, ordered_series(group, names), title)))
-        used += [m for m in measures if any(row["measure"] == m for row in group)]
-    if not any(made for _, made in tables):
-        return Markup("<p class='notice'>No measures were written.</p>")
-    difference = difference_text(image)
-    text = Markup("<p>Differences of images: {}.</p>").format(difference) if difference else ""
-    return joined([picked(tables), text, _glossary(dict.fromkeys(used))])
-
-
-def _in_percent(row: Row, percent: float | None) -> Row:
-    """An effect with its share of the brain's mean signal, one number for all series of the run, beside it."""
-    if percent is None or row["measure"] != "peak_effect" or row["value"] in (MISSING, ""):
-        return row
-    value = float(row["value"])
-    return {**row, "value": f"{number(row['value'])} ({number(f'{value * percent:.3g}')} %)"}
-
-
-def _by_contrast(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    order = list(dict.fromkeys(row["contrast"] for row in rows))
-    kept = sorted(rows, key=lambda row: order.index(row["contrast"]))
-    return [(contrast, list(group)) for contrast, group in groupby(kept, key=lambda row: row["contrast"])]
 
 
 REGISTRATION_FACTS = {

@@ -1,20 +1,13 @@
 """Figures of a run's results: one slice of all series, its model, maps and regions, and tables of them."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
-
-import numpy as np
+from collections.abc import Iterator, Sequence
 
 from bids_sr.config.memory_model import MAPS
-from bids_sr.metrics.long_tables import SERIES, MetricRow
-from bids_sr.pipeline.artifacts import Confounds, Facts, Image, Map, Mask, Metrics, Regressors, Rows, Series, Table
+from bids_sr.pipeline.artifacts import Confounds, Facts, Image, Map, Mask, Regressors, Rows, Series, Table
 from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.reports.sections import Shown
 from bids_sr.series import RAW, map_label
 from bids_sr.steps.figures import run_maps
-from bids_sr.steps.figures.display_grids import percent_of
-
-MAX_PAIRS = 3
 
 
 @figure(
@@ -27,6 +20,7 @@ MAX_PAIRS = 3
         "interpolation. A sharper image does not prove finer functional detail: inject shows just as much static "
         "detail, but its signal change is only interpolated.",
         missing="slice through all series",
+        tables=("image",),
     ),
 )  # fmt: skip
 def draw_slice(
@@ -82,6 +76,7 @@ def draw_design(
         "discovery rate .05 over the brain. Light blue outline: region of interest.",
         missing="maps of activation",
         unless="connectivity",
+        tables=("activation",),
     ),
     Shown(
         "connectivity", "activation", label="smoothing",
@@ -92,6 +87,7 @@ def draw_design(
         "seed and with no other. Maps of plain (not partial) seed correlation are stored as stat-cc. One row per "
         "series, with the same color scale and threshold. Planes and zoom were chosen from the first row alone. White "
         "outline: false discovery rate .05 over the brain. Light blue outline: region of interest.",
+        tables=("activation",),
     ),
     Shown(
         "amplitude", "activation", label="smoothing",
@@ -134,61 +130,6 @@ def draw_activation(
         if stat == "alff":
             rows = [run_maps.row_of(name, own[name]) for name in run_maps.ordered(own, series_names)]
             yield Drawn(map_label("amplitude", fwhm / 10), activation_figure(rows, scene, display=ALFF_DISPLAY))
-
-
-@figure(
-    Shown(
-        "regions", "regions", label="smoothing",
-        heading="{contrast}, {smoothing}",
-        caption="Voxels of the region of interest whose correlation coefficient (CC) is in the upper quarter of the "
-        "map's range, for each of the two conditions. This threshold depends on the map's extremes, so a smaller "
-        "region alone does not mean finer localization.",
-        missing="regions of pairs of conditions",
-    ),
-)  # fmt: skip
-def draw_regions(
-    maps: list[Map], bold_mask_hr: Mask, roi_hr: Mask, boldref: Image, guide_hr: Image | None = None, *,
-    series_names: Sequence[str],
-) -> Iterator[Drawn]:  # fmt: skip
-    """The paper's quarter regions of pairs of conditions in the series that are drawn, with their Dice coefficient."""
-    from bids_sr.reports.figures.activation_figures import regions_figure
-    from bids_sr.stats.regions.activation_regions import dice
-
-    found = run_maps.sort_maps(maps)
-    scene = run_maps.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
-    quarters = {(label, fwhm): own for (label, kind, fwhm), own in found.regions.items() if kind == "Quarter"}
-    single = (name for name in dict.fromkeys(label for label, _ in quarters) if name != "all" and "Minus" not in name)
-    pairs = list(combinations(single, 2))[:MAX_PAIRS]
-    for (one, other), fwhm in ((p, f) for p in pairs for f in sorted({f for _, f in quarters})):
-        first, second = quarters.get((one, fwhm), {}), quarters.get((other, fwhm), {})
-        both = run_maps.compared([name for name in first if name in second], series_names)
-        rows = {name: (run_maps.row_of(name, first[name]), run_maps.row_of(name, second[name])) for name in both}
-        overlap = {name: dice(a.data > 0, b.data > 0) for name, (a, b) in rows.items()}
-        if rows:
-            values = {name: np.nan if value is None else value for name, value in overlap.items()}
-            contrast = f"{one}Versus{other[:1].upper()}{other[1:]}"
-            drawn = regions_figure(rows, scene, (one, other), values)
-            yield Drawn(map_label("regions", fwhm / 10), drawn, contrast=contrast)
-
-
-@figure(
-    Shown("metrics", "metrics", html=True, missing="tables of metrics", tables=("image", "activation")),
-)  # fmt: skip
-def show_metrics(
-    image_metrics: Metrics, activation: Metrics, boldref: Image | None = None, bold_mask: Mask | None = None, *,
-    series_names: Sequence[str], at_rest: bool,
-) -> Content:  # fmt: skip
-    """The metrics tables as HTML; effects in percent, too, where the reference of the run and its brain are given."""
-    from bids_sr.reports.tables.html_tables import metrics_html
-
-    mapped, percent = "Connectivity" if at_rest else "Activation", percent_of(boldref, bold_mask)
-    image, maps = (_cells(rows) for rows in (image_metrics, activation))
-    return metrics_html(image, maps, run_maps.all_names(series_names), mapped=mapped, percent=percent)
-
-
-def _cells(rows: Sequence[MetricRow]) -> list[Mapping[str, str]]:
-    """Rows of a table as they stand in its file."""
-    return [dict(zip(SERIES, row.cells(SERIES), strict=True)) for row in rows]
 
 
 @figure(

@@ -14,7 +14,6 @@ from bids_sr.metrics.registry import METRICS
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables import evaluation_tables as tables
 from bids_sr.reports.tables import region_size_tables
-from bids_sr.reports.tables.html_tables import pivot_html
 from bids_sr.reports.text import evaluation_text as text
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 
@@ -257,8 +256,6 @@ def test_denoised_b_spline_alone_is_no_control_analysis():
 def test_the_acquired_series_is_named_in_words():
     assert [pick.series_text(name) for name in ("raw", "sbl")] == ["acquired", "sbl"]
     assert ">raw<" not in tables.agreement_html([row("raw", "self_r_signal", 0.5)], prefix="self_r")
-    assert ">raw<" not in pivot_html([{"series": "raw", "fwhm_mm": "0", "measure": "snr", "value": "1"}],
-                                     ["snr"], ["raw"], "x")  # fmt: skip
 
 
 def test_the_claim_is_shown_by_series_smoothing_and_threshold():

@@ -10,7 +10,6 @@ import pytest
 from figure_helpers import content_of, kept
 
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline.artifacts import Derivative, Volume
 from bids_sr.pipeline.figure import Drawn, figure
 from bids_sr.reports.figures.svg_files import save_svg
@@ -228,33 +227,7 @@ def test_activation_of_every_contrast_and_smoothing(images, maps, tmp_path, back
     )
 
 
-def test_regions_of_single_conditions(images, maps, tmp_path):
-    drawn = draw_maps.draw_regions(
-        maps, images["mask_hr"], images["roi_hr"], images["image"], images["image_hr"], series_names=SERIES[1:]
-    )
-    kept(draw_maps.draw_regions, drawn, tmp_path)
-    assert [(each.entities["contrast"], each.entities["desc"]) for each in drawn] == [
-        ("thumbVersusLittle", "regions"),
-        ("thumbVersusLittle", "regionsFwhm50"),
-    ]
-
-
-def test_no_regions_no_figures(images, maps):
-    only = [each for each in maps if each.entities["suffix"] == "statmap"]
-    grid = images["mask_hr"], images["roi_hr"], images["image"]
-    assert draw_maps.draw_regions(only, *grid, series_names=()) == []
-
-
 def test_tables_and_summaries(images, tmp_path):
-    rows = [MetricRow(series="raw", measure="peak_effect", value=4.5, contrast="thumb")]
-    one = Volume(np.full(LOW, 200.0), COARSE), images["mask"]
-    for at_rest, word, other in ((False, "Activation", "Connectivity"), (True, "Connectivity", "Activation")):
-        drawn = draw_maps.show_metrics([], rows, *one, series_names=SERIES[1:], at_rest=at_rest)
-        assert kept(draw_maps.show_metrics, drawn, tmp_path) == [("metrics", "metrics.html")]
-        page = content_of(drawn, "metrics", html=True)
-        assert f"{word} measures" in page
-        assert f"{other} measures" not in page
-        assert "4.5 (2.25 %)" in page
     drawn = draw_motion.summarize_run(run_facts={"Run": "x"}, n_dummy=3)
     assert kept(draw_motion.summarize_run, drawn, tmp_path) == [("motion", "runsummary.html")]
     assert "<td>3</td>" in content_of(drawn, "runsummary", html=True)

@@ -17,7 +17,6 @@ from bids_sr.reports.figures.activation_figures import Scene
 from bids_sr.reports.figures.style import NamedImage
 from bids_sr.reports.text.training_text import TrainingRecord
 from bids_sr.steps.figures.draw_maps import draw_slice
-from bids_sr.steps.figures.run_maps import compared
 
 FINE = np.diag([-2.0, 2.0, 3.0, 1.0])
 FINE[:3, 3] = [31.0, -40.0, 5.0]
@@ -379,28 +378,6 @@ def test_the_first_panel_shows_where_the_enlarged_part_lies(scene, monkeypatch):
     assert np.array_equal(part[: int((y1 - y0) / 2), : int((x1 - x0) / 2)], close[0].images[0].get_array())
     assert {"L", "R"} <= {text.get_text() for text in locator.texts}
     assert len(close) == len(maps)
-
-
-def test_many_series_of_regions_are_no_taller_than_a_screen(scene):
-    """Nine rows of five planes were 2,200 pixels."""
-    blank = NamedImage(name="", data=np.ones(SHAPE), affine=FINE)
-    order = ("raw", "bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl", "measured")
-    names = compared(order, order[1:-1])
-    assert names == ["raw", "bspline", "srgan", "sbl", "measured"]
-    fig = activation_figures.regions_figure(dict.fromkeys(names, (blank, blank)), scene, ("a", "b"), {}, n_slices=10)
-    assert fig.get_figheight() / fig.get_figwidth() < 0.75
-
-
-def test_regions_are_coded_one_other_both(scene):
-    one, other = np.zeros(SHAPE), np.zeros(SHAPE)
-    one[6:9, 14:18, 3] = 1
-    other[8:11, 14:18, 3] = 1
-    pair = tuple(NamedImage(name="srgan", data=each, affine=FINE) for each in (one, other))
-    fig = activation_figures.regions_figure({"srgan": pair}, scene, ("thumb", "little"), {"srgan": 0.25}, n_slices=1)
-    codes = np.asarray(next(ax.images[1] for ax in fig.axes if len(ax.images) == 2).get_array(), dtype=float)
-    counts = {code: int(np.sum(codes == code)) for code in (1, 2, 3)}
-    assert counts == {1: 8, 2: 8, 3: 4}
-    assert any("Dice 0.25" in text.get_text() for text in fig.texts)
 
 
 def test_a_whole_brain_region_is_neither_outlined_nor_zoomed(head):

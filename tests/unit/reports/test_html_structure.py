@@ -20,7 +20,6 @@ from bids_sr.reports.tables.group_comparison_tables import claims_html, comparis
 from bids_sr.reports.tables.html_tables import (
     calibration_html,
     card_html,
-    metrics_html,
     registration_html,
     structural_html,
     summary_html,
@@ -113,21 +112,6 @@ VERDICT = {
 }  # fmt: skip
 
 
-def series_rows() -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    def one(series: str, fwhm: str, contrast: str, measure: str, value: str) -> dict[str, str]:
-        return {"series": series, "fwhm_mm": fwhm, "contrast": contrast, "measure": measure, "value": value, "unit": ""}
-
-    image = [one(s, "0", "n/a", m, v) for s, v in (("bspline", "30.5"), ("srgan", "31")) for m in ("psnr", "ssim")]
-    activation = [
-        one(s, f, c, m, v)
-        for s, v in (("raw", "4.5"), ("srgan", "n/a"), ("bspline", "-12.25"))
-        for f in ("0", "5")
-        for c, m in (("a", "peak_t"), ("b", "peak_t"), ("c", "quarter_volume"), ("d", "peak_z"),
-                     ("a+b", "quarter_dice"), ("a+c", "peak_distance"))
-    ]  # fmt: skip
-    return image, activation
-
-
 def group_pages() -> dict[str, str]:
     people = [f"sub-{n}" for n in range(9)]
     levels = {"raw": 0.5, "bspline": 0.4, "srgan": 0.3, "sbl": 0.2}
@@ -160,7 +144,6 @@ def group_pages() -> dict[str, str]:
 
 def pages() -> dict[str, str]:
     rows = rows_of_a_run()
-    image, activation = series_rows()
     scans = [
         {"contrast": c, "series": s, "measure": m, "value": "0.25", "unit": u, "reference": "heldOut"}
         for c in ("T1w", "all") for s in ("bspline", "attunet")
@@ -177,7 +160,7 @@ def pages() -> dict[str, str]:
         "null": null_html(rows), "placebo": placebo_html(rows), "claim": claim_html(rows),
         "verdict": verdict_html(VERDICT, rows, flags), "guards": guards_html(rows, flags),
         "many": verdict_html({**VERDICT, "sentences": [VERDICT["sentences"][0]] * 8}),
-        "metrics": metrics_html(image, activation, ["raw", "bspline", "srgan"]), "structural": structural_html(scans),
+        "structural": structural_html(scans),
         "summary": summary_html({"Subject": "sub-01", "Warnings": ["<w>"], "Notices": "n", "Runs": [1, 2], "x": {}}),
         "card": card_html(card), "registration": registration_html({"bold_t1w_nmi": 1.16, "roi_is_brain": True}),
         "calibration": calibration_html({"usable": True, "n_volumes": 20, "overlap": 0.5, "censored": [1, 2]}, 6.0),

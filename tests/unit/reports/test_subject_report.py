@@ -26,12 +26,10 @@ SECTIONS = (
     "superres-training",
     "superres",
     "activation",
-    "regions",
     "evaluation",
     "placebos",
     "claim",
     "guards",
-    "metrics",
     "methods",
     "errors",
     "about",
@@ -52,7 +50,6 @@ FUNC = (
     "desc-srslice",
     "contrast-thumb_desc-activation",
     "contrast-thumb_desc-activationFwhm50",
-    "contrast-thumbVersusLittle_desc-regions",
     "desc-variance",
     "desc-splithalf",
     "desc-beyond",
@@ -142,9 +139,6 @@ def finished(tmp_path, drawn):
     for run in ("1", "2"):
         for name in FUNC:
             (folder / f"sub-01_task-tap_run-{run}_{name}_bold.svg").write_text(drawn)
-        (folder / f"sub-01_task-tap_run-{run}_desc-metrics_bold.html").write_text(
-            f"<table><tr><td>r{run}</td></tr></table>"
-        )
         for name in FUNC_TABLES:
             (folder / f"sub-01_task-tap_run-{run}_desc-{name}_bold.html").write_text("<table><tr></tr></table>")
     (folder / "sub-01_desc-summary_T1w.html").write_text("<table class='facts'></table>")
@@ -222,7 +216,7 @@ def test_runs_are_grouped_and_figures_without_a_run_come_first(finished):
         registration.index(part) for part in ("Registration of the T2* pair", "Task tap, run 1", "Task tap, run 2")
     ]
     assert order == sorted(order)
-    activation = text[text.index('<section id="activation"') : text.index('<section id="regions"')]
+    activation = text[text.index('<section id="activation"') : text.index('<section id="evaluation"')]
     assert activation.count("<h4>thumb, not smoothed") == 2
     assert activation.count("<h4>thumb, smoothed by 5 mm (FWHM)") == 2
 

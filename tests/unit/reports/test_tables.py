@@ -62,45 +62,6 @@ def test_numbers_are_short_and_absence_is_a_dash(value, shown):
     assert html_tables.number(value) == shown
 
 
-def test_a_pivot_has_a_row_for_each_series_and_smoothing_in_order():
-    rows = [
-        row(s, f, "thumb", "peak_t", v) for v, (s, f) in enumerate([("srgan", 5), ("raw", 0), ("srgan", 0), ("raw", 5)])
-    ]
-    html = html_tables.pivot_html(rows, ["peak_t", "peak_z"], ["raw", "srgan"], "thumb <x>")
-    body = html[html.index("<tbody>") :]
-    order = [part.split("<")[0] for part in body.split("<td>")[1:]]
-    assert order == ["0", "1", "0", "2", "5", "3", "5", "0"]
-    assert "peak z" not in html
-    assert "thumb &lt;x&gt;" in html
-
-
-def test_no_value_is_singled_out_as_best():
-    rows = [row(s, 0, "n/a", "psnr", v) for s, v in (("bspline", 30), ("srgan", 31))]
-    html = html_tables.metrics_html(rows, [], ["bspline", "srgan"])
-    assert "<b>" not in html
-    assert "<strong>" not in html
-    assert "srgan − bspline: PSNR +1 dB" in html
-    assert "best" not in html.lower()
-
-
-def test_the_overlap_of_conditions_comes_before_single_contrasts():
-    activation = [row("raw", 0, "thumb", "peak_t", 4), row("raw", 0, "thumb+little", "quarter_dice", 0.4)]
-    html = html_tables.metrics_html([], activation)
-    assert html.index("thumb against little") < html.index("Activation measures, thumb<")
-    assert "overlap of the regions" in html
-
-
-def test_one_contrast_of_many_is_picked():
-    activation = [row("raw", 0, f"c{k}", "peak_t", k + 0.5) for k in range(6)]
-    html = html_tables.metrics_html([], activation)
-    assert html.count("<div class='pick' data-pick>") == 1
-    assert html.count('<div data-title="Activation measures, c') == 6 == html.count("<table")
-
-
-def test_tables_without_rows_say_so():
-    assert "No measures" in html_tables.metrics_html([], [])
-
-
 def test_the_card_is_folded_below_what_it_says_of_held_out_slices():
     html = html_tables.card_html(CARD)
     assert "srgan − bspline +2.50 dB, SSIM +0.010" in html
@@ -129,12 +90,6 @@ def test_only_the_phase_with_held_out_slices_is_drawn():
     assert found.losses.keys() == {"loss"}
     assert found.levels == {"bspline": 33.5, "zerofill": 36.5}
     assert found.chosen_step == 150
-
-
-def test_effects_stand_in_percent_of_the_brain_beside_signal_units():
-    rows = [row("raw", 0, "all", "peak_effect", 40.0), row("raw", 0, "all", "peak_t", 9.5)]
-    assert "<td>40 (1.48 %)</td>" in html_tables.metrics_html([], rows, percent=100 / 2700)
-    assert "<td>40</td>" in html_tables.metrics_html([], rows)
 
 
 def test_clusters_read_from_a_file_are_those_that_were_written(tmp_path):
