@@ -72,9 +72,7 @@ BIN = Path(sys.executable).parent
 SERIES, TRAINING = "super-resolution: ", "training"
 MAPS, EVALUATION, REGISTRATION = "activation maps", "evaluation", "registration of run and pair"
 STAGES = {
-    **dict.fromkeys(
-        ("measure_quality", "join_quality", "compare_maps", "measure_claim", "attribute_sizes"), EVALUATION
-    ),
+    **dict.fromkeys(("measure_quality", "join_quality", "compare_maps"), EVALUATION),
     "estimate_variance": "variance maps of the run",
     "figures": "figures and reports",
     **dict.fromkeys(("store", "primary"), "writing the results"),

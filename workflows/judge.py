@@ -3,7 +3,7 @@
 from bids_sr.pipeline.graph import Maker, Wires
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, MEASURED
-from bids_sr.steps import active_regions, evaluation, judgment, quality, super_resolution
+from bids_sr.steps import evaluation, judgment, quality, super_resolution
 from bids_sr.steps.compared import another_run
 from bids_sr.workflows.run_scope import RunOf
 
@@ -20,7 +20,7 @@ def add_evaluation(run: RunOf) -> None:
         scope.say(Part.EVALUATION, evaluation.UNSPLIT)
     stored = [one for one in run.wanted if one.stored]
     _say(run, split=split)
-    tables += [*_against_truth(run, split=split), *_against_another_run(run), *_without_signal(run), *_sizes(run)]
+    tables += [*_against_truth(run, split=split), *_against_another_run(run), *_without_signal(run)]
     tested = [scope.gather("tested")[one.name] for one in stored if one.learned_from == "run"]  # no ensemble's
     networks = [one.name for one in stored if one.network]
     scope.add(evaluation.gather_tested, wires={"tested": tested}, network_names=networks)
@@ -85,17 +85,6 @@ def _without_signal(run: RunOf) -> list[Maker]:
     for name in names:
         run.series[name].add(evaluation.shuffle_signal)
     return [run.series[name]["null_rates"] for name in names]
-
-
-def _sizes(run: RunOf) -> list[Maker]:
-    """Sizes and overlap of two conditions' regions, and what changes them."""
-    if not run.scope.setting("pair_conditions"):
-        return []
-    if run.scope.setting("attribution_widths"):
-        for name in run.mapped:
-            run.series[name].add(active_regions.measure_claim)
-    run.scope.add(active_regions.attribute_sizes)
-    return [run.scope["claim"]]
 
 
 def _quality_control(run: RunOf, *, split: bool) -> list[Maker]:

@@ -10,7 +10,6 @@ from bids_sr.config.spaces import FUNC
 from bids_sr.pipeline.graph import Maker, Scope
 from bids_sr.pipeline.step import Part
 from bids_sr.series import INTERPOLATIONS, MEASURED
-from bids_sr.stats.regions.attribution import attribution_pair, attribution_widths, widths_to_map
 from bids_sr.stats.regions.map_sidecars import SLOW
 from bids_sr.steps import (
     activation,
@@ -107,7 +106,7 @@ def _settings(planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with
         "dummy_scans": given.n_dummy if dummies is None and given is not None else dummies,
         "slice_times": bold.slice_timing if timed else None, "has_stc": timed,
         "contrasts": {name: dict(weights) for name, weights in planned.plan.contrasts[bold.bold].items()},
-        "at_rest": at_rest, "band": SLOW if at_rest else None, **_sizes(planned, bold),
+        "at_rest": at_rest, "band": SLOW if at_rest else None,
         "active_by": MEASURED if truth is not None and truth.bold is not None else "bspline",
         "has_truth": bool(known) or (truth is not None and truth.bold is not None),
         "series_names": tuple(one.name for one in wanted if one.stored),
@@ -118,17 +117,6 @@ def _settings(planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with
         "readout": given.field.readout if given and given.field else 0.0,
         "calibrated": bold.calibration is not None and calibrates,
     }  # fmt: skip
-
-
-def _sizes(planned: Planned, bold: BoldRun) -> dict[str, object]:
-    """Two conditions whose regions are compared, or none, and the smoothing (mm) at which they are to be mapped."""
-    how = planned.settings.activation
-    pair = attribution_pair(planned.plan.contrasts[bold.bold]) if bold.events is not None else None
-    widths = widths_to_map(
-        attribution_widths(bold.zooms, factor_of(bold, planned.settings)), smoothing=how.smoothing, kinds=how.kinds,
-        thresholds=how.thresholds,
-    )  # fmt: skip
-    return {"pair_conditions": pair or (), "attribution_widths": widths}
 
 
 def _add_motion(run: RunOf) -> None:

@@ -110,8 +110,8 @@ class Evaluator(BaseEstimator):
 
     Notes
     -----
-    The table has what the verdict rests on. Comparisons of t maps, false-positive rates, placebos, quality flags and
-    the attribution of region sizes are made by ``bids-sr`` alone.
+    The table has what the verdict rests on. Comparisons of t maps, false-positive rates, placebos and quality
+    flags are made by ``bids-sr`` alone.
 
     Examples
     --------

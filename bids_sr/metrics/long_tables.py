@@ -48,8 +48,7 @@ EVALUATION: Mapping[str, Mapping[str, str]] = {
     "region": {
         "Description": "Voxels that entered: brain, roi, or activeNN (measured |t| of at least NN/10 in the half of "
         "the blocks that is not the target, 4 mm FWHM), or of the whole run for its maps; active: where known "
-        "activation is at least a quarter of its maximum; "
-        "for claim_ measures how the region was thresholded: quarter, fixed or fdr"
+        "activation is at least a quarter of its maximum"
     },
     "measure": _MEASURE,
     "value": {"Description": "The figure, in the unit of its row; n/a where it is not defined"},

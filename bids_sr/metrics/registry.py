@@ -345,24 +345,8 @@ register(
     ),
 )  # fmt: skip
 
-# Attribution of region size, and the verdict
+# The verdict
 register(
-    Metric("claim_size", "mm^3", "size of the region in the region of interest, mean of the two conditions", NEITHER),
-    Metric("claim_dice", "1", "overlap of the regions of the two conditions", NEITHER),
-    Metric("claim_size_paper", "acquired voxel", "the same in acquired voxels, as the paper counts", NEITHER),
-    Metric("claim_undefined", "1",
-           "rows of this threshold whose overlap is not defined, because a region is empty; n of all"),
-    *(
-        Metric(f"claim_{part}_{figure}", "1", f"{what}, {text}")
-        for figure, what in (("size", "ratio of sizes"), ("dice", "difference of overlaps"))
-        for part, text in (
-            ("total", "the series smoothed in its own voxels against raw in its own: what the paper reports"),
-            ("part_grid", "bspline against raw, smoothed alike in mm: the finer grid alone"),
-            ("part_smoothing", "bspline smoothed in its own voxels against bspline smoothed as raw in mm"),
-            ("part_method", "the series against bspline, both smoothed in their own voxels"),
-            ("part_threshold", "total of this threshold against the total of a fixed one"),
-        )
-    ),
     Metric("verdict", "1", "1 better than the series in against, 0 the same, -1 worse; n/a: undecided"),
     *(
         Metric(f"verdict_{name}", "1", f"1 where the evidence allows to say that the method {text}, else 0")

@@ -46,7 +46,7 @@ class Lookup(Protocol):
     def __call__(self, name: Literal["level"], /) -> Level: ...
     @overload
     def __call__(
-        self, name: Literal["suffixes", "kinds", "thresholds", "pair_conditions", "methods", "method_names"], /
+        self, name: Literal["suffixes", "kinds", "thresholds", "methods", "method_names"], /
     ) -> Sequence[str]: ...
     @overload
     def __call__(

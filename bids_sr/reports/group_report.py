@@ -22,7 +22,7 @@ from bids_sr.reports.figures.svg_files import svg_text
 from bids_sr.reports.markup import folded, joined, picked, render, table
 from bids_sr.reports.participants_page import ALL, GROUP
 from bids_sr.reports.tables.evaluation_rows import series_text, value_text
-from bids_sr.reports.tables.group_comparison_tables import claims_html, comparisons_html, maps_html, paper_html
+from bids_sr.reports.tables.group_comparison_tables import comparisons_html, maps_html, paper_html
 from bids_sr.reports.tables.html_tables import facts_html, messages_html
 from bids_sr.reports.text import group_verdicts as words
 from bids_sr.reports.text.methods_text import methods_html
@@ -210,11 +210,11 @@ def _list(texts: Sequence[str], *, bold: bool = False) -> Markup:
 
 
 def sizes_html(found: Joined, figure_dir: Path) -> Markup:
-    """The paper's table and the figures of what is in it, then the parts of the claim."""
+    """The paper's table and the figures of what is in it."""
     papers = paper_tables(found.values, found.methods)
     shown = joined(_paper(paper, found, figure_dir, f"paper{number}") for number, paper in enumerate(papers))
     note = Markup("<p>{}</p>").format(SIZE_NOTE) if papers else ""
-    return joined([shown, note, claims_html(found.claims)])
+    return joined([shown, note])
 
 
 def _paper(paper: PaperTable, found: Joined, figure_dir: Path, name: str) -> Markup:

@@ -49,7 +49,6 @@ SECTIONS = (
     SectionSpec(name="activation", title="Activation"),
     SectionSpec(name="evaluation", title="Accuracy of super-resolved maps"),
     SectionSpec(name="placebos", title="Control analyses"),
-    SectionSpec(name="claim", title="Sources of the change in region size"),
     SectionSpec(name="guards", title="Quality checks"),
     SectionSpec(name="methods", title="Methods", by_run=False),
     SectionSpec(name="errors", title="Errors", by_run=False),

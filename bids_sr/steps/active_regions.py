@@ -9,16 +9,13 @@ import pandas as pd
 from bids_sr.config.memory_model import MAPS
 from bids_sr.io.array_types import Array
 from bids_sr.pipeline.artifacts import (
-    Confounds,
     Derivative,
     Facts,
     File,
     Image,
     Map,
     Mask,
-    Metrics,
     Regressors,
-    Rows,
     Series,
     Table,
     Transforms,
@@ -29,7 +26,6 @@ from bids_sr.region_names import atlas_title
 from bids_sr.registration.ants import apply, apply_to_points
 from bids_sr.registration.bold_to_anat import boldref_onward, boldref_to_template
 from bids_sr.series import MEASURED, RAW, parse_map_label
-from bids_sr.stats.glm.design import default_confounds
 from bids_sr.stats.glm.statmaps import ActivationSettings
 from bids_sr.stats.regions.activation_regions import (
     COLUMNS,
@@ -38,19 +34,13 @@ from bids_sr.stats.regions.activation_regions import (
     cluster_rows,
     grow_roi,
     largest_clusters,
-    parse_thresholds,
     placed,
 )
-from bids_sr.stats.regions.attribution import THRESHOLDS, attribution_rows
-from bids_sr.stats.regions.map_summary import activation_rows, find_regions, single_conditions
+from bids_sr.stats.regions.map_summary import single_conditions
 from bids_sr.steps.activation import (
-    COMPARED,
     Contrasts,
-    Factor,
-    by_smoothing,
     fitted,
     kept_table,
-    per_acquired,
     values_of,
 )
 
@@ -134,68 +124,6 @@ def _thresholded(
             if found is not None and series in by_series:
                 where = {"series": series, "fwhm_mm": f"{fwhm_mm:g}", "contrast": contrast, "threshold": kind}
                 yield {**where, "statistic": stat}, found, by_series[series]
-
-
-@step(makes="claim_metrics", memory=MAPS)
-def measure_claim(
-    series: Series, mask: Mask, roi: Mask, regressors: Regressors, here: Path, confounds: Confounds | None = None,
-    maps: Sequence[Map] = (), *, series_name: str, contrasts: Contrasts, pair_conditions: Sequence[str],
-    attribution_widths: Sequence[float], factor: Factor, tr: float, n_dummy: int, high_pass: float,
-    low_pass: float | None, slice_time_ref: float, has_stc: bool,
-) -> Metrics:  # fmt: skip
-    """Regions of two conditions of one series at widths and thresholds that the run's own maps do not have.
-
-    Parameters
-    ----------
-    series, mask, roi, regressors, confounds : as `bids_sr.steps.activation.map_series` takes them
-    maps : of the series, at the widths that it was mapped with
-    attribution_widths : smoothing (mm), one pass over the series each where there are no maps of it
-    """
-    both, rows = {name: contrasts[name] for name in pair_conditions}, []
-    known = by_smoothing(maps, COMPARED)
-    for fwhm_mm in attribution_widths:
-        how = ActivationSettings(
-            confound_names=default_confounds(confounds), low_pass=low_pass, fwhm_mm=fwhm_mm, tr=tr, n_dummy=n_dummy,
-            high_pass=high_pass, slice_time_ref=slice_time_ref, has_stc=has_stc,
-        )  # fmt: skip
-        own = {key: each for key, each in known.get(fwhm_mm, {}).get(series_name, {}).items() if key[0] in both}
-        if own.keys() >= {(name, stat) for name in both for stat in COMPARED}:
-            found = {key: values_of(each) for key, each in own.items()}
-        else:
-            found = dict(fitted(series, mask.data, regressors, both, how, here, confounds).maps)
-        regions = find_regions(found, mask.data, roi.data, parse_thresholds(THRESHOLDS))
-        rows += activation_rows(
-            found, regions, both, mask=mask.data, roi=roi.data, affine=series.affine, series=series_name,
-            fwhm_mm=fwhm_mm, per_acquired=per_acquired(series_name, factor),
-        )  # fmt: skip
-    return rows
-
-
-def _claim_text(setting: Lookup) -> str:
-    first, second = setting("pair_conditions")
-    return (
-        "To separate the effects of finer grid, smoothing, threshold and method on the size of regions "
-        f"[@stss_srfmri], sizes and overlap of the regions of {first} and {second} were also computed with "
-        "smoothing of 1.5 voxels of each series' own grid and of the acquired grid, and with three thresholds: the "
-        "upper quarter of the correlation map's range, a false discovery rate of .05 and z of 3.1.\n"
-    )
-
-
-@step(makes="claim", part=Part.EVALUATION, text=_claim_text, small=True)
-def attribute_sizes(
-    activation: Metrics, claim_metrics: Sequence[Metrics] = (), *, pair_conditions: Sequence[str],
-    voxel: tuple[float, float, float], factor: Factor,
-) -> Rows:  # fmt: skip
-    """Region size and overlap by series, smoothing and threshold, and which part of the change is due to what.
-
-    Parameters
-    ----------
-    activation, claim_metrics : the run's own figures, and those of `measure_claim`; the first of equal rows counts
-    voxel : acquired (mm)
-    """
-    first, second = pair_conditions
-    rows = [row for table in (activation, *claim_metrics) for row in table]
-    return attribution_rows(rows, (first, second), voxel_mm=voxel, factor=factor)
 
 
 def judged_contrasts(contrasts: Contrasts) -> list[str]:

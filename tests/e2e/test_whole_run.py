@@ -20,7 +20,7 @@ from .conftest import BIN, call
 EXPECTED = Path(__file__).parents[1] / "expected_outputs.txt"
 SECTIONS = (
     "summary", "verdict", "anatomical", "registration", "motion", "superres-training", "superres", "activation",
-    "evaluation", "placebos", "claim", "guards", "methods", "errors", "about",
+    "evaluation", "placebos", "guards", "methods", "errors", "about",
 )  # fmt: skip
 
 

@@ -1,18 +1,15 @@
-"""Tables of the group's page: comparisons, the paper's numbers beside ours, parts of its claim, and maps."""
+"""Tables of the group's page: comparisons, the paper's numbers beside ours, and maps."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from bids_sr.reports.markup import joined, render, table
+from bids_sr.reports.markup import render, table
 from bids_sr.reports.tables.evaluation_rows import series_text
-from bids_sr.reports.tables.region_size_tables import PARTS
 from bids_sr.reports.text import group_verdicts as words
 from bids_sr.stats.group.group_tables import Cell, PaperTable
 from bids_sr.stats.group.group_tests import Comparison
-from bids_sr.stats.group.metric_tables import Values
-from bids_sr.stats.group.paired_tests import Spread, Wilcoxon, differences, spread, wilcoxon
+from bids_sr.stats.group.paired_tests import Spread, Wilcoxon
 
 # What the paper reports of 30 participants; smoothing sigma 1.5, unit not given (METHODS: 3.5 or 13.2 mm FWHM)
 PAPER = (
@@ -82,32 +79,6 @@ def comparisons_html(comparisons: Sequence[Comparison], caption: str) -> Markup:
             *(words.number(p) for p in (each.p_holm, each.p_fdr, each.p_equivalence_holm)), each.word, each.note,
         ])  # fmt: skip
     return table(caption, heads, rows)
-
-
-def claims_html(values: Values) -> Markup:
-    """Which part of the reported effect is method, which grid, which smoothing: medians over participants."""
-    out = []
-    for metric, nothing, text in (("size", 1.0, "ratio of sizes"), ("dice", 0.0, "difference of overlaps")):
-        part_of = {f"claim_{part}_{metric}": part for part in PARTS}
-        lines: dict[tuple[str, str], dict[str, list[float]]] = {}
-        for question, series in values.items():
-            if (part := part_of.get(question.measure)) is None:
-                continue
-            for name, people in series.items():
-                key = (f"{name}, {question.region}", f"{question.task}, {question.contrast.replace('+', ' and ')}")
-                lines.setdefault(key, {}).setdefault(part, []).extend(people.values())
-        rows = [[*key, *(_part(parts.get(part, []), nothing) for part in PARTS)] for key, parts in lines.items()]
-        heads = ("series, threshold", "task, conditions", *(part.replace("part_", "") for part in PARTS))
-        out.append(table(f"Sources of the change in region size: {text} (no effect is {nothing:g})", heads, rows))
-    return joined(out)
-
-
-def _part(values: Sequence[float], nothing: float) -> str:
-    known = [value for value in values if math.isfinite(value)]
-    if not known:
-        return "–"
-    test = wilcoxon(differences(known, [nothing] * len(known))) if len(known) > 1 else None
-    return render("value", spread_text(spread(known)), Markup("p {}").format(_p(test)) if test else "")
 
 
 def maps_html(rows: Sequence[Mapping[str, str]]) -> Markup:

@@ -36,7 +36,6 @@ COLUMN_TEXT: Mapping[str, dict[str, str]] = {**_RUN, **{name: dict(EVALUATION[na
 COLUMNS = tuple(COLUMN_TEXT)
 _Z95 = 1.959963984540054
 _COMPARED = ("series", "measure", "against", "region", "contrast", "fwhm_mm", "value", "lower", "upper")
-_CLAIMS = ("claim_total_", "claim_part_")
 
 
 class Question(NamedTuple):
@@ -240,9 +239,8 @@ def fixed_effect(runs: Sequence[Bounded]) -> float:
 class Joined:
     """What the tables of all participants hold together."""
 
-    # values, claims: combined values of the metrics that are compared, and of the attribution of region size
+    # combined values of the metrics that are compared
     values: dict[Question, dict[str, PeopleValues]] = field(default_factory=dict)
-    claims: dict[Question, dict[str, PeopleValues]] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)  # by metric, of all metrics
     flags: list[tuple[str, str, str]] = field(default_factory=list)  # those raised: name of the run, series, metric
     # methods that were not applied in a run, which are not compared there: name of the run, method
@@ -284,8 +282,7 @@ def join_tables(sources: Iterable[Source], stream: TextIO) -> Joined:
                     found.flags.append((source.name, series, measure))
         found.idle.extend(idle)
         for (question, series), runs in _of_participant(tables, idle).items():
-            kept = found.claims if question.measure.startswith(_CLAIMS) else found.values
-            by_series = kept.setdefault(question, {})
+            by_series = found.values.setdefault(question, {})
             if series not in by_series:
                 by_series[series] = PeopleValues(people)
             by_series[series].add(number, fixed_effect(runs))
@@ -298,7 +295,7 @@ def _of_participant(
     """Values of a participant by question and series, one a run; without methods where they were not applied."""
     found: dict[tuple[Question, str], list[Bounded]] = defaultdict(list)
     for source, table in tables:
-        kept = {name for name in set(table["measure"]) if better(name) is not None or name.startswith(_CLAIMS)}
+        kept = {name for name in set(table["measure"]) if better(name) is not None}
         if source.at_rest:  # two seeds are no two conditions, and the paper's regions are no match
             kept = {name for name in kept if not name.startswith("quarter_")}
         without = [method for run, method in idle if run == source.name]

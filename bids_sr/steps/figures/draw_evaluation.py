@@ -1,4 +1,4 @@
-"""Figures of the evaluation: verdict, agreement with the truth, control analyses, what the paper's claim rests on."""
+"""Figures of the evaluation: verdict, agreement with the truth, control analyses."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -120,21 +120,12 @@ VALUES = ("evaluation",)
         request="control analyses (--null-checks N)",
     ),
     Shown("placebo", "placebos", html=True, tables=VALUES),
-    Shown(
-        "claim", "claim", html=True, tables=VALUES,
-        caption="Smaller regions with less overlap were reported for super-resolution. Smoothing by 1.5 voxels means "
-        "less smoothing in mm on a finer grid, and a threshold derived from the map's own extremes depends on its "
-        "peak. Grid: B-spline relative to acquired, with the same smoothing in mm. Smoothing: B-spline smoothed by "
-        "its own voxels. Method: the series relative to B-spline with the same smoothing. Only the last is an effect "
-        "of super-resolution.",
-        missing="sizes and overlap of regions (fewer than two conditions, or the step did not finish)",
-    ),
 )  # fmt: skip
 def draw_evaluation(
     evaluation: Rows, verdict: Facts, flags: Facts, boldref: Image, bold_mask: Mask,
     halves_figures: File | None = None, *, has_truth: bool, series_names: Sequence[str],
 ) -> Iterator[Drawn]:  # fmt: skip
-    """Verdict, agreement with the truth (without one, reliability), negative controls and the paper's claim.
+    """Verdict, agreement with the truth (without one, reliability), negative controls.
 
     Parameters
     ----------
@@ -143,7 +134,6 @@ def draw_evaluation(
     has_truth : whether high-resolution BOLD or activation is known
     """
     from bids_sr.reports.tables.evaluation_tables import agreement_html, holdout_html, images_html
-    from bids_sr.reports.tables.region_size_tables import claim_html
     from bids_sr.reports.text.evaluation_text import verdict_html
 
     yield Drawn("verdict", verdict_html(verdict, evaluation, run_maps.raised(flags)))
@@ -159,7 +149,6 @@ def draw_evaluation(
     yield from _negative_controls(evaluation, series_names)
     for measures, table, desc in (
         (("truth", "psnr"), images_html, "images"), (("pair",), holdout_html, "holdout"),
-        (("claim",), claim_html, "claim"),
     ):  # fmt: skip
         if having(evaluation, *measures):
             yield Drawn(desc, table(evaluation, series_names))

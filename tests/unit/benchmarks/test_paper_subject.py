@@ -32,7 +32,6 @@ def roofline(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         (f"{RUN}.sdmod.estimate_variance", "variance maps of the run"),
         (f"{RUN}.draw_variance", "figures and reports"),
         (f"{RUN}.inject.fwhm050.map_series", "activation maps"),
-        (f"{RUN}.raw.measure_claim", "evaluation"),
         (f"{RUN}.compare_halves", "evaluation"),
         (f"{SUBJECT}.anat_figures_wf.draw_normalization", "figures and reports"),
         (f"{RUN}.estimate_motion", "head motion, slice timing, confounds"),

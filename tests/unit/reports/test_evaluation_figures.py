@@ -23,7 +23,7 @@ BAD = "<b>$\\frac$ & --> x"
 
 
 def evaluation(*, truth: bool = True, contrasts: tuple[str, ...] = ("all", "faces")) -> list[MetricRow]:
-    """Rows as a run has them: halves, truth, placebos, no signal, claim, guards."""
+    """Rows as a run has them: halves, truth, placebos, no signal, guards."""
     prefix, other = ("split_r", "measured") if truth else ("self_r", "self")
     rows = []
     leading = "split_ev" if truth else prefix
@@ -56,7 +56,6 @@ def evaluation(*, truth: bool = True, contrasts: tuple[str, ...] = ("all", "face
         ]  # fmt: skip
     rows += [MetricRow(series=name, measure="null_rate", value=0.00123, lower=0.0009, upper=0.0015) for name in LEVELS]
     rows += [MetricRow(series="run", measure="null_nominal", value=0.001)]
-    rows += [MetricRow(series="sbl", measure="claim_size", value=5.0, contrast="a+b", region="quarter")]
     return [*rows, MetricRow(series="run", measure="edge_mismatch", value=1.0)]
 
 
@@ -321,7 +320,7 @@ def test_a_run_with_truth(images, halves, tmp_path):
         ("verdict", "verdict.html"), ("evaluation", "splithalf.svg"), ("evaluation", "splithalfContrasts.svg"),
         ("evaluation", "splithalf.html"), ("evaluation", "beyond.svg"), ("evaluation", "truth.svg"),
         ("evaluation", "truth.html"), ("placebos", "nullrate.svg"), ("placebos", "nullrate.html"),
-        ("placebos", "placebo.svg"), ("placebos", "placebo.html"), ("claim", "claim.html"),
+        ("placebos", "placebo.svg"), ("placebos", "placebo.html"),
     ]  # fmt: skip
     page = content_of(drawn, "verdict", html=True)
     assert "<b>" not in page

@@ -13,7 +13,6 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.metrics.registry import METRICS
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables import evaluation_tables as tables
-from bids_sr.reports.tables import region_size_tables
 from bids_sr.reports.text import evaluation_text as text
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 
@@ -56,7 +55,7 @@ def test_every_placebo_has_words():
 
 def test_series_come_by_kind_then_in_the_wanted_order():
     names = ["sbl", "measured", "bsplinePca", "inject", "srgan", "raw", "sblMirror", "sblSeed1", "bspline"]
-    rows = [row(name, "claim_size", 1.0) for name in names]
+    rows = [row(name, "truth_ap", 1.0) for name in names]
     assert pick.series_of(rows, ["srgan", "sbl", "bspline", "inject"]) == [
         "raw", "bspline", "inject", "bsplinePca", "srgan", "sbl", "measured",
     ]  # fmt: skip
@@ -258,44 +257,6 @@ def test_the_acquired_series_is_named_in_words():
     assert ">raw<" not in tables.agreement_html([row("raw", "self_r_signal", 0.5)], prefix="self_r")
 
 
-def test_the_claim_is_shown_by_series_smoothing_and_threshold():
-    share = {"contrast": "thumb+little"}
-    rows = []
-    for name, size in (("bspline", 600.0), ("raw", 800.0), ("sbl", 400.0)):
-        rows += [
-            row(name, "claim_size", size, region="quarter", fwhm_mm=3.5, **share),
-            row(name, "claim_dice", 0.5, region="quarter", fwhm_mm=3.5, **share),
-            row(name, "claim_size", 0.0, region="fdr", fwhm_mm=3.5, **share),
-            row(name, "claim_dice", math.nan, region="fdr", fwhm_mm=3.5, **share),
-        ]
-    parts = {"total": 0.5, "part_grid": 0.75, "part_smoothing": 1.0, "part_method": 2 / 3}
-    rows += [row("sbl", f"claim_{k}_size", v, against="raw", region="quarter", **share) for k, v in parts.items()]
-    rows.append(row("run", "claim_undefined", 3, n=3, region="fdr", **share))
-    html = region_size_tables.claim_html(rows)
-    lines = table_cells(html, "Regions of thumb and little")
-    assert [line[0] for line in lines[1:]] == ["acquired", "bspline", "sbl"]
-    assert lines[3] == ["sbl", "3.5", "400", "0.500", "0", "n/a"]
-    apart = table_cells(html, "Sources of the change from acquired, thumb and little: size")
-    assert apart[1] == ["sbl", "upper quarter of the range", "0.500", "0.750", "1.00", "0.667", "–"]
-    assert "not defined, because a region is empty: 3 of 3 with threshold FDR .05" in html
-
-
-def test_the_change_in_size_is_told_with_both_contrasts_and_both_widths():
-    share = {"contrast": "face+scene", "region": "quarter"}
-    rows = [
-        row("raw", "claim_size", size, fwhm_mm=fwhm, **share) for fwhm, size in ((0, 100), (10.6, 150), (21.2, 200))
-    ]
-    rows.append(row("sbl", "claim_size", 111, fwhm_mm=0, **share))
-    parts = {"total": 0.49, "part_grid": 0.89, "part_smoothing": 0.54, "part_method": 1.01}
-    rows += [row("sbl", f"claim_{k}_size", v, against="raw", fwhm_mm=10.6, **share) for k, v in parts.items()]
-    html = region_size_tables.claim_html(rows)
-    assert (
-        "<p>Region size of face and scene (mean of the two contrasts, upper quarter): −51 % from the acquired series "
-        "smoothed by 21.2 mm to sbl smoothed by 10.6 mm. −11 % is due to the finer grid, −46 % to less smoothing, +1 % "
-        "to sbl (the factors multiply). Without any smoothing: +11 %.</p>"
-    ) in html
-
-
 def test_a_measured_half_without_a_value_is_explained():
     rows = [row("sbl", "split_ev_beyond", 0.2, contrast="all", region="brain")]
     known = [*rows, row("measured", "split_ev_beyond", 0.4, contrast="all", region="brain")]
@@ -423,9 +384,6 @@ def test_text_from_outside_is_escaped_everywhere():
         row(BAD, "truth_ap", 0.5, against=BAD, **share),
         row(BAD, "null_rate", 0.5, **share),
         row(BAD, "pair_psnr", 30.0, **share),
-        row(BAD, "claim_size", 0.5, **share),
-        row(BAD, "claim_total_size", 0.5, **share),
-        row(BAD, "claim_undefined", 1, n=1, **share),
         row(BAD, "ensemble_sd", 0.5, **share),
         row(BAD, "flag_broad", 1, **share),
     ]
@@ -435,7 +393,7 @@ def test_text_from_outside_is_escaped_everywhere():
     }  # fmt: skip
     made = [
         tables.agreement_html(rows, prefix="split_r"), tables.truth_html(rows), tables.null_html(rows),
-        tables.placebo_html(rows), region_size_tables.claim_html(rows), tables.holdout_html(rows),
+        tables.placebo_html(rows), tables.holdout_html(rows),
         tables.images_html([row(BAD, "truth_psnr", 0.5, **share)]),
         text.guards_html(rows, [{"raised": True, "text": BAD}]),
         text.verdict_html(verdict, rows), text.verdict_html({**verdict, "sentences": verdict["sentences"][:1]}),
@@ -449,7 +407,7 @@ def test_text_from_outside_is_escaped_everywhere():
     "made",
     [
         lambda: tables.agreement_html([], prefix="split_r"), lambda: tables.truth_html([]),
-        lambda: tables.null_html([]), lambda: tables.placebo_html([]), lambda: region_size_tables.claim_html([]),
+        lambda: tables.null_html([]), lambda: tables.placebo_html([]),
         lambda: tables.holdout_html([]), lambda: tables.images_html([]),
     ],
 )  # fmt: skip

@@ -12,7 +12,7 @@ from grouptables import cohort, joined
 from bids_sr.reports.figures import group_figures
 from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.group_report import METHODS, GroupContent, build_group_report, group_maps_html
-from bids_sr.reports.tables.group_comparison_tables import claims_html, paper_html
+from bids_sr.reports.tables.group_comparison_tables import paper_html
 from bids_sr.reports.text import group_verdicts
 from bids_sr.reports.text.methods_text import missing_keys
 from bids_sr.stats.group import group_tables, group_tests, metric_tables
@@ -145,14 +145,6 @@ def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
     assert "73.5 (71.8–75.2)" in ours
     assert "defined in 7 of 8" in ours
     assert ".008" in ours
-
-
-def test_the_claim_is_taken_apart(tmp_path: Path) -> None:
-    question = Question("tap", "n/a", "evaluation", "claim_part_grid_size", "raw", "quarter", "thumb+little", 5.6)
-    text = claims_html({question: {"sbl": {f"sub-{n}": 0.5 + 0.01 * n for n in range(7)}}})
-    assert "0.53 (0.515–0.545)" in text
-    assert ".016" in text  # 2 / 2**7: all seven below 1
-    assert claims_html({}) == ""
 
 
 def test_all_that_the_methods_cite_is_in_the_bibliography() -> None:

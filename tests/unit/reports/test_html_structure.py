@@ -16,7 +16,7 @@ from bids_sr.reports.tables.evaluation_tables import (
     placebo_html,
     truth_html,
 )
-from bids_sr.reports.tables.group_comparison_tables import claims_html, comparisons_html, maps_html, paper_html
+from bids_sr.reports.tables.group_comparison_tables import comparisons_html, maps_html, paper_html
 from bids_sr.reports.tables.html_tables import (
     calibration_html,
     card_html,
@@ -24,7 +24,6 @@ from bids_sr.reports.tables.html_tables import (
     structural_html,
     summary_html,
 )
-from bids_sr.reports.tables.region_size_tables import claim_html
 from bids_sr.reports.text.evaluation_text import guards_html, verdict_html
 from bids_sr.stats.group import group_tests
 from bids_sr.stats.group.group_tables import paper_tables
@@ -80,9 +79,6 @@ def rows_of_a_run() -> list[MetricRow]:
             for measure in ("truth_r_effect", "truth_centroid"):
                 where = {"contrast": "all", "region": "brain", "against": "truth", "fwhm_mm": fwhm}
                 add(name, measure, 0.1 * (k + 1), **where)
-            for threshold in ("quarter", "fdr"):
-                for measure in ("claim_size", "claim_dice", "claim_total_size", "claim_part_grid_size"):
-                    add(name, measure, 10.0 + k, contrast="a+b", region=threshold, fwhm_mm=fwhm)
         add(name, "null_rate", 0.001 * (k + 1), 0.0005)
         add(name, "null_fwe", 0.05)
         for measure, value in (("null_threshold", 3.5), ("null_peak", 3.0 + 0.2 * k), ("null_active", 7.0)):
@@ -93,7 +89,6 @@ def rows_of_a_run() -> list[MetricRow]:
     add("sbl", "gain_truth_psnr", 0.2, 0.5, against="bspline")
     add("bsplinePca", "control_rank", 4.0, 0, contrast="all", region="brain")
     add("bsplinePca", "control_best_r_beyond", 0.4, contrast="all", region="brain")
-    add("run", "claim_undefined", 2.0, 0, contrast="a+b", region="quarter")
     add("run", "edge_mismatch", 1.25, 0)
     add("sbl", "ensemble_sd", 0.5, contrast="all", region="active40", against="srgan")
     add("run", "flag_broad", 1.0, 0)
@@ -126,18 +121,11 @@ def group_pages() -> dict[str, str]:
             ("quarter_paper", "a", 100), ("quarter_paper", "b", 90), ("quarter_dice", "a+b", 1),
         )
     }  # fmt: skip
-    claims = {
-        Question("tap", "n/a", "evaluation", f"claim_{part}_size", "n/a", "quarter", "a+b", 0.0): {
-            "sbl": {who: 0.9 - 0.01 * k for k, who in enumerate(people)}
-        }
-        for part in ("total", "part_grid")
-    }
     compared = group_tests.compare(values, ["sbl", "srgan"], units={})
     own = [each for each in compared if each.series == "sbl"]
     return {
         "paper": "".join(paper_html(each) for each in paper_tables(values, ["sbl", "srgan"])),
         "comparisons": comparisons_html(own, "sbl <against> all"),
-        "claims": claims_html(claims),
         "maps": maps_html([{"series": "sbl", "peak": "<4>"}]),
     }
 
@@ -157,7 +145,7 @@ def pages() -> dict[str, str]:
     return {
         "agreement": agreement_html(rows, prefix="split_ev", names=["srgan", "sbl"]),
         "truth": truth_html(rows), "holdout": holdout_html(rows), "images": images_html(rows),
-        "null": null_html(rows), "placebo": placebo_html(rows), "claim": claim_html(rows),
+        "null": null_html(rows), "placebo": placebo_html(rows),
         "verdict": verdict_html(VERDICT, rows, flags), "guards": guards_html(rows, flags),
         "many": verdict_html({**VERDICT, "sentences": [VERDICT["sentences"][0]] * 8}),
         "structural": structural_html(scans),

@@ -23,7 +23,7 @@ def test_what_is_joined_by_and_by_is_what_is_joined_at_once(tmp_path: Path) -> N
     for run, shift in (("task-tap_run-1", 0.0), ("task-tap_run-2", 0.1), ("task-hum", 0.2)):
         rows = [
             detail("sbl", 0.3 + shift, lower=0.1, upper=0.5 + shift),
-            MetricRow(series="sbl", measure="claim_total_size", value=math.nan),
+            MetricRow(series="sbl", measure="truth_ap", value=math.nan),
             MetricRow(series="sbl", measure="flag_task_not_done", value=float(shift > 0)),
         ]
         write_tables(tmp_path, "09", rows=rows, run=run)
@@ -42,12 +42,11 @@ def test_what_is_joined_by_and_by_is_what_is_joined_at_once(tmp_path: Path) -> N
     keys = ["task", "variant", "table", "measure", "against", "region", "contrast", "fwhm_mm", "series", "participant"]
     told = [
         (*question, series, who, value)
-        for kind in (found.values, found.claims)
-        for question, people in kind.items()
+        for question, people in found.values.items()
         for series, values in people.items()
         for who, value in values.items()
     ]
-    known = long[[better(name) is not None or name.startswith("claim_total_") for name in long["measure"]]]
+    known = long[[better(name) is not None for name in long["measure"]]]
     known = known.fillna(dict.fromkeys(keys, "n/a")).assign(
         weight=lambda rows: (1 / (rows["upper"] - rows["lower"]) ** 2).fillna(1.0)
     )
@@ -66,9 +65,8 @@ def test_what_is_joined_by_and_by_is_what_is_joined_at_once(tmp_path: Path) -> N
         ("sub-09 task-hum", "sbl", "flag_task_not_done"), ("sub-09 task-tap run-2", "sbl", "flag_task_not_done")
     ]  # fmt: skip
     again = joined(tmp_path)
-    for name in ("values", "claims"):
-        np.testing.assert_equal(_plain(getattr(again, name)), _plain(getattr(found, name)))
-    assert replace(again, values={}, claims={}) == replace(found, values={}, claims={})
+    np.testing.assert_equal(_plain(again.values), _plain(found.values))
+    assert replace(again, values={}) == replace(found, values={})
 
 
 def _plain(values: Mapping[Question, Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:

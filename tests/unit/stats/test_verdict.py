@@ -347,14 +347,11 @@ def test_subject_specific_only_where_own_less_placebo_excludes_zero():
     assert "not shown to depend on where this run fluctuates: sblMirror reaches it too." in bad.headline
 
 
-def test_flags_are_said_and_the_size_of_regions_is_no_evidence():
+def test_flags_are_said():
     rows = [MetricRow(series="raw", measure="flag_task_not_done", value=1.0, contrast="thumb")]
     rows += [MetricRow(series="raw", measure="flag_broad", value=0.0, contrast="thumb")]
-    for name, value in (("total", 0.54), ("part_grid", 0.9), ("part_smoothing", 2 / 3), ("part_method", 0.9)):
-        rows.append(MetricRow(series="sbl", measure=f"claim_{name}_size", value=value, region="quarter"))
     verdict = judge(rows)
     assert "Flags were raised: task possibly not performed." in verdict.limits
-    assert not any("egion" in s.text for s in verdict.sentences)
 
 
 def test_plain_values_and_table(tmp_path):

@@ -2,7 +2,6 @@
 
 import json
 from math import nan
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,9 +12,8 @@ from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.stats.glm.regressors import Events
-from bids_sr.stats.regions.attribution import THRESHOLDS, attribution_widths
 from bids_sr.steps.activation import map_series
-from bids_sr.steps.active_regions import attribute_sizes, grow_region, measure_claim
+from bids_sr.steps.active_regions import grow_region
 from bids_sr.steps.judgment import correlation_maps, judge, raise_flags
 
 CONTRASTS = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}, "thumbMinusLittle": {"thumb": 1.0, "little": -1.0}}
@@ -73,8 +71,8 @@ def raw_maps(files, tmp_path_factory) -> tuple[list[Derivative], list[MetricRow]
     with SeriesReader(files["raw"]) as reader:
         return map_series(
             reader, mask_of("raw"), roi_of("raw"), EVENTS, tmp_path_factory.mktemp("raw"), series_name="raw",
-            fwhm_mm=0.0, contrasts=CONTRASTS, kinds=["cc", "glm"], thresholds=THRESHOLDS, factor=FACTOR, band=None,
-            high_pass=1 / 128, axis_order=(0, 1, 2), **MODEL,
+            fwhm_mm=0.0, contrasts=CONTRASTS, kinds=["cc", "glm"], thresholds=("quarter", "fdr", "3.1"), factor=FACTOR,
+            band=None, high_pass=1 / 128, axis_order=(0, 1, 2), **MODEL,
         )  # fmt: skip
 
 
@@ -222,50 +220,3 @@ def test_a_card_that_says_zero_filling_takes_its_method_out_of_all_comparisons(c
     left = {(r.series, r.against) for r in rows if r.measure == "gain_split_ev_beyond"}
     assert left == {("srgan", "bspline")}
     assert any(r.measure == "split_ev_beyond" for r in rows)
-
-
-def test_maps_that_a_series_has_are_not_made_again_for_the_sizes(files, raw_maps, tmp_path, monkeypatch):
-    def claimed(maps, width):
-        with SeriesReader(files["raw"]) as reader:
-            return measure_claim(
-                reader, mask_of("raw"), roi_of("raw"), EVENTS, tmp_path, None, maps, series_name="raw",
-                contrasts=CONTRASTS, pair_conditions=PAIR, attribution_widths=[width], factor=FACTOR,
-                high_pass=1 / 128, **MODEL,
-            )  # fmt: skip
-
-    anew = claimed((), 0.0)
-    fits = []
-    monkeypatch.setattr("bids_sr.steps.active_regions.fitted", lambda *_: fits.append(1) or SimpleNamespace(maps={}))
-    again = claimed(raw_maps[0], 0.0)
-    assert not fits
-    assert [(r.measure, r.contrast) for r in again] == [(r.measure, r.contrast) for r in anew]
-    np.testing.assert_allclose([r.value for r in again], [r.value for r in anew], rtol=1e-5)
-    claimed(raw_maps[0], 3.5)  # not mapped at this width
-    assert fits
-
-
-def test_sizes_are_attributed_from_the_runs_own_figures_and_from_further_widths(files, raw_maps, tmp_path):
-    rng = np.random.default_rng(3)
-    names = [f"{a}_{b}{d}" for d in ("", "_derivative1") for a in ("trans", "rot") for b in "xyz"]
-    confounds = pd.DataFrame(rng.standard_normal((80, 12)), columns=names)
-    tables = []
-    for series, path in files.items():
-        with SeriesReader(path) as reader:
-            tables.append(measure_claim(
-                reader, mask_of(series), roi_of(series), EVENTS, tmp_path, confounds, series_name=series,
-                contrasts=CONTRASTS, pair_conditions=PAIR, attribution_widths=attribution_widths(VOXEL, FACTOR)[1:],
-                factor=FACTOR, high_pass=1 / 128, **MODEL,
-            ))  # fmt: skip
-    found = attribute_sizes(raw_maps[1], tables, pair_conditions=PAIR, voxel=VOXEL, factor=FACTOR)
-    rows = {(r.series, r.measure, r.region, r.fwhm_mm): r.value for r in found}
-    assert ("raw", "claim_size", "quarter", 0.0) in rows  # from the run's own table
-    assert ("bspline", "claim_size", "quarter", 0.0) not in rows
-    own = 7.1
-    parts = [rows["bspline", f"claim_{part}_size", "quarter", own] for part in
-             ("part_grid", "part_smoothing", "part_method", "total")]  # fmt: skip
-    assert parts[0] * parts[1] * parts[2] == pytest.approx(parts[3], rel=1e-4)
-    assert parts[1] < 1  # half the smoothing leaves smaller regions
-    assert parts[2] == 1.0
-    alone = attribute_sizes(raw_maps[1], [raw_maps[1]], pair_conditions=PAIR, voxel=VOXEL, factor=FACTOR)
-    assert {r.series for r in alone} == {"raw", "run"}
-    assert len([r for r in alone if r.measure == "claim_dice"]) == 3
