@@ -76,4 +76,4 @@ def test_what_is_said_of_srgan_is_what_the_table_has() -> None:
     assert abs(cost["difference"]) < cost["SD over seeds"] / 3
     assert table["with", "moved (%)"]["this arm"] < table["with", "moved (%)"]["without"] / 2
     assert table["30 times", "PSNR (dB)"]["upper"] < cost["lower"]
-    assert "difference -.010 dB" in " ".join((ROOT / "docs/methods.md").read_text().split())
+    assert "difference -.010 dB" in " ".join((ROOT / "benchmarks/FINDINGS.md").read_text().split())

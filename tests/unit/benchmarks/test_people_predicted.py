@@ -43,7 +43,7 @@ def test_it_is_used_only_where_it_errs_little_on_each(
 
 def test_the_page_tells_what_the_benchmark_found(predicted: ModuleType) -> None:
     kept = json.loads((BENCHMARKS / "results" / "people_tested.json").read_text(encoding="utf-8"))["rows"]
-    page = (BENCHMARKS.parent / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    page = (BENCHMARKS / "FINDINGS.md").read_text(encoding="utf-8")
     found = predicted.left_out(kept, "sbl")
     for row, told in zip(kept, found, strict=True):
         tested, low, high = (f"{row[f'sbl {name}']:.3f}"[1:] for name in ("tested", "lower", "upper"))
