@@ -225,4 +225,4 @@ def test_what_users_read_stays_short() -> None:
     ]  # fmt: skip
     made = {"graph.md", "options.md"}
     docs = [path for path in (ROOT / "docs").glob("*.md") if path.name not in made]
-    assert sum(map(words_of, docs)) <= 46_000
+    assert sum(map(words_of, docs)) <= 25_000
