@@ -1,4 +1,4 @@
-"""Registry of metrics: unit, description, direction of merit and label of all that tables, tests and report name.
+"""Registry of metrics: unit, description and direction of merit of all that tables, tests and report name.
 
 To add a metric: `register` it here, and let the function that measures it give it as a row
 (`bids_sr.metrics.long_tables.MetricRow`). Sidecars, group statistics and tables of the report follow.
@@ -22,7 +22,6 @@ class Metric:
     # direction of merit; NEITHER: a difference is no merit by itself (a smaller region can be a smaller piece of the
     # truth); None: the group does not compare it (places, counts, thresholds, differences)
     better: Better | None = None
-    label: str = ""  # head of its column in the report; empty: the words of the name
 
 
 class UndeclaredMetric(KeyError):
@@ -84,14 +83,14 @@ for _region in (
     Metric("voxels", "voxel", "voxels of the region, on the grid of the series"),
     Metric("volume", "mm^3", "volume of the region", NEITHER),
     Metric("paper", "acquired voxel",
-           "voxels of the region divided by the super-resolution factor, as in Ota et al. 2022", NEITHER, "size"),
+           "voxels of the region divided by the super-resolution factor, as in Ota et al. 2022", NEITHER),
     Metric("roi_volume", "mm^3", "volume of the region's part inside the region of interest"),
     *(
         Metric(f"centroid_{axis}", "mm", "center of the region's part inside the region of interest, RAS")
         for axis in "xyz"
     ),
     Metric("dice", "1", "overlap of the regions of two conditions, 2|A∩B|/(|A|+|B|); n/a where either is empty",
-           NEITHER, "Dice"),
+           NEITHER),
     Metric("centroid_distance", "mm", "distance between the centers of the regions of two conditions", NEITHER),
 ):  # fmt: skip
     REGION_METRICS[_region.name] = _region
@@ -139,7 +138,7 @@ register(
     Metric("inconsistency_max", "1", "the same, maximum over volumes"),
     Metric("tsnr_median", "1",
            "temporal signal-to-noise ratio: mean divided by standard deviation over time, quadratic trend removed; "
-           "median over the mask", NEITHER, "tSNR, median"),
+           "median over the mask", NEITHER),
     Metric("mean_signal", "signal", "mean of the series in the mask"),
     Metric("noise_median", "signal", "standard deviation over time, quadratic trend removed; median over the mask"),
     *(
@@ -181,13 +180,11 @@ register(
 _BEYOND = "only in-plane Fourier coefficients at or beyond the acquired Nyquist limit"
 _WITHIN = "only in-plane Fourier coefficients within the acquired Nyquist limit"
 _SIGNAL = "signal units"
-_AMPLITUDES: tuple[tuple[str, str, Better, str], ...] = (
-    ("ev", "explained variance 1 - |e - t|²/|t|² of the true effect t by the series' effect e", HIGHER,
-     "explained variance"),
-    ("amplitude", "recovered amplitude (slope of the series' effect over the true one; 1 is all of it)", ONE,
-     "recovered amplitude"),
+_AMPLITUDES: tuple[tuple[str, str, Better], ...] = (
+    ("ev", "explained variance 1 - |e - t|²/|t|² of the true effect t by the series' effect e", HIGHER),
+    ("amplitude", "recovered amplitude (slope of the series' effect over the true one; 1 is all of it)", ONE),
     ("right", "correct fraction (share of the energy of the series' effect that agrees with the truth; 0 to 1, "
-     "negative where r is negative)", HIGHER, "correct fraction"),
+     "negative where r is negative)", HIGHER),
 )  # fmt: skip
 for _kind, _direction, _bands in (  # reproducibility compares nothing
     ("split", HIGHER, {
@@ -215,55 +212,47 @@ _with_gains(
     Metric(f"split_{name}_{band}", "1",
            f"{text}; one half of the blocks against the other half as measured at high resolution, corrected for "
            f"its noise by the covariance of the measured halves; {where}", direction)
-    for name, text, direction, _ in _AMPLITUDES
+    for name, text, direction in _AMPLITUDES
     for band, where in (("signal", _SIGNAL), ("beyond", _BEYOND), ("within", _WITHIN))
 )  # fmt: skip
 
 
 def _truth_amplitude(band: str) -> dict[str, Metric]:
-    where, place = {"beyond": (_BEYOND, " beyond Nyquist"), "within": (_WITHIN, "")}.get(band, (_SIGNAL, ""))
+    where = {"beyond": _BEYOND, "within": _WITHIN}.get(band, _SIGNAL)
     return {
-        name: Metric(
-            f"truth_{name}_{band}", "1", f"{text}; known activation, at rest connectivity; {where}", direction,
-            label + place if band == "beyond" or (name, band) == ("ev", "effect") else "",
-        )
-        for name, text, direction, label in _AMPLITUDES
+        name: Metric(f"truth_{name}_{band}", "1", f"{text}; known activation, at rest connectivity; {where}", direction)
+        for name, text, direction in _AMPLITUDES
     }  # fmt: skip
 
 
 _beyond, _effect, _within = (_truth_amplitude(band) for band in ("beyond", "effect", "within"))
-# those with a label are the columns of the report's table of the truth, in this order
 _with_gains([
     _beyond["ev"],
     Metric("truth_r_beyond", "1",
-           "correlation of the effect map with that of the truth beyond the acquired Nyquist limit", HIGHER,
-           "r beyond Nyquist"),
+           "correlation of the effect map with that of the truth beyond the acquired Nyquist limit", HIGHER),
     _beyond["amplitude"],
     _beyond["right"],
     *_effect.values(),
     *_within.values(),
     Metric("truth_r_within", "1",
            "correlation of the effect map with that of the truth within the acquired Nyquist limit", HIGHER),
-    Metric("truth_r_effect", "1", "correlation of the effect map with that of the truth", HIGHER, "r of effect"),
-    Metric("truth_r_t", "1", "correlation of the t map with that of the truth", HIGHER, "r of t"),
-    Metric("truth_ap", "1", "average precision of t for the truly active voxels", HIGHER, "average precision"),
+    Metric("truth_r_effect", "1", "correlation of the effect map with that of the truth", HIGHER),
+    Metric("truth_r_t", "1", "correlation of the t map with that of the truth", HIGHER),
+    Metric("truth_ap", "1", "average precision of t for the truly active voxels", HIGHER),
     Metric("truth_auc", "1", "area under the receiver operating characteristic of t for the truly active voxels",
-           HIGHER, "ROC area"),
-    Metric("truth_dice", "1", "Dice of the truly active voxels and as many voxels of highest t", HIGHER,
-           "Dice, matched size"),
-    Metric("truth_centroid", "mm", "distance of the centers of these two regions", LOWER, "centroid distance"),
+           HIGHER),
+    Metric("truth_dice", "1", "Dice of the truly active voxels and as many voxels of highest t", HIGHER),
+    Metric("truth_centroid", "mm", "distance of the centers of these two regions", LOWER),
     Metric("truth_connected_acc", "1",
-           "share of voxels that seed correlation of .5 or more sorts as the truth does (Acc of the paper)", HIGHER,
-           "Acc, r ≥ .5"),
+           "share of voxels that seed correlation of .5 or more sorts as the truth does (Acc of the paper)", HIGHER),
     Metric("truth_connected_fdr", "1",
            "share of the voxels with a seed correlation of .5 or more that are not connected in truth (FDR of the "
-           "paper)", LOWER, "FDR, r ≥ .5"),
+           "paper)", LOWER),
     Metric("truth_connected_jaccard", "1",
            "overlap |A∩B|/|A∪B| of the voxels with a seed correlation of .5 or more and those connected in truth",
-           HIGHER, "Jaccard, r ≥ .5"),
+           HIGHER),
     Metric("truth_foci", "1",
-           "contrast of the foci: effect of each condition less the other's at its focus, over the truth's", ONE,
-           "contrast of the foci"),
+           "contrast of the foci: effect of each condition less the other's at its focus, over the truth's", ONE),
     Metric("truth_psnr", "dB",
            "peak signal-to-noise ratio of single volumes, measured ones as reference, mean over volumes; the peak is "
            "the 99th percentile of the mean measured volume", HIGHER),

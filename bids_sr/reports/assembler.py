@@ -23,7 +23,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
 from bids_sr.reports.figure_archive import Figure, figures_of
 from bids_sr.reports.markup import environment
-from bids_sr.reports.sections import SECTIONS, SectionSpec, Shown, of_section
+from bids_sr.reports.sections import MODEL, SECTIONS, SectionSpec, Shown, of_section
 from bids_sr.series import parse_map_label
 
 RUN_ENTITIES: Mapping[str, str] = {
@@ -174,7 +174,8 @@ def assemble(shown: Sequence[Shown], figures: Sequence[FigureFile], custom: Mapp
     """Sections of the page of the kind of run that was made.
 
     A section with `only` is shown where that figure is there; then those that were found nothing for are left out,
-    because a run on structural scans owes nothing about BOLD.
+    because a run on structural scans owes nothing about BOLD. A section of what is made on request alone is left out
+    where nothing of it was asked for.
 
     Parameters
     ----------
@@ -188,6 +189,7 @@ def assemble(shown: Sequence[Shown], figures: Sequence[FigureFile], custom: Mapp
         each for each in SECTIONS
         if each in special or (not each.only and (not special or not found[each] or any(f for _, f in found[each])))
     ]  # fmt: skip
+    kept = [each for each in kept if not found[each] or any(files or one.missing for one, files in found[each])]
     return [_section(each, found[each], custom.get(each.name, "")) for each in kept]
 
 
@@ -247,10 +249,11 @@ def _blocks(anchor: str, found: Found) -> Iterator[Strip]:
 
 
 def tables_of(figure: FigureFile, names: Sequence[str]) -> list[str]:
-    """Tables (``desc-NAME_metrics.tsv``) of the run that a figure is of, relative to the page."""
-    stem, subject = _OF_FIGURE.sub("", figure.path.name), figure.subject
-    found = (sorted(subject.glob(f"**/{stem}_desc-{name}_metrics.tsv")) for name in names)
-    return [path.relative_to(subject.parent).as_posix() for files in found for path in files]
+    """Tables (``desc-NAME_metrics.tsv``), or model cards, of the run that a figure is of, relative to the page."""
+    stem, root, who = _OF_FIGURE.sub("", figure.path.name), figure.subject.parent, figure.subject.name
+    cards = {MODEL: f"sourcedata/models/{who}/{stem}_desc-*_model.json"}
+    found = (sorted(root.glob(cards.get(name, f"{who}/**/{stem}_desc-{name}_metrics.tsv"))) for name in names)
+    return [path.relative_to(root).as_posix() for files in found for path in files]
 
 
 def _named(found: Found) -> tuple[list[str], list[str]]:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from bids_sr.boilerplate import bibliography
 from bids_sr.frozen import frozen
 from bids_sr.reports.assembler import Panel, Section, Strip, write_page, write_subject_page
-from bids_sr.reports.markup import folded, joined, render, table
+from bids_sr.reports.markup import joined, render, table
 from bids_sr.reports.run_notes import note_of, rows_of
 from bids_sr.reports.sections import Shown
 from bids_sr.reports.tables.html_tables import facts_html
@@ -144,21 +144,24 @@ def errors_html(log_dir: Path) -> Markup:
 
 def about_html(log_dir: Path, *, command: str | None) -> Markup:
     """Version, command, run and settings."""
-    facts = {"bids-sr version": __version__, "Run": log_dir.name, **({"Command": command} if command else {})}
+    facts: dict[str, object] = {"bids-sr version": __version__, "Run": log_dir.name}
+    if command:
+        facts["Command"] = command
     settings = log_dir / "settings.toml"
-    text = settings.read_text(encoding="utf-8") if settings.exists() else ""
-    missing = render("note", "missing", "The settings of this run were not found.")
-    return facts_html(facts) + (folded("All settings", render("source", text)) if text else missing)
+    if not settings.exists():
+        return facts_html(facts) + render("note", "missing", "The settings of this run were not found.")
+    place = _link(f"logs/{log_dir.name}/{settings.name}", settings.name)
+    return facts_html(facts) + Markup("<p>All settings: {}</p>").format(place)
 
 
 def methods_fragment(markdown: str) -> Markup:
-    """The methods text with references, and its sources to copy."""
+    """The methods text with references; the same as Markdown and BibTeX lies beside the page."""
     if not markdown.strip():
         return render("note", "missing", "The methods text was not written.")
     return joined([
-        Markup("<p>This text may be reused freely; please keep its citations.</p>"),
+        Markup("<p>This text may be reused freely; please keep its citations (<a href='CITATION.md'>Markdown</a>, "
+               "<a href='CITATION.bib'>BibTeX</a>).</p>"),
         render("bounded", "Methods text", methods_html(markdown, bibliography())),
-        folded("Markdown source", render("source", markdown)),
     ])  # fmt: skip
 
 

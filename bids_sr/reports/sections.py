@@ -13,6 +13,8 @@ from bids_sr.series import SMOOTHED
 
 ANATOMICAL, PAIR, RUN, SCANS = "T1w", "T2starw", "bold", "metrics"
 """Suffixes of figures: what they are of."""
+MODEL = "model"
+"""Among the tables of a figure: the cards of the models of a participant or run."""
 LABELS = {"": "", "smoothing": SMOOTHED, "method": "([A-Z].*)?"}
 """How a desc may go on, by what its label tells."""
 

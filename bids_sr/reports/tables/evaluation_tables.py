@@ -3,18 +3,16 @@
 A difference is set in bold where its interval excludes 0, nowhere else: a larger value alone is no finding.
 """
 
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from markupsafe import Markup
 
-from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.metrics.measure_names import parts_of
-from bids_sr.metrics.registry import METRICS
-from bids_sr.reports.markup import Head, folded, joined, picked, render, table
+from bids_sr.reports.markup import Head, joined, picked, render, table
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.stats.controls.negative_controls import claims, subject_specific
-from bids_sr.stats.evaluation.evidence import TOO_LITTLE
 
 K = TypeVar("K", bound=Hashable)
 Rows = Sequence[MetricRow]
@@ -63,15 +61,6 @@ def _lines(rows: Iterable[MetricRow], names: Names, kinds: tuple[pick.Kind, ...]
     return {name: [pick.series_text(name)] for name in pick.series_of(rows, names, kinds)}
 
 
-def by_smoothing(rows: Rows, names: Names) -> dict[tuple[str, float], list[str]]:
-    """A line each series and smoothing, the least smoothing first."""
-    return {
-        (name, fwhm): [pick.series_text(name), f"{fwhm:g}"]
-        for fwhm in sorted({row.fwhm_mm for row in rows})
-        for name in pick.series_of([row for row in rows if row.fwhm_mm == fwhm], names)
-    }
-
-
 def _by_region(rows: Rows, regions: Sequence[str]) -> list[Column[tuple[str, str]]]:
     """Differences of each pair of series, a column each region."""
     return [
@@ -79,159 +68,6 @@ def _by_region(rows: Rows, regions: Sequence[str]) -> list[Column[tuple[str, str
          cells({(row.series, row.against): row for row in rows if row.region == region}, bold=True))
         for region in regions
     ]  # fmt: skip
-
-
-def agreement_html(rows: Rows, *, prefix: str, names: Names = ()) -> Markup:
-    """Agreement of halves beyond the acquired Nyquist limit: levels, then differences, one table at a time.
-
-    `prefix` is ``split_ev``, ``split_r`` or ``self_r``. Other scales, and the regions of other contrasts than the
-    first, are in the file alone.
-    """
-    if prefix == "self_r":
-        return _reproducibility(rows, names) or NOTHING
-    measure = f"{prefix}_beyond"
-    own = [row for row in rows if row.measure == measure]
-    what = pick.FIGURE_TEXT[parts_of(measure).figure]
-    tables = [_amounts(rows, names)] if prefix == "split_ev" else []
-    tables += _levels(own, f"{what[:1].upper()}{what[1:]}", names)
-    tables += _differences(rows, f"gain_{measure}", f"Difference of {what}", names)
-    return joined([picked([*tables, _controls(rows)]), _without_bound(rows)]) or NOTHING
-
-
-REPEATS = (
-    "For information only: reproducibility is not accuracy and does not rank the series. Interpolation and "
-    "reproducible artifacts score as high as true detail. Other contrasts are in the full table (TSV)."
-)
-
-
-def _reproducibility(rows: Rows, names: Names) -> Markup:
-    """Correlations of the halves of each series for the first contrast, folded, with what they do not say."""
-    first = pick.contrasts_of(pick.having(rows, "self", "r"))[:1]
-    levels = _levels([row for row in rows if row.measure == "self_r_beyond" and row.contrast in first], "Correlation r",
-                     names)  # fmt: skip
-    shown = joined([render("note", "notice", REPEATS), picked(levels)])
-    return folded("Values of each series", shown) if levels else Markup()
-
-
-def _without_bound(rows: Rows) -> Markup:
-    """Why measured has no value where other series have one."""
-    own = pick.having(rows, "split", "ev")
-    known = {(r.measure, r.contrast, r.region) for r in own if r.series != "measured" and pick.known(r)}
-    lacking = [r for r in own if r.series == "measured" and not pick.known(r)]
-    if not any((r.measure, r.contrast, r.region) in known for r in lacking):
-        return Markup("")
-    return render("note", "notice", f"The explained variance of the measured series itself is n/a where it has "
-                  f"{TOO_LITTLE}. It is not an upper bound for the other series: noise in the measured series "
-                  "lowers it, and other series may be less noisy.")  # fmt: skip
-
-
-def _regions_and_contrasts(rows: Rows) -> Iterator[tuple[str, Rows, Sequence[tuple[str, Rows]]]]:
-    """The first contrast by region, then the leading region by contrast: title, rows, and rows by head of a column."""
-    contrasts = pick.contrasts_of(rows)
-    first = [row for row in rows if row.contrast == contrasts[0]] if contrasts else []
-    if first:
-        regions = pick.regions_of(first)
-        columns = [(pick.region_text(name), [row for row in first if row.region == name]) for name in regions]
-        yield f"{contrasts[0]}, by region", first, columns
-    lead = next(iter(pick.shown_regions(rows)), "")
-    others = [row for row in rows if row.region == lead]
-    if len(contrasts) > 1 and others:
-        columns = [(name, [row for row in others if row.contrast == name]) for name in contrasts]
-        yield f"{pick.region_text(lead)}, by contrast", others, columns
-
-
-def _levels(rows: Rows, what: str, names: Names) -> list[Titled]:
-    """What each series reaches, by region and by contrast."""
-    return [
-        (f"{what}: {title}",
-         table_of(f"{what} beyond the acquired Nyquist limit, 95 % interval: {title}", ["series"], _lines(own, names),
-                  [(head, "", cells({row.series: row for row in some})) for head, some in columns]))
-        for title, own, columns in _regions_and_contrasts(rows)
-    ]  # fmt: skip
-
-
-def _amounts(rows: Rows, names: Names) -> Titled:
-    """Explained variance, r, recovered amplitude and correct fraction beside one another, beyond the Nyquist limit."""
-    own = [row for row in rows if row.measure == "split_ev_beyond"]
-    contrast = next(iter(pick.contrasts_of(own)), None)
-    own = [row for row in own if row.contrast == contrast]
-    columns = [
-        (pick.FIGURE_TEXT[name], pick.region_text(region),
-         cells(pick.pick(rows, f"split_{name}_beyond", contrast=contrast, region=region)))
-        for region in pick.shown_regions(own) for name in pick.FIGURE_TEXT
-    ]  # fmt: skip
-    title = f"Recovered detail: {contrast}"
-    caption = f"How much measured detail beyond the acquired Nyquist limit is recovered: {contrast}"
-    return title, table_of(caption, ["series"], _lines(own, names), columns)
-
-
-def _differences(rows: Rows, measure: str, what: str, names: Names) -> list[Titled]:
-    """Methods against what is no method, by region and by contrast; bold where the interval excludes 0."""
-    own = [
-        row
-        for row in rows
-        if row.measure == measure and pick.kind_of(row.series) == "method" and pick.kind_of(row.against) != "placebo"
-    ]
-    tables = []
-    for title, some, columns in _regions_and_contrasts(own):
-        order = pick.series_of(some, names)
-        pairs = sorted(dict.fromkeys((row.series, row.against) for row in some), key=lambda pair: order.index(pair[0]))
-        caption = f"{what} beyond the acquired Nyquist limit: {title} (bold: the interval excludes 0)"
-        lines = {(one, other): [one, pick.series_text(other)] for one, other in pairs}
-        found = [
-            (head, "", cells({(row.series, row.against): row for row in each}, bold=True)) for head, each in columns
-        ]
-        tables.append((f"{what}: {title}", table_of(caption, ["method", "minus"], lines, found, names=2)))
-    return tables
-
-
-def _controls(rows: Rows) -> Titled:
-    """What denoised B-spline was given, and what it would reach at the setting that is best in hindsight."""
-    own = pick.having(rows, "control")
-    contrast = next(iter(pick.contrasts_of(own)), MISSING)
-    own = [row for row in own if row.contrast == contrast]
-    given = {"control_fwhm": "smoothed by {} mm (FWHM)", "control_rank": "{} temporal components kept"}
-    lines = []
-    for name in dict.fromkeys(row.series for row in own):
-        for region in pick.regions_of(row for row in own if row.series == name):
-            here = [row for row in own if (row.series, row.region) == (name, region)]
-            text = "; ".join(given[r.measure].format(f"{r.value:g}") for r in here if r.measure in given)
-            best = next((row for row in here if row.measure == "control_best_r_beyond"), None)
-            reached = pick.pick(rows, "split_r_beyond", contrast=contrast, region=region).get(name)
-            lines.append([name, pick.region_text(region), text or MISSING, cell(reached), cell(best)])
-    where = f", {contrast}" if contrast != MISSING else ""
-    caption = f"Denoised B-spline{where}: settings chosen on the other half"
-    heads = ["series", "region", "setting", "r beyond Nyquist", "r with the best setting in hindsight"]
-    return "Settings of denoised B-spline", table(caption, heads, lines, names=2, texts={0, 1, 2})
-
-
-def truth_html(rows: Rows, names: Names = ()) -> Markup:
-    """Agreement with the truth: a line each series and smoothing, a table each region and kind of truth.
-
-    Of the first contrast of each kind of truth; the others are in the file.
-    """
-    own = [row for row in pick.having(rows, "truth") if row.contrast != MISSING]  # the others are of images
-    tables = []
-    for against in sorted(dict.fromkeys(row.against for row in own), key=lambda name: name != "measured"):
-        some = [row for row in own if row.against == against]
-        contrast = pick.contrasts_of(some)[0]
-        some = [row for row in some if row.contrast == contrast]
-        what = "the measured high-resolution series" if against == "measured" else "the known truth"
-        for region in dict.fromkeys(row.region for row in some):
-            where = f", {pick.region_text(region)}" if region != MISSING else ""
-            title = f"{contrast} against {what}{where}"
-            tables.append((title, _truth_table([row for row in some if row.region == region], title, names)))
-    return picked(tables) or NOTHING
-
-
-def _truth_table(rows: Rows, title: str, names: Names) -> Markup:
-    there = {row.measure for row in rows}
-    columns = [
-        (each.label, "" if each.unit == "1" else each.unit,
-         cells({(row.series, row.fwhm_mm): row for row in reversed(rows) if row.measure == each.name}))
-        for each in METRICS.values() if each.label and each.name in there
-    ]  # fmt: skip
-    return table_of(title, ["series", ("smoothing", "mm")], by_smoothing(rows, names), columns)
 
 
 def holdout_html(rows: Rows, names: Names = ()) -> Markup:
@@ -324,7 +160,7 @@ def _placebo_table(rows: Rows, title: str) -> Markup:
     lines = {(one, other): [one, other, pick.placebo_text(other)] for one, other in pairs}
     return table_of(
         f"{title} (bold: the interval excludes 0)", ["method", "control", "which is"], lines,
-        _by_region(rows, pick.regions_of(rows)), names=2, texts={2},
+        _by_region(rows, pick.shown_regions(rows)), names=2, texts={2},
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from markupsafe import Markup, escape
 
 from bids_sr.io.json_values import real, texts
 from bids_sr.metrics.long_tables import MISSING
-from bids_sr.reports.markup import folded, joined, render, table
+from bids_sr.reports.markup import joined, render, table
 from bids_sr.reports.text.training_text import held_out_text, started_text
 
 Row = Mapping[str, str]
@@ -59,10 +59,9 @@ def summary_html(summary: Mapping[str, Value]) -> Markup:
 
 
 def card_html(card: Mapping[str, Value]) -> Markup:
-    """What the held-out slices say, what training began with, and the model card, folded."""
+    """What the held-out slices say, and what training began with."""
     numbers = " ".join(filter(None, (held_out_text(card), started_text(card))))
-    text = Markup("<p>{}</p>").format(numbers) if numbers else Markup("")
-    return text + folded("Model card", render("bounded", "Model card", facts_html(card)))
+    return Markup("<p>{}</p>").format(numbers) if numbers else Markup("")
 
 
 REGISTRATION_FACTS = {

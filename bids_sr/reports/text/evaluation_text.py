@@ -5,17 +5,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from markupsafe import Markup
 
-from bids_sr.io.json_values import listed, real, texts
+from bids_sr.io.json_values import listed, texts
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.metrics.measure_names import parts_of
 from bids_sr.metrics.registry import METRICS
-from bids_sr.reports.markup import folded, joined, render, table
+from bids_sr.reports.markup import Head, folded, joined, render, table
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.evaluation_tables import cell
 from bids_sr.reports.tables.html_tables import messages_html
 from bids_sr.reports.text.compared_text import compared_html
 from bids_sr.stats.controls.qc_flags import flag_text
-from bids_sr.stats.evaluation.evidence import compared
+from bids_sr.stats.evaluation.evidence import EVIDENCE, TOO_LITTLE, Table, best_table
 from bids_sr.stats.evaluation.verdict_text import description_of
 
 DECISIONS: Mapping[str, tuple[str, str]] = {
@@ -24,8 +24,6 @@ DECISIONS: Mapping[str, tuple[str, str]] = {
     "worse": ("▼", "lower"),
     "unclear": ("?", "no detectable difference"),
 }
-MAX_TOLD = 6
-"""More comparisons than this are summed up in the box and listed in a table to open."""
 FLAG_TEXT: Mapping[str, str] = {
     "flag_task_not_done": "The task may not have been done: the time course correlates (CC above .5) outside the "
     "region of interest only.",
@@ -57,67 +55,78 @@ QUALITY_METRICS: Mapping[str, str] = {
 def verdict_html(
     verdict: Mapping[str, object], rows: Sequence[MetricRow] = (), flags: Sequence[Mapping[str, object]] | None = None
 ) -> Markup:
-    """The verdict: large motion, who was not applied, one headline, its evidence with values, limitations, warnings.
+    """The verdict: large motion, who was not applied, one headline, its evidence as one table, limitations, warnings.
 
-    Active voxels come before the whole brain, most of which holds noise alone. `verdict` has a headline, a motion_text
-    and a not_applied_text (texts), sentences (each a text, or a mapping with text, decision, measure, series, against,
-    value, lower and upper, any of which may be absent) and limits (texts); for `rows` and `flags` see `flags_html`.
+    `verdict` has a headline, the best method (the table compares it with all series), a motion_text and a
+    not_applied_text (texts), sentences (each a text, or a mapping with text, decision, measure, series, against and
+    region, any of which may be absent) and limits (texts); for `rows` and `flags` see `flags_html`.
     """
-    headline = str(verdict.get("headline", "No verdict was reached."))
+    headline, best = str(verdict.get("headline", "No verdict was reached.")), str(verdict.get("best", ""))
     sentences = [
         each if isinstance(each, Mapping) else {"text": str(each)} for each in listed(verdict.get("sentences"))
     ]
-    decided = sorted((each for each in sentences if each.get("decision")), key=lambda s: s.get("region") == "brain")
-    many = len(decided) > MAX_TOLD
+    compared_in = best_table(rows, [best]) if best else None
+    told_in_table = {kind.level for kind in EVIDENCE} | {kind.gain for kind in EVIDENCE if kind.gain}
     points: list[str] = []
     for each in sentences:
-        if each.get("text") and not (each.get("decision") and many):
+        own = str(each.get("series", MISSING)) in (best, MISSING) and str(each.get("measure", "")) not in told_in_table
+        if each.get("text") and (compared_in is None or own):
             found = DECISIONS.get(str(each.get("decision", "")))
             points.append(render("decision", " ".join(found), str(each["text"])) if found else str(each["text"]))
-    points += summed_up(decided) if many else []
-    values = folded("Evidence: all comparisons", _figures(decided)) if many else _figures(decided)
+    decisions = {
+        (str(each.get("series")), str(each.get("against")), str(each.get("region"))): str(each["decision"])
+        for each in sentences if each.get("decision")
+    }  # fmt: skip
+    values = evidence_html(compared_in, best, decisions) if compared_in and compared_in.shows_accuracy else Markup("")
     limits = texts(verdict.get("limits"))
     before = [str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key)]
     told = render("verdict", headline, points, values, limits)
     warned = messages_html("warning", before) + flags_html(rows, flags)
-    return joined(
-        [warned, told, compared_html(verdict, measure_text), legend_html(pick.series_of(rows, kinds=pick.EXPLAINED))]
-    )
+    explained = pick.series_of(rows, kinds=("baseline", "method", "placebo"))
+    return joined([warned, told, compared_html(verdict, measure_text), legend_html(explained)])
+
+
+def evidence_html(evidence: Table, best: str, decisions: Mapping[tuple[str, str, str], str]) -> Markup:
+    """What each series reaches, and what the best method has more: active voxels first, where they are known.
+
+    `decisions` are those of the verdict by method, other series and region; a difference has its sign.
+    """
+    regions = tuple(dict.fromkeys((evidence.lead, evidence.regions[0])))
+    beside = [words for words, _ in evidence.beside(best, evidence.lead)]
+    what = pick.FIGURE_TEXT.get(parts_of(evidence.evidence.level).figure, evidence.evidence.level)
+    heads: list[Head] = ["series", *((what, pick.region_text(region)) for region in regions)]
+    heads += [(words, pick.region_text(evidence.lead)) for words in beside]
+    heads += [(f"{best} minus it", pick.region_text(region)) for region in regions]
+    lines = []
+    for name in pick.series_of(evidence.levels):
+        more = dict(evidence.beside(name, evidence.lead))
+        turned = {"better": "worse", "worse": "better"}
+        said = [
+            decisions.get((best, name, region)) or turned.get(its := decisions.get((name, best, region), ""), its)
+            for region in regions
+        ]
+        signs = (DECISIONS.get(decision, ("", ""))[0] for decision in said)
+        gains = (cell(evidence.gain(best, name, region)) if name != best else "–" for region in regions)
+        lines.append([
+            pick.series_text(name), *(cell(evidence.level(name, region)) for region in regions),
+            *(pick.value_text(more[words]) if words in more else "–" for words in beside),
+            *(joined([sign, " " * bool(sign), gain]) for sign, gain in zip(signs, gains, strict=True)),
+        ])  # fmt: skip
+    caption = f"Detail beyond the acquired Nyquist limit, {evidence.contrast}"
+    signs_text = ", ".join(f"{sign} {text}" for sign, text in DECISIONS.values())
+    lacking = any(not pick.known(row) for region in regions if (row := evidence.level("measured", region)))
+    return joined([
+        table(f"{caption} (differences: {signs_text})", heads, lines),
+        render("note", "notice", f"Measured is n/a where it has {TOO_LITTLE}. It is no upper bound: noise lowers it.")
+        if lacking else "",
+    ])  # fmt: skip
 
 
 def legend_html(names: Iterable[str]) -> Markup:
-    """What each series is, to open: the names in tables and figures are those of options and files."""
-    entries = [(pick.series_text(name), text) for name in names if (text := description_of(name))]
+    """What each series is whose name does not tell it: names in tables and figures are those of options and files."""
+    named = (name for name in names if pick.series_text(name) == name and name not in ("bspline", "measured"))
+    entries = [(name, text) for name in named if (text := description_of(name))]
     return folded("Definitions of the series", render("glossary", entries)) if entries else Markup("")
-
-
-def summed_up(sentences: Sequence[Mapping[str, object]]) -> list[Markup]:
-    """Many comparisons in few lines: for each series, region and decision, against whom."""
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for each in sentences:
-        key = tuple(str(each.get(name, MISSING)) for name in ("series", "region", "measure", "decision"))
-        groups.setdefault(key, []).append(str(each.get("against", MISSING)))
-    lines = []
-    for (series, region, measure, decision), others in groups.items():
-        where = ", ".join(filter(None, [pick.region_text(region), measure_text(measure)]))
-        text = f"{series} {compared(decision)} {', '.join(dict.fromkeys(others))} ({where})"
-        lines.append(render("decision", DECISIONS.get(decision, ("", ""))[0], text))
-    return lines
-
-
-def _figures(sentences: Sequence[Mapping[str, object]]) -> Markup:
-    lines = []
-    for each in sentences:
-        row = MetricRow(
-            series=str(each.get("series", "")), measure=str(each.get("measure", "")), value=real(each.get("value")),
-            lower=real(each.get("lower")), upper=real(each.get("upper")),
-        )  # fmt: skip
-        reading = " ".join(DECISIONS.get(str(each["decision"]), ("", str(each["decision"])))).strip()
-        where = pick.region_text(str(each.get("region", MISSING)))
-        text = ", ".join(filter(None, [measure_text(row.measure), where]))
-        lines.append([row.series or "–", str(each.get("against", "–")), text, cell(row), reading])
-    heads = ["series", "against", "measure", "difference, 95 % interval", "result"]
-    return table("All comparisons", heads, lines, texts={0, 1, 2, 4})
 
 
 def measure_text(measure: str) -> str:
@@ -177,7 +186,4 @@ def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]]
         lines.append([QUALITY_METRICS[row.measure], row.series, where or "–", joined([cell(row), unit])])
     heads = ["check", "series", "where", "value, 95 % interval"]
     values = table("Values of the quality checks", heads, lines, names=2, texts={0, 1, 2})
-    measures = dict.fromkeys(measure for measure, *_ in keys)
-    meanings = [(QUALITY_METRICS[measure], METRICS[measure].description) for measure in measures]
-    glossary = folded("What the checks measure", render("glossary", meanings)) if meanings else ""
-    return joined([flags_html(rows, flags), quiet, values, glossary])
+    return joined([flags_html(rows, flags), quiet, values])

@@ -50,20 +50,13 @@ VALUES = ("evaluation",)
         "resolution.",
         request="agreement with measured high-resolution BOLD (--truth DIR if it was acquired; --retrospective uses "
         "the run itself)",
+        tables=VALUES,
     ),
     Shown(
         "splithalfContrasts", "evaluation",
         subtitle="The same for other contrasts, beyond the acquired Nyquist limit",
         tab="Other contrasts",
         caption="A harder test: contrasts between conditions cancel what all conditions share, such as large veins.",
-    ),
-    Shown("splithalf", "evaluation", html=True, tab="Values", tables=VALUES),
-    Shown(
-        "reliability", "evaluation", html=True, tables=VALUES,
-        subtitle="Split-half reproducibility (not accuracy)",
-        tab="Reproducibility",
-        missing="split-half reproducibility of each series",
-        unless="splithalf",
     ),
     Shown(
         "beyond", "evaluation",
@@ -82,8 +75,8 @@ VALUES = ("evaluation",)
         "series, their agreement says nothing about super-resolution. Detail beyond Nyquist is compared without "
         "smoothing.",
         request="maps against a reference (--truth DIR or --retrospective)",
+        tables=VALUES,
     ),
-    Shown("truth", "evaluation", html=True, tables=VALUES),
     Shown(
         "images", "evaluation", html=True, tables=VALUES,
         tab="Single volumes",
@@ -125,7 +118,7 @@ def draw_evaluation(
     evaluation: Rows, verdict: Facts, flags: Facts, boldref: Image, bold_mask: Mask,
     halves_figures: File | None = None, *, has_truth: bool, series_names: Sequence[str],
 ) -> Iterator[Drawn]:  # fmt: skip
-    """Verdict, agreement with the truth (without one, reliability), negative controls.
+    """Verdict, agreement with the truth, negative controls.
 
     Parameters
     ----------
@@ -133,15 +126,13 @@ def draw_evaluation(
     boldref, bold_mask : reference of the run and brain on its grid, for effects in percent
     has_truth : whether high-resolution BOLD or activation is known
     """
-    from bids_sr.reports.tables.evaluation_tables import agreement_html, holdout_html, images_html
+    from bids_sr.reports.tables.evaluation_tables import holdout_html, images_html
     from bids_sr.reports.text.evaluation_text import verdict_html
 
     yield Drawn("verdict", verdict_html(verdict, evaluation, run_maps.raised(flags)))
     leading = "ev" if having(evaluation, "split", "ev") else "r"
     if has_truth and having(evaluation, "split", leading):
         yield from _agreement(evaluation, series_names, leading)
-    elif having(evaluation, "self", "r"):  # values alone: a figure would rank the series
-        yield Drawn("reliability", agreement_html(evaluation, prefix="self_r", names=series_names))
     if halves_figures:
         percent = percent_of(boldref, bold_mask)
         yield from _beyond(evaluation, halves_figures, SCORED if has_truth else {}, percent)
@@ -155,9 +146,8 @@ def draw_evaluation(
 
 
 def _agreement(rows: Sequence[MetricRow], names: Sequence[str], figure: str) -> Iterator[Drawn]:
-    """Agreement with the measured halves: the first contrast whole, the highest band of the others, and tables."""
+    """Agreement with the measured halves: the first contrast whole, the highest band of the others."""
     from bids_sr.reports.figures.evaluation_figures import agreement_figure, contrasts_figure
-    from bids_sr.reports.tables.evaluation_tables import agreement_html
 
     prefix = f"split_{figure}"
     first = contrasts_of(having(rows, "split", figure))[0]
@@ -166,7 +156,6 @@ def _agreement(rows: Sequence[MetricRow], names: Sequence[str], figure: str) -> 
     others = [contrast for contrast in contrasts_of(beyond) if contrast != first][:MAX_CONTRASTS]
     if others:
         yield Drawn("splithalfContrasts", contrasts_figure(rows, prefix=prefix, contrasts=others, names=names))
-    yield Drawn("splithalf", agreement_html(rows, prefix=prefix, names=names))
 
 
 def _beyond(
@@ -194,14 +183,12 @@ def _beyond(
 
 def _truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
     from bids_sr.reports.figures.evaluation_figures import truth_figure
-    from bids_sr.reports.tables.evaluation_tables import truth_html
 
     if own := having(rows, "truth"):
         against = "measured" if any(row.against == "measured" for row in own) else own[0].against
         contrast = contrasts_of([row for row in own if row.against == against])[0]
         if drawn := truth_figure(rows, contrast=contrast, against=against, names=names):
             yield Drawn("truth", drawn)
-        yield Drawn("truth", truth_html(rows, names))
 
 
 def _negative_controls(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:

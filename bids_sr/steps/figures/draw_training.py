@@ -1,11 +1,11 @@
-"""Figures of a training: its curve, and the model's card."""
+"""Figures of a training: its curve, and what its held-out slices say."""
 
 from collections.abc import Iterator
 
 from bids_sr.pipeline.artifacts import Content as Card
 from bids_sr.pipeline.artifacts import Facts, Table
 from bids_sr.pipeline.figure import Drawn, figure
-from bids_sr.reports.sections import PAIR, Shown
+from bids_sr.reports.sections import MODEL, PAIR, Shown
 
 
 @figure(
@@ -16,8 +16,9 @@ from bids_sr.reports.sections import PAIR, Shown
         caption="Left: peak signal-to-noise ratio on held-out slices of the pair; dashed lines: plain interpolation "
         "of the same slices. Right: losses.",
         missing="training curve (no method that trains, or the step did not finish)",
+        tables=(MODEL,),
     ),
-    Shown("card", "superres-training", suffix=PAIR, html=True, label="method", missing="model card"),
+    Shown("card", "superres-training", suffix=PAIR, html=True, label="method"),
 )  # fmt: skip
 def draw_training(log_file: Table, card_file: Facts, *, method_label: str = "") -> Iterator[Drawn]:
     """The training curve with the levels of plain interpolation, and what the model's card says.
@@ -36,6 +37,7 @@ def draw_training(log_file: Table, card_file: Facts, *, method_label: str = "") 
         tab="Training",
         caption="Left: peak signal-to-noise ratio monitored during training; without a high-resolution image it is "
         "computed from the loss. Right: losses.",
+        tables=(MODEL,),
     ),
     Shown("volumecard", "superres", html=True, label="method", place=-1),
 )  # fmt: skip
@@ -44,14 +46,12 @@ def draw_volume_training(log_file: Table, card_file: Facts, *, series_name: str)
     yield from _training("volume", log_file, card_file, series_name)
 
 
-def _training(stem: str, log: Table, kept: Card, label: str) -> Iterator[Drawn]:
+def _training(stem: str, log: Table, card: Card, label: str) -> Iterator[Drawn]:
     from bids_sr.reports.figures.superres_figures import training_figure
     from bids_sr.reports.tables.html_tables import card_html
     from bids_sr.reports.text.training_text import read_training
-    from bids_sr.sr.models.card_checks import ModelCard
 
     columns = {str(name): values.to_numpy() for name, values in log.items()}
-    card = {**kept, "recipe": ModelCard.from_json(kept).recipe}
     end = label[:1].upper() + label[1:]
     yield Drawn(f"{stem}training{end}", training_figure(read_training(columns, card)))
     yield Drawn(f"{stem}card{end}", card_html(card))

@@ -318,8 +318,8 @@ def test_a_run_with_truth(images, halves, tmp_path):
     drawn = of_evaluation(evaluation(), images, halves, has_truth=True)
     assert kept(draw_evaluation, drawn, tmp_path / "work") == [
         ("verdict", "verdict.html"), ("evaluation", "splithalf.svg"), ("evaluation", "splithalfContrasts.svg"),
-        ("evaluation", "splithalf.html"), ("evaluation", "beyond.svg"), ("evaluation", "truth.svg"),
-        ("evaluation", "truth.html"), ("placebos", "nullrate.svg"), ("placebos", "nullrate.html"),
+        ("evaluation", "beyond.svg"), ("evaluation", "truth.svg"), ("placebos", "nullrate.svg"),
+        ("placebos", "nullrate.html"),
         ("placebos", "placebo.svg"), ("placebos", "placebo.html"),
     ]  # fmt: skip
     page = content_of(drawn, "verdict", html=True)
@@ -327,16 +327,11 @@ def test_a_run_with_truth(images, halves, tmp_path):
     assert "&lt;b&gt;" in page
 
 
-def test_a_run_without_truth_has_values_of_reproducibility_and_no_figure_that_ranks_them(images, halves, tmp_path):
+def test_a_run_without_truth_has_no_figure_that_ranks_the_series(images, halves, tmp_path):
     drawn = of_evaluation(evaluation(truth=False), images, halves)
     found = [name for _, name in kept(draw_evaluation, drawn, tmp_path / "work")]
-    assert found[:3] == ["verdict.html", "reliability.html", "beyond.svg"]
-    assert not {"splithalf.svg", "truth.svg", "reliability.svg", "placebo.svg"} & set(found)
-    page = content_of(drawn, "reliability", html=True)
-    assert "<strong>" not in page
-    assert "Difference" not in page
-    assert page.index("does not rank the series") < page.index("<table")
-    assert page.startswith("<details>")
+    assert found[:2] == ["verdict.html", "beyond.svg"]
+    assert not {"splithalf.svg", "truth.svg", "placebo.svg"} & set(found)
 
 
 def test_an_empty_table_has_a_verdict_alone(images):

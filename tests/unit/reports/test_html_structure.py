@@ -9,12 +9,10 @@ from pathlib import Path
 
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.tables.evaluation_tables import (
-    agreement_html,
     holdout_html,
     images_html,
     null_html,
     placebo_html,
-    truth_html,
 )
 from bids_sr.reports.tables.group_comparison_tables import comparisons_html, maps_html, paper_html
 from bids_sr.reports.tables.html_tables import (
@@ -143,8 +141,7 @@ def pages() -> dict[str, str]:
     }  # fmt: skip
     flags = [{"name": "task", "raised": True, "text": "Told <so>.", "remedy": "Do it."}]
     return {
-        "agreement": agreement_html(rows, prefix="split_ev", names=["srgan", "sbl"]),
-        "truth": truth_html(rows), "holdout": holdout_html(rows), "images": images_html(rows),
+        "holdout": holdout_html(rows), "images": images_html(rows),
         "null": null_html(rows), "placebo": placebo_html(rows),
         "verdict": verdict_html(VERDICT, rows, flags), "guards": guards_html(rows, flags),
         "many": verdict_html({**VERDICT, "sentences": [VERDICT["sentences"][0]] * 8}),
