@@ -14,9 +14,7 @@ from bids_sr.stats.group import group_tests
 def added(monkeypatch):
     """A metric in an entry of the registry, and nothing else."""
     monkeypatch.setattr(registry, "METRICS", dict(registry.METRICS))
-    registry.register(
-        registry.Metric("truth_hausdorff", "mm", "largest distance of the borders", registry.LOWER, "border distance")
-    )
+    registry.register(registry.Metric("truth_hausdorff", "mm", "largest distance of the borders", registry.LOWER))
     return "truth_hausdorff"
 
 
@@ -34,8 +32,6 @@ def test_a_metric_is_an_entry_and_a_function(added, tmp_path):
     (found,) = group_tests.compare(tables.values, ["sbl"], units=tables.units)
     assert (found.question.measure, found.reference, found.word) == (added, "bspline", "better")
     assert tables.units == {added: "mm"}
-    assert "border distance" in html
-    assert "6.7" in html
 
 
 def test_a_name_is_taken_once_and_unknown_names_are_refused(added):
