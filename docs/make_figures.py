@@ -35,6 +35,7 @@ HERE = Path(__file__).parent / "figures"
 STEM = "sub-01_task-localizer"
 CONTRAST = "all"
 THRESHOLD = 3.1  # of t, as drawn
+ACQUIRED = "simulated 6 mm"  # 3 mm data, k-space cropped
 ZOOM_MM = 36.0  # half width of the zoomed square
 SCREEN = (1300, 800)
 START, END = "<!-- numbers of the example, by docs/make_figures.py -->", "<!-- end of the numbers -->"
@@ -148,7 +149,7 @@ def panels(out: Path, best: str) -> dict[str, tuple[nb.Nifti1Image, nb.Nifti1Ima
     """Title to mean image and t map: the four series of the picture."""
     high = {"B-spline": "bspline", f"super-resolved ({best})": best, "measured": "measured"}
     found = {
-        "acquired": (load(out, "desc-preproc_bold"), load(out, f"contrast-{CONTRAST}_stat-t_desc-raw_statmap")),
+        ACQUIRED: (load(out, "desc-preproc_bold"), load(out, f"contrast-{CONTRAST}_stat-t_desc-raw_statmap")),
         **{
             title: (
                 load(out, f"res-hr_desc-{name}_bold"),

@@ -46,15 +46,14 @@ def value_of(action: argparse.Action) -> str:
     """The name of an option's value, or its choices."""
     if action.nargs == 0:
         return ""
-    shown = "|".join(map(str, action.choices)) if action.choices else str(action.metavar or action.dest).strip("{}")
-    shown = shown.replace(",", "|") if str(action.metavar).startswith("{") else shown
-    return shown + (" …" if action.nargs in ("+", "*") else "")
+    shown = ", ".join(map(str, action.choices)) if action.choices else str(action.metavar or action.dest).strip("{}")
+    return re.sub(r" *[,|] *", ", ", shown) + (" …" if action.nargs in ("+", "*") else "")
 
 
 def row(action: argparse.Action) -> str:
     """An option as a row of a table."""
     names = ", ".join(f"`{name}`" for name in action.option_strings or [str(action.metavar or action.dest)])
-    value = f"`{value_of(action)}`".replace("|", "\\|") if action.option_strings and value_of(action) else ""
+    value = f"`{value_of(action)}`" if action.option_strings and value_of(action) else ""
     says = " ".join(((action.help or "") % {**vars(action), "prog": ""}).split())
     return f"| {names} | {value} | {re.sub(r'([*|<])', lambda one: chr(92) + one[0], says)} |"
 
