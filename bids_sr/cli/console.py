@@ -41,8 +41,8 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
     people = count_text(len(plan.subjects), "participant")
     yield item(f"{noun}s", f"{count_text(len(named), noun)} of {people}: {some(named, MOST_NAMED)}")
     yield item("estimate", preflight.cost_text(plan, settings))
-    for line in preflight.choice_lines(plan, settings):
-        yield item("method", line)
+    for title, line in preflight.choice_lines(plan, settings):
+        yield item(title, line)
     for name, texts in (("note", preflight.notes(plan, settings)), ("tip", preflight.tips(plan, settings))):
         for text in texts:
             yield item(name, text)

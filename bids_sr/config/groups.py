@@ -156,7 +156,7 @@ class Preprocessing(Checked):
 class Activation(Checked):
     """Maps of activity. `smoothing` is FWHM in mm; `low_pass` (CC path only) and `high_pass` are in Hz.
 
-    `low_pass` None switches the filter off. `contrasts` empty: each trial type, all of them, and pairs of up to three.
+    `low_pass` None switches the filter off. `contrasts` empty: see `bids_sr.stats.glm.contrasts.default_contrasts`.
     `roi`: auto, brain, names of regions joined by commas, or a file; see `bids_sr.region_names`.
     `seeds`: of the connectivity maps of runs without events, see `bids_sr.config.seed_options`.
     """
@@ -164,7 +164,7 @@ class Activation(Checked):
     contrasts: tuple[str, ...] = option(
         (),
         "--contrasts EXPR",
-        "such as thumb, thumb-little, all, name=0.5*a-0.5*b (default: each trial type, all, and pairs of up to three)",
+        "such as thumb, thumb-little, all, name=0.5*a-0.5*b (default: each type, all, and comparisons of up to eight)",
     )
     kinds: tuple[Literal["cc", "glm"], ...] = option(
         ("cc", "glm"), "--activation", "cross-correlation with the design, general linear model"

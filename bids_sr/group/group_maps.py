@@ -195,7 +195,7 @@ def _keys(people: Sequence[Sequence[RunMaps]], series: Sequence[str], fwhm: floa
     """Effect maps that any run has, by contrast and then by series in the wanted order."""
     runs = [run for own in people for run in own]
     there = {key for run in runs for maps in (run.native, *run.in_space.values()) for key in maps}
-    contrasts = sorted({key[0] for key in there}, key=lambda name: ("Minus" in name, name))
+    contrasts = sorted({key[0] for key in there})
     wanted = [(contrast, name, fwhm, "effect") for contrast in contrasts for name in series]
     return [key for key in wanted if key in there]
 

@@ -1,7 +1,7 @@
 """Text of the plan, for ``--dry-run`` and for messages."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 
 from bids_sr.bids import BoldRun, Problem, Subject, factor_of
@@ -148,14 +148,18 @@ def choice_text(run: BoldRun, settings: Settings) -> str:
     return f"{', '.join(names) or 'none'} by {_times(factor_of(run, settings), 'g')}{reasons}"
 
 
-def choice_lines(plan: Plan, settings: Settings) -> list[str]:
-    """What is done with every run, a line each; runs that are treated alike in one."""
-    runs: dict[str, list[str]] = {}
+def choice_lines(plan: Plan, settings: Settings) -> Iterator[tuple[str, str]]:
+    """What is done with every run, each with its title; runs that are treated alike in one line."""
+    runs: dict[tuple[str, str], list[str]] = {}
     if settings.evaluation.retrospective is not None:  # the data set that it makes is planned for itself
-        return []
+        return
     for run in plan.runs:
-        runs.setdefault(choice_text(run, settings), []).append(run.stem)
-    return [f"{some(names, MOST_NAMED)}: {text}" for text, names in runs.items()]
+        runs.setdefault(("method", choice_text(run, settings)), []).append(run.stem)
+    for run in plan.runs:
+        if run.events is not None:
+            runs.setdefault(("contrasts", ", ".join(plan.contrasts[run.bold])), []).append(run.stem)
+    for (title, text), names in runs.items():
+        yield title, f"{some(names, MOST_NAMED)}: {text}"
 
 
 def _why_factor(run: BoldRun, settings: Settings) -> str:
@@ -188,6 +192,9 @@ def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> s
 def _formula(weights: Mapping[str, float]) -> str:
     if len(weights) > 1 and all(abs(weight * len(weights) - 1) < 1e-6 for weight in weights.values()):
         return f"mean of {', '.join(weights)}"
+    (one, first), *others = sorted(weights.items(), key=lambda each: -each[1])
+    if len(others) > 1 and all(abs(weight * len(others) + first) < 1e-6 for _, weight in others):
+        return f"{one} - mean of the others"
     terms: list[str] = []
     for name, weight in weights.items():
         sign = "-" if weight < 0 else "+" if terms else ""

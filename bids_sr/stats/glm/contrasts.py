@@ -20,8 +20,8 @@ UNNAMED = "task"
 NO_TIME = frozenset({"n/a", "nan", ""})
 """Onsets and durations (lower case) of rows that are left out: when they happened is unknown."""
 
-MAX_TYPES_FOR_PAIRS = 3
-"""Up to this many trial types every pair is compared by default; beyond, the list would swamp the report."""
+MAX_TYPES_FOR_PAIRS, MAX_TYPES_FOR_OTHERS = 3, 8
+"""Up to so many trial types every pair, or each with the mean of the others, is compared by default."""
 
 Contrast = dict[str, float]
 """Weight of each trial type; types that are not named weigh nothing."""
@@ -98,15 +98,23 @@ def _capital(name: str) -> str:
 
 
 def default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
-    """Each trial type against rest, the mean of all (``all``), and pairs, first less second, where types are few."""
+    """Each trial type against rest, the mean of all (``all``), and comparisons.
+
+    Two or three types are compared in pairs, first less second; four to eight each with the mean of the others; more
+    not at all.
+    """
     found: dict[str, Contrast] = {}
     for name in dict.fromkeys(trial_types):
         _add(found, camel(name), {name: 1.0})
-    if len(trial_types) > 1:
-        _add(found, "all", {name: 1.0 / len(trial_types) for name in trial_types})
-    if len(trial_types) <= MAX_TYPES_FOR_PAIRS:
+    count = len(trial_types)
+    if count > 1:
+        _add(found, "all", dict.fromkeys(trial_types, 1.0 / count))
+    if count <= MAX_TYPES_FOR_PAIRS:
         for first, second in combinations(trial_types, 2):
             _add(found, f"{camel(first)}Minus{_capital(second)}", {first: 1.0, second: -1.0})
+    elif count <= MAX_TYPES_FOR_OTHERS:
+        for one in trial_types:
+            _add(found, f"{camel(one)}MinusOthers", dict.fromkeys(trial_types, -1.0 / (count - 1)) | {one: 1.0})
     return found
 
 

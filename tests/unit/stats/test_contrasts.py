@@ -32,10 +32,16 @@ def test_two_types_give_each_all_and_the_pair() -> None:
     }
 
 
-@pytest.mark.parametrize(("n", "expected"), [(1, 1), (2, 4), (3, 7), (4, 5), (6, 7)])
+@pytest.mark.parametrize(("n", "expected"), [(1, 1), (2, 4), (3, 7), (4, 9), (6, 13), (8, 17), (9, 10)])
 def test_number_of_default_contrasts(n: int, expected: int) -> None:
-    """One type alone is `all` already; pairs up to three types; each and `all` beyond."""
+    """One type alone is `all` already; pairs up to three types, each less the others up to eight, none beyond."""
     assert len(default_contrasts([f"type{i}" for i in range(n)])) == expected
+
+
+def test_many_types_are_compared_each_with_the_mean_of_the_others() -> None:
+    found = default_contrasts(("face", "body", "house", "tool", "Others"))
+    assert found["faceMinusOthers"] == {"face": 1.0, "body": -0.25, "house": -0.25, "tool": -0.25, "Others": -0.25}
+    assert sum(found["OthersMinusOthers"].values()) == 0
 
 
 @pytest.mark.parametrize(
@@ -64,7 +70,11 @@ def test_names_with_signs_in_them() -> None:
 
 
 def test_types_that_shorten_alike_keep_their_own_name() -> None:
-    assert list(default_contrasts(("a-b", "a b", "aB", "c"))) == ["aB", "aB2", "aB3", "c", "all"]
+    first, last = (
+        ["aB", "aB2", "aB3", "c", "all"],
+        ["aBMinusOthers", "aBMinusOthers2", "aBMinusOthers3", "cMinusOthers"],
+    )
+    assert list(default_contrasts(("a-b", "a b", "aB", "c"))) == first + last
 
 
 def test_a_type_called_all_is_not_the_mean_of_all() -> None:
