@@ -8,7 +8,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from _people_measured import without_drift
+from _people_measured import DRIFTS, without_drift
 from numpy.typing import NDArray
 
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
@@ -55,7 +55,7 @@ def brought_down(source: Path, part: slice, work: Path, threads: int) -> Measure
     reference = motion.average_volumes(run, n_dummy=0)
     head = motion.mask_head(reference)
     poses, _ = motion.estimate_motion(run, reference, head, n_dummy=0)
-    preproc, _ = super_resolution.undo_motion(run, reference, poses, here=work, data_consistency="off")
+    preproc = super_resolution.undo_motion(run, reference, poses, here=work)
     shape, grid = hr_grid(reference.data.shape, reference.affine, FACTOR)
     whole = Volume(np.ones(shape, np.float32), grid)
     measured = work / "measured"
@@ -63,7 +63,8 @@ def brought_down(source: Path, part: slice, work: Path, threads: int) -> Measure
     super_resolution.place_measured(SeriesReader(work / "truth.nii"), whole, poses, here=measured)
     made = Measured(work, threads, run, preproc, reference, head, poses, *(np.zeros(0) for _ in range(3)))
     inside = _inside(made, measured / "series.nii")
-    made.courses = np.linalg.eigh(inside.T @ inside)[1][:, ::-1][:, :COUNT]
+    left = inside.shape[1] - DRIFTS - 1  # of a short run there are no more
+    made.courses = np.linalg.eigh(inside.T @ inside)[1][:, ::-1][:, : min(COUNT, left)]
     made.known = inside @ made.courses
     zero = _inside(made, _written(made, "zerofill", {}))
     made.missed = np.square(made.known - zero @ made.courses).sum(0)
@@ -118,5 +119,6 @@ def explained(made: Measured, name: str, calibration: Sequence[Any] = ()) -> dic
         "weight": held_out.get("weight", "") if calibration else "",
         "corrected by mm": held_out.get("position_correction_mm", ""),
         "predicted gain, cautious": gains.get("0.25", ""),
+        "tested": held_out.get("explained_over_zerofill", ""),
         "share": round(float((1 - left / made.missed).mean()), 4),
     }  # fmt: skip

@@ -3,24 +3,36 @@
 python benchmarks/calibrated_share.py share DATA WORK [THREADS]    studyforrest, the 19 volumes before the run
 python benchmarks/calibrated_share.py harm DATA WORK [THREADS]     wrong calibrations of two people
 python benchmarks/calibrated_share.py distortion DATA WORK [THREADS]    calibrations that are distorted otherwise
+python benchmarks/calibrated_share.py short DATA WORK [THREADS]    no calibration; the first 20 to 200 volumes of a run
 
-DATA holds studyforrest-localizer and pydecnef. Runs are brought down by two in plane; steps are those of the program,
-called in memory. The share is 1 - |series - measured|^2 / |zero filling - measured|^2 in the brain, mean over the 40
-strongest temporal components of the measured run without drift; head motion is undone alike in all series.
+DATA holds studyforrest-localizer, pydecnef and, for `short`, opennft. Runs are brought down by two in plane; steps are
+those of the program, called in memory. The share is 1 - |series - measured|^2 / |zero filling - measured|^2 in the
+brain, mean over the 40 strongest temporal components of the measured run without drift; head motion is undone alike in
+all series.
 
 Displacements by fine voxels are those of the registration: the patterns lie in the wrong place, as after a registration
 that failed. A calibration of weight 0 changes nothing: the series is then that of the run alone, bit by bit.
+
+`short` tells the share that is tested one level down, too, by which the gate decides: as it is, and as it was when all
+twelve courses of head motion were taken out of each half, and components of rounding counted as others do.
 """
 
 import sys
 from pathlib import Path
 
 import numpy as np
-from _calibrated import Array, Measured, brought_down, explained, fluctuations, volumes
+from _calibrated import FACTOR, Array, Measured, brought_down, explained, fluctuations, volumes
 from _table import keep
 from scipy import ndimage
 
+from bids_sr.sr.data.temporal_components import motion_courses
+from bids_sr.sr.method import get_method
+from bids_sr.sr.variance.one_level_down import Trial, try_maps
+from bids_sr.sr.variance.run_data import LEAST_HALF
+
 LOCALIZER = Path("studyforrest-localizer/sub-01/func/sub-01_task-localizer_bold.nii.gz")
+OPENNFT = Path("opennft/sub-01/func/sub-01_task-nfpsc_bold.nii.gz")
+LENGTHS = (20, 30, 40, 60, 80, 100, 136, 200)
 PERCEPTION = "pydecnef/sub-01/func/sub-01_task-perception_run-0{}_bold.nii.gz"
 
 
@@ -103,9 +115,48 @@ def distortion(data: Path, work: Path, threads: int) -> None:
         keep("calibrated_distortion", "Calibrations distorted along y: share of zero filling's error explained", rows)
 
 
+def tested_before(made: Measured) -> float | str:
+    """Share one level down with all courses of head motion out of each half, and no regard to what that leaves."""
+    mask, affine, recipe = made.head.data > 0, made.preproc.affine, get_method("sbl").recipes["fast"]
+    data = np.stack(list(made.preproc.volumes()), -1).astype(np.float32)
+    courses = motion_courses(made.poses, affine[:3, :3] @ np.argwhere(mask).mean(0) + affine[:3, 3])
+    middle, halves = data.shape[-1] // 2, []
+    if middle < LEAST_HALF:
+        return ""
+    for part in (slice(middle), slice(middle, None)):
+        moved = courses[part] - courses[part].mean(0)
+        left, sizes, _ = np.linalg.svd(moved / np.maximum(np.linalg.norm(moved, axis=0), 1e-12), full_matrices=False)
+        basis = left[:, sizes > 1e-6].astype(np.float32)
+        change = data[..., part] - data[..., part].mean(-1, keepdims=True)
+        change -= (change @ basis) @ basis.T
+        values, vectors = np.linalg.eigh((change[mask].T @ change[mask]).astype(np.float64))
+        signal, count = int((values > 1.5 * np.median(values[1:])).sum()), len(values)
+        kept = min(recipe.components, count - 1, max(signal, 8))
+        halves.append(np.moveaxis(change @ (vectors[:, ::-1][:, :kept] / np.sqrt(count)).astype(np.float32), -1, 0))
+    return round(try_maps(Trial(halves, mask, FACTOR), recipe.estimator)[0.0].share, 4)
+
+
+def short(data: Path, work: Path, threads: int) -> None:
+    """The gate on ever longer parts of a run."""
+    rows: list[dict[str, object]] = []
+    runs = {name: (run, part.start or 0) for name, (run, part, _, _) in people(data).items()}
+    for name, (run, first) in {**runs, "C": (data / OPENNFT, 25)}.items():
+        for count in LENGTHS:
+            made = brought_down(run, slice(first, first + count), work / f"{name}{count}", threads)
+            if made.preproc.shape[3] < count:
+                break
+            found = explained(made, "blind")
+            rows.append({
+                "run": name, "volumes": count, "tested before": tested_before(made), "tested": found["tested"],
+                "share": found["share"],
+            })  # fmt: skip
+            print(rows[-1], flush=True)
+        keep("short_runs", "The first volumes of a run: share tested one level down, and of the measured run", rows)
+
+
 def main() -> int:
     """One subcommand."""
-    wanted = {"share": share, "harm": harm, "distortion": distortion}
+    wanted = {"share": share, "harm": harm, "distortion": distortion, "short": short}
     if len(sys.argv) < 4 or sys.argv[1] not in wanted:
         sys.exit(__doc__)
     threads = int(sys.argv[4]) if len(sys.argv) > 4 else 2

@@ -25,6 +25,9 @@ _LEAST_VOLUMES = 8
 _NOISE = 1.5
 _LEAST_COMPONENTS = 8
 _STRETCHES = 4  # of a half, at most
+# Volumes for each component of the nuisance: with all twelve of head motion, what is left of a half of 15 volumes has
+# two components, of which one half tells the other nothing (``benchmarks/calibrated_share.py short``)
+_VOLUMES_PER_NUISANCE = 6
 
 
 class SeriesError(ValueError):
@@ -56,10 +59,10 @@ def temporal_statistics(
     mask : (x, y, z), where the components are sought; they are images of everything
     n_dummy : first volumes to leave out
     stop : volume before which to end; None for the last
-    components : how many at most; fewer where there are fewer volumes or the rest is noise
+    components : how many at most; fewer where no more are left, or the rest is noise
     noise : variance, over that of the median component, up to which one is taken for noise
-    nuisance : (T, P) regressors that are taken out of the change before components are sought, such as head motion,
-        whose residue at edges is large and follows the anatomy
+    nuisance : (T, P) regressors whose strongest components, one for each six volumes, are taken out of the change
+        before components are sought, such as head motion, whose residue at edges is large and follows the anatomy
 
     Raises
     ------
@@ -88,7 +91,7 @@ def temporal_statistics(
     if values[-1] <= 0:
         raise SeriesError("the series does not change over time inside the mask")
     signal = int((values > noise * np.median(values[1:])).sum())  # the first belongs to the mean that was taken out
-    kept = min(components, count - 1, max(signal, _LEAST_COMPONENTS))
+    kept = min(components, count - 1 - out.shape[1], max(signal, _LEAST_COMPONENTS))  # beyond is rounding
     regressors = (vectors[:, ::-1][:, :kept] / np.sqrt(count)).T.astype(np.float32)
     images = np.empty((kept, *shape), np.float32)
     for z in range(shape[2]):
@@ -125,7 +128,7 @@ def motion_courses(poses: Array, center: Array) -> Array:
 
 
 def _basis(nuisance: Array | None, total: int, part: slice) -> Array:
-    """Orthonormal regressors (T', P) without mean over the volumes that count."""
+    """Strongest components (T', P) of regressors without mean over the volumes that count, orthonormal."""
     if nuisance is None:
         return np.zeros((part.stop - part.start, 0), np.float32)
     regressors = np.asarray(nuisance, float)
@@ -135,7 +138,7 @@ def _basis(nuisance: Array | None, total: int, part: slice) -> Array:
     left, sizes, _ = np.linalg.svd(
         regressors / np.maximum(np.linalg.norm(regressors, axis=0), 1e-12), full_matrices=False
     )
-    return left[:, sizes > 1e-6].astype(np.float32)
+    return left[:, sizes > 1e-6][:, : len(regressors) // _VOLUMES_PER_NUISANCE].astype(np.float32)
 
 
 def _without(slab: Array, regressors: Array) -> Array:

@@ -98,6 +98,19 @@ def test_stretches_are_those_of_their_half_and_head_motion_is_taken_out():
     np.testing.assert_allclose(np.abs(again[0][1][0]), np.abs(clean[0][1][0]), atol=0.05)
 
 
+def test_head_motion_leaves_the_halves_of_a_short_run_something_to_tell():
+    """Twelve courses left two components of 15 volumes, and six of rounding counted as much."""
+    series, mask = run_of(3, 30, 0.0, 4.0), mask_of()
+    still = halves_of(series, mask, 0, 40, None, 15)
+    moved = halves_of(series, mask, 0, 40, np.random.default_rng(0).normal(size=(30, 12)).cumsum(0), 15)
+    sizes = [np.square(half.components[:, mask]).sum(1) for half in moved]
+    assert all(each.min() > 1e-3 * each.max() for each in sizes)
+    one, other = (
+        try_maps(Trial([half.components for half in each], mask, FACTOR), WMN)[0.0].share for each in (still, moved)
+    )
+    assert other > 0.7 * one > 0.02
+
+
 def test_one_stretch_or_none_gives_no_interval():
     assert np.isnan(Explained(by_half=(0.1, 0.2), by_stretch=(0.1,)).interval).all()
     assert Explained(by_half=(0.1, 0.2), by_stretch=(0.1, 0.2)).interval[0] < 0.15

@@ -66,6 +66,14 @@ def test_nuisance_is_no_part_of_the_change(tmp_path):
         statistics(path, mask, nuisance=course[4:])
 
 
+def test_there_are_no_more_components_than_the_nuisance_leaves(tmp_path):
+    rng = np.random.default_rng(6)
+    path, mask = written(tmp_path, 100 + rng.normal(size=(9, 8, 3, 8))), np.ones((9, 8, 3))
+    found = statistics(path, mask, nuisance=rng.normal(size=(8, 12)))
+    assert len(found.components) == 6, "of eight volumes the mean and one course of the nuisance are taken out"
+    assert np.square(found.components).sum((1, 2, 3)).min() > 1e-3
+
+
 def test_motion_is_twelve_courses():
     poses = np.repeat(np.eye(4)[None], 3, 0)
     poses[:, 1, 3] = [0, 1, 3]
