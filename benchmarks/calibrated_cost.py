@@ -51,7 +51,7 @@ def prepared(run: Path, other: Path, work: Path) -> dict[str, Any]:
     _, patterns, facts = calibration_run.measure_calibration(
         SeriesReader(work / "calibration.nii"), other_head, other_poses, table, told, n_dummy=0, tr=2.0
     )
-    super_resolution.undo_motion(SeriesReader(work / "run.nii"), reference, poses, here=work, data_consistency="off")
+    super_resolution.undo_motion(SeriesReader(work / "run.nii"), reference, poses, here=work)
     return {"reference": reference, "head": head, "poses": poses, "calibration": (patterns, xfm, facts)}
 
 

@@ -47,7 +47,7 @@ class Run:
         self.stc = motion.correct_slice_timing(
             bold, self.folder("stc"), slice_times=sidecar["SliceTiming"], slice_time_ref=0.5, n_dummy=self.n_dummy
         )
-        self.raw, _ = super_resolution.undo_motion(self.stc, self.boldref, self.hmc, here=self.folder("raw"))
+        self.raw = super_resolution.undo_motion(self.stc, self.boldref, self.hmc, here=self.folder("raw"))
         self.confounds, _ = motion.gather_confounds(
             self.raw, self.mask, parameters, self.hmc, n_dummy=self.n_dummy, fd_spike_threshold=0.5,
             dvars_spike_threshold=1.5, return_all_components=False,
@@ -69,7 +69,7 @@ class Run:
         """A series."""
         return super_resolution.super_resolve(
             self.stc, self.boldref, self.mask, self.hmc, here=self.folder(f"series_{series}"), series_name=series,
-            factor=FACTOR, data_consistency="report", precision="auto", force=False, omp_nthreads=1, device="auto",
+            factor=FACTOR, data_consistency="off", precision="auto", force=False, omp_nthreads=1, device="auto",
             **more,
         )[0]  # fmt: skip
 

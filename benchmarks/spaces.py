@@ -116,7 +116,7 @@ class Head:
     def model(self) -> dict[str, Path]:
         """The model of sbl, and the components of the run that it needs."""
         here = self.folder("raw")
-        raw, _ = super_resolution.undo_motion(self.stc, self.boldref, self.hmc, here=here)
+        raw = super_resolution.undo_motion(self.stc, self.boldref, self.hmc, here=here)
         file, _, _, temporal, *_ = training.estimate_variance(
             raw, self.mask, self.hmc, here=self.folder("variance"), n_dummy=self.n_dummy, method="sbl",
             factor=self.factor, model_source="train",
@@ -130,7 +130,7 @@ class Head:
                 still = np.tile(np.eye(4), (reader.shape[3], 1, 1))
                 raw = make_upsampler("raw", Acquired(factor=(1.0, 1.0, 1.0)))
                 write_series(
-                    reader, target, raw, still, reader.affine, factor=(1.0, 1.0, 1.0), consistency="off",
+                    reader, target, raw, still, reader.affine, factor=(1.0, 1.0, 1.0),
                     elsewhere=elsewhere,
                 )  # fmt: skip
             return

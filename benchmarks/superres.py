@@ -34,11 +34,12 @@ from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.inference.acquired import Acquired
-from bids_sr.sr.inference.apply_to_series import Upsampler, inconsistency, make_upsampler
+from bids_sr.sr.inference.apply_to_series import Upsampler, make_upsampler
 from bids_sr.sr.inference.guided_baselines import PosedImage, match_gain
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.resolution.matrices import downsample
 from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.trainer import fit
 
@@ -146,7 +147,7 @@ def compare(
             started = time.perf_counter()
             image = up(volumes[t], poses[t])
             seconds += time.perf_counter() - started
-            off = inconsistency(image, volumes[t])
+            off = np.linalg.norm(downsample(image, volumes[t].shape) - volumes[t]) / np.linalg.norm(volumes[t])
             image = placed(image, t)
             scores.append([
                 psnr(wanted[t], image, data_range=span, mask=inside),

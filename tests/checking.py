@@ -1,9 +1,12 @@
-"""Calls a check that adds to findings, and returns what it found."""
+"""What several tests check."""
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from bids_sr.bids import Findings, Problem
+from bids_sr.sr.resolution.matrices import downsample
 
 
 def found_by(check: Callable[..., Any], *args: Any, **kwargs: Any) -> Findings:
@@ -16,3 +19,8 @@ def found_by(check: Callable[..., Any], *args: Any, **kwargs: Any) -> Findings:
 def problems_of(check: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Problem]:
     """Problems that a check finds."""
     return found_by(check, *args, **kwargs).problems
+
+
+def inconsistency(fine: np.ndarray, volume: np.ndarray) -> float:
+    """|B(fine) - volume| / |volume|, where B crops k-space."""
+    return float(np.linalg.norm(downsample(fine, volume.shape) - volume) / np.linalg.norm(volume))

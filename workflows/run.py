@@ -193,7 +193,7 @@ def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
     scope, truth = run.scope, run.bold.truth
     scope.add(super_resolution.undo_motion)
     raw = run.series["raw"] = scope.within("raw", alias=ACQUIRED, series_name="raw")
-    raw.give(series=scope["preproc"], consistency=scope["preproc_consistency"])
+    raw.give(series=scope["preproc"])
     scope.add(imported.import_confounds if "confounds_tsv" in run.taken else motion.gather_confounds)
     if run.bold.events is not None:
         scope.give(regressors=run.bold.events)
@@ -321,5 +321,4 @@ def _draw(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
     scope.add(draw_maps.draw_slice, wires={"series": scope.gather("series", run.mapped[1:])})
     scope.add(draw_maps.draw_activation, draw_maps.show_clusters)
     scope.add(draw_overview.show_viewer, draw_overview.draw_overview, draw_evaluation.draw_evaluation)
-    lost = scope.gather("consistency", [one.name for one in stored])
-    scope.add(draw_quality.draw_quality, wires={"consistency": lost})
+    scope.add(draw_quality.draw_quality)

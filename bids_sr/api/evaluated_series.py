@@ -89,7 +89,7 @@ def place(
             xfms, facts = align_compared(reader, acquired, run.boldref, run.brain, run.poses, series_name=name)
         except ComparedError as error:
             raise ImageInputError(f"compared: {name}: {error}") from None
-        placed, _ = place_compared(reader, acquired, brain, xfms, facts, here=here, factor=factor, series_name=name)
+        placed = place_compared(reader, acquired, brain, xfms, facts, here=here, factor=factor, series_name=name)
         placed.close()
     return PlacedSeries(path=placed.path, facts=facts)
 

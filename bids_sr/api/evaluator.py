@@ -322,7 +322,7 @@ class Evaluator(BaseEstimator):
         guide_xfm = given.guide_xfm if frame is None or frame._guide is None else frame._guide.from_boldref
         for name in sorted(names, key=lambda each: each not in PAIR_BASELINES):
             each = SuperResolver(
-                name, factor=self.factor, n_dummy=run.n_dummy, registered=self.registered, data_consistency="off",
+                name, factor=self.factor, n_dummy=run.n_dummy, registered=self.registered,
                 random_state=self.random_state, n_jobs=self.n_jobs,
             )  # fmt: skip
             each.fit(

@@ -343,7 +343,7 @@ def undo_motion(reader: SeriesReader, run: PreparedRun, path: Path, affine: Arra
     """Write a series of the run on a grid of its matrix (voxel to RAS mm), head motion undone by one interpolation."""
     factor = (1.0, 1.0, 1.0)
     raw = make_upsampler("raw", Acquired(factor=factor))
-    write_series(reader, path, raw, run.poses, affine, factor=factor, consistency="off")
+    write_series(reader, path, raw, run.poses, affine, factor=factor)
     return path
 
 

@@ -170,7 +170,7 @@ def fit_model(
         measured: tuple[Volume, Array, Found] | tuple[None, None, None] = (None, None, None)
         if given.calibration is not None and method.calibrated:
             measured = calibration_of(given, run, factor, here)
-        preproc, _ = undo_motion(reader, run.boldref, run.poses, here=here, data_consistency="off")
+        preproc = undo_motion(reader, run.boldref, run.poses, here=here)
         with preproc:
             weights, _, _, temporal, _, _ = estimate_variance(
                 preproc, run.brain, run.poses, *measured, here=here, n_dummy=run.n_dummy, method=name, factor=factor,

@@ -73,7 +73,7 @@ class SuperResolver(TransformerMixin, FittedRun):
         The headers of guide and calibration tell where they lie; else they are registered to the reference.
     pretrained : path, optional
         Weights to use instead of training, with the model's card beside them.
-    data_consistency : {"report", "enforce", "off"}, default="report"
+    data_consistency : {"off", "enforce"}, default="off"
         "enforce" puts what was acquired back into its band of k-space.
     precision : {"fp32", "bf16", "auto"}, default="fp32"
         Arithmetic of networks; the program tries whether a lower one leaves the statistics alone, this class does not.
@@ -130,7 +130,7 @@ class SuperResolver(TransformerMixin, FittedRun):
     def __init__(
         self, method: str = "sbl", factor: float | tuple[float, float, float] = 2, *, recipe: RecipeName = "fast",
         n_dummy: Dummies = "auto", realigned: bool = False, registered: bool = False,
-        pretrained: str | os.PathLike[str] | None = None, data_consistency: Keeping = "report",
+        pretrained: str | os.PathLike[str] | None = None, data_consistency: Keeping = "off",
         precision: Precision = "fp32", random_state: int = 0, n_jobs: int = 1,
         device: Literal["cpu", "cuda"] = "cpu", max_train_minutes: float | None = None, verbose: int = 0,
     ) -> None:  # fmt: skip
@@ -238,8 +238,8 @@ class SuperResolver(TransformerMixin, FittedRun):
 
     def _checked(self) -> tuple[str, tuple[float, float, float], Method | None]:
         """Name, factor and, unless it is a plain baseline, the method; parameters are checked here and not before."""
-        if self.data_consistency not in ("report", "enforce", "off"):
-            raise ImageInputError(f"data_consistency: {self.data_consistency!r}; it is 'report', 'enforce' or 'off'")
+        if self.data_consistency not in ("off", "enforce"):
+            raise ImageInputError(f"data_consistency: {self.data_consistency!r}; it is 'off' or 'enforce'")
         if self.device not in ("cpu", "cuda"):
             raise ImageInputError(f"device: {self.device!r}; it is 'cpu' or 'cuda'")
         if self.device == "cuda":

@@ -99,10 +99,8 @@ class SuperRes(Checked):
     n_ensemble: int = option(
         1, "--n-ensemble N", "models per method, with different seeds; their spread is the uncertainty map"
     )
-    data_consistency: Literal["off", "report", "enforce"] = option(
-        "report",
-        "--data-consistency",
-        "compare each output, downsampled, with the acquired series; enforce corrects it",
+    data_consistency: Literal["off", "enforce"] = option(
+        "off", "--data-consistency", "enforce puts what was acquired back into its band of k-space"
     )
     guide: Literal["auto", "highres", "none"] = option(
         "auto",

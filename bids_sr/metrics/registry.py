@@ -132,10 +132,6 @@ register(
 
 # Quality of a series and likeness of images; structural scans have a unit of their own
 register(
-    Metric("inconsistency_median", "1",
-           "difference from the acquired data, |B(SR) - LR| / |LR|, when the series is downsampled (B) to the acquired "
-           "resolution, before motion correction; median over volumes", LOWER),
-    Metric("inconsistency_max", "1", "the same, maximum over volumes"),
     Metric("tsnr_median", "1",
            "temporal signal-to-noise ratio: mean divided by standard deviation over time, quadratic trend removed; "
            "median over the mask", NEITHER),
@@ -151,8 +147,6 @@ register(
     Metric("rmse", "signal", "root of the mean squared difference from the reference in the mask", LOWER),
     Metric("mae", "signal", "mean absolute difference from the reference in the mask", LOWER),
     Metric("nmse", "1", "squared difference from the reference over the squared reference, in the mask", LOWER),
-    Metric("consistency", "1", "‖B(SR) - LR‖ / ‖LR‖: relative difference from the acquired data after downsampling (B)",
-           LOWER),
     Metric("volumes", "volume", "volumes analyzed, without those before the steady state"),
     Metric("efc", "1", "entropy focus criterion in the brain"),
     Metric("fwhm", "mm", "smoothness of the image, mean over axes"),

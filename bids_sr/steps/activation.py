@@ -15,7 +15,6 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.long_tables import SERIES, columns_json, metric_rows
 from bids_sr.pipeline.artifacts import (
     Confounds,
-    Consistency,
     Derivative,
     Facts,
     Map,
@@ -199,23 +198,11 @@ def _figures(found: ActivationMaps, mask: Array, kinds: Kinds) -> dict[str, floa
 
 
 @step(makes="quality")
-def measure_quality(
-    series: Series, mask: Mask, consistency: Consistency | None = None, *, series_name: str, n_dummy: int
-) -> Metrics:
-    """Temporal signal-to-noise ratio, mean signal and smoothness of the noise of one series.
-
-    Parameters
-    ----------
-    series, mask : dummies included; brain on its grid
-    consistency : column inconsistency, a row a volume; NaN where it was not measured
-    """
+def measure_quality(series: Series, mask: Mask, *, series_name: str, n_dummy: int) -> Metrics:
+    """Temporal signal-to-noise ratio, mean signal and smoothness of the noise of one series, dummies included."""
     n_volumes = series.shape[3] - n_dummy
     found = series_quality(series.volumes(n_dummy), mask.data, series.zooms, n_volumes=n_volumes)
-    figures = quality_metrics(found, mask.data)
-    lost = [] if consistency is None else consistency["inconsistency"].iloc[n_dummy:].dropna()
-    if len(lost):
-        figures |= {"inconsistency_median": float(np.median(lost)), "inconsistency_max": float(max(lost))}
-    return metric_rows(series_name, figures)
+    return metric_rows(series_name, quality_metrics(found, mask.data))
 
 
 @step(

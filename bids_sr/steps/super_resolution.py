@@ -13,7 +13,6 @@ from bids_sr.io.grids import finer_text
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import (
-    Consistency,
     Derivative,
     Distortion,
     Facts,
@@ -42,8 +41,6 @@ from bids_sr.stats.controls.negative_controls import PLACEBOS
 from bids_sr.stats.evaluation.evidence import was_applied
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_sr.sr.models.model import LoadedModel
 
 AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
@@ -126,21 +123,14 @@ def _level(setting: Lookup) -> Level:
     return series_level(setting("series_name"), [*series_names(setting("methods")), setting("primary")])
 
 
-def _table(found: Array) -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.DataFrame({"inconsistency": found})
-
-
 @step(
-    makes=("preproc", "preproc_consistency"), part=Part.PREPROCESSING, memory=SERIES,
+    makes="preproc", part=Part.PREPROCESSING, memory=SERIES,
     text=_raw_text,
     keep={"preproc": Keep({"desc": "preproc", "suffix": "bold"}, _of_raw, level="minimal")},
 )  # fmt: skip
 def undo_motion(
-    stc: Series, boldref: Image, hmc_xfms: Transforms, distortion: Distortion | None = None, *, here: Path,
-    data_consistency: Keeping = "report",
-) -> tuple[Series, Consistency]:  # fmt: skip
+    stc: Series, boldref: Image, hmc_xfms: Transforms, distortion: Distortion | None = None, *, here: Path
+) -> Series:  # fmt: skip
     """The raw series: head motion undone on the acquired grid, through the same code as every other series.
 
     Parameters
@@ -149,23 +139,21 @@ def undo_motion(
     boldref : reference of the run, on that grid
     hmc_xfms : (T, 4, 4) boldref point to its point in each volume (RAS mm)
     distortion : of the volumes; it is undone by the same interpolation
-    data_consistency : see `super_resolve`
 
     Returns
     -------
     preproc : series on the grid of the boldref, signal units
-    preproc_consistency : see `super_resolve`
     """
     upsampler = make_upsampler(RAW, Acquired(factor=AS_ACQUIRED))
-    found = write_series(
+    write_series(
         stc, target := here / "preproc.nii", upsampler, hmc_xfms, boldref.affine, factor=AS_ACQUIRED,
-        consistency=data_consistency, distortion=distortion,
+        distortion=distortion,
     )  # fmt: skip
-    return SeriesReader(target), _table(found)
+    return SeriesReader(target)
 
 
 @step(
-    makes=("series", "consistency", "space_series", "series_facts"), part=Part.SERIES, memory=SERIES, text=_own_text,
+    makes=("series", "space_series", "series_facts"), part=Part.SERIES, memory=SERIES, text=_own_text,
     keep={
         "series": Keep(_entities, _kept, facts="series_facts", linked=_as_preprocessed, level=_level),
         "space_series": Keep(None, _kept_in_spaces, facts="series_facts", dataset="primary", linked=_in_spaces),
@@ -177,7 +165,7 @@ def super_resolve(
     highres2boldref_xfm: Transforms | None = None, space_grids: Sequence[SpaceGrid] = (), *, here: Path,
     series_name: str, factor: Factor, data_consistency: Keeping, precision: Precision, force: bool, omp_nthreads: int,
     device: Device, displaced: Displaced = "",
-) -> tuple[Series, Consistency, list[Map], Facts]:  # fmt: skip
+) -> tuple[Series, list[Map], Facts]:  # fmt: skip
     """One series on the high-resolution grid: upsampled where it was acquired, interpolated once.
 
     Parameters
@@ -191,7 +179,7 @@ def super_resolve(
     highres2boldref_xfm : (1, 4, 4) takes a boldref point to its highres point
     series_name : baseline or method
     factor : acquired over high-resolution voxel size
-    data_consistency : "report" measures what of the acquired band of k-space is lost, "enforce" also puts it back
+    data_consistency : "enforce" puts what was acquired back into its band of k-space
     force : use a model that does not fit the series
     displaced : placebo: variance maps that are mirrored or shifted
     space_grids : grids in other spaces that the upsampled volumes are brought to as well
@@ -199,7 +187,6 @@ def super_resolve(
     Returns
     -------
     series : on the boldref's high-resolution grid, head motion undone, signal units
-    consistency : one row a volume: |B(series) - acquired| / |acquired|; n/a where it is off
     space_series : the same series on each of the other grids, each by one interpolation of the upsampled volumes
     series_facts : whether a method that decides that by the run was applied, and what the series is where it was not
 
@@ -223,13 +210,13 @@ def super_resolve(
     upsampler = make_upsampler(series_name, acquired, model)
     named = [Derivative(None, {**each.entities, "desc": "preproc", "suffix": "bold"}) for each in space_grids]
     files = [here / f"{each.name}.nii" for each in named]
-    found = write_series(
+    write_series(
         stc, target := here / "series.nii", upsampler, hmc_xfms, boldref.affine, factor=factor,
         consistency=data_consistency, distortion=distortion, threads=omp_nthreads,
         elsewhere=dict(zip(files, space_grids, strict=True)),
     )  # fmt: skip
     others = [Derivative(path, each.entities) for path, each in zip(files, named, strict=True)]
-    return SeriesReader(target), _table(found), others, _applied(model) if of_run else {}
+    return SeriesReader(target), others, _applied(model) if of_run else {}
 
 
 def _applied(model: "LoadedModel | None") -> dict[str, object]:
@@ -250,14 +237,14 @@ def _guide(
 
 
 @step(
-    makes=("series", "consistency"), part=Part.SERIES, memory=SERIES,
+    makes="series", part=Part.SERIES, memory=SERIES,
     keep={"series": Keep(_entities, _kept, level=_level)},
     text="The measured high-resolution series went through the same slice timing correction, head motion transforms, "
     "single interpolation, mask and model as the series under test; nothing was estimated from it.\n",
 )  # fmt: skip
 def place_measured(
     stc: Series, bold_mask_hr: Mask, hmc_xfms: Transforms, distortion: Distortion | None = None, *, here: Path
-) -> tuple[Series, Consistency]:
+) -> Series:
     """The measured series on the high-resolution grid of the run, head motion of the run undone.
 
     Nothing is estimated from it, so that it stays a reference.
@@ -271,14 +258,13 @@ def place_measured(
     Returns
     -------
     series : on that grid, in signal units
-    consistency : one row a volume; n/a, as nothing was acquired beneath it
     """
     upsampler = make_upsampler(RAW, Acquired(factor=AS_ACQUIRED))
-    found = write_series(
+    write_series(
         stc, target := here / "series.nii", upsampler, hmc_xfms, bold_mask_hr.affine, factor=AS_ACQUIRED,
-        consistency="off", distortion=distortion,
+        distortion=distortion,
     )  # fmt: skip
-    return SeriesReader(target), _table(found)
+    return SeriesReader(target)
 
 
 @step(makes=("train_highres", "train_lowres"), part=Part.EVALUATION, memory=Need(always=0.10, t1w=0.030, high=0.0))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from checking import inconsistency
 from features import WEIGHTS, with_features
 
 import bids_sr.boilerplate
@@ -15,7 +16,7 @@ from bids_sr.sr.data.images import ImageSet
 from bids_sr.sr.data.temporal_components import TemporalStatistics
 from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.inference.acquired import Acquired
-from bids_sr.sr.inference.apply_to_series import inconsistency, make_upsampler
+from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.method import REMOVED, UnknownMethod, all_methods, get_method, get_recipe, method_names, offered_methods
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.resolution.matrices import kspace_crop

@@ -26,7 +26,7 @@ from bids_sr.metrics import image_similarity
 from bids_sr.series import BASELINES, INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.acquired import Acquired, InferenceError, Upsampler
-from bids_sr.sr.inference.apply_to_series import inconsistency, make_upsampler
+from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.models.compatibility import domain_difference
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.resolution.matrices import MATRICES, Factor, upsample
@@ -111,7 +111,7 @@ def apply(options: argparse.Namespace) -> None:
         began = time.monotonic()
         # threads of numpy's library wait busily, and would take the cores from those of torch
         with threadpool_limits(1, user_api="blas"):
-            lost = _written(reader, prepared.make(scene), prepared.factor, out)
+            _write(reader, prepared.make(scene), prepared.factor, out)
         seconds = time.monotonic() - began
     content: dict[str, object] = {
         "Description": f"super-resolved by {prepared.name}; for research, not for clinical use",
@@ -119,34 +119,27 @@ def apply(options: argparse.Namespace) -> None:
         "Method": prepared.name,
         "Factor": list(prepared.factor),
         "GeneratedByVersion": __version__,
-        "LostShareOfAcquired": round(lost, 6),
     }
     if prepared.model is not None:
         content |= {"Model": str(options.model), "ModelSHA256": prepared.model.card.weights_sha256}
     content |= {"Notes": notes} if notes else {}
     write_whole(out.with_name(f"{files.stem_of(out)}.json"), json.dumps(content, indent=2) + "\n")
-    print(
-        f"{out}: {reader.shape[3]} volume(s) by {prepared.name}, {seconds:.1f} s; "
-        f"{100 * lost:.2g} % of what was acquired is not in the result"
-    )
+    print(f"{out}: {reader.shape[3]} volume(s) by {prepared.name}, {seconds:.1f} s")
 
 
-def _written(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path) -> float:
-    """Write the super-resolved image; returns the mean share of acquired data that was lost."""
+def _write(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path) -> None:
+    """Write the super-resolved image."""
     shape, affine = hr_grid(reader.shape[:3], reader.affine, factor)
     if reader.ndim == 3:
         volume = reader.volume(0)
         fine = checked(upsampler(volume, np.eye(4)), 0)
         save_image(fine.astype(np.float32), affine, out, header_like=reader.header)
-        return inconsistency(fine, volume)
-    lost, count = [], reader.shape[3]
+        return
+    count = reader.shape[3]
     with SeriesWriter(out, (*shape, count), affine, reader.tr, header_like=reader.header) as writer:
         for t, volume in enumerate(reader.volumes()):
-            fine = checked(upsampler(volume, np.eye(4)), t)
-            lost.append(inconsistency(fine, volume))
-            writer.append(fine)
+            writer.append(checked(upsampler(volume, np.eye(4)), t))
             _bar(t + 1, count)
-    return float(np.mean(lost))
 
 
 def checked(fine: Array, volume: int) -> Array:

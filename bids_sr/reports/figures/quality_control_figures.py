@@ -1,4 +1,4 @@
-"""Figures of quality control: loss of acquired data, uncertainty, unrepeated detail, beyond Nyquist, variance."""
+"""Figures of quality control: uncertainty, unrepeated detail, beyond Nyquist, variance."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,6 @@ from bids_sr.reports.figures.style import FigureInputError, ShownVolume
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.stats.controls.unrepeated_detail import THRESHOLD
 
-BEST_PERCENT = 1.0
-"""Loss of acquired data (percent) below which a method keeps what was measured."""
 OVERLAYS: Mapping[str, Mapping[str, Any]] = {
     "sd": {"label": "standard deviation of the effect between members", "in_units": True},
     "unrepeated": {
@@ -23,49 +21,9 @@ OVERLAYS: Mapping[str, Mapping[str, Any]] = {
     },
 }  # fmt: skip
 """How each map of the quality control is shown, by its statistic."""
-FLOOR_PERCENT = 0.01
-"""Losses below this are drawn here: an exact zero has no place on a logarithmic scale."""
-ROW_INCH = 0.19
 N_PLANES = 9
 PART_MM = (110.0, 80.0)
 _METHOD = (s.RED, s.INK, s.ORANGE, s.PURPLE)
-
-
-def consistency_figure(curves: Mapping[str, Array]) -> Figure:
-    """What each series loses of the acquired data, on a logarithmic scale: median and range over the volumes.
-
-    `curves` are (T,) |B(SR) − LR| / |LR| as a fraction by series, NaN where it was not measured; raises
-    `FigureInputError` where it was measured nowhere.
-    """
-    known = {name: 100 * np.asarray(c, dtype=float) for name, c in curves.items() if np.isfinite(c).any()}
-    if not known:
-        raise FigureInputError("consistency with the acquired data was measured nowhere")
-    with s.style(literal=True):
-        fig = s.new_figure(12.0, ROW_INCH * len(known) + 0.6)
-        tall = fig.get_figheight()
-        ax = fig.add_axes((0.14, 0.48 / tall, 0.76, 1 - 0.54 / tall))
-        for place, (name, values) in enumerate(known.items()):
-            kind = pick.kind_of(name)
-            color, marker = (s.RED, "D") if kind == "method" else (s.BLUE, "o")
-            ends = np.maximum([np.nanmin(values), np.nanmax(values)], FLOOR_PERCENT)
-            middle = float(np.nanmedian(values))
-            ax.plot(ends, [place, place], color=color, lw=1.5, solid_capstyle="butt")
-            ax.plot([max(middle, FLOOR_PERCENT)], [place], marker, color=color, ms=5)
-            text = f"{middle:.2g} %" if middle >= FLOOR_PERCENT else f"< {FLOOR_PERCENT:g} %"
-            beside: dict[str, Any] = {"va": "center", "fontsize": 8.5, "transform": ax.get_yaxis_transform()}
-            ax.text(1.01, place, text, **beside)
-        ax.axvline(BEST_PERCENT, color=s.SOFT, lw=0.9, ls=":")
-        ax.set_xscale("log")
-        most = max(float(np.nanmax(values)) for values in known.values())
-        ax.set_xlim(0.8 * FLOOR_PERCENT, 1.3 * max(most, BEST_PERCENT))
-        ax.set_ylim(len(known) - 0.5, -0.5)
-        ax.set_yticks(range(len(known)), [pick.series_text(name) for name in known], fontsize=8.5)
-        ax.tick_params(axis="y", length=0, colors=s.INK)
-        ax.spines["left"].set_visible(False)
-        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        ax.set_xlabel("loss of acquired data (%): median and range over volumes", fontsize=8)
-        s.light_grid(ax, "x")
-    return fig
 
 
 def calibration_figure(tables: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:

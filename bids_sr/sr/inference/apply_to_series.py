@@ -26,7 +26,7 @@ from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.resolution import matrices
 from bids_sr.sr.resolution.matrices import Factor, check_factor, downsample, upsample
 
-Keeping = Literal["off", "report", "enforce"]
+Keeping = Literal["off", "enforce"]
 
 
 def make_upsampler(name: str, acquired: Acquired, model: LoadedModel | None = None) -> Upsampler:
@@ -65,12 +65,6 @@ def make_upsampler(name: str, acquired: Acquired, model: LoadedModel | None = No
     return guided
 
 
-def inconsistency(fine: Array, volume: Array) -> float:
-    """|B(fine) - volume| / |volume|, where B crops k-space."""
-    size = float(np.linalg.norm(volume))
-    return float(np.linalg.norm(downsample(fine, volume.shape) - volume)) / size if size > 0 else 0.0
-
-
 def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
     """Replace what lies inside the acquired band by what was acquired.
 
@@ -87,22 +81,18 @@ def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
 
 def super_resolve_series(
     reader: SeriesReader, writer: SeriesWriter, upsampler: Upsampler, xfms: Array, hr_shape: tuple[int, int, int],
-    hr_affine: Array, *, factor: Factor, consistency: Keeping = "report",
+    hr_affine: Array, *, factor: Factor, consistency: Keeping = "off",
     distortion: Distortion | None = None, elsewhere: Sequence["InSpace"] = (),
-) -> Array:  # fmt: skip
+) -> None:  # fmt: skip
     """Upsample each volume where it was acquired, interpolate it onto the boldref's high-resolution grid, write it.
 
     Parameters
     ----------
     xfms : (T, 4, 4), take a boldref point to where it lies in volume t (RAS mm)
     hr_shape, hr_affine : the boldref's high-resolution grid
-    consistency : "report" measures `inconsistency` before motion is undone, "enforce" also removes it
+    consistency : "enforce" puts what was acquired back into its band of k-space, before motion is undone
     distortion : of the volumes, undone by the same interpolation
     elsewhere : grids in other spaces, onto which the upsampled volume is interpolated too
-
-    Returns
-    -------
-    (T,) inconsistency of each volume as a fraction; NaN where it is off
 
     Raises
     ------
@@ -111,7 +101,6 @@ def super_resolve_series(
     count = reader.shape[3]
     if len(xfms) != count:
         raise InferenceError(f"{len(xfms)} transforms for {count} volumes")
-    found = np.full(count, np.nan)
     affine = np.asarray(reader.affine, float)
     added = added_by(upsampler)
     shift = None if distortion is None else distortion.onto(hr_shape, hr_affine)
@@ -119,8 +108,6 @@ def super_resolve_series(
         fine = upsampler(volume, xfms[t])
         if not np.isfinite(fine).all():
             raise InferenceError(f"volume {t}: super-resolution gave values that are not finite")
-        if consistency != "off":
-            found[t] = inconsistency(fine, volume)
         if consistency == "enforce":
             fine = enforce(fine, volume, factor)
         _, grid = hr_grid(volume.shape, affine, factor)
@@ -131,7 +118,6 @@ def super_resolve_series(
         for one in elsewhere:
             assert coefficients is not None
             one.append(coefficients, grid, xfms[t], more)
-    return found
 
 
 def added_by(upsampler: Upsampler) -> Callable[[int], Array | None]:
@@ -169,9 +155,9 @@ class InSpace:
 
 def write_series(
     reader: SeriesReader, target: Path, upsampler: Upsampler, xfms: Array, reference_affine: Array, *, factor: Factor,
-    consistency: Keeping = "report", distortion: Distortion | None = None, threads: int = 1,
+    consistency: Keeping = "off", distortion: Distortion | None = None, threads: int = 1,
     tr: float | None = None, elsewhere: Mapping[Path, PlacedGrid] = MappingProxyType({}),
-) -> Array:  # fmt: skip
+) -> None:  # fmt: skip
     """Write a series on the high-resolution grid of a reference with the matrix of its volumes.
 
     Parameters
@@ -180,7 +166,7 @@ def write_series(
     threads : of torch; those of numpy's library wait busily, and would take the cores from them
     tr : repetition time (s), where it is another than the header has
     elsewhere : files of the same series on grids in other spaces, each by one interpolation too
-    xfms, factor, consistency, distortion : see `super_resolve_series`, as the result
+    xfms, factor, consistency, distortion : see `super_resolve_series`
     """
     from threadpoolctl import threadpool_limits
 
@@ -196,7 +182,7 @@ def write_series(
             others.append(InSpace(placed, stack.enter_context(own), affine, distortion))
         if (settle := getattr(upsampler, "settle", None)) is not None:
             settle(reader, xfms, distortion, Path(target).parent)
-        return super_resolve_series(
+        super_resolve_series(
             reader, writer, upsampler, xfms, shape, affine, factor=factor, consistency=consistency,
             distortion=distortion, elsewhere=others,
         )  # fmt: skip

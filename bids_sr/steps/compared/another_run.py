@@ -51,9 +51,7 @@ def measure_other_run(
     with threadpool_limits(1):
         with SeriesWriter(target, (*shape, stc.shape[3]), affine, stc.tr, header_like=stc.header) as writer:
             upsample = make_upsampler(ACQUIRED_BAND, Acquired(factor=factor))
-            super_resolve_series(
-                stc, writer, upsample, hmc_xfms @ onto, shape, affine, factor=factor, consistency="off"
-            )
+            super_resolve_series(stc, writer, upsample, hmc_xfms @ onto, shape, affine, factor=factor)
         design = block_design(
             regressors, n_volumes=stc.shape[3], tr=tr, n_dummy=n_dummy, high_pass=high_pass,
             slice_time_ref=slice_time_ref, has_stc=has_stc, confounds=pd.DataFrame(motion_columns(motion)),

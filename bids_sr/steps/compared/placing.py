@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from bids_sr.config.memory_model import SERIES
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.pipeline.artifacts import Consistency, Distortion, Facts, Image, Mask, Series, Transforms
+from bids_sr.pipeline.artifacts import Distortion, Facts, Image, Mask, Series, Transforms
 from bids_sr.pipeline.step import enumerated, step
 from bids_sr.registration.compared_frame import checked, poses_of
 from bids_sr.series import ACQUIRED_BAND
@@ -60,11 +60,11 @@ def align_compared(
     return poses_of(seen, hmc_xfms, compared, boldref, bold_mask.data), {series_name: facts}
 
 
-@step(makes=("series", "consistency"), memory=SERIES)
+@step(makes="series", memory=SERIES)
 def place_compared(
     stc: Series, bold: Series, bold_mask_hr: Mask, compared_xfms: Transforms, compared_facts: Facts,
     distortion: Distortion | None = None, *, here: Path, factor: Factor, series_name: str,
-) -> tuple[Series, Consistency]:  # fmt: skip
+) -> Series:  # fmt: skip
     """A compared series on the high-resolution grid of the run, each volume interpolated once.
 
     Parameters
@@ -78,10 +78,7 @@ def place_compared(
     Returns
     -------
     series : in signal units of the run
-    consistency : one row a volume; n/a
     """
-    import pandas as pd
-
     facts = compared_facts[series_name]
     assert isinstance(facts, dict)
     as_acquired, scale = facts["frame"] == "as acquired", float(facts["scale"])
@@ -95,6 +92,6 @@ def place_compared(
     ):
         super_resolve_series(
             stc, writer, lambda volume, pose: upsample(np.float32(scale) * volume, pose), compared_xfms, shape, affine,
-            factor=own, consistency="off", distortion=distortion if as_acquired else None,
+            factor=own, distortion=distortion if as_acquired else None,
         )  # fmt: skip
-    return SeriesReader(target), pd.DataFrame({"inconsistency": np.full(stc.shape[3], np.nan)})
+    return SeriesReader(target)

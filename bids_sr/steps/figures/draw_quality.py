@@ -1,10 +1,8 @@
 """Figures of the quality control, and of where a run fluctuates."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
-import numpy as np
-
-from bids_sr.pipeline.artifacts import Consistency, Derivative, Facts, Image, Map, Mask, Rows, Volume
+from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Map, Mask, Rows, Volume
 from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.reports.sections import Shown
 from bids_sr.steps.figures import run_maps
@@ -18,14 +16,6 @@ OfSeries = Mapping[str, Derivative]
 
 @figure(
     Shown("guards", "guards", html=True, tab="Checks", missing="quality checks", tables=("evaluation",)),
-    Shown(
-        "consistency", "guards",
-        subtitle="Consistency with the acquired data",
-        tab="Consistency",
-        caption="Each super-resolved volume is downsampled and compared with the acquired volume, before motion "
-        "correction. Dotted: 1 %. --data-consistency enforce makes the difference 0.",
-        missing="consistency with the acquired data",
-    ),
     Shown(
         "uncertainty", "guards",
         heading="Uncertainty: {contrast}",
@@ -55,28 +45,21 @@ OfSeries = Mapping[str, Derivative]
     Shown("unrepeated", "guards", html=True, tab="Unsupported detail"),
 )  # fmt: skip
 def draw_quality(
-    evaluation: Rows, flags: Facts, consistency: dict[str, Consistency], boldref: Image, bold_mask: Mask,
-    bold_mask_hr: Mask, guide_hr: Image | None = None, guard_maps: list[Map] | None = None, *,
-    series_names: Sequence[str],
+    evaluation: Rows, flags: Facts, boldref: Image, bold_mask: Mask, bold_mask_hr: Mask, guide_hr: Image | None = None,
+    guard_maps: list[Map] | None = None,
 ) -> Iterator[Drawn]:  # fmt: skip
-    """Flags and metrics of the quality control, loss of acquired data, uncertainty and unrepeated detail as maps.
+    """Flags and metrics of the quality control, uncertainty and unrepeated detail as maps.
 
     Parameters
     ----------
-    consistency : loss of acquired data of each series, one row a volume
     guard_maps : uncertainty and unrepeated detail
     boldref, bold_mask : reference of the run and brain on its grid, for effects in percent
     """
-    from bids_sr.reports.figures.quality_control_figures import calibration_figure, consistency_figure
+    from bids_sr.reports.figures.quality_control_figures import calibration_figure
     from bids_sr.reports.text.evaluation_text import guards_html
 
     if text := guards_html(evaluation, run_maps.raised(flags)):
         yield Drawn("guards", text)
-    curves = {
-        name: consistency[name]["inconsistency"].to_numpy(dtype=float) for name in series_names if name in consistency
-    }
-    if any(np.isfinite(values).any() for values in curves.values()):
-        yield Drawn("consistency", consistency_figure(curves))
     percent = percent_of(boldref, bold_mask)
     yield from _overlays(_quality_maps(guard_maps or ()), bold_mask_hr, guide_hr or boldref, percent)
     tables = _calibration(guard_maps or ())

@@ -43,7 +43,7 @@ EVERYTHING = st.builds(
         factor=maybe(st.floats(1.01, 8)),
         hr_acq=maybe(text),
         max_train_minutes=maybe(st.floats(1e-9, 1e9)),
-        data_consistency=st.sampled_from(["off", "report", "enforce"]),
+        data_consistency=st.sampled_from(["off", "enforce"]),
     ),
     preprocessing=st.builds(
         Preprocessing,

@@ -6,7 +6,6 @@ import re
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 from figure_helpers import content_of, kept
 
@@ -199,8 +198,6 @@ def test_nothing_to_draw_is_said():
         quality_control_figures.beyond_figure({}, AFFINE, np.ones(SHAPE), scores={}, score="r")
     with pytest.raises(style.FigureInputError, match="no map"):
         quality_control_figures.overlay_figure({}, AFFINE, np.ones(SHAPE), np.ones(SHAPE), label="x")
-    with pytest.raises(style.FigureInputError, match="nowhere"):
-        quality_control_figures.consistency_figure({"a": np.full(3, np.nan)})
     with pytest.raises(style.FigureInputError, match="calibration"):
         quality_control_figures.calibration_figure({"a": []})
     with pytest.raises(style.FigureInputError, match=r"expected \(X, Y, Z\)"):
@@ -238,19 +235,6 @@ def test_maps_beyond_nyquist_share_one_scale_that_few_voxels_exceed():
     titles = [ax.title for ax in fig.axes]
     assert {"bspline (0.000)", "measured"} <= {title.get_text() for title in titles}
     assert not overlapping(titles)
-
-
-def test_each_series_loses_acquired_data_in_a_row_of_its_own(tmp_path):
-    """Two of five series were drawn in the same blue, three others below each other."""
-    names = ("bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl")
-    curves = {name: np.full(4, 0.001 * (1 + k)) for k, name in enumerate(names)}
-    fig = quality_control_figures.consistency_figure({**curves, "sbl": np.array([0.02, 0.04, np.nan, 0])})
-    rows = fig.axes[0].get_yticks()
-    assert len(set(rows)) == len(names) == len(fig.axes[0].get_yticklabels())
-    ends, middle = (line.get_xdata() for line in fig.axes[0].lines if line.get_ydata()[0] == len(names) - 1)
-    assert np.allclose(ends, [quality_control_figures.FLOOR_PERCENT, 4])
-    assert np.allclose(middle, 2)
-    assert {"2 %", "0.1 %"} <= set(words(fig, tmp_path))
 
 
 def test_the_variance_map_is_drawn_inside_the_brain_below_the_anatomy():
@@ -299,10 +283,9 @@ def of_evaluation(rows, images, halves=None, *, has_truth=False) -> list[Derivat
     return draw_evaluation(rows, VERDICT, FLAGS, *one, halves, has_truth=has_truth, series_names=())
 
 
-def of_quality(images, maps=(), consistency=None) -> list[Derivative]:
-    found = {} if consistency is None else {"sbl": pd.DataFrame({"inconsistency": consistency})}
+def of_quality(images, maps=()) -> list[Derivative]:
     boldref, mask = images["guide"], images["mask"]
-    return draw_quality(evaluation(), FLAGS, found, boldref, mask, mask, guard_maps=list(maps), series_names=("sbl",))
+    return draw_quality(evaluation(), FLAGS, boldref, mask, mask, guard_maps=list(maps))
 
 
 def test_effects_are_told_in_percent_of_one_mean(images, halves, tmp_path):
@@ -346,9 +329,9 @@ def test_guards(images, tmp_path):
         Derivative(images["detail"], {**own, "stat": "unrepeated"}),
         Derivative(images["mask"], {"desc": "x", "suffix": "mask"}),
     ]
-    drawn = of_quality(images, maps, consistency=[np.nan, 0.01, 0.02])
+    drawn = of_quality(images, maps)
     assert kept(draw_quality, drawn, tmp_path / "work") == [
-        ("guards", "guards.html"), ("guards", "consistency.svg"), ("guards", "uncertainty.svg"),
+        ("guards", "guards.html"), ("guards", "uncertainty.svg"),
         ("guards", "unrepeated.svg"), ("guards", "calibration.svg"),
     ]  # fmt: skip
     assert "&lt;b&gt;" in content_of(drawn, "guards", html=True)

@@ -55,7 +55,6 @@ FUNC = (
     "desc-truth",
     "desc-nullrate",
     "desc-placebo",
-    "desc-consistency",
     "contrast-thumb_desc-uncertainty",
     "desc-calibration",
     "contrast-thumb_desc-unrepeated",

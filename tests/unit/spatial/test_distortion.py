@@ -76,7 +76,6 @@ def resolved(volumes, poses, distortion, name="raw", factor=(1.0, 1.0, 1.0), sha
     upsampler = make_upsampler(name, Acquired(factor=factor, affine=AFFINE, **more))
     super_resolve_series(
         _Reader(volumes), out, upsampler, np.stack(poses), shape, affine, factor=factor, distortion=distortion,
-        consistency="off",
     )  # fmt: skip
     return out
 

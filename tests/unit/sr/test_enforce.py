@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from checking import inconsistency
 from torch import nn
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
@@ -46,7 +47,7 @@ def test_what_was_acquired_is_kept_after_enforcing(tmp_path, name: str, factor: 
     volumes = [900 * np.random.default_rng(t).random((12, 14, 4)).astype(np.float32) for t in range(2)]
     shape, fine = hr_grid(volumes[0].shape, AFFINE, factor)
     left = {}
-    for consistency in ("report", "enforce"):
+    for consistency in ("off", "enforce"):
         source, out = tmp_path / "in.nii", tmp_path / f"{consistency}.nii"
         with SeriesWriter(source, (*volumes[0].shape, 2), AFFINE, 2.0) as writer:
             for volume in volumes:
@@ -58,7 +59,7 @@ def test_what_was_acquired_is_kept_after_enforcing(tmp_path, name: str, factor: 
                 reader, writer, up, still, shape, fine, factor=factor, consistency=consistency
             )
         series = load_image(out)[0]
-        left[consistency] = max(apply_to_series.inconsistency(series[..., t], volumes[t]) for t in range(2))
+        left[consistency] = max(inconsistency(series[..., t], volumes[t]) for t in range(2))
     assert left["enforce"] <= BOUND
     if name not in ("zerofill", "inject", "fast"):  # those keep it of themselves, the fast network by what it predicts
-        assert left["report"] > 10 * BOUND  # there was something to enforce
+        assert left["off"] > 10 * BOUND  # there was something to enforce

@@ -189,7 +189,7 @@ def test_the_same_through_nipype_on_files_and_the_methods_text_says_it(ran: Ran,
 def _resampled(series: Path, ran: Ran, xfms: np.ndarray, here: Path) -> Path:
     """Raw on its own grid, by one interpolation."""
     with SeriesReader(series) as reader:
-        return Path(undo_motion(reader, ran.boldref, xfms, here=here, data_consistency="off")[0].path)
+        return Path(undo_motion(reader, ran.boldref, xfms, here=here).path)
 
 
 def test_resampled_series_stands_still(ran: Ran, tmp_path: Path, bold: Path) -> None:
