@@ -37,9 +37,9 @@
 {% if crashed %}
 <a class="chip failed" href="#errors">! some steps failed</a>
 {% endif %}
-{% if notices %}
-<a class="chip" href="#summary">{{ notices }} notice{{ "s" if notices > 1 }}</a>
-{% endif %}
+{% for kind, count in told.items() if count %}
+<a class="chip" href="#summary">{{ count }} {{ kind }}{{ "s" if count > 1 }}</a>
+{% endfor %}
 {% for text, place in neighbors.items() %}
 <a class="chip" href="{{ place }}">{{ text }}</a>
 {% endfor %}
@@ -49,7 +49,7 @@
 {% for section in sections %}
 <section id="{{ section.name }}" aria-labelledby="{{ section.name }}-title">
 {% if section.folded %}
-<details class="fold"><summary><h2 id="{{ section.name }}-title">{{ section.title }}</h2>{% if section.missing %} <span class="badge">not complete</span>{% endif %}</summary>
+<details class="fold"><summary><h2 id="{{ section.name }}-title">{{ section.title }}</h2>{% if section.missing and crashed %} <span class="badge">not complete</span>{% endif %}</summary>
 {% else %}
 <h2 id="{{ section.name }}-title">{{ section.title }}</h2>
 {% endif %}

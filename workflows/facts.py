@@ -13,9 +13,10 @@ Facts = dict[str, object]
 
 
 def subject_facts(
-    settings: Settings, subject: Subject, series: Sequence[str], notices: Sequence[str], *, template: str, roi: str
-) -> Facts:
-    """The first section of a report; `series` are those of all runs."""
+    settings: Settings, subject: Subject, series: Sequence[str], told: Mapping[str, Sequence[str]], *, template: str,
+    roi: str,
+) -> Facts:  # fmt: skip
+    """The first section of a report; `series` are those of all runs, `told` warnings and notes."""
     sessions = sorted({run.entities["session"] for run in subject.runs if "session" in run.entities})
     given = subject.precomputed
     return {
@@ -31,7 +32,7 @@ def subject_facts(
         "Region of interest": roi,
         "Training recipe": settings.superres.recipe if settings.superres.learned else "none",
         "Random seed": settings.resources.random_seed,
-        "notices": list(notices),
+        **told,
     }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from bids_sr.bids import Pair, Subject
 from bids_sr.bids.fmriprep import SPACES
-from bids_sr.pipeline.graph import Scope
+from bids_sr.pipeline.graph import Scope, scope_of
 from bids_sr.pipeline.step import Part
 from bids_sr.region_names import AUTO, BRAIN, is_aal2, region_labels, region_of_tasks
 from bids_sr.steps import anatomy, imported, primary, registration, training
@@ -24,12 +24,11 @@ def add_participant(root: Scope, planned: Planned, subject: Subject) -> None:
     template, roi = _template(planned, subject), _roi(planned, subject)
     wanted = {run.bold: planned.wanted(run, with_anat=bool(subject.t1w)) for run in subject.runs}
     made = [one.name for run in subject.runs for one in wanted[run.bold] if one.stored]
-    notices = [str(each) for each in planned.plan.warnings if each.concerns(subject.label)]
     scope = root.within(
-        f"sub_{subject.label}_wf", entities={"subject": subject.label}, provenance={},
+        scope_of(f"sub-{subject.label}"), entities={"subject": subject.label}, provenance={},
         axis_order=(0, 1, 2), template_space=template, roi=roi, n_runs=len(subject.runs),
         subject_facts=subject_facts(
-            planned.settings, subject, ["raw", *made], notices, template=template, roi=roi
+            planned.settings, subject, ["raw", *made], planned.plan.told_to(subject.label), template=template, roi=roi
         ),
     )  # fmt: skip
     anat = _add_anatomy(scope, planned, subject, template) if subject.t1w else None

@@ -1,13 +1,12 @@
 """One BOLD run from the acquired series to maps and their evaluation."""
 
-import re
 from collections.abc import Mapping, Sequence
 
 from bids_sr.bids import BoldRun, factor_of
 from bids_sr.bids.inputs import Calibration
 from bids_sr.config.seed_options import seeds_of
 from bids_sr.config.spaces import FUNC
-from bids_sr.pipeline.graph import Maker, Scope
+from bids_sr.pipeline.graph import Maker, Scope, scope_of
 from bids_sr.pipeline.step import Part
 from bids_sr.series import INTERPOLATIONS, MEASURED
 from bids_sr.stats.regions.map_sidecars import SLOW
@@ -65,9 +64,7 @@ def add_run(
     """
     beside = tuple(each for each in (anat, pair) if each is not None)
     settings = _settings(planned, bold, wanted, with_anat=anat is not None)
-    scope = subject.within(
-        re.sub(r"\W", "_", bold.stem) + "_wf", settings, beside=beside, alias={"reference": "boldref"}
-    )
+    scope = subject.within(scope_of(bold.stem), settings, beside=beside, alias={"reference": "boldref"})
     if bold.truth is not None and bold.truth.activations:
         scope.give(truth_maps=dict(bold.truth.activations))
     run = RunOf(planned=planned, bold=bold, wanted=wanted, scope=scope, models=models)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from bids_sr.bids import Subject, entities_of, pretrained_for
 from bids_sr.bids.fmriprep import SPACES
 from bids_sr.config import Settings
-from bids_sr.pipeline.graph import Scope, Wires
+from bids_sr.pipeline.graph import Scope, Wires, scope_of
 from bids_sr.steps import structural
 from bids_sr.steps.anatomy import load_template
 from bids_sr.steps.figures import draw_anatomy, draw_scans
@@ -46,7 +46,7 @@ def _scope(outer: Scope, name: str, planned: Planned, subject: Subject) -> Scope
 
 def _add_prepared(root: Scope, planned: Planned, subject: Subject) -> Scope:
     """The scans of one head in one frame."""
-    scope = _scope(root, f"sub_{subject.label}_scans_wf", planned, subject)
+    scope = _scope(root, scope_of(f"sub-{subject.label}_scans"), planned, subject)
     scope.give(
         highres_files=[pair.highres for pair in subject.structural],
         lowres_files=[pair.lowres for pair in subject.structural],
@@ -60,10 +60,9 @@ def _add_participant(
 ) -> None:
     """A network of each method, on the heads that it learns from; what it makes of the prepared scans, and measures."""
     superres = planned.settings.superres
-    notices = [str(each) for each in planned.plan.warnings if each.concerns(subject.label)]
     scope = root.within(
-        f"sub_{subject.label}_wf", beside=(prepared,), entities={"subject": subject.label}, provenance={},
-        subject_facts=_facts(planned.settings, subject, notices),
+        scope_of(f"sub-{subject.label}"), beside=(prepared,), entities={"subject": subject.label}, provenance={},
+        subject_facts=_facts(planned.settings, subject, planned.plan.told_to(subject.label)),
     )  # fmt: skip
     measured = _scope(scope, "measured", planned, subject)
     learned: Wires = {
@@ -87,7 +86,7 @@ def _add_participant(
     scope.add(draw_anatomy.summarize_subject)
 
 
-def _facts(settings: Settings, subject: Subject, notices: Sequence[str]) -> dict[str, object]:
+def _facts(settings: Settings, subject: Subject, told: Mapping[str, Sequence[str]]) -> dict[str, object]:
     """What was found and what will be done, for the first section of the report."""
     others = settings.superres.train_on == "others"
     return {
@@ -100,5 +99,5 @@ def _facts(settings: Settings, subject: Subject, notices: Sequence[str]) -> dict
         "Trained on": "all other participants of this call" if others else "these scans",
         "Training recipe": settings.superres.recipe,
         "Random seed": settings.resources.random_seed,
-        "notices": list(notices),
+        **told,
     }

@@ -17,7 +17,7 @@ import numpy as np
 from bids_sr.bids import headers as hd
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.image_header import Header, Triple
-from bids_sr.bids.inputs import Calibration, Pair, entities_of, is_magnitude, stem_of
+from bids_sr.bids.inputs import Calibration, Pair, entities_of, is_magnitude, stem_of, stem_of_echoes
 from bids_sr.bids.layout import Index
 from bids_sr.bids.pairs import MIN_OVERLAP, SIZE_TOLERANCE, overlap, simple_ratio, sizes
 from bids_sr.config import Settings
@@ -242,6 +242,7 @@ def of_runs(
     for path, why in out.items():
         seen.tell(path, f"{why}.")
     kept = [bold for bold in bolds if bold not in out]
-    for choice in (chosen[bold] for bold in kept if bold in chosen):
-        seen.add(choice.problems, choice.notices)
+    for bold, choice in ((bold, chosen[bold]) for bold in kept if bold in chosen):
+        with seen.about(stem_of_echoes(bold)):
+            seen.add(choice.problems, choice.notices)
     return {b: c.calibration for b, c in chosen.items() if c.calibration is not None and b in kept}, kept

@@ -75,10 +75,16 @@ def _walk(settings: Settings, seen: Survey) -> None:
     seen.sources = open_derivatives(settings.preprocessing.derivatives, bids_dir, seen)
     labels, index = open_dataset(settings, seen)
     cal.check_named(settings, labels, seen)
-    every = {label: query.well_named(index.find("bold", label), seen) for label in labels}
+    every: dict[str, list[Path]] = {}
+    for label in labels:
+        every[label] = []
+        for path in index.find("bold", label):
+            with seen.about(stem_of_echoes(path)):
+                every[label] += query.well_named([path], seen)
     subjects = []
     for label, bolds in _select(every, settings.selection, seen).items():
-        subject = _subject(index, label, bolds, every[label], settings, seen) if bolds else None
+        with seen.about(f"sub-{label}"):
+            subject = _subject(index, label, bolds, every[label], settings, seen) if bolds else None
         if subject is not None and subject.runs:
             subjects.append(subject)
     tasks = {run.entities.get("task", "") for run in seen.runs}
@@ -111,7 +117,8 @@ def _select(every: Mapping[str, Sequence[Path]], selection: Selection, seen: Sur
                 "Leave the participant out, or add `func/sub-…_task-…_bold.nii.gz`.",
             )
         elif not selection.participant_label:
-            seen.tell(f"sub-{label}", "it has no BOLD run asked for and is left out.")
+            with seen.about(f"sub-{label}"):
+                seen.tell(f"sub-{label}", "it has no BOLD run asked for and is left out.")
     if every and not any(chosen.values()) and not seen.problems:
         seen.refuse("sub-*/func", "there is no BOLD run in the data set", "Add `func/sub-…_task-…_bold.nii.gz`.")
     return chosen
@@ -132,8 +139,9 @@ def _subject(
 
     calibrations, bolds = cal.of_runs(index, bolds, every, factor, settings, seen)
     for bold, *others in query.bold_runs(bolds, settings.preprocessing.echo, seen):
-        files = _run_files(index, bold, settings, seen, of_echoes=bool(others))
-        echoes = _echoes(index, [bold, *others], files, seen) if others else ()
+        with seen.about(stem_of_echoes(bold)):
+            files = _run_files(index, bold, settings, seen, of_echoes=bool(others))
+            echoes = _echoes(index, [bold, *others], files, seen) if others else ()
         seen.runs.append(files)
         if files.grid is None:
             continue
@@ -142,7 +150,9 @@ def _subject(
         if choice.pair is None and not choice.problems and not stars:
             missing.append(bold)
         _take(choice, settings, seen)
-        if files.header is not None and files.tr is not None:
+        if files.header is None or files.tr is None:
+            continue
+        with seen.about(stem_of_echoes(bold)):
             run = replace(_make_run(files, files.header, settings, seen), echoes=echoes)
             run = replace(run, pair=choice.pair, holdout=choice.holdout, calibration=calibration)
             run = replace(run, precomputed=precomputed_run(seen.sources, run, anat, seen))
@@ -190,8 +200,9 @@ def _take(choice: pairs.Choice, settings: Settings, seen: Survey) -> None:
     if pairs.needs_pair(settings.superres) or settings.evaluation.pair_holdout:
         seen.add(choice.problems)
         return
+    known = [replace(problem, about="") for problem in seen.problems]
     for problem in choice.problems:
-        if problem not in seen.problems:
+        if problem not in known:
             seen.tell(problem.file, f"no pair is used: {problem.reason}. {problem.fix}")
 
 
@@ -295,7 +306,8 @@ def _type_order(index: Index, bids_dir: Path, task: str, seen: Survey) -> tuple[
     """
     for run in seen.runs:
         if run.entities.get("task", "") == task and run.events is not None:
-            described = (_sidecar(index, run.events, seen) or {}).get("trial_type")
+            with seen.about(stem_of_echoes(run.bold)):
+                described = (_sidecar(index, run.events, seen) or {}).get("trial_type")
             levels = described.get("Levels") if isinstance(described, dict) else None
             if isinstance(levels, dict):
                 return tuple(str(level) for level in levels)

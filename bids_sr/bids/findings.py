@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from bids_sr.bids.image_header import Header
 from bids_sr.config import UsageError
 
+Word = Literal["note", "warning"]
 _ABSENT = "it is not downloaded: "
 
 
@@ -22,7 +24,7 @@ class Problem:
     file: str  # what it is about: a path, or an option where there is no file
     reason: str
     fix: str  # what the user can do
-    run: str = ""  # name of the run that it is about, where the file may belong to several or is named otherwise
+    about: str = ""  # participant (``sub-01``) or name of the run; "" for the whole call
 
     def __str__(self) -> str:
         return f"{self.file}\n  why: {self.reason}\n  fix: {self.fix}"
@@ -30,18 +32,19 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something done otherwise than the user may expect; it goes to the terminal and into the report."""
+    """What the user should know of what is done: to the terminal, where `word` stands before it, and to the report."""
 
     file: str
     text: str
+    about: str = ""  # as in `Problem`
+    word: Word = "note"  # a fact, or something that may be wrong
 
     def __str__(self) -> str:
         return f"{self.file}: {self.text}"
 
     def concerns(self, label: str) -> bool:
         """Whether it is about this participant or about all."""
-        named = re.findall(r"sub-([0-9A-Za-z]+)", str(self))
-        return not named or label in named
+        return self.about.partition("_")[0] in ("", f"sub-{label}")
 
 
 class InputError(UsageError):
@@ -88,7 +91,7 @@ def require(path: Path) -> None:
 
 def grouped(problems: Iterable[Problem]) -> list[Problem]:
     """Problems as they are shown: one of several runs once, all links of DataLad without a target with one command."""
-    every = list(dict.fromkeys(replace(problem, run="") for problem in problems))
+    every = list(dict.fromkeys(replace(problem, about="") for problem in problems))
     links = [problem for problem in every if problem.reason.startswith(_ABSENT) and "datalad" in problem.fix]
     if len(links) < 2:
         return every
@@ -102,12 +105,12 @@ def grouped(problems: Iterable[Problem]) -> list[Problem]:
 
 def counted(notices: Iterable[Notice]) -> list[Notice]:
     """Notices as they are shown: of those that say the same, one with the first file and how many more there are."""
-    files: dict[str, list[str]] = {}
+    files: dict[tuple[str, Word], dict[str, None]] = {}
     for notice in notices:
-        files.setdefault(notice.text, []).append(notice.file)
+        files.setdefault((notice.text, notice.word), {})[notice.file] = None
     return [
-        Notice(first if not others else f"{first} and {len(others)} more", text)
-        for text, (first, *others) in files.items()
+        Notice(first if not others else f"{first} and {len(others)} more", text, word=word)
+        for (text, word), (first, *others) in files.items()
     ]
 
 
@@ -118,18 +121,32 @@ class Findings:
     problems: list[Problem] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     headers: dict[Path, Header] = field(default_factory=dict)  # of the images read so far
+    _about: str = field(default="", init=False, repr=False, compare=False)
     _known: set[Problem | Notice] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._known = {*self.problems, *self.notices}
+
+    @contextlib.contextmanager
+    def about(self, whose: str) -> Iterator[None]:
+        """Say that all that is added meanwhile is about this participant or run, unless it says so itself."""
+        before, self._about = self._about, whose
+        try:
+            yield
+        finally:
+            self._about = before
 
     def refuse(self, file: Path | str, reason: str, fix: str) -> None:
         """Add a problem."""
         self.add([Problem(str(file), reason, fix)])
 
     def tell(self, file: Path | str, text: str) -> None:
-        """Add a notice."""
+        """Add a note."""
         self.add(notices=[Notice(str(file), text)])
+
+    def warn(self, file: Path | str, text: str) -> None:
+        """Add a warning."""
+        self.add(notices=[Notice(str(file), text, word="warning")])
 
     def refuse_unless(self, forced: bool, file: Path | str, reason: str, fix: str) -> None:
         """Add a problem, or a notice where ``--force`` was given."""
@@ -145,12 +162,10 @@ class Findings:
             self.add([_not_downloaded(path, what)])
         return not what
 
-    def add_of_run(self, run: str, others: Findings) -> None:
-        """Add what was found of one run in files that may belong to several or are named otherwise."""
-        self.add([replace(problem, run=run) for problem in others.problems], others.notices)
-
     def add(self, problems: Sequence[Problem] = (), notices: Sequence[Notice] = ()) -> None:
         """Add problems and notices that are not there yet."""
+        problems = [replace(problem, about=problem.about or self._about) for problem in problems]
+        notices = [replace(notice, about=notice.about or self._about) for notice in notices]
         self.problems += [problem for problem in dict.fromkeys(problems) if problem not in self._known]
         self.notices += [notice for notice in dict.fromkeys(notices) if notice not in self._known]
         self._known.update(problems, notices)

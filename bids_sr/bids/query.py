@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.bids.findings import Findings, refusal, require
-from bids_sr.bids.inputs import entities_of, is_magnitude
+from bids_sr.bids.inputs import entities_of, is_magnitude, stem_of_echoes
 from bids_sr.bids.layout import KINDS, read_object
 from bids_sr.config import Selection, nearest_name
 from bids_sr.io.atomic_files import read_text
@@ -131,7 +131,11 @@ def bold_runs(paths: Sequence[Path], echo: int | None, found: Findings) -> list[
     for path in paths:
         key = tuple((k, v) for k, v in entities_of(path).items() if k not in ("echo", "part"))
         groups.setdefault(key, []).append(path)
-    return [run for files in groups.values() if (run := _files_of_run(files, echo, found))]
+    runs = []
+    for files in groups.values():
+        with found.about(stem_of_echoes(files[0])):
+            runs.append(_files_of_run(files, echo, found))
+    return [run for run in runs if run]
 
 
 def _files_of_run(files: Sequence[Path], echo: int | None, found: Findings) -> tuple[Path, ...]:

@@ -53,7 +53,8 @@ def find_truth(root: Path, run: BoldRun, factor: Triple, found: Findings, *, wit
         truth = _checked(root, run, factor, own, with_timing=with_timing)
     except InputError as error:
         own.add(error.problems)
-    found.add_of_run(run.stem, own)
+    with found.about(run.stem):
+        found.add(own.problems, own.notices)
     return None if own.problems else truth
 
 

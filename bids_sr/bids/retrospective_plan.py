@@ -114,15 +114,18 @@ def tell_retrospective(subjects: Sequence[Subject], settings: Settings, found: F
                 f"--retrospective: a copy downsampled by {factor:g} in plane ({how}) is super-resolved; the original "
                 "series is the reference."
             )
-            found.tell(run.bold, text)
+            with found.about(run.stem):
+                found.tell(run.bold, text)
         for run in makers(subject).values():
             text = (
                 f"there is no T2*-weighted pair: the mean of {averaged(run)} volumes at its start is used as "
                 "the highres image, and they are removed from run and reference. Such a pair has the contrast, "
                 "distortion and head position of the run, so it is an easier case than a real pair."
             )
-            found.tell(run.bold, text)
+            with found.about(run.stem):
+                found.tell(run.bold, text)
         for pair in subject.pairs:
             name = (pair.lowres or pair.highres).name
             text = f"{name} (resolution of the BOLD) is used as the highres image, its downsampled copy as the lowres."
-            found.tell(pair.highres, f"--retrospective: {text}")
+            with found.about(f"sub-{subject.label}"):
+                found.tell(pair.highres, f"--retrospective: {text}")

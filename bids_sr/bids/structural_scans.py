@@ -61,13 +61,15 @@ def _walk(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
     labels, index = open_dataset(settings, seen)
     subjects = []
     for label in labels:
-        pairs = [pair for suffix in CONTRASTS for pair in _pairs(index, label, suffix, settings, seen)]
+        with seen.about(f"sub-{label}"):
+            pairs = [pair for suffix in CONTRASTS for pair in _pairs(index, label, suffix, settings, seen)]
         if pairs:
             subjects.append(Subject(label=label, t1w=(), runs=(), structural=tuple(pairs)))
         elif label in settings.selection.participant_label or len(labels) == 1:
             _refuse_without_pair(label, seen)
         else:
-            seen.tell(f"sub-{label}", "none of T1w, T2w and FLAIR is there at two resolutions, so it is left out.")
+            with seen.about(f"sub-{label}"):
+                seen.tell(f"sub-{label}", "none of T1w, T2w and FLAIR is there at two resolutions, so it is left out.")
     if labels and not subjects and not seen.problems:
         _refuse_without_pair("*", seen)
     for subject in subjects if settings.superres.train_on == "others" else ():

@@ -43,9 +43,8 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
     yield item("estimate", preflight.cost_text(plan, settings))
     for title, line in preflight.choice_lines(plan, settings):
         yield item(title, line)
-    for name, texts in (("note", preflight.notes(plan, settings)), ("tip", preflight.tips(plan, settings))):
-        for text in texts:
-            yield item(name, text)
+    for word, text in preflight.notes(plan, settings):
+        yield item(word, text)
 
 
 def count_text(number: int, noun: str) -> str:
@@ -92,8 +91,8 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
 def warning_lines(folder: Path) -> Iterator[str]:
     """What the steps of a run warned of, from the file that they share; each once, with the runs, the first few."""
     from bids_sr.bids.query import some
-    from bids_sr.cli.progress import run_of
     from bids_sr.execution.usage import WARNINGS, kept_warnings
+    from bids_sr.pipeline.graph import run_of
 
     found = kept_warnings(folder)
     for text, steps in list(found.items())[:MOST_NAMED]:

@@ -5,7 +5,6 @@ No image of the data set is read; of ``bids_dir`` only the names of participants
 
 import csv
 import logging
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from bids_sr.config import Settings, UsageError
 from bids_sr.config.superres import SuperRes
 from bids_sr.frozen import frozen
 from bids_sr.group.group_inputs import RunMaps, find_runs
+from bids_sr.pipeline.graph import run_of
 from bids_sr.series import BASELINES, MEASURED, RAW
 from bids_sr.sr.method import offered_methods
 from bids_sr.stats.group import metric_tables
@@ -136,8 +136,7 @@ def _with_crashes(absent: Sequence[tuple[str, str]], output_dir: Path) -> list[s
     nodes = [read_crash(path).node for path in crash_files(output_dir / "logs") if path.suffix != ".pklz"]
     lines = []
     for whose, line in absent:
-        named = re.compile(rf"{whose.replace('-', '_')}(?![0-9A-Za-z])")
-        own = dict.fromkeys(node for node in nodes if whose and named.search(node.replace("-", "_")))
+        own = dict.fromkeys(node for node in nodes if whose and f"{run_of(node)}_".startswith(f"{whose}_"))
         lines.append(f"{line}; crashed: {', '.join(own)}" if own else line)
     return lines
 

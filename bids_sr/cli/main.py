@@ -151,7 +151,7 @@ def _without_damaged(plan: "Plan", settings: Settings) -> "Plan":
         plan, problems = preflight.without_unfit_references(plan, problems)
         for notice in plan.warnings:
             if notice not in known:
-                print(item("note", str(notice)))
+                print(item(notice.word, str(notice)))
     left = plan if settings.run.strict else preflight.without(plan, problems)
     _refuse(problems if left is plan else ())
     if left is not plan:

@@ -43,7 +43,8 @@ class Parser(argparse.ArgumentParser):
         elif choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
             fix = nearest_name(choice[1], re.findall(r"[^', ]+", choice[2])) or fix
         elif message.startswith("the following arguments are required"):
-            fix = f"put these first: {self.prog} bids_dir output_dir participant [options]"
+            these = " ".join(str(each.metavar or each.dest) for each in self._actions if not each.option_strings)
+            fix = f"the command is: {self.prog} {these} [options]; see {self.prog} --help"
         raise UsageError(message, fix=fix)
 
 

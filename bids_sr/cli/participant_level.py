@@ -51,7 +51,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
             workflow = workflow_of(graph, base_dir=work_dir, need_gb=lambda need: step_gb(need, sizes))
             write_citations(graph.methods_text(), out, log_dir)
             links = {each.name: each.root for each in plan.sources}
-            for series in ("", *primary_series(graph)):
+            for series in ("", *([] if run.boilerplate_only else primary_series(graph))):
                 write_dataset(out, bids_dir=settings.paths.bids_dir, version=__version__, links=links, series=series)
             if stores_atlas(graph):
                 atlas = find_atlas(settings.activation.atlas)
@@ -60,7 +60,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
                 dot = str(log_dir / "graph.dot")
                 workflow.write_graph(dotfilename=dot, graph2use="colored", format="svg", simple_form=True)
         if run.boilerplate_only:
-            return outcome
+            return dataclasses.replace(outcome, reports=(out / "CITATION.md",))
         # what is given, less what the program and waiting workers hold
         wanted, given = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
         workers = max(workers_that_fit(given, wanted, largest_gb(sizes)), resources.omp_nthreads or 1)
@@ -75,7 +75,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
                 plugin=Plugin.from_toml(resources.use_plugin) if resources.use_plugin else Plugin(),
                 has_gpu=resources.device != "cpu" and bool(settings.superres.learned) and machine.has_gpu(),
             )  # fmt: skip
-        changed = note_run(log_dir, labels, settings=digest)
+        changed = note_run(log_dir, labels, settings=digest, left_out=plan.reasons)
     say("reports")
     with still(say, "reports"):
         reports = write_participants(out, labels, shown=declared(), log_dir=log_dir, command=" ".join(sys.argv))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from bids_sr.cli.heartbeat import EVERY_S, heartbeat
+from bids_sr.pipeline.graph import run_of
 from bids_sr.preflight.pace import duration
 
 if TYPE_CHECKING:
@@ -44,18 +45,6 @@ STAGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "figures": ("figures", ("report",)),
 }
 """Step, or the module in which it stands → what its stage is called, and the rows of the estimate (their start)."""
-
-
-def run_of(fullname: str) -> str:
-    """Participant or run of a node.
-
-    >>> run_of("bids_sr_wf.sub_01_wf.sub_01_task_tap_wf.sbl.super_resolve"), run_of("bids_sr_wf.sub_01_wf.anat_wf.x")
-    ('sub-01_task-tap', 'sub-01')
-    """
-    parts = fullname.split(".")
-    named = parts[2] if len(parts) > 3 and parts[2].startswith("sub_") else parts[1] if len(parts) > 1 else ""
-    words = named.removesuffix("_wf").removesuffix("_scans").split("_")
-    return "_".join(f"{key}-{value}" for key, value in zip(words[::2], words[1::2], strict=False))
 
 
 def stage_of(node: "Node") -> str:

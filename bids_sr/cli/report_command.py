@@ -17,7 +17,7 @@ def build_parser() -> Parser:
     """The parser; needs nothing but the standard library."""
     parser = Parser(prog="bids-sr report", description="Rebuild the reports of finished outputs, and open them.")
     add = parser.add_argument
-    add("output_dir", type=Path, help="output directory of bids-sr")
+    add("output_dir", metavar="OUTPUT_DIR", type=Path, help="output directory of bids-sr")
     add("--participant-label", nargs="+", default=[], metavar="LABEL", help="participants (default: all)")
     add("--open", action="store_true", help="open them in the browser")
     return parser

@@ -384,7 +384,7 @@ class Run(Checked):
         among="selection",
     )
     graph: bool = option(
-        False, "--graph", "with --dry-run, print which step makes what of what", decides=False, once=True,
+        False, "--graph", "as --dry-run, and print which step makes what of what", decides=False, once=True,
         among="selection",
     )  # fmt: skip
     run_uuid: str = option("", decides=False, once=True)

@@ -120,6 +120,7 @@ class Settings:
             resources["nprocs"] = machine.processors()
         if resources["omp_nthreads"] is None:  # small batches train several times slower on two threads
             resources["omp_nthreads"] = 1
+        values["run"]["dry_run"] |= values["run"]["graph"]
         values["run"]["run_uuid"] = run_uuid
         return self.from_mapping(values)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from bids_sr.execution.usage import kind_of
 from bids_sr.io import atomic_files
+from bids_sr.pipeline.graph import run_of
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
@@ -106,8 +107,8 @@ def crash_text(
 
 def participant_of(fullname: str) -> str:
     """Label of the participant that a step belongs to."""
-    found = re.search(r"\bsub_([0-9A-Za-z]+)(?:_scans)?_wf\b", fullname)
-    return f"sub-{found[1]}" if found else "none in particular"
+    name = run_of(fullname).partition("_")[0]
+    return name if name.startswith("sub-") else "none in particular"
 
 
 def advice(why: str, folder: Path, stored: object = None) -> str:

@@ -24,6 +24,27 @@ class GraphError(ValueError):
     """An artifact or setting that is missing, made twice, or of another kind than what is asked for."""
 
 
+def scope_of(name: str) -> str:
+    """Name of the scope of a participant or run: nipype takes letters, digits and underscores alone.
+
+    >>> scope_of("sub-01_task-tap+rest")
+    'sub_01_task_tap__rest_wf'
+    """
+    return name.replace("+", "__").replace("-", "_") + "_wf"
+
+
+def run_of(fullname: str) -> str:
+    """Participant or run of a node; see `scope_of`.
+
+    >>> run_of("bids_sr_wf.sub_01_wf.sub_01_task_a__b_wf.sbl.super_resolve"), run_of("bids_sr_wf.sub_A__B_wf.anat_wf.x")
+    ('sub-01_task-a+b', 'sub-A+B')
+    """
+    parts = fullname.split(".")
+    named = parts[2] if len(parts) > 3 and parts[2].startswith("sub_") else parts[1] if len(parts) > 1 else ""
+    words = named.removesuffix("_wf").removesuffix("_scans").replace("__", "+").split("_")
+    return "_".join(f"{key}-{value}" for key, value in zip(words[::2], words[1::2], strict=False))
+
+
 class Maker(NamedTuple):
     """Who makes an artifact: a step, or what was given: a file, files, or a value."""
 

@@ -7,7 +7,7 @@ only submits jobs need not; `check_data` reads the voxels, at the start of a par
 from bids_sr.preflight.checks import check, without, without_unfit_references
 from bids_sr.preflight.estimates import check_machine
 from bids_sr.preflight.plan import Estimate, Plan, Row, left_out_text
-from bids_sr.preflight.plan_text import choice_lines, cost_text, dry_run_text, format_problems, notes, tips
+from bids_sr.preflight.plan_text import choice_lines, cost_text, dry_run_text, format_problems, notes
 from bids_sr.preflight.voxel_checks import check_data
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "format_problems",
     "left_out_text",
     "notes",
-    "tips",
     "without",
     "without_unfit_references",
 ]

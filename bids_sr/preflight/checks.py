@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bids_sr.bids import Findings, Header, Problem, Subject, Survey, pretrained_for, survey, survey_structural
 from bids_sr.bids.headers import sizes_of
+from bids_sr.bids.inputs import stem_of_echoes
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.bids.reference_runs import USED
 from bids_sr.bids.retrospective_plan import foreseen, tell_retrospective
@@ -31,13 +32,19 @@ def check(settings: Settings) -> Plan:
     """
     if settings.superres.target == "anat":
         return check_structural(settings)
-    surveyed, found = survey(settings), Findings()
+    found = Findings()
     directories.check_places(settings, found)
+    if found.problems:  # said before the data set is indexed, which may take long
+        return Plan(problems=tuple(found.problems))
+    surveyed = survey(settings)
+    _warn_of_missing_events(surveyed, settings, found)
     found.add(surveyed.problems, surveyed.notices)
     tell_recipe(settings.superres, found)
     types = {}  # of each run whose table is sound, in the order that the data set shares
     for each in (each for each in surveyed.runs if each.events is not None):
-        if names := events.check_events(each, found):
+        with found.about(stem_of_echoes(each.bold)):
+            names = events.check_events(each, found)
+        if names:
             types[each.bold] = events.ordered(names, surveyed.type_order.get(each.entities.get("task", ""), ()))
     seeds = _seeds_of_runs(surveyed, settings, found)
     contrasts = events.contrasts_of_runs(types, settings.activation.contrasts, found) | {
@@ -45,14 +52,16 @@ def check(settings: Settings) -> Plan:
     }
     types |= seeds
     for run in (run for one in _worked_on(surveyed.subjects, settings) for run in one.runs if run.bold in types):
-        if not (
-            events.is_long_enough(run, len(types[run.bold]), settings, found)
-            and events.is_estimable(run, contrasts.get(run.bold, {}), settings, found)
-        ):
-            del types[run.bold]  # its blocks are not worth the time
+        with found.about(run.stem):
+            if not (
+                events.is_long_enough(run, len(types[run.bold]), settings, found)
+                and events.is_estimable(run, contrasts.get(run.bold, {}), settings, found)
+            ):
+                del types[run.bold]  # its blocks are not worth the time
     check_methods(settings, _worked_on(surveyed.subjects, settings), found)
     if surveyed.runs and not settings.selection.skip_bids_validation:
-        validate(settings.paths.bids_dir.absolute(), sorted({r.entities["subject"] for r in surveyed.runs}), found)
+        people = {run.entities["subject"] for run in surveyed.runs}
+        validate(settings.paths.bids_dir.absolute(), people, surveyed.runs, found)
     labels = [subject.label for subject in surveyed.subjects]
     without_anat = [subject.label for subject in surveyed.subjects if not subject.t1w]
     check_spaces(settings, found, labels=labels, without_anat=without_anat)
@@ -70,6 +79,19 @@ def check(settings: Settings) -> Plan:
     return _costed(plan, frozenset(types), settings, found)
 
 
+def _warn_of_missing_events(surveyed: Survey, settings: Settings, found: Findings) -> None:
+    """Runs of a task without events, which would silently be mapped as those at rest; BIDS tells rest by the label."""
+    for run in surveyed.runs if "events" not in settings.preprocessing.ignore else ():
+        if run.events is None and "rest" not in run.entities.get("task", "rest").lower():
+            name = stem_of_echoes(run.bold)
+            text = (
+                f"there is no {name}_events.tsv: this run is mapped as rest, by the connectivity of seeds. For maps of "
+                "the task add the table and run again; --ignore events says that this is meant."
+            )
+            with found.about(name):
+                found.warn(run.bold, text)
+
+
 def _seeds_of_runs(surveyed: Survey, settings: Settings, found: Findings) -> dict[Path, tuple[str, ...]]:
     """Names of the seeds of each run without events."""
     named, found_in = settings.activation.seeds, {}
@@ -79,7 +101,8 @@ def _seeds_of_runs(surveyed: Survey, settings: Settings, found: Findings) -> dic
         found_in.update(dict.fromkeys((run.bold for run in rest), names))
         if rest and not subject.t1w and named != (COMPONENTS,):
             text = "without a T1w image the seeds cannot be located; the leading temporal components are used instead."
-            found.tell(f"sub-{subject.label}", text)
+            with found.about(f"sub-{subject.label}"):
+                found.tell(f"sub-{subject.label}", text)
     return found_in
 
 
@@ -106,8 +129,9 @@ def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, found: Findi
         tell_retrospective(plan.subjects, settings, found)
     else:
         for run in (run for run in plan.runs if run.bold in sound):
-            if not events.can_be_split(run, settings, found, n_seeds=len(plan.contrasts[run.bold])):
-                unsplit |= {run.bold}
+            with found.about(run.stem):
+                if not events.can_be_split(run, settings, found, n_seeds=len(plan.contrasts[run.bold])):
+                    unsplit |= {run.bold}
     return replace(plan, estimate=cost, unsplit=unsplit, problems=tuple(found.problems), warnings=tuple(found.notices))
 
 
@@ -127,16 +151,17 @@ def without_unfit_references(plan: Plan, problems: Sequence[Problem]) -> tuple[P
     -------
     plan : what was taken is told in its warnings; problems : those that are of no reference
     """
-    unfit = {(Path(problem.file), problem.run): problem for problem in problems}
+    unfit = {(Path(problem.file), problem.about): problem for problem in problems}
     found, subjects, taken = Findings(), [], set[Problem]()
     for subject in plan.subjects:
         runs = []
         for run in subject.runs:
             path = None if run.truth is None else run.truth.bold
-            why = None if path is None else unfit.get((path, run.stem)) or unfit.get((path, ""))
+            why = None if path is None else unfit.get((path, run.stem)) or unfit.get((path, f"sub-{subject.label}"))
             if path is not None and why is not None:
                 taken.add(why)
-                found.tell(path, f"no high-resolution reference of {run.stem}: {why.reason}. {why.fix}")
+                with found.about(run.stem):
+                    found.tell(path, f"no high-resolution reference of {run.stem}: {why.reason}. {why.fix}")
                 run = replace(run, truth=None)
             runs.append(run)
         subjects.append(replace(subject, runs=tuple(runs)))
@@ -155,8 +180,11 @@ def check_structural(settings: Settings) -> Plan:
     -------
     plan : of participants with `structural` pairs and no runs
     """
-    surveyed, found = survey_structural(settings), Findings()
+    found = Findings()
     directories.check_places(settings, found)
+    if found.problems:
+        return Plan(problems=tuple(found.problems))
+    surveyed = survey_structural(settings)
     found.add(surveyed.problems, surveyed.notices)
     for name in settings.superres.learned:
         file = pretrained_for(settings.superres, name)
@@ -173,7 +201,7 @@ def check_structural(settings: Settings) -> Plan:
         directories.check_room(settings, cost, found)
         check_memory(settings, sizes_of(subjects, settings), settings.resources.mem_gb, found)
         if not settings.selection.skip_bids_validation:
-            validate(settings.paths.bids_dir.absolute(), sorted(subject.label for subject in subjects), found)
+            validate(settings.paths.bids_dir.absolute(), {subject.label for subject in subjects}, (), found)
     return replace(plan, estimate=cost, problems=tuple(found.problems), warnings=tuple(found.notices))
 
 

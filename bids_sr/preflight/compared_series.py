@@ -72,8 +72,9 @@ def with_compared(subjects: Sequence[Subject], settings: Settings, found: Findin
     for subject in subjects:
         own = []
         for run in subject.runs:
-            compared = tuple(_series_of(run, given, settings, found))
-            other = another_run(run, settings, found) if compared else None
+            with found.about(run.stem):
+                compared = tuple(_series_of(run, given, settings, found))
+                other = another_run(run, settings, found) if compared else None
             own.append(replace(run, compared=compared, another=other))
         out.append(replace(subject, runs=tuple(own)))
     return tuple(out)
@@ -156,7 +157,7 @@ def _series_of(
         own = Findings()
         file = path if path.is_file() else _found_in(path, label, name, run, own)
         one = None if file is None else _checked(name, file, path, run, settings, own)
-        found.add_of_run(run.stem, own)
+        found.add(own.problems, own.notices)
         if one is not None and not own.problems:
             out.append(one)
     return out

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.bids import BoldRun, Findings, RunFiles
+from bids_sr.bids.inputs import stem_of_echoes
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_text
@@ -31,6 +32,8 @@ MOST_VOLUMES = 5000  # beyond, building the model takes longer than all other ch
 MOST_DUMMIES = 10  # volumes that may turn out not to be in the steady state
 NEEDED = 2  # blocks of a condition: one for each half
 _WHERE = "Add a table with the columns onset, duration and, for several conditions, trial_type"
+
+_IGNORE = "; or map all runs as rest, by the connectivity of seeds: --ignore events."
 
 
 @frozen
@@ -117,14 +120,14 @@ def _read(path: Path, found: Findings) -> list[_Row]:
     if missing:
         have = ", ".join(str(name) for name in columns) or "none"
         reason = f"columns are missing: {', '.join(missing)} (there are: {have})"
-        found.refuse(path, reason, f"{_WHERE}, separated by tabs.")
+        found.refuse(path, reason, f"{_WHERE}, separated by tabs" + (_IGNORE if not columns else "."))
         return []
     if len(records) > MOST_EVENTS:
         fix = "Check that it lists events, and is not a recording."
         found.refuse(path, f"it has more than {MOST_EVENTS} rows, too many for the events of a run", fix)
         return []
     if not records:
-        found.refuse(path, "it has no rows", f"{_WHERE} that says what the participant did.")
+        found.refuse(path, "it has no rows", f"{_WHERE} that says what the participant did{_IGNORE}")
     if "trial_type" not in columns:
         found.tell(path, f"it has no column trial_type (optional in BIDS): all its events are named {UNNAMED!r}.")
         for _, record in records:
@@ -140,6 +143,9 @@ def _read(path: Path, found: Findings) -> list[_Row]:
         found.tell(path, f"{what} {min(timeless)}) and are left out.")
         records = [(line, record) for line, record in records if line not in timeless]
     rows = [row for line, record in records if (row := _row(path, line, record, found)) is not None]
+    if brief := sum(row.duration == 0 for row in rows):
+        of = "all" if brief == len(rows) else f"{brief} of {len(rows)}"
+        found.tell(path, f"{of} events have duration 0: modeled as brief events.")
     if "\0" in read_text(path, encoding="utf-8-sig"):
         fix = "Store it as plain text in UTF-8."
         found.refuse(path, "it holds NUL bytes, which end a name for some programs", fix)
@@ -231,7 +237,8 @@ def contrasts_of_runs(
     for path, those in contrasts.items():
         if not those and not unfit:
             reason = "none of the contrasts asked for fits it, so it yields no activation map"
-            found.refuse(path, reason, "Leave the run out (--task-id, --run-id) or add a contrast.")
+            with found.about(stem_of_echoes(path)):
+                found.refuse(path, reason, "Leave the run out (--task-id, --run-id) or add a contrast.")
             unfit = True  # the first of them tells enough
     return contrasts
 

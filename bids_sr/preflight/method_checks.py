@@ -76,24 +76,25 @@ def check_methods(settings: Settings, subjects: Sequence[Subject], found: Findin
     runs = [run for subject in subjects for run in subject.runs]
     before = len(found.problems)
     for run in runs:
-        _check_slices(superres, run, found)
+        with found.about(run.stem):
+            _check_slices(superres, run, found)
     if len(found.problems) > before:
         return
-    for file in superres.pretrained:
-        if file.is_file() and method_of_model(file) in superres.learned:
-            for run in runs:
-                image = describe(np.asarray(run.affine), "bold", factor_of(run, settings))
-                check_card(file, image, f"{run.bold} with --pretrained {file}", found, force=superres.force)
+    given = [file for file in superres.pretrained if file.is_file() and method_of_model(file) in superres.learned]
     begins = superres.warm_start and any(get_method(name).warm for name in superres.learned)
-    for run in runs if begins else ():  # with a network whose factor is fixed
+    for run in runs:
         factor = factor_of(run, settings)
-        if not np.allclose(factor, WARM_FACTOR, rtol=0, atol=1e-6):
-            own, wanted = (" × ".join(f"{f:.4g}" for f in each) for each in (factor, WARM_FACTOR))
-            reason = f"its factor is {own}; the bundled network is for {wanted}"
-            fix = "Leave --warm-start out, or run this factor in a call of its own."
-            found.refuse(f"{run.bold} with --warm-start", reason, fix)
-    for run in runs if superres.model_source != "reuse" else ():
-        _check_patches(settings, run, found)
+        with found.about(run.stem):
+            for file in given:
+                image = describe(np.asarray(run.affine), "bold", factor)
+                check_card(file, image, f"{run.bold} with --pretrained {file}", found, force=superres.force)
+            if begins and not np.allclose(factor, WARM_FACTOR, rtol=0, atol=1e-6):  # a network whose factor is fixed
+                own, wanted = (" × ".join(f"{f:.4g}" for f in each) for each in (factor, WARM_FACTOR))
+                reason = f"its factor is {own}; the bundled network is for {wanted}"
+                fix = "Leave --warm-start out, or run this factor in a call of its own."
+                found.refuse(f"{run.bold} with --warm-start", reason, fix)
+            if superres.model_source != "reuse":
+                _check_patches(settings, run, found)
 
 
 def tell_recipe(superres: SuperRes, found: Findings) -> None:

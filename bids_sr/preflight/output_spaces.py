@@ -41,7 +41,8 @@ def check_spaces(settings: Settings, found: Findings, *, labels: Sequence[str], 
         return
     for label in without_anat if spaces else ():
         text = f"without a T1w image there is no way to {', '.join(map(str, spaces))}; results stay in the run's space."
-        found.tell(f"sub-{label}", text)
+        with found.about(f"sub-{label}"):
+            found.tell(f"sub-{label}", text)
     for space in (space for space in spaces if space.is_template):
         _check_template(space, found, dry=settings.run.dry_run)
 

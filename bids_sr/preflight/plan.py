@@ -1,20 +1,15 @@
 """What preflight hands on: the plan of a call, what speaks against it, which runs that leaves out, and its cost."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
 
-from bids_sr.bids import BoldRun, Notice, Problem, RunFiles, Subject, entities_of, stem_of
+from bids_sr.bids import BoldRun, Notice, Problem, RunFiles, Subject, stem_of
 from bids_sr.bids.findings import grouped
-from bids_sr.bids.inputs import ENTITIES, label_of, stem_of_echoes
+from bids_sr.bids.inputs import stem_of_echoes
 from bids_sr.bids.precomputed import Derivatives
 from bids_sr.config.memory_model import Sizes
 from bids_sr.frozen import frozen
-
-_OF_DERIVATIVES = ("space", "desc", "res", "den", "label", "part", "echo", "from", "to", "mode", "chunk")
-_KNOWN = frozenset(ENTITIES.values()) - {ENTITIES.get(key, key) for key in _OF_DERIVATIVES}
-_PARTICIPANT = re.compile(r"sub-([0-9A-Za-z+]+)(?![^ _(])")
 
 
 @frozen
@@ -75,39 +70,52 @@ class Plan:
         """Series of one run."""
         return self.series_by_run.get(run.bold, self.series)
 
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Name of each run that is left out → why, in a line."""
+        return {
+            run: "left out: " + "; ".join(dict.fromkeys(f"{Path(why.file).name}: {why.reason}" for why in problems))
+            for run, problems in self.left_out.items()
+        }
+
+    def told_to(self, label: str) -> dict[str, list[str]]:
+        """Warnings and notes for the report of a participant; a run that is left out is a warning."""
+        own = [f"{run}: {why}" for run, why in self.reasons.items() if run.startswith(f"sub-{label}_")]
+        found = {"warnings": own, "notes": list[str]()}
+        for each in (each for each in self.warnings if each.concerns(label)):
+            found[f"{each.word}s"].append(str(each))
+        return found
+
 
 def stopped_by(problem: Problem, runs: Iterable[RunFiles | BoldRun]) -> tuple[Path, ...] | None:
     """BOLD files of the runs that a problem stops; None for the whole call.
 
-    One bad run does not stop the others. A problem tells its run, or the file that it names does: an image that runs
-    are worked on with stops those runs; a series, sidecar or table of a run (inherited ones too) the runs that it
-    belongs to, any other file of a participant all runs of that participant, and everything else the whole call.
+    One bad run does not stop the others. A problem of a run stops that run (or the file, where the run could not be
+    opened), one of a participant the runs that use the image, else all its runs. Everything else stops the whole call.
     """
-    if problem.run:
-        return tuple(run.bold for run in runs if problem.run in (stem_of(run.bold), stem_of_echoes(run.bold)))
-    every, named = tuple(runs), Path(re.split(r" with --| \(", problem.file)[0])
-    tables = tuple(run.bold for run in every if named in (run.bold, run.events))
-    if tables:
-        return tables
-    if used := tuple(run.bold for run in every if isinstance(run, BoldRun) and named in _images(run)):
-        return used
-    whose = _PARTICIPANT.match(named.name)
-    if whose is None or problem.file.startswith("-"):
+    if not problem.about or problem.file.startswith("-"):
         return None
-    own = tuple(run for run in every if run.entities.get("subject") == whose[1])
-    wanted = {key: label for key, label in entities_of(named).items() if key in _KNOWN}
-    if "task" in wanted:
-        fits = (run.bold for run in own if all(label_of(wanted, k) == label_of(run.entities, k) for k in wanted))
-        return tuple(fits) or (named,)
-    return tuple(run.bold for run in own) or None
+    file = Path(problem.file)
+    if "_" in problem.about:
+        fits = (run.bold for run in runs if problem.about in (stem_of(run.bold), stem_of_echoes(run.bold)))
+        return tuple(fits) or (file,)
+    own = [run for run in runs if f"sub-{run.entities['subject']}" == problem.about]
+    used = [run for run in own if file in (_files(run) if isinstance(run, BoldRun) else (run.bold, run.events))]
+    return tuple(run.bold for run in used or own) or None
 
 
-def _images(run: BoldRun) -> set[Path | None]:
-    """Images that a run is worked on with, whatever their names: echoes, reference, calibration, pairs, brain mask."""
+def _files(run: BoldRun) -> set[Path | None]:
+    """Files that a run is worked on with, whatever their names: echoes, reference, calibration, pairs, brain mask."""
     pairs = [pair for pair in (run.pair, run.holdout) if pair is not None]
     known = {} if run.truth is None else run.truth.activations
     mask = None if run.precomputed is None else run.precomputed.mask
-    return {*run.images, *(path for pair in pairs for path in (pair.highres, pair.lowres)), *known.values(), mask}
+    return {
+        run.events,
+        *run.images,
+        *(path for pair in pairs for path in (pair.highres, pair.lowres)),
+        *known.values(),
+        mask,
+    }
 
 
 def exclude(
@@ -145,7 +153,7 @@ def left_out_text(left_out: Mapping[str, Sequence[Problem]]) -> list[str]:
     by_problem: dict[Problem, list[str]] = {}
     for run, problems in left_out.items():
         for problem in problems:
-            by_problem.setdefault(replace(problem, run=""), []).append(run)
+            by_problem.setdefault(replace(problem, about=""), []).append(run)
     by_runs: dict[tuple[str, ...], list[Problem]] = {}
     for problem, names in by_problem.items():
         by_runs.setdefault(tuple(names), []).append(problem)

@@ -43,13 +43,11 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
         kinds = [f"{MAPS[kind]} ({kind})" if kind in MAPS else kind for kind in settings.activation.kinds]
         lines.append(f"maps: {', '.join(kinds)}")
     lines += left_out_text(plan.left_out)
-    told = [("notes:", notes(plan, settings)), ("tips:", tips(plan, settings))]
-    last = [line for head, texts in told if texts for line in (head, *(f"  {text}" for text in texts))]
     cost = [
         f"estimate: {cost_text(plan, settings)}",
         *cost_table(plan.estimate, pace_now(plan.estimate.processors).slower),
     ]
-    return "\n".join([*lines, *cost, *last])
+    return "\n".join([*lines, *cost, *(f"{word}: {text}" for word, text in notes(plan, settings))])
 
 
 def cost_table(cost: Estimate, slower: float = 1.0) -> list[str]:
@@ -82,7 +80,7 @@ def _adding_up(values: Iterable[float], digits: int) -> list[float]:
     return [round(after - before, digits) for before, after in pairwise(ends)]
 
 
-def tips(plan: Plan, settings: Settings) -> list[str]:
+def _advice(plan: Plan, settings: Settings) -> list[str]:
     """Which scan would improve the result, and how to test it on these data where there is no reference."""
     runs = plan.runs
     if settings.evaluation.retrospective is not None or not runs:
@@ -99,9 +97,11 @@ def tips(plan: Plan, settings: Settings) -> list[str]:
     return found
 
 
-def notes(plan: Plan, settings: Settings) -> list[str]:
-    """Notices of the plan, of those that say the same one; files of the data set by their place in it."""
-    return [str(notice).removeprefix(f"{settings.paths.bids_dir}{os.sep}") for notice in counted(plan.warnings)]
+def notes(plan: Plan, settings: Settings) -> list[tuple[str, str]]:
+    """The word *warning* or *note* and a text for each, warnings first; files of the data set by their place in it."""
+    own = f"{settings.paths.bids_dir}{os.sep}"
+    found: list[tuple[str, str]] = [(each.word, str(each).removeprefix(own)) for each in counted(plan.warnings)]
+    return sorted(found, key=lambda each: each[0] != "warning") + [("note", text) for text in _advice(plan, settings)]
 
 
 def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -> list[str]:

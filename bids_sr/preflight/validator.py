@@ -10,7 +10,9 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bids_sr.bids import Findings
+from bids_sr.bids import Findings, RunFiles, entities_of
+from bids_sr.bids.inputs import same_run, stem_of_echoes
+from bids_sr.io.tables import column
 
 PROGRAM = "bids-validator-deno"
 TIMEOUT_S = 600.0
@@ -18,7 +20,8 @@ SHOWN = 3  # files named for each kind of error
 OWN_CODES = frozenset({"NIFTI_HEADER_UNREADABLE", "EMPTY_FILE", "REPETITION_TIME_MISMATCH"})
 """Errors that our own checks state more plainly; dropped for files that already have a problem."""
 Issue = Mapping[str, str]
-_OWN_KEYS = frozenset({"RepetitionTime", "VolumeTiming"})
+_OWN_KEYS = frozenset({"RepetitionTime", "VolumeTiming", "onset", "duration"})
+PARTICIPANTS = "participants.tsv"
 
 
 def find_validator() -> Path | None:
@@ -30,10 +33,14 @@ def find_validator() -> Path | None:
     return Path(found) if found else None
 
 
-def validate(bids_dir: Path, participants: Sequence[str], found: Findings, timeout_s: float = TIMEOUT_S) -> None:
+def validate(
+    bids_dir: Path, participants: Collection[str], runs: Sequence[RunFiles], found: Findings,
+    timeout_s: float = TIMEOUT_S,
+) -> None:  # fmt: skip
     """Run the validator; errors of one kind become one problem, and why it did not answer a notice.
 
-    Errors in files of others than these participants are left out, as are some of files that have a problem already.
+    Errors of others than these runs of these participants are left out, as are some of files that have a problem
+    already.
     """
     program = find_validator()
     endless = next(special_files(bids_dir), None)
@@ -45,7 +52,7 @@ def validate(bids_dir: Path, participants: Sequence[str], found: Findings, timeo
     else:
         try:
             issues, messages = _run(program, bids_dir, timeout_s)
-            problems_of(issues, messages, bids_dir, participants, found)
+            problems_of(issues, messages, bids_dir, participants, runs, found)
         except subprocess.TimeoutExpired:
             found.tell(bids_dir, f"not validated: the validator did not finish within {timeout_s:g} s.")
         except (OSError, ValueError) as error:
@@ -83,32 +90,48 @@ def _run(program: Path, bids_dir: Path, timeout_s: float) -> tuple[list[Issue], 
 
 
 def problems_of(
-    issues: Sequence[Issue], messages: Mapping[str, str], bids_dir: Path, participants: Sequence[str], found: Findings
-) -> None:
+    issues: Sequence[Issue], messages: Mapping[str, str], bids_dir: Path, participants: Collection[str],
+    runs: Sequence[RunFiles], found: Findings,
+) -> None:  # fmt: skip
     """Turn the errors of a report into problems, one for each kind; `messages` say what their codes mean."""
     known = {Path(problem.file) for problem in found.problems}
-    kinds: dict[tuple[str, str], list[Issue]] = {}
-    for issue in issues:
-        if issue.get("severity") == "error" and _concerns(issue, bids_dir, participants, known):
-            kinds.setdefault((str(issue.get("code", "")), str(issue.get("subCode", ""))), []).append(issue)
-    for (code, key), issues in kinds.items():
-        files = [str(bids_dir / str(issue.get("location", "")).lstrip("/")) for issue in issues]
+    kinds: dict[tuple[str, str, str], list[Issue]] = {}
+    for issue in (each for each in issues if each.get("severity") == "error"):
+        code, key = str(issue.get("code", "")), str(issue.get("subCode", ""))
+        if (code in OWN_CODES or key in _OWN_KEYS) and bids_dir / _place(issue) in known:
+            continue
+        for whose in _owners(issue, bids_dir, participants, runs):
+            kinds.setdefault((code, key, whose), []).append(issue)
+    for (code, key, whose), issues in kinds.items():
+        files = [str(bids_dir / _place(issue)) for issue in issues]
         more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
         text = _first(messages.get(code, "")) or _first(str(issues[0].get("issueMessage", "")))
-        found.refuse(
-            ", ".join(files[:SHOWN]) + more,
-            f"BIDS validator: {text or 'error'} [{code}{': ' + key if key else ''}]",
-            "Correct the data set, or skip the validator: --skip-bids-validation.",
-        )
+        with found.about(whose):
+            found.refuse(
+                ", ".join(files[:SHOWN]) + more,
+                f"BIDS validator: {text or 'error'} [{code}{': ' + key if key else ''}]",
+                "Correct the data set, or skip the validator: --skip-bids-validation.",
+            )
 
 
-def _concerns(issue: Issue, bids_dir: Path, participants: Sequence[str], known: Collection[Path]) -> bool:
-    location = str(issue.get("location", "")).lstrip("/")
-    first = location.split("/")[0]
-    if first.startswith("sub-") and "/" in location and first.removeprefix("sub-") not in participants:
-        return False
-    plain = issue.get("code") in OWN_CODES or issue.get("subCode") in _OWN_KEYS
-    return not (plain and bids_dir / location in known)
+def _place(issue: Issue) -> Path:
+    return Path(str(issue.get("location", "")).lstrip("/"))
+
+
+def _owners(issue: Issue, bids_dir: Path, participants: Collection[str], runs: Sequence[RunFiles]) -> list[str]:
+    """Whom an error is about: runs, participants, or "" for the whole data set; none where all are of others."""
+    place, chosen = _place(issue), {f"sub-{label}" for label in participants}
+    whose = {place.parts[0]} if len(place.parts) > 1 and place.parts[0].startswith("sub-") else set()
+    if place == Path(PARTICIPANTS):
+        listed, line = column(bids_dir / place, "participant_id"), int(issue.get("line") or 0) - 2
+        there = {path.name for path in bids_dir.glob("sub-*")}
+        whose = there & set(listed[line : line + 1]) if line >= 0 else set()
+        whose = whose or {name for name in there if listed and listed.count(name) != 1}
+    named = entities_of(place)
+    if "task" in named:
+        own = (run for run in runs if not whose or f"sub-{run.entities['subject']}" in whose)
+        return [stem_of_echoes(run.bold) for run in own if same_run(named, run.entities, named.keys() & run.entities)]
+    return sorted(whose & chosen) if whose else [""]
 
 
 def _first(text: str) -> str:

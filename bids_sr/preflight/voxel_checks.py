@@ -37,19 +37,20 @@ def check_data(plan: Plan) -> tuple[Problem, ...]:
     """
     found, runs = Findings(), plan.runs
     calibrations = {run.calibration.bold for run in runs if run.calibration}
-    for path in dict.fromkeys(path for subject in plan.subjects for path in subject.images):
-        check_image(path, found, " Or add --calibration none." if path in calibrations else "")
-    masks = [subject.precomputed.mask for subject in plan.subjects if subject.precomputed is not None]
-    masks += [run.precomputed.mask for run in runs if run.precomputed is not None and run.precomputed.mask is not None]
-    for path in dict.fromkeys(masks):
-        check_mask(path, found)
+    for subject in plan.subjects:
+        masks = [run.precomputed.mask for run in subject.runs if run.precomputed is not None]
+        masks += [] if subject.precomputed is None else [subject.precomputed.mask]
+        with found.about(f"sub-{subject.label}"):
+            for path in subject.images:
+                check_image(path, found, " Or add --calibration none." if path in calibrations else "")
+            for path in dict.fromkeys(mask for mask in masks if mask is not None):
+                check_mask(path, found)
     unsound = {Path(problem.file) for problem in found.problems}
     for run in runs:
         if unsound.isdisjoint(run.images):
-            own = Findings()
-            check_truth(run, own)
-            check_compared(run, own)
-            found.add_of_run(run.stem, own)
+            with found.about(run.stem):
+                check_truth(run, found)
+                check_compared(run, found)
     return tuple(found.problems)
 
 

@@ -293,7 +293,8 @@ def write_page(
     page = environment().get_template("report.tpl").render(
         title=title, sections=sections, neighbors=neighbors, one_run=len(runs) == 1,
         css=css, script=script, digest=digest(script),
-        crashed='class="warning"' in text.get("errors", ""), notices=text.get("summary", "").count("role='note'"),
+        crashed='class="warning"' in text.get("errors", ""),
+        told={kind: text.get("summary", "").count(f"class='{kind}'") for kind in ("warning", "note")},
     )  # fmt: skip
     atomic_files.write_whole(target, page)
 

@@ -128,7 +128,7 @@ def participants_html(content: GroupContent) -> Markup:
         f"{run}, {series}: {metric_of(measure).description.removeprefix('1 where ')}".removesuffix(", else 0")
         for run, series, measure in content.joined.flags
     ]
-    people += messages_html("notice", list(content.maps.left_out))
+    people += messages_html("note", list(content.maps.left_out))
     return people + render("headed", "Flags of the participants' own reports", _list(list(dict.fromkeys(flags))))
 
 
@@ -196,9 +196,9 @@ def exploratory_html(told: Sequence[words.Finding], methods: Sequence[str]) -> M
     lines = words.verdict(told, methods)
     strongest = [each for each in told if each.question.measure == told[0].question.measure]
     placebos = [text for each in strongest if (text := words.placebo_sentence(each))]
-    nothing = render("note", "notice", "No method under test has values to compare.")
+    nothing = render("note", "note", "No method under test has values to compare.")
     return joined([
-        render("note", "notice", EXPLORATORY),
+        render("note", "note", EXPLORATORY),
         _list(lines, bold=True) or nothing,
         folded("All comparisons in words", _list([words.sentence(each) for each in told])),
         render("headed", "Control analyses", _list(placebos)),

@@ -10,7 +10,7 @@ from bids_sr.boilerplate import bibliography
 from bids_sr.frozen import frozen
 from bids_sr.reports.assembler import Panel, Section, Strip, write_page, write_subject_page
 from bids_sr.reports.markup import joined, render, table
-from bids_sr.reports.run_notes import note_of, rows_of
+from bids_sr.reports.run_notes import note_of, noted, rows_of
 from bids_sr.reports.sections import Shown
 from bids_sr.reports.tables.html_tables import facts_html
 from bids_sr.reports.text.methods_text import methods_html
@@ -75,7 +75,7 @@ def write_index(root: Path) -> Path:
 def _reports(root: Path) -> list[tuple[str, bool, list[RunSummary]]]:
     """Participants: label, whether there is a report, and what there is to tell of each run."""
     found = []
-    for label in participants_with_figures(root):
+    for label in sorted({*participants_with_figures(root), *noted(root)}):
         found.append((label, (root / f"sub-{label}.html").is_file(), rows_of(root, label)))
     return found
 

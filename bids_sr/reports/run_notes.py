@@ -5,8 +5,8 @@ set finds here that it is.
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, field
 from pathlib import Path
 
 from bids_sr.frozen import frozen
@@ -33,10 +33,12 @@ class Note:
     run: str  # name of the folder of logs
     settings: str = ""  # digest of those that decide results; "" where an earlier version wrote the note
     rows: tuple[PageRow, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)  # name of a run of the data set → why
 
     def to_text(self) -> str:
         """The run in the first line, the rest as JSON in the second."""
-        return f"{self.run}\n{json.dumps({'settings': self.settings, 'rows': [asdict(row) for row in self.rows]})}\n"
+        content = {key: value for key, value in asdict(self).items() if key != "run"}
+        return f"{self.run}\n{json.dumps(content)}\n"
 
     @classmethod
     def from_text(cls, text: str) -> "Note":
@@ -48,7 +50,9 @@ class Note:
                 PageRow(file=row["file"], stamps=tuple(row["stamps"]), summary=RunSummary(**row["summary"]))
                 for row in found["rows"]
             )
-            return cls(run=run.strip(), settings=str(found["settings"]), rows=rows)
+            return cls(
+                run=run.strip(), settings=str(found["settings"]), rows=rows, left_out=found.get("left_out") or {}
+            )
         except (ValueError, KeyError, TypeError):
             return cls(run=run.strip())
 
@@ -61,36 +65,53 @@ def note_of(logs: Path, label: str) -> Note | None:
         return None
 
 
-def note_run(log_dir: Path, labels: Sequence[str], *, settings: str) -> bool:
+def note_run(log_dir: Path, labels: Sequence[str], *, settings: str, left_out: Mapping[str, str] | None = None) -> bool:
     """Note that a run made outputs of these participants; whether anything but its name is new.
 
-    Names of logs follow a clock that may be set, so that they tell no order.
+    Names of logs follow a clock that may be set, so that they tell no order. Participants of whom all is left out
+    (`left_out`: name of a run → why) are noted too; the logs of their outputs stay those of an earlier run.
     """
-    logs, changed = log_dir.parent, False
-    for label in labels:
-        folder = logs.parent / f"sub-{label}"
-        note = Note(run=log_dir.name, settings=settings, rows=tuple(_read(folder, label)))
-        before = note_of(logs, label)
+    logs, changed, reasons = log_dir.parent, False, left_out or {}
+    people = (run.partition("_")[0].removeprefix("sub-") for run in reasons if run.startswith("sub-"))
+    for label in dict.fromkeys([*labels, *people]):
+        folder, before = logs.parent / f"sub-{label}", note_of(logs, label)
+        own = {run: why for run, why in reasons.items() if run.startswith(f"sub-{label}_")}
+        made_by = log_dir.name if label in labels or before is None else before.run
+        note = Note(run=made_by, settings=settings, rows=tuple(_read(folder, label)), left_out=own)
         changed |= before is None or _shown(before) != _shown(note)
         write_whole(_file(logs, label), note.to_text())
     return changed
 
 
 def rows_of(root: Path, label: str) -> list[RunSummary]:
-    """What there is to tell of each run of a participant: as noted, unless files have changed since."""
+    """What there is to tell of each run of a participant: as noted, unless files have changed since.
+
+    A run that the last call left out is told as that, also where an earlier one has left results of it.
+    """
     note, folder = note_of(root / "logs", label), root / f"sub-{label}"
-    if note is None or not note.rows or any(stamps_of(folder / row.file) != row.stamps for row in note.rows):
-        return [row.summary for row in _read(folder, label)]
-    return [row.summary for row in note.rows]
+    rows = () if note is None else note.rows
+    if not rows or any(stamps_of(folder / row.file) != row.stamps for row in rows):
+        rows = tuple(_read(folder, label))
+    reasons = {} if note is None else note.left_out
+    out = {run.removeprefix(f"sub-{label}_"): why for run, why in reasons.items()}
+    return [
+        *(row.summary for row in rows if row.summary.run not in out),
+        *(RunSummary(run=run, verdict=why) for run, why in out.items()),
+    ]
+
+
+def noted(root: Path) -> list[str]:
+    """Labels (without ``sub-``) of all participants that runs have noted."""
+    return [path.stem.removeprefix("sub-") for path in _file(root / "logs", "").parent.glob("sub-*.txt")]
 
 
 def is_last(root: Path, bids_dir: Path, settings: str) -> bool:
     """Whether every participant of a data set has been run with these settings, or there are few in the output."""
-    there = {path.name for path in _file(root / "logs", "").parent.glob("sub-*.txt")}
+    there = set(noted(root))
     if len(there) <= FEW:
         return True
     labels = [path.name.removeprefix("sub-") for path in bids_dir.glob("sub-*") if path.is_dir()]
-    if any(_file(root / "logs", label).name not in there for label in labels):
+    if not there.issuperset(labels):
         return False
     notes = (note_of(root / "logs", label) for label in labels)
     return all(note is not None and note.settings == settings for note in notes)
@@ -103,8 +124,8 @@ def _read(folder: Path, label: str) -> Iterator[PageRow]:
             yield PageRow(file=str(file.relative_to(folder)), stamps=stamps, summary=run_summary(file, label))
 
 
-def _shown(note: Note) -> tuple[str, list[RunSummary]]:
-    return note.settings, [row.summary for row in note.rows]
+def _shown(note: Note) -> tuple[str, list[RunSummary], Mapping[str, str]]:
+    return note.settings, [row.summary for row in note.rows], note.left_out
 
 
 def _file(logs: Path, label: str) -> Path:

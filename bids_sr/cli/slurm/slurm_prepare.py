@@ -68,11 +68,15 @@ def prepare(settings: Settings, own: SlurmOptions) -> "tuple[Submission, str, Ov
         site=site,
         group_request=group_request(len(people)) if with_group else None,
     )
-    for warning in plan.warnings:
-        print(f"  note: {warning}")
+    for word, text in preflight.notes(plan, settings):
+        print(f"  {word}: {text}")
+    for text in preflight.left_out_text(plan.left_out):
+        print(text)
     _describe(submission, plan)
-    # The data set has been validated here; each task would validate all participants once more.
-    selection = dataclasses.replace(settings.selection, skip_bids_validation=True)
+    # The data set has been validated here; each task would validate all participants once more, which
+    # it has to where runs were left out, so that it leaves them out, too.
+    skip = settings.selection.skip_bids_validation or not plan.left_out
+    selection = dataclasses.replace(settings.selection, skip_bids_validation=skip)
     return submission, dataclasses.replace(settings, selection=selection).to_toml(), seen
 
 

@@ -42,9 +42,7 @@ def clusters_html(clusters: pd.DataFrame, series: Sequence[str], *, first: str =
     the contrast `first` leads, where it has clusters.
     """
     if clusters.empty:
-        return Markup(
-            "<p class='notice'>No voxel of any series is above the threshold, so that there is no cluster.</p>"
-        )
+        return Markup("<p class='note'>No voxel of any series is above the threshold, so that there is no cluster.</p>")
     shown = clusters[list(ShownPeak._fields)].astype(object)
     rows = [ShownPeak(*cells) for cells in shown.where(shown.notna(), MISSING).itertuples(index=False)]
     widest = max(float(row.fwhm_mm) for row in rows)
@@ -59,7 +57,7 @@ def clusters_html(clusters: pd.DataFrame, series: Sequence[str], *, first: str =
             at: Head = ("peak at x, y, z", space)
             heads: list[Head] = ["series", at, own[0].statistic, ("volume", "mm³"), "labels of the atlas"]
             tables.append((title, table(title, heads, lines, texts={4})))
-    return picked(tables) or Markup("<p class='notice'>No cluster in the series that are compared.</p>")
+    return picked(tables) or Markup("<p class='note'>No cluster in the series that are compared.</p>")
 
 
 def _line(row: ShownPeak) -> list[str]:

@@ -21,7 +21,7 @@ Column = tuple[str, str, Mapping[K, str]]
 """Head, unit, and cells by the key of their line."""
 Titled = tuple[str, Markup]
 """Title of a table, and the table."""
-NOTHING = Markup("<p class='notice'>The evaluation table has no such values.</p>")
+NOTHING = Markup("<p class='note'>The evaluation table has no such values.</p>")
 
 
 def cell(row: MetricRow | None, *, bold: bool = False) -> str:

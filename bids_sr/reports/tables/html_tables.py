@@ -47,15 +47,14 @@ def facts_html(facts: Mapping[str, Value]) -> Markup:
 
 
 def messages_html(kind: str, messages: Value) -> Markup:
-    """Messages that must not be overlooked, each in a box of its own; ``kind`` is ``warning`` or ``notice``."""
+    """Messages that must not be overlooked, each in a box of its own; ``kind`` is ``warning`` or ``note``."""
     return render("messages", kind, [messages] if isinstance(messages, str) else texts(messages))
 
 
 def summary_html(summary: Mapping[str, Value]) -> Markup:
-    """The summary: messages of the keys ``warnings`` and ``notices`` (any case) in boxes, then the facts."""
-    found = {key.lower(): value for key, value in summary.items()}
-    boxes = [messages_html(kind, found.get(f"{kind}s")) for kind in ("warning", "notice")]
-    return joined(boxes) + facts_html({k: v for k, v in summary.items() if k.lower() not in ("warnings", "notices")})
+    """The summary: messages of the keys ``warnings`` and ``notes`` in boxes, then the facts."""
+    boxes = [messages_html(kind, summary.get(f"{kind}s")) for kind in ("warning", "note")]
+    return joined(boxes) + facts_html({k: v for k, v in summary.items() if k not in ("warnings", "notes")})
 
 
 def card_html(card: Mapping[str, Value]) -> Markup:
@@ -78,7 +77,6 @@ REGISTRATION_FACTS = {
     "roi_fraction_in_fov": "Share of the region of interest inside the field of view",
     "roi_voxels": "Voxels of the region of interest on the acquired grid",
 }
-PARTIAL_FOV = 0.9
 
 
 def registration_warnings(facts: Mapping[str, object]) -> list[str]:
@@ -95,9 +93,6 @@ def registration_warnings(facts: Mapping[str, object]) -> list[str]:
         told_brain = f"The brain of the T1w image looks wrong: {why}. Do not trust its tissues, atlas and region of "
         told_brain += "interest; aCompCor and tissue signals were left out of the confounds."
         warnings.insert(0, told_brain)
-    if not facts.get("roi_is_brain") and real(facts.get("roi_fraction_in_fov"), 1.0) < PARTIAL_FOV:
-        share = f"{100 * real(facts['roi_fraction_in_fov']):.0f} %"
-        warnings.append(f"Only {share} of the region of interest lies inside the field of view.")
     return warnings
 
 

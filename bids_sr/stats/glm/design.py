@@ -120,8 +120,6 @@ def build_design(
     times = frame_times(n_volumes, tr, slice_time_ref=slice_time_ref, has_stc=has_stc)
     kept = {name: values[n_dummy:] for name, values in events.courses(times, hrf=hrf).items()}
     silent = [name for name, values in kept.items() if np.abs(values).max() < _SILENT]
-    if silent:
-        LOGGER.warning("no event of %s lies inside the run; not modelled", ", ".join(silent))
     parts = {name: values for name, values in kept.items() if name not in silent}
     conditions = tuple(parts)
     for name, values in confound_columns(confounds, confound_names, n_volumes).items():

@@ -5,6 +5,7 @@ maps is a difference between the series. Detrending and low-pass belong to the c
 unfiltered series, with drift and motion as regressors.
 """
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from bids_sr.stats.glm.linear_model import ContrastModel
 from bids_sr.stats.glm.noise import estimate_noise
 from bids_sr.stats.glm.regressors import Regressors
 from bids_sr.stats.glm.time_series import BLOCK_BYTES, FLAT, VoxelTimeSeries, extract_time_series
+
+LOGGER = logging.getLogger(__name__)
 
 
 @frozen
@@ -161,11 +164,14 @@ class ActivationSettings:
 
     def design(self, events: Regressors, n_volumes: int, confounds: pd.DataFrame | None) -> Design:
         """See `build_design`."""
-        return build_design(
+        design = build_design(
             events, n_volumes=n_volumes, tr=self.tr, n_dummy=self.n_dummy, slice_time_ref=self.slice_time_ref,
             has_stc=self.has_stc, high_pass=self.high_pass, hrf=self.hrf, confounds=confounds,
             confound_names=self.confound_names,
         )  # fmt: skip
+        if silent := sorted(set(events.conditions) - set(design.conditions)):
+            LOGGER.warning("no event of %s lies inside the run: not modeled", ", ".join(silent))
+        return design
 
 
 @frozen

@@ -76,7 +76,7 @@ def draw_normalization(
         subtitle="Training images (T2* pair)",
         tab="Images",
         caption="Low resolution above, high resolution below, as used for training.",
-        missing="T2* pair",
+        missing="T2* pair and its registration (no pair, or the step did not finish)",
     ),
     Shown(
         "pairreg", "registration", suffix=PAIR, static=False,
@@ -84,12 +84,10 @@ def draw_normalization(
         tab="T2* pair",
         caption="Low-resolution image above, the high-resolution image before registration (scanner coordinates) in "
         "the middle, after registration below; outlines are from the low-resolution image.",
-        missing="registration of the T2* pair",
     ),
     Shown(
         "pairinfo", "registration", suffix=PAIR, html=True,
         tab="Values",
-        missing="values of the pair's registration",
     ),
 )  # fmt: skip
 def draw_pair(

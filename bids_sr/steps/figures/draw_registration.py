@@ -67,7 +67,7 @@ def draw_coregistration(
         tab="T2* to BOLD",
         caption="BOLD reference above, the high-resolution T2* image before registration (scanner coordinates) in the "
         "middle, after registration below; outlines are from the BOLD reference.",
-        missing="High-resolution T2* to the BOLD reference",
+        missing="High-resolution T2* to the BOLD reference (no pair, or the step did not finish)",
     ),
 )  # fmt: skip
 def draw_guide(

@@ -150,7 +150,7 @@ def test_an_option_is_proposed_only_where_one_is_close(option: str, proposed: st
 def test_missing_directories_are_asked_for(argv: list[str]) -> None:
     with pytest.raises(UsageError, match="required") as refusal:
         parse_settings(argv)
-    assert "bids_dir output_dir participant" in refusal.value.fix
+    assert "bids-sr bids_dir output_dir {participant,group} [options]" in refusal.value.fix
 
 
 def test_group_level_is_a_level() -> None:

@@ -59,8 +59,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
             left_out_text=list,
             cost_text=lambda checked, settings: "about 3 min",
             choice_lines=lambda checked, settings: [],
-            notes=lambda checked, settings: [str(notice) for notice in checked.warnings],
-            tips=lambda checked, settings: [],
+            notes=lambda checked, settings: [(notice.word, str(notice)) for notice in checked.warnings],
             format_problems=lambda problems: f"{len(problems)} problems: {' '.join(problems)}",
             dry_run_text=lambda checked, settings: "1 participant, 3 min",
         )

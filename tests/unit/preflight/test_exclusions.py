@@ -16,8 +16,11 @@ from bids_sr.cli import main as program
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
 from bids_sr.execution.execute import RunOutcome
-from bids_sr.preflight import check
+from bids_sr.preflight import Plan, check
 from bids_sr.preflight.plan import exclude, left_out_text, stopped_by
+from bids_sr.preflight.validator import find_validator
+from bids_sr.reports.participants_page import write_index
+from bids_sr.reports.run_notes import note_run
 
 
 def settings_for(maker: BidsMaker, *extra: str) -> Settings:
@@ -61,25 +64,23 @@ def test_a_single_echo_that_is_left_out_keeps_its_name(three: BidsMaker) -> None
 
 
 @pytest.mark.parametrize(
-    ("file", "stops"),
+    ("about", "file", "stops"),
     [
-        ("sub-01/func/sub-01_task-tap_run-2_bold.nii.gz", ["sub-01_task-tap_run-2"]),
-        ("sub-01/func/sub-01_task-tap_run-02_bold.json", ["sub-01_task-tap_run-2"]),
-        ("elsewhere/sub-01_task-tap_run-2_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt", ["sub-01_task-tap_run-2"]),
-        ("sub-01/func/sub-01_task-tap_events.tsv", ["sub-01_task-tap"]),
-        ("sub-01/anat/sub-01_T1w.nii.gz", ["sub-01_task-tap", "sub-01_task-tap_run-2"]),
-        ("sub-02", ["sub-02_task-tap"]),
-        ("sub-02 (its name and more)", ["sub-02_task-tap"]),
-        ("sub-02/func/sub-02_task-tap_bold.nii.gz with --pretrained m.safetensors", ["sub-02_task-tap"]),
-        ("sub-03", None),
-        ("--sr-method srgan", None),
-        ("dataset_description.json", None),
+        ("sub-01_task-tap_run-2", "sub-01_task-tap_bold.json", ["sub-01_task-tap_run-2"]),
+        ("sub-01_task-tap", "task-tap_events.tsv", ["sub-01_task-tap"]),
+        ("sub-01", "sub-01/anat/sub-01_T1w.nii.gz", ["sub-01_task-tap", "sub-01_task-tap_run-2"]),
+        ("sub-01", "sub-01/func/sub-01_task-tap_run-2_bold.nii.gz", ["sub-01_task-tap_run-2"]),
+        ("sub-02", "sub-02 (its name and more)", ["sub-02_task-tap"]),
+        ("sub-02", "--sr-method srgan", None),
+        ("sub-03", "sub-03", None),
+        ("", "sub-01/func/sub-01_task-tap_run-2_bold.nii.gz", None),
     ],
 )
-def test_what_a_problem_stops(three: BidsMaker, file: str, stops: list[str] | None) -> None:
+def test_what_a_problem_stops(three: BidsMaker, about: str, file: str, stops: list[str] | None) -> None:
+    """Whom it is about is said where it is found, and not read from the name of the file."""
     runs = [run for one in check(settings_for(three)).subjects for run in one.runs]
-    place = file if file.startswith(("-", "sub-0")) and "/" not in file else str(three.root / file)
-    found = stopped_by(Problem(place, "why", "fix"), runs)
+    place = str(three.root / file) if file.endswith((".json", ".tsv", ".gz")) else file
+    found = stopped_by(Problem(place, "why", "fix", about), runs)
     assert (None if found is None else [run.stem for run in runs if run.bold in found]) == stops
 
 
@@ -93,7 +94,7 @@ def test_an_image_that_a_run_uses_stops_that_run_whatever_its_name(three: BidsMa
         first = replace(first, calibration=SimpleNamespace(bold=image))  # type: ignore[arg-type]
     else:
         first = replace(first, echoes=((first.bold, 15.0), (image, 30.0)))
-    assert stopped_by(Problem(str(image), "why", "fix"), [first, *others]) == (first.bold,)
+    assert stopped_by(Problem(str(image), "why", "fix", "sub-01"), [first, *others]) == (first.bold,)
 
 
 def test_a_run_of_one_volume_is_left_out(three: BidsMaker) -> None:
@@ -162,3 +163,115 @@ def test_the_program_ends_with_code_1_and_names_the_run(
     assert f"left out: {stem}" in told
     assert "done, 1 run skipped" in told
     assert program.main([*line, "--strict"]) == 2
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> BidsMaker:
+    """sub-01 and sub-A+B, below folders with the name of a participant and with brackets."""
+    maker = BidsMaker(tmp_path / "sub-x" / "sub-01 (copy) with --options")
+    maker.json(maker.root / "dataset_description.json", {"Name": "tiny", "BIDSVersion": "1.10.0"})
+    maker.subject("01")
+    maker.subject("A+B")
+    return maker
+
+
+@pytest.mark.parametrize("label", ["01", "A+B"])
+def test_names_of_folders_and_labels_with_a_plus_do_not_matter(odd: BidsMaker, label: str) -> None:
+    odd.bold(f"sub-{label}_task-tap_run-2", n_volumes=1)
+    odd.events(f"sub-{label}_task-tap_run-2")
+    assert names_of(odd) == ["sub-01_task-tap", "sub-A+B_task-tap"]
+    assert list(check(settings_for(odd)).left_out) == [f"sub-{label}_task-tap_run-2"]
+
+
+def test_an_output_folder_named_as_a_participant_stops_the_call(odd: BidsMaker) -> None:
+    """It is no file of that participant."""
+    inside = odd.root / "sub-01_results"
+    line = [str(odd.root), str(inside), "participant", "--skip-bids-validation"]
+    plan = check(parse_settings(line).resolved(run_uuid="x"))
+    assert [problem.file for problem in plan.problems] == [str(inside)]
+
+
+def test_notices_reach_those_whom_they_are_about(odd: BidsMaker) -> None:
+    path = odd.path("sub-A+B_T1w.nii.gz", "anat")
+    path.unlink()
+    plan = check(settings_for(odd, "--truth", "none"))
+    own = [str(note) for note in plan.warnings if "no T1w image" in note.text]
+    assert own == [each for each in plan.told_to("A+B")["notes"] if "no T1w image" in each] != []
+    assert not any("no T1w image" in each for each in plan.told_to("01")["notes"])
+
+
+def test_what_is_about_all_is_told_to_all(odd: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bids_sr.preflight.validator.find_validator", lambda: None)
+    plan = validated(odd)
+    for label in ("01", "A+B"):
+        assert any("not validated" in each for each in plan.told_to(label)["notes"])
+
+
+needs_validator = pytest.mark.skipif(find_validator() is None, reason="bids-validator-deno is not installed")
+
+
+def validated(maker: BidsMaker, *extra: str) -> Plan:
+    line = [str(maker.root), str(maker.root.parent / "out"), "participant", *extra]
+    return check(parse_settings(line).resolved(run_uuid="x"))
+
+
+@needs_validator
+@pytest.mark.parametrize(
+    ("spoiled", "left_out"),
+    [
+        ("sub-01_task-tap_run-2_events.tsv", ["sub-01_task-tap_run-2"]),
+        ("sub-01_notbids.tsv", ["sub-01_task-tap", "sub-01_task-tap_run-2"]),
+        ("age of sub-02", ["sub-02_task-tap"]),
+        ("sub-02 is not listed", ["sub-02_task-tap"]),
+        ("sub-02 is listed twice", ["sub-02_task-tap"]),
+    ],
+)
+def test_what_the_validator_refuses_of_one_leaves_the_others(
+    three: BidsMaker, spoiled: str, left_out: list[str]
+) -> None:
+    table, lines = three.root / "participants.tsv", ["participant_id\tage", "sub-01\t20", "sub-02\t30"]
+    if spoiled.endswith(".tsv"):
+        three.path(spoiled, "func").write_text("duration\ttrial_type\n3\tthumb\n")
+    else:
+        lines[2:] = {"age": ["sub-02\told"], "is not listed": [], "is listed twice": ["sub-02\t30"] * 2}[
+            spoiled.replace("sub-02 ", "").removesuffix(" of sub-02")
+        ]
+    table.write_text("\n".join(lines) + "\n")
+    plan = validated(three)
+    assert plan.problems == ()
+    assert list(plan.left_out) == left_out
+    assert all(why for why in plan.reasons.values())
+
+
+@needs_validator
+@pytest.mark.parametrize("spoiled", ["dataset_description.json", "participants.tsv"])
+def test_what_the_validator_refuses_of_the_data_set_refuses_the_call(three: BidsMaker, spoiled: str) -> None:
+    if spoiled == "participants.tsv":
+        (three.root / spoiled).write_text("age\n20\n30\n")
+    else:
+        three.json(three.root / spoiled, {"Name": "tiny", "BIDSVersion": "1.9.0", "Authors": "one"})
+    plan = validated(three)
+    assert {Path(problem.file).name for problem in plan.problems} == {spoiled}
+    assert plan.left_out == {}
+
+
+@needs_validator
+def test_a_run_that_was_not_asked_for_may_be_unsound(three: BidsMaker) -> None:
+    three.bold("sub-02_task-rest", sidecar={"TaskName": "rest"})
+    three.path("sub-02_task-tap_events.tsv", "func").write_text("duration\ttrial_type\n3\tthumb\n")
+    plan = validated(three, "--task-id", "rest")
+    assert plan.problems == ()
+    assert [run.stem for run in plan.runs] == ["sub-02_task-rest"]
+
+
+def test_the_index_says_who_is_left_out_and_why(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "sub-01" / "figures").mkdir(parents=True)
+    why = "left out: events.tsv: columns are missing: onset"
+    reasons = {"sub-01_task-tap_run-2": why, "sub-02_task-tap": why}
+    assert note_run(out / "logs" / "one", ["01"], settings="a", left_out=reasons)
+    page = write_index(out).read_text(encoding="utf-8")
+    assert page.count(why) == 2
+    assert "sub-02 (no report)" in page
+    assert note_run(out / "logs" / "two", ["01", "02"], settings="a")
+    assert why not in write_index(out).read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ import pytest
 from bidsmaker import EVENTS, BidsMaker
 from checking import found_by, problems_of
 
-from bids_sr.bids import Findings, Problem
+from bids_sr.bids import Findings, Problem, RunFiles
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes
 from bids_sr.config.groups import Activation, Preprocessing, Run
@@ -34,7 +34,7 @@ from bids_sr.preflight import (
 from bids_sr.preflight import voxel_checks as voxels
 from bids_sr.preflight.events import contrasts_of_runs, ordered
 from bids_sr.preflight.pace import Pace
-from bids_sr.preflight.plan_text import cost_table
+from bids_sr.preflight.plan_text import cost_table, notes
 from bids_sr.sr.method import get_method
 
 NO_VALIDATOR = Selection(skip_bids_validation=True)
@@ -346,8 +346,7 @@ def test_dry_run_tells_the_plan(maker: BidsMaker, planned: Planned) -> None:
         "super-resolution: srgan, sbl by 2×2×1 (factor from the T2*w pair)",
         "thumbMinusLittle = thumb-little",
         "all = mean of thumb, little",
-        "tips:",
-        "a high-resolution run of 20 volumes or more",
+        "note: a high-resolution run of 20 volumes or more",
         "no high-resolution reference, so methods are tested one resolution level down; for the full test, --retro",
         "series: raw bspline zerofill sdmod inject ratio srgan sbl",
         "smoothing (FWHM): 0 mm, 5 mm",
@@ -386,7 +385,7 @@ def test_dry_run_of_half_a_pair(maker: BidsMaker, planned: Planned) -> None:
     maker.path("sub-01_acq-lowres_T2starw.nii.gz", "anat").unlink()
     text = dry_run_text(planned(), settings_for(maker))
     assert "sub-01_acq-highres_T2starw.nii.gz and its k-space-truncated copy" in text
-    assert "notes:" in text
+    assert "\nnote: " in text
 
 
 def test_problems_as_text() -> None:
@@ -448,12 +447,19 @@ class TestVoxels:
 class TestValidator:
     """The report of the validator, turned into problems."""
 
+    RUNS = (
+        RunFiles(
+            bold=Path("/d/sub-01/func/sub-01_task-tap_run-1_bold.nii"), events=None, sidecar={}, header=None, tr=None,
+            entities={"subject": "01", "task": "tap", "run": "1"},
+        ),
+    )  # fmt: skip
+
     def problems(self, *issues: dict[str, str], known: tuple[Path, ...] = ()) -> list[Problem]:
         full = [{"severity": "error", **issue} for issue in issues]
         before = [Problem(str(path), "", "") for path in known]
         found = Findings(problems=[*before])
         messages = {"NOT_INCLUDED": "Not part of BIDS. Rename it."}
-        validator.problems_of(full, messages, Path("/d"), ["01"], found)
+        validator.problems_of(full, messages, Path("/d"), ["01"], self.RUNS, found)
         return found.problems[len(before) :]
 
     def test_one_kind_is_one_problem(self) -> None:
@@ -466,7 +472,20 @@ class TestValidator:
     def test_warnings_and_other_participants_do_not_count(self) -> None:
         assert self.problems({"code": "X", "location": "/sub-01/a", "severity": "warning"}) == []
         assert self.problems({"code": "X", "location": "/sub-02/func/a.nii"}) == []
-        assert len(self.problems({"code": "X", "location": "/task-tap_bold.json"})) == 1
+        assert self.problems({"code": "X", "location": "/task-rest_bold.json"}) == []
+
+    @pytest.mark.parametrize(
+        ("location", "about"),
+        [
+            ("/task-tap_bold.json", "sub-01_task-tap_run-1"),
+            ("/sub-01/func/sub-01_task-tap_run-01_recording-cardiac_physio.tsv.gz", "sub-01_task-tap_run-1"),
+            ("/sub-01/sub-01_scans.tsv", "sub-01"),
+            ("/dataset_description.json", ""),
+            ("/participants.tsv", ""),  # which is not there to say more
+        ],
+    )
+    def test_whom_an_error_is_about(self, location: str, about: str) -> None:
+        assert [problem.about for problem in self.problems({"code": "X", "location": location})] == [about]
 
     def test_what_was_said_already_is_not_said_twice(self) -> None:
         issue = {"code": "SIDECAR_KEY_REQUIRED", "subCode": "RepetitionTime", "location": "/sub-01/b.nii"}
@@ -494,14 +513,14 @@ class TestValidator:
         program.write_text(f"#!/bin/sh\nexec 2>&1\n{body}\n")
         program.chmod(0o755)
         monkeypatch.setattr(validator, "find_validator", lambda: program)
-        found = found_by(validator.validate, tmp_path, ["01"], timeout_s=1.0)
+        found = found_by(validator.validate, tmp_path, ["01"], (), timeout_s=1.0)
         assert found.problems == []
         assert [text in notice.text for notice in found.notices] == [True]
 
     @pytest.mark.skipif(validator.find_validator() is None, reason="bids-validator-deno is not installed")
     def test_the_real_one_finds_no_fault(self, maker: BidsMaker, tmp_path: Path) -> None:
         before = sorted(tmp_path.rglob("*"))
-        assert found_by(validator.validate, maker.root, ["01"]) == Findings()
+        assert found_by(validator.validate, maker.root, ["01"], ()) == Findings()
         assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -510,3 +529,50 @@ def test_a_method_that_sees_planes_trains_no_longer_on_larger_volumes() -> None:
     assert tv.training(high=0.2) > 1.9 * tv.training(high=0.1)
     assert tv.training(high=3.0) == tv.training(high=0.6)
     assert unet.training(high=3.0) == pytest.approx(5 * unet.training(high=0.6))
+
+
+class TestEventsThatAreNotThere:
+    """A task run without events is mapped as rest: said first, and what to do."""
+
+    def test_a_task_without_a_table_is_warned_of_first(self, maker: BidsMaker) -> None:
+        maker.path("sub-01_task-tap_events.tsv", "func").unlink()
+        maker.path("sub-01_T1w.nii.gz", "anat").unlink()  # other notes
+        settings = settings_for(maker)
+        plan = check(settings)
+        (word, text), *others = notes(plan, settings)
+        assert word == "warning"
+        assert text.startswith("sub-01/func/sub-01_task-tap_bold.nii.gz: there is no sub-01_task-tap_events.tsv")
+        assert "--ignore events" in text
+        assert {word for word, _ in others} == {"note"}
+        assert plan.told_to("01")["warnings"][0].endswith(text)
+
+    @pytest.mark.parametrize("how", ["rest", "ignored"])
+    def test_rest_is_no_reason_to_warn(self, maker: BidsMaker, how: str) -> None:
+        table = maker.path("sub-01_task-tap_events.tsv", "func")
+        if how == "rest":
+            for path in table.parent.glob("*task-tap*"):
+                path.rename(path.with_name(path.name.replace("task-tap", "task-RestEyes")))
+            (table.parent / "sub-01_task-RestEyes_events.tsv").unlink()
+        plan = check(settings_for(maker, preprocessing=Preprocessing(ignore=("events",) if how == "ignored" else ())))
+        assert plan.told_to("01")["warnings"] == []
+
+    @pytest.mark.parametrize("text", ["", "onset\tduration\ttrial_type\n"])
+    def test_an_empty_table_names_the_option(self, maker: BidsMaker, text: str) -> None:
+        maker.path("sub-01_task-tap_events.tsv", "func").write_text(text)
+        (problem,) = check(settings_for(maker)).problems
+        assert "--ignore events" in problem.fix
+
+    def test_zero_durations_are_said(self, maker: BidsMaker) -> None:
+        maker.events(rows=((2.0, 0.0, "thumb"), (8.0, 4.0, "little"), (14.0, 0, "thumb"), (19.0, 4.0, "little")))
+        assert any(
+            "2 of 4 events have duration 0" in each for each in check(settings_for(maker)).told_to("01")["notes"]
+        )
+
+
+def test_an_output_in_the_data_set_is_said_before_indexing(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bids_sr.preflight.checks.survey", lambda settings: pytest.fail("the data set was indexed"))
+    settings = settings_for(
+        maker, paths=Paths(bids_dir=maker.root, output_dir=maker.root, work_dir=maker.root.parent / "w")
+    )
+    (problem,) = check(settings).problems
+    assert "lies inside the data set" in problem.reason

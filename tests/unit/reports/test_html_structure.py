@@ -146,7 +146,7 @@ def pages() -> dict[str, str]:
         "verdict": verdict_html(VERDICT, rows, flags), "guards": guards_html(rows, flags),
         "many": verdict_html({**VERDICT, "sentences": [VERDICT["sentences"][0]] * 8}),
         "structural": structural_html(scans),
-        "summary": summary_html({"Subject": "sub-01", "Warnings": ["<w>"], "Notices": "n", "Runs": [1, 2], "x": {}}),
+        "summary": summary_html({"Subject": "sub-01", "warnings": ["<w>"], "notes": "n", "Runs": [1, 2], "x": {}}),
         "card": card_html(card), "registration": registration_html({"bold_t1w_nmi": 1.16, "roi_is_brain": True}),
         "calibration": calibration_html({"usable": True, "n_volumes": 20, "overlap": 0.5, "censored": [1, 2]}, 6.0),
         **group_pages(),

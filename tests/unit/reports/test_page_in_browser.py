@@ -83,7 +83,7 @@ def page(tmp_path_factory) -> Path:
         (name, table(name, ["series", *map(str, range(40))], [[f"s{k}", *["0.5"] * 40] for k in range(60)]))
         for name in ("first", "second")
     ]  # fmt: skip
-    note = messages_html("notice", "/" + "a-long-path-without-a-space/" * 5)
+    note = messages_html("note", "/" + "a-long-path-without-a-space/" * 5)
     facts = [
         Panel(content=note + facts_html({"A rather long name of what is measured in the whole brain (mm)": "1.5"}))
     ]
