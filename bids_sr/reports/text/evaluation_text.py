@@ -117,7 +117,7 @@ def evidence_html(evidence: Table, best: str, decisions: Mapping[tuple[str, str,
     lacking = any(not pick.known(row) for region in regions if (row := evidence.level("measured", region)))
     return joined([
         table(f"{caption} (differences: {signs_text})", heads, lines),
-        render("note", "notice", f"Measured is n/a where it has {TOO_LITTLE}. It is no upper bound: noise lowers it.")
+        render("note", "note", f"Measured is n/a where it has {TOO_LITTLE}. It is no upper bound: noise lowers it.")
         if lacking else "",
     ])  # fmt: skip
 
