@@ -79,7 +79,7 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
         there = " ".join(name for name in names if f"{name}_bold.nii.gz" in stored)
         yield item("series", f"*_desc-NAME_bold.nii.gz, where NAME is one of {there}, in {some(where, MOST_NAMED)}")
         yield item("maps", f"*_statmap.nii.gz, in the same folder{'s' if len(where) > 1 else ''}")
-    for root in (root for root in (dataset_of(out, name) for name in plan.series) if root.is_dir()):
+    for root in (root for root in (dataset_of(out, name) for name in plan.series) if any(root.glob("sub-*"))):
         yield item("exported", f"{root}: the preprocessed series as fMRIPrep names it, for nilearn, XCP-D and others")
     yield from warning_lines(out / "logs" / settings.run.run_uuid)
     for report in reports[:MOST_NAMED]:

@@ -230,8 +230,9 @@ def _write_settings(settings: Settings) -> None:
 
 def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = None) -> int:
     """Say what was made and where, what came of it, what crashed and what can be done about it, and what is missing."""
-    made = [item("report", str(path)) for path in outcome.reports]
-    for line in made if plan is None else end_lines(plan, settings, outcome.reports):
+    text_alone = settings.run.boilerplate_only
+    made = [item("methods" if text_alone else "report", str(path)) for path in outcome.reports]
+    for line in made if plan is None or text_alone else end_lines(plan, settings, outcome.reports):
         print(line, flush=True)
     if full := _full_disk(outcome.crash_files):
         need = None if plan is None else plan.estimate

@@ -1,7 +1,8 @@
 """Progress of a run on the console: one bar on a terminal, elsewhere one line a stage and one a minute at least.
 
-The time left starts from the estimate of the plan and moves to what the finished stages took: after a share `f` of the
-estimated work, in `t` minutes, it is ``(1 - f) * ((1 - f) * estimate + t)``.
+The time left is the estimate of what is not done yet, times the pace so far: the minutes that the run has taken over
+those that were estimated for what it has done. A step that runs counts by its time at the pace of the steps that ended,
+and never as done; so one that takes longer than it should slows the pace, and raises the time left.
 """
 
 import contextlib
@@ -23,28 +24,32 @@ if TYPE_CHECKING:
     from bids_sr.preflight import Plan
 
 OTHER = ""
-STAGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "register_pair": ("T2* pair: registration", ()),
-    "estimate_variance": ("variance maps of the run", ("training", "calibration")),
-    "prepare_scans": ("structural scans: bias field, brain, registration", ("preparation",)),
-    "structural": ("structural scans: training and super-resolution of all contrasts", ("training",)),
-    "anatomy": ("anatomy: bias field, brain mask, template, atlas", ("anatomical and registration",)),
-    "registration": ("registration", ("anatomical and registration",)),
-    "imported": ("what other programs made", ("anatomical and registration",)),
-    "motion": ("head motion and slice timing", ("motion",)),
-    "seed_regressors": ("time series of the seeds", ()),
-    "calibration_run": ("calibration", ()),
-    "training": ("training", ("training", "calibration")),
-    "super_resolution": ("super-resolution and baselines", ("series",)),
-    "activation": ("activation maps", ("activation",)),
-    "active_regions": ("evaluation: regions and clusters", ()),
-    "evaluation": ("evaluation", ("evaluation", "shuffles")),
-    "quality": ("evaluation: quality control", ()),
-    "judgment": ("evaluation", ()),
-    "primary": ("files for other tools", ()),
-    "figures": ("figures", ("report",)),
+_ANATOMICAL, _TRAINING, _EVALUATION = ("anatomical",), ("training", "calibration"), ("evaluation", "shuffles")
+STAGES: Mapping[str, tuple[str, tuple[str, ...], float]] = {
+    "register_pair": ("registration", _ANATOMICAL, 0.3),
+    "estimate_variance": ("variance maps of the run", _TRAINING, 1),
+    "prepare_scans": ("structural scans: bias field, brain, registration", ("preparation",), 1),
+    "structural": ("structural scans: training and super-resolution of all contrasts", ("training",), 1),
+    "anatomy": ("anatomy: bias field, brain mask, template, atlas", _ANATOMICAL, 9),
+    "registration": ("registration", _ANATOMICAL, 1),
+    "imported": ("what other programs made", _ANATOMICAL, 1),
+    "motion": ("head motion and slice timing", ("motion",), 1),
+    "seed_regressors": ("time series of the seeds", ("activation",), 0.1),
+    "calibration_run": ("calibration", _TRAINING, 0.1),
+    "training": ("training", _TRAINING, 3),
+    "super_resolution": ("super-resolution and baselines", ("series",), 1),
+    "activation": ("activation maps", ("activation",), 1),
+    "active_regions": ("evaluation", _EVALUATION, 0.1),
+    "evaluation": ("evaluation", _EVALUATION, 1),
+    "quality": ("evaluation", _EVALUATION, 0.1),
+    "judgment": ("evaluation", _EVALUATION, 0.1),
+    "primary": ("files for other tools", ("report",), 0.01),
+    "figures": ("figures", ("report",), 1),
 }
-"""Step, or the module in which it stands → what its stage is called, and the rows of the estimate (their start)."""
+"""Step, or the module in which it stands → what its stage is called, the rows of the estimate (their start), and its
+part of them beside the other stages that share them, as the README's example took them."""
+BETWEEN = frozenset({OTHER, "primary", "figures"})
+"""What runs in between as soon as it can, and begins no stage."""
 
 
 def stage_of(node: "Node") -> str:
@@ -54,17 +59,20 @@ def stage_of(node: "Node") -> str:
     return next((name for name in known if name in STAGES), OTHER)
 
 
-def stage_minutes(plan: "Plan", there: Collection[str] = STAGES) -> dict[str, float]:
+def stage_minutes(plan: "Plan", there: Collection[str]) -> dict[str, float]:
     """Estimated processor minutes of each stage of `STAGES`; those that are `there` share the rows of the estimate."""
-    rows, shared = plan.estimate.rows, Counter(starts for key, (_, starts) in STAGES.items() if key in there)
+    rows, known = plan.estimate.rows, [STAGES[key] for key in STAGES if key in there]
     return {
-        key: sum(row.minutes for row in rows if row.stage.startswith(starts)) / max(1, shared[starts])
-        for key, (_, starts) in STAGES.items()
-    }
+        key: sum(row.minutes for row in rows if row.stage.startswith(starts))
+        * part / (sum(each for _, others, each in known if others == starts) or part)
+        for key, (_, starts, part) in STAGES.items()
+    }  # fmt: skip
 
 
 _LOOK_S = 2.0
 _MOST = 0.9  # of a step that runs, counted as done by its time before it ends
+_TRUSTED = 0.05  # of the estimated time, which counts like a part that was done as estimated
+_FIRST = 0.05  # of the work, before which no time left is told: the plan has told the estimate
 
 
 class Progress:
@@ -89,6 +97,7 @@ class Progress:
         self._processors = plan.estimate.processors
         self._clock, self._began, self._said = clock, clock(), clock()
         self._done, self._ended, self._told = 0.0, set[str](), set[tuple[str, str]]()
+        self._pace_of_ended, self._furthest = 1.0, 0.0
         self._running: dict[str, tuple[str, str, float]] = {}  # node → participant or run, stage, since when
         self._lock = threading.RLock()
         stream = stream or sys.stdout
@@ -105,19 +114,25 @@ class Progress:
 
     @property
     def share(self) -> float:
-        """Share of the estimated work that is done, 0 to 1; steps that run count by the time that they have run."""
+        """Share of the estimated work that is done, 0 to 1, never less than before; see the module's text."""
         under_way = 0.0
         for _, stage, since in self._running.values():
             weight = self._weights.get(stage, 0.0)
-            expected = weight / self._total * self._estimate * self._processors * 60  # s, on one processor
+            expected = weight / self._total * self._estimate * self._processors * 60 * self._pace_of_ended  # s
             under_way += weight * min(_MOST, (self._clock() - since) / expected if expected > 0 else 0.0)
-        return min(1.0, (self._done + under_way) / self._total)
+        self._furthest = max(self._furthest, min(1.0, (self._done + under_way) / self._total))
+        return self._furthest
 
     @property
     def minutes_left(self) -> float:
-        """What is still to be waited for, by the estimate and by what the finished stages took."""
-        rest, took = 1 - self.share, (self._clock() - self._began) / 60
-        return rest * (rest * self._estimate + took)
+        """What is still to be waited for; see the module's text."""
+        share = self.share
+        return (1 - share) * self._estimate * self._pace(share)
+
+    def _pace(self, share: float) -> float:
+        """Minutes that a share of the work has taken, over those that it should have; at first as estimated."""
+        took, trusted = (self._clock() - self._began) / 60, _TRUSTED * self._estimate
+        return (took + trusted) / (share * self._estimate + trusted) if trusted else 1.0
 
     def __call__(self, node: "Node", status: str) -> None:
         """Take note that `node` starts, ended or failed."""
@@ -127,14 +142,15 @@ class Progress:
                 self.line(f"failed: {node.fullname}")
             if status == "start":
                 self._running[node.fullname] = label, stage, self._clock()
-                if stage != OTHER and (label, stage) not in self._told:
-                    self._told.add((label, stage))
+                if stage not in BETWEEN and (label, STAGES[stage][0]) not in self._told:
+                    self._told.add((label, STAGES[stage][0]))
                     self._tell(label, stage)
                 return
             self._running.pop(node.fullname, None)
             if node.fullname not in self._ended:
                 self._ended.add(node.fullname)
                 self._done += self._weights.get(stage, 0.0)
+                self._pace_of_ended = max(1.0, self._pace(self.share))
                 self._show()
 
     def beat(self) -> None:
@@ -144,14 +160,15 @@ class Progress:
             if self._bar is not None or self._clock() - self._said < EVERY_S:
                 return
             known = (each for each in self._running.values() if each[1] != OTHER)
-            label, stage, _ = min(known, key=lambda each: each[2], default=("", OTHER, 0.0))
+            label, stage, _ = min(known, key=lambda each: (each[1] in BETWEEN, each[2]), default=("", OTHER, 0.0))
             self._tell(label, stage)
 
     def _tell(self, label: str, stage: str) -> None:
         text = f"{label}: {STAGES[stage][0]}" if stage != OTHER else "working"
         if self._bar is None:
             self._said = self._clock()
-            self._say(f"{text} ({100 * self.share:.0f} %, {duration(self.minutes_left)} left)")
+            left = f", {duration(self.minutes_left)} left" if self.share >= _FIRST else ""
+            self._say(f"{text} ({100 * self.share:.0f} %{left})")
         else:
             self._stage = text
             self._show()

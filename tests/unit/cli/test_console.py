@@ -20,7 +20,7 @@ from bids_sr.bids import Notice
 from bids_sr.cli.console import end_lines, start_lines
 from bids_sr.cli.heartbeat import still
 from bids_sr.cli.main import COMMANDS, main
-from bids_sr.cli.progress import OTHER, Progress, run_of, stage_minutes, stage_of
+from bids_sr.cli.progress import OTHER, STAGES, Progress, run_of, stage_minutes, stage_of
 from bids_sr.config import Settings
 from bids_sr.config.groups import Paths
 from bids_sr.io.dataset_description import dataset_of
@@ -33,8 +33,13 @@ from bids_sr.preflight.pace import REFERENCE_S, Pace, kernel_seconds, pace, proc
 from bids_sr.reports import participants_page
 from bids_sr.reports.participants_page import neighbors_of, reported, write_index
 from bids_sr.steps.activation import map_series
+from bids_sr.steps.active_regions import list_clusters
 from bids_sr.steps.anatomy import mask_brain
+from bids_sr.steps.evaluation import compare_halves
+from bids_sr.steps.figures.draw_anatomy import summarize_subject
+from bids_sr.steps.judgment import judge
 from bids_sr.steps.motion import estimate_motion
+from bids_sr.steps.primary import average_series
 from bids_sr.steps.super_resolution import super_resolve
 
 ROWS = (
@@ -64,7 +69,7 @@ class Terminal(io.StringIO):
 
 
 def test_stages_weigh_what_the_estimate_says_of_them() -> None:
-    found = stage_minutes(PLAN)
+    found = stage_minutes(PLAN, {stage_of(each) for each in NODES})
     assert (found["motion"], found["super_resolution"], found["activation"]) == (1, 5, 4)
     assert [stage_of(each) for each in NODES] == ["motion", "super_resolution", "activation"]
     assert stage_of(node("bids_sr_wf.sub_01_wf.anat_wf.mask_brain", mask_brain)) == "anatomy"
@@ -76,8 +81,11 @@ def test_stages_weigh_what_the_estimate_says_of_them() -> None:
 def test_stages_that_share_rows_of_the_estimate_share_their_minutes() -> None:
     plan = Plan(estimate=Estimate(minutes=9.0, rows=(Row(stage="training", minutes=9.0, memory_gb=1, disk_gb=0),)))
     alone = stage_minutes(plan, {"training"})
-    both = stage_minutes(plan, {"training", "estimate_variance"})
-    assert (alone["training"], both["training"], both["estimate_variance"]) == (9, 4.5, 4.5)
+    both = stage_minutes(plan, {"training", "calibration_run"})
+    assert alone["training"] == pytest.approx(9)
+    assert both["training"] + both["calibration_run"] == pytest.approx(9)
+    assert both["training"] > 5 * both["calibration_run"] > 0
+    assert all(parts > 0 for _, _, parts in STAGES.values()), "a stage without work would stand still"
 
 
 def test_progress_moves_from_the_estimate_to_what_stages_took() -> None:
@@ -91,8 +99,8 @@ def test_progress_moves_from_the_estimate_to_what_stages_took() -> None:
         progress(each, "end")
         progress(each, "end")  # told twice, counted once
         assert progress.share == pytest.approx((0.1, 0.6, 1.0)[k])
-        assert progress.minutes_left == pytest.approx((0.9 * 0.9 * 10 + 0.9, 0.4 * 0.4 * 10 + 0.4 * 16, 0)[k])
-    assert said[0] == "sub-01_task-tap: head motion and slice timing (0 %, about 10 min left)"
+        assert progress.minutes_left == pytest.approx((9, 0.4 * 10 * (16 + 0.5) / (6 + 0.5), 0)[k])
+    assert said[0] == "sub-01_task-tap: head motion and slice timing (0 %)"
     assert said[2].startswith("sub-01_task-tap: activation maps (60 %")
     assert len(said) == 3
 
@@ -103,6 +111,38 @@ def test_a_slow_machine_has_more_time_left_and_failures_are_named() -> None:
     assert progress.minutes_left == 30
     progress(NODES[0], "exception")
     assert said == [f"failed: {RUN}.estimate_motion"]
+
+
+@pytest.mark.parametrize("slower", [1, 4, 17])
+def test_no_time_left_is_told_that_the_elapsed_work_does_not_support(slower: int) -> None:
+    """On a machine so many times slower than the estimate knew; once 16 of 34 minutes were "about 1 min left"."""
+    now, whole = [0.0], 10.0 * slower
+    progress = Progress(NODES, PLAN, lambda text: None, stream=io.StringIO(), clock=lambda: now[0], look_s=3600)
+    shares = []
+    for each, minutes in zip(NODES, (1, 5, 4), strict=True):
+        progress(each, "start")
+        for _ in range(20):
+            now[0] += minutes * slower * 60 / 20
+            left, true = progress.minutes_left, whole - now[0] / 60
+            shares.append(progress.share)
+            if now[0] / 60 > 0.1 * whole:
+                assert left > 0.5 * true
+                assert left < 2 * true + 0.2 * whole
+        progress(each, "end")
+    assert shares == sorted(shares)
+    progress.close()
+
+
+def test_figures_and_files_begin_no_stage_and_none_is_told_twice() -> None:
+    said: list[str] = []
+    progress = Progress(NODES, PLAN, said.append, stream=io.StringIO(), clock=lambda: 0.0, look_s=3600)
+    for name, step in (
+        ("bids_sr_wf.sub_01_wf.summarize_subject", summarize_subject), (f"{RUN}.average_series", average_series),
+        (f"{RUN}.compare_halves", compare_halves), (f"{RUN}.judge", judge), (f"{RUN}.list_clusters", list_clusters),
+    ):  # fmt: skip
+        progress(node(name, step), "start")
+    assert said == ["sub-01_task-tap: evaluation (0 %)"]
+    progress.close()
 
 
 def test_on_a_terminal_one_bar_takes_the_place_of_the_lines() -> None:
@@ -223,8 +263,10 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
     for name in ("desc-preproc", "res-hr_desc-sbl"):  # zerofill is not stored at the standard level
         (func / f"sub-01_task-tap_{name}_bold.nii.gz").touch()
     for name in ("sbl", "srgan"):  # the second is of an earlier call
-        dataset_of(tmp_path, name).mkdir(parents=True)
+        (dataset_of(tmp_path, name) / "sub-01").mkdir(parents=True)
+    dataset_of(tmp_path, "raw").mkdir()  # of a call that crashed, or wrote the methods text alone
     shown = "\n".join(end_lines(plan, settings(tmp_path), [tmp_path / f"sub-{k}.html" for k in range(9)]))
+    assert shown.count("exported") == 1
     assert f"{dataset_of(tmp_path, 'sbl')}: the preprocessed series" in shown.replace("\n            ", " ")
     assert "bids-sr-srgan" not in shown
     assert "sub-01_task-tap: It moved. sbl was not applied. It is finer. NORDIC is truer." in shown

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import importlib
 import resource
 import subprocess
 import sys
@@ -226,3 +227,22 @@ def test_help_is_quick_and_needs_the_standard_library_only() -> None:
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.returncode == 0, done.stderr
     assert min(times) < 0.3, times
+
+
+@pytest.mark.parametrize(
+    ("program", "argv", "usage"),
+    [
+        ("bids_sr.cli.main", ["report"], "bids-sr report OUTPUT_DIR [options]"),
+        ("bids_sr.cli.slurm.slurm_main", ["status"], "bids-sr-slurm status OUT [options]"),
+        ("bids_sr.cli.slurm.slurm_main", [], "bids-sr-slurm DIR OUT [options]"),
+        ("bids_sr.cli.models.models_main", [], "bids-sr-models COMMAND [options]"),
+        ("bids_sr.cli.models.models_main", ["card"], "bids-sr-models card MODEL [options]"),
+    ],
+)
+def test_each_command_answers_with_its_own_usage(
+    program: str, argv: list[str], usage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert importlib.import_module(program).main(argv) == 2
+    shown = capsys.readouterr().err
+    assert f"fix: the command is: {usage}" in shown
+    assert "output_dir" not in shown

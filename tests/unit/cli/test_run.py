@@ -126,6 +126,27 @@ def test_dry_run_shows_the_plan_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
+def test_the_graph_alone_is_a_dry_run(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bids_sr.workflows.base.graph_of", lambda settings, plan, version: None)
+    monkeypatch.setattr("bids_sr.pipeline.listing.who_makes_what", lambda graph: ["mask_head: head_mask"])
+    assert call("--graph", work=AssertionError("it ran")) == 0
+    assert "mask_head: head_mask" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_methods_text_alone_exports_nothing(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "out" / "CITATION.md"
+    (tmp_path / "out" / "derivatives" / "bids-sr-raw" / "sub-01").mkdir(parents=True)  # of an earlier call
+    assert call("--boilerplate-only", work=FakeOutcome(reports=(text,))) == 0
+    shown = capsys.readouterr().out
+    assert f"methods   {text}" in shown
+    assert "exported" not in shown
+
+
 def test_a_crash_says_what_to_do(call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     crash = tmp_path / "crash-1.txt"
     crash.write_text("Node: wf.sub_01_wf.fit\nHost: x\nWhat to do: rerun the same command.\n")
