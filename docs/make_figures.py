@@ -44,8 +44,7 @@ SERIES = ("bspline", "zerofill", "inject", "sdmod", *METHODS, "measured")
 FIGURES = {
     "brain_T1w": 1000, "norm_T1w": 1000, "pair_T2starw": 900, "pairreg_T2starw": 900, "coreg_bold": 1000,
     "highres_bold": 900, "motion_bold": 900, "carpet_bold": 900, "training_T2starw": 900, "variance_bold": 1000,
-    "srslice_bold": 1100, "splithalf_bold": 1000, "truth_bold": 900, "consistency_bold": 900, "beyond_bold": 1000,
-    "placebo_bold": 900,
+    "srslice_bold": 1100, "splithalf_bold": 1000, "truth_bold": 900, "beyond_bold": 1000,
 }  # fmt: skip
 """Figures of the report that the pages show, and the width (pixels) at which they are drawn."""
 
