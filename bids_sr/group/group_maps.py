@@ -227,6 +227,8 @@ def _store(
     people: Sequence[str],
 ) -> dict[str, Path]:
     """Write effect, its variance, t and z, each with its sidecar first; names are those of nilearn."""
+    from nibabel.nifti1 import Nifti1Header
+
     from bids_sr.io import atomic_files
     from bids_sr.io.nifti import save_image
 
@@ -238,7 +240,8 @@ def _store(
         "t": f"t of that mean, {len(people) - 1} degrees of freedom",
         "z": "The same as z",
     }
-    files = {}
+    files, header = {}, Nifti1Header()
+    header["qform_code"] = header["sform_code"] = 4  # of a template
     for stat, values in found.items():
         stem = "_".join(["group", *parts, f"contrast-{contrast}", f"stat-{stat}", f"desc-{map_label(name, fwhm)}"])
         path = output_dir / "group" / f"{stem}_statmap.nii.gz"
@@ -250,13 +253,13 @@ def _store(
             "SmoothingFWHM": fwhm,
             "Participants": list(people),
             "Model": {"Type": "one-sample t test over participants", "Runs": "fixed effects before"},
-            "SpatialReference": template_uri(target.space) or target.space,
+            "SpatialReference": template_uri(target.space, "2") or target.space,
             "Resolution": "2 mm isotropic, one linear interpolation of each participant's map",
             "SkullStripped": True,
         }
         atomic_files.write_json(path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
         data = np.zeros(target.shape, dtype=np.float32)
         data[mask] = values
-        save_image(data, target.affine, path)
+        save_image(data, target.affine, path, header_like=header)
         files[stat] = path
     return files

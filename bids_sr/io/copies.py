@@ -1,9 +1,12 @@
 """Copies of images, a volume in memory at a time: in another type, compressed, or with their axes in another order."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from nibabel.nifti1 import Nifti1Header
 
 from bids_sr.io.grids import AS_STORED, AxisOrder, reordered, reordered_affine, reordered_header
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
@@ -11,25 +14,35 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
 
 def compress_series(
     src_nii: Path, dst_gz: Path, *, dtype: npt.DTypeLike = "float32",
-    order: AxisOrder = AS_STORED,
+    order: AxisOrder = AS_STORED, code: int | None = None,
 ) -> None:  # fmt: skip
     """Copy a series to .nii.gz in another type (little-endian) and order of axes, one volume in memory.
 
     Integers take two passes: the first finds the range of the run, the second stores every volume with that one slope,
-    so that no volume is quantized unlike its neighbors.
+    so that no volume is quantized unlike its neighbors. 0 stays 0. `code`: see `save_reordered`.
     """
     kind = np.dtype(dtype)
     with SeriesReader(src_nii) as reader:
         slope, inter = 1.0, 0.0
         if kind.kind in "iu":
-            lowest, highest = np.inf, -np.inf
+            lowest = highest = 0.0
             for volume in reader.volumes():
                 lowest, highest = min(lowest, float(volume.min())), max(highest, float(volume.max()))
-            limits = np.iinfo(kind)
-            # float32 in the header: leave one step free at each end so that rounding of the slope cannot overflow
-            slope = float(np.float32((highest - lowest) / (float(limits.max) - limits.min - 4))) or 1.0
-            inter = float(np.float32(lowest - (limits.min + 2) * slope))
-        _copy(reader, dst_gz, order, reader.tr, dtype=kind, slope=slope, inter=inter, compressed=True)
+            slope, inter = _scale(lowest, highest, np.iinfo(kind))
+        _copy(reader, dst_gz, order, reader.tr, code=code, dtype=kind, slope=slope, inter=inter, compressed=True)
+
+
+def _scale(lowest: float, highest: float, limits: np.iinfo[Any]) -> tuple[float, float]:
+    """Slope and intercept with which a range about 0 fills an integer type, and 0 comes back as 0.
+
+    The intercept is a whole multiple of the slope, which has eight significant bits, so that the multiple is exact in
+    the single precision of the header, and of programs that read it.
+    """
+    if highest - lowest < 1e-30:
+        return 1.0, 0.0
+    fraction, exponent = math.frexp((highest - lowest) / (float(limits.max) - limits.min - 4))
+    slope = math.ldexp(math.ceil(fraction * 256), exponent - 8)
+    return slope, (round(lowest / slope) - limits.min - 2) * slope
 
 
 def copy_series(
@@ -44,21 +57,31 @@ def copy_series(
         _copy(reader, dst, order, tr or reader.tr, dtype=dtype)
 
 
-def save_reordered(src: Path, dst: Path, *, order: AxisOrder) -> None:
-    """Copy a 3D image with its axes in another order to a compressed file; type and values stay."""
+def save_reordered(src: Path, dst: Path, *, order: AxisOrder = AS_STORED, code: int | None = None) -> None:
+    """Copy a 3D image with its axes in another order to a compressed file; type and values stay.
+
+    `code` is that of qform and sform, by default those of the image.
+    """
     with SeriesReader(src, allow_nan=True) as reader:
         data, affine = reordered(reader.volume(0), order), reordered_affine(reader.affine, order)
-        header = reordered_header(reader.header, order)
+        header = _header(reader, order, code)
         save_image(data, affine, dst, dtype=reader.dtype, header_like=header, compressed=True)
 
 
+def _header(reader: SeriesReader, order: AxisOrder, code: int | None) -> Nifti1Header:
+    header = reordered_header(reader.header, order)
+    if code is not None:
+        header["qform_code"] = header["sform_code"] = code
+    return header
+
+
 def _copy(
-    reader: SeriesReader, dst: Path, order: AxisOrder, tr: float, *, dtype: npt.DTypeLike,
+    reader: SeriesReader, dst: Path, order: AxisOrder, tr: float, *, dtype: npt.DTypeLike, code: int | None = None,
     slope: float = 1.0, inter: float = 0.0, compressed: bool | None = None,
 ) -> None:  # fmt: skip
     x, y, z = order
     shape = reader.shape[x], reader.shape[y], reader.shape[z], reader.shape[3]
-    affine, header = reordered_affine(reader.affine, order), reordered_header(reader.header, order)
+    affine, header = reordered_affine(reader.affine, order), _header(reader, order, code)
     with SeriesWriter(
         dst, shape, affine, tr, dtype=dtype, header_like=header, slope=slope, inter=inter, compressed=compressed
     ) as writer:

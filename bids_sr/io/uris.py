@@ -48,18 +48,19 @@ def _in_package(path: Path) -> str:
 
 
 @cache
-def template_uri(space: str) -> str:
-    """URI of the T1w image of a template at TemplateFlow, of that at 1 mm where there are several; "" for no template.
+def template_uri(space: str, resolution: str = "") -> str:
+    """URI of the T1w image of a template at TemplateFlow; "" for no template.
 
-    TemplateFlow's list of files is read, nothing is imported or downloaded.
+    It is that of the resolution (a label), else that at 1 mm where there are several. TemplateFlow's list of files is
+    read, nothing is imported or downloaded.
     """
     name, _, cohort = space.partition("+")
     folder = f"tpl-{name}/" + (f"cohort-{cohort}/" if cohort else "")
-    stem = f"tpl-{name}_" + (f"cohort-{cohort}_" if cohort else "")
+    stem = f"{folder}tpl-{name}_" + (f"cohort-{cohort}_" if cohort else "")
+    labels = (f"res-{each}_" for one in (resolution, "1") for each in (one.zfill(2), one))
+    found = (f"{stem}{label}T1w.nii.gz" for label in (*labels, ""))
     listed = _templateflow_files()
-    endings = ("res-01_T1w", "res-1_T1w", "T1w")
-    return next((f"{TEMPLATEFLOW}/{folder}{stem}{each}.nii.gz" for each in endings
-                 if f"{folder}{stem}{each}.nii.gz" in listed), "")  # fmt: skip
+    return next((f"{TEMPLATEFLOW}/{each}" for each in found if each in listed), "")
 
 
 @cache

@@ -4,13 +4,12 @@ There are two kinds of data sets. One holds all results. The other, inside it, h
 laid out as other programs look for a preprocessed series; its files are links to those of the first, where it has them.
 """
 
-import gzip
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from bids_sr.io import atomic_files
 from bids_sr.io.dataset_description import RESULTS, dataset_of
@@ -78,26 +77,21 @@ def _dimensions(path: Path) -> int:
         return len(reader.header.get_data_shape())
 
 
-def _packed(stream: IO[bytes]) -> gzip.GzipFile:
-    """A gzip stream without name and time, so that equal content gives equal bytes."""
-    return gzip.GzipFile(filename="", mode="wb", compresslevel=5, fileobj=stream, mtime=0)
+def _store(source: Path, target: Path, dtype: str, order: AxisOrder, code: int) -> None:
+    """Bring ``source`` to ``target`` in whole; a target of the same content keeps its modification time.
 
-
-def _store(source: Path, target: Path, dtype: str, order: AxisOrder) -> None:
-    """Bring ``source`` to ``target`` in whole; a target of the same content keeps its modification time."""
+    `code` is that of qform and sform, which are those that niworkflows writes.
+    """
     from bids_sr.io.copies import compress_series, save_reordered
 
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_files.whole_file(target) as beside:
-        if (source.suffix == ".nii" or order != AS_STORED) and _dimensions(source) == 4:
-            compress_series(source, beside, dtype=dtype, order=order)
-        elif order != AS_STORED:
-            save_reordered(source, beside, order=order)
-        elif source.suffix == ".nii":
-            with source.open("rb") as plain, beside.open("wb") as raw, _packed(raw) as packed:
-                shutil.copyfileobj(plain, packed)
-        else:
+        if full_extension(source) != ".nii.gz":
             shutil.copyfile(source, beside)
+        elif _dimensions(source) == 4:
+            compress_series(source, beside, dtype=dtype, order=order, code=code)
+        else:
+            save_reordered(source, beside, order=order, code=code)
 
 
 def _write_sidecar(
@@ -140,7 +134,8 @@ def _sidecar_of(
         if entities["suffix"] not in {"mask", "dseg", "probseg"}:
             content.setdefault("SkullStripped", False)
         space = "+".join(filter(None, (entities.get("space", ""), entities.get("cohort", ""))))
-        if reference := references.get(space) or (template_uri(space) if space not in ("", "T1w") else ""):
+        template = "" if space in ("", "T1w") else template_uri(space, entities.get("res", ""))
+        if reference := references.get(space) or template:
             content["SpatialReference"] = reference
     return content
 
@@ -214,13 +209,13 @@ def store(
         told = beside.get(source.name.partition(".")[0])
         given = json.loads(told.read_text(encoding="utf-8")) if told else {**own_sidecar, **(sidecar or {})}
         content = _sidecar_of(given, sources, references, found) | dict(provenance)
-        own_grid = found["extension"] == ".nii.gz" and "space" not in found
-        order = inverse(axis_order) if own_grid else AS_STORED
+        code = {"": 1, "T1w": 2}.get(found.get("space", ""), 4)  # scanner, another image, template
+        order = inverse(axis_order) if code == 1 else AS_STORED
         first: Path | None = None
         if in_output:
             if _is_described(found):
                 _write_sidecar(output_dir, found, content, varies or _NOTHING_VARIES)
-            _store(source, first := output_dir / derivative_path(found), output_dtype, order)
+            _store(source, first := output_dir / derivative_path(found), output_dtype, order, code)
             written.append(first)
         for series in datasets if linked is not None else ():
             root = dataset_of(output_dir, series)
@@ -230,7 +225,7 @@ def store(
                 _write_sidecar(root, all_labels, _of_results(content))
             written.append(target := root / derivative_path(there))
             if first is None:
-                _store(source, first := target, output_dtype, order)
+                _store(source, first := target, output_dtype, order, code)
             else:
                 atomic_files.link_whole(first, target)
     (here / RECORD).write_text(json.dumps([str(path) for path in written]))

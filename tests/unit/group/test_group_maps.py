@@ -8,7 +8,7 @@ import pytest
 
 from bids_sr.group import group_maps, template_sampling
 from bids_sr.group.group_inputs import common_space, find_runs, first_smoothing
-from bids_sr.io.nifti import ImageError, load_image, save_image
+from bids_sr.io.nifti import ImageError, SeriesReader, load_image, save_image
 from bids_sr.io.uris import template_uri
 from bids_sr.spatial.transforms import linear_values, moved, rigid_matrix, write_itk
 
@@ -143,9 +143,11 @@ def test_group_maps_are_stored_with_their_sidecars(cohort: Path) -> None:
     assert made.left_out == ()
     stem = f"group_task-tap_space-{SPACE}_res-2_contrast-all_stat-effect_desc-rawFwhm50_statmap"
     effect, _ = load_image(cohort / "group" / f"{stem}.nii.gz")
+    header = SeriesReader(cohort / "group" / f"{stem}.nii.gz").header
+    assert (header["qform_code"], header["sform_code"]) == (4, 4)
     sidecar = json.loads((cohort / "group" / f"{stem}.json").read_text())
     assert sidecar["Participants"] == [f"sub-{n:02d}" for n in range(1, 5)]
-    assert (sidecar["SpatialReference"], sidecar["Units"]) == (template_uri(SPACE), "percent")
+    assert (sidecar["SpatialReference"], sidecar["Units"]) == (template_uri(SPACE, "2"), "percent")
     # 20.5 of 500 at the peak, whatever the gain of the scanner: one participant's is seven times the others'
     center = AFFINE @ [SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2] // 2, 1]
     assert made.affine is not None

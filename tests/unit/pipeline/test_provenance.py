@@ -124,4 +124,7 @@ def test_templates_are_named_as_templateflow_has_them():
         f"{home}/tpl-MNI152NLin2009cAsym/tpl-MNI152NLin2009cAsym_res-01_T1w.nii.gz"
     )
     assert template_uri("MNIInfant+2") == f"{home}/tpl-MNIInfant/cohort-2/tpl-MNIInfant_cohort-2_res-1_T1w.nii.gz"
-    assert template_uri("Nowhere") == ""
+    assert template_uri("MNI152NLin6Asym", "2") == f"{home}/tpl-MNI152NLin6Asym/tpl-MNI152NLin6Asym_res-02_T1w.nii.gz"
+    assert template_uri("MNIInfant+2", "2") == f"{home}/tpl-MNIInfant/cohort-2/tpl-MNIInfant_cohort-2_res-2_T1w.nii.gz"
+    assert template_uri("MNI152NLin6Asym", "7") == template_uri("MNI152NLin6Asym")
+    assert template_uri("Nowhere", "2") == template_uri("Nowhere") == ""

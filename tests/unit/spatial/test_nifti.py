@@ -7,6 +7,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from bids_sr.io.copies import compress_series
 from bids_sr.io.nifti import (
@@ -170,7 +172,7 @@ def test_compressed_copy(tmp_path: Path, dtype: str) -> None:
     assert image.get_data_dtype() == np.dtype(dtype)
     assert image.header.endianness == "<"
     assert image.header.get_zooms()[3] == pytest.approx(0.5)
-    step = np.ptp(data) / 65000 if dtype == "int16" else 0
+    step = data.max() / 65000 if dtype == "int16" else 0
     assert np.abs(image.get_fdata() - data).max() <= 0.6 * step
 
 
@@ -179,6 +181,22 @@ def test_constant_series_survives_as_int16(tmp_path: Path, value: float) -> None
     source = _write(tmp_path / "a.nii", np.full((2, 2, 2, 3), value, np.float32))
     compress_series(source, tmp_path / "b.nii.gz", dtype="int16")
     np.testing.assert_allclose(nib.load(tmp_path / "b.nii.gz").get_fdata(), value, atol=1e-3)
+
+
+@given(
+    low=st.floats(-1e7, 0, width=32), high=st.floats(0, 1e7, width=32), shift=st.sampled_from([0.0, 0.0, 5e4, -3e3]),
+)  # fmt: skip
+@settings(max_examples=200, deadline=None)
+def test_what_is_zero_is_zero_as_int16_too(tmp_path_factory, low: float, high: float, shift: float) -> None:
+    """In single and in double precision; all else is off by a 120,000th of the range at most."""
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("zero")
+    data = np.append(rng.uniform(low, high, 30) + shift, [0, low + shift, high + shift]).astype(np.float32)
+    assume(np.ptp(data) > 1e-20)
+    compress_series(_write(folder / "a.nii", data.reshape(3, 11, 1, 1)), folder / "b.nii.gz", dtype="int16")
+    image = nib.load(folder / "b.nii.gz")
+    for found in (image.get_fdata(dtype=np.float32), image.get_fdata()):
+        assert (found[data.reshape(found.shape) == 0] == 0).all()
+        assert np.abs(found.ravel() - data).max() <= np.ptp(data) / 120000
 
 
 def test_types_of_single_images(tmp_path: Path) -> None:

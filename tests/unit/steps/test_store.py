@@ -73,7 +73,7 @@ def test_series_is_compressed_in_one_scale_with_its_sidecar(tmp_path):
     stored = _stored(tmp_path, tmp_path / "in.nii", output_dtype="int16", own_sidecar=known, sidecar={"A": 2})
     image = nib.load(stored)
     assert image.get_data_dtype() == np.int16
-    np.testing.assert_allclose(image.get_fdata(), data, atol=np.ptp(data) / 65535)
+    np.testing.assert_allclose(image.get_fdata(), data, atol=data.max() / 65535)
     sidecar = json.loads(Path(str(stored).replace(".nii.gz", ".json")).read_text())
     assert (sidecar["RepetitionTime"], sidecar["A"]) == (2.0, 2)  # what a step made stands above what was known
     assert sidecar["SkullStripped"] is False
@@ -176,6 +176,10 @@ def test_what_is_for_other_programs_alone_lies_in_each_of_their_data_sets(tmp_pa
             {"space": "MNI152NLin6Asym", "desc": "raw", "suffix": "bold"},
             "https://templateflow.s3.amazonaws.com/tpl-MNI152NLin6Asym/tpl-MNI152NLin6Asym_res-01_T1w.nii.gz",
         ),
+        (
+            {"space": "MNI152NLin6Asym", "res": "2", "desc": "raw", "suffix": "bold"},
+            "https://templateflow.s3.amazonaws.com/tpl-MNI152NLin6Asym/tpl-MNI152NLin6Asym_res-02_T1w.nii.gz",
+        ),
         ({"space": "MyOwn", "desc": "raw", "suffix": "bold"}, None),
     ],
 )
@@ -185,6 +189,15 @@ def test_an_image_says_on_what_it_lies(tmp_path, own, reference):
     stored = _stored(tmp_path, tmp_path / "in.nii", own_entities=own, references=references)
     told = json.loads(Path(str(stored).replace(".nii.gz", ".json")).read_text())
     assert told.get("SpatialReference") == reference
+
+
+@pytest.mark.parametrize(("space", "code"), [("", 1), ("T1w", 2), ("MNI152NLin2009cAsym", 4)])
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 2)])
+def test_a_header_says_in_what_space_it_is_as_niworkflows_writes_it(tmp_path, shape, space, code):
+    nib.Nifti1Image(np.ones(shape, "float32"), np.eye(4)).to_filename(tmp_path / "in.nii")  # codes 0 and 2
+    own = {"space": space, "desc": "sbl", "suffix": "bold"}
+    header = nib.load(_stored(tmp_path, tmp_path / "in.nii", own_entities=own)).header
+    assert (header["qform_code"], header["sform_code"]) == (code, code)
 
 
 def test_a_table_names_its_sources_beside_its_columns(tmp_path):
