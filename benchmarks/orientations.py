@@ -120,8 +120,8 @@ def compared(out: Path, first: Path, data: Path, thumb: np.ndarray) -> dict[str,
         if "contrast-thumb_" in name and "desc-zerofill" in name:
             left, right = around(image, thumb), around(image, thumb * [-1, 1, 1])
     bold = nib.load(next(data.rglob("*_bold.nii.gz")))
-    kept = nib.load(next(out.rglob("*_desc-preproc_bold.nii.gz")))
-    mask = nib.load(next(p for p in out.rglob("*task*_desc-brain_mask.nii.gz") if "res-" not in p.name))
+    kept = nib.load(next(out.rglob("*_desc-raw_bold.nii.gz")))
+    mask = nib.load(next(out.rglob("*task*_desc-rawBrain_mask.nii.gz")))
     same = all(
         each.shape[:3] == bold.shape[:3] and np.allclose(each.affine, bold.affine, atol=1e-3) for each in (kept, mask)
     )

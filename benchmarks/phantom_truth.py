@@ -98,7 +98,8 @@ def main() -> int:
         if condition not in truth.foci or "space" in entities:
             continue
         t, affine = load_image(path)
-        mask = load_image(func / f"{stem}_{grid}desc-brain_mask.nii.gz")[0] > 0.5
+        brain = "brain" if grid else "rawBrain"
+        mask = load_image(func / f"{stem}_{grid}desc-{brain}_mask.nii.gz")[0] > 0.5
         true = truth.effect(condition, t.shape, affine)
         points = world(t.shape, affine)
         core = points[true > 0.5 * true.max()]

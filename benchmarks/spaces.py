@@ -59,7 +59,7 @@ class Head:
         self.tr, self.events = float(sidecar["RepetitionTime"]), bold.with_name(f"{stem}_events.tsv")
         self.measured = func / f"{stem}_res-hr_desc-measured_bold.nii.gz"
         self.boldref = load(func / f"{stem}_desc-hmc_boldref.nii.gz")
-        masks = (load(func / f"{stem}_{name}desc-brain_mask.nii.gz") for name in ("", "res-hr_"))
+        masks = (load(func / f"{stem}_{name}_mask.nii.gz") for name in ("desc-rawBrain", "res-hr_desc-brain"))
         self.mask, self.mask_hr = (each.like(each.data > 0.5) for each in masks)
         self.factor = tuple(
             round(high / low, 4) for high, low in zip(self.mask_hr.data.shape, self.mask.data.shape, strict=True)

@@ -148,7 +148,7 @@ def panels(out: Path, best: str) -> dict[str, tuple[nb.Nifti1Image, nb.Nifti1Ima
     """Title to mean image and t map: the four series of the picture."""
     high = {"B-spline": "bspline", f"super-resolved ({best})": best, "measured": "measured"}
     found = {
-        ACQUIRED: (load(out, "desc-preproc_bold"), load(out, f"contrast-{CONTRAST}_stat-t_desc-raw_statmap")),
+        ACQUIRED: (load(out, "desc-raw_bold"), load(out, f"contrast-{CONTRAST}_stat-t_desc-raw_statmap")),
         **{
             title: (
                 load(out, f"res-hr_desc-{name}_bold"),

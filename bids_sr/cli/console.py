@@ -59,7 +59,7 @@ def count_text(number: int, noun: str) -> str:
 def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iterator[str]:
     """The verdict of each run in a line, and where series, maps, the data sets for other tools, and reports are."""
     from bids_sr.bids.query import some
-    from bids_sr.io.dataset_description import dataset_of
+    from bids_sr.io.dataset_description import applied_in, dataset_of
     from bids_sr.reports.participants_page import INDEX
     from bids_sr.reports.text.run_summaries import VERDICT, compared_of, run_summary
 
@@ -74,13 +74,17 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
                 yield item("compared", line)
     where = [str(folder) for folder in sorted(folders)]
     if where:
-        names = ["preproc" if name == "raw" else name for name in plan.series]
         stored = {path.name.partition("_desc-")[2] for place in folders for path in place.glob("*_desc-*_bold.nii.gz")}
-        there = " ".join(name for name in names if f"{name}_bold.nii.gz" in stored)
+        there = " ".join(name for name in plan.series if f"{name}_bold.nii.gz" in stored)
         yield item("series", f"*_desc-NAME_bold.nii.gz, where NAME is one of {there}, in {some(where, MOST_NAMED)}")
         yield item("maps", f"*_statmap.nii.gz, in the same folder{'s' if len(where) > 1 else ''}")
-    for root in (root for root in (dataset_of(out, name) for name in plan.series) if any(root.glob("sub-*"))):
-        yield item("exported", f"{root}: the preprocessed series as fMRIPrep names it, for nilearn, XCP-D and others")
+    for name in (name for name in plan.series if any(dataset_of(out, name).glob("sub-*"))):
+        idle = [run for run, applied in applied_in(out, name).items() if not applied]
+        zero = (
+            f"NOT super-resolved but zero-filled: {some(idle, MOST_NAMED)} ({name} was not applied). " if idle else ""
+        )
+        text = "The preprocessed series as fMRIPrep names it, for nilearn, XCP-D and others"
+        yield item("exported", f"{dataset_of(out, name)}: {zero}{text}")
     yield from warning_lines(out / "logs" / settings.run.run_uuid)
     for report in reports[:MOST_NAMED]:
         yield item("report", str(report))

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,8 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     resources = settings.resources
     log_dir = out / "logs" / run.run_uuid
     labels, outcome = [subject.label for subject in plan.subjects], RunOutcome()
+    links, exported = {each.name: each.root for each in plan.sources}, list[str]()
+    describe = partial(write_dataset, out, bids_dir=settings.paths.bids_dir, version=__version__, links=links)
     digest, changed = analysis_digest(settings), True
     configure_nipype(crash_dir=log_dir, stop_on_first_crash=run.stop_on_first_crash, verbose=run.verbosity > 0)
     if not run.reports_only:
@@ -50,9 +53,9 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
             work_dir = settings.paths.work_dir or Path()
             workflow = workflow_of(graph, base_dir=work_dir, need_gb=lambda need: step_gb(need, sizes))
             write_citations(graph.methods_text(), out, log_dir)
-            links = {each.name: each.root for each in plan.sources}
-            for series in ("", *([] if run.boilerplate_only else primary_series(graph))):
-                write_dataset(out, bids_dir=settings.paths.bids_dir, version=__version__, links=links, series=series)
+            exported = [] if run.boilerplate_only else primary_series(graph)
+            for series in ("", *exported):
+                describe(series=series)
             if stores_atlas(graph):
                 atlas = find_atlas(settings.activation.atlas)
                 write_atlas(out, atlas.name, atlas.description)
@@ -81,4 +84,6 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
         reports = write_participants(out, labels, shown=declared(), log_dir=log_dir, command=" ".join(sys.argv))
         if (changed or not (out / INDEX).exists()) and is_last(out, settings.paths.bids_dir, digest):
             write_index(out)
+            for series in exported:  # whose runs may hold no more than zero filling
+                describe(series=series)
     return dataclasses.replace(outcome, reports=reports)

@@ -82,8 +82,14 @@ def _func_folders(output_dir: Path) -> Iterator[tuple[Path, list[str]]]:
 def _run(
     run: Path, entities: dict[str, str], native: Mapping[MapKey, Path], in_space: Mapping[str, Mapping[MapKey, Path]]
 ) -> RunMaps:
-    names = ("desc-brain_mask.nii.gz", "desc-hmc_boldref.nii.gz", "from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt")
+    names = (
+        "desc-rawBrain_mask.nii.gz",
+        "desc-hmc_boldref.nii.gz",
+        "from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt",
+    )
     mask, boldref, coreg = (run.with_name(f"{run.name}_{name}") for name in names)
+    if not mask.exists():
+        mask = run.with_name(f"{run.name}_desc-brain_mask.nii.gz")  # its name before
     rest = [f"{key}-{value}" for key, value in entities.items() if key not in ("sub", "ses", "task", "run")]
     subject = next(parent for parent in run.parents if parent.name == f"sub-{entities['sub']}")
     return RunMaps(

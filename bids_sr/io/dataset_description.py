@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
 from bids_sr.io import atomic_files
+from bids_sr.series import BASELINES
 
 BIDS_VERSION = "1.11.1"
 """The newest that the schema of the installed validator knows (`tests/e2e/test_validated.py`)."""
@@ -48,7 +50,7 @@ What is no data, or of a kind that the BIDS validator does not know, is named in
 """
 _README_OF_SERIES = """\
 # {about}
-
+{idle}
 bids-sr has laid this folder out as fMRIPrep does, with the series {series} as the preprocessed BOLD
 (`desc-preproc_bold`): brain mask, reference, confounds, transforms, and the anatomy of participants with a T1w image.
 All other series, maps and the evaluation are in the folder two levels up (`bids:bids-sr:` in `Sources`). Large files
@@ -59,6 +61,14 @@ are hard links to files there: what changes one in place changes the other.
 def dataset_of(output_dir: Path, series: str) -> Path:
     """Root of the data set that holds one series alone, as other programs look for a preprocessed one."""
     return output_dir / "derivatives" / f"{RESULTS}-{series}"
+
+
+def applied_in(output_dir: Path, series: str) -> dict[str, bool]:
+    """Whether the method of a series was applied, by the runs of the data set that holds it alone."""
+    told: dict[str, bool] = {}
+    for path in sorted(dataset_of(output_dir, series).glob("sub-*/**/func/*_desc-preproc_bold.json")):
+        told[re.split("_(?:space|cohort|res|desc)-", path.name)[0]] = _read(path).get("Applied") is not False
+    return told
 
 
 def write_dataset(
@@ -78,13 +88,19 @@ def write_dataset(
     sources = {"raw": bids_dir, **(links or {})}
     name = str(_description(bids_dir).get("Name") or bids_dir.name)
     root, about, readme = output_dir, f"super-resolved BOLD and activation maps of {name}", _README
+    text = ""
     if series:
-        root, about = dataset_of(output_dir, series), f"BOLD of {name}, super-resolved ({series})"
-        readme = _README_OF_SERIES
+        root, readme, applied = dataset_of(output_dir, series), _README_OF_SERIES, applied_in(output_dir, series)
+        about = f"BOLD of {name}, {BASELINES.get(series, f'super-resolved ({series})')}"
+        if idle := [run for run, value in applied.items() if not value]:
+            some = f"{about}; {len(idle)} of {len(applied)} runs zero-filled"
+            about = some if any(applied.values()) else f"BOLD of {name} by zero filling ({series} was not applied)"
+            where = f"**Not super-resolved: {', '.join(idle)}.** {series} was not applied there:"
+            text = f"\n{where} `desc-preproc_bold` is the zero-filled series.\n"
     about = f"bids-sr: {about}"
     found = _described(root, about, sources, version, {RESULTS: "../.."} if series else {})
     atomic_files.write_json(root / "dataset_description.json", found)
-    _write_readme(root, readme.format(about=about, name=name, series=series))
+    _write_readme(root, readme.format(about=about, name=name, series=series, idle=text))
     if not series:
         _write_changes(root, version)
     write_ignored(root)
@@ -142,8 +158,12 @@ def link_to(folder: Path, root: Path) -> str:
 
 def _description(folder: Path) -> dict[str, object]:
     """The description of a data set; empty where it has none that can be read."""
+    return _read(folder / "dataset_description.json")
+
+
+def _read(path: Path) -> dict[str, object]:
     try:
-        found = json.loads(atomic_files.read_text(folder / "dataset_description.json"))
+        found = json.loads(atomic_files.read_text(path))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

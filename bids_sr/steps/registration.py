@@ -20,7 +20,7 @@ from bids_sr.registration import bold_to_anat
 from bids_sr.registration.ants import carry_points, in_ras, load, load_like
 from bids_sr.registration.bold_to_anat import combined_masks, region_on_bold, register_pair_to_bold
 from bids_sr.registration.pair_frames import registered_pair, truncated_pair
-from bids_sr.series import RAW
+from bids_sr.series import RAW, map_label
 from bids_sr.spatial.masks import coverage
 from bids_sr.spatial.output_grids import grid_around, place_grid, zooms_in_ras
 from bids_sr.spatial.resampling import sample_volume
@@ -104,7 +104,8 @@ def _mask_of_primary(setting: Lookup) -> dict[str, str] | None:
 
 _KEPT_MASKS = {
     "bold_mask": Keep(
-        {"desc": "brain", "suffix": "mask"}, {"Description": "brain on the acquired grid", "Type": "Brain"}
+        {"desc": map_label(RAW, region="Brain"), "suffix": "mask"},
+        {"Description": "brain on the acquired grid", "Type": "Brain"},
     ),
     "bold_mask_hr": Keep(
         {"res": "hr", "desc": "brain", "suffix": "mask"},

@@ -126,7 +126,7 @@ def _level(setting: Lookup) -> Level:
 @step(
     makes="preproc", part=Part.PREPROCESSING, memory=SERIES,
     text=_raw_text,
-    keep={"preproc": Keep({"desc": "preproc", "suffix": "bold"}, _of_raw, level="minimal")},
+    keep={"preproc": Keep({"desc": RAW, "suffix": "bold"}, _of_raw, level="minimal")},
 )  # fmt: skip
 def undo_motion(
     stc: Series, boldref: Image, hmc_xfms: Transforms, distortion: Distortion | None = None, *, here: Path

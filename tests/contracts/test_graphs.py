@@ -304,6 +304,19 @@ def test_no_two_steps_write_the_same_file(graph: Graph) -> None:
     assert [name for name, times in written.items() if times > 1] == []
 
 
+def test_a_name_in_both_kinds_of_data_sets_is_one_file(graph: Graph) -> None:
+    """A program that is pointed at all results finds no other series or brain than in the data set made for it."""
+    makers: dict[str, set[Maker]] = {}
+    for placed, told in _stores(graph):
+        own = told["own_entities"]
+        names = [told["entities"] | own] if own is not None and told["in_output"] else []
+        if own is not None and told["linked"] is not None:
+            names.append({key: label for key, label in {**told["entities"], **own, **told["linked"]}.items() if label})
+        for name in names:
+            makers.setdefault(json.dumps(name, sort_keys=True), set()).update(graph.wires[placed]["files"].makers)
+    assert {name: len(found) for name, found in makers.items() if len(found) > 1} == {}
+
+
 OF_RUN = {
     "desc-preproc_bold", "desc-brain_mask", "boldref", "desc-confounds_timeseries",
     "from-orig_to-boldref_mode-image_desc-hmc_xfm",

@@ -51,7 +51,7 @@ def test_motion_and_registration_are_those_of_fmriprep(on_top):
             read_itk(on_top.out / f"{FUNC}_{kind}"), read_itk(given / f"{FUNC}_{kind}"), atol=1e-4
         )
     np.testing.assert_array_equal(
-        nb.load(on_top.out / f"{FUNC}_desc-brain_mask.nii.gz").get_fdata(),
+        nb.load(on_top.out / f"{FUNC}_desc-rawBrain_mask.nii.gz").get_fdata(),
         nb.load(given / f"{FUNC}_desc-brain_mask.nii.gz").get_fdata(),
     )
 

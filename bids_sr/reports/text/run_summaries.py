@@ -30,18 +30,18 @@ NOT_EVALUATED = "No run was evaluated."
 HEADS: tuple[tuple[str, str], ...] = (
     ("participant", ""),
     ("run", ""),
+    ("not applied", "zero filling instead"),
     ("explained variance", "beyond the acquired Nyquist limit"),
     ("one level down", "of what zero filling misses"),
     ("mean FD (mm)", ""),
     (f"volumes with FD > {MOVED_MM:g} mm", ""),
-    ("not applied", ""),
     ("warnings", ""),
     ("verdict", ""),
 )
 """Columns of the table, with what they mean; those that are empty in all rows are left out."""
 SHOWN = frozenset({"participant", "run", "verdict"})
 """Columns that are never left out."""
-NUMBERS = frozenset({4, 5})
+NUMBERS = frozenset({5, 6})
 """Columns of plain numbers."""
 READING = (
     "Values of the best method of each run, with 95 % intervals. Explained variance, in active voxels, needs a "
@@ -55,11 +55,11 @@ class RunSummary:
     """Cells of one run, in the order of `HEADS` without the participant; "" where there is nothing to tell."""
 
     run: str
+    not_applied: str = ""
     accuracy: str = ""
     tested: str = ""
     mean_fd: str = ""
     moved: str = ""
-    not_applied: str = ""
     warnings: str = ""
     verdict: str
 

@@ -260,19 +260,23 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
     (func / "sub-01_task-other_desc-verdict_metrics.json").write_text(json.dumps({"headline": "Of an earlier call."}))
     runs = tuple(SimpleNamespace(stem=f"sub-01_task-{task}", entities={"subject": "01"}) for task in ("tap", "rest"))
     plan = Plan(subjects=(SimpleNamespace(label="01", runs=runs),), series=("raw", "zerofill", "sbl"))  # type: ignore[arg-type]
-    for name in ("desc-preproc", "res-hr_desc-sbl"):  # zerofill is not stored at the standard level
+    for name in ("desc-raw", "res-hr_desc-sbl"):  # zerofill is not stored at the standard level
         (func / f"sub-01_task-tap_{name}_bold.nii.gz").touch()
     for name in ("sbl", "srgan"):  # the second is of an earlier call
         (dataset_of(tmp_path, name) / "sub-01").mkdir(parents=True)
     dataset_of(tmp_path, "raw").mkdir()  # of a call that crashed, or wrote the methods text alone
     shown = "\n".join(end_lines(plan, settings(tmp_path), [tmp_path / f"sub-{k}.html" for k in range(9)]))
     assert shown.count("exported") == 1
-    assert f"{dataset_of(tmp_path, 'sbl')}: the preprocessed series" in shown.replace("\n            ", " ")
+    assert f"{dataset_of(tmp_path, 'sbl')}: The preprocessed series" in shown.replace("\n            ", " ")
     assert "bids-sr-srgan" not in shown
+    (there := dataset_of(tmp_path, "sbl") / "sub-01" / "func").mkdir(parents=True)
+    (there / "sub-01_task-tap_desc-preproc_bold.json").write_text('{"Applied": false}')
+    again = "\n".join(end_lines(plan, settings(tmp_path), [])).replace("\n            ", " ")
+    assert "bids-sr-sbl: NOT super-resolved but zero-filled: sub-01_task-tap (sbl was not applied). The prepr" in again
     assert "sub-01_task-tap: It moved. sbl was not applied. It is finer. NORDIC is truer." in shown
     assert "  compared  NORDIC is truer. Within the acquired band by .1." in shown
     assert "Of an earlier call" not in shown
-    assert f"preproc sbl, in {func}" in shown.replace("\n            ", " ")
+    assert f"raw sbl, in {func}" in shown.replace("\n            ", " ")
     assert shown.count(".html") == 6 + 1  # of all participants
     assert "and 3 more" in shown
 
@@ -369,6 +373,7 @@ def test_the_page_over_all_has_evidence_motion_warnings_and_who_was_not_applied(
     cells = page([*measured, tested])
     for cell in ("sbl 51 % [50, 53]", "0.50", "33 %", "srgan", "task-tap", "Found."):
         assert cell in cells
+    assert cells[cells.index("task-tap") + 1] == "srgan", "what is not super-resolved is said first"
     assert not any("one level down" in cell for cell in cells)
     assert any("unusually broad activation" in cell for cell in cells)
     cells = page([repeated, tested])

@@ -30,7 +30,8 @@ def write_run(root: Path, name: str, seed: int, *, xfm: np.ndarray | None = None
     anat.mkdir(parents=True, exist_ok=True)
     mask = np.zeros(SHAPE, dtype=bool)
     mask[2:-2, 2:-2, 1:-1] = True
-    save_image(mask, AFFINE, func / f"{name}_desc-brain_mask.nii.gz")
+    own = "brain" if seed % 2 else "rawBrain"  # as in outputs of 0.2.0.dev, and now
+    save_image(mask, AFFINE, func / f"{name}_desc-{own}_mask.nii.gz")
     save_image(np.where(mask, 500.0 * gain, 3.0), AFFINE, func / f"{name}_desc-hmc_boldref.nii.gz")
     write_itk(func / f"{name}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt", np.eye(4) if xfm is None else xfm)
     import ants

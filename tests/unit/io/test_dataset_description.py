@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.io.dataset_description import RESULTS, dataset_of, link_to, write_dataset
+from bids_sr.io.dataset_description import RESULTS, applied_in, dataset_of, link_to, write_dataset
 
 RAW = {
     "Name": "study", "BIDSVersion": "1.8.0", "License": "CC0", "Authors": ["A. One", "B. Two"],
@@ -61,6 +61,33 @@ def test_the_data_set_of_a_series_names_all_results(raw, tmp_path):
     assert (root / links["raw"]).resolve() == raw
     assert "../../CITATION.md" in told(root)["HowToAcknowledge"]
     assert "hard links" in (root / "README.md").read_text()
+
+
+def test_a_data_set_of_a_method_that_was_not_applied_says_what_it_holds(raw, tmp_path):
+    """In its name and in the first lines of its README; baselines are not called super-resolved."""
+    out, root = tmp_path / "out", dataset_of(tmp_path / "out", "sbl")
+
+    def described(**applied: bool) -> tuple[str, str]:
+        for run, value in applied.items():
+            for space in ("", "space-T1w_"):
+                path = root / f"sub-01/func/sub-01_task-{run}_{space}desc-preproc_bold.json"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps({"Applied": value}))
+        write_dataset(out, bids_dir=raw, version="1.0", series="sbl")
+        return str(told(root)["Name"]), (root / "README.md").read_text()
+
+    name, readme = described(tap=True)
+    assert name == "bids-sr: BOLD of study, super-resolved (sbl)"
+    assert "zero filling" not in readme
+    name, readme = described(rest=False)
+    assert name == "bids-sr: BOLD of study, super-resolved (sbl); 1 of 2 runs zero-filled"
+    assert readme.splitlines()[2].startswith("**Not super-resolved: sub-01_task-rest.** sbl was not applied")
+    assert applied_in(out, "sbl") == {"sub-01_task-rest": False, "sub-01_task-tap": True}
+    name, readme = described(tap=False)
+    assert name == "bids-sr: BOLD of study by zero filling (sbl was not applied)"
+    assert "super-resolved" not in readme.splitlines()[0]
+    write_dataset(out, bids_dir=raw, version="1.0", series="bspline")
+    assert told(dataset_of(out, "bspline"))["Name"] == "bids-sr: BOLD of study, cubic B-spline interpolation"
 
 
 def test_what_has_nothing_in_common_is_linked_from_the_root():
