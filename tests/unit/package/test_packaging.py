@@ -32,6 +32,12 @@ def setup() -> configparser.ConfigParser:
     return parser
 
 
+def test_tedana_of_this_environment_can_be_run() -> None:
+    """What goes before bids-sr is installed with it, and loads a bibliography style that declares nothing."""
+    done = subprocess.run([sys.executable, "-c", "import tedana.workflows"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def build(source: Path, what: str, target: Path) -> Path:
     target.mkdir(exist_ok=True)
     done = subprocess.run(
