@@ -228,8 +228,19 @@ def test_files_of_one_space_are_on_one_grid(preprocessed, space):
     series, mask, reference = _of_space(preprocessed, space)
     assert series.shape == (*mask.shape, VOLUMES)
     assert mask.shape == reference.shape
-    for image in (mask, reference):
+    code = {"": 1, "_space-T1w": 2}.get(space, 4)  # as niworkflows writes them
+    for image in (series, mask, reference):
         np.testing.assert_array_equal(image.affine, series.affine)
+        assert (image.header["qform_code"], image.header["sform_code"]) == (code, code)
+
+
+@pytest.mark.parametrize("space", SPACES[1:])
+def test_what_lies_outside_the_field_of_view_is_zero(preprocessed, space):
+    """`fslmaths -Tmin -bin` takes all else as brain."""
+    series, _, reference = _of_space(preprocessed, space)
+    outside = reference.get_fdata() == 0
+    assert outside.mean() > 0.05
+    assert (series.get_fdata()[outside] == 0).all()
 
 
 def _of_space(folder, space):
@@ -296,6 +307,10 @@ def test_the_sidecar_of_a_method_that_was_not_applied_says_so(finished):
     assert [(each["Applied"], "zero filling" in each["Description"]) for each in told] == [(False, True)] * 4
     assert all(each["RepetitionTime"] == 2.0 for each in told)
     assert "Applied" not in json.loads((func / "sub-01_task-tap_res-hr_desc-srgan_bold.json").read_text())
+    about = json.loads((primary.parents[1] / "dataset_description.json").read_text())
+    assert about["Name"].endswith("by zero filling (sbl was not applied)")
+    assert "Not super-resolved: sub-01_task-tap." in (primary.parents[1] / "README.md").read_text()
+    assert "NOT super-resolved but zero-filled: sub-01_task-tap" in " ".join(finished.text.split())
 
 
 def test_a_higher_level_stores_more_computes_no_map_again_and_deletes_nothing(finished):
