@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import json
 import re
+import shlex
 from pathlib import Path
 from pkgutil import walk_packages
 
@@ -90,6 +91,23 @@ def _docstrings():
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, documented) and (text := ast.get_docstring(node)):
                     yield path.relative_to(ROOT), text.splitlines()
+
+
+def command_lines():
+    """Page and words of each call of ours in a block of code; what stands for more, as in a list of forms, is none."""
+    for page in PAGES:
+        for text in re.findall(r"^```\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE):
+            for line in re.findall(r"(?:^|&& )(bids-sr\S* [^\n]*)", text, re.MULTILINE):
+                if not re.search(r"\.\.\.|…|\[|  ", line):
+                    yield pytest.param(line, id=f"{page}: {line}")
+
+
+@pytest.mark.parametrize("line", [*command_lines()])
+def test_commands_of_a_page_are_understood(line):
+    parsers = {heading: parser for heading, parser, _ in script("options_page").commands()}
+    words = shlex.split(line, comments=True)
+    name = next(name for name in (" ".join(words[:2]), words[0]) if name in parsers)
+    parsers[name].parse_args(words[len(name.split()) :])
 
 
 def test_lists_in_docstrings_are_lists():

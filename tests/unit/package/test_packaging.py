@@ -34,7 +34,9 @@ def setup() -> configparser.ConfigParser:
 
 def test_tedana_of_this_environment_can_be_run() -> None:
     """What goes before bids-sr is installed with it, and loads a bibliography style that declares nothing."""
-    done = subprocess.run([sys.executable, "-c", "import tedana.workflows"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", "import tedana.workflows"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -1,0 +1,120 @@
+"""The scripts of the documentation, copied as they stand, do what the pages say."""
+
+import re
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_sr.spatial.transforms import hr_grid
+
+DOCS = Path(__file__).parents[2] / "docs"
+EXCERPTS = {"architecture.md", "extending.md"}  # of the code; `tests/contracts` adds what they say to it
+OF_OUTPUTS = ["downstream.md"]
+"""Pages whose scripts read a finished output; those of all others read series."""
+STEM = "sub-01_task-tap"
+
+
+def scripts(page: Path, language: str = "python") -> list[str]:
+    """The blocks of a page, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+OF_SERIES = [page.name for page in sorted(DOCS.glob("*.md"))
+             if scripts(page) and page.name not in {*EXCERPTS, *OF_OUTPUTS}]  # fmt: skip
+
+
+def run(page: str, **given: object) -> dict[str, object]:
+    """Run the scripts of a page one after the other in one namespace, which is returned."""
+    for text in scripts(DOCS / page):
+        exec(compile(text, page, "exec"), given)
+    return given
+
+
+@pytest.fixture
+def two_participants(finished, tmp_path, monkeypatch):
+    """RAW and OUT as the pages call them; the second participant is the first with other noise and no dummy volumes."""
+    primary = "derivatives/bids-sr-sbl"
+    for name, source in (("RAW", finished.bids_dir), (f"OUT/{primary}", finished.out / primary)):
+        shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("derivatives"))
+        for path in sorted((tmp_path / name / "sub-01").rglob("*")):
+            copy = tmp_path / name / str(path.relative_to(tmp_path / name)).replace("sub-01", "sub-02")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_file():
+                shutil.copy(path, copy)
+    shutil.copy(finished.out / "dataset_description.json", tmp_path / "OUT")
+    shutil.copytree(finished.out / "sub-01", tmp_path / "OUT" / "sub-01")
+    func = tmp_path / "OUT" / primary / "sub-02" / "func"
+    bold = func / "sub-02_task-tap_space-MNI152NLin2009cAsym_res-2_desc-preproc_bold.nii.gz"
+    image = nib.load(bold)
+    data = image.get_fdata(dtype=np.float32)
+    data += np.random.default_rng(0).normal(0, 1, data.shape) * (data != 0)
+    nib.save(nib.Nifti1Image(data, image.affine, image.header), bold)
+    (table,) = func.glob("*_desc-confounds_timeseries.tsv")
+    confounds = pd.read_csv(table, sep="\t", na_values="n/a")
+    steady = confounds.loc[:, ~confounds.columns.str.startswith("non_steady")]
+    assert steady.shape < confounds.shape, "the first participant has dummy volumes"
+    steady.to_csv(table, sep="\t", index=False, na_rep="n/a")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_other_programs_read_an_output_as_the_page_says(two_participants):
+    """nilearn to the second level, also of a run without dummy volumes; pybids, with the entities of maps."""
+    made = run("downstream.md")
+    assert len(made["maps"]) == 2
+    assert np.isfinite(nib.load("thumb_z.nii.gz").get_fdata()).all()
+    assert len(made["layout"].get(suffix="statmap", contrast="thumb", stat="t", desc="sbl", extension=".nii.gz")) > 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_model_for_fitlins_is_one(two_participants):
+    """As pybids, on which fitlins stands, reads it: the design has its columns, and the contrast its conditions."""
+    from bids.layout import BIDSLayout
+    from bids.modeling import BIDSStatsModelsGraph
+
+    [text] = scripts(DOCS / "downstream.md", "json")
+    Path("model.json").write_text(text)
+    layout = BIDSLayout("RAW", derivatives=[Path("OUT/derivatives/bids-sr-sbl").resolve()])
+    graph = BIDSStatsModelsGraph(layout, "model.json")
+    graph.load_collections(space="MNI152NLin2009cAsym", desc="preproc")
+    found = graph.root_node.run(force_dense=False)
+    assert [list(one.X.columns) for one in found] == [text_of_x(graph)] * 2
+    assert [one.contrasts[0].name for one in found] == ["thumbVersusLittle"] * 2
+
+
+def text_of_x(graph) -> list[str]:
+    return [str(each) if each != 1 else "intercept" for each in graph.root_node.model["x"]]
+
+
+def test_programs_that_look_below_the_raw_data_are_given_whole_paths():
+    """fitlins takes a relative path of a model for one below RAW."""
+    lines = [line for text in scripts(DOCS / "downstream.md", "") for line in text.splitlines() if "fitlins" in line]
+    assert len(lines) == 1
+    assert re.findall(r"-[md] (\S+)", lines[0]) == ['"$PWD/model.json"', '"$PWD/OUT/derivatives/bids-sr-sbl"']
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("page", OF_SERIES)
+def test_scripts_of_series_run(tiny, tmp_path, monkeypatch, page):
+    """Under the names that the pages give to series, events and a measured series."""
+    func = tiny / "sub-01" / "func"
+    events = next(func.glob("*_events.tsv"))
+    image = nib.load(next(func.glob("*_bold.nii.gz")))
+    for name in (f"{STEM}_bold", f"{STEM}_run-1_bold", f"{STEM}_run-2_bold", "bold", "denoised"):
+        nib.save(image, tmp_path / f"{name}.nii.gz")
+    for name in (f"{STEM}_events", "run-1_events", "run-2_events", "events"):
+        shutil.copy(events, tmp_path / f"{name}.tsv")
+    shape, affine = hr_grid(image.shape[:3], image.affine, (2, 2, 1))
+    fine = np.asarray(image.dataobj).repeat(2, 0).repeat(2, 1)
+    assert fine.shape[:3] == shape
+    nib.save(nib.Nifti1Image(fine, affine, image.header), tmp_path / "fine.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    noise = np.random.default_rng(0).normal(size=(image.shape[3], 2))
+    made = run(page, confounds_1=noise, confounds_2=noise)
+    assert len(made["evaluator"].table_)
