@@ -107,7 +107,7 @@ def number_lines(found: Mapping[str, Any]) -> str:
     psnr = found["psnr_db"]
     quality = [f"{psnr[name]:.2f} dB" if name in psnr else "" for name in names]
     return "\n".join([
-        f"| 6 mm to 3 mm | B-spline | `inject` | `sdmod` | `{best}` | measured |",
+        f"| {ACQUIRED} to 3 mm | B-spline | `inject` | `sdmod` | `{best}` | measured |",
         "| --- | --- | --- | --- | --- | --- |",
         *rows,
         "| image quality (PSNR) | " + " | ".join(quality) + " |",

@@ -30,6 +30,7 @@ BOX = (slice(8, 72), slice(0, 72), slice(5, 25))
 """Of the measured matrix: columns, rows and slices that are kept; even in plane, so that both fields of view agree."""
 STEP_ACQUIRED, STEP_MEASURED = 8, 16
 MARGIN = 2  # voxels around the head that keep their values
+ACQUIRED = "simulated 6 mm: 3 mm data, k-space cropped"
 PAIR = "mean of 20 earlier volumes of the same run, not a separate scan: an easy case for static detail"
 README = """# A real run for the quick start
 
@@ -120,7 +121,7 @@ def make(lowres: Path, measured: Path, out: Path) -> None:
     tr = sidecar["RepetitionTime"]
     for root, image in series.items():
         part = cropped(image, 2 if root == out else 1)
-        data, step, more = np.asanyarray(part.dataobj), STEP_ACQUIRED, {}
+        data, step, more = np.asanyarray(part.dataobj), STEP_ACQUIRED, {"Description": ACQUIRED}
         if root != out:
             data, step = data * head_mask(data)[..., None], STEP_MEASURED
             more = {"SkullStripped": False, "Description": "as measured at 3 mm; voxels outside the head are 0"}

@@ -40,6 +40,7 @@ def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> Facts:
     """The first lines of a run; `timed`: its slice timing is corrected."""
     return {
         "Run": run.stem,
+        **{key: text for key, text in run.sidecar.items() if key == "Description"},
         "Volumes": run.n_volumes,
         "Repetition time (s)": run.tr,
         "Matrix": " × ".join(map(str, run.shape)),

@@ -192,7 +192,8 @@ def _make_run(run: BoldRun, subject: Subject, settings: Settings, type_order: Ty
     downsampling.write_measured_series(bold, high, factor=factor, first=first)
     sidecar = {key: value for key, value in run.sidecar.items() if key not in _GEOMETRY_KEYS}
     made = {"Factor": list(factor), "VolumesLeftOut": first, "NoiseAdded": round(noise, 6)}
-    for path, content in ((low, {**sidecar, "Retrospective": made}), (high, dict(run.sidecar))):
+    said = {"Description": f"simulated: {run.voxel} data, k-space cropped", "Retrospective": made}
+    for path, content in ((low, sidecar | said), (high, dict(run.sidecar))):
         write_json(path.with_name(f"{run.stem}_bold.json"), content)
         if run.events is None:
             continue

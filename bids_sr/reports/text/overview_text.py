@@ -46,6 +46,7 @@ WORSE = "worse than adding no detail"
 class RunFacts:
     """What was acquired: name, voxel sizes (mm) before and after, and framewise displacement (mm) of each volume.
 
+    `described` is what the sidecar of the series says of it, such as that it was simulated from a finer one;
     `calibrated` tells whether a calibration run was used, `at_rest` whether seeds take the place of conditions;
     `resolution` is the smoothness of each series' noise in plane (FWHM, mm), by name.
     """
@@ -54,6 +55,7 @@ class RunFacts:
     acquired_mm: Sequence[float]
     made_mm: Sequence[float]
     displacement: Sequence[float]
+    described: str = ""
     calibrated: bool = False
     at_rest: bool = False
     resolution: Mapping[str, float] = field(default_factory=dict)
@@ -108,10 +110,11 @@ def overview_html(
 
 
 def header_text(run: RunFacts) -> str:
-    """Participant and run, resolution from and to, and volumes."""
+    """Participant and run, resolution from and to, what the series is, and volumes."""
     name = " · ".join(part.partition("-")[2] if part.startswith("task-") else part for part in run.name.split("_"))
     change = f"{size_text(run.acquired_mm).removesuffix(' mm')} → {size_text(run.made_mm)}"
-    return f"{name} · {change} · {len(run.displacement)} volumes"
+    described = f" ({run.described})" if run.described else ""
+    return f"{name} · {change}{described} · {len(run.displacement)} volumes"
 
 
 def _share(row: MetricRow | None, as_percent: bool) -> str:

@@ -54,7 +54,7 @@ def draw_overview(
     evaluation: Rows, verdict: Facts, flags: Facts, registration: Facts, confounds: Confounds, image_metrics: Metrics,
     maps: list[Map], bold_mask_hr: Mask, roi_hr: Mask, boldref: Image, bold_mask: Mask, guide_hr: Image | None = None,
     one_level_down: Facts | None = None, truth_maps: dict[str, Image] | None = None, *, run_name: str,
-    calibrated: bool, at_rest: bool,
+    calibrated: bool, at_rest: bool, run_facts: Mapping[str, object],
 ) -> Iterator[Drawn]:  # fmt: skip
     """The first screen: one sentence, three numbers, one figure, checks, and what to do next.
 
@@ -64,6 +64,7 @@ def draw_overview(
     one_level_down : facts of the test of the run one level of resolution down
     boldref, bold_mask : reference of the run and brain on its grid, for effects in percent
     truth_maps : known activation by contrast
+    run_facts : of which the description of the series is shown
     """
     from bids_sr.reports.figures.style import units_text
     from bids_sr.reports.text.overview_text import RunFacts, overview_html
@@ -73,7 +74,7 @@ def draw_overview(
         name=run_name, displacement=[float(value) for value in confounds["framewise_displacement"]],
         acquired_mm=[float(v) for v in voxel_sizes(boldref.affine)],
         made_mm=[float(v) for v in voxel_sizes(bold_mask_hr.affine)], calibrated=calibrated, at_rest=at_rest,
-        resolution=_resolution(image_metrics),
+        described=str(run_facts.get("Description", "")), resolution=_resolution(image_metrics),
     )  # fmt: skip
     yield Drawn(
         "overview", overview_html(verdict, evaluation, run_maps.raised(flags), registration, run, one_level_down or {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nb
@@ -43,8 +44,10 @@ def test_without_options_its_reference_is_found(tmp_path: Path, monkeypatch: pyt
     assert run.truth is not None
     assert run.truth.root == EXAMPLE / maker.PLACE
     assert check_data(plan) == ()  # among others: one unit, though stored in different steps
-    shown = run_facts(settings, run, timed=False)["Pair"]
-    assert "mean of 20 earlier volumes of the same run" in str(shown)
+    shown = run_facts(settings, run, timed=False)
+    assert "mean of 20 earlier volumes of the same run" in str(shown["Pair"])
+    assert shown["Description"] == maker.ACQUIRED == "simulated 6 mm: 3 mm data, k-space cropped"
+    assert "Description" not in run_facts(settings, replace(run, sidecar={}), timed=False)
 
 
 def write(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
@@ -78,6 +81,7 @@ def test_what_is_kept_stays_in_place_and_within_its_step(tmp_path: Path) -> None
         (low / f"{maker.STEM}_{end}").write_text("{}")
     maker.write_json(low / "dataset_description.json", {"License": "PDDL"})
     maker.make(low, measured, out)
+    assert maker.read_json(out / f"{maker.STEM}_bold.json")["Description"] == maker.ACQUIRED
     acquired, reference = (nb.load(root / f"{maker.STEM}_bold.nii.gz") for root in (out, out / maker.PLACE))
     for made, source, step in ((acquired, low, maker.STEP_ACQUIRED), (reference, measured, maker.STEP_MEASURED)):
         whole = nb.load(source / f"{maker.STEM}_bold.nii.gz")

@@ -187,10 +187,13 @@ def test_one_map_has_one_color_scale_and_one_voxel_on_the_whole_page():
 
     maps, brain = maps_of_run(data_of, tilted), Volume(MASK > 0, tilted)
     signal = brain.like(MASK.astype(np.float32))
-    overview = content_of(draw_overview(
+    drawn = draw_overview(
         [], {"best": "sbl"}, {"flags": []}, {}, pd.DataFrame({"framewise_displacement": [0.1]}), [], maps, brain, brain,
         signal, brain, run_name="sub-01_task-a", calibrated=False, at_rest=False,
-    ), "overview")  # fmt: skip
+        run_facts={"Description": "simulated 6 mm"},
+    )  # fmt: skip
+    assert "mm (simulated 6 mm) · 1 volumes" in str(next(one.content for one in drawn if isinstance(one.content, str)))
+    overview = content_of(drawn, "overview")
     drawn = draw_activation(maps, brain, brain, signal, series_names=["bspline", "srgan", "sbl"], at_rest=False)
     (activation,) = (
         each.content for each in drawn if (each.entities["desc"], each.entities["contrast"]) == ("activation", "all")

@@ -56,6 +56,8 @@ def judged(rows, **how):
 
 def test_the_header_names_run_resolution_and_volumes():
     assert header_text(RUN) == "sub-01 · tap · run-2 · 6 × 6 × 3.3 → 3 × 3 × 3.3 mm · 3 volumes"
+    told = header_text(replace(RUN, described="simulated 6 mm: 3 mm data, k-space cropped"))
+    assert "→ 3 × 3 × 3.3 mm (simulated 6 mm: 3 mm data, k-space cropped) · 3 vol" in told
 
 
 def test_the_best_method_leads_with_active_voxels_beside_bspline():

@@ -276,6 +276,8 @@ def test_several_runs_share_one_pair(maker: BidsMaker) -> None:
         maker.path(f"sub-01_task-tap_{end}", "func").unlink()
     _, plan = made(maker)
     assert [run.n_volumes for run in plan.subjects[0].runs] == [70, 80]
+    said = {run.sidecar["Description"] for run in plan.subjects[0].runs}
+    assert said == {"simulated: 2 × 2 × 4 mm data, k-space cropped"}
     assert len(plan.subjects[0].pairs) == 1
 
 
