@@ -48,7 +48,7 @@ _SEED = 1  # of antspyx, which draws nothing when it resamples
 
 
 def _clusters_text(setting: Lookup) -> str:
-    text = "The ten largest clusters of each map (voxels joined by faces) were listed"
+    text = "The ten largest clusters of each map (voxels joined by faces), with further peaks in them, were listed"
     return text + (f", with labels of the {atlas_title(setting('atlas'))}.\n" if setting("with_anat") else ".\n")
 
 
@@ -87,9 +87,10 @@ def list_clusters(
         grid = (*image.data.shape, *image.affine.ravel())
         if grid not in atlases:
             atlases[grid] = _atlas_on(image, atlas_source, to_atlas) if atlas_source is not None else None
-        clusters = largest_clusters(image.data, values_of(region) > 0.5)
+        clusters = largest_clusters(image.data, values_of(region) > 0.5, image.affine)
         rows += cluster_rows(clusters, where, affine=image.affine, atlas=atlases[grid], names=names)
-        points += [image.affine[:3, :3] @ np.array(each.peak) + image.affine[:3, 3] for each in clusters]
+        peaks = [at for each in clusters for at in each.peaks]
+        points += [image.affine[:3, :3] @ np.array(at) + image.affine[:3, 3] for at in peaks]
     scanner = np.array(points).reshape(-1, 3)
     at = apply_to_points(scanner.tolist(), chain, seed=_SEED) if chain and points else scanner
     table = placed(rows, at, scanner, "MNI" if chain else "scanner")
@@ -117,7 +118,7 @@ def _thresholded(
             regions.setdefault((own["label"], region, fwhm_mm), {})[series] = each
     kinds = list(dict.fromkeys(kind for _, kind, _ in regions if kind != "Quarter"))
     kind = "Fdr" if "Fdr" in kinds else [*kinds, "Quarter"][0]
-    stat = "cc" if kind == "Quarter" else "z"
+    stat = "t" if any(found == "t" for _, found, _, _ in stats) else "cc" if kind == "Quarter" else "z"
     for (contrast, each_kind, fwhm_mm), by_series in regions.items():
         for series in wanted if each_kind == kind else ():
             found = stats.get((contrast, stat, fwhm_mm, series))

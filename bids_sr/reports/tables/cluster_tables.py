@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from markupsafe import Markup
@@ -21,6 +20,7 @@ class ShownPeak(NamedTuple):
     series: str
     fwhm_mm: float
     contrast: str
+    cluster: str
     space: str
     x: float
     y: float
@@ -30,16 +30,23 @@ class ShownPeak(NamedTuple):
     scanner_z: float
     statistic: str
     peak: float
-    volume_mm3: float
+    volume_mm3: float | str
     label: str
     labels: str
 
 
-def clusters_html(clusters: pd.DataFrame, series: Sequence[str], *, first: str = "") -> Markup:
-    """Clusters of some series, a table for each contrast, of which one is shown at a time.
+LISTED, LABELS = 5, 3
+"""Clusters of a contrast that is not the first, and labels of a cluster, that the page has; the table has them all."""
 
-    `clusters` are the columns of the table of clusters; `series` are shown in this order, others not at all;
-    the contrast `first` leads, where it has clusters.
+
+def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Markup:
+    """Clusters of a series, a table for each contrast, of which one is shown at a time.
+
+    The contrast `first` leads, where it has clusters: of the leading one further peaks in a cluster are shown, too.
+
+    Parameters
+    ----------
+    clusters : the table of clusters
     """
     if clusters.empty:
         return Markup("<p class='note'>No voxel of any series is above the threshold, so that there is no cluster.</p>")
@@ -47,26 +54,26 @@ def clusters_html(clusters: pd.DataFrame, series: Sequence[str], *, first: str =
     rows = [ShownPeak(*cells) for cells in shown.where(shown.notna(), MISSING).itertuples(index=False)]
     widest = max(float(row.fwhm_mm) for row in rows)
     smoothing = f"smoothed by {widest:g} mm" if widest else "not smoothed"
-    tables = []
+    tables: list[tuple[str, Markup]] = []
     for contrast in sorted(dict.fromkeys(row.contrast for row in rows), key=lambda name: name != first):
-        own = [row for row in rows if row.contrast == contrast and float(row.fwhm_mm) == widest]
-        lines = [_line(row) for name in series for row in own if row.series == name]
-        if lines:
-            title = f"Largest clusters: {contrast}, {smoothing}"
-            space = "MNI, mm" if own[0].space == "MNI" else "scanner, mm"
-            at: Head = ("peak at x, y, z", space)
-            heads: list[Head] = ["series", at, own[0].statistic, ("volume", "mm³"), "labels of the atlas"]
-            tables.append((title, table(title, heads, lines, texts={4})))
-    return picked(tables) or Markup("<p class='note'>No cluster in the series that are compared.</p>")
+        own = [row for row in rows if (row.series, row.contrast, float(row.fwhm_mm)) == (series, contrast, widest)]
+        if tables:
+            own = [row for row in own if str(row.cluster).isdigit()][:LISTED]
+        if own:
+            title = f"Largest clusters of {series}: {contrast}, {smoothing}"
+            at: Head = ("peak at x, y, z", "MNI, mm" if own[0].space == "MNI" else "scanner, mm")
+            heads: list[Head] = ["cluster", at, own[0].statistic, ("volume", "mm³"), "labels of the atlas"]
+            tables.append((title, table(title, heads, [_line(row) for row in own], texts={4})))
+    return picked(tables) or Markup("<p class='note'>No cluster in the series that is shown.</p>")
 
 
 def _line(row: ShownPeak) -> list[str]:
-    labels = row.labels
-    if row.label != MISSING:
-        labels = f"{row.label}; {labels}" if not labels.startswith(row.label) else labels
+    labels = [row.label, *str(row.labels).split(", ")[:LABELS]]
+    if labels[1].startswith(row.label):
+        del labels[0]  # the cluster's first label is that at the peak
     place = ", ".join(number(f"{float(mm):.0f}") for mm in (row.x, row.y, row.z))
     scanner = ",".join(f"{float(mm):.1f}" for mm in (row.scanner_x, row.scanner_y, row.scanner_z))
     smoothing = f"{float(row.fwhm_mm):g} mm" if float(row.fwhm_mm) else "none"
     peak = render("peak", place, scanner, row.contrast, row.series, smoothing)
-    cells = (number(str(row.peak)), number(str(row.volume_mm3)), "–" if labels == MISSING else labels)
-    return [row.series, peak, *cells]
+    told = ", ".join(label for label in labels if label != MISSING) or "–"
+    return [str(row.cluster), peak, number(str(row.peak)), number(str(row.volume_mm3)), told]

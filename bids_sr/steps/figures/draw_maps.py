@@ -135,15 +135,15 @@ def draw_activation(
 @figure(
     Shown(
         "clusters", "maps", html=True,
-        caption="The ten largest clusters of each map, at the threshold of its regions. Labels: that at the peak "
-        "first, then those that contain at least 5 % of the cluster. Click a peak to move the crosshair there.",
+        caption="Of further contrasts and series the table has more. Labels: that at the peak, then the first that "
+        "contain at least 5 % of the cluster. Click a peak to move the crosshair there.",
         missing="table of clusters",
         tables=("clusters",),
     ),
 )  # fmt: skip
-def show_clusters(clusters: Table, evaluation: Rows, verdict: Facts, *, method_names: Sequence[str]) -> Content:
-    """The largest clusters of the series that are compared, with the labels of an atlas; the judged contrast first."""
+def show_clusters(clusters: Table, evaluation: Rows, verdict: Facts) -> Content:
+    """The largest clusters of the best method, with the labels of an atlas; the judged contrast first."""
     from bids_sr.reports.tables.cluster_tables import clusters_html
 
     judged = run_maps.judged_contrast(evaluation, verdict)
-    return clusters_html(clusters, ["bspline", *method_names], first=judged)
+    return clusters_html(clusters, str(verdict["best"]) or "bspline", first=judged)

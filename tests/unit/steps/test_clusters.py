@@ -102,14 +102,14 @@ def test_the_ten_largest_are_kept() -> None:
     values = np.zeros((60, 3, 3))
     for n in range(12):
         values[5 * n : 5 * n + 1 + n // 3, 1, 1] = 3.0 + n
-    found = largest_clusters(values, values > 0)
+    found = largest_clusters(values, values > 0, np.eye(4))
     assert [len(each.voxels) for each in found] == [4, 4, 4, 3, 3, 3, 2, 2, 2, 1]
-    assert [each.value for each in found][:3] == [14.0, 13.0, 12.0]  # the higher first where sizes are equal
-    assert largest_clusters(values, values > 99) == []
+    assert [each.values for each in found][:3] == [(14.0,), (13.0,), (12.0,)]  # the higher first where sizes are equal
+    assert largest_clusters(values, values > 99, np.eye(4)) == []
 
 
-def test_the_report_shows_the_series_that_are_compared(maps: list[Derivative], tmp_path: Path) -> None:
-    html = clusters_html(listed(maps, tmp_path, in_template=True), ["bspline", "sbl"])
+def test_the_report_shows_one_series(maps: list[Derivative], tmp_path: Path) -> None:
+    html = clusters_html(listed(maps, tmp_path, in_template=True), "bspline")
     assert "Calcarine_L" in html
     assert "MNI, mm" in html
     assert "bspline" in html
@@ -119,14 +119,55 @@ def test_the_report_shows_the_series_that_are_compared(maps: list[Derivative], t
 def test_the_clusters_of_the_judged_contrast_are_open() -> None:
     row = dict.fromkeys(COLUMNS, "1") | {"series": "sbl", "fwhm_mm": "0"}
     html = clusters_html(
-        pd.DataFrame([row | {"contrast": name} for name in ("faces", "houses")]), ["sbl"], first="houses"
+        pd.DataFrame([row | {"contrast": name} for name in ("faces", "houses")]), "sbl", first="houses"
     )
-    titles = re.findall(r'data-title="Largest clusters: (\w+),', html)
+    titles = re.findall(r'data-title="Largest clusters of sbl: (\w+),', html)
     assert titles == ["houses", "faces"]  # the page shows the first of several tables
 
 
 def test_a_map_without_activity_is_said(tmp_path: Path) -> None:
     table = listed(maps_of(np.zeros(SHAPE, dtype=np.float32)), tmp_path, in_template=True)
     assert list(table) == list(COLUMNS)
-    html = clusters_html(table, ["bspline"])
+    html = clusters_html(table, "bspline")
     assert "No voxel of any series is above the threshold" in html
+
+
+def two_peaks(statistic: str) -> list[Derivative]:
+    """A cluster of 60 mm with peaks at its ends, a lower one between them and one beside the first; z tells less."""
+    z, t = np.zeros(SHAPE, dtype=np.float32), np.zeros(SHAPE, dtype=np.float32)
+    z[10:25, 20, 12] = 4.0
+    for x, height in ((11, 9.0), (12, 8.5), (17, 6.0), (23, 7.0)):
+        z[x, 20, 12] = height / 2 + 2
+        t[x, 20, 12] = height
+    own = {"contrast": "all", "desc": "sbl", "suffix": "statmap"}
+    region = Derivative(Volume(z > 3, AFFINE), {"label": "all", "desc": "sblFdr", "suffix": "mask"})
+    found = [Derivative(Volume(z, AFFINE), {**own, "stat": "z"}), region]
+    return [*found, Derivative(Volume(t, AFFINE), {**own, "stat": statistic})]
+
+
+def test_a_large_cluster_has_further_peaks_8_mm_apart_in_the_statistic_that_the_viewer_shows(tmp_path: Path) -> None:
+    table = listed(two_peaks("t"), tmp_path)
+    assert table["cluster"].tolist() == ["1", "1a", "1b"]
+    assert table["peak"].tolist() == ["9", "7", "6"]  # that of 8.5 is 4 mm from the first
+    assert set(table["statistic"]) == {"t"}
+    assert table["volume_mm3"].tolist() == ["1200", "n/a", "n/a"]
+    assert numbers(table, ["scanner_x"]).ravel().tolist() == [-34.0, 14.0, -10.0]
+    html = clusters_html(table, "sbl", first="all")
+    assert html.count("data-peak") == 3
+    assert "1b" in html
+
+
+def test_without_a_map_of_t_clusters_are_told_by_the_thresholded_one(tmp_path: Path) -> None:
+    table = listed(two_peaks("other"), tmp_path)
+    assert set(table["statistic"]) == {"z"}
+    assert table["peak"].tolist() == ["6.5", "5.5", "5"]
+
+
+def test_of_other_contrasts_the_page_has_the_five_largest_without_further_peaks() -> None:
+    row = dict.fromkeys(COLUMNS, "1") | {"series": "sbl", "fwhm_mm": "0"}
+    clusters = [f"{n}{letter}" for n in range(1, 9) for letter in ("", "a")]
+    rows = [row | {"contrast": name, "cluster": each} for name in ("faces", "houses") for each in clusters]
+    html = clusters_html(pd.DataFrame(rows), "sbl", first="houses")
+    houses, _, faces = html.partition('data-title="Largest clusters of sbl: faces')
+    assert houses.count("data-peak") == 16
+    assert re.findall(r"<th scope='row'>(\w+)</th>", faces) == ["1", "2", "3", "4", "5"]
