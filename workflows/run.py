@@ -315,7 +315,7 @@ def _draw(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
         scope.add(draw_registration.draw_calibration)
     if weights := scope.gather("weight", [one.name for one in stored if one.learned_from == "run"]):
         scope.add(draw_quality.draw_variance, wires={"weight": [*weights.values()][-1]})
-    scope.add(draw_maps.draw_slice, wires={"series": scope.gather("series", run.mapped[1:])})
+    scope.add(draw_maps.draw_slice, draw_maps.draw_output, wires={"series": scope.gather("series", run.mapped[1:])})
     scope.add(draw_maps.draw_activation, draw_maps.show_clusters)
     scope.add(draw_overview.show_viewer, draw_overview.draw_overview, draw_evaluation.draw_evaluation)
     scope.add(draw_quality.draw_quality)

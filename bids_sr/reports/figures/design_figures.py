@@ -25,20 +25,37 @@ GROUPS = {
 ROW_INCH, LEAST_INCH = 0.27, 1.9
 
 
-def design_figure(design: Design, blocks: Blocks) -> Figure:
-    """At the left, in a row each condition, its events and the predicted response; at the right the design matrix.
+def design_figure(design: Design, blocks: Blocks, contrasts: Mapping[str, Mapping[str, float]]) -> Figure:
+    """In a row each condition, its events and the predicted response; the design matrix; the weights of contrasts.
 
     Volumes of the matrix go down; every column is divided by its largest magnitude.
     """
-    body = max(LEAST_INCH, ROW_INCH * len(design.conditions))
+    body = max(LEAST_INCH, ROW_INCH * max(len(design.conditions), len(contrasts)))
     with s.style(literal=True):
-        fig = s.new_figure(12.0, body + 1.0)
+        fig = s.new_figure(12.0, body + 1.3)
         tall = fig.get_figheight()
-        place = {"left": 0.12, "right": 0.985, "top": 1 - 0.5 / tall, "bottom": 0.5 / tall, "wspace": 0.1}
-        left, right = fig.subplots(1, 2, gridspec_kw={**place, "width_ratios": [1.5, 1.0]})
+        place = {"left": 0.09, "right": 0.985, "top": 1 - 0.8 / tall, "bottom": 0.5 / tall, "wspace": 0.14}
+        widths = [1.4, 0.9, 0.2 + 0.07 * len(design.conditions)]
+        left, middle, right = fig.subplots(1, 3, gridspec_kw={**place, "width_ratios": widths})
         _draw_events(left, design, blocks)
-        _draw_matrix(right, design)
+        _draw_matrix(middle, design)
+        _draw_contrasts(right, design, contrasts)
     return fig
+
+
+def _draw_contrasts(ax: Axes, design: Design, contrasts: Mapping[str, Mapping[str, float]]) -> None:
+    """A row each contrast, a column each condition: its weight as a number in a color, empty where it is 0."""
+    weights = np.array([[own.get(name, 0.0) for name in design.conditions] for own in contrasts.values()])
+    ax.imshow(weights, cmap="RdBu_r", vmin=-2, vmax=2, aspect="auto", interpolation="none")
+    for row, column in np.argwhere(weights):
+        ax.text(column, row, f"{weights[row, column]:.2g}".replace("-", "−"), ha="center", va="center", fontsize=7,
+                color="black")  # fmt: skip
+    ax.set_yticks(range(len(contrasts)), list(contrasts), fontsize=8)
+    ax.yaxis.tick_right()
+    ax.set_xticks(range(len(design.conditions)), design.conditions, fontsize=8, rotation=35, ha="left")
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.set_xlabel("weights of contrasts", fontsize=8)
 
 
 def _draw_events(ax: Axes, design: Design, blocks: Blocks) -> None:

@@ -21,13 +21,13 @@ def grid_of(image: Volume) -> Grid:
     return (x, y, z), image.affine
 
 
-def onto(image: Volume, shape: Sequence[int], affine: Float, xfm: Array | None = None) -> Float32:
-    """An image on a display grid, linearly, zero outside; ``xfm`` takes a grid point to the image's."""
+def onto(image: Volume, shape: Sequence[int], affine: Float, xfm: Array | None = None, *, order: int = 1) -> Float32:
+    """An image on a display grid, linearly by default, zero outside; ``xfm`` takes a grid point to the image's."""
     data = np.asarray(image.data, dtype=np.float32)
     same = data.shape == tuple(shape) and np.allclose(image.affine, affine, atol=1e-4)
     if xfm is None and same:
         return data
-    spline = Spline(order=1, mode="constant")
+    spline = Spline(order=order, mode="constant")
     return sample_volume(data, image.affine, tuple(shape), affine, xfm=xfm, spline=spline)
 
 

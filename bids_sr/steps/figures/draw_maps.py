@@ -1,13 +1,17 @@
 """Figures of a run's results: one slice of all series, its model, maps and regions, and tables of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
 
 from bids_sr.config.memory_model import MAPS
-from bids_sr.pipeline.artifacts import Confounds, Facts, Image, Map, Mask, Regressors, Rows, Series, Table
+from bids_sr.pipeline.artifacts import Confounds, Facts, Image, Map, Mask, Regressors, Rows, Series, Table, Volume
 from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.reports.sections import Shown
 from bids_sr.series import RAW, map_label
 from bids_sr.steps.figures import run_maps
+from bids_sr.steps.figures.display_grids import grid_of, onto
+from bids_sr.steps.figures.draw_motion import carpet
 
 
 @figure(
@@ -42,18 +46,66 @@ def draw_slice(
 
 @figure(
     Shown(
+        "tsnr", "superres",
+        subtitle="Temporal signal-to-noise ratio",
+        tab="tSNR",
+        caption="Mean divided by standard deviation in time (quadratic trend removed), on one color scale. "
+        "Interpolation averages noise, so a higher ratio alone is no gain in sensitivity.",
+        missing="maps of the temporal signal-to-noise ratio",
+        tables=("image",),
+    ),
+    Shown(
+        "madecarpet", "superres",
+        subtitle="Carpet plot of the super-resolved series",
+        tab="Carpet plot",
+        caption="As the carpet plot of the acquired series under Head motion: stripes that are new here were added.",
+        missing="carpet plot of the super-resolved series",
+    ),
+)  # fmt: skip
+def draw_output(
+    series: dict[str, Series], preproc: Series, bold_mask: Mask, bold_mask_hr: Mask, verdict: Facts,
+    tpms_bold: list[Image] | None = None, *, n_dummy: int = 0,
+) -> Iterator[Drawn]:  # fmt: skip
+    """Maps of the temporal signal-to-noise ratio, acquired and super-resolved, and the carpet plot of the latter.
+
+    Super-resolved is the best method of the verdict; B-spline where there is none.
+    """
+    from bids_sr.reports.figures.motion_figures import carpet_figure, carpet_rows
+    from bids_sr.reports.figures.quality_control_figures import overlay_figure
+    from bids_sr.reports.tables.evaluation_rows import series_text
+    from bids_sr.stats.image.image_quality import series_quality
+
+    best = str(verdict["best"])
+    name = best if best in series else next(iter(series))
+    grid, ratios = grid_of(bold_mask_hr), {}
+    for key, each, mask in ((RAW, preproc, bold_mask), (name, series[name], bold_mask_hr)):
+        count = each.shape[3] - n_dummy
+        found = series_quality(each.volumes(n_dummy), mask.data > 0, each.zooms, n_volumes=count)
+        ratios[series_text(key)] = onto(Volume(found.tsnr, each.affine), *grid, order=0)
+    nothing = np.zeros(grid[0], dtype=np.float32)
+    drawn = overlay_figure(ratios, grid[1], nothing, bold_mask_hr.data, label="temporal signal-to-noise ratio")
+    yield Drawn("tsnr", drawn)
+    tissues = {tissue: onto(each, *grid) for tissue, each in zip(("GM", "WM", "CSF"), tpms_bold or (), strict=False)}
+    rows, groups = carpet(series[name], bold_mask_hr.data, tissues)
+    yield Drawn("madecarpet", carpet_figure(carpet_rows(rows, n_dummy), groups, preproc.tr or 1.0, traces={},
+                                            n_dummy=n_dummy))  # fmt: skip
+
+
+@figure(
+    Shown(
         "design", "activation", place=2,
         subtitle="Events and design matrix",
         tab="Events and design",
         caption="The linear model of the run, the same for all series. Left: events (at rest: time series of the "
-        "seeds) and the predicted responses. Right: all regressors, each divided by its largest magnitude.",
+        "seeds) and the predicted responses. Middle: all regressors, each divided by its largest magnitude. Right: "
+        "weights of the conditions in each contrast.",
     ),
 )  # fmt: skip
 def draw_design(
     regressors: Regressors, confounds: Confounds, *, tr: float, high_pass: float, slice_time_ref: float,
-    has_stc: bool, n_dummy: int = 0,
+    has_stc: bool, contrasts: Mapping[str, Mapping[str, float]], n_dummy: int = 0,
 ) -> Content:  # fmt: skip
-    """Events and design matrix of the linear model that every series of the run is fitted with."""
+    """Events and design matrix of the linear model that every series of the run is fitted with, and its contrasts."""
     from bids_sr.reports.figures.design_figures import design_figure
     from bids_sr.stats.glm.design import build_design, default_confounds
 
@@ -62,7 +114,7 @@ def draw_design(
         confound_names=default_confounds(confounds), tr=tr, high_pass=high_pass, slice_time_ref=slice_time_ref,
         has_stc=has_stc,
     )  # fmt: skip
-    return design_figure(design, regressors.spans())
+    return design_figure(design, regressors.spans(), contrasts)
 
 
 @figure(

@@ -227,6 +227,17 @@ def test_activation_of_every_contrast_and_smoothing(images, maps, tmp_path, back
     )
 
 
+def test_the_output_has_its_tsnr_beside_the_acquired_one_and_a_carpet(images, series, tmp_path):
+    tpms = [images[name] for name in ("gm", "wm", "csf")]
+    given = (series, series["raw"], images["mask"], images["mask_hr"], {"best": "srgan"}, tpms)
+    drawn = draw_maps.draw_output(*given, n_dummy=2)
+    assert kept(draw_maps.draw_output, drawn, tmp_path) == [("superres", "tsnr.svg"), ("superres", "madecarpet.svg")]
+    rows = [ax for ax in drawn[0].content.axes if ax.images]
+    assert {text.get_text() for text in drawn[0].content.texts} >= {"acquired", "srgan"}
+    assert len({image.get_clim() for ax in rows for image in ax.images[1:]}) == 1  # one scale
+    assert {"GM", "WM"} <= {text.get_text() for text in drawn[1].content.axes[0].texts}
+
+
 def test_tables_and_summaries(images, tmp_path):
     drawn = draw_motion.summarize_run(run_facts={"Run": "x"}, n_dummy=3)
     assert kept(draw_motion.summarize_run, drawn, tmp_path) == [("motion", "runsummary.html")]
@@ -242,13 +253,15 @@ def test_events_and_design_matrix_are_those_of_the_model(tmp_path: Path):
     (tmp_path / "events.tsv").write_text("onset\tduration\ttrial_type\n20\t16\tface\n60\t16\t<house>\n")
     drawn = draw_maps.draw_design(
         read_events(tmp_path / "events.tsv"), confounds, n_dummy=2, tr=2.0, high_pass=0.01, slice_time_ref=0.5,
-        has_stc=False,
+        has_stc=False, contrasts={"all": {"face": 0.5, "<house>": 0.5}, "difference": {"face": 1.0, "<house>": -1.0}},
     )  # fmt: skip
     assert kept(draw_maps.draw_design, drawn, tmp_path) == [("activation", "design.svg")]
     text = (tmp_path / "desc-design_bold.svg").read_text()
     for word in ("face", "&lt;house&gt;", "conditions", "head motion", "drift", "design matrix: 17 columns"):
         assert word in text
-    events, matrix = drawn[0].content.axes
+    events, matrix, weights = drawn[0].content.axes
+    assert [text.get_text() for text in weights.texts] == ["0.5", "0.5", "−1", "1"]  # conditions by their names
+    assert [label.get_text() for label in weights.get_yticklabels()] == ["all", "difference"]
     assert matrix.images[0].get_array().shape == (58, 17)
     bars = events.collections[events.get_yticks().tolist().index(1)]  # face comes second
     assert bars.get_paths()[0].get_extents().intervalx.tolist() == [20, 36]

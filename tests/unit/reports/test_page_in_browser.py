@@ -65,7 +65,15 @@ def page(tmp_path_factory) -> Path:
     mni = MniGrid(points=np.add(mni_nodes((20, 24, 8), FINE), [10, 0, -5]))
     viewer = viewer_html(given, below, np.ones((20, 24, 8)), mni=mni)
     row = {"space": "MNI", "x": "12", "y": "24", "z": "9", "scanner_x": "12", "scanner_y": "24", "scanner_z": "9"}
-    row |= {"cluster": "1", "series": "sbl", "contrast": "faces", "fwhm_mm": "5", "statistic": "z", "peak": "9", "volume_mm3": "30"}
+    row |= {
+        "cluster": "1",
+        "series": "sbl",
+        "contrast": "faces",
+        "fwhm_mm": "5",
+        "statistic": "z",
+        "peak": "9",
+        "volume_mm3": "30",
+    }
     clusters = clusters_html(pd.DataFrame([row | {"label": "n/a", "labels": "n/a"}]), "sbl")
     figures = [
         Panel(content=f"figure {c} {s}", choices={"contrast": c, "smoothing": s}) for c in ("all", "faces")
