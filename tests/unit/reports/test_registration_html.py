@@ -3,6 +3,7 @@
 import pytest
 
 from bids_sr.reports.tables.html_tables import registration_html
+from bids_sr.reports.text.overview_text import registration_chips
 
 GOOD = {"bold_t1w_nmi": 1.16, "roi_fraction_in_fov": 1.0, "roi_is_brain": False, "bold_t1w_poor": False}
 
@@ -13,6 +14,14 @@ def test_sound_registration_has_figures_and_no_warning():
     assert "warning" not in page
 
 
+def test_a_partial_field_of_view_is_a_fact_and_no_warning():
+    facts = {**GOOD, "roi_fraction_in_fov": 0.68}
+    page = registration_html(facts)
+    assert "0.68" in page
+    assert "warning" not in page
+    assert all(chip.passed for chip in registration_chips(facts))
+
+
 @pytest.mark.parametrize(
     ("fact", "words"),
     [
@@ -20,7 +29,6 @@ def test_sound_registration_has_figures_and_no_warning():
         ({"brain_doubts": ["its brain mask holds 2080 ml"]}, "looks wrong: its brain mask holds 2080 ml"),
         ({"bold_t1w_kept": True}, "keep the alignment of their headers"),
         ({"bold_pair_poor": True}, "T2\\* and BOLD looks poor"),
-        ({"roi_fraction_in_fov": 0.42}, "Only 42 %"),
         ({"roi_is_brain": True, "roi_fraction_in_fov": 0.0}, "the whole brain is used instead"),
     ],
 )

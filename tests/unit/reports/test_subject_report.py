@@ -13,6 +13,7 @@ from bids_sr.reports.assembler import write_subject_page
 from bids_sr.reports.figures import style, svg_files
 from bids_sr.reports.participants_page import build_report, errors_html, read_crash
 from bids_sr.reports.sections import Shown
+from bids_sr.reports.tables.html_tables import summary_html
 from bids_sr.steps.figures import declared
 
 SECTIONS = (
@@ -260,6 +261,30 @@ def test_what_is_missing_is_named(finished):
         "carpet plot of task tap, run 2",
         "training curve (no method that trains, or the step did not finish)",
     ]
+
+
+def test_a_section_without_a_pair_is_not_called_incomplete_unless_steps_failed(finished):
+    out, logs = finished
+    for path in (out / "sub-01" / "figures").glob("*_T2starw.*"):
+        path.unlink()
+    _, text = page_of(out, logs)
+    assert "not complete" not in text
+    assert "no pair, or the step did not finish" in text
+    (logs / "crash-20250101-000000-user-estimate-1.txt").write_text(CRASH.format(lines=""))
+    assert "not complete" in page_of(out, logs)[1]
+
+
+@pytest.mark.parametrize("words", [{"notes": ["a", "b"]}, {"warnings": "a"}])
+def test_notes_and_warnings_are_counted_by_their_words(tmp_path, words):
+    figures = tmp_path / "sub-01" / "figures"
+    figures.mkdir(parents=True)
+    (figures / "sub-01_desc-summary_T1w.html").write_text(summary_html({"Participant": "01", **words}))
+    _, text = page_of(tmp_path, tmp_path / "logs")
+    chips = re.findall(r'href="#summary">([^<]+)</a>\n', text)
+    assert [chip for chip in chips if "note" in chip or "warning" in chip] == [
+        "2 notes" if "notes" in words else "1 warning"
+    ]
+    assert "otice" not in text
 
 
 def test_what_was_not_asked_for_is_no_failure(finished):

@@ -66,6 +66,7 @@ def test_a_block_before_the_run_does_not_count_unless_asked(caplog):
         design = block_design(events, n_volumes=N, tr=TR, confound_names=())
     assert [b.used for b in design.blocks] == [False, True, True, True, True]
     assert "block of face at -28.0 s lies outside the run: ignored" in caplog.text
+    assert "00000" not in caplog.text, "the number of a block is nobody's name"
     with caplog.at_level(logging.WARNING):
         block_design(events, n_volumes=N, tr=TR, confound_names=(), n_dummy=25)
     told = [record.message for record in caplog.records if "body at 20.0 s" in record.message]

@@ -7,7 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from bidsmaker import BidsMaker
 from dyingnode import Die
+from graphmaker import planned_graph
 from nipype import config
 from nipype.pipeline import engine as pe
 
@@ -15,6 +17,8 @@ from bids_sr.cli import rerun
 from bids_sr.execution import crash
 from bids_sr.execution.crash import advice, participant_of, write_crash
 from bids_sr.io import atomic_files as files
+from bids_sr.pipeline.graph import run_of
+from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.reports.participants_page import read_crash
 
 WHY = ["Traceback (most recent call last):\n", "  line\n", "ValueError: the reason\n"]
@@ -130,3 +134,18 @@ def test_a_step_that_fails_alone_too_is_told(node: pe.Node, tmp_path: Path, caps
     write_crash(node, WHY, crash_dir=tmp_path)
     assert rerun.main([node.output_dir(), "-w", str(tmp_path / "alone")]) == 1
     assert "the step failed" in capsys.readouterr().err
+
+
+def test_labels_with_a_plus_run_and_keep_their_names(tmp_path: Path) -> None:
+    """`+` is legal in labels of BIDS 1.10, and in no name of nipype."""
+    maker = BidsMaker(tmp_path / "sub-x (copy)" / "bids")
+    maker.subject("A+B")
+    maker.bold("sub-A+B_task-tap+2")
+    maker.events("sub-A+B_task-tap+2")
+    maker.subject("AB")
+    workflow = workflow_of(planned_graph(maker, tmp_path), base_dir=tmp_path, need_gb=lambda need: need.always)
+    names = [name for name in workflow.list_node_names() if "sub_A__B" in name]
+    assert {run_of(f"{workflow.name}.{name}") for name in names} == {
+        "sub-A+B", "sub-A+B_task-tap", "sub-A+B_task-tap+2",
+    }  # fmt: skip
+    assert {participant_of(f"{workflow.name}.{name}") for name in names} == {"sub-A+B"}
