@@ -20,7 +20,8 @@ STEM = "sub-01_task-tap"
 
 def scripts(page: Path, language: str = "python") -> list[str]:
     """The blocks of a page, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    found = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    return [text for name, text in found if name == language]
 
 
 OF_SERIES = [page.name for page in sorted(DOCS.glob("*.md"))
@@ -83,12 +84,9 @@ def test_the_model_for_fitlins_is_one(two_participants):
     graph = BIDSStatsModelsGraph(layout, "model.json")
     graph.load_collections(space="MNI152NLin2009cAsym", desc="preproc")
     found = graph.root_node.run(force_dense=False)
-    assert [list(one.X.columns) for one in found] == [text_of_x(graph)] * 2
+    columns = [str(each).replace("1", "intercept") for each in graph.root_node.model["x"]]
+    assert [list(one.X.columns) for one in found] == [columns] * 2
     assert [one.contrasts[0].name for one in found] == ["thumbVersusLittle"] * 2
-
-
-def text_of_x(graph) -> list[str]:
-    return [str(each) if each != 1 else "intercept" for each in graph.root_node.model["x"]]
 
 
 def test_programs_that_look_below_the_raw_data_are_given_whole_paths():

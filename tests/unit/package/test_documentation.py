@@ -96,7 +96,8 @@ def _docstrings():
 def command_lines():
     """Page and words of each call of ours in a block of code; what stands for more, as in a list of forms, is none."""
     for page in PAGES:
-        for text in re.findall(r"^```\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE):
+        blocks = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+        for text in (text for language, text in blocks if not language):
             for line in re.findall(r"(?:^|&& )(bids-sr\S* [^\n]*)", text, re.MULTILINE):
                 if not re.search(r"\.\.\.|…|\[|  ", line):
                     yield pytest.param(line, id=f"{page}: {line}")
