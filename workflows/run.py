@@ -308,7 +308,7 @@ def _draw(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
     if "glm" in run.planned.settings.activation.kinds:
         scope.add(draw_maps.draw_design)
     if with_anat:
-        scope.add(draw_registration.draw_coregistration, draw_overview.draw_glass)
+        scope.add(draw_registration.draw_coregistration)
     if with_pair:
         scope.add(draw_registration.draw_guide)
     if scope.setting("calibrated"):

@@ -32,6 +32,7 @@ RATING = (
 )
 UNSEEN = "Give raters only these sheets, not this page or the reports: "
 MOST_TRIES = 5
+CITATIONS = {"html": "references", "md": "Markdown", "bib": "BibTeX"}
 
 
 def participants_with_figures(root: Path) -> list[str]:
@@ -155,13 +156,13 @@ def about_html(log_dir: Path, *, command: str | None) -> Markup:
 
 
 def methods_fragment(markdown: str) -> Markup:
-    """The methods text with references; the same as Markdown and BibTeX lies beside the page."""
+    """The methods text; with its references, and as Markdown and BibTeX, it lies beside the page."""
     if not markdown.strip():
         return render("note", "missing", "The methods text was not written.")
+    beside = Markup(", ").join(_link(f"CITATION.{suffix}", text) for suffix, text in CITATIONS.items())
     return joined([
-        Markup("<p>This text may be reused freely; please keep its citations (<a href='CITATION.md'>Markdown</a>, "
-               "<a href='CITATION.bib'>BibTeX</a>).</p>"),
-        render("bounded", "Methods text", methods_html(markdown, bibliography())),
+        Markup("<p>This text may be reused freely; please keep its citations ({}).</p>").format(beside),
+        render("bounded", "Methods text", methods_html(markdown, bibliography(), references=False)),
     ])  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.metrics.measure_names import parts_of
 from bids_sr.reports.markup import Head, joined, picked, render, table
 from bids_sr.reports.tables import evaluation_rows as pick
+from bids_sr.series import IMAGE_REFERENCES
 from bids_sr.stats.controls.negative_controls import claims, subject_specific
 
 K = TypeVar("K", bound=Hashable)
@@ -71,13 +72,13 @@ def _by_region(rows: Rows, regions: Sequence[str]) -> list[Column[tuple[str, str
 
 
 def holdout_html(rows: Rows, names: Names = ()) -> Markup:
-    """Image quality on the pair that was not trained on; methods against all others."""
+    """Image quality on the pair that was not trained on; all series against B-spline and inject."""
     caption = "Images of the held-out pair"
     return _images_html(rows, names, ("pair_psnr", "pair_ssim"), "pair_gain_psnr", caption)
 
 
 def images_html(rows: Rows, names: Names = ()) -> Markup:
-    """Likeness of volumes to the measured ones; all series against B-spline and the injected image."""
+    """Likeness of volumes to the measured ones; all series against B-spline and inject."""
     caption = "Single volumes compared with those measured at high resolution"
     return _images_html(rows, names, ("truth_psnr", "truth_ssim"), "gain_truth_psnr", caption)
 
@@ -85,10 +86,12 @@ def images_html(rows: Rows, names: Names = ()) -> Markup:
 def _images_html(own: Rows, names: Names, wanted: tuple[str, str], gain: str, caption: str) -> Markup:
     heads = zip(wanted, (("PSNR", "dB"), ("SSIM", "")), strict=True)
     columns = [(*head, cells(found)) for name, head in heads if (found := pick.pick(own, name))]
-    levels = table_of(caption, ["series"], _lines([r for r in own if r.measure in wanted], names), columns)
-    gains = [[row.series, pick.series_text(row.against), cell(row, bold=True)] for row in own if row.measure == gain]
-    caption = f"{caption}: differences (bold: the interval excludes 0)"
-    return levels + table(caption, ["method", "minus", ("PSNR", "dB")], gains, names=2, texts={0, 1}) or NOTHING
+    for other in IMAGE_REFERENCES:
+        more = {row.series: row for row in own if row.measure == gain and row.against == other}
+        columns += [(f"PSNR minus {other}", "dB", cells(more, bold=True))] if more else []
+    kept = {*wanted, gain}
+    lines = _lines([row for row in own if row.measure in kept], names)
+    return table_of(f"{caption} (bold: the interval excludes 0)", ["series"], lines, columns) or NOTHING
 
 
 def null_html(rows: Rows, names: Names = ()) -> Markup:

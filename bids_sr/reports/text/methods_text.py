@@ -73,11 +73,16 @@ def reference_html(entry: Entry) -> Markup:
     parts = [escape(f"{who} ({_field(entry, 'year') or 'n.d.'})."), escape(f"{_field(entry, 'title')}.")]
     if where:
         parts.append(Markup("<em>{}</em>{}.").format(where, f" {volume}" if volume else pages))
+    if target := _target(entry):
+        parts.append(Markup('<a href="{}">{}</a>').format(target, target.replace("https://doi.org/", "doi:")))
+    return Markup(" ").join(parts)
+
+
+def _target(entry: Entry) -> str:
+    """Where a work is found on the web; empty where that is not known."""
     doi = entry.fields.get("doi", "")
     target = f"https://doi.org/{doi}" if doi else entry.fields.get("url", "")
-    if target.startswith(_WEB):
-        parts.append(Markup('<a href="{}">{}</a>').format(target, f"doi:{doi}" if doi else target))
-    return Markup(" ").join(parts)
+    return target if target.startswith(_WEB) else ""
 
 
 def cited_keys(markdown: str) -> list[str]:
@@ -103,9 +108,11 @@ def _citation(state: StateInline, silent: bool) -> bool:
     return True
 
 
-def _render_citation(self: Any, tokens: Sequence[Any], index: int, options: Any, env: Mapping[str, Entry]) -> str:
+def _render_citation(
+    self: Any, tokens: Sequence[Any], index: int, options: Any, env: Mapping[str, tuple[str, str]]
+) -> str:
     links = [
-        Markup('<a href="#ref-{}">{}</a>').format(key, short_reference(env[key])) if key in env else f"{key}?"
+        f"{key}?" if key not in env else Markup('<a href="{1}">{0}</a>' if env[key][1] else "{}").format(*env[key])
         for key in tokens[index].meta["keys"]
     ]
     return Markup("({})").format(Markup("; ").join(links))
@@ -121,18 +128,22 @@ def _parser() -> MarkdownIt:
     return parser
 
 
-def methods_html(markdown: str, bibtex: str) -> Markup:
-    """The methods text as HTML, references at the end; a citation that the bibliography lacks has a question mark."""
+def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Markup:
+    """The methods text as HTML; a citation that the bibliography lacks has a question mark.
+
+    With `references` they stand at the end and citations lead there, else to where each work is found on the web.
+    """
     raw = split_bibtex(bibtex)
     entries = {key: read_entry(raw[key]) for key in cited_keys(markdown) if key in raw}
-    tokens = _parser().parse(markdown, entries)
+    cited = {key: (short_reference(e), f"#ref-{key}" if references else _target(e)) for key, e in entries.items()}
+    tokens = _parser().parse(markdown, cited)
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):  # below the headings of the report
             token.tag = f"h{min(6, int(token.tag[1:]) + 2)}"
-    body = Markup(_parser().renderer.render(tokens, _parser().options, entries))
+    body = Markup(_parser().renderer.render(tokens, _parser().options, cited))
     order = sorted(entries, key=lambda key: (short_reference(entries[key]).casefold(), key))
     listed = [(key, reference_html(entries[key])) for key in order]
-    return joined([body, render("references", listed)]) if listed else body
+    return joined([body, render("references", listed)]) if listed and references else body
 
 
 def write_citations(markdown: str, folder: Path, *logs: Path, bibtex: str | None = None) -> None:

@@ -7,8 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from bids_sr.config.levels import Level, StoredMaps
 from bids_sr.io.array_types import Array
 from bids_sr.metrics.long_tables import MetricRow
@@ -175,45 +173,6 @@ def show_viewer(
         mni = _mni(bold_mask_hr, boldref2t1w_xfm, std2t1w_xfm)
     best = str(verdict["best"])
     return viewer_html(given, below, bold_mask_hr.data, first_series=best, room=room_of(n_runs), mni=mni) or None
-
-
-@figure(
-    Shown(
-        "glass", "activation", place=1,
-        heading="Glass brain, {contrast}",
-        tab="Glass brain",
-        caption="Maximum magnitude along each viewing direction, in MNI space, on the color scale of the other maps. "
-        "L, R: left, right.",
-    ),
-)  # fmt: skip
-def draw_glass(
-    maps: list[Map], evaluation: Rows, verdict: Facts, boldref2t1w_xfm: Transforms, std2t1w_xfm: File
-) -> Iterator[Drawn]:
-    """The map of the best method of the verdict in MNI space, as a glass brain; nothing where no method is best.
-
-    Parameters
-    ----------
-    evaluation, verdict : what is shown: the verdict's contrast and its best method
-    boldref2t1w_xfm, std2t1w_xfm : take a T1w point to its boldref point, and to its template point
-    """
-    from bids_sr.reports.figures.glass_figures import glass_figure, glass_image
-
-    found, best = run_maps.sort_maps(maps), verdict["best"]
-    display, contrast = found.display, found.leading(run_maps.judged_contrast(evaluation, verdict))
-    widths = [fwhm for name, kind, fwhm in found.stats if (name, kind) == (contrast, display.statistic)]
-    own = found.stats[contrast, display.statistic, min(widths)] if widths else {}
-    if best not in own:
-        return
-    image = own[best].volume
-    shown = np.abs(np.nan_to_num(image.data)) > display.threshold
-    if not shown.any():
-        return
-    places = np.argwhere(shown) @ image.affine[:3, :3].T + image.affine[:3, 3]
-    points = _mni_points(places, boldref2t1w_xfm, std2t1w_xfm)
-    limit = run_maps.color_limit(own.values(), display.floor)
-    drawn = glass_figure(glass_image(points, image.data[shown]), display=display, limit=limit)
-    drawn.set_label(f"Glass brain: {display.statistic} of {contrast}, {best}, in MNI space")
-    yield Drawn("glass", drawn, contrast=contrast)
 
 
 def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> "MniGrid":

@@ -50,6 +50,13 @@ def test_citations_link_to_references_of_what_is_cited_only():
     assert "<ul><li>one</li><li>two</li></ul>" in html.replace("\n", "")
 
 
+def test_without_references_citations_lead_to_the_work_itself():
+    html = text.methods_html("We drew it [@power2017; @tool].", BIB, references=False)
+    assert '<a href="https://doi.org/10.1/x">Power and Müller, 2017</a>' in html
+    assert "References" not in html
+    assert "#ref-" not in html
+
+
 def test_a_citation_that_resolves_to_nothing_stays_visible_and_is_logged(tmp_path, caplog):
     text.write_citations("See [@nothing].", tmp_path, bibtex=BIB)
     assert "nothing?" in (tmp_path / "CITATION.html").read_text()

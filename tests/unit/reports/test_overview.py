@@ -3,14 +3,9 @@
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.pipeline.artifacts import Derivative, Volume
-from bids_sr.reports.figures import glass_figures, style
-from bids_sr.reports.figures.activation_figures import T_DISPLAY
-from bids_sr.reports.figures.svg_files import save_svg
 from bids_sr.reports.text.overview_text import (
     RunFacts,
     check_number,
@@ -24,10 +19,8 @@ from bids_sr.reports.text.overview_text import (
     registration_chips,
     resolution_text,
 )
-from bids_sr.spatial.transforms import write_itk
 from bids_sr.stats.evaluation.evidence import best_table
 from bids_sr.stats.evaluation.verdict import make_verdict
-from bids_sr.steps.figures.draw_overview import draw_glass
 
 RUN = RunFacts(
     name="sub-01_task-tap_run-2", acquired_mm=(6, 6, 3.3), made_mm=(3, 3, 3.3), displacement=(math.nan, 0.1, 0.2)
@@ -221,42 +214,3 @@ def test_a_reference_without_reproducible_detail_gives_no_number():
     assert "not measured: no reproducible detail in the reference" in html
     assert "--retrospective" not in html
     assert "n/a" not in html
-
-
-def test_the_glass_brain_shows_the_best_method_at_its_place_in_mni_space(tmp_path, monkeypatch):
-    data = np.zeros((12, 14, 10), dtype=np.float32)
-    data[3, 2, 4], data[8, 10, 6] = 9.0, -5.0
-    affine = np.diag([6.0, 6, 6, 1])
-    affine[:3, 3] = [-36, -90, -20]
-    maps = [
-        Derivative(Volume(data * (name == "sbl"), affine), {
-            "desc": name, "contrast": "all", "stat": "t", "suffix": "statmap"
-        })
-        for name in ("raw", "bspline", "sbl")
-    ]  # fmt: skip
-    moved = np.eye(4)
-    moved[:3, 3] = [0, 3, 0]  # of the boldref point, seen from T1w
-    write_itk(tmp_path / "std2t1w.txt", np.eye(4))
-    seen = []
-    monkeypatch.setattr(glass_figures, "glass_figure", lambda image, **_: seen.append(image) or style.new_figure(1, 1))
-    for best, count in (("sbl", 1), ("", 0)):
-        drawn = draw_glass(maps, [], {"best": best}, moved[None], tmp_path / "std2t1w.txt")
-        assert [dict(each.entities) for each in drawn] == [
-            {"contrast": "all", "desc": "glass", "suffix": "bold"}
-        ] * count
-    values = seen[0].get_fdata()
-    assert sorted(values[values != 0]) == [-5, 9]
-    place = seen[0].affine @ [*np.unravel_index(np.argmax(values), values.shape), 1]
-    assert place[:3] == pytest.approx(np.array([-18, -78, 4]) - moved[:3, 3], abs=2)
-
-
-def test_the_glass_brain_is_small_and_named(tmp_path):
-    image = glass_figures.glass_image(np.array([[-18.0, -78, 4], [-18, -78, 4.5]]), np.array([9.0, -4.0]))
-    assert image.get_fdata().max() == 9  # of two values in a voxel the larger one
-    figure = glass_figures.glass_figure(image, display=T_DISPLAY, limit=9.0)
-    assert all(text.get_bbox_patch() is None for ax in figure.axes for text in ax.texts)  # white in a dark page
-    file = save_svg(figure, tmp_path / "glass.svg")
-    assert file.stat().st_size < 120_000
-    text = file.read_text()
-    assert ">L<" in text
-    assert "t; shown where |t| &gt; 3.1" in text

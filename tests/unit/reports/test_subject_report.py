@@ -48,6 +48,8 @@ FUNC = (
     "desc-motion",
     "desc-carpet",
     "desc-srslice",
+    "desc-tsnr",
+    "desc-madecarpet",
     "contrast-thumb_desc-activation",
     "contrast-thumb_desc-activationFwhm50",
     "desc-variance",
@@ -175,7 +177,7 @@ def test_the_page_asks_no_network_for_anything(finished):
     page, text = page_of(*finished)
     assert page.resources
     assert all(each.startswith(("data:image/svg+xml;base64,", "data:image/svg+xml,")) for each in page.resources)
-    beside = ("index.html", "CITATION.md", "CITATION.bib", "logs/u1/settings.toml")
+    beside = ("index.html", "CITATION.html", "CITATION.md", "CITATION.bib", "logs/u1/settings.toml")
     assert all(each in beside or each.startswith(("#", "https://doi.org/")) for each in page.links)
     assert not re.search(r"url\((?!%23)", text)  # within a figure a part of it may be named
     assert "@import" not in text
