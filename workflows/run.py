@@ -313,8 +313,9 @@ def _draw(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
         scope.add(draw_registration.draw_guide)
     if scope.setting("calibrated"):
         scope.add(draw_registration.draw_calibration)
-    if weights := scope.gather("weight", [one.name for one in stored if one.learned_from == "run"]):
-        scope.add(draw_quality.draw_variance, wires={"weight": [*weights.values()][-1]})
+    if estimated := [one.name for one in stored if one.learned_from == "run"]:
+        made = {name: scope.gather(name, estimated[-1:])[estimated[-1]] for name in ("weight", "tested")}
+        scope.add(draw_quality.draw_variance, wires=made)
     scope.add(draw_maps.draw_slice, draw_maps.draw_output, wires={"series": scope.gather("series", run.mapped[1:])})
     scope.add(draw_maps.draw_activation, draw_maps.show_clusters)
     scope.add(draw_overview.show_viewer, draw_overview.draw_overview, draw_evaluation.draw_evaluation)

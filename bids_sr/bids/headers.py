@@ -13,7 +13,7 @@ from bids_sr.bids.findings import Findings
 from bids_sr.bids.image_header import Header
 from bids_sr.bids.inputs import BoldRun, Subject, factor_of
 from bids_sr.config import Settings
-from bids_sr.config.memory_model import Sizes
+from bids_sr.config.memory_model import Sizes, held_of_calibrated
 from bids_sr.config.spaces import FUNC
 from bids_sr.io.atomic_files import regular
 from bids_sr.io.grids import AxisOrder, inverse, nearest, reordered_affine, slices_last
@@ -292,6 +292,7 @@ def sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
     runs = [run for one in every for run in one.runs]
     scans = max((_millions(pair.highres) for one in every for pair in one.structural), default=0.0)
     high = max((prod(run.shape) * prod(factor_of(run, settings)) / 1e6 for run in runs), default=0.0)
+    calibrated = [run for run in runs if run.calibration is not None] if settings.superres.calibrated else []
     return Sizes(
         scans=scans,
         trained=scans * (max(1, len(every) - 1) if settings.superres.train_on == "others" else 1),
@@ -301,6 +302,7 @@ def sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
         learned=high if settings.superres.volume_trained else 0.0,
         dense=high if settings.superres.dense else 0.0,
         spaces=max((elsewhere(run, settings) for one in every if one.t1w for run in one.runs), default=0.0),
+        calibrated=max((held_of_calibrated(prod(run.shape), high, run.n_volumes) for run in calibrated), default=0.0),
     )
 
 

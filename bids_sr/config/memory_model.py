@@ -5,7 +5,7 @@ and its fork server hold, a little for each worker that waits, and what the step
 """
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from bids_sr.frozen import frozen
 
@@ -29,7 +29,8 @@ class Sizes:
     `scans` are those of the largest high-resolution scan of ``--sr-target anat``, and 0 otherwise; `trained` those of
     all heads that one network is trained on; `learned` those of the high-resolution volume where a method learns from
     the run's own volumes, and 0 otherwise; `dense` those where a dense network of recipe `paper` works; `spaces` those
-    of a run's grids in other spaces, all of them together.
+    of a run's grids in other spaces, all of them together; `calibrated` millions of values that are held of a run with
+    a calibration, see `held_of_calibrated`, and 0 without one.
     """
 
     scans: float = 0.0
@@ -40,6 +41,7 @@ class Sizes:
     learned: float = 0.0
     dense: float = 0.0
     spaces: float = 0.0
+    calibrated: float = 0.0
 
     @property
     def dense_piece(self) -> float:
@@ -61,6 +63,7 @@ class Need:
     dense: float = 0.0
     dense_piece: float = 0.0
     spaces: float = 0.0
+    calibrated: float = 0.0
 
     def gigabytes(self, sizes: Sizes) -> float:
         """With head room, on grids of these sizes."""
@@ -71,6 +74,14 @@ class Need:
         """Whether data of these sizes have the grids that it works on."""
         asked = ("t1w", "scans", "trained", "learned")
         return all(getattr(sizes, name) for name in asked if getattr(self, name))
+
+
+def held_of_calibrated(voxels: int, high: float, volumes: int) -> float:
+    """Millions of values: acquired volumes of so many voxels, patterns (`high` million voxels), matrices of a tile.
+
+    See `bids_sr.sr.variance.in_reference`; 800 volumes more of 64 x 64 x 6 voxels, 79 MB, added 66 MB.
+    """
+    return voxels * volumes / 1e6 + 40 * high + 60
 
 
 def _of_t1w(always: float, t1w: float) -> Need:
@@ -85,6 +96,7 @@ SEGMENT, REGION, SHOW_IN_TEMPLATE = _of_t1w(0.31, 0.032), _of_t1w(0.05, 0.052), 
 TRAIN = Need(always=0.3, high=0.2, dense=_DENSE_TRAINING)
 TRAIN_ON_VOLUMES = Need(always=0.45, high=0.0, learned=0.6, dense=_DENSE_TRAINING)
 VARIANCE, SERIES = Need(always=0.1, high=0.33), Need(always=0.06, high=0.25, dense_piece=1.6, spaces=_SPACES)
+RESOLVE = replace(SERIES, calibrated=4e-3)
 # 100 volumes as float32, those of the brain once more, and a slice in double precision
 CALIBRATE = Need(always=0.06, high=0.7)
 MAPS, EFFECTS, TO_TEMPLATE = (
@@ -98,7 +110,7 @@ MAPS, EFFECTS, TO_TEMPLATE = (
 PREPARE_SCANS, TRAIN_ON_SCANS = Need(always=0.45, scans=0.16), Need(always=0.6, trained=0.12)
 RESOLVE_SCANS, MEASURE_SCANS = Need(always=0.35, scans=0.12), Need(always=0.25, scans=0.30)
 LARGE = (
-    SEGMENT, REGION, SHOW_IN_TEMPLATE, TRAIN, TRAIN_ON_VOLUMES, VARIANCE, SERIES, CALIBRATE, EFFECTS, TO_TEMPLATE,
+    SEGMENT, REGION, SHOW_IN_TEMPLATE, TRAIN, TRAIN_ON_VOLUMES, VARIANCE, RESOLVE, CALIBRATE, EFFECTS, TO_TEMPLATE,
     PREPARE_SCANS, TRAIN_ON_SCANS, RESOLVE_SCANS, MEASURE_SCANS,
 )  # fmt: skip
 """Of the steps of every graph none needs more than these, so that preflight need not import the steps."""

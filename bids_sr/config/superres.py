@@ -157,6 +157,11 @@ class SuperRes(Checked):
         return tuple(name for name in dict.fromkeys((*self.learned, *self.series)) if name in found)
 
     @property
+    def calibrated(self) -> bool:
+        """Whether a calibration would enter any method."""
+        return any(get_method(name).calibrated for name in self.run_trained)
+
+    @property
     def volume_trained(self) -> tuple[str, ...]:
         """The methods that learn from the acquired volumes of a run alone, one model for each run."""
         return tuple(name for name in self.learned if name in methods_trained_on("self"))

@@ -2,8 +2,8 @@
 
 Time is that of processors of 2024, measured as processor seconds of all processes by ``benchmarks/resources.py`` and
 spread over those that can be kept busy; memory is the peak of all processes together, which does not grow with the
-number of volumes because nodes stream; disk counts what lies in the working directory (float32, uncompressed) and in
-the results.
+number of volumes because nodes stream, except where a calibration is used; disk counts what lies in the working
+directory (float32, uncompressed) and in the results.
 """
 
 import math
@@ -157,13 +157,15 @@ def _anatomical(work: _Costed) -> Row:
 
 
 def _calibrations(work: _Costed) -> list[Row]:
-    """The calibration of each run that a method will use one for."""
+    """The calibration of each run that a method will use one for, and the file of what it adds to the volumes."""
     found = [(run, run.calibration) for run in work.runs if run.calibration is not None]
-    if not found or not any(get_method(name).calibrated for name in work.settings.superres.run_trained):
+    if not found or not work.settings.superres.calibrated:
         return []
     volumes = [math.prod(run.shape) * math.prod(one.factor) * one.n_volumes / 1e6 for run, one in found]
     seconds = sum(_CALIBRATION_S + _CALIBRATION_S_HIGH * size for size in volumes)
-    return [work.row("calibration", seconds, memory_model.CALIBRATE, sum(volumes) * 4e-3)]
+    at_once = min(work.settings.resources.nprocs or 1, len(found))
+    added = at_once * max(run_gigabytes(run, work.settings)[1] for run, _ in found)
+    return [work.row("calibration", seconds, memory_model.CALIBRATE, sum(volumes) * 4e-3 + added)]
 
 
 def _motion(work: _Costed) -> Row:

@@ -36,13 +36,13 @@ _KEPT_SD = Keep(
 
 def text_of_calibration(*, with_events: bool) -> str:
     """What the methods text says of a calibration, whose task is known or not."""
-    task = ", its task" if with_events else ""
+    task = " and, where half of the degrees of freedom remained, its task" if with_events else ""
     return (
         "A short run at the high resolution was registered rigidly to the run, by mutual information in ANTs [@ants] "
         "and then by Gauss-Newton [@bakermatthews2004], to measure how the signal fluctuates: volumes with a "
         "framewise displacement above 0.5 mm [@power2012] or a spike were left out, "
-        f"drift{task} and the principal components of head motion were regressed out, and the residuals "
-        "were decomposed into principal components over time, whose images tell how the signal fluctuates.\n"
+        f"drift{task} {'were' if task else 'was'} regressed out, and the residuals were decomposed into principal "
+        "components over time, whose images tell how the signal fluctuates.\n"
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_sr.config.levels import Level, series_level
-from bids_sr.config.memory_model import SERIES, Need
+from bids_sr.config.memory_model import RESOLVE, SERIES, Need
 from bids_sr.io.array_types import Array
 from bids_sr.io.grids import finer_text
 from bids_sr.io.nifti import SeriesReader, load_image
@@ -66,7 +66,15 @@ def _own_text(setting: Lookup) -> str:
     name = setting("series_name")
     if name in BASELINES:
         return ""
-    if method_of_series(name).trained_on == "series":
+    method = method_of_series(name)
+    if method.trained_on == "series":
+        if method.calibrated and setting("calibrated") and setting("factor")[2] == 1:
+            return (
+                "With the patterns of the calibration, all volumes were brought to the reference, where the change "
+                "over time was estimated; what of it lies outside the acquired band of k-space was added to each "
+                "zero-filled volume after its interpolation. Without them, the variance map would have been moved to "
+                "the head position of each volume.\n"
+            )
         return (
             "The estimate for each volume, with the variance map moved to its head position, was added to the "
             "zero-filled volume outside the acquired band of k-space.\n"
@@ -153,7 +161,7 @@ def undo_motion(
 
 
 @step(
-    makes=("series", "space_series", "series_facts"), part=Part.SERIES, memory=SERIES, text=_own_text,
+    makes=("series", "space_series", "series_facts"), part=Part.SERIES, memory=RESOLVE, text=_own_text,
     keep={
         "series": Keep(_entities, _kept, facts="series_facts", linked=_as_preprocessed, level=_level),
         "space_series": Keep(None, _kept_in_spaces, facts="series_facts", dataset="primary", linked=_in_spaces),

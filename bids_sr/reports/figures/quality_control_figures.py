@@ -119,7 +119,13 @@ def overlay_figure(
 
 
 def variance_figure(
-    weight: Array, affine: Array, mask: Array, background: Array | None = None, *, n_slices: int = N_PLANES
+    weight: Array,
+    affine: Array,
+    mask: Array,
+    background: Array | None = None,
+    *,
+    n_slices: int = N_PLANES,
+    source: str = "the acquired series",
 ) -> Figure:
     """Standard deviation of fluctuations (X, Y, Z; else `FigureInputError`) in signal units, below the anatomy."""
     if weight.ndim != 3:
@@ -137,7 +143,7 @@ def variance_figure(
             below.set_facecolor("black")
             image = s.show_window(below, shown, (box, k), cmap="inferno", vmin=0.0, vmax=limit)
         s.mark_planes(axes[0], brain, planes)
-        s.bar_below(fig, image, "standard deviation of the fluctuations (signal units)")
+        s.bar_below(fig, image, f"standard deviation of the fluctuations (signal units), estimated from {source}")
     return fig
 
 

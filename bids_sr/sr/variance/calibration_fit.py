@@ -44,7 +44,11 @@ class CalibrationFit:
             why = "less is explained" if fits else "the outermost acquired frequencies are not predicted better"
             return f"the calibration is not used: with it {why}{' one level of resolution down' * fits}"
         moved = f"; its position was corrected by {self.moved_mm:.1f} mm" if self.moved_mm > _TOLD_MM else ""
-        return f"the calibration is used with weight {self.weight:g}{moved}"
+        told = f"the calibration is used with weight {self.weight:g}{moved}"
+        if (found := self.full if self.weight == SHARE else self.cautious) is None:
+            return told
+        having, without = (float(np.mean(each)) for each in (found.having, found.without))
+        return f"{told}; it predicts {having:.1%} of the outermost acquired frequencies ({without:.1%} without it)"
 
     @property
     def entries(self) -> dict[str, object]:

@@ -145,18 +145,20 @@ def _gate(
     if fit is not None and fit.weight and not tried[fit.weight].share > tried[0.0].share:
         fit = replace(fit, weight=0.0)
     best = fit.weight if fit is not None else 0.0
-    share = tried[best].share
+    share, how = tried[best].share, "" if fit is None else fit.text
+    if best:
+        how += f"; without it, {tried[0.0].share:.1%} would be explained one level of resolution down"
     told: dict[str, object] = {
         "explained_over_zerofill": round(share, 5),
         "explained_by_half": [round(each, 5) for each in tried[best].by_half],
         "tested": tested_entry(tried[best], data.volumes)
         | ({"calibrated": True} if best else {})
-        | ({} if fit is None else {"calibration": fit.text}),
+        | ({} if fit is None else {"calibration": how}),
     }
     if fit is not None:
         told |= fit.entries | {"explained_by_weight": {f"{w:g}": round(each.share, 5) for w, each in tried.items()}}
     used = least is None or share >= least
-    told["model"] = "the map of the whole run" if fit is None else f"the map of the whole run; {fit.text}"
+    told["model"] = "the map of the whole run" if fit is None else f"the map of the whole run; {how}"
     if least is None:
         told["model"] = why
     elif not used:

@@ -3,10 +3,12 @@
 A prior of some twenty maps is too slow to be carried into each pose of the head and solved for each volume. Here the
 zero-filled volumes are brought to the reference first; downsampled they are the data of all volumes in one pose, and
 one dense system a slice serves them all (`bids_sr.sr.variance.dense`). What lies beyond the acquired band is kept in a
-file, volume by volume, and added to each zero-filled volume after its interpolation.
+file, volume by volume, and added to each zero-filled volume after its interpolation. The data of all volumes are held
+in memory (`calibrated` in `bids_sr.config.memory_model`).
 """
 
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 import torch
@@ -43,7 +45,7 @@ class ReferenceUpsampler:
             return to_volume(level_above(_three(volume.shape), self.factor).up(to_slices(volume)))
 
     def settle(self, reader: SeriesReader, xfms: Array, distortion: Distortion | None, folder: Path) -> None:
-        """Find what is added to each volume of a series, in a file in a folder.
+        """Find what is added to each volume of a series, in a file in a folder that has no name: none is left behind.
 
         xfms : (T, 4, 4), take a boldref point to where it lies in volume t (RAS mm)
         """
@@ -51,9 +53,8 @@ class ReferenceUpsampler:
         with torch.inference_mode():
             change = self._in_reference(reader, xfms, distortion, level)
             x, y, z = level.fine
-            self._added = np.lib.format.open_memmap(
-                folder / "added.npy", mode="w+", dtype=np.float32, shape=(len(change), z, x, y)
-            )
+            with TemporaryFile(dir=folder) as file:  # the map keeps it open
+                self._added = np.memmap(file, np.float32, "w+", shape=(len(change), z, x, y))
             for number, tile, made in reconstructions(self.prior, change):
                 self._added[:, number, tile.made[0], tile.made[1]] = made.numpy()
 

@@ -125,16 +125,22 @@ def _quality_maps(maps: Iterable[Derivative]) -> dict[tuple[str, str], OfSeries]
         subtitle="Where the run fluctuates",
         tab="Where the run fluctuates",
         caption="The prior of the variance-weighted method: the temporal standard deviation on the high-resolution "
-        "grid, estimated from the acquired series alone. Detail beyond the acquired resolution is reconstructed where "
-        "this map has structure. The map should follow gray matter, vessels and CSF; it is black where the method was "
-        "not applied.",
+        "grid; below the color bar, from what it was estimated. Detail beyond the acquired resolution is "
+        "reconstructed where this map has structure. The map should follow gray matter, vessels and CSF; it is black "
+        "where the method was not applied.",
         missing="variance map of the run (no variance-weighted method was used, or the step did not finish)",
     ),
 )  # fmt: skip
-def draw_variance(weight: Image, bold_mask_hr: Mask, boldref: Image, guide_hr: Image | None = None) -> Content:
+def draw_variance(
+    weight: Image, tested: Facts, bold_mask_hr: Mask, boldref: Image, guide_hr: Image | None = None
+) -> Content:
     """Where a run fluctuates on the high-resolution grid, below an image of the anatomy (on any grid)."""
     from bids_sr.reports.figures.quality_control_figures import variance_figure
 
     grid = grid_of(weight)
     anatomy = onto(guide_hr or boldref, *grid)
-    return variance_figure(weight.data, weight.affine, onto(bold_mask_hr, *grid) > 0.5, anatomy)
+    calibrated = any(isinstance(each, Mapping) and each.get("calibrated") for each in tested.values())
+    return variance_figure(
+        weight.data, weight.affine, onto(bold_mask_hr, *grid) > 0.5, anatomy,
+        source=f"the acquired series{' and the calibration' * calibrated}",
+    )  # fmt: skip

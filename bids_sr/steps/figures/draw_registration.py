@@ -101,7 +101,7 @@ def draw_guide(
         tab="Calibration map",
         caption="BOLD reference above; below, in the same space, the standard deviation of the calibration's "
         "fluctuations: drift, head motion and task regressed out, corrupted volumes excluded, thermal noise "
-        "subtracted. It shows where the run is expected to fluctuate.",
+        "subtracted. For inspection; the estimate takes the calibration's principal components.",
     ),
     Shown("calibrationfacts", "registration", html=True, tab="Calibration values"),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from bids_sr.bids import Survey, factor_of, survey
 from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.slurm.slurm_prepare import _paths as slurm_paths
 from bids_sr.config import Paths, Settings, SuperRes, UsageError
+from bids_sr.config.memory_model import RESOLVE, step_gb
 from bids_sr.config.settings import analysis_digest
 from bids_sr.preflight import check, check_data
+from bids_sr.preflight.estimates import estimate
 from bids_sr.preflight.plan_text import dry_run_text
 
 FINE = (3.0, 3.0, 4.0)
@@ -65,6 +68,32 @@ def test_its_events_are_found_and_shown_in_the_plan(calibrated: BidsMaker) -> No
     assert line in dry_run_text(plan, settings)
     none = settings_for(calibrated, "--calibration", "none")
     assert "calibration: none" in dry_run_text(check(none), none)
+
+
+def test_memory_and_disk_of_a_long_run_are_those_of_all_its_volumes(maker: BidsMaker) -> None:
+    """What is added to the volumes was in a file that stayed, and neither it nor the volumes in memory were known."""
+    maker.bold(n_volumes=2000)
+    maker.bold(CALIBRATION, zooms=FINE, n_volumes=20)
+    found = [estimate(check(s), s) for s in (settings_for(maker, *given) for given in ((), ("--calibration", "none")))]
+    (run,) = look(maker).subjects[0].runs
+    volumes_gb = math.prod(run.shape) * 2000 * 4e-9
+    with_it, without = found
+    need = [step_gb(RESOLVE, each.sizes) for each in found]
+    assert need[0] - need[1] > volumes_gb + 0.2, "all volumes, and the matrices of a tile"
+    assert with_it.work_gb - without.work_gb > 4 * volumes_gb
+
+
+def test_the_methods_text_says_what_is_done_with_the_patterns(calibrated: BidsMaker) -> None:
+    """Head motion stays in them, and with them volumes go to the reference, not maps to the volumes."""
+    text, alone = (
+        planned_graph(calibrated, calibrated.root.parent / name, "--sr-method", "sbl", *more).methods_text()
+        for name, more in (("a", ()), ("b", ("--calibration", "none")))
+    )
+    assert "drift was regressed out, and the residuals were decomposed" in text
+    assert "components of head motion were regressed out" not in text
+    assert "all volumes were brought to the reference" in text
+    assert "with the variance map moved to its head position, was added" in alone
+    assert "with the variance map moved to its head position, was added" not in text
 
 
 @pytest.mark.parametrize("option", ["highres", "acq-highres", "FILE"])

@@ -363,5 +363,9 @@ def test_guards_without_maps_or_ensemble(images):
 @pytest.mark.parametrize("guide", [True, False])
 def test_variance(images, tmp_path, guide):
     above = images["guide"] if guide else None
-    drawn = draw_variance(images["sd"], images["mask"], images["guide"], above)
+    tested = {"sbl": {"share": 0.2, "calibrated": True}}
+    drawn = draw_variance(images["sd"], tested, images["mask"], images["guide"], above)
+    assert any("from the acquired series and the calibration" in text for text in words(drawn[0].content, tmp_path))
+    alone = draw_variance(images["sd"], {"sbl": {"reason": "x"}}, images["mask"], images["guide"], above)
+    assert not any("calibration" in text for text in words(alone[0].content, tmp_path))
     assert kept(draw_variance, drawn, tmp_path) == [("superres", "variance.svg")]

@@ -46,6 +46,7 @@ def still():
 
 def test_it_is_what_each_volume_gives_by_itself(prior, series, tmp_path):
     at_once = written(prior, tmp_path, still())
+    assert {path.name for path in tmp_path.iterdir()} == {"run.nii", "fine.nii"}, "what is added has no name"
     slow = VarianceUpsampler(
         weight=prior.weight, noise=prior.noise, fwhm=prior.fwhm, mean=np.median(series, -1), mask=np.ones(SHAPE),
         affine=AFFINE, factor=FACTOR,

@@ -13,6 +13,7 @@ from bids_sr.config.memory_model import (
     TRAIN_ON_VOLUMES,
     Need,
     Sizes,
+    held_of_calibrated,
     largest_gb,
     step_gb,
 )
@@ -49,6 +50,11 @@ def test_larger_grids_need_more_and_those_that_are_not_there_do_not_count() -> N
     assert largest_gb(Sizes(high=0.5)) < largest_gb(large), "without a T1w image its steps do not count"
     assert largest_gb(large) < largest_gb(Sizes(t1w=8.0, low=0.12, high=0.5, learned=4.0)), "only where there are such"
     assert Need(always=0.1, high=0.0).gigabytes(large) > 0.1
+
+
+def test_the_volumes_of_a_calibrated_run_are_held_together() -> None:
+    held = held_of_calibrated(64 * 64 * 30, 0.49, 900)
+    assert largest_gb(Sizes(high=0.49, calibrated=held)) > largest_gb(Sizes(high=0.49)) + 0.44
 
 
 def test_dense_networks_of_the_paper_count_where_they_are_trained_and_applied() -> None:
