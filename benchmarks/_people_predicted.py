@@ -63,16 +63,22 @@ def shares_of(file: Path, folder: Path) -> dict[str, Any]:
     image = nib.load(file)  # type: ignore[attr-defined]
     low, affine = kspace_crop(np.asarray(image.dataobj, dtype=np.float32), image.affine, factor=FACTOR)
     coarse = nib.Nifti1Image(low, affine, image.header)  # type: ignore[attr-defined]
-    with opened(coarse, folder, "bold", any_order=True) as reader:
-        run = prepare_run(reader, folder)
-        with SeriesReader(undo_motion(reader, run, folder / "raw.nii", run.boldref.affine)) as raw:
-            data = run_data(raw, run.brain.data, recipe_of("sbl"), FACTOR, n_dummy=run.n_dummy, poses=run.poses)
+    run, data = acquired_data(coarse, folder)
     out: dict[str, Any] = {"volumes": low.shape[3] - run.n_dummy}
     trial = data.trial()
     for name in SERIES:
         found = try_interpolation(trial, name) if name == PLAIN else try_maps(trial, recipe_of(name).estimator)[0.0]
         out |= {f"{name} tested": found.share, f"{name} lower": found.interval[0], f"{name} upper": found.interval[1]}
     return out | _true_shares(image, run, data, folder)
+
+
+def acquired_data(image: Any, folder: Path) -> tuple[PreparedRun, RunData]:
+    """What the steps of the program make of an acquired run."""
+    with opened(image, folder, "bold", any_order=True) as reader:
+        run = prepare_run(reader, folder)
+        with SeriesReader(undo_motion(reader, run, folder / "raw.nii", run.boldref.affine)) as raw:
+            data = run_data(raw, run.brain.data, recipe_of("sbl"), FACTOR, n_dummy=run.n_dummy, poses=run.poses)
+    return run, data
 
 
 def _true_shares(image: Any, run: PreparedRun, data: RunData, folder: Path) -> dict[str, float]:

@@ -4,6 +4,7 @@ python benchmarks/people.py settings BIDS_DIR            what was tried, one lev
 python benchmarks/people.py share NAME=BIDS_DIR ...      share of zero filling's error explained, one row a run
 python benchmarks/people.py noise NAME=BIDS_DIR ...      the same with thermal noise added, and what the gate says
 python benchmarks/people.py predict NAME=BIDS_DIR ...    whether the share tested one level down predicts the true one
+python benchmarks/people.py word DATA OUT                whether a run without its reference can be given a word
 python benchmarks/people.py data DATA OUT                data sets of the next three, and the calls that they make
 python benchmarks/people.py runs DATA OUT [ONLY ...]     the whole program, blind and calibrated, on every run of DATA
 python benchmarks/people.py harm DATA OUT [ONLY ...]     the same with calibrations that are wrong
@@ -42,6 +43,7 @@ from _people_phantom import phantom
 from _people_predicted import FACTOR, predict, recipe_of
 from _people_runs import command
 from _people_tables import harm, protocol, runs
+from _people_word import word
 from _table import keep
 from torch import Tensor
 
@@ -213,14 +215,14 @@ def everything(arguments: list[str]) -> None:
     settings([str(folder / "studyforrest-lowres")])
     for command_ in (share, noise, predict):
         command_(people)
-    for command_ in (runs, harm, protocol):
+    for command_ in (runs, word, harm, protocol):
         command_(arguments[:2])
     phantom(arguments[1:2])
 
 
 def main() -> int:
     """One subcommand."""
-    wanted = {"settings": settings, "share": share, "noise": noise, "predict": predict, "data": data,
+    wanted = {"settings": settings, "share": share, "noise": noise, "predict": predict, "word": word, "data": data,
               "runs": runs, "harm": harm, "protocol": protocol, "phantom": phantom, "all": everything}  # fmt: skip
     if len(sys.argv) < 3 or sys.argv[1] not in wanted:
         sys.exit(__doc__)
