@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -69,12 +70,13 @@ def features(place: Path, low: Path) -> dict[str, float]:
     active = np.abs(np.nan_to_num(np.asarray(t_map.dataobj, dtype=np.float32))) > ACTIVE_T
     with tempfile.TemporaryDirectory() as folder:
         run, data = acquired_data(image, Path(folder))
-    images = read_table(_file(place, "_desc-image_metrics.tsv"))
+    with _file(place, "_desc-image_metrics.tsv").open() as stream:
+        images = {(line["series"], line["measure"]): line["value"] for line in csv.DictReader(stream, delimiter="\t")}
     return {
         "tested share": _value(rows, "sbl", "tested_share"),
         "tested share, active": _tested_active(data, active & (run.brain.data > 0)),
         "reliability of the effect": _value(rows, "zerofill", "self_r_signal", "active40"),
-        "temporal SNR": _value(images, "raw", "tsnr_median"),
+        "temporal SNR": float(images["raw", "tsnr_median"]),
         "volumes": float(data.volumes),
         "outer fifth": _outer_fifth(data),
     }
