@@ -44,14 +44,13 @@
 {% if limits %}<h4>Limitations</h4>{{ items(limits) }}{% endif %}
 {% endmacro %}
 
-{% macro overview(header, mark, kind, headline, evidence, before, numbers, resolution, chips, steps) %}
+{% macro overview(header, mark, kind, headline, evidence, before, numbers, chips, steps) %}
 <div class='overview'>
 <h3 class='run'>{{ header }}</h3>
 {{ messages("warning", before) }}
 <div class='answer {{ kind }}'><p class='headline'><span class='mark' aria-hidden='true'>{{ mark }}</span> {{ headline }}</p>
 <p class='evidence'>{% if evidence %}{{ evidence }}. {% endif %}<a href='#verdict'>Why</a></p></div>
 <ul class='numbers'>{% for each in numbers %}<li><strong>{{ each.value }}</strong><span>{{ each.label }}</span><small>{{ each.note }}</small></li>{% endfor %}</ul>
-{% if resolution %}<p class='resolution'>{{ resolution }}</p>{% endif %}
 <ul class='chips'>{% for chip in chips %}<li><a class='chip {{ "passed" if chip.passed else "failed" }}' href='#{{ chip.section }}'>{{ "✓" if chip.passed else "!" }} {{ chip.text }}</a></li>{% endfor %}</ul>
 {% if steps %}<p class='next'><strong>Next:</strong> {{ steps|join(" ") }}</p>{% endif %}
 </div>

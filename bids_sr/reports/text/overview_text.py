@@ -5,7 +5,6 @@ All of it is read from the verdict, the rows of the evaluation and the flags, so
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import field
 
 from markupsafe import Markup
 
@@ -17,14 +16,8 @@ from bids_sr.reports.markup import render
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.html_tables import registration_warnings
 from bids_sr.stats.controls.qc_flags import flag_text
-from bids_sr.stats.evaluation.evidence import APPLIED, Table, below_zero, best_table, image_gains, stands_for
-from bids_sr.stats.evaluation.tested_share import (
-    OneLevelDown,
-    interval_text,
-    one_level_down,
-    percent_text,
-    untested_text,
-)
+from bids_sr.stats.evaluation.evidence import APPLIED, Table, below_zero, best_table, stands_for
+from bids_sr.stats.evaluation.tested_share import EARLIER, Earlier, one_level_down, percent_text, untested_text
 from bids_sr.stats.evaluation.verdict_text import MOVED_MM, MOVED_SHARE, moved
 
 MARKS: Mapping[str, tuple[str, str]] = {
@@ -47,8 +40,7 @@ class RunFacts:
     """What was acquired: name, voxel sizes (mm) before and after, and framewise displacement (mm) of each volume.
 
     `described` is what the sidecar of the series says of it, such as that it was simulated from a finer one;
-    `calibrated` tells whether a calibration run was used, `at_rest` whether seeds take the place of conditions;
-    `resolution` is the smoothness of each series' noise in plane (FWHM, mm), by name.
+    `calibrated` tells whether a calibration run was used, `at_rest` whether seeds take the place of conditions.
     """
 
     name: str
@@ -58,7 +50,6 @@ class RunFacts:
     described: str = ""
     calibrated: bool = False
     at_rest: bool = False
-    resolution: Mapping[str, float] = field(default_factory=dict)
 
 
 @frozen
@@ -96,15 +87,16 @@ def overview_html(
         evidence = f"{EVIDENCE_TEXT[table.evidence.name]}; {mapped} {table.contrast}"
     idle = texts(verdict.get("not_applied"))
     flags = [flag for flag in flags if not stands_for(str(flag.get("series", "run")), idle)]
-    chips = [*motion_chips(run), *registration_chips(registration), *flag_chips(rows, flags)]
-    if table is not None and table.shows_accuracy:
-        first = level_number(table, best)
+    measured = table is not None and table.shows_accuracy
+    chips = [*motion_chips(run), *registration_chips(registration), *flag_chips(rows, flags, measured=measured)]
+    if table is not None and measured:
+        numbers = [level_number(table, best), *right_number(table, best)]
     else:
-        first = one_level_number(tested, best, no_detail=table is not None and table.no_detail)
+        numbers = [earlier_number(best, EARLIER.get(run.calibrated) if best == "sbl" else None)]
     return render(
         "overview", header_text(run), mark, kind, str(verdict.get("headline", "")), evidence,
         [str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key)],
-        [first, *image_number(rows, best), check_number(chips)], resolution_text(run, applied), chips,
+        [*numbers, check_number(chips)], chips,
         next_steps(verdict, flags, table is not None and not table.no_detail, run),
     )  # fmt: skip
 
@@ -150,46 +142,28 @@ def level_number(table: Table, best: str) -> Number:
     return Number(value=f"{best} {_share(row, percent)}", label=f"{label}, {where}", note="; ".join(beside))
 
 
-def one_level_number(found: OneLevelDown | None, best: str, *, no_detail: bool = False) -> Number:
-    """What the best method explains one level down, where there is no truth."""
-    label = "of what zero filling misses, tested on this run one level down"
-    if found is None or not best:
-        why = "no reproducible detail in the reference" if no_detail else "no reference"
-        return Number(value="–", label="accuracy", note=f"not measured: {why}")
-    where = f"{label} ({found.levels_text})" if found.levels_text else label
-    row = found.tested.get(best)
-    if row is None:
-        return Number(value="–", label=where, note=f"{best} not tested: {found.reasons.get(best, 'no value')}")
-    tested = [interval_text(row), *(f"{each.series}: {_share(each, True)}" for each in found.beside([best]))]
-    calibrated = "calibrated: its place was tested apart" if found.calibrated else ""
-    note = "; ".join(filter(None, [*tested, calibrated]))
-    return Number(value=f"{best} {_share(row, True)}", label=where, note=note)
-
-
-IMAGE_OVER = {"gain_truth_psnr": "stretches of volumes", "pair_gain_psnr": "slices"}
-"""What the interval of a gain of single images is over."""
-
-
-def image_number(rows: Sequence[MetricRow], best: str) -> list[Number]:
-    """Gain of single images (dB) over `inject`, which carries static detail alone; over B-spline beside it.
-
-    Nothing where no images could be compared, or where there is no pair, so that `inject` was not made.
-    """
-    found = {row.against: (row, where) for row, where in image_gains(rows, best) if pick.known(row)}
-    if "inject" not in found:
+def right_number(table: Table, best: str) -> list[Number]:
+    """How much of the detail that the best method shows is true; nothing where that is not known."""
+    found = {row.region: row for row in table.others if row.series == best and row.measure.endswith("_right_beyond")}
+    row = found.get(table.lead)
+    if row is None or not pick.known(row):
         return []
-    row, where = found["inject"]
-    ends = pick.interval_text(row)
-    notes = [where, *([f"95 % interval over {IMAGE_OVER[row.measure]} {ends}"] if ends else [])]
-    if "bspline" in found:
-        notes.append(f"gain over B-spline: {_decibel(found['bspline'][0])}")
-    label = "image quality over static detail alone (inject; PSNR gain)"
-    return [Number(value=f"{best} {_decibel(row)}", label=label, note="; ".join(notes))]
+    beside = [_ends(row, True)]
+    if table.lead != "brain" and "brain" in found:
+        beside.append(f"whole brain: {_share(found['brain'], True)}")
+    label = f"correct fraction: of the detail that {best} shows, how much is true, {pick.region_text(table.lead)}"
+    return [Number(value=f"{best} {_share(row, True)}", label=label, note="; ".join(beside))]
 
 
-def _decibel(row: MetricRow) -> str:
-    value = round(row.value, 1) + 0.0  # there is no negative zero, nor a positive one
-    return f"{value:+.1f} dB".replace("-", "−") if value else "0.0 dB"
+def earlier_number(best: str, earlier: Earlier | None) -> Number:
+    """What measured runs had, where this one has no truth."""
+    if not best or earlier is None:
+        return Number(value="–", label="accuracy", note="not measured")
+    label = f"of the fine detail in active voxels was explained by {best} where it was measured ({earlier.where})"
+    note = (
+        f"over the brain {earlier.brain} (below 0: wrong detail); where this run lies is not known until it is measured"
+    )
+    return Number(value=earlier.active, label=label, note=note)
 
 
 def _raised(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]]) -> tuple[list[str], list[str]]:
@@ -216,14 +190,6 @@ def check_number(chips: Sequence[Chip]) -> Number:
     return Number(value=_counted(len(failed), "warning"), label=passed, note="; ".join(failed))
 
 
-def resolution_text(run: RunFacts, methods: Sequence[str]) -> str:
-    """Effective resolution of the acquired series, B-spline, each applied method and the measured series."""
-    wanted = ("raw", "bspline", *methods, "measured")
-    names = {"raw": "acquired", "bspline": "B-spline"}
-    sizes = [f"{names.get(name, name)} {run.resolution[name]:.1f}" for name in wanted if name in run.resolution]
-    return f"Effective in-plane resolution (FWHM of the noise, mm): {', '.join(sizes)}." if sizes else ""
-
-
 def motion_chips(run: RunFacts) -> list[Chip]:
     """Mean framewise displacement."""
     if (found := moved(run.displacement)) is None:
@@ -247,17 +213,25 @@ def registration_chips(facts: Mapping[str, object]) -> list[Chip]:
     return [Chip(passed=not warnings, text=text, section="registration")]
 
 
-def flag_chips(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]]) -> list[Chip]:
-    """One chip a check, those that failed first; a method with wrong detail is named."""
+def flag_chips(
+    rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]], *, measured: bool = True
+) -> list[Chip]:
+    """One chip a check, those that failed first; a method with wrong detail is named, and where that was `measured`."""
     up, down = _raised(rows, flags)
+    rests = {} if measured else {"harm": ", tested one level down only"}
     chips = []
     for name in up:
         own = [flag for flag in flags if flag.get("name") == name == "harm" and flag.get("raised")]
         about = f"{', '.join(dict.fromkeys(str(flag['series']) for flag in own))}: " if own else ""
-        chips.append(Chip(passed=False, text=about + flag_text(name), section="guards"))
-    return chips + [Chip(passed=True, text=flag_text(name, raised=False), section="guards") for name in down]
+        chips.append(Chip(passed=False, text=about + flag_text(name) + rests.get(name, ""), section="guards"))
+    passed = (flag_text(name, raised=False) + rests.get(name, "") for name in down)
+    return chips + [Chip(passed=True, text=text, section="guards") for text in passed]
 
 
+CALIBRATE = (
+    "To improve it, scan a calibration (about 20 volumes at the high resolution, same slices): with one, "
+    f"{EARLIER[True].active} was explained ({EARLIER[True].where})."
+)
 MOVE_LESS = (
     "Look at head motion first: fine detail cannot be trusted where the head moves by a voxel; exclude "
     "this run, or acquire it again."
@@ -272,15 +246,15 @@ def next_steps(
     steps = [MOVE_LESS] if verdict.get("motion_text") else []
     steps += [str(flag["remedy"]) for flag in flags if flag.get("raised") and flag.get("remedy")]
     if verdict.get("not_applied") and not run.calibrated:
-        steps.append(
-            "Acquire a calibration run (about 20 volumes at the high resolution, same slices): with it, a method can "
-            "be applied in more runs."
-        )
+        steps.append(CALIBRATE)
     if status == "not assessed" and compared:
+        made, acquired = (size_text(size) for size in (run.made_mm, run.acquired_mm))
         steps.append(
-            "Measure accuracy: --retrospective downsamples this run and compares the results with the original; "
-            "--truth DIR uses a measured high-resolution run."
+            f"To measure it, scan one run of the task at {made} and process it with --retrospective, which downsamples "
+            f"it and compares the results with what was measured. On this run that shows the accuracy at {acquired}."
         )
+        if not run.calibrated:
+            steps.append(CALIBRATE)
     if status == "not more accurate":
         steps.append("Interpret the B-spline maps; fine detail in the other maps is not shown to be accurate here.")
     if status == "more accurate":

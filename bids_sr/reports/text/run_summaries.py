@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
@@ -19,20 +18,19 @@ from bids_sr.reports.text.overview_text import (
     motion_chips,
     registration_chips,
 )
-from bids_sr.stats.evaluation.evidence import APPLIED, EVIDENCE, below_zero, best_table, stands_for
-from bids_sr.stats.evaluation.tested_share import TESTED, percent_text
+from bids_sr.stats.evaluation.evidence import APPLIED, EVIDENCE, Table, below_zero, best_table, stands_for
+from bids_sr.stats.evaluation.tested_share import percent_text
 from bids_sr.stats.evaluation.verdict_text import MOVED_MM, compared_lines, moved, verdict_line
 
 VERDICT, TABLE = "_desc-verdict_metrics.json", "_desc-evaluation_metrics.tsv"
 CONFOUNDS, REGISTRATION = "_desc-confounds_timeseries.tsv", "_desc-registration_metrics.json"
-_READ = frozenset({APPLIED, TESTED, *(kind.level for kind in EVIDENCE), *(kind.gain for kind in EVIDENCE)})
+_READ = frozenset({APPLIED, *(kind.level for kind in EVIDENCE), *(kind.gain for kind in EVIDENCE)})
 NOT_EVALUATED = "No run was evaluated."
 HEADS: tuple[tuple[str, str], ...] = (
     ("participant", ""),
     ("run", ""),
     ("not applied", "zero filling instead"),
     ("explained variance", "beyond the acquired Nyquist limit"),
-    ("one level down", "of what zero filling misses"),
     ("mean FD (mm)", ""),
     (f"volumes with FD > {MOVED_MM:g} mm", ""),
     ("warnings", ""),
@@ -41,12 +39,11 @@ HEADS: tuple[tuple[str, str], ...] = (
 """Columns of the table, with what they mean; those that are empty in all rows are left out."""
 SHOWN = frozenset({"participant", "run", "verdict"})
 """Columns that are never left out."""
-NUMBERS = frozenset({5, 6})
+NUMBERS = frozenset({4, 5})
 """Columns of plain numbers."""
 READING = (
-    "Values of the best method of each run, with 95 % intervals. Explained variance, in active voxels, needs a "
-    "high-resolution reference. One level down: tested on the run itself, where its own images are the truth; this is "
-    "not accuracy at the final resolution."
+    "Explained variance: of the best method of each run in active voxels, with its 95 % interval; it needs a "
+    "high-resolution reference."
 )
 
 
@@ -57,7 +54,6 @@ class RunSummary:
     run: str
     not_applied: str = ""
     accuracy: str = ""
-    tested: str = ""
     mean_fd: str = ""
     moved: str = ""
     warnings: str = ""
@@ -108,32 +104,31 @@ def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> Ru
         for row in rows
         if row.parts.family == "flag" and pick.known(row) and not stands_for(row.series, idle)
     ]
-    checks = [*motion_chips(run), *registration_chips(_json(registration_file)), *flag_chips([], flags)]
+    table = best_table(rows, [row.series for row in rows if row.measure == APPLIED and row.value > 0])
+    if table is not None and not table.shows_accuracy:
+        table = None
+    own = flag_chips([], flags, measured=table is not None)
+    checks = [*motion_chips(run), *registration_chips(_json(registration_file)), *own]
     failed = [chip.text for chip in checks if not chip.passed]
     motion = moved(displacement)
     return RunSummary(
         run=stem.removeprefix(f"sub-{label}_"), verdict=verdict_line(verdict),
-        **_evidence(rows, str(verdict.get("best", ""))),
+        accuracy="" if table is None else _accuracy(table, str(verdict.get("best", ""))),
         mean_fd=f"{motion[0]:.2f}" if motion else "",
         moved=percent_text(motion[1]) if motion else "",
         warnings="; ".join(failed) or ("none" if checks else ""), not_applied=", ".join(idle),
     )  # fmt: skip
 
 
-def _evidence(rows: Sequence[MetricRow], best: str) -> dict[str, str]:
-    """Accuracy where there is a reference, else what the run itself tells one level down; nothing is both."""
-    table = best_table(rows, [row.series for row in rows if row.measure == APPLIED and row.value > 0])
-    if table is not None and table.shows_accuracy:
-        row = table.level(best, table.lead)
-        if row is None or not pick.known(row):
-            return {}
-        where = "" if table.lead.startswith("active") else f", {pick.region_text(table.lead)}"
-        return {"accuracy": f"{best} {_value(row, percent='_ev_' in row.measure)}{where}"}
-    own = next((row for row in rows if row.series == best and row.measure == TESTED and pick.known(row)), None)
-    return {} if own is None else {"tested": f"{best} {_value(own)}"}
+def _accuracy(table: Table, best: str) -> str:
+    row = table.level(best, table.lead)
+    if row is None or not pick.known(row):
+        return ""
+    where = "" if table.lead.startswith("active") else f", {pick.region_text(table.lead)}"
+    return f"{best} {_value(row, percent='_ev_' in row.measure)}{where}"
 
 
-def _value(row: MetricRow, *, percent: bool = True) -> str:
+def _value(row: MetricRow, *, percent: bool) -> str:
     if percent and below_zero(row):
         return WORSE
     text = percent_text(row.value) if percent else f"r {pick.value_text(row.value)}"

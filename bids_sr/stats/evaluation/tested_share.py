@@ -1,8 +1,8 @@
 """The test of a run one level of resolution down, in words: there the acquired volumes themselves are the reference.
 
-It stands where a run has no high-resolution reference. It is made at voxels twice as large as acquired (or by whatever
-factor), so it is no measurement of accuracy at the resolution of the results; that it does not predict it well enough
-either was found by ``benchmarks/people.py predict``.
+It decides whether a method is applied. It is no measurement of accuracy: it is made at voxels twice as large as
+acquired (or by whatever factor), and nothing that a run tells without its reference was found to tell much from little
+(``benchmarks/people.py word``). Where there is no reference, what measured runs had is told, as a range.
 """
 
 import math
@@ -13,6 +13,7 @@ from typing import cast
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import mm_text
 from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.stats.evaluation.evidence import below_zero
 
 TESTED = "tested_share"
 OF_WHAT = "of what zero filling misses"
@@ -21,8 +22,28 @@ CALIBRATED = (
     "what it predicts of the outermost acquired frequencies; the test one level down does not detect a calibration "
     "that is shifted by one voxel, and is optimistic."
 )
-_PLAIN = "sdmod"  # the simple arithmetic that is told beside the methods
+NOT_ACCURACY = (
+    "The test one level down decides only whether a method is applied. It is a share of zero filling's squared error, "
+    "with thermal noise in it; the explained variance of an activation map cannot be read from it."
+)
 _SAME_MM = 1e-3
+
+
+@frozen
+class Earlier:
+    """Explained variance of `sbl` beyond the acquired Nyquist limit in runs that were measured: ranges."""
+
+    # in active voxels, and over the brain
+    active: str
+    brain: str
+    where: str  # over what these are
+
+
+EARLIER: Mapping[bool, Earlier] = {
+    False: Earlier(active="28 to 60 %", brain="−7 to 42 %", where="4 runs of 3 people, every contrast"),
+    True: Earlier(active="50 to 85 %", brain="54 to 64 %", where="4 runs of 3 people, all events"),
+}
+"""Without and with a calibration (``benchmarks/people.py word`` and ``runs``)."""
 
 
 @frozen
@@ -43,10 +64,9 @@ class OneLevelDown:
         return f"{_sizes(self._of(self.from_mm))} → {_sizes(self._of(self.to_mm))} mm" if self._axes else ""
 
     @property
-    def made_text(self) -> str:
-        """Voxel size of the results, such as ``3 mm``; empty where it is not known."""
-        finer = [to * to / start for start, to in zip(self.from_mm, self.to_mm, strict=True)]
-        return f"{_sizes(self._of(finer))} mm" if self._axes else ""
+    def acquired_text(self) -> str:
+        """Voxel size of the run, such as ``6 mm``; in words where it is not known."""
+        return f"{_sizes(self._of(self.to_mm))} mm" if self._axes else "your scan"
 
     @property
     def where_text(self) -> str:
@@ -65,10 +85,6 @@ class OneLevelDown:
         """The method with the largest tested share; the last one, which is the default, where none was tested."""
         known = [name for name in methods if name in self.tested]
         return max(known, key=lambda name: self.tested[name].value) if known else next(reversed(methods), "")
-
-    def beside(self, methods: Iterable[str]) -> list[MetricRow]:
-        """Rows of the simple arithmetic that are told beside those of the methods."""
-        return [self.tested[_PLAIN]] if _PLAIN in self.tested and _PLAIN not in methods else []
 
 
 def _sizes(values: Sequence[float]) -> str:
@@ -114,21 +130,13 @@ def interval_text(row: MetricRow) -> str:
 
 def share_text(row: MetricRow) -> str:
     """What a series explains of zero filling's error, with its interval."""
-    ends = interval_text(row)
-    text = f"{row.series} explains {percent_text(row.value)} {OF_WHAT}"
-    if row.value < 0:
-        text = f"{row.series} is worse than zero filling ({percent_text(row.value)} {OF_WHAT} is explained)"
+    ends, share = interval_text(row), f"{percent_text(row.value)} {OF_WHAT}"
+    text = f"{row.series} explains {share}"
+    if below_zero(row):
+        text = f"{row.series} is worse than zero filling ({share} is explained)"
+    elif row.lower <= 0:
+        text = f"{row.series} does not differ detectably from zero filling ({share} is explained)"
     return text + (f" ({ends})" if ends else "")
-
-
-def one_level_text(found: OneLevelDown, methods: Sequence[str]) -> str:
-    """The test in a sentence, the best method first; why nothing was tested, if so."""
-    names = sorted((name for name in methods if name in found.tested), key=lambda name: -found.tested[name].value)
-    if not names:
-        return untested_text(found, methods)
-    plain = "".join(f"; {row.series} {percent_text(row.value)}" for row in found.beside(methods))
-    shares = "; ".join(share_text(found.tested[name]) for name in names)
-    return f"Tested on this run {found.where_text}: {shares}{plain}. "
 
 
 def untested_text(found: OneLevelDown, methods: Sequence[str]) -> str:

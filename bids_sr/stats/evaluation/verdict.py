@@ -161,10 +161,7 @@ def _tested(found: OneLevelDown | None, methods: Sequence[str]) -> list[Sentence
     if found is None:
         return []
     rows = [found.tested[name] for name in methods if name in found.tested]
-    out = [
-        Sentence.of(f"Tested on this run {found.where_text}: {share_text(row)}.", row)
-        for row in [*rows, *(found.beside(methods) if rows else ())]
-    ]
+    out = [Sentence.of(f"Tested on this run {found.where_text}: {share_text(row)}.", row) for row in rows]
     for name, text in found.calibrations.items():
         if name in methods:
             out.append(Sentence(text=f"{name}: {text}.", series=name))

@@ -11,12 +11,11 @@ from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, PCA, SAME, S
 from bids_sr.sr.method import UnknownMethod, method_of_series
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 from bids_sr.stats.controls.qc_flags import flag_text
-from bids_sr.stats.evaluation.evidence import TOO_LITTLE, Decision, Table, where_text
-from bids_sr.stats.evaluation.tested_share import CALIBRATED, OneLevelDown, one_level_text
+from bids_sr.stats.evaluation.evidence import TOO_LITTLE, Decision, Table, below_zero, where_text
+from bids_sr.stats.evaluation.tested_share import CALIBRATED, NOT_ACCURACY, OneLevelDown
 
 Status = Literal["more accurate", "not more accurate", "not assessed", "not applied"]
-NOTHING_APPLIED = "No method was applied, so there is nothing to compare with the interpolations."
-NO_REFERENCE = "Accuracy was not measured: there is no high-resolution reference."
+NOTHING_APPLIED = "No method was applied: no detail was added, and no map of this run is super-resolved."
 NO_DETAIL = (
     "Accuracy could not be measured: the high-resolution reference shows no reproducible detail beyond the acquired "
     "resolution."
@@ -211,6 +210,22 @@ def _compared(table: Table, found: Mapping[str, dict[str, bool | None]], sentenc
     return text + "; ".join(_unbeaten(method, sentences) for method in lost) + "."
 
 
+def _unmeasured(table: Table | None, methods: Sequence[str], tested: OneLevelDown | None) -> str:
+    """What to do with maps whose accuracy is not known."""
+    tested = tested or OneLevelDown()
+    harm = [name for name in methods if name in tested.tested and below_zero(tested.tested[name])]
+    rest = [name for name in methods if name not in harm]
+    out = [NO_DETAIL] if table is not None and table.no_detail else []
+    if rest:
+        why = "" if out else ": whether it is true was not measured in this run"
+        fine = f"do not interpret detail finer than {tested.acquired_text}"
+        out.append(f"Treat the {_listed(rest)} maps as an interpolation and {fine}{why}.")
+    if harm:
+        are = "it is" if len(harm) == 1 else "they are"
+        out.append(f"Do not use the {_listed(harm)} maps: {tested.where_text}, {are} worse than zero filling.")
+    return " ".join(out)
+
+
 def headline(
     table: Table | None, found: Mapping[str, dict[str, bool | None]], sentences: Sequence[Sentence],
     tested: OneLevelDown | None = None,
@@ -219,11 +234,7 @@ def headline(
     if table is not None and table.shows_accuracy:
         first = _compared(table, found, sentences)
     else:
-        first = NO_DETAIL if table is not None and table.no_detail else NO_REFERENCE
-        if tested is not None:
-            if first == NO_REFERENCE and tested.made_text:
-                first = f"Accuracy at {tested.made_text} was not measured."
-            first += f" {one_level_text(tested, list(found['image']))}"
+        first = _unmeasured(table, list(found["image"]), tested)
     good = [method for method, holds in found["image"].items() if holds]
     if good:
         images = f"Single images of {' and '.join(good)} are more accurate than those of bspline and inject."
@@ -237,9 +248,6 @@ _NO_AGREEMENT = (
 )
 _VEINS = "BOLD detail is not neuronal detail: it also reflects draining veins."
 _LITTLE = "no value for measured: {}. This says nothing about the other series and is not an upper bound for them."
-OPTIMISTIC = (
-    "The test one level down is optimistic: in runs with a reference, methods explained less at the final resolution."
-)
 
 
 def _limits_of_truth(table: Table, margin: float) -> list[str]:
@@ -268,7 +276,7 @@ def limits_of(
     limits = []
     accurate = table is not None and table.shows_accuracy
     if tested is not None and tested.tested and (tested.calibrated or not accurate):
-        limits.append(CALIBRATED if tested.calibrated else OPTIMISTIC)
+        limits.append(CALIBRATED if tested.calibrated else NOT_ACCURACY)
     if table is None or not (table.evidence.is_truth or table.no_detail):
         limits.append(f"No high-resolution reference: {advice.reference}.")
     if table is not None and accurate:

@@ -1,6 +1,5 @@
 """Figures of the first screen of a run, and the viewer of its maps."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from bids_sr.config.levels import Level, StoredMaps
 from bids_sr.io.array_types import Array
-from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
@@ -18,7 +16,6 @@ from bids_sr.pipeline.artifacts import (
     Image,
     Map,
     Mask,
-    Metrics,
     Rows,
     Transforms,
     Volume,
@@ -49,7 +46,7 @@ EFFECT_SHARE = 0.2
     ),
 )  # fmt: skip
 def draw_overview(
-    evaluation: Rows, verdict: Facts, flags: Facts, registration: Facts, confounds: Confounds, image_metrics: Metrics,
+    evaluation: Rows, verdict: Facts, flags: Facts, registration: Facts, confounds: Confounds,
     maps: list[Map], bold_mask_hr: Mask, roi_hr: Mask, boldref: Image, bold_mask: Mask, guide_hr: Image | None = None,
     one_level_down: Facts | None = None, truth_maps: dict[str, Image] | None = None, *, run_name: str,
     calibrated: bool, at_rest: bool, run_facts: Mapping[str, object],
@@ -58,7 +55,6 @@ def draw_overview(
 
     Parameters
     ----------
-    image_metrics : they tell the effective resolution of each series
     one_level_down : facts of the test of the run one level of resolution down
     boldref, bold_mask : reference of the run and brain on its grid, for effects in percent
     truth_maps : known activation by contrast
@@ -72,7 +68,7 @@ def draw_overview(
         name=run_name, displacement=[float(value) for value in confounds["framewise_displacement"]],
         acquired_mm=[float(v) for v in voxel_sizes(boldref.affine)],
         made_mm=[float(v) for v in voxel_sizes(bold_mask_hr.affine)], calibrated=calibrated, at_rest=at_rest,
-        described=str(run_facts.get("Description", "")), resolution=_resolution(image_metrics),
+        described=str(run_facts.get("Description", "")),
     )  # fmt: skip
     yield Drawn(
         "overview", overview_html(verdict, evaluation, run_maps.raised(flags), registration, run, one_level_down or {})
@@ -83,13 +79,6 @@ def draw_overview(
     known = (truth_maps or {}).get(contrast)
     title = f"{'seed' if at_rest else 'contrast'} {contrast}"
     yield Drawn("overview", _zoomed(found, contrast, str(verdict["best"]), known, scene, unit, title))
-
-
-def _resolution(rows: Sequence[MetricRow]) -> dict[str, float]:
-    """Smoothness of the noise in plane (FWHM, mm; geometric mean of both axes) of each series."""
-    found = {(row.series, row.measure): row.value for row in rows}
-    both = {name: found[name, "fwhm_x"] * found.get((name, "fwhm_y"), math.nan) for name, m in found if m == "fwhm_x"}
-    return {name: math.sqrt(product) for name, product in both.items() if product > 0}
 
 
 def _zoomed(

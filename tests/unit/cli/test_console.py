@@ -344,7 +344,7 @@ def test_a_page_over_all_participants_is_made_and_linked(outputs: Path) -> None:
 
 
 def test_the_page_over_all_has_evidence_motion_warnings_and_who_was_not_applied(outputs: Path) -> None:
-    """With a reference the explained variance, without one the test one level down, and never reproducibility."""
+    """With a reference the explained variance, without one no number: nothing that a run tells of itself is one."""
     func, run = outputs / "sub-01" / "func", "sub-01_task-tap"
     func.mkdir()
     here = {"region": "active40", "contrast": "all", "series": "sbl"}
@@ -374,12 +374,9 @@ def test_the_page_over_all_has_evidence_motion_warnings_and_who_was_not_applied(
     for cell in ("sbl 51 % [50, 53]", "0.50", "33 %", "srgan", "task-tap", "Found."):
         assert cell in cells
     assert cells[cells.index("task-tap") + 1] == "srgan", "what is not super-resolved is said first"
-    assert not any("one level down" in cell for cell in cells)
     assert any("unusually broad activation" in cell for cell in cells)
     cells = page([repeated, tested])
-    assert "sbl 27 % [20, 33]" in cells
-    assert any(cell.startswith("one level down") for cell in cells)
-    assert not any("98" in cell or "explained variance" in cell for cell in cells)
+    assert not any(word in cell for cell in cells for word in ("98", "27 %", "explained variance", "one level down"))
     (func / f"{run}_desc-evaluation_metrics.tsv").write_text("cut sh")
     assert "task-tap" in write_index(outputs).read_text()
 

@@ -11,15 +11,15 @@ from bids_sr.reports.text.overview_text import (
     check_number,
     flag_chips,
     header_text,
-    image_number,
     level_number,
     motion_chips,
     next_steps,
     overview_html,
     registration_chips,
-    resolution_text,
+    right_number,
 )
 from bids_sr.stats.evaluation.evidence import best_table
+from bids_sr.stats.evaluation.tested_share import EARLIER
 from bids_sr.stats.evaluation.verdict import make_verdict
 
 RUN = RunFacts(
@@ -83,29 +83,45 @@ def blind(**changes):
     return overview_html(*judged(rows, one_level={**ONE_LEVEL, **changes}), [], {}, RUN, {**ONE_LEVEL, **changes})
 
 
-def test_reproducibility_is_not_on_the_first_screen_and_the_test_one_level_down_is():
+def test_a_run_without_a_reference_is_told_what_to_do_with_its_maps_and_what_to_scan():
     html = blind()
-    assert (
-        "<strong>sbl 27 %</strong><span>of what zero filling misses, tested on this run one level down (12 → 6 mm)"
-        in html
-    )
-    assert "<small>95 % interval over 8 stretches of volumes: 23 to 31 %; sdmod: 10 %</small>" in html
-    assert "Accuracy at 3 mm was not measured." in html
+    assert "Treat the srgan and sbl maps as an interpolation and do not interpret detail finer than 6 mm: " in html
+    assert f"<strong>{EARLIER[False].active}</strong>" in html
+    assert "where this run lies is not known until it is measured" in html
     assert "no network was trained for this resolution" in html
-    assert "--retrospective" in html
+    assert "scan one run of the task at 3 × 3 × 3.3 mm and process it with --retrospective" in html
+    assert "shows the accuracy at 6 × 6 × 3.3 mm" in html
     assert "class='answer open'" in html
-    words = ("0.983", "0.400", "0.200", "reproduc", "more accurate", "better", "explained variance", "▲", "▼")
-    assert not any(word in html for word in words)
+    words = ("0.983", "0.400", "0.200", "reproduc", "more accurate", "better", "27 %", "sdmod", "ptimistic", "▲", "▼")
+    assert [word for word in words if word in html] == []
     nothing = overview_html(*judged(rows_of("self_r", "self")), [], {}, RUN)
-    assert "<strong>–</strong><span>accuracy</span><small>not measured: no reference</small>" in nothing
+    assert "<strong>–</strong><span>accuracy</span><small>not measured</small>" in overview_html(
+        *judged(rows_of("self_r", "self"), not_applied=["sbl"]), [], {}, RUN
+    )
     assert not any(word in nothing for word in words)
 
 
-def test_a_calibrated_map_has_its_share_on_the_first_screen_and_says_that_it_was_calibrated():
-    html = blind(calibrated=True)
-    assert "27 %" in html
-    assert "calibrated: its place was tested apart" in html
-    assert "tested apart" not in blind()
+def test_a_calibrated_run_is_told_what_calibrated_runs_had_and_not_to_calibrate():
+    rows = [*rows_of("self_r", "self"), row("sbl", "tested_share", 0.27, 0.04, n=8)]
+    html = overview_html(
+        *judged(rows, one_level={**ONE_LEVEL, "calibrated": True}), [], {}, replace(RUN, calibrated=True)
+    )
+    assert f"<strong>{EARLIER[True].active}</strong>" in html
+    assert "scan a calibration" not in html
+    assert "scan a calibration" in blind()
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_check_names_what_it_rests_on(measured):
+    up = {"name": "harm", "raised": True, "series": "srgan"}
+    texts = [
+        [chip.text for chip in flag_chips(rows, flags, measured=measured)]
+        for rows, flags in (([row("sbl", "flag_harm", 0.0)], []), ([], [up]))
+    ]
+    rest = "" if measured else ", tested one level down only"
+    assert texts == [[f"not worse than adding no detail{rest}"], [f"srgan: worse than adding no detail{rest}"]]
+    said, rows = judged([*rows_of(*(() if measured else ("self_r", "self"))), row("sbl", "flag_harm", 0.0)])
+    assert f"✓ not worse than adding no detail{rest}</a>" in overview_html(said, rows, [], {}, RUN)
 
 
 @pytest.mark.parametrize(("gain", "kind"), [(0.1, "good"), (0.0, "bad")])
@@ -126,25 +142,25 @@ def test_a_method_that_was_not_applied_is_said_first_and_in_no_number():
     assert html.index("sbl was not applied") < html.index("class='headline'")
     assert "srgan 10 %" in html
     assert "sbl 40 %" not in html
-    assert "calibration run" in html
+    assert "scan a calibration" in html
     said, rows = judged(rows_of(), not_applied=["sbl", "srgan"])
     html = overview_html(said, rows, [], {}, RUN)
     assert "class='answer idle'" in html
     assert "No method was applied" in html
     assert "40 %" not in html
-    assert "calibration run" not in overview_html(said, rows, [], {}, replace(RUN, calibrated=True))
+    assert "scan a calibration" not in overview_html(said, rows, [], {}, replace(RUN, calibrated=True))
 
 
-def test_image_quality_is_what_a_method_has_over_static_detail_alone():
-    rows = [row("sbl", "gain_truth_psnr", v, against=o) for o, v in (("bspline", 16.0), ("inject", -0.01))]
-    (found,) = image_number(rows, "sbl")
-    assert (found.value, found.label) == ("sbl 0.0 dB", "image quality over static detail alone (inject; PSNR gain)")
-    assert found.note == (
-        "against the measured volumes; 95 % interval over stretches of volumes [−0.020, 0.000]; "
-        "gain over B-spline: +16.0 dB"
-    )
-    assert image_number([], "sbl") == []
-    assert image_number(rows[:1], "sbl") == []
+def test_beside_what_is_explained_stands_how_much_of_what_is_shown_is_true():
+    rows = [*rows_of(), *(row("sbl", "split_right_beyond", value, contrast="all", region=region, against="measured")
+                          for region, value in (("brain", 0.34), ("active40", 0.5)))]  # fmt: skip
+    (found,) = right_number(best_table(rows, ["sbl"]), "sbl")
+    assert (found.value, found.note) == ("sbl 50 %", "95 % interval over blocks [49, 51]; whole brain: 34 %")
+    assert found.label == "correct fraction: of the detail that sbl shows, how much is true, active voxels, |t| > 4"
+    assert right_number(best_table(rows_of(), ["sbl"]), "sbl") == []
+    html = overview_html(*judged([*rows, row("sbl", "gain_truth_psnr", 0.0, against="inject")]), [], {}, RUN)
+    assert html.index("<strong>sbl 40 %") < html.index("<strong>sbl 50 %")
+    assert not any(word in html for word in ("dB", "FWHM"))
 
 
 def test_checks_are_counted_once_over_all_that_is_shown():
@@ -166,14 +182,6 @@ def test_checks_are_counted_once_over_all_that_is_shown():
 def test_nothing_registered_is_no_check():
     assert registration_chips({"mask_source": "boldref", "roi_voxels": 900, "roi_fraction_in_fov": 1.0}) == []
     assert overview_html(*judged(rows_of()), [], {"roi_voxels": 900}, RUN).count("class='chip ") == 1
-
-
-def test_the_effective_resolution_of_each_series_is_there():
-    sizes = {"raw": 6.7, "bspline": 7.4, "zerofill": 6.5, "srgan": 6.14, "sbl": 6.57, "measured": 3.58}
-    assert resolution_text(replace(RUN, resolution=sizes), ["sbl"]) == (
-        "Effective in-plane resolution (FWHM of the noise, mm): acquired 6.7, B-spline 7.4, sbl 6.6, measured 3.6."
-    )
-    assert resolution_text(RUN, ["sbl"]) == ""
 
 
 def test_large_motion_is_said_before_all_else_and_is_the_next_step():
@@ -199,7 +207,7 @@ def test_what_to_do_next_follows_from_the_verdict():
     assert use[0].startswith("Use sub-01/ses-2/func/*desc-sbl*_statmap.nii.gz, ")
     assert "B-spline" in next_steps({"status": "not more accurate"}, [], True, RUN)[0]
     idle = {"status": "not applied", "not_applied": ["sbl"]}
-    assert "Acquire a calibration run" in next_steps(idle, [], True, RUN)[0]
+    assert "scan a calibration" in next_steps(idle, [], True, RUN)[0]
     assert not any("calibration" in step for step in next_steps(idle, [], True, replace(RUN, calibrated=True)))
     raised = [{"raised": True, "remedy": "First."}, {"raised": False, "remedy": "No."}]
     assert next_steps({"status": "more accurate", "best": "sbl"}, raised, True, RUN)[0] == "First."
@@ -211,6 +219,6 @@ def test_a_reference_without_reproducible_detail_gives_no_number():
     html = overview_html(said, rows, [], {}, RUN)
     assert "no reproducible detail" in said["headline"]
     assert "class='answer open'" in html
-    assert "not measured: no reproducible detail in the reference" in html
+    assert "until it is measured" in html
     assert "--retrospective" not in html
     assert "n/a" not in html

@@ -8,7 +8,7 @@ import pytest
 
 from bids_sr.metrics.long_tables import MetricRow, read_table, table_text
 from bids_sr.stats.evaluation.evidence import best_table, decide
-from bids_sr.stats.evaluation.tested_share import CALIBRATED
+from bids_sr.stats.evaluation.tested_share import CALIBRATED, NOT_ACCURACY
 from bids_sr.stats.evaluation.verdict import make_verdict
 from bids_sr.stats.evaluation.verdict_text import NO_DETAIL, verdict_line
 
@@ -199,7 +199,10 @@ def test_reproducibility_ranks_nothing():
     verdict = judge(blind_rows())
     said = verdict.to_json()
     assert (said["status"], said["best"]) == ("not assessed", "sbl")  # the default method, not the most reproducible
-    assert said["headline"] == "Accuracy was not measured: there is no high-resolution reference."
+    assert said["headline"] == (
+        "Treat the srgan and sbl maps as an interpolation and do not interpret detail finer than your scan: whether it "
+        "is true was not measured in this run."
+    )
     assert said["sentences"] == []
     assert {r.measure for r in verdict.rows} == {f"verdict_{n}" for n in ("function", "image", "specific", "applied")}
     assert math.isnan(flagged(verdict, "function")["sbl"])
@@ -211,32 +214,40 @@ def test_without_a_truth_the_test_one_level_down_stands_in_its_place():
     rows = [*blind_rows(), share("sbl", 0.27), share("sdmod", 0.1)]
     verdict = judge(rows, one_level=ONE_LEVEL)
     assert verdict.headline == (
-        "Accuracy at 3 mm was not measured. Tested on this run one level down (12 → 6 mm): sbl explains 27 % of what "
-        "zero filling misses (95 % interval over 8 stretches of volumes: 23 to 31 %); sdmod 10 %."
+        "Treat the srgan and sbl maps as an interpolation and do not interpret detail finer than 6 mm: whether it is "
+        "true was not measured in this run."
     )
+    assert NOT_ACCURACY in verdict.limits
     assert any(
         s.text == "srgan was not tested one level down (12 → 6 mm): no network was trained for this resolution."
         for s in verdict.sentences
     )
     assert verdict.status == "not assessed"
     assert not any(s.decision for s in verdict.sentences)
-    assert {s.series for s in verdict.sentences if s.measure == "tested_share"} == {"sbl", "sdmod"}
+    assert {s.series for s in verdict.sentences if s.measure == "tested_share"} == {"sbl"}
     both = judge([*rows, share("srgan", 0.31)], one_level={**ONE_LEVEL, "series": {}})
     assert both.best == "srgan"
     harm = judge([*rows, share("srgan", -0.2)], one_level={**ONE_LEVEL, "series": {}})
-    assert "srgan is worse than zero filling" in harm.headline
-    assert "Tested on this run one level down: sbl explains 27 %" in judge(rows).headline  # without the facts
+    assert harm.headline.endswith(
+        "Do not use the srgan maps: one level down (12 → 6 mm), it is worse than zero filling."
+    )
+    assert any("srgan is worse than zero filling (−20 % of" in s.text for s in harm.sentences)
+    unsure = judge([*rows, share("srgan", -0.02)], one_level={**ONE_LEVEL, "series": {}})
+    assert "Do not use" not in unsure.headline
+    (said,) = [s.text for s in unsure.sentences if s.series == "srgan" and s.measure == "tested_share"]
+    assert "srgan does not differ detectably from zero filling (−2 % of what zero filling misses is explained)" in said
+    assert "−6 to 2 %" in said
+    assert "worse" not in said
     # with a truth it stands among what the verdict rests on, and decides nothing
     true = judge([*truth_rows(), *rows], one_level=ONE_LEVEL)
-    assert "Tested" not in true.headline
+    assert "Treat" not in true.headline
     assert any("explains 27 %" in s.text for s in true.sentences)
 
 
-def test_a_calibrated_map_has_its_share_in_the_headline_and_carries_the_warning():
+def test_a_calibrated_map_carries_the_warning():
     rows = [*blind_rows(), share("sbl", 0.27), share("sdmod", 0.1)]
     verdict = judge(rows, one_level={**ONE_LEVEL, "calibrated": True})
-    assert verdict.headline.startswith("Accuracy at 3 mm was not measured. Tested on this run one level down")
-    assert "sbl explains 27 %" in verdict.headline
+    assert "27 %" not in verdict.headline
     assert "shifted by one voxel" in CALIBRATED
     assert CALIBRATED in verdict.limits
     text = "the calibration is used with weight 0.4; its position was corrected by 0.7 mm"
@@ -256,7 +267,7 @@ def test_large_motion_is_said_before_accuracy():
 
 def test_nothing_at_all():
     verdict = judge([])
-    assert verdict.headline == "Accuracy was not measured: there is no high-resolution reference."
+    assert verdict.headline.startswith("Treat the srgan and sbl maps as an interpolation")
     assert not flagged(verdict, "function")
     assert flagged(verdict, "image") == pytest.approx({"srgan": math.nan, "sbl": math.nan}, nan_ok=True)
 
@@ -396,16 +407,20 @@ def test_a_reference_without_reproducible_detail_assesses_nothing():
     ]  # fmt: skip
     alone = judge([*rows, *maps])
     assert alone.status == "not assessed"
-    assert alone.headline == NO_DETAIL
+    finer = "do not interpret detail finer than your scan."
+    treated = f"{NO_DETAIL} Treat the srgan and sbl maps as an interpolation and {finer}"
+    assert alone.headline == treated
     assert not any(s.decision for s in alone.sentences)
     assert math.isnan(flagged(alone, "function")["sbl"])
     assert alone.best == "sbl"  # nothing is known of either: the last, which is the default
     verdict = judge([*rows, *maps, level("srgan", 0.2, measure="self_r_beyond", against="self"),
                      level("sbl", 0.3, measure="self_r_beyond", against="self")])  # fmt: skip
     assert (verdict.status, verdict.best) == ("not assessed", "sbl")
-    assert verdict.headline == NO_DETAIL
+    assert verdict.headline == treated
     told = judge([*rows, *maps, share("sbl", 0.27)], methods=("sbl",), one_level=ONE_LEVEL)
-    assert told.headline.startswith(f"{NO_DETAIL} Tested on this run one level down (12 → 6 mm): sbl explains 27 %")
+    assert told.headline == (
+        f"{NO_DETAIL} Treat the sbl maps as an interpolation and do not interpret detail finer than 6 mm."
+    )
     assert any("do not agree detectably" in text for text in verdict.limits)
     assert not any(text.startswith("No high-resolution reference") for text in verdict.limits)
 

@@ -178,7 +178,8 @@ def test_large_motion_and_the_test_one_level_down_reach_the_verdict():
     _, _, said = judged([], confounds=moved, one_level=facts)
     assert said["motion_text"].startswith("Head motion is large: 100 % of the volumes")
     assert said["headline"] == (
-        "Accuracy at 3 mm was not measured. sbl was not tested one level down (12 → 6 mm): the matrix is too small."
+        "Treat the sbl maps as an interpolation and do not interpret detail finer than 6 mm: whether it is true was "
+        "not measured in this run."
     )
 
 
