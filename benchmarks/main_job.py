@@ -15,7 +15,7 @@ from _table import keep
 
 SECTIONS = (
     "summary", "verdict", "anatomical", "registration", "motion", "superres-training", "superres", "activation",
-    "evaluation", "placebos", "guards", "methods", "errors", "about",
+    "evaluation", "guards", "methods", "errors", "about",
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from .conftest import BIN, call
 EXPECTED = Path(__file__).parents[1] / "expected_outputs.txt"
 SECTIONS = (
     "summary", "verdict", "anatomical", "registration", "motion", "superres-training", "superres", "activation",
-    "evaluation", "placebos", "guards", "methods", "errors", "about",
+    "evaluation", "guards", "methods", "errors", "about",
 )  # fmt: skip
 
 
@@ -185,6 +185,13 @@ def test_report_holds_every_section_and_opens_without_network(finished):
     assert not loaded
     assert "No errors to report" in page
     assert page.count("data:image/svg+xml") + page.count("<svg") >= 10
+
+
+def test_the_report_is_read_in_minutes(finished):
+    """Folded sections count, too; benchmarks/report_words.py holds the page of the example."""
+    page = re.sub(r"<(script|style|svg)\b.*?</\1>", " ", (finished.out / "sub-01.html").read_text(), flags=re.DOTALL)
+    assert len(re.sub(r"<[^>]+>", " ", page).split()) <= 3600
+    assert page.count("<table") <= 20
 
 
 def test_second_run_recomputes_nothing(finished):

@@ -42,12 +42,9 @@ VALUES = ("evaluation",)
         tab="Agreement",
         caption="The effect of each series in one half of the blocks (at rest: segments of the run), compared with "
         "the effect measured at high resolution in the other half; mean of both directions. Explained variance is 1 − "
-        "|error|² / |true effect|²: 1 = all, 0 = none, below 0 = wrong detail. It is corrected for noise in the "
-        "reference, not in the series. The correlation r ignores amplitude. The shaded column shows only detail "
-        "beyond the acquired Nyquist limit, the aim of super-resolution. Dashed: the measured series against its own "
-        "other half; as it is noisy too, this is not an upper bound. Dotted: B-spline interpolation. Denoised "
-        "B-spline is smoothed in space or denoised in time, whichever agrees better; smoothing does not add "
-        "resolution.",
+        "|error|² / |true effect|², corrected for noise in the reference. The shaded column shows only detail beyond "
+        "the acquired Nyquist limit. Dashed: the measured series against its own other half, which is no upper bound. "
+        "Dotted: B-spline interpolation.",
         request="agreement with measured high-resolution BOLD (--truth DIR if it was acquired; --retrospective uses "
         "the run itself)",
         tables=VALUES,
@@ -80,9 +77,8 @@ VALUES = ("evaluation",)
     Shown(
         "images", "evaluation", html=True, tables=VALUES,
         tab="Single volumes",
-        caption="Single volumes, within the brain; the peak signal of PSNR is the 99th percentile of the mean "
-        "measured volume. The measured volumes are noisy, so smooth series score well. inject shows the effect of "
-        "static detail alone. Intervals come from resampled segments of the run.",
+        caption="Within the brain. The measured volumes are noisy, so smooth series score well; inject shows the "
+        "effect of static detail alone. Intervals come from resampled segments of the run.",
         request="comparison of single volumes with measured ones (--truth DIR with a measured series, or "
         "--retrospective)",
     ),

@@ -36,9 +36,8 @@ OfSeries = Mapping[str, Derivative]
         "unrepeated", "guards",
         heading="Unsupported detail: {contrast}",
         tab="Unsupported detail",
-        caption="Local fraction of high-frequency signal not supported by anatomy or split-half data; voxels above "
-        "0.5 are colored and counted, in the slices with most of them. Errors common to both halves or along edges of "
-        "the pair go undetected, so absence of color does not prove accuracy.",
+        caption="Local fraction of high-frequency signal that neither anatomy nor split-half data support; above 0.5 "
+        "it is colored and counted. Errors common to both halves, or along edges of the pair, go undetected.",
         missing="map of unsupported detail",
         unless="unrepeated",
     ),
