@@ -70,7 +70,7 @@ def participants(bids_dir: Path, found: Findings) -> list[str]:
     if not existing:
         raise refusal(bids_dir, "it holds no sub-… directory", "Give the root directory of a BIDS data set.")
     for label in sorted(set(named) - set(existing)):
-        text = "its name is not a BIDS label (letters and digits), so it is left out."
+        text = "its name is not a BIDS label (letters, digits and +), so it is left out."
         found.tell(bids_dir / f"sub-{label}", text)
     alike: dict[str, list[str]] = {}
     for label in existing:
@@ -97,7 +97,7 @@ def choose(bids_dir: Path, existing: Sequence[str], selection: Selection, found:
 def well_named(paths: Sequence[Path], found: Findings) -> list[Path]:
     """Images below ``sub-…[/ses-…]/anat`` or ``func`` whose names are sound; others become problems.
 
-    Labels end up in the names of results, so nothing but letters and digits may be in them.
+    Labels end up in the names of results, so nothing but letters, digits and + may be in them.
     """
     sound = []
     for path in paths:

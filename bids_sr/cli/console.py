@@ -31,7 +31,8 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
     from bids_sr import preflight
     from bids_sr.bids.query import some
 
-    paths = settings.paths
+    paths, told = settings.paths, preflight.notes(plan, settings)
+    yield from (item(word, text) for word, text in told if word == "warning")
     yield item(
         "results", f"{paths.output_dir} (settings: logs/{settings.run.run_uuid}; intermediate files: {paths.work_dir})"
     )
@@ -43,8 +44,7 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
     yield item("estimate", preflight.cost_text(plan, settings))
     for title, line in preflight.choice_lines(plan, settings):
         yield item(title, line)
-    for word, text in preflight.notes(plan, settings):
-        yield item(word, text)
+    yield from (item(word, text) for word, text in told if word != "warning")
 
 
 def count_text(number: int, noun: str) -> str:

@@ -68,7 +68,7 @@ class Selection(Checked):
             labels = tuple(dict.fromkeys(label.removeprefix(prefix) for label in getattr(self, name)))
             self._set(name, labels)
             for label in labels:
-                why = f"{label!r} is no BIDS label: letters and digits, several of them separated by spaces"
+                why = f"{label!r} is no BIDS label: letters, digits and +, several of them separated by spaces"
                 self._need(is_label(label), name, why)
         self._set("run_id", tuple(dict.fromkeys(self.run_id)))
         self._need(all(run >= 0 for run in self.run_id), "run_id", "runs are numbered from 0 or 1 up")

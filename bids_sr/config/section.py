@@ -78,5 +78,5 @@ class Checked:
 
 
 def is_label(text: str) -> bool:
-    """Whether a text has letters and digits alone."""
-    return text.isascii() and text.isalnum()
+    """Whether a text is a label of BIDS: letters, digits and ``+``."""
+    return text.isascii() and text.replace("+", "0").isalnum()

@@ -29,7 +29,9 @@ def format_problems(problems: Sequence[Problem]) -> str:
 
 def dry_run_text(plan: Plan, settings: Settings) -> str:
     """What would run: participants, runs, pairs, series, contrasts, smoothing, and the estimate of its cost."""
-    lines = [f"data set {settings.paths.bids_dir}", f"results  {settings.paths.output_dir}"]
+    told = [f"{word}: {text}" for word, text in notes(plan, settings)]
+    n_warnings = sum(text.startswith("warning") for text in told)
+    lines = [f"data set {settings.paths.bids_dir}", f"results  {settings.paths.output_dir}", *told[:n_warnings]]
     for subject in (each for each in plan.subjects if each.structural):
         lines.append(f"sub-{subject.label}: structural scans")
         lines += [f"  {pair.contrast}: {pair.highres.name} from {pair.lowres.name}" for pair in subject.structural]
@@ -47,7 +49,7 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
         f"estimate: {cost_text(plan, settings)}",
         *cost_table(plan.estimate, pace_now(plan.estimate.processors).slower),
     ]
-    return "\n".join([*lines, *cost, *(f"{word}: {text}" for word, text in notes(plan, settings))])
+    return "\n".join([*lines, *cost, *told[n_warnings:]])
 
 
 def cost_table(cost: Estimate, slower: float = 1.0) -> list[str]:

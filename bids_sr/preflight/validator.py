@@ -17,10 +17,7 @@ from bids_sr.io.tables import column
 PROGRAM = "bids-validator-deno"
 TIMEOUT_S = 600.0
 SHOWN = 3  # files named for each kind of error
-OWN_CODES = frozenset({"NIFTI_HEADER_UNREADABLE", "EMPTY_FILE", "REPETITION_TIME_MISMATCH"})
-"""Errors that our own checks state more plainly; dropped for files that already have a problem."""
 Issue = Mapping[str, str]
-_OWN_KEYS = frozenset({"RepetitionTime", "VolumeTiming", "onset", "duration"})
 PARTICIPANTS = "participants.tsv"
 
 
@@ -39,8 +36,7 @@ def validate(
 ) -> None:  # fmt: skip
     """Run the validator; errors of one kind become one problem, and why it did not answer a notice.
 
-    Errors of others than these runs of these participants are left out, as are some of files that have a problem
-    already.
+    Errors of others than these runs of these participants are left out, as are those of files with a problem already.
     """
     program = find_validator()
     endless = next(special_files(bids_dir), None)
@@ -97,9 +93,9 @@ def problems_of(
     known = {Path(problem.file) for problem in found.problems}
     kinds: dict[tuple[str, str, str], list[Issue]] = {}
     for issue in (each for each in issues if each.get("severity") == "error"):
-        code, key = str(issue.get("code", "")), str(issue.get("subCode", ""))
-        if (code in OWN_CODES or key in _OWN_KEYS) and bids_dir / _place(issue) in known:
+        if bids_dir / _place(issue) in known:  # which our own checks state more plainly
             continue
+        code, key = str(issue.get("code", "")), str(issue.get("subCode", ""))
         for whose in _owners(issue, bids_dir, participants, runs):
             kinds.setdefault((code, key, whose), []).append(issue)
     for (code, key, whose), issues in kinds.items():

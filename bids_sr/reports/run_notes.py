@@ -6,7 +6,7 @@ set finds here that it is.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, field
+from dataclasses import asdict
 from pathlib import Path
 
 from bids_sr.frozen import frozen
@@ -21,7 +21,7 @@ FEW = 100
 class PageRow:
     """One run of a participant."""
 
-    file: str  # of its verdict, below the participant's folder
+    file: str  # of its verdict, below the participant's folder; "" for a run that is left out
     stamps: tuple[int, ...]  # of the files that the summary was read from
     summary: RunSummary
 
@@ -33,12 +33,10 @@ class Note:
     run: str  # name of the folder of logs
     settings: str = ""  # digest of those that decide results; "" where an earlier version wrote the note
     rows: tuple[PageRow, ...] = ()
-    left_out: Mapping[str, str] = field(default_factory=dict)  # name of a run of the data set → why
 
     def to_text(self) -> str:
         """The run in the first line, the rest as JSON in the second."""
-        content = {key: value for key, value in asdict(self).items() if key != "run"}
-        return f"{self.run}\n{json.dumps(content)}\n"
+        return f"{self.run}\n{json.dumps({'settings': self.settings, 'rows': [asdict(row) for row in self.rows]})}\n"
 
     @classmethod
     def from_text(cls, text: str) -> "Note":
@@ -50,9 +48,7 @@ class Note:
                 PageRow(file=row["file"], stamps=tuple(row["stamps"]), summary=RunSummary(**row["summary"]))
                 for row in found["rows"]
             )
-            return cls(
-                run=run.strip(), settings=str(found["settings"]), rows=rows, left_out=found.get("left_out") or {}
-            )
+            return cls(run=run.strip(), settings=str(found["settings"]), rows=rows)
         except (ValueError, KeyError, TypeError):
             return cls(run=run.strip())
 
@@ -75,9 +71,9 @@ def note_run(log_dir: Path, labels: Sequence[str], *, settings: str, left_out: M
     people = (run.partition("_")[0].removeprefix("sub-") for run in reasons if run.startswith("sub-"))
     for label in dict.fromkeys([*labels, *people]):
         folder, before = logs.parent / f"sub-{label}", note_of(logs, label)
-        own = {run: why for run, why in reasons.items() if run.startswith(f"sub-{label}_")}
+        rows = [*_read(folder, label), *_left_out(reasons, label)]
         made_by = log_dir.name if label in labels or before is None else before.run
-        note = Note(run=made_by, settings=settings, rows=tuple(_read(folder, label)), left_out=own)
+        note = Note(run=made_by, settings=settings, rows=tuple(rows))
         changed |= before is None or _shown(before) != _shown(note)
         write_whole(_file(logs, label), note.to_text())
     return changed
@@ -89,15 +85,11 @@ def rows_of(root: Path, label: str) -> list[RunSummary]:
     A run that the last call left out is told as that, also where an earlier one has left results of it.
     """
     note, folder = note_of(root / "logs", label), root / f"sub-{label}"
-    rows = () if note is None else note.rows
+    told = () if note is None else note.rows
+    rows, out = [row for row in told if row.file], {row.summary.run: row for row in told if not row.file}
     if not rows or any(stamps_of(folder / row.file) != row.stamps for row in rows):
-        rows = tuple(_read(folder, label))
-    reasons = {} if note is None else note.left_out
-    out = {run.removeprefix(f"sub-{label}_"): why for run, why in reasons.items()}
-    return [
-        *(row.summary for row in rows if row.summary.run not in out),
-        *(RunSummary(run=run, verdict=why) for run, why in out.items()),
-    ]
+        rows = list(_read(folder, label))
+    return [row.summary for row in [*(row for row in rows if row.summary.run not in out), *out.values()]]
 
 
 def noted(root: Path) -> list[str]:
@@ -124,8 +116,14 @@ def _read(folder: Path, label: str) -> Iterator[PageRow]:
             yield PageRow(file=str(file.relative_to(folder)), stamps=stamps, summary=run_summary(file, label))
 
 
-def _shown(note: Note) -> tuple[str, list[RunSummary], Mapping[str, str]]:
-    return note.settings, [row.summary for row in note.rows], note.left_out
+def _left_out(reasons: Mapping[str, str], label: str) -> Iterator[PageRow]:
+    for run, why in reasons.items():
+        if run.startswith(prefix := f"sub-{label}_"):
+            yield PageRow(file="", stamps=(), summary=RunSummary(run=run.removeprefix(prefix), verdict=why))
+
+
+def _shown(note: Note) -> tuple[str, list[RunSummary]]:
+    return note.settings, [row.summary for row in note.rows]
 
 
 def _file(logs: Path, label: str) -> Path:

@@ -246,3 +246,9 @@ def test_each_command_answers_with_its_own_usage(
     shown = capsys.readouterr().err
     assert f"fix: the command is: {usage}" in shown
     assert "output_dir" not in shown
+
+
+def test_labels_may_have_a_plus() -> None:
+    """BIDS 1.10."""
+    given = parse_settings(["in", "out", "participant", "--participant-label", "sub-A+B", "--task-id", "tap+2"])
+    assert (given.selection.participant_label, given.selection.task_id) == (("A+B",), ("tap+2",))

@@ -17,6 +17,7 @@ from checking import found_by, problems_of
 
 from bids_sr.bids import Findings, Problem, RunFiles
 from bids_sr.bids.method_options import series_of_run
+from bids_sr.cli.console import start_lines
 from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes
 from bids_sr.config.groups import Activation, Preprocessing, Run
 from bids_sr.preflight import (
@@ -545,6 +546,11 @@ class TestEventsThatAreNotThere:
         assert "--ignore events" in text
         assert {word for word, _ in others} == {"note"}
         assert plan.told_to("01")["warnings"][0].endswith(text)
+        shown = dry_run_text(plan, settings)
+        assert shown.index("warning: ") < shown.index("series: ") < shown.index("note: ")
+        first, second, *_ = start_lines(plan, settings)
+        assert first.startswith("  warning ")
+        assert second.startswith("  results ")
 
     @pytest.mark.parametrize("how", ["rest", "ignored"])
     def test_rest_is_no_reason_to_warn(self, maker: BidsMaker, how: str) -> None:
