@@ -294,6 +294,17 @@ def test_nilearn_finds_the_run_by_itself_and_maps_what_we_map(finished, preproce
     assert found.own_noise.min() > 0.9
 
 
+@pytest.mark.parametrize("filters", [[], [("desc", "preproc")]])
+def test_nilearn_takes_no_series_of_all_results_for_the_preprocessed_one(finished, filters):
+    """Pointed at them it finds several images of the run, or none; it read the acquired one without a word."""
+    from nilearn.glm.first_level import first_level_from_bids
+
+    with pytest.raises(ValueError, match="image"):
+        first_level_from_bids(
+            finished.bids_dir, "tap", space_label="", img_filters=filters, derivatives_folder=str(finished.out)
+        )
+
+
 def test_nilearn_reads_the_series_within_its_mask(preprocessed):
     from nilearn.maskers import NiftiMasker
 
