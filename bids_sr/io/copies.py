@@ -2,7 +2,6 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,16 +27,17 @@ def compress_series(
             lowest = highest = 0.0
             for volume in reader.volumes():
                 lowest, highest = min(lowest, float(volume.min())), max(highest, float(volume.max()))
-            slope, inter = _scale(lowest, highest, np.iinfo(kind))
+            slope, inter = _scale(lowest, highest, kind)
         _copy(reader, dst_gz, order, reader.tr, code=code, dtype=kind, slope=slope, inter=inter, compressed=True)
 
 
-def _scale(lowest: float, highest: float, limits: np.iinfo[Any]) -> tuple[float, float]:
+def _scale(lowest: float, highest: float, kind: npt.DTypeLike) -> tuple[float, float]:
     """Slope and intercept with which a range about 0 fills an integer type, and 0 comes back as 0.
 
     The intercept is a whole multiple of the slope, which has eight significant bits, so that the multiple is exact in
     the single precision of the header, and of programs that read it.
     """
+    limits = np.iinfo(np.dtype(kind))
     if highest - lowest < 1e-30:
         return 1.0, 0.0
     fraction, exponent = math.frexp((highest - lowest) / (float(limits.max) - limits.min - 4))
