@@ -3,10 +3,10 @@
 from bids_sr.bids.inputs import AnotherRun
 from bids_sr.pipeline.step import Part
 from bids_sr.steps import motion
-from bids_sr.steps.compared import another_run, comparing, placing
+from bids_sr.steps.compared import another_run, placing
 from bids_sr.workflows.run_scope import RunOf
 
-FINE = {"mask": "bold_mask_hr", "roi": "roi_hr"}
+FINE = {"mask": "compared_mask", "roi": "roi_hr"}
 
 
 def add_compared(run: RunOf) -> None:
@@ -18,17 +18,15 @@ def add_compared(run: RunOf) -> None:
     for one in run.bold.compared:
         own = run.series[one.name] = scope.within(one.name, alias=FINE, series_name=one.name)
         own.give(bold_file=one.bold)
-        own.add(motion.import_series, rename={"bold": "compared"}, quiet=True, axis_order=one.axis_order)
+        own.add(placing.import_compared, axis_order=one.axis_order)
         own.add(placing.align_compared)
         if timed and not one.corrected:
             own.add(motion.correct_slice_timing, quiet=True, wires={"bold": own["compared"]})
         else:
             own.alias["stc"] = "compared"
-        own.add(placing.place_compared)
+        own.add(placing.place_compared, wires={"acquired": scope["stc"]})
     if run.bold.another is not None and run.bold.bold not in run.planned.plan.unsplit:
         _add_another_run(run, run.bold.another)
-    among = [*run.compared, placing.UPSAMPLING]
-    scope.add(comparing.match_resolution, wires={"series": scope.gather("series", among)})
 
 
 def _add_another_run(run: RunOf, other: AnotherRun) -> None:

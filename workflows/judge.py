@@ -4,7 +4,7 @@ from bids_sr.pipeline.graph import Maker, Wires
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, MEASURED
 from bids_sr.steps import evaluation, judgment, quality, super_resolution
-from bids_sr.steps.compared import another_run
+from bids_sr.steps.compared import another_run, comparing
 from bids_sr.workflows.run_scope import RunOf
 
 
@@ -50,6 +50,9 @@ def _split_halves(run: RunOf) -> Maker:
     """Effects of every block in every series, and what the two halves say of one another."""
     for name in run.judged:
         run.series[name].add(evaluation.measure_effects)
+    if run.compared:
+        wires: Wires = {name: run.scope.gather(name, [*run.compared, ACQUIRED_BAND]) for name in ("series", "effects")}
+        run.scope.add(comparing.match_resolution, wires=wires)
     run.scope.add(evaluation.compare_halves)
     return run.scope["split_half"]
 

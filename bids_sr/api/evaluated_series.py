@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,22 +19,25 @@ from bids_sr.api.image_inputs import (
     mask_on,
     opened,
     prepare_run,
+    series_file,
     told_tr,
 )
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import EDGE_TOLERANCE, corners_apart
-from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.grids import AS_STORED
+from bids_sr.io.nifti import ImageError, SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.registration.compared_frame import ComparedError
+from bids_sr.registration.compared_frame import ComparedError, checked, misfits, refuse_other_nan
 from bids_sr.series import ACQUIRED_BAND, MEASURED
+from bids_sr.spatial.transforms import hr_grid
 from bids_sr.stats.glm.block_effects import save_effects
+from bids_sr.stats.glm.blocks import TooFewBlocks, block_design
 from bids_sr.stats.glm.confounds import motion_columns, motion_table
-from bids_sr.stats.glm.contrasts import resolve_contrasts
-from bids_sr.stats.glm.regressors import Regressors
+from bids_sr.stats.glm.contrasts import ContrastError, resolve_contrasts
+from bids_sr.stats.glm.regressors import DesignError, Regressors
 from bids_sr.steps.compared.another_run import compare_with_other_run, measure_other_run
 from bids_sr.steps.compared.comparing import match_resolution
-from bids_sr.steps.compared.placing import align_compared, place_compared
+from bids_sr.steps.compared.placing import align_compared, import_compared, place_compared
 from bids_sr.steps.evaluation import compare_halves, compare_images, compare_with_truth, measure_effects
 
 Factor = tuple[float, float, float]
@@ -69,6 +72,7 @@ class PlacedSeries:
 
     path: Path
     facts: Mapping[str, object]
+    mask: Volume  # brain in which it is judged
 
 
 def place(
@@ -79,36 +83,91 @@ def place(
 
     Raises
     ------
-    ImageInputError : times or grid are not those of the run, or it is shifted, or of another run
+    ImageInputError : its frame is none of the run
     """
     here = folder / f"{name}_placed"
     here.mkdir()
-    with opened(image, folder, name, any_order=True) as reader:
-        _fits(name, reader, acquired, brain, tr)
+    file = series_file(image, folder, name)
+    with import_compared(file, here, tr=tr, axis_order=AS_STORED) as reader:
         try:
-            xfms, facts = align_compared(reader, acquired, run.boldref, run.brain, run.poses, series_name=name)
+            xfms, facts, there = align_compared(reader, acquired, run.boldref, run.brain, run.poses, series_name=name)
         except ComparedError as error:
             raise ImageInputError(f"compared: {name}: {error}") from None
-        placed = place_compared(reader, acquired, brain, xfms, facts, here=here, factor=factor, series_name=name)
-        placed.close()
-    return PlacedSeries(path=placed.path, facts=facts)
-
-
-def _fits(name: str, reader: SeriesReader, acquired: SeriesReader, brain: Volume, tr: float) -> None:
-    count, total, shape = reader.shape[3], acquired.shape[3], reader.shape[:3]
-    if count != total:
-        raise ImageInputError(f"compared: {name} has {count} volumes, the acquired series {total}; give all of them")
-    if (own := told_tr(reader.header)) and abs(own - tr) > 1e-3:
-        raise ImageInputError(f"compared: {name} has a repetition time of {own:g} s, the acquired series {tr:g} s")
-    if any(not low <= n <= high for low, n, high in zip(acquired.shape, shape, brain.data.shape, strict=False)):
-        grids = f"{acquired.shape[:3]} as acquired to {brain.data.shape} at the high resolution"
-        raise ImageInputError(f"compared: the matrix of {name} is {shape}, and {grids} can be compared")
-    apart = corners_apart(shape, reader.affine, acquired.shape[:3], acquired.affine)
-    if apart > EDGE_TOLERANCE * min(reader.zooms):
-        raise ImageInputError(
-            f"compared: the field of view of {name} lies up to {apart:.3g} mm from that of the acquired series: "
-            "shifted, cropped, or in another space; give it in the space of the run"
+        placed, mask = place_compared(
+            reader, acquired, brain, run.poses, xfms, facts, there, here=here, factor=factor, series_name=name
         )
+        placed.close()
+    return PlacedSeries(path=placed.path, facts=facts, mask=mask)
+
+
+def check_inputs(
+    acquired: SeriesReader, compared: Mapping[str, ImageLike], given: Inputs, how: Model, folder: Path
+) -> None:
+    """Hold all that is given for a run against the run, before any work.
+
+    Raises
+    ------
+    ImageInputError : a file is missing, or times, grid, values or position are not those of the run; a line each
+    """
+    found = list[Exception]()
+
+    def tried(check: Callable[..., object], *args: object) -> None:
+        try:
+            check(*args)
+        except (ImageInputError, ImageError, ComparedError, ContrastError, TooFewBlocks, DesignError) as error:
+            found.append(error)
+
+    if not how.tr > 0:
+        told = "the header of the acquired series tells none, or one without a unit; give it, in s"
+        found.append(ImageInputError(f"tr: {told}"))
+    for name, image in compared.items():
+        tried(_check_compared, name, image, acquired, how, folder)
+    if given.events is not None:
+        tried(_check_events, given, acquired.shape[3], how)
+    if given.other_events is not None:
+        tried(given_as.events_of, given.other_events)
+    if given.mask is not None:
+        tried(mask_on, given.mask, Volume(np.zeros(acquired.shape[:3], bool), acquired.affine), folder)
+    if given.other_run is not None:
+        tried(series_file, given.other_run, folder, "other_run")
+    for name, image in given.known.items():
+        tried(series_file, image, folder, f"truth {name}")
+    if given.measured is not None:
+        tried(_check_truth, given.measured, acquired, how.factor, folder)
+    if found:
+        raise found[0] if len(found) == 1 else ImageInputError("\n".join(map(str, found)))
+
+
+def _check_events(given: Inputs, n_volumes: int, how: Model) -> None:
+    assert given.events is not None
+    events = given_as.events_of(given.events)
+    given_as.check_known(given.known, resolve_contrasts(events.conditions, how.contrasts))
+    if how.tr > 0:
+        block_design(events, n_volumes=n_volumes, tr=how.tr, high_pass=how.high_pass)
+
+
+def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: Factor, folder: Path) -> None:
+    with SeriesReader(series_file(truth, folder, "truth")) as reader:
+        finest, _ = hr_grid(acquired.shape[:3], acquired.affine, factor)
+        given_as.check_measured(reader, acquired.shape, acquired.affine, finest)
+
+
+def _check_compared(
+    name: str, image: ImageLike, acquired: SeriesReader, how: Model, folder: Path
+) -> None:  # fmt: skip
+    with SeriesReader(series_file(image, folder, name), allow_nan=True) as reader:
+        wrong = misfits(
+            reader.shape, reader.affine, told_tr(reader.header), acquired.shape, acquired.affine, how.tr, how.factor
+        )
+        problems = [f"{reason}. {fix}" for reason, fix in wrong]
+        try:
+            refuse_other_nan(reader.volumes())
+            if not problems:
+                checked(acquired, reader)
+        except ComparedError as error:
+            problems.append(str(error))
+    if problems:
+        raise ImageInputError("\n".join(f"compared: {name}: {each}" for each in problems))
 
 
 def other_effects(
@@ -136,10 +195,10 @@ def other_effects(
 
 
 def rows_of(
-    files: Mapping[str, Path], compared: Sequence[str], given: Inputs, run: PreparedRun, brain: Volume,
+    files: Mapping[str, Path], compared: Mapping[str, Volume], given: Inputs, run: PreparedRun, brain: Volume,
     regressors: Regressors, how: Model, folder: Path, say: Say,
 ) -> Measured:  # fmt: skip
-    """Rows of all series of a run, by the steps of the program."""
+    """Rows of all series of a run, by the steps of the program; each compared one has a mask, where it is judged."""
     judged = dict(files)
     if given.measured is not None:
         judged[MEASURED] = given_as.measured_on(brain, given.measured, run, folder)
@@ -155,13 +214,13 @@ def rows_of(
         series = {name: stack.enter_context(SeriesReader(path)) for name, path in judged.items()}
         for name, one in series.items():
             found = measure_effects(
-                one, brain, regressors, folder, confounds, series_name=name, tr=how.tr, n_dummy=run.n_dummy,
-                active_by=MEASURED if MEASURED in judged else "bspline", high_pass=how.high_pass,
+                one, compared.get(name, brain), regressors, folder, confounds, series_name=name, tr=how.tr,
+                n_dummy=run.n_dummy, active_by=MEASURED if MEASURED in judged else "bspline", high_pass=how.high_pass,
                 slice_time_ref=how.slice_time_ref, has_stc=how.slice_timing_corrected,
             )  # fmt: skip
             effects[name] = save_effects(found, folder / f"{name}_effects.npz")
         widths = match_resolution(
-            series, brain, factor=how.factor, n_dummy=run.n_dummy, compared_names=compared
+            series, effects, brain, factor=how.factor, n_dummy=run.n_dummy, compared_names=list(compared),
         ) if compared else {}  # fmt: skip
         same: dict[str, object] = {"same_widths": widths, "contrasts": contrasts, "factor": how.factor, **drawn}
         rows, _ = compare_halves(effects, brain, region, folder, **same)  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from bids_sr.api.image_inputs import (
     volume_of,
 )
 from bids_sr.frozen import frozen
+from bids_sr.io.array_types import Float
 from bids_sr.io.grids import EDGE_TOLERANCE, corners_apart, inside_field
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
@@ -114,20 +115,29 @@ def measured_on(brain: Volume, truth: ImageLike, run: PreparedRun, folder: Path)
     """
     path = folder / "measured.nii"
     with opened(truth, folder, "truth") as reader:
-        count = reader.shape[3]
-        if count != len(run.poses):
-            fix = "a measured reference is of the same run (or give known activation: {contrast: image})"
-            raise ImageInputError(f"truth: {count} volumes, the acquired series has {len(run.poses)}; {fix}")
-        x, y, z = brain.data.shape
-        apart = corners_apart(reader.shape[:3], reader.affine, run.brain.data.shape, run.brain.affine)
-        limit = EDGE_TOLERANCE * min(reader.zooms)
-        if reader.shape[:3] != (x, y, z) or apart > limit:
-            raise ImageInputError(
-                f"truth: its grid is {reader.shape[:3]}, and {(x, y, z)} is that of the run at the high resolution; "
-                f"the outer edges of the two fields of view lie up to {apart:.3g} mm apart, and {limit:.2g} mm are "
-                "allowed; give the series measured in the same field of view, with axes in the same directions"
-            )
+        check_measured(reader, (*run.brain.data.shape, len(run.poses)), run.brain.affine, brain.data.shape)
         return undo_motion(reader, run, path, brain.affine)
+
+
+def check_measured(reader: SeriesReader, acquired: Sequence[int], affine: Float, finest: Sequence[int]) -> None:
+    """Hold times and grid of a measured series against the run: its matrix with volumes, and its high resolution.
+
+    Raises
+    ------
+    ImageInputError : another number of volumes, grid or field of view
+    """
+    count, shape = reader.shape[3], reader.shape[:3]
+    if count != acquired[3]:
+        fix = "a measured reference is of the same run (or give known activation by contrast)"
+        raise ImageInputError(f"truth: {count} volumes, the acquired series has {acquired[3]}; {fix}")
+    apart = corners_apart(shape, reader.affine, tuple(acquired[:3]), affine)
+    limit = EDGE_TOLERANCE * min(reader.zooms)
+    if shape != tuple(finest) or apart > limit:
+        raise ImageInputError(
+            f"truth: its grid is {shape}, and {tuple(finest)} is that of the run at the high resolution; "
+            f"the outer edges of the two fields of view lie up to {apart:.3g} mm apart, and {limit:.2g} mm are "
+            "allowed; give the series measured in the same field of view, with axes in the same directions"
+        )
 
 
 def events_of(events: pd.DataFrame | str | Path) -> Events:
@@ -177,10 +187,15 @@ def truths_on(
     ------
     ImageInputError : there is no such contrast, or the field of view leaves out a part of the brain
     """
+    check_known(known, contrasts)
+    return {name: _covering(brain, image, folder, name) for name, image in known.items()}
+
+
+def check_known(known: Iterable[str], contrasts: Iterable[str]) -> None:
+    """Refuse known activation of what is no contrast."""
     if strange := [name for name in known if name not in contrasts]:
         names = ", ".join(map(repr, strange))
         raise ImageInputError(f"truth: {names} is no contrast of this evaluation; there are {', '.join(contrasts)}")
-    return {name: _covering(brain, image, folder, name) for name, image in known.items()}
 
 
 def _covering(brain: Volume, image: ImageLike, folder: Path, name: str) -> Volume:

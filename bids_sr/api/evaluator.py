@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from bids_sr.api import evaluation_inputs as given_as
-from bids_sr.api.evaluated_series import Model, place, rows_of
+from bids_sr.api.evaluated_series import Model, check_inputs, place, rows_of
 from bids_sr.api.evaluation_inputs import Inputs, Truth
 from bids_sr.api.image_inputs import (
     Dummies,
@@ -41,7 +41,7 @@ from bids_sr.series import ACQUIRED_BAND, BASELINES, DEFAULT_BASELINES, PAIR_BAS
 from bids_sr.stats.evaluation.compared_verdict import ComparedVerdict
 from bids_sr.stats.evaluation.evidence import compared_rows
 from bids_sr.stats.evaluation.verdict import Verdict, make_verdict
-from bids_sr.stats.evaluation.verdict_text import PYTHON, verdict_line
+from bids_sr.stats.evaluation.verdict_text import PYTHON, Advice, verdict_line
 from bids_sr.stats.glm.confounds import framewise_displacement
 from bids_sr.stats.glm.regressors import Regressors
 from bids_sr.steps.judgment import judge_compared
@@ -104,7 +104,7 @@ class Evaluator(BaseEstimator):
     verdict_ : object
         Headline, sentences and limits.
     compared_ : list
-        Verdicts on series of other programs: name, status, headline, text, sentences.
+        Verdicts on series of other programs: name, status, headline, text.
     contrasts_ : dict
         Weights of conditions by contrast.
 
@@ -123,6 +123,8 @@ class Evaluator(BaseEstimator):
         ...
     sklearn.exceptions.NotFittedError: This Evaluator instance is not fitted yet...
     """
+
+    _advice: Advice = PYTHON
 
     def __init__(
         self, factor: float | tuple[float, float, float] = 2, *, tr: float | None = None,
@@ -175,7 +177,7 @@ class Evaluator(BaseEstimator):
             all, unless given.
         compared : mapping of name to image, optional
             Series that other programs made of the run, on the acquired grid or a finer one of its field of view, head
-            motion undone or not (that is measured): is each truer than the acquired series?
+            motion undone or not (that is measured): is each more accurate than the acquired series?
         events : DataFrame or path, optional
             BIDS events: onset, duration (s), trial_type.
         seeds : mapping of name to (x, y, z), optional
@@ -252,16 +254,15 @@ class Evaluator(BaseEstimator):
         with working_folder() as folder:
             with opened(acquired, folder, "acquired", any_order=True) as reader:
                 checked_series(reader, "acquired")
-                tr = self.tr or told_tr(reader.header)
-                if not tr > 0:
-                    told = "the header of the acquired series tells none, or one without a unit"
-                    raise ImageInputError(f"tr: {told}; give Evaluator(tr=...), in s")
+                say("inputs")
+                model = self._model(reader)
+                check_inputs(reader, compared, given, model, folder)
                 run = self._run(reader, folder, frame, given, say)
                 brain = run.fine_brain(in_plane(self.factor))
                 factor, placed = in_plane(self.factor), {}
                 for name, other in compared.items():
                     say(f"compared {name}")
-                    placed[name] = place(name, other, reader, run, brain, factor, tr, folder)
+                    placed[name] = place(name, other, reader, run, brain, factor, model.tr, folder)
                 say("baselines")
                 baselines = self._baselines(reader, run, folder, given, frame, with_acquired=bool(compared))
                 files = {**baselines, **{name: each.path for name, each in placed.items()}}
@@ -270,20 +271,24 @@ class Evaluator(BaseEstimator):
                     files[name] = self._made(name, what, reader.path, brain, len(run.poses), folder)
                 regressors = self._regressors(reader, run, given, folder)
             say(f"effects and comparison of {len(files)} series")
-            model = Model(
-                factor=factor, tr=tr, contrasts=self.contrasts or (), high_pass=self.high_pass,
-                slice_time_ref=self.slice_time_ref, slice_timing_corrected=self.slice_timing_corrected,
-                n_boot=self.n_boot, random_state=self.random_state,
-            )  # fmt: skip
-            found = rows_of(files, list(compared), given, run, brain, regressors, model, folder, say)
+            masks = {name: each.mask for name, each in placed.items()}
+            found = rows_of(files, masks, given, run, brain, regressors, model, folder, say)
         self.contrasts_ = found.contrasts
         self.compared_: list[ComparedVerdict] = judge_compared(
             found.rows, list(compared), [each.facts for each in placed.values()], found.widths, margin=self.margin,
-            advice=PYTHON,
+            advice=self._advice,
         )  # fmt: skip
         idle = [*not_applied, *(name for name, each in resolvers.items() if not each.applied_)]
         self._judge(found.rows, list(series), list(baselines), idle, run)
         return self
+
+    def _model(self, reader: SeriesReader) -> Model:
+        """How effects of the run are modeled."""
+        return Model(
+            factor=in_plane(self.factor), tr=self.tr or told_tr(reader.header), contrasts=self.contrasts or (),
+            high_pass=self.high_pass, slice_time_ref=self.slice_time_ref,
+            slice_timing_corrected=self.slice_timing_corrected, n_boot=self.n_boot, random_state=self.random_state,
+        )  # fmt: skip
 
     def _regressors(self, reader: SeriesReader, run: PreparedRun, given: Inputs, folder: Path) -> Regressors:
         """Events, or the time series of seeds in their place, read off the acquired series with head motion undone."""
@@ -354,7 +359,7 @@ class Evaluator(BaseEstimator):
             text = f"{name} was not applied: its series is that of zerofill, and not compared"
             warnings.warn(text, SuperResolutionWarning, stacklevel=4)
         self.verdict_: Verdict = make_verdict(
-            rows, methods=methods, baselines=baselines, margin=self.margin, not_applied=idle, advice=PYTHON,
+            rows, methods=methods, baselines=baselines, margin=self.margin, not_applied=idle, advice=self._advice,
             displacement=framewise_displacement(run.params).tolist(),
         )  # fmt: skip
         told = [row for each in self.compared_ for row in each.rows]
@@ -387,6 +392,8 @@ class Evaluator(BaseEstimator):
         contents = [
             evaluated(each._kept, each.verdict_, list(each.contrasts_), each.table_, each.compared_) for each in runs
         ]
-        return page("Evaluator", contents, doubt=any(each.verdict_.status != "more accurate" for each in runs))
+        return page("Evaluator", contents, doubt=not all(
+            "more accurate" in (each.verdict_.status, *(one.status for one in each.compared_)) for each in runs
+        ))  # fmt: skip
 
     report = generate_report

@@ -22,7 +22,6 @@ from bids_sr.reports.figures.style import NamedImage
 from bids_sr.reports.figures.superres_figures import slice_figure
 from bids_sr.reports.figures.svg_files import svg_text
 from bids_sr.reports.text.compared_text import compared_html
-from bids_sr.reports.text.evaluation_text import measure_text
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.resolution.operators import to_volume
@@ -146,12 +145,14 @@ def evaluated(
 ) -> tuple[str, list[Markup]]:
     """Lead and parts of one run: verdict, agreement of all series in the first contrast, and the table."""
     contrast = "all" if "all" in contrasts else contrasts[0]
-    parts = [compared_html({"compared": [each.to_json() for each in compared]}, measure_text)]
+    told = verdict.to_json() | {"compared": [each.to_json() for each in compared]}
+    parts = [compared_html(told)]
     if any(row.parts[:3] == (False, "split", "ev") and row.contrast == contrast for row in rows):
         caption = f"Agreement with the measured halves, contrast {contrast}, 95 % intervals over blocks"
         parts.append(_drawn(agreement_figure(rows, prefix="split_ev", contrast=contrast), caption))
     for head, lines in (("Evidence", [s.text for s in verdict.sentences]), ("Limitations", verdict.limits)):
         items = Markup("").join(Markup("<li>{}</li>").format(line) for line in lines)
-        parts.append(Markup("<h2>{}</h2><ul>{}</ul>").format(head, items))
+        if lines:
+            parts.append(Markup("<h2>{}</h2><ul>{}</ul>").format(head, items))
     parts.append(_folded(f"Table ({len(rows)} rows)", table.to_csv(sep="\t", index=False, na_rep="n/a")))
-    return verdict_line(verdict.to_json()), parts
+    return verdict_line(told), parts

@@ -1,4 +1,4 @@
-"""Console script `bids-sr-evaluate`: is a series that another program made of a run truer than the run as acquired?"""
+"""Console script `bids-sr-evaluate`: is a series of another program more accurate than the run as acquired?"""
 
 import argparse
 import sys
@@ -37,8 +37,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser; needs nothing but the standard library."""
     parser = argparse.ArgumentParser(
         prog="bids-sr-evaluate",
-        description="Judge series that other programs made of a run (NORDIC, tedana, an upsampling): is each truer "
-        "than the series as acquired, in which band of spatial frequencies, and by how much?",
+        description="Judge series that other programs made of a run (NORDIC, tedana, an upsampling): is each more "
+        "accurate than the series as acquired, in which band of spatial frequencies, and by how much?",
         epilog="References: --truth, --other-run; without one the verdict is 'not assessed'. Exit codes: 0 done, "
         "2 wrong usage or input.",
     )
@@ -57,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--n-dummy", type=int, metavar="N", help="volumes at the start that are left out (default: detected)")
     add("--slice-timing-corrected", action="store_true", help="slice timing was corrected in all series")
     add("--random-seed", type=int, default=0, metavar="N", help="seed of the resampled blocks (0)")
+    add("--dry-run", action="store_true", help="check all inputs, and stop")
     add("--out", type=Path, metavar="DIR", help="write verdict.json, evaluation.tsv and report.html there")
     return parser
 
@@ -74,14 +75,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "" in by_contrast and len(options.truth) > 1:
         parser.error("--truth: give one measured series, or known activation as CONTRAST=FILE")
     from bids_sr.api.image_inputs import ImageInputError
+    from bids_sr.io.nifti import ImageError
     from bids_sr.stats.glm.blocks import TooFewBlocks
     from bids_sr.stats.glm.contrasts import ContrastError
+    from bids_sr.stats.glm.regressors import DesignError
 
     try:
         found = evaluated(options, by_contrast)
-    except (ImageInputError, TooFewBlocks, ContrastError, OSError) as error:
-        print(f"bids-sr-evaluate: {error}", file=sys.stderr)
+    except (ImageInputError, TooFewBlocks, ContrastError, DesignError, ImageError, OSError) as error:
+        for line in str(error).splitlines():
+            name, _, reason = line.partition(": ")
+            option = name in vars(options).keys() - {"acquired", "compared"}
+            said = f"--{name.replace('_', '-')}: {reason}" if option else line
+            print(f"bids-sr-evaluate: {said}", file=sys.stderr)
         return WRONG
+    if found is None:
+        print("all inputs can be used")
+        return 0
     for each in found.compared_:
         print(each.text)
     if options.out is not None:
@@ -90,20 +100,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def evaluated(options: argparse.Namespace, by_contrast: dict[str, str]) -> "Evaluator":
-    """The fitted evaluator of what was asked for."""
+def evaluated(options: argparse.Namespace, by_contrast: dict[str, str]) -> "Evaluator | None":
+    """The fitted evaluator of what was asked for; None where inputs were to be checked alone."""
+    from bids_sr.api.evaluated_series import check_inputs
+    from bids_sr.api.evaluation_inputs import Inputs, checked_names
     from bids_sr.api.evaluator import Evaluator
+    from bids_sr.api.image_inputs import opened, working_folder
+    from bids_sr.stats.evaluation.verdict_text import COMMAND
 
     evaluator = Evaluator(
         factor=options.factor, tr=options.tr, contrasts=options.contrasts, random_state=options.random_seed,
         n_dummy="auto" if options.n_dummy is None else options.n_dummy,
         slice_timing_corrected=options.slice_timing_corrected, verbose=1,
     )  # fmt: skip
-    return evaluator.fit(
-        options.acquired, compared=dict(options.compared), events=options.events, mask=options.mask,
-        truth=by_contrast.get("", by_contrast or None), other_run=options.other_run,
-        other_events=options.other_events,
-    )  # fmt: skip
+    evaluator._advice = COMMAND
+    given = {
+        "events": options.events, "mask": options.mask, "truth": by_contrast.get("", by_contrast or None),
+        "other_run": options.other_run, "other_events": options.other_events,
+    }  # fmt: skip
+    compared = dict(options.compared)
+    if not options.dry_run:
+        return evaluator.fit(options.acquired, compared=compared, **given)
+    checked_names({}, (), compared)
+    with working_folder() as folder, opened(options.acquired, folder, "acquired", any_order=True) as reader:
+        check_inputs(reader, compared, Inputs(**given), evaluator._model(reader), folder)
+    return None
 
 
 def written(found: "Evaluator", out: Path) -> None:

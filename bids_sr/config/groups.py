@@ -253,8 +253,8 @@ class Evaluation(Checked):
     compare: tuple[str, ...] = option(
         (),
         "--compare NAME=FILE",
-        "judge a series that another program made of the run, on the acquired or a finer grid: is it truer than the "
-        "acquired one? NORDIC=FILE; tedana=DIR or tedana=DIR:desc-LABEL of BIDS derivatives",
+        "judge a series that another program made of the run, on the acquired or a finer grid: is it more accurate "
+        "than the acquired one? NORDIC=FILE; tedana=DIR or tedana=DIR:desc-LABEL of BIDS derivatives",
         decides=False,
         type=readers.named_series,
     )

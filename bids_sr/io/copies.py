@@ -47,13 +47,14 @@ def _scale(lowest: float, highest: float, kind: npt.DTypeLike) -> tuple[float, f
 
 def copy_series(
     src: Path, dst: Path, *, order: AxisOrder = AS_STORED,
-    dtype: npt.DTypeLike = "float32", tr: float | None = None,
+    dtype: npt.DTypeLike = "float32", tr: float | None = None, masked: bool = False,
 ) -> None:  # fmt: skip
     """Copy a series with its axes in another order (see `io.grids`), one volume in memory; values stay.
 
-    `tr` is its repetition time (s), that of its header by default, which may be missing or in a wrong unit.
+    `tr` is its repetition time (s), that of its header by default, which may be missing or in a wrong unit. Of one that
+    is `masked` what is not finite becomes 0; else it is refused.
     """
-    with SeriesReader(src) as reader:
+    with SeriesReader(src, allow_nan=masked) as reader:
         _copy(reader, dst, order, tr or reader.tr, dtype=dtype)
 
 
@@ -86,4 +87,4 @@ def _copy(
         dst, shape, affine, tr, dtype=dtype, header_like=header, slope=slope, inter=inter, compressed=compressed
     ) as writer:
         for volume in reader.volumes():
-            writer.append(reordered(volume, order))
+            writer.append(reordered(np.nan_to_num(volume, posinf=0, neginf=0), order))

@@ -341,11 +341,11 @@ register(
     ),
     Metric("verdict_applied", "1",
            "1 where the method was applied, 0 where it fell back to zero filling and was not compared"),
-    Metric("compared_fwhm", "mm", "smoothing that gives the acquired series the smoothness of this one"),
+    Metric("compared_fwhm", "mm", "smoothing of the acquired series for its control at the resolution of this one"),
     *(
         Metric(f"compared_{band}", "1",
-               f"1 where a series of another program is truer than the acquired one {band} the acquired Nyquist limit, "
-               "0 where it is not, -1 where it is less true; n/a: undecided")
+               "1 where a series of another program is more accurate than the acquired one "
+               f"{band} the acquired Nyquist limit, 0 where it is not, -1 where it is less accurate; n/a: undecided")
         for band in ("within", "beyond")
     ),
     Metric("verdict_margin", "1", "half width of the interval around 0 that counts as the same"),

@@ -11,14 +11,13 @@ from bids_sr.bids.image_header import Header
 from bids_sr.bids.inputs import AnotherRun, Compared, applies_to, is_magnitude, same_run, stem_of
 from bids_sr.bids.layout import merged, sidecars_on_disk
 from bids_sr.config import Settings
-from bids_sr.io.grids import EDGE_TOLERANCE, corners_apart, nearest
+from bids_sr.io.grids import nearest
 from bids_sr.io.tables import column
 from bids_sr.series import ACQUIRED_BAND, BASELINES, kind_of
 from bids_sr.sr.method import offered_methods
 
 ACQUIRED = ACQUIRED_BAND
 """The series that stands for the acquired one: its band is that of the acquisition, untouched."""
-TIME_TOLERANCE = 1e-3  # s
 LABEL = ":desc-"
 OWN = ("subject", "session", "task", "acquisition", "ceagent", "reconstruction", "direction", "run")
 """Entities by which the run of a series is known; further ones, such as desc-, say what was done to it."""
@@ -210,31 +209,13 @@ def _checked(name: str, file: Path, given: Path, run: BoldRun, settings: Setting
 
 def _fits(header: Header, sidecar: Mapping[str, object], run: BoldRun, settings: Settings, found: Findings) -> bool:
     """Whether times and grid are those of the run, or of a finer grid in its field of view."""
-    before, path = len(found.problems), header.path
-    if header.shape[3] != run.n_volumes:
-        reason = f"it has {header.shape[3]} volumes and {run.bold.name} {run.n_volumes}: another run, or trimmed"
-        found.refuse(path, reason, "Give the whole series of this run: put back volumes that were cut off its start.")
-    tr = sidecar.get("RepetitionTime", header.tr)
-    if isinstance(tr, int | float) and abs(tr - run.tr) > TIME_TOLERANCE:
-        reason = f"its repetition time is {tr:g} s and that of {run.bold.name} {run.tr:g} s"
-        found.refuse(path, reason, "Give the series of this run, or correct its header (pixdim[4], unit of time).")
-    shape, factor = header.shape[:3], factor_of(run, settings)
-    finest = tuple(round(n * f) for n, f in zip(run.shape, factor, strict=True))
-    sizes = ["×".join(map(str, each)) for each in (shape, run.shape, finest)]
-    if any(n < m for n, m in zip(shape, run.shape, strict=True)):
-        reason = f"its matrix {sizes[0]} is coarser than the acquired {sizes[1]}"
-        found.refuse(path, reason, "Give a series on the acquired grid, or a finer one of the same field of view.")
-    elif any(n > m for n, m in zip(shape, finest, strict=True)):
-        reason = f"its matrix {sizes[0]} is finer than the high resolution of the run, {sizes[2]}"
-        found.refuse(path, reason, "Raise --sr-factor, or give it on a coarser grid.")
-    apart = corners_apart(shape, header.affine, run.shape, run.affine)
-    limit = EDGE_TOLERANCE * min(header.zooms)
-    if apart > limit:
-        voxels = apart / min(run.zooms[:2])
-        reason = (
-            f"its field of view is not that of {run.bold.name}: the outer edges lie up to {apart:.3g} mm apart "
-            f"({voxels:.2g} acquired voxels), {limit:.2g} mm are allowed: shifted, cropped, or in another space"
-        )
-        fix = "Give the series in the space of the run (not in that of a template), with the same field of view."
-        found.refuse(path, reason, fix)
-    return len(found.problems) == before
+    from bids_sr.registration.compared_frame import misfits
+
+    tr, finest = sidecar.get("RepetitionTime", header.tr), factor_of(run, settings)
+    wrong = misfits(
+        header.shape, header.affine, tr if isinstance(tr, int | float) else 0.0, (*run.shape, run.n_volumes),
+        np.asarray(run.affine), run.tr, finest,
+    )  # fmt: skip
+    for reason, fix in wrong:
+        found.refuse(header.path, reason, fix)
+    return not wrong

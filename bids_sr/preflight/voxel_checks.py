@@ -37,12 +37,14 @@ def check_data(plan: Plan) -> tuple[Problem, ...]:
     """
     found, runs = Findings(), plan.runs
     calibrations = {run.calibration.bold for run in runs if run.calibration}
+    compared = {each.bold for run in runs for each in run.compared}
     for subject in plan.subjects:
         masks = [run.precomputed.mask for run in subject.runs if run.precomputed is not None]
         masks += [] if subject.precomputed is None else [subject.precomputed.mask]
         with found.about(f"sub-{subject.label}"):
             for path in subject.images:
-                check_image(path, found, " Or add --calibration none." if path in calibrations else "")
+                or_else = " Or add --calibration none." if path in calibrations else ""
+                check_image(path, found, or_else, may_mask=path in compared)
             for path in dict.fromkeys(mask for mask in masks if mask is not None):
                 check_mask(path, found)
     unsound = {Path(problem.file) for problem in found.problems}
@@ -78,8 +80,11 @@ def check_mask(path: Path, found: Findings) -> None:
         found.refuse(path, reason, fix)
 
 
-def check_image(path: Path, found: Findings, or_else: str = "") -> None:
-    """Problems of the voxels of one image; memory is that of a volume. `or_else` is a further way out."""
+def check_image(path: Path, found: Findings, or_else: str = "", *, may_mask: bool = False) -> None:
+    """Problems of the voxels of one image; memory is that of a volume.
+
+    `or_else` is a further way out; with `may_mask` NaN is left to `check_compared`.
+    """
     not_finite, flat, sums, count = list[int](), list[int](), set[int](), 0
     try:
         for volume in _volumes(path):
@@ -96,7 +101,7 @@ def check_image(path: Path, found: Findings, or_else: str = "") -> None:
         found.refuse(path, reason, fix)
         return
     fix = f"Convert the DICOM images again, or leave this image out.{or_else}"
-    if not_finite:
+    if not_finite and not may_mask:
         where = "" if count == 1 else f" in {len(not_finite)} of {count} volumes, {_numbers(not_finite)}"
         fix = f"Convert it again without masking by NaN, or replace these voxels by 0.{or_else}"
         found.refuse(path, f"it holds voxels that are NaN or infinite{where}", fix)
@@ -194,13 +199,14 @@ def check_compared(run: BoldRun, found: Findings) -> None:
     """Hold the voxels of compared series against those of the run; all are sound images of as many volumes."""
     if not run.compared:
         return
-    from bids_sr.registration.compared_frame import ComparedError, hold_against, moments, refusal_of
+    from bids_sr.registration.compared_frame import ComparedError, hold_against, moments, refusal_of, refuse_other_nan
 
     wanted = moments(run.n_volumes)
     middle = run.echoes[len(run.echoes) // 2][0] if run.echoes else run.bold  # most like the combined echoes
     own = _some_volumes(middle, wanted, run.axis_order)
     for each in run.compared:
         try:
+            refuse_other_nan(_volumes(each.bold))
             seen = hold_against(own, _some_volumes(each.bold, wanted, each.axis_order), run.affine)
         except ComparedError as error:
             found.refuse(each.bold, str(error), "Look at it beside the run.")

@@ -3,25 +3,31 @@
 A volume of the series is registered to the volume that was acquired at the same moment. A series that was denoised as
 it was acquired lies on it; one whose motion was undone lies elsewhere in each volume, by the motion of the run; one
 that was written on a wrong grid lies elsewhere by the same distance in all.
+
+Programs such as tedana and patch-denoise write 0 or NaN outside a mask. There a series has no signal, and it is judged
+where it has.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, Float, Mask
+from bids_sr.io.grids import EDGE_TOLERANCE, corners_apart
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.spatial import hmc
-from bids_sr.spatial.masks import MaskError, head_mask, voxel_sizes
+from bids_sr.spatial.masks import MaskError, brain_mask, grow, head_mask, voxel_sizes
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import apply, displacement
-from bids_sr.sr.resolution.matrices import downsample
+from bids_sr.sr.resolution.matrices import apply_along, block_matrix, downsample, highres_size
 
 PLACES = 6
 """Moments of the run, evenly spaced, at each of which two volumes that follow one another are looked at."""
+TIME_TOLERANCE = 1e-3
+"""Of repetition times (s)."""
 STILL_MM, STILL_VOXELS = 0.1, 0.04
 """Spread of positions below which a series moves as its run does: it errs by no more where it was realigned."""
 MOST_SHIFT, SAID_SHIFT = 0.2, 0.1
@@ -30,6 +36,8 @@ LEAST_SIGNAL = 0.1
 """Of the median in the head; a voxel whose mean is below it has no signal: it lies outside the mask of the series."""
 LEAST_MASKED, LEAST_COVERED = 0.05, 0.1
 """Of the head: a series without signal in less of it was not masked, one with signal in less of it has none."""
+DEEP_MM = 10.0
+"""Inside the brain, farther from its border, NaN is no mask."""
 LEAST_LIKE = 0.6
 """Correlation of the mean images in the head; below it lies another head, or a series whose mean was taken off."""
 WORTH_A_TRY = 0.2
@@ -37,7 +45,7 @@ WORTH_A_TRY = 0.2
 TOGETHER = 0.05
 """Correlation of changes from a volume to the next, slightly smoothed; below it lies another run."""
 MOST_GAIN = 1.05
-"""Ratio of the signals above which a series is scaled to its run."""
+"""Ratio of the signals above which a series is brought to the signal of its run."""
 _SMOOTH = 1.5  # voxels (sigma), of changes
 
 
@@ -54,7 +62,11 @@ class Seen:
     spread_mm: float  # rms of what varies over the run, over the brain
     alike: float  # correlation of the mean images in the head
     together: float  # correlation of changes from a volume to the next
-    gain: float  # signal of the run over its own
+    # what its signal is multiplied by, and what is added then, to be that of the run: 1 and 0 where it is
+    scale: float
+    offset: float
+    both: Mask  # acquired voxels in which it and the run have signal
+    least: float  # its voxels have signal where their mean is above it
 
     @property
     def shift_text(self) -> str:
@@ -66,27 +78,23 @@ class Seen:
         ]
         return ", ".join(parts)
 
-    @property
-    def scale(self) -> float:
-        """What it is multiplied by: 1 where its signal is that of the run."""
-        return self.gain if not 1 / MOST_GAIN <= self.gain <= MOST_GAIN else 1.0
-
     def facts(self) -> dict[str, object]:
         """As plain values."""
         return {
             "frame": "as acquired" if self.moves else "head motion undone",
-            "shift_voxels": [round(each, 3) for each in self.shift], "spread_mm": round(self.spread_mm, 3),
-            "alike": round(self.alike, 3), "scale": round(self.scale, 4),
+            "shift": self.shift_text, "spread_mm": round(self.spread_mm, 3),
+            "alike": round(self.alike, 3), "scale": float(f"{self.scale:.6g}"), "offset": float(f"{self.offset:.6g}"),
+            "least_signal": float(f"{self.least:.6g}"),
         }  # fmt: skip
 
 
 def moments(n_volumes: int) -> list[int]:
-    """Volumes that are looked at: `PLACES` pairs of neighbors.
+    """Volumes that are looked at: `PLACES` pairs of neighbors, none at the start, which may not be in steady state.
 
-    >>> moments(4)
-    [0, 1, 2, 3]
+    >>> moments(60)
+    [5, 6, 14, 15, 24, 25, 34, 35, 44, 45, 53, 54]
     """
-    starts = np.unique(np.linspace(0, n_volumes - 2, PLACES).round().astype(int))
+    starts = np.unique(np.linspace(0, n_volumes - 2, 2 * PLACES + 1)[1::2].round().astype(int))
     return sorted({int(t) for start in starts for t in (start, start + 1)})
 
 
@@ -101,42 +109,145 @@ def hold_against(own: Mapping[int, Array], other: Mapping[int, Array], affine: A
 
     Raises
     ------
-    ComparedError : nothing in it looks like a head
+    ComparedError : nothing in it looks like a head, or it is NaN inside the brain
     """
     shape = next(iter(own.values())).shape
-    low = {t: np.asarray(downsample(volume, shape), dtype=np.float32) for t, volume in other.items()}
-    mean, its = (np.mean(list(each.values()), axis=0) for each in (own, low))
+    mean = np.mean(list(own.values()), axis=0)
     try:
         mask = head_mask(mean, affine)
+        brain = brain_mask(mean, affine)
     except (MaskError, ValueError) as error:
         raise ComparedError(f"no head is seen in the run ({error})") from None
-    there = with_signal(its, mask)
+    refuse_nan(other, brain, affine)
+    own_level, as_given = least_signal(mean, mask), np.mean([np.nan_to_num(each) for each in other.values()], axis=0)
+    its = _means(as_given, shape)
+    least = least_signal(its, mask)
+    there = _means((as_given > least).astype(np.float32), shape) > 0.99
+    both = (mean > 0) & (there | ((mean < own_level) & (its > 0)))
+    scale, offset = _to_signal(mean[mask & there], its[mask & there])
+    low = {t: scale * downsample(np.nan_to_num(volume), shape) + offset for t, volume in other.items()}
+    its = np.mean(list(low.values()), axis=0)
     mask, how = covered(mask, there)
     alike = _correlation(mean[mask], its[mask])
     starts = [t for t in own if t + 1 in own]
     changes = [np.concatenate([_change(each, t)[mask] for t in starts]) for each in (own, low)]
-    gain = float(np.median(mean[mask])) / max(float(np.median(its[mask])), 1e-9)
     poses = np.eye(4)[None]
     if alike >= WORTH_A_TRY:
-        whole = {t: np.where(there, low[t], own[t] / gain) for t in starts}
+        whole = {t: np.where(there, low[t], own[t]) for t in starts}
         found = [hmc.estimate_motion([whole[t]], own[t], mask, affine, how).matrices[0] for t in starts]
         poses = np.stack(found)
-        back = sample_volume(np.where(there, its, mean / gain), affine, shape, affine, poses[len(poses) // 2])
+        back = sample_volume(np.where(there, its, mean), affine, shape, affine, poses[len(poses) // 2])
         alike = max(alike, _correlation(mean[mask], back[mask]))  # a shift is said as one
     shift, spread = _constant(poses, mask, affine)
     still = max(STILL_MM, STILL_VOXELS * float(voxel_sizes(affine)[:2].min()))
     return Seen(
-        moves=spread < still, shift=shift, spread_mm=spread, alike=alike, together=_correlation(*changes), gain=gain
-    )
+        moves=spread < still, shift=shift, spread_mm=spread, alike=alike, together=_correlation(*changes), scale=scale,
+        offset=offset, both=both, least=least,
+    )  # fmt: skip
 
 
-def with_signal(mean: Array, mask: Mask) -> Mask:
-    """Voxels in which a series has signal, from its mean image: programs such as tedana write zeros outside the brain.
+def misfits(
+    shape: Sequence[int], affine: Array, tr: float, own: Sequence[int], own_affine: Array, own_tr: float,
+    factor: Sequence[float],
+) -> list[tuple[str, str]]:  # fmt: skip
+    """Why times or grid of a series are not those of its run, or of a finer grid in its field of view, and what to do.
+
+    Parameters
+    ----------
+    shape, affine, tr : (X, Y, Z, T) of the series, voxel to RAS mm, repetition time (s); 0 where it is not told
+    own, own_affine, own_tr, factor : the same of the run, and acquired over high-resolution voxel by axis
+    """
+    found = list[tuple[str, str]]()
+    if shape[3] != own[3]:
+        fix = "Give the whole series of this run: put back volumes that were cut off its start."
+        found.append((f"it has {shape[3]} volumes and its run {own[3]}: another run, or trimmed", fix))
+    if tr > 0 and own_tr > 0 and abs(tr - own_tr) > TIME_TOLERANCE:
+        fix = "Give the series of this run, or correct its header (pixdim[4], unit of time)."
+        found.append((f"its repetition time is {tr:g} s and that of its run {own_tr:g} s", fix))
+    finest = [highres_size(m, f) for m, f in zip(own, factor, strict=False)]
+    coarser = any(n < m for n, m in zip(shape[:3], own, strict=False))
+    if coarser or any(n > most for n, most in zip(shape, finest, strict=False)):
+        sizes = ["×".join(map(str, each[:3])) for each in (shape, own, finest)]
+        than = f"coarser than the acquired {sizes[1]}" if coarser else f"finer than the high resolution, {sizes[2]}"
+        fix = "Give it on the acquired grid or a finer one of the same field of view, or choose another factor."
+        found.append((f"its matrix {sizes[0]} is {than}", fix))
+    apart, limit = corners_apart(shape[:3], affine, own[:3], own_affine), EDGE_TOLERANCE * min(voxel_sizes(affine))
+    if apart > limit:
+        reason = (
+            f"its field of view is not that of its run: the outer edges lie up to {apart:.3g} mm apart "
+            f"({apart / min(voxel_sizes(own_affine)[:2]):.2g} acquired voxels), {limit:.2g} mm are allowed: shifted, "
+            "cropped, or in another space"
+        )
+        fix = "Give the series in the space of the run (not in that of a template), with the same field of view."
+        found.append((reason, fix))
+    return found
+
+
+def refuse_nan(volumes: Mapping[int, Array], brain: Mask, affine: Array) -> None:
+    """Refuse a series that is NaN inside the brain; a part that reaches out of it, and not deep into it, is a mask.
+
+    Parameters
+    ----------
+    volumes : (x, y, z) on the grid of the brain, or on a finer one of its field of view
+    brain, affine : acquired grid
+
+    Raises
+    ------
+    ComparedError : NaN inside the brain
+    """
+    holes = np.any([~np.isfinite(volume) for volume in volumes.values()], axis=0)
+    if not holes.any():
+        return
+    holes = _means(holes.astype(np.float32), brain.shape) > 0.5
+    parts, _ = ndimage.label(holes)
+    enclosed = brain & holes & ~np.isin(parts, np.unique(parts[holes & ~brain]))
+    if count := int((enclosed | (holes & grow(brain, affine, -DEEP_MM))).sum()):
+        raise ComparedError(f"{count} voxels inside the brain are NaN; give values there, NaN only outside the brain")
+
+
+def refuse_other_nan(volumes: Iterable[Array]) -> None:
+    """Refuse a series whose voxels without a value differ from volume to volume: that is no mask.
+
+    Raises
+    ------
+    ComparedError : they differ; says in which volume
+    """
+    first: Mask | None = None
+    for t, volume in enumerate(volumes):
+        holes = ~np.isfinite(volume)
+        first = holes if first is None else first
+        if not np.array_equal(holes, first):
+            raise ComparedError(f"volume {t} is NaN in other voxels than volume 0; give values, or one mask for all")
+
+
+def _to_signal(own: Array, its: Array) -> tuple[float, float]:
+    """Scale and offset that bring the mean signal of a series to that of its run, whichever of the two does it better.
+
+    One that has the signal of the run, but for a little, stays as it is.
+    """
+    if not own.size:
+        return 1.0, 0.0
+    scale, offset = float(np.median(own)) / max(float(np.median(its)), 1e-9), float(np.median(own - its))
+    if 1 / MOST_GAIN <= scale <= MOST_GAIN:
+        return 1.0, 0.0
+    scaled, moved = (float(np.square(own - each).sum()) for each in (scale * its, its + offset))
+    return (scale, 0.0) if scaled <= moved else (1.0, offset)
+
+
+def least_signal(mean: Array, mask: Mask) -> float:
+    """Voxels have signal where the mean image is above it: programs such as tedana write zeros outside the brain.
 
     What a registration would take for an edge of the head there is filled with the run's own signal.
     """
-    level = float(np.median(mean[mask & (mean > 0)])) if (mask & (mean > 0)).any() else 0.0
-    return np.asarray(mean > LEAST_SIGNAL * level, dtype=bool)
+    inside = mean[mask & (mean > 0)]
+    return LEAST_SIGNAL * float(np.median(inside)) if inside.size else 0.0
+
+
+def _means(volume: Array, shape: Sequence[int]) -> Array:
+    """A volume as means over the voxels of a coarser matrix of its field of view."""
+    for axis, m in enumerate(shape):
+        volume = apply_along(block_matrix(volume.shape[axis], m), volume, axis) if volume.shape[axis] != m else volume
+    return volume
 
 
 def covered(mask: Mask, there: Mask) -> tuple[Mask, hmc.HmcSettings | None]:
@@ -225,10 +336,9 @@ def poses_of(seen: Seen, poses: Float, other: SeriesReader, boldref: Volume, mas
         return poses
     shape = boldref.data.shape
     low = np.mean([downsample(each, shape) for each in read_moments(other).values()], axis=0)
-    reference, there = np.asarray(boldref.data), with_signal(low, mask)
+    reference, there = np.asarray(boldref.data), low > seen.least
     inside, how = covered(mask, there)
-    gain = float(np.median(reference[inside])) / max(float(np.median(low[inside])), 1e-9)
-    whole = np.where(there, low, reference / gain)
+    whole = np.where(there, seen.scale * low + seen.offset, reference)
     found = hmc.estimate_motion([whole], reference, inside, boldref.affine, how).matrices[0]
     points = apply(boldref.affine, np.argwhere(mask)[::7])
     far = float(np.sqrt((displacement(np.eye(4), found, points) ** 2).mean()))

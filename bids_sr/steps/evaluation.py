@@ -6,6 +6,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from bids_sr.config.memory_model import EFFECTS
+from bids_sr.io.array_types import Mask as BoolArray
 from bids_sr.io.grids import mm_text
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline.artifacts import (
@@ -23,6 +24,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.step import Lookup, Part, step
 from bids_sr.series import MEASURED, PAIR_BASELINES, PCA_RANKS, RAW, kind_of
 from bids_sr.stats.controls.false_positive_rates import NullSettings, null_rates, null_rows
+from bids_sr.stats.evaluation.effects_of_run import EffectFiles, in_common_voxels
 from bids_sr.stats.evaluation.reference_effects import effect_rows, replaced
 from bids_sr.stats.evaluation.reference_images import image_rows, volume_scores
 from bids_sr.stats.evaluation.reference_maps import truth_rows
@@ -113,13 +115,18 @@ def compare_halves(
     -------
     Rows, and effect maps for the figures (.npz)
     """
-    where = (effects, bold_mask_hr.data, bold_mask_hr.affine)
-    with threadpool_limits(1):
-        rows = split_half_rows(
-            *where, roi_hr.data, contrasts, factor=factor, n_boot=n_boot, seed=random_seed,
-            same_widths=widths_of(same_widths),
+    mask, affine = bold_mask_hr.data, bold_mask_hr.affine
+
+    def rows_of(among: EffectFiles, inside: BoolArray, widths: Mapping[str, float]) -> Rows:
+        return split_half_rows(
+            among, inside, affine, roi_hr.data, contrasts, factor=factor, n_boot=n_boot, seed=random_seed,
+            same_widths=widths,
         )  # fmt: skip
-        return rows, save_effect_maps(*where, contrasts, factor=factor, path=here / "split_half.npz")
+
+    with threadpool_limits(1):
+        rows = in_common_voxels(rows_of, effects, mask, widths_of(same_widths))
+        maps = save_effect_maps(effects, mask, affine, contrasts, factor=factor, path=here / "split_half.npz")
+        return rows, maps
 
 
 @step(makes="truth", memory=EFFECTS)
@@ -146,12 +153,15 @@ def compare_with_truth(
     rows = truth_rows(finer, values_of, contrasts, grid=grid, roi=roi_hr.data, known=known)
     if not effects:
         return rows
-    with threadpool_limits(1):
-        told = effect_rows(
-            effects, contrasts, grid=grid, roi=roi_hr.data, factor=factor, known=known, n_boot=n_boot,
-            seed=random_seed, same_widths=widths_of(same_widths),
+
+    def rows_of(among: EffectFiles, inside: BoolArray, widths: Mapping[str, float]) -> Rows:
+        return effect_rows(
+            among, contrasts, grid=Grid(mask=inside, affine=grid.affine), roi=roi_hr.data, factor=factor, known=known,
+            n_boot=n_boot, seed=random_seed, same_widths=widths,
         )  # fmt: skip
-    return replaced(rows, told)
+
+    with threadpool_limits(1):
+        return replaced(rows, in_common_voxels(rows_of, effects, grid.mask, widths_of(same_widths)))
 
 
 @step(makes="truth_images", memory=EFFECTS)

@@ -1,5 +1,6 @@
 """What a run's figures amount to: flags of quality control, the verdict, and all figures as one table."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
@@ -159,7 +160,7 @@ def judge_compared(
     known = {name: each for table in facts for name, each in table.items() if isinstance(each, Mapping)}
     return [
         compared_verdict(
-            name, rows, fwhm_mm=widths.get(name, 0.0), facts=known.get(name, {}), advice=advice, margin=margin
+            name, rows, fwhm_mm=widths.get(name, math.nan), facts=known.get(name, {}), advice=advice, margin=margin
         )
         for name in names
     ]

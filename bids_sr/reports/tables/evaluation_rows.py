@@ -15,8 +15,8 @@ ORDER: tuple[Kind, ...] = ("run", "baseline", "control", "method", "placebo", "m
 EXPLAINED: tuple[Kind, ...] = ("baseline", "control", "method", "placebo", "measured")
 """Kinds of which a table that shows control analyses has lines."""
 KIND_TEXT: Mapping[Kind, str] = {
-    "baseline": "plain interpolation",
-    "control": "denoised B-spline",
+    "baseline": "interpolation or simple arithmetic",
+    "control": "denoised or smoothed",
     "method": "methods",
     "measured": "measured at high resolution",
     "placebo": "control analyses",

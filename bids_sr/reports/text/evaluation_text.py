@@ -83,7 +83,7 @@ def verdict_html(
     told = render("verdict", headline, points, values, limits)
     warned = messages_html("warning", before) + flags_html(rows, flags)
     explained = pick.series_of(rows, kinds=("baseline", "method", "placebo"))
-    return joined([warned, told, compared_html(verdict, measure_text), legend_html(explained)])
+    return joined([warned, told, compared_html(verdict), legend_html(explained)])
 
 
 def evidence_html(evidence: Table, best: str, decisions: Mapping[tuple[str, str, str], str]) -> Markup:

@@ -1,11 +1,11 @@
-"""Verdict on series of other programs: is each truer than the acquired series, in which band, and by how much?
+"""Verdict on series of other programs: is each more accurate than the acquired series, in which band, by how much?
 
 A series is held against the acquired one (`zerofill`, whose band is that of the acquisition, untouched) and against the
-acquired one smoothed to the same resolution (`NORDICSame`), by the variance of a reference that they explain. *Within*
-the acquired Nyquist limit it must exceed both to be truer: smoothing and noise removal that smoothing does as well are
-no gain. *Beyond* the limit, where the acquisition saw nothing, its detail must explain variance of the reference;
-detail that explains less than none is invented. A series on the acquired grid has no detail there: what it explains
-leaks from within the limit, where volumes were interpolated, and counts as none. Where noise exceeds the effect, any
+acquired one smoothed to the same resolution (`NORDICSame`), by the variance of a reference that they explain, in the
+voxels in which it has signal. *Within* the acquired Nyquist limit it must explain some and exceed both to be more
+accurate: smoothing, and noise removal that smoothing does as well, are no gain. *Beyond* the limit, where the
+acquisition saw nothing, its detail must explain variance of the reference; detail that explains less than none is
+invented. A series on the acquired grid has no detail there, and none is looked for. Where noise exceeds the effect, any
 smaller copy of a series explains more: within the limit a gain counts only where the correlation rises, too.
 
 References, the best first: known activation; for detail beyond the limit a series measured at the high resolution; for
@@ -17,22 +17,27 @@ one another are never counted, for the same reason.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Literal
 
 from bids_sr.frozen import frozen
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import ACQUIRED_BAND, MEASURED, OTHER_RUN, same_name
-from bids_sr.stats.evaluation.effects_of_run import SAME_RATIOS
-from bids_sr.stats.evaluation.evidence import Decision, decide, interval_words, rounded, tenths_of, where_text
-from bids_sr.stats.evaluation.verdict_text import Advice, Sentence
+from bids_sr.stats.evaluation.evidence import (
+    Decision,
+    below_zero,
+    decide,
+    rounded,
+    tenths_of,
+    where_text,
+)
+from bids_sr.stats.evaluation.verdict_text import Advice
 
 Band = Literal["within", "beyond"]
-Status = Literal["truer", "no truer", "less true", "mixed", "not assessed"]
+Status = Literal["more accurate", "not more accurate", "less accurate", "mixed", "not assessed"]
+Why = Literal["", "smoothed", "size", "nothing", "no control", "no detail"]
+"""What keeps a gain over the acquired series from being one, or a loss from being false detail."""
 MARGIN = 0.02
 """Differences of explained variance below it count as none."""
-LEAST_MM = 0.5
-"""Smoothing below it leaves the resolution as it is: then there is no control at the same resolution."""
 BANDS: Mapping[Band, str] = {"within": "within the acquired band", "beyond": "beyond the acquired band"}
 ON_ACQUIRED = "acquired"
 """What the facts of a series say of its grid where that is the acquired one."""
@@ -70,16 +75,15 @@ class OfBand:
 
     band: Band
     reference: Reference
-    decision: Decision  # better: truer than the acquired series; worse: less true
+    decision: Decision  # better: more accurate than the acquired series; worse: less accurate
     region: str
     level: MetricRow  # of the series itself
     acquired: MetricRow | None  # difference to the acquired series
     same: MetricRow | None  # difference to the acquired series at the same resolution
-    beside: tuple[MetricRow, ...] = ()  # level in further regions
-    as_smoothed: bool = False  # whether it exceeds the acquired series and not its smoothed copy
+    why: Why = ""  # what the decision rests on beside the differences
     # where regions decide otherwise: difference to the acquired series in the other one
     denied: MetricRow | None = None
-    in_size: bool = False  # whether it explains more than the acquired series and is no more like the reference
+    finer: bool = True  # whether it can have detail beyond the acquired band
 
 
 @frozen
@@ -90,23 +94,18 @@ class ComparedVerdict:
     status: Status
     headline: str  # the answer in a sentence
     text: str  # the same with bands and numbers, and what to scan where something is not assessed
-    sentences: tuple[Sentence, ...]
     found: tuple[OfBand, ...]
-    fwhm_mm: float  # smoothing that gives the acquired series its smoothness
+    fwhm_mm: float  # smoothing of the control at the same resolution; NaN: there is none
     facts: Mapping[str, object]  # how it lies on the run
 
     def to_json(self) -> dict[str, object]:
-        """As plain values; numbers that are not defined are None."""
-        plain = [
-            {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(each).items()}
-            for each in self.sentences
-        ]
-        said = {each.band: each.decision for each in self.found}
-        refs = {each.band: each.reference.words for each in self.found}
+        """As plain values; no width of a control that is not there."""
         return {
             "name": self.name, "status": self.status, "headline": self.headline, "text": self.text,
-            "decisions": said, "references": refs,
-            "same_resolution_fwhm_mm": self.fwhm_mm, "frame": dict(self.facts), "sentences": plain,
+            "decisions": {each.band: each.decision for each in self.found},
+            "references": {each.band: each.reference.words for each in self.found},
+            "same_resolution_fwhm_mm": self.fwhm_mm if math.isfinite(self.fwhm_mm) else None,
+            "frame": dict(self.facts),
         }  # fmt: skip
 
     @property
@@ -125,13 +124,13 @@ def compared_verdict(
     name: str, rows: Sequence[MetricRow], *, fwhm_mm: float, facts: Mapping[str, object], advice: Advice,
     margin: float | None = None,
 ) -> ComparedVerdict:  # fmt: skip
-    """Say whether a series is truer than the acquired one.
+    """Say whether a series is more accurate than the acquired one.
 
     Parameters
     ----------
     name : of the series
     rows : of the evaluation
-    fwhm_mm : smoothing that gives the acquired series its smoothness
+    fwhm_mm : smoothing of the control at the same resolution; NaN: there is none
     facts : how it lies on the run, as `bids_sr.registration.compared_frame.Seen.facts` tells it
     advice : how the reader gets a reference
     margin : differences of explained variance below it count as none; None: `MARGIN`
@@ -146,10 +145,9 @@ def compared_verdict(
                 break
     status = _status(found)
     headline = f"{HEADS[status].format(name)}."
-    sentences = [sentence for each in found for sentence in _sentences(name, each, fwhm_mm)]
     return ComparedVerdict(
         name=name, status=status, headline=headline, text=_text(headline, found, fwhm_mm, facts, advice),
-        sentences=tuple(sentences), found=tuple(found), fwhm_mm=fwhm_mm, facts=facts,
+        found=tuple(found), fwhm_mm=fwhm_mm, facts=facts,
     )  # fmt: skip
 
 
@@ -182,36 +180,35 @@ def _of_band(
         if (row.series, row.against, row.contrast) == (name, ACQUIRED_BAND, contrasts[0])
         and row.measure == f"gain_{reference.stem.replace('_ev', '_r')}_{band}"
     }
-    control = same_name(name) if fwhm_mm >= LEAST_MM and band == "within" else ""
+    control = same_name(name) if band == "within" else ""
     each = {
-        region: _decided(band, by_region[region], gains.get((ACQUIRED_BAND, region)), gains.get((control, region)),
-                         margin, controlled=bool(control), finer=finer, likeness=likeness.get(region))
+        region: _within(by_region[region], gains.get((ACQUIRED_BAND, region)), gains.get((control, region)),
+                        likeness.get(region), margin)
+        if band == "within" else _beyond(by_region[region], gains.get((ACQUIRED_BAND, region)), margin, finer=finer)
         for region in regions
     }  # fmt: skip
     decision, shown = _together(each)
-    gained = _sure(gains.get((ACQUIRED_BAND, shown)), margin) == "better"
     return OfBand(
         band=band, reference=reference, decision=decision, region=shown, level=by_region[shown],
         acquired=gains.get((ACQUIRED_BAND, shown)), same=gains.get((control, shown)),
-        beside=tuple(by_region[r] for r in regions if r != shown), as_smoothed=each[shown][1],
-        denied=gains.get((ACQUIRED_BAND, regions[-1])) if _contrary(each) else None,
-        in_size=band == "within" and gained and decision == "same" and not each[shown][1],
+        why=each[shown][1],
+        denied=gains.get((ACQUIRED_BAND, regions[-1])) if _contrary(each) else None, finer=finer,
     )  # fmt: skip
 
 
-def _together(each: Mapping[str, tuple[Decision, bool]]) -> tuple[Decision, str]:
+def _together(each: Mapping[str, tuple[Decision, Why]]) -> tuple[Decision, str]:
     """Decision over regions, and the region to show for it: one that decides, else the first; contraries undo it."""
     found = {region: decision for region, (decision, _) in each.items()}
     sure = [region for region, decision in found.items() if decision in ("better", "worse")]
     if _contrary(each):
         return "unclear", next(iter(found))
-    smoothed = [region for region, (_, as_smoothed) in each.items() if as_smoothed]
-    lead = next(iter([*sure, *smoothed, *found]))
+    told = [region for region, (_, why) in each.items() if why]
+    lead = next(iter([*sure, *told, *found]))
     return found[lead], lead
 
 
-def _contrary(each: Mapping[str, tuple[Decision, bool]]) -> bool:
-    """Whether a series is truer in one region and less true in another."""
+def _contrary(each: Mapping[str, tuple[Decision, Why]]) -> bool:
+    """Whether a series is more accurate in one region and less accurate in another."""
     return {"better", "worse"} <= {decision for decision, _ in each.values()}
 
 
@@ -231,37 +228,48 @@ def _sure(row: MetricRow | None, margin: float) -> Decision:
     return "same" if found in ("better", "worse") and abs(row.value) < margin else found
 
 
-def _decided(
-    band: Band, level: MetricRow, acquired: MetricRow | None, same: MetricRow | None, margin: float, *,
-    controlled: bool, finer: bool, likeness: MetricRow | None,
-) -> tuple[Decision, bool]:  # fmt: skip
-    """Whether a series is truer in a band, and whether smoothing alone would do as much (or more)."""
+def _within(
+    level: MetricRow, acquired: MetricRow | None, same: MetricRow | None, likeness: MetricRow | None, margin: float
+) -> tuple[Decision, Why]:
+    """Whether a series is more accurate in the acquired band, and what keeps its gain from being one."""
     over = _sure(acquired, margin)
     if over != "better":
-        return over, False
-    if band == "beyond":  # less noise than the acquired series leaks there is no detail
-        return ("better" if finer and level.lower > 0 else "same"), False
+        return over, ""
     if likeness is not None and not likeness.lower > 0:
-        return "same", False
-    if controlled and _sure(same, margin) != "better":
-        return "same", True
-    return "better", False
+        return "same", "size"
+    if same is None:
+        return "unclear", "no control"
+    if _sure(same, margin) != "better":
+        return "same", "smoothed"
+    return ("better", "") if level.lower > 0 else ("same", "nothing")
+
+
+def _beyond(level: MetricRow, acquired: MetricRow | None, margin: float, *, finer: bool) -> tuple[Decision, Why]:
+    """Whether a series has true detail beyond the acquired band; less noise than the acquired series leaks is none."""
+    over = _sure(acquired, margin)
+    if not finer or (over == "worse" and abs(level.value) < margin):
+        return "same", "no detail"
+    if over == "worse":
+        return ("worse" if below_zero(level) else "unclear"), ""
+    return ("better" if level.lower > 0 else "same", "") if over == "better" else (over, "")
 
 
 def _status(found: Sequence[OfBand]) -> Status:
     counted = {"same" if each.decision == "better" and not each.reference.counts else each.decision for each in found}
-    if not found or (counted == {"same"} and not any(e.reference.counts or e.as_smoothed for e in found)):
+    judged = any(each.reference.counts or each.why == "smoothed" for each in found)
+    lacking = any(each.why == "no control" for each in found)
+    if not found or (counted == {"same"} and not judged) or (lacking and not counted & {"better", "worse"}):
         return "not assessed"
     if {"better", "worse"} <= counted:
         return "mixed"
-    return "truer" if "better" in counted else "less true" if "worse" in counted else "no truer"
+    return "more accurate" if "better" in counted else "less accurate" if "worse" in counted else "not more accurate"
 
 
 HEADS: Mapping[Status, str] = {
-    "truer": "{} is truer than the acquired series",
-    "no truer": "{} is not shown to be truer than the acquired series",
-    "less true": "{} is less true than the acquired series",
-    "mixed": "{} is truer than the acquired series in one band and less true in the other",
+    "more accurate": "{} is more accurate than the acquired series",
+    "not more accurate": "{} is not shown to be more accurate than the acquired series",
+    "less accurate": "{} is less accurate than the acquired series",
+    "mixed": "{} is more accurate than the acquired series in one band and less accurate in the other",
     "not assessed": "{}: not assessed",
 }
 
@@ -274,23 +282,15 @@ def _text(headline: str, found: Sequence[OfBand], fwhm_mm: float, facts: Mapping
     text += "".join(_lacking_text(band, advice) for band in lacking)
     if any(each.band == "within" and each.decision == "better" and not each.reference.counts for each in found):
         text += f" To judge it there, {advice.other_run}."
-    shift = [float(str(size)) for size in facts.get("shift_voxels", ())]  # type: ignore[attr-defined]
-    if facts.get("frame") == "as acquired" and any(abs(size) >= SAID_SHIFT for size in shift):
-        text += f" It lies {_shift_text(shift)} from the run."
+    if facts.get("shift") and facts.get("frame") == "as acquired":
+        text += f" It lies {facts['shift']} (of the acquired grid) from the run."
+    if left_out := int(str(facts.get("left_out", 0))):
+        total = int(str(facts["brain_voxels"]))
+        text += (
+            f" It was judged without {left_out:,} of {total:,} brain voxels ({100 * left_out / total:.2g} %), "
+            "in which it or the acquired series has no signal."
+        )
     return text
-
-
-SAID_SHIFT = 0.1
-"""Of an acquired voxel, along any axis: a shift above it is said."""
-
-
-def _shift_text(shift: Sequence[float]) -> str:
-    parts = [
-        f"{rounded(size, '+.2f')} acquired voxels along {axis}"
-        for axis, size in zip("xyz", shift, strict=True)
-        if abs(size) >= SAID_SHIFT
-    ]
-    return " and ".join(parts)
 
 
 def _lacking_text(band: Band, advice: Advice) -> str:
@@ -302,40 +302,49 @@ def _lacking_text(band: Band, advice: Advice) -> str:
 
 def _band_text(each: OfBand, fwhm_mm: float) -> str:
     """What is found in one band, with its numbers."""
+    if not each.finer and each.band == "beyond":
+        return f"{BANDS[each.band]} it has no detail: it is on the acquired grid"
     where = "the brain" if each.region == "brain" else where_text(each.region)
     numbers = [f"explained variance {_ends(each.level)} in {where}"]
     numbers += [f"{_ends(each.acquired, sign=True)} over acquired"] if each.acquired is not None else []
     if each.same is not None:
-        numbers.append(f"{_ends(each.same, sign=True)} over acquired smoothed {_widths(fwhm_mm)}")
+        numbers.append(f"{_ends(each.same, sign=True)} over acquired {_smoothing(fwhm_mm)}")
     if each.denied is not None:
         ahead = each.acquired is not None and each.acquired.value > 0
-        contrary = "its noise or wrong detail outweighs that" if ahead else "it is truer"
-        said = f"{'truer' if ahead else 'less true'} in {where}, but over the whole brain {contrary}"
+        contrary = "its noise or wrong detail outweighs that" if ahead else "it is more accurate"
+        said = f"{'more' if ahead else 'less'} accurate in {where}, but over the whole brain {contrary}"
         numbers.append(f"{_ends(each.denied, sign=True)} over acquired in the brain")
+    elif each.why:
+        said = WHY[each.why]
     elif each.band == "beyond":
         said = {
             "better": "it shows true detail that the acquired series lacks",
             "worse": "the detail that it adds is not true",
             "unclear": "true detail is not shown for sure",
         }.get(each.decision, "it shows no true detail")
-    elif each.in_size:
-        said = "closer to the reference in amplitude alone, as any smaller copy of a noisy series is"
-    elif each.as_smoothed:
-        said = "no truer than the acquired series smoothed to the same resolution"
     else:
         said = {
             "better": "closer to the reference than the acquired series"
-            + (", also at the same resolution" if each.same else ""),
+            + (", also at the same resolution" if fwhm_mm else ""),
             "worse": "farther from the reference than the acquired series",
-            "same": "as true as the acquired series",
+            "same": "as accurate as the acquired series",
         }.get(each.decision, "no detectable difference from the acquired series")
     caveat = f" ({NOT_COUNTED})" if each.decision == "better" and not each.reference.counts else ""
     return f"{BANDS[each.band]} {said}{caveat}: {', '.join(numbers)}, against {each.reference.words}"
 
 
-def _widths(fwhm_mm: float) -> str:
-    """The widths of the control at the same resolution."""
-    return f"to about its resolution (the best of {', '.join(f'{ratio * fwhm_mm:.1f}' for ratio in SAME_RATIOS)} mm)"
+WHY: Mapping[Why, str] = {
+    "smoothed": "not more accurate than the acquired series smoothed to the same resolution",
+    "size": "closer to the reference in amplitude alone, as any smaller copy of a noisy series is",
+    "nothing": "closer to the reference than the acquired series, and not shown to explain any of it",
+    "no control": "not assessed, as its smoothness, and so the control at the same resolution, could not be told",
+    "no detail": "it adds no detail",
+}
+
+
+def _smoothing(fwhm_mm: float) -> str:
+    """The control at the same resolution."""
+    return f"smoothed to about its resolution ({fwhm_mm:.1f} mm)"
 
 
 def _ends(row: MetricRow, *, sign: bool = False) -> str:
@@ -344,19 +353,3 @@ def _ends(row: MetricRow, *, sign: bool = False) -> str:
     if not row.has_interval:
         return f"{text} (no interval)"
     return f"{text} [{rounded(row.lower, '.2f')}, {rounded(row.upper, '.2f')}]"
-
-
-def _sentences(name: str, each: OfBand, fwhm_mm: float) -> list[Sentence]:
-    """The values that a band rests on."""
-    where = f"{BANDS[each.band]}, {where_text(each.region)}"
-    out = [Sentence.of(f"{name}: explained variance {interval_words(each.level, sign=False)}, {where}.", each.level)]
-    for row in each.beside:
-        out.append(Sentence.of(
-            f"{name}: explained variance {interval_words(row, sign=False)}, {BANDS[each.band]}, "
-            f"{where_text(row.region)}.", row,
-        ))  # fmt: skip
-    for gain, what in ((each.acquired, "acquired"), (each.same, f"acquired smoothed {_widths(fwhm_mm)}")):
-        if gain is not None:
-            decision = decide(gain.lower, gain.upper)
-            out.append(Sentence.of(f"{name} less {what}: {interval_words(gain)}, {where}.", gain, decision))
-    return out

@@ -16,7 +16,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.spatial.nyquist import beyond_nyquist
-from bids_sr.stats.evaluation.effects_of_run import EffectFiles, add_scores, on_grid, series_of_run
+from bids_sr.stats.evaluation.effects_of_run import EffectFiles, on_grid, series_of_run
 from bids_sr.stats.evaluation.split_half import (
     Inner,
     Moments,
@@ -79,7 +79,7 @@ def other_run_rows(
     wanted = files if held else {}
     for series, betas, _ in series_of_run(wanted, first, grid.mask.shape, grid.affine, same_widths):
         maps = within_band(betas, factor)[grid.mask]
-        add_scores(scores, series, _scores(maps, targets, held, grid.mask))
+        scores[series] = _scores(maps, targets, held, grid.mask)
 
     def units(contrast: str, _: float = 0.0) -> int:
         return int(np.count_nonzero(held[contrast].weights))

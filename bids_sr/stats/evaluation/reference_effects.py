@@ -22,7 +22,7 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import MEASURED
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.stats.evaluation import split_half
-from bids_sr.stats.evaluation.effects_of_run import EffectFiles, add_scores, on_grid, series_of_run
+from bids_sr.stats.evaluation.effects_of_run import EffectFiles, on_grid, series_of_run
 from bids_sr.stats.evaluation.reference_maps import TRUE_T, Metrics, known_truths, reference_rows
 from bids_sr.stats.evaluation.split_half import METRICS, Inner, Score, Scores, enough, gain_rows, inner_products
 from bids_sr.stats.glm.block_effects import load_effects
@@ -172,7 +172,7 @@ def effect_rows(
         if true and series != MEASURED:
             metrics[series] = _metrics(beyond(betas), true, regions)
         if target is not None:
-            add_scores(scores, series, target.scores(betas))
+            scores[series] = target.scores(betas)
     split_half.seeded(scores, seed)
     rows = list(reference_rows(metrics, MEASURED, 0.0))
     if target is not None:

@@ -19,7 +19,7 @@ from bids_sr.stats.glm.time_series import smooth
 WIDEST_MM = 20.0
 PAIRS = 8
 """Moments of a run, evenly spaced, at each of which two volumes that follow one another are looked at."""
-_EXACT_MM = 0.02
+_EXACT_MM, _ALIKE = 0.02, 1e-3
 
 
 def changes_of(series: SeriesReader, n_dummy: int) -> list[Array]:
@@ -51,7 +51,9 @@ def smoothness(changes: Sequence[Array], mask: Mask, step: Sequence[int]) -> flo
 def same_resolution(
     acquired: Sequence[Array], other: Sequence[Array], mask: Mask, zooms: Sequence[float], factor: Sequence[float]
 ) -> float:
-    """Gaussian (FWHM, mm) that gives the acquired series the smoothness of the other; 0 where that is no smoother.
+    """Gaussian (FWHM, mm) that gives the acquired series the smoothness of the other.
+
+    0 where that is no smoother; NaN where its smoothness cannot be told.
 
     Parameters
     ----------
@@ -65,6 +67,8 @@ def same_resolution(
     def lacking(fwhm_mm: float) -> float:
         return smoothness([smooth(each, zooms, fwhm_mm) for each in acquired], mask, step) - wanted
 
-    if not math.isfinite(wanted) or not lacking(0.0) < 0:
+    if not math.isfinite(wanted):
+        return math.nan
+    if not lacking(0.0) < -_ALIKE:
         return 0.0
     return WIDEST_MM if lacking(WIDEST_MM) < 0 else float(optimize.brentq(lacking, 0.0, WIDEST_MM, xtol=_EXACT_MM))

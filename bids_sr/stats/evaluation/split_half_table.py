@@ -23,7 +23,7 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.metrics.measure_names import BANDS, parts_of
 from bids_sr.series import MEASURED, PCA, SMOOTH, kind_of
 from bids_sr.spatial.nyquist import beyond_nyquist
-from bids_sr.stats.evaluation.effects_of_run import EffectFiles, add_scores, on_grid, series_of_run, smoothed
+from bids_sr.stats.evaluation.effects_of_run import EffectFiles, on_grid, series_of_run, smoothed
 from bids_sr.stats.evaluation.split_half import (
     METRICS,
     Inner,
@@ -269,7 +269,7 @@ def split_half_rows(
     scores: dict[str, Scores] = {}
     controls: list[MetricRow] = []
     for name, betas, effects in series_of_run(files, selecting, mask.shape, affine, same_widths):
-        add_scores(scores, name, frame.scores(betas))
+        scores[name] = frame.scores(betas)
         if name == "bspline" and measured is not None:
             for control, tried in control_trials(frame, effects):
                 scores[control], chosen, best = choose(tried)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from bids_sr.frozen import frozen
@@ -43,6 +44,11 @@ PROGRAM = Advice(
     controls="run them with --null-checks",
     other_run="scan the task twice and keep both runs, with their events, in the data set",
     fine_run="measure the run at the high resolution, downsample it for the program, and give it with --truth DIR",
+)
+COMMAND = replace(
+    PROGRAM,
+    other_run="scan the task twice and give the second run with --other-run and --other-events",
+    fine_run="measure the run at the high resolution, downsample it for the program, and give it with --truth FILE",
 )
 PYTHON = Advice(
     reference="pass one as truth to Evaluator.fit, a measured series or known activation by contrast",
@@ -123,8 +129,9 @@ def verdict_line(verdict: Mapping[str, object]) -> str:
 
     What is said of series of other programs comes after it.
     """
+    others = compared_lines(verdict, "headline")
     own = [str(verdict[key]) for key in ("motion_text", "not_applied_text", "headline") if verdict.get(key)]
-    return " ".join([*own, *compared_lines(verdict, "headline")])
+    return " ".join([each for each in own if not (others and each == NOTHING_COMPARED)] + others)
 
 
 def compared_lines(verdict: Mapping[str, object], what: Literal["headline", "text"] = "text") -> list[str]:
@@ -277,7 +284,7 @@ def limits_of(
     accurate = table is not None and table.shows_accuracy
     if tested is not None and tested.tested and (tested.calibrated or not accurate):
         limits.append(CALIBRATED if tested.calibrated else NOT_ACCURACY)
-    if table is None or not (table.evidence.is_truth or table.no_detail):
+    if found["image"] and (table is None or not (table.evidence.is_truth or table.no_detail)):
         limits.append(f"No high-resolution reference: {advice.reference}.")
     if table is not None and accurate:
         limits += _limits_of_truth(table, margin)
@@ -328,7 +335,7 @@ def description_of(name: str) -> str:
         return _FIXED[name]
     found = series(name)
     if found.variant == SAME:
-        return f"acquired series (zerofill), smoothed to the resolution of {found.method}; the best of three widths"
+        return f"acquired series (zerofill), smoothed to the resolution of {found.method}"
     try:
         summary = method_of_series(found.method).summary
     except UnknownMethod:

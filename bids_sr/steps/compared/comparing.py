@@ -1,32 +1,43 @@
 """Steps that hold series of other programs against the acquired one: controls at the same resolution, verdicts."""
 
+import math
 from collections.abc import Sequence
 
 from threadpoolctl import threadpool_limits
 
 from bids_sr.config.memory_model import EFFECTS
-from bids_sr.pipeline.artifacts import Facts, Mask, Series
+from bids_sr.pipeline.artifacts import Facts, File, Mask, Series
 from bids_sr.pipeline.step import step
 from bids_sr.spatial.masks import voxel_sizes
+from bids_sr.stats.evaluation.effects_of_run import control_width
 from bids_sr.stats.evaluation.same_resolution import changes_of, same_resolution
+from bids_sr.stats.glm.block_effects import load_effects
 from bids_sr.steps.activation import Factor
 from bids_sr.steps.compared.placing import UPSAMPLING
 
 
 @step(makes="same_widths", memory=EFFECTS)
 def match_resolution(
-    series: dict[str, Series], bold_mask_hr: Mask, *, factor: Factor, n_dummy: int, compared_names: Sequence[str]
-) -> Facts:
-    """Smoothing (mm FWHM) of the acquired series that gives it the smoothness of each compared one, by their names.
+    series: dict[str, Series], effects: dict[str, File], bold_mask_hr: Mask, *, factor: Factor, n_dummy: int,
+    compared_names: Sequence[str],
+) -> Facts:  # fmt: skip
+    """Smoothing (mm FWHM) of the acquired series that makes it the control of each compared one, by their names.
 
     Parameters
     ----------
-    series : compared ones, and `zerofill`, which stands for the acquired one, on the high-resolution grid
+    series, effects : compared ones, and `zerofill`, which stands for the acquired one, on the high-resolution grid
+
+    Returns
+    -------
+    One whose smoothness cannot be measured is left out
     """
-    mask, zooms = bold_mask_hr.data, [float(mm) for mm in voxel_sizes(bold_mask_hr.affine)]
+    zooms = [float(mm) for mm in voxel_sizes(bold_mask_hr.affine)]
+    found: dict[str, object] = {}
     with threadpool_limits(1):
-        acquired = changes_of(series[UPSAMPLING], n_dummy)
-        return {
-            name: round(same_resolution(acquired, changes_of(series[name], n_dummy), mask, zooms, factor), 2)
-            for name in compared_names
-        }
+        acquired, own = changes_of(series[UPSAMPLING], n_dummy), load_effects(effects[UPSAMPLING])
+        for name in compared_names:
+            inside = load_effects(effects[name]).mask & bold_mask_hr.data
+            width = same_resolution(acquired, changes_of(series[name], n_dummy), inside, zooms, factor)
+            if math.isfinite(width):
+                found[name] = round(control_width(own, inside, width), 2)
+    return found

@@ -7,13 +7,18 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bids_sr.config.memory_model import SERIES
+from bids_sr.io.array_types import Array
+from bids_sr.io.copies import copy_series
+from bids_sr.io.grids import AxisOrder
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.pipeline.artifacts import Distortion, Facts, Image, Mask, Series, Transforms
+from bids_sr.pipeline.artifacts import Distortion, Facts, File, Image, Mask, Series, Transforms
 from bids_sr.pipeline.step import enumerated, step
-from bids_sr.registration.compared_frame import checked, poses_of
+from bids_sr.registration.compared_frame import checked, poses_of, read_moments
 from bids_sr.series import ACQUIRED_BAND
+from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
+from bids_sr.sr.resolution.matrices import upsample as upsampled
 from bids_sr.stats.evaluation.compared_verdict import ON_ACQUIRED
 from bids_sr.steps.activation import Factor
 
@@ -28,70 +33,105 @@ def compared_text(names: Sequence[str]) -> str:
         f"Series of other programs ({enumerated(list(names))}) were judged beside the acquired one. Volumes at several "
         "moments were registered to those acquired at the same moments, which tells whether head motion was undone "
         "already. Those on the acquired grid were zero-filled as the acquired series is; each volume was interpolated "
-        "once, and the series went through the same masks, models and comparisons. As a control at the same "
-        "resolution, effects of the acquired series were smoothed by the Gaussian that gives the changes between its "
-        "volumes the smoothness of those of the compared series.\n"
+        "once, and the series went through the same masks, models and comparisons, in the voxels in which both it and "
+        "the acquired series have signal. As a control at the same resolution, effects of the acquired series were "
+        "smoothed by a Gaussian.\n"
     )
 
 
-@step(makes=("compared_xfms", "compared_facts"))
+@step(makes="compared")
+def import_compared(bold_file: File, here: Path, *, tr: float, axis_order: AxisOrder) -> Series:
+    """Copy a compared series as `bids_sr.steps.motion.import_series` does, with 0 where it is NaN."""
+    copy_series(bold_file, here / "bold.nii", order=axis_order, tr=tr, masked=True)
+    return SeriesReader(here / "bold.nii")
+
+
+@step(makes=("compared_xfms", "compared_facts", "compared_signal"))
 def align_compared(
     compared: Series, bold: Series, boldref: Image, bold_mask: Mask, hmc_xfms: Transforms, *, series_name: str
-) -> tuple[Transforms, Facts]:
-    """Find where the volumes of a compared series lie: as acquired, or with the head motion undone already.
+) -> tuple[Transforms, Facts, Mask]:
+    """Find where the volumes of a compared series lie, as acquired or with the head motion undone, and its mask.
 
     Parameters
     ----------
-    compared : as its file has it, on the acquired grid or a finer one
+    compared : on the acquired grid or a finer one
     bold, boldref, bold_mask : run as acquired, its reference, and the brain in it
     hmc_xfms : of the run; take a boldref point to where it lies in each volume (RAS mm)
 
     Returns
     -------
     compared_xfms : the same of the compared series
-    compared_facts : by its name, frame, grid, shift (acquired voxels), and what its signal is multiplied by
+    compared_facts : by its name, frame, grid, shift (acquired voxels), what brings its signal to that of the run, and
+        in how many voxels of the brain one of the two has no signal
+    compared_signal : voxels of the acquired grid in which both have
 
     Raises
     ------
     ComparedError : it is shifted, of another run or head, or in no frame of the run
     """
     seen = checked(bold, compared)
-    facts = seen.facts() | {"grid": ON_ACQUIRED if compared.shape[:3] == bold.shape[:3] else "finer"}
-    return poses_of(seen, hmc_xfms, compared, boldref, bold_mask.data), {series_name: facts}
+    facts = seen.facts() | {
+        "grid": ON_ACQUIRED if compared.shape[:3] == bold.shape[:3] else "finer",
+        "brain_voxels": int(bold_mask.data.sum()), "left_out": int((bold_mask.data & ~seen.both).sum()),
+    }  # fmt: skip
+    xfms = poses_of(seen, hmc_xfms, compared, boldref, bold_mask.data)
+    return xfms, {series_name: facts}, bold_mask.like(seen.both)
 
 
-@step(makes="series", memory=SERIES)
+@step(makes=("series", "compared_mask"), memory=SERIES)
 def place_compared(
-    stc: Series, bold: Series, bold_mask_hr: Mask, compared_xfms: Transforms, compared_facts: Facts,
-    distortion: Distortion | None = None, *, here: Path, factor: Factor, series_name: str,
-) -> Series:  # fmt: skip
+    stc: Series, acquired: Series, bold_mask_hr: Mask, hmc_xfms: Transforms, compared_xfms: Transforms,
+    compared_facts: Facts, compared_signal: Mask, distortion: Distortion | None = None, *, here: Path, factor: Factor,
+    series_name: str,
+) -> tuple[Series, Mask]:  # fmt: skip
     """A compared series on the high-resolution grid of the run, each volume interpolated once.
 
     Parameters
     ----------
-    stc : the series, corrected in time
-    bold : run as acquired, for its grid
+    stc, acquired : the series and the run as acquired, both corrected in time
     bold_mask_hr : image on the high-resolution grid
-    compared_xfms, compared_facts : see `align_compared`
+    hmc_xfms : of the run
+    compared_xfms, compared_facts, compared_signal : see `align_compared`
     distortion : of the run; what had its motion undone is taken to have that undone, too
 
     Returns
     -------
-    series : in signal units of the run
+    series : in signal units of the run; where it has no signal, that of the acquired one, as filters see whole slices
+    compared_mask : the brain in which it is judged
     """
     facts = compared_facts[series_name]
     assert isinstance(facts, dict)
-    as_acquired, scale = facts["frame"] == "as acquired", float(facts["scale"])
-    own = factor if stc.shape[:3] == bold.shape[:3] else AS_ACQUIRED
+    as_acquired, scale, offset = facts["frame"] == "as acquired", float(facts["scale"]), float(facts["offset"])
+    own = factor if stc.shape[:3] == acquired.shape[:3] else AS_ACQUIRED
     upsample = make_upsampler(UPSAMPLING if own == factor else "raw", Acquired(factor=own))
     shape, affine = bold_mask_hr.data.shape, bold_mask_hr.affine
+    mask, least = bold_mask_hr, float(facts["least_signal"]) if facts["left_out"] else 0.0
+    lacks = np.mean(list(read_moments(stc).values()), axis=0) <= least
+    if facts["left_out"]:
+        middle = compared_xfms[len(compared_xfms) // 2]
+        there = sample_volume(
+            compared_signal.data.astype(np.float32), compared_signal.affine, shape, affine, middle, Spline(order=1)
+        )
+        mask = bold_mask_hr.like(bold_mask_hr.data & (there > 0.5))
+    (x, y, z), (u, v, w) = stc.shape[:3], acquired.shape[:3]
+    moments = zip(acquired.volumes(), hmc_xfms, strict=True)
+
+    def whole(volume: Array, pose: Array) -> Array:
+        """The next volume, in the signal of the run, upsampled."""
+        own_volume, xfm = next(moments)
+        volume = np.float32(scale) * volume + np.float32(offset)
+        if lacks.any():
+            given = upsampled(UPSAMPLING, own_volume, (x / u, y / v, z / w))
+            back = np.eye(4) if as_acquired else xfm @ np.linalg.inv(pose)
+            volume = np.where(lacks, sample_volume(given, stc.affine, given.shape, stc.affine, back), volume)
+        return upsample(volume, pose)
+
     target = here / "series.nii"
     with (
         threadpool_limits(1),
-        SeriesWriter(target, (*shape, stc.shape[3]), affine, stc.tr, header_like=bold.header) as writer,
+        SeriesWriter(target, (*shape, stc.shape[3]), affine, stc.tr, header_like=acquired.header) as writer,
     ):
         super_resolve_series(
-            stc, writer, lambda volume, pose: upsample(np.float32(scale) * volume, pose), compared_xfms, shape, affine,
-            factor=own, distortion=distortion if as_acquired else None,
+            stc, writer, whole, compared_xfms, shape, affine, factor=own, distortion=distortion if as_acquired else None
         )  # fmt: skip
-    return SeriesReader(target)
+    return SeriesReader(target), mask

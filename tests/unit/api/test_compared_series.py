@@ -49,7 +49,7 @@ def judged(run, series):
 def test_true_detail_comes_out_truer_and_invented_detail_is_found_out(judged):
     found = {each.name: each for each in judged.compared_}
     assert {name: each.status for name, each in found.items()} == {
-        "smoothed": "less true", "finer": "truer", "mirrored": "less true",
+        "smoothed": "less accurate", "finer": "more accurate", "mirrored": "less accurate",
     }  # fmt: skip
     bands = {name: {one.band: one.decision for one in each.found} for name, each in found.items()}
     assert bands["finer"]["beyond"] == "better"
@@ -69,7 +69,10 @@ def test_table_summary_and_page_have_them(judged, tmp_path):
     judged.generate_report().save_as_html(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "Series of other programs, against the acquired series" in page
-    assert "acquired, smoothed as smoothed" in page
+    assert judged.compared_[0].text.replace(">", "&gt;") in page
+    assert "Evidence" not in page, "no method of the program was run"
+    assert "No high-resolution reference" not in page
+    assert "series are interpolations" not in page
 
 
 def test_another_run_is_a_reference_within_the_acquired_band(run, series):
@@ -122,10 +125,10 @@ def test_grids_times_and_shifts_that_do_not_fit_are_refused(run, series, tmp_pat
     save_image(bold, away, tmp_path / "away.nii", tr=TR)
     save_image(bold[::2], affine, tmp_path / "coarse.nii", tr=TR)
     files = {
-        "short": (tmp_path / "short.nii", "83 volumes, the acquired series 84"),
-        "slow": (tmp_path / "slow.nii", "repetition time of 3 s"),
-        "away": (tmp_path / "away.nii", "lies up to 3 mm"),
-        "coarse": (tmp_path / "coarse.nii", "the matrix of coarse is"),
+        "short": (tmp_path / "short.nii", "83 volumes and its run 84"),
+        "slow": (tmp_path / "slow.nii", "repetition time is 3 s"),
+        "away": (tmp_path / "away.nii", "lie up to 3 mm"),
+        "coarse": (tmp_path / "coarse.nii", "coarse: its matrix is"),
         "shifted": (series["shifted"], r"\+1.00 voxels along x"),
     }
     for name, (file, why) in files.items():
@@ -137,10 +140,10 @@ def test_the_command_says_a_line_on_each_and_writes_what_was_asked_for(run, seri
     argv = [str(run / "bold.nii"), f"finer={series['finer']}", "--events", str(run / "events.tsv")]
     argv += ["--truth", str(run / "truth.nii"), "--mask", str(run / "mask.nii")]
     assert main([*argv, "--out", str(tmp_path / "out")]) == 0
-    assert "finer is truer than the acquired series." in capsys.readouterr().out
+    assert "finer is more accurate than the acquired series." in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"verdict.json", "evaluation.tsv", "report.html"}
     (told,) = json.loads((tmp_path / "out" / "verdict.json").read_text())["compared"]
-    assert (told["name"], told["status"]) == ("finer", "truer")
+    assert (told["name"], told["status"]) == ("finer", "more accurate")
 
 
 def test_wrong_input_of_the_command_ends_with_code_2(run, series, tmp_path, capsys):
@@ -154,3 +157,15 @@ def test_wrong_input_of_the_command_ends_with_code_2(run, series, tmp_path, caps
             main([argv[0], *wrong, "--events", "e.tsv"])
         assert stopped.value.code == 2
     assert image.shape[3] == 84
+
+
+def test_the_command_gives_advice_in_its_own_options(run, series, tmp_path, capsys):
+    argv = [str(run / "bold.nii"), f"smoothed={series['smoothed']}", "--events", str(run / "events.tsv")]
+    argv += ["--mask", str(run / "mask.nii"), "--out", str(tmp_path / "out")]
+    assert main(argv) == 0
+    shown, page = capsys.readouterr().out, (tmp_path / "out" / "report.html").read_text()
+    for text in (shown, page):
+        assert "--other-run and --other-events" in text
+        assert "--truth FILE" in text
+        assert "other_run" not in text
+        assert "Evaluator.fit" not in text.replace("[Evaluator.fit]", "")

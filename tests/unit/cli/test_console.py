@@ -253,7 +253,9 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
     func = tmp_path / "sub-01" / "func"
     func.mkdir(parents=True)
     said = {"headline": "It is finer.", "not_applied_text": "sbl was not applied.", "motion_text": "It moved."}
-    others = [{"headline": "NORDIC is truer.", "text": "NORDIC is truer. Within the acquired band by .1."}]
+    others = [
+        {"headline": "NORDIC is more accurate.", "text": "NORDIC is more accurate. Within the acquired band by .1."}
+    ]
     said = {**said, "compared": others}
     (func / "sub-01_task-tap_desc-verdict_metrics.json").write_text(json.dumps(said))
     (func / "sub-01_task-rest_desc-verdict_metrics.json").write_text("{ cut short")
@@ -273,8 +275,8 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
     (there / "sub-01_task-tap_desc-preproc_bold.json").write_text('{"Applied": false}')
     again = "\n".join(end_lines(plan, settings(tmp_path), [])).replace("\n            ", " ")
     assert "bids-sr-sbl: NOT super-resolved but zero-filled: sub-01_task-tap (sbl was not applied). The prepr" in again
-    assert "sub-01_task-tap: It moved. sbl was not applied. It is finer. NORDIC is truer." in shown
-    assert "  compared  NORDIC is truer. Within the acquired band by .1." in shown
+    assert "sub-01_task-tap: It moved. sbl was not applied. It is finer. NORDIC is more accurate." in shown
+    assert "  compared  NORDIC is more accurate. Within the acquired band by .1." in shown
     assert "Of an earlier call" not in shown
     assert f"raw sbl, in {func}" in shown.replace("\n            ", " ")
     assert shown.count(".html") == 6 + 1  # of all participants

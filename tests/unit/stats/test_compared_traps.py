@@ -31,8 +31,9 @@ def test_a_smaller_copy_of_a_noisy_series_is_no_truer(likeness: tuple[float, flo
     own = {"series": "other", "contrast": "all", "region": "brain"}
     low, high = likeness
     given = [
-        MetricRow(**own, against="truth", measure="truth_ev_within", value=-1.9, lower=-2.5, upper=-1.4),
+        MetricRow(**own, against="truth", measure="truth_ev_within", value=0.3, lower=0.2, upper=0.4),
         MetricRow(**own, against="zerofill", measure="gain_truth_ev_within", value=1.3, lower=1.0, upper=1.7),
+        MetricRow(**own, against="otherSame", measure="gain_truth_ev_within", value=1.3, lower=1.0, upper=1.7),
         MetricRow(
             **own, against="zerofill", measure="gain_truth_r_within", value=(low + high) / 2, lower=low, upper=high
         ),
@@ -40,3 +41,47 @@ def test_a_smaller_copy_of_a_noisy_series_is_no_truer(likeness: tuple[float, flo
     said = compared_verdict("other", given, fwhm_mm=0.0, facts={}, advice=PROGRAM)
     assert [each.decision for each in said.found] == [decision]
     assert ("in amplitude alone" in said.text) == (decision == "same")
+
+
+def test_a_series_that_explains_nothing_is_not_more_accurate() -> None:
+    """As a masked tedana series was: far better than noise, and worse than no activation at all."""
+    own = {"series": "tedana", "contrast": "all", "region": "brain"}
+    gain = {"measure": "gain_truth_ev_within", "value": 1.18, "lower": 0.03, "upper": 2.9}
+    given = [
+        MetricRow(**own, against="truth", measure="truth_ev_within", value=-0.6, lower=-1.1, upper=-0.2),
+        *(
+            MetricRow(**own, against=other, measure="gain_truth_ev_within", **gain)
+            for other in ("zerofill", "tedanaSame")
+        ),
+    ]
+    said = compared_verdict("tedana", given, fwhm_mm=0.0, facts={}, advice=PROGRAM)
+    assert said.status == "not more accurate"
+    assert "not shown to explain any of it" in said.text
+
+
+def test_without_the_control_at_the_same_resolution_nothing_is_assessed() -> None:
+    own = {"series": "x", "contrast": "all", "region": "brain"}
+    given = [
+        MetricRow(**own, against="truth", measure="truth_ev_within", value=0.6, lower=0.5, upper=0.7),
+        MetricRow(**own, against="zerofill", measure="gain_truth_ev_within", value=0.2, lower=0.1, upper=0.3),
+    ]
+    assert compared_verdict("x", given, fwhm_mm=float("nan"), facts={}, advice=PROGRAM).status == "not assessed"
+
+
+def test_a_series_that_adds_no_detail_is_told_so() -> None:
+    """As B-spline interpolation: it explains nothing beyond the limit, where zero filling leaks a little."""
+    own = {"series": "bspline2", "contrast": "all", "region": "active"}
+    given = [
+        MetricRow(**own, against="truth", measure="truth_ev_beyond", value=0.002, lower=0.001, upper=0.003),
+        MetricRow(**own, against="zerofill", measure="gain_truth_ev_beyond", value=-0.03, lower=-0.04, upper=-0.02),
+    ]
+    said = compared_verdict("bspline2", given, fwhm_mm=0.0, facts={"grid": "finer"}, advice=PROGRAM)
+    assert said.status == "not more accurate"
+    assert "it adds no detail" in said.text
+    assert "not true" not in said.text
+
+
+def test_nothing_is_claimed_beyond_the_band_on_the_acquired_grid() -> None:
+    said = compared_verdict("mppca", rows(), fwhm_mm=0.0, facts={"grid": "acquired"}, advice=PROGRAM)
+    assert "Beyond the acquired band it has no detail: it is on the acquired grid." in said.text
+    assert "0.02" not in said.text
