@@ -128,7 +128,7 @@ def test_grids_times_and_shifts_that_do_not_fit_are_refused(run, series, tmp_pat
         "short": (tmp_path / "short.nii", "83 volumes and its run 84"),
         "slow": (tmp_path / "slow.nii", "repetition time is 3 s"),
         "away": (tmp_path / "away.nii", "lie up to 3 mm"),
-        "coarse": (tmp_path / "coarse.nii", "coarse: its matrix is"),
+        "coarse": (tmp_path / "coarse.nii", "coarse: its matrix 15×28×5 is coarser"),
         "shifted": (series["shifted"], r"\+1.00 voxels along x"),
     }
     for name, (file, why) in files.items():
