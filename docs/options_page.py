@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from bids_sr.cli import evaluate_main, parser, phantom_main, rate_command, report_command
+from bids_sr.cli import evaluate_main, parser, phantom_main, report_command
 from bids_sr.cli.models import models_main
 from bids_sr.cli.slurm import slurm_main
 
@@ -28,7 +28,6 @@ positional arguments first: an option that takes several values would take them,
 def commands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
     """Heading, parser, and the one group of options that is listed where others stand under another heading."""
     yield "bids-sr", parser.build_parser(everything=True), ""
-    yield "bids-sr rate", rate_command.build_parser(), ""
     yield "bids-sr report", report_command.build_parser(), ""
     yield "bids-sr-evaluate", evaluate_main.build_parser(), ""
     yield "bids-sr-phantom", phantom_main.build_parser(), ""

@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.cli import rate_command, report_command
+from bids_sr.cli import report_command
 from bids_sr.cli.console import count_text, end_lines, item, start_lines, warning_lines
 from bids_sr.cli.heartbeat import still
 from bids_sr.cli.interrupts import INTERRUPTED, interruptible
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from bids_sr.preflight import Plan
 
 DONE, FAILED, REFUSED = 0, 1, 2
-COMMANDS = {"report": report_command.main, "rate": rate_command.main}
+COMMANDS = {"report": report_command.main}
 """What works on finished outputs, in the place of a data set."""
 ADVICE = "What to do:"
 _TOLD = ("Node:", "What happened:", ADVICE, "To run this step alone:")

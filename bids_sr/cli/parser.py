@@ -22,8 +22,7 @@ Super-resolution of fMRI as a BIDS-App: super-resolves every BOLD series of a BI
 (connectivity at rest) on the acquired, the interpolated and the super-resolved series side by side.
 For research; not for clinical use."""
 EPILOG = """\
-bids-sr --help-all lists all options; bids-sr report OUTPUT_DIR --open shows finished reports;
-bids-sr rate OUTPUT_DIR creates sheets for blinded rating of the maps."""
+bids-sr --help-all lists all options; bids-sr report OUTPUT_DIR --open shows finished reports."""
 
 
 ELSEWHERE = {"--seed": "--random-seed", "--nthreads": "--nprocs"}

@@ -26,11 +26,6 @@ from bids_sr.version import __version__
 
 INDEX, GROUP = "index.html", "group.html"
 ALL = {"All participants": INDEX}
-RATING = (
-    "Do raters prefer the super-resolved maps, blinded? They compare each with the B-spline map of the same run, not "
-    "knowing which is which; their choices are tested against chance. "
-)
-UNSEEN = "Give raters only these sheets, not this page or the reports: "
 MOST_TRIES = 5
 CITATIONS = {"html": "references", "md": "Markdown", "bib": "BibTeX"}
 
@@ -92,13 +87,10 @@ def _write(root: Path, found: Sequence[tuple[str, bool, list[RunSummary]]]) -> N
     people = [table("Runs", [HEADS[k] for k in kept], cells, names=2, texts=words), Markup("<p>{}</p>").format(READING)]
     if (root / GROUP).is_file():
         people.insert(0, Markup("<p>{}</p>").format(_link(GROUP, "Group: accuracy over participants")))
-    sheets = [_link(f"rating/{file.name}", file.stem) for file in sorted(root.glob("rating/sheet-*.html"))]
-    how = Markup("Make the sheets: <code>bids-sr rate OUTPUT_DIR</code>.")
-    rating = Markup("<p>{}{}</p>").format(RATING, UNSEEN if sheets else how) + render("items", sheets)
     sections = [
-        Section(name=name, title=title, blocks=[Strip(name=f"{name}-0", panels=[Panel(content=content)])])
-        for name, title, content in (
-            ("participants", "Participants", joined(people)), ("rating", "Blinded rating", rating),
+        Section(
+            name="participants", title="Participants",
+            blocks=[Strip(name="participants-0", panels=[Panel(content=joined(people))])],
         )
     ]  # fmt: skip
     write_page(root / INDEX, title="bids-sr: participants", sections=sections)

@@ -314,12 +314,10 @@ def test_a_page_over_all_participants_is_made_and_linked(outputs: Path) -> None:
     func = outputs / "sub-02" / "func"
     func.mkdir()
     (func / "sub-02_task-tap_desc-verdict_metrics.json").write_text(json.dumps({"headline": "It is <finer>."}))
-    (outputs / "rating").mkdir()
-    (outputs / "rating" / "sheet-01.html").write_text("<p>rate</p>")
     assert main(["report", str(outputs)]) == 0
     page = (outputs / "index.html").read_text()
     assert "It is &lt;finer&gt;." in page
-    for place in ("sub-01.html", "sub-02.html", "sub-03.html", "rating/sheet-01.html"):
+    for place in ("sub-01.html", "sub-02.html", "sub-03.html"):
         assert f'<a href="{place}">' in page
     assert page.count("No run was evaluated.") == 2
     assert "group.html" not in page
@@ -332,7 +330,6 @@ def test_a_page_over_all_participants_is_made_and_linked(outputs: Path) -> None:
         "02": ["sub-01.html", "sub-03.html", "index.html"],
         "03": ["sub-02.html", "index.html"],
     }
-    assert "Give raters only these sheets" in page
     (outputs / "group.html").write_text("<p>all</p>")
     (outputs / "sub-03.html").unlink()
     (outputs / "sub-01" / "func").mkdir()

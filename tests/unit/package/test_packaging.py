@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import bids_sr
-from bids_sr.cli import phantom_main, rate_command, report_command
+from bids_sr.cli import phantom_main, report_command
 from bids_sr.cli.models import models_main
 from bids_sr.cli.parser import build_parser
 
@@ -202,7 +202,7 @@ def test_readme_has_the_two_lines() -> None:
 )
 def test_documents_name_only_options_that_there_are(document: str) -> None:
     (subcommands,) = (a for a in models_main.build_parser()._actions if isinstance(a, argparse._SubParsersAction))
-    others = (phantom_main, rate_command, report_command)
+    others = (phantom_main, report_command)
     parsers = (build_parser(), *(each.build_parser() for each in others), *subcommands.choices.values())
     known = {flag for parser in parsers for action in parser._actions for flag in action.option_strings}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", (ROOT / document).read_text()))
