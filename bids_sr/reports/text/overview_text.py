@@ -17,7 +17,7 @@ from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.html_tables import registration_warnings
 from bids_sr.stats.controls.qc_flags import flag_text
 from bids_sr.stats.evaluation.evidence import APPLIED, Table, below_zero, best_table, stands_for
-from bids_sr.stats.evaluation.tested_share import EARLIER, Earlier, one_level_down, percent_text, untested_text
+from bids_sr.stats.evaluation.tested_share import EARLIER, one_level_down, percent_text, share_text, untested_text
 from bids_sr.stats.evaluation.verdict_text import MOVED_MM, MOVED_SHARE, moved
 
 MARKS: Mapping[str, tuple[str, str]] = {
@@ -82,17 +82,20 @@ def overview_html(
     mapped = "seed" if run.at_rest else "contrast"
     mark, kind = MARKS.get(status, MARKS["not assessed"])
     known = table is not None and table.evidence.is_truth
-    evidence = untested_text(tested, applied).rstrip(". ") if tested and tested.tested else ""
+    idle, evidence = texts(verdict.get("not_applied")), ""
+    if tested is not None:
+        failed = (share_text(tested.tested[name]) for name in idle if name in tested.tested)
+        why = [*(f"Tested on this run {tested.where_text}: {text}" for text in failed)]
+        evidence = ". ".join([*why, untested_text(tested, [*applied, *idle])]).rstrip(". ")
     if table is not None and known and best:
         evidence = f"{EVIDENCE_TEXT[table.evidence.name]}; {mapped} {table.contrast}"
-    idle = texts(verdict.get("not_applied"))
     flags = [flag for flag in flags if not stands_for(str(flag.get("series", "run")), idle)]
     measured = table is not None and table.shows_accuracy
     chips = [*motion_chips(run), *registration_chips(registration), *flag_chips(rows, flags, measured=measured)]
     if table is not None and measured:
         numbers = [level_number(table, best), *right_number(table, best)]
     else:
-        numbers = [earlier_number(best, EARLIER.get(run.calibrated) if best == "sbl" else None)]
+        numbers = earlier_number(best, run.calibrated)
     return render(
         "overview", header_text(run), mark, kind, str(verdict.get("headline", "")), evidence,
         [str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key)],
@@ -155,15 +158,17 @@ def right_number(table: Table, best: str) -> list[Number]:
     return [Number(value=f"{best} {_share(row, True)}", label=label, note="; ".join(beside))]
 
 
-def earlier_number(best: str, earlier: Earlier | None) -> Number:
-    """What measured runs had, where this one has no truth."""
-    if not best or earlier is None:
-        return Number(value="–", label="accuracy", note="not measured")
-    label = f"of the fine detail in active voxels was explained by {best} where it was measured ({earlier.where})"
-    note = (
-        f"over the brain {earlier.brain} (below 0: wrong detail); where this run lies is not known until it is measured"
+def earlier_number(best: str, calibrated: bool) -> list[Number]:
+    """What measured runs had, where this one has no truth; nothing where no method was applied."""
+    if not best:
+        return []
+    earlier = EARLIER[calibrated]
+    told = (
+        f"where it was measured ({earlier.where}), sbl explained {earlier.active} of it in active voxels and "
+        f"{earlier.brain} over the brain (below 0: wrong detail)"
     )
-    return Number(value=earlier.active, label=label, note=note)
+    label = "in this run: how much of the fine detail is true"
+    return [Number(value="not measured", label=label, note=told if best == "sbl" else "")]
 
 
 def _raised(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]]) -> tuple[list[str], list[str]]:
@@ -186,8 +191,10 @@ def _counted(number: int, noun: str) -> str:
 def check_number(chips: Sequence[Chip]) -> Number:
     """How many of all checks passed, and which did not."""
     failed = [chip.text for chip in chips if not chip.passed]
-    passed = f"{_counted(len(chips) - len(failed), 'check')} passed"
-    return Number(value=_counted(len(failed), "warning"), label=passed, note="; ".join(failed))
+    return Number(
+        value=f"{len(chips) - len(failed)} of {len(chips)}", label="checks passed",
+        note=f"failed: {'; '.join(failed)}" if failed else "",
+    )  # fmt: skip
 
 
 def motion_chips(run: RunFacts) -> list[Chip]:
@@ -230,7 +237,7 @@ def flag_chips(
 
 CALIBRATE = (
     "To improve it, scan a calibration (about 20 volumes at the high resolution, same slices): with one, "
-    f"{EARLIER[True].active} was explained ({EARLIER[True].where})."
+    f"{EARLIER[True].active} of the detail in active voxels was explained ({EARLIER[True].where})."
 )
 MOVE_LESS = (
     "Look at head motion first: fine detail cannot be trusted where the head moves by a voxel; exclude "
@@ -250,8 +257,9 @@ def next_steps(
     if status == "not assessed" and compared:
         made, acquired = (size_text(size) for size in (run.made_mm, run.acquired_mm))
         steps.append(
-            f"To measure it, scan one run of the task at {made} and process it with --retrospective, which downsamples "
-            f"it and compares the results with what was measured. On this run that shows the accuracy at {acquired}."
+            f"To measure it, scan one run of the task at {made} and process that run with --retrospective, which "
+            f"downsamples it and compares the results with what was measured. Without a scan, --retrospective on this "
+            f"run measures detail of {acquired} only."
         )
         if not run.calibrated:
             steps.append(CALIBRATE)

@@ -16,7 +16,7 @@ from bids_sr.stats.evaluation.evidence import TOO_LITTLE, Decision, Table, below
 from bids_sr.stats.evaluation.tested_share import CALIBRATED, NOT_ACCURACY, OneLevelDown
 
 Status = Literal["more accurate", "not more accurate", "not assessed", "not applied"]
-NOTHING_APPLIED = "No method was applied: no detail was added, and no map of this run is super-resolved."
+NOTHING_APPLIED = "No method was applied, so no detail was added: use the acquired or the B-spline maps."
 NO_DETAIL = (
     "Accuracy could not be measured: the high-resolution reference shows no reproducible detail beyond the acquired "
     "resolution."

@@ -86,18 +86,15 @@ def blind(**changes):
 def test_a_run_without_a_reference_is_told_what_to_do_with_its_maps_and_what_to_scan():
     html = blind()
     assert "Treat the srgan and sbl maps as an interpolation and do not interpret detail finer than 6 mm: " in html
-    assert f"<strong>{EARLIER[False].active}</strong>" in html
-    assert "where this run lies is not known until it is measured" in html
+    assert "<strong>not measured</strong><span>in this run: how much of the fine detail is true</span>" in html
+    assert f"sbl explained {EARLIER[False].active} of it in active voxels" in html
     assert "no network was trained for this resolution" in html
-    assert "scan one run of the task at 3 × 3 × 3.3 mm and process it with --retrospective" in html
-    assert "shows the accuracy at 6 × 6 × 3.3 mm" in html
+    assert "scan one run of the task at 3 × 3 × 3.3 mm and process that run with --retrospective" in html
+    assert "on this run measures detail of 6 × 6 × 3.3 mm only" in html
     assert "class='answer open'" in html
     words = ("0.983", "0.400", "0.200", "reproduc", "more accurate", "better", "27 %", "sdmod", "ptimistic", "▲", "▼")
     assert [word for word in words if word in html] == []
     nothing = overview_html(*judged(rows_of("self_r", "self")), [], {}, RUN)
-    assert "<strong>–</strong><span>accuracy</span><small>not measured</small>" in overview_html(
-        *judged(rows_of("self_r", "self"), not_applied=["sbl"]), [], {}, RUN
-    )
     assert not any(word in nothing for word in words)
 
 
@@ -106,7 +103,7 @@ def test_a_calibrated_run_is_told_what_calibrated_runs_had_and_not_to_calibrate(
     html = overview_html(
         *judged(rows, one_level={**ONE_LEVEL, "calibrated": True}), [], {}, replace(RUN, calibrated=True)
     )
-    assert f"<strong>{EARLIER[True].active}</strong>" in html
+    assert f"sbl explained {EARLIER[True].active} of it in active voxels" in html
     assert "scan a calibration" not in html
     assert "scan a calibration" in blind()
 
@@ -146,8 +143,12 @@ def test_a_method_that_was_not_applied_is_said_first_and_in_no_number():
     said, rows = judged(rows_of(), not_applied=["sbl", "srgan"])
     html = overview_html(said, rows, [], {}, RUN)
     assert "class='answer idle'" in html
-    assert "No method was applied" in html
-    assert "40 %" not in html
+    assert "No method was applied, so no detail was added: use the acquired or the B-spline maps." in html
+    assert not any(word in html for word in ("40 %", "not measured"))
+    idle = [*rows_of("self_r", "self"), row("sbl", "tested_share", 0.01, 0.004, n=8)]
+    why = overview_html(*judged(idle, not_applied=["sbl", "srgan"]), [], {}, RUN, ONE_LEVEL)
+    assert "<p class='evidence'>Tested on this run one level down (12 → 6 mm): sbl explains 1 % of what" in why
+    assert "srgan was not tested one level down (12 → 6 mm): no network was trained for this resolution. <a" in why
     assert "scan a calibration" not in overview_html(said, rows, [], {}, replace(RUN, calibrated=True))
 
 
@@ -173,9 +174,12 @@ def test_checks_are_counted_once_over_all_that_is_shown():
         "much unsupported detail",
     ]  # fmt: skip
     found = check_number(chips)
-    assert (found.value, found.label) == ("4 warnings", "2 checks passed")
+    assert (found.value, found.label) == ("2 of 6", "checks passed")
+    assert found.note == "failed: registration: 1 warning; susceptibility distortion; srgan: worse than adding no " + (
+        "detail; much unsupported detail"
+    )
     html = overview_html(*judged(rows_of()), [], {"bold_t1w_poor": True}, RUN)
-    assert "<strong>1 warning</strong><span>1 check passed</span>" in html
+    assert "<strong>1 of 2</strong><span>checks passed</span>" in html
     assert (html.count("chip passed"), html.count("chip failed")) == (1, 1)
 
 
@@ -219,6 +223,6 @@ def test_a_reference_without_reproducible_detail_gives_no_number():
     html = overview_html(said, rows, [], {}, RUN)
     assert "no reproducible detail" in said["headline"]
     assert "class='answer open'" in html
-    assert "until it is measured" in html
+    assert "<strong>not measured</strong>" in html
     assert "--retrospective" not in html
     assert "n/a" not in html
