@@ -235,10 +235,7 @@ def flag_chips(
     return chips + [Chip(passed=True, text=text, section="guards") for text in passed]
 
 
-CALIBRATE = (
-    "To improve it, scan a calibration (about 20 volumes at the high resolution, same slices): with one, "
-    f"{EARLIER[True].active} of the detail in active voxels was explained ({EARLIER[True].where})."
-)
+CALIBRATION = "scan a calibration (about 20 volumes at the high resolution, same slices)"
 MOVE_LESS = (
     "Look at head motion first: fine detail cannot be trusted where the head moves by a voxel; exclude "
     "this run, or acquire it again."
@@ -253,7 +250,7 @@ def next_steps(
     steps = [MOVE_LESS] if verdict.get("motion_text") else []
     steps += [str(flag["remedy"]) for flag in flags if flag.get("raised") and flag.get("remedy")]
     if verdict.get("not_applied") and not run.calibrated:
-        steps.append(CALIBRATE)
+        steps.append(f"To have a method applied, {CALIBRATION}: with one, it is applied in more runs.")
     if status == "not assessed" and compared:
         made, acquired = (size_text(size) for size in (run.made_mm, run.acquired_mm))
         steps.append(
@@ -262,7 +259,8 @@ def next_steps(
             f"run measures detail of {acquired} only."
         )
         if not run.calibrated:
-            steps.append(CALIBRATE)
+            had = f"{EARLIER[True].active} of the detail in active voxels was explained ({EARLIER[True].where})"
+            steps.append(f"To improve it, {CALIBRATION}: with one, {had}.")
     if status == "not more accurate":
         steps.append("Interpret the B-spline maps; fine detail in the other maps is not shown to be accurate here.")
     if status == "more accurate":

@@ -130,13 +130,14 @@ def interval_text(row: MetricRow) -> str:
 
 def share_text(row: MetricRow) -> str:
     """What a series explains of zero filling's error, with its interval."""
-    ends, share = interval_text(row), f"{percent_text(row.value)} {OF_WHAT}"
-    text = f"{row.series} explains {share}"
+    share = f"{percent_text(row.value)} {OF_WHAT}"
+    told, beside = f"explains {share}", ""
     if below_zero(row):
-        text = f"{row.series} is worse than zero filling ({share} is explained)"
+        told, beside = "is worse than zero filling", f"{share} is explained"
     elif row.lower <= 0:
-        text = f"{row.series} does not differ detectably from zero filling ({share} is explained)"
-    return text + (f" ({ends})" if ends else "")
+        told, beside = "does not differ detectably from zero filling", f"{share} is explained"
+    beside = "; ".join(filter(None, [beside, interval_text(row)]))
+    return f"{row.series} {told}" + (f" ({beside})" if beside else "")
 
 
 def untested_text(found: OneLevelDown, methods: Sequence[str]) -> str:
