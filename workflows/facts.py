@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bids_sr.bids import BoldRun, Pair, Subject, factor_of
+from bids_sr.bids import BoldRun, Notice, Pair, Subject, factor_of
 from bids_sr.bids.inputs import Calibration
 from bids_sr.bids.precomputed import PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
@@ -36,9 +36,10 @@ def subject_facts(
     }
 
 
-def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> Facts:
-    """The first lines of a run; `timed`: its slice timing is corrected."""
+def run_facts(settings: Settings, run: BoldRun, *, told: Sequence[Notice] = (), timed: bool) -> Facts:
+    """The first lines of a run, with warnings of it that were `told`; `timed`: its slice timing is corrected."""
     return {
+        "warnings": [str(each) for each in told if (each.about, each.word) == (run.stem, "warning")],
         "Run": run.stem,
         **{key: text for key, text in run.sidecar.items() if key == "Description"},
         "Volumes": run.n_volumes,

@@ -30,12 +30,12 @@ def check(settings: Settings) -> Plan:
     -------
     plan : with `problems` empty if the work can start; the caller prints them all otherwise and ends with code 2
     """
-    if settings.superres.target == "anat":
-        return check_structural(settings)
     found = Findings()
     directories.check_places(settings, found)
     if found.problems:  # said before the data set is indexed, which may take long
         return Plan(problems=tuple(found.problems))
+    if settings.superres.target == "anat":
+        return check_structural(settings, found)
     surveyed = survey(settings)
     _warn_of_missing_events(surveyed, settings, found)
     found.add(surveyed.problems, surveyed.notices)
@@ -173,17 +173,13 @@ def without_unfit_references(plan: Plan, problems: Sequence[Problem]) -> tuple[P
     return plan, tuple(problem for problem in problems if problem not in taken)
 
 
-def check_structural(settings: Settings) -> Plan:
-    """Plan a call and collect every problem; reads headers only and writes nothing.
+def check_structural(settings: Settings, found: Findings) -> Plan:
+    """Plan a call and collect every problem in `found`; reads headers only and writes nothing.
 
     Returns
     -------
     plan : of participants with `structural` pairs and no runs
     """
-    found = Findings()
-    directories.check_places(settings, found)
-    if found.problems:
-        return Plan(problems=tuple(found.problems))
     surveyed = survey_structural(settings)
     found.add(surveyed.problems, surveyed.notices)
     for name in settings.superres.learned:

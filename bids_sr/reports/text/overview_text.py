@@ -39,7 +39,8 @@ WORSE = "worse than adding no detail"
 class RunFacts:
     """What was acquired: name, voxel sizes (mm) before and after, and framewise displacement (mm) of each volume.
 
-    `described` is what the sidecar of the series says of it, such as that it was simulated from a finer one;
+    `described` is what the sidecar of the series says of it, such as that it was simulated from a finer one,
+    `warnings` what the plan warned of;
     `calibrated` tells whether a calibration run was used, `at_rest` whether seeds take the place of conditions.
     """
 
@@ -48,6 +49,7 @@ class RunFacts:
     made_mm: Sequence[float]
     displacement: Sequence[float]
     described: str = ""
+    warnings: Sequence[str] = ()
     calibrated: bool = False
     at_rest: bool = False
 
@@ -98,7 +100,7 @@ def overview_html(
         numbers = earlier_number(best, run.calibrated)
     return render(
         "overview", header_text(run), mark, kind, str(verdict.get("headline", "")), evidence,
-        [str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key)],
+        [*run.warnings, *(str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key))],
         [*numbers, check_number(chips)], chips,
         next_steps(verdict, flags, table is not None and not table.no_detail, run),
     )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bids_sr.config.levels import Level, StoredMaps
 from bids_sr.io.array_types import Array
+from bids_sr.io.json_values import texts
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
@@ -58,7 +59,7 @@ def draw_overview(
     one_level_down : facts of the test of the run one level of resolution down
     boldref, bold_mask : reference of the run and brain on its grid, for effects in percent
     truth_maps : known activation by contrast
-    run_facts : of which the description of the series is shown
+    run_facts : of which the description of the series and the warnings are shown
     """
     from bids_sr.reports.figures.style import units_text
     from bids_sr.reports.text.overview_text import RunFacts, overview_html
@@ -68,7 +69,7 @@ def draw_overview(
         name=run_name, displacement=[float(value) for value in confounds["framewise_displacement"]],
         acquired_mm=[float(v) for v in voxel_sizes(boldref.affine)],
         made_mm=[float(v) for v in voxel_sizes(bold_mask_hr.affine)], calibrated=calibrated, at_rest=at_rest,
-        described=str(run_facts.get("Description", "")),
+        described=str(run_facts.get("Description", "")), warnings=texts(run_facts.get("warnings")),
     )  # fmt: skip
     yield Drawn(
         "overview", overview_html(verdict, evaluation, run_maps.raised(flags), registration, run, one_level_down or {})
