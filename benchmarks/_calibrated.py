@@ -121,4 +121,5 @@ def explained(made: Measured, name: str, calibration: Sequence[Any] = ()) -> dic
         "predicted gain, cautious": gains.get("0.25", ""),
         "tested": held_out.get("explained_over_zerofill", ""),
         "share": round(float((1 - left / made.missed).mean()), 4),
+        "of the 8 strongest": round(float((1 - left / made.missed)[:8].mean()), 4),
     }  # fmt: skip

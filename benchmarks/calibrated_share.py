@@ -14,7 +14,8 @@ Displacements by fine voxels are those of the registration: the patterns lie in 
 that failed. A calibration of weight 0 changes nothing: the series is then that of the run alone, bit by bit.
 
 `short` tells the share that is tested one level down, too, by which the gate decides: as it is, and as it was when all
-twelve courses of head motion were taken out of each half, and components of rounding counted as others do.
+twelve courses of head motion were taken out of each half, and components of rounding counted as others do. Of a short
+run the weaker of all components are thermal noise, so the share of the eight strongest stands beside that of all.
 """
 
 import sys
@@ -148,7 +149,7 @@ def short(data: Path, work: Path, threads: int) -> None:
             found = explained(made, "blind")
             rows.append({
                 "run": name, "volumes": count, "tested before": tested_before(made), "tested": found["tested"],
-                "share": found["share"],
+                "share": found["share"], "of the 8 strongest": found["of the 8 strongest"],
             })  # fmt: skip
             print(rows[-1], flush=True)
         keep("short_runs", "The first volumes of a run: share tested one level down, and of the measured run", rows)

@@ -128,7 +128,7 @@ CALIBRATION_FACTS = {
     "n_used": "Volumes used",
     "dof": "Degrees of freedom of the variance",
     "n_drift": "Drift regressors",
-    "n_motion": "Head motion regressors",
+    "n_motion": "Head motion regressors of the standard deviation map",
     "n_task": "Task regressors",
     "task": "Events",
     "voxel_mm": "Voxel (mm)",

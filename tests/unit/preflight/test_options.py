@@ -12,11 +12,12 @@ import pytest
 from bidsmaker import BidsMaker
 
 from bids_sr.bids import guide_of, pretrained_for
+from bids_sr.cli.console import start_lines
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, SuperRes
 from bids_sr.preflight import Plan, check, dry_run_text
-from bids_sr.preflight.plan_text import choice_text
+from bids_sr.preflight.plan_text import choice_lines, choice_text
 from bids_sr.series import DEFAULT_BASELINES
 
 PAIR = [f"sub-01_acq-{kind}_T2starw.nii.gz" for kind in ("highres", "lowres")]
@@ -75,6 +76,17 @@ def test_without_a_pair_auto_takes_the_series_alone(maker: BidsMaker) -> None:
     assert plan.series == ("raw", "bspline", "zerofill", "sdmod", "sbl")
     text = choice_text(plan.subjects[0].runs[0], settings)
     assert text == "sbl by 2×2×1 (no T2*w pair, which srgan needs; no pair or calibration: factor 2 in plane)"
+
+
+def test_contrasts_of_many_conditions_are_told_beforehand(maker: BidsMaker) -> None:
+    maker.events(rows=[(4.0 * k, 2.0, f"type{k % 4}") for k in range(7)])
+    settings = settings_for(maker)
+    plan = check(settings)
+    told = dict(choice_lines(plan, settings))
+    others = ", ".join(f"type{k}MinusOthers" for k in range(4))
+    assert told["contrasts"] == f"sub-01_task-tap: type0, type1, type2, type3, all, {others}"
+    assert "type1MinusOthers = type1 - mean of the others; type2M" in dry_run_text(plan, settings)
+    assert any("type3MinusOthers" in line for line in start_lines(plan, settings))
 
 
 def test_with_a_pair_auto_takes_both(maker: BidsMaker) -> None:
