@@ -163,6 +163,7 @@ WORDS = {
     r"\bfixed beforehand\b": "prespecified",
     r"\b(are|is|were|was) (held against|at hand)\b": "compared with; available",
     r"\bsame command again\b": "rerun the same command",
+    r"\b[Tt]ruer\b": "more accurate",
     r"\b[Pp](erson|eople) [A-C]\b|\| [A-C],? (studyforrest|pydecnef|opennft)": "the name of the data set",
     r"acquired at 6 mm": "simulated 6 mm",
 }
