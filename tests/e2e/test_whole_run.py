@@ -190,8 +190,8 @@ def test_report_holds_every_section_and_opens_without_network(finished):
 def test_the_report_is_read_in_minutes(finished):
     """Folded sections count, too; benchmarks/report_words.py holds the page of the example."""
     page = re.sub(r"<(script|style|svg)\b.*?</\1>", " ", (finished.out / "sub-01.html").read_text(), flags=re.DOTALL)
-    assert len(re.sub(r"<[^>]+>", " ", page).split()) <= 3600
-    assert page.count("<table") <= 20
+    assert len(re.sub(r"<[^>]+>", " ", page).split()) <= 3700
+    assert page.count("<table") <= 12
 
 
 def test_second_run_recomputes_nothing(finished):

@@ -34,7 +34,14 @@ def design_figure(design: Design, blocks: Blocks, contrasts: Mapping[str, Mappin
     with s.style(literal=True):
         fig = s.new_figure(12.0, body + 1.3)
         tall = fig.get_figheight()
-        place = {"left": 0.09, "right": 0.985, "top": 1 - 0.8 / tall, "bottom": 0.5 / tall, "wspace": 0.14}
+        right_in = 0.2 + 0.085 * max(map(len, contrasts), default=0)
+        place = {
+            "left": 0.09,
+            "right": 1 - right_in / 12.0,
+            "top": 1 - 0.8 / tall,
+            "bottom": 0.5 / tall,
+            "wspace": 0.14,
+        }
         widths = [1.4, 0.9, 0.2 + 0.07 * len(design.conditions)]
         left, middle, right = fig.subplots(1, 3, gridspec_kw={**place, "width_ratios": widths})
         _draw_events(left, design, blocks)

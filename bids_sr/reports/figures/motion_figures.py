@@ -102,8 +102,9 @@ def carpet_figure(
     time = np.arange(n_volumes) * tr
     with s.style():
         fig = s.new_figure(12.0, 2.4 + 0.55 * len(traces))
+        bottom = 0.49 / fig.get_figheight()
         heights = [*([1.0] * len(traces)), 3.6]
-        grid = {"left": 0.075, "right": 0.93, "top": 0.985, "bottom": 0.12, "hspace": 0.1, "height_ratios": heights}
+        grid = {"left": 0.075, "right": 0.93, "top": 0.985, "bottom": bottom, "hspace": 0.1, "height_ratios": heights}
         axes = np.atleast_1d(fig.subplots(len(heights), 1, gridspec_kw=grid))
         for ax, (label, curve), color in zip(axes, traces.items(), (s.INK, s.PURPLE, s.GREEN, s.RED), strict=False):
             _tidy(ax, label, last=False, n_dummy=n_dummy, end=time[-1], step=tr)
@@ -127,5 +128,5 @@ def carpet_figure(
             start += count
             if start < rows.shape[0]:
                 ax.axhline(start, color=color, lw=0.8)
-        s.color_bar(fig, image, (0.945, 0.12, 0.008, 0.3), "standard deviations")
+        s.color_bar(fig, image, (0.945, bottom, 0.008, 1.2 / fig.get_figheight()), "standard deviations")
     return fig

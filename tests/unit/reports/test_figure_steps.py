@@ -227,6 +227,12 @@ def test_activation_of_every_contrast_and_smoothing(images, maps, tmp_path, back
     )
 
 
+def inside(fig) -> bool:
+    """Whether nothing is cut off."""
+    box, (wide, tall) = fig.get_tightbbox(), fig.get_size_inches()
+    return box.x0 >= 0 and box.y0 >= 0 and box.x1 <= wide and box.y1 <= tall
+
+
 def test_the_output_has_its_tsnr_beside_the_acquired_one_and_a_carpet(images, series, tmp_path):
     tpms = [images[name] for name in ("gm", "wm", "csf")]
     given = (series, series["raw"], images["mask"], images["mask_hr"], {"best": "srgan"}, tpms)
@@ -236,6 +242,7 @@ def test_the_output_has_its_tsnr_beside_the_acquired_one_and_a_carpet(images, se
     assert {text.get_text() for text in drawn[0].content.texts} >= {"acquired", "srgan"}
     assert len({image.get_clim() for ax in rows for image in ax.images[1:]}) == 1  # one scale
     assert {"GM", "WM"} <= {text.get_text() for text in drawn[1].content.axes[0].texts}
+    assert inside(drawn[1].content)
 
 
 def test_tables_and_summaries(images, tmp_path):
@@ -262,6 +269,7 @@ def test_events_and_design_matrix_are_those_of_the_model(tmp_path: Path):
     events, matrix, weights = drawn[0].content.axes
     assert [text.get_text() for text in weights.texts] == ["0.5", "0.5", "−1", "1"]  # conditions by their names
     assert [label.get_text() for label in weights.get_yticklabels()] == ["all", "difference"]
+    assert inside(drawn[0].content)
     assert matrix.images[0].get_array().shape == (58, 17)
     bars = events.collections[events.get_yticks().tolist().index(1)]  # face comes second
     assert bars.get_paths()[0].get_extents().intervalx.tolist() == [20, 36]
