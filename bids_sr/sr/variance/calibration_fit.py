@@ -47,8 +47,8 @@ class CalibrationFit:
         told = f"the calibration is used with weight {self.weight:g}{moved}"
         if (found := self.full if self.weight == SHARE else self.cautious) is None:
             return told
-        having, without = (float(np.mean(each)) for each in (found.having, found.without))
-        return f"{told}; it predicts {having:.1%} of the outermost acquired frequencies ({without:.1%} without it)"
+        having, without = (100 * float(np.mean(each)) for each in (found.having, found.without))
+        return f"{told}; it predicts {having:.1f} % of the outermost acquired frequencies ({without:.1f} % without it)"
 
     @property
     def entries(self) -> dict[str, object]:

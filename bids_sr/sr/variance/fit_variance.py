@@ -147,7 +147,7 @@ def _gate(
     best = fit.weight if fit is not None else 0.0
     share, how = tried[best].share, "" if fit is None else fit.text
     if best:
-        how += f"; without it, {tried[0.0].share:.1%} would be explained one level of resolution down"
+        how += f"; without it, {100 * tried[0.0].share:.1f} % would be explained one level of resolution down"
     told: dict[str, object] = {
         "explained_over_zerofill": round(share, 5),
         "explained_by_half": [round(each, 5) for each in tried[best].by_half],

@@ -77,8 +77,8 @@ def test_patterns_of_the_person_are_used_and_are_maps_of_the_prior(person):
     assert told["explained_by_weight"][f"{SHARE:g}"] > told["explained_by_weight"]["0"]
     assert told["tested"]["calibrated"] is True
     shown = told["tested"]["calibration"]
-    assert f"({told['predicted_without']:.1%} without it)" in shown
-    assert f"without it, {told['explained_by_weight']['0']:.1%} would be explained one level" in shown
+    assert f"({100 * told['predicted_without']:.1f} % without it)" in shown
+    assert f"without it, {100 * told['explained_by_weight']['0']:.1f} % would be explained one level" in shown
     assert len(model.state["weight"]) == 2 + len(patterns)
     assert model.state["weight"].dtype == torch.float16
     assert bool((model.state["weight"][2:] < 0).any())
