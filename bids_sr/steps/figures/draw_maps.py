@@ -46,7 +46,7 @@ def draw_slice(
 
 @figure(
     Shown(
-        "tsnr", "superres",
+        "madetsnr", "superres",
         subtitle="Temporal signal-to-noise ratio",
         tab="tSNR",
         caption="Mean divided by standard deviation in time (quadratic trend removed), on one color scale. "
@@ -84,7 +84,7 @@ def draw_output(
         ratios[series_text(key)] = onto(Volume(found.tsnr, each.affine), *grid, order=0)
     nothing = np.zeros(grid[0], dtype=np.float32)
     drawn = overlay_figure(ratios, grid[1], nothing, bold_mask_hr.data, label="temporal signal-to-noise ratio")
-    yield Drawn("tsnr", drawn)
+    yield Drawn("madetsnr", drawn)
     tissues = {tissue: onto(each, *grid) for tissue, each in zip(("GM", "WM", "CSF"), tpms_bold or (), strict=False)}
     rows, groups = carpet(series[name], bold_mask_hr.data, tissues)
     yield Drawn("madecarpet", carpet_figure(carpet_rows(rows, n_dummy), groups, preproc.tr or 1.0, traces={},

@@ -237,7 +237,10 @@ def test_the_output_has_its_tsnr_beside_the_acquired_one_and_a_carpet(images, se
     tpms = [images[name] for name in ("gm", "wm", "csf")]
     given = (series, series["raw"], images["mask"], images["mask_hr"], {"best": "srgan"}, tpms)
     drawn = draw_maps.draw_output(*given, n_dummy=2)
-    assert kept(draw_maps.draw_output, drawn, tmp_path) == [("superres", "tsnr.svg"), ("superres", "madecarpet.svg")]
+    assert kept(draw_maps.draw_output, drawn, tmp_path) == [
+        ("superres", "madetsnr.svg"),
+        ("superres", "madecarpet.svg"),
+    ]
     rows = [ax for ax in drawn[0].content.axes if ax.images]
     assert {text.get_text() for text in drawn[0].content.texts} >= {"acquired", "srgan"}
     assert len({image.get_clim() for ax in rows for image in ax.images[1:]}) == 1  # one scale

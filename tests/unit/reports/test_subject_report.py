@@ -48,7 +48,7 @@ FUNC = (
     "desc-motion",
     "desc-carpet",
     "desc-srslice",
-    "desc-tsnr",
+    "desc-madetsnr",
     "desc-madecarpet",
     "contrast-thumb_desc-activation",
     "contrast-thumb_desc-activationFwhm50",
