@@ -260,7 +260,7 @@ def next_steps(
             f"downsamples it and compares the results with what was measured. Without a scan, --retrospective on this "
             f"run measures detail of {acquired} only."
         )
-        if not run.calibrated:
+        if best == "sbl" and not run.calibrated:
             had = f"{EARLIER[True].active} of the detail in active voxels was explained ({EARLIER[True].where})"
             steps.append(f"To improve it, {CALIBRATION}: with one, {had}.")
     if status == "not more accurate":

@@ -206,7 +206,9 @@ def test_checks_pass_or_fail():
 
 
 def test_what_to_do_next_follows_from_the_verdict():
-    assert "--retrospective" in next_steps({"status": "not assessed"}, [], True, RUN)[0]
+    open_ = {"status": "not assessed"}
+    assert [len(next_steps({**open_, "best": name}, [], True, RUN)) for name in ("sbl", "srgan")] == [2, 1]
+    assert "--retrospective" in next_steps(open_, [], True, RUN)[0]
     use = next_steps({"status": "more accurate", "best": "sbl"}, [], True, replace(RUN, name="sub-01_ses-2_task-tap"))
     assert use[0].startswith("Use sub-01/ses-2/func/*desc-sbl*_statmap.nii.gz, ")
     assert "B-spline" in next_steps({"status": "not more accurate"}, [], True, RUN)[0]
