@@ -79,7 +79,8 @@ def _walk(settings: Settings, seen: Survey) -> None:
     for label in labels:
         every[label] = []
         for path in index.find("bold", label):
-            with seen.about(stem_of_echoes(path)):
+            name = stem_of_echoes(path)
+            with seen.about(name if name.startswith(f"sub-{label}_") else f"sub-{label}"):
                 every[label] += query.well_named([path], seen)
     subjects = []
     for label, bolds in _select(every, settings.selection, seen).items():

@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 from math import prod
-from pathlib import Path
 
-from bids_sr.bids import headers as hd
 from bids_sr.bids import query
-from bids_sr.bids.collect import open_dataset
+from bids_sr.bids.collect import open_dataset, volume_header
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.image_header import Header
 from bids_sr.bids.inputs import StructuralPair, Subject, Survey, entities_of, is_magnitude
@@ -91,7 +89,7 @@ def _pairs(index: Index, label: str, suffix: str, settings: Settings, seen: Find
     wanted, superres = settings.selection.session_label, settings.superres
     paths = query.well_named(index.find(CONTRASTS[suffix], label), seen)
     paths = [p for p in paths if is_magnitude(p) and (not wanted or entities_of(p).get("session", "") in wanted)]
-    images = [header for header in (_header(path, seen) for path in paths) if header is not None]
+    images = [header for header in (volume_header(path, seen) for path in paths) if header is not None]
     high = min(_of(images, superres.hr_acq), key=_volume, default=None)
     low = max(_of(images, superres.lr_acq), key=_volume, default=None)
     if high is None or low is None:
@@ -116,13 +114,3 @@ def _of(images: Sequence[Header], acquisition: str | None) -> list[Header]:
 
 def _volume(header: Header) -> float:
     return prod(header.zooms)
-
-
-def _header(path: Path, seen: Findings) -> Header | None:
-    """Header of a single 3D image of magnitudes, or None with a problem."""
-    header = hd.read_header(path, seen)
-    if header is None or (len(hd.squeeze_3d(header)) == 3 and not header.complex):
-        return header
-    reason = f"it is not a single 3D magnitude image ({header.shape})"
-    seen.refuse(path, reason, "Store the magnitude as a 3D image.")
-    return None

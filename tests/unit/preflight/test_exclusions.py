@@ -165,6 +165,23 @@ def test_the_program_ends_with_code_1_and_names_the_run(
     assert program.main([*line, "--strict"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "left_out"),
+    [
+        ("sub-02_task-tap_bold.nii.gz", ["sub-01_task-tap", "sub-01_task-tap_run-2"]),
+        ("task-tap_bold.nii.gz", ["sub-01_task-tap", "sub-01_task-tap_run-2"]),
+        ("sub-01_task-tap_b@d_bold.nii.gz", ["sub-01_task-tap_b@d"]),
+    ],
+)
+def test_a_file_of_a_wrong_name_stops_nobody_else(three: BidsMaker, name: str, left_out: list[str]) -> None:
+    own = three.path("sub-01_task-tap_bold.nii.gz", "func")
+    own.with_name(name).write_bytes(own.read_bytes())
+    plan = check(settings_for(three))
+    assert plan.problems == ()
+    assert list(plan.left_out) == left_out
+    assert "sub-02_task-tap" in [run.stem for run in plan.runs]
+
+
 @pytest.fixture
 def odd(tmp_path: Path) -> BidsMaker:
     """sub-01 and sub-A+B, below folders with the name of a participant and with brackets."""
