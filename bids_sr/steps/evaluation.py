@@ -6,7 +6,6 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from bids_sr.config.memory_model import EFFECTS
-from bids_sr.io.array_types import Mask as BoolArray
 from bids_sr.io.grids import mm_text
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline.artifacts import (
@@ -24,7 +23,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.step import Lookup, Part, step
 from bids_sr.series import MEASURED, PAIR_BASELINES, PCA_RANKS, RAW, kind_of
 from bids_sr.stats.controls.false_positive_rates import NullSettings, null_rates, null_rows
-from bids_sr.stats.evaluation.effects_of_run import EffectFiles, in_common_voxels
+from bids_sr.stats.evaluation.effects_of_run import in_common_voxels
 from bids_sr.stats.evaluation.reference_effects import effect_rows, replaced
 from bids_sr.stats.evaluation.reference_images import image_rows, volume_scores
 from bids_sr.stats.evaluation.reference_maps import truth_rows
@@ -117,14 +116,14 @@ def compare_halves(
     """
     mask, affine = bold_mask_hr.data, bold_mask_hr.affine
 
-    def rows_of(among: EffectFiles, inside: BoolArray, widths: Mapping[str, float]) -> Rows:
-        return split_half_rows(
-            among, inside, affine, roi_hr.data, contrasts, factor=factor, n_boot=n_boot, seed=random_seed,
-            same_widths=widths,
-        )  # fmt: skip
-
     with threadpool_limits(1):
-        rows = in_common_voxels(rows_of, effects, mask, widths_of(same_widths))
+        rows = in_common_voxels(
+            lambda among, inside, widths: split_half_rows(
+                among, inside, affine, roi_hr.data, contrasts, factor=factor, n_boot=n_boot, seed=random_seed,
+                same_widths=widths,
+            ),
+            effects, mask, widths_of(same_widths),
+        )  # fmt: skip
         maps = save_effect_maps(effects, mask, affine, contrasts, factor=factor, path=here / "split_half.npz")
         return rows, maps
 
@@ -154,14 +153,15 @@ def compare_with_truth(
     if not effects:
         return rows
 
-    def rows_of(among: EffectFiles, inside: BoolArray, widths: Mapping[str, float]) -> Rows:
-        return effect_rows(
-            among, contrasts, grid=Grid(mask=inside, affine=grid.affine), roi=roi_hr.data, factor=factor, known=known,
-            n_boot=n_boot, seed=random_seed, same_widths=widths,
-        )  # fmt: skip
-
     with threadpool_limits(1):
-        return replaced(rows, in_common_voxels(rows_of, effects, grid.mask, widths_of(same_widths)))
+        told = in_common_voxels(
+            lambda among, inside, widths: effect_rows(
+                among, contrasts, grid=Grid(mask=inside, affine=grid.affine), roi=roi_hr.data, factor=factor,
+                known=known, n_boot=n_boot, seed=random_seed, same_widths=widths,
+            ),
+            effects, grid.mask, widths_of(same_widths),
+        )  # fmt: skip
+    return replaced(rows, told)
 
 
 @step(makes="truth_images", memory=EFFECTS)

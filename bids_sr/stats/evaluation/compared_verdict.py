@@ -41,6 +41,7 @@ MARGIN = 0.02
 BANDS: Mapping[Band, str] = {"within": "within the acquired band", "beyond": "beyond the acquired band"}
 ON_ACQUIRED = "acquired"
 """What the facts of a series say of its grid where that is the acquired one."""
+NO_DETAIL = f"{BANDS['beyond']} it has no detail: it is on the acquired grid"
 COMPARED = "compared_fwhm"
 """The measure that every compared series of a run has in its table."""
 WORTH: Mapping[str, float] = {"better": 1.0, "same": 0.0, "worse": -1.0}
@@ -279,7 +280,7 @@ def _text(headline: str, found: Sequence[OfBand], fwhm_mm: float, facts: Mapping
     lacking = [band for band in REFERENCES if band not in {each.band for each in found}]
     text = headline
     text += "".join(f" {part[:1].upper()}{part[1:]}." for part in parts)
-    text += "".join(_lacking_text(band, advice) for band in lacking)
+    text += "".join(_lacking_text(band, advice, facts) for band in lacking)
     if any(each.band == "within" and each.decision == "better" and not each.reference.counts for each in found):
         text += f" To judge it there, {advice.other_run}."
     if facts.get("shift") and facts.get("frame") == "as acquired":
@@ -293,8 +294,10 @@ def _text(headline: str, found: Sequence[OfBand], fwhm_mm: float, facts: Mapping
     return text
 
 
-def _lacking_text(band: Band, advice: Advice) -> str:
+def _lacking_text(band: Band, advice: Advice, facts: Mapping[str, object]) -> str:
     """Why a band is not assessed, and what to scan."""
+    if band == "beyond" and facts.get("grid") == ON_ACQUIRED:
+        return f" {NO_DETAIL[:1].upper()}{NO_DETAIL[1:]}."
     way = advice.other_run if band == "within" else advice.fine_run
     need = "this takes a second run of the same task" if band == "within" else "this takes a high-resolution reference"
     return f" {BANDS[band][:1].upper()}{BANDS[band][1:]}: not assessed; {need} ({way})."
@@ -303,7 +306,7 @@ def _lacking_text(band: Band, advice: Advice) -> str:
 def _band_text(each: OfBand, fwhm_mm: float) -> str:
     """What is found in one band, with its numbers."""
     if not each.finer and each.band == "beyond":
-        return f"{BANDS[each.band]} it has no detail: it is on the acquired grid"
+        return NO_DETAIL
     where = "the brain" if each.region == "brain" else where_text(each.region)
     numbers = [f"explained variance {_ends(each.level)} in {where}"]
     numbers += [f"{_ends(each.acquired, sign=True)} over acquired"] if each.acquired is not None else []

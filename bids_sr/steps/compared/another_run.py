@@ -1,12 +1,10 @@
 """Steps of another acquired run of the same task, a reference for series of other programs: its noise is its own."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
 from bids_sr.config.memory_model import EFFECTS, Need
-from bids_sr.io.array_types import Mask as BoolArray
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.pipeline.artifacts import Effects, Facts, File, Image, Mask, Regressors, Rows, Series, Table, Transforms
 from bids_sr.pipeline.step import Part, step
@@ -14,7 +12,7 @@ from bids_sr.registration.rigid import refine, rigid
 from bids_sr.series import ACQUIRED_BAND
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
-from bids_sr.stats.evaluation.effects_of_run import EffectFiles, in_common_voxels
+from bids_sr.stats.evaluation.effects_of_run import in_common_voxels
 from bids_sr.stats.evaluation.other_run import other_run_rows
 from bids_sr.stats.glm.block_effects import block_effects, load_effects
 from bids_sr.stats.glm.blocks import block_design
@@ -81,11 +79,11 @@ def compare_with_other_run(
     """
     other = load_effects(other_effects)
 
-    def rows_of(among: EffectFiles, inside: BoolArray, widths: Mapping[str, float]) -> Rows:
-        return other_run_rows(
-            among, other, contrasts, grid=Grid(mask=inside, affine=bold_mask_hr.affine), roi=roi_hr.data,
-            factor=factor, n_boot=n_boot, seed=random_seed, same_widths=widths,
-        )  # fmt: skip
-
     with threadpool_limits(1):
-        return in_common_voxels(rows_of, effects, bold_mask_hr.data, widths_of(same_widths))
+        return in_common_voxels(
+            lambda among, inside, widths: other_run_rows(
+                among, other, contrasts, grid=Grid(mask=inside, affine=bold_mask_hr.affine), roi=roi_hr.data,
+                factor=factor, n_boot=n_boot, seed=random_seed, same_widths=widths,
+            ),
+            effects, bold_mask_hr.data, widths_of(same_widths),
+        )  # fmt: skip

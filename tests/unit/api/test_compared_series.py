@@ -82,7 +82,7 @@ def test_another_run_is_a_reference_within_the_acquired_band(run, series):
     )  # fmt: skip
     (one,) = found.compared_
     assert [each.reference.against for each in one.found] == ["otherRun"]
-    assert "Beyond the acquired band: not assessed" in one.text
+    assert "it is on the acquired grid" in one.text
     assert (found.table_.measure == "other_ev_within").any()
 
 
@@ -160,7 +160,7 @@ def test_wrong_input_of_the_command_ends_with_code_2(run, series, tmp_path, caps
 
 
 def test_the_command_gives_advice_in_its_own_options(run, series, tmp_path, capsys):
-    argv = [str(run / "bold.nii"), f"smoothed={series['smoothed']}", "--events", str(run / "events.tsv")]
+    argv = [str(run / "bold.nii"), f"finer={series['finer']}", "--events", str(run / "events.tsv")]
     argv += ["--mask", str(run / "mask.nii"), "--out", str(tmp_path / "out")]
     assert main(argv) == 0
     shown, page = capsys.readouterr().out, (tmp_path / "out" / "report.html").read_text()

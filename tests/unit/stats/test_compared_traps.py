@@ -82,3 +82,6 @@ def test_nothing_is_claimed_beyond_the_band_on_the_acquired_grid() -> None:
     said = compared_verdict("mppca", rows(), fwhm_mm=0.0, facts={"grid": "acquired"}, advice=PROGRAM)
     assert "Beyond the acquired band it has no detail: it is on the acquired grid." in said.text
     assert "0.02" not in said.text
+    alone = compared_verdict("mppca", [], fwhm_mm=0.0, facts={"grid": "acquired"}, advice=PROGRAM)
+    assert "it is on the acquired grid" in alone.text
+    assert "downsample it" not in alone.text, "no scan would show detail that it cannot have"
