@@ -20,7 +20,7 @@ OF_WHAT = "of what zero filling misses"
 CALIBRATED = (
     "A high-resolution run calibrated the estimate. That it is in its place was tested at the acquired resolution, by "
     "what it predicts of the outermost acquired frequencies; the test one level down does not detect a calibration "
-    "that is shifted by one voxel, and is optimistic."
+    "that is shifted by one voxel."
 )
 NOT_ACCURACY = (
     "The test one level down decides only whether a method is applied. It is a share of zero filling's squared error, "
