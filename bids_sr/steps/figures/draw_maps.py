@@ -114,7 +114,7 @@ def draw_design(
         confound_names=default_confounds(confounds), tr=tr, high_pass=high_pass, slice_time_ref=slice_time_ref,
         has_stc=has_stc,
     )  # fmt: skip
-    return design_figure(design, regressors.spans(), contrasts)
+    return design_figure(design, regressors.spans(), regressors.contrasts(contrasts))
 
 
 @figure(

@@ -14,7 +14,7 @@ from bids_sr.pipeline.artifacts import Derivative, Volume
 from bids_sr.pipeline.figure import Drawn, figure
 from bids_sr.reports.figures.svg_files import save_svg
 from bids_sr.reports.sections import Shown
-from bids_sr.stats.glm.regressors import read_events
+from bids_sr.stats.glm.regressors import Seeds, read_events
 from bids_sr.steps.figures import (
     draw_anatomy,
     draw_maps,
@@ -278,6 +278,20 @@ def test_events_and_design_matrix_are_those_of_the_model(tmp_path: Path):
     assert bars.get_paths()[0].get_extents().intervalx.tolist() == [20, 36]
     course = events.lines[1].get_xdata()[np.argmin(events.lines[1].get_ydata())]
     assert 26 < course < 40  # the response follows its block
+
+
+def test_weights_at_rest_are_those_of_the_seeds_inside_the_field_of_view(tmp_path: Path):
+    rng = np.random.default_rng(1)
+    seeds = Seeds.of(pd.DataFrame(rng.standard_normal((60, 2)), columns=["motor", "visual"]))
+    contrasts = {name: {name: 1.0} for name in ("motor", "visual", "outside")}
+    names = [f"{kind}_{axis}{end}" for end in ("", "_derivative1") for kind in ("trans", "rot") for axis in "xyz"]
+    confounds = pd.DataFrame(rng.standard_normal((60, 12)), columns=names)
+    drawn = draw_maps.draw_design(
+        seeds, confounds, tr=2.0, high_pass=0.01, slice_time_ref=0.5, has_stc=False,
+        contrasts=contrasts,
+    )  # fmt: skip
+    assert kept(draw_maps.draw_design, drawn, tmp_path) == [("activation", "design.svg")]
+    assert [label.get_text() for label in drawn[0].content.axes[2].get_yticklabels()] == ["motor", "visual"]
 
 
 def test_maps_in_a_template_space_are_left_out(images):
