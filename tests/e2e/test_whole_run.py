@@ -299,7 +299,7 @@ def test_nilearn_takes_no_series_of_all_results_for_the_preprocessed_one(finishe
     """Pointed at them it finds several images of the run, or none; it read the acquired one without a word."""
     from nilearn.glm.first_level import first_level_from_bids
 
-    with pytest.raises(ValueError, match="(3 bold|No BOLD) files"):
+    with pytest.raises(ValueError, match=r"(3 bold|No BOLD) files"):
         first_level_from_bids(
             finished.bids_dir, "tap", space_label="", img_filters=filters, derivatives_folder=str(finished.out)
         )
