@@ -25,6 +25,7 @@ from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.scanner import Coil, EpiScanner
 from bids_sr.phantom.simulated_dataset import Study, make_dataset
 from bids_sr.phantom.simulated_subject import SimulatedSubject, run_volumes
+from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.multi_echo import combine_echoes
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA, beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
@@ -113,6 +114,26 @@ def make_series(acquired: Path, out: Path, *, sharp: Array, more: dict[str, Call
         if not path.exists():
             write(make(), image, path)
             print(path, flush=True)
+
+
+def make_controls(acquired: Path, out: Path) -> dict[str, Path]:
+    """Files of the acquired series itself: masked in four ways, zeroed at random, NaN outside, in other units."""
+    data, image = read(acquired)
+    mean = data.mean(-1)
+    brain = brain_mask(mean, image.affine)
+    level = float(np.median(mean[brain]))
+    half = np.arange(data.shape[0])[:, None, None] < data.shape[0] // 2
+    masks = {
+        "tight": brain, "loose": ndimage.binary_dilation(brain, iterations=2),
+        "eroded": ndimage.binary_erosion(brain, iterations=2), "half": np.broadcast_to(half, brain.shape),
+        "zeroed": np.random.default_rng(1).random(brain.shape) > 0.15,
+    }  # fmt: skip
+    made = {name: np.where(mask[..., None], data, 0) for name, mask in masks.items()}
+    made |= {"nan": np.where(brain[..., None], data, np.nan), "scaled": 30000 * data}
+    made |= {"brighter": data + 0.3 * level, "darker": data - 0.3 * level}
+    for name, each in made.items():
+        write(each, image, out / f"{name}_bold.nii.gz")
+    return {name: out / f"{name}_bold.nii.gz" for name in made}
 
 
 def fine_run(subject: SimulatedSubject) -> Iterator[Array]:

@@ -3,6 +3,8 @@
 python benchmarks/compared.py phantom OUT                  a phantom with echoes, and its series (needs dipy; tedana)
 python benchmarks/compared.py real LOW TRUTH OUT           series of a measured run brought down (`blind.py make`)
 python benchmarks/compared.py expected                     the verdicts expected, as a table
+python benchmarks/compared.py controls DATA OUT            the run of a phantom, masked, zeroed, in other units:
+                                                           none is more accurate than itself (by bids-sr-evaluate)
 python benchmarks/compared.py table PLACE=OUT ...          expected beside found, from outputs of bids-sr; OUT may be
                                                            the log of a call that must be refused
 
@@ -139,6 +141,24 @@ def judged_rows(place: str, out: Path) -> Iterator[dict[str, str]]:
         yield _row(said["name"], place, (found_of(said, "within"), found_of(said, "beyond")), said["text"])
 
 
+def controls(data: Path, out: Path) -> None:
+    """What the program says of the acquired series itself, masked or in other units, as a table."""
+    from _compared_series import make_controls
+
+    from bids_sr.cli.evaluate_main import main as evaluate
+
+    (acquired,) = data.glob("sub-*/func/*_task-tap_bold.nii.gz")
+    known = sorted(data.glob("derivatives/ground-truth/sub-*/func/*_stat-effect_desc-truth_statmap.nii.gz"))
+    truth = [f"{path.name.partition('contrast-')[2].partition('_')[0]}={path}" for path in known]
+    names = [f"{name}={path}" for name, path in make_controls(acquired, out).items()]
+    events = str(acquired).replace("_bold.nii.gz", "_events.tsv")
+    if evaluate([str(acquired), *names, "--events", events, "--truth", *truth, "--out", str(out / "evaluated")]):
+        sys.exit("bids-sr-evaluate failed")
+    said = json.loads((out / "evaluated" / "verdict.json").read_text())["compared"]
+    rows = [{"series": one["name"], "verdict": one["status"], "the program's words": one["text"]} for one in said]
+    keep("compared_controls", "The acquired series itself, masked or in other units, held against itself", rows)
+
+
 def _row(name: str, place: str, found: tuple[str, str], text: str) -> dict[str, str]:
     wanted = EXPECTED[name][place][:2]
     met = [as_expected(a, b) for a, b in zip(wanted, found, strict=True)]
@@ -160,6 +180,8 @@ def main() -> int:
     elif command == "table" and given:
         rows = [row for each in given for row in judged_rows(each.partition("=")[0], Path(each.partition("=")[2]))]
         keep("compared", "Verdicts on series of other programs: expected and found", rows, remarks=REMARKS)
+    elif command == "controls" and len(given) == 2:
+        controls(*map(Path, given))
     elif command == "phantom" and len(given) == 1:
         from _compared_series import make_phantom
 

@@ -41,7 +41,7 @@ from bids_sr.series import ACQUIRED_BAND, BASELINES, DEFAULT_BASELINES, PAIR_BAS
 from bids_sr.stats.evaluation.compared_verdict import ComparedVerdict
 from bids_sr.stats.evaluation.evidence import compared_rows
 from bids_sr.stats.evaluation.verdict import Verdict, make_verdict
-from bids_sr.stats.evaluation.verdict_text import PYTHON, Advice, verdict_line
+from bids_sr.stats.evaluation.verdict_text import PYTHON, verdict_line
 from bids_sr.stats.glm.confounds import framewise_displacement
 from bids_sr.stats.glm.regressors import Regressors
 from bids_sr.steps.judgment import judge_compared
@@ -124,7 +124,7 @@ class Evaluator(BaseEstimator):
     sklearn.exceptions.NotFittedError: This Evaluator instance is not fitted yet...
     """
 
-    _advice: Advice = PYTHON
+    _advice, _name = PYTHON, "Evaluator.fit"  # the command has its own
 
     def __init__(
         self, factor: float | tuple[float, float, float] = 2, *, tr: float | None = None,
@@ -246,7 +246,7 @@ class Evaluator(BaseEstimator):
         given: Inputs, not_applied: Sequence[str],
     ) -> Evaluator:  # fmt: skip
         """Evaluate one run."""
-        say = notes("Evaluator.fit", self.verbose)
+        say = notes(self._name, self.verbose)
         resolvers = {name: each for name, each in series.items() if isinstance(each, SuperResolver)}
         frame = next(iter(resolvers.values()), None)
         if frame is not None:

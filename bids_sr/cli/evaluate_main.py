@@ -113,7 +113,7 @@ def evaluated(options: argparse.Namespace, by_contrast: dict[str, str]) -> "Eval
         n_dummy="auto" if options.n_dummy is None else options.n_dummy,
         slice_timing_corrected=options.slice_timing_corrected, verbose=1,
     )  # fmt: skip
-    evaluator._advice = COMMAND
+    evaluator._advice, evaluator._name = COMMAND, "bids-sr-evaluate"
     given = {
         "events": options.events, "mask": options.mask, "truth": by_contrast.get("", by_contrast or None),
         "other_run": options.other_run, "other_events": options.other_events,
