@@ -312,10 +312,14 @@ def _draw(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
         scope.add(draw_registration.draw_coregistration)
     if with_pair:
         scope.add(draw_registration.draw_guide)
+    estimated = [one for one in stored if one.learned_from == "run"]
+    tested = scope.gather("tested", [one.name for one in estimated])
     if scope.setting("calibrated"):
-        scope.add(draw_registration.draw_calibration)
-    if estimated := [one.name for one in stored if one.learned_from == "run"]:
-        made = {name: scope.gather(name, estimated[-1:])[estimated[-1]] for name in ("weight", "tested")}
+        entered = next(one.name for one in estimated if one.method is not None and one.method.calibrated)
+        scope.add(draw_registration.draw_calibration, wires={"tested": tested[entered]})
+    if estimated:
+        name = estimated[-1].name
+        made = {"weight": scope.gather("weight", [name])[name], "tested": tested[name]}
         scope.add(draw_quality.draw_variance, wires=made)
     scope.add(draw_maps.draw_slice, draw_maps.draw_output, wires={"series": scope.gather("series", run.mapped[1:])})
     scope.add(draw_maps.draw_activation, draw_maps.show_clusters)

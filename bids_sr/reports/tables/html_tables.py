@@ -122,6 +122,7 @@ def pair_html(facts: Mapping[str, object]) -> Markup:
 
 
 CALIBRATION_FACTS = {
+    "use": "Use",
     "n_volumes": "Volumes",
     "n_dummy": "Volumes before the steady state",
     "censored": "Volumes excluded (counted from 0)",

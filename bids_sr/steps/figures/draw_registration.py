@@ -1,6 +1,6 @@
 """Figures of what a run was registered to: the T1w image, the pair and the calibration."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -107,9 +107,12 @@ def draw_guide(
 )  # fmt: skip
 def draw_calibration(
     boldref: Image, bold_mask: Mask, calibration_ref: Image, calibration_sd: Image,
-    boldref2calibration_xfm: Transforms, calibration_facts: Facts,
+    boldref2calibration_xfm: Transforms, calibration_facts: Facts, tested: Facts,
 ) -> Iterator[Drawn]:  # fmt: skip
-    """The calibration against the run, its standard deviation map in the place of the run, and what it told."""
+    """The calibration against the run, its standard deviation map in the place of the run, and what became of it.
+
+    tested : of the series that it entered, see `estimate_variance`
+    """
     from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
     from bids_sr.reports.figures.style import NamedImage
     from bids_sr.reports.figures.superres_figures import pair_figure
@@ -128,4 +131,6 @@ def draw_calibration(
         shown = NamedImage(name="standard deviation", data=onto(calibration_sd, *grid, matrix), affine=grid[1])
         below = NamedImage(name="boldref", data=boldref.data, affine=boldref.affine)
         yield Drawn("calibrationsd", pair_figure(below, shown, bold_mask.data))
-    yield Drawn("calibrationfacts", calibration_html(calibration_facts, float(voxel_sizes(boldref.affine)[:2].max())))
+    use = next((each.get("calibration") for each in tested.values() if isinstance(each, Mapping)), None)
+    voxel_mm = float(voxel_sizes(boldref.affine)[:2].max())
+    yield Drawn("calibrationfacts", calibration_html({**calibration_facts, "use": use}, voxel_mm))
