@@ -113,6 +113,7 @@ def test_scripts_of_series_run(tiny, tmp_path, monkeypatch, page):
     assert fine.shape[:3] == shape
     nib.save(nib.Nifti1Image(fine, affine, image.header), tmp_path / "fine.nii.gz")
     monkeypatch.chdir(tmp_path)
-    noise = np.random.default_rng(0).normal(size=(image.shape[3], 2))
-    made = run(page, confounds_1=noise, confounds_2=noise)
+    motion = [f"{kind}_{axis}{end}" for end in ("", "_derivative1") for kind in ("trans", "rot") for axis in "xyz"]
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(image.shape[3], len(motion))), columns=motion)
+    made = run(page, confounds_1=table, confounds_2=table)
     assert len(made["evaluator"].table_)
