@@ -122,7 +122,7 @@ def hold_against(own: Mapping[int, Array], other: Mapping[int, Array], affine: A
     own_level, as_given = least_signal(mean, mask), np.mean([np.nan_to_num(each) for each in other.values()], axis=0)
     its = _means(as_given, shape)
     least = least_signal(its, mask)
-    there = _means((as_given > least).astype(np.float32), shape) > 0.99
+    there = (its > least) & (_means((as_given == 0).astype(np.float32), shape) < 0.01)  # no voxel of a finer grid is 0
     both = (mean > 0) & (there | ((mean < own_level) & (its > 0)))
     scale, offset = _to_signal(mean[mask & there], its[mask & there])
     low = {t: scale * downsample(np.nan_to_num(volume), shape) + offset for t, volume in other.items()}
