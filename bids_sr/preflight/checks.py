@@ -32,7 +32,8 @@ def check(settings: Settings) -> Plan:
     """
     found = Findings()
     directories.check_places(settings, found)
-    if found.problems:  # said before the data set is indexed, which may take long
+    places = {str(settings.paths.output_dir), str(settings.paths.work_dir)}
+    if any(problem.file in places for problem in found.problems):  # said before the data set is indexed
         return Plan(problems=tuple(found.problems))
     if settings.superres.target == "anat":
         return check_structural(settings, found)
