@@ -440,7 +440,7 @@ class TestVoxels:
         maker.bold("sub-01_task-tap_run-2")
         maker.events("sub-01_task-tap_run-2")
         seen: list[Path] = []
-        monkeypatch.setattr(voxels, "check_image", lambda path, *others: seen.append(path))
+        monkeypatch.setattr(voxels, "check_image", lambda path, *others, **more: seen.append(path))
         assert check_data(planned()) == ()
         assert len(seen) == len(set(seen)) == 5
 
