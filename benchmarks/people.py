@@ -5,6 +5,7 @@ python benchmarks/people.py share NAME=BIDS_DIR ...      share of zero filling's
 python benchmarks/people.py noise NAME=BIDS_DIR ...      the same with thermal noise added, and what the gate says
 python benchmarks/people.py predict NAME=BIDS_DIR ...    whether the share tested one level down predicts the true one
 python benchmarks/people.py word DATA OUT                whether a run without its reference can be given a word
+python benchmarks/people.py fluctuations [MM] NAME=BIDS_DIR ...   how series fluctuate, phantoms beside people
 python benchmarks/people.py data DATA OUT                data sets of the next three, and the calls that they make
 python benchmarks/people.py runs DATA OUT [ONLY ...]     the whole program, blind and calibrated, on every run of DATA
 python benchmarks/people.py harm DATA OUT [ONLY ...]     the same with calibrations that are wrong
@@ -38,6 +39,7 @@ import numpy as np
 import torch
 from _people_calibrations import make_calibration
 from _people_data import TESTED, make_tested
+from _people_fluctuations import fluctuations
 from _people_measured import Array, Run, components, runs_of
 from _people_phantom import phantom
 from _people_predicted import FACTOR, predict, recipe_of
@@ -222,8 +224,9 @@ def everything(arguments: list[str]) -> None:
 
 def main() -> int:
     """One subcommand."""
-    wanted = {"settings": settings, "share": share, "noise": noise, "predict": predict, "word": word, "data": data,
-              "runs": runs, "harm": harm, "protocol": protocol, "phantom": phantom, "all": everything}  # fmt: skip
+    wanted = {"fluctuations": fluctuations, "settings": settings, "share": share, "noise": noise, "predict": predict,
+              "word": word, "data": data, "runs": runs, "harm": harm, "protocol": protocol, "phantom": phantom,
+              "all": everything}  # fmt: skip
     if len(sys.argv) < 3 or sys.argv[1] not in wanted:
         sys.exit(__doc__)
     torch.set_num_threads(1)
