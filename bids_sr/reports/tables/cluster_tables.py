@@ -35,7 +35,7 @@ class ShownPeak(NamedTuple):
     labels: str
 
 
-LISTED, LABELS = 3, 3
+LISTED, LABELS = 1, 3
 """Clusters of a contrast that is not the first, and labels of a cluster, that the page has; the table has them all."""
 
 
