@@ -17,7 +17,14 @@ from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.html_tables import registration_warnings
 from bids_sr.stats.controls.qc_flags import flag_text
 from bids_sr.stats.evaluation.evidence import APPLIED, Table, below_zero, best_table, stands_for
-from bids_sr.stats.evaluation.tested_share import EARLIER, one_level_down, percent_text, share_text, untested_text
+from bids_sr.stats.evaluation.tested_share import (
+    EARLIER,
+    UNCALIBRATED,
+    one_level_down,
+    percent_text,
+    share_text,
+    untested_text,
+)
 from bids_sr.stats.evaluation.verdict_text import MOVED_MM, MOVED_SHARE, moved
 
 MARKS: Mapping[str, tuple[str, str]] = {
@@ -87,13 +94,14 @@ def overview_html(
     idle, evidence = texts(verdict.get("not_applied")), ""
     if tested is not None:
         failed = (share_text(tested.tested[name]) for name in idle if name in tested.tested)
-        why = [*(f"Tested on this run {tested.where_text}: {text}" for text in failed)]
+        why = [*(f"The reason: tested on this run {tested.where_text}, {text}" for text in failed)]
         evidence = ". ".join([*why, untested_text(tested, [*applied, *idle])]).rstrip(". ")
     if table is not None and known and best:
         evidence = f"{EVIDENCE_TEXT[table.evidence.name]}; {mapped} {table.contrast}"
     flags = [flag for flag in flags if not stands_for(str(flag.get("series", "run")), idle)]
     measured = table is not None and table.shows_accuracy
-    chips = [*motion_chips(run), *registration_chips(registration), *flag_chips(rows, flags, measured=measured)]
+    rests = "" if measured else f", tested only {tested.where_text}" if tested is not None else ""
+    chips = [*motion_chips(run), *registration_chips(registration), *flag_chips(rows, flags, rests)]
     if table is not None and measured:
         numbers = [level_number(table, best), *right_number(table, best)]
     else:
@@ -101,7 +109,7 @@ def overview_html(
     return render(
         "overview", header_text(run), mark, kind, str(verdict.get("headline", "")), evidence,
         [*run.warnings, *(str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key))],
-        [*numbers, check_number(chips)], chips,
+        [*numbers, check_number(chips, measured=measured)], chips,
         next_steps(verdict, flags, table is not None and not table.no_detail, run),
     )  # fmt: skip
 
@@ -166,10 +174,10 @@ def earlier_number(best: str, calibrated: bool) -> list[Number]:
         return []
     earlier = EARLIER[calibrated]
     told = (
-        f"where it was measured ({earlier.where}), sbl explained {earlier.active} of it in active voxels and "
-        f"{earlier.brain} over the brain (below 0: wrong detail)"
+        f"in runs where it was measured ({earlier.where}), sbl explained {earlier.active} of it in active voxels and "
+        f"{earlier.brain} over the brain (adding no detail: 0 %)"
     )
-    label = "in this run: how much of the fine detail is true"
+    label = f"how much of the true fine detail {best} explains in this run"
     return [Number(value="not measured", label=label, note=told if best == "sbl" else "")]
 
 
@@ -190,13 +198,12 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def check_number(chips: Sequence[Chip]) -> Number:
-    """How many of all checks passed, and which did not."""
+def check_number(chips: Sequence[Chip], *, measured: bool) -> Number:
+    """How many of all checks passed, which did not, and what they do not tell."""
     failed = [chip.text for chip in chips if not chip.passed]
-    return Number(
-        value=f"{len(chips) - len(failed)} of {len(chips)}", label="checks passed",
-        note=f"failed: {'; '.join(failed)}" if failed else "",
-    )  # fmt: skip
+    passed = "" if measured else "they do not tell whether the fine detail is true"
+    note = f"failed: {'; '.join(failed)}" if failed else passed
+    return Number(value=f"{len(chips) - len(failed)} of {len(chips)}", label="checks passed", note=note)
 
 
 def motion_chips(run: RunFacts) -> list[Chip]:
@@ -222,12 +229,10 @@ def registration_chips(facts: Mapping[str, object]) -> list[Chip]:
     return [Chip(passed=not warnings, text=text, section="registration")]
 
 
-def flag_chips(
-    rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]], *, measured: bool = True
-) -> list[Chip]:
-    """One chip a check, those that failed first; a method with wrong detail is named, and where that was `measured`."""
+def flag_chips(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]], harm_tested: str = "") -> list[Chip]:
+    """One chip a check, those that failed first; a method with wrong detail is named, and where that was tested."""
     up, down = _raised(rows, flags)
-    rests = {} if measured else {"harm": ", tested one level down only"}
+    rests = {"harm": harm_tested}
     chips = []
     for name in up:
         own = [flag for flag in flags if flag.get("name") == name == "harm" and flag.get("raised")]
@@ -254,15 +259,20 @@ def next_steps(
     if verdict.get("not_applied") and not run.calibrated:
         steps.append(f"To have a method applied, {CALIBRATION}: with one, it is applied in more runs.")
     if status == "not assessed" and compared:
-        made, acquired = (size_text(size) for size in (run.made_mm, run.acquired_mm))
+        above = [was**2 / is_now for was, is_now in zip(run.acquired_mm, run.made_mm, strict=True)]
+        made, acquired, coarser = (size_text(size) for size in (run.made_mm, run.acquired_mm, above))
         steps.append(
-            f"To measure it, scan one run of the task at {made} and process that run with --retrospective, which "
-            f"downsamples it and compares the results with what was measured. Without a scan, --retrospective on this "
-            f"run measures detail of {acquired} only."
+            f"To see how {best or 'a method'} does in this participant and task, scan one run at {made} and process "
+            f"it with --retrospective, which downsamples it and compares the result with what was measured. Without a "
+            f"scan, --retrospective on this run shows how well {acquired} is recovered from {coarser}."
         )
         if best == "sbl" and not run.calibrated:
-            had = f"{EARLIER[True].active} of the detail in active voxels was explained ({EARLIER[True].where})"
-            steps.append(f"To improve it, {CALIBRATION}: with one, {had}.")
+            had = (
+                f"sbl explained {EARLIER[True].active} of the true detail in active voxels, without one {UNCALIBRATED}"
+            )
+            steps.append(
+                f"To improve the maps of another session, {CALIBRATION}: with one, {had} ({EARLIER[True].where})."
+            )
     if status == "not more accurate":
         steps.append("Interpret the B-spline maps; fine detail in the other maps is not shown to be accurate here.")
     if status == "more accurate":

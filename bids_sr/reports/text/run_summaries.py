@@ -107,7 +107,7 @@ def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> Ru
     table = best_table(rows, [row.series for row in rows if row.measure == APPLIED and row.value > 0])
     if table is not None and not table.shows_accuracy:
         table = None
-    own = flag_chips([], flags, measured=table is not None)
+    own = flag_chips([], flags, "" if table is not None else ", tested only one level down")
     checks = [*motion_chips(run), *registration_chips(_json(registration_file)), *own]
     failed = [chip.text for chip in checks if not chip.passed]
     motion = moved(displacement)

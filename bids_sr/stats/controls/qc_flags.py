@@ -42,7 +42,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "distortion": ("BOLD and T2* edges aligned", "susceptibility distortion"),
     "unrepeated": ("little unsupported detail", "much unsupported detail"),
     "domain": ("intensities match training data", "intensities differ from training data"),
-    "harm": ("not worse than adding no detail", "worse than adding no detail"),
+    "harm": ("at least as good as adding no detail", "worse than adding no detail"),
 }
 """What is said of a check that passed, and of a flag that is up."""
 

@@ -44,6 +44,8 @@ EARLIER: Mapping[bool, Earlier] = {
     True: Earlier(active="50 to 85 %", brain="54 to 64 %", where="4 runs of 3 people, all events"),
 }
 """Without and with a calibration (``benchmarks/people.py word`` and ``runs``)."""
+UNCALIBRATED = "39 to 49 %"
+"""In active voxels, without a calibration in the contrast and the runs that stand for those with one."""
 
 
 @frozen

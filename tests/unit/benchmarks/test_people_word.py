@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from bids_sr.stats.evaluation.tested_share import EARLIER
+from bids_sr.stats.evaluation.tested_share import EARLIER, UNCALIBRATED
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
@@ -61,3 +61,5 @@ def test_the_first_screen_gives_the_range_of_the_tables(calibrated: bool) -> Non
     told = EARLIER[calibrated]
     assert (told.active, told.brain) == (found["active"], found["brain"])
     assert told.where.startswith(f"{len(rows)} runs of {len({r['person'] for r in kept('people_word')})} people")
+    if not calibrated:
+        assert ends(row["explained variance, active"] for row in rows) == UNCALIBRATED

@@ -19,7 +19,7 @@ from bids_sr.reports.text.overview_text import (
     right_number,
 )
 from bids_sr.stats.evaluation.evidence import best_table
-from bids_sr.stats.evaluation.tested_share import EARLIER
+from bids_sr.stats.evaluation.tested_share import EARLIER, UNCALIBRATED
 from bids_sr.stats.evaluation.verdict import make_verdict
 
 RUN = RunFacts(
@@ -86,11 +86,15 @@ def blind(**changes):
 def test_a_run_without_a_reference_is_told_what_to_do_with_its_maps_and_what_to_scan():
     html = blind()
     assert "Treat the srgan and sbl maps as an interpolation and do not interpret detail finer than 6 mm: " in html
-    assert "<strong>not measured</strong><span>in this run: how much of the fine detail is true</span>" in html
+    assert "<strong>not measured</strong><span>how much of the true fine detail sbl explains in this run</span>" in html
     assert f"sbl explained {EARLIER[False].active} of it in active voxels" in html
     assert "no network was trained for this resolution" in html
-    assert "scan one run of the task at 3 × 3 × 3.3 mm and process that run with --retrospective" in html
-    assert "on this run measures detail of 6 × 6 × 3.3 mm only" in html
+    assert "scan one run at 3 × 3 × 3.3 mm and process it with --retrospective" in html
+    assert "on this run shows how well 6 × 6 × 3.3 mm is recovered from 12 × 12 × 3.3 mm" in html
+    assert "they do not tell whether the fine detail is true" in html
+    assert (
+        f"sbl explained {EARLIER[True].active} of the true detail in active voxels, without one {UNCALIBRATED}" in html
+    )
     assert "class='answer open'" in html
     words = ("0.983", "0.400", "0.200", "reproduc", "more accurate", "better", "27 %", "sdmod", "ptimistic", "▲", "▼")
     assert [word for word in words if word in html] == []
@@ -111,14 +115,14 @@ def test_a_calibrated_run_is_told_what_calibrated_runs_had_and_not_to_calibrate(
 @pytest.mark.parametrize("measured", [True, False])
 def test_a_check_names_what_it_rests_on(measured):
     up = {"name": "harm", "raised": True, "series": "srgan"}
+    rest = "" if measured else ", tested only one level down (12 → 6 mm)"
     texts = [
-        [chip.text for chip in flag_chips(rows, flags, measured=measured)]
+        [chip.text for chip in flag_chips(rows, flags, rest)]
         for rows, flags in (([row("sbl", "flag_harm", 0.0)], []), ([], [up]))
     ]
-    rest = "" if measured else ", tested one level down only"
-    assert texts == [[f"not worse than adding no detail{rest}"], [f"srgan: worse than adding no detail{rest}"]]
+    assert texts == [[f"at least as good as adding no detail{rest}"], [f"srgan: worse than adding no detail{rest}"]]
     said, rows = judged([*rows_of(*(() if measured else ("self_r", "self"))), row("sbl", "flag_harm", 0.0)])
-    assert f"✓ not worse than adding no detail{rest}</a>" in overview_html(said, rows, [], {}, RUN)
+    assert f"✓ at least as good as adding no detail{rest}</a>" in overview_html(said, rows, [], {}, RUN, ONE_LEVEL)
 
 
 @pytest.mark.parametrize(("gain", "kind"), [(0.1, "good"), (0.0, "bad")])
@@ -147,7 +151,9 @@ def test_a_method_that_was_not_applied_is_said_first_and_in_no_number():
     assert not any(word in html for word in ("40 %", "not measured"))
     idle = [*rows_of("self_r", "self"), row("sbl", "tested_share", 0.01, 0.004, n=8)]
     why = overview_html(*judged(idle, not_applied=["sbl", "srgan"]), [], {}, RUN, ONE_LEVEL)
-    assert "<p class='evidence'>Tested on this run one level down (12 → 6 mm): sbl explains 1 % of what" in why
+    assert (
+        "<p class='evidence'>The reason: tested on this run one level down (12 → 6 mm), sbl explains 1 % of what" in why
+    )
     assert "srgan was not tested one level down (12 → 6 mm): no network was trained for this resolution. <a" in why
     assert "scan a calibration" not in overview_html(said, rows, [], {}, replace(RUN, calibrated=True))
 
@@ -173,7 +179,7 @@ def test_checks_are_counted_once_over_all_that_is_shown():
         "registration: 1 warning", "susceptibility distortion", "srgan: worse than adding no detail",
         "much unsupported detail",
     ]  # fmt: skip
-    found = check_number(chips)
+    found = check_number(chips, measured=True)
     assert (found.value, found.label) == ("2 of 6", "checks passed")
     assert found.note == "failed: registration: 1 warning; susceptibility distortion; srgan: worse than adding no " + (
         "detail; much unsupported detail"
