@@ -87,7 +87,7 @@ def place(
     """
     here = folder / f"{name}_placed"
     here.mkdir()
-    file = series_file(image, folder, name)
+    file = series_file(image, folder, name, allow_nan=True)
     with import_compared(file, here, tr=tr, axis_order=AS_STORED) as reader:
         try:
             xfms, facts, there = align_compared(reader, acquired, run.boldref, run.brain, run.poses, series_name=name)
@@ -155,7 +155,7 @@ def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: Factor, folde
 def _check_compared(
     name: str, image: ImageLike, acquired: SeriesReader, how: Model, folder: Path
 ) -> None:  # fmt: skip
-    with SeriesReader(series_file(image, folder, name), allow_nan=True) as reader:
+    with SeriesReader(series_file(image, folder, name, allow_nan=True), allow_nan=True) as reader:
         wrong = misfits(
             reader.shape, reader.affine, told_tr(reader.header), acquired.shape, acquired.affine, how.tr, how.factor
         )

@@ -62,7 +62,7 @@ def there(path: str | os.PathLike[str], what: str) -> Path:
     return Path(path)
 
 
-def series_file(image: ImageLike, folder: Path, what: str) -> Path:
+def series_file(image: ImageLike, folder: Path, what: str, *, allow_nan: bool = False) -> Path:
     """The file of a series; an image that lives in memory is written below a folder as float32.
 
     Raises
@@ -79,7 +79,7 @@ def series_file(image: ImageLike, folder: Path, what: str) -> Path:
     own = image.get_filename()
     if own and Path(own).exists() and _unchanged(image, nib.load(own)):
         return Path(own)
-    return _written(image, folder / f"{what}.nii", what)
+    return _written(image, folder / f"{what}.nii", what, allow_nan=allow_nan)
 
 
 def _unchanged(image: nib.Nifti1Image, stored: object) -> bool:
@@ -107,23 +107,23 @@ def told_tr(header: nib.Nifti1Header) -> float:
     return float(header["pixdim"][4]) * _SECONDS.get(header.get_xyzt_units()[1], 0.0)
 
 
-def _written(image: nib.Nifti1Image, path: Path, what: str) -> Path:
+def _written(image: nib.Nifti1Image, path: Path, what: str, *, allow_nan: bool) -> Path:
     shape, single = image.shape, len(image.shape) == 3
     if len(shape) not in (3, 4):
         raise ImageInputError(f"{what}: it has {len(shape)} axes; give a series (x, y, z, t) or a volume (x, y, z)")
     if single:
-        save_image(_finite(image.dataobj, 0, what), image.affine, path, header_like=image.header)
+        save_image(_finite(image.dataobj, 0, what, allow_nan), image.affine, path, header_like=image.header)
         return path
     x, y, z, count = shape
     with SeriesWriter(path, (x, y, z, count), image.affine, told_tr(image.header), header_like=image.header) as writer:
         for t in range(count):
-            writer.append(_finite(image.dataobj[..., t], t, what))
+            writer.append(_finite(image.dataobj[..., t], t, what, allow_nan))
     return path
 
 
-def _finite(values: ArrayLike, t: int, what: str) -> Float32:
+def _finite(values: ArrayLike, t: int, what: str, allow_nan: bool) -> Float32:
     volume = np.asarray(values, dtype=np.float32)
-    if not np.isfinite(volume).all():
+    if not allow_nan and not np.isfinite(volume).all():
         raise ImageInputError(f"{what}: volume {t} holds NaN or infinite values; replace or mask them first")
     return volume
 

@@ -1,5 +1,6 @@
 """Evaluation of finer series: effects of blocks, split halves, measured and known truth, series without signal."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def measure_effects(
 
 def widths_of(same_widths: Mapping[str, object] | None) -> dict[str, float]:
     """Smoothing (mm) by the name of a compared series; empty where there is none."""
-    return {name: float(str(width)) for name, width in (same_widths or {}).items()}
+    return {name: math.nan if width is None else float(str(width)) for name, width in (same_widths or {}).items()}
 
 
 def _halves_text(setting: Lookup) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from markupsafe import Markup
@@ -68,7 +69,7 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
 
 
 def _line(row: ShownPeak) -> list[str]:
-    labels = [row.label, *str(row.labels).split(", ")[:LABELS]]
+    labels = [row.label, *re.split(r"(?<= %), ", str(row.labels))[:LABELS]]
     if labels[1].startswith(row.label):
         del labels[0]  # the cluster's first label is that at the peak
     place = ", ".join(number(f"{float(mm):.0f}") for mm in (row.x, row.y, row.z))

@@ -48,7 +48,8 @@ class RunFacts:
 
     `described` is what the sidecar of the series says of it, such as that it was simulated from a finer one,
     `warnings` what the plan warned of;
-    `calibrated` tells whether a calibration run was used, `at_rest` whether seeds take the place of conditions.
+    `calibrated` tells whether there is a calibration run (the test one level down knows
+    whether it was used), `at_rest` whether seeds take the place of conditions.
     """
 
     name: str
@@ -105,7 +106,7 @@ def overview_html(
     if table is not None and measured:
         numbers = [level_number(table, best), *right_number(table, best)]
     else:
-        numbers = earlier_number(best, run.calibrated)
+        numbers = earlier_number(best, tested is not None and tested.calibrated)
     return render(
         "overview", header_text(run), mark, kind, str(verdict.get("headline", "")), evidence,
         [*run.warnings, *(str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key))],

@@ -310,7 +310,7 @@ def _band_text(each: OfBand, fwhm_mm: float) -> str:
     where = "the brain" if each.region == "brain" else where_text(each.region)
     numbers = [f"explained variance {_ends(each.level)} in {where}"]
     numbers += [f"{_ends(each.acquired, sign=True)} over acquired"] if each.acquired is not None else []
-    if each.same is not None:
+    if each.same is not None and fwhm_mm:
         numbers.append(f"{_ends(each.same, sign=True)} over acquired {_smoothing(fwhm_mm)}")
     if each.denied is not None:
         ahead = each.acquired is not None and each.acquired.value > 0

@@ -1,5 +1,6 @@
 """Effects of the blocks of all series of a run, one series after the other, on one grid; controls made of them."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -41,8 +42,8 @@ def series_of_run(
     """Name, block maps on the high-resolution grid, and effects of one series after the other.
 
     The acquired series (`zerofill`) is followed by copies smoothed to the resolution of compared series, as
-    `same_widths` has it (mm FWHM by their names). ValueError where the grid, or the blocks, differ from those of the
-    reference (names both series).
+    `same_widths` has it (mm FWHM by their names; NaN: no copy). ValueError where the grid, or the blocks, differ
+    from those of the reference (names both series).
     """
     wanted = [_signature(block) for block in reference.blocks]
     for path in files.values():
@@ -55,7 +56,8 @@ def series_of_run(
         name, betas = on_grid(effects, shape, affine)
         yield name, betas, effects
         for compared, width in same_widths.items() if name == ACQUIRED_BAND else ():
-            yield same_name(compared), smoothed(betas, effects.zooms, width), effects
+            if math.isfinite(width):
+                yield same_name(compared), smoothed(betas, effects.zooms, width), effects
 
 
 def in_common_voxels(

@@ -29,7 +29,7 @@ def match_resolution(
 
     Returns
     -------
-    One whose smoothness cannot be measured is left out
+    None for one whose smoothness cannot be measured
     """
     zooms = [float(mm) for mm in voxel_sizes(bold_mask_hr.affine)]
     found: dict[str, object] = {}
@@ -38,6 +38,5 @@ def match_resolution(
         for name in compared_names:
             inside = load_effects(effects[name]).mask & bold_mask_hr.data
             width = same_resolution(acquired, changes_of(series[name], n_dummy), inside, zooms, factor)
-            if math.isfinite(width):
-                found[name] = round(control_width(own, inside, width), 2)
+            found[name] = round(control_width(own, inside, width), 2) if math.isfinite(width) else None
     return found

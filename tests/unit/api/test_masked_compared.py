@@ -52,8 +52,11 @@ def acquired(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def judged(run: Path, acquired: Path) -> Evaluator:
     names = ("tight", "loose", "eroded", "half", "zeroed", "nan", "scaled", "shiftedUp", "shiftedDown", "fineHalf")
+    files: dict[str, Path | nib.Nifti1Image] = {name: acquired / f"{name}.nii" for name in names}
+    stored = nib.load(acquired / "nan.nii")
+    files["nan"] = nib.Nifti1Image(stored.get_fdata(dtype=np.float32), stored.affine, stored.header)  # in memory
     return Evaluator(**HOW).fit(
-        acquired / "acquired.nii", compared={name: acquired / f"{name}.nii" for name in names}, events=EVENTS,
+        acquired / "acquired.nii", compared=files, events=EVENTS,
         mask=run / "mask.nii", truth=run / "truth.nii", other_run=run / "bold.nii", other_events=run / "events.tsv",
     )  # fmt: skip
 

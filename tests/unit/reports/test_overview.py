@@ -104,11 +104,11 @@ def test_a_run_without_a_reference_is_told_what_to_do_with_its_maps_and_what_to_
 
 def test_a_calibrated_run_is_told_what_calibrated_runs_had_and_not_to_calibrate():
     rows = [*rows_of("self_r", "self"), row("sbl", "tested_share", 0.27, 0.04, n=8)]
-    html = overview_html(
-        *judged(rows, one_level={**ONE_LEVEL, "calibrated": True}), [], {}, replace(RUN, calibrated=True)
-    )
-    assert f"sbl explained {EARLIER[True].active} of it in active voxels" in html
-    assert "scan a calibration" not in html
+    for used in (True, False):  # one that did not help was left out
+        facts = {**ONE_LEVEL, "calibrated": used}
+        html = overview_html(*judged(rows, one_level=facts), [], {}, replace(RUN, calibrated=True), facts)
+        assert f"sbl explained {EARLIER[used].active} of it in active voxels" in html
+        assert "scan a calibration" not in html
     assert "scan a calibration" in blind()
 
 

@@ -171,3 +171,10 @@ def test_of_other_contrasts_the_page_has_the_largest_without_further_peaks() -> 
     houses, _, faces = html.partition('data-title="Largest clusters of sbl: faces')
     assert houses.count("data-peak") == 16
     assert re.findall(r"<th scope='row'>(\w+)</th>", faces) == ["1"]
+
+
+def test_names_of_an_atlas_may_have_commas() -> None:
+    row = dict.fromkeys(COLUMNS, "1") | {"series": "sbl", "fwhm_mm": "0", "contrast": "all"}
+    labels = {"label": "Gyrus, anterior", "labels": "Gyrus, anterior 60 %, Gyrus, posterior 30 %"}
+    html = clusters_html(pd.DataFrame([row | labels]), "sbl")
+    assert ">Gyrus, anterior 60 %, Gyrus, posterior 30 %<" in html

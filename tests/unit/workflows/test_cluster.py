@@ -453,11 +453,10 @@ def test_small_steps_join_the_job_of_the_one_that_needs_them(tmp_path: Path) -> 
 
 def test_small_steps_say_so(tmp_path: Path) -> None:
     from bids_sr.steps.activation import compare_maps, join_quality
-    from bids_sr.steps.active_regions import attribute_sizes
     from bids_sr.steps.evaluation import gather_tested
     from bids_sr.steps.judgment import judge, raise_flags
 
-    for each in (join_quality, gather_tested, judge, raise_flags, attribute_sizes):
+    for each in (join_quality, gather_tested, judge, raise_flags):
         assert is_small(pe.Node(each.interface(), name="m")), each.__name__
     assert not is_small(pe.Node(compare_maps.interface(), name="m"))
     assert not is_small(node(tmp_path))
