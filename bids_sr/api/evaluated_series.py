@@ -16,6 +16,7 @@ from bids_sr.api.image_inputs import (
     ImageLike,
     PreparedRun,
     Say,
+    checked_series,
     mask_on,
     opened,
     prepare_run,
@@ -120,6 +121,8 @@ def check_inputs(
     if not how.tr > 0:
         told = "the header of the acquired series tells none, or one without a unit; give it, in s"
         found.append(ImageInputError(f"tr: {told}"))
+    checked_series(acquired, "acquired")
+    tried(_read, acquired)
     for name, image in compared.items():
         tried(_check_compared, name, image, acquired, how, folder)
     if given.events is not None:
@@ -129,13 +132,24 @@ def check_inputs(
     if given.mask is not None:
         tried(mask_on, given.mask, Volume(np.zeros(acquired.shape[:3], bool), acquired.affine), folder)
     if given.other_run is not None:
-        tried(series_file, given.other_run, folder, "other_run")
+        tried(_check_other_run, given.other_run, folder)
     for name, image in given.known.items():
         tried(series_file, image, folder, f"truth {name}")
     if given.measured is not None:
         tried(_check_truth, given.measured, acquired, how.factor, folder)
     if found:
         raise found[0] if len(found) == 1 else ImageInputError("\n".join(map(str, found)))
+
+
+def _read(reader: SeriesReader) -> None:
+    for _ in reader.volumes():  # which refuses NaN
+        pass
+
+
+def _check_other_run(image: ImageLike, folder: Path) -> None:
+    with SeriesReader(series_file(image, folder, "other_run")) as reader:
+        checked_series(reader, "other_run")
+        _read(reader)
 
 
 def _check_events(given: Inputs, n_volumes: int, how: Model) -> None:

@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--factor", type=float, default=2.0, metavar="N", help="acquired over high-resolution voxel in plane (2)")
     add("--tr", type=float, metavar="S", help="repetition time (default: of the header)")
     add("--mask", type=Path, metavar="FILE", help="brain on the acquired grid (default: found)")
-    add("--contrasts", nargs="+", metavar="EXPR", help="as of bids-sr (default: each trial type, all, pairs)")
+    add("--contrasts", nargs="+", metavar="EXPR", help="as of bids-sr (its defaults without)")
     add("--n-dummy", type=int, metavar="N", help="volumes at the start that are left out (default: detected)")
     add("--slice-timing-corrected", action="store_true", help="slice timing was corrected in all series")
     add("--random-seed", type=int, default=0, metavar="N", help="seed of the resampled blocks (0)")

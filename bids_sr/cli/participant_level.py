@@ -84,6 +84,6 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
         reports = write_participants(out, labels, shown=declared(), log_dir=log_dir, command=" ".join(sys.argv))
         if (changed or not (out / INDEX).exists()) and is_last(out, settings.paths.bids_dir, digest):
             write_index(out)
-            for series in exported:  # whose runs may hold no more than zero filling
-                describe(series=series)
+    for series in exported:  # whose runs may hold no more than zero filling
+        describe(series=series)
     return dataclasses.replace(outcome, reports=reports)

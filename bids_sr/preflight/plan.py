@@ -84,7 +84,7 @@ class Plan:
         found = {"warnings": own, "notes": list[str]()}
         for each in (each for each in self.warnings if each.concerns(label)):
             found[f"{each.word}s"].append(str(each))
-        return found
+        return {word: list(dict.fromkeys(texts)) for word, texts in found.items()}  # said of several runs
 
 
 def stopped_by(problem: Problem, runs: Iterable[RunFiles | BoldRun]) -> tuple[Path, ...] | None:

@@ -195,8 +195,8 @@ def _formula(weights: Mapping[str, float]) -> str:
     if len(weights) > 1 and all(abs(weight * len(weights) - 1) < 1e-6 for weight in weights.values()):
         return f"mean of {', '.join(weights)}"
     (one, first), *others = sorted(weights.items(), key=lambda each: -each[1])
-    if len(others) > 1 and all(abs(weight * len(others) + first) < 1e-6 for _, weight in others):
-        return f"{one} - mean of the others"
+    if first == 1 and len(others) > 1 and all(abs(weight * len(others) + 1) < 1e-6 for _, weight in others):
+        return f"{one} - mean of {', '.join(name for name, _ in others)}"
     terms: list[str] = []
     for name, weight in weights.items():
         sign = "-" if weight < 0 else "+" if terms else ""

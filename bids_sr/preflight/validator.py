@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.bids import Findings, RunFiles, entities_of
+from bids_sr.bids.fmriprep import RUN_KEYS
 from bids_sr.bids.inputs import same_run, stem_of_echoes
 from bids_sr.io.tables import column
 
@@ -19,6 +20,7 @@ TIMEOUT_S = 600.0
 SHOWN = 3  # files named for each kind of error
 Issue = Mapping[str, str]
 PARTICIPANTS = "participants.tsv"
+_OF_ROWS = ("PARTICIPANT_ID", "UNIQUE")  # in codes of errors about participants that are not listed, or listed twice
 
 
 def find_validator() -> Path | None:
@@ -122,11 +124,12 @@ def _owners(issue: Issue, bids_dir: Path, participants: Collection[str], runs: S
         listed, line = column(bids_dir / place, "participant_id"), int(issue.get("line") or 0) - 2
         there = {path.name for path in bids_dir.glob("sub-*")}
         whose = there & set(listed[line : line + 1]) if line >= 0 else set()
-        whose = whose or {name for name in there if listed and listed.count(name) != 1}
+        if not whose and any(kind in str(issue.get("code", "")) for kind in _OF_ROWS):
+            whose = {name for name in there if listed and listed.count(name) != 1}
     named = entities_of(place)
     if "task" in named:
         own = (run for run in runs if not whose or f"sub-{run.entities['subject']}" in whose)
-        return [stem_of_echoes(run.bold) for run in own if same_run(named, run.entities, named.keys() & run.entities)]
+        return [stem_of_echoes(run.bold) for run in own if same_run(named, run.entities, named.keys() & set(RUN_KEYS))]
     return sorted(whose & chosen) if whose else [""]
 
 

@@ -119,3 +119,15 @@ def test_a_dry_run_of_the_command_computes_nothing(
     assert main([*argv, "--dry-run", "--out", str(tmp_path / "out")]) == 0
     assert "all inputs can be used" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
+    holed = nib.load(acquired / "acquired.nii").get_fdata(dtype=np.float32)
+    single = tmp_path / "single.nii"
+    save_image(holed[..., 0], np.eye(4), single)
+    holed[15, 14, 2, 7] = np.nan
+    save_image(holed, np.eye(4), tmp_path / "holed.nii", tr=TR)
+    assert main([str(single), *argv[1:], "--dry-run"]) == 2
+    assert "acquired: it is one volume" in capsys.readouterr().err
+    other = ["--other-events", str(run / "events.tsv"), "--dry-run", "--other-run"]
+    assert main([str(tmp_path / "holed.nii"), *argv[1:], *other, str(single)]) == 2
+    shown = capsys.readouterr().err
+    assert "other_run: it is one volume" in shown or "--other-run: it is one volume" in shown
+    assert "holed.nii" in shown

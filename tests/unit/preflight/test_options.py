@@ -85,7 +85,7 @@ def test_contrasts_of_many_conditions_are_told_beforehand(maker: BidsMaker) -> N
     told = dict(choice_lines(plan, settings))
     others = ", ".join(f"type{k}MinusOthers" for k in range(4))
     assert told["contrasts"] == f"sub-01_task-tap: type0, type1, type2, type3, all, {others}"
-    assert "type1MinusOthers = type1 - mean of the others; type2M" in dry_run_text(plan, settings)
+    assert "type1MinusOthers = type1 - mean of type0, type2, type3; type2M" in dry_run_text(plan, settings)
     assert any("type3MinusOthers" in line for line in start_lines(plan, settings))
 
 
