@@ -157,6 +157,7 @@ def make_frame(
     within : whether the acquired band is scored by itself, too
     """
     halves: dict[str, Float] = {}
+    without: dict[str, list[str]] = {}
     for name, weights in contrasts.items():
         found, lost = selecting.halves(weights), missing_conditions(selecting.blocks, weights)
         if found is None:
@@ -164,8 +165,10 @@ def make_frame(
             LOGGER.info("contrast %s cannot be split in halves (%s)", name, ", ".join(lost) or "not estimable")
             continue
         if lost:
-            LOGGER.warning("contrast %s: %s excluded from split halves: too few blocks", name, ", ".join(lost))
+            without.setdefault(", ".join(lost), []).append(name)
         halves[name] = found
+    for lacking, names in without.items():
+        LOGGER.warning("%s excluded from split halves of %s: too few blocks", lacking, ", ".join(names))
     mask, roi = np.asarray(mask, dtype=bool), np.asarray(roi, dtype=bool) & mask
     if not enough(roi):
         LOGGER.warning("region of interest: %d voxels inside the brain; its figures are n/a", int(roi.sum()))

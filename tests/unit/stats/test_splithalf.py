@@ -1,5 +1,7 @@
 """Split halves: the band beyond Nyquist, correlations from inner products, intervals, controls and gains."""
 
+import logging
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from bids_sr.stats.evaluation.split_half import (
     resampled_weights,
     score,
 )
-from bids_sr.stats.evaluation.split_half_table import choose, save_effect_maps, split_half_rows
+from bids_sr.stats.evaluation.split_half_table import choose, make_frame, save_effect_maps, split_half_rows
 from bids_sr.stats.glm.block_effects import Effects, save_effects
 from bids_sr.stats.glm.blocks import Block, assign_halves
 from bids_sr.stats.glm.time_series import smooth
@@ -164,6 +166,20 @@ def rows_of(files, **changes):
     roi[5:15, 5:15] = True
     rows = split_half_rows(files, mask, AFFINE, roi, CONTRASTS, **given)
     return {(r.series, r.against, r.contrast, r.region, r.measure): r for r in rows}, mask, roi
+
+
+def test_a_condition_with_too_few_blocks_is_told_once_for_all_its_contrasts(caplog):
+    blocks = blocks_of("ababababc")
+    selecting = effects_of("bspline", np.random.default_rng(0).normal(size=(*SHAPE, len(blocks))), blocks)
+    third = dict.fromkeys("abc", 1 / 3)
+    mask = np.ones(SHAPE, dtype=bool)
+    with caplog.at_level(logging.WARNING):
+        make_frame(
+            None, selecting, {"all": third, "aMinusOthers": {"a": 1.0, "b": -0.5, "c": -0.5}}, mask=mask, roi=mask,
+            factor=(2.0, 2.0, 1.0), n_boot=20, seed=0,
+        )  # fmt: skip
+    told = [record.getMessage() for record in caplog.records if "split halves" in record.getMessage()]
+    assert told == ["c excluded from split halves of all, aMinusOthers: too few blocks"]
 
 
 def test_figures_are_correlations_of_one_half_with_the_other_measured_half(run):
