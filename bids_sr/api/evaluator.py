@@ -23,7 +23,6 @@ from bids_sr.api.image_inputs import (
     PreparedRun,
     Say,
     SuperResolutionWarning,
-    checked_series,
     in_memory,
     in_plane,
     opened,
@@ -253,7 +252,6 @@ class Evaluator(BaseEstimator):
             check_is_fitted(frame)
         with working_folder() as folder:
             with opened(acquired, folder, "acquired", any_order=True) as reader:
-                checked_series(reader, "acquired")
                 say("inputs")
                 model = self._model(reader)
                 check_inputs(reader, compared, given, model, folder)

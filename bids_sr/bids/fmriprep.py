@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bids_sr.bids import headers as hd
 from bids_sr.bids.findings import Findings, InputError, absent
-from bids_sr.bids.inputs import BoldRun, entities_of, label_of, same_run, stem_of
+from bids_sr.bids.inputs import RUN_KEYS, BoldRun, entities_of, label_of, same_run, stem_of
 from bids_sr.bids.layout import IMAGES, read_object, suffix_of
 from bids_sr.bids.precomputed import (
     Derivatives,
@@ -40,8 +40,6 @@ TISSUES = ("GM", "WM", "CSF")
 SPACES = tuple(CARRIED)
 """Templates of which packages carry a copy, so that a transform to them can be used without a download."""
 ANATOMIES = ("T1w", "anat")  # what the reference of a run may be registered to
-RUN_KEYS = ("subject", "session", "task", "acquisition", "ceagent", "reconstruction", "direction", "run")
-"""Entities that tell runs apart: echoes are one run, magnitude goes without saying."""
 HMC = ("from-orig_to-boldref_mode-image_desc-hmc_xfm.txt", "from-scanner_to-boldref_mode-image_xfm.txt")
 COREG = (
     *(f"from-boldref_to-{to}_mode-image_desc-coreg_xfm.txt" for to in ANATOMIES),

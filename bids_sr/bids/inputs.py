@@ -24,6 +24,8 @@ ENTITIES: dict[str, str] = {
     "res": "res", "den": "den", "label": "label", "desc": "desc",
 }  # fmt: skip
 """Short entity name in a file name → long name of pybids."""
+RUN_KEYS = ("subject", "session", "task", "acquisition", "ceagent", "reconstruction", "direction", "run")
+"""Entities that tell runs apart: echoes are one run, magnitude goes without saying."""
 
 
 @frozen

@@ -8,7 +8,7 @@ import numpy as np
 
 from bids_sr.bids import BoldRun, Findings, Subject, entities_of, factor_of, headers
 from bids_sr.bids.image_header import Header
-from bids_sr.bids.inputs import AnotherRun, Compared, applies_to, is_magnitude, same_run, stem_of
+from bids_sr.bids.inputs import RUN_KEYS, AnotherRun, Compared, applies_to, is_magnitude, same_run, stem_of
 from bids_sr.bids.layout import merged, sidecars_on_disk
 from bids_sr.config import Settings
 from bids_sr.io.grids import nearest
@@ -19,8 +19,6 @@ from bids_sr.sr.method import offered_methods
 ACQUIRED = ACQUIRED_BAND
 """The series that stands for the acquired one: its band is that of the acquisition, untouched."""
 LABEL = ":desc-"
-OWN = ("subject", "session", "task", "acquisition", "ceagent", "reconstruction", "direction", "run")
-"""Entities by which the run of a series is known; further ones, such as desc-, say what was done to it."""
 
 
 def why_no_name(name: str) -> str:
@@ -164,7 +162,7 @@ def _series_of(
 
 def _candidates(folder: Path, run: BoldRun) -> list[Path]:
     """Series of a run in a folder of derivatives, whatever was done to them."""
-    keys = [key for key in OWN if key in ("subject", "session", "task", "run") or key in run.entities]
+    keys = [key for key in RUN_KEYS if key in ("subject", "session", "task", "run") or key in run.entities]
     every = sorted((folder / f"sub-{run.entities['subject']}").rglob("func/*_bold.nii*"))
     return [path for path in every if same_run(entities_of(path), run.entities, keys) and is_magnitude(path)]
 

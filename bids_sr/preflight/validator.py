@@ -11,8 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.bids import Findings, RunFiles, entities_of
-from bids_sr.bids.fmriprep import RUN_KEYS
-from bids_sr.bids.inputs import same_run, stem_of_echoes
+from bids_sr.bids.inputs import RUN_KEYS, same_run, stem_of_echoes
 from bids_sr.io.tables import column
 
 PROGRAM = "bids-validator-deno"
