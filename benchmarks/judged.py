@@ -59,8 +59,8 @@ def gains(rows: list[MetricRow], contrast: str, prefix: str) -> list[dict[str, A
 
 
 def others(rows: list[MetricRow]) -> list[dict[str, Any]]:
-    """False activity, images, guards and flags."""
-    wanted = ("null_rate", "null_fwe", "truth_psnr", "truth_ssim", "gain_truth_psnr", "pair_gain_psnr", "ensemble_r",
+    """Images, guards and flags."""
+    wanted = ("truth_psnr", "truth_ssim", "gain_truth_psnr", "pair_gain_psnr", "ensemble_r",
               "ensemble_coverage", "edge_mismatch", "unrepeated_share")  # fmt: skip
     return [
         {"measure": r.measure, "series": r.series, "against": r.against, "contrast": r.contrast,
@@ -86,7 +86,7 @@ def main() -> int:
         if gained := gains(rows, given.contrast, prefix):
             keep(f"judged_{given.name}_{prefix}_gains", f"{given.name}: differences beyond Nyquist", gained)
     if rest := others(rows):
-        keep(f"judged_{given.name}_others", f"{given.name}: false activity, images, guards, flags", rest)
+        keep(f"judged_{given.name}_others", f"{given.name}: images, guards, flags", rest)
     return 0
 
 

@@ -3,7 +3,7 @@
 python benchmarks/null_noise.py [--runs N] [--shuffles N] [--volumes N …] [--data DIR] [--fwhm MM …]
     [--only noise|people]
 
-One-sided p < .001 by z; the rate is the mean over both tails, as `null_rate` of the evaluation. Known noise: 16,384
+One-sided p < .001 by z; the rate is the mean over both tails, as that of `_shuffles.py`. Known noise: 16,384
 independent voxels, another design of 17 confounds in every run. `own` is the same model with each voxel's own
 autocorrelation in place of that of its neighborhood. People: residuals of the acquired runs after task, drift, head
 motion and its derivatives, phases drawn at random alike in all voxels, onsets drawn at random
@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from _noise_kinds import KINDS, SHAPE, TR, ZOOMS, noise, study, tissues
+from _shuffles import NullSettings, mean_interval, null_rates
 from _table import keep
 from scipy import special
 
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.boldref import estimate_run, make_boldref
 from bids_sr.spatial.masks import brain_mask
-from bids_sr.stats.controls.false_positive_rates import NullSettings, mean_interval, null_rates
 from bids_sr.stats.glm.design import MOTION, build_design, contrast_vector
 from bids_sr.stats.glm.linear_model import ContrastModel
 from bids_sr.stats.glm.noise import FWHM_MM, estimate_noise

@@ -15,12 +15,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from _shuffles import NullSettings, mean_interval, null_rates, share_interval
 from _table import keep
+from threadpoolctl import threadpool_limits
 
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
+from bids_sr.stats.glm.design import default_confounds
 from bids_sr.stats.glm.regressors import read_events
-from bids_sr.steps import evaluation, motion, registration, super_resolution, training
+from bids_sr.steps import motion, registration, super_resolution, training
 
 FACTOR = (2.0, 2.0, 1.0)
 VARIANCE = ("sdmod", "wmn", "focuss", "sbl")
@@ -102,20 +105,34 @@ def figures(whole: Run, name: str, n_shuffles: int, seed: int) -> dict[str, Any]
     """One line of the table."""
     series = whole.series(name)
     began = time.monotonic()
-    rows = evaluation.shuffle_signal(
-        series, whole.mask_of(name), whole.events, whole.folder(f"null_{name}"), whole.confounds, series_name=name,
-        null_checks=n_shuffles, random_seed=seed, tr=whole.tr, n_dummy=whole.n_dummy, high_pass=1 / 128,
-        slice_time_ref=0.5, has_stc=True,
-    )  # fmt: skip
-    found = {row.measure: row for row in rows}
-    rate, fwe, nominal = found["null_rate"], found["null_fwe"], found["null_nominal"].value
+    how = NullSettings(
+        confound_names=default_confounds(whole.confounds),
+        n_shuffles=n_shuffles,
+        seed=seed,
+        tr=whole.tr,
+        n_dummy=whole.n_dummy,
+        high_pass=1 / 128,
+        slice_time_ref=0.5,
+        has_stc=True,
+    )
+    with threadpool_limits(1):
+        found = null_rates(
+            series,
+            whole.mask_of(name).data,
+            whole.events,
+            how,
+            scratch=whole.folder(f"null_{name}") / "courses.raw",
+            confounds=whole.confounds,
+        )
+    count = int(found.any_corrected.sum())
+    lower, upper = mean_interval(found.rates, seed)
+    low, high = share_interval(count, n_shuffles)
     return {
-        "subject": whole.anat.parent.name, "series": name, "rate of p < .001": rate.value,
-        "lower": rate.lower, "upper": rate.upper,
-        "covers nominal": "yes" if rate.lower <= nominal <= rate.upper else "no",
-        "any voxel, corrected": fwe.value, "fwe lower": fwe.lower, "fwe upper": fwe.upper,
-        "covers .05": "yes" if fwe.lower <= NOMINAL_FWE <= fwe.upper else "no",
-        "shuffles": rate.n, "seconds": round(time.monotonic() - began, 1),
+        "subject": whole.anat.parent.name, "series": name, "rate of p < .001": float(found.rates.mean()),
+        "lower": lower, "upper": upper, "covers nominal": "yes" if lower <= found.p <= upper else "no",
+        "any voxel, corrected": count / n_shuffles, "fwe lower": low, "fwe upper": high,
+        "covers .05": "yes" if low <= NOMINAL_FWE <= high else "no",
+        "shuffles": n_shuffles, "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
 
 

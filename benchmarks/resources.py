@@ -28,7 +28,7 @@ BIN = Path(sys.executable).parent
 REPEATS = 10
 OPTIONS: dict[str, tuple[str, list[str]]] = {
     "tiny": ("tiny", []),
-    "null": ("tiny", ["--null-checks", "20"]),
+    "null": ("tiny", ["--null-checks"]),
     "plain": ("tiny", ["--sr-method", "bspline", "--smoothing", "0"]),
     "long": ("long", ["--sr-method", "bspline"]),
     "demo": ("demo", []),

@@ -12,15 +12,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import _shuffles
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from _shuffles import random_phases
 from _table import keep
 from scipy import signal, special
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.stats.controls import false_positive_rates
-from bids_sr.stats.controls.false_positive_rates import random_phases
 from bids_sr.stats.glm.regressors import Events
 
 TR = 2.0
@@ -47,7 +47,7 @@ def per_mille(n: int, rho: float, seed: int, voxels: int, count: int) -> tuple[f
     """Rates of shuffles and of fresh noise, per mille, of one run."""
     rng = np.random.default_rng([n, round(100 * rho), seed])
     events, confounds = study(n, rng)
-    settings = false_positive_rates.NullSettings(tr=TR, n_shuffles=count, confound_names=tuple(confounds.columns))
+    settings = _shuffles.NullSettings(tr=TR, n_shuffles=count, confound_names=tuple(confounds.columns))
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "series.nii"
         with SeriesWriter(path, (voxels, 1, 1, n), np.eye(4), TR) as writer:
@@ -55,16 +55,16 @@ def per_mille(n: int, rho: float, seed: int, voxels: int, count: int) -> tuple[f
                 writer.append(row[:, None, None])
         with SeriesReader(path) as reader:
             mask = np.ones((voxels, 1, 1), dtype=bool)
-            found = false_positive_rates.null_rates(
+            found = _shuffles.null_rates(
                 reader, mask, events, settings, scratch=Path(scratch) / "courses", confounds=confounds
             )
     fresh = []
     for shuffle in range(count):
         draw = np.random.default_rng([0, 0, shuffle])
         phases = random_phases(n, draw)
-        drawn, vector = false_positive_rates._drawn_design(events, n, settings, confounds, draw, phases)
+        drawn, vector = _shuffles._drawn_design(events, n, settings, confounds, draw, phases)
         courses = noise(rng, n, voxels, rho)
-        z = false_positive_rates._fitted(
+        z = _shuffles._fitted(
             lambda given=courses: iter([(slice(0, voxels), given)]), drawn, vector, mask, (1.0, 1.0, 1.0),
             np.full(voxels, 500.0),
         )  # fmt: skip

@@ -134,7 +134,7 @@ CASES = (
     Case(
         "Two sessions, slice times, a calibration, a measured run; controls, and maps in template space",
         with_all,
-        ("--truth", "truth", "--null-checks", "2", "--n-ensemble", "2", "--pair-holdout", "--roi-grow",
+        ("--truth", "truth", "--null-checks", "--n-ensemble", "2", "--pair-holdout", "--roi-grow",
          "--output-spaces", "T1w", "MNI152NLin2009aSym", "--precision", "bf16"),
     ),
     Case("Several echoes, and no low-resolution image in the pair", echoes),

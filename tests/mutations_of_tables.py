@@ -254,7 +254,7 @@ def options(rng: Rng, maker: BidsMaker) -> list[str]:
         "nan"],
         ["--bids-filter-file", "/dev/zero"], ["--config-file", "/"], ["-w", "/dev/null"], ["-w", "/proc/x"],
         ["--threshold", "nan"],
-        ["--vgg-weights", "/dev/zero"], ["--null-checks", "9" * 30], ["--max-train-minutes", "nan"],
+        ["--vgg-weights", "/dev/zero"], ["--n-ensemble", "9" * 30], ["--max-train-minutes", "nan"],
         ["--retrospective"],
         ["--derivatives", "fmriprep=/"], ["--derivatives", "/dev/null"], ["--derivatives", "fmriprep=../../x"],
     )))  # fmt: skip

@@ -20,7 +20,7 @@ def add_evaluation(run: RunOf) -> None:
         scope.say(Part.EVALUATION, evaluation.UNSPLIT)
     stored = [one for one in run.wanted if one.stored]
     _say(run, split=split)
-    tables += [*_against_truth(run, split=split), *_against_another_run(run), *_without_signal(run)]
+    tables += [*_against_truth(run, split=split), *_against_another_run(run)]
     tested = [scope.gather("tested")[one.name] for one in stored if one.learned_from == "run"]  # no ensemble's
     networks = [one.name for one in stored if one.network]
     scope.add(evaluation.gather_tested, wires={"tested": tested}, network_names=networks)
@@ -78,16 +78,6 @@ def _against_another_run(run: RunOf) -> list[Maker]:
     among = scope.gather("effects", [*run.compared, ACQUIRED_BAND])
     scope.add(another_run.compare_with_other_run, wires={"effects": among})
     return [scope["other_rows"]]
-
-
-def _without_signal(run: RunOf) -> list[Maker]:
-    """How often activity is found where its order in time was undone, in raw and in every series of the plan."""
-    if not run.planned.settings.evaluation.null_checks:
-        return []
-    names = [name for name in run.mapped if name != MEASURED]
-    for name in names:
-        run.series[name].add(evaluation.shuffle_signal)
-    return [run.series[name]["null_rates"] for name in names]
 
 
 def _quality_control(run: RunOf, *, split: bool) -> list[Maker]:

@@ -109,7 +109,7 @@ class Evaluator(BaseEstimator):
 
     Notes
     -----
-    The table has what the verdict rests on. Comparisons of t maps, false-positive rates, placebos and quality
+    The table has what the verdict rests on. Comparisons of t maps, placebos and quality
     flags are made by ``bids-sr`` alone.
 
     Examples

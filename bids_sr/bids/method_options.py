@@ -142,7 +142,7 @@ def _check_perceptual(settings: Settings, found: Findings) -> None:
 
     Where the model is there already only the placebo of ``--null-checks`` is trained, on the T1w image.
     """
-    superres, placebo = settings.superres, settings.evaluation.null_checks > 0
+    superres, placebo = settings.superres, settings.evaluation.null_checks
     if superres.recipe != "paper" or superres.vgg_weights is not None:
         return
     for name in superres.learned:

@@ -44,7 +44,7 @@ def check_methods(settings: Settings, found: Findings) -> None:
         "--truth": evaluation.truth_dir is not None,
         "--retrospective": evaluation.retrospective is not None,
         "--pair-holdout": evaluation.pair_holdout,
-        "--null-checks": evaluation.null_checks > 0,
+        "--null-checks": evaluation.null_checks,
         "--n-ensemble": superres.n_ensemble > 1,
         "--sr-factor": superres.factor is not None,
         "--warm-start": superres.warm_start,

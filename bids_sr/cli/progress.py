@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bids_sr.preflight import Plan
 
 OTHER = ""
-_ANATOMICAL, _TRAINING, _EVALUATION = ("anatomical",), ("training", "calibration"), ("evaluation", "shuffles")
+_ANATOMICAL, _TRAINING, _EVALUATION = ("anatomical",), ("training", "calibration"), ("evaluation",)
 STAGES: Mapping[str, tuple[str, tuple[str, ...], float]] = {
     "register_pair": ("registration", _ANATOMICAL, 0.3),
     "estimate_variance": ("variance maps of the run", _TRAINING, 1),

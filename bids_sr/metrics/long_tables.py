@@ -52,11 +52,9 @@ EVALUATION: Mapping[str, Mapping[str, str]] = {
     },
     "measure": _MEASURE,
     "value": {"Description": "The figure, in the unit of its row; n/a where it is not defined"},
-    "lower": {"Description": "Lower end of its 95 % interval (resampled blocks, shuffles or volumes); n/a without"},
+    "lower": {"Description": "Lower end of its 95 % interval (resampled blocks or volumes); n/a without"},
     "upper": {"Description": "Upper end of its 95 % interval"},
-    "n": {
-        "Description": "Units resampled for the interval: blocks, shuffles, slices, stretches of volumes; n/a without"
-    },
+    "n": {"Description": "Units resampled for the interval: blocks, slices, stretches of volumes; n/a without"},
     "unit": _UNIT,
 }
 """Columns of the table of the evaluation."""

@@ -9,7 +9,7 @@ class MeasureParts(NamedTuple):
     """What the name of a measure tells."""
 
     is_gain: bool  # a difference to the series in `against`
-    family: str  # split, self, truth, pair, null, flag, ...
+    family: str  # split, self, truth, pair, flag, ...
     figure: str  # ev, r, psnr, ...; of a flag its name
     band: str  # of `BANDS`; empty where the figure is not of one
 

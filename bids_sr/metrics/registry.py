@@ -271,7 +271,7 @@ register(
            "and both ways; 1 is all, 0 is zero filling, below 0 is harm; interval over stretches of volumes", HIGHER),
 )  # fmt: skip
 
-# Denoising controls, series without signal, images of a second pair
+# Denoising controls, images of a second pair
 register(
     Metric("control_fwhm", "mm", "smoothing that the control was given, the best of those tried"),
     *(
@@ -280,13 +280,6 @@ register(
         for name in ("r_signal", "r_percent", "r_beyond", "r_within", "ev_signal", "ev_beyond", "ev_within")
     ),
     Metric("control_rank", "1", "temporal components that the control kept, chosen on the other half"),
-    Metric("null_rate", "1", "share of voxels with t beyond p < .001 where there is no signal, mean over shuffles",
-           NEITHER),
-    Metric("null_nominal", "1", "nominal share of the test"),
-    Metric("null_fwe", "1", "share of shuffles with any voxel beyond p < .05, corrected for all voxels (Bonferroni)"),
-    Metric("null_threshold", "1", "z that the largest of all voxels passes in 5 % of the shuffles (maximum statistic)"),
-    Metric("null_peak", "1", "largest z of the voxels tested in the run itself, all conditions against rest"),
-    Metric("null_active", "1", "number of the voxels tested (n) whose z in the run itself is beyond null_threshold"),
     Metric("pair_psnr", "dB", "peak signal-to-noise ratio on the pair that was not trained on", HIGHER),
     Metric("pair_ssim", "1", "structural similarity on the pair that was not trained on", HIGHER),
     Metric("pair_gain_psnr", "dB",

@@ -34,7 +34,6 @@ _REGISTRATION_S = 1.0
 _REGISTRATION_S_GRID = 115.0
 _PAIR_S = 1.0
 _PAIR_S_GRID = 35.0
-_SHUFFLE_S = 0.05
 _REPORT_S = 12.0
 _REPORT_S_GRID = 20.0
 _MOTION_S_LOW = 0.35
@@ -246,7 +245,7 @@ def _contrasts(work: _Costed, run: BoldRun) -> int:
 
 
 def _evaluation(work: _Costed) -> list[Row]:
-    """Series that are made to be compared with: the measured one, members of the ensemble, placebos; and shuffles."""
+    """Series that are made to be compared with: the measured one, members of the ensemble, placebos."""
     superres, wanted = work.settings.superres, work.settings.evaluation
     high, count = work.high(work.runs), len(work.plan.series)
     rows = [work.row("evaluation", _EVALUATE_S_HIGH * count * high, memory_model.EFFECTS)]
@@ -266,9 +265,6 @@ def _evaluation(work: _Costed) -> list[Row]:
         seconds = (_SERIES_S_HIGH + _EVALUATE_S_HIGH + _ACTIVATION_S_HIGH * widths) * work.high(compared)
         disk = sum(run_gigabytes(run, work.settings)[1] for run in compared)
         rows.append(work.row("series of other programs", seconds, memory_model.SERIES, disk))
-    if wanted.null_checks:
-        seconds = wanted.null_checks * len(superres.series) * _SHUFFLE_S * high
-        rows.append(work.row("shuffles", seconds, memory_model.EFFECTS))
     return rows
 
 

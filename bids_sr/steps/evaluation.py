@@ -1,4 +1,4 @@
-"""Evaluation of finer series: effects of blocks, split halves, measured and known truth, series without signal."""
+"""Evaluation of finer series: effects of blocks, split halves, measured and known truth."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,6 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.step import Lookup, Part, step
 from bids_sr.series import MEASURED, PAIR_BASELINES, PCA_RANKS, RAW, kind_of
-from bids_sr.stats.controls.false_positive_rates import NullSettings, null_rates, null_rows
 from bids_sr.stats.evaluation.effects_of_run import in_common_voxels
 from bids_sr.stats.evaluation.reference_effects import effect_rows, replaced
 from bids_sr.stats.evaluation.reference_images import image_rows, volume_scores
@@ -32,7 +31,6 @@ from bids_sr.stats.evaluation.split_half_table import save_effect_maps, split_ha
 from bids_sr.stats.evaluation.tested_share import TESTED
 from bids_sr.stats.glm.block_effects import block_effects
 from bids_sr.stats.glm.blocks import block_design
-from bids_sr.stats.glm.design import default_confounds
 from bids_sr.stats.regions.map_summary import Grid
 from bids_sr.steps.activation import Contrasts, Factor, by_smoothing, values_of
 
@@ -179,38 +177,6 @@ def compare_images(
     readers = {name: one for name, one in series.items() if kind_of(name) in ("baseline", "method")}
     scores = volume_scores(readers, series[MEASURED], bold_mask_hr.data, n_dummy=n_dummy, max_volumes=MOST_VOLUMES)
     return image_rows(scores, seed=random_seed, n_boot=n_boot)
-
-
-def _null_text(setting: Lookup) -> str:
-    return (
-        "The rate of false positives was measured in each series: task, drift and confounds were removed, the phases "
-        "of the residuals were randomized identically in all voxels, onsets were drawn at random, and the same linear "
-        f"model was fitted ({setting('null_checks')} times); rates are means over these shuffles. The largest z of "
-        "each shuffle gives the threshold of the maximum statistic [@nichols2002], which 5 % of runs without signal "
-        "exceed.\n"
-    )
-
-
-@step(makes="null_rates", part=Part.EVALUATION, text=_null_text, memory=EFFECTS)
-def shuffle_signal(
-    series: Series, mask: Mask, regressors: Regressors, here: Path, confounds: Confounds | None = None, *,
-    series_name: str, null_checks: int, random_seed: int, tr: float, n_dummy: int, high_pass: float,
-    slice_time_ref: float, has_stc: bool,
-) -> Rows:  # fmt: skip
-    """How often the run's own model finds activity in a series whose order in time is undone.
-
-    Parameters
-    ----------
-    series, mask, regressors, confounds : as `bids_sr.steps.activation.map_series` takes them
-    null_checks : draws of phases and onsets, the same for all series
-    """
-    how = NullSettings(
-        confound_names=default_confounds(confounds), n_shuffles=null_checks, seed=random_seed, tr=tr, n_dummy=n_dummy,
-        high_pass=high_pass, slice_time_ref=slice_time_ref, has_stc=has_stc,
-    )  # fmt: skip
-    with threadpool_limits(1):
-        found = null_rates(series, mask.data, regressors, how, scratch=here / "courses.raw", confounds=confounds)
-    return null_rows(found, series_name, seed=random_seed)
 
 
 @step(makes=("tested_shares", "one_level_down"), small=True)

@@ -229,14 +229,14 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "pair and interpolation alone": (_two_runs, ["--sr-method", "zerofill"]),
     "guided baselines without a network": (_two_runs, ["--sr-method", "inject", "ratio", "--dummy-scans", "2"]),
     "neither pair nor T1w": (_neither_pair_nor_t1w, PLAIN),
-    "two subjects, all placebos": (_two_subjects, ["--null-checks", "3", "--n-ensemble", "2", "--roi-grow"]),
+    "two subjects, all placebos": (_two_subjects, ["--null-checks", "--n-ensemble", "2", "--roi-grow"]),
     "variance maps, no pair": (
         _no_pair,
-        ["--sr-method", "sbl", "--sr-factor", "2", "--null-checks", "3", "--level", "full"],
+        ["--sr-method", "sbl", "--sr-factor", "2", "--null-checks", "--level", "full"],
     ),
     "variance maps of every kind, by the run alone": (
         _neither_pair_nor_t1w,
-        ["--sr-method", "wmn", "focuss", "sbl", "--sr-factor", "2", "--null-checks", "3"],
+        ["--sr-method", "wmn", "focuss", "sbl", "--sr-factor", "2", "--null-checks"],
     ),
     "control alone": (_no_pair, ["--sr-method", "sdmod", "--sr-factor", "2"]),
     "structural scans": (_scans, ["--sr-target", "anat"]),
@@ -248,7 +248,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "structural scans of others": (_scans_of_three, ["--sr-target", "anat", "--train-on", "others"]),
     "trained on the run's volumes": (
         _own_volumes,
-        ["--sr-method", "tv", "dip", "sbl", "--sr-factor", "2", "--n-ensemble", "2", "--null-checks", "3"],
+        ["--sr-method", "tv", "dip", "sbl", "--sr-factor", "2", "--n-ensemble", "2", "--null-checks"],
     ),
     "many methods": (_no_t1w_and_room_for_patches, ["--sr-method", "srgan", "li-agnostic", "tv", "cpce", "resnet3d"]),
     "every entity": (_all_entities, ["--omp-nthreads", "2", "--ignore", "slicetiming"]),
@@ -553,7 +553,7 @@ def test_another_subjects_map_is_a_placebo_where_there_is_one(tmp_path: Path) ->
     weights = folder / "sub-02_task-tap_desc-sbl_model.safetensors"
     weights.write_bytes(b"")
     weights.with_suffix(".json").write_text('{"factor": [2, 2, 1], "resolution": {"lowres_mm": [6, 6, 4]}}')
-    graph = planned_graph(maker, tmp_path, "--null-checks", "2")
+    graph = planned_graph(maker, tmp_path, "--null-checks")
     others = [placed for placed in placed_of(graph, "super_resolve") if placed.scope.name == "sblOther"]
     given = {str(placed).split(".")[1]: made_by(graph, placed, "model_file") for placed in others}
     assert given == {"sub_01_wf": [weights]}, "a participant's own maps are no placebo"
@@ -562,7 +562,7 @@ def test_another_subjects_map_is_a_placebo_where_there_is_one(tmp_path: Path) ->
 def test_a_control_is_made_like_a_method_and_judged_like_a_baseline(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
-    graph = planned_graph(maker, tmp_path, "--null-checks", "2", "--n-ensemble", "2")
+    graph = planned_graph(maker, tmp_path, "--null-checks", "--n-ensemble", "2")
     scopes = {placed.scope.name for placed in placed_of(graph, "estimate_variance")}
     assert {"sdmod", "sbl"} <= scopes
     kept = {placed.scope.name for placed in graph.placed if placed.name == "keep_model_file"}
@@ -588,7 +588,7 @@ def test_every_training_of_srgan_begins_alike(tmp_path: Path, warm: bool) -> Non
     """That of the method, of its ensemble and of its placebo: what begins otherwise differs by that too."""
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
-    graph = planned_graph(maker, tmp_path, "--null-checks", "2", "--n-ensemble", "2", *["--warm-start"] * warm)
+    graph = planned_graph(maker, tmp_path, "--null-checks", "--n-ensemble", "2", *["--warm-start"] * warm)
     trained = placed_of(graph, "train_on_pair")
     assert sorted(placed.scope.name for placed in trained) == ["srgan", "srganSeed1", "srganT1w"]
     starts = {graph.settings[placed]["start"] for placed in trained}

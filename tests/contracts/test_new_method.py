@@ -56,7 +56,7 @@ from bids_sr.stats.controls.negative_controls import placebos_of
 assert {"new-net", "new-maps"} < set(offered_methods())
 maker = BidsMaker(folder / "bids")
 maker.subject()
-options = ["--sr-method", "new-net", "new-maps", "--null-checks", "2", "--n-ensemble", "2"]
+options = ["--sr-method", "new-net", "new-maps", "--null-checks", "--n-ensemble", "2"]
 argv = [str(maker.root), str(folder / "out"), "participant", "-w", str(folder / "work"), "--skip-bids-validation"]
 plan = check(parse_settings([*argv, *options]).resolved(run_uuid="x"))
 assert plan.problems == (), plan.problems

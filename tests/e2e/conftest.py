@@ -70,7 +70,7 @@ def judged(tiny, tmp_path_factory) -> Finished:
     base = tmp_path_factory.mktemp("judged")
     command = [
         str(BIN / "bids-sr"), str(tiny), str(base / "out"), "participant", "-w", str(base / "work"), "--sloppy",
-        "--retrospective", "--null-checks", "3", "--n-ensemble", "2", "--smoothing", "5", "--nprocs", "2",
+        "--retrospective", "--null-checks", "--n-ensemble", "2", "--smoothing", "5", "--nprocs", "2",
         "--level", "full",
     ]  # fmt: skip
     code, text, seconds = call(command)

@@ -57,14 +57,6 @@ def test_a_method_is_held_against_baselines_controls_and_its_placebos(judged):
     assert said.get("not_applied_text", "").startswith(f"{idle[0]} was not applied" if idle else "")
 
 
-def test_false_activity_is_counted_in_every_stored_series(judged):
-    table = _evaluation(judged.out)
-    rates = table[table.measure == "null_rate"].set_index("series")
-    assert set(rates.index) == {"raw", "bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl"}
-    assert (rates.n == 3).all()
-    assert rates.value.between(0, 1).all()
-
-
 def test_measured_series_is_mapped_and_placebos_are_not_stored(judged):
     names = {path.name for path in (judged.out / "sub-01" / "func").glob("*_bold.nii.gz")}
     assert "sub-01_task-tap_res-hr_desc-measured_bold.nii.gz" in names

@@ -1,4 +1,4 @@
-"""Figures of the evaluation table: forest plots of halves, placebos and false positives; agreement with the truth.
+"""Figures of the evaluation table: forest plots of halves and placebos; agreement with the truth.
 
 Points are colored *and* shaped by what a series is, so that neither a gray print nor a color-blind reader loses
 anything; the values stand beside them, because a figure that cannot be read off is decoration.
@@ -22,7 +22,7 @@ from bids_sr.metrics.measure_names import BANDS, parts_of
 from bids_sr.reports.figures import style as s
 from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.tables import evaluation_rows as pick
-from bids_sr.reports.tables.evaluation_rows import Kind, scaled
+from bids_sr.reports.tables.evaluation_rows import Kind
 
 KIND_STYLE: Mapping[Kind, tuple[str, str]] = {
     "baseline": (s.BLUE, "o"),
@@ -235,26 +235,6 @@ def placebo_figure(rows: Sequence[MetricRow], *, measures: Mapping[str, str], co
     ]  # fmt: skip
     label = f"method - control: difference of {pick.figure_of(measures)}, 95 % interval"
     return forest_figure(grid, labels, row_names=_row_names(regions), hollow=True, xlabel=label)
-
-
-def null_figure(rows: Sequence[MetricRow], names: Sequence[str] = ()) -> Figure:
-    """False positives where there is no signal: mean voxel rate against nominal, and shuffles with any finding."""
-    kinds: tuple[Kind, ...] = ("baseline", "control", "method", "placebo", "measured")
-    own = pick.having(rows, "null", "rate", "fwe")
-    nominal = next((row.value for row in rows if row.measure == "null_nominal"), 0.001)
-    rates, families = (
-        {name: scaled(row, factor) for name, row in pick.pick(own, measure).items()}
-        for measure, factor in (("null_rate", 1000), ("null_fwe", 100))
-    )
-    look: tuple[str, Dashes] = (s.GREEN, (0, (4, 2)))
-    panels = [
-        ForestPanel(title="voxels beyond p < .001, per mille, mean over shuffles", points=rates, strong=True,
-              lines={"nominal rate": (*look, 1000 * nominal)}),
-        ForestPanel(title="shuffles with any voxel beyond p < .05 corrected, percent", points=families,
-              lines={"nominal rate": (*look, 5.0)}),
-    ]  # fmt: skip
-    labels = _labels(pick.series_of(own, names, kinds))
-    return forest_figure([panels], labels, xlabel="share with its 95 % interval")
 
 
 TRUTH_PANELS = {

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from bids_sr import series as registry
 from bids_sr.metrics.long_tables import MISSING, MetricRow
@@ -12,8 +11,6 @@ from bids_sr.stats.controls.negative_controls import PLACEBOS
 from bids_sr.stats.evaluation.evidence import tenths_of, where_text
 
 ORDER: tuple[Kind, ...] = ("run", "baseline", "control", "method", "placebo", "member", "measured")
-EXPLAINED: tuple[Kind, ...] = ("baseline", "control", "method", "placebo", "measured")
-"""Kinds of which a table that shows control analyses has lines."""
 KIND_TEXT: Mapping[Kind, str] = {
     "baseline": "interpolation or simple arithmetic",
     "control": "denoised or smoothed",
@@ -153,11 +150,6 @@ def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
         and kind_of(row.series) == "method"
         and kind_of(row.against) == "placebo"
     ]
-
-
-def scaled(row: MetricRow, factor: float) -> MetricRow:
-    """A row in other units."""
-    return replace(row, value=factor * row.value, lower=factor * row.lower, upper=factor * row.upper)
 
 
 def figure_of(measures: Iterable[str]) -> str:

@@ -94,54 +94,6 @@ def _images_html(own: Rows, names: Names, wanted: tuple[str, str], gain: str, ca
     return table_of(f"{caption} (bold: the interval excludes 0)", ["series"], lines, columns) or NOTHING
 
 
-def null_html(rows: Rows, names: Names = ()) -> Markup:
-    """False positives of each series: rates, what they mean, and what passes the threshold of its own shuffles."""
-    own = pick.having(rows, "null")
-    nominal = next((row.value for row in own if row.measure == "null_nominal"), 0.001)
-    rates, families = pick.pick(own, "null_rate"), pick.pick(own, "null_fwe")
-    lines = _lines([*rates.values(), *families.values()], names, pick.EXPLAINED)
-    thousands = {name: pick.scaled(row, 1000) for name, row in rates.items()}
-    columns: list[Column[str]] = [
-        ("voxels, p < .001", f"per mille; nominal {1000 * nominal:g}", cells(thousands)),
-        ("result", "", {name: null_words(rates.get(str(name)), nominal) for name in lines}),
-        ("shuffles with any finding", "p < .05 corrected; nominal .05", cells(families)),
-        ("shuffles", "", {name: str(row.n) for name, row in rates.items() if row.n is not None}),
-    ]
-    made = table_of("False positives where there is no signal", ["series"], lines, columns, texts={2})
-    threshold, peak, active = (pick.pick(own, f"null_{name}") for name in ("threshold", "peak", "active"))
-    lines = _lines(threshold.values(), names, pick.EXPLAINED)
-    reading = {name: threshold_words(*(each.get(str(name)) for each in (threshold, peak, active))) for name in lines}
-    columns = [
-        ("threshold", "z; p < .05 familywise", cells(threshold)),
-        ("peak", "z; all conditions", cells(peak)),
-        ("result", "", reading),
-    ]
-    caption = "Thresholds from the shuffles (maximum statistic)"
-    return made + table_of(caption, ["series"], lines, columns, texts={3}) or NOTHING
-
-
-def threshold_words(threshold: MetricRow | None, peak: MetricRow | None, active: MetricRow | None) -> str:
-    """Whether a series' peak passes the threshold of its shuffles, and how many of its voxels do."""
-    if threshold is None or peak is None or active is None or not pick.known(peak):
-        return "not measured"
-    if not pick.known(threshold):
-        return "too few shuffles for a threshold (10 at least)"
-    if peak.value <= threshold.value:
-        return "no voxel passes: nothing here is distinguishable from noise"
-    return f"the peak passes; {active.value:.0f} of {active.n or 0} voxels tested do"
-
-
-def null_words(row: MetricRow | None, nominal: float) -> str:
-    """Whether a rate's interval covers what the test promises."""
-    if row is None or not pick.known(row):
-        return "not measured"
-    if not pick.interval_text(row):
-        return "no interval"
-    if row.lower <= nominal <= row.upper:
-        return "covers the nominal rate"
-    return "too many false positives" if row.lower > nominal else "fewer than nominal (conservative)"
-
-
 def placebo_html(rows: Rows) -> Markup:
     """What is attributable to this subject's own pair, guide and time series: own minus placebo, in words first."""
     own = pick.placebo_gains(rows)

@@ -140,15 +140,6 @@ class Seeds:
         spans = [(float(start), float(end - start)) for start, end in pairwise(edges)]
         return [(name, span) for span in spans for name in self.conditions]
 
-    def shifted(self, rng: np.random.Generator) -> "Seeds":
-        """Turned round in time by a random step, a tenth of the run or more; what counts stays in place."""
-        known = np.flatnonzero(np.isfinite(self.table.to_numpy(dtype=np.float64)).all(axis=1))
-        least = max(1, len(known) // 10)
-        step = int(rng.integers(least, max(least + 1, len(known) - least + 1)))
-        out = self.table.copy()
-        out.iloc[known] = np.roll(self.table.iloc[known].to_numpy(dtype=np.float64), step, axis=0)
-        return Seeds(out, self.source)
-
     def write(self, path: Path) -> None:
         """Write what was measured as BIDS has it, seven digits."""
         measured = self.table if self.measured is None else self.measured

@@ -89,24 +89,13 @@ VALUES = ("evaluation",)
         request="image quality on a second pair, held out from training (--pair-holdout)",
     ),
     Shown(
-        "nullrate", "placebos",
-        subtitle="False positives without signal",
-        tab="False positives",
-        caption="Surrogate data: the run's residuals, phases randomized alike in all voxels, with random onsets "
-        "(shuffles). Left: share of voxels with t beyond p < .001, mean over shuffles. Right: share of shuffles with "
-        "any voxel beyond p < .05 corrected for all voxels. Where the interval covers the line, the rate agrees with "
-        "the nominal one.",
-        request="false positive rates without signal (--null-checks N)",
-    ),
-    Shown("nullrate", "placebos", html=True, tables=VALUES),
-    Shown(
         "placebo", "placebos",
         subtitle="Method - control",
         tab="Method − control",
         caption="Gain of the method with this participant's own model and anatomy over the same method with one input "
         "replaced (control). Hollow points: the interval includes 0. What a control reproduces is not specific to "
         "this participant; whether it is accurate is another question (see above).",
-        request="control analyses (--null-checks N)",
+        request="control analyses (--null-checks)",
     ),
     Shown("placebo", "placebos", html=True, tables=VALUES),
 )  # fmt: skip
@@ -188,12 +177,9 @@ def _truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
 
 
 def _negative_controls(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
-    from bids_sr.reports.figures.evaluation_figures import null_figure, placebo_figure
-    from bids_sr.reports.tables.evaluation_tables import null_html, placebo_html
+    from bids_sr.reports.figures.evaluation_figures import placebo_figure
+    from bids_sr.reports.tables.evaluation_tables import placebo_html
 
-    if having(rows, "null", "rate", "fwe"):
-        yield Drawn("nullrate", null_figure(rows, names))
-        yield Drawn("nullrate", null_html(rows, names))
     if gains := placebo_gains(rows):
         known = {row.measure for row in gains}
         measures = {f"gain_split_ev_{band}": text for band, text in BANDS.items() if f"gain_split_ev_{band}" in known}

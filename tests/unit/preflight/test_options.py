@@ -167,8 +167,8 @@ def test_members_and_placebos_cost_what_their_method_does(maker: BidsMaker) -> N
         return sum(row.minutes for row in rows if row.stage == "series for evaluation")
 
     assert minutes("vit", "--n-ensemble", "3") < 0.8 * minutes("cpce", "--n-ensemble", "3")
-    assert minutes("vit", "--null-checks", "100") == 0, "it has no placebos"
-    assert minutes("srgan", "--null-checks", "100") == pytest.approx(3 * minutes("srgan", "--n-ensemble", "2"))
+    assert minutes("vit", "--null-checks") == 0, "it has no placebos"
+    assert minutes("srgan", "--null-checks") == pytest.approx(3 * minutes("srgan", "--n-ensemble", "2"))
     assert minutes("vit", "--n-ensemble", "3") == pytest.approx(2 * minutes("vit", "--n-ensemble", "2"))
 
 
@@ -176,10 +176,8 @@ def test_comparisons_cost(maker: BidsMaker) -> None:
     def rows(*extra: str) -> dict[str, float]:
         return {row.stage: row.minutes for row in planned(maker, *extra).estimate.rows}
 
-    assert not {"series for evaluation", "shuffles"} & set(rows())
-    few, many = rows("--null-checks", "10"), rows("--null-checks", "20")
-    assert many["shuffles"] == pytest.approx(2 * few["shuffles"])
-    assert many["series for evaluation"] == pytest.approx(few["series for evaluation"])
+    assert "series for evaluation" not in rows()
+    assert rows("--null-checks")["series for evaluation"] > 0
 
 
 def test_the_first_pair_is_trained_on_and_the_second_scored(maker: BidsMaker) -> None:
@@ -319,7 +317,7 @@ def test_the_published_run_asks_for_features_only_where_it_trains_srgan(maker: B
     assert not refused("--sr-method", "srgan", "--pretrained", model(maker, "srgan"))
     assert not refused("--sr-method", "srgan", "--model-source", "reuse", "--model-dir", "models")
     # its placebo is trained whatever the model is
-    assert refused("--sr-method", "srgan", "--pretrained", model(maker, "srgan"), "--null-checks", "3")
+    assert refused("--sr-method", "srgan", "--pretrained", model(maker, "srgan"), "--null-checks")
     weights = maker.root.parent / "vgg19.safetensors"
     weights.touch()
     assert not refused("--sr-method", "srgan", "--vgg-weights", str(weights))

@@ -53,8 +53,6 @@ def evaluation(*, truth: bool = True, contrasts: tuple[str, ...] = ("all", "face
                     region="brain", fwhm_mm=fwhm)
             for name, level in LEVELS.items() for fwhm in (0.0, 5.0)
         ]  # fmt: skip
-    rows += [MetricRow(series=name, measure="null_rate", value=0.00123, lower=0.0009, upper=0.0015) for name in LEVELS]
-    rows += [MetricRow(series="run", measure="null_nominal", value=0.001)]
     return [*rows, MetricRow(series="run", measure="edge_mismatch", value=1.0)]
 
 
@@ -160,14 +158,6 @@ def test_placebos_are_hollow_where_nothing_may_be_claimed(tmp_path):
     assert faces[0.05] != "white"
     assert "sbl − sblMirror" in words(fig, tmp_path)
     assert "sbl − bsplinePca" not in words(fig, tmp_path)
-
-
-def test_null_rates_are_drawn_per_mille_beside_what_is_promised(tmp_path):
-    fig = evaluation_figures.null_figure(evaluation())
-    upright = [float(line.get_xdata()[0]) for line in fig.axes[0].lines if list(line.get_ydata()) == [0, 1]]
-    assert upright == [0.0, pytest.approx(1.0)]
-    assert (0.9, 1.5) in lines_of(fig.axes[0])
-    assert "1.23" in words(fig, tmp_path)
 
 
 def test_truth_is_a_point_for_each_smoothing_and_nothing_joins_them():
@@ -301,8 +291,7 @@ def test_a_run_with_truth(images, halves, tmp_path):
     drawn = of_evaluation(evaluation(), images, halves, has_truth=True)
     assert kept(draw_evaluation, drawn, tmp_path / "work") == [
         ("verdict", "verdict.html"), ("evaluation", "splithalf.svg"), ("evaluation", "splithalfContrasts.svg"),
-        ("evaluation", "beyond.svg"), ("evaluation", "truth.svg"), ("placebos", "nullrate.svg"),
-        ("placebos", "nullrate.html"),
+        ("evaluation", "beyond.svg"), ("evaluation", "truth.svg"),
         ("placebos", "placebo.svg"), ("placebos", "placebo.html"),
     ]  # fmt: skip
     page = content_of(drawn, "verdict", html=True)

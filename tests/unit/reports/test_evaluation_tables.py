@@ -104,45 +104,6 @@ def test_volumes_against_the_measured_ones_are_shown_with_their_differences():
     assert line == ["srgan", "31.2 [1.00, 1.50]", "1.38 [1.00, 1.50]", "1.25 [1.00, 1.50]"]
 
 
-@pytest.mark.parametrize(
-    ("lower", "upper", "words"),
-    [
-        (0.0008, 0.0012, "covers the nominal rate"), (0.0011, 0.0012, "too many false positives"),
-        (0.0001, 0.0009, "fewer than nominal (conservative)"), (math.nan, math.nan, "no interval"),
-    ],
-)  # fmt: skip
-def test_a_null_rate_is_read_by_its_interval(lower, upper, words):
-    rows = [
-        row("sbl", "null_rate", 0.001, lower=lower, upper=upper, n=100),
-        row("run", "null_nominal", 0.001),
-        row("sbl", "null_fwe", 0.04, lower=0.01, upper=0.1, n=100),
-    ]
-    (line,) = table_cells(tables.null_html(rows), "False positives")[1:]
-    assert line[0] == "sbl"
-    assert line[1].startswith("1.00")
-    assert line[2] == words
-    assert line[3:] == ["0.040 [0.010, 0.100]", "100"]
-
-
-@pytest.mark.parametrize(
-    ("threshold", "peak", "words"),
-    [
-        (4.5, 4.5, "no voxel passes: nothing here is distinguishable from noise"),
-        (4.5, 4.75, "the peak passes; 12 of 900 voxels tested do"),
-        (math.nan, 4.75, "too few shuffles for a threshold (10 at least)"),
-    ],
-)
-def test_a_peak_is_held_against_the_threshold_of_its_shuffles(threshold, peak, words):
-    rows = [
-        row("guided", "null_rate", 0.001, lower=0.0009, upper=0.0011, n=100),
-        row("guided", "null_threshold", threshold, n=100), row("guided", "null_peak", peak),
-        row("guided", "null_active", 12.0 if peak > threshold else 0.0, n=900),
-    ]  # fmt: skip
-    (line,) = table_cells(tables.null_html(rows), "Thresholds")[1:]
-    assert line[0] == "guided"
-    assert line[3] == words
-
-
 def test_a_gain_is_called_specific_only_where_every_placebo_is_beaten():
     both = [gain("sbl", "sblMirror", 0.05), gain("sbl", "sblOther", 0.05)]
     assert "is specific to this subject" in " ".join(tables.placebo_words(both))
@@ -311,7 +272,6 @@ def test_text_from_outside_is_escaped_everywhere():
         row(BAD, "gain_split_r_beyond", 0.5, against="bsplinePca", **share),
         row(BAD, "gain_split_ev_beyond", 0.5, against="sblMirror", **share),
         row(BAD, "truth_ap", 0.5, against=BAD, **share),
-        row(BAD, "null_rate", 0.5, **share),
         row(BAD, "pair_psnr", 30.0, **share),
         row(BAD, "ensemble_sd", 0.5, **share),
         row(BAD, "flag_broad", 1, **share),
@@ -321,7 +281,6 @@ def test_text_from_outside_is_escaped_everywhere():
         "sentences": [{"text": BAD, "decision": BAD, "series": BAD, "against": BAD, "measure": BAD, "region": BAD}] * 9,
     }  # fmt: skip
     made = [
-        tables.null_html(rows),
         tables.placebo_html(rows), tables.holdout_html(rows),
         tables.images_html([row(BAD, "truth_psnr", 0.5, **share)]),
         text.guards_html(rows, [{"raised": True, "text": BAD}]),
@@ -335,7 +294,7 @@ def test_text_from_outside_is_escaped_everywhere():
 @pytest.mark.parametrize(
     "made",
     [
-        lambda: tables.null_html([]), lambda: tables.placebo_html([]),
+        lambda: tables.placebo_html([]),
         lambda: tables.holdout_html([]), lambda: tables.images_html([]),
     ],
 )  # fmt: skip

@@ -11,7 +11,6 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.tables.evaluation_tables import (
     holdout_html,
     images_html,
-    null_html,
     placebo_html,
 )
 from bids_sr.reports.tables.group_comparison_tables import comparisons_html, maps_html, paper_html
@@ -77,10 +76,6 @@ def rows_of_a_run() -> list[MetricRow]:
             for measure in ("truth_r_effect", "truth_centroid"):
                 where = {"contrast": "all", "region": "brain", "against": "truth", "fwhm_mm": fwhm}
                 add(name, measure, 0.1 * (k + 1), **where)
-        add(name, "null_rate", 0.001 * (k + 1), 0.0005)
-        add(name, "null_fwe", 0.05)
-        for measure, value in (("null_threshold", 3.5), ("null_peak", 3.0 + 0.2 * k), ("null_active", 7.0)):
-            add(name, measure, value, 0)
         for measure in ("pair_psnr", "pair_ssim", "truth_psnr", "truth_ssim"):
             add(name, measure, 30.0 + k, against="measured")
     add("sbl", "pair_gain_psnr", 2.0, against="bspline")
@@ -142,7 +137,7 @@ def pages() -> dict[str, str]:
     flags = [{"name": "task", "raised": True, "text": "Told <so>.", "remedy": "Do it."}]
     return {
         "holdout": holdout_html(rows), "images": images_html(rows),
-        "null": null_html(rows), "placebo": placebo_html(rows),
+        "placebo": placebo_html(rows),
         "verdict": verdict_html(VERDICT, rows, flags), "guards": guards_html(rows, flags),
         "many": verdict_html({**VERDICT, "sentences": [VERDICT["sentences"][0]] * 8}),
         "structural": structural_html(scans),

@@ -56,7 +56,6 @@ FUNC = (
     "desc-splithalf",
     "desc-beyond",
     "desc-truth",
-    "desc-nullrate",
     "desc-placebo",
     "contrast-thumb_desc-uncertainty",
     "desc-calibration",
@@ -71,7 +70,6 @@ FUNC_TABLES = (
     "verdict",
     "splithalf",
     "truth",
-    "nullrate",
     "placebo",
     "guards",
     "images",
@@ -292,7 +290,7 @@ def test_notes_and_warnings_are_counted_by_their_words(tmp_path, words):
 def test_what_was_not_asked_for_is_no_failure(finished):
     out, logs = finished
     for path in (out / "sub-01" / "figures").glob("*desc-*_bold.*"):
-        if re.search("desc-(nullrate|placebo|splithalf|truth|uncertainty|calibration)_", path.name):
+        if re.search("desc-(placebo|splithalf|truth|uncertainty|calibration)_", path.name):
             path.unlink()
     page, text = page_of(out, logs)
     assert "Not in this report" not in text

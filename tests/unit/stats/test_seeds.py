@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.stats.controls.false_positive_rates import random_events
 from bids_sr.stats.glm import seeds
 from bids_sr.stats.glm.block_effects import block_effects
 from bids_sr.stats.glm.blocks import TooFewBlocks, block_design, half_weights
@@ -110,15 +109,6 @@ def test_segments_cover_what_counts_once(n: int, n_dummy: int, n_seeds: int, tr:
         if name == "s0":
             covered[round(start / tr) : round((start + length) / tr)] += 1
     assert (covered == (np.arange(n) >= n_dummy) * bool(found)).all()
-
-
-def test_a_turned_seed_keeps_its_values_and_the_dummies() -> None:
-    table = pd.DataFrame({"a": [np.nan, np.nan, *range(50)], "b": [np.nan, np.nan, *range(50, 100)]})
-    turned = random_events(Seeds(table), 0.0, 100.0, np.random.default_rng(0)).table
-    assert turned.iloc[:2].isna().all(axis=None)
-    assert sorted(turned["a"][2:]) == list(range(50))
-    assert (turned["b"] - turned["a"])[2:].eq(50).all()
-    assert not turned["a"].equals(table["a"])
 
 
 def test_seeds_of_another_length_are_refused() -> None:

@@ -19,7 +19,6 @@ from bids_sr.steps.evaluation import (
     compare_with_truth,
     gather_tested,
     measure_effects,
-    shuffle_signal,
 )
 
 SHAPE, N = (16, 14, 3), 100
@@ -154,20 +153,6 @@ def test_images_are_held_against_measured_volumes(files, monkeypatch):
     assert gain.n == 4
     assert gain.unit == "dB"
     assert rows["sbl", "measured", "truth_ssim"].value > rows["bspline", "measured", "truth_ssim"].value
-
-
-def test_rates_without_signal_are_those_of_the_shuffles_asked_for(files, tmp_path):
-    with SeriesReader(files["sbl"]) as reader:
-        given = {"series_name": "sbl", "null_checks": 6, **HOW}
-        one, again, other = (
-            shuffle_signal(reader, brain(), EVENTS, tmp_path, random_seed=seed, **given) for seed in (3, 3, 4)
-        )
-    measures = [row.measure for row in one]
-    assert measures == [f"null_{name}" for name in ("rate", "nominal", "fwe", "threshold", "peak", "active")]
-    assert {row.series for row in one} == {"sbl"}
-    assert one[0].n == 6
-    assert str(one) == str(again)
-    assert str(one) != str(other)
 
 
 def test_what_was_tested_one_level_down_is_told_with_the_reason_where_it_was_not():

@@ -23,7 +23,7 @@ from bids_sr.config.superres import SuperRes
 @pytest.mark.parametrize(
     "options",
     [
-        ("--null-checks", "10", "--roi-grow", "--output-spaces", "MNI152NLin2009aSym"),
+        ("--null-checks", "--roi-grow", "--output-spaces", "MNI152NLin2009aSym"),
         ("--sr-method", "tv", "wmn", "--n-ensemble", "2", "--retrospective"),
         ("--sr-method", "bspline"),
     ],

@@ -1,27 +1,31 @@
 """Series without signal: phases, onsets, power, and the rate that follows on noise whose model is known."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import signal, stats
 
-from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.stats.controls import false_positive_rates
-from bids_sr.stats.controls.false_positive_rates import (
+sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
+
+import _shuffles
+from _shuffles import (
     NoiseSource,
     NoiseSpace,
-    NullRates,
     NullSettings,
     familywise_threshold,
     filtered,
     mean_interval,
     null_rates,
-    null_rows,
     quarter_turn,
     random_events,
     random_phases,
     share_interval,
 )
+
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.stats.glm.design import build_design
 from bids_sr.stats.glm.noise import Noise
 from bids_sr.stats.glm.regressors import DesignError, Events
@@ -185,8 +189,8 @@ def test_shuffles_of_a_short_run_with_confounds_pass_as_often_as_fresh_noise(tmp
     fresh = []
     for seed in range(24):
         rng = np.random.default_rng([0, 0, seed])
-        drawn, vector = false_positive_rates._drawn_design(EVENTS, 60, given, table, rng, random_phases(60, rng))
-        z = false_positive_rates._fitted(
+        drawn, vector = _shuffles._drawn_design(EVENTS, 60, given, table, rng, random_phases(60, rng))
+        z = _shuffles._fitted(
             _once(ar_noise(seed + 50, 60, 2000, rho)), drawn, vector, mask, (1.0, 1.0, 1.0), np.full(2000, 500.0)
         )
         fresh.append((np.abs(z) > stats.norm.isf(0.01)).mean() / 2)
@@ -205,8 +209,8 @@ def test_a_task_that_stays_in_the_series_shows(tmp_path, monkeypatch):
     matrix = build_design(EVENTS, n_volumes=60, tr=2.0, confound_names=()).matrix
     courses = 500 + 5 * ar_noise(1, 60, 1000, 0.0) + 30 * matrix[:, [0]]
     clean = rates(tmp_path, courses)
-    real = false_positive_rates.orthonormal
-    monkeypatch.setattr(false_positive_rates, "orthonormal", lambda m: real(np.ones((len(m), 1))))
+    real = _shuffles.orthonormal
+    monkeypatch.setattr(_shuffles, "orthonormal", lambda m: real(np.ones((len(m), 1))))
     leaked = rates(tmp_path, courses)
     assert clean.rates.mean() < 0.002
     assert leaked.rates.mean() > 0.01  # all voxels share the task, so that few shuffles make the mean
@@ -214,7 +218,7 @@ def test_a_task_that_stays_in_the_series_shows(tmp_path, monkeypatch):
 
 def test_ignoring_autocorrelation_shows(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        false_positive_rates, "estimate_noise", lambda blocks, matrix, mask, zooms, level: Noise.white(int(mask.sum()))
+        _shuffles, "estimate_noise", lambda blocks, matrix, mask, zooms, level: Noise.white(int(mask.sum()))
     )
     found = rates(tmp_path, 500 + 5 * ar_noise(1, 90, 2000, 0.5))
     assert mean_interval(found.rates, 0)[0] > 0.002
@@ -282,21 +286,3 @@ def test_a_planted_effect_passes_and_noise_does_not(tmp_path):
     assert (active.observed > active.threshold)[:12].sum() >= 11
     assert (active.observed > active.threshold)[12:].sum() == 0
     assert 3.2 < active.threshold < 5.5  # Bonferroni over 1000 voxels: 3.9
-
-
-def test_rows_name_the_shuffle_as_their_unit():
-    found = NullRates(
-        rates=np.array([0.0, 0.002, 0.001, 0.001]), any_corrected=np.array([False, True, False, False]),
-        maxima=np.arange(40.0), observed=np.array([37.0, 38.5, 39.0, 1.0]), n_voxels=9, n_mask=9, p=0.001,
-    )  # fmt: skip
-    rate, nominal, fwe, threshold, peak, active = null_rows(found, "bspline", fwhm_mm=5.0)
-    assert (threshold.measure, threshold.value, threshold.n) == ("null_threshold", 38.0, 4)
-    assert (peak.measure, peak.value) == ("null_peak", 39.0)
-    assert (active.measure, active.value, active.n) == ("null_active", 2.0, 9)
-    assert (rate.measure, rate.value, rate.n) == ("null_rate", pytest.approx(0.001), 4)
-    assert rate.lower < 0.001 < rate.upper
-    assert nominal.value == 0.001
-    assert (fwe.value, fwe.n) == (0.25, 4)
-    assert (fwe.lower, fwe.upper) == pytest.approx((stats.beta.ppf(0.025, 1, 4), stats.beta.ppf(0.975, 2, 3)))
-    assert {row.fwhm_mm for row in (rate, nominal, fwe, threshold, peak, active)} == {5.0}
-    assert {row.unit for row in (rate, nominal, fwe, threshold, peak, active)} == {"1"}

@@ -1,4 +1,4 @@
-"""False-positive rates of the linear model in series without signal, and the threshold that such series set.
+"""False-positive rates of the program's linear model in series without signal, and the threshold that they set.
 
 One shuffle takes the time series apart from what the run's model explains (task, confounds, drift), gives every
 frequency of the remainder a new phase, the same in all voxels, and asks the same model about onsets drawn at random.
@@ -16,7 +16,7 @@ that they are not too quiet where the model looks,
   one time series for all voxels), in units of the standard deviation of either, from voxels equally far apart in the
   order of the mask, so that neighbors get what belongs to neighbors.
 
-On noise of known autocorrelation the rate is then .88 to 1.09 of that of fresh noise (`benchmarks/shuffles.py`).
+On noise of known autocorrelation the rate is then .88 to 1.09 of that of fresh noise (`shuffles.py`).
 
 Shuffles set a threshold of their own, too: the z that the largest of all voxels passes in 5 % of them (maximum
 statistic; Nichols and Holmes 2002), which holds whatever the model of the noise is worth. Where only a part of the mask
@@ -29,7 +29,6 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,12 +38,11 @@ from scipy import special, stats
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, Float, Mask, Real
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.stats.glm.autoregression import orthonormal
 from bids_sr.stats.glm.design import Design, contrast_vector
 from bids_sr.stats.glm.linear_model import ContrastModel
 from bids_sr.stats.glm.noise import estimate_noise
-from bids_sr.stats.glm.regressors import DesignError, Events, Regressors, Seeds
+from bids_sr.stats.glm.regressors import DesignError, Events
 from bids_sr.stats.glm.statmaps import ActivationSettings
 from bids_sr.stats.glm.time_series import FLAT, VoxelTimeSeries, extract_time_series
 
@@ -70,14 +68,11 @@ def _units(events: pd.DataFrame, start: float, end: float) -> list[pd.DataFrame]
     ]
 
 
-def random_events(events: Regressors, start: float, end: float, rng: np.random.Generator) -> Regressors:
+def random_events(events: Events, start: float, end: float, rng: np.random.Generator) -> Events:
     """The same events in another order at onsets drawn uniformly among all that keep them apart; in order of time.
 
     What an event does outside the window (`start` to `end`, s) is cut off; events that overlap are moved together.
-    Time series of seeds are turned round in time, so that they keep their spectrum and lose their place.
     """
-    if isinstance(events, Seeds):
-        return events.shifted(rng)
     units = _units(events.table, start, end)
     if not units:
         raise DesignError(f"no event lies between {start:g} and {end:g} s")
@@ -227,7 +222,7 @@ def _average(design: Design, names: Sequence[str]) -> Float:
 
 
 def _drawn_design(
-    events: Regressors, n_volumes: int, settings: NullSettings, confounds: pd.DataFrame | None,
+    events: Events, n_volumes: int, settings: NullSettings, confounds: pd.DataFrame | None,
     rng: np.random.Generator, phases: npt.NDArray[np.complex128],
 ) -> tuple[Design, Float]:  # fmt: skip
     """Design of random onsets, drawn until it can be estimated, and the mean of all conditions against rest.
@@ -269,7 +264,7 @@ def _tested(mask: Mask, settings: NullSettings) -> Mask:
 
 
 def null_rates(
-    reader: SeriesReader, mask: Mask, events: Regressors, settings: NullSettings, *,
+    reader: SeriesReader, mask: Mask, events: Events, settings: NullSettings, *,
     scratch: Path, confounds: pd.DataFrame | None = None,
 ) -> NullRates:  # fmt: skip
     """Rates of false activity of one series over shuffles.
@@ -277,7 +272,6 @@ def null_rates(
     Parameters
     ----------
     reader, mask : the series in BOLD signal units, dummies included; (X, Y, Z) on its grid
-    events : events, or seeds in their place
     scratch : name of a scratch file (4 bytes · volumes · voxels tested), removed at the end
     confounds : one row a volume
 
@@ -352,21 +346,3 @@ def share_interval(count: int, n: int) -> tuple[float, float]:
     """Exact 95 % interval of a share (Clopper and Pearson)."""
     found = stats.binomtest(count, n).proportion_ci(method="exact")
     return float(found.low), float(found.high)
-
-
-def null_rows(found: NullRates, series: str, *, fwhm_mm: float = 0.0, seed: int = 0) -> list[MetricRow]:
-    """Rows of the evaluation: rate with its interval, what the test promises, share of shuffles with any finding."""
-    n, any_found = len(found.rates), int(found.any_corrected.sum())
-    common: dict[str, Any] = {"series": series, "fwhm_mm": fwhm_mm, "contrast": "all", "region": "brain"}
-    lower, upper = mean_interval(found.rates, seed)
-    low, high = share_interval(any_found, n)
-    return [
-        MetricRow(**common, measure="null_rate", value=float(found.rates.mean()), lower=lower, upper=upper, n=n),
-        MetricRow(**common, measure="null_nominal", value=found.p),
-        MetricRow(**common, measure="null_fwe", value=any_found / n, lower=low, upper=high, n=n),
-        MetricRow(**common, measure="null_threshold", value=found.threshold, n=n),
-        MetricRow(**common, measure="null_peak", value=float(found.observed.max())),
-        MetricRow(
-            **common, measure="null_active", value=float((found.observed > found.threshold).sum()), n=found.n_voxels
-        ),
-    ]
