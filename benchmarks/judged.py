@@ -60,8 +60,7 @@ def gains(rows: list[MetricRow], contrast: str, prefix: str) -> list[dict[str, A
 
 def others(rows: list[MetricRow]) -> list[dict[str, Any]]:
     """Images, guards and flags."""
-    wanted = ("truth_psnr", "truth_ssim", "gain_truth_psnr", "pair_gain_psnr", "ensemble_r",
-              "ensemble_coverage", "edge_mismatch", "unrepeated_share")  # fmt: skip
+    wanted = ("truth_psnr", "truth_ssim", "gain_truth_psnr", "pair_gain_psnr", "edge_mismatch")
     return [
         {"measure": r.measure, "series": r.series, "against": r.against, "contrast": r.contrast,
          "value": f"{r.value:.5g}", "lower": f"{r.lower:.5g}", "upper": f"{r.upper:.5g}", "n": r.n}

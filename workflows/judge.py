@@ -2,7 +2,7 @@
 
 from bids_sr.pipeline.graph import Maker, Wires
 from bids_sr.pipeline.step import Part
-from bids_sr.series import ACQUIRED_BAND, MEASURED
+from bids_sr.series import ACQUIRED_BAND
 from bids_sr.steps import evaluation, judgment, quality, super_resolution
 from bids_sr.steps.compared import another_run, comparing
 from bids_sr.workflows.run_scope import RunOf
@@ -33,13 +33,9 @@ def add_evaluation(run: RunOf) -> None:
 
 def _say(run: RunOf, *, split: bool) -> None:
     """Sentences about several steps: quality control, placebos, tests one level of resolution down."""
-    if split and run.methods:
-        members = {name: sum(1 for one in run.wanted if one.seed and one.source == name) for name in run.methods}
-        several = [name for name, count in members.items() if count]
-        text = quality.guards_text(
-            run.methods, 1 + max(members.values()), with_pair=run.bold.pair is not None, several=several
-        )
-        run.scope.say(Part.EVALUATION, text)
+    ensembles = _ensembles(run)
+    if split and ensembles:
+        run.scope.say(Part.EVALUATION, quality.uncertainty_text(list(ensembles), 1 + max(map(len, ensembles.values()))))
     placebos = [one.name for one in run.wanted if one.placebo]
     run.scope.say(Part.EVALUATION, super_resolution.placebos_text(placebos))
     if any(one.learned_from == "run" for one in run.wanted):
@@ -81,22 +77,24 @@ def _against_another_run(run: RunOf) -> list[Maker]:
 
 
 def _quality_control(run: RunOf, *, split: bool) -> list[Maker]:
-    """Distortion against the pair, uncertainty and unrepeated detail of each method."""
+    """Distortion against the pair, whether networks know such images, and uncertainty of ensembles."""
     scope = run.scope
     found: list[Maker] = []
     if run.bold.pair is not None:
         guided = [one.name for one in run.wanted if one.stored and one.guided]
         scope.add(quality.compare_edges, guided_names=guided)
         found.append(scope["edges"])
-    for name in run.methods if split else ():
-        members = [one.name for one in run.wanted if one.seed and one.source == name]
-        wires: dict[str, Maker | tuple[Maker, ...] | dict[str, Maker]] = {
-            "member_effects": scope.gather("effects", members)
-        }
-        if not any(one.name == name and one.network for one in run.wanted):
-            wires["model_file"] = ()  # variance maps are of the run itself
-        if members and run.measured:
-            wires["measured_effects"] = run.series[MEASURED]["effects"]
-        run.series[name].add(quality.guard_series, wires=wires)
-        found.append(run.series[name]["guard_rows"])
+    for name in run.methods:
+        if any(one.name == name and one.network for one in run.wanted):  # variance maps are of the run itself
+            run.series[name].add(quality.check_domain)
+            found.append(run.series[name]["domain_rows"])
+    for name, members in _ensembles(run).items() if split else ():
+        run.series[name].add(quality.measure_uncertainty, wires={"member_effects": scope.gather("effects", members)})
+        found.append(run.series[name]["uncertainty_rows"])
     return found
+
+
+def _ensembles(run: RunOf) -> dict[str, list[str]]:
+    """Further members of the ensemble of each method that has one."""
+    members = {name: [one.name for one in run.wanted if one.seed and one.source == name] for name in run.methods}
+    return {name: others for name, others in members.items() if others}

@@ -286,19 +286,10 @@ register(
            "peak signal-to-noise ratio less that of the series named in against, held-out pair"),
 )  # fmt: skip
 
-# Quality control: uncertainty, unrepeated detail, precision, distortion, domain, flags
+# Quality control: uncertainty, precision, distortion, domain, flags
 register(
     Metric("ensemble_sd", "signal",
            "median over the region of the standard deviation of the effect between ensemble members"),
-    Metric("ensemble_r", "1",
-           "correlation of the ensemble's standard deviation with the true absolute error of its mean"),
-    Metric("ensemble_coverage", "1",
-           "share of voxels whose true error lies within two standard deviations of the ensemble"),
-    Metric("ensemble_nominal", "1",
-           "the same share if the truth were one more member; less coverage: members share an error"),
-    Metric("unrepeated_share", "1",
-           "share of voxels with fine detail that neither repeats between the halves nor follows the pair; errors "
-           "common to both halves go undetected"),
     Metric("precision_change", "1", "change of t by lower precision, root mean square over the noise of t"),
     Metric("edge_mismatch", "mm", "distance between edges of the BOLD reference and of the T2*-weighted image, median"),
     Metric("edge_mismatch_p90", "mm", "90th percentile of that distance"),
@@ -314,7 +305,6 @@ register(
             ("artifact", "the pair has an artifact"),
             ("roi_misplaced", "the region of interest misses the nearest activation"),
             ("distortion", "edges of boldref and T2*-weighted image lie apart"),
-            ("unrepeated", "much fine detail neither repeats nor follows the pair"),
             ("domain", "intensities or edges of the BOLD are unlike those the model was trained on"),
             ("harm", "the detail that the method adds is worse than none: explained variance or tested share below 0"),
         )

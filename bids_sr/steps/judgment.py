@@ -19,7 +19,6 @@ from bids_sr.stats.controls.qc_flags import (
     artifact_flag,
     distortion_flag,
     harm_flags,
-    unrepeated_flags,
 )
 from bids_sr.stats.evaluation.compared_verdict import ComparedVerdict, compared_verdict
 from bids_sr.stats.evaluation.evidence import compared_rows, was_applied
@@ -70,7 +69,6 @@ def raise_flags(
         ),
         *_pair_flags(train_highres, train_lowres, pair_mask, factor),
         *([distortion] if distortion else []),
-        *unrepeated_flags(given),
         *harm_flags(given, _applied(method_names, card_file)),
     ]  # fmt: skip
     known = {(row.series, row.measure, row.contrast) for row in given}

@@ -1,4 +1,4 @@
-"""Guards against false detail: uncertainty, unrepeated detail, precision, edges, images unlike those trained on."""
+"""Guards against false detail: uncertainty, precision, edges, images unlike those trained on."""
 
 import logging
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bids_sr.config.memory_model import EFFECTS, Need
-from bids_sr.io.array_types import Float
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MetricRow, metric_rows
@@ -25,7 +24,7 @@ from bids_sr.pipeline.artifacts import (
     Rows,
     Series,
 )
-from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
+from bids_sr.pipeline.step import Keep, Part, enumerated, step
 from bids_sr.spatial.edges import Mismatch, edge_mismatch
 from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.resampling import sample_volume
@@ -35,106 +34,76 @@ from bids_sr.sr.inference.apply_to_series import fine_mask, in_both, make_upsamp
 from bids_sr.sr.models.compatibility import domain_difference
 from bids_sr.sr.models.model import load_model, read_card
 from bids_sr.stats.controls.t_perturbation import t_change
-from bids_sr.stats.controls.uncertainty import ControlMap, uncertainty_maps, unrepeated_maps
+from bids_sr.stats.controls.uncertainty import spread_of_effect
 from bids_sr.stats.glm.design import Design, build_design, default_confounds
 from bids_sr.stats.regions import map_sidecars
 from bids_sr.steps.activation import Contrasts, Factor
-from bids_sr.steps.evaluation import N_BOOT
 
 LOGGER = logging.getLogger(__name__)
 LARGEST_CHANGE = 0.01
 """Of t, in units of its noise, that a lower precision may make."""
 TRIED_SLICES = 3
 """On which it is tried, all volumes of each."""
+UNCERTAINTY = (
+    "Standard deviation of the effect between members of an ensemble that differ in the seed of training. It shows "
+    "what chance in training decides and is blind to errors that all members share"
+)
+"""What the map of an ensemble's uncertainty says of itself."""
 
 
 class PrecisionRefused(ValueError):
     """A lower precision was asked for that changes the statistics; the message has the figure and the remedy."""
 
 
-def guards_text(methods: Sequence[str], members: int, *, with_pair: bool, several: Sequence[str] = ()) -> str:
-    """Methods text of the maps of quality control.
-
-    Parameters
-    ----------
-    methods, several : all that have maps, and those of them with an ensemble
-    members : of an ensemble
-    """
-    pair = ", or followed the detail of the high-resolution T2*-weighted image," if with_pair else ""
-    text = (
-        f"Detail of {enumerated(methods)} beyond the acquired Nyquist limit was marked unrepeated unless it agreed "
-        f"between the two halves of the blocks{pair} more than expected by chance (null distribution: flipped signs of "
-        f"blocks{', shifted images' if with_pair else ''}). "
+def uncertainty_text(methods: Sequence[str], members: int) -> str:
+    """Methods text of the uncertainty of methods that have an ensemble of so many members."""
+    return (
+        f"The uncertainty of {enumerated(methods)} is the standard deviation of the effect between {members} models "
+        "trained with different seeds; errors common to all of them go undetected. "
     )
-    if several:
-        text += (
-            f"The uncertainty of {enumerated(several)} is the standard deviation of the effect between {members} "
-            "models trained with different seeds; errors common to all of them go undetected. "
-        )
-    return text
 
 
-def _stored_checks(setting: Lookup) -> list[dict[str, str]]:
-    """Which maps are stored: the spread of an ensemble, which somebody asked for; the others are in the report."""
-    stats = {"minimal": (), "standard": ("sd",), "full": ("sd", "unrepeated")}[setting("level")]
-    return [{"stat": stat} for stat in stats]
-
-
-@step(makes=("guard_rows", "guard_maps"), memory=EFFECTS, keep={"guard_maps": Keep(among=_stored_checks)})
-def guard_series(
-    effects: Effects, bold_mask_hr: Mask, guide_hr: Image | None = None, member_effects: dict[str, File] | None = None,
-    measured_effects: Effects | None = None, truth_maps: dict[str, Image] | None = None, model_file: File | None = None,
-    boldref: Image | None = None, bold_mask: Mask | None = None, *, series_name: str, contrasts: Contrasts,
-    factor: Factor, random_seed: int, axis_order: tuple[int, int, int], n_boot: int = N_BOOT,
+@step(makes=("uncertainty_rows", "uncertainty_maps"), memory=EFFECTS, keep={"uncertainty_maps": Keep()})
+def measure_uncertainty(
+    effects: Effects, bold_mask_hr: Mask, member_effects: dict[str, File], *, series_name: str, contrasts: Contrasts,
+    axis_order: tuple[int, int, int],
 ) -> tuple[Rows, list[Map]]:  # fmt: skip
-    """Unrepeated detail and uncertainty of one method, and whether the run is like what its model was trained on.
+    """Uncertainty of a method: the standard deviation of the effect between members of its ensemble.
 
     Parameters
     ----------
-    effects, member_effects, measured_effects : of the method, of the further members of its ensemble, and of the
-        measured series
-    guide_hr : high-resolution image of the pair in the boldref's pose, on the grid of bold_mask_hr
-    truth_maps : known activation in signal units by contrast, in the frame of the mask
-    model_file, boldref, bold_mask : weights of a network with the card beside them, reference of the run and its brain
-    n_boot : resamples of slices
+    effects, member_effects : of the method, and of the further members of its ensemble
 
     Returns
     -------
-    Rows, and a map of unrepeated detail a contrast, then of an ensemble its standard deviation
+    Rows, and a map a contrast
     """
     mask, affine = bold_mask_hr.data, bold_mask_hr.affine
-    with threadpool_limits(1):
-        rows, maps = unrepeated_maps(
-            effects, contrasts, mask, affine, factor, guide=None if guide_hr is None else guide_hr.data,
-            seed=random_seed,
-        )  # fmt: skip
-    if member_effects:
-        known = {
-            name: sample_volume(each.data, each.affine, mask.shape, affine) for name, each in (truth_maps or {}).items()
-        }
-        found, spread = uncertainty_maps(
-            effects, list(member_effects.values()), contrasts, mask, affine, measured=measured_effects, truth=known,
-            n_boot=n_boot, seed=random_seed,
-        )  # fmt: skip
-        rows, maps = [*rows, *found], [*maps, *spread]
-    if model_file is not None and boldref is not None and bold_mask is not None:
-        rows = [*rows, *check_domain(model_file, boldref, bold_mask, series_name)]
-    return rows, [_stored(each, affine, axis_order) for each in maps]
+    rows, maps = [], []
+    for name, weights in contrasts.items():
+        found = spread_of_effect(effects, list(member_effects.values()), weights, mask, affine)
+        if found is None:
+            LOGGER.warning("%s: contrast %s cannot be made of the blocks; no uncertainty map", series_name, name)
+            continue
+        rows.append(MetricRow(
+            series=series_name, contrast=name, region="brain", measure="ensemble_sd",
+            value=float(np.median(found.sd[mask])), n=found.count,
+        ))  # fmt: skip
+        own = map_sidecars.entities(series=series_name, contrast=name, stat="sd", desc=series_name, suffix="statmap")
+        common = map_sidecars.common_sidecar(
+            series=series_name, fwhm_mm=0.0, zooms=voxel_sizes(affine).tolist(), axis_order=axis_order
+        )
+        sidecar = {
+            "Description": UNCERTAINTY, "Units": "arbitrary", "EnsembleMembers": found.count,
+            "ContrastWeights": dict(weights), **common,
+        }  # fmt: skip
+        maps.append(Derivative(Volume(np.where(mask, found.sd, 0).astype(np.float32), affine), own, sidecar))
+    return rows, maps
 
 
-def _stored(found: ControlMap, affine: Float, axis_order: tuple[int, int, int]) -> Derivative:
-    """A map with its entities and sidecar."""
-    own = map_sidecars.entities(
-        series=found.series, contrast=found.contrast, stat=found.stat, desc=found.series, suffix="statmap"
-    )
-    common = map_sidecars.common_sidecar(
-        series=found.series, fwhm_mm=0.0, zooms=voxel_sizes(affine).tolist(), axis_order=axis_order
-    )
-    return Derivative(Volume(found.values, affine), own, {**found.sidecar, **common})
-
-
-def check_domain(model_file: File, boldref: Volume, bold_mask: Volume, series_name: str) -> list[MetricRow]:
-    """Whether the run looks like what the model was trained on: its intensities, and how much edge is in it."""
+@step(makes="domain_rows", small=True)
+def check_domain(model_file: File, boldref: Image, bold_mask: Mask, *, series_name: str) -> Rows:
+    """Whether the run looks like what a network was trained on: its intensities, and how much edge is in it."""
     found = domain_difference(read_card(model_file), boldref.data, bold_mask.data)
     if found is None:
         return []

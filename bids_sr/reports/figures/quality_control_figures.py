@@ -1,7 +1,7 @@
-"""Figures of quality control: uncertainty, unrepeated detail, beyond Nyquist, variance."""
+"""Figures of quality control: uncertainty, beyond Nyquist, variance."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,110 +11,52 @@ from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
 from bids_sr.reports.figures.style import FigureInputError, ShownVolume
 from bids_sr.reports.tables import evaluation_rows as pick
-from bids_sr.stats.controls.unrepeated_detail import THRESHOLD
 
-OVERLAYS: Mapping[str, Mapping[str, Any]] = {
-    "sd": {"label": "standard deviation of the effect between members", "in_units": True},
-    "unrepeated": {
-        "label": f"fraction of high-frequency signal that is not supported; shown and counted above {THRESHOLD:g}",
-        "colors": "inferno", "limit": 1.0, "threshold": THRESHOLD,
-    },
-}  # fmt: skip
-"""How each map of the quality control is shown, by its statistic."""
 N_PLANES = 9
 PART_MM = (110.0, 80.0)
-_METHOD = (s.RED, s.INK, s.ORANGE, s.PURPLE)
-
-
-def calibration_figure(tables: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
-    """True error against the ensemble's own uncertainty, by tenths of the latter; on the diagonal it is calibrated.
-
-    Rows by series are (standard deviation, true error), both root mean squares of a tenth of the voxels; raises
-    `FigureInputError` without any.
-    """
-    known = {name: np.array(rows, dtype=float) for name, rows in tables.items() if len(rows)}
-    if not known:
-        raise FigureInputError("there is no calibration to draw")
-    with s.style(literal=True):
-        fig = s.new_figure(6.4, 4.2)
-        ax = fig.add_axes((0.11, 0.13, 0.86, 0.84))
-        high = max(float(np.nanmax(rows)) for rows in known.values())
-        ax.plot([0, high], [0, high], color=s.SOFT, lw=0.9, ls=(0, (4, 2)), label="calibrated")
-        for (name, rows), color, marker in zip(known.items(), _METHOD * 2, "Do^sDo^s", strict=False):
-            ax.plot(rows[:, 0], rows[:, 1], color=color, marker=marker, ms=4.5, lw=1.3, label=name)
-        ax.set(xlabel="disagreement of the members (signal units)", ylabel="true error of their mean (signal units)")
-        ax.set(xlim=(0, 1.03 * high), ylim=(0, 1.03 * high))
-        s.light_grid(ax)
-        ax.legend(fontsize=8)
-    return fig
 
 
 def _ground(
-    image: Array | None, mask: Array, affine: Array, n_slices: int, margin_mm: float, strength: Array | None = None
+    image: Array | None, mask: Array, affine: Array, n_slices: int, margin_mm: float
 ) -> tuple[ShownVolume, s.Look, ShownVolume, list[int], s.Box]:
-    """Image below the overlays (black where there is none), its gray scale, brain, planes and box, in RAS order.
-
-    Planes are those of the greatest `strength` (by plane, RAS order), where there is any, else spread over the brain.
-    """
+    """Image below the overlays (black where there is none), its gray scale, brain, planes and box, in RAS order."""
     brain = s.canonical(np.asarray(mask > 0), affine)
     below = s.canonical(np.zeros(mask.shape, np.float32) if image is None else np.asarray(image, np.float32), affine)
     low, high = s.gray_limits(below.data, brain.data)
     box = s.bounding_box(brain.data, brain.zooms, margin_mm=margin_mm)
     planes = s.slice_indices(brain.data, 2, n_slices)
-    if strength is not None and strength.any():
-        planes = s.planes_apart(strength, n_slices, 1)
     return below, {"vmin": low, "vmax": high}, brain, planes, box
 
 
-def overlay_figure(
-    maps: Mapping[str, Array],
-    affine: Array,
-    background: Array,
-    mask: Array,
-    *,
-    label: str,
-    limit: float | None = None,
-    threshold: float = 0.0,
-    colors: str = "viridis",
-    in_units: bool = False,
-    percent: float | None = None,
+def uncertainty_figure(
+    maps: Mapping[str, Array], affine: Array, background: Array, mask: Array, *, percent: float | None = None
 ) -> Figure:
-    """Maps (X, Y, Z) of something that is never negative over an image, a row each, on one scale.
+    """Standard deviation of the effect between members (X, Y, Z) over an image, a row each series, on one scale.
 
-    Values at or below `threshold` are not drawn; of maps `in_units` of the signal one unit is so many `percent` of the
-    brain's mean signal; by default the color scale ends at the 99th percentile in the brain
-    over all maps. Of sparse maps (with a threshold) the planes with most voxels are shown. `FigureInputError` without a
-    map.
+    One unit is so many `percent` of the brain's mean signal; the color scale ends at the 99th percentile in the brain
+    over all maps. `FigureInputError` without a map.
     """
     if not maps:
-        raise FigureInputError(f"there is no map of {label}")
+        raise FigureInputError("there is no map of uncertainty")
     inside = mask > 0
-    counts = np.zeros(mask.shape)
-    if threshold:
-        counts = np.sum([inside & (np.nan_to_num(data) > threshold) for data in maps.values()], axis=0)
-    strength = s.canonical(counts, affine).data.sum(axis=(0, 1))
-    ground, gray, brain, planes, box = _ground(background, mask, affine, N_PLANES, 3.0, strength)
+    ground, gray, brain, planes, box = _ground(background, mask, affine, N_PLANES, 3.0)
     tops = (float(np.nanpercentile(m[inside], 99)) for m in maps.values() if np.isfinite(m[inside]).any())
-    look: s.Look = {
-        "cmap": colors,
-        "alpha": 0.9,
-        "vmin": 0,
-        "vmax": limit or max([value for value in tops if value > 0], default=1.0),
-    }
+    top = max([value for value in tops if value > 0], default=1.0)
+    look: s.Look = {"cmap": "viridis", "alpha": 0.9, "vmin": 0, "vmax": top}
     with s.style(literal=True):
         height = 11.6 / N_PLANES * s.height_over_width(box, brain)
         right = 0.03 + 0.969 * len(planes) / N_PLANES
         fig, axes = s.panel_grid(len(maps), len(planes), height, left=0.03, right=right, bottom=0.6)
         image: Any = None
         for row, (name, data) in zip(axes, maps.items(), strict=True):
-            over = np.where(inside & (np.nan_to_num(data) > threshold), data, np.nan).astype(np.float32)
+            over = np.where(inside & (np.nan_to_num(data) > 0), data, np.nan).astype(np.float32)
             shown = s.canonical(over, affine)
             for ax, k in zip(row, planes, strict=True):
                 s.show_window(ax, ground, (box, k), **gray)
                 image = s.show_window(ax, shown, (box, k), **look)
             s.name_row(row[0], name)
         s.mark_planes(axes[0], brain, planes)
-        s.bar_below(fig, image, f"{label} ({s.units_text(percent)})" if in_units else label)
+        s.bar_below(fig, image, f"standard deviation of the effect between members ({s.units_text(percent)})")
     return fig
 
 

@@ -32,17 +32,11 @@ FLAG_TEXT: Mapping[str, str] = {
     "flag_roi_misplaced": "The region of interest misses the nearest activation; --roi-grow extends it.",
     "flag_distortion": "Edges of the BOLD reference and of the T2* image are misaligned (susceptibility distortion): "
     "methods and baselines that take detail from the T2* image misplace it there.",
-    "flag_unrepeated": "Much fine detail is supported neither by anatomy nor by split-half data; see the map of "
-    "unsupported detail.",
     "flag_harm": "The fine detail of a series is worse than adding no detail: do not interpret it.",
     "flag_domain": "BOLD intensities or edges differ from those on which the model was trained.",
 }
 QUALITY_METRICS: Mapping[str, str] = {
     "ensemble_sd": "disagreement of the ensemble",
-    "ensemble_r": "disagreement and true error, r",
-    "ensemble_coverage": "true error within two standard deviations",
-    "ensemble_nominal": "the same, expected share",
-    "unrepeated_share": "unsupported detail",
     "precision_change": "effect of lower precision on t",
     "edge_mismatch": "distance of BOLD and T2* edges, median",
     "edge_mismatch_p90": "distance of BOLD and T2* edges, 90th percentile",
@@ -178,7 +172,7 @@ def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]]
     for key in sorted(keys, key=lambda each: list(QUALITY_METRICS).index(each[0])):
         own = [row for row in looked_at if (row.measure, row.series, row.region, row.against) == key]
         row = max(own, key=lambda each: each.value if pick.known(each) else -math.inf)
-        about = row.contrast if row.contrast != MISSING else "mean image" * (row.measure == "unrepeated_share")
+        about = row.contrast if row.contrast != MISSING else ""
         about += f" (largest of {len(own)})" if len(own) > 1 else ""
         other = f"against {row.against}" if row.against != MISSING else ""
         where = ", ".join(filter(None, [pick.region_text(row.region), about, other]))

@@ -29,7 +29,6 @@ MISPLACED_CC = 0.1
 SLICE_SD, SLICE_RATIO, SLICE_LEAST = 5.0, 2.0, 0.03
 # Mean signal outside the head at half a field of view from it, over that in the head, above the rest of the background
 GHOST_SHARE = 0.1
-UNREPEATED_SHARE = 0.1
 _MIN_SLICES = 5
 _MIN_VOXELS = 20
 
@@ -40,7 +39,6 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "artifact": ("T2* pair without artifacts", "artifacts in the T2* pair"),
     "roi_misplaced": ("position of the region of interest", "region of interest possibly misplaced"),
     "distortion": ("BOLD and T2* edges aligned", "susceptibility distortion"),
-    "unrepeated": ("little unsupported detail", "much unsupported detail"),
     "domain": ("intensities match training data", "intensities differ from training data"),
     "harm": ("at least as good as adding no detail", "worse than adding no detail"),
 }
@@ -58,7 +56,6 @@ _REMEDIES = {
     "roi_misplaced": "Check the registration figures; --roi-grow adds activation that the region's border cuts off.",
     "artifact": "Inspect the pair; acquire it again, or use a method that needs none (--sr-method sbl).",
     "distortion": "Correct susceptibility distortion first; inject and ratio place detail at edges of the T2* image.",
-    "unrepeated": "Do not interpret single clusters of this series; see the map of unsupported detail.",
     "harm": "Do not interpret the fine detail of {series}.",
 }
 
@@ -193,20 +190,6 @@ def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | Non
     limit = acquired_mm / 2
     text = f"Edges of BOLD and T2*-weighted image lie {apart:.1f} mm apart (half an acquired voxel: {limit:.1f} mm)."
     return Flag(name="distortion", raised=bool(found.get("flag_distortion", apart > limit)), text=text)
-
-
-def unrepeated_flags(rows: Sequence[MetricRow]) -> list[Flag]:
-    """Series in which much fine detail is supported by neither pair nor time."""
-    found = []
-    for row in rows:
-        if row.measure == "unrepeated_share" and math.isfinite(row.value):
-            text = (
-                f"{row.series}: {100 * row.value:.1f} % of the voxels contain fine detail that is neither reproducible "
-                "nor supported by the pair."
-            )
-            raised = row.value > UNREPEATED_SHARE
-            found.append(Flag(name="unrepeated", raised=raised, text=text, contrast=row.contrast, series=row.series))
-    return found
 
 
 def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:

@@ -187,9 +187,7 @@ def test_nothing_to_draw_is_said():
     with pytest.raises(style.FigureInputError, match="no map"):
         quality_control_figures.beyond_figure({}, AFFINE, np.ones(SHAPE), scores={}, score="r")
     with pytest.raises(style.FigureInputError, match="no map"):
-        quality_control_figures.overlay_figure({}, AFFINE, np.ones(SHAPE), np.ones(SHAPE), label="x")
-    with pytest.raises(style.FigureInputError, match="calibration"):
-        quality_control_figures.calibration_figure({"a": []})
+        quality_control_figures.uncertainty_figure({}, AFFINE, np.ones(SHAPE), np.ones(SHAPE))
     with pytest.raises(style.FigureInputError, match=r"expected \(X, Y, Z\)"):
         quality_control_figures.variance_figure(np.zeros((*SHAPE, 3)), AFFINE, np.ones(SHAPE))
 
@@ -275,7 +273,7 @@ def of_evaluation(rows, images, halves=None, *, has_truth=False) -> list[Derivat
 
 def of_quality(images, maps=()) -> list[Derivative]:
     boldref, mask = images["guide"], images["mask"]
-    return draw_quality(evaluation(), FLAGS, boldref, mask, mask, guard_maps=list(maps))
+    return draw_quality(evaluation(), FLAGS, boldref, mask, mask, uncertainty_maps=list(maps))
 
 
 def test_effects_are_told_in_percent_of_one_mean(images, halves, tmp_path):
@@ -311,38 +309,10 @@ def test_an_empty_table_has_a_verdict_alone(images):
 
 
 def test_guards(images, tmp_path):
-    rows = [{"sd": 1.0, "error": 2.0, "coverage": 0.5, "n": 3}, {"sd": "n/a", "error": 1.0, "coverage": 1.0, "n": 3}]
-    own = {"desc": "sbl", "contrast": "all", "suffix": "boldmap"}
-    maps = [
-        Derivative(images["sd"], {**own, "stat": "sd"}, {"Reliability": {"Description": "x", "measured": rows}}),
-        Derivative(images["detail"], {**own, "stat": "unrepeated"}),
-        Derivative(images["mask"], {"desc": "x", "suffix": "mask"}),
-    ]
+    maps = [Derivative(images["sd"], {"desc": "sbl", "contrast": "all", "suffix": "statmap", "stat": "sd"})]
     drawn = of_quality(images, maps)
-    assert kept(draw_quality, drawn, tmp_path / "work") == [
-        ("guards", "guards.html"), ("guards", "uncertainty.svg"),
-        ("guards", "unrepeated.svg"), ("guards", "calibration.svg"),
-    ]  # fmt: skip
+    assert kept(draw_quality, drawn, tmp_path / "work") == [("guards", "guards.html"), ("guards", "uncertainty.svg")]
     assert "&lt;b&gt;" in content_of(drawn, "guards", html=True)
-
-
-def test_a_sentence_stands_for_maps_without_unsupported_detail(images, tmp_path):
-    """Otherwise the page showed the anatomy, and nothing over it, once for each contrast."""
-    shown = {("srgan", "all"): 0.6, ("sbl", "all"): 0.4, ("srgan", "faces"): 0.4, ("sbl", "faces"): 0.4}
-    drawn = of_quality(images, [
-        Derivative(
-            images["detail"].like(np.full(SHAPE, value, np.float32)),
-            {"desc": name, "stat": "unrepeated", "contrast": contrast, "suffix": "boldmap"},
-        )
-        for (name, contrast), value in shown.items()
-    ])  # fmt: skip
-    found = [name for _, name in kept(draw_quality, drawn, tmp_path / "work")]
-    assert found == ["guards.html", "unrepeated.svg", "unrepeated.html"]
-    texts = words(content_of(drawn, "unrepeated"), tmp_path)
-    assert "srgan" in texts
-    assert "sbl" not in texts
-    text = content_of(drawn, "unrepeated", html=True)
-    assert text == "<p>Unsupported detail: no voxel above 0.5 in sbl (all, faces), srgan (faces).</p>"
 
 
 def test_guards_without_maps_or_ensemble(images):

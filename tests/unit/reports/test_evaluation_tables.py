@@ -220,7 +220,7 @@ def test_names_of_series_are_explained() -> None:
 def test_raised_flags_warn_once_and_quiet_ones_are_named():
     rows = [
         row("run", "flag_distortion", 1), row("raw", "flag_broad", 0, contrast="thumb"),
-        row("raw", "flag_task_not_done", math.nan), row("sbl", "flag_unrepeated", 1),
+        row("raw", "flag_task_not_done", math.nan), row("sbl", "flag_harm", 1),
     ]  # fmt: skip
     flags = [
         {"name": "distortion", "raised": True, "text": "Edges lie 2 mm apart.", "remedy": "Correct it."},
@@ -237,19 +237,17 @@ def test_raised_flags_warn_once_and_quiet_ones_are_named():
 
 def test_guards_show_unit_interval_and_place():
     rows = [
-        row("sbl", "ensemble_r", 0.4, contrast="all", region="brain", against="measured", lower=0.3, upper=0.5),
-        row("sbl", "unrepeated_share", 0.03, region="brain"),
+        row("sbl", "ensemble_sd", 0.4, contrast="all", region="brain", lower=0.3, upper=0.5),
         row("run", "edge_mismatch", 1.9),
     ]
     lines = table_cells(text.guards_html(rows), "Values of the quality checks")
-    assert lines[1][1:] == ["sbl", "whole brain, all, against measured", "0.400 [0.300, 0.500]"]
-    assert lines[2] == ["unsupported detail", "sbl", "whole brain, mean image", "0.030"]
-    assert lines[3] == ["distance of BOLD and T2* edges, median", "run", "–", "1.90 mm"]
+    assert lines[1][1:] == ["sbl", "whole brain, all", "0.400 [0.300, 0.500] signal"]
+    assert lines[2] == ["distance of BOLD and T2* edges, median", "run", "–", "1.90 mm"]
 
 
 def test_a_check_gives_its_largest_value():
     rows = [
-        row("sbl", "unrepeated_share", value, region="brain", contrast=name)
+        row("sbl", "precision_change", value, region="brain", contrast=name)
         for name, value in (("faces", 0.01), ("all", 0.04), ("houses", 0.0))
     ]
     html = text.guards_html([*rows, *(replace(each, series="srgan") for each in rows)])

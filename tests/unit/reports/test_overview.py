@@ -171,18 +171,18 @@ def test_beside_what_is_explained_stands_how_much_of_what_is_shown_is_true():
 
 
 def test_checks_are_counted_once_over_all_that_is_shown():
-    rows = [row("sbl", "flag_unrepeated", 1.0), row("run", "flag_broad", 0.0), row("raw", "flag_broad", math.nan)]
+    rows = [row("sbl", "flag_domain", 1.0), row("run", "flag_broad", 0.0), row("raw", "flag_broad", math.nan)]
     flags = [{"name": "distortion", "raised": True, "remedy": "Correct it."}, {"name": "distortion", "raised": True},
              {"name": "harm", "raised": True, "series": "srgan"}]  # fmt: skip
     chips = [*motion_chips(RUN), *registration_chips({"bold_t1w_poor": True}), *flag_chips(rows, flags)]
     assert [chip.text for chip in chips if not chip.passed] == [
         "registration: 1 warning", "susceptibility distortion", "srgan: worse than adding no detail",
-        "much unsupported detail",
+        "intensities differ from training data",
     ]  # fmt: skip
     found = check_number(chips, measured=True)
     assert (found.value, found.label) == ("2 of 6", "checks passed")
     assert found.note == "failed: registration: 1 warning; susceptibility distortion; srgan: worse than adding no " + (
-        "detail; much unsupported detail"
+        "detail; intensities differ from training data"
     )
     html = overview_html(*judged(rows_of()), [], {"bold_t1w_poor": True}, RUN)
     assert "<strong>1 of 2</strong><span>checks passed</span>" in html

@@ -58,8 +58,6 @@ FUNC = (
     "desc-truth",
     "desc-placebo",
     "contrast-thumb_desc-uncertainty",
-    "desc-calibration",
-    "contrast-thumb_desc-unrepeated",
 )
 FUNC_TABLES = (
     "viewer",
@@ -290,7 +288,7 @@ def test_notes_and_warnings_are_counted_by_their_words(tmp_path, words):
 def test_what_was_not_asked_for_is_no_failure(finished):
     out, logs = finished
     for path in (out / "sub-01" / "figures").glob("*desc-*_bold.*"):
-        if re.search("desc-(placebo|splithalf|truth|uncertainty|calibration)_", path.name):
+        if re.search("desc-(placebo|splithalf|truth|uncertainty)_", path.name):
             path.unlink()
     page, text = page_of(out, logs)
     assert "Not in this report" not in text

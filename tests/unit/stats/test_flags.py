@@ -17,7 +17,6 @@ from bids_sr.stats.controls.qc_flags import (
     outlying_slices,
     slice_residuals,
     task_flag,
-    unrepeated_flags,
 )
 
 SHAPE = (20, 20, 8)
@@ -159,11 +158,6 @@ def test_distortion_is_more_than_half_a_voxel():
     assert distortion_flag(judged, 3.4).raised is True
     unmeasured = [MetricRow(series="run", measure="edge_mismatch", value=float("nan"))]
     assert distortion_flag(unmeasured, 3.0) is None
-
-
-def test_unrepeated_detail_by_series():
-    rows = [MetricRow(series=s, measure="unrepeated_share", value=v) for s, v in (("srgan", 0.2), ("sbl", 0.01))]
-    assert {f.series: f.raised for f in unrepeated_flags(rows)} == {"srgan": True, "sbl": False}
 
 
 def test_three_flags_a_condition_or_breadth_alone_without_correlation(roi):

@@ -29,7 +29,7 @@ LOW_AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 SHAPE, AFFINE = hr_grid(LOW, LOW_AFFINE, TWO)
 CONTRASTS = {"a": {"a": 1.0}, "aMinusB": {"a": 1.0, "b": -1.0}}
 ALONE = {"c": {"c": 1.0}}
-GIVEN = {"contrasts": CONTRASTS | ALONE, "factor": TWO, "random_seed": 0, "axis_order": (0, 1, 2)}
+GIVEN = {"contrasts": CONTRASTS | ALONE, "axis_order": (0, 1, 2)}
 
 
 def effects(series: str, seed: int, *, signal: float = 30.0) -> Effects:
@@ -70,64 +70,28 @@ def check_maps(found: list[Derivative], stat: str, series: str) -> None:
         json.dumps(each.sidecar, allow_nan=False)
 
 
-def of(maps: list[Derivative], stat: str) -> list[Derivative]:
-    return [each for each in maps if each.entities["stat"] == stat]
-
-
 def by(rows: list[MetricRow], measure: str, **match: str) -> list[MetricRow]:
     return [r for r in rows if r.measure == measure and all(getattr(r, k) == v for k, v in match.items())]
 
 
-def test_uncertainty_with_measured_and_known_truth(tmp_path: Path) -> None:
+def test_uncertainty_is_the_spread_between_members(tmp_path: Path) -> None:
     names = [f"srganSeed{k}" for k in (1, 2, 3)]
     members = {name: save_effects(effects(name, k), tmp_path / f"{name}.npz") for k, name in enumerate(names, 1)}
-    rows, maps = quality.guard_series(
-        effects("srgan", 0), MASK, None, members, effects("measured", 77), {"a": Volume(30 * center(), AFFINE)},
-        series_name="srgan", n_boot=50, **GIVEN,
-    )  # fmt: skip
-    check_maps(of(maps, "sd"), "sd", "srgan")
+    rows, maps = quality.measure_uncertainty(effects("srgan", 0), MASK, members, series_name="srgan", **GIVEN)
+    check_maps(maps, "sd", "srgan")
     # four blocks of unit noise each in both conditions: standard deviation 1/2 for a, 1/sqrt(2) for the difference
     assert by(rows, "ensemble_sd", contrast="a")[0].value == pytest.approx(0.5 * 0.94, abs=0.08)
     assert by(rows, "ensemble_sd", contrast="a")[0].n == 4
-    measured = by(rows, "ensemble_coverage", contrast="a", against="measured")[0]
-    nominal = by(rows, "ensemble_nominal", contrast="a", against="measured")[0].value
-    assert measured.value == pytest.approx(nominal, abs=0.03)
-    assert measured.lower <= measured.value <= measured.upper
-    known = by(rows, "ensemble_coverage", contrast="a", against="truth")[0]
-    assert known.value > measured.value  # the truth has no noise of its own
-    assert not by(rows, "ensemble_r", contrast="aMinusB", against="truth")
     assert not by(rows, "ensemble_sd", contrast="c")  # one block
-    assert len(of(maps, "sd")[0].sidecar["Reliability"]["measured"]) == 10
+    assert maps[0].sidecar["EnsembleMembers"] == 4
     assert columns_json(EVALUATION, (row.measure for row in rows))
 
 
-def test_one_member_is_no_ensemble() -> None:
-    rows, maps = quality.guard_series(effects("srgan", 0), MASK, series_name="srgan", **GIVEN)
-    assert not by(rows, "ensemble_sd")
-    assert not of(maps, "sd")
-
-
-def test_unsupported_detail_with_and_without_a_pair() -> None:
-    own = effects("sbl", 0, signal=1.0)
-    guide = Volume(3.0 * (500 + 20 * np.random.default_rng(99).normal(size=SHAPE)), AFFINE)
-    rows, maps = quality.guard_series(own, MASK, guide, series_name="sbl", **GIVEN)
-    check_maps(maps, "unrepeated", "sbl")
-    static = by(rows, "unrepeated_share", contrast="n/a")
-    assert static[0].value == pytest.approx(0, abs=1e-6)  # the mean is the guide in another unit
-    dynamic = by(rows, "unrepeated_share", contrast="a")[0]
-    # white noise has three quarters of its energy beyond the limit; the effect is smooth, and repeats in the middle
-    assert dynamic.value > 0.6
-    assert dynamic.n == 4
-    assert not by(rows, "unrepeated_share", contrast="c")
-    rows, maps = quality.guard_series(own, MASK, series_name="sbl", **GIVEN)
-    assert not by(rows, "unrepeated_share", contrast="n/a")
-    assert maps[0].sidecar["ShareAboveThresholdMean"] == "n/a"
-
-
-def test_effects_on_another_grid_are_refused() -> None:
+def test_effects_on_another_grid_are_refused(tmp_path: Path) -> None:
     other = Volume(brain(), np.diag([1, 2, 3, 1.0]))
+    members = {"sblSeed1": save_effects(effects("sblSeed1", 1), tmp_path / "1.npz")}
     with pytest.raises(ValueError, match="effects of sbl lie on another grid"):
-        quality.guard_series(effects("sbl", 0), other, series_name="sbl", **GIVEN)
+        quality.measure_uncertainty(effects("sbl", 0), other, members, series_name="sbl", **GIVEN)
 
 
 @pytest.fixture
@@ -183,7 +147,7 @@ def test_the_domain_gate_passes_its_own_and_warns_of_others(
     bold: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     def gate(boldref: Volume) -> list[MetricRow]:
-        return quality.check_domain(bold["model_file"], boldref, bold["bold_mask"], "srgan")
+        return quality.check_domain(bold["model_file"], boldref, bold["bold_mask"], series_name="srgan")
 
     assert by(gate(bold["boldref"]), "flag_domain")[0].value == 0
     assert not caplog.records
@@ -217,9 +181,6 @@ def test_edges_apart_are_warned_of_by_name(caplog: pytest.LogCaptureFixture) -> 
     assert caplog.messages == []
 
 
-def test_the_methods_text_names_the_methods_and_their_ensembles() -> None:
-    text = quality.guards_text(["srgan", "sbl"], 3, with_pair=True, several=["srgan"])
-    assert text.startswith("Detail of srgan and sbl beyond the acquired Nyquist limit was marked unrepeated")
-    assert "or followed the detail of the high-resolution T2*-weighted image" in text
-    assert "The uncertainty of srgan is the standard deviation of the effect between 3 models" in text
-    assert "uncertainty" not in quality.guards_text(["sbl"], 1, with_pair=False)
+def test_the_methods_text_names_the_ensembles() -> None:
+    text = quality.uncertainty_text(["srgan", "sbl"], 3)
+    assert text.startswith("The uncertainty of srgan and sbl is the standard deviation of the effect between 3 models")

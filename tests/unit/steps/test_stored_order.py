@@ -142,14 +142,14 @@ def test_texts_about_axes_are_in_the_order_of_the_file(tmp_path: Path) -> None:
     turned.header["pixdim"][4] = image.header["pixdim"][4]
     nb.save(turned, bold)
     maker.events()
-    graph = planned_graph(maker, tmp_path, "--sr-method", "sbl", "--sr-factor", "2")
+    graph = planned_graph(maker, tmp_path, "--sr-method", "sbl", "--sr-factor", "2", "--n-ensemble", "2")
     texts = [
         graph.settings[placed]["own_sidecar"]["Resolution"]
         for placed in placed_of(graph, "store") if placed.name == "keep_series"
     ]  # fmt: skip
     assert texts
     assert all("voxels 1x2x2 times finer" in text for text in texts)
-    drawn = [*placed_of(graph, "map_series"), *placed_of(graph, "guard_series")]
+    drawn = [*placed_of(graph, "map_series"), *placed_of(graph, "measure_uncertainty")]
     assert {graph.settings[placed]["axis_order"] for placed in drawn} == {ORDER}
     common = common_sidecar(series="sbl", fwhm_mm=0.0, zooms=(1.5, 2.0, 4.0), axis_order=ORDER)
     assert common["Resolution"].endswith("4 x 1.5 x 2 mm")
