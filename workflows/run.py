@@ -9,7 +9,6 @@ from bids_sr.config.spaces import FUNC
 from bids_sr.pipeline.graph import Maker, Scope, scope_of
 from bids_sr.pipeline.step import Part
 from bids_sr.series import INTERPOLATIONS, MEASURED
-from bids_sr.stats.regions.map_sidecars import SLOW
 from bids_sr.steps import (
     activation,
     active_regions,
@@ -104,7 +103,7 @@ def _settings(planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with
         "dummy_scans": given.n_dummy if dummies is None and given is not None else dummies,
         "slice_times": bold.slice_timing if timed else None, "has_stc": timed,
         "contrasts": {name: dict(weights) for name, weights in planned.plan.contrasts[bold.bold].items()},
-        "at_rest": at_rest, "band": SLOW if at_rest else None,
+        "at_rest": at_rest,
         "active_by": MEASURED if truth is not None and truth.bold is not None else "bspline",
         "has_truth": bool(known) or (truth is not None and truth.bold is not None),
         "series_names": tuple(one.name for one in wanted if one.stored),

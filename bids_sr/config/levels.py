@@ -42,14 +42,10 @@ def maps_level(name: str, asked_for: Collection[str], baselines: str) -> Level:
 
 @frozen
 class Stored:
-    """What is stored at one smoothing: maps by statistic, regions by threshold (as of the settings), amplitudes.
-
-    `amplitudes`: whether maps of the amplitude of slow fluctuations are, of runs without events.
-    """
+    """What is stored at one smoothing: maps by statistic, regions by threshold (as of the settings)."""
 
     stats: Sequence[str] = ()
     thresholds: Sequence[str] = ()
-    amplitudes: bool = True
 
 
 @frozen
@@ -84,7 +80,7 @@ class StoredMaps:
         if tuple(sorted(self.smoothing)) != SMOOTHING:
             return dict.fromkeys(self.smoothing, most)
         least, above = sorted(self.smoothing)
-        return {least: most, above: Stored(stats=_GROUP if fitted else _CORRELATED, amplitudes=False)}
+        return {least: most, above: Stored(stats=_GROUP if fitted else _CORRELATED)}
 
     def holds(self, series: str, fwhm_mm: float, stat: str) -> bool:
         """Whether the maps of a statistic are stored of a series at one smoothing."""

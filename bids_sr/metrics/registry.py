@@ -113,12 +113,6 @@ register(
            "foci", NEITHER),
     Metric("roi_voxels", "voxel", "voxels of the region of interest inside the mask"),
     Metric("mask_voxels", "voxel", "voxels of the mask"),
-    Metric("alff_median", "signal",
-           "median over the mask of the amplitude of slow fluctuations (ALFF); a noisier series has more", NEITHER),
-    Metric("falff_median", "1", "median over the mask of their share of all fluctuation (fALFF)", NEITHER),
-    Metric("alff_half_r", "1",
-           "correlation over the mask of ALFF in both halves of the run: reliability, not truth, as anatomy and noise "
-           "make halves alike"),
     Metric("dof", "1", "degrees of freedom of the linear model"),
     Metric("design_rank", "1", "rank of the linear model's design"),
     Metric("design_columns", "1",

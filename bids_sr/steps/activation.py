@@ -5,7 +5,6 @@ from math import prod
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bids_sr.config.levels import Level, StoredMaps
@@ -72,12 +71,6 @@ def _maps_text(setting: Lookup) -> str:
         )
         if "fdr" in setting("thresholds"):
             parts.append("Regions were also thresholded at a false discovery rate of .05 [@benjamini1995].")
-    if at_rest:
-        low, high = setting("band")
-        parts.append(
-            f"The amplitude of low-frequency fluctuations, ALFF [@alff], is the standard deviation between {low:g} "
-            f"and {high:g} Hz without these regressors, fALFF [@falff] its ratio to that at all frequencies."
-        )
     return " ".join(parts) + "\n"
 
 
@@ -98,8 +91,6 @@ def stored_maps(setting: Lookup) -> list[dict[str, str]]:
         found += [{"suffix": "statmap", "stat": stat, "desc": desc} for stat in own.stats]
         regions = [map_label(series, fwhm_mm, each.label) for each in parse_thresholds(own.thresholds)]
         found += [{"suffix": "mask", "desc": region} for region in regions]
-        if own.amplitudes:
-            found.append({"suffix": "boldmap", "desc": desc})
     return found
 
 
@@ -113,7 +104,7 @@ def stored_maps(setting: Lookup) -> list[dict[str, str]]:
 def map_series(
     series: Series, mask: Mask, roi: Mask, regressors: Regressors, here: Path, confounds: Confounds | None = None, *,
     series_name: str, fwhm_mm: float, contrasts: Contrasts, kinds: Kinds, thresholds: Sequence[str], factor: Factor,
-    tr: float, n_dummy: int, high_pass: float, low_pass: float | None, band: tuple[float, float] | None,
+    tr: float, n_dummy: int, high_pass: float, low_pass: float | None,
     slice_time_ref: float, has_stc: bool, axis_order: tuple[int, int, int],
 ) -> tuple[list[Map], Metrics]:  # fmt: skip
     """Correlation and linear-model maps of one series at one smoothing, the regions in them, and their figures.
@@ -127,10 +118,9 @@ def map_series(
     factor : acquired over high-resolution voxel, by axis
     high_pass : Hz, drift of the linear model; 0 is a straight line
     low_pass : Hz, correlation only; None is none
-    band : Hz, of the amplitude of fluctuations; None: it is not mapped
     """
     how = ActivationSettings(
-        kinds=tuple(kinds), confound_names=default_confounds(confounds), band=band, low_pass=low_pass, fwhm_mm=fwhm_mm,
+        kinds=tuple(kinds), confound_names=default_confounds(confounds), low_pass=low_pass, fwhm_mm=fwhm_mm,
         tr=tr, n_dummy=n_dummy, high_pass=high_pass, slice_time_ref=slice_time_ref, has_stc=has_stc,
     )  # fmt: skip
     found = fitted(series, mask.data, regressors, contrasts, how, here, confounds)
@@ -142,7 +132,9 @@ def map_series(
         )
         for values, own, sidecar in _images(found, regions, thresholds, contrasts, how, series_name)
     ]
-    rows = metric_rows(series_name, _figures(found, mask.data, kinds), fwhm_mm=fwhm_mm)
+    design = found.design
+    size = {"dof": design.dof, "design_rank": design.rank, "design_columns": len(design.columns)}
+    rows = metric_rows(series_name, size if "glm" in kinds else {}, fwhm_mm=fwhm_mm)
     rows += activation_rows(
         found.maps, regions, regressors.contrasts(contrasts), mask=mask.data, roi=roi.data, affine=series.affine,
         series=series_name, fwhm_mm=fwhm_mm, per_acquired=per_acquired(series_name, factor),
@@ -169,7 +161,7 @@ def _images(
     found: ActivationMaps, regions: Regions, thresholds: Sequence[str], contrasts: Contrasts, how: ActivationSettings,
     series: str,
 ) -> Iterator[tuple[Array, dict[str, str], map_sidecars.Sidecar]]:  # fmt: skip
-    """Values, entities and sidecar of maps, of regions, and of amplitudes of fluctuations where there are any."""
+    """Values, entities and sidecar of maps and of regions."""
     desc, limits = map_label(series, how.fwhm_mm), {each.label: each for each in parse_thresholds(thresholds)}
     for (name, stat), values in found.maps.items():
         model = map_sidecars.model_text(stat, found.design, noise_order=found.noise_order, low_pass=how.low_pass)
@@ -178,23 +170,6 @@ def _images(
     for (name, label), (region, _) in regions.items():
         own = {"label": name, "desc": map_label(series, how.fwhm_mm, label), "suffix": "mask"}
         yield region, own, map_sidecars.region_sidecar(limits[label])
-    if found.amplitudes is not None and how.band is not None:
-        for stat in ("alff", "falff"):
-            own = {"stat": stat, "desc": desc, "suffix": "boldmap"}
-            sidecar = map_sidecars.amplitude_sidecar(stat, found.design, how.band)
-            yield getattr(found.amplitudes, stat), own, sidecar
-
-
-def _figures(found: ActivationMaps, mask: Array, kinds: Kinds) -> dict[str, float | None]:
-    """Size of the model, and amplitudes of fluctuations where there are any."""
-    design, slow = found.design, found.amplitudes
-    out: dict[str, float | None] = {}
-    if "glm" in kinds:
-        out = {"dof": design.dof, "design_rank": design.rank, "design_columns": len(design.columns)}
-    if slow is not None:
-        out |= {f"{name}_median": float(np.median(getattr(slow, name)[mask])) for name in ("alff", "falff")}
-        out["alff_half_r"] = slow.half_r
-    return out
 
 
 @step(makes="quality")

@@ -18,28 +18,23 @@ from bids_sr.reports.tables.evaluation_rows import series_text
 
 @frozen
 class Display:
-    """How a statistic is shown: |value| up to `threshold` is not drawn, the color scale ends at `floor` or above.
-
-    What has one sign only (`positive`) is shown whole, from 0 on, in a scale of one hue after another.
-    """
+    """How a statistic is shown: |value| up to `threshold` is not drawn, the color scale ends at `floor` or above."""
 
     statistic: str
     threshold: float
     floor: float
-    positive: bool = False
     unit: str = ""
 
     @property
     def label(self) -> str:
         """What a color scale is of."""
         shown = f"{self.statistic} ({self.unit})" if self.unit else self.statistic
-        return shown if self.positive else f"{shown}; shown where |{self.statistic}| > {self.threshold:g}"
+        return f"{shown}; shown where |{self.statistic}| > {self.threshold:g}"
 
 
 T_DISPLAY = Display(statistic="t", threshold=3.1, floor=6.0)
 """|t| > 3.1: p < .001, one-sided, uncorrected, for many degrees of freedom."""
 CC_DISPLAY = Display(statistic="cc", threshold=0.25, floor=0.6)
-ALFF_DISPLAY = Display(statistic="ALFF (unit of the BOLD)", threshold=0.0, floor=0.0, positive=True)
 FDR_COLOR = "white"
 MAP_COLORS = (
     "#b3f3ff", "#4fb6f2", "#1f6fd6", "#123a9c", "#0b1f66", "#6b1200", "#b33100", "#ea6a00", "#ffb000", "#fff3a0",
@@ -160,8 +155,6 @@ def activation_figure(
     windows = _windows(scene, brain, planes, maps[0])
     limit = limit or common_scale(maps, display.floor)
     colors: Look = {"cmap": MAP_CMAP, "vmin": -limit, "vmax": limit, "alpha": 0.92}
-    if display.positive:
-        colors = {"cmap": "viridis", "vmin": 0.0, "vmax": limit}
     columns = max(len(windows), COLUMNS)
     unit = 11.2 / columns * max(s.height_over_width(box, brain) for box, _ in windows)
     with s.style():

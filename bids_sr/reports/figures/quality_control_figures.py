@@ -28,16 +28,13 @@ def _ground(
     return below, {"vmin": low, "vmax": high}, brain, planes, box
 
 
-def uncertainty_figure(
-    maps: Mapping[str, Array], affine: Array, background: Array, mask: Array, *, percent: float | None = None
-) -> Figure:
-    """Standard deviation of the effect between members (X, Y, Z) over an image, a row each series, on one scale.
+def overlay_figure(maps: Mapping[str, Array], affine: Array, background: Array, mask: Array, *, label: str) -> Figure:
+    """Maps (X, Y, Z) of something that is never negative over an image, a row each, on one scale.
 
-    One unit is so many `percent` of the brain's mean signal; the color scale ends at the 99th percentile in the brain
-    over all maps. `FigureInputError` without a map.
+    The color scale ends at the 99th percentile in the brain over all maps. `FigureInputError` without a map.
     """
     if not maps:
-        raise FigureInputError("there is no map of uncertainty")
+        raise FigureInputError(f"there is no map of {label}")
     inside = mask > 0
     ground, gray, brain, planes, box = _ground(background, mask, affine, N_PLANES, 3.0)
     tops = (float(np.nanpercentile(m[inside], 99)) for m in maps.values() if np.isfinite(m[inside]).any())
@@ -56,7 +53,7 @@ def uncertainty_figure(
                 image = s.show_window(ax, shown, (box, k), **look)
             s.name_row(row[0], name)
         s.mark_planes(axes[0], brain, planes)
-        s.bar_below(fig, image, f"standard deviation of the effect between members ({s.units_text(percent)})")
+        s.bar_below(fig, image, label)
     return fig
 
 

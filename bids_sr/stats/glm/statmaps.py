@@ -1,4 +1,4 @@
-"""Activation maps of one series: correlation, general linear model, slow fluctuations; in bounded memory.
+"""Activation maps of one series: correlation and general linear model, in bounded memory.
 
 The same code, model, mask and scale serve every series (raw, baselines, methods), so that a difference between their
 maps is a difference between the series. Detrending and low-pass belong to the correlation; the linear model gets the
@@ -6,7 +6,6 @@ unfiltered series, with drift and motion as regressors.
 """
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -76,71 +75,6 @@ def cross_correlation(signals: Float, tasks: Float, temporal: TemporalFilter) ->
     return np.clip(out, -1.0, 1.0)
 
 
-Band = tuple[float, float]  # Hz
-
-
-@frozen
-class Amplitudes:
-    """ALFF in the unit of the series and fALFF, (X, Y, Z) float32, 0 outside the mask; r of the ALFF of two halves."""
-
-    alff: Float32
-    falff: Float32
-    half_r: float
-
-
-def cosines_within(n: int, tr: float, band: Band) -> Float:
-    """Orthonormal cosines (n, K) of n samples, tr s apart, from the lower to the upper frequency (Hz) of a band.
-
-    ValueError where no cosine lies in it: the run is shorter than half a period, or its volumes are too far apart.
-    """
-    upper = min(band[1], 0.5 / tr)
-    numbers = np.arange(max(1, math.ceil(2 * n * tr * band[0] - 1e-9)), math.floor(2 * n * tr * upper + 1e-9) + 1)
-    numbers = numbers[numbers < n]
-    if not len(numbers):
-        raise ValueError(f"{n} volumes, {tr:g} s apart, hold nothing between {band[0]:g} and {band[1]:g} Hz")
-    phase = np.pi / n * (np.arange(n) + 0.5)[:, None] * numbers
-    return np.asarray(np.sqrt(2 / n) * np.cos(phase))
-
-
-@frozen
-class AmplitudeModel:
-    """What is taken out of time series, and where their amplitude is looked for.
-
-    ALFF is the standard deviation within a band, fALFF that over the standard deviation at all frequencies, of time
-    series without drift and confounds (Zang et al. 2007; Zou et al. 2008, here as standard deviations). Thermal noise
-    has its share of the band: a noisier series has more ALFF, not more brain activity, and anatomy alone makes the two
-    halves of a run alike.
-    """
-
-    nuisance: Float  # (T, P) orthonormal, what is taken out
-    whole: Float  # (T, K) cosines of the band
-    halves: tuple[Float, Float]  # (T/2, K') those of each half of the run
-
-    def fit(self, block: Float32) -> Float:
-        """ALFF, fALFF and the ALFF of both halves of time series (T, N), (4, N); 0 where nothing varies."""
-        signals = block.astype(np.float64)
-        rest = signals - self.nuisance @ (self.nuisance.T @ signals)
-        own, every = _spread(rest, self.whole), np.sqrt(np.mean(rest**2, axis=0))
-        middle = len(self.halves[0])
-        share = np.divide(own, every, out=np.zeros_like(own), where=every > 1e-6 * np.abs(signals).max(axis=0))
-        return np.stack([own, share, _spread(rest[:middle], self.halves[0]), _spread(rest[middle:], self.halves[1])])
-
-
-def _spread(signals: Float, cosines: Float) -> Float:
-    return np.asarray(np.sqrt(((cosines.T @ signals) ** 2).sum(axis=0) / len(signals)))
-
-
-def amplitude_model(nuisance: Float, tr: float, band: Band) -> AmplitudeModel:
-    """The model of a run; `nuisance` (T, P) are drift, confounds and a constant. ValueError as `cosines_within`."""
-    count = len(nuisance)
-    basis, sizes, _ = np.linalg.svd(nuisance, full_matrices=False)
-    return AmplitudeModel(
-        nuisance=basis[:, sizes > 1e-9 * sizes[0]],
-        whole=cosines_within(count, tr, band),
-        halves=(cosines_within(count // 2, tr, band), cosines_within(count - count // 2, tr, band)),
-    )
-
-
 STATS: Mapping[str, tuple[str, ...]] = {"cc": ("cc",), "glm": ("effect", "variance", "t", "z")}
 
 
@@ -160,7 +94,6 @@ class ActivationSettings:
     block_bytes: int = BLOCK_BYTES  # memory for a block of voxels; no result depends on it
     kinds: tuple[Literal["cc", "glm"], ...] = ("cc", "glm")
     low_pass: float | None = 0.1  # Hz, correlation only; None: none
-    band: Band | None = None  # Hz, of the amplitude of fluctuations; None: it is not mapped
 
     def design(self, events: Regressors, n_volumes: int, confounds: pd.DataFrame | None) -> Design:
         """See `build_design`."""
@@ -181,15 +114,13 @@ class ActivationMaps:
     maps: Mapping[tuple[str, str], Float32]
     design: Design
     noise_order: int | None = None  # lags of the noise model (0: white), None where there is no linear model
-    amplitudes: Amplitudes | None = None  # of slow fluctuations, where they were asked for
 
 
 def _fit(
     signals: VoxelTimeSeries, design: Design, vectors: Float, settings: ActivationSettings,
-    mask: Mask, zooms: Sequence[float], slow: AmplitudeModel | None,
-) -> tuple[dict[str, Float32], Float32, int | None]:  # fmt: skip
-    """Values by stat, (contrasts, voxels) float32; amplitudes, (4, voxels) as `AmplitudeModel.fit`; order of noise."""
-    amplitudes = np.zeros((4, signals.n_voxels), dtype=np.float32)
+    mask: Mask, zooms: Sequence[float],
+) -> tuple[dict[str, Float32], int | None]:  # fmt: skip
+    """Values by stat, (contrasts, voxels) float32; order of noise."""
     stats = [stat for kind in settings.kinds for stat in STATS[kind]]
     values = {stat: np.zeros((len(vectors), signals.n_voxels), dtype=np.float32) for stat in stats}
     temporal = temporal_filter(signals.n_times, settings.tr, settings.low_pass) if "cc" in settings.kinds else None
@@ -205,19 +136,7 @@ def _fit(
             fitted = model.fit(block, voxels)
             for stat in STATS["glm"]:
                 values[stat][:, voxels] = fitted[stat]
-        if slow is not None:
-            amplitudes[:, voxels] = slow.fit(block)
-    return values, amplitudes, noise_order
-
-
-def _amplitudes(values: Float32, mask: Mask) -> Amplitudes:
-    """Amplitudes of voxels, (4, voxels), as maps."""
-    maps = np.zeros((2, *mask.shape), dtype=np.float32)
-    maps[:, mask] = values[:2]
-    varied = min(float(values[2].std()), float(values[3].std())) > 0
-    return Amplitudes(
-        alff=maps[0], falff=maps[1], half_r=float(np.corrcoef(values[2], values[3])[0, 1]) if varied else math.nan
-    )
+    return values, noise_order
 
 
 def map_activation(
@@ -241,15 +160,11 @@ def map_activation(
     design = settings.design(events, reader.shape[3], confounds)
     vectors = np.array([contrast_vector(design, name, weights) for name, weights in contrasts.items()])
     mask = np.asarray(mask, dtype=bool)
-    slow = None
-    if settings.band is not None:
-        slow = amplitude_model(design.matrix[:, len(design.conditions) :], settings.tr, settings.band)
     with extract_time_series(reader, mask, scratch, fwhm_mm=settings.fwhm_mm, start=settings.n_dummy) as signals:
-        values, amplitudes, noise_order = _fit(signals, design, vectors, settings, mask, reader.zooms, slow)
+        values, noise_order = _fit(signals, design, vectors, settings, mask, reader.zooms)
     maps: dict[tuple[str, str], Float32] = {}
     for index, name in enumerate(contrasts):
         for stat, found in values.items():
             maps[name, stat] = np.zeros(mask.shape, dtype=np.float32)
             maps[name, stat][mask] = found[index]
-    slow_maps = None if slow is None else _amplitudes(amplitudes, mask)
-    return ActivationMaps(maps=maps, design=design, noise_order=noise_order, amplitudes=slow_maps)
+    return ActivationMaps(maps=maps, design=design, noise_order=noise_order)

@@ -8,17 +8,12 @@ from bids_sr.stats.glm.noise import noise_words
 from bids_sr.stats.regions.activation_regions import Threshold
 
 Sidecar = dict[str, object]
-SLOW = (0.01, 0.1)  # Hz, band of the amplitude of fluctuations
 STAT_TEXT = {
     "cc": ("Correlation of the voxel's time series with the task, both detrended and filtered", "1"),
     "effect": ("Signal change of a sustained block, in the unit of the BOLD series", "arbitrary"),
     "variance": ("Variance of the estimated effect, in the square of its unit", "arbitrary"),
     "t": ("t statistic of the contrast, two-sided sign", "1"),
     "z": ("Normal deviate of t's tail, with degrees of freedom as the noise's coefficient is an estimate", "1"),
-}
-AMPLITUDE_TEXT = {
-    "alff": ("Standard deviation of the voxel's slow fluctuations, without drift and confounds", "arbitrary"),
-    "falff": ("Standard deviation of the voxel's slow fluctuations over that at all frequencies", "1"),
 }
 REGION_TEXT = {
     "Quarter": "Voxels of the region of interest with CC at or above max - (max - min)/4",
@@ -64,14 +59,6 @@ def model_text(stat: str, design: Design, *, noise_order: int | None = None, low
         "Conditions": list(design.conditions),
         "Confounds": nuisance,
     }
-
-
-def amplitude_sidecar(stat: str, design: Design, band: Sequence[float]) -> Sidecar:
-    """What a map of the amplitude of fluctuations says of itself; band in Hz."""
-    text, units = AMPLITUDE_TEXT[stat]
-    model = model_text(stat, design)
-    out: Sidecar = {"Description": text, "Units": units, "FrequencyBandHz": list(band)}
-    return {**out, "Model": {key: model[key] for key in ("DummyVolumes", "HighPassHz", "Confounds")}}
 
 
 def region_sidecar(threshold: Threshold) -> Sidecar:

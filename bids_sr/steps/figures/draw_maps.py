@@ -141,15 +141,6 @@ def draw_design(
         "outline: false discovery rate .05 over the brain. Light blue outline: region of interest.",
         tables=("activation",),
     ),
-    Shown(
-        "amplitude", "activation", label="smoothing",
-        title="Connectivity",
-        heading="Amplitude of slow fluctuations (ALFF), {smoothing}",
-        tab="Slow fluctuations",
-        caption="Standard deviation of each voxel's fluctuations from .01 to .1 Hz, without drift and confounds, all "
-        "series on one scale. Noise fluctuates too: a noisier series has higher ALFF, and there is no reference for "
-        "it.",
-    ),
     memory=MAPS,
 )  # fmt: skip
 def draw_activation(
@@ -163,9 +154,9 @@ def draw_activation(
     Parameters
     ----------
     series_names : those of the plan, in the order of the rows
-    at_rest : contrasts are seeds: the figures go by another name, and amplitudes of fluctuations are drawn too
+    at_rest : contrasts are seeds: the figures go by another name
     """
-    from bids_sr.reports.figures.activation_figures import ALFF_DISPLAY, activation_figure
+    from bids_sr.reports.figures.activation_figures import activation_figure
 
     found = run_maps.sort_maps(maps)
     scene = run_maps.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
@@ -178,10 +169,6 @@ def draw_activation(
             limit = run_maps.color_limit(own.values(), display.floor)
             drawn = activation_figure(rows, scene, display=display, limit=limit)
             yield Drawn(map_label(what, fwhm / 10), drawn, contrast=contrast)
-    for (stat, fwhm), own in found.amplitudes.items():
-        if stat == "alff":
-            rows = [run_maps.row_of(name, own[name]) for name in run_maps.ordered(own, series_names)]
-            yield Drawn(map_label("amplitude", fwhm / 10), activation_figure(rows, scene, display=ALFF_DISPLAY))
 
 
 @figure(

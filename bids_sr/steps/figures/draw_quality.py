@@ -32,17 +32,18 @@ def draw_quality(
     ----------
     boldref, bold_mask : reference of the run and brain on its grid, for effects in percent
     """
-    from bids_sr.reports.figures.quality_control_figures import uncertainty_figure
+    from bids_sr.reports.figures.quality_control_figures import overlay_figure
+    from bids_sr.reports.figures.style import units_text
     from bids_sr.reports.text.evaluation_text import guards_html
 
     if text := guards_html(evaluation, run_maps.raised(flags)):
         yield Drawn("guards", text)
-    percent = percent_of(boldref, bold_mask)
+    label = f"standard deviation of the effect between members ({units_text(percent_of(boldref, bold_mask))})"
     grid = grid_of(bold_mask_hr)
     for contrast, of_series in _by_contrast(uncertainty_maps or ()).items():
         maps = {name: onto(each.volume, *grid) for name, each in of_series.items()}
         background = onto(guide_hr or boldref, *grid)
-        drawn = uncertainty_figure(maps, bold_mask_hr.affine, background, bold_mask_hr.data, percent=percent)
+        drawn = overlay_figure(maps, bold_mask_hr.affine, background, bold_mask_hr.data, label=label)
         yield Drawn("uncertainty", drawn, contrast=contrast)
 
 

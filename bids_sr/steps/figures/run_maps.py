@@ -29,12 +29,10 @@ class ShownMaps:
     ----------
     stats : by contrast, statistic and smoothing (tenths of mm)
     regions : masks by contrast, kind of region and smoothing
-    amplitudes : by statistic and smoothing, of a run at rest
     """
 
     stats: dict[tuple[str, str, int], OfSeries] = field(default_factory=dict)
     regions: dict[tuple[str, str, int], OfSeries] = field(default_factory=dict)
-    amplitudes: dict[tuple[str, int], OfSeries] = field(default_factory=dict)
 
     @property
     def display(self) -> Display:
@@ -60,8 +58,6 @@ def sort_maps(maps: Iterable[Derivative]) -> ShownMaps:
         fwhm = round(10 * fwhm_mm)
         if own["suffix"] == "statmap":
             found.stats.setdefault((own["contrast"], own["stat"], fwhm), {})[series] = each
-        elif own["suffix"] == "boldmap" and own.get("stat") in ("alff", "falff"):
-            found.amplitudes.setdefault((own["stat"], fwhm), {})[series] = each
         elif own["suffix"] == "mask" and region:
             found.regions.setdefault((own["label"], region, fwhm), {})[series] = each
     return found

@@ -187,7 +187,7 @@ def test_nothing_to_draw_is_said():
     with pytest.raises(style.FigureInputError, match="no map"):
         quality_control_figures.beyond_figure({}, AFFINE, np.ones(SHAPE), scores={}, score="r")
     with pytest.raises(style.FigureInputError, match="no map"):
-        quality_control_figures.uncertainty_figure({}, AFFINE, np.ones(SHAPE), np.ones(SHAPE))
+        quality_control_figures.overlay_figure({}, AFFINE, np.ones(SHAPE), np.ones(SHAPE), label="x")
     with pytest.raises(style.FigureInputError, match=r"expected \(X, Y, Z\)"):
         quality_control_figures.variance_figure(np.zeros((*SHAPE, 3)), AFFINE, np.ones(SHAPE))
 

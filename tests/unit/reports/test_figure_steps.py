@@ -299,14 +299,9 @@ def test_maps_in_a_template_space_are_left_out(images):
     assert not run_maps.sort_maps([Derivative(images["image"], own)]).stats
 
 
-def test_a_run_at_rest_has_connectivity_and_amplitudes(images, maps, tmp_path):
-    own = [
-        Derivative(maps[0].content, {"stat": "alff", "desc": name, "suffix": "boldmap"})
-        for name in ("bspline", "srgan")
-    ]
+def test_a_run_at_rest_has_connectivity(images, maps, tmp_path):
     drawn = draw_maps.draw_activation(
-        [*maps, *own], images["mask_hr"], images["roi_hr"], images["image_hr"], series_names=(), at_rest=True
+        maps, images["mask_hr"], images["roi_hr"], images["image_hr"], series_names=(), at_rest=True
     )
     kept(draw_maps.draw_activation, drawn, tmp_path)
-    assert {each.entities["desc"] for each in drawn} == {"connectivity", "connectivityFwhm50", "amplitude"}
-    assert "contrast" not in next(each.entities for each in drawn if each.entities["desc"] == "amplitude")
+    assert {each.entities["desc"] for each in drawn} == {"connectivity", "connectivityFwhm50"}

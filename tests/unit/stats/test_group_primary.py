@@ -168,7 +168,7 @@ def test_why_a_task_has_no_primary_comparison() -> None:
 
 
 def test_reproducibility_is_not_compared_over_participants() -> None:
-    assert {better(name) for name in ("self_r_beyond", "self_r_signal", "gain_self_r_beyond", "alff_half_r")} == {None}
+    assert {better(name) for name in ("self_r_beyond", "self_r_signal", "gain_self_r_beyond")} == {None}
 
 
 def test_measured_comes_before_known_and_without_a_truth_there_is_none() -> None:

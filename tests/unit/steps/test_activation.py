@@ -71,7 +71,7 @@ def mask_of(shape, affine) -> Volume:
 
 OPTIONS = {
     "n_dummy": 2, "tr": 2.0, "fwhm_mm": 5.0, "contrasts": CONTRASTS, "kinds": ["cc", "glm"], "low_pass": 0.1,
-    "high_pass": 1 / 128, "thresholds": ["quarter", "fdr", "3.1"], "factor": (2.0, 2.0, 1.0), "band": None,
+    "high_pass": 1 / 128, "thresholds": ["quarter", "fdr", "3.1"], "factor": (2.0, 2.0, 1.0),
     "slice_time_ref": 0.5, "has_stc": False, "axis_order": (0, 1, 2),
 }  # fmt: skip
 
@@ -247,27 +247,6 @@ def test_components_of_acompcor_enter_where_the_run_can_spare_them():
     for volumes, expected in ((49, MOTION), (50, (*MOTION, "a_comp_cor_00", "a_comp_cor_01"))):
         assert default_confounds(pd.DataFrame(0.0, index=range(volumes), columns=columns)) == expected
     assert default_confounds(None) == ()
-
-
-def test_amplitudes_of_fluctuations_are_made_named_and_told(run, tmp_path):
-    plain, without = maps_of(run, "srgan", tmp_path)
-    maps, rows = maps_of(run, "srgan", tmp_path, band=(0.01, 0.1))
-    assert len(maps) == len(plain) + 2
-    for each, stat in zip(maps[-2:], ("alff", "falff"), strict=True):
-        named = derivative_path(
-            {"subject": "01", "task": "rest", "datatype": "func", "extension": ".nii.gz", **each.entities}
-        )
-        assert named == f"sub-01/func/sub-01_task-rest_res-hr_stat-{stat}_desc-srganFwhm50_boldmap.nii.gz"
-        assert each.sidecar["FrequencyBandHz"] == [0.01, 0.1]
-        assert set(each.sidecar["Model"]["Confounds"]) == set(MOTION)
-        image = each.volume.data
-        assert image[:-1].max() > 0
-        assert (image[-1] == 0).all()
-        assert stat == "alff" or image.max() <= 1
-    told = values(rows)
-    assert told["n/a", "alff_median"] > 0
-    assert 0 < told["n/a", "falff_median"] < 1
-    assert ("n/a", "alff_median") not in values(without)
 
 
 def test_eight_classes_stand_between_events_and_a_t_map(run, tmp_path):

@@ -72,7 +72,7 @@ def raw_maps(files, tmp_path_factory) -> tuple[list[Derivative], list[MetricRow]
         return map_series(
             reader, mask_of("raw"), roi_of("raw"), EVENTS, tmp_path_factory.mktemp("raw"), series_name="raw",
             fwhm_mm=0.0, contrasts=CONTRASTS, kinds=["cc", "glm"], thresholds=("quarter", "fdr", "3.1"), factor=FACTOR,
-            band=None, high_pass=1 / 128, axis_order=(0, 1, 2), **MODEL,
+            high_pass=1 / 128, axis_order=(0, 1, 2), **MODEL,
         )  # fmt: skip
 
 
