@@ -1,11 +1,11 @@
 """Agreement of whole-run maps with the measured high-resolution series or with known activation.
 
-Measured: maps at one smoothing against its maps at the same smoothing; truly active is t above 4. Both contain the same
-physiology, and where the acquired series was made of the measured one, the same noise: these metrics say how alike the
-maps are, split halves how much of that is signal. Known activation has no noise and is never smoothed; truly active is
-25 % of its maximum and more. Of seeds, voxels count as connected where their correlation is .5 or more (TV
-self-supervision, section 3.3), in truth where that of the measured series is, or where activation is known to be; the
-share sorted alike, false discoveries and overlap are of those. What is not defined is NaN (n/a in the table).
+Measured: maps at one smoothing against its maps at the same smoothing. Both contain the same physiology, and where the
+acquired series was made of the measured one, the same noise: these metrics say how alike the maps are, split halves how
+much of that is signal. Known activation has no noise and is never smoothed; truly active is 25 % of its maximum and
+more, and how well voxels are found is asked of it alone. Of seeds, voxels count as connected where their correlation is
+.5 or more (TV self-supervision, section 3.3), in truth where activation is known to be; the share sorted alike, false
+discoveries and overlap are of those. What is not defined is NaN (n/a in the table).
 
 Maps of activation end at the mask, whose edge is detail that all series share (it lifts the correlation of a denoised
 B-spline from .03 to .07 in the brain): metrics beyond the acquired Nyquist limit come from the effects of blocks.
@@ -93,17 +93,14 @@ class TrueEffect:
 
     effect: Float32  # (X, Y, Z) true effect
     t: Float32 | None  # (X, Y, Z) of the measured series, None for known activation
-    active: Mask  # (X, Y, Z) truly active voxels
-    connected: Mask | None = None  # (X, Y, Z) those that belong to the network of a seed
+    active: Mask | None  # (X, Y, Z) truly active voxels, of a seed its network; None for the measured series
 
 
-def measured_truth(maps: Mapping[tuple[str, str], Float32], contrast: str, mask: Mask) -> TrueEffect | None:
+def measured_truth(maps: Mapping[tuple[str, str], Float32], contrast: str) -> TrueEffect | None:
     """Truth of one contrast from the measured maps, or None where they are missing."""
     if (contrast, "t") not in maps or (contrast, "effect") not in maps:
         return None
-    t = maps[contrast, "t"]
-    connected = mask & (maps[contrast, "cc"] >= CONNECTED) if (contrast, "cc") in maps else None
-    return TrueEffect(effect=maps[contrast, "effect"], t=t, active=mask & (t > TRUE_T), connected=connected)
+    return TrueEffect(effect=maps[contrast, "effect"], t=maps[contrast, "t"], active=None)
 
 
 def known_truths(
@@ -130,7 +127,7 @@ def known_truths(
             continue
         top = float(effect.max())
         active = grid.mask & (effect >= TRUE_SHARE * top) if top > 0 else np.zeros_like(grid.mask)
-        out[name] = TrueEffect(effect=effect, t=None, active=active, connected=active)
+        out[name] = TrueEffect(effect=effect, t=None, active=active)
     return out
 
 
@@ -149,11 +146,13 @@ def contrast_metrics(
             out[contrast, region, "r_t"] = correlation(t, truth.t, voxels)
         if effect is not None:
             out[contrast, region, "r_effect"] = correlation(effect, truth.effect, voxels)
-        if t is not None and region in ("brain", "roi"):
+        if truth.active is None or region not in ("brain", "roi"):
+            continue
+        if t is not None:
             found = detection(t, truth.active, voxels, affine)
             out |= {(contrast, region, name): value for name, value in found.items()}
-        if cc is not None and truth.connected is not None and region in ("brain", "roi"):
-            sorted_ = sorting(cc[voxels] >= CONNECTED, truth.connected[voxels])
+        if cc is not None:
+            sorted_ = sorting(cc[voxels] >= CONNECTED, truth.active[voxels])
             out |= {(contrast, region, f"connected_{name}"): value for name, value in sorted_.items()}
     return out
 
@@ -181,9 +180,12 @@ def foci_metrics(
 
 def _regions(truth: TrueEffect, grid: Grid, roi: Mask) -> dict[str, Mask]:
     """Voxels to correlate over; the active ones by either sign where the truth has a t."""
-    if truth.t is None:
-        return {"brain": grid.mask, "roi": roi, "active": truth.active}
-    return {"brain": grid.mask, "roi": roi, f"active{round(10 * TRUE_T)}": grid.mask & (np.abs(truth.t) > TRUE_T)}
+    found = {"brain": grid.mask, "roi": roi}
+    if truth.active is not None:
+        found["active"] = truth.active
+    if truth.t is not None:
+        found[f"active{round(10 * TRUE_T)}"] = grid.mask & (np.abs(truth.t) > TRUE_T)
+    return found
 
 
 def reference_rows(metrics: Mapping[str, Metrics], against: str, fwhm_mm: float) -> Iterator[MetricRow]:
@@ -219,7 +221,7 @@ def truth_rows(
         measured = {key: load(path) for key, path in by_series.get("measured", {}).items()}
         if any(values.shape != grid.mask.shape for values in measured.values()):
             raise ValueError("maps of the measured series lie on another grid than the high-resolution mask")
-        made = {name: measured_truth(measured, name, grid.mask) for name in contrasts}
+        made = {name: measured_truth(measured, name) for name in contrasts}
         truths = {"measured": {n: t for n, t in made.items() if t is not None}, "truth": fixed}
         metrics: dict[str, dict[str, Metrics]] = {"measured": {}, "truth": {}}
         for series, paths in by_series.items():

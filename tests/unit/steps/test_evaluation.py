@@ -114,7 +114,8 @@ def test_maps_are_held_against_both_truths(made):
         at_rest=False, random_seed=0,
     )  # fmt: skip
     assert {r.fwhm_mm for r in rows if r.measure == "truth_r_t"} == {3.5}
-    assert {r.against for r in rows if r.measure == "truth_auc"} == {"measured", "truth"}
+    assert {r.against for r in rows if r.measure == "truth_r_effect"} == {"measured", "truth"}
+    assert {r.against for r in rows if r.measure == "truth_auc"} == {"truth"}
     assert {r.series for r in rows} == {"measured", "bspline", "sbl"}
     assert any(r.measure == "truth_r_beyond" and r.contrast == "all" and r.against == "measured" for r in rows)
 
