@@ -16,7 +16,7 @@ from _table import keep
 
 KINDS = {
     "series": ("_bold.nii.gz",),
-    "maps": ("_statmap.nii.gz", "_boldmap.nii.gz"),
+    "maps": ("_statmap.nii.gz",),
     "masks": ("_mask.nii.gz",),
     "sidecars": (".json",),
     "figures": (".svg", "_figures.zip"),

@@ -176,9 +176,7 @@ def _add_calibration(run: RunOf, found: Calibration) -> None:
     if found.events is not None:
         own.give(calibration_events=found.events)
     own.add(calibration_run.measure_calibration)
-    names = (
-        "calibration_ref", "calibration_sd", "calibration_patterns", "boldref2calibration_xfm", "calibration_facts"
-    )  # fmt: skip
+    names = "calibration_ref", "calibration_patterns", "boldref2calibration_xfm", "calibration_facts"
     run.scope.give(**{name: own[name] for name in names})
 
 

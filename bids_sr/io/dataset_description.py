@@ -23,7 +23,7 @@ NO_DATA = (
     "**/figures",
 )
 """Pages, citations, ratings (of an earlier version), and what the group level makes: no participant's data."""
-UNKNOWN_KINDS = ("boldref", "xfm", "timeseries", "statmap", "boldmap", "metrics")
+UNKNOWN_KINDS = ("boldref", "xfm", "timeseries", "statmap", "metrics")
 """Suffixes of which the validator's schema knows nothing: the first three are those of fMRIPrep, the others ours."""
 IGNORED = (*NO_DATA, *(f"**/*_{kind}.*" for kind in UNKNOWN_KINDS))
 

@@ -1,4 +1,4 @@
-"""A calibration and the run that it is for, on arrays: registration, what rules it out, standard deviation maps.
+"""A calibration and the run that it is for, on arrays: registration, what rules it out, fluctuations.
 
 Matrices are 4x4, RAS mm, and take a boldref point of the run to where it lies in the calibration.
 """
@@ -22,7 +22,7 @@ from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import apply, displacement, hr_grid
 from bids_sr.sr.resolution.matrices import Factor, kspace_crop
-from bids_sr.sr.variance.calibration_sd import LEAST_VOLUMES, CalibrationError, calibration_sd
+from bids_sr.sr.variance.calibration_components import LEAST_VOLUMES, CalibrationError, calibration_components
 from bids_sr.stats.glm.confounds import HEAD_RADIUS_MM, drift_basis, framewise_displacement
 from bids_sr.stats.glm.design import frame_times
 from bids_sr.stats.glm.regressors import DesignError, read_events
@@ -135,11 +135,11 @@ def objection(facts: Mapping[str, float]) -> str:
 LOGGER = logging.getLogger(__name__)
 
 
-def calibration_maps(
+def calibration_patterns(
     reader: SeriesReader, mask: Array, matrices: Array, params: Array, facts: dict[str, object], *, n_dummy: int,
     tr: float, events: Path | None = None,
-) -> tuple[Array, Array, dict[str, object]]:  # fmt: skip
-    """The standard deviation map, the patterns (C, X, Y, Z), and what is to be told of them.
+) -> tuple[Array, dict[str, object]]:  # fmt: skip
+    """The patterns of its fluctuations (C, X, Y, Z), and what is to be told of them.
 
     Parameters
     ----------
@@ -174,14 +174,13 @@ def calibration_maps(
         "drift": drift_basis(series.shape[3], tr), "motion": motion,
         "fd": np.where(away, np.inf, fd), "task": None if task is None else task[used],
     }  # fmt: skip
-    found = calibration_sd(series, mask, **courses)
+    found = calibration_components(series, mask, **courses)
     told |= {
         "n_used": found.n_used, "n_patterns": len(found.patterns), "dof": found.dof,
         "censored": [int(t) + first for t in found.censored], "n_drift": found.n_drift, "n_motion": found.n_motion,
         "n_task": found.n_task, "noise_sd": round(found.noise_sd, 4), "noise_share": round(found.noise_share, 4),
-        "sd_median": round(float(np.median(found.sd[mask])), 4),
     }  # fmt: skip
-    return found.sd, found.patterns, told
+    return found.patterns, told
 
 
 def _task(events: Path | None, tr: float, volumes: int) -> tuple[Array | None, dict[str, object]]:

@@ -14,9 +14,9 @@ from bids_sr.config.memory_model import CALIBRATE, Need
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Series, Table, Transforms
 from bids_sr.pipeline.step import Keep, step
-from bids_sr.registration.calibration_alignment import calibration_maps, register_to_calibration
+from bids_sr.registration.calibration_alignment import calibration_patterns, register_to_calibration
 from bids_sr.sr.resolution.matrices import Factor
-from bids_sr.sr.variance.calibration_sd import CalibrationError
+from bids_sr.sr.variance.calibration_components import CalibrationError
 from bids_sr.stats.glm.confounds import MOTION
 
 LOGGER = logging.getLogger(__name__)
@@ -24,13 +24,6 @@ WITHOUT = "the run's own variance is used instead"
 _KEPT_XFM = Keep(
     {"from": "calibration", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"},
     {"Description": "takes a boldref point to its point in the calibration"},
-)
-_KEPT_SD = Keep(
-    {"desc": "calibrationsd", "suffix": "boldmap"},
-    {
-        "Description": "standard deviation of the calibration's fluctuations, on its own grid; 0 if not usable",
-        "Units": "as the BOLD",
-    },
 )
 
 
@@ -80,15 +73,15 @@ def register_calibration(
 
 
 @step(
-    makes=("calibration_sd", "calibration_patterns", "calibration_facts"),
+    makes=("calibration_patterns", "calibration_facts"),
     # 100 volumes as float32, those of the brain once more, and a slice in double precision
     memory=CALIBRATE,
-    keep={"calibration_sd": _KEPT_SD, "calibration_facts": Keep({"desc": "calibration", "suffix": "metrics"})},
+    keep={"calibration_facts": Keep({"desc": "calibration", "suffix": "metrics"})},
 )
 def measure_calibration(
     bold: Series, head_mask: Mask, hmc_xfms: Transforms, motion: Table, calibration_registration: Facts,
     calibration_events: File | None = None, *, n_dummy: int, tr: float,
-) -> tuple[Image, Image, Facts]:  # fmt: skip
+) -> tuple[Image, Facts]:  # fmt: skip
     """Fluctuations of a calibration, or the reason why it has none that can be used.
 
     Parameters
@@ -100,20 +93,19 @@ def measure_calibration(
 
     Returns
     -------
-    standard deviation of the fluctuations on its own grid, signal units, 0 if not usable; their principal components
-    (X, Y, Z, C), strongest first, one of nothing if not usable; ``usable``, ``reason``, and everything that was
-    measured
+    principal components of the fluctuations on its own grid (X, Y, Z, C), signal units, strongest first, one of nothing
+    if not usable; ``usable``, ``reason``, and everything that was measured
     """
     facts = dict(calibration_registration)
-    nothing = np.zeros(bold.shape[:3], dtype=np.float32)
-    sd, patterns = nothing, nothing[None]
+    nothing = np.zeros((1, *bold.shape[:3]), dtype=np.float32)
+    patterns = nothing
     facts |= {
         "voxel_mm": [round(float(z), 4) for z in np.linalg.norm(bold.affine[:3, :3], axis=0)],
         "tr_s": tr, "n_volumes": bold.shape[3], "n_dummy": n_dummy,
     }  # fmt: skip
     try:
         if "reason" not in facts:
-            sd, patterns, told = calibration_maps(
+            patterns, told = calibration_patterns(
                 bold, head_mask.data, hmc_xfms, motion[list(MOTION)].to_numpy(), facts, n_dummy=n_dummy, tr=tr,
                 events=calibration_events,
             )  # fmt: skip
@@ -121,8 +113,8 @@ def measure_calibration(
     except CalibrationError as error:
         facts["reason"] = str(error)
     if facts.get("reason"):
-        sd, patterns = nothing, nothing[None]
+        patterns = nothing
         LOGGER.warning("The calibration is left out, %s: %s", WITHOUT, facts["reason"])
     facts = {"usable": not facts.get("reason"), "reason": "", **facts}
     series = Volume(np.ascontiguousarray(np.moveaxis(patterns, 0, -1)), bold.affine, bold.header)
-    return Volume(sd, bold.affine, bold.header), series, facts
+    return series, facts

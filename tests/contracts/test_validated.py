@@ -34,7 +34,6 @@ KINDS: tuple[tuple[dict[str, str], dict[str, str]], ...] = (
     (ANAT, {"label": "GM", "suffix": "probseg"}),
     (ANAT, {"atlas": "AAL2", "suffix": "dseg"}),
     (RUN, {"desc": "hmc", "suffix": "boldref"}),
-    (RUN, {"desc": "calibrationsd", "suffix": "boldmap"}),
     (RUN, {"res": "hr", "contrast": "thumb", "stat": "t", "desc": "sbl", "suffix": "statmap"}),
 )
 """Entities of images, of the scope and their own."""

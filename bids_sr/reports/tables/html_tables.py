@@ -127,9 +127,9 @@ CALIBRATION_FACTS = {
     "n_dummy": "Volumes before the steady state",
     "censored": "Volumes excluded (counted from 0)",
     "n_used": "Volumes used",
-    "dof": "Degrees of freedom of the variance",
+    "dof": "Degrees of freedom",
     "n_drift": "Drift regressors",
-    "n_motion": "Head motion regressors of the standard deviation map",
+    "n_motion": "Head motion regressors",
     "n_task": "Task regressors",
     "task": "Events",
     "voxel_mm": "Voxel (mm)",
@@ -139,7 +139,6 @@ CALIBRATION_FACTS = {
     "far_share": "Share of volumes more than 1 mm from the reference (excluded)",
     "noise_sd": "Thermal noise (standard deviation, signal units)",
     "noise_share": "Share of the variance that is noise",
-    "sd_median": "Median of the map in the brain (signal units)",
     "displacement_rms_mm": "Shift from header alignment with the run (RMS over the brain, mm)",
     "overlap": "Share of the run's brain that the calibration covers",
     "dice": "Dice of the two brain masks",
@@ -160,7 +159,7 @@ def calibration_html(facts: Mapping[str, object], voxel_mm: float) -> Markup:
 
 
 def calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[str]:
-    """What the reader has to know before the map is believed."""
+    """What the reader has to know before the calibration is believed."""
     if not facts["usable"]:
         return [
             f"The calibration is left out: {facts['reason']}. The run's own variance is used instead, as without one."

@@ -95,27 +95,17 @@ def draw_guide(
         "reference. Where they diverge after registration, the distortion of the calibration differs from that of the "
         "run.",
     ),
-    Shown(
-        "calibrationsd", "registration",
-        subtitle="Standard deviation map of the calibration",
-        tab="Calibration map",
-        caption="BOLD reference above; below, in the same space, the standard deviation of the calibration's "
-        "fluctuations: drift, head motion and task regressed out, corrupted volumes excluded, thermal noise "
-        "subtracted. For inspection; the estimate takes the calibration's principal components.",
-    ),
     Shown("calibrationfacts", "registration", html=True, tab="Calibration values"),
 )  # fmt: skip
 def draw_calibration(
-    boldref: Image, bold_mask: Mask, calibration_ref: Image, calibration_sd: Image,
-    boldref2calibration_xfm: Transforms, calibration_facts: Facts, tested: Facts,
+    boldref: Image, bold_mask: Mask, calibration_ref: Image, boldref2calibration_xfm: Transforms,
+    calibration_facts: Facts, tested: Facts,
 ) -> Iterator[Drawn]:  # fmt: skip
-    """The calibration against the run, its standard deviation map in the place of the run, and what became of it.
+    """The calibration against the run, and what became of it.
 
     tested : of the series that it entered, see `estimate_variance`
     """
     from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
-    from bids_sr.reports.figures.style import NamedImage
-    from bids_sr.reports.figures.superres_figures import pair_figure
     from bids_sr.reports.tables.html_tables import calibration_html
 
     ratio = voxel_sizes(boldref.affine) / voxel_sizes(calibration_ref.affine)
@@ -127,10 +117,6 @@ def draw_calibration(
         isolines(reference, inside), mask=inside, views=AXIAL_VIEWS,
         names=("boldref", "calibration before", "calibration after"),
     ))  # fmt: skip
-    if calibration_facts["usable"]:
-        shown = NamedImage(name="standard deviation", data=onto(calibration_sd, *grid, matrix), affine=grid[1])
-        below = NamedImage(name="boldref", data=boldref.data, affine=boldref.affine)
-        yield Drawn("calibrationsd", pair_figure(below, shown, bold_mask.data))
     use = next((each.get("calibration") for each in tested.values() if isinstance(each, Mapping)), None)
     voxel_mm = float(voxel_sizes(boldref.affine)[:2].max())
     yield Drawn("calibrationfacts", calibration_html({**calibration_facts, "use": use}, voxel_mm))

@@ -273,7 +273,7 @@ def test_the_graph_has_it_where_a_method_uses_it(calibrated: BidsMaker) -> None:
     [read] = (each for each in placed_of(graph, "import_series") if each.scope is measure.scope)
     assert made_by(graph, read, "bold_file") == [calibrated.path(f"{CALIBRATION}_bold.nii.gz", "func")]
     assert made_by(graph, measure, "calibration_events") == [calibrated.path(f"{CALIBRATION}_events.tsv", "func")]
-    assert "keep_calibration_sd" in {placed.name for placed in graph.placed}
+    assert "keep_calibration_facts" in {placed.name for placed in graph.placed}
     for placed in placed_of(graph, "estimate_variance"):
         taken = [] if placed.scope.name == "sdmod" else [measure]
         assert made_by(graph, placed, "calibration_patterns") == taken

@@ -52,9 +52,9 @@ def test_what_is_drawn_has_a_place_in_the_report(tmp_path: Path, usable: bool) -
     facts = {**GOOD, "usable": usable, "reason": "" if usable else "why"}
     own = np.diag([3.0, 3, 4, 1])
     drawn = draw_calibration(
-        Volume(low, coarse), Volume(low > 250, coarse), Volume(fine, own), Volume(fine / 50, own), np.eye(4)[None],
+        Volume(low, coarse), Volume(low > 250, coarse), Volume(fine, own), np.eye(4)[None],
         facts, {"sbl": {"share": 0.2, "calibration": "the calibration is used with weight 0.4"}},
     )  # fmt: skip
     assert "the calibration is used with weight 0.4" in str(drawn[-1].content)
-    names = ["calibrationreg.svg", *(["calibrationsd.svg"] if usable else []), "calibrationfacts.html"]
+    names = ["calibrationreg.svg", "calibrationfacts.html"]
     assert kept(draw_calibration, drawn, tmp_path) == [("registration", name) for name in names]

@@ -278,7 +278,7 @@ def of_quality(images, maps=()) -> list[Derivative]:
 
 def test_effects_are_told_in_percent_of_one_mean(images, halves, tmp_path):
     """Of the brain of the run, 100 units here: never of each series' own mean, by which sharp images look active."""
-    sd = Derivative(images["sd"], {"desc": "sbl", "stat": "sd", "contrast": "all", "suffix": "boldmap"})
+    sd = Derivative(images["sd"], {"desc": "sbl", "stat": "sd", "contrast": "all", "suffix": "statmap"})
     beyond = content_of(of_evaluation(evaluation(), images, halves), "beyond")
     for figure in (beyond, content_of(of_quality(images, [sd]), "uncertainty")):
         found = " ".join(words(figure, tmp_path))

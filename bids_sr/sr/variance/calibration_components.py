@@ -1,15 +1,12 @@
-"""Fluctuations of a short high-resolution run (the calibration): their standard deviation, and their patterns.
+"""Fluctuations of a short high-resolution run (the calibration): their principal components over time.
 
-Drift, head motion and the task are regressed out, volumes with a spike or a jerk are left out, variance is divided by
-the degrees of freedom that remain, and the thermal noise is subtracted. A run of 20 volumes has few degrees of freedom
-(see docs/acquire.md), so only strong components of head motion count, and the task stays in where too few would remain;
-a calibration that keeps its task favors the places that the task of the other run is tested for.
+Volumes with a spike or a jerk are left out, drift and the task are regressed out. A run of 20 volumes has few degrees
+of freedom (see docs/acquire.md), so only strong components of head motion count, and the task stays in where too few
+would remain; a calibration that keeps its task favors the places that the task of the other run is tested for.
 
 Thermal noise is spread evenly over all temporal components, fluctuations are concentrated in the stronger ones: the
-mean eigenvalue of the weaker half of the spectrum is taken for the noise variance, one number for the brain. That is
-rather too high, and a variance from 18 degrees of freedom is off by a third, hence a high floor. Share of error of zero
-filling explained by WMN (studyforrest, the first 20 volumes for the other 116, 5 slices, 40 components, the first 10):
-floor .1 -.06 and .13, .3 .11 and .25, .5 .15 and .28, .7 .17 and .29, no noise taken out .18 and .30.
+mean eigenvalue of the weaker half of the spectrum is taken for the noise variance, one number for the brain, which
+tells whether the calibration is mostly noise.
 """
 
 import numpy as np
@@ -21,7 +18,7 @@ LEAST_VOLUMES = 8  # below which there is no variance worth the name
 
 
 class CalibrationError(ValueError):
-    """A series that gives no standard deviation map; the message says why."""
+    """A series whose fluctuations cannot be measured; the message says why."""
 
 
 @frozen
@@ -38,24 +35,21 @@ class CalibrationSettings:
     motion_mm: float = 0.03
     volumes_per_motion: int = 6  # volumes for each component of head motion
     least_share: float = 0.5  # degrees of freedom, as a share of the volumes, below which the task stays in
-    floor: float = 0.7  # least variance that stays of each voxel's, as a share
     patterns: int = 40  # at most
 
 
 @frozen
-class CalibrationMap:
+class CalibrationComponents:
     """What a calibration tells."""
 
-    # (X, Y, Z) float32, standard deviation of the fluctuations (signal units) without thermal noise; on the whole grid,
-    # as what fluctuates outside the brain (eyes, vessels) is in the data of other runs as well
-    sd: Array
     # (C, X, Y, Z) float32, principal components of the fluctuations over time, strongest first, each with its
-    # standard deviation over time as its size; head motion and thermal noise stay in them
+    # standard deviation over time as its size; head motion and thermal noise stay in them. On the whole grid, as what
+    # fluctuates outside the brain (eyes, vessels) is in the data of other runs as well
     patterns: Array
     # standard deviation of the thermal noise (signal units), and its share of the variance
     noise_sd: float
     noise_share: float
-    dof: int  # degrees of freedom of the variance
+    dof: int  # degrees of freedom beside drift, head motion and task
     # volumes that entered, numbers (from 0) of those left out
     n_used: int
     censored: tuple[int, ...]
@@ -65,11 +59,11 @@ class CalibrationMap:
     n_task: int
 
 
-def calibration_sd(
+def calibration_components(
     series: Array, mask: Array, *, drift: Array, motion: Array | None = None, fd: Array | None = None,
     task: Array | None = None, settings: CalibrationSettings | None = None,
-) -> CalibrationMap:  # fmt: skip
-    """Standard deviation and patterns of the fluctuations of a motion-corrected series.
+) -> CalibrationComponents:  # fmt: skip
+    """Patterns of the fluctuations of a motion-corrected series, and how noisy it is.
 
     Parameters
     ----------
@@ -95,26 +89,13 @@ def calibration_sd(
     if not total > 1e-12 * float(np.square(series[inside][:, :1], dtype=np.float64).mean()):
         raise CalibrationError("it does not change over time inside the brain")
     noise = min(_noise_variance(left, dof), total)
-    return CalibrationMap(
-        sd=_map(series, kept, regressors, dof, noise, s.floor),
+    return CalibrationComponents(
         patterns=_patterns(series, kept, flat[kept], drift, task if counts[2] else None, s.patterns),
         noise_sd=float(np.sqrt(noise)),
         noise_share=float(noise / total), dof=dof, n_used=n,
         censored=tuple(int(t) for t in np.flatnonzero(~kept)), n_drift=counts[0], n_motion=counts[1],
         n_task=counts[2],
     )  # fmt: skip
-
-
-def _map(series: Array, kept: Array, regressors: Array, dof: int, noise: float, floor: float) -> Array:
-    """Standard deviation on the whole grid, slice by slice; read-only."""
-    sd = np.zeros(series.shape[:3], dtype=np.float32)
-    for z in range(series.shape[2]):
-        slab = np.asarray(series[:, :, z], dtype=np.float64)[..., kept].reshape(-1, int(kept.sum())).T
-        slab = slab - regressors @ (regressors.T @ slab)
-        variance = np.square(slab).sum(axis=0) / dof
-        sd[:, :, z] = np.sqrt(np.maximum(variance - noise, floor * variance)).reshape(series.shape[:2])
-    sd.setflags(write=False)
-    return sd
 
 
 def _patterns(series: Array, kept: Array, inside: Array, drift: Array, task: Array | None, most: int) -> Array:

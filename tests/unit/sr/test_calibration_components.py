@@ -1,4 +1,4 @@
-"""The map of a calibration is the standard deviation that was put in, whatever else was put on top."""
+"""The components of a calibration are the fluctuations that were put in, whatever else was put on top."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ import numpy as np
 import numpy.testing as npt
 import pytest
 
-from bids_sr.sr.variance.calibration_sd import CalibrationError, CalibrationMap, CalibrationSettings, calibration_sd
+from bids_sr.sr.variance.calibration_components import (
+    CalibrationComponents,
+    CalibrationError,
+    CalibrationSettings,
+    calibration_components,
+)
 
 SHAPE, NOISE = (32, 30, 6), 5.0
 
@@ -44,88 +49,68 @@ def scene(count: int = 20, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.nd
     return series.astype(np.float32), mask, sd
 
 
-def error(found: CalibrationMap, sd: np.ndarray, mask: np.ndarray) -> float:
-    """Median of the relative error of the variance over voxels that fluctuate more than they are noisy."""
-    where = mask & (sd > NOISE)
-    return float(np.median(found.sd[where] ** 2 / sd[where] ** 2) - 1)
+def strength(found: CalibrationComponents, count: int = 4) -> np.ndarray:
+    """Standard deviation of what the strongest components hold: as many as there are sources."""
+    return np.sqrt(np.square(found.patterns[:count]).sum(0))
 
 
-def test_the_map_is_the_known_one_with_noise_and_drift_gone() -> None:
+def test_components_and_noise_are_the_known_ones_with_drift_gone() -> None:
     series, mask, sd = scene(count=200)
-    found = calibration_sd(series, mask, drift=drift_of(200), settings=CalibrationSettings(floor=0.1))
-    where = mask & (sd > NOISE)
-    assert abs(error(found, sd, mask)) < 0.03
+    found = calibration_components(series, mask, drift=drift_of(200))
     assert found.noise_sd == pytest.approx(NOISE, rel=0.03)
-    outside = ~mask & (sd > NOISE)
-    assert np.median(found.sd[outside] / sd[outside]) == pytest.approx(1.0, abs=0.03)
-    assert np.corrcoef(found.sd[where], sd[where])[0, 1] > 0.97
+    assert not found.patterns.flags.writeable
+    for where in (mask & (sd > NOISE), ~mask & (sd > NOISE)):
+        assert np.median(strength(found)[where] / sd[where]) == pytest.approx(1.0, abs=0.03)
+        assert np.corrcoef(strength(found)[where], sd[where])[0, 1] > 0.97
     assert (found.dof, found.n_used, found.censored) == (198, 200, ())
 
 
-def test_twenty_volumes_give_it_with_the_error_that_their_degrees_of_freedom_allow() -> None:
-    ratios = []
-    for seed in range(12):
-        series, mask, sd = scene(seed=seed)
-        found = calibration_sd(series, mask, drift=drift_of(20), settings=CalibrationSettings(floor=0.1))
-        where = mask & (sd > 2 * NOISE)
-        ratios.append(np.mean(found.sd[where].astype(float) ** 2 / sd[where] ** 2))
-    # of the noise's 25 units 4/18 lie along the sources and stay; a fifth of the variance of 10 units and more
-    assert np.mean(ratios) == pytest.approx(1.0, abs=0.08)
-    assert found.dof == 18
-
-
-def test_variance_is_that_of_white_noise_whatever_is_regressed_out() -> None:
+def test_noise_is_that_of_white_noise_whatever_is_regressed_out() -> None:
     """The degrees of freedom are right: without them the variance would be too low by a tenth to a half."""
     rng = np.random.default_rng(3)
     white = rng.standard_normal((*SHAPE, 20)).astype(np.float32)
-    nothing = CalibrationSettings(floor=1.0)
     for motion, task in ((None, None), (rng.standard_normal((20, 6)), rng.random((20, 2)))):
-        found = calibration_sd(
-            white, np.ones(SHAPE, bool), drift=drift_of(20), motion=motion, task=task, settings=nothing
-        )
-        assert float((found.sd.astype(float) ** 2).mean()) == pytest.approx(1.0, abs=0.02)
+        found = calibration_components(white, np.ones(SHAPE, bool), drift=drift_of(20), motion=motion, task=task)
         assert found.noise_sd == pytest.approx(1.0, abs=0.05)
+        assert found.noise_share > 0.9
     assert (found.n_drift, found.n_motion, found.n_task, found.dof) == (2, 3, 2, 13)
 
 
 def test_a_spike_a_spoiled_slice_and_a_jerk_are_left_out() -> None:
     series, mask, sd = scene(seed=4)
-    clean = calibration_sd(series, mask, drift=drift_of(20))
+    clean = calibration_components(series, mask, drift=drift_of(20))
     rng = np.random.default_rng(5)
     series[..., 7] += 60 * rng.standard_normal(SHAPE)
     series[:, :, 2, 12] += 32 * rng.standard_normal(SHAPE[:2])
     fd = np.full(20, 0.05)
     fd[0], fd[16] = np.nan, 0.9
-    found = calibration_sd(series, mask, drift=drift_of(20), fd=fd)
+    found = calibration_components(series, mask, drift=drift_of(20), fd=fd)
     assert found.censored == (7, 12, 16)
     assert (found.n_used, found.dof) == (17, 15)
     where = mask & (sd > NOISE)
-    assert np.median(np.abs(found.sd[where] / clean.sd[where] - 1)) < 0.15
-    kept = calibration_sd(
+    assert np.median(np.abs(strength(found)[where] / strength(clean)[where] - 1)) < 0.15
+    kept = calibration_components(
         series, mask, drift=drift_of(20), settings=CalibrationSettings(outlier=np.inf, slice_outlier=np.inf)
     )
-    assert np.median(kept.sd[where] / clean.sd[where]) > 1.25
+    assert np.median(strength(kept)[where] / strength(clean)[where]) > 1.15
 
 
-def test_what_follows_head_motion_is_no_fluctuation() -> None:
+def test_what_follows_head_motion_is_no_noise() -> None:
     series, mask, _ = scene(count=40, seed=6)
-    clean = calibration_sd(series, mask, drift=drift_of(40))
     rng = np.random.default_rng(7)
     course = np.cumsum(rng.standard_normal(40)) * 0.1
     series += 60 * rng.standard_normal(SHAPE)[..., None] * course
     motion = np.zeros((40, 6))
     motion[:, 2] = course
-    found = calibration_sd(series, mask, drift=drift_of(40), motion=motion)
-    assert found.n_motion == 1
-    assert np.median(np.abs(found.sd[mask] / clean.sd[mask] - 1)) < 0.1
-    spoiled = calibration_sd(series, mask, drift=drift_of(40))
-    assert np.median(spoiled.sd[mask] / clean.sd[mask]) > 1.3
+    found = calibration_components(series, mask, drift=drift_of(40), motion=motion)
+    assert (found.n_motion, found.dof) == (1, 37)
+    assert found.noise_sd == pytest.approx(NOISE, rel=0.05)
 
 
 def test_motion_too_small_to_matter_costs_no_degree_of_freedom() -> None:
     series, mask, _ = scene()
     tiny = 0.01 * np.random.default_rng(8).standard_normal((20, 6))
-    found = calibration_sd(series, mask, drift=drift_of(20), motion=tiny)
+    found = calibration_components(series, mask, drift=drift_of(20), motion=tiny)
     assert (found.n_motion, found.dof) == (0, 18)
 
 
@@ -135,30 +120,19 @@ def test_the_task_is_taken_out_where_enough_is_left_and_stays_where_not() -> Non
     task[6:12] = task[18:] = 1
     active = mask & (np.arange(SHAPE[1])[None, :, None] < 3)
     series[active] += 90 * task[:, 0]
-    found = calibration_sd(series, mask, drift=drift_of(24), task=task)
+    found = calibration_components(series, mask, drift=drift_of(24), task=task)
     assert found.n_task == 1
-    assert np.median(found.sd[active] / np.maximum(sd[active], NOISE)) < 1.6
+    assert np.median(strength(found)[active] / np.maximum(sd[active], NOISE)) < 1.6
     many = np.random.default_rng(10).random((24, 11))
-    left = calibration_sd(series, mask, drift=drift_of(24), task=many)
+    left = calibration_components(series, mask, drift=drift_of(24), task=many)
     assert (left.n_task, left.dof) == (0, 22)
-    assert np.median(left.sd[active]) > 30
-
-
-def test_variance_never_falls_below_its_floor() -> None:
-    rng = np.random.default_rng(11)
-    white = rng.standard_normal((*SHAPE, 20)).astype(np.float32)
-    found = calibration_sd(white, np.ones(SHAPE, bool), drift=drift_of(20))
-    raw = calibration_sd(white, np.ones(SHAPE, bool), drift=drift_of(20), settings=CalibrationSettings(floor=1.0))
-    assert found.noise_share > 0.9
-    assert (found.sd >= np.sqrt(0.7) * raw.sd * 0.999).all()
-    assert np.median(found.sd / raw.sd) < 0.85
-    assert not found.sd.flags.writeable
+    assert np.median(strength(left)[active]) > 30
 
 
 def test_the_input_stays_as_it_is() -> None:
     series, mask, _ = scene()
     before = series.copy()
-    calibration_sd(series, mask, drift=drift_of(20))
+    calibration_components(series, mask, drift=drift_of(20))
     npt.assert_array_equal(series, before)
 
 
@@ -172,16 +146,16 @@ def test_the_input_stays_as_it_is() -> None:
         (lambda s, m: (s, m[:-1]), "not on one grid"),
     ],
 )
-def test_what_gives_no_map_is_refused(spoil, message: str) -> None:
+def test_what_has_no_fluctuations_is_refused(spoil, message: str) -> None:
     series, mask = spoil(*scene()[:2])
     with pytest.raises(CalibrationError, match=message):
-        calibration_sd(series, mask, drift=drift_of(series.shape[3]))
+        calibration_components(series, mask, drift=drift_of(series.shape[3]))
 
 
 def test_too_many_spoiled_volumes_are_said() -> None:
     series, mask, _ = scene()
     fd = np.where(np.arange(20) < 7, 0.1, 2.0)
     with pytest.raises(CalibrationError, match="13 of its 20 volumes are moved or spoiled"):
-        calibration_sd(series, mask, drift=drift_of(20), fd=fd)
+        calibration_components(series, mask, drift=drift_of(20), fd=fd)
     calm = replace(CalibrationSettings(), fd_mm=3.0)
-    assert calibration_sd(series, mask, drift=drift_of(20), fd=fd, settings=calm).n_used == 20
+    assert calibration_components(series, mask, drift=drift_of(20), fd=fd, settings=calm).n_used == 20
