@@ -19,12 +19,11 @@ from scipy import ndimage
 
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.nifti import save_image
-from bids_sr.phantom.calibration_scan import calibration_preset
+from bids_sr.phantom.bold_run import BoldRun, bold_run, calibration_preset
 from bids_sr.phantom.physiology import approach
 from bids_sr.phantom.presets import PRESETS
-from bids_sr.phantom.scanner import Coil, EpiScanner
 from bids_sr.phantom.simulated_dataset import Study, make_dataset
-from bids_sr.phantom.simulated_subject import SimulatedSubject, run_volumes
+from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.multi_echo import combine_echoes
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA, beyond_nyquist
@@ -136,29 +135,21 @@ def make_controls(acquired: Path, out: Path) -> dict[str, Path]:
     return {name: out / f"{name}_bold.nii.gz" for name in made}
 
 
-def fine_run(subject: SimulatedSubject) -> Iterator[Array]:
+def fine_run(run: BoldRun) -> Iterator[Array]:
     """The phantom's run measured at twice the resolution: same head, motion and fluctuations, noise of its own.
 
     Its thermal noise is that of the acquired voxels, which no scanner reaches in one volume.
     """
-    preset = replace(calibration_preset(subject.preset, subject.preset.volumes), tr=subject.preset.tr)
-    grid = EpiScanner.grid_of_scene(preset.bold_shape, preset.bold_affine)
-    shift = subject.scanner.shift
-    assert shift is not None
-    scanner = EpiScanner(
-        preset.bold_shape, preset.bold_affine, coil=Coil(seed=subject.draw.number("coil", 0)),
-        head_affine=subject.head.affine, pose=subject.bold_pose,
-        shift=sample_volume(shift, subject.scanner.oversampled_grid[1], *grid, np.eye(4)),
-    )  # fmt: skip
-    parts = {}
-    for condition in subject.activity.parts:
-        change = np.sum([f.amplitude * subject.steady for f in subject.activity.foci if condition in f.conditions], 0)
-        parts[condition] = scanner.part(scanner.bring(change), local=True)
-    return run_volumes(
-        subject, subject.preset, scanner, approach(subject.head, subject.preset, scanner),
-        rest=scanner.part(scanner.bring(subject.steady)), parts=parts, motion=subject.motion, courses=subject.courses,
-        sigma=subject.bold_sigma, rng=lambda t: subject.draw("calibration", 9, t), threads=1,
-    )  # fmt: skip
+    preset = replace(
+        calibration_preset(run.preset, run.preset.volumes), tr=run.preset.tr, multiband=run.preset.multiband
+    )
+    plain = replace(run.scanner, grid=(preset.bold_shape, preset.bold_affine), shift=None)
+    assert run.scanner.shift is not None
+    shift = sample_volume(run.scanner.shift, run.scanner.dense_grid[1], *plain.dense_grid)
+    scanner = replace(plain, shift=shift)
+    transient = approach(run.subject.head, run.preset, scanner)
+    fine = replace(run, preset=preset, scanner=scanner, transient=transient, stream=("calibration", 9))
+    return fine.volumes()
 
 
 def make_phantom(out: Path) -> None:
@@ -173,11 +164,11 @@ def make_phantom(out: Path) -> None:
     combined = out / "combined_bold.nii"
     if not combined.exists():
         combine_echoes(echoes, TES_MS, combined)
-    subject = SimulatedSubject(study.protocol, study.scene, seed=study.seed)
+    run = bold_run(SimulatedSubject(study.protocol, study.scene, seed=study.seed))
     finer = list[Array]()
 
     def measured() -> Array:
-        finer.extend(fine_run(subject))
+        finer.extend(fine_run(run))
         return np.stack(finer, axis=-1)
 
     sharp, _ = read(next((data / "derivatives").rglob("*res-hr_desc-noisefree_boldref.nii.gz")))

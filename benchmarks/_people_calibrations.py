@@ -14,7 +14,8 @@ from _people_data import TESTED, Part, Tested, calibration_file, moved_events, w
 from scipy import ndimage
 
 from bids_sr.phantom.poses import CENTER
-from bids_sr.phantom.scanner import distorted, distortion
+from bids_sr.phantom.scanner import distortion
+from bids_sr.spatial.resampling import sample_volume
 
 Change = Callable[[np.ndarray, tuple[float, float, float]], np.ndarray]
 SPIKE_AT, SPIKE = 10, 1.3
@@ -57,8 +58,9 @@ def distorted_by(voxels: float) -> Change:
         affine[:3, 3] = np.asarray(CENTER) - np.argwhere(inside).mean(0) * zooms
         grid = (mean.shape[0], mean.shape[1], mean.shape[2]), affine
         field = distortion(np.random.default_rng(7), grid, inside, voxels * zooms[1])
-        volumes = [distorted(np.ascontiguousarray(v), zooms[1], field) for v in np.moveaxis(series, -1, 0)]
-        return np.stack(volumes, axis=-1)
+        shift, stretch = (field, np.array([0.0, 1.0, 0.0])), 1 + np.gradient(field, zooms[1], axis=1)
+        moved = [sample_volume(v, affine, *grid, shift=shift) * stretch for v in np.moveaxis(series, -1, 0)]
+        return np.stack(moved, axis=-1)
 
     return change
 

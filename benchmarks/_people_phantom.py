@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,39 @@ from _people_runs import call
 from _people_tables import keep
 from scipy import ndimage
 
-from bids_sr.spatial.transforms import read_itk
+from bids_sr.io.array_types import Array
+from bids_sr.phantom.bold_run import DISTORTION_MM, BoldRun, bold_run, calibration_of
+from bids_sr.phantom.fields import polynomial
+from bids_sr.phantom.phantom_files import write_image
+from bids_sr.phantom.poses import draw_pose
+from bids_sr.phantom.simulated_dataset import Study, make_dataset, write_calibration
+from bids_sr.phantom.simulated_subject import SimulatedSubject
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.transforms import invert, read_itk
 
-PRESET = ("--preset", "tiny", "--calibration")
-DIFFERENCES: dict[str, tuple[str, ...]] = {
-    "same distortion": (),
-    "one fine voxel more": ("--calibration-distortion", "1"),
-    "two fine voxels more": ("--calibration-distortion", "2"),
-    "head moved by 4 mm and 4 degrees": ("--calibration-moved", "4"),
-    "signal rises by 10 %": ("--calibration-drift", "10"),
+STUDY, VOLUMES = Study(preset="tiny"), 20
+
+
+@dataclass(frozen=True)
+class Differences:
+    """What differs between the run and its calibration, beside resolution, noise and a small displacement.
+
+    distortion : more than the run's, fine voxels along phase encoding, where it is largest
+    moved : how far the head lies from its place in the run, mm and as many degrees; 0: drawn, .5 to 1.5 mm
+    drift : percent by which the signal rises from the first to the last volume, unevenly over the head
+    """
+
+    distortion: float = 0.0
+    moved: float = 0.0
+    drift: float = 0.0
+
+
+DIFFERENCES = {
+    "same distortion": Differences(),
+    "one fine voxel more": Differences(distortion=1.0),
+    "two fine voxels more": Differences(distortion=2.0),
+    "head moved by 4 mm and 4 degrees": Differences(moved=4.0),
+    "signal rises by 10 %": Differences(drift=10.0),
 }
 BRIGHT = 400  # of the resting image: the brain
 
@@ -32,11 +55,11 @@ def phantom(arguments: Sequence[str]) -> None:
     """One simulated run with calibrations that differ from it; the run itself is the same in all."""
     out = Path(arguments[0]) / "phantom"
     rows = []
-    for number, (name, options) in enumerate(DIFFERENCES.items()):
+    for number, (name, differences) in enumerate(DIFFERENCES.items()):
         place = out / f"data-{number}"
         if not place.exists():
-            program = str(Path(sys.executable).with_name("bids-sr-phantom"))
-            subprocess.run([program, str(place), *PRESET, *options], check=True)
+            make_dataset(place, STUDY)
+            add_calibration(place, differences)
             shutil.rmtree(place / "sub-01" / "anat")  # neither template nor pair is needed
         (file,) = place.glob("sub-01/func/*_acq-highres_bold.nii.gz")
         kept = call(out / "data-0", "auto", out, place.name, file)
@@ -51,6 +74,47 @@ def phantom(arguments: Sequence[str]) -> None:
         "Over the brain; fine voxels have 3 mm. Displaced: between the same tissue in the two images, by the known "
         "pose and distortion. Left: after the rigid registration of the two references.",
     ])  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drifting(BoldRun):
+    """A run whose signal rises, as a share of its mean, unevenly over the head."""
+
+    rise: float
+
+    def volumes(self, threads: int = 1, *, noise: bool = True) -> Iterator[Array]:
+        """The run volume by volume; the mean of the factor over the run is 1."""
+        shape, affine = self.scanner.grid
+        uneven = self.rise * (1 + 0.5 * polynomial(self.subject.draw("calibration", 3), affine, shape))
+        for t, volume in enumerate(super().volumes(threads, noise=noise)):
+            yield volume * (1 + uneven * (t / (self.preset.volumes - 1) - 0.5))
+
+
+def differing(run: BoldRun, differences: Differences) -> Drifting:
+    """A calibration of a run that differs from it as said."""
+    plain, draw = calibration_of(run, VOLUMES), run.subject.draw
+    pose, scanner = plain.pose, plain.scanner
+    if moved := differences.moved:
+        pose = draw_pose(draw("calibration"), (moved, moved), (moved, moved))
+        scanner = replace(scanner, pose=run.scanner.pose @ invert(pose))
+    assert run.scanner.shift is not None
+    shift = sample_volume(run.scanner.shift, run.scanner.dense_grid[1], *scanner.dense_grid, invert(pose))
+    stretch = 1 + differences.distortion * plain.preset.bold_voxel[1] / DISTORTION_MM  # it grows with the readout
+    scanner = replace(scanner, shift=np.float32(stretch) * shift)
+    return Drifting(**vars(replace(plain, pose=pose, scanner=scanner)), rise=differences.drift / 100)
+
+
+def add_calibration(place: Path, differences: Differences) -> None:
+    """Measure and write a calibration beside the run of a data set, with what is known of it."""
+    run = bold_run(SimulatedSubject(STUDY.protocol, STUDY.scene, seed=STUDY.seed))
+    scan = differing(run, differences)
+    write_calibration(scan, place, "sub-01", threads=1)
+    if differences.distortion:
+        truth = place / "derivatives" / "ground-truth" / "sub-01" / "func"
+        assert scan.scanner.shift is not None
+        affine = scan.scanner.dense_grid[1] @ np.diag([2.0, 2.0, 2.0, 1.0])
+        field = scan.scanner.shift[::2, ::2, ::2]
+        write_image(truth / "sub-01_task-tap_acq-highres_desc-distortion_fieldmap", field, affine, {"Units": "mm"})
 
 
 def rms(displacement: np.ndarray) -> float:

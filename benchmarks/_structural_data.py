@@ -13,10 +13,10 @@ from _kept import kept, write_arrays, write_note
 from numpy.typing import NDArray
 
 from bids_sr.io.volume import Volume
-from bids_sr.phantom.clinical_scans import CONTRASTS, scans, tissue_shares
 from bids_sr.phantom.poses import draw_pose
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_subject import Draw, SimulatedSubject
+from bids_sr.phantom.still_scans import CONTRASTS, structural, t1w, tissue_shares
 from bids_sr.registration.brain import brain_from_head
 from bids_sr.registration.structural_preparation import ORDERS, Align, Placement, assemble, placements, unbiased
 from bids_sr.registration.templates import load_template
@@ -94,9 +94,9 @@ def acquire(subject: SimulatedSubject, seed: int, gradient: float) -> tuple[dict
     The coarse scanner's gradients are off by up to `gradient` along each axis, about its center; headers do not know.
     """
     off = np.diag([*(1 + np.random.default_rng([seed, 1]).uniform(-gradient, gradient, 3)), 1.0])
-    data, affine = subject.t1w()
-    images, known = {("T1w", "highres"): Volume(data=data, affine=affine)}, {("T1w", "highres"): np.eye(4)}
-    for scan in scans(subject):
+    scan = t1w(subject)
+    images, known = {("T1w", "highres"): Volume(data=scan.image, affine=scan.affine)}, {("T1w", "highres"): np.eye(4)}
+    for scan in structural(subject):
         wrong = off if scan.acquisition == "lowres" else np.eye(4)
         key = (scan.contrast, scan.acquisition)
         images[key] = Volume(data=scan.image, affine=wrong @ scan.affine)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bids_sr.io.atomic_files import write_json
-from bids_sr.phantom.clinical_scans import CONTRASTS
+from bids_sr.phantom.still_scans import CONTRASTS
 from bids_sr.sr.data.images import ImageSet
 from bids_sr.sr.inference.sliding_window import apply_in_patches
 from bids_sr.sr.method import Method, get_method

@@ -12,7 +12,7 @@ from _structural_data import ALIGNMENTS, TISSUES, Align, Heads
 from _structural_run import Cell
 from numpy.typing import NDArray
 
-from bids_sr.phantom.clinical_scans import CONTRASTS
+from bids_sr.phantom.still_scans import CONTRASTS
 from bids_sr.stats.group.paired_tests import differences, wilcoxon
 
 Array = NDArray[Any]

@@ -16,12 +16,11 @@ from _methods_run import Pace, pace_of, shortened
 from numpy.typing import NDArray
 
 from bids_sr.metrics.image_similarity import rmse, ssim
-from bids_sr.phantom.clinical_scans import LEVEL, PROTOCOLS, spin_echo
-from bids_sr.phantom.head import Head, gradient_echo, make_head
+from bids_sr.phantom.head import Head, make_head
 from bids_sr.phantom.poses import draw_pose
 from bids_sr.phantom.presets import PRESETS
-from bids_sr.phantom.scanner import Coil, acquire_static
-from bids_sr.phantom.simulated_subject import T1W_FLIP, T1W_TE, T1W_TR
+from bids_sr.phantom.scanner import Scanner
+from bids_sr.phantom.still_scans import LEVEL, PROTOCOLS
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.data.images import ImageSet, TrainingImage
 from bids_sr.sr.inference.acquired import Acquired
@@ -86,14 +85,8 @@ def _head(seed: int, voxel: float) -> Head:
 
 def _signal(head: Head, contrast: str) -> Array:
     """The head under the phantom's own protocol of that contrast, mean of the brain `LEVEL`."""
-    demo = PRESETS["demo"]
-    if contrast == "T1w":
-        scene = gradient_echo(head, te=T1W_TE, tr=T1W_TR, flip=T1W_FLIP)
-    elif contrast == "T2starw":
-        scene = gradient_echo(head, te=demo.pair_te, tr=demo.pair_tr, flip=demo.pair_flip, fat=0.5)
-    else:
-        scene = spin_echo(head, PROTOCOLS[contrast])
-    return scene * np.float32(LEVEL / float(scene[head.brain].mean()))
+    protocols = PROTOCOLS | {"T2starw": PRESETS["demo"].pair_sequence}
+    return protocols[contrast].scaled_scene(head, LEVEL)
 
 
 def phantom(seed: int, contrast: str, grid: Grid, folder: Path, voxel: float = 1.0) -> Volume:
@@ -106,11 +99,12 @@ def phantom(seed: int, contrast: str, grid: Grid, folder: Path, voxel: float = 1
     path = folder / f"head{seed}_{contrast}_{'x'.join(map(str, shape))}.npz"
     if not path.exists():
         head, pose = _head(seed, voxel), draw_pose(np.random.default_rng([seed, 1]), (1.0, 4.0), (1.0, 4.0))
-        image = acquire_static(
-            _signal(head, contrast), head.affine, grid, pose, Coil(seed=seed, unevenness=0.15),
-            low_shape=(shape[0] // 2, shape[1] // 2, shape[2]), sigma=LEVEL / SNR,
-            rng=np.random.default_rng([seed, 2, *contrast.encode()]),
-        )  # fmt: skip
+        low_shape = (shape[0] // 2, shape[1] // 2, shape[2])
+        scanner = Scanner(
+            grid=grid, pose=pose, head_affine=head.affine, coil=seed, unevenness=0.15, low_shape=low_shape
+        )
+        rng = np.random.default_rng([seed, 2, *contrast.encode()])
+        image = scanner.still(_signal(head, contrast), LEVEL / SNR, rng)
         mask = sample_volume(head.brain.astype(np.float32), head.affine, shape, affine, pose) > 0.5
         write_arrays(path, image=image, mask=mask)
     with np.load(path) as kept:

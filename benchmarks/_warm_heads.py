@@ -6,10 +6,11 @@ import numpy as np
 from _kept import write_arrays
 from superres import FACTOR, brain
 
-from bids_sr.phantom.head import gradient_echo, make_head
+from bids_sr.phantom.head import make_head
 from bids_sr.phantom.poses import draw_pose
 from bids_sr.phantom.presets import centered_affine
-from bids_sr.phantom.scanner import Coil, acquire_static
+from bids_sr.phantom.scanner import Scanner
+from bids_sr.phantom.sequences import PulseSequence
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.data.training_pair import TrainingPair
 
@@ -26,10 +27,10 @@ def acquired(seed: int, matrix: int, scene: np.ndarray, affine: np.ndarray, slic
     thickness = float(rng.uniform(3.0, 4.5))
     shape = (matrix, matrix, slices)
     low = centered_affine(shape, (side, side, thickness), CENTER)
-    pose, coil = draw_pose(rng, (0.5, 6.0), (0.5, 8.0)), Coil(seed=int(rng.integers(2**31)))
+    pose, coil = draw_pose(rng, (0.5, 6.0), (0.5, 8.0)), int(rng.integers(2**31))
     sigma = LEVEL / float(np.exp(rng.uniform(np.log(150), np.log(600))))
     images = [
-        acquire_static(scene, affine, grid, pose, coil, low_shape=shape, sigma=noise, rng=rng)
+        Scanner(grid=grid, pose=pose, head_affine=affine, coil=coil, low_shape=shape).still(scene, noise, rng)
         for grid, noise in ((hr_grid(shape, low, FACTOR), sigma * float(np.prod(FACTOR))), ((shape, low), sigma))
     ]
     return TrainingPair(lowres=images[1], highres=images[0], mask=brain(images[1]), lowres_affine=low, factor=FACTOR)
@@ -39,11 +40,10 @@ def pairs_of_head(seed: int, slices: int = 30) -> dict[int, TrainingPair]:
     """One head with its own anatomy and contrast (echo time, flip angle, fat), acquired with every matrix."""
     rng = np.random.default_rng([seed, 0])
     head = make_head(rng, SCENE_MM)
-    scene = gradient_echo(
-        head, te=float(rng.uniform(0.020, 0.040)), tr=2.0, flip=float(rng.uniform(60, 90)),
-        fat=float(rng.uniform(0.1, 0.5)),
-    )  # fmt: skip
-    scene *= np.float32(LEVEL / float(scene[head.brain].mean()))
+    sequence = PulseSequence(
+        te=float(rng.uniform(0.020, 0.040)), tr=2.0, flip=float(rng.uniform(60, 90)), fat=float(rng.uniform(0.1, 0.5))
+    )
+    scene = sequence.scaled_scene(head, LEVEL)
     return {matrix: acquired(seed, matrix, scene, head.affine, slices) for matrix in MATRICES}
 
 

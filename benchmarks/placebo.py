@@ -8,7 +8,6 @@ slice timing, confounds, training on the pair, super-resolution.
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
+from bids_sr.phantom.simulated_dataset import Study, make_dataset
 from bids_sr.stats.glm.design import default_confounds
 from bids_sr.stats.glm.regressors import read_events
 from bids_sr.steps import motion, registration, super_resolution, training
@@ -148,9 +148,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         phantom = options.phantom or Path(scratch) / "null"
         if options.phantom is None:
-            maker = Path(sys.executable).parent / "bids-sr-phantom"
-            command = [maker, phantom, "--preset", "tiny", "--null", "--subjects", str(options.subjects)]
-            subprocess.run(command, check=True)
+            make_dataset(phantom, Study(preset="tiny", null=True, subjects=options.subjects))
         rows = []
         for subject in sorted(phantom.glob("sub-*"))[: options.subjects]:
             whole = Run(subject, Path(scratch) / "work" / subject.name)

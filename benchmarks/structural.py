@@ -50,7 +50,7 @@ from _structural_tables import keep_all
 from numpy.typing import NDArray
 
 from bids_sr.metrics.image_similarity import mae, nmse, psnr, ssim
-from bids_sr.phantom.clinical_scans import CONTRASTS
+from bids_sr.phantom.still_scans import CONTRASTS
 from bids_sr.registration.tissues import segment_tissues, tissue_masks
 from bids_sr.stats.image.image_quality import overlap, tissue_volumes
 

@@ -47,17 +47,10 @@ def build_parser() -> argparse.ArgumentParser:
     task = "tap: blocks of finger tapping (default); rest: no events, but networks (motor, defaultMode, visual) that "
     add("--task", choices=TASK_NAMES, default="tap", help=f"{task}fluctuate slowly, each of its own")
     add("--volumes", type=int, default=0, metavar="N", help="volumes of the BOLD (default: as many as the preset has)")
-    add("--null", action="store_true", help="a task without activity")
     anat = "also T2w and FLAIR, and T1w, T2w and FLAIR at a low resolution, for bids-sr --sr-target anat"
     add("--anat", action="store_true", help=anat)
     fine = "also a short BOLD run at the high resolution, acq-highres_bold, of N volumes (20 where N is not given)"
     add("--calibration", type=int, nargs="?", const=20, default=0, metavar="N", help=fine)
-    more = "distortion of the calibration beyond that of the run, fine voxels along phase encoding where it is largest"
-    add("--calibration-distortion", type=float, default=0.0, metavar="VOXELS", help=f"{more} (default 0)")
-    moved = "how far the head lies from its place in the run, in mm and as many degrees (default: drawn, .5 to 1.5 mm)"
-    add("--calibration-moved", type=float, default=0.0, metavar="MM", help=moved)
-    drift = "slow rise of the signal over the calibration, uneven over the head (default 0)"
-    add("--calibration-drift", type=float, default=0.0, metavar="PERCENT", help=drift)
     several = "a multi-echo BOLD run (_echo-1_bold, …): how many echoes, the first at 13 ms and one every 16 ms, or "
     add("--echoes", type=echo_times, default=(), metavar="N|TIMES", help=f"{several}their times in ms, as 14,30,46")
     return parser

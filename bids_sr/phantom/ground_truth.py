@@ -8,19 +8,19 @@ import numpy as np
 from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Array
 from bids_sr.phantom.activity import DRIVEN_BY
-from bids_sr.phantom.clinical_scans import Scan, tissue_shares
-from bids_sr.phantom.echoes import Echo, combination_weights
+from bids_sr.phantom.bold_run import BOLD_LEVEL, BoldRun
 from bids_sr.phantom.phantom_files import write_image, write_transform, write_tsv
 from bids_sr.phantom.poses import CENTER
-from bids_sr.phantom.scanner import BOLD_FRAME, MARGIN
-from bids_sr.phantom.simulated_subject import BOLD_LEVEL, SimulatedSubject
+from bids_sr.phantom.scanner import BOLD_FRAME, MARGIN, Scanner
+from bids_sr.phantom.simulated_subject import SimulatedSubject
+from bids_sr.phantom.still_scans import StillScan, tissue_shares
+from bids_sr.spatial.multi_echo import t2star
 from bids_sr.spatial.transforms import invert, rigid_params
 
 _FRAME = (
     "Frame of the BOLD: scanner mm (RAS in NIfTI, LPS in ITK text), head as in the first steady volume (see "
     "ReferenceVolume), with the distortion of the EPI."
 )
-MOTION_TEXT = "One matrix a volume: takes a point of the reference volume to where it lies in that volume"
 _FOCI_COLUMNS = {
     "label": "focus",
     "conditions": "trial types that drive it, joined by +; at rest its network",
@@ -45,98 +45,124 @@ def centroid(values: Array, affine: Array) -> Array:
 
 
 def in_view(change: Array) -> bool:
-    """Whether a change on the oversampled grid reaches a thousandth of the brain's signal inside the field of view."""
+    """Whether a change on the dense grid reaches a thousandth of the brain's signal inside the field of view."""
     return float(np.abs(change[..., MARGIN:-MARGIN]).max()) > 1e-3 * BOLD_LEVEL
 
 
-def foci_rows(subject: SimulatedSubject) -> list[list[str | float]]:
+def foci_rows(run: BoldRun) -> list[list[str | float]]:
     """Rows of the table of foci (columns of `_FOCI_COLUMNS`); none without activity."""
-    affine = subject.scanner.oversampled_grid[1]
+    affine = run.scanner.dense_grid[1]
     voxel = float(np.prod(np.diag(affine)[:3]))
     rows: list[list[str | float]] = []
-    for focus in subject.activity.foci:
-        if focus.label not in subject.activity.maps:
-            continue
-        change = subject.activity.maps[focus.label]
-        if not in_view(change):
+    for focus in run.subject.foci:
+        change = run.maps.get(focus.label)
+        if change is None or not in_view(change):
             continue
         rows.append([
             focus.label, "+".join(DRIVEN_BY[focus.label]), *map(float, centroid(change, affine)),
-            *map(float, subject.to_bold(focus.origin)), float((change >= change.max() / 2).sum() * voxel),
+            *map(float, in_image(run.scanner, focus.origin)), float((change >= change.max() / 2).sum() * voxel),
             focus.peak_percent, focus.spread_mm,
         ])  # fmt: skip
     return rows
 
 
-def effects(subject: SimulatedSubject, echoes: Sequence[Echo] = ()) -> tuple[Array, dict[str, Array]]:
+def in_image(scanner: Scanner, point: Array) -> Array:
+    """Where a head point (3,) in mm appears in the distorted image of the reference volume (RAS mm)."""
+    target = (invert(scanner.pose) @ [*point, 1.0])[:3]
+    if scanner.shift is None:
+        return np.asarray(target)
+    at, inverse = target.copy(), np.linalg.inv(scanner.dense_grid[1])
+    for _ in range(20):
+        index = np.rint((inverse @ [*at, 1.0])[:3]).astype(int)
+        at[1] = target[1] - scanner.shift[tuple(np.clip(index, 0, np.array(scanner.shift.shape) - 1))]
+    return np.asarray(at)
+
+
+def _weights(means: Sequence[Array], echoes: Sequence[BoldRun]) -> list[Array]:
+    """Weight of each echo in the optimal combination, of the shape of the echoes' mean images; their sum is 1.
+
+    Source: Posse et al. 1999; TE exp(-TE / T2*), T2* fitted to the means.
+    """
+    if len(echoes) == 1:
+        return [np.ones_like(means[0])]
+    tes = [echo.te for echo in echoes]
+    times = t2star([mean.ravel() for mean in means], [1000 * te for te in tes]).reshape(means[0].shape) / 1000
+    weights = [te * np.exp(-te / times) for te in tes]
+    total = np.sum(weights, axis=0)
+    return [(weight / total).astype(np.float32) for weight in weights]
+
+
+def effects(echoes: Sequence[BoldRun]) -> tuple[Array, dict[str, Array]]:
     """(noise-free resting image, change of it by condition in signal units), magnitude, on the high-resolution grid.
 
-    A network outside the field of view has no entry. With echoes, both are those of their optimal combination.
+    Of a run or of the optimal combination of its echoes. A network outside the field of view has no entry; without
+    activity every condition has an empty one.
     """
-    if not echoes:
-        changes = {condition: subject.activity.of(condition) for condition in subject.conditions}
-        return _ideal_effects(subject, subject.resting_scene, changes)
-    found = [
-        _ideal_effects(subject, echo.resting_scene, {name: echo.changes.get(name) for name in subject.conditions})
-        for echo in echoes
-    ]
-    weights = combination_weights([quiet for quiet, _ in found], [echo.te for echo in echoes])
-    pairs = list(zip(weights, found, strict=True))
-    every = {name for _, (_, changes) in pairs for name in changes}
-    combined = {
-        name: np.sum([weight * changes[name] for weight, (_, changes) in pairs if name in changes], axis=0)
-        for name in subject.conditions if name in every
-    }  # fmt: skip
-    return np.sum([weight * quiet for weight, (quiet, _) in pairs], axis=0), combined
+    factor, conditions = echoes[0].preset.factor, echoes[0].conditions
+    rests = [echo.scanner.ideal(echo.resting, factor) for echo in echoes]
+    quiet = [np.abs(rest).astype(np.float32) for rest in rests]
+    weights = _weights(quiet, echoes)
+    combined = np.sum([weight * image for weight, image in zip(weights, quiet, strict=True)], axis=0)
+    changes: dict[str, Array] = {}
+    for echo, rest, image, weight in zip(echoes, rests, quiet, weights, strict=True):
+        for name in conditions:
+            change = echo.changes.get(name)
+            if change is None:
+                changes.setdefault(name, np.zeros_like(image))
+            elif in_view(change):
+                seen = (np.abs(rest + echo.scanner.ideal(change, factor)) - image).astype(np.float32)
+                changes[name] = changes.get(name, 0) + weight * seen
+    return combined, changes
 
 
-def _ideal_effects(
-    subject: SimulatedSubject, resting: Array, changes: Mapping[str, Array | None]
-) -> tuple[Array, dict[str, Array]]:
-    """`effects` of a scene and its changes on the scanner's oversampled grid."""
-    factor = subject.preset.factor
-    rest = subject.scanner.ideal(resting, factor)
-    quiet = np.abs(rest).astype(np.float32)
-    out = {}
-    for condition, change in changes.items():
-        if change is not None and not in_view(change):
-            continue
-        out[condition] = np.zeros_like(quiet)
-        if change is not None:
-            out[condition] = (np.abs(rest + subject.scanner.ideal(change, factor)) - quiet).astype(np.float32)
-    return quiet, out
-
-
-def resting_image(subject: SimulatedSubject, echoes: Sequence[Echo] = ()) -> Array:
+def resting_image(echoes: Sequence[BoldRun]) -> Array:
     """Resting image as the BOLD would be without noise, on its grid; with echoes, their optimal combination."""
-    if not echoes:
-        return subject.scanner.measure(subject.rest, np.eye(4))
-    means = [subject.scanner.measure(echo.rest, np.eye(4)) for echo in echoes]
-    weights = combination_weights(means, [echo.te for echo in echoes])
-    return np.asarray(np.sum([weight * mean for weight, mean in zip(weights, means, strict=True)], axis=0))
+    means = [echo.still() for echo in echoes]
+    return np.asarray(np.sum([w * mean for w, mean in zip(_weights(means, echoes), means, strict=True)], axis=0))
 
 
-def write_truth(subject: SimulatedSubject, name: str, root: Path, echoes: Sequence[Echo] = ()) -> None:
+def write_truth(run: BoldRun, name: str, root: Path, echoes: Sequence[BoldRun] = ()) -> None:
     """Write one subject's truth under its name ("sub-01") into the derivative data set; `echoes` of its run, if any."""
-    func, anat = root / name / "func", root / name / "anat"
+    subject, func, anat = run.subject, root / name / "func", root / name / "anat"
     for folder in (func, anat):
         folder.mkdir(parents=True, exist_ok=True)
     stem = f"{name}_task-{subject.task}"
-    _write_images(subject, func, stem, echoes)
-    _write_motion(subject, func / f"{stem}_desc-truth_motion.tsv", func / f"{stem}_from-orig_to-boldref")
-    write_tsv(func / f"{stem}_desc-truth_foci.tsv", list(_FOCI_COLUMNS), foci_rows(subject))
-    atomic_files.write_json(
-        func / f"{stem}_desc-truth_foci.json",
-        {key: {"Description": text} for key, text in _FOCI_COLUMNS.items()} | {"Frame": {"Description": _FRAME}},
+    _write_images(run, func, stem, echoes or [run])
+    write_motion(run, str(func / stem), _FRAME)
+    columns = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
+    about = f"rotation vector about {CENTER} mm (RAS), of the matrix that takes a reference point into the volume"
+    _write_table(
+        func / f"{stem}_desc-truth_motion.tsv",
+        [[float(value) for value in rigid_params(matrix, CENTER)] for matrix in run.motion],
+        {
+            c: {"Units": "mm" if c.startswith("trans") else "rad", "Description": f"part of the translation or {about}"}
+            for c in columns
+        },
     )
+    described = {key: {"Description": text} for key, text in _FOCI_COLUMNS.items()}
+    frame = {"Description": _FRAME}
+    _write_table(func / f"{stem}_desc-truth_foci.tsv", foci_rows(run), described, Frame=frame)
     if subject.task == "rest":
-        _write_courses(subject, func / f"{stem}_desc-truth_timeseries.tsv")
+        times = (np.arange(subject.preset.volumes) + 0.5) * subject.preset.tr
+        courses = [run.courses(network, times) for network in run.conditions]
+        text = "Fluctuation of the network at the middle of each volume, in standard deviations, .01 to .1 Hz"
+        _write_table(
+            func / f"{stem}_desc-truth_timeseries.tsv",
+            [list(map(float, row)) for row in zip(*courses, strict=True)],
+            {network: {"Description": text} for network in run.conditions},
+        )
     _write_poses(subject, func / stem, anat / name)
 
 
-def _write_images(subject: SimulatedSubject, func: Path, stem: str, echoes: Sequence[Echo]) -> None:
-    quiet, changes = effects(subject, echoes)
-    affine = subject.hr_grid[1]
+def _write_table(path: Path, rows: Sequence[Sequence[object]], columns: Mapping[str, object], **more: object) -> None:
+    """A table with the description of its columns, and of what they have in common."""
+    write_tsv(path, list(columns), rows)
+    atomic_files.write_json(path.with_suffix(".json"), {**columns, **more})
+
+
+def _write_images(run: BoldRun, func: Path, stem: str, echoes: Sequence[BoldRun]) -> None:
+    quiet, changes = effects(echoes)
+    affine = run.subject.hr_grid[1]
     common = {"Frame": _FRAME, "Resolution": "of the highres T2*w", "SkullStripped": False}
 
     def put(label: str, data: Array, where: Array, description: str, unit: str) -> None:
@@ -145,45 +171,36 @@ def _write_images(subject: SimulatedSubject, func: Path, stem: str, echoes: Sequ
 
     put("res-hr_desc-noisefree_boldref", quiet, affine, "Resting image in the steady state without noise or motion, as "
         "a scan of the finer matrix would show it (no blur by the readout)", "arbitrary")  # fmt: skip
-    per = "of one standard deviation of the network" if subject.task == "rest" else "during a long block of"
+    per = "of one standard deviation of the network" if run.subject.task == "rest" else "during a long block of"
     level = np.maximum(quiet, 0.1 * float(quiet.max()))
     for condition, change in changes.items():
         put(f"res-hr_contrast-{condition}_stat-effect_desc-truth_statmap", change, affine,
             f"Change of the signal {per} {condition}", "as the BOLD")  # fmt: skip
         put(f"res-hr_contrast-{condition}_stat-psc_desc-truth_statmap", 100 * change / level, affine,
             f"Change of the signal {per} {condition}, of the resting image", "percent")  # fmt: skip
-    scanner = subject.scanner
-    put("desc-noisefree_boldref", resting_image(subject, echoes), subject.bold_grid[1],
+    put("desc-noisefree_boldref", resting_image(echoes), run.subject.bold_grid[1],
         "Resting image as the BOLD would be without noise", "arbitrary")  # fmt: skip
-    if scanner.shift is not None:
-        half = scanner.oversampled_grid
-        put("desc-distortion_fieldmap", scanner.shift[::2, ::2, ::2], half[1] @ np.diag([2.0, 2.0, 2.0, 1.0]),
+    if run.scanner.shift is not None:
+        half = run.scanner.dense_grid[1] @ np.diag([2.0, 2.0, 2.0, 1.0])
+        put("desc-distortion_fieldmap", run.scanner.shift[::2, ::2, ::2], half,
             "Displacement along +y: the value at y comes from the undistorted y + displacement", "mm")  # fmt: skip
 
 
-def _write_courses(subject: SimulatedSubject, table: Path) -> None:
-    """Courses of the networks at the middle of each volume."""
-    times = (np.arange(subject.preset.volumes) + 0.5) * subject.preset.tr
-    courses = [subject.courses(network, times) for network in subject.conditions]
-    write_tsv(table, list(subject.conditions), [list(map(float, row)) for row in zip(*courses, strict=True)])
-    text = "Fluctuation of the network at the middle of each volume, in standard deviations, .01 to .1 Hz"
-    atomic_files.write_json(table.with_suffix(".json"), {name: {"Description": text} for name in subject.conditions})
-
-
-def _write_motion(subject: SimulatedSubject, table: Path, xfm: Path) -> None:
-    """Motion as ITK text and as a table."""
-    motion, reference = subject.motion, subject.transient.dummies
+def write_motion(run: BoldRun, stem: str, frame: str) -> None:
+    """Write the head motion of a run as ITK text; `stem` of its files up to the first entity of a transform."""
     write_transform(
-        str(xfm), motion, MOTION_TEXT, ReferenceVolume=reference, NumberOfNonSteadyVolumes=reference, Frame=_FRAME
-    )
-    columns = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
-    rows = [[float(value) for value in rigid_params(matrix, CENTER)] for matrix in motion]
-    write_tsv(table, columns, rows)
-    about = f"rotation vector about {CENTER} mm (RAS), of the matrix that takes a reference point into the volume"
-    atomic_files.write_json(table.with_suffix(".json"), {
-        c: {"Units": "mm" if c.startswith("trans") else "rad", "Description": f"part of the translation or {about}"}
-        for c in columns
-    })  # fmt: skip
+        f"{stem}_from-orig_to-boldref", run.motion,
+        "One matrix a volume: takes a point of the reference volume to where it lies in that volume",
+        ReferenceVolume=run.reference, NumberOfNonSteadyVolumes=run.transient.dummies, Frame=frame,
+    )  # fmt: skip
+
+
+def write_calibration_truth(run: BoldRun, name: str, root: Path) -> None:
+    """Write pose and motion of a calibration beside the subject's truth."""
+    stem = f"{root / name / 'func' / name}_task-{run.subject.task}_acq-highres"
+    text = "Takes a point of boldref to where it lies in the reference volume of the calibration"
+    write_transform(f"{stem}_from-calibration_to-boldref", run.pose, text, Frame=BOLD_FRAME)
+    write_motion(run, stem, BOLD_FRAME)
 
 
 def _write_poses(subject: SimulatedSubject, func_stem: Path, anat_stem: Path) -> None:
@@ -195,14 +212,14 @@ def _write_poses(subject: SimulatedSubject, func_stem: Path, anat_stem: Path) ->
 
     put(func_stem, "boldref", "T1w", invert(subject.t1w_pose))
     put(func_stem, "T1w", "boldref", subject.t1w_pose)
-    for k, pair in enumerate(subject.pairs):
-        stem = anat_stem if len(subject.pairs) == 1 else Path(f"{anat_stem}_run-{k + 1}")
-        put(stem, "highres", "boldref", pair.highres)
-        put(stem, "lowres", "boldref", pair.lowres)
-        put(stem, "highres", "lowres", pair.highres @ invert(pair.lowres))
+    for k, pair in enumerate(subject.pair_poses):
+        stem = anat_stem if len(subject.pair_poses) == 1 else Path(f"{anat_stem}_run-{k + 1}")
+        put(stem, "highres", "boldref", pair["highres"])
+        put(stem, "lowres", "boldref", pair["lowres"])
+        put(stem, "highres", "lowres", pair["highres"] @ invert(pair["lowres"]))
 
 
-def write_structural_truth(subject: SimulatedSubject, scan: Scan, name: str, root: Path) -> None:
+def write_structural_truth(subject: SimulatedSubject, scan: StillScan, name: str, root: Path) -> None:
     """Write where a structural scan lies to the T1w image and, with the first, what the tissue is there."""
     anat = root / name / "anat"
     anat.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The head of one simulated subject: tissue, relaxation, veins.
+"""The head of one simulated subject: tissue and veins.
 
 It starts from the MNI152 templates that nilearn carries, bent by a random smooth deformation. The template is a mean
 of 152 people and has no fine detail of its own; tissue borders are therefore sharpened and roughened at random, so
@@ -22,30 +22,11 @@ _SHELLS = {"csf": (0.0, 1.5), "skull": (1.5, 6.5), "scalp": (6.5, 11.5)}  # mm f
 
 
 @frozen
-class Tissue:
-    """Proton density (relative), T1 and T2* (s) at 3 T; values within the range of the literature, chosen by us."""
-
-    pd: float
-    t1: float
-    t2s: float
-
-
-TISSUES: dict[str, Tissue] = {
-    "gm": Tissue(pd=0.84, t1=1.35, t2s=0.051),
-    "wm": Tissue(pd=0.66, t1=0.85, t2s=0.046),
-    "csf": Tissue(pd=1.00, t1=4.00, t2s=0.250),
-    "skull": Tissue(pd=0.06, t1=0.60, t2s=0.008),
-    "scalp": Tissue(pd=0.75, t1=0.60, t2s=0.030),
-}
-BLOOD = Tissue(pd=0.9, t1=1.6, t2s=0.013)
-
-
-@frozen
 class Head:
     """Maps of one subject in the frame of the head (RAS mm; the head lies about as MNI152 does)."""
 
     affine: Array  # voxel to RAS mm
-    fractions: dict[str, Array]  # share of each tissue of TISSUES in each voxel, float32; their sum is 1 or less (air)
+    fractions: dict[str, Array]  # share of each tissue in each voxel, float32; their sum is 1 or less (air)
     brain: Array
     veins: Array  # share of venous blood, 0 to 1
     texture: Array  # relative deviation of T2* and T1 from the tissue's value
@@ -182,46 +163,3 @@ def make_head(rng: np.random.Generator, voxel: float) -> Head:
         affine=affine, fractions=fractions, brain=brain > 0.5, veins=veins, texture=texture.astype(np.float32),
         deformation=deformation,
     )  # fmt: skip
-
-
-_DEPHASING = 22.0  # 1/s per share of venous blood, in the tissue around it
-
-
-def magnetization(t1: Array | float, *, tr: float, flip: float, pulse: int | None) -> Array:
-    """Longitudinal magnetization before an excitation, relative to equilibrium; `t1` and `tr` in s, `flip` in degrees.
-
-    `pulse` is the number of excitations before (0: relaxed); None for the steady state.
-    Source: recursion of a spoiled sequence, M(n+1) = 1 + (M(n) cos(flip) - 1) exp(-tr/t1).
-    """
-    e1 = np.exp(-tr / np.asarray(t1, dtype=np.float32))
-    keep = e1 * np.float32(np.cos(np.deg2rad(flip)))
-    steady = (1 - e1) / (1 - keep)
-    return np.asarray(steady if pulse is None else steady + (1 - steady) * keep**pulse, dtype=np.float32)
-
-
-def gradient_echo(
-    head: Head, *, te: float, tr: float, flip: float, pulse: int | None = None, fat: float = 1.0
-) -> Array:
-    """Magnitude of the transverse magnetization at the echo, float32 on the grid of the head (relative units).
-
-    `te` and `tr` in s, `flip` in degrees, `pulse` as in `magnetization`; `fat` is what fat saturation leaves of the
-    scalp. Venous blood replaces tissue by its share and dephases what lies within about 1 mm.
-    """
-
-    def signal(tissue: Tissue, texture: Array | float) -> Array:
-        mz = magnetization(tissue.t1 * (1 + texture), tr=tr, flip=flip, pulse=pulse)
-        return np.asarray(tissue.pd * mz * np.exp(-te / (tissue.t2s * (1 + np.asarray(texture, dtype=np.float32)))))
-
-    out = np.zeros(head.veins.shape, dtype=np.float32)
-    for name, share in head.fractions.items():
-        textured = head.texture if name in ("gm", "wm") else 0.0
-        out += share * signal(TISSUES[name], textured) * (fat if name == "scalp" else 1.0)
-    around = ndimage.gaussian_filter(head.veins, 1.0 / head.affine[0, 0])
-    out *= np.exp(-te * _DEPHASING * around)
-    out += head.veins * (signal(BLOOD, 0.0) - out)
-    return out * np.float32(np.sin(np.deg2rad(flip)))
-
-
-def scaled(scene: Array, head: Head, level: float) -> Array:
-    """A scene in units in which its mean over the brain is `level`, float32."""
-    return scene * np.float32(level / float(scene[head.brain].mean()))

@@ -8,9 +8,9 @@ from scipy import ndimage
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.phantom.fields import polynomial
-from bids_sr.phantom.head import Head, gradient_echo
+from bids_sr.phantom.head import Head
 from bids_sr.phantom.presets import Preset
-from bids_sr.phantom.scanner import EpiScanner
+from bids_sr.phantom.scanner import Scanner
 from bids_sr.spatial.resampling import Spline, sample_volume
 
 _LINEAR = Spline(order=1)
@@ -29,14 +29,13 @@ class Transient:
     dummies: int
 
 
-def approach(head: Head, preset: Preset, scanner: EpiScanner) -> Transient:
+def approach(head: Head, preset: Preset, scanner: Scanner) -> Transient:
     """Excess signal of the first volumes until it is below 0.1 % in the mean."""
     maps, means = [], []
-    steady = gradient_echo(head, te=preset.te, tr=preset.tr, flip=preset.flip, fat=0.15)
+    steady = preset.epi.scene(head)
     floor = np.maximum(steady, 0.02 * float(steady[head.brain].mean()))
     for pulse in range(200):
-        early = gradient_echo(head, te=preset.te, tr=preset.tr, flip=preset.flip, pulse=pulse, fat=0.15)
-        excess = (early - steady) / floor
+        excess = (preset.epi.scene(head, pulse) - steady) / floor
         mean = float(excess[head.brain].mean())
         if mean < 1e-3:
             break
@@ -50,7 +49,7 @@ class Physiology:
     """Factor on the signal at each volume and slice; rates, phases and maps are drawn."""
 
     def __init__(
-        self, rng: np.random.Generator, head: Head, preset: Preset, scanner: EpiScanner, transient: Transient
+        self, rng: np.random.Generator, head: Head, preset: Preset, scanner: Scanner, transient: Transient
     ) -> None:
         shape, affine = scanner.sampling_grid
         self._transient = transient

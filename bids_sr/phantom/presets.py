@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_sr.frozen import frozen
+from bids_sr.phantom.sequences import PulseSequence
 
 SCENES = ("ribbon", "veins", "free")
 CONDITIONS = ("thumb", "little")
@@ -59,6 +60,16 @@ class Preset:
     def t1w_affine(self) -> npt.NDArray[np.float64]:
         """Voxel to RAS mm of the T1w."""
         return centered_affine(self.t1w_shape, (self.t1w_voxel,) * 3, self.t1w_center)
+
+    @property
+    def epi(self) -> PulseSequence:
+        """Sequence of the BOLD."""
+        return PulseSequence(te=self.te, tr=self.tr, flip=self.flip, fat=0.15)
+
+    @property
+    def pair_sequence(self) -> PulseSequence:
+        """Sequence of the T2*w pair."""
+        return PulseSequence(te=self.pair_te, tr=self.pair_tr, flip=self.pair_flip, fat=0.5)
 
     @property
     def least_volumes(self) -> int:

@@ -1,86 +1,38 @@
 """MRI scanner of the phantom: an oversampled scene in, a magnitude image with noise out.
 
 Each acquisition samples the scene four times denser in-plane than the low resolution and about every millimeter
-through the slice, averages over the slice, gives it a smooth phase, keeps the center of k-space, adds complex noise of
-its own and takes the magnitude last.
+through the slice, distorts it where the sequence does, averages over the slice, gives it a smooth phase, keeps the
+center of k-space, adds complex noise of its own and takes the magnitude last.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.phantom.fields import polynomial
-from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.resampling import sample_grid, sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.resolution.matrices import apply_along, crop_matrix_complex, kspace_crop
 
 Grid = tuple[tuple[int, int, int], Array]
 _OVERSAMPLE = 4  # in-plane, samples of the scene per low-resolution voxel
-MARGIN = 10  # oversampled slices beyond the field of view, for a head that moves
+MARGIN = 10  # samples of the scene above and below the field of view, for a head that moves
 BOLD_FRAME = "Rigid part only: the distortion of the EPI is a file of its own."
 READOUT = 0.028  # s from the first to the last line of the EPI
-T2S_READOUT = 0.045  # s, mean decay during it
+_T2S_READOUT = 0.045  # s, mean decay during it
+_PHASE = 2.0  # radians, of the coil
 
 
-def complex_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Array:
-    """Complex Gaussian noise, standard deviation `sigma` in each component; complex64."""
-    pair = rng.standard_normal((2, *shape), dtype=np.float32) * np.float32(sigma)
-    return pair[0] + 1j * pair[1]
-
-
-def sub_slices(voxel_z: float) -> int:
-    """Samples through a slice: about one a millimeter, an even number."""
-    return max(2, 2 * round(voxel_z / 2))
-
-
-def slice_mean(scene: Array, count: int) -> Array:
-    """Mean over groups of `count` thin slices: the slice profile is a box."""
-    x, y, z = scene.shape
-    return scene.reshape(x, y, z // count, count).mean(-1)
-
-
-@frozen
-class Coil:
-    """What belongs to the scanner and not to the head: a smooth phase (radians), a smooth receive field."""
-
-    seed: int
-    unevenness: float = 0.06
-    radians: float = 2.0
-
-    def field(self, shape: tuple[int, ...], affine: Array) -> Array:
-        """Complex sensitivity on a grid, complex64."""
-        rng = np.random.default_rng(self.seed)
-        phase = self.radians * polynomial(rng, affine, shape)
-        size = 1 + self.unevenness * polynomial(rng, affine, shape)
-        return np.asarray(size * np.exp(1j * phase), dtype=np.complex64)
-
-
-def acquire_static(
-    scene: Array, scene_affine: Array, grid: Grid, pose: Array, coil: Coil, *, low_shape: tuple[int, int, int],
-    sigma: float = 0.0, rng: np.random.Generator | None = None,
-) -> Array:  # fmt: skip
-    """One image without motion or distortion: magnitude, float32, of the grid's shape.
-
-    Parameters
-    ----------
-    scene, scene_affine : signal in the frame of the head
-    grid, pose : (shape, affine) of the image; 4x4, takes an image point to the head point seen there
-    low_shape : matrix of the lowest resolution of this geometry; sets the oversampled grid, so that every resolution
-        measures the very same samples of the scene
-    sigma, rng : noise of each component, and its source
-    """
-    shape, affine = grid
-    count = sub_slices(float(affine[2, 2]))
-    ratio = (low_shape[0] * _OVERSAMPLE / shape[0], low_shape[1] * _OVERSAMPLE / shape[1])
-    dense = slice_mean(sample_volume(scene, scene_affine, *hr_grid(shape, affine, (*ratio, count)), pose), count)
-    flat_affine = hr_grid(shape, affine, (*ratio, 1))[1]
-    measured, _ = kspace_crop(dense * coil.field(dense.shape, flat_affine), flat_affine, factor=(*ratio, 1.0))
+def magnitude(image: Array, sigma: float = 0.0, rng: np.random.Generator | None = None) -> Array:
+    """Magnitude of a complex image with noise of standard deviation `sigma` in each component, float32."""
     if sigma > 0 and rng is not None:
-        measured = measured + complex_noise(rng, measured.shape, sigma)
-    return np.abs(measured).astype(np.float32)
+        noise = rng.standard_normal((2, *image.shape), dtype=np.float32) * np.float32(sigma)
+        image = image + (noise[0] + 1j * noise[1])
+    return np.ascontiguousarray(np.abs(image), dtype=np.float32)
 
 
 def distortion(rng: np.random.Generator, grid: Grid, inside: Array, size_mm: float) -> Array:
@@ -106,194 +58,138 @@ def distortion(rng: np.random.Generator, grid: Grid, inside: Array, size_mm: flo
     return np.asarray(field * (size_mm / np.abs(field[inside]).max()), dtype=np.float32)
 
 
-def distorted(scene: Array, voxel: float, shift: Array) -> Array:
-    """A scene as the EPI displaces it: the value from y + shift (mm), times the local stretch; voxel (mm) of y."""
-    coefficients = ndimage.spline_filter1d(scene, order=3, axis=1, output=np.float32, mode="mirror")
-    out = np.empty_like(scene)
-    along = np.arange(scene.shape[1], dtype=np.float32)[:, None]
-    rows = np.broadcast_to(np.arange(scene.shape[2], dtype=np.float32), scene.shape[1:])
-    for x in range(scene.shape[0]):
-        # along z the points lie on samples, where order 1 takes the sample; the y axis is handled by its spline weights
-        out[x] = _line_spline(coefficients[x], along + shift[x] / voxel, rows)
-    return out * (1 + np.gradient(shift, voxel, axis=1))
-
-
-def _line_spline(coefficients: Array, at: Array, rows: Array) -> Array:
-    """Cubic B-spline along the first axis of (Y, Z) coefficients at positions (Y, Z) in samples."""
-    n = coefficients.shape[0]
-    low = np.floor(at)
-    t = at - low
-    index, column = low.astype(np.int64), rows.astype(np.int64)
-    weights = ((1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6)
-    out = np.zeros_like(at)
-    for k, weight in enumerate(weights):
-        out += weight * coefficients[np.clip(index + k - 1, 0, n - 1), column]
-    return out
-
-
-@frozen
-class MovingPart:
-    """One scene ready to be moved: low-passed, averaged over the slice, as cubic B-spline coefficients on a grid.
-
-    `window` are the columns and rows of the sampling grid that it can reach; None for all.
-    """
-
-    coefficients: Array
-    affine: Array
-    window: tuple[slice, slice] | None
-
-
-class EpiScanner:
-    """Measures a moving scene volume by volume.
-
-    The scene is brought to the frame of the BOLD (reference volume) with its distortion, averaged over the slice and
-    low-passed once, well beyond what the acquisition can see in any pose; each volume is then one spline sampling at
-    half again the acquired resolution, and the k-space crop to the acquired matrix. The distortion moves with the head,
-    so that the motion of the images is exactly rigid.
+@dataclass(frozen=True, kw_only=True)
+class Scanner:
+    """One geometry in which a head is scanned, still or moving.
 
     Parameters
     ----------
-    shape, affine, coil : BOLD grid; phase and sensitivity, fixed in the scanner
-    head_affine, pose : grid of the scenes; 4x4, takes a BOLD point of the reference volume to the head point there
-    shift : displacement (mm) on `oversampled_grid`, or None
+    grid, pose : (shape, affine) of the image; 4x4, takes an image point to the head point seen there
+    head_affine : of the grid of the scenes
+    coil, unevenness : seed of phase and receive field, which belong to the scanner and not to the head; relative size
+        of the latter
+    low_shape : matrix of the lowest resolution of this geometry (None: its own), so that every resolution measures the
+        very same samples of the scene
+    shift : displacement along +y by susceptibility (mm) on `dense_grid`, or None
     """
 
-    def __init__(
-        self, shape: tuple[int, int, int], affine: Array, *, coil: Coil, head_affine: Array, pose: Array,
-        shift: Array | None = None,
-    ) -> None:  # fmt: skip
-        self.shape, self.affine = shape, np.asarray(affine, dtype=float)
-        self.head_affine, self.pose, self.shift = head_affine, pose, shift
-        self.count = sub_slices(float(affine[2, 2]))
-        self.oversampled_grid = self.grid_of_scene(shape, self.affine)
-        middle = (shape[0] * 3 // 2, shape[1] * 3 // 2, shape[2])
-        ratio = (middle[0] / shape[0], middle[1] / shape[1], 1.0)
-        self.sampling_grid = hr_grid(shape, self.affine, ratio)
-        self.coil = coil
-        self._field = coil.field(*self.sampling_grid)
-        self._crop = [crop_matrix_complex(middle[a], shape[a]).astype(np.complex64) for a in (0, 1)]
-        self._crop[1] = (self.readout_blur() @ self._crop[1]).astype(np.complex64)
+    grid: Grid
+    pose: Array
+    head_affine: Array
+    coil: int
+    unevenness: float = 0.06
+    low_shape: tuple[int, int, int] | None = None
+    shift: Array | None = None
 
-    @staticmethod
-    def grid_of_scene(shape: tuple[int, int, int], affine: Array) -> Grid:
-        """Grid of the scene for a BOLD grid: oversampled, with a margin above and below."""
-        (x, y, z), dense = hr_grid(shape, affine, (_OVERSAMPLE, _OVERSAMPLE, sub_slices(float(affine[2, 2]))))
-        dense = dense.copy()
-        dense[2, 3] -= MARGIN * dense[2, 2]
-        return (x, y, z + 2 * MARGIN), dense
+    @property
+    def ratio(self) -> tuple[float, float, int]:
+        """Samples of the scene in a voxel; through the slice about one a millimeter, an even number."""
+        (x, y, _), affine = self.grid
+        low = self.low_shape or self.grid[0]
+        return low[0] * _OVERSAMPLE / x, low[1] * _OVERSAMPLE / y, max(2, 2 * round(float(affine[2, 2]) / 2))
 
-    def readout_blur(self) -> Array:
-        """(Y, Y) complex matrix of the decay along the lines of k-space: blur along phase encoding."""
-        n = self.shape[1]
-        k = np.arange(-(n // 2), n - n // 2)
-        weight = np.exp(-(k / n) * READOUT / T2S_READOUT)
-        fourier = np.exp(-2j * np.pi * np.outer(k, np.arange(n)) / n)
-        return np.asarray(fourier.conj().T @ (weight[:, None] * fourier) / n)
+    @cached_property
+    def dense_grid(self) -> Grid:
+        """Grid of the scene, with a margin above and below."""
+        (x, y, z), affine = hr_grid(*self.grid, self.ratio)
+        affine[2, 3] -= MARGIN * affine[2, 2]
+        return (x, y, z + 2 * MARGIN), affine
+
+    @cached_property
+    def sampling_grid(self) -> Grid:
+        """Half again the acquired resolution, at which moving scenes are sampled."""
+        x, y, _ = self.grid[0]
+        return hr_grid(*self.grid, (x * 3 // 2 / x, y * 3 // 2 / y, 1.0))
 
     def bring(self, scene: Array) -> Array:
-        """A scene (grid of the head) on the oversampled grid of the BOLD frame, distorted; float32.
+        """A scene (grid of the head) on the dense grid of the image, as it is displaced and stretched; float32."""
+        if self.shift is None:
+            return sample_volume(scene, self.head_affine, *self.dense_grid, self.pose)
+        shift = (self.shift, self.pose[:3, 1])
+        displaced = sample_volume(scene, self.head_affine, *self.dense_grid, self.pose, shift=shift)
+        return displaced * (1 + np.gradient(self.shift, self.dense_grid[1][1, 1], axis=1))
 
-        Where the scene is zero but for a small region, only that region's surroundings are computed.
+    def ideal(self, dense: Array, factor: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Array:
+        """Complex image at `factor` times the resolution: no noise, no blur by the readout, no motion; complex64."""
+        x, y, through = self.ratio
+        thick = dense[..., MARGIN:-MARGIN].reshape(*dense.shape[:2], -1, through).mean(-1)  # the profile is a box
+        affine = hr_grid(*self.grid, (x, y, 1.0))[1]
+        ratio = (x / factor[0], y / factor[1], 1.0)
+        return kspace_crop(thick * self._sensitivity(thick.shape, affine), affine, factor=ratio)[0]
+
+    def still(self, scene: Array, sigma: float = 0.0, rng: np.random.Generator | None = None) -> Array:
+        """One image of a scene (grid of the head) that does not move, see `magnitude`."""
+        return magnitude(self.ideal(self.bring(scene)), sigma, rng)
+
+    def prepare(self, dense: Array) -> Array:
+        """A scene on the dense grid as `moving` takes it: spline coefficients of what is averaged over the slice.
+
+        It is low-passed well beyond what the acquisition can see in any pose, so that each volume is one sampling.
         """
-        shape, affine = self.oversampled_grid
-        window = self._reach(scene)
-        start = np.eye(4)
-        start[:3, 3] = [w.start for w in window]
-        size = tuple(w.stop - w.start for w in window)
-        dense = sample_volume(scene, self.head_affine, size, affine @ start, self.pose)
-        if self.shift is not None:
-            dense = distorted(dense, float(affine[1, 1]), self.shift[window])
-        out = np.zeros(shape, dtype=np.float32)
-        out[window] = dense
-        return out
-
-    def _reach(self, scene: Array) -> tuple[slice, slice, slice]:
-        """Window of the oversampled grid that can show what is not zero in a scene, with 10 mm to spare."""
-        shape, affine = self.oversampled_grid
-        spans = [np.flatnonzero(scene.any(axis=tuple(b for b in range(3) if b != a))) for a in range(3)]
-        if any(span.size == 0 for span in spans):
-            spans = [np.array([0, 1])] * 3
-        corners = np.array(np.meshgrid(*[[s[0], s[-1]] for s in spans])).reshape(3, -1)
-        world = invert(self.pose) @ self.head_affine @ np.vstack([corners, np.ones(corners.shape[1])])
-        at = (np.linalg.inv(affine) @ world)[:3]
-        spare = 10.0 / np.diag(affine)[:3]
-        low = np.clip(np.floor(at.min(1) - spare), 0, np.array(shape) - 2).astype(int)
-        high = np.clip(np.ceil(at.max(1) + spare) + 1, low + 2, shape).astype(int)
-        return slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])
-
-    def part(self, dense: Array, *, local: bool = False) -> MovingPart:
-        """Prepare a scene on the oversampled grid for `measure`; local: keep only what its surroundings need."""
-        shape, affine = self.oversampled_grid
-        box = np.full(self.count + 1, 1.0 / self.count, dtype=np.float32)
+        through = self.ratio[2]
+        box = np.full(through + 1, 1.0 / through, dtype=np.float32)
         box[[0, -1]] /= 2
         thick = ndimage.convolve1d(dense, box, axis=2, mode="nearest")
-        kx = np.fft.fftfreq(shape[0])[:, None] * shape[0] / (0.8 * self.shape[0])
-        ky = np.fft.rfftfreq(shape[1])[None, :] * shape[1] / (0.8 * self.shape[1])
+        (x, y, z), (wide, high, _) = dense.shape, self.grid[0]
+        kx = np.fft.fftfreq(x)[:, None] * x / (0.8 * wide)
+        ky = np.fft.rfftfreq(y)[None, :] * y / (0.8 * high)
         keep = ((kx**2 + ky**2) <= 1).astype(np.float32)
-        for z in range(shape[2]):
-            thick[..., z] = np.fft.irfft2(np.fft.rfft2(thick[..., z]) * keep, s=shape[:2])
-        window = None
-        if local:
-            thick, affine, window = self._cut(dense, thick, affine)
-        coefficients = ndimage.spline_filter(thick, order=3, output=np.float32, mode="mirror")
-        return MovingPart(coefficients=coefficients, affine=affine, window=window)
+        for k in range(z):
+            thick[..., k] = np.fft.irfft2(np.fft.rfft2(thick[..., k]) * keep, s=(x, y))
+        return spline_coefficients(thick)
 
-    def _cut(self, dense: Array, thick: Array, affine: Array) -> tuple[Array, Array, tuple[slice, slice]]:
-        """What an activation can reach: its extent and 24 mm around, on the oversampled and the sampling grid."""
-        seen = np.argwhere(np.abs(dense).max(axis=2) > 1e-3 * max(float(np.abs(dense).max()), 1e-20))
-        if not len(seen):
-            seen = np.array([[s // 2 for s in dense.shape[:2]]])
-        kept, window = [], []
-        for a, (n, voxel) in enumerate(zip(self.sampling_grid[0][:2], np.diag(self.sampling_grid[1])[:2], strict=True)):
-            pad, inner, ratio = int(24.0 / affine[a, a]), int(8.0 / voxel), affine[a, a] / voxel
-            low, high = max(0, int(seen[:, a].min()) - pad), min(dense.shape[a], int(seen[:, a].max()) + pad + 1)
-            kept.append(slice(low, high))
-            window.append(slice(int(low * ratio) + inner, min(n, int(np.ceil(high * ratio)) - inner)))
-        cut = affine.copy()
-        cut[:2, 3] += [affine[a, a] * kept[a].start for a in (0, 1)]
-        return thick[tuple(kept)], cut, (window[0], window[1])
-
-    def _sample(self, part: MovingPart, motion: Array) -> Array:
-        """A part as it lies in a volume, on the sampling grid (or its window)."""
-        (x, y, z), affine = self.sampling_grid
-        window = part.window or (slice(0, x), slice(0, y))
-        start = np.eye(4)
-        start[:2, 3] = [w.start for w in window]
-        matrix = np.linalg.inv(part.affine) @ invert(motion) @ affine @ start
-        shape = (window[0].stop - window[0].start, window[1].stop - window[1].start, z)
-        how = {"order": 3, "mode": "nearest", "prefilter": False, "output_shape": shape, "output": np.float32}
-        return np.asarray(ndimage.affine_transform(part.coefficients, matrix[:3, :3], matrix[:3, 3], **how))
-
-    def measure(
-        self, rest: MovingPart, motion: Array, *, active: Mapping[str, MovingPart] | None = None,
-        responses: Mapping[str, Array] | None = None, modulation: Array | None = None, sigma: float = 0.0,
+    def moving(
+        self, rest: Array, motion: Array, changes: Mapping[str, Array] | None = None,
+        weights: Mapping[str, Array] | None = None, *, modulation: Array | None = None, sigma: float = 0.0,
         rng: np.random.Generator | None = None,
     ) -> Array:  # fmt: skip
-        """One volume, float32 (X, Y, Z), with noise of `sigma` in each component.
+        """One volume of a head that moves, float32 (X, Y, Z); noise as of `magnitude`.
+
+        The distortion moves with the head, so that the motion of the images is exactly rigid.
 
         Parameters
         ----------
-        rest, motion : resting scene; 4x4, takes a point of the reference volume to where it lies in this one (RAS mm)
-        active, responses : by condition the change of the scene, and how much of it is there at each slice's time (Z,)
+        rest, motion : resting scene, of `prepare`; 4x4, takes a point of the reference volume to where it lies in this
+            one (RAS mm)
+        changes, weights : changes of the scene, of `prepare`, and how much of each there is at each slice's time (Z,)
         modulation : factor on the sampling grid (drift, physiology, approach to the steady state)
         """
-        scene = self._sample(rest, motion)
-        for name, part in (active or {}).items():
-            weight = np.asarray((responses or {})[name], dtype=np.float32)
-            if np.abs(weight).max() > 1e-6 and part.window is not None:
-                scene[part.window[0], part.window[1]] += self._sample(part, motion) * weight
+        shape, affine = self.sampling_grid
+        matrix = np.linalg.inv(self.dense_grid[1]) @ invert(motion) @ affine
+        scene = sample_grid(rest, matrix, shape)
+        for name, change in (changes or {}).items():
+            weight = np.asarray((weights or {})[name], dtype=np.float32)
+            if np.abs(weight).max() > 1e-6:
+                scene += sample_grid(change, matrix, shape) * weight
         if modulation is not None:
             scene *= modulation
-        measured = scene * self._field
-        for axis, matrix in enumerate(self._crop):
-            measured = apply_along(matrix, measured, axis)
-        if sigma > 0 and rng is not None:
-            measured = measured + complex_noise(rng, measured.shape, sigma)
-        return np.ascontiguousarray(np.abs(measured), dtype=np.float32)
+        measured = scene * self._coil_field
+        for axis, crop in enumerate(self._crop):
+            measured = apply_along(crop, measured, axis)
+        return magnitude(measured, sigma, rng)
 
-    def ideal(self, dense: Array, factor: tuple[float, float, float]) -> Array:
-        """Noise-free image at `factor` times the BOLD's resolution: no readout blur, no motion; complex64."""
-        thick = slice_mean(dense[..., MARGIN:-MARGIN], self.count)
-        affine = hr_grid(self.shape, self.affine, (_OVERSAMPLE, _OVERSAMPLE, 1))[1]
-        ratio = (_OVERSAMPLE / factor[0], _OVERSAMPLE / factor[1], 1.0)
-        return kspace_crop(thick * self.coil.field(thick.shape, affine), affine, factor=ratio)[0]
+    def _sensitivity(self, shape: tuple[int, ...], affine: Array) -> Array:
+        """Complex sensitivity of the coil on a grid, complex64."""
+        rng = np.random.default_rng(self.coil)
+        phase = _PHASE * polynomial(rng, affine, shape)
+        return np.asarray(
+            (1 + self.unevenness * polynomial(rng, affine, shape)) * np.exp(1j * phase), dtype=np.complex64
+        )
+
+    @cached_property
+    def _coil_field(self) -> Array:
+        return self._sensitivity(*self.sampling_grid)
+
+    @cached_property
+    def _crop(self) -> list[Array]:
+        """Matrices that keep the center of k-space along both axes, the second with the blur of the readout."""
+        along = [crop_matrix_complex(self.sampling_grid[0][a], self.grid[0][a]) for a in (0, 1)]
+        return [matrix.astype(np.complex64) for matrix in (along[0], readout_blur(self.grid[0][1]) @ along[1])]
+
+
+def readout_blur(lines: int) -> Array:
+    """Complex matrix (Y, Y) of the decay along the lines of k-space: blur along phase encoding."""
+    k = np.arange(-(lines // 2), lines - lines // 2)
+    weight = np.exp(-(k / lines) * READOUT / _T2S_READOUT)
+    fourier = np.exp(-2j * np.pi * np.outer(k, np.arange(lines)) / lines)
+    return np.asarray(fourier.conj().T @ (weight[:, None] * fourier) / lines)

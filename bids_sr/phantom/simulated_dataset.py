@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,24 +11,21 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
-from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesWriter
 from bids_sr.phantom.activity import Event
-from bids_sr.phantom.calibration_scan import CalibrationScan, Differences
-from bids_sr.phantom.clinical_scans import scans
-from bids_sr.phantom.echoes import Echo
-from bids_sr.phantom.ground_truth import write_structural_truth, write_truth
+from bids_sr.phantom.bold_run import BoldRun, bold_run, calibration_of, echo_of
+from bids_sr.phantom.ground_truth import write_calibration_truth, write_structural_truth, write_truth
 from bids_sr.phantom.phantom_files import write_image, write_tsv
 from bids_sr.phantom.presets import PRESETS, SCENES, TASKS, Preset
 from bids_sr.phantom.scanner import READOUT
-from bids_sr.phantom.simulated_subject import T1W_FLIP, T1W_TE, T1W_TR, SimulatedSubject
+from bids_sr.phantom.simulated_subject import SimulatedSubject
+from bids_sr.phantom.still_scans import StillScan, pair, structural, t1w
 from bids_sr.version import __version__
 
 Progress = Callable[[str], None]
 _BIDS_VERSION = "1.9.0"
 _SCANNER = {"MagneticFieldStrength": 3, "Manufacturer": "simulated"}
 EARLIEST_MS, LATEST_MS = 5.0, 150.0  # before, k-space is not read out; after, tissue has no signal left
-MOST_DISTORTION, MOST_MOVED, MOST_DRIFT = 4.0, 20.0, 50.0
 _AT_REST = {"tap": "", "rest": ", at rest"}
 
 
@@ -48,9 +45,6 @@ class Study:
     null: bool = False  # no activity, although the task is there
     anat: bool = False  # also T2w and FLAIR, and all three structural contrasts at a low resolution
     calibration: int = 0  # volumes of a short BOLD run at the high resolution; 0 is none
-    calibration_distortion: float = 0.0  # beyond the run's, see `Differences`, as the next two
-    calibration_moved: float = 0.0
-    calibration_drift: float = 0.0
     task: str = "tap"  # key of TASKS: finger tapping, or rest with networks that fluctuate
     volumes: int = 0  # of the BOLD; 0 is as many as the preset has
     echoes: tuple[float, ...] = ()  # echo times (ms) of the BOLD; none: a single echo at the preset's time
@@ -70,7 +64,6 @@ class Study:
             raise PhantomError(f"a run of {self.preset} has at least {least} volumes, not {self.volumes}")
         if self.calibration and self.calibration < 2:
             raise PhantomError(f"a calibration has at least 2 volumes (20 by itself), not {self.calibration}")
-        self._check_differences()
         self._check_echoes()
 
     def _check_echoes(self) -> None:
@@ -84,27 +77,6 @@ class Study:
             raise PhantomError(f"the echo times {listed} ms do not rise; give the first echo first")
         if self.echoes[0] < EARLIEST_MS or self.echoes[-1] > LATEST_MS:
             raise PhantomError(f"echo times lie between {EARLIEST_MS:g} and {LATEST_MS:g} ms, not at {listed} ms")
-
-    def _check_differences(self) -> None:
-        """Differences between run and calibration that cannot be, or that nothing would have."""
-        d = self.differences
-        if d != Differences() and not self.calibration:
-            raise PhantomError("what differs in a calibration needs one: give --calibration, too")
-        if not 0 <= d.moved <= MOST_MOVED:
-            raise PhantomError(f"a head moves by 0 to {MOST_MOVED:g} mm, not by {d.moved:g}")
-        if not 0 <= d.distortion <= MOST_DISTORTION:
-            raise PhantomError(
-                f"the distortion is larger by 0 to {MOST_DISTORTION:g} fine voxels, not {d.distortion:g}"
-            )
-        if not abs(d.drift) <= MOST_DRIFT:
-            raise PhantomError(f"the signal drifts by at most {MOST_DRIFT:g} percent, not {d.drift:g}")
-
-    @property
-    def differences(self) -> Differences:
-        """What differs between run and calibration."""
-        return Differences(
-            distortion=self.calibration_distortion, moved=self.calibration_moved, drift=self.calibration_drift
-        )
 
     @property
     def protocol(self) -> Preset:
@@ -187,78 +159,70 @@ def _write_subject(root: Path, study: Study, number: int, threads: int, say: Pro
     subject = SimulatedSubject(
         preset, study.scene, seed=study.seed, number=number, null=study.null, pairs=study.pairs, task=study.task
     )
-    truth = root / "derivatives" / "ground-truth"
+    truth, func = root / "derivatives" / "ground-truth", root / name / "func"
     (root / name / "anat").mkdir(parents=True)
-    (root / name / "func").mkdir()
+    func.mkdir()
     say(f"{name}: T1w and T2*w")
-    _write_anat(subject, root / name / "anat", name)
+    _write_scan(t1w(subject), root, name)
+    for k in range(study.pairs):
+        for scan in pair(subject, k).values():
+            _write_scan(scan, root, name, f"_run-{k + 1}" if study.pairs > 1 else "")
     if study.anat:
         say(f"{name}: T2w and FLAIR, and the three of them at a low resolution")
-        _write_structural(subject, root, name)
-    func = root / name / "func"
-    stem = func / f"{name}_task-{study.task}"
-    _write_events(subject.events, stem)
-    echoes = [Echo(subject, number, te / 1000) for number, te in enumerate(study.echoes, 1)]
-    for echo in echoes:
-        say(f"{name}: {preset.volumes} volumes of BOLD, echo {echo.number}")
-        protocol = replace(preset, te=echo.te)
-        _write_bold(protocol, echo.volumes(threads), Path(f"{stem}_echo-{echo.number}"), at_rest=not subject.events)
+        for scan in structural(subject):
+            _write_scan(scan, root, name)
+            write_structural_truth(subject, scan, name, truth)
+    run, stem = bold_run(subject), f"{func / name}_task-{study.task}"
+    _write_events(run.events, Path(stem))
+    echoes = [echo_of(run, number, te / 1000) for number, te in enumerate(study.echoes, 1)]
+    for number, echo in enumerate(echoes, 1):
+        say(f"{name}: {preset.volumes} volumes of BOLD, echo {number}")
+        _write_bold(echo, Path(f"{stem}_echo-{number}"), threads)
     if not echoes:
         say(f"{name}: {preset.volumes} volumes of BOLD")
-        _write_bold(preset, subject.bold(threads), stem, at_rest=not subject.events)
+        _write_bold(run, Path(stem), threads)
     say(f"{name}: truth")
-    write_truth(subject, name, truth, echoes)
+    write_truth(run, name, truth, echoes)
     if study.calibration:
         say(f"{name}: {study.calibration} volumes of calibration")
-        scan = CalibrationScan(subject, study.calibration, study.differences)
-        finer = Path(f"{stem}_acq-highres")
-        _write_events(scan.events, finer)
-        _write_bold(scan.preset, scan.volumes(threads), finer, at_rest=not scan.events, readout=scan.readout)
-        scan.write_truth(name, truth)
+        write_calibration(calibration_of(run, study.calibration), root, name, threads)
 
 
-def _write_anat(subject: SimulatedSubject, folder: Path, name: str) -> None:
-    about = {"RepetitionTime": T1W_TR, "EchoTime": T1W_TE, "FlipAngle": T1W_FLIP, "MRAcquisitionType": "3D"}
-    write_image(folder / f"{name}_T1w", *subject.t1w(), _SCANNER | about, dtype=np.int16)
-    p = subject.preset
-    about = {"RepetitionTime": p.pair_tr, "EchoTime": p.pair_te, "FlipAngle": p.pair_flip, "MRAcquisitionType": "2D"}
-    for k in range(len(subject.pairs)):
-        run = f"_run-{k + 1}" if len(subject.pairs) > 1 else ""
-        for acquisition, (data, where) in subject.pair(k).items():
-            stem = f"{name}_acq-{acquisition}{run}_T2starw"
-            thick = {"SliceThickness": p.bold_voxel[2]}
-            write_image(folder / stem, data, where, _SCANNER | about | thick, dtype=np.int16)
+def write_calibration(run: BoldRun, root: Path, name: str, threads: int) -> None:
+    """Write a calibration and what is known of it into a data set."""
+    stem = root / name / "func" / f"{name}_task-{run.subject.task}_acq-highres"
+    _write_events(run.events, stem)
+    _write_bold(run, stem, threads)
+    write_calibration_truth(run, name, root / "derivatives" / "ground-truth")
 
 
-def _write_structural(subject: SimulatedSubject, root: Path, name: str) -> None:
-    """The structural pairs: high-resolution T2w and FLAIR beside the T1w image, low-resolution ones of all three."""
-    for scan in scans(subject):
-        stem = root / name / "anat" / f"{name}_acq-{scan.acquisition}_{scan.contrast}"
-        write_image(stem, scan.image, scan.affine, _SCANNER | scan.sidecar, dtype=np.int16)
-        write_structural_truth(subject, scan, name, root / "derivatives" / "ground-truth")
+def _write_scan(scan: StillScan, root: Path, name: str, run: str = "") -> None:
+    acquisition = f"_acq-{scan.acquisition}" if scan.acquisition else ""
+    stem = root / name / "anat" / f"{name}{acquisition}{run}_{scan.contrast}"
+    write_image(stem, scan.image, scan.affine, _SCANNER | scan.sidecar, dtype=np.int16)
 
 
-def _bold_sidecar(p: Preset, *, at_rest: bool, readout: float) -> dict[str, object]:
-    lines = p.bold_shape[1]
+def _bold_sidecar(run: BoldRun) -> dict[str, object]:
+    p, at_rest = run.preset, not run.events
     out: dict[str, object] = {
         "TaskName": "rest" if at_rest else "tap",
         "TaskDescription": "rest" if at_rest else "tapping with the thumb or the little finger of the right hand",
-        "RepetitionTime": p.tr, "EchoTime": p.te, "FlipAngle": p.flip, "MagneticFieldStrength": 3,
-        "Manufacturer": "simulated", "PulseSequenceType": "gradient-echo EPI", "PhaseEncodingDirection": "j",
-        "EffectiveEchoSpacing": round(readout / (lines - 1), 9), "TotalReadoutTime": round(readout, 9),
+        **replace(p.epi, te=run.te).sidecar, **_SCANNER,
+        "PulseSequenceType": "gradient-echo EPI", "PhaseEncodingDirection": "j",
+        "EffectiveEchoSpacing": round(READOUT / (p.bold_shape[1] - 1), 9), "TotalReadoutTime": READOUT,
         "SliceTiming": [round(float(time), 6) for time in p.slice_times],
         "NumberOfVolumesDiscardedByScanner": 0,
     }  # fmt: skip
     return out | ({"MultibandAccelerationFactor": p.multiband} if p.multiband > 1 else {})
 
 
-def _write_bold(p: Preset, volumes: Iterable[Array], stem: Path, *, at_rest: bool, readout: float = READOUT) -> None:
+def _write_bold(run: BoldRun, stem: Path, threads: int) -> None:
     """A BOLD series with its sidecar; `stem` up to ``_bold``."""
-    path = Path(f"{stem}_bold.nii.gz")
+    p, path = run.preset, Path(f"{stem}_bold.nii.gz")
     with SeriesWriter(path, (*p.bold_shape, p.volumes), p.bold_affine, p.tr, dtype=np.int16) as writer:
-        for volume in volumes:
+        for volume in run.volumes(threads):
             writer.append(volume)
-    atomic_files.write_json(Path(f"{stem}_bold.json"), _bold_sidecar(p, at_rest=at_rest, readout=readout))
+    atomic_files.write_json(Path(f"{stem}_bold.json"), _bold_sidecar(run))
 
 
 def _write_events(events: Sequence[Event], stem: Path) -> None:

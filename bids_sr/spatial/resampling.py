@@ -91,15 +91,18 @@ def _at_points(stored: Float32, points: Array) -> Float32:
     return out
 
 
-def _on_grid(coefficients: Float32, matrix: Array, shape: tuple[int, int, int]) -> Float32:
-    """The cubic spline on a grid through a voxel-to-voxel matrix; the first axis of the result is contiguous."""
-    from bids_sr.spatial.spline_kernels import sample_grid
+def sample_grid(coefficients: Float32, matrix: Array, shape: tuple[int, int, int]) -> Float32:
+    """The cubic spline on a grid through a voxel-to-voxel matrix; the first axis of the result is contiguous.
+
+    The values that `sample_volume` gives, for a volume that is sampled often; `coefficients` of `spline_coefficients`.
+    """
+    from bids_sr.spatial import spline_kernels
 
     stored, level = _leveled(coefficients)
     to_stored = np.array(matrix, dtype=np.float64)
     to_stored[:3, 3] += PAD
     out = np.empty(shape[::-1], dtype=np.float32)
-    sample_grid(stored, to_stored, out)
+    spline_kernels.sample_grid(stored, to_stored, out)
     out += level
     return out.T
 
@@ -176,7 +179,7 @@ def sample_volume(
             out = np.take(out, index, axis=axis)
     elif spline.order == 3:
         assert coefficients is not None
-        out = _on_grid(coefficients, matrix, shape)
+        out = sample_grid(coefficients, matrix, shape)
     else:
         rows = np.ascontiguousarray(coefficients)  # scipy runs along the last axis
         out = ndimage.affine_transform(

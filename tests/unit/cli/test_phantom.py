@@ -27,7 +27,7 @@ def test_without_options_it_is_the_demo(asked: list[tuple[Path, simulated_datase
 
 
 def test_every_option_arrives(asked: list[tuple[Path, simulated_dataset.Study]]) -> None:
-    line = ["out", "--preset", "tiny", "--subjects", "3", "--pairs", "2", "--seed", "9", "--scene", "veins", "--null",
+    line = ["out", "--preset", "tiny", "--subjects", "3", "--pairs", "2", "--seed", "9", "--scene", "veins",
             "--anat", "--task", "rest", "--volumes", "70"]  # fmt: skip
     assert phantom_main.main(line) == 0
     assert asked[0][1] == simulated_dataset.Study(
@@ -36,7 +36,6 @@ def test_every_option_arrives(asked: list[tuple[Path, simulated_dataset.Study]])
         pairs=2,
         seed=9,
         scene="veins",
-        null=True,
         anat=True,
         task="rest",
         volumes=70,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bids_sr.phantom.bold_run import BoldRun, bold_run
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 
@@ -16,3 +17,13 @@ def subject() -> SimulatedSubject:
 @pytest.fixture(scope="session")
 def null_subject() -> SimulatedSubject:
     return SimulatedSubject(PRESETS["tiny"], "ribbon", seed=3, null=True)
+
+
+@pytest.fixture(scope="session")
+def run(subject: SimulatedSubject) -> BoldRun:
+    return bold_run(subject)
+
+
+@pytest.fixture(scope="session")
+def null_run(null_subject: SimulatedSubject) -> BoldRun:
+    return bold_run(null_subject)

@@ -13,6 +13,7 @@ import pytest
 from scipy import ndimage
 
 from bids_sr.phantom.activity import FOCI, PEAK_PERCENT, along_ribbon, block_design, make_focus, response
+from bids_sr.phantom.bold_run import BoldRun
 from bids_sr.phantom.ground_truth import centroid, effects, foci_rows
 from bids_sr.phantom.presets import CONDITIONS, PRESETS
 from bids_sr.phantom.simulated_subject import SimulatedSubject
@@ -39,7 +40,7 @@ def test_foci_stand_in_gray_matter_and_follow_it(subject: SimulatedSubject) -> N
     head = subject.head
     gm = head.fractions["gm"]
     inverse = np.linalg.inv(head.affine)
-    for focus in subject.activity.foci:
+    for focus in subject.foci:
         index = tuple(np.rint((inverse @ [*focus.origin, 1.0])[:3]).astype(int))
         assert gm[index] > 0.8
         ball = ndimage.gaussian_filter((focus.amplitude == focus.amplitude.max()).astype(float), 3.0)
@@ -54,7 +55,7 @@ def test_foci_lie_in_their_aal_region(subject: SimulatedSubject) -> None:
     labels = np.asarray(atlas.dataobj).astype(int)
     head = subject.head
     inverse = np.linalg.inv(head.affine)
-    for focus in subject.activity.foci:
+    for focus in subject.foci:
         index = tuple(np.rint((inverse @ [*focus.origin, 1.0])[:3]).astype(int))
         template_point = focus.origin + head.deformation[(slice(None), *index)]
         region = np.argwhere(np.isin(labels, AAL_LABELS[focus.label]))
@@ -63,7 +64,7 @@ def test_foci_lie_in_their_aal_region(subject: SimulatedSubject) -> None:
 
 
 def test_thumb_and_little_finger_are_apart(subject: SimulatedSubject) -> None:
-    at = {focus.label: centroid(focus.amplitude, subject.head.affine) for focus in subject.activity.foci}
+    at = {focus.label: centroid(focus.amplitude, subject.head.affine) for focus in subject.foci}
     assert 8.0 < np.linalg.norm(at["thumb"] - at["little"]) < 20.0
     assert at["thumb"][0] < at["little"][0] < at["sma"][0]  # from the side to the middle
     assert at["thumb"][2] < at["little"][2]
@@ -140,22 +141,22 @@ def test_slice_times_are_interleaved_and_ascending(name: str) -> None:
         assert (start == time).sum() == preset.multiband
 
 
-def test_null_has_the_task_and_no_activity(subject: SimulatedSubject, null_subject: SimulatedSubject) -> None:
-    assert null_subject.events == subject.events
-    assert not null_subject.activity.parts
-    assert foci_rows(null_subject) == []
-    quiet, changes = effects(null_subject)
+def test_null_has_the_task_and_no_activity(run: BoldRun, null_run: BoldRun) -> None:
+    assert null_run.events == run.events
+    assert not null_run.changes
+    assert foci_rows(null_run) == []
+    quiet, changes = effects([null_run])
     assert set(changes) == set(CONDITIONS)
     assert all(not change.any() for change in changes.values())
-    npt.assert_array_equal(quiet, effects(subject)[0])  # the same head otherwise
-    npt.assert_array_equal(null_subject.motion, subject.motion)
+    npt.assert_array_equal(quiet, effects([run])[0])  # the same head otherwise
+    npt.assert_array_equal(null_run.motion, run.motion)
 
 
-def test_effects_at_high_resolution_are_where_the_table_says_and_1_to_4_percent(subject: SimulatedSubject) -> None:
-    quiet, changes = effects(subject)
-    shape, affine = subject.hr_grid
+def test_effects_at_high_resolution_are_where_the_table_says_and_1_to_4_percent(run: BoldRun) -> None:
+    quiet, changes = effects([run])
+    shape, affine = run.subject.hr_grid
     assert quiet.shape == shape
-    rows = {row[0]: row for row in foci_rows(subject)}
+    rows = {row[0]: row for row in foci_rows(run)}
     assert rows["sma"][1] == "thumb+little"
     for condition in CONDITIONS:
         change = changes[condition]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -15,9 +16,9 @@ from bids_sr.bids import survey
 from bids_sr.cli.phantom_main import build_parser
 from bids_sr.cli.phantom_main import main as phantom
 from bids_sr.config import Paths, Settings
-from bids_sr.phantom.echoes import Echo, combination_weights
-from bids_sr.phantom.ground_truth import effects, resting_image
-from bids_sr.phantom.head import TISSUES
+from bids_sr.phantom.bold_run import BoldRun, echo_of
+from bids_sr.phantom.ground_truth import _weights, effects, resting_image
+from bids_sr.phantom.sequences import TISSUES
 from bids_sr.phantom.simulated_dataset import PhantomError, Study, make_dataset
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.spatial.multi_echo import t2star
@@ -29,21 +30,15 @@ STILL = np.eye(4)
 
 
 @pytest.fixture(scope="module")
-def echoes(subject: SimulatedSubject) -> list[Echo]:
-    return [Echo(subject, number, te) for number, te in enumerate(TES, 1)]
+def echoes(run: BoldRun) -> list[BoldRun]:
+    return [echo_of(run, number, te) for number, te in enumerate(TES, 1)]
 
 
-def resting(echoes: Sequence[Echo]) -> list[np.ndarray]:
-    return [echo.subject.scanner.measure(echo.rest, STILL) for echo in echoes]
+def resting(echoes: Sequence[BoldRun]) -> list[np.ndarray]:
+    return [echo.still() for echo in echoes]
 
 
-def active(echo: Echo, condition: str = "thumb") -> np.ndarray:
-    """Noise-free image in a long block of one condition."""
-    full = {name: np.full(echo.subject.preset.bold_shape[2], float(name == condition)) for name in echo.parts}
-    return echo.subject.scanner.measure(echo.rest, STILL, active=echo.parts, responses=full)
-
-
-def test_the_signal_decays_by_the_t2star_of_the_tissue(subject: SimulatedSubject, echoes: list[Echo]) -> None:
+def test_the_signal_decays_by_the_t2star_of_the_tissue(subject: SimulatedSubject, echoes: list[BoldRun]) -> None:
     means = resting(echoes)
     white = sample_volume(subject.head.fractions["wm"], subject.head.affine, *subject.bold_grid, subject.bold_pose)
     veins = sample_volume(subject.head.veins, subject.head.affine, *subject.bold_grid, subject.bold_pose)
@@ -53,67 +48,75 @@ def test_the_signal_decays_by_the_t2star_of_the_tissue(subject: SimulatedSubject
     assert float(np.median(found)) == pytest.approx(1000 * TISSUES["wm"].t2s, rel=0.05)
 
 
-def test_at_the_echo_time_of_the_preset_it_is_the_run_of_a_single_echo(subject: SimulatedSubject) -> None:
-    echo = Echo(subject, 1, subject.preset.te)
-    np.testing.assert_allclose(resting([echo])[0], subject.scanner.measure(subject.rest, STILL), rtol=1e-4)
-    np.testing.assert_allclose(echo.changes["thumb"], subject.activity.of("thumb"), atol=0.01)
+def test_at_the_echo_time_of_the_preset_it_is_the_run_of_a_single_echo(run: BoldRun) -> None:
+    echo = echo_of(run, 1, run.preset.te)
+    np.testing.assert_array_equal(resting([echo])[0], run.still())
+    np.testing.assert_array_equal(echo.changes["thumb"], run.changes["thumb"])
 
 
-def test_the_share_of_activity_grows_with_the_echo_time(echoes: list[Echo]) -> None:
+def test_the_change_is_the_amplitude_of_the_foci(run: BoldRun) -> None:
+    """At the echo time of the preset, as a share of the signal."""
+    (thumb,) = (focus for focus in run.subject.foci if focus.label == "thumb")
+    brought = run.scanner.bring(thumb.amplitude * run.scene)
+    np.testing.assert_allclose(run.maps["thumb"], brought, atol=1e-4 * float(brought.max()))
+
+
+def test_the_share_of_activity_grows_with_the_echo_time(echoes: list[BoldRun]) -> None:
     means = resting(echoes)
-    shares = [np.where(means[0] > 400, active(echo) / rest - 1, 0) for echo, rest in zip(echoes, means, strict=True)]
+    shares = [
+        np.where(means[0] > 400, echo.still(thumb=1.0) / rest - 1, 0) for echo, rest in zip(echoes, means, strict=True)
+    ]
     strong = shares[0] > 0.4 * shares[0].max()
     assert strong.sum() >= 5
     for share, te in zip(shares, TES, strict=True):
         assert float(np.median(share[strong] / shares[0][strong])) == pytest.approx(te / TES[0], rel=0.08)
 
 
-def test_what_is_not_bold_is_the_same_share_at_every_echo(null_subject: SimulatedSubject) -> None:
+def test_what_is_not_bold_is_the_same_share_at_every_echo(null_run: BoldRun) -> None:
     """Drift, breathing and pulse, without motion and thermal noise."""
-    kept, null_subject.motion = null_subject.motion, np.tile(STILL, (60, 1, 1))
-    try:
-        series = [np.stack(list(Echo(null_subject, 1, te).volumes(2, noise=False)), -1) for te in (TES[0], TES[2])]
-    finally:
-        null_subject.motion = kept
+    lying = replace(null_run, motion=np.tile(STILL, (60, 1, 1)))
+    series = [np.stack(list(echo_of(lying, 1, te).volumes(2, noise=False)), -1) for te in (TES[0], TES[2])]
     brain = series[0].mean(-1) > 400
     early, late = (each[brain][:, 8:] / each[brain][:, 8:].mean(1, keepdims=True) - 1 for each in series)
     assert float((early * late).sum() / (early**2).sum()) == pytest.approx(1.0, abs=0.03)
     assert np.corrcoef(early.ravel(), late.ravel())[0, 1] > 0.99
 
 
-def test_thermal_noise_is_alike_and_independent_at_every_echo(subject: SimulatedSubject, echoes: list[Echo]) -> None:
+def test_thermal_noise_is_alike_and_independent_at_every_echo(run: BoldRun, echoes: list[BoldRun]) -> None:
     noise = []
     for echo in echoes[:2]:
         quiet, noisy = (next(echo.volumes(noise=noise)) for noise in (False, True))
         noise.append((noisy - quiet)[quiet > 400])
-    sigma = subject.bold_sigma
+    sigma = run.sigma
     assert [float(each.std()) for each in noise] == pytest.approx([sigma, sigma], rel=0.08)
     first, second = (next(echo.volumes()) - next(echo.volumes(noise=False)) for echo in echoes[:2])
     inside = next(echoes[1].volumes(noise=False)) > 400
     assert abs(np.corrcoef(first[inside], second[inside])[0, 1]) < 0.1
 
 
-def test_the_truth_is_that_of_the_optimal_combination(subject: SimulatedSubject, echoes: list[Echo]) -> None:
+def test_the_truth_is_that_of_the_optimal_combination(run: BoldRun, echoes: list[BoldRun]) -> None:
     means = resting(echoes)
-    weights = combination_weights(means, TES)
+    weights = _weights(means, echoes)
     assert np.allclose(np.sum(weights, axis=0), 1, atol=1e-5)
     rest = np.sum([w * mean for w, mean in zip(weights, means, strict=True)], axis=0)
-    np.testing.assert_allclose(resting_image(subject, echoes), rest, rtol=1e-5)
-    change = np.sum([w * active(echo) for w, echo in zip(weights, echoes, strict=True)], axis=0) - rest
-    quiet, true = effects(subject, echoes)
+    np.testing.assert_allclose(resting_image(echoes), rest, rtol=1e-5)
+    change = np.sum([w * echo.still(thumb=1.0) for w, echo in zip(weights, echoes, strict=True)], axis=0) - rest
+    quiet, true = effects(echoes)
     low = kspace_crop(true["thumb"], STILL, factor=(2, 2, 1))[0]
     strong = low > 0.3 * low.max()
     assert float((change[strong] * low[strong]).sum() / (low[strong] ** 2).sum()) == pytest.approx(1.0, abs=0.15)
-    single = effects(subject)[1]["thumb"]
+    single = effects([run])[1]["thumb"]
     assert float(np.abs(true["thumb"] - single).max()) > 0.05 * float(single.max())
     assert set(true) == {"thumb", "little"}
     assert quiet.shape == single.shape
 
 
-def test_without_activity_no_echo_changes(null_subject: SimulatedSubject) -> None:
-    (echo,) = (Echo(null_subject, 1, TES[0]),)
-    assert echo.parts == {}
-    assert all(not change.any() for change in effects(null_subject, [echo, Echo(null_subject, 2, TES[1])])[1].values())
+def test_without_activity_no_echo_changes(null_run: BoldRun) -> None:
+    echoes = [echo_of(null_run, number, te) for number, te in enumerate(TES[:2], 1)]
+    assert echoes[0].changes == {}
+    _, changes = effects(echoes)
+    assert set(changes) == {"thumb", "little"}
+    assert all(not change.any() for change in changes.values())
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from bids_sr.phantom.activity import DRIVEN_BY, NETWORKS
+from bids_sr.phantom.bold_run import bold_run
 from bids_sr.phantom.physiology import BAND, Fluctuations
 from bids_sr.phantom.presets import PRESETS, TASKS
 from bids_sr.phantom.simulated_dataset import PhantomError, Study, make_dataset
@@ -41,17 +42,15 @@ def test_a_voxel_follows_its_network_as_much_as_the_truth_says() -> None:
     """Without noise the course of each network is found in its voxels, and the other's is not."""
     from bids_sr.phantom.ground_truth import effects
 
-    subject = SimulatedSubject(PRESETS["tiny"], "ribbon", seed=3, task="rest")
-    assert subject.events == []
-    _, true = effects(subject)
+    run = bold_run(SimulatedSubject(PRESETS["tiny"], "ribbon", seed=3, task="rest"))
+    assert run.events == []
+    _, true = effects([run])
     assert set(true) == {"motor", "defaultMode"}  # no visual cortex in the field of view
-    still = np.eye(4)
     times = (np.arange(30)[:, None] * 2.0) + PRESETS["tiny"].slice_times
-    courses = {name: subject.courses(name, times) for name in subject.activity.parts}
+    rest, changes = run.parts
+    courses = {name: run.courses(name, times) for name in changes}
     volumes = np.stack([
-        subject.scanner.measure(
-            subject.rest, still, active=subject.activity.parts, responses={n: c[t] for n, c in courses.items()}
-        )
+        run.scanner.moving(rest, np.eye(4), changes, {name: course[t] for name, course in courses.items()})
         for t in range(30)
     ])  # fmt: skip
     for name, other in (("motor", "defaultMode"), ("defaultMode", "motor")):

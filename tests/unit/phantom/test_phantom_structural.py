@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -10,30 +11,45 @@ import numpy as np
 import pytest
 
 from bids_sr.phantom import simulated_dataset
-from bids_sr.phantom.clinical_scans import PROTOCOLS, Scan, SpinEcho, low_grid, nulling_time, scans, tissue_shares
+from bids_sr.phantom.ground_truth import write_structural_truth
+from bids_sr.phantom.sequences import PulseSequence, Tissue
 from bids_sr.phantom.simulated_subject import SimulatedSubject
+from bids_sr.phantom.still_scans import PROTOCOLS, StillScan, low_grid, nulling_time, structural, tissue_shares
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, read_itk
 
 
 @pytest.fixture(scope="module")
-def made(subject: SimulatedSubject) -> dict[tuple[str, str], Scan]:
-    return {(scan.acquisition, scan.contrast): scan for scan in scans(subject)}
+def made(subject: SimulatedSubject) -> dict[tuple[str, str], StillScan]:
+    return {(scan.acquisition, scan.contrast): scan for scan in structural(subject)}
 
 
 def test_signals_of_a_spin_echo_by_hand() -> None:
-    plain = SpinEcho(te=0.1, tr=2.0)
-    assert float(plain.signal(0.5, 1.0, 0.1)) == pytest.approx(0.5 * (1 - np.exp(-2)) * np.exp(-1), rel=1e-6)
-    inverted = SpinEcho(te=0.1, tr=2.0, ti=0.5)
+    def tissue(pd: float, t1: float, t2: float) -> Tissue:
+        return Tissue(pd=pd, t1=t1, t2s=1e-6, t2=t2)
+
+    plain = PulseSequence(te=0.1, tr=2.0, refocused=True)
+    assert float(plain.signal(tissue(0.5, 1.0, 0.1))) == pytest.approx(0.5 * (1 - np.exp(-2)) * np.exp(-1), rel=1e-6)
+    inverted = PulseSequence(te=0.1, tr=2.0, ti=0.5, refocused=True)
     expected = abs(1 - 2 * np.exp(-0.5) + np.exp(-2))
-    assert float(inverted.signal(1.0, 1.0, 0.1)) == pytest.approx(expected * np.exp(-1), rel=1e-6)
-    at_null = SpinEcho(te=0.0, tr=9.0, ti=nulling_time(4.0, 9.0))
-    assert float(at_null.signal(1.0, 4.0, 1.0)) == pytest.approx(0, abs=1e-6)
-    assert float(PROTOCOLS["FLAIR"].signal(1.0, 4.0, 1.8)) < 1e-6
+    assert float(inverted.signal(tissue(1.0, 1.0, 0.1))) == pytest.approx(expected * np.exp(-1), rel=1e-6)
+    at_null = PulseSequence(te=0.0, tr=9.0, ti=nulling_time(4.0, 9.0), refocused=True)
+    assert float(at_null.signal(tissue(1.0, 4.0, 1.0))) == pytest.approx(0, abs=1e-6)
+    assert float(PROTOCOLS["FLAIR"].signal(tissue(1.0, 4.0, 1.8))) < 1e-6
+
+
+def test_veins_dephase_their_surroundings_in_a_gradient_echo_alone(subject: SimulatedSubject) -> None:
+    beside = (subject.head.veins > 0.02) & (subject.head.veins < 0.05) & (subject.head.fractions["gm"] > 0.5)
+    bare = replace(subject.head, veins=np.zeros_like(subject.head.veins))
+    losses = []
+    for refocused in (False, True):
+        sequence = PulseSequence(te=0.03, tr=2.0, refocused=refocused)
+        losses.append(1 - float((sequence.scene(subject.head)[beside] / sequence.scene(bare)[beside]).mean()))
+    assert losses[0] > losses[1] + 0.02
 
 
 def test_every_contrast_but_the_fine_t1w_is_there_on_its_grid(
-    made: dict[tuple[str, str], Scan], subject: SimulatedSubject
+    made: dict[tuple[str, str], StillScan], subject: SimulatedSubject
 ) -> None:
     assert set(made) == {("highres", "T2w"), ("highres", "FLAIR"),
                          ("lowres", "T1w"), ("lowres", "T2w"), ("lowres", "FLAIR")}  # fmt: skip
@@ -51,7 +67,7 @@ def test_every_contrast_but_the_fine_t1w_is_there_on_its_grid(
 
 @pytest.mark.parametrize("kind", ["highres", "lowres"])
 def test_fluid_is_bright_in_t2w_and_dark_in_flair(
-    kind: str, made: dict[tuple[str, str], Scan], subject: SimulatedSubject
+    kind: str, made: dict[tuple[str, str], StillScan], subject: SimulatedSubject
 ) -> None:
     def mean(contrast: str, tissue: str) -> float:
         scan = made[kind, contrast]
@@ -66,7 +82,7 @@ def test_fluid_is_bright_in_t2w_and_dark_in_flair(
 
 
 def test_the_coarse_scan_is_another_position_and_its_pose_undoes_it(
-    made: dict[tuple[str, str], Scan], subject: SimulatedSubject
+    made: dict[tuple[str, str], StillScan], subject: SimulatedSubject
 ) -> None:
     fine, coarse = made["highres", "T2w"], made["lowres", "T2w"]
 
@@ -95,11 +111,12 @@ def test_true_tissue_adds_up_inside_the_brain(subject: SimulatedSubject) -> None
 
 @pytest.mark.slow
 def test_files_on_disk_agree_with_what_was_simulated(
-    tmp_path: Path, subject: SimulatedSubject, made: dict[tuple[str, str], Scan], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, subject: SimulatedSubject, made: dict[tuple[str, str], StillScan]
 ) -> None:
-    monkeypatch.setattr(simulated_dataset, "scans", lambda _subject: iter(made.values()))
     (tmp_path / "sub-01" / "anat").mkdir(parents=True)
-    simulated_dataset._write_structural(subject, tmp_path, "sub-01")
+    for scan in made.values():
+        simulated_dataset._write_scan(scan, tmp_path, "sub-01")
+        write_structural_truth(subject, scan, "sub-01", tmp_path / "derivatives" / "ground-truth")
     anat, truth = tmp_path / "sub-01" / "anat", tmp_path / "derivatives" / "ground-truth" / "sub-01" / "anat"
     assert len(list(anat.glob("*.nii.gz"))) == 5
     flair = json.loads((anat / "sub-01_acq-lowres_FLAIR.json").read_text())

@@ -7,108 +7,105 @@ import numpy.testing as npt
 import pytest
 
 from bids_sr.phantom.activity import response
+from bids_sr.phantom.bold_run import BoldRun, in_order
 from bids_sr.phantom.fields import distance, polynomial, smooth_field, upsample
 from bids_sr.phantom.ground_truth import effects
-from bids_sr.phantom.head import magnetization
 from bids_sr.phantom.poses import CENTER, draw_motion, draw_pose
 from bids_sr.phantom.presets import CONDITIONS, PRESETS
-from bids_sr.phantom.simulated_subject import Draw, SimulatedSubject, in_order
+from bids_sr.phantom.sequences import PulseSequence
+from bids_sr.phantom.simulated_subject import Draw, SimulatedSubject
+from bids_sr.phantom.still_scans import pair as pair_of
+from bids_sr.phantom.still_scans import t1w
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_params
 from bids_sr.sr.resolution.matrices import kspace_crop
 
 
 @pytest.fixture(scope="module")
-def series(subject: SimulatedSubject) -> np.ndarray:
+def series(run: BoldRun) -> np.ndarray:
     """The BOLD without thermal noise, (X, Y, Z, T)."""
-    return np.stack(list(subject.bold(2, noise=False)), axis=-1)
+    return np.stack(list(run.volumes(2, noise=False)), axis=-1)
 
 
-def test_motion_of_the_truth_undoes_the_motion_of_the_series(subject: SimulatedSubject, series: np.ndarray) -> None:
-    shape, affine = subject.bold_grid
-    first = subject.transient.dummies + 2
+def test_motion_of_the_truth_undoes_the_motion_of_the_series(run: BoldRun, series: np.ndarray) -> None:
+    shape, affine = run.subject.bold_grid
+    first = run.transient.dummies + 2
     brain = series.mean(-1) > 400
 
     def wobble(matrices: np.ndarray) -> float:
         moved = [sample_volume(series[..., t], affine, shape, affine, matrices[t]) for t in range(series.shape[-1])]
         return float(np.stack(moved[first:], -1)[brain].std(-1).mean())
 
-    still = wobble(np.tile(np.eye(4), (len(subject.motion), 1, 1)))
-    assert wobble(subject.motion) < 0.75 * still
-    assert wobble(invert(subject.motion)) > 1.3 * still
+    still = wobble(np.tile(np.eye(4), (len(run.motion), 1, 1)))
+    assert wobble(run.motion) < 0.75 * still
+    assert wobble(invert(run.motion)) > 1.3 * still
 
 
-def test_activity_in_the_series_has_the_size_of_the_truth(
-    subject: SimulatedSubject, null_subject: SimulatedSubject, series: np.ndarray
-) -> None:
-    p = subject.preset
-    shape, affine = subject.bold_grid
-    change = series - np.stack(list(null_subject.bold(2, noise=False)), axis=-1)
-    first = subject.transient.dummies + 2
-    still = [sample_volume(change[..., t], affine, shape, affine, subject.motion[t]) for t in range(p.volumes)]
+def test_activity_in_the_series_has_the_size_of_the_truth(run: BoldRun, null_run: BoldRun, series: np.ndarray) -> None:
+    p = run.preset
+    shape, affine = run.subject.bold_grid
+    change = series - np.stack(list(null_run.volumes(2, noise=False)), axis=-1)
+    first = run.transient.dummies + 2
+    still = [sample_volume(change[..., t], affine, shape, affine, run.motion[t]) for t in range(p.volumes)]
     data = np.stack(still, -1)[..., first:]
-    rest = subject.scanner.measure(subject.rest, np.eye(4))
-    full = dict.fromkeys(CONDITIONS, np.ones(shape[2]))
+    rest = run.still()
     times = (np.arange(p.volumes) * p.tr)[first:]
     for k, condition in enumerate(CONDITIONS):
-        only = {condition: subject.activity.parts[condition]}
-        truth = subject.scanner.measure(subject.rest, np.eye(4), active=only, responses=full) - rest
+        truth = run.still(**{condition: 1.0}) - rest
         where = np.argwhere(truth > 0.4 * truth.max())
         measured = []
         for x, y, z in where:
-            design = np.stack([response(subject.events, c, times + p.slice_times[z]) for c in CONDITIONS], axis=1)
+            design = np.stack([response(run.events, c, times + p.slice_times[z]) for c in CONDITIONS], axis=1)
             measured.append(np.linalg.lstsq(design, data[x, y, z], rcond=None)[0][k])
         expected = truth[tuple(where.T)]
         assert np.dot(measured, expected) / np.dot(expected, expected) == pytest.approx(1.0, abs=0.03)
         assert np.corrcoef(measured, expected)[0, 1] > 0.98
 
 
-def test_null_series_lacks_the_activity_and_nothing_else(
-    subject: SimulatedSubject, null_subject: SimulatedSubject, series: np.ndarray
-) -> None:
-    null = next(iter(null_subject.bold(1, noise=False)))
+def test_null_series_lacks_the_activity_and_nothing_else(run: BoldRun, null_run: BoldRun, series: np.ndarray) -> None:
+    null = next(iter(null_run.volumes(1, noise=False)))
     npt.assert_array_equal(null, series[..., 0])  # the run begins at rest
-    course = response(subject.events, "thumb", np.arange(subject.preset.volumes) * subject.preset.tr)
+    course = response(run.events, "thumb", np.arange(run.preset.volumes) * run.preset.tr)
     active = int(np.argmax(course))
-    quiet = list(null_subject.bold(2, noise=False))[active]
+    quiet = list(null_run.volumes(2, noise=False))[active]
     change = series[..., active] - quiet
-    truth = kspace_crop(effects(subject)[1]["thumb"], subject.hr_grid[1], factor=subject.preset.factor)[0]
+    truth = kspace_crop(effects([run])[1]["thumb"], run.subject.hr_grid[1], factor=run.preset.factor)[0]
     assert np.corrcoef(change[truth > 1], truth[truth > 1])[0, 1] > 0.9
     assert np.abs(change[np.abs(truth) < 0.01]).max() < 0.15 * change.max()
 
 
-def test_the_run_approaches_its_steady_state(subject: SimulatedSubject, series: np.ndarray) -> None:
+def test_the_run_approaches_its_steady_state(run: BoldRun, series: np.ndarray) -> None:
     brain = series.mean(-1) > 400
     mean = series[brain].mean(0)
     steady = mean[5:15].mean()
-    n = subject.transient.dummies
+    n = run.transient.dummies
     assert 1 <= n <= 4
     assert mean[0] > mean[1] > steady
-    assert mean[0] / steady - 1 == pytest.approx(subject.transient.mean_excess[0], rel=0.15)
-    assert np.all(subject.transient.mean_excess[:n] > 0.01)
-    assert np.all(subject.transient.mean_excess[n:] <= 0.01)
-    npt.assert_array_equal(subject.motion[n], np.eye(4))
+    assert mean[0] / steady - 1 == pytest.approx(run.transient.mean_excess[0], rel=0.15)
+    assert np.all(run.transient.mean_excess[:n] > 0.01)
+    assert np.all(run.transient.mean_excess[n:] <= 0.01)
+    npt.assert_array_equal(run.motion[n], np.eye(4))
 
 
 def test_magnetization_follows_the_closed_form() -> None:
     t1 = np.array([0.85, 1.35, 4.0])
     e1 = np.exp(-2.0 / t1)
-    npt.assert_allclose(magnetization(t1, tr=2.0, flip=90.0, pulse=1), 1 - e1, rtol=1e-5)  # saturated by one pulse
-    npt.assert_allclose(magnetization(t1, tr=2.0, flip=70.0, pulse=0), 1, rtol=1e-6)
+    npt.assert_allclose(PulseSequence(te=0.0, tr=2.0, flip=90.0).magnetization(t1, 1), 1 - e1, rtol=1e-5)
+    npt.assert_allclose(PulseSequence(te=0.0, tr=2.0, flip=70.0).magnetization(t1, 0), 1, rtol=1e-6)
     m = np.ones(3)
     for _ in range(3):
         m = 1 + (m * np.cos(np.deg2rad(70.0)) - 1) * e1
-    npt.assert_allclose(magnetization(t1, tr=2.0, flip=70.0, pulse=3), m, rtol=1e-5)
+    npt.assert_allclose(PulseSequence(te=0.0, tr=2.0, flip=70.0).magnetization(t1, 3), m, rtol=1e-5)
     for _ in range(100):
         m = 1 + (m * np.cos(np.deg2rad(70.0)) - 1) * e1
-    npt.assert_allclose(magnetization(t1, tr=2.0, flip=70.0, pulse=None), m, rtol=1e-5)
+    npt.assert_allclose(PulseSequence(te=0.0, tr=2.0, flip=70.0).magnetization(t1, None), m, rtol=1e-5)
 
 
 def test_pair_is_one_scene_seen_through_its_poses(subject: SimulatedSubject) -> None:
-    pair = subject.pair(0, noise=False)
-    (high, high_affine), (low, low_affine) = pair["highres"], pair["lowres"]
-    truth = subject.pairs[0]
-    between = truth.highres @ invert(truth.lowres)
+    scans = pair_of(subject, 0, noise=False)
+    (high, high_affine), (low, low_affine) = ((scans[k].image, scans[k].affine) for k in ("highres", "lowres"))
+    between = subject.pair_poses[0]["highres"] @ invert(subject.pair_poses[0]["lowres"])
+    npt.assert_array_equal(scans["highres"].pose, subject.pair_poses[0]["highres"])
     registered = sample_volume(high, high_affine, high.shape, high_affine, between)
     cropped, affine = kspace_crop(registered, high_affine, factor=subject.preset.factor)
     npt.assert_allclose(affine, low_affine, atol=1e-9)
@@ -123,11 +120,11 @@ def test_pair_is_one_scene_seen_through_its_poses(subject: SimulatedSubject) -> 
 
 
 def test_noise_of_the_pair_grows_as_the_voxel_shrinks_and_is_independent(subject: SimulatedSubject) -> None:
-    noisy, clean = subject.pair(0), subject.pair(0, noise=False)
+    noisy, clean = pair_of(subject, 0), pair_of(subject, 0, noise=False)
     residual = {}
     for name in ("highres", "lowres"):
-        difference = noisy[name][0] - clean[name][0]
-        residual[name] = np.where(clean[name][0] > 450, difference, 0)
+        difference = noisy[name].image - clean[name].image
+        residual[name] = np.where(clean[name].image > 450, difference, 0)
     spread = {name: values[values != 0].std() for name, values in residual.items()}
     assert spread["highres"] / spread["lowres"] == pytest.approx(4.0, rel=0.05)
     blocks = residual["highres"].reshape(40, 2, 40, 2, -1).mean((1, 3))
@@ -136,7 +133,8 @@ def test_noise_of_the_pair_grows_as_the_voxel_shrinks_and_is_independent(subject
 
 
 def test_t1w_shows_the_head_where_its_pose_says(subject: SimulatedSubject) -> None:
-    image, affine = subject.t1w()
+    scan = t1w(subject)
+    image, affine = scan.image, scan.affine
     assert image.shape == subject.preset.t1w_shape
     brain = subject.head.brain.astype(np.float32)
     expected = sample_volume(
@@ -173,8 +171,8 @@ def test_poses_have_the_size_asked_for(seed: int) -> None:
     assert 0.5 <= np.rad2deg(np.linalg.norm(params[3:])) <= 1.5
 
 
-def test_threads_change_nothing(subject: SimulatedSubject) -> None:
-    one, three = subject.bold(1), subject.bold(3)
+def test_threads_change_nothing(run: BoldRun) -> None:
+    one, three = run.volumes(1), run.volumes(3)
     for _ in range(5):
         npt.assert_array_equal(next(one), next(three))
 
@@ -234,6 +232,7 @@ def test_subjects_of_one_seed_differ_and_pairs_have_their_own_pose() -> None:
     first = SimulatedSubject(preset, "ribbon", seed=3, number=1, pairs=2)
     again = Draw(seed=3, subject=0)
     assert first.draw("head").random() != again("head").random()
-    assert np.abs(first.pairs[0].lowres - first.pairs[1].lowres).max() > 0.01
-    apart = rigid_params(first.pairs[0].highres @ invert(first.pairs[0].lowres), CENTER)
+    poses = first.pair_poses
+    assert np.abs(poses[0]["lowres"] - poses[1]["lowres"]).max() > 0.01
+    apart = rigid_params(poses[0]["highres"] @ invert(poses[0]["lowres"]), CENTER)
     assert np.linalg.norm(apart[:3]) < 0.35

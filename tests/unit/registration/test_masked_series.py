@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from bids_sr.phantom.bold_run import bold_run
 from bids_sr.phantom.poses import CENTER
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_subject import SimulatedSubject
@@ -19,19 +20,17 @@ Volumes = dict[int, np.ndarray]
 @pytest.fixture(scope="module")
 def scanned() -> tuple[Volumes, Volumes, np.ndarray]:
     """A head that moves, the same lying still, and the affine."""
-    subject = SimulatedSubject(PRESETS["tiny"], "ribbon", seed=3)
+    run = bold_run(SimulatedSubject(PRESETS["tiny"], "ribbon", seed=3))
+    rest, _ = run.parts
     moved = {
         0: np.eye(4), 1: np.eye(4), 7: rigid_matrix(np.array([0.4, 0.6, 0.9, 0.01, 0, 0]), CENTER),
         8: rigid_matrix(np.array([0.5, 0.6, 0.9, 0.01, 0, 0]), CENTER),
     }  # fmt: skip
     series = [
-        {
-            t: subject.scanner.measure(subject.rest, pose, sigma=3.0, rng=np.random.default_rng(t))
-            for t, pose in poses.items()
-        }
+        {t: run.scanner.moving(rest, pose, sigma=3.0, rng=np.random.default_rng(t)) for t, pose in poses.items()}
         for poses in (moved, dict.fromkeys(moved, np.eye(4)))
     ]
-    return series[0], series[1], subject.bold_grid[1]
+    return series[0], series[1], run.preset.bold_affine
 
 
 def masked(volumes: Volumes, affine: np.ndarray) -> Volumes:
