@@ -104,9 +104,6 @@ ENV PATH=/opt/bids-sr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
     PYTHONDONTWRITEBYTECODE=1 \
     LANG=C.UTF-8
 
-# loops that are compiled: for processors of the kind that builds the image; others compile them once in their /tmp
-RUN python -c "import bids_sr.spatial.spline_kernels"
-
 RUN useradd --uid 1000 --no-create-home --home-dir /tmp bids-sr \
     && install -d -m 1777 /work
 USER bids-sr

@@ -5,14 +5,43 @@ edges; points beyond them take the value at the edge of the padding, so that no 
 
 On a grid, neighbors along x mostly lie in the same cell along y and z and in neighboring cells along x. Such a run has
 twelve arrays of weights, and 16 lines of contiguous coefficients: loops that a compiler turns into wide instructions.
+
+Only what computes imports this module: it brings numba, for some .3 s and 70 MB, and compiles where nothing is kept.
 """
 
 import math
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+import llvmlite.binding as llvm
+import numba
 import numpy as np
 
 from bids_sr.io.array_types import Float, Float32
-from bids_sr.spatial.compiled import compiled, inlined
+
+# Products and sums may be joined as processors do, and the sign of zero may go; NaN and infinity keep their meaning.
+_njit = partial(numba.njit, error_model="numpy", fastmath={"contract", "nsz"})
+_inlined = _njit(inline="always")
+# One folder a kind of processor: machines that share a disk and begin at the same moment would mix their codes
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "bids-sr", llvm.get_host_cpu_name())
+
+
+def _compiled(signature: str) -> Callable[[Any], Any]:
+    """Compile a function for arguments of these types as soon as the module is imported; the code is kept."""
+
+    def decorate(function: Any) -> Any:
+        config = vars(numba.config)
+        config["CACHE_DIR"] = config["CACHE_DIR"] or os.path.expanduser(_CACHE)
+        try:
+            return _njit(signature, cache=True)(function)
+        except Exception:  # no folder can be written, or a file in it is damaged: no reason not to compute
+            return _njit(signature)(function)
+
+    return decorate
+
 
 _POLE = np.float32(math.sqrt(3) - 2)
 _GAIN = np.float32(6)
@@ -23,7 +52,7 @@ _SHORT = 8  # voxels; runs that are shorter are sampled point by point
 _SIXTH, _TWO_THIRDS, _ONE = np.float32(1 / 6), np.float32(2 / 3), np.float32(1)
 
 
-@compiled("void(float32[:,::1])")
+@_compiled("void(float32[:,::1])")
 def filter_first(c: Float32) -> None:
     """Coefficients along the first axis of (N, M), in place; mirrored at both ends (whole samples)."""
     n, m = c.shape
@@ -45,7 +74,7 @@ def filter_first(c: Float32) -> None:
             c[i, j] = _POLE * (c[i + 1, j] - c[i, j])
 
 
-@compiled("void(float32[:,::1])")
+@_compiled("void(float32[:,::1])")
 def filter_last(c: Float32) -> None:
     """As `filter_first`, along the last axis of (K, N): some rows at a time, turned so that they are contiguous."""
     k, n = c.shape
@@ -61,7 +90,7 @@ def filter_last(c: Float32) -> None:
                 c[first + r, i] = block[i, r]
 
 
-@inlined
+@_inlined
 def _weights(t: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
     """Weights of the four samples around a point that lies t beyond the second; together 1."""
     u = _ONE - t
@@ -71,7 +100,7 @@ def _weights(t: np.float32) -> tuple[np.float32, np.float32, np.float32, np.floa
     return first, second, _ONE - (first + second + last), last
 
 
-@inlined
+@_inlined
 def _cell(p: float, size: int) -> tuple[int, np.float32]:
     """The number of the sample before a coordinate, and how far it lies beyond that sample; held inside the array."""
     if not p > 1.0:  # nor a number
@@ -81,7 +110,7 @@ def _cell(p: float, size: int) -> tuple[int, np.float32]:
     return i, np.float32(p - i)
 
 
-@inlined
+@_inlined
 def _steps(p: float, slope: float, size: int) -> int:
     """How many steps of a slope a coordinate can make before it leaves its cell; none beyond the edge."""
     if not 1.0 <= p < size - 2.0:
@@ -95,7 +124,7 @@ def _steps(p: float, slope: float, size: int) -> int:
     return int(min(way, 1e6))
 
 
-@inlined
+@_inlined
 def _at(c: Float32, px: float, py: float, pz: float) -> np.float32:
     """The value at one point."""
     ix, tx = _cell(px, c.shape[2])
@@ -113,14 +142,14 @@ def _at(c: Float32, px: float, py: float, pz: float) -> np.float32:
     return total
 
 
-@compiled("void(float32[:,:,::1], float64[:,::1], float32[::1])")
+@_compiled("void(float32[:,:,::1], float64[:,::1], float32[::1])")
 def sample_points(c: Float32, points: Float, out: Float32) -> None:
     """Values at points (3, N), x, y and z in voxels of the array of coefficients."""
     for n in range(points.shape[1]):
         out[n] = _at(c, points[0, n], points[1, n], points[2, n])
 
 
-@inlined
+@_inlined
 def _run(c: Float32, px: float, py: float, pz: float, matrix: Float, w: Float32, out: Float32) -> None:
     """Values along a run that begins at a point, for which the cells along y and z stay and those along x advance."""
     ix, tx = _cell(px, c.shape[2])
@@ -144,7 +173,7 @@ def _run(c: Float32, px: float, py: float, pz: float, matrix: Float, w: Float32,
                 out[i] += wz[i] * wy[i] * line
 
 
-@compiled("void(float32[:,:,::1], float64[:,::1], float32[:,:,::1])")
+@_compiled("void(float32[:,:,::1], float64[:,::1], float32[:,:,::1])")
 def sample_grid(c: Float32, matrix: Float, out: Float32) -> None:
     """Values at matrix @ (x, y, z) for each voxel of `out`, (Z, Y, X), in voxels of the array of coefficients."""
     width = out.shape[2]
@@ -167,7 +196,7 @@ def sample_grid(c: Float32, matrix: Float, out: Float32) -> None:
                     x += steps + 1
 
 
-@compiled("void(float32[:,:,:,::1], float64[:,::1], float32[:,::1])")
+@_compiled("void(float32[:,:,:,::1], float64[:,::1], float32[:,::1])")
 def sample_linear(maps: Float32, points: Float, out: Float32) -> None:
     """Linear interpolation of maps (X, Y, Z, K) at points (3, N), voxels: (N, K), 0 beyond half a voxel outside."""
     size_x, size_y, size_z, count = maps.shape
