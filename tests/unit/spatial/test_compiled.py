@@ -25,7 +25,8 @@ def start(tmp_path: Path):
 
     def begin(**variables: str) -> subprocess.Popen[str]:
         env = plain | {"PYTHONPATH": str(PACKAGE), "HOME": str(tmp_path / "home")} | variables
-        return subprocess.Popen([sys.executable, "-c", RUN], env=env, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-c", RUN]
+        return subprocess.Popen(command, env=env, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
 
     return begin
 
