@@ -29,6 +29,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from bids_sr.metrics.long_tables import read_frame
 from bids_sr.reports.figure_archive import figures_of
 
 HERE = Path(__file__).parent / "figures"
@@ -51,23 +52,22 @@ FIGURES = {
 
 def rows(out: Path) -> pd.DataFrame:
     """The table of the evaluation."""
-    return pd.read_csv(out / f"sub-01/func/{STEM}_desc-evaluation_metrics.tsv", sep="\t", na_values="n/a")
+    return read_frame(out / f"sub-01/func/{STEM}_desc-evaluation_metrics.tsv")
 
 
-def value(
-    table: pd.DataFrame, measure: str, series: str, region: str = "brain", **more: str
-) -> dict[str, float | None]:
-    """A metric with its interval; None where it is not defined."""
-    own = table[(table.measure == measure) & (table.series == series) & (table.region == region)]
-    for column, wanted in {"contrast": CONTRAST, **more}.items():
-        own = own[own[column] == wanted] if own[column].notna().any() else own
-    row = own.sort_values("fwhm_mm").iloc[0]
+def explained_beyond(table: pd.DataFrame, series: str, region: str = "brain") -> dict[str, float | None]:
+    """Explained variance beyond Nyquist with its interval; None where it is not defined."""
+    wanted = {
+        "statistic": "ev", "reference": "measured", "band": "beyond", "minus": "n/a", "series": series,
+        "region": region, "contrast": CONTRAST,
+    }  # fmt: skip
+    row = table[(table[list(wanted)] == pd.Series(wanted)).all(axis=1)].iloc[0]
     return {key: None if pd.isna(row[key]) else round(float(row[key]), 5) for key in ("value", "lower", "upper")}
 
 
 def best_method(table: pd.DataFrame) -> str:
     """The method that explains most of the measured detail beyond the acquired Nyquist frequency."""
-    return max(METHODS, key=lambda name: value(table, "split_ev_beyond", name)["value"] or -np.inf)
+    return max(METHODS, key=lambda name: explained_beyond(table, name)["value"] or -np.inf)
 
 
 def numbers(out: Path) -> dict[str, Any]:
@@ -75,19 +75,18 @@ def numbers(out: Path) -> dict[str, Any]:
     table = rows(out)
     best = best_method(table)
     explained = {
-        region: {name: value(table, "split_ev_beyond", name, region) for name in (*SERIES,)}
-        for region in ("brain", "active40")
+        region: {name: explained_beyond(table, name, region) for name in (*SERIES,)} for region in ("brain", "active40")
     }
-    images = table[(table.measure == "truth_psnr") & table.series.isin([*SERIES])]
+    images = table.query("statistic == 'psnr' and reference == 'measured' and minus == 'n/a'")
     verdict = json.loads((out / f"sub-01/func/{STEM}_desc-verdict_metrics.json").read_text())
-    flags = table[table.measure.str.startswith("flag_") & (table.value > 0)]
+    flags = table[table.statistic.str.startswith("flag_") & (table.value > 0)]
     return {
         "command": "bids-sr examples/studyforrest OUT participant && python docs/make_figures.py OUT",
         "headline": verdict["headline"],
         "best": best,
         "explained_variance_beyond_nyquist": explained,
-        "psnr_db": {row.series: round(float(row.value), 2) for row in images.itertuples()},
-        "flags_raised": sorted(set(flags.measure)),
+        "psnr_db": {row.series: round(float(row.value), 2) for row in images.itertuples() if row.series in SERIES},
+        "flags_raised": sorted(set(flags.statistic)),
     }
 
 
@@ -214,7 +213,7 @@ def draw_accuracy(out: Path, path: Path) -> None:
     for axis, (region, title) in zip(
         axes, {"brain": "brain", "active40": "active voxels (|t| > 4)"}.items(), strict=True
     ):
-        found = [value(table, "split_ev_beyond", name, region) for name in SERIES]
+        found = [explained_beyond(table, name, region) for name in SERIES]
         for place, (name, each) in enumerate(zip(SERIES, found, strict=True)):
             color = "#0072B2" if name in METHODS else "#000000" if name == "measured" else "#999999"
             if each["value"] is None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bids_sr.metrics.long_tables import SERIES, MetricRow, metric_rows, table_text
+from bids_sr.metrics.long_tables import MetricRow, metric_rows, table_text
 from bids_sr.stats.group import metric_tables
 
 FACTS = {"GeneratedByVersion": "1.0", "SettingsDigest": "abc"}
@@ -28,7 +28,7 @@ def write_tables(
     if rows:
         texts["evaluation"] = table_text(rows)
     if activation:
-        texts["activation"] = table_text(activation, SERIES)
+        texts["activation"] = table_text(activation)
     for kind, text in texts.items():
         stem = folder / f"sub-{participant}_{run}_desc-{kind}_metrics"
         stem.with_suffix(".tsv").write_text(text)
@@ -40,7 +40,7 @@ def write_as_finished(output_dir: Path, participant: str) -> None:
     for name in (Path(__file__).parent / "expected_outputs.txt").read_text().split():
         path = output_dir / name.replace("sub-01", f"sub-{participant}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = table_text((), SERIES) if name.endswith("desc-image_metrics.tsv") else ""
+        content = table_text(()) if name.endswith("desc-image_metrics.tsv") else ""
         path.write_text("{}" if path.suffix == ".json" else content)
 
 
@@ -66,9 +66,9 @@ def detail(series: str, value: float, **how: float) -> MetricRow:
 def sizes(series: str, thumb: float, little: float, dice: float | None, fwhm: float = 0.0) -> list[MetricRow]:
     """Region sizes and overlap of one series."""
     return [
-        *metric_rows(series, {"quarter_paper": thumb}, fwhm_mm=fwhm, contrast="thumb"),
-        *metric_rows(series, {"quarter_paper": little}, fwhm_mm=fwhm, contrast="little"),
-        *metric_rows(series, {"quarter_dice": dice}, fwhm_mm=fwhm, contrast="thumb+little"),
+        *metric_rows(series, {"size_acquired_voxels": thumb}, threshold="quarter", fwhm_mm=fwhm, contrast="thumb"),
+        *metric_rows(series, {"size_acquired_voxels": little}, threshold="quarter", fwhm_mm=fwhm, contrast="little"),
+        *metric_rows(series, {"dice": dice}, threshold="quarter", fwhm_mm=fwhm, contrast="thumb+little"),
     ]
 
 

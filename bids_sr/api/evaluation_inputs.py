@@ -25,7 +25,6 @@ from bids_sr.io.array_types import Float
 from bids_sr.io.grids import EDGE_TOLERANCE, corners_apart, inside_field
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.long_tables import EVALUATION, MetricRow
 from bids_sr.series import BASELINES, kind_of
 from bids_sr.stats.glm.regressors import DesignError, Events, Seeds, read_events
 from bids_sr.stats.glm.seeds import seed_series, seed_voxels
@@ -205,9 +204,3 @@ def _covering(brain: Volume, image: ImageLike, folder: Path, name: str) -> Volum
         what = f"the field of view of {name} covers {inside.mean():.0%} of the brain"
         raise ImageInputError(f"truth: {what}; give a map in the frame of the reference that covers all of it")
     return found
-
-
-def as_table(rows: Sequence[MetricRow]) -> pd.DataFrame:
-    """Rows as a table of one value each, with the columns of the program's; numbers that are not defined are NaN."""
-    table = pd.DataFrame([{name: getattr(row, name) for name in EVALUATION} for row in rows], columns=list(EVALUATION))
-    return table.astype({"n": "Int64", "value": float, "lower": float, "upper": float})

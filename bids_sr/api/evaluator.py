@@ -35,7 +35,7 @@ from bids_sr.api.several_runs import each_run, in_lists, is_several, notes, of_o
 from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics.long_tables import MetricRow, frame
 from bids_sr.series import ACQUIRED_BAND, BASELINES, DEFAULT_BASELINES, PAIR_BASELINES
 from bids_sr.stats.evaluation.compared_verdict import ComparedVerdict
 from bids_sr.stats.evaluation.evidence import compared_rows
@@ -98,8 +98,8 @@ class Evaluator(BaseEstimator):
     runs_ : list of Evaluator
         Fitted evaluator of each run where `fit` was given a list; `verdict_` and `contrasts_` are lists then.
     table_ : pandas.DataFrame
-        One value a row: series, against, fwhm_mm, contrast, region, measure, value, lower, upper, n, unit, as the
-        evaluation table of the program; of several runs with a first column, run (from 1).
+        One value a row, with the columns of the evaluation table of the program; of several runs with a first column,
+        run (from 1).
     verdict_ : object
         Headline, sentences and limits.
     compared_ : list
@@ -362,7 +362,7 @@ class Evaluator(BaseEstimator):
         )  # fmt: skip
         told = [row for each in self.compared_ for row in each.rows]
         self._kept = compared_rows([*rows, *self.verdict_.rows, *told])
-        self.table_ = given_as.as_table(self._kept)
+        self.table_ = frame(self._kept)
 
     def evaluate(self, acquired: ImageLike | Sequence[ImageLike], **fit_params: object) -> pd.DataFrame:
         """`fit`, then the table."""

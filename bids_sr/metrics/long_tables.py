@@ -1,92 +1,147 @@
-"""Long tables of metrics, one value a row: their columns, how they are written and read, and their JSON sidecars."""
+"""The table of metrics: one value a row, all that it is about in columns; how it is written, read and described."""
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_sr.frozen import frozen
-from bids_sr.metrics.measure_names import MeasureParts, parts_of
-from bids_sr.metrics.registry import metric
+from bids_sr.metrics.measure_names import MISSING, MeasureParts, against_of, fields_of, measure_of, parts_of
+from bids_sr.metrics.registry import statistic as registered
 
 if TYPE_CHECKING:
-    pass
+    import pandas as pd
 
-MISSING = "n/a"
-_FWHM = {"Description": "Full width at half maximum of the Gaussian smoothing before statistics", "Units": "mm"}
-_CONTRAST = {"Description": "The contrast, or two joined by + where the figure compares two"}
-_MEASURE = {"Description": "What was measured"}
-_UNIT = {"Description": "Unit of the value; 1 for pure numbers, signal for the unit of the BOLD series"}
-SERIES: Mapping[str, Mapping[str, str]] = {
+COLUMNS: Mapping[str, Mapping[str, object]] = {
     "series": {
-        "Description": "The series the figure is about: raw is the acquired grid, rawSpline the raw maps brought to "
-        "the high-resolution grid by a cubic spline, the others are baselines and methods"
+        "Description": "Series that the value is about: raw is the acquired grid, rawSpline its maps brought to the "
+        "high-resolution grid by a cubic spline; a baseline, a method, a control (bsplineSmooth, bsplinePca), a "
+        "placebo (such as sblMirror), measured (high-resolution BOLD) or run (no single series)"
     },
-    "fwhm_mm": _FWHM,
-    "contrast": _CONTRAST,
-    "measure": _MEASURE,
-    "value": {"Description": "The figure, in the unit of its row; n/a where it is not defined (an empty region)"},
-    "unit": _UNIT,
-}
-"""Columns of the tables of image quality and of activation, with what the sidecar says of them."""
-EVALUATION: Mapping[str, Mapping[str, str]] = {
-    "series": {
-        "Description": "The series the figure is about: a baseline, a method, a control (bsplineSmooth, bsplinePca), a "
-        "placebo (such as sblMirror), measured (the truth itself) or run (no single series)"
+    "minus": {"Description": "Series that was subtracted; n/a for a value by itself"},
+    "statistic": {"Description": "What was computed"},
+    "band": {
+        "Description": "Spatial frequencies in plane that entered; n/a where the statistic has no such distinction",
+        "Levels": {
+            "all": "all, signal units",
+            "within": "within the acquired Nyquist limit",
+            "beyond": "at or beyond the acquired Nyquist limit",
+        },
     },
-    "against": {
-        "Description": "What it is held against: measured (high-resolution BOLD of the same run), truth (known "
-        "activation), self (the other half of the same series), otherRun (another acquired run of the task), or the "
-        "series that was subtracted in a difference "
-        "(gain_truth_*: to the measured series where there is one, else to known activation); "
-        "n/a where there is nothing of the kind"
+    "reference": {
+        "Description": "What the series is held against; n/a where there is nothing of the kind",
+        "Levels": {
+            "measured": "measured high-resolution BOLD of the same run: effects of the other half of the blocks, or "
+            "single volumes",
+            "measuredMap": "maps of the whole measured run, whose noise is that of the same blocks",
+            "truth": "known activation, at rest known connectivity",
+            "otherRun": "another acquired run of the task",
+            "oneLevelDown": "acquired volumes, of which the series was made again from a lower resolution",
+            "heldOut": "images that no model was trained on",
+        },
     },
-    "fwhm_mm": _FWHM,
-    "contrast": _CONTRAST,
     "region": {
         "Description": "Voxels that entered: brain, roi, or activeNN (measured |t| of at least NN/10 in the half of "
         "the blocks that is not the target, 4 mm FWHM), or of the whole run for its maps; active: where known "
         "activation is at least a quarter of its maximum"
     },
-    "measure": _MEASURE,
-    "value": {"Description": "The figure, in the unit of its row; n/a where it is not defined"},
+    "threshold": {
+        "Description": "How the region whose size or place it is was made from the map; n/a for all else",
+        "Levels": {
+            "quarter": "CC of at least max - (max - min)/4 of the region of interest",
+            "fdr": "false discovery rate of .05",
+        },
+    },
+    "contrast": {
+        "Description": "Contrast, or two joined by + where two are compared; of structural scans their suffix"
+    },
+    "fwhm_mm": {
+        "Description": "Full width at half maximum of the Gaussian smoothing before statistics", "Units": "mm",
+    },
+    "value": {"Description": "The value, in the unit of its row; n/a where it is not defined"},
     "lower": {"Description": "Lower end of its 95 % interval (resampled blocks or volumes); n/a without"},
     "upper": {"Description": "Upper end of its 95 % interval"},
     "n": {"Description": "Units resampled for the interval: blocks, slices, stretches of volumes; n/a without"},
-    "unit": _UNIT,
-}
-"""Columns of the table of the evaluation."""
-STRUCTURAL = ("contrast", "series", "measure", "value", "unit", "reference")
-"""Columns of the table of structural scans, whose intensities are scaled to [0, 1]: their signal is a pure number."""
+    "unit": {
+        "Description": "Unit of the value; 1 for pure numbers, signal for the unit of the series (structural scans are "
+        "scaled to [0, 1])"
+    },
+}  # fmt: skip
+"""Columns of every table of metrics, with what the sidecar says of them."""
+_NUMBERS = ("fwhm_mm", "value", "lower", "upper")
+_DTYPES = {name: "Int64" if name == "n" else "float64" if name in _NUMBERS else "str" for name in COLUMNS}
 
 
-@frozen
+@dataclass(frozen=True, slots=True, init=False)
 class MetricRow:
-    """One value of a metric; a table shows those of its columns, see `EVALUATION`. NaN stands for not defined."""
+    """One value of a metric, see `COLUMNS`. NaN stands for not defined."""
 
     series: str
-    measure: str
+    statistic: str
     value: float
-    against: str = MISSING
-    fwhm_mm: float = 0.0
-    contrast: str = MISSING
+    minus: str = MISSING
+    band: str = MISSING
+    reference: str = MISSING
     region: str = MISSING
+    threshold: str = MISSING
+    contrast: str = MISSING
+    fwhm_mm: float = 0.0
     lower: float = math.nan
     upper: float = math.nan
     n: int | None = None
-    reference: str = MISSING
+
+    def __init__(
+        self, *, series: str, value: float, statistic: str = "", minus: str = MISSING, band: str = MISSING,
+        reference: str = MISSING, region: str = MISSING, threshold: str = MISSING, contrast: str = MISSING,
+        fwhm_mm: float = 0.0, lower: float = math.nan, upper: float = math.nan, n: int | None = None,
+        measure: str | None = None, against: str | None = None,
+    ) -> None:  # fmt: skip
+        # TEMPORARY: with `measure` or `against` the columns are told by an old name
+        if measure is not None or against is not None:
+            if measure is None:
+                measure = measure_of(minus, statistic, band, reference, threshold)
+            if against is None:
+                against = against_of(minus, statistic, reference)
+            told = fields_of(measure, against)
+            given = reference
+            minus, statistic, band, reference, threshold = told
+            if minus != MISSING and reference == "truth" and given == "measuredMap":
+                reference = given
+        values = {
+            "series": series, "statistic": statistic, "value": value, "minus": minus, "band": band,
+            "reference": reference, "region": region, "threshold": threshold, "contrast": contrast,
+            "fwhm_mm": fwhm_mm, "lower": lower, "upper": upper, "n": n,
+        }  # fmt: skip
+        for name, each in values.items():
+            object.__setattr__(self, name, each)
 
     @property
-    def unit(self) -> str:
-        """Unit of the value; UndeclaredMetric where the metric is not registered."""
-        return metric(self.measure).unit
+    def measure(self) -> str:
+        """TEMPORARY: the old name."""
+        return measure_of(self.minus, self.statistic, self.band, self.reference, self.threshold)
+
+    @property
+    def against(self) -> str:
+        """TEMPORARY: the old column."""
+        return against_of(self.minus, self.statistic, self.reference)
 
     @property
     def parts(self) -> MeasureParts:
-        """What the name of the metric tells."""
+        """TEMPORARY: what the old name told."""
         return parts_of(self.measure)
+
+    @property
+    def unit(self) -> str:
+        """Unit of the value; UndeclaredMetric where the statistic is not registered."""
+        return registered(self.statistic).unit
+
+    @property
+    def is_difference(self) -> bool:
+        """Whether another series was subtracted."""
+        return self.minus != MISSING
 
     @property
     def has_interval(self) -> bool:
@@ -98,37 +153,31 @@ class MetricRow:
         """Whether there is an interval and it lies on one side of 0."""
         return self.lower > 0 or self.upper < 0
 
-    def cells(self, columns: Iterable[str]) -> list[str]:
-        """The row as it stands in a table of these columns."""
-        return [self._cell(name) for name in columns]
+    def cells(self) -> list[str]:
+        """The row as it stands in a table."""
+        return [self._cell(name) for name in COLUMNS]
 
     def _cell(self, column: str) -> str:
         value = getattr(self, column)
         if column == "fwhm_mm":
             return f"{value:g}"
-        if column in ("value", "lower", "upper"):
+        if column in _NUMBERS:
             return number_text(value)
         return MISSING if value is None else str(value)
 
 
 def metric_rows(
-    series: str, values: Mapping[str, float | None], *, fwhm_mm: float = 0.0, contrast: str = MISSING,
-    region: str = MISSING, n: int | None = None, reference: str = MISSING,
+    series: str, values: Mapping[str, float | None], *, reference: str = MISSING, region: str = MISSING,
+    threshold: str = MISSING, contrast: str = MISSING, fwhm_mm: float = 0.0, n: int | None = None,
 ) -> list[MetricRow]:  # fmt: skip
-    """Rows of several metrics of one series, at one contrast, smoothing …; None is not defined."""
+    """Rows of several statistics of one series, at one contrast, smoothing …; None is not defined."""
     return [
         MetricRow(
-            series=series,
-            measure=name,
-            value=math.nan if value is None else value,
-            fwhm_mm=fwhm_mm,
-            contrast=contrast,
-            region=region,
-            n=n,
-            reference=reference,
+            series=series, statistic=name, value=math.nan if value is None else value, reference=reference,
+            region=region, threshold=threshold, contrast=contrast, fwhm_mm=fwhm_mm, n=n,
         )
         for name, value in values.items()
-    ]
+    ]  # fmt: skip
 
 
 def number_text(value: float | None) -> str:
@@ -153,50 +202,64 @@ def tsv_text(columns: Iterable[str], lines: Iterable[Sequence[str]]) -> str:
     return "".join("\t".join(line) + "\n" for line in (tuple(columns), *lines))
 
 
-def table_text(rows: Iterable[MetricRow], columns: Iterable[str] = EVALUATION) -> str:
-    """Rows as TSV text with a header line; columns are `SERIES`, `EVALUATION` or `STRUCTURAL`."""
-    columns = tuple(columns)
-    lines = [row.cells(columns) for row in rows]
-    if columns == STRUCTURAL:
-        unit = columns.index("unit")
-        for line in lines:
-            line[unit] = "1" if line[unit] == "signal" else line[unit]
-    return tsv_text(columns, lines)
+def table_text(rows: Iterable[MetricRow]) -> str:
+    """Rows as TSV text with a header line."""
+    return tsv_text(COLUMNS, (row.cells() for row in rows))
 
 
-def read_cells(path: Path, columns: Iterable[str]) -> dict[str, list[str]]:
+def read_cells(path: Path) -> dict[str, list[str]]:
     """A table as text, by column; ValueError names a file of other columns, or with another number of cells."""
-    wanted = list(columns)
     head, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
-    if head.split("\t") != wanted:
-        raise ValueError(f"{path}: columns {' '.join(head.split())!r}, expected {' '.join(wanted)}")
+    if head.split("\t") != list(COLUMNS):
+        raise ValueError(f"{path}: columns {' '.join(head.split())!r}, expected {' '.join(COLUMNS)}")
     rows = [line.split("\t") for line in lines]
-    if any(len(row) != len(wanted) for row in rows):
-        raise ValueError(f"{path}: a line has more or fewer than {len(wanted)} cells")
-    return {name: list(cells) for name, cells in zip(wanted, zip(*rows, strict=True), strict=True)} if rows else {
-        name: [] for name in wanted
-    }  # fmt: skip
+    if any(len(row) != len(COLUMNS) for row in rows):
+        raise ValueError(f"{path}: a line has more or fewer than {len(COLUMNS)} cells")
+    columns = zip(*rows, strict=True) if rows else ([] for _ in COLUMNS)
+    return {name: list(cells) for name, cells in zip(COLUMNS, columns, strict=True)}
 
 
-def read_table(path: Path, columns: Iterable[str] = EVALUATION) -> list[MetricRow]:
+def read_table(path: Path) -> list[MetricRow]:
     """Rows of a table that `table_text` made; ValueError as of `read_cells`, or where a number is none."""
-    table = read_cells(path, columns)
-    table.pop("unit", None)
+    table = read_cells(path)
     try:
-        parsed = {name: [_PARSERS.get(name, str)(cell) for cell in cells] for name, cells in table.items()}
+        return [parse_row(dict(zip(table, cells, strict=True))) for cells in zip(*table.values(), strict=True)]
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return [MetricRow(**dict(zip(parsed, cells, strict=True))) for cells in zip(*parsed.values(), strict=True)]
 
 
 def parse_row(cells: Mapping[str, str]) -> MetricRow:
-    """A row from its cells by column; the unit belongs to the metric."""
+    """A row from its cells by column; the unit belongs to the statistic."""
     return MetricRow(**{name: _PARSERS.get(name, str)(cell) for name, cell in cells.items() if name != "unit"})
 
 
-def columns_json(columns: Mapping[str, Mapping[str, str]], measures: Iterable[str]) -> dict[str, dict[str, object]]:
-    """What the columns mean, with a level for every metric that occurs; the JSON beside the table."""
-    out: dict[str, dict[str, object]] = {name: dict(text) for name, text in columns.items()}
-    found = [metric(name) for name in sorted(set(measures))]
-    out["measure"]["Levels"] = {each.name: f"{each.description} ({each.unit})" for each in found}
-    return out
+def frame(rows: Iterable[MetricRow]) -> pd.DataFrame:
+    """Rows as a table with all columns; n/a where a word is missing, NaN where a number is."""
+    import pandas as pd
+
+    table = pd.DataFrame([{name: getattr(row, name) for name in COLUMNS} for row in rows], columns=list(COLUMNS))
+    return table.astype(_DTYPES)
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """As `frame`, from the file of a table; ValueError names one of other columns."""
+    import pandas as pd
+
+    numbers = {name: [MISSING] for name in (*_NUMBERS, "n")}
+    try:
+        table = pd.read_csv(
+            path, sep="\t", quoting=csv.QUOTE_NONE, dtype=_DTYPES, keep_default_na=False, na_values=numbers
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if list(table) != list(COLUMNS):
+        raise ValueError(f"{path}: columns {' '.join(table)!r}, expected {' '.join(COLUMNS)}")
+    return table
+
+
+def columns_json(statistics: Iterable[str]) -> dict[str, dict[str, object]]:
+    """What the columns mean, with a level for every statistic that occurs; the JSON beside the table."""
+    levels = {name: f"{registered(name).description} ({registered(name).unit})" for name in sorted(set(statistics))}
+    told = {name: dict(text) for name, text in COLUMNS.items()}
+    told["statistic"]["Levels"] = levels
+    return told

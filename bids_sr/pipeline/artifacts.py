@@ -223,19 +223,16 @@ class _Effects(Kind["_BlockEffects"]):
         return path
 
 
-@dataclass(frozen=True)
 class _Metrics(Kind[list["MetricRow"]]):
-    """Rows of a long table, with the columns of `bids_sr.metrics.long_tables` that are named."""
+    """Rows of the table of metrics; see `bids_sr.metrics.long_tables`."""
 
     light, extension_stored = True, ".tsv"
-    columns: str = "SERIES"
 
     def load(self, path: Path) -> list["MetricRow"]:
-        return long_tables.read_table(path, getattr(long_tables, self.columns))
+        return long_tables.read_table(path)
 
     def save(self, value: list["MetricRow"], stem: Path) -> Path:
-        text = long_tables.table_text(value, getattr(long_tables, self.columns))
-        (path := stem.with_suffix(".tsv")).write_text(text, encoding="utf-8")
+        (path := stem.with_suffix(".tsv")).write_text(long_tables.table_text(value), encoding="utf-8")
         return path
 
 
@@ -293,9 +290,7 @@ Regressors = Annotated["_Events | _Seeds", _Regressors()]
 Effects = Annotated["_BlockEffects", _Effects()]
 Table = Annotated["pd.DataFrame", _Table()]
 Confounds = Annotated["pd.DataFrame", _Table(digits="%.9g")]
-Metrics = Annotated[list["MetricRow"], _Metrics()]
-Rows = Annotated[list["MetricRow"], _Metrics("EVALUATION")]
-ScanMetrics = Annotated[list["MetricRow"], _Metrics("STRUCTURAL")]
+Rows = Annotated[list["MetricRow"], _Metrics()]
 Facts = Annotated[Content, _Facts()]
 Map = Annotated[Derivative, _Derivatives()]
 Figure = Annotated[Derivative, _Figures()]

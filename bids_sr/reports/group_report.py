@@ -13,7 +13,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.io.nifti import load_image
 from bids_sr.metrics.long_tables import MISSING
-from bids_sr.metrics.registry import metric_of
+from bids_sr.metrics.measure_names import metric_of
 from bids_sr.reports.assembler import Panel, Section, Strip, data_uri, write_page
 from bids_sr.reports.figures import group_figures
 from bids_sr.reports.figures.activation_figures import Display, Scene, activation_figure

@@ -11,15 +11,15 @@ from bids_sr.config.levels import Level, StoredMaps
 from bids_sr.config.memory_model import MAPS
 from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.metrics.long_tables import SERIES, columns_json, metric_rows
+from bids_sr.metrics.long_tables import columns_json, metric_rows
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
     Facts,
     Map,
     Mask,
-    Metrics,
     Regressors,
+    Rows,
     Series,
     Volume,
 )
@@ -106,7 +106,7 @@ def map_series(
     series_name: str, fwhm_mm: float, contrasts: Contrasts, kinds: Kinds, thresholds: Sequence[str], factor: Factor,
     tr: float, n_dummy: int, high_pass: float, low_pass: float | None,
     slice_time_ref: float, has_stc: bool, axis_order: tuple[int, int, int],
-) -> tuple[list[Map], Metrics]:  # fmt: skip
+) -> tuple[list[Map], Rows]:  # fmt: skip
     """Correlation and linear-model maps of one series at one smoothing, the regions in them, and their figures.
 
     Parameters
@@ -173,7 +173,7 @@ def _images(
 
 
 @step(makes="quality")
-def measure_quality(series: Series, mask: Mask, *, series_name: str, n_dummy: int) -> Metrics:
+def measure_quality(series: Series, mask: Mask, *, series_name: str, n_dummy: int) -> Rows:
     """Temporal signal-to-noise ratio, mean signal and smoothness of the noise of one series, dummies included."""
     n_volumes = series.shape[3] - n_dummy
     found = series_quality(series.volumes(n_dummy), mask.data, series.zooms, n_volumes=n_volumes)
@@ -183,10 +183,10 @@ def measure_quality(series: Series, mask: Mask, *, series_name: str, n_dummy: in
 @step(
     makes=("image_metrics", "image_columns"), keep={"image_metrics": kept_table("image", "image_columns")}, small=True
 )
-def join_quality(quality: list[Metrics]) -> tuple[Metrics, Facts]:
+def join_quality(quality: list[Rows]) -> tuple[Rows, Facts]:
     """Quality of all series in one table, and what its columns and measures mean."""
     rows = [row for table in quality for row in table]
-    return rows, columns_json(SERIES, (row.measure for row in rows))
+    return rows, columns_json(row.statistic for row in rows)
 
 
 COMPARED = ("cc", "effect", "t", "z")
@@ -217,9 +217,9 @@ def values_of(image: Derivative) -> Array:
     keep={"activation": kept_table("activation", "activation_columns")},
 )  # fmt: skip
 def compare_maps(
-    maps: list[Map], map_metrics: list[Metrics], bold_mask: Mask, bold_mask_hr: Mask, roi_hr: Mask, *,
+    maps: list[Map], map_metrics: list[Rows], bold_mask: Mask, bold_mask_hr: Mask, roi_hr: Mask, *,
     contrasts: Contrasts, thresholds: Sequence[str], factor: Factor,
-) -> tuple[Metrics, Facts]:  # fmt: skip
+) -> tuple[Rows, Facts]:  # fmt: skip
     """All figures of the maps: those of each series, and of each against the raw maps as splines, and bspline's.
 
     Parameters
@@ -235,4 +235,4 @@ def compare_maps(
             parse_thresholds(thresholds), acquired=acquired, fine=fine, roi=roi_hr.data, fwhm_mm=fwhm_mm,
             per_acquired=prod(factor),
         )  # fmt: skip
-    return rows, columns_json(SERIES, (row.measure for row in rows))
+    return rows, columns_json(row.statistic for row in rows)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from bids_sr.metrics.long_tables import EVALUATION, MetricRow, columns_json
+from bids_sr.metrics.long_tables import MetricRow, columns_json
 from bids_sr.pipeline.artifacts import Confounds, Derivative, Facts, Image, Map, Mask, Rows
 from bids_sr.pipeline.step import step
 from bids_sr.series import RAW, parse_map_label
@@ -147,7 +147,7 @@ def judge(
     others = judge_compared(given, compared_names, compared_facts, widths_of(same_widths), margin=margin)
     every = compared_rows([*given, *found.rows, *(row for each in others for row in each.rows)])
     told = found.to_json() | ({"compared": [each.to_json() for each in others]} if others else {})
-    return every, columns_json(EVALUATION, (row.measure for row in every)), told
+    return every, columns_json(row.statistic for row in every), told
 
 
 def judge_compared(

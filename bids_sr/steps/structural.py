@@ -15,8 +15,8 @@ import numpy as np
 from bids_sr.config.memory_model import MEASURE_SCANS, PREPARE_SCANS, RESOLVE_SCANS, TRAIN_ON_SCANS
 from bids_sr.io.array_types import Array, Float32
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, ScanMetrics
+from bids_sr.metrics.long_tables import MetricRow, columns_json
+from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.sr.device import Device, choose_device
 from bids_sr.sr.method import get_method
@@ -32,15 +32,6 @@ _ALIGNED = {
     "[@ants]",
     "nonlinear": "aligned to the high-resolution {} scan by an affine transform and a symmetric deformation that "
     "maximize mutual information in ANTs [@ants]",
-}
-_COLUMNS = {
-    "contrast": "scan that was measured; all: several of them together",
-    "series": "super-resolution method or interpolation; measured: the high-resolution scan itself",
-    "measure": "name of the figure",
-    "value": "the figure; n/a where it cannot be had",
-    "unit": "of the figure; 1 for a pure number",
-    "reference": "heldOut: slices that no model was trained on, against the measured ones; brain: the whole brain, "
-    "alone or against the measured scans",
 }
 
 
@@ -235,15 +226,12 @@ def super_resolve_scans(
 
 
 @step(
-    makes=("scan_metrics", "scan_dseg"), part=Part.EVALUATION, memory=MEASURE_SCANS,
+    makes=("scan_metrics", "scan_columns", "scan_dseg"), part=Part.EVALUATION, memory=MEASURE_SCANS,
     text="Images were compared with the measured scans by error, PSNR and SSIM in slices that training had not seen, "
     "by image quality measures, and by tissues segmented with Atropos [@ants] and white-matter hyperintensities "
     "[@attention_unet].",
     keep={
-        "scan_metrics": Keep(
-            {"desc": "anat", "suffix": "metrics"}, {name: {"Description": text} for name, text in _COLUMNS.items()},
-            level="minimal",
-        ),
+        "scan_metrics": Keep({"desc": "anat", "suffix": "metrics"}, "scan_columns", level="minimal"),
         "scan_dseg": Keep(
             {"res": "hr", "desc": "measured", "suffix": "dseg"},
             lambda setting: {
@@ -256,7 +244,7 @@ def super_resolve_scans(
 def measure_scans(
     fine_scans: list[Map], coarse_scans: list[Map], other_scans: list[Map], scan_mask: Mask, made_scans: list[Map],
     card_file: list[Facts], *, random_seed: int,
-) -> tuple[ScanMetrics, Image]:  # fmt: skip
+) -> tuple[Rows, Facts, Image]:  # fmt: skip
     """Compare super-resolved and interpolated scans with the fine ones: likeness, quality, tissues, lesions.
 
     Parameters
@@ -266,12 +254,12 @@ def measure_scans(
 
     Returns
     -------
-    Table of measures; tissues of the fine scans, 1 GM, 2 WM, 3 CSF
+    Table of metrics; what its columns mean; tissues of the fine scans, 1 GM, 2 WM, 3 CSF
     """
     series, measured = by_series([*coarse_scans, *other_scans, *made_scans]), by_series(fine_scans)["measured"]
     slices = untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
     rows, labels = measured_rows(measured, series, scan_mask.data, scan_mask.affine, slices, seed=random_seed)
-    return rows, Volume(labels, scan_mask.affine)
+    return rows, columns_json(row.statistic for row in rows), Volume(labels, scan_mask.affine)
 
 
 def measured_rows(

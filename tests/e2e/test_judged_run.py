@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 from grouptables import indexed_tables
 
+from bids_sr.metrics.long_tables import read_frame
+
 from .conftest import call
 
 pytestmark = pytest.mark.slow
@@ -14,7 +16,7 @@ FUNC = "sub-01/func/sub-01_task-tap"
 
 
 def _evaluation(out) -> pd.DataFrame:
-    return pd.read_csv(out / f"{FUNC}_desc-evaluation_metrics.tsv", sep="\t")
+    return read_frame(out / f"{FUNC}_desc-evaluation_metrics.tsv")
 
 
 def test_retrospective_run_ends_well(judged):
@@ -23,34 +25,33 @@ def test_retrospective_run_ends_well(judged):
 
 def test_every_series_is_held_against_the_measured_one(judged):
     table = _evaluation(judged.out)
-    scored = table[(table.measure == "split_r_beyond") & (table.region == "brain")]
+    halves = table.query("reference == 'measured' and band == 'beyond' and minus == 'n/a' and region == 'brain'")
+    scored = halves.query("statistic == 'r'")
     placebos = {"srganPhantom", "srganT1w", "sblMirror", "sblShift"}  # of others there are no maps
     series = {"bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl", "measured", "bsplineSmooth",
               "bsplinePca"}  # fmt: skip
     assert series | placebos | {"srganSeed1", "sblSeed1"} <= set(scored.series)
-    assert set(scored.against) == {"measured"}
     assert scored.lower.notna().any()
     assert (scored.lower <= scored.upper)[scored.lower.notna()].all()
-    for name in ("ev", "amplitude", "right"):
-        beside = table[(table.measure == f"split_{name}_beyond") & (table.region == "brain")]
-        assert set(beside.series) == set(scored.series)
+    for name in ("ev", "amplitude", "correct_fraction"):
+        assert set(halves[halves.statistic == name].series) == set(scored.series)
 
 
 def test_a_method_is_held_against_baselines_controls_and_its_placebos(judged):
     """The sloppy training of `sbl` falls back to zero filling here: it is named, and compared with nobody."""
     table = _evaluation(judged.out)
-    applied = table[table.measure == "verdict_applied"].set_index("series").value.to_dict()
+    applied = table[table.statistic == "verdict_applied"].set_index("series").value.to_dict()
     assert applied["srgan"] == 1
-    gains = table[table.measure.isin(["gain_split_ev_beyond", "gain_split_r_beyond"])]
+    gains = table.query("reference == 'measured' and band == 'beyond' and statistic in ('ev', 'r') and minus != 'n/a'")
     others = {"bspline", "zerofill", "sdmod", "inject", "ratio", "bsplineSmooth", "bsplinePca"}
     placebos = {"srgan": {"srganPhantom", "srganT1w"}, "sbl": {"sblMirror", "sblShift"}}
     for method, own in placebos.items():
-        against = set(gains[gains.series == method].against)
+        against = set(gains[gains.series == method].minus)
         if applied[method]:
             assert others | own <= against
         else:
             assert not against
-            assert method not in set(gains.against)
+            assert method not in set(gains.minus)
     said = json.loads((judged.out / "sub-01/func/sub-01_task-tap_desc-verdict_metrics.json").read_text())
     idle = [name for name, was in applied.items() if not was]
     assert said["not_applied"] == idle
@@ -86,15 +87,15 @@ def test_second_retrospective_run_makes_nothing_anew(judged):
 
 def test_known_activation_gives_figures_with_intervals(cohort):
     table = _evaluation(cohort.out)
-    known = table[(table.against == "truth") & (table.measure == "truth_r_effect")]
+    known = table.query("reference == 'truth' and statistic == 'r' and band == 'all' and minus == 'n/a'")
     assert {"bspline", "srgan", "sbl"} <= set(known.series)
     assert known.value.between(-1, 1).all()
 
 
 def test_model_is_scored_on_the_pair_it_has_not_seen(cohort):
     table = _evaluation(cohort.out)
-    gains = table[(table.measure == "pair_gain_psnr") & (table.series == "srgan")]
-    assert {"bspline", "zerofill"} <= set(gains.against)
+    gains = table.query("reference == 'heldOut' and statistic == 'psnr' and minus != 'n/a' and series == 'srgan'")
+    assert {"bspline", "zerofill"} <= set(gains.minus)
     assert gains.value.notna().all()
 
 

@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
+
+from bids_sr.metrics.long_tables import read_frame
 
 from .conftest import call
 
@@ -32,18 +33,20 @@ def rested(tmp_path_factory) -> Path:
 
 
 def test_known_networks_are_recovered_by_every_series(rested: Path) -> None:
-    table = pd.read_csv(rested / f"{FUNC}_desc-evaluation_metrics.tsv", sep="\t")
-    table = table[(table.against == "truth") & (table.region == "brain") & (table.fwhm_mm == 0)]
-    for measure, bounds in {
-        "truth_ap": {"motor": (0.7, 1.0), "defaultMode": (0.3, 1.0)},
-        "truth_connected_acc": {"motor": (0.99, 1.0), "defaultMode": (0.99, 1.0)},
-        "truth_connected_fdr": {"motor": (0.0, 0.65), "defaultMode": (0.0, 0.75)},
-        "truth_connected_jaccard": {"motor": (0.35, 1.0), "defaultMode": (0.25, 1.0)},
+    table = read_frame(rested / f"{FUNC}_desc-evaluation_metrics.tsv")
+    table = table[
+        (table.reference == "truth") & (table.minus == "n/a") & (table.region == "brain") & (table.fwhm_mm == 0)
+    ]
+    for statistic, bounds in {
+        "average_precision": {"motor": (0.7, 1.0), "defaultMode": (0.3, 1.0)},
+        "connected_accuracy": {"motor": (0.99, 1.0), "defaultMode": (0.99, 1.0)},
+        "connected_fdr": {"motor": (0.0, 0.65), "defaultMode": (0.0, 0.75)},
+        "connected_jaccard": {"motor": (0.35, 1.0), "defaultMode": (0.25, 1.0)},
     }.items():
         for seed, (low, high) in bounds.items():
-            found = table[(table.measure == measure) & (table.contrast == seed)].set_index("series").value
+            found = table[(table.statistic == statistic) & (table.contrast == seed)].set_index("series").value
             assert {"bspline", "zerofill", "sdmod", "inject", "ratio", "sbl"} <= set(found.index)
-            assert found.between(low, high).all(), (measure, seed, found.to_dict())
+            assert found.between(low, high).all(), (statistic, seed, found.to_dict())
     assert "visual" not in set(table.contrast)
 
 

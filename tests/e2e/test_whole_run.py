@@ -172,7 +172,7 @@ def test_all_series_are_measured_alike(finished):
         finished.out / "sub-01" / "func" / "sub-01_task-tap_desc-activation_metrics.tsv", sep="\t", keep_default_na=True
     )
     fine = table[table.series.isin(["bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl"])]
-    counts = fine.groupby(["series", "fwhm_mm"]).measure.nunique()
+    counts = fine.groupby(["series", "fwhm_mm"]).statistic.nunique()
     assert counts.nunique() <= 2  # bspline has no comparison with itself
     assert set(table.fwhm_mm) == {0.0, 5.0}
 

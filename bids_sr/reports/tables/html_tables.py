@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup, escape
 
 from bids_sr.io.json_values import real, texts
-from bids_sr.metrics.long_tables import MISSING
+from bids_sr.metrics.long_tables import MISSING, MetricRow, number_text
 from bids_sr.reports.markup import joined, render, table
 from bids_sr.reports.text.training_text import held_out_text, started_text
 
-Row = Mapping[str, str]
 Value = object
 
 
@@ -190,12 +189,12 @@ _CAPTIONS = {
 }
 
 
-def structural_html(rows: Sequence[Row]) -> Markup:
-    """All tables of rows of `long_tables.STRUCTURAL`: likeness and quality of each contrast, tissues and lesions."""
+def structural_html(rows: Sequence[MetricRow]) -> Markup:
+    """All tables of structural scans: likeness and quality of each contrast, tissues and lesions."""
     parts = []
-    for contrast in dict.fromkeys(row["contrast"] for row in rows):
-        own = [row for row in rows if row["contrast"] == contrast]
-        there = list(dict.fromkeys(row["measure"] for row in own))
+    for contrast in dict.fromkeys(row.contrast for row in rows):
+        own = [row for row in rows if row.contrast == contrast]
+        there = list(dict.fromkeys(row.statistic for row in own))
         groups = {
             "likeness": [m for m in LIKENESS if m in there],
             "quality": [m for m in QUALITY if m in there],
@@ -206,14 +205,14 @@ def structural_html(rows: Sequence[Row]) -> Markup:
     return joined(parts)
 
 
-def _structural_table(rows: Sequence[Row], measures: Sequence[str], caption: str) -> Markup:
+def _structural_table(rows: Sequence[MetricRow], measures: Sequence[str], caption: str) -> Markup:
     """Series in rows, measures in columns; empty where there is no such measure."""
-    values = {(row["series"], row["measure"]): row["value"] for row in rows}
-    units = {row["measure"]: "" if row["unit"] == "1" else row["unit"] for row in rows}
+    values = {(row.series, row.statistic): number_text(row.value) for row in rows}
+    units = {row.statistic: "" if row.unit in ("1", "signal") else row.unit for row in rows}
     heads = [(m.removeprefix("ratio_").replace("_", " "), units[m]) for m in measures]
     lines = [
         [name, *(number(values.get((name, m))) for m in measures)]
-        for name in dict.fromkeys(row["series"] for row in rows)
+        for name in dict.fromkeys(row.series for row in rows)
         if any((name, m) in values for m in measures)
     ]
     return table(caption, ["series", *heads], lines)

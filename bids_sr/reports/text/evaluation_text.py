@@ -7,8 +7,7 @@ from markupsafe import Markup
 
 from bids_sr.io.json_values import listed, texts
 from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.metrics.measure_names import parts_of
-from bids_sr.metrics.registry import METRICS
+from bids_sr.metrics.measure_names import metric_of, parts_of
 from bids_sr.reports.markup import Head, folded, joined, render, table
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.evaluation_tables import cell
@@ -126,7 +125,8 @@ def legend_html(names: Iterable[str]) -> Markup:
 def measure_text(measure: str) -> str:
     """A measure in a few words: what the evaluation's table says of it, up to the first colon; its name otherwise."""
     level = parts_of(measure).level
-    if level not in METRICS:
+    told = metric_of(level).description
+    if not told:
         return measure
     known = {
         "split_ev_beyond": "explained variance of the measured effect, beyond Nyquist",
@@ -141,7 +141,7 @@ def measure_text(measure: str) -> str:
         "split_r_signal": "r with the measured effect, signal units",
         "split_r_percent": "r with the measured effect, percent",
     }
-    return known.get(level, METRICS[level].description)
+    return known.get(level, told)
 
 
 def flags_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] | None = None) -> Markup:
@@ -154,7 +154,7 @@ def flags_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] 
         if up and measure not in told:
             names = [row.series for row in up if row.series not in ("run", MISSING)]
             about = f" ({', '.join(dict.fromkeys(names))})" if names else ""
-            text = METRICS[measure].description if measure in METRICS else measure
+            text = metric_of(measure).description or measure
             warnings.append(FLAG_TEXT.get(measure, text) + about)
     return messages_html("warning", warnings)
 
@@ -176,7 +176,7 @@ def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]]
         about += f" (largest of {len(own)})" if len(own) > 1 else ""
         other = f"against {row.against}" if row.against != MISSING else ""
         where = ", ".join(filter(None, [pick.region_text(row.region), about, other]))
-        unit = "" if METRICS[row.measure].unit == "1" else f" {METRICS[row.measure].unit}"
+        unit = "" if row.unit == "1" else f" {row.unit}"
         lines.append([QUALITY_METRICS[row.measure], row.series, where or "–", joined([cell(row), unit])])
     heads = ["check", "series", "where", "value, 95 % interval"]
     values = table("Values of the quality checks", heads, lines, names=2, texts={0, 1, 2})

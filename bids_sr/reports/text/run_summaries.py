@@ -18,13 +18,12 @@ from bids_sr.reports.text.overview_text import (
     motion_chips,
     registration_chips,
 )
-from bids_sr.stats.evaluation.evidence import APPLIED, EVIDENCE, Table, below_zero, best_table, stands_for
+from bids_sr.stats.evaluation.evidence import APPLIED, Table, below_zero, best_table, stands_for
 from bids_sr.stats.evaluation.tested_share import percent_text
 from bids_sr.stats.evaluation.verdict_text import MOVED_MM, compared_lines, moved, verdict_line
 
 VERDICT, TABLE = "_desc-verdict_metrics.json", "_desc-evaluation_metrics.tsv"
 CONFOUNDS, REGISTRATION = "_desc-confounds_timeseries.tsv", "_desc-registration_metrics.json"
-_READ = frozenset({APPLIED, *(kind.level for kind in EVIDENCE), *(kind.gain for kind in EVIDENCE)})
 NOT_EVALUATED = "No run was evaluated."
 HEADS: tuple[tuple[str, str], ...] = (
     ("participant", ""),
@@ -151,7 +150,9 @@ def _rows(file: Path) -> list[MetricRow]:
     try:
         with file.open(encoding="utf-8", newline="") as stream:
             lines = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-            return [parse_row(line) for line in lines if line["measure"] in _READ or line["measure"][:5] == "flag_"]
+            told = ("flag_", APPLIED)
+            kept = (line for line in lines if line["band"] == "beyond" or line["statistic"].startswith(told))
+            return [*map(parse_row, kept)]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 

@@ -197,6 +197,7 @@ def reference_rows(metrics: Mapping[str, Metrics], against: str, fwhm_mm: float)
             yield MetricRow(measure=f"truth_{name}", value=value, against=against, **where)  # type: ignore[arg-type]
             if against == "measured" and series not in (REFERENCE, "measured") and (contrast, region, name) in base:
                 gain = value - base[contrast, region, name]
+                where["reference"] = "measuredMap"
                 yield MetricRow(measure=f"gain_truth_{name}", value=gain, against=REFERENCE, **where)  # type: ignore[arg-type]
 
 

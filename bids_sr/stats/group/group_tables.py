@@ -7,7 +7,7 @@ from pathlib import Path
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import whole_file, write_json, write_whole
 from bids_sr.metrics.long_tables import MISSING, number_text, tsv_text
-from bids_sr.metrics.registry import better, metric_of
+from bids_sr.metrics.measure_names import better, metric_of
 from bids_sr.series import BASELINES, MEASURED
 from bids_sr.stats.group import group_tests, metric_tables
 from bids_sr.stats.group.group_tests import Comparison

@@ -15,7 +15,8 @@ from scipy import special, stats
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float
-from bids_sr.metrics.registry import LOWER, NEITHER, ONE, better
+from bids_sr.metrics.measure_names import better
+from bids_sr.metrics.registry import LOWER, NEITHER, ONE
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of, same_name
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 from bids_sr.stats.evaluation.evidence import PLAIN

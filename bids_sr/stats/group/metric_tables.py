@@ -14,9 +14,7 @@ from typing import NamedTuple, TextIO
 
 from bids_sr.frozen import frozen
 from bids_sr.metrics import long_tables
-from bids_sr.metrics.long_tables import EVALUATION, MISSING, SERIES
-from bids_sr.metrics.measure_names import parts_of
-from bids_sr.metrics.registry import better
+from bids_sr.metrics.measure_names import MISSING, against_of, better, measure_of, parts_of
 from bids_sr.sr.method import offered_methods
 from bids_sr.stats.evaluation.compared_verdict import COMPARED
 from bids_sr.stats.evaluation.evidence import APPLIED, stands_for
@@ -31,8 +29,19 @@ _RUN: Mapping[str, dict[str, str]] = {
     "variant": {"Description": "Other entities in the name of the run (such as dir-AP); variants are not combined"},
     "table": {"Description": "The participant's table that the row comes from: image, activation or evaluation"},
 }
-CELLS = tuple(name for name in EVALUATION if name != "n")
-COLUMN_TEXT: Mapping[str, dict[str, str]] = {**_RUN, **{name: dict(EVALUATION[name]) for name in CELLS}}
+CELLS = ("series", "against", "fwhm_mm", "contrast", "region", "measure", "value", "lower", "upper", "unit")
+_OLD = {  # TEMPORARY, as the group still works by names of metrics
+    "measure": {"Description": "What was measured"},
+    "against": {
+        "Description": "What it is held against: measured (high-resolution BOLD of the same run), truth (known "
+        "activation), self (the other half of the same series), otherRun (another acquired run of the task), or the "
+        "series that was subtracted in a difference; n/a where there is nothing of the kind"
+    },
+}
+COLUMN_TEXT: Mapping[str, Mapping[str, object]] = {
+    **_RUN,
+    **{name: _OLD.get(name) or long_tables.COLUMNS[name] for name in CELLS},
+}
 COLUMNS = tuple(COLUMN_TEXT)
 _Z95 = 1.959963984540054
 _COMPARED = ("series", "measure", "against", "region", "contrast", "fwhm_mm", "value", "lower", "upper")
@@ -127,11 +136,14 @@ def _source(path: Path, table: str, entities: Mapping[str, str]) -> Source:
 def read_cells(source: Source) -> Cells:
     """One table as text; TableError where it has other columns than it should."""
     try:
-        table = long_tables.read_cells(source.path, EVALUATION if source.table == "evaluation" else SERIES)
+        table = long_tables.read_cells(source.path)
     except ValueError as error:
         raise TableError(str(error)) from error
-    lacking = [MISSING] * len(table["value"])
-    return {name: table.get(name, lacking) for name in CELLS}
+    told = [table[name] for name in ("minus", "statistic", "band", "reference", "threshold")]
+    table["measure"] = [measure_of(*each) for each in zip(*told, strict=True)]
+    told = [table[name] for name in ("minus", "statistic", "reference")]
+    table["against"] = [against_of(*each) for each in zip(*told, strict=True)]
+    return {name: table[name] for name in CELLS}
 
 
 def lines_of(source: Source, table: Cells) -> Iterable[str]:

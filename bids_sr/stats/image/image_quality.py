@@ -158,7 +158,7 @@ def likeness(
         for each in ("mae", "rmse", "nmse", "psnr", "ssim"):
             scale = {"data_range": DATA_RANGE} if each in ("psnr", "ssim") else {}
             found[each] = getattr(image_similarity, each)(truth, seen, mask=inside, **scale)
-        yield from metric_rows(name, found, contrast=contrast, reference="heldOut")
+        yield from metric_rows(name, found, contrast=contrast, reference="heldOut", region="brain")
 
 
 def quality(
@@ -178,7 +178,7 @@ def quality(
             found["cjv"] = cjv(image, tissues["gm"], tissues["wm"])
             found["wm2max"] = wm2max(np.where(mask, image, 0), tissues["wm"])
             found |= {f"ratio_{key}": value for key, value in summary_ratios(image, tissues).items()}
-        yield from metric_rows(name, found, contrast=contrast, reference="brain")
+        yield from metric_rows(name, found, contrast=contrast, region="brain")
 
 
 def segmentations(
@@ -191,7 +191,7 @@ def segmentations(
             if name != "measured":
                 shared = overlap(found["measured"][label], classes[label], mask)
                 values |= {f"{each}_{label}": value for each, value in shared.items()}
-            yield from metric_rows(name, values, contrast=contrast, reference="brain")
+            yield from metric_rows(name, values, contrast=contrast, region="brain")
 
 
 def lesions(series: Mapping[str, Real], mask: Mask) -> dict[str, dict[str, Mask]]:

@@ -68,7 +68,7 @@ def region_sidecar(threshold: Threshold) -> Sidecar:
         "Type": "ROI",
         "Description": REGION_TEXT.get(threshold.label, fixed),
         "ThresholdedMap": threshold.stat,
-        "Threshold": f"{threshold.label.lower()}_threshold of the series and contrast in desc-activation_metrics.tsv"
+        "Threshold": f"threshold_value ({threshold.label.lower()}) of the contrast in desc-activation_metrics.tsv"
         if threshold.z is None
         else threshold.z,
     }

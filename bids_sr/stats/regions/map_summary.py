@@ -76,13 +76,13 @@ def contrast_metrics(maps: Maps, name: str, mask: Mask, roi: Mask, affine: Float
 
 
 def region_metrics(region: Mask, threshold: float | None, roi: Mask, affine: Float, per_acquired: float) -> dict:
-    """Size and place of one region, by measure without prefix; `per_acquired`: its voxels in one acquired voxel."""
+    """Size and place of one region, by statistic; `per_acquired`: its voxels in one acquired voxel."""
     voxel = float(abs(np.linalg.det(affine[:3, :3])))
     center = centroid(region & roi, affine)
     count = int(region.sum())
-    sizes = {"voxels": count, "volume": count * voxel, "paper": count / per_acquired}
+    sizes = {"voxels": count, "volume": count * voxel, "size_acquired_voxels": count / per_acquired}
     places = {f"centroid_{axis}": None if center is None else float(center[i]) for i, axis in enumerate("xyz")}
-    return {"threshold": threshold, **sizes, "roi_volume": int((region & roi).sum()) * voxel, **places}
+    return {"threshold_value": threshold, **sizes, "roi_volume": int((region & roi).sum()) * voxel, **places}
 
 
 def pair_metrics(maps: Maps, a: str, b: str, roi: Mask, affine: Float) -> dict[str, float | None]:
@@ -111,15 +111,14 @@ def activation_rows(
     """
     rows: list[MetricRow] = []
 
-    def add(contrast: str, figures: Mapping[str, float | None], prefix: str = "") -> None:
-        named = {prefix + name: value for name, value in figures.items()}
-        rows.extend(metric_rows(series, named, fwhm_mm=fwhm_mm, contrast=contrast))
+    def add(contrast: str, figures: Mapping[str, float | None], threshold: str = MISSING) -> None:
+        rows.extend(metric_rows(series, figures, fwhm_mm=fwhm_mm, contrast=contrast, threshold=threshold.lower()))
 
     add(MISSING, {"mask_voxels": int(mask.sum()), "roi_voxels": int((roi & mask).sum())})
     for name in contrasts:
         add(name, contrast_metrics(maps, name, mask, roi, affine))
     for (name, label), (region, threshold) in regions.items():
-        add(name, region_metrics(region, threshold, roi, affine, per_acquired), f"{label.lower()}_")
+        add(name, region_metrics(region, threshold, roi, affine, per_acquired), label)
     for a, b in combinations(single_conditions(contrasts), 2):
         add(f"{a}+{b}", pair_metrics(maps, a, b, roi & mask, affine))
         for label in dict.fromkeys(key[1] for key in regions):
@@ -127,7 +126,7 @@ def activation_rows(
             distance = _distance(centroid(first & roi, affine), centroid(second & roi, affine))
             # Overlap inside the ROI for every threshold: the paper's regions end there
             overlap = dice(first & roi, second & roi)
-            add(f"{a}+{b}", {"dice": overlap, "centroid_distance": distance}, f"{label.lower()}_")
+            add(f"{a}+{b}", {"dice": overlap, "centroid_distance": distance}, label)
     return rows
 
 

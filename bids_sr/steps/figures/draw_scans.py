@@ -1,13 +1,12 @@
 """Figures of structural scans that were super-resolved together."""
 
-import csv
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from bids_sr.config.memory_model import Need
 from bids_sr.io.array_types import Array
-from bids_sr.pipeline.artifacts import Facts, File, Map, Mask, Table
+from bids_sr.pipeline.artifacts import Facts, File, Map, Mask, Rows, Table
 from bids_sr.pipeline.figure import Drawn, figure
 from bids_sr.reports.sections import SCANS, Shown
 from bids_sr.steps.structural import by_series, stacked, untrained_slices
@@ -33,7 +32,7 @@ from bids_sr.steps.structural import by_series, stacked, untrained_slices
 )  # fmt: skip
 def draw_scans(
     fine_scans: list[Map], coarse_scans: list[Map], other_scans: list[Map], scan_mask: Mask, made_scans: list[Map],
-    card_file: list[Facts], scan_metrics: File, scan_facts: Facts,
+    card_file: list[Facts], scan_metrics: Rows, scan_facts: Facts,
 ) -> Iterator[Drawn]:  # fmt: skip
     """Series side by side in a slice that was held out, the metrics, and how far the scans lay from each other.
 
@@ -47,8 +46,7 @@ def draw_scans(
     series, measured = by_series([*coarse_scans, *other_scans, *made_scans]), by_series(fine_scans)["measured"]
     index = shown_slice(scan_mask.data, untrained_slices(fine_scans, coarse_scans, scan_mask, card_file))
     yield Drawn("scans", scans_figure(series, measured, scan_mask.data, scan_mask.affine, index))
-    with scan_metrics.open(encoding="utf-8", newline="") as stream:
-        yield Drawn("scans", structural_html(list(csv.DictReader(stream, delimiter="\t"))))
+    yield Drawn("scans", structural_html(scan_metrics))
     title = f"Position against the first scan ({scan_facts['align']})"
     yield Drawn("scanfacts", facts_html({title: scan_facts["offsets"]}))
 

@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from bids_sr import Evaluator, SuperResolver
 from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning
 from bids_sr.io.nifti import load_image
-from bids_sr.metrics.long_tables import EVALUATION
+from bids_sr.metrics.long_tables import COLUMNS
 from bids_sr.stats.evaluation.verdict import Sentence
 
 PLAIN = {"baselines": ["zerofill"], "n_boot": 20, "realigned": True}
@@ -33,12 +33,12 @@ def halves(run, lanczos):
 
 def test_without_a_truth_repeatability_is_told_and_nothing_claimed(halves, tmp_path):
     table = halves.table_
-    assert list(table) == list(EVALUATION)
+    assert list(table) == list(COLUMNS)
     assert set(table.series) >= {"bspline", "zerofill", "mine"}
-    assert set(table.measure.str.split("_").str[0]) <= {"self", "verdict"}  # no differences
+    assert set(table.minus) == {"n/a"}  # no differences
     assert not any(sentence.decision for sentence in halves.verdict_.sentences)
     assert table.value.dtype == float
-    assert not (table.query("measure == 'verdict_function'").value == 1).any()
+    assert not (table.query("statistic == 'verdict_function'").value == 1).any()
     told = halves.summary()
     assert told.startswith(halves.verdict_.headline)
     assert "\nLimitations\n- " in told
@@ -108,16 +108,18 @@ def test_the_truth_itself_explains_itself_and_beats_the_baselines(run):
     found = Evaluator(**PLAIN).fit(
         run / "bold.nii", series={"mine": true}, events=EVENTS, mask=run / "mask.nii", truth=run / "truth.nii"
     )
-    level = found.table_.query("measure == 'split_ev_beyond' and region == 'brain' and contrast == 'all'")
+    halves = found.table_.query("statistic == 'ev' and reference == 'measured' and band == 'beyond' and minus == 'n/a'")
+    level = halves.query("region == 'brain' and contrast == 'all'")
     value = level.set_index("series").value
     assert value["mine"] > 0.5 > value["bspline"]
-    assert {"truth_psnr", "gain_truth_psnr", "truth_r_beyond"} <= set(found.table_.measure)
+    told = set(zip(found.table_.statistic, found.table_.reference, found.table_.minus != "n/a", strict=True))
+    assert {("psnr", "measured", False), ("psnr", "measured", True), ("r", "measuredMap", False)} <= told
     known = Evaluator(**PLAIN, contrasts=["thumb"]).fit(
         run / "bold.nii", series={"mine": true}, events=EVENTS, mask=run / "mask.nii",
         truth={"thumb": nib.Nifti1Image(truth.std(-1), affine)},
     )  # fmt: skip
     assert set(known.contrasts_) == {"thumb"}
-    assert "truth_ev_beyond" in set(known.table_.measure)
+    assert not known.table_.query("statistic == 'ev' and reference == 'truth' and band == 'beyond'").empty
 
 
 def test_seeds_take_the_place_of_events(run, lanczos):
@@ -127,7 +129,7 @@ def test_seeds_take_the_place_of_events(run, lanczos):
         run / "bold.nii", series={"mine": lanczos}, seeds={"spot": tuple(center[:3])}, mask=run / "mask.nii"
     )
     assert set(found.contrasts_) == {"spot"}
-    assert np.isfinite(found.table_.query("measure == 'self_r_signal'").value).all()
+    assert np.isfinite(found.table_.query("statistic == 'r' and reference == 'self' and band == 'all'").value).all()
     with pytest.raises(ImageInputError, match="seeds: far at"):
         Evaluator(**PLAIN).fit(
             run / "bold.nii", series={"mine": lanczos}, seeds={"far": (900, 0, 0)}, mask=run / "mask.nii"
@@ -139,8 +141,7 @@ def test_who_was_not_applied_is_named_and_compared_with_nobody(run, lanczos):
         found = Evaluator(**PLAIN).fit(
             run / "bold.nii", series={"mine": lanczos}, events=EVENTS, mask=run / "mask.nii", not_applied=["mine"]
         )
-    gains = found.table_[found.table_.measure.str.startswith("gain_")]
-    assert not ((gains.series == "mine") | (gains.against == "mine")).any()
+    assert found.table_.query("minus != 'n/a' and (series == 'mine' or minus == 'mine')").empty
     assert found.summary().startswith("mine was not applied: ")
     assert "mine was not applied: " in str(found.generate_report())
 

@@ -15,7 +15,7 @@ from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
 from bids_sr.group.group_inputs import RunMaps
 from bids_sr.io.dataset_description import write_dataset
-from bids_sr.metrics.long_tables import EVALUATION, columns_json
+from bids_sr.metrics.long_tables import columns_json
 
 
 @pytest.fixture
@@ -89,13 +89,13 @@ def test_pybids_indexes_the_outputs_alone_and_beside_the_data_set(tmp_path: Path
         write_as_finished(output_dir, label)
     cohort(output_dir, 2)
     for path in output_dir.glob("sub-*/func/*_metrics.json"):
-        path.write_text(json.dumps(FACTS | columns_json(EVALUATION, ["split_ev_beyond"])))
+        path.write_text(json.dumps(FACTS | columns_json(["ev"])))
     write_dataset(output_dir, bids_dir=data.root, version="1.0")
     (output_dir / "group_metrics.json").write_text(json.dumps({"task": {"Description": "Label of the task"}}))
     assert group((data.root, output_dir)) == 0
     tables = indexed_tables(data.root, output_dir, validate=validate)
     assert [len(each) for each in tables] == [8, 8], tables
-    assert all(each.get_metadata()["measure"]["Levels"] for found in tables for each in found)
+    assert all(each.get_metadata()["statistic"]["Levels"] for found in tables for each in found)
 
 
 def test_the_same_call_writes_the_same_tables(places: tuple[Path, Path]) -> None:

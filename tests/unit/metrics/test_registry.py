@@ -1,72 +1,82 @@
-"""One registry of metrics; adding one takes an entry and the function that measures it, followed here to the letter."""
+"""One registry of statistics; adding one takes an entry and the function that computes it."""
 
 import json
 
+import pandas as pd
 import pytest
-from grouptables import joined, write_tables
 
 from bids_sr.metrics import registry
-from bids_sr.metrics.long_tables import EVALUATION, SERIES, STRUCTURAL, MetricRow, columns_json, read_cells, table_text
-from bids_sr.stats.group import group_tests
+from bids_sr.metrics.long_tables import (
+    COLUMNS,
+    MetricRow,
+    columns_json,
+    frame,
+    read_cells,
+    read_frame,
+    read_table,
+    table_text,
+)
 
 
 @pytest.fixture
 def added(monkeypatch):
-    """A metric in an entry of the registry, and nothing else."""
-    monkeypatch.setattr(registry, "METRICS", dict(registry.METRICS))
-    registry.register(registry.Metric("truth_hausdorff", "mm", "largest distance of the borders", registry.LOWER))
-    return "truth_hausdorff"
+    """A statistic in an entry of the registry, and nothing else."""
+    monkeypatch.setattr(registry, "STATISTICS", dict(registry.STATISTICS))
+    registry.register("hausdorff", "mm", "largest distance of the borders", registry.LOWER)
+    return "hausdorff"
 
 
-def row(series, value, measure):
-    return MetricRow(series=series, measure=measure, value=value, against="truth", contrast="all", region="brain")
+def row(series, value, statistic, **more):
+    return MetricRow(series=series, statistic=statistic, value=value, contrast="all", region="brain", **more)
 
 
-def test_a_metric_is_an_entry_and_a_function(added, tmp_path):
-    for number in range(8):
-        rows = [row("bspline", 6.0 + 0.1 * number, added), row("sbl", 3.0 + 0.2 * number, added)]
-        write_tables(tmp_path, f"{number:02d}", rows=rows)
-    sidecar = columns_json(EVALUATION, [each.measure for each in rows])
-    assert sidecar["measure"]["Levels"] == {added: "largest distance of the borders (mm)"}
-    tables = joined(tmp_path)
-    (found,) = group_tests.compare(tables.values, ["sbl"], units=tables.units)
-    assert (found.question.measure, found.reference, found.word) == (added, "bspline", "better")
-    assert tables.units == {added: "mm"}
+def test_a_statistic_is_described_where_it_occurs(added):
+    sidecar = columns_json([added, added])
+    assert list(sidecar) == list(COLUMNS)
+    assert sidecar["statistic"]["Levels"] == {added: "largest distance of the borders (mm)"}
+    assert "Levels" not in COLUMNS["statistic"]
+    assert row("sbl", 1.0, added).unit == "mm"
 
 
 def test_a_name_is_taken_once_and_unknown_names_are_refused(added):
     with pytest.raises(ValueError, match="twice"):
-        registry.register(registry.metric(added))
+        registry.register(added, "mm", "again")
     with pytest.raises(registry.UndeclaredMetric, match="nonsense"):
         table_text([row("sbl", 1.0, "nonsense")])
-    assert registry.better("nonsense") is None
 
 
-@pytest.mark.parametrize("columns", [tuple(SERIES), tuple(EVALUATION), STRUCTURAL])
-def test_tables_come_back_as_they_were_written(columns, tmp_path):
-    text = table_text(
-        [
-            MetricRow(series="sbl", measure="rmse", value=1 / 3, lower=0.1, upper=float("inf"), n=4, reference="brain"),
-            MetricRow(series='a "quoted" name', measure="ssim", value=float("nan"), fwhm_mm=5.0, contrast="a+b"),
-        ],
-        columns,
-    )
-    path = tmp_path / "table.tsv"
-    path.write_text(text)
-    cells = read_cells(path, columns)
-    assert "".join("\t".join(line) + "\n" for line in [cells, *zip(*cells.values(), strict=True)]) == text
-    assert cells["unit"][0] == ("1" if columns == STRUCTURAL else "signal")
-    assert cells["value"] == ["0.333333", "n/a"]
+def test_tables_come_back_as_they_were_written(tmp_path):
+    rows = [
+        row("sbl", 1 / 3, "rmse", lower=0.1, upper=float("inf"), n=4, reference="heldOut", minus="bspline"),
+        MetricRow(series='a "quoted" name', statistic="ssim", value=float("nan"), fwhm_mm=5.0, contrast="a+b"),
+        row("raw", 120.0, "volume", threshold="fdr"),
+        row("NA", -2.5e-7, "r", band="beyond"),
+    ]
+    text = table_text(rows)
+    (path := tmp_path / "table.tsv").write_text(text)
+    cells = read_cells(path)
+    assert cells["unit"] == ["signal", "1", "mm^3", "1"]
+    assert cells["value"] == ["0.333333", "n/a", "120", "-2.5e-07"]
+    assert table_text(read_table(path)) == text
+    read = read_frame(path)
+    pd.testing.assert_frame_equal(read, frame(read_table(path)))
+    assert list(read.minus) == ["bspline", "n/a", "n/a", "n/a"]
+    assert read.series[3] == "NA"
+    assert read.value.isna().tolist() == [False, True, False, False]
+    pd.testing.assert_frame_equal(frame([]), frame(rows).iloc[:0], check_index_type=False)
 
 
-@pytest.mark.parametrize("text", ["", "a\tb\n", "series\tfwhm_mm\tcontrast\tmeasure\tvalue\tunit\nsbl\t0\tall\n"])
+@pytest.mark.parametrize("text", ["", "a\tb\n", "\t".join(COLUMNS) + "\nsbl\t0\tall\n"])
 def test_other_columns_and_broken_lines_are_refused(text, tmp_path):
     path = tmp_path / "table.tsv"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"table\.tsv"):
-        read_cells(path, SERIES)
+        read_cells(path)
+    if "series" not in text:
+        with pytest.raises(ValueError, match=r"table\.tsv"):
+            read_frame(path)
 
 
-def test_every_metric_has_a_unit_and_a_description():
-    assert all(each.unit and each.description and each.name == name for name, each in registry.METRICS.items())
-    assert json.dumps(columns_json(EVALUATION, registry.METRICS))
+def test_every_statistic_has_a_unit_and_a_description():
+    assert all(each.unit and each.description for each in registry.STATISTICS.values())
+    assert json.dumps(columns_json(registry.STATISTICS))

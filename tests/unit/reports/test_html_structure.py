@@ -126,9 +126,9 @@ def group_pages() -> dict[str, str]:
 def pages() -> dict[str, str]:
     rows = rows_of_a_run()
     scans = [
-        {"contrast": c, "series": s, "measure": m, "value": "0.25", "unit": u, "reference": "heldOut"}
-        for c in ("T1w", "all") for s in ("bspline", "attunet")
-        for m, u in (("psnr", "dB"), ("cjv", "1"), ("volume_wm", "ml"), ("ratio_gm_over_wm_mean", "1"))
+        MetricRow(contrast=contrast, series=series, statistic=statistic, value=0.25, reference="heldOut")
+        for contrast in ("T1w", "all") for series in ("bspline", "attunet")
+        for statistic in ("psnr", "cjv", "volume_wm", "ratio_gm_over_wm_mean")
     ]  # fmt: skip
     card = {
         "method": "srgan", "factor": [2, 2, 1], "nested": {"a_b": None, "c": [{"d": True}]},

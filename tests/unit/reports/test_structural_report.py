@@ -1,8 +1,11 @@
 """Figures and tables of structural scans, and the sections of their report."""
 
+import math
+
 import numpy as np
 import pytest
 
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.assembler import assemble, find_figures
 from bids_sr.reports.figures.anat_figures import explanation_figure, scans_figure
 from bids_sr.reports.figures.style import FigureInputError
@@ -44,12 +47,12 @@ def test_masks_and_maps_lie_over_the_slice():
 
 
 def test_tables_by_contrast_with_series_in_rows():
-    def row(contrast, series, measure, value, unit="1"):
-        return {"contrast": contrast, "series": series, "measure": measure, "value": value, "unit": unit}
+    def row(contrast, series, statistic, value):
+        return MetricRow(contrast=contrast, series=series, statistic=statistic, value=value)
 
     html = structural_html([
-        row("T1w", "bspline", "psnr", "20.5", "dB"), row("T1w", "attunet", "psnr", "24.25", "dB"),
-        row("all", "measured", "volume_gm", "600", "ml"), row("all", "a<b", "dice_gm", "n/a"),
+        row("T1w", "bspline", "psnr", 20.5), row("T1w", "attunet", "psnr", 24.25),
+        row("all", "measured", "volume_gm", 600.0), row("all", "a<b", "dice_gm", math.nan),
     ])  # fmt: skip
     assert html.count("<table") == 2
     assert "<th scope='row'>attunet</th><td>24.25</td>" in html

@@ -8,7 +8,7 @@ import pytest
 from grouptables import FACTS, cohort, detail, joined, sizes, write_tables
 from scipy import stats as scipy_stats
 
-from bids_sr.metrics.registry import better, metric
+from bids_sr.metrics.measure_names import better, metric
 from bids_sr.stats.group import group_tables, group_tests, metric_tables
 from bids_sr.stats.group.metric_tables import Question
 

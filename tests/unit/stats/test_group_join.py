@@ -11,7 +11,7 @@ import pandas as pd
 from grouptables import cohort, detail, joined, write_tables
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.metrics.registry import better, metric
+from bids_sr.metrics.measure_names import better, metric
 from bids_sr.reports.text.group_verdicts import findings, verdict
 from bids_sr.stats.group import metric_tables
 from bids_sr.stats.group.group_tests import compare
@@ -33,12 +33,12 @@ def test_what_is_joined_by_and_by_is_what_is_joined_at_once(tmp_path: Path) -> N
     long = pd.read_csv(io.StringIO(stream.getvalue()), sep="\t", dtype={"unit": str})
     assert tuple(long.columns) == metric_tables.COLUMNS
     cells = [
-        pd.read_csv(source.path, sep="\t", dtype={"unit": str}).assign(participant=source.participant)
-        for source in sources
+        pd.DataFrame(metric_tables.read_cells(source)).assign(participant=source.participant) for source in sources
     ]
-    flat = pd.concat(cells, ignore_index=True)
+    flat = pd.concat(cells, ignore_index=True).replace("n/a", np.nan)
     names = ["participant", "series", "measure", "contrast", "fwhm_mm", "unit", "value", "lower", "upper"]
-    pd.testing.assert_frame_equal(long[names], flat[names], check_dtype=False)
+    numbers = dict.fromkeys(("fwhm_mm", "value", "lower", "upper"), float)
+    pd.testing.assert_frame_equal(long[names], flat[names].astype(numbers), check_dtype=False)
     keys = ["task", "variant", "table", "measure", "against", "region", "contrast", "fwhm_mm", "series", "participant"]
     told = [
         (*question, series, who, value)

@@ -9,7 +9,7 @@ from grouptables import cohort, detail, joined, write_tables
 from scipy import stats as scipy_stats
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.metrics.registry import better
+from bids_sr.metrics.measure_names import better
 from bids_sr.reports.text.group_verdicts import (
     findings,
     group_answer_html,

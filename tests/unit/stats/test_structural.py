@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_sr.metrics.long_tables import STRUCTURAL, MetricRow, table_text
+from bids_sr.metrics.long_tables import MetricRow, table_text
 from bids_sr.stats.image.image_quality import fwhm, lesions, likeness, quality, segmentations
 
 ZOOMS = (1.0, 1.0, 2.0)
@@ -18,7 +18,7 @@ def images():
 
 
 def values(rows):
-    return {(row.series, row.measure): row.value for row in rows}
+    return {(row.series, row.statistic): row.value for row in rows}
 
 
 def test_likeness_counts_only_the_brain_of_the_slices_that_were_held_out():
@@ -66,7 +66,7 @@ def test_volumes_in_ml_and_overlap_with_the_measured_segmentation():
     assert found["x", "ppv_gm"] == pytest.approx(4 / 6)
     assert found["x", "tnf_gm"] == pytest.approx(4 / 6)
     assert ("measured", "dice_gm") not in found
-    assert {row.unit for row in rows if row.measure == "volume_gm"} == {"ml"}
+    assert {row.unit for row in rows if row.statistic == "volume_gm"} == {"ml"}
 
 
 def test_lesions_are_what_is_brighter_than_the_brain():
@@ -79,11 +79,10 @@ def test_lesions_are_what_is_brighter_than_the_brain():
 
 def test_the_table_says_where_there_is_no_figure():
     rows = [
-        MetricRow(contrast="T1w", series="a", measure="psnr", value=float("inf"), reference="heldOut"),
-        MetricRow(contrast="T1w", series="a", measure="mae", value=1 / 3, reference="heldOut"),
-        MetricRow(contrast="T1w", series="a", measure="fwhm", value=float("nan"), reference="brain"),
+        MetricRow(contrast="T1w", series="a", statistic="psnr", value=float("inf"), reference="heldOut"),
+        MetricRow(contrast="T1w", series="a", statistic="mae", value=1 / 3, reference="heldOut"),
+        MetricRow(contrast="T1w", series="a", statistic="fwhm", value=float("nan"), region="brain"),
     ]
-    lines = table_text(rows, STRUCTURAL).splitlines()
-    assert lines[0] == "contrast\tseries\tmeasure\tvalue\tunit\treference"
-    assert [line.split("\t")[3] for line in lines[1:]] == ["n/a", "0.333333", "n/a"]
-    assert [line.split("\t")[4] for line in lines[1:]] == ["dB", "1", "mm"]
+    head, *lines = (line.split("\t") for line in table_text(rows).splitlines())
+    assert [line[head.index("value")] for line in lines] == ["n/a", "0.333333", "n/a"]
+    assert [line[head.index("unit")] for line in lines] == ["dB", "signal", "mm"]

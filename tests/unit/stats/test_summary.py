@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from bids_sr.metrics.long_tables import SERIES, columns_json, metric_rows, read_table, table_text
-from bids_sr.metrics.registry import metric
+from bids_sr.metrics.long_tables import COLUMNS, columns_json, metric_rows, number_text, read_table, table_text
+from bids_sr.metrics.measure_names import metric
 from bids_sr.stats.regions.activation_regions import parse_thresholds
 from bids_sr.stats.regions.map_summary import (
     Grid,
@@ -44,7 +44,7 @@ def maps():
 
 
 def figures(rows, contrast):
-    return {r.measure: r.cells(["value"])[0] for r in rows if r.contrast == contrast}
+    return {r.measure: number_text(r.value) for r in rows if r.contrast == contrast}
 
 
 def make_rows(maps, contrasts, per_acquired=4.0):
@@ -97,15 +97,15 @@ def test_what_is_not_defined_is_not_available(maps):
 def test_every_measure_has_a_unit_and_a_meaning(maps, tmp_path):
     rows = make_rows(maps, {k: CONTRASTS[k] for k in ("thumb", "little")})
     path = tmp_path / "m.tsv"
-    path.write_text(table_text(rows, SERIES))
-    assert table_text(read_table(path, SERIES), SERIES) == path.read_text()
-    described = json.loads(json.dumps(columns_json(SERIES, (r.measure for r in rows))))
-    assert tuple(described) == tuple(SERIES)
-    assert set(described["measure"]["Levels"]) == {r.measure for r in rows}
+    path.write_text(table_text(rows))
+    assert table_text(read_table(path)) == path.read_text()
+    described = json.loads(json.dumps(columns_json(r.statistic for r in rows)))
+    assert tuple(described) == tuple(COLUMNS)
+    assert set(described["statistic"]["Levels"]) == {r.statistic for r in rows}
     assert metric("z31_volume").unit == "mm^3"
     assert metric("psnr").unit == "dB"
     with pytest.raises(KeyError, match="nonsense"):
-        table_text(metric_rows("raw", {"nonsense": 1.0}), SERIES)
+        table_text(metric_rows("raw", {"nonsense": 1.0}))
     with pytest.raises(KeyError):
         metric("zzz_volume")
 
@@ -114,7 +114,7 @@ def test_tables_with_other_columns_are_refused(tmp_path):
     path = tmp_path / "m.tsv"
     path.write_text("a\tb\n1\t2\n")
     with pytest.raises(ValueError, match=r"m\.tsv"):
-        read_table(path, SERIES)
+        read_table(path)
 
 
 def test_correlation_needs_variation():
@@ -163,7 +163,7 @@ def test_comparison_puts_raw_on_the_fine_grid(maps):
         files, store.__getitem__, {k: CONTRASTS[k] for k in ("thumb", "little")}, parse_thresholds(["quarter"]),
         acquired=acquired, fine=fine, roi=fine.mask, fwhm_mm=0.0, per_acquired=4.0,
     )  # fmt: skip
-    by = {(r.series, r.contrast, r.measure): r.cells(["value"])[0] for r in rows}
+    by = {(r.series, r.contrast, r.measure): number_text(r.value) for r in rows}
     assert float(by["srgan", "thumb", "r_t_with_raw"]) == pytest.approx(1.0, abs=1e-5)
     assert abs(float(by["srgan", "thumb", "r_t_with_bspline"])) < 0.2
     assert ("bspline", "thumb", "r_t_with_bspline") not in by

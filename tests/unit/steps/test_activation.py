@@ -11,7 +11,7 @@ import pytest
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.long_tables import SERIES, read_cells
+from bids_sr.metrics.long_tables import COLUMNS, read_cells
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.pipeline.store import derivative_path
@@ -178,7 +178,7 @@ def test_maps_of_series_are_compared(run, tmp_path):
     assert by["rawSpline", "thumb", "quarter_volume"].fwhm_mm == 5
     assert by["rawSpline", "thumb+little", "quarter_dice"].value < 0.05  # foci are 16 mm apart
     assert by["raw", "thumb", "quarter_voxels"].value > 0  # figures of each series are in the same table
-    assert set(described["measure"]["Levels"]) == {row.measure for row in rows}
+    assert set(described["statistic"]["Levels"]) == {row.statistic for row in rows}
 
 
 def test_quality_of_all_series_is_one_table(run):
@@ -191,8 +191,8 @@ def test_quality_of_all_series_is_one_table(run):
     assert by["raw", "tsnr_median"] == pytest.approx(1000 / 8, rel=0.05)
     assert by["raw", "volumes"] == 78
     assert by["fine", "volumes"] == 78
-    assert tuple(described) == tuple(SERIES)
-    assert set(described["measure"]["Levels"]) == {row.measure for row in rows}
+    assert tuple(described) == tuple(COLUMNS)
+    assert set(described["statistic"]["Levels"]) == {row.statistic for row in rows}
 
 
 def saved(image: Volume, path: Path) -> Path:
@@ -216,7 +216,7 @@ def test_as_an_interface_it_writes_the_same_bytes_in_every_folder(run, tmp_path)
     assert texts[0] == texts[1]
     told = json.loads(texts[0]["contrast-thumb_stat-z_desc-rawFwhm50_statmap.json"])
     assert told["ContrastWeights"] == {"thumb": 1.0}
-    rows = read_cells(tmp_path / "one" / "map_metrics.tsv", SERIES)
+    rows = read_cells(tmp_path / "one" / "map_metrics.tsv")
     assert set(rows["fwhm_mm"]) == {"5"}
     events = read_events(tmp_path / "events.tsv")
     inside = run["mask"]["raw"]

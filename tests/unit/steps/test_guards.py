@@ -12,7 +12,7 @@ from torch import nn
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.long_tables import EVALUATION, MetricRow, columns_json
+from bids_sr.metrics.long_tables import MetricRow, columns_json
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.pipeline.store import derivative_path
 from bids_sr.spatial.transforms import hr_grid
@@ -84,7 +84,7 @@ def test_uncertainty_is_the_spread_between_members(tmp_path: Path) -> None:
     assert by(rows, "ensemble_sd", contrast="a")[0].n == 4
     assert not by(rows, "ensemble_sd", contrast="c")  # one block
     assert maps[0].sidecar["EnsembleMembers"] == 4
-    assert columns_json(EVALUATION, (row.measure for row in rows))
+    assert columns_json(row.statistic for row in rows)
 
 
 def test_effects_on_another_grid_are_refused(tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ def test_verdict_and_all_tables_are_one_table():
     assert {r.measure for r in rows[4:]} == {
         "verdict", "verdict_margin", "verdict_function", "verdict_image", "verdict_specific", "verdict_applied"
     }  # fmt: skip
-    assert set(described["measure"]["Levels"]) == {r.measure for r in rows}
+    assert set(described["statistic"]["Levels"]) == {r.statistic for r in rows}
     json.dumps(said, allow_nan=False)
 
 

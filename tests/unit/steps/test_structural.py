@@ -13,7 +13,6 @@ from scipy import ndimage
 
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.long_tables import STRUCTURAL, table_text
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.registration import structural_preparation, tissues
 from bids_sr.spatial.resampling import sample_volume
@@ -123,7 +122,7 @@ def test_measures_of_the_measured_scan_itself_are_perfect(prepared):
         prepared.hr, {"same": prepared.hr, "bspline": prepared.lr["bspline"]}, prepared.mask, prepared.affine,
         range(SHAPE[2]), seed=0,
     )  # fmt: skip
-    found = {(row.contrast, row.series, row.measure): row.value for row in rows}
+    found = {(row.contrast, row.series, row.statistic): row.value for row in rows}
     assert found["T1w", "same", "mae"] == 0
     assert found["all", "same", "dice_gm"] == 1
     assert found["FLAIR", "same", "volume_wmh"] == found["FLAIR", "measured", "volume_wmh"]
@@ -142,7 +141,7 @@ def test_without_tissues_the_other_measures_remain(prepared, monkeypatch):
     rows, labels = structural.measured_rows(
         prepared.hr, {"bspline": prepared.lr["bspline"]}, prepared.mask, prepared.affine, [18], seed=0
     )
-    measures = {row.measure for row in rows}
+    measures = {row.statistic for row in rows}
     assert {"psnr", "efc", "volume_wmh"} <= measures
     assert not measures & {"cjv", "volume_gm"}
     assert not labels.any()
@@ -192,8 +191,8 @@ def test_one_head_from_training_to_measures(head, prepared, scans_of, tmp_path):
     for image, before in zip(made, coarse, strict=True):
         assert np.abs(image.volume.data - before.volume.data)[head[1]].mean() < 0.1
         assert not image.volume.data[~head[1]].any()
-    rows, _ = structural.measure_scans(fine, coarse, [], mask, made, [card], random_seed=1)
-    psnr = {(row.contrast, row.series): row.value for row in rows if row.measure == "psnr"}
+    rows, _, _ = structural.measure_scans(fine, coarse, [], mask, made, [card], random_seed=1)
+    psnr = {(row.contrast, row.series): row.value for row in rows if row.statistic == "psnr"}
     assert set(psnr) == {(c, s) for c in CONTRASTS for s in ("bspline", "attunet")}
     kept = sorted({z for part in card["held_out"]["parts"] for z in range(*part["slices"])})
     assert 0 < len(kept) < SHAPE[2] / 3
@@ -205,9 +204,8 @@ def test_one_head_from_training_to_measures(head, prepared, scans_of, tmp_path):
     assert {each.entities["desc"] for each in drawn} == {"attention", "scantraining", "scancard"}
     (port,) = explain_scans.outputs.values()
     looked_at_by_gates_and_critic(next(path for path in port.save(drawn, tmp_path / "x") if "attention" in path))
-    (tmp_path / "metrics.tsv").write_text(table_text(rows, STRUCTURAL))
     facts = {"align": "affine", "offsets": {"FLAIR_lowres": {"stretch_percent": 1.25}}}
-    shown = draw_scans(fine, coarse, [], mask, made, [card], tmp_path / "metrics.tsv", facts)
+    shown = draw_scans(fine, coarse, [], mask, made, [card], rows, facts)
     told = "".join(each.content for each in shown if isinstance(each.content, str))
     assert "(affine)" in told
     assert "1.25" in told
@@ -267,11 +265,10 @@ def test_the_preparation_as_a_node_keeps_the_order_of_its_files(prepared, head, 
 
 def test_the_table_of_measures_is_stored_with_its_columns(scans_of, tmp_path):
     fine, coarse, mask = scans_of()
-    rows, tissues_found = structural.measure_scans(fine, coarse, [], mask, [], [], random_seed=1)
+    rows, described, tissues_found = structural.measure_scans(fine, coarse, [], mask, [], [], random_seed=1)
     port = structural.measure_scans.outputs["scan_metrics"]
     with Path(port.save(rows, tmp_path / "x")).open(newline="") as stream:
         lines = list(csv.DictReader(stream, delimiter="\t"))
-    described = structural.measure_scans.keep["scan_metrics"].sidecar
     assert list(lines[0]) == list(described)
     assert len(lines) == len(rows)
     assert set(np.unique(tissues_found.data)) == {0, 1, 2, 3}
