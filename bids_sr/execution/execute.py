@@ -99,9 +99,9 @@ def _steady_time() -> Iterator[None]:
 
 def _tell_cluster_failure(failure: Exception | None, crash_dir: Path) -> None:
     """Write the crash file of a run that no single node brought down: SLURM itself could not be used."""
-    from bids_sr.execution.slurm_queue import ClusterError
+    from bids_sr.slurm.slurm_calls import SlurmError
 
-    if isinstance(failure, ClusterError):
+    if isinstance(failure, SlurmError):
         name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-slurm-{uuid.uuid4()}.txt"
         (crash_dir / name).write_text(f"{failure}\nThe same command ends jobs that are left and goes on.\n")
 

@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING
 
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.node_job import CALLED_OFF
-from bids_sr.execution.slurm_queue import ACTIVE, ClusterError, Epitaph, Queue, Refused, Unreachable
+from bids_sr.execution.slurm_queue import Queue, Refused, Unreachable
 from bids_sr.execution.usage import POOLS
 from bids_sr.frozen import frozen
+from bids_sr.slurm.job_endings import REMEDIES, Why
+from bids_sr.slurm.slurm_calls import ACTIVE, SlurmError
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
@@ -94,7 +96,7 @@ class Jobs:
         """End what a driver that was killed has left in the queue: it would write where this run writes.
 
         `names` are the full names of the steps of this run; jobs of other participants are left alone. Raises
-        `ClusterError` when such jobs do not end.
+        `SlurmError` when such jobs do not end.
         """
         (self.folder / "answers").mkdir(parents=True)
         tokens = {entry.name for entry in self.root.iterdir()} - {self.token}
@@ -109,7 +111,7 @@ class Jobs:
         LOGGER.warning("ending %d jobs that an earlier run has left in the queue", len(left))
         self.queue.cancel(left)
         if not self._wait_for_end(orphaned, _ORPHAN_SECONDS):
-            raise ClusterError(
+            raise SlurmError(
                 f"jobs {', '.join(left)} of an earlier run in this work directory do not end; "
                 "end them with scancel, then run the same command again"
             )
@@ -144,7 +146,7 @@ class Jobs:
         try:
             job.slurm_id = self.queue.submit(name, arguments, alive=self._any_alive)
         except Refused as error:
-            job.ending = self._lost(job, f"SLURM refuses the job of {_name(job)}: {error}.", _REMEDIES["REFUSED"])
+            job.ending = self._lost(job, f"SLURM refuses the job of {_name(job)}: {error}.", Why.REFUSED)
         except Unreachable as error:
             self.unreachable = Unreachable(f"{error}; no job could be asked for to run {_name(job)}")
             raise self.unreachable from None
@@ -234,7 +236,7 @@ class Jobs:
             job.ending = Ending(host=answer["host"], usage=tuple(answer["usage"]))
         elif time.monotonic() - job.answered > self.options.grace_seconds:
             text = f"SLURM job {job.slurm_id} ran {_name(job)} on {answer['host']}; its result cannot be seen here."
-            job.ending = self._lost(job, text, _REMEDIES["COMPLETED"])
+            job.ending = self._lost(job, text, Why.UNSEEN)
 
     def _poll(self, waiting: Mapping[int, Job]) -> None:
         try:
@@ -254,49 +256,26 @@ class Jobs:
             elif job.since is None:
                 job.since = now
             elif now - job.since >= self.options.grace_seconds and not self._answer(number).exists():
-                job.ending = self._bury(job)
+                job.ending = self._classify_lost_job(job)
 
-    def _bury(self, job: Job) -> Ending:
+    def _classify_lost_job(self, job: Job) -> Ending:
         """Say why a job will not answer any more."""
         if job.doomed:
             self.queue.cancel([job.slurm_id])
             text = f"SLURM job {job.slurm_id} of {_name(job)} would never start: {job.doomed}."
-            return self._lost(job, text, _REMEDIES["REFUSED"])
-        told = self.queue.epitaph(job.slurm_id)
+            return self._lost(job, text, Why.REFUSED)
+        told = self.queue.end_state(job.slurm_id)
         details = ", ".join(filter(None, (told.reason, told.exit_code and f"exit code {told.exit_code}", told.host)))
         details = f" ({details})" if details else ""
         text = f"SLURM job {job.slurm_id} that ran {_name(job)} ended {told.state}{details} without a result."
-        return self._lost(job, text, remedy(told), host=told.host)
+        return self._lost(job, text, told.why, host=told.host)
 
-    def _lost(self, job: Job, text: str, fix: str, host: str = "") -> Ending:
+    def _lost(self, job: Job, text: str, why: Why, host: str = "") -> Ending:
         node = job.nodes[-1]
         asked = [word for word in requests(job.nodes, job.folder, self.options) if word.startswith(("--mem", "--time"))]
         had = f"It had asked for: {' '.join(asked) or 'the defaults of the partition'}; "
         lines = (*_tail(job.folder / "log.txt"), f"{had}the step declares {node.mem_gb:.2f} GB.\n", f"{text}\n")
-        return Ending(failed=node.fullname, traceback=lines, remedy=fix, host=host)
-
-
-_REMEDIES = {
-    "OUT_OF_MEMORY": "Give it more: raise memory_extra_gb in the plugin file, then run the same command again.",
-    "TIMEOUT": "Give it longer: raise time_minutes in the plugin file, then run the same command again.",
-    "CANCELLED": "It was cancelled from outside (scancel, or an administrator); the same command runs it again.",
-    "NODE_FAIL": "The machine failed or was taken away; the same command runs it again.",
-    "REFUSED": "Mend sbatch_args, time_minutes or memory_extra_gb in the plugin file, or take another partition.",
-    "COMPLETED": "The work directory (-w) must be one that every machine of the cluster sees under the same path.",
-    "KILLED": "It was killed, most often because memory ran out: raise memory_extra_gb in the plugin file.",
-    "FAILED": "It ended before the step could answer; its last words, if any, follow. See template and sbatch_args.",
-    "UNKNOWN": "SLURM knows nothing of it any more; the same command runs it again.",
-}
-
-
-def remedy(told: Epitaph) -> str:
-    """What the user can do about a job that ended so."""
-    state = told.state.rstrip("+")
-    if state == "FAILED" and told.exit_code.endswith((":9", ":125")):
-        return _REMEDIES["KILLED"]
-    if state in ("BOOT_FAIL", "PREEMPTED", "DEADLINE"):
-        state = "NODE_FAIL"
-    return _REMEDIES.get(state, _REMEDIES["FAILED"])
+        return Ending(failed=node.fullname, traceback=lines, remedy=REMEDIES[why][1], host=host)
 
 
 def _name(job: Job) -> str:

@@ -10,8 +10,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from bids_sr.frozen import frozen
-from bids_sr.slurm.job_requests import RAISE, time_text
-from bids_sr.slurm.slurm_calls import ACTIVE, parse_queue
+from bids_sr.slurm.job_endings import REMEDIES, Why, message_state, why_ended
+from bids_sr.slurm.job_requests import enlarged, time_text
+from bids_sr.slurm.slurm_calls import ACTIVE, rows
 from bids_sr.slurm.submission import GROUP, Request, Submission
 
 WAITING = frozenset(
@@ -20,16 +21,6 @@ WAITING = frozenset(
 HEADS = ("participant", "state", "exit", "starts", "minutes", "job", "why")
 CANCELLED_FILE = "cancelled.txt"
 TAIL_BYTES = 20_000
-MESSAGES = (  # of slurmstepd, in the log of the task
-    ("DUE TO TIME LIMIT", "TIMEOUT"),
-    ("oom-kill event", "OUT_OF_MEMORY"),
-    ("oom_kill event", "OUT_OF_MEMORY"),
-    ("exceeded memory limit", "OUT_OF_MEMORY"),
-    ("exceeded job memory limit", "OUT_OF_MEMORY"),
-    ("DUE TO NODE FAILURE", "NODE_FAIL"),
-    ("DUE TO PREEMPTION", "PREEMPTED"),
-    (" CANCELLED AT ", "CANCELLED"),
-)
 
 
 class State(StrEnum):
@@ -41,22 +32,6 @@ class State(StrEnum):
     FAILED = "failed"
     REQUEUED = "requeued"
     UNSENT = "not submitted"
-
-
-class Why(StrEnum):
-    """Why one failed."""
-
-    NOTHING = ""
-    MEMORY = "out of memory"
-    KILLED = "killed"
-    CANCELLED = "cancelled"
-    TIME = "timed out"
-    REFUSED = "refused"
-    CRASHED = "crashed"
-    ABSENT = "program not found"
-    NODE = "node failed"
-    STOPPED = "interrupted"
-    UNKNOWN = "never started"
 
 
 @frozen
@@ -125,8 +100,9 @@ def _ended(submission: Submission) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in (CANCELLED_FILE, "ended.txt"):
         with contextlib.suppress(OSError):
-            found.update(parse_queue((submission.folder / name).read_text(encoding="utf-8")))
-    return {job: state for job, state in found.items() if state not in ACTIVE}
+            listed = rows((submission.folder / name).read_text(encoding="utf-8"))
+            found.update({job: state for job, state, _ in listed if state not in ACTIVE})
+    return found
 
 
 def _fate(submission: Submission, name: str, job: str, queue: Mapping[str, str], request: Request) -> Fate:
@@ -162,23 +138,19 @@ def state_of(status: Status | None, seen: str) -> tuple[State, Why]:
 
 def _why(status: Status, seen: str) -> Why:
     """The reason of a task that told its exit code."""
-    if status.stopped == "limit":
-        return Why.TIME
-    if status.stopped == "cancel":
-        return Why.CANCELLED
+    if status.stopped:
+        return Why.TIME if status.stopped == "limit" else Why.CANCELLED
     if status.oom_kills or seen == "OUT_OF_MEMORY":
         return Why.MEMORY
-    known = {2: Why.REFUSED, 126: Why.ABSENT, 127: Why.ABSENT, 130: Why.STOPPED, 137: Why.KILLED, 143: Why.KILLED}
-    return known.get(status.exit_code or 1, Why.CRASHED)
+    return why_ended("FAILED", status.exit_code)
 
 
 def _lost(status: Status | None, seen: str) -> Why:
     """The reason of a task that is gone without a last word."""
-    known = {
-        "OUT_OF_MEMORY": Why.MEMORY, "TIMEOUT": Why.TIME, "DEADLINE": Why.TIME, "CANCELLED": Why.CANCELLED,
-        "PREEMPTED": Why.CANCELLED, "NODE_FAIL": Why.NODE, "BOOT_FAIL": Why.NODE,
-    }  # fmt: skip
-    return known.get(seen, Why.UNKNOWN if status is None else Why.KILLED)
+    why = why_ended(seen)
+    if why in (Why.UNKNOWN, Why.UNSEEN, Why.CRASHED):
+        return Why.UNKNOWN if status is None else Why.KILLED
+    return why
 
 
 def message_in(log: Path) -> str:
@@ -189,12 +161,7 @@ def message_in(log: Path) -> str:
             lines = stream.read().decode("utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    for line in reversed(lines):
-        if line.startswith("slurmstepd"):
-            for text, state in MESSAGES:
-                if text in line:
-                    return state
-    return ""
+    return next(filter(None, map(message_state, reversed(lines))), "")
 
 
 def _minutes(status: Status | None, state: State) -> float | None:
@@ -240,14 +207,11 @@ def remedies(found: Sequence[Fate], output_dir: Path) -> list[str]:
 
 
 def _remedy(fate: Fate, retry: str) -> str:
-    asked = fate.request
-    texts = {
-        Why.MEMORY: f"it had {asked.memory_mb / 1024:.1f} GB, `{retry}` asks for {asked.memory_mb * RAISE / 1024:.1f}",
-        Why.TIME: f"it had {time_text(asked.minutes)} for each start, `{retry}` asks for "
-        f"{time_text(asked.minutes * RAISE)} and goes on from where it stopped",
-        Why.REFUSED: f"the log says what is to be mended; then `{retry}`",
-        Why.CRASHED: f"the log names the step and its crash file; then `{retry}`",
-        Why.ABSENT: "the node does not find the program; submit again with --setup FILE that makes it known, or "
-        "--container IMAGE",
-    }
-    return texts.get(fate.why, f"`{retry}` goes on from there")
+    had, more = fate.request, enlarged(fate.request, memory=True, time=True)
+    return REMEDIES[fate.why][0].format(
+        retry=f"`{retry}`",
+        had_gb=had.memory_mb / 1024,
+        more_gb=more.memory_mb / 1024,
+        had_time=time_text(had.minutes),
+        more_time=time_text(more.minutes),
+    )

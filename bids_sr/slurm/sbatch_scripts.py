@@ -9,11 +9,10 @@ from bids_sr.boilerplate import path as carried
 from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.slurm.job_requests import as_spec, program_gib, signal_seconds, time_text
+from bids_sr.slurm.slurm_calls import QUEUE_FORMAT
 from bids_sr.slurm.submission import ArrayJob, Request, Site, Submission
 from bids_sr.version import __version__
 
-QUEUE_FORMAT = "%i|%T|%r"
-"""What is asked of ``squeue`` of each job: its number (``12_3`` of a task), its state, the reason."""
 _WORD = re.compile(r"[\w.:@/+,-]+", re.ASCII)
 
 

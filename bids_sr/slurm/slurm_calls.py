@@ -8,85 +8,113 @@ import subprocess
 from collections.abc import Iterable, Sequence
 
 from bids_sr.config import UsageError
-from bids_sr.slurm.sbatch_scripts import QUEUE_FORMAT
 
-SECONDS = 120
+QUEUE_FORMAT = "%i|%T|%r"
+"""What is asked of ``squeue`` of each job: its number (``12_3`` of a task), its state, the reason."""
 ACTIVE = frozenset({
-    "PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "REQUEUED", "REQUEUE_FED",
-    "REQUEUE_HOLD", "RESV_DEL_HOLD", "RESIZING", "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT",
+    "PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "REQUEUED",
+    "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "RESIZING", "SIGNALING", "SPECIAL_EXIT",
+    "STAGE_OUT",
 })  # fmt: skip
 """States in which a job still holds, or waits for, a place."""
+_SECONDS = 120.0
+_AT_ONCE = 500  # jobs or names that one command line can hold
+_OF_THE_SUBMITTER = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
 _NUMBER = re.compile(r"\d+")
 _LARGEST = re.compile(r"^MaxArraySize\s*=\s*(\d+)", re.MULTILINE)
 
 
 class SlurmError(UsageError):
-    """A command of SLURM failed; its own words are the reason."""
+    """SLURM cannot be used as it was asked for; its own words are the reason."""
+
+
+def call(program: str, *arguments: str, seconds: float | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run one command of SLURM; one that hangs has failed, and says so.
+
+    It gets a session of its own, so that Ctrl-C at the terminal does not end it between submitting
+    and reporting. What a job hands down to the jobs that it submits, its own memory and
+    processors, is left out of the environment; the name of the user, which some sites' plugins
+    need, is in it. Raises `SlurmError` where there is no such program.
+    """
+    seconds = _SECONDS if seconds is None else seconds
+    if shutil.which(program) is None:
+        fix = "call it where jobs are submitted from; else --print-only, or no --use-plugin"
+        raise SlurmError(f"{program} is not found", "this machine has no SLURM", fix)
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a user that no list knows
+        name = str(os.getuid())
+    kept = {k: v for k, v in os.environ.items() if k[:6] != "SLURM_" or k in _OF_THE_SUBMITTER}
+    words = [program, *arguments]
+    try:
+        return subprocess.run(
+            words,
+            env={"LOGNAME": name, "USER": name, **kept, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            start_new_session=True,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(words, 1, "", f"timed out after {seconds:.0f} s")
 
 
 def submit(arguments: Sequence[str]) -> str:
-    """Submit a script and return the number of the job. Raises `SlurmError` if SLURM refuses it."""
-    out = _call("sbatch", arguments)
-    number = out.strip().partition(";")[0]  # a cluster's name may follow
+    """Submit a script and return the number of the job. Raises `SlurmError` if SLURM refuses."""
+    out = _answer("sbatch", *arguments)
+    number = job_number(out)
     if _NUMBER.fullmatch(number) is None:
-        raise SlurmError("sbatch gave no number", out.strip() or "it said nothing", "look with squeue what runs")
+        fix = "look with squeue what runs"
+        raise SlurmError("sbatch gave no number", out.strip() or "it said nothing", fix)
     return number
+
+
+def job_number(said: str) -> str:
+    """The number of a job as ``sbatch --parsable`` writes it, behind which a cluster may stand."""
+    return said.strip().rpartition("\n")[2].partition(";")[0]
 
 
 def queue(job_names: Sequence[str]) -> dict[str, str]:
     """Jobs by number (``12_3`` of a task) with their states, those that ended shortly before included."""
     found: dict[str, str] = {}
-    for chunk in chunks(job_names):
-        what = [f"--name={','.join(chunk)}", f"--format={QUEUE_FORMAT}"]
-        found.update(parse_queue(_call("squeue", ["--noheader", "--array", "--all", "--states=all", *what])))
+    asked = ("--noheader", "--array", "--all", "--states=all", f"--format={QUEUE_FORMAT}")
+    for names in chunks(job_names):
+        listed = rows(_answer("squeue", *asked, f"--name={','.join(names)}"))
+        found.update({job: state for job, state, _ in listed})
     return found
 
 
-def parse_queue(text: str) -> dict[str, str]:
-    """Read what ``squeue`` writes in `QUEUE_FORMAT`: number → state."""
-    rows = (line.split("|") for line in text.splitlines())
-    return {row[0].strip(): row[1].strip() for row in rows if len(row) >= 2}
+def rows(listed: str) -> list[list[str]]:
+    """Lines of three columns as ``squeue`` writes them."""
+    lines = (line.split("|", 2) for line in listed.splitlines())
+    return [[cell.strip() for cell in line] for line in lines if len(line) == 3]
 
 
 def cancel(jobs: Iterable[str]) -> None:
     """Cancel jobs and tasks (``12_3``)."""
-    for chunk in chunks(list(jobs)):
-        _call("scancel", chunk)
+    for chosen in chunks(list(jobs)):
+        _answer("scancel", *chosen)
 
 
 def largest_index() -> int | None:
     """The largest number that a task may have; None where SLURM does not say."""
-    found = _LARGEST.search(_call("scontrol", ["show", "config"]))
+    found = _LARGEST.search(_answer("scontrol", "show", "config"))
     return int(found[1]) - 1 if found else None
 
 
-def _call(program: str, arguments: Sequence[str]) -> str:
-    if shutil.which(program) is None:
-        fix = "call it where jobs are submitted from, or use --print-only and submit the scripts there"
-        raise SlurmError(f"{program} is not found", "this machine has no SLURM", fix)
-    try:
-        done = subprocess.run(
-            [program, *arguments], env=_environment(), stdin=subprocess.DEVNULL, capture_output=True,
-            text=True, errors="replace", timeout=SECONDS, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        fix = "try again later"
-        raise SlurmError(f"{program} did not answer in {SECONDS} s", "SLURM may be overloaded", fix) from None
+def chunks(items: Sequence[str]) -> list[Sequence[str]]:
+    """Items in groups that one command line can hold."""
+    return [items[at : at + _AT_ONCE] for at in range(0, len(items), _AT_ONCE)]
+
+
+def _answer(program: str, *arguments: str) -> str:
+    """What a command writes. Raises `SlurmError` where it fails."""
+    done = call(program, *arguments)
     if done.returncode:
         said = done.stderr.strip() or done.stdout.strip() or "it said nothing"
-        raise SlurmError(f"{program} ended with {done.returncode}", said, "mend what it names, then try again")
+        fix = "mend what it names, then try again"
+        raise SlurmError(f"{program} ended with {done.returncode}", said, fix)
     return done.stdout
-
-
-def _environment() -> dict[str, str]:
-    """The environment with a user's name, which some sites' plugins need."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # a user that no list knows
-        name = str(os.getuid())
-    return {"LOGNAME": name, "USER": name, **os.environ}
-
-
-def chunks(items: Sequence[str], size: int = 500) -> list[Sequence[str]]:
-    """Items in groups that one command line can hold."""
-    return [items[at : at + size] for at in range(0, len(items), size)]

@@ -10,8 +10,9 @@ from bids_sr.config import UsageError
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.slurm import slurm_calls
+from bids_sr.slurm.job_endings import Why
 from bids_sr.slurm.job_requests import enlarged, group_request, in_tasks
-from bids_sr.slurm.job_states import CANCELLED_FILE, Fate, State, Why, fates
+from bids_sr.slurm.job_states import CANCELLED_FILE, Fate, State, fates
 from bids_sr.slurm.sbatch_scripts import sbatch_arguments, write_scripts
 from bids_sr.slurm.submission import GROUP, ArrayJob, Request, Site, Submission, latest, new_id, submissions
 

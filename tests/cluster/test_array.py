@@ -19,7 +19,8 @@ from slurmmaker import program
 
 from bids_sr.cli.slurm import slurm_main
 from bids_sr.slurm import slurm_calls
-from bids_sr.slurm.job_states import Fate, State, Why
+from bids_sr.slurm.job_endings import Why
+from bids_sr.slurm.job_states import Fate, State
 from bids_sr.slurm.submission import submissions
 from bids_sr.slurm.submissions import overview
 

@@ -11,7 +11,8 @@ from slurmmaker import program, submission
 from bids_sr.config import UsageError
 from bids_sr.slurm import slurm_calls
 from bids_sr.slurm import submissions as manage
-from bids_sr.slurm.job_states import State, Why
+from bids_sr.slurm.job_endings import Why
+from bids_sr.slurm.job_states import State
 from bids_sr.slurm.submission import Submission, submissions
 
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from slurmmaker import submission
 
 from bids_sr.config import UsageError
+from bids_sr.slurm.job_endings import Why
 from bids_sr.slurm.job_states import (
     ACTIVE,
     State,
     Status,
-    Why,
     fates,
     message_in,
     read_status,

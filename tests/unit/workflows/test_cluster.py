@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,12 @@ from bids_sr.config.plugin import Plugin
 from bids_sr.execution import slurm_queue
 from bids_sr.execution.execute import execute
 from bids_sr.execution.node_job import main
-from bids_sr.execution.slurm_jobs import Jobs, is_small, remedy, requests, script
+from bids_sr.execution.slurm_jobs import Jobs, is_small, requests, script
 from bids_sr.execution.slurm_plugins import ResilientSLURM, ResilientSLURMGraph, dependents, finished, grouped
-from bids_sr.execution.slurm_queue import ClusterError, Epitaph, Queue, Unreachable
+from bids_sr.execution.slurm_queue import JobEndState, Queue, Unreachable
+from bids_sr.slurm import slurm_calls
+from bids_sr.slurm.job_endings import REMEDIES
+from bids_sr.slurm.slurm_calls import SlurmError
 
 QUICK = {"poll_seconds": 0.1, "grace_seconds": 0.3, "patience_seconds": 30.0}
 ROOT = Path(__file__).parents[2]
@@ -167,7 +171,7 @@ def test_a_graph_is_submitted_at_once_and_knows_what_is_left(tmp_path: Path, slu
     ],
 )
 def test_every_end_has_a_remedy(state: str, code: str, says: str) -> None:
-    assert says in remedy(Epitaph(state=state, exit_code=code))
+    assert says in REMEDIES[JobEndState(state=state, exit_code=code).why][1]
 
 
 def test_a_job_lost_says_its_state_its_request_and_its_last_words(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
@@ -287,22 +291,22 @@ def test_too_many_jobs_are_waited_for_while_own_ones_run(monkeypatch: pytest.Mon
 
     def command(*words: str, **how: Any) -> Any:
         text = next(said) if words[0] == "sbatch" else ""
-        return slurm_queue.subprocess.CompletedProcess(words, 1 if text else 0, "" if text else "7;c\n", text)
+        return subprocess.CompletedProcess(words, 1 if text else 0, "" if text else "7;c\n", text)
 
-    monkeypatch.setattr(slurm_queue, "_command", command)
+    monkeypatch.setattr(slurm_queue, "call", command)
     monkeypatch.setattr(Queue, "_named_exactly", lambda self, name: "")
     assert Queue(patience=0.0, pause=0.0).submit("x", ["job.sh"], alive=lambda: True) == "7"
 
 
 def test_without_slurm_there_is_a_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ClusterError, match="sbatch is not on the PATH"):
+    with pytest.raises(SlurmError, match="sbatch is not found"):
         Queue(patience=0.0).submit("x", ["job.sh"], alive=lambda: False)
 
 
 def test_a_command_that_hangs_is_silent(slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
     (slurm.folder / "squeue").write_text("#!/bin/bash\nexec sleep 60\n")
-    monkeypatch.setattr(slurm_queue, "_COMMAND_SECONDS", 0.2)
+    monkeypatch.setattr(slurm_calls, "_SECONDS", 0.2)
     assert Queue(patience=60.0).states(["1"]) is None
 
 
@@ -368,7 +372,7 @@ def test_jobs_that_do_not_end_are_named(tmp_path: Path, slurm: FakeSlurm, monkey
     (slurm.folder / "scancel").write_text("#!/bin/bash\n")
     (tmp_path / "jobs" / "0123456789ab").mkdir(parents=True)
     slurm.add("first.3.0123456789ab")
-    with pytest.raises(ClusterError, match="jobs 1 of an earlier run"):
+    with pytest.raises(SlurmError, match="jobs 1 of an earlier run"):
         Jobs(root=tmp_path / "jobs", options=options()).take_over({"first"})
 
 
