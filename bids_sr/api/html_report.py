@@ -16,10 +16,9 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from bids_sr.io import atomic_files
+from bids_sr.io.volume import Volume
 from bids_sr.reports.figures.evaluation_figures import agreement_figure
-from bids_sr.reports.figures.quality_control_figures import variance_figure
-from bids_sr.reports.figures.style import NamedImage
-from bids_sr.reports.figures.superres_figures import slice_figure
+from bids_sr.reports.figures.map_figures import series_figure, variance_figure
 from bids_sr.reports.figures.svg_files import svg_text
 from bids_sr.reports.text.compared_text import compared_html
 from bids_sr.sr.inference.acquired import Acquired
@@ -115,18 +114,19 @@ def resolved(fitted: FittedRun) -> tuple[str, list[Markup]]:
     fine, constant = upsampler(volume, pose), getattr(upsampler, "constant", None)
     fine = fine if constant is None else fine + constant
     spline = make_upsampler("bspline", Acquired(factor=factor))(volume, pose)
-    shown = [
-        NamedImage(name=label, data=np.asarray(data, np.float32), affine=grid)
+    shown = {
+        label: Volume(np.asarray(data, np.float32), grid)
         for label, data, grid in (
             ("acquired", volume, run.boldref.affine), ("bspline", spline, affine), (name, fine, affine),
-        )[: 2 if name == "bspline" else 3]
-    ]  # fmt: skip
-    parts = [_drawn(slice_figure(shown, brain.data, mask=brain.data),
+        )
+    }  # fmt: skip
+    parts = [_drawn(series_figure(shown, brain, mask=brain),
                     "One volume as acquired, by cubic B-spline and by the method; below, the difference")]  # fmt: skip
     if fitted.applied_ and fitted.model_ is not None and fitted.model_.card.trained_on == "series":
         maps = onto_grid(fitted.model_.generator.state_dict()["weight"], shape)
         weight = np.asarray(to_volume(maps.square().sum(0).sqrt()))
-        parts.append(_drawn(variance_figure(weight, affine, brain.data, background=spline), "Where the run fluctuates"))
+        drawn = variance_figure(brain.like(weight), brain, brain.like(np.asarray(spline)))
+        parts.append(_drawn(drawn, "Where the run fluctuates"))
     parts.append(_folded("Parameters", repr(fitted)))
     parts.append(_folded("Measured on the way", json.dumps(fitted.facts_, indent=2, default=str)))
     voxel = " x ".join(f"{z:.3g}" for z in np.linalg.norm(affine[:3, :3], axis=0))

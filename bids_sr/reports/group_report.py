@@ -12,12 +12,13 @@ from bids_sr.boilerplate import bibliography
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.io.nifti import load_image
+from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.metrics.measure_names import metric_of
 from bids_sr.reports.assembler import Panel, Section, Strip, data_uri, write_page
 from bids_sr.reports.figures import group_figures
-from bids_sr.reports.figures.activation_figures import Display, Scene, activation_figure
-from bids_sr.reports.figures.style import FigureInputError, NamedImage
+from bids_sr.reports.figures.map_figures import Display, Scene, activation_figure
+from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.figures.svg_files import svg_text
 from bids_sr.reports.markup import folded, joined, picked, render, table
 from bids_sr.reports.participants_page import ALL, GROUP
@@ -307,11 +308,12 @@ def group_maps_html(found: GroupMaps, figure_dir: Path) -> Markup:
 def _map_figures(found: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
     if found.background is None or found.mask is None or found.affine is None:
         return
-    scene = Scene(background=found.background, mask=found.mask, roi=found.mask, affine=found.affine)
+    background, mask = Volume(found.background, found.affine), Volume(found.mask, found.affine)
+    scene = Scene(background=background, mask=mask, roi=mask)
     display = Display(statistic="z", threshold=Z_SHOWN, floor=5.0)
     for task, variant, contrast in dict.fromkeys((each.task, each.variant, each.contrast) for each in found.maps):
         own = [m for m in found.maps if (m.task, m.variant, m.contrast) == (task, variant, contrast)]
-        rows = [NamedImage(name=m.series, data=load_image(m.files["z"])[0], affine=found.affine) for m in own]
+        rows = {m.series: Volume(load_image(m.files["z"])[0], found.affine) for m in own}
         kind, told = ("", "") if variant == MISSING else (f"_{variant}", f", {variant}")
         counts = sorted({len(m.participants) for m in own})
         heading = f"{contrast}, task {task}{told}"

@@ -18,9 +18,9 @@ from markupsafe import Markup
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
-from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.activation_figures import MAP_COLORS, Display, common_scale, peak_voxel
-from bids_sr.reports.figures.style import NamedImage
+from bids_sr.io.volume import Volume
+from bids_sr.reports.figures import slices
+from bids_sr.reports.figures.map_figures import MAP_COLORS, Display, common_scale, peak_voxel
 from bids_sr.reports.markup import render
 
 STEPS = 127
@@ -46,7 +46,7 @@ class ViewedMaps:
     """Maps of one run: by contrast and smoothing, of each series, in the order in which they are offered."""
 
     display: Display
-    maps: Mapping[Key, Sequence[NamedImage]]
+    maps: Mapping[Key, Mapping[str, Volume]]
     series: Sequence[str]
     files: Mapping[str, str] = field(default_factory=dict)
     """File of the whole map, relative to the page, by contrast, smoothing and series as `map_key` joins them."""
@@ -92,27 +92,24 @@ def slope_of(top: float, threshold: float) -> float:
     return threshold / (math.floor(STEPS * threshold / top + 0.5) - 0.5)
 
 
-def packed(data: Array, affine: Array, *, slope: float, about: str = "") -> str:
-    """A volume in RAS order as int8 ``.nii.gz`` in base64, `about` in its header; the same bytes each time."""
-    volume = s.canonical(data, affine)
+def packed(image: Volume, *, slope: float, about: str = "") -> str:
+    """An image in RAS order as int8 ``.nii.gz`` in base64, `about` in its header; the same bytes each time."""
+    volume = slices.canonical(image)
     steps = np.clip(np.rint(np.nan_to_num(volume.data) / slope), -STEPS, STEPS).astype(np.int8)
-    image = nib.Nifti1Image(steps, volume.affine)
-    image.header.set_slope_inter(slope, 0)
-    image.header["descrip"] = about.encode("ascii")
-    return base64.b64encode(gzip.compress(image.to_bytes(), 9, mtime=0)).decode("ascii")
+    nifti = nib.Nifti1Image(steps, volume.affine)
+    nifti.header.set_slope_inter(slope, 0)
+    nifti.header["descrip"] = about.encode("ascii")
+    return base64.b64encode(gzip.compress(nifti.to_bytes(), 9, mtime=0)).decode("ascii")
 
 
-def _box(mask: Array, affine: Array) -> list[list[float]]:
+def _box(mask: Volume) -> list[list[float]]:
     """Ends of the brain with a margin along each axis, as shares of the field of view, in RAS order."""
-    volume = s.canonical(np.asarray(mask > 0), affine)
-    sides = s.bounding_box(volume.data, volume.zooms, margin_mm=MARGIN_MM)
-    return [
-        [round(side.start / n, 4), round(side.stop / n, 4)] for side, n in zip(sides, volume.data.shape, strict=True)
-    ]
+    shares = slices.box_of(mask, MARGIN_MM) / slices.field_of_view(mask)[1]
+    return [[round(float(end), 4) for end in side] for side in shares.T]
 
 
 def viewer_html(
-    given: ViewedMaps, background: NamedImage, mask: Array, *, first_series: str = "", room: int = MAX_BYTES,
+    given: ViewedMaps, background: Volume, mask: Volume, *, first_series: str = "", room: int = MAX_BYTES,
     mni: MniGrid | None = None,
 ) -> Markup:  # fmt: skip
     """The viewer of a run as a fragment; nothing where there is no map.
@@ -128,9 +125,9 @@ def viewer_html(
     start, *_ = given.maps
     names = [name for name in (first_series, "bspline", *given.series) if map_key(*start, name) in volumes]
     digits = DIGITS.get(statistic, 2)
-    low, high = s.gray_limits(background.data, mask)
-    below = s.canonical(background.data, background.affine)
-    at = peak_voxel(given.maps[start][0], mask, background.affine)
+    low, high = slices.gray_limits(background, mask)
+    below = slices.canonical(background)
+    at = peak_voxel(next(iter(given.maps[start].values())), mask)
     content: dict[str, Any] = {
         "statistic": statistic, "least": least, "most": MOST.get(statistic, 1.0),
         "step": 10.0**-digits, "digits": digits,
@@ -139,9 +136,9 @@ def viewer_html(
         "smoothings": list(dict.fromkeys(key.split("|")[1] for key in limits)), "series": list(given.series),
         "titles": TITLES, "first": {"contrast": start[0], "smoothing": start[1], "series": names[0]},
         "at": [round((k + 0.5) / n, 5) for k, n in zip(at, below.data.shape, strict=True)],
-        "box": _box(mask, background.affine), "maps": volumes,
+        "box": _box(mask), "maps": volumes,
         "files": {key: file for key, file in given.files.items() if key in volumes},
-        "background": packed(np.clip((background.data - low) / (high - low), 0, 1), background.affine, slope=1 / STEPS),
+        "background": packed(background.like(np.clip((background.data - low) / (high - low), 0, 1)), slope=1 / STEPS),
     }  # fmt: skip
     if mni is not None:
         tenths = np.clip(np.rint(10 * mni.points), -(2**15), 2**15 - 1).astype("<i2")
@@ -161,14 +158,14 @@ def _volumes(given: ViewedMaps, room: int) -> tuple[dict[str, str], dict[str, fl
     widths = list(dict.fromkeys(smoothing for _, smoothing in given.maps))
     for contrast, smoothing in sorted(given.maps, key=lambda key: widths.index(key[1])):
         images = given.maps[contrast, smoothing]
-        limit = common_scale(images, given.display.floor)
-        top = max(limit, *(float(np.nanmax(np.abs(each.data), initial=0.0)) for each in images))
+        limit = common_scale(images.values(), given.display.floor)
+        top = max(limit, *(float(np.nanmax(np.abs(each.data), initial=0.0)) for each in images.values()))
         slope = slope_of(top, given.display.threshold)
         made = {}
-        for each in images:
+        for name, each in images.items():
             known = np.nan_to_num(np.asarray(each.data, dtype=np.float32))
             shown = np.where(np.abs(known) < least, np.float32(0), known)
-            made[map_key(contrast, smoothing, each.name)] = packed(shown, each.affine, slope=slope, about=about)
+            made[map_key(contrast, smoothing, name)] = packed(each.like(shown), slope=slope, about=about)
         size = sum(map(len, made.values()))
         if size > room and volumes:
             left_out.append(f"{contrast}, {smoothing}")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bids_sr.io.array_types import Array, Float, Float32
+from bids_sr.io.array_types import Array, Float
 from bids_sr.pipeline.artifacts import Volume
 from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import Spline, sample_volume
@@ -21,14 +21,19 @@ def grid_of(image: Volume) -> Grid:
     return (x, y, z), image.affine
 
 
-def onto(image: Volume, shape: Sequence[int], affine: Float, xfm: Array | None = None, *, order: int = 1) -> Float32:
+def onto(image: Volume, shape: Sequence[int], affine: Float, xfm: Array | None = None, *, order: int = 1) -> Volume:
     """An image on a display grid, linearly by default, zero outside; ``xfm`` takes a grid point to the image's."""
     data = np.asarray(image.data, dtype=np.float32)
     same = data.shape == tuple(shape) and np.allclose(image.affine, affine, atol=1e-4)
     if xfm is None and same:
-        return data
+        return Volume(data, affine)
     spline = Spline(order=order, mode="constant")
-    return sample_volume(data, image.affine, tuple(shape), affine, xfm=xfm, spline=spline)
+    return Volume(sample_volume(data, image.affine, tuple(shape), affine, xfm=xfm, spline=spline), affine)
+
+
+def binary(mask: Volume) -> Volume:
+    """A mask that was interpolated, as a mask again."""
+    return mask.like(mask.data > 0.5)
 
 
 def percent_of(boldref: Volume | None, bold_mask: Volume | None) -> float | None:

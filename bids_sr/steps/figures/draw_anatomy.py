@@ -6,7 +6,7 @@ from bids_sr.config.memory_model import Need
 from bids_sr.pipeline.artifacts import Facts, Image, Mask
 from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.reports.sections import ANATOMICAL, PAIR, Shown
-from bids_sr.steps.figures.display_grids import grid_of, native_or_display, onto
+from bids_sr.steps.figures.display_grids import binary, grid_of, native_or_display, onto
 
 
 @figure(Shown("summary", "summary", suffix=ANATOMICAL, html=True, missing="summary of the subject"))
@@ -32,17 +32,18 @@ def draw_brain(
     t1w_preproc: Image, t1w_mask: Mask, t1w_tpms: list[Image] | None = None, roi_t1w: Mask | None = None
 ) -> Content:
     """Brain mask, tissues (GM, WM, CSF probabilities) and region of interest, where it is smaller, on the T1w image."""
-    from bids_sr.reports.figures.anat_figures import Outline, mosaic_figure
-    from bids_sr.reports.figures.style import PURPLE, RED, ROI_COLOR, YELLOW, is_brain
+    from bids_sr.reports.figures.anat_figures import mosaic_figure
+    from bids_sr.reports.figures.slices import Outline, is_brain
+    from bids_sr.reports.figures.style import PURPLE, RED, ROI_COLOR, YELLOW
 
     colors = (("brain mask", RED), ("gray matter", YELLOW), ("white matter", PURPLE))
     grid = native_or_display(t1w_mask)
     shown = [onto(each, *grid) for each in [t1w_mask, *(t1w_tpms or ())[:2]]]
-    lines = [Outline(name=name, data=d, color=color) for (name, color), d in zip(colors, shown, strict=False)]
+    lines = [Outline(name=name, image=d, color=color) for (name, color), d in zip(colors, shown, strict=False)]
     region = onto(roi_t1w, *grid) if roi_t1w else None
-    if region is not None and not is_brain(region > 0.5, shown[0] > 0.5):
-        lines.append(Outline(name="region of interest", data=region, color=ROI_COLOR))
-    return mosaic_figure(onto(t1w_preproc, *grid), grid[1], lines, mask=shown[0])
+    if region and not is_brain(region.data > 0.5, shown[0].data > 0.5):
+        lines.append(Outline(name="region of interest", image=region, color=ROI_COLOR))
+    return mosaic_figure(onto(t1w_preproc, *grid), lines, mask=shown[0])
 
 
 @figure(
@@ -62,12 +63,9 @@ def draw_normalization(
     """T1w against the template, before and after normalization."""
     from bids_sr.reports.figures.anat_figures import isolines, registration_figure
 
-    inside = template_mask.data if template_mask else None
     before, after = (onto(each, *grid_of(template)) for each in (t1w_preproc, std_t1w))
-    return registration_figure(
-        template.data, before, after, template.affine, isolines(template.data, inside),
-        names=("template", "T1w before", "T1w after"), mask=inside,
-    )  # fmt: skip
+    images = {"template": template, "T1w before": before, "T1w after": after}
+    return registration_figure(images, isolines(template, template_mask), mask=template_mask)
 
 
 @figure(
@@ -96,20 +94,16 @@ def draw_pair(
 ) -> Iterator[Drawn]:  # fmt: skip
     """The T2*w pair as used for training (in the frame of lowres), and its register before and after."""
     from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
-    from bids_sr.reports.figures.style import NamedImage
-    from bids_sr.reports.figures.superres_figures import pair_figure
+    from bids_sr.reports.figures.map_figures import pair_figure
     from bids_sr.reports.tables.html_tables import pair_html
 
-    below = NamedImage(name="low resolution", data=train_lowres.data, affine=train_lowres.affine)
-    above = NamedImage(name="high resolution", data=train_highres.data, affine=train_highres.affine)
-    yield Drawn("pair", pair_figure(below, above, None if pair_mask is None else pair_mask.data))
+    yield Drawn("pair", pair_figure({"low resolution": train_lowres, "high resolution": train_highres}, pair_mask))
     if highres_file:
         grid = grid_of(train_highres)
         reference, before = onto(train_lowres, *grid), onto(highres_file, *grid)
-        inside = None if pair_mask is None else onto(pair_mask, *grid) > 0.5
-        yield Drawn("pairreg", registration_figure(
-            reference, before, train_highres.data, train_highres.affine, isolines(reference, inside), mask=inside,
-            views=AXIAL_VIEWS, names=("low resolution", "high res. before", "high res. after"),
-        ))  # fmt: skip
+        inside = binary(onto(pair_mask, *grid)) if pair_mask else None
+        images = {"low resolution": reference, "high res. before": before, "high res. after": train_highres}
+        lines = isolines(reference, inside)
+        yield Drawn("pairreg", registration_figure(images, lines, mask=inside, views=AXIAL_VIEWS))
     if pair_facts:
         yield Drawn("pairinfo", pair_html(pair_facts))

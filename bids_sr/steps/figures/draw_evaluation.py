@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows
+from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Volume
 from bids_sr.pipeline.figure import Drawn, figure
 from bids_sr.reports.sections import Shown
 from bids_sr.reports.tables.evaluation_rows import (
@@ -147,7 +147,7 @@ def _beyond(
     rows: Sequence[MetricRow], path: Path, measures: Mapping[str, str], percent: float | None
 ) -> Iterator[Drawn]:
     """Effects beyond the Nyquist limit side by side, where they were kept."""
-    from bids_sr.reports.figures.quality_control_figures import beyond_figure
+    from bids_sr.reports.figures.map_figures import beyond_figure
 
     with np.load(path, allow_pickle=False) as found:
         names = [name.removeprefix(BEYOND) for name in found.files if name.startswith(BEYOND)]
@@ -159,11 +159,11 @@ def _beyond(
             for measure, text in measures.items()
         ]
         scores, what = next((each for each in candidates if each[0]), ({}, ""))
-        maps = {name: found[BEYOND + name] for name in shown_series(names, scores)}
-        affine, mask = found["affine"], found["mask"]
+        mask = Volume(found["mask"], found["affine"])
+        maps = {name: mask.like(found[BEYOND + name]) for name in shown_series(names, scores)}
     if maps:
         values = {name: row.value for name, row in scores.items()}
-        yield Drawn("beyond", beyond_figure(maps, affine, mask, scores=values, score=what, percent=percent))
+        yield Drawn("beyond", beyond_figure(maps, mask, scores=values, score=what, percent=percent))
 
 
 def _truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-
 from bids_sr.config.memory_model import MAPS
 from bids_sr.pipeline.artifacts import Confounds, Facts, Image, Map, Mask, Regressors, Rows, Series, Table, Volume
 from bids_sr.pipeline.figure import Content, Drawn, figure
@@ -31,17 +29,13 @@ def draw_slice(
     series: dict[str, Series], roi_hr: Mask, preproc: Series, bold_mask_hr: Mask, *, series_names: Sequence[str]
 ) -> Content:
     """One slice of the middle volume: acquired, every baseline, super-resolved, and the difference."""
-    from bids_sr.reports.figures.style import NamedImage
-    from bids_sr.reports.figures.superres_figures import slice_figure
+    from bids_sr.reports.figures.map_figures import series_figure
 
     every = {**series, RAW: preproc}
     readers = {name: every[name] for name in run_maps.all_names(series_names) if name in every}
-    shown = [
-        NamedImage(name=name, data=reader.volume(reader.shape[3] // 2), affine=reader.affine)
-        for name, reader in readers.items()
-    ]
+    shown = {name: Volume(reader.volume(reader.shape[3] // 2), reader.affine) for name, reader in readers.items()}
     reference = "bspline" if "bspline" in readers else next(name for name in readers if name != RAW)
-    return slice_figure(shown, roi_hr.data, mask=bold_mask_hr.data, reference=reference)
+    return series_figure(shown, roi_hr, mask=bold_mask_hr, reference=reference)
 
 
 @figure(
@@ -70,8 +64,8 @@ def draw_output(
 
     Super-resolved is the best method of the verdict; B-spline where there is none.
     """
+    from bids_sr.reports.figures.map_figures import overlay_figure
     from bids_sr.reports.figures.motion_figures import carpet_figure, carpet_rows
-    from bids_sr.reports.figures.quality_control_figures import overlay_figure
     from bids_sr.reports.tables.evaluation_rows import series_text
     from bids_sr.stats.image.image_quality import series_quality
 
@@ -82,10 +76,10 @@ def draw_output(
         count = each.shape[3] - n_dummy
         found = series_quality(each.volumes(n_dummy), mask.data > 0, each.zooms, n_volumes=count)
         ratios[series_text(key)] = onto(Volume(found.tsnr, each.affine), *grid, order=0)
-    nothing = np.zeros(grid[0], dtype=np.float32)
-    drawn = overlay_figure(ratios, grid[1], nothing, bold_mask_hr.data, label="temporal signal-to-noise ratio")
-    yield Drawn("madetsnr", drawn)
-    tissues = {tissue: onto(each, *grid) for tissue, each in zip(("GM", "WM", "CSF"), tpms_bold or (), strict=False)}
+    yield Drawn("madetsnr", overlay_figure(ratios, bold_mask_hr, label="temporal signal-to-noise ratio"))
+    tissues = {
+        tissue: onto(each, *grid).data for tissue, each in zip(("GM", "WM", "CSF"), tpms_bold or (), strict=False)
+    }
     rows, groups = carpet(series[name], bold_mask_hr.data, tissues)
     yield Drawn("madecarpet", carpet_figure(carpet_rows(rows, n_dummy), groups, preproc.tr or 1.0, traces={},
                                             n_dummy=n_dummy))  # fmt: skip
@@ -156,7 +150,7 @@ def draw_activation(
     series_names : those of the plan, in the order of the rows
     at_rest : contrasts are seeds: the figures go by another name
     """
-    from bids_sr.reports.figures.activation_figures import activation_figure
+    from bids_sr.reports.figures.map_figures import activation_figure
 
     found = run_maps.sort_maps(maps)
     scene = run_maps.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
@@ -165,9 +159,11 @@ def draw_activation(
         if stat == display.statistic:
             regions = found.regions.get((contrast, "Fdr", fwhm), {})
             names = run_maps.compared(own, series_names)
-            rows = [run_maps.row_of(name, own[name], regions.get(name)) for name in names]
-            limit = run_maps.color_limit(own.values(), display.floor)
-            drawn = activation_figure(rows, scene, display=display, limit=limit)
+            drawn = activation_figure(
+                {name: own[name].volume for name in names}, scene, display=display,
+                limit=run_maps.color_limit(own.values(), display.floor),
+                significant={name: regions[name].volume for name in names if name in regions},
+            )  # fmt: skip
             yield Drawn(map_label(what, fwhm / 10), drawn, contrast=contrast)
 
 

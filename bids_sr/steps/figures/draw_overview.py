@@ -1,7 +1,6 @@
 """Figures of the first screen of a run, and the viewer of its maps."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -31,7 +30,7 @@ from bids_sr.steps.figures.run_maps import ShownMaps
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from bids_sr.reports.figures.activation_figures import Scene
+    from bids_sr.reports.figures.map_figures import Scene
     from bids_sr.reports.figures.map_viewer import MniGrid
 
 EFFECT_SHARE = 0.2
@@ -86,7 +85,7 @@ def _zoomed(
     found: ShownMaps, contrast: str, best: str, truth: Volume | None, scene: "Scene", unit: str, title: str
 ) -> "Figure":
     """Acquired, B-spline, the best method and the truth, where it is known, on one color scale."""
-    from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY, Display, peak_voxel, zoomed_figure
+    from bids_sr.reports.figures.map_figures import CC_DISPLAY, T_DISPLAY, Display, peak_voxel, zoomed_figure
     from bids_sr.reports.figures.map_viewer import TITLES
 
     kinds = {stat for name, stat, _ in found.stats if name == contrast}
@@ -97,7 +96,7 @@ def _zoomed(
     if truth and stat == "effect" and "measured" not in own:
         own["truth"] = Derivative(truth, {})
         names.append("truth")
-    shown = [replace(run_maps.row_of(name, own[name]), name=TITLES.get(name, name)) for name in names]
+    shown = {TITLES.get(name, name): own[name].volume for name in names}
     display = {"t": T_DISPLAY, "cc": CC_DISPLAY}.get(stat)
     limit = run_maps.color_limit(own.values(), display.floor if display else 0.0)
     if display is None:
@@ -105,12 +104,11 @@ def _zoomed(
     # the map that the viewer opens with
     judged = next(found.stats[contrast, kind, width] for kind in ("t", "cc", stat) if kind in kinds)
     first = judged.get("raw") or next(iter(judged.values()))
-    at = peak_voxel(run_maps.row_of("", first), scene.mask, scene.affine)
+    at = peak_voxel(first.volume, scene.mask)
     drawn = zoomed_figure(shown, scene, display=display, limit=limit, at=at)
     smoothing = f"smoothed by {width / 10:g} mm" if width else "not smoothed"
     drawn.set_label(
-        f"Maps of {stat}, {title}, {smoothing}, in one zoomed axial slice on one color scale: "
-        + ", ".join(each.name for each in shown)
+        f"Maps of {stat}, {title}, {smoothing}, in one zoomed axial slice on one color scale: " + ", ".join(shown)
     )
     return drawn
 
@@ -134,7 +132,6 @@ def show_viewer(
     """
     from bids_sr.pipeline.store import derivative_path
     from bids_sr.reports.figures.map_viewer import ViewedMaps, map_key, room_of, viewer_html
-    from bids_sr.reports.figures.style import NamedImage
 
     found = run_maps.sort_maps(maps)
     judged = found.leading(run_maps.judged_contrast(evaluation, verdict))
@@ -148,7 +145,7 @@ def show_viewer(
             every = run_maps.ordered(own, series_names)
             names += every
             width = f"{fwhm / 10:g} mm" if fwhm else "none"
-            shown[contrast, width] = [run_maps.row_of(name, own[name]) for name in every]
+            shown[contrast, width] = {name: own[name].volume for name in every}
             files |= {
                 map_key(contrast, width, name): derivative_path(
                     {**entities, **own[name].entities, "datatype": "func", "extension": ".nii.gz"}
@@ -157,20 +154,20 @@ def show_viewer(
                 if stored.holds(name, fwhm / 10, stat)
             }
     given = ViewedMaps(display=display, maps=shown, series=list(dict.fromkeys(names)), files=files)
-    below = NamedImage(name="", data=onto(guide_hr or boldref, *grid), affine=bold_mask_hr.affine)
+    below = onto(guide_hr or boldref, *grid)
     mni = None
     if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
         mni = _mni(bold_mask_hr, boldref2t1w_xfm, std2t1w_xfm)
     best = str(verdict["best"])
-    return viewer_html(given, below, bold_mask_hr.data, first_series=best, room=room_of(n_runs), mni=mni) or None
+    return viewer_html(given, below, bold_mask_hr, first_series=best, room=room_of(n_runs), mni=mni) or None
 
 
 def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> "MniGrid":
     """MNI coordinates over the field of view of a grid of the run, through the stored transforms."""
     from bids_sr.reports.figures.map_viewer import MniGrid, mni_nodes
-    from bids_sr.reports.figures.style import canonical
+    from bids_sr.reports.figures.slices import canonical
 
-    volume = canonical(mask.data, mask.affine)
+    volume = canonical(mask)
     nodes = mni_nodes(volume.data.shape, volume.affine)
     points = _mni_points(nodes.reshape(-1, 3), boldref2t1w, std2t1w)
     return MniGrid(points=points.reshape(nodes.shape))

@@ -6,7 +6,7 @@ from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Map, Mask, Rows
 from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.reports.sections import Shown
 from bids_sr.steps.figures import run_maps
-from bids_sr.steps.figures.display_grids import grid_of, onto, percent_of
+from bids_sr.steps.figures.display_grids import binary, grid_of, onto, percent_of
 
 MAX_CONTRASTS = 4
 
@@ -32,7 +32,7 @@ def draw_quality(
     ----------
     boldref, bold_mask : reference of the run and brain on its grid, for effects in percent
     """
-    from bids_sr.reports.figures.quality_control_figures import overlay_figure
+    from bids_sr.reports.figures.map_figures import overlay_figure
     from bids_sr.reports.figures.style import units_text
     from bids_sr.reports.text.evaluation_text import guards_html
 
@@ -43,7 +43,7 @@ def draw_quality(
     for contrast, of_series in _by_contrast(uncertainty_maps or ()).items():
         maps = {name: onto(each.volume, *grid) for name, each in of_series.items()}
         background = onto(guide_hr or boldref, *grid)
-        drawn = overlay_figure(maps, bold_mask_hr.affine, background, bold_mask_hr.data, label=label)
+        drawn = overlay_figure(maps, bold_mask_hr, background, label=label)
         yield Drawn("uncertainty", drawn, contrast=contrast)
 
 
@@ -72,12 +72,10 @@ def draw_variance(
     weight: Image, tested: Facts, bold_mask_hr: Mask, boldref: Image, guide_hr: Image | None = None
 ) -> Content:
     """Where a run fluctuates on the high-resolution grid, below an image of the anatomy (on any grid)."""
-    from bids_sr.reports.figures.quality_control_figures import variance_figure
+    from bids_sr.reports.figures.map_figures import variance_figure
 
     grid = grid_of(weight)
     anatomy = onto(guide_hr or boldref, *grid)
     calibrated = any(isinstance(each, Mapping) and each.get("calibrated") for each in tested.values())
-    return variance_figure(
-        weight.data, weight.affine, onto(bold_mask_hr, *grid) > 0.5, anatomy,
-        source=f"the acquired series{' and the calibration' * calibrated}",
-    )  # fmt: skip
+    source = f"the acquired series{' and the calibration' * calibrated}"
+    return variance_figure(weight, binary(onto(bold_mask_hr, *grid)), anatomy, source=source)

@@ -10,7 +10,7 @@ from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.reports.sections import Shown
 from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.steps.figures.display_grids import display_grid, grid_of, onto
+from bids_sr.steps.figures.display_grids import binary, display_grid, grid_of, onto
 
 
 @figure(
@@ -43,21 +43,20 @@ def draw_coregistration(
     t1w_tpms: list[Image] | None = None,
 ) -> Content:  # fmt: skip
     """BOLD reference against T1w, before and after registration."""
-    from bids_sr.reports.figures.anat_figures import Outline, registration_figure
+    from bids_sr.reports.figures.anat_figures import registration_figure
+    from bids_sr.reports.figures.slices import Outline
     from bids_sr.reports.figures.style import PURPLE, RED
 
     grid = display_grid(t1w_mask)
     inside = onto(t1w_mask, *grid)
-    lines = [Outline(name="brain mask of T1w", data=inside, color=RED)]
+    lines = [Outline(name="brain mask of T1w", image=inside, color=RED)]
     if t1w_tpms and len(t1w_tpms) > 1:
-        lines.append(Outline(name="white matter of T1w", data=onto(t1w_tpms[1], *grid), color=PURPLE))
+        lines.append(Outline(name="white matter of T1w", image=onto(t1w_tpms[1], *grid), color=PURPLE))
     before, after = onto(boldref, *grid), onto(boldref, *grid, boldref2t1w_xfm[0])
-    brain = inside > 0.5
-    covered = brain & (after > 0)
-    return registration_figure(
-        onto(t1w_preproc, *grid), before, after, grid[1], lines, names=("T1w", "boldref before", "boldref after"),
-        mask=covered if covered.any() else brain,
-    )  # fmt: skip
+    brain = binary(inside)
+    covered = brain.like(brain.data & (after.data > 0))
+    images = {"T1w": onto(t1w_preproc, *grid), "boldref before": before, "boldref after": after}
+    return registration_figure(images, lines, mask=covered if covered.data.any() else brain)
 
 
 @figure(
@@ -78,11 +77,8 @@ def draw_guide(
 
     grid = grid_of(guide_hr)
     reference = onto(boldref, *grid)
-    mask = bold_mask_hr.data if bold_mask_hr else None
-    return registration_figure(
-        reference, onto(highres_file or guide_hr, *grid), guide_hr.data, guide_hr.affine, isolines(reference, mask),
-        mask=mask, views=AXIAL_VIEWS, names=("boldref", "highres before", "highres after"),
-    )  # fmt: skip
+    images = {"boldref": reference, "highres before": onto(highres_file or guide_hr, *grid), "highres after": guide_hr}
+    return registration_figure(images, isolines(reference, bold_mask_hr), mask=bold_mask_hr, views=AXIAL_VIEWS)
 
 
 @figure(
@@ -111,12 +107,13 @@ def draw_calibration(
     ratio = voxel_sizes(boldref.affine) / voxel_sizes(calibration_ref.affine)
     grid = hr_grid(boldref.data.shape, boldref.affine, [max(float(each), 1.0) for each in ratio])
     matrix = np.asarray(boldref2calibration_xfm[0])
-    inside, reference = onto(bold_mask, *grid) > 0.5, onto(boldref, *grid)
-    yield Drawn("calibrationreg", registration_figure(
-        reference, onto(calibration_ref, *grid), onto(calibration_ref, *grid, matrix), grid[1],
-        isolines(reference, inside), mask=inside, views=AXIAL_VIEWS,
-        names=("boldref", "calibration before", "calibration after"),
-    ))  # fmt: skip
+    inside, reference = binary(onto(bold_mask, *grid)), onto(boldref, *grid)
+    images = {
+        "boldref": reference, "calibration before": onto(calibration_ref, *grid),
+        "calibration after": onto(calibration_ref, *grid, matrix),
+    }  # fmt: skip
+    lines = isolines(reference, inside)
+    yield Drawn("calibrationreg", registration_figure(images, lines, mask=inside, views=AXIAL_VIEWS))
     use = next((each.get("calibration") for each in tested.values() if isinstance(each, Mapping)), None)
     voxel_mm = float(voxel_sizes(boldref.affine)[:2].max())
     yield Drawn("calibrationfacts", calibration_html({**calibration_facts, "use": use}, voxel_mm))

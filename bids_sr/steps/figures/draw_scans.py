@@ -6,7 +6,7 @@ import numpy as np
 
 from bids_sr.config.memory_model import Need
 from bids_sr.io.array_types import Array
-from bids_sr.pipeline.artifacts import Facts, File, Map, Mask, Rows, Table
+from bids_sr.pipeline.artifacts import Facts, File, Map, Mask, Rows, Table, Volume
 from bids_sr.pipeline.figure import Drawn, figure
 from bids_sr.reports.sections import SCANS, Shown
 from bids_sr.steps.structural import by_series, stacked, untrained_slices
@@ -43,9 +43,11 @@ def draw_scans(
     from bids_sr.reports.figures.anat_figures import scans_figure
     from bids_sr.reports.tables.html_tables import facts_html, structural_html
 
-    series, measured = by_series([*coarse_scans, *other_scans, *made_scans]), by_series(fine_scans)["measured"]
+    found = by_series([*coarse_scans, *other_scans, *made_scans, *fine_scans])
+    series = {name: {key: scan_mask.like(scan) for key, scan in scans.items()} for name, scans in found.items()}
+    measured = series.pop("measured")
     index = shown_slice(scan_mask.data, untrained_slices(fine_scans, coarse_scans, scan_mask, card_file))
-    yield Drawn("scans", scans_figure(series, measured, scan_mask.data, scan_mask.affine, index))
+    yield Drawn("scans", scans_figure(series, measured, scan_mask, index))
     yield Drawn("scans", structural_html(scan_metrics))
     title = f"Position against the first scan ({scan_facts['align']})"
     yield Drawn("scanfacts", facts_html({title: scan_facts["offsets"]}))
@@ -84,7 +86,7 @@ def explain_scans(
     method_label : name of the method, where there are several
     """
     from bids_sr.reports.figures.anat_figures import explanation_figure
-    from bids_sr.reports.figures.superres_figures import training_figure
+    from bids_sr.reports.figures.training_figures import training_figure
     from bids_sr.reports.tables.html_tables import card_html
     from bids_sr.reports.text.training_text import read_training
     from bids_sr.sr.models.model import load_model
@@ -97,8 +99,9 @@ def explain_scans(
     shown = (("made", seen.critic_made, "super-resolved"), ("fine", seen.critic_fine, "measured"))
     maps = {f"critic, {text} (score {seen.scores[key]:.2f})": m for key, m, text in shown if m is not None}
     if len(seen.masks) or maps:
-        made = made_scans[0].volume.data[..., index]
-        yield Drawn(f"attention{end}", explanation_figure(made, list(seen.masks), maps, affine, index))
+        slabs = {title: Volume(each[..., None], affine) for title, each in maps.items()}
+        gates = [Volume(each[..., None], affine) for each in seen.masks]
+        yield Drawn(f"attention{end}", explanation_figure(made_scans[0].volume, gates, slabs, index))
     record = read_training({str(name): values.to_numpy() for name, values in log_file.items()}, card_file)
     if len(record.steps):
         yield Drawn(f"scantraining{end}", training_figure(record))

@@ -47,7 +47,7 @@ def draw_volume_training(log_file: Table, card_file: Facts, *, series_name: str)
 
 
 def _training(stem: str, log: Table, card: Card, label: str) -> Iterator[Drawn]:
-    from bids_sr.reports.figures.superres_figures import training_figure
+    from bids_sr.reports.figures.training_figures import training_figure
     from bids_sr.reports.tables.html_tables import card_html
     from bids_sr.reports.text.training_text import read_training
 

@@ -13,8 +13,7 @@ from bids_sr.stats.evaluation.evidence import best_table
 from bids_sr.steps.figures.display_grids import grid_of, onto
 
 if TYPE_CHECKING:
-    from bids_sr.reports.figures.activation_figures import Display, Scene
-    from bids_sr.reports.figures.style import NamedImage
+    from bids_sr.reports.figures.map_figures import Display, Scene
 
 SHOWN, KINDS = (RAW, "bspline"), ("method", "measured")
 """Series and kinds of series of which every map is drawn."""
@@ -37,7 +36,7 @@ class ShownMaps:
     @property
     def display(self) -> Display:
         """How its maps are shown: those of t, or of cc where there are none."""
-        from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY
+        from bids_sr.reports.figures.map_figures import CC_DISPLAY, T_DISPLAY
 
         return T_DISPLAY if any(stat == "t" for _, stat, _ in self.stats) else CC_DISPLAY
 
@@ -88,25 +87,16 @@ def compared(names: Iterable[str], series_names: Sequence[str]) -> list[str]:
 
 def scene_of(background: Volume, mask: Volume, roi: Volume) -> Scene:
     """Background (on any grid), brain and region of a run."""
-    from bids_sr.reports.figures.activation_figures import Scene
+    from bids_sr.reports.figures.map_figures import Scene
 
-    return Scene(background=onto(background, *grid_of(mask)), affine=mask.affine, mask=mask.data, roi=roi.data)
-
-
-def row_of(name: str, shown: Derivative, region: Derivative | None = None) -> NamedImage:
-    """A row of a figure of maps."""
-    from bids_sr.reports.figures.style import NamedImage
-
-    image = shown.volume
-    significant = region.volume.data if region else None
-    return NamedImage(name=name, data=image.data, affine=image.affine, significant=significant)
+    return Scene(background=onto(background, *grid_of(mask)), mask=mask, roi=roi)
 
 
 def color_limit(maps: Iterable[Derivative], floor: float) -> float:
     """End of the color scale of maps of one contrast, statistic and smoothing: of all its series."""
-    from bids_sr.reports.figures.activation_figures import common_scale
+    from bids_sr.reports.figures.map_figures import common_scale
 
-    return common_scale([row_of("", each) for each in maps], floor)
+    return common_scale((each.volume for each in maps), floor)
 
 
 def raised(flags: Facts) -> list[Mapping[str, object]]:

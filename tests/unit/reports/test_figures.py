@@ -12,9 +12,17 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgba
 from PIL import Image
 
-from bids_sr.reports.figures import activation_figures, anat_figures, motion_figures, style, superres_figures, svg_files
-from bids_sr.reports.figures.activation_figures import Scene
-from bids_sr.reports.figures.style import NamedImage
+from bids_sr.io.volume import Volume
+from bids_sr.reports.figures import (
+    anat_figures,
+    map_figures,
+    motion_figures,
+    slices,
+    style,
+    svg_files,
+    training_figures,
+)
+from bids_sr.reports.figures.map_figures import Scene
 from bids_sr.reports.text.training_text import TrainingRecord
 from bids_sr.steps.figures.draw_maps import draw_slice
 
@@ -25,7 +33,7 @@ COARSE[:3, 3] = [30.0, -39.0, 5.0]
 SHAPE, LOW = (32, 40, 6), (16, 20, 6)
 
 
-def marked(orientation: str) -> tuple[np.ndarray, np.ndarray]:
+def marked(orientation: str) -> Volume:
     """An image whose voxel at (x = +10, y = +20, z = +30) mm is bright, stored in any axis order."""
     import nibabel as nib
 
@@ -37,15 +45,16 @@ def marked(orientation: str) -> tuple[np.ndarray, np.ndarray]:
         nib.orientations.io_orientation(affine), nib.orientations.axcodes2ornt(orientation)
     )
     turned = nib.orientations.apply_orientation(data, transform)
-    return turned, affine @ nib.orientations.inv_ornt_aff(transform, data.shape)
+    return Volume(turned, affine @ nib.orientations.inv_ornt_aff(transform, data.shape))
 
 
 @pytest.fixture
-def head() -> tuple[np.ndarray, np.ndarray]:
+def head() -> tuple[Volume, Volume]:
     """A bright ellipsoid with a brighter core, and its mask."""
     x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
     mask = x**2 + y**2 + 0.4 * z**2 < 0.7
-    return (mask * 500.0 + (x**2 + y**2 < 0.1) * 300.0).astype(np.float32), mask
+    image = (mask * 500.0 + (x**2 + y**2 < 0.1) * 300.0).astype(np.float32)
+    return Volume(image, FINE), Volume(mask, FINE)
 
 
 @pytest.fixture
@@ -53,7 +62,7 @@ def scene(head) -> Scene:
     image, mask = head
     roi = np.zeros(SHAPE, dtype=bool)
     roi[4:12, 12:24, 2:5] = True
-    return Scene(background=image, mask=mask, roi=roi & mask, affine=FINE)
+    return Scene(background=image, mask=mask, roi=mask.like(roi & mask.data))
 
 
 def images_of(path) -> list[np.ndarray]:
@@ -64,27 +73,31 @@ def images_of(path) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("orientation", ["RAS", "LAS", "LPS", "PIR", "SAL"])
 def test_a_point_is_drawn_where_it_lies_whatever_the_storage_order(orientation):
-    volume = style.canonical(*marked(orientation))
+    image = marked(orientation)
+    volume = slices.canonical(image)
     z = int(np.argmax(volume.data.sum(axis=(0, 1))))
-    row, column = np.unravel_index(np.argmax(style.plane(volume, 2, z)), style.plane(volume, 2, z).shape)
-    at = volume.affine @ [column, row, z, 1]
-    assert np.allclose(at[:3], [10, 20, 30])
+    cut = slices.Cut(axis=2, at=z + 0.5, box=slices.field_of_view(image))
+    values, edges = slices.cut_out(image, cut)
+    row, column = np.unravel_index(np.argmax(values), values.shape)
+    assert np.allclose((volume.affine @ [column, row, z, 1])[:3], [10, 20, 30])
     assert np.all(np.diag(volume.affine)[:3] > 0)
-    assert volume.position(2, z) == pytest.approx(30)
+    assert edges == (0, volume.data.shape[0], 0, volume.data.shape[1])
+    assert slices.place_of(image, cut) == "z = +30 mm"
 
 
 def test_left_is_drawn_on_the_left_and_front_above():
     data = np.zeros((10, 12, 5), dtype=np.float32)
     data[1, 10, :] = 1  # stored from right to left: x index 1 lies on the right; y index 10 in front
-    fig = style.new_figure(2, 2)
-    ax = fig.add_axes((0, 0, 1, 1))
-    style.show_plane(ax, style.canonical(data, np.diag([-1.0, 1.0, 1.0, 1.0])), 2, 2)
+    image = Volume(data, np.diag([-1.0, 1.0, 1.0, 1.0]))
+    cuts = slices.cuts([2.5], slices.field_of_view(image))
+    fig = slices.image_figure([slices.row_of("", cuts, slices.Layer(image=image, low=0, high=1))], tallest=12.0)
+    ax = fig.axes[0]
+    assert [each.get_text() for each in ax.texts] == ["", "", "L", "R", "z = +2 mm"]
+    for text in ax.texts:
+        text.remove()
     fig.canvas.draw()
     drawn = np.asarray(fig.canvas.buffer_rgba())[..., 0].astype(float)
-    drawn[:, [0, -1]] = 0
-    middle = np.zeros_like(drawn)
-    middle[20:-20, 30:-30] = drawn[20:-20, 30:-30]
-    rows, columns = np.nonzero(middle > 200)
+    rows, columns = np.nonzero(drawn[5:-5, 5:-5] > 200)
     assert columns.mean() > drawn.shape[1] / 2
     assert rows.mean() < drawn.shape[0] / 2
 
@@ -94,55 +107,87 @@ def test_the_coordinate_of_an_oblique_slice_is_said_to_be_that_of_its_center(til
     """The overview's slice was at −24 mm, by its voxel, and at −12 mm, by its middle, two figures below."""
     affine = np.diag([3.0, 3.0, 3.0, 1.0])
     affine[2] = [0, 3 * tilt, 3, 14 - 3 * tilt * 9.5 - 6]
-    ax = style.new_figure(1, 1).add_axes((0, 0, 1, 1))
-    style.mark_position(ax, style.canonical(np.zeros((20, 20, 5)), affine), 2, 2)
-    assert [each.get_text() for each in ax.texts] == [text]
+    image = Volume(np.zeros((20, 20, 5)), affine)
+    thick = float(image.zooms[2])
+    cut = slices.Cut(axis=2, at=2.5 * thick, box=slices.field_of_view(image))
+    assert slices.place_of(image, cut) == text
 
 
 def test_a_volume_must_have_three_axes():
     with pytest.raises(style.FigureInputError, match=r"\(2, 2\)"):
-        style.canonical(np.zeros((2, 2)), np.eye(4))
+        slices.canonical(Volume(np.zeros((2, 2)), np.eye(4)))
 
 
 def test_planes_lie_inside_the_mask_and_apart():
     mask = np.zeros((4, 4, 40), dtype=bool)
     mask[:, :, 10:30] = True
-    found = style.slice_indices(mask, 2, 5)
+    found = slices.spread_planes(Volume(mask, np.diag([1.0, 1, 2, 1])), 5)
     assert len(found) == 5
-    assert min(found) > 10
-    assert max(found) < 29
-    assert len(style.slice_indices(np.zeros((4, 4, 40)), 2, 3)) == 3
+    assert min(found) > 20
+    assert max(found) < 58
+    assert len(slices.spread_planes(Volume(np.zeros((4, 4, 40)), np.eye(4)), 3)) == 3
 
 
 @given(low=st.integers(2, 9), factor=st.integers(1, 3))
 @settings(max_examples=20, deadline=None)
 def test_repeated_keeps_every_acquired_voxel_as_a_block(low, factor):
     data = np.arange(low**3, dtype=float).reshape(low, low, low)
-    coarse = style.ShownVolume(data=data, affine=np.eye(4))
-    fine = style.ShownVolume(data=np.zeros((low * factor,) * 3), affine=np.eye(4))
-    shown = style.repeated(coarse, fine).data
-    assert np.array_equal(shown, np.kron(data, np.ones((factor,) * 3)))
+    fine = Volume(np.zeros((low * factor,) * 3), np.eye(4))
+    assert np.array_equal(slices.repeated(Volume(data, np.eye(4)), fine), np.kron(data, np.ones((factor,) * 3)))
 
 
-def test_a_cropped_volume_keeps_world_positions():
-    volume = style.canonical(*marked("LPS"))
-    part = style.cropped(volume, (slice(2, 9), slice(3, 11), slice(4, 14)))
-    index = np.unravel_index(np.argmax(part.data), part.data.shape)
-    assert np.allclose((part.affine @ [*index, 1])[:3], [10, 20, 30])
+@pytest.mark.parametrize("orientation", ["RAS", "LPS", "SAL"])
+def test_a_part_of_a_plane_keeps_its_place(orientation):
+    image = marked(orientation)
+    box = np.array([[2.2, 3.0, 4.0], [8.7, 11.0, 14.0]])
+    values, (left, _, bottom, _) = slices.cut_out(image, slices.Cut(axis=2, at=11.5, box=box))
+    row, column = np.unravel_index(np.argmax(values), values.shape)
+    assert (column + left, row + bottom) == (7, 9)
+    assert values.shape == (8, 7)  # voxels that are cut into belong to it
 
 
-def test_a_limited_box_stays_inside():
-    volume = style.ShownVolume(data=np.zeros((30, 30, 5)), affine=np.diag([2.0, 2, 2, 1]))
-    whole = (slice(5, 25), slice(0, 30), slice(1, 4))
-    box = style.limited_box(whole, volume, (20, 20), (5, 29))
-    assert [(s.start, s.stop) for s in box] == [(5, 15), (20, 30), (1, 4)]
+def test_the_acquired_grid_and_a_finer_one_are_drawn_in_the_same_places():
+    fine = np.zeros(SHAPE, np.float32)
+    fine[10:12, 24:26, 3] = 1
+    low = Volume(fine.reshape(16, 2, 20, 2, 6).mean(axis=(1, 3)), COARSE)
+    fov = slices.field_of_view(low)
+    assert np.allclose(fov, slices.field_of_view(Volume(fine, FINE)))
+    found = []
+    for image in (low, Volume(fine, FINE)):
+        values, (left, right, bottom, top) = slices.cut_out(image, slices.Cut(axis=2, at=10.5, box=fov))
+        rows, columns = np.nonzero(values)
+        size = np.divide((right - left, top - bottom), values.shape[::-1])
+        found.append((left, bottom) + size * (columns.min(), rows.min()))
+    assert found[0] == pytest.approx(found[1])
+
+
+def test_a_part_stays_inside():
+    whole = np.array([[10.0, 0, 2], [50, 60, 8]])
+    assert np.array_equal(slices.part_of(whole, np.array([10, 59, 0]), (20, 20)), [[10, 40, 2], [30, 60, 8]])
+    assert np.array_equal(slices.part_of(whole, np.array([30, 30, 0]), (200, 10)), [[10, 25, 2], [50, 35, 8]])
+
+
+def test_rows_of_equal_cuts_stand_in_columns_whatever_their_height(head):
+    image, mask = head
+    whole = slices.box_of(mask, 2.0)
+    low = whole.copy()
+    low[1, 1] = low[0, 1] + 20
+    layer = slices.gray(image, mask)
+    rows = [slices.row_of("a", slices.cuts([9.0] * 3, box), layer) for box in (whole, low)]
+    sheets = [patch for patch in slices.image_figure(rows, tallest=1.0).axes[0].patches if patch.get_zorder() < 0]
+    x = [(sheet.get_x(), sheet.get_width()) for sheet in sheets]
+    heights = [sheet.get_height() for sheet in sheets]
+    assert len(sheets) == 6
+    assert np.allclose(x[:3], x[3:])
+    assert max(heights) == pytest.approx(1.0)
+    assert heights[3] / heights[0] == pytest.approx(20 / np.ptp(whole[:, 1]))
 
 
 def test_a_figure_file_is_reproducible_anonymous_and_needs_no_rewriting(tmp_path, head):
     image, mask = head
     names = []
     for name in ("a.svg", "b.svg"):
-        fig = anat_figures.mosaic_figure(image, FINE, anat_figures.isolines(image, mask), mask=mask, views=((2, 3),))
+        fig = anat_figures.mosaic_figure(image, anat_figures.isolines(image, mask), mask=mask, views=((2, 3),))
         names.append(svg_files.save_svg(fig, tmp_path / name))
     text = names[0].read_text()
     assert text == names[1].read_text()
@@ -172,16 +217,13 @@ def test_colors_survive_the_smaller_png():
 def test_registration_refuses_images_on_different_grids(head):
     image, mask = head
     with pytest.raises(style.FigureInputError, match="one grid"):
-        anat_figures.registration_figure(
-            image, image[:-1], image, FINE, [], names=("a", "b", "c"), mask=mask, views=((2, 2),)
-        )
+        anat_figures.registration_figure({"a": image, "b": image.like(image.data[:-1]), "c": image}, [], mask=mask)
 
 
 def test_the_registered_image_blinks_over_the_reference(tmp_path, head):
     image, mask = head
-    fig = anat_figures.registration_figure(
-        image, np.roll(image, 3, axis=0), image, FINE, [], names=("a", "b", "c"), mask=mask, views=((2, 2),)
-    )
+    moved = image.like(np.roll(image.data, 3, axis=0))
+    fig = anat_figures.registration_figure({"a": image, "b": moved, "c": image}, [], mask=mask, views=((2, 2),))
     text = svg_files.save_svg(fig, tmp_path / "r.svg").read_text()
     assert text.count('id="flicker-') == 2
     assert "@keyframes" in text
@@ -192,7 +234,7 @@ def test_the_registered_image_blinks_over_the_reference(tmp_path, head):
 
 
 def test_isolines_of_a_constant_image_are_none():
-    assert anat_figures.isolines(np.ones((6, 6, 6)), np.ones((6, 6, 6))) == []
+    assert anat_figures.isolines(*[Volume(np.ones((6, 6, 6)), np.eye(4))] * 2) == []
 
 
 def test_carpet_rows_are_without_trend_and_of_unit_deviation():
@@ -233,7 +275,7 @@ def test_legends_of_motion_and_training_hide_no_data():
     record = TrainingRecord(
         steps=steps, curves={"srgan": steps}, levels={}, losses={"loss": np.ones(10)}, chosen_step=9
     )
-    training = superres_figures.training_figure(record)
+    training = training_figures.training_figure(record)
     assert all(beside_the_data(ax.get_legend()) for ax in training.axes)
 
 
@@ -259,7 +301,7 @@ def test_times_below_a_carpet_are_round_and_those_of_the_traces():
 def test_training_figure_shows_levels_and_the_stopping_point(tmp_path):
     steps = np.arange(0.0, 100, 10)
     levels = {"bspline": 3.0, "inject": np.nan}
-    fig = superres_figures.training_figure(TrainingRecord(
+    fig = training_figures.training_figure(TrainingRecord(
         steps=steps, curves={"srgan": steps / 10}, levels=levels, losses={"loss": np.ones(10)}, chosen_step=50
     ))  # fmt: skip
     labels = fig.axes[0].get_legend_handles_labels()[1]
@@ -268,47 +310,41 @@ def test_training_figure_shows_levels_and_the_stopping_point(tmp_path):
     assert all(label.get_parse_math() for label in fig.axes[1].get_yticklabels())  # powers of ten are no dollar signs
 
 
-def series_of(image: np.ndarray) -> list[NamedImage]:
-    low = image.reshape(16, 2, 20, 2, 6).mean(axis=(1, 3))
-    return [
-        NamedImage(name="raw", data=low, affine=COARSE),
-        NamedImage(name="bspline", data=image, affine=FINE),
-        NamedImage(name="srgan", data=image + 20, affine=FINE),
-    ]
+def series_of(image: Volume) -> dict[str, Volume]:
+    low = image.data.reshape(16, 2, 20, 2, 6).mean(axis=(1, 3))
+    return {"raw": Volume(low, COARSE), "bspline": image, "srgan": image.like(image.data + 20)}
 
 
 def test_slice_figure_subtracts_the_reference_and_nothing_else(head, scene):
     image, mask = head
-    fig = superres_figures.slice_figure(series_of(image), scene.roi, mask=mask)
-    shown = [ax for ax in fig.axes if ax.images]
-    differences = [np.asarray(ax.images[0].get_array()) for ax in shown if ax.images[0].get_cmap().name == "RdBu_r"]
+    shown = map_figures.series_figure(series_of(image), scene.roi, mask=mask).axes[0].images
+    differences = [np.asarray(each.get_array()) for each in shown if each.get_cmap().name == "RdBu_r"]
     assert len(differences) == 2
     assert not differences[0].any()
     assert np.allclose(differences[1], 20)
-    gray = {ax.images[0].get_clim() for ax in shown if ax.images[0].get_cmap().name == "gray"}
+    gray = {each.get_clim() for each in shown if each.get_cmap().name == "gray"}
     assert len(gray) == 1
 
 
 def test_slice_figure_wants_its_reference(head, scene):
     with pytest.raises(style.FigureInputError, match="zerofill"):
-        superres_figures.slice_figure(series_of(head[0]), scene.roi, reference="zerofill")
+        map_figures.series_figure(series_of(head[0]), scene.roi, reference="zerofill")
 
 
-def maps_of(scene: Scene, peak: float) -> list[NamedImage]:
+def maps_of(peak: float) -> dict[str, Volume]:
     t = np.zeros(SHAPE)
     t[6:10, 14:20, 3] = peak
     low = t.reshape(16, 2, 20, 2, 6).mean(axis=(1, 3))
-    return [
-        NamedImage(name="raw", data=low, affine=COARSE, significant=low > 4),
-        NamedImage(name="bspline", data=t * 0.5, affine=FINE),
-        NamedImage(name="srgan", data=t, affine=FINE),
-    ]
+    return {"raw": Volume(low, COARSE), "bspline": Volume(t * 0.5, FINE), "srgan": Volume(t, FINE)}
 
 
 def test_activation_maps_share_scale_threshold_and_planes(scene):
-    fig = activation_figures.activation_figure(maps_of(scene, 9.0), scene, n_slices=1)
-    overlays = [ax.images[1] for ax in fig.axes if len(ax.images) == 2]
+    maps = maps_of(9.0)
+    significant = {"raw": maps["raw"].like(maps["raw"].data > 4)}
+    fig = map_figures.activation_figure(maps, scene, n_slices=1, significant=significant)
+    overlays = [each for each in fig.axes[0].images if each.get_cmap().name != "gray"]
     assert len(overlays) == 3 * 2  # whole and zoomed
+    assert to_rgba("white") in outlines_of(fig)
     assert len({image.get_clim() for image in overlays}) == 1
     for image in overlays:
         values = np.ma.masked_invalid(np.asarray(image.get_array(), dtype=float)).compressed()
@@ -317,34 +353,29 @@ def test_activation_maps_share_scale_threshold_and_planes(scene):
 
 
 def test_the_first_map_alone_chooses_the_planes(scene):
-    rows = maps_of(scene, 9.0)
-    assert activation_figures.informative_planes(scene, rows[0], 1) == [3]
+    assert map_figures.informative_planes(scene, maps_of(9.0)["raw"], 1) == [10.5]  # plane 3 of 3 mm
     elsewhere = np.zeros(SHAPE)
     elsewhere[6:10, 14:20, 2] = 50
-    other = NamedImage(name="srgan", data=elsewhere, affine=FINE)
-    assert activation_figures.informative_planes(scene, rows[0], 1) != activation_figures.informative_planes(
-        scene, other, 1
-    )
+    assert map_figures.informative_planes(scene, Volume(elsewhere, FINE), 1) == [7.5]
 
 
 def test_a_later_row_cannot_choose_its_own_best_planes(scene):
     elsewhere = np.zeros(SHAPE)
     elsewhere[6:10, 14:20, 2] = 50
-    rows = [*maps_of(scene, 9.0), NamedImage(name="other", data=elsewhere, affine=FINE)]
-    fig = activation_figures.activation_figure(rows, scene, n_slices=1)
+    fig = map_figures.activation_figure({**maps_of(9.0), "other": Volume(elsewhere, FINE)}, scene, n_slices=1)
     written = {text.get_text() for ax in fig.axes for text in ax.texts if text.get_text().startswith("z =")}
     assert written == {"z = +14 mm"}  # plane 3 of 3 mm, the first at 5 mm
 
 
 def test_the_color_scale_is_the_median_of_the_maps_but_not_below_the_floor():
-    rows = [NamedImage(name=str(v), data=np.full(LOW, float(v)), affine=COARSE) for v in (1, 8, 300)]
-    assert activation_figures.common_scale(rows, 6.0) == 8
-    assert activation_figures.common_scale(rows[:1], 6.0) == 6
+    maps = [Volume(np.full(LOW, float(v)), COARSE) for v in (1, 8, 300)]
+    assert map_figures.common_scale(maps, 6.0) == 8
+    assert map_figures.common_scale(maps[:1], 6.0) == 6
 
 
 def test_activation_without_maps_is_refused(scene):
     with pytest.raises(style.FigureInputError, match="no map"):
-        activation_figures.activation_figure([], scene)
+        map_figures.activation_figure({}, scene)
 
 
 def outlines_of(fig) -> set:
@@ -359,30 +390,32 @@ def test_the_slice_is_framed_and_outlined_in_the_colors_of_its_caption(head, sce
     assert "yellow frame" in caption
     assert "light blue outline: region of interest" in caption
     whole, part = (
-        outlines_of(superres_figures.slice_figure(series_of(image), roi, mask=mask)) for roi in (mask, scene.roi)
+        outlines_of(map_figures.series_figure(series_of(image), roi, mask=mask)) for roi in (mask, scene.roi)
     )
     assert to_rgba(style.YELLOW) in whole & part
     assert part - whole == {to_rgba("#00e5ff")}
 
 
 def test_the_first_panel_shows_where_the_enlarged_part_lies(scene, monkeypatch):
-    maps = maps_of(scene, 9.0)
-    monkeypatch.setattr(activation_figures, "ZOOM_MM", (30.0, 24.0))
-    fig = activation_figures.zoomed_figure(maps, scene)
-    locator, *close = (ax for ax in fig.axes if ax.images)
-    (frame,) = (patch for patch in locator.patches if patch.get_edgecolor() == to_rgba(style.FRAME_COLOR))
-    x0, x1, y0, y1 = close[0].images[0].get_extent()
-    assert (frame.get_width(), frame.get_height()) == pytest.approx((x1 - x0, y1 - y0))
-    assert frame.get_width() < locator.images[0].get_extent()[1]
-    part = locator.images[0].get_array()[int(frame.get_y() / 2) :, int(frame.get_x() / 2) :]
-    assert np.array_equal(part[: int((y1 - y0) / 2), : int((x1 - x0) / 2)], close[0].images[0].get_array())
-    assert {"L", "R"} <= {text.get_text() for text in locator.texts}
+    maps = maps_of(9.0)
+    monkeypatch.setattr(map_figures, "ZOOM_MM", (30.0, 24.0))
+    (sheet, _) = map_figures.zoomed_figure(maps, scene).axes
+    far, *close = (each for each in sheet.images if each.get_cmap().name == "gray")
     assert len(close) == len(maps)
+    (frame,) = (patch for patch in sheet.patches if patch.get_edgecolor() == to_rgba(style.FRAME_COLOR))
+    left, right, bottom, _ = far.get_extent()
+    inches = (right - left) / far.get_array().shape[1]  # of a voxel of 2 mm
+    assert (frame.get_width(), frame.get_height()) == pytest.approx((15 * inches, 12 * inches))
+    column, row = (int(each) for each in ((frame.get_x() - left) / inches, (frame.get_y() - bottom) / inches))
+    part, shown = far.get_array()[row:, column:], close[0].get_array()
+    assert np.array_equal(part[: shown.shape[0], : shown.shape[1]], shown)
+    assert shown.shape[0] in (12, 13)
+    assert {"L", "R"} <= {text.get_text() for text in sheet.texts}
 
 
 def test_a_whole_brain_region_is_neither_outlined_nor_zoomed(head):
     image, mask = head
-    scene = Scene(background=image, mask=mask, roi=mask, affine=FINE)
-    fig = activation_figures.activation_figure(maps_of(scene, 9.0), scene, n_slices=1)
+    scene = Scene(background=image, mask=mask, roi=mask)
+    fig = map_figures.activation_figure(maps_of(9.0), scene, n_slices=1)
     assert scene.roi_is_brain
     assert to_rgba(style.ROI_COLOR) not in outlines_of(fig)

@@ -14,7 +14,7 @@ from figure_helpers import content_of
 
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline.artifacts import Derivative, Volume
-from bids_sr.reports.figures.activation_figures import CC_DISPLAY, T_DISPLAY
+from bids_sr.reports.figures.map_figures import CC_DISPLAY, T_DISPLAY
 from bids_sr.reports.figures.map_viewer import (
     MAX_BYTES,
     PAGE_BYTES,
@@ -25,12 +25,13 @@ from bids_sr.reports.figures.map_viewer import (
     room_of,
     viewer_html,
 )
-from bids_sr.reports.figures.style import NamedImage, canonical
+from bids_sr.reports.figures.slices import canonical
 from bids_sr.steps.figures.draw_maps import draw_activation
 from bids_sr.steps.figures.draw_overview import draw_overview, show_viewer
 
 FINE, COARSE = np.diag([-3.0, 3, 3, 1]), np.diag([-6.0, 6, 3, 1])
 MASK = np.ones((12, 12, 5))
+BRAIN = Volume(MASK, FINE)
 
 
 def opened(text: str) -> nib.Nifti1Image:
@@ -48,25 +49,23 @@ def given(contrasts=("all",), smoothings=("none",), value=8.0) -> ViewedMaps:
         for smoothing in smoothings:
             coarse, fine = rng.standard_normal((6, 6, 5)), rng.standard_normal((12, 12, 5))
             fine[2, 3, 4] = coarse[1, 1, 4] = value
-            maps[contrast, smoothing] = [
-                NamedImage(name="raw", data=coarse, affine=COARSE), NamedImage(name="sbl", data=fine, affine=FINE),
-            ]  # fmt: skip
+            maps[contrast, smoothing] = {"raw": Volume(coarse, COARSE), "sbl": Volume(fine, FINE)}
     return ViewedMaps(display=T_DISPLAY, maps=maps, series=["raw", "sbl"])
 
 
 def test_a_map_comes_back_in_ras_order_within_half_a_step():
     data = np.random.default_rng(1).normal(0, 4, (6, 5, 4))
-    image = opened(packed(data, FINE[:, [0, 1, 2, 3]], slope=0.1))
+    image = opened(packed(Volume(data, FINE), slope=0.1))
     assert image.get_data_dtype() == np.int8
     assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
     assert np.abs(image.get_fdata() - data[::-1]).max() <= 0.05 + 1e-6
     corner = image.affine @ [0, 0, 0, 1]
     assert corner[0] == pytest.approx((FINE @ [5, 0, 0, 1])[0])
-    assert packed(data, FINE, slope=0.1) == packed(data, FINE, slope=0.1)
+    assert packed(Volume(data, FINE), slope=0.1) == packed(Volume(data, FINE), slope=0.1)
 
 
 def test_each_map_stays_on_the_grid_that_it_has_and_small_values_are_left_out():
-    content = content_of_viewer(viewer_html(given(), NamedImage(name="", data=100 * MASK, affine=FINE), MASK))
+    content = content_of_viewer(viewer_html(given(), Volume(100 * MASK, FINE), BRAIN))
     raw, fine = (opened(content["maps"][f"all|none|{name}"]) for name in ("raw", "sbl"))
     assert raw.shape == (6, 6, 5)
     assert fine.shape == (12, 12, 5)
@@ -79,10 +78,10 @@ def test_each_map_stays_on_the_grid_that_it_has_and_small_values_are_left_out():
 
 def test_what_has_no_room_is_left_out_last_smoothing_first_and_named():
     maps = given(("all", "faces"), ("none", "5 mm"))
-    below = NamedImage(name="", data=MASK, affine=FINE)
-    whole = content_of_viewer(viewer_html(maps, below, MASK))
+    below = Volume(MASK, FINE)
+    whole = content_of_viewer(viewer_html(maps, below, BRAIN))
     size = sum(len(text) for key, text in whole["maps"].items() if "|none|" in key)
-    html = viewer_html(maps, below, MASK, room=size + 10)
+    html = viewer_html(maps, below, BRAIN, room=size + 10)
     content = content_of_viewer(html)
     assert {key.split("|")[1] for key in content["maps"]} == {"none"}
     assert content["contrasts"] == ["all", "faces"]
@@ -92,14 +91,14 @@ def test_what_has_no_room_is_left_out_last_smoothing_first_and_named():
 
 def test_names_cannot_leave_the_data_block():
     maps = given(("</script><b>",))
-    html = viewer_html(maps, NamedImage(name="", data=MASK, affine=FINE), MASK)
+    html = viewer_html(maps, Volume(MASK, FINE), BRAIN)
     assert html.count("</script>") == 1
     assert "</script><b>|none|sbl" in content_of_viewer(html)["maps"]
 
 
 def test_nothing_to_see_makes_nothing():
     empty = ViewedMaps(display=T_DISPLAY, maps={}, series=[])
-    assert viewer_html(empty, NamedImage(name="", data=MASK, affine=FINE), MASK) == ""
+    assert viewer_html(empty, Volume(MASK, FINE), BRAIN) == ""
 
 
 @pytest.mark.parametrize("top", [3.3, 8.0, 15.7, 40.0])
@@ -108,10 +107,8 @@ def test_the_threshold_of_the_figures_shows_the_same_voxels_in_the_viewer(top):
     rng = np.random.default_rng(3)
     data = rng.uniform(2.6, 3.6, (12, 12, 5))
     data[0, 0, 0] = top
-    maps = ViewedMaps(
-        display=T_DISPLAY, series=["sbl"], maps={("all", "none"): [NamedImage(name="sbl", data=data, affine=FINE)]}
-    )
-    content = content_of_viewer(viewer_html(maps, NamedImage(name="", data=MASK, affine=FINE), MASK))
+    maps = ViewedMaps(display=T_DISPLAY, series=["sbl"], maps={("all", "none"): {"sbl": Volume(data, FINE)}})
+    content = content_of_viewer(viewer_html(maps, Volume(MASK, FINE), BRAIN))
     shown = opened(content["maps"]["all|none|sbl"]).get_fdata() > content["threshold"]
     assert np.array_equal(shown, data[::-1] > T_DISPLAY.threshold)
 
@@ -119,7 +116,7 @@ def test_the_threshold_of_the_figures_shows_the_same_voxels_in_the_viewer(top):
 @pytest.mark.parametrize(("display", "step", "digits"), [(T_DISPLAY, 0.1, 1), (CC_DISPLAY, 0.01, 2)])
 def test_the_slider_is_as_fine_as_the_statistic(display, step, digits):
     maps = ViewedMaps(display=display, maps=given().maps, series=["raw", "sbl"])
-    content = content_of_viewer(viewer_html(maps, NamedImage(name="", data=MASK, affine=FINE), MASK))
+    content = content_of_viewer(viewer_html(maps, Volume(MASK, FINE), BRAIN))
     assert (content["step"], content["digits"]) == (step, digits)
 
 
@@ -234,10 +231,10 @@ def test_the_viewer_shows_every_map_and_names_those_that_are_stored():
 
 
 def test_mni_is_told_over_the_whole_field_of_view():
-    below = NamedImage(name="", data=MASK, affine=FINE)
-    volume = canonical(MASK, FINE)
+    below = Volume(MASK, FINE)
+    volume = canonical(BRAIN)
     nodes = mni_nodes(volume.data.shape, volume.affine)
-    html = viewer_html(given(), below, MASK, mni=MniGrid(points=np.add(nodes, [1, 2, 3])))
+    html = viewer_html(given(), below, BRAIN, mni=MniGrid(points=np.add(nodes, [1, 2, 3])))
     told = content_of_viewer(html)["mni"]
     points = np.frombuffer(base64.b64decode(told["tenths"]), dtype="<i2").reshape(*told["size"], 3) / 10
     edges = [(volume.affine @ [*(-0.5 if end == 0 else n - 0.5 for n in volume.data.shape), 1])[:3] for end in (0, 1)]

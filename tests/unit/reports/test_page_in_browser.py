@@ -17,11 +17,11 @@ import pytest
 from markupsafe import Markup
 from PIL import Image
 
+from bids_sr.io.volume import Volume
 from bids_sr.reports.assembler import Panel, Section, Strip, embedded, write_page
 from bids_sr.reports.figures import style
-from bids_sr.reports.figures.activation_figures import MAP_COLORS, T_DISPLAY
+from bids_sr.reports.figures.map_figures import MAP_COLORS, T_DISPLAY
 from bids_sr.reports.figures.map_viewer import MniGrid, ViewedMaps, mni_nodes, viewer_html
-from bids_sr.reports.figures.style import NamedImage
 from bids_sr.reports.figures.svg_files import save_svg
 from bids_sr.reports.markup import picked, table
 from bids_sr.reports.tables.cluster_tables import clusters_html
@@ -45,25 +45,25 @@ PLANES = """() => {
 }"""
 
 
-def made(shape, affine, name, peak) -> NamedImage:
+def made(shape, affine, peak) -> Volume:
     data = np.zeros(shape)
     data[tuple(np.array(shape) * peak // 10)] = 9.0
     data[tuple(np.array(shape) * 6 // 10)] = -4.0
-    return NamedImage(name=name, data=data, affine=affine)
+    return Volume(data, affine)
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Path:
     maps = {
-        (contrast, smoothing): [made((10, 12, 8), COARSE, "raw", 3), made((20, 24, 8), FINE, "sbl", 3 + shift)]
+        (contrast, smoothing): {"raw": made((10, 12, 8), COARSE, 3), "sbl": made((20, 24, 8), FINE, 3 + shift)}
         for shift, contrast in enumerate(("all", "faces")) for smoothing in ("none", "5 mm")
     }  # fmt: skip
     x, y, z = np.indices((20, 24, 8))
-    below = NamedImage(name="", data=(10.0 * x + 20 * y + 30 * z), affine=FINE)
+    below = Volume((10.0 * x + 20 * y + 30 * z), FINE)
     files = {"all|none|raw": "sub-01/func/all_raw.nii.gz"}
     given = ViewedMaps(display=T_DISPLAY, maps=maps, series=["raw", "sbl"], files=files)
     mni = MniGrid(points=np.add(mni_nodes((20, 24, 8), FINE), [10, 0, -5]))
-    viewer = viewer_html(given, below, np.ones((20, 24, 8)), mni=mni)
+    viewer = viewer_html(given, below, below.like(np.ones((20, 24, 8))), mni=mni)
     row = {"space": "MNI", "x": "12", "y": "24", "z": "9", "scanner_x": "12", "scanner_y": "24", "scanner_z": "9"}
     row |= {
         "cluster": "1",

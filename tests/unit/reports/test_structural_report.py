@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.assembler import assemble, find_figures
 from bids_sr.reports.figures.anat_figures import explanation_figure, scans_figure
@@ -17,33 +18,39 @@ SHAPE = (10, 12, 5)
 
 
 def scan(seed):
-    return np.random.default_rng(seed).random(SHAPE)
+    return Volume(np.random.default_rng(seed).random(SHAPE), AFFINE)
+
+
+def slab(seed, factor=1):
+    return Volume(factor * scan(seed).data[..., :1], AFFINE)
 
 
 def test_panels_show_the_slice_asked_for_with_left_at_the_left():
-    mask = np.ones(SHAPE, bool)
+    mask = Volume(np.ones(SHAPE, bool), AFFINE)
     measured, made = {"T1w": scan(0), "FLAIR": scan(1)}, {"T1w": scan(2), "FLAIR": scan(3)}
-    fig = scans_figure({"bspline": measured, "attunet": made}, measured, mask, AFFINE, 3)
-    images = [ax.images[0].get_array() for ax in fig.axes]
+    fig = scans_figure({"bspline": measured, "attunet": made}, measured, mask, 3)
+    images = [each.get_array() for each in fig.axes[0].images]
     assert len(images) == 2 * 4
     # the first axis runs to the left in the file, so it is turned
-    np.testing.assert_allclose(images[1], made["T1w"][::-1, :, 3].T, rtol=1e-6)
-    np.testing.assert_allclose(images[3], (made["T1w"] - measured["T1w"])[::-1, :, 3].T, rtol=1e-5)
-    assert [ax.get_title() for ax in fig.axes[:4]] == ["bspline", "attunet", "measured", "attunet − measured"]
+    np.testing.assert_allclose(images[1], made["T1w"].data[::-1, :, 3].T, rtol=1e-6)
+    np.testing.assert_allclose(images[3], (made["T1w"].data - measured["T1w"].data)[::-1, :, 3].T, rtol=1e-5)
+    titles = ["bspline", "attunet", "measured", "attunet − measured"]
+    assert [each.get_text() for each in fig.axes[0].texts if each.get_text() in titles] == titles
     with pytest.raises(FigureInputError, match="grid"):
-        scans_figure({"bspline": {"T1w": scan(0)[1:]}}, measured, mask, AFFINE, 3)
+        scans_figure({"bspline": {"T1w": mask.like(scan(0).data[1:])}}, measured, mask, 3)
 
 
 def test_masks_and_maps_lie_over_the_slice():
-    masks, maps = [scan(0)[..., 0], scan(1)[..., 0]], {"critic, measured": 7 * scan(2)[..., 0]}
-    fig = explanation_figure(scan(3)[..., 0], masks, maps, AFFINE, 2)
-    over = [ax.images[1] for ax in fig.axes if ax.images]
+    masks, maps = [slab(0), slab(1)], {"critic, measured": slab(2, 7)}
+    fig = explanation_figure(scan(3), masks, maps, 2)
+    below, over = (fig.axes[0].images[k::2] for k in (0, 1))
+    np.testing.assert_allclose(below[2].get_array(), scan(3).data[::-1, :, 2].T, rtol=1e-6)
     assert len(over) == 3
-    np.testing.assert_allclose(over[0].get_array(), masks[0][::-1].T, rtol=1e-6)
+    np.testing.assert_allclose(over[0].get_array(), masks[0].data[::-1, :, 0].T, rtol=1e-6)
     assert over[0].get_clim() == (0.0, 1.0)
-    assert over[2].get_clim()[1] == pytest.approx(maps["critic, measured"].max())
+    assert over[2].get_clim()[1] == pytest.approx(maps["critic, measured"].data.max())
     with pytest.raises(FigureInputError, match="neither"):
-        explanation_figure(scan(3)[..., 0], [], {}, AFFINE, 2)
+        explanation_figure(scan(3), [], {}, 2)
 
 
 def test_tables_by_contrast_with_series_in_rows():

@@ -1,0 +1,326 @@
+"""Figures of series and maps: all of them side by side, on one scale, in the same planes."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from bids_sr.frozen import frozen
+from bids_sr.io.array_types import Array
+from bids_sr.io.grids import size_text
+from bids_sr.io.volume import Volume
+from bids_sr.reports.figures import slices
+from bids_sr.reports.figures import style as s
+from bids_sr.reports.figures.slices import Cut, Foot, Layer, Outline, Panel, Row
+from bids_sr.reports.figures.style import FigureInputError
+from bids_sr.reports.tables.evaluation_rows import series_text, value_text
+
+
+@frozen
+class Display:
+    """How a statistic is shown: |value| up to `threshold` is not drawn, the color scale ends at `floor` or above."""
+
+    statistic: str
+    threshold: float
+    floor: float
+    unit: str = ""
+
+    @property
+    def label(self) -> str:
+        """What a color scale is of."""
+        shown = f"{self.statistic} ({self.unit})" if self.unit else self.statistic
+        return f"{shown}; shown where |{self.statistic}| > {self.threshold:g}"
+
+
+T_DISPLAY = Display(statistic="t", threshold=3.1, floor=6.0)
+"""|t| > 3.1: p < .001, one-sided, uncorrected, for many degrees of freedom."""
+CC_DISPLAY = Display(statistic="cc", threshold=0.25, floor=0.6)
+FDR_COLOR = "white"
+MAP_COLORS = (
+    "#b3f3ff", "#4fb6f2", "#1f6fd6", "#123a9c", "#0b1f66", "#6b1200", "#b33100", "#ea6a00", "#ffb000", "#fff3a0",
+)  # fmt: skip
+"""Blue below 0, orange above, as color-blind readers tell them; dark near 0 and light far from it, never gray."""
+MAP_CMAP = LinearSegmentedColormap.from_list("bids-sr-maps", MAP_COLORS)
+N_PLANES = 9
+ZOOM_MM, CLOSE_MM, PART_MM = (72.0, 62.0), 64.0, (110.0, 80.0)
+"""Size (x, y) of the enlarged part of the first screen; width of that beside maps; size of a part of one slice."""
+TALL = 3.2
+"""Height of a panel (inches) that none exceeds where few are shown in one part of a slice."""
+
+
+@frozen
+class Scene:
+    """What lies below the maps of a run, on one grid: signal, brain and region of interest."""
+
+    background: Volume
+    mask: Volume
+    roi: Volume
+
+    @property
+    def roi_is_brain(self) -> bool:
+        """True where the region is the whole brain (nothing to outline or to zoom into)."""
+        return slices.is_brain(self.roi.data, self.mask.data)
+
+    def around(self, over: Layer, *lines: Outline) -> list[Layer | Outline]:
+        """A map between the signal and the outlines of the region, where it is smaller than the brain, and others."""
+        roi = [] if self.roi_is_brain else [Outline(image=self.roi, color=s.ROI_COLOR)]
+        return [slices.gray(self.background, self.mask), over, *roi, *lines]
+
+
+def _largest(values: Array, percent: float) -> float:
+    """End of a color scale: a percentile of the known values, above 0."""
+    known = np.abs(values[np.isfinite(values)])
+    return max(float(np.percentile(known, percent)) if known.size else 0.0, 1e-12)
+
+
+def _above(image: Volume, threshold: float) -> Volume:
+    """A map without the values up to a threshold."""
+    values = np.nan_to_num(image.data)
+    return image.like(np.where(np.abs(values) > threshold, values, np.nan))
+
+
+def common_scale(maps: Iterable[Volume], floor: float) -> float:
+    """Upper end of the color scale of one contrast, statistic and smoothing, wherever its maps are shown.
+
+    The median over all series of the 99.9th percentile of |value| where it is not 0, in two digits, or the floor.
+    Overview, viewer and figures of activation take it from all series, whichever of them they show, so that one color
+    is one value on the page.
+    """
+    known = [np.abs(each.data[np.isfinite(each.data) & (each.data != 0)]) for each in maps]
+    tops = [float(np.percentile(values, 99.9)) for values in known if values.size]
+    return max(floor, float(f"{np.median(tops):.2g}")) if tops else floor
+
+
+def informative_planes(scene: Scene, first: Volume, count: int) -> list[float]:
+    """Places (mm) of axial planes: where the *first* map is strongest inside the region, some way apart, ascending.
+
+    One map (on any grid of the same field of view) chooses for all, so that no method shows its own best slices.
+    """
+    area, chooser = slices.canonical(scene.roi), slices.canonical(first)
+    strength = np.sort(np.abs(np.nan_to_num(chooser.data)).reshape(-1, chooser.data.shape[2]), axis=0)[-20:].mean(0)
+    own, places = ((np.arange(each.data.shape[2]) + 0.5) * each.zooms[2] for each in (area, chooser))
+    score = np.interp(own, places, strength)
+    inside = score * (area.data > 0).any(axis=(0, 1))
+    score = inside if inside.any() else score + 1e-6
+    apart = max(1, int(np.count_nonzero(score) / (2.0 * count)))
+    return [float(own[k]) for k in slices.strongest_planes(score, count, apart)]
+
+
+def peak_voxel(first: Volume, mask: Volume) -> tuple[int, int, int]:
+    """Voxel of the largest |value| of a map inside a brain mask: where the overview and the viewer of a run open.
+
+    `first` may be on any grid of the same field of view as `mask`, whose indices in RAS order these are.
+    """
+    found = slices.repeated(first.like(np.abs(np.nan_to_num(first.data))), mask) * (slices.canonical(mask).data > 0)
+    x, y, z = (int(k) for k in np.unravel_index(np.argmax(found), found.shape))
+    return x, y, z
+
+
+def _close_up(scene: Scene, first: Volume, places: Sequence[float], whole: Array) -> Array:
+    """Box around the peak of a map within the region, of the planes shown; as high as `whole` for its width."""
+    area = slices.canonical(scene.roi)
+    planes = (np.array(places) // area.zooms[2]).astype(int)
+    shown = np.zeros(area.data.shape)
+    shown[:, :, planes] = area.data[:, :, planes] > 0
+    x, y, _ = peak_voxel(first, Volume(shown, area.affine))
+    wide, high, _ = np.ptp(whole, axis=0)
+    return slices.part_of(whole, (np.array([x, y, 0]) + 0.5) * area.zooms, (CLOSE_MM, CLOSE_MM * high / wide))
+
+
+def activation_figure(
+    maps: Mapping[str, Volume], scene: Scene, *, display: Display = T_DISPLAY, n_slices: int = 4,
+    limit: float | None = None, significant: Mapping[str, Volume] | None = None,
+) -> Figure:  # fmt: skip
+    """Maps of one contrast: a row each series, columns the same planes, whole and zoomed into the region.
+
+    The first map chooses the planes; one color scale, which ends at `limit` (default: `common_scale` of the maps), and
+    one threshold hold for all rows. Where the region is the brain, twice `n_slices` planes take the place of the zoom.
+    Raises `FigureInputError` without a map.
+
+    Parameters
+    ----------
+    maps : by series, on any grid of the scene's field of view
+    significant : masks of the region of the false discovery rate, by series, which are outlined
+    """
+    if not maps:
+        raise FigureInputError("there is no map to draw")
+    first, whole = next(iter(maps.values())), slices.box_of(scene.mask, 3.0)
+    places = informative_planes(scene, first, 2 * n_slices if scene.roi_is_brain else n_slices)
+    cuts = slices.cuts(places, whole)
+    if not scene.roi_is_brain:
+        cuts += slices.cuts(places, _close_up(scene, first, places, whole))
+    high, rows, scale = limit or common_scale(maps.values(), display.floor), [], None
+    for name, image in maps.items():
+        shown = _above(image, display.threshold)
+        scale = Layer(image=shown, low=-high, high=high, colors=MAP_CMAP, alpha=0.92)
+        lines = [Outline(image=significant[name], color=FDR_COLOR, width=0.6)] if name in (significant or {}) else []
+        rows.append(slices.row_of(series_text(name), cuts, *scene.around(scale, *lines)))
+    return slices.image_figure(rows, Foot(scale=scale, label=display.label))
+
+
+def zoomed_figure(
+    maps: Mapping[str, Volume], scene: Scene, *, display: Display = T_DISPLAY, limit: float | None = None,
+    at: tuple[int, int, int] | None = None,
+) -> Figure:  # fmt: skip
+    """Maps side by side in one part of one axial plane, on one color scale; at the left, where in the plane it lies.
+
+    `limit` ends the color scale (default: `common_scale` of the maps); `at` is the voxel of the scene, in RAS order, in
+    the middle (default: the peak of the first map, that of the acquired series). Raises `FigureInputError` without a
+    map.
+    """
+    if not maps:
+        raise FigureInputError("there is no map to draw")
+    brain, voxel = slices.canonical(scene.mask), at or peak_voxel(next(iter(maps.values())), scene.mask)
+    center, whole = (np.array(voxel) + 0.5) * brain.zooms, slices.box_of(scene.mask, 3.0)
+    box = slices.part_of(whole, center, ZOOM_MM)
+    high = limit or common_scale(maps.values(), display.floor)
+    stacks = {
+        name: scene.around(Layer(
+            image=_above(image, display.threshold), low=-high, high=high, colors=MAP_CMAP, alpha=0.95,
+        ))
+        for name, image in maps.items()
+    }  # fmt: skip
+    z = float(brain.affine[2] @ [*voxel, 1])
+    far = Panel(cut=Cut(axis=2, at=center[2], box=whole), shown=next(iter(stacks.values())), framed=box,
+                place=slices.coordinate(2, z))  # fmt: skip
+    near = [Panel(cut=Cut(axis=2, at=center[2], box=box), shown=each, title=name) for name, each in stacks.items()]
+    (_, scale, *_) = far.shown
+    foot = Foot(scale=scale if isinstance(scale, Layer) else None, label=display.label)
+    return slices.image_figure([Row(name="", panels=[far, *near])], foot, tallest=TALL)
+
+
+def overlay_figure(
+    maps: Mapping[str, Volume], mask: Volume, background: Volume | None = None, *, label: str,
+    colors: str = "viridis",
+) -> Figure:  # fmt: skip
+    """Maps of something that is never negative, in the brain over an image, a row each, on one scale.
+
+    The scale ends at the 99th percentile in the brain over all maps. Maps, mask and image share a grid.
+    `FigureInputError` without a map.
+    """
+    if not maps:
+        raise FigureInputError(f"there is no map of {label}")
+    inside = mask.data > 0
+    high = max(_largest(each.data[inside], 99) for each in maps.values())
+    below = [slices.gray(background, mask)] if background else []
+    cuts = slices.cuts(slices.spread_planes(mask, N_PLANES), slices.box_of(mask, 3.0))
+    layers = {
+        name: Layer(image=each.like(np.where(inside, each.data, np.nan)), low=0.0, high=high, colors=colors, alpha=0.9)
+        for name, each in maps.items()
+    }
+    rows = [slices.row_of(name, cuts, *below, each) for name, each in layers.items()]
+    return slices.image_figure(rows, Foot(scale=next(iter(layers.values())), label=label))
+
+
+def variance_figure(
+    weight: Volume, mask: Volume, background: Volume | None = None, *, n_slices: int = N_PLANES,
+    source: str = "the acquired series",
+) -> Figure:  # fmt: skip
+    """Standard deviation of fluctuations in signal units, below the anatomy; mask and anatomy are on its grid."""
+    shown = weight.like(np.where(mask.data > 0, weight.data, np.nan))
+    scale = Layer(image=shown, low=0.0, high=_largest(shown.data, 99), colors="inferno")
+    cuts = slices.cuts(slices.spread_planes(mask, n_slices), slices.box_of(mask, 2.0))
+    anatomy = [slices.gray(background, mask)] if background else []
+    rows = [slices.row_of("", cuts, each) for each in (*anatomy, scale)]
+    label = f"standard deviation of the fluctuations (signal units), estimated from {source}"
+    return slices.image_figure(rows, Foot(scale=scale, label=label))
+
+
+def beyond_figure(
+    maps: Mapping[str, Volume], mask: Volume, *, scores: Mapping[str, float], score: str, percent: float | None = None,
+) -> Figure:  # fmt: skip
+    """Effects (signal units) that only the highest band holds, series by series on one color scale.
+
+    The last map chooses two planes, at least two apart, and a part of each: where it is strongest. `scores` are written
+    beside a series' name, as values of `score`; one unit is so many `percent` of the brain's mean signal. Raises
+    `FigureInputError` without a map.
+    """
+    if not maps:
+        raise FigureInputError("there is no map beyond the acquired Nyquist limit")
+    shown = {name: each.like(np.where(mask.data > 0, each.data, np.nan)) for name, each in maps.items()}
+    last, whole = slices.canonical(list(shown.values())[-1]), slices.box_of(mask, 3.0)
+    energy = np.square(np.nan_to_num(last.data))
+    planes = slices.strongest_planes(energy.sum(axis=(0, 1)), 2, 2) or [energy.shape[2] // 2]
+    boxes = [slices.part_of(whole, _center(energy[:, :, k]) * last.zooms, PART_MM) for k in planes]
+    cuts = [Cut(axis=2, at=(k + 0.5) * last.zooms[2], box=box) for k, box in zip(planes, boxes, strict=True)]
+    # of the last alone: a series gone wild would make the others pale
+    high = max(_largest(slices.cut_out(last, cut)[0], 99) for cut in cuts)
+    layers = {name: Layer(image=each, low=-high, high=high, colors="RdBu_r") for name, each in shown.items()}
+    known = {name: value for name in shown if math.isfinite(value := scores.get(name, math.nan))}
+    titles = {name: series_text(name) + (f" ({value_text(known[name])})" if name in known else "") for name in shown}
+    rows = [
+        Row(name="", panels=[
+            Panel(cut=cut, shown=[each], title=titles[name] * (cut is cuts[0])) for name, each in layers.items()
+        ])
+        for cut in cuts
+    ]  # fmt: skip
+    label = f"effect beyond the Nyquist limit ({s.units_text(percent)}){f'; in brackets: {score}' if known else ''}"
+    return slices.image_figure(rows, Foot(scale=next(iter(layers.values())), label=label), tallest=TALL, ground=s.GRID)
+
+
+def _center(weights: Array) -> Array:
+    """Middle of a plane (x, y, 0; voxels from its corner), by weight."""
+    return np.array([
+        *(np.average(np.arange(n) + 0.5, weights=weights.sum(1 - k) + 1e-12) for k, n in enumerate(weights.shape)), 0.0,
+    ])  # fmt: skip
+
+
+def pair_figure(images: Mapping[str, Volume], mask: Volume | None) -> Figure:
+    """Two images in register, such as the pair that the network learns from, a row each with its voxel size.
+
+    The mask, on the grid of the first, chooses the planes.
+    """
+    first = next(iter(images.values()))
+    inside = first.like(np.ones(first.data.shape)) if mask is None or not np.any(mask.data) else mask
+    cuts = slices.cuts(slices.spread_planes(inside, N_PLANES), slices.box_of(inside, 5.0))
+    rows = []
+    for name, image in images.items():
+        size = size_text(slices.canonical(image).zooms).replace(" mm", "\u00a0mm")  # on one line
+        rows.append(slices.row_of(f"{name}\n{size}", cuts, slices.gray(image, inside)))
+    return slices.image_figure(rows)
+
+
+def series_figure(
+    series: Mapping[str, Volume], roi: Volume, *, mask: Volume | None = None, reference: str = "bspline"
+) -> Figure:
+    """One slice of one volume through all series: whole, enlarged, and the difference to the series `reference`.
+
+    Parameters
+    ----------
+    series : columns from left to right; all on the high-resolution grid, but for those on the acquired grid
+    roi : on the high-resolution grid; the plane with most of it is shown, its surroundings are enlarged
+    mask : brain on the high-resolution grid, for the gray scale; where it is the region, nothing is outlined
+
+    Raises `FigureInputError` where no series, or none with the name of the reference, lies on the grid of ``roi``.
+    """
+    brain, base = mask or roi, series.get(reference)
+    if base is None or base.data.shape != roi.data.shape:
+        raise FigureInputError(f"no series {reference!r} on the grid {roi.data.shape} among {list(series)}")
+    fine = {name: each for name, each in series.items() if each.data.shape == roi.data.shape}
+    changes = {name: each.like(each.data - base.data) for name, each in fine.items()}
+    low, high = slices.gray_limits(base, brain)
+    # a change of the whole gray scale would be shown white in a figure of identical series, hence not below 1 %
+    most = max([0.01 * (high - low), *(_largest(each.data[brain.data > 0], 99) for each in changes.values())])
+    area = slices.canonical(roi)
+    index = int(np.argmax((area.data > 0).sum(axis=(0, 1))))
+    in_plane = np.zeros(area.data.shape, bool)
+    in_plane[:, :, index] = area.data[:, :, index] > 0
+    near = slices.box_of(Volume(in_plane, area.affine), 8.0)
+    box = slices.part_of(near, near.mean(axis=0), PART_MM)
+    at = (index + 0.5) * float(area.zooms[2])
+    whole, close = (Cut(axis=2, at=at, box=each) for each in (slices.box_of(brain, 8.0), box))
+    outlined = [] if slices.is_brain(roi.data, brain.data) else [Outline(image=roi, color=s.ROI_COLOR, width=0.6)]
+    signal = {name: Layer(image=each, low=low, high=high) for name, each in series.items()}
+    change = {name: Layer(image=each, low=-most, high=most, colors="RdBu_r") for name, each in changes.items()}
+    top = [Panel(cut=whole, shown=[signal[name]], title=series_text(name), framed=box) for name in series]
+    middle = [Panel(cut=close, shown=[signal[name], *outlined]) for name in series]
+    bottom = [
+        Panel(cut=close, shown=[change[name]]) if name in change
+        else Panel(cut=close, shown=[], words=f"acquired grid\n{size_text(slices.canonical(each).zooms)}")
+        for name, each in series.items()
+    ]  # fmt: skip
+    rows = {"signal": top, "enlarged": middle, f"minus\n{reference}": bottom}
+    foot = Foot(scale=change[reference], label=f"difference to {reference} (signal units)")
+    return slices.image_figure([Row(name=name, panels=panels) for name, panels in rows.items()], foot, tallest=TALL)

@@ -1,0 +1,383 @@
+"""Figures of images: rows of panels, each a part of a plane of some images above one another.
+
+Images are shown in *neurological* orientation (left is left) after the affine has been read: arrays are brought to the
+closest RAS order by flips and swaps. Pixels are drawn as acquired, never smoothed by the viewer, because smoothness is
+what the figures are there to reveal.
+
+All images of a figure cover one field of view, each on its own grid. Places are in mm along the axes of the field of
+view in RAS order, from its lower corner, so that they hold for all grids, oblique ones too.
+"""
+
+from collections.abc import Sequence
+from textwrap import fill
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from contourpy import contour_generator
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path
+from skimage.measure import approximate_polygon
+
+from bids_sr.frozen import frozen
+from bids_sr.io.array_types import Array
+from bids_sr.io.volume import Volume
+from bids_sr.reports.figures import style as s
+
+WIDTH, TALLEST = 12.0, 2.0
+"""Of a figure, and of a panel unless the figure says otherwise (inches)."""
+_GAP, _HEAD = 0.02, 0.24  # inches: between panels, and for their titles
+_NAME = 11  # characters in a line of the name of a row
+_EDGE_LETTERS = (("P", "A"), ("L", "R"), ("L", "R"))  # at the left and right of a plane across x, y or z
+OBLIQUE_MM = 5.0
+"""Where a coordinate changes by more than this over a slice, that of its center is said to be so."""
+_NEAR_MM = 0.3  # how far an outline may lie from the exact one: not to be seen, at half of the points
+
+
+@frozen
+class Layer:
+    """An image as pixels on a scale from `low` to `high`; NaN is not drawn.
+
+    One that `blinks` does so while the pointer, or the focus of the keyboard, is on the figure.
+    """
+
+    image: Volume
+    low: float
+    high: float
+    colors: str | Colormap = "gray"
+    alpha: float = 1.0
+    blinks: bool = False
+
+
+@frozen
+class Outline:
+    """The line at `level` of a mask, a probability or an image; pieces shorter than `shortest_mm` are left out.
+
+    Specks of a noisy image would make files large and hide the rest. `name` is for the legend.
+    """
+
+    image: Volume
+    color: str
+    name: str = ""
+    level: float = 0.5
+    width: float = 0.7
+    shortest_mm: float = 0.0
+
+
+@frozen
+class Cut:
+    """The part within a box (2, 3: lowest and highest corner) of the plane across an axis that holds `at` (mm)."""
+
+    axis: int
+    at: float
+    box: Array
+
+    @property
+    def sides(self) -> Array:
+        """Left, right, and bottom, top (2, 2; mm)."""
+        return self.box[:, _across(self.axis)].T
+
+
+@frozen
+class Panel:
+    """What lies above one another in a cut; without any of it, the title and words in the middle alone.
+
+    Attributes
+    ----------
+    framed : box (2, 3; mm) that another panel enlarges
+    place : what is told of the plane's position; None: its coordinate, where the panel before has another
+    """
+
+    cut: Cut
+    shown: Sequence[Layer | Outline]
+    title: str = ""
+    words: str = ""
+    framed: Array | None = None
+    place: str | None = None
+
+
+@frozen
+class Row:
+    """Panels side by side, equally high, and what stands at their left."""
+
+    name: str
+    panels: Sequence[Panel]
+
+
+@frozen
+class Foot:
+    """What stands below the panels: a color scale with its label, names of outlines, and a note."""
+
+    scale: Layer | None = None
+    label: str = ""
+    outlines: Sequence[Outline] = ()
+    note: str = ""
+
+
+def canonical(image: Volume) -> Volume:
+    """An image in the order closest to RAS, by flips and swaps; `FigureInputError` where it is not 3D."""
+    if image.data.ndim != 3:
+        raise s.FigureInputError(f"a figure needs a 3D image, this one has shape {image.data.shape}")
+    transform = nib.orientations.io_orientation(image.affine)
+    back = nib.orientations.inv_ornt_aff(transform, image.data.shape)
+    turned = nib.orientations.apply_orientation(np.asarray(image.data), transform)
+    return Volume(turned, np.asarray(image.affine, dtype=float) @ back)
+
+
+def field_of_view(image: Volume) -> Array:
+    """Lowest and highest corner (2, 3; mm) of all of an image."""
+    turned = canonical(image)
+    return np.array([np.zeros(3), turned.data.shape * turned.zooms])
+
+
+def repeated(image: Volume, target: Volume) -> Array:
+    """Values in RAS order on another grid of the field of view: each voxel has that of the one it lies in."""
+    data, shape = canonical(image).data, canonical(target).data.shape
+    for axis in range(3):
+        n, m = data.shape[axis], shape[axis]
+        if n != m:
+            data = np.take(data, np.minimum(((np.arange(m) + 0.5) * n / m).astype(int), n - 1), axis=axis)
+    return data
+
+
+def gray(image: Volume, mask: Volume | None = None, **more: Any) -> Layer:
+    """An image in gray: black is 0 or the 1st percentile, white 1.15 times the 99th inside the mask."""
+    low, high = gray_limits(image, mask)
+    return Layer(image=image, low=low, high=high, **more)
+
+
+def gray_limits(image: Volume, mask: Volume | None = None) -> tuple[float, float]:
+    """Black and white of a gray scale; the mask may be on another grid of the field of view."""
+    inside = image.data.ravel()
+    if mask is not None and np.any(mask.data):
+        same = mask.data.shape == image.data.shape
+        inside = image.data[mask.data > 0] if same else canonical(image).data[repeated(mask, image) > 0]
+    inside = inside[np.isfinite(inside)]
+    if not inside.size:
+        return 0.0, 1.0
+    first, last = np.percentile(inside, [1, 99])
+    low, high = min(0.0, float(first)), 1.15 * float(last)
+    return low, high if high > low else low + 1.0
+
+
+def is_brain(region: Array, brain: Array) -> bool:
+    """Whether a region is the whole brain, more or less: then there is nothing to outline or to enlarge."""
+    return bool(np.count_nonzero(region) >= 0.9 * np.count_nonzero(brain))
+
+
+def box_of(mask: Volume, margin_mm: float) -> Array:
+    """Corners (2, 3; mm) of a mask with a margin, inside the field of view; of all of it where the mask is empty."""
+    whole, turned = field_of_view(mask), canonical(mask)
+    filled = np.argwhere(turned.data > 0)
+    if not len(filled):
+        return whole
+    found = np.array([filled.min(axis=0), filled.max(axis=0) + 1]) * turned.zooms
+    return np.clip(found + np.array([[-margin_mm], [margin_mm]]), *whole)
+
+
+def part_of(box: Array, center: Array, size_mm: tuple[float, float]) -> Array:
+    """A box no larger in x and y than a size around a point (mm), inside another."""
+    found = box.copy()
+    size = np.minimum(size_mm, np.ptp(box, axis=0)[:2])
+    found[0, :2] = np.clip(center[:2] - size / 2, box[0, :2], box[1, :2] - size)
+    found[1, :2] = found[0, :2] + size
+    return found
+
+
+def spread_planes(mask: Volume, count: int, axis: int = 2) -> list[float]:
+    """Places (mm) of planes spread over a mask, its ends left out (the more, the fewer); over all of an empty one."""
+    turned = canonical(mask)
+    filled = np.flatnonzero(turned.data.any(axis=tuple(_across(axis))))
+    first, last = (filled[0], filled[-1]) if filled.size else (0, turned.data.shape[axis] - 1)
+    margin = max(0.12, 0.5 / (count + 0.5)) * (last - first)
+    planes = {round(each) for each in np.linspace(first + margin, last - margin, count)}
+    return [(k + 0.5) * float(turned.zooms[axis]) for k in sorted(planes)]
+
+
+def strongest_planes(strength: Array, count: int, apart: int) -> list[int]:
+    """Indices of the strongest planes (of those above 0) at least `apart` from each other, ascending."""
+    chosen: list[int] = []
+    for k in np.argsort(-strength, kind="stable"):
+        if strength[k] > 0 and all(abs(int(k) - other) >= apart for other in chosen):
+            chosen.append(int(k))
+    return sorted(chosen[:count])
+
+
+def cuts(places: Sequence[float], box: Array, axis: int = 2) -> list[Cut]:
+    """Planes across an axis, each within a box."""
+    return [Cut(axis=axis, at=at, box=box) for at in places]
+
+
+def row_of(name: str, cuts: Sequence[Cut], *shown: Layer | Outline) -> Row:
+    """The same images in several cuts."""
+    return Row(name=name, panels=[Panel(cut=cut, shown=shown) for cut in cuts])
+
+
+def image_figure(
+    rows: Sequence[Row], foot: Foot | None = None, *, tallest: float = TALLEST, ground: str = "black"
+) -> Figure:
+    """Rows of panels; those of a row share a scale of length, and rows of equal cuts stand in columns.
+
+    Position and sides are written where a panel shows another plane than those at its left and above.
+
+    Parameters
+    ----------
+    rows : from above
+    foot : what stands below them
+    tallest : height of a panel (inches) that none exceeds where there are few
+    ground : color below the images
+    """
+    foot = foot or Foot()
+    names = ["\n".join(fill(line, _NAME) for line in row.name.split("\n")) for row in rows]
+    left = 0.02 + max(0.13 * bool(name) + 0.07 * max(map(len, name.split("\n"))) for name in names)
+    columns = max(len(row.panels) for row in rows)
+    # a row of fewer panels is not enlarged for it
+    shares = [np.mean([np.divide(*np.ptp(each.cut.sides, axis=1)) for each in row.panels]) for row in rows]
+    heights = (WIDTH - left - _GAP * columns) / (columns * np.array(shares))
+    heights *= min(1.0, tallest / heights.max())  # alike for all rows, which keeps columns
+    heads = [_HEAD * any(panel.title for panel in row.panels) for row in rows]
+    below = 0.62 if foot.scale else 0.36 if foot.outlines or foot.note else 0.02
+    tall = below + sum(heights) + sum(heads) + _GAP * len(rows)
+    with s.style(literal=True):
+        fig = s.new_figure(WIDTH, tall)
+        ax = fig.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(0, tall), autoscale_on=False)
+        ax.set_axis_off()
+        top = tall
+        for number, (row, height, head) in enumerate(zip(rows, heights, heads, strict=True)):
+            top -= height + head + _GAP
+            ax.text(left - 0.09, top + height / 2, names[number], ha="right", va="center", fontsize=9, linespacing=1.4)
+            x, before = left, None
+            above = rows[number - 1].panels if number else ()
+            for column, panel in enumerate(row.panels):
+                drawing = _Drawing(ax, panel.cut, x, top, height)
+                drawing.draw(panel, ground)
+                over = above[column].cut if column < len(above) else None
+                drawing.mark(panel, [cut for cut in (before, over) if cut], s.INK if ground != "black" else "white")
+                before, x = panel.cut, x + drawing.width + _GAP
+        _draw_foot(fig, foot)
+    return fig
+
+
+class _Drawing:
+    """A panel on the sheet: its lower left corner (inches), and what turns mm of the field of view into inches."""
+
+    def __init__(self, ax: Axes, cut: Cut, x: float, y: float, height: float) -> None:
+        self.ax, self.cut, self.x, self.y, self.height = ax, cut, x, y, height
+        (self._left, self._right), (self._bottom, top) = cut.sides
+        self._inches = height / (top - self._bottom)
+        self.width = float(self._inches * (self._right - self._left))
+
+    def draw(self, panel: Panel, ground: str) -> None:
+        """Ground, images, outlines and frame; title and words."""
+        center = self.x + self.width / 2
+        self.ax.text(center, self.y + self.height + 0.05, panel.title, ha="center", fontsize=9.5)
+        if not panel.shown:
+            look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "color": s.SOFT}
+            self.ax.text(center, self.y + self.height / 2, panel.words, **look)
+            return
+        sheet = Rectangle((self.x, self.y), self.width, self.height, facecolor=ground, lw=0, zorder=-1)
+        self.ax.add_patch(sheet)
+        for each in panel.shown:
+            values, (left, right, bottom, top) = cut_out(each.image, self.cut)
+            x, y = self._on_sheet(np.array([left, right]), np.array([bottom, top]))
+            if isinstance(each, Layer):
+                drawn = self.ax.imshow(
+                    values, origin="lower", extent=(*x, *y), interpolation="none", aspect="auto",
+                    cmap=each.colors, vmin=each.low, vmax=each.high, alpha=each.alpha,
+                )  # fmt: skip
+                drawn.set_clip_path(sheet)
+                if each.blinks:
+                    drawn.set_gid(f"{s.FLICKER}-{len(self.ax.images)}")
+            else:
+                self._outline(values, x, y, each, sheet)
+        if panel.framed is not None:
+            (left, right), (bottom, top) = panel.framed[:, _across(self.cut.axis)].T
+            (x0, x1), (y0, y1) = self._on_sheet(np.array([left, right]), np.array([bottom, top]))
+            self.ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=s.FRAME_COLOR, lw=1.3))
+
+    def _on_sheet(self, x: Array, y: Array) -> tuple[Array, Array]:
+        return self.x + (x - self._left) * self._inches, self.y + (y - self._bottom) * self._inches
+
+    def _outline(self, values: Array, x: Array, y: Array, line: Outline, sheet: Rectangle) -> None:
+        """One path for all pieces, which is a third of the size of several."""
+        values = values.astype(float)
+        if not values.size or not np.nanmin(values) < line.level < np.nanmax(values):
+            return
+        rows, columns = values.shape
+        across = x[0] + (np.arange(columns) + 0.5) * (x[1] - x[0]) / columns
+        up = y[0] + (np.arange(rows) + 0.5) * (y[1] - y[0]) / rows
+        near, shortest = _NEAR_MM * self._inches, line.shortest_mm * self._inches
+        found = contour_generator(across, up, values).lines(line.level)
+        lines = [approximate_polygon(np.asarray(each), near) for each in found]
+        kept = [each for each in lines if np.linalg.norm(np.diff(each, axis=0), axis=1).sum() >= shortest]
+        if kept:
+            path = Path.make_compound_path(*map(Path, kept))
+            drawn = PathPatch(path, fill=False, edgecolor=line.color, lw=line.width, capstyle="round")
+            self.ax.add_patch(drawn)
+            drawn.set_clip_path(sheet)
+
+    def mark(self, panel: Panel, beside: Sequence[Cut], color: str) -> None:
+        """Write position and sides, where none of the cuts beside is of the same plane, or axis."""
+        axis, at = self.cut.axis, self.cut.at
+        if not panel.shown:
+            return
+        if all(each.axis != axis for each in beside):
+            look: dict[str, Any] = {"fontsize": 7, "color": color, "va": "center", "fontweight": "bold"}
+            for share, letter, side in zip((0.015, 0.985), _EDGE_LETTERS[axis], ("left", "right"), strict=True):
+                self.ax.text(self.x + share * self.width, self.y + self.height / 2, letter, ha=side, **look)
+        if all((each.axis, each.at) != (axis, at) for each in beside):
+            text = place_of(panel.shown[0].image, self.cut) if panel.place is None else panel.place
+            self.ax.text(self.x + 0.03, self.y + 0.03, text, fontsize=6.5, color=color, ha="left", va="bottom")
+
+
+def place_of(image: Volume, cut: Cut) -> str:
+    """Coordinate (RAS mm) of the middle of a plane in words."""
+    turned = canonical(image)
+    shape = np.array(turned.data.shape)
+    middle = (shape - 1) / 2.0
+    middle[cut.axis] = _index(turned, cut)
+    oblique = np.abs(turned.affine[cut.axis, :3]) @ (shape * (np.arange(3) != cut.axis)) > OBLIQUE_MM
+    return coordinate(cut.axis, float(turned.affine[cut.axis] @ [*middle, 1])) + " (center)" * bool(oblique)
+
+
+def coordinate(axis: int, millimeters: float) -> str:
+    """A coordinate (RAS mm) along an axis in words."""
+    return f"{'xyz'[axis]} = {round(millimeters):+d} mm".replace("-", "−")
+
+
+def _across(axis: int) -> list[int]:
+    return [each for each in range(3) if each != axis]
+
+
+def _index(turned: Volume, cut: Cut) -> int:
+    return int(np.clip(cut.at // turned.zooms[cut.axis], 0, turned.data.shape[cut.axis] - 1))
+
+
+def cut_out(image: Volume, cut: Cut) -> tuple[Array, tuple[float, ...]]:
+    """Values, rows upwards, of the voxels that a cut meets, and their edges (left, right, bottom, top; mm)."""
+    turned = canonical(image)
+    where: list[Any] = [_index(turned, cut)] * 3
+    edges: list[float] = []
+    for axis in _across(cut.axis):
+        zoom, n = float(turned.zooms[axis]), turned.data.shape[axis]
+        low, high = cut.box[:, axis] / zoom
+        start, stop = max(int(np.floor(low + 1e-3)), 0), min(int(np.ceil(high - 1e-3)), n)
+        where[axis] = slice(start, stop)
+        edges += [start * zoom, stop * zoom]
+    return turned.data[tuple(where)].T, tuple(edges)
+
+
+def _draw_foot(fig: Figure, foot: Foot) -> None:
+    tall = fig.get_figheight()
+    if foot.scale is not None:
+        norm = Normalize(foot.scale.low, foot.scale.high)
+        s.color_bar(fig, ScalarMappable(norm, foot.scale.colors), (0.36, 0.4 / tall, 0.28, 0.09 / tall), foot.label)
+    if foot.outlines:
+        handles = [Line2D([], [], color=each.color, lw=1.6, label=each.name) for each in foot.outlines]
+        fig.legend(handles=handles, loc="lower left", ncols=len(handles), fontsize=8, bbox_to_anchor=(0.045, 0.0))
+    fig.text(0.995, 0.12 / tall, foot.note, ha="right", va="bottom", fontsize=7.5, color=s.INK)

@@ -1,0 +1,58 @@
+"""Figure of a training: its quality on held-out slices, and its losses."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bids_sr.io.array_types import Array
+from bids_sr.reports.figures import style as s
+from bids_sr.reports.text.training_text import TrainingRecord
+
+_BESIDE: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "fontsize": 8}
+_LEVEL_COLORS = (s.ORANGE, s.GREEN, s.PURPLE, s.SKY, s.RED)
+
+
+def training_figure(record: TrainingRecord) -> Figure:
+    """Held-out PSNR against training step with the baselines' levels, and the training losses."""
+    steps, curves = record.steps, record.curves
+    with s.style():
+        fig = s.new_figure(12.0, 2.7)
+        grid = {"left": 0.065, "right": 0.89, "top": 0.97, "bottom": 0.17, "wspace": 0.62, "width_ratios": [1.2, 1.0]}
+        quality, loss = fig.subplots(1, 2, gridspec_kw=grid)
+        for (name, values), color in zip(curves.items(), (s.BLUE, s.RED, s.SKY), strict=False):
+            known = np.isfinite(values)
+            quality.plot(steps[known], values[known], color=color, lw=1.6, marker="o", ms=3, label=name)
+        if curves and not any(np.isfinite(values).any() for values in curves.values()):
+            quality.text(0.5, 0.5, "no slice was held out", transform=quality.transAxes, ha="center", color=s.SOFT)
+        known_levels = {name: level for name, level in record.levels.items() if np.isfinite(level)}
+        for (name, level), color in zip(known_levels.items(), _LEVEL_COLORS * 2, strict=False):
+            quality.axhline(level, color=color, lw=1.1, ls=(0, (5, 3)), label=f"{name} ({level:.2f} dB)")
+        if record.chosen_step is not None:
+            label = f"stopping point: {record.chosen_step:.0f}"
+            quality.axvline(record.chosen_step, color=s.SOFT, lw=0.9, ls=":", label=label)
+        quality.set(xlabel="iteration", ylabel="PSNR on held-out slices (dB)")
+        quality.set_xlim(0, (float(np.nanmax(steps)) if len(steps) else 1.0) * 1.02)
+        for ax in (quality, loss):
+            s.light_grid(ax)
+        if quality.get_legend_handles_labels()[0]:
+            quality.legend(**_BESIDE)
+        _draw_losses(loss, steps, record.losses)
+    return fig
+
+
+def _draw_losses(ax: Axes, steps: Array, losses: Mapping[str, Array]) -> None:
+    ax.set(xlabel="iteration", ylabel="training loss")
+    known = {name: np.isfinite(values) for name, values in losses.items()}
+    if not any(each.any() for each in known.values()):
+        ax.text(0.5, 0.5, "no loss was logged", transform=ax.transAxes, ha="center", color=s.SOFT)
+        return
+    colors = (s.INK, s.BLUE, s.RED, s.GREEN, s.PURPLE, s.ORANGE)
+    for (name, values), color in zip(losses.items(), colors, strict=False):
+        if known[name].any():
+            ax.plot(steps[known[name]], values[known[name]], color=color, lw=1.0, label=name)
+    if all((values[known[name]] > 0).all() for name, values in losses.items()):
+        ax.set_yscale("log")
+    ax.legend(**_BESIDE)
