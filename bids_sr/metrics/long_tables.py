@@ -34,8 +34,8 @@ COLUMNS: Mapping[str, Mapping[str, object]] = {
     "reference": {
         "Description": "What the series is held against; n/a where there is nothing of the kind",
         "Levels": {
-            "measured": "measured high-resolution BOLD of the same run: effects of the other half of the blocks, or "
-            "single volumes",
+            "measured": "what was measured at the high resolution: effects of the other half of the blocks, single "
+            "volumes, structural scans",
             "measuredMap": "maps of the whole measured run, whose noise is that of the same blocks",
             "truth": "known activation, at rest known connectivity",
             "otherRun": "another acquired run of the task",
@@ -46,7 +46,7 @@ COLUMNS: Mapping[str, Mapping[str, object]] = {
     "region": {
         "Description": "Voxels that entered: brain, roi, or activeNN (measured |t| of at least NN/10 in the half of "
         "the blocks that is not the target, 4 mm FWHM), or of the whole run for its maps; active: where known "
-        "activation is at least a quarter of its maximum"
+        "activation is at least a quarter of its maximum; of structural scans a tissue, or two whose ratio it is"
     },
     "threshold": {
         "Description": "How the region whose size or place it is was made from the map; n/a for all else",

@@ -161,23 +161,25 @@ register(
     "equal", HIGHER, label="SSIM",
 )  # fmt: skip
 register("rmse", "signal", "root of the mean squared difference from the reference in the mask", LOWER)
-register("mae", "signal", "mean absolute difference from the reference in the mask", LOWER)
-register("nmse", "1", "squared difference from the reference over the squared reference, in the mask", LOWER)
+register("mae", "signal", "mean absolute difference from the reference in the mask", LOWER, label="MAE")
+register(
+    "nmse", "1", "squared difference from the reference over the squared reference, in the mask", LOWER, label="NMSE"
+)
 
 # Structural scans
-register("efc", "1", "entropy focus criterion in the brain")
-register("fwhm", "mm", "smoothness of the image, mean over axes")
-register("cjv", "1", "coefficient of joint variation of gray and white matter")
-register("wm2max", "1", "median of white matter over the brightest of the image")
-for _one, _other in (("gm", "wm"), ("csf", "gm"), ("csf", "wm")):
-    for _stat in ("mean", "sd", "p05", "p95"):
-        register(f"ratio_{_one}_over_{_other}_{_stat}", "1", f"{_stat} of {_one} over that of {_other}")
-for _tissue in ("gm", "wm", "csf", "wmh"):
-    register(f"volume_{_tissue}", "ml", f"volume of {_tissue}")
-    register(f"dice_{_tissue}", "1", f"overlap with the measured scan's {_tissue}")
-    register(f"tpf_{_tissue}", "1", f"true positive fraction of {_tissue}")
-    register(f"tnf_{_tissue}", "1", f"true negative fraction of {_tissue}")
-    register(f"ppv_{_tissue}", "1", f"positive predictive value of {_tissue}")
+register("efc", "1", "entropy focus criterion in the brain", label="EFC")
+register("fwhm", "mm", "smoothness of the image, mean over axes", label="FWHM")
+register("cjv", "1", "coefficient of joint variation of gray and white matter", label="CJV")
+register("wm2max", "1", "median of white matter over the brightest of the image", label="WM2max")
+register("ratio_mean", "1", "mean of one tissue over that of another, as in region", label="ratio of means")
+register("ratio_sd", "1", "standard deviation of one tissue over that of another")
+register("ratio_p05", "1", "5th percentile of one tissue over that of another")
+register("ratio_p95", "1", "95th percentile of one tissue over that of another")
+register("tissue_volume", "ml", "volume of the tissue, or of white-matter hyperintensities (wmh)", label="volume")
+register("tissue_dice", "1", "overlap of the tissue with that of the measured scan", label="Dice")
+register("tpf", "1", "true positive fraction of the tissue", label="true positive fraction")
+register("tnf", "1", "true negative fraction of the tissue")
+register("ppv", "1", "positive predictive value of the tissue", label="positive predictive value")
 
 # Quality control: uncertainty, precision, distortion, domain, flags
 register(

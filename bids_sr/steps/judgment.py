@@ -71,8 +71,8 @@ def raise_flags(
         *([distortion] if distortion else []),
         *harm_flags(given, _applied(method_names, card_file)),
     ]  # fmt: skip
-    known = {(row.series, row.measure, row.contrast) for row in given}
-    own = [row for flag in flags if ((row := flag.row()).series, row.measure, row.contrast) not in known]
+    known = {(row.series, row.statistic, row.contrast) for row in given}
+    own = [row for flag in flags if ((row := flag.row()).series, row.statistic, row.contrast) not in known]
     return {"flags": [{**asdict(flag), "remedy": flag.remedy} for flag in flags]}, own
 
 

@@ -86,7 +86,7 @@ def measure_uncertainty(
             LOGGER.warning("%s: contrast %s cannot be made of the blocks; no uncertainty map", series_name, name)
             continue
         rows.append(MetricRow(
-            series=series_name, contrast=name, region="brain", measure="ensemble_sd",
+            series=series_name, contrast=name, region="brain", statistic="ensemble_sd",
             value=float(np.median(found.sd[mask])), n=found.count,
         ))  # fmt: skip
         own = map_sidecars.entities(series=series_name, contrast=name, stat="sd", desc=series_name, suffix="statmap")

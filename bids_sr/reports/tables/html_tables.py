@@ -1,12 +1,12 @@
 """HTML of the report: summary, facts, model card, metrics, registration, calibration, structural scans."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from markupsafe import Markup, escape
 
 from bids_sr.io.json_values import real, texts
-from bids_sr.metrics.long_tables import MISSING, MetricRow, number_text
-from bids_sr.reports.markup import joined, render, table
+from bids_sr.metrics.long_tables import MISSING
+from bids_sr.reports.markup import joined, render
 from bids_sr.reports.text.training_text import held_out_text, started_text
 
 Value = object
@@ -178,41 +178,3 @@ def calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[s
             f"{noise:.0%} of the variance is thermal noise; a longer calibration, or larger voxels, would help."
         )
     return found
-
-
-LIKENESS = ("psnr", "ssim", "mae", "nmse")
-QUALITY = ("cjv", "efc", "fwhm", "wm2max", "ratio_gm_over_wm_mean", "ratio_csf_over_gm_mean")
-_CAPTIONS = {
-    "likeness": "against the measured scan, in the brain of slices that no model was trained on; data range 1",
-    "quality": "quality of the whole brain; tissues as found in the measured scans",
-    "classes": "volumes (ml), and overlap with the segmentation of the measured scans",
-}
-
-
-def structural_html(rows: Sequence[MetricRow]) -> Markup:
-    """All tables of structural scans: likeness and quality of each contrast, tissues and lesions."""
-    parts = []
-    for contrast in dict.fromkeys(row.contrast for row in rows):
-        own = [row for row in rows if row.contrast == contrast]
-        there = list(dict.fromkeys(row.statistic for row in own))
-        groups = {
-            "likeness": [m for m in LIKENESS if m in there],
-            "quality": [m for m in QUALITY if m in there],
-            "classes": [m for m in there if m.startswith(("volume_", "dice_", "tpf_", "ppv_"))],
-        }
-        title = "All contrasts together" if contrast == "all" else contrast
-        parts += [_structural_table(own, names, f"{title}: {_CAPTIONS[kind]}") for kind, names in groups.items()]
-    return joined(parts)
-
-
-def _structural_table(rows: Sequence[MetricRow], measures: Sequence[str], caption: str) -> Markup:
-    """Series in rows, measures in columns; empty where there is no such measure."""
-    values = {(row.series, row.statistic): number_text(row.value) for row in rows}
-    units = {row.statistic: "" if row.unit in ("1", "signal") else row.unit for row in rows}
-    heads = [(m.removeprefix("ratio_").replace("_", " "), units[m]) for m in measures]
-    lines = [
-        [name, *(number(values.get((name, m))) for m in measures)]
-        for name in dict.fromkeys(row.series for row in rows)
-        if any((name, m) in values for m in measures)
-    ]
-    return table(caption, ["series", *heads], lines)

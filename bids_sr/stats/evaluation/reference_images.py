@@ -21,7 +21,7 @@ from scipy import stats
 from bids_sr.io.array_types import Float, Mask
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.image_similarity import psnr, ssim
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import IMAGE_REFERENCES, MEASURED
 
 SCORES = ("psnr", "ssim")
@@ -115,18 +115,18 @@ def image_rows(scores: Mapping[str, Mapping[str, Float]], *, seed: int = 0, n_bo
         return []
     drawn, count = stretches(sizes.pop(), n_boot, seed)
 
-    def row(series: str, measure: str, values: Float, against: str) -> MetricRow:
+    def row(series: str, statistic: str, values: Float, minus: str = MISSING) -> MetricRow:
         low, high = mean_interval(values, drawn, count)
         return MetricRow(
-            series=series, against=against, measure=measure, value=float(values.mean()), lower=low, upper=high,
-            region="brain", n=count or None,
+            series=series, minus=minus, statistic=statistic, reference=MEASURED, region="brain",
+            value=float(values.mean()), lower=low, upper=high, n=count or None,
         )  # fmt: skip
 
-    rows = [row(s, f"truth_{name}", own[name], MEASURED) for s, own in scores.items() for name in SCORES]
+    rows = [row(s, name, own[name]) for s, own in scores.items() for name in SCORES]
     for series, own in scores.items():
         for other in (name for name in IMAGE_REFERENCES if name in scores and name != series):
             for name in SCORES:
                 a, b = own[name], scores[other][name]
                 gain = np.subtract(a, b, out=np.full(len(a), math.nan), where=np.isfinite(a) & np.isfinite(b))
-                rows.append(row(series, f"gain_truth_{name}", gain, other))
+                rows.append(row(series, name, gain, other))
     return rows

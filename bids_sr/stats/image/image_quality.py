@@ -6,7 +6,7 @@ smoothness of the noise of a series, in one pass over its volumes.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -16,27 +16,28 @@ from bids_sr.metrics import image_similarity
 from bids_sr.metrics.long_tables import MetricRow, metric_rows
 
 DATA_RANGE = 1.0
-STATISTICS = ("mean", "sd", "p05", "p95")
-PAIRS = (("gm", "wm"), ("csf", "gm"), ("csf", "wm"))
+_RATIOS: Mapping[str, Callable[[Float], float]] = {
+    "ratio_mean": lambda values: float(values.mean()),
+    "ratio_sd": lambda values: float(values.std()),
+    "ratio_p05": lambda values: float(np.percentile(values, 5)),
+    "ratio_p95": lambda values: float(np.percentile(values, 95)),
+}
+_PAIRS = (("gm", "wm"), ("csf", "gm"), ("csf", "wm"))
 _LESION_SD = 1.3  # standard deviations above the brain's mean
 _TOP_PERCENTILE = 99.95  # MRIQC's; attention-unet prints 95 %, as MRIQC's manual does
 
 
-def summary_ratios(image: Real, masks: Mapping[str, Mask]) -> dict[str, float]:
-    """Ratios between gm, wm and csf of mean, SD (population), 5 % and 95 % percentile: `gm_over_wm_mean` and so on.
+def summary_ratios(image: Real, masks: Mapping[str, Mask]) -> dict[str, dict[str, float]]:
+    """Ratios between gm, wm and csf of mean, SD (population), 5 % and 95 % percentile, by pair (gm/wm) and statistic.
 
     Ratios over 0 are left out; ValueError for a tissue without a voxel or on another grid.
     """
-    found = {}
-    for name, mask in masks.items():
-        values = _inside(image, mask, name)
-        low, high = np.percentile(values, [5, 95])
-        found[name] = dict(zip(STATISTICS, map(float, (values.mean(), values.std(), low, high)), strict=True))
+    values = {name: _inside(image, mask, name) for name, mask in masks.items()}
     return {
-        f"{one}_over_{other}_{what}": float(np.divide(found[one][what], found[other][what]))
-        for one, other in PAIRS
-        for what in STATISTICS
-        if found[other][what] != 0
+        f"{one}/{other}": {
+            name: of(values[one]) / of(values[other]) for name, of in _RATIOS.items() if of(values[other]) != 0
+        }
+        for one, other in _PAIRS
     }
 
 
@@ -177,7 +178,8 @@ def quality(
         if whole:
             found["cjv"] = cjv(image, tissues["gm"], tissues["wm"])
             found["wm2max"] = wm2max(np.where(mask, image, 0), tissues["wm"])
-            found |= {f"ratio_{key}": value for key, value in summary_ratios(image, tissues).items()}
+            for pair, ratios in summary_ratios(image, tissues).items():
+                yield from metric_rows(name, ratios, contrast=contrast, region=pair)
         yield from metric_rows(name, found, contrast=contrast, region="brain")
 
 
@@ -187,11 +189,11 @@ def segmentations(
     """Volume (ml) of each class of each series, and its overlap in the brain with that of the series ``measured``."""
     for name, classes in found.items():
         for label, volume in tissue_volumes(classes, zooms).items():
-            values: dict[str, float | None] = {f"volume_{label}": volume}
+            yield from metric_rows(name, {"tissue_volume": volume}, contrast=contrast, region=label)
             if name != "measured":
                 shared = overlap(found["measured"][label], classes[label], mask)
-                values |= {f"{each}_{label}": value for each, value in shared.items()}
-            yield from metric_rows(name, values, contrast=contrast, region="brain")
+                shared = {"tissue_dice": shared.pop("dice"), **shared}
+                yield from metric_rows(name, shared, contrast=contrast, reference="measured", region=label)
 
 
 def lesions(series: Mapping[str, Real], mask: Mask) -> dict[str, dict[str, Mask]]:

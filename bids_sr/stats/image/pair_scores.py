@@ -11,7 +11,7 @@ import numpy as np
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.metrics.image_similarity import ssim
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics.long_tables import MISSING, MetricRow
 
 N_BOOT = 1000
 _RANGE = (2.5, 97.5)
@@ -61,18 +61,18 @@ def holdout_rows(scores: Mapping[str, SliceScores], method: str, *, seed: int) -
     drawn = np.random.default_rng(seed).integers(0, n, (N_BOOT, n))
     rows = []
     for name, score in scores.items():
-        for measure, of in (("pair_psnr", score.psnr), ("pair_ssim", score.ssim)):
-            rows.append(_row(name, measure, float(of(every)), of(drawn), n))
+        for statistic, of in (("psnr", score.psnr), ("ssim", score.ssim)):
+            rows.append(_row(name, statistic, float(of(every)), of(drawn), n))
     for name, score in scores.items():
         if name != method:
             gain = float(own.psnr(every) - score.psnr(every))
-            rows.append(_row(method, "pair_gain_psnr", gain, own.psnr(drawn) - score.psnr(drawn), n, against=name))
+            rows.append(_row(method, "psnr", gain, own.psnr(drawn) - score.psnr(drawn), n, minus=name))
     return rows
 
 
-def _row(series: str, measure: str, value: float, drawn: Array, n: int, against: str = "n/a") -> MetricRow:
+def _row(series: str, statistic: str, value: float, drawn: Array, n: int, minus: str = MISSING) -> MetricRow:
     lower, upper = np.percentile(drawn, _RANGE) if np.isfinite(drawn).all() else (np.nan, np.nan)
     return MetricRow(
-        series=series, measure=measure, value=value, against=against, region="brain", lower=float(lower),
-        upper=float(upper), n=n,
+        series=series, minus=minus, statistic=statistic, reference="heldOut", region="brain", value=value,
+        lower=float(lower), upper=float(upper), n=n,
     )  # fmt: skip

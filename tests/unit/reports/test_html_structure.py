@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.reports.markup import joined
 from bids_sr.reports.tables.evaluation_tables import (
     holdout_html,
     images_html,
@@ -18,9 +19,9 @@ from bids_sr.reports.tables.html_tables import (
     calibration_html,
     card_html,
     registration_html,
-    structural_html,
     summary_html,
 )
+from bids_sr.reports.tables.metric_tables import SCANS, rendered
 from bids_sr.reports.text.evaluation_text import guards_html, verdict_html
 from bids_sr.stats.group import group_tests
 from bids_sr.stats.group.group_tables import paper_tables
@@ -126,9 +127,14 @@ def group_pages() -> dict[str, str]:
 def pages() -> dict[str, str]:
     rows = rows_of_a_run()
     scans = [
-        MetricRow(contrast=contrast, series=series, statistic=statistic, value=0.25, reference="heldOut")
+        MetricRow(
+            contrast=contrast, series=series, statistic=statistic, value=0.25, reference=reference, region=region
+        )
         for contrast in ("T1w", "all") for series in ("bspline", "attunet")
-        for statistic in ("psnr", "cjv", "volume_wm", "ratio_gm_over_wm_mean")
+        for statistic, reference, region in (
+            ("psnr", "heldOut", "brain"), ("cjv", "n/a", "brain"), ("tissue_volume", "n/a", "wm"),
+            ("ratio_mean", "n/a", "gm/wm"),
+        )
     ]  # fmt: skip
     card = {
         "method": "srgan", "factor": [2, 2, 1], "nested": {"a_b": None, "c": [{"d": True}]},
@@ -140,7 +146,7 @@ def pages() -> dict[str, str]:
         "placebo": placebo_html(rows),
         "verdict": verdict_html(VERDICT, rows, flags), "guards": guards_html(rows, flags),
         "many": verdict_html({**VERDICT, "sentences": [VERDICT["sentences"][0]] * 8}),
-        "structural": structural_html(scans),
+        "structural": joined(content for each in SCANS for _, content in rendered(each, scans)),
         "summary": summary_html({"Subject": "sub-01", "warnings": ["<w>"], "notes": "n", "Runs": [1, 2], "x": {}}),
         "card": card_html(card), "registration": registration_html({"bold_t1w_nmi": 1.16, "roi_is_brain": True}),
         "calibration": calibration_html({"usable": True, "n_volumes": 20, "overlap": 0.5, "censored": [1, 2]}, 6.0),

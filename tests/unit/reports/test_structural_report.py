@@ -10,7 +10,8 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.assembler import assemble, find_figures
 from bids_sr.reports.figures.anat_figures import explanation_figure, scans_figure
 from bids_sr.reports.figures.style import FigureInputError
-from bids_sr.reports.tables.html_tables import structural_html
+from bids_sr.reports.markup import joined
+from bids_sr.reports.tables.metric_tables import SCANS, rendered
 from bids_sr.steps.figures import declared
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 2, 0, -10], [0, 0, 2, -5], [0, 0, 0, 1]])
@@ -54,16 +55,21 @@ def test_masks_and_maps_lie_over_the_slice():
 
 
 def test_tables_by_contrast_with_series_in_rows():
-    def row(contrast, series, statistic, value):
-        return MetricRow(contrast=contrast, series=series, statistic=statistic, value=value)
+    def row(contrast, series, statistic, value, region="brain", reference="n/a"):
+        return MetricRow(
+            contrast=contrast, series=series, statistic=statistic, value=value, region=region, reference=reference
+        )
 
-    html = structural_html([
-        row("T1w", "bspline", "psnr", 20.5), row("T1w", "attunet", "psnr", 24.25),
-        row("all", "measured", "volume_gm", 600.0), row("all", "a<b", "dice_gm", math.nan),
-    ])  # fmt: skip
+    rows = [
+        row("T1w", "bspline", "psnr", 20.5, reference="heldOut"),
+        row("T1w", "attunet", "psnr", 24.25, reference="heldOut"),
+        row("all", "measured", "tissue_volume", 600.0, "gm"), row("all", "a<b", "tissue_dice", math.nan, "gm"),
+    ]  # fmt: skip
+    html = joined(content for each in SCANS for _, content in rendered(each, rows))
     assert html.count("<table") == 2
-    assert "<th scope='row'>attunet</th><td>24.25</td>" in html
-    assert "All contrasts together: volumes" in html
+    assert "<th scope='row'>attunet</th><td>24.2</td>" in html
+    assert "Tissues and lesions, all: volume" in html
+    assert "Dice, gm" in html
     assert "a&lt;b" in html
     assert "<td>–</td>" in html
 

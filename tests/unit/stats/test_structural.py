@@ -18,7 +18,7 @@ def images():
 
 
 def values(rows):
-    return {(row.series, row.statistic): row.value for row in rows}
+    return {(row.series, row.statistic, row.region): row.value for row in rows}
 
 
 def test_likeness_counts_only_the_brain_of_the_slices_that_were_held_out():
@@ -27,13 +27,13 @@ def test_likeness_counts_only_the_brain_of_the_slices_that_were_held_out():
     off[..., 0] += 5  # a slice that training saw
     off[:2] += 5  # outside the brain
     found = values(likeness("T1w", {"a": off, "same": truth}, truth, mask, [1, 2]))
-    assert found["a", "mae"] == pytest.approx(0.1)
-    assert found["a", "psnr"] == pytest.approx(20.0)
-    assert found["a", "nmse"] == pytest.approx(
+    assert found["a", "mae", "brain"] == pytest.approx(0.1)
+    assert found["a", "psnr", "brain"] == pytest.approx(20.0)
+    assert found["a", "nmse", "brain"] == pytest.approx(
         0.01 * mask[..., 1:3].sum() / (truth[..., 1:3][mask[..., 1:3]] ** 2).sum()
     )
-    assert found["same", "ssim"] == pytest.approx(1.0)
-    assert found["a", "ssim"] < 1
+    assert found["same", "ssim", "brain"] == pytest.approx(1.0)
+    assert found["a", "ssim", "brain"] < 1
     assert list(likeness("T1w", {"a": off}, truth, np.zeros_like(mask), [1])) == []
 
 
@@ -45,12 +45,14 @@ def test_quality_uses_one_segmentation_for_all_series():
     tissues = {"csf": np.zeros_like(mask), "gm": np.zeros_like(mask), "wm": np.zeros_like(mask)}
     tissues["csf"][0], tissues["gm"][1], tissues["wm"][2:] = True, True, True
     found = values(quality("T1w", {"one": image, "two": 2 * image}, mask, tissues, ZOOMS))
-    assert found["one", "ratio_gm_over_wm_mean"] == pytest.approx(0.5 / 0.9)
-    for measure in ("cjv", "efc", "wm2max", "ratio_csf_over_gm_mean"):  # none of them knows a unit
-        assert found["two", measure] == pytest.approx(found["one", measure], abs=1e-6)
-    assert found["one", "fwhm"] == pytest.approx(np.mean([w for w in fwhm(image, ZOOMS, mask) if w is not None]))
+    assert found["one", "ratio_mean", "gm/wm"] == pytest.approx(0.5 / 0.9)
+    for key in (("cjv", "brain"), ("efc", "brain"), ("wm2max", "brain"), ("ratio_mean", "csf/gm")):
+        assert found["two", *key] == pytest.approx(found["one", *key], abs=1e-6), "none of them knows a unit"
+    assert found["one", "fwhm", "brain"] == pytest.approx(
+        np.mean([w for w in fwhm(image, ZOOMS, mask) if w is not None])
+    )
     without = values(quality("T1w", {"one": image}, mask, tissues | {"wm": np.zeros_like(mask)}, ZOOMS))
-    assert set(without) == {("one", "efc"), ("one", "fwhm")}
+    assert set(without) == {("one", "efc", "brain"), ("one", "fwhm", "brain")}
 
 
 def test_volumes_in_ml_and_overlap_with_the_measured_segmentation():
@@ -60,13 +62,13 @@ def test_volumes_in_ml_and_overlap_with_the_measured_segmentation():
     second[:6] = True
     rows = list(segmentations("all", {"measured": {"gm": first}, "x": {"gm": second}}, mask, ZOOMS))
     found = values(rows)
-    assert found["measured", "volume_gm"] == pytest.approx(4 * 50 * 2 / 1000)
-    assert found["x", "dice_gm"] == pytest.approx(2 * 4 / 10)
-    assert found["x", "tpf_gm"] == 1
-    assert found["x", "ppv_gm"] == pytest.approx(4 / 6)
-    assert found["x", "tnf_gm"] == pytest.approx(4 / 6)
-    assert ("measured", "dice_gm") not in found
-    assert {row.unit for row in rows if row.statistic == "volume_gm"} == {"ml"}
+    assert found["measured", "tissue_volume", "gm"] == pytest.approx(4 * 50 * 2 / 1000)
+    assert found["x", "tissue_dice", "gm"] == pytest.approx(2 * 4 / 10)
+    assert found["x", "tpf", "gm"] == 1
+    assert found["x", "ppv", "gm"] == pytest.approx(4 / 6)
+    assert found["x", "tnf", "gm"] == pytest.approx(4 / 6)
+    assert ("measured", "tissue_dice", "gm") not in found
+    assert {row.unit for row in rows if row.statistic == "tissue_volume"} == {"ml"}
 
 
 def test_lesions_are_what_is_brighter_than_the_brain():

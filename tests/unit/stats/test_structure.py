@@ -20,11 +20,11 @@ def head():
 def test_summary_and_ratios_by_hand(head):
     image, masks = head
     ratios = image_quality.summary_ratios(image, masks)
-    assert ratios["gm_over_wm_mean"] == pytest.approx(12 / (68 / 3))
-    assert ratios["csf_over_gm_sd"] == pytest.approx(1 / np.sqrt(8 / 3))
-    assert ratios["csf_over_wm_p05"] == pytest.approx(2.1 / 20.4)
-    assert ratios["gm_over_wm_p95"] == pytest.approx(13.8 / 24)
-    assert len(ratios) == 12
+    assert ratios["gm/wm"]["ratio_mean"] == pytest.approx(12 / (68 / 3))
+    assert ratios["csf/gm"]["ratio_sd"] == pytest.approx(1 / np.sqrt(8 / 3))
+    assert ratios["csf/wm"]["ratio_p05"] == pytest.approx(2.1 / 20.4)
+    assert ratios["gm/wm"]["ratio_p95"] == pytest.approx(13.8 / 24)
+    assert sum(map(len, ratios.values())) == 12
     with pytest.raises(ValueError, match="no voxel of wm"):
         image_quality.summary_ratios(image, masks | {"wm": image > 99})
     with pytest.raises(ValueError, match="grid"):

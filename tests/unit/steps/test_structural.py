@@ -122,15 +122,15 @@ def test_measures_of_the_measured_scan_itself_are_perfect(prepared):
         prepared.hr, {"same": prepared.hr, "bspline": prepared.lr["bspline"]}, prepared.mask, prepared.affine,
         range(SHAPE[2]), seed=0,
     )  # fmt: skip
-    found = {(row.contrast, row.series, row.statistic): row.value for row in rows}
-    assert found["T1w", "same", "mae"] == 0
-    assert found["all", "same", "dice_gm"] == 1
-    assert found["FLAIR", "same", "volume_wmh"] == found["FLAIR", "measured", "volume_wmh"]
-    assert found["T1w", "bspline", "ssim"] < 0.99
-    assert 0.4 < found["all", "bspline", "dice_wm"] < 1
+    found = {(row.contrast, row.series, row.statistic, row.region): row.value for row in rows}
+    assert found["T1w", "same", "mae", "brain"] == 0
+    assert found["all", "same", "tissue_dice", "gm"] == 1
+    assert found["FLAIR", "same", "tissue_volume", "wmh"] == found["FLAIR", "measured", "tissue_volume", "wmh"]
+    assert found["T1w", "bspline", "ssim", "brain"] < 0.99
+    assert 0.4 < found["all", "bspline", "tissue_dice", "wm"] < 1
     assert set(np.unique(labels)) == {0, 1, 2, 3}
     ml = prepared.mask.sum() * 8 / 1000
-    assert sum(found["all", "measured", f"volume_{t}"] for t in ("gm", "wm", "csf")) == pytest.approx(ml)
+    assert sum(found["all", "measured", "tissue_volume", t] for t in ("gm", "wm", "csf")) == pytest.approx(ml)
 
 
 def test_without_tissues_the_other_measures_remain(prepared, monkeypatch):
@@ -142,8 +142,9 @@ def test_without_tissues_the_other_measures_remain(prepared, monkeypatch):
         prepared.hr, {"bspline": prepared.lr["bspline"]}, prepared.mask, prepared.affine, [18], seed=0
     )
     measures = {row.statistic for row in rows}
-    assert {"psnr", "efc", "volume_wmh"} <= measures
-    assert not measures & {"cjv", "volume_gm"}
+    assert {"psnr", "efc", "tissue_volume"} <= measures
+    assert "cjv" not in measures
+    assert {row.region for row in rows if row.statistic == "tissue_volume"} == {"wmh"}
     assert not labels.any()
 
 

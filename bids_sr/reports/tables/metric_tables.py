@@ -1,0 +1,142 @@
+"""Tables of metrics: each is a declaration of the rows that it shows, and one function renders them all.
+
+A difference is set in bold where its interval excludes 0, nowhere else: a larger value alone is no finding.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from markupsafe import Markup
+
+from bids_sr.frozen import frozen
+from bids_sr.metrics.long_tables import COLUMNS, MISSING, MetricRow
+from bids_sr.metrics.registry import statistic
+from bids_sr.reports.markup import Head, table
+from bids_sr.reports.tables import evaluation_rows as pick
+from bids_sr.reports.tables.evaluation_tables import cell
+
+Choice = Mapping[str, Collection[str]]
+"""Values by column, of which a row has one each."""
+
+
+@frozen
+class MetricTable:
+    """A table, or several of one kind; columns are those of `bids_sr.metrics.long_tables.COLUMNS`.
+
+    Parameters
+    ----------
+    title : in braces columns of `split`, whose words are filled in
+    rows : which rows it shows, by any of some choices; their values are in the order of lines and columns
+    lines, columns : each combination of the values of these is a line of the table, and a column
+    split : each combination of the values of these is a table of its own
+    """
+
+    title: str
+    rows: tuple[Choice, ...]
+    lines: tuple[str, ...] = ("series",)
+    columns: tuple[str, ...] = ("statistic",)
+    split: tuple[str, ...] = ()
+
+
+SCANS = (
+    MetricTable(
+        title="{contrast}, brain: against the measured scan in slices that no model was trained on",
+        rows=({"reference": ("heldOut",), "statistic": ("psnr", "ssim", "mae", "nmse")},),
+        split=("contrast",),
+    ),
+    MetricTable(
+        title="{contrast}: quality of the brain; tissues as found in the measured scans",
+        rows=(
+            {"statistic": ("cjv", "efc", "fwhm", "wm2max"), "region": ("brain",)},
+            {"statistic": ("ratio_mean",), "region": ("gm/wm", "csf/gm")},
+        ),
+        columns=("statistic", "region"),
+        split=("contrast",),
+    ),
+    MetricTable(
+        title="Tissues and lesions, {contrast}: volume, and overlap with the segmentation of the measured scans",
+        rows=({"statistic": ("tissue_volume", "tissue_dice", "tpf", "ppv")},),
+        columns=("statistic", "region"),
+        split=("contrast",),
+    ),
+)
+"""Tables of structural scans: likeness and quality of each contrast, tissues and lesions."""
+
+
+def rendered(declared: MetricTable, rows: Sequence[MetricRow], names: Sequence[str] = ()) -> list[tuple[str, Markup]]:
+    """The tables of a declaration with their titles; none without rows.
+
+    Parameters
+    ----------
+    rows : of any table of metrics
+    names : of series, in their order within each kind
+    """
+    found = [row for row in rows if any(_is_of(row, choice) for choice in declared.rows)]
+    tables = []
+    for key in _keys(declared, declared.split, found, names):
+        own = [row for row in found if _values(row, declared.split) == key]
+        words = {name: _word(name, value) for name, value in zip(declared.split, key, strict=True)}
+        title = declared.title.format_map(words)
+        tables.append((title, _table(declared, own, title, names)))
+    return tables
+
+
+def _table(declared: MetricTable, rows: Sequence[MetricRow], title: str, names: Sequence[str]) -> Markup:
+    """One table."""
+    by_place = {(_values(row, declared.lines), _values(row, declared.columns)): row for row in reversed(rows)}
+    columns = _keys(declared, declared.columns, rows, names)
+    heads: list[Head] = [*declared.lines]
+    for key in columns:
+        unit = next(row.unit for (_, column), row in by_place.items() if column == key)
+        words = [_word(name, value) for name, value in zip(declared.columns, key, strict=True)]
+        heads.append((", ".join(filter(None, words)), "" if unit in ("1", "signal") else unit))
+    lines = []
+    for line in _keys(declared, declared.lines, rows, names):
+        first = [_word(name, value) for name, value in zip(declared.lines, line, strict=True)]
+        values = (by_place.get((line, key)) for key in columns)
+        lines.append([*first, *(cell(row, bold=row is not None and row.is_difference) for row in values)])
+    return table(title, heads, lines, names=len(declared.lines))
+
+
+def _is_of(row: MetricRow, choice: Choice) -> bool:
+    return all(getattr(row, column) in values for column, values in choice.items())
+
+
+def _values(row: MetricRow, columns: Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(getattr(row, column)) for column in columns)
+
+
+def _keys(
+    declared: MetricTable, columns: Sequence[str], rows: Sequence[MetricRow], names: Sequence[str]
+) -> list[tuple[str, ...]]:
+    """Combinations of values that occur, in order; without series of which no table has a line."""
+    order = [_order(declared, column, rows, names) for column in columns]
+    found = dict.fromkeys(_values(row, columns) for row in rows)
+    kept = [key for key in found if all(value in known for value, known in zip(key, order, strict=True))]
+    return sorted(kept, key=lambda key: [known.index(value) for value, known in zip(key, order, strict=True)])
+
+
+def _order(declared: MetricTable, column: str, rows: Sequence[MetricRow], names: Sequence[str]) -> list[str]:
+    """Values of a column as they follow each other: as declared, else in the order of the report."""
+    if column == "series":
+        return pick.series_of(rows, names)
+    if chosen := [value for choice in declared.rows for value in choice.get(column, ())]:
+        return chosen
+    if column == "contrast":
+        return pick.contrasts_of(rows)
+    if column == "region":
+        return pick.regions_of(rows)
+    return list(dict.fromkeys(str(getattr(row, column)) for row in rows))
+
+
+def _word(column: str, value: str) -> str:
+    """A value of a column as a table shows it."""
+    if column == "series":
+        return pick.series_text(value)
+    if column == "minus":
+        return "" if value == MISSING else f"minus {pick.series_text(value)}"
+    if column == "statistic":
+        return statistic(value).label or value
+    if column == "region":
+        return pick.region_text(value)
+    levels = COLUMNS[column].get("Levels", {})
+    return str(levels.get(value, value)) if isinstance(levels, Mapping) else value
