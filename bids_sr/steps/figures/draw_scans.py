@@ -43,7 +43,7 @@ def draw_scans(
     from bids_sr.reports.figures.anat_figures import scans_figure
     from bids_sr.reports.markup import joined
     from bids_sr.reports.tables.html_tables import facts_html
-    from bids_sr.reports.tables.metric_tables import SCANS, rendered
+    from bids_sr.reports.tables.tables_of_metrics import SCANS, rendered
 
     found = by_series([*coarse_scans, *other_scans, *made_scans, *fine_scans])
     series = {name: {key: scan_mask.like(scan) for key, scan in scans.items()} for name, scans in found.items()}

@@ -21,7 +21,7 @@ from bids_sr.reports.tables.html_tables import (
     registration_html,
     summary_html,
 )
-from bids_sr.reports.tables.metric_tables import SCANS, rendered
+from bids_sr.reports.tables.tables_of_metrics import SCANS, rendered
 from bids_sr.reports.text.evaluation_text import guards_html, verdict_html
 from bids_sr.stats.group import group_tests
 from bids_sr.stats.group.group_tables import paper_tables

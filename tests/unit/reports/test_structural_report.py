@@ -11,7 +11,7 @@ from bids_sr.reports.assembler import assemble, find_figures
 from bids_sr.reports.figures.anat_figures import explanation_figure, scans_figure
 from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.markup import joined
-from bids_sr.reports.tables.metric_tables import SCANS, rendered
+from bids_sr.reports.tables.tables_of_metrics import SCANS, rendered
 from bids_sr.steps.figures import declared
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 2, 0, -10], [0, 0, 2, -5], [0, 0, 0, 1]])
