@@ -33,7 +33,7 @@ from _table import keep  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from scipy import ndimage  # noqa: E402
 
-from bids_sr.spatial.boldref import spread  # noqa: E402
+from bids_sr.spatial.boldref import evenly_spaced  # noqa: E402
 from bids_sr.spatial.hmc import HmcSettings, estimate_motion  # noqa: E402
 from bids_sr.spatial.transforms import apply, displacement, invert, rigid_matrix, rigid_params  # noqa: E402
 
@@ -90,7 +90,7 @@ class Scanner:
 
 def ours(series: Array, reference: Array, scanner: Scanner) -> list[Array]:
     settings = HmcSettings()
-    learned = [series[t] for t in spread(0, len(series), settings.calibration_volumes)]
+    learned = [series[t] for t in evenly_spaced(0, len(series), settings.calibration_volumes)]
     found = estimate_motion(series, reference, scanner.mask, AFFINE, settings, calibration=learned)
     return list(found.matrices)
 
@@ -176,7 +176,7 @@ def motion_rows(
     for seed in range(seeds):
         series, reference, truth = moving(scanner, condition, seed, volumes)
         for name, run in tools.items():
-            some = spread(0, volumes, ants_volumes if name == "ants" else volumes)
+            some = evenly_spaced(0, volumes, ants_volumes if name == "ants" else volumes)
             found, spent = timed(run, series[some], reference, scanner)
             errors[name] += [scanner.error(a, b) for a, b in zip(found, [truth[t] for t in some], strict=True)]
             seconds[name].append(spent)
@@ -196,7 +196,7 @@ def still_rows(
     rows = []
     for seed in range(seeds):
         series = Still(scanner, seed, volumes)
-        chosen = spread(0, volumes, 40)
+        chosen = evenly_spaced(0, volumes, 40)
         reference = sum(series[t] for t in chosen) / len(chosen)
         for name, run in tools.items():
             if name == "none" or (name == "ants" and seed):

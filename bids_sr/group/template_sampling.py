@@ -20,7 +20,7 @@ from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import Spline, sample_volume
-from bids_sr.spatial.transforms import TransformError, carry, linear_values, moved
+from bids_sr.spatial.transforms import TransformError, carry, linear_values, moved, points_in
 
 _REACH_MM = 400.0  # half the edge of the box in which coordinates are carried through transforms
 
@@ -52,7 +52,7 @@ def target_of(space: str) -> Target:
         )
         for image in (template.t1, template.mask)
     )
-    points = np.argwhere(mask > 0.5) @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+    points = points_in(mask > 0.5, grid.affine)
     return Target(
         space=space, shape=grid.data.shape, affine=grid.affine, mask=mask > 0.5, background=background, points=points
     )

@@ -199,7 +199,7 @@ def check_compared(run: BoldRun, found: Findings) -> None:
     """Hold the voxels of compared series against those of the run; all are sound images of as many volumes."""
     if not run.compared:
         return
-    from bids_sr.registration.compared_frame import ComparedError, hold_against, moments, refusal_of, refuse_other_nan
+    from bids_sr.registration.compared_frame import ComparedError, align_volumes, moments, refusal_of, refuse_other_nan
 
     wanted = moments(run.n_volumes)
     middle = run.echoes[len(run.echoes) // 2][0] if run.echoes else run.bold  # most like the combined echoes
@@ -207,7 +207,7 @@ def check_compared(run: BoldRun, found: Findings) -> None:
     for each in run.compared:
         try:
             refuse_other_nan(_volumes(each.bold))
-            seen = hold_against(own, _some_volumes(each.bold, wanted, each.axis_order), run.affine)
+            seen = align_volumes(own, _some_volumes(each.bold, wanted, each.axis_order), run.affine)
         except ComparedError as error:
             found.refuse(each.bold, str(error), "Look at it beside the run.")
             continue

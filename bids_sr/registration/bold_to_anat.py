@@ -11,9 +11,10 @@ from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import apply
 from bids_sr.registration.brain import agreement, coarse
-from bids_sr.registration.rigid import rigid, size_of
+from bids_sr.registration.rigid import rigid, rim_of, size_of
 from bids_sr.spatial import masks
-from bids_sr.spatial.transforms import TransformError, displacement, hr_grid, invert, write_itk
+from bids_sr.spatial.transforms import TransformError, hr_grid, invert, points_in, rms_distance, write_itk
+from bids_sr.spatial.transforms import apply as move
 from bids_sr.sr.resolution.matrices import Factor
 
 LOGGER = logging.getLogger(__name__)
@@ -32,8 +33,7 @@ def register_to_t1w(
     own = masks.brain_mask(boldref.data, boldref.affine)
     brain, brain_mask = _brain(t1w, t1w_mask)
     fit = rigid(boldref, brain, own, brain_mask, seed=seed, prefix=prefix, fine_mm=0.35 * float(boldref.zooms.min()))
-    rim = masks.grow(own, boldref.affine, 1.5 * float(boldref.zooms.max()))
-    by_headers = agreement(boldref, brain, np.eye(4), rim)
+    by_headers = agreement(boldref, brain, np.eye(4), rim_of(own, boldref))
     kept = fit.nmi <= by_headers
     if kept:
         LOGGER.warning(
@@ -49,15 +49,15 @@ def facts_of_coreg(boldref: Volume, t1w: Volume, t1w_mask: Array, boldref2t1w: A
     """Facts for the report of a precomputed registration: `boldref2t1w` takes a T1w point to its boldref point."""
     own, (brain, brain_mask), xfm = masks.brain_mask(boldref.data, boldref.affine), _brain(t1w, t1w_mask), boldref2t1w
     to_t1w = invert(xfm)
-    rim = masks.grow(own, boldref.affine, 1.5 * float(boldref.zooms.max()))
-    facts = _agreement(boldref, own, brain, brain_mask, to_t1w, agreement(boldref, brain, to_t1w, rim))
+    nmi = agreement(boldref, brain, to_t1w, rim_of(own, boldref))
+    facts = _agreement(boldref, own, brain, brain_mask, to_t1w, nmi)
     return facts | {"bold_t1w_start": "given"}
 
 
 def _brain(t1w: Volume, t1w_mask: Array) -> tuple[Volume, Array]:
     """The T1w brain and its mask on 2 mm voxels."""
     brain = coarse(Volume(data=np.where(t1w_mask, t1w.data, 0), affine=t1w.affine), 2.0)
-    return brain, masks.coarsen(t1w_mask.astype(np.float32), t1w.affine, 2.0)[0] > 0.5
+    return brain, masks.coarse_mask(t1w_mask, t1w.affine, 2.0)
 
 
 def _agreement(
@@ -82,8 +82,7 @@ def _size(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:
     try:
         return size_of(xfm, mask, affine)
     except TransformError:
-        moved = displacement(np.eye(4), xfm, np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3])
-        return {"displacement_rms_mm": round(float(np.sqrt((moved**2).mean())), 4)}
+        return {"displacement_rms_mm": round(rms_distance(np.eye(4), xfm, points_in(mask, affine)), 4)}
 
 
 def register_pair_to_bold(
@@ -161,9 +160,7 @@ def region_on_bold(
     grids : brain masks on the grid of boldref and on its high-resolution grid
     folder : for the inverted transform
     """
-    to_t1w = folder / "t1w2boldref.txt"
-    write_itk(to_t1w, invert(boldref2t1w))
-    chain = [*to_region, str(to_t1w)]
+    chain = boldref_onward(boldref2t1w, to_region, folder)
     mask = Volume(data=(region.data > 0.5).astype(np.float32), affine=region.affine)
     found = []
     for grid in grids:
@@ -193,15 +190,9 @@ def _fraction_in_view(mask: Volume, chain: Sequence[str], grid: Volume, *, seed:
     voxels = np.argwhere(seen > 0.5)
     if not len(voxels):
         return 0.0
-    to_grid = np.linalg.inv(grid.affine) @ affine
-    at = voxels @ to_grid[:3, :3].T + to_grid[:3, 3]
+    at = move(np.linalg.inv(grid.affine) @ affine, voxels)
     inside = ((at > -0.5) & (at < np.array(grid.data.shape) - 0.5)).all(axis=1)
     return float(inside.mean())
-
-
-def boldref_to_template(boldref2t1w: Array, std2t1w: str | Path, here: Path) -> list[str]:
-    """Transforms that take a boldref point to its template point; see `boldref_onward`."""
-    return boldref_onward(boldref2t1w, [std2t1w], here)
 
 
 def boldref_onward(boldref2t1w: Array, onward: Sequence[str | Path], here: Path) -> list[str]:

@@ -15,11 +15,11 @@ from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import Stage, apply, load_ants, read_linear, register, to_ants
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import Spline, sample_volume
-from bids_sr.spatial.transforms import invert, rigid_matrix
+from bids_sr.spatial.transforms import invert, points_in, rigid_matrix
 
-VOLUME_ML = (900.0, 1900.0)  # of the brain of an adult or a child of school age
-MAX_DETERMINANT = 1.1  # of the affine from template to head; the templates are larger than most brains
-MIN_DICE = 0.85  # of the mask and the template's brain
+_VOLUME_ML = (900.0, 1900.0)  # of the brain of an adult or a child of school age
+_MAX_DETERMINANT = 1.1  # of the affine from template to head; the templates are larger than most brains
+_MIN_DICE = 0.85  # of the mask and the template's brain
 
 
 @frozen
@@ -40,15 +40,15 @@ class BrainCheck:
     @property
     def doubts(self) -> list[str]:
         """Why the mask is probably wrong, a clause each; none where nothing speaks against it."""
-        low, high = VOLUME_ML
+        low, high = _VOLUME_ML
         found = []
         if not low <= self.volume_ml <= high:
             found.append(f"its brain mask holds {self.volume_ml:.0f} ml, where brains have {low:.0f} to {high:.0f}")
-        if self.determinant is not None and self.determinant > MAX_DETERMINANT:
+        if self.determinant is not None and self.determinant > _MAX_DETERMINANT:
             found.append(f"the template had to grow to {self.determinant:.2f} of its volume, as it does in the scalp")
         if self.nmi is not None and self.nmi_headers is not None and self.nmi < self.nmi_headers:
             found.append("the template fits it no better than by the headers alone")
-        if self.template_dice is not None and self.template_dice < MIN_DICE:
+        if self.template_dice is not None and self.template_dice < _MIN_DICE:
             found.append(f"mask and template's brain agree by a Dice coefficient of {self.template_dice:.2f} alone")
         return found
 
@@ -105,7 +105,7 @@ def bias_field(image: Volume, mask: Array | None, *, seed: int, iterations: tupl
     if mask is None:
         inside = masks.head_mask(low.data, low.affine)
     else:
-        inside = masks.coarsen(mask.astype(np.float32), image.affine, _BIAS_MM)[0] > 0.5
+        inside = masks.coarse_mask(mask, image.affine, _BIAS_MM)
     low = Volume(data=np.maximum(low.data, 0), affine=low.affine)
     field = ants.n4_bias_field_correction(
         to_ants(low, seed), to_ants(Volume(data=inside, affine=low.affine), seed), shrink_factor=1,
@@ -118,10 +118,10 @@ def bias_field(image: Volume, mask: Array | None, *, seed: int, iterations: tupl
 
 def _starts(head: Volume, template: Volume) -> list[Array]:
     """Rough poses of the template in the head: the headers', then smaller, by pitch and shift about its top."""
-    inside = np.argwhere(masks.head_mask(head.data, head.affine)) @ head.affine[:3, :3].T + head.affine[:3, 3]
+    inside = points_in(masks.head_mask(head.data, head.affine), head.affine)
     top = np.percentile(inside[:, 2], 99.9)
     center = inside[inside[:, 2] > top - _TOP_MM].mean(axis=0)
-    brain = np.argwhere(template.data > 0.1) @ template.affine[:3, :3].T + template.affine[:3, 3]
+    brain = points_in(template.data > 0.1, template.affine)
     middle = brain.mean(axis=0)
     shrunk = np.diag([_START_SCALE, _START_SCALE, _START_SCALE, 1.0])
     shrunk[:3, 3] = (1 - _START_SCALE) * middle
@@ -140,7 +140,7 @@ def agreement(fixed: Volume, moving: Volume, xfm: Array, mask: Array) -> float:
     return masks.normalized_mutual_information(fixed.data[mask], seen[mask])
 
 
-def align_head(
+def _align_head(
     head: Volume, template: Volume, template_mask: Array, *, seed: int, prefix: str, tries: int = 2
 ) -> tuple[Array, float, float]:
     """Affine that takes a template point to its point in the head (RAS mm), from the best of many starts, at 4 mm.
@@ -151,9 +151,7 @@ def align_head(
     their like. With a rim around it, the template's empty surroundings find a better match in the air around the scalp
     than in the skull, and the template grows to the size of the head.
     """
-    data, affine = masks.coarsen(template.data, template.affine, 4.0)
-    low_template = Volume(data=data, affine=affine)
-    inside = masks.coarsen(template_mask.astype(np.float32), template.affine, 4.0)[0] > 0.5
+    low_template, inside = coarse(template, 4.0), masks.coarse_mask(template_mask, template.affine, 4.0)
     low_head = coarse(head, 4.0)
     poses = _starts(low_head, low_template)
     scores = [agreement(low_template, low_head, pose, inside) for pose in poses]
@@ -170,7 +168,7 @@ def align_head(
     return xfm, nmi, scores[0]
 
 
-def fit_mask(head: Volume, carried: Array) -> Array:
+def _fit_mask(head: Volume, carried: Array) -> Array:
     """Brain mask from the carried one (fraction in [0, 1]) and the tissue of a T1w without bias.
 
     Gray and white matter are what is brighter than about half of the gray matter; what hangs on by less than a few mm
@@ -201,7 +199,7 @@ def normalize(
     """
     mm = 4.0 if sloppy else 3.0
     low = coarse(template, mm)
-    inside = masks.coarsen(template_mask.astype(np.float32), template.affine, mm)[0] > 0.5
+    inside = masks.coarse_mask(template_mask, template.affine, mm)
     stripped = Volume(data=np.where(mask, brain.data, 0), affine=brain.affine)
     levels: dict[str, Any] = {"iterations": (50, 20), "shrink": (3, 2), "mm": (4.0, 2.0), "sampling": 0.25}
     affine = Stage(transform="Affine[0.1]", masked=False, **levels)
@@ -228,9 +226,9 @@ def brain_from_head(
     """
     low = coarse(head, 2.0)
     tries = 1 if sloppy else 2
-    xfm, nmi, by_headers = align_head(low, template, template_mask, seed=seed, prefix=prefix, tries=tries)
+    xfm, nmi, by_headers = _align_head(low, template, template_mask, seed=seed, prefix=prefix, tries=tries)
     carried = masks.coverage(template_mask, template.affine, low.data.shape, low.affine, invert(xfm))
-    mask = fit_mask(low, carried).astype(np.float32) if fitted else carried
+    mask = _fit_mask(low, carried).astype(np.float32) if fitted else carried
     check = BrainCheck(
         volume_ml=volume_ml(mask > 0.5, low.affine),
         determinant=float(np.linalg.det(xfm[:3, :3])),

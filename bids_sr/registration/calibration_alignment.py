@@ -17,21 +17,22 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.registration.rigid import refine, rigid, size_of
 from bids_sr.spatial import masks
+from bids_sr.spatial.boldref import in_place
 from bids_sr.spatial.edges import EdgeError, edge_mismatch
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.transforms import apply, displacement, hr_grid
+from bids_sr.spatial.transforms import hr_grid, points_in, rms_distance
 from bids_sr.sr.resolution.matrices import Factor, kspace_crop
 from bids_sr.sr.variance.calibration_components import LEAST_VOLUMES, CalibrationError, calibration_components
 from bids_sr.stats.glm.confounds import HEAD_RADIUS_MM, drift_basis, framewise_displacement
 from bids_sr.stats.glm.design import frame_times
 from bids_sr.stats.glm.regressors import DesignError, read_events
 
-LEAST_OVERLAP = 0.5  # of the run's brain that lies in the calibration's
-LEAST_CORRELATION = 0.5  # of the two references in the brain, below which it is another head or a failed registration
-MOST_MOTION_MM = 1.0  # of any volume that is used, from the reference (rms over the brain)
-MOST_FAR = 0.25  # share of the volumes that may lie farther away, and are left out
-MOST_VOLUMES = 100  # that are read; more tell little more and cost memory
+_LEAST_OVERLAP = 0.5  # of the run's brain that lies in the calibration's
+_LEAST_CORRELATION = 0.5  # of the two references in the brain, below which it is another head or a failed registration
+_MOST_MOTION_MM = 1.0  # of any volume that is used, from the reference (rms over the brain)
+_MOST_FAR = 0.25  # share of the volumes that may lie farther away, and are left out
+_MOST_VOLUMES = 100  # that are read; more tell little more and cost memory
 
 
 def register_to_calibration(
@@ -65,7 +66,7 @@ def agreement(
     facts: dict[str, float | None] = {
         "overlap": round(overlap, 4),
         "dice": round(masks.dice(mask, carried), 4),
-        "correlation": round(_correlation(low[both], boldref.data[both]), 4),
+        "correlation": round(masks.correlation(low[both], boldref.data[both]), 4),
         "edges_apart_mm": None,
         "edges_apart_p90_mm": None,
     }
@@ -79,26 +80,19 @@ def agreement(
     return facts | {key: round(value, 3) if math.isfinite(value) else None for key, value in told.items()}
 
 
-def _correlation(a: Array, b: Array) -> float:
-    if a.size < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return 0.0
-    return float(np.corrcoef(a, b)[0, 1])
-
-
 def in_reference(reader: SeriesReader, matrices: Array, first: int) -> Array:
-    """Steady volumes in the pose of the reference, (X, Y, Z, T) float32; the first `MOST_VOLUMES` of them."""
-    shape = reader.shape[:3]
-    stop = min(reader.shape[3], first + MOST_VOLUMES)
-    out = np.empty((*shape, stop - first), dtype=np.float32)
+    """Steady volumes in the pose of the reference, (X, Y, Z, T) float32; the first `_MOST_VOLUMES` of them."""
+    stop = min(reader.shape[3], first + _MOST_VOLUMES)
+    out = np.empty((*reader.shape[:3], stop - first), dtype=np.float32)
     for t in range(first, stop):
-        out[..., t - first] = sample_volume(reader.volume(t), reader.affine, shape, reader.affine, matrices[t])
+        out[..., t - first] = in_place(reader, t, matrices[t])
     return out
 
 
 def moved_mm(matrices: Array, mask: Array, affine: Array) -> Array:
     """(T,) rms displacement of the brain from the reference (mm)."""
-    points = apply(affine, np.argwhere(mask)[::7])
-    return np.array([np.sqrt((displacement(np.eye(4), matrix, points) ** 2).mean()) for matrix in matrices])
+    points = points_in(mask, affine, 7)
+    return np.array([rms_distance(np.eye(4), matrix, points) for matrix in matrices])
 
 
 def task_regressors(events: Path, tr: float, volumes: int) -> Array:
@@ -115,18 +109,18 @@ def task_regressors(events: Path, tr: float, volumes: int) -> Array:
 
 def objection(facts: Mapping[str, float]) -> str:
     """Why a calibration cannot be used, from what was measured; "" if it can."""
-    if facts["overlap"] < LEAST_OVERLAP:
+    if facts["overlap"] < _LEAST_OVERLAP:
         return (
             f"only {facts['overlap']:.0%} of the run's brain lies in it: measure it with the field of view of the run"
         )
-    if facts["correlation"] < LEAST_CORRELATION:
+    if facts["correlation"] < _LEAST_CORRELATION:
         return (
             f"in register it looks unlike the run (correlation {facts['correlation']:.2f}): another head, another "
             "contrast or a registration that failed; look at its figure"
         )
-    if facts.get("far_share", 0.0) > MOST_FAR:
+    if facts.get("far_share", 0.0) > _MOST_FAR:
         return (
-            f"the head moved by {facts['motion_max_mm']:.1f} mm, {MOST_MOTION_MM:g} mm are allowed: measure it again "
+            f"the head moved by {facts['motion_max_mm']:.1f} mm, {_MOST_MOTION_MM:g} mm are allowed: measure it again "
             "while the participant lies still"
         )
     return ""
@@ -162,7 +156,7 @@ def calibration_patterns(
     fd, far = framewise_displacement(params[used]), moved_mm(matrices[used], mask, reader.affine)
     task, told = _task(events, tr, reader.shape[3])
     motion = np.asarray(params[used], dtype=np.float64) * ([1.0] * 3 + [HEAD_RADIUS_MM] * 3)  # mm at the head's radius
-    away = far > MOST_MOTION_MM
+    away = far > _MOST_MOTION_MM
     told |= {
         "fd_max_mm": round(float(np.nanmax(fd)), 4), "fd_mean_mm": round(float(np.nanmean(fd)), 4),
         "motion_max_mm": round(float(far.max()), 4), "far_share": round(float(away.mean()), 4),

@@ -19,32 +19,34 @@ from bids_sr.io.grids import EDGE_TOLERANCE, corners_apart
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.spatial import hmc
-from bids_sr.spatial.masks import MaskError, brain_mask, grow, head_mask, voxel_sizes
+from bids_sr.spatial.masks import MaskError, brain_mask, correlation, grow, head_mask, voxel_sizes
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.transforms import apply, displacement
+from bids_sr.spatial.transforms import apply, points_in, rms_distance
 from bids_sr.sr.resolution.matrices import apply_along, block_matrix, downsample, highres_size
 
-PLACES = 6
+_PLACES = 6
 """Moments of the run, evenly spaced, at each of which two volumes that follow one another are looked at."""
-TIME_TOLERANCE = 1e-3
+_TIME_TOLERANCE = 1e-3
 """Of repetition times (s)."""
-STILL_MM, STILL_VOXELS = 0.1, 0.04
+_STILL_MM, _STILL_VOXELS = 0.1, 0.04
 """Spread of positions below which a series moves as its run does: it errs by no more where it was realigned."""
-MOST_SHIFT, SAID_SHIFT = 0.2, 0.1
+_MOST_SHIFT, _SAID_SHIFT = 0.2, 0.1
 """Of an acquired voxel, along any axis: a series that lies farther off is refused; a shift above the second is said."""
-LEAST_SIGNAL = 0.1
+_LEAST_SIGNAL = 0.1
 """Of the median in the head; a voxel whose mean is below it has no signal: it lies outside the mask of the series."""
-LEAST_MASKED, LEAST_COVERED = 0.05, 0.1
+_LEAST_MASKED, _LEAST_COVERED = 0.05, 0.1
 """Of the head: a series without signal in less of it was not masked, one with signal in less of it has none."""
-DEEP_MM = 10.0
+_DEEP_MM = 10.0
 """Inside the brain, farther from its border, NaN is no mask."""
-LEAST_LIKE = 0.6
+_LEAST_LIKE = 0.6
 """Correlation of the mean images in the head; below it lies another head, or a series whose mean was taken off."""
-WORTH_A_TRY = 0.2
+_WORTH_A_TRY = 0.2
 """The same before the two are registered; below it nothing is registered."""
-TOGETHER = 0.05
+_TOGETHER = 0.05
 """Correlation of changes from a volume to the next, slightly smoothed; below it lies another run."""
-MOST_GAIN = 1.05
+_MOST_APART_MM = 5.0
+"""Of two references of one run: farther apart they are not in one frame."""
+_MOST_GAIN = 1.05
 """Ratio of the signals above which a series is brought to the signal of its run."""
 _SMOOTH = 1.5  # voxels (sigma), of changes
 
@@ -54,7 +56,7 @@ class ComparedError(ValueError):
 
 
 @frozen
-class Seen:
+class Alignment:
     """How a compared series lies on its run."""
 
     moves: bool  # whether its volumes lie where those of the run were acquired, whatever constant shift they have
@@ -74,7 +76,7 @@ class Seen:
         parts = [
             f"{size:+.2f} voxels along {axis}".replace("-", "−")
             for size, axis in zip(self.shift, "xyz", strict=True)
-            if abs(size) >= SAID_SHIFT
+            if abs(size) >= _SAID_SHIFT
         ]
         return ", ".join(parts)
 
@@ -89,16 +91,16 @@ class Seen:
 
 
 def moments(n_volumes: int) -> list[int]:
-    """Volumes that are looked at: `PLACES` pairs of neighbors, none at the start, which may not be in steady state.
+    """Volumes that are looked at: `_PLACES` pairs of neighbors, none at the start, which may not be in steady state.
 
     >>> moments(60)
     [5, 6, 14, 15, 24, 25, 34, 35, 44, 45, 53, 54]
     """
-    starts = np.unique(np.linspace(0, n_volumes - 2, 2 * PLACES + 1)[1::2].round().astype(int))
+    starts = np.unique(np.linspace(0, n_volumes - 2, 2 * _PLACES + 1)[1::2].round().astype(int))
     return sorted({int(t) for start in starts for t in (start, start + 1)})
 
 
-def hold_against(own: Mapping[int, Array], other: Mapping[int, Array], affine: Array) -> Seen:
+def align_volumes(own: Mapping[int, Array], other: Mapping[int, Array], affine: Array) -> Alignment:
     """How some volumes of a series lie on those of the run at the same moments.
 
     Parameters
@@ -118,30 +120,30 @@ def hold_against(own: Mapping[int, Array], other: Mapping[int, Array], affine: A
         brain = brain_mask(mean, affine)
     except (MaskError, ValueError) as error:
         raise ComparedError(f"no head is seen in the run ({error})") from None
-    refuse_nan(other, brain, affine)
-    own_level, as_given = least_signal(mean, mask), np.mean([np.nan_to_num(each) for each in other.values()], axis=0)
+    _refuse_nan(other, brain, affine)
+    own_level, as_given = _least_signal(mean, mask), np.mean([np.nan_to_num(each) for each in other.values()], axis=0)
     its = _means(as_given, shape)
-    least = least_signal(its, mask)
+    least = _least_signal(its, mask)
     there = (its > least) & (_means((as_given == 0).astype(np.float32), shape) < 0.01)  # no voxel of a finer grid is 0
     both = (mean > 0) & (there | ((mean < own_level) & (its > 0)))
     scale, offset = _to_signal(mean[mask & there], its[mask & there])
     low = {t: scale * downsample(np.nan_to_num(volume), shape) + offset for t, volume in other.items()}
     its = np.mean(list(low.values()), axis=0)
-    mask, how = covered(mask, there)
-    alike = _correlation(mean[mask], its[mask])
+    mask, how = _covered(mask, there)
+    alike = correlation(mean[mask], its[mask])
     starts = [t for t in own if t + 1 in own]
     changes = [np.concatenate([_change(each, t)[mask] for t in starts]) for each in (own, low)]
     poses = np.eye(4)[None]
-    if alike >= WORTH_A_TRY:
+    if alike >= _WORTH_A_TRY:
         whole = {t: np.where(there, low[t], own[t]) for t in starts}
         found = [hmc.estimate_motion([whole[t]], own[t], mask, affine, how).matrices[0] for t in starts]
         poses = np.stack(found)
         back = sample_volume(np.where(there, its, mean), affine, shape, affine, poses[len(poses) // 2])
-        alike = max(alike, _correlation(mean[mask], back[mask]))  # a shift is said as one
+        alike = max(alike, correlation(mean[mask], back[mask]))  # a shift is said as one
     shift, spread = _constant(poses, mask, affine)
-    still = max(STILL_MM, STILL_VOXELS * float(voxel_sizes(affine)[:2].min()))
-    return Seen(
-        moves=spread < still, shift=shift, spread_mm=spread, alike=alike, together=_correlation(*changes), scale=scale,
+    still = max(_STILL_MM, _STILL_VOXELS * float(voxel_sizes(affine)[:2].min()))
+    return Alignment(
+        moves=spread < still, shift=shift, spread_mm=spread, alike=alike, together=correlation(*changes), scale=scale,
         offset=offset, both=both, least=least,
     )  # fmt: skip
 
@@ -161,7 +163,7 @@ def misfits(
     if shape[3] != own[3]:
         fix = "Give the whole series of this run: put back volumes that were cut off its start."
         found.append((f"it has {shape[3]} volumes and its run {own[3]}: another run, or trimmed", fix))
-    if tr > 0 and own_tr > 0 and abs(tr - own_tr) > TIME_TOLERANCE:
+    if tr > 0 and own_tr > 0 and abs(tr - own_tr) > _TIME_TOLERANCE:
         fix = "Give the series of this run, or correct its header (pixdim[4], unit of time)."
         found.append((f"its repetition time is {tr:g} s and that of its run {own_tr:g} s", fix))
     finest = [highres_size(m, f) for m, f in zip(own, factor, strict=False)]
@@ -183,7 +185,7 @@ def misfits(
     return found
 
 
-def refuse_nan(volumes: Mapping[int, Array], brain: Mask, affine: Array) -> None:
+def _refuse_nan(volumes: Mapping[int, Array], brain: Mask, affine: Array) -> None:
     """Refuse a series that is NaN inside the brain; a part that reaches out of it, and not deep into it, is a mask.
 
     Parameters
@@ -201,7 +203,7 @@ def refuse_nan(volumes: Mapping[int, Array], brain: Mask, affine: Array) -> None
     holes = _means(holes.astype(np.float32), brain.shape) > 0.5
     parts, _ = ndimage.label(holes)
     enclosed = brain & holes & ~np.isin(parts, np.unique(parts[holes & ~brain]))
-    if count := int((enclosed | (holes & grow(brain, affine, -DEEP_MM))).sum()):
+    if count := int((enclosed | (holes & grow(brain, affine, -_DEEP_MM))).sum()):
         raise ComparedError(f"{count} voxels inside the brain are NaN; give values there, NaN only outside the brain")
 
 
@@ -228,19 +230,19 @@ def _to_signal(own: Array, its: Array) -> tuple[float, float]:
     if not own.size:
         return 1.0, 0.0
     scale, offset = float(np.median(own)) / max(float(np.median(its)), 1e-9), float(np.median(own - its))
-    if 1 / MOST_GAIN <= scale <= MOST_GAIN:
+    if 1 / _MOST_GAIN <= scale <= _MOST_GAIN:
         return 1.0, 0.0
     scaled, moved = (float(np.square(own - each).sum()) for each in (scale * its, its + offset))
     return (scale, 0.0) if scaled <= moved else (1.0, offset)
 
 
-def least_signal(mean: Array, mask: Mask) -> float:
+def _least_signal(mean: Array, mask: Mask) -> float:
     """Voxels have signal where the mean image is above it: programs such as tedana write zeros outside the brain.
 
     What a registration would take for an edge of the head there is filled with the run's own signal.
     """
     inside = mean[mask & (mean > 0)]
-    return LEAST_SIGNAL * float(np.median(inside)) if inside.size else 0.0
+    return _LEAST_SIGNAL * float(np.median(inside)) if inside.size else 0.0
 
 
 def _means(volume: Array, shape: Sequence[int]) -> Array:
@@ -250,32 +252,32 @@ def _means(volume: Array, shape: Sequence[int]) -> Array:
     return volume
 
 
-def covered(mask: Mask, there: Mask) -> tuple[Mask, hmc.HmcSettings | None]:
+def _covered(mask: Mask, there: Mask) -> tuple[Mask, hmc.HmcSettings | None]:
     """The part of the head in which a series has signal, its border left out, and how it is registered there.
 
     That is the head where the series has signal in all of it, or in too little. A part is not dilated: what was filled
     around it would hold the volumes where those of the run lie.
     """
     inside = mask & ndimage.binary_erosion(there, border_value=1)
-    if (mask & ~there).sum() <= LEAST_MASKED * mask.sum() or inside.sum() < LEAST_COVERED * mask.sum():
+    if (mask & ~there).sum() <= _LEAST_MASKED * mask.sum() or inside.sum() < _LEAST_COVERED * mask.sum():
         return mask, None
     return inside, hmc.HmcSettings(margin=0)
 
 
-def refusal_of(seen: Seen) -> tuple[str, str] | None:
+def refusal_of(seen: Alignment) -> tuple[str, str] | None:
     """Why a series cannot be compared, and the way out; None where it can."""
-    if seen.alike < LEAST_LIKE:
+    if seen.alike < _LEAST_LIKE:
         return (
             f"its mean image is unlike that of the run (correlation {seen.alike:.2f}): another head, another position, "
             "or a series whose mean was taken off",
             "Give the series of this run on its grid, with its mean (signal units).",
         )
-    if seen.together < TOGETHER:
+    if seen.together < _TOGETHER:
         return (
             f"its changes over time are unlike those of the run (correlation {seen.together:.2f}): another run",
             "Give the series that was made of this run.",
         )
-    if seen.moves and max(map(abs, seen.shift)) > MOST_SHIFT:
+    if seen.moves and max(map(abs, seen.shift)) > _MOST_SHIFT:
         return (
             f"it lies {seen.shift_text} (of the acquired grid) from the run in every volume: shifted",
             "Correct its affine, or the program that wrote it; a shifted map is wrong whatever its detail.",
@@ -288,15 +290,9 @@ def _change(volumes: Mapping[int, Array], t: int) -> Array:
     return ndimage.gaussian_filter(change, (_SMOOTH, _SMOOTH, 0))
 
 
-def _correlation(first: Array, second: Array) -> float:
-    a, b = (np.asarray(each, dtype=np.float64) - float(np.mean(each)) for each in (first, second))
-    scale = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / scale if scale > 0 else 0.0
-
-
 def _constant(poses: Float, mask: Mask, affine: Array) -> tuple[tuple[float, float, float], float]:
     """Median shift over the moments (acquired voxels), and the rms over the brain of what varies about it (mm)."""
-    points = apply(affine, np.argwhere(mask)[::7])
+    points = points_in(mask, affine, 7)
     moved = np.stack([apply(pose, points) - points for pose in poses])  # moments, points, 3
     middle = np.median(moved, axis=0)
     voxels = np.median(middle, axis=0) @ np.linalg.inv(affine[:3, :3]).T
@@ -305,24 +301,24 @@ def _constant(poses: Float, mask: Mask, affine: Array) -> tuple[tuple[float, flo
 
 
 def read_moments(reader: SeriesReader) -> dict[int, Array]:
-    """The volumes of a series that `hold_against` looks at; they are read in order."""
+    """The volumes of a series that `align_volumes` looks at; they are read in order."""
     return {t: reader.volume(t) for t in moments(reader.shape[3])}
 
 
-def checked(own: SeriesReader, other: SeriesReader) -> Seen:
+def checked(own: SeriesReader, other: SeriesReader) -> Alignment:
     """How a series lies on its run.
 
     Raises
     ------
     ComparedError : it cannot be compared
     """
-    seen = hold_against(read_moments(own), read_moments(other), np.asarray(own.affine, dtype=float))
+    seen = align_volumes(read_moments(own), read_moments(other), np.asarray(own.affine, dtype=float))
     if refused := refusal_of(seen):
         raise ComparedError(f"{refused[0]}. {refused[1]}")
     return seen
 
 
-def poses_of(seen: Seen, poses: Float, other: SeriesReader, boldref: Volume, mask: Mask) -> Float:
+def poses_of(seen: Alignment, poses: Float, other: SeriesReader, boldref: Volume, mask: Mask) -> Float:
     """(T, 4, 4) transforms that take a boldref point to where it lies in each volume of a compared series (RAS mm).
 
     Those of the run, where it moves as the run does; else one for all volumes, which brings the reference that it was
@@ -337,17 +333,12 @@ def poses_of(seen: Seen, poses: Float, other: SeriesReader, boldref: Volume, mas
     shape = boldref.data.shape
     low = np.mean([downsample(each, shape) for each in read_moments(other).values()], axis=0)
     reference, there = np.asarray(boldref.data), low > seen.least
-    inside, how = covered(mask, there)
+    inside, how = _covered(mask, there)
     whole = np.where(there, seen.scale * low + seen.offset, reference)
     found = hmc.estimate_motion([whole], reference, inside, boldref.affine, how).matrices[0]
-    points = apply(boldref.affine, np.argwhere(mask)[::7])
-    far = float(np.sqrt((displacement(np.eye(4), found, points) ** 2).mean()))
-    if far > MOST_APART_MM:
+    far = rms_distance(np.eye(4), found, points_in(mask, boldref.affine, 7))
+    if far > _MOST_APART_MM:
         raise ComparedError(
             f"its head motion was undone, and the reference it was aligned to lies {far:.1f} mm from that of the run"
         )
     return np.repeat(found[None], len(poses), axis=0)
-
-
-MOST_APART_MM = 5.0
-"""Of two references of one run: farther apart they are not in one frame."""

@@ -12,7 +12,7 @@ from bids_sr.sr.resolution.matrices import Factor, kspace_crop
 
 # Of the low-resolution voxel, rms over the head: what is left would reach the trained network as a shift, while
 # interpolating blurs what it learns from. The estimate itself is right to .01 voxel.
-TOLERANCE_VOXELS = 0.03
+_TOLERANCE_VOXELS = 0.03
 _SPLINE = Spline(order=5)
 
 
@@ -39,10 +39,10 @@ def registered_pair(highres: Volume, lowres: Volume, factor: Factor, *, seed: in
     """
     mask, fine_mask = (masks.brain_mask(image.data, image.affine) for image in (lowres, highres))
     fit = rigid(lowres, highres, mask, fine_mask, seed=seed, prefix=prefix)
-    xfm = polish(highres, lowres, mask, fit.xfm, factor)
+    xfm = _polish(highres, lowres, mask, fit.xfm, factor)
     size = size_of(xfm, mask, lowres.affine)
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
-    tolerance = TOLERANCE_VOXELS * float(lowres.zooms.min())
+    tolerance = _TOLERANCE_VOXELS * float(lowres.zooms.min())
     in_register = size["displacement_rms_mm"] <= tolerance
     same_grid = highres.data.shape == shape and np.allclose(highres.affine, grid, atol=1e-3 * highres.zooms.min())
     data = highres.data if in_register and same_grid else sample_volume(
@@ -55,7 +55,7 @@ def registered_pair(highres: Volume, lowres: Volume, factor: Factor, *, seed: in
     return Volume(data, grid), lowres, lowres.like(mask), xfm[None], facts
 
 
-def polish(highres: Volume, lowres: Volume, mask: Array, start: Array, factor: Factor) -> Array:
+def _polish(highres: Volume, lowres: Volume, mask: Array, start: Array, factor: Factor) -> Array:
     """Refine lowres-to-highres with highres brought to low resolution by the scanner's own k-space truncation."""
     xfm = np.asarray(start, dtype=float)
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)

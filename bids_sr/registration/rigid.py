@@ -13,7 +13,7 @@ from bids_sr.registration.brain import agreement
 from bids_sr.spatial import masks
 from bids_sr.spatial.hmc import HmcSettings, MotionEstimator
 from bids_sr.spatial.resampling import Spline, sample_volume
-from bids_sr.spatial.transforms import displacement, rigid_params
+from bids_sr.spatial.transforms import apply, displacement, points_in, rigid_params, rms_distance
 
 _MIN_OVERLAP = 0.3  # of the smaller head, below which headers are not believed alone
 _POOR_GAIN = 0.5  # a start from the headers that ends below this share of the best start's information is poor
@@ -33,7 +33,23 @@ class Fit:
 
 
 def _center(mask: Array, affine: Array) -> Array:
-    return np.asarray(np.argwhere(mask).mean(axis=0) @ affine[:3, :3].T + affine[:3, 3])
+    return apply(affine, np.argwhere(mask).mean(axis=0))
+
+
+def rim_of(mask: Array, image: Volume) -> Array:
+    """A head or brain with what surrounds it, as the metrics of registrations need it."""
+    return masks.grow(mask, image.affine, 1.5 * float(image.zooms.max()))
+
+
+def linear_stages(kind: str, size: float, fine_mm: float = 0.0) -> list[Stage]:
+    """Stages of a rigid or affine registration of images whose smallest voxel side is `size` (mm).
+
+    `fine_mm` is the smoothing (sigma) of the last level.
+    """
+    return [
+        Stage(transform=f"{kind}[0.1]", iterations=(100, 50), shrink=(2, 1), mm=(1.2 * size, 0.6 * size)),
+        Stage(transform=f"{kind}[0.05]", iterations=(30,), shrink=(1,), mm=(fine_mm,), sampling=1.0),
+    ]
 
 
 def _overlap(fixed: Volume, fixed_mask: Array, moving: Volume, moving_mask: Array) -> float:
@@ -58,7 +74,7 @@ def rigid(
     fixed_mask, moving_mask : heads or brains on the grids of the images
     fine_mm : smoothing (sigma, mm) of the last level
     """
-    rim = masks.grow(fixed_mask, fixed.affine, 1.5 * float(fixed.zooms.max()))
+    rim = rim_of(fixed_mask, fixed)
     shift = np.eye(4)
     shift[:3, 3] = _center(moving_mask, moving.affine) - _center(fixed_mask, fixed.affine)
     starts = {"headers": np.eye(4), "centers of mass": shift}
@@ -66,11 +82,7 @@ def rigid(
         before = {name: agreement(fixed, moving, start, rim) for name, start in starts.items()}
         if before["headers"] - 1 >= _POOR_GAIN * (before["centers of mass"] - 1):
             del starts["centers of mass"]
-    size = float(fixed.zooms.min())
-    stages = [
-        Stage(transform="Rigid[0.1]", iterations=(100, 50), shrink=(2, 1), mm=(1.2 * size, 0.6 * size), sampling=0.5),
-        Stage(transform="Rigid[0.05]", iterations=(30,), shrink=(1,), mm=(fine_mm,), sampling=1.0),
-    ]
+    stages = linear_stages("Rigid", float(fixed.zooms.min()), fine_mm)
     fits = []
     for number, (name, start) in enumerate(starts.items()):
         files = register(fixed, moving, stages, seed=seed, prefix=f"{prefix}{number}_", start=start, fixed_mask=rim)
@@ -94,7 +106,6 @@ def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: 
     correction whose rms over the head is above 3 mm is not believed.
     """
     ones = np.ones(moving.data.shape, dtype=np.float32)
-    points = np.argwhere(mask) @ fixed.affine[:3, :3].T + fixed.affine[:3, 3]
     xfm = np.asarray(start, dtype=float)
     for _ in range(rounds):
         shape = fixed.data.shape
@@ -107,18 +118,17 @@ def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: 
         if not np.isfinite(cost):
             return np.asarray(start, dtype=float)
         xfm = xfm @ step
-    moved = displacement(start, xfm, points)
-    return xfm if float(np.sqrt((moved**2).mean())) <= 3.0 else np.asarray(start, dtype=float)
+    moved = rms_distance(start, xfm, points_in(mask, fixed.affine))
+    return xfm if moved <= 3.0 else np.asarray(start, dtype=float)
 
 
 def size_of(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:
     """How far a rigid transform moves a head: mm (of its center), degrees, rms and maximal displacement (mm)."""
-    points = np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3]
+    points = points_in(mask, affine)
     parameters = rigid_params(xfm, points.mean(axis=0))
-    moved = displacement(np.eye(4), xfm, points)
     return {
         "offset_mm": round(float(np.linalg.norm(parameters[:3])), 4),
         "offset_deg": round(float(np.rad2deg(np.linalg.norm(parameters[3:]))), 4),
-        "displacement_rms_mm": round(float(np.sqrt((moved**2).mean())), 4),
-        "displacement_max_mm": round(float(moved.max()), 4),
+        "displacement_rms_mm": round(rms_distance(np.eye(4), xfm, points), 4),
+        "displacement_max_mm": round(float(displacement(np.eye(4), xfm, points).max()), 4),
     }

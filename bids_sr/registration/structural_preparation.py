@@ -21,10 +21,10 @@ from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import Stage, read_linear, register
 from bids_sr.registration.brain import bias_field, brain_from_head, coarse
-from bids_sr.registration.rigid import orthonormal, rigid, size_of
+from bids_sr.registration.rigid import linear_stages, orthonormal, rigid, rim_of, size_of
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import Spline, sample_volume, sample_warped
-from bids_sr.spatial.transforms import apply, carry, displacement, hr_grid, invert
+from bids_sr.spatial.transforms import apply, carry, hr_grid, invert, points_in, rms_distance
 from bids_sr.sr.training.fused import unit_range
 
 Align = Literal["rigid", "affine", "nonlinear"]
@@ -81,12 +81,9 @@ def placements(
     found: dict[Align, Placement] = {"rigid": Placement(xfm=invert(xfm) if turned else xfm)}
     if align == "rigid":
         return found
-    rim = masks.grow(heads[0], fixed.affine, 1.5 * float(fixed.zooms.max()))
+    rim = rim_of(heads[0], fixed)
     size = float(fixed.zooms.min())
-    stages = [
-        Stage(transform="Affine[0.1]", iterations=(100, 50), shrink=(2, 1), mm=(1.2 * size, 0.6 * size), sampling=0.5),
-        Stage(transform="Affine[0.05]", iterations=(30,), shrink=(1,), mm=(0.0,), sampling=1.0),
-    ]
+    stages = linear_stages("Affine", size)
     files = register(fixed, moving, stages, seed=seed, prefix=f"{prefix}affine_", start=xfm, fixed_mask=rim)
     xfm = read_linear(files[0])
     found["affine"] = Placement(xfm=invert(xfm) if turned else xfm)
@@ -101,23 +98,22 @@ def _warped(frame: Volume, xfm: Array, composite: Path) -> Placement:
     """What a composite transform does beyond a matrix, on a coarse grid over the frame."""
     factor = [min(1.0, float(zoom) / _WARP_MM) for zoom in frame.zooms]
     shape, grid = hr_grid(frame.data.shape, frame.affine, factor)
-    points = np.indices(shape).reshape(3, -1).T @ grid[:3, :3].T + grid[:3, 3]
+    points = apply(grid, np.indices(shape).reshape(3, -1).T)
     moved = carry(points, [composite]) - apply(xfm, points)
     return Placement(xfm=xfm, moved=moved.T.reshape(3, *shape).astype(np.float32), grid=grid)
 
 
 def _facts(placed: Placement, mask: Array, affine: Array) -> dict[str, float]:
     """Size of a placement in the brain: of its rigid part, of its scaling, and of its deformation."""
-    points = np.argwhere(mask)[::7] @ affine[:3, :3].T + affine[:3, 3]
+    points = points_in(mask, affine, 7)
     turn = orthonormal(placed.xfm)
     turn[:3, 3] += (apply(placed.xfm, points) - apply(turn, points)).mean(axis=0)
     facts = size_of(turn, mask, affine)
     scales = 100 * (np.linalg.svd(placed.xfm[:3, :3], compute_uv=False) - 1)
     if np.abs(scales).max() > 1e-3:
-        beyond = displacement(turn, placed.xfm, points)
         facts |= {
             "stretch_percent": round(float(scales.max()), 3), "shrink_percent": round(float(scales.min()), 3),
-            "affine_rms_mm": round(float(np.sqrt((beyond**2).mean())), 4),
+            "affine_rms_mm": round(rms_distance(turn, placed.xfm, points), 4),
         }  # fmt: skip
     if placed.moved is not None:
         warp = np.linalg.norm(placed.points(points) - apply(placed.xfm, points), axis=1)
@@ -205,7 +201,7 @@ def assemble(
         for name, data in seen.items():
             lr[name][contrast] = _scaled(data, units[contrast], mask)
     for contrast, data in hr.items():
-        hr[contrast] = _scaled(data, hr_unit(data, lr["bspline"][contrast], mask), mask)
+        hr[contrast] = _scaled(data, _hr_unit(data, lr["bspline"][contrast], mask), mask)
     return PreparedContrasts(hr=hr, lr=lr, mask=mask, affine=frame.affine, units=units, facts=facts)
 
 
@@ -213,7 +209,7 @@ def _scaled(data: Array, unit: float, mask: Array) -> Array:
     return np.where(mask, np.clip(data / np.float32(unit), 0, 1), 0).astype(np.float32)
 
 
-def hr_unit(hr: Array, lr: Array, mask: Array) -> float:
+def _hr_unit(hr: Array, lr: Array, mask: Array) -> float:
     """Intensity of the high-resolution scan that becomes 1, so that both scans have one mean in the brain.
 
     Each scan's own percentile would not do: averaging over larger voxels lowers it, and plain interpolation would then

@@ -18,6 +18,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.region_names import BRAIN, package_file
 from bids_sr.registration.ants import apply, load
 from bids_sr.spatial import masks
+from bids_sr.spatial.transforms import apply as move
 
 _NILEARN = "datasets/data/mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 
@@ -115,7 +116,7 @@ class RegionError(ValueError):
 def box(image: Volume) -> tuple[Array, Array]:
     """Outer edges of a field of view along the scanner's axes: lowest and highest corner (mm, RAS)."""
     corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * image.data.shape - 0.5
-    points = corners @ image.affine[:3, :3].T + image.affine[:3, 3]
+    points = move(image.affine, corners)
     return points.min(axis=0), points.max(axis=0)
 
 

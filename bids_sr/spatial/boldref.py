@@ -12,7 +12,7 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.hmc import HmcSettings, MotionEstimates, estimate_motion
 from bids_sr.spatial.masks import brain_mask
-from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.resampling import Shift, sample_volume
 from bids_sr.spatial.transforms import TransformError, apply, rigid_params
 
 _SEED = 5  # volumes in the middle of the run whose median is the first reference
@@ -22,9 +22,17 @@ _RIGID = 0.01  # relative size by which a precomputed rotation may be off
 _WORST = 1.3  # a volume whose residual is above this many medians is left out
 
 
-def spread(first: int, stop: int, count: int) -> list[int]:
+def evenly_spaced(first: int, stop: int, count: int) -> list[int]:
     """At most `count` different volume numbers evenly spread over first..stop-1, in order."""
     return sorted({int(t) for t in np.linspace(first, stop - 1, min(count, max(stop - first, 0))).round()})
+
+
+def in_place(reader: SeriesReader, t: int, xfm: Array, shift: Shift | None = None) -> Float32:
+    """Volume t of a series in the pose of the reference; `xfm` takes a reference point to where it lies in it.
+
+    `shift` is its distortion, see `bids_sr.spatial.distortion`.
+    """
+    return sample_volume(reader.volume(t), reader.affine, reader.shape[:3], reader.affine, xfm, shift=shift)
 
 
 def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
@@ -38,7 +46,7 @@ def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
     middle = (n_dummy + total) // 2
     first = max(n_dummy, min(middle - _SEED // 2, total - _SEED))
     reference = np.median([reader.volume(t) for t in range(first, min(first + _SEED, total))], axis=0)
-    chosen = spread(n_dummy, total, _VOLUMES)
+    chosen = evenly_spaced(n_dummy, total, _VOLUMES)
     for _ in range(_PASSES):
         mask = brain_mask(reference, reader.affine)
         motion = estimate_motion((reader.volume(t) for t in chosen), reference, mask, reader.affine)
@@ -46,7 +54,7 @@ def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
         mean = np.zeros(reference.shape)
         for t, matrix, kept in zip(chosen, motion.matrices, good, strict=True):
             if kept:
-                mean += sample_volume(reader.volume(t), reader.affine, reference.shape, reader.affine, matrix)
+                mean += in_place(reader, t, matrix)
         reference = mean / good.sum()
     return np.asarray(reference, dtype=np.float32)
 
@@ -63,7 +71,7 @@ def estimate_run(
     total = reader.shape[3]
     if total <= n_dummy:
         raise ValueError(f"{total} volumes, {n_dummy} of them not steady: none left to estimate motion from")
-    learned = spread(n_dummy, total, settings.calibration_volumes)
+    learned = evenly_spaced(n_dummy, total, settings.calibration_volumes)
     mask = brain_mask(reference, reader.affine) if mask is None else mask
     found = estimate_motion(
         (reader.volume(t) for t in range(n_dummy, total)), reference, mask, reader.affine, settings,
@@ -91,14 +99,14 @@ def mean_in_reference(
     matrices : (T, 4, 4), take a reference point to where it lies in each volume
     distortion : of the volumes, which the reference is to be free of
     """
-    chosen = spread(n_dummy, reader.shape[3], _VOLUMES)
+    chosen = evenly_spaced(n_dummy, reader.shape[3], _VOLUMES)
     if not chosen:
         raise ValueError(f"{reader.shape[3]} volumes, {n_dummy} of them not steady: none left for a reference")
     x, y, z = reader.shape[:3]
     shift = None if distortion is None else distortion.onto((x, y, z), reader.affine)
     total = np.zeros((x, y, z))
     for t in chosen:
-        total += sample_volume(reader.volume(t), reader.affine, (x, y, z), reader.affine, matrices[t], shift=shift)
+        total += in_place(reader, t, matrices[t], shift)
     return np.asarray(total / len(chosen), dtype=np.float32)
 
 

@@ -73,17 +73,17 @@ def bias_basis(points: Array, center: Array, degree: int) -> Float:
     return np.stack(columns, axis=1)
 
 
-def thin_axes(shape: tuple[int, ...]) -> list[int]:
+def _thin_axes(shape: tuple[int, ...]) -> list[int]:
     """Axes of a volume (X, Y, Z) along which no motion is estimated."""
     return [axis for axis in range(3) if shape[axis] < LEAST_SAMPLES]
 
 
-def free_motion(shape: tuple[int, ...], affine: Array) -> Float:
+def _free_motion(shape: tuple[int, ...], affine: Array) -> Float:
     """Motion that a grid can show: (6, K), translation (mm) and rotation vector (rad) of each way to move; RAS.
 
     All six where no axis is thin; with one, two translations and one turn in the plane of the other axes.
     """
-    thin = thin_axes(shape)
+    thin = _thin_axes(shape)
     if not thin:
         return np.eye(6)
     axes = affine[:3, :3] / voxel_sizes(affine)
@@ -110,9 +110,9 @@ class _Level:
         self.center = self.points.mean(axis=0)
         at = tuple(voxels.T)
         self.values = smooth[at].astype(np.float64)
-        thin = thin_axes(smooth.shape)
+        thin = _thin_axes(smooth.shape)
         self.always = np.isin(range(3), thin)  # nothing leaves the field of view along these axes
-        self.free = free_motion(smooth.shape, affine)
+        self.free = _free_motion(smooth.shape, affine)
         along = [np.zeros(len(voxels)) if k in thin else np.gradient(smooth, axis=k)[at] for k in range(3)]
         gradient = np.stack(along, axis=-1) @ self.inverse[:3, :3]
         basis = bias_basis(self.points, self.center, bias_degree)

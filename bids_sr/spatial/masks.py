@@ -136,6 +136,18 @@ def coarsen(volume: Array, affine: Array, mm: float | Sequence[float]) -> tuple[
     return sample_volume(smooth, affine, shape, grid, spline=Spline(order=1)), grid
 
 
+def coarse_mask(mask: Mask, affine: Array, mm: float) -> Mask:
+    """A mask on voxels of about `mm`: those at least half inside it; see `coarsen`."""
+    return np.asarray(coarsen(mask, affine, mm)[0] > 0.5)
+
+
+def correlation(a: Array, b: Array) -> float:
+    """Pearson correlation of two lists of values; 0 where one is constant."""
+    a, b = (np.asarray(each, dtype=np.float64) - float(np.mean(each)) for each in (a, b))
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / scale if scale > 0 else 0.0
+
+
 def hr_factor(affine: Array, mm: float) -> tuple[int, int, int]:
     """How many times each axis must be divided for voxels of at most `mm`."""
     n = np.ceil(voxel_sizes(affine) / mm - 1e-6).astype(int)

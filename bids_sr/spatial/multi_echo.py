@@ -18,7 +18,7 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.masks import MaskError, brain_mask
 
 LEAST_MS, MOST_MS = 1.0, 500.0  # T2* that tissue can have; outside of it a fit is one of noise
-UNSTEADY = 5  # volumes
+_UNSTEADY = 5  # volumes
 _VOLUMES = 8  # read at a time
 
 
@@ -89,7 +89,7 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
         if odd is not None:
             raise ValueError(f"{odd.path}: its shape {odd.shape} is not that of the first echo, {first.shape}")
         n_volumes = first.shape[3]
-        means = [_mean(reader, min(UNSTEADY, n_volumes // 4)) for reader in readers]
+        means = [_mean(reader, min(_UNSTEADY, n_volumes // 4)) for reader in readers]
         used = echoes_with_signal([mean.reshape(first.shape[:3]) for mean in means], first.affine)
         times = t2star(means, tes_ms, used)
         writer = stack.enter_context(SeriesWriter(out, first.shape, first.affine, first.tr, header_like=first.header))

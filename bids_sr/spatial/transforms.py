@@ -92,6 +92,16 @@ def displacement(matrix_a: Array, matrix_b: Array, points: Array) -> Float:
     return np.asarray(np.linalg.norm(apply(np.asarray(matrix_a) - np.asarray(matrix_b), points), axis=1))
 
 
+def points_in(mask: Array, affine: Array, every: int = 1) -> Float:
+    """Centers of every so many voxels of a mask, (N, 3) RAS mm."""
+    return apply(affine, np.argwhere(mask)[::every])
+
+
+def rms_distance(matrix_a: Array, matrix_b: Array, points: Array) -> float:
+    """Root mean square of `displacement` (mm)."""
+    return float(np.sqrt((displacement(matrix_a, matrix_b, points) ** 2).mean()))
+
+
 def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tuple[tuple[int, int, int], Float]:
     """Shape and affine of a grid with `factor` times finer voxels and the same outer edges of the field of view.
 

@@ -24,7 +24,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.region_names import atlas_title
 from bids_sr.registration.ants import apply, apply_to_points
-from bids_sr.registration.bold_to_anat import boldref_onward, boldref_to_template
+from bids_sr.registration.bold_to_anat import boldref_onward
 from bids_sr.series import MEASURED, RAW, parse_map_label
 from bids_sr.stats.glm.statmaps import ActivationSettings
 from bids_sr.stats.regions.activation_regions import (
@@ -75,7 +75,7 @@ def list_clusters(
     """
     chain, to_atlas, names = [], [], {}
     if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
-        chain = boldref_to_template(boldref2t1w_xfm[0], std2t1w_xfm, here)
+        chain = boldref_onward(boldref2t1w_xfm[0], [std2t1w_xfm], here)
         to_atlas = boldref_onward(boldref2t1w_xfm[0], atlas_xfms, here)
     if atlas_labels is not None:
         names = dict(zip(atlas_labels["index"], atlas_labels["name"], strict=True))

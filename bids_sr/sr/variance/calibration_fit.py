@@ -13,7 +13,7 @@ import numpy as np
 
 from bids_sr.io.array_types import Array
 from bids_sr.spatial.masks import voxel_sizes
-from bids_sr.spatial.transforms import displacement
+from bids_sr.spatial.transforms import points_in, rms_distance
 from bids_sr.sr.variance.exemplars import SHARE, Exemplars
 from bids_sr.sr.variance.outer_band import SURE, OuterBand, Predicted
 
@@ -80,20 +80,24 @@ def fit_calibration(band: OuterBand, exemplars: Exemplars, mask: Array, affine: 
     ----------
     mask, affine : (x, y, z) brain on the acquired grid, voxel -> RAS mm
     """
-    points = np.argwhere(mask)[::7] @ affine[:3, :3].T + affine[:3, 3]
+    points = points_in(mask, affine, 7)
     if not band.tiles:
         return CalibrationFit(weight=0.0, correction=np.eye(4), moved_mm=0.0)
     place = Place(center=points.mean(0), axes=affine[:3, :3] / voxel_sizes(affine), fine=voxel_sizes(band.affine))
 
     def predicted(params: Array) -> Predicted | None:
         matrix = place.matrix(params)
-        return None if _rms(matrix, points) > farthest else band.predicted(exemplars, matrix)
+        return None if rms_distance(np.eye(4), matrix, points) > farthest else band.predicted(exemplars, matrix)
 
     farthest = FARTHEST * float(place.fine[:2].max())
     found = place.matrix(_climb(predicted))
     cautious, full = (band.predicted(exemplars, found, share) for share in (CAUTIOUS, SHARE))
     return CalibrationFit(
-        weight=weight_of(cautious, full), correction=found, moved_mm=_rms(found, points), cautious=cautious, full=full
+        weight=weight_of(cautious, full),
+        correction=found,
+        moved_mm=rms_distance(np.eye(4), found, points),
+        cautious=cautious,
+        full=full,
     )
 
 
@@ -105,10 +109,6 @@ def weight_of(cautious: Predicted, full: Predicted) -> float:
     if not cautious.gain > SURE * cautious.error:
         return 0.0
     return SHARE if full.gain > 0 else CAUTIOUS
-
-
-def _rms(matrix: Array, points: Array) -> float:
-    return float(np.sqrt((displacement(np.eye(4), matrix, points) ** 2).mean()))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -132,7 +132,7 @@ def compared_verdict(
     name : of the series
     rows : of the evaluation
     fwhm_mm : smoothing of the control at the same resolution; NaN: there is none
-    facts : how it lies on the run, as `bids_sr.registration.compared_frame.Seen.facts` tells it
+    facts : how it lies on the run, as `bids_sr.registration.compared_frame.Alignment.facts` tells it
     advice : how the reader gets a reference
     margin : differences of explained variance below it count as none; None: `MARGIN`
     """

@@ -176,8 +176,8 @@ def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> "MniGrid":
 def _mni_points(points: Array, boldref2t1w: Array, std2t1w: Path) -> Array:
     """MNI coordinates of points of the run (N, 3; RAS mm)."""
     from bids_sr.registration.ants import apply_to_points
-    from bids_sr.registration.bold_to_anat import boldref_to_template
+    from bids_sr.registration.bold_to_anat import boldref_onward
 
     with TemporaryDirectory() as folder:
-        chain = boldref_to_template(boldref2t1w[0], std2t1w, Path(folder))
+        chain = boldref_onward(boldref2t1w[0], [std2t1w], Path(folder))
         return apply_to_points(points.tolist(), chain, seed=1)

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
-from bids_sr.registration.compared_frame import ComparedError, checked, hold_against, moments, poses_of, refusal_of
+from bids_sr.registration.compared_frame import ComparedError, align_volumes, checked, moments, poses_of, refusal_of
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import apply, invert, rigid_matrix
 from bids_sr.sr.resolution.matrices import upsample
@@ -35,7 +35,7 @@ def scene():
 
 def seen(scene, change):
     own = {t: scene[2][t] for t in moments(COUNT)}
-    return hold_against(own, {t: change(volume, t) for t, volume in own.items()}, AFFINE)
+    return align_volumes(own, {t: change(volume, t) for t, volume in own.items()}, AFFINE)
 
 
 def test_a_denoised_series_lies_on_its_run_and_is_not_refused(scene):

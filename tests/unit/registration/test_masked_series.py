@@ -10,7 +10,7 @@ from bids_sr.phantom.bold_run import bold_run
 from bids_sr.phantom.poses import CENTER
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_subject import SimulatedSubject
-from bids_sr.registration.compared_frame import hold_against, refusal_of
+from bids_sr.registration.compared_frame import align_volumes, refusal_of
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.transforms import rigid_matrix
 
@@ -41,7 +41,7 @@ def masked(volumes: Volumes, affine: np.ndarray) -> Volumes:
 
 def test_a_masked_series_lies_where_its_run_does(scanned: tuple[Volumes, Volumes, np.ndarray]) -> None:
     run, _, affine = scanned
-    seen = hold_against(run, masked(run, affine), affine)
+    seen = align_volumes(run, masked(run, affine), affine)
     assert refusal_of(seen) is None
     assert seen.moves
     assert np.abs(seen.shift).max() < 0.02
@@ -50,7 +50,7 @@ def test_a_masked_series_lies_where_its_run_does(scanned: tuple[Volumes, Volumes
 
 def test_a_masked_series_without_its_motion_is_seen_as_such(scanned: tuple[Volumes, Volumes, np.ndarray]) -> None:
     run, still, affine = scanned
-    seen = hold_against(run, masked(still, affine), affine)
+    seen = align_volumes(run, masked(still, affine), affine)
     assert refusal_of(seen) is None
     assert not seen.moves
 
@@ -58,12 +58,12 @@ def test_a_masked_series_without_its_motion_is_seen_as_such(scanned: tuple[Volum
 def test_a_masked_series_that_is_shifted_is_refused(scanned: tuple[Volumes, Volumes, np.ndarray]) -> None:
     run, _, affine = scanned
     off = {t: np.roll(volume, 1, axis=1) for t, volume in masked(run, affine).items()}
-    assert refusal_of(hold_against(run, off, affine)) is not None
+    assert refusal_of(align_volumes(run, off, affine)) is not None
 
 
 def test_a_series_without_its_mean_is_refused(scanned: tuple[Volumes, Volumes, np.ndarray]) -> None:
     run, _, affine = scanned
     mean = np.mean(list(run.values()), axis=0)
-    refused = refusal_of(hold_against(run, {t: volume - mean for t, volume in run.items()}, affine))
+    refused = refusal_of(align_volumes(run, {t: volume - mean for t, volume in run.items()}, affine))
     assert refused is not None
     assert "mean was taken off" in refused[0]

@@ -89,7 +89,7 @@ def test_motion_is_undone_before_anything_is_measured(made: Made, monkeypatch: p
         made.matrices[t, 0, 3] = 3.0
     found, facts = made.measure()
     assert facts["reason"].startswith("the head moved by 3.0 mm, 1 mm are allowed")
-    monkeypatch.setattr(tools, "MOST_MOTION_MM", 5.0)
+    monkeypatch.setattr(tools, "_MOST_MOTION_MM", 5.0)
     found, facts = made.measure()
     assert facts["usable"] is True
     inside = ndimage.binary_erosion(brain())

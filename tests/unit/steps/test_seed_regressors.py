@@ -12,7 +12,7 @@ from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.region_names import find_atlas
 from bids_sr.registration.ants import apply, apply_to_points, load
-from bids_sr.registration.bold_to_anat import boldref_to_template
+from bids_sr.registration.bold_to_anat import boldref_onward
 from bids_sr.registration.templates import atlas_region
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.stats.glm.design import MOTION
@@ -118,7 +118,7 @@ def test_a_region_of_the_atlas_lies_where_a_sphere_at_its_center_lies(tmp_path: 
     seeds = [Seed("sphere", (x, y, z), 6.0), Seed("region", labels=("Precentral_L",))]
     chain = [tmp_path / "boldref2t1w.txt", tmp_path / "t1w2std.txt"]
     points = apply_to_points([seed.center for seed in seeds], chain, seed=1)
-    back = boldref_to_template(boldref2t1w, tmp_path / "std2t1w.txt", tmp_path)
+    back = boldref_onward(boldref2t1w, [tmp_path / "std2t1w.txt"], tmp_path)
     brain = Volume(np.ones(shape, dtype=bool), affine)
     voxels, _ = place_seeds(seeds, brain, points, {"region": _on_mask(region, brain, back)})
     sphere, own = (
