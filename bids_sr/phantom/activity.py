@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage, sparse
-from scipy.sparse import csgraph
+from scipy import ndimage
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
@@ -13,27 +12,36 @@ from bids_sr.phantom.head import Head
 from bids_sr.phantom.presets import Preset
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
-# MNI mm: two foci on the ribbon of the left precentral gyrus; the supplementary motor area serves both fingers
-FOCI: dict[str, tuple[float, float, float]] = {
-    "thumb": (-40.0, -18.0, 54.0),
-    "little": (-32.0, -27.0, 59.0),
-    "sma": (-4.0, -8.0, 58.0),
-}
-DRIVEN_BY: dict[str, tuple[str, ...]] = {"thumb": ("thumb",), "little": ("little",), "sma": ("thumb", "little")}
-PEAK_PERCENT: dict[str, tuple[float, float]] = {"thumb": (3.0, 4.0), "little": (3.0, 4.0), "sma": (2.0, 3.0)}
-# Networks at rest, MNI mm after Van Dijk et al. 2010 (J Neurophysiol 103:297), table 1, and the mirrored side
-NETWORKS: dict[str, dict[str, tuple[float, float, float]]] = {
-    "motor": {"motorLeft": (-36.0, -25.0, 57.0), "motorRight": (36.0, -25.0, 57.0)},
-    "defaultMode": {
-        "posteriorCingulate": (0.0, -53.0, 26.0), "parietalLeft": (-48.0, -62.0, 36.0),
-        "parietalRight": (46.0, -62.0, 32.0), "medialPrefrontal": (0.0, 52.0, -6.0),
-    },
-    "visual": {"visualLeft": (-30.0, -88.0, 0.0), "visualRight": (30.0, -88.0, 0.0)},
+Point = tuple[float, float, float]
+
+
+@frozen
+class Place:
+    """Where activity is known: MNI mm, what drives it (conditions, or one network), range of the peak in percent."""
+
+    mni: Point
+    driven_by: tuple[str, ...]
+    peak: tuple[float, float]
+
+
+def _network(name: str, **places: Point) -> dict[str, Place]:
+    """Places of a network at rest; the peak is that at one standard deviation of the fluctuation."""
+    return {label: Place(mni=mni, driven_by=(name,), peak=(1.0, 1.5)) for label, mni in places.items()}
+
+
+# Two foci on the ribbon of the left precentral gyrus; the supplementary motor area serves both fingers. Networks after
+# Van Dijk et al. 2010 (J Neurophysiol 103:297), table 1, and the mirrored side.
+FOCI: dict[str, Place] = {
+    "thumb": Place(mni=(-40.0, -18.0, 54.0), driven_by=("thumb",), peak=(3.0, 4.0)),
+    "little": Place(mni=(-32.0, -27.0, 59.0), driven_by=("little",), peak=(3.0, 4.0)),
+    "sma": Place(mni=(-4.0, -8.0, 58.0), driven_by=("thumb", "little"), peak=(2.0, 3.0)),
+    **_network("motor", motorLeft=(-36.0, -25.0, 57.0), motorRight=(36.0, -25.0, 57.0)),
+    **_network(
+        "defaultMode", posteriorCingulate=(0.0, -53.0, 26.0), parietalLeft=(-48.0, -62.0, 36.0),
+        parietalRight=(46.0, -62.0, 32.0), medialPrefrontal=(0.0, 52.0, -6.0),
+    ),
+    **_network("visual", visualLeft=(-30.0, -88.0, 0.0), visualRight=(30.0, -88.0, 0.0)),
 }  # fmt: skip
-for _network, _places in NETWORKS.items():
-    FOCI |= _places
-    DRIVEN_BY |= dict.fromkeys(_places, (_network,))
-    PEAK_PERCENT |= dict.fromkeys(_places, (1.0, 1.5))  # at one standard deviation of the fluctuation
 _BOX = 24.0  # mm, half the side of the cube around a focus in which its map is made
 
 
@@ -51,11 +59,6 @@ class Focus:
     amplitude: Array
     reference: str  # "local" (the resting signal of the same place) or "brain" (one number, the mean over the brain)
 
-    @property
-    def conditions(self) -> tuple[str, ...]:
-        """Trial types that drive it, or the network it belongs to."""
-        return DRIVEN_BY[self.label]
-
 
 def _box(head: Head, center: Array) -> tuple[tuple[slice, ...], Array]:
     """Cube around a head point as slices, and its voxels' offsets from the point in mm, (3, x, y, z)."""
@@ -71,7 +74,7 @@ def _box(head: Head, center: Array) -> tuple[tuple[slice, ...], Array]:
     return window, (grid + start - at[:, None, None, None]) * voxel
 
 
-def snap_to_ribbon(head: Head, point: Array) -> Array:
+def _snap_to_ribbon(head: Head, point: Array) -> Array:
     """Head point (mm) of the gray-matter voxel that serves best near `point`: pure gray matter, and close."""
     window, offset = _box(head, point)
     far = np.sqrt((offset**2).sum(0))
@@ -85,25 +88,11 @@ def along_ribbon(mask: Array, seed: tuple[int, ...], voxel: float, limit: float)
 
     The opposite bank of a sulcus may be 2 mm away through the fluid and 20 mm along the ribbon; only the latter counts.
     """
-    size = int(mask.sum())
-    number = np.full(mask.shape, -1)
-    number[mask] = np.arange(size)
-    padded = np.pad(number, 1, constant_values=-1)
-    rows, columns, lengths = [], [], []
-    for step in np.argwhere(np.ones((3, 3, 3), dtype=bool)) - 1:
-        if not step.any():
-            continue
-        window = tuple(slice(1 + s, 1 + s + n) for s, n in zip(step, mask.shape, strict=True))
-        neighbor = padded[window]
-        both = (number >= 0) & (neighbor >= 0)
-        rows.append(number[both])
-        columns.append(neighbor[both])
-        lengths.append(np.full(int(both.sum()), float(np.linalg.norm(step)) * voxel))
-    ends = (np.concatenate(rows), np.concatenate(columns))
-    graph = sparse.csr_matrix((np.concatenate(lengths), ends), shape=(size, size))
-    out = np.full(mask.shape, np.inf)
-    out[mask] = csgraph.dijkstra(graph, indices=int(number[seed]), limit=limit)
-    return out
+    from skimage.graph import MCP_Geometric
+
+    ways = MCP_Geometric(np.where(mask, 1.0, -1.0), fully_connected=True, sampling=(voxel,) * 3)
+    far = ways.find_costs([seed])[0]
+    return np.where(far <= limit, far, np.inf)
 
 
 def _ribbon(head: Head, window: tuple[slice, ...], offset: Array, extent: float) -> Array:
@@ -137,8 +126,8 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
     the local signal would carry the tissue's borders).
     """
     voxel = float(head.affine[0, 0])
-    origin = snap_to_ribbon(head, head.from_template(FOCI[label]))
-    peak, spread = rng.uniform(*PEAK_PERCENT[label]), rng.uniform(2.0, 3.5)
+    origin = _snap_to_ribbon(head, head.from_template(FOCI[label].mni))
+    peak, spread = rng.uniform(*FOCI[label].peak), rng.uniform(2.0, 3.5)
     extent = rng.uniform(4.0, 4.8)
     if scene == "free":
         origin = origin + rng.uniform(-3.0, 3.0, 3)

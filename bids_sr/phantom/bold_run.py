@@ -14,7 +14,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from bids_sr.io.array_types import Array
-from bids_sr.phantom.activity import DRIVEN_BY, Event, block_design, response
+from bids_sr.phantom.activity import FOCI, Event, block_design, response
 from bids_sr.phantom.physiology import Fluctuations, Physiology, Transient, approach
 from bids_sr.phantom.poses import CENTER, draw_motion, draw_pose
 from bids_sr.phantom.presets import Preset
@@ -25,8 +25,8 @@ from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 
 BOLD_LEVEL = 800.0  # mean of the brain in the written images
 DISTORTION_MM = 2.0  # largest displacement along phase encoding inside the head
-LEAST_TR = 2.0  # s; a matrix of four times as many voxels is not measured in half a second
-CALM = 0.5  # of the head motion of the long run: a minute is easier to lie still
+_LEAST_TR = 2.0  # s; a matrix of four times as many voxels is not measured in half a second
+_CALM = 0.5  # of the head motion of the long run: a minute is easier to lie still
 Courses = Callable[[str, Array], Array]
 """How much of a condition's change is there at given times (s)."""
 
@@ -89,7 +89,8 @@ class BoldRun:
     @cached_property
     def changes(self) -> dict[str, Array]:
         """Change of the signal by each condition, the sum of its foci; none without activity."""
-        driven = {name: [m for label, m in self.maps.items() if name in DRIVEN_BY[label]] for name in self.conditions}
+        maps = self.maps.items()
+        driven = {name: [each for label, each in maps if name in FOCI[label].driven_by] for name in self.conditions}
         return {name: np.sum(maps, axis=0) for name, maps in driven.items() if maps}
 
     @property
@@ -167,7 +168,7 @@ def calibration_of(run: BoldRun, volumes: int) -> BoldRun:
     return BoldRun(
         subject=subject, preset=p, scanner=scanner, pose=pose, events=events,
         courses=_courses(subject, p, events, 1), transient=transient,
-        motion=np.stack([rigid_matrix(CALM * rigid_params(matrix, CENTER), CENTER) for matrix in moved]),
+        motion=np.stack([rigid_matrix(_CALM * rigid_params(matrix, CENTER), CENTER) for matrix in moved]),
         sigma=run.sigma * float(np.prod(run.preset.factor)), stream=("calibration", 2), te=p.te,
     )  # fmt: skip
 
@@ -177,7 +178,7 @@ def calibration_preset(preset: Preset, volumes: int) -> Preset:
     x, y, z = (round(n * f) for n, f in zip(preset.bold_shape, preset.factor, strict=True))
     dx, dy, dz = (v * n / m for v, n, m in zip(preset.bold_voxel, preset.bold_shape, (x, y, z), strict=True))
     return replace(
-        preset, bold_shape=(x, y, z), bold_voxel=(dx, dy, dz), volumes=volumes, tr=max(preset.tr, LEAST_TR),
+        preset, bold_shape=(x, y, z), bold_voxel=(dx, dy, dz), volumes=volumes, tr=max(preset.tr, _LEAST_TR),
         multiband=1,
     )  # fmt: skip
 

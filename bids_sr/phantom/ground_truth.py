@@ -7,7 +7,7 @@ import numpy as np
 
 from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Array
-from bids_sr.phantom.activity import DRIVEN_BY
+from bids_sr.phantom.activity import FOCI
 from bids_sr.phantom.bold_run import BOLD_LEVEL, BoldRun
 from bids_sr.phantom.phantom_files import write_image, write_transform, write_tsv
 from bids_sr.phantom.poses import CENTER
@@ -44,7 +44,7 @@ def centroid(values: Array, affine: Array) -> Array:
     return np.asarray((affine @ [*at, 1.0])[:3])
 
 
-def in_view(change: Array) -> bool:
+def _in_view(change: Array) -> bool:
     """Whether a change on the dense grid reaches a thousandth of the brain's signal inside the field of view."""
     return float(np.abs(change[..., MARGIN:-MARGIN]).max()) > 1e-3 * BOLD_LEVEL
 
@@ -56,17 +56,17 @@ def foci_rows(run: BoldRun) -> list[list[str | float]]:
     rows: list[list[str | float]] = []
     for focus in run.subject.foci:
         change = run.maps.get(focus.label)
-        if change is None or not in_view(change):
+        if change is None or not _in_view(change):
             continue
         rows.append([
-            focus.label, "+".join(DRIVEN_BY[focus.label]), *map(float, centroid(change, affine)),
-            *map(float, in_image(run.scanner, focus.origin)), float((change >= change.max() / 2).sum() * voxel),
+            focus.label, "+".join(FOCI[focus.label].driven_by), *map(float, centroid(change, affine)),
+            *map(float, _in_image(run.scanner, focus.origin)), float((change >= change.max() / 2).sum() * voxel),
             focus.peak_percent, focus.spread_mm,
         ])  # fmt: skip
     return rows
 
 
-def in_image(scanner: Scanner, point: Array) -> Array:
+def _in_image(scanner: Scanner, point: Array) -> Array:
     """Where a head point (3,) in mm appears in the distorted image of the reference volume (RAS mm)."""
     target = (invert(scanner.pose) @ [*point, 1.0])[:3]
     if scanner.shift is None:
@@ -109,7 +109,7 @@ def effects(echoes: Sequence[BoldRun]) -> tuple[Array, dict[str, Array]]:
             change = echo.changes.get(name)
             if change is None:
                 changes.setdefault(name, np.zeros_like(image))
-            elif in_view(change):
+            elif _in_view(change):
                 seen = (np.abs(rest + echo.scanner.ideal(change, factor)) - image).astype(np.float32)
                 changes[name] = changes.get(name, 0) + weight * seen
     return combined, changes
@@ -128,7 +128,7 @@ def write_truth(run: BoldRun, name: str, root: Path, echoes: Sequence[BoldRun] =
         folder.mkdir(parents=True, exist_ok=True)
     stem = f"{name}_task-{subject.task}"
     _write_images(run, func, stem, echoes or [run])
-    write_motion(run, str(func / stem), _FRAME)
+    _write_motion(run, str(func / stem), _FRAME)
     columns = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
     about = f"rotation vector about {CENTER} mm (RAS), of the matrix that takes a reference point into the volume"
     _write_table(
@@ -186,7 +186,7 @@ def _write_images(run: BoldRun, func: Path, stem: str, echoes: Sequence[BoldRun]
             "Displacement along +y: the value at y comes from the undistorted y + displacement", "mm")  # fmt: skip
 
 
-def write_motion(run: BoldRun, stem: str, frame: str) -> None:
+def _write_motion(run: BoldRun, stem: str, frame: str) -> None:
     """Write the head motion of a run as ITK text; `stem` of its files up to the first entity of a transform."""
     write_transform(
         f"{stem}_from-orig_to-boldref", run.motion,
@@ -200,7 +200,7 @@ def write_calibration_truth(run: BoldRun, name: str, root: Path) -> None:
     stem = f"{root / name / 'func' / name}_task-{run.subject.task}_acq-highres"
     text = "Takes a point of boldref to where it lies in the reference volume of the calibration"
     write_transform(f"{stem}_from-calibration_to-boldref", run.pose, text, Frame=BOLD_FRAME)
-    write_motion(run, stem, BOLD_FRAME)
+    _write_motion(run, stem, BOLD_FRAME)
 
 
 def _write_poses(subject: SimulatedSubject, func_stem: Path, anat_stem: Path) -> None:

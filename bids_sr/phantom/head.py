@@ -52,7 +52,7 @@ def _templates() -> tuple[tuple[Array, ...], Array]:
     return maps, np.asarray(images[0].affine, dtype=np.float64)
 
 
-def scene_grid(voxel: float) -> tuple[tuple[int, int, int], Array]:
+def _scene_grid(voxel: float) -> tuple[tuple[int, int, int], Array]:
     """(shape, affine) of the scene at a voxel size in mm."""
     n = np.ceil((_HIGH - _LOW) / voxel).astype(int) + 1
     affine = np.diag([voxel, voxel, voxel, 1.0])
@@ -150,7 +150,7 @@ def _veins(rng: np.random.Generator, fluid: Array, outside: Array, affine: Array
 
 def make_head(rng: np.random.Generator, voxel: float) -> Head:
     """A head drawn at random; voxel is that of the scene in mm."""
-    shape, affine = scene_grid(voxel)
+    shape, affine = _scene_grid(voxel)
     maps, template_affine = _templates()
     deformation = _deformation(rng, shape, affine)
     gm, wm, brain = _deformed(maps, template_affine, affine, deformation)

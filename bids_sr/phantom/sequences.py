@@ -31,7 +31,7 @@ TISSUES: dict[str, Tissue] = {
     "skull": Tissue(pd=0.06, t1=0.60, t2s=0.008, t2=0.008),
     "scalp": Tissue(pd=0.75, t1=0.60, t2s=0.030, t2=0.070),
 }
-BLOOD = Tissue(pd=0.9, t1=1.6, t2s=0.013, t2=0.032)  # venous
+_BLOOD = Tissue(pd=0.9, t1=1.6, t2s=0.013, t2=0.032)  # venous
 
 
 @frozen
@@ -82,7 +82,7 @@ class PulseSequence:
             out += share * self.signal(TISSUES[name], texture, pulse) * (self.fat if name == "scalp" else 1.0)
         if not self.refocused:  # veins dephase what lies within about 1 mm
             out *= np.exp(-self.te * _DEPHASING * ndimage.gaussian_filter(head.veins, 1.0 / head.affine[0, 0]))
-        out += head.veins * (self.signal(BLOOD, 0.0, pulse) - out)
+        out += head.veins * (self.signal(_BLOOD, 0.0, pulse) - out)
         return out * np.float32(np.sin(np.deg2rad(self.flip)))
 
     def scaled_scene(self, head: "Head", level: float) -> Array:

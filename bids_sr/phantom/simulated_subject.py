@@ -4,7 +4,7 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
-from bids_sr.phantom.activity import DRIVEN_BY, FOCI, make_focus
+from bids_sr.phantom.activity import FOCI, make_focus
 from bids_sr.phantom.head import make_head
 from bids_sr.phantom.poses import draw_pose
 from bids_sr.phantom.presets import TASKS, Preset
@@ -50,7 +50,7 @@ class SimulatedSubject:
         self.draw = draw = Draw(seed=seed, subject=number)
         self.head = make_head(draw("head"), preset.scene_mm)
         rng = draw("foci")
-        driven = [label for label in FOCI if set(DRIVEN_BY[label]) & set(self.conditions)]
+        driven = [label for label, place in FOCI.items() if set(place.driven_by) & set(self.conditions)]
         self.foci = tuple(make_focus(rng, self.head, label, scene) for label in driven)
         poses = draw("poses")
         self.bold_pose = draw_pose(poses, (0.5, 2.0), (0.5, 2.0))

@@ -8,8 +8,8 @@ import pytest
 from bids_sr.config import UsageError
 from bids_sr.config.groups import Activation
 from bids_sr.region_names import (
+    _NOT_FREE,
     GROUPS,
-    NOT_FREE,
     AtlasError,
     atlas_labels,
     atlas_title,
@@ -113,7 +113,7 @@ def test_what_forbids_commercial_use_is_refused_by_name_and_a_file_is_the_users_
     (tmp_path / "HarvardOxford.nii.gz").write_bytes(b"x")
     (tmp_path / "HarvardOxford.tsv").write_text("index\tname\n1\tPole\n")
     assert find_atlas(str(tmp_path / "HarvardOxford.nii.gz")).name == "HarvardOxford"
-    assert set(NOT_FREE) == {"Harvard-Oxford", "AICHA", "Brainnetome"}
+    assert set(_NOT_FREE) == {"Harvard-Oxford", "AICHA", "Brainnetome"}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy.testing as npt
 import pytest
 from scipy import ndimage
 
-from bids_sr.phantom.activity import FOCI, PEAK_PERCENT, along_ribbon, block_design, make_focus, response
+from bids_sr.phantom.activity import FOCI, along_ribbon, block_design, make_focus, response
 from bids_sr.phantom.bold_run import BoldRun
 from bids_sr.phantom.ground_truth import centroid, effects, foci_rows
 from bids_sr.phantom.presets import CONDITIONS, PRESETS
@@ -30,7 +30,7 @@ def share(values: np.ndarray, tissue: np.ndarray) -> float:
 def test_peaks_are_1_to_4_percent_of_the_scene(subject: SimulatedSubject, scene: str) -> None:
     for label in FOCI:
         focus = make_focus(np.random.default_rng(1), subject.head, label, scene)
-        assert PEAK_PERCENT[label][0] <= 100 * focus.amplitude.max() <= PEAK_PERCENT[label][1]
+        assert FOCI[label].peak[0] <= 100 * focus.amplitude.max() <= FOCI[label].peak[1]
         assert 1.0 <= focus.peak_percent <= 4.0
         assert focus.amplitude.min() >= 0
         assert 2.0 <= focus.spread_mm <= 3.5

@@ -8,7 +8,7 @@ import numpy.testing as npt
 import pandas as pd
 import pytest
 
-from bids_sr.phantom.activity import DRIVEN_BY, NETWORKS
+from bids_sr.phantom.activity import FOCI
 from bids_sr.phantom.bold_run import bold_run
 from bids_sr.phantom.physiology import BAND, Fluctuations
 from bids_sr.phantom.presets import PRESETS, TASKS
@@ -33,9 +33,9 @@ def test_courses_are_slow_of_unit_variance_and_share_nothing(seconds: float) -> 
 def test_every_place_belongs_to_the_network_that_a_seed_is_known_by() -> None:
     from bids_sr.config.seed_options import DEFAULT_SEEDS
 
-    assert set(DEFAULT_SEEDS) == set(NETWORKS) == set(TASKS["rest"])
-    for network, places in NETWORKS.items():
-        assert {DRIVEN_BY[place] for place in places} == {(network,)}
+    networks = {name for place in FOCI.values() for name in place.driven_by} - set(TASKS["tap"])
+    assert set(DEFAULT_SEEDS) == networks == set(TASKS["rest"])
+    assert all(len(place.driven_by) == 1 for place in FOCI.values() if networks & set(place.driven_by))
 
 
 def test_a_voxel_follows_its_network_as_much_as_the_truth_says() -> None:
