@@ -17,6 +17,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
+from _minimum_norm import WMN, prior_by
 from _table import keep
 from scipy import stats
 
@@ -24,17 +25,17 @@ from bids_sr.api.image_inputs import PreparedRun, opened, prepare_run, undo_moti
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.sr.data.temporal_components import motion_courses, temporal_statistics
 from bids_sr.sr.method import get_method, get_recipe
-from bids_sr.sr.recipe import VarianceRecipe
+from bids_sr.sr.recipe import Estimator, VarianceRecipe
 from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.sr.resolution.operators import level_above, to_slices
 from bids_sr.sr.variance.one_level_down import Interpolation, explained_share, try_interpolation, try_maps
 from bids_sr.sr.variance.prior import Window
 from bids_sr.sr.variance.run_data import RunData, run_data
 from bids_sr.sr.variance.upsampler import Modulation
-from bids_sr.sr.variance.variance_estimation import estimate_prior, filled_sd
+from bids_sr.sr.variance.variance_estimation import filled_sd
 
 FACTOR = (2.0, 2.0, 1.0)
-MAPS, PLAIN = ("sbl", "focuss", "wmn", "sdmod"), "bspline"
+MAPS, PLAIN = ("sbl", "wmn", "sdmod"), "bspline"
 SERIES = (*MAPS, PLAIN)
 LARGEST_ERROR, OF_MEAN, WIDEST = 0.03, 0.5, 0.08
 """A prediction is used where it errs no more than this on each person left out, no more than this part of what the mean
@@ -46,6 +47,11 @@ def recipe_of(name: str) -> VarianceRecipe:
     found = get_recipe(get_method(name), "fast")
     assert isinstance(found, VarianceRecipe)
     return found
+
+
+def estimator_of(name: str) -> Estimator:
+    """That of a method of variance maps, or of the weighted minimum norm."""
+    return WMN if name == "wmn" else recipe_of(name).estimator
 
 
 def files_of(arguments: Sequence[str]) -> Iterator[tuple[str, str, Path]]:
@@ -67,7 +73,7 @@ def shares_of(file: Path, folder: Path) -> dict[str, Any]:
     out: dict[str, Any] = {"volumes": low.shape[3] - run.n_dummy}
     trial = data.trial()
     for name in SERIES:
-        found = try_interpolation(trial, name) if name == PLAIN else try_maps(trial, recipe_of(name).estimator)[0.0]
+        found = try_interpolation(trial, name) if name == PLAIN else try_maps(trial, estimator_of(name))[0.0]
         out |= {f"{name} tested": found.share, f"{name} lower": found.interval[0], f"{name} upper": found.interval[1]}
     return out | _true_shares(image, run, data, folder)
 
@@ -104,7 +110,7 @@ def _true_shares(image: Any, run: PreparedRun, data: RunData, folder: Path) -> d
             elif name == "sdmod":
                 added = Modulation(window=window, weight=filled_sd(acquired, window))
             else:
-                added = estimate_prior(acquired, window, recipe_of(name).estimator)
+                added = prior_by(name, acquired, window, recipe_of("sbl").estimator)
             out[f"{name} true"] = explained_share(added, level, known, mask)
     return out
 

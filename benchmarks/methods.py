@@ -212,7 +212,7 @@ def report(runs: list[Row], failed: dict[str, str], given: argparse.Namespace) -
         f"Not above zero filling in PSNR: {', '.join(below) or 'none'}.",
         "Explained variance is that of the measured effect beyond the acquired Nyquist limit in the other half of the "
         "blocks, without its noise: 0 is no detail at all, less than 0 wrong detail. r is blind to amplitude.",
-        "inject, ratio and what has variance maps of the run (sdmod, wmn, focuss, sbl) put in the fine image of the "
+        "inject, ratio and what has variance maps of the run (sdmod, sbl) put in the fine image of the "
         "pair, which comes from the measured run here: static detail, not change; their t maps tell what change they "
         "show. Variance maps are found in seconds, whatever the budget.",
         *(f"{name} failed: {why}" for name, why in failed.items()),

@@ -37,6 +37,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _minimum_norm import minimum_norm, prior_by
 from _people_calibrations import make_calibration
 from _people_data import TESTED, make_tested
 from _people_fluctuations import fluctuations
@@ -93,18 +94,17 @@ def brought_down(run: Run) -> Problem:
     )  # fmt: skip
 
 
-def prior_of(name: str, problem: Problem, start: Tensor | None = None, seed: int = 0) -> Prior | Modulation:
+def prior_of(name: str, problem: Problem, seed: int = 0) -> Prior | Modulation:
     """What a method makes of the acquired run."""
     if name == "sdmod":
         return Modulation(window=problem.window, weight=filled_sd(problem.acquired, problem.window))
-    return estimate_prior(problem.acquired, problem.window, recipe_of(name).estimator, start=start, seed=seed)
+    return prior_by(name, problem.acquired, problem.window, recipe_of("sbl").estimator, seed=seed)
 
 
 def oracle(problem: Problem) -> Prior:
     """The map of the measured components."""
     sd = problem.known.square().mean(0).sqrt()[problem.window.fine].contiguous()
-    estimator = recipe_of("wmn").estimator
-    return estimate_prior(problem.acquired, problem.window, estimator, start=sd)
+    return minimum_norm(problem.acquired, problem.window, start=sd)
 
 
 def gate_of(problem: Problem, name: str = "sbl") -> float:

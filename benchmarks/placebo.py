@@ -26,8 +26,8 @@ from bids_sr.stats.glm.regressors import read_events
 from bids_sr.steps import motion, registration, super_resolution, training
 
 FACTOR = (2.0, 2.0, 1.0)
-VARIANCE = ("sdmod", "wmn", "focuss", "sbl")
-SERIES = ("raw", "bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "wmn", "focuss", "sbl")
+VARIANCE = ("sdmod", "sbl")
+SERIES = ("raw", "bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl")
 NOMINAL_FWE = 0.05
 
 

@@ -51,7 +51,7 @@ def lines(rows: list[MetricRow], fwhm_mm: float) -> list[dict[str, Any]]:
 def run(data: Path, out: Path) -> None:
     """The program on the phantom, with its truth."""
     command = ["bids-sr", str(data), str(out), "participant", "--truth", str(data / "derivatives" / "ground-truth"),
-               "--sr-method", "sbl", "wmn", "--nprocs", "1", "-w", str(out.with_name(f"{out.name}-work"))]  # fmt: skip
+               "--sr-method", "sbl", "--nprocs", "1", "-w", str(out.with_name(f"{out.name}-work"))]  # fmt: skip
     subprocess.run(command, check=True)
 
 

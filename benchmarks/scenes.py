@@ -35,7 +35,7 @@ from bids_sr.sr.variance.upsampler import VarianceUpsampler
 
 FACTOR = (2.0, 2.0, 1.0)
 DUMMIES = 4
-METHODS = ("wmn", "focuss", "sbl")
+METHODS = ("sbl",)
 Array = NDArray[Any]
 
 

@@ -59,7 +59,7 @@ class SuperResolver(TransformerMixin, FittedRun):
     Parameters
     ----------
     method : str, default="sbl"
-        A method (``sbl``, ``wmn``, ``srgan``, ...) or a baseline (``bspline``, ``zerofill``, ``sdmod``, ``inject``,
+        A method (``sbl``, ``srgan``, ...) or a baseline (``bspline``, ``zerofill``, ``sdmod``, ``inject``,
         ``ratio``, ...); any other name raises an error that lists them all.
     factor : float or tuple of three, default=2
         Acquired over wanted voxel size, in plane, or by axis.
@@ -222,7 +222,7 @@ class SuperResolver(TransformerMixin, FittedRun):
         if given.guide is None and (name in PAIR_BASELINES or (method and method.needs_pair and not self.pretrained)):
             raise ImageInputError(
                 f"guide: {name} takes what it adds from a high-resolution T2*-weighted image; give guide=... (and "
-                "lowres=...), or take a method that needs none, such as sbl or wmn"
+                "lowres=...), or take a method that needs none, such as sbl"
             )
         say = notes("SuperResolver.fit", self.verbose)
         with working_folder() as folder, opened(bold, folder, "bold", any_order=True) as reader:
@@ -307,7 +307,7 @@ class SuperResolver(TransformerMixin, FittedRun):
         Parameters
         ----------
         bold : path or nibabel.Nifti1Image, or list of them
-            The run of `fit`, or another one on the same grid. Maps and networks of a run (``sbl``, ``wmn``, ``tv``)
+            The run of `fit`, or another one on the same grid. Maps and networks of a run (``sbl``, ``tv``)
             serve that run alone. After a list of runs in `fit`, a list of as many.
         motion : path or array (T, 4, 4), optional
             Transforms of another run's volumes, from the same reference; that of the run of `fit` is known.

@@ -53,7 +53,7 @@ class SuperRes(Checked):
         (AUTO,),
         "--sr-method NAME",
         f"auto (sbl, and srgan if there is a T2*w pair), or one or more of {', '.join(offered_methods())} "
-        "(wmn, focuss, sbl, tv, dip need no pair), or baselines alone",
+        "(sbl, tv, dip need no pair), or baselines alone",
         common=True,
     )
     baselines: Literal["default", "all"] = option(
@@ -105,7 +105,7 @@ class SuperRes(Checked):
     guide: Literal["auto", "highres", "none"] = option(
         "auto",
         "--guide",
-        "whether wmn, focuss and sbl add static detail of the high-resolution T2*w image; auto: if there is a pair",
+        "whether sbl adds static detail of the high-resolution T2*w image; auto: if there is a pair",
     )
     precision: Literal["auto", "fp32", "bf16"] = option(
         "auto", "--precision", "numerical precision of inference; auto is fp32"

@@ -19,7 +19,7 @@ from bids_sr.series import series_name
 from bids_sr.sr import methods
 from bids_sr.sr.recipe import Estimator, Recipe, RecipeName, VarianceRecipe, lazy
 
-REMOVED: Mapping[str, str] = MappingProxyType({"guided": "sbl"})
+REMOVED: Mapping[str, str] = MappingProxyType({"guided": "sbl", "wmn": "sbl", "focuss": "sbl"})
 """Methods of earlier versions, and what takes their place."""
 
 

@@ -266,11 +266,10 @@ class Estimator:
 
     Parameters
     ----------
-    kind : "wmn", "focuss", "sbl", or the control "sdmod"
+    kind : "sbl", or the control "sdmod"
     fwhm : full widths of the correlations K_q (high-resolution voxels), one variance map each; none for sdmod
     noise : s2 over the mean variance of the data
-    power : to which standard deviations are raised (wmn, focuss)
-    rounds : estimations of w again (focuss), updates (sbl)
+    rounds : updates of w
     draws : from the prior, an update
     step : power of the ratio by which w is multiplied
     equalize : components are divided by this power of their size
@@ -281,7 +280,6 @@ class Estimator:
     kind: str = "sbl"
     fwhm: tuple[float, ...] = (3.0, 1.5)
     noise: float = 1e-3
-    power: float = 1.0
     rounds: int = 6
     draws: int = 48
     step: float = 0.5

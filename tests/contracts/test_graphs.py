@@ -236,7 +236,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     ),
     "variance maps of every kind, by the run alone": (
         _neither_pair_nor_t1w,
-        ["--sr-method", "wmn", "focuss", "sbl", "--sr-factor", "2", "--null-checks"],
+        ["--sr-method", "tv", "sbl", "--sr-factor", "2", "--null-checks"],
     ),
     "control alone": (_no_pair, ["--sr-method", "sdmod", "--sr-factor", "2"]),
     "structural scans": (_scans, ["--sr-target", "anat"]),
@@ -381,7 +381,7 @@ def test_results_in_the_spaces_that_are_asked_for(tmp_path: Path, options: list[
         (_two_runs, ["--sr-method", "zerofill", "bspline"], "bspline"),
         (_two_runs, ["--sr-method", "bspline", "zerofill"], "bspline"),
         (_two_runs, ["--sr-method", "inject", "zerofill"], "zerofill"),
-        (_two_runs, ["--sr-method", "sdmod", "zerofill", "wmn"], "wmn"),
+        (_two_runs, ["--sr-method", "sdmod", "zerofill", "sbl"], "sbl"),
         (_no_pair, [], "sbl"),
     ],
     ids=lambda each: getattr(each, "__name__", str(each)),

@@ -74,7 +74,7 @@ def test_a_method_carries_its_name_and_a_reference_that_exists(name):
 
 def test_a_method_needs_a_pair_unless_it_learns_from_the_run():
     alone = {method.name for method in all_methods() if not method.needs_pair}
-    assert alone == {"dip", "tv", "focuss", "sbl", "sdmod", "wmn"}
+    assert alone == {"dip", "tv", "sbl", "sdmod"}
 
 
 def test_a_control_is_no_method_that_is_offered():

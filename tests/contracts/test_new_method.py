@@ -28,7 +28,7 @@ MAPS = '''
 from bids_sr.sr.method import PLACEBOS_OF_A_RUN, Method
 from bids_sr.sr.recipe import Estimator, VarianceRecipe
 
-FAST = VarianceRecipe(estimator=Estimator(kind="wmn", fwhm=(2.0,), rounds=0))
+FAST = VarianceRecipe(estimator=Estimator(fwhm=(2.0,), rounds=0))
 METHOD = Method(
     name="new-maps", ndim=2, recipes={"fast": FAST, "paper": FAST}, reference="toy",
     summary="maps that only a test knows", trained_on="series", placebos=PLACEBOS_OF_A_RUN, draws=False,

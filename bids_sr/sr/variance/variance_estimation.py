@@ -1,14 +1,9 @@
-"""Estimators of a run's variance maps on the high-resolution grid, from what was acquired alone.
+"""Estimate of a run's variance maps w on the high-resolution grid, from what was acquired alone.
 
-wmn
-    w is the standard deviation over time of the zero-filled change (Gorodnitsky and Rao 1997).
-focuss
-    the same, estimated again from its own result and flattened by a power (FOCUSS; for series, Jung et al. 2009).
-sbl
-    w maximizes the marginal likelihood of the acquired components, ``y_c ~ N(0, D C D' + s2 I)``: sparse Bayesian
-    learning (Tipping 2001; Wipf and Rao 2004), where all components share the variance map.
+w maximizes the marginal likelihood of the acquired components, ``y_c ~ N(0, D C D' + s2 I)``: sparse Bayesian learning
+(Tipping 2001; Wipf and Rao 2004), where all components share the variance map.
 
-The update of `sbl` compares data with draws from the current prior. With ``a = (D C D' + s2 I)^-1 y`` and ``b = D' a``
+The update compares data with draws from the current prior. With ``a = (D C D' + s2 I)^-1 y`` and ``b = D' a``
 the derivative of the log likelihood by log w_q is ``<b W_q K_q W_q b>`` over the data less the same over draws, voxel
 by voxel, so w_q is multiplied by a power of their ratio: no determinant is needed. Components enter with nearly equal
 weight, as each is a sample of where the run fluctuates. The likelihood alone fits noise, so ratios are smoothed by less
@@ -59,7 +54,7 @@ def _cut(components: Tensor, window: Window) -> Tensor:
 
 
 def estimate_prior(
-    components: Tensor, window: Window, estimator: Estimator, *, seed: int = 0, start: Tensor | None = None,
+    components: Tensor, window: Window, estimator: Estimator, *, seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prior:  # fmt: skip
     """Find the variance maps (Q, Z, X, Y) of a run, in the unit of its components.
@@ -69,8 +64,6 @@ def estimate_prior(
     components : (C, z, x, y) strongest temporal components on the acquired grid
     window : around the mask
     estimator, seed : settings, seed of the draws
-    start : (Z, X, Y) standard deviation on the window from which to start, in any unit; that of the zero-filled
-        components where None
     progress : called with (rounds done, rounds)
 
     Raises
@@ -82,31 +75,11 @@ def estimate_prior(
     with torch.inference_mode():
         if estimator.kind == "sdmod":
             return Prior(window=window, weight=filled_sd(components, window)[None], fwhm=(0.0,), noise=0.0)
-        if estimator.kind == "sbl":
-            return _marginal_likelihood(components, window, estimator, seed, start, progress)
-        return _minimum_norm(components, window, estimator, start, progress)
-
-
-def _minimum_norm(
-    components: Tensor, window: Window, estimator: Estimator, start: Tensor | None,
-    progress: Callable[[int, int], None] | None,
-) -> Prior:  # fmt: skip
-    """WMN, and FOCUSS where there are rounds."""
-    variance = float(_cut(components, window).square().sum(0).mean())
-    sd = filled_sd(components, window) if start is None else start
-    prior = _scaled(_floored(sd)[None] ** estimator.power, window, estimator, variance)
-    for done in range(estimator.rounds):
-        total = torch.zeros_like(sd)
-        for image in components:
-            total += (window.level.up(image) + prior.beyond(image))[window.fine].square()
-        prior = _scaled(_floored(total.sqrt())[None] ** estimator.power, window, estimator, variance)
-        if progress is not None:
-            progress(done + 1, estimator.rounds)
-    return prior
+        return _marginal_likelihood(components, window, estimator, seed, progress)
 
 
 def _marginal_likelihood(
-    components: Tensor, window: Window, estimator: Estimator, seed: int, start: Tensor | None,
+    components: Tensor, window: Window, estimator: Estimator, seed: int,
     progress: Callable[[int, int], None] | None,
 ) -> Prior:  # fmt: skip
     """Sparse Bayesian learning; see the module."""
@@ -117,7 +90,7 @@ def _marginal_likelihood(
     data = data * gains
     variance = float(data.square().mean())
     count = len(estimator.fwhm)
-    first = _floored(filled_sd(components * gains, window) if start is None else start)
+    first = _floored(filled_sd(components * gains, window))
     prior = _scaled(first.expand(count, *first.shape) / count**0.5, window, estimator, variance)
     generator = torch.Generator().manual_seed(seed)
     for done in range(estimator.rounds):

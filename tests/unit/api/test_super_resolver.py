@@ -156,10 +156,10 @@ def test_a_repetition_time_without_a_unit_is_not_made_up(run, tmp_path):
 
 
 def test_fitting_twice_forgets_the_first_run(run, tmp_path):
-    other = SuperResolver("wmn", realigned=True).fit(run / "bold.nii", mask=run / "mask.nii")
+    other = SuperResolver("sbl", realigned=True).fit(run / "bold.nii", mask=run / "mask.nii")
     bold, affine = load_image(run / "bold.nii")
     save_image(1.1 * bold + 1, affine, tmp_path / "other.nii", tr=2.0)
-    with pytest.raises(ImageInputError, match="wmn learned from another run"):
+    with pytest.raises(ImageInputError, match="sbl learned from another run"):
         other.transform(tmp_path / "other.nii")
     other.fit(tmp_path / "other.nii", mask=run / "mask.nii")
     assert other.transform(tmp_path / "other.nii").shape[3] == COUNT
@@ -170,7 +170,7 @@ def test_fitting_twice_forgets_the_first_run(run, tmp_path):
 
 
 def test_a_fitted_estimator_survives_pickling_and_tells_what_it_did(run, tmp_path):
-    fitted = SuperResolver("wmn", realigned=True).fit(run / "bold.nii", mask=run / "mask.nii")
+    fitted = SuperResolver("sbl", realigned=True).fit(run / "bold.nii", mask=run / "mask.nii")
     assert fitted.applied_
     assert fitted.facts_["held_out"]["explained_over_zerofill"] > 0.02
     again = pickle.loads(pickle.dumps(fitted))
@@ -192,8 +192,8 @@ def test_a_fitted_estimator_survives_pickling_and_tells_what_it_did(run, tmp_pat
 def test_a_method_that_fails_on_the_run_says_so(run):
     rng = np.random.default_rng(1)
     noise = nib.Nifti1Image((500 + rng.normal(0, 5, (30, 28, 5, 60))).astype(np.float32), np.diag([3, 3, 4, 1.0]))
-    with pytest.warns(SuperResolutionWarning, match="wmn was not applied"):
-        fitted = SuperResolver("wmn", realigned=True, n_dummy=0).fit(noise, mask=np.ones((30, 28, 5)))
+    with pytest.warns(SuperResolutionWarning, match="sbl was not applied"):
+        fitted = SuperResolver("sbl", realigned=True, n_dummy=0).fit(noise, mask=np.ones((30, 28, 5)))
     assert not fitted.applied_
     assert "Not applied" in str(fitted.generate_report())
     zero = SuperResolver("zerofill", realigned=True, n_dummy=0).fit(noise, mask=np.ones((30, 28, 5)))
@@ -286,9 +286,9 @@ def test_verbose_tells_each_step_and_nothing_is_said_without(run, capsys):
     plain = SuperResolver("bspline").fit(run / "bold.nii")
     plain.transform(run / "bold.nii")
     assert capsys.readouterr().out == ""
-    plain.set_params(verbose=1, method="wmn").fit(run / "bold.nii").transform(run / "bold.nii")
+    plain.set_params(verbose=1, method="sbl").fit(run / "bold.nii").transform(run / "bold.nii")
     lines = capsys.readouterr().out.splitlines()
-    for step in ("fit] 0 s: reference", "brain mask", "head motion of 84 volumes", "learning wmn", "84 volumes by wmn"):
+    for step in ("fit] 0 s: reference", "brain mask", "head motion of 84 volumes", "learning sbl", "84 volumes by sbl"):
         assert any(step in line for line in lines), step
     assert all(line.startswith("[SuperResolver.") for line in lines)
 

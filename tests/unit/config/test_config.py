@@ -224,7 +224,7 @@ def test_methods_are_told_apart_by_what_they_are_trained_on() -> None:
     wanted = SuperRes()
     assert (wanted.methods, wanted.auto, wanted.chosen) == (("auto",), True, ("srgan", "sbl"))
     assert SuperRes(target="anat").chosen == ("srgan",)
-    assert SuperRes(methods=("auto", "wmn")).chosen == ("srgan", "sbl", "wmn")
+    assert SuperRes(methods=("auto", "tv")).chosen == ("srgan", "sbl", "tv")
     assert (wanted.learned, wanted.pair_trained, wanted.run_trained) == (("srgan", "sbl"), ("srgan",), ("sbl", "sdmod"))
     assert SuperRes(methods=("bspline",)).run_trained == ()
     control = SuperRes(methods=("bspline", "sdmod"))

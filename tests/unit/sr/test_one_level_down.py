@@ -7,13 +7,14 @@ from variance_helpers import Array4D, patchy
 
 from bids_sr.sr.data.temporal_components import halves_of, stretches_of
 from bids_sr.sr.method import get_method
+from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.resolution.matrices import downsample, upsample
 from bids_sr.sr.resolution.operators import level_above
 from bids_sr.sr.variance.one_level_down import Explained, Interpolation, Trial, try_interpolation, try_maps
 from bids_sr.sr.variance.prior import Prior, Window
 
 SHAPE, FACTOR = (24, 22, 2), (2.0, 2.0, 1.0)
-WMN = get_method("wmn").recipes["fast"].estimator
+QUICK = Estimator(fwhm=(2.0,), rounds=0, equalize=0.0)
 
 
 def mask_of(shape=SHAPE):
@@ -51,7 +52,7 @@ def trial_of(series, mask):
 )
 def test_the_interval_of_one_run_holds_the_mean_share_of_many(volumes, memory, noise):
     mask, count = mask_of(), 24
-    found = [try_maps(trial_of(run_of(seed, volumes, memory, noise), mask), WMN)[0.0] for seed in range(count)]
+    found = [try_maps(trial_of(run_of(seed, volumes, memory, noise), mask), QUICK)[0.0] for seed in range(count)]
     shares = np.array([each.share for each in found])
     ends = np.array([each.interval for each in found])
     assert {len(each.by_stretch) for each in found} == {8}
@@ -81,7 +82,7 @@ def test_a_control_is_tried_as_it_is_applied():
     series, mask = run_of(1, 60, 0.0, 1.0), mask_of()
     sdmod = get_method("sdmod").recipes["fast"].estimator
     trial = trial_of(series, mask)
-    assert 0 < try_maps(trial, sdmod)[0.0].share < try_maps(trial, WMN)[0.0].share
+    assert 0 < try_maps(trial, sdmod)[0.0].share < try_maps(trial, QUICK)[0.0].share
 
 
 def test_stretches_are_those_of_their_half_and_head_motion_is_taken_out():
@@ -106,7 +107,7 @@ def test_head_motion_leaves_the_halves_of_a_short_run_something_to_tell():
     sizes = [np.square(half.components[:, mask]).sum(1) for half in moved]
     assert all(each.min() > 1e-3 * each.max() for each in sizes)
     one, other = (
-        try_maps(Trial([half.components for half in each], mask, FACTOR), WMN)[0.0].share for each in (still, moved)
+        try_maps(Trial([half.components for half in each], mask, FACTOR), QUICK)[0.0].share for each in (still, moved)
     )
     assert other > 0.7 * one > 0.02
 

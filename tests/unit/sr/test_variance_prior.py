@@ -9,10 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from variance_helpers import dense_covariance, dense_down, dense_prior, drawn, patchy, prior_of, sizes, window_of
 
-from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.resolution.operators import level_above
 from bids_sr.sr.variance.prior import TOLERANCE, Prior, Window, _blocks, _correlation, correlation
-from bids_sr.sr.variance.variance_estimation import estimate_prior
 
 GRIDS = [((8, 7, 2), (2, 2, 1)), ((6, 9, 2), (1.5, 1.5, 1)), ((5, 6, 3), (2, 2, 2)), ((6, 5, 4), (1.5, 2, 1.5))]
 
@@ -174,44 +172,6 @@ def test_a_window_around_the_mask_serves_what_lies_in_the_mask():
     # four voxels away the sidelobes of what lies inside are small: .04 here
     assert distance(added(narrow), added(wide)) < 0.08
     assert not narrow.expect(data)[:, :2].any()
-
-
-def crop(n, m):
-    """The prototype's matrix of a k-space crop about the center of the field of view."""
-    k, x, u = np.arange(m) - m // 2, (np.arange(n) + 0.5) / n, (np.arange(m) + 0.5) / m
-    return np.real(np.exp(2j * np.pi * np.outer(u, k)) @ np.exp(-2j * np.pi * np.outer(k, x))) / n
-
-
-def prototype(images, rounds, power, lam, width=2.0, floor=0.02):
-    """Weighted minimum norm of one slice by dense matrices: what is added to images (C, x, y) beyond the band."""
-    m, n = images.shape[-1], 2 * images.shape[-1]
-    d = crop(n, m)
-    fill = np.linalg.pinv(d)
-    gap = np.subtract.outer(np.arange(n), np.arange(n))
-    k = np.kron(*[np.exp(-4 * np.log(2) * gap**2 / width**2)] * 2)
-    down, filled = np.kron(d, d), fill @ images @ fill.T
-    sd = np.sqrt(np.square(filled).sum(0))
-    for _ in range(rounds + 1):
-        w = np.maximum(sd, floor * np.median(sd)).ravel() ** power
-        half = down * w @ k * w
-        a = half @ down.T
-        solved = np.linalg.solve(a + lam * np.trace(a) / len(a) * np.eye(len(a)), images.reshape(-1, m * m).T)
-        x = (half.T @ solved).T.reshape(-1, n, n)
-        x = x - fill @ (d @ x @ d.T) @ fill.T
-        sd = np.sqrt(np.square(filled + x).sum(0))
-    return x
-
-
-@pytest.mark.parametrize(("kind", "rounds", "power"), [("wmn", 0, 1.0), ("focuss", 2, 0.7)])
-def test_minimum_norm_is_that_of_the_prototype(kind, rounds, power):
-    window = window_of((8, 8, 1), (2, 2, 1))
-    known = Prior(window=window, weight=patchy(window)[None] * 300, fwhm=(2.0,), noise=1.0)
-    generator = torch.Generator().manual_seed(0)
-    data = torch.stack([known.draw(generator) for _ in range(6)])
-    estimator = Estimator(kind=kind, fwhm=(2.0,), power=power, rounds=rounds, noise=0.02)
-    prior = estimate_prior(data, window, estimator)
-    found = torch.stack([prior.beyond(image)[0] for image in data])
-    assert distance(found, prototype(data[:, 0].numpy().astype(float), rounds, power, 0.02)) < 0.02
 
 
 def test_as_many_maps_as_correlations():

@@ -158,19 +158,19 @@ def test_images_are_held_against_measured_volumes(files, monkeypatch):
 
 def test_what_was_tested_one_level_down_is_told_with_the_reason_where_it_was_not():
     tried = [
-        {"wmn": {"share": 0.2, "lower": 0.1, "upper": 0.3, "stretches": 5, "stretch_volumes": 8, "calibrated": True}},
+        {"sbl": {"share": 0.2, "lower": 0.1, "upper": 0.3, "stretches": 5, "stretch_volumes": 8, "calibrated": True}},
         {"sdmod": {"share": 0.1, "stretches": 0, "stretch_volumes": 0}},
     ]
     rows, told = gather_tested(
-        tried, series_names=["bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "wmn"],
+        tried, series_names=["bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl"],
         network_names=["srgan"], voxel=(3.0, 3.0, 4.0), factor=(2.0, 2.0, 1.0),
     )  # fmt: skip
-    assert [(r.series, r.value, r.n) for r in rows] == [("sdmod", 0.1, None), ("wmn", 0.2, 5)]
+    assert [(r.series, r.value, r.n) for r in rows] == [("sdmod", 0.1, None), ("sbl", 0.2, 5)]
     assert (rows[1].lower, rows[1].upper) == (0.1, 0.3)
     assert (told["from_mm"], told["to_mm"]) == ([6.0, 6.0, 4.0], [3.0, 3.0, 4.0])
     assert (told["stretches"], told["stretch_volumes"], told["calibrated"]) == (5, 8, True)
     assert "zerofill" not in told["series"]
-    assert told["series"]["wmn"] == {"share": 0.2, "lower": 0.1, "upper": 0.3, "calibrated": True}
+    assert told["series"]["sbl"] == {"share": 0.2, "lower": 0.1, "upper": 0.3, "calibrated": True}
     reasons = {name: each.get("reason", "") for name, each in told["series"].items()}
     assert reasons["srgan"].startswith("it was trained for 3 → 1.5 mm; testing it at 6 → 3 mm")
     assert "constant over time" in reasons["inject"]

@@ -211,12 +211,12 @@ def test_verdict_and_all_tables_are_one_table():
 def test_a_card_that_says_zero_filling_takes_its_method_out_of_all_comparisons(card):
     halves = gains(("sbl", "bspline"), ("sbl", "sblMirror"), ("srgan", "sbl"), ("srgan", "bspline"))
     halves.append(MetricRow(series="sbl", against="measured", measure="split_ev_beyond", value=0.0))
-    cards = {"sbl": card, "focuss": {"applied": True, "held_out": {"model": "it is the one here"}}}
-    rows, _, said = judged(halves, cards=cards, methods=("srgan", "sbl", "focuss"))
+    cards = {"sbl": card, "tv": {"applied": True, "held_out": {"model": "it is the one here"}}}
+    rows, _, said = judged(halves, cards=cards, methods=("srgan", "sbl", "tv"))
     assert said["not_applied_text"].startswith("sbl was not applied: it fell back to zero filling.")
     assert not any("sbl" in (each["series"], each["against"]) for each in said["sentences"])
     assert {r.series: r.value for r in rows if r.measure == "verdict_applied"} == {
-        "srgan": 1.0, "focuss": 1.0, "sbl": 0.0
+        "srgan": 1.0, "tv": 1.0, "sbl": 0.0
     }  # fmt: skip
     left = {(r.series, r.against) for r in rows if r.measure == "gain_split_ev_beyond"}
     assert left == {("srgan", "bspline")}

@@ -28,7 +28,7 @@ FACTOR = (2.0, 2.0, 1.0)
 COUNT = 44
 DUMMIES = 2
 FINE = np.diag([-1.5, 1.5, 4, 1.0])
-METHODS = ("wmn", "focuss", "sbl", "sdmod")
+METHODS = ("sbl", "sdmod")
 
 
 @pytest.fixture(scope="module")
@@ -305,7 +305,7 @@ def test_maps_of_the_same_run_are_found_and_those_of_another_are_not(files, tmp_
     for name, given in {
         "seed": {"random_seed": 5},
         "run": {"n_dummy": DUMMIES + 1},
-        "method": {"method": "wmn"},
+        "method": {"method": "sdmod"},
     }.items():
         estimate(files, tmp_path / name, model_dir=folder, **given)
     assert len(fitted) == 3, "another seed, another part of the run, another method"

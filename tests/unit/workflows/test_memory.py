@@ -24,7 +24,7 @@ from bids_sr.config.superres import SuperRes
     "options",
     [
         ("--null-checks", "--roi-grow", "--output-spaces", "MNI152NLin2009aSym"),
-        ("--sr-method", "tv", "wmn", "--n-ensemble", "2", "--retrospective"),
+        ("--sr-method", "tv", "sbl", "--n-ensemble", "2", "--retrospective"),
         ("--sr-method", "bspline"),
     ],
 )
