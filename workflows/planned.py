@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 
 from bids_sr.bids import BoldRun, entities_of, pretrained_for
-from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
 from bids_sr.io.uris import uri_of
@@ -52,11 +51,9 @@ class Planned:
         """What the model of a series is trained with, or found by, beside what was asked for in general."""
         assert one.method is not None
         superres, seed = self.settings.superres, self.settings.resources.random_seed
-        start = HERE / "models" / f"{one.source}_start.safetensors"
         return {
             "method": one.method.name, "model_dir": superres.models_to_reuse(self.settings.paths.output_dir),
             "pretrained": pretrained_for(superres, one.method.name), "random_seed": seed + one.seed,
-            "start": start if superres.warm_start and one.method.warm else None,
         }  # fmt: skip
 
 

@@ -73,7 +73,6 @@ def check_options(settings: Settings, found: Findings) -> None:
         ),
     ])  # fmt: skip
     check_given_models(superres, found)
-    _check_warm_start(superres, found)
     _check_perceptual(settings, found)
     refuse_all(found, [
         (
@@ -110,31 +109,6 @@ def check_given_models(superres: SuperRes, found: Findings) -> None:
     if superres.n_ensemble > 1 and superres.learned and set(superres.learned) <= set(first):
         reason = "every method has its model given with --pretrained, so there is nothing to vary"
         found.refuse(f"--n-ensemble {superres.n_ensemble}", reason, "Leave one of the two options out.")
-
-
-def _check_warm_start(superres: SuperRes, found: Findings) -> None:
-    """Initial weights where nothing could begin with them; the factor is told by the images (`preflight`)."""
-    if not superres.warm_start:
-        return
-    flag, one = "--warm-start", "Leave one of the two options out."
-    given = "srgan" in superres.learned and pretrained_for(superres, "srgan") is not None
-    refuse_all(found, [
-        (
-            "srgan" not in superres.learned, flag,
-            "it applies to srgan, which is not among --sr-method",
-            "Add srgan to --sr-method, or leave --warm-start out.",
-        ),
-        (
-            superres.recipe != "fast", flag,
-            f"the bundled network is for --recipe fast, not {superres.recipe}",
-            "Leave --warm-start out, or take --recipe fast.",
-        ),
-        (given, flag, "the model of srgan is given with --pretrained, so there is no training to begin", one),
-        (
-            superres.model_source == "reuse", flag,
-            "--model-source reuse never trains, so there is no training to begin", one,
-        ),
-    ])  # fmt: skip
 
 
 def _check_perceptual(settings: Settings, found: Findings) -> None:

@@ -47,7 +47,6 @@ def check_methods(settings: Settings, found: Findings) -> None:
         "--null-checks": evaluation.null_checks,
         "--n-ensemble": superres.n_ensemble > 1,
         "--sr-factor": superres.factor is not None,
-        "--warm-start": superres.warm_start,
         "--derivatives": bool(settings.preprocessing.derivatives),
     }
     fix = "Leave one of the two options out."

@@ -34,7 +34,6 @@ class SuperRes(Checked):
     `target`: BOLD runs, or structural scans, whose contrasts are fused. For these are `train_on`, a participant's own
     scans or those of all others of the call, and `anat_align`, the transforms that bring the scans of a head together.
     `recipe`: of methods that have no `paper-mse` of their own it is `paper`.
-    `warm_start`: `srgan` begins with the network of simulated heads that the package has, instead of with nothing.
     `calibration`: short high-resolution run that tells where others fluctuate: auto, none, an acq- label, or a file.
     """
 
@@ -86,9 +85,6 @@ class SuperRes(Checked):
     model_dir: Path | None = option(None, "--model-dir DIR", "folder with trained models", decides=False)
     pretrained: tuple[Path, ...] = option(
         (), "--pretrained FILE", "use these .safetensors models, one per method, instead of training"
-    )
-    warm_start: bool = option(
-        False, "--warm-start", "start srgan (fast, factor 2) from the bundled network, trained on simulated heads"
     )
     vgg_weights: Path | None = option(
         None, "--vgg-weights FILE", "VGG-19 weights (.safetensors); enables the perceptual loss"

@@ -188,11 +188,8 @@ def _training(work: _Costed) -> list[Row]:
         if method.trained_on == "series":  # each run by its own size; nothing is trained that could stop on the clock
             seconds += sum(cost.training(low=work.grid([run]), volumes=work.high([run])) for run in work.runs)
             continue
-        share = 1.0
-        if superres.warm_start and superres.recipe == "fast" and "fast" in method.warm:
-            share = method.warm["fast"].steps / method.recipes["fast"].steps
         count = len(work.runs) if method.of_the_run else pairs
-        seconds += min(share * cost.training(low=low, high=high), limit) * count
+        seconds += min(cost.training(low=low, high=high), limit) * count
     return [work.row("training", seconds * superres.n_ensemble, memory_model.VARIANCE)] if seconds else []
 
 

@@ -17,7 +17,6 @@ from bids_sr.sr.method import REMOVED, get_method, get_recipe, recipe_name
 from bids_sr.sr.models.compatibility import Acquisition, ModelMismatch, check_model, describe
 from bids_sr.sr.models.model import ModelError, load_model, read_card, verify
 
-WARM_FACTOR = (2.0, 2.0, 1.0)  # of the network that comes with the program
 _LOAD = (
     "import json, sys; from bids_sr.preflight.method_checks import refusal; "
     "sys.stdout.write(json.dumps(list(map(refusal, sys.argv[1:]))))"
@@ -81,18 +80,12 @@ def check_methods(settings: Settings, subjects: Sequence[Subject], found: Findin
     if len(found.problems) > before:
         return
     given = [file for file in superres.pretrained if file.is_file() and method_of_model(file) in superres.learned]
-    begins = superres.warm_start and any(get_method(name).warm for name in superres.learned)
     for run in runs:
         factor = factor_of(run, settings)
         with found.about(run.stem):
             for file in given:
                 image = describe(np.asarray(run.affine), "bold", factor)
                 check_card(file, image, f"{run.bold} with --pretrained {file}", found, force=superres.force)
-            if begins and not np.allclose(factor, WARM_FACTOR, rtol=0, atol=1e-6):  # a network whose factor is fixed
-                own, wanted = (" × ".join(f"{f:.4g}" for f in each) for each in (factor, WARM_FACTOR))
-                reason = f"its factor is {own}; the bundled network is for {wanted}"
-                fix = "Leave --warm-start out, or run this factor in a call of its own."
-                found.refuse(f"{run.bold} with --warm-start", reason, fix)
             if superres.model_source != "reuse":
                 _check_patches(settings, run, found)
 

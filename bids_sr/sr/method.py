@@ -97,7 +97,6 @@ class Method:
         in the place of, features of VGG-19
     reference : key in the bibliography
     summary : one line for the list of methods
-    warm : by name of recipe, the training that begins with weights learned elsewhere (methods of a pair need one)
     costs : by name of recipe, as far as measured
     large : training by the published recipe keeps whole volumes of some 2,000 channels in memory
     fuses : several contrasts may be its channels (``--sr-target anat``)
@@ -106,7 +105,7 @@ class Method:
     calibrated : a calibration scan enters its maps
     draws : another seed gives another result, so that an ensemble can be made
     upsampler : makes, of a model and what was acquired (`bids_sr.sr.inference.acquired`), what is applied to volumes
-    text : by name of recipe, "warm" or "any", its own text for the methods section (of a variance method, what follows
+    text : by name of recipe, or "any", its own text for the methods section (of a variance method, what follows
         "under a Gaussian prior"); empty: made from `about`
     """
 
@@ -116,7 +115,6 @@ class Method:
     reference: str
     summary: str
     trained_on: Literal["pair", "series", "self", "images"] = "pair"
-    warm: Mapping[RecipeName, Recipe] = field(default_factory=dict)
     costs: Mapping[RecipeName, Cost] = field(default_factory=dict)
     large: bool = False
     fuses: bool = False
@@ -142,9 +140,9 @@ class Method:
         """Whether a T2*-weighted pair is needed to train it."""
         return not self.of_the_run
 
-    def own_text(self, recipe: str, *, warm: bool = False) -> str:
+    def own_text(self, recipe: str) -> str:
         """Its own text of the training, or ""."""
-        return self.text.get("warm" if warm else recipe_name(self, recipe), self.text.get("any", ""))
+        return self.text.get(recipe_name(self, recipe), self.text.get("any", ""))
 
     def cost(self, recipe: str) -> Cost:
         """What a recipe takes; one that was never measured as most do."""

@@ -155,7 +155,7 @@ class Recipe:
         high-resolution image is needed); or "cycle" (a second generator back to low resolution)
     degradation : name in `operators`, where low-resolution images have to be made, and for the objective "self"
     factors : factors to draw from at each step, for one network of many, on the axes that the factor changes
-    freeze_but_last : layers with weights, counted from the end, that a warm start goes on training; None: all
+    freeze_but_last : layers with weights, counted from the end, that training from a model goes on with; None: all
     keep_critic : whether the trained critic is kept beside the generator, to be explained
     intensity : what is 1 for the network: "percentile" (the 99th inside the mask) or "unit" (the largest value, for
         networks that end in a sigmoid)

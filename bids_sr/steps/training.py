@@ -88,7 +88,7 @@ def _pair_text(setting: Lookup) -> str:
     if given:
         return f"A network trained beforehand ({method.name}) was used for super-resolution."
     recipe, about = setting("recipe"), method.about
-    if own := method.own_text(recipe, warm=setting("start") is not None):
+    if own := method.own_text(recipe):
         return own
     full = "with settings chosen by us" if _WITHOUT_PAPER in about else "with the published settings"
     kind = "with a smaller network and fewer steps" if recipe == "fast" else full
@@ -164,7 +164,7 @@ def train_on_pair(
     here: Path, method: str, factor: Factor, recipe: RecipeName = "fast", model_source: Source = "auto",
     model_dir: Path | None = None, pretrained: Path | None = None, random_seed: int = 0, omp_nthreads: int = 1,
     device: Device = "auto", max_train_minutes: float | None = None,
-    vgg_weights: Path | None = None, start: Path | None = None, force: bool = False, sloppy: bool = False,
+    vgg_weights: Path | None = None, force: bool = False, sloppy: bool = False,
 ) -> Model:  # fmt: skip
     """Train a network on the subject's pair, or take one that was.
 
@@ -176,7 +176,7 @@ def train_on_pair(
     method : name of the method
     factor : low- over high-resolution voxel size
     model_dir : where models to reuse lie; it may be missing
-    pretrained, start : weights to use instead of training, or to begin with, for methods with a recipe for that
+    pretrained : weights to use instead of training
     random_seed : of weights, batches and augmentation
     force : use a model that does not fit the pair
 
@@ -191,7 +191,7 @@ def train_on_pair(
     training = Training(
         method=get_method(method), recipe=recipe, source=model_source, model_dir=model_dir, pretrained=pretrained,
         seed=random_seed, threads=omp_nthreads, device=choose_device(device), max_train_minutes=max_train_minutes,
-        vgg_weights=vgg_weights, start=None if start is None else load_model(start), sloppy=sloppy,
+        vgg_weights=vgg_weights, sloppy=sloppy,
     )  # fmt: skip
     if train_highres is None or train_lowres is None or pair_mask is None:
         return obtained(training, None, here, None, force=force)

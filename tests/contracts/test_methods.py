@@ -83,7 +83,7 @@ def test_a_control_is_no_method_that_is_offered():
 
 @pytest.mark.parametrize("name", method_names())
 def test_every_network_and_loss_that_a_recipe_names_is_there(name):
-    for recipe in (*get_method(name).recipes.values(), *get_method(name).warm.values()):
+    for recipe in get_method(name).recipes.values():
         builders = [recipe.build_generator, recipe.build_critic]
         named = [getattr(one, "build", one) for one in builders if one is not None] + [t.build for t in recipe.losses]
         assert all(callable(each.loaded) for each in named)

@@ -27,7 +27,6 @@ from bids_sr.series import BASELINES, INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.acquired import Acquired, InferenceError, Upsampler
 from bids_sr.sr.inference.apply_to_series import make_upsampler
-from bids_sr.sr.models.compatibility import domain_difference
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.resolution.matrices import MATRICES, Factor, upsample
 from bids_sr.stats.image.image_resolution import effective_resolution
@@ -104,8 +103,6 @@ def apply(options: argparse.Namespace) -> None:
         notes = [f"--force overruled: {each}" for each in prepared.overruled]
         scene = files.scene_of(reader, options.mask)
         notes += [scene.note] * bool(scene.note)
-        difference = domain_difference(prepared.model.card, scene.mean, scene.mask) if prepared.model else None
-        notes += difference.warnings if difference is not None else []
         for note in notes:
             print(f"note: {note}")
         began = time.monotonic()

@@ -6,7 +6,7 @@ from typing import Literal
 
 from bids_sr.frozen import frozen
 from bids_sr.sr.method import Method, get_recipe, recipe_name
-from bids_sr.sr.models.model import LoadedModel, ModelError
+from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
 from bids_sr.sr.resolution.matrices import Factor
 
@@ -26,8 +26,7 @@ class Training:
     threads, device : of torch, "cpu" or "cuda"
     max_train_minutes : stop on the clock; the card then says that the model cannot be reproduced
     vgg_weights : file for the perceptual term, which is off without it
-    start : a model of the same network, with whose weights training begins (see `Recipe.freeze_but_last`); on a pair,
-        by `Method.warm`
+    start : a model of the same network, with whose weights training begins (see `Recipe.freeze_but_last`)
     precision : "mixed" computes the generator in bf16 until that changes the held-out score by more than .01 dB at a
         validation step (in fp32 without held-out data); "auto" is "mixed" for a set of images on a GPU
     sloppy : a handful of iterations, for tests; marked in the card
@@ -60,13 +59,8 @@ class Training:
 
     @property
     def how(self) -> Recipe:
-        """The recipe with what this training changes in it; ModelError where none begins with weights."""
+        """The recipe with what this training changes in it."""
         recipe = self.changed or get_recipe(self.method, self.recipe)
-        if self.changed is None and self.start is not None and self.method.trained_on == "pair":
-            warm = {str(name): each for name, each in self.method.warm.items()}
-            if self.recipe not in warm:
-                raise ModelError(f"{self.method.name} ({self.recipe}) has no recipe that begins with a model")
-            recipe = warm[self.recipe]
         return sloppy_recipe(recipe) if self.sloppy else recipe
 
     @property

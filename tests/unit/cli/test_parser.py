@@ -53,8 +53,6 @@ def test_defaults_are_those_of_the_settings() -> None:
         ("--threshold fdr 3.1", "activation", "thresholds", ("fdr", "3.1")),
         ("--guide highres", "superres", "guide", "highres"),
         ("--n-ensemble 3", "superres", "n_ensemble", 3),
-        ("--warm-start", "superres", "warm_start", True),
-        ("", "superres", "warm_start", False),
         ("--truth there", "evaluation", "truth", "there"),
         ("--truth ./auto", "evaluation", "truth_dir", Path("auto")),
         ("--truth none", "evaluation", "truth_dir", None),

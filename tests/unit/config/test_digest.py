@@ -18,7 +18,6 @@ def settings(**groups: dict[str, Any]) -> Settings:
     [
         ("superres", {"methods": ("srgan",)}),
         ("superres", {"recipe": "paper"}),
-        ("superres", {"warm_start": True}),
         ("preprocessing", {"dummy_scans": 3}),
         ("activation", {"smoothing": (0.0, 6.0)}),
         ("activation", {"roi": "brain"}),

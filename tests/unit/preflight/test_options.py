@@ -279,24 +279,6 @@ def _one_given_model(maker: BidsMaker) -> list[str]:
     return ["--n-ensemble", "3", "--sr-method", "srgan", "--pretrained", model(maker, "srgan")]
 
 
-def test_a_warm_start_takes_a_quarter_of_the_training(maker: BidsMaker) -> None:
-    def minutes(*extra: str) -> float:
-        plan = planned(maker, *extra)
-        assert plan.problems == ()
-        return sum(row.minutes for row in plan.estimate.rows if row.stage == "training")
-
-    assert minutes("--sr-method", "srgan", "--warm-start") == pytest.approx(minutes("--sr-method", "srgan") / 4)
-    sbl = minutes("--sr-method", "sbl")
-    assert minutes("--warm-start") == pytest.approx(minutes("--sr-method", "srgan") / 4 + sbl)
-
-
-def test_a_refused_warm_start_ends_with_2(maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:
-    line = [str(maker.root), "out", "participant", "--skip-bids-validation", "--dry-run", "--warm-start"]
-    assert main([*line, "--sr-method", "sbl"]) == 2
-    assert "Add srgan to --sr-method, or leave --warm-start out." in capsys.readouterr().err
-    assert main([*line, "--sr-method", "srgan"]) == 0
-
-
 def test_the_published_run_without_features_ends_with_2_and_names_both_ways_out(
     maker: BidsMaker, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -343,27 +325,6 @@ def test_estimates_of_both_recipes_of_the_paper(maker: BidsMaker) -> None:
         assert minutes(name, "paper-mse") == minutes(name, "paper")
 
 
-def _warm_paper(maker: BidsMaker) -> list[str]:
-    return ["--warm-start", "--sr-method", "srgan", "--recipe", "paper"]
-
-
-def _warm_model(maker: BidsMaker) -> list[str]:
-    return ["--warm-start", "--sr-method", "srgan", "sbl", "--pretrained", model(maker, "srgan")]
-
-
-def _warm_reuse(maker: BidsMaker) -> list[str]:
-    return ["--warm-start", "--sr-method", "srgan", "--model-source", "reuse", "--model-dir", "models"]
-
-
-def _warm_sbl(maker: BidsMaker) -> list[str]:
-    return ["--warm-start", "--sr-method", "sbl"]
-
-
-def _warm_factor(maker: BidsMaker) -> list[str]:
-    maker.star("sub-01_acq-highres", (4.0, 4.0, 4.0))
-    return ["--warm-start", "--sr-method", "srgan"]
-
-
 def _two_models_of_one_method(maker: BidsMaker) -> list[str]:
     first = Path(model(maker, "srgan"))
     second = first.with_name("second.safetensors")
@@ -400,21 +361,11 @@ CASES = {
     "two models of one method": Case(
         spoil=_two_models_of_one_method, file="second.safetensors", reason="and so is", fix="run twice"
     ),
-    "warm, published": Case(spoil=_warm_paper, file="--warm-start", reason="fast, not paper", fix="take --recipe fast"),
     "published without features": Case(
         spoil=lambda _: ["--recipe", "paper"],
         file="--sr-method srgan --recipe paper",
         reason="there are no weights",
         fix="Give them with --vgg-weights, or take --recipe paper-mse",
-    ),
-    "warm, given": Case(spoil=_warm_model, file="--warm-start", reason="with --pretrained", fix="one of the two"),
-    "warm, reused": Case(spoil=_warm_reuse, file="--warm-start", reason="reuse never trains", fix="one of the two"),
-    "warm, no srgan": Case(spoil=_warm_sbl, file="--warm-start", reason="not among --sr-method", fix="Add srgan"),
-    "warm, other factor": Case(
-        spoil=_warm_factor,
-        file="bold.nii.gz with --warm-start",
-        reason="its factor is 1.5 × 1.5 × 1",
-        fix="Leave --warm-start out",
     ),
     "model of no method": Case(
         spoil=_model_of_no_method, file="--pretrained", reason="of the method srgan", fix="Add srgan"

@@ -55,9 +55,3 @@ def test_a_model_of_the_same_set_is_found_and_one_begun_otherwise_is_not(tmp_pat
     assert len(changed) == 1, "not the last layer alone"
     _, other = obtain(balls(1), tmp_path / "d", factor=CUBE, model_dir=tmp_path / "a")
     assert other["data_sha256"] != first["data_sha256"]
-
-
-def test_a_recipe_without_a_warm_one_cannot_begin_with_a_model(small_pair, tmp_path):
-    weights, _ = obtain(small_pair, tmp_path / "a", method="srgan")
-    with pytest.raises(ModelError, match="no recipe that begins with a model"):
-        obtain(small_pair, tmp_path / "b", method="srgan", start=load_model(weights), recipe="paper")

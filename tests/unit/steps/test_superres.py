@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from checking import inconsistency
 
-from bids_sr.boilerplate import HERE
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.transforms import write_itk
@@ -161,14 +160,6 @@ def test_a_killed_training_goes_on_in_its_folder(files, tmp_path, model, monkeyp
     again = train(files, tmp_path / "node")
     assert len(saved) == 2, "it began anew"
     assert again.model_file.read_bytes() == model.model_file.read_bytes()
-
-
-def test_training_that_begins_with_the_weights_of_the_package(files, tmp_path, model):
-    out = train(files, tmp_path / "node", start=HERE / "models" / "srgan_start.safetensors")
-    card = json.loads(out.card_file.read_text())
-    assert card["started_from"]["name"] == "srgan_start"
-    assert "started_from" not in json.loads(model.card_file.read_text())
-    assert out.model_file.read_bytes() != model.model_file.read_bytes()
 
 
 def test_reuse_takes_the_model_of_the_directory(files, tmp_path, model):

@@ -16,9 +16,6 @@ measured (`networks.residual2d`), trained by squared error: over five pairs of t
 energy beyond Nyquist and costs .01 dB, a quarter of the spread of seeds (benchmarks/results/adversarial.md); it stays
 because earlier models have it. No refit: measured against true volumes (benchmarks/TRUTH.md) that gained nothing and
 would double the time. So the card's held-out metrics are those of the very model.
-
-`WARM` is `fast` from a network of simulated heads on (the package has one, srgan_start): the same schedule in a
-quarter of the steps, validated more often, no early end (benchmarks/warm_start.py).
 """
 
 from dataclasses import replace
@@ -48,28 +45,23 @@ FAST = replace(
     gradient_limit=0.05, augmentation=Augmentation(dihedral=True, shift=1.0, gamma=0.15, gain=0.1, noise=0.01),
 )  # fmt: skip
 
-WARM = replace(FAST, iterations=200, adversarial_from=50, evaluate_every=10, patience=None)
-
 TRAINED = "trained on the participant's own pair of T2*-weighted images"
 _FAST = (
     f"A data-consistent network (srgan) was {TRAINED}, following a published method [@stss_srfmri]. Unlike the "
     "published network, it is small, works on the acquired grid and predicts only the unmeasured band of k-space, with "
-    "squared error as the main loss and an adversarial term of small weight; {}."
+    "squared error as the main loss and an adversarial term of small weight; "
+    "training stopped when accuracy on held-out slices stopped improving."
 )
 _GAN = f"A generative adversarial network (srgan) was {TRAINED} [@stss_srfmri; @srgan], "
 TEXT = {
-    "fast": _FAST.format("training stopped when accuracy on held-out slices stopped improving"),
-    "warm": _FAST.format(
-        "training began with weights learned from simulated heads, and the weights that did best on held-out slices "
-        "were used"
-    ),
+    "fast": _FAST,
     "paper": f"{_GAN}by features of VGG-19 and a critic, on all slices for the published number of steps.",
     "paper-mse": f"{_GAN}with the published settings, but with squared error added to the loss, and until accuracy on "
     "held-out slices stopped improving; the network was then trained anew on all slices for as many steps.",
 }
 
 METHOD = Method(
-    name="srgan", ndim=2, recipes={"fast": FAST, "paper": PAPER, "paper-mse": PAPER_MSE}, warm={"fast": WARM},
+    name="srgan", ndim=2, recipes={"fast": FAST, "paper": PAPER, "paper-mse": PAPER_MSE},
     reference="stss_srfmri",
     summary="network trained on the participant's own T2*-weighted pair, slice by slice; GAN only with --recipe paper",
     placebos=PLACEBOS_OF_A_PAIR,
