@@ -63,10 +63,10 @@ RUN BIDS_SR_REVISION="${REVISION}" /build/bin/pip wheel --no-deps --no-build-iso
 
 FROM ${BASE_IMAGE}
 
-# tini passes signals on, so that a stopped container ends at once; graphviz draws the graph of --write-graph.
+# tini passes signals on, so that a stopped container ends at once.
 # What only installs and builds goes from the base image.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends tini graphviz \
+    && apt-get install --yes --no-install-recommends tini \
     && apt-get purge --yes --auto-remove python3-pip python3-setuptools python3-wheel \
     && rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/ensurepip /usr/local/lib/python3*/site-packages/* \
         /usr/lib/python3*/ensurepip /usr/share/python-wheels /var/lib/apt/lists/* /var/cache/* /var/log/* /root/.cache

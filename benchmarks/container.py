@@ -184,7 +184,7 @@ def sizes(chosen: Engine, tag: str) -> list[dict[str, Any]]:
     script = "cd {} && du -sm {} 2>/dev/null | awk '{{s += $1}} END {{print s}}'"
     rows = []
     for what, where, names in [
-        ("base image, tini, graphviz", "/", "bin sbin lib lib64 etc usr var"),
+        ("base image, tini", "/", "bin sbin lib lib64 etc usr var"),
         ("all packages", "/opt", "bids-sr"),
         *[(f"- {name}", SITE, pattern) for name, pattern in PARTS.items() if pattern],
         ("- bids-sr itself", SITE, "bids_sr"),

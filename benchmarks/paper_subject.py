@@ -4,7 +4,7 @@ python benchmarks/paper_subject.py WORK [--preset paper] [--procs 2] [--paper-st
 
 Makes the phantom (64 x 64 x 30 x 900 and its pair; kept in WORK), then runs, bound to two processors,
 
-    bids-sr PHANTOM OUT participant --skip-bids-validation --resource-monitor
+    bids-sr PHANTOM OUT participant --skip-bids-validation
 
 with all as it comes: default methods and baselines, both kinds of maps, both smoothings, evaluation and reports. The
 validator is left out because it looks at the input alone; the monitor writes what each step took, which is what the
@@ -41,6 +41,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from _monitored import monitored
 from _recipes_run import training_pair
 from _resources import watch
 from _roofline import (
@@ -68,6 +69,8 @@ from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model
 
+RESOURCES = "resources.tsv"
+"""Among the work: what each step took."""
 BIN = Path(sys.executable).parent
 SERIES, TRAINING = "super-resolution: ", "training"
 MAPS, EVALUATION, REGISTRATION = "activation maps", "evaluation", "registration of run and pair"
@@ -137,10 +140,11 @@ def run(given: argparse.Namespace, phantom: Path, out: Path) -> Finished:
     for folder in (out, work):
         shutil.rmtree(folder, ignore_errors=True)
     command = [
-        BIN / "bids-sr", phantom, out, "participant", "-w", work, "--nprocs", given.procs, "--skip-bids-validation",
-        "--resource-monitor",
+        phantom, out, "participant", "-w", work, "--nprocs", given.procs, "--skip-bids-validation",
     ]  # fmt: skip
-    usage = watch([*map(str, command)], log=given.work / "run.log", every=1.0)
+    table = given.work / RESOURCES
+    table.unlink(missing_ok=True)
+    usage = watch(monitored(table, [*map(str, command)]), log=given.work / "run.log", every=1.0)
     took = {key: value for key, value in asdict(usage).items() if key in Finished.__dataclass_fields__}
     found = Finished(**took, preset=given.preset, procs=given.procs, load=os.getloadavg()[1])
     write_json(notes, asdict(found))
@@ -158,9 +162,9 @@ def phantom_of(given: argparse.Namespace) -> Path:
     return phantom
 
 
-def stages(out: Path) -> pd.DataFrame:
+def stages(work: Path) -> pd.DataFrame:
     """Steps, clock and processor time by stage, largest first."""
-    table = pd.concat(pd.read_csv(path, sep="\t") for path in out.glob("logs/*/resources.tsv"))
+    table = pd.read_csv(work / RESOURCES, sep="\t")
     table["stage"] = [stage_of(node, kind) for node, kind in zip(table.node, table.kind, strict=True)]
     found = table.groupby("stage").agg(
         steps=("node", "size"), seconds=("seconds", "sum"), cpu=("cpu_seconds", "sum"), peak_gb=("peak_gb", "max")
@@ -326,7 +330,7 @@ def main() -> int:
     if usage.code:
         sys.stderr.write((given.work / "run.log").read_text()[-4000:])
         return usage.code
-    found, pair = stages(out), training_pair(phantom)
+    found, pair = stages(given.work), training_pair(phantom)
     paper = measure_paper(pair, given.procs, given.paper_steps)
     (bold,) = phantom.glob("sub-*/func/*_bold.nii.gz")
     with SeriesReader(bold) as reader:

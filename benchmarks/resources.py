@@ -17,6 +17,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from _monitored import monitored
 from _resources import Usage, watch
 from _table import keep
 
@@ -82,10 +83,9 @@ def row(case: str, told: Estimate, usage: Usage, out: Path, work: Path) -> dict[
     return shown | {"scheduler core s": round(usage.main_cpu_seconds, 1)}
 
 
-def steps(case: str, out: Path) -> pd.DataFrame:
+def steps(case: str, table: Path) -> pd.DataFrame:
     """What each kind of step took at most, and in all."""
-    table = pd.concat(pd.read_csv(path, sep="\t") for path in out.glob("logs/*/resources.tsv"))
-    found = table.groupby("kind").agg(
+    found = pd.read_csv(table, sep="\t").groupby("kind").agg(
         steps=("node", "size"), core_s=("cpu_seconds", "sum"), adds_gb=("grown_gb", "max"),
         left_gb=("left_gb", "max"), declared_gb=("declared_gb", "max"),
     )  # fmt: skip
@@ -114,9 +114,11 @@ def main() -> int:
         asked = [str(data(args.scratch, name)), str(out), "participant", "-w", str(work), "--nprocs", str(args.procs)]
         asked += [*options, *(["--mem", str(args.mem)] if args.mem else [])]
         told = check(parse_settings(asked).resolved(run_uuid="estimate")).estimate
-        usage = watch([str(BIN / "bids-sr"), *asked, "--resource-monitor"], log=args.scratch / f"{case}.log")
+        table = args.scratch / f"{case}-resources.tsv"
+        table.unlink(missing_ok=True)
+        usage = watch(monitored(table, asked), log=args.scratch / f"{case}.log")
         rows.append(row(case, told, usage, out, work))
-        kinds.append(steps(case, out))
+        kinds.append(steps(case, table))
         shutil.rmtree(work, ignore_errors=True)
     ratios = [value for each in rows for key, value in each.items() if key.endswith("ratio") and "wall" not in key]
     remark = f"Each cell is estimate / measured. Ratios without wall clock lie from {min(ratios)} to {max(ratios)}."

@@ -59,6 +59,17 @@ def data_parser(prog: str, description: str, data: str, output: str) -> Parser:
     return parser
 
 
+WITHOUT_EFFECT = ("--resource-monitor", "--write-graph")
+"""Options of fMRIPrep that are taken and do nothing."""
+
+
+class _Nothing(argparse.Action):
+    """Take an option and leave no value."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: object) -> None:
+        """Do nothing."""
+
+
 class _HelpAll(argparse.Action):
     """Print the help with every option, and end."""
 
@@ -76,6 +87,8 @@ def build_parser(*, everything: bool = False) -> Parser:
     parser.usage = "bids-sr bids_dir output_dir {participant,group} [options]"
     parser.add_argument("--help-all", nargs=0, action=_HelpAll, help="show all options and exit")
     parser.epilog = None if everything else EPILOG
+    for flag in WITHOUT_EFFECT:
+        parser.add_argument(flag, nargs=0, action=_Nothing, help=argparse.SUPPRESS)
     add_options(parser, everything=everything)
     return parser
 

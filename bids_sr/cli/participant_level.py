@@ -59,9 +59,6 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
             if stores_atlas(graph):
                 atlas = find_atlas(settings.activation.atlas)
                 write_atlas(out, atlas.name, atlas.description)
-            if run.write_graph:
-                dot = str(log_dir / "graph.dot")
-                workflow.write_graph(dotfilename=dot, graph2use="colored", format="svg", simple_form=True)
         if run.boilerplate_only:
             return dataclasses.replace(outcome, reports=(out / "CITATION.md",))
         # what is given, less what the program and waiting workers hold
@@ -74,7 +71,6 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
         with contextlib.closing(progress), packed_figures(settings.figures_dir, out, labels):
             outcome = execute(
                 workflow, nprocs=workers, mem_gb=for_steps_gb(given, workers), crash_dir=log_dir, progress=progress,
-                usage_file=log_dir / "resources.tsv" if run.resource_monitor else None,
                 plugin=Plugin.from_toml(resources.use_plugin) if resources.use_plugin else Plugin(),
                 has_gpu=resources.device != "cpu" and bool(settings.superres.learned) and machine.has_gpu(),
             )  # fmt: skip

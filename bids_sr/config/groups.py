@@ -369,8 +369,6 @@ class Run(Checked):
         "stop at the first crash instead of running the remaining steps",
         decides=False,
     )
-    resource_monitor: bool = option(False, "--resource-monitor", "log memory and processor use", decides=False)
-    write_graph: bool = option(False, "--write-graph", "write the graph of steps to the logs", decides=False)
     sloppy: bool = option(False, "--sloppy", "low quality, for tests only")
     verbosity: int = option(0, "-v --verbose", "print more; may be given twice", decides=False, action="count")
     dry_run: bool = option(

@@ -104,7 +104,7 @@ MAPS, EFFECTS, TO_TEMPLATE = (
     Need(always=0.06, high=0.75),
     Need(always=0.35, spaces=_SPACES),
 )
-# No less than was measured on three contrasts of a million voxels (``--resource-monitor``), and for a million voxels
+# No less than was measured on three contrasts of a million voxels (`benchmarks/resources.py`), and for a million voxels
 # more as many float32 arrays as a step holds at one time; registration alone, on 1.2 million voxels: 0.44 GB rigidly,
 # 0.76 GB with a deformation, with the libraries
 PREPARE_SCANS, TRAIN_ON_SCANS = Need(always=0.45, scans=0.16), Need(always=0.6, trained=0.12)

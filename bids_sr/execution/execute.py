@@ -68,21 +68,19 @@ def _nodes(workflow: pe.Workflow) -> list[pe.Node]:
     return nodes
 
 
-def _runner(
-    plugin: Plugin, nprocs: int, mem_gb: float, has_gpu: bool, usage: Path | None, progress: Told | None
-) -> PluginBase:
+def _runner(plugin: Plugin, nprocs: int, mem_gb: float, has_gpu: bool, progress: Told | None) -> PluginBase:
     """The plugin of nipype; nothing of the others is imported."""
     if not plugin.is_cluster:
         from bids_sr.execution.multiproc import ResilientMultiProc
 
         return ResilientMultiProc(
-            n_procs=nprocs, memory_gb=mem_gb, has_gpu=has_gpu, usage_file=usage, status_callback=progress,
+            n_procs=nprocs, memory_gb=mem_gb, has_gpu=has_gpu, status_callback=progress,
             raise_insufficient=False,
         )  # fmt: skip
     from bids_sr.execution.slurm_plugins import ResilientSLURM, ResilientSLURMGraph
 
     chosen = {"SLURM": ResilientSLURM, "SLURMGraph": ResilientSLURMGraph}[plugin.plugin]
-    return chosen(options=plugin, usage_file=usage, status_callback=progress)
+    return chosen(options=plugin, status_callback=progress)
 
 
 @contextlib.contextmanager
@@ -114,7 +112,6 @@ def execute(
     crash_dir: Path,
     plugin: Plugin,
     progress: Told | None = None,
-    usage_file: Path | None = None,
     has_gpu: bool = False,
 ) -> RunOutcome:
     """Run the workflow; a node that fails does not stop those that do not need it.
@@ -124,7 +121,6 @@ def execute(
     nprocs, mem_gb : what all the nodes that run at one time may take together
     plugin : whether nodes run here or as jobs of SLURM, and how these are asked for
     progress : see `Told`
-    usage_file : table to which what each step took is added, see `bids_sr.execution.usage`
 
     Raises `KeyboardInterrupt` when the run was interrupted; workers are gone by then, and finished nodes stay finished.
 
@@ -134,7 +130,7 @@ def execute(
     nodes = _nodes(workflow)
     if again := len(forget_damaged(nodes)):
         LOGGER.warning("files of %d steps are no longer as they were left: these steps run again", again)
-    runner = _runner(plugin, nprocs, mem_gb, has_gpu, usage_file, progress)
+    runner = _runner(plugin, nprocs, mem_gb, has_gpu, progress)
     failure: Exception | None = None
     try:
         with _steady_time():

@@ -35,7 +35,7 @@ from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 
 from bids_sr.execution.crash import disk_is_full, report_crash
 from bids_sr.execution.records import NotesLeft, note_left
-from bids_sr.execution.usage import Answer, Meter, give_back, hold_threads, keep_usage, keep_warnings
+from bids_sr.execution.usage import Answer, give_back, hold_threads, keep_warnings
 from bids_sr.io.atomic_files import DiskFullError
 
 if TYPE_CHECKING:
@@ -89,10 +89,9 @@ def end_with_parent() -> None:
         os._exit(1)
 
 
-def run_node(node: "Node", updatehash: bool, taskid: int, measured: bool = False) -> Answer:
+def run_node(node: "Node", updatehash: bool, taskid: int) -> Answer:
     """Run one node in a worker; an error comes back as text, also where the node left no result to load."""
     answer: Answer = {"result": None, "traceback": None, "taskid": taskid}
-    meter = Meter() if measured else None
     hold_threads(node.n_procs)
     if place := ((node.config or {}).get("execution") or {}).get("crashdump_dir"):
         keep_warnings(Path(place), node.fullname)
@@ -102,8 +101,6 @@ def run_node(node: "Node", updatehash: bool, taskid: int, measured: bool = False
     except BaseException:
         answer["traceback"] = traceback.format_exception(*sys.exc_info())
         answer["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024e-9
-    if meter is not None:
-        answer["usage"] = meter.read()
     give_back()
     return answer
 
@@ -132,14 +129,13 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
     Parameters
     ----------
     has_gpu : there is one to lend, to one step at a time
-    usage_file : table to which what each step took is added
     arguments : further ones of nipype's plugin
     """
 
     pool: ProcessPoolExecutor
 
     def __init__(
-        self, *, n_procs: int, memory_gb: float, has_gpu: bool = False, usage_file: Path | None = None,
+        self, *, n_procs: int, memory_gb: float, has_gpu: bool = False,
         **arguments: object,
     ) -> None:  # fmt: skip
         mp.get_context("forkserver").set_forkserver_preload(list(PRELOAD))
@@ -156,7 +152,6 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         self._second_try: set[int] = set()
         self._own_pools: dict[int, ProcessPoolExecutor] = {}
         self.crash_files: list[Path] = []
-        self._usage_file = usage_file
 
     def run(self, graph: "DiGraph[Node]", config: "Mapping[str, Mapping[str, str]]", updatehash: bool = False) -> None:
         """Run the graph; whatever ends it, no worker outlives it."""
@@ -213,7 +208,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
 
     def _submit_to(self, pool: ProcessPoolExecutor, taskid: int) -> None:
         node, updatehash = self._nodes[taskid]
-        future = pool.submit(run_node, node, updatehash, taskid, self._usage_file is not None)
+        future = pool.submit(run_node, node, updatehash, taskid)
         self._pool_of[taskid], self._task_obj[taskid] = pool, future
         future.add_done_callback(lambda done: self._collect(taskid, done))
 
@@ -223,9 +218,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
             return
         error = future.exception()
         if error is None:
-            result = future.result()
-            keep_usage(self._usage_file, self._nodes[taskid][0], result.get("usage"))
-            self._taskresult[taskid] = result
+            self._taskresult[taskid] = future.result()
         else:
             self._taskresult[taskid] = {"result": None, "traceback": [str(error)], "taskid": taskid, "error": error}
         self._news.set()

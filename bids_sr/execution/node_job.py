@@ -9,7 +9,6 @@ import os
 import socket
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +26,7 @@ def main(argv: list[str]) -> int:
     if (folder.parent / CALLED_OFF).exists():
         sys.stderr.write("the run that asked for this was called off\n")
         return 1
-    usage: list[dict[str, float] | None] = []
-    answer: dict[str, object] = {"failed": None, "traceback": None, "usage": usage, "host": socket.gethostname()}
+    answer: dict[str, object] = {"failed": None, "traceback": None, "host": socket.gethostname()}
     node = None
     try:
         from nipype.utils.filemanip import loadpkl
@@ -38,8 +36,7 @@ def main(argv: list[str]) -> int:
         start_worker(str(folder), order["level"])
         for node in loadpkl(folder / "nodes.pklz"):
             _await_inputs(node, order["grace"])
-            done = run_node(node, order["updatehash"], order["number"], order["measured"])
-            usage.append(asdict(done["usage"]) if "usage" in done else None)
+            done = run_node(node, order["updatehash"], order["number"])
             if told := done["traceback"]:
                 failed = {"failed": node.fullname, "traceback": list(told)}
                 answer |= {**failed, "peak_gb": done.get("peak_gb")}

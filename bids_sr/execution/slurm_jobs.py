@@ -49,7 +49,6 @@ class Ending:
     remedy: str = ""  # what the user can do about a job that did not answer
     host: str = ""  # where it ran
     peak_gb: float | None = None  # most memory that its process held, where a step failed and it is known
-    usage: tuple[Mapping[str, float] | None, ...] = ()  # what each step took, where that was asked for
 
 
 @dataclass(kw_only=True, slots=True)
@@ -68,11 +67,10 @@ class Job:
 
 @dataclass(kw_only=True, slots=True)
 class Jobs:
-    """The jobs of one run, which makes a folder of its own in `root`; `measured`: steps measure what they take."""
+    """The jobs of one run, which makes a folder of its own in `root`."""
 
     root: Path
     options: Plugin
-    measured: bool = False
     queue: Queue = field(init=False)
     token: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     unreachable: Unreachable | None = field(default=None, init=False)
@@ -133,7 +131,6 @@ class Jobs:
             "number": number,
             "answer": str(self._answer(number)),
             "updatehash": updatehash,
-            "measured": self.measured,
             "grace": self.options.grace_seconds,
             "level": logging.getLogger("nipype.workflow").getEffectiveLevel(),
         }
@@ -233,7 +230,7 @@ class Jobs:
         unseen = [node.output_dir() for node in job.nodes if f"result_{node.name}.pklz" not in _listed(node)]
         job.answered = job.answered or time.monotonic()
         if not unseen:
-            job.ending = Ending(host=answer["host"], usage=tuple(answer["usage"]))
+            job.ending = Ending(host=answer["host"])
         elif time.monotonic() - job.answered > self.options.grace_seconds:
             text = f"SLURM job {job.slurm_id} ran {_name(job)} on {answer['host']}; its result cannot be seen here."
             job.ending = self._lost(job, text, Why.UNSEEN)

@@ -23,7 +23,7 @@ from bids_sr.config.plugin import Plugin
 from bids_sr.execution.crash import report_crash
 from bids_sr.execution.records import NotesLeft
 from bids_sr.execution.slurm_jobs import Ending, Jobs, is_small
-from bids_sr.execution.usage import Answer, NodeUsage, keep_usage
+from bids_sr.execution.usage import Answer
 
 if TYPE_CHECKING:
     from networkx import DiGraph
@@ -43,8 +43,8 @@ class _OnCluster:
 
     _jobs: Jobs
 
-    def __init__(self, *, options: Plugin, usage_file: Path | None = None, **arguments: object) -> None:
-        self._options, self._usage_file = options, usage_file
+    def __init__(self, *, options: Plugin, **arguments: object) -> None:
+        self._options = options
         self.crash_files: list[Path] = []
         super().__init__(plugin_args={"max_jobs": options.max_jobs, **arguments})  # type: ignore[call-arg]
 
@@ -56,7 +56,7 @@ class _OnCluster:
         """
         nodes = list(graph.nodes())
         root = Path(nodes[0].base_dir) / FOLDER
-        self._jobs = Jobs(root=root, options=self._options, measured=self._usage_file is not None)
+        self._jobs = Jobs(root=root, options=self._options)
         self._jobs.take_over({node.fullname for node in nodes})
         try:
             yield
@@ -65,10 +65,6 @@ class _OnCluster:
             raise
         finally:
             self._jobs.tidy()
-
-    def _keep_measures(self, nodes: "Sequence[Node]", ending: Ending) -> None:
-        for node, usage in zip(nodes, ending.usage, strict=False):
-            keep_usage(self._usage_file, node, NodeUsage(**usage) if usage else None)
 
     def _tell_crash(self, node: "Node", ending: Ending) -> str:
         return report_crash(
@@ -93,7 +89,6 @@ class ResilientSLURM(_OnCluster, NotesLeft, SLURMPlugin):
         ending = self._jobs.ended(taskid)
         if ending is None:
             return None
-        self._keep_measures(self._jobs[taskid].nodes, ending)
         return {"traceback": list(ending.traceback) or None, "ending": ending}
 
     def _clear_task(self, taskid: int) -> None:
@@ -121,10 +116,10 @@ class ResilientSLURMGraph(_OnCluster, SLURMGraphPlugin):
     """
 
     def __init__(
-        self, *, options: Plugin, usage_file: Path | None = None,
+        self, *, options: Plugin,
         status_callback: "Callable[[Node, str], None] | None" = None,
     ) -> None:  # fmt: skip
-        super().__init__(options=options, usage_file=usage_file)
+        super().__init__(options=options)
         self._tell = status_callback or (lambda node, status: None)
 
     def run(self, graph: "DiGraph[Node]", config: "Mapping[str, Mapping[str, str]]", updatehash: bool = False) -> None:
@@ -184,7 +179,6 @@ class ResilientSLURMGraph(_OnCluster, SLURMGraphPlugin):
 
     def _conclude(self, number: int, ending: Ending) -> None:
         nodes = self._jobs[number].nodes
-        self._keep_measures(nodes, ending)
         for node in nodes:
             if node.fullname == ending.failed:
                 self._tell(node, "exception")

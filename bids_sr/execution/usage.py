@@ -1,18 +1,13 @@
-"""What a step takes and warns of, in the process that runs it: threads, processor time, peak memory, warnings."""
+"""What a step takes and warns of, in the process that runs it: threads, memory, warnings."""
 
 import contextlib
 import ctypes
 import logging
 import os
-import resource
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
-
-from bids_sr.frozen import frozen
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
@@ -22,8 +17,6 @@ POOLS = (
     "NUMBA_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )  # fmt: skip
 """Environment of the libraries that start threads of their own."""
-HEADER = ("node", "kind", "seconds", "cpu_seconds", "peak_gb", "grown_gb", "shared_gb", "left_gb", "declared_gb")
-"""Columns of the table that ``--resource-monitor`` leaves in the logs."""
 
 
 def limit_threads() -> None:
@@ -41,18 +34,6 @@ def hold_threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
-@frozen
-class NodeUsage:
-    """What one step took."""
-
-    seconds: float  # wall clock, and processor time of all its threads and children
-    cpu_seconds: float
-    peak_gb: float  # most memory that its process held (resident, GB), with what it held before
-    grown_gb: float  # by how much the step raised that
-    shared_gb: float  # of that, what other processes share (libraries, pages of the fork server)
-    left_gb: float  # what the process holds of its own when the step is done
-
-
 class Answer(TypedDict, total=False):
     """What the process that ran a node says of it."""
 
@@ -60,31 +41,7 @@ class Answer(TypedDict, total=False):
     traceback: Sequence[str] | None  # lines, where it failed; of the driver itself nipype gives one text
     taskid: int
     peak_gb: float  # most memory that the process held, where it failed
-    usage: NodeUsage
     error: BaseException  # of the process itself
-
-
-class Meter:
-    """Measures this process from when it is made until it is read."""
-
-    def __init__(self) -> None:
-        with contextlib.suppress(OSError):  # not everywhere allowed: the peak is then that of the process
-            Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-        self._start, self._cpu = time.monotonic(), _cpu_seconds()
-        self._held = _kib("/proc/self/status", "VmRSS:")
-
-    def read(self) -> NodeUsage:
-        """What was taken since."""
-        own = sum(_kib("/proc/self/smaps_rollup", name) for name in ("Private_Clean:", "Private_Dirty:"))
-        peak = _kib("/proc/self/status", "VmHWM:")
-        return NodeUsage(
-            seconds=time.monotonic() - self._start,
-            cpu_seconds=_cpu_seconds() - self._cpu,
-            peak_gb=peak * 1024e-9,
-            grown_gb=max(0.0, peak - self._held) * 1024e-9,
-            shared_gb=max(0.0, _kib("/proc/self/status", "VmRSS:") - own) * 1024e-9,
-            left_gb=own * 1024e-9,
-        )
 
 
 def give_back() -> None:
@@ -101,32 +58,6 @@ def kind_of(node: "Node") -> str:
     interface = node.interface
     made_of = getattr(interface, "step", type(interface))
     return f"{made_of.__module__}.{made_of.__qualname__}"
-
-
-def keep_usage(path: Path | None, node: "Node", usage: NodeUsage | None) -> None:
-    """Add the row of one step to the table, where one is kept; a full disk must not keep its result from being seen."""
-    if path is None or usage is None:
-        return
-    values = asdict(usage)
-    cells = [node.fullname, kind_of(node).rpartition(".")[2], *(f"{values[name]:.3f}" for name in HEADER[2:-1])]
-    with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as table:
-        if not table.tell():
-            table.write("\t".join(HEADER) + "\n")
-        table.write("\t".join([*cells, f"{node.mem_gb:.3f}"]) + "\n")
-
-
-def _cpu_seconds() -> float:
-    mine, children = os.times(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return mine.user + mine.system + children.ru_utime + children.ru_stime
-
-
-def _kib(path: str, key: str) -> float:
-    """A value in a file of /proc (KiB); 0 where it cannot be read."""
-    try:
-        lines = Path(path).read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((float(line.split()[1]) for line in lines if line.startswith(key)), 0.0)
 
 
 WARNINGS = "warnings.log"

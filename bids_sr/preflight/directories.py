@@ -53,9 +53,6 @@ def check_places(settings: Settings, found: Findings) -> None:
             found.refuse(file, reason, fix)
     _check_earlier_results(settings, found)
     _check_models(settings, found)
-    if settings.run.write_graph and shutil.which("dot") is None:
-        fix = "Install graphviz, or leave the option out."
-        found.refuse("--write-graph", "the program dot of graphviz is not installed", fix)
     if settings.resources.use_plugin is not None:
         _check_cluster(settings.resources.use_plugin, found)
 

@@ -13,19 +13,20 @@ GIVEN_GB, PROCESSORS = 1.7, 4
 @pytest.mark.timeout(1800)
 def test_memory_given_is_not_exceeded(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    from _monitored import monitored
     from _resources import watch
 
+    table = tmp_path / "resources.tsv"
     command = [
-        str(BIN / "bids-sr"), str(tiny), str(tmp_path / "out"), "participant", "-w", str(tmp_path / "work"), "--sloppy",
-        "--smoothing", "0", "--nprocs", str(PROCESSORS), "--mem", str(GIVEN_GB), "--resource-monitor",
+        str(tiny), str(tmp_path / "out"), "participant", "-w", str(tmp_path / "work"), "--sloppy",
+        "--smoothing", "0", "--nprocs", str(PROCESSORS), "--mem", str(GIVEN_GB),
     ]  # fmt: skip
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         monkeypatch.setenv(name, "8")
-    run = watch(command, every=0.3)
+    run = watch(monitored(table, command), every=0.3)
     assert run.code == 0, run.output
     assert f"of {PROCESSORS} processors be used" in run.output
     assert 0.5 < run.peak_gib * 2**30 / 1e9 < GIVEN_GB
-    (table,) = (tmp_path / "out").glob("logs/*/resources.tsv")
     heads, *rows = (line.split("\t") for line in table.read_text().splitlines())
     for row in rows:
         told = dict(zip(heads, row, strict=True))

@@ -547,12 +547,6 @@ def test_no_permission_to_write(maker: BidsMaker, monkeypatch: pytest.MonkeyPatc
     assert any("the output directory cannot be written" in p.reason for p in problems)
 
 
-def test_a_graph_needs_graphviz(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(directories.shutil, "which", lambda program: None)
-    (problem,) = check(parse_settings(_argv(maker, ["--write-graph"])).resolved(run_uuid="x")).problems
-    assert "graphviz" in problem.reason
-
-
 def test_everything_is_said_at_once(maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:
     maker.bold(n_volumes=1)
     _events_without_durations(maker)

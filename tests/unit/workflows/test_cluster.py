@@ -200,7 +200,7 @@ def test_an_answer_counts_whatever_slurm_says_of_the_job(tmp_path: Path, slurm: 
     step = node(tmp_path)
     number = jobs.start([step], updatehash=False)
     (slurm.folder / "jobs" / "1").write_text("OUT_OF_MEMORY|None|0:125|x\n")
-    (jobs.folder / "answers" / "000001.json").write_text(json.dumps({"traceback": None, "host": "h", "usage": []}))
+    (jobs.folder / "answers" / "000001.json").write_text(json.dumps({"traceback": None, "host": "h"}))
     os.makedirs(step.output_dir())
     Path(step.output_dir(), "result_step.pklz").touch()
     assert ending(jobs, number).traceback == ()
@@ -209,7 +209,7 @@ def test_an_answer_counts_whatever_slurm_says_of_the_job(tmp_path: Path, slurm: 
 def test_a_result_that_cannot_be_seen_is_no_success(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
     slurm.plan("step", "hang")
     number = jobs.start([node(tmp_path)], updatehash=False)
-    (jobs.folder / "answers" / "000001.json").write_text(json.dumps({"traceback": None, "host": "h", "usage": []}))
+    (jobs.folder / "answers" / "000001.json").write_text(json.dumps({"traceback": None, "host": "h"}))
     assert "cannot be seen" in ending(jobs, number).traceback[-1]
 
 
@@ -426,7 +426,6 @@ def test_a_job_says_which_step_failed_and_runs_none_after_it(tmp_path: Path) -> 
         "number": 1,
         "answer": str(tmp_path / "1.json"),
         "updatehash": False,
-        "measured": True,
         "grace": 0,
         "level": 30,
     }
@@ -439,7 +438,6 @@ def test_a_job_says_which_step_failed_and_runs_none_after_it(tmp_path: Path) -> 
     answer = json.loads((tmp_path / "1.json").read_text())
     assert answer["failed"] == "bad"
     assert "FileNotFoundError" in "".join(answer["traceback"])
-    assert len(answer["usage"]) == 2
     assert Path(good.output_dir(), "result_good.pklz").exists()
     assert not Path(never.output_dir()).exists()
 

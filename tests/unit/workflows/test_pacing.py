@@ -10,7 +10,7 @@ from loadnode import Load
 from nipype.pipeline import engine as pe
 
 from bids_sr.execution.multiproc import ResilientMultiProc
-from bids_sr.execution.usage import HEADER, POOLS, Meter, limit_threads
+from bids_sr.execution.usage import POOLS, limit_threads
 
 
 def _run(
@@ -60,30 +60,12 @@ def test_a_worker_takes_the_threads_of_its_step_and_no_more(tmp_path: Path, monk
         monkeypatch.setenv(name, "7")
     limit_threads()
     forkserver._forkserver._stop()  # that of the tests before has the environment of then
-    usage = tmp_path / "resources.tsv"
     told = _run(
         tmp_path,
         {"one": {"work": "threads", "seconds": 0.5}, "two": {"work": "threads", "threads": 2, "seconds": 0.1}},
         procs=2,
-        usage_file=usage,
     )
     assert [told[name]["torch"] for name in ("one", "two")] == [1, 2]
     assert told["one"]["cores"] < 1.15
     assert set(told["one"]["pools"].values()) == {1}, told["one"]["pools"]
     assert {told["two"][name] for name in POOLS} == {"1"}
-    rows = [line.split("\t") for line in usage.read_text().splitlines()]
-    assert tuple(rows[0]) == HEADER
-    assert sorted(row[0] for row in rows[1:]) == ["wf.one", "wf.two"]
-
-
-@pytest.mark.timeout(60)
-def test_the_meter_tells_what_a_step_adds() -> None:
-    meter = Meter()
-    held = b"x" * 100_000_000
-    total = sum(k * k for k in range(400_000))
-    usage = meter.read()
-    assert usage.grown_gb == pytest.approx(0.1, rel=0.2)
-    assert 0 < usage.cpu_seconds < usage.seconds + 1
-    assert usage.peak_gb >= usage.left_gb >= 0.1
-    assert held[:1] == b"x"
-    assert total > 0

@@ -1,0 +1,118 @@
+"""What each step of a run of bids-sr takes, as a table: threads, processor time, peak memory.
+
+python benchmarks/_monitored.py TABLE BIDS_DIR OUTPUT_DIR participant [options of bids-sr]
+
+The program runs in this process; its workers run each node between two looks at themselves and add a row to TABLE.
+"""
+
+import contextlib
+import os
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Node
+
+    from bids_sr.execution.usage import Answer
+
+HEADER = ("node", "kind", "seconds", "cpu_seconds", "peak_gb", "grown_gb", "shared_gb", "left_gb", "declared_gb")
+"""Columns of the table."""
+TABLE = "BIDS_SR_MONITORED"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUsage:
+    """What one step took."""
+
+    seconds: float  # wall clock, and processor time of all its threads and children
+    cpu_seconds: float
+    peak_gb: float  # most memory that its process held (resident, GB), with what it held before
+    grown_gb: float  # by how much the step raised that
+    shared_gb: float  # of that, what other processes share (libraries, pages of the fork server)
+    left_gb: float  # what the process holds of its own when the step is done
+
+
+class Meter:
+    """Measures this process from when it is made until it is read."""
+
+    def __init__(self) -> None:
+        with contextlib.suppress(OSError):  # not everywhere allowed: the peak is then that of the process
+            Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+        self._start, self._cpu = time.monotonic(), _cpu_seconds()
+        self._held = _kib("/proc/self/status", "VmRSS:")
+
+    def read(self) -> NodeUsage:
+        """What was taken since."""
+        own = sum(_kib("/proc/self/smaps_rollup", name) for name in ("Private_Clean:", "Private_Dirty:"))
+        peak = _kib("/proc/self/status", "VmHWM:")
+        return NodeUsage(
+            seconds=time.monotonic() - self._start,
+            cpu_seconds=_cpu_seconds() - self._cpu,
+            peak_gb=peak * 1024e-9,
+            grown_gb=max(0.0, peak - self._held) * 1024e-9,
+            shared_gb=max(0.0, _kib("/proc/self/status", "VmRSS:") - own) * 1024e-9,
+            left_gb=own * 1024e-9,
+        )
+
+
+def keep_usage(path: Path, node: "Node", usage: NodeUsage) -> None:
+    """Add the row of one step to the table."""
+    from bids_sr.execution.usage import kind_of
+
+    values = asdict(usage)
+    cells = [node.fullname, kind_of(node).rpartition(".")[2], *(f"{values[name]:.3f}" for name in HEADER[2:-1])]
+    with path.open("a", encoding="utf-8") as table:
+        if not table.tell():
+            table.write("\t".join(HEADER) + "\n")
+        table.write("\t".join([*cells, f"{node.mem_gb:.3f}"]) + "\n")
+
+
+def _cpu_seconds() -> float:
+    mine, children = os.times(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return mine.user + mine.system + children.ru_utime + children.ru_stime
+
+
+def _kib(path: str, key: str) -> float:
+    """A value in a file of /proc (KiB); 0 where it cannot be read."""
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((float(line.split()[1]) for line in lines if line.startswith(key)), 0.0)
+
+
+def run_node(node: "Node", updatehash: bool, taskid: int) -> "Answer":
+    """`bids_sr.execution.multiproc.run_node` of a worker, measured."""
+    from bids_sr.execution import multiproc
+
+    meter = Meter()
+    answer = multiproc.run_node(node, updatehash, taskid)
+    keep_usage(Path(os.environ[TABLE]), node, meter.read())
+    return answer
+
+
+def monitored(table: Path, arguments: list[str]) -> list[str]:
+    """The command that runs bids-sr with a table."""
+    return [sys.executable, __file__, str(table), *arguments]
+
+
+def main() -> int:
+    """Run bids-sr; returns its exit code."""
+    from bids_sr.cli.main import main as bids_sr
+    from bids_sr.execution import multiproc
+
+    os.environ[TABLE] = str(Path(sys.argv[1]).absolute())
+    folder = str(Path(__file__).parent)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
+    multiproc.run_node = run_node
+    return bids_sr(sys.argv[2:])
+
+
+if __name__ == "__main__":
+    import _monitored  # workers know the functions of this file by its name
+
+    sys.exit(_monitored.main())

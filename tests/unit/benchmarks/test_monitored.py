@@ -1,0 +1,23 @@
+"""What a step takes, as benchmarks/_monitored.py measures it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
+
+from _monitored import Meter
+
+
+@pytest.mark.timeout(60)
+def test_the_meter_tells_what_a_step_adds() -> None:
+    meter = Meter()
+    held = b"x" * 100_000_000
+    total = sum(k * k for k in range(400_000))
+    usage = meter.read()
+    assert usage.grown_gb == pytest.approx(0.1, rel=0.2)
+    assert 0 < usage.cpu_seconds < usage.seconds + 1
+    assert usage.peak_gb >= usage.left_gb >= 0.1
+    assert held[:1] == b"x"
+    assert total > 0
