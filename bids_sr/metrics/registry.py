@@ -21,7 +21,7 @@ class Statistic:
     # direction of merit; NEITHER: a difference is no merit by itself (a smaller region can be a smaller piece of the
     # truth); None: the group does not compare it (places, counts, thresholds)
     better: Better | None = None
-    label: str = ""  # in a few words, for tables
+    label: str = ""  # in a few words, for tables of the report, which show those that have one
 
 
 class UndeclaredMetric(KeyError):
@@ -177,9 +177,9 @@ register("ratio_p05", "1", "5th percentile of one tissue over that of another")
 register("ratio_p95", "1", "95th percentile of one tissue over that of another")
 register("tissue_volume", "ml", "volume of the tissue, or of white-matter hyperintensities (wmh)", label="volume")
 register("tissue_dice", "1", "overlap of the tissue with that of the measured scan", label="Dice")
-register("tpf", "1", "true positive fraction of the tissue", label="true positive fraction")
+register("tpf", "1", "true positive fraction of the tissue", label="sensitivity")
 register("tnf", "1", "true negative fraction of the tissue")
-register("ppv", "1", "positive predictive value of the tissue", label="positive predictive value")
+register("ppv", "1", "positive predictive value of the tissue", label="precision")
 
 # Quality control: uncertainty, precision, distortion, domain, flags
 register(

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from bids_sr.frozen import frozen
 from bids_sr.metrics.long_tables import COLUMNS, MISSING, MetricRow
-from bids_sr.metrics.registry import statistic
+from bids_sr.metrics.registry import STATISTICS
 from bids_sr.reports.markup import Head, table
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.evaluation_tables import cell
@@ -40,21 +40,18 @@ class MetricTable:
 SCANS = (
     MetricTable(
         title="{contrast}, brain: against the measured scan in slices that no model was trained on",
-        rows=({"reference": ("heldOut",), "statistic": ("psnr", "ssim", "mae", "nmse")},),
+        rows=({"reference": ("heldOut",)},),
         split=("contrast",),
     ),
     MetricTable(
         title="{contrast}: quality of the brain; tissues as found in the measured scans",
-        rows=(
-            {"statistic": ("cjv", "efc", "fwhm", "wm2max"), "region": ("brain",)},
-            {"statistic": ("ratio_mean",), "region": ("gm/wm", "csf/gm")},
-        ),
+        rows=({"reference": (MISSING,), "region": ("brain", "gm/wm", "csf/gm")},),
         columns=("statistic", "region"),
         split=("contrast",),
     ),
     MetricTable(
         title="Tissues and lesions, {contrast}: volume, and overlap with the segmentation of the measured scans",
-        rows=({"statistic": ("tissue_volume", "tissue_dice", "tpf", "ppv")},),
+        rows=({"region": ("gm", "wm", "csf", "wmh")},),
         columns=("statistic", "region"),
         split=("contrast",),
     ),
@@ -63,14 +60,15 @@ SCANS = (
 
 
 def rendered(declared: MetricTable, rows: Sequence[MetricRow], names: Sequence[str] = ()) -> list[tuple[str, Markup]]:
-    """The tables of a declaration with their titles; none without rows.
+    """The tables of a declaration with their titles; none without rows of statistics that have a label.
 
     Parameters
     ----------
     rows : of any table of metrics
     names : of series, in their order within each kind
     """
-    found = [row for row in rows if any(_is_of(row, choice) for choice in declared.rows)]
+    labeled = (row for row in rows if STATISTICS[row.statistic].label)
+    found = [row for row in labeled if any(_is_of(row, choice) for choice in declared.rows)]
     tables = []
     for key in _keys(declared, declared.split, found, names):
         own = [row for row in found if _values(row, declared.split) == key]
@@ -116,11 +114,13 @@ def _keys(
 
 
 def _order(declared: MetricTable, column: str, rows: Sequence[MetricRow], names: Sequence[str]) -> list[str]:
-    """Values of a column as they follow each other: as declared, else in the order of the report."""
+    """Values of a column as they follow each other: as declared, else in the order of the report or the registry."""
     if column == "series":
         return pick.series_of(rows, names)
     if chosen := [value for choice in declared.rows for value in choice.get(column, ())]:
         return chosen
+    if column == "statistic":
+        return list(STATISTICS)
     if column == "contrast":
         return pick.contrasts_of(rows)
     if column == "region":
@@ -135,7 +135,7 @@ def _word(column: str, value: str) -> str:
     if column == "minus":
         return "" if value == MISSING else f"minus {pick.series_text(value)}"
     if column == "statistic":
-        return statistic(value).label or value
+        return STATISTICS[value].label
     if column == "region":
         return pick.region_text(value)
     levels = COLUMNS[column].get("Levels", {})
