@@ -15,7 +15,7 @@ def add_evaluation(run: RunOf) -> None:
     tables = [scope[name] for scope in run.models.values() for name in ("holdout",) if name in scope.makers]
     tables += scope.gather("precision_rows").values()
     if split:
-        tables.append(_split_halves(run))
+        tables += _split_halves(run)
     else:
         scope.say(Part.EVALUATION, evaluation.UNSPLIT)
     stored = [one for one in run.wanted if one.stored]
@@ -42,15 +42,18 @@ def _say(run: RunOf, *, split: bool) -> None:
         run.scope.say(Part.EVALUATION, evaluation.ONE_LEVEL_DOWN)
 
 
-def _split_halves(run: RunOf) -> Maker:
+def _split_halves(run: RunOf) -> list[Maker]:
     """Effects of every block in every series, and what the two halves say of one another."""
     for name in run.judged:
         run.series[name].add(evaluation.measure_effects)
     if run.compared:
         wires: Wires = {name: run.scope.gather(name, [*run.compared, ACQUIRED_BAND]) for name in ("series", "effects")}
         run.scope.add(comparing.match_resolution, wires=wires)
+    run.scope.add(evaluation.gather_fine_effects)
+    if not run.measured:
+        return []
     run.scope.add(evaluation.compare_halves)
-    return run.scope["split_half"]
+    return [run.scope["split_half"]]
 
 
 def _against_truth(run: RunOf, *, split: bool) -> list[Maker]:
@@ -59,6 +62,8 @@ def _against_truth(run: RunOf, *, split: bool) -> list[Maker]:
     found = []
     if (run.measured or known) and "glm" in run.planned.settings.activation.kinds:
         scope.add(evaluation.compare_with_truth)
+        if split and not run.measured:
+            scope.say(Part.EVALUATION, evaluation.KNOWN_TEXT)
         found.append(scope["truth"])
     if run.measured:
         scope.add(evaluation.compare_images, wires={"series": scope.gather("series", run.mapped[1:])})

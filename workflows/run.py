@@ -104,7 +104,6 @@ def _settings(planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with
         "slice_times": bold.slice_timing if timed else None, "has_stc": timed,
         "contrasts": {name: dict(weights) for name, weights in planned.plan.contrasts[bold.bold].items()},
         "at_rest": at_rest,
-        "active_by": MEASURED if truth is not None and truth.bold is not None else "bspline",
         "has_truth": bool(known) or (truth is not None and truth.bold is not None),
         "series_names": tuple(one.name for one in wanted if one.stored),
         "method_names": methods_of(wanted), "compared_names": tuple(one.name for one in bold.compared),

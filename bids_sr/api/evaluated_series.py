@@ -229,15 +229,17 @@ def rows_of(
         for name, one in series.items():
             found = measure_effects(
                 one, compared.get(name, brain), regressors, folder, confounds, series_name=name, tr=how.tr,
-                n_dummy=run.n_dummy, active_by=MEASURED if MEASURED in judged else "bspline", high_pass=how.high_pass,
-                slice_time_ref=how.slice_time_ref, has_stc=how.slice_timing_corrected,
+                n_dummy=run.n_dummy, high_pass=how.high_pass, slice_time_ref=how.slice_time_ref,
+                has_stc=how.slice_timing_corrected,
             )  # fmt: skip
             effects[name] = save_effects(found, folder / f"{name}_effects.npz")
         widths = match_resolution(
             series, effects, brain, factor=how.factor, n_dummy=run.n_dummy, compared_names=list(compared),
         ) if compared else {}  # fmt: skip
         same: dict[str, object] = {"same_widths": widths, "contrasts": contrasts, "factor": how.factor, **drawn}
-        rows, _ = compare_halves(effects, brain, region, folder, **same)  # type: ignore[arg-type]
+        rows = list[MetricRow]()
+        if MEASURED in judged:
+            rows += compare_halves(effects, brain, region, **same)  # type: ignore[arg-type]
         if known or MEASURED in judged:
             rows += compare_with_truth(
                 (), brain, region, effects, known, at_rest=given.seeds is not None, **same,  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
@@ -23,11 +24,11 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.step import Lookup, Part, step
 from bids_sr.series import MEASURED, PAIR_BASELINES, PCA_RANKS, RAW, kind_of
-from bids_sr.stats.evaluation.effects_of_run import in_common_voxels
-from bids_sr.stats.evaluation.reference_effects import effect_rows, replaced
+from bids_sr.stats.evaluation.agreement import agreement_rows
+from bids_sr.stats.evaluation.effects_of_run import RunEffects, save_fine_effects
 from bids_sr.stats.evaluation.reference_images import image_rows, volume_scores
-from bids_sr.stats.evaluation.reference_maps import truth_rows
-from bids_sr.stats.evaluation.split_half_table import save_effect_maps, split_half_rows
+from bids_sr.stats.evaluation.reference_maps import replaced, truth_rows
+from bids_sr.stats.evaluation.references import known_activation, measured_halves, measured_map
 from bids_sr.stats.evaluation.tested_share import TESTED
 from bids_sr.stats.glm.block_effects import block_effects
 from bids_sr.stats.glm.blocks import block_design
@@ -51,7 +52,7 @@ MOST_VOLUMES = 60
 @step(makes="effects", memory=EFFECTS)
 def measure_effects(
     series: Series, mask: Mask, regressors: Regressors, here: Path, confounds: Confounds | None = None, *,
-    series_name: str, active_by: str, tr: float, n_dummy: int, high_pass: float, slice_time_ref: float, has_stc: bool,
+    series_name: str, tr: float, n_dummy: int, high_pass: float, slice_time_ref: float, has_stc: bool,
 ) -> Effects:  # fmt: skip
     """Effect of every block of a run in one series, whole slices.
 
@@ -59,7 +60,6 @@ def measure_effects(
     ----------
     series, mask : in BOLD signal units, dummies included; brain on its grid
     confounds : one row a volume, of which motion and its derivatives enter the model
-    active_by : the series by whose t active voxels are told, which needs the variance of its smoothed volumes too
     high_pass : Hz, drift of the linear model; 0 is a straight line
     """
     design = block_design(
@@ -68,63 +68,75 @@ def measure_effects(
     )  # fmt: skip
     with threadpool_limits(1):
         return block_effects(
-            series, mask.data, design, series=series_name, with_t=series_name == active_by,
+            series, mask.data, design, series=series_name, with_t=series_name == MEASURED,
             pca_ranks=PCA_RANKS if series_name == "bspline" else (), scratch=here / "components.raw",
         )  # fmt: skip
 
 
-def widths_of(same_widths: Mapping[str, object] | None) -> dict[str, float]:
-    """Smoothing (mm) by the name of a compared series; empty where there is none."""
-    return {name: math.nan if width is None else float(str(width)) for name, width in (same_widths or {}).items()}
+def run_effects(
+    effects: Mapping[str, Path], mask: Mask, roi: Mask, same_widths: Mapping[str, object] | None, contrasts: Contrasts,
+    factor: Factor, n_boot: int, seed: int,
+) -> RunEffects:  # fmt: skip
+    """Effects of all series of a run and how they are compared, from what steps are given."""
+    widths = {name: math.nan if width is None else float(str(width)) for name, width in (same_widths or {}).items()}
+    return RunEffects(
+        files=effects, contrasts=contrasts, mask=mask.data, affine=mask.affine, roi=roi.data, factor=factor,
+        n_boot=n_boot, seed=seed, same_widths=widths,
+    )  # fmt: skip
 
 
-def _halves_text(setting: Lookup) -> str:
-    measured = setting("active_by") == MEASURED
-    blocks = "Segments of the run" if setting("at_rest") else "Blocks of each condition"
-    held = "of the measured high-resolution series" if measured else "of the same series"
-    explained = (
-        " The explained variance of the true effect T by an estimate e, 1 - E|e - T|^2 / E|T|^2, was corrected for "
-        "noise in the measured series by the covariance of its halves."
-        if measured
-        else ""
-    )
-    return (
-        f"{blocks} were split into two halves; the effect in one half was compared with that {held} in the other "
-        "half, both ways, over all in-plane spatial frequencies and over those at or beyond the Nyquist limit of the "
-        f"acquisition.{explained} Confidence intervals come from resampling blocks, with the same draws for all "
-        "series. "
-    )
-
-
-@step(makes=("split_half", "halves_figures"), part=Part.EVALUATION, text=_halves_text, memory=EFFECTS)
-def compare_halves(
-    effects: dict[str, File], bold_mask_hr: Mask, roi_hr: Mask, here: Path, same_widths: Facts | None = None, *,
-    contrasts: Contrasts, factor: Factor, random_seed: int, n_boot: int = N_BOOT,
-) -> tuple[Rows, File]:  # fmt: skip
-    """Effects of one half of the blocks against the measured effects of the other half, or the series' own.
+@step(makes="halves_figures", memory=EFFECTS)
+def gather_fine_effects(
+    effects: dict[str, File], bold_mask_hr: Mask, roi_hr: Mask, here: Path, *, contrasts: Contrasts, factor: Factor
+) -> File:
+    """Effects beyond the acquired Nyquist limit in every series (.npz), for the figures.
 
     Parameters
     ----------
     effects : of all series on the high-resolution grid; they are read one at a time
+    """
+    run = run_effects(effects, bold_mask_hr, roi_hr, None, contrasts, factor, 0, 0)
+    with threadpool_limits(1):
+        return save_fine_effects(run, here / "fine_effects.npz")
+
+
+_INTERVALS = "Confidence intervals come from resampling blocks, with the same draws for all series. "
+
+
+def _halves_text(setting: Lookup) -> str:
+    blocks = "Segments of the run" if setting("at_rest") else "Blocks of each condition"
+    return (
+        f"{blocks} were split into two halves; the effect in one half was compared with that of the measured "
+        "high-resolution series in the other half, both ways, over all in-plane spatial frequencies and over those at "
+        "or beyond the Nyquist limit of the acquisition. The explained variance of the true effect T by an estimate e, "
+        "1 - E|e - T|^2 / E|T|^2, was corrected for noise in the measured series by the covariance of its halves. "
+        f"{_INTERVALS}"
+    )
+
+
+@step(makes="split_half", part=Part.EVALUATION, text=_halves_text, memory=EFFECTS)
+def compare_halves(
+    effects: dict[str, File], bold_mask_hr: Mask, roi_hr: Mask, same_widths: Facts | None = None, *,
+    contrasts: Contrasts, factor: Factor, random_seed: int, n_boot: int = N_BOOT,
+) -> Rows:  # fmt: skip
+    """Effects of one half of the blocks against the measured effects of the other half.
+
+    Parameters
+    ----------
+    effects : of all series on the high-resolution grid, `measured` among them; they are read one at a time
     same_widths : smoothing (mm) that gives the acquired series the smoothness of those of other programs, by name
     n_boot : resamples of blocks
-
-    Returns
-    -------
-    Rows, and effect maps for the figures (.npz)
     """
-    mask, affine = bold_mask_hr.data, bold_mask_hr.affine
-
+    run = run_effects(effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed)
     with threadpool_limits(1):
-        rows = in_common_voxels(
-            lambda among, inside, widths: split_half_rows(
-                among, inside, affine, roi_hr.data, contrasts, factor=factor, n_boot=n_boot, seed=random_seed,
-                same_widths=widths,
-            ),
-            effects, mask, widths_of(same_widths),
-        )  # fmt: skip
-        maps = save_effect_maps(effects, mask, affine, contrasts, factor=factor, path=here / "split_half.npz")
-        return rows, maps
+        return agreement_rows(run, measured_halves)
+
+
+KNOWN_TEXT = (
+    "Effects of the whole run were compared with known activation, over all in-plane spatial frequencies and over "
+    f"those at or beyond the Nyquist limit of the acquisition. {_INTERVALS}"
+)
+"""Methods text of a run whose activation is known, without a measured series."""
 
 
 @step(makes="truth", memory=EFFECTS)
@@ -151,16 +163,9 @@ def compare_with_truth(
     rows = truth_rows(finer, values_of, contrasts, grid=grid, roi=roi_hr.data, known=known)
     if not effects:
         return rows
-
+    run = run_effects(effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed)
     with threadpool_limits(1):
-        told = in_common_voxels(
-            lambda among, inside, widths: effect_rows(
-                among, contrasts, grid=Grid(mask=inside, affine=grid.affine), roi=roi_hr.data, factor=factor,
-                known=known, n_boot=n_boot, seed=random_seed, same_widths=widths,
-            ),
-            effects, grid.mask, widths_of(same_widths),
-        )  # fmt: skip
-    return replaced(rows, told)
+        return replaced(rows, agreement_rows(run, measured_map, partial(known_activation, known=known)))
 
 
 @step(makes="truth_images", memory=EFFECTS)

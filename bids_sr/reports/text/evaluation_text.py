@@ -63,7 +63,7 @@ def verdict_html(
     points: list[str] = []
     for each in sentences:
         own = str(each.get("series", MISSING)) in (best, MISSING) and str(each.get("measure", "")) not in told_in_table
-        if each.get("text") and (compared_in is None or own):
+        if each.get("text") and (not best or own):
             found = DECISIONS.get(str(each.get("decision", "")))
             points.append(render("decision", " ".join(found), str(each["text"])) if found else str(each["text"]))
     decisions = {

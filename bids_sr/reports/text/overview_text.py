@@ -111,7 +111,7 @@ def overview_html(
         "overview", header_text(run), mark, kind, str(verdict.get("headline", "")), evidence,
         [*run.warnings, *(str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key))],
         [*numbers, check_number(chips, measured=measured)], chips,
-        next_steps(verdict, flags, table is not None and not table.no_detail, run),
+        next_steps(verdict, flags, bool(applied) and (table is None or not table.no_detail), run),
     )  # fmt: skip
 
 

@@ -1,24 +1,137 @@
 """Effects of the blocks of all series of a run, one series after the other, on one grid; controls made of them."""
 
+import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field, replace
 from pathlib import Path
-from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
-from bids_sr.io.array_types import Float, Float32, Mask
-from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.series import ACQUIRED_BAND, MEASURED, RAW_SPLINE, same_name
+from bids_sr.frozen import frozen
+from bids_sr.io import atomic_files
+from bids_sr.io.array_types import Float, Float32, Mask, Real
+from bids_sr.series import ACQUIRED_BAND, MEASURED, PCA, RAW_SPLINE, SMOOTH, kind_of, same_name
+from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.stats.glm.block_effects import Effects, load_effects
-from bids_sr.stats.glm.blocks import Block
+from bids_sr.stats.glm.blocks import Block, missing_conditions
 from bids_sr.stats.glm.time_series import smooth
 
-EffectFiles = Mapping[str, Path]
-"""Files of effects, as `bids_sr.stats.glm.block_effects.save_effects` writes them, by series."""
 SAME_RATIOS = (1 / 1.5, 1.0, 1.5)
 """Of the smoothing that gives the acquired series the smoothness of a compared one; one of them is its control."""
+CONTROL_FWHM_MM = tuple(map(float, range(9)))
+"""Widths (mm) that the control `bsplineSmooth` chooses from."""
+LEAST_VOXELS = 10
+"""Of a region; over fewer nothing is correlated."""
+LOGGER = logging.getLogger(__name__)
+
+
+@frozen
+class RunEffects:
+    """Effects of the blocks of all series of a run, and where and how they are compared."""
+
+    files: Mapping[str, Path]  # by series, as `bids_sr.stats.glm.block_effects.save_effects` writes them
+    contrasts: Mapping[str, Mapping[str, float]]
+    # mask, affine, roi: high-resolution grid with the brain, (X, Y, Z), and the region of interest on it
+    mask: Mask
+    affine: Float
+    roi: Mask
+    factor: Sequence[float]  # acquired over high-resolution voxel by axis
+    # n_boot, seed: resamples of blocks
+    n_boot: int = 1000
+    seed: int = 0
+    # smoothing (mm FWHM) that gives the acquired series the smoothness of series of other programs, by their names;
+    # NaN where it is not known. With them the acquired band is scored by itself, too
+    same_widths: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """All spatial frequencies, those beyond the acquired Nyquist limit, and those within it."""
+        finer = max(self.factor) > 1
+        return ("all", *(["beyond"] if finer else []), *(["within"] if finer and self.same_widths else []))
+
+    @property
+    def regions(self) -> dict[str, Mask]:
+        """Voxels of the brain, and of its part in the region of interest."""
+        return {"brain": self.mask, "roi": self.roi & self.mask}
+
+    def first(self) -> Effects:
+        """Effects of the measured series, else of the first."""
+        return load_effects(self.files.get(MEASURED, next(iter(self.files.values()))))
+
+    def banded(self, betas: Real, bands: Sequence[str]) -> dict[str, Real]:
+        """Block maps (X, Y, Z, B) in the N voxels of the mask, (N, B), by band.
+
+        The filters take whole slices; they come before the mask, whose edge would be fine detail.
+        """
+        whole = betas[self.mask]
+        if max(self.factor) <= 1 or set(bands) == {"all"}:
+            return dict.fromkeys(bands, whole)
+        beyond = beyond_nyquist(betas, self.factor)[self.mask]
+        return {band: {"all": whole, "beyond": beyond}.get(band, whole - beyond) for band in bands}
+
+    def series(self) -> Iterator[tuple[str, Float32, Effects]]:
+        """Name, block maps on the high-resolution grid, and effects of one series after the other.
+
+        The acquired series (`zerofill`) is followed by copies smoothed to the resolution of compared series.
+
+        Raises
+        ------
+        ValueError : the grid, or the blocks, of a series are not those of the first (names both series)
+        """
+        first = self.first()
+        wanted = [_signature(block) for block in first.blocks]
+        for path in self.files.values():
+            effects = load_effects(path)
+            if [_signature(block) for block in effects.blocks] != wanted:
+                raise ValueError(
+                    f"effects of {effects.series} and of {first.series} have different blocks: they are not of one "
+                    "run, or were made with other events or another model"
+                )
+            name, betas = on_grid(effects, self.mask.shape, self.affine)
+            yield name, betas, effects
+            for compared, width in self.same_widths.items() if name == ACQUIRED_BAND else ():
+                if math.isfinite(width):
+                    yield same_name(compared), smoothed(betas, effects.zooms, width), effects
+
+    def in_common_voxels(self) -> Iterator[tuple["RunEffects", tuple[str, ...]]]:
+        """The run in the brain; then each compared series that lacks signal there, in the voxels that it has.
+
+        It is held against the acquired series in the same voxels, and against no other. With each comes the names of
+        the series that are told of it; none for all.
+        """
+        inside = {name: load_effects(self.files[name]).mask & self.mask for name in self.same_widths
+                  if name in self.files}  # fmt: skip
+        apart = {name: own for name, own in inside.items() if not np.array_equal(own, self.mask)}
+        yield self._among([name for name in self.files if name not in apart]), ()
+        for name, own in apart.items():
+            reference = MEASURED if MEASURED in self.files else "bspline"
+            among = [each for each in (reference, ACQUIRED_BAND, name) if each in self.files]
+            yield replace(self._among(among), mask=own), (name, same_name(name))
+
+    def warn_of_little(self) -> None:
+        """Warn of a small region of interest, and of conditions with too few blocks, each once for all contrasts."""
+        inside = int(self.regions["roi"].sum())
+        if inside < LEAST_VOXELS:
+            LOGGER.warning("region of interest: %d voxels inside the brain; its figures are n/a", inside)
+        first = self.first()
+        without: dict[str, list[str]] = {}
+        for name, weights in self.contrasts.items():
+            lost = ", ".join(missing_conditions(first.blocks, weights))
+            if first.halves(weights) is None:
+                # the plan has told of runs of which none can be split
+                LOGGER.info("contrast %s cannot be split in halves (%s)", name, lost or "not estimable")
+            elif lost:
+                without.setdefault(lost, []).append(name)
+        for lost, names in without.items():
+            LOGGER.warning("%s excluded from split halves of %s: too few blocks", lost, ", ".join(names))
+
+    def _among(self, names: Sequence[str]) -> "RunEffects":
+        """The run with some of its series."""
+        widths = {name: width for name, width in self.same_widths.items() if name in names}
+        return replace(self, files={name: self.files[name] for name in names}, same_widths=widths)
 
 
 def on_grid(effects: Effects, shape: tuple[int, ...], affine: Float) -> tuple[str, Float32]:
@@ -35,53 +148,16 @@ def on_grid(effects: Effects, shape: tuple[int, ...], affine: Float) -> tuple[st
     return RAW_SPLINE, np.stack(maps, axis=-1)
 
 
-def series_of_run(
-    files: EffectFiles, reference: Effects, shape: tuple[int, ...], affine: Float,
-    same_widths: Mapping[str, float] = MappingProxyType({}),
-) -> Iterator[tuple[str, Float32, Effects]]:  # fmt: skip
-    """Name, block maps on the high-resolution grid, and effects of one series after the other.
+def denoised(bspline: Effects) -> Iterator[tuple[str, float, Float32]]:
+    """Controls made of the B-spline series, at each setting: name, setting, block maps (X, Y, Z, B).
 
-    The acquired series (`zerofill`) is followed by copies smoothed to the resolution of compared series, as
-    `same_widths` has it (mm FWHM by their names; NaN: no copy). ValueError where the grid, or the blocks, differ
-    from those of the reference (names both series).
+    `bsplineSmooth` is smoothed in space (mm FWHM), `bsplinePca` reduced to few temporal components (their number).
+    What they reach is not resolution.
     """
-    wanted = [_signature(block) for block in reference.blocks]
-    for path in files.values():
-        effects = load_effects(path)
-        if [_signature(block) for block in effects.blocks] != wanted:
-            raise ValueError(
-                f"effects of {effects.series} and of {reference.series} have different blocks: they are not of one "
-                "run, or were made with other events or another model"
-            )
-        name, betas = on_grid(effects, shape, affine)
-        yield name, betas, effects
-        for compared, width in same_widths.items() if name == ACQUIRED_BAND else ():
-            if math.isfinite(width):
-                yield same_name(compared), smoothed(betas, effects.zooms, width), effects
-
-
-def in_common_voxels(
-    rows_of: Callable[[EffectFiles, Mask, Mapping[str, float]], list[MetricRow]], files: EffectFiles, mask: Mask,
-    same_widths: Mapping[str, float],
-) -> list[MetricRow]:  # fmt: skip
-    """Rows of all series in the brain; those of a compared one that lacks signal there, in the voxels that it has.
-
-    It is held against the acquired series in the same voxels, and against no other.
-
-    Parameters
-    ----------
-    rows_of : makes the rows of some series in a mask; the third are the `same_widths` of the compared ones among them
-    """
-    inside = {name: load_effects(files[name]).mask & mask for name in same_widths if name in files}
-    apart = {name: own for name, own in inside.items() if not np.array_equal(own, mask)}
-    whole = {name: file for name, file in files.items() if name not in apart}
-    rows = rows_of(whole, mask, {name: mm for name, mm in same_widths.items() if name not in apart})
-    selecting = MEASURED if MEASURED in files else "bspline"
-    for name, own in apart.items():
-        among = {each: files[each] for each in (selecting, ACQUIRED_BAND, name) if each in files}
-        found = rows_of(among, own, {name: same_widths[name]})
-        rows += [row for row in found if row.series in (name, same_name(name))]
-    return rows
+    for width in CONTROL_FWHM_MM:
+        yield SMOOTH, width, smoothed(bspline.betas, bspline.zooms, width)
+    for rank in bspline.ranks:
+        yield PCA, float(rank), bspline.reduced(rank)
 
 
 def control_width(acquired: Effects, inside: Mask, fwhm_mm: float) -> float:
@@ -116,3 +192,30 @@ def smoothed(betas: Float32, zooms: Sequence[float], fwhm_mm: float) -> Float32:
 def _signature(block: Block) -> tuple[object, ...]:
     """What makes a block the same in two files; times to the millisecond."""
     return block.condition, block.half, block.used, tuple((round(a, 3), round(b, 3)) for a, b in block.events)
+
+
+def save_fine_effects(run: RunEffects, path: Path) -> Path:
+    """Write the effect beyond the acquired Nyquist limit in every series, within the box around the brain.
+
+    It is that of ``all`` where there is one, else of the first contrast that can be split; signal units, mean of both
+    halves. Keys: ``contrast``, ``affine`` (of the box), ``mask``, and ``beyond_NAME`` (X, Y, Z) of each series but
+    ensemble members; the last is missing where no contrast can be split, or no axis was made finer.
+    """
+    first, mask = run.first(), run.mask
+    whole = {name: first.whole(weights) for name, weights in run.contrasts.items()}
+    able = [name for name, weights in whole.items() if weights is not None]
+    contrast = "all" if "all" in able else next(iter(able), "")
+    where = np.argwhere(mask)
+    low, high = (where.min(axis=0), where.max(axis=0) + 1) if len(where) else (np.zeros(3, int), np.array(mask.shape))
+    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    moved = np.array(run.affine, dtype=np.float64)
+    moved[:3, 3] += moved[:3, :3] @ low
+    arrays: dict[str, Any] = {"contrast": np.array(contrast), "affine": moved, "mask": mask[box]}
+    weights = whole.get(contrast)
+    for series, file in run.files.items() if weights is not None and max(run.factor) > 1 else ():
+        if kind_of(series) != "member":
+            name, betas = on_grid(load_effects(file), mask.shape, run.affine)
+            arrays[f"beyond_{name}"] = beyond_nyquist(betas @ weights.astype(np.float32), run.factor)[box]
+    with atomic_files.whole_file(path) as part, open(part, "wb") as stream:
+        np.savez(stream, **arrays)
+    return path

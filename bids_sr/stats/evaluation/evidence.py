@@ -61,11 +61,6 @@ EVIDENCE = (
         words="Compared with the high-resolution map of the same blocks: correlation beyond the acquired resolution "
         "(shared noise counts as agreement)",
     ),
-    Evidence(
-        name="self", level="self_r_beyond", gain="", against="self", is_truth=False,
-        words="Reproducibility, which ranks nothing: interpolation and reproducible artifacts score as high as true "
-        "detail",
-    ),
 )  # fmt: skip
 
 

@@ -236,3 +236,13 @@ def truth_rows(
         for against, found in metrics.items():
             rows += reference_rows(found, against, fwhm_mm)
     return rows
+
+
+def replaced(rows: Sequence[MetricRow], by: Sequence[MetricRow]) -> list[MetricRow]:
+    """Rows without those that others tell anew, and then these others: values with an interval replace bare ones."""
+    told = {_what(row) for row in by}
+    return [*(row for row in rows if _what(row) not in told), *by]
+
+
+def _what(row: MetricRow) -> tuple[object, ...]:
+    return row.series, row.against, row.fwhm_mm, row.contrast, row.region, row.measure

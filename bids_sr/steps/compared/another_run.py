@@ -1,5 +1,6 @@
 """Steps of another acquired run of the same task, a reference for series of other programs: its noise is its own."""
 
+from functools import partial
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
@@ -12,14 +13,13 @@ from bids_sr.registration.rigid import refine, rigid
 from bids_sr.series import ACQUIRED_BAND
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
-from bids_sr.stats.evaluation.effects_of_run import in_common_voxels
-from bids_sr.stats.evaluation.other_run import other_run_rows
+from bids_sr.stats.evaluation.agreement import agreement_rows
+from bids_sr.stats.evaluation.references import another_run
 from bids_sr.stats.glm.block_effects import block_effects, load_effects
 from bids_sr.stats.glm.blocks import block_design
 from bids_sr.stats.glm.confounds import motion_columns
-from bids_sr.stats.regions.map_summary import Grid
 from bids_sr.steps.activation import Contrasts, Factor
-from bids_sr.steps.evaluation import N_BOOT, widths_of
+from bids_sr.steps.evaluation import N_BOOT, run_effects
 
 OTHER_RUN_TEXT = (
     "Within the acquired band, series of other programs were also held against another acquired run of the same task, "
@@ -77,13 +77,6 @@ def compare_with_other_run(
     same_widths : see `bids_sr.steps.compared.comparing.match_resolution`
     n_boot : resamples of blocks
     """
-    other = load_effects(other_effects)
-
+    run = run_effects(effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed)
     with threadpool_limits(1):
-        return in_common_voxels(
-            lambda among, inside, widths: other_run_rows(
-                among, other, contrasts, grid=Grid(mask=inside, affine=bold_mask_hr.affine), roi=roi_hr.data,
-                factor=factor, n_boot=n_boot, seed=random_seed, same_widths=widths,
-            ),
-            effects, bold_mask_hr.data, widths_of(same_widths),
-        )  # fmt: skip
+        return agreement_rows(run, partial(another_run, other=load_effects(other_effects)))

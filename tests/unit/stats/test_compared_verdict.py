@@ -1,20 +1,21 @@
 """Verdicts on series of other programs, of simulated effects whose truth is known: each kind gets its own."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import same_name
 from bids_sr.spatial.nyquist import beyond_nyquist
+from bids_sr.stats.evaluation.agreement import agreement_rows
 from bids_sr.stats.evaluation.compared_verdict import compared_verdict
-from bids_sr.stats.evaluation.other_run import other_run_rows
-from bids_sr.stats.evaluation.reference_effects import effect_rows
-from bids_sr.stats.evaluation.split_half_table import split_half_rows
+from bids_sr.stats.evaluation.effects_of_run import RunEffects
+from bids_sr.stats.evaluation.references import another_run, known_activation, measured_halves
 from bids_sr.stats.evaluation.verdict_text import PROGRAM, PYTHON
 from bids_sr.stats.glm.block_effects import Effects, load_effects, save_effects
 from bids_sr.stats.glm.blocks import Block, assign_halves
 from bids_sr.stats.glm.time_series import smooth
-from bids_sr.stats.regions.map_summary import Grid
 
 SHAPE, FACTOR, ZOOMS = (40, 40, 6), (2.0, 2.0, 1.0), (2.0, 2.0, 3.0)
 AFFINE = np.diag([*ZOOMS, 1.0])
@@ -69,17 +70,16 @@ def run(tmp_path_factory):
 def rows_of(run, reference):
     """Rows of the evaluation against one kind of reference."""
     true, files, measured, other = run
-    how = {"factor": FACTOR, "n_boot": 200, "same_widths": WIDTHS}
-    grid = Grid(mask=MASK, affine=AFFINE)
-    if reference == "known":
-        known = {"a": (true.astype(np.float32), AFFINE)}
-        return effect_rows(files, CONTRASTS, grid=grid, roi=MASK, known=known, **how)
-    if reference == "measured":
-        return split_half_rows({**files, "measured": measured}, MASK, AFFINE, MASK, CONTRASTS, **how)
-    if reference == "other":
-        among = {name: file for name, file in files.items() if name != "bspline"}
-        return other_run_rows(among, load_effects(other), CONTRASTS, grid=grid, roi=MASK, **how)
-    return split_half_rows(files, MASK, AFFINE, MASK, CONTRASTS, **how)
+    make = {
+        "known": partial(known_activation, known={"a": (true.astype(np.float32), AFFINE)}),
+        "other": partial(another_run, other=load_effects(other)),
+    }.get(reference, measured_halves)
+    among = {"measured": {**files, "measured": measured}, "other": {n: f for n, f in files.items() if n != "bspline"}}
+    run = RunEffects(
+        files=among.get(reference, files), contrasts=CONTRASTS, mask=MASK, affine=AFFINE, roi=MASK, factor=FACTOR,
+        n_boot=200, same_widths=WIDTHS,
+    )  # fmt: skip
+    return agreement_rows(run, make)
 
 
 @pytest.fixture(scope="module", params=["known", "measured", "other", "halves"])

@@ -3,16 +3,15 @@
 import numpy as np
 import pytest
 
-from bids_sr.stats.evaluation.split_half import (
-    METRICS,
-    Inner,
-    Moments,
-    Score,
+from bids_sr.stats.evaluation.agreement import (
+    STATISTICS,
+    Key,
+    Way,
     inner_products,
-    resampled_weights,
-    score,
-    seeded,
-    with_seeds,
+    interval,
+    resampled,
+    statistics,
+    vary_seeds,
 )
 from bids_sr.stats.glm.blocks import Block, assign_halves
 
@@ -21,13 +20,13 @@ BLOCKS = tuple(assign_halves([Block(condition="a", events=((20.0 * k, 10.0),)) f
 HALVES = np.array([[(b.half == h) / 6 for b in BLOCKS] for h in (0, 1)])
 
 
-def scored(series, measured, draws=None):
-    """Figures of block maps in rows, each (B, N)."""
-    inner = Inner(
-        own=inner_products(series, series), cross=inner_products(series, measured),
-        target=inner_products(measured, measured),
-    )  # fmt: skip
-    return score([inner, inner], HALVES, draws)
+def scored(series, measured, weights=HALVES[:, None]):
+    """Statistics of block maps in rows, each (B, N): the value, then its resamples; mean of both ways."""
+    inner = inner_products(series, series), inner_products(series, measured), inner_products(measured, measured)
+    a, b = weights
+    ways = Way(contrast="a", source=a, target=b, twin=a), Way(contrast="a", source=b, target=a, twin=b)
+    both = [statistics(way, *inner) for way in ways]
+    return {name: np.mean([each[name] for each in both], axis=0) for name in STATISTICS}
 
 
 def simulated(seed, *, share, wrong, noise, true_sd=2.0, target_noise=3.0, voxels=N_VOXELS):
@@ -49,30 +48,30 @@ def test_known_figures_come_back_whatever_the_noise_of_the_target(share, wrong, 
     expected = {
         "ev": 1 - ((1 - share) ** 2 * true + wrong**2 + noise**2 / 6) / true,
         "amplitude": share,
-        "right": share**2 * true / energy,
+        "correct_fraction": share**2 * true / energy,
         "r": share * 2 / np.sqrt(energy) * np.sqrt(4 / (4 + 9 / 6)),
     }
     for target_noise in (3.0, 0.0):
         runs = [
             scored(*simulated(k, share=share, wrong=wrong, noise=noise, target_noise=target_noise)) for k in range(40)
         ]
-        for name in ("ev", "amplitude", "right"):
-            found = np.mean([run[name].value for run in runs])
+        for name in ("ev", "amplitude", "correct_fraction"):
+            found = np.mean([run[name][0] for run in runs])
             assert found == pytest.approx(expected[name], abs=0.02), name
     noisy = [scored(*simulated(k, share=share, wrong=wrong, noise=noise)) for k in range(40)]
-    assert np.mean([run["r"].value for run in noisy]) == pytest.approx(expected["r"], abs=0.02)
+    assert np.mean([run["r"][0] for run in noisy]) == pytest.approx(expected["r"], abs=0.02)
 
 
 def test_a_hundredth_of_the_detail_has_the_correlation_of_all_of_it_and_explains_a_fiftieth():
     series, measured = simulated(0, share=1.0, wrong=0.0, noise=0.0)
     whole, faint = scored(series, measured), scored(0.01 * series, measured)
-    assert faint["r"].value == pytest.approx(whole["r"].value)
-    assert faint["right"].value == pytest.approx(whole["right"].value)
-    assert whole["ev"].value == pytest.approx(1, abs=0.03)
-    assert faint["ev"].value == pytest.approx(0.02, abs=0.001)
-    assert scored(0 * series, measured)["ev"].value == 0
-    assert scored(-series, measured)["ev"].value == pytest.approx(-3, abs=0.1)
-    assert scored(-series, measured)["right"].value == pytest.approx(-1, abs=0.05)
+    assert faint["r"][0] == pytest.approx(whole["r"][0])
+    assert faint["correct_fraction"][0] == pytest.approx(whole["correct_fraction"][0])
+    assert whole["ev"][0] == pytest.approx(1, abs=0.03)
+    assert faint["ev"][0] == pytest.approx(0.02, abs=0.001)
+    assert scored(0 * series, measured)["ev"][0] == 0
+    assert scored(-series, measured)["ev"][0] == pytest.approx(-3, abs=0.1)
+    assert scored(-series, measured)["correct_fraction"][0] == pytest.approx(-1, abs=0.05)
 
 
 def test_a_measured_half_explains_two_less_one_over_its_reliability():
@@ -81,42 +80,39 @@ def test_a_measured_half_explains_two_less_one_over_its_reliability():
         0, share=1.0, wrong=0.0, noise=0.0, voxels=200000, target_noise=np.sqrt(6 * 4 * 0.24 / 0.76)
     )
     found = scored(measured, measured)
-    assert found["r"].value == pytest.approx(0.76, abs=0.005)
-    assert found["ev"].value == pytest.approx(2 - 1 / 0.76, abs=0.01)
-    assert found["amplitude"].value == pytest.approx(1)
-    assert found["right"].value == pytest.approx(found["r"].value, abs=1e-3)
+    assert found["r"][0] == pytest.approx(0.76, abs=0.005)
+    assert found["ev"][0] == pytest.approx(2 - 1 / 0.76, abs=0.01)
+    assert found["amplitude"][0] == pytest.approx(1)
+    assert found["correct_fraction"][0] == pytest.approx(found["r"][0], abs=1e-3)
 
 
 def test_known_truth_gives_the_plain_formulas():
     rng = np.random.default_rng(0)
     e, t = rng.normal(3, 1, 300), rng.normal(-2, 2, 300)
     e += 0.4 * t
-    inner = Inner(
-        own=inner_products(e[None], e[None]), cross=inner_products(e[None], t[None]),
-        target=inner_products(t[None], t[None]),
-    )  # fmt: skip
-    found = inner.moments(np.ones((1, 1)), np.ones((1, 1)), known=True)
+    inner = inner_products(e[None], e[None]), inner_products(e[None], t[None]), inner_products(t[None], t[None])
+    once = np.ones((1, 1))
+    found = statistics(Way(contrast="a", source=once, target=once, twin=once), *inner)
     e, t = e - e.mean(), t - t.mean()
-    assert found.metric("ev")[0] == pytest.approx(1 - ((e - t) ** 2).sum() / (t**2).sum())
-    assert found.metric("amplitude")[0] == pytest.approx(np.polyfit(t, e, 1)[0])
-    assert found.metric("right")[0] == pytest.approx(np.corrcoef(e, t)[0, 1] ** 2)
+    assert found["ev"][0] == pytest.approx(1 - ((e - t) ** 2).sum() / (t**2).sum())
+    assert found["amplitude"][0] == pytest.approx(np.polyfit(t, e, 1)[0])
+    assert found["correct_fraction"][0] == pytest.approx(np.corrcoef(e, t)[0, 1] ** 2)
 
 
 def test_where_the_measured_halves_do_not_agree_there_is_no_truth_to_explain():
     rng = np.random.default_rng(0)
     noise, series = rng.normal(size=(2, N_BLOCKS, 500))
-    draws = resampled_weights(BLOCKS, HALVES, 300, np.random.default_rng(1))
-    found = scored(series, noise, draws)
-    assert np.isfinite(found["r"].value)
-    for name in METRICS[1:]:
-        assert np.isnan(found[name].value)
-        assert np.isnan(found[name].interval).all()
-    below = Moments(**{name: np.array([value]) for name, value in
-                       (("shared", 1.0), ("energy", 1.0), ("target", 1.0), ("true", -0.1))})  # fmt: skip
-    assert np.isnan([below.metric(name)[0] for name in METRICS[1:]]).all()
+    found = scored(series, noise, resampled(BLOCKS, HALVES, 300, 1, "a"))
+    assert np.isfinite(found["r"][0])
+    for name in STATISTICS[1:]:
+        assert np.isnan(found[name]).all()
+    once = np.ones((1, 1))
+    below = statistics(Way(contrast="a", source=once, target=once, twin=-0.1 * once), once, once, once)
+    assert below["r"] == 1
+    assert np.isnan([below[name][0] for name in STATISTICS[1:]]).all()
 
 
-@pytest.mark.parametrize("name", ["ev", "amplitude", "right"])
+@pytest.mark.parametrize("name", ["ev", "amplitude", "correct_fraction"])
 def test_intervals_hold_the_expected_figure_about_as_often_as_they_say(name):
     """Blocks vary around the same truth and the same wrong pattern; gains over a second series are held too."""
     rng = np.random.default_rng(0)
@@ -125,50 +121,55 @@ def test_intervals_hold_the_expected_figure_about_as_often_as_they_say(name):
     for k in range(200):
         measured = truth + 2 * rng.normal(size=(N_BLOCKS, 300))
         own = rng.normal(size=(N_BLOCKS, 300))
-        draws = resampled_weights(BLOCKS, HALVES, 300, np.random.default_rng(k))
-        one = scored(0.6 * truth + pattern + own, measured, draws)[name]
-        other = scored(0.2 * truth + 0.5 * own, measured, draws)[name]
-        found.append((one.value, *one.interval, *one.less(other)))
+        weights = resampled(BLOCKS, HALVES, 300, k, "a")
+        one = scored(0.6 * truth + pattern + own, measured, weights)[name]
+        less = one - scored(0.2 * truth + 0.5 * own, measured, weights)[name]
+        found.append((one[0], *interval(one), less[0], *interval(less)))
     value, low, high, gain, gain_low, gain_high = np.array(found).T
     assert 0.88 <= np.mean((low < value.mean()) & (value.mean() < high)) <= 0.99
     assert 0.88 <= np.mean((gain_low < gain.mean()) & (gain.mean() < gain_high)) <= 0.99
     assert np.mean(high - low) / 3.92 == pytest.approx(value.std(), rel=0.3)
 
 
+KEY = Key("ev", "beyond", "a", "brain")
+
+
+def drawn(value, spread, rng):
+    """A score of two ways with resamples, in small steps, of a normal distribution."""
+    draws = value + 0.2 * spread * rng.normal(size=2000)
+    return {KEY: np.tile(np.concatenate([[value], draws]), (2, 1))}
+
+
 def test_intervals_of_a_network_hold_its_seeds():
     """Five seeds that differ with sd .1, blocks that differ with sd .05: the interval is that of both together."""
     rng = np.random.default_rng(0)
     widths = []
-    for _ in range(60):
+    for seed in range(60):
         values = 0.5 + 0.1 * rng.normal(size=5)
-        members = [Score(ways=np.full(2, v), draws=v + 0.2 * 0.05 * rng.normal(size=(1, 2000)).repeat(2, 0))
-                   for v in values]  # fmt: skip
-        found = with_seeds(members[0], members, rng.integers(5, size=2000))
-        low, high = found.interval
-        assert found.value == members[0].value
-        widths.append((high - low) ** 2)
-        plain = members[0].interval
+        scores = {f"srganSeed{k}" if k else "srgan": drawn(v, 0.05, rng) for k, v in enumerate(values)}
+        plain = interval(scores["srgan"][KEY].mean(axis=0))
         assert plain[1] - plain[0] == pytest.approx(3.92 * 0.05, rel=0.1)
+        vary_seeds(scores, seed)
+        found = scores["srgan"][KEY].mean(axis=0)
+        assert found[0] == pytest.approx(values[0])
+        low, high = interval(found)
+        widths.append((high - low) ** 2)
     # the resampled seeds are few points, so that the quantiles of a five-point distribution enter, not a normal's
     assert np.sqrt(np.mean(widths)) / 3.92 == pytest.approx(np.hypot(0.1, 0.05), rel=0.25)
 
 
 def test_only_methods_with_members_of_other_seeds_get_wider_intervals():
     def one(value):
-        return {("split_ev", "beyond", "a", "brain"): Score(
-            ways=np.full(2, value), draws=np.full((2, 400), value) + 0.001 * np.random.default_rng(3).normal(size=400)
-        )}  # fmt: skip
+        return drawn(value, 0.005, np.random.default_rng(3))
 
     scores = {"bspline": one(0.0), "srgan": one(0.5), "srganSeed1": one(0.4), "srganSeed2": one(0.6),
               "srganPhantom": one(0.1), "sbl": one(0.3)}  # fmt: skip
-    before = {name: next(iter(found.values())) for name, found in scores.items()}
-    seeded(scores, 0)
-    after = {name: next(iter(found.values())) for name, found in scores.items()}
+    before = {name: found[KEY].copy() for name, found in scores.items()}
+    vary_seeds(scores, 0)
     for name in scores:
-        assert (after[name] is before[name]) == (name != "srgan")
-    low, high = after["srgan"].interval
+        assert np.array_equal(scores[name][KEY], before[name]) == (name != "srgan")
+    low, high = interval(scores["srgan"][KEY].mean(axis=0))
     assert high - low == pytest.approx(0.245, rel=0.1)  # ± .1 times sqrt(3/2)
-    again = {name: found for name, found in scores.items() if "Seed" in name}
-    again["srgan"] = dict.fromkeys(scores["srgan"], before["srgan"])
-    seeded(again, 0)
-    np.testing.assert_array_equal(next(iter(again["srgan"].values())).draws, after["srgan"].draws)
+    again = {name: {KEY: before[name].copy()} for name in ("srgan", "srganSeed1", "srganSeed2")}
+    vary_seeds(again, 0)
+    np.testing.assert_array_equal(again["srgan"][KEY], scores["srgan"][KEY])

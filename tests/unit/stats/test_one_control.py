@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bids_sr.stats.evaluation.effects_of_run import SAME_RATIOS, control_width, series_of_run
+from bids_sr.stats.evaluation.effects_of_run import SAME_RATIOS, RunEffects, control_width
 from bids_sr.stats.glm.block_effects import Effects, save_effects
 from bids_sr.stats.glm.blocks import Block, assign_halves
 from bids_sr.stats.glm.time_series import smooth
@@ -32,5 +32,9 @@ def test_the_width_follows_the_noise():
 def test_it_is_one_series(tmp_path):
     found = acquired(1.0)
     files = {"zerofill": save_effects(found, tmp_path / "zerofill.npz")}
-    names = [name for name, _, _ in series_of_run(files, found, SHAPE, found.affine, {"NORDIC": 6.0})]
+    run = RunEffects(
+        files=files, contrasts={}, mask=found.mask, affine=found.affine, roi=found.mask, factor=(2, 2, 1),
+        same_widths={"NORDIC": 6.0},
+    )  # fmt: skip
+    names = [name for name, _, _ in run.series()]
     assert names == ["zerofill", "NORDICSame"]

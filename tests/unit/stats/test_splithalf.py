@@ -6,14 +6,19 @@ import numpy as np
 import pytest
 
 from bids_sr.spatial.nyquist import beyond_nyquist
-from bids_sr.stats.evaluation.split_half import (
-    Inner,
+from bids_sr.stats.evaluation.agreement import (
+    Key,
+    Way,
+    agreement_rows,
+    best_the_other_way,
     gain_pairs,
     inner_products,
-    resampled_weights,
-    score,
+    interval,
+    resampled,
+    statistics,
 )
-from bids_sr.stats.evaluation.split_half_table import choose, make_frame, save_effect_maps, split_half_rows
+from bids_sr.stats.evaluation.effects_of_run import RunEffects, save_fine_effects
+from bids_sr.stats.evaluation.references import measured_halves
 from bids_sr.stats.glm.block_effects import Effects, save_effects
 from bids_sr.stats.glm.blocks import Block, assign_halves
 from bids_sr.stats.glm.time_series import smooth
@@ -50,11 +55,13 @@ def test_correlations_from_inner_products_are_those_of_the_maps():
     rng = np.random.default_rng(0)
     a, b = rng.normal(3, 1, (4, 200)), rng.normal(-2, 1, (4, 200))
     b += 0.5 * a
-    inner = Inner(own=inner_products(a, a), cross=inner_products(a, b), target=inner_products(b, b))
+    inner = inner_products(a, a), inner_products(a, b), inner_products(b, b)
     source, target = rng.normal(size=(5, 4)), rng.normal(size=(5, 4))
     expected = [np.corrcoef(s @ a, t @ b)[0, 1] for s, t in zip(source, target, strict=True)]
-    np.testing.assert_allclose(inner.moments(source, target).metric("r"), expected, atol=1e-12)
-    assert np.isnan(inner.moments(np.zeros((1, 4)), target[:1]).metric("r")).all()
+    found = statistics(Way(contrast="a", source=source, target=target, twin=source), *inner)
+    np.testing.assert_allclose(found["r"], expected, atol=1e-12)
+    silent = Way(contrast="a", source=np.zeros((1, 4)), target=target[:1], twin=target[:1])
+    assert np.isnan(statistics(silent, *inner)["r"]).all()
 
 
 def blocks_of(text):
@@ -64,7 +71,8 @@ def blocks_of(text):
 def test_resamples_keep_condition_and_half_and_have_the_spread_of_a_mean():
     blocks = blocks_of("ab" * 8)
     halves = np.array([[0.25 * (b.half == h) * (1 if b.condition == "a" else -1) for b in blocks] for h in (0, 1)])
-    draws = resampled_weights(blocks, halves, 4000, np.random.default_rng(0))
+    run, draws = np.split(resampled(blocks, halves, 4000, 0, "a"), [1], axis=1)
+    np.testing.assert_array_equal(run[:, 0], halves)
     assert (draws[0][:, [b.half == 1 for b in blocks]] == 0).all()
     for sign in (1, -1):
         np.testing.assert_allclose(np.where(halves[0] * sign > 0, draws[0], 0).sum(1), sign, atol=1e-12)
@@ -77,19 +85,19 @@ def test_resamples_keep_condition_and_half_and_have_the_spread_of_a_mean():
 def test_single_blocks_stand_for_one_another_within_a_sign_or_not_at_all():
     blocks = blocks_of("abcabc")
     all_ = np.array([[1 / 3, 1 / 3, 1 / 3, 0, 0, 0], [0, 0, 0, 1 / 3, 1 / 3, 1 / 3]])
-    draws = resampled_weights(blocks, all_, 50, np.random.default_rng(0))
+    draws = resampled(blocks, all_, 50, 0, "a")[:, 1:]
     np.testing.assert_allclose(draws[0].sum(1), 1)
     assert draws[0].std(0)[:3].min() > 0
     one = np.array([[1.0, 0, 0, 0, 0, 0], [0, 0, 0, 1.0, 0, 0]])
-    assert resampled_weights(blocks, one, 50, np.random.default_rng(0)) is None
+    np.testing.assert_array_equal(resampled(blocks, one, 50, 0, "a"), one[:, None])
 
 
 def test_a_block_that_stands_alone_on_one_side_of_a_contrast_leaves_no_interval():
     """Two conditions less one, a block of each in either half: nothing tells how the third would vary."""
     blocks = blocks_of("abcabc")
     side = np.array([[0.5, 0.5, -1, 0, 0, 0], [0, 0, 0, 0.5, 0.5, -1]])
-    assert resampled_weights(blocks, side, 50, np.random.default_rng(0)) is None
-    assert resampled_weights(blocks_of("abcabcabcabc"), np.tile(side / 2, 2), 50, np.random.default_rng(0)) is not None
+    assert resampled(blocks, side, 50, 0, "a").shape[1] == 1
+    assert resampled(blocks_of("abcabcabcabc"), np.tile(side / 2, 2), 50, 0, "a").shape[1] == 51
 
 
 def test_intervals_hold_the_expected_correlation_about_as_often_as_they_say():
@@ -101,10 +109,11 @@ def test_intervals_hold_the_expected_correlation_about_as_often_as_they_say():
     for k in range(200):
         m = 0.4 * truth + rng.normal(size=(12, 300))
         s = 0.3 * truth + rng.normal(size=(12, 300))
-        inner = Inner(own=inner_products(s, s), cross=inner_products(s, m), target=inner_products(m, m))
-        draws = resampled_weights(blocks, halves, 300, np.random.default_rng(k))
-        one = score([inner, inner], halves, draws)["r"]
-        found.append((one.value, *one.interval))
+        inner = inner_products(s, s), inner_products(s, m), inner_products(m, m)
+        a, b = resampled(blocks, halves, 300, k, "a")
+        ways = Way(contrast="a", source=a, target=b, twin=a), Way(contrast="a", source=b, target=a, twin=b)
+        one = np.mean([statistics(way, *inner)["r"] for way in ways], axis=0)
+        found.append((one[0], *interval(one)))
     values, low, high = np.array(found).T
     assert np.mean((low < values.mean()) & (values.mean() < high)) > 0.9
     assert np.mean(high - low) / 3.92 == pytest.approx(values.std(), rel=0.5)
@@ -158,26 +167,29 @@ def run(tmp_path):
 CONTRASTS = {"a": {"a": 1.0}, "all": {"a": 0.5, "b": 0.5}, "aMinusB": {"a": 1.0, "b": -1.0}}
 
 
+def run_of(files, contrasts, **changes):
+    given = {"mask": np.ones(SHAPE, dtype=bool), "roi": np.ones(SHAPE, dtype=bool), "n_boot": 200} | changes
+    return RunEffects(files=files, contrasts=contrasts, affine=AFFINE, factor=(2.0, 2.0, 1.0), **given)
+
+
 def rows_of(files, **changes):
-    given = {"factor": (2.0, 2.0, 1.0), "n_boot": 200} | changes
     mask = np.ones(SHAPE, dtype=bool)
     mask[0] = False
     roi = np.zeros(SHAPE, dtype=bool)
     roi[5:15, 5:15] = True
-    rows = split_half_rows(files, mask, AFFINE, roi, CONTRASTS, **given)
+    run = run_of(files, CONTRASTS, mask=mask, roi=roi, **changes)
+    rows = agreement_rows(run, measured_halves)
     return {(r.series, r.against, r.contrast, r.region, r.measure): r for r in rows}, mask, roi
 
 
-def test_a_condition_with_too_few_blocks_is_told_once_for_all_its_contrasts(caplog):
+def test_a_condition_with_too_few_blocks_is_told_once_for_all_its_contrasts(caplog, tmp_path):
     blocks = blocks_of("ababababc")
-    selecting = effects_of("bspline", np.random.default_rng(0).normal(size=(*SHAPE, len(blocks))), blocks)
+    effects = effects_of("measured", np.random.default_rng(0).normal(size=(*SHAPE, len(blocks))), blocks)
+    files = {"measured": save_effects(effects, tmp_path / "measured.npz")}
     third = dict.fromkeys("abc", 1 / 3)
-    mask = np.ones(SHAPE, dtype=bool)
     with caplog.at_level(logging.WARNING):
-        make_frame(
-            None, selecting, {"all": third, "aMinusOthers": {"a": 1.0, "b": -0.5, "c": -0.5}}, mask=mask, roi=mask,
-            factor=(2.0, 2.0, 1.0), n_boot=20, seed=0,
-        )  # fmt: skip
+        run = run_of(files, {"all": third, "aMinusOthers": {"a": 1.0, "b": -0.5, "c": -0.5}}, n_boot=20)
+        agreement_rows(run, measured_halves)
     told = [record.getMessage() for record in caplog.records if "split halves" in record.getMessage()]
     assert told == ["c excluded from split halves of all, aMinusOthers: too few blocks"]
 
@@ -192,12 +204,6 @@ def test_figures_are_correlations_of_one_half_with_the_other_measured_half(run):
             e, m = ([change(x[..., h].mean(-1))[voxels] for h in halves] for x in (series["sbl"], measured))
             expected = (np.corrcoef(e[0], m[1])[0, 1] + np.corrcoef(e[1], m[0])[0, 1]) / 2
             assert rows["sbl", "measured", "a", region, f"split_r_{band}"].value == pytest.approx(expected, abs=1e-5)
-    assert rows["sbl", "measured", "a", "brain", "split_r_percent"].value == pytest.approx(
-        rows["sbl", "measured", "a", "brain", "split_r_signal"].value, abs=1e-5
-    )  # a constant mean image
-    own = rows["sbl", "self", "all", "brain", "self_r_beyond"]
-    e = [beyond_nyquist(series["sbl"][..., [b.half == h for b in blocks]].mean(-1), (2, 2, 1))[mask] for h in (0, 1)]
-    assert own.value == pytest.approx(np.corrcoef(*e)[0, 1], abs=1e-5)
 
 
 def test_active_voxels_come_from_the_half_that_is_not_the_target(run):
@@ -254,23 +260,17 @@ def test_results_repeat_and_do_not_depend_on_other_series_or_contrasts(run):
 
 
 def test_a_control_takes_the_setting_that_wins_the_other_way_round(run):
-    from bids_sr.stats.evaluation.split_half import Score
+    key = Key("r", "beyond", "a", "brain")
 
-    def one(ways):
-        return {("split_r", "beyond", "a", "brain"): Score(ways=np.array(ways), draws=np.zeros((2, 0)))}
+    def one(*ways):
+        return {key: np.array(ways)[:, None]}
 
-    scores, chosen, best = choose({0.0: one([0.1, 0.5]), 2.0: one([0.4, 0.3]), 4.0: one([0.2, 0.6])})
-    key = ("split_r", "beyond", "a", "brain")
-    assert chosen[key] == (4.0, 2.0)
-    np.testing.assert_allclose(scores[key].ways, [0.2, 0.3])
-    assert best[key] == pytest.approx(0.4)
+    scores, settings = best_the_other_way({0.0: one(0.1, 0.5), 2.0: one(0.4, 0.3), 4.0: one(0.2, 0.6)})
+    assert settings[key] == 3.0
+    np.testing.assert_allclose(scores[key][:, 0], [0.2, 0.3])
     rows, _, _ = rows_of(run[0])
     assert 0 <= rows["bsplineSmooth", "measured", "all", "brain", "control_fwhm"].value <= 8
     assert 1 <= rows["bsplinePca", "measured", "all", "brain", "control_rank"].value <= 12
-    assert (
-        rows["bsplinePca", "measured", "all", "brain", "control_best_r_signal"].value
-        >= rows["bsplinePca", "measured", "all", "brain", "split_r_signal"].value - 1e-9
-    )
 
 
 def test_rows_of_amplitude_are_those_of_the_maps_and_tell_made_detail_from_true(run):
@@ -293,16 +293,12 @@ def test_rows_of_amplitude_are_those_of_the_maps_and_tell_made_detail_from_true(
     assert gain.value == pytest.approx(own - other)
     assert gain.lower > 0
     assert gain.n == 12
-    assert ("sbl", *at, "split_ev_percent") not in rows
     assert rows["bsplineSmooth", *at, "split_ev_beyond"].value >= -0.01
-    assert np.isfinite(rows["bsplineSmooth", *at, "control_best_ev_beyond"].value)
 
 
-def test_without_a_measured_series_there_is_reliability_only(run):
+def test_without_a_measured_series_there_is_nothing_to_compare_halves_with(run):
     rows, _, _ = rows_of({name: file for name, file in run[0].items() if name != "measured"})
-    measures = {key[-1] for key in rows}
-    assert measures == {"self_r_signal", "self_r_beyond"}  # no differences: reproducibility compares nothing
-    assert rows["srgan", "self", "all", "brain", "self_r_beyond"].value > 0.9  # made detail is perfectly reliable
+    assert rows == {}
 
 
 def test_a_measured_half_that_explains_less_than_nothing_has_no_value_and_is_no_bound(run, tmp_path):
@@ -331,11 +327,10 @@ def test_figures_file_holds_the_main_contrast_within_the_mask(run, tmp_path):
     files, _, series = run
     mask = np.zeros(SHAPE, dtype=bool)
     mask[4:20, 2:9, 1:3] = True
-    with np.load(save_effect_maps(files, mask, AFFINE, CONTRASTS, factor=(2, 2, 1), path=tmp_path / "f.npz")) as found:
+    with np.load(save_fine_effects(run_of(files, CONTRASTS, mask=mask), tmp_path / "f.npz")) as found:
         assert str(found["contrast"]) == "all"
-        assert set(found["series"]) == set(series) - {"sblSeed1"}
-        whole = series["sbl"].mean(-1)
-        np.testing.assert_allclose(found["effect_sbl"], whole[4:20, 2:9, 1:3], atol=1e-4)
-        expected = beyond_nyquist(whole, (2, 2, 1))[4:20, 2:9, 1:3]
+        names = {f"beyond_{name}" for name in series if name != "sblSeed1"}
+        assert set(found.files) == {"contrast", "affine", "mask"} | names
+        expected = beyond_nyquist(series["sbl"].mean(-1), (2, 2, 1))[4:20, 2:9, 1:3]
         np.testing.assert_allclose(found["beyond_sbl"], expected, atol=1e-4)
         np.testing.assert_allclose(found["affine"] @ [0, 0, 0, 1], AFFINE @ [4, 2, 1, 1])

@@ -1,13 +1,15 @@
 """Truth: detection figures against definitions, worked examples, known activation, what is not defined."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.stats.evaluation.reference_effects import effect_rows
+from bids_sr.stats.evaluation.agreement import agreement_rows
+from bids_sr.stats.evaluation.effects_of_run import RunEffects
 from bids_sr.stats.evaluation.reference_maps import (
     average_precision,
     detection,
@@ -16,6 +18,7 @@ from bids_sr.stats.evaluation.reference_maps import (
     roc_auc,
     truth_rows,
 )
+from bids_sr.stats.evaluation.references import known_activation, measured_map
 from bids_sr.stats.glm.block_effects import Effects, save_effects
 from bids_sr.stats.glm.blocks import Block, assign_halves
 from bids_sr.stats.regions.map_summary import Grid
@@ -160,10 +163,9 @@ def test_detail_beyond_nyquist_comes_from_whole_slices(tmp_path):
         files[name] = save_effects(effects, tmp_path / f"{name}.npz")
     mask = np.zeros(shape, dtype=bool)
     mask[2:10, 2:8] = True
-    rows = effect_rows(
-        files, CONTRASTS, grid=Grid(mask=mask, affine=affine), roi=mask, factor=(2, 2, 1),
-        known={"thumb": (true, affine)},
-    )  # fmt: skip
+    given = {"files": files, "contrasts": CONTRASTS, "mask": mask, "affine": affine, "roi": mask}
+    run = RunEffects(**given, factor=(2, 2, 1))
+    rows = agreement_rows(run, measured_map, partial(known_activation, known={"thumb": (true, affine)}))
     found = {(r.series, r.against, r.region): r.value for r in rows if r.measure == "truth_r_beyond"}
     sbl = np.load(files["sbl"])["betas"][..., 0]
     expected = np.corrcoef(beyond_nyquist(sbl, (2, 2, 1))[mask], fine[mask])[0, 1]
@@ -172,9 +174,7 @@ def test_detail_beyond_nyquist_comes_from_whole_slices(tmp_path):
     assert found["sbl", "measured", "brain"] > found["bspline", "measured", "brain"]
     gains = [r for r in rows if r.measure == "gain_truth_r_beyond" and r.region == "brain"]
     assert [(r.series, r.against) for r in gains] == [("sbl", "bspline")]
-    assert (
-        effect_rows(files, CONTRASTS, grid=Grid(mask=mask, affine=affine), roi=mask, factor=(1, 1, 1), known={}) == []
-    )
+    assert agreement_rows(RunEffects(**given, factor=(1, 1, 1)), measured_map) == []
 
 
 def test_seed_correlation_sorts_voxels_as_the_known_network_does():

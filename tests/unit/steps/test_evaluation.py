@@ -17,6 +17,7 @@ from bids_sr.steps.evaluation import (
     compare_halves,
     compare_images,
     compare_with_truth,
+    gather_fine_effects,
     gather_tested,
     measure_effects,
 )
@@ -56,9 +57,7 @@ def files(tmp_path_factory):
 
 def effects(files, series, here, confounds=None, **changes) -> Effects:
     with SeriesReader(files[series]) as reader:
-        return measure_effects(
-            reader, brain(), EVENTS, here, confounds, series_name=series, active_by="measured", **HOW | changes
-        )
+        return measure_effects(reader, brain(), EVENTS, here, confounds, series_name=series, **HOW | changes)
 
 
 @pytest.fixture(scope="module")
@@ -84,17 +83,17 @@ def test_options_of_the_effects_act(files, made, tmp_path):
 
 def test_split_halves_are_tabled_with_gains_controls_and_maps(made, tmp_path):
     given = {"contrasts": CONTRASTS, "factor": FACTOR, "n_boot": 100, "random_seed": 3}
-    table, figures = compare_halves(made, brain(), brain(), tmp_path, **given)
+    table = compare_halves(made, brain(), brain(), **given)
     rows = {(r.series, r.against, r.contrast, r.region, r.measure): r for r in table}
     gain = rows["sbl", "bspline", "all", "brain", "gain_split_r_beyond"]
     assert gain.value > 0
     assert gain.lower < gain.value < gain.upper
     assert gain.n == 8
     assert ("bsplinePca", "measured", "all", "brain", "split_r_beyond") in rows
+    figures = gather_fine_effects(made, brain(), brain(), tmp_path, contrasts=CONTRASTS, factor=FACTOR)
     with np.load(figures) as maps:
         assert maps["beyond_sbl"].shape == (15, 14, 3)
-    again, _ = compare_halves(made, brain(), brain(), tmp_path, **given)
-    assert str(again) == str(table)
+    assert str(compare_halves(made, brain(), brain(), **given)) == str(table)
 
 
 def mapped(values: np.ndarray, series: str, stat: str) -> Derivative:
@@ -190,7 +189,7 @@ def test_effects_go_through_their_file_from_step_to_step(files, tmp_path):
         (tmp_path / name).mkdir()
         step = measure_effects.interface(
             series=files[name], mask=tmp_path / "mask.nii", regressors=tmp_path / "events.tsv", series_name=name,
-            active_by="measured", **HOW,
+            **HOW,
         )  # fmt: skip
         made[name] = step.run(cwd=str(tmp_path / name)).outputs.effects
     step = compare_halves.interface(
@@ -198,5 +197,4 @@ def test_effects_go_through_their_file_from_step_to_step(files, tmp_path):
         roi_hr=tmp_path / "mask.nii", contrasts=CONTRASTS, factor=FACTOR, random_seed=3,
     )  # fmt: skip
     found = step.run(cwd=str(tmp_path)).outputs
-    assert Path(found.halves_figures).name == "split_half.npz"
     assert "split_ev_beyond" in Path(found.split_half).read_text()

@@ -1,0 +1,160 @@
+"""What effects of a run are held against: measured halves, known activation, another run, the measured map."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from bids_sr.io.array_types import Float, Float32, Mask
+from bids_sr.series import MEASURED, OTHER_RUN
+from bids_sr.stats.evaluation.agreement import Reference, Region, Way, gain_pairs, resampled
+from bids_sr.stats.evaluation.effects_of_run import RunEffects, on_grid
+from bids_sr.stats.evaluation.reference_maps import REFERENCE, known_truths
+from bids_sr.stats.glm.block_effects import Effects
+from bids_sr.stats.regions.map_summary import Grid
+
+ACTIVE_T = (3.0, 4.0, 5.0, 6.0)
+TRUE_T = 4.0
+
+
+def measured_halves(run: RunEffects) -> Reference | None:
+    """One half of the blocks against the measured effects of the other half, both ways; None without measured series.
+
+    Active voxels are those of the measured half that is not the target.
+    """
+    if MEASURED not in run.files:
+        return None
+    measured = run.first()
+    ways: dict[str, tuple[Way, Way]] = {}
+    active: list[Region] = []
+    for contrast, weights in run.contrasts.items():
+        halves = measured.halves(weights)
+        if halves is None:
+            continue
+        a, b = resampled(measured.blocks, halves, run.n_boot, run.seed, contrast)
+        ways[contrast] = (
+            Way(contrast=contrast, source=a, target=b, twin=a), Way(contrast=contrast, source=b, target=a, twin=b)
+        )  # fmt: skip
+        for way, half in zip(ways[contrast], halves, strict=True):
+            active += _active(measured, half, run.mask, way, ACTIVE_T)
+    return Reference(
+        name=MEASURED, targets=_targets(run, measured, run.bands), regions=[*_everywhere(run, ways), *active],
+        units=_units(measured, run.contrasts), has_controls=True,
+    )  # fmt: skip
+
+
+def measured_map(run: RunEffects) -> Reference | None:
+    """Effects of the whole run against the measured ones of the same blocks, beyond the acquired Nyquist limit.
+
+    Both have the same blocks and may share their noise: the correlation alone, without an interval, and its difference
+    to that of the B-spline. None without a measured series, or where no axis was made finer.
+    """
+    if MEASURED not in run.files or "beyond" not in run.bands:
+        return None
+    measured = run.first()
+    ways: dict[str, tuple[Way]] = {}
+    active: list[Region] = []
+    for contrast, weights in run.contrasts.items():
+        whole = measured.whole(weights)
+        if whole is not None:
+            ways[contrast] = (Way(contrast=contrast, source=whole[None], target=whole[None], twin=whole[None]),)
+            active += _active(measured, whole, run.mask, ways[contrast][0], (TRUE_T,))
+    return Reference(
+        name="measuredMap", targets=_targets(run, measured, ("beyond",)), regions=[*_everywhere(run, ways), *active],
+        units=_units(measured, run.contrasts), statistics=("r",), itself=MEASURED,
+        pairs=lambda names: [(name, REFERENCE) for name in names if REFERENCE in names and name != REFERENCE],
+    )  # fmt: skip
+
+
+def known_activation(run: RunEffects, known: Mapping[str, tuple[Float32, Float]]) -> Reference | None:
+    """Effects of the whole run against known activation, which shares no noise with any series.
+
+    Blocks of both halves are drawn together, within condition. Beside a measured series differences are told of series
+    of other programs alone. None where no contrast is known or follows from known ones.
+
+    Parameters
+    ----------
+    known : maps by contrast, each with its voxel-to-RAS-mm matrix, in the frame of the run
+    """
+    first = run.first()
+    # filters need whole slices; which voxels are active is a matter of the brain
+    everywhere = Grid(mask=np.ones_like(run.mask), affine=run.affine)
+    whole = known_truths(known, run.contrasts, everywhere)
+    active = known_truths(known, run.contrasts, Grid(mask=run.mask, affine=run.affine))
+    weights = {name: first.whole(run.contrasts[name]) for name in whole}
+    names = [name for name, own in weights.items() if own is not None]
+    if not names:
+        return None
+    ways: dict[str, tuple[Way]] = {}
+    for column, name in zip(np.eye(len(names)), names, strict=True):
+        own = weights[name]
+        assert own is not None
+        source = resampled(first.blocks, own[None], run.n_boot, run.seed, name)[0]
+        true = np.broadcast_to(column, (len(source), len(names)))
+        ways[name] = (Way(contrast=name, source=source, target=true, twin=true),)
+    regions = [Region(name="active", voxels=active[name].active[run.mask], ways=ways[name]) for name in names]
+    compared = run.same_widths if MEASURED in run.files else None
+    # few maps beside many: sums in single precision would lose digits
+    effects = np.stack([whole[name].effect for name in names], axis=-1, dtype=np.float64)
+    return Reference(
+        name="truth", targets=run.banded(effects, run.bands),
+        regions=[*_everywhere(run, ways), *regions], units=_units(first, run.contrasts),
+        pairs=lambda names: [pair for pair in gain_pairs(names) if compared is None or pair[0] in compared],
+    )  # fmt: skip
+
+
+def another_run(run: RunEffects, other: Effects) -> Reference | None:
+    """Effects of the whole run against one half of another acquired run of the same task, within the acquired band.
+
+    Its noise is its own: what agrees with it is signal. Voxels are those that its other half shows to be active, both
+    ways. Effects that differ between the runs, by habituation or position, count as error of every series alike. Blocks
+    of both runs are resampled. None where either run has too few blocks.
+
+    Parameters
+    ----------
+    other : of the acquired series of the other run, on the grid, with what `smooth_t` needs
+    """
+    first = run.first()
+    ways: dict[str, list[Way]] = {}
+    active: list[Region] = []
+    for contrast, weights in run.contrasts.items():
+        whole, halves = first.whole(weights), other.halves(weights)
+        if whole is None or halves is None:
+            continue
+        source = resampled(first.blocks, whole[None], run.n_boot, run.seed, contrast)[0]
+        a, b = resampled(other.blocks, halves, run.n_boot, run.seed + 1, contrast)
+        n = min(len(source), len(a))
+        for half, twin, target in ((halves[0], a, b), (halves[1], b, a)):
+            way = Way(contrast=contrast, source=source[:n], target=target[:n], twin=twin[:n])
+            ways.setdefault(contrast, []).append(way)
+            active += _active(other, half, run.mask, way, (TRUE_T,))
+    if not ways:
+        return None
+    return Reference(
+        name=OTHER_RUN, targets=_targets(run, other, ("within",)), regions=[*_everywhere(run, ways), *active],
+        units=_units(first, run.contrasts), statistics=("r", "ev"),
+    )  # fmt: skip
+
+
+def _targets(run: RunEffects, reference: Effects, bands: Sequence[str]) -> dict[str, Float32]:
+    """Maps of the blocks of a reference by band; ValueError where it lies on another grid."""
+    return run.banded(on_grid(reference, run.mask.shape, run.affine)[1], bands)
+
+
+def _everywhere(run: RunEffects, ways: Mapping[str, Sequence[Way]]) -> Iterator[Region]:
+    """Brain and region of interest, the same for all contrasts."""
+    for name, voxels in run.regions.items():
+        yield Region(name=name, voxels=voxels[run.mask], ways=[way for both in ways.values() for way in both])
+
+
+def _active(effects: Effects, half: Float, mask: Mask, way: Way, limits: Sequence[float]) -> Iterator[Region]:
+    """Voxels with |t| above limits in a sum of blocks; none where the series has no t."""
+    if effects.smooth_variance is not None:
+        t = np.abs(effects.smooth_t(half))[mask]
+        for limit in limits:
+            yield Region(name=f"active{round(10 * limit)}", voxels=t > limit, ways=[way])
+
+
+def _units(effects: Effects, contrasts: Mapping[str, Mapping[str, float]]) -> dict[str, int]:
+    """Blocks that count in each contrast."""
+    found = {name: effects.halves(weights) for name, weights in contrasts.items()}
+    return {name: int(np.count_nonzero(halves)) for name, halves in found.items() if halves is not None}
