@@ -32,8 +32,10 @@ from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.trainer import fit
 from bids_sr.sr.variance.fit_variance import fit_variance
 from bids_sr.sr.variance.run_data import LEAST_HALF, RunData
-from bids_sr.stats.evaluation.split_half_table import Frame, make_frame
-from bids_sr.stats.glm.block_effects import Effects, block_effects
+from bids_sr.stats.evaluation.agreement import Key, Reference
+from bids_sr.stats.evaluation.effects_of_run import RunEffects
+from bids_sr.stats.evaluation.references import measured_halves
+from bids_sr.stats.glm.block_effects import Effects, block_effects, save_effects
 from bids_sr.stats.glm.blocks import TooFewBlocks, block_design
 from bids_sr.stats.glm.regressors import read_events
 from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
@@ -43,7 +45,9 @@ Array = NDArray[Any]
 LOOKS = 10  # at the held-out part, evenly over the training
 VOLUMES = 8  # of the run, for methods that are trained on the run's own volumes
 COMPONENTS = 40
-EXPLAINED = {"ev": "explained variance", "r": "r beyond", "amplitude": "recovered amplitude", "right": "right share"}
+EXPLAINED = {
+    "ev": "explained variance", "r": "r beyond", "amplitude": "recovered amplitude", "correct_fraction": "right share",
+}  # fmt: skip
 
 
 def brain(image: Array) -> NDArray[np.bool_]:
@@ -227,7 +231,7 @@ class Judge:
     header: Any
     every: int
     t_map: Array | None
-    frame: Frame | None = None
+    halves: tuple[RunEffects, Reference] | None = None
 
     @classmethod
     def read(cls, scene: Scene, root: Path, every: int, *, maps: bool) -> "Judge":
@@ -242,7 +246,7 @@ class Judge:
             truth=truth, inside=inside, span=span, events=events, fine=fine, tr=tr, header=header, every=every,
             t_map=None,
         )  # fmt: skip
-        return replace(out, t_map=out.mapped(run), frame=out.halved(run)) if maps else out
+        return replace(out, t_map=out.mapped(run), halves=out.halved(run)) if maps else out
 
     def effects(self, path: Path, series: str) -> Effects:
         """Effects of the blocks of a series, whole slices, without confounds as for every series."""
@@ -252,7 +256,7 @@ class Judge:
             )  # fmt: skip
             return block_effects(reader, self.inside, design, series=series, with_t=series == "measured")
 
-    def halved(self, run: Path) -> Frame | None:
+    def halved(self, run: Path) -> tuple[RunEffects, Reference] | None:
         """What series are held against, one half of the blocks against the measured other; None for too few blocks."""
         try:
             measured = self.effects(run, "measured")
@@ -261,20 +265,26 @@ class Judge:
             return None
         types = sorted({block.condition for block in measured.blocks})
         contrasts = {"all": dict.fromkeys(types, 1 / len(types))}
-        return make_frame(
-            measured, measured, contrasts, mask=self.inside, roi=self.inside, factor=FACTOR, n_boot=0, seed=0
-        )  # fmt: skip
+        with tempfile.TemporaryDirectory() as folder:
+            effects = RunEffects(
+                files={"measured": save_effects(measured, Path(folder, "measured.npz"))}, contrasts=contrasts,
+                mask=self.inside, affine=self.fine, roi=self.inside, factor=FACTOR, n_boot=0,
+            )  # fmt: skip
+            reference = measured_halves(effects)
+        assert reference is not None
+        return effects, reference
 
     def explained(self, path: Path) -> dict[str, float]:
         """Explained variance, r, recovered amplitude and right share beyond the acquired Nyquist limit."""
-        if self.frame is None:
+        if self.halves is None:
             return {}
-        found = self.frame.scores(self.effects(path, "series").betas, ("split",))
+        run, reference = self.halves
+        found = reference.scores(run.banded(self.effects(path, "series").betas, run.bands))
         return {
-            name + words: found[f"split_{figure}", "beyond", "all", region].value
+            name + words: float(found[key].mean())
             for region, words in (("brain", ""), ("active40", " active"))
-            for figure, name in EXPLAINED.items()
-            if (f"split_{figure}", "beyond", "all", region) in found
+            for statistic, name in EXPLAINED.items()
+            if (key := Key(statistic, "beyond", "all", region)) in found
         }
 
     def mapped(self, path: Path) -> Array:

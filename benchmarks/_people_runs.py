@@ -29,7 +29,9 @@ from _people_predicted import FACTOR
 import bids_sr
 from bids_sr import workflows
 from bids_sr.metrics.long_tables import MetricRow, read_table
-from bids_sr.stats.evaluation.split_half_table import split_half_rows
+from bids_sr.stats.evaluation.agreement import agreement_rows
+from bids_sr.stats.evaluation.effects_of_run import RunEffects
+from bids_sr.stats.evaluation.references import measured_halves
 from bids_sr.stats.glm.block_effects import load_effects, save_effects
 from bids_sr.stats.glm.contrasts import resolve_contrasts
 
@@ -192,5 +194,8 @@ def gains(first: Kept, second: Kept) -> Mapping[tuple[str, str], MetricRow]:
         for name, kept in (("before", first), ("after", second)):
             named = replace(load_effects(kept.folder / "sbl.npz"), series=name)
             files[name] = save_effects(named, Path(folder) / f"{name}.npz")
-        rows = split_half_rows(files, effects.mask, effects.affine, effects.mask, contrast, factor=FACTOR)
+        run = RunEffects(
+            files=files, contrasts=contrast, mask=effects.mask, affine=effects.affine, roi=effects.mask, factor=FACTOR
+        )
+        rows = agreement_rows(run, measured_halves)
     return {(r.measure, r.region): r for r in rows if (r.series, r.against) == ("after", "before")}

@@ -30,7 +30,6 @@ from bids_sr.stats.evaluation.evidence import best_table
 FEATURES = (
     "tested share",
     "tested share, active",
-    "reliability of the effect",
     "temporal SNR",
     "volumes",
     "outer fifth",
@@ -75,7 +74,6 @@ def features(place: Path, low: Path) -> dict[str, float]:
     return {
         "tested share": _value(rows, "sbl", "tested_share"),
         "tested share, active": _tested_active(data, active & (run.brain.data > 0)),
-        "reliability of the effect": _value(rows, "zerofill", "self_r_signal", "active40"),
         "temporal SNR": float(images["raw", "tsnr_median"]),
         "volumes": float(data.volumes),
         "outer fifth": _outer_fifth(data),

@@ -1,6 +1,6 @@
 """Split halves against the measured run: what beyond the acquired Nyquist limit is true, in three bands.
 
-Explained variance, recovered amplitude and right share (`bids_sr.stats.evaluation.split_half`) come first,
+Explained variance, recovered amplitude and right share (`bids_sr.stats.evaluation.agreement`) come first,
 then correlations.
 
 python benchmarks/beyond_nyquist.py BIDS_DIR TRUTH_DIR [--series NAME=FILE ...] [--min-share S]
@@ -28,6 +28,7 @@ import logging
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ from bids_sr.series import PCA_RANKS
 from bids_sr.spatial.boldref import estimate_run
 from bids_sr.sr.inference.guided_baselines import inject, match_gain, ratio
 from bids_sr.sr.resolution.matrices import upsample
-from bids_sr.stats.evaluation.split_half_table import Frame, choose, control_trials, make_frame
+from bids_sr.stats.evaluation.agreement import Key, Reference, Region, controls_of, interval
+from bids_sr.stats.evaluation.effects_of_run import RunEffects
+from bids_sr.stats.evaluation.references import measured_halves
 from bids_sr.stats.glm.block_effects import Effects, block_effects, load_effects, save_effects
 from bids_sr.stats.glm.blocks import MIN_SHARE, block_design
 from bids_sr.stats.glm.confounds import motion_columns, motion_table
@@ -52,12 +55,12 @@ from bids_sr.stats.glm.regressors import read_events
 FACTOR = (2.0, 2.0, 1.0)
 HIGH_PASS = 1 / 108  # five cosines beside the constant in 272 s
 CATEGORY = "face+body-scene-house"
-BANDS = ("signal", "percent", "beyond")
+BANDS = ("signal", "beyond")
 REGIONS = ("brain", "active40")
 AMOUNTS = {
     "ev": "explained variance beyond",
     "amplitude": "recovered amplitude beyond",
-    "right": "right share beyond",
+    "correct_fraction": "right share beyond",
 }
 RANK = 10
 
@@ -123,15 +126,21 @@ def make_effects(
     return out
 
 
-def frame_of(measured: Effects, mask: np.ndarray, n_boot: int) -> Frame:
-    """The frame of all stimuli and the categories; both contrasts use the voxels active for all stimuli."""
+def halves_of(folder: Path, measured: Effects, mask: np.ndarray, n_boot: int) -> tuple[RunEffects, Reference]:
+    """Measured halves of all stimuli and the categories; both contrasts use the voxels active for all stimuli."""
     types = sorted({block.condition for block in measured.blocks})
     contrasts = {name: resolve_contrasts(types, [name])[key] for name, key in names_of(types).items()}
-    frame = make_frame(
-        measured, measured, contrasts, mask=mask, roi=mask, factor=FACTOR, n_boot=n_boot, seed=0
+    run = RunEffects(
+        files={"measured": folder / "measured.npz"}, contrasts=contrasts, mask=mask, affine=measured.affine, roi=mask,
+        factor=FACTOR, n_boot=n_boot,
     )  # fmt: skip
-    frame.regions = dict.fromkeys(frame.regions, frame.regions["all"])
-    return frame
+    reference = measured_halves(run)
+    assert reference is not None
+    brain, *others = reference.regions
+    active = [each for each in others if each.name in REGIONS and each.ways[0].contrast == "all"]
+    both = [brain.ways[half::2] for half in (0, 1)]  # of all contrasts
+    regions = [Region(name=each.name, voxels=each.voxels, ways=own) for each, own in zip(active, both, strict=True)]
+    return run, replace(reference, regions=[brain, *regions])
 
 
 def names_of(types: Sequence[str]) -> dict[str, str]:
@@ -140,35 +149,46 @@ def names_of(types: Sequence[str]) -> dict[str, str]:
     return {text: next(iter(resolve_contrasts(types, [text]))) for text in wanted}
 
 
-def table_rows(frame: Frame, effects: Mapping[str, Effects], model: str, mask: np.ndarray) -> list[dict[str, Any]]:
+def table_rows(
+    run: RunEffects, reference: Reference, effects: Mapping[str, Effects], model: str
+) -> list[dict[str, Any]]:
     """Brain and active figures of every series, the controls among them."""
-    scored = {name: frame.scores(one.betas, ("split",)) for name, one in effects.items()}
     kept = effects["bspline"].reduced(RANK)
-    scored[f"bspline, {RANK} components"] = frame.scores(kept, ("split",))
-    scored[f"bspline, {RANK} components, 0 outside the brain"] = frame.scores(kept * mask[..., None], ("split",))
-    for name, tried in control_trials(frame, effects["bspline"]):
-        scored[name] = choose(tried)[0]
+    maps = {name: one.betas for name, one in effects.items()}
+    maps[f"bspline, {RANK} components"] = kept
+    maps[f"bspline, {RANK} components, 0 outside the brain"] = kept * run.mask[..., None]
+    scored = {name: reference.scores(run.banded(betas, run.bands)) for name, betas in maps.items()}
+    scored |= {name: own for name, (own, _) in controls_of(run, reference, effects["bspline"]).items()}
     order = sorted(scored, key=lambda name: name == "measured")
     rows = []
-    for contrast in frame.halves:
+    for contrast in reference.units:
         for name in order:
+
+            def told(
+                statistic: str, band: str, text: Callable[[np.ndarray], str], *, name: str = name,
+                contrast: str = contrast,
+            ) -> str:  # fmt: skip
+                both = (scored[name].get(Key(statistic, band, contrast, region)) for region in REGIONS)
+                return " / ".join("n/a" if own is None else text(own.mean(axis=0)) for own in both)
+
             row: dict[str, Any] = {"model": model, "contrast": contrast, "series": name}
             for figure, words in AMOUNTS.items():
-                both = [scored[name].get((f"split_{figure}", "beyond", contrast, region)) for region in REGIONS]
-                row[words] = " / ".join("n/a" if s is None else f"{s.value:.3f}" for s in both)
+                row[words] = told(figure, "beyond", _value)
                 if figure == "ev":
-                    row[f"{words}, 95 %"] = " / ".join(
-                        "n/a" if s is None else f"[{s.interval[0]:.2f}, {s.interval[1]:.2f}]" for s in both
-                    )
-            for band in BANDS:
-                both = [scored[name].get(("split_r", band, contrast, region)) for region in REGIONS]
-                row[band] = " / ".join("n/a" if s is None else f"{s.value:.3f}" for s in both)
-            shown = [scored[name].get(("split_r", "beyond", contrast, region)) for region in REGIONS]
-            row["beyond, 95 %"] = " / ".join(
-                "n/a" if s is None else f"[{s.interval[0]:.2f}, {s.interval[1]:.2f}]" for s in shown
-            )
+                    row[f"{words}, 95 %"] = told(figure, "beyond", _ends)
+            row |= {band: told("r", {"signal": "all"}.get(band, band), _value) for band in BANDS}
+            row["beyond, 95 %"] = told("r", "beyond", _ends)
             rows.append(row)
     return rows
+
+
+def _value(values: np.ndarray) -> str:
+    return f"{values[0]:.3f}"
+
+
+def _ends(values: np.ndarray) -> str:
+    low, high = interval(values)
+    return f"[{low:.2f}, {high:.2f}]"
 
 
 def of_run(out: Path, title: str) -> None:
@@ -180,7 +200,8 @@ def of_run(out: Path, title: str) -> None:
         for series, contrast in dict.fromkeys(key[:2] for key in split if key[3].startswith("split_r_")):
             row = {"series": series, "contrast": contrast}
             for figure, words in AMOUNTS.items():
-                pair = [split.get((series, contrast, region, f"split_{figure}_beyond")) for region in REGIONS]
+                stem = {"correct_fraction": "right"}.get(figure, figure)
+                pair = [split.get((series, contrast, region, f"split_{stem}_beyond")) for region in REGIONS]
                 row[words] = " / ".join(_shown(r) for r in pair)
             for band in BANDS:
                 pair = [split.get((series, contrast, region, f"split_r_{band}")) for region in ("brain", "active40")]
@@ -245,8 +266,8 @@ def main() -> int:
                 effects = make_effects(
                     made, mask, events, folder, min_share=share, confounds=confounds, confound_names=names
                 )
-                frame = frame_of(effects["measured"], mask, given.n_boot)
-                rows += table_rows(frame, effects, label + extra, mask)
+                run, reference = halves_of(folder, effects["measured"], mask, given.n_boot)
+                rows += table_rows(run, reference, effects, label + extra)
     keep(given.name, "Split halves against the measured run, brain / active", rows)
     return 0
 

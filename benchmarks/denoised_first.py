@@ -30,7 +30,9 @@ from numpy.typing import NDArray
 
 from bids_sr.io.nifti import save_image
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.stats.evaluation.split_half_table import split_half_rows
+from bids_sr.stats.evaluation.agreement import agreement_rows
+from bids_sr.stats.evaluation.effects_of_run import RunEffects
+from bids_sr.stats.evaluation.references import measured_halves
 from bids_sr.stats.glm.block_effects import load_effects, save_effects
 
 SERIES = ("zerofill", "sdmod", "sbl")
@@ -59,7 +61,10 @@ def rows_of(acquired: Path, denoised: Path, *, frame: Path) -> list[MetricRow]:
         roi = np.zeros_like(measured.mask)
         contrasts = {"all": dict.fromkeys(conditions(measured.blocks), 1.0)}
         weights = {name: 1 / len(contrasts["all"]) for name in contrasts["all"]}
-        return split_half_rows(files, measured.mask, measured.affine, roi, {"all": weights}, factor=FACTOR)
+        run = RunEffects(
+            files=files, contrasts={"all": weights}, mask=measured.mask, affine=measured.affine, roi=roi, factor=FACTOR
+        )
+        return agreement_rows(run, measured_halves)
 
 
 def conditions(blocks: object) -> list[str]:

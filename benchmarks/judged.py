@@ -15,9 +15,9 @@ from _table import keep
 
 from bids_sr.metrics.long_tables import MetricRow, read_table
 
-BANDS = ("signal", "percent", "beyond")
+BANDS = ("signal", "beyond")
 REGIONS = ("brain", "active40", "active")
-SCORES = ("split_ev", "split_r", "split_amplitude", "split_right", "truth_ev", "truth_r", "self_r")
+SCORES = ("split_ev", "split_r", "split_amplitude", "split_right", "truth_ev", "truth_r")
 
 
 def interval(row: MetricRow | None) -> str:

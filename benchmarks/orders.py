@@ -31,7 +31,7 @@ from bids_sr.metrics.long_tables import MetricRow, read_table
 DENOISED = ("mppca", "tedana", "tedanaWhole")
 FIGURES = {
     "truth_ev_effect": "active", "truth_ev_beyond": "active", "truth_right_effect": "active",
-    "self_r_beyond": "active40", "tested_share": "brain",
+    "tested_share": "brain",
 }  # fmt: skip
 """Measures, and the region of each."""
 

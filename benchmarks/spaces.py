@@ -161,15 +161,15 @@ class Head:
             here = self.folder(f"effects {name} {series}")
             with SeriesReader(path) as reader:
                 effects = evaluation.measure_effects(
-                    reader, mask, events, here, self.confounds, series_name=series, active_by="measured", tr=self.tr,
+                    reader, mask, events, here, self.confounds, series_name=series, tr=self.tr,
                     n_dummy=self.n_dummy, high_pass=1 / 128, slice_time_ref=0.5, has_stc=self.timed,
                 )  # fmt: skip
             found[series] = save_effects(effects, here / "effects.npz")
         conditions = sorted(set(events.table["trial_type"]))
         return evaluation.compare_halves(
-            found, mask, mask, self.folder(f"halves {name}"), factor=self.factor, random_seed=0, n_boot=n_boot,
+            found, mask, mask, factor=self.factor, random_seed=0, n_boot=n_boot,
             contrasts={"all": dict.fromkeys(conditions, 1 / len(conditions))},
-        )[0]  # fmt: skip
+        )  # fmt: skip
 
 
 def _key(row: MetricRow) -> tuple[str, str, str, str]:

@@ -73,15 +73,19 @@ def measure_effects(
         )  # fmt: skip
 
 
+def widths_of(same_widths: Mapping[str, object] | None) -> dict[str, float]:
+    """Smoothing (mm) by the name of a compared series; empty where there is none."""
+    return {name: math.nan if width is None else float(str(width)) for name, width in (same_widths or {}).items()}
+
+
 def run_effects(
     effects: Mapping[str, Path], mask: Mask, roi: Mask, same_widths: Mapping[str, object] | None, contrasts: Contrasts,
     factor: Factor, n_boot: int, seed: int,
 ) -> RunEffects:  # fmt: skip
     """Effects of all series of a run and how they are compared, from what steps are given."""
-    widths = {name: math.nan if width is None else float(str(width)) for name, width in (same_widths or {}).items()}
     return RunEffects(
         files=effects, contrasts=contrasts, mask=mask.data, affine=mask.affine, roi=roi.data, factor=factor,
-        n_boot=n_boot, seed=seed, same_widths=widths,
+        n_boot=n_boot, seed=seed, same_widths=widths_of(same_widths),
     )  # fmt: skip
 
 

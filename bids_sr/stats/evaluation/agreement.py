@@ -52,6 +52,7 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import MEASURED, SMOOTH, is_variant_of, kind_of
 from bids_sr.series import series as series_named
 from bids_sr.stats.evaluation.effects_of_run import LEAST_VOXELS, RunEffects, denoised
+from bids_sr.stats.glm.block_effects import Effects
 from bids_sr.stats.glm.blocks import Block
 
 STATISTICS = ("r", "ev", "amplitude", "correct_fraction")
@@ -117,7 +118,7 @@ class Reference:
     pairs: Callable[[Sequence[str]], list[tuple[str, str]]] = gain_pairs  # of series whose difference is told
     itself: str = ""  # the series that it was made of, where that is not compared with itself
     has_controls: bool = False  # whether denoising controls are made of the B-spline series
-    _grams: dict[tuple[str, int], Float] = field(default_factory=dict)
+    _grams: dict[tuple[str, int], Float] = field(default_factory=dict, init=False)
 
     def scores(self, maps: Mapping[str, Float32]) -> Scores:
         """Scores of one series, of its block maps by band, (N, B) as of `targets`."""
@@ -276,6 +277,14 @@ def best_the_other_way(tried: Mapping[float, Scores]) -> tuple[Scores, dict[Key,
     return scores, settings
 
 
+def controls_of(run: RunEffects, reference: Reference, bspline: Effects) -> dict[str, tuple[Scores, dict[Key, float]]]:
+    """Scores of the denoising controls that are made of the B-spline series, and their settings, by control."""
+    tried: dict[str, dict[float, Scores]] = {}
+    for control, setting, betas in denoised(bspline):
+        tried.setdefault(control, {})[setting] = reference.scores(run.banded(betas, list(reference.targets)))
+    return {control: best_the_other_way(by_setting) for control, by_setting in tried.items()}
+
+
 def agreement_rows(run: RunEffects, *references: Callable[[RunEffects], Reference | None]) -> list[MetricRow]:
     """Rows of all series of a run against references, and of their differences; one series is in memory at a time.
 
@@ -307,12 +316,8 @@ def _rows_of(run: RunEffects, references: Sequence[Reference]) -> Iterator[Metri
             if name != reference.itself:
                 found[name] = reference.scores(maps)
             if name == "bspline" and reference.has_controls:
-                tried: dict[str, dict[float, Scores]] = {}
-                for control, setting, made in denoised(effects):
-                    own = reference.scores(run.banded(made, bands))
-                    tried.setdefault(control, {})[setting] = own
-                for control, by_setting in tried.items():
-                    found[control], settings = best_the_other_way(by_setting)
+                for control, (own, settings) in controls_of(run, reference, effects).items():
+                    found[control] = own
                     yield from _setting_rows(control, settings)
     for reference, found in zip(references, scores, strict=True):
         vary_seeds(found, run.seed)

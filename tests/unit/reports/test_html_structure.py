@@ -82,7 +82,6 @@ def rows_of_a_run() -> list[MetricRow]:
     add("sbl", "pair_gain_psnr", 2.0, against="bspline")
     add("sbl", "gain_truth_psnr", 0.2, 0.5, against="bspline")
     add("bsplinePca", "control_rank", 4.0, 0, contrast="all", region="brain")
-    add("bsplinePca", "control_best_r_beyond", 0.4, contrast="all", region="brain")
     add("run", "edge_mismatch", 1.25, 0)
     add("sbl", "ensemble_sd", 0.5, contrast="all", region="active40", against="srgan")
     add("run", "flag_broad", 1.0, 0)

@@ -76,9 +76,8 @@ ONE_LEVEL = {
 
 
 def blind(**changes):
-    """Without a truth: sdmod and srgan reproduce themselves best, the test one level down says otherwise."""
-    rows = [*rows_of("self_r", "self", gain=-0.1), row("sbl", "tested_share", 0.27, 0.04, n=8)]
-    rows.append(row("sdmod", "self_r_beyond", 0.983, against="self", contrast="all", region="brain"))
+    """Without a truth: the test one level down alone."""
+    rows = [row("sbl", "tested_share", 0.27, 0.04, n=8)]
     rows.append(row("sdmod", "tested_share", 0.1, 0.03, n=8))
     return overview_html(*judged(rows, one_level={**ONE_LEVEL, **changes}), [], {}, RUN, {**ONE_LEVEL, **changes})
 
@@ -98,12 +97,12 @@ def test_a_run_without_a_reference_is_told_what_to_do_with_its_maps_and_what_to_
     assert "class='answer open'" in html
     words = ("0.983", "0.400", "0.200", "reproduc", "more accurate", "better", "27 %", "sdmod", "ptimistic", "▲", "▼")
     assert [word for word in words if word in html] == []
-    nothing = overview_html(*judged(rows_of("self_r", "self")), [], {}, RUN)
+    nothing = overview_html(*judged([]), [], {}, RUN)
     assert not any(word in nothing for word in words)
 
 
 def test_a_calibrated_run_is_told_what_calibrated_runs_had_and_not_to_calibrate():
-    rows = [*rows_of("self_r", "self"), row("sbl", "tested_share", 0.27, 0.04, n=8)]
+    rows = [row("sbl", "tested_share", 0.27, 0.04, n=8)]
     for used in (True, False):  # one that did not help was left out
         facts = {**ONE_LEVEL, "calibrated": used}
         html = overview_html(*judged(rows, one_level=facts), [], {}, replace(RUN, calibrated=True), facts)
@@ -121,7 +120,7 @@ def test_a_check_names_what_it_rests_on(measured):
         for rows, flags in (([row("sbl", "flag_harm", 0.0)], []), ([], [up]))
     ]
     assert texts == [[f"at least as good as adding no detail{rest}"], [f"srgan: worse than adding no detail{rest}"]]
-    said, rows = judged([*rows_of(*(() if measured else ("self_r", "self"))), row("sbl", "flag_harm", 0.0)])
+    said, rows = judged([*(rows_of() if measured else []), row("sbl", "flag_harm", 0.0)])
     assert f"✓ at least as good as adding no detail{rest}</a>" in overview_html(said, rows, [], {}, RUN, ONE_LEVEL)
 
 
@@ -149,7 +148,7 @@ def test_a_method_that_was_not_applied_is_said_first_and_in_no_number():
     assert "class='answer idle'" in html
     assert "No method was applied, so no detail was added: use the acquired or the B-spline maps." in html
     assert not any(word in html for word in ("40 %", "not measured"))
-    idle = [*rows_of("self_r", "self"), row("sbl", "tested_share", 0.01, 0.004, n=8)]
+    idle = [row("sbl", "tested_share", 0.01, 0.004, n=8)]
     why = overview_html(*judged(idle, not_applied=["sbl", "srgan"]), [], {}, RUN, ONE_LEVEL)
     assert (
         "<p class='evidence'>The reason: tested on this run one level down (12 → 6 mm), sbl explains 1 % of what" in why

@@ -9,7 +9,6 @@ from grouptables import cohort, detail, joined, write_tables
 from scipy import stats as scipy_stats
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.metrics.measure_names import better
 from bids_sr.reports.text.group_verdicts import (
     findings,
     group_answer_html,
@@ -158,7 +157,7 @@ def test_why_a_task_has_no_primary_comparison() -> None:
     assert reason == "sbl was not applied in 2 runs (it fell back to zero filling)"
     assert why_not_assessed("tap", {BEYOND: known}, [], "sbl") == "sbl was not run"
     assert why_not_assessed("rest", {BEYOND: known}, idle, "sbl") == "no reference data"
-    weak = BEYOND._replace(measure="self_r_beyond", against="self")
+    weak = BEYOND._replace(measure="tested_share", against="zerofill")
     assert why_not_assessed("tap", {weak: known}, idle, "sbl") == "no reference data"
     noise = {name: dict.fromkeys(values, math.nan) for name, values in known.items()}
     assert "no reproducible detail" in why_not_assessed("tap", {BEYOND: noise}, idle, "sbl")
@@ -167,17 +166,13 @@ def test_why_a_task_has_no_primary_comparison() -> None:
     assert "no reference data" not in html
 
 
-def test_reproducibility_is_not_compared_over_participants() -> None:
-    assert {better(name) for name in ("self_r_beyond", "self_r_signal", "gain_self_r_beyond")} == {None}
-
-
 def test_measured_comes_before_known_and_without_a_truth_there_is_none() -> None:
     def series(shift: float) -> dict[str, dict[str, float]]:
         return {"sbl": people([0.3 + shift, 0.4, 0.5]), "zerofill": people([0.1, 0.1, 0.2])}
 
     known = BEYOND._replace(measure="truth_ev_beyond", against="truth")
     other = BEYOND._replace(contrast="faces")
-    weak = BEYOND._replace(measure="self_r_beyond", against="self")
+    weak = BEYOND._replace(measure="tested_share", against="zerofill")
     active = BEYOND._replace(region="active40")
     questions = {q: series(0.01 * k) for k, q in enumerate((weak, known, other, active, BEYOND))}
     (found,) = primary(questions)

@@ -57,15 +57,6 @@ def test_other_rows_are_passed_over():
     assert claims(rows) == []
 
 
-def test_reproducibility_carries_no_claim():
-    rows = [
-        gain("sbl", "sblMirror", 0.2, 0.1, 0.3, measure="gain_self_r_beyond"),
-        gain("sbl", "sblMirror", 0.1, 0.05, 0.2),
-        gain("srgan", "srganOther", 0.1, 0.05, 0.2, measure="gain_self_r_beyond"),
-    ]
-    assert [(c.row.series, c.row.measure) for c in claims(rows)] == [("sbl", "gain_split_ev_beyond")]
-
-
 def test_one_placebo_that_keeps_up_takes_the_claim_away():
     good = [gain("sbl", "sblMirror", 0.1, 0.05, 0.2), gain("sbl", "sblOther", 0.05, 0.01, 0.1)]
     (specific,) = subject_specific(claims(good))
