@@ -24,28 +24,25 @@ BAD = "<b>$\\frac$ & --> x"
 
 def evaluation(*, truth: bool = True, contrasts: tuple[str, ...] = ("all", "faces")) -> list[MetricRow]:
     """Rows as a run has them: halves, truth, placebos, no signal, guards."""
-    prefix, other = ("split_r", "measured") if truth else ("self_r", "self")
     rows = []
-    leading = "split_ev" if truth else prefix
-    for number, contrast in enumerate(contrasts):
+    for number, contrast in enumerate(contrasts if truth else ()):
         for region, factor in (("brain", 1.0), ("active40", 2.0)):
             share = {"contrast": contrast, "region": region, "n": 24}
             for name, level in LEVELS.items():
                 value = level * factor / (1 + number)
                 rows += [
                     MetricRow(
-                        series=name, against=other, measure=f"{prefix}_{band}", value=value + shift,
+                        series=name, against="measured", measure=f"split_r_{band}", value=value + shift,
                         lower=value + shift - 0.02, upper=value + shift + 0.02, **share,
                     )
                     for band, shift in (("beyond", 0.0), ("signal", 0.2))
                 ]  # fmt: skip
-                if truth:
-                    explained = replace(rows[-2], measure="split_ev_beyond", value=value**2, lower=value**2 - 0.01,
-                                        upper=value**2 + 0.01)  # fmt: skip
-                    rows += [explained, replace(explained, measure="split_ev_signal")]
-            for own, against, value in (("sbl", "sblMirror", 0.05), ("sbl", "bsplinePca", 0.01)) if truth else ():
+                explained = replace(rows[-2], measure="split_ev_beyond", value=value**2, lower=value**2 - 0.01,
+                                    upper=value**2 + 0.01)  # fmt: skip
+                rows += [explained, replace(explained, measure="split_ev_signal")]
+            for own, against, value in (("sbl", "sblMirror", 0.05), ("sbl", "bsplinePca", 0.01)):
                 rows.append(
-                    MetricRow(series=own, against=against, measure=f"gain_{leading}_beyond", value=value,
+                    MetricRow(series=own, against=against, measure="gain_split_ev_beyond", value=value,
                             lower=value - 0.02, upper=value + 0.02, **share)
                 )  # fmt: skip
     if truth:
