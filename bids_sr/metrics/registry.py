@@ -94,8 +94,6 @@ register(
 )  # fmt: skip
 register("control_fwhm", "mm", "smoothing that the control was given, the best of those tried")
 register("control_rank", "1", "temporal components that the control kept, chosen on the other half")
-for _name in ("r_all", "r_percent", "r_beyond", "r_within", "ev_all", "ev_beyond", "ev_within"):
-    register(f"control_best_{_name}", "1", f"{_name} that the control reaches at the best setting in hindsight")
 
 # Activation maps
 register("peak_cc", "1", "highest CC in the region of interest", NEITHER)
@@ -122,10 +120,6 @@ register("mask_voxels", "voxel", "voxels of the mask")
 register("dof", "1", "degrees of freedom of the linear model")
 register("design_rank", "1", "rank of the linear model's design")
 register("design_columns", "1", "columns of the linear model's design; more than its rank where some repeat each other")
-for _stat in ("cc", "effect", "t", "z"):
-    for _other in ("raw", "bspline"):
-        _text = f"correlation over the brain of the {_stat} map with that of {_other}"
-        register(f"r_{_stat}_with_{_other}", "1", _text)
 
 # Thresholded regions
 register("threshold_value", "1", "threshold that was applied: CC for quarter, z for the others")

@@ -31,7 +31,7 @@ from bids_sr.stats.glm.statmaps import ActivationMaps, ActivationSettings, map_a
 from bids_sr.stats.image.image_quality import quality_metrics, series_quality
 from bids_sr.stats.regions import map_sidecars
 from bids_sr.stats.regions.activation_regions import parse_thresholds
-from bids_sr.stats.regions.map_summary import Grid, Regions, activation_rows, comparison_rows, find_regions
+from bids_sr.stats.regions.map_summary import Grid, Regions, activation_rows, find_regions, raised_rows
 
 Factor = tuple[float, float, float]
 Contrasts = Mapping[str, Mapping[str, float]]
@@ -220,7 +220,7 @@ def compare_maps(
     maps: list[Map], map_metrics: list[Rows], bold_mask: Mask, bold_mask_hr: Mask, roi_hr: Mask, *,
     contrasts: Contrasts, thresholds: Sequence[str], factor: Factor,
 ) -> tuple[Rows, Facts]:  # fmt: skip
-    """All figures of the maps: those of each series, and of each against the raw maps as splines, and bspline's.
+    """All figures of the maps: those of each series, and of the raw maps as splines on the high-resolution grid.
 
     Parameters
     ----------
@@ -228,11 +228,12 @@ def compare_maps(
     """
     made = {each.entities["contrast"] for each in maps if each.entities["suffix"] == "statmap"}
     acquired, fine = (Grid(mask=each.data, affine=each.affine) for each in (bold_mask, bold_mask_hr))
+    among = {name: contrasts[name] for name in contrasts if name in made}
     rows = [row for table in map_metrics for row in table]
     for fwhm_mm, of_series in by_smoothing(maps, COMPARED).items():
-        rows += comparison_rows(
-            of_series, values_of, {name: contrasts[name] for name in contrasts if name in made},
-            parse_thresholds(thresholds), acquired=acquired, fine=fine, roi=roi_hr.data, fwhm_mm=fwhm_mm,
-            per_acquired=prod(factor),
-        )  # fmt: skip
+        if raw := {key: values_of(each) for key, each in of_series.get(RAW, {}).items()}:
+            rows += raised_rows(
+                raw, among, parse_thresholds(thresholds), acquired=acquired, fine=fine, roi=roi_hr.data,
+                fwhm_mm=fwhm_mm, per_acquired=prod(factor),
+            )  # fmt: skip
     return rows, columns_json(row.statistic for row in rows)

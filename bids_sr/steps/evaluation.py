@@ -223,7 +223,7 @@ def gather_tested(
     nothing = float("nan")
     rows = [
         MetricRow(
-            series=name, against="zerofill", measure=TESTED, value=each["share"], region="brain",
+            series=name, statistic=TESTED, reference="oneLevelDown", value=each["share"], region="brain",
             lower=each.get("lower", nothing), upper=each.get("upper", nothing), n=each["stretches"] or None,
         )
         for name, each in known.items()

@@ -48,7 +48,7 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Float32, Mask, Real
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import MEASURED, SMOOTH, is_variant_of, kind_of
 from bids_sr.series import series as series_named
 from bids_sr.stats.evaluation.effects_of_run import LEAST_VOXELS, RunEffects, denoised
@@ -332,19 +332,13 @@ def _rows_of(run: RunEffects, references: Sequence[Reference]) -> Iterator[Metri
 
 def _setting_rows(control: str, settings: Mapping[Key, float]) -> Iterator[MetricRow]:
     """What a control was given for the correlation beyond the acquired Nyquist limit."""
-    measure = "control_fwhm" if control == SMOOTH else "control_rank"
+    name = "control_fwhm" if control == SMOOTH else "control_rank"
     for key, value in settings.items():
         if (key.statistic, key.band) == ("r", "beyond"):
             yield MetricRow(
-                series=control, measure=measure, value=value, against=MEASURED, contrast=key.contrast,
+                series=control, statistic=name, value=value, reference=MEASURED, contrast=key.contrast,
                 region=key.region,
             )  # fmt: skip
-
-
-_OLD = {
-    "measured": ("split", "signal", "measured"), "truth": ("truth", "effect", "truth"),
-    "measuredMap": ("truth", "effect", "measured"), "otherRun": ("other", "signal", "otherRun"),
-}  # fmt: skip
 
 
 def _row(reference: Reference, series: str, key: Key, values: Float, minus: str = "") -> MetricRow:
@@ -358,11 +352,8 @@ def _row(reference: Reference, series: str, key: Key, values: Float, minus: str 
         low, high = max(low, -1.0), min(high, 1.0)
     if (reference.name, series, key.statistic, minus) == (MEASURED, MEASURED, "ev", "") and value < 0:
         value = low = high = math.nan
-    family, whole, against = _OLD[reference.name]
-    stem = {"correct_fraction": "right"}.get(key.statistic, key.statistic)
-    name = f"{family}_{stem}_{whole if key.band == 'all' else key.band}"
     return MetricRow(
-        series=series, measure=f"gain_{name}" if minus else name, value=value, lower=low, upper=high,
-        against=minus or against, contrast=key.contrast, region=key.region,
+        series=series, minus=minus or MISSING, statistic=key.statistic, band=key.band, reference=reference.name,
+        region=key.region, contrast=key.contrast, value=value, lower=low, upper=high,
         n=reference.units[key.contrast] if math.isfinite(low) else None,
     )  # fmt: skip

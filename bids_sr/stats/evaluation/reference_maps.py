@@ -14,6 +14,7 @@ B-spline from .03 to .07 in the brain): metrics beyond the acquired Nyquist limi
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import TypeVar
 
@@ -21,19 +22,21 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Float32, Mask, Real
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.series import MEASURED
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.stats.glm.design import scaled_weights
 from bids_sr.stats.regions.activation_regions import centroid, dice, peak
 from bids_sr.stats.regions.map_summary import Grid, correlation, single_conditions
 
 File = TypeVar("File")
-Metrics = dict[tuple[str, str, str], float]  # contrast, region, measure without prefix
+Metrics = dict[tuple[str, str, str], float]  # contrast, region, statistic
 LOGGER = logging.getLogger(__name__)
 TRUE_T = 4.0
 TRUE_SHARE = 0.25
 CONNECTED = 0.5
 REFERENCE = "bspline"
+MEASURED_MAP = "measuredMap"
 
 
 def average_precision(score: Real, active: Mask) -> float:
@@ -59,15 +62,15 @@ def matched_region(score: Float32, region: Mask, count: int) -> Mask:
 
 
 def detection(t: Float32, active: Mask, region: Mask, affine: Float) -> dict[str, float]:
-    """How well t finds the truly active voxels of a region, (X, Y, Z): ap, auc, dice at matched size, centroid (mm)."""
+    """How well t finds the truly active voxels of a region, (X, Y, Z), with as many that t is highest in."""
     true = active & region
     found = matched_region(t, region, int(true.sum()))
     overlap, here, there = dice(true, found), centroid(true, affine), centroid(found, affine)
     return {
-        "ap": average_precision(t[region], active[region]),
+        "average_precision": average_precision(t[region], active[region]),
         "auc": roc_auc(t[region], active[region]),
-        "dice": math.nan if overlap is None else overlap,
-        "centroid": math.nan if here is None or there is None else float(np.linalg.norm(here - there)),
+        "active_dice": math.nan if overlap is None else overlap,
+        "active_distance": math.nan if here is None or there is None else float(np.linalg.norm(here - there)),
     }
 
 
@@ -77,11 +80,11 @@ def sorting(found: Mask, true: Mask) -> dict[str, float]:
     Examples
     --------
     >>> sorting(np.array([True, True, False, False]), np.array([True, False, False, False]))
-    {'acc': 0.75, 'fdr': 0.5, 'jaccard': 0.5}
+    {'accuracy': 0.75, 'fdr': 0.5, 'jaccard': 0.5}
     """
     both, either, count = int((found & true).sum()), int((found | true).sum()), int(found.sum())
     return {
-        "acc": float(np.mean(found == true)) if found.size else math.nan,
+        "accuracy": float(np.mean(found == true)) if found.size else math.nan,
         "fdr": 1 - both / count if count else math.nan,
         "jaccard": both / either if either else math.nan,
     }
@@ -145,7 +148,7 @@ def contrast_metrics(
         if t is not None and truth.t is not None:
             out[contrast, region, "r_t"] = correlation(t, truth.t, voxels)
         if effect is not None:
-            out[contrast, region, "r_effect"] = correlation(effect, truth.effect, voxels)
+            out[contrast, region, "r"] = correlation(effect, truth.effect, voxels)
         if truth.active is None or region not in ("brain", "roi"):
             continue
         if t is not None:
@@ -168,13 +171,13 @@ def foci_metrics(
             continue
         at, to = (peak(t.effect if t.t is None else t.t, roi, affine) for t in (truths[a], truths[b]))
         if at is None or to is None:
-            out[f"{a}+{b}", "roi", "foci"] = math.nan
+            out[f"{a}+{b}", "roi", "foci_contrast"] = math.nan
             continue
         found, true = (
             float((x[at.index] - y[at.index]) + (y[to.index] - x[to.index]))
             for x, y in ((maps[a, "effect"], maps[b, "effect"]), (truths[a].effect, truths[b].effect))
         )
-        out[f"{a}+{b}", "roi", "foci"] = found / true if true > 0 else math.nan
+        out[f"{a}+{b}", "roi", "foci_contrast"] = found / true if true > 0 else math.nan
     return out
 
 
@@ -188,17 +191,18 @@ def _regions(truth: TrueEffect, grid: Grid, roi: Mask) -> dict[str, Mask]:
     return found
 
 
-def reference_rows(metrics: Mapping[str, Metrics], against: str, fwhm_mm: float) -> Iterator[MetricRow]:
-    """Rows of every series and, where there is a B-spline, what each has over it."""
-    base = metrics.get(REFERENCE, {})
+def _rows_of(metrics: Mapping[str, Metrics], reference: str, fwhm_mm: float) -> Iterator[MetricRow]:
+    """Rows of every series and, against a measured map, what each has over the B-spline."""
+    base = metrics.get(REFERENCE, {}) if reference == MEASURED_MAP else {}
     for series, found in metrics.items():
-        for (contrast, region, name), value in found.items():
-            where = {"series": series, "fwhm_mm": fwhm_mm, "contrast": contrast, "region": region}
-            yield MetricRow(measure=f"truth_{name}", value=value, against=against, **where)  # type: ignore[arg-type]
-            if against == "measured" and series not in (REFERENCE, "measured") and (contrast, region, name) in base:
-                gain = value - base[contrast, region, name]
-                where["reference"] = "measuredMap"
-                yield MetricRow(measure=f"gain_truth_{name}", value=gain, against=REFERENCE, **where)  # type: ignore[arg-type]
+        for (contrast, region, statistic), value in found.items():
+            row = MetricRow(
+                series=series, statistic=statistic, band="all" if statistic == "r" else MISSING, reference=reference,
+                region=region, contrast=contrast, fwhm_mm=fwhm_mm, value=value,
+            )  # fmt: skip
+            yield row
+            if series != REFERENCE and (key := (contrast, region, statistic)) in base:
+                yield replace(row, minus=REFERENCE, value=value - base[key])
 
 
 def truth_rows(
@@ -219,22 +223,23 @@ def truth_rows(
     conditions, fixed = single_conditions(contrasts), known_truths(known, contrasts, grid)
     rows: list[MetricRow] = []
     for fwhm_mm, by_series in files.items():
-        measured = {key: load(path) for key, path in by_series.get("measured", {}).items()}
+        measured = {key: load(path) for key, path in by_series.get(MEASURED, {}).items()}
         if any(values.shape != grid.mask.shape for values in measured.values()):
             raise ValueError("maps of the measured series lie on another grid than the high-resolution mask")
         made = {name: measured_truth(measured, name) for name in contrasts}
-        truths = {"measured": {n: t for n, t in made.items() if t is not None}, "truth": fixed}
-        metrics: dict[str, dict[str, Metrics]] = {"measured": {}, "truth": {}}
+        truths = {MEASURED_MAP: {n: t for n, t in made.items() if t is not None}, "truth": fixed}
+        metrics: dict[str, dict[str, Metrics]] = {name: {} for name, true in truths.items() if true}
         for series, paths in by_series.items():
             maps = {key: load(path) for key, path in paths.items()}
-            for against, true in truths.items():
-                if true and series != against:
-                    own: Metrics = {}
-                    for name, truth in true.items():
-                        own |= contrast_metrics(maps, name, truth, _regions(truth, grid, roi), grid.affine)
-                    metrics[against][series] = own | foci_metrics(maps, true, conditions, roi, grid.affine)
-        for against, found in metrics.items():
-            rows += reference_rows(found, against, fwhm_mm)
+            for reference, found in metrics.items():
+                if (series, reference) == (MEASURED, MEASURED_MAP):
+                    continue
+                true, own = truths[reference], Metrics()
+                for name, truth in true.items():
+                    own |= contrast_metrics(maps, name, truth, _regions(truth, grid, roi), grid.affine)
+                found[series] = own | foci_metrics(maps, true, conditions, roi, grid.affine)
+        for reference, found in metrics.items():
+            rows += _rows_of(found, reference, fwhm_mm)
     return rows
 
 
@@ -245,4 +250,5 @@ def replaced(rows: Sequence[MetricRow], by: Sequence[MetricRow]) -> list[MetricR
 
 
 def _what(row: MetricRow) -> tuple[object, ...]:
-    return row.series, row.against, row.fwhm_mm, row.contrast, row.region, row.measure
+    at = row.fwhm_mm, row.contrast, row.region
+    return row.series, row.minus, row.statistic, row.band, row.reference, *at

@@ -8,12 +8,12 @@ from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.series import MEASURED, OTHER_RUN
 from bids_sr.stats.evaluation.agreement import Reference, Region, Way, gain_pairs, resampled
 from bids_sr.stats.evaluation.effects_of_run import RunEffects, on_grid
-from bids_sr.stats.evaluation.reference_maps import REFERENCE, known_truths
+from bids_sr.stats.evaluation.reference_maps import MEASURED_MAP, REFERENCE, TRUE_T, known_truths
 from bids_sr.stats.glm.block_effects import Effects
 from bids_sr.stats.regions.map_summary import Grid
 
+KNOWN = "truth"
 ACTIVE_T = (3.0, 4.0, 5.0, 6.0)
-TRUE_T = 4.0
 
 
 def measured_halves(run: RunEffects) -> Reference | None:
@@ -59,7 +59,7 @@ def measured_map(run: RunEffects) -> Reference | None:
             ways[contrast] = (Way(contrast=contrast, source=whole[None], target=whole[None], twin=whole[None]),)
             active += _active(measured, whole, run.mask, ways[contrast][0], (TRUE_T,))
     return Reference(
-        name="measuredMap", targets=_targets(run, measured, ("beyond",)), regions=[*_everywhere(run, ways), *active],
+        name=MEASURED_MAP, targets=_targets(run, measured, ("beyond",)), regions=[*_everywhere(run, ways), *active],
         units=_units(measured, run.contrasts), statistics=("r",), itself=MEASURED,
         pairs=lambda names: [(name, REFERENCE) for name in names if REFERENCE in names and name != REFERENCE],
     )  # fmt: skip
@@ -96,7 +96,7 @@ def known_activation(run: RunEffects, known: Mapping[str, tuple[Float32, Float]]
     # few maps beside many: sums in single precision would lose digits
     effects = np.stack([whole[name].effect for name in names], axis=-1, dtype=np.float64)
     return Reference(
-        name="truth", targets=run.banded(effects, run.bands),
+        name=KNOWN, targets=run.banded(effects, run.bands),
         regions=[*_everywhere(run, ways), *regions], units=_units(first, run.contrasts),
         pairs=lambda names: [pair for pair in gain_pairs(names) if compared is None or pair[0] in compared],
     )  # fmt: skip

@@ -5,7 +5,7 @@ what finer voxels alone make of it.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TypeVar
 
@@ -164,39 +164,21 @@ def upsample_maps(maps: Maps, source: Grid, target: Grid) -> dict[tuple[str, str
     return raised
 
 
-def comparison_rows(
-    files: Mapping[str, Mapping[tuple[str, str], File]], load: Callable[[File], Float32],
-    contrasts: Mapping[str, Mapping[str, float]], thresholds: Sequence[Threshold], *, acquired: Grid, fine: Grid,
-    roi: Mask, fwhm_mm: float, per_acquired: float,
+def raised_rows(
+    maps: Maps, contrasts: Mapping[str, Mapping[str, float]], thresholds: Sequence[Threshold], *, acquired: Grid,
+    fine: Grid, roi: Mask, fwhm_mm: float, per_acquired: float,
 ) -> list[MetricRow]:  # fmt: skip
-    """All rows that compare the series at one smoothing; holds the maps of raw and bspline and one more at a time.
+    """Rows of maps of the acquired series at one smoothing, brought to the high-resolution grid (`rawSpline`).
 
     Parameters
     ----------
-    files : series to (contrast, stat) to what `load` takes; raw on the acquired grid, all others on the high-resolution
-        one
+    maps : on the acquired grid, by (contrast, stat)
     contrasts, thresholds : as the maps were made with
     roi : on the high-resolution grid
     per_acquired : high-resolution voxels in one acquired voxel
     """
-    raised = upsample_maps({key: load(path) for key, path in files.get("raw", {}).items()}, acquired, fine)
-    bspline = {key: load(path) for key, path in files.get("bspline", {}).items()}
-    rows = []
-    if raised:
-        rows += activation_rows(
-            raised, find_regions(raised, fine.mask, roi, thresholds), contrasts,
-            mask=fine.mask, roi=roi, affine=fine.affine, series=RAW_SPLINE, fwhm_mm=fwhm_mm, per_acquired=per_acquired,
-        )  # fmt: skip
-    for series, paths in files.items():
-        references: dict[str, Maps] = {"raw": raised}
-        if series != "bspline":
-            references["bspline"] = bspline
-        for (contrast, stat), path in paths.items() if series != "raw" else ():
-            values = load(path)
-            found = {
-                f"r_{stat}_with_{name}": correlation(values, maps[contrast, stat], fine.mask)
-                for name, maps in references.items()
-                if (contrast, stat) in maps
-            }
-            rows += metric_rows(series, found, fwhm_mm=fwhm_mm, contrast=contrast)
-    return rows
+    raised = upsample_maps(maps, acquired, fine)
+    return activation_rows(
+        raised, find_regions(raised, fine.mask, roi, thresholds), contrasts, mask=fine.mask, roi=roi,
+        affine=fine.affine, series=RAW_SPLINE, fwhm_mm=fwhm_mm, per_acquired=per_acquired,
+    )  # fmt: skip

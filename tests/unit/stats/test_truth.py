@@ -63,9 +63,11 @@ def test_dice_and_centers_at_matched_size_by_hand():
     region[0] = False
     found = detection(t, active, region, AFFINE)
     assert matched_region(t, region, 4).sum() == 4
-    assert found["dice"] == pytest.approx(0.5)
-    assert found["centroid"] == pytest.approx(4.0)  # two voxels of 2 mm
-    assert found["ap"] == pytest.approx((1 + 1 + 2 * 4 / region.sum()) / 4)  # both others tie with all that is zero
+    assert found["active_dice"] == pytest.approx(0.5)
+    assert found["active_distance"] == pytest.approx(4.0)  # two voxels of 2 mm
+    assert found["average_precision"] == pytest.approx(
+        (1 + 1 + 2 * 4 / region.sum()) / 4
+    )  # both others tie with all that is zero
 
 
 def world(seed=0):

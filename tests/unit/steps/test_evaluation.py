@@ -197,4 +197,4 @@ def test_effects_go_through_their_file_from_step_to_step(files, tmp_path):
         roi_hr=tmp_path / "mask.nii", contrasts=CONTRASTS, factor=FACTOR, random_seed=3,
     )  # fmt: skip
     found = step.run(cwd=str(tmp_path)).outputs
-    assert "split_ev_beyond" in Path(found.split_half).read_text()
+    assert "\tev\tbeyond\tmeasured\t" in Path(found.split_half).read_text()
