@@ -98,7 +98,7 @@ def fluctuations(made: Measured, values: Array, affine: Array, moved: Array | No
     xfm, told = calibration_run.register_calibration(
         made.reference, made.head, reference, head, made.work, factor=FACTOR, random_seed=0
     )
-    _, patterns, facts = calibration_run.measure_calibration(fine, head, poses, table, told, n_dummy=0, tr=TR)
+    patterns, facts = calibration_run.measure_calibration(fine, head, poses, table, told, n_dummy=0, tr=TR)
     return patterns, xfm if moved is None else xfm @ moved, facts
 
 

@@ -48,7 +48,7 @@ def prepared(run: Path, other: Path, work: Path) -> dict[str, Any]:
     xfm, told = calibration_run.register_calibration(
         reference, head, other_reference, other_head, work, factor=FACTOR, random_seed=0
     )
-    _, patterns, facts = calibration_run.measure_calibration(
+    patterns, facts = calibration_run.measure_calibration(
         SeriesReader(work / "calibration.nii"), other_head, other_poses, table, told, n_dummy=0, tr=2.0
     )
     super_resolution.undo_motion(SeriesReader(work / "run.nii"), reference, poses, here=work)

@@ -135,7 +135,7 @@ def calibration_of(given: Given, run: PreparedRun, factor: Factor, folder: Path)
             xfm = (np.eye(4) if known is None else transform_of(known, "calibration_xfm"))[None]
             told = agreement(run.boldref, run.brain.data, own.boldref, own.brain.data, xfm[0], factor)
         motion = pd.DataFrame(own.params, columns=list(MOTION))
-        _, patterns, facts = measure_calibration(
+        patterns, facts = measure_calibration(
             reader, own.brain, own.poses, motion, told, given.events, n_dummy=own.n_dummy, tr=tr
         )
     if not facts["usable"]:

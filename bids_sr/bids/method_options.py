@@ -33,8 +33,13 @@ def obstacle(name: str, run: BoldRun, superres: SuperRes) -> str:
 
 
 def series_of_run(run: BoldRun, superres: SuperRes) -> tuple[str, ...]:
-    """Series of a run in the order of computation, ``raw`` first; those that its data do not allow are left out."""
+    """Series of a run in the order of computation, ``raw`` first; those that its data do not allow are left out.
+
+    Baselines of the pair stand beside a method where a reference judges both, and elsewhere where they are asked for.
+    """
     without = [name for name in (*superres.learned, *PAIR_BASELINES) if obstacle(name, run, superres)]
+    if run.truth is None and superres.baselines == "default":
+        without += [name for name in PAIR_BASELINES if name not in superres.chosen]
     return ("raw", *(name for name in superres.series if name not in series_names(without)))
 
 

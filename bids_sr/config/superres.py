@@ -58,7 +58,8 @@ class SuperRes(Checked):
     baselines: Literal["default", "all"] = option(
         "default",
         "--baselines",
-        "baselines for comparison: bspline zerofill sdmod inject ratio; all adds nearest linear lanczos",
+        "baselines for comparison: bspline zerofill sdmod, with a pair and a high-resolution reference also inject "
+        "ratio; all: these without a reference, too, and nearest linear lanczos",
     )
     factor: float | None = option(
         None,

@@ -15,7 +15,8 @@ import pytest
 from bidsmaker import EVENTS, BidsMaker
 from checking import found_by, problems_of
 
-from bids_sr.bids import Findings, Problem, RunFiles
+from bids_sr.bids import BoldRun, Findings, Problem, RunFiles
+from bids_sr.bids.inputs import Truth
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.cli.console import start_lines
 from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes
@@ -70,7 +71,7 @@ def remove_pair(maker: BidsMaker) -> None:
 def test_plan_of_a_sound_data_set(maker: BidsMaker, planned: Planned) -> None:
     plan = planned()
     assert plan.problems == ()
-    assert plan.series == ("raw", "bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl")
+    assert plan.series == ("raw", "bspline", "zerofill", "sdmod", "srgan", "sbl")
     (run,) = plan.subjects[0].runs
     assert plan.series_of(run) == plan.series
     assert list(plan.contrasts[run.bold]) == ["thumb", "little", "all", "thumbMinusLittle"]
@@ -90,6 +91,20 @@ def test_a_run_without_a_pair_lacks_series_made_of_one(planned: Planned) -> None
     assert series_of_run(alone, SuperRes()) == ("raw", "bspline", "zerofill", "sdmod", "sbl")
     named = SuperRes(methods=("srgan", "sbl"))
     assert series_of_run(alone, named) == ("raw", "bspline", "zerofill", "sdmod", "srgan", "sbl")
+
+
+def test_baselines_of_the_pair_are_made_for_a_reference_or_on_request(planned: Planned) -> None:
+    run = planned().subjects[0].runs[0]
+    judged = dataclasses.replace(run, truth=Truth())
+
+    def of_the_pair(one: BoldRun, superres: SuperRes) -> set[str]:
+        return {"inject", "ratio"} & set(series_of_run(one, superres))
+
+    assert of_the_pair(run, SuperRes()) == set()
+    assert of_the_pair(judged, SuperRes()) == {"inject", "ratio"}
+    assert of_the_pair(run, SuperRes(methods=("auto", "inject"))) == {"inject"}
+    assert of_the_pair(run, SuperRes(baselines="all")) == {"inject", "ratio"}
+    assert of_the_pair(dataclasses.replace(judged, pair=None), SuperRes()) == set()
 
 
 class TestEvents:
@@ -349,7 +364,7 @@ def test_dry_run_tells_the_plan(maker: BidsMaker, planned: Planned) -> None:
         "all = mean of thumb, little",
         "note: a high-resolution run of 20 volumes or more",
         "no high-resolution reference, so methods are tested one resolution level down; for the full test, --retro",
-        "series: raw bspline zerofill sdmod inject ratio srgan sbl",
+        "series: raw bspline zerofill sdmod srgan sbl",
         "smoothing (FWHM): 0 mm, 5 mm",
         "GB of disk for intermediate files and",
     ):
