@@ -234,7 +234,7 @@ def spread(values: Array) -> str:
 
 def paired_p(differences: Array) -> float:
     """p of a paired t test; NaN where it cannot be computed."""
-    return paired_t(differences).p_value
+    return paired_t(differences)["p_t"]
 
 
 def mean_over_seeds(rows: Sequence[Row], keys: Sequence[str], case: str) -> dict[tuple[Any, ...], dict[str, Array]]:

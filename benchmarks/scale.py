@@ -113,9 +113,9 @@ def map_seconds(out: Path) -> str:
         raise SystemExit(f"{out}: no effect maps that reach a template")
     target, own = target_of(space), runs[:1]
     keys = sorted({key for key in own[0].native if key[2:] == (fwhm, "effect")})
-    group_maps._summed([own], target, keys)
+    group_maps._summed([own], target=target, keys=keys)
     start = time.process_time()
-    group_maps._summed([own] * 10, target, keys)
+    group_maps._summed([own] * 10, target=target, keys=keys)
     each = (time.process_time() - start) / 10
     shape = "x".join(map(str, nb.load(own[0].native[keys[-1]]).shape))
     return (

@@ -6,9 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bids_sr.metrics.long_tables import MetricRow, metric_rows, table_text
-from bids_sr.stats.group import metric_tables
+import pandas as pd
 
+from bids_sr.group.group_inputs import find_tables
+from bids_sr.metrics.long_tables import MetricRow, metric_rows, table_text
+from bids_sr.stats.group import group_values
+
+BEYOND: dict[str, Any] = {
+    "task": "tap", "variant": "n/a", "table": "evaluation", "statistic": "ev", "band": "beyond",
+    "reference": "measured", "region": "brain", "threshold": "n/a", "contrast": "all", "fwhm_mm": 0.0,
+}  # fmt: skip
+"""What the rows of `detail` are about."""
 FACTS = {"GeneratedByVersion": "1.0", "SettingsDigest": "abc"}
 
 
@@ -58,9 +66,8 @@ def indexed_tables(bids_dir: Path, output_dir: Path, *, validate: bool) -> list[
 
 def detail(series: str, value: float, **how: float) -> MetricRow:
     """Confirmed detail beyond Nyquist of one series."""
-    return MetricRow(
-        series=series, against="measured", contrast="all", region="brain", measure="split_ev_beyond", value=value, **how
-    )  # fmt: skip
+    about = {name: BEYOND[name] for name in ("statistic", "band", "reference", "region", "contrast")}
+    return MetricRow(series=series, value=value, **about, **how)
 
 
 def sizes(series: str, thumb: float, little: float, dice: float | None, fwhm: float = 0.0) -> list[MetricRow]:
@@ -72,9 +79,26 @@ def sizes(series: str, thumb: float, little: float, dice: float | None, fwhm: fl
     ]
 
 
-def joined(output_dir: Path) -> metric_tables.Joined:
+def joined(output_dir: Path) -> group_values.Joined:
     """All tables below a folder, joined."""
-    return metric_tables.join_tables(metric_tables.find_sources(output_dir), io.StringIO())
+    return group_values.join_tables(find_tables(output_dir), io.StringIO())
+
+
+def values_of(series: Mapping[str, Mapping[str, float]], **about: object) -> pd.DataFrame:
+    """Values by series and participant, as they are joined; `about` is what differs from `BEYOND`."""
+    rows = [
+        {**BEYOND, **about, "series": name, "participant": who, "value": value}
+        for name, people in series.items()
+        for who, value in people.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def one(comparisons: pd.DataFrame, series: str, minus: str, **about: object) -> Any:
+    """The comparison of two series on one question, told as in `values_of`."""
+    wanted = {**BEYOND, **about, "series": series, "minus": minus}
+    (row,) = (each for each in comparisons.itertuples() if all(getattr(each, k) == v for k, v in wanted.items()))
+    return row
 
 
 def cohort(output_dir: Path, count: int = 8) -> list[str]:

@@ -1,22 +1,149 @@
-"""The maps of all participants that a group analysis needs, and the way of each run to the template; names only."""
+"""What a group analysis finds in the outputs of participants: tables, maps, the way of each run to the template."""
 
+import json
 import os
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bids_sr.frozen import frozen
-from bids_sr.series import parse_map_label
-from bids_sr.stats.group.metric_tables import entities_of
+import pandas as pd
 
-_STATMAP = re.compile(
-    r"(?P<run>.+?)(?:_space-(?P<space>[A-Za-z0-9]+))?(?:_cohort-(?P<cohort>[A-Za-z0-9]+))?(?:_res-[A-Za-z0-9]+)?"
-    r"_contrast-(?P<contrast>[A-Za-z0-9]+)_stat-(?P<stat>effect|t)_desc-(?P<desc>[A-Za-z0-9]+)_statmap\.nii\.gz"
-)
-_XFM = re.compile(r".+_from-T1w_to-(?P<space>[A-Za-z0-9+]+)_mode-image_xfm\.h5")
+from bids_sr.bids import entities_of
+from bids_sr.bids.inputs import ENTITIES, label_of
+from bids_sr.frozen import frozen
+from bids_sr.metrics.long_tables import MISSING
+from bids_sr.series import parse_map_label
+from bids_sr.stats.group.group_values import TABLES
+
+Wanted = Callable[[Mapping[str, str]], bool]
+"""Told the entities of a file (long names of pybids), whether its run takes part."""
 MapKey = tuple[str, str, float, str]
 """Contrast, series, FWHM (mm), statistic."""
+_SHORT = {long: short for short, long in ENTITIES.items()}
+_OF_FILES = ("echo", "part", "space", "cohort", "res", "contrast", "stat", "label", "desc")
+_PLACE = ("subject", "session", "task", "run")
+_LISTED = 6  # files of an odd version in a message
+
+
+def run_name(entities: Mapping[str, str]) -> str:
+    """Start of the names of all files of a run, whose echoes and parts are one."""
+    return "_".join(f"{_SHORT.get(key, key)}-{label}" for key, label in entities.items() if key not in _OF_FILES)
+
+
+def _run_text(columns: pd.DataFrame) -> pd.Series:
+    """The runs of a table of them as text."""
+    text = columns["participant"]
+    for start, name in ((" ses-", "session"), (" task-", "task"), (" run-", "run"), (" ", "variant")):
+        text = text + (start + columns[name]).where(columns[name] != MISSING, "")
+    return text
+
+
+def _run_columns(entities: Mapping[str, str]) -> dict[str, str]:
+    others = {key: label for key, label in entities.items() if key not in _PLACE}
+    return {
+        "participant": f"sub-{entities['subject']}",
+        **{name: entities.get(name, MISSING) for name in _PLACE[1:]},
+        "variant": run_name(others) or MISSING,
+    }
+
+
+def _scan(entities: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    """Entities of a run, apart from how its number is written."""
+    return frozenset((key, label_of(entities, key)) for key in entities if key not in _OF_FILES)
+
+
+def _func_files(output_dir: Path, ending: str, wanted: Wanted) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Files in the folders ``func`` of all participants; matching paths by pattern takes many times as long."""
+    for participant in output_dir.glob("sub-*"):
+        for place, _, names in os.walk(participant):
+            if os.path.basename(place) == "func":
+                for path in (Path(place, name) for name in sorted(names) if name.endswith(ending)):
+                    if wanted(entities := entities_of(path)):
+                        yield path, entities
+
+
+def find_tables(output_dir: Path, wanted: Wanted = lambda _: True) -> pd.DataFrame:
+    """All metrics tables of participants below a folder of derivatives, in the order of their runs.
+
+    Parameters
+    ----------
+    output_dir : Path
+        Root of the derivatives.
+    wanted : callable
+        Whether a run takes part.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row each: participant, session, task, run and variant as in the group's table, their text
+        (``name``), path, table, version and digest of the settings (empty where not recorded), and
+        whether seeds took the place of events (``at_rest``).
+    """
+    rows = []
+    for path, entities in _func_files(output_dir, "_metrics.tsv", wanted):
+        if entities.get("desc") in TABLES:
+            beside = path.with_suffix(".json")
+            facts = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
+            rows.append({
+                **_run_columns(entities),
+                "table": entities["desc"],
+                "path": path,
+                "version": str(facts.get("GeneratedByVersion", "")),
+                "digest": str(facts.get("SettingsDigest", "")),
+                "at_rest": facts.get("MappedBy") == "seeds",
+                "scan": _scan(entities),
+            })  # fmt: skip
+    if not rows:
+        return pd.DataFrame()
+    found = pd.DataFrame(rows)
+    found["table"] = pd.Categorical(found["table"], categories=TABLES, ordered=True)
+    found = found.sort_values(["participant", "session", "task", "run", "variant", "table"], ignore_index=True)
+    return found.assign(name=_run_text(found))
+
+
+def mixed(tables: pd.DataFrame) -> list[str]:
+    """What keeps tables from being joined: other versions or settings, named with their files; empty if nothing.
+
+    The most frequent is taken for the rule and the files that differ from it are listed.
+    """
+    lines = []
+    for what, key in (("version of bids-sr", "version"), ("settings", "digest")):
+        counts = tables[key].value_counts()
+        rule, *others = sorted(counts.index, key=lambda value: (-counts[value], value))
+        for value in [rule, *others] if others else []:
+            paths = [str(path) for path in tables["path"][tables[key] == value]]
+            if value == rule:
+                where = f"{len(paths)} tables, such as {paths[0]}"
+            else:
+                more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
+                where = ", ".join(paths[:_LISTED]) + more
+            lines.append(f"{what}: {value or 'not recorded'} in {where}")
+    return lines
+
+
+def absent(expected: Iterable[str], tables: pd.DataFrame) -> list[tuple[str, str]]:
+    """Who and what is missing: participants (``sub-…``) without any table, runs without one that others have.
+
+    Each as what logs call whom it is about (nobody: empty), and in words.
+    """
+    lines = [
+        (label, f"{label}: no table of metrics at all") for label in sorted(set(expected) - set(tables["participant"]))
+    ]
+    for _, of_task in tables.groupby("task", sort=False):
+        for name, own in of_task.groupby("name", sort=False):
+            lacking = [each for each in TABLES if each in set(of_task["table"]) - set(own["table"])]
+            if lacking:
+                lines.append((own["participant"].iloc[0], f"{name}: no table of {' and of '.join(lacking)} metrics"))
+    nowhere = [name for name in TABLES[1:] if not (tables["table"] == name).any()]
+    return [*lines, *(("", f"no run has a table of {name} metrics") for name in nowhere)]
+
+
+def absent_runs(runs: Iterable[Mapping[str, str]], tables: pd.DataFrame) -> list[tuple[str, str]]:
+    """Runs of the participants that entered, by their entities, of which there is no table; as `absent` tells them."""
+    people, known = set(tables["participant"]), set(tables["scan"])
+    why = "no table (left out or not run, if it is no calibration or reference)"
+    lacking = [run for run in runs if f"sub-{run['subject']}" in people and _scan(run) not in known]
+    return [(name, f"{name}: {why}") for name in dict.fromkeys(map(run_name, lacking))]
 
 
 @frozen
@@ -40,89 +167,62 @@ class RunMaps:
         return self.mask is not None and self.boldref is not None and (by_transform or space in self.in_space)
 
 
-def find_runs(output_dir: Path, wanted: Callable[[Mapping[str, str]], bool] = lambda _: True) -> list[RunMaps]:
-    """Runs with effect maps below a folder of derivatives, in the order of their names.
-
-    Parameters
-    ----------
-    wanted : told the entities of a run (short names), whether it takes part
-    """
-    found = []
-    for folder, names in _func_folders(output_dir):
-        native: dict[str, dict[MapKey, Path]] = {}
-        in_space: dict[str, dict[str, dict[MapKey, Path]]] = {}
-        for name in names:
-            match = _STATMAP.fullmatch(name) if name.endswith("_statmap.nii.gz") else None
-            if match is None:
-                continue
-            series, fwhm, _ = parse_map_label(match["desc"])
-            key = (match["contrast"], series, fwhm, match["stat"])
-            if match["space"] == "T1w":
-                continue  # of one head alone
-            if match["space"]:
-                space = "+".join(filter(None, (match["space"], match["cohort"])))
-                in_space.setdefault(match["run"], {}).setdefault(space, {})[key] = folder / name
-            else:
-                native.setdefault(match["run"], {})[key] = folder / name
-        for run in sorted({*native, *in_space}):
-            entities = entities_of(run)
-            if wanted(entities):
-                found.append(_run(folder / run, entities, native.get(run, {}), in_space.get(run, {})))
-    return sorted(found, key=lambda run: run.name)
+def find_runs(output_dir: Path, wanted: Wanted = lambda _: True) -> list[RunMaps]:
+    """Runs with effect maps below a folder of derivatives, in the order of their names; parameters of `find_tables`."""
+    runs: dict[Path, dict[str, dict[MapKey, Path]]] = defaultdict(lambda: defaultdict(dict))
+    for path, entities in _func_files(output_dir, "_statmap.nii.gz", wanted):
+        if entities["stat"] in ("effect", "t") and entities.get("space") != "T1w":  # which is of one head alone
+            space = "+".join(entities[key] for key in ("space", "cohort") if key in entities)
+            label = parse_map_label(entities["desc"])
+            key = (entities["contrast"], label.series, label.fwhm_mm, entities["stat"])
+            runs[path.with_name(run_name(entities))][space][key] = path
+    return [_run(stem, maps) for stem, maps in sorted(runs.items(), key=lambda each: each[0].name)]
 
 
-def _func_folders(output_dir: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Folders ``func`` of all participants and their names; matching paths by pattern takes many times as long."""
-    for participant in output_dir.glob("sub-*"):
-        for place, _, names in os.walk(participant):
-            if os.path.basename(place) == "func":
-                yield Path(place), sorted(names)
-
-
-def _run(
-    run: Path, entities: dict[str, str], native: Mapping[MapKey, Path], in_space: Mapping[str, Mapping[MapKey, Path]]
-) -> RunMaps:
-    names = (
-        "desc-rawBrain_mask.nii.gz",
-        "desc-hmc_boldref.nii.gz",
-        "from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt",
-    )
-    mask, boldref, coreg = (run.with_name(f"{run.name}_{name}") for name in names)
-    if not mask.exists():
-        mask = run.with_name(f"{run.name}_desc-brain_mask.nii.gz")  # its name before
-    rest = [f"{key}-{value}" for key, value in entities.items() if key not in ("sub", "ses", "task", "run")]
-    subject = next(parent for parent in run.parents if parent.name == f"sub-{entities['sub']}")
+def _run(stem: Path, maps: Mapping[str, Mapping[MapKey, Path]]) -> RunMaps:
+    entities = entities_of(stem.with_name(f"{stem.name}_statmap"))
+    columns = _run_columns(entities)
+    mask, before, boldref, coreg = (
+        path if (path := stem.with_name(f"{stem.name}_{name}")).exists() else None
+        for name in (
+            "desc-rawBrain_mask.nii.gz", "desc-brain_mask.nii.gz", "desc-hmc_boldref.nii.gz",
+            "from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt",
+        )
+    )  # fmt: skip
+    subject = next(parent for parent in stem.parents if parent.name == columns["participant"])
     return RunMaps(
-        participant=f"sub-{entities['sub']}",
-        task=entities.get("task", "n/a"),
-        variant="_".join(rest) or "n/a",
-        name=run.name,
-        native=native,
-        in_space=in_space,
-        mask=mask if mask.exists() else None,
-        boldref=boldref if boldref.exists() else None,
-        boldref2t1w=coreg if coreg.exists() else None,
-        t1w2std=_normalizations(subject, run.parent.parent),
+        participant=columns["participant"],
+        task=columns["task"],
+        variant=columns["variant"],
+        name=stem.name,
+        native=maps.get("", {}),
+        in_space={space: own for space, own in maps.items() if space},
+        mask=mask or before,
+        boldref=boldref,
+        boldref2t1w=coreg,
+        t1w2std=_normalizations(subject, stem.parent.parent),
     )
 
 
 def _normalizations(subject: Path, session: Path) -> dict[str, Path]:
     """Transforms to templates by space; those of the run's own session come first, then those of no session."""
     found: dict[str, Path] = {}
-    places = [*sorted((session / "anat").glob("*_xfm.h5")), *sorted((subject / "anat").glob("*_xfm.h5"))]
-    for path in [*places, *sorted(subject.glob("ses-*/anat/*_xfm.h5"))]:
-        match = _XFM.fullmatch(path.name)
-        if match:
-            found.setdefault(match["space"], path)
+    folders = [session / "anat", subject / "anat", *sorted(subject.glob("ses-*/anat"))]
+    for path in (path for folder in folders for path in sorted(folder.glob("*_xfm.h5"))):
+        entities = entities_of(path)
+        if (entities.get("from"), entities.get("mode")) == ("T1w", "image"):
+            found.setdefault(entities["to"], path)
     return found
 
 
 def common_space(runs: Sequence[RunMaps]) -> str | None:
     """The space that most participants reach; of several, the first by name. None where nobody reaches any."""
-    reached: Counter[str] = Counter()
-    for participant in {run.participant for run in runs}:
-        own = [run for run in runs if run.participant == participant]
-        reached.update({space for run in own for space in (*run.t1w2std, *run.in_space) if run.reaches(space)})
+    reached = Counter(
+        space
+        for _, space in {
+            (run.participant, space) for run in runs for space in (*run.t1w2std, *run.in_space) if run.reaches(space)
+        }
+    )
     return min(reached, key=lambda space: (-reached[space], space)) if reached else None
 
 

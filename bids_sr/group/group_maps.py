@@ -7,43 +7,27 @@ memory does not grow with their number, and voxels that lie outside anybody's br
 """
 
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bids_sr.group.group_inputs import MapKey, RunMaps, common_space, first_smoothing
 from bids_sr.group.template_sampling import Target, participant_of, target_of, way_of
 from bids_sr.io.array_types import Array
 from bids_sr.io.uris import template_uri
+from bids_sr.metrics.long_tables import MISSING
 from bids_sr.series import map_label
-from bids_sr.stats.group.group_activation import Z_SHOWN, GroupMap, GroupMaps
-from bids_sr.stats.group.paired_tests import Running
+from bids_sr.stats.group.group_activation import Z_SHOWN, GroupMaps, Running
 
 LOGGER = logging.getLogger(__name__)
 LEAST = 3  # participants: two leave one degree of freedom, with which nothing can be said
-_LOOK_AGAIN_S = 1.0  # at how many processes are free
-UNITS = {"effect": "percent", "variance": "percent^2"}
 CHUNK = 50  # participants that one process adds up before it hands over
-
-
-@dataclass(slots=True, kw_only=True)
-class Processes:
-    """How many processes may work side by side; `busy` is what the caller itself takes of them for the time being."""
-
-    most: int
-    busy: int = 0
-
-    @property
-    def free(self) -> int:
-        """Processes that may work now, one at least."""
-        return max(1, self.most - self.busy)
-
-
-ONE = Processes(most=1)
 
 
 @dataclass(slots=True)
@@ -63,7 +47,7 @@ class _PeopleSums:
         self.inside = both
 
 
-def _summed(people: Sequence[Sequence[RunMaps]], target: Target, keys: Sequence[MapKey]) -> _PeopleSums:
+def _summed(people: Sequence[Sequence[RunMaps]], *, target: Target, keys: Sequence[MapKey]) -> _PeopleSums:
     """Add up participants, each by its runs; one participant's maps are in memory at a time."""
     n = len(target.points)
     sums = _PeopleSums(inside=np.ones(n, dtype=bool), tests={key: Running.of(n) for key in keys})
@@ -94,54 +78,33 @@ def _joined(parts: Iterable[_PeopleSums]) -> _PeopleSums:
     return first
 
 
-def _all_summed(
-    people: Sequence[Sequence[RunMaps]], target: Target, keys: Sequence[MapKey], processes: Processes
-) -> _PeopleSums:
-    """Add up all participants, chunks of them side by side; the chunks do not depend on the number of processes."""
-    chunks = [people[start : start + CHUNK] for start in range(0, len(people), CHUNK)]
-    if processes.most < 2 or len(chunks) < 2:
-        return _joined(_summed(chunk, target, keys) for chunk in chunks)
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes.most, len(chunks)), mp_context=context) as pool:
-        return _joined(_in_order(pool, chunks, target, keys, processes))
-
-
-def _in_order(
-    pool: Executor,
-    chunks: Sequence[Sequence[Sequence[RunMaps]]],
-    target: Target,
-    keys: Sequence[MapKey],
-    processes: Processes,
-) -> Iterator[_PeopleSums]:
-    """Sums of the chunks in their order, as few at once as processors can be spared."""
-    open_: deque[Future[_PeopleSums]] = deque()
-    for chunk in chunks:
-        while len(working := [each for each in open_ if not each.done()]) >= processes.free:
-            wait(working, timeout=_LOOK_AGAIN_S, return_when=FIRST_COMPLETED)
-        while open_ and open_[0].done():
-            yield open_.popleft().result()
-        open_.append(pool.submit(_summed, chunk, target, keys))
-    while open_:
-        yield open_.popleft().result()
-
-
 def group_maps(
     runs: Sequence[RunMaps],
     output_dir: Path,
     *,
     series: Sequence[str],
     say: Callable[[str], None] = LOGGER.info,
-    processes: Processes = ONE,
+    pool: Executor | None = None,
 ) -> GroupMaps:
     """Make and store the group maps of every task, contrast and series.
 
     Parameters
     ----------
-    output_dir : root of the derivatives; maps go to its folder ``group``
-    series : raw, baselines and methods, in this order
+    runs : sequence of RunMaps
+        The maps of all participants.
+    output_dir : Path
+        Root of the derivatives; maps go to its folder ``group``.
+    series : sequence of str
+        Raw, baselines and methods, in this order.
+    say : callable
+        Told what is made.
+    pool : concurrent.futures.Executor, optional
+        Adds up chunks of participants side by side; the chunks do not depend on it.
+
+    Returns
+    -------
+    GroupMaps
+        What was made, and what was left out.
     """
     from bids_sr.registration.templates import TemplateError
 
@@ -154,7 +117,7 @@ def group_maps(
         return GroupMaps(left_out=(f"group maps: {error}",))
     left_out = [f"group maps: {run.name} has no transform to {space}" for run in runs if not run.reaches(space)]
     reaching = [run for run in runs if run.reaches(space)]
-    made: list[GroupMap] = []
+    made = []
     tested = np.zeros(target.shape, dtype=bool)
     for task, variant in dict.fromkeys((run.task, run.variant) for run in reaching):
         own: dict[str, list[RunMaps]] = {}
@@ -165,7 +128,9 @@ def group_maps(
             left_out.append(f"group maps of task {task}: {_people(len(own))}, {LEAST} are needed")
             continue
         people = [own[name] for name in sorted(own)]
-        sums = _all_summed(people, target, _keys(people, series, fwhm), processes)
+        add_up = partial(_summed, target=target, keys=_keys(people, series, fwhm))
+        chunks = [people[start : start + CHUNK] for start in range(0, len(people), CHUNK)]
+        sums = _joined((pool.map if pool else map)(add_up, chunks))
         if not sums.inside.any():
             left_out.append(f"group maps of task {task}: no voxel lies in the brain of every participant")
             continue
@@ -182,7 +147,7 @@ def group_maps(
             for (name, count), contrasts in few.items()
         ]
     return GroupMaps(
-        space=space, maps=tuple(made), left_out=tuple(left_out), background=target.background, mask=tested,
+        space=space, maps=pd.DataFrame(made), left_out=tuple(left_out), background=target.background, mask=tested,
         affine=target.affine,
     )  # fmt: skip
 
@@ -200,66 +165,68 @@ def _keys(people: Sequence[Sequence[RunMaps]], series: Sequence[str], fwhm: floa
     return [key for key in wanted if key in there]
 
 
-def _one_map(run: RunMaps, key: MapKey, test: Running, target: Target, inside: Array, output_dir: Path) -> GroupMap:
-    """Test one series and contrast, and store its maps."""
-    contrast, name, fwhm, _ = key
-    mask = np.zeros(target.shape, dtype=bool)
-    mask[target.mask] = inside
+def _one_map(
+    run: RunMaps, key: MapKey, test: Running, target: Target, inside: Array, output_dir: Path
+) -> dict[str, Any]:
+    """Test one series and contrast, and store its maps: a row of `GroupMaps.maps`."""
     found = test.tested()
-    files = _store(found, mask, target, output_dir, run, key, test.people)
     best = int(np.argmax(found["z"]))
-    place = target.points[inside][best]
-    return GroupMap(
-        task=run.task, variant=run.variant, contrast=contrast, series=name, fwhm_mm=fwhm,
-        participants=tuple(test.people), files=files, peak_z=float(found["z"][best]),
-        peak_mm=(float(place[0]), float(place[1]), float(place[2])),
-        active_mm3=float((found["z"] > Z_SHOWN).sum() * abs(np.linalg.det(target.affine[:3, :3]))),
-    )  # fmt: skip
+    return {
+        "task": run.task,
+        "variant": run.variant,
+        "contrast": key[0],
+        "series": key[1],
+        "fwhm_mm": key[2],
+        "participants": tuple(test.people),
+        **{
+            stat: _store(stat, values, target, inside, output_dir, run, key, test.people)
+            for stat, values in found.items()
+        },
+        "peak_z": float(found["z"][best]),
+        "peak_mm": tuple(target.points[inside][best].tolist()),
+        "active_mm3": float((found["z"] > Z_SHOWN).sum() * abs(np.linalg.det(target.affine[:3, :3]))),
+    }
 
 
 def _store(
-    found: Mapping[str, Array],
-    mask: Array,
-    target: Target,
-    output_dir: Path,
-    run: RunMaps,
-    key: MapKey,
+    stat: str, values: Array, target: Target, inside: Array, output_dir: Path, run: RunMaps, key: MapKey,
     people: Sequence[str],
-) -> dict[str, Path]:
-    """Write effect, its variance, t and z, each with its sidecar first; names are those of nilearn."""
+) -> Path:  # fmt: skip
+    """Write a map with its sidecar first; names of statistics are those of nilearn."""
     from nibabel.nifti1 import Nifti1Header
 
     from bids_sr.io import atomic_files
     from bids_sr.io.nifti import save_image
 
     contrast, name, fwhm, _ = key
-    parts = [f"task-{run.task}", *([run.variant] if run.variant != "n/a" else []), f"space-{target.space}", "res-2"]
-    what = {
-        "effect": "Mean over participants of the effect, percent of the mean signal of each run's brain",
-        "variance": "Variance of that mean, its squared standard error",
-        "t": f"t of that mean, {len(people) - 1} degrees of freedom",
-        "z": "The same as z",
+    what, unit = {
+        "effect": ("Mean over participants of the effect, percent of the mean signal of each run's brain", "percent"),
+        "variance": ("Variance of that mean, its squared standard error", "percent^2"),
+        "t": (f"t of that mean, {len(people) - 1} degrees of freedom", None),
+        "z": ("The same as z", None),
+    }[stat]
+    parts = ["group", f"task-{run.task}", *([run.variant] if run.variant != MISSING else [])]
+    parts += [f"space-{target.space}", "res-2", f"contrast-{contrast}", f"stat-{stat}", f"desc-{map_label(name, fwhm)}"]
+    stem = output_dir / "group" / f"{'_'.join(parts)}_statmap"
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    sidecar = {
+        "Description": what,
+        **({"Units": unit} if unit else {}),
+        "SourceSeries": name,
+        "SmoothingFWHM": fwhm,
+        "Participants": list(people),
+        "Model": {"Type": "one-sample t test over participants", "Runs": "fixed effects before"},
+        "SpatialReference": template_uri(target.space, "2") or target.space,
+        "Resolution": "2 mm isotropic, one linear interpolation of each participant's map",
+        "SkullStripped": True,
     }
-    files, header = {}, Nifti1Header()
+    atomic_files.write_json(stem.with_name(f"{stem.name}.json"), sidecar)
+    header = Nifti1Header()
     header["qform_code"] = header["sform_code"] = 4  # of a template
-    for stat, values in found.items():
-        stem = "_".join(["group", *parts, f"contrast-{contrast}", f"stat-{stat}", f"desc-{map_label(name, fwhm)}"])
-        path = output_dir / "group" / f"{stem}_statmap.nii.gz"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sidecar = {
-            "Description": what[stat],
-            **({"Units": UNITS[stat]} if stat in UNITS else {}),
-            "SourceSeries": name,
-            "SmoothingFWHM": fwhm,
-            "Participants": list(people),
-            "Model": {"Type": "one-sample t test over participants", "Runs": "fixed effects before"},
-            "SpatialReference": template_uri(target.space, "2") or target.space,
-            "Resolution": "2 mm isotropic, one linear interpolation of each participant's map",
-            "SkullStripped": True,
-        }
-        atomic_files.write_json(path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
-        data = np.zeros(target.shape, dtype=np.float32)
-        data[mask] = values
-        save_image(data, target.affine, path, header_like=header)
-        files[stat] = path
-    return files
+    within = np.zeros(len(target.points), dtype=np.float32)
+    within[inside] = values
+    data = np.zeros(target.shape, dtype=np.float32)
+    data[target.mask] = within
+    path = stem.with_name(f"{stem.name}.nii.gz")
+    save_image(data, target.affine, path, header_like=header)
+    return path

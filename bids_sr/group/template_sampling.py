@@ -218,7 +218,7 @@ def values_of(way: Way, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
     return {key: found[key] * np.float32(way.scale) for key in keys if key in found}
 
 
-def variance_of(way: Way, key: MapKey) -> Array | None:
+def _variance_of(way: Way, key: MapKey) -> Array | None:
     """Variance of the effect, (effect / t)², on the template's voxels; not positive where it is not known."""
     files = [path for stat in ("effect", "t") if (path := way.run.native.get((*key[:3], stat))) is not None]
     if way.points is None or len(files) < 2:
@@ -250,5 +250,5 @@ def participant_of(ways: Sequence[Way], keys: Sequence[MapKey]) -> Mapping[MapKe
         if len(own) == 1:
             found[key] = own[0][1]
         elif own:
-            found[key] = fixed_effects([values for _, values in own], [variance_of(way, key) for way, _ in own])
+            found[key] = fixed_effects([values for _, values in own], [_variance_of(way, key) for way, _ in own])
     return found

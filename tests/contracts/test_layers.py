@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bids": {"config", "io", "sr/methods"},
     "preflight": {"bids", "config", "io", "sr", "sr/methods", "stats", "registration"},
     "retrospective": {"bids", "config", "io", "spatial", "sr", "stats"},
-    "group": {"io", "registration", "spatial", "stats"},
+    "group": {"bids", "io", "metrics", "registration", "spatial", "stats"},
     "slurm": {"config", "boilerplate"},
     "phantom": {"io", "sr", "spatial"},
     "pipeline": {"boilerplate", "config", "io", "metrics", "reports", "spatial", "stats"},

@@ -1,87 +1,126 @@
-"""Tables of the group's page: comparisons, the paper's numbers beside ours, and maps."""
+"""Tables of the group's page: comparisons, and the paper's numbers beside ours."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
+import pandas as pd
 from markupsafe import Markup
 
+from bids_sr.frozen import frozen
+from bids_sr.metrics.long_tables import MISSING
 from bids_sr.reports.markup import render, table
 from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.text import group_verdicts as words
-from bids_sr.stats.group.group_tables import Cell, PaperTable
-from bids_sr.stats.group.group_tests import Comparison
-from bids_sr.stats.group.paired_tests import Spread, Wilcoxon
+from bids_sr.series import BASELINES, MEASURED
+from bids_sr.stats.group.paired_tests import ALPHA, differences, quartiles, signed_rank
 
 # What the paper reports of 30 participants; smoothing sigma 1.5, unit not given (METHODS: 3.5 or 13.2 mm FWHM)
-PAPER = (
-    ("paper: acquired", "σ = 1.5", "140.00 (64.75–184.00)", "128.50 (43.50–208.25)", ".590 (.408–.735)", ("", "", "")),
+_PAPER = (
+    ("paper: acquired", "σ = 1.5", "140.00 (64.75–184.00)", "128.50 (43.50–208.25)", ".590 (.408–.735)",
+     ("–", "–", "–")),
     ("paper: srgan", "σ = 1.5", "83.37 (42.31–119.68)", "87.00 (28.93–129.00)", ".490 (.361–.589)",
-     ("p < .001", "p < .001", "p = .00466")),
-    ("paper: acquired", "0", "–", "–", ".417 (.320–.575)", ("", "", "")),
-    ("paper: srgan", "0", "–", "–", ".355 (.238–.457)", ("", "", "p = 2.76e−6")),
+     ("< .001", "< .001", ".00466")),
+    ("paper: acquired", "0", "–", "–", ".417 (.320–.575)", ("–", "–", "–")),
+    ("paper: srgan", "0", "–", "–", ".355 (.238–.457)", ("–", "–", "2.76e−6")),
 )  # fmt: skip
 
 
-def spread_text(value: Spread) -> str:
-    """Median and quartiles."""
-    if not value.n:
+@frozen
+class Paper:
+    """Region sizes of two conditions and their overlap, as the paper has them, with one smoothing."""
+
+    task: str
+    variant: str
+    conditions: tuple[str, str]
+    fwhm_mm: float
+    panels: Mapping[str, pd.DataFrame]  # by title: values of participants in each series
+
+
+def papers(values: pd.DataFrame) -> Iterator[list[Paper]]:
+    """The paper's sizes for every task and pair of conditions (its equation 2 as threshold), one each smoothing."""
+    sizes = values[values["threshold"] == "quarter"]
+    for (task, variant), of_task in sizes.groupby(["task", "variant"], observed=True, sort=False):
+        dice = of_task[of_task["statistic"] == "dice"]
+        size = of_task[of_task["statistic"] == "size_acquired_voxels"]
+        pairs = words.paired_conditions(of_task["contrast"])
+        for pair in (name for name in dice["contrast"].unique() if name in pairs):
+            shown = {f"size, {name}": size[size["contrast"] == name] for name in pairs[pair]}
+            shown["Dice"] = dice[dice["contrast"] == pair]
+            yield [
+                Paper(
+                    task=task, variant=variant, conditions=pairs[pair], fwhm_mm=fwhm,
+                    panels={title: own[own["fwhm_mm"] == fwhm] for title, own in shown.items()},
+                )
+                for fwhm in sorted(shown["Dice"]["fwhm_mm"].unique())
+            ]  # fmt: skip
+
+
+def _quartiles_text(first: float, median: float, third: float) -> str:
+    """Median and quartiles; *not defined* for NaN."""
+    if not math.isfinite(median):
         return "not defined"
-    return f"{words.number(value.median)} ({words.number(value.first)}–{words.number(value.third)})"
+    return f"{words.number(median)} ({words.number(first)}–{words.number(third)})"
 
 
-def _cell(cell: Cell) -> str:
-    lacking = f"defined in {cell.spread.n} of {cell.of}" if cell.spread.n < cell.of else ""
-    return render("value", spread_text(cell.spread) if cell.of else "–", lacking)
+def _p(p: float, smallest: float, method: str) -> str:
+    if method == "identical":
+        return method
+    short = f"smallest possible: {words.number(smallest)}" if smallest >= ALPHA else ""
+    return render("value", words.p_number(p), short)
 
 
-def _p(test: Wilcoxon | None) -> str:
-    if test is None:
-        return "–"
-    if test.method == "identical":
-        return "identical"
-    short = words.p_text(test.p_value).removeprefix("p = ").removeprefix("p ")
-    return render("value", short, "" if test.can_reach else f"smallest possible: {words.number(test.smallest_p)}")
+def _cells(own: pd.DataFrame, series: str) -> Iterator[str]:
+    """Median and quartiles of a series over participants, then its tests against the acquired series and bspline."""
+    there = own["value"][own["series"] == series]
+    known = int(there.notna().sum())
+    text = _quartiles_text(*quartiles(there)) if len(there) else "–"
+    yield render("value", text, f"defined in {known} of {len(there)}" if known < len(there) else "")
+    for other in ("raw", "bspline"):
+        tested = own[own["series"].isin([series, other])].pivot(index="participant", columns="series", values="value")
+        tested = tested.dropna()
+        if other == series or tested.shape[1] < 2 or len(tested) < 2:
+            yield "–"
+        else:
+            found = signed_rank(differences(tested[series], tested[other]))
+            yield _p(*(found[name] for name in ("p_wilcoxon", "p_smallest", "method")))
 
 
-def paper_html(paper: PaperTable) -> Markup:
+def paper_html(sizes: Sequence[Paper], methods: Sequence[str]) -> Markup:
     """The paper's table with every baseline beside the methods, and the paper's own numbers."""
-    a, b = paper.conditions
+    a, b = sizes[0].conditions
     heads = ["series", "smoothing (mm)"]
     for what in (f"size, {a}", f"size, {b}", f"Dice, {a} and {b}"):
         heads += [f"{what}: median (IQR)", "p, acquired", "p, bspline"]
     rows: list[list[str]] = []
-    for (fwhm, series), cells in paper.lines.items():
-        tests = [(_cell(cell), _p(cell.against_raw), _p(cell.against_spline)) for cell in cells]
-        rows.append([series_text(series), f"{fwhm:g}", *(text for each in tests for text in each)])
-    for name, smoothing, *medians, p_values in PAPER:
-        own = [(m, p.removeprefix("p = ") or "–", "–") for m, p in zip(medians, p_values, strict=True)]
-        rows.append([Markup("<em>{}</em>").format(name), smoothing, *(str(text) for each in own for text in each)])
-    where = f"task {paper.task}" + (f", {paper.variant}" if paper.variant != "n/a" else "")
+    for paper in sizes:
+        there = {series for own in paper.panels.values() for series in own["series"]}
+        for series in (name for name in ("raw", *BASELINES, *methods, MEASURED) if name in there):
+            cells = (cell for own in paper.panels.values() for cell in _cells(own, series))
+            rows.append([series_text(series), f"{paper.fwhm_mm:g}", *cells])
+    for name, smoothing, *medians, p_values in _PAPER:
+        cells = (cell for median, p in zip(medians, p_values, strict=True) for cell in (str(median), p, "–"))
+        rows.append([Markup("<em>{}</em>").format(name), smoothing, *cells])
+    where = f"task {sizes[0].task}" + (f", {sizes[0].variant}" if sizes[0].variant != MISSING else "")
     return table(f"Region size (acquired voxels) and overlap, {where}", heads, rows)
 
 
-def comparisons_html(comparisons: Sequence[Comparison], caption: str) -> Markup:
+def comparisons_html(rows: Sequence[words.Row], caption: str) -> Markup:
     """Comparisons of one question as a table."""
     heads = (
         "series", "reference", "n", "median (IQR)", "reference, median (IQR)", "difference [interval]", "effect size",
         "p", "p, Holm", "FDR", "p, equivalence", "result", "note",
     )  # fmt: skip
-    rows = []
-    for each in comparisons:
-        interval: str = "–"
-        if each.estimate is not None:
-            interval = words.interval_text(each.estimate)
-            if each.estimate.level < 0.949:
-                interval = Markup("{} <small>{:.0f} %</small>").format(interval, 100 * each.estimate.level)
-        effect = words.number(each.test.effect_size, sign=True) if each.test else "–"
-        named = map(series_text, (each.series, each.reference))
-        rows.append([
-            *named, each.n, spread_text(each.own), spread_text(each.other), interval, effect, _p(each.test),
-            *(words.number(p) for p in (each.p_holm, each.p_fdr, each.p_equivalence_holm)), each.word, each.note,
+    lines = []
+    for row in rows:
+        interval: str = words.interval_text(row) if row.n else "–"
+        if row.level < 0.949:
+            interval = Markup("{} <small>{:.0f} %</small>").format(interval, 100 * row.level)
+        lines.append([
+            series_text(row.series), series_text(row.minus), row.n,
+            _quartiles_text(row.q1_series, row.median_series, row.q3_series),
+            _quartiles_text(row.q1_minus, row.median_minus, row.q3_minus),
+            interval, words.number(row.effect_size, sign=True),
+            _p(row.p_wilcoxon, row.p_smallest, row.method) if row.n else "–",
+            *(words.number(p) for p in (row.p_holm, row.p_fdr, row.p_equivalence_holm)), row.word, row.note,
         ])  # fmt: skip
-    return table(caption, heads, rows)
-
-
-def maps_html(rows: Sequence[Mapping[str, str]]) -> Markup:
-    """Table of group maps: one row each, columns as the keys of the first."""
-    heads = list(rows[0]) if rows else []
-    return table("Group maps, smallest smoothing above 0", heads, [list(row.values()) for row in rows])
+    return table(caption, heads, lines)

@@ -1,7 +1,13 @@
-"""What the maps of the group show, series by series."""
+"""Activation of the group: each voxel tested over participants, by running sums, and what the maps show.
 
-from collections.abc import Mapping
-from pathlib import Path
+nilearn's second-level model gives the same (as a test shows), but holds the maps of all participants in memory.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from scipy import special
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
@@ -10,28 +16,73 @@ Z_SHOWN = 3.1
 
 
 @frozen
-class GroupMap:
-    """What the group shows of one series and contrast."""
-
-    task: str
-    variant: str
-    contrast: str
-    series: str
-    fwhm_mm: float
-    participants: tuple[str, ...]  # who entered
-    files: Mapping[str, Path]  # by statistic (effect, t, z)
-    peak_z: float  # highest z and where, template's mm
-    peak_mm: tuple[float, float, float]
-    active_mm3: float  # volume of z > 3.1
-
-
-@frozen
 class GroupMaps:
     """All group maps, and what was left out and why."""
 
     space: str | None = None  # template's space; None where nothing could be made
-    maps: tuple[GroupMap, ...] = ()  # in the order of task, contrast, series
+    # a row each, in the order of task, contrast, series: task, variant, contrast, series, fwhm_mm, participants (who
+    # entered), a file for each statistic (effect, variance, t, z), peak_z, peak_mm (where, in the template), active_mm3
+    # (volume of z > 3.1)
+    maps: pd.DataFrame = field(default_factory=pd.DataFrame)
     left_out: tuple[str, ...] = ()  # in words
     background: Array | None = None  # (X, Y, Z) template and voxels tested, on the maps' grid, voxel to RAS mm
     mask: Array | None = None
     affine: Array | None = None
+
+
+_SMALLEST_P = 1e-300  # so that z stays finite
+
+
+@dataclass(slots=True)
+class Running:
+    """Mean and sum of squared deviations of what was added (Welford), (voxels,) each."""
+
+    # mean, squares: float64
+    mean: Array
+    squares: Array
+    people: list[str] = field(default_factory=list)  # names of those who were added
+
+    @classmethod
+    def of(cls, voxels: int | tuple[int, ...]) -> "Running":
+        """Nothing added yet."""
+        return cls(mean=np.zeros(voxels), squares=np.zeros(voxels))
+
+    def add(self, values: Array, who: str) -> None:
+        """Add one participant's values, (voxels,)."""
+        self.people.append(who)
+        away = values - self.mean
+        self.mean += away / len(self.people)
+        away *= values - self.mean
+        self.squares += away
+
+    def keep(self, which: Array) -> None:
+        """Go on with some of the voxels."""
+        self.mean, self.squares = self.mean[which], self.squares[which]
+
+    def join(self, other: "Running") -> None:
+        """Add all that another holds of the same voxels (Chan)."""
+        n, m = len(self.people), len(other.people)
+        if not m:
+            return
+        away = other.mean - self.mean
+        self.mean = self.mean + away * (m / (n + m))
+        self.squares = self.squares + other.squares + away**2 * (n * m / (n + m))
+        self.people += other.people
+
+    def tested(self) -> dict[str, Array]:
+        """Effect (the mean), its variance, t and z of each voxel, float32; t, z are 0 where nothing varies.
+
+        Raises
+        ------
+        ValueError : fewer than two participants
+        """
+        n = len(self.people)
+        if n < 2:
+            raise ValueError(f"{n} participants leave no degree of freedom")
+        variance = self.squares / (n - 1) / n
+        error = np.sqrt(variance)
+        t = np.divide(self.mean, error, out=np.zeros_like(self.mean), where=error > 0)
+        p = np.clip(special.stdtr(n - 1, -np.abs(t)), _SMALLEST_P, None)
+        z = -np.sign(t) * special.ndtri(p)
+        found = {"effect": self.mean, "variance": variance, "t": t, "z": z}
+        return {stat: values.astype(np.float32) for stat, values in found.items()}

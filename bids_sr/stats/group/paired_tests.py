@@ -1,75 +1,25 @@
 """Paired tests over subjects: exact Wilcoxon, Hodges-Lehmann, t, TOST, Friedman, Holm and Benjamini-Hochberg.
 
-Wilcoxon's signed-rank test is computed from its own permutation distribution (every sign of every difference equally
-likely), so that its p value is exact with tied ranks too and needs no table. All functions take the differences
-``method - reference``, one a subject. Maps of the group are tested voxel by voxel, with running sums (`Running`).
+Wilcoxon's signed-rank test is computed from its own permutation distribution (every sign of every
+difference equally likely), so that its p value is exact with tied ranks too and needs no table.
+All functions take the differences ``method - reference``, one a subject; what they find are the
+columns of the table of comparisons.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array, Float
+from bids_sr.io.array_types import Float
 
 EXACT_UP_TO = 100  # differences; beyond, the normal approximation is better than three digits
 ALPHA = 0.05
 _ALIKE = 1e-9  # of the largest metric: differences nearer than this are equal (tables hold six digits)
-
-
-@frozen
-class Wilcoxon:
-    """Result of the signed-rank test."""
-
-    n: int  # differences that are not zero; the others say nothing about the sign and are left out
-    w_plus: float  # sum of the ranks of the positive differences
-    p_value: float  # two-sided; 1 where all differences are zero
-    smallest_p: float  # what this test could at best have reached with so many differences and these ties
-    effect_size: float  # matched-pairs rank-biserial correlation, -1 to 1; NaN where all differences are zero
-    method: str  # exact, normal, or identical (all differences are zero)
-
-    @property
-    def can_reach(self) -> bool:
-        """Whether p < .05 was possible at all."""
-        return self.smallest_p < ALPHA
-
-
-@frozen
-class Interval:
-    """An estimate, its interval, and the confidence that the interval really has.
-
-    `level` falls short of .95 where so few differences allow no wider interval than from the smallest to the largest.
-    """
-
-    value: float
-    lower: float
-    upper: float
-    level: float
-
-
-@frozen
-class TTest:
-    """A paired t test; `t` and `p_value` are NaN where the differences do not vary."""
-
-    t: float
-    dof: float
-    p_value: float
-
-
-@frozen
-class Spread:
-    """Median and quartiles (linear between order statistics) of `n` values; NaN where there are none."""
-
-    median: float
-    first: float
-    third: float
-    n: int
+_GRAIN = 1e-12  # of the largest difference: how near a mean of pairs is found
 
 
 def differences(values: npt.ArrayLike, reference: npt.ArrayLike) -> Float:
@@ -98,31 +48,51 @@ def _distribution(doubled_ranks: tuple[int, ...]) -> Float:
     return found
 
 
-def wilcoxon(found: npt.ArrayLike) -> Wilcoxon:
+def signed_rank(found: npt.ArrayLike) -> dict[str, float | str]:
     """Wilcoxon's signed-rank test of differences, two-sided.
 
-    Ties get their mean rank. Up to `EXACT_UP_TO` differences the p value is exact given the ranks; beyond it is that
-    of the normal approximation with corrections for ties and continuity.
+    Ties get their mean rank. Up to `EXACT_UP_TO` differences the p value is exact given the ranks;
+    beyond it is that of the normal approximation with corrections for ties and continuity.
+
+    Parameters
+    ----------
+    found : array-like of float, shape (n,)
+        Differences; those of zero say nothing about the sign and are left out.
+
+    Returns
+    -------
+    dict
+        ``effect_size`` (matched-pairs rank-biserial correlation; NaN where all differences are
+        zero), ``w_plus``, ``n_nonzero``, ``method`` (exact, normal, or identical), ``p_wilcoxon``,
+        and ``p_smallest``, what the test could at best reach with these ranks.
     """
     d = np.asarray(found, dtype=np.float64)
     used = d[d != 0]
     n = len(used)
     if not n:
-        return Wilcoxon(n=0, w_plus=0.0, p_value=1.0, smallest_p=1.0, effect_size=math.nan, method="identical")
+        return _columns(math.nan, 0.0, 0, "identical", 1.0, 1.0)
     ranks = stats.rankdata(np.abs(used))
-    total = float(ranks.sum())
-    w_plus = float(ranks[used > 0].sum())
-    if n <= EXACT_UP_TO:
-        chances = _distribution(tuple(sorted(round(2 * rank) for rank in ranks)))
-        at = round(2 * w_plus)
-        tail = min(chances[: at + 1].sum(), chances[at:].sum())
-        p_value, smallest, method = min(1.0, 2 * float(tail)), min(1.0, 2.0 ** (1 - n)), "exact"
-    else:
-        spread = math.sqrt(float((ranks**2).sum()) / 4)
-        p_value = _normal_p(w_plus, total, spread)
-        smallest, method = _normal_p(total, total, spread), "normal"
+    total, w_plus = float(ranks.sum()), float(ranks[used > 0].sum())
     effect = (2 * w_plus - total) / total
-    return Wilcoxon(n=n, w_plus=w_plus, p_value=p_value, smallest_p=smallest, effect_size=effect, method=method)
+    if n > EXACT_UP_TO:
+        spread = math.sqrt(float((ranks**2).sum()) / 4)
+        p, smallest = (_normal_p(w, total, spread) for w in (w_plus, total))
+        return _columns(effect, w_plus, n, "normal", p, smallest)
+    chances = _distribution(tuple(sorted(round(2 * rank) for rank in ranks)))
+    at = round(2 * w_plus)
+    tail = min(chances[: at + 1].sum(), chances[at:].sum())
+    return _columns(effect, w_plus, n, "exact", min(1.0, 2 * float(tail)), min(1.0, 2.0 ** (1 - n)))
+
+
+def _columns(effect: float, w_plus: float, n: int, method: str, p: float, smallest: float) -> dict[str, float | str]:
+    return {
+        "effect_size": effect,
+        "w_plus": w_plus,
+        "n_nonzero": n,
+        "method": method,
+        "p_wilcoxon": p,
+        "p_smallest": smallest,
+    }
 
 
 def _normal_p(w_plus: float, total: float, spread: float) -> float:
@@ -130,86 +100,85 @@ def _normal_p(w_plus: float, total: float, spread: float) -> float:
     return min(1.0, 2 * float(special.ndtr(-beyond / spread)))
 
 
-def hodges_lehmann(found: npt.ArrayLike) -> Interval:
+def hodges_lehmann(found: npt.ArrayLike) -> dict[str, float]:
     """Median of the means of all pairs of differences (each with itself too), and its exact interval of 95 %.
 
-    The interval is the set of shifts that the signed-rank test does not reject, between two of the ordered means; its
-    true confidence is given. With ties that confidence is a lower bound.
+    The interval is the set of shifts that the signed-rank test does not reject, between two of the
+    ordered means. With ties its confidence is a lower bound.
+
+    Parameters
+    ----------
+    found : array-like of float, shape (n,)
+        Differences.
+
+    Returns
+    -------
+    dict
+        ``difference``, ``lower``, ``upper``, and ``level``, the confidence that the interval
+        really has: below .95 where so few differences allow no wider one.
     """
     d = np.sort(np.asarray(found, dtype=np.float64))
     n = len(d)
     count = n * (n + 1) // 2
-    alpha = 1 - 0.95
+    tail = ALPHA / 2
     if n <= EXACT_UP_TO:
         below = np.cumsum(_distribution(tuple(range(2, 2 * n + 1, 2)))[::2])
         # the largest number of means that may be cut off at each end
-        cut = int(np.searchsorted(below, alpha / 2, side="right"))
-        reached = 1 - 2 * float(below[max(cut, 1) - 1])
+        cut = max(int(np.searchsorted(below, tail, side="right")), 1)
+        level = 1 - 2 * float(below[cut - 1])
     else:
         spread = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
-        cut = max(1, math.floor(count / 2 - float(special.ndtri(1 - alpha / 2)) * spread))
-        reached = 0.95
-    cut = max(cut, 1)
-    wanted = {(count - 1) // 2, count // 2, cut - 1, count - cut}
-    means = {rank: _ordered_mean(d, rank) for rank in wanted} if n > EXACT_UP_TO else _ordered_means(d)
-    value = (means[(count - 1) // 2] + means[count // 2]) / 2
-    return Interval(value=float(value), lower=float(means[cut - 1]), upper=float(means[count - cut]), level=reached)
+        cut, level = max(1, math.floor(count / 2 - float(special.ndtri(1 - tail)) * spread)), 0.95
+    low, high, lower, upper = _ordered_means(d, ((count - 1) // 2, count // 2, cut - 1, count - cut))
+    return {"difference": (low + high) / 2, "lower": lower, "upper": upper, "level": level}
 
 
-def _ordered_means(d: Float) -> Float:
-    """The means of all pairs, each with itself too, ascending."""
-    i, j = np.triu_indices(len(d))
-    return np.asarray(np.sort((d[i] + d[j]) / 2))
+def _ordered_means(d: Float, ranks: Sequence[int]) -> list[float]:
+    """Some of the means of all pairs of ascending `d` (each with itself too), counted from the smallest.
 
-
-def _ordered_mean(d: Float, rank: int) -> float:
-    """One of `_ordered_means` of ascending `d`, without making them all.
-
-    The sums between two bounds are counted by bisection of `d`; the bounds close in until few are between.
+    Of many differences the pairs are not made: those up to a bound are counted, and the bound found
+    by bisection, to rounding.
     """
-    n = len(d)
-    own = np.arange(n)
-
-    def ends(bound: float, side: Literal["left", "right"]) -> npt.NDArray[np.intp]:
-        return np.maximum(np.searchsorted(d, bound - d, side=side), own)
-
-    low, high = 2 * d[0], 2 * d[-1]
-    grain = 1e-12 * max(abs(low), abs(high))
-    for _ in range(60):
-        middle = (low + high) / 2
-        if not low + grain < middle < high - grain:
-            break
-        if int((ends(middle, "right") - own).sum()) > rank:
-            high = middle
-        else:
-            low = middle
-        if int((ends(high, "right") - ends(low, "left")).sum()) <= 4 * n:
-            break
-    first, last = ends(low - grain, "left"), ends(high + grain, "right")
-    sizes = last - first
-    if int(sizes.sum()) > 8 * n:  # ties: all between are one value to rounding, and may be millions
-        one = int(np.argmax(sizes > 0))
-        return float((d[one] + d[first[one]]) / 2)
-    i = np.repeat(own, sizes)
-    j = np.arange(len(i)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + np.repeat(first, sizes)
-    at = rank - int((first - own).sum())
-    return float(np.partition((d[i] + d[j]) / 2, at)[at])
+    if len(d) <= EXACT_UP_TO:
+        i, j = np.triu_indices(len(d))
+        return np.sort((d[i] + d[j]) / 2)[list(ranks)].tolist()
+    own = np.arange(len(d))
+    grain = _GRAIN * max(abs(float(d[0])), abs(float(d[-1])))
+    found = []
+    for rank in ranks:
+        low, high = float(d[0]), float(d[-1])
+        while high - low > grain / 4:
+            middle = (low + high) / 2
+            up_to = np.maximum(np.searchsorted(d, 2 * middle - d, side="right") - own, 0).sum()
+            low, high = (low, middle) if up_to > rank else (middle, high)
+        found.append(round(high / grain) * grain if grain else 0.0)
+    return found
 
 
-def paired_t(found: npt.ArrayLike) -> TTest:
+def paired_t(found: npt.ArrayLike) -> dict[str, float]:
     """Student's t test that the mean of the differences is zero, two-sided.
+
+    Parameters
+    ----------
+    found : array-like of float, shape (n,)
+        Differences.
+
+    Returns
+    -------
+    dict
+        ``t``, ``dof`` and ``p_t``; t and p are NaN where the differences do not vary.
 
     Examples
     --------
-    >>> round(paired_t([1.0, 2.0, 3.0]).p_value, 4)
+    >>> round(paired_t([1.0, 2.0, 3.0])["p_t"], 4)
     0.0742
     """
     d = np.asarray(found, dtype=np.float64)
     dof = len(d) - 1
     if dof < 1 or _alike(d):
-        return TTest(t=math.nan, dof=dof, p_value=math.nan)
-    test = stats.ttest_1samp(d, 0.0)
-    return TTest(t=float(test.statistic), dof=dof, p_value=float(test.pvalue))
+        return {"t": math.nan, "dof": dof, "p_t": math.nan}
+    value = float(d.mean()) / _standard_error(d)
+    return {"t": value, "dof": dof, "p_t": 2 * float(special.stdtr(dof, -abs(value)))}
 
 
 def equivalence(found: npt.ArrayLike, margin: float) -> float:
@@ -222,8 +191,11 @@ def equivalence(found: npt.ArrayLike, margin: float) -> float:
         return math.nan
     if _alike(d):
         return 0.0 if abs(float(d.mean())) < margin else 1.0
-    above = stats.ttest_1samp(d, -margin, alternative="greater").pvalue
-    return float(max(above, stats.ttest_1samp(d, margin, alternative="less").pvalue))
+    return float(special.stdtr(len(d) - 1, (abs(float(d.mean())) - margin) / _standard_error(d)))
+
+
+def _standard_error(d: Float) -> float:
+    return float(d.std(ddof=1)) / math.sqrt(len(d))
 
 
 def _alike(d: Float) -> bool:
@@ -271,69 +243,11 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     return p.tolist()
 
 
-def spread(values: npt.ArrayLike) -> Spread:
-    """Median and quartiles of the values that are finite."""
+def quartiles(values: npt.ArrayLike) -> tuple[float, float, float]:
+    """First quartile, median and third quartile of the values that are finite; NaN where none is."""
     v = np.asarray(values, dtype=np.float64)
     v = v[np.isfinite(v)]
     if not len(v):
-        return Spread(median=math.nan, first=math.nan, third=math.nan, n=0)
-    first, median, third = (float(q) for q in np.quantile(v, [0.25, 0.5, 0.75]))
-    return Spread(median=median, first=first, third=third, n=len(v))
-
-
-_SMALLEST_P = 1e-300  # so that z stays finite
-
-
-@dataclass(slots=True)
-class Running:
-    """Mean and sum of squared deviations of what was added (Welford), (voxels,) each."""
-
-    # mean, squares: float64
-    mean: Array
-    squares: Array
-    people: list[str] = field(default_factory=list)  # names of those who were added
-
-    @classmethod
-    def of(cls, voxels: int | tuple[int, ...]) -> "Running":
-        """Nothing added yet."""
-        return cls(mean=np.zeros(voxels), squares=np.zeros(voxels))
-
-    def add(self, values: Array, who: str) -> None:
-        """Add one participant's values, (voxels,)."""
-        self.people.append(who)
-        away = values - self.mean
-        self.mean += away / len(self.people)
-        away *= values - self.mean
-        self.squares += away
-
-    def keep(self, which: Array) -> None:
-        """Go on with some of the voxels."""
-        self.mean, self.squares = self.mean[which], self.squares[which]
-
-    def join(self, other: "Running") -> None:
-        """Add all that another holds of the same voxels (Chan)."""
-        n, m = len(self.people), len(other.people)
-        if not m:
-            return
-        away = other.mean - self.mean
-        self.mean = self.mean + away * (m / (n + m))
-        self.squares = self.squares + other.squares + away**2 * (n * m / (n + m))
-        self.people += other.people
-
-    def tested(self) -> dict[str, Array]:
-        """Effect (the mean), its variance, t and z of each voxel, float32; t, z are 0 where nothing varies.
-
-        Raises
-        ------
-        ValueError : fewer than two participants
-        """
-        n = len(self.people)
-        if n < 2:
-            raise ValueError(f"{n} participants leave no degree of freedom")
-        variance = self.squares / (n - 1) / n
-        error = np.sqrt(variance)
-        t = np.divide(self.mean, error, out=np.zeros_like(self.mean), where=error > 0)
-        p = np.clip(special.stdtr(n - 1, -np.abs(t)), _SMALLEST_P, None)
-        z = -np.sign(t) * special.ndtri(p)
-        found = {"effect": self.mean, "variance": variance, "t": t, "z": z}
-        return {stat: values.astype(np.float32) for stat, values in found.items()}
+        return math.nan, math.nan, math.nan
+    first, median, third = np.quantile(v, [0.25, 0.5, 0.75]).tolist()
+    return first, median, third

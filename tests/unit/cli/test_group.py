@@ -68,11 +68,11 @@ def test_tables_have_their_columns_explained_and_hold_everything(places: tuple[P
     metrics = rows(places[1] / "group_metrics.tsv")
     assert len(metrics) == 8 * (7 + 9)
     columns = json.loads((places[1] / "group_metrics_columns.json").read_text())
-    assert set(columns["measure"]["Levels"]) == {row["measure"] for row in metrics}
+    assert set(columns["statistic"]["Levels"]) == {row["statistic"] for row in metrics}
     words = {
-        row["reference"]: row["word"]
+        row["minus"]: row["word"]
         for row in rows(places[1] / "group_stats.tsv")
-        if (row["measure"], row["series"]) == ("split_ev_beyond", "sbl")
+        if (row["statistic"], row["series"]) == ("ev", "sbl")
     }
     assert words == dict.fromkeys(("strongest", "bspline", "zerofill", "inject", "srgan", "sblMirror"), "better")
     assert "group" in (places[1] / ".bidsignore").read_text().splitlines()
@@ -108,7 +108,7 @@ def test_the_same_call_writes_the_same_tables(places: tuple[Path, Path]) -> None
 
 def test_a_margin_is_taken_and_shown(places: tuple[Path, Path]) -> None:
     assert group(places, "--margin", "0.3") == 0
-    own = [row for row in rows(places[1] / "group_stats.tsv") if row["measure"] == "split_ev_beyond"]
+    own = [row for row in rows(places[1] / "group_stats.tsv") if row["statistic"] == "ev"]
     margins = {(row["part"], row["margin"]) for row in own}
     assert margins == {("exploratory", "0.3"), ("primary", "n/a")}  # the primary one tests no equivalence
     assert "0.3 for pure numbers" in (places[1] / "group.html").read_text()

@@ -1,38 +1,50 @@
 """The group's page: sentences that follow from comparisons, everybody in the figures, foreign text escaped."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
-from grouptables import cohort, joined
+from grouptables import BEYOND, cohort, joined, values_of
 
+from bids_sr.group.group_inputs import find_tables
 from bids_sr.reports.figures import group_figures
 from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.group_report import METHODS, GroupContent, build_group_report, group_maps_html
-from bids_sr.reports.tables.group_comparison_tables import paper_html
+from bids_sr.reports.tables.group_comparison_tables import paper_html, papers
 from bids_sr.reports.text import group_verdicts
 from bids_sr.reports.text.methods_text import missing_keys
-from bids_sr.stats.group import group_tables, group_tests, metric_tables
-from bids_sr.stats.group.group_activation import GroupMap, GroupMaps
-from bids_sr.stats.group.metric_tables import Question
+from bids_sr.stats.group import comparisons as group_comparisons
+from bids_sr.stats.group import group_tables
+from bids_sr.stats.group.group_activation import GroupMaps
 
 NAMES = ("sbl", "srgan")
-BEYOND = Question("tap", "n/a", "evaluation", "split_ev_beyond", "measured", "brain", "all", 0.0)
 
 
-def made(folder: Path, count: int) -> tuple[list[group_tests.Comparison], metric_tables.Values]:
+def made(folder: Path, count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Comparisons and values."""
     cohort(folder, count)
-    found = joined(folder)
-    return group_tests.compare(found.values, NAMES, units=found.units), found.values
+    values = joined(folder).values
+    return group_comparisons.compare(values, NAMES), values
+
+
+def on_detail(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["statistic"] == BEYOND["statistic"]]
+
+
+def of_sbl(comparisons: pd.DataFrame) -> list[Any]:
+    own = on_detail(comparisons)
+    return list(own[own["series"] == "sbl"].itertuples())
 
 
 def content(folder: Path, count: int, **how: object) -> GroupContent:
-    comparisons, _ = made(folder, count)
+    cohort(folder, count)
+    found = joined(folder)
     given = {
-        "sources": metric_tables.find_sources(folder), "joined": joined(folder), "comparisons": comparisons,
+        "tables": find_tables(folder), "joined": found, "comparisons": group_tables.all_comparisons(found, "sbl"),
         "maps": GroupMaps(), "absent": [], "method": "sbl", "margin": None, "about": {"Command": "bids-sr"},
     }  # fmt: skip
     return GroupContent(**{**given, **how})
@@ -51,7 +63,7 @@ def test_the_verdict_is_in_words_and_says_how_sure(tmp_path: Path) -> None:
     assert "better than bspline, zerofill, inject and srgan (by at least +0.0" in first
     assert "p = .002" in first
     assert "sblMirror" in group_verdicts.placebo_sentence(told[0])
-    sizes = [group_verdicts.sentence(each) for each in told if each.kind == group_verdicts.SIZE]
+    sizes = [group_verdicts.sentence(each) for each in told if each[0].kind == group_verdicts.SIZE]
     assert len(sizes) == 3
     assert all("not an improvement by itself" in text for text in sizes)
 
@@ -61,7 +73,7 @@ def test_a_loss_is_called_a_loss(tmp_path: Path) -> None:
         "sbl": {f"sub-{n}": 0.1 + 0.01 * n for n in range(9)},
         "bspline": {f"sub-{n}": 0.3 + 0.012 * n for n in range(9)},
     }
-    comparisons = group_tests.compare({BEYOND: values}, ["sbl"], units={})
+    comparisons = group_comparisons.compare(values_of(values), ["sbl"])
     told = group_verdicts.findings(comparisons, ["sbl"])
     assert group_verdicts.verdict(told, ["sbl"])[0].startswith(
         "sbl is worse than bspline (explained variance of measured BOLD detail"
@@ -94,27 +106,27 @@ def test_p_values_and_numbers_as_text() -> None:
 
 def test_every_participant_is_in_the_figure(tmp_path: Path) -> None:
     _, values = made(tmp_path, 5)
-    fig = group_figures.paired_figure([("", values[BEYOND])], NAMES)
+    fig = group_figures.paired_figure([("", on_detail(values))], NAMES)
     (ax,) = fig.axes
     labels = [text.get_text() for text in ax.get_xticklabels()]
     assert labels == ["bspline", "zerofill", "inject", "sbl", "srgan", "measured"]
     points = [line for line in ax.lines if line.get_marker() == "o"]
     assert [len(line.get_ydata()) for line in points] == [5] * 6
-    medians = sorted(float(np.median(list(values[BEYOND][name].values()))) for name in labels)
+    medians = on_detail(values).groupby("series", observed=True)["value"].median()[labels].sort_values().tolist()
     drawn = sorted(float(line.get_ydata()[0]) for line in ax.lines if line.get_linewidth() == 2.2)
     assert drawn == pytest.approx(medians)
 
 
 def test_differences_show_estimate_and_interval(tmp_path: Path) -> None:
     comparisons, _ = made(tmp_path, 8)
-    own = [each for each in comparisons if (each.question, each.series) == (BEYOND, "sbl")]
+    own = of_sbl(comparisons)
     fig = group_figures.differences_figure(own)
     ends = [list(line.get_xdata()) for line in fig.axes[0].lines if len(line.get_xdata()) == 2][1:]
-    assert ends == [[e.estimate.lower, e.estimate.upper] for e in own if e.estimate is not None]
+    assert ends == [[row.lower, row.upper] for row in own]
     with pytest.raises(FigureInputError):
         group_figures.differences_figure([])
     with pytest.raises(FigureInputError):
-        group_figures.paired_figure([("", {})], NAMES)
+        group_figures.paired_figure([("", values_of({"sbl": {"sub-01": np.nan}}))], NAMES)
 
 
 def test_the_page_is_whole_and_nothing_from_outside_is_interpreted(tmp_path: Path) -> None:
@@ -137,7 +149,7 @@ def test_the_page_is_whole_and_nothing_from_outside_is_interpreted(tmp_path: Pat
 
 
 def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
-    text = paper_html(group_tables.paper_tables(made(tmp_path, 8)[1], NAMES)[0])
+    text = paper_html(next(papers(made(tmp_path, 8)[1])), NAMES)
     cells = re.findall(r"<tr>(.*?)</tr>", text)
     assert "83.37 (42.31–119.68)" in text
     assert ".490 (.361–.589)" in text
@@ -161,13 +173,14 @@ def inside(fig) -> bool:
 
 def test_no_label_is_cut_off_however_long(tmp_path: Path) -> None:
     comparisons, values = made(tmp_path, 5)
-    long = {f"sub-averylongparticipantlabel{n}": 0.1 * n for n in range(5)}
-    series = {"bsplineSmooth": long, "bsplinePca": long, **values[BEYOND]}
+    people = [f"sub-averylongparticipantlabel{n}" for n in range(5)]
+    long = {who: 0.1 * n for n, who in enumerate(people)}
+    series = pd.concat([values_of({"bsplineSmooth": long, "bsplinePca": long}), on_detail(values)])
     assert inside(group_figures.paired_figure([("", series), ("", series)], NAMES))
-    own = [each for each in comparisons if (each.question, each.series) == (BEYOND, "sbl")]
-    own = [replace(each, reference="bsplineSmooth") for each in own]
+    own = [row._replace(minus="bsplineSmooth") for row in of_sbl(comparisons)]
     assert inside(group_figures.differences_figure(own))
-    primary = replace(own[0], participants=tuple(long), differences=tuple(long.values()), rivals=("bsplineSmooth",) * 5)
+    (primary,) = group_comparisons.primary(values, "sbl").itertuples()
+    primary = primary._replace(participants=people, differences=list(long.values()), rivals=["bsplineSmooth"] * 5)
     assert inside(group_figures.primary_figure(primary))
 
 
@@ -188,14 +201,12 @@ def test_the_maps_of_each_variant_have_their_own_figure(tmp_path: Path) -> None:
     for variant in ("dir-AP", "dir-PA"):
         path = tmp_path / f"{variant}.nii.gz"
         nib.save(nib.Nifti1Image(rng.normal(0, 3, (12, 12, 8)).astype(np.float32), affine), path)
-        maps.append(
-            GroupMap(
-                task="tap", variant=variant, contrast="thumb", series="bspline", fwhm_mm=0.0,
-                participants=("01", "02", "03"), files={"z": path}, peak_z=5.0, peak_mm=(0.0, 0.0, 0.0), active_mm3=9.0,
-            )
-        )  # fmt: skip
+        maps.append({
+            "task": "tap", "variant": variant, "contrast": "thumb", "series": "bspline", "fwhm_mm": 0.0,
+            "participants": ("01", "02", "03"), "z": path, "peak_z": 5.0, "peak_mm": (0.0, 0.0, 0.0), "active_mm3": 9.0,
+        })  # fmt: skip
     whole = np.ones((12, 12, 8))
-    found = GroupMaps(space="MNI", maps=tuple(maps), background=whole, mask=whole > 0, affine=affine)
+    found = GroupMaps(space="MNI", maps=pd.DataFrame(maps), background=whole, mask=whole > 0, affine=affine)
     text = group_maps_html(found, tmp_path)
     ap, pa = sorted(tmp_path.glob("*.svg"))
     assert ap.read_bytes() != pa.read_bytes()

@@ -7,6 +7,9 @@ import os
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
+from grouptables import values_of
+
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.markup import joined
 from bids_sr.reports.tables.evaluation_tables import (
@@ -14,7 +17,7 @@ from bids_sr.reports.tables.evaluation_tables import (
     images_html,
     placebo_html,
 )
-from bids_sr.reports.tables.group_comparison_tables import comparisons_html, maps_html, paper_html
+from bids_sr.reports.tables.group_comparison_tables import comparisons_html, paper_html, papers
 from bids_sr.reports.tables.html_tables import (
     calibration_html,
     card_html,
@@ -23,9 +26,7 @@ from bids_sr.reports.tables.html_tables import (
 )
 from bids_sr.reports.tables.tables_of_metrics import SCANS, rendered
 from bids_sr.reports.text.evaluation_text import guards_html, verdict_html
-from bids_sr.stats.group import group_tests
-from bids_sr.stats.group.group_tables import paper_tables
-from bids_sr.stats.group.metric_tables import Question
+from bids_sr.stats.group.comparisons import compare
 
 EXPECTED = Path(__file__).with_name("expected_html.txt")
 
@@ -103,23 +104,27 @@ VERDICT = {
 def group_pages() -> dict[str, str]:
     people = [f"sub-{n}" for n in range(9)]
     levels = {"raw": 0.5, "bspline": 0.4, "srgan": 0.3, "sbl": 0.2}
-    values = {
-        Question("tap", "n/a", "activation", measure, "n/a", "n/a", contrast, 0.0): {
-            name: {
-                who: scale * level * (1 + 0.01 * k * (-1) ** k) for k, who in enumerate(people[: 9 - (name == "sbl")])
-            }
-            for name, level in levels.items()
-        }
-        for measure, contrast, scale in (
-            ("quarter_paper", "a", 100), ("quarter_paper", "b", 90), ("quarter_dice", "a+b", 1),
+    about = {"table": "activation", "band": "n/a", "reference": "n/a", "region": "n/a", "threshold": "quarter"}
+    values = pd.concat([
+        values_of(
+            {
+                name: {
+                    who: scale * level * (1 + 0.01 * k * (-1) ** k)
+                    for k, who in enumerate(people[: 9 - (name == "sbl")])
+                }
+                for name, level in levels.items()
+            },
+            **about, statistic=statistic, contrast=contrast,
         )
-    }  # fmt: skip
-    compared = group_tests.compare(values, ["sbl", "srgan"], units={})
-    own = [each for each in compared if each.series == "sbl"]
+        for statistic, contrast, scale in (
+            ("size_acquired_voxels", "a", 100), ("size_acquired_voxels", "b", 90), ("dice", "a+b", 1),
+        )
+    ])  # fmt: skip
+    compared = compare(values, ["sbl", "srgan"])
+    own = list(compared[compared["series"] == "sbl"].itertuples())
     return {
-        "paper": "".join(paper_html(each) for each in paper_tables(values, ["sbl", "srgan"])),
+        "paper": "".join(paper_html(each, ["sbl", "srgan"]) for each in papers(values)),
         "comparisons": comparisons_html(own, "sbl <against> all"),
-        "maps": maps_html([{"series": "sbl", "peak": "<4>"}]),
     }
 
 

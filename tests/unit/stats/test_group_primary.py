@@ -2,10 +2,12 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
-from grouptables import cohort, detail, joined, write_tables
+from grouptables import BEYOND, cohort, detail, joined, one, values_of, write_tables
 from scipy import stats as scipy_stats
 
 from bids_sr.metrics.long_tables import MetricRow
@@ -18,21 +20,19 @@ from bids_sr.reports.text.group_verdicts import (
     verdict,
     why_not_assessed,
 )
-from bids_sr.stats.group import group_tables, group_tests, metric_tables, paired_tests
-from bids_sr.stats.group import group_tests as pc
-from bids_sr.stats.group.metric_tables import Question
+from bids_sr.stats.group import comparisons as pc
+from bids_sr.stats.group import group_tables, paired_tests
 
 METHODS = ("sbl", "srgan")
 RIVALS = ("bspline", "zerofill", "sdmod", "inject", "ratio")
-BEYOND = Question("tap", "n/a", "evaluation", "split_ev_beyond", "measured", "brain", "all", 0.0)
 
 
-def compared(values: metric_tables.Values) -> list[group_tests.Comparison]:
-    return group_tests.compare(values, METHODS, units={})
+def compared(values: pd.DataFrame) -> pd.DataFrame:
+    return pc.compare(values, METHODS)
 
 
-def primary(values: metric_tables.Values, method: str = "sbl") -> list[group_tests.Comparison]:
-    return [each for each in pc.with_primary(compared(values), values, method) if each.primary]
+def primary(values: pd.DataFrame, method: str = "sbl") -> list[Any]:
+    return list(pc.primary(values, method).itertuples())
 
 
 def people(values: list[float]) -> dict[str, float]:
@@ -49,44 +49,45 @@ def test_each_participants_strongest_reference_is_taken() -> None:
         "wmn": {"sub-01": 0.35},
         "srgan": people([0.9] * 5), "measured": people([1.0] * 5), "raw": people([0.9] * 5),
     }  # fmt: skip
-    (found,) = primary({BEYOND: series})
-    assert (found.series, found.reference, found.role) == ("sbl", "strongest", "strongest")
-    assert found.participants == ("sub-00", "sub-01", "sub-02")
-    assert found.rivals == ("zerofill", "wmn", "bsplinePca")
-    assert found.differences == pytest.approx((0.1, -0.05, 0.05))
-    assert (found.n, found.n_undefined, found.ahead) == (3, 1, 2)
+    (found,) = primary(values_of(series))
+    assert (found.series, found.minus, found.role) == ("sbl", "strongest", "strongest")
+    assert found.participants == ["sub-00", "sub-01", "sub-02"]
+    assert found.rivals == ["zerofill", "wmn", "bsplinePca"]
+    assert found.differences == pytest.approx([0.1, -0.05, 0.05])
+    assert (found.n, found.n_undefined, found.n_above) == (3, 1, 2)
 
 
 def test_the_method_is_no_rival_of_itself_and_without_rivals_there_is_no_test() -> None:
     series = {"wmn": people([0.1, 0.2, 0.3]), "srgan": people([0.1, 0.2, 0.3])}
-    assert primary({BEYOND: series}, "wmn") == []
+    assert primary(values_of(series), "wmn") == []
 
 
 def test_the_primary_comparison_stands_first_and_the_others_are_exploratory(tmp_path: Path) -> None:
     cohort(tmp_path, 12)
-    values = joined(tmp_path).values
-    marked = pc.with_primary(compared(values), values, "sbl")
-    found = marked[0]
-    assert found.question == BEYOND
+    marked = group_tables.all_comparisons(joined(tmp_path), "sbl")
+    found = next(marked.itertuples())
+    assert {name: getattr(found, name) for name in BEYOND} == BEYOND
     assert set(found.rivals) == {"inject"}
-    rows = [group_tables.row(each) for each in marked]
+    head, *lines = (line.split("\t") for line in group_tables.stats_text(marked).splitlines())
+    rows = [dict(zip(head, line, strict=True)) for line in lines]
     assert [row["part"] for row in rows] == ["primary", *["exploratory"] * (len(rows) - 1)]
-    assert (rows[0]["n_needed"], rows[0]["n_above"], rows[0]["word"]) == (str(found.needed), "12", "better")
+    assert {row["n_needed"] for row in rows[1:]} == {"n/a"}
+    assert (rows[0]["n_needed"], rows[0]["n_above"], rows[0]["word"]) == (f"{found.n_needed:.0f}", "12", "better")
     text = primary_sentence(found)
     assert text.startswith("The finer map of sbl is more accurate than every reference of the participant: +0.0")
     assert "larger in 12 of 12 participants; p < .001" in text
     assert "prespecified comparison, not corrected" in text
-    assert [each.value for each in primary_numbers(found)][1:] == ["12 of 12", str(found.needed)]
-    assert not any(each.primary for finding in findings(marked, METHODS) for each in finding.comparisons)
+    assert [each.value for each in primary_numbers(found)][1:] == ["12 of 12", f"{found.n_needed:.0f}"]
+    assert not any(row.part == "primary" for finding in findings(marked, METHODS) for row in finding)
 
 
 def test_six_participants_can_be_enough_and_five_cannot() -> None:
     """The finding of a review: with five Holm comparisons nothing could ever be said of six participants."""
 
-    def answer(n: int) -> group_tests.Comparison:
+    def answer(n: int) -> Any:
         values = [0.2 + 0.01 * k for k in range(n)]
         rivals = {name: people([0.05 + 0.001 * k * m for k in range(n)]) for m, name in enumerate(RIVALS)}
-        return primary({BEYOND: {"sbl": people(values), **rivals}})[0]
+        return primary(values_of({"sbl": people(values), **rivals}))[0]
 
     six, five, one = answer(6), answer(5), answer(1)
     assert (six.word, six.family, six.p_holm) == ("better", 1, 0.03125)
@@ -101,11 +102,12 @@ def test_six_participants_can_be_enough_and_five_cannot() -> None:
 def test_the_largest_of_several_values_shows_no_loss() -> None:
     rng = np.random.default_rng(0)
     series = {name: people(list(rng.normal(size=20))) for name in ("sbl", *RIVALS)}
-    (found,) = primary({BEYOND: series})
+    (found,) = primary(values_of(series))
     assert found.p_holm < 0.05
-    assert found.test is not None
-    assert found.test.effect_size < 0
-    assert (found.word, found.needed, status(found)) == ("undecided", None, "not more accurate")
+    assert found.effect_size < 0
+    assert (found.word, status(found)) == ("undecided", "not more accurate")
+    assert found.n_needed is None
+    assert primary_numbers(found)[2].value == "–"
     assert pc.BELOW in found.note
     assert "is not more accurate than the participant's strongest reference" in primary_sentence(found)
 
@@ -114,15 +116,15 @@ def test_a_method_that_equals_its_references_is_hardly_ever_called_better() -> N
     """Of 400 groups of eight without any difference at most 5 % (two-sided half: 2.5 %) are called better."""
     rng = np.random.default_rng(0)
     drawn = rng.normal(size=(400, 8)) - rng.normal(size=(400, 3, 8)).max(axis=1)
-    tests = [paired_tests.wilcoxon(each) for each in drawn]
-    assert np.mean([test.p_value < 0.05 and test.effect_size > 0 for test in tests]) <= 0.01
-    plain = [paired_tests.wilcoxon(each) for each in rng.normal(size=(400, 8))]
-    assert 0.01 < np.mean([test.p_value < 0.05 for test in plain]) < 0.07
+    tests = [paired_tests.signed_rank(each) for each in drawn]
+    assert np.mean([test["p_wilcoxon"] < 0.05 and test["effect_size"] > 0 for test in tests]) <= 0.01
+    plain = [paired_tests.signed_rank(each) for each in rng.normal(size=(400, 8))]
+    assert 0.01 < np.mean([test["p_wilcoxon"] < 0.05 for test in plain]) < 0.07
 
 
 def test_several_tasks_are_corrected_for_their_number() -> None:
     series = {"sbl": people([0.2 + 0.01 * k for k in range(6)]), "bspline": people([0.1] * 6)}
-    found = primary({BEYOND: series, BEYOND._replace(task="rest"): series})
+    found = primary(pd.concat([values_of(series), values_of(series, task="rest")], ignore_index=True))
     assert [(each.family, each.p_holm, each.word) for each in found] == [(2, 0.0625, "undecided")] * 2
     assert found[0].note == "n = 6 non-zero differences; smallest attainable p = .0625 with 2 comparisons"
     assert "corrected for 2 tasks" in primary_sentence(found[0])
@@ -130,57 +132,56 @@ def test_several_tasks_are_corrected_for_their_number() -> None:
 
 def test_more_than_the_references_and_yet_no_variance_explained_is_no_claim() -> None:
     series = {"sbl": people([-0.1 + 0.01 * k for k in range(8)]), "bspline": people([-0.4] * 8)}
-    (found,) = primary({BEYOND: series})
+    (found,) = primary(values_of(series))
     assert (found.word, status(found)) == ("better", "not more accurate")
     assert "is not shown to explain any variance" in primary_sentence(found)
 
 
 def test_tasks_without_a_truth_are_named() -> None:
     series = {"sbl": people([0.2 + 0.01 * k for k in range(6)]), "bspline": people([0.1] * 6)}
-    alone = group_answer_html([], {"tap": {"sub-01": 1}})
+    alone = group_answer_html(pd.DataFrame(), {"tap": {"sub-01": 1}})
     assert "Accuracy not assessed: no reference data." in alone
-    both = group_answer_html(primary({BEYOND: series}), {"rest": {}, "tap": dict.fromkeys(series["sbl"], 1)})
+    found = pc.primary(values_of(series), "sbl")
+    both = group_answer_html(found, {"rest": {}, "tap": dict.fromkeys(series["sbl"], 1)})
     assert "Accuracy not assessed: no reference data (task rest)." in both
     assert "class='answer good'" in both
     assert "Without a value" not in both
-    lacking = group_answer_html(
-        primary({BEYOND: series}), {"tap": {**dict.fromkeys(series["sbl"], 1), "sub-98": 1, "sub-99": 2}}
-    )
+    lacking = group_answer_html(found, {"tap": {**dict.fromkeys(series["sbl"], 1), "sub-98": 1, "sub-99": 2}})
     assert "not assessed" not in lacking
     assert ". Without a value: sub-98, sub-99 (2 runs). " in lacking
 
 
 def test_why_a_task_has_no_primary_comparison() -> None:
     known = {"zerofill": people([0.1, 0.2]), "srgan": people([0.1, 0.2])}
-    idle = [("sub-00 task-tap", "sbl"), ("sub-01 task-tap", "sbl"), ("sub-00 task-tapping", "sbl")]
-    reason = why_not_assessed("tap", {BEYOND: known}, idle, "sbl")
+    applied = {"series": "sbl", "statistic": "verdict_applied"}
+    told = pd.DataFrame([applied | {"task": task} for task in ("tap", "tap", "tapping")])
+    values = values_of(known)
+    reason = why_not_assessed("tap", values, told, "sbl")
     assert reason == "sbl was not applied in 2 runs (it fell back to zero filling)"
-    assert why_not_assessed("tap", {BEYOND: known}, [], "sbl") == "sbl was not run"
-    assert why_not_assessed("rest", {BEYOND: known}, idle, "sbl") == "no reference data"
-    weak = BEYOND._replace(measure="tested_share", against="zerofill")
-    assert why_not_assessed("tap", {weak: known}, idle, "sbl") == "no reference data"
-    noise = {name: dict.fromkeys(values, math.nan) for name, values in known.items()}
-    assert "no reproducible detail" in why_not_assessed("tap", {BEYOND: noise}, idle, "sbl")
-    html = group_answer_html([], {"tap": {"sub-00": 1}}, {"tap": reason})
+    assert why_not_assessed("tap", values, told[:0], "sbl") == "sbl was not run"
+    assert why_not_assessed("rest", values, told, "sbl") == "no reference data"
+    weak = values_of(known, statistic="r", reference="otherRun")
+    assert why_not_assessed("tap", weak, told, "sbl") == "no reference data"
+    noise = values_of({name: dict.fromkeys(values, math.nan) for name, values in known.items()})
+    assert "no reproducible detail" in why_not_assessed("tap", noise, told, "sbl")
+    html = group_answer_html(pd.DataFrame(), {"tap": {"sub-00": 1}}, {"tap": reason})
     assert "Accuracy not assessed: sbl was not applied in 2 runs (it fell back to zero filling)." in html
     assert "no reference data" not in html
 
 
 def test_measured_comes_before_known_and_without_a_truth_there_is_none() -> None:
-    def series(shift: float) -> dict[str, dict[str, float]]:
-        return {"sbl": people([0.3 + shift, 0.4, 0.5]), "zerofill": people([0.1, 0.1, 0.2])}
+    def values(shift: float, **about: str) -> pd.DataFrame:
+        series = {"sbl": people([0.3 + shift, 0.4, 0.5]), "zerofill": people([0.1, 0.1, 0.2])}
+        return values_of(series, **about)
 
-    known = BEYOND._replace(measure="truth_ev_beyond", against="truth")
-    other = BEYOND._replace(contrast="faces")
-    weak = BEYOND._replace(measure="tested_share", against="zerofill")
-    active = BEYOND._replace(region="active40")
-    questions = {q: series(0.01 * k) for k, q in enumerate((weak, known, other, active, BEYOND))}
-    (found,) = primary(questions)
-    assert found.question == BEYOND
-    (found,) = primary({weak: series(0), known: series(0)})
-    assert found.question == known
-    assert primary({weak: series(0)}) == []
-    assert primary({BEYOND: series(0)}, "focuss") == []
+    known, weak = {"reference": "truth"}, {"reference": "otherRun"}
+    all_ = [weak, known, {"contrast": "faces"}, {"region": "active40"}, {"band": "within"}, {}]
+    (found,) = primary(pd.concat([values(0.01 * k, **about) for k, about in enumerate(all_)], ignore_index=True))
+    assert {name: getattr(found, name) for name in BEYOND} == BEYOND
+    (found,) = primary(pd.concat([values(0, **weak), values(0, **known)], ignore_index=True))
+    assert found.reference == "truth"
+    assert primary(values(0, **weak)) == []
+    assert primary(values(0), "srgan") == []
 
 
 @pytest.mark.parametrize(("effect", "expected"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
@@ -217,21 +218,18 @@ def test_a_method_that_was_not_applied_in_a_run_is_out_of_the_comparisons_there(
     idle = MetricRow(series="sbl", measure="verdict_applied", value=0)
     write_tables(tmp_path, "09", rows=[*rows, idle, MetricRow(series="srgan", measure="verdict_applied", value=1)])
     found = joined(tmp_path)
-    assert found.idle == [("sub-09 task-tap", "sbl")]
-    assert "sub-09" not in found.values[BEYOND]["sbl"]
-    assert "sub-09" not in found.values[BEYOND]["sblMirror"]
-    assert found.values[BEYOND]["srgan"]["sub-09"] == 0.1
-    assert found.values[BEYOND]["zerofill"]["sub-09"] == 0.02
-    (each,) = [c for c in compared(found.values) if (c.series, c.reference) == ("sbl", "zerofill")]
-    assert each.n == 8
+    assert found.told.values.tolist() == [["tap", "sub-09 task-tap", "sbl", "verdict_applied"]]
+    there = found.values[(found.values["participant"] == "sub-09") & (found.values["statistic"] == "ev")]
+    assert dict(zip(there["series"], there["value"], strict=True)) == {"zerofill": 0.02, "srgan": 0.1}
+    assert one(compared(found.values), "sbl", "zerofill").n == 8
 
 
 def test_above_every_baseline_is_no_claim_where_no_variance_is_explained() -> None:
     rng = np.random.default_rng(0)
     low = list(-0.3 + 0.02 * rng.normal(size=12))
     series = {"sbl": people(list(0.02 * rng.normal(size=12))), "zerofill": people(low)}
-    told = findings(compared({BEYOND: series}), ["sbl"])
+    told = findings(compared(values_of(series)), ["sbl"])
     assert verdict(told, ["sbl"])[0].startswith("sbl is above every baseline but not shown to explain any")
     series["sbl"] = people(list(0.3 + 0.02 * rng.normal(size=12)))
-    told = findings(compared({BEYOND: series}), ["sbl"])
+    told = findings(compared(values_of(series)), ["sbl"])
     assert verdict(told, ["sbl"])[0].startswith("sbl is more accurate than every baseline")

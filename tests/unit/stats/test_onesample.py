@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bids_sr.stats.group.paired_tests import Running
+from bids_sr.stats.group.group_activation import Running
 
 RNG = np.random.default_rng(5)
 

@@ -1,0 +1,334 @@
+"""Group tests of methods against their references: paired tests, equivalence, corrections, one row a comparison.
+
+The participant is the unit. Comparisons of one method on one question form a family (placebos one
+of their own) within which p values are corrected by Holm's procedure; false discovery rates are
+over all comparisons of a metric, Friedman's test over all series of a question. One comparison a
+task was fixed beforehand, see `primary`; all others are exploratory.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import special, stats
+
+from bids_sr.io.array_types import Float
+from bids_sr.metrics.registry import LOWER, NEITHER, ONE, statistic
+from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of, same_name
+from bids_sr.stats.controls.negative_controls import PLACEBOS
+from bids_sr.stats.evaluation.evidence import PLAIN
+from bids_sr.stats.group import paired_tests
+from bids_sr.stats.group.group_values import QUESTION, of_question, wide
+from bids_sr.stats.group.paired_tests import ALPHA, benjamini_hochberg, hodges_lehmann, holm
+
+_SHARE_OF_GAP = 0.1
+SETTLED = {1: "better", -1: "worse"}
+_UNSETTLED = {1: "larger", -1: "smaller"}
+SAME, UNDECIDED, NONE = "same", "undecided", "not comparable"
+PRIMARY, EXPLORATORY = "primary", "exploratory"
+_STRONGEST = "strongest"
+_ACCURACY = {"statistic": "ev", "band": "beyond", "region": "brain"}
+"""What the primary comparison is about."""
+_TRUTHS = ("measured", "truth")
+"""References of the primary comparison, the stronger first."""
+_POWER = 0.8
+_EFFICIENCY = 3 / math.pi
+_LEAST = 6
+_MOST = 100_000
+BELOW = "below the strongest reference, which being the largest of several values is no loss shown"
+
+
+def references(series: str, known: Sequence[str], methods: Sequence[str]) -> dict[str, str]:
+    """References of a series among the known ones, each with its role.
+
+    A method is compared with everything that is not itself; a baseline against the acquired series alone, which shows
+    what the finer grid does without any method.
+    """
+    if series not in methods:
+        return {name: "acquired" for name in ACQUIRED if name in known}
+    placebos = [name for name, placebo in PLACEBOS.items() if placebo.method == series]
+    found = {name: kind_of(name) for name in (*ACQUIRED, *BASELINES, *CONTROLS)}
+    found |= {name: "method" for name in methods if name != series}
+    found |= {same_name(series): "control"} | dict.fromkeys(placebos, "placebo")
+    return {name: role for name, role in found.items() if name in known}
+
+
+def _as_tested(name: str, values: Float) -> Float:
+    """A statistic (n,) as it is compared: its distance from 1 where near 1 is better, else itself."""
+    return np.abs(values - 1) if statistic(name).better == ONE else values
+
+
+def margin_of(name: str, values: Mapping[str, Float], asked: float | None) -> float:
+    """Margin of equivalence: the one asked for (pure numbers), else a tenth of the gap from B-spline to measured.
+
+    The gap is the median over participants and involves no method under test. NaN where nothing was
+    measured, or where there is no gap to speak of: the distance to a perfect 1 would be no
+    yardstick, as nothing that is measured comes near it, and real gains would pass as none.
+
+    Parameters
+    ----------
+    name : str
+        The statistic.
+    values : mapping
+        The values of all participants (n,) by series; those that are not finite do not count.
+    asked : float or None
+        The margin that was asked for.
+
+    Returns
+    -------
+    float
+        The margin, in the unit of the statistic.
+    """
+    if asked is not None and statistic(name).unit == "1":
+        return asked
+    if MEASURED not in values or "bspline" not in values:
+        return math.nan
+    truth, spline = (_as_tested(name, values[series]) for series in (MEASURED, "bspline"))
+    with np.errstate(invalid="ignore"):
+        _, gap, _ = paired_tests.quartiles(truth - spline)
+    direction = statistic(name).better
+    gap = -gap if direction in (LOWER, ONE) else abs(gap) if direction == NEITHER else gap
+    return _SHARE_OF_GAP * gap if gap > 0 else math.nan
+
+
+def compare(values: pd.DataFrame, methods: Sequence[str], margin: float | None = None) -> pd.DataFrame:
+    """All exploratory comparisons of the methods under test, corrected and evaluated.
+
+    Parameters
+    ----------
+    values : pandas.DataFrame
+        As of `bids_sr.stats.group.group_values.Joined`.
+    methods : sequence of str
+        Series under test.
+    margin : float, optional
+        Of equivalence, see `margin_of`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row each, with the columns that `bids_sr.stats.group.group_tables.COLUMN_TEXT` describes
+        and ``lower_of_series``: lower end of the interval of the series' own explained variance.
+    """
+    groups = values.groupby(QUESTION, observed=True, sort=False)
+    found = _table([row for _, own in groups for row in _of_question(own, methods, margin)])
+    found = _evaluated(found, [*QUESTION, "series", found["role"] == "placebo"], EXPLORATORY)
+    tested = found["p_wilcoxon"].where(found["n"] > 1)
+    metric = [found[name] for name in ("table", "statistic", "band", "reference", "threshold")]
+    rates = tested.groupby(metric, observed=True).transform(benjamini_hochberg)
+    return found.assign(p_fdr=rates)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Comparisons as a table that has all columns, whatever the rows lack."""
+    least = (*QUESTION, "series", "minus", "role", "n", "p_wilcoxon", "p_equivalence", "n_needed")
+    return pd.DataFrame(list(rows), columns=list(dict.fromkeys((*least, *chain.from_iterable(rows)))))
+
+
+def _of_question(own: pd.DataFrame, methods: Sequence[str], asked: float | None) -> Iterator[dict[str, Any]]:
+    """All comparisons on one question, not corrected."""
+    question = own[QUESTION].iloc[0].to_dict()
+    table = _marked(own)
+    values = dict(zip(table, table.to_numpy().T, strict=True))
+    margin = margin_of(question["statistic"], values, asked)
+    tested = [name for name in (*ACQUIRED, *BASELINES, *CONTROLS, *methods) if name in values]
+    p_friedman = paired_tests.friedman([values[name] for name in tested])
+    for name in (each for each in (*BASELINES, *methods) if each in values):
+        for other, role in references(name, list(values), methods).items():
+            found = _paired(values[name], values[other], question["statistic"], margin)
+            yield question | {"series": name, "minus": other, "role": role, "p_friedman": p_friedman} | found
+
+
+def _marked(own: pd.DataFrame) -> pd.DataFrame:
+    """Values of one question as `wide`, infinite where a value is not defined and NaN where there is none."""
+    return wide(own.fillna({"value": np.inf}))
+
+
+def _paired(own: Float, other: Float, name: str, margin: float) -> dict[str, Any]:
+    """One comparison of values (n,) of participants with those of a reference, see `_marked`; not corrected."""
+    known = np.isfinite(own) & np.isfinite(other)
+    n, there = int(known.sum()), int((~np.isnan(own) & ~np.isnan(other)).sum())
+    own, other = own[known], other[known]
+    found: dict[str, Any] = {"better": statistic(name).better, "n": n, "n_undefined": there - n, "n_above": 0}
+    for whose, values in (("series", own), ("minus", other)):
+        first, median, third = paired_tests.quartiles(values)
+        found |= {f"median_{whose}": median, f"q1_{whose}": first, f"q3_{whose}": third}
+    found |= {"margin": margin, "p_wilcoxon": math.nan, "effect_size": math.nan, "difference": math.nan}
+    if n:
+        d = paired_tests.differences(_as_tested(name, own), _as_tested(name, other))
+        found |= paired_tests.signed_rank(d) | hodges_lehmann(d) | paired_tests.paired_t(d)
+        found |= {"n_above": int((d > 0).sum()), "p_equivalence": paired_tests.equivalence(d, margin)}
+        found["lower_of_series"] = hodges_lehmann(own)["lower"] if name == "ev" else math.nan
+    return found
+
+
+def _evaluated(found: pd.DataFrame, family: Sequence[str | pd.Series], part: str) -> pd.DataFrame:
+    """Comparisons with p values corrected within their families, a word and a note."""
+    if found.empty:
+        return found.assign(part=part, p_holm=math.nan, word="", note="")
+    tested = found.assign(p=found["p_wilcoxon"].where(found["n"] > 1)).groupby(family, observed=True, sort=False)
+    found = found.assign(
+        part=part,
+        family=tested["p"].transform("count"),
+        p_holm=tested["p"].transform(holm),
+        p_equivalence_holm=tested["p_equivalence"].transform(holm),
+    )
+    words = [worded(row) for row in found.itertuples()]
+    return found.assign(word=[word for word, _ in words], note=[note for _, note in words])
+
+
+def worded(row: Any) -> tuple[str, str]:
+    """Word and note of a comparison: a difference that is significant and beyond the margin, sameness, or neither.
+
+    A difference that is significant and reliably smaller than the margin counts as the same. A primary comparison has
+    no margin and is better or undecided, never worse, see `primary`.
+    """
+    notes = [f"not defined in {row.n_undefined} participant(s), who are excluded"] if row.n_undefined else []
+    if row.n < 2:
+        return NONE, "; ".join([*notes, f"{row.n} participant(s) have both"])
+    if row.method == "identical" and row.part != PRIMARY:
+        return SAME, "; ".join([*notes, "identical in all participants"])
+    significant = row.p_holm < ALPHA
+    below = row.part == PRIMARY and not row.effect_size > 0
+    word = UNDECIDED
+    if row.p_equivalence_holm < ALPHA:
+        word = SAME
+        if significant:
+            notes.append("a reliable difference, smaller than the margin")
+    elif significant and not below:
+        sign = 1 if row.effect_size > 0 else -1
+        good = -sign if row.better in (LOWER, ONE) else sign
+        word = _UNSETTLED[sign] if row.better == NEITHER else SETTLED[good]
+    else:
+        notes += [BELOW] if significant else []
+        notes += filter(None, [attainable_text(row.n_nonzero, row.p_smallest, row.family)])
+    return word, "; ".join(notes)
+
+
+def attainable_text(n: float, p_smallest: float, family: float = 1) -> str:
+    """Why no difference could be significant: differences and smallest attainable p; empty where one could.
+
+    Parameters
+    ----------
+    n : float
+        Differences that are not zero.
+    p_smallest : float
+        What the signed-rank test could at best reach.
+    family : float
+        Comparisons that are corrected together.
+
+    Examples
+    --------
+    >>> attainable_text(5, 2**-4)
+    'n = 5 non-zero differences; smallest attainable p = .0625'
+    >>> attainable_text(6, 2**-5, 5)
+    'n = 6 non-zero differences; smallest attainable p = .156 with 5 comparisons'
+    """
+    count = 1 if p_smallest >= ALPHA else int(family)  # already too few for a single comparison
+    smallest = min(1.0, p_smallest * count)
+    if smallest < ALPHA:
+        return ""
+    p = f"{smallest:.3g}".removeprefix("0")
+    several = f" with {count} comparisons" if count > 1 else ""
+    return f"n = {n:.0f} non-zero difference{'s' * (n != 1)}; smallest attainable p = {p}{several}"
+
+
+def paired_power(effect: float, n: int) -> float:
+    """Power of the two-sided paired t test with n differences of a mean of `effect` standard deviations."""
+    limit = stats.t.isf(ALPHA / 2, n - 1)
+    shift = effect * math.sqrt(n)
+    return float(special.nctdtr(n - 1, shift, -limit) + 1 - special.nctdtr(n - 1, shift, limit))
+
+
+def participants_needed(differences: npt.ArrayLike) -> int | None:
+    """Participants that the signed-rank test needs for 80 % power, if the differences (n,) are as observed.
+
+    That of the paired t test with the observed mean and standard deviation, divided by the efficiency of the
+    signed-rank test beside it where differences are normal, 3/pi (Hodges and Lehmann 1956); never fewer than six, the
+    least with which that test reaches p < .05. An effect seen in few participants is uncertain, and so is this number.
+    None for fewer than two differences, for a mean that is not above 0 (more participants would show no gain), and
+    where more than `MOST` would be needed.
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    if len(d) < 2 or not d.mean() > 0:
+        return None
+    sd = float(d.std(ddof=1))
+    effect = float(d.mean()) / sd if sd > 0 else math.inf
+    low, high = 2, 4
+    if effect >= 20:  # beyond what the noncentral distribution is computed for; one more than the least is enough
+        return _LEAST
+    while paired_power(effect, high) < _POWER:
+        low, high = high, 2 * high
+        if high > _MOST:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if paired_power(effect, middle) < _POWER else (low, middle)
+    return max(_LEAST, math.ceil(high / _EFFICIENCY))
+
+
+def on_accuracy(rows: pd.DataFrame) -> pd.Series:
+    """Which rows are about what the primary comparison is about."""
+    about = [rows[name] == level for name, level in _ACCURACY.items()]
+    return np.logical_and.reduce([*about, rows["reference"].isin(_TRUTHS)])
+
+
+def primary(values: pd.DataFrame, method: str) -> pd.DataFrame:
+    """The comparison of each task that was fixed beforehand: the method minus each participant's strongest reference.
+
+    Participants without any reference are left out. Where several tasks have a primary comparison,
+    these are corrected by Holm's procedure; one is not.
+
+    Parameters
+    ----------
+    values : pandas.DataFrame
+        As of `compare`.
+    method : str
+        The default one, fixed beforehand.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns as of `compare`, and of each comparison the participants, their differences and
+        their strongest references (``rivals``).
+    """
+    rows = []
+    for _, of_task in values[on_accuracy(values)].groupby(["task", "variant"], observed=True, sort=False):
+        there = of_task[(of_task["series"] == method) & of_task["value"].notna()].drop_duplicates(QUESTION)
+        if len(there):
+            rows += _primary_of(of_question(of_task, min((row for _, row in there.iterrows()), key=_rank)), method)
+    found = _table(rows)
+    return _evaluated(found, [found["role"]], PRIMARY)
+
+
+def _rank(question: pd.Series) -> tuple[int, bool, float, str]:
+    """Place of a question among those that a primary comparison can be about."""
+    single = question["contrast"] != "all"
+    return _TRUTHS.index(question["reference"]), single, question["fwhm_mm"], question["contrast"]
+
+
+def _primary_of(own: pd.DataFrame, method: str) -> list[dict[str, Any]]:
+    """The primary comparison on one question, not corrected; none where nobody has a reference."""
+    table = _marked(own)
+    names = [name for name in dict.fromkeys((*BASELINES, *CONTROLS, *PLAIN)) if name in table and name != method]
+    rivals = table[names].where(np.isfinite(table[names]))
+    strongest = rivals.max(axis=1)
+    question = own[QUESTION].iloc[0].to_dict()
+    found = _paired(table[method].to_numpy(), strongest.to_numpy(), question["statistic"], math.nan)
+    if not found["n"]:
+        return []
+    entered = np.isfinite(table[method]) & strongest.notna()
+    one, two = (_as_tested(question["statistic"], each[entered].to_numpy()) for each in (table[method], strongest))
+    d = paired_tests.differences(one, two)
+    return [question | found | {
+        "series": method,
+        "minus": _STRONGEST,
+        "role": _STRONGEST,
+        "n_needed": participants_needed(d),
+        "participants": list(table.index[entered]),
+        "differences": d.tolist(),
+        "rivals": rivals[entered].idxmax(axis=1).tolist(),
+    }]  # fmt: skip

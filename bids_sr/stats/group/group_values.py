@@ -1,0 +1,167 @@
+"""Metrics of all participants as one frame, and runs of a participant combined, so that it is the unit of tests.
+
+Runs are combined as fixed effects: by inverse variance where every run's value has an interval, else by their mean.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import union_categoricals
+
+from bids_sr.frozen import frozen
+from bids_sr.metrics.long_tables import COLUMNS, MISSING, read_frame
+from bids_sr.metrics.registry import STATISTICS
+from bids_sr.sr.method import offered_methods
+from bids_sr.stats.controls.qc_flags import TEXTS
+from bids_sr.stats.evaluation.compared_verdict import COMPARED
+from bids_sr.stats.evaluation.evidence import APPLIED, stands_for
+
+TABLES = ("image", "activation", "evaluation")
+RUN: Mapping[str, dict[str, str]] = {
+    "participant": {"Description": "Participant, with sub-"},
+    "session": {"Description": "Label of the session; n/a where there are none"},
+    "task": {"Description": "Label of the task"},
+    "run": {"Description": "Number of the run; n/a where there is one"},
+    "variant": {"Description": "Other entities in the name of the run (such as dir-AP); variants are not combined"},
+    "table": {"Description": "The participant's table that the row comes from: image, activation or evaluation"},
+}
+COLUMN_TEXT: Mapping[str, Mapping[str, object]] = {**RUN, **COLUMNS}
+QUESTION = ["task", "variant", "table", "statistic", "band", "reference", "region", "threshold", "contrast", "fwhm_mm"]
+"""What was measured, apart from the series and the participant."""
+FLAGS = tuple(f"flag_{name}" for name in TEXTS)
+_NUMBERS = ("fwhm_mm", "value", "lower", "upper")
+_Z95 = 1.959963984540054
+
+
+class TableError(ValueError):
+    """A participant's table that cannot be joined: it has other columns than it should, or a number that is none."""
+
+
+@frozen
+class Joined:
+    """What the tables of all participants hold together."""
+
+    # columns `QUESTION`, series, participant and value (NaN: not defined): what is compared, runs combined
+    values: pd.DataFrame
+    # columns task, name (the run as text), series, statistic: flags that are raised, and methods that were not applied
+    # (`APPLIED`), which are not compared there
+    told: pd.DataFrame
+    series: pd.DataFrame  # columns name and series: those of each run
+    statistics: tuple[str, ...]  # of all rows
+    methods: tuple[str, ...]  # under test, then series of other programs
+
+
+def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
+    """Write all tables as a long one, and combine what is compared; one run's tables are in memory at a time.
+
+    Parameters
+    ----------
+    tables : pandas.DataFrame
+        As `bids_sr.group.group_inputs.find_tables` gives them.
+    stream : file object
+        Where the long table is written.
+
+    Returns
+    -------
+    Joined
+        The values of all participants.
+
+    Raises
+    ------
+    TableError
+        A table cannot be joined.
+    """
+    kept, told, series = [], [], []
+    directions = {name: each.better for name, each in STATISTICS.items()}
+    stream.write("\t".join(COLUMN_TEXT) + "\n")
+    for name, own in tables.groupby("name", sort=False):
+        run = pd.concat([_read(source, stream) for _, source in own.iterrows()], ignore_index=True).assign(name=name)
+        unapplied = (run["statistic"] == APPLIED) & (run["value"] == 0)
+        raised = run["statistic"].isin(FLAGS) & (run["value"] == 1)
+        told.append(run.loc[unapplied | raised, ["task", "name", "series", "statistic"]])
+        series.append(run[["name", "series", "statistic"]].drop_duplicates())
+        idle = run["series"][unapplied].tolist()
+        left_out = [each for each in run["series"].unique() if stands_for(each, idle)]
+        wanted = run["statistic"].map(directions).notna() & (run["minus"] == MISSING) & ~run["series"].isin(left_out)
+        if own["at_rest"].any():  # two seeds are no two conditions, and the paper's regions are no match
+            wanted &= run["threshold"] != "quarter"
+        kept.append(run.loc[wanted, [*QUESTION, "series", "participant", "value", "lower", "upper"]])
+    there = pd.concat(series, ignore_index=True)
+    methods = [name for name in offered_methods() if name in set(there["series"])]
+    compared = sorted(set(there["series"][there["statistic"] == COMPARED]))
+    return Joined(
+        values=combined(_stacked(kept)),
+        told=pd.concat(told, ignore_index=True),
+        series=there[["name", "series"]].drop_duplicates(),
+        statistics=tuple(sorted(set(there["statistic"]))),
+        methods=(*methods, *compared),
+    )
+
+
+def _read(source: pd.Series, stream: TextIO) -> pd.DataFrame:
+    """One table with the columns of its run, which is written as well; TableError where it has other columns."""
+    path: Path = source["path"]
+    try:
+        table = read_frame(path)
+    except ValueError as error:
+        raise TableError(f"{path}: {error}") from error
+    own = {name: source[name] for name in RUN}
+    _, *lines = path.read_text(encoding="utf-8").splitlines()
+    stream.writelines("\t".join((*own.values(), line)) + "\n" for line in lines)
+    return table.assign(**own)
+
+
+def _stacked(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """Frames of equal columns below each other, text as categories."""
+    return pd.DataFrame(
+        {
+            name: np.concatenate([part[name] for part in parts])
+            if name in _NUMBERS
+            else union_categoricals([part[name].astype("category") for part in parts])
+            for name in parts[0]
+        }
+    )
+
+
+def combined(rows: pd.DataFrame) -> pd.DataFrame:
+    """One value for each question, series and participant, runs as fixed effects; NaN where it is defined in none.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        Columns `QUESTION`, series, participant, value, lower and upper; a row each run.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same without the ends of intervals, in the order of the rows.
+    """
+    keys = [*QUESTION, "series", "participant"]
+    number = rows.groupby(keys, observed=True, sort=False).ngroup().to_numpy()
+    known = rows["value"].notna().to_numpy()
+    error = ((rows["upper"] - rows["lower"]) / (2 * _Z95)).to_numpy()
+    unsure = np.bincount(number, known & ~(error > 0)) > 0
+    alone = np.bincount(number, known) < 2
+    weight = np.where((unsure | alone)[number], 1.0, 1 / np.where(error > 0, error, 1.0) ** 2) * known
+    sums = np.bincount(number, weight * rows["value"].fillna(0.0))
+    with np.errstate(invalid="ignore"):
+        value = sums / np.bincount(number, weight)
+    first = ~rows.duplicated(keys).to_numpy()
+    return rows.loc[first, keys].assign(value=value[number[first]]).reset_index(drop=True)
+
+
+def wide(values: pd.DataFrame) -> pd.DataFrame:
+    """The values of one question: participants, sorted, by series in the order of the rows; NaN where there is none."""
+    at, people = pd.factorize(values["participant"], sort=True)
+    of, series = pd.factorize(values["series"])
+    table = np.full((len(people), len(series)), np.nan)
+    table[at, of] = values["value"]
+    return pd.DataFrame(table, index=list(people), columns=list(series))
+
+
+def of_question(values: pd.DataFrame, question: pd.Series) -> pd.DataFrame:
+    """The rows of a frame that are about one question."""
+    return values[np.logical_and.reduce([values[name] == question[name] for name in QUESTION])]
