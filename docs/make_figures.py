@@ -43,9 +43,8 @@ START, END = "<!-- numbers of the example, by docs/make_figures.py -->", "<!-- e
 METHODS = ("srgan", "sbl")
 SERIES = ("bspline", "zerofill", "inject", "sdmod", *METHODS, "measured")
 FIGURES = {
-    "brain_T1w": 1000, "norm_T1w": 1000, "pair_T2starw": 900, "pairreg_T2starw": 900, "coreg_bold": 1000,
-    "highres_bold": 900, "motion_bold": 900, "carpet_bold": 900, "training_T2starw": 900, "variance_bold": 1000,
-    "srslice_bold": 1100, "splithalf_bold": 1000, "truth_bold": 900, "beyond_bold": 1000,
+    "brain": 1000, "norm": 1000, "pair": 900, "pairreg": 900, "coreg": 1000, "highres": 900, "motion": 900,
+    "carpet": 900, "training": 900, "variance": 1000, "srslice": 1100, "splithalf": 1000, "truth": 900, "beyond": 1000,
 }  # fmt: skip
 """Figures of the report that the pages show, and the width (pixels) at which they are drawn."""
 
@@ -273,13 +272,13 @@ def photograph_report(out: Path) -> None:
     photograph(out / "sub-01.html", HERE / "report.png", SCREEN, whole=False)
     for name, width in FIGURES.items():
         for found in figures_of(out, "01"):
-            if not found.name.endswith(f"desc-{name}.svg") or "contrast-" in found.name:
+            if found.html or (found.figure, found.contrast) != (name, "n/a"):
                 continue
             with tempfile.TemporaryDirectory() as folder:
                 page = Path(folder) / "page.html"
-                page.with_name("figure.svg").write_bytes(found.read_bytes())
+                page.with_name("figure.svg").write_bytes(found.path.read_bytes())
                 page.write_text(f'<body style="margin:0;background:#fff"><img src="figure.svg" width="{width}">')
-                photograph(page, HERE / "report" / f"{name.split('_')[0]}.png", (width, 2400))
+                photograph(page, HERE / "report" / f"{name}.png", (width, 2400))
             break
 
 

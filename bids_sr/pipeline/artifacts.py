@@ -276,7 +276,13 @@ class _Derivatives(Kind[Derivative]):
 
 
 class _Figures(_Derivatives):
+    """What was drawn, and a note beside it of what it shows, which the figures of a participant are listed by."""
+
     light, drawn = True, True
+
+    def save(self, value: Derivative, stem: Path) -> list[Path]:
+        path = self._content(value, stem.with_name(value.name))
+        return [path, write_json(path.with_name(f"{path.name}.json"), dict(value.sidecar))]
 
 
 File = Annotated[Path, Kind()]

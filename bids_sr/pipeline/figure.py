@@ -1,11 +1,11 @@
 """Figures of the report: one function that draws, and declares what it shows, where and in which words.
 
-A figure is a step: its parameters are what is drawn, by the names of the artifacts, and what it draws is stored among
-the derivatives under the names of its declarations, by which the page finds it.
+A figure is a step: its parameters are what is drawn, by the names of the artifacts. What it draws is stored among the
+derivatives with a note of what it shows and in which words, from which the page is made.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Generic, NamedTuple, ParamSpec, Union
 
@@ -14,21 +14,29 @@ from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.pipeline.artifacts import Figure as FigureKind
 from bids_sr.pipeline.step import Keep, Step
 from bids_sr.reports.sections import Shown
+from bids_sr.series import map_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 P = ParamSpec("P")
+_NONE: Mapping[str, int] = {}
 Content = Union["Figure", str]
 """A figure, or a fragment of HTML."""
 
 
 class Drawn(NamedTuple):
-    """What was drawn, the desc by which its declaration is known, and its contrast, where it shows one of several."""
+    """What was drawn, and the desc of its declaration; of several, what each of them shows.
+
+    `label` is the name of a method, `notices` are numbers of messages in it by kind (``warning``, ``note``).
+    """
 
     desc: str
     content: Content
     contrast: str = ""
+    fwhm_mm: float = 0.0
+    label: str = ""
+    notices: Mapping[str, int] = _NONE
 
 
 class FigureStep(Step[P, list[Derivative]], Generic[P]):
@@ -45,7 +53,7 @@ def figure(
     Parameters
     ----------
     shown : what it shows. A function of one figure may return its content, or None where there is nothing to see; one
-        of several yields `Drawn`, each with the desc of one of these (and its label, where it is declared to have one).
+        of several yields `Drawn`, each with the desc of one of these.
     memory : what it adds to a process
 
     Examples
@@ -80,7 +88,20 @@ def _stored(drawn: Drawn, shown: Sequence[Shown]) -> Derivative:
     """What was drawn with its entities; ValueError where it was not declared."""
     html = isinstance(drawn.content, str)
     for each in shown:
-        if each.html == html and each.is_of(drawn.desc):
+        if each.html == html and each.desc == drawn.desc:
             contrast = {"contrast": drawn.contrast} if drawn.contrast else {}
-            return Derivative(drawn.content, {**contrast, "desc": drawn.desc, "suffix": each.suffix})
+            desc = map_label(drawn.desc + drawn.label[:1].upper() + drawn.label[1:], drawn.fwhm_mm)
+            return Derivative(drawn.content, {**contrast, "desc": desc, "suffix": each.suffix}, _note(drawn, each))
     raise ValueError(f"no {'HTML' if html else 'figure'} {drawn.desc} is declared, only {[one.desc for one in shown]}")
+
+
+def _note(drawn: Drawn, shown: Shown) -> dict[str, object]:
+    """What the manifest of the figures tells of one; see `bids_sr.reports.figure_archive.ArchivedFigure`."""
+    smoothing = f"smoothed by {drawn.fwhm_mm:g} mm (FWHM)" if drawn.fwhm_mm else "not smoothed"
+    words = {"contrast": drawn.contrast or "n/a", "smoothing": smoothing}
+    return {
+        "figure": shown.desc, "section": shown.section, **words, "label": drawn.label,
+        "heading": shown.heading.format(**words), "caption": shown.caption.format(**words),
+        "alt": "" if isinstance(drawn.content, str) else str(drawn.content.get_label()),
+        "notices": dict(drawn.notices),
+    }  # fmt: skip

@@ -159,6 +159,10 @@ def _of_results(content: Mapping[str, object]) -> dict[str, object]:
     return {key: renamed(value) if key in ("Sources", "SpatialReference") else value for key, value in content.items()}
 
 
+def _read(path: Path) -> dict[str, object]:
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
 def _named(path: Path) -> dict[str, str]:
     """Entities of a file whose name tells them; what is drawn lies among the figures."""
     drawn = {"datatype": "figures"} if path.suffix in {".svg", ".html"} else {}
@@ -206,8 +210,9 @@ def store(
         if among is not None and not any(each.items() <= own.items() for each in among):
             continue
         found = {**entities, **own, "extension": full_extension(source)}
+        note = beside.get(source.name)
         told = beside.get(source.name.partition(".")[0])
-        given = json.loads(told.read_text(encoding="utf-8")) if told else {**own_sidecar, **(sidecar or {})}
+        given = _read(told) if told else {**own_sidecar, **(sidecar or {})}
         content = _sidecar_of(given, sources, references, found) | dict(provenance)
         code = {"": 1, "T1w": 2}.get(found.get("space", ""), 4)  # scanner, another image, template
         order = inverse(axis_order) if code == 1 else AS_STORED
@@ -216,6 +221,9 @@ def store(
             if _is_described(found):
                 _write_sidecar(output_dir, found, content, varies or _NOTHING_VARIES)
             _store(source, first := output_dir / derivative_path(found), output_dtype, order, code)
+            if note is not None:
+                more = {"file": first.name, "entities": dict(entities)}
+                atomic_files.write_json(first.with_name(f"{first.name}.json"), {**more, **_read(note)})
             written.append(first)
         for series in datasets if linked is not None else ():
             root = dataset_of(output_dir, series)

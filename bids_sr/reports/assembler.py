@@ -1,7 +1,7 @@
 """Report page from the figures of a participant: grouped by section and run, with what is missing named, and rendered.
 
-- Figures are known by the declarations of the functions that draw them (`bids_sr.reports.sections.Shown`), and by the
-  names of their files alone, so that a folder called ``task-x`` above the output changes nothing.
+- Figures are known by the manifest that tells what each shows, of which run and in which words; where they stand, and
+  what is said of those that are missing, by the declarations of the functions that draw them (`Shown`).
 - Reportlets of a run are shown once for each run, those without a run before them.
 - Figures become data URIs: the page opens from disk, moves without its folder and asks no network for anything.
 - What was not written is named, so that a partial run cannot be taken for a whole one.
@@ -9,8 +9,6 @@
 
 import base64
 import hashlib
-import html
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
@@ -21,50 +19,30 @@ from markupsafe import Markup
 from bids_sr.boilerplate import path as carried
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
-from bids_sr.reports.figure_archive import Figure, figures_of
+from bids_sr.reports.figure_archive import ArchivedFigure, figures_of
 from bids_sr.reports.markup import environment
 from bids_sr.reports.sections import MODEL, SECTIONS, SectionSpec, Shown, of_section
-from bids_sr.series import parse_map_label
 
-RUN_ENTITIES: Mapping[str, str] = {
-    "ses": "session", "task": "task", "acq": "acquisition", "ce": "contrast agent", "rec": "reconstruction",
-    "dir": "phase encoding", "run": "run", "echo": "echo", "chunk": "chunk",
+RUN_ENTITIES: Mapping[str, tuple[str, str]] = {
+    "session": ("ses", "session"), "task": ("task", "task"), "acquisition": ("acq", "acquisition"),
+    "ceagent": ("ce", "contrast agent"), "reconstruction": ("rec", "reconstruction"),
+    "direction": ("dir", "phase encoding"), "run": ("run", "run"), "echo": ("echo", "echo"),
+    "chunk": ("chunk", "chunk"),
 }  # fmt: skip
-"""Entities that tell runs apart, in the order in which runs are sorted, and what they are called on the page."""
+"""Entities that tell runs apart, in the order in which runs are sorted; in names of files, and on the page."""
 CARRIED = ("report.css", "save.js", "report.js", "viewer.js")
-MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
-CHOICES = ("contrast", "smoothing")
-"""Entities by which one of several figures of a kind is chosen."""
 ESCAPED = {ord(sign): f"%{ord(sign):02X}" for sign in "%#\"'<>&\\\n\r\t"}
 """What may not stand as it is in an address that holds an SVG, within an attribute of HTML."""
-_OF_FIGURE = re.compile(r"_(contrast-[^_]+_)?desc-.*")
-_TITLE = re.compile(r"<title>(.*?)</title>", flags=re.DOTALL)
 Key = tuple[str | None, ...]
 NO_RUN: Key = (None,) * len(RUN_ENTITIES)
 
 
-@frozen
-class FigureFile:
-    """A figure of a participant (its folder: `subject`), and the entities of its name, as they are called there."""
-
-    path: Figure
-    subject: Path
-    entities: Mapping[str, str]
-
-    @property
-    def run(self) -> Key:
-        """The run that it is of: figures without a task belong to no run."""
-        return tuple(map(self.entities.get, RUN_ENTITIES)) if "task" in self.entities else NO_RUN
-
-    @property
-    def words(self) -> dict[str, str]:
-        """What may stand in headings and captions: its contrast and smoothing, and its entities."""
-        fwhm_mm = parse_map_label(self.entities["desc"]).fwhm_mm
-        smoothing = f"smoothed by {fwhm_mm:g} mm (FWHM)" if fwhm_mm else "not smoothed"
-        return {"contrast": "n/a", **self.entities, "smoothing": smoothing}
+def run_of(figure: ArchivedFigure) -> Key:
+    """The run that a figure is of: those without a task belong to none."""
+    return tuple(map(figure.entities.get, RUN_ENTITIES)) if "task" in figure.entities else NO_RUN
 
 
-Found = Sequence[tuple[Shown, Sequence[FigureFile]]]
+Found = Sequence[tuple[Shown, Sequence[ArchivedFigure]]]
 """What a section shows, and the files of it that are there."""
 
 
@@ -117,60 +95,27 @@ class Section:
         return groups
 
 
-def data_uri(data: bytes, suffix: str = ".svg") -> str:
-    """A figure as an address that holds it: an SVG as text, where that is shorter."""
-    encoded = f"data:{MEDIA_TYPES[suffix]};base64," + base64.b64encode(data).decode("ascii")
-    if suffix != ".svg":
-        return encoded
-    return min(encoded, f"data:{MEDIA_TYPES[suffix]}," + data.decode("utf-8").translate(ESCAPED), key=len)
+def data_uri(data: bytes) -> str:
+    """An SVG as an address that holds it: as text, where that is shorter."""
+    encoded = "data:image/svg+xml;base64," + base64.b64encode(data).decode("ascii")
+    return min(encoded, "data:image/svg+xml," + data.decode("utf-8").translate(ESCAPED), key=len)
 
 
-def described(file: Figure, heading: str) -> str:
-    """What a figure shows, for those who cannot see it: the title that it was drawn with, else what stands above it."""
-    start = file.read_text(encoding="utf-8", errors="replace")[:3000] if file.suffix == ".svg" else ""
-    title = _TITLE.search(start)
-    return html.unescape(" ".join(title[1].split())) if title else heading
-
-
-def embedded(file: Figure, *, static: bool = True, heading: str = "") -> Markup:
+def embedded(figure: ArchivedFigure, *, static: bool, alt: str) -> Markup:
     """A figure inside the page (as an ``object`` if it answers to the pointer), or HTML of a fragment that we wrote."""
-    if file.suffix not in MEDIA_TYPES:
-        return Markup(file.read_text(encoding="utf-8").strip())
+    if figure.html:
+        return Markup(figure.path.read_text(encoding="utf-8").strip())
     image = (
-        '<img src="{uri}" alt="{label}" data-name="{name}">'
-        if static or file.suffix != ".svg"
+        '<img src="{uri}" alt="{label}" data-name="{name}">' if static
         else '<object type="image/svg+xml" data="{uri}" aria-label="{label}" title="{label}" data-name="{name}">'
         "</object>"
-    )
-    return Markup(image).format(
-        uri=data_uri(file.read_bytes(), file.suffix), label=described(file, heading), name=file.stem
-    )
+    )  # fmt: skip
+    return Markup(image).format(uri=data_uri(figure.path.read_bytes()), label=alt, name=figure.path.stem)
 
 
-def find_figures(root: Path, subject: str) -> list[FigureFile]:
-    """Figures of a participant, in the order of contrasts, descs and names; empty files are left out."""
-    found = []
-    for path in figures_of(root, subject):
-        *pairs, suffix = path.stem.split("_")
-        entities = {"suffix": suffix, **dict(pair.split("-", 1) for pair in pairs if "-" in pair)}
-        found.append(FigureFile(path=path, subject=root / f"sub-{subject}", entities=entities))
-    return sorted(found, key=lambda each: (each.entities.get("contrast", "n/a"), each.entities["desc"]))
-
-
-def matching(shown: Shown, figures: Sequence[FigureFile]) -> list[FigureFile]:
-    """Those of the figures that a declaration is about."""
-    return [
-        each for each in figures
-        if each.path.suffix == shown.extension and each.entities["suffix"] == shown.suffix
-        and shown.is_of(each.entities["desc"])
-    ]  # fmt: skip
-
-
-def _sortable(key: Key) -> tuple[tuple[int, int, str], ...]:
-    return tuple((v is not None, int(v) if v is not None and v.isdigit() else 0, v or "") for v in key)
-
-
-def assemble(shown: Sequence[Shown], figures: Sequence[FigureFile], custom: Mapping[str, str]) -> list[Section]:
+def assemble(
+    shown: Sequence[Shown], figures: Sequence[ArchivedFigure], custom: Mapping[str, str], root: Path
+) -> list[Section]:
     """Sections of the page of the kind of run that was made.
 
     A section with `only` is shown where that figure is there; then those that were found nothing for are left out,
@@ -180,30 +125,39 @@ def assemble(shown: Sequence[Shown], figures: Sequence[FigureFile], custom: Mapp
     Parameters
     ----------
     shown : figures that are declared
-    figures : files that are there
+    figures : those that are there
     custom : HTML of the sections that hold no figures, by name
+    root : of the derivatives, below which tables are found
     """
-    found = {each: [(one, matching(one, figures)) for one in of_section(each, shown)] for each in SECTIONS}
-    special = {each for each in SECTIONS if each.only in {file.entities["desc"] for file in figures}}
+    there: dict[tuple[str, bool], list[ArchivedFigure]] = {}
+    for figure in figures:
+        there.setdefault((figure.figure, figure.html), []).append(figure)
+    found = {each: [(one, there.get((one.desc, one.html), [])) for one in of_section(each, shown)] for each in SECTIONS}
+    special = {each for each in SECTIONS if each.only in {figure.figure for figure in figures}}
     kept = [
         each for each in SECTIONS
         if each in special or (not each.only and (not special or not found[each] or any(f for _, f in found[each])))
     ]  # fmt: skip
     kept = [each for each in kept if not found[each] or any(files or one.missing for one, files in found[each])]
-    return [_section(each, found[each], custom.get(each.name, "")) for each in kept]
+    return [_section(each, found[each], custom.get(each.name, ""), root) for each in kept]
 
 
-def _section(spec: SectionSpec, found: Found, custom: str) -> Section:
-    key_of = (lambda file: file.run) if spec.by_run else (lambda file: NO_RUN)
+def _sortable(key: Key) -> tuple[tuple[int, int, str], ...]:
+    return tuple((v is not None, int(v) if v is not None and v.isdigit() else 0, v or "") for v in key)
+
+
+def _section(spec: SectionSpec, found: Found, custom: str, root: Path) -> Section:
+    key_of = run_of if spec.by_run else (lambda _: NO_RUN)
     keys: set[Key] = {key_of(file) for _, files in found for file in files}
     of_runs = {one for one, files in found if any(key_of(file) != NO_RUN for file in files)}
     missing, on_request = _named(found)
     blocks = [Strip(name=f"{spec.name}-0", panels=[Panel(content=Markup(custom))])] if custom else []
     for key in sorted(keys, key=_sortable):
-        label = ", ".join(f"{text} {value}" for text, value in zip(RUN_ENTITIES.values(), key, strict=True) if value)
+        known = [(*names, value) for names, value in zip(RUN_ENTITIES.values(), key, strict=True) if value]
+        label = ", ".join(f"{text} {value}" for _, text, value in known)
         own = [(one, [file for file in files if key_of(file) == key]) for one, files in found]
-        anchor = "-".join(f"{name}-{value}" for name, value in zip(RUN_ENTITIES, key, strict=True) if value)
-        drawn = list(_blocks("-".join(filter(None, [spec.name, anchor])), own))
+        anchor = "-".join(f"{short}-{value}" for short, _, value in known)
+        drawn = list(_blocks("-".join(filter(None, [spec.name, anchor])), own, root))
         if drawn and label:
             drawn[0] = replace(drawn[0], run=label)
             # what other runs have and this one lacks
@@ -219,24 +173,23 @@ def _section(spec: SectionSpec, found: Found, custom: str) -> Section:
     )
 
 
-def shown_for(shown: Shown, file: FigureFile) -> str:
-    """What a figure shows, in the words above it, and of which run."""
-    heading = (shown.heading or shown.subtitle or shown.desc).format(**file.words)
-    known = [f"{name} {file.entities[name]}" for name in ("task", "run") if name in file.entities]
-    return ", ".join([heading, *known])
+def described(shown: Shown, figure: ArchivedFigure) -> str:
+    """What a figure shows, for those who cannot see it: as noted, else the words above it, and its run."""
+    known = [f"{name} {figure.entities[name]}" for name in ("task", "run") if name in figure.entities]
+    return figure.alt or ", ".join([figure.heading or shown.subtitle or shown.desc, *known])
 
 
-def _blocks(anchor: str, found: Found) -> Iterator[Strip]:
+def _blocks(anchor: str, found: Found, root: Path) -> Iterator[Strip]:
     """Reportlets of one run (or of none) that have something to show."""
-    for number, (shown, files) in enumerate(found):
+    for number, (shown, figures) in enumerate(found):
         panels = [
             Panel(
-                content=embedded(file.path, static=shown.static, heading=shown_for(shown, file)),
-                heading=shown.heading.format(**file.words),
-                caption=shown.caption.format(**file.words),
-                choices={name: file.words[name] for name in CHOICES} if shown.heading else {},
+                content=embedded(each, static=shown.static, alt=described(shown, each)),
+                heading=each.heading,
+                caption=each.caption,
+                choices={"contrast": each.contrast, "smoothing": each.smoothing} if each.heading else {},
             )
-            for file in files
+            for each in figures
         ]
         if any(panel.content for panel in panels):
             caption = panels[0].caption if len({panel.caption for panel in panels}) < len(panels) else ""
@@ -244,13 +197,14 @@ def _blocks(anchor: str, found: Found) -> Iterator[Strip]:
                 panels = [replace(panel, caption="") for panel in panels]
             yield Strip(
                 name=f"{anchor}-{number}", panels=panels, subtitle=shown.subtitle, caption=caption, tab=shown.tab,
-                tables=tables_of(files[0], shown.tables),
+                tables=tables_of(figures[0], shown.tables, root),
             )  # fmt: skip
 
 
-def tables_of(figure: FigureFile, names: Sequence[str]) -> list[str]:
+def tables_of(figure: ArchivedFigure, names: Sequence[str], root: Path) -> list[str]:
     """Tables (``desc-NAME_metrics.tsv``), or model cards, of the run that a figure is of, relative to the page."""
-    stem, root, who = _OF_FIGURE.sub("", figure.path.name), figure.subject.parent, figure.subject.name
+    who, own = f"sub-{figure.entities['subject']}", figure.entities
+    stem = "_".join([who, *(f"{short}-{own[name]}" for name, (short, _) in RUN_ENTITIES.items() if name in own)])
     cards = {MODEL: f"sourcedata/models/{who}/{stem}_desc-*_model.json"}
     found = (sorted(root.glob(cards.get(name, f"{who}/**/{stem}_desc-{name}_metrics.tsv"))) for name in names)
     return [path.relative_to(root).as_posix() for files in found for path in files]
@@ -265,36 +219,38 @@ def _named(found: Found) -> tuple[list[str], list[str]]:
 
 
 def write_subject_page(
-    root: Path, subject: str, *, shown: Sequence[Shown], custom: Mapping[str, str],
+    root: Path, subject: str, *, shown: Sequence[Shown], custom: Mapping[str, str], crashed: bool = False,
     neighbors: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:  # fmt: skip
     """Write the page of one subject (label without ``sub-``) below the derivatives; see `assemble` and `write_page`."""
     target = root / f"sub-{subject}.html"
-    sections = assemble(shown, find_figures(root, subject), custom)
-    write_page(target, title=f"bids-sr: sub-{subject}", sections=sections, neighbors=neighbors)
+    figures = figures_of(root, subject)
+    notices = {kind: sum(each.notices.get(kind, 0) for each in figures) for kind in ("warning", "note")}
+    sections = assemble(shown, figures, custom, root)
+    title = f"bids-sr: sub-{subject}"
+    write_page(target, title=title, sections=sections, neighbors=neighbors, crashed=crashed, notices=notices)
     return target
 
 
 def write_page(
-    target: Path, *, title: str, sections: Sequence[Section], neighbors: Mapping[str, str] = MappingProxyType({})
-) -> None:
+    target: Path, *, title: str, sections: Sequence[Section], neighbors: Mapping[str, str] = MappingProxyType({}),
+    crashed: bool = False, notices: Mapping[str, int] = MappingProxyType({}),
+) -> None:  # fmt: skip
     """Render sections by our template, everything but our own markup escaped, and put the page in place in whole.
 
-    `neighbors` are further pages beside it: file name by text of the link.
+    Parameters
+    ----------
+    neighbors : further pages beside it: file name by text of the link
+    crashed : whether a step failed
+    notices : how many messages there are, by kind
     """
     css, *scripts = (carried(name).read_text(encoding="utf-8") for name in CARRIED)
     script = "\n".join(scripts)
-    found = {each.name: each for each in sections}
-    text = {
-        name: Markup("").join(panel.content for block in found[name].blocks for panel in block.panels)
-        for name in ("errors", "summary") if name in found
-    }  # fmt: skip
     runs = {block.run for each in sections for block in each.blocks if block.run}
     page = environment().get_template("report.tpl").render(
         title=title, sections=sections, neighbors=neighbors, one_run=len(runs) == 1,
         css=css, script=script, digest=digest(script),
-        crashed='class="warning"' in text.get("errors", ""),
-        told={kind: text.get("summary", "").count(f"class='{kind}'") for kind in ("warning", "note")},
+        crashed=crashed, told=notices,
     )  # fmt: skip
     atomic_files.write_whole(target, page)
 

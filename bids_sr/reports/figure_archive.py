@@ -1,21 +1,60 @@
-"""Figures of a participant as one file, below the full level: a page holds them all, so nobody looks for them singly.
+"""Figures of a participant and their manifest; below the full level in one file, as nobody looks for them singly.
 
-Steps leave figures in a folder of the work. Whoever writes the report packs them, in whole, into the archive from which
-the page is made, also without the work.
+Steps leave each figure with a note of what it shows (JSON, beside it) in a folder of the work. Whoever writes the
+report packs the figures, in whole, into the archive, and the notes into its manifest: from it the page is made, also
+without the work.
 """
 
 import contextlib
 import io
+import json
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 
+from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
 
+MANIFEST = "manifest.json"
 _NO_TIME = (1980, 1, 1, 0, 0, 0)  # equal figures give an equal archive
 
-Figure = Path | zipfile.Path
-"""A file, or a member of an archive: both have a name and can be read."""
+
+@frozen
+class ArchivedFigure:
+    """A figure of a participant, and what was noted where it was drawn.
+
+    Attributes
+    ----------
+    path : a file, or a member of an archive
+    figure, section : name of its declaration, and section of the page
+    entities : long names to labels, of the participant or run that it is of
+    contrast, smoothing : in words; n/a where it is of all
+    label : name of the method, where there is one figure for each
+    heading, caption : words above and below it
+    alt : words in its place; empty: its heading
+    notices : numbers of messages in it by kind
+    """
+
+    path: Path | zipfile.Path
+    figure: str
+    section: str
+    entities: Mapping[str, str]
+    contrast: str
+    smoothing: str
+    label: str
+    heading: str
+    caption: str
+    alt: str
+    notices: Mapping[str, int]
+
+    @property
+    def html(self) -> bool:
+        """Whether it is a fragment of HTML."""
+        return self.path.suffix == ".html"
+
+
+_NOTED = tuple(each.name for each in fields(ArchivedFigure) if each.name != "path")
 
 
 def archive_of(root: Path, label: str) -> Path:
@@ -34,9 +73,11 @@ def pack_figures(source: Path, root: Path, label: str) -> None:
     if source == root or not folder.is_dir():
         return
     target = archive_of(root, label)
-    found = _members(target) | {
-        path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")
-    }
+    found = _members(target)
+    notes = {note["file"]: note for note in json.loads(found.pop(MANIFEST, b"[]"))}
+    for path, note in _loose(folder):
+        found[path.name], notes[path.name] = path.read_bytes(), note
+    found[MANIFEST] = json.dumps([notes[name] for name in sorted(notes)], indent=1).encode("utf-8")
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for name in sorted(found):
@@ -56,6 +97,14 @@ def packed_figures(source: Path, root: Path, labels: Sequence[str]) -> Iterator[
             pack_figures(source, root, label)
 
 
+def _loose(folder: Path) -> Iterable[tuple[Path, dict[str, object]]]:
+    """Figures in a folder that are not empty, with their notes."""
+    for note in folder.glob("*.json"):
+        path = note.with_suffix("")
+        if path.is_file() and path.stat().st_size:
+            yield path, json.loads(note.read_text(encoding="utf-8"))
+
+
 def _members(archive: Path) -> dict[str, bytes]:
     """Files of an archive by name; none where it is not there or was damaged, as all figures can be made again."""
     try:
@@ -65,17 +114,21 @@ def _members(archive: Path) -> dict[str, bytes]:
         return {}
 
 
-def figures_of(root: Path, label: str) -> list[Figure]:
-    """Figures of a participant that are not empty, by name; of one in the folder and in the archive the newer."""
-    folder, archive = root / f"sub-{label}" / "figures", archive_of(root, label)
-    found: dict[str, Figure] = {}
-    packed = archive.stat().st_mtime_ns if archive.is_file() else 0
+def figures_of(root: Path, label: str) -> list[ArchivedFigure]:
+    """Figures of a participant, by contrast, figure and smoothing; of one in folder and archive the newer."""
+    archive = archive_of(root, label)
+    found: dict[str, ArchivedFigure] = {}
+    packed = 0
     if archive.is_file() and zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as there:
-            names = [each.filename for each in there.infolist() if each.file_size]
-        found = {name: zipfile.Path(archive, name) for name in names}
-    for path in folder.glob("sub-*_desc-*"):
-        state = path.stat()
-        if state.st_size and (path.name not in found or state.st_mtime_ns > packed):
-            found[path.name] = path
-    return [found[name] for name in sorted(found)]
+        packed = archive.stat().st_mtime_ns
+        for note in json.loads(zipfile.Path(archive, MANIFEST).read_text(encoding="utf-8")):
+            found[note["file"]] = _archived(zipfile.Path(archive, note["file"]), note)
+    for path, note in _loose(archive.parent):
+        if path.name not in found or path.stat().st_mtime_ns > packed:
+            found[path.name] = _archived(path, note)
+    every = (found[name] for name in sorted(found))
+    return sorted(every, key=lambda each: (each.contrast, each.figure, each.smoothing, each.label))
+
+
+def _archived(path: Path | zipfile.Path, note: Mapping[str, object]) -> ArchivedFigure:
+    return ArchivedFigure(path=path, **{name: note[name] for name in _NOTED})

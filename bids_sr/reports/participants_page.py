@@ -206,4 +206,5 @@ def build_report(
     }
     label = subject.removeprefix("sub-")
     neighbors = neighbors_of(label, reported(root) if beside is None else beside)
-    return write_subject_page(root, label, shown=shown, custom=custom, neighbors=neighbors)
+    crashed = bool(crash_files(log_dir))
+    return write_subject_page(root, label, shown=shown, custom=custom, neighbors=neighbors, crashed=crashed)

@@ -3,20 +3,15 @@
 Figures are declared by the functions that draw them (`bids_sr.steps.figures`); here are the sections alone.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from bids_sr.frozen import frozen
-from bids_sr.series import SMOOTHED
 
 ANATOMICAL, PAIR, RUN, SCANS = "T1w", "T2starw", "bold", "metrics"
 """Suffixes of figures: what they are of."""
 MODEL = "model"
 """Among the tables of a figure: the cards of the models of a participant or run."""
-LABELS = {"": "", "smoothing": SMOOTHED, "method": "([A-Z].*)?"}
-"""How a desc may go on, by what its label tells."""
 
 
 @frozen
@@ -60,15 +55,14 @@ SECTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A figure (or, with `html`, a fragment of HTML) of the page: the name of its files, its place and its words.
+    """A figure (or, with `html`, a fragment of HTML) of the page: its name, its place and its words.
 
-    Entities in braces (``{contrast}``, ``{smoothing}``) are filled in headings and captions.
+    ``{contrast}`` and ``{smoothing}`` are filled in headings and captions.
 
     Parameters
     ----------
-    desc, suffix : entities of its files; `suffix` says what it is of
+    desc, suffix : name of the figure, and entities of its files; `suffix` says what it is of
     section : name of one of `SECTIONS`
-    label : what its desc goes on with in some of its files, such as ``Fwhm50`` or the name of a method
     static : it does not answer to the pointer
     place : where it stands in the section; those of one place stand in the order of their modules and lines
     tab : of a run's figures one tab is shown at a time; what has none belongs to the tab before it, and before the
@@ -85,7 +79,6 @@ class Shown:
     section: str
     suffix: str = RUN
     html: bool = False
-    label: Literal["", "smoothing", "method"] = ""
     static: bool = True
     place: int = 0
     tab: str = ""
@@ -101,15 +94,6 @@ class Shown:
     def __post_init__(self) -> None:
         if self.section not in (known := [each.name for each in SECTIONS]):
             raise ValueError(f"{self.desc}: no section {self.section}; there are {', '.join(known)}")
-
-    @property
-    def extension(self) -> str:
-        """Of its files."""
-        return ".html" if self.html else ".svg"
-
-    def is_of(self, desc: str) -> bool:
-        """Whether a figure with this desc is one of these."""
-        return re.fullmatch(self.desc + LABELS[self.label], desc) is not None
 
 
 def of_section(section: SectionSpec, shown: Iterable[Shown]) -> list[Shown]:

@@ -88,9 +88,9 @@ def test_the_report_shows_scans_and_nothing_of_bold(fused):
     sections = re.findall(r'<section id="([a-z-]+)"', page) or re.findall(r'id="(summary|structural|motion)"', page)
     assert "structural" in sections
     assert "motion" not in sections
-    figures = {path.name: path for path in figures_of(fused.out, "01")}
-    assert {"sub-01_desc-scans_metrics.svg", "sub-01_desc-attention_metrics.svg"} <= set(figures)
-    looked_at = figures["sub-01_desc-attention_metrics.svg"].read_text(encoding="utf-8")
+    figures = {each.figure: each.path for each in figures_of(fused.out, "01") if not each.html}
+    assert {"scans", "attention"} <= set(figures)
+    looked_at = figures["attention"].read_text(encoding="utf-8")
     titles = re.findall(r">([^<>]+)</text>", looked_at)
     assert [t for t in titles if "attention" in t] == [f"attention, gate {n} of 4" for n in (1, 2, 3, 4)]
     assert [t.split(" (score")[0] for t in titles if "critic" in t] == ["critic, super-resolved", "critic, measured"]

@@ -45,9 +45,14 @@ def facts_html(facts: Mapping[str, Value]) -> Markup:
     return render("facts", {str(key).replace("_", " "): label_html(value) for key, value in facts.items()})
 
 
+def messages_of(value: Value) -> list[str]:
+    """One message, or a list of them, as a list."""
+    return [value] if isinstance(value, str) else texts(value)
+
+
 def messages_html(kind: str, messages: Value) -> Markup:
     """Messages that must not be overlooked, each in a box of its own; ``kind`` is ``warning`` or ``note``."""
-    return render("messages", kind, [messages] if isinstance(messages, str) else texts(messages))
+    return render("messages", kind, messages_of(messages))
 
 
 def summary_html(summary: Mapping[str, Value]) -> Markup:

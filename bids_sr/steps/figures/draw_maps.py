@@ -6,7 +6,7 @@ from bids_sr.config.memory_model import MAPS
 from bids_sr.pipeline.artifacts import Confounds, Facts, Image, Map, Mask, Regressors, Rows, Series, Table, Volume
 from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.reports.sections import Shown
-from bids_sr.series import RAW, map_label
+from bids_sr.series import RAW
 from bids_sr.steps.figures import run_maps
 from bids_sr.steps.figures.display_grids import grid_of, onto
 from bids_sr.steps.figures.draw_motion import carpet
@@ -113,7 +113,7 @@ def draw_design(
 
 @figure(
     Shown(
-        "activation", "activation", label="smoothing",
+        "activation", "activation",
         title="Activation",
         heading="{contrast}, {smoothing}",
         tab="Maps",
@@ -125,7 +125,7 @@ def draw_design(
         tables=("activation",),
     ),
     Shown(
-        "connectivity", "activation", label="smoothing",
+        "connectivity", "activation",
         title="Connectivity",
         heading="Seed {contrast}, {smoothing}",
         tab="Maps",
@@ -164,7 +164,7 @@ def draw_activation(
                 limit=run_maps.color_limit(own.values(), display.floor),
                 significant={name: regions[name].volume for name in names if name in regions},
             )  # fmt: skip
-            yield Drawn(map_label(what, fwhm / 10), drawn, contrast=contrast)
+            yield Drawn(what, drawn, contrast=contrast, fwhm_mm=fwhm / 10)
 
 
 @figure(

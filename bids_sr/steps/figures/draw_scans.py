@@ -57,7 +57,7 @@ def draw_scans(
 
 @figure(
     Shown(
-        "attention", "structural", suffix=SCANS, label="method", place=1,
+        "attention", "structural", suffix=SCANS, place=1,
         subtitle="Attention gates of the network, and Grad-CAM of its critic",
         tab="Attention",
         caption="Attention: how much of the features the gates pass at each level, from coarse to fine (black: "
@@ -67,13 +67,13 @@ def draw_scans(
         request="attention masks and maps of a critic (method attunet)",
     ),
     Shown(
-        "scantraining", "structural", suffix=SCANS, label="method", place=1,
+        "scantraining", "structural", suffix=SCANS, place=1,
         subtitle="Training curve",
         tab="Training",
         caption="Left: peak signal-to-noise ratio on held-out slices. Right: losses.",
         missing="training curve",
     ),
-    Shown("scancard", "structural", suffix=SCANS, html=True, label="method", place=1, missing="model card"),
+    Shown("scancard", "structural", suffix=SCANS, html=True, place=1, missing="model card"),
     memory=Need(always=0.35, scans=0.10),
 )  # fmt: skip
 def explain_scans(
@@ -94,7 +94,7 @@ def explain_scans(
     from bids_sr.sr.models.model import load_model
     from bids_sr.sr.training.fused import explain_slice
 
-    end, affine = method_label[:1].upper() + method_label[1:], scan_mask.affine
+    affine = scan_mask.affine
     index = shown_slice(scan_mask.data, untrained_slices(fine_scans, coarse_scans, scan_mask, [card_file]))
     low, high = stacked(coarse_scans), stacked(fine_scans)
     seen = explain_slice(load_model(model_file), low, high, scan_mask.data, affine, index)
@@ -103,11 +103,12 @@ def explain_scans(
     if len(seen.masks) or maps:
         slabs = {title: Volume(each[..., None], affine) for title, each in maps.items()}
         gates = [Volume(each[..., None], affine) for each in seen.masks]
-        yield Drawn(f"attention{end}", explanation_figure(made_scans[0].volume, gates, slabs, index))
+        drawn = explanation_figure(made_scans[0].volume, gates, slabs, index)
+        yield Drawn("attention", drawn, label=method_label)
     record = read_training({str(name): values.to_numpy() for name, values in log_file.items()}, card_file)
     if len(record.steps):
-        yield Drawn(f"scantraining{end}", training_figure(record))
-    yield Drawn(f"scancard{end}", card_html(card_file))
+        yield Drawn("scantraining", training_figure(record), label=method_label)
+    yield Drawn("scancard", card_html(card_file), label=method_label)
 
 
 def shown_slice(mask: Array, held_out: Sequence[int]) -> int:

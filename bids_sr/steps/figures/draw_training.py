@@ -10,7 +10,7 @@ from bids_sr.reports.sections import MODEL, PAIR, Shown
 
 @figure(
     Shown(
-        "training", "superres-training", suffix=PAIR, label="method",
+        "training", "superres-training", suffix=PAIR,
         subtitle="Training curve",
         tab="Training curve",
         caption="Left: peak signal-to-noise ratio on held-out slices of the pair; dashed lines: plain interpolation "
@@ -18,7 +18,7 @@ from bids_sr.reports.sections import MODEL, PAIR, Shown
         missing="training curve (no method that trains, or the step did not finish)",
         tables=(MODEL,),
     ),
-    Shown("card", "superres-training", suffix=PAIR, html=True, label="method"),
+    Shown("card", "superres-training", suffix=PAIR, html=True),
 )  # fmt: skip
 def draw_training(log_file: Table, card_file: Facts, *, method_label: str = "") -> Iterator[Drawn]:
     """The training curve with the levels of plain interpolation, and what the model's card says.
@@ -32,14 +32,14 @@ def draw_training(log_file: Table, card_file: Facts, *, method_label: str = "") 
 
 @figure(
     Shown(
-        "volumetraining", "superres", label="method", place=-1,
+        "volumetraining", "superres", place=-1,
         subtitle="Training on the volumes of the run",
         tab="Training",
         caption="Left: peak signal-to-noise ratio monitored during training; without a high-resolution image it is "
         "computed from the loss. Right: losses.",
         tables=(MODEL,),
     ),
-    Shown("volumecard", "superres", html=True, label="method", place=-1),
+    Shown("volumecard", "superres", html=True, place=-1),
 )  # fmt: skip
 def draw_volume_training(log_file: Table, card_file: Facts, *, series_name: str) -> Iterator[Drawn]:
     """The training of one series on the volumes of the run, and its model's card."""
@@ -52,6 +52,5 @@ def _training(stem: str, log: Table, card: Card, label: str) -> Iterator[Drawn]:
     from bids_sr.reports.text.training_text import read_training
 
     columns = {str(name): values.to_numpy() for name, values in log.items()}
-    end = label[:1].upper() + label[1:]
-    yield Drawn(f"{stem}training{end}", training_figure(read_training(columns, card)))
-    yield Drawn(f"{stem}card{end}", card_html(card))
+    yield Drawn(f"{stem}training", training_figure(read_training(columns, card)), label=label)
+    yield Drawn(f"{stem}card", card_html(card), label=label)

@@ -5,9 +5,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from figure_helpers import noted
 
 from bids_sr.io import atomic_files
-from bids_sr.reports.assembler import find_figures
 from bids_sr.reports.figure_archive import archive_of, figures_of, pack_figures, packed_figures
 from bids_sr.reports.participants_page import build_report
 from bids_sr.steps.figures import declared
@@ -21,14 +21,13 @@ def _drawn(root: Path, **texts: str) -> Path:
     folder = root / "sub-01" / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     for desc, text in texts.items():
-        (folder / MOTION.replace("motion", desc)).write_text(SVG.format(text) if text else "")
+        path, own = folder / MOTION.replace("motion", desc), {"subject": "01", "task": "tap"}
+        noted(path, SVG.format(text) if text else "", desc, entities=own, alt=text)
     return root
 
 
 def _texts(root: Path) -> dict[str, str]:
-    return {
-        path.name.split("_desc-")[1].split("_")[0]: path.read_text(encoding="utf-8") for path in figures_of(root, "01")
-    }
+    return {each.figure: each.path.read_text(encoding="utf-8") for each in figures_of(root, "01")}
 
 
 def test_figures_become_one_file_that_is_read_like_the_folder(tmp_path: Path) -> None:
@@ -83,7 +82,7 @@ def test_a_damaged_archive_is_made_again(tmp_path: Path) -> None:
     staged = _drawn(tmp_path / "work", motion="head")
     pack_figures(staged, out, "01")
     archive_of(out, "01").write_bytes(archive_of(out, "01").read_bytes()[:40])
-    assert find_figures(out, "01") == []
+    assert figures_of(out, "01") == []
     pack_figures(staged, out, "01")
     assert _texts(out) == {"motion": SVG.format("head")}
 

@@ -1,5 +1,6 @@
 """Figures are functions of values: they draw what a run has, under names that store and page know."""
 
+import json
 import pickle
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def descs(found: list[tuple[str, str]]) -> list[str]:
 
 
 def test_what_was_not_declared_is_not_drawn():
-    @figure(Shown("drift", "motion", label="method"))
+    @figure(Shown("drift", "motion"))
     def draw_drift(*, desc: str) -> str:
         yield Drawn(desc, "<p>drift</p>")
 
@@ -120,9 +121,10 @@ def test_a_figure_runs_as_a_node(images, tmp_path):
     facts = port.save({"bold_t1w_nmi": 0.25}, tmp_path / "facts")
     interface = draw_registration.show_registration.interface(registration=facts)
     outputs = pickle.loads(pickle.dumps(interface)).run(cwd=str(tmp_path)).outputs
-    (path,) = outputs.show_registration
-    assert Path(path).name == "desc-registration_bold.html"
-    assert ".25" in Path(path).read_text()
+    path, note = map(Path, outputs.show_registration)
+    assert path.name == "desc-registration_bold.html"
+    assert ".25" in path.read_text()
+    assert json.loads(note.read_text())["figure"] == "registration"
 
 
 def test_anatomy(images, tmp_path):

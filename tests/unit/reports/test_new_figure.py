@@ -49,9 +49,11 @@ def test_a_function_and_its_place_are_all_that_a_figure_needs(draw_tsnr, tmp_pat
         drawn = draw_tsnr(preproc, mask, n_dummy=2)
     assert sum(bar.get_height() for bar in drawn[0].content.axes[0].patches) == 256
     assert kept(draw_tsnr, drawn, tmp_path / "work") == [("motion", "tsnr.svg")]
-    folder = tmp_path / "sub-01" / "figures"
-    folder.mkdir(parents=True)
-    (tmp_path / "work" / "desc-tsnr_bold.svg").rename(folder / "sub-01_task-tap_desc-tsnr_bold.svg")
+    files = sorted((tmp_path / "work").iterdir(), reverse=True)  # the figure, and its note
+    (tmp_path / "here").mkdir()
+    own = {"subject": "01", "task": "tap"}
+    stored = store.store(tmp_path / "here", files, output_dir=tmp_path, entities=own)
+    assert stored == [tmp_path / "sub-01" / "figures" / "sub-01_task-tap_desc-tsnr_bold.svg"]
     page = write_subject_page(tmp_path, "01", shown=figures.declared(), custom={}).read_text(encoding="utf-8")
     assert "<h4>Temporal signal-to-noise ratio</h4>" in page
     assert "Mean over standard deviation of each voxel of the brain, after motion correction." in page

@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 import pytest
+from figure_helpers import noted
 
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.reports.assembler import assemble, find_figures
+from bids_sr.reports.assembler import assemble
+from bids_sr.reports.figure_archive import figures_of
 from bids_sr.reports.figures.anat_figures import explanation_figure, scans_figure
 from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.markup import joined
@@ -75,18 +77,17 @@ def test_tables_by_contrast_with_series_in_rows():
 
 
 def page(tmp_path, names):
-    figures = tmp_path / "sub-01" / "figures"
-    figures.mkdir(parents=True)
     for name in names:
-        (figures / name).write_text("<p>x</p>" if name.endswith("html") else "<svg/>")
-    return assemble(declared(), find_figures(tmp_path, "01"), {"methods": "m", "errors": "e", "about": "a"})
+        noted(tmp_path / "sub-01" / "figures" / f"{name}.html", "<p>x</p>", name, entities={"subject": "01"})
+    custom = {"methods": "m", "errors": "e", "about": "a"}
+    return assemble(declared(), figures_of(tmp_path, "01"), custom, tmp_path)
 
 
 def test_a_report_of_scans_owes_nothing_about_bold_and_the_other_way_round(tmp_path):
-    scans = page(tmp_path / "a", ["sub-01_desc-summary_T1w.html", "sub-01_desc-scans_metrics.html"])
+    scans = page(tmp_path / "a", ["summary", "scans"])
     assert [section.name for section in scans] == ["summary", "structural", "methods", "errors", "about"]
     assert any("slice of each contrast" in words for words in scans[1].missing)
-    runs = page(tmp_path / "b", ["sub-01_desc-summary_T1w.html"])
+    runs = page(tmp_path / "b", ["summary"])
     names = [section.name for section in runs]
     assert "structural" not in names
     assert {"motion", "superres", "activation"} <= set(names)

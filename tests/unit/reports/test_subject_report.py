@@ -8,13 +8,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from figure_helpers import noted
 
 from bids_sr.reports.assembler import write_subject_page
 from bids_sr.reports.figures import style, svg_files
 from bids_sr.reports.participants_page import build_report, errors_html, read_crash
 from bids_sr.reports.sections import Shown
-from bids_sr.reports.tables.html_tables import summary_html
 from bids_sr.steps.figures import declared
+from bids_sr.steps.figures.draw_anatomy import summarize_subject
 
 SECTIONS = (
     "overview",
@@ -34,31 +35,28 @@ SECTIONS = (
     "errors",
     "about",
 )
-ANAT = (
-    "desc-brain_T1w.svg",
-    "desc-norm_T1w.svg",
-    "desc-pair_T2starw.svg",
-    "desc-pairreg_T2starw.svg",
-    "desc-training_T2starw.svg",
-)
+ANAT = ("brain", "norm", "pair", "pairreg", "training")
 FUNC = (
-    "desc-overview",
-    "desc-coreg",
-    "desc-highres",
-    "desc-motion",
-    "desc-carpet",
-    "desc-srslice",
-    "desc-madetsnr",
-    "desc-madecarpet",
-    "contrast-thumb_desc-activation",
-    "contrast-thumb_desc-activationFwhm50",
-    "desc-variance",
-    "desc-splithalf",
-    "desc-beyond",
-    "desc-truth",
-    "desc-placebo",
-    "contrast-thumb_desc-uncertainty",
+    "overview",
+    "coreg",
+    "highres",
+    "motion",
+    "carpet",
+    "srslice",
+    "madetsnr",
+    "madecarpet",
+    "variance",
+    "splithalf",
+    "beyond",
+    "truth",
+    "placebo",
 )
+SMOOTHED = "smoothed by 5 mm (FWHM)"
+MAPS = {
+    "activation": {"contrast": "thumb"},
+    "activationFwhm50": {"contrast": "thumb", "smoothing": SMOOTHED},
+    "uncertainty": {"contrast": "thumb"},
+}
 FUNC_TABLES = (
     "viewer",
     "overview",
@@ -124,6 +122,13 @@ def drawn(tmp_path_factory) -> str:
     return svg_files.save_svg(fig, tmp_path_factory.mktemp("figure") / "x.svg").read_text()
 
 
+def put(folder: Path, figure: str, content: str, run: str = "", end: str = "svg", name: str = "", **note) -> None:
+    """A figure of the participant, or of a run."""
+    own = {"task": "tap", "run": run} if run else {}
+    path = folder / f"sub-01_{f'task-tap_run-{run}_' * bool(run)}desc-{name or figure}_x.{end}"
+    noted(path, content, figure, entities={"subject": "01", **own}, **note)
+
+
 @pytest.fixture
 def finished(tmp_path, drawn):
     """A folder of derivatives with all figures of one subject and two runs, and of another subject."""
@@ -131,19 +136,18 @@ def finished(tmp_path, drawn):
     folder = out / "sub-01" / "figures"
     folder.mkdir(parents=True)
     for name in ANAT:
-        (folder / f"sub-01_{name}").write_text(drawn)
+        put(folder, name, drawn)
     for run in ("1", "2"):
         for name in FUNC:
-            (folder / f"sub-01_task-tap_run-{run}_{name}_bold.svg").write_text(drawn)
+            put(folder, name, drawn, run)
+        for name, more in MAPS.items():
+            put(folder, name.removesuffix("Fwhm50"), drawn, run, name=name, **more)
         for name in FUNC_TABLES:
-            (folder / f"sub-01_task-tap_run-{run}_desc-{name}_bold.html").write_text("<table><tr></tr></table>")
-    (folder / "sub-01_desc-summary_T1w.html").write_text("<table class='facts'></table>")
-    (folder / "sub-01_desc-card_T2starw.html").write_text("<p>card</p>")
-    (folder / "sub-01_desc-pairinfo_T2starw.html").write_text("<p>pair</p>")
-    (folder / "sub-01_task-tap_run-1_desc-motion_bold.json").write_text("{}")
-    other = out / "sub-011" / "figures"
-    other.mkdir(parents=True)
-    (other / "sub-011_desc-brain_T1w.svg").write_text(drawn)
+            put(folder, name, "<table><tr></tr></table>", run, "html")
+    put(folder, "summary", "<table class='facts'></table>", end="html")
+    put(folder, "card", "<p>card</p>", end="html")
+    put(folder, "pairinfo", "<p>pair</p>", end="html")
+    noted(out / "sub-011" / "figures" / "sub-011_desc-brain_T1w.svg", drawn, "brain", entities={"subject": "011"})
     logs = out / "logs" / "u1"
     logs.mkdir(parents=True)
     (logs / "settings.toml").write_text('[paths]\nbids_dir = "a <b>"\n')
@@ -225,12 +229,13 @@ def test_figures_of_others_and_names_of_folders_do_not_leak_in(finished):
     assert "run 7" not in text
 
 
-def test_a_query_means_the_whole_name(finished, drawn):
+def test_what_is_not_declared_or_not_noted_is_not_shown(finished, drawn):
     out, logs = finished
-    for desc in ("reactivation", "activationOther"):
-        (out / "sub-01" / "figures" / f"sub-01_task-tap_run-1_desc-{desc}_bold.svg").write_text(drawn)
+    folder = out / "sub-01" / "figures"
+    put(folder, "reactivation", drawn, "1")
+    (folder / "sub-01_task-tap_run-1_desc-activation_other.svg").write_text(drawn)
     _, text = page_of(out, logs)
-    assert not re.search("reactivation|activationOther", text)
+    assert not re.search("reactivation|activation_other", text)
 
 
 def test_figures_are_not_touched_and_the_page_is_the_same_again(finished):
@@ -247,9 +252,9 @@ def test_figures_are_not_touched_and_the_page_is_the_same_again(finished):
 def test_what_is_missing_is_named(finished):
     out, logs = finished
     for name in (
-        "sub-01_desc-norm_T1w.svg",
-        "sub-01_task-tap_run-2_desc-carpet_bold.svg",
-        "sub-01_desc-training_T2starw.svg",
+        "sub-01_desc-norm_x.svg",
+        "sub-01_task-tap_run-2_desc-carpet_x.svg",
+        "sub-01_desc-training_x.svg",
     ):
         (out / "sub-01" / "figures" / name).unlink()
     _, text = page_of(out, logs)
@@ -263,8 +268,9 @@ def test_what_is_missing_is_named(finished):
 
 def test_a_section_without_a_pair_is_not_called_incomplete_unless_steps_failed(finished):
     out, logs = finished
-    for path in (out / "sub-01" / "figures").glob("*_T2starw.*"):
-        path.unlink()
+    for name in ("pair", "pairreg", "pairinfo", "training", "card"):
+        for path in (out / "sub-01" / "figures").glob(f"*_desc-{name}_*"):
+            path.unlink()
     _, text = page_of(out, logs)
     assert "not complete" not in text
     assert "no pair, or the step did not finish" in text
@@ -274,9 +280,9 @@ def test_a_section_without_a_pair_is_not_called_incomplete_unless_steps_failed(f
 
 @pytest.mark.parametrize("words", [{"notes": ["a", "b"]}, {"warnings": "a"}])
 def test_notes_and_warnings_are_counted_by_their_words(tmp_path, words):
-    figures = tmp_path / "sub-01" / "figures"
-    figures.mkdir(parents=True)
-    (figures / "sub-01_desc-summary_T1w.html").write_text(summary_html({"Participant": "01", **words}))
+    (drawn,) = summarize_subject(subject_facts={"Participant": "01", **words})
+    folder = tmp_path / "sub-01" / "figures"
+    put(folder, "summary", drawn.content, end="html", notices=drawn.sidecar["notices"])
     _, text = page_of(tmp_path, tmp_path / "logs")
     chips = re.findall(r'href="#summary">([^<]+)</a>\n', text)
     assert [chip for chip in chips if "note" in chip or "warning" in chip] == [
@@ -287,7 +293,7 @@ def test_notes_and_warnings_are_counted_by_their_words(tmp_path, words):
 
 def test_what_was_not_asked_for_is_no_failure(finished):
     out, logs = finished
-    for path in (out / "sub-01" / "figures").glob("*desc-*_bold.*"):
+    for path in (out / "sub-01" / "figures").glob("*run-*desc-*"):
         if re.search("desc-(placebo|splithalf|truth|uncertainty)_", path.name):
             path.unlink()
     page, text = page_of(out, logs)
@@ -301,7 +307,7 @@ def test_what_was_not_asked_for_is_no_failure(finished):
 
 def test_what_other_runs_have_is_named_with_the_run_that_lacks_it(finished):
     out, logs = finished
-    for path in (out / "sub-01" / "figures").glob("*run-2*desc-splithalf_bold.*"):
+    for path in (out / "sub-01" / "figures").glob("*run-2*desc-splithalf_*"):
         path.unlink()
     _, text = page_of(out, logs)
     (missing,) = re.findall(r"Not run \(enable with the option in parentheses\): ([^<]+)\.</p>", text)
@@ -362,8 +368,7 @@ def test_a_declaration_shows_a_figure_of_each_run_and_names_it_where_it_is_missi
     drift = Shown("drift", "motion", subtitle="Drift <x>", missing="drift <x>")
     for count in (0, 1, 2):
         if count:
-            name = f"sub-01_task-tap_run-{count}_desc-drift_bold.svg"
-            (out / "sub-01" / "figures" / name).write_text(drawn)
+            put(out / "sub-01" / "figures", "drift", drawn, str(count), section="motion")
         page = write_subject_page(out, "01", shown=[*declared(), drift], custom={}).read_text(encoding="utf-8")
         section = page[page.index('<section id="motion"') : page.index('<section id="superres-training"')]
         assert section.count("<h4>Drift &lt;x&gt;</h4>") == count
@@ -372,12 +377,13 @@ def test_a_declaration_shows_a_figure_of_each_run_and_names_it_where_it_is_missi
         assert section.count('alt="Drift &lt;x&gt;, task tap, run 1"') == min(count, 1)
 
 
-def test_runs_at_rest_have_connectivity_in_the_place_of_activation(finished):
+def test_runs_at_rest_have_connectivity_in_the_place_of_activation(finished, drawn):
     out, logs = finished
     folder = out / "sub-01" / "figures"
     for run, title in (("2", "Activation and connectivity"), ("1", "Connectivity")):
         for path in folder.glob(f"*run-{run}*desc-activation*"):
-            path.rename(path.with_name(path.name.replace("desc-activation", "desc-connectivity")))
+            path.unlink()
+        put(folder, "connectivity", drawn, run, contrast="thumb")
         _, text = page_of(out, logs)
         assert f'<li><a href="#activation">{title}</a>' in text
         assert "maps of activation" not in text
