@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from bids_sr.io import atomic_files
 from bids_sr.io.volume import Volume
-from bids_sr.reports.figures.evaluation_figures import agreement_figure
+from bids_sr.reports.figures.evaluation_figures import agreement_figure, of_halves
 from bids_sr.reports.figures.map_figures import series_figure, variance_figure
 from bids_sr.reports.figures.svg_files import svg_text
 from bids_sr.reports.text.compared_text import compared_html
@@ -147,9 +147,9 @@ def evaluated(
     contrast = "all" if "all" in contrasts else contrasts[0]
     told = verdict.to_json() | {"compared": [each.to_json() for each in compared]}
     parts = [compared_html(told)]
-    if any(row.parts[:3] == (False, "split", "ev") and row.contrast == contrast for row in rows):
+    if any(row.statistic == "ev" and row.contrast == contrast for row in of_halves(rows)):
         caption = f"Agreement with the measured halves, contrast {contrast}, 95 % intervals over blocks"
-        parts.append(_drawn(agreement_figure(rows, prefix="split_ev", contrast=contrast), caption))
+        parts.append(_drawn(agreement_figure(rows, statistic="ev", contrast=contrast), caption))
     for head, lines in (("Evidence", [s.text for s in verdict.sentences]), ("Limitations", verdict.limits)):
         items = Markup("").join(Markup("<li>{}</li>").format(line) for line in lines)
         if lines:

@@ -146,9 +146,10 @@ def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
     return [
         row
         for row in rows
-        if row.parts[:3] == (True, "split", "ev")
+        if (row.statistic, row.reference) == ("ev", "measured")
         and kind_of(row.series) == "method"
-        and kind_of(row.against) == "placebo"
+        and row.is_difference
+        and kind_of(row.minus) == "placebo"
     ]
 
 

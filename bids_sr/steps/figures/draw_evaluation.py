@@ -1,19 +1,17 @@
 """Figures of the evaluation: verdict, agreement with the truth, control analyses."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics.registry import STATISTICS
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Volume
 from bids_sr.pipeline.figure import Drawn, figure
 from bids_sr.reports.sections import Shown
 from bids_sr.reports.tables.evaluation_rows import (
-    BANDS,
     contrasts_of,
-    having,
-    pick,
     placebo_gains,
     region_text,
     shown_regions,
@@ -23,7 +21,7 @@ from bids_sr.steps.figures import run_maps
 from bids_sr.steps.figures.display_grids import percent_of
 
 MAX_CONTRASTS = 4
-SCORED = {"split_ev_beyond": "explained variance", "split_r_beyond": "r"}
+SCORED = ("ev", "r")
 """What is written beside a map beyond the Nyquist limit, the strongest evidence first; nothing without a truth."""
 BEYOND = "beyond_"
 """How the arrays of `halves_figures` begin that hold an effect beyond the acquired Nyquist limit."""
@@ -115,50 +113,56 @@ def draw_evaluation(
     from bids_sr.reports.text.evaluation_text import verdict_html
 
     yield Drawn("verdict", verdict_html(verdict, evaluation, run_maps.raised(flags)))
-    leading = "ev" if having(evaluation, "split", "ev") else "r"
-    if has_truth and having(evaluation, "split", leading):
-        yield from _agreement(evaluation, series_names, leading)
+    if has_truth:
+        yield from _agreement(evaluation, series_names)
     if halves_figures:
         percent = percent_of(boldref, bold_mask)
-        yield from _beyond(evaluation, halves_figures, SCORED if has_truth else {}, percent)
+        yield from _beyond(evaluation, halves_figures, SCORED if has_truth else (), percent)
     yield from _truth(evaluation, series_names)
-    yield from _negative_controls(evaluation, series_names)
-    for measures, table, desc in (
-        (("truth", "psnr"), images_html, "images"), (("pair",), holdout_html, "holdout"),
-    ):  # fmt: skip
-        if having(evaluation, *measures):
+    yield from _negative_controls(evaluation)
+    for reference, table, desc in (("measured", images_html, "images"), ("heldOut", holdout_html, "holdout")):
+        if any((row.statistic, row.reference) == ("psnr", reference) for row in evaluation if not row.is_difference):
             yield Drawn(desc, table(evaluation, series_names))
 
 
-def _agreement(rows: Sequence[MetricRow], names: Sequence[str], figure: str) -> Iterator[Drawn]:
-    """Agreement with the measured halves: the first contrast whole, the highest band of the others."""
-    from bids_sr.reports.figures.evaluation_figures import agreement_figure, contrasts_figure
+def _agreement(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
+    """Agreement with the measured halves: the first contrast whole, the highest band of the others.
 
-    prefix = f"split_{figure}"
-    first = contrasts_of(having(rows, "split", figure))[0]
-    yield Drawn("splithalf", agreement_figure(rows, prefix=prefix, contrast=first, names=names))
-    beyond = [row for row in rows if row.measure == f"{prefix}_beyond"]
-    others = [contrast for contrast in contrasts_of(beyond) if contrast != first][:MAX_CONTRASTS]
-    if others:
-        yield Drawn("splithalfContrasts", contrasts_figure(rows, prefix=prefix, contrasts=others, names=names))
+    It is of the explained variance, or of r where that is not defined.
+    """
+    from bids_sr.reports.figures.evaluation_figures import agreement_figure, contrasts_figure, of_halves
+
+    every = of_halves(rows)
+    for statistic in ("ev", "r"):
+        if own := [row for row in every if row.statistic == statistic]:
+            first, *_ = contrasts_of(own)
+            drawn = agreement_figure(rows, statistic=statistic, contrast=first, names=names)
+            yield Drawn("splithalf", drawn)
+            beyond = contrasts_of(row for row in own if row.band == "beyond")
+            if others := [contrast for contrast in beyond if contrast != first][:MAX_CONTRASTS]:
+                drawn = contrasts_figure(rows, statistic=statistic, contrasts=others, names=names)
+                yield Drawn("splithalfContrasts", drawn)
+            return
 
 
-def _beyond(
-    rows: Sequence[MetricRow], path: Path, measures: Mapping[str, str], percent: float | None
-) -> Iterator[Drawn]:
-    """Effects beyond the Nyquist limit side by side, where they were kept."""
+def _beyond(rows: Sequence[MetricRow], path: Path, statistics: Sequence[str], percent: float | None) -> Iterator[Drawn]:
+    """Effects beyond the Nyquist limit side by side, where they were kept.
+
+    `statistics` are written beside them, the first that is known.
+    """
+    from bids_sr.reports.figures.evaluation_figures import of_halves
     from bids_sr.reports.figures.map_figures import beyond_figure
 
     with np.load(path, allow_pickle=False) as found:
         names = [name.removeprefix(BEYOND) for name in found.files if name.startswith(BEYOND)]
         contrast = str(found["contrast"])
-        lead = next(iter(shown_regions([r for r in rows if r.measure in measures and r.contrast == contrast])), "brain")
-        where = region_text(lead)
-        candidates = [
-            (pick(rows, measure, contrast=contrast, region=lead), f"{text}, {where}")
-            for measure, text in measures.items()
-        ]
-        scores, what = next((each for each in candidates if each[0]), ({}, ""))
+        own = [row for row in of_halves(rows) if (row.contrast, row.band) == (contrast, "beyond")]
+        own = [row for row in own if row.statistic in statistics]
+        region = next(iter(shown_regions(own)), "brain")
+        scored = [[row for row in own if (row.statistic, row.region) == (each, region)] for each in statistics]
+        lead = next(filter(None, scored), [])
+        scores = {row.series: row for row in reversed(lead)}
+        what = f"{STATISTICS[lead[0].statistic].label}, {region_text(region)}" if lead else ""
         mask = Volume(found["mask"], found["affine"])
         maps = {name: mask.like(found[BEYOND + name]) for name in shown_series(names, scores)}
     if maps:
@@ -167,21 +171,21 @@ def _beyond(
 
 
 def _truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
-    from bids_sr.reports.figures.evaluation_figures import truth_figure
+    """Agreement of whole-run maps with the measured ones, else with known activation."""
+    from bids_sr.reports.figures.evaluation_figures import of_whole_run, truth_figure
 
-    if own := having(rows, "truth"):
-        against = "measured" if any(row.against == "measured" for row in own) else own[0].against
-        contrast = contrasts_of([row for row in own if row.against == against])[0]
-        if drawn := truth_figure(rows, contrast=contrast, against=against, names=names):
-            yield Drawn("truth", drawn)
+    own = of_whole_run(rows)
+    for reference in ("measuredMap", "truth"):
+        if contrasts := contrasts_of(row for row in own if row.reference == reference):
+            if drawn := truth_figure(rows, contrast=contrasts[0], reference=reference, names=names):
+                yield Drawn("truth", drawn)
+            return
 
 
-def _negative_controls(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
+def _negative_controls(rows: Sequence[MetricRow]) -> Iterator[Drawn]:
     from bids_sr.reports.figures.evaluation_figures import placebo_figure
     from bids_sr.reports.tables.evaluation_tables import placebo_html
 
     if gains := placebo_gains(rows):
-        known = {row.measure for row in gains}
-        measures = {f"gain_split_ev_{band}": text for band, text in BANDS.items() if f"gain_split_ev_{band}" in known}
-        yield Drawn("placebo", placebo_figure(gains, measures=measures, contrast=contrasts_of(gains)[0]))
+        yield Drawn("placebo", placebo_figure(gains, contrast=contrasts_of(gains)[0]))
         yield Drawn("placebo", placebo_html(rows))

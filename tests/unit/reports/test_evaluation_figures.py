@@ -12,6 +12,7 @@ from figure_helpers import content_of, kept
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline.artifacts import Derivative, Volume
 from bids_sr.reports.figures import evaluation_figures, map_figures, style, svg_files
+from bids_sr.reports.figures.forest import forest_figure
 from bids_sr.reports.tables.evaluation_rows import placebo_gains
 from bids_sr.steps.figures.draw_evaluation import draw_evaluation
 from bids_sr.steps.figures.draw_quality import draw_quality, draw_variance
@@ -27,31 +28,29 @@ def evaluation(*, truth: bool = True, contrasts: tuple[str, ...] = ("all", "face
     rows = []
     for number, contrast in enumerate(contrasts if truth else ()):
         for region, factor in (("brain", 1.0), ("active40", 2.0)):
-            share = {"contrast": contrast, "region": region, "n": 24}
+            share = {"contrast": contrast, "region": region, "n": 24, "reference": "measured"}
             for name, level in LEVELS.items():
                 value = level * factor / (1 + number)
-                rows += [
-                    MetricRow(
-                        series=name, against="measured", measure=f"split_r_{band}", value=value + shift,
-                        lower=value + shift - 0.02, upper=value + shift + 0.02, **share,
-                    )
-                    for band, shift in (("beyond", 0.0), ("signal", 0.2))
-                ]  # fmt: skip
-                explained = replace(rows[-2], measure="split_ev_beyond", value=value**2, lower=value**2 - 0.01,
-                                    upper=value**2 + 0.01)  # fmt: skip
-                rows += [explained, replace(explained, measure="split_ev_signal")]
-            for own, against, value in (("sbl", "sblMirror", 0.05), ("sbl", "bsplinePca", 0.01)):
-                rows.append(
-                    MetricRow(series=own, against=against, measure="gain_split_ev_beyond", value=value,
-                            lower=value - 0.02, upper=value + 0.02, **share)
-                )  # fmt: skip
+                for band, shift in (("beyond", 0.0), ("all", 0.2)):
+                    r, ev = value + shift, value**2
+                    rows += [
+                        MetricRow(
+                            series=name, statistic=statistic, band=band, value=at, lower=at - e, upper=at + e, **share
+                        )
+                        for statistic, at, e in (("r", r, 0.02), ("ev", ev, 0.01))
+                    ]
+            rows += [
+                MetricRow(series="sbl", minus=minus, statistic="ev", band="beyond", value=value, lower=value - 0.02,
+                          upper=value + 0.02, **share)
+                for minus, value in (("sblMirror", 0.05), ("bsplinePca", 0.01))
+            ]  # fmt: skip
     if truth:
         rows += [
-            MetricRow(series=name, against="measured", measure="truth_r_t", value=0.9 + level / 10, contrast="all",
-                    region="brain", fwhm_mm=fwhm)
+            MetricRow(series=name, reference="measuredMap", statistic="r_t", value=0.9 + level / 10, contrast="all",
+                      region="brain", fwhm_mm=fwhm)
             for name, level in LEVELS.items() for fwhm in (0.0, 5.0)
         ]  # fmt: skip
-    return [*rows, MetricRow(series="run", measure="edge_mismatch", value=1.0)]
+    return [*rows, MetricRow(series="run", statistic="edge_mismatch", value=1.0)]
 
 
 def words(figure, tmp_path) -> list[str]:
@@ -71,13 +70,13 @@ def lines_of(ax) -> dict[tuple[float, float], float]:
 
 def test_every_series_is_drawn_at_its_value_with_its_interval(tmp_path):
     rows = evaluation()
-    fig = evaluation_figures.agreement_figure(rows, prefix="split_r", contrast="all")
+    fig = evaluation_figures.agreement_figure(rows, statistic="r", contrast="all")
     assert len(fig.axes) == 4
     titles = [ax.get_title(loc="left") for ax in fig.axes]
-    assert titles == ["signal units", "beyond the acquired Nyquist limit"] * 2
+    assert titles == ["beyond the acquired Nyquist limit", "signal units"] * 2
     labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
     assert labels == ["bspline", "inject", "bspline, denoised in time (PCA)", "sbl", "srgan", "measured"]
-    drawn = lines_of(fig.axes[3])  # below the active voxels, which lead
+    drawn = lines_of(fig.axes[2])  # below the active voxels, which lead
     assert drawn[0.102, 0.142] == labels.index("sbl")
     assert drawn[0.187, 0.227] == labels.index("measured")
     found = words(fig, tmp_path)
@@ -88,27 +87,30 @@ def test_every_series_is_drawn_at_its_value_with_its_interval(tmp_path):
 
 
 def test_explained_variance_stands_first_and_r_beside_it(tmp_path):
-    fig = evaluation_figures.agreement_figure(evaluation(), prefix="split_ev", contrast="all")
+    fig = evaluation_figures.agreement_figure(evaluation(), statistic="ev", contrast="all")
     titles = [ax.get_title(loc="left") for ax in fig.axes]
     assert titles == ["explained variance beyond Nyquist", "explained variance, signal units", "r beyond Nyquist"] * 2
     found = words(fig, tmp_path)
     assert evaluation_figures.pick.value_text(LEVELS["sbl"] ** 2) in found
     assert found.count("value with its 95 % interval") == 1
-    others = evaluation_figures.contrasts_figure(evaluation(), prefix="split_ev", contrasts=("faces",))
+    others = evaluation_figures.contrasts_figure(evaluation(), statistic="ev", contrasts=("faces",))
     assert "explained variance beyond the acquired Nyquist limit" in words(others, tmp_path)
 
 
 def test_a_series_far_worse_than_none_does_not_flatten_the_scale_and_its_value_is_written(tmp_path):
-    rows = [replace(row, value=-7.75, lower=-20.0, upper=-3.0)
-            if (row.series, row.measure) == ("srgan", "split_ev_beyond") else row for row in evaluation()]  # fmt: skip
-    fig = evaluation_figures.agreement_figure(rows, prefix="split_ev", contrast="all")
+    rows = [
+        replace(row, value=-7.75, lower=-20.0, upper=-3.0)
+        if (row.series, row.statistic, row.band) == ("srgan", "ev", "beyond") else row
+        for row in evaluation()
+    ]  # fmt: skip
+    fig = evaluation_figures.agreement_figure(rows, statistic="ev", contrast="all")
     assert fig.axes[0].get_xlim()[0] > -1.7
     assert "◂ −7.75" in words(fig, tmp_path)
 
 
 def test_reference_lines_stand_at_measured_and_bspline():
-    fig = evaluation_figures.agreement_figure(evaluation(), prefix="split_r", contrast="all")
-    upright = {round(float(line.get_xdata()[0]), 6) for line in fig.axes[3].lines if list(line.get_ydata()) == [0, 1]}
+    fig = evaluation_figures.agreement_figure(evaluation(), statistic="r", contrast="all")
+    upright = {round(float(line.get_xdata()[0]), 6) for line in fig.axes[2].lines if list(line.get_ydata()) == [0, 1]}
     assert upright == {0.0, 0.207, 0.018}
 
 
@@ -117,14 +119,14 @@ def test_a_series_without_a_value_is_marked_not_dropped(tmp_path):
         replace(row, value=math.nan, lower=math.nan, upper=math.nan) if row.series == "srgan" else row
         for row in evaluation()
     ]
-    found = words(evaluation_figures.agreement_figure(rows, prefix="split_r", contrast="all"), tmp_path)
+    found = words(evaluation_figures.agreement_figure(rows, statistic="r", contrast="all"), tmp_path)
     assert found.count("n/a") == 4
     assert "srgan" in found
 
 
 def test_other_contrasts_stand_side_by_side(tmp_path):
     rows = evaluation(contrasts=("all", "faces", "houses"))
-    fig = evaluation_figures.contrasts_figure(rows, prefix="split_r", contrasts=("faces", "houses"))
+    fig = evaluation_figures.contrasts_figure(rows, statistic="r", contrasts=("faces", "houses"))
     assert [ax.get_title(loc="left") for ax in fig.axes] == ["faces", "houses"] * 2
     assert lines_of(fig.axes[2])[0.041, 0.081] == 3
     assert "faces" in words(fig, tmp_path)
@@ -134,7 +136,7 @@ def test_other_contrasts_share_a_scale_and_its_name_stands_once():
     """Four panels wrote it over each other, and values stood on the points and lines of narrow panels."""
     names = ("all", "scene", "body", "house", "object")
     rows = evaluation(contrasts=names)
-    fig = evaluation_figures.contrasts_figure(rows, prefix="split_ev", contrasts=names[1:])
+    fig = evaluation_figures.contrasts_figure(rows, statistic="ev", contrasts=names[1:])
     fig.canvas.draw()
     assert [ax.get_xlabel() for ax in fig.axes] == [""] * 8
     label = [text for text in fig.texts if "beyond the acquired Nyquist limit" in text.get_text()]
@@ -147,9 +149,9 @@ def test_other_contrasts_share_a_scale_and_its_name_stands_once():
 
 def test_placebos_are_hollow_where_nothing_may_be_claimed(tmp_path):
     rows = evaluation()
-    other = [replace(row, against="sblOther") for row in rows if row.against == "bsplinePca"]  # same gains, not above 0
+    other = [replace(row, minus="sblOther") for row in rows if row.minus == "bsplinePca"]  # same gains, not above 0
     own = placebo_gains([*rows, *other])
-    fig = evaluation_figures.placebo_figure(own, measures={"gain_split_ev_beyond": "beyond"}, contrast="all")
+    fig = evaluation_figures.placebo_figure(own, contrast="all")
     points = [line for line in fig.axes[0].lines if line.get_marker() not in ("None", "")]
     faces = {round(float(line.get_xdata()[0]), 3): line.get_markerfacecolor() for line in points}
     assert faces[0.01] == style.PAPER
@@ -160,8 +162,8 @@ def test_placebos_are_hollow_where_nothing_may_be_claimed(tmp_path):
 
 def test_truth_is_a_point_for_each_smoothing_and_nothing_joins_them():
     rows = evaluation()
-    rows += [replace(row, measure="truth_r_beyond") for row in rows if row.measure == "truth_r_t" and not row.fwhm_mm]
-    fig = evaluation_figures.truth_figure(rows, contrast="all", against="measured")
+    rows += [replace(row, statistic="r", band="beyond") for row in rows if row.statistic == "r_t" and not row.fwhm_mm]
+    fig = evaluation_figures.truth_figure(rows, contrast="all", reference="measuredMap")
     points = [[(round(float(x), 4), y) for line in ax.lines for x, y in [*zip(*line.get_data(), strict=True)]]
               for ax in fig.axes]  # fmt: skip
     assert all(len(line.get_xdata()) == 1 for ax in fig.axes for line in ax.lines)
@@ -173,7 +175,7 @@ def test_truth_is_a_point_for_each_smoothing_and_nothing_joins_them():
 def test_names_are_drawn_as_they_are(tmp_path):
     rows = [replace(row, series=BAD if row.series == "srgan" else row.series) for row in evaluation()]
     rows = [replace(row, contrast=BAD) for row in rows]
-    fig = evaluation_figures.agreement_figure(rows, prefix="split_r", contrast=BAD)
+    fig = evaluation_figures.agreement_figure(rows, statistic="r", contrast=BAD)
     svg = svg_files.save_svg(fig, tmp_path / "x.svg").read_text(encoding="utf-8")
     assert "<b>" not in re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     assert "$\\frac$" in fig.axes[0].get_yticklabels()[4].get_text()
@@ -181,7 +183,7 @@ def test_names_are_drawn_as_they_are(tmp_path):
 
 def test_nothing_to_draw_is_said():
     with pytest.raises(style.FigureInputError, match="no figure"):
-        evaluation_figures.forest_figure([], {})
+        forest_figure([], {}, legend={})
     with pytest.raises(style.FigureInputError, match="no map"):
         map_figures.beyond_figure({}, BRAIN, scores={}, score="r")
     with pytest.raises(style.FigureInputError, match="no map"):

@@ -19,6 +19,7 @@ from PIL import Image
 
 from bids_sr.io.volume import Volume
 from bids_sr.reports.assembler import Panel, Section, Strip, embedded, write_page
+from bids_sr.reports.figure_archive import ArchivedFigure
 from bids_sr.reports.figures import style
 from bids_sr.reports.figures.map_figures import MAP_COLORS, T_DISPLAY
 from bids_sr.reports.figures.map_viewer import MniGrid, ViewedMaps, mni_nodes, viewer_html
@@ -43,6 +44,11 @@ PLANES = """() => {
   }
   return sums;
 }"""
+
+
+def archived(path: Path) -> ArchivedFigure:
+    words = dict.fromkeys(("figure", "section", "contrast", "smoothing", "label", "heading", "caption", "alt"), "")
+    return ArchivedFigure(path=path, entities={"subject": "01"}, notices={}, **words)
 
 
 def made(shape, affine, peak) -> Volume:
@@ -110,7 +116,7 @@ def page(tmp_path_factory) -> Path:
         more = "<g/>" * 100 if number else "<path d='M" + "1,1 " * 400 + "'/>"  # shorter as text, and as base64
         file.write_text(f"<svg xmlns='{SVG[1:-1]}' viewBox='0 0 200 100'><text>{word}</text>{more}</svg>")
         caption = "" if number else "Größe < 1 % of one."
-        drawn.append(Panel(content=embedded(file, heading="A figure"), caption=caption))
+        drawn.append(Panel(content=embedded(archived(file), static=True, alt="A figure"), caption=caption))
     sections.append(Section(name="drawn", title="Drawn", blocks=[Strip(name="d-0", panels=drawn, caption="Of both.")]))
     target = folder / "sub-01.html"
     write_page(target, title="bids-sr: sub-01", sections=sections)
@@ -400,7 +406,11 @@ def test_a_figure_has_the_paper_and_the_ink_of_the_page(browser, tmp_path, schem
         figure.text(0.5, 0.5, "\u2588" * 9, ha="center", va="center")  # a bar of ink
         figure.add_axes((0.1, 0.8, 0.1, 0.1)).plot([0, 1], color=style.BLUE)
     file = save_svg(figure, tmp_path / "drawn.svg")
-    section = Section(name="drawn", title="Drawn", blocks=[Strip(name="d-0", panels=[Panel(content=embedded(file))])])
+    section = Section(
+        name="drawn",
+        title="Drawn",
+        blocks=[Strip(name="d-0", panels=[Panel(content=embedded(archived(file), static=True, alt=""))])],
+    )
     write_page(tmp_path / "page.html", title="page", sections=[section])
     context = browser.new_context(color_scheme=scheme)
     page = context.new_page()
