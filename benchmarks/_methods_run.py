@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 from _files import FACTOR, one
+from _pair import Pair
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.metrics.image_similarity import psnr, rmse, ssim
-from bids_sr.sr.data.images import ImageSet
+from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.data.temporal_components import TemporalStatistics, halves_of, temporal_statistics
-from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import Upsampler, make_upsampler
 from bids_sr.sr.inference.guided_baselines import PosedImage, match_gain
@@ -61,7 +61,7 @@ class Scene:
     """A run at low resolution and the pair of its head; the truth is not among it."""
 
     run: Path
-    pair: TrainingPair
+    pair: Pair
     highres: Array
     fine: Array
     affine: Array
@@ -75,7 +75,7 @@ class Scene:
         run = work / "acquired.nii"
         lowres, grid = load_image(one(root, "sub-*/anat/*acq-lowres_T2starw.nii.gz"))
         highres, fine = load_image(one(root, "sub-*/anat/*acq-highres_T2starw.nii.gz"))
-        pair = TrainingPair(lowres=lowres, highres=highres, mask=brain(lowres), lowres_affine=grid, factor=FACTOR)
+        pair = Pair(lowres=lowres, highres=highres, mask=brain(lowres), lowres_affine=grid, factor=FACTOR)
         with SeriesReader(one(root, "sub-*/func/*_bold.nii.gz")) as reader:
             volumes, affine = list(reader.volumes()), reader.affine
             with SeriesWriter(run, reader.shape, affine, reader.tr, header_like=reader.header) as writer:
@@ -152,13 +152,16 @@ def train(
     with tempfile.TemporaryDirectory() as work:
         if method.trained_on == "series":
             made = fit_variance(asked, scene.over_time)
-        elif method.trained_on == "pair":
-            made = fit(asked, scene.pair, Path(work))
         else:
-            images = ImageSet.from_pair(scene.pair)
+            images = (scene.pair.image(),)
             if method.trained_on == "self":
                 some = np.linspace(0, len(scene.volumes) - 1, VOLUMES).round().astype(int)
-                images = ImageSet.from_volumes([scene.volumes[t] for t in some], scene.mask, scene.affine)
+                images = tuple(
+                    TrainingImage(
+                        coarse=scene.volumes[t], mask=scene.mask, affine=scene.affine, contrast="bold", name=f"{t}"
+                    )
+                    for t in some
+                )
             made = fit(asked, images, Path(work))
     return made, time.process_time() - begun
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from _methods_run import Judge, Scene, brain
+from _pair import Pair
 from numpy.typing import NDArray
 from phantom_models import pair_of
 from superres import FACTOR, one
@@ -20,13 +21,11 @@ from bids_sr.metrics.image_similarity import psnr, ssim
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import read_itk
-from bids_sr.sr.data.patches import cut, draw, slices_of
-from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import Upsampler, make_upsampler
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training.update_steps import build_networks, critics_step, generators_step
+from bids_sr.sr.training.update_steps import Networks
 from bids_sr.stats.glm.regressors import read_events
 from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
 
@@ -40,28 +39,26 @@ def is_phantom(root: Path) -> bool:
     return (root / "derivatives" / "ground-truth").is_dir()
 
 
-def training_pair(root: Path) -> TrainingPair:
+def training_pair(root: Path) -> Pair:
     """The pair of a data set; a phantom's fine image is brought into the pose of the coarse one."""
     if is_phantom(root):
         return pair_of(root)
     lowres, affine = load_image(one(root, "sub-*/anat/*acq-lowres_T2starw.nii.gz"))
     highres, _ = load_image(one(root, "sub-*/anat/*acq-highres_T2starw.nii.gz"))
-    return TrainingPair(lowres=lowres, highres=highres, mask=brain(lowres), lowres_affine=affine, factor=FACTOR)
+    return Pair(lowres=lowres, highres=highres, mask=brain(lowres), lowres_affine=affine, factor=FACTOR)
 
 
-def work_of_a_step(recipe: Recipe, pair: TrainingPair) -> dict[bool, float]:
+def work_of_a_step(recipe: Recipe, pair: Pair) -> dict[bool, float]:
     """Floating-point operations (1e12) of one step without and with the critic."""
-    images, nets = slices_of(pair), build_networks(recipe, pair.factor, 0, "cpu", None)
-    which, shape = pair.usable_slices(), images.highres.shape[-2:]
-    plan = draw(np.random.default_rng(0), which, (shape[0], shape[1]), recipe)
-    batch = cut(images, plan, recipe)
+    examples, nets = pair.examples(recipe), Networks(recipe, pair.factor)
+    batch = examples.batch(np.random.default_rng(0), examples.train, iteration=0, seed=0, size=recipe.batch)
     found = {}
     for adversarial in (False, True):
         with FlopCounterMode(display=False) as counter:
             fake = nets.generator(batch.input)
             for _ in range(recipe.critic_steps if adversarial else 0):
-                critics_step(nets, batch, recipe, fake)
-            generators_step(nets, batch, fake, recipe, adversarial)
+                nets.critics_step(batch, fake)
+            nets.generators_step(batch, fake, adversarial)
         found[adversarial] = counter.get_total_flops() / 1e12
     return found
 

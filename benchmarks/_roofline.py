@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _pair import Pair
 from numpy.typing import NDArray
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -30,15 +31,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bids_sr.spatial.resampling import PAD, sample_volume
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.data.patches import cut, draw, slices_of
-from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.matrices import Factor, downsample, upsample
-from bids_sr.sr.training.update_steps import build_networks, critics_step, generators_step
+from bids_sr.sr.training.update_steps import Networks
 from bids_sr.sr.variance.prior import Prior
 
 Array = NDArray[Any]
@@ -168,22 +167,20 @@ def counted(act: Callable[[], Any]) -> Work:
 class Step:
     """Training steps of a recipe on a pair, of `bids_sr.sr.training.trainer`, before or after the critic joins."""
 
-    def __init__(self, recipe: Recipe, pair: TrainingPair, *, adversarial: bool = True) -> None:
+    def __init__(self, recipe: Recipe, pair: Pair, *, adversarial: bool = True) -> None:
         self.adversarial = adversarial
-        self.recipe, self.images = recipe, slices_of(pair)
-        self.nets = build_networks(recipe, pair.factor, 0, "cpu", None)
-        self.which = pair.usable_slices()
+        self.recipe, self.examples = recipe, pair.examples(recipe)
+        self.nets = Networks(recipe, pair.factor)
         self.rng = np.random.default_rng(0)
 
     def __call__(self) -> None:
-        shape = self.images.highres.shape[-2:]
-        plan = draw(self.rng, self.which, (shape[0], shape[1]), self.recipe)
-        batch = cut(self.images, plan, self.recipe)
+        seen = self.examples
+        batch = seen.batch(self.rng, seen.train, iteration=0, seed=0, size=self.recipe.batch)
         batch = replace(batch, input=batch.input.contiguous(memory_format=torch.channels_last))
         fake = self.nets.generator(batch.input)
         for _ in range(self.recipe.critic_steps if self.adversarial else 0):
-            critics_step(self.nets, batch, self.recipe, fake)
-        generators_step(self.nets, batch, fake, self.recipe, self.adversarial)
+            self.nets.critics_step(batch, fake)
+        self.nets.generators_step(batch, fake, self.adversarial)
 
 
 def along(sizes: Sequence[int], wanted: Sequence[int]) -> Work:
@@ -263,7 +260,7 @@ def of_variance(prior: Prior, shape: Sequence[int]) -> Kernel:
     )  # fmt: skip
 
 
-def of_training(recipe: Recipe, pair: TrainingPair) -> list[Kernel]:
+def of_training(recipe: Recipe, pair: Pair) -> list[Kernel]:
     """A step of the recipe with its critic, and one before it joins."""
     alone = recipe.adversarial_from / recipe.steps
     found = []

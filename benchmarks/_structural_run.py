@@ -19,14 +19,14 @@ from torch import nn
 
 from bids_sr.io.atomic_files import write_json
 from bids_sr.phantom.still_scans import CONTRASTS
-from bids_sr.sr.data.images import ImageSet
+from bids_sr.sr.data.images import TrainingImages
 from bids_sr.sr.inference.sliding_window import apply_in_patches
 from bids_sr.sr.method import Method, get_method
 from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel, TrainedModel, save_model
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training.fused import SAME_GRID, contrast_set, super_resolve_contrasts, together
+from bids_sr.sr.training.fused import SAME_GRID, contrast_image, super_resolve_contrasts
 from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.trainer import fit
 
@@ -123,11 +123,9 @@ class Patchwise(nn.Module):
         return torch.stack(made)
 
 
-def images_of(heads: Sequence[PreparedHead], contrasts: Sequence[str]) -> ImageSet:
+def images_of(heads: Sequence[PreparedHead], contrasts: Sequence[str]) -> TrainingImages:
     """Heads to train on, fed by the cubic spline."""
-    return together([
-        contrast_set(h.fine, h.coarse["bspline"], h.mask, h.affine, contrasts, h.name) for h in heads
-    ])  # fmt: skip
+    return tuple(contrast_image(h.fine, h.coarse["bspline"], h.mask, h.affine, contrasts, h.name) for h in heads)
 
 
 def training_facts(how: How) -> dict[str, Any]:
@@ -152,9 +150,9 @@ def trained(cell: Cell, how: How, work: Path, seeds: Sequence[int]) -> list[Path
     return paths
 
 
-def _train(cell: Cell, how: How, path: Path, images: ImageSet) -> None:
+def _train(cell: Cell, how: How, path: Path, images: TrainingImages) -> None:
     """Train one network for its time; beside it lies NAME.run.json with what it took."""
-    method, recipe = method_of(cell), recipe_of(cell, how, images.images[0].shape)
+    method, recipe = method_of(cell), recipe_of(cell, how, images[0].shape)
 
     def fitted(one: Recipe) -> tuple[TrainedModel, float]:
         begun = time.process_time()

@@ -22,7 +22,7 @@ from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.scanner import Scanner
 from bids_sr.phantom.still_scans import LEVEL, PROTOCOLS
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.sr.data.images import ImageSet, TrainingImage
+from bids_sr.sr.data.images import TrainingImage, TrainingImages, checksums
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.inference.network_upsampler import VolumeUpsampler
@@ -141,7 +141,7 @@ class School:
         refuse_others(self.folder / "school.json", {"factor": self.factor, "patch": self.patch, "batch": self.batch})
         stem = self.folder / f"{label}_{method}_{seconds:g}s_seed{seed}"
         notes = stem.with_name(f"{stem.name}.run.json")
-        recipe, data = self.recipe(method, last), ImageSet(images=tuple(images))
+        recipe, data = self.recipe(method, last), tuple(images)
         if not notes.exists():
             steps = self._pace(method, recipe, data, start).steps(seconds)
             made, busy = self._fit(method, shortened(recipe, steps), data, seed, start)
@@ -154,10 +154,10 @@ class School:
             sys.exit(f"{stem.name} has another {', '.join(others)} than is asked for; give another --work")
         return model, took
 
-    def _others(self, model: LoadedModel, recipe: Recipe, data: ImageSet, start: LoadedModel | None) -> list[str]:
+    def _others(self, model: LoadedModel, recipe: Recipe, data: TrainingImages, start: LoadedModel | None) -> list[str]:
         """In what a kept model differs from the one that is wanted, by its card."""
         wanted = plain({
-            "data_sha256": data.checksums(), "factor": self.factor, "settings": plain_recipe(recipe),
+            "data_sha256": checksums(data), "factor": self.factor, "settings": plain_recipe(recipe),
             "started_from": None if start is None else start.card.weights_sha256,
         })  # fmt: skip
         card = {key: model.card.json.get(key) for key in wanted}
@@ -165,16 +165,16 @@ class School:
         card["settings"] = {key: card["settings"].get(key) for key in wanted["settings"]}
         return [key for key in wanted if card[key] != wanted[key]]
 
-    def _pace(self, method: str, recipe: Recipe, data: ImageSet, start: LoadedModel | None) -> Pace:
+    def _pace(self, method: str, recipe: Recipe, data: TrainingImages, start: LoadedModel | None) -> Pace:
         """What a training costs; measured once for a method, its frozen layers and the number of images."""
-        path = self.folder / f"pace_{method}_{recipe.freeze_but_last}_{len(data.images)}.json"
+        path = self.folder / f"pace_{method}_{recipe.freeze_but_last}_{len(data)}.json"
         if not path.exists():
             pace = pace_of(recipe, lambda some: self._fit(method, some, data, 0, start)[1])
             write_note(path, vars(pace))
         return Pace(**read_note(path))
 
     def _fit(
-        self, method: str, recipe: Recipe, data: ImageSet, seed: int, start: LoadedModel | None
+        self, method: str, recipe: Recipe, data: TrainingImages, seed: int, start: LoadedModel | None
     ) -> tuple[TrainedModel, float]:
         begun = time.process_time()
         with tempfile.TemporaryDirectory() as work:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from _kept import write_arrays
+from _pair import Pair
 from superres import FACTOR, brain
 
 from bids_sr.phantom.head import make_head
@@ -12,7 +13,6 @@ from bids_sr.phantom.presets import centered_affine
 from bids_sr.phantom.scanner import Scanner
 from bids_sr.phantom.sequences import PulseSequence
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.data.training_pair import TrainingPair
 
 LEVEL = 900.0  # mean of the brain
 CENTER = (0.0, -18.0, 24.0)
@@ -20,7 +20,7 @@ SCENE_MM = 1.0
 MATRICES = {40: (210.0, 256.0), 64: (200.0, 256.0)}  # coarse matrix in plane: field of view drawn between these (mm)
 
 
-def acquired(seed: int, matrix: int, scene: np.ndarray, affine: np.ndarray, slices: int) -> TrainingPair:
+def acquired(seed: int, matrix: int, scene: np.ndarray, affine: np.ndarray, slices: int) -> Pair:
     """The pair of one scene; matrix given, field of view, slices, pose, coil and noise drawn."""
     rng = np.random.default_rng([seed, matrix])
     side = float(rng.uniform(*MATRICES[matrix])) / matrix
@@ -33,10 +33,10 @@ def acquired(seed: int, matrix: int, scene: np.ndarray, affine: np.ndarray, slic
         Scanner(grid=grid, pose=pose, head_affine=affine, coil=coil, low_shape=shape).still(scene, noise, rng)
         for grid, noise in ((hr_grid(shape, low, FACTOR), sigma * float(np.prod(FACTOR))), ((shape, low), sigma))
     ]
-    return TrainingPair(lowres=images[1], highres=images[0], mask=brain(images[1]), lowres_affine=low, factor=FACTOR)
+    return Pair(lowres=images[1], highres=images[0], mask=brain(images[1]), lowres_affine=low, factor=FACTOR)
 
 
-def pairs_of_head(seed: int, slices: int = 30) -> dict[int, TrainingPair]:
+def pairs_of_head(seed: int, slices: int = 30) -> dict[int, Pair]:
     """One head with its own anatomy and contrast (echo time, flip angle, fat), acquired with every matrix."""
     rng = np.random.default_rng([seed, 0])
     head = make_head(rng, SCENE_MM)
@@ -47,9 +47,9 @@ def pairs_of_head(seed: int, slices: int = 30) -> dict[int, TrainingPair]:
     return {matrix: acquired(seed, matrix, scene, head.affine, slices) for matrix in MATRICES}
 
 
-def kept_pairs(seeds: range, folder: Path) -> dict[int, list[TrainingPair]]:
+def kept_pairs(seeds: range, folder: Path) -> dict[int, list[Pair]]:
     """Pairs of several heads by matrix; they are kept in a folder and found again."""
-    out: dict[int, list[TrainingPair]] = {matrix: [] for matrix in MATRICES}
+    out: dict[int, list[Pair]] = {matrix: [] for matrix in MATRICES}
     for seed in seeds:
         paths = {matrix: folder / f"head{seed}_{matrix}.npz" for matrix in MATRICES}
         if not all(path.exists() for path in paths.values()):
@@ -59,7 +59,7 @@ def kept_pairs(seeds: range, folder: Path) -> dict[int, list[TrainingPair]]:
                 )
         for matrix, path in paths.items():
             found = np.load(path)
-            out[matrix].append(TrainingPair(
+            out[matrix].append(Pair(
                 lowres=found["lowres"], highres=found["highres"], mask=found["mask"], lowres_affine=found["affine"],
                 factor=FACTOR,
             ))  # fmt: skip

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _pair import Pair
 from _recipes_run import training_pair
 from _table import keep
 from numpy.typing import NDArray
@@ -32,13 +33,9 @@ from scipy import stats
 
 from bids_sr.metrics.image_similarity import psnr, ssim
 from bids_sr.spatial.nyquist import beyond_nyquist
-from bids_sr.sr.data.examples import split
-from bids_sr.sr.data.patches import PairExamples, slices_of
-from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.job import Training
-from bids_sr.sr.training.phase import outputs
 from bids_sr.sr.training.trainer import fit
 
 Array = NDArray[Any]
@@ -66,10 +63,10 @@ def beyond(image: Array, truth: Array, inside: Array, factor: Sequence[float]) -
     return float((found**2).sum() / (true**2).sum()), float(np.corrcoef(found, true)[0, 1])
 
 
-def figures(output: Array, pair: TrainingPair, held: Sequence[int]) -> dict[str, float]:
+def figures(output: Array, pair: Pair, held: Sequence[int]) -> dict[str, float]:
     """What is told of the network's images of the held-out slices."""
-    images = slices_of(pair, "cpu")
-    truth, mask = (each[list(held)][:, 0].numpy() for each in (images.highres, images.mask))
+    images = pair.examples(SRGAN.recipes["fast"]).at(0)
+    truth, mask = (np.moveaxis(each[0].numpy()[..., list(held)], 2, 0) for each in (images.target, images.inside))
     energy, r = beyond(output, truth, mask > 0, pair.factor)
     return {
         "PSNR (dB)": psnr(truth, output, data_range=1.0, mask=mask > 0),
@@ -79,20 +76,22 @@ def figures(output: Array, pair: TrainingPair, held: Sequence[int]) -> dict[str,
     }  # fmt: skip
 
 
-def trained(pair: TrainingPair, arm: str, seed: int, given: argparse.Namespace) -> tuple[dict[str, Any], Array]:
+def trained(pair: Pair, arm: str, seed: int, given: argparse.Namespace) -> tuple[dict[str, Any], Array]:
     """(figures, images of the held-out slices) of one training, from --work where it is there."""
     folder = given.work / f"{arm.replace(' ', '-')}_seed{seed}"
     told, images = folder / "figures.json", folder / "held_out.npy"
     if not told.exists():
         recipe = weighted(SRGAN.recipes["fast"], ARMS[arm])
-        made = fit(
-            Training(method=SRGAN, recipe="fast", changed=recipe, seed=seed, threads=given.threads), pair, Path(folder)
+        asked = Training(
+            method=SRGAN, recipe="fast", changed=recipe, factor=pair.factor, seed=seed, threads=given.threads
         )
+        made = fit(asked, (pair.image(),), Path(folder))
         net = recipe.build_generator(1, pair.factor)
         net.load_state_dict(made.state)
-        examples = PairExamples(pair, recipe, "cpu")
-        held = examples.parts()[1]
-        output = torch.cat(outputs(net, examples.validation(held)))[:, 0].numpy()
+        examples = pair.examples(recipe)
+        held = examples.held
+        with torch.inference_mode():
+            output = torch.cat([net.eval()(w.batch.input) for w in examples.validation(held)])[:, 0].numpy()
         np.save(images, output)
         row = {
             **figures(output, pair, [part.slices[0] for part in held]),
@@ -128,8 +127,9 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     pair, seeds = training_pair(given.bids_dir), range(given.seeds)
     made = {seed: {arm: trained(pair, arm, seed, given) for arm in ARMS} for seed in seeds}
-    _, held = split(pair.usable_slices(), SRGAN.recipes["fast"].hold_out)
-    inside = slices_of(pair, "cpu").mask[list(held)][:, 0].numpy() > 0
+    examples = pair.examples(SRGAN.recipes["fast"])
+    held = [part.slices[0] for part in examples.held]
+    inside = np.moveaxis(examples.at(0).inside[0].numpy()[..., held], 2, 0)
     rows = [
         {
             "seed": seed, "adversarial term": arm, **made[seed][arm][0],

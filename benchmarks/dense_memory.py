@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from _table import keep
 
-from bids_sr.sr.data.image_examples import ImageExamples
-from bids_sr.sr.data.images import ImageSet
+from bids_sr.sr.data.examples import Examples
+from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.inference.cpu_optimized import optimize_for_cpu
 from bids_sr.sr.method import get_method
-from bids_sr.sr.training import update_steps
+from bids_sr.sr.training.update_steps import Networks
 
 FACTOR = (2.0, 2.0, 1.0)
 
@@ -35,15 +35,18 @@ def measured(what: str, side: int) -> tuple[float, float]:
     torch.set_num_threads(1)
     recipe = get_method("tv").recipes["paper"]
     volume = np.random.default_rng(0).uniform(50, 150, (side // 2, side // 2, side // 2)).astype(np.float32)
-    images = ImageSet.from_volumes([volume], np.ones(volume.shape, dtype=bool), np.diag([2.0, 2.0, 2.0, 1.0]))
-    windows = ImageExamples(images, recipe, FACTOR, 3, "cpu")
+    image = TrainingImage(
+        coarse=volume, mask=np.ones(volume.shape, dtype=bool), affine=np.diag([2.0, 2.0, 2.0, 1.0]), contrast="bold",
+        name="volume",
+    )  # fmt: skip
+    windows = Examples((image,), recipe, FACTOR, 3)
     shape = windows.at(0).shape
     batch = windows.cut([(0, tuple((0, n) for n in shape))], FACTOR, 0.0)
-    nets = update_steps.build_networks(recipe, FACTOR, 0, "cpu", None, ndim=3)
+    nets = Networks(recipe, FACTOR, ndim=3)
     before = held()
     if what == "train":
         for _ in range(2):
-            update_steps.generators_step(nets, batch, nets.generator(batch.input), recipe, True)
+            nets.generators_step(batch, nets.generator(batch.input), True)
     else:
         with torch.inference_mode():
             optimize_for_cpu(nets.generator.eval())(batch.input)

@@ -44,13 +44,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.transforms import hr_grid, rigid_matrix
-from bids_sr.sr.data.patches import upsample_slices
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.resolution.matrices import upsample
+from bids_sr.sr.resolution.operators import upsample_slices
 
 Array = NDArray[np.float32]
 SCALE = 1000.0

@@ -42,6 +42,7 @@ import numpy as np
 import pandas as pd
 import torch
 from _monitored import monitored
+from _pair import Pair
 from _recipes_run import training_pair
 from _resources import watch
 from _roofline import (
@@ -63,8 +64,6 @@ from bids_sr import steps
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.pipeline import step as pipeline
-from bids_sr.sr.data.patches import slices_of
-from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model
@@ -189,11 +188,11 @@ def _timed(act: Any, count: int) -> tuple[float, float]:
     return (time.perf_counter() - clock) / count, (time.process_time() - busy) / count
 
 
-def measure_paper(pair: TrainingPair, procs: int, count: int) -> Paper:
+def measure_paper(pair: Pair, procs: int, count: int) -> Paper:
     """A few steps and slices of the paper's recipe, on one thread and on all; the faster counts."""
     recipe = get_method("srgan").recipes["paper-mse"]
     step = Step(recipe, pair)
-    shape = tuple(slices_of(pair).highres.shape[-2:])
+    shape = pair.highres.shape[:2]
     images = [torch.rand(n, 1, *shape).contiguous(memory_format=torch.channels_last) for n in (1, 4)]
     net = step.nets.generator
     steps, slices = {}, {}

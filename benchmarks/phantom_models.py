@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 from _files import FACTOR, one
+from _pair import Pair
 
 from bids_sr.io.nifti import load_image
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, read_itk
-from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 from bids_sr.sr.training.job import Training
@@ -30,14 +30,14 @@ MODELS = Path(__file__).parents[1] / "boilerplate" / "models"
 NAME, LIMIT = "srgan_phantom", 2_000_000  # bytes
 
 
-def pair_of(root: Path) -> TrainingPair:
+def pair_of(root: Path) -> Pair:
     """The phantom's pair, the fine image brought into the pose of the coarse one by the known transform."""
     lowres, affine = load_image(one(root, "sub-*/anat/*acq-lowres_T2starw.nii.gz"))
     highres, own = load_image(one(root, "sub-*/anat/*acq-highres_T2starw.nii.gz"))
     truth = root / "derivatives" / "ground-truth"
     to_highres = np.linalg.inv(read_itk(one(truth, "sub-*/anat/*from-highres_to-lowres*.txt"))[0])
     shape, grid = hr_grid(lowres.shape, affine, FACTOR)
-    return TrainingPair(
+    return Pair(
         lowres=lowres, highres=sample_volume(highres, own, shape, grid, to_highres), mask=brain_mask(lowres, affine),
         lowres_affine=affine, factor=FACTOR,
     )  # fmt: skip

@@ -28,7 +28,7 @@ from tv import learn
 
 from bids_sr.io.nifti import load_image
 from bids_sr.metrics.image_similarity import psnr, ssim
-from bids_sr.sr.data.images import ImageSet, TrainingImage
+from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.models.model import LoadedModel
@@ -96,12 +96,12 @@ def main() -> None:
         kept = [z for z in range(given.slices) if z not in held]
         fine, small = whole[..., held.start : held.stop], coarse[..., held.start : held.stop]
         rows += [{"method": n, "fold": fold} | scored(n, None, fine, small, coarse_affine) for n in INTERPOLATIONS]
-        training = ImageSet(images=(
+        training = (
             TrainingImage(
                 fine=np.ascontiguousarray(whole[..., kept]), coarse=np.ascontiguousarray(coarse[..., kept]),
                 mask=brain(whole[..., kept]), affine=grid, contrast="T1w", name="T1w",
             ),
-        ))  # fmt: skip
+        )  # fmt: skip
         for name in given.methods:
             model, busy, steps = learn(name, training, FACTOR, given.seconds, fold, given.threads)
             figures = scored(name, model, fine, small, coarse_affine)

@@ -24,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from _pair import Pair
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -32,7 +33,6 @@ from bids_sr.metrics.image_similarity import psnr, ssim
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import Upsampler, make_upsampler
 from bids_sr.sr.inference.guided_baselines import PosedImage, match_gain
@@ -61,13 +61,14 @@ def brain(image: Array) -> NDArray[np.bool_]:
     return np.stack([ndimage.binary_fill_holes(bright[..., z]) for z in range(image.shape[2])], -1)
 
 
-def train(pair: TrainingPair, seed: int, threads: int, *, refit: bool = False) -> tuple[LoadedModel, float, float]:
+def train(pair: Pair, seed: int, threads: int, *, refit: bool = False) -> tuple[LoadedModel, float, float]:
     """(model, seconds, seconds of processor) of the fast recipe."""
     method = get_method("srgan")
     recipe = replace(method.recipes["fast"], refit=refit)
     started, busy = time.monotonic(), time.process_time()
     with tempfile.TemporaryDirectory() as work:
-        made = fit(Training(method=method, recipe="fast", changed=recipe, seed=seed, threads=threads), pair, Path(work))
+        asked = Training(method=method, recipe="fast", changed=recipe, factor=pair.factor, seed=seed, threads=threads)
+        made = fit(asked, (pair.image(),), Path(work))
     generator = recipe.build_generator(1, pair.factor)
     generator.load_state_dict(dict(made.state))
     model = LoadedModel(generator=generator.eval(), recipe=recipe, card=ModelCard.from_json(made.card))
@@ -85,7 +86,7 @@ def main() -> None:
     run = one(given.bids_dir, "sub-*/func/*_bold.nii.gz")
     lowres, affine = load_image(one(given.bids_dir, "sub-*/anat/*acq-lowres_T2starw.nii.gz"))
     highres, fine = load_image(one(given.bids_dir, "sub-*/anat/*acq-highres_T2starw.nii.gz"))
-    pair = TrainingPair(lowres=lowres, highres=highres, mask=brain(lowres), lowres_affine=affine, factor=FACTOR)
+    pair = Pair(lowres=lowres, highres=highres, mask=brain(lowres), lowres_affine=affine, factor=FACTOR)
     models = {f"srgan {seed}": train(pair, seed, given.threads) for seed in range(given.seeds)}
     models["srgan 0, refit"] = train(pair, 0, given.threads, refit=True)
 

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.image_similarity import psnr, ssim
-from bids_sr.sr.data.images import ImageSet, TrainingImage
+from bids_sr.sr.data.images import TrainingImage, TrainingImages
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.method import get_method
@@ -86,24 +86,28 @@ class Level:
         """The coarse copy of a whole volume."""
         return self.operator.forward(torch.from_numpy(np.ascontiguousarray(volume, np.float32))).numpy()
 
-    def pairs(self, volumes: list[Array]) -> ImageSet:
+    def pairs(self, volumes: list[Array]) -> TrainingImages:
         """Fine volumes with their coarse copies."""
-        return ImageSet(images=tuple(
+        return tuple(
             TrainingImage(
                 fine=np.ascontiguousarray(volume[self.window], np.float32), coarse=self.down(volume),
                 mask=brain(volume)[self.window], affine=self.affine, contrast="bold", name=f"volume-{t}",
             )
             for t, volume in enumerate(volumes)
-        ))  # fmt: skip
+        )  # fmt: skip
 
-    def coarse_only(self, volumes: list[Array]) -> ImageSet:
+    def coarse_only(self, volumes: list[Array]) -> TrainingImages:
         """Coarse copies alone."""
         made = [self.down(volume) for volume in volumes]
-        return ImageSet.from_volumes(made, brain(np.mean(made, axis=0)), self.coarse_affine)
+        mask = brain(np.mean(made, axis=0))
+        return tuple(
+            TrainingImage(coarse=one, mask=mask, affine=self.coarse_affine, contrast="bold", name=f"volume-{t}")
+            for t, one in enumerate(made)
+        )
 
 
 def learn(
-    name: str, images: ImageSet, factor: tuple[float, float, float], seconds: float, seed: int, threads: int,
+    name: str, images: TrainingImages, factor: tuple[float, float, float], seconds: float, seed: int, threads: int,
     paces: dict[str, Pace],
 ) -> tuple[LoadedModel, float, int]:  # fmt: skip
     """(model, seconds of processor, steps): the fast recipe, as many steps as fit into that time.
@@ -182,7 +186,9 @@ def images(given: argparse.Namespace) -> None:
         level = Level(volumes[0].shape, affine, factor, way)
         begin = {"factor": factor, "brought down by": way}
 
-        def networks(name: str, seed: int, sets: list[ImageSet], some: list[Array], level: Level = level) -> list[Row]:
+        def networks(
+            name: str, seed: int, sets: list[TrainingImages], some: list[Array], level: Level = level
+        ) -> list[Row]:
             each = [learn(name, s, level.factor, given.seconds, seed, given.threads, paces) for s in sets]
             value = scored(name, [model for model, _, _ in each], level, some, given.threads)
             base = scored("linear", [None], level, some, 1)  # of the same volumes

@@ -31,7 +31,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,7 @@ import numpy as np
 import torch
 from _kept import MADE, checksum, kept_rows, read_note, write_note
 from _methods_run import shortened
+from _pair import Pair
 from _recipes_run import Measured, read_log, training_pair
 from _table import keep
 from _warm_heads import MATRICES, kept_pairs
@@ -48,9 +48,7 @@ from safetensors.torch import load_file, save
 from superres import FACTOR
 
 from bids_sr.io.atomic_files import write_bytes
-from bids_sr.sr.data.examples import Batch, Region, ValidationPatch
-from bids_sr.sr.data.patches import PairExamples
-from bids_sr.sr.data.training_pair import TrainingPair
+from bids_sr.sr.data.examples import Batch, Examples, Window
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel, read_card
@@ -98,7 +96,7 @@ def keep_state(path: Path, state: State) -> None:
     write_bytes(path, save({key: value.contiguous() for key, value in state.items()}))
 
 
-def heads_of(given: argparse.Namespace) -> dict[int, list[TrainingPair]]:
+def heads_of(given: argparse.Namespace) -> dict[int, list[Pair]]:
     """All simulated pairs by matrix."""
     folder = given.work / "heads"
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,32 +106,22 @@ def heads_of(given: argparse.Namespace) -> dict[int, list[TrainingPair]]:
 class Heads:
     """Several heads of several matrices as examples: each step draws one of the matrices."""
 
-    ndim, channels, unit, scores_training = 2, 1, "slices", False
+    ndim, channels = 2, 1
 
-    def __init__(self, groups: list[list[TrainingPair]], recipe: Recipe) -> None:
-        self.groups = [[PairExamples(pair, recipe, "cpu") for pair in pairs] for pairs in groups]
-        self.factor = groups[0][0].factor
+    def __init__(self, groups: list[list[Pair]], recipe: Recipe) -> None:
+        self.recipe, self.factor = replace(recipe, hold_out=0), groups[0][0].factor
+        self.groups = [
+            Examples(tuple(pair.image(str(k)) for k, pair in enumerate(pairs)), self.recipe, self.factor, 2)
+            for pairs in groups
+        ]
 
     def batch(self, rng: np.random.Generator, parts: Any, *, iteration: int, seed: int, size: int) -> Batch:
         group = self.groups[int(rng.integers(len(self.groups)))]
-        joined = copy(group[0])
-        joined.images = replace(group[0].images, **{
-            name: torch.cat([getattr(one.images, name) for one in group]) for name in ("lowres", "highres", "mask")
-        })  # fmt: skip
-        usable, first = [], 0
-        for one in group:
-            usable += [Region(slices=(first + z, first + z + 1)) for z in one.pair.usable_slices()]
-            first += one.pair.lowres.shape[2]
-        return joined.batch(rng, usable, iteration=iteration, seed=seed, size=size)
+        return group.batch(rng, group.train, iteration=iteration, seed=seed, size=size)
 
-    def validation(self) -> tuple[ValidationPatch, ...]:
-        """Every sixth slice of each head."""
-        return tuple(
-            patch
-            for group in self.groups
-            for one in group
-            for patch in one.validation([Region(slices=(z, z + 1)) for z in one.pair.usable_slices()[::6]])
-        )
+    def validation(self) -> tuple[Window, ...]:
+        """Some slices of each group."""
+        return tuple(window for group in self.groups for window in group.validation(group.train))
 
 
 def learn(given: argparse.Namespace) -> None:
@@ -142,8 +130,8 @@ def learn(given: argparse.Namespace) -> None:
     recipe = replace(shortened(FAST, steps), evaluate_every=max(1, steps // 12))
     heads = Heads([each[:-KEPT_BACK] for each in pairs.values()], recipe)
     phase = Phase(
-        name="search", training=Training(method=METHOD, changed=recipe), recipe=recipe, iterations=steps,
-        examples=heads, parts=(), watched=Heads([each[-KEPT_BACK:] for each in pairs.values()], recipe).validation(),
+        name="search", training=Training(method=METHOD, changed=recipe), iterations=steps,
+        examples=heads, parts=(), windows=Heads([each[-KEPT_BACK:] for each in pairs.values()], recipe).validation(),
         signature=f"heads-{given.heads}-{steps}", folder=given.work,
     )  # fmt: skip
     begun = time.process_time()
@@ -168,14 +156,14 @@ def starting_with(state: State) -> Callable[..., SubPixelNet]:
     return learned_net
 
 
-def untrained(state: State, pair: TrainingPair) -> float:
+def untrained(state: State, pair: Pair) -> float:
     """Held-out PSNR of the learned network as it is."""
-    examples = PairExamples(pair, FAST, "cpu")
-    watched = examples.validation(examples.parts()[1])
-    return compare(starting_with(state)(1, pair.factor), examples, watched, FAST)["network"]["psnr"]
+    examples = pair.examples(FAST)
+    windows = examples.validation(examples.held)
+    return compare(starting_with(state)(1, pair.factor), examples, windows)["network"]["psnr"]
 
 
-def run(pair: TrainingPair, recipe: Recipe, seed: int, keep_at: Path | None) -> Row:
+def run(pair: Pair, recipe: Recipe, seed: int, keep_at: Path | None) -> Row:
     """Train once; held-out PSNR and seconds of the processor at each look."""
     clock: dict[int, float] = {}
     begun = time.process_time()
@@ -186,7 +174,12 @@ def run(pair: TrainingPair, recipe: Recipe, seed: int, keep_at: Path | None) -> 
     looks_at = FAST.evaluate_every if recipe.iterations == FAST.iterations else LOOK
     recipe = replace(recipe, patience=None, refit=False, evaluate_every=looks_at)
     with tempfile.TemporaryDirectory() as work:
-        made = fit(Training(method=METHOD, recipe="fast", changed=recipe, seed=seed), pair, Path(work), note)
+        made = fit(
+            Training(method=METHOD, recipe="fast", changed=recipe, factor=pair.factor, seed=seed),
+            (pair.image(),),
+            Path(work),
+            note,
+        )
     if keep_at is not None:
         keep_state(keep_at, made.state)
     looks = [(int(row["iteration"]), float(row["psnr"])) for row in made.log]
@@ -209,12 +202,12 @@ def settings_of(given: argparse.Namespace) -> list[tuple[str, int, float]]:
     return out + [("cold", steps, FAST.learning_rate) for steps in given.steps]
 
 
-def origin(pair: TrainingPair, start: str, learned: str) -> dict[str, str]:
+def origin(pair: Pair, start: str, learned: str) -> dict[str, str]:
     """Checksums of what a run is made from; learned: that of the network's file."""
     return pair.checksums() | ({"learned": learned} if start == "warm" else {})
 
 
-def found_runs(given: argparse.Namespace, pair: TrainingPair) -> None:
+def found_runs(given: argparse.Namespace, pair: Pair) -> None:
     """Runs from nothing by the recipe, which `recipes.py train` made of the measured pair."""
     for path in sorted(given.recipe_runs.glob("srgan_fast_seed*.json")):
         weights = path.with_suffix(".safetensors")
@@ -233,7 +226,7 @@ def found_runs(given: argparse.Namespace, pair: TrainingPair) -> None:
         })  # fmt: skip
 
 
-def race_pair(given: argparse.Namespace, where: str) -> TrainingPair:
+def race_pair(given: argparse.Namespace, where: str) -> Pair:
     """The measured pair, or that of a head which was neither learned from nor looked at."""
     if where == "measured":
         return training_pair(given.bids_dir)
@@ -276,7 +269,7 @@ def race(given: argparse.Namespace) -> None:
                 sys.stderr.write(f"{notes.stem}: {found['best']:.3f} dB in {found['seconds']:.0f} s\n")
 
 
-def missing(given: argparse.Namespace, pair: TrainingPair, learned: str) -> list[str]:
+def missing(given: argparse.Namespace, pair: Pair, learned: str) -> list[str]:
     """Runs of the race on the measured pair that are not there yet."""
     wanted = [
         (stem_of("measured", *setting, seed), origin(pair, setting[0], learned))

@@ -111,8 +111,8 @@ def resolved(fitted: FittedRun) -> tuple[str, list[Markup]]:
     shape, affine = brain.data.shape, brain.affine
     volume, pose = fitted._example
     upsampler = fitted._upsampler()
-    fine, constant = upsampler(volume, pose), getattr(upsampler, "constant", None)
-    fine = fine if constant is None else fine + constant
+    fine, static = upsampler(volume, pose), upsampler.added(0)
+    fine = fine if static is None else fine + static
     spline = make_upsampler("bspline", Acquired(factor=factor))(volume, pose)
     shown = {
         label: Volume(np.asarray(data, np.float32), grid)

@@ -163,7 +163,7 @@ def fit_model(
 
     Raises
     ------
-    ModelError, PairError, SeriesError : see `bids_sr.steps.training`
+    ModelError, TrainingDataError, SeriesError : see `bids_sr.steps.training`
     """
     name = method.name
     if method.trained_on == "series":

@@ -121,6 +121,11 @@ class Augmentation:
     gain: float = 0.0
     noise: float = 0.0
 
+    @property
+    def of_whole_slices(self) -> bool:
+        """Whether something is varied for which a slice has to be whole."""
+        return (self.shift, self.gamma, self.noise) != (0.0, 0.0, 0.0)
+
 
 @frozen
 class Recipe:

@@ -135,10 +135,10 @@ def untrained_slices(
     fine, coarse : scans of the head
     cards : of the models
     """
-    from bids_sr.sr.training.fused import contrast_set, held_out_slices
+    from bids_sr.sr.training.fused import contrast_image, held_out_slices
 
-    own = contrast_set(stacked(fine), stacked(coarse), mask.data, mask.affine, suffixes_of(fine), "own")
-    return held_out_slices(cards, mask.data.shape[2], str(own.images[0].checksum()))
+    own = contrast_image(stacked(fine), stacked(coarse), mask.data, mask.affine, suffixes_of(fine), "own")
+    return held_out_slices(cards, mask.data.shape[2], own.checksum())
 
 
 def _text_of_network(setting: Lookup) -> str:
@@ -183,7 +183,7 @@ def train_on_scans(
     Weights, card and log
     """
     from bids_sr.sr.models.compatibility import describe
-    from bids_sr.sr.training.fused import SAME_GRID, contrast_set, joined, together
+    from bids_sr.sr.training.fused import SAME_GRID, contrast_image, joined
     from bids_sr.sr.training.job import Training
 
     count = len(heads_fine) // len(heads_masks)
@@ -192,14 +192,14 @@ def train_on_scans(
     for place, (name, mask) in enumerate(heads_masks.items()):
         own = slice(place * count, (place + 1) * count)
         fine, coarse = stacked(heads_fine[own]), stacked(heads_coarse[own])
-        heads.append(contrast_set(fine, coarse, mask.data, mask.affine, suffixes, name))
+        heads.append(contrast_image(fine, coarse, mask.data, mask.affine, suffixes, name))
     training = Training(
         method=get_method(method), recipe=recipe, source=model_source, factor=SAME_GRID, align=anat_align,
         model_dir=model_dir, pretrained=pretrained, seed=random_seed, threads=omp_nthreads,
         device=choose_device(device), max_train_minutes=max_train_minutes, vgg_weights=vgg_weights, sloppy=sloppy,
     )  # fmt: skip
     serves = describe(scan_mask.affine, joined(suffixes), SAME_GRID, anat_align)
-    return obtained(training, together(heads), here, serves, force=force)
+    return obtained(training, tuple(heads), here, serves, force=force)
 
 
 @step(makes="made_scans", memory=RESOLVE_SCANS, keep={"made_scans": Keep(level="minimal")})

@@ -11,9 +11,8 @@ from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Series, T
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.series import VALIDATION_BASELINES, series_name
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.data.images import VOLUMES, ImageSet
+from bids_sr.sr.data.images import VOLUMES, TrainingImage, pair_image, volumes_of_run
 from bids_sr.sr.data.temporal_components import SeriesError, open_uncompressed, save_statistics
-from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler
@@ -186,26 +185,23 @@ def train_on_pair(
 
     Raises
     ------
-    PairError, ModelError, ModelMismatch : see `obtained`
+    TrainingDataError, ModelError, ModelMismatch : see `obtained`
     """
     training = Training(
-        method=get_method(method), recipe=recipe, source=model_source, model_dir=model_dir, pretrained=pretrained,
-        seed=random_seed, threads=omp_nthreads, device=choose_device(device), max_train_minutes=max_train_minutes,
-        vgg_weights=vgg_weights, sloppy=sloppy,
+        method=get_method(method), recipe=recipe, factor=factor, source=model_source, model_dir=model_dir,
+        pretrained=pretrained, seed=random_seed, threads=omp_nthreads, device=choose_device(device),
+        max_train_minutes=max_train_minutes, vgg_weights=vgg_weights, sloppy=sloppy,
     )  # fmt: skip
     if train_highres is None or train_lowres is None or pair_mask is None:
         return obtained(training, None, here, None, force=force)
     pair = training_pair(train_highres, train_lowres, pair_mask, factor)
-    serves = describe(pair.lowres_affine, pair.contrast, factor)
-    return obtained(training, pair, here, serves, force=force)
+    serves = describe(train_lowres.affine, pair.contrast, factor)
+    return obtained(training, (pair,), here, serves, force=force)
 
 
-def training_pair(highres: Volume, lowres: Volume, mask: Volume, factor: Factor) -> TrainingPair:
-    """The images of a pair in one frame, as they are trained on; PairError where they cannot be."""
-    return TrainingPair(
-        lowres=lowres.data, highres=highres.data, mask=np.asarray(mask.data > 0.5), lowres_affine=lowres.affine,
-        factor=factor,
-    )  # fmt: skip
+def training_pair(highres: Volume, lowres: Volume, mask: Volume, factor: Factor) -> TrainingImage:
+    """The images of a pair in one frame, as they are trained on; TrainingDataError where they cannot be."""
+    return pair_image(lowres.data, highres.data, np.asarray(mask.data > 0.5), lowres.affine, factor)
 
 
 @step(
@@ -238,7 +234,7 @@ def train_on_volumes(
         pretrained=pretrained, seed=random_seed, threads=omp_nthreads, device=choose_device(device),
         max_train_minutes=max_train_minutes, sloppy=sloppy,
     )  # fmt: skip
-    images = ImageSet.of_run(stc, bold_mask.data, n_dummy, random_seed)
+    images = volumes_of_run(stc, bold_mask.data, n_dummy, random_seed)
     return obtained(training, images, here, describe(stc.affine, "bold", factor), force=force)
 
 
@@ -354,14 +350,16 @@ def score_pair(
         load_model(model_file),
         series_name(method),
     )
-    truth, scores = pair.gain * pair.highres, {}
+    assert pair.gain is not None
+    truth, scores = pair.gain * train_highres.data, {}
+    scale = float(np.percentile(train_lowres.data[pair_mask.data > 0.5], 99))
     coarse = Acquired(
-        factor=factor, affine=pair.lowres_affine, scale=pair.scale, precision=precision, device=choose_device(device),
+        factor=factor, affine=train_lowres.affine, scale=scale, precision=precision, device=choose_device(device),
         threads=omp_nthreads,
     )  # fmt: skip
     with threadpool_limits(omp_nthreads):
         for name in (*VALIDATION_BASELINES, label):
             upsampler = make_upsampler(name, coarse, model if name == label else None)
-            image = upsampler(pair.lowres, np.eye(4))
-            scores[name] = slice_scores(image, truth, pair.highres_mask, data_range=pair.scale)
+            image = upsampler(train_lowres.data, np.eye(4))
+            scores[name] = slice_scores(image, truth, pair.mask, data_range=scale)
     return holdout_rows(scores, label, seed=random_seed)

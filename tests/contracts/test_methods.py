@@ -12,9 +12,8 @@ from features import WEIGHTS, with_features
 
 import bids_sr.boilerplate
 from bids_sr.series import DEFAULT_BASELINES
-from bids_sr.sr.data.images import ImageSet
+from bids_sr.sr.data.images import pair_image
 from bids_sr.sr.data.temporal_components import TemporalStatistics
-from bids_sr.sr.data.training_pair import TrainingPair
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.method import REMOVED, UnknownMethod, all_methods, get_method, get_recipe, method_names, offered_methods
@@ -158,20 +157,18 @@ def test_training_writes_a_card_that_loads(name, recipe, tmp_path):
     rng = np.random.default_rng(0)
     highres = 100 + 50 * rng.random((32, 32, 5), dtype=np.float32)
     lowres, affine = kspace_crop(highres, np.diag([3.0, 3, 4, 1]), factor=(2, 2, 1))
-    pair = TrainingPair(
-        lowres=lowres, highres=highres, mask=np.ones_like(lowres), lowres_affine=affine, factor=(2.0, 2.0, 1.0)
-    )  # fmt: skip
+    factor = (2.0, 2.0, 1.0)
+    pair = pair_image(lowres, highres, np.ones_like(lowres), affine, factor)
     method = get_method(name)
     short = sloppy_recipe(method.recipes[recipe])
     short = replace(short, iterations=2, evaluate_every=1, adversarial_from=0, patch=16 if short.patch else None)
     vgg = WEIGHTS if short.needs_vgg else None
-    made = fit(
-        Training(method=method, recipe=recipe, changed=with_features(short), vgg_weights=vgg), pair, tmp_path / "work"
-    )
+    asked = Training(method=method, recipe=recipe, changed=with_features(short), vgg_weights=vgg, factor=factor)
+    made = fit(asked, (pair,), tmp_path / "work")
     model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
     for key in ("data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible"):
         assert key in model.card.json
-    assert set(model.card.json["held_out"]) >= {"slices", "iteration"}
+    assert set(model.card.json["held_out"]) >= {"parts", "iteration"}
     assert set(model.card.json["held_out" if short.hold_out else "on_trained_slices"]) >= {
         "network",
         "bspline",
@@ -184,23 +181,22 @@ def test_a_method_of_images_trains_on_a_pair_and_serves_odd_sizes(name, tmp_path
     rng = np.random.default_rng(0)
     highres = 100 + 50 * rng.random((36, 34, 8), dtype=np.float32)
     lowres, affine = kspace_crop(highres, np.diag([3.0, 3, 4, 1]), factor=(2, 2, 1))
-    pair = TrainingPair(
-        lowres=lowres, highres=highres, mask=np.ones_like(lowres), lowres_affine=affine, factor=(2.0, 2.0, 1.0)
-    )  # fmt: skip
+    factor = (2.0, 2.0, 1.0)
+    pair = pair_image(lowres, highres, np.ones_like(lowres), affine, factor)
     method = get_method(name)
     short = replace(
         sloppy_recipe(method.recipes["fast"]), iterations=2, evaluate_every=1, adversarial_from=0, critic_steps=1,
         patch=(32 if method.ndim == 2 else 8) if method.recipes["fast"].patch else None,
     )  # fmt: skip
-    asked = Training(method=method, changed=short, factor=pair.factor)
-    made = fit(asked, ImageSet.from_pair(pair), tmp_path / "work")
+    asked = Training(method=method, changed=short, factor=factor)
+    made = fit(asked, (pair,), tmp_path / "work")
     model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
     for key in ("data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible", "images"):
         assert key in model.card.json
     assert (model.card.json["trained_on"], model.card.json["ndim"]) == (method.trained_on, method.ndim)
     volume = 100 + 50 * rng.random((11, 9, 5), dtype=np.float32)
     before = volume.copy()
-    fine = make_upsampler(name, Acquired(factor=pair.factor, scale=150.0), model)(volume, np.eye(4))
+    fine = make_upsampler(name, Acquired(factor=factor, scale=150.0), model)(volume, np.eye(4))
     assert fine.shape == (22, 18, 5)
     assert np.isfinite(fine).all()
     np.testing.assert_array_equal(volume, before)

@@ -15,7 +15,7 @@ from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import ImageError, SeriesReader, load_image
 from bids_sr.spatial.masks import MaskError, brain_mask
 from bids_sr.spatial.transforms import TransformError, hr_grid
-from bids_sr.sr.data.training_pair import PairError
+from bids_sr.sr.data.images import TrainingDataError
 from bids_sr.sr.inference.acquired import InferenceError
 from bids_sr.sr.method import UnknownMethod, get_method, offered_methods
 from bids_sr.sr.models.compatibility import ModelMismatch, check_model, describe
@@ -24,7 +24,7 @@ from bids_sr.sr.resolution.matrices import MATRICES, Factor, ResolutionError
 
 REFUSALS = (
     ImageError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, InferenceError, MaskError,
-    ModelError, ModelMismatch, PairError, ResolutionError, TransformError, UnknownMethod,
+    ModelError, ModelMismatch, ResolutionError, TrainingDataError, TransformError, UnknownMethod,
 )  # fmt: skip
 IN_PLANE: Factor = (2.0, 2.0, 1.0)
 # volumes whose mean stands for a run: enough to even out noise, few enough to be read at once from a long run

@@ -14,7 +14,7 @@ from bids_sr.cli.models import models_files as files
 from bids_sr.cli.models.training_images import read_images
 from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import write_whole
-from bids_sr.sr.data.images import ImageSet
+from bids_sr.sr.data.images import TrainingImages
 from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
 from bids_sr.sr.models.model import LoadedModel, read_card, save_model
 from bids_sr.sr.recipe import Recipe
@@ -27,19 +27,19 @@ def train(options: argparse.Namespace) -> None:
     """Train a model and write it."""
     training = _asked(options)
     images, factor = read_images(options, training)
-    training = _suited(replace(training, factor=factor), images)
+    training = replace(training, factor=factor)
+    _check_sizes(training, images)
     stem = options.out.with_name(options.out.name.removesuffix(".safetensors"))
     files.make_folder(stem)
     began, work = time.monotonic(), options.work_dir or stem.with_name(f"{stem.name}.work")
-    alone = training.method.trained_on == "pair" and training.start is None and len(images.images) == 1
-    made = fit(training, images.images[0].as_pair(factor) if alone else images, work, _Bar())
+    made = fit(training, images, work, _Bar())
     json.dumps(dict(made.card))
     write_whole(stem.with_name(f"{stem.name}.tsv"), log_tsv(made.log))
     weights, _ = save_model(stem, made.state, made.card)
     if options.work_dir is None:
         shutil.rmtree(work, ignore_errors=True)  # its checkpoints have served
     minutes = (time.monotonic() - began) / 60
-    print(f"{weights}: {training.method.name} ({training.recipe}) on {len(images.images)} image(s), "
+    print(f"{weights}: {training.method.name} ({training.recipe}) on {len(images)} image(s), "
           f"{minutes:.1f} min{_reached(weights)}")  # fmt: skip
     print(f"use it: bids-sr-models apply {weights} IMAGE OUT")
     print(f"        bids-sr ... --sr-method {training.method.name} --pretrained {weights}")
@@ -114,10 +114,10 @@ def _check_start(options: argparse.Namespace, method: Method, start: LoadedModel
         raise UsageError(f"--recipe {options.recipe}", why, f"give --recipe {start.card.recipe}")
 
 
-def _suited(training: Training, images: ImageSet) -> Training:
-    """The training as the images allow it; images that are smaller in plane than a patch are refused."""
+def _check_sizes(training: Training, images: TrainingImages) -> None:
+    """Refuse images that are smaller in plane than a patch."""
     assert training.factor is not None
-    for image in images.images:
+    for image in images:
         scale = (1.0, 1.0) if image.fine is not None else training.factor[:2]
         x, y = (int(n * f + 0.5) for n, f in zip(image.shape[:2], scale, strict=True))
         if not training.how.fits(x, y):
@@ -126,14 +126,6 @@ def _suited(training: Training, images: ImageSet) -> Training:
             instead = f"--recipe {serve[0]}" if serve else "srgan or unet, whose fast recipes are trained on"
             fix = f"take larger images, or {instead if serve else f'{instead} whole slices'}"
             raise UsageError(f"{image.name}", f"patches of {want} voxels do not fit into its slices of {have}", fix)
-    vary = training.how.augmentation
-    several = len(images.images) > 1 or training.start is not None
-    if several and training.method.trained_on == "pair" and (vary.shift, vary.gamma, vary.noise) != (0.0, 0.0, 0.0):
-        name = training.method.name
-        print(f"note: with several images, or from a model, {name} varies them by flips and gain alone")
-        plain = replace(training.how, augmentation=replace(vary, shift=0.0, gamma=0.0, noise=0.0))
-        return replace(training, changed=plain)
-    return training
 
 
 def _reached(weights: Path) -> str:

@@ -11,12 +11,12 @@ from bids_sr.cli.models import models_files as files
 from bids_sr.config import UsageError
 from bids_sr.io.array_types import Float32
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.sr.data.images import ImageSet, TrainingImage
+from bids_sr.sr.data.images import TrainingImage, TrainingImages, check_images
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.sr.training.job import Training
 
 
-def read_images(options: argparse.Namespace, training: Training) -> tuple[ImageSet, Factor]:
+def read_images(options: argparse.Namespace, training: Training) -> tuple[TrainingImages, Factor]:
     """All images with their brains; random volumes of series, drawn with the seed. And the factor to train for."""
     fine, coarse = (list(map(SeriesReader, each)) for each in (options.fine, options.coarse))
     factor, readers = _factor(options, training, fine, coarse), fine or coarse
@@ -37,9 +37,8 @@ def read_images(options: argparse.Namespace, training: Training) -> tuple[ImageS
                 fine=volume if fine else None, coarse=other if fine else volume, mask=scene.mask, affine=reader.affine,
                 contrast=contrasts[0], name=name if reader.shape[3] == 1 else f"{name}-{t}",
             ))  # fmt: skip
-    images = ImageSet(images=tuple(found))
-    images.check(factor, training.method.ndim)
-    return images, factor
+    check_images(tuple(found), training.how, factor, training.method.ndim)
+    return tuple(found), factor
 
 
 def _factor(

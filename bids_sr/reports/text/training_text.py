@@ -66,7 +66,9 @@ def held_out_text(card: Mapping[str, object]) -> str:
         if "ssim" in own and "ssim" in each:
             change += f", SSIM {own['ssim'] - each['ssim']:+.3f}"
         parts.append(f"{method} − {name} {change.replace('-', '−')}")
-    slices = len(listed(held_out.get("slices")))
+    spans = (listed(mapped(part).get("slices")) for part in listed(held_out.get("parts")))
+    # models of version 0.2 and before tell the slices of a pair themselves
+    slices = len(listed(held_out.get("slices"))) or sum(int(real(last) - real(first)) for first, last in spans)
     if seen:
         return (
             f"No slice was held out: final weights after training on all {slices} slices of the pair. On these, which "

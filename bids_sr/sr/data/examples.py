@@ -1,18 +1,28 @@
-"""Training examples: batches, validation patches, and a description for the model card."""
+"""Windows of images as training examples, with held-out parts and fixed validation windows."""
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bids_sr.frozen import frozen
-from bids_sr.sr.resolution.matrices import Factor
-from bids_sr.sr.resolution.operators import Degradation
+from bids_sr.io.array_types import Array
+from bids_sr.sr.data.images import TrainingDataError, TrainingImages, check_images, checksums
+from bids_sr.sr.data.windows import Box, Prepared, Turn, corners_inside, prepare, shifted, symmetries, turned
+from bids_sr.sr.models.compatibility import image_entries
+from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.resolution.matrices import Factor, upsample
+from bids_sr.sr.resolution.operators import Degradation, get_operator, level_of, upsample_slices
 
-Part = TypeVar("Part")
-Box = tuple[tuple[int, int], ...]
-"""(first, last + 1) of each axis on the high-resolution grid."""
+_WATCHED = 8  # validation windows, spread evenly over what is held out
+_SIDE = 48  # of such a window in three dimensions
+_CONTEXT = 6  # slices around what is held out that a volumetric network may see, and is not scored in
+_USABLE = 0.02  # of a slice that is mask
+_PLACES = 1 << 16  # at most, of windows in a range of slices: always the same ones, to save memory
 
 
 @frozen
@@ -34,59 +44,332 @@ class Region:
 
 
 @frozen
-class ValidationPatch:
-    """One patch that is scored at every validation step; its weight is 1 where it counts."""
+class Window:
+    """One window that is scored at every validation step; the weight of its batch is 1 where it counts."""
 
     image: int
     box: Box
     batch: Batch
 
 
-class Examples(Protocol):
-    """Data as the trainer sees them: a pair's slices, or windows of a set of images.
+def split(parts: tuple[Region, ...], hold_out: int) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
+    """(training, held-out) parts: every n-th is held out, from the middle of the first n on; none by 0."""
+    held = parts[min(hold_out // 2, len(parts) - 1) :: hold_out] if hold_out else ()
+    return tuple(part for part in parts if part not in held), held
 
-    `unit` names what is held out; `scores_training`: with nothing held out, the parts trained on are scored.
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """The order in which places are seen in an epoch."""
+    return np.random.default_rng([seed, 0, epoch]).permutation(count)
+
+
+class Examples:
+    """Images as the trainer sees them, at the factor trained for and those drawn in its place.
+
+    `train` and `held` are the parts that are trained on and those that are held out: whole images where there are at
+    least three, else every n-th slice (2D), or the last n-th part of the brain in each image (3D).
+
+    Parameters
+    ----------
+    images, recipe, factor, device : of the training
+    ndim : 2 or 3
+
+    Raises
+    ------
+    TrainingDataError : images that do not belong together or do not suit the recipe, the factor, or one another
+    ValueError : a recipe that cannot be carried out
     """
 
-    unit: str
-    scores_training: bool
-    factor: Factor
-    ndim: int
-    channels: int
+    def __init__(self, images: TrainingImages, recipe: Recipe, factor: Factor, ndim: int, device: str = "cpu") -> None:
+        check_images(images, recipe, factor, ndim)
+        self.images, self.recipe, self.factor, self.ndim, self.device = images, recipe, factor, ndim, device
+        self.channels = images[0].channels
+        # windows have to exist on the low-resolution grid too
+        self.aligned = recipe.upsampled_by is None or recipe.objective == "self"
+        self._prepared: dict[tuple[int, Factor], Prepared] = {}
+        self._places: dict[tuple[object, ...], NDArray[np.int64]] = {}
+        self._whole: dict[tuple[str, int], NDArray[np.float32]] = {}
+        self._usable = [self._usable_slices(k) for k in range(len(images))]
+        self.train, self.held = self._parts()
 
-    def parts(self) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
-        """(parts to train on, parts that are held out)."""
+    def at(self, index: int, factor: Factor | None = None) -> Prepared:
+        """One image at a factor (default: that trained for); prepared once and kept."""
+        key = (index, factor or self.factor)
+        if key not in self._prepared:
+            self._prepared[key] = prepare(self.images[index], self.recipe, key[1], self.device)
+        return self._prepared[key]
 
-    def validation(self, parts: Sequence[Region]) -> tuple[ValidationPatch, ...]:
-        """Patches of some parts."""
+    def _usable_slices(self, index: int) -> list[int]:
+        """Slices of an image that show enough of the head."""
+        part = self.at(index).inside[0].float().mean((0, 1))
+        return [int(z) for z in torch.nonzero(part >= _USABLE).flatten()]
+
+    def _parts(self) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
+        hold_out, count = self.recipe.hold_out, len(self.images)
+        if self.ndim == 2 and count < 3:
+            slices = tuple(Region(image=k, slices=(z, z + 1)) for k in range(count) for z in self._usable[k])
+            if len(slices) < 2:
+                raise TrainingDataError(
+                    f"only {len(slices)} slice of the images shows enough of the head: nothing could be held out"
+                )
+            return split(slices, hold_out)
+        depth = [self.at(k).shape[2] for k in range(count)]
+        if not hold_out or count >= 3:
+            return split(tuple(Region(image=k, slices=(0, n)) for k, n in enumerate(depth)), hold_out)
+        train, held = [], []
+        for k, n in enumerate(depth):
+            p, brain = self.at(k).steps[2][0], self._usable[k] or [0, n - 1]
+            part = max(1, (brain[-1] + 1 - brain[0]) // hold_out)
+            kept = max(p, (brain[-1] + 1 - part) // p * p)
+            if kept >= n:
+                raise TrainingDataError(f"{self.images[k].name}: {n} slices are too few to hold some out")
+            train.append(Region(image=k, slices=(0, kept)))
+            held.append(Region(image=k, slices=(kept, n)))
+        return tuple(train), tuple(held)
 
     def batch(
         self, rng: np.random.Generator, parts: Sequence[Region], *, iteration: int, seed: int, size: int
     ) -> Batch:
         """What a step sees; `rng` is the only source of chance."""
+        vary, factor = self.recipe.augmentation, self.factor
+        if self.recipe.factors:
+            factor = self.factor_of(float(rng.choice(np.array(self.recipe.factors))))
+        if vary.of_whole_slices:
+            chosen = self._slices(rng, parts, size)
+        else:
+            chosen = self.windows(rng, parts, factor, iteration=iteration, seed=seed, size=size)
+        turns: list[Turn] = []
+        if vary.dihedral:
+            every = self.turns(factor, [b - a for a, b in chosen[0][1]])
+            turns = [every[int(k)] for k in rng.integers(len(every), size=size)]
+        if vary.of_whole_slices:
+            return self._varied(rng, chosen, turns)
+        batch = self.cut(chosen, factor, self.recipe.background, turns)
+        gain = float(np.exp(rng.normal(0, vary.gain)))
+        return replace(batch, input=batch.input * gain, target=batch.target * gain)
 
-    def interpolated(self, name: str, patch: ValidationPatch) -> Tensor:
-        """A patch by an interpolation instead of a network, (1, C, *)."""
+    def factor_of(self, drawn: float) -> Factor:
+        """A number drawn for all axes that the factor trained for changes."""
+        fx, fy, fz = (drawn if f != 1 else 1.0 for f in self.factor)
+        return fx, fy, fz
 
-    def held_out(self, held: Sequence[Region], watched: Sequence[ValidationPatch]) -> dict[str, object]:
-        """What was held out, for the card."""
+    def turns(self, factor: Factor, sides: Sequence[int]) -> tuple[Turn, ...]:
+        """Symmetries of windows of these sides at a factor."""
+        zooms = self.images[0].zooms
+        return symmetries(sides[: self.ndim], zooms[: self.ndim], factor[: self.ndim])
+
+    def windows(
+        self, rng: np.random.Generator, parts: Sequence[Region], factor: Factor, *, iteration: int, seed: int, size: int
+    ) -> list[tuple[int, Box]]:
+        """(image, window) of each member of a batch."""
+        sources = [rng] * size
+        count = self.recipe.patches
+        if count is not None:  # that many places, each seen once an epoch in an order of the epoch's own
+            seen = range(iteration * size, (iteration + 1) * size)
+            sources = [np.random.default_rng([seed, 1, int(_order(seed, k // count, count)[k % count])]) for k in seen]
+        where = [parts[int(source.integers(len(parts)))] for source in sources]
+        if self.recipe.patch is None and len({self.at(r.image, factor).shape for r in where}) > 1:
+            where = [where[0]] * size  # whole images of different sizes do not fit into one batch
+        rooms = [(r.image, self.room(r, factor)) for r in where]
+        sides = self._sides(rooms, factor)
+        out = []
+        for (index, slices), source in zip(rooms, sources, strict=True):
+            corners = self._corners(index, factor, slices, sides)
+            x, y, z = corners[source.integers(len(corners), size=1)[0]].tolist()
+            corner = (x, y, z + slices[0])
+            out.append((index, tuple((start, start + side) for start, side in zip(corner, sides, strict=True))))
+        return out
+
+    def room(self, region: Region, factor: Factor) -> tuple[int, int]:
+        """The slices of a region on the grid of another factor."""
+        depth = self.at(region.image).shape[2]
+        now = self.at(region.image, factor)
+        low, high = (min(now.shape[2], z * now.shape[2] // depth) for z in region.slices)
+        step = now.steps[2][0] if self.aligned else 1
+        return low // step * step, high
+
+    def _sides(self, rooms: Sequence[tuple[int, tuple[int, int]]], factor: Factor) -> tuple[int, ...]:
+        """Sides of the windows of a batch, of which `rooms` are (image, (first slice, last + 1)).
+
+        The patch, cut down to the smallest image and to whole low-resolution voxels.
+        """
+        shapes = [(*self.at(i, factor).shape[:2], high - low) for i, (low, high) in rooms]
+        wanted = [min(shape[axis] for shape in shapes) for axis in range(self.ndim)]
+        patch = self.recipe.patch
+        if patch is not None:
+            asked = (patch,) * self.ndim if isinstance(patch, int) else patch
+            wanted = [min(n, side) for n, side in zip(wanted, asked, strict=True)]
+        if self.aligned:  # a whole plane is one, whatever the factor divides
+            whole = [axis < 2 and {n} == {shape[axis] for shape in shapes} for axis, n in enumerate(wanted)]
+            steps = self.at(rooms[0][0], factor).steps
+            wanted = [n if w else n // p * p for n, w, (p, _) in zip(wanted, whole, steps, strict=False)]
+        return tuple(wanted) if self.ndim == 3 else (*wanted, 1)
+
+    def _corners(self, index: int, factor: Factor, slices: tuple[int, int], sides: tuple[int, ...]) -> Array:
+        """Corners of windows of these sides in a range of slices (first, last + 1), counted from the first one."""
+        key = (index, factor, slices, sides)
+        if key not in self._places:
+            inside = self.at(index, factor).inside[0, ..., slice(*slices)].cpu().numpy()
+            found = np.flatnonzero(inside)
+            if len(found) > _PLACES:
+                inside = np.zeros(inside.shape, dtype=bool)
+                inside.flat[np.random.default_rng(0).choice(found, _PLACES, replace=False)] = True
+            steps = [p if self.aligned else 1 for p, _ in self.at(index, factor).steps]
+            try:
+                self._places[key] = corners_inside(inside, sides, steps)
+            except TrainingDataError as error:
+                name = self.images[index].name
+                raise TrainingDataError(f"{name}, slices {slices[0]} to {slices[1] - 1}: {error}") from error
+        return self._places[key]
+
+    def cut(
+        self, chosen: Sequence[tuple[int, Box]], factor: Factor, background: float, turns: Sequence[Turn] = ()
+    ) -> Batch:
+        """Windows of some images (image and window, of equal sides) as one batch.
+
+        `background`: weight outside the mask; `turns`: how each window is turned, as they are where there are none.
+        """
+        stacks: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+        on_coarse = self.recipe.objective == "self"
+        for k, (index, box) in enumerate(chosen):
+            image = self.at(index, factor)
+            fine = tuple(slice(a, b) for a, b in box)
+            coarse = image.on_coarse(box)
+            compared = coarse if on_coarse else fine
+            mask = image.inside_coarse if on_coarse else image.inside
+            weight = mask[(slice(None), *compared)].float()
+            parts = (
+                image.source[(slice(None), *(coarse if self.recipe.upsampled_by is None else fine))],
+                image.target[(slice(None), *compared)],
+                weight + background * (1 - weight),
+            )
+            for stack, part in zip(stacks, parts, strict=True):
+                flat = part if self.ndim == 3 else part[..., 0]
+                stack.append(turned(flat, turns[k]) if turns else flat)
+        operator = None
+        if on_coarse:
+            shape = tuple(b - a for a, b in chosen[0][1])[: self.ndim]
+            operator = get_operator(
+                self.recipe.degradation, shape, tuple(factor[: self.ndim]), tuple(stacks[1][0].shape[1:])
+            )
+        source, target, weight = (torch.stack(stack).contiguous() for stack in stacks)
+        return Batch(input=source, target=target, weight=weight, operator=operator)
+
+    def _slices(self, rng: np.random.Generator, parts: Sequence[Region], size: int) -> list[tuple[int, Box]]:
+        """Whole slices with enough of the head, each at most once in a batch while they last."""
+        every = [(r.image, z) for r in parts for z in self._usable[r.image] if r.slices[0] <= z < r.slices[1]]
+        if len({self.at(r.image).shape[:2] for r in parts}) > 1:  # different sizes do not fit into one batch
+            image = parts[int(rng.integers(len(parts)))].image
+            every = [each for each in every if each[0] == image]
+        drawn = [every[int(k)] for k in rng.choice(len(every), size, replace=size > len(every))]
+        return [(index, self.at(index).slice_box(z)) for index, z in drawn]
+
+    def _varied(self, rng: np.random.Generator, chosen: Sequence[tuple[int, Box]], turns: Sequence[Turn]) -> Batch:
+        """Whole slices with their intensities and places varied, see `Augmentation`."""
+        vary = self.recipe.augmentation
+        images = [(self.at(index), box[2][0]) for index, box in chosen]
+        lowres, target, weight = (
+            torch.stack([each[..., z] for each, z in stack])
+            for stack in zip(*(((i.coarse, z), (i.target, z), (i.inside.float(), z)) for i, z in images), strict=True)
+        )
+        level = level_of(lowres, self.factor[:2])
+        residue = lowres - level.down(target)
+        if turns:  # back, as models were trained before there were windows: a seed still gives the same weights
+            target, residue, weight = (
+                torch.stack([turned(image, turn, back=True) for image, turn in zip(stack, turns, strict=True)])
+                for stack in (target, residue, weight)
+            )
+        shift = (float(rng.uniform(-vary.shift, vary.shift)), float(rng.uniform(-vary.shift, vary.shift)))
+        gamma, gain = (float(np.exp(rng.normal(0, sd))) for sd in (vary.gamma, vary.gain))
+        noise_sd, noise_seed = float(rng.uniform(0, 2 * vary.noise)), int(rng.integers(2**31))
+        if shift != (0.0, 0.0):
+            target = shifted(target, shift)
+        # the low-resolution image's own noise scales with the gain, and hardly with the exponent
+        target = target.sign() * target.abs() ** gamma * gain
+        lowres = level.down(target) + residue * gain
+        if noise_sd:
+            own = torch.Generator().manual_seed(noise_seed)
+            noise = noise_sd * torch.randn(lowres.shape, generator=own).to(lowres.device)
+            lowres, target = lowres + noise, target + level.up(noise)
+        source = upsample_slices(lowres, self.factor[:2], self.recipe.upsampled_by)
+        return Batch(input=source, target=target, weight=weight + self.recipe.background * (1 - weight))
+
+    def validation(self, parts: Sequence[Region]) -> tuple[Window, ...]:
+        """Windows of some parts: whole slices, or blocks of volumes with some context."""
+        chosen: list[tuple[int, Box, tuple[int, int]]] = []
+        for region in parts:
+            image, low = self.at(region.image), region.slices[0]
+            if self.ndim == 2:
+                shown = torch.nonzero(image.inside[0, ..., slice(*region.slices)].any(0).any(0)).flatten().tolist()
+                chosen += [(region.image, image.slice_box(low + z), region.slices) for z in shown]
+            else:
+                chosen.append((region.image, self._block(image, *region.slices), region.slices))
+        spread = np.unique(np.linspace(0, len(chosen) - 1, min(_WATCHED, len(chosen))).round().astype(int))
+        return tuple(self._window(*chosen[k]) for k in spread)
+
+    def _block(self, image: Prepared, low: int, high: int) -> Box:
+        """A block around the middle of the mask in a range of slices, with some context."""
+        places = torch.nonzero(image.inside[0, ..., low:high]).double()
+        middle = places.mean(0).tolist() if len(places) else [n / 2 for n in image.shape]
+        box = []
+        for axis, (n, (p, _)) in enumerate(zip(image.shape, image.steps, strict=True)):
+            step = p if self.aligned else 1
+            if axis < 2:
+                side = min(n, _SIDE) // step * step
+                start = min(max(int(middle[axis]) - side // 2, 0), n - side) // step * step
+                box.append((start, start + side))
+            else:
+                start = max(0, low - _CONTEXT, (low + high - _SIDE) // 2) // step * step
+                stop = min(n, high + _CONTEXT, start + _SIDE) // step * step
+                box.append((start, max(stop, start + step)))
+        return tuple(box)
+
+    def _window(self, index: int, box: Box, scored: tuple[int, int]) -> Window:
+        batch = self.cut([(index, box)], self.factor, 0.0)
+        if self.ndim == 3:
+            p, q = self.at(index).steps[2] if self.recipe.objective == "self" else (1, 1)
+            first, last = ((z - box[2][0]) * q // p for z in scored)
+            weight = torch.zeros_like(batch.weight)
+            weight[..., max(0, first) : last] = batch.weight[..., max(0, first) : last]
+            # a part without any of the mask is scored whole: nothing else is there
+            batch = replace(batch, weight=weight if weight.any() else torch.ones_like(batch.weight))
+        return Window(image=index, box=box, batch=batch)
+
+    def interpolated(self, name: str, window: Window) -> Tensor:
+        """A window by an interpolation instead of a network, (1, C, *)."""
+        key = (name, window.image)
+        if key not in self._whole:
+            low = self.at(window.image).coarse.cpu().numpy()
+            self._whole[key] = np.stack([upsample(name, channel, self.factor) for channel in low])
+        part = self._whole[key][(slice(None), *(slice(a, b) for a, b in window.box))]
+        part = part if self.ndim == 3 else part[..., 0]
+        return torch.from_numpy(np.ascontiguousarray(part, np.float32)).to(window.batch.target.device)[None]
+
+    def named(self, parts: Sequence[Region], windows: Sequence[Window] = ()) -> dict[str, object]:
+        """Parts and windows for the card."""
+        names = [image.name for image in self.images]
+        return {
+            "parts": [{"image": names[r.image], "slices": list(r.slices)} for r in parts],
+            "windows": [{"image": names[w.image], "box": [list(side) for side in w.box]} for w in windows],
+        }
 
     def described(self) -> dict[str, object]:
-        """What the card says of the data; see `bids_sr.sr.models.compatibility.image_entries`."""
-
-    def checksums(self) -> dict[str, str]:
-        """SHA-256 of the data."""
-
-
-def split(parts: tuple[Part, ...], hold_out: int) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
-    """(training, held-out) parts: every n-th is held out, from the middle of the first n on; none by 0.
-
-    Examples
-    --------
-    >>> split((0, 1, 2, 3, 4, 5), 3)
-    ((0, 2, 3, 5), (1, 4))
-    """
-    if not hold_out:
-        return parts, ()
-    held = parts[min(hold_out // 2, len(parts) - 1) :: hold_out]
-    return tuple(part for part in parts if part not in held), held
+        """What the card says of the data; the first image stands for all in resolution, orientation and intensity."""
+        first, seen = self.images[0], self.at(0)
+        zooms, step = np.asarray(first.zooms), np.array([p / q for p, q in seen.steps])
+        high, low = (zooms, zooms * step) if first.fine is not None else (zooms / step, zooms)
+        unit = "99th percentile of each low-resolution image in the mask is 1"
+        if self.recipe.intensity == "unit":
+            unit = "the largest value of each low-resolution image is 1"
+        made = f"made by {self.recipe.degradation} from the fine ones"
+        image, mask = seen.coarse[0].cpu().numpy(), seen.inside_coarse[0].cpu().numpy()
+        return image_entries(image, mask, first.affine, self.factor, mm=(low, high)) | {
+            "contrast": first.contrast, "data_sha256": checksums(self.images), "factors": list(self.recipe.factors),
+            "channels": self.channels, "images": [each.name for each in self.images],
+            "coarse_images": made if first.coarse is None else "measured",
+            "intensity": {
+                "scale": [float(v) for v in seen.level], "headroom": [round(float(v), 6) for v in seen.headroom],
+                "rule": unit, **({} if first.gain is None else {"highres_gain": first.gain}),
+            },
+        }  # fmt: skip

@@ -1,11 +1,14 @@
 """What is super-resolved: a run, or an image, with everything that the upsampler of any series may need of it."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Literal, Protocol, Self
 
 import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
+from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.data.temporal_components import TemporalStatistics
@@ -17,13 +20,32 @@ Displaced = Literal["", "mirror", "shift"]
 
 
 class Upsampler(Protocol):
-    """Takes a volume (x, y, z) and its pose (4x4, boldref point to the volume's point) to its high-resolution grid.
+    """What takes the volumes of a series to the high-resolution grid; classes of it override what they need."""
 
-    A `constant`, an image on the boldref's high-resolution grid, is added after the interpolation, or what `added`
-    gives for the number of a volume. One that must see the whole series first has `settle` called with it.
-    """
+    volumetric: bool = False  # it needs whole volumes: slices of one cannot be taken alone
 
-    def __call__(self, volume: Array, pose: Array) -> Array: ...
+    def __call__(self, volume: Array, pose: Array) -> Array:
+        """A volume (x, y, z) in its pose (4x4, boldref point to the volume's point) on its high-resolution grid."""
+
+    def settle(self, reader: SeriesReader, xfms: Array, distortion: Distortion | None, folder: Path) -> None:
+        """See the whole series before its first volume is taken; files may be kept in the folder meanwhile.
+
+        xfms : (T, 4, 4), take a boldref point to where it lies in volume t (RAS mm)
+        """
+
+    def added(self, number: int) -> Array | None:
+        """What is added to a volume after the interpolation, on the boldref's high-resolution grid; None: nothing."""
+        return None
+
+
+@frozen
+class PlainUpsampler(Upsampler):
+    """An upsampler that is a function of a volume and its pose."""
+
+    function: Callable[[Array, Array], Array]
+
+    def __call__(self, volume: Array, pose: Array) -> Array:
+        return self.function(volume, pose)
 
 
 class InferenceError(ValueError):

@@ -19,7 +19,7 @@ from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.output_grids import PlacedGrid
 from bids_sr.spatial.resampling import Spline, sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference.acquired import Acquired, InferenceError, Upsampler
+from bids_sr.sr.inference.acquired import Acquired, InferenceError, PlainUpsampler, Upsampler
 from bids_sr.sr.inference.guided_baselines import inject, ratio
 from bids_sr.sr.method import get_method, method_of_series
 from bids_sr.sr.models.model import LoadedModel
@@ -43,9 +43,9 @@ def make_upsampler(name: str, acquired: Acquired, model: LoadedModel | None = No
     if name == "raw":
         if factor != (1.0, 1.0, 1.0):
             raise InferenceError(f"the raw series stays on its grid; a factor of {factor} makes no sense for it")
-        return lambda volume, pose: volume
+        return PlainUpsampler(function=lambda volume, pose: volume)
     if name in matrices.MATRICES:
-        return lambda volume, pose: upsample(name, volume, factor)
+        return PlainUpsampler(function=lambda volume, pose: upsample(name, volume, factor))
     if name not in PAIR_BASELINES:
         raise InferenceError(
             f"{name} is no baseline ({', '.join((*INTERPOLATIONS, *PAIR_BASELINES))}) and came without a trained model"
@@ -62,7 +62,7 @@ def make_upsampler(name: str, acquired: Acquired, model: LoadedModel | None = No
             return inject(volume, detail, factor)
         return ratio(volume, mean.seen(volume.shape, grid, pose), detail, factor, acquired.scale)
 
-    return guided
+    return PlainUpsampler(function=guided)
 
 
 def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
@@ -102,7 +102,6 @@ def super_resolve_series(
     if len(xfms) != count:
         raise InferenceError(f"{len(xfms)} transforms for {count} volumes")
     affine = np.asarray(reader.affine, float)
-    added = added_by(upsampler)
     shift = None if distortion is None else distortion.onto(hr_shape, hr_affine)
     for t, volume in enumerate(reader.volumes()):
         fine = upsampler(volume, xfms[t])
@@ -113,17 +112,11 @@ def super_resolve_series(
         _, grid = hr_grid(volume.shape, affine, factor)
         coefficients = spline_coefficients(fine) if elsewhere else None
         placed = sample_volume(fine, grid, hr_shape, hr_affine, xfms[t], Spline(), coefficients, shift)
-        more = added(t)
+        more = upsampler.added(t)
         writer.append(placed if more is None else placed + more)
         for one in elsewhere:
             assert coefficients is not None
             one.append(coefficients, grid, xfms[t], more)
-
-
-def added_by(upsampler: Upsampler) -> Callable[[int], Array | None]:
-    """What is added to a volume after the interpolation, by its number: an image on the boldref's grid, or None."""
-    constant = getattr(upsampler, "constant", None)
-    return cast(Callable[[int], Array | None], getattr(upsampler, "added", lambda _: constant))
 
 
 class InSpace:
@@ -180,8 +173,7 @@ def write_series(
         for path, placed in elsewhere.items():
             own = SeriesWriter(path, (*placed.shape, reader.shape[3]), placed.affine, told)
             others.append(InSpace(placed, stack.enter_context(own), affine, distortion))
-        if (settle := getattr(upsampler, "settle", None)) is not None:
-            settle(reader, xfms, distortion, Path(target).parent)
+        upsampler.settle(reader, xfms, distortion, Path(target).parent)
         super_resolve_series(
             reader, writer, upsampler, xfms, shape, affine, factor=factor, consistency=consistency,
             distortion=distortion, elsewhere=others,
@@ -218,7 +210,7 @@ def in_both(
 
 def _in_slices(upsampler: Upsampler, volume: Array, slices: tuple[int, ...]) -> Array:
     """Super-resolved slices of a volume; where they get thinner, the one at the middle of each."""
-    if not getattr(upsampler, "volumetric", False):
+    if not upsampler.volumetric:
         return upsampler(np.ascontiguousarray(volume[:, :, list(slices)]), np.eye(4))
     fine = upsampler(volume, np.eye(4))
     step = fine.shape[2] / volume.shape[2]

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from bids_sr.io.array_types import Array
-from bids_sr.sr.data.patches import upsample_slices
 from bids_sr.sr.inference.acquired import Acquired, InferenceError, Upsampler
 from bids_sr.sr.inference.cpu_optimized import channels_innermost, optimize_for_cpu, widest
 from bids_sr.sr.inference.sliding_window import apply_in_patches
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.networks.residual2d import SubPixelNet
 from bids_sr.sr.resolution.matrices import upsample
+from bids_sr.sr.resolution.operators import upsample_slices
 from bids_sr.sr.training.update_steps import channels_last
 
 # voxels of a slice-wise network's grid that go through it at once: enough for all cores, few enough for their caches
@@ -27,7 +28,7 @@ _VALUES_AT_ONCE = 5 << 23
 _PATCH, _OVERLAP, _MARGIN = 64, 24, 8
 
 
-class NetworkUpsampler:
+class NetworkUpsampler(Upsampler):
     """A generator applied slice by slice.
 
     Raises MaskError for a scale that is no positive number, ResolutionError for thinner slices of a slice-wise network.
@@ -37,8 +38,6 @@ class NetworkUpsampler:
     model : generator, recipe and card
     acquired : precision "auto" is fp32 (TF32 off) on every device: bf16 errs by .7 % of the range, as much as activity
     """
-
-    volumetric = False
 
     def __init__(self, model: LoadedModel, acquired: Acquired) -> None:
         factor, device, headroom = acquired.factor, acquired.device, model.card.headroom
@@ -79,9 +78,8 @@ class NetworkUpsampler:
 
     def _of_slices(self, slices: Tensor) -> Tensor:
         """The departure, (Z, 1, x, y) -> (Z, 1, X, Y)."""
-        own = getattr(self.generator, "departure", None)
-        if own is not None and self.upsampled_by is None:
-            return own(channels_innermost(slices)).float()
+        if isinstance(self.generator, SubPixelNet):
+            return self.generator.departure(channels_innermost(slices)).float()
         plain = upsample_slices(slices, self.factor[:2], self.upsampled_by or "zerofill")
         return self.generator(channels_innermost(plain if self.upsampled_by else slices)).float() - plain
 

@@ -52,17 +52,15 @@ def clip_weights(critic: nn.Module, limit: float) -> None:
         parameter.clamp_(-limit, limit)
 
 
-class GradientPenalty(nn.Module):
+def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
     """Mean of (|grad D| - 1)^2 at images drawn evenly on the lines between real and generated ones.
 
     Each image has its own length of gradient; the critic may therefore not normalize over the batch.
 
     Source: Gulrajani et al. 2017; gan-cpce-circle, section II.2, last term of L_WGAN.
     """
-
-    def forward(self, critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-        share = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device, dtype=real.dtype)
-        between = (share * real.detach() + (1 - share) * fake.detach()).requires_grad_(True)
-        (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-        # vector_norm has a finite slope at zero, where a critic that ignores its input is
-        return (torch.linalg.vector_norm(slope.flatten(1), dim=1) - 1).square().mean()
+    share = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device, dtype=real.dtype)
+    between = (share * real.detach() + (1 - share) * fake.detach()).requires_grad_(True)
+    (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    # vector_norm has a finite slope at zero, where a critic that ignores its input is
+    return (torch.linalg.vector_norm(slope.flatten(1), dim=1) - 1).square().mean()

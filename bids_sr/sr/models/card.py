@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bids_sr.sr.data.examples import Region
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
 from bids_sr.sr.training.job import Training
@@ -78,27 +77,26 @@ def card_entries(training: Training, recipe: Recipe, described: Mapping[str, obj
     }
 
 
-def training_entries(
-    phases: Sequence[Phase], train: Sequence[Region], held: Sequence[Region], reached: Mapping[str, object]
-) -> dict[str, object]:
-    """The part of the card that is known after training."""
+def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> dict[str, object]:
+    """The part of the card that is known after training, of which `reached` are the metrics of the network."""
     first = phases[0]
     training, examples = first.training, first.examples
+    held = examples.held
     checksum = next((str(module.checksum) for kind, module, _ in first.nets.terms if kind == "perceptual"), None)
     timed = [p.name for p in phases if p.at.done == "time"]
     why = [f"{' and '.join(timed)} stopped on the clock"] * bool(timed)
     why += ["the device had no room for the batch, which was halved"] * any(p.at.halved for p in phases)
-    again = f"the final model was retrained on all {examples.unit}" if len(phases) > 1 else "this is the final model"
+    again = "the final model was retrained on all parts" if len(phases) > 1 else "this is the final model"
     kept = "the training loss chose the stopping point" if first.by_loss else "the last weights are kept"
-    told = f"scores of a model trained without these {examples.unit}, which determined when to stop; {again}"
-    held_out = examples.held_out(held, first.watched) | {
+    told = f"scores of a model trained without these parts, which determined when to stop; {again}"
+    held_out = examples.named(held, first.windows) | {
         "iteration": first.at.best_iteration if first.scored else first.at.iteration,
         "model": told if held else f"nothing was held out: {kept}",
     }
     generator = first.nets.generator
     return {
         "held_out": {**held_out, **(reached if held else {})},
-        **({"on_trained_slices": {**examples.held_out(train, ()), **reached}} if reached and not held else {}),
+        **({"on_trained_slices": {**examples.named(examples.train), **reached}} if reached and not held else {}),
         "phases": {p.name: {"iterations": p.at.iteration, "stopped_by": p.at.done} for p in phases},
         "refit_on_all_slices": len(phases) > 1,
         "perceptual": perceptual_entry(first.recipe, checksum, training.vgg_weights),

@@ -4,15 +4,12 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-from bids_sr.sr.data.images import ImageSet
-from bids_sr.sr.data.training_pair import TrainingPair
+from bids_sr.sr.data.images import TrainingImages, checksums
 from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import ModelError, TrainedModel, card_path, load_model, read_card, save_model
-from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.sr.training.checkpoint import log_tsv
 from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.trainer import fit
@@ -20,17 +17,11 @@ from bids_sr.sr.variance.fit_variance import fit_variance
 from bids_sr.sr.variance.run_data import RunData
 
 LOG = logging.getLogger(__name__)
-TrainingData = TrainingPair | RunData | ImageSet
+TrainingData = RunData | TrainingImages
 
 
-def training_data(training: Training, data: TrainingData) -> tuple[TrainingData, Factor]:
-    """The data in the form from which the method is trained, and the factor; ModelError where that is missing."""
-    factor = training.factor if isinstance(data, ImageSet) else data.factor
-    if factor is None:
-        raise ModelError("a set of images does not tell the factor of super-resolution: give it")
-    if isinstance(data, TrainingPair) and training.method.trained_on in ("images", "self"):
-        return ImageSet.from_pair(data), factor
-    return data, factor
+def _checksums(data: TrainingData) -> dict[str, str]:
+    return data.checksums() if isinstance(data, RunData) else checksums(data)
 
 
 def models_in(model_dir: Path | None) -> Iterator[tuple[Path, ModelCard]]:
@@ -51,11 +42,11 @@ def log_of(weights: Path) -> Path:
 
 def _same_training(card: ModelCard, training: Training, data: TrainingData) -> bool:
     """Whether training now would make the model of this card."""
-    data, factor = training_data(training, data)
+    factor = data.factor if isinstance(data, RunData) else training.factor
     recipe, vgg = training.how, training.vgg_weights is not None
     own = (card.method, card.recipe, card.seed, card.factor, card.data_sha256, card.perceptual, card.start_sha256)
-    asked = (training.method.name, training.recipe, training.seed, tuple(factor))
-    wanted = (*asked, data.checksums(), vgg, training.started_with)
+    asked = (training.method.name, training.recipe, training.seed, factor)
+    wanted = (*asked, _checksums(data), vgg, training.started_with)
     same_settings = card.settings in (plain_recipe(recipe, vgg=vgg), plain_recipe(recipe))
     return card.reproducible and same_settings and own == wanted
 
@@ -78,7 +69,7 @@ def find_model(training: Training, data: TrainingData | None) -> Path | None:
         return None
     name, recipe = training.method.name, training.recipe
     fitting = [each for each in found if (each[1].method, each[1].recipe) == (name, recipe)]
-    sums = None if data is None else training_data(training, data)[0].checksums()
+    sums = None if data is None else _checksums(data)
     own = [each for each in fitting if sums is not None and each[1].data_sha256 == sums]
     for weights, _ in (*own, *fitting):  # that of the very pair before that of another, whatever its settings
         return weights
@@ -94,7 +85,7 @@ def obtain_model(training: Training, data: TrainingData | None, out_dir: Path) -
     Raises
     ------
     ModelError : nothing to reuse, or the file is damaged
-    TrainingDiverged, PairError : see `trainer.fit`
+    TrainingDiverged, TrainingDataError : see `trainer.fit`
     """
     name = training.method.name
     log = out_dir / f"{name}.tsv"
@@ -120,7 +111,4 @@ def _trained(training: Training, data: TrainingData | None, work_dir: Path) -> T
     if data is None:
         name, trained_on = training.method.name, training.method.trained_on
         raise ModelError(f"{name} is trained on the subject's {trained_on}, and there is none; give --pretrained")
-    data, factor = training_data(training, data)
-    if isinstance(data, RunData):
-        return fit_variance(training, data)
-    return fit(replace(training, factor=factor), data, work_dir)
+    return fit_variance(training, data) if isinstance(data, RunData) else fit(training, data, work_dir)

@@ -19,7 +19,7 @@ from torch import Tensor
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.sr.resolution import matrices
-from bids_sr.sr.resolution.matrices import Factor, ResolutionError, divided, highres_size, windowed_affine
+from bids_sr.sr.resolution.matrices import Factor, ResolutionError, divided, highres_size, matrix_for, windowed_affine
 
 Shape = tuple[int, int, int]
 MATRICES: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
@@ -183,6 +183,17 @@ def plane_level(
 def level_of(slices: Tensor, factor: tuple[float, float]) -> Level:
     """`plane_level` of acquired slices, in their type and on their device."""
     return plane_level((slices.shape[-2], slices.shape[-1]), factor, slices.dtype, slices.device)
+
+
+def upsample_slices(lowres: Tensor, factor: tuple[float, float], name: str | None) -> Tensor:
+    """(N, C, x, y) brought to the high-resolution grid by the interpolation of that name; None leaves it as it is."""
+    if name is None:
+        return lowres
+    rows, columns = (
+        torch.tensor(matrix_for(name, m, highres_size(m, f), axis), dtype=lowres.dtype, device=lowres.device)
+        for axis, (m, f) in enumerate(zip(lowres.shape[-2:], factor, strict=True))
+    )
+    return rows @ lowres @ columns.T
 
 
 def level_above(shape: Shape, factor: Factor) -> Level:

@@ -9,8 +9,8 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
-from bids_sr.sr.data.images import ImageSet, TrainingImage
-from bids_sr.sr.data.windows import PreparedImage, prepare
+from bids_sr.sr.data.images import TrainingImage
+from bids_sr.sr.data.windows import Prepared, prepare
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel, ModelError
 from bids_sr.sr.resolution.matrices import Factor
@@ -41,9 +41,9 @@ def joined(contrasts: Sequence[str]) -> str:
     return "+".join(contrasts)
 
 
-def contrast_set(
+def contrast_image(
     fine: Array, coarse: Array, mask: Array, affine: Array, contrasts: Sequence[str], name: str
-) -> ImageSet:
+) -> TrainingImage:
     """One head to train on.
 
     Parameters
@@ -52,19 +52,13 @@ def contrast_set(
     mask, affine : (X, Y, Z) brain, voxel -> RAS mm
     contrasts, name : BIDS suffix of each channel, name of the head for the card
     """
-    image = TrainingImage(
+    return TrainingImage(
         fine=np.asarray(fine, np.float32), coarse=np.asarray(coarse, np.float32), mask=mask, affine=affine,
         contrast=joined(contrasts), name=name,
     )  # fmt: skip
-    return ImageSet(images=(image,))
 
 
-def together(sets: Sequence[ImageSet]) -> ImageSet:
-    """Several heads to train on as one set."""
-    return ImageSet(images=tuple(image for one in sets for image in one.images))
-
-
-def _prepared(model: LoadedModel, coarse: Array, mask: Array, affine: Array, device: str) -> PreparedImage:
+def _prepared(model: LoadedModel, coarse: Array, mask: Array, affine: Array, device: str) -> Prepared:
     wanted = model.card.channels
     if coarse.shape[0] != wanted:
         raise ModelError(

@@ -1,4 +1,4 @@
-"""One phase of a training: steps, scores of held-out patches, checkpoints, and when to stop."""
+"""One phase of a training: steps, scores of held-out windows, checkpoints, and when to stop."""
 
 import logging
 import time
@@ -13,85 +13,81 @@ from torch import Tensor, nn
 from bids_sr.io import atomic_files
 from bids_sr.metrics.image_similarity import ssim
 from bids_sr.series import VALIDATION_BASELINES
-from bids_sr.sr.data.examples import Batch, Examples, Region, ValidationPatch
+from bids_sr.sr.data.examples import Batch, Examples, Region, Window
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training import checkpoint as checkpoints
-from bids_sr.sr.training import update_steps
 from bids_sr.sr.training.checkpoint import Journal, LogRow
 from bids_sr.sr.training.job import Training
-from bids_sr.sr.training.update_steps import Networks
+from bids_sr.sr.training.update_steps import Networks, channels_last
 
+LOG = logging.getLogger(__name__)
+Progress = Callable[[str, int, int], None]
 _SMALLEST_SSIM = 11  # side of the structural similarity's own window
+_GAIN_DB = 0.005
+_LOWER_DB = 0.01  # by which bf16 may change the score; the gain that counts as one is half of that
 
 
-def outputs(generator: nn.Module, watched: Sequence[ValidationPatch], lower: bool = False) -> list[Tensor]:
+def _outputs(generator: nn.Module, windows: Sequence[Window], lower: bool = False) -> list[Tensor]:
     """What the generator makes of each window, in bf16 where `lower`."""
     generator.eval()
-    with torch.no_grad(), torch.autocast(watched[0].batch.input.device.type, torch.bfloat16, enabled=lower):
-        out = [generator(look.batch.input).float() for look in watched]
+    with torch.no_grad(), torch.autocast(windows[0].batch.input.device.type, torch.bfloat16, enabled=lower):
+        out = [generator(window.batch.input).float() for window in windows]
     generator.train()
     return out
 
 
-def _error(made: Sequence[Tensor], watched: Sequence[ValidationPatch]) -> float:
+def _error(made: Sequence[Tensor], windows: Sequence[Window]) -> float:
     """Mean squared error over all windows."""
     total = weight = 0.0
-    for image, look in zip(made, watched, strict=True):
-        seen = image if look.batch.operator is None else look.batch.operator.forward(image)
-        shared = look.batch.weight.expand_as(seen)
-        total += float((shared * (seen - look.batch.target).square()).sum())
+    for image, window in zip(made, windows, strict=True):
+        batch = window.batch
+        seen = image if batch.operator is None else batch.operator.forward(image)
+        shared = batch.weight.expand_as(seen)
+        total += float((shared * (seen - batch.target).square()).sum())
         weight += float(shared.sum())
     return total / max(weight, 1e-12)
 
 
-def score(nets: Networks, watched: Sequence[ValidationPatch], recipe: Recipe, lower: bool = False) -> float:
-    """In dB, higher is better: PSNR, or for the objective "self" the loss, total variation included."""
-    made = outputs(nets.generator, watched, lower)
-    error = _error(made, watched)
-    if recipe.objective == "self":
-        for kind, module, weight in nets.terms:
-            if kind == "tv":
-                found = [
-                    update_steps.term_value(nets, kind, module, look.batch, image, {})
-                    for image, look in zip(made, watched, strict=True)
-                ]
-                error += weight * float(np.mean([float(v) for v in found if v is not None]))
+def _db(error: float) -> float:
+    """A mean squared error as a score in dB, higher is better."""
     return float(-10 * np.log10(max(error, 1e-12)))
 
 
-def compare(
-    generator: nn.Module, examples: Examples, watched: Sequence[ValidationPatch], recipe: Recipe
-) -> dict[str, dict[str, float]]:
+def score(nets: Networks, windows: Sequence[Window], lower: bool = False) -> float:
+    """In dB, higher is better: PSNR, or for the objective "self" the loss, total variation included."""
+    made = _outputs(nets.generator, windows, lower)
+    error = _error(made, windows)
+    if nets.recipe.objective == "self":
+        for kind, module, weight in nets.terms:
+            if kind == "tv":
+                error += weight * float(np.mean([float(module(image)) for image in made]))
+    return _db(error)
+
+
+def compare(generator: nn.Module, examples: Examples, windows: Sequence[Window]) -> dict[str, dict[str, float]]:
     """Held-out metrics of the network and of plain interpolations, for the card; for "self" of consistency alone."""
-    made = outputs(generator, watched)
-    if recipe.objective == "self":
-        return {"network": {"consistency_psnr": round(-10 * float(np.log10(max(_error(made, watched), 1e-12))), 4)}}
+    made = _outputs(generator, windows)
+    if examples.recipe.objective == "self":
+        return {"network": {"consistency_psnr": round(_db(_error(made, windows)), 4)}}
     # at factor 1 every interpolation is the input itself
     same_grid = all(f == 1 for f in examples.factor)
     plain = {"input": "bspline"} if same_grid else {name: name for name in VALIDATION_BASELINES}
     rows = {"network": made}
-    rows |= {name: [examples.interpolated(how, patch) for patch in watched] for name, how in plain.items()}
-    return {name: _metrics(images, watched) for name, images in rows.items()}
+    rows |= {name: [examples.interpolated(how, window) for window in windows] for name, how in plain.items()}
+    return {name: _metrics(images, windows) for name, images in rows.items()}
 
 
-def _metrics(images: Sequence[Tensor], watched: Sequence[ValidationPatch]) -> dict[str, float]:
-    out = {"psnr": round(-10 * float(np.log10(max(_error(images, watched), 1e-12))), 4)}
+def _metrics(images: Sequence[Tensor], windows: Sequence[Window]) -> dict[str, float]:
+    """PSNR (dB), and the structural similarity where windows are large enough for it."""
     found, counts = [], []
-    for image, look in zip(images, watched, strict=True):
-        if min(image.shape[2:4]) < _SMALLEST_SSIM:
-            continue
-        for made, truth in zip(image[0], look.batch.target[0], strict=True):
-            inside = look.batch.weight[0, 0].cpu().numpy() > 0
-            if inside.any():
-                found.append(ssim(truth.cpu().numpy(), made.cpu().numpy(), data_range=1.0, mask=inside))
+    for image, window in zip(images, windows, strict=True):
+        inside = window.batch.weight[0, 0].cpu().numpy() > 0
+        if min(image.shape[2:4]) >= _SMALLEST_SSIM and inside.any():
+            for made, truth in zip(image[0].cpu().numpy(), window.batch.target[0].cpu().numpy(), strict=True):
+                found.append(ssim(truth, made, data_range=1.0, mask=inside))
                 counts.append(float(inside.sum()))
+    out = {"psnr": round(_db(_error(images, windows)), 4)}
     return out | ({"ssim": round(float(np.average(found, weights=counts)), 5)} if found else {})
-
-
-LOG = logging.getLogger(__name__)
-Progress = Callable[[str, int, int], None]
-_GAIN_DB = 0.005
-_LOWER_DB = 0.01  # by which bf16 may change the score; the gain that counts as one is half of that
 
 
 class TrainingDiverged(RuntimeError):
@@ -124,15 +120,12 @@ class Counters:
 class Phase:
     """One phase of training with everything it needs; mutable, private to the trainer."""
 
-    # what, and how many steps at most; the recipe is that of the training
     name: str
     training: Training
-    recipe: Recipe
-    iterations: int
     examples: Examples
-    # parts of the data that are drawn from; patches that are held out
-    parts: tuple[Region, ...]
-    watched: tuple[ValidationPatch, ...]
+    parts: tuple[Region, ...]  # of the data, that are drawn from
+    windows: tuple[Window, ...]  # that are held out
+    iterations: int  # steps at most
     signature: str  # tells whether a checkpoint belongs to this phase
     folder: Path  # of checkpoints and log
     deadline: float | None = None  # of `time.monotonic`, or None
@@ -148,12 +141,18 @@ class Phase:
 
     def __post_init__(self) -> None:
         asked, seen = self.training, self.examples
-        self.nets = update_steps.build_networks(
-            self.recipe, seen.factor, asked.seed, asked.device, asked.vgg_weights, channels=seen.channels,
-            ndim=seen.ndim, start=None if asked.start is None else asked.start.generator.state_dict(),
+        self.nets = Networks(
+            self.recipe, seen.factor, seed=asked.seed, device=asked.device, vgg_weights=asked.vgg_weights,
+            channels=seen.channels, ndim=seen.ndim,
+            start=None if asked.start is None else asked.start.generator.state_dict(),
         )  # fmt: skip
         self.rng = np.random.default_rng([asked.seed, len(self.parts)])
-        self.at.mixed = self.mixed and bool(self.watched)
+        self.at.mixed = self.mixed and bool(self.windows)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it is trained."""
+        return self.examples.recipe
 
     @property
     def checkpoint(self) -> Path:
@@ -163,44 +162,40 @@ class Phase:
     @property
     def by_loss(self) -> bool:
         """Whether, with nothing held out, the mean training loss since the last validation step decides."""
-        return not (self.watched or self.recipe.contested) and self.name == "search"
+        return not (self.windows or self.recipe.contested) and self.name == "search"
 
     @property
     def scored(self) -> bool:
         """Whether something decides which weights are best; else the last ones are kept."""
-        return bool(self.watched) or self.by_loss
+        return bool(self.windows) or self.by_loss
+
+    @property
+    def batch_size(self) -> int:
+        """Examples a step: half of the recipe's once the device had no room for it."""
+        return max(1, self.recipe.batch // 2) if self.at.halved else self.recipe.batch
 
     def draw(self) -> Batch:
         """The next batch."""
         batch = self.examples.batch(
             self.rng, self.parts, iteration=self.at.iteration, seed=self.training.seed, size=self.batch_size
         )
-        order = update_steps.channels_last(self.examples.ndim)
-        return replace(batch, input=batch.input.contiguous(memory_format=order))
+        return replace(batch, input=batch.input.contiguous(memory_format=channels_last(self.examples.ndim)))
 
     def step(self) -> dict[str, float]:
         """One step; returns losses and rate, for the log."""
         recipe, batch = self.recipe, self.draw()
-        rate = self.set_rate()
+        rate = self.nets.set_rate(self.at.iteration, self.at.rate_factor)
         with torch.autocast(batch.input.device.type, torch.bfloat16, enabled=self.at.mixed):
             fake = self.nets.generator(batch.input)
         fake = fake.float()
         parts: dict[str, float] = {}
-        adversarial = self.nets.critic is not None and self.at.iteration >= recipe.adversarial_from
+        adversarial = "critic" in self.nets.nets and self.at.iteration >= recipe.adversarial_from
         for k in range(recipe.critic_steps if adversarial else 0):
-            seen = (batch, recipe, fake) if k == 0 else (self.draw(), recipe)
-            parts |= update_steps.critics_step(self.nets, *seen)
-        parts |= update_steps.generators_step(self.nets, batch, fake, recipe, adversarial)
+            parts |= self.nets.critics_step(batch, fake) if k == 0 else self.nets.critics_step(self.draw())
+        parts |= self.nets.generators_step(batch, fake, adversarial)
         if self.by_loss:
             self.losses.append(parts["loss"])
         return parts | {"learning_rate": rate}
-
-    def score(self) -> float:
-        """Score of what is held out in dB, or of the training loss; higher is better."""
-        if self.watched:
-            return score(self.nets, self.watched, self.recipe)
-        recent, self.losses = float(np.mean(self.losses)), []
-        return float(-10 * np.log10(max(recent, 1e-12)))
 
     def run(self) -> None:
         """Train to the end, from the checkpoint where there is one."""
@@ -224,25 +219,6 @@ class Phase:
             if self.progress is not None:
                 self.progress(self.name, self.at.iteration, self.iterations)
         journal.close()
-
-    @property
-    def batch_size(self) -> int:
-        """Examples a step: half of the recipe's once the device had no room for it."""
-        return max(1, self.recipe.batch // 2) if self.at.halved else self.recipe.batch
-
-    def set_rate(self) -> float:
-        """Set the rate of this step: the generators', and the critics' where theirs follows a schedule."""
-        recipe = self.recipe
-        rate = recipe.rate(self.at.iteration, recipe.learning_rate) * self.at.rate_factor
-        for name, optimizer in self.nets.optimizers.items():
-            base = rate
-            if "critic" in name:
-                if recipe.schedule not in ("plateau", "linear-decay"):
-                    continue
-                base = (recipe.critic_learning_rate or recipe.learning_rate) * rate / recipe.learning_rate
-            for group in optimizer.param_groups:
-                group["lr"] = base
-        return rate
 
     def _tried_step(self) -> dict[str, float]:
         """One step; where the device has no room, one with half of the batch, and that for good."""
@@ -269,43 +245,32 @@ class Phase:
             f"{self._last_good}. Train on the CPU (--device cpu), or free memory of the device"
         )
 
-    def _keep(self, journal: Journal) -> None:
-        """Checkpoint and log; a full disk costs what would be needed to go on after a kill, not the training."""
-        try:
-            self._save()
-            journal.add(self.at.log)
-        except atomic_files.DiskFullError:  # its own text asks to give the command again, which is not needed here
-            LOG.warning(
-                "%s: no space left for the checkpoint %s (%s): training goes on, but after a kill only from the "
-                "checkpoint before, if there is one",
-                self.name, self.checkpoint, atomic_files.free_text(self.checkpoint),
-            )  # fmt: skip
-
     def _validate(self, parts: dict[str, float]) -> None:
-        """Score what is held out, keep the best weights, add a row to the log."""
-        at = self.at
+        """Score what is held out, or the training loss, keep the best weights, add a row to the log."""
+        at, recipe = self.at, self.recipe
         row: dict[str, str | float] = {"phase": self.name, "iteration": at.iteration, **parts}
         if self.scored:
             try:
-                row["psnr"] = psnr = self.score()
+                found = score(self.nets, self.windows) if self.windows else _db(float(np.mean(self.losses)))
             except torch.cuda.OutOfMemoryError as error:
                 raise self._no_room("what is held out") from error
-            gained = psnr > at.best_psnr + _GAIN_DB
+            row["psnr"], self.losses = found, []
+            gained = found > at.best_psnr + _GAIN_DB
             at.looks_without_gain = 0 if gained else at.looks_without_gain + 1
-            if gained:
-                at.best_psnr, at.best_iteration = psnr, at.iteration
             at.looks_since_drop = 0 if gained else at.looks_since_drop + 1
-            if self.recipe.schedule == "plateau" and at.looks_since_drop >= self.recipe.plateau_patience:
-                at.rate_factor, at.looks_since_drop = at.rate_factor * self.recipe.plateau_factor, 0
-            if at.mixed and self.watched:
-                self._check_precision(psnr)
+            if gained:
+                at.best_psnr, at.best_iteration = found, at.iteration
+            if recipe.schedule == "plateau" and at.looks_since_drop >= recipe.plateau_patience:
+                at.rate_factor, at.looks_since_drop = at.rate_factor * recipe.plateau_factor, 0
+            if at.mixed:
+                self._check_precision(found)
         if not self.scored or at.best_iteration == at.iteration:
             self.best = {key: value.detach().clone() for key, value in self.nets.generator.state_dict().items()}
         at.log.append(row)
 
     def _check_precision(self, full: float) -> None:
         """Leave mixed precision for good where it shows in the score."""
-        lower = score(self.nets, self.watched, self.recipe, lower=True)
+        lower = score(self.nets, self.windows, lower=True)
         self.at.mixed_loss_db = round(full - lower, 4)
         if abs(full - lower) > _LOWER_DB:
             self.at.mixed = False
@@ -319,13 +284,22 @@ class Phase:
             return "plateau"
         return "time" if late else ""
 
-    def _save(self) -> None:
+    def _keep(self, journal: Journal) -> None:
+        """Checkpoint and log; a full disk costs what would be needed to go on after a kill, not the training."""
         tensors = {f"best.{k}": v for k, v in self.best.items()} | {"torch_rng": torch.get_rng_state()}
-        for name, (module, optimizer) in self.nets.trained.items():
-            tensors |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
+        for name, optimizer in self.nets.optimizers.items():
+            tensors |= {f"{name}.{k}": v for k, v in self.nets.nets[name].state_dict().items()}
             tensors |= checkpoints.flatten_optimizer(optimizer, f"{name}_optimizer")
         values = {"signature": self.signature, "rng": self.rng.bit_generator.state, "progress": asdict(self.at)}
-        checkpoints.write_checkpoint(self.checkpoint, tensors, values)
+        try:
+            checkpoints.write_checkpoint(self.checkpoint, tensors, values)
+            journal.add(self.at.log)
+        except atomic_files.DiskFullError:  # its own text asks to give the command again, which is not needed here
+            LOG.warning(
+                "%s: no space left for the checkpoint %s (%s): training goes on, but after a kill only from the "
+                "checkpoint before, if there is one",
+                self.name, self.checkpoint, atomic_files.free_text(self.checkpoint),
+            )  # fmt: skip
 
     def _resume(self) -> None:
         try:
@@ -336,8 +310,8 @@ class Phase:
         if found is None or found[1].get("signature") != self.signature:
             return
         tensors, values = found
-        for name, (module, optimizer) in self.nets.trained.items():
-            module.load_state_dict(_part(tensors, f"{name}."))
+        for name, optimizer in self.nets.optimizers.items():
+            self.nets.nets[name].load_state_dict(_part(tensors, f"{name}."))
             checkpoints.restore_optimizer(optimizer, tensors, f"{name}_optimizer")
         self.best = _part(tensors, "best.")
         state, progress = values["rng"], values["progress"]

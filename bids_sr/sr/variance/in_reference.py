@@ -19,13 +19,14 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.inference.acquired import Upsampler
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.sr.resolution.operators import Level, level_above, to_slices, to_volume
 from bids_sr.sr.variance.dense import reconstructions
 from bids_sr.sr.variance.prior import Prior
 
 
-class ReferenceUpsampler:
+class ReferenceUpsampler(Upsampler):
     """Zero filling of each volume, and what a prior adds to it in the frame of the reference.
 
     Parameters
@@ -45,10 +46,7 @@ class ReferenceUpsampler:
             return to_volume(level_above(_three(volume.shape), self.factor).up(to_slices(volume)))
 
     def settle(self, reader: SeriesReader, xfms: Array, distortion: Distortion | None, folder: Path) -> None:
-        """Find what is added to each volume of a series, in a file in a folder that has no name: none is left behind.
-
-        xfms : (T, 4, 4), take a boldref point to where it lies in volume t (RAS mm)
-        """
+        """Find what is added to each volume of a series, in a file that has no name: none is left behind."""
         level = self.prior.window.level
         with torch.inference_mode():
             change = self._in_reference(reader, xfms, distortion, level)
@@ -59,7 +57,6 @@ class ReferenceUpsampler:
                 self._added[:, number, tile.made[0], tile.made[1]] = made.numpy()
 
     def added(self, number: int) -> Array | None:
-        """What is added to a volume on the boldref's high-resolution grid, (X, Y, Z)."""
         if self._added is None:
             return self.constant
         with torch.inference_mode():

@@ -19,7 +19,7 @@ from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.resampling import Spline, sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import displacement, hr_grid
-from bids_sr.sr.inference.acquired import Acquired, InferenceError
+from bids_sr.sr.inference.acquired import Acquired, InferenceError, Upsampler
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import VarianceRecipe
@@ -69,7 +69,7 @@ class PosedPrior:
     gradient: tuple[Array, Array, Array]
 
 
-class VarianceUpsampler:
+class VarianceUpsampler(Upsampler):
     """Zero filling plus what a run's variance maps reconstruct of its change; see the module.
 
     Parameters
@@ -145,6 +145,9 @@ class VarianceUpsampler:
                 out -= way
         return out
 
+    def added(self, number: int) -> Array | None:
+        return self.constant
+
     def __call__(self, volume: Array, pose: Array) -> Array:
         with torch.inference_mode():
             slices = to_slices(volume)
@@ -156,7 +159,7 @@ class VarianceUpsampler:
             return to_volume(added.add_(self.level.up(left)))
 
 
-def variance_upsampler(model: LoadedModel, acquired: Acquired) -> VarianceUpsampler | ReferenceUpsampler:
+def variance_upsampler(model: LoadedModel, acquired: Acquired) -> Upsampler:
     """The upsampler of a run's variance maps; static detail of the guide, if any, is its `constant`.
 
     With the patterns of a calibration it is one that works in the reference, unless slices get thinner.

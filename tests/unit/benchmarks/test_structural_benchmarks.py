@@ -63,7 +63,7 @@ def test_a_pace_is_measured_once_for_all_alignments_and_outlives_the_run(
     monkeypatch.setattr(run, "fit", lambda *_args, **_how: made)
     monkeypatch.setattr(run, "save_model", lambda *_args: None)
     how = run.How(seconds=10, patch=16, weight=0.1, seed=0)
-    images = SimpleNamespace(images=[SimpleNamespace(shape=(32, 32, 8))])
+    images = (SimpleNamespace(shape=(32, 32, 8)),)
     steps = {}
     for cell in (run.Cell(), run.Cell(align="affine"), run.Cell(patches=True)):
         run._train(cell, how, tmp_path / f"{cell.name}.safetensors", images)

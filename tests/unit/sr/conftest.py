@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_sr.sr.data.training_pair import TrainingPair
+from bids_sr.sr.data.images import pair_image
 from bids_sr.sr.resolution.matrices import kspace_crop
 
 
@@ -17,7 +17,4 @@ def small_pair():
     texture = np.repeat(np.repeat(rng.random((12, 12, 6)), 2, 0), 2, 1)
     highres = (head * (500 + 500 * texture)).astype(np.float32)
     lowres, affine = kspace_crop(highres, np.diag([3.0, 3, 4, 1]), factor=(2, 2, 1))
-    mask = head[::2, ::2]
-    return TrainingPair(
-        lowres=lowres, highres=highres, mask=mask, lowres_affine=affine, factor=(2.0, 2.0, 1.0)
-    )  # fmt: skip
+    return pair_image(lowres, highres, head[::2, ::2], affine, (2.0, 2.0, 1.0))

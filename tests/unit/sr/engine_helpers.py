@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from bids_sr.sr import method
-from bids_sr.sr.data.images import ImageSet, TrainingImage
+from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.losses.image_losses import MSE
 from bids_sr.sr.recipe import LossTerm, Recipe
 from bids_sr.sr.training.job import Training
@@ -52,7 +52,7 @@ def ball(seed=0, shape=(16, 16, 12), name=None):
 
 def balls(count=1, **given):
     """A set of them."""
-    return ImageSet(images=tuple(ball(seed, **given) for seed in range(count)))
+    return tuple(ball(seed, **given) for seed in range(count))
 
 
 def recipe(ndim=3, **given):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bids_sr.sr.losses.adversarial import AdversarialWasserstein, GradientPenalty, clip_weights
+from bids_sr.sr.losses.adversarial import AdversarialWasserstein, clip_weights, gradient_penalty
 from bids_sr.sr.losses.image_losses import JointSparsify, TotalVariation, variation
 
 SHAPES = [(6, 5), (6, 5, 4)]
@@ -115,7 +115,7 @@ def test_the_penalty_of_a_linear_critic_is_its_norm_less_one_squared(norm):
     weights = torch.randn(1, 4, 5)
     critic = Linear(weights / weights.norm() * norm)
     images = torch.rand(3, 1, 4, 5), torch.rand(3, 1, 4, 5)
-    value = GradientPenalty()(critic, *images)
+    value = gradient_penalty(critic, *images)
     assert float(value.detach()) == pytest.approx((norm - 1) ** 2, abs=1e-6)
     value.backward()
     # it pulls the norm to one: d/dw (|w| - 1)² = 2 (|w| - 1) w/|w|
@@ -135,7 +135,7 @@ def test_the_penalty_asks_between_the_images_and_each_image_for_itself():
 
     torch.manual_seed(3)
     critic, real, fake = Square(), torch.zeros(50, 1, 1, 1), torch.full((50, 1, 1, 1), 4.0)
-    value = float(GradientPenalty()(critic, real, fake).detach())
+    value = float(gradient_penalty(critic, real, fake).detach())
     places = critic.asked[0]
     assert 0 <= float(places.min()) < 0.5
     assert 3.5 < float(places.max()) <= 4
@@ -148,6 +148,6 @@ def test_the_penalty_gives_generated_images_no_slope():
     critic = torch.nn.Sequential(
         torch.nn.Conv2d(1, 2, 3), torch.nn.LeakyReLU(), torch.nn.Flatten(), torch.nn.Linear(8, 1)
     )
-    GradientPenalty()(critic, torch.rand(2, 1, 4, 4), fake).backward()
+    gradient_penalty(critic, torch.rand(2, 1, 4, 4), fake).backward()
     assert fake.grad is None
     assert critic[0].weight.grad is not None

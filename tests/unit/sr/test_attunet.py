@@ -17,7 +17,7 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.critics import Critic, GuidingCritic
 from bids_sr.sr.networks.unet_generator import WIDTHS, AttentionGate, AttentionUNet, UNet, padded_side
 from bids_sr.sr.networks.vision_transformer import VisionTransformer
-from bids_sr.sr.training import update_steps
+from bids_sr.sr.training.update_steps import Networks
 
 SMALL = (4, 6, 8)
 
@@ -295,9 +295,9 @@ def test_a_step_of_the_published_loss_counts_the_ratio():
     recipe = replace(
         get_method("unet").recipes["paper"], build_generator=lambda channels, _: UNet(channels, widths=SMALL)
     )
-    nets = update_steps.build_networks(recipe, (2.0, 2.0, 1.0), 0, "cpu", None)
+    nets = Networks(recipe, (2.0, 2.0, 1.0))
     image = torch.rand(2, 1, 16, 16)
     batch = Batch(input=image, target=0.5 * image, weight=torch.ones_like(image))
-    parts = update_steps.generators_step(nets, batch, nets.generator(image), recipe, False)
+    parts = nets.generators_step(batch, nets.generator(image), False)
     assert set(parts) == {"content", "ssim", "psnr", "loss"}
     assert parts["loss"] == pytest.approx(parts["content"] + parts["ssim"] + 0.002 * parts["psnr"], rel=1e-4)

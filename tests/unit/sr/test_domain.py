@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.sr.data.training_pair import TrainingPair
+from bids_sr.sr.data.examples import Examples
+from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import card, compatibility
 from bids_sr.sr.models.card_checks import ModelCard
@@ -60,11 +61,14 @@ def test_quantiles_and_edges_are_those_of_numpy() -> None:
     assert edges == pytest.approx(np.sqrt(np.mean(steps**2)))
 
 
-def test_a_card_from_before_says_nothing_and_every_new_card_does(small_pair: TrainingPair) -> None:
-    assert compatibility.domain_difference(ModelCard(), small_pair.lowres, small_pair.mask) is None
+def test_a_card_from_before_says_nothing_and_every_new_card_does(small_pair: TrainingImage) -> None:
+    image, mask = small_pair.coarse, small_pair.mask[::2, ::2]
+    assert image is not None
+    assert compatibility.domain_difference(ModelCard(), image, mask) is None
     method = get_method("srgan")
-    made = card.card_entries(Training(method=method), method.recipes["fast"], small_pair.described())
-    found = compatibility.domain_difference(ModelCard.from_json(made), small_pair.lowres, small_pair.mask)
+    seen = Examples((small_pair,), method.recipes["fast"], (2.0, 2.0, 1.0), 2)
+    made = card.card_entries(Training(method=method), method.recipes["fast"], seen.described())
+    found = compatibility.domain_difference(ModelCard.from_json(made), image, mask)
     assert found is not None
     assert found.distance < 1e-4
     assert found.edges == pytest.approx(1, abs=1e-4)

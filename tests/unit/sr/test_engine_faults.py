@@ -12,13 +12,13 @@ import torch
 from engine_helpers import CONTENT, Tiny, TinyCritic, balls, fit, recipe, same
 
 from bids_sr.io import atomic_files
-from bids_sr.sr.data.image_examples import ImageExamples
+from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.losses.adversarial import AdversarialBCE, AdversarialWasserstein
 from bids_sr.sr.losses.image_losses import MAE, JointSparsify, TotalVariation
 from bids_sr.sr.recipe import LossTerm
 from bids_sr.sr.training import phase as loop
-from bids_sr.sr.training import update_steps
 from bids_sr.sr.training.checkpoint import log_tsv, read_checkpoint, write_checkpoint
+from bids_sr.sr.training.update_steps import Networks
 
 
 class Stopped(Exception):
@@ -120,14 +120,14 @@ def test_a_checkpoint_of_another_start_or_another_set_is_not_gone_on_with(tmp_pa
 
 def broken_at(monkeypatch, step, part):
     """Make one part of the loss not a number at a step."""
-    real, calls = update_steps.generators_step, []
+    real, calls = Networks.generators_step, []
 
     def broken(*given):
         calls.append(1)
         parts = real(*given)
         return parts | ({part: float("nan"), "loss": float("nan")} if len(calls) == step else {})
 
-    monkeypatch.setattr(update_steps, "generators_step", broken)
+    monkeypatch.setattr(Networks, "generators_step", broken)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_divergence_before_any_step_blames_none():
 
 def out_of_memory(monkeypatch, largest):
     """A device with room for so many images a step."""
-    real, sizes = ImageExamples.batch, []
+    real, sizes = Examples.batch, []
 
     def full(self, *given, **more):
         batch = real(self, *given, **more)
@@ -172,7 +172,7 @@ def out_of_memory(monkeypatch, largest):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory (a fake)")
         return batch
 
-    monkeypatch.setattr(ImageExamples, "batch", full)
+    monkeypatch.setattr(Examples, "batch", full)
     return sizes
 
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 from engine_helpers import CONTENT, Tiny, TinyCritic, ball, balls, fit, recipe, same
 
-from bids_sr.sr.data.images import ImageSet, ImageSetError, TrainingImage
-from bids_sr.sr.data.training_pair import PairError
+from bids_sr.sr.data.images import TrainingDataError, TrainingImage
 from bids_sr.sr.losses.adversarial import AdversarialBCE
 from bids_sr.sr.losses.image_losses import TotalVariation
 from bids_sr.sr.models.card_checks import ModelCard
@@ -31,7 +30,7 @@ def edges(seed, shape=(20, 20, 12)):
 @pytest.mark.parametrize("ndim", [2, 3])
 @pytest.mark.parametrize("count", [1, 3])
 def test_it_gains_on_what_it_has_not_seen(tmp_path, ndim, count):
-    images = ImageSet(images=tuple(edges(seed) for seed in range(count)))
+    images = tuple(edges(seed) for seed in range(count))
     steps = 100 if ndim == 2 else 300
     how = recipe(ndim, iterations=steps, evaluate_every=50, batch=4, learning_rate=2e-2, schedule="one-cycle")
     how = replace(how, build_generator=lambda channels, factor: Tiny(channels, ndim=ndim, width=8))
@@ -46,16 +45,16 @@ def test_what_is_held_out_is_not_trained_on(tmp_path, change):
     images = balls(4 if change == "image" else 1)
     first = fit(images, recipe(evaluate_every=12), tmp_path / "a")
     part = first.card["held_out"]["parts"][0]
-    names = [image.name for image in images.images]
+    names = [image.name for image in images]
     where = names.index(part["image"])
-    fine = images.images[where].fine.copy()
+    fine = images[where].fine.copy()
     low, high = part["slices"]
     assert (low, high) == ((0, 12) if change == "image" else (8, 12))
     middle = slice(low + 1, high - 1)  # the border between coarse voxels belongs to both sides when interpolated
     fine[..., middle] = fine[..., middle][::-1] * 0.9 + 1
-    other = list(images.images)
+    other = list(images)
     other[where] = replace(other[where], fine=fine)
-    again = fit(ImageSet(images=tuple(other)), recipe(evaluate_every=12), tmp_path / "b")
+    again = fit(tuple(other), recipe(evaluate_every=12), tmp_path / "b")
     if change == "image":
         assert same(first.state, again.state)
     assert first.log[-1]["psnr"] != again.log[-1]["psnr"]
@@ -72,7 +71,7 @@ def test_training_on_coarse_images_alone_agrees_with_them_and_prefers_smooth_one
         objective="self", hold_out=0, patch=None, batch=1, iterations=120, evaluate_every=20, background=1.0,
     )  # fmt: skip
     made = [
-        fit(ImageSet(images=(image,)), replace(how, losses=terms), tmp_path / name)
+        fit((image,), replace(how, losses=terms), tmp_path / name)
         for name, terms in (("plain", (CONTENT,)), ("smooth", (CONTENT, tv)))
     ]
     start = torch.nn.functional.interpolate
@@ -106,7 +105,7 @@ def test_where_nothing_is_held_out_the_mean_loss_since_the_last_look_decides(tmp
 
 def test_the_unit_of_intensity_does_not_matter(tmp_path):
     images = balls(3)
-    brighter = ImageSet(images=tuple(replace(i, fine=i.fine * 8) for i in images.images))
+    brighter = tuple(replace(i, fine=i.fine * 8) for i in images)
     first, again = (fit(each, recipe(), tmp_path / str(k)) for k, each in enumerate((images, brighter)))
     assert same(first.state, again.state)
     assert again.card["intensity"]["scale"] == [8 * v for v in first.card["intensity"]["scale"]]
@@ -115,7 +114,7 @@ def test_the_unit_of_intensity_does_not_matter(tmp_path):
 def test_contrasts_as_channels_are_scaled_one_by_one(tmp_path):
     one = ball()
     both = replace(one, fine=np.stack([one.fine, 100 * one.fine[::-1]]), contrast="T1w+T2w")
-    made = fit(ImageSet(images=(both,)), recipe(2), tmp_path, 2)
+    made = fit((both,), recipe(2), tmp_path, 2)
     scale = made.card["intensity"]["scale"]
     assert (made.card["channels"], made.card["contrast"]) == (2, "T1w+T2w")
     assert scale[1] == pytest.approx(100 * scale[0], rel=0.05)
@@ -132,12 +131,8 @@ def test_in_units_of_the_largest_value_the_card_says_how_much_room_that_leaves(t
 
 
 def test_a_pair_is_a_set_of_one_with_its_measured_coarse_image(small_pair, tmp_path):
-    images = ImageSet.from_pair(replace(small_pair, highres=small_pair.highres * 3))
-    np.testing.assert_allclose(images.images[0].fine, small_pair.highres, rtol=1e-4)
-    np.testing.assert_allclose(
-        images.images[0].affine @ [0.5, 0.5, 0, 1], small_pair.lowres_affine @ [0, 0, 0, 1], atol=1e-6
-    )
-    card = fit(images, recipe(2), tmp_path, 2, factor=small_pair.factor).card
+    np.testing.assert_allclose(small_pair.affine @ [0.5, 0.5, 0, 1], [1.5, 1.5, 0, 1], atol=1e-6)
+    card = fit((small_pair,), recipe(2), tmp_path, 2).card
     assert card["coarse_images"] == "measured"
     assert card["resolution"]["highres_mm"] == [3, 3, 4]
     assert card["resolution"]["lowres_mm"] == [6, 6, 4]
@@ -173,8 +168,8 @@ def test_more_layers_than_there_are_cannot_be_trained(tmp_path):
 def test_slices_without_brain_are_named(tmp_path):
     mask = ball().mask.copy()
     mask[..., :10] = False
-    with pytest.raises(ImageSetError, match=r"ball-0, slices 0 to 9: the mask is empty"):
-        fit(ImageSet(images=(replace(ball(), mask=mask),)), recipe(), tmp_path)
+    with pytest.raises(TrainingDataError, match=r"ball-0, slices 0 to 9: the mask is empty"):
+        fit((replace(ball(), mask=mask),), recipe(), tmp_path)
 
 
 def test_two_runs_are_equal_and_another_seed_is_not(tmp_path):
@@ -205,29 +200,31 @@ def test_a_kept_critic_travels_with_the_generator(tmp_path):
     [
         ({"fine": None}, "neither a fine nor a coarse"),
         ({"fine": np.ones((16, 16, 12))}, "constant"),
-        ({"mask": np.ones((16, 16, 11))}, "not on the grid"),
+        ({"mask": np.ones((16, 16, 11))}, "not on the image's grid"),
         ({"mask": np.zeros((16, 16, 12))}, "mask is empty"),
         ({"coarse": np.full((8, 8, 6), np.nan)}, "not finite"),
         ({"coarse": np.random.default_rng(0).random((2, 8, 8, 6))}, "1 channels in the fine image, 2 in the coarse"),
     ],
 )
 def test_an_image_that_cannot_be_trained_on_is_refused(change, message):
-    with pytest.raises(PairError, match=message):
+    with pytest.raises(TrainingDataError, match=message):
         replace(ball(), **change)
 
 
 def test_sets_that_do_not_hold_together_are_refused(tmp_path):
     one = ball()
-    with pytest.raises(ImageSetError, match="different contrasts"):
-        ImageSet(images=(one, replace(ball(1), contrast="T2w")))
-    with pytest.raises(ImageSetError, match="one name"):
-        ImageSet(images=(one, one))
+    with pytest.raises(TrainingDataError, match="no image"):
+        fit((), recipe(), tmp_path)
+    with pytest.raises(TrainingDataError, match="different contrasts"):
+        fit((one, replace(ball(1), contrast="T2w")), recipe(), tmp_path)
+    with pytest.raises(TrainingDataError, match="one name"):
+        fit((one, one), recipe(), tmp_path)
     coarse = TrainingImage(coarse=one.fine, mask=one.mask, affine=one.affine, contrast="T1w", name="low")
-    with pytest.raises(ImageSetError, match="only coarse ones"):
-        fit(ImageSet(images=(coarse,)), recipe(), tmp_path)
-    with pytest.raises(ImageSetError, match=r"by \(2\.0, 2\.0, 2\.0\) is \(16, 16, 10\), not the fine one's"):
-        fit(ImageSet(images=(replace(one, coarse=one.fine[::2, ::2, :5]),)), recipe(), tmp_path)
-    with pytest.raises(ImageSetError, match="single slice"):
-        fit(ImageSet(images=(ball(shape=(16, 16, 1)),)), recipe(2), tmp_path, 2)
-    with pytest.raises(ImageSetError, match="slice by slice"):
+    with pytest.raises(TrainingDataError, match="only coarse ones"):
+        fit((coarse,), recipe(), tmp_path)
+    with pytest.raises(TrainingDataError, match=r"by \(2\.0, 2\.0, 2\.0\) is \(16, 16, 10\), not the fine one's"):
+        fit((replace(one, coarse=one.fine[::2, ::2, :5]),), recipe(), tmp_path)
+    with pytest.raises(TrainingDataError, match="single slice"):
+        fit((ball(shape=(16, 16, 1)),), recipe(2), tmp_path, 2)
+    with pytest.raises(TrainingDataError, match="slice by slice"):
         fit(balls(1), recipe(2), tmp_path, 2, factor=(2.0, 2.0, 2.0))

@@ -12,7 +12,7 @@ from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel, ModelError, load_model, save_model
 from bids_sr.sr.networks.critics import GuidingCritic
 from bids_sr.sr.networks.unet_generator import AttentionUNet
-from bids_sr.sr.training.fused import SAME_GRID, contrast_set, explain_slice, super_resolve_contrasts, unit_range
+from bids_sr.sr.training.fused import SAME_GRID, contrast_image, explain_slice, super_resolve_contrasts, unit_range
 from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.trainer import fit
 
@@ -83,8 +83,8 @@ def test_training_on_two_contrasts_gains_and_keeps_the_critic(tmp_path):
         build_generator=lambda c, _f: AttentionUNet(c, widths=(8, 12, 16), head="residual", sizes="multiple"),
         build_critic=lambda c: GuidingCritic(c, width=2),
     )  # fmt: skip
-    images = contrast_set(fine, coarse, mask, AFFINE, ("T1w", "T2w"), "sub-01")
-    made = fit(Training(method=method, recipe="fast", changed=recipe, factor=SAME_GRID), images, tmp_path / "work")
+    images = contrast_image(fine, coarse, mask, AFFINE, ("T1w", "T2w"), "sub-01")
+    made = fit(Training(method=method, recipe="fast", changed=recipe, factor=SAME_GRID), (images,), tmp_path / "work")
     assert made.card["contrast"] == "T1w+T2w"
     assert made.card["channels"] == 2
     reached = made.card["held_out"]

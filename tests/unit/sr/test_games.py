@@ -9,18 +9,18 @@ from engine_helpers import CONTENT, Tiny, TinyCritic, a_method, ball, balls, rec
 from torch import nn
 
 from bids_sr.sr import method
-from bids_sr.sr.data.examples import Batch
-from bids_sr.sr.data.image_examples import ImageExamples, Region
-from bids_sr.sr.data.images import ImageSet, TrainingImage
+from bids_sr.sr.data.examples import Batch, Examples, Region
+from bids_sr.sr.data.images import TrainingImage
+from bids_sr.sr.data.windows import turned
 from bids_sr.sr.losses.adversarial import AdversarialBCE, AdversarialWasserstein
 from bids_sr.sr.losses.image_losses import MAE, MSE
 from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.recipe import Augmentation, LossTerm
 from bids_sr.sr.resolution.matrices import upsample
 from bids_sr.sr.resolution.operators import get_operator
-from bids_sr.sr.training import update_steps
 from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.phase import Phase
+from bids_sr.sr.training.update_steps import Networks, freeze_but_last
 
 CUBE = (2.0, 2.0, 2.0)
 
@@ -55,55 +55,53 @@ def cycle(**given):
         learning_rate=1e-3, **given,
     )  # fmt: skip
     ones = torch.ones(2, 1, 4, 4, 4)
-    return (
-        how,
-        update_steps.build_networks(how, CUBE, 0, "cpu", None, ndim=3),
-        Batch(input=ones, target=2 * ones, weight=ones),
-    )
+    return Networks(how, CUBE, ndim=3), Batch(input=ones, target=2 * ones, weight=ones)
 
 
 def test_what_a_cycle_compares():
     terms = tuple(LossTerm(kind=k, build=MAE, weight=w) for k, w in (("cycle", 1.0), ("identity", 0.1)))
-    how, nets, batch = cycle(losses=terms)
-    parts = update_steps.generators_step(nets, batch, nets.generator(batch.input), how, False)
+    nets, batch = cycle(losses=terms)
+    parts = nets.generators_step(batch, nets.generator(batch.input), False)
     # F(G(1)) = 15 against 1, G(F(2)) = 30 against 2; G(2) = 6 against 2, F(1) = 5 against 1
     assert parts == pytest.approx({"cycle": 14 + 28, "identity": 4 + 4, "loss": 42.8})
     # d/dG and d/dF are positive: both numbers go down by Adam's first step
-    assert [nets.generator.value.item(), nets.backward.value.item()] == pytest.approx([2.999, 4.999])
+    assert [nets.generator.value.item(), nets.nets["backward"].value.item()] == pytest.approx([2.999, 4.999])
 
 
 def test_both_critics_of_a_cycle_learn_and_neither_generator_does():
-    how, nets, batch = cycle(
+    nets, batch = cycle(
         losses=(LossTerm(kind="adversarial", build=AdversarialWasserstein, weight=1.0),),
         critic_game="wasserstein", weight_clip=0.4,
     )  # fmt: skip
-    found = update_steps.critics_step(nets, batch, how)
+    found = nets.critics_step(batch)
     # D(fake) - D(real): .5 (3 - 2) for the fine image, .5 (10 - 1) for the coarse one
     assert found == pytest.approx({"critic": 0.5, "backward_critic": 4.5})
-    assert [nets.critic.weight.item(), nets.backward_critic.weight.item()] == pytest.approx([0.4, 0.4]), "not clipped"
+    assert [nets.nets["critic"].weight.item(), nets.nets["backward_critic"].weight.item()] == pytest.approx(
+        [0.4, 0.4]
+    ), "not clipped"
     assert nets.generator.value.grad is None
-    assert nets.backward.value.grad is None
-    parts = update_steps.generators_step(nets, batch, nets.generator(batch.input), how, True)
+    assert nets.nets["backward"].value.grad is None
+    parts = nets.generators_step(batch, nets.generator(batch.input), True)
     assert parts["adversarial"] == pytest.approx(-0.4 * 3 - 0.4 * 10)
-    assert nets.critic.weight.grad is None or nets.critic.weight.requires_grad
+    assert nets.nets["critic"].weight.grad is None or nets.nets["critic"].weight.requires_grad
     assert nets.generator.value.item() == pytest.approx(3.001)
 
 
 def test_the_penalty_of_a_linear_critic_is_added():
-    how, nets, batch = cycle(
+    nets, batch = cycle(
         losses=(LossTerm(kind="adversarial", build=AdversarialWasserstein, weight=1.0),),
         critic_game="wasserstein-gp", penalty_weight=10.0,
     )  # fmt: skip
     slope = 0.5 / 64 * 8  # .5 / 64 in each of 64 voxels: its length is that times 8
-    assert update_steps.critics_step(nets, batch, how)["critic"] == pytest.approx(0.5 + 10 * (1 - slope) ** 2, rel=1e-5)
+    assert nets.critics_step(batch)["critic"] == pytest.approx(0.5 + 10 * (1 - slope) ** 2, rel=1e-5)
 
 
 def test_self_supervision_compares_what_the_operator_makes_of_the_output():
     how = recipe(objective="self", build_generator=lambda channels, factor: Times(2))
-    nets = update_steps.build_networks(how, CUBE, 0, "cpu", None, ndim=3)
+    nets = Networks(how, CUBE, ndim=3)
     fine, coarse = torch.ones(1, 1, 4, 4, 4), torch.ones(1, 1, 2, 2, 2)
     batch = Batch(input=fine, target=5 * coarse, weight=coarse, operator=get_operator("block", (4, 4, 4), CUBE))
-    parts = update_steps.generators_step(nets, batch, nets.generator(fine), how, False)
+    parts = nets.generators_step(batch, nets.generator(fine), False)
     assert parts["content"] == pytest.approx(9)
     assert nets.generator.value.item() == pytest.approx(2.01)
 
@@ -111,9 +109,9 @@ def test_self_supervision_compares_what_the_operator_makes_of_the_output():
 def test_a_term_that_stands_in_is_there_without_weights_only(monkeypatch):
     stand = LossTerm(kind="content", build=MAE, weight=0.5, stands_in=True)
     how = recipe(losses=(CONTENT, stand))
-    built = update_steps.build_networks(how, CUBE, 0, "cpu", None, ndim=3).terms
+    built = Networks(how, CUBE, ndim=3).terms
     assert [(kind, type(m), w) for kind, m, w in built] == [("content", MSE, 1.0), ("content", MAE, 0.5)]
-    assert len(update_steps.build_networks(how, CUBE, 0, "cpu", "vgg.safetensors", ndim=3).terms) == 1
+    assert len(Networks(how, CUBE, vgg_weights="vgg.safetensors", ndim=3).terms) == 1
     assert plain_recipe(how, vgg=True)["losses"] == {"content:MSE": 1.0}
     assert plain_recipe(how, vgg=False)["losses"] == {"content:MSE": 1.0, "content:MAE": 0.5}
 
@@ -134,10 +132,10 @@ def test_layers_are_counted_from_the_end(count, trained):
         ("c", nn.Conv3d(2, 1, 3)),
     ):  # fmt: skip
         net.add_module(name, layer)
-    update_steps.freeze_but_last(net, count)
+    freeze_but_last(net, count)
     assert {n for n, p in net.named_parameters() if p.requires_grad} == {*trained, "c.weight", "c.bias"}
     with pytest.raises(ValueError, match="3 layers with weights: 4"):
-        update_steps.freeze_but_last(net, 4)
+        freeze_but_last(net, 4)
 
 
 def test_linear_decay_is_constant_and_then_a_line():
@@ -156,23 +154,28 @@ def test_linear_decay_is_constant_and_then_a_line():
 
 def examples(how, images, ndim=3, factor=CUBE):
     """Images as a training with this recipe sees them."""
-    return ImageExamples(images, how, factor, ndim, "cpu")
+    return Examples(images, how, factor, ndim, "cpu")
 
 
 def phase(how, images, tmp_path, ndim=3, factor=CUBE):
     """A phase that is not run."""
     seen = examples(how, images, ndim, factor)
     return Phase(
-        name="search", training=Training(method=a_method(ndim), changed=how, seed=1), recipe=how, iterations=how.steps,
-        examples=seen, parts=seen.parts()[0], watched=(), signature="", folder=tmp_path,
+        name="search", training=Training(method=a_method(ndim), changed=how, seed=1), iterations=how.steps,
+        examples=seen, parts=seen.train, windows=(), signature="", folder=tmp_path,
     )  # fmt: skip
 
 
 def drawn(made, factor):
-    """(sides, windows) of the phase's next step."""
-    return made.examples.chosen(
+    """Windows of the phase's next step."""
+    return made.examples.windows(
         made.rng, made.parts, factor, iteration=made.at.iteration, seed=made.training.seed, size=made.batch_size
     )
+
+
+def sides_of(chosen):
+    """Sides of windows."""
+    return {tuple(b - a for a, b in box) for _, box in chosen}
 
 
 def test_in_epochs_each_place_is_seen_once_in_every_epoch(tmp_path):
@@ -182,7 +185,7 @@ def test_in_epochs_each_place_is_seen_once_in_every_epoch(tmp_path):
         seen = []
         for step in range(3):
             made.at.iteration = 3 * epoch + step
-            seen += drawn(made, CUBE)[1]
+            seen += drawn(made, CUBE)
         epochs.append(seen)
     assert [sorted(seen) for seen in epochs[1:]] == [sorted(epochs[0])] * 2
     assert epochs[0] != epochs[1]
@@ -213,7 +216,7 @@ def test_slices_held_out_begin_at_whole_coarse_voxels_of_any_factor(tmp_path):
 
 
 def test_factors_are_exchanged_only_where_the_factor_changes_something():
-    windows = ImageExamples(balls(1), recipe(2), (2.0, 2.0, 1.0), 2, "cpu")
+    windows = Examples(balls(1), recipe(2), (2.0, 2.0, 1.0), 2, "cpu")
     assert windows.factor_of(1.5) == (1.5, 1.5, 1.0)
 
 
@@ -224,13 +227,11 @@ def test_windows_of_both_grids_belong_together(tmp_path):
     image = TrainingImage(fine=low, mask=np.ones(shape), affine=np.eye(4), contrast="T1w", name="blocks")
     coarse = get_operator("block", shape, (1.25,) * 3).forward(torch.from_numpy(low)).numpy()
     alone = replace(image, fine=None, coarse=coarse, mask=np.ones(coarse.shape))
-    made = phase(
-        recipe(objective="self", patch=10, hold_out=0), ImageSet(images=(alone,)), tmp_path, factor=(1.25,) * 3
-    )
+    made = phase(recipe(objective="self", patch=10, hold_out=0), (alone,), tmp_path, factor=(1.25,) * 3)
     for _ in range(5):
-        sides, chosen = drawn(made, (1.25,) * 3)
+        chosen = drawn(made, (1.25,) * 3)
         batch = made.examples.cut(chosen, (1.25,) * 3, 0.0)
-        assert sides == (10, 10, 10)
+        assert sides_of(chosen) == {(10, 10, 10)}
         for (_, box), target in zip(chosen, batch.target, strict=True):
             assert all(start % 5 == 0 for start, _ in box)
             truth = torch.from_numpy(low[tuple(slice(*side) for side in box)])
@@ -244,8 +245,8 @@ def test_a_generator_that_works_on_the_coarse_grid_gets_the_window_of_it(tmp_pat
     made = phase(
         recipe(ndim, upsampled_by=None, patch=9, batch=4), balls(1, shape=(18, 21, 12)), tmp_path, ndim, factor
     )
-    sides, chosen = drawn(made, factor)
-    assert sides == ((9, 9, 1) if ndim == 2 else (9, 9, 9))
+    chosen = drawn(made, factor)
+    assert sides_of(chosen) == {(9, 9, 1) if ndim == 2 else (9, 9, 9)}
     batch = made.examples.cut(chosen, factor, 0.0)
     assert batch.input.shape == (4, 1, 6, 6, *[6] * (ndim - 2))
     whole = made.examples.at(0)
@@ -262,33 +263,33 @@ def test_a_turned_window_is_turned_in_input_target_and_weight(tmp_path):
     turns = made.examples.turns(CUBE, (8, 8, 8))
     assert len(turns) == 48
     plain = made.examples.cut([(0, box)], CUBE, 0.0)
-    turned = made.examples.cut([(0, box)] * 48, CUBE, 0.0, turns)
+    moved = made.examples.cut([(0, box)] * 48, CUBE, 0.0, turns)
     arrangements = set()
     for k in range(48):
         for name in ("input", "target", "weight"):
-            torch.testing.assert_close(getattr(turned, name)[k, 0], turns[k].apply(getattr(plain, name)[0, 0]))
-        arrangements.add(turned.target[k].numpy().tobytes())
+            torch.testing.assert_close(getattr(moved, name)[k, 0], turned(getattr(plain, name)[0, 0], turns[k]))
+        arrangements.add(moved.target[k].numpy().tobytes())
     assert len(arrangements) == 48
 
 
 def test_what_is_held_out_of_few_images_are_slices_or_the_last_part():
-    flat, deep = (ImageExamples(balls(1), recipe(n), (2.0, 2.0, 1.0) if n == 2 else CUBE, n, "cpu") for n in (2, 3))
-    train, held = flat.parts()
+    flat, deep = (Examples(balls(1), recipe(n), (2.0, 2.0, 1.0) if n == 2 else CUBE, n, "cpu") for n in (2, 3))
+    train, held = flat.train, flat.held
     assert {r.slices for r in train} | {r.slices for r in held} == {(z, z + 1) for z in range(12)}
     assert not {r.slices for r in train} & {r.slices for r in held}
-    assert deep.parts() == ((Region(image=0, slices=(0, 8)),), (Region(image=0, slices=(8, 12)),))
+    assert (deep.train, deep.held) == ((Region(image=0, slices=(0, 8)),), (Region(image=0, slices=(8, 12)),))
     low = ball(shape=(16, 16, 24))
     mask = low.mask.copy()
     mask[..., 12:] = False
-    short = ImageExamples(ImageSet(images=(replace(low, mask=mask),)), recipe(), CUBE, 3, "cpu")
-    assert [r.slices for part in short.parts() for r in part] == [(0, 8), (8, 24)]  # a quarter of the brain
-    many = ImageExamples(balls(5), recipe(), CUBE, 3, "cpu")
-    train, held = many.parts()
+    short = Examples((replace(low, mask=mask),), recipe(), CUBE, 3, "cpu")
+    assert [r.slices for r in (*short.train, *short.held)] == [(0, 8), (8, 24)]  # a quarter of the brain
+    many = Examples(balls(5), recipe(), CUBE, 3, "cpu")
+    train, held = many.train, many.held
     assert ([r.image for r in train], [r.image for r in held]) == ([0, 1, 3, 4], [2])
 
 
 def test_a_look_is_scored_in_what_is_held_out_and_sees_what_lies_around_it():
-    windows = ImageExamples(balls(1, shape=(16, 16, 20)), recipe(), CUBE, 3, "cpu")
+    windows = Examples(balls(1, shape=(16, 16, 20)), recipe(), CUBE, 3, "cpu")
     (look,) = windows.validation([Region(image=0, slices=(12, 20))])
     assert look.box == ((0, 16), (0, 16), (6, 20))
     counted = look.batch.weight[0, 0].sum((0, 1))
@@ -296,7 +297,7 @@ def test_a_look_is_scored_in_what_is_held_out_and_sees_what_lies_around_it():
     torch.testing.assert_close(counted[:6], torch.zeros(6))
     torch.testing.assert_close(counted[6:], inside[12:])
     assert (inside[6:12] > 0).all()
-    tall = ImageExamples(balls(1, shape=(16, 16, 120)), recipe(), CUBE, 3, "cpu")
+    tall = Examples(balls(1, shape=(16, 16, 120)), recipe(), CUBE, 3, "cpu")
     (most,) = tall.validation([Region(image=0, slices=(0, 120))])
     assert most.box[2] == (36, 84)
 
@@ -304,17 +305,17 @@ def test_a_look_is_scored_in_what_is_held_out_and_sees_what_lies_around_it():
 def test_each_step_of_the_critic_sees_other_images(tmp_path, monkeypatch):
     game = LossTerm(kind="adversarial", build=AdversarialBCE, weight=0.1)
     made = phase(recipe(build_critic=TinyCritic, losses=(CONTENT, game), critic_steps=3), balls(1), tmp_path)
-    seen, real = [], update_steps.critics_step
+    seen, real = [], Networks.critics_step
 
-    def watched(nets, batch, how, fake=None):
+    def watched(nets, batch, fake=None):
         seen.append(batch.target.sum().item())
-        return real(nets, batch, how, fake)
+        return real(nets, batch, fake)
 
-    monkeypatch.setattr(update_steps, "critics_step", watched)
-    before = {k: v.clone() for k, v in made.nets.critic.state_dict().items()}
+    monkeypatch.setattr(Networks, "critics_step", watched)
+    before = {k: v.clone() for k, v in made.nets.nets["critic"].state_dict().items()}
     parts = made.step()
     assert len(set(seen)) == 3
     assert {"critic", "adversarial", "content", "loss"} <= parts.keys()
-    assert not same(before, made.nets.critic.state_dict())
+    assert not same(before, made.nets.nets["critic"].state_dict())
     assert a_method().ndim == 3
     assert isinstance(made.nets.generator, Tiny)

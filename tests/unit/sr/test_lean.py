@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from bids_sr.sr.data.patches import upsample_slices
 from bids_sr.sr.inference import apply_to_series, network_upsampler
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.cpu_optimized import channels_innermost, optimize_for_cpu, widest
@@ -19,7 +18,7 @@ from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.networks.network_blocks import ResidualBlock, ResidualBlock3d
 from bids_sr.sr.networks.residual2d import SRResNet, SubPixelNet
 from bids_sr.sr.networks.residual3d import DenseResidualNet, ResNet3d
-from bids_sr.sr.resolution.operators import level_of
+from bids_sr.sr.resolution.operators import level_of, upsample_slices
 
 SCALE = 900.0
 FAST = get_method("srgan").recipes["fast"]

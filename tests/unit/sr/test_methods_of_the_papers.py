@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from bids_sr.sr.data.image_examples import ImageExamples
-from bids_sr.sr.data.images import ImageSet, TrainingImage
+from bids_sr.sr.data.examples import Examples
+from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.losses.image_losses import variation
 from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.cpce_circle import CircleNet, CPCENet
 from bids_sr.sr.networks.critics import CircleCritic, CPCECritic
 from bids_sr.sr.networks.residual3d import ConventionalNet3d, DenseResidualNet, ResNet3d, ResNetCritic3d
 from bids_sr.sr.resolution.operators import get_operator
-from bids_sr.sr.training import update_steps
 from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.training.update_steps import Networks
 
 SHAPE, FACTOR = (24, 24, 8), (2.0, 2.0, 1.0)
 NETWORKS = {
@@ -54,7 +54,7 @@ def images(name, volume):
         image = TrainingImage(coarse=coarse, mask=seen > 0.5, affine=affine, contrast="bold", name="one")
     else:
         image = TrainingImage(fine=fine, mask=inside, affine=affine, contrast="bold", name="one")
-    return ImageSet(images=(image,))
+    return (image,)
 
 
 def shortened(name, kind, **changes):
@@ -70,11 +70,11 @@ def shortened(name, kind, **changes):
 def players(name, recipe, volume):
     """Networks with weights of a seed, and one batch: the whole volume, or four of its slices."""
     ndim = get_method(name).ndim
-    windows = ImageExamples(images(name, volume), replace(recipe, patch=None), FACTOR, ndim, "cpu")
+    windows = Examples(images(name, volume), replace(recipe, patch=None), FACTOR, ndim, "cpu")
     x, y, z = windows.at(0).shape
     boxes = [((0, x), (0, y), (k, k + 1)) for k in (2, 3, 4, 5)] if ndim == 2 else [((0, x), (0, y), (0, z))]
     batch = windows.cut([(0, box) for box in boxes], FACTOR, recipe.background)
-    return update_steps.build_networks(recipe, FACTOR, 3, "cpu", None, ndim=ndim), batch
+    return Networks(recipe, FACTOR, seed=3, ndim=ndim), batch
 
 
 @pytest.mark.parametrize("kind", [pytest.param("paper", marks=pytest.mark.slow), "fast"])
@@ -84,7 +84,7 @@ def test_a_few_steps_lower_every_loss_that_is_asked_for(name, kind, volume):
     recipe = shortened(name, kind, learning_rate=3e-3 if name == "circle" else 1e-3)
     nets, batch = players(name, recipe, volume)
     # the critics stand still, so that the loss is one function from the first step to the last
-    rows = [update_steps.generators_step(nets, batch, nets.generator(batch.input), recipe, True) for _ in range(40)]
+    rows = [nets.generators_step(batch, nets.generator(batch.input), True) for _ in range(40)]
     assert set(rows[0]) == {t.kind for t in recipe.losses if t.kind != "perceptual"} | {"loss"}
     assert sum(t.weight * rows[0][t.kind] for t in recipe.losses if t.kind in rows[0]) == pytest.approx(rows[0]["loss"])
     assert rows[-1]["loss"] < rows[0]["loss"] - 0.005 * abs(rows[0]["loss"])
@@ -99,13 +99,13 @@ def test_critics_learn_to_tell_what_generators_make_that_stand_still(name, volum
     recipe = shortened(name, "paper", weight_clip=1.0, penalty_weight=0.0, learning_rate=1e-3)
     nets, batch = players(name, recipe, volume)
     before = {k: v.clone() for k, v in nets.generator.state_dict().items()}
-    rows = [update_steps.critics_step(nets, batch, recipe) for _ in range(12)]
+    rows = [nets.critics_step(batch) for _ in range(12)]
     for key in ("critic", "backward_critic") if name == "circle" else ("critic",):
         assert rows[-1][key] < rows[0][key] - 1e-4
     with torch.no_grad():
-        judged = [(nets.critic, batch.target, nets.generator(batch.input))]
-        if nets.backward_critic is not None:
-            judged.append((nets.backward_critic, batch.input, nets.backward(batch.target)))
+        judged = [(nets.nets["critic"], batch.target, nets.generator(batch.input))]
+        if name == "circle":
+            judged.append((nets.nets["backward_critic"], batch.input, nets.nets["backward"](batch.target)))
         for critic, real, fake in judged:
             assert critic(real).mean() > critic(fake).mean()
     assert all(torch.equal(before[k], v) for k, v in nets.generator.state_dict().items())
@@ -117,20 +117,20 @@ def test_the_fidelity_of_tv_is_taken_on_the_coarse_grid(volume):
     fine = nets.generator(batch.input)
     coarse = get_operator("gauss", SHAPE, FACTOR).forward(fine.detach())
     assert coarse.shape == batch.target.shape
-    found = update_steps.generators_step(nets, batch, fine, recipe, False)
+    found = nets.generators_step(batch, fine, False)
     assert found["content"] == pytest.approx(float((coarse - batch.target).square().mean()), rel=1e-5)
     assert found["tv"] == pytest.approx(float(variation(fine.detach())), rel=1e-5)
     assert found["loss"] == pytest.approx(found["content"] + 0.01 * found["tv"], rel=1e-5)
 
 
 def test_li_agnostic_draws_all_its_factors(volume, tmp_path, monkeypatch):
-    drawn, plain = [], ImageExamples.cut
+    drawn, plain = [], Examples.cut
 
     def watched(self, chosen, factor, *rest):
         drawn.append(factor)
         return plain(self, chosen, factor, *rest)
 
-    monkeypatch.setattr(ImageExamples, "cut", watched)
+    monkeypatch.setattr(Examples, "cut", watched)
     recipe = shortened("li-agnostic", "fast", iterations=16, evaluate_every=16, patch=(16, 16, 8))
     fit(
         Training(method=get_method("li-agnostic"), recipe="fast", changed=recipe, factor=FACTOR, seed=3),
@@ -146,5 +146,5 @@ def test_mean_squared_error_stands_in_only_while_features_are_missing(volume):
     recipe = shortened("cpce", "paper")
     assert [k for k, _, _ in players("cpce", recipe, volume)[0].terms] == ["adversarial", "content"]
     built = replace(recipe, losses=tuple(replace(t, build=lambda *_: torch.nn.Identity()) for t in recipe.losses))
-    given = update_steps.build_networks(built, FACTOR, 0, "cpu", "a file")
+    given = Networks(built, FACTOR, vgg_weights="a file")
     assert [k for k, _, _ in given.terms] == ["adversarial", "perceptual"]

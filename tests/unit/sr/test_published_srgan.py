@@ -9,16 +9,16 @@ from features import WEIGHTS, with_features
 
 from bids_sr.config import SuperRes
 from bids_sr.reports.text.training_text import held_out_text
-from bids_sr.sr.data import patches
-from bids_sr.sr.data.images import ImageSet
+from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.method import get_method, get_recipe, method_names, recipe_name
 from bids_sr.sr.models import model, model_store
 from bids_sr.sr.models.card import card_entries, plain_recipe
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.recipe import Augmentation
-from bids_sr.sr.training import trainer, update_steps
+from bids_sr.sr.training import phase, trainer
 from bids_sr.sr.training.job import Training
 
+FACTOR = (2.0, 2.0, 1.0)
 SRGAN = get_method("srgan")
 PAPER, MSE = SRGAN.recipes["paper"], SRGAN.recipes["paper-mse"]
 SHORT = with_features(replace(PAPER, iterations=7, evaluate_every=3, patch=16))
@@ -26,7 +26,7 @@ SHORT = with_features(replace(PAPER, iterations=7, evaluate_every=3, patch=16))
 
 def fit(pair, work_dir, recipe=SHORT, progress=None, **given):
     given = {"recipe": "paper", "seed": 3, "vgg_weights": WEIGHTS} | given
-    return trainer.fit(Training(method=SRGAN, changed=recipe, **given), pair, work_dir, progress)
+    return trainer.fit(Training(method=SRGAN, changed=recipe, factor=FACTOR, **given), (pair,), work_dir, progress)
 
 
 def test_the_numbers_of_the_publication():
@@ -69,23 +69,16 @@ def test_a_training_asks_for_the_recipe_that_serves():
 def test_without_features_nothing_is_trained(small_pair, tmp_path):
     with pytest.raises(model.ModelError, match=r"srgan \(paper\).*--vgg-weights.*--recipe paper-mse"):
         fit(small_pair, tmp_path, vgg_weights=None)
-    images = ImageSet.from_pair(small_pair)
-    with pytest.raises(model.ModelError, match="--vgg-weights"):
-        trainer.fit(Training(method=SRGAN, recipe="paper", changed=SHORT, factor=small_pair.factor), images, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_all_slices_are_trained_on_and_the_last_weights_are_kept(small_pair, tmp_path, monkeypatch):
     drawn, players = [], []
-    real_draw, real_build = patches.draw, update_steps.build_networks
-    monkeypatch.setattr(
-        patches, "draw", lambda rng, slices, *rest: drawn.append(slices) or real_draw(rng, slices, *rest)
-    )
-    monkeypatch.setattr(
-        update_steps, "build_networks", lambda *a, **k: players.append(real_build(*a, **k)) or players[-1]
-    )
+    real_draw, real_build = Examples.batch, phase.Networks
+    monkeypatch.setattr(Examples, "batch", lambda *a, **k: drawn.append({r.slices for r in a[2]}) or real_draw(*a, **k))
+    monkeypatch.setattr(phase, "Networks", lambda *a, **k: players.append(real_build(*a, **k)) or players[-1])
     made = fit(small_pair, tmp_path)
-    assert set(drawn) == {small_pair.usable_slices()}
+    assert drawn == [{(z, z + 1) for z in range(6)}] * 7
     assert len(players) == 1
     last = players[0].generator.state_dict()
     assert all(torch.equal(made.state[key], value) for key, value in last.items())
@@ -99,14 +92,14 @@ def test_all_slices_are_trained_on_and_the_last_weights_are_kept(small_pair, tmp
 def test_the_card_of_a_training_on_all_slices_claims_nothing_of_others(small_pair, tmp_path):
     card = fit(small_pair, tmp_path).card
     assert card["held_out"] == {
-        "slices": [], "iteration": 7,
+        "parts": [], "windows": [], "iteration": 7,
         "model": "nothing was held out: the last weights are kept",
     }  # fmt: skip
     seen = card["on_trained_slices"]
-    assert seen["slices"] == list(small_pair.usable_slices())
-    assert set(seen) == {"slices", "network", "bspline", "zerofill"}
+    assert seen["parts"] == [{"image": "pair", "slices": [z, z + 1]} for z in range(6)]
+    assert set(seen) == {"parts", "windows", "network", "bspline", "zerofill"}
     text = held_out_text(card)
-    assert text.startswith("No slice was held out")
+    assert text.startswith("No slice was held out: final weights after training on all 6 slices of the pair.")
     assert f"{seen['network']['psnr']:.2f} dB" in text
 
 
@@ -127,20 +120,13 @@ def test_a_training_on_all_slices_goes_on_after_a_kill(small_pair, tmp_path):
     assert again.card == whole.card
 
 
-@pytest.mark.slow
-def test_several_images_hold_nothing_out_either_and_end_with_the_last_weights(small_pair, tmp_path):
-    images = ImageSet.from_pair(small_pair)
-    made = fit(images, tmp_path, factor=small_pair.factor)
-    assert made.card["held_out"]["iteration"] == 7
-    assert made.card["held_out"]["model"] == "nothing was held out: the last weights are kept"
-    assert not any("psnr" in row for row in made.log)
-
-
 @pytest.fixture
 def old(small_pair, tmp_path):
     """A model of `paper` as it was at first: its card as it was written then, and what it was trained on."""
-    generator = MSE.build_generator(1, small_pair.factor)
-    card = card_entries(Training(method=SRGAN, recipe="paper", changed=MSE), MSE, small_pair.described())
+    generator = MSE.build_generator(1, FACTOR)
+    card = card_entries(
+        Training(method=SRGAN, recipe="paper", changed=MSE), MSE, Examples((small_pair,), MSE, FACTOR, 2).described()
+    )
     card |= {"seed": 0, "reproducible": True, "perceptual": {"active": False}}
     return model.save_model(tmp_path / "old" / "srgan", generator.state_dict(), card)[0]
 
@@ -162,15 +148,15 @@ def test_an_old_card_that_was_edited_is_refused(old):
 
 @pytest.mark.parametrize("source", ["auto", "reuse"])
 def test_an_old_model_serves_paper_mse_and_never_paper(old, small_pair, source):
-    asked = Training(method=SRGAN, recipe="paper-mse", source=source, model_dir=old.parent)
-    assert model_store.find_model(asked, small_pair) == old
+    asked = Training(method=SRGAN, recipe="paper-mse", factor=FACTOR, source=source, model_dir=old.parent)
+    assert model_store.find_model(asked, (small_pair,)) == old
     for vgg in (None, WEIGHTS):
         wanted = replace(asked, recipe="paper", vgg_weights=vgg)
         if source == "auto":
-            assert model_store.find_model(wanted, small_pair) is None
+            assert model_store.find_model(wanted, (small_pair,)) is None
         else:
             with pytest.raises(model.ModelError, match=r"no model of srgan \(paper\) to reuse"):
-                model_store.find_model(wanted, small_pair)
+                model_store.find_model(wanted, (small_pair,))
 
 
 @pytest.mark.slow
@@ -188,11 +174,11 @@ def test_the_published_run_is_reused_for_itself_alone(small_pair, tmp_path):
     weights, _ = model.save_model(tmp_path / "srgan", made.state, made.card)
     asked = Training(
         method=SRGAN, recipe="paper", changed=SHORT, seed=3, vgg_weights=WEIGHTS, model_dir=weights.parent,
-        factor=small_pair.factor,
+        factor=FACTOR,
     )  # fmt: skip
-    assert model_store.find_model(asked, small_pair) == weights
-    assert model_store.find_model(replace(asked, vgg_weights=None), small_pair) is None
+    assert model_store.find_model(asked, (small_pair,)) == weights
+    assert model_store.find_model(replace(asked, vgg_weights=None), (small_pair,)) is None
     other = replace(asked, recipe="paper-mse", changed=None)
-    assert model_store.find_model(other, small_pair) is None
+    assert model_store.find_model(other, (small_pair,)) is None
     with pytest.raises(model.ModelError, match="no model of srgan"):
-        model_store.find_model(replace(other, source="reuse"), small_pair)
+        model_store.find_model(replace(other, source="reuse"), (small_pair,))

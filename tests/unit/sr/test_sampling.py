@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from bids_sr.sr.data.windows import SamplingError, corners_inside, symmetries
+from bids_sr.sr.data.images import TrainingDataError
+from bids_sr.sr.data.windows import corners_inside, symmetries, turned
 from bids_sr.sr.resolution.operators import MATRICES, get_operator
 
 
@@ -15,7 +16,7 @@ def ball(shape, radius, center=None):
 
 def test_centers_lie_in_the_brain_and_cover_it_evenly():
     mask = ball((24, 30, 26), 6)
-    corners = corners_inside(mask, 7)
+    corners = corners_inside(mask, (7, 7, 7), (1, 1, 1))
     drawn = corners[np.random.default_rng(0).integers(len(corners), size=20000)] + 3
     assert mask[tuple(drawn.T)].all()
     counts = np.zeros(mask.shape)
@@ -27,17 +28,17 @@ def test_centers_lie_in_the_brain_and_cover_it_evenly():
 
 def test_patches_at_the_border_are_moved_inside_and_keep_to_the_coarse_grid():
     mask = np.ones((20, 21), bool)
-    corners = corners_inside(mask, (6, 9), step=(2, 3))
+    corners = corners_inside(mask, (6, 9), (2, 3))
     assert corners.min() == 0
     assert corners.max(0).tolist() == [14, 12]
     assert not (corners % [2, 3]).any()
 
 
 def test_what_is_refused():
-    with pytest.raises(SamplingError, match=r"\(21, 21, 21\) voxels does not fit in an image of \(30, 20, 30\)"):
-        corners_inside(np.ones((30, 20, 30)), 21)
-    with pytest.raises(SamplingError, match="empty"):
-        corners_inside(np.zeros((8, 8)), 4)
+    with pytest.raises(TrainingDataError, match=r"\(21, 21, 21\) voxels does not fit in an image of \(30, 20, 30\)"):
+        corners_inside(np.ones((30, 20, 30)), (21, 21, 21), (1, 1, 1))
+    with pytest.raises(TrainingDataError, match="empty"):
+        corners_inside(np.zeros((8, 8)), (4, 4), (1, 1))
 
 
 @pytest.mark.parametrize(
@@ -54,15 +55,19 @@ def test_every_symmetry_commutes_with_every_degradation(patch, zooms, factor, co
     x = torch.randn(patch, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found = symmetries(patch, zooms, factor)
     assert len(found) == count
-    assert len({symmetry.apply(x).numpy().tobytes() for symmetry in found}) == count
+    assert len({turned(x, symmetry).numpy().tobytes() for symmetry in found}) == count
     for name in MATRICES:
         operator = get_operator(name, patch, factor)
         plain = operator.forward(x)
         for symmetry in found:
-            torch.testing.assert_close(operator.forward(symmetry.apply(x)), symmetry.apply(plain), atol=1e-12, rtol=0)
+            torch.testing.assert_close(
+                operator.forward(turned(x, symmetry)), turned(plain, symmetry), atol=1e-12, rtol=0
+            )
+            assert torch.equal(turned(turned(x, symmetry), symmetry, back=True), x)
 
 
 def test_a_symmetry_acts_on_the_last_axes_as_it_says():
     x = torch.arange(2 * 3 * 3).reshape(1, 2, 3, 3)
-    one = next(s for s in symmetries((3, 3), (1, 1), (1, 1)) if s.order == (1, 0) and s.reversed == (True, False))
-    torch.testing.assert_close(one.apply(x), x.transpose(-1, -2).flip(-2))
+    one = ((1, 0), (True, False))
+    assert one in symmetries((3, 3), (1, 1), (1, 1))
+    torch.testing.assert_close(turned(x, one), x.transpose(-1, -2).flip(-2))

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from engine_helpers import balls
 
-from bids_sr.sr.data.images import ImageSet
+from bids_sr.sr.data.images import TrainingDataError, checksums
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import model_store
-from bids_sr.sr.models.model import ModelError, load_model
+from bids_sr.sr.models.model import load_model
 from bids_sr.sr.training.job import Training, sloppy_recipe
 
 CUBE = (2.0, 2.0, 2.0)
@@ -25,14 +25,14 @@ def obtain(data, out, method="resnet3d", **given):
 
 
 def test_a_pair_serves_as_a_set_of_one(small_pair, tmp_path):
-    _, card = obtain(small_pair, tmp_path / "a")
+    _, card = obtain((small_pair,), tmp_path / "a", factor=(2.0, 2.0, 1.0))
     assert (card["trained_on"], card["images"], card["coarse_images"]) == ("images", ["pair"], "measured")
-    assert card["factor"] == list(small_pair.factor)
-    assert card["data_sha256"] == ImageSet.from_pair(small_pair).checksums()
+    assert card["factor"] == [2, 2, 1]
+    assert card["data_sha256"] == checksums((small_pair,))
 
 
 def test_a_set_needs_to_be_told_the_factor(tmp_path):
-    with pytest.raises(ModelError, match="does not tell the factor"):
+    with pytest.raises(TrainingDataError, match="not tell the factor"):
         obtain(balls(1), tmp_path / "a")
 
 

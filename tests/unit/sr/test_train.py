@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from bids_sr.sr import method
-from bids_sr.sr.data import patches
-from bids_sr.sr.data.examples import split
-from bids_sr.sr.data.training_pair import PairError, TrainingPair
+from bids_sr.sr.data.examples import Examples, Region, split
+from bids_sr.sr.data.images import TrainingDataError, pair_image
 from bids_sr.sr.resolution.matrices import kspace_crop
-from bids_sr.sr.training import phase, trainer, update_steps
+from bids_sr.sr.training import phase, trainer
 from bids_sr.sr.training.checkpoint import log_tsv
 from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.update_steps import Networks
 
+FACTOR = (2.0, 2.0, 1.0)
 SRGAN = method.get_method("srgan")
 SHORT = replace(
     SRGAN.recipes["fast"], iterations=20, evaluate_every=5, adversarial_from=4, batch=2, hold_out=3, refit=True
@@ -27,7 +28,8 @@ class Stopped(Exception):
 
 def fit(pair, work_dir, recipe=SHORT, progress=None, **given):
     """Short training with the defaults of these tests."""
-    return trainer.fit(Training(method=SRGAN, changed=recipe, **{"seed": 3} | given), pair, work_dir, progress)
+    asked = Training(method=SRGAN, changed=recipe, factor=FACTOR, **{"seed": 3} | given)
+    return trainer.fit(asked, (pair,), work_dir, progress)
 
 
 def same(a, b):
@@ -77,7 +79,7 @@ def test_same_seed_same_bits_other_seed_others(small_pair, tmp_path):
 
 def test_a_checkpoint_of_other_data_is_not_gone_on_with(small_pair, tmp_path):
     fit(small_pair, tmp_path)
-    other = replace(small_pair, lowres=small_pair.lowres * 2)
+    other = replace(small_pair, coarse=small_pair.coarse * 2)
     assert same(fit(other, tmp_path).state, fit(other, tmp_path / "fresh").state)
 
 
@@ -86,38 +88,37 @@ def test_training_gains_on_slices_it_has_not_seen(small_pair, tmp_path):
     x, y, z = np.indices((24, 24, 6)) / 11.5 - 1
     highres = (1000.0 * (x**2 + y**2 < 0.3 + 0.2 * (z + 1))).astype(np.float32)
     lowres, _ = kspace_crop(highres, np.eye(4), factor=(2, 2, 1))
-    disks = replace(small_pair, highres=highres, lowres=lowres, mask=np.ones_like(lowres))
+    disks = pair_image(lowres, highres, np.ones_like(lowres), np.diag([6.0, 6, 4, 1]), FACTOR)
     recipe = replace(SHORT, iterations=150, evaluate_every=50, batch=3, learning_rate=5e-3)
     card = fit(disks, tmp_path, recipe).card
     assert card["held_out"]["network"]["psnr"] > card["held_out"]["zerofill"]["psnr"] + 0.5
 
 
 def test_a_critic_step_leaves_the_generator_alone(small_pair):
-    nets = update_steps.build_networks(SHORT, small_pair.factor, 0, "cpu", None)
-    images = patches.slices_of(small_pair)
-    plan = patches.draw(np.random.default_rng(0), (0, 1, 2), (24, 24), SHORT)
-    batch = patches.cut(images, plan, SHORT)
+    nets = Networks(SHORT, FACTOR)
+    examples = Examples((small_pair,), SHORT, FACTOR, 2)
+    batch = examples.batch(np.random.default_rng(0), examples.train, iteration=0, seed=0, size=2)
     fake = nets.generator(batch.input)
-    before = {k: v.clone() for k, v in nets.critic.state_dict().items()}
-    update_steps.critics_step(nets, batch, SHORT, fake)
+    before = {k: v.clone() for k, v in nets.nets["critic"].state_dict().items()}
+    nets.critics_step(batch, fake)
     assert all(p.grad is None for p in nets.generator.parameters())
-    assert not same(before, nets.critic.state_dict())
-    taught = {k: v.clone() for k, v in nets.critic.state_dict().items()}
-    update_steps.generators_step(nets, batch, fake, SHORT, adversarial=True)
-    assert same(taught, nets.critic.state_dict())
+    assert not same(before, nets.nets["critic"].state_dict())
+    taught = {k: v.clone() for k, v in nets.nets["critic"].state_dict().items()}
+    nets.generators_step(batch, fake, adversarial=True)
+    assert same(taught, nets.nets["critic"].state_dict())
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in nets.generator.parameters())
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(small_pair, tmp_path, monkeypatch):
-    real_step = update_steps.generators_step
+    real_step = Networks.generators_step
 
-    def broken(nets, batch, fake, recipe, adversarial):
-        parts = real_step(nets, batch, fake, recipe, adversarial)
+    def broken(nets, batch, fake, adversarial):
+        parts = real_step(nets, batch, fake, adversarial)
         calls.append(1)
         return parts | ({"loss": float("nan")} if len(calls) == 8 else {})
 
     calls: list[int] = []
-    monkeypatch.setattr(update_steps, "generators_step", broken)
+    monkeypatch.setattr(Networks, "generators_step", broken)
     with pytest.raises(phase.TrainingDiverged, match=r"iteration 8.*search\.checkpoint"):
         fit(small_pair, tmp_path)
     monkeypatch.undo()
@@ -140,12 +141,13 @@ def test_a_plateau_stops_the_search_and_the_refit_takes_its_best_step(small_pair
 def test_without_a_refit_the_model_is_the_one_that_was_scored(small_pair, tmp_path):
     recipe = replace(SHORT, refit=False)
     made = fit(small_pair, tmp_path, recipe)
-    generator = recipe.build_generator(1, small_pair.factor)
+    generator = recipe.build_generator(1, FACTOR)
     generator.load_state_dict(made.state)
-    held = tuple(made.card["held_out"]["slices"])
-    examples = patches.PairExamples(small_pair, recipe, "cpu")
-    kept = [part for part in examples.parts()[1] if part.slices[0] in held]
-    found = phase.compare(generator, examples, examples.validation(kept), recipe)["network"]
+    held = [part["slices"] for part in made.card["held_out"]["parts"]]
+    examples = Examples((small_pair,), recipe, FACTOR, 2)
+    kept = [part for part in examples.held if list(part.slices) in held]
+    assert len(kept) == len(held) == 2
+    found = phase.compare(generator, examples, examples.validation(kept))["network"]
     assert found == made.card["held_out"]["network"]
     assert "this is the final model" in made.card["held_out"]["model"]
     assert list(made.card["phases"]) == ["search"]
@@ -159,9 +161,11 @@ def test_the_clock_marks_the_card(small_pair, tmp_path):
 
 
 def test_held_out_slices_are_not_trained_on():
-    training, held = split(tuple(range(12)), 5)
-    assert held == (2, 7)
-    assert sorted(training + held) == list(range(12))
+    slices = tuple(Region(slices=(z, z + 1)) for z in range(12))
+    training, held = split(slices, 5)
+    assert held == (slices[2], slices[7])
+    assert sorted((*training, *held), key=slices.index) == list(slices)
+    assert split(slices, 0) == (slices, ())
 
 
 def test_the_card_says_why_no_perceptual_term(small_pair, tmp_path):
@@ -174,21 +178,22 @@ def test_the_card_says_why_no_perceptual_term(small_pair, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mask": np.zeros((12, 12, 6))}, "mask of the pair is empty"),
+        ({"mask": np.zeros((12, 12, 6))}, "pair: the mask is empty"),
         ({"highres": np.zeros((20, 24, 6), np.float32)}, r"\(24, 24, 6\), not \(20, 24, 6\)"),
-        ({"lowres": np.ones((12, 12, 6), np.float32)}, "constant"),
+        ({"highres": np.zeros((24, 24, 6), np.float32)}, "fine image is constant"),
+        ({"lowres": np.ones((12, 12, 6), np.float32)}, "coarse image is constant"),
         ({"mask": np.ones((12, 12, 5))}, "not on the low-resolution grid"),
     ],
 )
 def test_a_pair_that_cannot_be_trained_on_is_refused(small_pair, change, message):
-    with pytest.raises(PairError, match=message):
-        replace(small_pair, **change)
+    given = {"lowres": small_pair.coarse, "highres": small_pair.fine, "mask": np.ones((12, 12, 6))} | change
+    with pytest.raises(TrainingDataError, match=message):
+        pair_image(**given, lowres_affine=np.eye(4), factor=FACTOR)
 
 
 def test_the_gain_of_the_fine_image_is_found(small_pair):
-    twice = TrainingPair(
-        lowres=small_pair.lowres, highres=2 * small_pair.highres, mask=small_pair.mask,
-        lowres_affine=small_pair.lowres_affine, factor=small_pair.factor,
-    )  # fmt: skip
+    inside = small_pair.mask[::2, ::2]
+    twice = pair_image(small_pair.coarse, 2 * small_pair.fine, inside, np.diag([6.0, 6, 4, 1]), FACTOR)
     assert twice.gain == pytest.approx(0.5, rel=1e-4)
-    np.testing.assert_allclose(patches.slices_of(twice).highres, patches.slices_of(small_pair).highres, rtol=1e-4)
+    once, again = (Examples((each,), SHORT, FACTOR, 2).at(0).target for each in (small_pair, twice))
+    np.testing.assert_allclose(again, once, rtol=1e-4, atol=1e-7)

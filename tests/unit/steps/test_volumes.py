@@ -10,7 +10,7 @@ import pytest
 
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
-from bids_sr.sr.data.images import VOLUMES, ImageSet
+from bids_sr.sr.data.images import VOLUMES, volumes_of_run
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.compatibility import ModelMismatch
 from bids_sr.sr.models.model import save_model
@@ -32,9 +32,9 @@ def run(tmp_path: Path) -> SeriesReader:
 
 
 def numbers(run: SeriesReader, n_dummy: int, seed: int) -> list[int]:
-    images = ImageSet.of_run(run, MASK.data, n_dummy, seed)
-    assert all(image.fine is None and image.contrast == "bold" for image in images.images)
-    return [round(float(image.coarse.mean()) / 100) - 1 for image in images.images if image.coarse is not None]
+    images = volumes_of_run(run, MASK.data, n_dummy, seed)
+    assert all(image.fine is None and image.contrast == "bold" for image in images)
+    return [round(float(image.coarse.mean()) / 100) - 1 for image in images if image.coarse is not None]
 
 
 def test_volumes_are_drawn_after_the_dummies_in_their_order_and_by_the_seed(run: SeriesReader) -> None:
