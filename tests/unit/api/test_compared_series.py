@@ -60,9 +60,9 @@ def test_true_detail_comes_out_truer_and_invented_detail_is_found_out(judged):
 def test_table_summary_and_page_have_them(judged, tmp_path):
     rows = judged.table_
     assert set(rows[rows.statistic == "compared_fwhm"].series) == {"smoothed", "finer", "mirrored"}
-    control = rows.query("series == 'smoothed' and against == 'smoothedSame' and measure == 'gain_split_ev_within'")
+    control = rows.query("series == 'smoothed' and minus == 'smoothedSame' and statistic == 'ev' and band == 'within'")
     assert len(control) > 0
-    width = rows.query("series == 'smoothed' and measure == 'compared_fwhm'").value.item()
+    width = rows.query("series == 'smoothed' and statistic == 'compared_fwhm'").value.item()
     assert width == pytest.approx(6.0, abs=2.5)  # a Gaussian of two voxels, sampled coarsely
     assert judged.summary().startswith(judged.compared_[0].text)
     assert judged.verdict_.status == "not assessed", "no method of the program was run"
