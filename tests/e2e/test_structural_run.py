@@ -76,7 +76,7 @@ def test_measures_are_those_of_the_stored_images(fused):
     }
     inside = nib.load(anat / "sub-01_res-hr_desc-brain_mask.nii.gz").get_fdata()[..., kept] > 0
     for series in SERIES[:3]:
-        found = rows.query(f"contrast == 'T2w' and series == '{series}' and measure == 'psnr'").value.item()
+        found = rows.query(f"contrast == 'T2w' and series == '{series}' and statistic == 'psnr'").value.item()
         error = ((load[series] - load["measured"])[inside] ** 2).mean()
         assert found == pytest.approx(-10 * np.log10(error), abs=0.01)
     psnr = rows.query("measure == 'psnr'").set_index(["contrast", "series"]).value
