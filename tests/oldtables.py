@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from bids_sr.metrics.long_tables import COLUMNS, read_cells
+from bids_sr.metrics.long_tables import COLUMNS, read_frame
 
 NONE = "n/a"
 TABLES = ("image", "activation", "evaluation", "anat")
@@ -117,18 +117,20 @@ def _placed(here: Mapping[str, str], told: tuple[str, str, str, str], **more: st
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
-    """Rows of an old table."""
+    """Rows of a table as texts."""
     with path.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def numbers_of(path: Path) -> dict[Place, tuple[str, ...]]:
     """Value, ends of the interval and n of a table of today, as their texts."""
-    cells = read_cells(path)
-    places = zip(*(cells[name] for name in Place._fields), strict=True)
-    numbers = zip(*(cells[name] for name in ("value", "lower", "upper", "n")), strict=True)
-    found = {Place(*place): each for place, each in zip(places, numbers, strict=True)}
-    assert len(found) == len(cells["value"]), f"{path}: two rows are about the same"
+    read_frame(path)
+    rows = rows_of(path)
+    found = {
+        Place(*(row[name] for name in Place._fields)): tuple(row[name] for name in ("value", "lower", "upper", "n"))
+        for row in rows
+    }
+    assert len(found) == len(rows), f"{path}: two rows are about the same"
     return found
 
 

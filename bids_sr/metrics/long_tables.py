@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bids_sr.metrics.measure_names import MISSING, MeasureParts, against_of, fields_of, measure_of, parts_of
 from bids_sr.metrics.registry import statistic as registered
@@ -185,52 +185,9 @@ def number_text(value: float | None) -> str:
     return MISSING if value is None or not math.isfinite(value) else f"{value:.6g}"
 
 
-def parsed_number(text: str) -> float:
-    """Inverse of `number_text`: NaN for n/a."""
-    return math.nan if text == MISSING else float(text)
-
-
-_PARSERS: Mapping[str, Callable[[str], Any]] = {
-    **dict.fromkeys(("value", "lower", "upper"), parsed_number),
-    "fwhm_mm": float,
-    "n": lambda text: None if text == MISSING else int(text),
-}
-
-
-def tsv_text(columns: Iterable[str], lines: Iterable[Sequence[str]]) -> str:
-    """Cells as TSV text with a header line."""
-    return "".join("\t".join(line) + "\n" for line in (tuple(columns), *lines))
-
-
 def table_text(rows: Iterable[MetricRow]) -> str:
     """Rows as TSV text with a header line."""
-    return tsv_text(COLUMNS, (row.cells() for row in rows))
-
-
-def read_cells(path: Path) -> dict[str, list[str]]:
-    """A table as text, by column; ValueError names a file of other columns, or with another number of cells."""
-    head, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
-    if head.split("\t") != list(COLUMNS):
-        raise ValueError(f"{path}: columns {' '.join(head.split())!r}, expected {' '.join(COLUMNS)}")
-    rows = [line.split("\t") for line in lines]
-    if any(len(row) != len(COLUMNS) for row in rows):
-        raise ValueError(f"{path}: a line has more or fewer than {len(COLUMNS)} cells")
-    columns = zip(*rows, strict=True) if rows else ([] for _ in COLUMNS)
-    return {name: list(cells) for name, cells in zip(COLUMNS, columns, strict=True)}
-
-
-def read_table(path: Path) -> list[MetricRow]:
-    """Rows of a table that `table_text` made; ValueError as of `read_cells`, or where a number is none."""
-    table = read_cells(path)
-    try:
-        return [parse_row(dict(zip(table, cells, strict=True))) for cells in zip(*table.values(), strict=True)]
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def parse_row(cells: Mapping[str, str]) -> MetricRow:
-    """A row from its cells by column; the unit belongs to the statistic."""
-    return MetricRow(**{name: _PARSERS.get(name, str)(cell) for name, cell in cells.items() if name != "unit"})
+    return "".join("\t".join(line) + "\n" for line in (COLUMNS, *(row.cells() for row in rows)))
 
 
 def frame(rows: Iterable[MetricRow]) -> pd.DataFrame:
@@ -242,7 +199,7 @@ def frame(rows: Iterable[MetricRow]) -> pd.DataFrame:
 
 
 def read_frame(path: Path) -> pd.DataFrame:
-    """As `frame`, from the file of a table; ValueError names one of other columns."""
+    """As `frame`, from the file of a table; ValueError names one that is none."""
     import pandas as pd
 
     numbers = {name: [MISSING] for name in (*_NUMBERS, "n")}
@@ -254,7 +211,21 @@ def read_frame(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path}: {error}") from error
     if list(table) != list(COLUMNS):
         raise ValueError(f"{path}: columns {' '.join(table)!r}, expected {' '.join(COLUMNS)}")
+    if table["unit"].isna().any():
+        raise ValueError(f"{path}: a line has fewer than {len(COLUMNS)} cells")
     return table
+
+
+def rows_of(table: pd.DataFrame) -> list[MetricRow]:
+    """The rows of a table that `frame` or `read_frame` gave."""
+    columns = {name: table[name].tolist() for name in COLUMNS if name != "unit"}
+    columns["n"] = [int(count) if known else None for count, known in zip(table["n"], table["n"].notna(), strict=True)]
+    return [MetricRow(**dict(zip(columns, cells, strict=True))) for cells in zip(*columns.values(), strict=True)]
+
+
+def read_table(path: Path) -> list[MetricRow]:
+    """The rows of the file of a table; ValueError as of `read_frame`."""
+    return rows_of(read_frame(path))
 
 
 def columns_json(statistics: Iterable[str]) -> dict[str, dict[str, object]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bids_sr.frozen import frozen
 from bids_sr.io.json_values import texts
-from bids_sr.metrics.long_tables import MISSING, MetricRow, parse_row
+from bids_sr.metrics.long_tables import MISSING, MetricRow, read_frame, rows_of
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.text.overview_text import (
     WORSE,
@@ -148,13 +148,10 @@ def _json(file: Path) -> dict[str, object]:
 def _rows(file: Path) -> list[MetricRow]:
     """Rows of the few measures that are shown, of the thousands of a table."""
     try:
-        with file.open(encoding="utf-8", newline="") as stream:
-            lines = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-            told = ("flag_", APPLIED)
-            kept = (line for line in lines if line["band"] == "beyond" or line["statistic"].startswith(told))
-            return [*map(parse_row, kept)]
-    except (OSError, ValueError, KeyError, TypeError):
+        table = read_frame(file)
+    except (OSError, ValueError):
         return []
+    return rows_of(table[(table.band == "beyond") | table.statistic.str.startswith(("flag_", APPLIED))])
 
 
 def _displacement(file: Path) -> list[float]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from oldtables import DROPPED, DROPPED_OF_MEASURED, NONE, lost, numbers_of, place_of, rows_of
 
-from bids_sr.metrics.long_tables import COLUMNS, parse_row, table_text
+from bids_sr.metrics.long_tables import COLUMNS, MetricRow, table_text
 from bids_sr.metrics.registry import STATISTICS
 
 ROWS = [
@@ -21,8 +21,9 @@ def as_written_today(rows: list[dict[str, str]], path: Path) -> Path:
     told = []
     for row in rows:
         place = place_of(row["table"], row)
-        numbers = {name: row[name] for name in ("value", "lower", "upper", "n")}
-        told.append(parse_row({**place._asdict(), **numbers}))
+        numbers = {name: float(row[name].replace(NONE, "nan")) for name in ("value", "lower", "upper")}
+        count = None if row["n"] == NONE else int(row["n"])
+        told.append(MetricRow(**{**place._asdict(), **numbers, "fwhm_mm": float(place.fwhm_mm), "n": count}))
     path.write_text(table_text(told), encoding="utf-8")
     return path
 

@@ -11,7 +11,7 @@ import pytest
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.long_tables import COLUMNS, read_cells
+from bids_sr.metrics.long_tables import COLUMNS, read_frame
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.pipeline.store import derivative_path
@@ -214,8 +214,8 @@ def test_as_an_interface_it_writes_the_same_bytes_in_every_folder(run, tmp_path)
     assert texts[0] == texts[1]
     told = json.loads(texts[0]["contrast-thumb_stat-z_desc-rawFwhm50_statmap.json"])
     assert told["ContrastWeights"] == {"thumb": 1.0}
-    rows = read_cells(tmp_path / "one" / "map_metrics.tsv")
-    assert set(rows["fwhm_mm"]) == {"5"}
+    rows = read_frame(tmp_path / "one" / "map_metrics.tsv")
+    assert set(rows["fwhm_mm"]) == {5.0}
     events = read_events(tmp_path / "events.tsv")
     inside = run["mask"]["raw"]
     with SeriesReader(run["series"]["raw"]) as reader:
