@@ -1,6 +1,6 @@
 """Series of other programs (``--compare``): imported, brought to the grid of the run, judged beside it."""
 
-from bids_sr.bids.inputs import AnotherRun
+from bids_sr.bids.inputs import Companion
 from bids_sr.pipeline.step import Part
 from bids_sr.steps import motion
 from bids_sr.steps.compared import another_run, placing
@@ -18,9 +18,9 @@ def add_compared(run: RunOf) -> None:
     for one in run.bold.compared:
         own = run.series[one.name] = scope.within(one.name, alias=FINE, series_name=one.name)
         own.give(bold_file=one.bold)
-        own.add(placing.import_compared, axis_order=one.axis_order)
+        own.add(placing.import_compared, axis_order=one.header.order)
         own.add(placing.align_compared)
-        if timed and not one.corrected:
+        if timed and not one.is_corrected:
             own.add(motion.correct_slice_timing, quiet=True, wires={"bold": own["compared"]})
         else:
             own.alias["stc"] = "compared"
@@ -29,12 +29,12 @@ def add_compared(run: RunOf) -> None:
         _add_another_run(run, run.bold.another)
 
 
-def _add_another_run(run: RunOf, other: AnotherRun) -> None:
+def _add_another_run(run: RunOf, other: Companion) -> None:
     """Another acquired run of the task: its motion, its place on the run, the effects of its blocks."""
     scope = run.scope
     timed = other.slice_timing is not None and bool(scope.setting("has_stc"))
     own = scope.within(
-        "another_run_wf", axis_order=other.axis_order, tr=other.tr, slice_times=other.slice_timing, has_stc=timed,
+        "another_run_wf", axis_order=other.header.order, tr=other.tr, slice_times=other.slice_timing, has_stc=timed,
         dummy_scans=run.planned.settings.preprocessing.dummy_scans, alias={"reference": "other_ref"},
     )  # fmt: skip
     own.give(bold_file=other.bold, regressors=other.events)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.bids import BoldRun, Notice, Pair, Subject, factor_of
-from bids_sr.bids.inputs import Calibration
+from bids_sr.bids.inputs import Companion
 from bids_sr.bids.precomputed import PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
 
@@ -79,6 +79,6 @@ def _taken_over(found: PrecomputedAnat | PrecomputedRun | None, files: Mapping[s
     return {f"Taken over from {found.origin.text}": [path.name for path in files.values()]}
 
 
-def _calibration_words(found: Calibration | None) -> str:
+def _calibration_words(found: Companion | None) -> str:
     """Which short run at the high resolution a run is calibrated with."""
     return "none" if found is None else f"{found.bold.name}, {found.n_volumes} volumes"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from bids_sr.bids import BoldRun, factor_of
-from bids_sr.bids.inputs import Calibration
+from bids_sr.bids.inputs import Companion
 from bids_sr.config.seed_options import seeds_of
 from bids_sr.config.spaces import FUNC
 from bids_sr.pipeline.graph import Maker, Scope, scope_of
@@ -160,10 +160,10 @@ def _add_registration(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
         scope.say(Part.PREPROCESSING, text)
 
 
-def _add_calibration(run: RunOf, found: Calibration) -> None:
+def _add_calibration(run: RunOf, found: Companion) -> None:
     """A short high-resolution run that tells where the run fluctuates, in register with it."""
     own = run.scope.within(
-        "calibration_wf", axis_order=found.axis_order, tr=found.tr,
+        "calibration_wf", axis_order=found.header.order, tr=found.tr,
         dummy_scans=run.planned.settings.preprocessing.dummy_scans, alias={"reference": "calibration_ref"},
     )  # fmt: skip
     own.say(Part.SERIES, calibration_run.text_of_calibration(with_events=found.events is not None))
@@ -184,7 +184,7 @@ def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
 
     The primary one is also brought to `grids` in other spaces.
     """
-    scope, truth = run.scope, run.bold.truth
+    scope, measured = run.scope, run.bold.truth and run.bold.truth.series
     scope.add(super_resolution.undo_motion)
     raw = run.series["raw"] = scope.within("raw", alias=ACQUIRED, series_name="raw")
     raw.give(series=scope["preproc"])
@@ -198,13 +198,13 @@ def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
         if one.stored:
             _add_stored(run, one, names, grids if one.name == scope.setting("primary") else ())
     show_spaces(run)
-    if truth is not None and truth.bold is not None:
-        timed = truth.slice_timing is not None and "slicetiming" not in run.planned.settings.preprocessing.ignore
+    if measured is not None:
+        timed = measured.slice_timing is not None and "slicetiming" not in run.planned.settings.preprocessing.ignore
         own = run.series[MEASURED] = scope.within(MEASURED, alias=FINE, series_name=MEASURED)
-        own.give(bold_file=truth.bold)
-        own.add(motion.import_series, quiet=True, axis_order=truth.axis_order)
+        own.give(bold_file=measured.bold)
+        own.add(motion.import_series, quiet=True, axis_order=measured.header.order)
         if timed:
-            own.add(motion.correct_slice_timing, quiet=True, slice_times=truth.slice_timing)
+            own.add(motion.correct_slice_timing, quiet=True, slice_times=measured.slice_timing)
         else:
             own.alias["stc"] = "bold"
         own.add(super_resolution.place_measured)

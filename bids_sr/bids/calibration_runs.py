@@ -17,11 +17,10 @@ import numpy as np
 from bids_sr.bids import headers as hd
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.image_header import Header, Triple
-from bids_sr.bids.inputs import Calibration, Pair, entities_of, is_magnitude, stem_of, stem_of_echoes
+from bids_sr.bids.inputs import Companion, Pair, entities_of, is_magnitude, stem_of, stem_of_echoes
 from bids_sr.bids.layout import Index
 from bids_sr.bids.pairs import MIN_OVERLAP, SIZE_TOLERANCE, overlap, simple_ratio, sizes
 from bids_sr.config import Settings
-from bids_sr.frozen import frozen
 from bids_sr.io.grids import mm_text
 
 LEAST_VOLUMES = 8  # in the steady state
@@ -31,27 +30,11 @@ OUT = "leave it out with --calibration none"
 KnownFactor = Callable[[Header, str | None], Triple | None]
 
 
-@frozen
-class Candidate:
-    """A series that may calibrate others, with labels in its name."""
-
-    header: Header
-    tr: float
-    events: Path | None  # of its own name
-    session: str | None
-    acquisition: str | None
-
-    @property
-    def path(self) -> Path:
-        """Of the series."""
-        return self.header.path
-
-
 @dataclass(slots=True)
 class Chosen(Findings):
     """The calibration of a run, and what is to be said of it; no calibration and no problem means that none fits."""
 
-    calibration: Calibration | None = None
+    calibration: Companion | None = None
 
 
 def check_named(settings: Settings, labels: Sequence[str], found: Findings) -> None:
@@ -81,10 +64,11 @@ def known_factor(pair: Pair | None, settings: Settings) -> Triple | None:
     return None if named is None else (named, named, 1.0)
 
 
-def _candidate(path: Path, index: Index) -> Candidate | None:
+def _candidate(path: Path, index: Index) -> Companion | None:
     """A series that may calibrate others, a single echo of magnitude; None for one that is unsound."""
-    names, unused = entities_of(path), Findings()  # what is wrong with a run is told where it is read for itself
-    header = hd.read_header(path, unused) if is_magnitude(path) and "echo" not in names else None
+    unused = Findings()  # what is wrong with a run is told where it is read for itself
+    alone = is_magnitude(path) and "echo" not in entities_of(path)
+    header = hd.read_header(path, unused) if alone else None
     if header is None or not hd.is_bold(header, unused):
         return None
     try:
@@ -98,8 +82,11 @@ def _candidate(path: Path, index: Index) -> Candidate | None:
     events = index.events(path)
     if events is not None and stem_of(events) != stem_of(path):
         events = None  # by inheritance, that of the longer run of its task
-    session, acquisition = names.get("session"), names.get("acquisition")
-    return Candidate(header=header, tr=tr, events=events, session=session, acquisition=acquisition)
+    return Companion(header=header, tr=tr, sidecar=sidecar, events=events)
+
+
+def _acquisition(one: Companion) -> str:
+    return entities_of(one.bold).get("acquisition", "")
 
 
 def is_finer(header: Header, other: Header) -> bool:
@@ -109,7 +96,7 @@ def is_finer(header: Header, other: Header) -> bool:
 
 
 def calibrate(
-    bold: Header, session: str | None, candidates: Sequence[Candidate], factor: Triple | None, settings: Settings
+    bold: Header, session: str | None, candidates: Sequence[Companion], factor: Triple | None, settings: Settings
 ) -> Chosen:
     """Choose the calibration of one run of a session, among the series of all sessions and the file that was named.
 
@@ -118,20 +105,20 @@ def calibrate(
     superres, chosen = settings.superres, Chosen()
     if superres.calibration == "none" or settings.evaluation.retrospective is not None:
         return chosen
-    others = [replace(c, header=hd.like(c.header, bold.affine)) for c in candidates if c.path != bold.path]
+    others = [replace(c, header=hd.like(c.header, bold.affine)) for c in candidates if c.bold != bold.path]
     file = superres.calibration_file
-    those = [c for c in others if superres.calibration in ("auto", c.acquisition)]
+    those = [c for c in others if superres.calibration in ("auto", _acquisition(c))]
     if file is not None:
-        those = [c for c in others if c.path == file.absolute()]
-    reasons = {c.path: _against(bold, c, factor, settings) for c in those}
-    fitting = [c for c in those if not reasons[c.path]]
+        those = [c for c in others if c.bold == file.absolute()]
+    reasons = {c.bold: _against(bold, c, factor, settings) for c in those}
+    fitting = [c for c in those if not reasons[c.bold]]
     if fitting:
         _take_best(bold, session, fitting, factor, chosen)
     elif superres.calibration == "auto":  # what is finer was meant for it; others are just other runs
-        for path in (c.path for c in those if is_finer(c.header, bold)):
+        for path in (c.bold for c in those if is_finer(c.header, bold)):
             chosen.tell(path, f"it is finer than {bold.path.name} and does not calibrate it: {reasons[path]}.")
     elif not those and file is None:
-        there = sorted({c.acquisition for c in others if c.acquisition})
+        there = sorted({_acquisition(c) for c in others} - {""})
         reason = f"no other BOLD run of the participant of {bold.path.name} has the label acq-{superres.calibration}"
         fix = f"There are: {', '.join(f'acq-{x}' for x in there) or 'none'}. Or {OUT}."
         chosen.refuse(f"--calibration {superres.calibration}", reason, fix)
@@ -142,7 +129,7 @@ def calibrate(
     return chosen
 
 
-def _against(bold: Header, found: Candidate, factor: Triple | None, settings: Settings) -> str:
+def _against(bold: Header, found: Companion, factor: Triple | None, settings: Settings) -> str:
     """Why a series cannot calibrate a run; "" if it can."""
     header = found.header
     ratio = np.asarray(bold.zooms) / np.asarray(header.zooms)
@@ -172,30 +159,27 @@ def _told(ratio: np.ndarray) -> Triple | None:
 
 
 def _take_best(
-    bold: Header, session: str | None, fitting: Sequence[Candidate], factor: Triple | None, chosen: Chosen
+    bold: Header, session: str | None, fitting: Sequence[Companion], factor: Triple | None, chosen: Chosen
 ) -> None:
     """Of several that fit, one of the same session before others, then one without events, then the longest."""
-    ranks = {c.path: (c.session != session, c.events is not None, -c.header.shape[3], c.path.name) for c in fitting}
-    first, *rest = sorted(fitting, key=lambda candidate: ranks[candidate.path])
+    ranks = {c.bold: (c.session != session, c.events is not None, -c.header.shape[3], c.bold.name) for c in fitting}
+    first, *rest = sorted(fitting, key=lambda candidate: ranks[candidate.bold])
     if rest:
-        others = ", ".join(c.path.name for c in rest)
+        others = ", ".join(c.bold.name for c in rest)
         text = f"it calibrates {bold.path.name}; so could {others} (--calibration LABEL or FILE chooses)."
-        chosen.tell(first.path, text)
+        chosen.tell(first.bold, text)
     if first.session != session:
         text = (
             f"it calibrates {bold.path.name} of another session. In our tests a misregistered calibration was "
             "worse than none: check its registration in the report."
         )
-        chosen.tell(first.path, text)
+        chosen.tell(first.bold, text)
     told = factor or _told(np.asarray(bold.zooms) / np.asarray(first.header.zooms))
     assert told is not None
-    chosen.calibration = Calibration(
-        bold=first.path, events=first.events, session=first.session, factor=told, n_volumes=first.header.shape[3],
-        tr=first.tr, zooms=first.header.zooms, axis_order=first.header.order,
-    )  # fmt: skip
+    chosen.calibration = replace(first, factor=told)
 
 
-def left_out(bolds: Sequence[Path], found: dict[Path, Candidate], chosen: dict[Path, Chosen]) -> dict[Path, str]:
+def left_out(bolds: Sequence[Path], found: dict[Path, Companion], chosen: dict[Path, Chosen]) -> dict[Path, str]:
     """Runs that are not super-resolved themselves, and why; `chosen` is the calibration of each that can be read."""
     used: dict[Path, str] = {}
     for bold, choice in chosen.items():
@@ -217,7 +201,7 @@ def left_out(bolds: Sequence[Path], found: dict[Path, Candidate], chosen: dict[P
 
 def of_runs(
     index: Index, bolds: Sequence[Path], every: Sequence[Path], factor: KnownFactor, settings: Settings, seen: Findings
-) -> tuple[dict[Path, Calibration], list[Path]]:
+) -> tuple[dict[Path, Companion], list[Path]]:
     """Calibration of each run that has one, and the runs that are left when calibrations are taken out.
 
     Parameters

@@ -1,5 +1,6 @@
 """What is read of an image before its voxels are."""
 
+from dataclasses import field
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ class Header:
     shape: tuple[int, ...]  # every axis
     zooms: Triple  # mm
     tr: float | None  # seconds; None where the header holds none
-    affine: np.ndarray  # 4x4, voxel → RAS mm, read-only
+    affine: np.ndarray = field(compare=False)  # 4x4, voxel → RAS mm, read-only
     slice_axis: int | None  # axis of slices where the header names it
     complex: bool  # voxels of complex numbers
     order: AxisOrder = AS_STORED  # axis of the file that each axis here is, in the order that is worked on

@@ -54,50 +54,45 @@ class StructuralPair:
 
 
 @frozen
+class Companion:
+    """Another series of the same head that a run is processed with; its header lies as the run does."""
+
+    header: Header
+    tr: float | None = None  # s; None where only the run's own is known
+    sidecar: Mapping[str, object] = field(default_factory=dict)  # metadata after inheritance
+    events: Path | None = None  # table that applies to it
+    slice_timing: tuple[float, ...] | None = None  # as in `BoldRun`
+    name: str = ""  # of a compared series, letters and digits
+    factor: Triple | None = None  # of a calibration: voxel of the run over its own, each axis
+
+    @property
+    def bold(self) -> Path:
+        """Its file, absolute."""
+        return self.header.path.absolute()
+
+    @property
+    def n_volumes(self) -> int:
+        """How many volumes it has."""
+        return self.header.shape[3]
+
+    @property
+    def session(self) -> str | None:
+        """Label of its session."""
+        return entities_of(self.bold).get("session")
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether slice timing was corrected in it already."""
+        return bool(self.sidecar.get("SliceTimingCorrected", False))
+
+
+@frozen
 class Truth:
     """What the finer maps of a run should show: the series as measured, or known effects, or both."""
 
     root: Path | None = None  # folder of the reference
-    bold: Path | None = None  # measured high-resolution series of the same run
-    sidecar: Mapping[str, object] = field(default_factory=dict)  # of that series, as the next
-    slice_timing: tuple[float, ...] | None = None  # as in `BoldRun`
+    series: Companion | None = None  # measured high-resolution series of the same run
     activations: Mapping[str, Path] = field(default_factory=dict)  # condition → map in signal units, high resolution
-    axis_order: AxisOrder = AS_STORED  # axis of the file of the measured series that each axis of the run is
-
-
-@frozen
-class Calibration:
-    """A short run at the high resolution, which tells where other runs of the participant fluctuate."""
-
-    bold: Path  # absolute
-    events: Path | None  # table that applies to it
-    session: str | None
-    factor: Triple  # voxel of the run that it calibrates over its own, each axis
-    n_volumes: int
-    tr: float  # s
-    zooms: Triple  # mm
-    axis_order: AxisOrder = AS_STORED  # axis of the file that each axis of the run is
-
-
-@frozen
-class Compared:
-    """A series that another program made of a run, to be judged beside it."""
-
-    name: str  # of the series, letters and digits
-    bold: Path  # absolute
-    corrected: bool  # whether slice timing was corrected in it already
-    axis_order: AxisOrder = AS_STORED  # axis of the file that each axis of the run is
-
-
-@frozen
-class AnotherRun:
-    """Another acquired run of the same task, which series of other programs are held against."""
-
-    bold: Path  # absolute
-    events: Path
-    tr: float  # s
-    slice_timing: tuple[float, ...] | None  # as in `BoldRun`
-    axis_order: AxisOrder = AS_STORED  # axis of the file that each axis of the run is
 
 
 @frozen
@@ -119,12 +114,12 @@ class BoldRun:
     holdout: Pair | None = None  # a second pair, which is not trained on, where that was asked for
     truth: Truth | None = None  # what is known of the run, where that was asked for
     precomputed: PrecomputedRun | None = None  # what another program has made of it, where that was asked for
-    calibration: Calibration | None = None  # short run at the high resolution that it is calibrated with
+    calibration: Companion | None = None  # short run at the high resolution that it is calibrated with
     # file and echo time (ms) of each echo that is combined, of which `bold` is the first; empty for a single echo
     echoes: tuple[tuple[Path, float], ...] = ()
 
-    another: AnotherRun | None = None  # of the same task, where series of other programs are judged
-    compared: tuple[Compared, ...] = ()  # series of other programs that are judged beside it
+    another: Companion | None = None  # run of the same task, where series of other programs are judged
+    compared: tuple[Companion, ...] = ()  # series of other programs that are judged beside it
 
     @property
     def stem(self) -> str:
@@ -144,11 +139,9 @@ class BoldRun:
     @property
     def images(self) -> tuple[Path | None, ...]:
         """Images that are read for this run besides those of its pairs; None for what is not there."""
-        calibration = None if self.calibration is None else self.calibration.bold
-        truth = None if self.truth is None else self.truth.bold
-        another = () if self.another is None else (self.another.bold,)
-        others = (*another, *(each.bold for each in self.compared))
-        return self.bold, *(path for path, _ in self.echoes[1:]), calibration, truth, *others
+        measured = None if self.truth is None else self.truth.series
+        others = (self.calibration, measured, self.another, *self.compared)
+        return self.bold, *(path for path, _ in self.echoes[1:]), *(one and one.bold for one in others)
 
 
 @frozen
@@ -213,6 +206,7 @@ def factor_of(run: BoldRun, settings: Settings) -> Triple:
     if run.pair is not None:
         return run.pair.factor
     if settings.superres.factor is None and run.calibration is not None:
+        assert run.calibration.factor is not None
         return run.calibration.factor
     named = settings.superres.factor or DEFAULT_FACTOR
     return named, named, 1.0

@@ -1,7 +1,7 @@
 """High-resolution reference of a run (``--truth``): its measured series or known activation, found by its labels."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +9,9 @@ from bids_sr.bids import headers as hd
 from bids_sr.bids import query
 from bids_sr.bids.findings import Findings, InputError, refusal
 from bids_sr.bids.image_header import Header, Triple
-from bids_sr.bids.inputs import BoldRun, Truth, entities_of, is_magnitude, same_run, stem_of
+from bids_sr.bids.inputs import BoldRun, Companion, Truth, entities_of, is_magnitude, same_run, stem_of
 from bids_sr.bids.layout import merged, sidecars_on_disk
-from bids_sr.io.grids import AS_STORED, EDGE_TOLERANCE, corners_apart, nearest
+from bids_sr.io.grids import EDGE_TOLERANCE, corners_apart
 from bids_sr.io.tables import column
 
 TIME_TOLERANCE = 1e-3  # s
@@ -86,15 +86,8 @@ def _checked(root: Path, run: BoldRun, factor: Triple, found: Findings, *, with_
             found.refuse(path, "it is not a 3D image", "Give one map for each condition.")
         elif header is not None:
             _is_on_grid(header, run, factor, found)
-    truth = Truth(root=root, activations=activations)
-    if bolds:
-        sidecar = merged(sidecars_on_disk(bolds[0], root))
-        _check_series(bolds[0], sidecar, run, factor, found)
-        timing = _timing(bolds[0], sidecar, run, found) if with_timing and not found.problems else None
-        header = hd.read_header(bolds[0], found)
-        order = AS_STORED if header is None else nearest(header.affine, run.affine)
-        truth = replace(truth, bold=bolds[0].absolute(), sidecar=sidecar, slice_timing=timing, axis_order=order)
-    return truth
+    series = _series(bolds[0], run, factor, root, found, with_timing=with_timing) if bolds else None
+    return Truth(root=root, series=series, activations=activations)
 
 
 def truth_in_dataset(
@@ -133,20 +126,22 @@ def _files(root: Path, run: BoldRun) -> tuple[list[Path], list[Path]]:
     return list(filter(is_magnitude, series)), maps
 
 
-def _check_series(path: Path, sidecar: Mapping[str, object], run: BoldRun, factor: Triple, found: Findings) -> None:
-    """What speaks against a series as the truth of a run; the first that makes the others pointless ends it."""
+def _series(
+    path: Path, run: BoldRun, factor: Triple, root: Path, found: Findings, *, with_timing: bool
+) -> Companion | None:
+    """The measured series of a run; the first reason against it that makes the others pointless ends it."""
+    sidecar = merged(sidecars_on_disk(path, root))
     if not found.fetched(path):
-        return
+        return None
     if path.resolve() == run.bold.resolve() or path.samefile(run.bold):
         inner = path.parents[1] / ".." / "derivatives" / "ground-truth"
         hint = "the known activation lies in derivatives/ground-truth" if inner.is_dir() else FORMS
-        found.refuse(
-            path, "it is the run itself, which cannot be its own reference", f"Give another directory: {hint}."
-        )
-        return
+        fix = f"Give another directory: {hint}."
+        found.refuse(path, "it is the run itself, which cannot be its own reference", fix)
+        return None
     header = hd.read_header(path, found)
     if header is None or not hd.is_bold(header, found) or not _is_on_grid(header, run, factor, found):
-        return
+        return None
     n_volumes = header.shape[3]
     if n_volumes != run.n_volumes:
         reason = f"it has {n_volumes} volumes and {run.bold.name} {run.n_volumes}: another run, or trimmed differently"
@@ -156,6 +151,10 @@ def _check_series(path: Path, sidecar: Mapping[str, object], run: BoldRun, facto
         reason = f"its repetition time is {tr:g} s and that of {run.bold.name} {run.tr:g} s"
         found.refuse(path, reason, "Give the high-resolution series of this run, or correct the sidecar.")
     _check_events(path, run, found)
+    one = Companion(header=hd.like(header, run.affine), sidecar=sidecar)
+    if not with_timing or found.problems:
+        return one
+    return replace(one, slice_timing=_timing(one, run, found))
 
 
 def _is_on_grid(header: Header, run: BoldRun, factor: Triple, found: Findings) -> bool:
@@ -206,15 +205,13 @@ def _close(first: str, second: str) -> bool:
         return first == second
 
 
-def _timing(path: Path, sidecar: Mapping[str, object], run: BoldRun, found: Findings) -> tuple[float, ...] | None:
+def _timing(series: Companion, run: BoldRun, found: Findings) -> tuple[float, ...] | None:
     """Slice times of the truth; those of the run where its own sidecar is silent."""
-    header = hd.read_header(path, found)
-    if header is not None:
-        header = hd.like(header, run.affine)
-        sidecar = hd.sidecar_in_order(sidecar, header.order)
-    if header is not None and sidecar.get("SliceTiming") is not None:
+    header = series.header
+    sidecar = hd.sidecar_in_order(series.sidecar, header.order)
+    if sidecar.get("SliceTiming") is not None:
         return hd.slice_times(header, sidecar, run.tr, found)
-    same = run.slice_timing if header is not None and header.shape[2] == run.shape[2] else None
+    same = run.slice_timing if header.shape[2] == run.shape[2] else None
     if same is not None:
-        found.tell(path, "it has no SliceTiming; that of the run is used.")
+        found.tell(series.bold, "it has no SliceTiming; that of the run is used.")
     return same

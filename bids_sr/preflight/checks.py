@@ -157,7 +157,7 @@ def without_unfit_references(plan: Plan, problems: Sequence[Problem]) -> tuple[P
     for subject in plan.subjects:
         runs = []
         for run in subject.runs:
-            path = None if run.truth is None else run.truth.bold
+            path = run.truth.series.bold if run.truth and run.truth.series else None
             why = None if path is None else unfit.get((path, run.stem)) or unfit.get((path, f"sub-{subject.label}"))
             if path is not None and why is not None:
                 taken.add(why)

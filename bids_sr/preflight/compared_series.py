@@ -8,10 +8,9 @@ import numpy as np
 
 from bids_sr.bids import BoldRun, Findings, Subject, entities_of, factor_of, headers
 from bids_sr.bids.image_header import Header
-from bids_sr.bids.inputs import RUN_KEYS, AnotherRun, Compared, applies_to, is_magnitude, same_run, stem_of
+from bids_sr.bids.inputs import RUN_KEYS, Companion, applies_to, is_magnitude, same_run, stem_of
 from bids_sr.bids.layout import merged, sidecars_on_disk
 from bids_sr.config import Settings
-from bids_sr.io.grids import nearest
 from bids_sr.io.tables import column
 from bids_sr.series import ACQUIRED_BAND, BASELINES, kind_of
 from bids_sr.sr.method import offered_methods
@@ -77,11 +76,11 @@ def with_compared(subjects: Sequence[Subject], settings: Settings, found: Findin
     return tuple(out)
 
 
-def another_run(run: BoldRun, settings: Settings, found: Findings) -> AnotherRun | None:
+def another_run(run: BoldRun, settings: Settings, found: Findings) -> Companion | None:
     """Another acquired run of the same task and grid, whose events have the same trial types; the nearest in number."""
     if run.events is None or run.echoes:
         return None
-    fitting: dict[Path, AnotherRun] = {}
+    fitting: dict[Path, Companion] = {}
     for path in sorted(run.bold.parent.glob("*_bold.nii*")):
         names, own = entities_of(path), entities_of(run.bold)
         others = (names.keys() | own.keys()) - {"run"}
@@ -101,7 +100,7 @@ def another_run(run: BoldRun, settings: Settings, found: Findings) -> AnotherRun
     return fitting[chosen]
 
 
-def _as_another(path: Path, run: BoldRun, settings: Settings) -> AnotherRun | None:
+def _as_another(path: Path, run: BoldRun, settings: Settings) -> Companion | None:
     """A series as another run of the task; None for one that is unsound, on another grid, or of other events."""
     unused = Findings()
     header = headers.read_header(path, unused)
@@ -120,9 +119,7 @@ def _as_another(path: Path, run: BoldRun, settings: Settings) -> AnotherRun | No
     if not wanted <= types:
         return None
     timing = headers.slice_times(header, headers.sidecar_in_order(sidecar, header.order), tr, unused)
-    return AnotherRun(
-        bold=path.absolute(), events=events.absolute(), tr=tr, slice_timing=timing, axis_order=header.order
-    )
+    return Companion(header=header, tr=tr, sidecar=sidecar, events=events.absolute(), slice_timing=timing)
 
 
 def _named_well(given: Sequence[tuple[str, Path, str]], settings: Settings, found: Findings) -> bool:
@@ -147,7 +144,7 @@ def _named_well(given: Sequence[tuple[str, Path, str]], settings: Settings, foun
 
 def _series_of(
     run: BoldRun, given: Sequence[tuple[str, Path, str]], settings: Settings, found: Findings
-) -> list[Compared]:
+) -> list[Companion]:
     """The compared series of a run that can be used."""
     out = []
     for name, path, label in given:
@@ -190,7 +187,7 @@ def _found_in(folder: Path, label: str, name: str, run: BoldRun, found: Findings
     return native[0]
 
 
-def _checked(name: str, file: Path, given: Path, run: BoldRun, settings: Settings, found: Findings) -> Compared | None:
+def _checked(name: str, file: Path, given: Path, run: BoldRun, settings: Settings, found: Findings) -> Companion | None:
     """A series that fits its run as far as header and sidecar tell."""
     header = headers.read_header(file, found)
     if header is None or not headers.is_bold(header, found):
@@ -199,10 +196,8 @@ def _checked(name: str, file: Path, given: Path, run: BoldRun, settings: Setting
         found.refuse(file, "it is the run itself", "Give the series that another program made of it.")
         return None
     sidecar = merged(sidecars_on_disk(file, given if given.is_dir() else file.parent))
-    order = nearest(header.affine, run.affine)
-    fits = _fits(headers.like(header, run.affine), sidecar, run, settings, found)
-    timed = bool(sidecar.get("SliceTimingCorrected", False))
-    return Compared(name=name, bold=file.absolute(), corrected=timed, axis_order=order) if fits else None
+    one = Companion(name=name, header=headers.like(header, run.affine), sidecar=sidecar)
+    return one if _fits(one.header, sidecar, run, settings, found) else None
 
 
 def _fits(header: Header, sidecar: Mapping[str, object], run: BoldRun, settings: Settings, found: Findings) -> bool:

@@ -160,7 +160,7 @@ def _calibrations(work: _Costed) -> list[Row]:
     found = [(run, run.calibration) for run in work.runs if run.calibration is not None]
     if not found or not work.settings.superres.calibrated:
         return []
-    volumes = [math.prod(run.shape) * math.prod(one.factor) * one.n_volumes / 1e6 for run, one in found]
+    volumes = [math.prod(run.shape) * math.prod(one.factor or ()) * one.n_volumes / 1e6 for run, one in found]
     seconds = sum(_CALIBRATION_S + _CALIBRATION_S_HIGH * size for size in volumes)
     at_once = min(work.settings.resources.nprocs or 1, len(found))
     added = at_once * max(run_gigabytes(run, work.settings)[1] for run, _ in found)
@@ -249,7 +249,7 @@ def _evaluation(work: _Costed) -> list[Row]:
     extras = dict.fromkeys(superres.learned, superres.n_ensemble - 1)
     if wanted.null_checks:
         extras |= {name: number + len(get_method(name).placebos) for name, number in extras.items()}
-    truth = any(run.truth is not None and run.truth.bold is not None for run in work.runs)
+    truth = any(run.truth is not None and run.truth.series is not None for run in work.runs)
     made = sum(extras.values()) + truth
     if made:
         # a member or a placebo takes what its method's series does, but for keeping it

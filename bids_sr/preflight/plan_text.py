@@ -111,7 +111,7 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
     size = f"{_times(run.shape)} voxels of {_times(run.zooms)} mm, {run.n_volumes} volumes"
     lines = [f"{run.stem}: {size}, TR {run.tr:g} s, {timing}"]
     if run.truth is not None:
-        known = [run.truth.bold.name] if run.truth.bold else []
+        known = [run.truth.series.bold.name] if run.truth.series else []
         known += [f"effect of {name}" for name in run.truth.activations]
         where = "" if run.truth.root is None else f" in {run.truth.root}"
         lines.append(f"  high-resolution reference: {', '.join(known)}{where}")
@@ -121,7 +121,7 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
     calibration = "none"
     if (found := run.calibration) is not None:
         task = "" if found.events is None else f", its task ({found.events.name}) regressed out"
-        calibration = f"{found.bold.name}, {found.n_volumes} volumes of {_times(found.zooms)} mm{task}"
+        calibration = f"{found.bold.name}, {found.n_volumes} volumes of {_times(found.header.zooms)} mm{task}"
     lines.append(f"  calibration: {calibration}")
     if run.precomputed is not None:
         lines.append(f"  used instead of computed: {taken_text(run.precomputed)}")

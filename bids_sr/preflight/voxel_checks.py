@@ -169,12 +169,12 @@ def _exactly(stream: BinaryIO, size: int) -> bytearray:
 
 def check_truth(run: BoldRun, found: Findings) -> None:
     """Hold the voxels of the truth against those of the run; both are sound images of as many volumes."""
-    if run.truth is None or run.truth.bold is None:
+    if run.truth is None or (measured := run.truth.series) is None:
         return
     starts = np.unique(np.linspace(0, run.n_volumes - 2, PLACES).round().astype(int))
     wanted = sorted({int(t) for start in starts for t in (start, start + 1)})
     own = _some_volumes(run.bold, wanted, run.axis_order)
-    other = _some_volumes(run.truth.bold, wanted, run.truth.axis_order)
+    other = _some_volumes(measured.bold, wanted, measured.header.order)
     factor = tuple(n / m for n, m in zip(other[wanted[0]].shape, run.shape, strict=True))
     low = {t: kspace_crop(v, np.eye(4), factor=factor, magnitude=True)[0] for t, v in other.items()}
     mean = np.mean([own[t] for t in wanted], axis=0)
@@ -186,13 +186,13 @@ def check_truth(run: BoldRun, found: Findings) -> None:
     fix = "Give the high-resolution series of this run with --truth, or ignore the reference with --truth none."
     if alike < ALIKE:
         what = f"it looks unlike {run.bold.name} (correlation {alike:.2f}): another head, or not aligned"
-        found.refuse(run.truth.bold, f"downsampled, {what}", fix)
+        found.refuse(measured.bold, f"downsampled, {what}", fix)
     elif together < TOGETHER:
         reason = f"its time course is unlike that of {run.bold.name} (correlation {together:.2f}): another run"
-        found.refuse(run.truth.bold, reason, fix)
+        found.refuse(measured.bold, reason, fix)
     elif not 1 / MOST_GAIN < gain < MOST_GAIN:  # effects are compared in signal units
         reason = f"its signal is {gain:.2g} times that of {run.bold.name}: different units"
-        found.refuse(run.truth.bold, reason, "Scale it to the run's units (scl_slope), or leave it out: --truth none.")
+        found.refuse(measured.bold, reason, "Scale it to the run's units (scl_slope), or leave it out: --truth none.")
 
 
 def check_compared(run: BoldRun, found: Findings) -> None:
@@ -207,7 +207,7 @@ def check_compared(run: BoldRun, found: Findings) -> None:
     for each in run.compared:
         try:
             refuse_other_nan(_volumes(each.bold))
-            seen = align_volumes(own, _some_volumes(each.bold, wanted, each.axis_order), run.affine)
+            seen = align_volumes(own, _some_volumes(each.bold, wanted, each.header.order), run.affine)
         except ComparedError as error:
             found.refuse(each.bold, str(error), "Look at it beside the run.")
             continue

@@ -168,8 +168,9 @@ def test_a_calibration_in_another_order_is_found(maker: BidsMaker) -> None:
     found = look(maker).subjects[0].runs[0].calibration
     assert plain is not None
     assert found is not None
-    assert dataclasses.replace(found, axis_order=(0, 1, 2)) == plain
-    assert found.axis_order == (2, 1, 0)
+    turned = dataclasses.replace(found.header, order=(0, 1, 2))
+    assert dataclasses.replace(found, header=turned) == plain
+    assert found.header.order == (2, 1, 0)
 
 
 def test_echoes_of_one_order_belong_together(maker: BidsMaker) -> None:

@@ -65,9 +65,11 @@ def test_the_measured_series_is_found(maker: BidsMaker) -> None:
     assert plan.problems == ()
     truth = plan.subjects[0].runs[0].truth
     assert truth is not None
-    assert truth.bold == maker.root.parent / "truth/sub-01/func/sub-01_task-tap_bold.nii.gz"
-    assert truth.slice_timing == tuple(TIMES)
-    assert truth.sidecar["RepetitionTime"] == 1.0
+    assert truth.series is not None
+    assert truth.series.bold == maker.root.parent / "truth/sub-01/func/sub-01_task-tap_bold.nii.gz"
+    assert truth.series is not None
+    assert truth.series.slice_timing == tuple(TIMES)
+    assert truth.series.sidecar["RepetitionTime"] == 1.0
     assert truth.activations == {}
     assert check_data(plan) == ()
 
@@ -88,7 +90,8 @@ def test_a_reference_in_the_data_set_is_found_and_told(place: str, maker: BidsMa
     plan = unasked(maker)
     truth = plan.subjects[0].runs[0].truth
     assert truth is not None
-    assert (truth.root, truth.bold) == (root, root / "sub-01/func/sub-01_task-tap_bold.nii.gz")
+    assert truth.series is not None
+    assert (truth.root, truth.series.bold) == (root, root / "sub-01/func/sub-01_task-tap_bold.nii.gz")
     assert any(notice.file == str(root) and "--truth none" in notice.text for notice in plan.warnings)
     for line in (["--truth", "none"], ["--retrospective"], ["--truth", str(truth_of(maker).root)]):
         words = [*(argv(maker) if line[0] == "--truth" else argv(maker)[:-2]), *line]
@@ -159,14 +162,15 @@ def test_known_activation_is_found(maker: BidsMaker) -> None:
     assert found.problems == ()
     truth_found = found.subjects[0].runs[0].truth
     assert truth_found is not None
-    assert truth_found.bold is None
+    assert truth_found.series is None
     assert truth_found.activations == files
 
 
 def test_slice_times_are_left_alone_where_they_are_ignored(maker: BidsMaker) -> None:
     truth = planned(maker, "--ignore", "slicetiming").subjects[0].runs[0].truth
     assert truth is not None
-    assert truth.slice_timing is None
+    assert truth.series is not None
+    assert truth.series.slice_timing is None
 
 
 def test_slice_times_of_the_run_stand_in(maker: BidsMaker) -> None:
@@ -175,7 +179,8 @@ def test_slice_times_of_the_run_stand_in(maker: BidsMaker) -> None:
     plan = planned(maker)
     truth = plan.subjects[0].runs[0].truth
     assert truth is not None
-    assert truth.slice_timing == tuple(TIMES)
+    assert truth.series is not None
+    assert truth.series.slice_timing == tuple(TIMES)
     assert any("that of the run is used" in str(notice) for notice in plan.warnings)
 
 
@@ -186,7 +191,8 @@ def test_metadata_is_inherited(maker: BidsMaker) -> None:
     truth.json(truth.root / "task-rest_bold.json", {"RepetitionTime": 3.0})
     found = planned(maker).subjects[0].runs[0].truth
     assert found is not None
-    assert found.sidecar == {"RepetitionTime": 1.0, "Origin": "root"}
+    assert found.series is not None
+    assert found.series.sidecar == {"RepetitionTime": 1.0, "Origin": "root"}
 
 
 def test_runs_are_compared_as_numbers(maker: BidsMaker) -> None:

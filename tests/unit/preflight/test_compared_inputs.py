@@ -47,7 +47,7 @@ def test_a_file_and_a_folder_give_the_series_of_the_run(maker: BidsMaker) -> Non
     assert told(plan) == ""
     found = {each.name: each for each in plan.runs[0].compared}
     assert {name: each.bold for name, each in found.items()} == {"NORDIC": denoised, "finer": finer}
-    assert {name: each.corrected for name, each in found.items()} == {"NORDIC": False, "finer": True}
+    assert {name: each.is_corrected for name, each in found.items()} == {"NORDIC": False, "finer": True}
     assert set(plan.runs[0].images) >= {denoised, finer}, "their voxels are checked before the work"
     alone = planned(maker)
     assert alone.runs[0].compared == ()

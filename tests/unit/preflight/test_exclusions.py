@@ -89,7 +89,7 @@ def test_an_image_that_a_run_uses_stops_that_run_whatever_its_name(three: BidsMa
     first, *others = (run for one in check(settings_for(three)).subjects for run in one.runs)
     image = three.root / "sub-01" / "func" / "sub-01_task-tap_acq-highres_dir-PA_bold.nii.gz"
     if role == "truth":
-        first = replace(first, truth=Truth(root=three.root, bold=image))
+        first = replace(first, truth=Truth(root=three.root, series=SimpleNamespace(bold=image)))  # type: ignore[arg-type]
     elif role == "calibration":
         first = replace(first, calibration=SimpleNamespace(bold=image))  # type: ignore[arg-type]
     else:
