@@ -104,7 +104,7 @@ def _settings(planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with
         "slice_times": bold.slice_timing if timed else None, "has_stc": timed,
         "contrasts": {name: dict(weights) for name, weights in planned.plan.contrasts[bold.bold].items()},
         "at_rest": at_rest,
-        "has_truth": bool(known) or (truth is not None and truth.bold is not None),
+        "has_truth": bool(known) or (truth is not None and truth.series is not None),
         "series_names": tuple(one.name for one in wanted if one.stored),
         "method_names": methods_of(wanted), "compared_names": tuple(one.name for one in bold.compared),
         "with_anat": with_anat,
@@ -184,7 +184,8 @@ def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
 
     The primary one is also brought to `grids` in other spaces.
     """
-    scope, measured = run.scope, run.bold.truth and run.bold.truth.series
+    scope = run.scope
+    measured = None if run.bold.truth is None else run.bold.truth.series
     scope.add(super_resolution.undo_motion)
     raw = run.series["raw"] = scope.within("raw", alias=ACQUIRED, series_name="raw")
     raw.give(series=scope["preproc"])

@@ -137,11 +137,11 @@ class BoldRun:
         return size_text(self.zooms)
 
     @property
-    def images(self) -> tuple[Path | None, ...]:
-        """Images that are read for this run besides those of its pairs; None for what is not there."""
+    def images(self) -> tuple[Path, ...]:
+        """Images that are read for this run besides those of its pairs."""
         measured = None if self.truth is None else self.truth.series
         others = (self.calibration, measured, self.another, *self.compared)
-        return self.bold, *(path for path, _ in self.echoes[1:]), *(one and one.bold for one in others)
+        return self.bold, *(path for path, _ in self.echoes[1:]), *(one.bold for one in others if one is not None)
 
 
 @frozen
