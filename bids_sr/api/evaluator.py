@@ -50,13 +50,13 @@ if TYPE_CHECKING:
 
 
 class Evaluator(BaseEstimator):
-    """Compare super-resolved series of a run with its baselines, by split halves and by the truth where it is known.
+    """Compare super-resolved series of a run with its baselines, by a measured series or by known activation.
 
-    Blocks of each condition are split into halves; the effect of one half is held against that of the other, beyond the
-    acquired Nyquist limit as well as over all frequencies. Without a measured or known truth the halves are those of
-    the same series, which tells reproducibility and not truth: detail that a method invents alike in both halves
-    passes. Interpolations and simple arithmetic are made and evaluated beside the series without being asked for, and
-    the summary claims nothing that does not exceed them all.
+    Blocks of each condition are split into halves; the effect of one half is held against the measured effect of the
+    other, beyond the acquired Nyquist limit as well as over all frequencies, that of the whole run against known
+    activation. Without either nothing is compared, and the table says which series were applied alone. Interpolations
+    and simple arithmetic are made and evaluated beside the series without being asked for, and the summary claims
+    nothing that does not exceed them all.
 
     Parameters
     ----------
