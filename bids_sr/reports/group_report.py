@@ -182,12 +182,13 @@ def _primary_rows(content: GroupContent) -> list[words.Row]:
 
 
 def _accuracy_values(content: GroupContent) -> list[pd.DataFrame]:
-    """What accuracy is measured by in each task: that of the primary comparisons; without one, all of the kind."""
+    """What accuracy is measured by in each task: that of the primary comparisons; without one, all that was measured."""
     values = content.joined.values
     primary = content.comparisons[content.comparisons["part"] == PRIMARY]
     if len(primary):
         return [of_question(values, row) for _, row in primary.drop_duplicates(QUESTION).iterrows()]
-    return [own for _, own in values[on_accuracy(values)].groupby(QUESTION, observed=True, sort=False)]
+    measured = values[on_accuracy(values) & (values["reference"] == "measured")]
+    return [own for _, own in measured.groupby(QUESTION, observed=True, sort=False)]
 
 
 def _people_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:

@@ -50,7 +50,7 @@ class Joined:
     # (`APPLIED`), which are not compared there
     told: pd.DataFrame
     series: pd.DataFrame  # columns name and series: those of each run
-    statistics: tuple[str, ...]  # of all rows
+    statistics: tuple[str, ...]  # of all rows, as far as they are registered
     methods: tuple[str, ...]  # under test, then series of other programs
 
 
@@ -96,7 +96,7 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
         values=combined(_stacked(kept)),
         told=pd.concat(told, ignore_index=True),
         series=there[["name", "series"]].drop_duplicates(),
-        statistics=tuple(sorted(set(there["statistic"]))),
+        statistics=tuple(sorted(set(there["statistic"]) & set(STATISTICS))),
         methods=(*methods, *compared),
     )
 
