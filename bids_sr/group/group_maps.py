@@ -21,6 +21,7 @@ from bids_sr.group.group_inputs import MapKey, RunMaps, common_space, first_smoo
 from bids_sr.group.template_sampling import Target, participant_of, target_of, way_of
 from bids_sr.io.array_types import Array
 from bids_sr.io.uris import template_uri
+from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.series import map_label
 from bids_sr.stats.group.group_activation import Z_SHOWN, GroupMaps, Running
@@ -147,9 +148,12 @@ def group_maps(
             for (name, count), contrasts in few.items()
         ]
     return GroupMaps(
-        space=space, maps=pd.DataFrame(made), left_out=tuple(left_out), background=target.background, mask=tested,
-        affine=target.affine,
-    )  # fmt: skip
+        space=space,
+        maps=pd.DataFrame(made),
+        left_out=tuple(left_out),
+        background=Volume(target.background, target.affine),
+        mask=Volume(tested, target.affine),
+    )
 
 
 def _people(count: int) -> str:

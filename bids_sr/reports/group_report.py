@@ -182,7 +182,7 @@ def _primary_rows(content: GroupContent) -> list[words.Row]:
 
 
 def _accuracy_values(content: GroupContent) -> list[pd.DataFrame]:
-    """What accuracy is measured by in each task: that of the primary comparisons; without one, all that was measured."""
+    """The values that accuracy is told by in each task: of the primary comparison; without one, all measured ones."""
     values = content.joined.values
     primary = content.comparisons[content.comparisons["part"] == PRIMARY]
     if len(primary):
@@ -310,13 +310,12 @@ def group_maps_html(found: GroupMaps, figure_dir: Path) -> Markup:
 
 
 def _map_figures(found: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
-    if found.background is None or found.mask is None or found.affine is None or found.maps.empty:
+    if found.background is None or found.mask is None or found.maps.empty:
         return
-    background, mask = Volume(found.background, found.affine), Volume(found.mask, found.affine)
-    scene = Scene(background=background, mask=mask, roi=mask)
+    scene = Scene(background=found.background, mask=found.mask, roi=found.mask)
     display = Display(statistic="z", threshold=Z_SHOWN, floor=5.0)
     for (task, variant, contrast), own in found.maps.groupby(["task", "variant", "contrast"], sort=False):
-        rows = {each.series: Volume(load_image(each.z)[0], found.affine) for each in own.itertuples()}
+        rows = {each.series: Volume(*load_image(each.z)) for each in own.itertuples()}
         kind, where = ("", "") if variant == MISSING else (f"_{variant}", f", {variant}")
         counts = sorted(set(own["participants"].map(len)))
         first = own.iloc[0]

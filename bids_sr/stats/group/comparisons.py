@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import special, stats
+from scipy import special
 
 from bids_sr.io.array_types import Float
 from bids_sr.metrics.registry import LOWER, NEITHER, ONE, statistic
@@ -236,11 +236,11 @@ def attainable_text(n: float, p_smallest: float, family: float = 1) -> str:
     return f"n = {n:.0f} non-zero difference{'s' * (n != 1)}; smallest attainable p = {p}{several}"
 
 
-def paired_power(effect: float, n: int) -> float:
+def paired_power(effect: float, n: npt.ArrayLike) -> Float:
     """Power of the two-sided paired t test with n differences of a mean of `effect` standard deviations."""
-    limit = stats.t.isf(ALPHA / 2, n - 1)
-    shift = effect * math.sqrt(n)
-    return float(special.nctdtr(n - 1, shift, -limit) + 1 - special.nctdtr(n - 1, shift, limit))
+    dof, shift = np.asarray(n) - 1, effect * np.sqrt(n)
+    limit = special.stdtrit(dof, 1 - ALPHA / 2)
+    return np.asarray(special.nctdtr(dof, shift, -limit) + 1 - special.nctdtr(dof, shift, limit))
 
 
 def participants_needed(differences: npt.ArrayLike) -> int | None:
@@ -257,17 +257,13 @@ def participants_needed(differences: npt.ArrayLike) -> int | None:
         return None
     sd = float(d.std(ddof=1))
     effect = float(d.mean()) / sd if sd > 0 else math.inf
-    low, high = 2, 4
     if effect >= 20:  # beyond what the noncentral distribution is computed for; one more than the least is enough
         return _LEAST
-    while paired_power(effect, high) < _POWER:
-        low, high = high, 2 * high
-        if high > _MOST:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if paired_power(effect, middle) < _POWER else (low, middle)
-    return max(_LEAST, math.ceil(high / _EFFICIENCY))
+    for counts in (np.arange(2, 1000), np.arange(1000, _MOST)):
+        enough = counts[paired_power(effect, counts) >= _POWER]
+        if len(enough):
+            return max(_LEAST, math.ceil(enough[0] / _EFFICIENCY))
+    return None
 
 
 def on_accuracy(rows: pd.DataFrame) -> pd.Series:

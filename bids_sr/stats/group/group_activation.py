@@ -11,6 +11,7 @@ from scipy import special
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
+from bids_sr.io.volume import Volume
 
 Z_SHOWN = 3.1
 
@@ -25,9 +26,9 @@ class GroupMaps:
     # (volume of z > 3.1)
     maps: pd.DataFrame = field(default_factory=pd.DataFrame)
     left_out: tuple[str, ...] = ()  # in words
-    background: Array | None = None  # (X, Y, Z) template and voxels tested, on the maps' grid, voxel to RAS mm
-    mask: Array | None = None
-    affine: Array | None = None
+    # the template, and which voxels were tested, on the maps' grid
+    background: Volume | None = None
+    mask: Volume | None = None
 
 
 _SMALLEST_P = 1e-300  # so that z stays finite

@@ -154,8 +154,7 @@ def test_group_maps_are_stored_with_their_sidecars(cohort: Path) -> None:
     assert (sidecar["SpatialReference"], sidecar["Units"]) == (template_uri(SPACE, "2"), "percent")
     # 20.5 of 500 at the peak, whatever the gain of the scanner: one participant's is seven times the others'
     center = AFFINE @ [SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2] // 2, 1]
-    assert made.affine is not None
-    place = tuple(np.round(np.linalg.inv(made.affine) @ center).astype(int)[:3])
+    place = tuple(np.round(np.linalg.inv(made.mask.affine) @ center).astype(int)[:3])
     assert effect[place] == pytest.approx(20.5 / 5, rel=0.15)
     assert made.maps["peak_z"][0] > 2
 
@@ -200,10 +199,10 @@ def test_maps_that_are_in_the_space_already_are_taken_as_they_are(tmp_path: Path
     made = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("raw", "sbl"))
     assert list(made.maps["series"]) == ["raw"]
     effect, _ = load_image(made.maps["effect"][0])
-    assert np.unique(np.round(effect[made.mask], 4)).tolist() == [2.0]  # mean of 5, 10, 15 over a brain of 500
+    assert np.unique(np.round(effect[made.mask.data], 4)).tolist() == [2.0]  # mean of 5, 10, 15 over a brain of 500
     variance, _ = load_image(made.maps["variance"][0])
-    assert variance[made.mask] == pytest.approx(1 / 3, rel=1e-5)  # that of 1, 2 and 3 percent, by three people
+    assert variance[made.mask.data] == pytest.approx(1 / 3, rel=1e-5)  # that of 1, 2 and 3 percent, by three people
     t, _ = load_image(made.maps["t"][0])
-    assert t[made.mask] == pytest.approx(effect[made.mask] / np.sqrt(variance[made.mask]), rel=1e-5)
+    assert t[made.mask.data] == pytest.approx(effect[made.mask.data] / np.sqrt(variance[made.mask.data]), rel=1e-5)
     told = json.loads(Path(str(made.maps["variance"][0]).replace(".nii.gz", ".json")).read_text())
     assert told["Units"] == "percent^2"

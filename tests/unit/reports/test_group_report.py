@@ -11,6 +11,7 @@ import pytest
 from grouptables import BEYOND, cohort, joined, values_of
 
 from bids_sr.group.group_inputs import find_tables
+from bids_sr.io.volume import Volume
 from bids_sr.reports.figures import group_figures
 from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.group_report import METHODS, GroupContent, build_group_report, group_maps_html
@@ -206,7 +207,9 @@ def test_the_maps_of_each_variant_have_their_own_figure(tmp_path: Path) -> None:
             "participants": ("01", "02", "03"), "z": path, "peak_z": 5.0, "peak_mm": (0.0, 0.0, 0.0), "active_mm3": 9.0,
         })  # fmt: skip
     whole = np.ones((12, 12, 8))
-    found = GroupMaps(space="MNI", maps=pd.DataFrame(maps), background=whole, mask=whole > 0, affine=affine)
+    found = GroupMaps(
+        space="MNI", maps=pd.DataFrame(maps), background=Volume(whole, affine), mask=Volume(whole > 0, affine)
+    )
     text = group_maps_html(found, tmp_path)
     ap, pa = sorted(tmp_path.glob("*.svg"))
     assert ap.read_bytes() != pa.read_bytes()
