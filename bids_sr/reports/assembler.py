@@ -23,7 +23,7 @@ from bids_sr.reports.figure_archive import ArchivedFigure, figures_of
 from bids_sr.reports.markup import environment
 from bids_sr.reports.sections import MODEL, SECTIONS, SectionSpec, Shown, of_section
 
-RUN_ENTITIES: Mapping[str, tuple[str, str]] = {
+_RUN_ENTITIES: Mapping[str, tuple[str, str]] = {
     "session": ("ses", "session"), "task": ("task", "task"), "acquisition": ("acq", "acquisition"),
     "ceagent": ("ce", "contrast agent"), "reconstruction": ("rec", "reconstruction"),
     "direction": ("dir", "phase encoding"), "run": ("run", "run"), "echo": ("echo", "echo"),
@@ -31,15 +31,15 @@ RUN_ENTITIES: Mapping[str, tuple[str, str]] = {
 }  # fmt: skip
 """Entities that tell runs apart, in the order in which runs are sorted; in names of files, and on the page."""
 CARRIED = ("report.css", "save.js", "report.js", "viewer.js")
-ESCAPED = {ord(sign): f"%{ord(sign):02X}" for sign in "%#\"'<>&\\\n\r\t"}
+_ESCAPED = {ord(sign): f"%{ord(sign):02X}" for sign in "%#\"'<>&\\\n\r\t"}
 """What may not stand as it is in an address that holds an SVG, within an attribute of HTML."""
 Key = tuple[str | None, ...]
-NO_RUN: Key = (None,) * len(RUN_ENTITIES)
+_NO_RUN: Key = (None,) * len(_RUN_ENTITIES)
 
 
 def run_of(figure: ArchivedFigure) -> Key:
     """The run that a figure is of: those without a task belong to none."""
-    return tuple(map(figure.entities.get, RUN_ENTITIES)) if "task" in figure.entities else NO_RUN
+    return tuple(map(figure.entities.get, _RUN_ENTITIES)) if "task" in figure.entities else _NO_RUN
 
 
 Found = Sequence[tuple[Shown, Sequence[ArchivedFigure]]]
@@ -98,7 +98,7 @@ class Section:
 def data_uri(data: bytes) -> str:
     """An SVG as an address that holds it: as text, where that is shorter."""
     encoded = "data:image/svg+xml;base64," + base64.b64encode(data).decode("ascii")
-    return min(encoded, "data:image/svg+xml," + data.decode("utf-8").translate(ESCAPED), key=len)
+    return min(encoded, "data:image/svg+xml," + data.decode("utf-8").translate(_ESCAPED), key=len)
 
 
 def embedded(figure: ArchivedFigure, *, static: bool, alt: str) -> Markup:
@@ -147,13 +147,13 @@ def _sortable(key: Key) -> tuple[tuple[int, int, str], ...]:
 
 
 def _section(spec: SectionSpec, found: Found, custom: str, root: Path) -> Section:
-    key_of = run_of if spec.by_run else (lambda _: NO_RUN)
+    key_of = run_of if spec.by_run else (lambda _: _NO_RUN)
     keys: set[Key] = {key_of(file) for _, files in found for file in files}
-    of_runs = {one for one, files in found if any(key_of(file) != NO_RUN for file in files)}
+    of_runs = {one for one, files in found if any(key_of(file) != _NO_RUN for file in files)}
     missing, on_request = _named(found)
     blocks = [Strip(name=f"{spec.name}-0", panels=[Panel(content=Markup(custom))])] if custom else []
     for key in sorted(keys, key=_sortable):
-        known = [(*names, value) for names, value in zip(RUN_ENTITIES.values(), key, strict=True) if value]
+        known = [(*names, value) for names, value in zip(_RUN_ENTITIES.values(), key, strict=True) if value]
         label = ", ".join(f"{text} {value}" for _, text, value in known)
         own = [(one, [file for file in files if key_of(file) == key]) for one, files in found]
         anchor = "-".join(f"{short}-{value}" for short, _, value in known)
@@ -197,14 +197,14 @@ def _blocks(anchor: str, found: Found, root: Path) -> Iterator[Strip]:
                 panels = [replace(panel, caption="") for panel in panels]
             yield Strip(
                 name=f"{anchor}-{number}", panels=panels, subtitle=shown.subtitle, caption=caption, tab=shown.tab,
-                tables=tables_of(figures[0], shown.tables, root),
+                tables=_tables_of(figures[0], shown.tables, root),
             )  # fmt: skip
 
 
-def tables_of(figure: ArchivedFigure, names: Sequence[str], root: Path) -> list[str]:
+def _tables_of(figure: ArchivedFigure, names: Sequence[str], root: Path) -> list[str]:
     """Tables (``desc-NAME_metrics.tsv``), or model cards, of the run that a figure is of, relative to the page."""
     who, own = f"sub-{figure.entities['subject']}", figure.entities
-    stem = "_".join([who, *(f"{short}-{own[name]}" for name, (short, _) in RUN_ENTITIES.items() if name in own)])
+    stem = "_".join([who, *(f"{short}-{own[name]}" for name, (short, _) in _RUN_ENTITIES.items() if name in own)])
     cards = {MODEL: f"sourcedata/models/{who}/{stem}_desc-*_model.json"}
     found = (sorted(root.glob(cards.get(name, f"{who}/**/{stem}_desc-{name}_metrics.tsv"))) for name in names)
     return [path.relative_to(root).as_posix() for files in found for path in files]

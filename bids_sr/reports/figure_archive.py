@@ -16,7 +16,7 @@ from pathlib import Path
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
 
-MANIFEST = "manifest.json"
+_MANIFEST = "manifest.json"
 _NO_TIME = (1980, 1, 1, 0, 0, 0)  # equal figures give an equal archive
 
 
@@ -74,10 +74,10 @@ def pack_figures(source: Path, root: Path, label: str) -> None:
         return
     target = archive_of(root, label)
     found = _members(target)
-    notes = {note["file"]: note for note in json.loads(found.pop(MANIFEST, b"[]"))}
+    notes = {note["file"]: note for note in json.loads(found.pop(_MANIFEST, b"[]"))}
     for path, note in _loose(folder):
         found[path.name], notes[path.name] = path.read_bytes(), note
-    found[MANIFEST] = json.dumps([notes[name] for name in sorted(notes)], indent=1).encode("utf-8")
+    found[_MANIFEST] = json.dumps([notes[name] for name in sorted(notes)], indent=1).encode("utf-8")
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for name in sorted(found):
@@ -115,13 +115,17 @@ def _members(archive: Path) -> dict[str, bytes]:
 
 
 def figures_of(root: Path, label: str) -> list[ArchivedFigure]:
-    """Figures of a participant, by contrast, figure and smoothing; of one in folder and archive the newer."""
+    """Figures of a participant, by contrast, figure and smoothing; of one in folder and archive the newer.
+
+    Those of an earlier version, which wrote no manifest, are left out: nobody noted what they show.
+    """
     archive = archive_of(root, label)
     found: dict[str, ArchivedFigure] = {}
     packed = 0
     if archive.is_file() and zipfile.is_zipfile(archive):
         packed = archive.stat().st_mtime_ns
-        for note in json.loads(zipfile.Path(archive, MANIFEST).read_text(encoding="utf-8")):
+        manifest = zipfile.Path(archive, _MANIFEST)
+        for note in json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else ():
             found[note["file"]] = _archived(zipfile.Path(archive, note["file"]), note)
     for path, note in _loose(archive.parent):
         if path.name not in found or path.stat().st_mtime_ns > packed:

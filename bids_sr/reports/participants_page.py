@@ -26,8 +26,8 @@ from bids_sr.version import __version__
 
 INDEX, GROUP = "index.html", "group.html"
 ALL = {"All participants": INDEX}
-MOST_TRIES = 5
-CITATIONS = {"html": "references", "md": "Markdown", "bib": "BibTeX"}
+_MOST_TRIES = 5
+_CITATIONS = {"html": "references", "md": "Markdown", "bib": "BibTeX"}
 
 
 def participants_with_figures(root: Path) -> list[str]:
@@ -60,7 +60,7 @@ def write_index(root: Path) -> Path:
     there.
     """
     before = None
-    for _ in range(MOST_TRIES):
+    for _ in range(_MOST_TRIES):
         if (found := _reports(root)) == before:
             break
         _write(root, found)
@@ -100,7 +100,7 @@ def _link(place: str, text: str) -> Markup:
     return Markup('<a href="{}">{}</a>').format(place, text)
 
 
-TRACEBACK_LINES = 12
+_TRACEBACK_LINES = 12
 
 
 @frozen
@@ -130,12 +130,12 @@ def errors_html(log_dir: Path) -> Markup:
     entries: list[tuple[str, Crash | None, str]] = []
     for file in crash_files(log_dir):
         crash = None if file.suffix == ".pklz" else read_crash(file)
-        tail = "\n".join(crash.traceback.splitlines()[-TRACEBACK_LINES:]) if crash else ""
+        tail = "\n".join(crash.traceback.splitlines()[-_TRACEBACK_LINES:]) if crash else ""
         entries.append((file.name, crash, tail))
     return render("crashes", entries)
 
 
-def about_html(log_dir: Path, *, command: str | None) -> Markup:
+def _about_html(log_dir: Path, *, command: str | None) -> Markup:
     """Version, command, run and settings."""
     facts: dict[str, object] = {"bids-sr version": __version__, "Run": log_dir.name}
     if command:
@@ -147,11 +147,11 @@ def about_html(log_dir: Path, *, command: str | None) -> Markup:
     return facts_html(facts) + Markup("<p>All settings: {}</p>").format(place)
 
 
-def methods_fragment(markdown: str) -> Markup:
+def _methods_fragment(markdown: str) -> Markup:
     """The methods text; with its references, and as Markdown and BibTeX, it lies beside the page."""
     if not markdown.strip():
         return render("note", "missing", "The methods text was not written.")
-    beside = Markup(", ").join(_link(f"CITATION.{suffix}", text) for suffix, text in CITATIONS.items())
+    beside = Markup(", ").join(_link(f"CITATION.{suffix}", text) for suffix, text in _CITATIONS.items())
     return joined([
         Markup("<p>This text may be reused freely; please keep its citations ({}).</p>").format(beside),
         render("bounded", "Methods text", methods_html(markdown, bibliography(), references=False)),
@@ -200,9 +200,9 @@ def build_report(
     written = (path for folder in (log_dir, root) if (path := folder / "CITATION.md").exists())
     text = next((path.read_text(encoding="utf-8") for path in written), "")
     custom = {
-        "methods": methods_fragment(text),
+        "methods": _methods_fragment(text),
         "errors": errors_html(log_dir),
-        "about": about_html(log_dir, command=command),
+        "about": _about_html(log_dir, command=command),
     }
     label = subject.removeprefix("sub-")
     neighbors = neighbors_of(label, reported(root) if beside is None else beside)

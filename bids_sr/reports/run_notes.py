@@ -18,7 +18,7 @@ FEW = 100
 
 
 @frozen
-class PageRow:
+class _PageRow:
     """One run of a participant."""
 
     file: str  # of its verdict, below the participant's folder; "" for a run that is left out
@@ -32,7 +32,7 @@ class Note:
 
     run: str  # name of the folder of logs
     settings: str = ""  # digest of those that decide results; "" where an earlier version wrote the note
-    rows: tuple[PageRow, ...] = ()
+    rows: tuple[_PageRow, ...] = ()
 
     def to_text(self) -> str:
         """The run in the first line, the rest as JSON in the second."""
@@ -45,7 +45,7 @@ class Note:
         try:
             found = json.loads(rest)
             rows = tuple(
-                PageRow(file=row["file"], stamps=tuple(row["stamps"]), summary=RunSummary(**row["summary"]))
+                _PageRow(file=row["file"], stamps=tuple(row["stamps"]), summary=RunSummary(**row["summary"]))
                 for row in found["rows"]
             )
             return cls(run=run.strip(), settings=str(found["settings"]), rows=rows)
@@ -109,17 +109,17 @@ def is_last(root: Path, bids_dir: Path, settings: str) -> bool:
     return all(note is not None and note.settings == settings for note in notes)
 
 
-def _read(folder: Path, label: str) -> Iterator[PageRow]:
+def _read(folder: Path, label: str) -> Iterator[_PageRow]:
     for place in ("func", "ses-*/func"):
         for file in sorted(folder.glob(f"{place}/*{VERDICT}")):
             stamps = stamps_of(file)
-            yield PageRow(file=str(file.relative_to(folder)), stamps=stamps, summary=run_summary(file, label))
+            yield _PageRow(file=str(file.relative_to(folder)), stamps=stamps, summary=run_summary(file, label))
 
 
-def _left_out(reasons: Mapping[str, str], label: str) -> Iterator[PageRow]:
+def _left_out(reasons: Mapping[str, str], label: str) -> Iterator[_PageRow]:
     for run, why in reasons.items():
         if run.startswith(prefix := f"sub-{label}_"):
-            yield PageRow(file="", stamps=(), summary=RunSummary(run=run.removeprefix(prefix), verdict=why))
+            yield _PageRow(file="", stamps=(), summary=RunSummary(run=run.removeprefix(prefix), verdict=why))
 
 
 def _shown(note: Note) -> tuple[str, list[RunSummary]]:

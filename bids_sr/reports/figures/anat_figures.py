@@ -11,27 +11,27 @@ from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.reports.figures import slices
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.slices import Cut, Foot, Layer, Outline, Panel, Row
+from bids_sr.reports.figures.slices import Cut, Layer, Outline, Panel, Row
 from bids_sr.reports.figures.style import FigureInputError
 
-Views = Sequence[tuple[int, int]]
+_Views = Sequence[tuple[int, int]]
 """Pairs of an axis (0 sagittal, 1 coronal, 2 axial) and a number of planes across it."""
-MIXED_VIEWS: Views = ((2, 4), (1, 3), (0, 2))
-MOSAIC_VIEWS: Views = ((2, 9), (1, 9), (0, 9))
-AXIAL_VIEWS: Views = ((2, 10),)
-SHORTEST_MM, MARGIN_MM = 15.0, 6.0
-TALL = 3.5
+_MIXED_VIEWS: _Views = ((2, 4), (1, 3), (0, 2))
+_MOSAIC_VIEWS: _Views = ((2, 9), (1, 9), (0, 9))
+AXIAL_VIEWS: _Views = ((2, 10),)
+_SHORTEST_MM, _MARGIN_MM = 15.0, 6.0
+_TALL = 3.5
 """Height of a panel (inches) that none exceeds where few are shown."""
 
 
-def _cuts(mask: Volume, views: Views) -> list[list[Cut]]:
+def _cuts(mask: Volume, views: _Views) -> list[list[Cut]]:
     """Planes of each view that are spread over a mask, cut to it."""
-    box = slices.box_of(mask, MARGIN_MM)
+    box = slices.box_of(mask, _MARGIN_MM)
     return [slices.cuts(slices.spread_planes(mask, count, axis), box, axis) for axis, count in views]
 
 
 def _thin(outlines: Sequence[Outline]) -> list[Outline]:
-    return [replace(each, width=0.6, shortest_mm=SHORTEST_MM) for each in outlines]
+    return [replace(each, width=0.6, shortest_mm=_SHORTEST_MM) for each in outlines]
 
 
 def _inside(image: Volume, mask: Volume | None) -> Volume:
@@ -39,7 +39,7 @@ def _inside(image: Volume, mask: Volume | None) -> Volume:
 
 
 def mosaic_figure(
-    image: Volume, outlines: Sequence[Outline], *, mask: Volume | None, views: Views = MOSAIC_VIEWS
+    image: Volume, outlines: Sequence[Outline], *, mask: Volume | None, views: _Views = _MOSAIC_VIEWS
 ) -> Figure:
     """One image in rows of axial, coronal and sagittal planes, with outlines.
 
@@ -49,11 +49,15 @@ def mosaic_figure(
     inside = _inside(image, mask)
     gray, lines = slices.gray(image, inside), _thin(outlines)
     rows = [slices.row_of("", cuts, gray, *lines) for cuts in _cuts(inside, views)]
-    return slices.image_figure(rows, Foot(outlines=outlines, note="Left is left"))
+    return slices.image_figure(rows, outlines=outlines, note="Left is left")
 
 
 def registration_figure(
-    images: Mapping[str, Volume], outlines: Sequence[Outline], *, mask: Volume | None = None, views: Views = MIXED_VIEWS
+    images: Mapping[str, Volume],
+    outlines: Sequence[Outline],
+    *,
+    mask: Volume | None = None,
+    views: _Views = _MIXED_VIEWS,
 ) -> Figure:
     """Rows of the reference, the moving image before, and after registration, the reference's outlines on all three.
 
@@ -75,7 +79,7 @@ def registration_figure(
     cuts = [cut for of_view in _cuts(inside, views) for cut in of_view]
     rows = [slices.row_of(name, cuts, *stack, *lines) for name, stack in zip(images, stacks, strict=True)]
     note = "Left is left. Hover to flicker between reference and registered image (lowest row)"
-    return slices.image_figure(rows, Foot(outlines=outlines, note=note))
+    return slices.image_figure(rows, outlines=outlines, note=note)
 
 
 def isolines(image: Volume, mask: Volume | None = None) -> list[Outline]:
@@ -123,7 +127,7 @@ def scans_figure(
     shape = mask.data.shape
     if not series or any(scan.data.shape != shape for scans in series.values() for scan in scans.values()):
         raise FigureInputError("the series to draw are none, or not on the grid of the brain mask")
-    cut, last = _stored_slice(mask, index, slices.box_of(mask, MARGIN_MM)), list(series)[-1]
+    cut, last = _stored_slice(mask, index, slices.box_of(mask, _MARGIN_MM)), list(series)[-1]
     rows: list[Row] = []
     for contrast, truth in measured.items():
         low, high = slices.gray_limits(truth, mask)
@@ -135,7 +139,7 @@ def scans_figure(
         }
         panels = [Panel(cut=cut, shown=[each], title="" if rows else name) for name, each in shown.items()]
         rows.append(Row(name=contrast, panels=panels))
-    return slices.image_figure(rows, tallest=TALL)
+    return slices.image_figure(rows, tallest=_TALL)
 
 
 def explanation_figure(image: Volume, masks: Sequence[Volume], maps: Mapping[str, Volume], index: int) -> Figure:
@@ -156,4 +160,6 @@ def explanation_figure(image: Volume, masks: Sequence[Volume], maps: Mapping[str
         ])
         for title, values, most in shown
     ]  # fmt: skip
-    return slices.image_figure([Row(name="", panels=panels[k : k + 4]) for k in range(0, len(panels), 4)], tallest=TALL)
+    return slices.image_figure(
+        [Row(name="", panels=panels[k : k + 4]) for k in range(0, len(panels), 4)], tallest=_TALL
+    )

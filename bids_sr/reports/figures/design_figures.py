@@ -12,9 +12,9 @@ from matplotlib.ticker import MaxNLocator
 from bids_sr.reports.figures import style as s
 from bids_sr.stats.glm.design import Design
 
-Blocks = Mapping[str, Sequence[tuple[float, float]]]
+_Blocks = Mapping[str, Sequence[tuple[float, float]]]
 """Onset and duration (s) of each event, by condition; none of a seed."""
-GROUPS = {
+_GROUPS = {
     "trans_": "head motion",
     "rot_": "head motion",
     "a_comp_cor": "aCompCor",
@@ -22,15 +22,15 @@ GROUPS = {
     "constant": "drift",
 }
 """Kind of a column of the design, by how its name begins."""
-ROW_INCH, LEAST_INCH = 0.27, 1.9
+_ROW_INCH, _LEAST_INCH = 0.27, 1.9
 
 
-def design_figure(design: Design, blocks: Blocks, contrasts: Mapping[str, Mapping[str, float]]) -> Figure:
+def design_figure(design: Design, blocks: _Blocks, contrasts: Mapping[str, Mapping[str, float]]) -> Figure:
     """In a row each condition, its events and the predicted response; the design matrix; the weights of contrasts.
 
     Volumes of the matrix go down; every column is divided by its largest magnitude.
     """
-    body = max(LEAST_INCH, ROW_INCH * max(len(design.conditions), len(contrasts)))
+    body = max(_LEAST_INCH, _ROW_INCH * max(len(design.conditions), len(contrasts)))
     with s.style(literal=True):
         fig = s.new_figure(12.0, body + 1.3)
         tall = fig.get_figheight()
@@ -65,7 +65,7 @@ def _draw_contrasts(ax: Axes, design: Design, contrasts: Mapping[str, Mapping[st
     ax.set_xlabel("weights of contrasts", fontsize=8)
 
 
-def _draw_events(ax: Axes, design: Design, blocks: Blocks) -> None:
+def _draw_events(ax: Axes, design: Design, blocks: _Blocks) -> None:
     """A row each condition: events as bars, the column of the design above them."""
     count = len(design.matrix)
     time = (design.n_dummy + np.arange(count) + 0.5) * design.tr
@@ -109,4 +109,4 @@ def _draw_matrix(ax: Axes, design: Design) -> None:
 def _kind(column: str, design: Design) -> str:
     if column in design.conditions:
         return "conditions"
-    return next((kind for start, kind in GROUPS.items() if column.startswith(start)), column)
+    return next((kind for start, kind in _GROUPS.items() if column.startswith(start)), column)

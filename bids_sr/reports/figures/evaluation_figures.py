@@ -16,7 +16,7 @@ from bids_sr.reports.figures.forest import Dashes, ForestPanel, Point, forest_fi
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.evaluation_rows import Kind
 
-KIND_STYLE: Mapping[Kind, tuple[str, str]] = {
+_KIND_STYLE: Mapping[Kind, tuple[str, str]] = {
     "baseline": (s.BLUE, "o"),
     "control": (s.PURPLE, "s"),
     "method": (s.RED, "D"),
@@ -25,19 +25,19 @@ KIND_STYLE: Mapping[Kind, tuple[str, str]] = {
     "member": (s.GREEN, "P"),
     "run": (s.SOFT, "o"),
 }
-BANDS = {
+_BANDS = {
     "beyond": "beyond the acquired Nyquist limit",
     "all": "signal units",
     "within": "within the acquired Nyquist limit",
 }
-Columns = Mapping[tuple[str, str], str]
+_Columns = Mapping[tuple[str, str], str]
 """Title of a panel by statistic and band."""
-EXPLAINED: Columns = {
+_EXPLAINED: _Columns = {
     ("ev", "beyond"): "explained variance beyond Nyquist",
     ("ev", "all"): "explained variance, signal units",
     ("r", "beyond"): "r beyond Nyquist",
 }
-WHOLE_RUN: Columns = {
+_WHOLE_RUN: _Columns = {
     ("r_t", MISSING): "r of the t map",
     ("r", "all"): "r of the effect map",
     ("r", "beyond"): "r of the effect map beyond Nyquist",
@@ -61,7 +61,7 @@ def of_whole_run(rows: Iterable[MetricRow]) -> list[MetricRow]:
 
 
 def _point(row: MetricRow, kind: Kind, *, hollow: bool = False) -> Point:
-    color, marker = KIND_STYLE[kind]
+    color, marker = _KIND_STYLE[kind]
     return Point(
         value=row.value, color=color, marker=marker, lower=row.lower, upper=row.upper, hollow=hollow,
         text=pick.value_text(row.value),
@@ -90,7 +90,7 @@ def _legend(kinds: Iterable[Kind]) -> dict[str, Point]:
     found = dict.fromkeys(kinds)
     return {
         pick.KIND_TEXT[kind]: Point(value=0, color=color, marker=marker, lower=0, upper=0)
-        for kind in found for color, marker in [KIND_STYLE[kind]]
+        for kind in found for color, marker in [_KIND_STYLE[kind]]
     }  # fmt: skip
 
 
@@ -105,7 +105,7 @@ def agreement_figure(rows: Sequence[MetricRow], *, statistic: str, contrast: str
 
     `statistic` is ev (r beyond the limit stands beside it) or r.
     """
-    columns = EXPLAINED if statistic == "ev" else {(statistic, band): text for band, text in BANDS.items()}
+    columns = _EXPLAINED if statistic == "ev" else {(statistic, band): text for band, text in _BANDS.items()}
     own = [row for row in of_halves(rows) if row.contrast == contrast and (row.statistic, row.band) in columns]
     there = {(row.statistic, row.band) for row in own}
     regions = pick.shown_regions(own)
@@ -149,7 +149,7 @@ def _words(statistic: str) -> str:
 
 def placebo_figure(rows: Sequence[MetricRow], *, contrast: str) -> Figure:
     """What each method explains more than its placebos, a column each band; hollow where the interval holds 0."""
-    own = [row for row in rows if row.contrast == contrast and row.band in BANDS]
+    own = [row for row in rows if row.contrast == contrast and row.band in _BANDS]
     regions, there = pick.shown_regions(own), {row.band for row in own}
     pairs = sorted(dict.fromkeys((row.series, row.minus) for row in own), key=lambda pair: pair[0])
     found = {
@@ -165,7 +165,7 @@ def placebo_figure(rows: Sequence[MetricRow], *, contrast: str) -> Figure:
                 title=title, strong=band == "beyond",
                 points={key: found[band, region, key] for key in labels if (band, region, key) in found},
             )
-            for band, title in BANDS.items() if band in there
+            for band, title in _BANDS.items() if band in there
         ]
         for region in regions
     ]  # fmt: skip
@@ -186,7 +186,7 @@ def truth_figure(
     own = [row for row in of_whole_run(rows) if (row.contrast, row.reference) == (contrast, reference)]
     region = next(iter(pick.shown_regions(own)), "")
     own = [row for row in own if row.region == region and math.isfinite(row.value) and row.series != "measured"]
-    shown = [key for key in WHOLE_RUN if any((row.statistic, row.band) == key for row in own)]
+    shown = [key for key in _WHOLE_RUN if any((row.statistic, row.band) == key for row in own)]
     series = pick.series_of(own, names)
     if not shown or not series:
         return None
@@ -195,10 +195,10 @@ def truth_figure(
     for key in shown:
         points: dict[str, list[Point]] = {}
         for row in (row for row in own if (row.statistic, row.band) == key):
-            color, marker = KIND_STYLE[pick.kind_of(row.series)][0], markers.get(row.fwhm_mm, "P")
+            color, marker = _KIND_STYLE[pick.kind_of(row.series)][0], markers.get(row.fwhm_mm, "P")
             point = Point(value=row.value, color=color, marker=marker, hollow=row.fwhm_mm > 0)
             points.setdefault(row.series, []).append(point)
-        panels.append(ForestPanel(title=WHOLE_RUN[key], points=points))
+        panels.append(ForestPanel(title=_WHOLE_RUN[key], points=points))
     legend = {
         f"smoothed by {width:g} mm" if width else "not smoothed":
         Point(value=0, color=s.INK, marker=marker, hollow=width > 0)

@@ -17,8 +17,8 @@ from bids_sr.reports.figures.style import FigureInputError
 
 Dashes = tuple[float, tuple[float, ...]]
 """Offset, and lengths of line and gap by turns."""
-ROW_INCH = 0.19
-LOWEST = -1.5
+_ROW_INCH = 0.19
+_LOWEST = -1.5
 """The scale goes no lower: explained variance has no lower end, and one series far worse than none would flatten it."""
 
 
@@ -66,7 +66,7 @@ def forest_figure(
     """
     if not grid or not labels:
         raise FigureInputError("there is no figure of the evaluation to draw")
-    body, gap = len(labels) * ROW_INCH, 0.6 if row_names else 0.3
+    body, gap = len(labels) * _ROW_INCH, 0.6 if row_names else 0.3
     beside = any(point.text for row in grid for panel in row for each in panel.points.values() for point in each)
     with s.style(literal=True):
         fig = s.new_figure(12.0, (body + gap) * len(grid) + 0.72)
@@ -109,7 +109,7 @@ def _panel(ax: Axes, panel: ForestPanel, labels: Mapping[str, str], *, named: bo
         known = [point for point in panel.points.get(key, ()) if math.isfinite(point.value)]
         for point in known:
             _draw_point(ax, height, point)
-            ax.text(1.01, height, "◂ " * (point.value < LOWEST) * bool(point.text) + point.text, color=s.INK, **look)
+            ax.text(1.01, height, "◂ " * (point.value < _LOWEST) * bool(point.text) + point.text, color=s.INK, **look)
         if not known:
             ax.text(1.01, height, "n/a", color=s.SOFT, **look)
 
@@ -123,10 +123,10 @@ def _draw_point(ax: Axes, height: int, point: Point) -> None:
 
 
 def _share_limits(axes: Sequence[Axes], from_zero: bool) -> None:
-    """One scale, which holds zero where it is wanted and ends at `LOWEST`."""
+    """One scale, which holds zero where it is wanted and ends at `_LOWEST`."""
     found = np.array([(ax.dataLim.x0, ax.dataLim.x1) for ax in axes])
     ends = [*found[np.isfinite(found).all(axis=1)].ravel(), *([0.0] if from_zero else [])] or [0.0]
-    low, high = max(min(ends), LOWEST), max(ends)
+    low, high = max(min(ends), _LOWEST), max(ends)
     span = (high - low) or 1.0
     for ax in axes:
         ax.set_xlim(low - 0.04 * span, high + 0.04 * span)

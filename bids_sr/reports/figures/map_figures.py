@@ -13,7 +13,7 @@ from bids_sr.io.grids import size_text
 from bids_sr.io.volume import Volume
 from bids_sr.reports.figures import slices
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.slices import Cut, Foot, Layer, Outline, Panel, Row
+from bids_sr.reports.figures.slices import Cut, Layer, Outline, Panel, Row
 from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.tables.evaluation_rows import series_text, value_text
 
@@ -37,16 +37,16 @@ class Display:
 T_DISPLAY = Display(statistic="t", threshold=3.1, floor=6.0)
 """|t| > 3.1: p < .001, one-sided, uncorrected, for many degrees of freedom."""
 CC_DISPLAY = Display(statistic="cc", threshold=0.25, floor=0.6)
-FDR_COLOR = "white"
+_FDR_COLOR = "white"
 MAP_COLORS = (
     "#b3f3ff", "#4fb6f2", "#1f6fd6", "#123a9c", "#0b1f66", "#6b1200", "#b33100", "#ea6a00", "#ffb000", "#fff3a0",
 )  # fmt: skip
 """Blue below 0, orange above, as color-blind readers tell them; dark near 0 and light far from it, never gray."""
-MAP_CMAP = LinearSegmentedColormap.from_list("bids-sr-maps", MAP_COLORS)
-N_PLANES = 9
-ZOOM_MM, CLOSE_MM, PART_MM = (72.0, 62.0), 64.0, (110.0, 80.0)
+_MAP_CMAP = LinearSegmentedColormap.from_list("bids-sr-maps", MAP_COLORS)
+_N_PLANES = 9
+ZOOM_MM, _CLOSE_MM, _PART_MM = (72.0, 62.0), 64.0, (110.0, 80.0)
 """Size (x, y) of the enlarged part of the first screen; width of that beside maps; size of a part of one slice."""
-TALL = 3.2
+_TALL = 3.2
 """Height of a panel (inches) that none exceeds where few are shown in one part of a slice."""
 
 
@@ -75,10 +75,17 @@ def _largest(values: Array, percent: float) -> float:
     return max(float(np.percentile(known, percent)) if known.size else 0.0, 1e-12)
 
 
-def _above(image: Volume, threshold: float) -> Volume:
-    """A map without the values up to a threshold."""
-    values = np.nan_to_num(image.data)
-    return image.like(np.where(np.abs(values) > threshold, values, np.nan))
+def _on_one_scale(
+    maps: Mapping[str, Volume], display: Display, limit: float | None, *, alpha: float
+) -> dict[str, Layer]:
+    """Maps without the values up to the threshold."""
+    high = limit or common_scale(maps.values(), display.floor)
+    found = {}
+    for name, image in maps.items():
+        values = np.nan_to_num(image.data)
+        shown = image.like(np.where(np.abs(values) > display.threshold, values, np.nan))
+        found[name] = Layer(image=shown, low=-high, high=high, colors=_MAP_CMAP, alpha=alpha)
+    return found
 
 
 def common_scale(maps: Iterable[Volume], floor: float) -> float:
@@ -126,7 +133,7 @@ def _close_up(scene: Scene, first: Volume, places: Sequence[float], whole: Array
     shown[:, :, planes] = area.data[:, :, planes] > 0
     x, y, _ = peak_voxel(first, Volume(shown, area.affine))
     wide, high, _ = np.ptp(whole, axis=0)
-    return slices.part_of(whole, (np.array([x, y, 0]) + 0.5) * area.zooms, (CLOSE_MM, CLOSE_MM * high / wide))
+    return slices.part_of(whole, (np.array([x, y, 0]) + 0.5) * area.zooms, (_CLOSE_MM, _CLOSE_MM * high / wide))
 
 
 def activation_figure(
@@ -151,13 +158,11 @@ def activation_figure(
     cuts = slices.cuts(places, whole)
     if not scene.roi_is_brain:
         cuts += slices.cuts(places, _close_up(scene, first, places, whole))
-    high, rows, scale = limit or common_scale(maps.values(), display.floor), [], None
-    for name, image in maps.items():
-        shown = _above(image, display.threshold)
-        scale = Layer(image=shown, low=-high, high=high, colors=MAP_CMAP, alpha=0.92)
-        lines = [Outline(image=significant[name], color=FDR_COLOR, width=0.6)] if name in (significant or {}) else []
-        rows.append(slices.row_of(series_text(name), cuts, *scene.around(scale, *lines)))
-    return slices.image_figure(rows, Foot(scale=scale, label=display.label))
+    layers, rows = _on_one_scale(maps, display, limit, alpha=0.92), []
+    for name, each in layers.items():
+        lines = [Outline(image=significant[name], color=_FDR_COLOR, width=0.6)] if name in (significant or {}) else []
+        rows.append(slices.row_of(series_text(name), cuts, *scene.around(each, *lines)))
+    return slices.image_figure(rows, scale=layers[next(iter(maps))], label=display.label)
 
 
 def zoomed_figure(
@@ -175,20 +180,14 @@ def zoomed_figure(
     brain, voxel = slices.canonical(scene.mask), at or peak_voxel(next(iter(maps.values())), scene.mask)
     center, whole = (np.array(voxel) + 0.5) * brain.zooms, slices.box_of(scene.mask, 3.0)
     box = slices.part_of(whole, center, ZOOM_MM)
-    high = limit or common_scale(maps.values(), display.floor)
-    stacks = {
-        name: scene.around(Layer(
-            image=_above(image, display.threshold), low=-high, high=high, colors=MAP_CMAP, alpha=0.95,
-        ))
-        for name, image in maps.items()
-    }  # fmt: skip
+    layers = _on_one_scale(maps, display, limit, alpha=0.95)
+    stacks = {name: scene.around(each) for name, each in layers.items()}
     z = float(brain.affine[2] @ [*voxel, 1])
     far = Panel(cut=Cut(axis=2, at=center[2], box=whole), shown=next(iter(stacks.values())), framed=box,
                 place=slices.coordinate(2, z))  # fmt: skip
     near = [Panel(cut=Cut(axis=2, at=center[2], box=box), shown=each, title=name) for name, each in stacks.items()]
-    (_, scale, *_) = far.shown
-    foot = Foot(scale=scale if isinstance(scale, Layer) else None, label=display.label)
-    return slices.image_figure([Row(name="", panels=[far, *near])], foot, tallest=TALL)
+    scale = next(iter(layers.values()))
+    return slices.image_figure([Row(name="", panels=[far, *near])], scale=scale, label=display.label, tallest=_TALL)
 
 
 def overlay_figure(
@@ -205,17 +204,17 @@ def overlay_figure(
     inside = mask.data > 0
     high = max(_largest(each.data[inside], 99) for each in maps.values())
     below = [slices.gray(background, mask)] if background else []
-    cuts = slices.cuts(slices.spread_planes(mask, N_PLANES), slices.box_of(mask, 3.0))
+    cuts = slices.cuts(slices.spread_planes(mask, _N_PLANES), slices.box_of(mask, 3.0))
     layers = {
         name: Layer(image=each.like(np.where(inside, each.data, np.nan)), low=0.0, high=high, colors=colors, alpha=0.9)
         for name, each in maps.items()
     }
     rows = [slices.row_of(name, cuts, *below, each) for name, each in layers.items()]
-    return slices.image_figure(rows, Foot(scale=next(iter(layers.values())), label=label))
+    return slices.image_figure(rows, scale=next(iter(layers.values())), label=label)
 
 
 def variance_figure(
-    weight: Volume, mask: Volume, background: Volume | None = None, *, n_slices: int = N_PLANES,
+    weight: Volume, mask: Volume, background: Volume | None = None, *, n_slices: int = _N_PLANES,
     source: str = "the acquired series",
 ) -> Figure:  # fmt: skip
     """Standard deviation of fluctuations in signal units, below the anatomy; mask and anatomy are on its grid."""
@@ -225,7 +224,7 @@ def variance_figure(
     anatomy = [slices.gray(background, mask)] if background else []
     rows = [slices.row_of("", cuts, each) for each in (*anatomy, scale)]
     label = f"standard deviation of the fluctuations (signal units), estimated from {source}"
-    return slices.image_figure(rows, Foot(scale=scale, label=label))
+    return slices.image_figure(rows, scale=scale, label=label)
 
 
 def beyond_figure(
@@ -243,7 +242,7 @@ def beyond_figure(
     last, whole = slices.canonical(list(shown.values())[-1]), slices.box_of(mask, 3.0)
     energy = np.square(np.nan_to_num(last.data))
     planes = slices.strongest_planes(energy.sum(axis=(0, 1)), 2, 2) or [energy.shape[2] // 2]
-    boxes = [slices.part_of(whole, _center(energy[:, :, k]) * last.zooms, PART_MM) for k in planes]
+    boxes = [slices.part_of(whole, _center(energy[:, :, k]) * last.zooms, _PART_MM) for k in planes]
     cuts = [Cut(axis=2, at=(k + 0.5) * last.zooms[2], box=box) for k, box in zip(planes, boxes, strict=True)]
     # of the last alone: a series gone wild would make the others pale
     high = max(_largest(slices.cut_out(last, cut)[0], 99) for cut in cuts)
@@ -257,7 +256,7 @@ def beyond_figure(
         for cut in cuts
     ]  # fmt: skip
     label = f"effect beyond the Nyquist limit ({s.units_text(percent)}){f'; in brackets: {score}' if known else ''}"
-    return slices.image_figure(rows, Foot(scale=next(iter(layers.values())), label=label), tallest=TALL, ground=s.GRID)
+    return slices.image_figure(rows, scale=next(iter(layers.values())), label=label, tallest=_TALL, ground=s.GRID)
 
 
 def _center(weights: Array) -> Array:
@@ -274,7 +273,7 @@ def pair_figure(images: Mapping[str, Volume], mask: Volume | None) -> Figure:
     """
     first = next(iter(images.values()))
     inside = first.like(np.ones(first.data.shape)) if mask is None or not np.any(mask.data) else mask
-    cuts = slices.cuts(slices.spread_planes(inside, N_PLANES), slices.box_of(inside, 5.0))
+    cuts = slices.cuts(slices.spread_planes(inside, _N_PLANES), slices.box_of(inside, 5.0))
     rows = []
     for name, image in images.items():
         size = size_text(slices.canonical(image).zooms).replace(" mm", "\u00a0mm")  # on one line
@@ -308,7 +307,7 @@ def series_figure(
     in_plane = np.zeros(area.data.shape, bool)
     in_plane[:, :, index] = area.data[:, :, index] > 0
     near = slices.box_of(Volume(in_plane, area.affine), 8.0)
-    box = slices.part_of(near, near.mean(axis=0), PART_MM)
+    box = slices.part_of(near, near.mean(axis=0), _PART_MM)
     at = (index + 0.5) * float(area.zooms[2])
     whole, close = (Cut(axis=2, at=at, box=each) for each in (slices.box_of(brain, 8.0), box))
     outlined = [] if slices.is_brain(roi.data, brain.data) else [Outline(image=roi, color=s.ROI_COLOR, width=0.6)]
@@ -322,5 +321,7 @@ def series_figure(
         for name, each in series.items()
     ]  # fmt: skip
     rows = {"signal": top, "enlarged": middle, f"minus\n{reference}": bottom}
-    foot = Foot(scale=change[reference], label=f"difference to {reference} (signal units)")
-    return slices.image_figure([Row(name=name, panels=panels) for name, panels in rows.items()], foot, tallest=TALL)
+    return slices.image_figure(
+        [Row(name=name, panels=panels) for name, panels in rows.items()], tallest=_TALL,
+        scale=change[reference], label=f"difference to {reference} (signal units)",
+    )  # fmt: skip

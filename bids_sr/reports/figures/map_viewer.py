@@ -25,19 +25,19 @@ from bids_sr.reports.markup import render
 
 STEPS = 127
 """Of the color scale, on either side of 0."""
-LEAST = {"t": 2.5, "cc": 0.15, "effect": 0.0}
+_LEAST = {"t": 2.5, "cc": 0.15, "effect": 0.0}
 """Values below this are left out, by statistic."""
-MOST = {"t": 12.0, "cc": 1.0, "effect": 1.0}
+_MOST = {"t": 12.0, "cc": 1.0, "effect": 1.0}
 """Upper end of the threshold slider, by statistic."""
-DIGITS = {"t": 1, "cc": 2}
+_DIGITS = {"t": 1, "cc": 2}
 """Decimals of values and of the threshold, by statistic; the slider moves in steps of the last one."""
 MAX_BYTES, PAGE_BYTES = 2_600_000, 5_200_000
 """Of the maps of one run and of all runs of a page, in base64: the first contrasts and smoothings are kept, those left
 out are named. The rest of a page of 8 MB is for its figures."""
-TALLEST_PX, MARGIN_MM = 400, 9.0
+_TALLEST_PX, _MARGIN_MM = 400, 9.0
 TITLES = {"raw": "acquired", "bspline": "B-spline", "measured": "measured (reference)"}
 
-Key = tuple[str, str]
+_Key = tuple[str, str]
 """Contrast, and smoothing in words."""
 
 
@@ -46,7 +46,7 @@ class ViewedMaps:
     """Maps of one run: by contrast and smoothing, of each series, in the order in which they are offered."""
 
     display: Display
-    maps: Mapping[Key, Mapping[str, Volume]]
+    maps: Mapping[_Key, Mapping[str, Volume]]
     series: Sequence[str]
     files: Mapping[str, str] = field(default_factory=dict)
     """File of the whole map, relative to the page, by contrast, smoothing and series as `map_key` joins them."""
@@ -59,14 +59,14 @@ class MniGrid:
     points: Array
 
 
-MNI_STEP_MM = 10.0
+_MNI_STEP_MM = 10.0
 """Distance of the points of `MniGrid`, between which the viewer interpolates."""
 
 
 def mni_nodes(shape: Sequence[int], affine: Array) -> Array:
-    """Points (X, Y, Z, 3; RAS mm) over the field of view of a grid in RAS order, at most `MNI_STEP_MM` apart."""
+    """Points (X, Y, Z, 3; RAS mm) over the field of view of a grid in RAS order, at most `_MNI_STEP_MM` apart."""
     zooms = np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(axis=0))
-    counts = [max(2, math.ceil(n * zoom / MNI_STEP_MM) + 1) for n, zoom in zip(shape, zooms, strict=True)]
+    counts = [max(2, math.ceil(n * zoom / _MNI_STEP_MM) + 1) for n, zoom in zip(shape, zooms, strict=True)]
     along = [np.linspace(-0.5, n - 0.5, count) for n, count in zip(shape, counts, strict=True)]
     voxels = np.stack(np.meshgrid(*along, indexing="ij"), axis=-1)
     return voxels @ np.asarray(affine)[:3, :3].T + np.asarray(affine)[:3, 3]
@@ -104,7 +104,7 @@ def packed(image: Volume, *, slope: float, about: str = "") -> str:
 
 def _box(mask: Volume) -> list[list[float]]:
     """Ends of the brain with a margin along each axis, as shares of the field of view, in RAS order."""
-    shares = slices.box_of(mask, MARGIN_MM) / slices.field_of_view(mask)[1]
+    shares = slices.box_of(mask, _MARGIN_MM) / slices.field_of_view(mask)[1]
     return [[round(float(end), 4) for end in side] for side in shares.T]
 
 
@@ -120,18 +120,18 @@ def viewer_html(
     """
     if not given.maps:
         return Markup("")
-    statistic, least = given.display.statistic, LEAST.get(given.display.statistic, 0.0)
+    statistic, least = given.display.statistic, _LEAST.get(given.display.statistic, 0.0)
     volumes, limits, left_out = _volumes(given, room)
     start, *_ = given.maps
     names = [name for name in (first_series, "bspline", *given.series) if map_key(*start, name) in volumes]
-    digits = DIGITS.get(statistic, 2)
+    digits = _DIGITS.get(statistic, 2)
     low, high = slices.gray_limits(background, mask)
     below = slices.canonical(background)
     at = peak_voxel(next(iter(given.maps[start].values())), mask)
     content: dict[str, Any] = {
-        "statistic": statistic, "least": least, "most": MOST.get(statistic, 1.0),
+        "statistic": statistic, "least": least, "most": _MOST.get(statistic, 1.0),
         "step": 10.0**-digits, "digits": digits,
-        "threshold": given.display.threshold, "limits": limits, "colors": list(MAP_COLORS), "tallest": TALLEST_PX,
+        "threshold": given.display.threshold, "limits": limits, "colors": list(MAP_COLORS), "tallest": _TALLEST_PX,
         "contrasts": list(dict.fromkeys(key.split("|")[0] for key in limits)),
         "smoothings": list(dict.fromkeys(key.split("|")[1] for key in limits)), "series": list(given.series),
         "titles": TITLES, "first": {"contrast": start[0], "smoothing": start[1], "series": names[0]},
@@ -149,7 +149,7 @@ def viewer_html(
 
 def _volumes(given: ViewedMaps, room: int) -> tuple[dict[str, str], dict[str, float], list[str]]:
     """Maps that have room, by `map_key`; ends of the color scales by contrast and smoothing; what is left out."""
-    statistic, least = given.display.statistic, LEAST.get(given.display.statistic, 0.0)
+    statistic, least = given.display.statistic, _LEAST.get(given.display.statistic, 0.0)
     about = f"bids-sr preview: |{statistic}| < {least:g} set to 0, rounded to 8 bit; not the map"
     volumes: dict[str, str] = {}
     limits: dict[str, float] = {}

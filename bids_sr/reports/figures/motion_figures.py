@@ -10,8 +10,8 @@ from matplotlib.ticker import MaxNLocator
 from bids_sr.io.array_types import Array
 from bids_sr.reports.figures import style as s
 
-AXIS_COLORS = (s.RED, s.GREEN, s.BLUE)
-TISSUE_COLORS = {"GM": s.BLUE, "WM": s.ORANGE, "CSF": s.SKY, "brain": s.SOFT}
+_AXIS_COLORS = (s.RED, s.GREEN, s.BLUE)
+_TISSUE_COLORS = {"GM": s.BLUE, "WM": s.ORANGE, "CSF": s.SKY, "brain": s.SOFT}
 
 
 def _column(table: Mapping[str, Array], *names: str) -> Array | None:
@@ -57,7 +57,7 @@ def motion_figure(table: Mapping[str, Array], tr: float, *, n_dummy: int = 0) ->
             if len(known) < len(curves):
                 ax.text(0.5, 0.5, "not in the confounds table", transform=ax.transAxes, ha="center", color=s.SOFT)
                 continue
-            for curve, axis, color in zip(known, "xyz", AXIS_COLORS, strict=False):
+            for curve, axis, color in zip(known, "xyz", _AXIS_COLORS, strict=False):
                 single = len(known) == 1
                 ax.plot(time, curve, color=s.INK if single else color, lw=1.0, label=None if single else axis)
                 if single:
@@ -120,7 +120,7 @@ def carpet_figure(
         ax.set_xlabel(f"Time (s); {rows.shape[0]} voxels shown", fontsize=8)
         start = 0
         for name, count in tissues:
-            color = TISSUE_COLORS.get(name, s.SOFT)
+            color = _TISSUE_COLORS.get(name, s.SOFT)
             strip = {"transform": ax.get_yaxis_transform(), "clip_on": False, "lw": 0, "color": color}
             ax.fill_between([-0.012, -0.004], start, start + count, **strip)
             middle, beside = start + count / 2, ax.get_yaxis_transform()

@@ -29,12 +29,12 @@ from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.reports.figures import style as s
 
-WIDTH, TALLEST = 12.0, 2.0
+WIDTH, _TALLEST = 12.0, 2.0
 """Of a figure, and of a panel unless the figure says otherwise (inches)."""
 _GAP, _HEAD = 0.02, 0.24  # inches: between panels, and for their titles
 _NAME = 11  # characters in a line of the name of a row
 _EDGE_LETTERS = (("P", "A"), ("L", "R"), ("L", "R"))  # at the left and right of a plane across x, y or z
-OBLIQUE_MM = 5.0
+_OBLIQUE_MM = 5.0
 """Where a coordinate changes by more than this over a slice, that of its center is said to be so."""
 _NEAR_MM = 0.3  # how far an outline may lie from the exact one: not to be seen, at half of the points
 
@@ -107,16 +107,6 @@ class Row:
 
     name: str
     panels: Sequence[Panel]
-
-
-@frozen
-class Foot:
-    """What stands below the panels: a color scale with its label, names of outlines, and a note."""
-
-    scale: Layer | None = None
-    label: str = ""
-    outlines: Sequence[Outline] = ()
-    note: str = ""
 
 
 def canonical(image: Volume) -> Volume:
@@ -219,8 +209,9 @@ def row_of(name: str, cuts: Sequence[Cut], *shown: Layer | Outline) -> Row:
 
 
 def image_figure(
-    rows: Sequence[Row], foot: Foot | None = None, *, tallest: float = TALLEST, ground: str = "black"
-) -> Figure:
+    rows: Sequence[Row], *, scale: Layer | None = None, label: str = "", outlines: Sequence[Outline] = (),
+    note: str = "", tallest: float = _TALLEST, ground: str = "black",
+) -> Figure:  # fmt: skip
     """Rows of panels; those of a row share a scale of length, and rows of equal cuts stand in columns.
 
     Position and sides are written where a panel shows another plane than those at its left and above.
@@ -228,11 +219,11 @@ def image_figure(
     Parameters
     ----------
     rows : from above
-    foot : what stands below them
+    scale, label : whose scale of colors stands below, and what it is of
+    outlines, note : which are named below, and what else is said there
     tallest : height of a panel (inches) that none exceeds where there are few
     ground : color below the images
     """
-    foot = foot or Foot()
     names = ["\n".join(fill(line, _NAME) for line in row.name.split("\n")) for row in rows]
     left = 0.02 + max(0.13 * bool(name) + 0.07 * max(map(len, name.split("\n"))) for name in names)
     columns = max(len(row.panels) for row in rows)
@@ -241,7 +232,7 @@ def image_figure(
     heights = (WIDTH - left - _GAP * columns) / (columns * np.array(shares))
     heights *= min(1.0, tallest / heights.max())  # alike for all rows, which keeps columns
     heads = [_HEAD * any(panel.title for panel in row.panels) for row in rows]
-    below = 0.62 if foot.scale else 0.36 if foot.outlines or foot.note else 0.02
+    below = 0.62 if scale else 0.36 if outlines or note else 0.02
     tall = below + sum(heights) + sum(heads) + _GAP * len(rows)
     with s.style(literal=True):
         fig = s.new_figure(WIDTH, tall)
@@ -259,7 +250,13 @@ def image_figure(
                 over = above[column].cut if column < len(above) else None
                 drawing.mark(panel, [cut for cut in (before, over) if cut], s.INK if ground != "black" else "white")
                 before, x = panel.cut, x + drawing.width + _GAP
-        _draw_foot(fig, foot)
+        if scale:
+            colors = ScalarMappable(Normalize(scale.low, scale.high), scale.colors)
+            s.color_bar(fig, colors, (0.36, 0.4 / tall, 0.28, 0.09 / tall), label)
+        if outlines:
+            handles = [Line2D([], [], color=each.color, lw=1.6, label=each.name) for each in outlines]
+            fig.legend(handles=handles, loc="lower left", ncols=len(handles), fontsize=8, bbox_to_anchor=(0.045, 0.0))
+        fig.text(0.995, 0.12 / tall, note, ha="right", va="bottom", fontsize=7.5, color=s.INK)
     return fig
 
 
@@ -341,7 +338,7 @@ def place_of(image: Volume, cut: Cut) -> str:
     shape = np.array(turned.data.shape)
     middle = (shape - 1) / 2.0
     middle[cut.axis] = _index(turned, cut)
-    oblique = np.abs(turned.affine[cut.axis, :3]) @ (shape * (np.arange(3) != cut.axis)) > OBLIQUE_MM
+    oblique = np.abs(turned.affine[cut.axis, :3]) @ (shape * (np.arange(3) != cut.axis)) > _OBLIQUE_MM
     return coordinate(cut.axis, float(turned.affine[cut.axis] @ [*middle, 1])) + " (center)" * bool(oblique)
 
 
@@ -370,14 +367,3 @@ def cut_out(image: Volume, cut: Cut) -> tuple[Array, tuple[float, ...]]:
         where[axis] = slice(start, stop)
         edges += [start * zoom, stop * zoom]
     return turned.data[tuple(where)].T, tuple(edges)
-
-
-def _draw_foot(fig: Figure, foot: Foot) -> None:
-    tall = fig.get_figheight()
-    if foot.scale is not None:
-        norm = Normalize(foot.scale.low, foot.scale.high)
-        s.color_bar(fig, ScalarMappable(norm, foot.scale.colors), (0.36, 0.4 / tall, 0.28, 0.09 / tall), foot.label)
-    if foot.outlines:
-        handles = [Line2D([], [], color=each.color, lw=1.6, label=each.name) for each in foot.outlines]
-        fig.legend(handles=handles, loc="lower left", ncols=len(handles), fontsize=8, bbox_to_anchor=(0.045, 0.0))
-    fig.text(0.995, 0.12 / tall, foot.note, ha="right", va="bottom", fontsize=7.5, color=s.INK)

@@ -16,7 +16,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
 )  # fmt: skip
 ROI_COLOR, FRAME_COLOR = "#00e5ff", YELLOW
 """Of the outline of the region of interest (light blue) and of the frame around what is enlarged (yellow)."""
-STYLE: dict[Any, Any] = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans", "font.size": 9, "text.color": INK,
     "legend.frameon": False,
     "axes.edgecolor": SOFT, "axes.labelcolor": INK, "axes.titlecolor": INK, "axes.titlesize": 9,
@@ -40,7 +40,7 @@ class FigureInputError(ValueError):
 
 def style(*, literal: bool = False) -> AbstractContextManager[None]:
     """Our matplotlib settings, for making *and* saving a figure; literal: dollar signs in names stay as they are."""
-    return mpl.rc_context({**STYLE, "text.parse_math": False} if literal else STYLE)
+    return mpl.rc_context({**_STYLE, "text.parse_math": False} if literal else _STYLE)
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -12,9 +12,9 @@ from PIL import Image
 from bids_sr.io import atomic_files
 from bids_sr.reports.figures.style import DARK, FLICKER, style
 
-MANY_PIXELS, JPEG_QUALITY = 15_000, 88
+_MANY_PIXELS, _JPEG_QUALITY = 15_000, 88
 """Gray images of more pixels than this (anatomy, carpets) are JPEG, a fifth of the size; maps stay lossless."""
-FONTS = "'DejaVu Sans', Verdana, Arial, sans-serif"
+_FONTS = "'DejaVu Sans', Verdana, Arial, sans-serif"
 """Of the text of a figure, which is measured with the first."""
 _FLICKER_CSS = (
     "<style>@keyframes f{0%,49%{opacity:1}50%,100%{opacity:0}}"
@@ -58,7 +58,7 @@ def svg_text(fig: Figure) -> str:
     head = re.sub(r' (width|height)="[^"]*"', "", head)
     body = re.sub(r' d="[^"]*"', lambda found: _short_path(_BREAK.sub("", found[0])), body)
     body = _once(_PNG.sub(lambda found: _smaller_image(found[1]), body))
-    body = body.replace("'DejaVu Sans'", FONTS)
+    body = body.replace("'DejaVu Sans'", _FONTS)
     body = _paper_css() + body
     if FLICKER in body:
         head, body = head[:-1] + ' tabindex="0">', _FLICKER_CSS + body
@@ -120,8 +120,8 @@ def _smaller_image(encoded: str) -> str:
     kind, options = "png", {}
     if (pixels[..., 3] == 255).all() and (pixels[..., :2] == pixels[..., 1:3]).all():
         small = Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
-        if pixels[..., 0].size > MANY_PIXELS:
-            kind, options = "jpeg", {"quality": JPEG_QUALITY}
+        if pixels[..., 0].size > _MANY_PIXELS:
+            kind, options = "jpeg", {"quality": _JPEG_QUALITY}
     else:
         colors, index = np.unique(pixels.view(np.uint32).reshape(pixels.shape[:2]), return_inverse=True)
         if len(colors) > 256:

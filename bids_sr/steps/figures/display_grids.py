@@ -9,7 +9,7 @@ from bids_sr.pipeline.artifacts import Volume
 from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import Spline, sample_volume
 
-DISPLAY_MM = 1.5
+_DISPLAY_MM = 1.5
 FINE_MM = 0.85
 Grid = tuple[tuple[int, int, int], Float]
 """Shape, and affine (voxel to RAS mm)."""
@@ -41,7 +41,7 @@ def percent_of(boldref: Volume | None, bold_mask: Volume | None) -> float | None
     return percent_scale(boldref.data, bold_mask.data) if boldref and bold_mask else None
 
 
-def display_grid(mask: Volume, *, zoom: float = DISPLAY_MM) -> Grid:
+def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> Grid:
     """An isotropic grid along the axes of a mask's image that holds the mask and 12 mm around; never finer than it."""
     filled = np.argwhere(mask.data > 0)
     if not len(filled):

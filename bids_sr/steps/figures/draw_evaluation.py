@@ -20,18 +20,18 @@ from bids_sr.reports.tables.evaluation_rows import (
 from bids_sr.steps.figures import run_maps
 from bids_sr.steps.figures.display_grids import percent_of
 
-MAX_CONTRASTS = 4
-SCORED = ("ev", "r")
+_MAX_CONTRASTS = 4
+_SCORED = ("ev", "r")
 """What is written beside a map beyond the Nyquist limit, the strongest evidence first; nothing without a truth."""
 BEYOND = "beyond_"
 """How the arrays of `halves_figures` begin that hold an effect beyond the acquired Nyquist limit."""
-VALUES = ("evaluation",)
+_VALUES = ("evaluation",)
 """The table that holds all values."""
 
 
 @figure(
     Shown(
-        "verdict", "verdict", html=True, tables=VALUES,
+        "verdict", "verdict", html=True, tables=_VALUES,
         missing="evidence (nothing was evaluated, or the step did not finish)",
     ),
     Shown(
@@ -45,7 +45,7 @@ VALUES = ("evaluation",)
         "Dotted: B-spline interpolation.",
         request="agreement with measured high-resolution BOLD (--truth DIR if it was acquired; --retrospective uses "
         "the run itself)",
-        tables=VALUES,
+        tables=_VALUES,
     ),
     Shown(
         "splithalfContrasts", "evaluation",
@@ -70,10 +70,10 @@ VALUES = ("evaluation",)
         "series, their agreement says nothing about super-resolution. Detail beyond Nyquist is compared without "
         "smoothing.",
         request="maps against a reference (--truth DIR or --retrospective)",
-        tables=VALUES,
+        tables=_VALUES,
     ),
     Shown(
-        "images", "evaluation", html=True, tables=VALUES,
+        "images", "evaluation", html=True, tables=_VALUES,
         tab="Single volumes",
         caption="Within the brain. The measured volumes are noisy, so smooth series score well; inject shows the "
         "effect of static detail alone. Intervals come from resampled segments of the run.",
@@ -81,7 +81,7 @@ VALUES = ("evaluation",)
         "--retrospective)",
     ),
     Shown(
-        "holdout", "evaluation", html=True, tables=VALUES,
+        "holdout", "evaluation", html=True, tables=_VALUES,
         tab="Second pair",
         caption="Scores of single images, which say nothing about function. Intervals come from resampled slices.",
         request="image quality on a second pair, held out from training (--pair-holdout)",
@@ -95,7 +95,7 @@ VALUES = ("evaluation",)
         "this participant; whether it is accurate is another question (see above).",
         request="control analyses (--null-checks)",
     ),
-    Shown("placebo", "placebos", html=True, tables=VALUES),
+    Shown("placebo", "placebos", html=True, tables=_VALUES),
 )  # fmt: skip
 def draw_evaluation(
     evaluation: Rows, verdict: Facts, flags: Facts, boldref: Image, bold_mask: Mask,
@@ -117,7 +117,7 @@ def draw_evaluation(
         yield from _agreement(evaluation, series_names)
     if halves_figures:
         percent = percent_of(boldref, bold_mask)
-        yield from _beyond(evaluation, halves_figures, SCORED if has_truth else (), percent)
+        yield from _beyond(evaluation, halves_figures, _SCORED if has_truth else (), percent)
     yield from _truth(evaluation, series_names)
     yield from _negative_controls(evaluation)
     for reference, table, desc in (("measured", images_html, "images"), ("heldOut", holdout_html, "holdout")):
@@ -139,7 +139,7 @@ def _agreement(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Draw
             drawn = agreement_figure(rows, statistic=statistic, contrast=first, names=names)
             yield Drawn("splithalf", drawn)
             beyond = contrasts_of(row for row in own if row.band == "beyond")
-            if others := [contrast for contrast in beyond if contrast != first][:MAX_CONTRASTS]:
+            if others := [contrast for contrast in beyond if contrast != first][:_MAX_CONTRASTS]:
                 drawn = contrasts_figure(rows, statistic=statistic, contrasts=others, names=names)
                 yield Drawn("splithalfContrasts", drawn)
             return

@@ -11,7 +11,7 @@ from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.reports.sections import Shown
 
 MAX_CARPET_ROWS = 1500
-TRACES = {"FD (mm)": "framewise_displacement", "DVARS": "std_dvars", "global": "global_signal"}
+_TRACES = {"FD (mm)": "framewise_displacement", "DVARS": "std_dvars", "global": "global_signal"}
 """Confounds that are drawn above the carpet, by what they are called there."""
 
 
@@ -52,7 +52,7 @@ def draw_motion(
     rows, groups = carpet(preproc, bold_mask.data, tissues)
     tr = preproc.tr or 1.0
     yield Drawn("motion", motion_figure(columns, tr, n_dummy=n_dummy))
-    traces = {label: columns[name] for label, name in TRACES.items() if name in columns}
+    traces = {label: columns[name] for label, name in _TRACES.items() if name in columns}
     yield Drawn("carpet", carpet_figure(carpet_rows(rows, n_dummy), groups, tr, traces=traces, n_dummy=n_dummy))
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bids_sr.reports.figures.map_figures import Scene
     from bids_sr.reports.figures.map_viewer import MniGrid
 
-EFFECT_SHARE = 0.2
+_EFFECT_SHARE = 0.2
 """Effects below this share of the color scale are not drawn: they have no threshold of their own."""
 
 
@@ -100,7 +100,7 @@ def _zoomed(
     display = {"t": T_DISPLAY, "cc": CC_DISPLAY}.get(stat)
     limit = run_maps.color_limit(own.values(), display.floor if display else 0.0)
     if display is None:
-        display = Display(statistic="effect", threshold=float(f"{EFFECT_SHARE * limit:.2g}"), floor=0.0, unit=unit)
+        display = Display(statistic="effect", threshold=float(f"{_EFFECT_SHARE * limit:.2g}"), floor=0.0, unit=unit)
     # the map that the viewer opens with
     judged = next(found.stats[contrast, kind, width] for kind in ("t", "cc", stat) if kind in kinds)
     first = judged.get("raw") or next(iter(judged.values()))

@@ -8,7 +8,7 @@ from bids_sr.reports.sections import Shown
 from bids_sr.steps.figures import run_maps
 from bids_sr.steps.figures.display_grids import binary, grid_of, onto, percent_of
 
-MAX_CONTRASTS = 4
+_MAX_CONTRASTS = 4
 
 
 @figure(
@@ -52,7 +52,7 @@ def _by_contrast(maps: Iterable[Derivative]) -> dict[str, dict[str, Derivative]]
     found: dict[str, dict[str, Derivative]] = {}
     for each in maps:
         found.setdefault(each.entities["contrast"], {})[each.entities["desc"]] = each
-    shown = sorted(found, key=lambda name: name != "all")[:MAX_CONTRASTS]
+    shown = sorted(found, key=lambda name: name != "all")[:_MAX_CONTRASTS]
     return {name: of_series for name, of_series in found.items() if name in shown}
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SHOWN, KINDS = (RAW, "bspline"), ("method", "measured")
 """Series and kinds of series of which every map is drawn."""
-OfSeries = dict[str, Derivative]
+_OfSeries = dict[str, Derivative]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,8 +30,8 @@ class ShownMaps:
     regions : masks by contrast, kind of region and smoothing
     """
 
-    stats: dict[tuple[str, str, int], OfSeries] = field(default_factory=dict)
-    regions: dict[tuple[str, str, int], OfSeries] = field(default_factory=dict)
+    stats: dict[tuple[str, str, int], _OfSeries] = field(default_factory=dict)
+    regions: dict[tuple[str, str, int], _OfSeries] = field(default_factory=dict)
 
     @property
     def display(self) -> Display:
