@@ -19,7 +19,7 @@ from bids_sr.group.group_inputs import MapKey, RunMaps
 from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.masks import percent_scale
-from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.spatial.resampling import OUTSIDE_IS_ZERO, sample_volume
 from bids_sr.spatial.transforms import TransformError, carry, linear_values, moved, points_in
 
 _REACH_MM = 400.0  # half the edge of the box in which coordinates are carried through transforms
@@ -45,10 +45,9 @@ def target_of(space: str) -> Target:
 
     template = load_template(space)
     grid = two_mm_grid(template.t1)
-    linear = Spline(order=1, mode="constant")
     background, mask = (
         sample_volume(
-            np.asarray(image.data, dtype=np.float32), image.affine, grid.data.shape, grid.affine, None, linear
+            np.asarray(image.data, dtype=np.float32), image.affine, grid.data.shape, grid.affine, None, OUTSIDE_IS_ZERO
         )
         for image in (template.t1, template.mask)
     )

@@ -5,9 +5,8 @@ with TE. Drift, breathing, pulse and the approach to the steady state change the
 where things lie: their shares are the same at every echo. Thermal noise is of one size at every echo, and independent.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -199,10 +198,5 @@ def _courses(subject: SimulatedSubject, preset: Preset, events: list[Event], *mo
 def in_order(make: Callable[[int], Array], count: int, threads: int) -> Iterator[Array]:
     """make(0), make(1), …, computed by a few threads and never far ahead of what was taken."""
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[Array]] = deque()
-        for t in range(count):
-            waiting.append(pool.submit(make, t))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        for first in range(0, count, 4 * threads):
+            yield from pool.map(make, range(first, min(first + 4 * threads, count)))

@@ -11,9 +11,8 @@ from bids_sr.phantom.fields import polynomial
 from bids_sr.phantom.head import Head
 from bids_sr.phantom.presets import Preset
 from bids_sr.phantom.scanner import Scanner
-from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.spatial.resampling import LINEAR, sample_volume
 
-_LINEAR = Spline(order=1)
 DRIFT, UNEVEN_DRIFT, BREATH, HEARTBEAT = 0.008, 0.004, 0.0015, 0.02  # shares of the signal (peak, or so)
 
 
@@ -39,7 +38,7 @@ def approach(head: Head, preset: Preset, scanner: Scanner) -> Transient:
         mean = float(excess[head.brain].mean())
         if mean < 1e-3:
             break
-        maps.append(sample_volume(excess, head.affine, *scanner.sampling_grid, scanner.pose, _LINEAR))
+        maps.append(sample_volume(excess, head.affine, *scanner.sampling_grid, scanner.pose, LINEAR))
         means.append(mean)
     mean_excess = np.array(means)
     return Transient(excess=np.stack(maps), mean_excess=mean_excess, dummies=int((mean_excess > 0.01).sum()))
@@ -55,7 +54,7 @@ class Physiology:
         self._transient = transient
         pulsating = head.veins + 0.3 * head.fractions["csf"] * head.brain
         pulsating = ndimage.gaussian_filter(pulsating, 2.0 / head.affine[0, 0])
-        self._pulse_map = sample_volume(pulsating, head.affine, shape, affine, scanner.pose, _LINEAR)
+        self._pulse_map = sample_volume(pulsating, head.affine, shape, affine, scanner.pose, LINEAR)
         self._breath_map = 1 + 0.6 * polynomial(rng, affine, shape)
         self._drift_map = polynomial(rng, affine, shape)
         self._tr, self._slice_times = preset.tr, preset.slice_times

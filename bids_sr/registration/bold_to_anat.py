@@ -13,6 +13,7 @@ from bids_sr.registration.ants import apply
 from bids_sr.registration.brain import agreement, coarse
 from bids_sr.registration.rigid import rigid, rim_of, size_of
 from bids_sr.spatial import masks
+from bids_sr.spatial.resampling import NEAREST, sample_volume
 from bids_sr.spatial.transforms import TransformError, hr_grid, invert, points_in, rms_distance, write_itk
 from bids_sr.spatial.transforms import apply as move
 from bids_sr.sr.resolution.matrices import Factor
@@ -111,7 +112,7 @@ def register_pair_to_bold(
 def finer_mask(mask: Array, affine: Array, shape: tuple[int, int, int], fine: Array) -> Array:
     """A mask on a finer grid of the same field of view; voxels at least half inside it, and those nearest to it."""
     found = masks.coverage(mask, affine, shape, fine) >= 0.5
-    return found | (masks.sample_volume(mask.astype(np.float32), affine, shape, fine, spline=masks.NEAREST) > 0.5)
+    return found | (sample_volume(mask.astype(np.float32), affine, shape, fine, spline=NEAREST) > 0.5)
 
 
 def combined_masks(

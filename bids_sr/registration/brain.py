@@ -14,7 +14,7 @@ from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import Stage, apply, load_ants, read_linear, register, to_ants
 from bids_sr.spatial import masks
-from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.spatial.resampling import LINEAR, OUTSIDE_IS_ZERO, sample_volume
 from bids_sr.spatial.transforms import invert, points_in, rigid_matrix
 
 _VOLUME_ML = (900.0, 1900.0)  # of the brain of an adult or a child of school age
@@ -77,7 +77,6 @@ def check_mask(mask: Volume) -> BrainCheck:
 _TOP_MM = 130.0  # brain and cerebellum lie within this distance below the top of the head
 _START_SCALE = 0.92  # the MNI templates are larger than most brains; at their own size they start in the scalp
 _BIAS_MM = 5.0  # voxels on which a bias field is estimated
-LINEAR = Spline(order=1)
 
 
 def coarse(image: Volume, mm: float) -> Volume:
@@ -136,7 +135,7 @@ def _starts(head: Volume, template: Volume) -> list[Array]:
 
 def agreement(fixed: Volume, moving: Volume, xfm: Array, mask: Array) -> float:
     """Normalized mutual information inside `mask` (fixed grid) of `moving` brought over by `xfm` (fixed to moving)."""
-    seen = sample_volume(moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm, masks.OUTSIDE_IS_ZERO)
+    seen = sample_volume(moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm, OUTSIDE_IS_ZERO)
     return masks.normalized_mutual_information(fixed.data[mask], seen[mask])
 
 

@@ -6,7 +6,7 @@ from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.rigid import refine, rigid, size_of
 from bids_sr.spatial import masks
-from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.spatial.resampling import OUTSIDE_IS_ZERO, Spline, sample_volume
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.resolution.matrices import Factor, kspace_crop
 
@@ -61,8 +61,8 @@ def _polish(highres: Volume, lowres: Volume, mask: Array, start: Array, factor: 
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
     ones = np.ones(highres.data.shape, dtype=np.float32)
     for _ in range(2):
-        fine = sample_volume(highres.data, highres.affine, shape, grid, xfm, Spline(order=3))
+        fine = sample_volume(highres.data, highres.affine, shape, grid, xfm)
         low, affine = kspace_crop(fine, grid, factor=factor)
-        seen = sample_volume(ones, highres.affine, lowres.data.shape, lowres.affine, xfm, masks.OUTSIDE_IS_ZERO)
+        seen = sample_volume(ones, highres.affine, lowres.data.shape, lowres.affine, xfm, OUTSIDE_IS_ZERO)
         xfm = xfm @ refine(lowres, Volume(data=low, affine=affine), mask & (seen > 0.99), np.eye(4), rounds=1)
     return xfm

@@ -12,7 +12,7 @@ from bids_sr.registration.ants import Stage, read_linear, register
 from bids_sr.registration.brain import agreement
 from bids_sr.spatial import masks
 from bids_sr.spatial.hmc import HmcSettings, MotionEstimator
-from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.spatial.resampling import OUTSIDE_IS_ZERO, sample_volume
 from bids_sr.spatial.transforms import apply, displacement, points_in, rigid_params, rms_distance
 
 _MIN_OVERLAP = 0.3  # of the smaller head, below which headers are not believed alone
@@ -109,8 +109,8 @@ def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: 
     xfm = np.asarray(start, dtype=float)
     for _ in range(rounds):
         shape = fixed.data.shape
-        seen = sample_volume(moving.data, moving.affine, shape, fixed.affine, xfm, Spline(order=3))
-        valid = sample_volume(ones, moving.affine, shape, fixed.affine, xfm, masks.OUTSIDE_IS_ZERO) > 0.99
+        seen = sample_volume(moving.data, moving.affine, shape, fixed.affine, xfm)
+        valid = sample_volume(ones, moving.affine, shape, fixed.affine, xfm, OUTSIDE_IS_ZERO) > 0.99
         estimator = MotionEstimator(
             np.where(valid, fixed.data, 0), mask & valid, fixed.affine, HmcSettings(margin=0, fwhm_mm=5.0)
         )

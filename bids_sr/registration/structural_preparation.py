@@ -23,7 +23,7 @@ from bids_sr.registration.ants import Stage, read_linear, register
 from bids_sr.registration.brain import bias_field, brain_from_head, coarse
 from bids_sr.registration.rigid import linear_stages, orthonormal, rigid, rim_of, size_of
 from bids_sr.spatial import masks
-from bids_sr.spatial.resampling import Spline, sample_volume, sample_warped
+from bids_sr.spatial.resampling import LINEAR, Spline, sample_volume, sample_warped
 from bids_sr.spatial.transforms import apply, carry, hr_grid, invert, points_in, rms_distance
 from bids_sr.sr.training.fused import unit_range
 
@@ -44,8 +44,7 @@ class Placement:
         shape, spline = frame.data.shape, Spline(order=order)
         if self.moved is None or self.grid is None:
             return sample_volume(image.data, image.affine, shape, frame.affine, self.xfm, spline)
-        linear = Spline(order=1)
-        moved = np.stack([sample_volume(part, self.grid, shape, frame.affine, spline=linear) for part in self.moved])
+        moved = np.stack([sample_volume(part, self.grid, shape, frame.affine, spline=LINEAR) for part in self.moved])
         return sample_warped(image.data, image.affine, frame.affine, self.xfm, moved, spline)
 
     def points(self, points: Array) -> Array:

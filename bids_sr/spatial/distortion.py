@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, Float
-from bids_sr.spatial.resampling import Shift, Spline, sample_volume
+from bids_sr.spatial.resampling import Shift, sample_volume
 from bids_sr.spatial.transforms import apply
 
 _ROUNDS = 30
@@ -81,7 +81,7 @@ def voxel_shift(
     direction : phase encoding as BIDS has it: ``j`` shifts a positive field towards higher voxel numbers, ``j-`` lower
     readout : total readout time (s)
     """
-    seen = sample_volume(hertz, affine, shape, grid, xfm, Spline())
+    seen = sample_volume(hertz, affine, shape, grid, xfm)
     sign = -1.0 if direction.endswith("-") else 1.0
     return Distortion(shift=np.float32(sign * readout) * seen, affine=np.asarray(grid), axis="ijk".index(direction[0]))
 

@@ -9,11 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.io.array_types import Array, Mask
-from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.spatial.resampling import LINEAR, OUTSIDE_IS_ZERO, sample_volume
 from bids_sr.spatial.transforms import hr_grid
-
-OUTSIDE_IS_ZERO = Spline(order=1, mode="constant", cval=0.0)
-NEAREST = Spline(order=0, mode="nearest")
 
 
 class MaskError(ValueError):
@@ -133,7 +130,7 @@ def coarsen(volume: Array, affine: Array, mm: float | Sequence[float]) -> tuple[
     smooth = ndimage.gaussian_filter(
         np.asarray(volume, dtype=np.float32), 0.4247 * np.sqrt(np.maximum(factor**-2.0 - 1, 0)), mode="nearest"
     )
-    return sample_volume(smooth, affine, shape, grid, spline=Spline(order=1)), grid
+    return sample_volume(smooth, affine, shape, grid, spline=LINEAR), grid
 
 
 def coarse_mask(mask: Mask, affine: Array, mm: float) -> Mask:

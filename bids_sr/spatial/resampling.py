@@ -38,6 +38,9 @@ class Spline:
             raise ValueError(f"no interpolation of order {self.order} and mode {self.mode!r}")
 
 
+LINEAR, NEAREST, OUTSIDE_IS_ZERO = Spline(order=1), Spline(order=0), Spline(order=1, mode="constant")
+
+
 def spline_coefficients(volume: Array, spline: Spline | None = None) -> Float32:
     """Coefficients of a volume (X, Y, Z), `PAD` samples wider at each side; compute once, sample often.
 
