@@ -142,7 +142,7 @@ def find_atlas(named: str = AAL2, template: str = "") -> Atlas:
 def atlas_title(named: str) -> str:
     """What an atlas is called in text, with its citation."""
     if is_file(named):
-        return f"atlas {atlas_name(Path(named))}, which the user gave"
+        return f"atlas {_atlas_name(Path(named))}, which the user gave"
     return "AAL2 atlas [@aal2]" if is_aal2(named) else f"{named.replace(':', ', ')} atlas"
 
 
@@ -151,7 +151,7 @@ def is_aal2(named: str) -> bool:
     return _plain(named) == AAL2.lower()
 
 
-def atlas_name(path: Path) -> str:
+def _atlas_name(path: Path) -> str:
     """Label of the entity ``atlas`` of a file: its own, else its name without what is neither letter nor digit."""
     stem = path.name.partition(".")[0]
     found = re.search(r"(?:^|_)atlas-([A-Za-z0-9]+)", stem)
@@ -174,7 +174,7 @@ def _atlas_of_file(image: Path) -> Atlas:
         beside = f"{image.name.partition('.nii')[0]}.tsv"
         fix = "Put a table beside it, tab-separated, with the columns index and name."
         raise AtlasError(f"{image} has no table of labels: there is no {beside} beside it, or it is empty", fix)
-    return Atlas(atlas_name(image), "", image, table, _labels_of(table, "\t"))
+    return Atlas(_atlas_name(image), "", image, table, _labels_of(table, "\t"))
 
 
 def _labels_of(table: Path, delimiter: str) -> dict[str, int]:
@@ -215,7 +215,7 @@ def _atlas_of_templateflow(name: str, desc: str, template: str) -> Atlas:
             listed[own.lower()] = f"{name}:{own}" if own else name
             table = _table_of(image)
             if own.lower() == desc.lower() and image.stat().st_size >= _LEAST_BYTES and table is not None:
-                return Atlas(atlas_name(image), own, image, table, _labels_of(table, "\t"))
+                return Atlas(_atlas_name(image), own, image, table, _labels_of(table, "\t"))
     if desc.lower() in listed:
         named = ", ".join(f"{key}={value!r}" for key, value in (("atlas", name), ("desc", desc)) if value)
         call = f"templateflow.api.get('{template or _MNI[0]}', {named}, suffix='dseg')"

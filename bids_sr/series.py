@@ -118,7 +118,7 @@ def is_variant_of(name: str, methods: Iterable[str]) -> bool:
     return bool(series(name).variant) and series(name).method in methods
 
 
-class MapLabel(NamedTuple):
+class _MapLabel(NamedTuple):
     """Series, smoothing (mm FWHM) and kind of region ("" for a map) of a ``desc-`` label."""
 
     series: str
@@ -136,9 +136,9 @@ def map_label(series: str, fwhm_mm: float = 0.0, region: str = "") -> str:
     return f"{series}Fwhm{tenths}{region}" if tenths else f"{series}{region}"
 
 
-def parse_map_label(label: str) -> MapLabel:
+def parse_map_label(label: str) -> _MapLabel:
     """Read a label made by `map_label`; `ValueError` for an empty one."""
     found = _LABEL.fullmatch(label)
     if found is None:
         raise ValueError(f"desc-{label} is no series")
-    return MapLabel(found["series"], int(found["tenths"] or 0) / 10, found["region"] or "")
+    return _MapLabel(found["series"], int(found["tenths"] or 0) / 10, found["region"] or "")

@@ -17,12 +17,9 @@ import numpy as np
 from bids_sr.frozen import frozen
 from bids_sr.group.group_inputs import MapKey, RunMaps
 from bids_sr.io.array_types import Array
-from bids_sr.io.volume import Volume
 from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import OUTSIDE_IS_ZERO, sample_volume
-from bids_sr.spatial.transforms import TransformError, carry, linear_values, moved, points_in
-
-_REACH_MM = 400.0  # half the edge of the box in which coordinates are carried through transforms
+from bids_sr.spatial.transforms import linear_values, moved, points_in
 
 
 @frozen
@@ -55,31 +52,6 @@ def target_of(space: str) -> Target:
     return Target(
         space=space, shape=grid.data.shape, affine=grid.affine, mask=mask > 0.5, background=background, points=points
     )
-
-
-def carried_points(target_shape: Sequence[int], affine: Array, mask: Array, chain: Sequence[Path]) -> Array:
-    """Where the voxels of a mask lie at the other end of a chain of transform files, by ANTs itself.
-
-    Each coordinate is an image that varies linearly over a box larger than any head, so that its linear interpolation
-    is exact. Only for files of which `bids_sr.spatial.transforms` does not know the kind: it takes seconds.
-
-    Parameters
-    ----------
-    target_shape, affine, mask : grid, voxel to RAS mm, and which of its voxels
-    chain : the last file is applied first
-
-    Returns
-    -------
-    (N, 3) RAS mm
-    """
-    from bids_sr.registration.ants import apply
-
-    box = np.diag([2 * _REACH_MM] * 3 + [1.0])
-    box[:3, 3] = -_REACH_MM
-    ends = np.indices((2, 2, 2)).astype(np.float32) * 2 * _REACH_MM - _REACH_MM
-    grid = Volume(data=np.zeros(tuple(target_shape), dtype=np.float32), affine=affine)
-    carried = [apply(Volume(data=axis, affine=box), grid, list(chain), seed=1)[mask] for axis in ends]
-    return np.stack(carried, axis=1).astype(np.float64)
 
 
 def sample_points(data: Array, affine: Array, points: Array, *, order: int = 1) -> Array:
@@ -179,19 +151,14 @@ def way_of(run: RunMaps, target: Target, at: Array) -> Way:
     scale = percent_scale(load_map(run.boldref)[0], mask > 0)
     way = Way(run=run, target=target, at=at, points=None, inside=at[at], scale=scale)
     if run.boldref2t1w and target.space in run.t1w2std:
-        way.points = _carried(target, at, [run.boldref2t1w, run.t1w2std[target.space]])
+        from bids_sr.registration.ants import carry_points
+
+        way.points = carry_points(target.points[at], [run.boldref2t1w, run.t1w2std[target.space]], seed=1)
         way.inside = sample_points(mask, affine, way.points, order=0) > 0.5
         return way
     files = [path for key, path in run.in_space[target.space].items() if key[3] == "effect"]
     way.inside = np.all([_stored(path, way, any_grid=True) != 0 for path in files], axis=0)
     return way
-
-
-def _carried(target: Target, at: Array, chain: Sequence[Path]) -> Array:
-    try:
-        return carry(target.points[at], chain)
-    except TransformError:
-        return carried_points(target.shape, target.affine, target.mask, chain)[at]
 
 
 def _stored(path: Path, way: Way, *, any_grid: bool) -> Array | None:

@@ -16,12 +16,12 @@ _TOLERANCE_VOXELS = 0.03
 _SPLINE = Spline(order=5)
 
 
-AlignedPair = tuple[Volume, Volume, Volume, Array, dict[str, object]]
+_AlignedPair = tuple[Volume, Volume, Volume, Array, dict[str, object]]
 """A pair ready for training: the high-resolution image on the fine grid of the low-resolution one and in its frame, the
 latter, its head; what takes its points to those of the high-resolution image as acquired, (1, 4, 4); for the report."""
 
 
-def truncated_pair(highres: Volume, factor: Factor) -> AlignedPair:
+def truncated_pair(highres: Volume, factor: Factor) -> _AlignedPair:
     """A pair whose low member is the k-space-truncated high one (cropped first where the factor does not divide it)."""
     data, affine = kspace_crop(highres.data, highres.affine, factor=factor)
     lowres = Volume(data=np.maximum(np.asarray(data, dtype=np.float32), 0), affine=affine)
@@ -32,7 +32,7 @@ def truncated_pair(highres: Volume, factor: Factor) -> AlignedPair:
     return fine, lowres, lowres.like(mask), np.eye(4)[None], facts
 
 
-def registered_pair(highres: Volume, lowres: Volume, factor: Factor, *, seed: int, prefix: str) -> AlignedPair:
+def registered_pair(highres: Volume, lowres: Volume, factor: Factor, *, seed: int, prefix: str) -> _AlignedPair:
     """A measured pair; highres is resampled, once, only where it is out of register or on another grid.
 
     MaskError where no brain can be told in one of the images.

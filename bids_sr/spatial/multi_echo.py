@@ -43,7 +43,7 @@ def t2star(means: Sequence[np.ndarray], tes_ms: Sequence[float], used: np.ndarra
     return np.clip(found, LEAST_MS, MOST_MS)
 
 
-def echoes_with_signal(means: Sequence[np.ndarray], affine: np.ndarray) -> np.ndarray:
+def _echoes_with_signal(means: Sequence[np.ndarray], affine: np.ndarray) -> np.ndarray:
     """How many echoes of each voxel are used, (N,): within the brain those before the signal drops out, two at least.
 
     Parameters
@@ -90,7 +90,7 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
             raise ValueError(f"{odd.path}: its shape {odd.shape} is not that of the first echo, {first.shape}")
         n_volumes = first.shape[3]
         means = [_mean(reader, min(_UNSTEADY, n_volumes // 4)) for reader in readers]
-        used = echoes_with_signal([mean.reshape(first.shape[:3]) for mean in means], first.affine)
+        used = _echoes_with_signal([mean.reshape(first.shape[:3]) for mean in means], first.affine)
         times = t2star(means, tes_ms, used)
         writer = stack.enter_context(SeriesWriter(out, first.shape, first.affine, first.tr, header_like=first.header))
         for start in range(0, n_volumes, _VOLUMES):

@@ -157,12 +157,12 @@ def about_center(values: Array, center: Array) -> Float:
 
 
 def _euler(angles: Array, zyx: bool) -> Float:
-    """Rotation of ITK's Euler3DTransform: Rz Rx Ry, or Rz Ry Rx."""
-    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
-    x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    return np.asarray(z @ y @ x if zyx else z @ x @ y)
+    """Rotation of ITK's Euler3DTransform: Rz Rx Ry, or Rz Ry Rx; angles (rad) about x, y, z."""
+    from scipy.spatial.transform import Rotation
+
+    x, y, z = angles
+    turn = Rotation.from_euler("ZYX", [z, y, x]) if zyx else Rotation.from_euler("ZXY", [z, x, y])
+    return np.asarray(turn.as_matrix())
 
 
 def read_itk(path: Path) -> Float:

@@ -12,7 +12,7 @@ from bids_sr.group import group_maps, template_sampling
 from bids_sr.group.group_inputs import common_space, find_runs, first_smoothing
 from bids_sr.io.nifti import ImageError, SeriesReader, load_image, save_image
 from bids_sr.io.uris import template_uri
-from bids_sr.spatial.transforms import linear_values, moved, rigid_matrix, write_itk
+from bids_sr.spatial.transforms import linear_values, moved, points_in, rigid_matrix, write_itk
 
 SPACE = "MNI152NLin2009aSym"
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
@@ -58,7 +58,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_points_are_carried_as_ants_carries_images(tmp_path: Path) -> None:
     from bids_sr.io.volume import Volume
-    from bids_sr.registration.ants import apply
+    from bids_sr.registration.ants import apply, apply_to_points
 
     first, second = tmp_path / "a.txt", tmp_path / "b.txt"
     write_itk(first, rigid_matrix([3, -2, 1, 0.1, 0.02, -0.2], [0, 0, 0]))
@@ -66,7 +66,7 @@ def test_points_are_carried_as_ants_carries_images(tmp_path: Path) -> None:
     image = RNG.normal(0, 1, SHAPE).astype(np.float32)
     grid, mask = np.diag([3.0, 3.0, 3.0, 1.0]), np.ones((30, 30, 30), dtype=bool)
     grid[:3, 3] = [-30, -40, 10]
-    points = template_sampling.carried_points(mask.shape, grid, mask, [first, second])
+    points = apply_to_points(points_in(mask, grid), [first, second], seed=1)
     own = template_sampling.sample_points(image, AFFINE, points)
     reference = Volume(data=np.zeros(mask.shape, dtype=np.float32), affine=grid)
     expected = apply(Volume(data=image, affine=AFFINE), reference, [first, second], seed=1)[mask]

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.spatial.transforms import TransformError, apply, carry, rigid_matrix, write_itk
+from bids_sr.spatial.transforms import TransformError, apply, carry, points_in, rigid_matrix, write_itk
 
 RNG = np.random.default_rng(7)
 POINTS = RNG.uniform(-60, 60, (500, 3))
@@ -34,17 +34,16 @@ def composite(path: Path, *, field: np.ndarray, matrix: np.ndarray) -> Path:
 
 
 def test_files_of_several_kinds_are_carried_as_ants_carries_them(tmp_path: Path) -> None:
-    from bids_sr.group.template_sampling import carried_points
+    from bids_sr.registration.ants import apply_to_points
 
     field = RNG.normal(0, 4, (26, 28, 24, 3)).astype(np.float32)
     deformed = composite(tmp_path / "d.h5", field=field, matrix=rigid_matrix([4, 2, -3, 0.2, 0, 0.1], [0, 0, 0]))
     write_itk(tmp_path / "a.txt", rigid_matrix([8, 0, -3, 0.1, 0.4, -0.2], [0, 0, 0]))
     grid = np.diag([9.0, 9.0, 9.0, 1.0])
     grid[:3, 3] = [-63, -63, -63]
-    mask = np.ones((14, 14, 14), dtype=bool)
-    points = np.argwhere(mask) @ grid[:3, :3].T + grid[:3, 3]
+    points = points_in(np.ones((14, 14, 14), dtype=bool), grid)
     for chain in ([deformed, tmp_path / "a.txt"], [tmp_path / "a.txt", deformed]):
-        expected = carried_points(mask.shape, grid, mask, chain)
+        expected = apply_to_points(points, chain, seed=1)
         assert np.abs(expected - points).max() > 20
         assert np.abs(carry(points, chain) - expected).max() < 1e-3
 

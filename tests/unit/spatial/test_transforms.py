@@ -107,14 +107,14 @@ def test_low_voxel_lies_between_its_high_voxels() -> None:
 @pytest.mark.parametrize(("flag", "order"), [("0", "yxz"), ("1", "xyz"), ("", "yxz")])
 def test_euler_angles_of_itk_are_read(tmp_path, flag, order):
     """Rz Rx Ry by default, as antspyx applies them; Rz Ry Rx where the fourth fixed parameter says so."""
-    from scipy.spatial.transform import Rotation
-
-    angles, center = {"x": 0.3, "y": -0.2, "z": 0.5}, np.array([1.0, 2, 3])
+    center = np.array([1.0, 2, 3])
+    about = {axis: rigid_matrix([0, 0, 0, *turn], [0, 0, 0])[:3, :3]
+             for axis, turn in (("x", (0.3, 0, 0)), ("y", (0, -0.2, 0)), ("z", (0, 0, 0.5)))}  # fmt: skip
     (tmp_path / "x.txt").write_text(
         "#Insight Transform File V1.0\n#Transform 0\nTransform: Euler3DTransform_double_3_3\n"
         f"Parameters: 0.3 -0.2 0.5 4 5 6\nFixedParameters: 1 2 3 {flag}\n"
     )
-    turn = Rotation.from_euler(order, [angles[axis] for axis in order]).as_matrix()
+    turn = np.linalg.multi_dot([about[axis] for axis in reversed(order)])  # the first axis of the order turns first
     lps = np.diag([-1.0, -1, 1])
     point = np.array([10.0, -20, 7])
     expected = lps @ (turn @ (point - center) + center + [4, 5, 6])
