@@ -127,13 +127,8 @@ ORDERS = {"bspline": 3, "linear": 1, "nearest": 0}
 _REGISTERED_MM = 2.0
 
 
-@frozen
-class Scans:
-    """One contrast at both resolutions, as acquired."""
-
-    contrast: str
-    highres: Volume
-    lowres: Volume
+Key = tuple[str, str]
+"""Contrast, and "highres" or "lowres"."""
 
 
 @frozen
@@ -149,26 +144,22 @@ class PreparedContrasts:
 
 
 def prepare(
-    scans: Sequence[Scans], template: Volume, template_mask: Array, *, interpolations: Sequence[str] = ("bspline",),
-    align: Align = "rigid", seed: int, prefix: str, sloppy: bool,
+    scans: Mapping[Key, Volume], template: Volume, template_mask: Array, *,
+    interpolations: Sequence[str] = ("bspline",), align: Align = "rigid", seed: int, prefix: str, sloppy: bool,
 ) -> PreparedContrasts:  # fmt: skip
-    """Prepare the scans of one head, the first of which is the frame; ValueError where a brain is nowhere above zero.
+    """Prepare the scans of one head, as acquired; the first is the frame. ValueError: a brain is nowhere above zero.
 
     The template is skull-stripped; of the `interpolations` (names in `ORDERS`) "bspline" is one, which networks are fed
     with.
     """
-    even = {
-        (scan.contrast, kind): unbiased(getattr(scan, kind), seed=seed, sloppy=sloppy)
-        for scan in scans
-        for kind in ("highres", "lowres")
-    }
-    first = scans[0].contrast
+    even = {key: unbiased(image, seed=seed, sloppy=sloppy) for key, image in scans.items()}
+    first = next(iter(scans))[0]
     frame = even[first, "highres"]
     mask, *_ = brain_from_head(
         frame, template, template_mask, seed=seed, prefix=f"{prefix}brain_", sloppy=sloppy, fitted=first == "T1w"
     )
     mm = 2 * _REGISTERED_MM if sloppy else _REGISTERED_MM
-    places: dict[tuple[str, str], Placement] = {(first, "highres"): Placement(xfm=np.eye(4))}
+    places: dict[Key, Placement] = {(first, "highres"): Placement(xfm=np.eye(4))}
     facts: dict[str, dict[str, float]] = {}
     for (contrast, kind), image in even.items():
         if image is not frame:
@@ -180,7 +171,7 @@ def prepare(
 
 
 def assemble(
-    even: Mapping[tuple[str, str], Volume], places: Mapping[tuple[str, str], Placement], frame: Volume, mask: Array,
+    even: Mapping[Key, Volume], places: Mapping[Key, Placement], frame: Volume, mask: Array,
     facts: dict[str, dict[str, float]], interpolations: Sequence[str],
 ) -> PreparedContrasts:  # fmt: skip
     """All scans on the grid of the frame, each interpolated once from its place, in [0, 1].

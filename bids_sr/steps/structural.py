@@ -82,10 +82,11 @@ def prepare_scans(
     from bids_sr.registration.ants import load
 
     others = ("linear", "nearest") if baselines == "all" else ("linear",)
-    scans = [
-        structural_preparation.Scans(contrast=name, highres=load(high), lowres=load(low))
-        for name, high, low in zip(suffixes, highres_files, lowres_files, strict=True)
-    ]
+    scans = {
+        (name, kind): load(path)
+        for name, *paths in zip(suffixes, highres_files, lowres_files, strict=True)
+        for kind, path in zip(("highres", "lowres"), paths, strict=True)
+    }
     made = structural_preparation.prepare(
         scans, template, template_mask.data, seed=random_seed, prefix=str(here / "scans_"), sloppy=sloppy,
         interpolations=("bspline", *others), align=anat_align,

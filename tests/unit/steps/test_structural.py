@@ -49,13 +49,12 @@ def scans(head, poses):
     arrays, _ = head
     low = np.diag([4.0, 4, 4, 1])
     low[:3, 3] = AFFINE[:3, 3] + 1
-    out = []
+    out = {}
     for contrast in CONTRASTS:
         blurred = ndimage.gaussian_filter(arrays[contrast], 0.8)
         coarse = sample_volume(blurred, AFFINE, (20, 22, 18), low, np.linalg.inv(poses[contrast]))
-        out.append(structural_preparation.Scans(
-            contrast=contrast, highres=Volume(arrays[contrast].astype(np.float32), AFFINE), lowres=Volume(coarse, low)
-        ))  # fmt: skip
+        out[contrast, "highres"] = Volume(arrays[contrast].astype(np.float32), AFFINE)
+        out[contrast, "lowres"] = Volume(coarse, low)
     return out
 
 
