@@ -267,7 +267,7 @@ def of_phantom(bids: Path, root: Path, *, label: str = "01", with_field: bool = 
     from scipy import ndimage
 
     from bids_sr.registration.templates import load_template
-    from bids_sr.spatial.resampling import Spline, sample_volume
+    from bids_sr.spatial.resampling import OUTSIDE_IS_ZERO, sample_volume
     from bids_sr.spatial.transforms import read_itk
 
     truth = bids / "derivatives" / "ground-truth" / f"sub-{label}" / "func" / f"sub-{label}_task-tap"
@@ -278,7 +278,7 @@ def of_phantom(bids: Path, root: Path, *, label: str = "01", with_field: bool = 
     ]  # the head lies as the template
     image, template = nb.load(t1w), load_template("MNI152NLin2009aSym")
     assert template.tissues is not None
-    linear = Spline(order=1, mode="constant")
+    linear = OUTSIDE_IS_ZERO
 
     def carried(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
         there = np.linalg.inv(to_t1w)

@@ -8,7 +8,7 @@ from scipy import ndimage
 from bids_sr.io.volume import Volume
 from bids_sr.registration.templates import Template, load_template
 from bids_sr.spatial import masks
-from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.spatial.resampling import OUTSIDE_IS_ZERO, sample_volume
 from bids_sr.spatial.transforms import hr_grid
 
 
@@ -50,7 +50,7 @@ def seen(image: Volume, on: Volume, xfm: np.ndarray, *, noise: float = 0.0, seed
     """`image` on the grid of `on`, averaged over its voxels; `xfm` takes a point of that grid to the image's point."""
     factor = masks.hr_factor(on.affine, 2.0)
     shape, affine = hr_grid(on.data.shape, on.affine, factor)
-    outside = Spline(order=1, mode="constant")
+    outside = OUTSIDE_IS_ZERO
     fine = sample_volume(image.data, image.affine, shape, affine, xfm, outside)
     data = masks.block_average(fine, factor)
     data = data + np.random.default_rng(seed).normal(0, noise, data.shape)

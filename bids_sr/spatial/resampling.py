@@ -30,15 +30,14 @@ class Spline:
     """How images are interpolated: the one home of these defaults."""
 
     order: int = 3  # of the B-spline, 0 (nearest neighbor, labels), 1 (linear) or 3 (cubic)
-    mode: str = "nearest"  # beyond the edge, "nearest" (its value) or "constant" (`cval` beyond half a voxel outside)
-    cval: float = 0.0
+    zero_outside: bool = False  # beyond half a voxel outside the edge, in place of the edge's value
 
     def __post_init__(self) -> None:
-        if self.order not in (0, 1, 2, 3, 4, 5) or self.mode not in ("nearest", "constant"):
-            raise ValueError(f"no interpolation of order {self.order} and mode {self.mode!r}")
+        if self.order not in range(6):
+            raise ValueError(f"no interpolation of order {self.order}")
 
 
-LINEAR, NEAREST, OUTSIDE_IS_ZERO = Spline(order=1), Spline(order=0), Spline(order=1, mode="constant")
+LINEAR, NEAREST, OUTSIDE_IS_ZERO = Spline(order=1), Spline(order=0), Spline(order=1, zero_outside=True)
 
 
 def spline_coefficients(volume: Array, spline: Spline | None = None) -> Float32:
@@ -143,8 +142,8 @@ def _warped(
         out[:, :, z] = _at_points(stored, at) + level if spline.order == 3 else ndimage.map_coordinates(
             coefficients, at + PAD, order=spline.order, mode="nearest", prefilter=False, output=np.float32
         )  # fmt: skip
-        if spline.mode == "constant":
-            out[:, :, z][_outside(at, source_shape)] = spline.cval
+        if spline.zero_outside:
+            out[:, :, z][_outside(at, source_shape)] = 0
     return out
 
 
@@ -189,9 +188,9 @@ def sample_volume(
             rows, matrix[:3, :3], matrix[:3, 3] + PAD, output_shape=shape, output=np.float32, order=spline.order,
             mode="nearest", prefilter=False,
         )  # fmt: skip
-    if spline.mode == "constant":
+    if spline.zero_outside:
         for z, at in _points(matrix, shape):
-            out[:, :, z][_outside(at, volume.shape)] = spline.cval
+            out[:, :, z][_outside(at, volume.shape)] = 0
     return out
 
 
@@ -203,8 +202,8 @@ def sample_warped(
     As `sample_volume`; `moved` (3, *target) mm along RAS is added to the volume's point after `xfm`.
     """
     spline = spline or Spline()
-    if moved.ndim != 4 or len(moved) != 3 or spline.mode != "nearest":
-        raise ValueError(f"displacements of {moved.shape}, edge {spline.mode!r}: not (3, X, Y, Z) and 'nearest'")
+    if moved.ndim != 4 or len(moved) != 3:
+        raise ValueError(f"displacements of {moved.shape}, not of (3, X, Y, Z)")
     back = np.linalg.inv(affine)
     return _warped(
         spline_coefficients(volume, spline), volume.shape, back @ xfm @ target_affine, moved.shape[1:],

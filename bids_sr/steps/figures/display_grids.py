@@ -27,7 +27,7 @@ def onto(image: Volume, shape: Sequence[int], affine: Float, xfm: Array | None =
     same = data.shape == tuple(shape) and np.allclose(image.affine, affine, atol=1e-4)
     if xfm is None and same:
         return Volume(data, affine)
-    spline = Spline(order=order, mode="constant")
+    spline = Spline(order=order, zero_outside=True)
     return Volume(sample_volume(data, image.affine, tuple(shape), affine, xfm=xfm, spline=spline), affine)
 
 

@@ -21,7 +21,7 @@ from bids_sr.registration.ants import load
 from bids_sr.registration.brain import BrainCheck
 from bids_sr.registration.templates import RegionError, find_region, in_template_space
 from bids_sr.spatial import masks
-from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.spatial.resampling import OUTSIDE_IS_ZERO, sample_volume
 from bids_sr.spatial.transforms import apply, invert, rigid_matrix, write_itk
 from bids_sr.steps import anatomy
 
@@ -51,8 +51,8 @@ def heads() -> Heads:
     turned = POSE @ head.affine  # the head's voxels stay; the scanner sees it turned
     noise = np.random.default_rng(0).normal(0, 8, head.data.shape)
     straight = grid_around(turned, head.data.shape)
-    data = sample_volume(np.maximum(head.data + noise, 0), turned, *straight, spline=Spline(order=1, mode="constant"))
-    true = sample_volume(inside.astype(np.float32), turned, *straight, spline=Spline(order=1, mode="constant")) > 0.5
+    data = sample_volume(np.maximum(head.data + noise, 0), turned, *straight, spline=OUTSIDE_IS_ZERO)
+    true = sample_volume(inside.astype(np.float32), turned, *straight, spline=OUTSIDE_IS_ZERO) > 0.5
     seen = Volume(data, straight[1])
     return Heads(t1, t1.like(mask), seen, seen.like(true), seen.like(data * true))
 
