@@ -135,9 +135,7 @@ def align_volumes(own: Mapping[int, Array], other: Mapping[int, Array], affine: 
     changes = [np.concatenate([_change(each, t)[mask] for t in starts]) for each in (own, low)]
     poses = np.eye(4)[None]
     if alike >= _WORTH_A_TRY:
-        whole = {t: np.where(there, low[t], own[t]) for t in starts}
-        found = [hmc.estimate_motion([whole[t]], own[t], mask, affine, how).matrices[0] for t in starts]
-        poses = np.stack(found)
+        poses = np.stack([_pose(own[t], low[t], there, (mask, how), affine) for t in starts])
         back = sample_volume(np.where(there, its, mean), affine, shape, affine, poses[len(poses) // 2])
         alike = max(alike, correlation(mean[mask], back[mask]))  # a shift is said as one
     shift, spread = _constant(poses, mask, affine)
@@ -264,6 +262,12 @@ def _covered(mask: Mask, there: Mask) -> tuple[Mask, hmc.HmcSettings | None]:
     return inside, hmc.HmcSettings(margin=0)
 
 
+def _pose(own: Array, its: Array, there: Mask, covered: tuple[Mask, hmc.HmcSettings | None], affine: Array) -> Float:
+    """Where a volume lies on one of the run, whose own signal fills what has none; `covered` as of `_covered`."""
+    inside, how = covered
+    return hmc.estimate_motion([np.where(there, its, own)], own, inside, affine, how).matrices[0]
+
+
 def refusal_of(seen: Alignment) -> tuple[str, str] | None:
     """Why a series cannot be compared, and the way out; None where it can."""
     if seen.alike < _LEAST_LIKE:
@@ -333,9 +337,7 @@ def poses_of(seen: Alignment, poses: Float, other: SeriesReader, boldref: Volume
     shape = boldref.data.shape
     low = np.mean([downsample(each, shape) for each in read_moments(other).values()], axis=0)
     reference, there = np.asarray(boldref.data), low > seen.least
-    inside, how = _covered(mask, there)
-    whole = np.where(there, seen.scale * low + seen.offset, reference)
-    found = hmc.estimate_motion([whole], reference, inside, boldref.affine, how).matrices[0]
+    found = _pose(reference, seen.scale * low + seen.offset, there, _covered(mask, there), boldref.affine)
     far = rms_distance(np.eye(4), found, points_in(mask, boldref.affine, 7))
     if far > _MOST_APART_MM:
         raise ComparedError(
