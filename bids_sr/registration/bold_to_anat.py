@@ -10,7 +10,7 @@ import numpy as np
 from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import apply
-from bids_sr.registration.brain import agreement, coarse
+from bids_sr.registration.brain import coarse, mutual_information
 from bids_sr.registration.rigid import rigid, rim_of, size_of
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import NEAREST, sample_volume
@@ -34,7 +34,7 @@ def register_to_t1w(
     own = masks.brain_mask(boldref.data, boldref.affine)
     brain, brain_mask = _brain(t1w, t1w_mask)
     fit = rigid(boldref, brain, own, brain_mask, seed=seed, prefix=prefix, fine_mm=0.35 * float(boldref.zooms.min()))
-    by_headers = agreement(boldref, brain, np.eye(4), rim_of(own, boldref))
+    by_headers = mutual_information(boldref, brain, np.eye(4), rim_of(own, boldref))
     kept = fit.nmi <= by_headers
     if kept:
         LOGGER.warning(
@@ -50,7 +50,7 @@ def facts_of_coreg(boldref: Volume, t1w: Volume, t1w_mask: Array, boldref2t1w: A
     """Facts for the report of a precomputed registration: `boldref2t1w` takes a T1w point to its boldref point."""
     own, (brain, brain_mask), xfm = masks.brain_mask(boldref.data, boldref.affine), _brain(t1w, t1w_mask), boldref2t1w
     to_t1w = invert(xfm)
-    nmi = agreement(boldref, brain, to_t1w, rim_of(own, boldref))
+    nmi = mutual_information(boldref, brain, to_t1w, rim_of(own, boldref))
     facts = _agreement(boldref, own, brain, brain_mask, to_t1w, nmi)
     return facts | {"bold_t1w_start": "given"}
 

@@ -133,7 +133,7 @@ def _starts(head: Volume, template: Volume) -> list[Array]:
     return poses
 
 
-def agreement(fixed: Volume, moving: Volume, xfm: Array, mask: Array) -> float:
+def mutual_information(fixed: Volume, moving: Volume, xfm: Array, mask: Array) -> float:
     """Normalized mutual information inside `mask` (fixed grid) of `moving` brought over by `xfm` (fixed to moving)."""
     seen = sample_volume(moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm, OUTSIDE_IS_ZERO)
     return masks.normalized_mutual_information(fixed.data[mask], seen[mask])
@@ -153,7 +153,7 @@ def _align_head(
     low_template, inside = coarse(template, 4.0), masks.coarse_mask(template_mask, template.affine, 4.0)
     low_head = coarse(head, 4.0)
     poses = _starts(low_head, low_template)
-    scores = [agreement(low_template, low_head, pose, inside) for pose in poses]
+    scores = [mutual_information(low_template, low_head, pose, inside) for pose in poses]
     levels: dict[str, Any] = {"iterations": (60, 20), "shrink": (2, 1), "mm": (4.0, 2.0), "sampling": 0.25}
     stages = [Stage(transform="Rigid[0.1]", **levels), Stage(transform="Affine[0.1]", **levels)]
     found = []
@@ -162,7 +162,7 @@ def _align_head(
             low_template, low_head, stages, seed=seed, prefix=f"{prefix}{n}_", start=poses[n], fixed_mask=inside
         )
         matrix = read_linear(files[0])
-        found.append((agreement(low_template, low_head, matrix, inside), matrix))
+        found.append((mutual_information(low_template, low_head, matrix, inside), matrix))
     nmi, xfm = max(found, key=lambda pair: pair[0])
     return xfm, nmi, scores[0]
 

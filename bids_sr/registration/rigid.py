@@ -9,7 +9,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import Stage, read_linear, register
-from bids_sr.registration.brain import agreement
+from bids_sr.registration.brain import mutual_information
 from bids_sr.spatial import masks
 from bids_sr.spatial.hmc import HmcSettings, MotionEstimator
 from bids_sr.spatial.resampling import OUTSIDE_IS_ZERO, sample_volume
@@ -79,7 +79,7 @@ def rigid(
     shift[:3, 3] = _center(moving_mask, moving.affine) - _center(fixed_mask, fixed.affine)
     starts = {"headers": np.eye(4), "centers of mass": shift}
     if _overlap(fixed, fixed_mask, moving, moving_mask) >= _MIN_OVERLAP:
-        before = {name: agreement(fixed, moving, start, rim) for name, start in starts.items()}
+        before = {name: mutual_information(fixed, moving, start, rim) for name, start in starts.items()}
         if before["headers"] - 1 >= _POOR_GAIN * (before["centers of mass"] - 1):
             del starts["centers of mass"]
     stages = linear_stages("Rigid", float(fixed.zooms.min()), fine_mm)
@@ -87,7 +87,7 @@ def rigid(
     for number, (name, start) in enumerate(starts.items()):
         files = register(fixed, moving, stages, seed=seed, prefix=f"{prefix}{number}_", start=start, fixed_mask=rim)
         xfm = orthonormal(read_linear(files[0]))
-        fits.append(Fit(xfm=xfm, nmi=agreement(fixed, moving, xfm, rim), start=name))
+        fits.append(Fit(xfm=xfm, nmi=mutual_information(fixed, moving, xfm, rim), start=name))
     return max(fits, key=lambda fit: fit.nmi)
 
 
