@@ -23,6 +23,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from _labels import label
 from _people_measured import FIRST, components, without_drift
 from _people_predicted import FACTOR
 
@@ -180,7 +181,7 @@ def share(zero: np.ndarray, made: np.ndarray, measured: np.ndarray) -> float:
 
 def value(rows: Sequence[MetricRow], series: str, measure: str, region: str) -> MetricRow:
     """One figure of all events against rest, unsmoothed."""
-    own = [r for r in rows if (r.series, r.measure, r.region, r.fwhm_mm) == (series, measure, region, 0)]
+    own = [r for r in rows if (r.series, label(r), r.region, r.fwhm_mm) == (series, measure, region, 0)]
     return min(own, key=lambda row: row.contrast != "all")
 
 
@@ -198,4 +199,4 @@ def gains(first: Kept, second: Kept) -> Mapping[tuple[str, str], MetricRow]:
             files=files, contrasts=contrast, mask=effects.mask, affine=effects.affine, roi=effects.mask, factor=FACTOR
         )
         rows = agreement_rows(run, measured_halves)
-    return {(r.measure, r.region): r for r in rows if (r.series, r.against) == ("after", "before")}
+    return {(label(r), r.region): r for r in rows if (r.series, r.minus) == ("after", "before")}

@@ -15,6 +15,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
+from _labels import label
 from _people_data import TESTED, Tested, make_tested
 from _people_predicted import OF_MEAN, acquired_data, recipe_of
 from _table import RESULTS, keep
@@ -81,7 +82,7 @@ def features(place: Path, low: Path) -> dict[str, float]:
 
 
 def _value(rows: Sequence[MetricRow], series: str, measure: str, region: str = "") -> float:
-    own = [r for r in rows if (r.series, r.measure) == (series, measure) and region in ("", r.region)]
+    own = [r for r in rows if (r.series, label(r)) == (series, measure) and region in ("", r.region)]
     return min(own, key=lambda row: (row.fwhm_mm, row.contrast != "all")).value
 
 
@@ -116,7 +117,7 @@ def outcomes(place: Path) -> dict[str, float]:
 def scored(tested: Tested, place: Path) -> list[dict[str, Any]]:
     """Explained variance of `sbl` in every contrast of a run with its reference, unsmoothed."""
     rows = [r for r in read_table(_file(place, "_desc-evaluation_metrics.tsv"))
-            if (r.series, r.measure, r.fwhm_mm) == ("sbl", "split_ev_beyond", 0)]  # fmt: skip
+            if (r.series, label(r), r.fwhm_mm) == ("sbl", "split_ev_beyond", 0)]  # fmt: skip
     return [
         {"run": tested.title, "person": tested.person, "contrast": contrast, **{
             where: next((r.value for r in rows if (r.contrast, r.region) == (contrast, region)), float("nan"))

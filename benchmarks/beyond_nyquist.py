@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from _labels import label
 from _table import keep
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
@@ -195,7 +196,7 @@ def of_run(out: Path, title: str) -> None:
     """Tables from the evaluation of a finished run."""
     for path in sorted(out.glob("sub-*/**/*_desc-evaluation_metrics.tsv")):
         rows = [r for r in read_table(path) if r.region in ("brain", "active40")]
-        split = {(r.series, r.contrast, r.region, r.measure): r for r in rows if r.measure.startswith("split_")}
+        split = {(r.series, r.contrast, r.region, label(r)): r for r in rows if r.reference == "measured"}
         table = []
         for series, contrast in dict.fromkeys(key[:2] for key in split if key[3].startswith("split_r_")):
             row = {"series": series, "contrast": contrast}
@@ -210,13 +211,13 @@ def of_run(out: Path, title: str) -> None:
         gains = [
             {
                 "series": r.series,
-                "less": r.against,
+                "less": r.minus,
                 "contrast": r.contrast,
                 "region": r.region,
                 "gain of explained variance": _shown(r),
             }
             for r in rows
-            if r.measure == "gain_split_ev_beyond"
+            if label(r) == "gain_split_ev_beyond"
         ]
         stem = path.name.split("_desc-")[0]
         if table:

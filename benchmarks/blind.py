@@ -21,6 +21,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from _labels import label
 from _people_measured import FIRST, components, without_drift
 from _people_predicted import FACTOR, ratio_of, reach_of
 from _table import RESULTS, keep
@@ -79,7 +80,7 @@ def true_shares(opened: Path) -> dict[str, float]:
 
 
 def _row(rows: list[MetricRow], measure: str, series: str, region: str = "") -> MetricRow | None:
-    found = (r for r in rows if r.measure == measure and r.series == series and region in ("", r.region))
+    found = (r for r in rows if label(r) == measure and r.series == series and region in ("", r.region))
     return min(found, key=lambda row: (row.fwhm_mm, row.contrast != "all"), default=None)
 
 

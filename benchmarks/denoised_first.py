@@ -25,11 +25,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from _denoised import mppca, mppca_dataset
+from _labels import label
 from _table import keep
 from numpy.typing import NDArray
 
 from bids_sr.io.nifti import save_image
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.stats.evaluation.agreement import agreement_rows
 from bids_sr.stats.evaluation.effects_of_run import RunEffects
 from bids_sr.stats.evaluation.references import measured_halves
@@ -72,11 +73,10 @@ def conditions(blocks: object) -> list[str]:
     return sorted({block.condition for block in blocks})  # type: ignore[attr-defined]
 
 
-def text(rows: list[MetricRow], measure: str, series: str, region: str, against: str | None = None) -> str:
+def text(rows: list[MetricRow], measure: str, series: str, region: str, minus: str = MISSING) -> str:
     """A figure with its interval."""
     for row in rows:
-        same = (row.measure, row.series, row.region) == (measure, series, region)
-        if same and (against is None or row.against == against):
+        if (label(row), row.series, row.region, row.minus) == (measure, series, region, minus):
             return f"{row.value:.3f} [{row.lower:.3f}, {row.upper:.3f}]"
     return ""
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from _labels import label
 from _table import keep
 
 from bids_sr.metrics.long_tables import MetricRow, read_table
@@ -31,10 +32,10 @@ def interval(row: MetricRow | None) -> str:
 def scores(rows: list[MetricRow], contrast: str, prefix: str) -> list[dict[str, Any]]:
     """A line a series: one figure in each band and region."""
     bands = ("effect", "beyond") if prefix.startswith("truth_") else BANDS
-    own = [r for r in rows if r.contrast == contrast and r.fwhm_mm == 0 and r.measure.startswith(f"{prefix}_")]
+    own = [r for r in rows if r.contrast == contrast and r.fwhm_mm == 0 and label(r).startswith(f"{prefix}_")]
     if prefix.startswith("truth_"):
-        own = [r for r in own if r.against == "truth"]
-    found = {(r.series, r.region, r.measure.removeprefix(f"{prefix}_")): r for r in own}
+        own = [r for r in own if r.reference == "truth"]
+    found = {(r.series, r.region, label(r).removeprefix(f"{prefix}_")): r for r in own}
     regions = [region for region in REGIONS if any(key[1] == region for key in found)]
     return [
         {"series": series, **{f"{band}, {region}": interval(found.get((series, region, band)))
@@ -45,8 +46,8 @@ def scores(rows: list[MetricRow], contrast: str, prefix: str) -> list[dict[str, 
 
 def gains(rows: list[MetricRow], contrast: str, prefix: str) -> list[dict[str, Any]]:
     """A line a method and what it is held against: difference beyond Nyquist."""
-    own = [r for r in rows if r.contrast == contrast and r.measure == f"gain_{prefix}_beyond" and r.region in REGIONS]
-    found = {(r.series, r.against, r.region): r for r in own}
+    own = [r for r in rows if r.contrast == contrast and label(r) == f"gain_{prefix}_beyond" and r.region in REGIONS]
+    found = {(r.series, r.minus, r.region): r for r in own}
     regions = [region for region in REGIONS if any(key[2] == region for key in found)]
     return [
         {
@@ -62,9 +63,9 @@ def others(rows: list[MetricRow]) -> list[dict[str, Any]]:
     """Images, guards and flags."""
     wanted = ("truth_psnr", "truth_ssim", "gain_truth_psnr", "pair_gain_psnr", "edge_mismatch")
     return [
-        {"measure": r.measure, "series": r.series, "against": r.against, "contrast": r.contrast,
+        {"measure": label(r), "series": r.series, "minus": r.minus, "contrast": r.contrast,
          "value": f"{r.value:.5g}", "lower": f"{r.lower:.5g}", "upper": f"{r.upper:.5g}", "n": r.n}
-        for r in rows if r.measure in wanted or (r.measure.startswith("flag_") and r.value == 1)
+        for r in rows if label(r) in wanted or (r.statistic.startswith("flag_") and r.value == 1)
     ]  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from _compared_series import read, write
+from _labels import label
 from _table import keep
 
 from bids_sr.metrics.long_tables import MetricRow, read_table
@@ -56,7 +57,7 @@ def make(phantom: Path, out: Path) -> None:
 def text(rows: list[MetricRow], measure: str, series: str, region: str) -> str:
     """A figure with its interval."""
     for row in rows:
-        same = (row.measure, row.series, row.region) == (measure, series, region)
+        same = (label(row), row.series, row.region) == (measure, series, region)
         if same and row.contrast in ("all", "n/a") and not row.fwhm_mm:
             return f"{row.value:.3f} [{row.lower:.3f}, {row.upper:.3f}]"
     return ""

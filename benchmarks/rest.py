@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from _labels import label
 from _table import keep
 
 from bids_sr.metrics.long_tables import MetricRow, read_table
@@ -37,8 +38,8 @@ def figure(row: MetricRow | None) -> str:
 
 def lines(rows: list[MetricRow], fwhm_mm: float) -> list[dict[str, Any]]:
     """A line a seed and series."""
-    own = [r for r in rows if r.against == "truth" and r.region == "brain" and r.measure in COLUMNS]
-    found = {(r.contrast, r.series, r.measure, r.fwhm_mm): r for r in own}
+    own = [r for r in rows if r.reference == "truth" and r.region == "brain" and label(r) in COLUMNS]
+    found = {(r.contrast, r.series, label(r), r.fwhm_mm): r for r in own}
     return [
         {"seed": contrast, "series": series} | {
             text: figure(found.get((contrast, series, measure, 0.0 if measure in UNSMOOTHED else fwhm_mm)))
@@ -69,7 +70,7 @@ def main() -> int:
     found = lines(rows, given.fwhm)
     if not found:
         sys.exit(f"{table} has no row against a known truth; was the program run with --truth?")
-    idle = [row.series for row in rows if row.measure == "verdict_applied" and row.value == 0]
+    idle = [row.series for row in rows if row.statistic == "verdict_applied" and row.value == 0]
     remarks = [f"Not applied, and zero filled: {', '.join(idle)}."] if idle else []
     smoothing = f"smoothing {given.fwhm:g} mm" if given.fwhm else "no smoothing"
     name = f"rest_{given.name}" + (f"_fwhm{given.fwhm:g}" if given.fwhm else "")

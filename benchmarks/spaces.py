@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _labels import label
 from _table import keep
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
@@ -172,8 +173,8 @@ class Head:
         )  # fmt: skip
 
 
-def _key(row: MetricRow) -> tuple[str, str, str, str]:
-    return row.series, row.region, row.measure, row.against
+def _key(row: MetricRow) -> tuple[str, str, str]:
+    return row.series, row.region, label(row)
 
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -234,7 +235,7 @@ def main() -> int:
                 row = {"space": name, "voxels": words, "series": label}
                 for region in ("brain", "active30"):
                     for measure in ("split_ev_signal", "split_ev_beyond"):
-                        (value,) = [each for each in found if _key(each) == (series, region, measure, "measured")]
+                        (value,) = [each for each in found if _key(each) == (series, region, measure)]
                         row[f"{measure.removeprefix('split_ev_')}, {region}"] = round(value.value, 3)
                 rows.append(row)
     draw(rows, FIGURE)
