@@ -248,6 +248,14 @@ def atlas_labels(atlas: str = AAL2) -> Mapping[str, int]:
         return {}
 
 
+class UnknownRegion(ValueError):
+    """A name that stands for no region of an atlas."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
 def region_labels(roi: str, atlas: str = AAL2) -> tuple[str, ...]:
     """Labels of an atlas that a region by name consists of; none for ``brain``, ``auto`` and a file.
 
@@ -273,7 +281,7 @@ def region_labels(roi: str, atlas: str = AAL2) -> tuple[str, ...]:
         for name in map(_plain, groups.get(part.strip().lower(), (part,))):
             both = [known[each] for each in (name, f"{name}l", f"{name}r") if each in known]
             if not both:
-                raise ValueError(part.strip())
+                raise UnknownRegion(part.strip())
             found.update(dict.fromkeys(both))
     return tuple(found)
 

@@ -155,8 +155,8 @@ def events_of(events: pd.DataFrame | str | Path) -> Events:
         text = events.astype(object).where(events.notna(), "n/a").astype(str)
         return Events.of(list(text), enumerate(text.to_dict("records"), 2), "events")
     except DesignError as error:
-        reason = str(error).removeprefix("events: ")
-        raise ImageInputError(f"events: {reason}; {columns}") from None
+        named = "" if isinstance(events, pd.DataFrame) else "events: "
+        raise ImageInputError(f"{named}{error}; {columns}") from None
 
 
 def seeds_of(raw: SeriesReader, seeds: Mapping[str, Sequence[float]], run: PreparedRun, radius_mm: float) -> Seeds:

@@ -124,7 +124,7 @@ def open_derivatives(options: Iterable[str], bids_dir: Path, found: Findings) ->
     opened: dict[str, Derivatives] = {}
     for text in options:
         name, root = split_named(text)
-        folder = _open(name, root.absolute(), bids_dir, found)
+        folder = _open(name, Path(root).absolute(), bids_dir, found)
         if folder is not None and folder.name in opened:
             fix = "Give each folder a name of its own: --derivatives one=DIR two=DIR."
             found.refuse(f"--derivatives {text}", "two folders have one name", fix)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_sr.config.values import split_named
+
 if TYPE_CHECKING:
     from bids_sr.api.evaluator import Evaluator
 
@@ -18,10 +20,10 @@ def named(text: str) -> tuple[str, Path]:
     >>> named("NORDIC=denoised.nii.gz")
     ('NORDIC', PosixPath('denoised.nii.gz'))
     """
-    name, _, path = text.partition("=")
-    if not name.strip() or not path.strip():
+    name, path = split_named(text)
+    if not name or not path.strip():
         raise argparse.ArgumentTypeError(f"{text!r} names no file; write it as NORDIC=FILE")
-    return name.strip(), Path(path)
+    return name, Path(path)
 
 
 def truth(text: str) -> tuple[str, Path]:
@@ -30,7 +32,8 @@ def truth(text: str) -> tuple[str, Path]:
     >>> truth("thumb=effect.nii.gz")
     ('thumb', PosixPath('effect.nii.gz'))
     """
-    return ("", Path(text)) if "=" not in text or Path(text).exists() else named(text)
+    name, path = ("", text) if Path(text).exists() else split_named(text)
+    return name, Path(path)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -84,10 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = evaluated(options, by_contrast)
     except (ImageInputError, TooFewBlocks, ContrastError, DesignError, ImageError, OSError) as error:
         for line in str(error).splitlines():
-            name, _, reason = line.partition(": ")
-            option = name in vars(options).keys() - {"acquired", "compared"}
-            said = f"--{name.replace('_', '-')}: {reason}" if option else line
-            print(f"bids-sr-evaluate: {said}", file=sys.stderr)
+            print(f"bids-sr-evaluate: {line}", file=sys.stderr)
         return WRONG
     if found is None:
         print("all inputs can be used")

@@ -15,6 +15,7 @@ from bids_sr.cli.options import add_options
 from bids_sr.config import Settings, UsageError, nearest_name
 from bids_sr.config.readers import path
 from bids_sr.config.settings import read_toml
+from bids_sr.config.values import SettingError
 from bids_sr.version import __version__
 
 DESCRIPTION = """\
@@ -122,9 +123,8 @@ def settings_of(parser: argparse.ArgumentParser, given: Mapping[str, object]) ->
         values.setdefault(section, {})[name] = value
     try:
         return Settings.from_mapping(values)
-    except UsageError as error:
+    except SettingError as error:
         flags = {action.dest: action.option_strings[-1] for action in parser._actions if action.option_strings}
-        key = error.what.partition(":")[0]
-        if key in given and key in flags:
-            raise UsageError(error.what.replace(key, flags[key], 1), error.why, error.fix) from None
+        if error.setting in given and error.setting in flags:
+            raise SettingError(flags[error.setting], error.value, error.why, error.fix) from None
         raise

@@ -17,7 +17,7 @@ from bids_sr.config.regions import check_regions
 from bids_sr.config.section import GIVEN, Checked, is_label, option
 from bids_sr.config.seed_options import COMPONENTS, DEFAULT_SEEDS, KNOWN, seed_names, seeds_of
 from bids_sr.config.spaces import FUNC, Space, SpaceError, parse_spaces
-from bids_sr.config.values import UsageError
+from bids_sr.config.values import SettingError
 from bids_sr.frozen import frozen
 
 
@@ -137,9 +137,9 @@ class Preprocessing(Checked):
         try:
             parse_spaces(self.output_spaces)
         except SpaceError as error:
-            where = f"preprocessing.output_spaces: {' '.join(self.output_spaces)}"
             fix = "name spaces as func T1w MNI152NLin2009cAsym:res-2"
-            raise UsageError(where, str(error), fix) from error
+            given = " ".join(self.output_spaces)
+            raise SettingError("preprocessing.output_spaces", given, str(error), fix) from error
 
     @property
     def spaces(self) -> tuple[Space, ...]:

@@ -5,6 +5,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from bids_sr.config.values import split_named
+
 PAPER_SMOOTHING_MM = (3.5, 13.2)  # sigma 1.5, read as mm or as 3.75 mm pixels, as full width at half maximum
 GIGABYTES = {"k": 1 / 2**20, "m": 1 / 2**10, "g": 1.0, "t": 2.0**10}
 
@@ -43,8 +45,8 @@ def named_folder(text: str) -> str:
 
 def named_series(text: str) -> str:
     """Read ``NAME=FILE``, ``NAME=DIR`` or ``NAME=DIR:desc-LABEL``; a name without a path is refused."""
-    name, _, where = text.partition("=")
-    if not name.strip() or not where.strip():
+    name, where = split_named(text)
+    if not name or not where.strip():
         raise argparse.ArgumentTypeError(f"{text!r} names no series; write it as NORDIC=FILE, or NORDIC=DIR")
     return text
 

@@ -2,7 +2,7 @@
 
 from bids_sr import region_names
 from bids_sr.config.seed_options import COMPONENTS, known_names, parse_seed
-from bids_sr.config.values import UsageError, nearest_name
+from bids_sr.config.values import SettingError, nearest_name
 
 
 def check_regions(atlas: str, roi: str, seeds: tuple[str, ...]) -> None:
@@ -14,25 +14,25 @@ def check_regions(atlas: str, roi: str, seeds: tuple[str, ...]) -> None:
         if not region_names.is_aal2(atlas):
             region_names.find_atlas(atlas)
     except region_names.AtlasError as error:
-        raise UsageError(f"activation.atlas: {atlas}", str(error), error.fix) from error
+        raise SettingError("activation.atlas", atlas, str(error), error.fix) from error
     _check_roi(roi, atlas)
     for text in seeds if seeds != (COMPONENTS,) else ():
         try:
             parse_seed(text, atlas)
         except ValueError as error:
             fix = nearest_name(text, known_names(atlas))
-            raise UsageError(f"activation.seeds: {text}", str(error), fix) from error
+            raise SettingError("activation.seeds", text, str(error), fix) from error
 
 
 def _check_roi(roi: str, atlas: str) -> None:
     try:
         region_names.region_labels(roi, atlas)
-    except ValueError as error:
+    except region_names.UnknownRegion as error:
         groups = tuple(region_names.GROUPS) if region_names.is_aal2(atlas) else ()
         choices = ", ".join(["auto", "brain", *groups, f"labels of {atlas}"])
         why = f"{error} is not a region: choose {choices}, or a mask file"
-        if not groups and str(error) in region_names.GROUPS:
+        if not groups and error.name in region_names.GROUPS:
             why = f"{error} stands for labels of AAL2, and the atlas is {atlas}: choose {choices}, or a mask file"
         known = (*groups, "brain", *region_names.atlas_labels(atlas))
-        fix = nearest_name(str(error), known) or "for a mask file, give its path with the folder"
-        raise UsageError(f"activation.roi: {roi}", why, fix) from error
+        fix = nearest_name(error.name, known) or "for a mask file, give its path with the folder"
+        raise SettingError("activation.roi", roi, why, fix) from error

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import Field, field
 from typing import Any, TypeVar, get_type_hints
 
-from bids_sr.config.values import UsageError, as_annotated
+from bids_sr.config.values import SettingError, as_annotated
 from bids_sr.frozen import frozen
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ class Checked:
         if not holds:
             value = getattr(self, name)
             shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            raise UsageError(f"{self._where(name)}: {shown}", why, "change that value")
+            raise SettingError(self._where(name), shown, why, "change that value")
 
     def _need_positive(self, name: str, why: str) -> None:
         value = getattr(self, name)

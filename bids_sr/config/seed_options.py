@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+from bids_sr.config.values import split_named
 from bids_sr.region_names import AAL2, atlas_labels, region_labels
 
 DEFAULT_RADIUS_MM = 6.0  # the paper's 3 mm are less than one voxel of most runs
@@ -101,7 +102,7 @@ def parse_seed(text: str, atlas: str = AAL2) -> Seed:
 
 def _atlas_seed(text: str, atlas: str) -> Seed | None:
     """A seed of labels of the atlas, or None for text of another form."""
-    name, _, labels = text.rpartition("=")
+    name, labels = split_named(text)
     name = re.sub(r"[^A-Za-z0-9]", "", name or labels)
     if not re.match(r"[A-Za-z]", name) or not atlas_labels(atlas):
         return None

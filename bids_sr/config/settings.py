@@ -114,7 +114,9 @@ class Settings:
         if self.evaluation.truth_dir is not None:
             values["evaluation"]["truth"] = str(_absolute(self.evaluation.truth_dir))
         values["superres"]["pretrained"] = tuple(map(_absolute, self.superres.pretrained))
-        named = ((name, str(_absolute(folder))) for name, folder in map(split_named, self.preprocessing.derivatives))
+        named = (
+            (name, str(_absolute(Path(folder)))) for name, folder in map(split_named, self.preprocessing.derivatives)
+        )
         values["preprocessing"]["derivatives"] = tuple("=".join(filter(None, each)) for each in named)
         if resources["nprocs"] is None:
             resources["nprocs"] = machine.processors()

@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import re
 import sys
 import types
 import typing
@@ -24,6 +23,14 @@ class UsageError(Exception):
     def __str__(self) -> str:
         lines = (self.what, self.why and f"  why: {self.why}", self.fix and f"  fix: {self.fix}")
         return "\n".join(filter(None, lines))
+
+
+class SettingError(UsageError):
+    """A value that a setting (``group.name``) cannot have."""
+
+    def __init__(self, setting: str, value: object, why: str, fix: str) -> None:
+        super().__init__(f"{setting}: {value}", why, fix)
+        self.setting, self.value = setting, value
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
@@ -58,7 +65,7 @@ def as_annotated(value: object, hint: object, where: str) -> object:
         if value in args:
             return value
         fix = nearest_name(str(value), map(str, args)) or "choose one of these"
-        raise UsageError(f"{where}: {value!r}", f"it is one of {', '.join(map(str, args))}", fix)
+        raise SettingError(where, repr(value), f"it is one of {', '.join(map(str, args))}", fix)
     if origin is tuple:
         if isinstance(value, list | tuple):
             return tuple(as_annotated(item, args[0], where) for item in value)
@@ -71,7 +78,7 @@ def as_annotated(value: object, hint: object, where: str) -> object:
     elif isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     kind = getattr(hint, "__name__", str(hint)) if origin is None else "list"
-    raise UsageError(f"{where}: {value!r}", f"this setting takes a value of kind {kind}", "give such a value")
+    raise SettingError(where, repr(value), f"this setting takes a value of kind {kind}", "give such a value")
 
 
 def as_toml(value: object) -> str:
@@ -85,11 +92,11 @@ def as_toml(value: object) -> str:
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def split_named(text: str) -> tuple[str, Path]:
-    """Name and folder in ``NAME=DIR``; the name is "" for a bare folder.
+def split_named(text: str) -> tuple[str, str]:
+    """Name and value of an option's ``NAME=VALUE``; the name is "" where there is none, as in a path that holds ``=``.
 
-    >>> split_named("fmriprep=out")[0], split_named("./a=b")[0]
-    ('fmriprep', '')
+    >>> split_named("fmriprep=out"), split_named("./a=b"), split_named("tap-rest=map.nii.gz")
+    (('fmriprep', 'out'), ('', './a=b'), ('tap-rest', 'map.nii.gz'))
     """
-    match = re.fullmatch(r"([0-9A-Za-z]+)=(.+)", text, flags=re.DOTALL)
-    return (match[1], Path(match[2])) if match else ("", Path(text))
+    name, equals, value = text.partition("=")
+    return (name.strip(), value) if equals and name.strip() and "/" not in name else ("", text)

@@ -11,6 +11,7 @@ from bids_sr.bids.image_header import Header
 from bids_sr.bids.inputs import RUN_KEYS, Companion, applies_to, is_magnitude, same_run, stem_of
 from bids_sr.bids.layout import merged, sidecars_on_disk
 from bids_sr.config import Settings
+from bids_sr.config.values import split_named
 from bids_sr.io.tables import column
 from bids_sr.series import ACQUIRED_BAND, BASELINES, kind_of
 from bids_sr.sr.method import offered_methods
@@ -39,12 +40,12 @@ def split(text: str) -> tuple[str, Path, str]:
     >>> split("tedana=out:desc-optcomDenoised")
     ('tedana', PosixPath('out'), 'optcomDenoised')
     """
-    name, _, where = text.partition("=")
+    name, where = split_named(text)
     path, label = Path(where), ""
     if not path.exists() and LABEL in where:
         folder, _, label = where.rpartition(LABEL)
         path = Path(folder)
-    return name.strip(), path.absolute(), label
+    return name, path.absolute(), label
 
 
 def with_compared(subjects: Sequence[Subject], settings: Settings, found: Findings) -> tuple[Subject, ...]:

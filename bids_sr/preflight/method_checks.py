@@ -124,8 +124,7 @@ def check_card(file: Path, image: Acquisition, where: str, found: Findings, *, f
     except ModelError:
         return  # told by `check_pretrained`
     except ModelMismatch as error:
-        reason, _, remedy = str(error).partition(" Remedy: ")
-        found.refuse(where, reason, f"{remedy[:1].upper()}{remedy[1:]}." if remedy else "Use another model.")
+        found.refuse(where, f"{error.reason}.", f"{error.remedy[:1].upper()}{error.remedy[1:]}.")
 
 
 def _check_patches(settings: Settings, run: BoldRun, found: Findings) -> None:

@@ -80,9 +80,11 @@ def _is_known(space: Space, where: str, found: Findings) -> bool:
     try:
         SpatialReferences([(space.name, spec)])
     except ValueError as error:
-        reason = " ".join(str(error).split())
-        fix = f"Templates on this machine: {', '.join(templates_here())}."
-        found.refuse(where, reason.partition(" Valid identifiers are")[0], fix)
+        LOGGER.debug("%s: %s", where, error)
+        reason = (
+            "TemplateFlow has no template of that name, or none with" + (" " if space.cohort else "out ") + "a cohort"
+        )
+        found.refuse(where, reason, f"Templates on this machine: {', '.join(templates_here())}.")
         return False
     return True
 
@@ -142,7 +144,7 @@ def _fetch(space: Space, where: str, client: Any, found: Findings) -> None:
         except Exception as error:  # the client lets through what its several ways of fetching raise
             for path in missing:
                 _empty(path)
-            _refuse_fetch(missing or files, error, where, found)
+            _refuse_fetch(missing or files, error, space.name, where, found)
             return
     if cached(space.template, "T1w.nii.gz") is None:
         found.refuse(
@@ -156,13 +158,13 @@ def _empty(path: Path) -> None:
         path.write_bytes(b"")
 
 
-def _refuse_fetch(files: Sequence[Path], error: Exception, where: str, found: Findings) -> None:
+def _refuse_fetch(files: Sequence[Path], error: Exception, template: str, where: str, found: Findings) -> None:
     name = files[0].relative_to(templateflow_home()) if files[0].is_relative_to(templateflow_home()) else files[0]
     LOGGER.debug("TemplateFlow could not give %s: %s", name, error)
     found.refuse(
         where,
         f"the template is not on this machine, and {name} could not be downloaded ({type(error).__name__})",
         'Run this once on a machine with network (`python -c "from templateflow import api; '
-        f"api.get('{where.split()[1].partition(':')[0]}')\"`), copy its folder of TemplateFlow here and name it in the "
+        f"api.get('{template}')\"`), copy its folder of TemplateFlow here and name it in the "
         f"variable TEMPLATEFLOW_HOME (now {templateflow_home()}); or use {', '.join(templates_here())}.",
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
 
-from bids_sr.bids import BoldRun, Notice, Problem, RunFiles, Subject, stem_of
+from bids_sr.bids import BoldRun, Notice, Problem, RunFiles, Subject, entities_of, stem_of
 from bids_sr.bids.findings import grouped
 from bids_sr.bids.inputs import stem_of_echoes
 from bids_sr.bids.precomputed import Derivatives
@@ -71,16 +71,17 @@ class Plan:
         return self.series_by_run.get(run.bold, self.series)
 
     @property
-    def reasons(self) -> dict[str, str]:
-        """Name of each run that is left out → why, in a line."""
-        return {
-            run: "left out: " + "; ".join(dict.fromkeys(f"{Path(why.file).name}: {why.reason}" for why in problems))
-            for run, problems in self.left_out.items()
-        }
+    def reasons(self) -> dict[str, dict[str, str]]:
+        """Participant (label) → name of each run that is left out → why, in a line."""
+        found: dict[str, dict[str, str]] = {}
+        for run, problems in self.left_out.items():
+            why = "; ".join(dict.fromkeys(f"{Path(why.file).name}: {why.reason}" for why in problems))
+            found.setdefault(entities_of(Path(f"{run}_bold"))["subject"], {})[run] = f"left out: {why}"
+        return found
 
     def told_to(self, label: str) -> dict[str, list[str]]:
         """Warnings and notes for the report of a participant; a run that is left out is a warning."""
-        own = [f"{run}: {why}" for run, why in self.reasons.items() if run.startswith(f"sub-{label}_")]
+        own = [f"{run}: {why}" for run, why in self.reasons.get(label, {}).items()]
         found = {"warnings": own, "notes": list[str]()}
         for each in (each for each in self.warnings if each.concerns(label)):
             found[f"{each.word}s"].append(str(each))

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 
 from bids_sr.bids import Findings, RunFiles, entities_of
 from bids_sr.bids.inputs import RUN_KEYS, same_run, stem_of_echoes
@@ -17,6 +18,7 @@ from bids_sr.io.tables import column
 PROGRAM = "bids-validator-deno"
 TIMEOUT_S = 600.0
 SHOWN = 3  # files named for each kind of error
+LONGEST = 200  # characters of what it says of one
 Issue = Mapping[str, str]
 PARTICIPANTS = "participants.tsv"
 _OF_ROWS = ("PARTICIPANT_ID", "UNIQUE")  # in codes of errors about participants that are not listed, or listed twice
@@ -102,7 +104,7 @@ def problems_of(
     for (code, key, whose), issues in kinds.items():
         files = [str(bids_dir / _place(issue)) for issue in issues]
         more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
-        text = _first(messages.get(code, "")) or _first(str(issues[0].get("issueMessage", "")))
+        text = shorten(messages.get(code, "") or str(issues[0].get("issueMessage", "")), LONGEST, placeholder=" …")
         with found.about(whose):
             found.refuse(
                 ", ".join(files[:SHOWN]) + more,
@@ -130,7 +132,3 @@ def _owners(issue: Issue, bids_dir: Path, participants: Collection[str], runs: S
         own = (run for run in runs if not whose or f"sub-{run.entities['subject']}" in whose)
         return [stem_of_echoes(run.bold) for run in own if same_run(named, run.entities, named.keys() & set(RUN_KEYS))]
     return sorted(whose & chosen) if whose else [""]
-
-
-def _first(text: str) -> str:
-    return text.strip().replace("\n", " ").split(". ")[0].rstrip(".")

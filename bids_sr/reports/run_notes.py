@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_whole
-from bids_sr.reports.text.run_summaries import VERDICT, RunSummary, run_summary, stamps_of
+from bids_sr.reports.text.run_summaries import VERDICT, RunSummary, name_below, run_summary, stamps_of
 
 FEW = 100
 """So many participants may be read at the end of every call."""
@@ -31,47 +31,52 @@ class Note:
     """One participant."""
 
     run: str  # name of the folder of logs
-    settings: str = ""  # digest of those that decide results; "" where an earlier version wrote the note
+    settings: str = ""  # digest of those that decide results
     rows: tuple[_PageRow, ...] = ()
 
     def to_text(self) -> str:
-        """The run in the first line, the rest as JSON in the second."""
-        return f"{self.run}\n{json.dumps({'settings': self.settings, 'rows': [asdict(row) for row in self.rows]})}\n"
+        """As JSON."""
+        return f"{json.dumps(asdict(self))}\n"
 
     @classmethod
     def from_text(cls, text: str) -> "Note":
-        """A note of this version, or of an earlier one, which held the run alone."""
-        run, _, rest = text.partition("\n")
+        """A note as it was written; of an earlier version, whose rows have other fields, without the rows."""
+        found = json.loads(text)
         try:
-            found = json.loads(rest)
             rows = tuple(
                 _PageRow(file=row["file"], stamps=tuple(row["stamps"]), summary=RunSummary(**row["summary"]))
                 for row in found["rows"]
             )
-            return cls(run=run.strip(), settings=str(found["settings"]), rows=rows)
-        except (ValueError, KeyError, TypeError):
-            return cls(run=run.strip())
+        except (KeyError, TypeError):
+            return cls(run=found["run"])
+        return cls(run=found["run"], settings=found["settings"], rows=rows)
 
 
 def note_of(logs: Path, label: str) -> Note | None:
     """The note of a participant (label without ``sub-``), None where no run left one."""
     try:
         return Note.from_text(_file(logs, label).read_text(encoding="utf-8"))
-    except OSError:
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def note_run(log_dir: Path, labels: Sequence[str], *, settings: str, left_out: Mapping[str, str] | None = None) -> bool:
+def note_run(
+    log_dir: Path, labels: Sequence[str], *, settings: str, left_out: Mapping[str, Mapping[str, str]] | None = None
+) -> bool:
     """Note that a run made outputs of these participants; whether anything but its name is new.
 
     Names of logs follow a clock that may be set, so that they tell no order. Participants of whom all is left out
-    (`left_out`: name of a run → why) are noted too; the logs of their outputs stay those of an earlier run.
+    (`left_out`: participant → name of a run → why) are noted too; the logs of their outputs stay those of an earlier
+    run.
     """
     logs, changed, reasons = log_dir.parent, False, left_out or {}
-    people = (run.partition("_")[0].removeprefix("sub-") for run in reasons if run.startswith("sub-"))
-    for label in dict.fromkeys([*labels, *people]):
+    for label in dict.fromkeys([*labels, *reasons]):
         folder, before = logs.parent / f"sub-{label}", note_of(logs, label)
-        rows = [*_read(folder, label), *_left_out(reasons, label)]
+        out = (
+            _PageRow(file="", stamps=(), summary=RunSummary(run=name_below(run, label), verdict=why))
+            for run, why in reasons.get(label, {}).items()
+        )
+        rows = [*_read(folder, label), *out]
         made_by = log_dir.name if label in labels or before is None else before.run
         note = Note(run=made_by, settings=settings, rows=tuple(rows))
         changed |= before is None or _shown(before) != _shown(note)
@@ -94,7 +99,7 @@ def rows_of(root: Path, label: str) -> list[RunSummary]:
 
 def noted(root: Path) -> list[str]:
     """Labels (without ``sub-``) of all participants that runs have noted."""
-    return [path.stem.removeprefix("sub-") for path in _file(root / "logs", "").parent.glob("sub-*.txt")]
+    return [path.stem.removeprefix("sub-") for path in _file(root / "logs", "").parent.glob("sub-*.json")]
 
 
 def is_last(root: Path, bids_dir: Path, settings: str) -> bool:
@@ -116,15 +121,9 @@ def _read(folder: Path, label: str) -> Iterator[_PageRow]:
             yield _PageRow(file=str(file.relative_to(folder)), stamps=stamps, summary=run_summary(file, label))
 
 
-def _left_out(reasons: Mapping[str, str], label: str) -> Iterator[_PageRow]:
-    for run, why in reasons.items():
-        if run.startswith(prefix := f"sub-{label}_"):
-            yield _PageRow(file="", stamps=(), summary=RunSummary(run=run.removeprefix(prefix), verdict=why))
-
-
 def _shown(note: Note) -> tuple[str, list[RunSummary]]:
     return note.settings, [row.summary for row in note.rows]
 
 
 def _file(logs: Path, label: str) -> Path:
-    return logs / "latest" / f"sub-{label}.txt"
+    return logs / "latest" / f"sub-{label}.json"

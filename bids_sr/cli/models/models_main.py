@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from bids_sr.cli.interrupts import INTERRUPTED, interruptible
 from bids_sr.cli.parser import Parser, hyphens
@@ -32,11 +32,11 @@ DEGRADATIONS = ("kspace", "block", "gauss", "trilinear")
 class ModelsParser(Parser):
     """A parser that also suggests the nearest subcommand."""
 
-    def error(self, message: str) -> NoReturn:
-        if message.startswith("argument COMMAND: invalid choice"):
-            fix = nearest_name(message.split("'")[1], COMMANDS) or f"see {self.prog} --help"
-            raise UsageError(message.removeprefix("argument COMMAND: "), "there is no such subcommand", fix)
-        super().error(message)
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.dest == "command" and value not in COMMANDS:
+            fix = nearest_name(str(value), COMMANDS) or f"see {self.prog} --help"
+            raise UsageError(str(value), "there is no such subcommand", fix)
+        super()._check_value(action, value)
 
 
 def build_parser() -> ModelsParser:

@@ -69,6 +69,11 @@ def run_summary(verdict_file: Path, label: str) -> RunSummary:
     return _summary(stem, label, tuple(zip(_files(verdict_file), stamps_of(verdict_file), strict=True)))
 
 
+def name_below(run: str, label: str) -> str:
+    """Name of a run (``sub-01_task-tap``) without its participant."""
+    return run.removeprefix(f"sub-{label}_")
+
+
 def compared_of(verdict_file: Path) -> list[str]:
     """What the verdict of a run says of series of other programs, a line each."""
     return compared_lines(_json(verdict_file))
@@ -111,7 +116,7 @@ def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> Ru
     failed = [chip.text for chip in checks if not chip.passed]
     motion = moved(displacement)
     return RunSummary(
-        run=stem.removeprefix(f"sub-{label}_"), verdict=verdict_line(verdict),
+        run=name_below(stem, label), verdict=verdict_line(verdict),
         accuracy="" if table is None else _accuracy(table, str(verdict.get("best", ""))),
         mean_fd=f"{motion[0]:.2f}" if motion else "",
         moved=percent_text(motion[1]) if motion else "",

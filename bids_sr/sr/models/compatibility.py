@@ -24,7 +24,11 @@ SERVES: Mapping[str, tuple[str, ...]] = {"T2starw": ("T2starw", "bold")}
 
 
 class ModelMismatch(ValueError):
-    """A model asked to work on what it was not trained for; the message says what differs and what can be done."""
+    """A model asked to work on what it was not trained for: what differs, and what can be done."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}. Remedy: {remedy}")
+        self.reason, self.remedy = reason, remedy
 
 
 @frozen
@@ -101,7 +105,7 @@ def check_model(card: ModelCard, image: Acquisition, *, force: bool = False) -> 
     if hopeless or (found and not force):
         remedy = "train on a pair that matches, or overrule with --force"
         remedy = "train a model for this factor" if hopeless else remedy
-        raise ModelMismatch(f"the model {card.method} does not fit: {'; '.join(found)}. Remedy: {remedy}")
+        raise ModelMismatch(f"the model {card.method} does not fit: {'; '.join(found)}", remedy)
     return found
 
 

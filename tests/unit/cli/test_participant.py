@@ -26,8 +26,8 @@ def test_a_report_made_again_shows_the_errors_of_the_run_that_made_the_outputs(t
     for later in ("2019", "2021"):  # the clock was set: names of logs tell no order
         (out / "logs" / later).mkdir()
         (out / "logs" / later / "CITATION.md").write_text(f"Made in {later}.\n")
-    noted = out / "logs" / "latest" / "sub-01.txt"
+    noted = out / "logs" / "latest" / "sub-01.json"
     noted.parent.mkdir()
-    noted.write_text("2019\n")
+    noted.write_text('{"run": "2019", "settings": "", "rows": []}')
     assert main([*argv, "--reports-only"]) == 0
     assert "Made in 2019" in (out / "sub-01.html").read_text()

@@ -257,7 +257,7 @@ def test_what_the_validator_refuses_of_one_leaves_the_others(
     plan = validated(three)
     assert plan.problems == ()
     assert list(plan.left_out) == left_out
-    assert all(why for why in plan.reasons.values())
+    assert all(why for of_person in plan.reasons.values() for why in of_person.values())
 
 
 @needs_validator
@@ -285,7 +285,7 @@ def test_the_index_says_who_is_left_out_and_why(tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "sub-01" / "figures").mkdir(parents=True)
     why = "left out: events.tsv: columns are missing: onset"
-    reasons = {"sub-01_task-tap_run-2": why, "sub-02_task-tap": why}
+    reasons = {"01": {"sub-01_task-tap_run-2": why}, "02": {"sub-02_task-tap": why}}
     assert note_run(out / "logs" / "one", ["01"], settings="a", left_out=reasons)
     page = write_index(out).read_text(encoding="utf-8")
     assert page.count(why) == 2

@@ -86,7 +86,8 @@ def test_a_call_that_recomputes_nothing_changes_nothing(out: Path) -> None:
 def test_the_note_of_an_earlier_version_names_the_run(out: Path) -> None:
     (out / "logs" / "latest").mkdir(parents=True)
     (out / "logs" / "run0").mkdir()
-    (out / "logs" / "latest" / "sub-01.txt").write_text("run0\n")
+    told = {"run": "run0", "settings": "a", "rows": [{"file": "x", "stamps": [1], "summary": {"unknown": ""}}]}
+    (out / "logs" / "latest" / "sub-01.json").write_text(json.dumps(told))
     note = note_of(out / "logs", "01")
     assert note is not None
     assert (note.run, note.settings, note.rows) == ("run0", "", ())
