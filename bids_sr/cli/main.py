@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 DONE, FAILED, REFUSED = 0, 1, 2
 COMMANDS = {"report": report_command.main}
 """What works on finished outputs, in the place of a data set."""
-ADVICE = "What to do:"
-_TOLD = ("Node:", "What happened:", ADVICE, "To run this step alone:")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -234,14 +232,16 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
     made = [item("methods" if text_alone else "report", str(path)) for path in outcome.reports]
     for line in made if plan is None or text_alone else end_lines(plan, settings, outcome.reports):
         print(line, flush=True)
-    if full := _full_disk(outcome.crash_files):
+    if full := next((each.advice for each in outcome.crashes if each.disk_full), ""):  # the others follow from it
         need = None if plan is None else plan.estimate
         size = "" if need is None else f"{need.output_gb:.1f} GB of output and {need.work_gb:.1f} GB of work"
         _complain(f"bids-sr: {full}" + (f" In all, about {size} are needed." if size else ""))
         return FAILED
-    for crash in outcome.crash_files:
-        _complain(f"crashed: {crash}")
-        _complain(textwrap.indent("\n".join(_advice(crash)), "  "))
+    known = {each.file: each for each in outcome.crashes}
+    for file in outcome.crash_files:
+        _complain(f"crashed: {file}")
+        for head, said in known[file].facts.items() if file in known else ():
+            _complain(f"  {head}: {said}")
     for missing in outcome.missing:
         _complain(f"missing: {missing}")
     if outcome.crash_files or outcome.missing:
@@ -253,21 +253,6 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
         return FAILED
     _stage("done")
     return DONE
-
-
-def _full_disk(crashes: "Sequence[Path]") -> str:
-    """What can be done about a full disk that steps met, or "": the crashes and what is missing follow from it."""
-    lines = [line.removeprefix(ADVICE).strip() for crash in crashes for line in _advice(crash) if ADVICE in line]
-    return next((line for line in lines if line.startswith("the disk is full")), "")
-
-
-def _advice(crash: Path) -> list[str]:
-    """The lines of a crash file that say which step failed and what the user can do."""
-    try:
-        lines = crash.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    return [line for line in lines if line.startswith(_TOLD)]
 
 
 def _stage(text: str) -> None:

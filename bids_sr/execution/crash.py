@@ -10,10 +10,12 @@ import tempfile
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.execution.usage import kind_of
+from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
 from bids_sr.pipeline.graph import run_of
 from bids_sr.version import __version__
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
 LOGGER = logging.getLogger(__name__)
-ADVICE = "What to do:"
 _LONGEST = 300  # characters of an input that are shown
 
 _FULL = re.compile(r"No space left on device|no space left on|Disk quota exceeded|Errno (28|122)\b")
@@ -33,10 +34,28 @@ _MEMORY = re.compile(
 _FORBIDDEN = re.compile(r"Permission denied|Read-only file system|Errno (1|13|30)\b")
 
 
+@frozen
+class Crash:
+    """A step that failed: where its crash file lies, and what of it the user is told at the end."""
+
+    file: Path
+    node: str  # full name of the step
+    happened: str  # last line of the error
+    advice: str
+    rerun: str  # command that runs the step alone
+    disk_full: bool
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What is told, by its heads."""
+        heads = ("Node", "What happened", "What to do", "To run this step alone")
+        return dict(zip(heads, (self.node, self.happened, self.advice, self.rerun), strict=True))
+
+
 def write_crash(
     node: "Node", traceback: Sequence[str], *, crash_dir: Path, host: str = "", peak_gb: float | None = None,
     remedy: str = "",
-) -> Path:  # fmt: skip
+) -> Crash:  # fmt: skip
     """Write the crash file of a step, beside the logs, or where these cannot be written in another place.
 
     Parameters
@@ -48,13 +67,20 @@ def write_crash(
 
     """
     _keep_node(node)
-    text = crash_text(node, traceback, host=host, peak_gb=peak_gb, remedy=remedy)
+    folder, why = Path(node.output_dir()), "".join(traceback).rstrip()
     name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{node.name}-{uuid.uuid4().hex[:12]}.txt"
-    for folder in (crash_dir, Path(node.base_dir or "."), Path(tempfile.gettempdir())):
+    crash = Crash(
+        file=crash_dir / name, node=node.fullname,
+        happened=next((line.strip() for line in reversed(why.splitlines()) if line.strip()), "nothing was said"),
+        advice=remedy or advice(why, folder, getattr(node.inputs, "base_directory", None)),
+        rerun=shlex.join([sys.executable, "-m", "bids_sr.cli.rerun", str(folder)]), disk_full=disk_is_full(traceback),
+    )  # fmt: skip
+    text = _crash_text(node, crash, why, host=host, peak_gb=peak_gb)
+    for place in (crash_dir, Path(node.base_dir or "."), Path(tempfile.gettempdir())):
         with contextlib.suppress(OSError):
-            return atomic_files.write_whole(folder / name, text)
+            return replace(crash, file=atomic_files.write_whole(place / name, text))
     LOGGER.error("no crash file can be written anywhere; it would say:\n%s", text)
-    return crash_dir / name
+    return crash
 
 
 def disk_is_full(traceback: Sequence[str]) -> bool:
@@ -63,11 +89,11 @@ def disk_is_full(traceback: Sequence[str]) -> bool:
 
 
 def report_crash(
-    node: "Node", traceback: Sequence[str], written: list[Path], *, host: str = "", peak_gb: float | None = None,
+    node: "Node", traceback: Sequence[str], written: list[Crash], *, host: str = "", peak_gb: float | None = None,
     remedy: str = "",
 ) -> str:  # fmt: skip
     """Write the crash file where nipype's settings of the step say, add it to those `written`, and return its path."""
-    path = write_crash(
+    crash = write_crash(
         node,
         traceback,
         crash_dir=Path(node.config["execution"]["crashdump_dir"]),
@@ -75,31 +101,24 @@ def report_crash(
         peak_gb=peak_gb,
         remedy=remedy,
     )
-    LOGGER.error("%s failed: see %s", node.fullname, path)
-    written.append(path)
-    return str(path)
+    LOGGER.error("%s failed: see %s", node.fullname, crash.file)
+    written.append(crash)
+    return str(crash.file)
 
 
-def crash_text(
-    node: "Node", traceback: Sequence[str], *, host: str = "", peak_gb: float | None = None, remedy: str = ""
-) -> str:
+def _crash_text(node: "Node", crash: Crash, why: str, *, host: str, peak_gb: float | None) -> str:
     """The text of a crash file; the traceback comes last."""
-    folder = node.output_dir()
-    why = "".join(traceback).rstrip()
+    told = crash.facts
     facts = {
-        "Node": node.fullname,
+        "Node": told.pop("Node"),
         "Participant": participant_of(node.fullname),
         "Interface": kind_of(node),
         "Host": host or socket.gethostname(),
         "Time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "Version": f"bids-sr {__version__}, Python {sys.version.split()[0]}",
         "Memory": _memory(node, peak_gb),
-        "Directory": str(folder),
-        "What happened": next(
-            (line.strip() for line in reversed(why.splitlines()) if line.strip()), "nothing was said"
-        ),
-        ADVICE[:-1]: remedy or advice(why, Path(folder), getattr(node.inputs, "base_directory", None)),
-        "To run this step alone": shlex.join([sys.executable, "-m", "bids_sr.cli.rerun", str(folder)]),
+        "Directory": node.output_dir(),
+        **told,
     }
     lines = [*(f"{name}: {value}" for name, value in facts.items()), "", "Inputs:", *_inputs(node), ""]
     return "\n".join([*lines, why if "Traceback" in why else f"Traceback:\n{why}", ""])

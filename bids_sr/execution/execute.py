@@ -12,6 +12,7 @@ from nipype.pipeline import engine as pe
 from nipype.pipeline.plugins.base import PluginBase
 
 from bids_sr.config.plugin import Plugin
+from bids_sr.execution.crash import Crash
 from bids_sr.execution.records import all_stored, forget_damaged
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import DiskFullError
@@ -26,9 +27,10 @@ SILENT = logging.CRITICAL + 1
 
 @frozen
 class RunOutcome:
-    """Crash files of the nodes that failed, full names of those whose outputs are missing, and HTML reports."""
+    """Crash files, what is known of the nodes that failed, full names of those whose outputs are missing, reports."""
 
     crash_files: tuple[Path, ...] = ()
+    crashes: tuple[Crash, ...] = ()
     missing: tuple[str, ...] = ()
     reports: tuple[Path, ...] = ()
 
@@ -140,10 +142,10 @@ def execute(
         if not isinstance(error, DiskFullError):  # which is said once, at the end
             LOGGER.error("the run did not finish: %s", str(error).strip().splitlines()[-1] if str(error) else error)
     _tell_cluster_failure(failure, crash_dir)
-    written = {*crash_dir.glob("crash*.txt"), *getattr(runner, "crash_files", ())}
-    crashes = tuple(sorted(written - before))
-    if failure is not None and not crashes:
+    crashes: tuple[Crash, ...] = tuple(getattr(runner, "crashes", ()))
+    files = tuple(sorted({*crash_dir.glob("crash*.txt"), *(each.file for each in crashes)} - before))
+    if failure is not None and not files:
         raise failure
     sinks = [node for node in nodes if getattr(node.interface, "step", None) is store]
     missing = tuple(node.fullname for node in sinks if not all_stored(Path(node.output_dir())))
-    return RunOutcome(crash_files=crashes, missing=missing)
+    return RunOutcome(crash_files=files, crashes=crashes, missing=missing)

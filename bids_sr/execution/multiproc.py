@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 
-from bids_sr.execution.crash import disk_is_full, report_crash
+from bids_sr.execution.crash import Crash, disk_is_full, report_crash
 from bids_sr.execution.records import NotesLeft, note_left
 from bids_sr.execution.usage import Answer, give_back, hold_threads, keep_warnings
 from bids_sr.io.atomic_files import DiskFullError
@@ -151,7 +151,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         self._pool_of: dict[int, ProcessPoolExecutor] = {}
         self._second_try: set[int] = set()
         self._own_pools: dict[int, ProcessPoolExecutor] = {}
-        self.crash_files: list[Path] = []
+        self.crashes: list[Crash] = []
 
     def run(self, graph: "DiGraph[Node]", config: "Mapping[str, Mapping[str, str]]", updatehash: bool = False) -> None:
         """Run the graph; whatever ends it, no worker outlives it."""
@@ -260,7 +260,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
     def _report_crash(self, node: "Node", result: Answer | None = None) -> str:
         """Write our own crash file, and remember where it is: the logs may be on a full disk."""
         told = (result or {}).get("traceback") or traceback.format_exception(*sys.exc_info())
-        path = report_crash(node, told, self.crash_files, peak_gb=(result or {}).get("peak_gb"))
+        path = report_crash(node, told, self.crashes, peak_gb=(result or {}).get("peak_gb"))
         if disk_is_full(told):  # nothing that could still be started would end well
             raise DiskFullError(Path(node.output_dir()), 0)
         return path

@@ -20,7 +20,7 @@ from nipype.pipeline.plugins.slurm import SLURMPlugin
 from nipype.pipeline.plugins.slurmgraph import SLURMGraphPlugin
 
 from bids_sr.config.plugin import Plugin
-from bids_sr.execution.crash import report_crash
+from bids_sr.execution.crash import Crash, report_crash
 from bids_sr.execution.records import NotesLeft
 from bids_sr.execution.slurm_jobs import Ending, Jobs, is_small
 from bids_sr.execution.usage import Answer
@@ -45,7 +45,7 @@ class _OnCluster:
 
     def __init__(self, *, options: Plugin, **arguments: object) -> None:
         self._options = options
-        self.crash_files: list[Path] = []
+        self.crashes: list[Crash] = []
         super().__init__(plugin_args={"max_jobs": options.max_jobs, **arguments})  # type: ignore[call-arg]
 
     @contextlib.contextmanager
@@ -68,7 +68,7 @@ class _OnCluster:
 
     def _tell_crash(self, node: "Node", ending: Ending) -> str:
         return report_crash(
-            node, ending.traceback, self.crash_files, host=ending.host, peak_gb=ending.peak_gb, remedy=ending.remedy
+            node, ending.traceback, self.crashes, host=ending.host, peak_gb=ending.peak_gb, remedy=ending.remedy
         )
 
 

@@ -29,8 +29,8 @@ def format_problems(problems: Sequence[Problem]) -> str:
 
 def dry_run_text(plan: Plan, settings: Settings) -> str:
     """What would run: participants, runs, pairs, series, contrasts, smoothing, and the estimate of its cost."""
-    told = [f"{word}: {text}" for word, text in notes(plan, settings)]
-    n_warnings = sum(text.startswith("warning") for text in told)
+    every = notes(plan, settings)
+    told, n_warnings = [f"{word}: {text}" for word, text in every], sum(word == "warning" for word, _ in every)
     lines = [f"data set {settings.paths.bids_dir}", f"results  {settings.paths.output_dir}", *told[:n_warnings]]
     for subject in (each for each in plan.subjects if each.structural):
         lines.append(f"sub-{subject.label}: structural scans")

@@ -100,7 +100,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/preflight/compared_series.py::split": USERS,
     "bids_sr/reports/assembler.py::described": FOREIGN,
     "bids_sr/preflight/validator.py::*": FOREIGN,
-    "bids_sr/execution/crash.py::crash_text": FOREIGN,
+    "bids_sr/execution/crash.py::_crash_text": FOREIGN,
     "bids_sr/execution/crash.py::_memory": FOREIGN,
     "bids_sr/execution/crash.py::disk_is_full": FOREIGN,
     "bids_sr/execution/crash.py::advice": FOREIGN,
@@ -149,10 +149,7 @@ ALLOWED: dict[str, str] = {
 """``file::function`` (patterns) that takes a text apart which somebody else wrote, and whose."""
 OWED = frozenset({
     # crash files and notices: until they are records
-    "bids_sr/cli/main.py::_advice",
-    "bids_sr/cli/main.py::_full_disk",
     "bids_sr/preflight/checks.py::without_unfit_references",
-    "bids_sr/preflight/plan_text.py::dry_run_text",
     "bids_sr/preflight/plan_text.py::notes",
     "bids_sr/reports/participants_page.py::read_crash",
     # names of nodes and of maps: until they carry their run, and series, smoothing and region

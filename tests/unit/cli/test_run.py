@@ -17,6 +17,7 @@ from bids_sr.bids import Notice
 from bids_sr.cli import main
 from bids_sr.config import Settings
 from bids_sr.config.lock import output_lock
+from bids_sr.execution.crash import Crash
 from bids_sr.io.atomic_files import DiskFullError, beside
 from bids_sr.preflight.plan import Estimate
 
@@ -35,6 +36,7 @@ class FakePlan:
 @dataclass
 class FakeOutcome:
     crash_files: tuple[Path, ...] = ()
+    crashes: tuple[Crash, ...] = ()
     missing: tuple[str, ...] = ()
     reports: tuple[Path, ...] = (Path("sub-01.html"),)
 
@@ -147,22 +149,28 @@ def test_the_methods_text_alone_exports_nothing(
     assert "exported" not in shown
 
 
+def crashed(file: Path, advice: str, *, full: bool = False) -> Crash:
+    return Crash(file=file, node="wf.fit", happened="OSError", advice=advice, rerun="rerun x", disk_full=full)
+
+
 def test_a_crash_says_what_to_do(call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    crash = tmp_path / "crash-1.txt"
-    crash.write_text("Node: wf.sub_01_wf.fit\nHost: x\nWhat to do: rerun the same command.\n")
-    assert call(work=FakeOutcome(crash_files=(crash,), missing=("wf.sub_01_wf.keep",))) == 1
-    shown = capsys.readouterr().err
-    assert "  Node: wf.sub_01_wf.fit\n  What to do: rerun the same command.\nmissing: wf.sub_01_wf.keep\n" in shown
-    assert "Host" not in shown
+    crash = crashed(tmp_path / "crash-1.txt", "rerun the same command.")
+    other = tmp_path / "crash-2.txt"  # of nipype itself
+    outcome = FakeOutcome(crash_files=(crash.file, other), crashes=(crash,), missing=("wf.sub_01_wf.keep",))
+    assert call(work=outcome) == 1
+    assert (
+        f"crashed: {crash.file}\n  Node: wf.fit\n  What happened: OSError\n  What to do: rerun the same command.\n"
+        f"  To run this step alone: rerun x\ncrashed: {other}\nmissing: wf.sub_01_wf.keep\n"
+    ) in capsys.readouterr().err
 
 
 def test_a_full_disk_is_said_once_last_and_alone(
     call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    crashes = [tmp_path / f"crash-{n}.txt" for n in range(3)]
-    for crash, advice in zip(crashes, ("report the bug.", *["the disk is full (2 MB are free)."] * 2), strict=True):
-        crash.write_text(f"Node: wf.fit\nWhat happened: OSError\nWhat to do: {advice}\n")
-    assert call(work=FakeOutcome(crash_files=tuple(crashes), missing=("wf.keep",) * 30)) == 1
+    said = ("report the bug.", *["the disk is full (2 MB are free)."] * 2)
+    crashes = tuple(crashed(tmp_path / f"crash-{n}.txt", each, full=n > 0) for n, each in enumerate(said))
+    files = tuple(each.file for each in crashes)
+    assert call(work=FakeOutcome(crash_files=files, crashes=crashes, missing=("wf.keep",) * 30)) == 1
     assert capsys.readouterr().err == (
         "bids-sr: the disk is full (2 MB are free). In all, about 1.2 GB of output and 3.5 GB of work are needed.\n"
     )

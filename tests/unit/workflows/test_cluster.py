@@ -283,7 +283,7 @@ def test_a_controller_that_goes_away_names_a_step_under_way(tmp_path: Path, slur
     plugin._submit_job = submit_and_be_gone
     with pytest.raises(Unreachable, match="Unable to contact"):
         workflow(tmp_path).run(plugin=plugin)
-    assert len(plugin.crash_files) == 1, "one says it for all"
+    assert len(plugin.crashes) == 1, "one says it for all"
 
 
 def test_too_many_jobs_are_waited_for_while_own_ones_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -491,7 +491,7 @@ def test_a_small_step_that_fails_in_the_driver_is_named(tmp_path: Path, slurm: F
     plugin = ResilientSLURM(options=options())
     made.run(plugin=plugin)
     assert "FileNotFoundError" in crash_text(tmp_path)
-    assert plugin.crash_files == list(tmp_path.glob("crash*.txt"))
+    assert [each.file for each in plugin.crashes] == list(tmp_path.glob("crash*.txt"))
     assert slurm.calls("sbatch") == []
 
 

@@ -38,7 +38,7 @@ def node(tmp_path: Path) -> pe.Node:
 
 
 def test_a_crash_file_names_all_and_its_command_runs_the_step(node: pe.Node, tmp_path: Path) -> None:
-    path = write_crash(node, WHY, crash_dir=tmp_path / "logs", host="node17", peak_gb=2.345)
+    path = write_crash(node, WHY, crash_dir=tmp_path / "logs", host="node17", peak_gb=2.345).file
     text = path.read_text()
     for part in (
         "Node: bids_sr_wf.sub_01_wf.fit\n", "Participant: sub-01\n", "Interface: dyingnode.Die\n", "Host: node17\n",
@@ -61,7 +61,7 @@ def test_a_crash_file_names_all_and_its_command_runs_the_step(node: pe.Node, tmp
 
 
 def test_a_text_that_is_no_traceback_is_shown_as_the_reason(node: pe.Node, tmp_path: Path) -> None:
-    path = write_crash(node, ["the worker was killed twice"], crash_dir=tmp_path)
+    path = write_crash(node, ["the worker was killed twice"], crash_dir=tmp_path).file
     assert read_crash(path).traceback == "Traceback:\nthe worker was killed twice"
     assert "memory ran out" in path.read_text()
 
@@ -77,7 +77,7 @@ def test_where_the_logs_are_full_the_crash_file_lies_in_the_work(
         return whole(path, text)
 
     monkeypatch.setattr(crash.atomic_files, "write_whole", full)
-    path = write_crash(node, WHY, crash_dir=tmp_path / "logs")
+    path = write_crash(node, WHY, crash_dir=tmp_path / "logs").file
     assert path.parent == Path(node.base_dir)
     assert path.exists()
 
