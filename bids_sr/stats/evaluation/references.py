@@ -91,7 +91,10 @@ def known_activation(run: RunEffects, known: Mapping[str, tuple[Float32, Float]]
         source = resampled(first.blocks, own[None], run.n_boot, run.seed, name)[0]
         true = np.broadcast_to(column, (len(source), len(names)))
         ways[name] = (Way(contrast=name, source=source, target=true, twin=true),)
-    regions = [Region(name="active", voxels=active[name].active[run.mask], ways=ways[name]) for name in names]
+    regions = [
+        Region(name="active", voxels=voxels[run.mask], ways=ways[name])
+        for name in names if (voxels := active[name].active) is not None
+    ]  # fmt: skip
     compared = run.same_widths if MEASURED in run.files else None
     # few maps beside many: sums in single precision would lose digits
     effects = np.stack([whole[name].effect for name in names], axis=-1, dtype=np.float64)
