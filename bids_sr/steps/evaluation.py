@@ -104,9 +104,6 @@ def gather_fine_effects(
         return save_fine_effects(run, here / "fine_effects.npz")
 
 
-_INTERVALS = "Confidence intervals come from resampling blocks, with the same draws for all series. "
-
-
 def _halves_text(setting: Lookup) -> str:
     blocks = "Segments of the run" if setting("at_rest") else "Blocks of each condition"
     return (
@@ -114,7 +111,7 @@ def _halves_text(setting: Lookup) -> str:
         "high-resolution series in the other half, both ways, over all in-plane spatial frequencies and over those at "
         "or beyond the Nyquist limit of the acquisition. The explained variance of the true effect T by an estimate e, "
         "1 - E|e - T|^2 / E|T|^2, was corrected for noise in the measured series by the covariance of its halves. "
-        f"{_INTERVALS}"
+        "Confidence intervals come from resampling blocks, with the same draws for all series. "
     )
 
 
@@ -138,7 +135,8 @@ def compare_halves(
 
 KNOWN_TEXT = (
     "Effects of the whole run were compared with known activation, over all in-plane spatial frequencies and over "
-    f"those at or beyond the Nyquist limit of the acquisition. {_INTERVALS}"
+    "those at or beyond the Nyquist limit of the acquisition, with confidence intervals from resampled blocks, the "
+    "same for all series. "
 )
 """Methods text of a run whose activation is known, without a measured series."""
 

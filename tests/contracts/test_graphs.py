@@ -520,7 +520,7 @@ def _every_step() -> Iterator[tuple[str, Step[..., Any]]]:
 IN_ORDER = (
     "T1-weighted image was", "pair of T2*-weighted images", "Rigid head motion", "acquired series was resampled",
     "Confounds were", "Every other series was brought", "Baselines:", "under a Gaussian prior", "was mapped in every",
-    "split into two halves",
+    "split into two halves", "compared with known activation",
 )  # fmt: skip
 
 
