@@ -17,8 +17,7 @@ from bids_sr.reports.figures.style import FigureInputError
 
 Dashes = tuple[float, tuple[float, ...]]
 """Offset, and lengths of line and gap by turns."""
-_ROW_INCH = 0.19
-_LOWEST = -1.5
+LOWEST = -1.5
 """The scale goes no lower: explained variance has no lower end, and one series far worse than none would flatten it."""
 
 
@@ -40,18 +39,20 @@ class ForestPanel:
     """One panel; the `strong` one is to be looked at first.
 
     Points are by label (one without a point that has a value is marked n/a); lines are vertical: name to color, dashes
-    and place.
+    and place. What lies within the `margin` counts as equal to 0 and is shaded.
     """
 
     title: str
     points: Mapping[str, Sequence[Point]]
     lines: Mapping[str, tuple[str, Dashes, float]] = field(default_factory=dict)
     strong: bool = False
+    margin: float = math.nan
 
 
 def forest_figure(
     grid: Sequence[Sequence[ForestPanel]], labels: Mapping[str, str], *, legend: Mapping[str, Point],
     row_names: Sequence[str] = (), xlabel: str = "", one_scale: bool = False, from_zero: bool = True,
+    lowest: float = LOWEST, row_inch: float = 0.19,
 ) -> Figure:  # fmt: skip
     """Points with intervals, a line each label.
 
@@ -63,35 +64,40 @@ def forest_figure(
     xlabel : of all panels
     one_scale : for all panels, not one for each column
     from_zero : scales hold zero, and a line at it
+    lowest : no scale goes lower
+    row_inch : height of a line
     """
     if not grid or not labels:
         raise FigureInputError("there is no figure of the evaluation to draw")
-    body, gap = len(labels) * _ROW_INCH, 0.6 if row_names else 0.3
-    beside = any(point.text for row in grid for panel in row for each in panel.points.values() for point in each)
+    body, gap = len(labels) * row_inch, 0.6 if row_names else 0.3
+    panels = [panel for row in grid for panel in row]
+    texts = [len(point.text) for panel in panels for each in panel.points.values() for point in each]
+    beside = max(texts, default=0)
     with s.style(literal=True):
         fig = s.new_figure(12.0, (body + gap) * len(grid) + 0.72)
         tall = fig.get_figheight()
         left = min(0.33, 0.03 + 0.0062 * max(map(len, labels.values())))
-        # values stand between the panels
-        spaces = {"left": left, "right": 0.955, "bottom": 0.7 / tall, "top": 1 - gap / tall}
+        # values stand between the panels, and at their right
+        right = 0.99 - 0.005 * max(beside, 7)
+        spaces = {"left": left, "right": right, "bottom": 0.7 / tall, "top": 1 - gap / tall}
         grid_spec = {**spaces, "wspace": 0.06 * (len(grid[0]) if beside else 2), "hspace": gap / body}
         axes = np.asarray(fig.subplots(len(grid), len(grid[0]), squeeze=False, gridspec_kw=grid_spec))
-        for number, (row, panels) in enumerate(zip(axes, grid, strict=True)):
-            for column, (ax, panel) in enumerate(zip(row, panels, strict=True)):
-                _panel(ax, panel, labels, named=column == 0, from_zero=from_zero)
+        for number, (row, of_row) in enumerate(zip(axes, grid, strict=True)):
+            for column, (ax, panel) in enumerate(zip(row, of_row, strict=True)):
+                _panel(ax, panel, labels if column == 0 else dict.fromkeys(labels, ""), from_zero, lowest)
             if row_names:
                 top = row[0].get_position().y1 + 0.24 / tall
                 fig.text(0.012, top, row_names[number], fontsize=9.5, fontweight="bold", va="bottom")
-        fig.text((left + 0.955) / 2, 0.36 / tall, xlabel, fontsize=8, ha="center")
+        fig.text((left + right) / 2, 0.36 / tall, xlabel, fontsize=8, ha="center")
         for column in axes.reshape(1, -1) if one_scale else axes.T:
-            _share_limits(column, from_zero)
-        _legend(fig, legend, [panel for row in grid for panel in row])
+            _share_limits(column, from_zero, lowest)
+        _legend(fig, legend, panels)
     return fig
 
 
-def _panel(ax: Axes, panel: ForestPanel, labels: Mapping[str, str], *, named: bool, from_zero: bool) -> None:
+def _panel(ax: Axes, panel: ForestPanel, labels: Mapping[str, str], from_zero: bool, lowest: float) -> None:
     ax.set_ylim(len(labels) - 0.4, -0.6)
-    ax.set_yticks(range(len(labels)), list(labels.values()) if named else [""] * len(labels), fontsize=8.5)
+    ax.set_yticks(range(len(labels)), list(labels.values()), fontsize=8.5)
     ax.tick_params(axis="y", length=0, colors=s.INK)
     ax.tick_params(axis="x", labelsize=7.5)
     ax.set_title(panel.title, fontsize=9, loc="left", fontweight="bold" if panel.strong else "normal", pad=4)
@@ -99,6 +105,8 @@ def _panel(ax: Axes, panel: ForestPanel, labels: Mapping[str, str], *, named: bo
     s.light_grid(ax, "x")
     if panel.strong:
         ax.set_facecolor(s.WASH)
+    if math.isfinite(panel.margin):
+        ax.axvspan(-panel.margin, panel.margin, color=s.GRID, alpha=0.6, lw=0)
     if from_zero:
         ax.axvline(0, color=s.SOFT, lw=0.8)
     for color, dashes, place in panel.lines.values():
@@ -109,7 +117,8 @@ def _panel(ax: Axes, panel: ForestPanel, labels: Mapping[str, str], *, named: bo
         known = [point for point in panel.points.get(key, ()) if math.isfinite(point.value)]
         for point in known:
             _draw_point(ax, height, point)
-            ax.text(1.01, height, "◂ " * (point.value < _LOWEST) * bool(point.text) + point.text, color=s.INK, **look)
+            before = "◂ " if point.text and point.value < lowest else ""
+            ax.text(1.01, height, before + point.text, color=s.INK, **look)
         if not known:
             ax.text(1.01, height, "n/a", color=s.SOFT, **look)
 
@@ -122,11 +131,11 @@ def _draw_point(ax: Axes, height: int, point: Point) -> None:
     ax.plot([point.value], [height], point.marker, color=point.color, mfc=face, ms=5, mew=1.1, zorder=3)
 
 
-def _share_limits(axes: Sequence[Axes], from_zero: bool) -> None:
-    """One scale, which holds zero where it is wanted and ends at `_LOWEST`."""
+def _share_limits(axes: Sequence[Axes], from_zero: bool, lowest: float) -> None:
+    """One scale, which holds zero where it is wanted and goes no lower than told."""
     found = np.array([(ax.dataLim.x0, ax.dataLim.x1) for ax in axes])
     ends = [*found[np.isfinite(found).all(axis=1)].ravel(), *([0.0] if from_zero else [])] or [0.0]
-    low, high = max(min(ends), _LOWEST), max(ends)
+    low, high = max(min(ends), lowest), max(ends)
     span = (high - low) or 1.0
     for ax in axes:
         ax.set_xlim(low - 0.04 * span, high + 0.04 * span)
@@ -143,4 +152,5 @@ def _legend(fig: Figure, legend: Mapping[str, Point], panels: Sequence[ForestPan
         handles.append(Line2D([], [], ls=line, lw=1.5, label=name, **mark))
     lines = {name: look for panel in panels for name, look in panel.lines.items()}
     handles += [Line2D([], [], color=c, ls=dashes, lw=1.0, label=name) for name, (c, dashes, _) in lines.items()]
-    fig.legend(handles=handles, loc="lower center", ncols=min(len(handles), 6), fontsize=8, columnspacing=1.6)
+    if handles:
+        fig.legend(handles=handles, loc="lower center", ncols=min(len(handles), 6), fontsize=8, columnspacing=1.6)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bids_sr.reports.figures import style as s
+from bids_sr.reports.figures.forest import ForestPanel, Point, forest_figure
 from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of
@@ -91,65 +92,44 @@ def _boxes(ax: Axes, table: pd.DataFrame, methods: Sequence[str]) -> None:
 def primary_figure(row: Any) -> Figure:
     """Forest plot of the primary comparison: a point each participant, largest difference above, and the estimate.
 
-    At the right stand the difference and the participant's strongest reference; beyond `_NAMED` participants the rows
+    At the right stand the difference and the participant's strongest reference; beyond `_NAMED` participants the lines
     have no names.
     """
     people = sorted(zip(row.differences, row.participants, row.rivals, strict=True), reverse=True)
-    named = len(people) <= _NAMED
-    with s.style():
-        fig = s.new_figure(12.0, 1.25 + (0.235 if named else 0.06) * (len(people) + (1.5 if named else 6)))
-        ax = fig.subplots()
-        ax.axvline(0, color=s.SOFT, lw=0.8)
-        beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 8.5}
-        for y, (value, _, rival) in enumerate(people):
-            ax.plot([value], [y], "D", ms=5 if named else 2.5, color=s.ORANGE if value > 0 else s.SOFT)
-            if named:
-                ax.annotate(f"{value:+.3f} (minus {series_text(rival)})".replace("-", "−", 1), (1.008, y), **beside)
-        last = len(people) + (0.5 if named else 4)
+    named, labels, points = len(people) <= _NAMED, {}, {}
+    for value, who, rival in people:
+        text = f"{value:+.3f} (minus {series_text(rival)})".replace("-", "−", 1) if named else ""
+        color = s.ORANGE if value > 0 else s.SOFT
+        labels[who], points[who] = who if named else "", [Point(value=value, color=color, marker="D", text=text)]
+    if row.n > 1:
         low, at, high = row.lower, row.difference, row.upper
-        if row.n > 1:
-            ax.fill([low, at, high, at], [last, last - 0.3, last, last + 0.3], color=s.INK, lw=1)
-            ax.plot([low, high], [last, last], color=s.INK, lw=1.6)
-            ends = f"{at:+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", "−")
-            ax.annotate(ends, (1.008, last), weight="bold", **beside)
-        places: dict[float, str] = {y: who for y, (_, who, _) in enumerate(people)} if named else {}
-        places |= {last: f"all, n = {row.n}"} if row.n > 1 else {}
-        ax.set_yticks(list(places), list(places.values()))
-        ax.set_ylim(last + 0.8, -0.8)
-        ax.set_xlabel(f"explained variance: {row.series} minus the participant's strongest reference")
-        fig.text(0.13, 0.99, "◂ reference more accurate", color=s.SOFT, va="top", fontsize=8.5)
-        fig.text(0.8, 0.99, f"{row.series} more accurate ▸", color=s.SOFT, va="top", ha="right", fontsize=8.5)
-        tall = fig.get_figheight()
-        fig.subplots_adjust(left=0.13, right=0.8, top=1 - 0.27 / tall, bottom=0.55 / tall)
-        _make_room(fig)
-    return fig
+        ends = f"{at:+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", "−")
+        labels[""], points[""] = f"all, n = {row.n}", [
+            Point(value=at, lower=low, upper=high, color=s.INK, marker="s", text=ends)
+        ]  # fmt: skip
+    what = f"explained variance: {row.series} minus the participant's strongest reference"
+    return forest_figure(
+        [[ForestPanel(title="", points=points)]], labels, legend={}, row_inch=0.235 if named else 0.06,
+        xlabel=f"◂ reference more accurate  ·  {what}  ·  {row.series} more accurate ▸",
+    )  # fmt: skip
 
 
 def differences_figure(comparisons: Sequence[Any], *, unit: str = "") -> Figure:
-    """Hodges-Lehmann differences of one method and question with their intervals, a row each reference.
+    """Hodges-Lehmann differences of one method and question with their intervals, a line each reference.
 
     The band is the margin of equivalence. Raises `FigureInputError` where nothing was compared.
     """
     rows = [row for row in comparisons if row.n]
-    if not rows:
-        raise FigureInputError("there is no difference to draw")
     colors = {"better": s.GREEN, "worse": s.RED, "same": s.BLUE, "larger": s.INK, "smaller": s.INK}
-    with s.style():
-        fig = s.new_figure(12.0, 0.9 + 0.27 * len(rows))
-        ax = fig.subplots()
-        margin = rows[0].margin
-        if math.isfinite(margin):
-            ax.axvspan(-margin, margin, color=s.GRID, alpha=0.6, lw=0)
-        ax.axvline(0, color=s.SOFT, lw=0.8)
-        for y, row in enumerate(rows):
-            color = colors.get(row.word, s.SOFT)
-            ax.plot([row.lower, row.upper], [y, y], color=color, lw=1.6)
-            ax.plot([row.difference], [y], "o", ms=5, color=color)
-            ax.annotate(row.word, (1.005, y), xycoords=("axes fraction", "data"), va="center", color=color)
-        ax.set_yticks(range(len(rows)), [f"− {series_text(row.minus)}" for row in rows])
-        ax.set_ylim(len(rows) - 0.5, -0.5)
-        shown = "" if unit in ("", "1") else f" ({unit.replace('mm^3', 'mm³')})"
-        ax.set_xlabel(f"{rows[0].series} − reference{shown}")
-        fig.subplots_adjust(left=0.13, right=0.9, top=0.98, bottom=0.55 / fig.get_figheight())
-        _make_room(fig)
-    return fig
+    points = {
+        row.minus: [Point(value=row.difference, lower=row.lower, upper=row.upper, marker="o", text=row.word,
+                          color=colors.get(row.word, s.SOFT))]
+        for row in rows
+    }  # fmt: skip
+    labels = {row.minus: f"− {series_text(row.minus)}" for row in rows}
+    margin, series = (rows[0].margin, rows[0].series) if rows else (math.nan, "")
+    shown = "" if unit in ("", "1") else f" ({unit.replace('mm^3', 'mm³')})"
+    return forest_figure(
+        [[ForestPanel(title="", points=points, margin=margin)]], labels, legend={}, lowest=-math.inf, row_inch=0.27,
+        xlabel=f"{series} − reference{shown}",
+    )  # fmt: skip

@@ -122,7 +122,7 @@ def test_differences_show_estimate_and_interval(tmp_path: Path) -> None:
     comparisons, _ = made(tmp_path, 8)
     own = of_sbl(comparisons)
     fig = group_figures.differences_figure(own)
-    ends = [list(line.get_xdata()) for line in fig.axes[0].lines if len(line.get_xdata()) == 2][1:]
+    ends = [list(line.get_xdata()) for line in fig.axes[0].lines if len(line.get_xdata()) == 2][1:]  # not that of 0
     assert ends == [[row.lower, row.upper] for row in own]
     with pytest.raises(FigureInputError):
         group_figures.differences_figure([])
@@ -181,7 +181,8 @@ def test_no_label_is_cut_off_however_long(tmp_path: Path) -> None:
     own = [row._replace(minus="bsplineSmooth") for row in of_sbl(comparisons)]
     assert inside(group_figures.differences_figure(own))
     (primary,) = group_comparisons.primary(values, "sbl").itertuples()
-    primary = primary._replace(participants=people, differences=list(long.values()), rivals=["bsplineSmooth"] * 5)
+    primary = primary._replace(participants=people, differences=np.fromiter(long.values(), float),
+                               rivals=["bsplineSmooth"] * 5)  # fmt: skip
     assert inside(group_figures.primary_figure(primary))
 
 
