@@ -20,7 +20,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.reports.figures.evaluation_figures import agreement_figure, of_halves
 from bids_sr.reports.figures.map_figures import series_figure, variance_figure
 from bids_sr.reports.figures.svg_files import svg_text
-from bids_sr.reports.text.compared_text import compared_html
+from bids_sr.reports.text.evaluation_text import compared_html
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.resolution.operators import to_volume

@@ -69,7 +69,7 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
         for path in found:
             folders.add(path.parent)
             summary = run_summary(path, run.entities["subject"])
-            yield item("verdict", f"{run.stem}: {summary.verdict}")
+            yield item("verdict", f"{run.stem}: {summary['verdict']}")
             for line in compared_of(path):
                 yield item("compared", line)
     where = [str(folder) for folder in sorted(folders)]

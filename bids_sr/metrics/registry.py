@@ -7,6 +7,7 @@ To add one: `register` it here, and let the function that computes it give its v
 from typing import Literal
 
 from bids_sr.frozen import frozen
+from bids_sr.metrics.flags import FLAGS
 
 Better = Literal["higher", "lower", "near 1", "neither"]
 HIGHER, LOWER, ONE, NEITHER = Better.__args__  # type: ignore[attr-defined]
@@ -177,26 +178,31 @@ register("ppv", "1", "positive predictive value of the tissue", label="precision
 
 # Quality control: uncertainty, precision, distortion, domain, flags
 register(
-    "ensemble_sd", "signal", "median over the region of the standard deviation of the effect between ensemble members"
-)
-register("precision_change", "1", "change of t by lower precision, root mean square over the noise of t")
-register("edge_mismatch", "mm", "distance between edges of the BOLD reference and of the T2*-weighted image, median")
-register("edge_mismatch_p90", "mm", "90th percentile of that distance")
+    "ensemble_sd", "signal", "median over the region of the standard deviation of the effect between ensemble members",
+    label="disagreement of the ensemble",
+)  # fmt: skip
+register(
+    "precision_change", "1", "change of t by lower precision, root mean square over the noise of t",
+    label="effect of lower precision on t",
+)  # fmt: skip
+register(
+    "edge_mismatch", "mm", "distance between edges of the BOLD reference and of the T2*-weighted image, median",
+    label="distance of BOLD and T2* edges, median",
+)  # fmt: skip
+register(
+    "edge_mismatch_p90", "mm", "90th percentile of that distance",
+    label="distance of BOLD and T2* edges, 90th percentile",
+)  # fmt: skip
 register(
     "domain_distance", "1", "largest difference between intensity quantiles of the BOLD and of the training data, "
-    "relative to the 99th percentile",
+    "relative to the 99th percentile", label="intensity mismatch with training data",
 )  # fmt: skip
-register("domain_edges", "1", "edge content of the BOLD relative to that of the training image")
-for _name, _text in (
-    ("task_not_done", "CC exceeds .5 elsewhere and nowhere in the region of interest"),
-    ("broad", "activation covers an unusually large part of the brain"),
-    ("artifact", "the pair has an artifact"),
-    ("roi_misplaced", "the region of interest misses the nearest activation"),
-    ("distortion", "edges of boldref and T2*-weighted image lie apart"),
-    ("domain", "intensities or edges of the BOLD are unlike those the model was trained on"),
-    ("harm", "the detail that the method adds is worse than none: explained variance or tested share below 0"),
-):
-    register(f"flag_{_name}", "1", f"1 where {_text}, else 0")
+register(
+    "domain_edges", "1", "edge content of the BOLD relative to that of the training image",
+    label="edge content relative to training data",
+)  # fmt: skip
+for _name, _flag in FLAGS.items():
+    register(f"flag_{_name}", "1", f"1 where {_flag.rule}, else 0")
 
 # The verdict
 register("verdict", "1", "1 better than the series in minus, 0 the same, -1 worse; n/a: undecided")

@@ -13,7 +13,9 @@ from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.io.nifti import load_image
 from bids_sr.io.volume import Volume
+from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.long_tables import MISSING
+from bids_sr.metrics.number_text import number as shown_number
 from bids_sr.metrics.registry import statistic
 from bids_sr.reports.assembler import Panel, Section, Strip, data_uri, write_page
 from bids_sr.reports.figures import group_figures
@@ -22,13 +24,12 @@ from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.figures.svg_files import svg_text
 from bids_sr.reports.markup import folded, joined, picked, render, table
 from bids_sr.reports.participants_page import ALL, GROUP
-from bids_sr.reports.tables.evaluation_rows import series_text, value_text
+from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.tables.group_comparison_tables import Paper, comparisons_html, paper_html, papers
 from bids_sr.reports.tables.html_tables import facts_html, messages_html
 from bids_sr.reports.text import group_verdicts as words
 from bids_sr.reports.text.methods_text import methods_html
 from bids_sr.series import map_label
-from bids_sr.stats.controls.qc_flags import TEXTS, flag_text
 from bids_sr.stats.evaluation.evidence import APPLIED
 from bids_sr.stats.group.comparisons import PRIMARY, on_accuracy
 from bids_sr.stats.group.group_activation import Z_SHOWN, GroupMaps
@@ -67,7 +68,7 @@ _SIZE_NOTE = (
 
 
 _GAP = "a tenth of the median gap between bspline and what was measured, where there is such a gap"
-_FLAGS = {f"flag_{name}": flag_text(name) for name in TEXTS}
+_FLAGS = {f"flag_{name}": flag.failed for name, flag in FLAGS.items()}
 
 
 @frozen
@@ -198,7 +199,7 @@ def _people_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
         shown = group_figures.shown_series(values, methods)
         where = words.where_text(values.iloc[0])
         title = f"Explained variance of measured detail beyond the acquired Nyquist limit, {where}"
-        lines = [[who, *map(value_text, row)] for who, row in zip(shown.index, shown.to_numpy(), strict=True)]
+        lines = [[who, *map(shown_number, row)] for who, row in zip(shown.index, shown.to_numpy(), strict=True)]
         yield _figure(
             partial(group_figures.paired_figure, [("", values)], methods), figure_dir,
             f"group_desc-accuracy{number}", f"{title}: one line per participant; boxes: median and quartiles.",

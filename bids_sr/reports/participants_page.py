@@ -77,14 +77,15 @@ def _reports(root: Path) -> list[tuple[str, bool, list[RunSummary]]]:
 
 
 def _write(root: Path, found: Sequence[tuple[str, bool, list[RunSummary]]]) -> None:
-    rows: list[list[str]] = []
+    rows: list[RunSummary] = []
     for label, reported, told in found:
         name = _link(f"sub-{label}.html", f"sub-{label}") if reported else f"sub-{label} (no report)"
-        rows += [[name, *each.cells()] for each in told or [RunSummary(run="–", verdict=NOT_EVALUATED)]]
-    kept = [k for k, (head, _) in enumerate(HEADS) if head in SHOWN or any(row[k] for row in rows)]
-    cells = [[row[k] or "–" for k in kept] for row in rows]
-    words = {place for place, k in enumerate(kept) if k not in NUMBERS}
-    people = [table("Runs", [HEADS[k] for k in kept], cells, names=2, texts=words), Markup("<p>{}</p>").format(READING)]
+        rows += [{**each, "participant": name} for each in told or [{"run": "–", "verdict": NOT_EVALUATED}]]
+    kept = [head for head in HEADS if head in SHOWN or any(row.get(head) for row in rows)]
+    cells = [[row.get(head) or "–" for head in kept] for row in rows]
+    texts = {place for place, head in enumerate(kept) if head not in NUMBERS}
+    heads = [(head, HEADS[head]) for head in kept]
+    people = [table("Runs", heads, cells, names=2, texts=texts), Markup("<p>{}</p>").format(READING)]
     if (root / GROUP).is_file():
         people.insert(0, Markup("<p>{}</p>").format(_link(GROUP, "Group: accuracy over participants")))
     sections = [

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_whole
-from bids_sr.reports.text.run_summaries import VERDICT, RunSummary, name_below, run_summary, stamps_of
+from bids_sr.reports.text.run_summaries import HEADS, VERDICT, RunSummary, name_below, run_summary, stamps_of
 
 FEW = 100
 """So many participants may be read at the end of every call."""
@@ -42,14 +42,13 @@ class Note:
     def from_text(cls, text: str) -> "Note":
         """A note as it was written; of an earlier version, whose rows have other fields, without the rows."""
         found = json.loads(text)
-        try:
-            rows = tuple(
-                _PageRow(file=row["file"], stamps=tuple(row["stamps"]), summary=RunSummary(**row["summary"]))
-                for row in found["rows"]
-            )
-        except (KeyError, TypeError):
+        rows = tuple(
+            _PageRow(file=row["file"], stamps=tuple(row["stamps"]), summary=dict(row["summary"]))
+            for row in found.get("rows", ())
+        )
+        if any(not HEADS.keys() >= row.summary.keys() for row in rows):
             return cls(run=found["run"])
-        return cls(run=found["run"], settings=found["settings"], rows=rows)
+        return cls(run=found["run"], settings=found.get("settings", ""), rows=rows)
 
 
 def note_of(logs: Path, label: str) -> Note | None:
@@ -91,10 +90,10 @@ def rows_of(root: Path, label: str) -> list[RunSummary]:
     """
     note, folder = note_of(root / "logs", label), root / f"sub-{label}"
     told = () if note is None else note.rows
-    rows, out = [row for row in told if row.file], {row.summary.run: row for row in told if not row.file}
+    rows, out = [row for row in told if row.file], {row.summary["run"]: row for row in told if not row.file}
     if not rows or any(stamps_of(folder / row.file) != row.stamps for row in rows):
         rows = list(_read(folder, label))
-    return [row.summary for row in [*(row for row in rows if row.summary.run not in out), *out.values()]]
+    return [row.summary for row in [*(row for row in rows if row.summary["run"] not in out), *out.values()]]
 
 
 def noted(root: Path) -> list[str]:

@@ -10,11 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from matplotlib.figure import Figure
 
 from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.metrics.number_text import number
 from bids_sr.metrics.registry import statistic as registered
 from bids_sr.reports.figures import style as s
 from bids_sr.reports.figures.forest import Dashes, ForestPanel, Point, forest_figure
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.evaluation_rows import Kind
+from bids_sr.stats.evaluation.evidence import main_regions
+from bids_sr.stats.evaluation.words import BANDS, region_text
 
 _KIND_STYLE: Mapping[Kind, tuple[str, str]] = {
     "baseline": (s.BLUE, "o"),
@@ -24,11 +27,6 @@ _KIND_STYLE: Mapping[Kind, tuple[str, str]] = {
     "measured": (s.INK, "^"),
     "member": (s.GREEN, "P"),
     "run": (s.SOFT, "o"),
-}
-_BANDS = {
-    "beyond": "beyond the acquired Nyquist limit",
-    "all": "signal units",
-    "within": "within the acquired Nyquist limit",
 }
 _Columns = Mapping[tuple[str, str], str]
 """Title of a panel by statistic and band."""
@@ -64,7 +62,7 @@ def _point(row: MetricRow, kind: Kind, *, hollow: bool = False) -> Point:
     color, marker = _KIND_STYLE[kind]
     return Point(
         value=row.value, color=color, marker=marker, lower=row.lower, upper=row.upper, hollow=hollow,
-        text=pick.value_text(row.value),
+        text=number(row.value),
     )  # fmt: skip
 
 
@@ -96,7 +94,7 @@ def _legend(kinds: Iterable[Kind]) -> dict[str, Point]:
 
 def _row_names(regions: Sequence[str]) -> list[str]:
     """Names of rows of panels, one each region."""
-    texts = [pick.region_text(region) for region in regions]
+    texts = [region_text(region) for region in regions]
     return [text[:1].upper() + text[1:] for text in texts]
 
 
@@ -105,10 +103,10 @@ def agreement_figure(rows: Sequence[MetricRow], *, statistic: str, contrast: str
 
     `statistic` is ev (r beyond the limit stands beside it) or r.
     """
-    columns = _EXPLAINED if statistic == "ev" else {(statistic, band): text for band, text in _BANDS.items()}
+    columns = _EXPLAINED if statistic == "ev" else {(statistic, band): text for band, text in BANDS.items()}
     own = [row for row in of_halves(rows) if row.contrast == contrast and (row.statistic, row.band) in columns]
     there = {(row.statistic, row.band) for row in own}
-    regions = pick.shown_regions(own)
+    regions = main_regions(row.region for row in own)
     grid = []
     for region in regions:
         panels = []
@@ -130,7 +128,7 @@ def contrasts_figure(
     """The highest band for several contrasts: a column each contrast, a row each region."""
     own = [row for row in of_halves(rows) if (row.statistic, row.band) == (statistic, "beyond")]
     own = [row for row in own if row.contrast in contrasts]
-    regions = pick.shown_regions(own)
+    regions = main_regions(row.region for row in own)
     found = [
         {c: _points(row for row in own if (row.contrast, row.region) == (c, region)) for c in contrasts}
         for region in regions
@@ -149,8 +147,8 @@ def _words(statistic: str) -> str:
 
 def placebo_figure(rows: Sequence[MetricRow], *, contrast: str) -> Figure:
     """What each method explains more than its placebos, a column each band; hollow where the interval holds 0."""
-    own = [row for row in rows if row.contrast == contrast and row.band in _BANDS]
-    regions, there = pick.shown_regions(own), {row.band for row in own}
+    own = [row for row in rows if row.contrast == contrast and row.band in BANDS]
+    regions, there = main_regions(row.region for row in own), {row.band for row in own}
     pairs = sorted(dict.fromkeys((row.series, row.minus) for row in own), key=lambda pair: pair[0])
     found = {
         (row.band, row.region, f"{row.series}|{row.minus}"): [
@@ -165,7 +163,7 @@ def placebo_figure(rows: Sequence[MetricRow], *, contrast: str) -> Figure:
                 title=title, strong=band == "beyond",
                 points={key: found[band, region, key] for key in labels if (band, region, key) in found},
             )
-            for band, title in _BANDS.items() if band in there
+            for band, title in BANDS.items() if band in there
         ]
         for region in regions
     ]  # fmt: skip
@@ -184,7 +182,7 @@ def truth_figure(
     no statistic of it is defined.
     """
     own = [row for row in of_whole_run(rows) if (row.contrast, row.reference) == (contrast, reference)]
-    region = next(iter(pick.shown_regions(own)), "")
+    region = next(iter(main_regions(row.region for row in own)), "")
     own = [row for row in own if row.region == region and math.isfinite(row.value) and row.series != "measured"]
     shown = [key for key in _WHOLE_RUN if any((row.statistic, row.band) == key for row in own)]
     series = pick.series_of(own, names)

@@ -11,11 +11,12 @@ from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.io.grids import size_text
 from bids_sr.io.volume import Volume
+from bids_sr.metrics.number_text import number
 from bids_sr.reports.figures import slices
 from bids_sr.reports.figures import style as s
 from bids_sr.reports.figures.slices import Cut, Layer, Outline, Panel, Row
 from bids_sr.reports.figures.style import FigureInputError
-from bids_sr.reports.tables.evaluation_rows import series_text, value_text
+from bids_sr.reports.tables.evaluation_rows import series_text
 
 
 @frozen
@@ -248,7 +249,7 @@ def beyond_figure(
     high = max(_largest(slices.cut_out(last, cut)[0], 99) for cut in cuts)
     layers = {name: Layer(image=each, low=-high, high=high, colors="RdBu_r") for name, each in shown.items()}
     known = {name: value for name in shown if math.isfinite(value := scores.get(name, math.nan))}
-    titles = {name: series_text(name) + (f" ({value_text(known[name])})" if name in known else "") for name in shown}
+    titles = {name: series_text(name) + (f" ({number(known[name])})" if name in known else "") for name in shown}
     rows = [
         Row(name="", panels=[
             Panel(cut=cut, shown=[each], title=titles[name] * (cut is cuts[0])) for name, each in layers.items()

@@ -4,11 +4,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from bids_sr import series as registry
-from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.metrics.measure_names import parts_of
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, Kind
 from bids_sr.stats.controls.negative_controls import PLACEBOS
-from bids_sr.stats.evaluation.evidence import tenths_of, where_text
+from bids_sr.stats.evaluation.evidence import tenths_of
 
 ORDER: tuple[Kind, ...] = ("run", "baseline", "control", "method", "placebo", "member", "measured")
 KIND_TEXT: Mapping[Kind, str] = {
@@ -21,19 +20,6 @@ KIND_TEXT: Mapping[Kind, str] = {
     "run": "the run",
 }
 ACQUIRED_TEXT: Mapping[str, str] = {registry.RAW: "acquired", registry.RAW_SPLINE: "acquired, maps interpolated"}
-BANDS: Mapping[str, str] = {
-    "beyond": "beyond the acquired Nyquist limit",
-    "signal": "signal units",
-    "percent": "percent of one mean image",
-    "within": "within the acquired Nyquist limit",
-}
-FIGURE_TEXT: Mapping[str, str] = {
-    "ev": "explained variance",
-    "r": "correlation r",
-    "amplitude": "recovered amplitude",
-    "right": "correct fraction",
-}
-"""What of the truth a measure of the halves tells (`split_ev_beyond`: explained variance)."""
 
 
 def kind_of(series: str) -> Kind:
@@ -55,26 +41,12 @@ def series_text(series: str) -> str:
     return ACQUIRED_TEXT.get(series) or CONTROLS.get(series, series)
 
 
-def region_text(region: str) -> str:
-    """A region in words."""
-    if tenths_of(region):
-        return where_text(region)
-    return {"roi": "region of interest", MISSING: "", "brain": "whole brain"}.get(region, region)
-
-
 def regions_of(rows: Iterable[MetricRow]) -> list[str]:
     """Regions of the rows: brain, region of interest, then active regions by threshold, then others."""
     found = list(dict.fromkeys(row.region for row in rows))
     active = sorted(filter(tenths_of, found), key=tenths_of)
     first = [r for r in ("brain", "roi") if r in found]
     return first + active + [r for r in found if r not in first and r not in active]
-
-
-def shown_regions(rows: Sequence[MetricRow]) -> list[str]:
-    """The active region of the headline (|t| of 4, or the threshold nearest to it), then the brain, mostly noise."""
-    found = regions_of(rows)
-    active = sorted(filter(tenths_of, found), key=lambda r: abs(tenths_of(r) - 40))
-    return active[:1] + [r for r in found if r == "brain"] or found[:2]
 
 
 def contrasts_of(rows: Iterable[MetricRow]) -> list[str]:
@@ -112,33 +84,9 @@ def pick(
     return found
 
 
-def having(rows: Iterable[MetricRow], family: str, *figures: str) -> list[MetricRow]:
-    """Rows of a family of measures, of all its figures or of these; no differences."""
-    return [
-        row
-        for row in rows
-        if (told := row.parts).family == family and not told.is_gain and (not figures or told.figure in figures)
-    ]
-
-
 def known(row: MetricRow | None) -> bool:
     """Whether there is a row with a value."""
     return row is not None and math.isfinite(row.value)
-
-
-def value_text(value: float) -> str:
-    """A figure as shown: three decimals below 1, two below 10, else one, a true minus sign; n/a without a value."""
-    if not math.isfinite(value):
-        return MISSING
-    digits = 3 if abs(value) < 1 else 2 if abs(value) < 10 else 1
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
-
-
-def interval_text(row: MetricRow) -> str:
-    """A row's interval in brackets; nothing where it has none."""
-    if not row.has_interval:
-        return ""
-    return f"[{value_text(row.lower)}, {value_text(row.upper)}]"
 
 
 def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
@@ -151,12 +99,6 @@ def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
         and row.is_difference
         and kind_of(row.minus) == "placebo"
     ]
-
-
-def figure_of(measures: Iterable[str]) -> str:
-    """What differences of halves are differences of, in words."""
-    kinds = dict.fromkeys(parts_of(measure).figure for measure in measures)
-    return " and ".join(FIGURE_TEXT.get(kind, kind) for kind in kinds)
 
 
 def shown_series(names: Sequence[str], scores: Mapping[str, MetricRow]) -> list[str]:

@@ -9,11 +9,13 @@ from typing import TypeVar
 from markupsafe import Markup
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.metrics.measure_names import parts_of
+from bids_sr.metrics.number_text import interval, number
 from bids_sr.reports.markup import Head, joined, picked, render, table
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.series import IMAGE_REFERENCES
-from bids_sr.stats.controls.negative_controls import claims, subject_specific
+from bids_sr.stats.evaluation.evidence import main_regions, strongest
+from bids_sr.stats.evaluation.verdict import specific
+from bids_sr.stats.evaluation.words import BANDS, region_text, specific_text
 
 K = TypeVar("K", bound=Hashable)
 Rows = Sequence[MetricRow]
@@ -29,7 +31,7 @@ def cell(row: MetricRow | None, *, bold: bool = False) -> str:
     """A value with its interval, as the inside of a table cell."""
     if row is None:
         return "–"
-    return render("value", pick.value_text(row.value), pick.interval_text(row), bold and row.excludes_zero)
+    return render("value", number(row.value), interval(row.lower, row.upper), bold and row.excludes_zero)
 
 
 def cells(rows: Mapping[K, MetricRow], *, bold: bool = False) -> dict[K, str]:
@@ -65,8 +67,8 @@ def _lines(rows: Iterable[MetricRow], names: Names, kinds: tuple[pick.Kind, ...]
 def _by_region(rows: Rows, regions: Sequence[str]) -> list[Column[tuple[str, str]]]:
     """Differences of each pair of series, a column each region."""
     return [
-        (pick.region_text(region), "",
-         cells({(row.series, row.against): row for row in rows if row.region == region}, bold=True))
+        (region_text(region), "",
+         cells({(row.series, row.minus): row for row in rows if row.region == region}, bold=True))
         for region in regions
     ]  # fmt: skip
 
@@ -96,30 +98,23 @@ def _images_html(own: Rows, names: Names, wanted: tuple[str, str], gain: str, ca
 
 def placebo_html(rows: Rows) -> Markup:
     """What is attributable to this subject's own pair, guide and time series: own minus placebo, in words first."""
-    own = pick.placebo_gains(rows)
-    parts, tables = [], []
-    for number, contrast in enumerate(pick.contrasts_of(own)):
-        some = [row for row in own if row.contrast == contrast]
-        if number == 0:
-            beyond = [row for row in some if row.parts.band == "beyond"] or some
-            parts += [Markup("<p>{}</p>").format(text) for text in placebo_words(beyond)]
-        for measure in sorted({row.measure for row in some}, key=lambda name: parts_of(name).band != "beyond"):
-            title = f"Method - control: {contrast}, {pick.BANDS[parts_of(measure).band]}"
-            tables.append((title, _placebo_table([row for row in some if row.measure == measure], title)))
-    return joined([*parts, picked(tables)]) or NOTHING
+    own, tables = pick.placebo_gains(rows), []
+    methods = list(dict.fromkeys(row.series for row in own))
+    evidence = strongest("function", rows, methods)
+    said = [text for method in methods if (text := specific_text(specific(evidence, method), in_full=True))]
+    for contrast in pick.contrasts_of(own):
+        for band, words in BANDS.items():
+            title = f"Method - control: {contrast}, {words}"
+            some = [row for row in own if (row.contrast, row.band) == (contrast, band)]
+            tables.append((title, _placebo_table(some, title)))
+    return joined([*(Markup("<p>{}</p>").format(text) for text in said), picked(tables)]) or NOTHING
 
 
 def _placebo_table(rows: Rows, title: str) -> Markup:
     """A line each method and placebo, a column each region."""
-    pairs = sorted(dict.fromkeys((row.series, row.against) for row in rows), key=lambda pair: pair[0])
+    pairs = sorted(dict.fromkeys((row.series, row.minus) for row in rows), key=lambda pair: pair[0])
     lines = {(one, other): [one, other, pick.placebo_text(other)] for one, other in pairs}
     return table_of(
         f"{title} (bold: the interval excludes 0)", ["method", "control", "which is"], lines,
-        _by_region(rows, pick.shown_regions(rows)), names=2, texts={2},
+        _by_region(rows, main_regions(row.region for row in rows)), names=2, texts={2},
     )  # fmt: skip
-
-
-def placebo_words(rows: Rows) -> list[str]:
-    """A sentence each method: whether its gain over the brain (else wherever measured) is specific to this subject."""
-    brain = [row for row in rows if row.region == "brain"] or rows
-    return [each.words for each in subject_specific(claims(brain))]

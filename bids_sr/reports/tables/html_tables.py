@@ -6,6 +6,7 @@ from markupsafe import Markup, escape
 
 from bids_sr.io.json_values import real, texts
 from bids_sr.metrics.long_tables import MISSING
+from bids_sr.metrics.number_text import number as shown
 from bids_sr.reports.markup import joined, render
 from bids_sr.reports.text.training_text import held_out_text, started_text
 
@@ -13,16 +14,14 @@ Value = object
 
 
 def number(value: str | None) -> str:
-    """A value of a table as shown: three or four significant digits, a dash where there is none."""
+    """A value of a table as shown: four significant digits, a dash where there is none."""
     if value is None or value in (MISSING, ""):
         return "–"
     try:
         as_float = float(value)
     except ValueError:
         return escape(value)
-    if as_float == int(as_float) and abs(as_float) < 1e6:
-        return f"{int(as_float):d}".replace("-", "−")
-    return f"{as_float:.4g}".replace("-", "−")
+    return shown(as_float, ".0f" if as_float == int(as_float) and abs(as_float) < 1e6 else ".4g")
 
 
 def label_html(value: Value) -> str:

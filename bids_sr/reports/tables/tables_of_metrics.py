@@ -13,6 +13,7 @@ from bids_sr.metrics.registry import STATISTICS
 from bids_sr.reports.markup import Head, table
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.evaluation_tables import cell
+from bids_sr.stats.evaluation.words import region_text
 
 Choice = Mapping[str, Collection[str]]
 """Values by column, of which a row has one each."""
@@ -137,6 +138,6 @@ def _word(column: str, value: str) -> str:
     if column == "statistic":
         return STATISTICS[value].label
     if column == "region":
-        return pick.region_text(value)
+        return region_text(value)
     levels = COLUMNS[column].get("Levels", {})
     return str(levels.get(value, value)) if isinstance(levels, Mapping) else value

@@ -13,10 +13,12 @@ import pandas as pd
 from markupsafe import Markup
 
 from bids_sr.metrics.long_tables import MISSING
+from bids_sr.metrics.number_text import number as shown
 from bids_sr.reports.markup import joined, render
 from bids_sr.reports.tables.evaluation_rows import series_text
-from bids_sr.reports.text.overview_text import MARKS, Number
+from bids_sr.reports.text.overview_text import Number
 from bids_sr.stats.evaluation.evidence import APPLIED, PLAIN
+from bids_sr.stats.evaluation.words import MARKS
 from bids_sr.stats.group.comparisons import (
     BELOW,
     EXPLORATORY,
@@ -122,11 +124,7 @@ def where_text(question: Row) -> str:
 
 def number(value: float, *, sign: bool = False) -> str:
     """Three significant digits, a true minus, a dash where it is not defined."""
-    if not math.isfinite(value):
-        return "–"
-    if value == 0:
-        return "0"
-    return (f"{value:+.3g}" if sign else f"{value:.3g}").replace("-", "−")
+    return shown(value, "+.3g" if sign else ".3g") if math.isfinite(value) else "–"
 
 
 def interval_text(row: Row) -> str:
@@ -369,7 +367,7 @@ def primary_sentence(row: Row) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
+    return shown(value, "+.3f")
 
 
 def primary_numbers(row: Row) -> list[Number]:

@@ -1,45 +1,35 @@
 """The first screen of a run: one sentence, three numbers, checks, and what to do next.
 
-All of it is read from the verdict, the rows of the evaluation and the flags, so that it cannot say anything else.
+All of it is read from the verdict and the rows of the evaluation, so that it cannot say anything else.
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from markupsafe import Markup
 
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import size_text
 from bids_sr.io.json_values import texts
+from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics.number_text import interval, number
+from bids_sr.metrics.registry import statistic
 from bids_sr.reports.markup import render
-from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.html_tables import registration_warnings
-from bids_sr.stats.controls.qc_flags import flag_text
-from bids_sr.stats.evaluation.evidence import APPLIED, Table, below_zero, best_table, stands_for
-from bids_sr.stats.evaluation.tested_share import (
-    EARLIER,
-    UNCALIBRATED,
-    one_level_down,
-    percent_text,
-    share_text,
-    untested_text,
+from bids_sr.stats.controls.qc_flags import flag_rows
+from bids_sr.stats.evaluation import words
+from bids_sr.stats.evaluation.evidence import (
+    Evidence,
+    accuracy,
+    applied_methods,
+    below_zero,
+    stands_for,
+    strongest,
 )
-from bids_sr.stats.evaluation.verdict_text import MOVED_MM, MOVED_SHARE, moved
-
-MARKS: Mapping[str, tuple[str, str]] = {
-    "more accurate": ("✓", "good"),
-    "not more accurate": ("✗", "bad"),
-    "not assessed": ("?", "open"),
-    "not applied": ("○", "idle"),
-}
-"""Symbol and class of each status of a verdict; the symbol tells it without the color."""
-EVIDENCE_TEXT: Mapping[str, str] = {
-    "split": "Compared with a measured high-resolution run (independent blocks)",
-    "known": "Compared with the known (simulated) truth",
-    "maps": "Compared with high-resolution maps of the same blocks",
-}
-WORSE = "worse than adding no detail"
+from bids_sr.stats.evaluation.tested_share import EARLIER, UNCALIBRATED, one_level_down
+from bids_sr.stats.evaluation.words import MARKS, MOVED_MM
 
 
 @frozen
@@ -62,8 +52,7 @@ class RunFacts:
     at_rest: bool = False
 
 
-@frozen
-class Number:
+class Number(NamedTuple):
     """One of the three numbers: value, what it is, and what it is to be held against."""
 
     value: str
@@ -71,8 +60,7 @@ class Number:
     note: str
 
 
-@frozen
-class Chip:
+class Check(NamedTuple):
     """A check: passed or not, in words, with the section that tells more."""
 
     passed: bool
@@ -81,37 +69,35 @@ class Chip:
 
 
 def overview_html(
-    verdict: Mapping[str, object], rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]],
-    registration: Mapping[str, object], run: RunFacts, one_level: Mapping[str, object] | None = None,
+    verdict: Mapping[str, object], rows: Sequence[MetricRow], registration: Mapping[str, object], run: RunFacts,
+    one_level: Mapping[str, object] | None = None,
 ) -> Markup:  # fmt: skip
     """Header line, sentence, numbers, checks and next steps of one run; arguments as their JSON files and tables."""
-    status = str(verdict.get("status", "not assessed"))
-    applied = [row.series for row in rows if row.measure == APPLIED and row.value > 0]
-    table, tested = best_table(rows, applied), one_level_down(rows, one_level)
-    best = str(verdict.get("best", ""))
-    mapped = "seed" if run.at_rest else "contrast"
+    status, best = str(verdict.get("status", "not assessed")), str(verdict.get("best", ""))
+    applied, idle = applied_methods(rows), texts(verdict.get("not_applied"))
+    found, evidence = strongest("function", rows, applied), accuracy(rows, applied)
+    tested, basis = one_level_down(rows, one_level), ""
     mark, kind = MARKS.get(status, MARKS["not assessed"])
-    known = table is not None and table.evidence.is_truth
-    idle, evidence = texts(verdict.get("not_applied")), ""
     if tested is not None:
-        failed = (share_text(tested.tested[name]) for name in idle if name in tested.tested)
-        why = [*(f"The reason: tested on this run {tested.where_text}, {text}" for text in failed)]
-        evidence = ". ".join([*why, untested_text(tested, [*applied, *idle])]).rstrip(". ")
-    if table is not None and known and best:
-        evidence = f"{EVIDENCE_TEXT[table.evidence.name]}; {mapped} {table.contrast}"
-    flags = [flag for flag in flags if not stands_for(str(flag.get("series", "run")), idle)]
-    measured = table is not None and table.shows_accuracy
-    rests = "" if measured else f", tested only {tested.where_text}" if tested is not None else ""
-    chips = [*motion_chips(run), *registration_chips(registration), *flag_chips(rows, flags, rests)]
-    if table is not None and measured:
-        numbers = [level_number(table, best), *right_number(table, best)]
+        failed = (words.share_text(tested.tested[name]) for name in idle if name in tested.tested)
+        why = [f"The reason: tested on this run {tested.where_text}, {text}" for text in failed]
+        why += (words.untested(tested, name) for name in [*applied, *idle])
+        basis = ". ".join(filter(None, why))
+    if found is not None and best:
+        mapped = "seed" if run.at_rest else "contrast"
+        basis = f"Compared with {found.reference.words}; {mapped} {found.contrast}"
+    rests = "" if evidence is not None or tested is None else f", tested only {tested.where_text}"
+    checks = [*motion_checks(run.displacement), *registration_checks(registration), *flag_checks(rows, idle, rests)]
+    if evidence is not None:
+        numbers = [level_number(evidence, best), *right_number(evidence, best)]
     else:
         numbers = earlier_number(best, tested is not None and tested.calibrated)
+    before = [*run.warnings, *(str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key))]
+    undecided = bool(applied) and not (found is not None and found.no_detail)
     return render(
-        "overview", header_text(run), mark, kind, str(verdict.get("headline", "")), evidence,
-        [*run.warnings, *(str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key))],
-        [*numbers, check_number(chips, measured=measured)], chips,
-        next_steps(verdict, flags, bool(applied) and (table is None or not table.no_detail), run),
+        "overview", header_text(run), mark, kind, str(verdict.get("headline", "")), basis, before,
+        [*numbers, check_number(checks, measured=evidence is not None)], checks,
+        next_steps(verdict, remedies(rows, idle), undecided, run),
     )  # fmt: skip
 
 
@@ -123,50 +109,51 @@ def header_text(run: RunFacts) -> str:
     return f"{name} · {change}{described} · {len(run.displacement)} volumes"
 
 
-def _share(row: MetricRow | None, as_percent: bool) -> str:
+def level_text(row: MetricRow | None) -> str:
     """A level: percent of the variance, in words where it is below 0, or a correlation."""
-    if row is None or not math.isfinite(row.value):
-        return "n/a"
-    if not as_percent:
-        return pick.value_text(row.value)
+    if row is None or row.statistic == "r" or not math.isfinite(row.value):
+        return number(math.nan if row is None else row.value)
     if below_zero(row):
-        return WORSE
-    return percent_text(row.value) if row.value > -0.005 else "not above 0 %"
+        return words.WORSE
+    return number(row.value, ".0%") if row.value > -0.005 else "not above 0 %"
 
 
-def _ends(row: MetricRow | None, as_percent: bool) -> str:
-    if row is None or not row.has_interval:
-        return "no interval"
-    ends = f"[{round(100 * row.lower):d}, {round(100 * row.upper):d}]".replace("-", "−")
-    return f"95 % interval over blocks {ends if as_percent else pick.interval_text(row)}"
+def ends_text(row: MetricRow) -> str:
+    """The interval of a level, in its unit; empty without one."""
+    return interval(row.lower, row.upper, "" if row.statistic == "r" else ".0%")
 
 
-def level_number(table: Table, best: str) -> Number:
+def _beside(evidence: Evidence, row: MetricRow, *others: str) -> str:
+    """What stands beside a level: its interval, others, and the same over the brain."""
+    ends = ends_text(row)
+    said = [f"95 % interval over blocks {ends}" if ends else "no interval", *others]
+    if evidence.regions[0] != "brain":
+        brain = evidence.row(row.series, "brain", statistic=row.statistic)
+        said.append(f"whole brain: {level_text(brain)}")
+    return "; ".join(said)
+
+
+def level_number(evidence: Evidence, best: str) -> Number:
     """What the best method has of the detail beyond the acquired Nyquist limit, in active voxels first."""
-    percent = "_ev_" in table.evidence.level
-    row, plain = table.level(best, table.lead), table.level("bspline", table.lead)
-    where = pick.region_text(table.lead)
-    what = "explained variance" if percent else "correlation with the measured map"
-    label = f"{what} beyond the acquired Nyquist limit"
-    if not best or not pick.known(row):
-        return Number(value="–", label=label, note="not assessed")
-    beside = [_ends(row, percent), f"B-spline: {_share(plain, percent)}"]
-    if table.lead != "brain":
-        beside.append(f"whole brain: {_share(table.level(best, 'brain'), percent)}")
-    return Number(value=f"{best} {_share(row, percent)}", label=f"{label}, {where}", note="; ".join(beside))
+    measured_map = "correlation with the measured map"
+    what = measured_map if evidence.reference.statistic == "r" else statistic(evidence.reference.statistic).label
+    label = f"{what} {words.BANDS[evidence.band]}"
+    row, plain = evidence.row(best) if best else None, evidence.row("bspline")
+    if row is None or not math.isfinite(row.value):
+        return Number("–", label, "not assessed")
+    where = words.region_text(evidence.regions[0])
+    note = _beside(evidence, row, f"B-spline: {level_text(plain)}")
+    return Number(f"{best} {level_text(row)}", f"{label}, {where}", note)
 
 
-def right_number(table: Table, best: str) -> list[Number]:
+def right_number(evidence: Evidence, best: str) -> list[Number]:
     """How much of the detail that the best method shows is true; nothing where that is not known."""
-    found = {row.region: row for row in table.others if row.series == best and row.measure.endswith("_right_beyond")}
-    row = found.get(table.lead)
-    if row is None or not pick.known(row):
+    row = evidence.row(best, statistic="correct_fraction")
+    if row is None or not math.isfinite(row.value):
         return []
-    beside = [_ends(row, True)]
-    if table.lead != "brain" and "brain" in found:
-        beside.append(f"whole brain: {_share(found['brain'], True)}")
-    label = f"correct fraction: of the detail that {best} shows, how much is true, {pick.region_text(table.lead)}"
-    return [Number(value=f"{best} {_share(row, True)}", label=label, note="; ".join(beside))]
+    what = f"correct fraction: of the detail that {best} shows, how much is true"
+    label = f"{what}, {words.region_text(evidence.regions[0])}"
+    return [Number(f"{best} {level_text(row)}", label, _beside(evidence, row))]
 
 
 def earlier_number(best: str, calibrated: bool) -> list[Number]:
@@ -179,68 +166,58 @@ def earlier_number(best: str, calibrated: bool) -> list[Number]:
         f"{earlier.brain} over the brain (adding no detail: 0 %)"
     )
     label = f"how much of the true fine detail {best} explains in this run"
-    return [Number(value="not measured", label=label, note=told if best == "sbl" else "")]
+    return [Number("not measured", label, told if best == "sbl" else "")]
 
 
-def _raised(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]]) -> tuple[list[str], list[str]]:
-    """Names of the flags that are up, and of those that were looked for and are down."""
-    states = [(str(flag.get("name")), flag.get("raised")) for flag in flags]
-    told = {name for name, _ in states}
-    states += [
-        (name, row.value > 0)
-        for row in rows
-        if row.parts.family == "flag" and pick.known(row) and (name := row.parts.figure) not in told
-    ]
-    up = list(dict.fromkeys(name for name, raised in states if raised))
-    return up, [name for name in dict.fromkeys(n for n, raised in states if raised is not None) if name not in up]
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def check_number(chips: Sequence[Chip], *, measured: bool) -> Number:
+def check_number(checks: Sequence[Check], *, measured: bool) -> Number:
     """How many of all checks passed, which did not, and what they do not tell."""
-    failed = [chip.text for chip in chips if not chip.passed]
+    failed = [each.text for each in checks if not each.passed]
     passed = "" if measured else "they do not tell whether the fine detail is true"
     note = f"failed: {'; '.join(failed)}" if failed else passed
-    return Number(value=f"{len(chips) - len(failed)} of {len(chips)}", label="checks passed", note=note)
+    return Number(f"{len(checks) - len(failed)} of {len(checks)}", "checks passed", note)
 
 
-def motion_chips(run: RunFacts) -> list[Chip]:
+def motion_checks(displacement: Sequence[float]) -> list[Check]:
     """Mean framewise displacement."""
-    if (found := moved(run.displacement)) is None:
+    if (found := words.moved(displacement)) is None:
         return []
-    mean, part = found
-    text = f"motion: mean FD {mean:.2f} mm" + (
-        f", {percent_text(part)} of volumes above {MOVED_MM:g} mm" if part else ""
-    )
-    return [Chip(passed=mean < MOVED_MM and part < MOVED_SHARE, text=text, section="motion")]
+    mean, share = found
+    above = f", {number(share, '.0%')} of volumes above {MOVED_MM:g} mm" if share else ""
+    return [Check(not words.moved_much(displacement), f"motion: mean FD {mean:.2f} mm{above}", "motion")]
 
 
 _REGISTERED = ("bold_t1w_", "bold_pair_")
 
 
-def registration_chips(facts: Mapping[str, object]) -> list[Chip]:
+def registration_checks(facts: Mapping[str, object]) -> list[Check]:
     """Whether the registrations look right; no check where nothing was registered."""
-    warnings = registration_warnings(facts)
-    if not warnings and not any(key.startswith(_REGISTERED) for key in facts):
+    count = len(registration_warnings(facts))
+    if not count and not any(key.startswith(_REGISTERED) for key in facts):
         return []
-    text = f"registration: {_counted(len(warnings), 'warning')}" if warnings else "registration"
-    return [Chip(passed=not warnings, text=text, section="registration")]
+    text = f"registration: {count} warning{'s' * (count > 1)}" if count else "registration"
+    return [Check(not count, text, "registration")]
 
 
-def flag_chips(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]], harm_tested: str = "") -> list[Chip]:
-    """One chip a check, those that failed first; a method with wrong detail is named, and where that was tested."""
-    up, down = _raised(rows, flags)
-    rests = {"harm": harm_tested}
-    chips = []
-    for name in up:
-        own = [flag for flag in flags if flag.get("name") == name == "harm" and flag.get("raised")]
-        about = f"{', '.join(dict.fromkeys(str(flag['series']) for flag in own))}: " if own else ""
-        chips.append(Chip(passed=False, text=about + flag_text(name) + rests.get(name, ""), section="guards"))
-    passed = (flag_text(name, raised=False) + rests.get(name, "") for name in down)
-    return chips + [Chip(passed=True, text=text, section="guards") for text in passed]
+def flag_checks(rows: Sequence[MetricRow], not_applied: Sequence[str] = (), harm_tested: str = "") -> list[Check]:
+    """One check a flag, those that failed first; a method with wrong detail is named, and where that was tested."""
+    found = []
+    for name, own in flag_rows(row for row in rows if not stands_for(row.series, not_applied)).items():
+        up = [row.series for row in own if row.value > 0]
+        whose = f"{', '.join(dict.fromkeys(up))}: " if name == "harm" and up else ""
+        text = f"{whose}{FLAGS[name].failed if up else FLAGS[name].passed}"
+        found.append(Check(not up, text + (harm_tested if name == "harm" else ""), "guards"))
+    return sorted(found, key=lambda each: each.passed)
+
+
+def remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> list[str]:
+    """What to do about each flag that is up."""
+    up = (
+        (name, row.series)
+        for name, own in flag_rows(rows).items()
+        for row in own
+        if row.value > 0 and not stands_for(row.series, not_applied)
+    )
+    return [text for name, series in up if (text := FLAGS[name].remedy.format(series=series))]
 
 
 CALIBRATION = "scan a calibration (about 20 volumes at the high resolution, same slices)"
@@ -250,16 +227,16 @@ MOVE_LESS = (
 )
 
 
-def next_steps(
-    verdict: Mapping[str, object], flags: Sequence[Mapping[str, object]], compared: bool, run: RunFacts
-) -> list[str]:
-    """What to do next, the most useful first; at most two. A run that has a calibration is not told to acquire one."""
+def next_steps(verdict: Mapping[str, object], remedies: Sequence[str], undecided: bool, run: RunFacts) -> list[str]:
+    """What to do next, the most useful first; at most two. A run that has a calibration is not told to acquire one.
+
+    `undecided`: a method was applied, and the run has no reference, rather than one without detail.
+    """
     status, best = str(verdict.get("status", "not assessed")), str(verdict.get("best", ""))
-    steps = [MOVE_LESS] if verdict.get("motion_text") else []
-    steps += [str(flag["remedy"]) for flag in flags if flag.get("raised") and flag.get("remedy")]
+    steps = [MOVE_LESS] * bool(verdict.get("motion_text")) + list(remedies)
     if verdict.get("not_applied") and not run.calibrated:
         steps.append(f"To have a method applied, {CALIBRATION}: with one, it is applied in more runs.")
-    if status == "not assessed" and compared:
+    if status == "not assessed" and undecided:
         above = [was**2 / is_now for was, is_now in zip(run.acquired_mm, run.made_mm, strict=True)]
         made, acquired, coarser = (size_text(size) for size in (run.made_mm, run.acquired_mm, above))
         steps.append(

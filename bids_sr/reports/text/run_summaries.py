@@ -3,64 +3,42 @@
 import csv
 import json
 import math
-from dataclasses import fields
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from bids_sr.frozen import frozen
-from bids_sr.io.json_values import texts
+from bids_sr.io.json_values import listed, mapped, texts
 from bids_sr.metrics.long_tables import MISSING, MetricRow, read_frame, rows_of
-from bids_sr.reports.tables import evaluation_rows as pick
-from bids_sr.reports.text.overview_text import (
-    WORSE,
-    RunFacts,
-    flag_chips,
-    motion_chips,
-    registration_chips,
-)
-from bids_sr.stats.evaluation.evidence import APPLIED, Table, below_zero, best_table, stands_for
-from bids_sr.stats.evaluation.tested_share import percent_text
-from bids_sr.stats.evaluation.verdict_text import MOVED_MM, compared_lines, moved, verdict_line
+from bids_sr.metrics.number_text import number
+from bids_sr.reports.text.overview_text import ends_text, flag_checks, level_text, motion_checks, registration_checks
+from bids_sr.stats.evaluation.evidence import APPLIED, Evidence, accuracy, applied_methods, below_zero
+from bids_sr.stats.evaluation.verdict_text import verdict_line
+from bids_sr.stats.evaluation.words import MOVED_MM, moved, region_text
 
 VERDICT, TABLE = "_desc-verdict_metrics.json", "_desc-evaluation_metrics.tsv"
 CONFOUNDS, REGISTRATION = "_desc-confounds_timeseries.tsv", "_desc-registration_metrics.json"
 NOT_EVALUATED = "No run was evaluated."
-HEADS: tuple[tuple[str, str], ...] = (
-    ("participant", ""),
-    ("run", ""),
-    ("not applied", "zero filling instead"),
-    ("explained variance", "beyond the acquired Nyquist limit"),
-    ("mean FD (mm)", ""),
-    (f"volumes with FD > {MOVED_MM:g} mm", ""),
-    ("warnings", ""),
-    ("verdict", ""),
-)
+HEADS: Mapping[str, str] = {
+    "participant": "",
+    "run": "",
+    "not applied": "zero filling instead",
+    "explained variance": "beyond the acquired Nyquist limit",
+    "mean FD (mm)": "",
+    f"volumes with FD > {MOVED_MM:g} mm": "",
+    "warnings": "",
+    "verdict": "",
+}
 """Columns of the table, with what they mean; those that are empty in all rows are left out."""
 SHOWN = frozenset({"participant", "run", "verdict"})
 """Columns that are never left out."""
-NUMBERS = frozenset({4, 5})
+NUMBERS = frozenset({"mean FD (mm)", f"volumes with FD > {MOVED_MM:g} mm"})
 """Columns of plain numbers."""
 READING = (
     "Explained variance: of the best method of each run in active voxels, with its 95 % interval; it needs a "
     "high-resolution reference."
 )
-
-
-@frozen
-class RunSummary:
-    """Cells of one run, in the order of `HEADS` without the participant; "" where there is nothing to tell."""
-
-    run: str
-    not_applied: str = ""
-    accuracy: str = ""
-    mean_fd: str = ""
-    moved: str = ""
-    warnings: str = ""
-    verdict: str
-
-    def cells(self) -> list[str]:
-        """All of them."""
-        return [getattr(self, each.name) for each in fields(self)]
+RunSummary = dict[str, str]
+"""Cells of one run by the head of their column; what there is nothing to tell of is absent or empty."""
 
 
 def run_summary(verdict_file: Path, label: str) -> RunSummary:
@@ -76,7 +54,7 @@ def name_below(run: str, label: str) -> str:
 
 def compared_of(verdict_file: Path) -> list[str]:
     """What the verdict of a run says of series of other programs, a line each."""
-    return compared_lines(_json(verdict_file))
+    return [str(mapped(each).get("text", "")) for each in listed(_json(verdict_file).get("compared"))]
 
 
 def stamps_of(verdict_file: Path) -> tuple[int, ...]:
@@ -101,45 +79,28 @@ def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> Ru
     """As `run_summary`; read again only where a file has changed, as the page is written until nothing does."""
     verdict_file, table_file, confounds_file, registration_file = (file for file, _ in stamped)
     verdict, rows, displacement = _json(verdict_file), _rows(table_file), _displacement(confounds_file)
-    run = RunFacts(name=stem, acquired_mm=(), made_mm=(), displacement=displacement)
-    idle = texts(verdict.get("not_applied"))
-    flags = [
-        {"name": row.parts.figure, "series": row.series, "raised": row.value > 0}
-        for row in rows
-        if row.parts.family == "flag" and pick.known(row) and not stands_for(row.series, idle)
-    ]
-    table = best_table(rows, [row.series for row in rows if row.measure == APPLIED and row.value > 0])
-    if table is not None and not table.shows_accuracy:
-        table = None
-    own = flag_chips([], flags, "" if table is not None else ", tested only one level down")
-    checks = [*motion_chips(run), *registration_chips(_json(registration_file)), *own]
-    failed = [chip.text for chip in checks if not chip.passed]
-    motion = moved(displacement)
-    return RunSummary(
-        run=name_below(stem, label), verdict=verdict_line(verdict),
-        accuracy="" if table is None else _accuracy(table, str(verdict.get("best", ""))),
-        mean_fd=f"{motion[0]:.2f}" if motion else "",
-        moved=percent_text(motion[1]) if motion else "",
-        warnings="; ".join(failed) or ("none" if checks else ""), not_applied=", ".join(idle),
+    idle, evidence = texts(verdict.get("not_applied")), accuracy(rows, applied_methods(rows))
+    checks = [*motion_checks(displacement), *registration_checks(_json(registration_file))]
+    checks += flag_checks(rows, idle, "" if evidence is not None else ", tested only one level down")
+    failed, motion = [each.text for each in checks if not each.passed], moved(displacement)
+    cells = (
+        name_below(stem, label), ", ".join(idle),
+        "" if evidence is None else _accuracy(evidence, str(verdict.get("best", ""))),
+        f"{motion[0]:.2f}" if motion else "", number(motion[1], ".0%") if motion else "",
+        "; ".join(failed) or ("none" if checks else ""), verdict_line(verdict),
     )  # fmt: skip
+    return dict(zip(list(HEADS)[1:], cells, strict=True))
 
 
-def _accuracy(table: Table, best: str) -> str:
-    row = table.level(best, table.lead)
-    if row is None or not pick.known(row):
+def _accuracy(evidence: Evidence, best: str) -> str:
+    row = evidence.row(best)
+    if row is None or not math.isfinite(row.value):
         return ""
-    where = "" if table.lead.startswith("active") else f", {pick.region_text(table.lead)}"
-    return f"{best} {_value(row, percent='_ev_' in row.measure)}{where}"
-
-
-def _value(row: MetricRow, *, percent: bool) -> str:
-    if percent and below_zero(row):
-        return WORSE
-    text = percent_text(row.value) if percent else f"r {pick.value_text(row.value)}"
-    if not row.has_interval:
-        return text
-    ends = [percent_text(end).removesuffix(" %") if percent else pick.value_text(end) for end in (row.lower, row.upper)]
-    return f"{text} [{ends[0]}, {ends[1]}]".replace(" ", "\N{NO-BREAK SPACE}")
+    nbsp = "\N{NO-BREAK SPACE}"
+    where = "" if row.region != "brain" else f", {region_text(row.region)}"
+    ends = "" if below_zero(row) and row.statistic != "r" else ends_text(row)
+    value = f"{'r ' * (row.statistic == 'r')}{level_text(row)} {ends}".strip()
+    return f"{best} {value.replace(' ', nbsp)}{where}"
 
 
 def _json(file: Path) -> dict[str, object]:
@@ -151,7 +112,7 @@ def _json(file: Path) -> dict[str, object]:
 
 
 def _rows(file: Path) -> list[MetricRow]:
-    """Rows of the few measures that are shown, of the thousands of a table."""
+    """Rows of the few metrics that are shown, of the thousands of a table."""
     try:
         table = read_frame(file)
     except (OSError, ValueError):

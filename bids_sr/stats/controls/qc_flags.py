@@ -7,15 +7,18 @@ activation are evaluated on the acquired series, so that none depends on a metho
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Mask, Real
+from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.stats.evaluation.evidence import below_zero, best_table, where_text
-from bids_sr.stats.evaluation.tested_share import TESTED, percent_text
+from bids_sr.metrics.number_text import number
+from bids_sr.stats.evaluation.evidence import MAPS, accuracy, below_zero
+from bids_sr.stats.evaluation.tested_share import TESTED
+from bids_sr.stats.evaluation.words import region_text
 from bids_sr.stats.regions.activation_regions import ACTIVE_CC, REACH_MM, ring
 
 # Share of the brain with CC of at least .5. One condition of real data reaches 1 %, all six of them together 7 %.
@@ -33,38 +36,11 @@ _MIN_SLICES = 5
 _MIN_VOXELS = 20
 
 
-TEXTS: Mapping[str, tuple[str, str]] = {
-    "task_not_done": ("task performed", "task possibly not performed"),
-    "broad": ("extent of activation", "unusually broad activation"),
-    "artifact": ("T2* pair without artifacts", "artifacts in the T2* pair"),
-    "roi_misplaced": ("position of the region of interest", "region of interest possibly misplaced"),
-    "distortion": ("BOLD and T2* edges aligned", "susceptibility distortion"),
-    "domain": ("intensities match training data", "intensities differ from training data"),
-    "harm": ("at least as good as adding no detail", "worse than adding no detail"),
-}
-"""What is said of a check that passed, and of a flag that is up."""
-
-
-def flag_text(name: str, *, raised: bool = True) -> str:
-    """A flag in few words, raised or not; its own name where it has none."""
-    return TEXTS[name][raised] if name in TEXTS else name.replace("_", " ")
-
-
-_REMEDIES = {
-    "task_not_done": "Check task compliance (time series of the active voxels); consider excluding this run.",
-    "broad": "Check for task-correlated head motion (motion figure) and for involvement of other muscles.",
-    "roi_misplaced": "Check the registration figures; --roi-grow adds activation that the region's border cuts off.",
-    "artifact": "Inspect the pair; acquire it again, or use a method that needs none (--sr-method sbl).",
-    "distortion": "Correct susceptibility distortion first; inject and ratio place detail at edges of the T2* image.",
-    "harm": "Do not interpret the fine detail of {series}.",
-}
-
-
 @frozen
 class Flag:
     """One flag of quality control."""
 
-    name: str  # as in the measure ``flag_NAME``
+    name: str  # as in the statistic ``flag_NAME``
     raised: bool | None  # None where it could not be evaluated
     text: str  # what was found, with numbers
     # contrast, series: what it was found in
@@ -74,12 +50,21 @@ class Flag:
     @property
     def remedy(self) -> str:
         """What to do where it is raised."""
-        return _REMEDIES[self.name].format(series=self.series)
+        return FLAGS[self.name].remedy.format(series=self.series)
 
     def row(self) -> MetricRow:
         """As a row of the evaluation: 1, 0, or n/a."""
         value = math.nan if self.raised is None else float(self.raised)
-        return MetricRow(series=self.series, measure=f"flag_{self.name}", value=value, contrast=self.contrast)
+        return MetricRow(series=self.series, statistic=f"flag_{self.name}", value=value, contrast=self.contrast)
+
+
+def flag_rows(rows: Iterable[MetricRow]) -> dict[str, list[MetricRow]]:
+    """Rows of the flags that were looked for and known, by name of the flag, in the order of `FLAGS`."""
+    found: dict[str, list[MetricRow]] = {f"flag_{name}": [] for name in FLAGS}
+    for row in rows:
+        if row.statistic in found and math.isfinite(row.value):
+            found[row.statistic].append(row)
+    return {name: own for name in FLAGS if (own := found[f"flag_{name}"])}
 
 
 def task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
@@ -183,7 +168,7 @@ def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | Non
 
     Where the rows have the flag already, it gets its text and is not evaluated again.
     """
-    found = {row.measure: row.value for row in rows if row.measure in ("edge_mismatch", "flag_distortion")}
+    found = {row.statistic: row.value for row in rows}
     apart = found.get("edge_mismatch", math.nan)
     if not math.isfinite(apart):
         return None
@@ -193,18 +178,16 @@ def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | Non
 
 
 def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
-    """Methods whose fine detail is worse than none: explained variance of a truth, or the tested share, below 0.
+    """Methods whose fine detail is worse than none: explained variance of a reference, or the tested share, below 0.
 
     A method of which neither is known has no flag, not even one that is down.
     """
-    table = best_table(rows, methods)
-    levels: Sequence[MetricRow] = ()
-    if table is not None and table.shows_accuracy and table.evidence.above_zero:
-        levels = [row for row in table.levels if row.region in table.regions]
-    found = []
+    evidence, found = accuracy(rows, methods), []
+    by_share = evidence is not None and evidence.reference is not MAPS
     for method in methods:
-        every = [*levels, *(row for row in rows if row.measure == TESTED)]
-        known = [row for row in every if row.series == method and math.isfinite(row.value)]
+        levels = [evidence.row(method, region) for region in evidence.regions] if evidence and by_share else []
+        tested = (row for row in rows if row.statistic == TESTED and row.series == method)
+        known = [row for row in (*levels, *tested) if row is not None and math.isfinite(row.value)]
         below = [row for row in known if below_zero(row)]
         if known:
             worst = "; ".join(_harm_text(row) for row in below)
@@ -214,9 +197,10 @@ def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
 
 
 def _harm_text(row: MetricRow) -> str:
-    if row.measure == TESTED:
-        return f"tested one level down: {percent_text(row.value)} of what zero filling misses is explained"
-    return f"explained variance {percent_text(row.value)}, {where_text(row.region)}, contrast {row.contrast}"
+    share = number(row.value, ".0%")
+    if row.statistic == TESTED:
+        return f"tested one level down: {share} of what zero filling misses is explained"
+    return f"explained variance {share}, {region_text(row.region)}, contrast {row.contrast}"
 
 
 def activation_flags(

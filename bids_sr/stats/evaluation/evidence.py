@@ -1,4 +1,9 @@
-"""Evidence of the evaluation that can carry a verdict, the strongest kind first; methods that were not applied."""
+"""What the evaluation of a run holds on its series, the strongest reference first, and what a difference allows to say.
+
+A claim is about one series: that it shows true detail (*function*), more of it than its placebos (*specific*), or
+better images (*image*); of a series of another program, that it is more accurate than the acquired one *within* or
+*beyond* the acquired Nyquist limit. Each rests on the strongest reference that has values of the series.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,79 +12,48 @@ from typing import Literal
 
 from bids_sr.frozen import frozen
 from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.series import IMAGE_REFERENCES, is_variant_of
+from bids_sr.series import is_variant_of
 
 Decision = Literal["better", "same", "worse", "unclear"]
+Status = Literal["more accurate", "not more accurate", "less accurate", "mixed", "not assessed", "not applied"]
+Kind = Literal["function", "specific", "image", "within", "beyond"]
+"""What a claim is about."""
+Why = Literal["", "smoothed", "size", "nothing", "no control", "no detail", "contrary"]
+"""What keeps a difference from the acquired series from being a gain, or a loss from being false detail."""
+WORTH: Mapping[Decision, float] = {"better": 1.0, "same": 0.0, "worse": -1.0, "unclear": math.nan}
+"""Decisions in the table."""
 PLAIN = ("zerofill", "sdmod", "wmn")
 """Simple arithmetic that every method must beat where the run has it, whether it stands as a baseline or a method."""
 MARGIN_SHARE = 0.1  # of the gap between bspline and measured: a difference within it counts as none
-TOO_LITTLE = "too little reproducible detail (its two halves correlate below .5)"
-"""Why what a measured half explains of the other, 2 - 1/r, has no value where it would be below 0."""
-WORTH: dict[str, float] = {"better": 1.0, "same": 0.0, "worse": -1.0, "unclear": math.nan}
-_COMPARED: Mapping[str, str] = {
-    "better": "is more accurate than", "same": "is as accurate as", "worse": "is less accurate than",
-    "unclear": "does not differ detectably from",
-}  # fmt: skip
-"""What a decision says; series are compared with one another by their agreement with a truth alone."""
+APPLIED = "verdict_applied"
+_MAIN_TENTHS = 40
 
 
 @frozen
-class Evidence:
-    """One kind of evidence on function."""
+class Reference:
+    """What series are held against, and by which statistic."""
 
-    name: str  # short name
-    # level, gain: measures of a series, and of the difference to another series
-    level: str
-    gain: str  # empty where series are not compared by it
-    against: str  # what the level is compared with in the table
-    words: str  # what is measured
-    is_truth: bool = True  # whether it can show that detail is true; repeatability alone cannot
-    above_zero: bool = False  # whether a claim needs the level itself above 0: a map that explains nothing is no detail
-    beside: tuple[tuple[str, str], ...] = ()  # measures told beside the level, each with its name
+    name: str  # as in the column `reference`
+    words: str
+    statistic: str = "ev"
 
 
-def _beside(stem: str) -> tuple[tuple[str, str], ...]:
-    names = {"r": "r", "amplitude": "recovered amplitude", "right": "correct fraction"}
-    return tuple((f"{stem}_{name}_beyond", words) for name, words in names.items())
-
-
-_SCALE = "1 = all, 0 = none, below 0 = wrong detail"
-EVIDENCE = (
-    Evidence(
-        name="split", level="split_ev_beyond", gain="gain_split_ev_beyond", against="measured", above_zero=True,
-        words="Compared with a measured high-resolution run (independent blocks): explained variance beyond the "
-        f"acquired resolution, corrected for noise in the reference; {_SCALE}",
-        beside=_beside("split"),
+HALVES = Reference(name="measured", words="a measured high-resolution run (independent blocks)")
+KNOWN = Reference(name="truth", words="known activation")
+MAPS = Reference(name="measuredMap", words="high-resolution maps of the same blocks", statistic="r")
+OTHER = Reference(name="otherRun", words="another acquired run of the task")
+STRONGEST: Mapping[Kind, tuple[Reference, ...]] = {
+    "function": (HALVES, KNOWN, MAPS),
+    "image": (
+        Reference(name="measured", words="against the measured volumes", statistic="psnr"),
+        Reference(name="heldOut", words="on a pair not trained on", statistic="psnr"),
     ),
-    Evidence(
-        name="known", level="truth_ev_beyond", gain="gain_truth_ev_beyond", against="truth", above_zero=True,
-        words=f"Compared with the known truth: explained variance beyond the acquired resolution; {_SCALE}",
-        beside=_beside("truth"),
-    ),
-    Evidence(
-        name="maps", level="truth_r_beyond", gain="gain_truth_r_beyond", against="measured",
-        words="Compared with the high-resolution map of the same blocks: correlation beyond the acquired resolution "
-        "(shared noise counts as agreement)",
-    ),
-)  # fmt: skip
-
-
-# What can carry a claim on images, the stronger first, and over what its gain was found
-IMAGE_EVIDENCE = {"gain_truth_psnr": "against the measured volumes", "pair_gain_psnr": "on a pair not trained on"}
-
-
-def image_gains(rows: Sequence[MetricRow], method: str) -> list[tuple[MetricRow, str]]:
-    """Gains of a method over bspline and inject, and over what they were found, by the best evidence it has."""
-    for measure, words in IMAGE_EVIDENCE.items():
-        found = {r.against: r for r in rows if r.measure == measure and r.series == method}
-        if found:
-            return [(found[other], words) for other in IMAGE_REFERENCES if other in found]
-    return []
-
-
-def compared(decision: str) -> str:
-    """What a decision on a difference says of the first series."""
-    return _COMPARED.get(decision, decision)
+    # a program may have carried noise of the measured run from one half of the blocks into the other
+    "within": (KNOWN, OTHER, HALVES),
+    "beyond": (KNOWN, HALVES),
+}
+"""References that can carry a claim, the strongest first."""
+_BAND: Mapping[Kind, str] = {"function": "beyond", "image": MISSING, "within": "within", "beyond": "beyond"}
 
 
 def decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
@@ -97,19 +71,9 @@ def decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
     return "worse" if upper < 0 else "unclear"
 
 
-def interval_words(row: MetricRow, digits: int = 3, sign: bool = True) -> str:
-    """A value with its interval in a sentence."""
-    value = rounded(row.value, f"+.{digits}f" if sign else f".{digits}f")
-    if row.has_interval:
-        low, high = (rounded(end, f".{digits}f") for end in (row.lower, row.upper))
-        return f"{value} (95 % interval {low} to {high})"
-    return f"{value} (no interval)"
-
-
-def rounded(value: float, form: str) -> str:
-    """A number with a true minus, and no negative zero."""
-    text = f"{value:{form}}"
-    return (text if float(text) else text.lstrip("+-")).replace("-", "−")
+def below_zero(row: MetricRow) -> bool:
+    """Whether a share lies below 0: its whole interval, or where it has none its value. NaN does not."""
+    return row.upper < 0 if math.isfinite(row.upper) else row.value < 0
 
 
 def tenths_of(region: str) -> int:
@@ -122,136 +86,165 @@ def tenths_of(region: str) -> int:
     return int(number) if name == "active" and number.isdigit() else 0
 
 
-def where_text(region: str) -> str:
-    """A region of the evaluation in words."""
-    if tenths := tenths_of(region):
-        return f"active voxels, |t| > {tenths / 10:g}"
-    return {"roi": "region of interest", "active": "truly active voxels", MISSING: "all voxels"}.get(region, region)
+def main_regions(regions: Iterable[str]) -> tuple[str, ...]:
+    """Truly active voxels, else those of the |t| nearest to 4, then the brain, most of which holds noise alone.
 
-
-def below_zero(row: MetricRow) -> bool:
-    """Whether a share lies below 0: its whole interval, or where it has none its value. NaN does not."""
-    return row.upper < 0 if math.isfinite(row.upper) else row.value < 0
+    >>> main_regions(["brain", "roi", "active25", "active50"]), main_regions(["roi"])
+    (('active50', 'brain'), ('roi',))
+    """
+    found = list(dict.fromkeys(regions))
+    active = [name for name in found if name == "active"]
+    active += sorted(filter(tenths_of, found), key=lambda name: abs(tenths_of(name) - _MAIN_TENTHS))
+    return tuple(active[:1] + [name for name in found if name == "brain"]) or tuple(found[:1])
 
 
 @frozen
-class Table:
-    """Rows of one kind of evidence for one contrast at one smoothing."""
+class Comparison:
+    """A difference between two series, and what it allows to say of the first."""
 
-    evidence: Evidence  # the kind
-    # contrast, fwhm_mm: for which the verdict is given
+    row: MetricRow
+    decision: Decision
+
+
+@frozen
+class Evidence:
+    """Agreement of all series with one reference, for one contrast at the least smoothing."""
+
+    reference: Reference
+    band: str
     contrast: str
     fwhm_mm: float
-    regions: tuple[str, ...]  # brain first, then the active region nearest to |t| > 4, or the truly active voxels
-    # levels, gains: rows
-    levels: tuple[MetricRow, ...]
-    gains: tuple[MetricRow, ...]
-    others: tuple[MetricRow, ...] = ()  # rows of the measures that are told beside the level
+    regions: tuple[str, ...]  # as of `main_regions`, of those with values
+    rows: Mapping[tuple[str, str, str, str], MetricRow]  # by statistic, series, series subtracted, region
     no_detail: bool = False  # whether the measured reference has no reproducible detail, so that no accuracy is known
 
     @property
-    def shows_accuracy(self) -> bool:
-        """Whether it can show that detail is true; repeatability, or a reference of noise, cannot."""
-        return self.evidence.is_truth and not self.no_detail
-
-    @property
-    def is_of_brain(self) -> bool:
-        """Whether the verdict is on the brain, or without regions; else it is on where the reference has detail."""
-        return not self.regions or not self.regions[0].startswith("active")
-
-    @property
-    def lead(self) -> str:
-        """The region that is told first: active voxels where they are known, as most of the brain holds only noise."""
+    def brain(self) -> str:
+        """The region that decides: the brain, or where the reference has no detail there, active voxels."""
         return self.regions[-1]
 
-    def beside(self, series: str, region: str) -> list[tuple[str, float]]:
-        """Name and value of what is told beside a series' level, as far as it is known."""
-        found = {r.measure: r.value for r in self.others if (r.series, r.region) == (series, region)}
-        return [
-            (words, found[name]) for name, words in self.evidence.beside if math.isfinite(found.get(name, math.nan))
-        ]
+    def row(self, series: str, region: str = "", minus: str = MISSING, statistic: str = "") -> MetricRow | None:
+        """A value in a region (default: the first), or a difference, turned where the table has the other way round."""
+        place = statistic or self.reference.statistic, region or self.regions[0]
+        found = self.rows.get((place[0], series, minus, place[1]))
+        if found is None and (other := self.rows.get((place[0], minus, series, place[1]))) is not None:
+            return replace(
+                other, series=series, minus=minus, value=-other.value, lower=-other.upper, upper=-other.lower
+            )
+        return found
 
-    def level(self, series: str, region: str) -> MetricRow | None:
-        """Metric of a series itself."""
-        return next((r for r in self.levels if (r.series, r.region) == (series, region)), None)
+    def value(self, series: str, region: str = "", statistic: str = "") -> float:
+        """As `row`, the value alone; NaN where there is none."""
+        found = self.row(series, region, statistic=statistic)
+        return math.nan if found is None else found.value
 
-    def gain(self, series: str, against: str, region: str) -> MetricRow | None:
-        """Difference of two series; where the table has it the other way round, turned."""
-        for row in self.gains:
-            if (row.series, row.against, row.region) == (series, against, region):
-                return row
-        for row in self.gains:
-            if (row.series, row.against, row.region) == (against, series, region):
-                return replace(
-                    row, series=series, against=against, value=-row.value, lower=-row.upper, upper=-row.lower
-                )
-        return None
+    def levels(self) -> list[MetricRow]:
+        """Values of the series themselves, by its statistic."""
+        return [row for row in self._own() if row.minus == MISSING]
+
+    def series(self) -> list[str]:
+        """All that occur, as values or subtracted."""
+        return list(dict.fromkeys(name for _, *both, _ in self.rows for name in both if name != MISSING))
+
+    def defines(self, series: Sequence[str]) -> bool:
+        """Whether any of the series has a value by its statistic."""
+        return any(row.series in series and math.isfinite(row.value) for row in self._own())
+
+    def is_sure(self) -> bool:
+        """Whether any difference has an interval."""
+        return any(row.minus != MISSING and math.isfinite(row.lower) for row in self._own())
+
+    def _own(self) -> list[MetricRow]:
+        return [row for row in self.rows.values() if row.statistic == self.reference.statistic]
 
     def margin(self, region: str) -> float:
         """A tenth of the gap between bspline and measured; NaN where either is absent or there is no gap."""
-        low, high = self.level("bspline", region), self.level("measured", region)
-        gap = math.nan if low is None or high is None else high.value - low.value
+        gap = self.value("measured", region) - self.value("bspline", region)
         return MARGIN_SHARE * gap if gap > 0 else math.nan
 
+    def compare(self, series: str, other: str, region: str = "", margin: float = math.nan) -> Comparison:
+        """One series beside another one; where the table does not compare them, by their values, undecided."""
+        row = self.row(series, region, other)
+        if row is None:
+            row = MetricRow(
+                series=series, minus=other, statistic=self.reference.statistic, band=self.band,
+                reference=self.reference.name, contrast=self.contrast, region=region or self.regions[0],
+                value=self.value(series, region) - self.value(other, region),
+            )  # fmt: skip
+        return Comparison(row=row, decision=decide(row.lower, row.upper, margin))
 
-def _regions(rows: Sequence[MetricRow]) -> tuple[str, ...]:
-    found = list(dict.fromkeys(row.region for row in rows))
-    active = sorted(filter(tenths_of, found), key=lambda r: abs(tenths_of(r) - 40))
-    active += [r for r in found if r == "active"]
-    return tuple([r for r in ("brain",) if r in found] + active[:1]) or tuple(found[:1])
+
+@frozen
+class Claim:
+    """What the evidence says of one series."""
+
+    kind: Kind
+    series: str
+    decision: Decision | None  # better: it holds; None: that cannot be said
+    comparisons: tuple[Comparison, ...] = ()  # that it rests on
+    evidence: Evidence | None = None
+    region: str = MISSING  # in which it is decided
+    why: Why = ""
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether it may be made; None where that cannot be said."""
+        return None if self.decision is None else self.decision == "better"
+
+    @property
+    def unbeaten(self) -> list[str]:
+        """Series that this one does not exceed."""
+        return list(dict.fromkeys(each.row.minus for each in self.comparisons if each.decision != "better"))
 
 
-def best_table(rows: Sequence[MetricRow], methods: Sequence[str]) -> Table | None:
-    """The strongest evidence that the rows hold on any of the methods, preferably with an interval.
+def gather(kind: Kind, reference: Reference, rows: Iterable[MetricRow], series: Sequence[str]) -> Evidence | None:
+    """What the rows hold on any of the series against one reference; None where that is nothing.
 
     The contrast is ``all`` (every condition against rest) where there is one, else the first, of those for which any
-    method has a value; the smoothing is the least, regions are those with a value. A measured reference whose halves
-    have no detail in common has no values: then no map of it is evidence, as its detail is noise (`no_detail`).
+    of the series has a value; the smoothing is the least, regions are those with a value.
     """
-    with_measured = any(row.measure == "truth_r_beyond" and row.against == "measured" for row in rows)
-    candidates = []
-    for kind in EVIDENCE:
-        levels = [r for r in rows if r.measure == kind.level and r.against == kind.against]
-        # differences of maps do not name their truth: they are to the measured one where there is one
-        own = kind.name not in ("known", "maps") or (kind.name == "maps") == with_measured
-        both = [*levels, *(r for r in rows if own and r.measure == kind.gain)]
-        if any(r.series in methods for r in both):
-            candidates.append(_table_of(kind, both, rows, methods))
-    noisy = any(each.evidence.name == "split" and not _is_defined(each, methods) for each in candidates)
-    usable = [t for t in candidates if _is_defined(t, methods) and not (noisy and t.evidence.name == "maps")]
-    sure = [t for t in usable if t.evidence.is_truth and any(math.isfinite(r.lower) for r in t.gains)]
-    found = next(iter([*sure, *usable, *candidates]), None)
-    return found if found is None else replace(found, no_detail=noisy and found.evidence.name != "known")
-
-
-def _table_of(
-    kind: Evidence, both: Sequence[MetricRow], rows: Sequence[MetricRow], methods: Sequence[str]
-) -> Table:  # fmt: skip
-    """The table of one kind of evidence: rows on level and gain in `both`, those told beside them in `rows`."""
-    contrasts = sorted(dict.fromkeys(r.contrast for r in both), key=lambda name: name != "all")
-    valued = {r.contrast for r in both if r.series in methods and math.isfinite(r.value)}
-    contrast = next((name for name in contrasts if name in valued), contrasts[0])
-    width = min(r.fwhm_mm for r in both if r.contrast == contrast)
-    keep = [r for r in both if r.contrast == contrast and r.fwhm_mm == width]
-    defined = [r for r in keep if math.isfinite(r.value)]
-    return Table(
-        evidence=kind, contrast=contrast, fwhm_mm=width, regions=_regions(defined or keep),
-        levels=tuple(r for r in keep if r.measure == kind.level),
-        gains=tuple(r for r in keep if r.measure == kind.gain),
-        others=tuple(
-            r for r in rows
-            if r.measure in dict(kind.beside)
-            and (r.against, r.contrast, r.fwhm_mm) == (kind.against, contrast, width)
-        ),
+    every = [row for row in rows if row.reference == reference.name and row.band == _BAND[kind]]
+    own = [row for row in every if row.statistic == reference.statistic]
+    asked = [row for row in own if row.series in series]
+    if kind in ("within", "beyond"):  # the acquired series has values wherever this one has any
+        own = asked = [row for row in asked if row.minus == MISSING and math.isfinite(row.value)]
+    if not asked:
+        return None
+    order = list(dict.fromkeys(row.contrast for row in own))
+    contrasts = {row.contrast for row in [row for row in asked if math.isfinite(row.value)] or asked}
+    contrast = min(contrasts, key=lambda name: (name != "all", order.index(name)))
+    width = min(row.fwhm_mm for row in own if row.contrast == contrast)
+    there = [row for row in own if (row.contrast, row.fwhm_mm) == (contrast, width)]
+    return Evidence(
+        reference=reference, band=_BAND[kind], contrast=contrast, fwhm_mm=width,
+        regions=main_regions(row.region for row in [row for row in there if math.isfinite(row.value)] or there),
+        rows={
+            (row.statistic, row.series, row.minus, row.region): row
+            for row in every if (row.contrast, row.fwhm_mm) == (contrast, width)
+        },
     )  # fmt: skip
 
 
-def _is_defined(table: Table, methods: Sequence[str]) -> bool:
-    """Whether any of the methods has a value."""
-    return any(math.isfinite(r.value) for r in (*table.levels, *table.gains) if r.series in methods)
+def strongest(kind: Kind, rows: Sequence[MetricRow], series: Sequence[str]) -> Evidence | None:
+    """The strongest evidence that the rows hold on any of the series; on methods, preferably with intervals.
+
+    A measured reference whose halves have no detail in common has no values: then no map of it is evidence, as its
+    detail is noise (`Evidence.no_detail`).
+    """
+    every = (gather(kind, reference, rows, series) for reference in STRONGEST[kind])
+    candidates = [each for each in every if each is not None]
+    defined = [each for each in candidates if each.defines(series)]
+    noisy = kind == "function" and any(each.reference is HALVES for each in candidates if each not in defined)
+    usable = [each for each in defined if not (noisy and each.reference is MAPS)]
+    sure = [each for each in usable if kind == "function" and each.is_sure()]
+    found = next(iter([*sure, *usable, *candidates]), None)
+    return found if found is None else replace(found, no_detail=noisy and found.reference is not KNOWN)
 
 
-APPLIED = "verdict_applied"
+def accuracy(rows: Sequence[MetricRow], methods: Sequence[str]) -> Evidence | None:
+    """The strongest evidence on the function of methods; None where there is none from which accuracy is known."""
+    found = strongest("function", rows, methods)
+    return None if found is None or found.no_detail else found
 
 
 def was_applied(card: Mapping[str, object]) -> bool:
@@ -266,10 +259,16 @@ def stands_for(series: str, not_applied: Sequence[str]) -> bool:
     return series in not_applied or is_variant_of(series, not_applied)
 
 
+def applied_methods(rows: Iterable[MetricRow], *, applied: bool = True) -> list[str]:
+    """Methods that the rows of the verdict say were applied, or were not."""
+    return [row.series for row in rows if row.statistic == APPLIED and (row.value > 0) == applied]
+
+
 def compared_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
     """Rows without the comparisons of methods that the rows tell were not applied, nor those with them."""
     rows = list(rows)
-    idle = [row.series for row in rows if row.measure == APPLIED and row.value == 0]
+    idle = applied_methods(rows, applied=False)
     return [
-        row for row in rows if not (row.parts.is_gain and any(stands_for(s, idle) for s in (row.series, row.against)))
-    ]
+        row for row in rows
+        if row.minus == MISSING or not any(stands_for(each, idle) for each in (row.series, row.minus))
+    ]  # fmt: skip

@@ -8,15 +8,13 @@ acquired (or by whatever factor), and nothing that a run tells without its refer
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
-from typing import cast
+from typing import NamedTuple, cast
 
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import mm_text
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.stats.evaluation.evidence import below_zero
 
 TESTED = "tested_share"
-OF_WHAT = "of what zero filling misses"
 CALIBRATED = (
     "A high-resolution run calibrated the estimate. That it is in its place was tested at the acquired resolution, by "
     "what it predicts of the outermost acquired frequencies; the test one level down does not detect a calibration "
@@ -29,8 +27,7 @@ NOT_ACCURACY = (
 _SAME_MM = 1e-3
 
 
-@frozen
-class Earlier:
+class Earlier(NamedTuple):
     """Explained variance of `sbl` beyond the acquired Nyquist limit in runs that were measured: ranges."""
 
     # in active voxels, and over the brain
@@ -97,7 +94,7 @@ def _sizes(values: Sequence[float]) -> str:
 def one_level_down(rows: Iterable[MetricRow], facts: Mapping[str, object] | None = None) -> OneLevelDown | None:
     """What a run tells of it: its rows, and the facts of ``one_level_down.json``; None where there are neither."""
     facts = facts or {}
-    rows = [row for row in rows if row.measure == TESTED and math.isfinite(row.value)]
+    rows = [row for row in rows if row.statistic == TESTED and math.isfinite(row.value)]
     series = cast("Mapping[str, object]", facts.get("series", {}))
     said = {name: each for name, each in series.items() if isinstance(each, Mapping)}
     if not rows and not said:
@@ -110,39 +107,3 @@ def one_level_down(rows: Iterable[MetricRow], facts: Mapping[str, object] | None
         to_mm=tuple(cast("Sequence[float]", facts.get("to_mm", ()))),
         calibrated=bool(facts.get("calibrated")),
     )  # fmt: skip
-
-
-def percent_text(value: float) -> str:
-    """A share in percent.
-
-    >>> percent_text(0.274), percent_text(-0.001)
-    ('27 %', '0 %')
-    """
-    return f"{round(100 * value):d} %".replace("-", "−")
-
-
-def interval_text(row: MetricRow) -> str:
-    """The interval of a share, and what it is over; empty without one."""
-    if not row.has_interval:
-        return ""
-    over = f"over {row.n or 'the'} stretches of volumes"
-    low, high = (percent_text(end).removesuffix(" %") for end in (row.lower, row.upper))
-    return f"95 % interval {over}: {low} to {high} %"
-
-
-def share_text(row: MetricRow) -> str:
-    """What a series explains of zero filling's error, with its interval."""
-    share = f"{percent_text(row.value)} {OF_WHAT}"
-    told, beside = f"explains {share}", ""
-    if below_zero(row):
-        told, beside = "is worse than zero filling", f"{share} is explained"
-    elif row.lower <= 0:
-        told, beside = "does not differ detectably from zero filling", f"{share} is explained"
-    beside = "; ".join(filter(None, [beside, interval_text(row)]))
-    return f"{row.series} {told}" + (f" ({beside})" if beside else "")
-
-
-def untested_text(found: OneLevelDown, methods: Sequence[str]) -> str:
-    """Which methods were not tested one level down, and why."""
-    lacking = {name: found.reasons[name].rstrip(".") for name in methods if name in found.reasons}
-    return "".join(f"{name} was not tested {found.where_text}: {why}. " for name, why in lacking.items())

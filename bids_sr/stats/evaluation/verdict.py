@@ -2,39 +2,42 @@
 
 *Image quality* says that single images look more like those of a finer acquisition; a network must beat ``inject``,
 which plainly carries static detail over. *Function* says that the map of activity shows true BOLD detail (of neurons or
-of the veins that drain them); it may be claimed only against a truth, by a method that explains variance of it, and
+of the veins that drain them); it may be claimed only against a reference, by a method that explains variance of it, and
 more than every baseline, denoising control and the plain arithmetic there is (`zerofill`, `sdmod`, `wmn`), each by an
-interval above 0. What a placebo reaches as well is not attributable to this subject's own data. A method that fell back
-to zero filling was not applied: it is named first and not compared. How well a series reproduces itself compares
-nothing; without a truth the verdict has the test of the run one level of resolution down in its place.
+interval above 0. What a placebo reaches as well is not attributable to this participant's own data. A method that fell
+back to zero filling was not applied: it is named first and not compared. Without a reference the verdict has the test
+of the run one level of resolution down in its place.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from itertools import combinations
 from typing import Any
 
 from bids_sr.frozen import frozen
-from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import CONTROLS, IMAGE_REFERENCES
-from bids_sr.stats.controls.negative_controls import claims, subject_specific
-from bids_sr.stats.evaluation import verdict_text as told
+from bids_sr.stats.controls.negative_controls import placebos_of
+from bids_sr.stats.controls.qc_flags import flag_rows
+from bids_sr.stats.evaluation import verdict_text as text
+from bids_sr.stats.evaluation import words
 from bids_sr.stats.evaluation.evidence import (
     APPLIED,
+    MAPS,
     PLAIN,
     WORTH,
-    Table,
-    best_table,
-    compared,
-    decide,
-    image_gains,
-    interval_words,
-    rounded,
+    Claim,
+    Comparison,
+    Decision,
+    Evidence,
+    Status,
+    accuracy,
     stands_for,
-    where_text,
+    strongest,
 )
-from bids_sr.stats.evaluation.tested_share import OneLevelDown, one_level_down, share_text
-from bids_sr.stats.evaluation.verdict_text import Sentence
+from bids_sr.stats.evaluation.tested_share import OneLevelDown, one_level_down
+from bids_sr.stats.evaluation.words import Sentence
 
 
 @frozen
@@ -42,9 +45,10 @@ class Verdict:
     """What can be said of a run."""
 
     headline: str  # one or two sentences on the methods that were applied
-    status: told.Status  # what the headline says, in a word
+    status: Status  # what the headline says, in a word
     best: str  # the applied method that explains most, of the truth or else one level down; "" where none was applied
     not_applied: tuple[str, ...]  # methods that fell back to zero filling: said first, in no comparison
+    claims: tuple[Claim, ...]
     sentences: tuple[Sentence, ...]  # what it rests on
     limits: tuple[str, ...]  # what it cannot say
     motion: str  # what is said before all else, where the head moved much; else ""
@@ -52,148 +56,134 @@ class Verdict:
 
     def to_json(self) -> dict[str, object]:
         """Headline, status, sentences and limits as plain values; numbers that are not defined are None."""
-        plain = [
-            {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(each).items()}
-            for each in self.sentences
-        ]
-        said = {"status": self.status, "best": self.best, "not_applied": list(self.not_applied)}
+        said: dict[str, object] = {"status": self.status, "best": self.best, "not_applied": list(self.not_applied)}
         if self.motion:
             said["motion_text"] = self.motion
         if self.not_applied:
-            said["not_applied_text"] = told.idle_text(self.not_applied).strip()
-        return {"headline": self.headline, **said, "sentences": plain, "limits": list(self.limits)}
+            said["not_applied_text"] = words.idle_text(self.not_applied)
+        sentences = [_plain(each) for each in self.sentences]
+        return {"headline": self.headline, **said, "sentences": sentences, "limits": list(self.limits)}
 
 
-def _compare(table: Table, method: str, other: str, region: str, margin: float) -> Sentence:
-    """One method beside one other series."""
-    row = table.gain(method, other, region)
-    if row is None:
-        own, its = table.level(method, region), table.level(other, region)
-        value = math.nan if own is None or its is None else own.value - its.value
-        row = MetricRow(
-            series=method, against=other, measure=table.evidence.gain, value=value, contrast=table.contrast,
-            region=region,
-        )  # fmt: skip
+def _plain(each: Sentence) -> dict[str, object]:
+    """A sentence with the row that it is on."""
+    if each.row is None:
+        return {"text": each.text, "series": each.series}
+    row = {name: None if value != value else value for name, value in asdict(each.row).items()}
+    return {"text": each.text, "decision": each.decision or "", **row}
+
+
+def _together(found: Iterable[Comparison]) -> Decision | None:
+    """What comparisons say together: better where all do, worse where any does; None where there are none."""
+    decisions = {each.decision for each in found}
+    if not decisions:
+        return None
+    return "better" if decisions == {"better"} else "worse" if "worse" in decisions else "unclear"
+
+
+def _function(evidence: Evidence | None, method: str, references: Sequence[str], margins: Mapping[str, float]) -> Claim:
+    """Whether a method shows true detail: better than all in the main region, worse than none in the active one."""
+    if evidence is None:
+        return Claim(kind="function", series=method, decision=None)
     # beside its own plain form any difference that is sure counts: both exceed the baselines by more than the margin
-    decision = decide(row.lower, row.upper, math.nan if other == "wmn" else margin)
-    if math.isfinite(row.value):
-        text = f"{method} {compared(decision)} {other}: {interval_words(row)}, {where_text(region)}."
-    else:
-        text = f"{method} was not compared with {other}, {where_text(region)}."
-    return Sentence.of(text, row, decision)
-
-
-def _between(table: Table, methods: Sequence[str], margins: Mapping[str, float]) -> list[Sentence]:
-    """The methods beside one another, where the table compares them; no claim rests on it."""
-    return [
-        _compare(table, one, other, region, margins[region])
-        for region in table.regions
-        for k, one in enumerate(methods)
-        for other in methods[k + 1 :]
-        if table.gain(one, other, region) is not None and not {one, other} & set(PLAIN)
-    ]
-
-
-def _function(
-    table: Table, method: str, references: Sequence[str], margins: Mapping[str, float]
-) -> tuple[list[Sentence], bool | None]:
-    """All comparisons of one method, and whether function may be claimed; None where the evidence cannot say."""
-    if not table.shows_accuracy:
-        return [], None
-    sentences = [
-        _compare(table, method, other, region, margins[region]) for region in table.regions for other in references
-    ]
-    main, rest = sentences[: len(references)], sentences[len(references) :]
-    level = table.level(method, table.regions[0])
-    explains = not table.evidence.above_zero or (level is not None and level.lower > 0)
-    beats = explains and bool(main) and all(each.decision == "better" for each in main)
-    return sentences, beats and all(each.decision != "worse" for each in rest)
-
-
-def _level_sentences(table: Table, names: Iterable[str]) -> list[Sentence]:
-    """How much of the detail each series has, in active voxels first."""
-    found = []
-    for series in names:
-        known = [
-            row for region in dict.fromkeys((table.lead, table.regions[0]))
-            if (row := table.level(series, region)) is not None and math.isfinite(row.value)
-        ]  # fmt: skip
-        if known:
-            row = known[0]
-            others = [f"{words} {rounded(value, '.3f')}" for words, value in table.beside(series, row.region)]
-            beside = f"; {', '.join(others)}" if others else ""
-            beside += "".join(f"; {where_text(other.region)} {rounded(other.value, '.3f')}" for other in known[1:])
-            text = f"{series}: {interval_words(row, sign=False)}, {where_text(row.region)}{beside}."
-            found.append(Sentence.of(text, row))
-    return found
-
-
-def _image(rows: Sequence[MetricRow], method: str) -> tuple[list[Sentence], bool | None]:
-    """Image quality against measured volumes, else on a second pair; None where either reference is absent."""
-    sentences = []
-    for row, where in image_gains(rows, method):
-        decision = decide(row.lower, row.upper)
-        text = f"Images: {method} {compared(decision)} {row.against}: {interval_words(row, 2)} dB {where}."
-        sentences.append(Sentence.of(text, replace(row, contrast=MISSING, region=MISSING), decision))
-    better = [each.decision == "better" for each in sentences]
-    if len(sentences) < len(IMAGE_REFERENCES):
-        return sentences, None if all(better) else False
-    return sentences, all(better)
-
-
-def _specific(rows: Sequence[MetricRow], table: Table, method: str) -> tuple[list[Sentence], bool | None]:
-    """Whether method - control excludes 0, for every placebo there is; None without any."""
-    place = method, table.contrast, table.fwhm_mm, table.regions[0]
     found = [
-        each
-        for each in claims(rows)
-        if (each.row.series, each.row.contrast, each.row.fwhm_mm, each.row.region) == place
+        evidence.compare(method, other, region, math.nan if other == "wmn" else margins[region])
+        for region in reversed(evidence.regions)
+        for other in references
     ]
-    if not found:
-        return [], None
-    sentences = [Sentence.of(each.words, each.row, decide(each.row.lower, each.row.upper)) for each in found]
-    together = subject_specific(found)[0]
-    return [*sentences, Sentence(text=together.words, series=method)], together.holds
+    level = evidence.row(method, evidence.brain)
+    explains = evidence.reference is MAPS or (level is not None and level.lower > 0)
+    decision = _together(found[: len(references)]) or "unclear"
+    if decision == "better" and not (explains and all(each.decision != "worse" for each in found)):
+        decision = "unclear"
+    return Claim(kind="function", series=method, decision=decision, comparisons=tuple(found), evidence=evidence)
 
 
-def _tested(found: OneLevelDown | None, methods: Sequence[str]) -> list[Sentence]:
-    """What was tested one level down, with its warning where the map was calibrated; it compares nothing."""
-    if found is None:
-        return []
-    rows = [found.tested[name] for name in methods if name in found.tested]
-    out = [Sentence.of(f"Tested on this run {found.where_text}: {share_text(row)}.", row) for row in rows]
-    for name, text in found.calibrations.items():
-        if name in methods:
-            out.append(Sentence(text=f"{name}: {text}.", series=name))
-    for name, why in found.reasons.items():
-        if name in methods:
-            out.append(Sentence(text=f"{name} was not tested {found.where_text}: {why.rstrip('.')}.", series=name))
-    return out
+def specific(evidence: Evidence | None, method: str) -> Claim:
+    """Whether the gain of a method is attributable to this participant's data: above 0 for every placebo there is."""
+    found: list[Comparison] = []
+    if evidence is not None and evidence.reference is not MAPS:
+        there = [name for name in placebos_of(method) if evidence.row(method, evidence.brain, name) is not None]
+        found = [evidence.compare(method, name, evidence.brain) for name in there]
+    return Claim(kind="specific", series=method, decision=_together(found), comparisons=tuple(found), evidence=evidence)
 
 
-def _as_rows(
-    table: Table | None, decided: Sequence[Sentence], found: Mapping[str, dict[str, bool | None]],
+def _image(rows: Sequence[MetricRow], method: str) -> Claim:
+    """Image quality against measured volumes, else on a second pair; not known where either reference is absent."""
+    evidence = strongest("image", rows, [method])
+    if evidence is None:
+        return Claim(kind="image", series=method, decision=None)
+    there = [name for name in IMAGE_REFERENCES if evidence.row(method, minus=name) is not None]
+    found = tuple(evidence.compare(method, name) for name in there)
+    decision = _together(found)
+    lacking = decision == "better" and len(found) < len(IMAGE_REFERENCES)
+    return Claim(
+        kind="image", series=method, decision=None if lacking else decision, comparisons=found, evidence=evidence
+    )
+
+
+def _best(
+    evidence: Evidence | None, claims: Sequence[Claim], methods: Sequence[str], tested: OneLevelDown | None
+) -> str:
+    """The method with the highest level in active voxels (else the first region), of those for which the claim holds.
+
+    Where it holds for none, of all; the last of those that are equal. Without a reference the one that explains most
+    one level down, else the last, which is the default.
+    """
+    known = [each.series for each in claims if each.kind == "function" and each.holds] or list(methods)
+    if evidence is None:
+        return tested.best(known) if tested is not None else next(reversed(known), "")
+
+    def level(method: str) -> float:
+        value = evidence.value(method)
+        return value if math.isfinite(value) else -math.inf
+
+    return max(reversed(known), key=level, default="")
+
+
+def _sentences(
+    claims: Sequence[Claim], evidence: Evidence | None, methods: Sequence[str], tested: OneLevelDown | None,
     margins: Mapping[str, float],
-) -> list[MetricRow]:  # fmt: skip
+) -> list[Sentence]:  # fmt: skip
+    """What a verdict rests on: levels, comparisons, the methods beside one another, the test one level down."""
     out = []
-    if table is not None:
-        place: dict[str, Any] = {"contrast": table.contrast, "fwhm_mm": table.fwhm_mm}
-        for each in decided:
-            own: dict[str, Any] = {"series": each.series, "against": each.against, "region": each.region}
-            out.append(MetricRow(measure="verdict", value=WORTH[each.decision], **own, **place))
-        for region, margin in margins.items():
-            out.append(MetricRow(series="run", measure="verdict_margin", value=margin, region=region, **place))
-    for claim, by_method in found.items():
+    if evidence is not None:
+        out = [Sentence(words.basis(evidence)), *words.levels(evidence, (*methods, "bspline", "measured"))]
+    for claim in claims:
+        out += map(words.comparison, claim.comparisons)
+        if claim.kind == "specific" and (said := words.specific_text(claim, in_full=True)):
+            out.append(Sentence(said, series=claim.series))
+    if evidence is not None:
         out += [
-            MetricRow(series=method, measure=f"verdict_{claim}", value=math.nan if holds is None else float(holds))
-            for method, holds in by_method.items()
+            words.comparison(evidence.compare(one, other, region, margins[region]))
+            for region in evidence.regions
+            for one, other in combinations([name for name in methods if name not in PLAIN], 2)
+            if evidence.row(one, region, other) is not None
         ]
+    return out + ([] if tested is None else words.tested(tested, methods))
+
+
+def _rows(evidence: Evidence | None, claims: Sequence[Claim], margins: Mapping[str, float]) -> list[MetricRow]:
+    """Decisions and claims as rows of the evaluation."""
+    out = []
+    if evidence is not None:
+        place: dict[str, Any] = {"contrast": evidence.contrast, "fwhm_mm": evidence.fwhm_mm}
+        for claim in claims:
+            for each in claim.comparisons if claim.kind == "function" else ():
+                own: dict[str, Any] = {"minus": each.row.minus, "region": each.row.region}
+                value = WORTH[each.decision]
+                out.append(MetricRow(series=claim.series, statistic="verdict", value=value, **own, **place))
+        for region, margin in margins.items():
+            out.append(MetricRow(series="run", statistic="verdict_margin", value=margin, region=region, **place))
+    for claim in claims:
+        value = math.nan if claim.holds is None else float(claim.holds)
+        out.append(MetricRow(series=claim.series, statistic=f"verdict_{claim.kind}", value=value))
     return out
 
 
 def make_verdict(
     rows: Sequence[MetricRow], *, methods: Sequence[str], baselines: Sequence[str], margin: float | None = None,
-    not_applied: Sequence[str] = (), advice: told.Advice = told.PROGRAM, displacement: Sequence[float] = (),
+    not_applied: Sequence[str] = (), advice: text.Advice = text.PROGRAM, displacement: Sequence[float] = (),
     one_level: Mapping[str, object] | None = None,
 ) -> Verdict:  # fmt: skip
     """Say what the evaluation of a run allows to say.
@@ -214,42 +204,38 @@ def make_verdict(
     """
     idle = [method for method in methods if method in not_applied]
     methods = [method for method in methods if method not in idle]
-    rows = [row for row in rows if not (stands_for(row.series, idle) or stands_for(row.against, idle))]
-    table, tested = best_table(rows, methods), one_level_down(rows, one_level)
-    sentences: list[Sentence] = []
-    decided: list[Sentence] = []
-    margins: dict[str, float] = {}
-    found: dict[str, dict[str, bool | None]] = {"function": {}, "image": {}, "specific": {}}
-    if table is not None:
-        present = {r.series for r in (*table.levels, *table.gains)} | {r.against for r in table.gains}
-        references = list(dict.fromkeys([*baselines, *(name for name in (*PLAIN, *CONTROLS) if name in present)]))
-        smooth = f", {table.fwhm_mm:g} mm FWHM" if table.fwhm_mm else ""
-        if table.shows_accuracy:
-            margins = {region: table.margin(region) if margin is None else margin for region in table.regions}
-            over = "; intervals are over blocks" if table.evidence.above_zero else ""
-            sentences.append(Sentence(text=f"{table.evidence.words}; contrast {table.contrast}{smooth}{over}."))
-            sentences += _level_sentences(table, (*methods, "bspline", "measured"))
-        for method in methods:
-            others = [name for name in references if name != method]
-            against, found["function"][method] = _function(table, method, others, margins)
-            own, found["specific"][method] = _specific(rows, table, method) if table.shows_accuracy else ([], None)
-            sentences += [*against, *own]
-            decided += against
-        sentences += _between(table, methods, margins) if table.shows_accuracy else []
-    sentences += _tested(tested, methods)
+    rows = [row for row in rows if not (stands_for(row.series, idle) or stands_for(row.minus, idle))]
+    found, evidence = strongest("function", rows, methods), accuracy(rows, methods)
+    tested, margins = one_level_down(rows, one_level), {}
+    references = list(baselines)
+    if evidence is not None:
+        margins = {name: evidence.margin(name) if margin is None else margin for name in evidence.regions}
+        there = evidence.series()
+        references = list(dict.fromkeys([*baselines, *(name for name in (*PLAIN, *CONTROLS) if name in there)]))
+    claims = []
     for method in methods:
-        own, found["image"][method] = _image(rows, method)
-        sentences += own
-    applied = [MetricRow(series=name, measure=APPLIED, value=1.0) for name in methods]
-    applied += [MetricRow(series=name, measure=APPLIED, value=0.0) for name in idle]
-    nothing = told.NOTHING_APPLIED if idle else told.NOTHING_COMPARED
+        claims.append(_function(evidence, method, [name for name in references if name != method], margins))
+        claims += [specific(evidence, method), _image(rows, method)]
+    status: Status = "not applied" if idle and not methods else "not assessed"
+    if methods and evidence is not None:
+        status = "not more accurate"
+        if any(each.holds for each in claims if each.kind == "function"):
+            status = "more accurate"
+    nothing = text.NOTHING_APPLIED if idle else text.NOTHING_COMPARED
+    least = margins[evidence.brain] if evidence is not None else math.nan
+    raised = [name for name, own in flag_rows(rows).items() if any(row.value > 0 for row in own)]
     return Verdict(
-        headline=told.headline(table, found, sentences, tested) if methods else nothing,
-        status=told.status_of(table, found) if methods else "not applied" if idle else "not assessed",
-        best=told.best_of(table, methods, found["function"], tested),
+        headline=text.headline(claims, found, tested) if methods else nothing,
+        status=status,
+        best=_best(evidence, claims, methods, tested),
         not_applied=tuple(idle),
-        sentences=tuple(sentences),
-        limits=tuple(told.limits_of(rows, table, found, next(iter(margins.values()), math.nan), advice, tested)),
-        motion=told.motion_text(displacement),
-        rows=(*_as_rows(table, decided, found, margins), *applied),
+        claims=tuple(claims),
+        sentences=tuple(_sentences(claims, evidence, methods, tested, margins)),
+        limits=tuple(text.limits(claims, found, least, raised, advice, tested)),
+        motion=words.motion_text(displacement),
+        rows=(
+            *_rows(evidence, claims, margins),
+            *(MetricRow(series=name, statistic=APPLIED, value=1.0) for name in methods),
+            *(MetricRow(series=name, statistic=APPLIED, value=0.0) for name in idle),
+        ),
     )  # fmt: skip

@@ -20,7 +20,7 @@ from bids_sr.io.array_types import Float
 from bids_sr.metrics.registry import LOWER, NEITHER, ONE, statistic
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of, same_name
 from bids_sr.stats.controls.negative_controls import PLACEBOS
-from bids_sr.stats.evaluation.evidence import PLAIN
+from bids_sr.stats.evaluation.evidence import PLAIN, STRONGEST
 from bids_sr.stats.group import paired_tests
 from bids_sr.stats.group.group_values import QUESTION, of_question, wide
 from bids_sr.stats.group.paired_tests import ALPHA, benjamini_hochberg, hodges_lehmann, holm
@@ -33,7 +33,7 @@ PRIMARY, EXPLORATORY = "primary", "exploratory"
 _STRONGEST = "strongest"
 _ACCURACY = {"statistic": "ev", "band": "beyond", "region": "brain"}
 """What the primary comparison is about."""
-_TRUTHS = ("measured", "truth")
+_TRUTHS = tuple(each.name for each in STRONGEST["function"] if each.statistic == "ev")
 """References of the primary comparison, the stronger first."""
 _POWER = 0.8
 _EFFICIENCY = 3 / math.pi

@@ -12,10 +12,10 @@ import pandas as pd
 from pandas.api.types import union_categoricals
 
 from bids_sr.frozen import frozen
+from bids_sr.metrics import flags
 from bids_sr.metrics.long_tables import COLUMNS, MISSING, read_frame
 from bids_sr.metrics.registry import STATISTICS
 from bids_sr.sr.method import offered_methods
-from bids_sr.stats.controls.qc_flags import TEXTS
 from bids_sr.stats.evaluation.compared_verdict import COMPARED
 from bids_sr.stats.evaluation.evidence import APPLIED, stands_for
 
@@ -31,7 +31,7 @@ RUN: Mapping[str, dict[str, str]] = {
 COLUMN_TEXT: Mapping[str, Mapping[str, object]] = {**RUN, **COLUMNS}
 QUESTION = ["task", "variant", "table", "statistic", "band", "reference", "region", "threshold", "contrast", "fwhm_mm"]
 """What was measured, apart from the series and the participant."""
-FLAGS = tuple(f"flag_{name}" for name in TEXTS)
+FLAGS = tuple(f"flag_{name}" for name in flags.FLAGS)
 _NUMBERS = ("fwhm_mm", "value", "lower", "upper")
 _Z95 = 1.959963984540054
 

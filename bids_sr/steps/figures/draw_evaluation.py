@@ -13,10 +13,10 @@ from bids_sr.reports.sections import Shown
 from bids_sr.reports.tables.evaluation_rows import (
     contrasts_of,
     placebo_gains,
-    region_text,
-    shown_regions,
     shown_series,
 )
+from bids_sr.stats.evaluation.evidence import main_regions
+from bids_sr.stats.evaluation.words import region_text
 from bids_sr.steps.figures import run_maps
 from bids_sr.steps.figures.display_grids import percent_of
 
@@ -158,7 +158,7 @@ def _beyond(rows: Sequence[MetricRow], path: Path, statistics: Sequence[str], pe
         contrast = str(found["contrast"])
         own = [row for row in of_halves(rows) if (row.contrast, row.band) == (contrast, "beyond")]
         own = [row for row in own if row.statistic in statistics]
-        region = next(iter(shown_regions(own)), "brain")
+        region = next(iter(main_regions(row.region for row in own)), "brain")
         scored = [[row for row in own if (row.statistic, row.region) == (each, region)] for each in statistics]
         lead = next(filter(None, scored), [])
         scores = {row.series: row for row in reversed(lead)}

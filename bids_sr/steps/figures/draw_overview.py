@@ -46,7 +46,7 @@ _EFFECT_SHARE = 0.2
     ),
 )  # fmt: skip
 def draw_overview(
-    evaluation: Rows, verdict: Facts, flags: Facts, registration: Facts, confounds: Confounds,
+    evaluation: Rows, verdict: Facts, registration: Facts, confounds: Confounds,
     maps: list[Map], bold_mask_hr: Mask, roi_hr: Mask, boldref: Image, bold_mask: Mask, guide_hr: Image | None = None,
     one_level_down: Facts | None = None, truth_maps: dict[str, Image] | None = None, *, run_name: str,
     calibrated: bool, at_rest: bool, run_facts: Mapping[str, object],
@@ -70,9 +70,7 @@ def draw_overview(
         made_mm=[float(v) for v in voxel_sizes(bold_mask_hr.affine)], calibrated=calibrated, at_rest=at_rest,
         described=str(run_facts.get("Description", "")), warnings=texts(run_facts.get("warnings")),
     )  # fmt: skip
-    yield Drawn(
-        "overview", overview_html(verdict, evaluation, run_maps.raised(flags), registration, run, one_level_down or {})
-    )
+    yield Drawn("overview", overview_html(verdict, evaluation, registration, run, one_level_down or {}))
     contrast = found.leading(run_maps.judged_contrast(evaluation, verdict))
     scene = run_maps.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
     unit = units_text(percent_of(boldref, bold_mask))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline.artifacts import Derivative, Facts, Volume
 from bids_sr.series import MEASURED, RAW, kind_of, parse_map_label
-from bids_sr.stats.evaluation.evidence import best_table
+from bids_sr.stats.evaluation.evidence import strongest
 from bids_sr.steps.figures.display_grids import grid_of, onto
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ def sort_maps(maps: Iterable[Derivative]) -> ShownMaps:
 
 def judged_contrast(rows: Sequence[MetricRow], verdict: Mapping[str, object]) -> str:
     """The contrast of the evidence that a verdict rests on; empty where no method was applied or none was compared."""
-    table = best_table(rows, [str(verdict["best"])]) if verdict["best"] else None
-    return "" if table is None else table.contrast
+    evidence = strongest("function", rows, [str(verdict["best"])]) if verdict["best"] else None
+    return "" if evidence is None else evidence.contrast
 
 
 def all_names(series_names: Sequence[str]) -> tuple[str, ...]:

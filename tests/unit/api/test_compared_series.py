@@ -51,7 +51,7 @@ def test_true_detail_comes_out_truer_and_invented_detail_is_found_out(judged):
     assert {name: each.status for name, each in found.items()} == {
         "smoothed": "less accurate", "finer": "more accurate", "mirrored": "less accurate",
     }  # fmt: skip
-    bands = {name: {one.band: one.decision for one in each.found} for name, each in found.items()}
+    bands = {name: {one.kind: one.decision for one in each.claims} for name, each in found.items()}
     assert bands["finer"]["beyond"] == "better"
     assert bands["mirrored"]["beyond"] == "worse"
     assert bands["smoothed"]["beyond"] != "better"
@@ -81,7 +81,7 @@ def test_another_run_is_a_reference_within_the_acquired_band(run, series):
         other_run=run / "bold.nii.gz", other_events=run / "events.tsv",
     )  # fmt: skip
     (one,) = found.compared_
-    assert [each.reference.against for each in one.found] == ["otherRun"]
+    assert [each.evidence.reference.name for each in one.claims if each.evidence] == ["otherRun"]
     assert "it is on the acquired grid" in one.text
     assert ((found.table_.statistic == "ev") & (found.table_.reference == "otherRun")).any()
 

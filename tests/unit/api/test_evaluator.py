@@ -14,7 +14,7 @@ from bids_sr import Evaluator, SuperResolver
 from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning
 from bids_sr.io.nifti import load_image
 from bids_sr.metrics.long_tables import COLUMNS
-from bids_sr.stats.evaluation.verdict import Sentence
+from bids_sr.stats.evaluation.words import Sentence
 
 PLAIN = {"baselines": ["zerofill"], "n_boot": 20, "realigned": True}
 
@@ -139,7 +139,7 @@ def test_seeds_take_the_place_of_events(run, lanczos):
         run / "bold.nii", series={"mine": lanczos}, seeds={"spot": tuple(center[:3])}, mask=run / "mask.nii"
     )
     assert set(found.contrasts_) == {"spot"}
-    assert set(found.table_.statistic) == {"verdict_applied", "verdict_image"}
+    assert set(found.table_.statistic) == {f"verdict_{name}" for name in ("applied", "function", "image", "specific")}
     with pytest.raises(ImageInputError, match="seeds: far at"):
         Evaluator(**PLAIN).fit(
             run / "bold.nii", series={"mine": lanczos}, seeds={"far": (900, 0, 0)}, mask=run / "mask.nii"

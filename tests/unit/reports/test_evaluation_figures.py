@@ -81,9 +81,9 @@ def test_every_series_is_drawn_at_its_value_with_its_interval(tmp_path):
     assert drawn[0.187, 0.227] == labels.index("measured")
     found = words(fig, tmp_path)
     for name, level in LEVELS.items():
-        assert evaluation_figures.pick.value_text(level) in found, name
-        assert evaluation_figures.pick.value_text(2 * level) in found, name
-    assert {"Whole brain", "Active voxels, |t| > 4"} <= set(found)
+        assert evaluation_figures.number(level) in found, name
+        assert evaluation_figures.number(2 * level) in found, name
+    assert {"Whole brain", "Active voxels (|t| > 4)"} <= set(found)
 
 
 def test_explained_variance_stands_first_and_r_beside_it(tmp_path):
@@ -91,7 +91,7 @@ def test_explained_variance_stands_first_and_r_beside_it(tmp_path):
     titles = [ax.get_title(loc="left") for ax in fig.axes]
     assert titles == ["explained variance beyond Nyquist", "explained variance, signal units", "r beyond Nyquist"] * 2
     found = words(fig, tmp_path)
-    assert evaluation_figures.pick.value_text(LEVELS["sbl"] ** 2) in found
+    assert evaluation_figures.number(LEVELS["sbl"] ** 2) in found
     assert found.count("value with its 95 % interval") == 1
     others = evaluation_figures.contrasts_figure(evaluation(), statistic="ev", contrasts=("faces",))
     assert "explained variance beyond the acquired Nyquist limit" in words(others, tmp_path)
@@ -210,7 +210,7 @@ def test_maps_beyond_nyquist_share_one_scale_that_few_voxels_exceed():
     names = ("bspline", "srgan", "sbl", "measured")
     maps = {name: Volume(factor * truth, AFFINE) for name, factor in zip(names, (100, 1, 1, 1), strict=True)}
     scores = {"bspline": -0.0002, "srgan": 0.093, "sbl": 0.515, "measured": math.nan}
-    told = "explained variance, active voxels, |t| > 4"
+    told = "explained variance, active voxels (|t| > 4)"
     fig = map_figures.beyond_figure(maps, BRAIN, scores=scores, score=told)
     fig.canvas.draw()
     images = fig.axes[0].images

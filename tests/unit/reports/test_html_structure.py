@@ -93,9 +93,9 @@ def rows_of_a_run() -> list[MetricRow]:
 VERDICT = {
     "headline": "sbl is <better>",
     "sentences": [
-        {"text": "Words & words.", "decision": "better", "measure": "gain_split_ev_beyond", "series": "sbl",
-         "against": "bspline", "value": 0.1, "lower": 0.05, "upper": 0.15, "region": "brain"},
-        "Plain text.",
+        {"text": "Words & words.", "decision": "better", "statistic": "ev", "band": "beyond", "series": "sbl",
+         "minus": "bspline", "value": 0.1, "lower": 0.05, "upper": 0.15, "region": "brain"},
+        {"text": "Plain text."},
     ],
     "limits": ["Nothing else"],
 }  # fmt: skip

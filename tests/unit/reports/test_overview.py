@@ -9,16 +9,17 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.text.overview_text import (
     RunFacts,
     check_number,
-    flag_chips,
+    flag_checks,
     header_text,
     level_number,
-    motion_chips,
+    motion_checks,
     next_steps,
     overview_html,
-    registration_chips,
+    registration_checks,
+    remedies,
     right_number,
 )
-from bids_sr.stats.evaluation.evidence import best_table
+from bids_sr.stats.evaluation.evidence import accuracy
 from bids_sr.stats.evaluation.tested_share import EARLIER, UNCALIBRATED
 from bids_sr.stats.evaluation.verdict import make_verdict
 
@@ -27,18 +28,18 @@ RUN = RunFacts(
 )
 
 
-def row(series, measure, value, half=0.01, **where):
-    return MetricRow(series=series, measure=measure, value=value, lower=value - half, upper=value + half, **where)
+def row(series, statistic, value, half=0.01, **where):
+    return MetricRow(series=series, statistic=statistic, value=value, lower=value - half, upper=value + half, **where)
 
 
-def rows_of(prefix="split_ev", against="measured", gain=0.1):
+def rows_of(gain=0.1):
     found = []
     for region, factor in (("brain", 1), ("active40", 2)):
-        place = {"contrast": "all", "region": region}
+        place = {"contrast": "all", "region": region, "reference": "measured", "band": "beyond"}
         for series, value in (("sbl", 0.2), ("srgan", 0.05), ("bspline", 0.01)):
-            found.append(row(series, f"{prefix}_beyond", factor * value, against=against, **place))
-        found.append(row("sbl", f"gain_{prefix}_beyond", gain, against="bspline", **place))
-        found.append(row("srgan", f"gain_{prefix}_beyond", 0.0, against="bspline", **place))
+            found.append(row(series, "ev", factor * value, **place))
+        found.append(row("sbl", "ev", gain, minus="bspline", **place))
+        found.append(row("srgan", "ev", 0.0, minus="bspline", **place))
     return found
 
 
@@ -54,19 +55,19 @@ def test_the_header_names_run_resolution_and_volumes():
 
 
 def test_the_best_method_leads_with_active_voxels_beside_bspline():
-    found = level_number(best_table(rows_of(), ["sbl", "srgan"]), "sbl")
+    found = level_number(accuracy(rows_of(), ["sbl", "srgan"]), "sbl")
     assert found.value == "sbl 40 %"
-    assert found.label == "explained variance beyond the acquired Nyquist limit, active voxels, |t| > 4"
+    assert found.label == "explained variance beyond the acquired Nyquist limit, active voxels (|t| > 4)"
     assert found.note == "95 % interval over blocks [39, 41]; B-spline: 2 %; whole brain: 20 %"
 
 
 def test_below_zero_is_said_in_words():
     low = [replace(r, value=-32.58, lower=-40.0, upper=-20.0) if r.region == "brain" else r for r in rows_of()]
     low = [replace(r, value=-0.3, lower=-0.9, upper=0.1) if r.series == "bspline" else r for r in low]
-    found = level_number(best_table(low, ["sbl", "srgan"]), "sbl")
+    found = level_number(accuracy(low, ["sbl", "srgan"]), "sbl")
     assert found.note.endswith("B-spline: not above 0 %; whole brain: worse than adding no detail")
     harm = [replace(r, value=-1.64, lower=-1.9, upper=-1.4) for r in rows_of()]
-    assert level_number(best_table(harm, ["srgan"]), "srgan").value == "srgan worse than adding no detail"
+    assert level_number(accuracy(harm, ["srgan"]), "srgan").value == "srgan worse than adding no detail"
 
 
 ONE_LEVEL = {
@@ -76,10 +77,9 @@ ONE_LEVEL = {
 
 
 def blind(**changes):
-    """Without a truth: the test one level down alone."""
-    rows = [row("sbl", "tested_share", 0.27, 0.04, n=8)]
-    rows.append(row("sdmod", "tested_share", 0.1, 0.03, n=8))
-    return overview_html(*judged(rows, one_level={**ONE_LEVEL, **changes}), [], {}, RUN, {**ONE_LEVEL, **changes})
+    """Without a reference: there is the test one level down alone."""
+    rows = [row("sbl", "tested_share", 0.27, 0.04, n=8), row("sdmod", "tested_share", 0.1, 0.03, n=8)]
+    return overview_html(*judged(rows, one_level={**ONE_LEVEL, **changes}), {}, RUN, {**ONE_LEVEL, **changes})
 
 
 def test_a_run_without_a_reference_is_told_what_to_do_with_its_maps_and_what_to_scan():
@@ -95,9 +95,9 @@ def test_a_run_without_a_reference_is_told_what_to_do_with_its_maps_and_what_to_
         f"sbl explained {EARLIER[True].active} of the true detail in active voxels, without one {UNCALIBRATED}" in html
     )
     assert "class='answer open'" in html
-    words = ("0.983", "0.400", "0.200", "reproduc", "more accurate", "better", "27 %", "sdmod", "ptimistic", "▲", "▼")
+    words = ("reproduc", "more accurate", "better", "27 %", "sdmod", "ptimistic", "▲", "▼")
     assert [word for word in words if word in html] == []
-    nothing = overview_html(*judged([]), [], {}, RUN)
+    nothing = overview_html(*judged([]), {}, RUN)
     assert not any(word in nothing for word in words)
 
 
@@ -105,7 +105,7 @@ def test_a_calibrated_run_is_told_what_calibrated_runs_had_and_not_to_calibrate(
     rows = [row("sbl", "tested_share", 0.27, 0.04, n=8)]
     for used in (True, False):  # one that did not help was left out
         facts = {**ONE_LEVEL, "calibrated": used}
-        html = overview_html(*judged(rows, one_level=facts), [], {}, replace(RUN, calibrated=True), facts)
+        html = overview_html(*judged(rows, one_level=facts), {}, replace(RUN, calibrated=True), facts)
         assert f"sbl explained {EARLIER[used].active} of it in active voxels" in html
         assert "scan a calibration" not in html
     assert "scan a calibration" in blind()
@@ -113,101 +113,101 @@ def test_a_calibrated_run_is_told_what_calibrated_runs_had_and_not_to_calibrate(
 
 @pytest.mark.parametrize("measured", [True, False])
 def test_a_check_names_what_it_rests_on(measured):
-    up = {"name": "harm", "raised": True, "series": "srgan"}
     rest = "" if measured else ", tested only one level down (12 → 6 mm)"
     texts = [
-        [chip.text for chip in flag_chips(rows, flags, rest)]
-        for rows, flags in (([row("sbl", "flag_harm", 0.0)], []), ([], [up]))
+        [each.text for each in flag_checks([row(series, "flag_harm", value)], (), rest)]
+        for series, value in (("sbl", 0.0), ("srgan", 1.0))
     ]
     assert texts == [[f"at least as good as adding no detail{rest}"], [f"srgan: worse than adding no detail{rest}"]]
     said, rows = judged([*(rows_of() if measured else []), row("sbl", "flag_harm", 0.0)])
-    assert f"✓ at least as good as adding no detail{rest}</a>" in overview_html(said, rows, [], {}, RUN, ONE_LEVEL)
+    assert f"✓ at least as good as adding no detail{rest}</a>" in overview_html(said, rows, {}, RUN, ONE_LEVEL)
 
 
 @pytest.mark.parametrize(("gain", "kind"), [(0.1, "good"), (0.0, "bad")])
 def test_the_sentence_is_that_of_the_verdict(gain, kind):
     said, rows = judged(rows_of(gain=gain))
-    html = overview_html(said, rows, [], {}, RUN)
+    html = overview_html(said, rows, {}, RUN)
     assert said["headline"] in html
     assert f"class='answer {kind}'" in html
     assert (
         "<p class='evidence'>Compared with a measured high-resolution run (independent blocks); contrast all." in html
     )
-    assert "; seed all" in overview_html(said, rows, [], {}, replace(RUN, at_rest=True))
+    assert "; seed all" in overview_html(said, rows, {}, replace(RUN, at_rest=True))
 
 
 def test_a_method_that_was_not_applied_is_said_first_and_in_no_number():
     said, rows = judged(rows_of(), not_applied=["sbl"])
-    html = overview_html(said, rows, [], {}, RUN)
+    html = overview_html(said, rows, {}, RUN)
     assert html.index("sbl was not applied") < html.index("class='headline'")
     assert "srgan 10 %" in html
     assert "sbl 40 %" not in html
     assert "scan a calibration" in html
     said, rows = judged(rows_of(), not_applied=["sbl", "srgan"])
-    html = overview_html(said, rows, [], {}, RUN)
+    html = overview_html(said, rows, {}, RUN)
     assert "class='answer idle'" in html
     assert "No method was applied, so no detail was added: use the acquired or the B-spline maps." in html
     assert not any(word in html for word in ("40 %", "not measured"))
     idle = [row("sbl", "tested_share", 0.01, 0.004, n=8)]
-    why = overview_html(*judged(idle, not_applied=["sbl", "srgan"]), [], {}, RUN, ONE_LEVEL)
+    why = overview_html(*judged(idle, not_applied=["sbl", "srgan"]), {}, RUN, ONE_LEVEL)
     assert (
         "<p class='evidence'>The reason: tested on this run one level down (12 → 6 mm), sbl explains 1 % of what" in why
     )
     assert "srgan was not tested one level down (12 → 6 mm): no network was trained for this resolution. <a" in why
-    assert "scan a calibration" not in overview_html(said, rows, [], {}, replace(RUN, calibrated=True))
+    assert "scan a calibration" not in overview_html(said, rows, {}, replace(RUN, calibrated=True))
 
 
 def test_beside_what_is_explained_stands_how_much_of_what_is_shown_is_true():
-    rows = [*rows_of(), *(row("sbl", "split_right_beyond", value, contrast="all", region=region, against="measured")
+    place = {"contrast": "all", "reference": "measured", "band": "beyond"}
+    rows = [*rows_of(), *(row("sbl", "correct_fraction", value, region=region, **place)
                           for region, value in (("brain", 0.34), ("active40", 0.5)))]  # fmt: skip
-    (found,) = right_number(best_table(rows, ["sbl"]), "sbl")
+    (found,) = right_number(accuracy(rows, ["sbl"]), "sbl")
     assert (found.value, found.note) == ("sbl 50 %", "95 % interval over blocks [49, 51]; whole brain: 34 %")
-    assert found.label == "correct fraction: of the detail that sbl shows, how much is true, active voxels, |t| > 4"
-    assert right_number(best_table(rows_of(), ["sbl"]), "sbl") == []
-    html = overview_html(*judged([*rows, row("sbl", "gain_truth_psnr", 0.0, against="inject")]), [], {}, RUN)
+    assert found.label == "correct fraction: of the detail that sbl shows, how much is true, active voxels (|t| > 4)"
+    assert right_number(accuracy(rows_of(), ["sbl"]), "sbl") == []
+    html = overview_html(*judged([*rows, row("sbl", "psnr", 0.0, minus="inject", reference="measured")]), {}, RUN)
     assert html.index("<strong>sbl 40 %") < html.index("<strong>sbl 50 %")
     assert not any(word in html for word in ("dB", "FWHM"))
 
 
 def test_checks_are_counted_once_over_all_that_is_shown():
-    rows = [row("sbl", "flag_domain", 1.0), row("run", "flag_broad", 0.0), row("raw", "flag_broad", math.nan)]
-    flags = [{"name": "distortion", "raised": True, "remedy": "Correct it."}, {"name": "distortion", "raised": True},
-             {"name": "harm", "raised": True, "series": "srgan"}]  # fmt: skip
-    chips = [*motion_chips(RUN), *registration_chips({"bold_t1w_poor": True}), *flag_chips(rows, flags)]
-    assert [chip.text for chip in chips if not chip.passed] == [
-        "registration: 1 warning", "susceptibility distortion", "srgan: worse than adding no detail",
-        "intensities differ from training data",
-    ]  # fmt: skip
-    found = check_number(chips, measured=True)
-    assert (found.value, found.label) == ("2 of 6", "checks passed")
-    assert found.note == "failed: registration: 1 warning; susceptibility distortion; srgan: worse than adding no " + (
-        "detail; intensities differ from training data"
-    )
-    html = overview_html(*judged(rows_of()), [], {"bold_t1w_poor": True}, RUN)
+    rows = [row("run", "flag_distortion", 1.0), row("run", "flag_broad", 0.0),
+            row("raw", "flag_task_not_done", math.nan), row("srgan", "flag_harm", 1.0),
+            row("sbl", "flag_harm", 0.0), row("tv", "flag_domain", 1.0)]  # fmt: skip
+    checks = [
+        *motion_checks(RUN.displacement),
+        *registration_checks({"bold_t1w_poor": True}),
+        *flag_checks(rows, ["tv"]),
+    ]
+    failed = ["registration: 1 warning", "susceptibility distortion", "srgan: worse than adding no detail"]
+    assert [each.text for each in checks if not each.passed] == failed
+    found = check_number(checks, measured=True)
+    assert (found.value, found.label, found.note) == ("2 of 5", "checks passed", f"failed: {'; '.join(failed)}")
+    html = overview_html(*judged(rows_of()), {"bold_t1w_poor": True}, RUN)
     assert "<strong>1 of 2</strong><span>checks passed</span>" in html
     assert (html.count("chip passed"), html.count("chip failed")) == (1, 1)
+    assert remedies(rows, ["tv"])[1] == "Do not interpret the fine detail of srgan."
 
 
 def test_nothing_registered_is_no_check():
-    assert registration_chips({"mask_source": "boldref", "roi_voxels": 900, "roi_fraction_in_fov": 1.0}) == []
-    assert overview_html(*judged(rows_of()), [], {"roi_voxels": 900}, RUN).count("class='chip ") == 1
+    assert registration_checks({"mask_source": "boldref", "roi_voxels": 900, "roi_fraction_in_fov": 1.0}) == []
+    assert overview_html(*judged(rows_of()), {"roi_voxels": 900}, RUN).count("class='chip ") == 1
 
 
 def test_large_motion_is_said_before_all_else_and_is_the_next_step():
     moving = replace(RUN, displacement=(math.nan, *[1.2] * 8, 0.1))
     said, rows = judged(rows_of(), displacement=moving.displacement)
-    html = overview_html(said, rows, [{"name": "broad", "raised": True, "remedy": "Look."}], {}, moving)
+    html = overview_html(said, [*rows, row("raw", "flag_broad", 1.0)], {}, moving)
     assert html.index("89 % of the volumes moved by more than 0.5 mm") < html.index("class='headline'")
     assert "<strong>Next:</strong> Look at head motion first" in html
 
 
 def test_checks_pass_or_fail():
-    (still,) = motion_chips(RUN)
+    (still,) = motion_checks(RUN.displacement)
     assert still.passed
     assert still.text == "motion: mean FD 0.15 mm"
-    assert not motion_chips(RunFacts(name="x", acquired_mm=(), made_mm=(), displacement=(0.6, 0.7)))[0].passed
-    assert registration_chips({"bold_t1w_poor": False})[0].passed
-    assert not registration_chips({"bold_t1w_poor": True})[0].passed
+    assert not motion_checks((0.6, 0.7))[0].passed
+    assert registration_checks({"bold_t1w_poor": False})[0].passed
+    assert not registration_checks({"bold_t1w_poor": True})[0].passed
 
 
 def test_what_to_do_next_follows_from_the_verdict():
@@ -220,14 +220,13 @@ def test_what_to_do_next_follows_from_the_verdict():
     idle = {"status": "not applied", "not_applied": ["sbl"]}
     assert "scan a calibration" in next_steps(idle, [], True, RUN)[0]
     assert not any("calibration" in step for step in next_steps(idle, [], True, replace(RUN, calibrated=True)))
-    raised = [{"raised": True, "remedy": "First."}, {"raised": False, "remedy": "No."}]
-    assert next_steps({"status": "more accurate", "best": "sbl"}, raised, True, RUN)[0] == "First."
+    assert next_steps({"status": "more accurate", "best": "sbl"}, ["First."], True, RUN)[0] == "First."
 
 
 def test_a_reference_without_reproducible_detail_gives_no_number():
     rows = [replace(row, value=math.nan, lower=math.nan, upper=math.nan) for row in rows_of()]
     said, rows = judged(rows)
-    html = overview_html(said, rows, [], {}, RUN)
+    html = overview_html(said, rows, {}, RUN)
     assert "no reproducible detail" in said["headline"]
     assert "class='answer open'" in html
     assert "<strong>not measured</strong>" in html
@@ -236,5 +235,5 @@ def test_a_reference_without_reproducible_detail_gives_no_number():
 
 
 def test_what_the_plan_warned_of_stands_first() -> None:
-    page = overview_html({"headline": "It is finer."}, [], [], {}, replace(RUN, warnings=["there is no events.tsv"]))
+    page = overview_html({"headline": "It is finer."}, [], {}, replace(RUN, warnings=["there is no events.tsv"]))
     assert page.index("Warning.</strong> there is no events.tsv") < page.index("It is finer.")

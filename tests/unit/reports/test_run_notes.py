@@ -70,7 +70,7 @@ def test_what_is_noted_is_shown_without_reading_tables(out: Path, monkeypatch: p
 def test_files_that_changed_after_the_note_are_read(out: Path) -> None:
     _note(out, "01")
     _verdict(out, "01", "Another.")
-    assert [row.verdict for row in rows_of(out, "01")] == ["Another."]
+    assert [row["verdict"] for row in rows_of(out, "01")] == ["Another."]
     (out / "sub-01" / "func" / "sub-01_task-tap_desc-verdict_metrics.json").unlink()
     assert rows_of(out, "01") == []
 
@@ -92,7 +92,7 @@ def test_the_note_of_an_earlier_version_names_the_run(out: Path) -> None:
     assert note is not None
     assert (note.run, note.settings, note.rows) == ("run0", "", ())
     assert logs_of_outputs(out / "logs", "01", default=out) == out / "logs" / "run0"
-    assert [row.verdict for row in rows_of(out, "01")] == ["Found in 01."]
+    assert [row["verdict"] for row in rows_of(out, "01")] == ["Found in 01."]
     assert note_of(out / "logs", "02") is None
 
 

@@ -21,7 +21,7 @@ def rows() -> list[MetricRow]:
 @pytest.mark.parametrize(("grid", "decision"), [("acquired", "same"), ("finer", "better")])
 def test_detail_needs_a_finer_grid(grid: str, decision: str) -> None:
     said = compared_verdict("mppca", rows(), fwhm_mm=0.0, facts={"grid": grid}, advice=PROGRAM)
-    assert [each.decision for each in said.found] == [decision]
+    assert [each.decision for each in said.claims if each.decision] == [decision]
     assert ("true detail that the acquired series lacks" in said.text) == (grid == "finer")
 
 
@@ -39,7 +39,7 @@ def test_a_smaller_copy_of_a_noisy_series_is_no_truer(likeness: tuple[float, flo
         ),
     ]
     said = compared_verdict("other", given, fwhm_mm=0.0, facts={}, advice=PROGRAM)
-    assert [each.decision for each in said.found] == [decision]
+    assert [each.decision for each in said.claims if each.decision] == [decision]
     assert ("in amplitude alone" in said.text) == (decision == "same")
 
 

@@ -148,10 +148,11 @@ def test_what_a_denoiser_has_seen_in_both_halves_is_no_gain(run):
         reference: compared_verdict("leaky", rows_of(run, reference), fwhm_mm=0, facts=FACTS, advice=PROGRAM)
         for reference in ("measured", "known")
     }
-    by_band = {reference: {each.band: each for each in one.found} for reference, one in found.items()}
+    by_band = {reference: {each.kind: each for each in one.claims} for reference, one in found.items()}
     assert by_band["measured"]["within"].decision == "better"
     assert found["measured"].status == "not more accurate", "it explains more of what shares its noise"
-    gain = by_band["known"]["within"].acquired
+    gain = by_band["known"]["within"].comparisons[0].row
+    assert gain.minus == "zerofill"
     assert gain.lower <= 0 <= gain.upper or abs(gain.value) < 0.02
 
 
@@ -184,7 +185,7 @@ def test_differences_that_are_sure_and_small_count_as_none():
         row("gain_truth_ev_beyond", 0.03, 0.025, 0.035, "zerofill"),
     ]
     found = compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM)
-    assert {each.band: each.decision for each in found.found} == {"within": "same", "beyond": "better"}
+    assert {each.kind: each.decision for each in found.claims} == {"within": "same", "beyond": "better"}
     assert found.status == "more accurate"
     told = {row.measure: row.value for row in found.rows}
     assert told == {"compared_fwhm": 0, "compared_within": 0, "compared_beyond": 1}
@@ -214,26 +215,27 @@ def test_a_sure_difference_below_the_margin_is_none_even_if_its_interval_is_wide
     found = compared_verdict(
         "x", rows_by_hand(within_active=(level, (0.019, 0.005, 0.033))), fwhm_mm=0, facts=FACTS, advice=PROGRAM
     )
-    assert found.found[0].decision == "same"
+    assert found.claims[0].decision == "same"
     asked = compared_verdict(
         "x", rows_by_hand(within_active=(level, (0.019, 0.005, 0.033))), fwhm_mm=0, facts=FACTS, advice=PROGRAM,
         margin=0.001,
     )  # fmt: skip
-    assert asked.found[0].decision == "better"
+    assert asked.claims[0].decision == "better"
 
 
 def test_what_active_voxels_say_and_the_brain_denies_is_not_decided():
     level = (0.5, 0.4, 0.6)
     rows = rows_by_hand(within_active=(level, (0.2, 0.1, 0.3)), within_brain=(level, (-0.2, -0.3, -0.1)))
     told = compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM)
-    assert (told.found[0].decision, told.status) == ("unclear", "not more accurate")
+    assert (told.claims[0].decision, told.status) == ("unclear", "not more accurate")
     assert (
         "more accurate in truly active voxels, but over the whole brain its noise or wrong detail outweighs that"
         in told.text
     )
     assert "−0.20 [−0.30, −0.10] over acquired in the brain" in told.text
     rows = rows_by_hand(within_active=(level, (0.01, -0.1, 0.12)), within_brain=(level, (0.2, 0.1, 0.3)))
-    (found,) = compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM).found
+    found, lacking = compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM).claims
+    assert lacking.holds is None
     assert (found.decision, found.region) == ("better", "brain")
 
 

@@ -169,21 +169,21 @@ def test_three_flags_a_condition_or_breadth_alone_without_correlation(roi):
     assert [(flag.name, flag.raised) for flag in alone] == [("broad", True)]
 
 
-def level(series, value, half, region="brain", measure="split_ev_beyond", against="measured"):
-    place = {"contrast": "all", "region": region, "against": against}
-    return MetricRow(series=series, measure=measure, value=value, lower=value - half, upper=value + half, **place)
+def level(series, value, half, region="brain", statistic="ev", band="beyond", reference="measured"):
+    place = {"contrast": "all", "region": region, "band": band, "reference": reference}
+    return MetricRow(series=series, statistic=statistic, value=value, lower=value - half, upper=value + half, **place)
 
 
 def test_detail_that_is_worse_than_none_is_flagged():
     rows = [level("srgan", -1.64, 0.3, "active40"), level("srgan", -0.1, 0.2), level("sbl", 0.5, 0.02, "active40")]
-    rows += [level("ratio", -0.5, 0.1), level("dip", -0.05, 0.1)]
-    found = {flag.series: flag for flag in harm_flags(rows, ["srgan", "sbl", "dip", "tv"])}
-    assert {name: flag.raised for name, flag in found.items()} == {"srgan": True, "sbl": False, "dip": False}
+    rows += [level("ratio", -0.5, 0.1), level("focuss", -0.05, 0.1)]
+    found = {flag.series: flag for flag in harm_flags(rows, ["srgan", "sbl", "focuss", "tv"])}
+    assert {name: flag.raised for name, flag in found.items()} == {"srgan": True, "sbl": False, "focuss": False}
     assert found["srgan"].text == (
-        "srgan: worse than adding no detail (explained variance −164 %, active voxels, |t| > 4, contrast all)."
+        "srgan: worse than adding no detail (explained variance −164 %, active voxels (|t| > 4), contrast all)."
     )
-    assert found["srgan"].row().measure == "flag_harm"
+    assert found["srgan"].row().statistic == "flag_harm"
     assert "fine detail" in found["srgan"].remedy
-    # without a truth the test one level down tells it
-    blind = [level("srgan", -0.2, 0.1, measure="tested_share", against="zerofill")]
+    # without a reference the test one level down tells it
+    blind = [level("srgan", -0.2, 0.1, statistic="tested_share", band="n/a", reference="oneLevelDown")]
     assert [(flag.series, flag.raised) for flag in harm_flags(blind, ["srgan", "sbl"])] == [("srgan", True)]

@@ -5,12 +5,17 @@ import math
 import pytest
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.stats.controls.negative_controls import PLACEBOS, claims, placebos_of, subject_specific
+from bids_sr.stats.controls.negative_controls import PLACEBOS, placebos_of
+from bids_sr.stats.evaluation.evidence import strongest
+from bids_sr.stats.evaluation.verdict import specific
+from bids_sr.stats.evaluation.words import comparison, specific_text
 
 
-def gain(method, placebo, value, lower, upper, measure="gain_split_ev_beyond", region="brain"):
-    return MetricRow(series=method, against=placebo, measure=measure, value=value, lower=lower, upper=upper,
-                   contrast="all", region=region)  # fmt: skip
+def gain(
+    method, placebo, value, lower, upper, region="brain", band="beyond", reference="measured", statistic="ev"
+):  # fmt: skip
+    return MetricRow(series=method, minus=placebo, statistic=statistic, band=band, reference=reference, value=value,
+                     lower=lower, upper=upper, contrast="all", region=region)  # fmt: skip
 
 
 def test_every_placebo_is_named_after_its_method():
@@ -26,51 +31,62 @@ def test_every_placebo_is_named_after_its_method():
     assert placebos_of("sdmod") == ()
 
 
+def judged(*rows):
+    """The claim on sbl."""
+    return specific(strongest("function", rows, ["sbl"]), "sbl")
+
+
 def test_an_interval_above_zero_holds_and_says_so():
-    (found,) = claims([gain("sbl", "sblMirror", 0.05, 0.02, 0.08)])
-    assert found.holds
-    assert "better" in found.words
-    assert "+0.050 (95 % interval 0.020 to 0.080)" in found.words
+    claim = judged(gain("sbl", "sblMirror", 0.05, 0.02, 0.08))
+    assert claim.holds
+    assert comparison(claim.comparisons[0]).text == (
+        "sbl is more accurate than the same method with the variance map of this run, left and right exchanged: "
+        "+0.050 [0.020, 0.080], whole brain; this part depends on where this run fluctuates."
+    )
+    assert specific_text(claim) == "Part of the gain of sbl is specific to this participant's own data."
 
 
 @pytest.mark.parametrize(
     ("value", "lower", "upper", "word"),
     [
-        (0.05, -0.01, 0.1, "does not differ detectably"),
-        (-0.05, -0.08, -0.01, "worse"),
+        (0.05, -0.01, 0.1, "does not differ detectably from"),
+        (-0.05, -0.08, -0.01, "is less accurate than"),
         (0.05, math.nan, math.nan, "no interval"),
-        (0.05, 0.0, 0.1, "does not differ detectably"),
+        (0.05, 0.0, 0.1, "does not differ detectably from"),
     ],
 )
 def test_anything_else_does_not(value, lower, upper, word):
-    (found,) = claims([gain("sbl", "sblShift", value, lower, upper)])
-    assert not found.holds
-    assert word in found.words
+    claim = judged(gain("sbl", "sblShift", value, lower, upper))
+    assert claim.holds is False
+    assert word in comparison(claim.comparisons[0]).text
+    assert specific_text(claim) == (
+        "The gain of sbl is not shown to depend on where this run fluctuates: sblShift reaches it too."
+    )
 
 
 def test_other_rows_are_passed_over():
-    rows = [
+    claim = judged(
         gain("sbl", "bspline", 0.1, 0.05, 0.2),
         gain("srgan", "sblMirror", 0.1, 0.05, 0.2),
-        gain("sbl", "sblMirror", 0.1, 0.05, 0.2, measure="gain_split_ev_signal"),
-    ]
-    assert claims(rows) == []
+        gain("sbl", "sblMirror", 0.1, 0.05, 0.2, band="all"),
+        gain("sbl", "sblMirror", 0.1, 0.05, 0.2, reference="measuredMap", statistic="r"),
+    )
+    assert (claim.holds, claim.comparisons, specific_text(claim)) == (None, (), "")
+    assert judged(gain("sbl", "sblMirror", 0.1, 0.05, 0.2, reference="measuredMap", statistic="r")).holds is None
 
 
 def test_one_placebo_that_keeps_up_takes_the_claim_away():
     good = [gain("sbl", "sblMirror", 0.1, 0.05, 0.2), gain("sbl", "sblOther", 0.05, 0.01, 0.1)]
-    (specific,) = subject_specific(claims(good))
-    assert specific.holds
-    assert "Not tried: sblShift." in specific.words
-    (specific,) = subject_specific(claims([*good[:1], gain("sbl", "sblOther", 0.01, -0.02, 0.04)]))
-    assert not specific.holds
-    assert "does not exceed that of sblOther" in specific.words
-    assert "Not tried: sblShift." in specific.words
+    assert judged(*good).holds
+    assert specific_text(judged(*good), in_full=True).endswith("data. Not tried: sblShift.")
+    claim = judged(good[0], gain("sbl", "sblOther", 0.01, -0.02, 0.04))
+    assert (claim.holds, claim.unbeaten) == (False, ["sblOther"])
+    assert "sblOther reaches it too. Not tried: sblShift." in specific_text(claim, in_full=True)
 
 
-def test_regions_are_judged_apart():
+def test_the_brain_decides():
     rows = [
         gain("sbl", "sblMirror", 0.1, 0.05, 0.2),
         gain("sbl", "sblMirror", 0.1, -0.05, 0.2, region="active40"),
     ]
-    assert [s.holds for s in subject_specific(claims(rows))] == [False, True]  # active40, brain
+    assert judged(*rows).holds

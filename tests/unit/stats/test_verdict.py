@@ -2,12 +2,13 @@
 
 import json
 import math
+import sys
 from dataclasses import replace
 
 import pytest
 
 from bids_sr.metrics.long_tables import MetricRow, read_table, table_text
-from bids_sr.stats.evaluation.evidence import best_table, decide
+from bids_sr.stats.evaluation.evidence import Evidence, decide, main_regions, strongest
 from bids_sr.stats.evaluation.tested_share import CALIBRATED, NOT_ACCURACY
 from bids_sr.stats.evaluation.verdict import make_verdict
 from bids_sr.stats.evaluation.verdict_text import NO_DETAIL, verdict_line
@@ -17,18 +18,23 @@ REFERENCES = (*BASELINES, "bsplineSmooth", "bsplinePca")
 LEVELS = {"bspline": 0.018, "inject": 0.038, "sbl": 0.121, "srgan": 0.069, "measured": 0.218}
 
 
-def gain(series, against, value, half=0.01, region="brain", measure="gain_split_ev_beyond", contrast="all"):
+def gain(
+    series, minus, value, half=0.01, region="brain", reference="measured", contrast="all", statistic="ev"
+):  # fmt: skip
     return MetricRow(
-        series=series, against=against, measure=measure, value=value, lower=value - half, upper=value + half,
-        contrast=contrast, region=region, n=12,
+        series=series, minus=minus, statistic=statistic, band="beyond", reference=reference, value=value,
+        lower=value - half, upper=value + half, contrast=contrast, region=region, n=12,
     )  # fmt: skip
 
 
-def level(series, value, region="brain", measure="split_ev_beyond", against="measured"):
-    return MetricRow(
-        series=series, against=against, measure=measure, value=value, lower=value - 0.01, upper=value + 0.01,
-        contrast="all", region=region, n=12,
-    )  # fmt: skip
+def level(series, value, region="brain", statistic="ev", reference="measured"):
+    return gain(series, "n/a", value, region=region, reference=reference, statistic=statistic)
+
+
+def evidence(rows, series) -> Evidence:
+    found = strongest("function", rows, series)
+    assert found is not None
+    return found
 
 
 def truth_rows(**changes):
@@ -38,7 +44,7 @@ def truth_rows(**changes):
         rows += [gain("sbl", other, 0.08, region=region) for other in REFERENCES]
         rows += [gain("srgan", other, 0.0 if other == "inject" else 0.05, 0.03, region) for other in REFERENCES]
     swap = changes.get("swap", {})
-    return [swap.get((r.series, r.against, r.region), r) for r in rows]
+    return [swap.get((r.series, r.minus, r.region), r) for r in rows]
 
 
 def judge(rows, methods=("srgan", "sbl"), **given):
@@ -46,7 +52,7 @@ def judge(rows, methods=("srgan", "sbl"), **given):
 
 
 def flagged(verdict, name):
-    return {r.series: r.value for r in verdict.rows if r.measure == f"verdict_{name}"}
+    return {r.series: r.value for r in verdict.rows if r.statistic == f"verdict_{name}"}
 
 
 @pytest.mark.parametrize(
@@ -76,22 +82,24 @@ def test_who_beats_all_may_claim_function():
         "srgan does not."
     )
     assert (verdict.status, verdict.best, verdict.not_applied) == ("more accurate", "sbl", ())
-    found = {(s.series, s.against): s for s in verdict.sentences if s.region == "brain" and s.decision}
+    found = {(s.row.series, s.row.minus): s for s in verdict.sentences if s.decision and s.row.region == "brain"}
     assert found["sbl", "bsplinePca"].decision == "better"
     assert found["srgan", "inject"].decision == "unclear"
-    assert "+0.080 (95 % interval 0.070 to 0.090)" in found["sbl", "inject"].text
+    assert found["sbl", "inject"].text == "sbl is more accurate than inject: +0.080 [0.070, 0.090], whole brain."
+    claim = next(each for each in verdict.claims if (each.kind, each.series) == ("function", "srgan"))
+    assert (claim.holds, claim.unbeaten) == (False, ["inject"])
 
 
 def test_margin_is_a_tenth_of_the_gap_to_measured():
     verdict = judge(truth_rows())
-    margins = {r.region: r.value for r in verdict.rows if r.measure == "verdict_margin"}
+    margins = {r.region: r.value for r in verdict.rows if r.statistic == "verdict_margin"}
     assert margins["brain"] == pytest.approx(0.02)
     assert margins["active40"] == pytest.approx(0.04)
     rows = truth_rows(swap={("srgan", "inject", "brain"): gain("srgan", "inject", 0.001, 0.01)})
-    found = {(r.series, r.against): r.value for r in judge(rows).rows if r.measure == "verdict" and r.region == "brain"}
+    found = {(r.series, r.minus): r.value for r in judge(rows).rows if r.statistic == "verdict" and r.region == "brain"}
     assert found["srgan", "inject"] == 0.0
     assert found["sbl", "inject"] == 1.0
-    found = {(r.series, r.against): r.value for r in judge(rows, margin=0.005).rows if r.region == "brain"}
+    found = {(r.series, r.minus): r.value for r in judge(rows, margin=0.005).rows if r.region == "brain"}
     assert math.isnan(found["srgan", "inject"])
 
 
@@ -109,9 +117,8 @@ def test_one_control_that_is_not_beaten_forbids_the_claim():
 @pytest.mark.parametrize(("low", "expected"), [(0.001, 1.0), (0.0, 0.0), (-0.01, 0.0), (math.nan, 0.0)])
 def test_a_map_that_explains_nothing_for_sure_may_claim_nothing(low, expected):
     """Above every baseline because those are worse than none: no claim without explained variance above 0."""
-    rows = [r for r in truth_rows() if (r.series, r.measure, r.region) != ("sbl", "split_ev_beyond", "brain")]
-    rows.append(MetricRow(series="sbl", against="measured", measure="split_ev_beyond", value=0.02, lower=low,
-                        upper=0.05, contrast="all", region="brain"))  # fmt: skip
+    rows = [r for r in truth_rows() if (r.series, r.minus, r.region) != ("sbl", "n/a", "brain")]
+    rows.append(replace(level("sbl", 0.02), lower=low, upper=0.05))
     assert flagged(judge(rows), "function")["sbl"] == expected
 
 
@@ -119,16 +126,16 @@ def test_a_map_that_explains_nothing_for_sure_may_claim_nothing(low, expected):
 def test_plain_arithmetic_must_be_beaten_where_the_run_has_it(plain):
     """zerofill, sdmod and wmn count, also where they stand among the methods or not among the baselines given."""
     rows = [*truth_rows(), level(plain, 0.1), *(gain("sbl", plain, 0.0, region=r) for r in ("brain", "active40"))]
-    rows = [r for r in rows if not (r.against == plain and r.value > 0.05)]
+    rows = [r for r in rows if not (r.minus == plain and r.value > 0.05)]
     given = {"methods": ("wmn", "sbl") if plain == "wmn" else ("sbl",),
              "baselines": [name for name in BASELINES if name != plain]}  # fmt: skip
     assert flagged(make_verdict(rows, **given), "function")["sbl"] == 0.0
-    rows = [gain("sbl", plain, 0.05, region=r.region) if r.against == plain else r for r in rows]
+    rows = [gain("sbl", plain, 0.05, region=r.region) if r.minus == plain else r for r in rows]
     verdict = make_verdict(rows, **given)
     assert flagged(verdict, "function")["sbl"] == 1.0
     if plain == "wmn":
         assert "more accurately than interpolation, denoising or wmn." in verdict.headline
-        assert not any(s.series == s.against for s in verdict.sentences if s.decision)
+        assert not any(s.row.series == s.row.minus for s in verdict.sentences if s.decision)
 
 
 def test_methods_that_were_not_applied_are_named_first_and_compared_with_nobody():
@@ -143,7 +150,7 @@ def test_methods_that_were_not_applied_are_named_first_and_compared_with_nobody(
     assert (verdict.best, verdict.not_applied) == ("srgan", ("sbl",))
     assert flagged(verdict, "applied") == {"srgan": 1.0, "sbl": 0.0}
     assert set(flagged(verdict, "function")) == {"srgan"}
-    assert not any("sbl" in s.series or "sbl" in s.against for s in verdict.sentences)
+    assert not any("sbl" in (s.row.series, s.row.minus) for s in verdict.sentences if s.row)
     both = judge(truth_rows(), not_applied=["sbl", "srgan"])
     assert both.to_json()["not_applied_text"].startswith(
         "srgan and sbl were not applied: they fell back to zero filling."
@@ -153,13 +160,16 @@ def test_methods_that_were_not_applied_are_named_first_and_compared_with_nobody(
 
 
 def test_r_amplitude_and_correct_fraction_stand_beside_explained_variance():
-    beside = {"split_r_beyond": 0.415, "split_amplitude_beyond": 0.31, "split_right_beyond": 0.23}
-    verdict = judge([*truth_rows(), *(level("sbl", v, "active40", m) for m, v in beside.items())])
-    text = next(s.text for s in verdict.sentences if s.series == "sbl")
-    assert text.startswith("sbl: 0.242 (95 % interval 0.232 to 0.252), active voxels, |t| > 4; r 0.415, recovered")
-    assert text.endswith("recovered amplitude 0.310, correct fraction 0.230; brain 0.121.")
+    beside = {"r": 0.415, "amplitude": 0.31, "correct_fraction": 0.23}
+    verdict = judge([*truth_rows(), *(level("sbl", v, "active40", name) for name, v in beside.items())])
+    text = next(s.text for s in verdict.sentences if s.row and s.row.series == "sbl")
+    assert text == (
+        "sbl: 0.242 [0.232, 0.252], active voxels (|t| > 4); correlation r 0.415; recovered amplitude 0.310; correct "
+        "fraction 0.230; whole brain 0.121."
+    )
     undefined = [level("measured", math.nan, r.region) if r.series == "measured" else r for r in truth_rows()]
-    assert any("Brain: no value for measured: too little reproducible detail" in t for t in judge(undefined).limits)
+    said = "Whole brain: no value for measured: too little reproducible detail"
+    assert any(said in text for text in judge(undefined).limits)
     assert any("veins" in text for text in verdict.limits)
 
 
@@ -171,20 +181,15 @@ def test_worse_in_the_active_region_forbids_the_claim_unclear_does_not():
 
 
 def test_a_baseline_that_was_not_compared_was_not_beaten():
-    rows = [r for r in truth_rows() if r.against != "ratio"]
+    rows = [r for r in truth_rows() if r.minus != "ratio"]
     verdict = judge(rows)
     assert flagged(verdict, "function")["sbl"] == 0.0
     assert any("not compared with ratio" in s.text for s in verdict.sentences)
 
 
-def blind_rows():
-    """Without a truth nothing is compared."""
-    return []
-
-
-def share(series, value, half=0.04, measure="tested_share"):
-    return MetricRow(series=series, against="zerofill", measure=measure, value=value, lower=value - half,
-                     upper=value + half, region="brain", n=8)  # fmt: skip
+def share(series, value, half=0.04):
+    return MetricRow(series=series, reference="oneLevelDown", statistic="tested_share", value=value,
+                     lower=value - half, upper=value + half, region="brain", n=8)  # fmt: skip
 
 
 ONE_LEVEL = {
@@ -193,21 +198,22 @@ ONE_LEVEL = {
 }  # fmt: skip
 
 
-def test_without_a_truth_nothing_is_ranked():
-    verdict = judge(blind_rows())
+def test_without_a_reference_nothing_is_compared():
+    verdict = judge([])
     said = verdict.to_json()
-    assert (said["status"], said["best"]) == ("not assessed", "sbl")  # the default method, as nothing ranks them
+    assert (said["status"], said["best"]) == ("not assessed", "sbl")  # the default method
     assert said["headline"] == (
         "Treat the srgan and sbl maps as an interpolation and do not interpret detail finer than your scan: whether it "
         "is true was not measured in this run."
     )
     assert said["sentences"] == []
-    assert {r.measure for r in verdict.rows} == {"verdict_image", "verdict_applied"}
+    assert {r.statistic for r in verdict.rows} == {f"verdict_{n}" for n in ("function", "image", "specific", "applied")}
+    assert [math.isnan(flagged(verdict, name)["sbl"]) for name in ("function", "image", "specific")] == [True] * 3
     assert any("--retrospective" in text for text in verdict.limits)
 
 
 def test_without_a_truth_the_test_one_level_down_stands_in_its_place():
-    rows = [*blind_rows(), share("sbl", 0.27), share("sdmod", 0.1)]
+    rows = [share("sbl", 0.27), share("sdmod", 0.1)]
     verdict = judge(rows, one_level=ONE_LEVEL)
     assert verdict.headline == (
         "Treat the srgan and sbl maps as an interpolation and do not interpret detail finer than 6 mm: whether it is "
@@ -220,7 +226,7 @@ def test_without_a_truth_the_test_one_level_down_stands_in_its_place():
     )
     assert verdict.status == "not assessed"
     assert not any(s.decision for s in verdict.sentences)
-    assert {s.series for s in verdict.sentences if s.measure == "tested_share"} == {"sbl"}
+    assert {s.row.series for s in verdict.sentences if s.row} == {"sbl"}
     both = judge([*rows, share("srgan", 0.31)], one_level={**ONE_LEVEL, "series": {}})
     assert both.best == "srgan"
     harm = judge([*rows, share("srgan", -0.2)], one_level={**ONE_LEVEL, "series": {}})
@@ -230,9 +236,9 @@ def test_without_a_truth_the_test_one_level_down_stands_in_its_place():
     assert any("srgan is worse than zero filling (−20 % of" in s.text for s in harm.sentences)
     unsure = judge([*rows, share("srgan", -0.02)], one_level={**ONE_LEVEL, "series": {}})
     assert "Do not use" not in unsure.headline
-    (said,) = [s.text for s in unsure.sentences if s.series == "srgan" and s.measure == "tested_share"]
+    (said,) = [s.text for s in unsure.sentences if s.row and s.row.series == "srgan"]
     assert "srgan does not differ detectably from zero filling (−2 % of what zero filling misses is explained; " in said
-    assert said.endswith("volumes: −6 to 2 %).")
+    assert said.endswith("volumes: [−6, 2] %).")
     assert "worse" not in said
     # with a truth it stands among what the verdict rests on, and decides nothing
     true = judge([*truth_rows(), *rows], one_level=ONE_LEVEL)
@@ -241,7 +247,7 @@ def test_without_a_truth_the_test_one_level_down_stands_in_its_place():
 
 
 def test_a_calibrated_map_carries_the_warning():
-    rows = [*blind_rows(), share("sbl", 0.27), share("sdmod", 0.1)]
+    rows = [share("sbl", 0.27), share("sdmod", 0.1)]
     verdict = judge(rows, one_level={**ONE_LEVEL, "calibrated": True})
     assert "27 %" not in verdict.headline
     assert "shifted by one voxel" in CALIBRATED
@@ -261,35 +267,35 @@ def test_large_motion_is_said_before_accuracy():
     assert line.index("srgan was not applied") < line.index("sbl recovers real detail")
 
 
-def test_nothing_at_all():
-    verdict = judge([])
-    assert verdict.headline.startswith("Treat the srgan and sbl maps as an interpolation")
-    assert not flagged(verdict, "function")
-    assert flagged(verdict, "image") == pytest.approx({"srgan": math.nan, "sbl": math.nan}, nan_ok=True)
+def test_the_strongest_reference_with_intervals_carries_the_verdict():
+    difference = gain("sbl", "bspline", 0.5, reference="truth")
+    known = [level("sbl", 0.9, reference="truth"), difference]
+    maps = [
+        level("sbl", 0.9, statistic="r", reference="measuredMap"),
+        gain("sbl", "bspline", 0.5, statistic="r", reference="measuredMap"),
+    ]
+    assert evidence(known, ["sbl"]).reference.name == "truth"
+    assert evidence([*known, *truth_rows()], ["sbl"]).reference.name == "measured"
+    assert evidence(maps, ["sbl"]).reference.name == "measuredMap"
+    assert evidence([*maps, *known], ["sbl"]).reference.name == "truth"
+    # split halves without an interval give way to a reference with one
+    bare = [r for r in truth_rows() if r.minus == "n/a"]
+    assert evidence([*bare, *known], ["sbl"]).reference.name == "truth"
+    assert strongest("function", known, ["srgan"]) is None
 
 
-def test_split_half_outranks_known_activation_and_both_outrank_likeness():
-    difference = gain("sbl", "bspline", 0.5, measure="gain_truth_ev_beyond")
-    known = [level("sbl", 0.9, measure="truth_ev_beyond", against="truth"), difference]
-    assert best_table(known, ["sbl"]).evidence.name == "known"
-    assert best_table([*known, *truth_rows()], ["sbl"]).evidence.name == "split"
-    assert best_table([], ["sbl"]) is None
-    likeness = gain("sbl", "bspline", 0.5, measure="gain_truth_r_beyond")
-    maps = [level("sbl", 0.9, measure="truth_r_beyond", against="measured"), likeness]
-    assert best_table(maps, ["sbl"]).evidence.name == "maps"
-    # with both truths in the table differences are those to the measured one
-    assert best_table([known[0], *maps], ["sbl"]).evidence.name == "maps"
-    # split halves without an interval give way to a truth with one
-    bare = [r for r in truth_rows() if r.measure == "split_ev_beyond"]
-    assert best_table([*bare, *known], ["sbl"]).evidence.name == "known"
+def test_one_region_stands_for_active_voxels():
+    assert main_regions(["brain", "active25", "roi", "active50"]) == ("active50", "brain")
+    assert main_regions(["active", "brain"]) == ("active", "brain")
+    assert (main_regions(["roi", "left"]), main_regions([])) == (("roi",), ())
 
 
 def known_rows(value=0.05, **swap):
     """Guided against known activation by regions; no controls, no measured series."""
-    rows = [level(s, v, measure="truth_ev_beyond", against="truth") for s, v in LEVELS.items() if s != "measured"]
+    rows = [level(s, v, reference="truth") for s, v in LEVELS.items() if s != "measured"]
     for region in ("brain", "active"):
         rows += [
-            gain("sbl", other, swap.get(other, value), region=region, measure="gain_truth_ev_beyond")
+            gain("sbl", other, swap.get(other, value), region=region, reference="truth")
             for other in (*BASELINES, "srgan", "sblMirror")
         ]
     return rows
@@ -308,21 +314,17 @@ def test_known_activation_alone_carries_a_verdict_and_says_that_denoised_copies_
     assert flagged(judge(known_rows(sblMirror=0.05)), "specific")["sbl"] == 1.0
 
 
-def test_measured_images_alone_do_not_make_differences_those_to_the_measured_series():
-    rows = [*known_rows(), MetricRow(series="sbl", against="measured", measure="truth_psnr", value=30.0)]
-    assert best_table(rows, ["sbl"]).evidence.name == "known"
-
-
 def test_a_difference_written_the_other_way_round_is_turned():
     rows = [level("sbl", 0.1), gain("bspline", "sbl", -0.08)]
-    row = best_table(rows, ["sbl"]).gain("sbl", "bspline", "brain")
+    row = evidence(rows, ["sbl"]).row("sbl", "brain", "bspline")
     assert (row.value, row.lower, row.upper) == pytest.approx((0.08, 0.07, 0.09))
 
 
-def image(series, against, value, half=0.1, measure="pair_gain_psnr"):
+def image(series, minus, value, half=0.1, reference="heldOut"):
     return MetricRow(
-        series=series, against=against, measure=measure, value=value, lower=value - half, upper=value + half
-    )
+        series=series, minus=minus, statistic="psnr", reference=reference, value=value, lower=value - half,
+        upper=value + half,
+    )  # fmt: skip
 
 
 def test_image_quality_needs_bspline_and_inject_beaten():
@@ -330,12 +332,12 @@ def test_image_quality_needs_bspline_and_inject_beaten():
     assert flagged(judge(both), "image")["srgan"] == 1.0
     assert "more accurate than those of bspline and inject" in judge(both).headline
     assert flagged(judge([both[0], image("srgan", "inject", 0.05)]), "image")["srgan"] == 0.0
-    measured = [
-        image(s.series, s.against, v, measure="gain_truth_psnr") for s, v in zip(both, (0.5, -0.2), strict=True)
-    ]
+    measured = [image(s.series, s.minus, v, reference="measured") for s, v in zip(both, (0.5, -0.2), strict=True)]
     assert flagged(judge([*both, *measured]), "image")["srgan"] == 0.0  # measured volumes outrank the second pair
-    assert "dB against the measured volumes" in next(s.text for s in judge([*both, *measured]).sentences if s.decision)
-    assert flagged(judge([*measured[:1], image("srgan", "inject", 0.3, measure="gain_truth_psnr")]), "image")["srgan"]
+    assert "] dB, against the measured volumes." in next(
+        s.text for s in judge([*both, *measured]).sentences if s.decision
+    )
+    assert flagged(judge([*measured[:1], image("srgan", "inject", 0.3, reference="measured")]), "image")["srgan"]
     alone = judge([both[0]])
     assert math.isnan(flagged(alone, "image")["srgan"])
     assert any("--pair-holdout" in text for text in alone.limits)
@@ -354,8 +356,8 @@ def test_subject_specific_only_where_own_less_placebo_excludes_zero():
 
 
 def test_flags_are_said():
-    rows = [MetricRow(series="raw", measure="flag_task_not_done", value=1.0, contrast="thumb")]
-    rows += [MetricRow(series="raw", measure="flag_broad", value=0.0, contrast="thumb")]
+    rows = [MetricRow(series="raw", statistic="flag_task_not_done", value=1.0, contrast="thumb")]
+    rows += [MetricRow(series="raw", statistic="flag_broad", value=0.0, contrast="thumb")]
     verdict = judge(rows)
     assert "Flags were raised: task possibly not performed." in verdict.limits
 
@@ -364,7 +366,17 @@ def test_plain_values_and_table(tmp_path):
     verdict = judge(truth_rows())
     plain = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
     assert set(plain) == {"headline", "status", "best", "not_applied", "sentences", "limits"}
-    assert plain["sentences"][0]["value"] is None
+    assert list(plain["sentences"][0]) == ["text", "series"]
+    (said,) = [each for each in plain["sentences"] if each.get("minus") == "ratio" and each["series"] == "sbl"][:1]
+    assert (said["decision"], said["statistic"], said["reference"], said["band"]) == (
+        "better",
+        "ev",
+        "measured",
+        "beyond",
+    )
+    assert (said["value"], said["lower"]) == pytest.approx((0.08, 0.07))
+    lacking = judge([r for r in truth_rows() if r.minus != "ratio"]).to_json()["sentences"]
+    assert None in [each["lower"] for each in lacking if each.get("minus") == "ratio"]
     path = tmp_path / "verdict.tsv"
     path.write_text(table_text(verdict.rows))
     assert len(read_table(path)) == len(verdict.rows)
@@ -372,14 +384,12 @@ def test_plain_values_and_table(tmp_path):
 
 def test_any_sure_difference_to_its_plain_form_counts_and_a_plain_form_is_not_better_than_itself():
     rows = [
-        MetricRow(series=one, against="measured", measure="split_ev_beyond", value=value, lower=value - 0.05,
-                upper=value + 0.05, contrast="all", region="brain", n=8)
+        replace(level(one, value), lower=value - 0.05, upper=value + 0.05)
         for one, value in (("sbl", 0.40), ("wmn", 0.36), ("bspline", 0.01), ("measured", 0.9))
     ] + [
-        MetricRow(series=one, against=other, measure="gain_split_ev_beyond", value=value, lower=value - 0.02,
-                upper=value + 0.02, contrast="all", region="brain", n=8)
+        gain(one, other, value, 0.02)
         for one, other, value in (("sbl", "bspline", 0.39), ("wmn", "bspline", 0.35), ("sbl", "wmn", 0.04))
-    ]  # fmt: skip
+    ]
     both = make_verdict(rows, methods=["wmn", "sbl"], baselines=["bspline"], margin=0.08)
     assert both.headline.startswith(
         "wmn and sbl recover real detail finer than your scan, more accurately than interpolation or wmn."
@@ -398,8 +408,9 @@ def test_a_reference_without_reproducible_detail_assesses_nothing():
     """Halves of the measured series that have no detail in common leave every level and difference undefined."""
     rows = undefined(truth_rows(), region=("brain", "active40"))
     maps = [
-        level("sbl", 0.9, measure="truth_r_beyond"), gain("sbl", "bspline", 0.5, measure="gain_truth_r_beyond"),
-    ]  # fmt: skip
+        level("sbl", 0.9, statistic="r", reference="measuredMap"),
+        gain("sbl", "bspline", 0.5, statistic="r", reference="measuredMap"),
+    ]
     alone = judge([*rows, *maps])
     assert alone.status == "not assessed"
     finer = "do not interpret detail finer than your scan."
@@ -419,13 +430,34 @@ def test_a_reference_without_reproducible_detail_assesses_nothing():
 def test_a_verdict_is_given_where_the_reference_has_reproducible_detail():
     """In active voxels where the brain as a whole has none; for a contrast that has, where the first has none."""
     rows = undefined(truth_rows(), region=("brain",))
-    assert best_table(rows, ["sbl"]).regions == ("active40",)
+    assert evidence(rows, ["sbl"]).regions == ("active40",)
     assert judge(rows).status == "more accurate"
     assert judge(rows).headline.startswith("sbl recovers real detail finer than your scan in active voxels (|t| > 4),")
     lost = judge(rows, methods=("srgan",))
     assert lost.status == "not more accurate"
     assert "finer than your scan in active voxels (|t| > 4) more accurately than" in lost.headline
     others = [replace(r, contrast="second") for r in truth_rows()]
-    table = best_table([*undefined(truth_rows(), contrast=("all",)), *others], ["sbl"])
-    assert (table.contrast, table.regions) == ("second", ("brain", "active40"))
-    assert best_table([*others, *truth_rows()], ["sbl"]).contrast == "all"
+    found = evidence([*undefined(truth_rows(), contrast=("all",)), *others], ["sbl"])
+    assert (found.contrast, found.regions) == ("second", ("active40", "brain"))
+    assert evidence([*others, *truth_rows()], ["sbl"]).contrast == "all"
+
+
+def test_a_difference_becomes_a_sentence_through_few_functions():
+    """Every function of the evaluation that holds the row itself, from the table of the evaluation to the words."""
+    rows, met = truth_rows(), []
+    followed = next(r for r in rows if (r.series, r.minus, r.region) == ("sbl", "ratio", "brain"))
+
+    def watch(frame, event, result):
+        code = frame.f_code
+        ours = event == "return" and "stats/evaluation" in code.co_filename and not code.co_name.startswith("<")
+        if ours and code.co_name not in met and any(each is followed for each in frame.f_locals.values()):
+            met.append(code.co_name)
+
+    sys.setprofile(watch)
+    try:
+        verdict = judge(rows)
+    finally:
+        sys.setprofile(None)
+    assert met == ["row", "compare", "value_text", "comparison"]
+    (said,) = [each.text for each in verdict.sentences if each.row is followed]
+    assert said == "sbl is more accurate than ratio: +0.080 [0.070, 0.090], whole brain."

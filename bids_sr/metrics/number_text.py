@@ -1,0 +1,48 @@
+"""Numbers and intervals as pages, sentences and figures show them; nothing else formats them."""
+
+import math
+
+NOT_DEFINED = "n/a"
+
+
+def number(value: float, form: str = "") -> str:
+    """A number with a true minus and no negative zero; n/a where it is not defined.
+
+    Parameters
+    ----------
+    value : any number
+    form : as of `format`; empty: three decimals below 1, two below 10, else one
+
+    Examples
+    --------
+    >>> number(0.12345), number(-12.345), number(0.274, ".0%"), number(-0.0004, "+.3f"), number(math.nan)
+    ('0.123', '−12.3', '27 %', '0.000', 'n/a')
+    """
+    if not math.isfinite(value):
+        return NOT_DEFINED
+    if not form:
+        form = f".{3 if abs(value) < 1 else 2 if abs(value) < 10 else 1}f"
+    text = f"{value:{form}}"
+    if not float(text.rstrip("%")):
+        text = text.lstrip("+-")
+    return text.replace("-", "−").replace("%", " %")
+
+
+def interval(lower: float, upper: float, form: str = "") -> str:
+    """An interval in brackets, of numbers or percentages without their sign; empty where there is none.
+
+    >>> interval(-0.04, 0.1), interval(0.39, 0.41, ".0%"), interval(math.nan, 1.0)
+    ('[−0.040, 0.100]', '[39, 41]', '')
+    """
+    if not (math.isfinite(lower) and math.isfinite(upper)):
+        return ""
+    return f"[{number(lower, form)}, {number(upper, form)}]".replace(" %", "")
+
+
+def estimate(value: float, lower: float, upper: float, form: str = "") -> str:
+    """A value with its interval; a sign in `form` is that of the value alone.
+
+    >>> estimate(0.08, 0.07, 0.09, "+.2f"), estimate(0.08, math.nan, math.nan)
+    ('+0.08 [0.07, 0.09]', '0.080 (no interval)')
+    """
+    return f"{number(value, form)} {interval(lower, upper, form.lstrip('+')) or '(no interval)'}"

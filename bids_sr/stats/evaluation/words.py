@@ -1,0 +1,266 @@
+"""Sentences on accuracy, made here and nowhere else: of a comparison, a claim, a run, a series of another program.
+
+Every one is made of a decided claim (`bids_sr.stats.evaluation.evidence.Claim`) and the rows that it rests on. Values
+in brackets are 95 % intervals.
+"""
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.metrics.number_text import estimate, interval, number
+from bids_sr.metrics.registry import statistic
+from bids_sr.series import ACQUIRED, BASELINES, MEASURED, PCA, SAME, SMOOTH, series
+from bids_sr.sr.method import UnknownMethod, method_of_series
+from bids_sr.stats.controls.negative_controls import PLACEBOS, placebos_of
+from bids_sr.stats.evaluation.evidence import (
+    HALVES,
+    STRONGEST,
+    Claim,
+    Comparison,
+    Decision,
+    Evidence,
+    below_zero,
+    tenths_of,
+)
+from bids_sr.stats.evaluation.tested_share import OneLevelDown
+
+DECISIONS: Mapping[str, tuple[str, str, str]] = {
+    "better": ("▲", "higher", "is more accurate than"),
+    "same": ("=", "equivalent", "is as accurate as"),
+    "worse": ("▼", "lower", "is less accurate than"),
+    "unclear": ("?", "no detectable difference", "does not differ detectably from"),
+}
+"""Sign of each decision, what it says of a difference, and of the series compared."""
+MARKS: Mapping[str, tuple[str, str]] = {
+    "more accurate": ("✓", "good"),
+    "not more accurate": ("✗", "bad"),
+    "less accurate": ("▼", "bad"),
+    "mixed": ("▲▼", "open"),
+    "not assessed": ("?", "open"),
+    "not applied": ("○", "idle"),
+}
+"""Symbol and class of each status; the symbol tells it without the color."""
+BANDS: Mapping[str, str] = {
+    "beyond": "beyond the acquired Nyquist limit", "all": "signal units", "within": "within the acquired Nyquist limit",
+}  # fmt: skip
+TOO_LITTLE = "too little reproducible detail (its two halves correlate below .5)"
+"""Why what a measured half explains of the other, 2 - 1/r, has no value where it would be below 0."""
+WORSE = "worse than adding no detail"
+MOVED_MM, MOVED_SHARE = 0.5, 0.2
+"""Framewise displacement (mm) of a volume that moved, and the share of such volumes that is said before all else."""
+
+_IMAGES = {each.name: each.words for each in STRONGEST["image"]}
+
+
+class Sentence(NamedTuple):
+    """A statement, the value or the comparison that it is on, and where there is neither the series it is about."""
+
+    text: str
+    row: MetricRow | None = None
+    decision: Decision | None = None
+    series: str = MISSING
+
+
+def names(which: Iterable[str], last: str = "and") -> str:
+    """Names in a sentence.
+
+    >>> names(["a", "b", "c"], "or"), names(["a"])
+    ('a, b or c', 'a')
+    """
+    *rest, end = dict.fromkeys(which)
+    return f"{', '.join(rest)} {last} {end}" if rest else end
+
+
+def capital(text: str) -> str:
+    """A text that begins a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+def region_text(region: str) -> str:
+    """A region in words; nothing for none."""
+    if tenths := tenths_of(region):
+        return f"active voxels (|t| > {tenths / 10:g})"
+    known = {"roi": "region of interest", "active": "truly active voxels", "brain": "whole brain", MISSING: ""}
+    return known.get(region, region)
+
+
+def value_text(row: MetricRow, form: str = "") -> str:
+    """A value with its interval, in its unit."""
+    return estimate(row.value, row.lower, row.upper, form) + (" dB" if row.unit == "dB" else "")
+
+
+def decision_text(each: Comparison) -> str:
+    """What a decision says of the first of two series."""
+    return DECISIONS[each.decision][2]
+
+
+def comparison(each: Comparison) -> Sentence:
+    """A difference between two series, or between a method and one of its placebos."""
+    row, placebo = each.row, PLACEBOS.get(each.row.minus)
+    other = f"the same method with {placebo.instead}" if placebo else row.minus
+    images = row.statistic == "psnr"
+    where = _IMAGES[row.reference] if images else region_text(row.region)
+    if math.isfinite(row.value):
+        form = "+.2f" if images else "+.3f"
+        text = f"{row.series} {decision_text(each)} {other}: {value_text(row, form)}, {where}"
+    else:
+        text = f"{row.series} was not compared with {other}, {where}"
+    if placebo and each.decision == "better":
+        text += f"; this part depends on {placebo.owed}"
+    return Sentence(f"{'Images: ' * images}{text}.", row, each.decision)
+
+
+def specific_text(claim: Claim, *, in_full: bool = False) -> str:
+    """Whether a gain is attributable to this participant's own data; empty where no control analysis was run."""
+    if claim.holds is None:
+        return ""
+    reach, there = claim.unbeaten, [each.row.minus for each in claim.comparisons]
+    if claim.holds:
+        text = f"Part of the gain of {claim.series} is specific to this participant's own data."
+    else:
+        owed, verb = names((PLACEBOS[name].owed for name in reach), "or"), "reach" if len(reach) > 1 else "reaches"
+        text = f"The gain of {claim.series} is not shown to depend on {owed}: {names(reach)} {verb} it too."
+    lacking = [name for name in placebos_of(claim.series) if name not in there]
+    return f"{text} Not tried: {names(lacking)}." if in_full and lacking else text
+
+
+def levels(evidence: Evidence, of: Iterable[str]) -> list[Sentence]:
+    """How much of the detail each series has, in active voxels first."""
+    found = []
+    for name in of:
+        known = [
+            row for region in evidence.regions
+            if (row := evidence.row(name, region)) is not None and math.isfinite(row.value)
+        ]  # fmt: skip
+        if known:
+            texts = [f"{name}: {value_text(known[0], '.3f')}, {region_text(known[0].region)}"]
+            texts += [f"{words} {number(value, '.3f')}" for words, value in beside(evidence, name, known[0].region)]
+            texts += [f"{region_text(row.region)} {number(row.value, '.3f')}" for row in known[1:]]
+            found.append(Sentence("; ".join(texts) + ".", known[0]))
+    return found
+
+
+def beside(evidence: Evidence, series: str, region: str) -> list[tuple[str, float]]:
+    """Name and value of what is told beside explained variance, as far as it is known."""
+    others = ("r", "amplitude", "correct_fraction") if evidence.reference.statistic == "ev" else ()
+    values = ((statistic(name).label, evidence.value(series, region, name)) for name in others)
+    return [(text, value) for text, value in values if math.isfinite(value)]
+
+
+def basis(evidence: Evidence) -> str:
+    """What the levels are, and what they are held against."""
+    what, note = "correlation beyond the acquired resolution", "shared noise counts as agreement"
+    if evidence.reference.statistic == "ev":
+        what, note = "explained variance beyond the acquired resolution", "1 = all, 0 = none, below 0 = wrong detail"
+    what += ", corrected for noise in the reference" * (evidence.reference is HALVES)
+    smooth = f", {evidence.fwhm_mm:g} mm FWHM" if evidence.fwhm_mm else ""
+    text = f"Compared with {evidence.reference.words}: {what} ({note}); contrast {evidence.contrast}{smooth}"
+    return f"{text}. In brackets: 95 % intervals over blocks."
+
+
+def tested(found: OneLevelDown, methods: Collection[str]) -> list[Sentence]:
+    """What was tested one level down, and what became of a calibration; it compares nothing."""
+    out = [
+        Sentence(f"Tested on this run {found.where_text}: {share_text(row)}.", row)
+        for name, row in found.tested.items() if name in methods
+    ]  # fmt: skip
+    told = {name: f"{name}: {text}" for name, text in found.calibrations.items()}
+    both = [*told.items(), *((name, text) for name in methods if (text := untested(found, name)))]
+    return out + [Sentence(f"{text}.", series=name) for name, text in both if name in methods]
+
+
+def untested(found: OneLevelDown, method: str) -> str:
+    """Why a method was not tested one level down; empty where it was."""
+    why = found.reasons.get(method, "").rstrip(".")
+    return f"{method} was not tested {found.where_text}: {why}" if why else ""
+
+
+def share_text(row: MetricRow) -> str:
+    """What a series explains of zero filling's error one level down, with its interval."""
+    share, ends = f"{number(row.value, '.0%')} of what zero filling misses", interval(row.lower, row.upper, ".0%")
+    over = f"95 % interval over {row.n or 'the'} stretches of volumes: {ends} %" if ends else ""
+    if not (below_zero(row) or row.lower <= 0):
+        return f"{row.series} explains {share}" + (f" ({over})" if over else "")
+    told = "is worse than zero filling" if below_zero(row) else "does not differ detectably from zero filling"
+    return f"{row.series} {told} ({'; '.join(filter(None, [f'{share} is explained', over]))})"
+
+
+def idle_text(not_applied: Sequence[str]) -> str:
+    """Which methods were not applied; empty for none."""
+    if not not_applied:
+        return ""
+    many = len(not_applied) > 1
+    fell, whose = ("they fell", "Their series equal") if many else ("it fell", "Its series equals")
+    return (
+        f"{names(not_applied)} {'were' if many else 'was'} not applied: {fell} back to zero filling. "
+        f"{whose} zerofill and {'are' if many else 'is'} left out of all comparisons."
+    )
+
+
+def moved(displacement: Sequence[float]) -> tuple[float, float] | None:
+    """Mean displacement (mm), and the share of volumes that moved, of those that are known; None where none is.
+
+    >>> moved([float("nan"), 0.2, 0.8])
+    (0.5, 0.5)
+    """
+    known = [value for value in displacement if math.isfinite(value)]
+    return (sum(known) / len(known), sum(value > MOVED_MM for value in known) / len(known)) if known else None
+
+
+def moved_much(displacement: Sequence[float]) -> bool:
+    """Whether the head moved so much that it is said before all else."""
+    mean, share = moved(displacement) or (0.0, 0.0)
+    return mean >= MOVED_MM or share >= MOVED_SHARE
+
+
+def motion_text(displacement: Sequence[float]) -> str:
+    """That the head moved much, where it did, from framewise displacements (mm); else empty.
+
+    >>> motion_text([float("nan"), 0.1, 0.9, 0.8])
+    'Head motion is large: 67 % of the volumes moved by more than 0.5 mm (mean framewise displacement 0.60 mm).'
+    >>> motion_text([0.1, 0.2])
+    ''
+    """
+    if not moved_much(displacement):
+        return ""
+    mean, share = moved(displacement) or (0.0, 0.0)
+    much = f"{number(share, '.0%')} of the volumes moved by more than {MOVED_MM:g} mm"
+    return f"Head motion is large: {much} (mean framewise displacement {mean:.2f} mm)."
+
+
+_FIXED = {
+    **dict.fromkeys(
+        ACQUIRED,
+        "acquired series, motion-corrected; its maps are brought to the high-resolution grid by spline interpolation",
+    ),
+    SMOOTH: "B-spline series, smoothed in space; kernel width chosen on the other half of the blocks",
+    PCA: "B-spline series, denoised by temporal PCA; number of components chosen on the other half of the blocks",
+    MEASURED: "measured at the high resolution: the reference",
+}
+
+
+def description_of(name: str) -> str:
+    """One line on a series: what makes it; "" for one that no method or baseline makes.
+
+    >>> description_of("zerofill")
+    'baseline: in-plane zero filling of k-space'
+    >>> description_of("nobody")
+    ''
+    """
+    if name in BASELINES:
+        return f"baseline: {BASELINES[name]}"
+    if name in PLACEBOS:
+        return f"control analysis of {PLACEBOS[name].method}: {PLACEBOS[name].instead}"
+    if name in _FIXED:
+        return _FIXED[name]
+    found = series(name)
+    if found.variant == SAME:
+        return f"acquired series (zerofill), smoothed to the resolution of {found.method}"
+    try:
+        summary = method_of_series(found.method).summary
+    except UnknownMethod:
+        return ""
+    member = ", trained with another seed" if found.kind == "member" else ""
+    return f"method: {summary}{member}"
