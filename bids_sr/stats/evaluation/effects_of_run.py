@@ -212,8 +212,8 @@ def save_fine_effects(run: RunEffects, path: Path) -> Path:
     moved[:3, 3] += moved[:3, :3] @ low
     arrays: dict[str, Any] = {"contrast": np.array(contrast), "affine": moved, "mask": mask[box]}
     weights = whole.get(contrast)
-    for series, file in run.files.items() if weights is not None and max(run.factor) > 1 else ():
-        if kind_of(series) != "member":
+    if weights is not None and max(run.factor) > 1:
+        for file in [file for series, file in run.files.items() if kind_of(series) != "member"]:
             name, betas = on_grid(load_effects(file), mask.shape, run.affine)
             arrays[f"beyond_{name}"] = beyond_nyquist(betas @ weights.astype(np.float32), run.factor)[box]
     with atomic_files.whole_file(path) as part, open(part, "wb") as stream:
