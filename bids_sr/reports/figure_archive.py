@@ -9,9 +9,10 @@ import contextlib
 import io
 import json
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
@@ -97,7 +98,7 @@ def packed_figures(source: Path, root: Path, labels: Sequence[str]) -> Iterator[
             pack_figures(source, root, label)
 
 
-def _loose(folder: Path) -> Iterable[tuple[Path, dict[str, object]]]:
+def _loose(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Figures in a folder that are not empty, with their notes."""
     for note in folder.glob("*.json"):
         path = note.with_suffix("")
@@ -134,5 +135,5 @@ def figures_of(root: Path, label: str) -> list[ArchivedFigure]:
     return sorted(every, key=lambda each: (each.contrast, each.figure, each.smoothing, each.label))
 
 
-def _archived(path: Path | zipfile.Path, note: Mapping[str, object]) -> ArchivedFigure:
+def _archived(path: Path | zipfile.Path, note: Mapping[str, Any]) -> ArchivedFigure:
     return ArchivedFigure(path=path, **{name: note[name] for name in _NOTED})

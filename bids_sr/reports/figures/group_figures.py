@@ -96,7 +96,9 @@ def primary_figure(row: Any) -> Figure:
     have no names.
     """
     people = sorted(zip(row.differences, row.participants, row.rivals, strict=True), reverse=True)
-    named, labels, points = len(people) <= _NAMED, {}, {}
+    named = len(people) <= _NAMED
+    labels: dict[str, str] = {}
+    points: dict[str, list[Point]] = {}
     for value, who, rival in people:
         text = f"{value:+.3f} (minus {series_text(rival)})".replace("-", "−", 1) if named else ""
         color = s.ORANGE if value > 0 else s.SOFT

@@ -159,7 +159,8 @@ def activation_figure(
     cuts = slices.cuts(places, whole)
     if not scene.roi_is_brain:
         cuts += slices.cuts(places, _close_up(scene, first, places, whole))
-    layers, rows = _on_one_scale(maps, display, limit, alpha=0.92), []
+    layers = _on_one_scale(maps, display, limit, alpha=0.92)
+    rows: list[Row] = []
     for name, each in layers.items():
         lines = [Outline(image=significant[name], color=_FDR_COLOR, width=0.6)] if name in (significant or {}) else []
         rows.append(slices.row_of(series_text(name), cuts, *scene.around(each, *lines)))

@@ -135,10 +135,10 @@ def repeated(image: Volume, target: Volume) -> Array:
     return data
 
 
-def gray(image: Volume, mask: Volume | None = None, **more: Any) -> Layer:
+def gray(image: Volume, mask: Volume | None = None) -> Layer:
     """An image in gray: black is 0 or the 1st percentile, white 1.15 times the 99th inside the mask."""
     low, high = gray_limits(image, mask)
-    return Layer(image=image, low=low, high=high, **more)
+    return Layer(image=image, low=low, high=high)
 
 
 def gray_limits(image: Volume, mask: Volume | None = None) -> tuple[float, float]:
