@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from bids_sr import series as registry
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, Kind
-from bids_sr.stats.controls.negative_controls import PLACEBOS
 from bids_sr.stats.evaluation.evidence import tenths_of
 
 ORDER: tuple[Kind, ...] = ("run", "baseline", "control", "method", "placebo", "member", "measured")
@@ -26,11 +25,6 @@ def kind_of(series: str) -> Kind:
     """Kind of a series in tables and figures, where the acquired one stands among the baselines."""
     kind = registry.kind_of(series)
     return "baseline" if kind == "acquired" else kind
-
-
-def placebo_text(series: str) -> str:
-    """What a placebo had instead of this subject's own pair, in words; the name itself where unknown."""
-    return PLACEBOS[series].instead if series in PLACEBOS else series
 
 
 def series_text(series: str) -> str:
@@ -71,17 +65,6 @@ def series_of(rows: Iterable[MetricRow], wanted: Sequence[str] = (), kinds: Iter
             ORDER.index(kind_of(name)), not name.startswith("raw"), place.get(name, len(place)), known.get(name, 99),
         ),
     )  # fmt: skip
-
-
-def pick(
-    rows: Iterable[MetricRow], measure: str, *, contrast: str | None = None, region: str | None = None
-) -> dict[str, MetricRow]:
-    """Rows of one measure by series; of several that answer, the first."""
-    found: dict[str, MetricRow] = {}
-    for row in rows:
-        if row.measure == measure and contrast in (None, row.contrast) and region in (None, row.region):
-            found.setdefault(row.series, row)
-    return found
 
 
 def known(row: MetricRow | None) -> bool:

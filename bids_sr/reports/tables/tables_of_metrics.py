@@ -3,20 +3,26 @@
 A difference is set in bold where its interval excludes 0, nowhere else: a larger value alone is no finding.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from markupsafe import Markup
 
 from bids_sr.frozen import frozen
-from bids_sr.metrics.long_tables import COLUMNS, MISSING, MetricRow
+from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.metrics.number_text import interval, number
 from bids_sr.metrics.registry import STATISTICS
-from bids_sr.reports.markup import Head, table
+from bids_sr.reports.markup import Head, joined, picked, render, table
 from bids_sr.reports.tables import evaluation_rows as pick
-from bids_sr.reports.tables.evaluation_tables import cell
-from bids_sr.stats.evaluation.words import region_text
+from bids_sr.series import IMAGE_REFERENCES
+from bids_sr.stats.controls.negative_controls import PLACEBOS
+from bids_sr.stats.evaluation.evidence import main_regions, strongest
+from bids_sr.stats.evaluation.verdict import specific
+from bids_sr.stats.evaluation.words import BANDS, region_text, specific_text
 
+NOTHING = Markup("<p class='note'>The table of metrics has no such values.</p>")
 Choice = Mapping[str, Collection[str]]
 """Values by column, of which a row has one each."""
+_BOLD = "bold: the interval excludes 0"
 
 
 @frozen
@@ -60,6 +66,47 @@ SCANS = (
 """Tables of structural scans: likeness and quality of each contrast, tissues and lesions."""
 
 
+def _of_images(title: str, reference: str) -> MetricTable:
+    """Likeness of all series to a reference, with the difference to B-spline and inject."""
+    of_psnr = {"reference": (reference,), "statistic": ("psnr",), "minus": IMAGE_REFERENCES}
+    rows = ({"reference": (reference,), "statistic": ("psnr", "ssim"), "minus": (MISSING,)}, of_psnr)
+    return MetricTable(title=f"{title} ({_BOLD})", rows=rows, columns=("statistic", "minus"))
+
+
+IMAGES = _of_images("Single volumes compared with those measured at high resolution", "measured")
+HELD_OUT = _of_images("Images of the held-out pair", "heldOut")
+_OWN_DATA = MetricTable(
+    title=f"Method - control: {{contrast}}, {{band}} ({_BOLD})",
+    rows=({"minus": tuple(PLACEBOS), "band": tuple(BANDS)},),
+    lines=("series", "minus"),
+    columns=("region",),
+    split=("contrast", "band"),
+)
+
+
+def tables_html(declared: Iterable[MetricTable], rows: Sequence[MetricRow], names: Sequence[str] = ()) -> Markup:
+    """All tables of some declarations, one below the other; see `rendered`."""
+    return joined(content for each in declared for _, content in rendered(each, rows, names)) or NOTHING
+
+
+def placebo_html(rows: Sequence[MetricRow]) -> Markup:
+    """What is attributable to this subject's own pair, guide and time series: own minus placebo, in words first."""
+    own = pick.placebo_gains(rows)
+    methods = list(dict.fromkeys(row.series for row in own))
+    evidence = strongest("function", rows, methods)
+    said = [text for method in methods if (text := specific_text(specific(evidence, method), in_full=True))]
+    regions = main_regions(row.region for row in own)
+    tables = rendered(_OWN_DATA, [row for row in own if row.region in regions])
+    return joined([*(Markup("<p>{}</p>").format(text) for text in said), picked(tables)]) or NOTHING
+
+
+def cell(row: MetricRow | None, *, bold: bool = False) -> str:
+    """A value with its interval, as the inside of a table cell."""
+    if row is None:
+        return "–"
+    return render("value", number(row.value), interval(row.lower, row.upper), bold and row.excludes_zero)
+
+
 def rendered(declared: MetricTable, rows: Sequence[MetricRow], names: Sequence[str] = ()) -> list[tuple[str, Markup]]:
     """The tables of a declaration with their titles; none without rows of statistics that have a label.
 
@@ -86,14 +133,18 @@ def _table(declared: MetricTable, rows: Sequence[MetricRow], title: str, names: 
     heads: list[Head] = [*declared.lines]
     for key in columns:
         unit = next(row.unit for (_, column), row in by_place.items() if column == key)
-        words = [_word(name, value) for name, value in zip(declared.columns, key, strict=True)]
-        heads.append((", ".join(filter(None, words)), "" if unit in ("1", "signal") else unit))
+        told = dict(zip(declared.columns, key, strict=True))
+        minus = told.pop("minus", MISSING)
+        words = ", ".join(_word(name, value) for name, value in told.items())
+        words += f" minus {_word('series', minus)}" if minus != MISSING else ""
+        heads.append((words, "" if unit in ("1", "signal") else unit))
     lines = []
     for line in _keys(declared, declared.lines, rows, names):
         first = [_word(name, value) for name, value in zip(declared.lines, line, strict=True)]
         values = (by_place.get((line, key)) for key in columns)
         lines.append([*first, *(cell(row, bold=row is not None and row.is_difference) for row in values)])
-    return table(title, heads, lines, names=len(declared.lines))
+    first = len(declared.lines)
+    return table(title, heads, lines, names=first, texts=range(first))
 
 
 def _is_of(row: MetricRow, choice: Choice) -> bool:
@@ -134,10 +185,9 @@ def _word(column: str, value: str) -> str:
     if column == "series":
         return pick.series_text(value)
     if column == "minus":
-        return "" if value == MISSING else f"minus {pick.series_text(value)}"
+        return f"{value}: {PLACEBOS[value].instead}"
     if column == "statistic":
         return STATISTICS[value].label
     if column == "region":
         return region_text(value)
-    levels = COLUMNS[column].get("Levels", {})
-    return str(levels.get(value, value)) if isinstance(levels, Mapping) else value
+    return BANDS[value] if column == "band" else value

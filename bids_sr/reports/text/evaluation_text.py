@@ -12,8 +12,8 @@ from bids_sr.metrics.number_text import number
 from bids_sr.metrics.registry import statistic
 from bids_sr.reports.markup import Head, folded, joined, render, table
 from bids_sr.reports.tables import evaluation_rows as pick
-from bids_sr.reports.tables.evaluation_tables import cell
 from bids_sr.reports.tables.html_tables import messages_html
+from bids_sr.reports.tables.tables_of_metrics import cell
 from bids_sr.stats.controls.qc_flags import flag_rows
 from bids_sr.stats.evaluation.evidence import Evidence, accuracy
 from bids_sr.stats.evaluation.words import (

@@ -109,7 +109,7 @@ def draw_evaluation(
     boldref, bold_mask : reference of the run and brain on its grid, for effects in percent
     has_truth : whether high-resolution BOLD or activation is known
     """
-    from bids_sr.reports.tables.evaluation_tables import holdout_html, images_html
+    from bids_sr.reports.tables.tables_of_metrics import HELD_OUT, IMAGES, tables_html
     from bids_sr.reports.text.evaluation_text import verdict_html
 
     yield Drawn("verdict", verdict_html(verdict, evaluation, run_maps.raised(flags)))
@@ -120,9 +120,9 @@ def draw_evaluation(
         yield from _beyond(evaluation, halves_figures, _SCORED if has_truth else (), percent)
     yield from _truth(evaluation, series_names)
     yield from _negative_controls(evaluation)
-    for reference, table, desc in (("measured", images_html, "images"), ("heldOut", holdout_html, "holdout")):
+    for reference, table, desc in (("measured", IMAGES, "images"), ("heldOut", HELD_OUT, "holdout")):
         if any((row.statistic, row.reference) == ("psnr", reference) for row in evaluation if not row.is_difference):
-            yield Drawn(desc, table(evaluation, series_names))
+            yield Drawn(desc, tables_html([table], evaluation, series_names))
 
 
 def _agreement(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
@@ -184,7 +184,7 @@ def _truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
 
 def _negative_controls(rows: Sequence[MetricRow]) -> Iterator[Drawn]:
     from bids_sr.reports.figures.evaluation_figures import placebo_figure
-    from bids_sr.reports.tables.evaluation_tables import placebo_html
+    from bids_sr.reports.tables.tables_of_metrics import placebo_html
 
     if gains := placebo_gains(rows):
         yield Drawn("placebo", placebo_figure(gains, contrast=contrasts_of(gains)[0]))

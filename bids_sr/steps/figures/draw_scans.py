@@ -41,16 +41,15 @@ def draw_scans(
     coarse_scans, other_scans, made_scans : by interpolation, and of all methods
     """
     from bids_sr.reports.figures.anat_figures import scans_figure
-    from bids_sr.reports.markup import joined
     from bids_sr.reports.tables.html_tables import facts_html
-    from bids_sr.reports.tables.tables_of_metrics import SCANS, rendered
+    from bids_sr.reports.tables.tables_of_metrics import SCANS, tables_html
 
     found = by_series([*coarse_scans, *other_scans, *made_scans, *fine_scans])
     series = {name: {key: scan_mask.like(scan) for key, scan in scans.items()} for name, scans in found.items()}
     measured = series.pop("measured")
     index = shown_slice(scan_mask.data, untrained_slices(fine_scans, coarse_scans, scan_mask, card_file))
     yield Drawn("scans", scans_figure(series, measured, scan_mask, index))
-    yield Drawn("scans", joined(content for each in SCANS for _, content in rendered(each, scan_metrics)))
+    yield Drawn("scans", tables_html(SCANS, scan_metrics))
     title = f"Position against the first scan ({scan_facts['align']})"
     yield Drawn("scanfacts", facts_html({title: scan_facts["offsets"]}))
 

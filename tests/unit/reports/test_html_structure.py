@@ -11,12 +11,6 @@ import pandas as pd
 from grouptables import values_of
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.reports.markup import joined
-from bids_sr.reports.tables.evaluation_tables import (
-    holdout_html,
-    images_html,
-    placebo_html,
-)
 from bids_sr.reports.tables.group_comparison_tables import comparisons_html, paper_html, papers
 from bids_sr.reports.tables.html_tables import (
     calibration_html,
@@ -24,7 +18,7 @@ from bids_sr.reports.tables.html_tables import (
     registration_html,
     summary_html,
 )
-from bids_sr.reports.tables.tables_of_metrics import SCANS, rendered
+from bids_sr.reports.tables.tables_of_metrics import HELD_OUT, IMAGES, SCANS, placebo_html, tables_html
 from bids_sr.reports.text.evaluation_text import guards_html, verdict_html
 from bids_sr.stats.group.comparisons import compare
 
@@ -146,11 +140,11 @@ def pages() -> dict[str, str]:
     }  # fmt: skip
     flags = [{"name": "task", "raised": True, "text": "Told <so>.", "remedy": "Do it."}]
     return {
-        "holdout": holdout_html(rows), "images": images_html(rows),
+        "holdout": tables_html([HELD_OUT], rows), "images": tables_html([IMAGES], rows),
         "placebo": placebo_html(rows),
         "verdict": verdict_html(VERDICT, rows, flags), "guards": guards_html(rows, flags),
         "many": verdict_html({**VERDICT, "sentences": [VERDICT["sentences"][0]] * 8}),
-        "structural": joined(content for each in SCANS for _, content in rendered(each, scans)),
+        "structural": tables_html(SCANS, scans),
         "summary": summary_html({"Subject": "sub-01", "warnings": ["<w>"], "notes": "n", "Runs": [1, 2], "x": {}}),
         "card": card_html(card), "registration": registration_html({"bold_t1w_nmi": 1.16, "roi_is_brain": True}),
         "calibration": calibration_html({"usable": True, "n_volumes": 20, "overlap": 0.5, "censored": [1, 2]}, 6.0),

@@ -12,8 +12,7 @@ from bids_sr.reports.assembler import assemble
 from bids_sr.reports.figure_archive import figures_of
 from bids_sr.reports.figures.anat_figures import explanation_figure, scans_figure
 from bids_sr.reports.figures.style import FigureInputError
-from bids_sr.reports.markup import joined
-from bids_sr.reports.tables.tables_of_metrics import SCANS, rendered
+from bids_sr.reports.tables.tables_of_metrics import SCANS, tables_html
 from bids_sr.steps.figures import declared
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 2, 0, -10], [0, 0, 2, -5], [0, 0, 0, 1]])
@@ -67,7 +66,7 @@ def test_tables_by_contrast_with_series_in_rows():
         row("T1w", "attunet", "psnr", 24.25, reference="heldOut"),
         row("all", "measured", "tissue_volume", 600.0, "gm"), row("all", "a<b", "tissue_dice", math.nan, "gm"),
     ]  # fmt: skip
-    html = joined(content for each in SCANS for _, content in rendered(each, rows))
+    html = tables_html(SCANS, rows)
     assert html.count("<table") == 2
     assert "<th scope='row'>attunet</th><td>24.2</td>" in html
     assert "Tissues and lesions, all: volume" in html
