@@ -7,9 +7,9 @@ import csv
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from bids_sr.metrics.long_tables import COLUMNS, read_frame
+from bids_sr.metrics.long_tables import COLUMNS, MetricRow, read_frame
 
 NONE = "n/a"
 TABLES = ("image", "activation", "evaluation", "anat")
@@ -114,6 +114,35 @@ def _placed(here: Mapping[str, str], told: tuple[str, str, str, str], **more: st
     statistic, band, reference, threshold = told
     place = {"statistic": statistic, "band": band, "reference": reference, "threshold": threshold, "minus": NONE}
     return Place(**{**here, **place, **more})
+
+
+_OLD = {told: name for name, told in KNOWN.items()}
+
+
+def measure_of(row: MetricRow) -> str:
+    """The old name of what a row tells."""
+    reference = "truth" if row.reference == "measuredMap" else row.reference
+    name = _OLD.get((row.statistic, row.band, reference, row.threshold), row.statistic)
+    if row.minus == NONE or row.statistic in ("verdict", "compared"):
+        return name
+    return name.replace("pair_", "pair_gain_") if name.startswith("pair_") else f"gain_{name}"
+
+
+def against_of(row: MetricRow) -> str:
+    """What stood in the old column `against`."""
+    if row.minus != NONE:
+        return row.minus
+    if row.statistic == "tested_share":
+        return "zerofill"
+    return {"measuredMap": "measured", "heldOut": NONE}.get(row.reference, row.reference)
+
+
+def named_row(series: str, measure: str, value: float, *, against: str = NONE, **more: Any) -> MetricRow:
+    """A row by its old name; a difference of whole-run maps is one to known activation."""
+    cells = {"series": series, "measure": measure, "against": against, "region": more.pop("region", NONE)}
+    place = place_of("evaluation", {**cells, "contrast": more.pop("contrast", NONE)})
+    assert place is not None, measure
+    return MetricRow(**{**place._asdict(), "fwhm_mm": 0.0, "value": value, **more})
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

@@ -125,7 +125,7 @@ def test_share_is_one_for_the_truth_and_zero_for_zero_filling() -> None:
 
 def test_the_person_is_the_unit() -> None:
     def figures(value: float) -> dict[str, list[MetricRow]]:
-        return {name: [MetricRow(series="sbl", measure="m", value=value)] * 2 for name in tables.MEASURES}
+        return {name: [MetricRow(series="sbl", statistic="m", value=value)] * 2 for name in tables.MEASURES}
 
     row = tables._mean_over_people("sbl", [("A", figures(0.2)), ("B", figures(0.4)), ("B", figures(0.8))])
     assert row["r"] == "0.40 (0.20 to 0.60) / 0.40 (0.20 to 0.60)"
@@ -159,7 +159,15 @@ def test_what_the_gate_chose(
 def test_the_contrast_of_all_events_comes_first() -> None:
     rows = [
         MetricRow(
-            series="sbl", measure="split_r_beyond", value=v, region="brain", contrast=c, fwhm_mm=0, lower=math.nan
+            series="sbl",
+            statistic="r",
+            band="beyond",
+            reference="measured",
+            value=v,
+            region="brain",
+            contrast=c,
+            fwhm_mm=0,
+            lower=math.nan,
         )
         for v, c in ((0.1, "face"), (0.5, "all"))
     ]

@@ -347,15 +347,31 @@ def test_the_page_over_all_has_evidence_motion_warnings_and_who_was_not_applied(
     func.mkdir()
     here = {"region": "active40", "contrast": "all", "series": "sbl"}
     measured = [
-        MetricRow(**here, measure="split_ev_beyond", against="measured", value=0.514, lower=0.497, upper=0.529),
-        MetricRow(**here, measure="gain_split_ev_beyond", against="bspline", value=0.5, lower=0.4, upper=0.6),
+        MetricRow(**here, statistic="ev", band="beyond", reference="measured", value=0.514, lower=0.497, upper=0.529),
+        MetricRow(
+            **here,
+            minus="bspline",
+            statistic="ev",
+            band="beyond",
+            reference="measured",
+            value=0.5,
+            lower=0.4,
+            upper=0.6,
+        ),
     ]
     tested = MetricRow(
-        series="sbl", against="zerofill", measure="tested_share", region="brain", value=0.27, lower=0.2, upper=0.33, n=7
+        series="sbl",
+        statistic="tested_share",
+        reference="oneLevelDown",
+        region="brain",
+        value=0.27,
+        lower=0.2,
+        upper=0.33,
+        n=7,
     )
     always = [
-        MetricRow(series="sbl", measure="verdict_applied", value=1.0),
-        MetricRow(series="run", measure="flag_broad", value=1.0, contrast="all"),
+        MetricRow(series="sbl", statistic="verdict_applied", value=1.0),
+        MetricRow(series="run", statistic="flag_broad", value=1.0, contrast="all"),
     ]
     verdict = {"headline": "Found.", "best": "sbl", "not_applied": ["srgan"], "limits": []}
     (func / f"{run}_desc-confounds_timeseries.tsv").write_text("framewise_displacement\nn/a\n0.2\n0.2\n1.1\n")

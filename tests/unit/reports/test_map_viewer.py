@@ -163,7 +163,7 @@ def viewer_of(maps, rows, best, brain=BRAIN) -> dict:
 )
 def test_the_viewer_begins_with_what_the_verdict_is_about(best, judged, contrast, series):
     """The best method, never one that was not applied, on the contrast that was judged."""
-    row = MetricRow(series="sbl", measure="split_ev_beyond", value=0.2, against="measured", contrast=judged)
+    row = MetricRow(series="sbl", statistic="ev", band="beyond", reference="measured", value=0.2, contrast=judged)
     content = viewer_of(maps_of_run(), [row, replace(row, series="srgan")], best)
     assert content["first"] == {"contrast": contrast, "smoothing": "none", "series": series}
     assert content["series"] == ["raw", "bspline", "srgan", "sbl"]

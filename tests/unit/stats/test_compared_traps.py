@@ -13,8 +13,17 @@ def rows() -> list[MetricRow]:
     """As MP-PCA of a noisy phantom has them: a little is explained beyond the limit, where others have noise."""
     own = {"series": "mppca", "contrast": "all", "region": "active"}
     return [
-        MetricRow(**own, against="truth", measure="truth_ev_beyond", value=0.024, lower=0.016, upper=0.031),
-        MetricRow(**own, against="zerofill", measure="gain_truth_ev_beyond", value=0.05, lower=0.01, upper=0.09),
+        MetricRow(**own, statistic="ev", band="beyond", reference="truth", value=0.024, lower=0.016, upper=0.031),
+        MetricRow(
+            **own,
+            minus="zerofill",
+            statistic="ev",
+            band="beyond",
+            reference="truth",
+            value=0.05,
+            lower=0.01,
+            upper=0.09,
+        ),
     ]
 
 
@@ -31,11 +40,22 @@ def test_a_smaller_copy_of_a_noisy_series_is_no_truer(likeness: tuple[float, flo
     own = {"series": "other", "contrast": "all", "region": "brain"}
     low, high = likeness
     given = [
-        MetricRow(**own, against="truth", measure="truth_ev_within", value=0.3, lower=0.2, upper=0.4),
-        MetricRow(**own, against="zerofill", measure="gain_truth_ev_within", value=1.3, lower=1.0, upper=1.7),
-        MetricRow(**own, against="otherSame", measure="gain_truth_ev_within", value=1.3, lower=1.0, upper=1.7),
+        MetricRow(**own, statistic="ev", band="within", reference="truth", value=0.3, lower=0.2, upper=0.4),
         MetricRow(
-            **own, against="zerofill", measure="gain_truth_r_within", value=(low + high) / 2, lower=low, upper=high
+            **own, minus="zerofill", statistic="ev", band="within", reference="truth", value=1.3, lower=1.0, upper=1.7
+        ),
+        MetricRow(
+            **own, minus="otherSame", statistic="ev", band="within", reference="truth", value=1.3, lower=1.0, upper=1.7
+        ),
+        MetricRow(
+            **own,
+            minus="zerofill",
+            statistic="r",
+            band="within",
+            reference="truth",
+            value=(low + high) / 2,
+            lower=low,
+            upper=high,
         ),
     ]
     said = compared_verdict("other", given, fwhm_mm=0.0, facts={}, advice=PROGRAM)
@@ -48,7 +68,7 @@ def test_a_series_that_explains_nothing_is_not_more_accurate() -> None:
     own = {"series": "tedana", "contrast": "all", "region": "brain"}
     gain = {"measure": "gain_truth_ev_within", "value": 1.18, "lower": 0.03, "upper": 2.9}
     given = [
-        MetricRow(**own, against="truth", measure="truth_ev_within", value=-0.6, lower=-1.1, upper=-0.2),
+        MetricRow(**own, statistic="ev", band="within", reference="truth", value=-0.6, lower=-1.1, upper=-0.2),
         *(MetricRow(**own, against=other, **gain) for other in ("zerofill", "tedanaSame")),
     ]
     said = compared_verdict("tedana", given, fwhm_mm=0.0, facts={}, advice=PROGRAM)
@@ -59,8 +79,10 @@ def test_a_series_that_explains_nothing_is_not_more_accurate() -> None:
 def test_without_the_control_at_the_same_resolution_nothing_is_assessed() -> None:
     own = {"series": "x", "contrast": "all", "region": "brain"}
     given = [
-        MetricRow(**own, against="truth", measure="truth_ev_within", value=0.6, lower=0.5, upper=0.7),
-        MetricRow(**own, against="zerofill", measure="gain_truth_ev_within", value=0.2, lower=0.1, upper=0.3),
+        MetricRow(**own, statistic="ev", band="within", reference="truth", value=0.6, lower=0.5, upper=0.7),
+        MetricRow(
+            **own, minus="zerofill", statistic="ev", band="within", reference="truth", value=0.2, lower=0.1, upper=0.3
+        ),
     ]
     assert compared_verdict("x", given, fwhm_mm=float("nan"), facts={}, advice=PROGRAM).status == "not assessed"
 
@@ -69,8 +91,17 @@ def test_a_series_that_adds_no_detail_is_told_so() -> None:
     """As B-spline interpolation: it explains nothing beyond the limit, where zero filling leaks a little."""
     own = {"series": "bspline2", "contrast": "all", "region": "active"}
     given = [
-        MetricRow(**own, against="truth", measure="truth_ev_beyond", value=0.002, lower=0.001, upper=0.003),
-        MetricRow(**own, against="zerofill", measure="gain_truth_ev_beyond", value=-0.03, lower=-0.04, upper=-0.02),
+        MetricRow(**own, statistic="ev", band="beyond", reference="truth", value=0.002, lower=0.001, upper=0.003),
+        MetricRow(
+            **own,
+            minus="zerofill",
+            statistic="ev",
+            band="beyond",
+            reference="truth",
+            value=-0.03,
+            lower=-0.04,
+            upper=-0.02,
+        ),
     ]
     said = compared_verdict("bspline2", given, fwhm_mm=0.0, facts={"grid": "finer"}, advice=PROGRAM)
     assert said.status == "not more accurate"

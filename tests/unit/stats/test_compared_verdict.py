@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from oldtables import against_of, measure_of
 
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import same_name
@@ -157,7 +158,9 @@ def test_what_a_denoiser_has_seen_in_both_halves_is_no_gain(run):
 
 
 def test_the_control_at_the_same_resolution_stands_in_the_table(run):
-    rows = {(row.series, row.against, row.measure): row for row in rows_of(run, "known") if row.region == "brain"}
+    rows = {
+        (row.series, against_of(row), measure_of(row)): row for row in rows_of(run, "known") if row.region == "brain"
+    }
     assert ("smoothed", same_name("smoothed"), "gain_truth_ev_within") in rows
     assert ("finer", same_name("smoothed"), "gain_truth_ev_within") not in rows, "it is no control of another series"
     assert (same_name("smoothed"), "truth", "truth_ev_within") in rows
@@ -187,7 +190,7 @@ def test_differences_that_are_sure_and_small_count_as_none():
     found = compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM)
     assert {each.kind: each.decision for each in found.claims} == {"within": "same", "beyond": "better"}
     assert found.status == "more accurate"
-    told = {row.measure: row.value for row in found.rows}
+    told = {measure_of(row): row.value for row in found.rows}
     assert told == {"compared_fwhm": 0, "compared_within": 0, "compared_beyond": 1}
     assert found.to_json()["decisions"] == {"within": "same", "beyond": "better"}
 
@@ -244,7 +247,7 @@ def test_noise_of_the_other_run_costs_a_series_nothing(run):
     found = {}
     for reference, measure in (("known", "truth_ev_within"), ("other", "other_ev_within")):
         for row in rows_of(run, reference):
-            if (row.measure, row.region) == (measure, "brain"):
+            if (measure_of(row), row.region) == (measure, "brain"):
                 found[reference, row.series] = row.value
     for name in ("denoised", "smoothed", "zerofill"):
         true = found["known", name]

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from oldtables import measure_of
 
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.stats.controls.qc_flags import (
@@ -54,7 +55,12 @@ def test_task_not_done_is_activity_elsewhere_only(roi, peaks, raised):
     flag = task_flag(cc_with(*peaks), roi, MASK, "thumb")
     assert flag.raised is raised
     row = flag.row()
-    assert (row.series, row.contrast, row.measure, row.value) == ("raw", "thumb", "flag_task_not_done", float(raised))
+    assert (row.series, row.contrast, measure_of(row), row.value) == (
+        "raw",
+        "thumb",
+        "flag_task_not_done",
+        float(raised),
+    )
     assert f"{cc_with(*peaks)[IN]:.2f}" in flag.text
 
 
@@ -150,13 +156,13 @@ def test_ghost_at_half_a_field_of_view():
 
 
 def test_distortion_is_more_than_half_a_voxel():
-    rows = [MetricRow(series="run", measure="edge_mismatch", value=1.6)]
+    rows = [MetricRow(series="run", statistic="edge_mismatch", value=1.6)]
     assert distortion_flag(rows, 3.0).raised is True
     assert distortion_flag(rows, 3.4).raised is False
     assert distortion_flag([], 3.0) is None
-    judged = [*rows, MetricRow(series="run", measure="flag_distortion", value=1.0)]
+    judged = [*rows, MetricRow(series="run", statistic="flag_distortion", value=1.0)]
     assert distortion_flag(judged, 3.4).raised is True
-    unmeasured = [MetricRow(series="run", measure="edge_mismatch", value=float("nan"))]
+    unmeasured = [MetricRow(series="run", statistic="edge_mismatch", value=float("nan"))]
     assert distortion_flag(unmeasured, 3.0) is None
 
 

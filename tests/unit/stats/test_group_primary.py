@@ -215,8 +215,8 @@ def test_numbers_that_cannot_be_had() -> None:
 def test_a_method_that_was_not_applied_in_a_run_is_out_of_the_comparisons_there(tmp_path: Path) -> None:
     cohort(tmp_path, 8)
     rows = [detail("zerofill", 0.02), detail("sbl", 0.02), detail("sblMirror", 0.01), detail("srgan", 0.1)]
-    idle = MetricRow(series="sbl", measure="verdict_applied", value=0)
-    write_tables(tmp_path, "09", rows=[*rows, idle, MetricRow(series="srgan", measure="verdict_applied", value=1)])
+    idle = MetricRow(series="sbl", statistic="verdict_applied", value=0)
+    write_tables(tmp_path, "09", rows=[*rows, idle, MetricRow(series="srgan", statistic="verdict_applied", value=1)])
     found = joined(tmp_path)
     assert found.told.values.tolist() == [["tap", "sub-09 task-tap", "sbl", "verdict_applied"]]
     there = found.values[(found.values["participant"] == "sub-09") & (found.values["statistic"] == "ev")]

@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pytest
+from oldtables import against_of, measure_of
 
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.stats.evaluation.agreement import (
@@ -179,7 +180,7 @@ def rows_of(files, **changes):
     roi[5:15, 5:15] = True
     run = run_of(files, CONTRASTS, mask=mask, roi=roi, **changes)
     rows = agreement_rows(run, measured_halves)
-    return {(r.series, r.against, r.contrast, r.region, r.measure): r for r in rows}, mask, roi
+    return {(r.series, against_of(r), r.contrast, r.region, measure_of(r)): r for r in rows}, mask, roi
 
 
 def test_a_condition_with_too_few_blocks_is_told_once_for_all_its_contrasts(caplog, tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from oldtables import measure_of
 
 from bids_sr.metrics.long_tables import COLUMNS, columns_json, metric_rows, number_text, read_table, table_text
 from bids_sr.metrics.measure_names import metric
@@ -44,7 +45,7 @@ def maps():
 
 
 def figures(rows, contrast):
-    return {r.measure: number_text(r.value) for r in rows if r.contrast == contrast}
+    return {measure_of(r): number_text(r.value) for r in rows if r.contrast == contrast}
 
 
 def make_rows(maps, contrasts, per_acquired=4.0):
@@ -157,6 +158,6 @@ def test_raw_maps_are_put_on_the_fine_grid(maps):
         maps, {k: CONTRASTS[k] for k in ("thumb", "little")}, parse_thresholds(["quarter"]), acquired=acquired,
         fine=fine, roi=fine.mask, fwhm_mm=0.0, per_acquired=4.0,
     )  # fmt: skip
-    by = {(r.series, r.contrast, r.measure): number_text(r.value) for r in rows}
+    by = {(r.series, r.contrast, measure_of(r)): number_text(r.value) for r in rows}
     assert float(by["rawSpline", "thumb", "quarter_paper"]) == float(by["rawSpline", "thumb", "quarter_voxels"]) / 4
     assert {series for series, *_ in by} == {"rawSpline"}

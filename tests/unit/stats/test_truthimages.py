@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from oldtables import against_of, measure_of
 from skimage.metrics import structural_similarity
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
@@ -81,7 +82,7 @@ def test_volumes_are_evenly_spaced_and_as_many_as_asked_for(series):
 def test_rows_hold_levels_and_gains_over_bspline_and_inject(series):
     folder, _, mask = series
     scores = scores_of(folder, mask)
-    rows = {(r.series, r.against, r.measure): r for r in image_rows(scores, seed=1, n_boot=200)}
+    rows = {(r.series, against_of(r), measure_of(r)): r for r in image_rows(scores, seed=1, n_boot=200)}
     levels = {s: rows[s, "measured", "truth_psnr"].value for s in scores}
     assert levels["sbl"] > levels["inject"] > levels["bspline"]
     assert levels["sbl"] == pytest.approx(scores["sbl"]["psnr"].mean())
@@ -103,7 +104,7 @@ def test_gains_are_paired_where_volumes_differ_more_than_series():
         "bspline": {"psnr": base, "ssim": base / 50},
         "sbl": {"psnr": base + 0.2, "ssim": base / 50},
     }
-    rows = {(r.series, r.against, r.measure): r for r in image_rows(scores)}
+    rows = {(r.series, against_of(r), measure_of(r)): r for r in image_rows(scores)}
     gain = rows["sbl", "bspline", "gain_truth_psnr"]
     assert (gain.lower, gain.upper) == pytest.approx((0.2, 0.2))
     level = rows["sbl", "measured", "truth_psnr"]
@@ -136,7 +137,7 @@ def test_too_few_volumes_and_equal_images_have_no_interval():
     assert row.n is None
     assert math.isnan(row.lower)
     equal = few | {"sbl": {"psnr": np.full(3, np.inf), "ssim": np.ones(3)}}
-    rows = {(r.series, r.measure): r.value for r in image_rows(equal)}
+    rows = {(r.series, measure_of(r)): r.value for r in image_rows(equal)}
     assert math.isnan(rows["sbl", "gain_truth_psnr"])
     assert image_rows({}) == []
     with pytest.raises(ValueError, match="cannot be compared"):

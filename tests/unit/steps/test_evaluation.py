@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from oldtables import against_of, measure_of
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
@@ -84,7 +85,7 @@ def test_options_of_the_effects_act(files, made, tmp_path):
 def test_split_halves_are_tabled_with_gains_controls_and_maps(made, tmp_path):
     given = {"contrasts": CONTRASTS, "factor": FACTOR, "n_boot": 100, "random_seed": 3}
     table = compare_halves(made, brain(), brain(), **given)
-    rows = {(r.series, r.against, r.contrast, r.region, r.measure): r for r in table}
+    rows = {(r.series, against_of(r), r.contrast, r.region, measure_of(r)): r for r in table}
     gain = rows["sbl", "bspline", "all", "brain", "gain_split_r_beyond"]
     assert gain.value > 0
     assert gain.lower < gain.value < gain.upper
@@ -112,11 +113,11 @@ def test_maps_are_held_against_both_truths(made):
         maps, brain(), brain(), made, {"thumb": Volume(rng.random(SHAPE), AFFINE)}, contrasts=CONTRASTS, factor=FACTOR,
         at_rest=False, random_seed=0,
     )  # fmt: skip
-    assert {r.fwhm_mm for r in rows if r.measure == "truth_r_t"} == {3.5}
-    assert {r.against for r in rows if r.measure == "truth_r_effect"} == {"measured", "truth"}
-    assert {r.against for r in rows if r.measure == "truth_auc"} == {"truth"}
+    assert {r.fwhm_mm for r in rows if measure_of(r) == "truth_r_t"} == {3.5}
+    assert {against_of(r) for r in rows if measure_of(r) == "truth_r_effect"} == {"measured", "truth"}
+    assert {against_of(r) for r in rows if measure_of(r) == "truth_auc"} == {"truth"}
     assert {r.series for r in rows} == {"measured", "bspline", "sbl"}
-    assert any(r.measure == "truth_r_beyond" and r.contrast == "all" and r.against == "measured" for r in rows)
+    assert any(measure_of(r) == "truth_r_beyond" and r.contrast == "all" and against_of(r) == "measured" for r in rows)
 
 
 def test_known_activation_alone_gives_gains_with_intervals_at_no_smoothing(made):
@@ -130,7 +131,7 @@ def test_known_activation_alone_gives_gains_with_intervals_at_no_smoothing(made)
             maps, brain(), brain(), files, known, contrasts=CONTRASTS, factor=FACTOR, at_rest=False,
             **{"random_seed": 0} | changes,
         )  # fmt: skip
-        tables.append({(r.series, r.against, r.fwhm_mm, r.region, r.measure): r for r in rows})
+        tables.append({(r.series, against_of(r), r.fwhm_mm, r.region, measure_of(r)): r for r in rows})
         assert len(tables[-1]) == len(rows)  # nothing is told twice
     key = ("sbl", "bspline", 0.0, "brain", "gain_truth_r_beyond")
     assert 0 < tables[0][key].lower < tables[0][key].value < tables[0][key].upper
@@ -146,7 +147,7 @@ def test_images_are_held_against_measured_volumes(files, monkeypatch):
     monkeypatch.setattr("bids_sr.steps.evaluation.MOST_VOLUMES", 16)
     series = {name: SeriesReader(path) for name, path in (*files.items(), ("sblMirror", files["bspline"]))}
     found = compare_images(series, brain(), n_dummy=2, random_seed=0)
-    rows = {(r.series, r.against, r.measure): r for r in found}
+    rows = {(r.series, against_of(r), measure_of(r)): r for r in found}
     assert {key[0] for key in rows} == {"bspline", "sbl"}  # no placebo, nor the measured series itself
     gain = rows["sbl", "bspline", "gain_truth_psnr"]
     assert gain.value == pytest.approx(20 * np.log10(2), abs=1e-3)  # half of the error of bspline

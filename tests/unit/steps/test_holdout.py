@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from oldtables import against_of, measure_of
 
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MetricRow
@@ -34,7 +35,7 @@ def score(model_file: Path, pair: tuple[Volume, Volume, Volume]) -> dict[tuple[s
     rows = score_pair(
         *pair, model_file, method="srgan", factor=FACTOR, precision="auto", random_seed=0, omp_nthreads=1, device="cpu"
     )
-    return {(row.series, row.measure, row.against): row for row in rows}
+    return {(row.series, measure_of(row), against_of(row)): row for row in rows}
 
 
 def test_rows_of_every_series(model_file: Path) -> None:

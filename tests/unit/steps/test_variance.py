@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from checking import inconsistency
+from oldtables import against_of, measure_of
 from scipy.ndimage import gaussian_filter
 
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
@@ -176,7 +177,12 @@ def test_series_are_tried_on_the_run_one_level_down_and_the_rest_has_a_reason(fi
     assert rows["sbl"].value > max(rows["bspline"].value, 0), "the map is that of the run, and B-spline adds nothing"
     for name, row in rows.items():
         entry = told["series"][name]
-        assert (row.measure, row.against, row.region, row.n) == ("tested_share", "zerofill", "brain", told["stretches"])
+        assert (measure_of(row), against_of(row), row.region, row.n) == (
+            "tested_share",
+            "zerofill",
+            "brain",
+            told["stretches"],
+        )
         assert (row.value, row.lower, row.upper) == tuple(entry[each] for each in ("share", "lower", "upper"))
 
 
