@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.metrics.measure_names import MISSING, MeasureParts, against_of, fields_of, measure_of, parts_of
+from bids_sr.frozen import frozen
 from bids_sr.metrics.registry import statistic as registered
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MISSING = "n/a"
 COLUMNS: Mapping[str, Mapping[str, object]] = {
     "series": {
         "Description": "Series that the value is about: raw is the acquired grid, rawSpline its maps brought to the "
@@ -75,7 +75,7 @@ _NUMBERS = ("fwhm_mm", "value", "lower", "upper")
 _DTYPES = {name: "Int64" if name == "n" else "float64" if name in _NUMBERS else "str" for name in COLUMNS}
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@frozen
 class MetricRow:
     """One value of a metric, see `COLUMNS`. NaN stands for not defined."""
 
@@ -92,46 +92,6 @@ class MetricRow:
     lower: float = math.nan
     upper: float = math.nan
     n: int | None = None
-
-    def __init__(
-        self, *, series: str, value: float, statistic: str = "", minus: str = MISSING, band: str = MISSING,
-        reference: str = MISSING, region: str = MISSING, threshold: str = MISSING, contrast: str = MISSING,
-        fwhm_mm: float = 0.0, lower: float = math.nan, upper: float = math.nan, n: int | None = None,
-        measure: str | None = None, against: str | None = None,
-    ) -> None:  # fmt: skip
-        # TEMPORARY: with `measure` or `against` the columns are told by an old name
-        if measure is not None or against is not None:
-            if measure is None:
-                measure = measure_of(minus, statistic, band, reference, threshold)
-            if against is None:
-                against = against_of(minus, statistic, reference)
-            told = fields_of(measure, against)
-            given = reference
-            minus, statistic, band, reference, threshold = told
-            if minus != MISSING and reference == "truth" and given == "measuredMap":
-                reference = given
-        values = {
-            "series": series, "statistic": statistic, "value": value, "minus": minus, "band": band,
-            "reference": reference, "region": region, "threshold": threshold, "contrast": contrast,
-            "fwhm_mm": fwhm_mm, "lower": lower, "upper": upper, "n": n,
-        }  # fmt: skip
-        for name, each in values.items():
-            object.__setattr__(self, name, each)
-
-    @property
-    def measure(self) -> str:
-        """TEMPORARY: the old name."""
-        return measure_of(self.minus, self.statistic, self.band, self.reference, self.threshold)
-
-    @property
-    def against(self) -> str:
-        """TEMPORARY: the old column."""
-        return against_of(self.minus, self.statistic, self.reference)
-
-    @property
-    def parts(self) -> MeasureParts:
-        """TEMPORARY: what the old name told."""
-        return parts_of(self.measure)
 
     @property
     def unit(self) -> str:

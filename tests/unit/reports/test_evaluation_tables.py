@@ -8,6 +8,7 @@ from html import unescape
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oldtables import named_row
 
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.metrics.number_text import number
@@ -21,7 +22,7 @@ BAD = "<script>alert('x')</script> & $\\frac"
 
 
 def row(series: str, measure: str, value: float, **given) -> MetricRow:
-    return MetricRow(series=series, measure=measure, value=value, **given)
+    return named_row(series, measure, value, **given)
 
 
 def gain(method: str, other: str, value: float, half: float = 0.02, **given) -> MetricRow:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 from grouptables import values_of
+from oldtables import named_row
 
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.tables.group_comparison_tables import comparisons_html, paper_html, papers
@@ -57,7 +58,7 @@ def rows_of_a_run() -> list[MetricRow]:
 
     def add(series: str, measure: str, value: float, half: float = 0.01, **where) -> None:
         ends = {"lower": value - half, "upper": value + half, "n": 20} if half else {}
-        rows.append(MetricRow(series=series, measure=measure, value=value, **ends, **where))
+        rows.append(named_row(series, measure, value, **ends, **where))
 
     for k, name in enumerate(("bspline", "bsplinePca", "sbl", "srgan", "sblMirror", "measured")):
         for contrast in ("faces", "all"):

@@ -66,10 +66,10 @@ def test_a_smaller_copy_of_a_noisy_series_is_no_truer(likeness: tuple[float, flo
 def test_a_series_that_explains_nothing_is_not_more_accurate() -> None:
     """As a masked tedana series was: far better than noise, and worse than no activation at all."""
     own = {"series": "tedana", "contrast": "all", "region": "brain"}
-    gain = {"measure": "gain_truth_ev_within", "value": 1.18, "lower": 0.03, "upper": 2.9}
+    gain = {"statistic": "ev", "band": "within", "reference": "truth", "value": 1.18, "lower": 0.03, "upper": 2.9}
     given = [
         MetricRow(**own, statistic="ev", band="within", reference="truth", value=-0.6, lower=-1.1, upper=-0.2),
-        *(MetricRow(**own, against=other, **gain) for other in ("zerofill", "tedanaSame")),
+        *(MetricRow(**own, minus=other, **gain) for other in ("zerofill", "tedanaSame")),
     ]
     said = compared_verdict("tedana", given, fwhm_mm=0.0, facts={}, advice=PROGRAM)
     assert said.status == "not more accurate"

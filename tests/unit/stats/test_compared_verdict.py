@@ -4,9 +4,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from oldtables import against_of, measure_of
+from oldtables import against_of, measure_of, named_row
 
-from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import same_name
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.stats.evaluation.agreement import agreement_rows
@@ -176,10 +175,7 @@ def test_a_shift_is_said_and_python_has_its_own_advice(run):
 
 def test_differences_that_are_sure_and_small_count_as_none():
     def row(measure, value, low, high, against="truth"):
-        return MetricRow(
-            series="x", measure=measure, value=value, lower=low, upper=high, against=against, contrast="a",
-            region="active",
-        )  # fmt: skip
+        return named_row("x", measure, value, lower=low, upper=high, against=against, contrast="a", region="active")
 
     rows = [
         row("truth_ev_within", 0.5, 0.4, 0.6),
@@ -206,10 +202,9 @@ def rows_by_hand(**values):
             (f"gain_truth_ev_{band}", gain, "xSame"),
         ):
             value, lower, upper = one
-            rows.append(MetricRow(
-                series="x", measure=measure, value=value, lower=lower, upper=upper, against=against, contrast="a",
-                region=region,
-            ))  # fmt: skip
+            rows.append(
+                named_row("x", measure, value, lower=lower, upper=upper, against=against, contrast="a", region=region)
+            )
     return rows
 
 

@@ -7,7 +7,7 @@ import pytest
 from oldtables import measure_of
 
 from bids_sr.metrics.long_tables import COLUMNS, columns_json, metric_rows, number_text, read_table, table_text
-from bids_sr.metrics.measure_names import metric
+from bids_sr.metrics.registry import statistic
 from bids_sr.stats.regions.activation_regions import parse_thresholds
 from bids_sr.stats.regions.map_summary import (
     Grid,
@@ -103,12 +103,12 @@ def test_every_measure_has_a_unit_and_a_meaning(maps, tmp_path):
     described = json.loads(json.dumps(columns_json(r.statistic for r in rows)))
     assert tuple(described) == tuple(COLUMNS)
     assert set(described["statistic"]["Levels"]) == {r.statistic for r in rows}
-    assert metric("z31_volume").unit == "mm^3"
-    assert metric("psnr").unit == "dB"
+    assert statistic("volume").unit == "mm^3"
+    assert statistic("psnr").unit == "dB"
     with pytest.raises(KeyError, match="nonsense"):
         table_text(metric_rows("raw", {"nonsense": 1.0}))
     with pytest.raises(KeyError):
-        metric("zzz_volume")
+        statistic("zzz_volume")
 
 
 def test_tables_with_other_columns_are_refused(tmp_path):

@@ -150,7 +150,7 @@ def test_flags_without_pair_and_tables(raw_maps):
 
 
 def test_a_flag_that_was_raised_elsewhere_is_not_repeated(raw_maps):
-    edges = [MetricRow(series="run", measure=m, value=1.0) for m in ("edge_mismatch", "flag_distortion")]
+    edges = [MetricRow(series="run", statistic=m, value=1.0) for m in ("edge_mismatch", "flag_distortion")]
     flags, rows = flags_of(raw_maps, edges)
     assert "flag_distortion" not in {measure_of(r) for r in rows}
     assert {each["name"]: each["raised"] for each in flags}["distortion"] is True
