@@ -188,7 +188,9 @@ def test_what_is_not_known_or_too_small_is_not_told(files):
 
 
 def test_rows_with_an_interval_take_the_place_of_bare_ones():
-    given = {"series": "sbl", "measure": "truth_r_effect", "against": "truth", "contrast": "all", "region": "brain"}
+    given = {
+        "series": "sbl", "statistic": "r", "band": "all", "reference": "truth", "contrast": "all", "region": "brain",
+    }  # fmt: skip
     bare, wide = MetricRow(value=0.5, **given), MetricRow(value=0.5, fwhm_mm=4.0, **given)
     sure = MetricRow(value=0.51, lower=0.4, upper=0.6, **given)
     assert replaced([bare, wide], [sure]) == [wide, sure]
