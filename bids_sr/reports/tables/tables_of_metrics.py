@@ -176,7 +176,8 @@ def _order(declared: MetricTable, column: str, rows: Sequence[MetricRow], names:
     if column == "contrast":
         return pick.contrasts_of(rows)
     if column == "region":
-        return pick.regions_of(rows)
+        regions = pick.regions_of(rows)
+        return list(dict.fromkeys([*main_regions(regions), *regions]))
     return list(dict.fromkeys(str(getattr(row, column)) for row in rows))
 
 
