@@ -26,7 +26,7 @@ from bids_sr.sr.variance.one_level_down import quick_map, try_maps
 from bids_sr.sr.variance.outer_band import OuterBand, chosen_slices, level_of_slices
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.run_data import RunData
-from bids_sr.stats.evaluation.evidence import best_table
+from bids_sr.stats.evaluation.evidence import strongest
 
 FEATURES = (
     "tested share",
@@ -108,10 +108,9 @@ def _outer_fifth(data: RunData) -> float:
 
 def outcomes(place: Path) -> dict[str, float]:
     """What the verdict of a run with its reference rests on: explained variance of `sbl`, active voxels and brain."""
-    table = best_table(read_table(_file(place, "_desc-evaluation_metrics.tsv")), ["sbl"])
-    assert table is not None
-    levels = {where: table.level("sbl", region) for where, region in (("active", table.lead), ("brain", "brain"))}
-    return {f"own types, {where}": row.value if row else float("nan") for where, row in levels.items()}
+    found = strongest("function", read_table(_file(place, "_desc-evaluation_metrics.tsv")), ["sbl"])
+    assert found is not None
+    return {f"own types, {where}": found.value("sbl", region) for where, region in (("active", ""), ("brain", "brain"))}
 
 
 def scored(tested: Tested, place: Path) -> list[dict[str, Any]]:

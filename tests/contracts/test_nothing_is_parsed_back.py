@@ -159,8 +159,6 @@ OWED = frozenset({
     "bids_sr/series.py::series",
     "bids_sr/steps/figures/draw_evaluation.py::_beyond",
     # names of metrics: until every reader has the fields of the row
-    "bids_sr/metrics/measure_names.py::fields_of",
-    "bids_sr/metrics/measure_names.py::parts_of",
     "bids_sr/reports/text/overview_text.py::right_number",
     "bids_sr/reports/text/run_summaries.py::_accuracy",
     # figures: until there is a manifest
