@@ -122,7 +122,7 @@ _OLD = {told: name for name, told in KNOWN.items()}
 def measure_of(row: MetricRow) -> str:
     """The old name of what a row tells."""
     if row.threshold != NONE:
-        return f"{row.threshold}_{ {new: old for old, new in OF_REGIONS.items()}[row.statistic]}"
+        return f"{row.threshold}_{ {new: old for old, new in OF_REGIONS.items()}[row.statistic] }"
     reference = "truth" if row.reference == "measuredMap" else row.reference
     name = _OLD.get((row.statistic, row.band, reference, row.threshold), row.statistic)
     if row.minus == NONE or row.statistic in ("verdict", "compared"):

@@ -185,7 +185,7 @@ def test_one_map_has_one_color_scale_and_one_voxel_on_the_whole_page():
     maps, brain = maps_of_run(data_of, tilted), Volume(MASK > 0, tilted)
     signal = brain.like(MASK.astype(np.float32))
     drawn = draw_overview(
-        [], {"best": "sbl"}, {"flags": []}, {}, pd.DataFrame({"framewise_displacement": [0.1]}), maps, brain, brain,
+        [], {"best": "sbl"}, {}, pd.DataFrame({"framewise_displacement": [0.1]}), maps, brain, brain,
         signal, brain, run_name="sub-01_task-a", calibrated=False, at_rest=False,
         run_facts={"Description": "simulated 6 mm"},
     )  # fmt: skip
