@@ -32,7 +32,6 @@ COLUMN_TEXT: Mapping[str, Mapping[str, object]] = {**RUN, **COLUMNS}
 QUESTION = ["task", "variant", "table", "statistic", "band", "reference", "region", "threshold", "contrast", "fwhm_mm"]
 """What was measured, apart from the series and the participant."""
 FLAGS = tuple(f"flag_{name}" for name in flags.FLAGS)
-_NUMBERS = ("fwhm_mm", "value", "lower", "upper")
 _Z95 = 1.959963984540054
 
 
@@ -55,7 +54,7 @@ class Joined:
 
 
 def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
-    """Write all tables as a long one, and combine what is compared; one run's tables are in memory at a time.
+    """Write all tables as a long one, and combine what is compared; one participant's tables are in memory at a time.
 
     Parameters
     ----------
@@ -74,30 +73,41 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
     TableError
         A table cannot be joined.
     """
-    kept, told, series = [], [], []
+    people, told, there = [], [], []
+    statistics, compared = set(), set()
     directions = {name: each.better for name, each in STATISTICS.items()}
+    columns = [*QUESTION, "series", "participant"]
     stream.write("\t".join(COLUMN_TEXT) + "\n")
-    for name, own in tables.groupby("name", sort=False):
-        run = pd.concat([_read(source, stream) for _, source in own.iterrows()], ignore_index=True).assign(name=name)
-        unapplied = (run["statistic"] == APPLIED) & (run["value"] == 0)
-        raised = run["statistic"].isin(FLAGS) & (run["value"] == 1)
-        told.append(run.loc[unapplied | raised, ["task", "name", "series", "statistic"]])
-        series.append(run[["name", "series", "statistic"]].drop_duplicates())
-        idle = run["series"][unapplied].tolist()
-        left_out = [each for each in run["series"].unique() if stands_for(each, idle)]
-        wanted = run["statistic"].map(directions).notna() & (run["minus"] == MISSING) & ~run["series"].isin(left_out)
-        if own["at_rest"].any():  # two seeds are no two conditions, and the paper's regions are no match
-            wanted &= run["threshold"] != "quarter"
-        kept.append(run.loc[wanted, [*QUESTION, "series", "participant", "value", "lower", "upper"]])
-    there = pd.concat(series, ignore_index=True)
-    methods = [name for name in offered_methods() if name in set(there["series"])]
-    compared = sorted(set(there["series"][there["statistic"] == COMPARED]))
+    for _, of_participant in tables.groupby("participant", sort=False):
+        rows = []
+        for name, own in of_participant.groupby("name", sort=False):
+            run = pd.concat([_read(source, stream) for _, source in own.iterrows()], ignore_index=True).assign(
+                name=name
+            )
+            unapplied = (run["statistic"] == APPLIED) & (run["value"] == 0)
+            raised = run["statistic"].isin(FLAGS) & (run["value"] == 1)
+            told.append(run.loc[unapplied | raised, ["task", "name", "series", "statistic"]])
+            there.append(pd.DataFrame({"name": name, "series": run["series"].unique()}))
+            statistics |= set(run["statistic"])
+            compared |= set(run["series"][run["statistic"] == COMPARED])
+            idle = run["series"][unapplied].tolist()
+            left_out = [each for each in run["series"].unique() if stands_for(each, idle)]
+            wanted = (
+                run["statistic"].map(directions).notna() & (run["minus"] == MISSING) & ~run["series"].isin(left_out)
+            )
+            if own["at_rest"].any():  # two seeds are no two conditions, and the paper's regions are no match
+                wanted &= run["threshold"] != "quarter"
+            rows.append(run.loc[wanted, [*columns, "value", "lower", "upper"]])
+        values = combined(pd.concat(rows, ignore_index=True))
+        people.append(values.astype(dict.fromkeys(set(columns) - {"fwhm_mm"}, "category")))
+    series = pd.concat(there, ignore_index=True)
+    methods = [name for name in offered_methods() if name in set(series["series"])]
     return Joined(
-        values=combined(_stacked(kept)),
+        values=_stacked(people),
         told=pd.concat(told, ignore_index=True),
-        series=there[["name", "series"]].drop_duplicates(),
-        statistics=tuple(sorted(set(there["statistic"]) & set(STATISTICS))),
-        methods=(*methods, *compared),
+        series=series,
+        statistics=tuple(sorted(statistics & set(STATISTICS))),
+        methods=(*methods, *sorted(compared)),
     )
 
 
@@ -119,8 +129,8 @@ def _stacked(parts: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             name: np.concatenate([part[name] for part in parts])
-            if name in _NUMBERS
-            else union_categoricals([part[name].astype("category") for part in parts])
+            if name in ("fwhm_mm", "value")
+            else union_categoricals([part[name] for part in parts])
             for name in parts[0]
         }
     )
@@ -140,7 +150,12 @@ def combined(rows: pd.DataFrame) -> pd.DataFrame:
         The same without the ends of intervals, in the order of the rows.
     """
     keys = [*QUESTION, "series", "participant"]
-    number = rows.groupby(keys, observed=True, sort=False).ngroup().to_numpy()
+    # one number for all keys, as a group by so many columns takes memory of many times the rows
+    merged = np.zeros(len(rows), dtype=np.int64)
+    for name in keys:
+        codes, levels = pd.factorize(rows[name])
+        merged = merged * len(levels) + codes
+    _, first, number = np.unique(merged, return_index=True, return_inverse=True)
     known = rows["value"].notna().to_numpy()
     error = ((rows["upper"] - rows["lower"]) / (2 * _Z95)).to_numpy()
     unsure = np.bincount(number, known & ~(error > 0)) > 0
@@ -149,8 +164,8 @@ def combined(rows: pd.DataFrame) -> pd.DataFrame:
     sums = np.bincount(number, weight * rows["value"].fillna(0.0))
     with np.errstate(invalid="ignore"):
         value = sums / np.bincount(number, weight)
-    first = ~rows.duplicated(keys).to_numpy()
-    return rows.loc[first, keys].assign(value=value[number[first]]).reset_index(drop=True)
+    order = np.argsort(first)
+    return rows.iloc[first[order]][keys].assign(value=value[order]).reset_index(drop=True)
 
 
 def wide(values: pd.DataFrame) -> pd.DataFrame:
