@@ -3,7 +3,7 @@
 *Image quality* says that single images look more like those of a finer acquisition; a network must beat ``inject``,
 which plainly carries static detail over. *Function* says that the map of activity shows true BOLD detail (of neurons or
 of the veins that drain them); it may be claimed only against a reference, by a method that explains variance of it, and
-more than every baseline, denoising control and the plain arithmetic there is (`zerofill`, `sdmod`, `wmn`), each by an
+more than every baseline, denoising control and the plain arithmetic there is (`zerofill`, `sdmod`), each by an
 interval above 0. What a placebo reaches as well is not attributable to this participant's own data. A method that fell
 back to zero filling was not applied: it is named first and not compared. Without a reference the verdict has the test
 of the run one level of resolution down in its place.
@@ -85,9 +85,8 @@ def _function(evidence: Evidence | None, method: str, references: Sequence[str],
     """Whether a method shows true detail: better than all in the main region, worse than none in the active one."""
     if evidence is None:
         return Claim(kind="function", series=method, decision=None)
-    # beside its own plain form any difference that is sure counts: both exceed the baselines by more than the margin
     found = [
-        evidence.compare(method, other, region, math.nan if other == "wmn" else margins[region])
+        evidence.compare(method, other, region, margins[region])
         for region in reversed(evidence.regions)
         for other in references
     ]

@@ -75,7 +75,6 @@ def _compared(claims: Sequence[Claim], evidence: Evidence) -> list[str]:
     won, lost = ([each.series for each in claims if each.holds is holds] for holds in (True, False))
     others = {each.row.minus for claim in claims for each in claim.comparisons}
     rivals = ["interpolation", *["denoising"] * bool(others & set(CONTROLS))]
-    rivals += ["wmn"] * ("wmn" in others and won != ["wmn"])
     detail = f"detail finer than your scan{place}"
     if won:
         verb = "recovers" if len(won) == 1 else "recover"

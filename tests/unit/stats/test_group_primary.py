@@ -46,20 +46,20 @@ def test_each_participants_strongest_reference_is_taken() -> None:
         "bspline": people([0.1, 0.2, 0.0, 0.1, math.nan]),
         "zerofill": people([0.2, 0.1, 0.0, 0.1, math.nan]),
         "bsplinePca": people([0.0, 0.1, 0.25, 0.1, math.nan]),
-        "wmn": {"sub-01": 0.35},
+        "sdmod": {"sub-01": 0.35},
         "srgan": people([0.9] * 5), "measured": people([1.0] * 5), "raw": people([0.9] * 5),
     }  # fmt: skip
     (found,) = primary(values_of(series))
     assert (found.series, found.minus, found.role) == ("sbl", "strongest", "strongest")
     assert found.participants == ["sub-00", "sub-01", "sub-02"]
-    assert found.rivals == ["zerofill", "wmn", "bsplinePca"]
+    assert found.rivals == ["zerofill", "sdmod", "bsplinePca"]
     assert found.differences == pytest.approx([0.1, -0.05, 0.05])
     assert (found.n, found.n_undefined, found.n_above) == (3, 1, 2)
 
 
 def test_the_method_is_no_rival_of_itself_and_without_rivals_there_is_no_test() -> None:
-    series = {"wmn": people([0.1, 0.2, 0.3]), "srgan": people([0.1, 0.2, 0.3])}
-    assert primary(values_of(series), "wmn") == []
+    series = {"sbl": people([0.1, 0.2, 0.3]), "srgan": people([0.1, 0.2, 0.3])}
+    assert primary(values_of(series), "sbl") == []
 
 
 def test_the_primary_comparison_stands_first_and_the_others_are_exploratory(tmp_path: Path) -> None:
