@@ -9,15 +9,15 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 def choose_device(device: str) -> str:
     """The device of torch: "auto" is CUDA where a device works; asking for CUDA in vain is an error."""
-    if device == "cpu" or (device == "auto" and why_no_cuda()):
+    if device == "cpu" or (device == "auto" and _why_no_cuda()):
         return "cpu"
-    if device == "cuda" and why_no_cuda():
-        raise RuntimeError(f"--device cuda: {why_no_cuda()}; use --device cpu or auto")
+    if device == "cuda" and _why_no_cuda():
+        raise RuntimeError(f"--device cuda: {_why_no_cuda()}; use --device cpu or auto")
     return "cuda"
 
 
 @cache
-def why_no_cuda() -> str:
+def _why_no_cuda() -> str:
     """Why CUDA cannot be used in this process, or "": a device may be there and too old, taken, or out of order."""
     import torch
 

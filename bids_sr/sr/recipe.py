@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bids_sr.sr.resolution.matrices import Factor
 
 RecipeName = Literal["fast", "paper", "paper-mse"]
-LossKind = Literal["content", "psnr", "adversarial", "perceptual", "tv", "ssim", "identity", "cycle", "sparsify"]
+_LossKind = Literal["content", "psnr", "adversarial", "perceptual", "tv", "ssim", "identity", "cycle", "sparsify"]
 _TIES = ("content", "psnr", "ssim", "cycle", "identity", "sparsify")  # terms that see the target
 
 
@@ -55,7 +55,7 @@ class lazy:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class _Network:
     """A network class with its settings, called with the number of channels and, for a generator, the factor."""
 
     build: lazy
@@ -68,9 +68,9 @@ class Network:
         return self.build(channels, **self.settings)
 
 
-def network(path: str, *, flat: bool = False, **settings: object) -> Network:
+def network(path: str, *, flat: bool = False, **settings: object) -> _Network:
     """A network of `bids_sr.sr.networks`; a `flat` one refuses factors that ask for thinner slices."""
-    return Network(lazy(f"networks.{path}"), settings, flat)
+    return _Network(lazy(f"networks.{path}"), settings, flat)
 
 
 @frozen
@@ -88,13 +88,13 @@ class LossTerm:
     stands_in : on only while there are no weights of VGG-19
     """
 
-    kind: LossKind
+    kind: _LossKind
     build: Callable[..., nn.Module]
     weight: float
     stands_in: bool = False
 
 
-def loss(kind: LossKind, path: str, weight: float, *, stands_in: bool = False) -> LossTerm:
+def loss(kind: _LossKind, path: str, weight: float, *, stands_in: bool = False) -> LossTerm:
     """A term whose class of `bids_sr.sr.losses` is named by its path there."""
     return LossTerm(kind=kind, build=lazy(f"losses.{path}"), weight=weight, stands_in=stands_in)
 

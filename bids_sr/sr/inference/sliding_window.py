@@ -74,7 +74,7 @@ def apply_in_patches(
     return out.to(kind)
 
 
-def patch_starts(n: int, side: int, overlap: int, step: int = 1) -> list[int]:
+def _patch_starts(n: int, side: int, overlap: int, step: int = 1) -> list[int]:
     """Where patches of that side begin on an axis of n voxels: evenly spread, sharing at least the overlap.
 
     Parameters
@@ -96,7 +96,7 @@ def _tiles(n: int, side: int, overlap: int, ratio: Fraction, margin: int) -> lis
         raise ResolutionError(f"an overlap of {overlap} leaves nothing of margins of {margin} on both sides")
     if (side < n and side % ratio.denominator) or n % ratio.denominator:
         raise ResolutionError(f"{side} of {n} voxels by {ratio} are no whole voxels; give the network the fine grid")
-    starts = patch_starts(n, side, overlap, ratio.denominator)
+    starts = _patch_starts(n, side, overlap, ratio.denominator)
     fine = _whole(side * ratio)
     at = (torch.arange(fine, dtype=torch.float64) + 0.5) / float(ratio)
     ramp = max(overlap - 2 * margin, 1e-9)

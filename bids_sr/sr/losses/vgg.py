@@ -14,11 +14,11 @@ _STAGES = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (51
 _MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class WeightsError(ValueError):
+class _WeightsError(ValueError):
     """A file that does not hold the weights of VGG-19."""
 
 
-def vgg19_features() -> nn.Sequential:
+def _vgg19_features() -> nn.Sequential:
     """The sixteen convolutions of VGG-19 up to the activation after the last one; layers count as in torchvision."""
     layers: list[nn.Module] = []
     before = 3
@@ -31,7 +31,7 @@ def vgg19_features() -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-CONVERT = (
+_CONVERT = (
     "only .safetensors files are read, as a file of torch.save may hold a program. "
     'Convert it once, where you trust it: python -c "import sys, torch; from safetensors.torch import save_file as s; '
     's(torch.load(sys.argv[1], weights_only=True), sys.argv[2])" vgg19.pth vgg19.safetensors'
@@ -44,22 +44,22 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def load_vgg19(path: Path) -> nn.Sequential:
-    """VGG-19's features with the weights of a file; raises `WeightsError` naming the file and what is wrong with it."""
+def _load_vgg19(path: Path) -> nn.Sequential:
+    """VGG-19's features with the weights of a file; raises `_WeightsError`, which names file and fault."""
     from safetensors.torch import load_file
 
     if path.suffix != ".safetensors":
-        raise WeightsError(f"{path}: {CONVERT}")
+        raise _WeightsError(f"{path}: {_CONVERT}")
     try:
         state = load_file(path)
     except Exception as error:
-        raise WeightsError(f"{path}: cannot be read as weights of VGG-19: {error}") from error
-    net = vgg19_features()
+        raise _WeightsError(f"{path}: cannot be read as weights of VGG-19: {error}") from error
+    net = _vgg19_features()
     wanted = net.state_dict()
     found = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
     wrong = [f"features.{k}" for k, v in wanted.items() if k not in found or found[k].shape != v.shape]
     if wrong:
-        raise WeightsError(f"{path}: not VGG-19 as torchvision stores it: {', '.join(wrong[:3])} missing or misshapen")
+        raise _WeightsError(f"{path}: not VGG-19 as torchvision stores it: {', '.join(wrong[:3])} missing or misshapen")
     net.load_state_dict({key: found[key].float() for key in wanted})
     return net.eval().requires_grad_(False)
 
@@ -78,7 +78,7 @@ class VGGPerceptual(nn.Module):
 
     def __init__(self, weights: Path) -> None:
         super().__init__()
-        self.features = load_vgg19(weights)
+        self.features = _load_vgg19(weights)
         self.checksum = sha256(weights)
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))
         self.register_buffer("sd", torch.tensor(_SD).view(1, 3, 1, 1))

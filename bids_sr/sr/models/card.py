@@ -41,7 +41,7 @@ def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, object
     return json.loads(json.dumps(out | {"augmentation": asdict(recipe.augmentation)}))
 
 
-def perceptual_entry(recipe: Recipe, checksum: str | None, weights: Path | None) -> dict[str, object]:
+def _perceptual_entry(recipe: Recipe, checksum: str | None, weights: Path | None) -> dict[str, object]:
     """Whether the perceptual term was on: weights, or the reason why not."""
     if checksum is not None and weights is not None:
         return {"active": True, "weights_sha256": checksum, "file": weights.name}
@@ -99,7 +99,7 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
         **({"on_trained_slices": {**examples.named(examples.train), **reached}} if reached and not held else {}),
         "phases": {p.name: {"iterations": p.at.iteration, "stopped_by": p.at.done} for p in phases},
         "refit_on_all_slices": len(phases) > 1,
-        "perceptual": perceptual_entry(first.recipe, checksum, training.vgg_weights),
+        "perceptual": _perceptual_entry(first.recipe, checksum, training.vgg_weights),
         "mixed_precision": {"kept": first.at.mixed, "score_change_db": first.at.mixed_loss_db},
         "reproducible": not why,
         **({"not_reproducible_because": "; ".join(why)} if why else {}),

@@ -18,9 +18,9 @@ from bids_sr.sr.resolution.matrices import Factor, highres_size
 
 TOLERANCE = 0.1
 # variance maps of another run are carried onto the grid of this one: its voxels need not be of quite the same size
-SERIES_TOLERANCE = 0.5
+_SERIES_TOLERANCE = 0.5
 # T2*-weighted images teach about BOLD images because both contrasts are T2* (stss-srfmri, introduction)
-SERVES: Mapping[str, tuple[str, ...]] = {"T2starw": ("T2starw", "bold")}
+_SERVES: Mapping[str, tuple[str, ...]] = {"T2starw": ("T2starw", "bold")}
 
 
 class ModelMismatch(ValueError):
@@ -56,15 +56,15 @@ def describe(affine: Array, contrast: str, factor: Factor, align: str | None = N
     return Acquisition(zooms=(x, y, z), orientation=across, contrast=contrast, factor=factor, align=align)
 
 
-def mismatches(card: ModelCard, image: Acquisition) -> list[str]:
+def _mismatches(card: ModelCard, image: Acquisition) -> list[str]:
     """What differs, one sentence each; empty where the model serves."""
     out = []
     trained = card.lowres_mm
-    allowed = SERIES_TOLERANCE if card.trained_on == "series" else TOLERANCE
+    allowed = _SERIES_TOLERANCE if card.trained_on == "series" else TOLERANCE
     if any(abs(a - b) > allowed * b for a, b in zip(image.zooms, trained, strict=True)):
         pretty = [size_text(zooms, " x ") for zooms in (trained, image.zooms)]
         out.append(f"resolution: trained at {pretty[0]}, the image has {pretty[1]} ({100 * allowed:.0f} % are allowed)")
-    if image.contrast not in SERVES.get(card.contrast, (card.contrast,)):
+    if image.contrast not in _SERVES.get(card.contrast, (card.contrast,)):
         out.append(f"contrast: trained on {card.contrast}, the image is {image.contrast}")
     if image.orientation != card.orientation:
         out.append(f"slice orientation: trained on slices across {card.orientation}, these are {image.orientation}")
@@ -100,7 +100,7 @@ def check_model(card: ModelCard, image: Acquisition, *, force: bool = False) -> 
     ------
     ModelMismatch : with every difference and the remedy
     """
-    found = mismatches(card, image)
+    found = _mismatches(card, image)
     hopeless = not card.settings.get("upsampled_by") and any(each.startswith("factor") for each in found)
     if hopeless or (found and not force):
         remedy = "train on a pair that matches, or overrule with --force"
@@ -109,14 +109,14 @@ def check_model(card: ModelCard, image: Acquisition, *, force: bool = False) -> 
     return found
 
 
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 # Boldref against the low-resolution image of its own pair: .01 to .11, and 1.0 to 1.15 (phantom, studyforrest)
-FARTHEST = 0.15
-EDGE_RATIO = 1.8
+_FARTHEST = 0.15
+_EDGE_RATIO = 1.8
 
 
 @frozen
-class DomainDifference:
+class _DomainDifference:
     """Largest difference of the quantiles, 0 to 1, and edge content of the image over that of the training image."""
 
     distance: float
@@ -126,21 +126,21 @@ class DomainDifference:
     def warnings(self) -> list[str]:
         """What differs too much, one sentence each."""
         out = []
-        if self.distance > FARTHEST:
+        if self.distance > _FARTHEST:
             out.append(
                 f"intensities: a quantile of the image lies {self.distance:.2f} of its range from that of the image "
-                f"trained on ({FARTHEST} is usual at most)"
+                f"trained on ({_FARTHEST} is usual at most)"
             )
-        if not 1 / EDGE_RATIO <= self.edges <= EDGE_RATIO:
+        if not 1 / _EDGE_RATIO <= self.edges <= _EDGE_RATIO:
             out.append(
                 f"edges: the image has {self.edges:.2g} times the edge content of the image trained on "
-                f"({1 / EDGE_RATIO:.2g} to {EDGE_RATIO:.2g} is usual)"
+                f"({1 / _EDGE_RATIO:.2g} to {_EDGE_RATIO:.2g} is usual)"
             )
         return out
 
 
-def domain_of(image: Array, mask: Array) -> tuple[Array, float]:
-    """An image (X, Y, Z) in its mask, over its 99th percentile there: `QUANTILES` of the intensity, and edge content.
+def _domain_of(image: Array, mask: Array) -> tuple[Array, float]:
+    """An image (X, Y, Z) in its mask, over its 99th percentile there: `_QUANTILES` of the intensity, and edge content.
 
     That is the root mean square difference of in-plane neighbors. ValueError where nothing in the mask is positive.
     """
@@ -157,12 +157,12 @@ def domain_of(image: Array, mask: Array) -> tuple[Array, float]:
         steps.append(np.diff(scaled, axis=axis)[both])
     square = np.concatenate(steps) ** 2
     edges = float(np.sqrt(square.mean())) if square.size else 0.0
-    return np.quantile(scaled[inside], QUANTILES), edges
+    return np.quantile(scaled[inside], _QUANTILES), edges
 
 
-def domain_entry(image: Array, mask: Array) -> dict[str, object]:
+def _domain_entry(image: Array, mask: Array) -> dict[str, object]:
     """The domain as plain values, for the card of a model."""
-    quantiles, edges = domain_of(image, mask)
+    quantiles, edges = _domain_of(image, mask)
     return {"quantiles": [round(float(q), 5) for q in quantiles], "edges": round(edges, 6)}
 
 
@@ -186,14 +186,14 @@ def image_entries(
             "highres_mm": [round(float(z), 4) for z in high],
             "lowres_shape": list(image.shape),
         },
-        "domain": domain_entry(image, mask),
+        "domain": _domain_entry(image, mask),
     }
 
 
-def domain_difference(card: ModelCard, image: Array, mask: Array) -> DomainDifference | None:
+def domain_difference(card: ModelCard, image: Array, mask: Array) -> _DomainDifference | None:
     """How far an image lies from what a model was trained on; None where its card has no domain."""
     if card.domain is None:
         return None
-    (quantiles, edges), (own, own_edges) = domain_of(image, mask), card.domain
+    (quantiles, edges), (own, own_edges) = _domain_of(image, mask), card.domain
     distance = max(abs(float(a) - b) for a, b in zip(quantiles, own, strict=True))
-    return DomainDifference(distance=distance, edges=edges / max(own_edges, 1e-12))
+    return _DomainDifference(distance=distance, edges=edges / max(own_edges, 1e-12))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bids_sr.sr.recipe import Recipe
     from bids_sr.sr.training.checkpoint import LogRow
 
-CARD_VERSION = 1
+_CARD_VERSION = 1
 _REQUIRED = ("card_version", "method", "recipe", "factor", "resolution", "contrast", "orientation", "weights_sha256")
 
 
@@ -59,7 +59,7 @@ def save_model(path_stem: Path, state: Mapping[str, Tensor], card: Mapping[str, 
     weights, card_file = stem.with_name(stem.name + ".safetensors"), stem.with_name(stem.name + ".json")
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     data = save(tensors, metadata={card_checks.METADATA_KEY: card_checks.digest(card)})
-    full = {"card_version": CARD_VERSION, **card, "weights_sha256": hashlib.sha256(data).hexdigest()}
+    full = {"card_version": _CARD_VERSION, **card, "weights_sha256": hashlib.sha256(data).hexdigest()}
     card_file.unlink(missing_ok=True)
     atomic_files.write_bytes(weights, data)
     atomic_files.write_bytes(card_file, (json.dumps(full, indent=2, sort_keys=True) + "\n").encode())
@@ -85,8 +85,8 @@ def _kept_card(path: Path) -> dict[str, object]:
     missing = [key for key in _REQUIRED if not isinstance(card, dict) or key not in card]
     if missing:
         raise ModelError(f"{path}: not a model card: {', '.join(missing)} missing")
-    if card["card_version"] != CARD_VERSION:
-        raise ModelError(f"{path}: card version {card['card_version']}; this program reads {CARD_VERSION}")
+    if card["card_version"] != _CARD_VERSION:
+        raise ModelError(f"{path}: card version {card['card_version']}; this program reads {_CARD_VERSION}")
     wrong = card_checks.wrong_values(card)
     if wrong:
         raise ModelError(f"{path}: not a model card: {'; '.join(wrong)}")

@@ -24,7 +24,7 @@ def _checksums(data: TrainingData) -> dict[str, str]:
     return data.checksums() if isinstance(data, RunData) else checksums(data)
 
 
-def models_in(model_dir: Path | None) -> Iterator[tuple[Path, ModelCard]]:
+def _models_in(model_dir: Path | None) -> Iterator[tuple[Path, ModelCard]]:
     """(weights, card) of every readable model below a directory, sorted by name."""
     if model_dir is None or not model_dir.is_dir():
         return
@@ -60,7 +60,7 @@ def find_model(training: Training, data: TrainingData | None) -> Path | None:
     """
     if training.pretrained is not None:
         return training.pretrained
-    found = list(models_in(training.model_dir)) if training.source != "train" else []
+    found = list(_models_in(training.model_dir)) if training.source != "train" else []
     if data is not None:
         for weights, card in found:
             if _same_training(card, training, data):

@@ -16,20 +16,20 @@ from torch.nn import functional
 from bids_sr.sr.networks.network_blocks import zero
 
 Head = Literal["plain", "sigmoid", "residual"]
-Sizes = Literal["power of two", "multiple"]
+_Sizes = Literal["power of two", "multiple"]
 Block = Callable[[int, int], nn.Module]
-Gate = Callable[[int], nn.Module]
+_Gate = Callable[[int], nn.Module]
 WIDTHS = (64, 128, 256, 512, 1024)
 
 
-def double_convolution(before: int, after: int) -> nn.Sequential:
+def _double_convolution(before: int, after: int) -> nn.Sequential:
     """Two 3x3 convolutions, each with ReLU: the block of the original U-Net."""
     return nn.Sequential(
         nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.Conv2d(after, after, 3, padding=1), nn.ReLU()
     )
 
 
-def padded_side(side: int, levels: int, sizes: Sizes) -> int:
+def _padded_side(side: int, levels: int, sizes: _Sizes) -> int:
     """The smallest side not below `side` that can be halved `levels` times.
 
     At least two voxels are left at the bottom, for instance norm. "power of two" is the rule of the attention U-Net
@@ -41,10 +41,10 @@ def padded_side(side: int, levels: int, sizes: Sizes) -> int:
     return max(1 << (side - 1).bit_length(), 2 * step)
 
 
-class Merge(nn.Module):
+class _Merge(nn.Module):
     """One level of the way up: a transposed convolution doubles the grid, the skip joins, a block follows."""
 
-    def __init__(self, before: int, after: int, block: Block, gate: Gate | None) -> None:
+    def __init__(self, before: int, after: int, block: Block, gate: _Gate | None) -> None:
         super().__init__()
         self.up = nn.ConvTranspose2d(before, after, 2, stride=2)
         self.gate = None if gate is None else gate(after)
@@ -69,26 +69,26 @@ class UNet(nn.Module):
     head : "plain": the last convolution is the output; "sigmoid": squeezed to (0, top); "residual": added to the
         input, and nothing at first
     top : intensity that the sigmoid reaches
-    sizes : see `padded_side`
+    sizes : see `_padded_side`
     """
 
     def __init__(
-        self, channels: int = 1, *, widths: Sequence[int] = WIDTHS, block: Block = double_convolution,
-        gate: Gate | None = None, head: Head = "plain", top: float = 1.0, sizes: Sizes = "multiple",
+        self, channels: int = 1, *, widths: Sequence[int] = WIDTHS, block: Block = _double_convolution,
+        gate: _Gate | None = None, head: Head = "plain", top: float = 1.0, sizes: _Sizes = "multiple",
     ) -> None:  # fmt: skip
         super().__init__()
         self.head, self.top, self.sizes = head, top, sizes
         self.levels = len(widths) - 1
         self.first = block(channels, widths[0])
         self.down = nn.ModuleList([nn.Sequential(nn.MaxPool2d(2), block(a, b)) for a, b in pairwise(widths)])
-        self.up = nn.ModuleList([Merge(b, a, block, gate) for a, b in reversed(list(pairwise(widths)))])
+        self.up = nn.ModuleList([_Merge(b, a, block, gate) for a, b in reversed(list(pairwise(widths)))])
         self.last = nn.Conv2d(widths[0], channels, 1)
         if head == "residual":
             zero(self.last)
 
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = x.shape[-2], x.shape[-1]
-        more = [padded_side(side, self.levels, self.sizes) - side for side in (rows, columns)]
+        more = [_padded_side(side, self.levels, self.sizes) - side for side in (rows, columns)]
         low = [m // 2 for m in more]
         padded = functional.pad(x, (low[1], more[1] - low[1], low[0], more[0] - low[0]))
         features = [self.first(padded / self.top)]
@@ -144,7 +144,7 @@ class AttentionUNet(UNet):
 
     def __init__(
         self, channels: int = 1, *, widths: Sequence[int] = WIDTHS, head: Head = "sigmoid", top: float = 1.0,
-        sizes: Sizes = "power of two",
+        sizes: _Sizes = "power of two",
     ) -> None:  # fmt: skip
         super().__init__(
             channels, widths=widths, block=normalized_convolution, gate=AttentionGate, head=head, top=top, sizes=sizes

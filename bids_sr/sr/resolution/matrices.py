@@ -194,7 +194,7 @@ def _by_scipy(m: int, n: int, order: int) -> Array:
 
 
 @lru_cache(maxsize=64)
-def nearest_matrix(m: int, n: int) -> Array:
+def _nearest_matrix(m: int, n: int) -> Array:
     """n x m matrix that takes the acquired voxel in which a center lies."""
     return np.eye(m)[np.minimum(np.floor((np.arange(n) + 0.5) * m / n), m - 1).astype(int)]
 
@@ -212,7 +212,7 @@ def bspline_matrix(m: int, n: int) -> Array:
 
 
 @lru_cache(maxsize=64)
-def lanczos_matrix(m: int, n: int) -> Array:
+def _lanczos_matrix(m: int, n: int) -> Array:
     """n x m matrix of the windowed sinc with three lobes; taps outside the image are dropped and the rest sums to 1."""
     x = _positions(m, n)[:, None] - np.arange(m)[None]
     out = np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)
@@ -220,10 +220,10 @@ def lanczos_matrix(m: int, n: int) -> Array:
 
 
 MATRICES: dict[str, Callable[[int, int], Array]] = {
-    "nearest": nearest_matrix,
+    "nearest": _nearest_matrix,
     "linear": linear_matrix,
     "bspline": bspline_matrix,
-    "lanczos": lanczos_matrix,
+    "lanczos": _lanczos_matrix,
     "zerofill": fill_matrix,
 }
 

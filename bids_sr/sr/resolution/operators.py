@@ -21,7 +21,7 @@ from bids_sr.io.array_types import Array
 from bids_sr.sr.resolution import matrices
 from bids_sr.sr.resolution.matrices import Factor, ResolutionError, divided, highres_size, matrix_for, windowed_affine
 
-Shape = tuple[int, int, int]
+_Shape = tuple[int, int, int]
 MATRICES: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
     "kspace": matrices.crop_matrix,
     "block": matrices.block_matrix,
@@ -136,7 +136,7 @@ class Level:
     """
 
     def __init__(
-        self, coarse: Shape, fine: Shape, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+        self, coarse: _Shape, fine: _Shape, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
         self.coarse, self.fine = coarse, fine
         pairs = [
@@ -196,13 +196,13 @@ def upsample_slices(lowres: Tensor, factor: tuple[float, float], name: str | Non
     return rows @ lowres @ columns.T
 
 
-def level_above(shape: Shape, factor: Factor) -> Level:
+def level_above(shape: _Shape, factor: Factor) -> Level:
     """From an acquired grid to the wanted one."""
     x, y, z = (highres_size(m, f) for m, f in zip(shape, factor, strict=True))
     return Level(shape, (x, y, z))
 
 
-def level_below(shape: Shape, factor: Factor) -> tuple[Level, tuple[slice, slice, slice]]:
+def level_below(shape: _Shape, factor: Factor) -> tuple[Level, tuple[slice, slice, slice]]:
     """From an acquired grid to one lower by the factor, and the window of the acquired grid that the factor divides.
 
     Raises

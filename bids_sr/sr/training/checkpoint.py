@@ -65,13 +65,13 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]] |
 
 
 LogRow = Mapping[str, str | float]
-LOG_COLUMNS = ("phase", "iteration", "loss", "content", "adversarial", "perceptual", "critic", "learning_rate", "psnr")
+_LOG_COLUMNS = ("phase", "iteration", "loss", "content", "adversarial", "perceptual", "critic", "learning_rate", "psnr")
 
 
 def log_tsv(log: Iterable[LogRow]) -> str:
     """The training log as TSV; n/a where a row has no such value. Terms that not every method has come last."""
     rows = list(log)
-    columns = (*LOG_COLUMNS, *dict.fromkeys(key for row in rows for key in row if key not in LOG_COLUMNS))
+    columns = (*_LOG_COLUMNS, *dict.fromkeys(key for row in rows for key in row if key not in _LOG_COLUMNS))
     text = io.StringIO()
     table = csv.writer(text, delimiter="\t", lineterminator="\n")
     table.writerow(columns)

@@ -99,7 +99,7 @@ def super_resolve_contrasts(
 
 
 @frozen
-class Explanation:
+class _Explanation:
     """What one slice was made from."""
 
     index: int  # of the slice
@@ -112,7 +112,7 @@ class Explanation:
 
 def explain_slice(
     model: LoadedModel, coarse: Array, fine: Array | None, mask: Array, affine: Array, index: int
-) -> Explanation:
+) -> _Explanation:
     """Explain one slice; parameters as in `super_resolve_contrasts`."""
     import torch
 
@@ -135,7 +135,7 @@ def explain_slice(
             seen[name] = grad_cam(model.critic, picture)[0, 0].numpy()
             with torch.no_grad():
                 scores[name] = float(torch.sigmoid(model.critic(picture)).mean())
-    return Explanation(
+    return _Explanation(
         index=index, masks=np.stack(gates) if gates else np.zeros((0, *made.shape[2:]), np.float32),
         critic_made=seen.get("made"), critic_fine=seen.get("fine"), scores=scores,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
 from bids_sr.sr.resolution.matrices import Factor
 
-Source = Literal["auto", "train", "reuse"]
+_Source = Literal["auto", "train", "reuse"]
 
 
 @frozen
@@ -50,7 +50,7 @@ class Training:
     precision: Literal["auto", "fp32", "mixed"] = "auto"
     sloppy: bool = False
     align: str | None = None
-    source: Source = "auto"
+    source: _Source = "auto"
     model_dir: Path | None = None
     pretrained: Path | None = None
 

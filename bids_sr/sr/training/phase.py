@@ -99,7 +99,7 @@ class OutOfDeviceMemory(RuntimeError):
 
 
 @dataclass(kw_only=True)
-class Counters:
+class _Counters:
     """Where a phase stands; part of the checkpoint."""
 
     iteration: int = 0
@@ -135,7 +135,7 @@ class Phase:
     # validation step
     nets: Networks = field(init=False)
     rng: np.random.Generator = field(init=False)
-    at: Counters = field(init=False, default_factory=Counters)
+    at: _Counters = field(init=False, default_factory=_Counters)
     best: dict[str, Tensor] = field(init=False, default_factory=dict)
     losses: list[float] = field(init=False, default_factory=list)
 
@@ -208,7 +208,7 @@ class Phase:
             if not all(map(np.isfinite, parts.values())):
                 raise TrainingDiverged(
                     f"{self.name}: the loss is no longer a number at iteration {self.at.iteration}"
-                    f"{likely_cause(parts, self.at)}; {self._last_good}"
+                    f"{_likely_cause(parts, self.at)}; {self._last_good}"
                 )
             self.at.seconds = time.monotonic() - started
             late = self.deadline is not None and time.monotonic() > self.deadline
@@ -319,11 +319,11 @@ class Phase:
         assert isinstance(progress, dict)
         self.rng.bit_generator.state = state
         torch.set_rng_state(tensors["torch_rng"])
-        self.at = Counters(**progress)
+        self.at = _Counters(**progress)
         LOG.info("%s goes on from iteration %d", self.name, self.at.iteration)
 
 
-def likely_cause(parts: Mapping[str, float], at: Counters) -> str:
+def _likely_cause(parts: Mapping[str, float], at: _Counters) -> str:
     """Likely cause of a loss that is no number, as text."""
     broken = [name for name, value in parts.items() if not np.isfinite(value) and name != "loss"]
     before = [float(row["loss"]) for row in at.log if "loss" in row]

@@ -39,7 +39,7 @@ class CalibrationSettings:
 
 
 @frozen
-class CalibrationComponents:
+class _CalibrationComponents:
     """What a calibration tells."""
 
     # (C, X, Y, Z) float32, principal components of the fluctuations over time, strongest first, each with its
@@ -62,7 +62,7 @@ class CalibrationComponents:
 def calibration_components(
     series: Array, mask: Array, *, drift: Array, motion: Array | None = None, fd: Array | None = None,
     task: Array | None = None, settings: CalibrationSettings | None = None,
-) -> CalibrationComponents:  # fmt: skip
+) -> _CalibrationComponents:  # fmt: skip
     """Patterns of the fluctuations of a motion-corrected series, and how noisy it is.
 
     Parameters
@@ -89,7 +89,7 @@ def calibration_components(
     if not total > 1e-12 * float(np.square(series[inside][:, :1], dtype=np.float64).mean()):
         raise CalibrationError("it does not change over time inside the brain")
     noise = min(_noise_variance(left, dof), total)
-    return CalibrationComponents(
+    return _CalibrationComponents(
         patterns=_patterns(series, kept, flat[kept], drift, task if counts[2] else None, s.patterns),
         noise_sd=float(np.sqrt(noise)),
         noise_share=float(noise / total), dof=dof, n_used=n,

@@ -17,9 +17,9 @@ from bids_sr.spatial.transforms import points_in, rms_distance
 from bids_sr.sr.variance.exemplars import SHARE, Exemplars
 from bids_sr.sr.variance.outer_band import SURE, OuterBand, Predicted
 
-CAUTIOUS = 0.25
+_CAUTIOUS = 0.25
 """Weight at which it is decided whether a calibration helps at all, and with which a doubtful one is used."""
-FARTHEST = 4.0  # high-resolution voxels (rms over the brain) that the registration may be moved
+_FARTHEST = 4.0  # high-resolution voxels (rms over the brain) that the registration may be moved
 _STEPS = (0.5, 0.5, 0.25, 1.0, 1.0, 1.0, 0.01, 0.01, 0.01)  # voxels, degrees, and shares
 _FINER = 0.4  # of the steps, in the last round
 _TOLD_MM = 0.05
@@ -33,14 +33,14 @@ class CalibrationFit:
     weight: float  # share of the prior, 0: the calibration is not used
     correction: Array  # 4x4, moves a boldref point before it is looked up in the calibration (RAS mm)
     moved_mm: float  # by the correction, rms over the brain
-    cautious: Predicted | None = None  # at the weight `CAUTIOUS`
+    cautious: Predicted | None = None  # at the weight `_CAUTIOUS`
     full: Predicted | None = None  # at the weight `SHARE`
 
     @property
     def text(self) -> str:
         """What was decided, in words."""
         if not self.weight:
-            fits = self.cautious is not None and self.full is not None and weight_of(self.cautious, self.full) > 0
+            fits = self.cautious is not None and self.full is not None and _weight_of(self.cautious, self.full) > 0
             why = "less is explained" if fits else "the outermost acquired frequencies are not predicted better"
             return f"the calibration is not used: with it {why}{' one level of resolution down' * fits}"
         moved = f"; its position was corrected by {self.moved_mm:.1f} mm" if self.moved_mm > _TOLD_MM else ""
@@ -59,7 +59,7 @@ class CalibrationFit:
         return told | {
             "predicted_without": round(float(np.mean(self.full.without)), 5),
             "predicted_gain_by_weight": {
-                f"{CAUTIOUS:g}": round(self.cautious.gain, 5), f"{SHARE:g}": round(self.full.gain, 5),
+                f"{_CAUTIOUS:g}": round(self.cautious.gain, 5), f"{SHARE:g}": round(self.full.gain, 5),
             },
             "predicted_gain_error": round(self.cautious.error, 5),
         }  # fmt: skip
@@ -70,7 +70,7 @@ def unrefined() -> CalibrationFit:
 
     It is taken where the registration found it, with caution, if it helps one level of resolution down.
     """
-    return CalibrationFit(weight=CAUTIOUS, correction=np.eye(4), moved_mm=0.0)
+    return CalibrationFit(weight=_CAUTIOUS, correction=np.eye(4), moved_mm=0.0)
 
 
 def fit_calibration(band: OuterBand, exemplars: Exemplars, mask: Array, affine: Array) -> CalibrationFit:
@@ -89,11 +89,11 @@ def fit_calibration(band: OuterBand, exemplars: Exemplars, mask: Array, affine: 
         matrix = place.matrix(params)
         return None if rms_distance(np.eye(4), matrix, points) > farthest else band.predicted(exemplars, matrix)
 
-    farthest = FARTHEST * float(place.fine[:2].max())
+    farthest = _FARTHEST * float(place.fine[:2].max())
     found = place.matrix(_climb(predicted))
-    cautious, full = (band.predicted(exemplars, found, share) for share in (CAUTIOUS, SHARE))
+    cautious, full = (band.predicted(exemplars, found, share) for share in (_CAUTIOUS, SHARE))
     return CalibrationFit(
-        weight=weight_of(cautious, full),
+        weight=_weight_of(cautious, full),
         correction=found,
         moved_mm=rms_distance(np.eye(4), found, points),
         cautious=cautious,
@@ -101,14 +101,14 @@ def fit_calibration(band: OuterBand, exemplars: Exemplars, mask: Array, affine: 
     )
 
 
-def weight_of(cautious: Predicted, full: Predicted) -> float:
+def _weight_of(cautious: Predicted, full: Predicted) -> float:
     """Share of the prior that a calibration gets.
 
     None, unless it helps at the cautious weight by more than chance; the full one if it does no harm at that.
     """
     if not cautious.gain > SURE * cautious.error:
         return 0.0
-    return SHARE if full.gain > 0 else CAUTIOUS
+    return SHARE if full.gain > 0 else _CAUTIOUS
 
 
 @dataclass(frozen=True, kw_only=True)

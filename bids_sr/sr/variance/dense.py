@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bids_sr.sr.variance.prior import Prior, Window, correlation, reach_of
 
-LARGEST = 2700  # acquired voxels of a tile: its matrix takes 29 MB, and that of what is made of it four times as much
+_LARGEST = 2700  # acquired voxels of a tile: its matrix takes 29 MB, and that of what is made of it four times as much
 _HALO = 10  # acquired voxels around a tile whose data count; the widest correlation reaches 9
 _BLOCK = 16  # rows of high-resolution voxels that are correlated at once: what lies farther apart is never formed
 
@@ -29,7 +29,7 @@ class Tile:
     made: tuple[slice, slice]  # those of them that are reconstructed from these data
 
 
-def tiles_of(window: Window, largest: int = LARGEST) -> list[Tile]:
+def _tiles_of(window: Window, largest: int = _LARGEST) -> list[Tile]:
     """Tiles that cover a window: one where it is small enough, else as few squares as possible."""
     _, rows, columns = window.coarse
     sides = rows.stop - rows.start, columns.stop - columns.start
@@ -120,7 +120,7 @@ def reconstructions(prior: Prior, images: Tensor) -> Iterator[tuple[int, Tile, T
         raise ValueError("slices that get thinner are not independent of one another")
     rows, columns, _ = window.level.down_matrices
     for z in range(window.fine[0].start, window.fine[0].stop):
-        for tile in tiles_of(window):
+        for tile in _tiles_of(window):
             own = [slice(s.start - w.start, s.stop - w.start) for s, w in zip(tile.fine, window.fine[1:], strict=True)]
             maps = prior.weight[:, z - window.fine[0].start, own[0], own[1]]
             seen = images[:, z, tile.seen[0], tile.seen[1]].reshape(len(images), -1)

@@ -32,7 +32,7 @@ LOG = logging.getLogger(__name__)
 _HALF_PRECISION = 6e4  # largest value that half precision holds
 
 
-def whole_grid(prior: Prior) -> Tensor:
+def _whole_grid(prior: Prior) -> Tensor:
     """The maps of a prior on the whole high-resolution grid, (Q, Z, X, Y)."""
     x, y, z = prior.window.level.fine
     out = torch.zeros(len(prior.weight), z, x, y)
@@ -78,7 +78,7 @@ def fit_variance(training: Training, data: RunData) -> TrainedModel:
         "parameters": int(prior.weight.numel()),
         "seed": seed, "threads": threads, "device": "cpu",
     }  # fmt: skip
-    weight = whole_grid(prior)
+    weight = _whole_grid(prior)
     if fit is not None and float(weight.abs().max()) < _HALF_PRECISION:
         weight = weight.half()  # of many patterns, whose own errors are larger
     state = {"weight": weight, "noise": torch.tensor(prior.noise)}

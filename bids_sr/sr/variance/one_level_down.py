@@ -96,7 +96,7 @@ def explained_share(prior: Added, level: Level, images: Tensor, mask: Tensor) ->
     -------
     1 - |zero filling + reconstruction - image|^2 / |zero filling - image|^2; 1 is all, 0 is zero filling, less is harm
     """
-    return _mean(shares_of(prior, level, images, mask))
+    return _mean(_shares_of(prior, level, images, mask))
 
 
 def _mean(shares: Array) -> float:
@@ -105,7 +105,7 @@ def _mean(shares: Array) -> float:
     return float(known.mean()) if len(known) else 0.0
 
 
-def shares_of(prior: Added, level: Level, images: Tensor, mask: Tensor) -> Array:
+def _shares_of(prior: Added, level: Level, images: Tensor, mask: Tensor) -> Array:
     """`explained_share` of each image (C,); NaN where zero filling misses nothing."""
     coarse, found = level.down(images), np.full(len(images), np.nan)
     for number, (image, low, added) in enumerate(zip(images, coarse, _beyond(prior, coarse), strict=True)):
@@ -165,7 +165,7 @@ class Trial:
         by_half, by_stretch = [], []
         for half, own, prior in zip(self.halves, self.stretches or ((), ()), priors, strict=True):
             sets = [half, *own]  # all at once: a prior that is written out is written once
-            shares = shares_of(prior, self.level, torch.cat(sets), self.mask)
+            shares = _shares_of(prior, self.level, torch.cat(sets), self.mask)
             means = [_mean(each) for each in np.split(shares, np.cumsum([len(images) for images in sets])[:-1])]
             by_half.append(means[0])
             by_stretch += means[1:]

@@ -27,9 +27,9 @@ from bids_sr.sr.variance.dense import Tile, Written, written
 from bids_sr.sr.variance.exemplars import FWHM, SHARE, Exemplars
 from bids_sr.sr.variance.prior import Prior, Window
 
-KEPT = 0.8  # of the acquired k-space along each axis
+_KEPT = 0.8  # of the acquired k-space along each axis
 SURE = 2.0  # standard errors by which one prediction must exceed another
-WORTH = 0.003  # of the predicted share, which is what a fifth of a fine voxel costs: no place is found more exactly
+_WORTH = 0.003  # of the predicted share, which is what a fifth of a fine voxel costs: no place is found more exactly
 _SLICES, _TILES = 6, 16
 _INNER, _HALO = 12, 6  # acquired voxels of a tile that count, and around it that are seen
 _LEAST_BRAIN = 0.6  # of a tile
@@ -55,7 +55,7 @@ class Predicted:
     def exceeds(self, other: "Predicted") -> bool:
         """Whether clearly more is predicted than at another place."""
         added = np.subtract(self.having, other.having)
-        return bool(added.mean() > max(WORTH, SURE * _standard_error(added)))
+        return bool(added.mean() > max(_WORTH, SURE * _standard_error(added)))
 
 
 def _standard_error(values: Array) -> float:
@@ -99,7 +99,7 @@ class OuterBand:
         self._shape, self.affine = hr_grid(level.coarse, affine, (
             level.fine[0] / level.coarse[0], level.fine[1] / level.coarse[1], 1.0,
         ))  # fmt: skip
-        sizes = [max(2, 2 * round(KEPT * n / 2)) for n in level.coarse[:2]]
+        sizes = [max(2, 2 * round(_KEPT * n / 2)) for n in level.coarse[:2]]
         self._crop, self._fill, self._direct = (
             [torch.tensor(np.array(make(*pair)), dtype=torch.float32) for pair in pairs]
             for make, pairs in (

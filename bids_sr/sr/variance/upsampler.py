@@ -60,7 +60,7 @@ class Modulation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PosedPrior:
+class _PosedPrior:
     """What was made for one pose: the prior, the mean, and its gradient along the voxel axes."""
 
     pose: Array
@@ -106,10 +106,10 @@ class VarianceUpsampler(Upsampler):
         corners = np.stack(np.meshgrid(*[[h[0], (h[0] + h[-1]) / 2, h[-1]] for h in hit], indexing="ij"), -1)
         self._points = corners.reshape(-1, 3) @ self.affine[:3, :3].T + self.affine[:3, 3]
         self._voxel = float(voxel_sizes(self.affine).min())
-        self._kept: list[PosedPrior] = []  # the one used last stands last
+        self._kept: list[_PosedPrior] = []  # the one used last stands last
         self.poses = 0
 
-    def posed(self, pose: Array) -> PosedPrior:
+    def posed(self, pose: Array) -> _PosedPrior:
         """Maps and mean of a pose, made anew where the head is farther than the tolerance from all that are kept."""
         moved = (displacement(pose, kept.pose, self._points) for kept in self._kept)
         ways = [float(np.sqrt((mm**2).mean())) / self._voxel for mm in moved]
@@ -117,7 +117,7 @@ class VarianceUpsampler(Upsampler):
             found = self._kept.pop(int(np.argmin(ways)))
         else:
             mean = self._mean.seen(self.shape, self.affine, pose)
-            found = PosedPrior(pose=np.array(pose), prior=self._prior(pose), mean=mean, gradient=_gradient(mean))
+            found = _PosedPrior(pose=np.array(pose), prior=self._prior(pose), mean=mean, gradient=_gradient(mean))
             self.poses += 1
         self._kept = [*self._kept[-(_KEPT - 1) :], found]
         return found
@@ -177,7 +177,7 @@ def variance_upsampler(model: LoadedModel, acquired: Acquired) -> Upsampler:
     state, own = model.generator.state_dict(), model.recipe.estimator.fwhm
     weight = displaced(state["weight"].float(), acquired.displaced, affine, factor)
     made = VarianceUpsampler(
-        weight=weight, noise=float(state["noise"]), fwhm=widths_of(weight, own), mean=statistics.mean, mask=mask,
+        weight=weight, noise=float(state["noise"]), fwhm=_widths_of(weight, own), mean=statistics.mean, mask=mask,
         affine=affine, factor=factor, distortion=acquired.distortion,
     )  # fmt: skip
     if acquired.guide is not None:
@@ -190,7 +190,7 @@ def variance_upsampler(model: LoadedModel, acquired: Acquired) -> Upsampler:
     return made
 
 
-def widths_of(weight: Tensor, own: tuple[float, ...]) -> tuple[float, ...]:
+def _widths_of(weight: Tensor, own: tuple[float, ...]) -> tuple[float, ...]:
     """Full widths of the correlations of maps (Q, Z, X, Y), of which the first are a run's own, the others patterns."""
     return (*own, *(FWHM,) * (len(weight) - len(own))) if own else own
 

@@ -15,7 +15,7 @@ from bids_sr.sr.losses.adversarial import CriticScore
 from bids_sr.sr.losses.image_losses import SSIMLoss
 from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.critics import Critic, GuidingCritic
-from bids_sr.sr.networks.unet_generator import WIDTHS, AttentionGate, AttentionUNet, UNet, padded_side
+from bids_sr.sr.networks.unet_generator import WIDTHS, AttentionGate, AttentionUNet, UNet, _padded_side
 from bids_sr.sr.networks.vision_transformer import VisionTransformer
 from bids_sr.sr.training.update_steps import Networks
 
@@ -65,8 +65,8 @@ def test_gates_of_a_slice_of_256_have_the_papers_sizes():
     ("side", "power", "multiple"), [(137, 256, 144), (256, 256, 256), (16, 32, 32), (33, 64, 48), (7, 32, 32)]
 )
 def test_slices_are_padded_to_what_can_be_halved_four_times(side, power, multiple):
-    assert padded_side(side, 4, "power of two") == power
-    assert padded_side(side, 4, "multiple") == multiple
+    assert _padded_side(side, 4, "power of two") == power
+    assert _padded_side(side, 4, "multiple") == multiple
 
 
 @pytest.mark.parametrize("build", [UNet, AttentionUNet])

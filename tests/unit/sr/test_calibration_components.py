@@ -9,9 +9,9 @@ import numpy.testing as npt
 import pytest
 
 from bids_sr.sr.variance.calibration_components import (
-    CalibrationComponents,
     CalibrationError,
     CalibrationSettings,
+    _CalibrationComponents,
     calibration_components,
 )
 
@@ -49,7 +49,7 @@ def scene(count: int = 20, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.nd
     return series.astype(np.float32), mask, sd
 
 
-def strength(found: CalibrationComponents, count: int = 4) -> np.ndarray:
+def strength(found: _CalibrationComponents, count: int = 4) -> np.ndarray:
     """Standard deviation of what the strongest components hold: as many as there are sources."""
     return np.sqrt(np.square(found.patterns[:count]).sum(0))
 

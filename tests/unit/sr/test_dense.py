@@ -41,14 +41,14 @@ def test_tiles_cover_the_window_once_and_agree_with_the_whole(monkeypatch):
     prior = Prior(window=window, weight=smooth.weight, fwhm=(3.0,), noise=smooth.noise)
     images = torch.stack([prior.draw(torch.Generator().manual_seed(k)) for k in range(3)])
     at_once = dense.expected(prior, images)
-    one = dense.tiles_of(window, 56 * 60)
-    many = dense.tiles_of(window, 36 * 36)
+    one = dense._tiles_of(window, 56 * 60)
+    many = dense._tiles_of(window, 36 * 36)
     assert (len(one), len(many)) == (1, 16)
     count = torch.zeros(window.level.fine[:2])
     for tile in many:
         count[tile.made] += 1
     assert torch.equal(count, torch.ones_like(count))
-    monkeypatch.setattr(dense, "tiles_of", lambda _: many)
+    monkeypatch.setattr(dense, "_tiles_of", lambda _: many)
     left = (dense.expected(prior, images) - at_once).norm() / at_once.norm()
     assert 1e-6 < left < 0.1
 

@@ -22,7 +22,7 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_same_head_in_another_unit_is_no_warning(scene: tuple[np.ndarray, np.ndarray]) -> None:
     image, mask = scene
-    trained = ModelCard.from_json({"domain": compatibility.domain_entry(image, mask)})
+    trained = ModelCard.from_json({"domain": compatibility._domain_entry(image, mask)})
     noisy = 7.3 * (image + np.random.default_rng(0).normal(0, 15, image.shape))
     found = compatibility.domain_difference(trained, noisy, mask)
     assert found is not None
@@ -43,7 +43,7 @@ def test_what_is_unlike_is_said(scene: tuple[np.ndarray, np.ndarray], change, sa
     image, mask = scene
     inside = ndimage.binary_erosion(mask, iterations=2)  # the rim of the head is not what changes
     found = compatibility.domain_difference(
-        ModelCard.from_json({"domain": compatibility.domain_entry(image, inside)}), change(image), inside
+        ModelCard.from_json({"domain": compatibility._domain_entry(image, inside)}), change(image), inside
     )
     assert found is not None
     assert any(text.startswith(said) for text in found.warnings)
@@ -53,9 +53,9 @@ def test_quantiles_and_edges_are_those_of_numpy() -> None:
     rng = np.random.default_rng(1)
     image, mask = rng.random((6, 5, 4)), np.zeros((6, 5, 4), bool)
     mask[1:5, 1:4] = True
-    quantiles, edges = compatibility.domain_of(image, mask)
+    quantiles, edges = compatibility._domain_of(image, mask)
     level = np.percentile(image[mask], 99)
-    np.testing.assert_allclose(quantiles, np.quantile(image[mask], compatibility.QUANTILES) / level)
+    np.testing.assert_allclose(quantiles, np.quantile(image[mask], compatibility._QUANTILES) / level)
     part = image[1:5, 1:4] / level
     steps = np.concatenate([np.diff(part, axis=0).ravel(), np.diff(part, axis=1).ravel()])
     assert edges == pytest.approx(np.sqrt(np.mean(steps**2)))
@@ -76,6 +76,6 @@ def test_a_card_from_before_says_nothing_and_every_new_card_does(small_pair: Tra
 
 def test_no_domain_without_voxels_or_signal() -> None:
     with pytest.raises(ValueError, match="0 voxels"):
-        compatibility.domain_of(np.ones((3, 3, 3)), np.zeros((3, 3, 3)))
+        compatibility._domain_of(np.ones((3, 3, 3)), np.zeros((3, 3, 3)))
     with pytest.raises(ValueError, match="no positive intensity"):
-        compatibility.domain_of(np.zeros((3, 3, 3)), np.ones((3, 3, 3)))
+        compatibility._domain_of(np.zeros((3, 3, 3)), np.ones((3, 3, 3)))

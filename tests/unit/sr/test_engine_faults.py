@@ -157,7 +157,7 @@ def test_divergence_at_the_first_steps_says_that_they_were_too_large(tmp_path):
 
 
 def test_divergence_before_any_step_blames_none():
-    told = loop.likely_cause({"content": float("nan"), "loss": float("nan")}, loop.Counters(iteration=1))
+    told = loop._likely_cause({"content": float("nan"), "loss": float("nan")}, loop._Counters(iteration=1))
     assert told.startswith(" (in content). No step came before: the images, or the weights it began with")
 
 

@@ -12,7 +12,7 @@ from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.resolution.operators import level_above
 from bids_sr.sr.training.job import Training
 from bids_sr.sr.variance import fit_variance as fitting
-from bids_sr.sr.variance.calibration_fit import CAUTIOUS, Place, weight_of
+from bids_sr.sr.variance.calibration_fit import _CAUTIOUS, Place, _weight_of
 from bids_sr.sr.variance.exemplars import SHARE, Exemplars, with_exemplars
 from bids_sr.sr.variance.outer_band import Predicted
 from bids_sr.sr.variance.prior import Prior, Window
@@ -110,7 +110,7 @@ def test_slices_that_get_thinner_are_tried_one_level_down_alone(person):
     series, patterns = person
     thin = replace(data_of(series, patterns), factor=(2.0, 2.0, 2.0))
     told = fit(thin).card["held_out"]
-    assert told["weight"] in (0.0, CAUTIOUS)
+    assert told["weight"] in (0.0, _CAUTIOUS)
     assert "predicted_without" not in told
 
 
@@ -130,10 +130,10 @@ def predicted(gain, error=0.001):
 
 
 @pytest.mark.parametrize(
-    ("cautious", "full", "weight"), [(0.02, 0.01, SHARE), (0.01, -0.02, CAUTIOUS), (0.001, 0.01, 0.0), (-0.01, 0.1, 0)]
+    ("cautious", "full", "weight"), [(0.02, 0.01, SHARE), (0.01, -0.02, _CAUTIOUS), (0.001, 0.01, 0.0), (-0.01, 0.1, 0)]
 )
 def test_the_weight_follows_from_what_is_predicted(cautious, full, weight):
-    assert weight_of(predicted(cautious), predicted(full)) == weight
+    assert _weight_of(predicted(cautious), predicted(full)) == weight
 
 
 def test_a_correction_turns_about_the_middle_and_shifts_by_voxels():

@@ -12,7 +12,7 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.apply_to_series import write_series
 from bids_sr.sr.variance.in_reference import ReferenceUpsampler
 from bids_sr.sr.variance.prior import Prior
-from bids_sr.sr.variance.upsampler import VarianceUpsampler, widths_of
+from bids_sr.sr.variance.upsampler import VarianceUpsampler, _widths_of
 
 SHAPE, FACTOR, VOLUMES = (20, 18, 3), (2.0, 2.0, 1.0), 9
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
@@ -22,7 +22,7 @@ AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
 def prior():
     window = window_of(SHAPE, FACTOR)
     maps = torch.cat([drawn(1, 2, *sizes(window)).abs() + 0.2, 0.5 * drawn(2, 4, *sizes(window))])
-    return Prior(window=window, weight=maps, fwhm=widths_of(maps, (3.0, 1.5)), noise=0.5)
+    return Prior(window=window, weight=maps, fwhm=_widths_of(maps, (3.0, 1.5)), noise=0.5)
 
 
 @pytest.fixture

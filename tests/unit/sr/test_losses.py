@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from bids_sr.sr.losses.adversarial import AdversarialBCE
 from bids_sr.sr.losses.image_losses import MAE, MSE, PSNRLoss
-from bids_sr.sr.losses.vgg import VGGPerceptual, WeightsError, vgg19_features
+from bids_sr.sr.losses.vgg import VGGPerceptual, _vgg19_features, _WeightsError
 
 CONTENT = [MSE(), MAE(), PSNRLoss()]
 
@@ -73,14 +73,14 @@ def test_extreme_scores_stay_finite():
 def vgg_file(tmp_path_factory):
     """Random weights in torchvision's layout, classifier included."""
     torch.manual_seed(0)
-    state = {f"features.{k}": v * 0.5 for k, v in vgg19_features().state_dict().items()}
+    state = {f"features.{k}": v * 0.5 for k, v in _vgg19_features().state_dict().items()}
     path = tmp_path_factory.mktemp("vgg") / "vgg19.safetensors"
     save_file(state | {"classifier.0.bias": torch.zeros(4)}, path)
     return path
 
 
 def test_vgg_has_sixteen_convolutions_at_torchvisions_places():
-    keys = [k for k in vgg19_features().state_dict() if k.endswith("weight")]
+    keys = [k for k in _vgg19_features().state_dict() if k.endswith("weight")]
     assert len(keys) == 16
     assert keys[0] == "0.weight"
     assert keys[-1] == "34.weight"
@@ -101,7 +101,7 @@ def test_the_perceptual_term_loads_compares_and_names_its_file(vgg_file):
 def test_a_file_that_is_not_vgg_is_refused_by_name(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"features.0.weight": torch.zeros(3, 3)}, path)
-    with pytest.raises(WeightsError, match=r"other\.safetensors.*features\.0\.weight"):
+    with pytest.raises(_WeightsError, match=r"other\.safetensors.*features\.0\.weight"):
         VGGPerceptual(path)
 
 
@@ -116,6 +116,6 @@ def test_a_pickle_with_code_is_not_run(tmp_path):
     renamed = path.with_suffix(".safetensors")
     renamed.write_bytes(path.read_bytes())
     for file in (path, renamed):
-        with pytest.raises(WeightsError, match="evil"):
+        with pytest.raises(_WeightsError, match="evil"):
             VGGPerceptual(file)
     assert not (tmp_path / "written").exists()

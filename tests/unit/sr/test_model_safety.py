@@ -174,9 +174,9 @@ def test_a_model_of_random_factors_serves_those_between_on_its_own_axes(
     factor: tuple[float, float, float], serves: bool
 ) -> None:
     image = compatibility.Acquisition(zooms=(3.75, 3.75, 4.0), orientation="I-S", contrast="bold", factor=factor)
-    found = compatibility.mismatches(ModelCard.from_json({**CARD, "factors": [1.25, 1.5, 1.75, 2.0]}), image)
+    found = compatibility._mismatches(ModelCard.from_json({**CARD, "factors": [1.25, 1.5, 1.75, 2.0]}), image)
     assert (found == []) is serves
-    assert (compatibility.mismatches(ModelCard.from_json(CARD), image) == []) is (factor == (2.0, 2.0, 1.0))
+    assert (compatibility._mismatches(ModelCard.from_json(CARD), image) == []) is (factor == (2.0, 2.0, 1.0))
 
 
 def test_another_factor_is_forced_only_on_a_network_that_is_shown_an_interpolated_image() -> None:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bids_sr.sr.inference.sliding_window import apply_in_patches, patch_starts
+from bids_sr.sr.inference.sliding_window import _patch_starts, apply_in_patches
 from bids_sr.sr.resolution.matrices import ResolutionError
 
 
@@ -62,10 +62,10 @@ def test_neighbors_fade_into_each_other():
 
 
 def test_patches_cover_the_axis_evenly():
-    assert patch_starts(64, 64, 8) == [0]
-    assert patch_starts(100, 40, 10) == [0, 30, 60]
-    assert patch_starts(101, 40, 10) == [0, 20, 40, 61]
-    assert patch_starts(33, 12, 5, step=3) == [0, 3, 9, 15, 21]
+    assert _patch_starts(64, 64, 8) == [0]
+    assert _patch_starts(100, 40, 10) == [0, 30, 60]
+    assert _patch_starts(101, 40, 10) == [0, 20, 40, 61]
+    assert _patch_starts(33, 12, 5, step=3) == [0, 3, 9, 15, 21]
 
 
 def test_what_is_refused():

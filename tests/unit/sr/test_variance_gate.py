@@ -13,7 +13,7 @@ from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.resolution.operators import level_above, level_below
 from bids_sr.sr.training.job import Training
 from bids_sr.sr.variance import one_level_down
-from bids_sr.sr.variance.fit_variance import fit_variance, whole_grid
+from bids_sr.sr.variance.fit_variance import _whole_grid, fit_variance
 from bids_sr.sr.variance.one_level_down import Trial, try_interpolation, try_maps
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.run_data import RunData
@@ -151,7 +151,7 @@ def test_grids_that_do_not_belong_together_are_refused():
 def test_the_maps_of_a_window_stand_at_their_place():
     window = Window.around(level_above(SHAPE, FACTOR), np.pad(np.ones((4, 4, 2), bool), ((9, 11), (9, 9), (0, 0))))
     size = tuple(s.stop - s.start for s in window.fine)
-    out = whole_grid(Prior(window=window, weight=torch.ones(1, *size), fwhm=(2.0,), noise=1.0))
+    out = _whole_grid(Prior(window=window, weight=torch.ones(1, *size), fwhm=(2.0,), noise=1.0))
     assert out.shape == (1, 2, 48, 44)
     assert float(out.sum()) == np.prod(size)
     assert bool((out[(0, *window.fine)] == 1).all())

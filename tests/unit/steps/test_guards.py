@@ -19,7 +19,7 @@ from bids_sr.pipeline.store import derivative_path
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import model
-from bids_sr.sr.models.compatibility import domain_entry
+from bids_sr.sr.models.compatibility import _domain_entry
 from bids_sr.stats.glm.block_effects import Effects, save_effects
 from bids_sr.stats.glm.blocks import Block
 from bids_sr.stats.glm.regressors import Events
@@ -109,7 +109,7 @@ def bold(tmp_path: Path) -> dict[str, Any]:
             writer.append((level + rng.normal(0, 5, LOW)).astype(np.float32))
     card = {
         "method": "srgan", "recipe": "fast", "factor": list(TWO), "resolution": {"lowres_mm": [4, 4, 4]},
-        "contrast": "T2starw", "orientation": "I-S", "domain": domain_entry(level, brain(LOW)),
+        "contrast": "T2starw", "orientation": "I-S", "domain": _domain_entry(level, brain(LOW)),
     }  # fmt: skip
     weights, _ = model.save_model(tmp_path / "srgan", generator.state_dict(), card)
     events = pd.DataFrame({"onset": [4.0, 30.0, 56.0], "duration": 10.0, "trial_type": ["a", "b", "a"]})

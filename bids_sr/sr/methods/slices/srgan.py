@@ -31,7 +31,7 @@ PAPER = Recipe(
     refit=False,
 )  # fmt: skip
 
-PAPER_MSE = replace(PAPER, losses=(loss("content", "image_losses.MSE", 1.0), *PAPER.losses), hold_out=5, refit=True)
+_PAPER_MSE = replace(PAPER, losses=(loss("content", "image_losses.MSE", 1.0), *PAPER.losses), hold_out=5, refit=True)
 
 FAST = replace(
     OURS,
@@ -45,14 +45,14 @@ FAST = replace(
     gradient_limit=0.05, augmentation=Augmentation(dihedral=True, shift=1.0, gamma=0.15, gain=0.1, noise=0.01),
 )  # fmt: skip
 
-TRAINED = "trained on the participant's own pair of T2*-weighted images"
+_TRAINED = "trained on the participant's own pair of T2*-weighted images"
 _FAST = (
-    f"A data-consistent network (srgan) was {TRAINED}, following a published method [@stss_srfmri]. Unlike the "
+    f"A data-consistent network (srgan) was {_TRAINED}, following a published method [@stss_srfmri]. Unlike the "
     "published network, it is small, works on the acquired grid and predicts only the unmeasured band of k-space, with "
     "squared error as the main loss and an adversarial term of small weight; "
     "training stopped when accuracy on held-out slices stopped improving."
 )
-_GAN = f"A generative adversarial network (srgan) was {TRAINED} [@stss_srfmri; @srgan], "
+_GAN = f"A generative adversarial network (srgan) was {_TRAINED} [@stss_srfmri; @srgan], "
 TEXT = {
     "fast": _FAST,
     "paper": f"{_GAN}by features of VGG-19 and a critic, on all slices for the published number of steps.",
@@ -61,7 +61,7 @@ TEXT = {
 }
 
 METHOD = Method(
-    name="srgan", ndim=2, recipes={"fast": FAST, "paper": PAPER, "paper-mse": PAPER_MSE},
+    name="srgan", ndim=2, recipes={"fast": FAST, "paper": PAPER, "paper-mse": _PAPER_MSE},
     reference="stss_srfmri",
     summary="network trained on the participant's own T2*-weighted pair, slice by slice; GAN only with --recipe paper",
     placebos=PLACEBOS_OF_A_PAIR,

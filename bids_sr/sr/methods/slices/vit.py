@@ -10,11 +10,11 @@ from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.methods.slices import attunet
 from bids_sr.sr.recipe import network
 
-NETWORK = "vision_transformer.VisionTransformer"
-PAPER = replace(attunet.without_critic(attunet.PAPER), build_generator=network(NETWORK, flat=True))
+_NETWORK = "vision_transformer.VisionTransformer"
+PAPER = replace(attunet.without_critic(attunet.PAPER), build_generator=network(_NETWORK, flat=True))
 FAST = replace(
     attunet.without_critic(attunet.FAST), learning_rate=1e-3,
-    build_generator=network(NETWORK, flat=True, patch=8, width=96, heads=4, depth=4, grid=16, head="residual"),
+    build_generator=network(_NETWORK, flat=True, patch=8, width=96, heads=4, depth=4, grid=16, head="residual"),
 )  # fmt: skip
 
 METHOD = Method(

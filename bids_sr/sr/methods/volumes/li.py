@@ -12,13 +12,13 @@ from bids_sr.sr.methods.volumes.mse3d import supervised
 from bids_sr.sr.recipe import LossTerm, Recipe, loss
 
 
-def compound(similarity: float) -> tuple[LossTerm, LossTerm]:
+def _compound(similarity: float) -> tuple[LossTerm, LossTerm]:
     """Absolute error, and structural similarity of a given weight."""
     return (loss("content", "image_losses.MAE", 1.0), loss("ssim", "image_losses.SSIMLoss", similarity))
 
 
-PAPER: Recipe = supervised(tv.PAPER, *compound(1.0))
-FAST: Recipe = supervised(tv.FAST_PARTS, *compound(0.1))
+PAPER: Recipe = supervised(tv.PAPER, *_compound(1.0))
+FAST: Recipe = supervised(tv.FAST_PARTS, *_compound(0.1))
 
 METHOD = Method(
     name="li", ndim=3, recipes={"fast": FAST, "paper": PAPER}, reference="li_agnostic",

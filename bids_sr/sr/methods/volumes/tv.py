@@ -20,14 +20,14 @@ from dataclasses import replace
 from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.recipe import OURS, Recipe, loss, network
 
-ALPHA = 0.01
+_ALPHA = 0.01
 # millions of voxels that steps of `fast` see at most: 16 slices of 128 x 128, measured on 35 slices, twice a step's
 PLANES = 128 * 128 * 35 / 1e6
 
 
 PAPER = Recipe(
     build_generator=network("residual3d.DenseResidualNet"),
-    losses=(loss("content", "image_losses.MSE", 1.0), loss("tv", "image_losses.TotalVariation", ALPHA)),
+    losses=(loss("content", "image_losses.MSE", 1.0), loss("tv", "image_losses.TotalVariation", _ALPHA)),
     upsampled_by="linear", batch=1, epochs=100, patches=100, schedule="plateau", hold_out=0, refit=False,
     objective="self", degradation="gauss",
 )  # fmt: skip
