@@ -82,7 +82,7 @@ def _cells(own: pd.DataFrame, series: str) -> Iterator[str]:
             yield "–"
         else:
             found = signed_rank(differences(tested[series], tested[other]))
-            yield _p(*(found[name] for name in ("p_wilcoxon", "p_smallest", "method")))
+            yield _p(float(found["p_wilcoxon"]), float(found["p_smallest"]), str(found["method"]))
 
 
 def paper_html(sizes: Sequence[Paper], methods: Sequence[str]) -> Markup:

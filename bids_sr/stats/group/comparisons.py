@@ -51,7 +51,7 @@ def references(series: str, known: Sequence[str], methods: Sequence[str]) -> dic
     if series not in methods:
         return {name: "acquired" for name in ACQUIRED if name in known}
     placebos = [name for name, placebo in PLACEBOS.items() if placebo.method == series]
-    found = {name: kind_of(name) for name in (*ACQUIRED, *BASELINES, *CONTROLS)}
+    found: dict[str, str] = {name: kind_of(name) for name in (*ACQUIRED, *BASELINES, *CONTROLS)}
     found |= {name: "method" for name in methods if name != series}
     found |= {same_name(series): "control"} | dict.fromkeys(placebos, "placebo")
     return {name: role for name, role in found.items() if name in known}
