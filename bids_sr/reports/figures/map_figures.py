@@ -159,10 +159,10 @@ def activation_figure(
     cuts = slices.cuts(places, whole)
     if not scene.roi_is_brain:
         cuts += slices.cuts(places, _close_up(scene, first, places, whole))
-    layers = _on_one_scale(maps, display, limit, alpha=0.92)
+    layers, regions = _on_one_scale(maps, display, limit, alpha=0.92), significant or {}
     rows: list[Row] = []
     for name, each in layers.items():
-        lines = [Outline(image=significant[name], color=_FDR_COLOR, width=0.6)] if name in (significant or {}) else []
+        lines = [Outline(image=regions[name], color=_FDR_COLOR, width=0.6)] if name in regions else []
         rows.append(slices.row_of(series_text(name), cuts, *scene.around(each, *lines)))
     return slices.image_figure(rows, scale=layers[next(iter(maps))], label=display.label)
 
