@@ -2,7 +2,7 @@
 
 import math
 
-NOT_DEFINED = "n/a"
+_NOT_DEFINED = "n/a"
 
 
 def number(value: float, form: str = "") -> str:
@@ -19,7 +19,7 @@ def number(value: float, form: str = "") -> str:
     ('0.123', '−12.3', '27 %', '0.000', 'n/a')
     """
     if not math.isfinite(value):
-        return NOT_DEFINED
+        return _NOT_DEFINED
     if not form:
         form = f".{3 if abs(value) < 1 else 2 if abs(value) < 10 else 1}f"
     text = f"{value:{form}}"

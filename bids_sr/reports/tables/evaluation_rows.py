@@ -8,7 +8,7 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, Kind
 from bids_sr.stats.evaluation.evidence import tenths_of
 
-ORDER: tuple[Kind, ...] = ("run", "baseline", "control", "method", "placebo", "member", "measured")
+_ORDER: tuple[Kind, ...] = ("run", "baseline", "control", "method", "placebo", "member", "measured")
 KIND_TEXT: Mapping[Kind, str] = {
     "baseline": "interpolation or simple arithmetic",
     "control": "denoised or smoothed",
@@ -18,7 +18,7 @@ KIND_TEXT: Mapping[Kind, str] = {
     "member": "members of an ensemble",
     "run": "the run",
 }
-ACQUIRED_TEXT: Mapping[str, str] = {registry.RAW: "acquired", registry.RAW_SPLINE: "acquired, maps interpolated"}
+_ACQUIRED_TEXT: Mapping[str, str] = {registry.RAW: "acquired", registry.RAW_SPLINE: "acquired, maps interpolated"}
 
 
 def kind_of(series: str) -> Kind:
@@ -32,7 +32,7 @@ def series_text(series: str) -> str:
     found = registry.series(series)
     if found.variant == registry.SAME:
         return f"acquired, smoothed as {found.method}"
-    return ACQUIRED_TEXT.get(series) or CONTROLS.get(series, series)
+    return _ACQUIRED_TEXT.get(series) or CONTROLS.get(series, series)
 
 
 def regions_of(rows: Iterable[MetricRow]) -> list[str]:
@@ -62,7 +62,7 @@ def series_of(rows: Iterable[MetricRow], wanted: Sequence[str] = (), kinds: Iter
     return sorted(
         found,
         key=lambda name: (
-            ORDER.index(kind_of(name)), not name.startswith("raw"), place.get(name, len(place)), known.get(name, 99),
+            _ORDER.index(kind_of(name)), not name.startswith("raw"), place.get(name, len(place)), known.get(name, 99),
         ),
     )  # fmt: skip
 

@@ -61,7 +61,7 @@ def verdict_html(
         (str(each["series"]), str(each["minus"]), str(each["region"])): str(each["decision"])
         for each in sentences if each.get("decision")
     }  # fmt: skip
-    values = evidence_html(evidence, best, decisions) if evidence else Markup("")
+    values = _evidence_html(evidence, best, decisions) if evidence else Markup("")
     before = [str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key)]
     warned = messages_html("warning", before) + flags_html(rows, flags)
     explained = pick.series_of(rows, kinds=("baseline", "method", "placebo"))
@@ -79,7 +79,7 @@ def compared_html(verdict: Mapping[str, object]) -> Markup:
     return Markup("<h3>Series of other programs, against the acquired series</h3>") + render("items", said)
 
 
-def evidence_html(evidence: Evidence, best: str, decisions: Mapping[tuple[str, str, str], str]) -> Markup:
+def _evidence_html(evidence: Evidence, best: str, decisions: Mapping[tuple[str, str, str], str]) -> Markup:
     """What each series reaches, and what the best method has more: active voxels first, where they are known.
 
     `decisions` are those of the verdict by method, other series and region; a difference has its sign.

@@ -60,7 +60,7 @@ class Number(NamedTuple):
     note: str
 
 
-class Check(NamedTuple):
+class _Check(NamedTuple):
     """A check: passed or not, in words, with the section that tells more."""
 
     passed: bool
@@ -91,7 +91,7 @@ def overview_html(
     if evidence is not None:
         numbers = [level_number(evidence, best), *right_number(evidence, best)]
     else:
-        numbers = earlier_number(best, tested is not None and tested.calibrated)
+        numbers = _earlier_number(best, tested is not None and tested.calibrated)
     before = [*run.warnings, *(str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key))]
     undecided = bool(applied) and not (found is not None and found.no_detail)
     return render(
@@ -156,7 +156,7 @@ def right_number(evidence: Evidence, best: str) -> list[Number]:
     return [Number(f"{best} {level_text(row)}", label, _beside(evidence, row))]
 
 
-def earlier_number(best: str, calibrated: bool) -> list[Number]:
+def _earlier_number(best: str, calibrated: bool) -> list[Number]:
     """What measured runs had, where this one has no truth; nothing where no method was applied."""
     if not best:
         return []
@@ -169,7 +169,7 @@ def earlier_number(best: str, calibrated: bool) -> list[Number]:
     return [Number("not measured", label, told if best == "sbl" else "")]
 
 
-def check_number(checks: Sequence[Check], *, measured: bool) -> Number:
+def check_number(checks: Sequence[_Check], *, measured: bool) -> Number:
     """How many of all checks passed, which did not, and what they do not tell."""
     failed = [each.text for each in checks if not each.passed]
     passed = "" if measured else "they do not tell whether the fine detail is true"
@@ -177,35 +177,35 @@ def check_number(checks: Sequence[Check], *, measured: bool) -> Number:
     return Number(f"{len(checks) - len(failed)} of {len(checks)}", "checks passed", note)
 
 
-def motion_checks(displacement: Sequence[float]) -> list[Check]:
+def motion_checks(displacement: Sequence[float]) -> list[_Check]:
     """Mean framewise displacement."""
     if (found := words.moved(displacement)) is None:
         return []
     mean, share = found
     above = f", {number(share, '.0%')} of volumes above {MOVED_MM:g} mm" if share else ""
-    return [Check(not words.moved_much(displacement), f"motion: mean FD {mean:.2f} mm{above}", "motion")]
+    return [_Check(not words.moved_much(displacement), f"motion: mean FD {mean:.2f} mm{above}", "motion")]
 
 
 _REGISTERED = ("bold_t1w_", "bold_pair_")
 
 
-def registration_checks(facts: Mapping[str, object]) -> list[Check]:
+def registration_checks(facts: Mapping[str, object]) -> list[_Check]:
     """Whether the registrations look right; no check where nothing was registered."""
     count = len(registration_warnings(facts))
     if not count and not any(key.startswith(_REGISTERED) for key in facts):
         return []
     text = f"registration: {count} warning{'s' * (count > 1)}" if count else "registration"
-    return [Check(not count, text, "registration")]
+    return [_Check(not count, text, "registration")]
 
 
-def flag_checks(rows: Sequence[MetricRow], not_applied: Sequence[str] = (), harm_tested: str = "") -> list[Check]:
+def flag_checks(rows: Sequence[MetricRow], not_applied: Sequence[str] = (), harm_tested: str = "") -> list[_Check]:
     """One check a flag, those that failed first; a method with wrong detail is named, and where that was tested."""
     found = []
     for name, own in flag_rows(row for row in rows if not stands_for(row.series, not_applied)).items():
         up = [row.series for row in own if row.value > 0]
         whose = f"{', '.join(dict.fromkeys(up))}: " if name == "harm" and up else ""
         text = f"{whose}{FLAGS[name].failed if up else FLAGS[name].passed}"
-        found.append(Check(not up, text + (harm_tested if name == "harm" else ""), "guards"))
+        found.append(_Check(not up, text + (harm_tested if name == "harm" else ""), "guards"))
     return sorted(found, key=lambda each: each.passed)
 
 
@@ -220,8 +220,8 @@ def remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> list
     return [text for name, series in up if (text := FLAGS[name].remedy.format(series=series))]
 
 
-CALIBRATION = "scan a calibration (about 20 volumes at the high resolution, same slices)"
-MOVE_LESS = (
+_CALIBRATION = "scan a calibration (about 20 volumes at the high resolution, same slices)"
+_MOVE_LESS = (
     "Look at head motion first: fine detail cannot be trusted where the head moves by a voxel; exclude "
     "this run, or acquire it again."
 )
@@ -233,9 +233,9 @@ def next_steps(verdict: Mapping[str, object], remedies: Sequence[str], undecided
     `undecided`: a method was applied, and the run has no reference, rather than one without detail.
     """
     status, best = str(verdict.get("status", "not assessed")), str(verdict.get("best", ""))
-    steps = [MOVE_LESS] * bool(verdict.get("motion_text")) + list(remedies)
+    steps = [_MOVE_LESS] * bool(verdict.get("motion_text")) + list(remedies)
     if verdict.get("not_applied") and not run.calibrated:
-        steps.append(f"To have a method applied, {CALIBRATION}: with one, it is applied in more runs.")
+        steps.append(f"To have a method applied, {_CALIBRATION}: with one, it is applied in more runs.")
     if status == "not assessed" and undecided:
         above = [was**2 / is_now for was, is_now in zip(run.acquired_mm, run.made_mm, strict=True)]
         made, acquired, coarser = (size_text(size) for size in (run.made_mm, run.acquired_mm, above))
@@ -249,7 +249,7 @@ def next_steps(verdict: Mapping[str, object], remedies: Sequence[str], undecided
                 f"sbl explained {EARLIER[True].active} of the true detail in active voxels, without one {UNCALIBRATED}"
             )
             steps.append(
-                f"To improve the maps of another session, {CALIBRATION}: with one, {had} ({EARLIER[True].where})."
+                f"To improve the maps of another session, {_CALIBRATION}: with one, {had} ({EARLIER[True].where})."
             )
     if status == "not more accurate":
         steps.append("Interpret the B-spline maps; fine detail in the other maps is not shown to be accurate here.")

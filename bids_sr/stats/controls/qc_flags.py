@@ -22,16 +22,16 @@ from bids_sr.stats.evaluation.words import region_text
 from bids_sr.stats.regions.activation_regions import ACTIVE_CC, REACH_MM, ring
 
 # Share of the brain with CC of at least .5. One condition of real data reaches 1 %, all six of them together 7 %.
-BROAD_SHARE = 0.1
+_BROAD_SHARE = 0.1
 # Without correlation maps: share of the brain that is active at a false discovery rate of .05 (real data: 9 %).
-BROAD_FDR_SHARE = 0.3
+_BROAD_FDR_SHARE = 0.3
 # How much higher CC is just outside the region of interest than inside it; maps of one run differ by less at random.
-MISPLACED_CC = 0.1
+_MISPLACED_CC = 0.1
 # A slice's residual beyond this many robust standard deviations above the median slice, this ratio to it, and this
 # share of the mean signal: noise alone makes 1 to 2 % in the phantom, nearly nothing where one member is a copy.
 SLICE_SD, SLICE_RATIO, SLICE_LEAST = 5.0, 2.0, 0.03
 # Mean signal outside the head at half a field of view from it, over that in the head, above the rest of the background
-GHOST_SHARE = 0.1
+_GHOST_SHARE = 0.1
 _MIN_SLICES = 5
 _MIN_VOXELS = 20
 
@@ -84,9 +84,9 @@ def task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
 def broad_flag(contrast: str, mask: Mask, *, cc: Real | None = None, fdr: Mask | None = None) -> Flag:
     """Very broad activation: a tenth of the brain with CC ≥ .5; without CC, 30 % of it active at FDR .05."""
     if cc is not None:
-        share, limit, what = float((cc[mask] >= ACTIVE_CC).mean()), BROAD_SHARE, f"CC of at least {ACTIVE_CC}"
+        share, limit, what = float((cc[mask] >= ACTIVE_CC).mean()), _BROAD_SHARE, f"CC of at least {ACTIVE_CC}"
     elif fdr is not None:
-        share, limit, what = float(fdr[mask].mean()), BROAD_FDR_SHARE, "activity at a false discovery rate of .05"
+        share, limit, what = float(fdr[mask].mean()), _BROAD_FDR_SHARE, "activity at a false discovery rate of .05"
     else:
         raise ValueError("broad activation needs a correlation map or an FDR region; neither was given")
     text = f"{contrast}: {100 * share:.1f} % of the brain show {what} (limit {100 * limit:.0f} %)."
@@ -101,7 +101,7 @@ def misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: str
         return Flag(name="roi_misplaced", raised=None, text=text, contrast=contrast, series="raw")
     here, near = float(cc[inside].max()), float(cc[around].max())
     text = f"{contrast}: highest CC {here:.2f} in the region of interest, {near:.2f} within {REACH_MM:g} mm around it."
-    raised = near >= ACTIVE_CC and near - here > MISPLACED_CC
+    raised = near >= ACTIVE_CC and near - here > _MISPLACED_CC
     return Flag(name="roi_misplaced", raised=raised, text=text, contrast=contrast, series="raw")
 
 
@@ -157,7 +157,7 @@ def artifact_flag(lowres: Real, degraded: Real, mask: Mask, head: Mask) -> Flag:
     """
     bad = outlying_slices(slice_residuals(lowres, degraded, mask))
     ghosts = {"lowres": ghost_share(lowres, head), "highres": ghost_share(degraded, head)}
-    worst = [f"{name} has a ghost of {100 * share:.0f} %" for name, share in ghosts.items() if share > GHOST_SHARE]
+    worst = [f"{name} has a ghost of {100 * share:.0f} %" for name, share in ghosts.items() if share > _GHOST_SHARE]
     found = [f"its images disagree in slices {', '.join(map(str, bad))} (counted from 0)"] * bool(bad) + worst
     text = f"The pair: {'; '.join(found)}." if found else "The pair: its images agree in all slices alike; no ghost."
     return Flag(name="artifact", raised=bool(found), text=text)

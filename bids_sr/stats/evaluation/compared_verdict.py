@@ -36,7 +36,7 @@ from bids_sr.stats.evaluation.evidence import (
     strongest,
 )
 
-MARGIN = 0.02
+_MARGIN = 0.02
 """Differences of explained variance below it count as none."""
 ON_ACQUIRED = "acquired"
 """What the facts of a series say of its grid where that is the acquired one."""
@@ -96,10 +96,10 @@ def compared_verdict(
     fwhm_mm : smoothing of the control at the same resolution; NaN: there is none
     facts : how it lies on the run, as `bids_sr.registration.compared_frame.Alignment.facts` tells it
     advice : how the reader gets a reference
-    margin : differences of explained variance below it count as none; None: `MARGIN`
+    margin : differences of explained variance below it count as none; None: `_MARGIN`
     """
     finer = facts.get("grid") != ON_ACQUIRED
-    claims = [_claim(kind, name, rows, MARGIN if margin is None else margin, finer=finer) for kind in _KINDS]
+    claims = [_claim(kind, name, rows, _MARGIN if margin is None else margin, finer=finer) for kind in _KINDS]
     found, status = [each for each in claims if each.decision is not None], _status(claims)
     parts = [text.compared_headline(name, status)]
     parts += [text.compared_band(each, fwhm_mm, counts=_counts(each), finer=finer) for each in found]

@@ -24,7 +24,7 @@ WORTH: Mapping[Decision, float] = {"better": 1.0, "same": 0.0, "worse": -1.0, "u
 """Decisions in the table."""
 PLAIN = ("zerofill", "sdmod")
 """Simple arithmetic that every method must beat where the run has it."""
-MARGIN_SHARE = 0.1  # of the gap between bspline and measured: a difference within it counts as none
+_MARGIN_SHARE = 0.1  # of the gap between bspline and measured: a difference within it counts as none
 APPLIED = "verdict_applied"
 _MAIN_TENTHS = 40
 
@@ -160,7 +160,7 @@ class Evidence:
     def margin(self, region: str) -> float:
         """A tenth of the gap between bspline and measured; NaN where either is absent or there is no gap."""
         gap = self.value("measured", region) - self.value("bspline", region)
-        return MARGIN_SHARE * gap if gap > 0 else math.nan
+        return _MARGIN_SHARE * gap if gap > 0 else math.nan
 
     def compare(self, series: str, other: str, region: str = "", margin: float = math.nan) -> Comparison:
         """One series beside another one; where the table does not compare them, by their values, undecided."""
@@ -197,7 +197,7 @@ class Claim:
         return list(dict.fromkeys(each.row.minus for each in self.comparisons if each.decision != "better"))
 
 
-def gather(kind: Kind, reference: Reference, rows: Iterable[MetricRow], series: Sequence[str]) -> Evidence | None:
+def _gather(kind: Kind, reference: Reference, rows: Iterable[MetricRow], series: Sequence[str]) -> Evidence | None:
     """What the rows hold on any of the series against one reference; None where that is nothing.
 
     The contrast is ``all`` (every condition against rest) where there is one, else the first, of those for which any
@@ -231,7 +231,7 @@ def strongest(kind: Kind, rows: Sequence[MetricRow], series: Sequence[str]) -> E
     A measured reference whose halves have no detail in common has no values: then no map of it is evidence, as its
     detail is noise (`Evidence.no_detail`).
     """
-    every = (gather(kind, reference, rows, series) for reference in STRONGEST[kind])
+    every = (_gather(kind, reference, rows, series) for reference in STRONGEST[kind])
     candidates = [each for each in every if each is not None]
     defined = [each for each in candidates if each.defines(series)]
     noisy = kind == "function" and any(each.reference is HALVES for each in candidates if each not in defined)

@@ -27,7 +27,7 @@ NOT_ACCURACY = (
 _SAME_MM = 1e-3
 
 
-class Earlier(NamedTuple):
+class _Earlier(NamedTuple):
     """Explained variance of `sbl` beyond the acquired Nyquist limit in runs that were measured: ranges."""
 
     # in active voxels, and over the brain
@@ -36,9 +36,9 @@ class Earlier(NamedTuple):
     where: str  # over what these are
 
 
-EARLIER: Mapping[bool, Earlier] = {
-    False: Earlier(active="28 to 60 %", brain="−7 to 42 %", where="4 runs of 3 people, every contrast"),
-    True: Earlier(active="50 to 85 %", brain="54 to 64 %", where="4 runs of 3 people, all events"),
+EARLIER: Mapping[bool, _Earlier] = {
+    False: _Earlier(active="28 to 60 %", brain="−7 to 42 %", where="4 runs of 3 people, every contrast"),
+    True: _Earlier(active="50 to 85 %", brain="54 to 64 %", where="4 runs of 3 people, all events"),
 }
 """Without and with a calibration (``benchmarks/people.py word`` and ``runs``)."""
 UNCALIBRATED = "39 to 49 %"

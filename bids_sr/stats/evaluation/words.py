@@ -91,11 +91,6 @@ def value_text(row: MetricRow, form: str = "") -> str:
     return estimate(row.value, row.lower, row.upper, form) + (" dB" if row.unit == "dB" else "")
 
 
-def decision_text(each: Comparison) -> str:
-    """What a decision says of the first of two series."""
-    return DECISIONS[each.decision][2]
-
-
 def comparison(each: Comparison) -> Sentence:
     """A difference between two series, or between a method and one of its placebos."""
     row, placebo = each.row, PLACEBOS.get(each.row.minus)
@@ -104,7 +99,7 @@ def comparison(each: Comparison) -> Sentence:
     where = _IMAGES[row.reference] if images else region_text(row.region)
     if math.isfinite(row.value):
         form = "+.2f" if images else "+.3f"
-        text = f"{row.series} {decision_text(each)} {other}: {value_text(row, form)}, {where}"
+        text = f"{row.series} {DECISIONS[each.decision][2]} {other}: {value_text(row, form)}, {where}"
     else:
         text = f"{row.series} was not compared with {other}, {where}"
     if placebo and each.decision == "better":
