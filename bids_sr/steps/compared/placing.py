@@ -16,7 +16,7 @@ from bids_sr.pipeline.step import enumerated, step
 from bids_sr.registration.compared_frame import checked, poses_of, read_moments
 from bids_sr.series import ACQUIRED_BAND
 from bids_sr.spatial.resampling import Spline, sample_volume
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import Acquired, PlainUpsampler
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
 from bids_sr.sr.resolution.matrices import upsample as upsampled
 from bids_sr.stats.evaluation.compared_verdict import ON_ACQUIRED
@@ -132,6 +132,7 @@ def place_compared(
         SeriesWriter(target, (*shape, stc.shape[3]), affine, stc.tr, header_like=acquired.header) as writer,
     ):
         super_resolve_series(
-            stc, writer, whole, compared_xfms, shape, affine, factor=own, distortion=distortion if as_acquired else None
+            stc, writer, PlainUpsampler(function=whole), compared_xfms, shape, affine, factor=own,
+            distortion=distortion if as_acquired else None,
         )  # fmt: skip
     return SeriesReader(target), mask
