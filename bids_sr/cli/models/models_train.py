@@ -27,8 +27,7 @@ def train(options: argparse.Namespace) -> None:
     """Train a model and write it."""
     training = _asked(options)
     images, factor = read_images(options, training)
-    training = replace(training, factor=factor)
-    _check_sizes(training, images)
+    training = _suited(replace(training, factor=factor), images)
     stem = options.out.with_name(options.out.name.removesuffix(".safetensors"))
     files.make_folder(stem)
     began, work = time.monotonic(), options.work_dir or stem.with_name(f"{stem.name}.work")
@@ -114,8 +113,8 @@ def _check_start(options: argparse.Namespace, method: Method, start: LoadedModel
         raise UsageError(f"--recipe {options.recipe}", why, f"give --recipe {start.card.recipe}")
 
 
-def _check_sizes(training: Training, images: TrainingImages) -> None:
-    """Refuse images that are smaller in plane than a patch."""
+def _suited(training: Training, images: TrainingImages) -> Training:
+    """The training as the images allow it; images that are smaller in plane than a patch are refused."""
     assert training.factor is not None
     for image in images:
         scale = (1.0, 1.0) if image.fine is not None else training.factor[:2]
@@ -126,6 +125,13 @@ def _check_sizes(training: Training, images: TrainingImages) -> None:
             instead = f"--recipe {serve[0]}" if serve else "srgan or unet, whose fast recipes are trained on"
             fix = f"take larger images, or {instead if serve else f'{instead} whole slices'}"
             raise UsageError(f"{image.name}", f"patches of {want} voxels do not fit into its slices of {have}", fix)
+    vary = training.how.augmentation
+    if vary.of_whole_slices and (len(images) > 1 or training.start is not None):
+        # several images vary of themselves; with exponents and noise the network was less accurate there
+        print(f"note: with several images, or from a model, {training.method.name} varies them by flips and gain alone")
+        plain = replace(training.how, augmentation=replace(vary, shift=0.0, gamma=0.0, noise=0.0))
+        return replace(training, changed=plain)
+    return training
 
 
 def _reached(weights: Path) -> str:

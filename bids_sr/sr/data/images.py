@@ -187,7 +187,7 @@ def pair_image(
     inside = mask > 0
     a, b = downsample(highres, lowres.shape)[inside].astype(np.float64), lowres[inside].astype(np.float64)
     return TrainingImage(
-        fine=highres, coarse=lowres, gain=float(a @ b / max(a @ a, np.finfo(float).tiny)), contrast=contrast,
+        fine=highres, coarse=lowres, gain=float(a @ b) / max(float(a @ a), np.finfo(float).tiny), contrast=contrast,
         mask=upsample("nearest", inside.astype(np.float32), factor) > 0.5, name="pair",
         affine=resized_affine(lowres_affine, lowres.shape, highres.shape),
     )  # fmt: skip
