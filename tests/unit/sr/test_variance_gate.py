@@ -121,7 +121,7 @@ def test_each_half_is_judged_by_the_map_of_the_other(monkeypatch):
     monkeypatch.setattr(one_level_down, "estimate_prior", lambda data, *a, **k: made.append(data) or len(made))
     monkeypatch.setattr(
         one_level_down,
-        "shares_of",
+        "_shares_of",
         lambda prior, level, images, mask: judged.append((prior, images)) or np.zeros(len(images)),
     )
     try_maps(trial, QUICK)
