@@ -143,8 +143,8 @@ def _table(declared: MetricTable, rows: Sequence[MetricRow], title: str, names: 
         first = [_word(name, value) for name, value in zip(declared.lines, line, strict=True)]
         values = (by_place.get((line, key)) for key in columns)
         lines.append([*first, *(cell(row, bold=row is not None and row.is_difference) for row in values)])
-    first = len(declared.lines)
-    return table(title, heads, lines, names=first, texts=range(first))
+    texts = len(declared.lines)
+    return table(title, heads, lines, names=texts, texts=range(texts))
 
 
 def _is_of(row: MetricRow, choice: Choice) -> bool:

@@ -32,7 +32,7 @@ class Upsampler(Protocol):
 
         xfms : (T, 4, 4), take a boldref point to where it lies in volume t (RAS mm)
         """
-        del reader, xfms, distortion, folder  # most know all that they need
+        return  # most know all that they need
 
     def added(self, number: int) -> Array | None:
         """What is added to a volume after the interpolation, on the boldref's high-resolution grid; None: nothing."""
