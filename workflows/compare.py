@@ -1,7 +1,11 @@
 """Series of other programs (``--compare``): imported, brought to the grid of the run, judged beside it."""
 
-from bids_sr.bids.inputs import Companion
+from pathlib import Path
+
+from bids_sr.io.grids import AxisOrder
+from bids_sr.pipeline.graph import Scope
 from bids_sr.pipeline.step import Part
+from bids_sr.stats.glm.regressors import Events
 from bids_sr.steps import motion
 from bids_sr.steps.compared import another_run, placing
 from bids_sr.workflows.run_scope import RunOf
@@ -16,34 +20,60 @@ def add_compared(run: RunOf) -> None:
     scope, timed = run.scope, bool(run.scope.setting("has_stc"))
     scope.say(Part.SERIES, placing.compared_text(run.compared))
     for one in run.bold.compared:
-        own = run.series[one.name] = scope.within(one.name, alias=FINE, series_name=one.name)
-        own.give(bold_file=one.bold)
-        own.add(placing.import_compared, axis_order=one.header.order)
-        own.add(placing.align_compared)
-        if timed and not one.is_corrected:
-            own.add(motion.correct_slice_timing, quiet=True, wires={"bold": own["compared"]})
-        else:
-            own.alias["stc"] = "compared"
-        own.add(placing.place_compared, wires={"acquired": scope["stc"]})
-    if run.bold.another is not None and run.bold.bold not in run.planned.plan.unsplit:
-        _add_another_run(run, run.bold.another)
+        correct = timed and not one.is_corrected
+        run.series[one.name] = place_compared(scope, one.name, one.bold, one.header.order, correct=correct)
+    other = run.bold.another
+    if other is not None and run.bold.bold not in run.planned.plan.unsplit:
+        correct = timed and other.slice_timing is not None
+        own = scope.within(
+            "another_run_wf", axis_order=other.header.order, tr=other.tr, slice_times=other.slice_timing,
+            has_stc=correct, dummy_scans=run.planned.settings.preprocessing.dummy_scans,
+        )  # fmt: skip
+        add_another_run(own, other.bold, other.events, correct=correct)
 
 
-def _add_another_run(run: RunOf, other: Companion) -> None:
-    """Another acquired run of the task: its motion, its place on the run, the effects of its blocks."""
-    scope = run.scope
-    timed = other.slice_timing is not None and bool(scope.setting("has_stc"))
-    own = scope.within(
-        "another_run_wf", axis_order=other.header.order, tr=other.tr, slice_times=other.slice_timing, has_stc=timed,
-        dummy_scans=run.planned.settings.preprocessing.dummy_scans, alias={"reference": "other_ref"},
-    )  # fmt: skip
-    own.give(bold_file=other.bold, regressors=other.events)
+def place_compared(scope: Scope, name: str, file: Path, order: AxisOrder, *, correct: bool) -> Scope:
+    """Place the steps that bring a series of another program to the grid of its run.
+
+    Parameters
+    ----------
+    scope : of the run
+    order : axis of the file that each axis of the run is
+    correct : whether its slice timing is corrected
+
+    Returns
+    -------
+    The scope of the series
+    """
+    own = scope.within(name, alias=FINE, series_name=name)
+    own.give(bold_file=file)
+    own.add(placing.import_compared, axis_order=order)
+    own.add(placing.align_compared)
+    if correct:
+        own.add(motion.correct_slice_timing, quiet=True, wires={"bold": own["compared"]})
+    else:
+        own.alias["stc"] = "compared"
+    own.add(placing.place_compared, wires={"acquired": scope["stc"]})
+    return own
+
+
+def add_another_run(own: Scope, file: Path, events: Path | Events | None, *, correct: bool) -> None:
+    """Another acquired run of the task: its motion, its place on the run, the effects of its blocks.
+
+    Parameters
+    ----------
+    own : a scope of it in that of the run
+    correct : whether its slice timing is corrected
+    """
+    assert own.outer is not None
+    own.alias["reference"] = "other_ref"
+    own.give(bold_file=file, regressors=events)
     own.add(motion.import_series, motion.count_dummies, quiet=True)
     own.add(motion.average_volumes, rename={"boldref": "other_ref"}, keep=False, quiet=True)
     own.add(motion.mask_head, motion.estimate_motion, wires={"boldref": own["other_ref"]}, keep=False, quiet=True)
-    if timed:
+    if correct:
         own.add(motion.correct_slice_timing, quiet=True)
     else:
         own.alias["stc"] = "bold"
     own.add(another_run.measure_other_run)
-    scope.give(other_effects=own["other_effects"])
+    own.outer.give(other_effects=own["other_effects"])

@@ -1,8 +1,10 @@
 """Evaluation of a run: all metrics that tell whether its finer maps are true in one table, with a verdict in words."""
 
-from bids_sr.pipeline.graph import Maker, Wires
+from collections.abc import Mapping, Sequence
+
+from bids_sr.pipeline.graph import Maker, Scope, Wires
 from bids_sr.pipeline.step import Part
-from bids_sr.series import ACQUIRED_BAND
+from bids_sr.series import ACQUIRED_BAND, MEASURED
 from bids_sr.steps import evaluation, judgment, quality, super_resolution
 from bids_sr.steps.compared import another_run, comparing
 from bids_sr.workflows.run_scope import RunOf
@@ -15,12 +17,15 @@ def add_evaluation(run: RunOf) -> None:
     tables = [scope[name] for scope in run.models.values() for name in ("holdout",) if name in scope.makers]
     tables += scope.gather("precision_rows").values()
     if split:
-        tables += _split_halves(run)
+        tables += add_split_halves(scope, {name: run.series[name] for name in run.judged}, run.compared)
     else:
         scope.say(Part.EVALUATION, evaluation.UNSPLIT)
     stored = [one for one in run.wanted if one.stored]
     _say(run, split=split)
-    tables += [*_against_truth(run, split=split), *_against_another_run(run)]
+    known = run.bold.truth is not None and bool(run.bold.truth.activations)
+    with_models = "glm" in run.planned.settings.activation.kinds
+    tables += add_truth(scope, run.mapped[1:], has_known=known, with_models=with_models, split=split)
+    tables += add_other_rows(scope, run.compared)
     tested = [scope.gather("tested")[one.name] for one in stored if one.learned_from == "run"]  # no ensemble's
     networks = [one.name for one in stored if one.network]
     scope.add(evaluation.gather_tested, wires={"tested": tested}, network_names=networks)
@@ -42,41 +47,60 @@ def _say(run: RunOf, *, split: bool) -> None:
         run.scope.say(Part.EVALUATION, evaluation.ONE_LEVEL_DOWN)
 
 
-def _split_halves(run: RunOf) -> list[Maker]:
-    """Effects of every block in every series, and what the two halves say of one another."""
-    for name in run.judged:
-        run.series[name].add(evaluation.measure_effects)
-    if run.compared:
-        wires: Wires = {name: run.scope.gather(name, [*run.compared, ACQUIRED_BAND]) for name in ("series", "effects")}
-        run.scope.add(comparing.match_resolution, wires=wires)
-    run.scope.add(evaluation.gather_fine_effects)
-    if not run.measured:
+def add_split_halves(scope: Scope, series: Mapping[str, Scope], compared: Sequence[str]) -> list[Maker]:
+    """Effects of every block in every series, and what the two halves say of one another.
+
+    Parameters
+    ----------
+    scope : of the run
+    series : scopes of the series on the high-resolution grid that are evaluated, by their names
+    compared : names of those of other programs
+
+    Returns
+    -------
+    Who makes the rows, here as of the other functions
+    """
+    for own in series.values():
+        own.add(evaluation.measure_effects)
+    if compared:
+        names = [*compared, ACQUIRED_BAND]
+        wires: Wires = {name: scope.gather(name, names) for name in ("series", "effects")}
+        scope.add(comparing.match_resolution, wires=wires)
+    scope.add(evaluation.gather_fine_effects)
+    if MEASURED not in series:
         return []
-    run.scope.add(evaluation.compare_halves)
-    return [run.scope["split_half"]]
+    scope.add(evaluation.compare_halves)
+    return [scope["split_half"]]
 
 
-def _against_truth(run: RunOf, *, split: bool) -> list[Maker]:
-    """Maps against measured ones and against known activation, volumes against measured ones."""
-    scope, known = run.scope, run.bold.truth.activations if run.bold.truth is not None else {}
-    found = []
-    if (run.measured or known) and "glm" in run.planned.settings.activation.kinds:
+def add_truth(scope: Scope, series: Sequence[str], *, has_known: bool, with_models: bool, split: bool) -> list[Maker]:
+    """Maps against measured ones and against known activation, volumes against measured ones.
+
+    Parameters
+    ----------
+    scope : of the run
+    series : names of those whose volumes are compared, the measured one among them where there is one
+    has_known : whether activation is known
+    with_models : whether maps of linear models are made
+    split : whether blocks were split into halves
+    """
+    found, measured = [], MEASURED in series
+    if (measured or has_known) and with_models:
         scope.add(evaluation.compare_with_truth)
-        if split and not run.measured:
+        if split and not measured:
             scope.say(Part.EVALUATION, evaluation.KNOWN_TEXT)
         found.append(scope["truth"])
-    if run.measured:
-        scope.add(evaluation.compare_images, wires={"series": scope.gather("series", run.mapped[1:])})
+    if measured:
+        scope.add(evaluation.compare_images, wires={"series": scope.gather("series", series)})
         found.append(scope["truth_images"])
     return found
 
 
-def _against_another_run(run: RunOf) -> list[Maker]:
-    """Series of other programs against another acquired run of the task."""
-    scope = run.scope
+def add_other_rows(scope: Scope, compared: Sequence[str]) -> list[Maker]:
+    """Series of other programs against another acquired run of the task, where there is one."""
     if "other_effects" not in scope.makers:
         return []
-    among = scope.gather("effects", [*run.compared, ACQUIRED_BAND])
+    among = scope.gather("effects", [*compared, ACQUIRED_BAND])
     scope.add(another_run.compare_with_other_run, wires={"effects": among})
     return [scope["other_rows"]]
 

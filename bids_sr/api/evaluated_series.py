@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,8 @@ from bids_sr.api.image_inputs import (
     Say,
     checked_series,
     mask_on,
-    opened,
-    prepare_run,
     series_file,
+    slices_last,
     told_tr,
 )
 from bids_sr.frozen import frozen
@@ -28,18 +27,19 @@ from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import ImageError, SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.pipeline.graph import Scope
+from bids_sr.pipeline.run_here import RunHere
 from bids_sr.registration.compared_frame import ComparedError, checked, misfits, refuse_other_nan
-from bids_sr.series import ACQUIRED_BAND, MEASURED
+from bids_sr.series import MEASURED
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.stats.glm.block_effects import save_effects
 from bids_sr.stats.glm.blocks import TooFewBlocks, block_design
 from bids_sr.stats.glm.confounds import motion_columns, motion_table
 from bids_sr.stats.glm.contrasts import ContrastError, resolve_contrasts
 from bids_sr.stats.glm.regressors import DesignError, Regressors
-from bids_sr.steps.compared.another_run import compare_with_other_run, measure_other_run
-from bids_sr.steps.compared.comparing import match_resolution
-from bids_sr.steps.compared.placing import align_compared, import_compared, place_compared
-from bids_sr.steps.evaluation import compare_halves, compare_images, compare_with_truth, measure_effects
+from bids_sr.steps.evaluation import widths_of
+from bids_sr.steps.super_resolution import place_measured
+from bids_sr.workflows.compare import add_another_run, place_compared
+from bids_sr.workflows.judge import add_other_rows, add_split_halves, add_truth
 
 Factor = tuple[float, float, float]
 
@@ -58,47 +58,90 @@ class Model:
     random_state: int
 
 
-@frozen
-class Measured:
-    """What was measured of a run."""
+class JudgedRun:
+    """A run while its series are judged: what is known of it, by the names of the program's steps.
 
-    rows: list[MetricRow]
-    contrasts: dict[str, Mapping[str, float]]
-    widths: Mapping[str, float]  # smoothing (mm) to the resolution of each series of another program
-
-
-@frozen
-class PlacedSeries:
-    """A series of another program on the high-resolution grid."""
-
-    path: Path
-    facts: Mapping[str, object]
-    mask: Volume  # brain in which it is judged
-
-
-def place(
-    name: str, image: ImageLike, acquired: SeriesReader, run: PreparedRun, brain: Volume, factor: Factor, tr: float,
-    folder: Path,
-) -> PlacedSeries:  # fmt: skip
-    """A series of another program, as `bids_sr.steps.compared.placing` brings it to the grid of the run.
-
-    Raises
-    ------
-    ImageInputError : its frame is none of the run
+    Parameters
+    ----------
+    acquired : series, not compressed
+    brain : on the high-resolution grid
+    compared : names of the series of other programs
+    folder : for what is made on the way
     """
-    here = folder / f"{name}_placed"
-    here.mkdir()
-    file = series_file(image, folder, name, allow_nan=True)
-    with import_compared(file, here, tr=tr, axis_order=AS_STORED) as reader:
+
+    def __init__(
+        self, acquired: Path, run: PreparedRun, brain: Volume, given: Inputs, regressors: Regressors, how: Model,
+        compared: Sequence[str], folder: Path,
+    ) -> None:  # fmt: skip
+        self.contrasts: dict[str, Mapping[str, float]] = dict(resolve_contrasts(regressors.conditions, how.contrasts))
+        self._known = given_as.truths_on(brain, given.known, self.contrasts, folder)
+        self._scope = Scope("run", {
+            "tr": how.tr, "factor": how.factor, "high_pass": how.high_pass, "slice_time_ref": how.slice_time_ref,
+            "has_stc": how.slice_timing_corrected, "n_boot": how.n_boot, "random_seed": how.random_state,
+            "n_dummy": run.n_dummy, "contrasts": self.contrasts, "compared_names": list(compared),
+            "at_rest": given.seeds is not None,
+        })  # fmt: skip
+        confounds = given.confounds
+        if confounds is None:
+            confounds = pd.DataFrame(motion_columns(motion_table(run.params, np.full(len(run.params), np.nan))))
+        self._scope.give(
+            bold=acquired, stc=acquired, boldref=run.boldref, bold_mask=run.brain, hmc_xfms=run.poses,
+            bold_mask_hr=brain, regressors=regressors, confounds=confounds,
+            roi_hr=brain if given.roi is None else mask_on(given.roi, brain, folder, "roi"),
+        )  # fmt: skip
+        if self._known:
+            self._scope.give(truth_maps=self._known)
+        self._given, self._compared, self._folder = given, compared, folder
+        self._here = RunHere(self._scope, folder)
+        self._series: dict[str, Scope] = {}
+
+    def place(self, name: str, image: ImageLike) -> Mapping[str, object]:
+        """Bring a series of another program to the grid of the run.
+
+        Returns
+        -------
+        What was found of where it lies
+
+        Raises
+        ------
+        ImageInputError : its frame is none of the run
+        """
+        file = series_file(image, self._folder, name, allow_nan=True)
+        own = self._series[name] = place_compared(self._scope, name, file, AS_STORED, correct=False)
         try:
-            xfms, facts, there = align_compared(reader, acquired, run.boldref, run.brain, run.poses, series_name=name)
+            (facts,) = self._here.load(own["compared_facts"])
         except ComparedError as error:
             raise ImageInputError(f"compared: {name}: {error}") from None
-        placed, mask = place_compared(
-            reader, acquired, brain, run.poses, xfms, facts, there, here=here, factor=factor, series_name=name
-        )
-        placed.close()
-    return PlacedSeries(path=placed.path, facts=facts, mask=mask)
+        return cast("Mapping[str, object]", facts)
+
+    def add(self, name: str, file: Path) -> None:
+        """A series on the high-resolution grid."""
+        self._of(name).give(series=file)
+
+    def _of(self, name: str) -> Scope:
+        own = self._series[name] = self._scope.within(name, alias={"mask": "bold_mask_hr"}, series_name=name)
+        return own
+
+    def measure(self, say: Say) -> tuple[list[MetricRow], dict[str, float]]:
+        """Rows of all series; smoothing (mm) to the resolution of each series of another program."""
+        scope, given, compared = self._scope, self._given, self._compared
+        if given.measured is not None:
+            own = self._of(MEASURED)
+            own.give(stc=series_file(given.measured, self._folder, "truth"))
+            own.add(place_measured)
+        tables = add_split_halves(scope, self._series, compared)
+        tables += add_truth(scope, [*self._series], has_known=bool(self._known), with_models=True, split=True)
+        if compared and given.other_run is not None and given.other_events is not None:
+            say("another run")
+            file = series_file(given.other_run, self._folder, "other_run")
+            with SeriesReader(file) as reader:
+                tr = told_tr(reader.header) or scope.setting("tr")
+            other = scope.within("another_run", axis_order=AS_STORED, tr=tr, slice_times=None, dummy_scans=None)
+            add_another_run(other, file, given_as.events_of(given.other_events), correct=False)
+            tables += add_other_rows(scope, compared)
+        found = cast("list[list[MetricRow]]", self._here.load(*tables))
+        widths = cast("Mapping[str, object]", self._here.load(scope["same_widths"])[0]) if compared else None
+        return [row for rows in found for row in rows], widths_of(widths)
 
 
 def check_inputs(
@@ -149,6 +192,7 @@ def _read(reader: SeriesReader) -> None:
 def _check_other_run(image: ImageLike, folder: Path) -> None:
     with SeriesReader(series_file(image, folder, "other_run")) as reader:
         checked_series(reader, "other_run")
+        slices_last(reader)
         _read(reader)
 
 
@@ -182,76 +226,3 @@ def _check_compared(
             problems.append(str(error))
     if problems:
         raise ImageInputError("\n".join(f"compared: {name}: {each}" for each in problems))
-
-
-def other_effects(
-    image: ImageLike, events: pd.DataFrame | str | Path, run: PreparedRun, brain: Volume, how: Model, folder: Path,
-    say: Say,
-) -> Path:  # fmt: skip
-    """Effects of another acquired run of the task on the grid of this one.
-
-    Raises
-    ------
-    ImageInputError : it cannot be read as a run
-    """
-    here = folder / "other_run"
-    here.mkdir()
-    with opened(image, here, "other_run", any_order=True) as reader:
-        other = prepare_run(reader, here, say=say)
-        motion = motion_table(other.params, np.full(len(other.params), np.nan))
-        found = measure_other_run(
-            reader, other.boldref, other.brain, other.poses, motion, given_as.events_of(events), run.boldref,
-            run.brain, brain, here, factor=how.factor, tr=told_tr(reader.header) or how.tr, n_dummy=other.n_dummy,
-            high_pass=how.high_pass, slice_time_ref=how.slice_time_ref, has_stc=how.slice_timing_corrected,
-            random_seed=how.random_state,
-        )  # fmt: skip
-    return save_effects(found, here / "effects.npz")
-
-
-def rows_of(
-    files: Mapping[str, Path], compared: Mapping[str, Volume], given: Inputs, run: PreparedRun, brain: Volume,
-    regressors: Regressors, how: Model, folder: Path, say: Say,
-) -> Measured:  # fmt: skip
-    """Rows of all series of a run, by the steps of the program; each compared one has a mask, where it is judged."""
-    judged = dict(files)
-    if given.measured is not None:
-        judged[MEASURED] = given_as.measured_on(brain, given.measured, run, folder)
-    region = brain if given.roi is None else mask_on(given.roi, brain, folder, "roi")
-    contrasts: dict[str, Mapping[str, float]] = dict(resolve_contrasts(regressors.conditions, how.contrasts))
-    known = given_as.truths_on(brain, given.known, contrasts, folder)
-    confounds = given.confounds
-    if confounds is None:
-        confounds = pd.DataFrame(motion_columns(motion_table(run.params, np.full(len(run.params), np.nan))))
-    drawn = {"n_boot": how.n_boot, "random_seed": how.random_state}
-    effects: dict[str, Path] = {}
-    with ExitStack() as stack:
-        series = {name: stack.enter_context(SeriesReader(path)) for name, path in judged.items()}
-        for name, one in series.items():
-            found = measure_effects(
-                one, compared.get(name, brain), regressors, folder, confounds, series_name=name, tr=how.tr,
-                n_dummy=run.n_dummy, high_pass=how.high_pass, slice_time_ref=how.slice_time_ref,
-                has_stc=how.slice_timing_corrected,
-            )  # fmt: skip
-            effects[name] = save_effects(found, folder / f"{name}_effects.npz")
-        widths = match_resolution(
-            series, effects, brain, factor=how.factor, n_dummy=run.n_dummy, compared_names=list(compared),
-        ) if compared else {}  # fmt: skip
-        same: dict[str, object] = {"same_widths": widths, "contrasts": contrasts, "factor": how.factor, **drawn}
-        rows = list[MetricRow]()
-        if MEASURED in judged:
-            rows += compare_halves(effects, brain, region, **same)  # type: ignore[arg-type]
-        if known or MEASURED in judged:
-            rows += compare_with_truth(
-                (), brain, region, effects, known, at_rest=given.seeds is not None, **same,  # type: ignore[arg-type]
-            )  # fmt: skip
-        if MEASURED in judged:
-            rows += compare_images(series, brain, n_dummy=run.n_dummy, **drawn)
-        if compared and given.other_run is not None and given.other_events is not None:
-            say("another run")
-            other = other_effects(given.other_run, given.other_events, run, brain, how, folder, say)
-            among = {name: effects[name] for name in (*compared, ACQUIRED_BAND)}
-            rows += compare_with_other_run(
-                among, other, brain, region, same_widths=widths, contrasts=contrasts, factor=how.factor,
-                n_boot=how.n_boot, random_seed=how.random_state,
-            )  # fmt: skip
-    return Measured(rows=rows, contrasts=contrasts, widths={name: float(str(mm)) for name, mm in widths.items()})

@@ -17,7 +17,6 @@ from bids_sr.api.image_inputs import (
     PreparedRun,
     opened,
     there,
-    undo_motion,
     volume_of,
 )
 from bids_sr.frozen import frozen
@@ -103,19 +102,6 @@ def series_on(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, nam
             what = f"{name} is {reader.shape}, and the run at the high resolution {wanted} on the grid of its reference"
             raise ImageInputError(f"series: {what}; give what SuperResolver.transform returns, or another factor")
         return reader.path
-
-
-def measured_on(brain: Volume, truth: ImageLike, run: PreparedRun, folder: Path) -> Path:
-    """The measured series through the head motion of the run, on the high-resolution grid.
-
-    Raises
-    ------
-    ImageInputError : another number of volumes, grid or field of view than that of the run, raised by the factor
-    """
-    path = folder / "measured.nii"
-    with opened(truth, folder, "truth") as reader:
-        check_measured(reader, (*run.brain.data.shape, len(run.poses)), run.brain.affine, brain.data.shape)
-        return undo_motion(reader, run, path, brain.affine)
 
 
 def check_measured(reader: SeriesReader, acquired: Sequence[int], affine: Float, finest: Sequence[int]) -> None:

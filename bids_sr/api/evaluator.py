@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from bids_sr.api import evaluation_inputs as given_as
-from bids_sr.api.evaluated_series import Model, check_inputs, place, rows_of
+from bids_sr.api.evaluated_series import JudgedRun, Model, check_inputs
 from bids_sr.api.evaluation_inputs import Inputs, Truth
 from bids_sr.api.image_inputs import (
     Dummies,
@@ -28,7 +28,6 @@ from bids_sr.api.image_inputs import (
     opened,
     prepare_run,
     told_tr,
-    undo_motion,
     working_folder,
 )
 from bids_sr.api.several_runs import each_run, in_lists, is_several, notes, of_one_run
@@ -44,6 +43,7 @@ from bids_sr.stats.evaluation.verdict_text import PYTHON, verdict_line
 from bids_sr.stats.glm.confounds import framewise_displacement
 from bids_sr.stats.glm.regressors import Regressors
 from bids_sr.steps.judgment import judge_compared
+from bids_sr.steps.super_resolution import undo_motion
 
 if TYPE_CHECKING:
     from bids_sr.api.html_report import HtmlReport
@@ -250,34 +250,33 @@ class Evaluator(BaseEstimator):
         frame = next(iter(resolvers.values()), None)
         if frame is not None:
             check_is_fitted(frame)
-        with working_folder() as folder:
-            with opened(acquired, folder, "acquired", any_order=True) as reader:
-                say("inputs")
-                model = self._model(reader)
-                check_inputs(reader, compared, given, model, folder)
-                run = self._run(reader, folder, frame, given, say)
-                brain = run.fine_brain(in_plane(self.factor))
-                factor, placed = in_plane(self.factor), {}
-                for name, other in compared.items():
-                    say(f"compared {name}")
-                    placed[name] = place(name, other, reader, run, brain, factor, model.tr, folder)
-                say("baselines")
-                baselines = self._baselines(reader, run, folder, given, frame, with_acquired=bool(compared))
-                files = {**baselines, **{name: each.path for name, each in placed.items()}}
-                for name, what in series.items():
-                    say(f"series {name}")
-                    files[name] = self._made(name, what, reader.path, brain, len(run.poses), folder)
-                regressors = self._regressors(reader, run, given, folder)
-            say(f"effects and comparison of {len(files)} series")
-            masks = {name: each.mask for name, each in placed.items()}
-            found = rows_of(files, masks, given, run, brain, regressors, model, folder, say)
-        self.contrasts_ = found.contrasts
+        with working_folder() as folder, opened(acquired, folder, "acquired", any_order=True) as reader:
+            say("inputs")
+            model = self._model(reader)
+            check_inputs(reader, compared, given, model, folder)
+            run = self._run(reader, folder, frame, given, say)
+            regressors = self._regressors(reader, run, given, folder)
+            brain = run.fine_brain(model.factor)
+            judged = JudgedRun(reader.path, run, brain, given, regressors, model, list(compared), folder)
+            say("baselines")
+            baselines = self._baselines(reader, run, folder, given, frame, with_acquired=bool(compared))
+            for name, file in baselines.items():
+                judged.add(name, file)
+            facts = []
+            for name, other in compared.items():
+                say(f"compared {name}")
+                facts.append(judged.place(name, other))
+            for name, what in series.items():
+                say(f"series {name}")
+                judged.add(name, self._made(name, what, reader.path, brain, len(run.poses), folder))
+            say(f"effects and comparison of {len(baselines) + len(compared) + len(series)} series")
+            rows, widths = judged.measure(say)
+        self.contrasts_ = judged.contrasts
         self.compared_: list[ComparedVerdict] = judge_compared(
-            found.rows, list(compared), [each.facts for each in placed.values()], found.widths, margin=self.margin,
-            advice=self._advice,
+            rows, list(compared), facts, widths, margin=self.margin, advice=self._advice,
         )  # fmt: skip
         idle = [*not_applied, *(name for name, each in resolvers.items() if not each.applied_)]
-        self._judge(found.rows, list(series), list(baselines), idle, run)
+        self._judge(rows, list(series), list(baselines), idle, run)
         return self
 
     def _model(self, reader: SeriesReader) -> Model:
@@ -292,7 +291,7 @@ class Evaluator(BaseEstimator):
         """Events, or the time series of seeds in their place, read off the acquired series with head motion undone."""
         if given.seeds is None:
             return given_as.events_of(given.events)
-        with SeriesReader(undo_motion(reader, run, folder / "raw.nii", run.boldref.affine)) as raw:
+        with undo_motion(reader, run.boldref, run.poses, here=folder) as raw:
             return given_as.seeds_of(raw, given.seeds, run, self.seed_radius_mm)
 
     def _run(

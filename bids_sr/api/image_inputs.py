@@ -27,8 +27,6 @@ from bids_sr.spatial import hmc
 from bids_sr.spatial.boldref import mean_in_reference, precomputed_motion
 from bids_sr.spatial.transforms import hr_grid, read_itk
 from bids_sr.sr.data.temporal_components import open_uncompressed
-from bids_sr.sr.inference.acquired import Acquired
-from bids_sr.sr.inference.apply_to_series import make_upsampler, write_series
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.stats.glm.confounds import MOTION, nonsteady_at_start
 from bids_sr.steps.motion import average_volumes, estimate_motion, mask_head
@@ -269,6 +267,14 @@ def checked_series(reader: SeriesReader, what: str) -> None:
         raise ImageInputError(f"{what}: it is one volume of {reader.shape[:3]}; give a series (x, y, z, t) of the run")
 
 
+def slices_last(reader: SeriesReader) -> None:
+    """Refuse a series whose header says that slices lie along another axis than the third, by ImageInputError."""
+    across = reader.header.get_dim_info()[2]
+    if across not in (None, 2):
+        what = f"its header says that slices lie along axis {across} (of 0, 1, 2), and they are taken along axis 2"
+        raise ImageInputError(f"bold: {what}; reorder the axes first, for instance by nibabel.as_closest_canonical")
+
+
 def prepare_run(
     reader: SeriesReader, folder: Path, *, mask: MaskLike | None = None, boldref: ImageLike | None = None,
     motion: Motion | None = None, realigned: bool = False, n_dummy: Dummies = "auto", say: Say = silent,
@@ -289,10 +295,7 @@ def prepare_run(
     ImageInputError : something lies on another grid, or too few volumes
     """
     total = reader.shape[3]
-    across = reader.header.get_dim_info()[2]
-    if across not in (None, 2):
-        what = f"its header says that slices lie along axis {across} (of 0, 1, 2), and they are taken along axis 2"
-        raise ImageInputError(f"bold: {what}; reorder the axes first, for instance by nibabel.as_closest_canonical")
+    slices_last(reader)
     dummies = min(nonsteady_at_start(reader.path), max(total - 2, 0)) if n_dummy == "auto" else int(n_dummy)
     if not 0 <= dummies < total or (total > 1 and dummies > total - 2):
         raise ImageInputError(f"n_dummy: {dummies} of {total} volumes leave less than two; give a smaller number")
@@ -337,14 +340,6 @@ def _doubt(reader: SeriesReader, reference: Array, mask: Mask, first: int) -> No
         where = f"realigned=True, but volume {at[int(far.argmax())]} lies {far.max():.1f} mm from the reference"
         text = f"{where}: head motion would be taken for signal; leave realigned out, or give motion"
         warnings.warn(text, SuperResolutionWarning, stacklevel=5)
-
-
-def undo_motion(reader: SeriesReader, run: PreparedRun, path: Path, affine: Array) -> Path:
-    """Write a series of the run on a grid of its matrix (voxel to RAS mm), head motion undone by one interpolation."""
-    factor = (1.0, 1.0, 1.0)
-    raw = make_upsampler("raw", Acquired(factor=factor))
-    write_series(reader, path, raw, run.poses, affine, factor=factor)
-    return path
 
 
 def same_run_as(reader: SeriesReader) -> str:

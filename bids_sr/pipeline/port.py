@@ -29,14 +29,17 @@ class Port:
         return isinstance(made.kind, type(self.kind)) or isinstance(self.kind, type(made.kind))
 
     def load(self, value: object, stack: ExitStack, names: object = None) -> object:
-        """The value of a file, or of several; series are closed with the stack."""
+        """The value of a file, or of several; series are closed with the stack. What is no file is a value itself."""
         if self.many is None:
-            found = self.kind.load(Path(str(value)))
+            if not isinstance(value, (str, Path)):
+                return value
+            found = self.kind.load(Path(value))
             if hasattr(found, "close"):
                 stack.callback(found.close)
             return found
-        files = [Path(str(each)) for each in _several(value)]
-        loaded = [Port(self.kind).load(each, stack) for each in files if not self.kind.is_beside(each)]
+        given = (Path(each) if isinstance(each, str) else each for each in _several(value))
+        own = [each for each in given if not (isinstance(each, Path) and self.kind.is_beside(each))]
+        loaded = [Port(self.kind).load(each, stack) for each in own]
         return dict(zip(_several(names), loaded, strict=True)) if self.many == "dict" else loaded
 
     def save(self, value: object, stem: Path) -> str | list[str]:

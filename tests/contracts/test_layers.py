@@ -44,7 +44,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "steps": PURE | {"pipeline", "registration"},
     "execution": {"io", "config", "pipeline", "slurm"},
     "workflows": {"bids", "boilerplate", "config", "io", "pipeline", "preflight", "sr", "sr/methods", "stats", "steps"},
-    "api": {"io", "metrics", "registration", "reports", "spatial", "sr", "sr/methods", "stats", "steps"},
+    "api": {"io", "metrics", "pipeline", "registration", "reports", "spatial", "sr", "sr/methods", "stats", "steps"}
+    | {"workflows"},
     "cli": PURE
     | {"api", "bids", "execution", "group", "phantom", "pipeline", "preflight", "retrospective"}
     | {"slurm", "steps", "workflows"},
