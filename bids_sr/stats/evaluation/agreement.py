@@ -325,7 +325,7 @@ def _rows_of(run: RunEffects, references: Sequence[Reference]) -> Iterator[Metri
             for key, values in own.items():
                 yield _row(reference, name, key, values.mean(axis=0))
         for name, other in reference.pairs(list(found)):
-            for key in found[name].keys() & found[other].keys():
+            for key in (each for each in found[name] if each in found[other]):
                 less = found[name][key] - found[other][key]
                 yield _row(reference, name, key, less.mean(axis=0), minus=other)
 

@@ -195,6 +195,17 @@ def test_a_condition_with_too_few_blocks_is_told_once_for_all_its_contrasts(capl
     assert told == ["c excluded from split halves of all, aMinusOthers: too few blocks"]
 
 
+def test_differences_stand_in_the_order_of_the_values(run):
+    """In that of a set of words they would stand in another with every process."""
+    rows = [*rows_of(run[0])[0].values()]
+    values, differences = (
+        [(r.contrast, r.band, r.region, r.statistic) for r in rows if (r.series, r.minus) == ("sbl", other)]
+        for other in ("n/a", "bspline")
+    )
+    assert len(differences) > 20
+    assert differences == [each for each in values if each in differences]
+
+
 def test_figures_are_correlations_of_one_half_with_the_other_measured_half(run):
     files, measured, series = run
     rows, mask, roi = rows_of(files)
