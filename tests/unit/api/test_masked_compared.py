@@ -65,8 +65,8 @@ def test_what_is_the_acquired_series_does_not_differ_from_it(judged: Evaluator) 
     for each in judged.compared_:
         if each.name != "fineHalf":
             assert each.status == "not more accurate", each.text
-            assert {one.band: one.decision for one in each.found} == {"within": "same", "beyond": "same"}, each.text
-            assert all(abs(one.acquired.value) < 1e-3 for one in each.found), each.text
+            assert {one.kind: one.decision for one in each.claims} == {"within": "same", "beyond": "same"}, each.text
+            assert all(abs(one.comparisons[0].row.value) < 1e-3 for one in each.claims), each.text
             assert each.facts["frame"] == "as acquired"
 
 
@@ -86,9 +86,11 @@ def test_how_many_voxels_were_left_out_is_said(judged: Evaluator) -> None:
 def test_detail_in_half_of_the_brain_is_seen_there(judged: Evaluator) -> None:
     """The true series with one half set to 0 is true in the other."""
     (one,) = (each for each in judged.compared_ if each.name == "fineHalf")
-    beyond = next(each for each in one.found if each.band == "beyond")
+    beyond = next(each for each in one.claims if each.kind == "beyond")
     assert one.status == "more accurate"
-    assert beyond.level.value > 0.65, "zeros in the other half would count as detail that is missing"
+    assert beyond.evidence.row("fineHalf", beyond.region).value > 0.65, (
+        "zeros in the other half would count as detail that is missing"
+    )
 
 
 def test_nan_inside_the_brain_is_refused_with_all_else_that_is_wrong(
