@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from bids_sr.bids import Findings, Problem
+from bids_sr.bids import Findings
+from bids_sr.notices import Notice
 from bids_sr.sr.resolution.matrices import downsample
 
 
@@ -16,7 +17,7 @@ def found_by(check: Callable[..., Any], *args: Any, **kwargs: Any) -> Findings:
     return found
 
 
-def problems_of(check: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Problem]:
+def problems_of(check: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Notice]:
     """Problems that a check finds."""
     return found_by(check, *args, **kwargs).problems
 

@@ -258,7 +258,7 @@ def planned(data: BidsMaker, *options: str) -> Plan:
 def refusals(data: BidsMaker, *options: str) -> str:
     """Every problem that preflight finds; each has a way out."""
     problems = planned(data, *options).problems
-    assert all(problem.fix for problem in problems)
+    assert all(problem.remedy for problem in problems)
     return "\n".join(map(str, problems))
 
 

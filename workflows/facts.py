@@ -4,10 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bids_sr.bids import BoldRun, Notice, Pair, Subject, factor_of
+from bids_sr.bids import BoldRun, Pair, Subject, factor_of
 from bids_sr.bids.inputs import Companion
 from bids_sr.bids.precomputed import PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
+from bids_sr.notices import Notice
 
 Facts = dict[str, object]
 
@@ -39,7 +40,7 @@ def subject_facts(
 def run_facts(settings: Settings, run: BoldRun, *, told: Sequence[Notice] = (), timed: bool) -> Facts:
     """The first lines of a run, with warnings of it that were `told`; `timed`: its slice timing is corrected."""
     return {
-        "warnings": [str(each) for each in told if (each.about, each.word) == (run.stem, "warning")],
+        "warnings": [str(each) for each in told if (each.run, each.level) == (run.stem, "warning")],
         "Run": run.stem,
         **{key: text for key, text in run.sidecar.items() if key == "Description"},
         "Volumes": run.n_volumes,

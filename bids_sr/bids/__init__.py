@@ -5,7 +5,7 @@ nibabel are imported when they are called.
 """
 
 from bids_sr.bids.collect import survey
-from bids_sr.bids.findings import Findings, InputError, Notice, Problem
+from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.image_header import Header
 from bids_sr.bids.inputs import BoldRun, Pair, RunFiles, Subject, Survey, entities_of, factor_of, stem_of
 from bids_sr.bids.method_options import guide_of, pretrained_for
@@ -17,9 +17,7 @@ __all__ = [
     "Findings",
     "Header",
     "InputError",
-    "Notice",
     "Pair",
-    "Problem",
     "RunFiles",
     "Subject",
     "Survey",

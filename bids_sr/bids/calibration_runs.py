@@ -45,13 +45,13 @@ def check_named(settings: Settings, labels: Sequence[str], found: Findings) -> N
         return
     if settings.evaluation.retrospective is not None:
         reason = "--retrospective makes its own high-resolution data of each run, and takes no calibration"
-        found.refuse(option, reason, "Leave one of the two options out.")
+        found.refuse_option(option, reason, "Leave one of the two options out.")
     elif file is not None and not file.exists():
-        found.refuse(option, "there is no such file", "Check the path, or give an acq- label.")
+        found.refuse_option(option, "there is no such file", "Check the path, or give an acq- label.")
     elif file is not None and (owner := entities_of(file).get("subject")) not in labels:
         whose = f"of sub-{owner}" if owner else "of no participant: its name has no sub- label"
         reason = f"it is {whose}, and the participants worked on are {', '.join(f'sub-{x}' for x in labels)}"
-        found.refuse(
+        found.refuse_option(
             option, reason, "Give a run of the same participant; a variance map of another brain cannot be used."
         )
 
@@ -121,7 +121,7 @@ def calibrate(
         there = sorted({_acquisition(c) for c in others} - {""})
         reason = f"no other BOLD run of the participant of {bold.path.name} has the label acq-{superres.calibration}"
         fix = f"There are: {', '.join(f'acq-{x}' for x in there) or 'none'}. Or {OUT}."
-        chosen.refuse(f"--calibration {superres.calibration}", reason, fix)
+        chosen.refuse_option(f"--calibration {superres.calibration}", reason, fix)
     for path, reason in reasons.items():
         if not fitting and superres.calibration != "auto":
             fix = f"Give another run with --calibration, or {OUT}."
@@ -227,6 +227,6 @@ def of_runs(
         seen.tell(path, f"{why}.")
     kept = [bold for bold in bolds if bold not in out]
     for bold, choice in ((bold, chosen[bold]) for bold in kept if bold in chosen):
-        with seen.about(stem_of_echoes(bold)):
-            seen.add(choice.problems, choice.notices)
+        with seen.about(entities_of(bold)["subject"], stem_of_echoes(bold)):
+            seen.add_all(choice)
     return {b: c.calibration for b, c in chosen.items() if c.calibration is not None and b in kept}, kept

@@ -80,11 +80,11 @@ def _walk(settings: Settings, seen: Survey) -> None:
         every[label] = []
         for path in index.find("bold", label):
             name = stem_of_echoes(path)
-            with seen.about(name if name.startswith(f"sub-{label}_") else f"sub-{label}"):
+            with seen.about(label, name if name.startswith(f"sub-{label}_") else ""):
                 every[label] += query.well_named([path], seen)
     subjects = []
     for label, bolds in _select(every, settings.selection, seen).items():
-        with seen.about(f"sub-{label}"):
+        with seen.about(label):
             subject = _subject(index, label, bolds, every[label], settings, seen) if bolds else None
         if subject is not None and subject.runs:
             subjects.append(subject)
@@ -102,7 +102,7 @@ def _select(every: Mapping[str, Sequence[Path]], selection: Selection, seen: Sur
         for label in (each for each in wanted if each not in existing):
             reason = f"no BOLD run of the participants chosen has the {entity} {label!r}"
             fix = f"There are: {query.choice(label, existing)}"
-            seen.refuse(f"{options[entity]} {label}", reason, fix)
+            seen.refuse_option(f"{options[entity]} {label}", reason, fix)
     chosen = {
         label: [p for p in paths if all(not want or label_of(entities_of(p), e) in want for e, want in asked.items())]
         for label, paths in every.items()
@@ -118,7 +118,7 @@ def _select(every: Mapping[str, Sequence[Path]], selection: Selection, seen: Sur
                 "Leave the participant out, or add `func/sub-…_task-…_bold.nii.gz`.",
             )
         elif not selection.participant_label:
-            with seen.about(f"sub-{label}"):
+            with seen.about(label):
                 seen.tell(f"sub-{label}", "it has no BOLD run asked for and is left out.")
     if every and not any(chosen.values()) and not seen.problems:
         seen.refuse("sub-*/func", "there is no BOLD run in the data set", "Add `func/sub-…_task-…_bold.nii.gz`.")
@@ -140,7 +140,7 @@ def _subject(
 
     calibrations, bolds = cal.of_runs(index, bolds, every, factor, settings, seen)
     for bold, *others in query.bold_runs(bolds, settings.preprocessing.echo, seen):
-        with seen.about(stem_of_echoes(bold)):
+        with seen.about(label, stem_of_echoes(bold)):
             files = _run_files(index, bold, settings, seen, of_echoes=bool(others))
             echoes = _echoes(index, [bold, *others], files, seen) if others else ()
         seen.runs.append(files)
@@ -153,7 +153,7 @@ def _subject(
         _take(choice, settings, seen)
         if files.header is None or files.tr is None:
             continue
-        with seen.about(stem_of_echoes(bold)):
+        with seen.about(label, stem_of_echoes(bold)):
             run = replace(_make_run(files, files.header, settings, seen), echoes=echoes)
             run = replace(run, pair=choice.pair, holdout=choice.holdout, calibration=calibration)
             run = replace(run, precomputed=precomputed_run(seen.sources, run, anat, seen))
@@ -197,14 +197,14 @@ def _truth(run: BoldRun, settings: Settings, seen: Survey, *, with_anat: bool) -
 
 def _take(choice: pairs.Choice, settings: Settings, seen: Survey) -> None:
     """Problems of a pair count only when a pair is needed; otherwise they are told."""
-    seen.add(notices=choice.notices)
+    seen.add(choice.notices)
     if pairs.needs_pair(settings.superres) or settings.evaluation.pair_holdout:
         seen.add(choice.problems)
         return
-    known = [replace(problem, about="") for problem in seen.problems]
+    known = [problem.of_all() for problem in seen.problems]
     for problem in choice.problems:
         if problem not in known:
-            seen.tell(problem.file, f"no pair is used: {problem.reason}. {problem.fix}")
+            seen.tell(problem.what, f"no pair is used: {problem.why}. {problem.remedy}")
 
 
 def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: Survey) -> list[Path]:
@@ -307,7 +307,7 @@ def _type_order(index: Index, bids_dir: Path, task: str, seen: Survey) -> tuple[
     """
     for run in seen.runs:
         if run.entities.get("task", "") == task and run.events is not None:
-            with seen.about(stem_of_echoes(run.bold)):
+            with seen.about(run.entities["subject"], stem_of_echoes(run.bold)):
                 described = (_sidecar(index, run.events, seen) or {}).get("trial_type")
             levels = described.get("Levels") if isinstance(described, dict) else None
             if isinstance(levels, dict):

@@ -1,4 +1,4 @@
-"""Problems and notices that are collected while a data set is checked."""
+"""Notices that are collected while a data set is checked; those that are errors are its problems."""
 
 from __future__ import annotations
 
@@ -8,56 +8,23 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from bids_sr.bids.image_header import Header
 from bids_sr.config import UsageError
-
-Word = Literal["note", "warning"]
-_ABSENT = "it is not downloaded: "
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One reason why the run cannot start."""
-
-    file: str  # what it is about: a path, or an option where there is no file
-    reason: str
-    fix: str  # what the user can do
-    about: str = ""  # participant (``sub-01``) or name of the run; "" for the whole call
-
-    def __str__(self) -> str:
-        return f"{self.file}\n  why: {self.reason}\n  fix: {self.fix}"
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """What the user should know of what is done: to the terminal, where `word` stands before it, and to the report."""
-
-    file: str
-    text: str
-    about: str = ""  # as in `Problem`
-    word: Word = "note"  # a fact, or something that may be wrong
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.text}"
-
-    def concerns(self, label: str) -> bool:
-        """Whether it is about this participant or about all."""
-        return self.about.partition("_")[0] in ("", f"sub-{label}")
+from bids_sr.notices import Code, Level, Notice
 
 
 class InputError(UsageError):
     """The data set cannot be used as it stands; `problems` holds every reason found."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Notice]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in grouped(self.problems)))
 
 
-def refusal(file: Path | str, reason: str, fix: str) -> InputError:
+def refusal(what: Path | str, why: str, remedy: str) -> InputError:
     """Make the exception for a single problem, to raise."""
-    return InputError([Problem(str(file), reason, fix)])
+    return InputError([Notice(what=str(what), why=why, remedy=remedy)])
 
 
 def absent(path: Path) -> str:
@@ -76,10 +43,10 @@ def absent(path: Path) -> str:
     return "a pointer of Git LFS" if start.startswith(b"version https://git-lfs") else ""
 
 
-def _not_downloaded(path: Path, what: str) -> Problem:
-    get = f"git lfs pull -I {path.name}" if "LFS" in what else f"datalad get {path}"
-    more = "" if "LFS" in what else " (or `git annex get`)"
-    return Problem(str(path), f"{_ABSENT}{what}", f"Download it: `{get}`{more}.")
+def _not_downloaded(path: Path, what: str) -> Notice:
+    code: Code = "lfs" if "LFS" in what else "annex"
+    get = f"`git lfs pull -I {path.name}`" if code == "lfs" else f"`datalad get {path}` (or `git annex get`)"
+    return Notice(what=str(path), why=f"it is not downloaded: {what}", remedy=f"Download it: {get}.", code=code)
 
 
 def require(path: Path) -> None:
@@ -89,71 +56,80 @@ def require(path: Path) -> None:
         raise InputError([_not_downloaded(path, what)])
 
 
-def grouped(problems: Iterable[Problem]) -> list[Problem]:
+def grouped(problems: Iterable[Notice]) -> list[Notice]:
     """Problems as they are shown: one of several runs once, all links of DataLad without a target with one command."""
-    every = list(dict.fromkeys(replace(problem, about="") for problem in problems))
-    links = [problem for problem in every if problem.reason.startswith(_ABSENT) and "datalad" in problem.fix]
+    every = list(dict.fromkeys(problem.of_all() for problem in problems))
+    links = [problem for problem in every if problem.code == "annex"]
     if len(links) < 2:
         return every
-    top = Path(os.path.commonpath([problem.file for problem in links]))
-    names = " ".join(shlex.quote(str(Path(problem.file).relative_to(top))) for problem in links)
-    fix = f"Download them: `cd {shlex.quote(str(top))} && datalad get {names}` (or `git annex get`)."
-    one = Problem(f"{top} ({len(links)} files)", "they are not downloaded: links or pointers of git-annex", fix)
+    top = Path(os.path.commonpath([problem.what for problem in links]))
+    names = " ".join(shlex.quote(str(Path(problem.what).relative_to(top))) for problem in links)
+    one = Notice(
+        what=f"{top} ({len(links)} files)",
+        why="they are not downloaded: links or pointers of git-annex",
+        remedy=f"Download them: `cd {shlex.quote(str(top))} && datalad get {names}` (or `git annex get`).",
+    )
     first = every.index(links[0])
     return [one if k == first else problem for k, problem in enumerate(every) if k == first or problem not in links]
 
 
 def counted(notices: Iterable[Notice]) -> list[Notice]:
     """Notices as they are shown: of those that say the same, one with the first file and how many more there are."""
-    files: dict[tuple[str, Word], dict[str, None]] = {}
+    files: dict[tuple[str, Level], dict[str, None]] = {}
     for notice in notices:
-        files.setdefault((notice.text, notice.word), {})[notice.file] = None
+        files.setdefault((notice.why, notice.level), {})[notice.what] = None
     return [
-        Notice(first if not others else f"{first} and {len(others)} more", text, word=word)
-        for (text, word), (first, *others) in files.items()
+        Notice(what=first if not others else f"{first} and {len(others)} more", why=why, level=level)
+        for (why, level), (first, *others) in files.items()
     ]
 
 
 @dataclass(slots=True)
 class Findings:
-    """What is found while inputs are checked, each problem and notice once, in the order of being found."""
+    """What is found while inputs are checked, each notice once, in the order of being found."""
 
-    problems: list[Problem] = field(default_factory=list)
-    notices: list[Notice] = field(default_factory=list)
+    problems: list[Notice] = field(default_factory=list)  # those that are errors
+    notices: list[Notice] = field(default_factory=list)  # notes and warnings
     headers: dict[Path, Header] = field(default_factory=dict)  # of the images read so far
-    _about: str = field(default="", init=False, repr=False, compare=False)
-    _known: set[Problem | Notice] = field(default_factory=set, init=False, repr=False, compare=False)
+    _subject: str = field(default="", init=False, repr=False, compare=False)
+    _run: str = field(default="", init=False, repr=False, compare=False)
+    _known: set[Notice] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._known = {*self.problems, *self.notices}
 
     @contextlib.contextmanager
-    def about(self, whose: str) -> Iterator[None]:
+    def about(self, subject: str, run: str = "") -> Iterator[None]:
         """Say that all that is added meanwhile is about this participant or run, unless it says so itself."""
-        before, self._about = self._about, whose
+        before = self._subject, self._run
+        self._subject, self._run = subject, run
         try:
             yield
         finally:
-            self._about = before
+            self._subject, self._run = before
 
-    def refuse(self, file: Path | str, reason: str, fix: str) -> None:
+    def refuse(self, what: Path | str, why: str, remedy: str) -> None:
         """Add a problem."""
-        self.add([Problem(str(file), reason, fix)])
+        self.add([Notice(what=str(what), why=why, remedy=remedy)])
 
-    def tell(self, file: Path | str, text: str) -> None:
+    def refuse_option(self, what: str, why: str, remedy: str) -> None:
+        """Add a problem of an option, which stops the whole call also where a run has brought it to light."""
+        self.add([Notice(what=what, why=why, remedy=remedy, code="option")])
+
+    def tell(self, what: Path | str, why: str, *, code: Code = "") -> None:
         """Add a note."""
-        self.add(notices=[Notice(str(file), text)])
+        self.add([Notice(what=str(what), why=why, level="note", code=code)])
 
-    def warn(self, file: Path | str, text: str) -> None:
+    def warn(self, what: Path | str, why: str) -> None:
         """Add a warning."""
-        self.add(notices=[Notice(str(file), text, word="warning")])
+        self.add([Notice(what=str(what), why=why, level="warning")])
 
-    def refuse_unless(self, forced: bool, file: Path | str, reason: str, fix: str) -> None:
-        """Add a problem, or a notice where ``--force`` was given."""
+    def refuse_unless(self, forced: bool, what: Path | str, why: str, remedy: str) -> None:
+        """Add a problem, or a note where ``--force`` was given."""
         if forced:
-            self.tell(file, f"{reason}; --force was given.")
+            self.tell(what, f"{why}; --force was given.")
         else:
-            self.refuse(file, reason, fix)
+            self.refuse(what, why, remedy)
 
     def fetched(self, path: Path) -> bool:
         """False, with a problem, for a file of DataLad or Git LFS that was not downloaded."""
@@ -162,10 +138,14 @@ class Findings:
             self.add([_not_downloaded(path, what)])
         return not what
 
-    def add(self, problems: Sequence[Problem] = (), notices: Sequence[Notice] = ()) -> None:
-        """Add problems and notices that are not there yet."""
-        problems = [replace(problem, about=problem.about or self._about) for problem in problems]
-        notices = [replace(notice, about=notice.about or self._about) for notice in notices]
-        self.problems += [problem for problem in dict.fromkeys(problems) if problem not in self._known]
-        self.notices += [notice for notice in dict.fromkeys(notices) if notice not in self._known]
-        self._known.update(problems, notices)
+    def add(self, found: Iterable[Notice]) -> None:
+        """Add what is not there yet."""
+        for each in found:
+            one = each if each.subject or not self._subject else replace(each, subject=self._subject, run=self._run)
+            if one not in self._known:
+                self._known.add(one)
+                (self.problems if one.level == "error" else self.notices).append(one)
+
+    def add_all(self, other: Findings) -> None:
+        """Add the problems and notices of other findings."""
+        self.add([*other.problems, *other.notices])

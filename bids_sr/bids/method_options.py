@@ -103,17 +103,17 @@ def check_given_models(superres: SuperRes, found: Findings) -> None:
         where, what = f"--pretrained {file}", f"it is a model of the method {method}"
         if method in REMOVED:
             fix = f"Leave the file out: {REMOVED[method]} replaces it and needs no trained model."
-            found.refuse(where, f"{what}, which was removed from the program", fix)
+            found.refuse_option(where, f"{what}, which was removed from the program", fix)
         elif method not in superres.learned:
             fix = f"Add {method} to --sr-method, or leave the file out of --pretrained."
-            found.refuse(where, f"{what}, which is not among --sr-method", fix)
+            found.refuse_option(where, f"{what}, which is not among --sr-method", fix)
         elif method in first:
             fix = "Give one model per method; run twice, with two output directories, to compare two of them."
-            found.refuse(where, f"{what}, and so is {first[method]}", fix)
+            found.refuse_option(where, f"{what}, and so is {first[method]}", fix)
         first.setdefault(method, file)
     if superres.n_ensemble > 1 and superres.learned and set(superres.learned) <= set(first):
         reason = "every method has its model given with --pretrained, so there is nothing to vary"
-        found.refuse(f"--n-ensemble {superres.n_ensemble}", reason, "Leave one of the two options out.")
+        found.refuse_option(f"--n-ensemble {superres.n_ensemble}", reason, "Leave one of the two options out.")
 
 
 def _check_perceptual(settings: Settings, found: Findings) -> None:
@@ -127,7 +127,7 @@ def _check_perceptual(settings: Settings, found: Findings) -> None:
     for name in superres.learned:
         trained = placebo or (superres.model_source != "reuse" and pretrained_for(superres, name) is None)
         if trained and get_method(name).recipes["paper"].needs_vgg:
-            found.refuse(
+            found.refuse_option(
                 f"--sr-method {name} --recipe paper",
                 "as published it is taught by features of VGG-19, and there are no weights of that network",
                 "Give them with --vgg-weights, or take --recipe paper-mse, which has squared error in their place, "

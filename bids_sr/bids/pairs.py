@@ -145,7 +145,7 @@ def choose_two(bold: Header, session: str | None, candidates: Sequence[Header], 
     choices = [choose(bold, key[0], groups[key], superres) for key in order]
     sound = [(choice, choice.pair) for choice in choices if choice.pair is not None]
     if candidates and len(sound) < 2:
-        why = "; ".join(dict.fromkeys(p.reason for choice in choices if choice.pair is None for p in choice.problems))
+        why = "; ".join(dict.fromkeys(p.why for choice in choices if choice.pair is None for p in choice.problems))
         reason = f"--pair-holdout needs two T2*-weighted pairs of the participant, and there is {len(sound) or 'none'}"
         found.refuse(bold.path, reason + (f" ({why})" if why else ""), _TWO)
     elif candidates:
@@ -153,7 +153,7 @@ def choose_two(bold: Header, session: str | None, candidates: Sequence[Header], 
         names = [" and ".join(path.name for path in (each.highres, each.lowres) if path) for each in (pair, spare)]
         if pair.factor == spare.factor:
             found.pair, found.holdout = pair, spare
-            found.add(notices=[*first.notices, *second.notices])
+            found.add([*first.notices, *second.notices])
             found.tell(bold.path, f"trained on {names[0]}, scored on {names[1]}.")
         else:
             reason = f"its two T2*-weighted pairs have different factors: {names[0]} and {names[1]}"

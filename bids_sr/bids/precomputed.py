@@ -127,7 +127,7 @@ def open_derivatives(options: Iterable[str], bids_dir: Path, found: Findings) ->
         folder = _open(name, Path(root).absolute(), bids_dir, found)
         if folder is not None and folder.name in opened:
             fix = "Give each folder a name of its own: --derivatives one=DIR two=DIR."
-            found.refuse(f"--derivatives {text}", "two folders have one name", fix)
+            found.refuse_option(f"--derivatives {text}", "two folders have one name", fix)
         elif folder is not None:
             opened[folder.name] = folder
     return tuple(opened.values())

@@ -133,7 +133,7 @@ def bold_runs(paths: Sequence[Path], echo: int | None, found: Findings) -> list[
         groups.setdefault(key, []).append(path)
     runs = []
     for files in groups.values():
-        with found.about(stem_of_echoes(files[0])):
+        with found.about(entities_of(files[0])["subject"], stem_of_echoes(files[0])):
             runs.append(_files_of_run(files, echo, found))
     return [run for run in runs if run]
 

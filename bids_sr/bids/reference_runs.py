@@ -53,8 +53,8 @@ def find_truth(root: Path, run: BoldRun, factor: Triple, found: Findings, *, wit
         truth = _checked(root, run, factor, own, with_timing=with_timing)
     except InputError as error:
         own.add(error.problems)
-    with found.about(run.stem):
-        found.add(own.problems, own.notices)
+    with found.about(run.entities["subject"], run.stem):
+        found.add_all(own)
     return None if own.problems else truth
 
 
@@ -109,12 +109,12 @@ def truth_in_dataset(
             continue
         own = Findings()
         truth = find_truth(place, run, factor, own, with_timing=with_timing)
-        found.add(notices=own.notices)
+        found.add(own.notices)
         if truth is not None:
-            found.tell(place, USED)
+            found.tell(place, USED, code="reference")
             return truth
         for problem in own.problems:
-            found.tell(problem.file, f"no high-resolution reference of {run.stem}: {problem.reason}. {problem.fix}")
+            found.tell(problem.what, f"no high-resolution reference of {run.stem}: {problem.why}. {problem.remedy}")
     return None
 
 

@@ -124,7 +124,7 @@ def tell_retrospective(subjects: Sequence[Subject], settings: Settings, found: F
                 f"--retrospective: a copy downsampled by {factor:g} in plane ({how}) is super-resolved; the original "
                 "series is the reference."
             )
-            with found.about(run.stem):
+            with found.about(subject.label, run.stem):
                 found.tell(run.bold, text)
         for run in makers(subject).values():
             text = (
@@ -132,10 +132,10 @@ def tell_retrospective(subjects: Sequence[Subject], settings: Settings, found: F
                 "the highres image, and they are removed from run and reference. Such a pair has the contrast, "
                 "distortion and head position of the run, so it is an easier case than a real pair."
             )
-            with found.about(run.stem):
+            with found.about(subject.label, run.stem):
                 found.tell(run.bold, text)
         for pair in subject.pairs:
             name = (pair.lowres or pair.highres).name
             text = f"{name} (resolution of the BOLD) is used as the highres image, its downsampled copy as the lowres."
-            with found.about(f"sub-{subject.label}"):
+            with found.about(subject.label):
                 found.tell(pair.highres, f"--retrospective: {text}")

@@ -37,7 +37,7 @@ def check_methods(settings: Settings, found: Findings) -> None:
         if name not in fusing:
             reason = "--sr-target anat fuses contrasts as channels, which this method does not"
             reason += "" if name in method_names() else "; interpolations are compared with anyway"
-            found.refuse(f"--sr-method {name}", reason, f"Choose among {', '.join(fusing)}.")
+            found.refuse_option(f"--sr-method {name}", reason, f"Choose among {', '.join(fusing)}.")
     check_given_models(settings.superres, found)
     superres, evaluation = settings.superres, settings.evaluation
     useless = {
@@ -58,14 +58,14 @@ def _walk(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
     labels, index = open_dataset(settings, seen)
     subjects = []
     for label in labels:
-        with seen.about(f"sub-{label}"):
+        with seen.about(label):
             pairs = [pair for suffix in CONTRASTS for pair in _pairs(index, label, suffix, settings, seen)]
         if pairs:
             subjects.append(Subject(label=label, t1w=(), runs=(), structural=tuple(pairs)))
         elif label in settings.selection.participant_label or len(labels) == 1:
             _refuse_without_pair(label, seen)
         else:
-            with seen.about(f"sub-{label}"):
+            with seen.about(label):
                 seen.tell(f"sub-{label}", "none of T1w, T2w and FLAIR is there at two resolutions, so it is left out.")
     if labels and not subjects and not seen.problems:
         _refuse_without_pair("*", seen)

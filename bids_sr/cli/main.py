@@ -35,8 +35,8 @@ from bids_sr.io.dataset_description import dataset_of
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
-    from bids_sr.bids import Problem
     from bids_sr.execution.execute import RunOutcome
+    from bids_sr.notices import Notice
     from bids_sr.preflight import Plan
 
 DONE, FAILED, REFUSED = 0, 1, 2
@@ -149,7 +149,7 @@ def _without_damaged(plan: "Plan", settings: Settings) -> "Plan":
         plan, problems = preflight.without_unfit_references(plan, problems)
         for notice in plan.warnings:
             if notice not in known:
-                print(item(notice.word, str(notice)))
+                print(item(notice.level, str(notice)))
     left = plan if settings.run.strict else preflight.without(plan, problems)
     _refuse(problems if left is plan else ())
     if left is not plan:
@@ -157,7 +157,7 @@ def _without_damaged(plan: "Plan", settings: Settings) -> "Plan":
     return left
 
 
-def _tell_left_out(left_out: "Mapping[str, Sequence[Problem]]") -> None:
+def _tell_left_out(left_out: "Mapping[str, Sequence[Notice]]") -> None:
     """Name the runs that are not worked on, with reason and fix."""
     from bids_sr.preflight import left_out_text
 
@@ -215,7 +215,7 @@ def _check(settings: Settings) -> "Plan":
     return plan
 
 
-def _refuse(problems: "Sequence[Problem]") -> None:
+def _refuse(problems: "Sequence[Notice]") -> None:
     from bids_sr.preflight import format_problems
 
     if problems:

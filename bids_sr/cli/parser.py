@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
         elif message.startswith("the following arguments are required"):
             these = " ".join(str(each.metavar or each.dest) for each in self._actions if not each.option_strings)
             fix = f"the command is: {self.prog} {these} [options]; see {self.prog} --help"
-        raise UsageError(message, fix=fix)
+        raise UsageError(message, remedy=fix)
 
 
 def data_parser(prog: str, description: str, data: str, output: str) -> Parser:
@@ -126,5 +126,5 @@ def settings_of(parser: argparse.ArgumentParser, given: Mapping[str, object]) ->
     except SettingError as error:
         flags = {action.dest: action.option_strings[-1] for action in parser._actions if action.option_strings}
         if error.setting in given and error.setting in flags:
-            raise SettingError(flags[error.setting], error.value, error.why, error.fix) from None
+            raise SettingError(flags[error.setting], error.value, error.notice.why, error.notice.remedy) from None
         raise

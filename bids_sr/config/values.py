@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+from bids_sr.notices import Notice
+
 _LARGEST = sys.float_info.max
 CLOSE = 0.75  # of `difflib`, from which a name is proposed for another
 
@@ -16,13 +18,12 @@ CLOSE = 0.75  # of `difflib`, from which a name is proposed for another
 class UsageError(Exception):
     """A request that cannot be carried out as it stands, the reason, and what the user can do; ends with code 2."""
 
-    def __init__(self, what: str, why: str = "", fix: str = "") -> None:
-        super().__init__(what, why, fix)
-        self.what, self.why, self.fix = what, why, fix
+    def __init__(self, what: str, why: str = "", remedy: str = "") -> None:
+        super().__init__(what, why, remedy)
+        self.notice = Notice(what=what, why=why, remedy=remedy)
 
     def __str__(self) -> str:
-        lines = (self.what, self.why and f"  why: {self.why}", self.fix and f"  fix: {self.fix}")
-        return "\n".join(filter(None, lines))
+        return str(self.notice)
 
 
 class SettingError(UsageError):

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bids_sr.bids import Findings, Header, Problem, Subject, Survey, pretrained_for, survey, survey_structural
+from bids_sr.bids import Findings, Header, Subject, Survey, pretrained_for, survey, survey_structural
 from bids_sr.bids.headers import sizes_of
 from bids_sr.bids.inputs import stem_of_echoes
 from bids_sr.bids.method_options import series_of_run
-from bids_sr.bids.reference_runs import USED
 from bids_sr.bids.retrospective_plan import foreseen, tell_retrospective
 from bids_sr.config import Settings
 from bids_sr.config.seed_options import COMPONENTS, seed_names, seeds_of
+from bids_sr.notices import Notice
 from bids_sr.preflight import directories, events
 from bids_sr.preflight.compared_series import with_compared
 from bids_sr.preflight.estimates import check_memory, estimate, estimate_structural
@@ -33,17 +33,17 @@ def check(settings: Settings) -> Plan:
     found = Findings()
     directories.check_places(settings, found)
     places = {str(settings.paths.output_dir), str(settings.paths.work_dir)}
-    if any(problem.file in places for problem in found.problems):  # said before the data set is indexed
+    if any(problem.what in places for problem in found.problems):  # said before the data set is indexed
         return Plan(problems=tuple(found.problems))
     if settings.superres.target == "anat":
         return check_structural(settings, found)
     surveyed = survey(settings)
     _warn_of_missing_events(surveyed, settings, found)
-    found.add(surveyed.problems, surveyed.notices)
+    found.add_all(surveyed)
     tell_recipe(settings.superres, found)
     types = {}  # of each run whose table is sound, in the order that the data set shares
     for each in (each for each in surveyed.runs if each.events is not None):
-        with found.about(stem_of_echoes(each.bold)):
+        with found.about(each.entities["subject"], stem_of_echoes(each.bold)):
             names = events.check_events(each, found)
         if names:
             types[each.bold] = events.ordered(names, surveyed.type_order.get(each.entities.get("task", ""), ()))
@@ -53,7 +53,7 @@ def check(settings: Settings) -> Plan:
     }
     types |= seeds
     for run in (run for one in _worked_on(surveyed.subjects, settings) for run in one.runs if run.bold in types):
-        with found.about(run.stem):
+        with found.about(run.entities["subject"], run.stem):
             if not (
                 events.is_long_enough(run, len(types[run.bold]), settings, found)
                 and events.is_estimable(run, contrasts.get(run.bold, {}), settings, found)
@@ -69,7 +69,7 @@ def check(settings: Settings) -> Plan:
     directories.check_region(settings, found)
     subjects = tuple(one for one in surveyed.subjects if any(run.bold in contrasts for run in one.runs))
     subjects = with_compared(subjects, settings, found)
-    left_out: dict[str, tuple[Problem, ...]] = {}
+    left_out: dict[str, tuple[Notice, ...]] = {}
     if not settings.run.strict:
         subjects, left_out, problems = exclude(found.problems, surveyed.runs, subjects)
         found = Findings(problems=list(problems), notices=found.notices)
@@ -89,7 +89,7 @@ def _warn_of_missing_events(surveyed: Survey, settings: Settings, found: Finding
                 f"there is no {name}_events.tsv: this run is mapped as rest, by the connectivity of seeds. For maps of "
                 "the task add the table and run again; --ignore events says that this is meant."
             )
-            with found.about(name):
+            with found.about(run.entities["subject"], name):
                 found.warn(run.bold, text)
 
 
@@ -102,7 +102,7 @@ def _seeds_of_runs(surveyed: Survey, settings: Settings, found: Findings) -> dic
         found_in.update(dict.fromkeys((run.bold for run in rest), names))
         if rest and not subject.t1w and named != (COMPONENTS,):
             text = "without a T1w image the seeds cannot be located; the leading temporal components are used instead."
-            with found.about(f"sub-{subject.label}"):
+            with found.about(subject.label):
                 found.tell(f"sub-{subject.label}", text)
     return found_in
 
@@ -130,13 +130,13 @@ def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, found: Findi
         tell_retrospective(plan.subjects, settings, found)
     else:
         for run in (run for run in plan.runs if run.bold in sound):
-            with found.about(run.stem):
+            with found.about(run.entities["subject"], run.stem):
                 if not events.can_be_split(run, settings, found, n_seeds=len(plan.contrasts[run.bold])):
                     unsplit |= {run.bold}
     return replace(plan, estimate=cost, unsplit=unsplit, problems=tuple(found.problems), warnings=tuple(found.notices))
 
 
-def without(plan: Plan, problems: Sequence[Problem]) -> Plan:
+def without(plan: Plan, problems: Sequence[Notice]) -> Plan:
     """The plan without the runs that problems stop; the plan itself where they stop more, or where there are none."""
     runs = plan.runs
     subjects, left_out, remaining = exclude(problems, runs, plan.subjects)
@@ -145,31 +145,32 @@ def without(plan: Plan, problems: Sequence[Problem]) -> Plan:
     return replace(plan, subjects=subjects, left_out={**plan.left_out, **left_out})
 
 
-def without_unfit_references(plan: Plan, problems: Sequence[Problem]) -> tuple[Plan, tuple[Problem, ...]]:
+def without_unfit_references(plan: Plan, problems: Sequence[Notice]) -> tuple[Plan, tuple[Notice, ...]]:
     """Take references that were found by themselves, not named, from the runs they do not fit by their voxels.
 
     Returns
     -------
     plan : what was taken is told in its warnings; problems : those that are of no reference
     """
-    unfit = {(Path(problem.file), problem.about): problem for problem in problems}
-    found, subjects, taken = Findings(), [], set[Problem]()
+    unfit = {(Path(problem.what), problem.subject, problem.run): problem for problem in problems}
+    found, subjects, taken = Findings(), [], set[Notice]()
     for subject in plan.subjects:
         runs = []
         for run in subject.runs:
             path = run.truth.series.bold if run.truth and run.truth.series else None
-            why = None if path is None else unfit.get((path, run.stem)) or unfit.get((path, f"sub-{subject.label}"))
+            owners = ((subject.label, run.stem), (subject.label, ""))
+            why = next((unfit[path, *each] for each in owners if path and (path, *each) in unfit), None)
             if path is not None and why is not None:
                 taken.add(why)
-                with found.about(run.stem):
-                    found.tell(path, f"no high-resolution reference of {run.stem}: {why.reason}. {why.fix}")
+                with found.about(run.entities["subject"], run.stem):
+                    found.tell(path, f"no high-resolution reference of {run.stem}: {why.why}. {why.remedy}")
                 run = replace(run, truth=None)
             runs.append(run)
         subjects.append(replace(subject, runs=tuple(runs)))
     if not taken:
         return plan, tuple(problems)
     used = {str(run.truth.root) for one in subjects for run in one.runs if run.truth is not None}
-    known = [notice for notice in plan.warnings if notice.text != USED or notice.file in used]
+    known = [notice for notice in plan.warnings if notice.code != "reference" or notice.what in used]
     plan = replace(plan, subjects=tuple(subjects), warnings=(*known, *found.notices))
     return plan, tuple(problem for problem in problems if problem not in taken)
 
@@ -182,7 +183,7 @@ def check_structural(settings: Settings, found: Findings) -> Plan:
     plan : of participants with `structural` pairs and no runs
     """
     surveyed = survey_structural(settings)
-    found.add(surveyed.problems, surveyed.notices)
+    found.add_all(surveyed)
     for name in settings.superres.learned:
         file = pretrained_for(settings.superres, name)
         for subject in surveyed.subjects:

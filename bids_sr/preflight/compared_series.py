@@ -58,18 +58,20 @@ def with_compared(subjects: Sequence[Subject], settings: Settings, found: Findin
         fix = "Choose its run (--participant-label, --task-id, --run-id), or give a folder of BIDS derivatives."
         names = ", ".join(run.stem for run in runs[:4]) + (" …" if len(runs) > 4 else "")
         reason = f"{files[0].name} is one series, and {len(runs)} runs are selected ({names})"
-        found.refuse("--compare", reason, fix)
+        found.refuse_option("--compare", reason, fix)
         return tuple(subjects)
     out = []
     for name, path, _ in given:
         if path.is_dir() and not any(_candidates(path, run) for run in runs):
             there = ", ".join(each.name for each in sorted(path.rglob("func/*_bold.nii*"))[:4]) or "no series at all"
             fix = f"Give its file (--compare {name}=FILE), or the folder that holds the sub-… directories."
-            found.refuse(f"--compare {name}={path}", f"no series of a run that is selected is in it ({there})", fix)
+            found.refuse_option(
+                f"--compare {name}={path}", f"no series of a run that is selected is in it ({there})", fix
+            )
     for subject in subjects:
         own = []
         for run in subject.runs:
-            with found.about(run.stem):
+            with found.about(subject.label, run.stem):
                 compared = tuple(_series_of(run, given, settings, found))
                 other = another_run(run, settings, found) if compared else None
             own.append(replace(run, compared=compared, another=other))
@@ -130,16 +132,20 @@ def _named_well(given: Sequence[tuple[str, Path, str]], settings: Settings, foun
         option = f"--compare {name}={path}"
         if why := why_no_name(name):
             taken = f"{', '.join(BASELINES)}, {', '.join(offered_methods())}, raw, measured"
-            found.refuse(option, why, f"Take another name of letters and digits, none of: {taken}.")
+            found.refuse_option(option, why, f"Take another name of letters and digits, none of: {taken}.")
         elif names.count(name) > 1:
-            found.refuse(option, f"the name {name} is given twice", "Give each series a name of its own.")
+            found.refuse_option(option, f"the name {name} is given twice", "Give each series a name of its own.")
         if not path.exists():
-            found.refuse(option, "there is no such file or folder", "Check the path.")
+            found.refuse_option(option, "there is no such file or folder", "Check the path.")
         elif label and path.is_file():
-            found.refuse(option, f"desc-{label} chooses among the series of a folder, and this is a file", "Leave it.")
+            found.refuse_option(
+                option, f"desc-{label} chooses among the series of a folder, and this is a file", "Leave it."
+            )
     if ACQUIRED not in settings.superres.series:
         fix = f"Add {ACQUIRED} to --sr-method."
-        found.refuse("--compare", f"{ACQUIRED}, which stands for the acquired series, is not among the series", fix)
+        found.refuse_option(
+            "--compare", f"{ACQUIRED}, which stands for the acquired series, is not among the series", fix
+        )
     return len(found.problems) == before
 
 
@@ -152,7 +158,7 @@ def _series_of(
         own = Findings()
         file = path if path.is_file() else _found_in(path, label, name, run, own)
         one = None if file is None else _checked(name, file, path, run, settings, own)
-        found.add(own.problems, own.notices)
+        found.add_all(own)
         if one is not None and not own.problems:
             out.append(one)
     return out

@@ -62,7 +62,7 @@ def _check_cluster(file: Path, found: Findings) -> None:
     try:
         chosen = Plugin.from_toml(file)
     except UsageError as error:
-        found.refuse(file, f"{error.what}: {error.why}", error.fix)
+        found.refuse(file, f"{error.notice.what}: {error.notice.why}", error.notice.remedy)
         return
     absent = [name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None]
     if chosen.is_cluster and absent:
@@ -96,7 +96,7 @@ def _check_models(settings: Settings, found: Findings) -> None:
         return
     if not any(folder.rglob("*.safetensors")):
         fix = "Give its folder with --model-dir, or leave out --model-source reuse to train it."
-        found.refuse(f"--model-source reuse: {folder}", "there is no model in it", fix)
+        found.refuse_option(f"--model-source reuse: {folder}", "there is no model in it", fix)
 
 
 def _check_writable(what: str, path: Path, found: Findings, *, only_there: bool = False) -> None:
@@ -128,22 +128,26 @@ def _check_atlas(named: str, found: Findings) -> None:
     atlas, read, where = find_atlas(named), Findings(), f"--atlas {named}"
     header = read_header(atlas.image, read)
     if header is None:
-        found.refuse(where, read.problems[0].reason, "Give an existing NIfTI label image, or AAL2.")
+        found.refuse_option(where, read.problems[0].why, "Give an existing NIfTI label image, or AAL2.")
         return
     if len(squeeze_3d(header)) != 3:
-        found.refuse(where, f"{atlas.image} is not a 3D image", "Give one label image; maps of probability are none.")
+        found.refuse_option(
+            where, f"{atlas.image} is not a 3D image", "Give one label image; maps of probability are none."
+        )
         return
     values = np.unique(np.asanyarray(nb.load(atlas.image).dataobj))  # type: ignore[attr-defined]
     numbers = values[values != 0]
     nameless = sorted(set(numbers.astype(int).tolist()) - set(atlas.labels.values()))
     if not numbers.size:
-        found.refuse(where, f"{atlas.image} is empty: no voxel has a label", "Give a label image, or AAL2.")
+        found.refuse_option(where, f"{atlas.image} is empty: no voxel has a label", "Give a label image, or AAL2.")
     elif (numbers != np.round(numbers)).any():
-        found.refuse(where, f"{atlas.image} has values that are no whole numbers", "Give a label image, or AAL2.")
+        found.refuse_option(
+            where, f"{atlas.image} has values that are no whole numbers", "Give a label image, or AAL2."
+        )
     elif nameless:
         shown = ", ".join(map(str, nameless[:5])) + (", …" if len(nameless) > 5 else "")
         text = f"labels of {atlas.image} have no name in {atlas.table.name}: {shown}"
-        found.refuse(where, text, "Give each label a row in the table.")
+        found.refuse_option(where, text, "Give each label a row in the table.")
 
 
 def _check_roi(path: Path, found: Findings) -> None:
@@ -155,12 +159,12 @@ def _check_roi(path: Path, found: Findings) -> None:
     read, where = Findings(), f"--roi {path}"
     header = read_header(path, read)
     if header is None:
-        found.refuse(where, read.problems[0].reason, "Give an existing NIfTI file, or --roi motor or --roi brain.")
+        found.refuse_option(where, read.problems[0].why, "Give an existing NIfTI file, or --roi motor or --roi brain.")
     elif len(squeeze_3d(header)) != 3:
-        found.refuse(where, "it is not a 3D image", "Give one mask or label image.")
+        found.refuse_option(where, "it is not a 3D image", "Give one mask or label image.")
     elif not (np.asanyarray(nb.load(path).dataobj) > 0).any():  # type: ignore[attr-defined]
         fix = "Give a mask with 1 inside the region, or --roi motor or --roi brain."
-        found.refuse(where, "it is empty: no voxel is above zero", fix)
+        found.refuse_option(where, "it is empty: no voxel is above zero", fix)
 
 
 def check_room(settings: Settings, estimate: Estimate, found: Findings) -> None:

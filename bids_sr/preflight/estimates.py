@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bids_sr.bids import BoldRun, Findings, Problem, factor_of
+from bids_sr.bids import BoldRun, Findings, factor_of
 from bids_sr.bids.headers import elsewhere, sizes_of
 from bids_sr.bids.method_options import method_of_model, pretrained_for
 from bids_sr.bids.retrospective_plan import foreseen
@@ -20,6 +20,7 @@ from bids_sr.config import Settings, machine, memory_model
 from bids_sr.config.levels import StoredMaps, reaches, series_level
 from bids_sr.config.memory_model import BASE_GB, WORKER_GB, Need, Sizes, largest_gb, step_gb, workers_that_fit
 from bids_sr.frozen import frozen
+from bids_sr.notices import Notice
 from bids_sr.preflight.plan import Estimate, Plan, Row
 from bids_sr.series import PAIR_BASELINES, series_name, series_names
 from bids_sr.sr.method import get_method
@@ -330,7 +331,7 @@ def estimate_structural(plan: Plan, settings: Settings) -> Estimate:
     )  # fmt: skip
 
 
-def check_machine(plan: Plan, settings: Settings) -> list[Problem]:
+def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
     """What this machine lacks; for the one that does the work, not for one that submits it to others."""
     found, resources = Findings(), settings.resources
     if resources.use_plugin is None:
@@ -338,7 +339,7 @@ def check_machine(plan: Plan, settings: Settings) -> list[Problem]:
         check_memory(settings, sizes_of(plan.subjects, settings), free, found)
         if resources.device == "cuda" and settings.superres.learned and not machine.has_gpu():
             fix = "Use --device cpu or auto, or check CUDA_VISIBLE_DEVICES and that torch was built with CUDA."
-            found.refuse("--device cuda", "torch finds no usable CUDA device", fix)
+            found.refuse_option("--device cuda", "torch finds no usable CUDA device", fix)
     return found.problems
 
 
@@ -354,7 +355,7 @@ def check_memory(settings: Settings, sizes: Sizes, memory_gb: float | None, foun
         smaller = ", or ask for a smaller --sr-factor"
     if given is not None:
         reason = f"{need:.1f} GB are needed by the program with its largest step"
-        found.refuse(f"--mem {given:g}", reason, f"Give --mem {enough:g} or more{smaller}.")
+        found.refuse_option(f"--mem {given:g}", reason, f"Give --mem {enough:g} or more{smaller}.")
     else:
         reason = f"{need:.1f} GB are needed, and {memory_gb:.1f} GB are available"
         found.refuse("memory", reason, f"Run where {enough:g} GB are free{smaller}.")

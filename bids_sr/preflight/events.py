@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.bids import BoldRun, Findings, RunFiles
-from bids_sr.bids.inputs import stem_of_echoes
+from bids_sr.bids.inputs import entities_of, stem_of_echoes
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_text
@@ -60,7 +60,7 @@ def check_events(run: RunFiles, found: Findings) -> tuple[str, ...]:
         known = set(types)
         modelled = [row for row in rows if row.trial_type in known]
         types = _against_length(modelled, types, run, run.header.shape[3] * run.tr, own)
-    found.add(own.problems, own.notices)
+    found.add_all(own)
     return () if own.problems else types
 
 
@@ -229,15 +229,15 @@ def contrasts_of_runs(
             try:
                 resolved = resolve_contrasts(everything, [text])
             except ContrastError as error:
-                found.refuse(f"--contrasts {text}", error.reason, error.fix)
+                found.refuse_option(f"--contrasts {text}", error.reason, error.fix)
                 continue
             names = ", ".join(name for weights in resolved.values() for name in weights)
             reason = f"no run holds all of its trial types ({names}) together"
-            found.refuse(f"--contrasts {text}", reason, "A contrast compares trial types within a run.")
+            found.refuse_option(f"--contrasts {text}", reason, "A contrast compares trial types within a run.")
     for path, those in contrasts.items():
         if not those and not unfit:
             reason = "none of the contrasts asked for fits it, so it yields no activation map"
-            with found.about(stem_of_echoes(path)):
+            with found.about(entities_of(path).get("subject", ""), stem_of_echoes(path)):
                 found.refuse(path, reason, "Leave the run out (--task-id, --run-id) or add a contrast.")
             unfit = True  # the first of them tells enough
     return contrasts

@@ -75,14 +75,14 @@ def check_methods(settings: Settings, subjects: Sequence[Subject], found: Findin
     runs = [run for subject in subjects for run in subject.runs]
     before = len(found.problems)
     for run in runs:
-        with found.about(run.stem):
+        with found.about(run.entities["subject"], run.stem):
             _check_slices(superres, run, found)
     if len(found.problems) > before:
         return
     given = [file for file in superres.pretrained if file.is_file() and method_of_model(file) in superres.learned]
     for run in runs:
         factor = factor_of(run, settings)
-        with found.about(run.stem):
+        with found.about(run.entities["subject"], run.stem):
             for file in given:
                 image = describe(np.asarray(run.affine), "bold", factor)
                 check_card(file, image, f"{run.bold} with --pretrained {file}", found, force=superres.force)

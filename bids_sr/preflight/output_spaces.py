@@ -37,11 +37,11 @@ def check_spaces(settings: Settings, found: Findings, *, labels: Sequence[str], 
     spaces = [space for space in settings.preprocessing.spaces if space.is_template or space.name == T1W]
     if spaces and labels and set(labels) <= set(without_anat):
         reason = "no participant has a T1w image, which the way to T1w and to templates leads through"
-        found.refuse("--output-spaces", reason, "Leave the option out, or add a T1w image.")
+        found.refuse_option("--output-spaces", reason, "Leave the option out, or add a T1w image.")
         return
     for label in without_anat if spaces else ():
         text = f"without a T1w image there is no way to {', '.join(map(str, spaces))}; results stay in the run's space."
-        with found.about(f"sub-{label}"):
+        with found.about(label):
             found.tell(f"sub-{label}", text)
     for space in (space for space in spaces if space.is_template):
         _check_template(space, found, dry=settings.run.dry_run)
@@ -67,7 +67,7 @@ def _refuse_resolution(space: Space, where: str, known: dict[str, float], found:
     fix = (
         f"Give {space.template.replace('+', ':cohort-')} alone, which has the voxels of the series, or one of its own."
     )
-    found.refuse(
+    found.refuse_option(
         where, f"the template has no resolution {space.resolution}; it has {listed or 'none with a name'}", fix
     )
 
@@ -84,7 +84,7 @@ def _is_known(space: Space, where: str, found: Findings) -> bool:
         reason = (
             "TemplateFlow has no template of that name, or none with" + (" " if space.cohort else "out ") + "a cohort"
         )
-        found.refuse(where, reason, f"Templates on this machine: {', '.join(templates_here())}.")
+        found.refuse_option(where, reason, f"Templates on this machine: {', '.join(templates_here())}.")
         return False
     return True
 
@@ -114,7 +114,7 @@ def _templateflow(where: str, found: Findings) -> Iterator[Any]:
         reason = (
             f"the template is not on this machine, and the folder of TemplateFlow {home} cannot be written ({error})"
         )
-        found.refuse(where, reason, "Name a folder that can be written in the variable TEMPLATEFLOW_HOME.")
+        found.refuse_option(where, reason, "Name a folder that can be written in the variable TEMPLATEFLOW_HOME.")
         yield None
         return
     try:
@@ -137,7 +137,7 @@ def _fetch(space: Space, where: str, client: Any, found: Findings) -> None:
         missing = [path for path in files if not path.is_file() or path.stat().st_size == 0]
         if not files and image in _IMAGES:
             what = "T1w image" if image is _IMAGES[0] else "brain mask"
-            found.refuse(where, f"the template has no {what}, which registration needs", _OTHER_SPACE)
+            found.refuse_option(where, f"the template has no {what}, which registration needs", _OTHER_SPACE)
             return
         try:
             client.get(space.name, **own)
@@ -147,7 +147,7 @@ def _fetch(space: Space, where: str, client: Any, found: Findings) -> None:
             _refuse_fetch(missing or files, error, space.name, where, found)
             return
     if cached(space.template, "T1w.nii.gz") is None:
-        found.refuse(
+        found.refuse_option(
             where, f"the T1w image of the template is not where it belongs in {templateflow_home()}", _OTHER_SPACE
         )
 
@@ -161,7 +161,7 @@ def _empty(path: Path) -> None:
 def _refuse_fetch(files: Sequence[Path], error: Exception, template: str, where: str, found: Findings) -> None:
     name = files[0].relative_to(templateflow_home()) if files[0].is_relative_to(templateflow_home()) else files[0]
     LOGGER.debug("TemplateFlow could not give %s: %s", name, error)
-    found.refuse(
+    found.refuse_option(
         where,
         f"the template is not on this machine, and {name} could not be downloaded ({type(error).__name__})",
         'Run this once on a machine with network (`python -c "from templateflow import api; '

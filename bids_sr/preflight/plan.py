@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
 
-from bids_sr.bids import BoldRun, Notice, Problem, RunFiles, Subject, entities_of, stem_of
+from bids_sr.bids import BoldRun, RunFiles, Subject, entities_of, stem_of
 from bids_sr.bids.findings import grouped
 from bids_sr.bids.inputs import stem_of_echoes
 from bids_sr.bids.precomputed import Derivatives
 from bids_sr.config.memory_model import Sizes
 from bids_sr.frozen import frozen
+from bids_sr.notices import Notice
 
 
 @frozen
@@ -50,14 +51,14 @@ class Plan:
     """
 
     subjects: tuple[Subject, ...] = ()  # with the runs that are sound
-    problems: tuple[Problem, ...] = ()  # why it cannot start; empty if it can
+    problems: tuple[Notice, ...] = ()  # why it cannot start; empty if it can
     warnings: tuple[Notice, ...] = ()  # what is done otherwise than expected, for the terminal and the report
     estimate: Estimate = field(default_factory=Estimate)
     series: tuple[str, ...] = ("raw",)  # all, in the order of computation
     contrasts: Mapping[Path, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     series_by_run: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
     unsplit: frozenset[Path] = frozenset()  # BOLD files of the runs that have too few blocks for split halves
-    left_out: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)  # name of a run not worked on → why
+    left_out: Mapping[str, tuple[Notice, ...]] = field(default_factory=dict)  # name of a run not worked on → why
     type_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sources: tuple[Derivatives, ...] = ()  # folders whose contents are taken over
 
@@ -75,7 +76,7 @@ class Plan:
         """Participant (label) → name of each run that is left out → why, in a line."""
         found: dict[str, dict[str, str]] = {}
         for run, problems in self.left_out.items():
-            why = "; ".join(dict.fromkeys(f"{Path(why.file).name}: {why.reason}" for why in problems))
+            why = "; ".join(dict.fromkeys(f"{Path(why.what).name}: {why.why}" for why in problems))
             found.setdefault(entities_of(Path(f"{run}_bold"))["subject"], {})[run] = f"left out: {why}"
         return found
 
@@ -84,23 +85,23 @@ class Plan:
         own = [f"{run}: {why}" for run, why in self.reasons.get(label, {}).items()]
         found = {"warnings": own, "notes": list[str]()}
         for each in (each for each in self.warnings if each.concerns(label)):
-            found[f"{each.word}s"].append(str(each))
+            found[f"{each.level}s"].append(str(each))
         return {word: list(dict.fromkeys(texts)) for word, texts in found.items()}  # said of several runs
 
 
-def stopped_by(problem: Problem, runs: Iterable[RunFiles | BoldRun]) -> tuple[Path, ...] | None:
+def stopped_by(problem: Notice, runs: Iterable[RunFiles | BoldRun]) -> tuple[Path, ...] | None:
     """BOLD files of the runs that a problem stops; None for the whole call.
 
     One bad run does not stop the others. A problem of a run stops that run (or the file, where the run could not be
     opened), one of a participant the runs that use the image, else all its runs. Everything else stops the whole call.
     """
-    if not problem.about or problem.file.startswith("-"):
+    if not problem.subject or problem.code == "option":
         return None
-    file = Path(problem.file)
-    if "_" in problem.about:
-        fits = (run.bold for run in runs if problem.about in (stem_of(run.bold), stem_of_echoes(run.bold)))
+    file = Path(problem.what)
+    if problem.run:
+        fits = (run.bold for run in runs if problem.run in (stem_of(run.bold), stem_of_echoes(run.bold)))
         return tuple(fits) or (file,)
-    own = [run for run in runs if f"sub-{run.entities['subject']}" == problem.about]
+    own = [run for run in runs if run.entities["subject"] == problem.subject]
     used = [run for run in own if file in (_files(run) if isinstance(run, BoldRun) else (run.bold, run.events))]
     return tuple(run.bold for run in used or own) or None
 
@@ -120,8 +121,8 @@ def _files(run: BoldRun) -> set[Path | None]:
 
 
 def exclude(
-    problems: Sequence[Problem], runs: Sequence[RunFiles | BoldRun], subjects: Sequence[Subject]
-) -> tuple[tuple[Subject, ...], dict[str, tuple[Problem, ...]], tuple[Problem, ...]]:
+    problems: Sequence[Notice], runs: Sequence[RunFiles | BoldRun], subjects: Sequence[Subject]
+) -> tuple[tuple[Subject, ...], dict[str, tuple[Notice, ...]], tuple[Notice, ...]]:
     """Leave out the runs that problems stop, of all that were chosen; participants have those that are sound so far.
 
     Returns
@@ -129,7 +130,7 @@ def exclude(
     subjects : with what is left; left_out : name of a run to what stops it, in the order of the data set; problems :
         those that stop the whole call, and all of them where no run is left
     """
-    stopped: dict[Path, list[Problem]] = {}
+    stopped: dict[Path, list[Notice]] = {}
     whole = []
     for problem in problems:
         found = stopped_by(problem, runs)
@@ -142,24 +143,24 @@ def exclude(
     if whole or not left:
         return tuple(subjects), {}, tuple(problems)
     single = {run.bold for run in runs if "echo" in run.entities}
-    left_out: dict[str, tuple[Problem, ...]] = {}
+    left_out: dict[str, tuple[Notice, ...]] = {}
     for bold in sorted(stopped):
         name = stem_of(bold) if bold in single else stem_of_echoes(bold)
         left_out[name] = (*left_out.get(name, ()), *stopped[bold])
     return left, left_out, ()
 
 
-def left_out_text(left_out: Mapping[str, Sequence[Problem]]) -> list[str]:
+def left_out_text(left_out: Mapping[str, Sequence[Notice]]) -> list[str]:
     """One line a run that is left out, with reason and fix; a reason that stops several of them is told once."""
-    by_problem: dict[Problem, list[str]] = {}
+    by_problem: dict[Notice, list[str]] = {}
     for run, problems in left_out.items():
         for problem in problems:
-            by_problem.setdefault(replace(problem, about=""), []).append(run)
-    by_runs: dict[tuple[str, ...], list[Problem]] = {}
+            by_problem.setdefault(problem.of_all(), []).append(run)
+    by_runs: dict[tuple[str, ...], list[Notice]] = {}
     for problem, names in by_problem.items():
         by_runs.setdefault(tuple(names), []).append(problem)
     return [
-        f"left out: {', '.join(runs)}\n  file: {problem.file}\n  why: {problem.reason}\n  fix: {problem.fix}"
+        f"left out: {', '.join(runs)}\n  file: {problem.what}\n  why: {problem.why}\n  fix: {problem.remedy}"
         for runs, problems in by_runs.items()
         for problem in grouped(problems)
     ]

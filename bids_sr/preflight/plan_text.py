@@ -1,16 +1,18 @@
 """Text of the plan, for ``--dry-run`` and for messages."""
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
+from pathlib import Path
 
-from bids_sr.bids import BoldRun, Problem, Subject, factor_of
+from bids_sr.bids import BoldRun, Subject, factor_of
 from bids_sr.bids.findings import counted, grouped
 from bids_sr.bids.method_options import obstacle
 from bids_sr.bids.precomputed import taken_text
 from bids_sr.bids.query import some
 from bids_sr.bids.retrospective_plan import foreseen, makers, retrospective_factor
 from bids_sr.config import Settings
+from bids_sr.notices import Notice
 from bids_sr.preflight.pace import duration, pace_now
 from bids_sr.preflight.plan import Estimate, Plan, left_out_text
 
@@ -19,7 +21,7 @@ MAPS = {"cc": "correlation with the task", "glm": "linear model"}
 NOTICEABLE = 1.5
 
 
-def format_problems(problems: Sequence[Problem]) -> str:
+def format_problems(problems: Sequence[Notice]) -> str:
     """All problems, each with its file, reason and fix."""
     shown = grouped(problems)
     many = "1 problem" if len(shown) == 1 else f"{len(shown)} problems"
@@ -101,8 +103,12 @@ def _advice(plan: Plan, settings: Settings) -> list[str]:
 
 def notes(plan: Plan, settings: Settings) -> list[tuple[str, str]]:
     """The word *warning* or *note* and a text for each, warnings first; files of the data set by their place in it."""
-    own = f"{settings.paths.bids_dir}{os.sep}"
-    found: list[tuple[str, str]] = [(each.word, str(each).removeprefix(own)) for each in counted(plan.warnings)]
+    root = settings.paths.bids_dir
+    told = (
+        replace(each, what=str(place.relative_to(root))) if root in (place := Path(each.what)).parents else each
+        for each in plan.warnings
+    )
+    found: list[tuple[str, str]] = [(each.level, str(each)) for each in counted(told)]
     return sorted(found, key=lambda each: each[0] != "warning") + [("note", text) for text in _advice(plan, settings)]
 
 

@@ -93,8 +93,8 @@ def problems_of(
     runs: Sequence[RunFiles], found: Findings,
 ) -> None:  # fmt: skip
     """Turn the errors of a report into problems, one for each kind; `messages` say what their codes mean."""
-    known = {Path(problem.file) for problem in found.problems}
-    kinds: dict[tuple[str, str, str], list[Issue]] = {}
+    known = {Path(problem.what) for problem in found.problems}
+    kinds: dict[tuple[str, str, tuple[str, str]], list[Issue]] = {}
     for issue in (each for each in issues if each.get("severity") == "error"):
         if bids_dir / _place(issue) in known:  # which our own checks state more plainly
             continue
@@ -105,7 +105,7 @@ def problems_of(
         files = [str(bids_dir / _place(issue)) for issue in issues]
         more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
         text = shorten(messages.get(code, "") or str(issues[0].get("issueMessage", "")), LONGEST, placeholder=" …")
-        with found.about(whose):
+        with found.about(*whose):
             found.refuse(
                 ", ".join(files[:SHOWN]) + more,
                 f"BIDS validator: {text or 'error'} [{code}{': ' + key if key else ''}]",
@@ -117,9 +117,11 @@ def _place(issue: Issue) -> Path:
     return Path(str(issue.get("location", "")).lstrip("/"))
 
 
-def _owners(issue: Issue, bids_dir: Path, participants: Collection[str], runs: Sequence[RunFiles]) -> list[str]:
-    """Whom an error is about: runs, participants, or "" for the whole data set; none where all are of others."""
-    place, chosen = _place(issue), {f"sub-{label}" for label in participants}
+def _owners(
+    issue: Issue, bids_dir: Path, participants: Collection[str], runs: Sequence[RunFiles]
+) -> list[tuple[str, str]]:
+    """Participant and run that an error is about, empty for the whole data set; none where all are of others."""
+    place = _place(issue)
     whose = {place.parts[0]} if len(place.parts) > 1 and place.parts[0].startswith("sub-") else set()
     if place == Path(PARTICIPANTS):
         listed, line = column(bids_dir / place, "participant_id"), int(issue.get("line") or 0) - 2
@@ -130,5 +132,6 @@ def _owners(issue: Issue, bids_dir: Path, participants: Collection[str], runs: S
     named = entities_of(place)
     if "task" in named:
         own = (run for run in runs if not whose or f"sub-{run.entities['subject']}" in whose)
-        return [stem_of_echoes(run.bold) for run in own if same_run(named, run.entities, named.keys() & set(RUN_KEYS))]
-    return sorted(whose & chosen) if whose else [""]
+        own = (run for run in own if same_run(named, run.entities, named.keys() & set(RUN_KEYS)))
+        return [(run.entities["subject"], stem_of_echoes(run.bold)) for run in own]
+    return sorted((label, "") for label in participants if f"sub-{label}" in whose) if whose else [("", "")]

@@ -13,9 +13,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from bids_sr.bids import BoldRun, Findings, Problem
+from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.headers import READ_ERRORS
 from bids_sr.io.grids import AxisOrder, reordered
+from bids_sr.notices import Notice
 from bids_sr.preflight.plan import Plan
 from bids_sr.sr.resolution.matrices import kspace_crop
 
@@ -30,7 +31,7 @@ _BRIGHT = 0.25  # of the 98th percentile
 Array = npt.NDArray[np.float64]
 
 
-def check_data(plan: Plan) -> tuple[Problem, ...]:
+def check_data(plan: Plan) -> tuple[Notice, ...]:
     """Read every image of the plan once; return those that are damaged, constant or not finite. Nothing is written.
 
     Brain masks of another program are read too: those that can be no brain's are returned.
@@ -41,16 +42,16 @@ def check_data(plan: Plan) -> tuple[Problem, ...]:
     for subject in plan.subjects:
         masks = [run.precomputed.mask for run in subject.runs if run.precomputed is not None]
         masks += [] if subject.precomputed is None else [subject.precomputed.mask]
-        with found.about(f"sub-{subject.label}"):
+        with found.about(subject.label):
             for path in subject.images:
                 or_else = " Or add --calibration none." if path in calibrations else ""
                 check_image(path, found, or_else, may_mask=path in compared)
             for path in dict.fromkeys(mask for mask in masks if mask is not None):
                 check_mask(path, found)
-    unsound = {Path(problem.file) for problem in found.problems}
+    unsound = {Path(problem.what) for problem in found.problems}
     for run in runs:
         if unsound.isdisjoint(run.images):
-            with found.about(run.stem):
+            with found.about(run.entities["subject"], run.stem):
                 check_truth(run, found)
                 check_compared(run, found)
     return tuple(found.problems)

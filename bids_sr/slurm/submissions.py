@@ -214,7 +214,7 @@ def wait(
         except slurm_calls.SlurmError as error:
             if time.monotonic() - last_answer > PATIENCE_S:
                 raise
-            say(f"SLURM does not answer, waiting: {error.what}")
+            say(f"SLURM does not answer, waiting: {error.notice.what}")
             sleep(30)
             continue
         last_answer = time.monotonic()

@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "region_names": set(),
     "version": set(),
     "frozen": set(),
+    "notices": set(),
     "config": {"sr/methods"},
     "io": set(),
     "spatial": {"io"},
@@ -50,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"api", "bids", "execution", "group", "phantom", "pipeline", "preflight", "retrospective"}
     | {"slurm", "steps", "workflows"},
 }
-EVERYWHERE = {"io.atomic_files", "series", "region_names", "version", "frozen"}
+EVERYWHERE = {"io.atomic_files", "series", "region_names", "version", "frozen", "notices"}
 """The standard library alone, and nothing of bids_sr."""
 LIGHT = {"method", "methods", "recipe"}
 HEAVY = {"torch", "nilearn", "ants", "skimage", "matplotlib", "nireports", "seaborn", "sklearn", "bids", "numba"}

@@ -149,8 +149,6 @@ ALLOWED: dict[str, str] = {
 """``file::function`` (patterns) that takes a text apart which somebody else wrote, and whose."""
 OWED = frozenset({
     # crash files and notices: until they are records
-    "bids_sr/preflight/checks.py::without_unfit_references",
-    "bids_sr/preflight/plan_text.py::notes",
     "bids_sr/reports/participants_page.py::read_crash",
     # names of nodes and of maps: until they carry their run, and series, smoothing and region
     "bids_sr/execution/crash.py::participant_of",

@@ -43,7 +43,7 @@ def test_labels(roi: str, labels: tuple[str, ...]) -> None:
 def test_an_unknown_region_is_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="precentrla") as caught:
         Activation(roi="visual,precentrla")
-    assert "Precentral" in caught.value.fix
+    assert "Precentral" in caught.value.notice.remedy
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_table_of_labels_that_cannot_be_used_is_named_with_its_line(
         (tmp_path / "mine_dseg.tsv").write_bytes(table if isinstance(table, bytes) else table.encode())
     with pytest.raises(UsageError, match=why) as caught:
         Activation(atlas=str(tmp_path / "mine_dseg.nii.gz"))
-    assert "index" in caught.value.fix
+    assert "index" in caught.value.notice.remedy
 
 
 def test_a_table_may_serve_all_resolutions_and_the_background_is_no_label(tmp_path: Path) -> None:

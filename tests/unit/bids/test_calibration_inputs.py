@@ -185,17 +185,17 @@ def test_what_does_not_fit_is_told_and_if_it_was_named_refused(maker: BidsMaker,
     found = look(maker)
     assert found.problems == []
     assert found.subjects[0].runs[0].calibration is None
-    told = [str(notice) for notice in found.notices if notice.file == str(path)]
+    told = [str(notice) for notice in found.notices if notice.what == str(path)]
     assert any(reason in text and "does not calibrate" in text for text in told), told
     (problem,) = look(maker, "--calibration", "highres").problems
-    assert problem.file == str(path)
-    assert reason in problem.reason
-    assert "--calibration none" in problem.fix
+    assert problem.what == str(path)
+    assert reason in problem.why
+    assert "--calibration none" in problem.remedy
 
 
 def test_dummies_that_are_known_do_not_count(calibrated: BidsMaker) -> None:
     (problem,) = look(calibrated, "--calibration", "highres", "--dummy-scans", "13").problems
-    assert "it has 7 steady-state volumes" in problem.reason
+    assert "it has 7 steady-state volumes" in problem.why
 
 
 def test_another_participants_run_is_refused(maker: BidsMaker) -> None:
@@ -203,8 +203,8 @@ def test_another_participants_run_is_refused(maker: BidsMaker) -> None:
     other = maker.bold("sub-02_task-tap_acq-highres", zooms=FINE, n_volumes=20)
     options = ("--calibration", str(other))
     (problem,) = look(maker, *options, "--participant-label", "01").problems
-    assert "it is of sub-02, and the participants worked on are sub-01" in problem.reason
-    assert "same participant" in problem.fix
+    assert "it is of sub-02, and the participants worked on are sub-01" in problem.why
+    assert "same participant" in problem.remedy
     found = look(maker, *options)
     assert found.problems == []
     assert [bool(subject.runs[0].calibration) for subject in found.subjects] == [False, True]
@@ -212,10 +212,10 @@ def test_another_participants_run_is_refused(maker: BidsMaker) -> None:
 
 def test_a_label_or_a_file_that_is_nowhere_is_refused(calibrated: BidsMaker) -> None:
     (problem,) = look(calibrated, "--calibration", "fine").problems
-    assert "no other BOLD run" in problem.reason
-    assert "acq-highres" in problem.fix
+    assert "no other BOLD run" in problem.why
+    assert "acq-highres" in problem.remedy
     (problem,) = look(calibrated, "--calibration", "sub-01_nowhere_bold.nii.gz").problems
-    assert problem.reason == "there is no such file"
+    assert problem.why == "there is no such file"
 
 
 def test_a_file_outside_of_the_data_set_serves(maker: BidsMaker, tmp_path: Path) -> None:
@@ -233,15 +233,15 @@ def test_a_constant_one_is_refused_with_the_way_out(maker: BidsMaker) -> None:
     plan = check(settings_for(maker))
     assert plan.problems == ()
     (problem,) = check_data(plan)
-    assert problem.file == str(path)
-    assert "constant" in problem.reason
-    assert "--calibration none" in problem.fix
+    assert problem.what == str(path)
+    assert "constant" in problem.why
+    assert "--calibration none" in problem.remedy
 
 
 def test_retrospective_takes_none(calibrated: BidsMaker) -> None:
     assert look(calibrated, "--retrospective").subjects[0].runs[0].calibration is None
     (problem,) = look(calibrated, "--retrospective", "clean", "--calibration", "highres").problems
-    assert "--retrospective makes its own" in problem.reason
+    assert "--retrospective makes its own" in problem.why
 
 
 def test_the_option_keeps_its_word(tmp_path: Path) -> None:

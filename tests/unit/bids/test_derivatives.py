@@ -293,9 +293,9 @@ def test_a_mask_that_can_be_no_brains_is_refused(data, name, how, says):
         path.write_bytes(path.read_bytes()[:-9])
     plan = planned(data)
     (problem,) = plan.problems or check_data(plan)  # what is cut short may have no header to read
-    assert problem.file.endswith(path.name)
-    assert says in problem.reason
-    assert problem.fix
+    assert problem.what.endswith(path.name)
+    assert says in problem.why
+    assert problem.remedy
 
 
 def test_a_mask_larger_than_any_brain_is_refused(data):
@@ -307,7 +307,7 @@ def test_a_mask_larger_than_any_brain_is_refused(data):
     nb.Nifti1Image(np.asarray(image.dataobj), affine).to_filename(path)
     prepared(data, mask=np.arange(8 * 8 * 6).reshape(8, 8, 6) % 4 > 0)
     (problem,) = check_data(planned(data))
-    assert "more than any brain" in problem.reason
+    assert "more than any brain" in problem.why
 
 
 def test_a_composite_transform_that_is_none_is_refused(data):

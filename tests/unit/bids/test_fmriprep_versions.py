@@ -269,7 +269,7 @@ def test_all_that_was_not_downloaded_is_named_at_once(data):
     text = format_problems(problems)
     assert text.startswith("1 problem with the input")
     assert f"`cd {maker.root / 'sub-01'} && datalad get anat/sub-01_desc-preproc_T1w.nii.gz anat/" in text
-    assert all(problem.file.rpartition("/")[2] in text for problem in problems)
+    assert all(problem.what.rpartition("/")[2] in text for problem in problems)
 
 
 def test_of_runs_left_out_each_set_has_one_command(data):

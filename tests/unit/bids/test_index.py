@@ -85,7 +85,7 @@ def test_a_place_that_cannot_be_written_is_refused(maker: BidsMaker, tmp_path: P
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="bids-database-dir") as caught:
         opened(maker, tmp_path / "file" / "db")
-    assert "leave the option out" in caught.value.problems[0].fix
+    assert "leave the option out" in caught.value.problems[0].remedy
 
 
 def test_metadata_can_be_filtered_by(maker: BidsMaker, tmp_path: Path) -> None:
@@ -152,4 +152,4 @@ def test_json_that_is_no_object_is_refused(tmp_path: Path, text: str) -> None:
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(InputError) as caught:
         read_object(path)
-    assert caught.value.problems[0].file == str(path)
+    assert caught.value.problems[0].what == str(path)

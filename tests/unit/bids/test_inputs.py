@@ -141,7 +141,7 @@ def test_a_participant_without_bold_is_left_out_aloud(maker: BidsMaker, look: Lo
     assert "sub-02: it has no BOLD run" in texts(found)
     assert not found.problems
     asked = look(selection=Selection(participant_label=("02",)))
-    assert "it has no BOLD run" in asked.problems[0].reason
+    assert "it has no BOLD run" in asked.problems[0].why
 
 
 def test_derivatives_are_not_indexed(maker: BidsMaker, look: Look) -> None:
@@ -249,7 +249,7 @@ class TestFilterFile:
     def test_what_is_refused(self, maker: BidsMaker, content: object, reason: str) -> None:
         maker.subject()
         (problem,) = self.filtered(maker, content).problems
-        assert reason in problem.reason
+        assert reason in problem.why
 
 
 class TestPair:
@@ -374,17 +374,17 @@ class TestHeaders:
         found = Findings()
         assert hd.repetition_time(self.header(tr=header_tr), None, found) is None
         (problem,) = found.problems
-        assert said in problem.reason
-        assert problem.fix.startswith('Write "RepetitionTime": 2 ')
+        assert said in problem.why
+        assert problem.remedy.startswith('Write "RepetitionTime": 2 ')
         found = Findings()
         assert hd.repetition_time(self.header(tr=header_tr), 2, found) == 2.0
         assert found.problems == []
-        assert "wrong unit; 2 s is used" in found.notices[0].text
+        assert "wrong unit; 2 s is used" in found.notices[0].why
 
     def test_milliseconds_in_the_sidecar_are_named(self) -> None:
         found = Findings()
         assert hd.repetition_time(self.header(), 2000, found) is None
-        assert found.problems[0].fix == 'Write "RepetitionTime": 2, if 2000 are milliseconds.'
+        assert found.problems[0].remedy == 'Write "RepetitionTime": 2, if 2000 are milliseconds.'
 
     @pytest.mark.parametrize("value", [None, 2000, "2", True, 0, -1, [2.0]])
     def test_no_repetition_time(self, value: object) -> None:
@@ -426,8 +426,8 @@ class TestHeaders:
         found = Findings()
         assert hd.slice_times(self.header(), sidecar, 2.0, found) is None
         (notice,) = found.notices
-        assert text in notice.text
-        assert "not corrected" in notice.text
+        assert text in notice.why
+        assert "not corrected" in notice.why
 
     @pytest.mark.parametrize(
         ("zooms", "named", "direction", "expected"),
@@ -474,8 +474,8 @@ def test_participants_whose_labels_differ_in_case_are_told(maker: BidsMaker, loo
     maker.subject("A1")
     found = look()
     assert found.problems == []
-    (notice,) = [each for each in found.notices if "upper and lower case" in each.text]
-    assert "participants A1 and a1" in notice.text
+    (notice,) = [each for each in found.notices if "upper and lower case" in each.why]
+    assert "participants A1 and a1" in notice.why
 
 
 def test_sizes_are_rounded_alike(maker: BidsMaker, look: Look) -> None:

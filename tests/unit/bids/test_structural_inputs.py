@@ -73,8 +73,8 @@ def test_acquisitions_can_be_named(maker: BidsMaker) -> None:
 def test_without_two_resolutions_it_is_refused_with_the_reason(maker: BidsMaker) -> None:
     maker.subject()
     (problem,) = look(maker).problems
-    assert problem.file == "sub-01"
-    assert "two resolutions" in problem.reason
+    assert problem.what == "sub-01"
+    assert "two resolutions" in problem.why
 
 
 def test_of_several_participants_those_without_pairs_are_left_out(maker: BidsMaker) -> None:
@@ -91,7 +91,7 @@ def test_methods_that_fuse_nothing_are_refused_and_the_default_is_one_that_does(
     assert settings_for(maker).superres.methods == ("attunet",)
     assert Settings(paths=Paths(bids_dir=maker.root, output_dir=maker.root)).superres.methods == SuperRes().methods
     plan = check(settings_for(maker, "--sr-method", "srgan", "unet", "bspline"))
-    assert {problem.file for problem in plan.problems} == {"--sr-method srgan", "--sr-method bspline"}
+    assert {problem.what for problem in plan.problems} == {"--sr-method srgan", "--sr-method bspline"}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_methods_that_fuse_nothing_are_refused_and_the_default_is_one_that_does(
 )
 def test_options_of_functional_runs_are_refused(maker: BidsMaker, option: list[str]) -> None:
     scans(maker)
-    assert [problem.file for problem in look(maker, *option).problems] == [option[0]]
+    assert [problem.what for problem in look(maker, *option).problems] == [option[0]]
 
 
 def test_the_plan_names_the_pairs_and_reads_every_scan(maker: BidsMaker) -> None:
@@ -115,21 +115,21 @@ def test_the_plan_names_the_pairs_and_reads_every_scan(maker: BidsMaker) -> None
     spoiled = maker.path("sub-01_acq-fine_FLAIR.nii.gz", "anat")
     spoiled.write_bytes(spoiled.read_bytes()[:-200])
     (problem,) = check_data(plan)
-    assert problem.file == str(spoiled)
+    assert problem.what == str(spoiled)
 
 
 def test_a_damaged_header_is_refused(maker: BidsMaker) -> None:
     scans(maker)
     maker.path("sub-01_acq-fine_T2w.nii.gz", "anat").write_bytes(b"nothing")
-    assert any("acq-fine_T2w" in problem.file for problem in check(settings_for(maker)).problems)
+    assert any("acq-fine_T2w" in problem.what for problem in check(settings_for(maker)).problems)
 
 
 def test_training_on_others_needs_others_with_the_same_contrasts(maker: BidsMaker) -> None:
     scans(maker, "01")
     scans(maker, "02", contrasts=("T1w",))
     found = look(maker, "--train-on", "others")
-    assert {problem.file for problem in found.problems} == {"sub-01", "sub-02"}
-    assert all("--train-on others" in problem.reason for problem in found.problems)
+    assert {problem.what for problem in found.problems} == {"sub-01", "sub-02"}
+    assert all("--train-on others" in problem.why for problem in found.problems)
     scans(maker, "02")
     assert look(maker, "--train-on", "others").problems == []
 
@@ -138,7 +138,7 @@ def test_training_on_others_means_nothing_for_functional_runs(maker: BidsMaker) 
     maker.subject()
     argv = [str(maker.root), str(maker.root.parent / "out"), "participant", "--train-on", "others"]
     settings = parse_settings([*argv, "--anat-align", "affine", "--skip-bids-validation"]).resolved(run_uuid="x")
-    refused = {problem.file for problem in check(settings).problems}
+    refused = {problem.what for problem in check(settings).problems}
     assert {"--train-on others", "--anat-align affine"} <= refused
 
 
@@ -178,10 +178,10 @@ def test_one_model_a_method_is_taken_and_no_file_is_dropped(maker: BidsMaker, mo
     first, second = model("first"), model("second")
     assert check(settings_for(maker, "--sr-method", "unet", "--pretrained", str(first))).problems == ()
     (problem,) = look(maker, "--sr-method", "unet", "--pretrained", str(first), str(second)).problems
-    assert problem.file == f"--pretrained {second}"
-    assert "and so is" in problem.reason
+    assert problem.what == f"--pretrained {second}"
+    assert "and so is" in problem.why
     (problem,) = look(maker, "--pretrained", str(first)).problems  # attunet would have been trained instead
-    assert "of the method unet, which is not among --sr-method" in problem.reason
+    assert "of the method unet, which is not among --sr-method" in problem.why
 
 
 @pytest.mark.parametrize(
@@ -199,9 +199,9 @@ def test_a_given_model_is_held_against_every_participant_before_the_work(
     scans(maker)
     options = ("--sr-method", "unet", "--pretrained", str(model("other", **card)))
     (problem,) = check(settings_for(maker, *options)).problems
-    assert problem.file.startswith("sub-01 with --pretrained ")
-    assert reason in problem.reason
-    assert problem.fix.endswith(".")
+    assert problem.what.startswith("sub-01 with --pretrained ")
+    assert reason in problem.why
+    assert problem.remedy.endswith(".")
     forced = check(settings_for(maker, *options, "--force")).problems
     assert bool(forced) == ("channels" in card)  # another number of channels is another network
 

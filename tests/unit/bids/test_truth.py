@@ -92,7 +92,7 @@ def test_a_reference_in_the_data_set_is_found_and_told(place: str, maker: BidsMa
     assert truth is not None
     assert truth.series is not None
     assert (truth.root, truth.series.bold) == (root, root / "sub-01/func/sub-01_task-tap_bold.nii.gz")
-    assert any(notice.file == str(root) and "--truth none" in notice.text for notice in plan.warnings)
+    assert any(notice.what == str(root) and "--truth none" in notice.why for notice in plan.warnings)
     for line in (["--truth", "none"], ["--retrospective"], ["--truth", str(truth_of(maker).root)]):
         words = [*(argv(maker) if line[0] == "--truth" else argv(maker)[:-2]), *line]
         other = check(parse_settings(words).resolved(run_uuid="x")).subjects[0].runs[0].truth
@@ -105,7 +105,7 @@ def test_a_reference_in_the_data_set_that_does_not_fit_is_told_and_refuses_nothi
     plan = unasked(maker)
     assert plan.problems == ()
     assert plan.subjects[0].runs[0].truth is None
-    assert any("no high-resolution reference of sub-01_task-tap: it has 29 volumes" in n.text for n in plan.warnings)
+    assert any("no high-resolution reference of sub-01_task-tap: it has 29 volumes" in n.why for n in plan.warnings)
 
 
 @pytest.mark.parametrize("suffix", ["bold.nii.gz", "bold.json"])
@@ -118,7 +118,7 @@ def test_a_reference_in_the_data_set_that_is_not_downloaded_is_told(suffix: str,
     plan = unasked(maker)
     assert plan.problems == ()
     assert plan.subjects[0].runs[0].truth is None
-    assert any(n.file == str(file) and "is not downloaded" in n.text for n in plan.warnings)
+    assert any(n.what == str(file) and "is not downloaded" in n.why for n in plan.warnings)
 
 
 def test_a_reason_that_stops_several_runs_is_told_once(maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:
@@ -336,7 +336,7 @@ def test_a_truth_that_does_not_fit_is_refused(name: str, maker: BidsMaker, capsy
     line = argv(maker, *(case.spoil(maker, truth_of(maker)) or ()))
     before = snapshot(maker.root.parent)
     problems = check(parse_settings(line).resolved(run_uuid="x")).problems
-    fitting = [p for p in problems if case.file in p.file and case.reason in p.reason and case.fix in p.fix]
+    fitting = [p for p in problems if case.file in p.what and case.reason in p.why and case.fix in p.remedy]
     assert len(fitting) == 1, "\n".join(map(str, problems))
     assert main(line) == 2
     assert case.reason in capsys.readouterr().err
@@ -375,8 +375,8 @@ def test_images_that_are_not_of_the_run_are_refused(
     plan = planned(maker)
     assert plan.problems == ()
     (problem,) = check_data(plan)
-    assert says in problem.reason
-    assert problem.file.endswith(TRUTH)
+    assert says in problem.why
+    assert problem.what.endswith(TRUTH)
 
 
 def test_a_truth_with_more_noise_is_still_of_the_run(maker: BidsMaker) -> None:
@@ -414,8 +414,8 @@ def test_a_reference_in_the_data_set_that_does_not_fit_by_its_voxels_is_told_and
     (plan,) = plans
     (left,) = plan.subjects[0].runs
     assert left.truth is None
-    assert any("no high-resolution reference of sub-01_task-tap: " in notice.text for notice in plan.warnings)
-    assert not any(notice.text == USED for notice in plan.warnings)
+    assert any("no high-resolution reference of sub-01_task-tap: " in notice.why for notice in plan.warnings)
+    assert not any(notice.why == USED for notice in plan.warnings)
     assert "no high-resolution reference" in " ".join(capsys.readouterr().out.split())
 
 
@@ -432,7 +432,7 @@ def test_a_reference_of_two_runs_is_dropped_for_the_one_that_it_does_not_fit(mak
     assert {run.stem: run.truth is not None for run in plan.subjects[0].runs} == {
         "sub-01_task-tap": True, "sub-01_task-tap_acq-b": False,
     }  # fmt: skip
-    assert any(notice.text == USED for notice in plan.warnings)
+    assert any(notice.why == USED for notice in plan.warnings)
 
 
 def test_a_truth_of_another_name_that_does_not_fit_leaves_out_its_run_alone(maker: BidsMaker) -> None:

@@ -15,7 +15,6 @@ import pytest
 from bidsmaker import BidsMaker
 from graphmaker import planned_graph
 
-from bids_sr.bids import Notice
 from bids_sr.cli.console import end_lines, start_lines
 from bids_sr.cli.heartbeat import still
 from bids_sr.cli.main import COMMANDS, main
@@ -24,6 +23,7 @@ from bids_sr.config import Settings
 from bids_sr.config.groups import Paths
 from bids_sr.io.dataset_description import dataset_of
 from bids_sr.metrics.long_tables import MetricRow, table_text
+from bids_sr.notices import Notice
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.step import Step
 from bids_sr.pipeline.store import store
@@ -240,7 +240,10 @@ def settings(out: Path) -> Settings:
 
 
 def test_the_start_says_where_which_runs_how_long_and_each_note_once(tmp_path: Path) -> None:
-    notes = (Notice("sub-01", "no T1w image"), Notice("sub-02", "no T1w image"))
+    notes = (
+        Notice(what="sub-01", why="no T1w image", level="note"),
+        Notice(what="sub-02", why="no T1w image", level="note"),
+    )
     lines = list(start_lines(Plan(estimate=PLAN.estimate, warnings=notes), settings(tmp_path)))
     assert [line.split()[0] for line in lines] == ["results", "runs", "estimate", "note"]
     assert str(tmp_path) in lines[0]

@@ -141,14 +141,14 @@ def test_an_option_is_proposed_only_where_one_is_close(option: str, proposed: st
         parse(f"{option} 3")  # of other programs, misspelt, or shortened
     wanted = f"did you mean {proposed!r}?" if proposed else "see bids-sr --help"
     assert str(refusal.value) == f"unrecognized arguments: {option} 3\n  fix: {wanted}"
-    assert refusal.value.fix
+    assert refusal.value.notice.remedy
 
 
 @pytest.mark.parametrize("argv", [[], ["in"], ["--participant-label", "01", "in", "out", "participant"]])
 def test_missing_directories_are_asked_for(argv: list[str]) -> None:
     with pytest.raises(UsageError, match="required") as refusal:
         parse_settings(argv)
-    assert "bids-sr bids_dir output_dir {participant,group} [options]" in refusal.value.fix
+    assert "bids-sr bids_dir output_dir {participant,group} [options]" in refusal.value.notice.remedy
 
 
 def test_group_level_is_a_level() -> None:

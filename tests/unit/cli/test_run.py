@@ -13,12 +13,12 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import bids_sr
-from bids_sr.bids import Notice
 from bids_sr.cli import main
 from bids_sr.config import Settings
 from bids_sr.config.lock import output_lock
 from bids_sr.execution.crash import Crash
 from bids_sr.io.atomic_files import DiskFullError, beside
+from bids_sr.notices import Notice
 from bids_sr.preflight.plan import Estimate
 
 
@@ -61,7 +61,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
             left_out_text=list,
             cost_text=lambda checked, settings: "about 3 min",
             choice_lines=lambda checked, settings: [],
-            notes=lambda checked, settings: [(notice.word, str(notice)) for notice in checked.warnings],
+            notes=lambda checked, settings: [(notice.level, str(notice)) for notice in checked.warnings],
             format_problems=lambda problems: f"{len(problems)} problems: {' '.join(problems)}",
             dry_run_text=lambda checked, settings: "1 participant, 3 min",
         )
@@ -75,7 +75,8 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 
 def test_done(call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("--recipe", "paper", "-v", plan=FakePlan(warnings=(Notice("sub-01", "no T1w image"),))) == 0
+    told = Notice(what="sub-01", why="no T1w image", level="note")
+    assert call("--recipe", "paper", "-v", plan=FakePlan(warnings=(told,))) == 0
     written = list((tmp_path / "out" / "logs").glob("*/settings.toml"))
     assert len(written) == 1
     settings = Settings.from_toml(written[0])

@@ -113,7 +113,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(tmp_path: Path, written:
     (tmp_path / "s.toml").write_text(written)
     with pytest.raises(UsageError, match="unknown setting") as refusal:
         read_toml(tmp_path / "s.toml")
-    assert suggested in refusal.value.fix
+    assert suggested in refusal.value.notice.remedy
 
 
 def test_an_unknown_group_without_keys_is_refused(tmp_path: Path) -> None:
@@ -127,13 +127,13 @@ def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None
     (tmp_path / "s.toml").write_bytes(content)
     with pytest.raises(UsageError, match=r"s\.toml") as refusal:
         read_toml(tmp_path / "s.toml")
-    assert "no TOML" in refusal.value.why
+    assert "no TOML" in refusal.value.notice.why
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"gone\.toml") as refusal:
         read_toml(tmp_path / "gone.toml")
-    assert refusal.value.fix
+    assert refusal.value.notice.remedy
 
 
 def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_value_that_cannot_hold_is_refused(group: type, values: dict[str, obje
     with pytest.raises(UsageError) as refusal:
         group(**values)
     assert says in str(refusal.value)
-    assert refusal.value.fix
+    assert refusal.value.notice.remedy
 
 
 def test_labels_lose_their_prefix_and_repeats() -> None:
@@ -237,8 +237,8 @@ def test_a_settings_file_that_names_a_removed_method_is_refused_with_what_takes_
     (tmp_path / "old.toml").write_text(old.replace('"sbl"', '"guided"'))
     with pytest.raises(UsageError, match="'guided'") as caught:
         Settings.from_toml(tmp_path / "old.toml")
-    assert "removed from the program; sbl takes its place" in caught.value.why
-    assert "--sr-method sbl" in caught.value.fix
+    assert "removed from the program; sbl takes its place" in caught.value.notice.why
+    assert "--sr-method sbl" in caught.value.notice.remedy
 
 
 def test_the_place_of_the_truth_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,6 @@ def test_preflight_misses_the_commands_of_slurm(tmp_path: Path, monkeypatch: pyt
     line = [str(tmp_path / "in"), str(tmp_path / "out"), "participant", "--use-plugin", str(tmp_path / "plugin.toml")]
     settings = parse_settings(line).resolved(run_uuid="x")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert [problem.reason for problem in problems_of(check_places, settings)] == [
+    assert [problem.why for problem in problems_of(check_places, settings)] == [
         "sbatch, squeue, scontrol, scancel of SLURM is not on the PATH"
     ]

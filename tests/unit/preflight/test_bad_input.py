@@ -482,7 +482,7 @@ def test_preflight_says_what_is_wrong(name: str, maker: BidsMaker) -> None:
     settings = parse_settings(_argv(maker, case.spoil(maker))).resolved(run_uuid="x")
     before = snapshot(maker.root.parent)
     problems = check(settings).problems
-    fitting = [p for p in problems if case.file in p.file and case.reason in p.reason and case.fix in p.fix]
+    fitting = [p for p in problems if case.file in p.what and case.reason in p.why and case.fix in p.remedy]
     assert len(fitting) == 1, "\n".join(map(str, problems))
     assert snapshot(maker.root.parent) == before
 
@@ -493,7 +493,7 @@ def test_a_scaling_beyond_the_largest_number_is_refused(maker: BidsMaker) -> Non
     content[112:116] = np.float32(-2e37).tobytes()
     path.write_bytes(gzip.compress(bytes(content)))
     (problem,) = check_data(check(parse_settings(_argv(maker, None)).resolved(run_uuid="x")))
-    assert "makes voxel values overflow" in problem.reason
+    assert "makes voxel values overflow" in problem.why
 
 
 @pytest.mark.parametrize("name", DATA_CASES)
@@ -502,9 +502,9 @@ def test_the_voxels_are_read_before_work(name: str, maker: BidsMaker) -> None:
     plan = check(parse_settings(_argv(maker, case.spoil(maker))).resolved(run_uuid="x"))
     assert plan.problems == ()
     (problem,) = check_data(plan)
-    assert case.file in problem.file
-    assert case.reason in problem.reason
-    assert case.fix in problem.fix
+    assert case.file in problem.what
+    assert case.reason in problem.why
+    assert case.fix in problem.remedy
 
 
 # one of an option, one of a header and one of the voxels; the others differ in nothing after preflight
@@ -544,7 +544,7 @@ def test_no_permission_to_write(maker: BidsMaker, monkeypatch: pytest.MonkeyPatc
     """Root may write anywhere, so the answer of the system is replaced."""
     monkeypatch.setattr(directories.os, "access", lambda path, mode: False)
     problems = check(parse_settings(_argv(maker, None)).resolved(run_uuid="x")).problems
-    assert any("the output directory cannot be written" in p.reason for p in problems)
+    assert any("the output directory cannot be written" in p.why for p in problems)
 
 
 def test_everything_is_said_at_once(maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:

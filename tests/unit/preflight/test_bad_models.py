@@ -221,7 +221,7 @@ def test_of_several_models_the_damaged_one_is_named(maker: BidsMaker, sound: Pat
     problems = problems_of(
         method_checks.check_pretrained, SuperRes(methods=("srgan", "vit"), pretrained=(first, second))
     )
-    assert [problem.file for problem in problems] == [f"--pretrained {second}"]
+    assert [problem.what for problem in problems] == [f"--pretrained {second}"]
 
 
 def test_a_process_of_its_own_says_the_same(maker: BidsMaker, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,5 +230,5 @@ def test_a_process_of_its_own_says_the_same(maker: BidsMaker, sound: Path, monke
     monkeypatch.setattr(method_checks, "refusal", lambda file: "not here")
     path = Path(foreign(maker, sound)[-1])
     (problem,) = problems_of(method_checks.check_pretrained, SuperRes(methods=("srgan",), pretrained=(path,)))
-    assert "other.safetensors: does not fit this program: its tensors are not those of srgan (fast): " in problem.reason
-    assert problem.reason.endswith("missing (body.0.activation.weight, …), 1 unknown (conv.weight)")
+    assert "other.safetensors: does not fit this program: its tensors are not those of srgan (fast): " in problem.why
+    assert problem.why.endswith("missing (body.0.activation.weight, …), 1 unknown (conv.weight)")

@@ -92,7 +92,7 @@ def test_a_file_is_of_one_run_and_a_folder_of_all(maker: BidsMaker) -> None:
     assert [each.bold for run in found.runs for each in run.compared] == [series]
     some = planned(maker, f"A={made.root}")
     assert [len(run.compared) for run in some.runs] == [0, 1]
-    assert any("it holds no series of sub-01_task-tap, which is not compared" in each.text for each in some.warnings)
+    assert any("it holds no series of sub-01_task-tap, which is not compared" in each.why for each in some.warnings)
     assert "no series of a run that is selected is in it" in told(planned(maker, f"A={maker.root / 'sub-01'}"))
     made.bold()
     assert [len(run.compared) for run in planned(maker, f"A={made.root}").runs] == [1, 1]
@@ -139,7 +139,7 @@ def test_another_run_of_the_task_is_the_reference_of_compared_series(maker: Bids
     plan = planned(maker, f"A={series}", more=("--run-id", "2"))
     assert plan.runs[0].another is not None
     assert plan.runs[0].another.bold.name == "sub-01_task-tap_run-3_bold.nii.gz", "the nearest in number"
-    assert any("held against it" in notice.text for notice in plan.warnings)
+    assert any("held against it" in notice.why for notice in plan.warnings)
     maker.events("sub-01_task-tap_run-3", rows=[(2.0, 4.0, "foot"), (8.0, 4.0, "foot")])
     maker.bold("sub-01_task-tap", zooms=(4.0, 4.0, 4.0))
     assert planned(maker, f"A={series}", more=("--run-id", "2")).runs[0].another is None, "other events, another grid"
@@ -158,4 +158,4 @@ def test_a_series_shifted_by_a_voxel_is_refused_before_the_work(maker: BidsMaker
     plan = planned(maker, f"shifted={shifted}", f"good={good}")
     assert told(plan) == ""
     (problem,) = check_data(plan)
-    assert (problem.file, "+1.00 voxels along y" in problem.reason) == (str(shifted), True)
+    assert (problem.what, "+1.00 voxels along y" in problem.why) == (str(shifted), True)

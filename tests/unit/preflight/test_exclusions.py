@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from bidsmaker import BidsMaker
 
-from bids_sr.bids import Problem
 from bids_sr.bids.inputs import Truth
 from bids_sr.cli import main as program
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
 from bids_sr.execution.execute import RunOutcome
+from bids_sr.notices import Notice
 from bids_sr.preflight import Plan, check
 from bids_sr.preflight.plan import exclude, left_out_text, stopped_by
 from bids_sr.preflight.validator import find_validator
@@ -64,24 +64,24 @@ def test_a_single_echo_that_is_left_out_keeps_its_name(three: BidsMaker) -> None
 
 
 @pytest.mark.parametrize(
-    ("about", "file", "stops"),
+    ("subject", "run", "file", "stops"),
     [
-        ("sub-01_task-tap_run-2", "sub-01_task-tap_bold.json", ["sub-01_task-tap_run-2"]),
-        ("sub-01_task-tap", "task-tap_events.tsv", ["sub-01_task-tap"]),
-        ("sub-01", "sub-01/anat/sub-01_T1w.nii.gz", ["sub-01_task-tap", "sub-01_task-tap_run-2"]),
-        ("sub-01", "sub-01/func/sub-01_task-tap_run-2_bold.nii.gz", ["sub-01_task-tap_run-2"]),
-        ("sub-02", "sub-02 (its name and more)", ["sub-02_task-tap"]),
-        ("sub-02", "--sr-method srgan", None),
-        ("sub-03", "sub-03", None),
-        ("", "sub-01/func/sub-01_task-tap_run-2_bold.nii.gz", None),
+        ("01", "sub-01_task-tap_run-2", "sub-01_task-tap_bold.json", ["sub-01_task-tap_run-2"]),
+        ("01", "sub-01_task-tap", "task-tap_events.tsv", ["sub-01_task-tap"]),
+        ("01", "", "sub-01/anat/sub-01_T1w.nii.gz", ["sub-01_task-tap", "sub-01_task-tap_run-2"]),
+        ("01", "", "sub-01/func/sub-01_task-tap_run-2_bold.nii.gz", ["sub-01_task-tap_run-2"]),
+        ("02", "", "sub-02 (its name and more)", ["sub-02_task-tap"]),
+        ("02", "", "--sr-method srgan", None),
+        ("03", "", "sub-03", None),
+        ("", "", "sub-01/func/sub-01_task-tap_run-2_bold.nii.gz", None),
     ],
 )
-def test_what_a_problem_stops(three: BidsMaker, about: str, file: str, stops: list[str] | None) -> None:
+def test_what_a_problem_stops(three: BidsMaker, subject: str, run: str, file: str, stops: list[str] | None) -> None:
     """Whom it is about is said where it is found, and not read from the name of the file."""
-    runs = [run for one in check(settings_for(three)).subjects for run in one.runs]
+    runs = [each for one in check(settings_for(three)).subjects for each in one.runs]
     place = str(three.root / file) if file.endswith((".json", ".tsv", ".gz")) else file
-    found = stopped_by(Problem(place, "why", "fix", about), runs)
-    assert (None if found is None else [run.stem for run in runs if run.bold in found]) == stops
+    found = stopped_by(Notice(what=place, subject=subject, run=run, code="option" if place[0] == "-" else ""), runs)
+    assert (None if found is None else [each.stem for each in runs if each.bold in found]) == stops
 
 
 @pytest.mark.parametrize("role", ["truth", "calibration", "echo"])
@@ -94,7 +94,7 @@ def test_an_image_that_a_run_uses_stops_that_run_whatever_its_name(three: BidsMa
         first = replace(first, calibration=SimpleNamespace(bold=image))  # type: ignore[arg-type]
     else:
         first = replace(first, echoes=((first.bold, 15.0), (image, 30.0)))
-    assert stopped_by(Problem(str(image), "why", "fix", "sub-01"), [first, *others]) == (first.bold,)
+    assert stopped_by(Notice(what=str(image), subject="01"), [first, *others]) == (first.bold,)
 
 
 def test_a_run_of_one_volume_is_left_out(three: BidsMaker) -> None:
@@ -117,7 +117,7 @@ def test_a_participant_whose_t1w_cannot_be_read_is_left_out(three: BidsMaker) ->
 def test_strict_stops_everything(three: BidsMaker) -> None:
     three.bold("sub-01_task-tap_run-2", n_volumes=1)
     plan = check(settings_for(three, "--strict"))
-    assert [problem.file.rpartition("/")[2] for problem in plan.problems] == ["sub-01_task-tap_run-2_bold.nii.gz"]
+    assert [problem.what.rpartition("/")[2] for problem in plan.problems] == ["sub-01_task-tap_run-2_bold.nii.gz"]
     assert plan.left_out == {}
 
 
@@ -130,7 +130,7 @@ def test_where_nothing_is_left_the_problems_are_those_of_the_call(three: BidsMak
 def test_what_stops_the_call_stops_it_whole(three: BidsMaker) -> None:
     three.bold("sub-01_task-tap_run-2", n_volumes=1)
     plan = check(settings_for(three, "--task-id", "tap", "--output-spaces", "MNI152NLin2009cAsym:res-7"))
-    assert {problem.file.rpartition("/")[2] for problem in plan.problems} == {
+    assert {problem.what.rpartition("/")[2] for problem in plan.problems} == {
         "sub-01_task-tap_run-2_bold.nii.gz", "--output-spaces MNI152NLin2009cAsym:res-7",
     }  # fmt: skip
 
@@ -205,14 +205,14 @@ def test_an_output_folder_named_as_a_participant_stops_the_call(odd: BidsMaker) 
     inside = odd.root / "sub-01_results"
     line = [str(odd.root), str(inside), "participant", "--skip-bids-validation"]
     plan = check(parse_settings(line).resolved(run_uuid="x"))
-    assert [problem.file for problem in plan.problems] == [str(inside)]
+    assert [problem.what for problem in plan.problems] == [str(inside)]
 
 
 def test_notices_reach_those_whom_they_are_about(odd: BidsMaker) -> None:
     path = odd.path("sub-A+B_T1w.nii.gz", "anat")
     path.unlink()
     plan = check(settings_for(odd, "--truth", "none"))
-    own = [str(note) for note in plan.warnings if "no T1w image" in note.text]
+    own = [str(note) for note in plan.warnings if "no T1w image" in note.why]
     assert own == [each for each in plan.told_to("A+B")["notes"] if "no T1w image" in each] != []
     assert not any("no T1w image" in each for each in plan.told_to("01")["notes"])
 
@@ -268,7 +268,7 @@ def test_what_the_validator_refuses_of_the_data_set_refuses_the_call(three: Bids
     else:
         three.json(three.root / spoiled, {"Name": "tiny", "BIDSVersion": "1.9.0", "Authors": "one"})
     plan = validated(three)
-    assert {Path(problem.file).name for problem in plan.problems} == {spoiled}
+    assert {Path(problem.what).name for problem in plan.problems} == {spoiled}
     assert plan.left_out == {}
 
 

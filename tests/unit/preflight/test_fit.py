@@ -42,15 +42,15 @@ def test_refused_with_what_would_make_it_fit(maker: BidsMaker) -> None:
     enough = memory_model.BASE_GB + memory_model.largest_gb(sizes)
     settings = settings_for(maker, resources=Resources(mem_gb=1.5))
     (problem,) = problems_of(check_memory, settings, sizes, 1.5)
-    assert problem.file == "--mem 1.5"
-    assert f"{enough:.1f} GB" in problem.reason
-    assert "--mem" in problem.fix
-    assert "T1w image" in problem.fix
+    assert problem.what == "--mem 1.5"
+    assert f"{enough:.1f} GB" in problem.why
+    assert "--mem" in problem.remedy
+    assert "T1w image" in problem.remedy
     (fine,) = problems_of(check_memory, settings, Sizes(low=0.5, high=8.0), 1.5)
-    assert "--sr-factor" in fine.fix
+    assert "--sr-factor" in fine.remedy
     (none,) = problems_of(check_memory, settings, Sizes(), 0.2)
-    assert "--sr-factor" not in none.fix
-    assert "T1w" not in none.fix
+    assert "--sr-factor" not in none.remedy
+    assert "T1w" not in none.remedy
     assert problems_of(check_memory, settings, sizes, enough) == []
     assert problems_of(check_memory, settings, sizes, None) == []
 
@@ -59,8 +59,8 @@ def test_the_machine_is_asked(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch)
     plan = check(settings_for(maker))
     monkeypatch.setattr(machine, "memory_gb", lambda: 0.4)
     (problem,) = check_machine(plan, settings_for(maker))
-    assert problem.file == "memory"
-    assert "0.4 GB are available" in problem.reason
+    assert problem.what == "memory"
+    assert "0.4 GB are available" in problem.why
     assert check_machine(plan, settings_for(maker, resources=Resources(mem_gb=8.0))) == []
 
 
@@ -68,7 +68,7 @@ def test_a_gpu_that_is_not_there(maker: BidsMaker, monkeypatch: pytest.MonkeyPat
     settings = settings_for(maker, resources=Resources(device="cuda", mem_gb=8.0))
     for there in (True, False):
         monkeypatch.setattr(machine, "has_gpu", lambda there=there: there)
-        found = [problem.file for problem in check_machine(check(settings_for(maker)), settings)]
+        found = [problem.what for problem in check_machine(check(settings_for(maker)), settings)]
         assert found == ([] if there else ["--device cuda"])
 
 

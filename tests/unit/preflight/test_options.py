@@ -114,10 +114,10 @@ def test_variance_maps_serve_a_single_slice(maker: BidsMaker) -> None:
 def test_without_a_pair_every_way_out_is_named(maker: BidsMaker) -> None:
     no_pair(maker)
     (problem,) = planned(maker, "--sr-method", "srgan", "sbl").problems
-    assert "srgan needs a pair" in problem.reason
-    assert "sbl" not in problem.reason
+    assert "srgan needs a pair" in problem.why
+    assert "sbl" not in problem.why
     for way in ("--sr-method auto", "--retrospective", "--sr-method bspline zerofill"):
-        assert way in problem.fix
+        assert way in problem.remedy
     assert planned(maker, "--retrospective").problems == ()
 
 
@@ -147,10 +147,10 @@ def test_a_given_model_of_a_removed_method_is_refused_with_what_takes_its_place(
     card = json.loads(file.with_suffix(".json").read_text())
     file.with_suffix(".json").write_text(json.dumps(card | {"method": "guided"}))
     problems = planned(maker, "--pretrained", str(file)).problems
-    (told,) = [problem for problem in problems if "removed from the program" in problem.reason]
-    assert str(file) in told.file
-    assert "sbl replaces it" in told.fix
-    assert not any("Add guided" in problem.fix for problem in problems)
+    (told,) = [problem for problem in problems if "removed from the program" in problem.why]
+    assert str(file) in told.what
+    assert "sbl replaces it" in told.remedy
+    assert not any("Add guided" in problem.remedy for problem in problems)
 
 
 def test_a_given_model_saves_its_training(maker: BidsMaker) -> None:
@@ -215,7 +215,7 @@ def test_the_pair_of_the_own_session_is_trained_on(maker: BidsMaker) -> None:
 def test_repeats_stay_ambiguous_otherwise(maker: BidsMaker) -> None:
     second_pair(maker)
     (problem,) = planned(maker, "--sr-method", "srgan").problems
-    assert "--pair-holdout trains on the first" in problem.fix
+    assert "--pair-holdout trains on the first" in problem.remedy
     assert planned(maker, "--pair-holdout").subjects[0].runs[0].holdout is not None
 
 
@@ -292,7 +292,7 @@ def test_the_published_run_without_features_ends_with_2_and_names_both_ways_out(
 def test_the_published_run_asks_for_features_only_where_it_trains_srgan(maker: BidsMaker) -> None:
     def refused(*options: str) -> bool:
         plan = planned(maker, "--recipe", "paper", *options)
-        return any("features of VGG-19" in problem.reason for problem in plan.problems)
+        return any("features of VGG-19" in problem.why for problem in plan.problems)
 
     assert refused("--sr-method", "srgan", "sbl")
     assert not refused("--sr-method", "sbl", "cpce")
@@ -377,7 +377,7 @@ CASES = {
 def test_options_that_cannot_be_served_are_refused(name: str, maker: BidsMaker) -> None:
     case = CASES[name]
     problems = planned(maker, *case.spoil(maker)).problems
-    fitting = [p for p in problems if case.file in p.file and case.reason in p.reason and case.fix in p.fix]
+    fitting = [p for p in problems if case.file in p.what and case.reason in p.why and case.fix in p.remedy]
     assert len(fitting) == 1, "\n".join(map(str, problems))
 
 
@@ -445,14 +445,14 @@ def test_one_echo_alone(maker: BidsMaker) -> None:
     assert (run.bold.name, run.echoes) == ("sub-01_task-tap_echo-2_bold.nii.gz", ())
     assert run.entities["echo"] == "2"
     (problem,) = planned(maker, "--echo", "4").problems
-    assert "no echo 4" in problem.reason
+    assert "no echo 4" in problem.why
 
 
 @pytest.mark.parametrize("times", [(0.012, 12.0), (0.028, 0.012)])
 def test_echo_times_that_cannot_be(maker: BidsMaker, times: tuple[float, ...]) -> None:
     echoes(maker, times)
     (problem,) = planned(maker).problems
-    assert "not a time in seconds" in problem.reason or "do not rise" in problem.reason
+    assert "not a time in seconds" in problem.why or "do not rise" in problem.why
 
 
 def test_field_maps_are_named(maker: BidsMaker) -> None:
@@ -461,6 +461,6 @@ def test_field_maps_are_named(maker: BidsMaker) -> None:
     folder.mkdir()
     for name in ("sub-01_dir-AP_epi.nii.gz", "sub-01_dir-PA_epi.nii.gz"):
         (folder / name).write_bytes(b"")
-    (notice,) = (each for each in planned(maker).warnings if "field maps" in each.text)
-    assert "EPI of opposite phase encoding" in notice.text
-    assert "-d fmriprep=DIR" in notice.text
+    (notice,) = (each for each in planned(maker).warnings if "field maps" in each.why)
+    assert "EPI of opposite phase encoding" in notice.why
+    assert "-d fmriprep=DIR" in notice.why

@@ -68,9 +68,9 @@ def test_carried_templates_have_the_grids_of_templateflow() -> None:
 
 def test_a_resolution_that_the_template_has_not(tmp_path: Path) -> None:
     (problem,) = found_of(tmp_path, "MNI152NLin2009cAsym:res-7").problems
-    assert problem.file == "--output-spaces MNI152NLin2009cAsym:res-7"
-    assert "no resolution 7; it has res-1 (1 mm), res-2 (2 mm)" in problem.reason
-    assert "Give MNI152NLin2009cAsym alone" in problem.fix
+    assert problem.what == "--output-spaces MNI152NLin2009cAsym:res-7"
+    assert "no resolution 7; it has res-1 (1 mm), res-2 (2 mm)" in problem.why
+    assert "Give MNI152NLin2009cAsym alone" in problem.remedy
 
 
 def test_a_template_in_the_cache(tmp_path: Path, home: Path) -> None:
@@ -90,17 +90,17 @@ def test_a_cohort_in_the_cache(tmp_path: Path, home: Path) -> None:
 
 def test_without_a_t1w_image_there_is_only_the_space_of_the_run(tmp_path: Path) -> None:
     (problem,) = found_of(tmp_path, "func", "T1w", without=("01",)).problems
-    assert "no participant has a T1w image" in problem.reason
+    assert "no participant has a T1w image" in problem.why
     found = found_of(tmp_path, "T1w", labels=("01", "02"), without=("02",))
     assert not found.problems
-    assert "no way to T1w" in found.notices[0].text
+    assert "no way to T1w" in found.notices[0].why
     assert not found_of(tmp_path, "func", without=("01",)).notices
 
 
 def test_refused_before_any_work(tmp_path: Path) -> None:
     BidsMaker(tmp_path / "bids").subject()
     plan = check(settings_for(tmp_path, "MNI152NLin2009cAsym:res-9"))
-    assert [problem.file for problem in plan.problems] == ["--output-spaces MNI152NLin2009cAsym:res-9"]
+    assert [problem.what for problem in plan.problems] == ["--output-spaces MNI152NLin2009cAsym:res-9"]
 
 
 CHECK = """

@@ -15,12 +15,13 @@ import pytest
 from bidsmaker import EVENTS, BidsMaker
 from checking import found_by, problems_of
 
-from bids_sr.bids import BoldRun, Findings, Problem, RunFiles
+from bids_sr.bids import BoldRun, Findings, RunFiles
 from bids_sr.bids.inputs import Truth
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.cli.console import start_lines
 from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes
 from bids_sr.config.groups import Activation, Preprocessing, Run
+from bids_sr.notices import Notice
 from bids_sr.preflight import (
     Plan,
     check,
@@ -120,7 +121,7 @@ class TestEvents:
         maker.events(rows=(*EVENTS, (90.0, 1.0, "thumb"), (95.0, 1.0, "late")))
         plan = planned()
         assert plan.problems == ()
-        texts = " ".join(notice.text for notice in plan.warnings)
+        texts = " ".join(notice.why for notice in plan.warnings)
         assert "2 of 6 events begin after the end" in texts
         assert "'late' lies after the end" in texts
         assert [set(weights) for weights in plan.contrasts.values()] == [{"thumb", "little", "all", "thumbMinusLittle"}]
@@ -129,20 +130,20 @@ class TestEvents:
         maker.events(rows=(*EVENTS, (3.0, "n/a", "thumb"), ("n/a", 1.0, "little")))
         plan = planned()
         assert plan.problems == ()
-        assert "2 of 6 events have no onset or no duration (n/a; the first in line 6)" in plan.warnings[0].text
+        assert "2 of 6 events have no onset or no duration (n/a; the first in line 6)" in plan.warnings[0].why
 
     def test_trial_type_is_optional(self, maker: BidsMaker, planned: Planned) -> None:
         maker.events(rows=tuple((onset, duration, 4) for onset, duration, _ in EVENTS), header="onset\tduration\tbid")
         plan = planned()
         assert plan.problems == ()
-        assert "no column trial_type" in plan.warnings[0].text
+        assert "no column trial_type" in plan.warnings[0].why
         assert [dict(weights) for weights in plan.contrasts.values()] == [{"task": {"task": 1.0}}]
 
     def test_a_type_long_before_the_run_is_not_modelled(self, maker: BidsMaker, planned: Planned) -> None:
         maker.events(rows=((-60.0, 1.0, "early"), *EVENTS))
         plan = planned()
         assert plan.problems == ()
-        assert "'early' lies more than 24 s before the start" in plan.warnings[0].text
+        assert "'early' lies more than 24 s before the start" in plan.warnings[0].why
         (contrasts,) = plan.contrasts.values()
         assert "early" not in contrasts["all"]
 
@@ -161,7 +162,7 @@ class TestEvents:
         maker.bold("sub-01_task-rest", n_volumes=n_volumes, tr=tr)
         plan = planned(activation=Activation(kinds=("cc",)))
         assert plan.problems == ()
-        reasons = [problem.reason for problems in plan.left_out.values() for problem in problems]
+        reasons = [problem.why for problems in plan.left_out.values() for problem in problems]
         assert [says in reason for reason in reasons] == [True] * bool(says)
 
     def test_too_few_volumes_for_the_model(self, maker: BidsMaker, planned: Planned) -> None:
@@ -169,14 +170,14 @@ class TestEvents:
         spared = planned(preprocessing=Preprocessing(dummy_scans=14))
         assert spared.problems == ()
         (problem,) = planned(preprocessing=Preprocessing(dummy_scans=15)).problems
-        assert "30 volumes less 15 dummy volumes are too few" in problem.reason
-        assert "--dummy-scans" in problem.fix
+        assert "30 volumes less 15 dummy volumes are too few" in problem.why
+        assert "--dummy-scans" in problem.remedy
 
     def test_going_on_after_the_end_is_said(self, maker: BidsMaker, planned: Planned) -> None:
         maker.events(rows=(*EVENTS, (28.0, 5.0, "thumb")))
         plan = planned()
         assert plan.problems == ()
-        assert "1 event extends beyond the end of the run (" in plan.warnings[0].text
+        assert "1 event extends beyond the end of the run (" in plan.warnings[0].why
 
     def test_rest_after_the_end_does_not_matter(self, maker: BidsMaker, planned: Planned) -> None:
         maker.events(rows=(*EVENTS, (31.0, 5.0, "rest"), ("n/a", "n/a", "baseline")))
@@ -199,12 +200,12 @@ class TestEvents:
     ) -> None:
         maker.events(rows=rows)
         (problem,) = planned().problems
-        assert reason in problem.reason
+        assert reason in problem.why
 
     def test_a_table_in_another_encoding(self, maker: BidsMaker, planned: Planned) -> None:
         maker.events().write_bytes("onset\tduration\ttrial_type\n1\t1\tDäumling\n".encode("latin-1"))
         (problem,) = planned().problems
-        assert "cannot be read as a table" in problem.reason
+        assert "cannot be read as a table" in problem.why
 
     def test_bad_lines_do_not_flood(self, maker: BidsMaker, planned: Planned) -> None:
         maker.events(rows=[("soon", 1, "thumb")] * 50)
@@ -222,15 +223,15 @@ class TestContrasts:
         assert said.problems == []
         assert list(found[tap]) == ["thumbMinusLittle", "thumb"]
         assert list(found[look]) == ["thumb", "face"]
-        assert [n.text for n in said.notices] == ["it fits 1 of 2 runs."] * 2
+        assert [n.why for n in said.notices] == ["it fits 1 of 2 runs."] * 2
 
     def test_types_of_different_runs_cannot_be_compared(self) -> None:
         problems = problems_of(contrasts_of_runs, {Path("a"): ("thumb",), Path("b"): ("face",)}, ["thumb-face"])
-        assert "no run holds all of its trial types (thumb, face) together" in problems[0].reason
+        assert "no run holds all of its trial types (thumb, face) together" in problems[0].why
 
     def test_a_run_that_no_contrast_fits(self) -> None:
         problems = problems_of(contrasts_of_runs, {Path("a"): ("thumb",), Path("b"): ("face",)}, ["thumb"])
-        assert [p.file for p in problems] == ["b"]
+        assert [p.what for p in problems] == ["b"]
 
     def test_order(self) -> None:
         assert ordered(("z", "little", "thumb", "a"), ("thumb", "little", "other")) == ("thumb", "little", "a", "z")
@@ -260,7 +261,7 @@ class TestPlaces:
     def test_a_link_into_the_data_set_is_followed(self, maker: BidsMaker) -> None:
         (maker.root.parent / "out").symlink_to(maker.root / "sub-01")
         (problem,) = problems_of(directories.check_places, settings_for(maker))
-        assert "inside the data set" in problem.reason
+        assert "inside the data set" in problem.why
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
     def test_a_directory_without_permission(self, maker: BidsMaker) -> None:
@@ -268,7 +269,7 @@ class TestPlaces:
         out.mkdir()
         out.chmod(stat.S_IRUSR | stat.S_IXUSR)
         (problem,) = problems_of(directories.check_places, settings_for(maker))
-        assert "cannot be written" in problem.reason
+        assert "cannot be written" in problem.why
 
     @pytest.mark.parametrize("name", ["logs", "sub-01"])
     def test_what_another_user_has_left(self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
@@ -278,8 +279,8 @@ class TestPlaces:
         assert problems_of(directories.check_places, settings_for(maker)) == []
         monkeypatch.setattr(directories.os, "access", lambda path, mode: path != out / name)
         (problem,) = problems_of(directories.check_places, settings_for(maker))
-        assert problem.file == str(out / name)
-        assert "cannot be written" in problem.reason
+        assert problem.what == str(out / name)
+        assert "cannot be written" in problem.why
 
     def test_what_is_written_already_counts(self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
         """A finished run can be repeated on a disk that it has filled."""
@@ -295,7 +296,7 @@ class TestPlaces:
 
     def test_unknown_files(self, maker: BidsMaker) -> None:
         settings = settings_for(maker, superres=SuperRes(pretrained=(Path("/nowhere/model.safetensors"),), factor=2.0))
-        assert [p.file for p in problems_of(directories.check_places, settings)] == ["/nowhere/model.safetensors"]
+        assert [p.what for p in problems_of(directories.check_places, settings)] == ["/nowhere/model.safetensors"]
 
 
 class TestEstimate:
@@ -406,7 +407,7 @@ def test_dry_run_of_half_a_pair(maker: BidsMaker, planned: Planned) -> None:
 
 def test_problems_as_text() -> None:
     text = format_problems(
-        [Problem(file="a.nii", reason="broken", fix="mend it"), Problem(file="b", reason="c", fix="d")]
+        [Notice(what="a.nii", why="broken", remedy="mend it"), Notice(what="b", why="c", remedy="d")]
     )
     assert text.splitlines()[1:4] == ["a.nii", "  why: broken", "  fix: mend it"]
     assert "2 problems" in text
@@ -440,7 +441,7 @@ class TestVoxels:
         data[..., 1] = 3
         nb.save(nb.Nifti1Image(data, np.eye(4), header), tmp_path / name)
         (problem,) = problems_of(voxels.check_image, tmp_path / name)
-        assert "1 of 3 volumes is constant, counted from 0: 1" in problem.reason
+        assert "1 of 3 volumes is constant, counted from 0: 1" in problem.why
 
     def test_a_damaged_checksum_is_seen(self, maker: BidsMaker) -> None:
         """The last bytes of gzip are a checksum; all voxels can be read and still be wrong."""
@@ -449,7 +450,7 @@ class TestVoxels:
         content[-6] ^= 0xFF
         path.write_bytes(bytes(content))
         (problem,) = problems_of(voxels.check_image, path)
-        assert "truncated or corrupt" in problem.reason
+        assert "truncated or corrupt" in problem.why
 
     def test_each_image_is_read_once(self, maker: BidsMaker, planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
         maker.bold("sub-01_task-tap_run-2")
@@ -470,9 +471,9 @@ class TestValidator:
         ),
     )  # fmt: skip
 
-    def problems(self, *issues: dict[str, str], known: tuple[Path, ...] = ()) -> list[Problem]:
+    def problems(self, *issues: dict[str, str], known: tuple[Path, ...] = ()) -> list[Notice]:
         full = [{"severity": "error", **issue} for issue in issues]
-        before = [Problem(str(path), "", "") for path in known]
+        before = [Notice(what=str(path)) for path in known]
         found = Findings(problems=[*before])
         messages = {"NOT_INCLUDED": "Not part of BIDS. Rename it."}
         validator.problems_of(full, messages, Path("/d"), ["01"], self.RUNS, found)
@@ -481,9 +482,9 @@ class TestValidator:
     def test_one_kind_is_one_problem(self) -> None:
         issues = [{"code": "NOT_INCLUDED", "location": f"/sub-01/x{i}.nii"} for i in range(5)]
         (problem,) = self.problems(*issues)
-        assert problem.file == "/d/sub-01/x0.nii, /d/sub-01/x1.nii, /d/sub-01/x2.nii and 2 more"
-        assert problem.reason == "BIDS validator: Not part of BIDS [NOT_INCLUDED]"
-        assert "--skip-bids-validation" in problem.fix
+        assert problem.what == "/d/sub-01/x0.nii, /d/sub-01/x1.nii, /d/sub-01/x2.nii and 2 more"
+        assert problem.why == "BIDS validator: Not part of BIDS. Rename it. [NOT_INCLUDED]"
+        assert "--skip-bids-validation" in problem.remedy
 
     def test_warnings_and_other_participants_do_not_count(self) -> None:
         assert self.problems({"code": "X", "location": "/sub-01/a", "severity": "warning"}) == []
@@ -491,19 +492,19 @@ class TestValidator:
         assert self.problems({"code": "X", "location": "/task-rest_bold.json"}) == []
 
     @pytest.mark.parametrize(
-        ("location", "about"),
+        ("location", "subject", "run"),
         [
-            ("/task-tap_bold.json", "sub-01_task-tap_run-1"),
-            ("/sub-01/func/sub-01_task-tap_run-01_recording-cardiac_physio.tsv.gz", "sub-01_task-tap_run-1"),
-            ("/sub-01/sub-01_scans.tsv", "sub-01"),
-            ("/sub-01/func/sub-01_task-tap_acq-mb_run-1_bold.nii", None),  # another run
-            ("/dataset_description.json", ""),
-            ("/participants.tsv", ""),  # which is not there to say more
+            ("/task-tap_bold.json", "01", "sub-01_task-tap_run-1"),
+            ("/sub-01/func/sub-01_task-tap_run-01_recording-cardiac_physio.tsv.gz", "01", "sub-01_task-tap_run-1"),
+            ("/sub-01/sub-01_scans.tsv", "01", ""),
+            ("/sub-01/func/sub-01_task-tap_acq-mb_run-1_bold.nii", None, ""),  # another run
+            ("/dataset_description.json", "", ""),
+            ("/participants.tsv", "", ""),  # which is not there to say more
         ],
     )
-    def test_whom_an_error_is_about(self, location: str, about: str | None) -> None:
-        found = [problem.about for problem in self.problems({"code": "X", "location": location})]
-        assert found == ([] if about is None else [about])
+    def test_whom_an_error_is_about(self, location: str, subject: str | None, run: str) -> None:
+        found = [(problem.subject, problem.run) for problem in self.problems({"code": "X", "location": location})]
+        assert found == ([] if subject is None else [(subject, run)])
 
     def test_what_was_said_already_is_not_said_twice(self) -> None:
         issue = {"code": "SIDECAR_KEY_REQUIRED", "subCode": "RepetitionTime", "location": "/sub-01/b.nii"}
@@ -514,7 +515,7 @@ class TestValidator:
         monkeypatch.setattr(validator, "find_validator", lambda: None)
         plan = check(settings_for(maker, selection=Selection()))
         assert plan.problems == ()
-        assert "not validated" in plan.warnings[0].text
+        assert "not validated" in plan.warnings[0].why
 
     @pytest.mark.parametrize(
         ("body", "text"),
@@ -533,7 +534,7 @@ class TestValidator:
         monkeypatch.setattr(validator, "find_validator", lambda: program)
         found = found_by(validator.validate, tmp_path, ["01"], (), timeout_s=1.0)
         assert found.problems == []
-        assert [text in notice.text for notice in found.notices] == [True]
+        assert [text in notice.why for notice in found.notices] == [True]
 
     @pytest.mark.skipif(validator.find_validator() is None, reason="bids-validator-deno is not installed")
     def test_the_real_one_finds_no_fault(self, maker: BidsMaker, tmp_path: Path) -> None:
@@ -583,7 +584,7 @@ class TestEventsThatAreNotThere:
     def test_an_empty_table_names_the_option(self, maker: BidsMaker, text: str) -> None:
         maker.path("sub-01_task-tap_events.tsv", "func").write_text(text)
         (problem,) = check(settings_for(maker)).problems
-        assert "--ignore events" in problem.fix
+        assert "--ignore events" in problem.remedy
 
     def test_zero_durations_are_said(self, maker: BidsMaker) -> None:
         maker.events(rows=((2.0, 0.0, "thumb"), (8.0, 4.0, "little"), (14.0, 0, "thumb"), (19.0, 4.0, "little")))
@@ -598,4 +599,4 @@ def test_an_output_in_the_data_set_is_said_before_indexing(maker: BidsMaker, mon
         maker, paths=Paths(bids_dir=maker.root, output_dir=maker.root, work_dir=maker.root.parent / "w")
     )
     (problem,) = check(settings).problems
-    assert "lies inside the data set" in problem.reason
+    assert "lies inside the data set" in problem.why

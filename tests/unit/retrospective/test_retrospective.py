@@ -320,7 +320,7 @@ def test_a_run_too_small_is_refused_without_events_too(size: tuple[int, ...], sa
     maker.bold(zooms=(2.0, 2.0, 4.0), data=series(size))
     maker.path("sub-01_task-tap_events.tsv", "func").unlink()
     problems = check(settings_for(maker)).problems
-    assert any(says in problem.reason and problem.fix for problem in problems)
+    assert any(says in problem.why and problem.remedy for problem in problems)
 
 
 def test_results_with_and_without_do_not_mix(maker: BidsMaker) -> None:
@@ -333,7 +333,7 @@ def test_results_with_and_without_do_not_mix(maker: BidsMaker) -> None:
     plain = [str(maker.root), str(maker.root.parent / "out"), "participant", "--skip-bids-validation"]
     line = [*plain, "--sr-method", "sbl", "--sr-factor", "2"]
     problems = check(parse_settings(line).resolved(run_uuid="x")).problems
-    assert [problem.reason for problem in problems] == ["it holds results of an earlier run with --retrospective"]
+    assert [problem.why for problem in problems] == ["it holds results of an earlier run with --retrospective"]
 
 
 def test_a_dry_run_tells_what_would_be_made_and_makes_nothing(maker: BidsMaker) -> None:
