@@ -21,6 +21,7 @@ TEXT = {
     "series": "names and kinds",
     "region_names": "regions by name",
     "frozen": "values that stay",
+    "notices": "what users are told",
     "spatial": "motion, resampling",
     "metrics": "registry, similarity",
     "sr": "methods, training",

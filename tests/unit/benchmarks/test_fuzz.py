@@ -109,7 +109,7 @@ def test_what_was_found_is_refused_by_name(name: str, maker: BidsMaker, capsys: 
     spoil, file, reason = FOUND[name]
     spoil(maker)
     problems = check(parse_settings(_argv(maker)).resolved(run_uuid="x")).problems
-    fitting = [each for each in problems if file in each.file and reason in each.reason and each.fix]
+    fitting = [each for each in problems if file in each.what and reason in each.why and each.remedy]
     assert len(fitting) == 1, "\n".join(map(str, problems))
     assert main(_argv(maker, "--dry-run")) == 2
     assert reason in capsys.readouterr().err
@@ -119,13 +119,13 @@ def test_what_was_found_is_refused_by_name(name: str, maker: BidsMaker, capsys: 
 def test_slice_times_that_are_no_times_are_told(maker: BidsMaker, value: list[object]) -> None:
     maker.bold(sidecar={"SliceTiming": value})
     plan = check(parse_settings(_argv(maker)).resolved(run_uuid="x"))
-    assert any("SliceTiming is not a list" in notice.text for notice in plan.warnings)
+    assert any("SliceTiming is not a list" in notice.why for notice in plan.warnings)
     assert plan.subjects[0].runs[0].slice_timing is None
 
 
 def test_dummies_beyond_the_run_are_refused(maker: BidsMaker) -> None:
     problems = check(parse_settings(_argv(maker, "--dummy-scans", "1000000")).resolved(run_uuid="x")).problems
-    assert any("are too few" in problem.reason for problem in problems)
+    assert any("are too few" in problem.why for problem in problems)
 
 
 @pytest.mark.parametrize("option", ["--bids-filter-file", "--config-file", "--roi"])
@@ -140,7 +140,7 @@ def test_the_validator_does_not_wait_for_a_pipe(maker: BidsMaker) -> None:
     plan = check(parse_settings(argv).resolved(run_uuid="x"))
     assert plan.problems == ()
     (notice,) = plan.warnings
-    assert "not validated" in notice.text
+    assert "not validated" in notice.why
 
 
 QUICK = sorted(set(ALL) - {"table_long", "several"})

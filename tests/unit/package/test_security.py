@@ -146,7 +146,7 @@ def test_a_pickle_under_another_name_is_not_run(
 def test_no_label_leads_out_of_the_data_set(value: str, maker: BidsMaker, tmp_path: Path) -> None:
     (tmp_path / "filter.json").write_text(json.dumps({"bold": {"session": value}}))
     problems = check(parse_settings(argv(maker, "--bids-filter-file", "filter.json")).resolved(run_uuid="x")).problems
-    assert any("not a BIDS label" in problem.reason for problem in problems)
+    assert any("not a BIDS label" in problem.why for problem in problems)
     paths = {"bids_dir": str(maker.root), "output_dir": str(tmp_path / "out")}
     for group, name in (
         ("selection", "participant_label"), ("selection", "session_label"), ("selection", "task_id"),
@@ -173,14 +173,14 @@ def test_files_of_odd_names_are_refused(label: str, maker: BidsMaker) -> None:
         path.rename(path.with_name(path.name.replace("task-tap", f"task-{label}")))
     problems = check(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
     word = "no BOLD run" if label == ".." else "which is not a BIDS entity"  # dots begin an extension
-    assert any(word in problem.reason for problem in problems), problems
+    assert any(word in problem.why for problem in problems), problems
 
 
 def test_a_file_of_another_participant_is_refused(maker: BidsMaker) -> None:
     for path in sorted(maker.root.rglob("*task-tap*")):
         path.rename(path.with_name(path.name.replace("sub-01", "sub-02")))
     problems = check(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
-    assert any("its file name has sub-02, its folders have sub-01" in problem.reason for problem in problems)
+    assert any("its file name has sub-02, its folders have sub-01" in problem.why for problem in problems)
 
 
 def test_names_of_trial_types_reach_no_file_name_as_they_are() -> None:
