@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from bids_sr.api.image_inputs import (
     ImageLike,
     Motion,
     PreparedRun,
+    Say,
     SuperResolutionWarning,
     opened,
     prepare_run,
@@ -25,19 +27,19 @@ from bids_sr.api.image_inputs import (
     volume_of,
 )
 from bids_sr.io.array_types import Array
-from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
+from bids_sr.pipeline.graph import Scope
+from bids_sr.pipeline.run_here import RunHere
 from bids_sr.registration.calibration_alignment import agreement
+from bids_sr.series import PAIR_BASELINES
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.data.temporal_components import TemporalStatistics, load_statistics
-from bids_sr.sr.device import Device
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.method import Method, get_method, get_recipe, method_names, recipe_name
 from bids_sr.sr.models.compatibility import check_model, describe
 from bids_sr.sr.models.model import LoadedModel, load_model
-from bids_sr.sr.recipe import RecipeName
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.stats.glm.confounds import MOTION
 from bids_sr.steps.calibration_run import measure_calibration, register_calibration
@@ -46,8 +48,6 @@ from bids_sr.steps.super_resolution import undo_motion
 from bids_sr.steps.training import estimate_variance, train_on_pair, train_on_volumes
 
 Found = Mapping[str, object]
-Pair = tuple[Volume, Volume, Volume, Array, Found]
-"""What `bids_sr.steps.registration.register_pair` makes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,38 +76,42 @@ def known_method(name: str, recipe: str) -> Method:
     return method
 
 
-def pair_of(given: Given, factor: Factor, folder: Path) -> Pair:
-    """The pair in one frame, as training takes it."""
+def place_images(scope: Scope, given: Given, folder: Path, *, paired: bool, guided: bool) -> None:
+    """Have the high-resolution image brought to the low-resolution one, to the reference of the run, or to both.
+
+    Parameters
+    ----------
+    scope : of the run
+    paired : whether the two images are needed in one frame, as training takes them, or to start from
+    guided : whether the image is needed in the frame of the run
+    """
+    if given.guide is not None and (paired or guided):
+        scope.give(highres_file=volume_file(given.guide, folder, "guide"))
+    if paired and given.lowres is None:
+        scope.add(truncate_pair)
+    elif paired and given.registered:
+        _give_registered(scope, given, folder)
+    elif paired:
+        scope.give(lowres_file=volume_file(given.lowres, folder, "lowres"))  # type: ignore[arg-type]
+        scope.add(register_pair)
+    if guided and given.guide_xfm is not None:
+        scope.give(highres2boldref_xfm=transform_of(given.guide_xfm, "guide_xfm")[None])
+    elif guided and given.registered:
+        scope.give(highres2boldref_xfm=np.eye(4)[None])
+    elif guided:
+        scope.add(register_to_pair)
+
+
+def _give_registered(scope: Scope, given: Given, folder: Path) -> None:
+    """The pair in one frame, which the headers of its images tell."""
     assert given.guide is not None
-    guide = volume_file(given.guide, folder, "guide")
-    if given.lowres is None:
-        return truncate_pair(guide, factor=factor)
-    if not given.registered:
-        lowres_file = volume_file(given.lowres, folder, "lowres")
-        return register_pair(guide, lowres_file, here=folder, factor=factor, random_seed=given.seed)
+    assert given.lowres is not None
     highres, lowres = volume_of(given.guide, folder, "guide"), volume_of(given.lowres, folder, "lowres")
-    shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
-    fine = Volume(sample_volume(highres.data, highres.affine, shape, grid), grid)
-    return fine, lowres, lowres.like(brain_mask(lowres.data, lowres.affine)), np.eye(4)[None], {}
-
-
-def guide_of(
-    given: Given, run: PreparedRun, pair: Pair | None, factor: Factor, folder: Path
-) -> tuple[PosedImage, Found]:
-    """The high-resolution image in whatever pose it is asked for, and how it was registered."""
-    assert given.guide is not None
-    facts: Found = {}
-    if given.guide_xfm is not None:
-        xfm = transform_of(given.guide_xfm, "guide_xfm")
-    elif given.registered:
-        xfm = np.eye(4)
-    else:
-        (xfm,), _, facts = register_to_pair(
-            run.boldref, volume_file(given.guide, folder, "guide"), None if pair is None else pair[3], here=folder,
-            factor=factor, random_seed=given.seed,
-        )  # fmt: skip
-    highres = volume_of(given.guide, folder, "guide")
-    return PosedImage(data=highres.data, affine=highres.affine, from_boldref=xfm), facts
+    shape, grid = hr_grid(lowres.data.shape, lowres.affine, scope.setting("factor"))  # type: ignore[arg-type]
+    scope.give(
+        train_highres=Volume(sample_volume(highres.data, highres.affine, shape, grid), grid), train_lowres=lowres,
+        pair_mask=lowres.like(brain_mask(lowres.data, lowres.affine)),
+    )  # fmt: skip
 
 
 def calibration_of(given: Given, run: PreparedRun, factor: Factor, folder: Path) -> tuple[Volume, Array, Found]:
@@ -144,53 +148,54 @@ def calibration_of(given: Given, run: PreparedRun, factor: Factor, folder: Path)
     return patterns, xfm, facts
 
 
-def fit_model(
-    method: Method, reader: SeriesReader, run: PreparedRun, given: Given, pair: Pair | None, *, here: Path,
-    factor: Factor, recipe: RecipeName, pretrained: Path | None, random_seed: int, omp_nthreads: int, device: Device,
-    max_train_minutes: float | None,
-) -> tuple[LoadedModel, TemporalStatistics | None, Found]:  # fmt: skip
-    """Train, or take the model that is given.
+def learn(
+    name: str, method: Method | None, acquired: Path, run: PreparedRun, given: Given, factor: Factor,
+    settings: Mapping[str, object], folder: Path, say: Say,
+) -> tuple[LoadedModel | None, TemporalStatistics | None, PosedImage | None, dict[str, Found]]:  # fmt: skip
+    """Train, or take the model that is given, and register the guide; of both what a series needs.
 
     Parameters
     ----------
-    reader : series as acquired, which may be read in any order
-    pair : of the images given, for methods that learn from one
-    here : for what is written on the way
+    name, method : of the series; a plain baseline has no method
+    acquired : series as acquired, not compressed
+    settings : of the steps of training, by name
+    folder : for what is made on the way
 
     Returns
     -------
-    Model; of variance methods, statistics of the run, and what was measured in its calibration
+    Model; of variance methods, statistics of the run; the high-resolution image in whatever pose it is asked for; what
+    was measured of calibration, registration and pair
 
     Raises
     ------
     ModelError, TrainingDataError, SeriesError : see `bids_sr.steps.training`
     """
-    name = method.name
-    if method.trained_on == "series":
-        measured: tuple[Volume, Array, Found] | tuple[None, None, None] = (None, None, None)
-        if given.calibration is not None and method.calibrated:
-            measured = calibration_of(given, run, factor, here)
-        preproc = undo_motion(reader, run.boldref, run.poses, here=here)
-        with preproc:
-            weights, _, _, temporal, _, _ = estimate_variance(
-                preproc, run.brain, run.poses, *measured, here=here, n_dummy=run.n_dummy, method=name, factor=factor,
-                recipe=recipe, model_source="train", pretrained=pretrained, random_seed=random_seed,
-                omp_nthreads=omp_nthreads,
-            )  # fmt: skip
-        return load_model(weights), load_statistics(temporal)[0], measured[2] or {}
-    if method.trained_on == "self":
-        weights, _, _ = train_on_volumes(
-            reader, run.brain, here=here, n_dummy=run.n_dummy, method=name, factor=factor, recipe=recipe,
-            model_source="train", pretrained=pretrained, random_seed=random_seed, omp_nthreads=omp_nthreads,
-            device=device, max_train_minutes=max_train_minutes,
-        )  # fmt: skip
-    else:
-        weights, _, _ = train_on_pair(
-            *(pair[:3] if pair else ()), here=here, method=name, factor=factor, recipe=recipe, model_source="train",
-            pretrained=pretrained, random_seed=random_seed, omp_nthreads=omp_nthreads, device=device,
-            max_train_minutes=max_train_minutes,
-        )  # fmt: skip
-    model = load_model(weights)
-    if pair is None:
-        check_model(model.card, describe(run.boldref.affine, "bold", factor))
-    return model, None, {}
+    estimated = method is not None and method.trained_on == "series"
+    trained = method is not None and method.needs_pair and given.guide is not None
+    guided = given.guide is not None and (name in PAIR_BASELINES or estimated)
+    scope = Scope("run", {**settings, "method": name, "factor": factor, "n_dummy": run.n_dummy})
+    scope.give(stc=acquired, boldref=run.boldref, bold_mask=run.brain, hmc_xfms=run.poses)
+    place_images(scope, given, folder, paired=trained or (guided and given.lowres is not None), guided=guided)
+    here, model, statistics, guide, facts = RunHere(scope, folder), None, None, None, dict[str, Found]()
+    if method is not None:
+        say(f"learning {name}")
+        if estimated and method.calibrated and given.calibration is not None:
+            patterns, xfm, found = calibration_of(given, run, factor, folder)
+            scope.give(calibration_patterns=patterns, boldref2calibration_xfm=xfm, calibration_facts=found)
+            facts["calibration"] = found
+        by_source = {"series": (undo_motion, estimate_variance), "self": (train_on_volumes,)}
+        scope.add(*by_source.get(method.trained_on, (train_on_pair,)), quiet=True)
+        model = load_model(*here.load(scope["model_file"]))  # type: ignore[arg-type]
+        if estimated:
+            statistics = load_statistics(*here.load(scope["temporal"]))[0]  # type: ignore[arg-type]
+        elif method.trained_on != "self" and not trained:
+            check_model(model.card, describe(run.boldref.affine, "bold", factor))
+    if guided:
+        say("registration of the guide")
+        image = volume_of(given.guide, folder, "guide")  # type: ignore[arg-type]
+        (xfm,) = cast("list[Array]", here.load(scope["highres2boldref_xfm"]))
+        guide = PosedImage(data=image.data, affine=image.affine, from_boldref=xfm[0])
+    for what, made in (("registration", "guide_facts"), ("pair", "pair_facts")):
+        if made in scope.makers and (told := cast("Found", here.load(scope[made])[0])):
+            facts[what] = told
+    return model, statistics, guide, facts

@@ -32,7 +32,7 @@ from bids_sr.api.image_inputs import (
     there,
     working_folder,
 )
-from bids_sr.api.model_fitting import Given, fit_model, guide_of, known_method, pair_of
+from bids_sr.api.model_fitting import Given, known_method, learn
 from bids_sr.api.several_runs import each_run, in_lists, is_several, notes, of_one_run
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.series import PAIR_BASELINES
@@ -255,24 +255,15 @@ class SuperResolver(TransformerMixin, FittedRun):
         run: PreparedRun, given: Given, folder: Path, say: Say,
     ) -> None:  # fmt: skip
         """Everything that `transform` needs."""
-        guided = given.guide is not None and (name in PAIR_BASELINES or bool(method and method.trained_on == "series"))
-        trained = method is not None and method.needs_pair and given.guide is not None
-        pair = pair_of(given, factor, folder) if trained or (guided and given.lowres is not None) else None
-        self.model_, self._statistics, self._guide, self.facts_ = None, None, None, {}
-        if method is not None:
-            say(f"learning {name}")
-            self.model_, self._statistics, found = fit_model(
-                method, reader, run, given, pair if trained else None, factor=factor, recipe=self.recipe,
-                pretrained=None if self.pretrained is None else Path(self.pretrained), random_seed=self.random_state,
-                omp_nthreads=self.n_jobs, device=self.device, max_train_minutes=self.max_train_minutes, here=folder,
-            )  # fmt: skip
-            self.facts_ |= {"calibration": found} if found else {}
-        if guided:
-            say("registration of the guide")
-            self._guide, found = guide_of(given, run, pair, factor, folder)
-            self.facts_ |= {"registration": found} if found else {}
-        if pair is not None and pair[4]:
-            self.facts_["pair"] = pair[4]
+        settings = {
+            "recipe": self.recipe, "model_source": "train", "random_seed": self.random_state,
+            "pretrained": None if self.pretrained is None else Path(self.pretrained), "omp_nthreads": self.n_jobs,
+            "device": self.device, "max_train_minutes": self.max_train_minutes,
+        }  # fmt: skip
+        self.model_, self._statistics, self._guide, facts = learn(
+            name, method, reader.path, run, given, factor, settings, folder, say
+        )
+        self.facts_ = dict(facts)
         self._run = run
         self.factor_ = factor
         self.boldref_ = in_memory(run.boldref)

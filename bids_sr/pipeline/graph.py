@@ -332,7 +332,7 @@ def _wire(placed: Placed, name: str, port: Port) -> Wire | None:
     if given is not None:
         return Wire(tuple(given)) if given else None
     maker = placed.scope.find(name)
-    if maker is not None and isinstance(maker.source, Mapping):  # files by name, which were given
+    if maker is not None and port.many and isinstance(maker.source, Mapping):  # files by name, which were given
         return Wire(tuple(Maker(each, name) for each in maker.source.values()), tuple(maker.source))
     if maker is not None and port.many != "dict":
         return Wire((maker,))
