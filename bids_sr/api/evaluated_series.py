@@ -11,6 +11,7 @@ import pandas as pd
 
 from bids_sr.api import evaluation_inputs as given_as
 from bids_sr.api.evaluation_inputs import Inputs
+from bids_sr.api.fitted_run import PLAIN
 from bids_sr.api.image_inputs import (
     ImageInputError,
     ImageLike,
@@ -22,6 +23,7 @@ from bids_sr.api.image_inputs import (
     slices_last,
     told_tr,
 )
+from bids_sr.api.model_fitting import Given, place_images, refuse_without_guide
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import ImageError, SeriesReader
@@ -30,16 +32,18 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline.graph import Scope
 from bids_sr.pipeline.run_here import RunHere
 from bids_sr.registration.compared_frame import ComparedError, checked, misfits, refuse_other_nan
-from bids_sr.series import MEASURED
+from bids_sr.series import MEASURED, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.stats.glm.blocks import TooFewBlocks, block_design
 from bids_sr.stats.glm.confounds import motion_columns, motion_table
 from bids_sr.stats.glm.contrasts import ContrastError, resolve_contrasts
 from bids_sr.stats.glm.regressors import DesignError, Regressors
 from bids_sr.steps.evaluation import widths_of
-from bids_sr.steps.super_resolution import place_measured
+from bids_sr.steps.super_resolution import place_measured, super_resolve, undo_motion
+from bids_sr.steps.training import estimate_variance
 from bids_sr.workflows.compare import add_another_run, place_compared
 from bids_sr.workflows.judge import add_other_rows, add_split_halves, add_truth
+from bids_sr.workflows.run import NO_GUIDE
 
 Factor = tuple[float, float, float]
 
@@ -56,6 +60,11 @@ class Model:
     slice_timing_corrected: bool
     n_boot: int
     random_state: int
+    n_jobs: int
+
+
+_BASELINES = {"data_consistency": "off", "precision": "fp32", "force": False, "device": "cpu"}
+"""Settings of the step that makes series, for baselines."""
 
 
 class JudgedRun:
@@ -79,7 +88,7 @@ class JudgedRun:
             "tr": how.tr, "factor": how.factor, "high_pass": how.high_pass, "slice_time_ref": how.slice_time_ref,
             "has_stc": how.slice_timing_corrected, "n_boot": how.n_boot, "random_seed": how.random_state,
             "n_dummy": run.n_dummy, "contrasts": self.contrasts, "compared_names": list(compared),
-            "at_rest": given.seeds is not None,
+            "at_rest": given.seeds is not None, "omp_nthreads": how.n_jobs, **_BASELINES,
         })  # fmt: skip
         confounds = given.confounds
         if confounds is None:
@@ -94,6 +103,25 @@ class JudgedRun:
         self._given, self._compared, self._folder = given, compared, folder
         self._here = RunHere(self._scope, folder)
         self._series: dict[str, Scope] = {}
+
+    def add_baselines(self, names: Sequence[str], guide: Given) -> None:
+        """Baselines are made of the run; the guide is registered once.
+
+        Raises
+        ------
+        ImageInputError : one of them needs a guide, and none is given
+        """
+        for name in names:
+            refuse_without_guide(name, None, guide)
+        detailed = {name for name in names if name in PAIR_BASELINES or name not in PLAIN} if guide.guide else set()
+        paired = bool(detailed) and guide.lowres is not None
+        place_images(self._scope, guide, self._folder, paired=paired, guided=bool(detailed))
+        self._scope.add(undo_motion, quiet=True)
+        for name in names:
+            own = self._of(name)
+            if name not in PLAIN:
+                own.add(estimate_variance, quiet=True, method=name, recipe="fast", model_source="train")
+            own.add(super_resolve, wires={} if name in detailed else NO_GUIDE, quiet=True)
 
     def place(self, name: str, image: ImageLike) -> Mapping[str, object]:
         """Bring a series of another program to the grid of the run.

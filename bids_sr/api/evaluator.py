@@ -23,13 +23,13 @@ from bids_sr.api.image_inputs import (
     PreparedRun,
     Say,
     SuperResolutionWarning,
-    in_memory,
     in_plane,
     opened,
     prepare_run,
     told_tr,
     working_folder,
 )
+from bids_sr.api.model_fitting import Given
 from bids_sr.api.several_runs import each_run, in_lists, is_several, notes, of_one_run
 from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.io.nifti import SeriesReader
@@ -259,9 +259,8 @@ class Evaluator(BaseEstimator):
             brain = run.fine_brain(model.factor)
             judged = JudgedRun(reader.path, run, brain, given, regressors, model, list(compared), folder)
             say("baselines")
-            baselines = self._baselines(reader, run, folder, given, frame, with_acquired=bool(compared))
-            for name, file in baselines.items():
-                judged.add(name, file)
+            baselines = self._baselines(has_guide=given.guide is not None, with_acquired=bool(compared))
+            judged.add_baselines(baselines, self._guide(given, frame))
             facts = []
             for name, other in compared.items():
                 say(f"compared {name}")
@@ -283,7 +282,7 @@ class Evaluator(BaseEstimator):
         """How effects of the run are modeled."""
         return Model(
             factor=in_plane(self.factor), tr=self.tr or told_tr(reader.header), contrasts=self.contrasts or (),
-            high_pass=self.high_pass, slice_time_ref=self.slice_time_ref,
+            high_pass=self.high_pass, slice_time_ref=self.slice_time_ref, n_jobs=self.n_jobs,
             slice_timing_corrected=self.slice_timing_corrected, n_boot=self.n_boot, random_state=self.random_state,
         )  # fmt: skip
 
@@ -309,33 +308,23 @@ class Evaluator(BaseEstimator):
             say=say,
         )  # fmt: skip
 
-    def _baselines(
-        self, reader: SeriesReader, run: PreparedRun, folder: Path, given: Inputs, frame: SuperResolver | None,
-        *, with_acquired: bool = False,
-    ) -> dict[str, Path]:  # fmt: skip
-        """Baselines of the run, by name; the guide is registered once."""
+    def _baselines(self, *, has_guide: bool, with_acquired: bool) -> list[str]:
+        """Names of the baselines of the run."""
         names = list(DEFAULT_BASELINES if self.baselines is None else dict.fromkeys(["bspline", *self.baselines]))
         names += [ACQUIRED_BAND] if with_acquired and ACQUIRED_BAND not in names else []
-        if self.baselines is None and given.guide is None:
+        if self.baselines is None and not has_guide:
             names = [name for name in names if name not in PAIR_BASELINES]
         if wrong := [name for name in names if name not in BASELINES]:
             raise ImageInputError(f"baselines: {', '.join(wrong)}; there are {', '.join(BASELINES)}")
-        found = {}
-        guide_xfm = given.guide_xfm if frame is None or frame._guide is None else frame._guide.from_boldref
-        for name in sorted(names, key=lambda each: each not in PAIR_BASELINES):
-            each = SuperResolver(
-                name, factor=self.factor, n_dummy=run.n_dummy, registered=self.registered,
-                random_state=self.random_state, n_jobs=self.n_jobs,
-            )  # fmt: skip
-            each.fit(
-                str(reader.path), mask=run.brain.data, motion=run.poses, boldref=in_memory(run.boldref),
-                guide=given.guide, lowres=given.lowres, guide_xfm=guide_xfm,
-            )  # fmt: skip
-            if each._guide is not None:
-                guide_xfm = each._guide.from_boldref
-            found[name] = folder / f"{name}_bold.nii"
-            each.transform(str(reader.path), out_file=found[name])
-        return {name: found[name] for name in names}
+        return names
+
+    def _guide(self, given: Inputs, frame: SuperResolver | None) -> Given:
+        """What detail of baselines is taken from, where the first estimator found it to lie unless that is given."""
+        known = None if frame is None or frame._guide is None else frame._guide.from_boldref
+        return Given(
+            guide=given.guide, lowres=given.lowres, guide_xfm=given.guide_xfm if known is None else known,
+            registered=self.registered,
+        )  # fmt: skip
 
     @staticmethod
     def _made(

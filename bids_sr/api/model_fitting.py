@@ -76,6 +76,16 @@ def known_method(name: str, recipe: str) -> Method:
     return method
 
 
+def refuse_without_guide(name: str, pretrained: object, given: Given) -> None:
+    """ImageInputError where a series needs a high-resolution image, and none is given."""
+    needed = name in PAIR_BASELINES or (name not in PLAIN and get_method(name).needs_pair and not pretrained)
+    if given.guide is None and needed:
+        raise ImageInputError(
+            f"guide: {name} takes what it adds from a high-resolution T2*-weighted image; give guide=... (and "
+            "lowres=...), or take a method that needs none, such as sbl"
+        )
+
+
 def place_images(scope: Scope, given: Given, folder: Path, *, paired: bool, guided: bool) -> None:
     """Have the high-resolution image brought to the low-resolution one, to the reference of the run, or to both.
 

@@ -32,10 +32,9 @@ from bids_sr.api.image_inputs import (
     there,
     working_folder,
 )
-from bids_sr.api.model_fitting import Given, known_method, learn
+from bids_sr.api.model_fitting import Given, known_method, learn, refuse_without_guide
 from bids_sr.api.several_runs import each_run, in_lists, is_several, notes, of_one_run
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.series import PAIR_BASELINES
 from bids_sr.sr.device import Precision
 from bids_sr.sr.inference.apply_to_series import Keeping
 from bids_sr.sr.method import Method
@@ -219,11 +218,7 @@ class SuperResolver(TransformerMixin, FittedRun):
             events=None if calibration_events is None else there(calibration_events, "calibration_events"),
             registered=self.registered, realigned=self.realigned, seed=self.random_state,
         )  # fmt: skip
-        if given.guide is None and (name in PAIR_BASELINES or (method and method.needs_pair and not self.pretrained)):
-            raise ImageInputError(
-                f"guide: {name} takes what it adds from a high-resolution T2*-weighted image; give guide=... (and "
-                "lowres=...), or take a method that needs none, such as sbl"
-            )
+        refuse_without_guide(name, self.pretrained, given)
         say = notes("SuperResolver.fit", self.verbose)
         with working_folder() as folder, opened(bold, folder, "bold", any_order=True) as reader:
             checked_series(reader, "bold")
