@@ -113,9 +113,11 @@ class JudgedRun:
         """
         for name in names:
             refuse_without_guide(name, None, guide)
-        detailed = {name for name in names if name in PAIR_BASELINES or name not in PLAIN} if guide.guide else set()
+        has_guide, images = guide.guide is not None, self._folder / "guide"
+        detailed = [name for name in names if has_guide and (name in PAIR_BASELINES or name not in PLAIN)]
+        images.mkdir()  # a series may be called as an image is
         paired = bool(detailed) and guide.lowres is not None
-        place_images(self._scope, guide, self._folder, paired=paired, guided=bool(detailed))
+        place_images(self._scope, guide, images, paired=paired, guided=bool(detailed))
         self._scope.add(undo_motion, quiet=True)
         for name in names:
             own = self._of(name)
