@@ -1,6 +1,10 @@
 """What the user is told: what it is about, why, and what can be done; one class for notes, warnings and errors."""
 
-from dataclasses import replace
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Literal
 
 from bids_sr.frozen import frozen
@@ -8,8 +12,12 @@ from bids_sr.frozen import frozen
 Level = Literal["note", "warning", "error"]
 """A fact, something that may be wrong, and something that cannot be carried out."""
 
-Code = Literal["", "option", "annex", "lfs", "reference"]
-"""What readers tell apart: an option is wrong, a file of git-annex or Git LFS is absent, a reference was found."""
+RECORD = "notices.jsonl"
+Code = Literal["", "option", "annex", "lfs", "reference", "left-out", "step"]
+"""What readers tell apart.
+
+An option is wrong, a file of git-annex or Git LFS is absent, a reference was found, a run is left out, a step warned.
+"""
 
 
 @frozen
@@ -41,3 +49,33 @@ class Notice:
     def of_all(self) -> "Notice":
         """The same about the whole call, to tell once what holds for several."""
         return replace(self, subject="", run="")
+
+
+def record(folder: Path, notices: Iterable[Notice]) -> None:
+    """Add notices to the record in the folder of a run's logs.
+
+    Processes and jobs of a run write to the same file: all lines of a call are written at once.
+    """
+    text = "".join(f"{json.dumps(asdict(each), ensure_ascii=False)}\n" for each in notices)
+    if not text:
+        return
+    target = os.open(folder / RECORD, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        os.write(target, text.encode())
+    finally:
+        os.close(target)
+
+
+def recorded(folder: Path) -> list[Notice]:
+    """What the record of a run holds, each once, in the order of being found; nothing where there is no record."""
+    try:
+        lines = (folder / RECORD).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    found: dict[Notice, None] = {}
+    for line in lines:
+        try:
+            found[Notice(**json.loads(line))] = None
+        except (ValueError, TypeError):  # cut off where a disk was full, or of another version
+            continue
+    return list(found)

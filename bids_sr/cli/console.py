@@ -93,13 +93,15 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
 
 
 def warning_lines(folder: Path) -> Iterator[str]:
-    """What the steps of a run warned of, from the file that they share; each once, with the runs, the first few."""
+    """What the steps of a run warned of, from its record; each once, with the runs, the first few."""
     from bids_sr.bids.query import some
-    from bids_sr.execution.usage import WARNINGS, kept_warnings
-    from bids_sr.pipeline.graph import run_of
+    from bids_sr.notices import RECORD, recorded
 
-    found = kept_warnings(folder)
-    for text, steps in list(found.items())[:MOST_NAMED]:
-        yield item("warning", f"{some(list(dict.fromkeys(run_of(step) for step in steps)), 3)}: {text}")
+    found: dict[str, dict[str, None]] = {}
+    for notice in recorded(folder):
+        if notice.code == "step":
+            found.setdefault(notice.why, {})[notice.run] = None
+    for text, runs in list(found.items())[:MOST_NAMED]:
+        yield item("warning", f"{some(list(runs), 3)}: {text}")
     if len(found) > MOST_NAMED:
-        yield item("", f"and {len(found) - MOST_NAMED} more in {folder / WARNINGS}")
+        yield item("", f"and {len(found) - MOST_NAMED} more in {folder / RECORD}")

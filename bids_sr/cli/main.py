@@ -19,7 +19,7 @@ import textwrap
 import time
 import traceback
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,11 +32,11 @@ from bids_sr.config import Settings, UsageError
 from bids_sr.config.lock import output_lock
 from bids_sr.io.atomic_files import FULL, DiskFullError, full_text, remove_leftovers, write_whole
 from bids_sr.io.dataset_description import dataset_of
+from bids_sr.notices import Notice, record
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome
-    from bids_sr.notices import Notice
     from bids_sr.preflight import Plan
 
 DONE, FAILED, REFUSED = 0, 1, 2
@@ -124,6 +124,7 @@ def _participants(settings: Settings) -> int:
         _write_settings(settings)
         if settings.evaluation.retrospective is not None:
             settings, plan = _downsampled(settings, plan)
+        record(paths.output_dir / "logs" / run, _found_before(plan))
         from bids_sr.cli.participant_level import run_participants
 
         try:
@@ -155,6 +156,13 @@ def _without_damaged(plan: "Plan", settings: Settings) -> "Plan":
     if left is not plan:
         _tell_left_out({run: why for run, why in left.left_out.items() if run not in plan.left_out})
     return left
+
+
+def _found_before(plan: "Plan") -> "Iterator[Notice]":
+    """What the record of a run begins with: runs left out, each with its reasons, and what the checks tell."""
+    for run, problems in plan.left_out.items():
+        yield from (dataclasses.replace(each, run=run, code="left-out") for each in problems)
+    yield from plan.warnings
 
 
 def _tell_left_out(left_out: "Mapping[str, Sequence[Notice]]") -> None:

@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from bids_sr import notices
+from bids_sr.notices import Notice
+from bids_sr.pipeline.graph import run_of
+
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
@@ -60,19 +64,15 @@ def kind_of(node: "Node") -> str:
     return f"{made_of.__module__}.{made_of.__qualname__}"
 
 
-WARNINGS = "warnings.log"
-
-
 def keep_warnings(folder: Path, step: str) -> None:
-    """Have this process write what bids-sr warns of, with the name of the step, into ``warnings.log`` in a folder.
+    """Have this process write what bids-sr warns of, with the name of the step, into the record of notices in a folder.
 
-    Processes and jobs of one run write to the same file, a line at a time; one that cannot be written is done without.
-    Nothing goes to the terminal from here on where the logger has no other handler above it, as in `start_worker`.
+    One that cannot be written is done without. Nothing goes to the terminal from here on where the logger has no other
+    handler above it, as in `start_worker`.
     """
     forget_warnings()
-    handler = _Kept(folder.absolute() / WARNINGS, encoding="utf-8", delay=True)
-    handler.setLevel(logging.WARNING)
-    handler.step = step
+    handler = _Kept(logging.WARNING)
+    handler.folder, handler.step = folder.absolute(), step
     logging.getLogger("bids_sr").addHandler(handler)
 
 
@@ -84,30 +84,17 @@ def forget_warnings() -> None:
         handler.close()
 
 
-def kept_warnings(folder: Path) -> dict[str, list[str]]:
-    """What the steps of a run warned of, each once, in the order of being found, with the names of the steps."""
-    try:
-        lines = (folder / WARNINGS).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return {}
-    found: dict[str, list[str]] = {}
-    for step, _, text in (line.partition("\t") for line in lines):
-        if text and step not in found.setdefault(text, []):
-            found[text].append(step)
-    return found
-
-
-class _Kept(logging.FileHandler):
+class _Kept(logging.Handler):
     """A line a warning, whatever it holds."""
 
-    step = ""
+    folder, step = Path(), ""
 
     def emit(self, record: logging.LogRecord) -> None:
+        why = " ".join(self.format(record).split())
         with contextlib.suppress(OSError):
-            super().emit(record)
-
-    def format(self, record: logging.LogRecord) -> str:
-        return f"{self.step}\t{' '.join(super().format(record).split())}"
+            notices.record(
+                self.folder, [Notice(what=self.step, why=why, level="warning", run=run_of(self.step), code="step")]
+            )
 
     def handleError(self, record: logging.LogRecord) -> None:
         """A step goes on where its warning cannot be written."""

@@ -17,7 +17,8 @@ from bids_sr.cli.console import warning_lines
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.execute import configure_nipype, execute
 from bids_sr.execution.multiproc import ResilientMultiProc
-from bids_sr.execution.usage import forget_warnings, keep_warnings, kept_warnings
+from bids_sr.execution.usage import forget_warnings, keep_warnings
+from bids_sr.notices import RECORD, Notice, record, recorded
 
 
 def _workflow(base: Path, **second) -> pe.Workflow:
@@ -79,31 +80,35 @@ def test_what_the_steps_warn_of_is_kept_for_the_end_and_each_told_once(tmp_path)
         env={**os.environ, "PYTHONPATH": paths},
     )  # fmt: skip
     assert "the value" not in done.stdout + done.stderr
-    assert (tmp_path / "warnings.log").read_text().count("\n") == 3
-    found = kept_warnings(tmp_path)
-    assert {text: sorted(steps) for text, steps in found.items()} == {
-        "the value is 1": ["wf.first"], "the value is 0": ["wf.last", "wf.other"],
-    }  # fmt: skip
+    assert len(recorded(tmp_path)) == 3
+    assert sorted((each.why, each.what) for each in recorded(tmp_path)) == [
+        ("the value is 0", "wf.last"), ("the value is 0", "wf.other"), ("the value is 1", "wf.first"),
+    ]  # fmt: skip
 
 
 def test_warnings_are_told_with_the_runs_that_they_are_about(tmp_path):
-    step = "bids_sr_wf.sub_0{}_wf.sub_0{}_task_tap_wf.maps_wf.fit"
-    lines = [f"{step.format(k, k)}\tthe region lies outside" for k in (1, 2, 2)] + [f"{step.format(1, 1)}\tother"]
-    (tmp_path / "warnings.log").write_text("\n".join(lines))
+    def warn(number: int, why: str) -> Notice:
+        return Notice(what="wf.fit", why=why, level="warning", run=f"sub-0{number}_task-tap", code="step")
+
+    record(tmp_path, [warn(1, "it lies outside"), warn(2, "it lies outside"), warn(2, "it lies outside")])
+    record(tmp_path, [warn(1, "other"), Notice(what="a", why="of the data set", level="note")])
     assert [" ".join(line.split()) for line in warning_lines(tmp_path)] == [
-        "warning sub-01_task-tap, sub-02_task-tap: the region lies outside", "warning sub-01_task-tap: other",
+        "warning sub-01_task-tap, sub-02_task-tap: it lies outside", "warning sub-01_task-tap: other",
     ]  # fmt: skip
-    (tmp_path / "warnings.log").write_text("\n".join(f"{step.format(1, 1)}\t{k}" for k in range(9)))
+    record(tmp_path, [warn(1, str(k)) for k in range(7)])
     assert [line.split() for line in warning_lines(tmp_path)][-1][:3] == ["and", "3", "more"]
+    with (tmp_path / RECORD).open("a") as stream:
+        stream.write('{"what": "cut')
+    assert len(recorded(tmp_path)) == 11
 
 
 def test_a_step_goes_on_where_its_warning_cannot_be_written(tmp_path, kept):
     keep_warnings(tmp_path / "nowhere", "wf.a")
     logging.getLogger("bids_sr.test").warning("lost")
-    assert kept_warnings(tmp_path / "nowhere") == {}
+    assert recorded(tmp_path / "nowhere") == []
     keep_warnings(tmp_path, "wf.b")
     logging.getLogger("bids_sr.test").warning("found")
-    assert kept_warnings(tmp_path) == {"found": ["wf.b"]}
+    assert [(each.what, each.why, each.code) for each in recorded(tmp_path)] == [("wf.b", "found", "step")]
 
 
 @pytest.mark.timeout(120)
