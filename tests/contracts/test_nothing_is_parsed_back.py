@@ -106,6 +106,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/execution/crash.py::advice": FOREIGN,
     "bids_sr/execution/slurm_*": FOREIGN,
     "bids_sr/execution/usage.py::_kib": FOREIGN,
+    "bids_sr/execution/usage.py::_Kept.emit": FORMAT,
     "bids_sr/slurm/*": FOREIGN,
     "bids_sr/io/dataset_description.py::applied_in": FILES,
     "bids_sr/io/dataset_description.py::_write_changes": FORMAT,
