@@ -33,6 +33,8 @@ BASELINES: Mapping[str, str] = MappingProxyType({
 })  # fmt: skip
 """Every baseline with what it does, in the order of the tables; none of them has a model."""
 DEFAULT_BASELINES = tuple(_DEFAULT_BASELINES)
+PLAIN = ("zerofill", "sdmod")
+"""Simple arithmetic that every method must beat where the run has it."""
 PAIR_BASELINES = ("inject", "ratio")  # these take their detail from the high-resolution T2*-weighted image
 INTERPOLATIONS = ("nearest", "linear", "bspline", "lanczos", "zerofill")  # linear operators on a single volume
 VALIDATION_BASELINES = ("bspline", "zerofill")  # beside every network on held-out patches and images

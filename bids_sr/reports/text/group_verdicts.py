@@ -17,7 +17,8 @@ from bids_sr.metrics.number_text import number as shown
 from bids_sr.reports.markup import joined, render
 from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.text.overview_text import Number
-from bids_sr.stats.evaluation.evidence import APPLIED, PLAIN
+from bids_sr.series import PLAIN
+from bids_sr.stats.evaluation.evidence import APPLIED
 from bids_sr.stats.evaluation.words import MARKS
 from bids_sr.stats.group.comparisons import (
     BELOW,

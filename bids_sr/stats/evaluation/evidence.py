@@ -22,8 +22,6 @@ Why = Literal["", "smoothed", "size", "nothing", "no control", "no detail", "con
 """What keeps a difference from the acquired series from being a gain, or a loss from being false detail."""
 WORTH: Mapping[Decision, float] = {"better": 1.0, "same": 0.0, "worse": -1.0, "unclear": math.nan}
 """Decisions in the table."""
-PLAIN = ("zerofill", "sdmod")
-"""Simple arithmetic that every method must beat where the run has it."""
 _MARGIN_SHARE = 0.1  # of the gap between bspline and measured: a difference within it counts as none
 APPLIED = "verdict_applied"
 _MAIN_TENTHS = 40

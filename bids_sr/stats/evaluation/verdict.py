@@ -17,7 +17,7 @@ from typing import Any
 
 from bids_sr.frozen import frozen
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.series import CONTROLS, IMAGE_REFERENCES
+from bids_sr.series import CONTROLS, IMAGE_REFERENCES, PLAIN
 from bids_sr.stats.controls.negative_controls import placebos_of
 from bids_sr.stats.controls.qc_flags import flag_rows
 from bids_sr.stats.evaluation import verdict_text as text
@@ -25,7 +25,6 @@ from bids_sr.stats.evaluation import words
 from bids_sr.stats.evaluation.evidence import (
     APPLIED,
     MAPS,
-    PLAIN,
     WORTH,
     Claim,
     Comparison,

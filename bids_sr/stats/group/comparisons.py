@@ -18,9 +18,9 @@ from scipy import special
 
 from bids_sr.io.array_types import Float
 from bids_sr.metrics.registry import LOWER, NEITHER, ONE, statistic
-from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of, same_name
+from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, PLAIN, kind_of, same_name
 from bids_sr.stats.controls.negative_controls import PLACEBOS
-from bids_sr.stats.evaluation.evidence import PLAIN, STRONGEST
+from bids_sr.stats.evaluation.evidence import STRONGEST
 from bids_sr.stats.group import paired_tests
 from bids_sr.stats.group.group_values import QUESTION, of_question, wide
 from bids_sr.stats.group.paired_tests import ALPHA, benjamini_hochberg, hodges_lehmann, holm

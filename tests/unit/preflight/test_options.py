@@ -18,7 +18,6 @@ from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, SuperRes
 from bids_sr.preflight import Plan, check, dry_run_text
 from bids_sr.preflight.plan_text import choice_lines, choice_text
-from bids_sr.series import DEFAULT_BASELINES
 
 PAIR = [f"sub-01_acq-{kind}_T2starw.nii.gz" for kind in ("highres", "lowres")]
 
@@ -92,7 +91,7 @@ def test_contrasts_of_many_conditions_are_told_beforehand(maker: BidsMaker) -> N
 def test_with_a_pair_auto_takes_both(maker: BidsMaker) -> None:
     settings = settings_for(maker)
     plan = check(settings)
-    assert plan.series == ("raw", *DEFAULT_BASELINES, "srgan", "sbl")
+    assert plan.series == ("raw", "bspline", "zerofill", "sdmod", "srgan", "sbl")
     text = choice_text(plan.subjects[0].runs[0], settings)
     assert text == "srgan, sbl by 2×2×1 (factor from the T2*w pair)"
 

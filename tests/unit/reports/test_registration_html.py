@@ -3,7 +3,7 @@
 import pytest
 
 from bids_sr.reports.tables.html_tables import registration_html
-from bids_sr.reports.text.overview_text import registration_chips
+from bids_sr.reports.text.overview_text import registration_checks
 
 GOOD = {"bold_t1w_nmi": 1.16, "roi_fraction_in_fov": 1.0, "roi_is_brain": False, "bold_t1w_poor": False}
 
@@ -19,7 +19,7 @@ def test_a_partial_field_of_view_is_a_fact_and_no_warning():
     page = registration_html(facts)
     assert "0.68" in page
     assert "warning" not in page
-    assert all(chip.passed for chip in registration_chips(facts))
+    assert all(check.passed for check in registration_checks(facts))
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_two_networks_are_found_again(tmp_path: Path) -> None:
         assert effect[where == number].mean() == pytest.approx(12, rel=0.05)
         assert np.abs(effect[where != number].mean()) < 0.3
         told = sorting((found.maps[name, "cc"] >= 0.5).ravel(), (where == number).ravel())
-        assert told["acc"] > 0.98
+        assert told["accuracy"] > 0.98
         assert told["fdr"] < 0.02
         assert told["jaccard"] > 0.95
 
@@ -48,7 +48,7 @@ def test_nothing_found_has_no_false_discovery_rate() -> None:
     none = np.zeros(4, dtype=bool)
     some = np.array([True, False, False, False])
     found = sorting(none, some)
-    assert found["acc"] == 0.75
+    assert found["accuracy"] == 0.75
     assert np.isnan(found["fdr"])
     assert found["jaccard"] == 0.0
     assert np.isnan(sorting(none, none)["jaccard"])
