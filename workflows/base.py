@@ -11,14 +11,14 @@ from bids_sr.workflows.participant import add_participant
 from bids_sr.workflows.planned import Planned
 from bids_sr.workflows.scans import add_structural
 
-OPENING = """\
+_OPENING = """\
 Results included in this manuscript come from *bids-sr* {version}, which is based on *Nipype* [@nipype]. \
 The acquired series, plain interpolations of it and super-resolved series went through the same analysis, \
 so that the effect of super-resolution can be separated from those of interpolation and smoothing.
 """
 
 
-def settings_by_name(settings: Settings) -> dict[str, object]:
+def _settings_by_name(settings: Settings) -> dict[str, object]:
     """Every setting by its name, which is unique over the groups: what the outermost scope knows."""
     groups = (getattr(settings, group.name) for group in dataclasses.fields(settings))
     known = {item.name: getattr(group, item.name) for group in groups for item in dataclasses.fields(group)}
@@ -45,8 +45,8 @@ def graph_of(settings: Settings, plan: Plan, version: str) -> Graph:
     GraphError : a step is asked for what no other makes, or for a setting that is not there
     """
     planned = Planned(settings=settings, plan=plan, version=version)
-    root = Scope("bids_sr_wf", settings_by_name(settings), store=store, uri=planned.uri)
-    root.say(Part.OPENING, OPENING.format(version=version))
+    root = Scope("bids_sr_wf", _settings_by_name(settings), store=store, uri=planned.uri)
+    root.say(Part.OPENING, _OPENING.format(version=version))
     if scans := [subject for subject in plan.subjects if subject.structural]:
         add_structural(root, planned, scans)
     for subject in plan.subjects:

@@ -10,7 +10,7 @@ from bids_sr.steps import motion
 from bids_sr.steps.compared import another_run, placing
 from bids_sr.workflows.run_scope import RunOf
 
-FINE = {"mask": "compared_mask", "roi": "roi_hr"}
+_FINE = {"mask": "compared_mask", "roi": "roi_hr"}
 
 
 def add_compared(run: RunOf) -> None:
@@ -45,7 +45,7 @@ def place_compared(scope: Scope, name: str, file: Path, order: AxisOrder, *, cor
     -------
     The scope of the series
     """
-    own = scope.within(name, alias=FINE, series_name=name)
+    own = scope.within(name, alias=_FINE, series_name=name)
     own.give(bold_file=file)
     own.add(placing.import_compared, axis_order=order)
     own.add(placing.align_compared)

@@ -15,7 +15,7 @@ from bids_sr.workflows.results_in_spaces import add_brains, add_templates
 from bids_sr.workflows.run import NO_ATLAS, add_run
 from bids_sr.workflows.wanted import Wanted
 
-Models = Mapping[str, Scope]
+_Models = Mapping[str, Scope]
 """Scope of each series whose model was trained on a pair, members of ensembles among them."""
 
 
@@ -32,7 +32,7 @@ def add_participant(root: Scope, planned: Planned, subject: Subject) -> None:
         ),
     )  # fmt: skip
     anat = _add_anatomy(scope, planned, subject, template) if subject.t1w else None
-    pairs: dict[Pair, tuple[Scope, Models]] = {}
+    pairs: dict[Pair, tuple[Scope, _Models]] = {}
     for number, pair in enumerate(subject.pairs, 1):
         learned = [one for each in wanted.values() for one in each if one.learned_from == "pair"]
         pairs[pair] = _add_pair(scope, planned, subject, pair, number, {one.name: one for one in learned})
@@ -96,7 +96,7 @@ def _add_anatomy(scope: Scope, planned: Planned, subject: Subject, template: str
 
 def _add_pair(
     scope: Scope, planned: Planned, subject: Subject, pair: Pair, number: int, learned: Mapping[str, Wanted]
-) -> tuple[Scope, Models]:
+) -> tuple[Scope, _Models]:
     """One T2*-weighted pair: its register, a model of each method and of each member, derivatives and figures.
 
     Parameters

@@ -40,11 +40,11 @@ from bids_sr.workflows.run_scope import RunOf, methods_of
 from bids_sr.workflows.wanted import Wanted
 
 ACQUIRED = {"mask": "bold_mask"}
-FINE = {"mask": "bold_mask_hr", "roi": "roi_hr"}
+_FINE = {"mask": "bold_mask_hr", "roi": "roi_hr"}
 """What the grid of a series makes of the names of brain and region of interest."""
 NO_GUIDE: Mapping[str, tuple[Maker, ...]] = {"highres_file": (), "highres2boldref_xfm": ()}
 NO_ATLAS: Mapping[str, tuple[Maker, ...]] = dict.fromkeys(("atlas_source", "atlas_labels", "atlas_xfms"), ())
-NO_CALIBRATION: Mapping[str, tuple[Maker, ...]] = dict.fromkeys(
+_NO_CALIBRATION: Mapping[str, tuple[Maker, ...]] = dict.fromkeys(
     ("calibration_patterns", "boldref2calibration_xfm", "calibration_facts"), ()
 )
 
@@ -201,7 +201,7 @@ def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
     show_spaces(run)
     if measured is not None:
         timed = measured.slice_timing is not None and "slicetiming" not in run.planned.settings.preprocessing.ignore
-        own = run.series[MEASURED] = scope.within(MEASURED, alias=FINE, series_name=MEASURED)
+        own = run.series[MEASURED] = scope.within(MEASURED, alias=_FINE, series_name=MEASURED)
         own.give(bold_file=measured.bold)
         own.add(motion.import_series, quiet=True, axis_order=measured.header.order)
         if timed:
@@ -232,7 +232,7 @@ def _series_scope(
     """The scope of a series on the high-resolution grid; `anew`: settings of a model that is made for it alone."""
     on_processor = {"omp_nthreads": 1, "device": "cpu"}
     model = on_processor if one.method is None else {**run.planned.model_settings(one), **(anew or {})}
-    own = run.scope.within(one.name, model, beside=beside, alias=FINE, series_name=one.name)
+    own = run.scope.within(one.name, model, beside=beside, alias=_FINE, series_name=one.name)
     run.series[one.name] = own
     return own
 
@@ -249,7 +249,7 @@ def _add_stored(run: RunOf, one: Wanted, names: Sequence[str], grids: Sequence[M
         plain = tuple(name for name in names if name in INTERPOLATIONS and name != "zerofill")
         own.add(
             training.estimate_variance, keep=not one.control, quiet=one.control, interpolations=plain if first else (),
-            wires=NO_CALIBRATION if one.control else {},
+            wires=_NO_CALIBRATION if one.control else {},
         )  # fmt: skip
     superres, resources = run.planned.settings.superres, run.planned.settings.resources
     lower = superres.precision == "bf16" or (superres.precision == "auto" and resources.device == "cuda")

@@ -36,7 +36,7 @@ MaskLike = ImageLike | Array
 Motion = str | os.PathLike[str] | Array
 Dummies = int | Literal["auto"]
 Say = Callable[[str], None]
-MOST_LEFT_MM = 0.5
+_MOST_LEFT_MM = 0.5
 """Displacement of the brain (rms) above which a series that is said to be realigned is doubted."""
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
@@ -336,7 +336,7 @@ def _doubt(reader: SeriesReader, reference: Array, mask: Mask, first: int) -> No
     with np.errstate(all="ignore"):
         found = hmc.estimate_motion((reader.volume(t) for t in at), reference, mask, reader.affine)
     far = moved_mm(found.matrices, mask, reader.affine)
-    if far.max() > MOST_LEFT_MM:
+    if far.max() > _MOST_LEFT_MM:
         where = f"realigned=True, but volume {at[int(far.argmax())]} lies {far.max():.1f} mm from the reference"
         text = f"{where}: head motion would be taken for signal; leave realigned out, or give motion"
         warnings.warn(text, SuperResolutionWarning, stacklevel=5)

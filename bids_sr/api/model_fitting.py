@@ -47,7 +47,7 @@ from bids_sr.steps.registration import register_pair, register_to_pair, truncate
 from bids_sr.steps.super_resolution import undo_motion
 from bids_sr.steps.training import estimate_variance, train_on_pair, train_on_volumes
 
-Found = Mapping[str, object]
+_Found = Mapping[str, object]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,7 +124,7 @@ def _give_registered(scope: Scope, given: Given, folder: Path) -> None:
     )  # fmt: skip
 
 
-def calibration_of(given: Given, run: PreparedRun, factor: Factor, folder: Path) -> tuple[Volume, Array, Found]:
+def _calibration_of(given: Given, run: PreparedRun, factor: Factor, folder: Path) -> tuple[Volume, Array, _Found]:
     """Patterns of the calibration, what takes a boldref point to its point, and whether it is usable.
 
     Raises
@@ -139,7 +139,7 @@ def calibration_of(given: Given, run: PreparedRun, factor: Factor, folder: Path)
             fix = f"set both, for instance by {fix}image.header.set_xyzt_units('mm', 'sec')"
             raise ImageInputError(f"calibration: its header tells no repetition time, or one without a unit; {fix}")
         own = prepare_run(reader, folder, realigned=given.realigned)
-        told: Found
+        told: _Found
         if given.calibration_xfm is None and not given.registered:
             xfm, told = register_calibration(
                 run.boldref, run.brain, own.boldref, own.brain, folder, factor=factor, random_seed=given.seed
@@ -161,7 +161,7 @@ def calibration_of(given: Given, run: PreparedRun, factor: Factor, folder: Path)
 def learn(
     name: str, method: Method | None, acquired: Path, run: PreparedRun, given: Given, factor: Factor,
     settings: Mapping[str, object], folder: Path, say: Say,
-) -> tuple[LoadedModel | None, TemporalStatistics | None, PosedImage | None, dict[str, Found]]:  # fmt: skip
+) -> tuple[LoadedModel | None, TemporalStatistics | None, PosedImage | None, dict[str, _Found]]:  # fmt: skip
     """Train, or take the model that is given, and register the guide; of both what a series needs.
 
     Parameters
@@ -186,11 +186,11 @@ def learn(
     scope = Scope("run", {**settings, "method": name, "factor": factor, "n_dummy": run.n_dummy})
     scope.give(stc=acquired, boldref=run.boldref, bold_mask=run.brain, hmc_xfms=run.poses)
     place_images(scope, given, folder, paired=trained or (guided and given.lowres is not None), guided=guided)
-    here, model, statistics, guide, facts = RunHere(scope, folder), None, None, None, dict[str, Found]()
+    here, model, statistics, guide, facts = RunHere(scope, folder), None, None, None, dict[str, _Found]()
     if method is not None:
         say(f"learning {name}")
         if estimated and method.calibrated and given.calibration is not None:
-            patterns, xfm, found = calibration_of(given, run, factor, folder)
+            patterns, xfm, found = _calibration_of(given, run, factor, folder)
             scope.give(calibration_patterns=patterns, boldref2calibration_xfm=xfm, calibration_facts=found)
             facts["calibration"] = found
         by_source = {"series": (undo_motion, estimate_variance), "self": (train_on_volumes,)}
@@ -206,6 +206,6 @@ def learn(
         (xfm,) = cast("list[Array]", here.load(scope["highres2boldref_xfm"]))
         guide = PosedImage(data=image.data, affine=image.affine, from_boldref=xfm[0])
     for what, made in (("registration", "guide_facts"), ("pair", "pair_facts")):
-        if made in scope.makers and (told := cast("Found", here.load(scope[made])[0])):
+        if made in scope.makers and (told := cast("_Found", here.load(scope[made])[0])):
             facts[what] = told
     return model, statistics, guide, facts

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from bids_sr.api.html_report import HtmlReport
 
 
-FITTED = ("boldref_", "mask_img_", "motion_", "n_dummy_", "factor_", "model_", "applied_", "facts_")
+_FITTED = ("boldref_", "mask_img_", "motion_", "n_dummy_", "factor_", "model_", "applied_", "facts_")
 
 
 class SuperResolver(TransformerMixin, FittedRun):
@@ -199,7 +199,7 @@ class SuperResolver(TransformerMixin, FittedRun):
         }  # fmt: skip
         if is_several(bold):
             self.runs_: list[SuperResolver] = [clone(self).fit(one, **own) for one, own in each_run(bold, given)]
-            self.__dict__.update(in_lists(self.runs_, FITTED))
+            self.__dict__.update(in_lists(self.runs_, _FITTED))
         else:
             self.runs_ = []
             of_one_run({"bold": bold, **given})

@@ -23,15 +23,15 @@ from bids_sr.bids.pairs import MIN_OVERLAP, SIZE_TOLERANCE, overlap, simple_rati
 from bids_sr.config import Settings
 from bids_sr.io.grids import mm_text
 
-LEAST_VOLUMES = 8  # in the steady state
-SHORT = 40  # volumes; a finer run with fewer is a calibration and nothing else
-WORDS = ("auto", "none")
+_LEAST_VOLUMES = 8  # in the steady state
+_SHORT = 40  # volumes; a finer run with fewer is a calibration and nothing else
+_WORDS = ("auto", "none")
 OUT = "leave it out with --calibration none"
-KnownFactor = Callable[[Header, str | None], Triple | None]
+_KnownFactor = Callable[[Header, str | None], Triple | None]
 
 
 @dataclass(slots=True)
-class Chosen(Findings):
+class _Chosen(Findings):
     """The calibration of a run, and what is to be said of it; no calibration and no problem means that none fits."""
 
     calibration: Companion | None = None
@@ -41,7 +41,7 @@ def check_named(settings: Settings, labels: Sequence[str], found: Findings) -> N
     """A file named with ``--calibration`` that is none of the participants chosen, or an option that excludes it."""
     superres, option = settings.superres, f"--calibration {settings.superres.calibration}"
     file = superres.calibration_file
-    if superres.calibration in WORDS:
+    if superres.calibration in _WORDS:
         return
     if settings.evaluation.retrospective is not None:
         reason = "--retrospective makes its own high-resolution data of each run, and takes no calibration"
@@ -89,20 +89,20 @@ def _acquisition(one: Companion) -> str:
     return entities_of(one.bold).get("acquisition", "")
 
 
-def is_finer(header: Header, other: Header) -> bool:
+def _is_finer(header: Header, other: Header) -> bool:
     """Whether the voxels of a series are smaller in plane than those of another one, by more than the tolerance."""
     ratio = np.asarray(other.zooms[:2]) / np.asarray(header.zooms[:2])
     return bool(np.all(ratio > 1 + SIZE_TOLERANCE))
 
 
-def calibrate(
+def _calibrate(
     bold: Header, session: str | None, candidates: Sequence[Companion], factor: Triple | None, settings: Settings
-) -> Chosen:
+) -> _Chosen:
     """Choose the calibration of one run of a session, among the series of all sessions and the file that was named.
 
     `factor` is that of super-resolution of the run; None where only the calibration can tell it.
     """
-    superres, chosen = settings.superres, Chosen()
+    superres, chosen = settings.superres, _Chosen()
     if superres.calibration == "none" or settings.evaluation.retrospective is not None:
         return chosen
     others = [replace(c, header=hd.like(c.header, bold.affine)) for c in candidates if c.bold != bold.path]
@@ -115,7 +115,7 @@ def calibrate(
     if fitting:
         _take_best(bold, session, fitting, factor, chosen)
     elif superres.calibration == "auto":  # what is finer was meant for it; others are just other runs
-        for path in (c.bold for c in those if is_finer(c.header, bold)):
+        for path in (c.bold for c in those if _is_finer(c.header, bold)):
             chosen.tell(path, f"it is finer than {bold.path.name} and does not calibrate it: {reasons[path]}.")
     elif not those and file is None:
         there = sorted({_acquisition(c) for c in others} - {""})
@@ -143,8 +143,8 @@ def _against(bold: Header, found: Companion, factor: Triple | None, settings: Se
         apart = [mm_text(each.zooms[2]) for each in (header, bold)]
         return f"its slices are {apart[0]} mm apart and those of the run {apart[1]} mm"
     steady = header.shape[3] - (settings.preprocessing.dummy_scans or 0)
-    if steady < LEAST_VOLUMES:
-        return f"it has {steady} steady-state volumes; {LEAST_VOLUMES} are needed, 20 are recommended"
+    if steady < _LEAST_VOLUMES:
+        return f"it has {steady} steady-state volumes; {_LEAST_VOLUMES} are needed, 20 are recommended"
     share = overlap(bold, header)
     if share < MIN_OVERLAP:
         return f"its field of view covers {share:.0%} of that of the run: they do not overlap"
@@ -159,7 +159,7 @@ def _told(ratio: np.ndarray) -> Triple | None:
 
 
 def _take_best(
-    bold: Header, session: str | None, fitting: Sequence[Companion], factor: Triple | None, chosen: Chosen
+    bold: Header, session: str | None, fitting: Sequence[Companion], factor: Triple | None, chosen: _Chosen
 ) -> None:
     """Of several that fit, one of the same session before others, then one without events, then the longest."""
     ranks = {c.bold: (c.session != session, c.events is not None, -c.header.shape[3], c.bold.name) for c in fitting}
@@ -179,7 +179,7 @@ def _take_best(
     chosen.calibration = replace(first, factor=told)
 
 
-def left_out(bolds: Sequence[Path], found: dict[Path, Companion], chosen: dict[Path, Chosen]) -> dict[Path, str]:
+def left_out(bolds: Sequence[Path], found: dict[Path, Companion], chosen: dict[Path, _Chosen]) -> dict[Path, str]:
     """Runs that are not super-resolved themselves, and why; `chosen` is the calibration of each that can be read."""
     used: dict[Path, str] = {}
     for bold, choice in chosen.items():
@@ -188,19 +188,19 @@ def left_out(bolds: Sequence[Path], found: dict[Path, Companion], chosen: dict[P
     out = {}
     for path in bolds:
         own = found.get(path)
-        coarser_run = own and any(is_finer(own.header, found[b].header) for b in bolds if b != path and b in found)
+        coarser_run = own and any(_is_finer(own.header, found[b].header) for b in bolds if b != path and b in found)
         if path in used:
             out[path] = f"it calibrates {used[path]} and is not super-resolved itself"
-            if own and own.events is not None and own.header.shape[3] >= SHORT:
+            if own and own.events is not None and own.header.shape[3] >= _SHORT:
                 out[path] += " (it would be with --calibration none, or if it were chosen alone)"
-        elif own and coarser_run and (own.events is None or own.header.shape[3] < SHORT):
+        elif own and coarser_run and (own.events is None or own.header.shape[3] < _SHORT):
             why = "has no events" if own.events is None else f"has {own.header.shape[3]} volumes only"
             out[path] = f"it is finer than other runs and {why}: it is left out"
     return out
 
 
 def of_runs(
-    index: Index, bolds: Sequence[Path], every: Sequence[Path], factor: KnownFactor, settings: Settings, seen: Findings
+    index: Index, bolds: Sequence[Path], every: Sequence[Path], factor: _KnownFactor, settings: Settings, seen: Findings
 ) -> tuple[dict[Path, Companion], list[Path]]:
     """Calibration of each run that has one, and the runs that are left when calibrations are taken out.
 
@@ -209,7 +209,7 @@ def of_runs(
     index : of the data set
     bolds, every : series of one participant that were chosen, and all of them
     factor : of super-resolution by header and session of a run, as far as it is known
-    settings : see `calibrate`
+    settings : see `_calibrate`
     seen : takes what is to be said
     """
     named = settings.superres.calibration_file
@@ -218,7 +218,7 @@ def of_runs(
     read = {path: _candidate(path, index) for path in dict.fromkeys([*every, *further])}
     found = {path: candidate for path, candidate in read.items() if candidate is not None}
     chosen = {
-        bold: calibrate(one.header, one.session, list(found.values()), factor(one.header, one.session), settings)
+        bold: _calibrate(one.header, one.session, list(found.values()), factor(one.header, one.session), settings)
         for bold in bolds
         if (one := found.get(bold)) is not None
     }

@@ -36,20 +36,20 @@ from bids_sr.bids.precomputed import (
 from bids_sr.bids.query import some
 from bids_sr.io.template_cache import CARRIED
 
-TISSUES = ("GM", "WM", "CSF")
+_TISSUES = ("GM", "WM", "CSF")
 SPACES = tuple(CARRIED)
 """Templates of which packages carry a copy, so that a transform to them can be used without a download."""
-ANATOMIES = ("T1w", "anat")  # what the reference of a run may be registered to
-HMC = ("from-orig_to-boldref_mode-image_desc-hmc_xfm.txt", "from-scanner_to-boldref_mode-image_xfm.txt")
-COREG = (
-    *(f"from-boldref_to-{to}_mode-image_desc-coreg_xfm.txt" for to in ANATOMIES),
+_ANATOMIES = ("T1w", "anat")  # what the reference of a run may be registered to
+_HMC = ("from-orig_to-boldref_mode-image_desc-hmc_xfm.txt", "from-scanner_to-boldref_mode-image_xfm.txt")
+_COREG = (
+    *(f"from-boldref_to-{to}_mode-image_desc-coreg_xfm.txt" for to in _ANATOMIES),
     "from-scanner_to-T1w_mode-image_xfm.txt",
 )
-CONFOUNDS = ("desc-confounds_timeseries.tsv", "desc-confounds_regressors.tsv")
-REFERENCES = ("desc-hmc_boldref", "desc-coreg_boldref", "boldref")
+_CONFOUNDS = ("desc-confounds_timeseries.tsv", "desc-confounds_regressors.tsv")
+_REFERENCES = ("desc-hmc_boldref", "desc-coreg_boldref", "boldref")
 MASK, COREGISTRATION, TABLE = "brain mask on its own grid", "registration to T1w", "confounds"
 ANATOMY, MAPS, MOTION = "T1w image with a brain mask", "tissue maps (label-{GM,WM,CSF}_probseg)", "head motion"
-OPTIONS = {
+_OPTIONS = {
     MASK: "`--output-spaces func` writes it, and every call since fMRIPrep 23.2.3",
     COREGISTRATION: "every call since fMRIPrep 20.2 writes it",
     TABLE: "`--level full`, the default, writes them",
@@ -86,7 +86,7 @@ def precomputed_anat(
             continue
         there = [space for space in spaces or SPACES if space in anat.spaces]
         _check_anat(anat, there if spaces else there[:1], found)
-        missing = {} if anat.tpms else {MAPS: OPTIONS[MAPS]}
+        missing = {} if anat.tpms else {MAPS: _OPTIONS[MAPS]}
         lacking = [space for space in spaces if space not in there] or ([] if there else list(SPACES))
         if lacking:
             asked = " ".join(lacking).replace("+", ":cohort-") if spaces else "MNI152NLin2009cAsym"
@@ -96,7 +96,7 @@ def precomputed_anat(
         return anat
     if sources:
         programs = " and ".join(origin.text for origin in sources)
-        text = f"{programs} output has {_without({ANATOMY: OPTIONS[ANATOMY]})}; the anatomy is processed here."
+        text = f"{programs} output has {_without({ANATOMY: _OPTIONS[ANATOMY]})}; the anatomy is processed here."
         found.tell(f"sub-{label}", text)
     return None
 
@@ -119,7 +119,7 @@ def _anat_of(origin: Derivatives, label: str, session: str | None, found: Findin
         if mask is None:
             found.tell(images[0], "there is no brain mask for it; the anatomy is processed here.")
             continue
-        tpms = [_only(files, images[0], f"_label-{tissue}_probseg") for tissue in TISSUES]
+        tpms = [_only(files, images[0], f"_label-{tissue}_probseg") for tissue in _TISSUES]
         return PrecomputedAnat(
             origin=origin, preproc=images[0], mask=mask, dseg=_only(files, images[0], "_dseg"),
             tpms=tuple(path for path in tpms if path is not None) if all(tpms) else (), spaces=_spaces(folder),
@@ -184,12 +184,12 @@ def precomputed_run(
     left = {}
     for origin in sources:
         files = _files_of(origin, run)
-        if any(name in files for name in (*HMC, *CONFOUNDS)):
+        if any(name in files for name in (*_HMC, *_CONFOUNDS)):
             return _run_of(origin, run, files, anat, found)
         left[origin] = len(files)
     if any((origin.root / f"sub-{run.entities['subject']}").is_dir() for origin in sources):
         programs = " and ".join(origin.text for origin in left)
-        text = f"no head motion of this run ({OPTIONS[MOTION]})" if any(left.values()) else "nothing of this run"
+        text = f"no head motion of this run ({_OPTIONS[MOTION]})" if any(left.values()) else "nothing of this run"
         found.tell(
             run.bold, f"{programs} output has {text}; head motion, registration, mask and confounds are computed here."
         )
@@ -231,11 +231,11 @@ def _run_of(
     origin: Derivatives, run: BoldRun, files: Mapping[str, Path], anat: PrecomputedAnat | None, found: Findings
 ) -> PrecomputedRun:
     """Files of a run, checked; what is not there is told."""
-    hmc, confounds = _first(files, HMC), _first(files, CONFOUNDS)
-    mask, coreg = _image(files, "desc-brain_mask"), _first(files, COREG) if anat is not None else None
+    hmc, confounds = _first(files, _HMC), _first(files, _CONFOUNDS)
+    mask, coreg = _image(files, "desc-brain_mask"), _first(files, _COREG) if anat is not None else None
     if hmc is not None:
         check_transforms(hmc, run.n_volumes, found)
-    references = [path for path in (_image(files, stem) for stem in REFERENCES) if path is not None]
+    references = [path for path in (_image(files, stem) for stem in _REFERENCES) if path is not None]
     for path in [*references, *([] if mask is None else [mask])]:
         if path is not mask and absent(path):
             continue  # it is only looked at
@@ -255,12 +255,12 @@ def _run_of(
     if confounds is not None and not (absent(confounds) or confounds.with_suffix(".json").exists()):
         text = "there is no JSON beside it, so the mask of each component of aCompCor is unknown and the first are used"
         found.tell(confounds, f"{text}; copy it too.")
-    missing = {name: OPTIONS[name] for name, file in there.items() if not file}
+    missing = {name: _OPTIONS[name] for name, file in there.items() if not file}
     if missing:
         found.tell(run.bold, f"{origin.text} output has {_without(missing)}; computed here instead.")
     if hmc is None:
         text = f"{origin.text} output has no head-motion transforms; they are rebuilt from the six parameters of its"
-        found.tell(run.bold, f"{text} confounds ({OPTIONS[MOTION]}).")
+        found.tell(run.bold, f"{text} confounds ({_OPTIONS[MOTION]}).")
     return PrecomputedRun(
         origin=origin, hmc=hmc, mask=mask, coreg=coreg, confounds=confounds,
         n_dummy=None if confounds is None else check_confounds(confounds, run.n_volumes, found),
@@ -287,7 +287,7 @@ def _field_of(origin: Derivatives, run: BoldRun, files: Mapping[str, Path], foun
     """The field map that the run was corrected with."""
     pattern = re.compile(r"from-boldref_to-([0-9A-Za-z]+)_mode-image(_desc-[0-9A-Za-z]+)?_xfm\.txt")
     ways = {match[1]: path for name, path in files.items() if (match := pattern.fullmatch(name))}
-    fields = {name: path for name, path in ways.items() if name not in (*ANATOMIES, "T2w")}
+    fields = {name: path for name, path in ways.items() if name not in (*_ANATOMIES, "T2w")}
     if not fields:  # the report shows a run before and after correction for distortion
         figures = (origin.root / f"sub-{run.entities['subject']}" / "figures").glob("sub-*_desc-sdc_bold.svg")
         if any(same_run(entities_of(path), run.entities, RUN_KEYS) for path in figures):
@@ -316,7 +316,7 @@ def _field_of(origin: Derivatives, run: BoldRun, files: Mapping[str, Path], foun
         found.refuse(images[0], f"it has the shape {header.shape}; one 3D image is expected", "Run fMRIPrep again.")
     if units != "Hz":
         found.refuse(images[0], f"its Units are {units}, not Hz", "Give the field in Hz.")
-    direction, readout = str(run.sidecar.get("PhaseEncodingDirection", "")), total_readout_time(run)
+    direction, readout = str(run.sidecar.get("PhaseEncodingDirection", "")), _total_readout_time(run)
     if not re.fullmatch("[ijk]-?", direction) or readout is None:
         lacking = "PhaseEncodingDirection" if readout is not None else "TotalReadoutTime"
         fix = f"Add {lacking} to the sidecar of the run: by how much a field shifts the signal follows from it."
@@ -337,7 +337,7 @@ def _units(image: Path, found: Findings) -> object:
         return "Hz"
 
 
-def total_readout_time(run: BoldRun) -> float | None:
+def _total_readout_time(run: BoldRun) -> float | None:
     """TotalReadoutTime (s) of a run, or what its EffectiveEchoSpacing makes of its matrix; None without either."""
     readout, spacing = run.sidecar.get("TotalReadoutTime"), run.sidecar.get("EffectiveEchoSpacing")
     axis = "ijk".find(str(run.sidecar.get("PhaseEncodingDirection", "?"))[:1])

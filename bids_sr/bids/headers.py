@@ -22,11 +22,11 @@ from bids_sr.io.template_cache import grid_of
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
 
-SHORTEST_TR = 0.02  # s; no series is measured faster
-LONGEST_TR = 100.0  # s; a longer one is meant in milliseconds
-TR_TOLERANCE = 1e-3  # s; headers hold float32, and some scanners round to the millisecond
+_SHORTEST_TR = 0.02  # s; no series is measured faster
+_LONGEST_TR = 100.0  # s; a longer one is meant in milliseconds
+_TR_TOLERANCE = 1e-3  # s; headers hold float32, and some scanners round to the millisecond
 LEAST_MATRIX = 4  # voxels along an axis in plane, of what is super-resolved
-ORIENTATION_TOLERANCE_MM = 1.0  # a sform may hold shears that a qform cannot
+_ORIENTATION_TOLERANCE_MM = 1.0  # a sform may hold shears that a qform cannot
 READ_ERRORS = (OSError, EOFError, zlib.error, ValueError, ArithmeticError, MemoryError)
 """What a truncated or corrupt file raises, gzip or not."""
 COLORED = "its voxels are colors (RGB), not a measured signal"
@@ -73,7 +73,7 @@ def _read(path: Path, found: Findings) -> Header | None:
         reason = "left and right are unknown: neither qform nor sform of its header is set (both codes are 0)"
         found.refuse(path, reason, "Convert the DICOM images again (dcm2niix sets both).")
         return None
-    if apart > ORIENTATION_TOLERANCE_MM:
+    if apart > _ORIENTATION_TOLERANCE_MM:
         text = (
             f"its qform and sform lie {apart:.3g} mm apart; the sform is used, which takes precedence where its code is"
         )
@@ -146,7 +146,7 @@ def is_wide(header: Header, found: Findings) -> bool:
 def _likely_tr(tr: float | None) -> float | None:
     """Repetition time (s) that a number most likely stands for: of one too long or too short, milliseconds."""
     guesses = (tr, tr / 1000, 1000 * tr) if tr else ()
-    return next((guess for guess in guesses if guess is not None and SHORTEST_TR <= guess < LONGEST_TR), None)
+    return next((guess for guess in guesses if guess is not None and _SHORTEST_TR <= guess < _LONGEST_TR), None)
 
 
 def _header_text(tr: float | None) -> str:
@@ -172,18 +172,18 @@ def repetition_time(header: Header, value: object, found: Findings) -> float | N
         fix = f'Write "RepetitionTime": {hint} to the JSON file beside it, if that is how it was measured.'
         found.refuse(path, f"RepetitionTime is missing from its sidecar{said}", fix)
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not SHORTEST_TR <= value < LONGEST_TR:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _SHORTEST_TR <= value < _LONGEST_TR:
         reason = f"RepetitionTime is {value!r}, which is not a time in seconds{said}"
         fix = "Give RepetitionTime in seconds in the sidecar."
-        if isinstance(value, int | float) and LONGEST_TR <= value < 1000 * LONGEST_TR:
+        if isinstance(value, int | float) and _LONGEST_TR <= value < 1000 * _LONGEST_TR:
             fix = f'Write "RepetitionTime": {value / 1000:g}, if {value:g} are milliseconds.'
         found.refuse(path, reason, fix)
         return None
     if header.tr is None:
         found.tell(path, f"the header has no repetition time; {value:g} s is used.")
-    elif likely is not None and likely != header.tr and abs(likely - value) <= TR_TOLERANCE:
+    elif likely is not None and likely != header.tr and abs(likely - value) <= _TR_TOLERANCE:
         found.tell(path, f"the header says {header.tr:g} s, in a wrong unit; {value:g} s is used.")
-    elif abs(header.tr - value) > TR_TOLERANCE:
+    elif abs(header.tr - value) > _TR_TOLERANCE:
         reason = f"RepetitionTime is {value:g} s in the sidecar and {header.tr:g} s in the header"
         fix = "Find out which is right and correct the other (header: pixdim[4] and the unit of time)."
         found.refuse(path, reason, fix)
@@ -253,10 +253,10 @@ def with_slices_last(header: Header, sidecar: Mapping[str, object]) -> tuple[Hea
         text = "its in-plane axes are exchanged"
     taken = ", ".join(_AXES[axis] for axis in order)
     text += f"; it is processed with the axis order {taken}; results on its own grids are stored in its original order."
-    return in_order(header, order), text
+    return _in_order(header, order), text
 
 
-def in_order(header: Header, order: AxisOrder) -> Header:
+def _in_order(header: Header, order: AxisOrder) -> Header:
     """Header as stored → header of the same image with its axes in another order."""
     x, y, z = order
     named = None if header.slice_axis is None else inverse(order)[header.slice_axis]
@@ -269,8 +269,8 @@ def in_order(header: Header, order: AxisOrder) -> Header:
 
 def like(header: Header, affine: np.ndarray) -> Header:
     """Header, in whatever order → header of the same image with its axes nearest to those of a grid (4x4, RAS mm)."""
-    stored = in_order(header, inverse(header.order))
-    return in_order(stored, nearest(stored.affine, affine))
+    stored = _in_order(header, inverse(header.order))
+    return _in_order(stored, nearest(stored.affine, affine))
 
 
 def sidecar_in_order(sidecar: Mapping[str, object], order: AxisOrder) -> dict[str, object]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bids.layout import BIDSLayout
 
 IMAGES = (".nii.gz", ".nii")
-FORM = "2"  # of our databases; another one is not read
+_FORM = "2"  # of our databases; another one is not read
 _LABEL = "[0-9A-Za-z+]+"
 _FOLDERS = ("anat", "func")
 _TABLE = r"[^/]*(?<![^_/])(?:bold|events)\.(?:json|tsv)"
@@ -83,7 +83,7 @@ class Index:
             yield from [beside] * beside.is_file()
             return
         for folder in reversed(above[: above.index(self._root) + 1]):
-            yield from applicable(image, self._beside.get((folder, suffix, extension), ()))
+            yield from _applicable(image, self._beside.get((folder, suffix, extension), ()))
 
     def events(self, image: Path) -> Path | None:
         """Table of events that applies to an image, or None."""
@@ -199,7 +199,7 @@ def _make(bids_dir: Path, folder: Path, *, metadata: bool) -> None:
 
 def fingerprint(bids_dir: Path, *, metadata: bool = False) -> str:
     """Digest of the names of all files that are indexed; with metadata also of the state of the sidecars."""
-    seen = hashlib.sha256(f"{FORM} {metadata}".encode())
+    seen = hashlib.sha256(f"{_FORM} {metadata}".encode())
     for entry in listing(bids_dir):
         state = entry.stat() if metadata and entry.name.endswith(".json") else None
         seen.update(os.fsencode(entry.path) + b"\0")
@@ -262,7 +262,7 @@ def suffix_of(path: Path) -> str:
     return path.name.split(".")[0].rpartition("_")[2]
 
 
-def applicable(image: Path, files: Iterable[Path]) -> list[Path]:
+def _applicable(image: Path, files: Iterable[Path]) -> list[Path]:
     """Files of one folder that apply to an image, those with more entities later."""
     return sorted((file for file in files if applies_to(file, image)), key=lambda file: len(entities_of(file)))
 
@@ -272,7 +272,7 @@ def sidecars_on_disk(image: Path, root: Path) -> Iterator[Path]:
     suffix = suffix_of(image)
     for folder in reversed(image.parents):
         if folder == root or root in folder.parents:
-            yield from applicable(image, (p for p in sorted(folder.glob(f"*{suffix}.json")) if suffix_of(p) == suffix))
+            yield from _applicable(image, (p for p in sorted(folder.glob(f"*{suffix}.json")) if suffix_of(p) == suffix))
 
 
 def inherited(image: Path, tables: Iterable[Path]) -> Path | None:

@@ -11,10 +11,10 @@ from bids_sr.config import Settings, SuperRes
 from bids_sr.series import PAIR_BASELINES, series_names
 from bids_sr.sr.method import REMOVED, get_method
 
-GuideKind = Literal["highres", "none"]
+_GuideKind = Literal["highres", "none"]
 
 
-def guide_of(superres: SuperRes, run: BoldRun) -> GuideKind:
+def guide_of(superres: SuperRes, run: BoldRun) -> _GuideKind:
     """Image whose static detail variance methods add: what was asked for, or the pair's where there is one."""
     if superres.guide == "auto":
         return "highres" if run.pair is not None else "none"

@@ -18,10 +18,10 @@ from bids_sr.io.grids import mm_text, size_text
 from bids_sr.series import PAIR_BASELINES
 
 SIZE_TOLERANCE = 0.10  # of the BOLD voxel: so far may the low-resolution image of the pair differ in plane
-RATIO_TOLERANCE = 0.02  # so far may a ratio of voxel sizes lie from a simple fraction
-MAX_DENOMINATOR = 4
+_RATIO_TOLERANCE = 0.02  # so far may a ratio of voxel sizes lie from a simple fraction
+_MAX_DENOMINATOR = 4
 MIN_OVERLAP, FAIR_OVERLAP = 0.10, 0.60  # share of the BOLD field of view that the image covers
-HOW_TO_CHOOSE = "Choose with --hr-acq LABEL and --lr-acq LABEL (the acq- labels of the two images)"
+_HOW_TO_CHOOSE = "Choose with --hr-acq LABEL and --lr-acq LABEL (the acq- labels of the two images)"
 _TWO = (
     "Leave --pair-holdout out, or add a second pair: another session, or run-1 and run-2 of both images "
     "(a --bids-filter-file that keeps one of them hides the other)."
@@ -50,9 +50,9 @@ def simple_ratio(ratio: float) -> float | None:
     >>> simple_ratio(1.99), simple_ratio(1.34), simple_ratio(1.41)
     (2.0, 1.3333333333333333, None)
     """
-    for denominator in range(1, MAX_DENOMINATOR + 1):
+    for denominator in range(1, _MAX_DENOMINATOR + 1):
         nearest = Fraction(max(1, round(ratio * denominator)), denominator)
-        if abs(ratio / nearest - 1) <= RATIO_TOLERANCE:
+        if abs(ratio / nearest - 1) <= _RATIO_TOLERANCE:
             return float(nearest)
     return None
 
@@ -107,7 +107,7 @@ def choose(bold: Header, session: str | None, candidates: Sequence[Header], supe
         found.refuse(bold.path, reason, fix)
     elif chosen and (len(chosen[0].high) > 1 or len(chosen[0].low) > 1):
         high, low = (", ".join(h.path.name for h in images) for images in (chosen[0].high, chosen[0].low))
-        fix = f"{HOW_TO_CHOOSE}."
+        fix = f"{_HOW_TO_CHOOSE}."
         if any(len(set(map(_acq, images))) < len(images) for images in (chosen[0].high, chosen[0].low)):
             fix += (
                 ' Repeats under one label are told apart with --bids-filter-file and {"t2starw": {"run": 1}}; '
@@ -181,26 +181,26 @@ def _contradicts(images: Sequence[Header], superres: SuperRes, found: Findings) 
         if len(images) != 2 or superres.hr_acq or superres.lr_acq:
             return False
         high, low = [images[0]], [images[1]]
-        if not np.allclose(_in_plane(high[0]), _in_plane(low[0]), rtol=RATIO_TOLERANCE):
+        if not np.allclose(_in_plane(high[0]), _in_plane(low[0]), rtol=_RATIO_TOLERANCE):
             return False
     ratio = _in_plane(low[0]) / _in_plane(high[0])
-    if np.all(np.abs(ratio - 1) <= RATIO_TOLERANCE):
+    if np.all(np.abs(ratio - 1) <= _RATIO_TOLERANCE):
         reason = f"it and {low[0].path.name} have equal resolutions ({sizes(high[0])}); there is no detail to learn"
-        found.refuse(high[0].path, reason, f"Give a finer image as the high-resolution one. {HOW_TO_CHOOSE}.")
+        found.refuse(high[0].path, reason, f"Give a finer image as the high-resolution one. {_HOW_TO_CHOOSE}.")
     elif np.any(ratio < 1):
         reason = f"the pair is swapped: {sizes(high[0])} in it, and {sizes(low[0])} in {low[0].path.name}"
-        found.refuse(high[0].path, reason, f"Exchange the acq- labels of the two images. {HOW_TO_CHOOSE}.")
+        found.refuse(high[0].path, reason, f"Exchange the acq- labels of the two images. {_HOW_TO_CHOOSE}.")
     return bool(found.problems)
 
 
 def _refuse_unfit(bold: Header, candidates: Sequence[Header], superres: SuperRes, found: Findings) -> None:
     listed = "; ".join(f"{h.path.name}: {sizes(h)}" for h in candidates)
     asked = [f"acq-{label}" for label in (superres.hr_acq, superres.lr_acq) if label]
-    fix = f"Add a finer acq-highres_T2starw image. {HOW_TO_CHOOSE}."
+    fix = f"Add a finer acq-highres_T2starw image. {_HOW_TO_CHOOSE}."
     if asked:
         reason = f"no T2*-weighted image of this participant fits {' and '.join(asked)} ({listed})"
         fix = "Give labels that occur in these file names with --hr-acq and --lr-acq, or leave the options out."
-    elif all(np.all(_in_plane(h) / _in_plane(candidates[0]) - 1 < RATIO_TOLERANCE) for h in candidates):
+    elif all(np.all(_in_plane(h) / _in_plane(candidates[0]) - 1 < _RATIO_TOLERANCE) for h in candidates):
         reason = f"the T2*-weighted images have equal resolutions, none finer than the BOLD's {sizes(bold)} ({listed})"
     else:
         reason = f"no T2*-weighted image is finer in plane than the BOLD's {sizes(bold)} ({listed})"
@@ -256,7 +256,7 @@ def _factor(bold: Header, high: Header, low: Header | None, superres: SuperRes, 
         ratios[2] = 1.0
     factors = [simple_ratio(float(ratio)) for ratio in ratios]
     if superres.factor is not None:
-        limit = RATIO_TOLERANCE if low else SIZE_TOLERANCE
+        limit = _RATIO_TOLERANCE if low else SIZE_TOLERANCE
         if np.any(np.abs(ratios[:2] / superres.factor - 1) > limit):
             stand = "×".join(f"{ratio:.3g}" for ratio in ratios[:2])
             reason = f"voxel sizes of {lowres.path.name} and of it have the ratio {stand}, not that of --sr-factor"

@@ -17,14 +17,14 @@ from bids_sr.bids.image_header import Header
 from bids_sr.config.values import split_named
 from bids_sr.frozen import frozen
 
-PROGRAMS = ("fmriprep", "smriprep")
-OWN = "bids-sr"
-LINEAR = ("AffineTransform", "MatrixOffsetTransformBase", "Euler3DTransform")
-MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
+_PROGRAMS = ("fmriprep", "smriprep")
+_OWN = "bids-sr"
+_LINEAR = ("AffineTransform", "MatrixOffsetTransformBase", "Euler3DTransform")
+_MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 GRID_TOLERANCE_VOXELS, GRID_TOLERANCE_MM = 0.25, 0.5
 """How far apart copies of one grid may lie: the four-byte quaternion of a qform may turn an oblique one by 1e-3 rad."""
-DESCRIPTION = "dataset_description.json"
-COPY_AGAIN = "Copy the file again from the fMRIPrep output."
+_DESCRIPTION = "dataset_description.json"
+_COPY_AGAIN = "Copy the file again from the fMRIPrep output."
 
 
 @frozen
@@ -134,7 +134,7 @@ def open_derivatives(options: Iterable[str], bids_dir: Path, found: Findings) ->
 
 
 def _open(name: str, root: Path, bids_dir: Path, found: Findings) -> Derivatives | None:
-    described, fix = root / DESCRIPTION, "Give the output folder of fMRIPrep."
+    described, fix = root / _DESCRIPTION, "Give the output folder of fMRIPrep."
     if not root.is_dir():
         found.refuse(root, "there is no such folder (--derivatives)", "Check the path.")
         return None
@@ -154,12 +154,12 @@ def _open(name: str, root: Path, bids_dir: Path, found: Findings) -> Derivatives
         reason = f"it does not say which program made the folder ({type(error).__name__})"
         found.refuse(described, reason, _proposal(root) or "Copy the file again; it names the program in GeneratedBy.")
         return None
-    if program.lower() == OWN:
+    if program.lower() == _OWN:
         reason = "it was made by bids-sr itself: what it holds is super-resolved, and no preprocessing of a run"
         fix = "Leave --derivatives out: with the same output and working directory (-w) no finished step is repeated."
         found.refuse(described, reason, _proposal(root) or fix)
         return None
-    if program.lower() not in PROGRAMS:
+    if program.lower() not in _PROGRAMS:
         fix = "Give the output folder of fMRIPrep, the only derivatives that bids-sr reads."
         found.refuse(
             described, f"it was made by {program or 'unknown software'}, not by fMRIPrep", _proposal(root) or fix
@@ -181,14 +181,14 @@ def _proposal(root: Path) -> str:
     The parent of the output folder is often named.
     """
     for linked in _linked(root):
-        if _is_of_fmriprep(linked / DESCRIPTION):
+        if _is_of_fmriprep(linked / _DESCRIPTION):
             return f"Name the folder that it was made from: {linked}."
     inner = [
-        *sorted(root.glob(f"*/{DESCRIPTION}")),
-        *sorted(root.glob(f"derivatives/*/{DESCRIPTION}")),
+        *sorted(root.glob(f"*/{_DESCRIPTION}")),
+        *sorted(root.glob(f"derivatives/*/{_DESCRIPTION}")),
     ]
-    around = [folder / DESCRIPTION for folder in list(root.parents)[:3]]
-    for described in [*inner, *around, *sorted(root.parent.glob(f"*/{DESCRIPTION}"))]:
+    around = [folder / _DESCRIPTION for folder in list(root.parents)[:3]]
+    for described in [*inner, *around, *sorted(root.parent.glob(f"*/{_DESCRIPTION}"))]:
         if _is_of_fmriprep(described):
             where = "around" if described.parent in root.parents else "beside"
             return f"Name the folder {'inside' if root in described.parents else where} it: {described.parent}."
@@ -197,7 +197,7 @@ def _proposal(root: Path) -> str:
 
 def _is_of_fmriprep(described: Path) -> bool:
     try:
-        return _made_by(described)[0].lower() in PROGRAMS
+        return _made_by(described)[0].lower() in _PROGRAMS
     except (OSError, ValueError, LookupError, AttributeError, TypeError):
         return False
 
@@ -205,7 +205,7 @@ def _is_of_fmriprep(described: Path) -> bool:
 def _linked(root: Path) -> Iterator[Path]:
     """Folders on this machine that a description of derivatives names among those that they were made from."""
     try:
-        links = json.loads((root / DESCRIPTION).read_text(encoding="utf-8"))["DatasetLinks"]
+        links = json.loads((root / _DESCRIPTION).read_text(encoding="utf-8"))["DatasetLinks"]
         named = [urlsplit(str(link)) for link in links.values()]
     except (OSError, ValueError, LookupError, AttributeError, TypeError):
         return
@@ -233,20 +233,20 @@ def check_transforms(path: Path, count: int, found: Findings) -> None:
     try:
         text = path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
-        found.refuse(path, f"it cannot be read as ITK text ({type(error).__name__})", COPY_AGAIN)
+        found.refuse(path, f"it cannot be read as ITK text ({type(error).__name__})", _COPY_AGAIN)
         return
     kinds = re.findall(r"^Transform:\s*(\w+?)_", text, flags=re.M)
     numbers = re.findall(r"^(?:Fixed)?Parameters:(.*)$", text, flags=re.M)
-    other = ", ".join(sorted(set(kinds) - set(LINEAR)))
+    other = ", ".join(sorted(set(kinds) - set(_LINEAR)))
     if not text.startswith("#Insight Transform File"):
-        found.refuse(path, "it is not an ITK transform text file", COPY_AGAIN)
+        found.refuse(path, "it is not an ITK transform text file", _COPY_AGAIN)
     elif other:
-        found.refuse(path, f"it holds transforms of the kind {other}, not affine ones", COPY_AGAIN)
+        found.refuse(path, f"it holds transforms of the kind {other}, not affine ones", _COPY_AGAIN)
     elif len(numbers) != 2 * len(kinds) or not all(map(_finite, numbers)):
-        found.refuse(path, "some of its transforms are incomplete or not numeric", COPY_AGAIN)
+        found.refuse(path, "some of its transforms are incomplete or not numeric", _COPY_AGAIN)
     elif len(kinds) != count:
         what = f"{count} volumes" if count > 1 else "one transform, as its name says"
-        found.refuse(path, f"it holds {len(kinds)} transforms for {what}", COPY_AGAIN)
+        found.refuse(path, f"it holds {len(kinds)} transforms for {what}", _COPY_AGAIN)
 
 
 def _finite(line: str) -> bool:
@@ -265,11 +265,11 @@ def check_confounds(path: Path, n_volumes: int, found: Findings) -> int | None:
         with path.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.reader(stream, delimiter="\t"))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        found.refuse(path, f"the table cannot be read ({type(error).__name__})", COPY_AGAIN)
+        found.refuse(path, f"the table cannot be read ({type(error).__name__})", _COPY_AGAIN)
         return None
     names, body = (rows[0], [row for row in rows[1:] if row]) if rows else ([], [])
-    missing = [name for name in MOTION if name not in names]
-    fix, reason = COPY_AGAIN, ""
+    missing = [name for name in _MOTION if name not in names]
+    fix, reason = _COPY_AGAIN, ""
     if missing:
         reason = f"the table has no column {', '.join(missing)}"
     elif len(body) != n_volumes:
@@ -277,7 +277,7 @@ def check_confounds(path: Path, n_volumes: int, found: Findings) -> int | None:
         fix = "Give the fMRIPrep output of this run; both must have all volumes."
     elif any(len(row) != len(names) for row in body):
         reason = "rows of the table differ in length from its first line"
-    elif odd := [name for name in MOTION if not all(_finite(row[names.index(name)]) for row in body)]:
+    elif odd := [name for name in _MOTION if not all(_finite(row[names.index(name)]) for row in body)]:
         reason = f"the column {odd[0]} has values that are not numeric"
     if reason:
         found.refuse(path, reason, fix)

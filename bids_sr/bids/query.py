@@ -11,7 +11,7 @@ from bids_sr.bids.layout import KINDS, read_object
 from bids_sr.config import Selection, nearest_name
 from bids_sr.io.atomic_files import read_text
 
-LISTED = 20  # labels in a message
+_LISTED = 20  # labels in a message
 _SAFE = re.compile(r"[0-9A-Za-z.+]+")
 _LABEL = re.compile(r"[0-9A-Za-z+]+")
 _ENTITY = re.compile(r"[A-Za-z]+-[0-9A-Za-z+]+")
@@ -34,7 +34,7 @@ def check_dataset(bids_dir: Path) -> None:
         raise refusal(description, 'it has no "Name"', 'Add "Name" and "BIDSVersion" to it.')
 
 
-def some(labels: Sequence[str], limit: int = LISTED) -> str:
+def some(labels: Sequence[str], limit: int = _LISTED) -> str:
     """List labels for a message, the first of them where there are many.
 
     >>> some(["a", "b"])
@@ -54,8 +54,8 @@ def choice(label: str, existing: Sequence[str]) -> str:
     """
     if not existing:
         return "none: leave the option out."
-    hidden = existing[LISTED:]
-    return f"{some(existing, LISTED)}. {nearest_name(label, hidden)}".strip()
+    hidden = existing[_LISTED:]
+    return f"{some(existing, _LISTED)}. {nearest_name(label, hidden)}".strip()
 
 
 def participants(bids_dir: Path, found: Findings) -> list[str]:
@@ -208,7 +208,7 @@ def _filter_value(path: Path, value: object) -> object:
     return value
 
 
-FIELD_MAPS = {
+_FIELD_MAPS = {
     "epi": "EPI of opposite phase encoding",
     "phasediff": "phase differences",
     "phase1": "phases of two echoes",
@@ -221,7 +221,7 @@ def tell_field_maps(bids_dir: Path, label: str, found: Findings) -> None:
     """Say which field maps a participant has, and that they are not used here: sdcflows needs FSL or AFNI for them."""
     folders = [bids_dir / f"sub-{label}" / "fmap", *sorted(bids_dir.glob(f"sub-{label}/ses-*/fmap"))]
     suffixes = {path.name.split(".")[0].rpartition("_")[2] for folder in folders for path in folder.glob("*.nii*")}
-    kinds = [text for suffix, text in FIELD_MAPS.items() if suffix in suffixes]
+    kinds = [text for suffix, text in _FIELD_MAPS.items() if suffix in suffixes]
     if kinds:
         text = (
             f"field maps ({', '.join(kinds)}) are not used: susceptibility distortion is not corrected here. "

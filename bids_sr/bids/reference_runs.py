@@ -14,14 +14,14 @@ from bids_sr.bids.layout import merged, sidecars_on_disk
 from bids_sr.io.grids import EDGE_TOLERANCE, corners_apart
 from bids_sr.io.tables import column
 
-TIME_TOLERANCE = 1e-3  # s
-KEYS = ("subject", "session", "task", "run")
+_TIME_TOLERANCE = 1e-3  # s
+_KEYS = ("subject", "session", "task", "run")
 PLACES = ("derivatives/highres-reference", "derivatives/ground-truth")
 """Where a data set keeps a reference of its own: as measured, and as known of simulated data."""
 USED = "this high-resolution reference was found in the data set and is used (--truth none ignores it)."
-PATTERNS = ("func/*_bold.nii*", "func/*_res-hr_contrast-*_stat-effect_desc-truth_statmap.nii*")
+_PATTERNS = ("func/*_bold.nii*", "func/*_res-hr_contrast-*_stat-effect_desc-truth_statmap.nii*")
 """Series, maps of known activation."""
-FORMS = (
+_FORMS = (
     "A reference is sub-…/func/sub-…_task-…_bold.nii.gz at the high resolution, or "
     "sub-…/func/sub-…_task-…_res-hr_contrast-…_stat-effect_desc-truth_statmap.nii.gz"
 )
@@ -33,7 +33,7 @@ def check_root(root: Path) -> None:
         raise refusal(f"--truth {root}", "there is no such directory", "Check the path.")
     if not any(path.is_dir() for path in root.glob("sub-*")):
         inner = root / "derivatives" / "ground-truth"
-        fix = f"Give {inner}." if inner.is_dir() else f"Give the directory that holds the sub-… directories. {FORMS}."
+        fix = f"Give {inner}." if inner.is_dir() else f"Give the directory that holds the sub-… directories. {_FORMS}."
         raise refusal(f"--truth {root}", "it holds no sub-… directory", fix)
 
 
@@ -70,9 +70,9 @@ def _checked(root: Path, run: BoldRun, factor: Triple, found: Findings, *, with_
         return None
     bolds, maps = _files(root, run)
     if not bolds and not maps:
-        others = query.some(sorted({path.name for pattern in PATTERNS for path in folder.rglob(pattern)}))
+        others = query.some(sorted({path.name for pattern in _PATTERNS for path in folder.rglob(pattern)}))
         reason = f"there is no high-resolution reference of {run.stem} in it, only of other runs ({others})"
-        found.refuse(folder, reason, f"Give the reference of this run (--truth). {FORMS}.")
+        found.refuse(folder, reason, f"Give the reference of this run (--truth). {_FORMS}.")
         return None
     if len(bolds) > 1:
         names = ", ".join(path.name for path in bolds)
@@ -121,8 +121,8 @@ def truth_in_dataset(
 def _files(root: Path, run: BoldRun) -> tuple[list[Path], list[Path]]:
     """Series and maps of activation of a run in a folder of references."""
     folder = root / f"sub-{run.entities['subject']}"
-    every = (sorted(folder.rglob(pattern)) for pattern in PATTERNS)
-    series, maps = ([p for p in paths if same_run(entities_of(p), run.entities, KEYS)] for paths in every)
+    every = (sorted(folder.rglob(pattern)) for pattern in _PATTERNS)
+    series, maps = ([p for p in paths if same_run(entities_of(p), run.entities, _KEYS)] for paths in every)
     return list(filter(is_magnitude, series)), maps
 
 
@@ -135,7 +135,7 @@ def _series(
         return None
     if path.resolve() == run.bold.resolve() or path.samefile(run.bold):
         inner = path.parents[1] / ".." / "derivatives" / "ground-truth"
-        hint = "the known activation lies in derivatives/ground-truth" if inner.is_dir() else FORMS
+        hint = "the known activation lies in derivatives/ground-truth" if inner.is_dir() else _FORMS
         fix = f"Give another directory: {hint}."
         found.refuse(path, "it is the run itself, which cannot be its own reference", fix)
         return None
@@ -147,7 +147,7 @@ def _series(
         reason = f"it has {n_volumes} volumes and {run.bold.name} {run.n_volumes}: another run, or trimmed differently"
         found.refuse(path, reason, "Give the high-resolution series of this run, with the same volumes.")
     tr = sidecar.get("RepetitionTime", header.tr)
-    if isinstance(tr, int | float) and abs(tr - run.tr) > TIME_TOLERANCE:
+    if isinstance(tr, int | float) and abs(tr - run.tr) > _TIME_TOLERANCE:
         reason = f"its repetition time is {tr:g} s and that of {run.bold.name} {run.tr:g} s"
         found.refuse(path, reason, "Give the high-resolution series of this run, or correct the sidecar.")
     _check_events(path, run, found)
@@ -200,7 +200,7 @@ def _rows(table: Path) -> list[tuple[str, str, str]]:
 
 def _close(first: str, second: str) -> bool:
     try:
-        return abs(float(first) - float(second)) <= TIME_TOLERANCE
+        return abs(float(first) - float(second)) <= _TIME_TOLERANCE
     except ValueError:
         return first == second
 

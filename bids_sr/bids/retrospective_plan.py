@@ -11,7 +11,7 @@ from bids_sr.bids.inputs import DEFAULT_FACTOR, BoldRun, Companion, Pair, Subjec
 from bids_sr.config import Settings
 
 LEAST_AVERAGED, SHARE_AVERAGED = 10, 0.1  # volumes whose mean stands for a T2*-weighted image
-LEAST_KEPT = 10  # volumes of what is worked on
+_LEAST_KEPT = 10  # volumes of what is worked on
 _ONE_AT_A_TIME = "Run them apart, each with its own output directory: --session-label, --task-id or --run-id."
 
 
@@ -51,7 +51,7 @@ def check_retrospective(subject: Subject, settings: Settings, found: Findings) -
     """Runs of which too little would be left, and those whose pairs would have the same names in one data set."""
     for run, coarse in zip(subject.runs, foreseen(subject, settings).runs, strict=True):
         kept, reason = max(0, run.n_volumes - left_out(run, subject, settings)), ""
-        if kept < LEAST_KEPT:
+        if kept < _LEAST_KEPT:
             reason = f"only {kept} of its {run.n_volumes} volumes would be left besides those averaged to make a pair"
         elif min(coarse.shape[:2]) < LEAST_MATRIX:
             reason = f"its downsampled copy would have {coarse.shape[0]} × {coarse.shape[1]} voxels in plane"

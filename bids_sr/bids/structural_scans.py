@@ -14,7 +14,7 @@ from bids_sr.bids.pairs import sizes
 from bids_sr.config import Settings
 from bids_sr.sr.method import all_methods, method_names
 
-CONTRASTS = {KINDS[kind][1]: kind for kind in ("t1w", "t2w", "flair")}
+_CONTRASTS = {KINDS[kind][1]: kind for kind in ("t1w", "t2w", "flair")}
 """BIDS suffix → kind of image in the index, in the order of the channels."""
 _LEAST = 1.5  # low- over high-resolution voxel volume; less is no second resolution
 
@@ -22,7 +22,7 @@ _LEAST = 1.5  # low- over high-resolution voxel volume; less is no second resolu
 def survey_structural(settings: Settings) -> Survey:
     """Participants with their structural pairs; problems are returned, not raised. Only headers are read."""
     seen = Survey()
-    check_methods(settings, seen)
+    _check_methods(settings, seen)
     try:
         seen.subjects = _walk(settings, seen)
     except InputError as error:
@@ -30,7 +30,7 @@ def survey_structural(settings: Settings) -> Survey:
     return seen
 
 
-def check_methods(settings: Settings, found: Findings) -> None:
+def _check_methods(settings: Settings, found: Findings) -> None:
     """Methods that take no fused contrasts, and options of functional runs that could do nothing."""
     fusing = [method.name for method in all_methods() if method.fuses]
     for name in settings.superres.chosen:
@@ -59,7 +59,7 @@ def _walk(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
     subjects = []
     for label in labels:
         with seen.about(label):
-            pairs = [pair for suffix in CONTRASTS for pair in _pairs(index, label, suffix, settings, seen)]
+            pairs = [pair for suffix in _CONTRASTS for pair in _pairs(index, label, suffix, settings, seen)]
         if pairs:
             subjects.append(Subject(label=label, t1w=(), runs=(), structural=tuple(pairs)))
         elif label in settings.selection.participant_label or len(labels) == 1:
@@ -86,7 +86,7 @@ def _refuse_without_pair(label: str, found: Findings) -> None:
 def _pairs(index: Index, label: str, suffix: str, settings: Settings, seen: Findings) -> list[StructuralPair]:
     """The pair of one contrast, or none: its finest image and its coarsest one."""
     wanted, superres = settings.selection.session_label, settings.superres
-    paths = query.well_named(index.find(CONTRASTS[suffix], label), seen)
+    paths = query.well_named(index.find(_CONTRASTS[suffix], label), seen)
     paths = [p for p in paths if is_magnitude(p) and (not wanted or entities_of(p).get("session", "") in wanted)]
     images = [header for header in (volume_header(path, seen) for path in paths) if header is not None]
     high = min(_of(images, superres.hr_acq), key=_volume, default=None)

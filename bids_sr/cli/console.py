@@ -10,7 +10,7 @@ from bids_sr.config import Settings
 if TYPE_CHECKING:
     from bids_sr.preflight import Plan
 
-MOST_NAMED = 6
+_MOST_NAMED = 6
 _INDENT = 12
 
 
@@ -40,7 +40,7 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
     scans = [f"sub-{subject.label} {scan.contrast}" for subject in plan.subjects for scan in subject.structural]
     noun, named = ("scan", scans) if scans and not runs else ("run", runs)
     people = count_text(len(plan.subjects), "participant")
-    yield item(f"{noun}s", f"{count_text(len(named), noun)} of {people}: {some(named, MOST_NAMED)}")
+    yield item(f"{noun}s", f"{count_text(len(named), noun)} of {people}: {some(named, _MOST_NAMED)}")
     yield item("estimate", preflight.cost_text(plan, settings))
     for title, line in preflight.choice_lines(plan, settings):
         yield item(title, line)
@@ -76,20 +76,20 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
     if where:
         stored = {path.name.partition("_desc-")[2] for place in folders for path in place.glob("*_desc-*_bold.nii.gz")}
         there = " ".join(name for name in plan.series if f"{name}_bold.nii.gz" in stored)
-        yield item("series", f"*_desc-NAME_bold.nii.gz, where NAME is one of {there}, in {some(where, MOST_NAMED)}")
+        yield item("series", f"*_desc-NAME_bold.nii.gz, where NAME is one of {there}, in {some(where, _MOST_NAMED)}")
         yield item("maps", f"*_statmap.nii.gz, in the same folder{'s' if len(where) > 1 else ''}")
     for name in (name for name in plan.series if any(dataset_of(out, name).glob("sub-*"))):
         idle = [run for run, applied in applied_in(out, name).items() if not applied]
         zero = (
-            f"NOT super-resolved but zero-filled: {some(idle, MOST_NAMED)} ({name} was not applied). " if idle else ""
+            f"NOT super-resolved but zero-filled: {some(idle, _MOST_NAMED)} ({name} was not applied). " if idle else ""
         )
         text = "The preprocessed series as fMRIPrep names it, for nilearn, XCP-D and others"
         yield item("exported", f"{dataset_of(out, name)}: {zero}{text}")
     yield from warning_lines(out / "logs" / settings.run.run_uuid)
-    for report in reports[:MOST_NAMED]:
+    for report in reports[:_MOST_NAMED]:
         yield item("report", str(report))
-    if len(reports) > MOST_NAMED:
-        yield item("", f"and {len(reports) - MOST_NAMED} more, all in {out / INDEX}")
+    if len(reports) > _MOST_NAMED:
+        yield item("", f"and {len(reports) - _MOST_NAMED} more, all in {out / INDEX}")
 
 
 def warning_lines(folder: Path) -> Iterator[str]:
@@ -101,7 +101,7 @@ def warning_lines(folder: Path) -> Iterator[str]:
     for notice in recorded(folder):
         if notice.code == "step":
             found.setdefault(notice.why, {})[notice.run] = None
-    for text, runs in list(found.items())[:MOST_NAMED]:
+    for text, runs in list(found.items())[:_MOST_NAMED]:
         yield item("warning", f"{some(list(runs), 3)}: {text}")
-    if len(found) > MOST_NAMED:
-        yield item("", f"and {len(found) - MOST_NAMED} more in {folder / RECORD}")
+    if len(found) > _MOST_NAMED:
+        yield item("", f"and {len(found) - _MOST_NAMED} more in {folder / RECORD}")

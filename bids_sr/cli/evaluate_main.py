@@ -11,7 +11,7 @@ from bids_sr.config.values import split_named
 if TYPE_CHECKING:
     from bids_sr.api.evaluator import Evaluator
 
-WRONG = 2
+_WRONG = 2
 
 
 def named(text: str) -> tuple[str, Path]:
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ImageInputError, TooFewBlocks, ContrastError, DesignError, ImageError, OSError) as error:
         for line in str(error).splitlines():
             print(f"bids-sr-evaluate: {line}", file=sys.stderr)
-        return WRONG
+        return _WRONG
     if found is None:
         print("all inputs can be used")
         return 0

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
     from bids_sr.execution.execute import RunOutcome
 
-LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 _RUN_PARTICIPANTS = "run the participant level first; partial results are enough"
 
 
 @frozen
-class Group:
+class _Group:
     """What the group level works on: metrics tables and maps of the runs asked for, who and what is missing."""
 
     tables: "pd.DataFrame"  # as of `find_tables`
@@ -40,7 +40,7 @@ class Group:
     absent: tuple[str, ...]
 
 
-def prepare(settings: Settings) -> Group:
+def prepare(settings: Settings) -> _Group:
     """Find the tables; raises `UsageError` for none, one participant, or those of other versions or settings."""
     output_dir, bids_dir = settings.paths.output_dir, settings.paths.bids_dir
     if not bids_dir.is_dir():
@@ -66,7 +66,7 @@ def prepare(settings: Settings) -> Group:
         what = "\n  ".join([f"one participant ({people[0]}) at the group level", *(line for _, line in missing)])
         why = "statistics over participants need at least two"
         raise UsageError(what, why, "run the participant level for more of them")
-    return Group(
+    return _Group(
         tables=tables,
         runs=tuple(find_runs(output_dir, chosen)),
         participants=people,
@@ -117,7 +117,7 @@ def _what_differs(digests: Collection[str], output_dir: Path) -> list[str]:
         try:
             settings = Settings.from_toml(path)
         except UsageError as error:
-            LOGGER.info("settings of an earlier run cannot be read: %s", error)
+            _LOGGER.info("settings of an earlier run cannot be read: %s", error)
         else:
             known.setdefault(analysis_digest(settings), settings)
     found = [settings for digest, settings in known.items() if digest in digests]
@@ -136,7 +136,7 @@ def _with_crashes(absent: Sequence[tuple[str, str]], output_dir: Path) -> list[s
     return lines
 
 
-def plan_text(prepared: Group) -> str:
+def plan_text(prepared: _Group) -> str:
     """What would be joined, and who is missing."""
     lines = [f"{len(prepared.tables)} tables of {len(prepared.participants)} participants"]
     return "\n".join([*lines, *(f"missing: {line}" for line in prepared.absent)])
@@ -157,7 +157,7 @@ def maps_not_stored(series: Sequence[str], runs: Sequence[RunMaps]) -> list[str]
     return [text] if lacking else []
 
 
-def run_group(settings: Settings, group: Group, say: Callable[[str], None]) -> "RunOutcome":
+def run_group(settings: Settings, group: _Group, say: Callable[[str], None]) -> "RunOutcome":
     """Join, test, map, and write ``group_metrics``, ``group_stats`` and ``group.html``; `say` prints one line."""
     import multiprocessing
     from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor

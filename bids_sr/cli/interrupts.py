@@ -38,7 +38,7 @@ def interruptible() -> Iterator[None]:
     def interrupt(signum: int, frame: FrameType | None) -> None:
         came.append(signum)
         if len(came) > 1:
-            end_now(_AT_ONCE)
+            _end_now(_AT_ONCE)
         raise KeyboardInterrupt
 
     before = {each: signal.signal(each, interrupt) for each in asked}
@@ -64,13 +64,13 @@ def _watch(reading: int, asked: frozenset[signal.Signals]) -> None:
             if number[0] not in asked:
                 continue
             if late is not None:
-                end_now(_AT_ONCE)
-            late = threading.Timer(GRACE_S, end_now, args=(f"had not stopped {GRACE_S:g} s after it was asked to",))
+                _end_now(_AT_ONCE)
+            late = threading.Timer(GRACE_S, _end_now, args=(f"had not stopped {GRACE_S:g} s after it was asked to",))
             late.daemon = True
             late.start()
 
 
-def end_now(why: str) -> None:
+def _end_now(why: str) -> None:
     """End this process and its children at once; locks and unfinished steps are for the next run to see to."""
     _end_children()
     with contextlib.suppress(OSError):

@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-def command_of(argv: Sequence[str]) -> str:
+def _command_of(argv: Sequence[str]) -> str:
     """The command of `COMMANDS` that a command line is; "" for a data set, also in a folder of that name.
 
     >>> command_of(["report", "out", "--open"]), command_of(["report", "out", "participant"])
@@ -84,7 +84,7 @@ def command_of(argv: Sequence[str]) -> str:
 
 
 def _run(argv: Sequence[str]) -> int:
-    if command := command_of(argv):
+    if command := _command_of(argv):
         return COMMANDS[command](argv[1:])
     identifier = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4()}"
     settings = parse_settings(argv).resolved(run_uuid=identifier)

@@ -11,7 +11,7 @@ from bids_sr.config import Settings
 from bids_sr.config.readers import path
 from bids_sr.config.section import Checked, option_of
 
-READERS = {Path: path, int: int, float: float}
+_READERS = {Path: path, int: int, float: float}
 
 
 def add_options(parser: argparse.ArgumentParser, *, everything: bool = True) -> None:
@@ -50,8 +50,8 @@ def _of_kind(how: Mapping[str, object], kind: object, default: object) -> dict[s
     inner = get_args(kind)[0] if several else kind
     if get_origin(inner) is Literal:
         how = {"choices": get_args(inner), **how}
-    elif inner in READERS:
-        how = {"type": READERS[inner], **how}
+    elif inner in _READERS:
+        how = {"type": _READERS[inner], **how}
     if isinstance(default, tuple):
         how = {"nargs": "+", "action": "extend", **how}
     if default not in (None, (), "") and how["help"] != argparse.SUPPRESS:

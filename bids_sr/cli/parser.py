@@ -18,15 +18,15 @@ from bids_sr.config.settings import read_toml
 from bids_sr.config.values import SettingError
 from bids_sr.version import __version__
 
-DESCRIPTION = """\
+_DESCRIPTION = """\
 Super-resolution of fMRI as a BIDS-App: super-resolves every BOLD series of a BIDS data set, and maps activation
 (connectivity at rest) on the acquired, the interpolated and the super-resolved series side by side.
 For research; not for clinical use."""
-EPILOG = """\
+_EPILOG = """\
 bids-sr --help-all lists all options; bids-sr report OUTPUT_DIR --open shows finished reports."""
 
 
-ELSEWHERE = {"--seed": "--random-seed", "--nthreads": "--nprocs"}
+_ELSEWHERE = {"--seed": "--random-seed", "--nthreads": "--nprocs"}
 """Option of other programs to the one here that does the same, where another is spelled more like it."""
 
 
@@ -38,7 +38,7 @@ class Parser(argparse.ArgumentParser):
         unknown = re.match(r"unrecognized arguments: .*?(--\S+)", message)
         if unknown:
             flags, flag = [each for action in self._actions for each in action.option_strings], unknown[1].split("=")[0]
-            meant = ELSEWHERE.get(flag)
+            meant = _ELSEWHERE.get(flag)
             fix = f"did you mean {meant!r}?" if meant in flags else nearest_name(flag, flags) or fix
         elif choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
             fix = nearest_name(choice[1], re.findall(r"[^', ]+", choice[2])) or fix
@@ -81,13 +81,13 @@ class _HelpAll(argparse.Action):
 
 def build_parser(*, everything: bool = False) -> Parser:
     """Return the parser of ``bids-sr``, whose help lists the common options or all; nothing is read or changed."""
-    parser = data_parser("bids-sr", DESCRIPTION, "bids_dir", "output_dir")
+    parser = data_parser("bids-sr", _DESCRIPTION, "bids_dir", "output_dir")
     level = "participant: each run; group: statistics over the participants in output_dir"
     levels = ("participant", "group")
     parser.add_argument("selection.analysis_level", metavar="{participant,group}", choices=levels, help=level)
     parser.usage = "bids-sr bids_dir output_dir {participant,group} [options]"
     parser.add_argument("--help-all", nargs=0, action=_HelpAll, help="show all options and exit")
-    parser.epilog = None if everything else EPILOG
+    parser.epilog = None if everything else _EPILOG
     for flag in WITHOUT_EFFECT:
         parser.add_argument(flag, nargs=0, action=_Nothing, help=argparse.SUPPRESS)
     add_options(parser, everything=everything)

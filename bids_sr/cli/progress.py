@@ -48,7 +48,7 @@ STAGES: Mapping[str, tuple[str, tuple[str, ...], float]] = {
 }
 """Step, or the module in which it stands → what its stage is called, the rows of the estimate (their start), and its
 part of them beside the other stages that share them, as the README's example took them."""
-BETWEEN = frozenset({OTHER, "primary", "figures"})
+_BETWEEN = frozenset({OTHER, "primary", "figures"})
 """What runs in between as soon as it can, and begins no stage."""
 
 
@@ -142,7 +142,7 @@ class Progress:
                 self.line(f"failed: {node.fullname}")
             if status == "start":
                 self._running[node.fullname] = label, stage, self._clock()
-                if stage not in BETWEEN and (label, STAGES[stage][0]) not in self._told:
+                if stage not in _BETWEEN and (label, STAGES[stage][0]) not in self._told:
                     self._told.add((label, STAGES[stage][0]))
                     self._tell(label, stage)
                 return
@@ -160,7 +160,7 @@ class Progress:
             if self._bar is not None or self._clock() - self._said < EVERY_S:
                 return
             known = (each for each in self._running.values() if each[1] != OTHER)
-            label, stage, _ = min(known, key=lambda each: (each[1] in BETWEEN, each[2]), default=("", OTHER, 0.0))
+            label, stage, _ = min(known, key=lambda each: (each[1] in _BETWEEN, each[2]), default=("", OTHER, 0.0))
             self._tell(label, stage)
 
     def _tell(self, label: str, stage: str) -> None:

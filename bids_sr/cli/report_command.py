@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     Raises `UsageError` where the folder holds no outputs of bids-sr.
     """
     options = build_parser().parse_args(list(argv))
-    pages = make_reports(options.output_dir, options.participant_label)
+    pages = _make_reports(options.output_dir, options.participant_label)
     for page in pages:
         print(item("report", str(page)))
         if options.open and not webbrowser.open(page.as_uri()):
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def make_reports(output_dir: Path, labels: Sequence[str] = ()) -> list[Path]:
+def _make_reports(output_dir: Path, labels: Sequence[str] = ()) -> list[Path]:
     """Assemble ``sub-XX.html`` of each participant; the group's page, where there is one, is named as it is.
 
     Raises `UsageError` where a participant has no figures, or none has.

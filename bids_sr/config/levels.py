@@ -12,7 +12,7 @@ from bids_sr.frozen import frozen
 from bids_sr.series import BASELINES, MEASURED, RAW, series_names
 
 Level = Literal["minimal", "standard", "full"]
-LEVELS: tuple[Level, ...] = get_args(Level)
+_LEVELS: tuple[Level, ...] = get_args(Level)
 """From the fewest files to the most."""
 SMOOTHING, THRESHOLDS = (0.0, 5.0), ("quarter", "fdr")
 """Widths (mm FWHM) and thresholds that nobody named."""
@@ -21,7 +21,7 @@ _CORRELATED, _FITTED, _GROUP = ("cc",), ("t", "effect", "variance"), ("t", "effe
 
 def reaches(asked: Level, least: Level) -> bool:
     """Whether what is stored from one level up is stored at the level that was asked for."""
-    return LEVELS.index(asked) >= LEVELS.index(least)
+    return _LEVELS.index(asked) >= _LEVELS.index(least)
 
 
 def series_level(name: str, asked_for: Collection[str]) -> Level:
@@ -41,7 +41,7 @@ def maps_level(name: str, asked_for: Collection[str], baselines: str) -> Level:
 
 
 @frozen
-class Stored:
+class _Stored:
     """What is stored at one smoothing: maps by statistic, regions by threshold (as of the settings)."""
 
     stats: Sequence[str] = ()
@@ -59,7 +59,7 @@ class StoredMaps:
     thresholds: Sequence[str] = THRESHOLDS
     kinds: Sequence[str] = ("cc", "glm")
 
-    def of(self, series: str) -> Mapping[float, Stored]:
+    def of(self, series: str) -> Mapping[float, _Stored]:
         """What is stored of every contrast of a series, by FWHM (mm).
 
         Full: everything. Standard: t, effect, its variance and the correlation at the smallest width, t and effect,
@@ -72,15 +72,15 @@ class StoredMaps:
         every = (*(_CORRELATED if correlated else ()), *((*_FITTED, "z") if fitted else ()))
         possible = [each for each in self.thresholds if (correlated if each == "quarter" else fitted)]
         if self.level == "full":
-            return {width: Stored(stats=every, thresholds=possible) for width in self.smoothing}
-        most = Stored(
+            return {width: _Stored(stats=every, thresholds=possible) for width in self.smoothing}
+        most = _Stored(
             stats=[stat for stat in every if stat != "z"],
             thresholds=possible[:1] if tuple(self.thresholds) == THRESHOLDS else possible,
         )
         if tuple(sorted(self.smoothing)) != SMOOTHING:
             return dict.fromkeys(self.smoothing, most)
         least, above = sorted(self.smoothing)
-        return {least: most, above: Stored(stats=_GROUP if fitted else _CORRELATED)}
+        return {least: most, above: _Stored(stats=_GROUP if fitted else _CORRELATED)}
 
     def holds(self, series: str, fwhm_mm: float, stat: str) -> bool:
         """Whether the maps of a statistic are stored of a series at one smoothing."""

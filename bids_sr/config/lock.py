@@ -22,14 +22,14 @@ from pathlib import Path
 from bids_sr.config.values import UsageError
 from bids_sr.frozen import frozen
 
-LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 BEAT_S = 5.0
 WATCH_S = 3.5 * BEAT_S
-FOLDER = "locks"
+_FOLDER = "locks"
 
 
 @frozen
-class Holder:
+class _Holder:
     """Who holds a lock."""
 
     run: str  # identifier, the name of its logs
@@ -43,11 +43,11 @@ class Holder:
         return f"run {self.run} on {self.host}, process {self.pid}, since {self.began}"
 
 
-def myself(run: str) -> Holder:
+def myself(run: str) -> _Holder:
     """This process as a holder."""
     began = time.strftime("%Y-%m-%d %H:%M:%S")
     machine, ticks = _machine(), _ticks(os.getpid()) or ""
-    return Holder(run=run, host=socket.gethostname(), pid=os.getpid(), began=began, machine=machine, ticks=ticks)
+    return _Holder(run=run, host=socket.gethostname(), pid=os.getpid(), began=began, machine=machine, ticks=ticks)
 
 
 def _machine() -> str:
@@ -68,15 +68,15 @@ def _ticks(pid: int) -> str | None:
     return None if fields[0] in ("Z", "X") else fields[19]
 
 
-def read_holder(path: Path) -> Holder | None:
+def read_holder(path: Path) -> _Holder | None:
     """Who holds a lock; None where the file is not there or cannot be read."""
     try:
-        return Holder(**json.loads(path.read_text(encoding="utf-8")))
+        return _Holder(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def still_runs(path: Path, holder: Holder | None) -> bool:
+def _still_runs(path: Path, holder: _Holder | None) -> bool:
     """Whether the holder of a lock still runs; takes `WATCH_S` for one that died on another machine."""
     if holder is not None and holder.machine and holder.machine == _machine():
         return _ticks(holder.pid) == holder.ticks
@@ -108,7 +108,7 @@ def output_lock(
     run holds one, naming it and the way out; nothing is left behind.
     """
     names = ["group"] if participants is None else [f"sub-{label}" for label in participants]
-    folders = [output_dir / "logs" / FOLDER] + ([work_dir / FOLDER] if work_dir is not None else [])
+    folders = [output_dir / "logs" / _FOLDER] + ([work_dir / _FOLDER] if work_dir is not None else [])
     made = {parent for folder in folders for parent in folder.parents if not parent.exists()}
     holder = myself(run_uuid)
     held: list[Path] = []
@@ -140,7 +140,7 @@ def output_lock(
                 folder.rmdir()
 
 
-def _lock(path: Path, holder: Holder) -> bool:
+def _lock(path: Path, holder: _Holder) -> bool:
     """Make one lock file; False where another run holds it."""
     while True:
         try:
@@ -149,7 +149,7 @@ def _lock(path: Path, holder: Holder) -> bool:
             return True
         except FileExistsError:
             other = read_holder(path)
-            if still_runs(path, other):
+            if _still_runs(path, other):
                 return False
             _take_away(path, other)
         except FileNotFoundError:
@@ -169,7 +169,7 @@ def _create(path: Path, text: str) -> None:
             raise
 
 
-def _take_away(path: Path, dead: Holder | None) -> None:
+def _take_away(path: Path, dead: _Holder | None) -> None:
     """Remove the lock of a run that ended without removing it, and no other's."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -177,14 +177,14 @@ def _take_away(path: Path, dead: Holder | None) -> None:
     except FileNotFoundError:
         return  # another run was quicker
     if read_holder(aside) == dead:
-        LOGGER.warning("%s was left by %s, which no longer runs: taken over", path, dead or "an unknown run")
+        _LOGGER.warning("%s was left by %s, which no longer runs: taken over", path, dead or "an unknown run")
     elif not path.exists():
         os.rename(aside, path)  # another run was quicker and holds it now
         return
     aside.unlink(missing_ok=True)
 
 
-def _keep_beating(held: Sequence[Path], holder: Holder, stop: threading.Event) -> None:
+def _keep_beating(held: Sequence[Path], holder: _Holder, stop: threading.Event) -> None:
     """Show that this run is alive; interrupt it where a lock is no longer its own."""
     while not stop.wait(BEAT_S):
         for path in held:
@@ -192,7 +192,7 @@ def _keep_beating(held: Sequence[Path], holder: Holder, stop: threading.Event) -
                 os.utime(path)
             if stop.is_set() or read_holder(path) == holder or _unreachable(path):
                 continue
-            LOGGER.error("%s is no longer held by this run: another one has taken over, so this one stops", path)
+            _LOGGER.error("%s is no longer held by this run: another one has taken over, so this one stops", path)
             os.kill(os.getpid(), signal.SIGTERM)
             return
 

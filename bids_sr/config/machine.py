@@ -44,11 +44,11 @@ def memory_gb(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -
             if limit is not None and limit < _UNLIMITED:
                 free.append(limit - max(0.0, (used or 0.0) - _cached(folder)))
     taken = _SHARE * max(0.0, min(free)) / 1e9
-    granted = granted_gb(environ)
+    granted = _granted_gb(environ)
     return taken if granted is None else min(taken, granted)
 
 
-def granted_gb(environ: Mapping[str, str] = os.environ) -> float | None:
+def _granted_gb(environ: Mapping[str, str] = os.environ) -> float | None:
     """Memory that SLURM granted to the job on this node (GB); None outside of a job, or where it grants all."""
     a_node, a_processor = _number(environ.get("SLURM_MEM_PER_NODE")), _number(environ.get("SLURM_MEM_PER_CPU"))
     if not a_node and a_processor:

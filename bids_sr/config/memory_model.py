@@ -15,10 +15,10 @@ BASE_GB = 0.60
 WORKER_GB = 0.25
 """What a worker holds of its own between two steps."""
 
-HEADROOM = 1.15
+_HEADROOM = 1.15
 """Over what was measured: other data sets, and what the allocator keeps for itself."""
 
-DENSE_AT_ONCE = 0.52
+_DENSE_AT_ONCE = 0.52
 """Millions of voxels above which a volume goes through a wide network in parts."""
 
 
@@ -46,7 +46,7 @@ class Sizes:
     @property
     def dense_piece(self) -> float:
         """What of that goes through the network at once when it is applied."""
-        return min(self.dense, DENSE_AT_ONCE)
+        return min(self.dense, _DENSE_AT_ONCE)
 
 
 @frozen
@@ -68,7 +68,7 @@ class Need:
     def gigabytes(self, sizes: Sizes) -> float:
         """With head room, on grids of these sizes."""
         grids = [item.name for item in fields(self) if item.name != "always"]
-        return HEADROOM * (self.always + sum(getattr(self, name) * getattr(sizes, name) for name in grids))
+        return _HEADROOM * (self.always + sum(getattr(self, name) * getattr(sizes, name) for name in grids))
 
     def is_there(self, sizes: Sizes) -> bool:
         """Whether data of these sizes have the grids that it works on."""

@@ -11,14 +11,14 @@ from bids_sr.config.section import Checked
 from bids_sr.config.values import UsageError, nearest_name
 from bids_sr.frozen import frozen
 
-NAMES = ("MultiProc", "SLURM", "SLURMGraph")
-OWN = {
+_NAMES = ("MultiProc", "SLURM", "SLURMGraph")
+_OWN = {
     "-a": "--array", "-d": "--dependency", "-D": "--chdir", "-J": "--job-name", "-o": "--output", "-e": "--error",
     "-W": "--wait", "-h": "--help", "-V": "--version", "-Q": "--quiet", "-H": "--hold",
 }  # fmt: skip
 """Options of sbatch, short and long, that the plugin sets itself or that would make it wait in vain."""
-REFUSED_OPTIONS = {
-    *OWN.values(), "--wrap", "--parsable", "--test-only", "--usage", "--kill-on-invalid-dep", "--clusters",
+_REFUSED_OPTIONS = {
+    *_OWN.values(), "--wrap", "--parsable", "--test-only", "--usage", "--kill-on-invalid-dep", "--clusters",
 }  # fmt: skip
 
 
@@ -67,9 +67,9 @@ class Plugin(Checked):
         arguments = tables.pop("plugin_args", {})
         _refuse_unknown(tables, ("plugin", "plugin_args"), path)
         name = tables.get("plugin")
-        if name not in NAMES:
-            fix = nearest_name(str(name), NAMES) or 'write plugin = "SLURM" on the first line'
-            raise UsageError(f"plugin {name!r} in {path}", f"there are {', '.join(NAMES)}", fix)
+        if name not in _NAMES:
+            fix = nearest_name(str(name), _NAMES) or 'write plugin = "SLURM" on the first line'
+            raise UsageError(f"plugin {name!r} in {path}", f"there are {', '.join(_NAMES)}", fix)
         if not isinstance(arguments, dict):
             raise UsageError(f"plugin_args in {path}", "it is a table", "write it as [plugin_args]")
         known = [item.name for item in dataclasses.fields(cls) if item.name != "plugin"]
@@ -98,8 +98,8 @@ def _refuse_unknown(found: dict[str, object], known: Sequence[str], path: Path) 
 def _check_arguments(name: str, arguments: tuple[str, ...]) -> None:
     for word in arguments:
         option = word.partition("=")[0]
-        option = OWN.get(word[:2], option) if not word.startswith("--") else option
-        if option in REFUSED_OPTIONS:
+        option = _OWN.get(word[:2], option) if not word.startswith("--") else option
+        if option in _REFUSED_OPTIONS:
             raise UsageError(f"plugin_args.{name}: {word}", f"the plugin itself decides on {option}", "leave it out")
         if word.startswith("-") and " " in word and "=" not in word:
             head, _, rest = word.partition(" ")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from bids_sr.config.values import split_named
 
-PAPER_SMOOTHING_MM = (3.5, 13.2)  # sigma 1.5, read as mm or as 3.75 mm pixels, as full width at half maximum
-GIGABYTES = {"k": 1 / 2**20, "m": 1 / 2**10, "g": 1.0, "t": 2.0**10}
+_PAPER_SMOOTHING_MM = (3.5, 13.2)  # sigma 1.5, read as mm or as 3.75 mm pixels, as full width at half maximum
+_GIGABYTES = {"k": 1 / 2**20, "m": 1 / 2**10, "g": 1.0, "t": 2.0**10}
 
 
 def gigabytes(text: str) -> float:
@@ -20,7 +20,7 @@ def gigabytes(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(?:([kmgt])(?:i?b)?)?", text.strip().lower())
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a memory size; write it as 8, 8G or 512M")
-    return float(match[1]) * GIGABYTES[match[2] or "g"]
+    return float(match[1]) * _GIGABYTES[match[2] or "g"]
 
 
 def path(text: str) -> Path:
@@ -68,7 +68,7 @@ def _number(text: str, otherwise: str) -> float:
 
 def widths(text: str) -> tuple[float, ...]:
     """Read a smoothing width: mm FWHM, or ``paper`` for the two readings of the paper's sigma."""
-    return PAPER_SMOOTHING_MM if text == "paper" else (_number(text, "number of mm; give the FWHM, or paper"),)
+    return _PAPER_SMOOTHING_MM if text == "paper" else (_number(text, "number of mm; give the FWHM, or paper"),)
 
 
 def frequency(text: str) -> float | None:

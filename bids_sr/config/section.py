@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 @frozen
-class Option:
+class _Option:
     """What is known of a setting besides its default and its type."""
 
     flags: str = ""  # with the name of the value, as they stand in the help; none: no option fills it
@@ -27,18 +27,18 @@ def option(
     default: T, flags: str = "", help: str = "", *, common: bool = False, decides: bool = True, once: bool = False,
     among: str = "", **how: object,
 ) -> T:  # fmt: skip
-    """A field of a group of settings: its default, and what `Option` says of it."""
-    told = Option(flags=flags, help=help, common=common, decides=decides, once=once, among=among, how=how)
+    """A field of a group of settings: its default, and what `_Option` says of it."""
+    told = _Option(flags=flags, help=help, common=common, decides=decides, once=once, among=among, how=how)
     return field(default=default, metadata={"option": told})
 
 
-GIVEN = {"option": Option(decides=False, once=True)}
+GIVEN = {"option": _Option(decides=False, once=True)}
 """Of a field without a default: it stands before the options of the command line."""
 
 
-def option_of(item: "Field[Any]") -> Option:
+def option_of(item: "Field[Any]") -> _Option:
     """What `option` said of a field."""
-    found: Option = item.metadata["option"]
+    found: _Option = item.metadata["option"]
     return found
 
 

@@ -12,13 +12,13 @@ from functools import lru_cache
 from bids_sr.config.values import split_named
 from bids_sr.region_names import AAL2, atlas_labels, region_labels
 
-DEFAULT_RADIUS_MM = 6.0  # the paper's 3 mm are less than one voxel of most runs
-MAX_RADIUS_MM = 30.0
+_DEFAULT_RADIUS_MM = 6.0  # the paper's 3 mm are less than one voxel of most runs
+_MAX_RADIUS_MM = 30.0
 COMPONENTS = "components"  # the leading temporal components of the run, instead of seeds
 _FORM = re.compile(r"([A-Za-z][A-Za-z0-9]*)=(-?[\d.]+),(-?[\d.]+),(-?[\d.]+)(?:,([\d.]+))?")
 
 
-Point = tuple[float, float, float]
+_Point = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class Seed:
     """A sphere in the template: name (letters and digits), center (RAS mm, MNI), radius (mm); or atlas labels."""
 
     name: str
-    center: Point = (0.0, 0.0, 0.0)
-    radius_mm: float = DEFAULT_RADIUS_MM
+    center: _Point = (0.0, 0.0, 0.0)
+    radius_mm: float = _DEFAULT_RADIUS_MM
     labels: tuple[str, ...] = ()
 
 
@@ -93,10 +93,10 @@ def parse_seed(text: str, atlas: str = AAL2) -> Seed:
             f"a seed is one of {', '.join(KNOWN)}, a label of the atlas, NAME=LABEL[,LABEL], or "
             "NAME=x,y,z[,radius] in mm of the MNI space"
         )
-    radius = numbers[3] if len(numbers) > 3 else DEFAULT_RADIUS_MM
+    radius = numbers[3] if len(numbers) > 3 else _DEFAULT_RADIUS_MM
     seed = Seed(found[1], (numbers[0], numbers[1], numbers[2]), radius)
-    if max(map(abs, seed.center)) > 150 or not 0 < seed.radius_mm <= MAX_RADIUS_MM:
-        raise ValueError(f"a seed lies inside the head, and its radius is at most {MAX_RADIUS_MM:g} mm")
+    if max(map(abs, seed.center)) > 150 or not 0 < seed.radius_mm <= _MAX_RADIUS_MM:
+        raise ValueError(f"a seed lies inside the head, and its radius is at most {_MAX_RADIUS_MM:g} mm")
     return seed
 
 

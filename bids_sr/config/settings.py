@@ -18,7 +18,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_text
 from bids_sr.region_names import is_file
 
-ANAT_METHODS = ("attunet",)
+_ANAT_METHODS = ("attunet",)
 
 T = TypeVar("T")
 
@@ -59,10 +59,10 @@ class Settings:
         Methods that were not named are those of the target: structural scans have their own.
         """
         for group, names in values.items():
-            check_keys(group, names)
+            _check_keys(group, names)
         superres = values.get("superres", {})
         if superres.get("target") == "anat" and "methods" not in superres:
-            values = {**values, "superres": {**superres, "methods": ANAT_METHODS}}
+            values = {**values, "superres": {**superres, "methods": _ANAT_METHODS}}
         return cls(**{group: get_type_hints(cls)[group](**names) for group, names in values.items()})
 
     @classmethod
@@ -131,7 +131,7 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
-def check_keys(group: str, names: object) -> None:
+def _check_keys(group: str, names: object) -> None:
     """Raise `UsageError` naming the nearest known key if a setting ``group.name`` does not exist."""
     known = [f"{section}.{name}" for section, cls in get_type_hints(Settings).items() for name in get_type_hints(cls)]
     asked = [f"{group}.{name}" for name in names] if isinstance(names, Mapping) else [group]
@@ -154,7 +154,7 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
     except (ValueError, RecursionError) as error:
         raise UsageError(f"settings file {path}", f"is no TOML: {error}", "mend that line") from error
     for group, names in tables.items():
-        check_keys(group, names)
+        _check_keys(group, names)
     superres = tables.get("superres", {})
     if isinstance(superres.get("pretrained"), str):  # before 0.2 there could be one model alone
         superres["pretrained"] = [superres["pretrained"]]

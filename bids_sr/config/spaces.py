@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from bids_sr.frozen import frozen
 
 FUNC, T1W = "func", "T1w"
-SURFACES = ("fsaverage", "fsnative", "fsLR", "onavg")
+_SURFACES = ("fsaverage", "fsnative", "fsLR", "onavg")
 _NATIVE = "native"
 _OTHERS = {"anat": T1W, "run": FUNC, "bold": FUNC, "boldref": FUNC}
 """Words of other programs for the two spaces that are no template."""
@@ -64,7 +64,7 @@ class Space:
         return ":".join(parts)
 
 
-def parse_space(text: str) -> Iterator[Space]:
+def _parse_space(text: str) -> Iterator[Space]:
     """The spaces that a text names: several resolutions or cohorts of a template are several.
 
     >>> [str(each) for each in parse_space("MNIPediatricAsym:cohort-1:res-1:res-2")]
@@ -77,7 +77,7 @@ def parse_space(text: str) -> Iterator[Space]:
         raise SpaceError(f"{name or 'an empty word'} is no name of a space")
     if name in _OTHERS:
         raise SpaceError(f"it is called {_OTHERS[name]} here")
-    if name.startswith(SURFACES):
+    if name.startswith(_SURFACES):
         raise SpaceError("results on surfaces (GIFTI, CIFTI) are not written; sample those in T1w, or in a template")
     found: dict[str, list[str]] = {"cohort": [], "res": []}
     for part in parts:
@@ -104,7 +104,7 @@ def parse_spaces(texts: Iterable[str]) -> tuple[Space, ...]:
     spaces: list[Space] = []
     for text in texts:
         try:
-            found = list(parse_space(text))
+            found = list(_parse_space(text))
         except SpaceError as error:
             raise SpaceError(f"{text}: {error}") from None
         for space in found:

@@ -9,8 +9,8 @@ from bids_sr.frozen import frozen
 from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, series_names
 from bids_sr.sr.method import REMOVED, get_method, methods_trained_on, offered_methods
 
-AUTO = "auto"
-AUTO_METHODS: dict[str, tuple[str, ...]] = {"bold": ("srgan", "sbl"), "anat": ("srgan",)}
+_AUTO = "auto"
+_AUTO_METHODS: dict[str, tuple[str, ...]] = {"bold": ("srgan", "sbl"), "anat": ("srgan",)}
 """What `auto` may stand for, by target."""
 
 
@@ -49,7 +49,7 @@ class SuperRes(Checked):
         "rigid", "--anat-align", "registration between the scans of a head for --sr-target anat"
     )
     methods: tuple[str, ...] = option(
-        (AUTO,),
+        (_AUTO,),
         "--sr-method NAME",
         f"auto (sbl, and srgan if there is a T2*w pair), or one or more of {', '.join(offered_methods())} "
         "(sbl, tv, dip need no pair), or baselines alone",
@@ -119,7 +119,7 @@ class SuperRes(Checked):
         named = is_label(self.calibration) or self.calibration_file is not None
         self._need(named, "calibration", "it is auto, none, the acq- label of a BOLD run, or a file (.nii.gz)")
         for name in self.methods:
-            if name != AUTO:
+            if name != _AUTO:
                 _check_method(name)
         self._need(bool(self.methods), "methods", "at least one method or baseline is needed")
         self._need(self.factor is None or 1 < self.factor <= 8, "factor", "a factor lies above 1, and up to 8")
@@ -129,13 +129,13 @@ class SuperRes(Checked):
     @property
     def auto(self) -> bool:
         """Whether each run gets the methods that its data allow."""
-        return AUTO in self.methods
+        return _AUTO in self.methods
 
     @property
     def chosen(self) -> tuple[str, ...]:
         """Methods and baselines by their names; with `auto` all that a run may get."""
-        found = AUTO_METHODS[self.target] if self.auto else ()
-        return tuple(dict.fromkeys((*found, *(name for name in self.methods if name != AUTO))))
+        found = _AUTO_METHODS[self.target] if self.auto else ()
+        return tuple(dict.fromkeys((*found, *(name for name in self.methods if name != _AUTO))))
 
     @property
     def learned(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Literal
 from bids_sr.notices import Notice
 
 _LARGEST = sys.float_info.max
-CLOSE = 0.75  # of `difflib`, from which a name is proposed for another
+_CLOSE = 0.75  # of `difflib`, from which a name is proposed for another
 
 
 class UsageError(Exception):
@@ -46,7 +46,7 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
     part = [
         each for each in bare if len(word) > 2 and (each.startswith(word) or each.endswith((f".{word}", f"-{word}")))
     ]
-    close = part if len(part) == 1 else difflib.get_close_matches(word, list(bare), n=1, cutoff=CLOSE)
+    close = part if len(part) == 1 else difflib.get_close_matches(word, list(bare), n=1, cutoff=_CLOSE)
     return f"did you mean {bare[close[0]]!r}?" if close else ""
 
 

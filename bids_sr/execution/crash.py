@@ -23,7 +23,7 @@ from bids_sr.version import __version__
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
-LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 _LONGEST = 300  # characters of an input that are shown
 
 _FULL = re.compile(r"No space left on device|no space left on|Disk quota exceeded|Errno (28|122)\b")
@@ -79,7 +79,7 @@ def write_crash(
     for place in (crash_dir, Path(node.base_dir or "."), Path(tempfile.gettempdir())):
         with contextlib.suppress(OSError):
             return replace(crash, file=atomic_files.write_whole(place / name, text))
-    LOGGER.error("no crash file can be written anywhere; it would say:\n%s", text)
+    _LOGGER.error("no crash file can be written anywhere; it would say:\n%s", text)
     return crash
 
 
@@ -101,7 +101,7 @@ def report_crash(
         peak_gb=peak_gb,
         remedy=remedy,
     )
-    LOGGER.error("%s failed: see %s", node.fullname, crash.file)
+    _LOGGER.error("%s failed: see %s", node.fullname, crash.file)
     written.append(crash)
     return str(crash.file)
 

@@ -18,10 +18,10 @@ from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import DiskFullError
 from bids_sr.pipeline.store import store
 
-LOGGER = logging.getLogger(__name__)
-Told = Callable[[pe.Node, str], None]
+_LOGGER = logging.getLogger(__name__)
+_Told = Callable[[pe.Node, str], None]
 """Is called with a node and "start", "end" or "exception"."""
-SILENT = logging.CRITICAL + 1
+_SILENT = logging.CRITICAL + 1
 """Level of nipype's loggers: what failed and why is in the crash files, and said once."""
 
 
@@ -57,7 +57,7 @@ def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: boo
         }
     )
     nipype_logging.update_logging(config)
-    level = logging.INFO if verbose else SILENT
+    level = logging.INFO if verbose else _SILENT
     for name in ("nipype.workflow", "nipype.utils", "nipype.interface"):
         logging.getLogger(name).setLevel(level)
 
@@ -70,7 +70,7 @@ def _nodes(workflow: pe.Workflow) -> list[pe.Node]:
     return nodes
 
 
-def _runner(plugin: Plugin, nprocs: int, mem_gb: float, has_gpu: bool, progress: Told | None) -> PluginBase:
+def _runner(plugin: Plugin, nprocs: int, mem_gb: float, has_gpu: bool, progress: _Told | None) -> PluginBase:
     """The plugin of nipype; nothing of the others is imported."""
     if not plugin.is_cluster:
         from bids_sr.execution.multiproc import ResilientMultiProc
@@ -113,7 +113,7 @@ def execute(
     mem_gb: float,
     crash_dir: Path,
     plugin: Plugin,
-    progress: Told | None = None,
+    progress: _Told | None = None,
     has_gpu: bool = False,
 ) -> RunOutcome:
     """Run the workflow; a node that fails does not stop those that do not need it.
@@ -122,7 +122,7 @@ def execute(
     ----------
     nprocs, mem_gb : what all the nodes that run at one time may take together
     plugin : whether nodes run here or as jobs of SLURM, and how these are asked for
-    progress : see `Told`
+    progress : see `_Told`
 
     Raises `KeyboardInterrupt` when the run was interrupted; workers are gone by then, and finished nodes stay finished.
 
@@ -131,7 +131,7 @@ def execute(
     # steps run again whose files were deleted, cut short or touched since; nipype would call them done
     nodes = _nodes(workflow)
     if again := len(forget_damaged(nodes)):
-        LOGGER.warning("files of %d steps are no longer as they were left: these steps run again", again)
+        _LOGGER.warning("files of %d steps are no longer as they were left: these steps run again", again)
     runner = _runner(plugin, nprocs, mem_gb, has_gpu, progress)
     failure: Exception | None = None
     try:
@@ -140,7 +140,7 @@ def execute(
     except Exception as error:
         failure = error
         if not isinstance(error, DiskFullError):  # which is said once, at the end
-            LOGGER.error("the run did not finish: %s", str(error).strip().splitlines()[-1] if str(error) else error)
+            _LOGGER.error("the run did not finish: %s", str(error).strip().splitlines()[-1] if str(error) else error)
     _tell_cluster_failure(failure, crash_dir)
     crashes: tuple[Crash, ...] = tuple(getattr(runner, "crashes", ()))
     files = tuple(sorted({*crash_dir.glob("crash*.txt"), *(each.file for each in crashes)} - before))

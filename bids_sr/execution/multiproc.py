@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from networkx import DiGraph
     from nipype.pipeline.engine import Node
 
-LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 _WAIT_S = 60.0  # for a killed worker to be gone; one that the kernel holds in a file system can take long
 _LOOK_AGAIN_S = 1.0  # where nothing was heard for so long; also how late a signal may be noticed
-PRELOAD = (
+_PRELOAD = (
     "nipype.pipeline.engine",
     "bids_sr.pipeline.nipype_interface",
     "bids_sr.workflows.base",  # with it all steps
@@ -66,13 +66,13 @@ def start_worker(cwd: str, level: int) -> None:
     os.chdir(cwd)
     os.environ["NIPYPE_NO_ET"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the scheduler ends its workers itself
-    end_with_parent()
+    _end_with_parent()
     logging.getLogger("bids_sr").propagate = False  # what the steps warn of is kept, and told at the end
     for name in ("nipype.workflow", "nipype.utils", "nipype.interface"):  # importing this module has set them up
         logging.getLogger(name).setLevel(level)
 
 
-def end_with_parent() -> None:
+def _end_with_parent() -> None:
     """Have the kernel end this worker when its scheduler is gone, also where that was killed.
 
     A worker that outlived it would write to directories that the next run uses. The kernel signals when the other end
@@ -117,7 +117,7 @@ def _kill_pool(pool: ProcessPoolExecutor, *, wait: bool = False) -> None:
     pool.shutdown(wait=False, cancel_futures=True)
 
 
-class WorkerDied(RuntimeError):
+class _WorkerDied(RuntimeError):
     """The process that ran a node was killed from outside, most often by the kernel for want of memory."""
 
 
@@ -138,7 +138,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         self, *, n_procs: int, memory_gb: float, has_gpu: bool = False,
         **arguments: object,
     ) -> None:  # fmt: skip
-        mp.get_context("forkserver").set_forkserver_preload(list(PRELOAD))
+        mp.get_context("forkserver").set_forkserver_preload(list(_PRELOAD))
         known = {"mp_context": "forkserver", "n_procs": n_procs, "memory_gb": memory_gb, **arguments}
         super().__init__(plugin_args=known)
         self.n_gpu_procs = 1  # whatever there is: torch takes the first that is visible
@@ -230,14 +230,14 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
             return result
         node = self._nodes[taskid][0]
         if taskid not in self._second_try:
-            LOGGER.warning("The worker that ran %s was killed; trying once more on its own.", node.fullname)
+            _LOGGER.warning("The worker that ran %s was killed; trying once more on its own.", node.fullname)
             self._second_try.add(taskid)
             self._taskresult.pop(taskid, None)
             _kill_pool(self._pool_of[taskid], wait=True)  # one that was just starting would do the same step beside us
             pool = self._own_pools[taskid] = self._new_pool(1)
             self._submit_to(pool, taskid)
             return None
-        died = WorkerDied(
+        died = _WorkerDied(
             f"The worker that ran {node.fullname} was killed twice, most likely because memory ran out "
             f"(the node declares {node.mem_gb:.2f} GB). "
             "Give it more: fewer --nprocs, a larger --mem, or a bigger machine."

@@ -20,12 +20,12 @@ from bids_sr.pipeline.store import RECORD as WRITTEN
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
-LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 RECORD = "_left.json"
 _OWN = {"_node.pklz", "_inputs.pklz", RECORD}  # nipype rewrites the first two, and reads neither to run a step
 _HASH = "_0x*.json"
 
-Stamp = list[int]
+_Stamp = list[int]
 
 
 def note_left(folder: Path) -> None:
@@ -36,13 +36,13 @@ def note_left(folder: Path) -> None:
         with atomic_files.whole_file(folder / RECORD, durable=False) as part:
             part.write_text(json.dumps(stamps), encoding="utf-8")
     except OSError as error:
-        LOGGER.warning("%s: what it holds could not be noted, so a rerun does this step again (%s)", folder, error)
+        _LOGGER.warning("%s: what it holds could not be noted, so a rerun does this step again (%s)", folder, error)
 
 
 def intact(folder: Path) -> bool:
     """Whether all that a step has left is there as it was left."""
     try:
-        stamps: dict[str, Stamp] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        stamps: dict[str, _Stamp] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         return bool(stamps) and all(_stamp(folder / name)[: len(stamp)] == stamp for name, stamp in stamps.items())
     except (OSError, ValueError, AttributeError, TypeError):
         return False
@@ -100,6 +100,6 @@ def _stored(folder: Path) -> list[Path]:
     return []
 
 
-def _stamp(path: Path) -> Stamp:
+def _stamp(path: Path) -> _Stamp:
     found = path.stat()
     return [found.st_size, found.st_mtime_ns]

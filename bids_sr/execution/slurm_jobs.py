@@ -30,7 +30,7 @@ from bids_sr.slurm.slurm_calls import ACTIVE, SlurmError
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
-LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 _NEVER = {
     "DependencyNeverSatisfied", "BadConstraints", "InvalidAccount", "InvalidQOS", "PartitionConfig",
     "PartitionNodeLimit", "PartitionTimeLimit", "AccountNotAllowed", "QOSNotAllowed", "JobHoldMaxRequeue",
@@ -52,7 +52,7 @@ class Ending:
 
 
 @dataclass(kw_only=True, slots=True)
-class Job:
+class _Job:
     """One job under way: steps that run one after the other, and what SLURM calls it (empty where it was not taken)."""
 
     nodes: "tuple[Node, ...]"
@@ -74,7 +74,7 @@ class Jobs:
     queue: Queue = field(init=False)
     token: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     unreachable: Unreachable | None = field(default=None, init=False)
-    _jobs: dict[int, Job] = field(default_factory=dict, init=False)
+    _jobs: dict[int, _Job] = field(default_factory=dict, init=False)
     _count: int = field(default=0, init=False)
     _looked: float = field(default=0.0, init=False)
     _polled: float = field(default=0.0, init=False)
@@ -82,7 +82,7 @@ class Jobs:
     def __post_init__(self) -> None:
         self.queue = Queue(patience=self.options.patience_seconds)
 
-    def __getitem__(self, number: int) -> Job:
+    def __getitem__(self, number: int) -> _Job:
         return self._jobs[number]
 
     @property
@@ -106,7 +106,7 @@ class Jobs:
 
         if not tokens or not (left := self.queue.named(orphaned)):
             return
-        LOGGER.warning("ending %d jobs that an earlier run has left in the queue", len(left))
+        _LOGGER.warning("ending %d jobs that an earlier run has left in the queue", len(left))
         self.queue.cancel(left)
         if not self._wait_for_end(orphaned, _ORPHAN_SECONDS):
             raise SlurmError(
@@ -136,7 +136,7 @@ class Jobs:
         }
         (folder / "order.json").write_text(json.dumps(order))
         (folder / "job.sh").write_text(script(folder, self.options.template))
-        job = self._jobs[number] = Job(nodes=tuple(nodes), folder=folder)
+        job = self._jobs[number] = _Job(nodes=tuple(nodes), folder=folder)
         dependency = [f"--dependency=afterok:{':'.join(after)}", "--kill-on-invalid-dep=yes"] if after else []
         arguments = [*requests(nodes, folder, self.options), *dependency, str(folder / "job.sh")]
         name = f"{_plain(nodes[-1].fullname)}.{number}.{self.token}"
@@ -176,7 +176,7 @@ class Jobs:
         self.queue.cancel(job.slurm_id for job in self._waiting().values())
         self.queue.cancel(self.queue.named(self._is_own))
         if not self._wait_for_end(self._is_own, _GONE_SECONDS):
-            LOGGER.warning("jobs %s were told to end and have not yet", ", ".join(self.queue.named(self._is_own)))
+            _LOGGER.warning("jobs %s were told to end and have not yet", ", ".join(self.queue.named(self._is_own)))
 
     def tidy(self) -> None:
         """Remove the folder of this run where nothing in it tells of a failure."""
@@ -198,7 +198,7 @@ class Jobs:
         self._look()
         return bool(self._waiting())
 
-    def _waiting(self) -> dict[int, Job]:
+    def _waiting(self) -> dict[int, _Job]:
         return {number: job for number, job in self._jobs.items() if job.slurm_id and job.ending is None}
 
     def _answer(self, number: int) -> Path:
@@ -218,7 +218,7 @@ class Jobs:
             self._poll(waiting)
             self._polled = time.monotonic()
 
-    def _take(self, number: int, job: Job) -> None:
+    def _take(self, number: int, job: _Job) -> None:
         """Take the answer of a job, once the results it speaks of are to be seen here."""
         answer = json.loads(self._answer(number).read_text())
         if answer["traceback"]:
@@ -235,7 +235,7 @@ class Jobs:
             text = f"SLURM job {job.slurm_id} ran {_name(job)} on {answer['host']}; its result cannot be seen here."
             job.ending = self._lost(job, text, Why.UNSEEN)
 
-    def _poll(self, waiting: Mapping[int, Job]) -> None:
+    def _poll(self, waiting: Mapping[int, _Job]) -> None:
         try:
             states = self.queue.states([job.slurm_id for job in waiting.values()])
         except Unreachable as error:
@@ -255,7 +255,7 @@ class Jobs:
             elif now - job.since >= self.options.grace_seconds and not self._answer(number).exists():
                 job.ending = self._classify_lost_job(job)
 
-    def _classify_lost_job(self, job: Job) -> Ending:
+    def _classify_lost_job(self, job: _Job) -> Ending:
         """Say why a job will not answer any more."""
         if job.doomed:
             self.queue.cancel([job.slurm_id])
@@ -267,7 +267,7 @@ class Jobs:
         text = f"SLURM job {job.slurm_id} that ran {_name(job)} ended {told.state}{details} without a result."
         return self._lost(job, text, told.why, host=told.host)
 
-    def _lost(self, job: Job, text: str, why: Why, host: str = "") -> Ending:
+    def _lost(self, job: _Job, text: str, why: Why, host: str = "") -> Ending:
         node = job.nodes[-1]
         asked = [word for word in requests(job.nodes, job.folder, self.options) if word.startswith(("--mem", "--time"))]
         had = f"It had asked for: {' '.join(asked) or 'the defaults of the partition'}; "
@@ -275,7 +275,7 @@ class Jobs:
         return Ending(failed=node.fullname, traceback=lines, remedy=REMEDIES[why][1], host=host)
 
 
-def _name(job: Job) -> str:
+def _name(job: _Job) -> str:
     return str(job.nodes[-1].fullname)
 
 

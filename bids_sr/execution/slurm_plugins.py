@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from networkx import DiGraph
     from nipype.pipeline.engine import Node
 
-LOGGER = logging.getLogger(__name__)
-FOLDER = "slurm"
+_LOGGER = logging.getLogger(__name__)
+_FOLDER = "slurm"
 """Directory of the jobs in the work directory."""
 
 
@@ -55,7 +55,7 @@ class _OnCluster:
         Whatever ends the block, no job outlives it.
         """
         nodes = list(graph.nodes())
-        root = Path(nodes[0].base_dir) / FOLDER
+        root = Path(nodes[0].base_dir) / _FOLDER
         self._jobs = Jobs(root=root, options=self._options)
         self._jobs.take_over({node.fullname for node in nodes})
         try:
@@ -198,7 +198,7 @@ def finished(graph: "DiGraph[Node]") -> "set[Node]":
             try:
                 current = all(deepcopy(node).is_cached())  # a copy, as asking fills in the inputs
             except Exception:
-                LOGGER.debug("cannot tell whether %s is done; it runs", node.fullname, exc_info=True)
+                _LOGGER.debug("cannot tell whether %s is done; it runs", node.fullname, exc_info=True)
                 current = False
             if current:
                 done.add(node)

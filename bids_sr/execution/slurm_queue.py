@@ -22,7 +22,7 @@ from bids_sr.slurm.slurm_calls import (
     rows,
 )
 
-LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 _SILENT = re.compile(
     r"unable to contact|connection (refused|timed out|reset|failure)|timed out|not available at the moment|temporarily"
@@ -89,7 +89,7 @@ class Queue:
             tried = True
             if _CROWDED.search(said) and alive():
                 self._heard()
-                LOGGER.info("SLURM takes no more jobs of this user now; waiting")
+                _LOGGER.info("SLURM takes no more jobs of this user now; waiting")
             elif _CROWDED.search(said) or _SILENT.search(said):
                 self._silent(said)
             else:
@@ -145,6 +145,6 @@ class Queue:
         now = time.monotonic()
         if self._silent_since is None:
             self._silent_since = now
-            LOGGER.warning("SLURM does not answer (%s); trying again for %.0f s", said, self.patience)
+            _LOGGER.warning("SLURM does not answer (%s); trying again for %.0f s", said, self.patience)
         if now - self._silent_since >= self.patience:
             raise Unreachable(f"SLURM has not answered for {now - self._silent_since:.0f} s; it last said: {said}")

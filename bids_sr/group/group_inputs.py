@@ -15,7 +15,7 @@ from bids_sr.metrics.long_tables import MISSING
 from bids_sr.series import parse_map_label
 from bids_sr.stats.group.group_values import TABLES
 
-Wanted = Callable[[Mapping[str, str]], bool]
+_Wanted = Callable[[Mapping[str, str]], bool]
 """Told the entities of a file (long names of pybids), whether its run takes part."""
 MapKey = tuple[str, str, float, str]
 """Contrast, series, FWHM (mm), statistic."""
@@ -52,7 +52,7 @@ def _scan(entities: Mapping[str, str]) -> frozenset[tuple[str, str]]:
     return frozenset((key, label_of(entities, key)) for key in entities if key not in _OF_FILES)
 
 
-def _func_files(output_dir: Path, ending: str, wanted: Wanted) -> Iterator[tuple[Path, dict[str, str]]]:
+def _func_files(output_dir: Path, ending: str, wanted: _Wanted) -> Iterator[tuple[Path, dict[str, str]]]:
     """Files in the folders ``func`` of all participants; matching paths by pattern takes many times as long."""
     for participant in output_dir.glob("sub-*"):
         for place, _, names in os.walk(participant):
@@ -62,7 +62,7 @@ def _func_files(output_dir: Path, ending: str, wanted: Wanted) -> Iterator[tuple
                         yield path, entities
 
 
-def find_tables(output_dir: Path, wanted: Wanted = lambda _: True) -> pd.DataFrame:
+def find_tables(output_dir: Path, wanted: _Wanted = lambda _: True) -> pd.DataFrame:
     """All metrics tables of participants below a folder of derivatives, in the order of their runs.
 
     Parameters
@@ -167,7 +167,7 @@ class RunMaps:
         return self.mask is not None and self.boldref is not None and (by_transform or space in self.in_space)
 
 
-def find_runs(output_dir: Path, wanted: Wanted = lambda _: True) -> list[RunMaps]:
+def find_runs(output_dir: Path, wanted: _Wanted = lambda _: True) -> list[RunMaps]:
     """Runs with effect maps below a folder of derivatives, in the order of their names; parameters of `find_tables`."""
     runs: dict[Path, dict[str, dict[MapKey, Path]]] = defaultdict(lambda: defaultdict(dict))
     for path, entities in _func_files(output_dir, "_statmap.nii.gz", wanted):

@@ -26,8 +26,8 @@ from bids_sr.metrics.long_tables import MISSING
 from bids_sr.series import map_label
 from bids_sr.stats.group.group_activation import Z_SHOWN, GroupMaps, Running
 
-LOGGER = logging.getLogger(__name__)
-LEAST = 3  # participants: two leave one degree of freedom, with which nothing can be said
+_LOGGER = logging.getLogger(__name__)
+_LEAST = 3  # participants: two leave one degree of freedom, with which nothing can be said
 CHUNK = 50  # participants that one process adds up before it hands over
 
 
@@ -84,7 +84,7 @@ def group_maps(
     output_dir: Path,
     *,
     series: Sequence[str],
-    say: Callable[[str], None] = LOGGER.info,
+    say: Callable[[str], None] = _LOGGER.info,
     pool: Executor | None = None,
 ) -> GroupMaps:
     """Make and store the group maps of every task, contrast and series.
@@ -125,8 +125,8 @@ def group_maps(
         for run in reaching:
             if (run.task, run.variant) == (task, variant):
                 own.setdefault(run.participant, []).append(run)
-        if len(own) < LEAST:
-            left_out.append(f"group maps of task {task}: {_people(len(own))}, {LEAST} are needed")
+        if len(own) < _LEAST:
+            left_out.append(f"group maps of task {task}: {_people(len(own))}, {_LEAST} are needed")
             continue
         people = [own[name] for name in sorted(own)]
         add_up = partial(_summed, target=target, keys=_keys(people, series, fwhm))
@@ -139,12 +139,12 @@ def group_maps(
         tested[target.mask] |= sums.inside
         few: dict[tuple[str, int], list[str]] = {}
         for key, test in sums.tests.items():
-            if len(test.people) < LEAST:
+            if len(test.people) < _LEAST:
                 few.setdefault((key[1], len(test.people)), []).append(key[0])
             else:
                 made.append(_one_map(people[0][0], key, test, target, sums.inside, output_dir))
         left_out += [
-            f"group maps of {name}, task {task}, {', '.join(contrasts)}: {_people(count)}, {LEAST} are needed"
+            f"group maps of {name}, task {task}, {', '.join(contrasts)}: {_people(count)}, {_LEAST} are needed"
             for (name, count), contrasts in few.items()
         ]
     return GroupMaps(

@@ -104,7 +104,7 @@ def _plain(header: np.void) -> bool:
 
 
 @dataclass(slots=True)
-class Way:
+class _Way:
     """How a run reaches some voxels of the template."""
 
     run: RunMaps
@@ -136,7 +136,7 @@ class Way:
         return out  # type: ignore[return-value]
 
 
-def way_of(run: RunMaps, target: Target, at: Array) -> Way:
+def way_of(run: RunMaps, target: Target, at: Array) -> _Way:
     """How a run reaches the template: maps that are there already, else the stored transforms.
 
     Parameters
@@ -149,7 +149,7 @@ def way_of(run: RunMaps, target: Target, at: Array) -> Way:
         raise ValueError(f"{run.name} has no mask or no boldref")
     mask, affine = load_image(run.mask)
     scale = percent_scale(load_map(run.boldref)[0], mask > 0)
-    way = Way(run=run, target=target, at=at, points=None, inside=at[at], scale=scale)
+    way = _Way(run=run, target=target, at=at, points=None, inside=at[at], scale=scale)
     if run.boldref2t1w and target.space in run.t1w2std:
         from bids_sr.registration.ants import carry_points
 
@@ -161,7 +161,7 @@ def way_of(run: RunMaps, target: Target, at: Array) -> Way:
     return way
 
 
-def _stored(path: Path, way: Way, *, any_grid: bool) -> Array | None:
+def _stored(path: Path, way: _Way, *, any_grid: bool) -> Array | None:
     """Values of a map in the target's space; on another grid interpolated where that is allowed, else None."""
     data, affine = load_map(path)
     target = way.target
@@ -170,7 +170,7 @@ def _stored(path: Path, way: Way, *, any_grid: bool) -> Array | None:
     return sample_points(data, affine, target.points[way.at]) if any_grid else None
 
 
-def values_of(way: Way, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
+def values_of(way: _Way, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
     """Maps of a run on the template's voxels, in percent; those that the run lacks are absent."""
     found: dict[MapKey, Array] = {}
     stored = way.run.in_space.get(way.target.space, {})
@@ -184,7 +184,7 @@ def values_of(way: Way, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
     return {key: found[key] * np.float32(way.scale) for key in keys if key in found}
 
 
-def _variance_of(way: Way, key: MapKey) -> Array | None:
+def _variance_of(way: _Way, key: MapKey) -> Array | None:
     """Variance of the effect, (effect / t)², on the template's voxels; not positive where it is not known."""
     files = [path for stat in ("effect", "t") if (path := way.run.native.get((*key[:3], stat))) is not None]
     if way.points is None or len(files) < 2:
@@ -207,7 +207,7 @@ def fixed_effects(effects: Sequence[Array], variances: Sequence[Array | None]) -
     return np.asarray((weights * stack).sum(axis=0) / weights.sum(axis=0))
 
 
-def participant_of(ways: Sequence[Way], keys: Sequence[MapKey]) -> Mapping[MapKey, Array]:
+def participant_of(ways: Sequence[_Way], keys: Sequence[MapKey]) -> Mapping[MapKey, Array]:
     """The effects of one participant, runs combined; those that no run has are absent."""
     runs = [values_of(way, keys) for way in ways]
     found: dict[MapKey, Array] = {}

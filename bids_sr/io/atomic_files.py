@@ -15,9 +15,9 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-LARGEST_BYTES = 200_000_000  # that are read as text
+_LARGEST_BYTES = 200_000_000  # that are read as text
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-PART = ".part"
+_PART = ".part"
 
 
 class DiskFullError(OSError):
@@ -46,7 +46,7 @@ def file_system_of(path: Path) -> Path:
 
 def full_text(path: Path, *, needed: int | None = None) -> str:
     """What ran out where, and what to do about it; `needed` in bytes, where it is known."""
-    wanted = "" if needed is None else f" needs {amount(needed)}"
+    wanted = "" if needed is None else f" needs {_amount(needed)}"
     return (
         f"no space left (or your quota is used up): {path}{wanted}, and {free_text(path)}. "
         "Free some room, or choose another directory on a larger disk, then rerun the same command to resume. Nothing "
@@ -57,10 +57,10 @@ def full_text(path: Path, *, needed: int | None = None) -> str:
 def free_text(path: Path) -> str:
     """How much room the file system of a path has, as text."""
     place = file_system_of(path)
-    return f"{amount(shutil.disk_usage(place).free)} are free on the file system {place}"
+    return f"{_amount(shutil.disk_usage(place).free)} are free on the file system {place}"
 
 
-def amount(size: float) -> str:
+def _amount(size: float) -> str:
     """Bytes in the unit that gives a short number."""
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:
@@ -71,7 +71,7 @@ def amount(size: float) -> str:
 
 def beside(path: Path) -> Path:
     """A hidden name in the same directory that no other writer has, on whatever machine it runs."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{PART}")
+    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{_PART}")
 
 
 @contextlib.contextmanager
@@ -168,7 +168,7 @@ def write_json(path: Path, content: Mapping[str, object]) -> Path:
 
 def remove_leftovers(folder: Path) -> int:
     """Remove what killed writers left below a directory in which nobody writes now; the number of files removed."""
-    left = [path for path in folder.rglob(f".*{PART}") if path.is_file()]
+    left = [path for path in folder.rglob(f".*{_PART}") if path.is_file()]
     for path in left:
         path.unlink(missing_ok=True)
     return len(left)
@@ -187,12 +187,12 @@ def regular(path: Path) -> os.stat_result:
 def read_text(path: Path, *, encoding: str = "utf-8") -> str:
     """Text of a file with its line ends as they are, without waiting for a pipe or filling the memory.
 
-    Raises `OSError` as `regular` does, and for a file larger than `LARGEST_BYTES`; `UnicodeDecodeError` for another
+    Raises `OSError` as `regular` does, and for a file larger than `_LARGEST_BYTES`; `UnicodeDecodeError` for another
     encoding.
     """
     size = regular(path).st_size
-    if size > LARGEST_BYTES:
+    if size > _LARGEST_BYTES:
         raise OSError(
-            errno.EFBIG, f"it has {size / 1e6:.0f} MB, more than the {LARGEST_BYTES / 1e6:.0f} MB that are read"
+            errno.EFBIG, f"it has {size / 1e6:.0f} MB, more than the {_LARGEST_BYTES / 1e6:.0f} MB that are read"
         )
     return path.read_bytes().decode(encoding)

@@ -29,7 +29,7 @@ IGNORED = (*NO_DATA, *(f"**/*_{kind}.*" for kind in UNKNOWN_KINDS))
 
 RESULTS = "bids-sr"
 """How URIs in the data set of a primary series name the one that holds all results, and it."""
-OF_THE_USER = ("Authors", "Acknowledgements", "Funding", "EthicsApprovals", "ReferencesAndLinks", "DatasetDOI")
+_OF_THE_USER = ("Authors", "Acknowledgements", "Funding", "EthicsApprovals", "ReferencesAndLinks", "DatasetDOI")
 """Keys of a description that are kept once they are there: whoever publishes results fills them in."""
 _MARK = "*bids-sr wrote this file. It writes it anew with other results; a README without this line is left alone.*\n"
 _README = """\
@@ -76,7 +76,7 @@ def write_dataset(
 ) -> None:
     """Write description, README, CHANGES and ``.bidsignore``; files that say the same already are left as they are.
 
-    A README of the user's own is left alone, and so is what a description has of `OF_THE_USER`.
+    A README of the user's own is left alone, and so is what a description has of `_OF_THE_USER`.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def _described(
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
         **taken,
-        **{key: there[key] for key in OF_THE_USER if there.get(key)},
+        **{key: there[key] for key in _OF_THE_USER if there.get(key)},
         "HowToAcknowledge": f"{cited}. For the data: {own}" if own else f"{cited}.",
         "GeneratedBy": [generated],
         "SourceDatasets": [_source(folder, links[key]) for key, folder in sources.items()],

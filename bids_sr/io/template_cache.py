@@ -28,7 +28,7 @@ _SKELETON = ("templateflow", "conf/templateflow-skel.zip")
 _MIN_BYTES = 352  # of a file that was fetched: an image has a header
 _SAME_MM = 1e-3
 
-Grid = tuple[tuple[int, int, int], Float]
+_Grid = tuple[tuple[int, int, int], Float]
 """Shape, and voxel -> RAS mm."""
 
 
@@ -88,20 +88,20 @@ def described_resolutions(template: str) -> dict[str, float]:
     return {label: float(grid["zooms"][0]) for label, grid in _described(template.partition("+")[0]).items()}
 
 
-def grid_of(template: str, resolution: str) -> Grid | None:
+def grid_of(template: str, resolution: str) -> _Grid | None:
     """The grid of a template at one of its resolutions, axes towards right, anterior and superior; None if unknown.
 
     That of the image in the cache, or of the image that a package carries; else what the template's description says.
     """
     for ending in ("T1w.nii.gz", "desc-brain_mask.nii.gz", "desc-brain_T1w.nii.gz"):
         if (path := cached(template, ending, resolution)) is not None:
-            return ras_grid(path)
+            return _ras_grid(path)
     described = _described(template.partition("+")[0]).get(resolution)
     if described is None:
         return None
     zooms = np.array(described["zooms"], dtype=float)
     if (image := carried(template)) is not None:
-        shape, affine = ras_grid(image)
+        shape, affine = _ras_grid(image)
         if np.abs(affine[:3, :3] - np.diag(zooms)).max() < _SAME_MM:
             return shape, affine  # the description of 2009aSym has the origin of another template
     affine = np.diag([*zooms, 1.0])
@@ -110,7 +110,7 @@ def grid_of(template: str, resolution: str) -> Grid | None:
     return (x, y, z), affine
 
 
-def ras_grid(image: Path) -> Grid:
+def _ras_grid(image: Path) -> _Grid:
     """The grid of an image with its axes brought to right, anterior and superior."""
     import nibabel as nb
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bids_sr.region_names import templateflow_home
 
-TEMPLATEFLOW = "https://templateflow.s3.amazonaws.com"
+_TEMPLATEFLOW = "https://templateflow.s3.amazonaws.com"
 
 
 def uri_of(path: Path, roots: Mapping[str, Path]) -> str:
@@ -30,7 +30,7 @@ def uri_of(path: Path, roots: Mapping[str, Path]) -> str:
         return f"bids:{name}:{path.relative_to(root).as_posix()}"
     home = templateflow_home()
     if home in path.parents:
-        return f"{TEMPLATEFLOW}/{path.relative_to(home).as_posix()}"
+        return f"{_TEMPLATEFLOW}/{path.relative_to(home).as_posix()}"
     return _in_package(path) or path.absolute().as_uri()
 
 
@@ -60,7 +60,7 @@ def template_uri(space: str, resolution: str = "") -> str:
     labels = (f"res-{each}_" for one in (resolution, "1") for each in (one.zfill(2), one))
     found = (f"{stem}{label}T1w.nii.gz" for label in (*labels, ""))
     listed = _templateflow_files()
-    return next((f"{TEMPLATEFLOW}/{each}" for each in found if each in listed), "")
+    return next((f"{_TEMPLATEFLOW}/{each}" for each in found if each in listed), "")
 
 
 @cache

@@ -9,19 +9,19 @@ from typing import Literal
 from bids_sr.frozen import frozen
 from bids_sr.metrics.flags import FLAGS
 
-Better = Literal["higher", "lower", "near 1", "neither"]
-HIGHER, LOWER, ONE, NEITHER = Better.__args__  # type: ignore[attr-defined]
+_Better = Literal["higher", "lower", "near 1", "neither"]
+HIGHER, LOWER, ONE, NEITHER = _Better.__args__  # type: ignore[attr-defined]
 
 
 @frozen
-class Statistic:
+class _Statistic:
     """What the value of a row is."""
 
     unit: str  # 1 for a pure number, signal for the unit of the series
     description: str  # for the sidecar
     # direction of merit; NEITHER: a difference is no merit by itself (a smaller region can be a smaller piece of the
     # truth); None: the group does not compare it (places, counts, thresholds)
-    better: Better | None = None
+    better: _Better | None = None
     label: str = ""  # in a few words, for tables of the report, which show those that have one
 
 
@@ -29,17 +29,17 @@ class UndeclaredMetric(KeyError):
     """A name that no statistic is registered under."""
 
 
-STATISTICS: dict[str, Statistic] = {}
+STATISTICS: dict[str, _Statistic] = {}
 
 
-def register(name: str, unit: str, description: str, better: Better | None = None, *, label: str = "") -> None:
+def register(name: str, unit: str, description: str, better: _Better | None = None, *, label: str = "") -> None:
     """Add a statistic; ValueError where the name is taken."""
     if name in STATISTICS:
         raise ValueError(f"statistic {name!r} is declared twice")
-    STATISTICS[name] = Statistic(unit=unit, description=description, better=better, label=label)
+    STATISTICS[name] = _Statistic(unit=unit, description=description, better=better, label=label)
 
 
-def statistic(name: str) -> Statistic:
+def statistic(name: str) -> _Statistic:
     """The statistic of a name; UndeclaredMetric where there is none.
 
     Examples

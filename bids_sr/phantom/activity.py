@@ -12,29 +12,29 @@ from bids_sr.phantom.head import Head
 from bids_sr.phantom.presets import Preset
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
-Point = tuple[float, float, float]
+_Point = tuple[float, float, float]
 
 
 @frozen
-class Place:
+class _Place:
     """Where activity is known: MNI mm, what drives it (conditions, or one network), range of the peak in percent."""
 
-    mni: Point
+    mni: _Point
     driven_by: tuple[str, ...]
     peak: tuple[float, float]
 
 
-def _network(name: str, **places: Point) -> dict[str, Place]:
+def _network(name: str, **places: _Point) -> dict[str, _Place]:
     """Places of a network at rest; the peak is that at one standard deviation of the fluctuation."""
-    return {label: Place(mni=mni, driven_by=(name,), peak=(1.0, 1.5)) for label, mni in places.items()}
+    return {label: _Place(mni=mni, driven_by=(name,), peak=(1.0, 1.5)) for label, mni in places.items()}
 
 
 # Two foci on the ribbon of the left precentral gyrus; the supplementary motor area serves both fingers. Networks after
 # Van Dijk et al. 2010 (J Neurophysiol 103:297), table 1, and the mirrored side.
-FOCI: dict[str, Place] = {
-    "thumb": Place(mni=(-40.0, -18.0, 54.0), driven_by=("thumb",), peak=(3.0, 4.0)),
-    "little": Place(mni=(-32.0, -27.0, 59.0), driven_by=("little",), peak=(3.0, 4.0)),
-    "sma": Place(mni=(-4.0, -8.0, 58.0), driven_by=("thumb", "little"), peak=(2.0, 3.0)),
+FOCI: dict[str, _Place] = {
+    "thumb": _Place(mni=(-40.0, -18.0, 54.0), driven_by=("thumb",), peak=(3.0, 4.0)),
+    "little": _Place(mni=(-32.0, -27.0, 59.0), driven_by=("little",), peak=(3.0, 4.0)),
+    "sma": _Place(mni=(-4.0, -8.0, 58.0), driven_by=("thumb", "little"), peak=(2.0, 3.0)),
     **_network("motor", motorLeft=(-36.0, -25.0, 57.0), motorRight=(36.0, -25.0, 57.0)),
     **_network(
         "defaultMode", posteriorCingulate=(0.0, -53.0, 26.0), parietalLeft=(-48.0, -62.0, 36.0),
@@ -46,7 +46,7 @@ _BOX = 24.0  # mm, half the side of the cube around a focus in which its map is 
 
 
 @frozen
-class Focus:
+class _Focus:
     """One active place."""
 
     # key of FOCI; (3,) head point in mm where the neurons are
@@ -118,7 +118,7 @@ def _draining(head: Head, window: tuple[slice, ...], offset: Array, origin: Arra
     return veins * np.exp(-0.5 * ((offset - center) ** 2).sum(0) / 5.0**2)
 
 
-def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> Focus:
+def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> _Focus:
     """Draw one focus; `label` is a key of FOCI.
 
     Scenes: "ribbon" (gray matter along the ribbon), "veins" (most of the change sits in the draining vein), "free"
@@ -146,7 +146,7 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
         active /= active.max()
     amplitude = np.zeros(head.veins.shape, dtype=np.float32)
     amplitude[window] = active * peak / 100
-    return Focus(
+    return _Focus(
         label=label, origin=origin, peak_percent=float(peak), spread_mm=float(spread), amplitude=amplitude,
         reference="brain" if scene == "free" else "local",
     )  # fmt: skip

@@ -26,7 +26,7 @@ BOLD_LEVEL = 800.0  # mean of the brain in the written images
 DISTORTION_MM = 2.0  # largest displacement along phase encoding inside the head
 _LEAST_TR = 2.0  # s; a matrix of four times as many voxels is not measured in half a second
 _CALM = 0.5  # of the head motion of the long run: a minute is easier to lie still
-Courses = Callable[[str, Array], Array]
+_Courses = Callable[[str, Array], Array]
 """How much of a condition's change is there at given times (s)."""
 
 
@@ -49,7 +49,7 @@ class BoldRun:
     scanner: Scanner
     pose: Array
     events: list[Event]
-    courses: Courses
+    courses: _Courses
     motion: Array
     transient: Transient
     sigma: float
@@ -188,7 +188,7 @@ def calibration_events(preset: Preset) -> list[Event]:
     return [(k * block, block, kind) for k, kind in enumerate(("rest", "thumb", "rest", "little"))]
 
 
-def _courses(subject: SimulatedSubject, preset: Preset, events: list[Event], *more: int) -> Courses:
+def _courses(subject: SimulatedSubject, preset: Preset, events: list[Event], *more: int) -> _Courses:
     """Response to the blocks of a run, or at rest the fluctuations of its networks (`more`: of which run)."""
     if subject.task == "rest":
         return Fluctuations(subject.draw("fluctuations", *more), subject.conditions, preset.volumes * preset.tr)

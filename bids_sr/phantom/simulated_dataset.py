@@ -22,7 +22,7 @@ from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.phantom.still_scans import StillScan, pair, structural, t1w
 from bids_sr.version import __version__
 
-Progress = Callable[[str], None]
+_Progress = Callable[[str], None]
 _BIDS_VERSION = "1.9.0"
 _SCANNER = {"MagneticFieldStrength": 3, "Manufacturer": "simulated"}
 EARLIEST_MS, LATEST_MS = 5.0, 150.0  # before, k-space is not read out; after, tissue has no signal left
@@ -85,7 +85,7 @@ class Study:
         return replace(preset, volumes=self.volumes) if self.volumes else preset
 
 
-def make_dataset(out: Path, study: Study, *, threads: int | None = None, progress: Progress | None = None) -> None:
+def make_dataset(out: Path, study: Study, *, threads: int | None = None, progress: _Progress | None = None) -> None:
     """Simulate a study and write it to a directory that does not exist or is empty, else raise `PhantomError`.
 
     `threads` are for the volumes of the BOLD (default: up to 4, as many as there are cores) and change nothing but the
@@ -153,7 +153,7 @@ def _describe(root: Path, study: Study) -> None:
     })  # fmt: skip
 
 
-def _write_subject(root: Path, study: Study, number: int, threads: int, say: Progress) -> None:
+def _write_subject(root: Path, study: Study, number: int, threads: int, say: _Progress) -> None:
     preset, name = study.protocol, f"sub-{number + 1:02d}"
     say(f"{name}: head, activity and motion")
     subject = SimulatedSubject(

@@ -33,7 +33,7 @@ class Line(NamedTuple):
         return "".join(("  " * self.depth, self.name, *told))
 
 
-Block = tuple[Line, ...]
+_Block = tuple[Line, ...]
 """A step, or scopes that are alike with all that is in them."""
 
 
@@ -42,19 +42,19 @@ def who_makes_what(graph: Graph) -> list[Line]:
     return [line for block in _blocks(graph, graph.scope, 0) for line in block]
 
 
-def _blocks(graph: Graph, scope: Scope, depth: int) -> list[Block]:
+def _blocks(graph: Graph, scope: Scope, depth: int) -> list[_Block]:
     """What a scope holds."""
-    held: dict[tuple[Block, ...], list[str]] = {}  # and names of the scopes that hold it, none for a step
+    held: dict[tuple[_Block, ...], list[str]] = {}  # and names of the scopes that hold it, none for a step
     for member in _in_order(graph, scope):
         if isinstance(member, Placed):
             held[((_line(graph, member, depth),),)] = []
         elif inside := tuple(_blocks(graph, member, depth + 1)):
             held.setdefault(inside, []).append(member.name)
-    before: dict[Block, str] = {}  # where it stood first
+    before: dict[_Block, str] = {}  # where it stood first
     return [_alike(inside, names, depth, before) if names else inside[0] for inside, names in held.items()]
 
 
-def _alike(inside: tuple[Block, ...], names: list[str], depth: int, before: dict[Block, str]) -> Block:
+def _alike(inside: tuple[_Block, ...], names: list[str], depth: int, before: dict[_Block, str]) -> _Block:
     """Scopes of one content, of which what stood in another is only named."""
     again: dict[str, list[str]] = {}
     for block in inside:

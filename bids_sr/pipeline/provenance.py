@@ -17,13 +17,13 @@ from bids_sr.pipeline.store import derivative_path
 if TYPE_CHECKING:
     from bids_sr.pipeline.graph import Maker, Placed, Wire
 
-Wires = Mapping["Placed", Mapping[str, "Wire"]]
+_Wires = Mapping["Placed", Mapping[str, "Wire"]]
 Found = Iterator[tuple[str, bool]]
 """URIs, and whether each is a source itself, rather than a source of what is not stored."""
-NO_SIDECAR = frozenset({".safetensors"})
+_NO_SIDECAR = frozenset({".safetensors"})
 """Files that tell nothing of themselves: what they are made of is named beside them."""
-SERIES = "_bold.nii.gz"  # the parent of a series is always named
-ALIGNED = {"": "reference", "T1w": "t1w_preproc"}
+_SERIES = "_bold.nii.gz"  # the parent of a series is always named
+_ALIGNED = {"": "reference", "T1w": "t1w_preproc"}
 """What images of a space lie on, by its name in the graph; the template's spaces are none of the graph."""
 
 
@@ -37,7 +37,7 @@ class Provenance:
     uri : how a file that was given is named
     """
 
-    def __init__(self, wires: Wires, store: object, uri: Callable[[Path], str]) -> None:
+    def __init__(self, wires: _Wires, store: object, uri: Callable[[Path], str]) -> None:
         self.wires, self.uri = wires, uri
         self.stored: dict[Maker, str] = {}
         for placed in (each for each in wires if each.step is store):
@@ -55,9 +55,9 @@ class Provenance:
         if source is None or (maker.port is not None and maker.port.kind.drawn):
             return {}
         uri, own = self.stored.get(maker, ""), placed.settings["own_entities"]
-        spaces = [own.get("space", "")] if isinstance(own, Mapping) else [*ALIGNED]
+        spaces = [own.get("space", "")] if isinstance(own, Mapping) else [*_ALIGNED]
         spaces = spaces if not uri or uri.endswith(".nii.gz") else []
-        lies_on = {space: placed.scope.find(ALIGNED[space]) for space in spaces if space in ALIGNED}
+        lies_on = {space: placed.scope.find(_ALIGNED[space]) for space in spaces if space in _ALIGNED}
         references = {space: self.stored[one] for space, one in lies_on.items() if one is not None and one.placed
                       and one in self.stored}  # fmt: skip
         return {
@@ -71,7 +71,7 @@ class Provenance:
         further = [self._before(self.maker[uri]) for uri in found if uri in self.maker]
         return [
             uri for uri, itself in found.items()
-            if itself or uri.endswith(SERIES) or not any(uri in before for before in further)
+            if itself or uri.endswith(_SERIES) or not any(uri in before for before in further)
         ]  # fmt: skip
 
     def _before_once(self, maker: "Maker") -> frozenset[str]:
@@ -101,7 +101,7 @@ class Provenance:
             yield from ((uri, False) for uri in self._made_of(maker.placed))
             return
         yield stored, True
-        if Path(stored).suffix in NO_SIDECAR:
+        if Path(stored).suffix in _NO_SIDECAR:
             yield from self._made_of(maker.placed).items()
 
 

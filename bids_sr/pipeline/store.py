@@ -20,7 +20,7 @@ from bids_sr.pipeline.step import Varies, step
 
 RECORD = "written.json"
 _NOTHING: Mapping[str, str] = {}
-WITHOUT_SIDECAR = frozenset({"xfm"})
+_WITHOUT_SIDECAR = frozenset({"xfm"})
 """Kinds of which nobody asks metadata: in the data set for other programs these have none, which spares files."""
 _NOTHING_VARIES: Varies = {}
 
@@ -62,7 +62,7 @@ def derivative_path(entities: Mapping[str, str]) -> str:
     return str(path)
 
 
-def full_extension(path: Path) -> str:
+def _full_extension(path: Path) -> str:
     """Extension of a file, ``.nii.gz`` as one; derivatives are always compressed."""
     name = path.name
     if name.endswith((".nii", ".nii.gz")):
@@ -86,7 +86,7 @@ def _store(source: Path, target: Path, dtype: str, order: AxisOrder, code: int) 
 
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_files.whole_file(target) as beside:
-        if full_extension(source) != ".nii.gz":
+        if _full_extension(source) != ".nii.gz":
             shutil.copyfile(source, beside)
         elif _dimensions(source) == 4:
             compress_series(source, beside, dtype=dtype, order=order, code=code)
@@ -209,7 +209,7 @@ def store(
         own = _named(source) if own_entities is None else own_entities
         if among is not None and not any(each.items() <= own.items() for each in among):
             continue
-        found = {**entities, **own, "extension": full_extension(source)}
+        found = {**entities, **own, "extension": _full_extension(source)}
         note = beside.get(source.name)
         told = beside.get(source.name.partition(".")[0])
         given = _read(told) if told else {**own_sidecar, **(sidecar or {})}
@@ -228,7 +228,7 @@ def store(
         for series in datasets if linked is not None else ():
             root = dataset_of(output_dir, series)
             there = {**found, **(linked or {})}
-            if "space" in found or there["suffix"] not in WITHOUT_SIDECAR:
+            if "space" in found or there["suffix"] not in _WITHOUT_SIDECAR:
                 all_labels = {**there, "label": ""} if there["suffix"] == "probseg" else there  # one for all tissues
                 _write_sidecar(root, all_labels, _of_results(content))
             written.append(target := root / derivative_path(there))

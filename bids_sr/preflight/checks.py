@@ -36,7 +36,7 @@ def check(settings: Settings) -> Plan:
     if any(problem.what in places for problem in found.problems):  # said before the data set is indexed
         return Plan(problems=tuple(found.problems))
     if settings.superres.target == "anat":
-        return check_structural(settings, found)
+        return _check_structural(settings, found)
     surveyed = survey(settings)
     _warn_of_missing_events(surveyed, settings, found)
     found.add_all(surveyed)
@@ -175,7 +175,7 @@ def without_unfit_references(plan: Plan, problems: Sequence[Notice]) -> tuple[Pl
     return plan, tuple(problem for problem in problems if problem not in taken)
 
 
-def check_structural(settings: Settings, found: Findings) -> Plan:
+def _check_structural(settings: Settings, found: Findings) -> Plan:
     """Plan a call and collect every problem in `found`; reads headers only and writes nothing.
 
     Returns

@@ -21,7 +21,7 @@ ACQUIRED = ACQUIRED_BAND
 LABEL = ":desc-"
 
 
-def why_no_name(name: str) -> str:
+def _why_no_name(name: str) -> str:
     """Why a name cannot be that of a compared series; "" where it can.
 
     >>> why_no_name("NORDIC")
@@ -130,7 +130,7 @@ def _named_well(given: Sequence[tuple[str, Path, str]], settings: Settings, foun
     before, names = len(found.problems), [name for name, _, _ in given]
     for name, path, label in given:
         option = f"--compare {name}={path}"
-        if why := why_no_name(name):
+        if why := _why_no_name(name):
             taken = f"{', '.join(BASELINES)}, {', '.join(offered_methods())}, raw, measured"
             found.refuse_option(option, why, f"Take another name of letters and digits, none of: {taken}.")
         elif names.count(name) > 1:

@@ -14,7 +14,7 @@ from bids_sr.region_names import find_atlas, is_aal2, is_file
 SPARE_GB = 0.2  # for logs and figures, which no estimate counts
 
 
-def existing_parent(path: Path) -> Path:
+def _existing_parent(path: Path) -> Path:
     """The path itself or the nearest directory above it that exists."""
     path = path.absolute()
     while not os.path.lexists(path) and path != path.parent:
@@ -100,7 +100,7 @@ def _check_models(settings: Settings, found: Findings) -> None:
 
 
 def _check_writable(what: str, path: Path, found: Findings, *, only_there: bool = False) -> None:
-    parent, fix = existing_parent(path), "Choose another directory, or change its permissions."
+    parent, fix = _existing_parent(path), "Choose another directory, or change its permissions."
     if only_there and not path.is_dir():
         return
     if not parent.is_dir():
@@ -173,12 +173,12 @@ def check_room(settings: Settings, estimate: Estimate, found: Findings) -> None:
     paths = settings.paths
     for path, gigabytes in ((paths.output_dir, estimate.output_gb), (paths.work_dir, estimate.work_gb)):
         if path is not None:
-            parent = existing_parent(path)
+            parent = _existing_parent(path)
             _, so_far, others = needs.setdefault(parent.stat().st_dev, (parent, 0.0, []))
             needs[parent.stat().st_dev] = (parent, so_far + gigabytes, [*others, path])
     for parent, need, places in needs.values():
         free = shutil.disk_usage(parent).free / 1e9
-        if free < need + SPARE_GB and free + sum(map(written_gb, places)) < need + SPARE_GB:
+        if free < need + SPARE_GB and free + sum(map(_written_gb, places)) < need + SPARE_GB:
             needed = f"{_gb(need + SPARE_GB)} are needed ({_gb(SPARE_GB)} of it for logs and figures)"
             found.refuse(
                 " and ".join(map(str, places)),
@@ -193,7 +193,7 @@ def _gb(size: float) -> str:
     return f"{size:.1f} GB" if size >= 1 else f"{size:.2f} GB"
 
 
-def written_gb(path: Path) -> float:
+def _written_gb(path: Path) -> float:
     """Size of the files in a directory (GB)."""
     files = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
     return sum(os.lstat(file).st_size for file in files) / 1e9

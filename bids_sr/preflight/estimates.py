@@ -68,7 +68,7 @@ _CORE_USE = 0.85
 _CORES_A_RUN = 2.5
 
 
-ALIGN = {"rigid": 1.0, "affine": 1.5, "nonlinear": 2.0}
+_ALIGN = {"rigid": 1.0, "affine": 1.5, "nonlinear": 2.0}
 """What other transforms make of `_SCANS_PREPARE_S`: an affine measured; a deformation by its further iterations."""
 
 
@@ -83,11 +83,11 @@ class _Costed:
 
     def high(self, runs: Sequence[BoldRun]) -> float:
         """Millions of voxels in all volumes on the high-resolution grid."""
-        return sum(run_gigabytes(run, self.settings)[1] for run in runs) * 1e3 / 4
+        return sum(_run_gigabytes(run, self.settings)[1] for run in runs) * 1e3 / 4
 
     def low(self, runs: Sequence[BoldRun]) -> float:
         """Millions of voxels in all volumes on the acquired grid."""
-        return sum(run_gigabytes(run, self.settings)[0] for run in runs) * 1e3 / 4
+        return sum(_run_gigabytes(run, self.settings)[0] for run in runs) * 1e3 / 4
 
     def grid(self, runs: Sequence[BoldRun]) -> float:
         """Millions of voxels of one volume of each run on the acquired grid."""
@@ -98,7 +98,7 @@ class _Costed:
         return Row(stage=stage, minutes=seconds / 60, memory_gb=step_gb(need, self.sizes), disk_gb=disk_gb)
 
 
-def run_gigabytes(run: BoldRun, settings: Settings) -> tuple[float, float]:
+def _run_gigabytes(run: BoldRun, settings: Settings) -> tuple[float, float]:
     """Size of the series as float32 (GB), on the acquired and on the high-resolution grid."""
     low = float(np.prod(run.shape)) * run.n_volumes * 4e-9
     return low, low * float(np.prod(factor_of(run, settings)))
@@ -164,13 +164,13 @@ def _calibrations(work: _Costed) -> list[Row]:
     volumes = [math.prod(run.shape) * math.prod(one.factor or ()) * one.n_volumes / 1e6 for run, one in found]
     seconds = sum(_CALIBRATION_S + _CALIBRATION_S_HIGH * size for size in volumes)
     at_once = min(work.settings.resources.nprocs or 1, len(found))
-    added = at_once * max(run_gigabytes(run, work.settings)[1] for run, _ in found)
+    added = at_once * max(_run_gigabytes(run, work.settings)[1] for run, _ in found)
     return [work.row("calibration", seconds, memory_model.CALIBRATE, sum(volumes) * 4e-3 + added)]
 
 
 def _motion(work: _Costed) -> Row:
     copies = 3 if any(run.slice_timing for run in work.runs) else 2  # imported, in time, in space (`raw`)
-    disk = copies * sum(run_gigabytes(run, work.settings)[0] for run in work.runs)
+    disk = copies * sum(_run_gigabytes(run, work.settings)[0] for run in work.runs)
     return work.row("motion", _MOTION_S_LOW * work.low(work.runs), Need(), disk)
 
 
@@ -208,7 +208,7 @@ def _series(work: _Costed) -> list[Row]:
     for name in work.plan.series[1:]:
         here = [run for run in work.runs if name in work.plan.series_of(run)]
         if here:
-            disk = sum(run_gigabytes(run, work.settings)[1] for run in here)
+            disk = sum(_run_gigabytes(run, work.settings)[1] for run in here)
             seconds = _SERIES_S * len(here) + _series_s(work, name) * work.high(here)
             rows.append(work.row(f"series {name}", seconds, memory_model.SERIES, disk))
     if volumes := _in_spaces(work):
@@ -256,12 +256,12 @@ def _evaluation(work: _Costed) -> list[Row]:
         # a member or a placebo takes what its method's series does, but for keeping it
         each = sum(n * (_series_s(work, series_name(name)) - _KEEP_S_HIGH) for name, n in extras.items())
         seconds = (each + truth * _MEASURED_S_HIGH + made * _EVALUATE_S_HIGH) * high
-        disk = made * (1 + _EFFECTS_SHARE[1]) * sum(run_gigabytes(run, work.settings)[1] for run in work.runs)
+        disk = made * (1 + _EFFECTS_SHARE[1]) * sum(_run_gigabytes(run, work.settings)[1] for run in work.runs)
         rows.append(work.row("series for evaluation", seconds, memory_model.SERIES, disk))
     if compared := [run for run in work.runs for _ in (*run.compared, *([run.another] if run.another else []))]:
         widths = len(work.settings.activation.smoothing)
         seconds = (_SERIES_S_HIGH + _EVALUATE_S_HIGH + _ACTIVATION_S_HIGH * widths) * work.high(compared)
-        disk = sum(run_gigabytes(run, work.settings)[1] for run in compared)
+        disk = sum(_run_gigabytes(run, work.settings)[1] for run in compared)
         rows.append(work.row("series of other programs", seconds, memory_model.SERIES, disk))
     return rows
 
@@ -279,7 +279,7 @@ def _results(work: _Costed) -> float:
     total = _FIGURES_GB * len(work.runs) + (_TRANSFORMS_GB + work.sizes.t1w * 4e-3) * with_t1w
     total += share * _SPACE_SHARE * _in_spaces(work) * 4e-3
     for run in work.runs:
-        low, high = run_gigabytes(run, settings)
+        low, high = _run_gigabytes(run, settings)
         contrasts = _contrasts(work, run)
         for name in work.plan.series_of(run):
             size = low if name == "raw" else high
@@ -312,7 +312,7 @@ def estimate_structural(plan: Plan, settings: Settings) -> Estimate:
     limit = (superres.max_train_minutes or 1e9) * 60 * people
     train = 0.0 if superres.model_source == "reuse" else _SCANS_TRAIN_S[superres.recipe != "fast"] * voxels
     always, for_voxels = _SCANS_PREPARE_S
-    prepare = always * people + for_voxels * ALIGN[superres.anat_align] * voxels
+    prepare = always * people + for_voxels * _ALIGN[superres.anat_align] * voxels
     always, for_voxels = _SCANS_MEASURE_S
     measure = always * people + for_voxels * voxels * copies
     stages = {

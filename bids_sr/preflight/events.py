@@ -21,16 +21,16 @@ from bids_sr.stats.glm.contrasts import (
     seconds,
 )
 
-MIN_ONSET = -24.0  # s; the hemodynamic response of anything that ended before has faded
-ASTRAY_S = 3600.0  # so far from the run no event can lie that was meant for it
-MOST_LATE = 0.5  # share of events after the end of the run beyond which the table is not that of the run
-MOST_EVENTS = 50_000
-LONGEST_NAME = 80  # letters of a trial type: it becomes part of file names
-HALF_AT_REST = 5.0  # s; a shorter half of a run holds no half period of the fastest of slow fluctuations, .1 Hz
-MOTION_REGRESSORS = 12  # six parameters and their derivatives
-MOST_VOLUMES = 5000  # beyond, building the model takes longer than all other checks
-MOST_DUMMIES = 10  # volumes that may turn out not to be in the steady state
-NEEDED = 2  # blocks of a condition: one for each half
+_MIN_ONSET = -24.0  # s; the hemodynamic response of anything that ended before has faded
+_ASTRAY_S = 3600.0  # so far from the run no event can lie that was meant for it
+_MOST_LATE = 0.5  # share of events after the end of the run beyond which the table is not that of the run
+_MOST_EVENTS = 50_000
+_LONGEST_NAME = 80  # letters of a trial type: it becomes part of file names
+_HALF_AT_REST = 5.0  # s; a shorter half of a run holds no half period of the fastest of slow fluctuations, .1 Hz
+_MOTION_REGRESSORS = 12  # six parameters and their derivatives
+_MOST_VOLUMES = 5000  # beyond, building the model takes longer than all other checks
+_MOST_DUMMIES = 10  # volumes that may turn out not to be in the steady state
+_NEEDED = 2  # blocks of a condition: one for each half
 _WHERE = "Add a table with the columns onset, duration and, for several conditions, trial_type"
 
 _IGNORE = "; or map all runs as rest, by the connectivity of seeds: --ignore events."
@@ -70,7 +70,7 @@ def _against_length(
     """Types with events in the run, of which the duration (s) is known."""
     assert run.events is not None
     table = run.events
-    astray = [row for row in rows if row.onset < -ASTRAY_S or row.onset + row.duration > duration + ASTRAY_S]
+    astray = [row for row in rows if row.onset < -_ASTRAY_S or row.onset + row.duration > duration + _ASTRAY_S]
     if astray:
         found.refuse(
             table,
@@ -84,7 +84,7 @@ def _against_length(
             f"{len(late)} of {len(rows)} events begin{'s' * (len(late) == 1)} after the end of {run.bold.name} at "
             f"{duration:g} s (the first: {late[0].trial_type!r} at {late[0].onset:g} s, line {late[0].line})"
         )
-        if len(late) > MOST_LATE * len(rows):
+        if len(late) > _MOST_LATE * len(rows):
             fix = (
                 "Check that onsets are in seconds from the first volume, that the table belongs to this run and that "
                 "the series is complete."
@@ -97,13 +97,13 @@ def _against_length(
         many = "1 event extends" if len(over) == 1 else f"{len(over)} events extend"
         text = f"{many} beyond the end of the run ({duration:g} s): cut off there."
         found.tell(table, text)
-    counting = {row.trial_type for row in rows if row.onset + row.duration > MIN_ONSET and row.onset < duration}
+    counting = {row.trial_type for row in rows if row.onset + row.duration > _MIN_ONSET and row.onset < duration}
     after = {row.trial_type for row in late}
     for name in types:
         if name not in counting:
             where = "after the end" if name in after else "more than 24 s before the start"
             found.tell(table, f"every event of {name!r} lies {where} of the run; it is not modeled.")
-    if types and not counting and len(late) <= MOST_LATE * len(rows):
+    if types and not counting and len(late) <= _MOST_LATE * len(rows):
         found.refuse(table, "all of its events lie more than 24 s before the first volume", "Check the onsets.")
     return tuple(name for name in types if name in counting)
 
@@ -112,7 +112,7 @@ def _read(path: Path, found: Findings) -> list[_Row]:
     if not found.fetched(path):
         return []
     try:
-        columns, records = read_rows(path, MOST_EVENTS + 1)
+        columns, records = read_rows(path, _MOST_EVENTS + 1)
     except TABLE_ERRORS as error:
         found.refuse(path, f"it cannot be read as a table ({error})", "Store it as tab-separated text in UTF-8.")
         return []
@@ -122,9 +122,9 @@ def _read(path: Path, found: Findings) -> list[_Row]:
         reason = f"columns are missing: {', '.join(missing)} (there are: {have})"
         found.refuse(path, reason, f"{_WHERE}, separated by tabs" + (_IGNORE if not columns else "."))
         return []
-    if len(records) > MOST_EVENTS:
+    if len(records) > _MOST_EVENTS:
         fix = "Check that it lists events, and is not a recording."
-        found.refuse(path, f"it has more than {MOST_EVENTS} rows, too many for the events of a run", fix)
+        found.refuse(path, f"it has more than {_MOST_EVENTS} rows, too many for the events of a run", fix)
         return []
     if not records:
         found.refuse(path, "it has no rows", f"{_WHERE} that says what the participant did{_IGNORE}")
@@ -164,9 +164,9 @@ def _row(path: Path, line: int, record: Mapping[str, str | None], found: Finding
     if unsound := bool(modelled_types([name])) and (onset is None or duration is None or duration < 0):
         reason = f"line {line}: onset {record['onset']!r}, duration {record['duration']!r} are not times in seconds"
         fix = "Give both in seconds; a duration of 0 means a brief event."
-    elif len(name) > LONGEST_NAME:
+    elif len(name) > _LONGEST_NAME:
         reason = f"line {line}: the name of the trial type has {len(name)} letters ({name[:20]}…)"
-        fix = f"Give it a name of {LONGEST_NAME} letters at most; it becomes part of file names."
+        fix = f"Give it a name of {_LONGEST_NAME} letters at most; it becomes part of file names."
     if fix and len(found.problems) < 3:
         found.refuse(path, reason, fix)
     return None if unsound else _Row(line=line, onset=onset or 0.0, duration=duration or 0.0, trial_type=name)
@@ -180,14 +180,14 @@ def is_long_enough(run: BoldRun, n_types: int, settings: Settings, found: Findin
     dummies = settings.preprocessing.dummy_scans or 0
     rows = run.n_volumes - dummies
     drift = math.floor(2 * rows * run.tr * settings.activation.high_pass)
-    columns = n_types + MOTION_REGRESSORS + drift + 1
+    columns = n_types + _MOTION_REGRESSORS + drift + 1
     needed = columns + 1 if run.events is None or "glm" in settings.activation.kinds else 3
     what = f"{run.n_volumes} volumes" + (f" less {dummies} dummy volumes" if dummies else "")
     reason = ""
     if rows < needed:
         reason = f"{what} are too few: the linear model has {columns} regressors and {needed} volumes are needed"
-    elif run.events is None and rows // 2 * run.tr < HALF_AT_REST - 1e-6:
-        reason = f"{what} at a TR of {run.tr:g} s are too few: a run without events needs {2 * HALF_AT_REST:g} s"
+    elif run.events is None and rows // 2 * run.tr < _HALF_AT_REST - 1e-6:
+        reason = f"{what} at a TR of {run.tr:g} s are too few: a run without events needs {2 * _HALF_AT_REST:g} s"
     if reason:
         found.refuse(run.bold, reason, "Leave the run out (--task-id, --run-id), or give fewer --dummy-scans.")
     return not reason
@@ -247,7 +247,7 @@ def is_estimable(
     run: BoldRun, contrasts: Mapping[str, Mapping[str, float]], settings: Settings, found: Findings
 ) -> bool:
     """Whether the linear model of a run with a sound events table holds, motion apart; a problem says why not."""
-    if "glm" not in settings.activation.kinds or run.n_volumes > MOST_VOLUMES or run.events is None:
+    if "glm" not in settings.activation.kinds or run.n_volumes > _MOST_VOLUMES or run.events is None:
         return True
     from bids_sr.stats.glm.design import build_design, contrast_vector
     from bids_sr.stats.glm.regressors import DesignError, read_events
@@ -271,7 +271,7 @@ def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: 
     if run.events is None:  # halves of segments
         from bids_sr.stats.glm.seeds import segment_count
 
-        split = segment_count(run.n_volumes - max(dummies, MOST_DUMMIES), n_seeds, run.tr) > 0
+        split = segment_count(run.n_volumes - max(dummies, _MOST_DUMMIES), n_seeds, run.tr) > 0
         if not split:
             text = "too short for split halves, which the evaluation skips."
             found.tell(run.bold, text)
@@ -285,7 +285,7 @@ def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: 
     counts = dict.fromkeys((block.condition for block in blocks), 0)
     for block, share in zip(blocks, response_shares(blocks, times, run.tr, "spm"), strict=True):
         counts[block.condition] += share >= MIN_SHARE
-    few = [f"{name} ({count} block{'s' * (count != 1)})" for name, count in counts.items() if count < NEEDED]
+    few = [f"{name} ({count} block{'s' * (count != 1)})" for name, count in counts.items() if count < _NEEDED]
     if few and len(few) < len(counts):
         found.tell(run.events, f"excluded from split halves, which need two blocks inside the run: {', '.join(few)}.")
     elif few:

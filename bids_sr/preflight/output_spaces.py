@@ -21,7 +21,7 @@ from bids_sr.config.spaces import T1W, Space
 from bids_sr.io.template_cache import cached, described_resolutions, grid_of, is_here, templates_here
 from bids_sr.io.uris import templateflow_home
 
-LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 _IMAGES: tuple[dict[str, object], ...] = ({"suffix": "T1w", "desc": None}, {"suffix": "mask", "desc": "brain"})
 _TISSUES: tuple[dict[str, object], ...] = tuple({"suffix": "probseg", "label": tissue} for tissue in ("GM", "WM"))
 _OTHER_SPACE = "Choose another space, or leave it out."
@@ -80,7 +80,7 @@ def _is_known(space: Space, where: str, found: Findings) -> bool:
     try:
         SpatialReferences([(space.name, spec)])
     except ValueError as error:
-        LOGGER.debug("%s: %s", where, error)
+        _LOGGER.debug("%s: %s", where, error)
         reason = (
             "TemplateFlow has no template of that name, or none with" + (" " if space.cohort else "out ") + "a cohort"
         )
@@ -160,7 +160,7 @@ def _empty(path: Path) -> None:
 
 def _refuse_fetch(files: Sequence[Path], error: Exception, template: str, where: str, found: Findings) -> None:
     name = files[0].relative_to(templateflow_home()) if files[0].is_relative_to(templateflow_home()) else files[0]
-    LOGGER.debug("TemplateFlow could not give %s: %s", name, error)
+    _LOGGER.debug("TemplateFlow could not give %s: %s", name, error)
     found.refuse_option(
         where,
         f"the template is not on this machine, and {name} could not be downloaded ({type(error).__name__})",

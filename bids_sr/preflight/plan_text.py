@@ -16,9 +16,9 @@ from bids_sr.notices import Notice
 from bids_sr.preflight.pace import duration, pace_now
 from bids_sr.preflight.plan import Estimate, Plan, left_out_text
 
-MOST_NAMED = 3
-MAPS = {"cc": "correlation with the task", "glm": "linear model"}
-NOTICEABLE = 1.5
+_MOST_NAMED = 3
+_MAPS = {"cc": "correlation with the task", "glm": "linear model"}
+_NOTICEABLE = 1.5
 
 
 def format_problems(problems: Sequence[Notice]) -> str:
@@ -44,7 +44,7 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
     lines.append(f"series: {' '.join(plan.series)}")
     if settings.superres.target != "anat":
         lines.append("smoothing (FWHM): " + ", ".join(f"{mm:g} mm" for mm in settings.activation.smoothing))
-        kinds = [f"{MAPS[kind]} ({kind})" if kind in MAPS else kind for kind in settings.activation.kinds]
+        kinds = [f"{_MAPS[kind]} ({kind})" if kind in _MAPS else kind for kind in settings.activation.kinds]
         lines.append(f"maps: {', '.join(kinds)}")
     lines += left_out_text(plan.left_out)
     cost = [
@@ -167,7 +167,7 @@ def choice_lines(plan: Plan, settings: Settings) -> Iterator[tuple[str, str]]:
         if run.events is not None:
             runs.setdefault(("contrasts", ", ".join(plan.contrasts[run.bold])), []).append(run.stem)
     for (title, text), names in runs.items():
-        yield title, f"{some(names, MOST_NAMED)}: {text}"
+        yield title, f"{some(names, _MOST_NAMED)}: {text}"
 
 
 def _why_factor(run: BoldRun, settings: Settings) -> str:
@@ -215,7 +215,7 @@ def cost_text(plan: Plan, settings: Settings) -> str:
     """Time, memory and disk of a plan in a sentence, the time as this machine is loaded now."""
     cost, workers = plan.estimate, settings.resources.nprocs or 1
     here = pace_now(cost.processors)
-    why = f" (machine busy: {here.busy:.1f} times slower)" if here.busy >= NOTICEABLE else ""
+    why = f" (machine busy: {here.busy:.1f} times slower)" if here.busy >= _NOTICEABLE else ""
     on = "1 process" if workers == 1 else f"{workers} processes"
     return (
         f"{duration(cost.minutes * here.slower)} of wall-clock time with {on}{why}, {cost.memory_gb:.1f} GB of memory, "

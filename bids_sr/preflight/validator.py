@@ -15,36 +15,36 @@ from bids_sr.bids import Findings, RunFiles, entities_of
 from bids_sr.bids.inputs import RUN_KEYS, same_run, stem_of_echoes
 from bids_sr.io.tables import column
 
-PROGRAM = "bids-validator-deno"
-TIMEOUT_S = 600.0
-SHOWN = 3  # files named for each kind of error
-LONGEST = 200  # characters of what it says of one
-Issue = Mapping[str, str]
-PARTICIPANTS = "participants.tsv"
+_PROGRAM = "bids-validator-deno"
+_TIMEOUT_S = 600.0
+_SHOWN = 3  # files named for each kind of error
+_LONGEST = 200  # characters of what it says of one
+_Issue = Mapping[str, str]
+_PARTICIPANTS = "participants.tsv"
 _OF_ROWS = ("PARTICIPANT_ID", "UNIQUE")  # in codes of errors about participants that are not listed, or listed twice
 
 
 def find_validator() -> Path | None:
     """The program beside the running Python, or on PATH."""
-    beside = Path(sys.executable).parent / PROGRAM
+    beside = Path(sys.executable).parent / _PROGRAM
     if beside.is_file():
         return beside
-    found = shutil.which(PROGRAM)
+    found = shutil.which(_PROGRAM)
     return Path(found) if found else None
 
 
 def validate(
     bids_dir: Path, participants: Collection[str], runs: Sequence[RunFiles], found: Findings,
-    timeout_s: float = TIMEOUT_S,
+    timeout_s: float = _TIMEOUT_S,
 ) -> None:  # fmt: skip
     """Run the validator; errors of one kind become one problem, and why it did not answer a notice.
 
     Errors of others than these runs of these participants are left out, as are those of files with a problem already.
     """
     program = find_validator()
-    endless = next(special_files(bids_dir), None)
+    endless = next(_special_files(bids_dir), None)
     if program is None:
-        found.tell(bids_dir, f"not validated: {PROGRAM} is not installed.")
+        found.tell(bids_dir, f"not validated: {_PROGRAM} is not installed.")
     elif endless is not None:
         text = "it is a pipe or a device, which the validator cannot read: not validated."
         found.tell(endless, text)
@@ -58,7 +58,7 @@ def validate(
             found.tell(bids_dir, f"not validated: the validator failed ({error}).")
 
 
-def special_files(folder: Path) -> Iterator[Path]:
+def _special_files(folder: Path) -> Iterator[Path]:
     """Pipes, sockets and devices below a folder, also where a link leads to one; links to folders are not followed."""
     for place, _, names in os.walk(folder):
         for name in names:
@@ -71,7 +71,7 @@ def special_files(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _run(program: Path, bids_dir: Path, timeout_s: float) -> tuple[list[Issue], dict[str, str]]:
+def _run(program: Path, bids_dir: Path, timeout_s: float) -> tuple[list[_Issue], dict[str, str]]:
     """What the validator finds, and what its codes mean."""
     with tempfile.TemporaryDirectory(prefix="bids-sr-") as cache:  # so that nothing is written to a home directory
         environment = {**os.environ, "DENO_DIR": cache, "DENO_NO_UPDATE_CHECK": "1", "NO_COLOR": "1"}
@@ -89,12 +89,12 @@ def _run(program: Path, bids_dir: Path, timeout_s: float) -> tuple[list[Issue], 
 
 
 def problems_of(
-    issues: Sequence[Issue], messages: Mapping[str, str], bids_dir: Path, participants: Collection[str],
+    issues: Sequence[_Issue], messages: Mapping[str, str], bids_dir: Path, participants: Collection[str],
     runs: Sequence[RunFiles], found: Findings,
 ) -> None:  # fmt: skip
     """Turn the errors of a report into problems, one for each kind; `messages` say what their codes mean."""
     known = {Path(problem.what) for problem in found.problems}
-    kinds: dict[tuple[str, str, tuple[str, str]], list[Issue]] = {}
+    kinds: dict[tuple[str, str, tuple[str, str]], list[_Issue]] = {}
     for issue in (each for each in issues if each.get("severity") == "error"):
         if bids_dir / _place(issue) in known:  # which our own checks state more plainly
             continue
@@ -103,27 +103,27 @@ def problems_of(
             kinds.setdefault((code, key, whose), []).append(issue)
     for (code, key, whose), issues in kinds.items():
         files = [str(bids_dir / _place(issue)) for issue in issues]
-        more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
-        text = shorten(messages.get(code, "") or str(issues[0].get("issueMessage", "")), LONGEST, placeholder=" …")
+        more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
+        text = shorten(messages.get(code, "") or str(issues[0].get("issueMessage", "")), _LONGEST, placeholder=" …")
         with found.about(*whose):
             found.refuse(
-                ", ".join(files[:SHOWN]) + more,
+                ", ".join(files[:_SHOWN]) + more,
                 f"BIDS validator: {text or 'error'} [{code}{': ' + key if key else ''}]",
                 "Correct the data set, or skip the validator: --skip-bids-validation.",
             )
 
 
-def _place(issue: Issue) -> Path:
+def _place(issue: _Issue) -> Path:
     return Path(str(issue.get("location", "")).lstrip("/"))
 
 
 def _owners(
-    issue: Issue, bids_dir: Path, participants: Collection[str], runs: Sequence[RunFiles]
+    issue: _Issue, bids_dir: Path, participants: Collection[str], runs: Sequence[RunFiles]
 ) -> list[tuple[str, str]]:
     """Participant and run that an error is about, empty for the whole data set; none where all are of others."""
     place = _place(issue)
     whose = {place.parts[0]} if len(place.parts) > 1 and place.parts[0].startswith("sub-") else set()
-    if place == Path(PARTICIPANTS):
+    if place == Path(_PARTICIPANTS):
         listed, line = column(bids_dir / place, "participant_id"), int(issue.get("line") or 0) - 2
         there = {path.name for path in bids_dir.glob("sub-*")}
         whose = there & set(listed[line : line + 1]) if line >= 0 else set()

@@ -21,10 +21,10 @@ from bids_sr.preflight.plan import Plan
 from bids_sr.sr.resolution.matrices import kspace_crop
 
 _CHUNK = 1 << 20
-PLACES = 10  # in time, at each of which two volumes that follow one another are read
-ALIKE = 0.5  # correlation over voxels below which it is another head, or the same one elsewhere
-TOGETHER = 0.1  # correlation of changes below which it is another run; it was .25 and more with much noise added
-MOST_GAIN = 1.25  # of the signal of a reference over that of its run
+_PLACES = 10  # in time, at each of which two volumes that follow one another are read
+_ALIKE = 0.5  # correlation over voxels below which it is another head, or the same one elsewhere
+_TOGETHER = 0.1  # correlation of changes below which it is another run; it was .25 and more with much noise added
+_MOST_GAIN = 1.25  # of the signal of a reference over that of its run
 MASK_VOXELS, MASK_ML = 50, 2500.0  # fewer or more make no brain, whatever the coil, the slab and the age
 _BRIGHT = 0.25  # of the 98th percentile
 
@@ -47,17 +47,17 @@ def check_data(plan: Plan) -> tuple[Notice, ...]:
                 or_else = " Or add --calibration none." if path in calibrations else ""
                 check_image(path, found, or_else, may_mask=path in compared)
             for path in dict.fromkeys(mask for mask in masks if mask is not None):
-                check_mask(path, found)
+                _check_mask(path, found)
     unsound = {Path(problem.what) for problem in found.problems}
     for run in runs:
         if unsound.isdisjoint(run.images):
             with found.about(run.entities["subject"], run.stem):
-                check_truth(run, found)
-                check_compared(run, found)
+                _check_truth(run, found)
+                _check_compared(run, found)
     return tuple(found.problems)
 
 
-def check_mask(path: Path, found: Findings) -> None:
+def _check_mask(path: Path, found: Findings) -> None:
     """Problems of a brain mask of another program: no brain in it, or more than a brain."""
     try:
         (values,) = _volumes(path)
@@ -84,7 +84,7 @@ def check_mask(path: Path, found: Findings) -> None:
 def check_image(path: Path, found: Findings, or_else: str = "", *, may_mask: bool = False) -> None:
     """Problems of the voxels of one image; memory is that of a volume.
 
-    `or_else` is a further way out; with `may_mask` NaN is left to `check_compared`.
+    `or_else` is a further way out; with `may_mask` NaN is left to `_check_compared`.
     """
     not_finite, flat, sums, count = list[int](), list[int](), set[int](), 0
     try:
@@ -168,11 +168,11 @@ def _exactly(stream: BinaryIO, size: int) -> bytearray:
     return buffer
 
 
-def check_truth(run: BoldRun, found: Findings) -> None:
+def _check_truth(run: BoldRun, found: Findings) -> None:
     """Hold the voxels of the truth against those of the run; both are sound images of as many volumes."""
     if run.truth is None or (measured := run.truth.series) is None:
         return
-    starts = np.unique(np.linspace(0, run.n_volumes - 2, PLACES).round().astype(int))
+    starts = np.unique(np.linspace(0, run.n_volumes - 2, _PLACES).round().astype(int))
     wanted = sorted({int(t) for start in starts for t in (start, start + 1)})
     own = _some_volumes(run.bold, wanted, run.axis_order)
     other = _some_volumes(measured.bold, wanted, measured.header.order)
@@ -185,18 +185,18 @@ def check_truth(run: BoldRun, found: Findings) -> None:
     changes = [np.concatenate([(v[t + 1] - v[t])[inside] for t in map(int, starts)]) for v in (own, low)]
     together = _correlation(*changes)
     fix = "Give the high-resolution series of this run with --truth, or ignore the reference with --truth none."
-    if alike < ALIKE:
+    if alike < _ALIKE:
         what = f"it looks unlike {run.bold.name} (correlation {alike:.2f}): another head, or not aligned"
         found.refuse(measured.bold, f"downsampled, {what}", fix)
-    elif together < TOGETHER:
+    elif together < _TOGETHER:
         reason = f"its time course is unlike that of {run.bold.name} (correlation {together:.2f}): another run"
         found.refuse(measured.bold, reason, fix)
-    elif not 1 / MOST_GAIN < gain < MOST_GAIN:  # effects are compared in signal units
+    elif not 1 / _MOST_GAIN < gain < _MOST_GAIN:  # effects are compared in signal units
         reason = f"its signal is {gain:.2g} times that of {run.bold.name}: different units"
         found.refuse(measured.bold, reason, "Scale it to the run's units (scl_slope), or leave it out: --truth none.")
 
 
-def check_compared(run: BoldRun, found: Findings) -> None:
+def _check_compared(run: BoldRun, found: Findings) -> None:
     """Hold the voxels of compared series against those of the run; all are sound images of as many volumes."""
     if not run.compared:
         return

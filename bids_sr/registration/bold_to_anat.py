@@ -18,7 +18,7 @@ from bids_sr.spatial.transforms import TransformError, hr_grid, invert, points_i
 from bids_sr.spatial.transforms import apply as move
 from bids_sr.sr.resolution.matrices import Factor
 
-LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 _POOR_DICE = 0.7  # brain masks of BOLD and T1w that agree less point to a failed registration
 _POOR_NMI = 1.02
 _RIM_MM = 4.0  # by which the BOLD's own mask may be too small: signal loss and partial volume at the edge
@@ -37,7 +37,7 @@ def register_to_t1w(
     by_headers = mutual_information(boldref, brain, np.eye(4), rim_of(own, boldref))
     kept = fit.nmi <= by_headers
     if kept:
-        LOGGER.warning(
+        _LOGGER.warning(
             "BOLD to T1w: nothing scored better than the headers (mutual information %.4f against %.4f); they are kept",
             fit.nmi, by_headers,
         )  # fmt: skip
@@ -69,7 +69,7 @@ def _agreement(
     agreed = masks.dice(own, carried)
     poor = agreed < _POOR_DICE or nmi < _POOR_NMI
     if poor:
-        LOGGER.warning("BOLD and T1w hardly agree (Dice of brains %.2f, mutual information %.3f)", agreed, nmi)
+        _LOGGER.warning("BOLD and T1w hardly agree (Dice of brains %.2f, mutual information %.3f)", agreed, nmi)
     return {
         **{f"bold_t1w_{key}": value for key, value in _size(xfm, own, boldref.affine).items()},
         "bold_t1w_nmi": round(nmi, 4),
@@ -103,7 +103,7 @@ def register_pair_to_bold(
     xfm = before @ fit.xfm
     poor = fit.nmi < _POOR_NMI
     if poor:
-        LOGGER.warning("BOLD and T2*-weighted pair hardly agree (mutual information %.3f)", fit.nmi)
+        _LOGGER.warning("BOLD and T2*-weighted pair hardly agree (mutual information %.3f)", fit.nmi)
     facts: dict[str, object] = {f"bold_pair_{key}": value for key, value in size_of(xfm, own, boldref.affine).items()}
     facts |= {"bold_pair_start": fit.start, "bold_pair_nmi": round(fit.nmi, 4), "bold_pair_poor": bool(poor)}
     return xfm, facts
@@ -139,7 +139,7 @@ def combined_masks(
     agreed = masks.dice(own, low)
     facts["mask_dice"] = round(agreed, 4)
     if agreed < _POOR_DICE:
-        LOGGER.warning("The T1w brain does not fit the BOLD (Dice %.2f); its own mask is used", agreed)
+        _LOGGER.warning("The T1w brain does not fit the BOLD (Dice %.2f); its own mask is used", agreed)
         return own, own_fine, affine, facts
     facts["mask_source"] = "T1w brain within 4 mm of the boldref mask"
     low, high = low & masks.grow(own, boldref.affine, _RIM_MM), high & masks.grow(own_fine, affine, _RIM_MM)
@@ -176,7 +176,7 @@ def region_on_bold(
     }
     facts["roi_is_brain"] = not (low.any() and high.any())
     if facts["roi_is_brain"]:
-        LOGGER.warning("The region of interest lies outside the BOLD's field of view; the whole brain takes its place")
+        _LOGGER.warning("The region of interest lies outside the BOLD's field of view; the whole brain takes its place")
         return (grids[0].data > 0.5, grids[1].data > 0.5), facts
     return (low, high), facts
 

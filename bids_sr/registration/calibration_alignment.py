@@ -126,7 +126,7 @@ def objection(facts: Mapping[str, float]) -> str:
     return ""
 
 
-LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 
 def calibration_patterns(
@@ -184,5 +184,5 @@ def _task(events: Path | None, tr: float, volumes: int) -> tuple[Array | None, d
     try:
         return task_regressors(events, tr, volumes), {"task": Path(events).name}
     except DesignError as error:
-        LOGGER.warning("The task of the calibration stays in its variance: %s", error)
+        _LOGGER.warning("The task of the calibration stays in its variance: %s", error)
         return None, {"task": f"not taken out: {error}"}

@@ -127,12 +127,12 @@ ORDERS = {"bspline": 3, "linear": 1, "nearest": 0}
 _REGISTERED_MM = 2.0
 
 
-Key = tuple[str, str]
+_Key = tuple[str, str]
 """Contrast, and "highres" or "lowres"."""
 
 
 @frozen
-class PreparedContrasts:
+class _PreparedContrasts:
     """All contrasts on one grid, in [0, 1], nothing outside the brain."""
 
     hr: Mapping[str, Array]
@@ -144,9 +144,9 @@ class PreparedContrasts:
 
 
 def prepare(
-    scans: Mapping[Key, Volume], template: Volume, template_mask: Array, *,
+    scans: Mapping[_Key, Volume], template: Volume, template_mask: Array, *,
     interpolations: Sequence[str] = ("bspline",), align: Align = "rigid", seed: int, prefix: str, sloppy: bool,
-) -> PreparedContrasts:  # fmt: skip
+) -> _PreparedContrasts:  # fmt: skip
     """Prepare the scans of one head, as acquired; the first is the frame. ValueError: a brain is nowhere above zero.
 
     The template is skull-stripped; of the `interpolations` (names in `ORDERS`) "bspline" is one, which networks are fed
@@ -159,7 +159,7 @@ def prepare(
         frame, template, template_mask, seed=seed, prefix=f"{prefix}brain_", sloppy=sloppy, fitted=first == "T1w"
     )
     mm = 2 * _REGISTERED_MM if sloppy else _REGISTERED_MM
-    places: dict[Key, Placement] = {(first, "highres"): Placement(xfm=np.eye(4))}
+    places: dict[_Key, Placement] = {(first, "highres"): Placement(xfm=np.eye(4))}
     facts: dict[str, dict[str, float]] = {}
     for (contrast, kind), image in even.items():
         if image is not frame:
@@ -171,9 +171,9 @@ def prepare(
 
 
 def assemble(
-    even: Mapping[Key, Volume], places: Mapping[Key, Placement], frame: Volume, mask: Array,
+    even: Mapping[_Key, Volume], places: Mapping[_Key, Placement], frame: Volume, mask: Array,
     facts: dict[str, dict[str, float]], interpolations: Sequence[str],
-) -> PreparedContrasts:  # fmt: skip
+) -> _PreparedContrasts:  # fmt: skip
     """All scans on the grid of the frame, each interpolated once from its place, in [0, 1].
 
     Scans without bias and their places are by contrast and "highres" or "lowres"; `mask` is the brain in the frame.
@@ -192,7 +192,7 @@ def assemble(
             lr[name][contrast] = _scaled(data, units[contrast], mask)
     for contrast, data in hr.items():
         hr[contrast] = _scaled(data, _hr_unit(data, lr["bspline"][contrast], mask), mask)
-    return PreparedContrasts(hr=hr, lr=lr, mask=mask, affine=frame.affine, units=units, facts=facts)
+    return _PreparedContrasts(hr=hr, lr=lr, mask=mask, affine=frame.affine, units=units, facts=facts)
 
 
 def _scaled(data: Array, unit: float, mask: Array) -> Array:

@@ -30,14 +30,14 @@ _RUN_ENTITIES: Mapping[str, tuple[str, str]] = {
     "chunk": ("chunk", "chunk"),
 }  # fmt: skip
 """Entities that tell runs apart, in the order in which runs are sorted; in names of files, and on the page."""
-CARRIED = ("report.css", "save.js", "report.js", "viewer.js")
+_CARRIED = ("report.css", "save.js", "report.js", "viewer.js")
 _ESCAPED = {ord(sign): f"%{ord(sign):02X}" for sign in "%#\"'<>&\\\n\r\t"}
 """What may not stand as it is in an address that holds an SVG, within an attribute of HTML."""
-Key = tuple[str | None, ...]
-_NO_RUN: Key = (None,) * len(_RUN_ENTITIES)
+_Key = tuple[str | None, ...]
+_NO_RUN: _Key = (None,) * len(_RUN_ENTITIES)
 
 
-def run_of(figure: ArchivedFigure) -> Key:
+def _run_of(figure: ArchivedFigure) -> _Key:
     """The run that a figure is of: those without a task belong to none."""
     return tuple(map(figure.entities.get, _RUN_ENTITIES)) if "task" in figure.entities else _NO_RUN
 
@@ -142,13 +142,13 @@ def assemble(
     return [_section(each, found[each], custom.get(each.name, ""), root) for each in kept]
 
 
-def _sortable(key: Key) -> tuple[tuple[int, int, str], ...]:
+def _sortable(key: _Key) -> tuple[tuple[int, int, str], ...]:
     return tuple((v is not None, int(v) if v is not None and v.isdigit() else 0, v or "") for v in key)
 
 
 def _section(spec: SectionSpec, found: Found, custom: str, root: Path) -> Section:
-    key_of = run_of if spec.by_run else (lambda _: _NO_RUN)
-    keys: set[Key] = {key_of(file) for _, files in found for file in files}
+    key_of = _run_of if spec.by_run else (lambda _: _NO_RUN)
+    keys: set[_Key] = {key_of(file) for _, files in found for file in files}
     of_runs = {one for one, files in found if any(key_of(file) != _NO_RUN for file in files)}
     missing, on_request = _named(found)
     blocks = [Strip(name=f"{spec.name}-0", panels=[Panel(content=Markup(custom))])] if custom else []
@@ -173,7 +173,7 @@ def _section(spec: SectionSpec, found: Found, custom: str, root: Path) -> Sectio
     )
 
 
-def described(shown: Shown, figure: ArchivedFigure) -> str:
+def _described(shown: Shown, figure: ArchivedFigure) -> str:
     """What a figure shows, for those who cannot see it: as noted, else the words above it, and its run."""
     known = [f"{name} {figure.entities[name]}" for name in ("task", "run") if name in figure.entities]
     return figure.alt or ", ".join([figure.heading or shown.subtitle or shown.desc, *known])
@@ -184,7 +184,7 @@ def _blocks(anchor: str, found: Found, root: Path) -> Iterator[Strip]:
     for number, (shown, figures) in enumerate(found):
         panels = [
             Panel(
-                content=embedded(each, static=shown.static, alt=described(shown, each)),
+                content=embedded(each, static=shown.static, alt=_described(shown, each)),
                 heading=each.heading,
                 caption=each.caption,
                 choices={"contrast": each.contrast, "smoothing": each.smoothing} if each.heading else {},
@@ -244,7 +244,7 @@ def write_page(
     crashed : whether a step failed
     notices : how many messages there are, by kind
     """
-    css, *scripts = (carried(name).read_text(encoding="utf-8") for name in CARRIED)
+    css, *scripts = (carried(name).read_text(encoding="utf-8") for name in _CARRIED)
     script = "\n".join(scripts)
     runs = {block.run for each in sections for block in each.blocks if block.run}
     page = environment().get_template("report.tpl").render(

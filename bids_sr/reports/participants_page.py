@@ -105,7 +105,7 @@ _TRACEBACK_LINES = 12
 
 
 @frozen
-class Crash:
+class _Crash:
     """A crash file, read: its name, the full name of the node, and the traceback from its first line to the error."""
 
     file: str
@@ -113,12 +113,12 @@ class Crash:
     traceback: str
 
 
-def read_crash(path: Path) -> Crash:
+def read_crash(path: Path) -> _Crash:
     """Node and traceback of a nipype crash file in text form; a file of another form is shown as it is."""
     text = path.read_text(encoding="utf-8", errors="replace")
     node = re.search(r"^Node:\s*(\S+)", text, flags=re.MULTILINE)
     start = text.find("Traceback")
-    return Crash(file=path.name, node=node[1] if node else "unknown node", traceback=text[max(start, 0) :].strip())
+    return _Crash(file=path.name, node=node[1] if node else "unknown node", traceback=text[max(start, 0) :].strip())
 
 
 def crash_files(log_dir: Path) -> list[Path]:
@@ -128,7 +128,7 @@ def crash_files(log_dir: Path) -> list[Path]:
 
 def errors_html(log_dir: Path) -> Markup:
     """What crashed, with the node and the end of the traceback; pickled crash files are named alone."""
-    entries: list[tuple[str, Crash | None, str]] = []
+    entries: list[tuple[str, _Crash | None, str]] = []
     for file in crash_files(log_dir):
         crash = None if file.suffix == ".pklz" else read_crash(file)
         tail = "\n".join(crash.traceback.splitlines()[-_TRACEBACK_LINES:]) if crash else ""

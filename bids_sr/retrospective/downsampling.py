@@ -25,14 +25,14 @@ def window(shape: tuple[int, ...], factor: Factor) -> tuple[tuple[slice, slice, 
     return (parts[0], parts[1], parts[2]), (sizes[0][1], sizes[1][1], sizes[2][1])
 
 
-def cropped_affine(affine: Array, part: tuple[slice, slice, slice]) -> Array:
+def _cropped_affine(affine: Array, part: tuple[slice, slice, slice]) -> Array:
     """Affine of that part of an image."""
     out = np.array(affine, dtype=float)
     out[:3, 3] += out[:3, :3] @ [piece.start for piece in part]
     return out
 
 
-def downsample(
+def _downsample(
     volume: Array, factor: Factor, *, noise_sd: float = 0.0, rng: np.random.Generator | None = None
 ) -> Array:
     """Complex truncation of k-space of a volume (X, Y, Z) whose matrix the factors divide, magnitude of what remains.
@@ -81,19 +81,19 @@ def write_lr_series(
     rng = np.random.default_rng([seed, zlib.crc32(target.name.encode())])
     with SeriesReader(source) as reader:
         part, low = window(reader.shape, factor)
-        high_affine = cropped_affine(reader.affine, part)
+        high_affine = _cropped_affine(reader.affine, part)
         affine = resized_affine(high_affine, tuple(piece.stop - piece.start for piece in part), low)
         shape = (*low, reader.shape[3] - first)
         with SeriesWriter(target, shape, affine, reader.tr, header_like=reader.header) as writer:
             for volume in reader.volumes(first):
-                writer.append(downsample(volume[part], factor, noise_sd=noise_sd, rng=rng))
+                writer.append(_downsample(volume[part], factor, noise_sd=noise_sd, rng=rng))
 
 
 def write_measured_series(source: Path, target: Path, *, factor: Factor, first: int) -> None:
     """The measured volumes themselves, on the part of the matrix that the factors divide; values are not changed."""
     with SeriesReader(source) as reader:
         part, _ = window(reader.shape, factor)
-        affine = cropped_affine(reader.affine, part)
+        affine = _cropped_affine(reader.affine, part)
         size = [piece.stop - piece.start for piece in part]
         shape = (size[0], size[1], size[2], reader.shape[3] - first)
         dtype = reader.dtype if reader.dtype.kind in "iu" and not reader.scaled else np.dtype("float32")
@@ -116,7 +116,7 @@ def write_pair(
 ) -> None:
     """Write an image as the highres member of a pair, and what truncation leaves of it as the lowres one."""
     part, low = window(image.shape, factor)
-    high_affine = cropped_affine(affine, part)
+    high_affine = _cropped_affine(affine, part)
     kept = np.ascontiguousarray(image[part])
     save_image(kept, high_affine, highres, header_like=header)
-    save_image(downsample(kept, factor), resized_affine(high_affine, kept.shape, low), lowres, header_like=header)
+    save_image(_downsample(kept, factor), resized_affine(high_affine, kept.shape, low), lowres, header_like=header)

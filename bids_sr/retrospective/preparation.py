@@ -34,15 +34,15 @@ from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.stats.glm.confounds import nonsteady_at_start
 from bids_sr.version import __version__
 
-LOGGER = logging.getLogger(__name__)
-RECORDS = "retrospective-records"
+_LOGGER = logging.getLogger(__name__)
+_RECORDS = "retrospective-records"
 """Folder beside the two data sets with one record for each participant."""
 _GEOMETRY_KEYS = ("AcquisitionMatrixPE", "ReconMatrixPE", "BaseResolution", "AcquisitionVoxelSize")
-Types = Mapping[str, Sequence[str]]
+_Types = Mapping[str, Sequence[str]]
 
 
 def prepare(
-    settings: Settings, subjects: Sequence[Subject], type_order: Types, say: Callable[[str], None] = LOGGER.info
+    settings: Settings, subjects: Sequence[Subject], type_order: _Types, say: Callable[[str], None] = _LOGGER.info
 ) -> Settings:
     """Make what is missing of the downsampled data set and its truth; the settings of the same call on that data set.
 
@@ -54,7 +54,7 @@ def prepare(
     _describe(truth, settings, "the measured volumes, which are the truth of the data set downsampled")
     for subject in subjects:
         digest = _digest(subject, settings, type_order)
-        record = data.parent / RECORDS / f"sub-{subject.label}.json"
+        record = data.parent / _RECORDS / f"sub-{subject.label}.json"
         if not _stands(record, digest, data.parent):
             say(f"sub-{subject.label}: making the coarser data set and its truth")
             record.unlink(missing_ok=True)
@@ -97,7 +97,7 @@ def _describe(root: Path, settings: Settings, what: str) -> None:
     ))  # fmt: skip
 
 
-def _digest(subject: Subject, settings: Settings, type_order: Types) -> str:
+def _digest(subject: Subject, settings: Settings, type_order: _Types) -> str:
     """Checksum of all that the participant's files follow from."""
     read = [run.bold for run in subject.runs] + list(subject.t1w[:1])
     read += [path for run in subject.runs for path, _ in run.echoes]
@@ -135,7 +135,7 @@ def _record(record: Path, digest: str, folders: Sequence[Path]) -> None:
     write_whole(record, json.dumps({"digest": digest, "files": sizes}, indent=1) + "\n")
 
 
-def _make(subject: Subject, settings: Settings, type_order: Types) -> None:
+def _make(subject: Subject, settings: Settings, type_order: _Types) -> None:
     """Build both directories of a participant beside their places, then move them there."""
     data, truth = settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
     prefix = f".retrospective-sub-{subject.label}-"
@@ -171,7 +171,7 @@ def _folder(root: Path, subject: Subject, session: str | None, kind: str) -> Pat
     return folder
 
 
-def _make_run(run: BoldRun, subject: Subject, settings: Settings, type_order: Types, building: Path) -> None:
+def _make_run(run: BoldRun, subject: Subject, settings: Settings, type_order: _Types, building: Path) -> None:
     """One run: its downsampled copy, the measured volumes, events with both; the pair where it has to make one."""
     factor, session = retrospective_factor(settings), run.entities.get("session")
     bold, dummies = _one_series(run, building), settings.preprocessing.dummy_scans

@@ -11,11 +11,11 @@ from bids_sr.slurm.submission import Request
 MEMORY_ROOM = 1.5
 TIME_ROOM, TIME_SPARE_MIN = 2.0, 10
 """An estimate of time errs more than one of memory: nodes differ, and file systems are shared."""
-PROGRAM_SHARE = 0.9  # of the memory of a job, for the program; the rest is for the shell and for what is not foreseen
+_PROGRAM_SHARE = 0.9  # of the memory of a job, for the program; the rest is for the shell and for what is not foreseen
 LEAST_MB, STEP_MB, STEP_MIN = 2048, 512, 5
 DEFAULT_CPUS = 4
 GROUP_MB, GROUP_MIN = 4096, 60
-RAISE = 2
+_RAISE = 2
 _PART = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 _TIME = re.compile(r"(?:(?P<d>\d+)-)?(?P<a>\d+)(?::(?P<b>\d+))?(?::(?P<c>\d+))?")
 
@@ -27,7 +27,7 @@ def request_for(
 
     `memory_mb` and `minutes` are what the user fixed; None: from the costs with head room, rounded up.
     """
-    memory = max(memory for memory, _ in costs) * 1000**3 / 1024**2 * MEMORY_ROOM / PROGRAM_SHARE
+    memory = max(memory for memory, _ in costs) * 1000**3 / 1024**2 * MEMORY_ROOM / _PROGRAM_SHARE
     longest = max(time for _, time in costs) * TIME_ROOM + TIME_SPARE_MIN
     memory_mb, minutes = memory_mb or max(LEAST_MB, _up(memory, STEP_MB)), minutes or _up(longest, STEP_MIN)
     return Request(cpus=cpus, memory_mb=memory_mb, minutes=minutes, gpus=gpus)
@@ -40,18 +40,18 @@ def group_request(participants: int) -> Request:
 
 def enlarged(request: Request, *, memory: bool, time: bool) -> Request:
     """Twice the memory, the time, or both."""
-    more, longer = (RAISE if each else 1 for each in (memory, time))
+    more, longer = (_RAISE if each else 1 for each in (memory, time))
     return replace(request, memory_mb=request.memory_mb * more, minutes=request.minutes * longer)
 
 
 def program_gib(request: Request) -> float:
     """What the program is told it may use (GiB), less than the job has."""
-    return math.floor(request.memory_mb * PROGRAM_SHARE / 1024 * 100) / 100
+    return math.floor(request.memory_mb * _PROGRAM_SHARE / 1024 * 100) / 100
 
 
 def job_mb(program: float) -> int:
     """What a job asks for (MiB) whose program may use so much (GiB)."""
-    return math.ceil(program * 1024 / PROGRAM_SHARE)
+    return math.ceil(program * 1024 / _PROGRAM_SHARE)
 
 
 def signal_seconds(request: Request) -> int:

@@ -15,12 +15,12 @@ from bids_sr.slurm.job_requests import enlarged, time_text
 from bids_sr.slurm.slurm_calls import ACTIVE, rows
 from bids_sr.slurm.submission import GROUP, Request, Submission
 
-WAITING = frozenset(
+_WAITING = frozenset(
     {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 )
-HEADS = ("participant", "state", "exit", "starts", "minutes", "job", "why")
+_HEADS = ("participant", "state", "exit", "starts", "minutes", "job", "why")
 CANCELLED_FILE = "cancelled.txt"
-TAIL_BYTES = 20_000
+_TAIL_BYTES = 20_000
 
 
 class State(StrEnum):
@@ -127,7 +127,7 @@ def state_of(status: Status | None, seen: str) -> tuple[State, Why]:
     """State and reason from a status file and the state in SLURM (empty: SLURM has forgotten the job)."""
     if status is not None and status.state == "done":
         return State.DONE, Why.NOTHING
-    if seen in WAITING:
+    if seen in _WAITING:
         return (State.PENDING if status is None else State.REQUEUED), Why.NOTHING
     if status is not None and status.state == "failed":
         return State.FAILED, _why(status, seen)
@@ -157,7 +157,7 @@ def message_in(log: Path) -> str:
     """The state that the last message of SLURM in a log tells; empty where there is none."""
     try:
         with log.open("rb") as stream:
-            stream.seek(max(0, log.stat().st_size - TAIL_BYTES))
+            stream.seek(max(0, log.stat().st_size - _TAIL_BYTES))
             lines = stream.read().decode("utf-8", errors="replace").splitlines()
     except OSError:
         return ""
@@ -174,8 +174,8 @@ def _minutes(status: Status | None, state: State) -> float | None:
 
 def table(found: Sequence[Fate]) -> str:
     """A line each, columns aligned."""
-    rows = [HEADS, *(_row(fate) for fate in found)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
+    rows = [_HEADS, *(_row(fate) for fate in found)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADS))]
     return "\n".join(
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )

@@ -12,7 +12,7 @@ from bids_sr.config import UsageError
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_whole
 
-FORMAT = 1
+_FORMAT = 1
 GROUP = "group"
 
 
@@ -74,7 +74,7 @@ class Submission:
     @property
     def folder(self) -> Path:
         """Scripts, logs, status files and settings of this submission."""
-        return slurm_dir(self.output_dir) / self.id
+        return _slurm_dir(self.output_dir) / self.id
 
     @property
     def job_name(self) -> str:
@@ -102,12 +102,12 @@ class Submission:
 
     def save(self) -> Path:
         """Write it to its folder, in whole."""
-        values = {"format": FORMAT, **dataclasses.asdict(self)}
+        values = {"format": _FORMAT, **dataclasses.asdict(self)}
         text = json.dumps(values, indent=1, default=str, ensure_ascii=False)
         return write_whole(self.folder / "submission.json", text + "\n")
 
 
-def slurm_dir(output_dir: Path) -> Path:
+def _slurm_dir(output_dir: Path) -> Path:
     """Where all submissions of an output are kept."""
     return output_dir / "logs" / "slurm"
 
@@ -121,7 +121,7 @@ def load(path: Path) -> Submission:
     """Read what `Submission.save` wrote; raises `UsageError` where it cannot be read, or another version wrote it."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        if values.pop("format") != FORMAT:
+        if values.pop("format") != _FORMAT:
             raise ValueError("another version of bids-sr wrote it")
         site, group, arrays = values.pop("site"), values.pop("group_request"), values.pop("arrays")
         for array in arrays:
@@ -140,9 +140,9 @@ def load(path: Path) -> Submission:
 
 def submissions(output_dir: Path) -> list[Submission]:
     """All submissions of an output, the oldest first; raises `UsageError` without any, or where one cannot be read."""
-    found = [load(path) for path in sorted(slurm_dir(output_dir).glob("*/submission.json"))]
+    found = [load(path) for path in sorted(_slurm_dir(output_dir).glob("*/submission.json"))]
     if not found:
-        what = f"{output_dir} has no submissions: there is no {slurm_dir(output_dir)}/*/submission.json"
+        what = f"{output_dir} has no submissions: there is no {_slurm_dir(output_dir)}/*/submission.json"
         raise UsageError(what, "nothing was submitted from here", "check the path, or submit: bids-sr-slurm DIR OUT")
     return found
 

@@ -16,7 +16,7 @@ from bids_sr.slurm.job_states import CANCELLED_FILE, Fate, State, fates
 from bids_sr.slurm.sbatch_scripts import sbatch_arguments, write_scripts
 from bids_sr.slurm.submission import GROUP, ArrayJob, Request, Site, Submission, latest, new_id, submissions
 
-PATIENCE_S = 900.0
+_PATIENCE_S = 900.0
 """How long the waiting goes on while SLURM does not answer: a controller that is restarted takes minutes."""
 
 
@@ -212,7 +212,7 @@ def wait(
         try:
             found = overview(output_dir).fates
         except slurm_calls.SlurmError as error:
-            if time.monotonic() - last_answer > PATIENCE_S:
+            if time.monotonic() - last_answer > _PATIENCE_S:
                 raise
             say(f"SLURM does not answer, waiting: {error.notice.what}")
             sleep(30)

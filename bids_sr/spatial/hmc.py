@@ -27,7 +27,7 @@ from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import apply, invert, rigid_matrix, rigid_params
 
-LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 
 @frozen
@@ -296,7 +296,7 @@ def estimate_motion(
         starts = [matrices[-1], np.eye(4)] if matrices else [np.eye(4)]
         matrix, cost, count = estimator.fit(volume, starts, expected)
         if not np.isfinite(cost):
-            LOGGER.warning("Volume %d leaves the field of view; it keeps the transform of the one before", t)
+            _LOGGER.warning("Volume %d leaves the field of view; it keeps the transform of the one before", t)
         else:
             recent.append(cost)
         matrices.append(matrix)

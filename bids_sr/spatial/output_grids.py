@@ -17,7 +17,7 @@ from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.resampling import sample_points, spline_coefficients
 from bids_sr.spatial.transforms import linear_values, moved
 
-Shape = tuple[int, int, int]
+_Shape = tuple[int, int, int]
 _RIM = 2  # voxels around the brain
 _POINTS = 400_000  # at a time, which bounds what is held in double precision
 
@@ -35,7 +35,7 @@ class PlacedGrid:
     """
 
     entities: Mapping[str, str]
-    shape: Shape
+    shape: _Shape
     affine: Array
     inside: Mask
     points: Float32
@@ -106,8 +106,8 @@ def _parts(count: int) -> Iterator[slice]:
 
 
 def place_grid(
-    entities: Mapping[str, str], shape: Shape, affine: Array, to_reference: Callable[[Array], Array],
-    reference_shape: Shape, reference_affine: Array,
+    entities: Mapping[str, str], shape: _Shape, affine: Array, to_reference: Callable[[Array], Array],
+    reference_shape: _Shape, reference_affine: Array,
 ) -> PlacedGrid:  # fmt: skip
     """A grid with its points in the reference of a run.
 
@@ -150,7 +150,7 @@ def zooms_in_ras(affine: Array) -> Float:
     return out
 
 
-def grid_around(mask: Mask, affine: Array, zooms: Array) -> tuple[Shape, Float]:
+def grid_around(mask: Mask, affine: Array, zooms: Array) -> tuple[_Shape, Float]:
     """A grid of some voxel size around a brain, two voxels wider, axes along right, anterior and superior.
 
     As fMRIPrep lays the grids of T1w and of templates without a resolution.

@@ -35,7 +35,7 @@ from bids_sr.stats.regions.map_summary import Grid, Regions, activation_rows, fi
 
 Factor = tuple[float, float, float]
 Contrasts = Mapping[str, Mapping[str, float]]
-Kinds = Sequence[Literal["cc", "glm"]]
+_Kinds = Sequence[Literal["cc", "glm"]]
 _ON_OFF = "on/off time series convolved with the canonical response [@stss_srfmri]"
 
 
@@ -103,7 +103,7 @@ def stored_maps(setting: Lookup) -> list[dict[str, str]]:
 )
 def map_series(
     series: Series, mask: Mask, roi: Mask, regressors: Regressors, here: Path, confounds: Confounds | None = None, *,
-    series_name: str, fwhm_mm: float, contrasts: Contrasts, kinds: Kinds, thresholds: Sequence[str], factor: Factor,
+    series_name: str, fwhm_mm: float, contrasts: Contrasts, kinds: _Kinds, thresholds: Sequence[str], factor: Factor,
     tr: float, n_dummy: int, high_pass: float, low_pass: float | None,
     slice_time_ref: float, has_stc: bool, axis_order: tuple[int, int, int],
 ) -> tuple[list[Map], Rows]:  # fmt: skip
@@ -137,7 +137,7 @@ def map_series(
     rows = metric_rows(series_name, size if "glm" in kinds else {}, fwhm_mm=fwhm_mm)
     rows += activation_rows(
         found.maps, regions, regressors.contrasts(contrasts), mask=mask.data, roi=roi.data, affine=series.affine,
-        series=series_name, fwhm_mm=fwhm_mm, per_acquired=per_acquired(series_name, factor),
+        series=series_name, fwhm_mm=fwhm_mm, per_acquired=_per_acquired(series_name, factor),
     )  # fmt: skip
     return maps, rows
 
@@ -152,7 +152,7 @@ def fitted(
         return map_activation(series, mask, regressors, there, how, scratch=here / "courses.raw", confounds=confounds)
 
 
-def per_acquired(series: str, factor: Factor) -> float:
+def _per_acquired(series: str, factor: Factor) -> float:
     """Voxels of the grid of a series in one acquired voxel."""
     return 1 if series == RAW else prod(factor)
 
@@ -189,14 +189,14 @@ def join_quality(quality: list[Rows]) -> tuple[Rows, Facts]:
     return rows, columns_json(row.statistic for row in rows)
 
 
-COMPARED = ("cc", "effect", "t", "z")
+_COMPARED = ("cc", "effect", "t", "z")
 """Statistics of the maps that tables of regions and comparisons are made of."""
-MapsBySmoothing = dict[float, dict[str, dict[tuple[str, str], Derivative]]]
+_MapsBySmoothing = dict[float, dict[str, dict[tuple[str, str], Derivative]]]
 
 
-def by_smoothing(maps: Iterable[Derivative], stats: Collection[str]) -> MapsBySmoothing:
+def by_smoothing(maps: Iterable[Derivative], stats: Collection[str]) -> _MapsBySmoothing:
     """Maps of some statistics as FWHM → series → (contrast, stat) → map; regions are passed over."""
-    out: MapsBySmoothing = {}
+    out: _MapsBySmoothing = {}
     for each in maps:
         own = each.entities
         if own["suffix"] == "statmap" and own["stat"] in stats:
@@ -230,7 +230,7 @@ def compare_maps(
     acquired, fine = (Grid(mask=each.data, affine=each.affine) for each in (bold_mask, bold_mask_hr))
     among = {name: contrasts[name] for name in contrasts if name in made}
     rows = [row for table in map_metrics for row in table]
-    for fwhm_mm, of_series in by_smoothing(maps, COMPARED).items():
+    for fwhm_mm, of_series in by_smoothing(maps, _COMPARED).items():
         if raw := {key: values_of(each) for key, each in of_series.get(RAW, {}).items()}:
             rows += raised_rows(
                 raw, among, parse_thresholds(thresholds), acquired=acquired, fine=fine, roi=roi_hr.data,

@@ -18,13 +18,13 @@ from bids_sr.registration.brain import BrainCheck, bias_field, brain_from_head, 
 from bids_sr.registration.templates import atlas_region, find_region, on_t1w
 from bids_sr.registration.tissues import segmentation, tissue_probabilities
 
-LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 _REGIONS = {
     "motor": "the pre- and postcentral gyri and supplementary motor areas of the AAL2 atlas [@aal2]",
     "brain": "the whole brain",
 }
-T1W_SIDECAR = {"Description": "T1w image without bias field", "SkullStripped": False}
-BRAIN_SIDECAR = {"Description": "brain in the T1w image", "Type": "Brain"}
+_T1W_SIDECAR = {"Description": "T1w image without bias field", "SkullStripped": False}
+_BRAIN_SIDECAR = {"Description": "brain in the T1w image", "Type": "Brain"}
 
 
 @step(
@@ -57,7 +57,7 @@ def correct_head(t1w_file: File, *, random_seed: int) -> Image:
 
 @step(
     makes="t1w_preproc", memory=Need(always=0.02, t1w=0.018, high=0.0),
-    keep={"t1w_preproc": Keep({"desc": "preproc", "suffix": "T1w"}, T1W_SIDECAR, linked={})},
+    keep={"t1w_preproc": Keep({"desc": "preproc", "suffix": "T1w"}, _T1W_SIDECAR, linked={})},
 )  # fmt: skip
 def correct_brain(t1w_head: Image, t1w_mask: Mask, *, random_seed: int, sloppy: bool) -> Image:
     """Divide a T1w image by the bias field of its brain; the head's field, known before, is only a first one."""
@@ -81,7 +81,7 @@ def _text_of_mask(setting: Lookup) -> str:
 @step(
     makes=("t1w_mask", "start_xfm", "brain_facts"), part=Part.ANATOMY, text=_text_of_mask,
     memory=Need(always=0.20, t1w=0.011, high=0.0),
-    keep={"t1w_mask": Keep({"desc": "brain", "suffix": "mask"}, BRAIN_SIDECAR, linked={})},
+    keep={"t1w_mask": Keep({"desc": "brain", "suffix": "mask"}, _BRAIN_SIDECAR, linked={})},
 )  # fmt: skip
 def mask_brain(
     t1w_head: Image, template: Image, template_mask: Mask, *, here: Path, random_seed: int, sloppy: bool
@@ -114,7 +114,7 @@ def find_start(
 def doubted(check: BrainCheck) -> dict[str, object]:
     """Figures of a brain mask, with a warning of a doubtful one."""
     if check.doubts:
-        LOGGER.warning(
+        _LOGGER.warning(
             "The brain of the T1w image looks wrong: %s. aCompCor and tissue signals are left out of the confounds.",
             "; ".join(check.doubts),
         )
@@ -131,10 +131,10 @@ def _kept_xfm(origin: str, target: str) -> Keep:
     return Keep(entities, linked={})
 
 
-KEPT_XFMS = {"t1w2std_xfm": _kept_xfm("T1w", ""), "std2t1w_xfm": _kept_xfm("", "T1w")}
+_KEPT_XFMS = {"t1w2std_xfm": _kept_xfm("T1w", ""), "std2t1w_xfm": _kept_xfm("", "T1w")}
 
 
-@step(makes=("t1w2std_xfm", "std2t1w_xfm", "std_t1w"), memory=Need(always=0.25, t1w=0.010, high=0.0), keep=KEPT_XFMS)
+@step(makes=("t1w2std_xfm", "std2t1w_xfm", "std_t1w"), memory=Need(always=0.25, t1w=0.010, high=0.0), keep=_KEPT_XFMS)
 def normalize_t1w(
     t1w_preproc: Image, t1w_mask: Mask, start_xfm: Transforms, template: Image, template_mask: Mask, *, here: Path,
     random_seed: int, sloppy: bool,

@@ -19,8 +19,8 @@ from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.sr.variance.calibration_components import CalibrationError
 from bids_sr.stats.glm.confounds import MOTION
 
-LOGGER = logging.getLogger(__name__)
-WITHOUT = "the run's own variance is used instead"
+_LOGGER = logging.getLogger(__name__)
+_WITHOUT = "the run's own variance is used instead"
 _KEPT_XFM = Keep(
     {"from": "calibration", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"},
     {"Description": "takes a boldref point to its point in the calibration"},
@@ -67,7 +67,7 @@ def register_calibration(
             prefix=str(here / "calibration_"),
         )  # fmt: skip
     except (ValueError, RuntimeError, FileNotFoundError) as error:
-        LOGGER.warning("The calibration could not be registered: %s", error)
+        _LOGGER.warning("The calibration could not be registered: %s", error)
         xfm, facts = np.eye(4), {"reason": f"it could not be registered to the run ({error})"}
     return xfm[None], facts
 
@@ -114,7 +114,7 @@ def measure_calibration(
         facts["reason"] = str(error)
     if facts.get("reason"):
         patterns = nothing
-        LOGGER.warning("The calibration is left out, %s: %s", WITHOUT, facts["reason"])
+        _LOGGER.warning("The calibration is left out, %s: %s", _WITHOUT, facts["reason"])
     facts = {"usable": not facts.get("reason"), "reason": "", **facts}
     series = Volume(np.ascontiguousarray(np.moveaxis(patterns, 0, -1)), bold.affine, bold.header)
     return series, facts

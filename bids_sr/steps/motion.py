@@ -15,8 +15,8 @@ from bids_sr.spatial.masks import brain_mask
 from bids_sr.stats.glm import confound_table
 from bids_sr.stats.glm import confounds as tables
 
-BOLDREF_SIDECAR = {"Description": "reference of the head motion: mean of steady volumes", "SkullStripped": False}
-KEEP_BOLDREF = Keep({"desc": "hmc", "suffix": "boldref"}, BOLDREF_SIDECAR)
+_BOLDREF_SIDECAR = {"Description": "reference of the head motion: mean of steady volumes", "SkullStripped": False}
+KEEP_BOLDREF = Keep({"desc": "hmc", "suffix": "boldref"}, _BOLDREF_SIDECAR)
 KEEP_MOTION = Keep(
     {"from": "orig", "to": "boldref", "mode": "image", "desc": "hmc", "suffix": "xfm"},
     {"Description": "one rigid transform a volume; takes a boldref point to where it lies in the volume"},
@@ -131,7 +131,7 @@ def correct_slice_timing(
     return SeriesReader(here / "stc.nii")
 
 
-NO_TISSUES = (
+_NO_TISSUES = (
     "Columns of single tissues (csf, white_matter, csf_wm, a_comp_cor, w_comp_cor, c_comp_cor) are left out: {why}. "
     "Strategies of denoising that need them cannot be used for this run."
 )
@@ -183,4 +183,4 @@ def gather_confounds(
     if tpms:
         return table, described
     why = "the brain of the T1w image is doubtful" if doubtful else "there is no T1w image"
-    return table, {"Description": NO_TISSUES.format(why=why), **described}
+    return table, {"Description": _NO_TISSUES.format(why=why), **described}

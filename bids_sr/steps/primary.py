@@ -13,9 +13,9 @@ from bids_sr.registration.ants import apply
 from bids_sr.spatial.resampling import spline_coefficients
 from bids_sr.spatial.transforms import invert
 
-TISSUES = ("GM", "WM", "CSF")
-MEAN = "mean of the steady volumes of the super-resolved series, in this space by one interpolation more"
-BRAIN = "brain of the super-resolved series, as far as the field of view of the run reaches"
+_TISSUES = ("GM", "WM", "CSF")
+_MEAN = "mean of the steady volumes of the super-resolved series, in this space by one interpolation more"
+_BRAIN = "brain of the super-resolved series, as far as the field of view of the run reaches"
 
 
 @step(
@@ -56,7 +56,7 @@ def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
 )
 def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
     """Name the probabilities of gray matter, white matter and cerebrospinal fluid, which come in this order."""
-    entities = ({"label": tissue, "suffix": "probseg"} for tissue in TISSUES)
+    entities = ({"label": tissue, "suffix": "probseg"} for tissue in _TISSUES)
     return [Derivative(each, own) for each, own in zip(t1w_tpms, entities, strict=True)]
 
 
@@ -70,8 +70,8 @@ def _beside(sidecar: Mapping[str, object], **own: str) -> Keep:
     makes=("space_boldref", "space_mask"),
     memory=TO_TEMPLATE,
     keep={
-        "space_boldref": _beside({"Description": MEAN}, suffix="boldref"),
-        "space_mask": _beside({"Description": BRAIN, "Type": "Brain"}, desc="brain", suffix="mask"),
+        "space_boldref": _beside({"Description": _MEAN}, suffix="boldref"),
+        "space_mask": _beside({"Description": _BRAIN, "Type": "Brain"}, desc="brain", suffix="mask"),
     },
 )
 def show_in_space(series_mean: Image, bold_mask_hr: Mask, space_grid: SpaceGrid) -> tuple[Image, Mask]:

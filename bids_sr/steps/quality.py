@@ -39,12 +39,12 @@ from bids_sr.stats.glm.design import Design, build_design, default_confounds
 from bids_sr.stats.regions import map_sidecars
 from bids_sr.steps.activation import Contrasts, Factor
 
-LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 LARGEST_CHANGE = 0.01
 """Of t, in units of its noise, that a lower precision may make."""
 TRIED_SLICES = 3
 """On which it is tried, all volumes of each."""
-UNCERTAINTY = (
+_UNCERTAINTY = (
     "Standard deviation of the effect between members of an ensemble that differ in the seed of training. It shows "
     "what chance in training decides and is blind to errors that all members share"
 )
@@ -83,7 +83,7 @@ def measure_uncertainty(
     for name, weights in contrasts.items():
         found = spread_of_effect(effects, list(member_effects.values()), weights, mask, affine)
         if found is None:
-            LOGGER.warning("%s: contrast %s cannot be made of the blocks; no uncertainty map", series_name, name)
+            _LOGGER.warning("%s: contrast %s cannot be made of the blocks; no uncertainty map", series_name, name)
             continue
         rows.append(MetricRow(
             series=series_name, contrast=name, region="brain", statistic="ensemble_sd",
@@ -94,7 +94,7 @@ def measure_uncertainty(
             series=series_name, fwhm_mm=0.0, zooms=voxel_sizes(affine).tolist(), axis_order=axis_order
         )
         sidecar = {
-            "Description": UNCERTAINTY, "Units": "arbitrary", "EnsembleMembers": found.count,
+            "Description": _UNCERTAINTY, "Units": "arbitrary", "EnsembleMembers": found.count,
             "ContrastWeights": dict(weights), **common,
         }  # fmt: skip
         maps.append(Derivative(Volume(np.where(mask, found.sd, 0).astype(np.float32), affine), own, sidecar))
@@ -108,7 +108,7 @@ def check_domain(model_file: File, boldref: Image, bold_mask: Mask, *, series_na
     if found is None:
         return []
     for text in found.warnings:
-        LOGGER.warning("%s: %s", series_name, text)
+        _LOGGER.warning("%s: %s", series_name, text)
     values = {
         "domain_distance": found.distance, "domain_edges": found.edges, "flag_domain": float(bool(found.warnings)),
     }  # fmt: skip
@@ -140,7 +140,7 @@ def guard_precision(
     if not (precision == "bf16" or (precision == "auto" and where.startswith("cuda"))):
         return "fp32", []
     if read_card(model_file).trained_on == "series":
-        LOGGER.info("%s is applied in fp32, whatever precision is asked for", series_name)
+        _LOGGER.info("%s is applied in fp32, whatever precision is asked for", series_name)
         return "fp32", []
     design = build_design(
         regressors, n_volumes=stc.shape[3], tr=tr, n_dummy=n_dummy, high_pass=high_pass, has_stc=has_stc,
@@ -166,7 +166,7 @@ def _refuse_or_warn(series_name: str, change: float, *, asked: bool, force: bool
     )
     if asked and not force:
         raise PrecisionRefused(f"{text}. Use --precision fp32 or auto, or overrule with --force")
-    LOGGER.warning("%s; %s", text, "overruled by --force" if force else "fp32 is used")
+    _LOGGER.warning("%s; %s", text, "overruled by --force" if force else "fp32 is used")
 
 
 def _change_of_t(
@@ -210,7 +210,7 @@ def compare_edges(
     )
     limit = 0.5 * float(sizes[1 if axis is None else axis])
     if text := _edge_warning(found, limit, guided_names):
-        LOGGER.warning(text)
+        _LOGGER.warning(text)
     values = {
         "edge_mismatch": found.median, "edge_mismatch_p90": found.p90, "flag_distortion": float(found.median > limit),
     }  # fmt: skip

@@ -94,7 +94,7 @@ def truncate_pair(
 
 
 _KEPT_COREG = Keep({"from": "boldref", "to": "T1w", "mode": "image", "desc": "coreg", "suffix": "xfm"}, linked={})
-BRAIN_HR = "brain on the grid of the super-resolved series"
+_BRAIN_HR = "brain on the grid of the super-resolved series"
 
 
 def _mask_of_primary(setting: Lookup) -> dict[str, str] | None:
@@ -109,7 +109,7 @@ _KEPT_MASKS = {
     ),
     "bold_mask_hr": Keep(
         {"res": "hr", "desc": "brain", "suffix": "mask"},
-        {"Description": BRAIN_HR, "Type": "Brain", "Resolution": "grid of the super-resolved series"},
+        {"Description": _BRAIN_HR, "Type": "Brain", "Resolution": "grid of the super-resolved series"},
         linked=_mask_of_primary,
     ),
 }

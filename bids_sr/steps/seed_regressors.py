@@ -22,7 +22,7 @@ from bids_sr.stats.glm.block_effects import temporal_components
 from bids_sr.stats.glm.design import build_design, default_confounds
 from bids_sr.stats.glm.regressors import Seeds
 
-LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 _KEPT = {"regressors": Keep({"desc": "seeds", "suffix": "timeseries"}, "seeds_columns")}
 _ANTS_SEED = 1  # nothing that ANTs does here is random
 
@@ -120,7 +120,7 @@ def place_seeds(
             within = "of the labels" if seed.labels else f"within {seed.radius_mm:g} mm"
             about = f"mean of {int(voxels[seed.name].sum())} voxels {within}, without drift and confounds"
         except ValueError as error:
-            LOGGER.warning("the seed %s is left out: %s", seed.name, error)
+            _LOGGER.warning("the seed %s is left out: %s", seed.name, error)
             about = f"left out: {error}"
         facts[seed.name] = {"Description": about}
         if seed.labels:

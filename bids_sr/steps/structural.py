@@ -23,8 +23,8 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import RecipeName
 from bids_sr.steps.training import KEPT, MODEL, Model, Source, obtained
 
-LOGGER = logging.getLogger(__name__)
-Align = Literal["rigid", "affine", "nonlinear"]
+_LOGGER = logging.getLogger(__name__)
+_Align = Literal["rigid", "affine", "nonlinear"]
 Scans = tuple[list[Map], list[Map], list[Map], Mask, Facts]
 _ALIGNED = {
     "rigid": "aligned rigidly to the high-resolution {} scan by mutual information in ANTs [@ants]",
@@ -62,7 +62,7 @@ def _text_of_preparation(setting: Lookup) -> str:
 )  # fmt: skip
 def prepare_scans(
     highres_files: list[File], lowres_files: list[File], template: Image, template_mask: Mask, *, here: Path,
-    suffixes: tuple[str, ...], baselines: Literal["default", "all"], anat_align: Align, random_seed: int, sloppy: bool,
+    suffixes: tuple[str, ...], baselines: Literal["default", "all"], anat_align: _Align, random_seed: int, sloppy: bool,
 ) -> Scans:  # fmt: skip
     """Bring the scans of one head into one frame, onto one grid and to [0, 1].
 
@@ -113,7 +113,7 @@ def stacked(scans: Sequence[Derivative]) -> Float32:
     return np.stack([each.volume.data for each in scans])
 
 
-def suffixes_of(scans: Sequence[Derivative]) -> list[str]:
+def _suffixes_of(scans: Sequence[Derivative]) -> list[str]:
     """Contrasts of scans, in order."""
     return [each.entities["suffix"] for each in scans]
 
@@ -138,7 +138,7 @@ def untrained_slices(
     """
     from bids_sr.sr.training.fused import contrast_image, held_out_slices
 
-    own = contrast_image(stacked(fine), stacked(coarse), mask.data, mask.affine, suffixes_of(fine), "own")
+    own = contrast_image(stacked(fine), stacked(coarse), mask.data, mask.affine, _suffixes_of(fine), "own")
     return held_out_slices(cards, mask.data.shape[2], own.checksum())
 
 
@@ -165,7 +165,7 @@ def _of_scans(kept: Keep) -> Keep:
 )  # fmt: skip
 def train_on_scans(
     scan_mask: Mask, heads_fine: list[Map], heads_coarse: list[Map], heads_masks: dict[str, Mask], *, here: Path,
-    method: str, anat_align: Align, recipe: RecipeName, model_source: Source, model_dir: Path | None,
+    method: str, anat_align: _Align, recipe: RecipeName, model_source: Source, model_dir: Path | None,
     pretrained: Path | None, vgg_weights: Path | None, max_train_minutes: float | None, random_seed: int,
     omp_nthreads: int, device: Device, force: bool, sloppy: bool,
 ) -> Model:  # fmt: skip
@@ -188,7 +188,7 @@ def train_on_scans(
     from bids_sr.sr.training.job import Training
 
     count = len(heads_fine) // len(heads_masks)
-    suffixes = suffixes_of(heads_fine[:count])
+    suffixes = _suffixes_of(heads_fine[:count])
     heads = []
     for place, (name, mask) in enumerate(heads_masks.items()):
         own = slice(place * count, (place + 1) * count)
@@ -305,5 +305,5 @@ def _tissues(scans: Mapping[str, Array], mask: Array, affine: Array, seed: int, 
     try:
         return tissues.tissue_masks(tissues.segment_tissues(scans, mask, affine, seed=seed))
     except RuntimeError as error:
-        LOGGER.warning("no tissues of %s: %s", name, error)
+        _LOGGER.warning("no tissues of %s: %s", name, error)
         return {}

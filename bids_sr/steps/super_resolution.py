@@ -43,7 +43,7 @@ from bids_sr.stats.evaluation.evidence import was_applied
 if TYPE_CHECKING:
     from bids_sr.sr.models.model import LoadedModel
 
-AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
+_AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
 _SAMPLE_MM = 1.0  # of a finer image, before it is averaged over the voxels of the pair's grid
 
 
@@ -152,9 +152,9 @@ def undo_motion(
     -------
     preproc : series on the grid of the boldref, signal units
     """
-    upsampler = make_upsampler(RAW, Acquired(factor=AS_ACQUIRED))
+    upsampler = make_upsampler(RAW, Acquired(factor=_AS_ACQUIRED))
     write_series(
-        stc, target := here / "preproc.nii", upsampler, hmc_xfms, boldref.affine, factor=AS_ACQUIRED,
+        stc, target := here / "preproc.nii", upsampler, hmc_xfms, boldref.affine, factor=_AS_ACQUIRED,
         distortion=distortion,
     )  # fmt: skip
     return SeriesReader(target)
@@ -267,9 +267,9 @@ def place_measured(
     -------
     series : on that grid, in signal units
     """
-    upsampler = make_upsampler(RAW, Acquired(factor=AS_ACQUIRED))
+    upsampler = make_upsampler(RAW, Acquired(factor=_AS_ACQUIRED))
     write_series(
-        stc, target := here / "series.nii", upsampler, hmc_xfms, bold_mask_hr.affine, factor=AS_ACQUIRED,
+        stc, target := here / "series.nii", upsampler, hmc_xfms, bold_mask_hr.affine, factor=_AS_ACQUIRED,
         distortion=distortion,
     )  # fmt: skip
     return SeriesReader(target)

@@ -33,7 +33,7 @@ Model = tuple[File, File, File]
 """Weights or maps (safetensors), their card beside them (JSON), the log of training (TSV)."""
 Source = Literal["auto", "train", "reuse"]
 MODEL = ("model_file", "card_file", "log_file")
-LOG_COLUMNS = {
+_LOG_COLUMNS = {
     name: {"Description": text, "Units": unit}
     for name, text, unit in (
         (
@@ -66,7 +66,7 @@ def _kept(suffix: str, extension: str) -> Keep:
         name = series_name(setting("method"))
         return {"datatype": "models", "desc": name, "suffix": suffix, "extension": extension}
 
-    return Keep(entities, LOG_COLUMNS, level="full") if suffix == "log" else Keep(entities)
+    return Keep(entities, _LOG_COLUMNS, level="full") if suffix == "log" else Keep(entities)
 
 
 KEPT = {

@@ -32,7 +32,7 @@ from bids_sr.sr.resolution.matrices import MATRICES, Factor, upsample
 from bids_sr.stats.image.image_resolution import effective_resolution
 from bids_sr.version import __version__
 
-DESCRIPTIONS = {
+_DESCRIPTIONS = {
     "name": "method or interpolation; file where there are several of one method",
     "psnr": "peak signal-to-noise ratio inside the mask (dB), mean over volumes",
     "ssim": "structural similarity, slice by slice (Gaussian window of 1.5 voxels), mean over the mask and volumes",
@@ -44,11 +44,11 @@ DESCRIPTIONS = {
     "seconds": "wall clock a volume; n/a for images made elsewhere",
     "parameters": "of the network",
 }
-COLUMNS = tuple(DESCRIPTIONS)
+COLUMNS = tuple(_DESCRIPTIONS)
 
 
 @frozen
-class Ready:
+class _Ready:
     """A method or an interpolation for one image; `make` builds the upsampler, `overruled` is what ``--force`` did."""
 
     name: str
@@ -63,7 +63,7 @@ class Ready:
         return 0 if self.model is None else sum(p.numel() for p in self.model.generator.parameters())
 
 
-def ready(name: str, reader: SeriesReader, options: argparse.Namespace, default: Factor | None = None) -> Ready:
+def ready(name: str, reader: SeriesReader, options: argparse.Namespace, default: Factor | None = None) -> _Ready:
     """Check that a model file, or an interpolation, fits an image of which only the header is read.
 
     `default` is the factor where the command line names none and there is no model.
@@ -76,7 +76,7 @@ def ready(name: str, reader: SeriesReader, options: argparse.Namespace, default:
         raise UsageError(name, why, f"use bids-sr, which finds them: --sr-method {name}")
     if name in MATRICES:
         factor = files.factor_from(options.factor, default or files.IN_PLANE)
-        return Ready(name=name, factor=factor, make=lambda scene: make_upsampler(name, Acquired(factor=factor)))
+        return _Ready(name=name, factor=factor, make=lambda scene: make_upsampler(name, Acquired(factor=factor)))
     model = files.open_model(name)
     own, shape = model.card.factor, reader.shape[:3]
     if default is None or hr_grid(shape, reader.affine, own)[0] == hr_grid(shape, reader.affine, default)[0]:
@@ -92,7 +92,7 @@ def ready(name: str, reader: SeriesReader, options: argparse.Namespace, default:
         )
         return make_upsampler(model.card.method, image, model)
 
-    return Ready(name=model.card.method, factor=factor, make=make, model=model, overruled=tuple(overruled))
+    return _Ready(name=model.card.method, factor=factor, make=make, model=model, overruled=tuple(overruled))
 
 
 def apply(options: argparse.Namespace) -> None:
@@ -153,7 +153,7 @@ def _bar(done: int, count: int) -> None:
 
 
 @frozen
-class Task:
+class _Task:
     """What every row is measured on."""
 
     coarse: SeriesReader
@@ -225,7 +225,7 @@ def _evaluate(
             print(f"note: {note}")
     mask = upsample("nearest", scene.mask.astype(np.float32), factor) > 0.5
     level = np.mean([reference.volume(t)[window] for t in volumes], axis=0)
-    task = Task(
+    task = _Task(
         coarse=coarse, reference=reference, window=window, factor=factor, mask=mask, volumes=volumes,
         data_range=image_similarity.reference_range(level, mask),
     )  # fmt: skip
@@ -242,7 +242,7 @@ def _made(file: Path, reference: SeriesReader, window: tuple[slice, slice, slice
     return reader
 
 
-def _row(name: str, one: Ready, scene: files.MeanImage, task: Task, made_here: bool) -> dict[str, str | float]:
+def _row(name: str, one: _Ready, scene: files.MeanImage, task: _Task, made_here: bool) -> dict[str, str | float]:
     """One model or interpolation."""
     upsampler, spent = one.make(scene), []
 
@@ -258,7 +258,7 @@ def _row(name: str, one: Ready, scene: files.MeanImage, task: Task, made_here: b
     return row | {"seconds": float(np.mean(spent)), "parameters": one.parameters or "n/a"}
 
 
-def _measured(name: str, fine: Callable[[int], Array], task: Task) -> dict[str, str | float]:
+def _measured(name: str, fine: Callable[[int], Array], task: _Task) -> dict[str, str | float]:
     """Metrics of one row, means over the volumes."""
     found: list[dict[str, float]] = []
     resolution = None
@@ -274,7 +274,7 @@ def _measured(name: str, fine: Callable[[int], Array], task: Task) -> dict[str, 
     return {"name": name, **means, **told, "seconds": "n/a", "parameters": "n/a"}
 
 
-def _report(rows: list[dict[str, str | float]], task: Task, options: argparse.Namespace) -> None:
+def _report(rows: list[dict[str, str | float]], task: _Task, options: argparse.Namespace) -> None:
     """Print the table, best PSNR first, and write it where that was asked for."""
     rows = sorted(rows, key=lambda row: -float(row["psnr"]))
     made = f"made by {options.degradation}" if options.image is None else f"measured ({options.image.name})"
@@ -291,7 +291,7 @@ def _report(rows: list[dict[str, str | float]], task: Task, options: argparse.Na
     files.make_folder(options.out)
     write_whole(options.out, "".join("\t".join(line) + "\n" for line in lines))
     described: Mapping[str, object] = {
-        **{key: {"Description": words} for key, words in DESCRIPTIONS.items()},
+        **{key: {"Description": words} for key, words in _DESCRIPTIONS.items()},
         "DataRange": task.data_range, "Factor": list(task.factor), "CoarseImage": made,
         "Reference": str(options.reference), "Volumes": list(task.volumes),
     }  # fmt: skip

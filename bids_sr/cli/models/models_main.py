@@ -21,33 +21,33 @@ from bids_sr.sr.method import offered_methods
 from bids_sr.version import __version__
 
 DONE, FAILED, REFUSED = 0, 1, 2
-DESCRIPTION = """\
+_DESCRIPTION = """\
 Models of super-resolution outside a run: list the methods, train one on many images, apply it to any NIfTI image,
 evaluate it against a reference, read its card. A trained model then serves a whole analysis:
 bids-sr ... --sr-method METHOD --pretrained MODEL.safetensors
 For research; not for clinical use."""
-DEGRADATIONS = ("kspace", "block", "gauss", "trilinear")
+_DEGRADATIONS = ("kspace", "block", "gauss", "trilinear")
 
 
-class ModelsParser(Parser):
+class _ModelsParser(Parser):
     """A parser that also suggests the nearest subcommand."""
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
-        if action.dest == "command" and value not in COMMANDS:
-            fix = nearest_name(str(value), COMMANDS) or f"see {self.prog} --help"
+        if action.dest == "command" and value not in _COMMANDS:
+            fix = nearest_name(str(value), _COMMANDS) or f"see {self.prog} --help"
             raise UsageError(str(value), "there is no such subcommand", fix)
         super()._check_value(action, value)
 
 
-def build_parser() -> ModelsParser:
+def build_parser() -> _ModelsParser:
     """Return the parser of ``bids-sr-models``; pure."""
-    parser = ModelsParser(
-        prog="bids-sr-models", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = _ModelsParser(
+        prog="bids-sr-models", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"bids-sr {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=ModelsParser)
-    for name, (add, words) in COMMANDS.items():
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_ModelsParser)
+    for name, (add, words) in _COMMANDS.items():
         add(commands.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.", allow_abbrev=False))
     return parser
 
@@ -77,7 +77,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     add("-m", "--model", nargs="+", action="extend", default=[], metavar="MODEL", help=models)
     coarse = "measured coarse image of the same field of view, registered"
     source.add_argument("--image", type=path, metavar="IMAGE", help=coarse)
-    source.add_argument("--degradation", choices=DEGRADATIONS, help="how to downsample the reference")
+    source.add_argument("--degradation", choices=_DEGRADATIONS, help="how to downsample the reference")
     add("--made", type=path, nargs="+", default=(), metavar="FILE", help="fine images made elsewhere")
     add("--volumes", type=int, default=10, metavar="N", help="volumes of a series to score (default 10)")
     add("-o", "--out", type=path, metavar="TSV", help="also write the table to this file, with a JSON sidecar")
@@ -97,8 +97,10 @@ def _train(parser: argparse.ArgumentParser) -> None:
     add("--contrast", metavar="SUFFIX", help="BIDS suffix of all (default: from the file names)")
     add("--volumes", type=int, default=10, metavar="N", help="random volumes of a series (default 10)")
     add = parser.add_argument_group("how").add_argument
-    add("--factor", type=float, nargs="+", metavar="F", help=FACTOR_HELP)
-    add("--degradation", choices=DEGRADATIONS, help="how to downsample fine images given alone (default: the method's)")
+    add("--factor", type=float, nargs="+", metavar="F", help=_FACTOR_HELP)
+    add(
+        "--degradation", choices=_DEGRADATIONS, help="how to downsample fine images given alone (default: the method's)"
+    )
     recipes = "default fast; paper-mse differs from paper for srgan alone"
     add("--recipe", choices=("fast", "paper", "paper-mse"), default="fast", help=recipes)
     add("--from", dest="start", type=path, metavar="MODEL", help="start from these weights")
@@ -111,12 +113,12 @@ def _train(parser: argparse.ArgumentParser) -> None:
     _machine(parser)
 
 
-FACTOR_HELP = "coarse over fine voxel size: one number for the axes in plane, or three (default: the model's, or 2)"
+_FACTOR_HELP = "coarse over fine voxel size: one number for the axes in plane, or three (default: the model's, or 2)"
 
 
 def _image(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--factor", type=float, nargs="+", metavar="F", help=FACTOR_HELP)
+    add("--factor", type=float, nargs="+", metavar="F", help=_FACTOR_HELP)
     add("--mask", type=path, metavar="FILE", help="brain mask on the grid of the image (default: computed)")
     add("--contrast", metavar="SUFFIX", help="BIDS suffix of the image (default: from its name)")
     other = "apply a model to another resolution, contrast or orientation than it was trained on"
@@ -129,7 +131,7 @@ def _machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
 
 
-COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
+_COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "list": (_list, "list methods, baselines and trained models"),
     "train": (_train, "train a method on one or many images, or adapt a trained model"),
     "apply": (_apply, "super-resolve a NIfTI image or series"),

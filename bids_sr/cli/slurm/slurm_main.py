@@ -29,7 +29,7 @@ from bids_sr.slurm.submission import Submission
 from bids_sr.slurm.submissions import cancel, overview, print_scripts, retries
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
-DESCRIPTION = """\
+_DESCRIPTION = """\
 Run bids-sr on a SLURM cluster: one array task a participant and a group job behind them. Takes the options of bids-sr
 (--nprocs and --mem hold for each task; its job asks for a ninth more memory than --mem) and those of the group "SLURM".
 
@@ -38,7 +38,7 @@ Afterwards: bids-sr-slurm status OUT, bids-sr-slurm retry OUT, bids-sr-slurm can
 
 def build_parser() -> Parser:
     """The parser of a submission: the options of ``bids-sr`` and those of SLURM; absent options leave no value."""
-    parser = data_parser("bids-sr-slurm", DESCRIPTION, "DIR", "OUT")
+    parser = data_parser("bids-sr-slurm", _DESCRIPTION, "DIR", "OUT")
     add_group(parser.add_argument_group("SLURM"), "slurm", SlurmOptions)
     add_options(parser)
     return parser

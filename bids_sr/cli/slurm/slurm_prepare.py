@@ -27,7 +27,7 @@ from bids_sr.slurm.submissions import Overview
 if TYPE_CHECKING:
     from bids_sr.preflight import Estimate, Plan
 
-NO_LIMIT_GB = 1e6
+_NO_LIMIT_GB = 1e6
 
 
 def prepare(settings: Settings, own: SlurmOptions) -> "tuple[Submission, str, Overview | None]":
@@ -40,7 +40,7 @@ def prepare(settings: Settings, own: SlurmOptions) -> "tuple[Submission, str, Ov
 
     given = settings.resources.mem_gb
     # the memory of the machine that submits tells nothing
-    resources = dataclasses.replace(settings.resources, mem_gb=NO_LIMIT_GB if given is None else given)
+    resources = dataclasses.replace(settings.resources, mem_gb=_NO_LIMIT_GB if given is None else given)
     settings_there = dataclasses.replace(settings, resources=resources)
     plan = preflight.check(settings_there)
     site = _site(settings, own)

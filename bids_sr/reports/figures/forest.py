@@ -17,7 +17,7 @@ from bids_sr.reports.figures.style import FigureInputError
 
 Dashes = tuple[float, tuple[float, ...]]
 """Offset, and lengths of line and gap by turns."""
-LOWEST = -1.5
+_LOWEST = -1.5
 """The scale goes no lower: explained variance has no lower end, and one series far worse than none would flatten it."""
 
 
@@ -52,7 +52,7 @@ class ForestPanel:
 def forest_figure(
     grid: Sequence[Sequence[ForestPanel]], labels: Mapping[str, str], *, legend: Mapping[str, Point],
     row_names: Sequence[str] = (), xlabel: str = "", one_scale: bool = False, from_zero: bool = True,
-    lowest: float = LOWEST, row_inch: float = 0.19,
+    lowest: float = _LOWEST, row_inch: float = 0.19,
 ) -> Figure:  # fmt: skip
     """Points with intervals, a line each label.
 

@@ -23,7 +23,7 @@ from bids_sr.reports.figures import slices
 from bids_sr.reports.figures.map_figures import MAP_COLORS, Display, common_scale, peak_voxel
 from bids_sr.reports.markup import render
 
-STEPS = 127
+_STEPS = 127
 """Of the color scale, on either side of 0."""
 _LEAST = {"t": 2.5, "cc": 0.15, "effect": 0.0}
 """Values below this are left out, by statistic."""
@@ -82,20 +82,20 @@ def room_of(n_runs: int) -> int:
     return min(MAX_BYTES, PAGE_BYTES // max(1, n_runs))
 
 
-def slope_of(top: float, threshold: float) -> float:
+def _slope_of(top: float, threshold: float) -> float:
     """The least slope that reaches `top`, with `threshold` midway between two steps.
 
     A value is then rounded to a step on its own side of the threshold, so that just the voxels are shown that pass it.
     """
     if threshold <= 0 or top <= threshold:
-        return max(top, threshold, 1e-12) / STEPS
-    return threshold / (math.floor(STEPS * threshold / top + 0.5) - 0.5)
+        return max(top, threshold, 1e-12) / _STEPS
+    return threshold / (math.floor(_STEPS * threshold / top + 0.5) - 0.5)
 
 
 def packed(image: Volume, *, slope: float, about: str = "") -> str:
     """An image in RAS order as int8 ``.nii.gz`` in base64, `about` in its header; the same bytes each time."""
     volume = slices.canonical(image)
-    steps = np.clip(np.rint(np.nan_to_num(volume.data) / slope), -STEPS, STEPS).astype(np.int8)
+    steps = np.clip(np.rint(np.nan_to_num(volume.data) / slope), -_STEPS, _STEPS).astype(np.int8)
     nifti = nib.Nifti1Image(steps, volume.affine)
     nifti.header.set_slope_inter(slope, 0)
     nifti.header["descrip"] = about.encode("ascii")
@@ -138,7 +138,7 @@ def viewer_html(
         "at": [round((k + 0.5) / n, 5) for k, n in zip(at, below.data.shape, strict=True)],
         "box": _box(mask), "maps": volumes,
         "files": {key: file for key, file in given.files.items() if key in volumes},
-        "background": packed(background.like(np.clip((background.data - low) / (high - low), 0, 1)), slope=1 / STEPS),
+        "background": packed(background.like(np.clip((background.data - low) / (high - low), 0, 1)), slope=1 / _STEPS),
     }  # fmt: skip
     if mni is not None:
         tenths = np.clip(np.rint(10 * mni.points), -(2**15), 2**15 - 1).astype("<i2")
@@ -160,7 +160,7 @@ def _volumes(given: ViewedMaps, room: int) -> tuple[dict[str, str], dict[str, fl
         images = given.maps[contrast, smoothing]
         limit = common_scale(images.values(), given.display.floor)
         top = max(limit, *(float(np.nanmax(np.abs(each.data), initial=0.0)) for each in images.values()))
-        slope = slope_of(top, given.display.threshold)
+        slope = _slope_of(top, given.display.threshold)
         made = {}
         for name, each in images.items():
             known = np.nan_to_num(np.asarray(each.data, dtype=np.float32))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class ShownPeak(NamedTuple):
+class _ShownPeak(NamedTuple):
     """A row of the table of clusters, as far as it is shown; numbers may be text."""
 
     series: str
@@ -51,8 +51,8 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
     """
     if clusters.empty:
         return Markup("<p class='note'>No voxel of any series is above the threshold, so that there is no cluster.</p>")
-    shown = clusters[list(ShownPeak._fields)].astype(object)
-    rows = [ShownPeak(*cells) for cells in shown.where(shown.notna(), MISSING).itertuples(index=False)]
+    shown = clusters[list(_ShownPeak._fields)].astype(object)
+    rows = [_ShownPeak(*cells) for cells in shown.where(shown.notna(), MISSING).itertuples(index=False)]
     widest = max(float(row.fwhm_mm) for row in rows)
     smoothing = f"smoothed by {widest:g} mm" if widest else "not smoothed"
     tables: list[tuple[str, Markup]] = []
@@ -68,7 +68,7 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
     return picked(tables) or Markup("<p class='note'>No cluster in the series that is shown.</p>")
 
 
-def _line(row: ShownPeak) -> list[str]:
+def _line(row: _ShownPeak) -> list[str]:
     labels = [row.label, *re.split(r"(?<= %), ", str(row.labels))[:LABELS]]
     if labels[1].startswith(row.label):
         del labels[0]  # the cluster's first label is that at the peak

@@ -10,7 +10,7 @@ from bids_sr.metrics.number_text import number as shown
 from bids_sr.reports.markup import joined, render
 from bids_sr.reports.text.training_text import held_out_text, started_text
 
-Value = object
+_Value = object
 
 
 def number(value: str | None) -> str:
@@ -24,7 +24,7 @@ def number(value: str | None) -> str:
     return shown(as_float, ".0f" if as_float == int(as_float) and abs(as_float) < 1e6 else ".4g")
 
 
-def label_html(value: Value) -> str:
+def _label_html(value: _Value) -> str:
     """A value of a summary: text, a list of texts, or a table of facts."""
     if isinstance(value, Mapping):
         return facts_html(value)
@@ -34,39 +34,39 @@ def label_html(value: Value) -> str:
         return number(f"{value}")
     if isinstance(value, list | tuple):
         if all(isinstance(item, int | float | str) and len(str(item)) < 25 for item in value):
-            return Markup(", ").join(label_html(item) for item in value) or "none"
-        return render("items", [label_html(item) for item in value])
+            return Markup(", ").join(_label_html(item) for item in value) or "none"
+        return render("items", [_label_html(item) for item in value])
     return "none" if value is None else str(value)
 
 
-def facts_html(facts: Mapping[str, Value]) -> Markup:
+def facts_html(facts: Mapping[str, _Value]) -> Markup:
     """Labels and values in two columns; nested mappings become tables within."""
-    return render("facts", {str(key).replace("_", " "): label_html(value) for key, value in facts.items()})
+    return render("facts", {str(key).replace("_", " "): _label_html(value) for key, value in facts.items()})
 
 
-def messages_of(value: Value) -> list[str]:
+def messages_of(value: _Value) -> list[str]:
     """One message, or a list of them, as a list."""
     return [value] if isinstance(value, str) else texts(value)
 
 
-def messages_html(kind: str, messages: Value) -> Markup:
+def messages_html(kind: str, messages: _Value) -> Markup:
     """Messages that must not be overlooked, each in a box of its own; ``kind`` is ``warning`` or ``note``."""
     return render("messages", kind, messages_of(messages))
 
 
-def summary_html(summary: Mapping[str, Value]) -> Markup:
+def summary_html(summary: Mapping[str, _Value]) -> Markup:
     """The summary: messages of the keys ``warnings`` and ``notes`` in boxes, then the facts."""
     boxes = [messages_html(kind, summary.get(f"{kind}s")) for kind in ("warning", "note")]
     return joined(boxes) + facts_html({k: v for k, v in summary.items() if k not in ("warnings", "notes")})
 
 
-def card_html(card: Mapping[str, Value]) -> Markup:
+def card_html(card: Mapping[str, _Value]) -> Markup:
     """What the held-out slices say, and what training began with."""
     numbers = " ".join(filter(None, (held_out_text(card), started_text(card))))
     return Markup("<p>{}</p>").format(numbers) if numbers else Markup("")
 
 
-REGISTRATION_FACTS = {
+_REGISTRATION_FACTS = {
     "brain_volume_ml": "Brain of the T1w image (ml)",
     "brain_determinant": "Template to T1w: volume of the registered template brain relative to the original",
     "brain_template_dice": "Template to T1w: Dice of the brain mask and the template's brain",
@@ -101,11 +101,11 @@ def registration_warnings(facts: Mapping[str, object]) -> list[str]:
 
 def registration_html(facts: Mapping[str, object]) -> Markup:
     """Facts of a run's registrations in words, warnings first; unknown keys are left out."""
-    shown = {label: facts[key] for key, label in REGISTRATION_FACTS.items() if key in facts}
+    shown = {label: facts[key] for key, label in _REGISTRATION_FACTS.items() if key in facts}
     return messages_html("warning", registration_warnings(facts)) + facts_html(shown)
 
 
-PAIR_FACTS = {
+_PAIR_FACTS = {
     "truncated": "Low-resolution image made from the high-resolution one (k-space truncation)",
     "offset_mm": "Translation (mm)",
     "offset_deg": "Rotation (°)",
@@ -121,10 +121,10 @@ PAIR_FACTS = {
 
 def pair_html(facts: Mapping[str, object]) -> Markup:
     """Facts of a pair's registration; unknown keys are left out."""
-    return facts_html({label: facts[key] for key, label in PAIR_FACTS.items() if key in facts})
+    return facts_html({label: facts[key] for key, label in _PAIR_FACTS.items() if key in facts})
 
 
-CALIBRATION_FACTS = {
+_CALIBRATION_FACTS = {
     "use": "Use",
     "n_volumes": "Volumes",
     "n_dummy": "Volumes before the steady state",
@@ -150,14 +150,14 @@ CALIBRATION_FACTS = {
     "edges_apart_mm": "Distance of the edges of the two references, median (mm)",
     "edges_apart_p90_mm": "90th percentile of that distance (mm)",
 }
-FAIR_OVERLAP = 0.9
-MOSTLY_NOISE = 0.9
+_FAIR_OVERLAP = 0.9
+_MOSTLY_NOISE = 0.9
 _HALF = 0.5  # of the run's voxel: edges farther apart are not in register, or distorted otherwise
 
 
 def calibration_html(facts: Mapping[str, object], voxel_mm: float) -> Markup:
     """Facts of a calibration, warnings first; unknown keys are left out. `voxel_mm` is the run's in-plane voxel."""
-    shown = {label: facts[key] for key, label in CALIBRATION_FACTS.items() if facts.get(key) is not None}
+    shown = {label: facts[key] for key, label in _CALIBRATION_FACTS.items() if facts.get(key) is not None}
     return messages_html("warning", calibration_warnings(facts, voxel_mm)) + facts_html(shown)
 
 
@@ -170,14 +170,14 @@ def calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[s
     found = []
     overlap, apart = real(facts.get("overlap"), 1.0), real(facts.get("edges_apart_mm"), 0.0)
     noise = real(facts.get("noise_share"), 0.0)
-    if overlap < FAIR_OVERLAP:
+    if overlap < _FAIR_OVERLAP:
         found.append(f"Only {overlap:.0%} of the run's brain lies in the calibration.")
     if apart > _HALF * voxel_mm:
         found.append(
             f"Edges of the calibration and of the run lie {apart:.1f} mm apart (median), more than half a voxel of the "
             "run: their distortion differs, or the registration failed."
         )
-    if noise > MOSTLY_NOISE:
+    if noise > _MOSTLY_NOISE:
         found.append(
             f"{noise:.0%} of the variance is thermal noise; a longer calibration, or larger voxels, would help."
         )

@@ -20,13 +20,13 @@ from bids_sr.stats.evaluation.verdict import specific
 from bids_sr.stats.evaluation.words import BANDS, region_text, specific_text
 
 NOTHING = Markup("<p class='note'>The table of metrics has no such values.</p>")
-Choice = Mapping[str, Collection[str]]
+_Choice = Mapping[str, Collection[str]]
 """Values by column, of which a row has one each."""
 _BOLD = "bold: the interval excludes 0"
 
 
 @frozen
-class MetricTable:
+class _MetricTable:
     """A table, or several of one kind; columns are those of `bids_sr.metrics.long_tables.COLUMNS`.
 
     Parameters
@@ -38,25 +38,25 @@ class MetricTable:
     """
 
     title: str
-    rows: tuple[Choice, ...]
+    rows: tuple[_Choice, ...]
     lines: tuple[str, ...] = ("series",)
     columns: tuple[str, ...] = ("statistic",)
     split: tuple[str, ...] = ()
 
 
 SCANS = (
-    MetricTable(
+    _MetricTable(
         title="{contrast}, brain: against the measured scan in slices that no model was trained on",
         rows=({"reference": ("heldOut",)},),
         split=("contrast",),
     ),
-    MetricTable(
+    _MetricTable(
         title="{contrast}: quality of the brain; tissues as found in the measured scans",
         rows=({"reference": (MISSING,), "region": ("brain", "gm/wm", "csf/gm")},),
         columns=("statistic", "region"),
         split=("contrast",),
     ),
-    MetricTable(
+    _MetricTable(
         title="Tissues and lesions, {contrast}: volume, and overlap with the segmentation of the measured scans",
         rows=({"region": ("gm", "wm", "csf", "wmh")},),
         columns=("statistic", "region"),
@@ -66,16 +66,16 @@ SCANS = (
 """Tables of structural scans: likeness and quality of each contrast, tissues and lesions."""
 
 
-def _of_images(title: str, reference: str) -> MetricTable:
+def _of_images(title: str, reference: str) -> _MetricTable:
     """Likeness of all series to a reference, with the difference to B-spline and inject."""
     of_psnr = {"reference": (reference,), "statistic": ("psnr",), "minus": IMAGE_REFERENCES}
     rows = ({"reference": (reference,), "statistic": ("psnr", "ssim"), "minus": (MISSING,)}, of_psnr)
-    return MetricTable(title=f"{title} ({_BOLD})", rows=rows, columns=("statistic", "minus"))
+    return _MetricTable(title=f"{title} ({_BOLD})", rows=rows, columns=("statistic", "minus"))
 
 
 IMAGES = _of_images("Single volumes compared with those measured at high resolution", "measured")
 HELD_OUT = _of_images("Images of the held-out pair", "heldOut")
-_OWN_DATA = MetricTable(
+_OWN_DATA = _MetricTable(
     title=f"Method - control: {{contrast}}, {{band}} ({_BOLD})",
     rows=({"minus": tuple(PLACEBOS), "band": tuple(BANDS)},),
     lines=("series", "minus"),
@@ -84,7 +84,7 @@ _OWN_DATA = MetricTable(
 )
 
 
-def tables_html(declared: Iterable[MetricTable], rows: Sequence[MetricRow], names: Sequence[str] = ()) -> Markup:
+def tables_html(declared: Iterable[_MetricTable], rows: Sequence[MetricRow], names: Sequence[str] = ()) -> Markup:
     """All tables of some declarations, one below the other; see `rendered`."""
     return joined(content for each in declared for _, content in rendered(each, rows, names)) or NOTHING
 
@@ -107,7 +107,7 @@ def cell(row: MetricRow | None, *, bold: bool = False) -> str:
     return render("value", number(row.value), interval(row.lower, row.upper), bold and row.excludes_zero)
 
 
-def rendered(declared: MetricTable, rows: Sequence[MetricRow], names: Sequence[str] = ()) -> list[tuple[str, Markup]]:
+def rendered(declared: _MetricTable, rows: Sequence[MetricRow], names: Sequence[str] = ()) -> list[tuple[str, Markup]]:
     """The tables of a declaration with their titles; none without rows of statistics that have a label.
 
     Parameters
@@ -126,7 +126,7 @@ def rendered(declared: MetricTable, rows: Sequence[MetricRow], names: Sequence[s
     return tables
 
 
-def _table(declared: MetricTable, rows: Sequence[MetricRow], title: str, names: Sequence[str]) -> Markup:
+def _table(declared: _MetricTable, rows: Sequence[MetricRow], title: str, names: Sequence[str]) -> Markup:
     """One table."""
     by_place = {(_values(row, declared.lines), _values(row, declared.columns)): row for row in reversed(rows)}
     columns = _keys(declared, declared.columns, rows, names)
@@ -147,7 +147,7 @@ def _table(declared: MetricTable, rows: Sequence[MetricRow], title: str, names: 
     return table(title, heads, lines, names=texts, texts=range(texts))
 
 
-def _is_of(row: MetricRow, choice: Choice) -> bool:
+def _is_of(row: MetricRow, choice: _Choice) -> bool:
     return all(getattr(row, column) in values for column, values in choice.items())
 
 
@@ -156,7 +156,7 @@ def _values(row: MetricRow, columns: Sequence[str]) -> tuple[str, ...]:
 
 
 def _keys(
-    declared: MetricTable, columns: Sequence[str], rows: Sequence[MetricRow], names: Sequence[str]
+    declared: _MetricTable, columns: Sequence[str], rows: Sequence[MetricRow], names: Sequence[str]
 ) -> list[tuple[str, ...]]:
     """Combinations of values that occur, in order; without series of which no table has a line."""
     order = [_order(declared, column, rows, names) for column in columns]
@@ -165,7 +165,7 @@ def _keys(
     return sorted(kept, key=lambda key: [known.index(value) for value, known in zip(key, order, strict=True)])
 
 
-def _order(declared: MetricTable, column: str, rows: Sequence[MetricRow], names: Sequence[str]) -> list[str]:
+def _order(declared: _MetricTable, column: str, rows: Sequence[MetricRow], names: Sequence[str]) -> list[str]:
     """Values of a column as they follow each other: as declared, else in the order of the report or the registry."""
     if column == "series":
         return pick.series_of(rows, names)

@@ -21,7 +21,7 @@ from bids_sr.boilerplate import path as carried
 from bids_sr.io import atomic_files
 from bids_sr.reports.markup import joined, render
 
-LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 _CITATION = re.compile(r"\[((?:\s*@[\w:.+-]+\s*;?)+)\]")
 _KEY = re.compile(r"@([\w:.+-]*\w)")
 _WEB = ("https://", "http://")
@@ -85,7 +85,7 @@ def _target(entry: Entry) -> str:
     return target if target.startswith(_WEB) else ""
 
 
-def cited_keys(markdown: str) -> list[str]:
+def _cited_keys(markdown: str) -> list[str]:
     """Keys of all citations in the order of their first appearance."""
     keys = [key for group in _CITATION.finditer(markdown) for key in _KEY.findall(group[1])]
     return list(dict.fromkeys(keys))
@@ -94,7 +94,7 @@ def cited_keys(markdown: str) -> list[str]:
 def missing_keys(markdown: str, bibtex: str) -> list[str]:
     """Keys that are cited and that the bibliography lacks."""
     known = split_bibtex(bibtex)
-    return [key for key in cited_keys(markdown) if key not in known]
+    return [key for key in _cited_keys(markdown) if key not in known]
 
 
 def _citation(state: StateInline, silent: bool) -> bool:
@@ -134,7 +134,7 @@ def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Mark
     With `references` they stand at the end and citations lead there, else to where each work is found on the web.
     """
     raw = split_bibtex(bibtex)
-    entries = {key: read_entry(raw[key]) for key in cited_keys(markdown) if key in raw}
+    entries = {key: read_entry(raw[key]) for key in _cited_keys(markdown) if key in raw}
     cited = {key: (short_reference(e), f"#ref-{key}" if references else _target(e)) for key, e in entries.items()}
     tokens = _parser().parse(markdown, cited)
     for token in tokens:
@@ -154,8 +154,8 @@ def write_citations(markdown: str, folder: Path, *logs: Path, bibtex: str | None
     source = bibliography() if bibtex is None else bibtex
     raw = split_bibtex(source)
     if lacking := missing_keys(markdown, source):
-        LOG.warning("the methods text cites what the bibliography lacks: %s", ", ".join(lacking))
-    cited = "\n\n".join(raw[key] for key in cited_keys(markdown) if key in raw)
+        _LOG.warning("the methods text cites what the bibliography lacks: %s", ", ".join(lacking))
+    cited = "\n\n".join(raw[key] for key in _cited_keys(markdown) if key in raw)
     style = Markup(carried("report.css").read_text(encoding="utf-8"))
     page = render("page", "Methods", style, methods_html(markdown, source))
     for suffix, text in (("md", markdown.strip()), ("bib", cited), ("html", page)):

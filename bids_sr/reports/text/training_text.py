@@ -9,8 +9,8 @@ from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.io.json_values import listed, mapped, real
 
-NETWORK = "network"
-LOSSES = ("loss", "content", "adversarial", "perceptual", "critic")
+_NETWORK = "network"
+_LOSSES = ("loss", "content", "adversarial", "perceptual", "critic")
 
 
 @frozen
@@ -38,12 +38,12 @@ def read_training(columns: Mapping[str, Array], card: Mapping[str, object]) -> T
     end = int(again[0]) + 1 if again.size else len(steps)
     held_out = mapped(card.get("held_out"))
     scores = {name: each["psnr"] for name, each in held_out.items() if isinstance(each, Mapping) and "psnr" in each}
-    method = str(card.get("method", NETWORK))
+    method = str(card.get("method", _NETWORK))
     return TrainingRecord(
         steps=steps[:end],
         curves={method: np.asarray(columns["psnr"], dtype=float)[:end]} if "psnr" in columns else {},
-        levels={name: float(value) for name, value in scores.items() if name != NETWORK},
-        losses={name: np.asarray(columns[name], dtype=float)[:end] for name in LOSSES if name in columns},
+        levels={name: float(value) for name, value in scores.items() if name != _NETWORK},
+        losses={name: np.asarray(columns[name], dtype=float)[:end] for name in _LOSSES if name in columns},
         chosen_step=None if math.isnan(step := real(held_out.get("iteration"))) else step,
     )
 
@@ -56,10 +56,10 @@ def held_out_text(card: Mapping[str, object]) -> str:
     seen = mapped(card.get("on_trained_slices"))
     held_out = seen or mapped(card.get("held_out"))
     scores = {name: each for name, each in held_out.items() if isinstance(each, Mapping) and "psnr" in each}
-    own = scores.pop(NETWORK, None)
+    own = scores.pop(_NETWORK, None)
     if own is None:
         return ""
-    method = card.get("method", NETWORK)
+    method = card.get("method", _NETWORK)
     parts = [f"{method} {own['psnr']:.2f} dB" + (f", SSIM {own['ssim']:.3f}" if "ssim" in own else "")]
     for name, each in scores.items():
         change = f"{own['psnr'] - each['psnr']:+.2f} dB"

@@ -18,8 +18,8 @@ from bids_sr.io.array_types import Array, float32_checksum
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image, save_image
 from bids_sr.spatial.transforms import rigid_params
 
-LOG = logging.getLogger(__name__)
-COMPONENTS = 40
+_LOG = logging.getLogger(__name__)
+_COMPONENTS = 40
 _LEAST_VOLUMES = 8
 # Components no larger than this times the median one are noise, which says nothing of fine structure.
 _NOISE = 1.5
@@ -48,7 +48,7 @@ class TemporalStatistics:
 
 
 def temporal_statistics(
-    reader: SeriesReader, mask: Array, n_dummy: int = 0, components: int = COMPONENTS, noise: float = _NOISE,
+    reader: SeriesReader, mask: Array, n_dummy: int = 0, components: int = _COMPONENTS, noise: float = _NOISE,
     nuisance: Array | None = None, stop: int | None = None,
 ) -> TemporalStatistics:  # fmt: skip
     """Read a run twice, slice by slice.
@@ -98,7 +98,7 @@ def temporal_statistics(
         slab = _without(_slab(reader, z, part) - mean[None, ..., z], out)
         images[..., z] = (regressors @ slab.reshape(count, -1)).reshape(kept, *shape[:2])
     share = float(values[::-1][:kept].sum() / values.sum())
-    LOG.info("%d components hold %.0f %% of the change in the mask", kept, 100 * share)
+    _LOG.info("%d components hold %.0f %% of the change in the mask", kept, 100 * share)
     checksums = {"series": seen.hexdigest(), "mask": hashlib.sha256(np.packbits(inside).tobytes()).hexdigest()}
     if nuisance is not None:
         checksums["nuisance"] = hashlib.sha256(np.ascontiguousarray(nuisance, dtype="<f8").data).hexdigest()

@@ -82,7 +82,7 @@ def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
 def super_resolve_series(
     reader: SeriesReader, writer: SeriesWriter, upsampler: Upsampler, xfms: Array, hr_shape: tuple[int, int, int],
     hr_affine: Array, *, factor: Factor, consistency: Keeping = "off",
-    distortion: Distortion | None = None, elsewhere: Sequence["InSpace"] = (),
+    distortion: Distortion | None = None, elsewhere: Sequence["_InSpace"] = (),
 ) -> None:  # fmt: skip
     """Upsample each volume where it was acquired, interpolate it onto the boldref's high-resolution grid, write it.
 
@@ -119,7 +119,7 @@ def super_resolve_series(
             one.append(coefficients, grid, xfms[t], more)
 
 
-class InSpace:
+class _InSpace:
     """A series on a grid in another space while it is written: each volume by one interpolation from where it is known.
 
     Parameters
@@ -172,7 +172,7 @@ def write_series(
         others = []
         for path, placed in elsewhere.items():
             own = SeriesWriter(path, (*placed.shape, reader.shape[3]), placed.affine, told)
-            others.append(InSpace(placed, stack.enter_context(own), affine, distortion))
+            others.append(_InSpace(placed, stack.enter_context(own), affine, distortion))
         upsampler.settle(reader, xfms, distortion, Path(target).parent)
         super_resolve_series(
             reader, writer, upsampler, xfms, shape, affine, factor=factor, consistency=consistency,

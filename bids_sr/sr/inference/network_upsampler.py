@@ -28,7 +28,7 @@ _VALUES_AT_ONCE = 5 << 23
 _PATCH, _OVERLAP, _MARGIN = 64, 24, 8
 
 
-class NetworkUpsampler(Upsampler):
+class _NetworkUpsampler(Upsampler):
     """A generator applied slice by slice.
 
     Raises MaskError for a scale that is no positive number, ResolutionError for thinner slices of a slice-wise network.
@@ -84,7 +84,7 @@ class NetworkUpsampler(Upsampler):
         return self.generator(channels_innermost(plain if self.upsampled_by else slices)).float() - plain
 
 
-class VolumeUpsampler(NetworkUpsampler):
+class VolumeUpsampler(_NetworkUpsampler):
     """A volumetric generator, in one piece where memory allows, else in patches without seams.
 
     Patches would be computed again where they overlap (twice over in the plane where an axis takes three).
@@ -118,4 +118,4 @@ def network_upsampler(model: LoadedModel, acquired: Acquired) -> Upsampler:
             f"the model fuses {card.channels} contrasts ({card.contrast}), and a series has one: see --sr-target"
         )
     volumetric = card.method != "" and get_method(card.method).ndim == 3
-    return (VolumeUpsampler if volumetric else NetworkUpsampler)(model, acquired)
+    return (VolumeUpsampler if volumetric else _NetworkUpsampler)(model, acquired)

@@ -38,7 +38,7 @@ _CONVERT = (
 )
 
 
-def sha256(path: Path) -> str:
+def _sha256(path: Path) -> str:
     """Checksum of a file, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -79,7 +79,7 @@ class VGGPerceptual(nn.Module):
     def __init__(self, weights: Path) -> None:
         super().__init__()
         self.features = _load_vgg19(weights)
-        self.checksum = sha256(weights)
+        self.checksum = _sha256(weights)
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))
         self.register_buffer("sd", torch.tensor(_SD).view(1, 3, 1, 1))
 

@@ -16,7 +16,7 @@ from bids_sr.sr.training.trainer import fit
 from bids_sr.sr.variance.fit_variance import fit_variance
 from bids_sr.sr.variance.run_data import RunData
 
-LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 TrainingData = RunData | TrainingImages
 
 
@@ -32,10 +32,10 @@ def _models_in(model_dir: Path | None) -> Iterator[tuple[Path, ModelCard]]:
         try:
             yield weights, read_card(weights)
         except ModelError as error:
-            LOG.warning("left out: %s", error)
+            _LOG.warning("left out: %s", error)
 
 
-def log_of(weights: Path) -> Path:
+def _log_of(weights: Path) -> Path:
     """Where the log of a training lies: beside the weights, in the derivatives under the suffix ``log``."""
     return weights.with_name(weights.stem.removesuffix("_model") + ("_log" * weights.stem.endswith("_model")) + ".tsv")
 
@@ -101,9 +101,9 @@ def obtain_model(training: Training, data: TrainingData | None, out_dir: Path) -
     target = out_dir / f"{name}.safetensors"
     shutil.copyfile(source, target)
     shutil.copyfile(card_path(source), card_path(target))
-    old_log = log_of(source)
+    old_log = _log_of(source)
     log.write_text(old_log.read_text() if old_log.exists() else log_tsv(()))
-    LOG.info("model %s reused from %s", name, source)
+    _LOG.info("model %s reused from %s", name, source)
     return target, card_path(target), log
 
 

@@ -17,7 +17,7 @@ from bids_sr.sr.networks.network_blocks import zero
 
 Head = Literal["plain", "sigmoid", "residual"]
 _Sizes = Literal["power of two", "multiple"]
-Block = Callable[[int, int], nn.Module]
+_Block = Callable[[int, int], nn.Module]
 _Gate = Callable[[int], nn.Module]
 WIDTHS = (64, 128, 256, 512, 1024)
 
@@ -44,7 +44,7 @@ def _padded_side(side: int, levels: int, sizes: _Sizes) -> int:
 class _Merge(nn.Module):
     """One level of the way up: a transposed convolution doubles the grid, the skip joins, a block follows."""
 
-    def __init__(self, before: int, after: int, block: Block, gate: _Gate | None) -> None:
+    def __init__(self, before: int, after: int, block: _Block, gate: _Gate | None) -> None:
         super().__init__()
         self.up = nn.ConvTranspose2d(before, after, 2, stride=2)
         self.gate = None if gate is None else gate(after)
@@ -73,7 +73,7 @@ class UNet(nn.Module):
     """
 
     def __init__(
-        self, channels: int = 1, *, widths: Sequence[int] = WIDTHS, block: Block = _double_convolution,
+        self, channels: int = 1, *, widths: Sequence[int] = WIDTHS, block: _Block = _double_convolution,
         gate: _Gate | None = None, head: Head = "plain", top: float = 1.0, sizes: _Sizes = "multiple",
     ) -> None:  # fmt: skip
         super().__init__()

@@ -20,7 +20,7 @@ from bids_sr.sr.training.checkpoint import Journal, LogRow
 from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.update_steps import Networks, channels_last
 
-LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 _SMALLEST_SSIM = 11  # side of the structural similarity's own window
 _GAIN_DB = 0.005
@@ -231,7 +231,7 @@ class Phase:
         self.at.halved = True
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        LOG.warning("%s: the device has no room for a batch of %d; going on with %d", self.name, size, size // 2)
+        _LOG.warning("%s: the device has no room for a batch of %d; going on with %d", self.name, size, size // 2)
         return self._tried_step()
 
     @property
@@ -274,7 +274,7 @@ class Phase:
         self.at.mixed_loss_db = round(full - lower, 4)
         if abs(full - lower) > _LOWER_DB:
             self.at.mixed = False
-            LOG.info("%s: bf16 changes the score by %.3g dB; going on in fp32", self.name, full - lower)
+            _LOG.info("%s: bf16 changes the score by %.3g dB; going on in fp32", self.name, full - lower)
 
     def _finished(self, late: bool) -> str:
         patience = self.recipe.patience
@@ -295,7 +295,7 @@ class Phase:
             checkpoints.write_checkpoint(self.checkpoint, tensors, values)
             journal.add(self.at.log)
         except atomic_files.DiskFullError:  # its own text asks to give the command again, which is not needed here
-            LOG.warning(
+            _LOG.warning(
                 "%s: no space left for the checkpoint %s (%s): training goes on, but after a kill only from the "
                 "checkpoint before, if there is one",
                 self.name, self.checkpoint, atomic_files.free_text(self.checkpoint),
@@ -305,7 +305,7 @@ class Phase:
         try:
             found = checkpoints.read_checkpoint(self.checkpoint)
         except checkpoints.CheckpointError as error:
-            LOG.warning("%s; %s is trained from the start", error, self.name)
+            _LOG.warning("%s; %s is trained from the start", error, self.name)
             return
         if found is None or found[1].get("signature") != self.signature:
             return
@@ -320,7 +320,7 @@ class Phase:
         self.rng.bit_generator.state = state
         torch.set_rng_state(tensors["torch_rng"])
         self.at = _Counters(**progress)
-        LOG.info("%s goes on from iteration %d", self.name, self.at.iteration)
+        _LOG.info("%s goes on from iteration %d", self.name, self.at.iteration)
 
 
 def _likely_cause(parts: Mapping[str, float], at: _Counters) -> str:

@@ -25,7 +25,7 @@ from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.phase import Phase, Progress, compare
 from bids_sr.sr.training.update_steps import weighted_layers
 
-LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -91,7 +91,7 @@ def fit(training: Training, images: TrainingImages, work_dir: Path, progress: Pr
             )  # fmt: skip
             last.run()
     phases = (first, last) if refit else (first,)
-    LOG.info("trained %s in %.0f s: %s", method.name, sum(p.at.seconds for p in phases), reached)
+    _LOG.info("trained %s in %.0f s: %s", method.name, sum(p.at.seconds for p in phases), reached)
     card = card_entries(training, recipe, examples.described()) | training_entries(phases, reached)
     card |= {"seed": training.seed, "threads": training.threads, "device": device}
     state = {key: value.cpu() for key, value in last.best.items()}

@@ -28,7 +28,7 @@ from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.run_data import RunData
 from bids_sr.sr.variance.variance_estimation import estimate_prior
 
-LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 _HALF_PRECISION = 6e4  # largest value that half precision holds
 
 
@@ -67,7 +67,7 @@ def fit_variance(training: Training, data: RunData) -> TrainedModel:
             prior = estimate_prior(components, window, recipe.estimator, seed=seed, progress=tell)
             if fit is not None and fit.weight:
                 prior = with_exemplars(prior, _patterns(data, fit, window), fit.weight)
-    LOG.info("%s: %s (%.0f s)", method.name, told["model"], time.monotonic() - began)
+    _LOG.info("%s: %s (%.0f s)", method.name, told["model"], time.monotonic() - began)
     card = card_entries(training, recipe, data.described()) | {
         "applied": used,
         "held_out": told,

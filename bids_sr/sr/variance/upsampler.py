@@ -29,7 +29,7 @@ from bids_sr.sr.variance.exemplars import FWHM
 from bids_sr.sr.variance.in_reference import ReferenceUpsampler
 from bids_sr.sr.variance.prior import Prior, Window
 
-TOLERANCE = 0.1  # acquired voxels, rms over the head
+_TOLERANCE = 0.1  # acquired voxels, rms over the head
 _SURROUNDINGS = 3.0  # standard deviation of the surroundings of `sdmod` (high-resolution voxels, in plane)
 _SHIFT = 3  # acquired voxels, of the placebo
 _KEPT = 4  # poses whose maps are kept: a head that nods comes back
@@ -86,7 +86,7 @@ class VarianceUpsampler(Upsampler):
     def __init__(
         self, *, weight: Tensor, noise: float, fwhm: tuple[float, ...], mean: Array, mask: Array, affine: Array,
         factor: Factor, constant: Array | None = None, distortion: Distortion | None = None,
-        tolerance: float = TOLERANCE,
+        tolerance: float = _TOLERANCE,
     ) -> None:  # fmt: skip
         x, y, z = mean.shape
         self.shape, self.affine = (x, y, z), np.asarray(affine, float)

@@ -20,14 +20,14 @@ class EnsembleError(ValueError):
 
 
 @frozen
-class Spread:
+class _Spread:
     """Standard deviation (n - 1) between members, (X, Y, Z) in the members' unit, and their number."""
 
     sd: Real
     count: int
 
 
-def spread(members: Iterable[Real]) -> Spread:
+def spread(members: Iterable[Real]) -> _Spread:
     """Standard deviation between members, one in memory at a time (Welford's update).
 
     EnsembleError for fewer than two members, or grids that differ.
@@ -43,12 +43,12 @@ def spread(members: Iterable[Real]) -> Spread:
         squares = squares + away * (member - mean)
     if count < 2:
         raise EnsembleError(f"an ensemble of {count} has no spread; ask for --n-ensemble 2 or more")
-    return Spread(sd=np.sqrt(squares / (count - 1)), count=count)
+    return _Spread(sd=np.sqrt(squares / (count - 1)), count=count)
 
 
 def spread_of_effect(
     own: Effects, members: Sequence[Path], weights: Mapping[str, float], mask: Mask, affine: Float
-) -> Spread | None:
+) -> _Spread | None:
     """Spread of the effect of a contrast over the blocks of both halves; None where it has too few blocks.
 
     Parameters

@@ -56,7 +56,7 @@ from bids_sr.stats.glm.block_effects import Effects
 from bids_sr.stats.glm.blocks import Block
 
 STATISTICS = ("r", "ev", "amplitude", "correct_fraction")
-LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 _STEP = 0.2
 _CHUNK = 16384  # voxels whose inner products are summed in the maps' own precision; the sums are double
 
@@ -70,7 +70,7 @@ class Key(NamedTuple):
     region: str
 
 
-Scores = dict[Key, Float]
+_Scores = dict[Key, Float]
 """(ways, 1 + n_boot) by key: each way of comparing in the run itself, then in its resamples."""
 
 
@@ -120,7 +120,7 @@ class Reference:
     has_controls: bool = False  # whether denoising controls are made of the B-spline series
     _grams: dict[tuple[str, int], Float] = field(default_factory=dict, init=False)
 
-    def scores(self, maps: Mapping[str, Float32]) -> Scores:
+    def scores(self, maps: Mapping[str, Float32]) -> _Scores:
         """Scores of one series, of its block maps by band, (N, B) as of `targets`."""
         found: dict[Key, list[Float]] = {}
         for band, target in self.targets.items():
@@ -233,7 +233,7 @@ def interval(values: Float) -> tuple[float, float]:
     return value + float(low), value + float(high)
 
 
-def vary_seeds(scores: Mapping[str, Scores], seed: int) -> None:
+def vary_seeds(scores: Mapping[str, _Scores], seed: int) -> None:
     """Let the resamples of every network with members of other seeds (`sblSeed1`) vary with the seed, in place.
 
     Each resample gains the drawn member's deviation from the members' mean, in the same small step as blocks and by
@@ -254,7 +254,7 @@ def vary_seeds(scores: Mapping[str, Scores], seed: int) -> None:
                 own[:, 1:] += apart[picks[own.shape[1] - 1]].T
 
 
-def best_the_other_way(tried: Mapping[float, Scores]) -> tuple[Scores, dict[Key, float]]:
+def best_the_other_way(tried: Mapping[float, _Scores]) -> tuple[_Scores, dict[Key, float]]:
     """Scores of a control, each way at the setting that scores best the *other* way; the mean of both settings.
 
     That gives a control more freedom than a user has. The setting is chosen for each region, band and contrast: for the
@@ -264,7 +264,7 @@ def best_the_other_way(tried: Mapping[float, Scores]) -> tuple[Scores, dict[Key,
     ----------
     tried : scores, two ways each, by setting (width in mm, or number of components)
     """
-    scores: Scores = {}
+    scores: _Scores = {}
     settings: dict[Key, float] = {}
     made, values = list(tried), list(tried.values())
     for key in values[0]:
@@ -277,9 +277,9 @@ def best_the_other_way(tried: Mapping[float, Scores]) -> tuple[Scores, dict[Key,
     return scores, settings
 
 
-def controls_of(run: RunEffects, reference: Reference, bspline: Effects) -> dict[str, tuple[Scores, dict[Key, float]]]:
+def controls_of(run: RunEffects, reference: Reference, bspline: Effects) -> dict[str, tuple[_Scores, dict[Key, float]]]:
     """Scores of the denoising controls that are made of the B-spline series, and their settings, by control."""
-    tried: dict[str, dict[float, Scores]] = {}
+    tried: dict[str, dict[float, _Scores]] = {}
     for control, setting, betas in denoised(bspline):
         tried.setdefault(control, {})[setting] = reference.scores(run.banded(betas, list(reference.targets)))
     return {control: best_the_other_way(by_setting) for control, by_setting in tried.items()}
@@ -302,13 +302,13 @@ def agreement_rows(run: RunEffects, *references: Callable[[RunEffects], Referenc
         made = [found for make in references if (found := make(among)) is not None]
         rows += [row for row in _rows_of(among, made) if not told or row.series in told]
     if rows and not any(math.isfinite(row.value) for row in rows):
-        LOGGER.warning("no figure of the agreement is defined: %s", ", ".join(run.contrasts))
+        _LOGGER.warning("no figure of the agreement is defined: %s", ", ".join(run.contrasts))
     return rows
 
 
 def _rows_of(run: RunEffects, references: Sequence[Reference]) -> Iterator[MetricRow]:
     """Rows in the same voxels for all series."""
-    scores: list[dict[str, Scores]] = [{} for _ in references]
+    scores: list[dict[str, _Scores]] = [{} for _ in references]
     bands = list(dict.fromkeys(band for reference in references for band in reference.targets))
     for name, betas, effects in run.series() if references else ():
         maps = run.banded(betas, bands)

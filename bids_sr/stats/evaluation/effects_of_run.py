@@ -21,11 +21,11 @@ from bids_sr.stats.glm.time_series import smooth
 
 SAME_RATIOS = (1 / 1.5, 1.0, 1.5)
 """Of the smoothing that gives the acquired series the smoothness of a compared one; one of them is its control."""
-CONTROL_FWHM_MM = tuple(map(float, range(9)))
+_CONTROL_FWHM_MM = tuple(map(float, range(9)))
 """Widths (mm) that the control `bsplineSmooth` chooses from."""
 LEAST_VOXELS = 10
 """Of a region; over fewer nothing is correlated."""
-LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 
 @frozen
@@ -115,18 +115,18 @@ class RunEffects:
         """Warn of a small region of interest, and of conditions with too few blocks, each once for all contrasts."""
         inside = int(self.regions["roi"].sum())
         if inside < LEAST_VOXELS:
-            LOGGER.warning("region of interest: %d voxels inside the brain; its figures are n/a", inside)
+            _LOGGER.warning("region of interest: %d voxels inside the brain; its figures are n/a", inside)
         first = self.first()
         without: dict[str, list[str]] = {}
         for name, weights in self.contrasts.items():
             lost = ", ".join(missing_conditions(first.blocks, weights))
             if first.halves(weights) is None:
                 # the plan has told of runs of which none can be split
-                LOGGER.info("contrast %s cannot be split in halves (%s)", name, lost or "not estimable")
+                _LOGGER.info("contrast %s cannot be split in halves (%s)", name, lost or "not estimable")
             elif lost:
                 without.setdefault(lost, []).append(name)
         for lost, names in without.items():
-            LOGGER.warning("%s excluded from split halves of %s: too few blocks", lost, ", ".join(names))
+            _LOGGER.warning("%s excluded from split halves of %s: too few blocks", lost, ", ".join(names))
 
     def _among(self, names: Sequence[str]) -> "RunEffects":
         """The run with some of its series."""
@@ -154,7 +154,7 @@ def denoised(bspline: Effects) -> Iterator[tuple[str, float, Float32]]:
     `bsplineSmooth` is smoothed in space (mm FWHM), `bsplinePca` reduced to few temporal components (their number).
     What they reach is not resolution.
     """
-    for width in CONTROL_FWHM_MM:
+    for width in _CONTROL_FWHM_MM:
         yield SMOOTH, width, smoothed(bspline.betas, bspline.zooms, width)
     for rank in bspline.ranks:
         yield PCA, float(rank), bspline.reduced(rank)

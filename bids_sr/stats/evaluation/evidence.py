@@ -39,7 +39,7 @@ class Reference:
 HALVES = Reference(name="measured", words="a measured high-resolution run (independent blocks)")
 KNOWN = Reference(name="truth", words="known activation")
 MAPS = Reference(name="measuredMap", words="high-resolution maps of the same blocks", statistic="r")
-OTHER = Reference(name="otherRun", words="another acquired run of the task")
+_OTHER = Reference(name="otherRun", words="another acquired run of the task")
 STRONGEST: Mapping[Kind, tuple[Reference, ...]] = {
     "function": (HALVES, KNOWN, MAPS),
     "image": (
@@ -47,7 +47,7 @@ STRONGEST: Mapping[Kind, tuple[Reference, ...]] = {
         Reference(name="heldOut", words="on a pair not trained on", statistic="psnr"),
     ),
     # a program may have carried noise of the measured run from one half of the blocks into the other
-    "within": (KNOWN, OTHER, HALVES),
+    "within": (KNOWN, _OTHER, HALVES),
     "beyond": (KNOWN, HALVES),
 }
 """References that can carry a claim, the strongest first."""

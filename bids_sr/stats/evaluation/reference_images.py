@@ -24,7 +24,7 @@ from bids_sr.metrics.image_similarity import psnr, ssim
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import IMAGE_REFERENCES, MEASURED
 
-SCORES = ("psnr", "ssim")
+_SCORES = ("psnr", "ssim")
 _PERCENTILE = 99
 _LEAST_VOLUMES = 4  # two stretches of two
 
@@ -58,7 +58,7 @@ def mean_interval(values: Float, drawn: npt.NDArray[np.intp], count: int) -> tup
     return mean + float(low), mean + float(high)
 
 
-def measured_range(reader: SeriesReader, volumes: list[int], mask: Mask) -> float:
+def _measured_range(reader: SeriesReader, volumes: list[int], mask: Mask) -> float:
     """99th percentile inside the mask of the mean of some volumes, read one at a time.
 
     ValueError where the mask is empty or lies on another grid, or the percentile is not positive.
@@ -93,7 +93,7 @@ def volume_scores(
                 "must have the same grid and number of volumes"
             )
     volumes = scored_volumes(measured.shape[3], n_dummy, max_volumes)
-    data_range = measured_range(measured, volumes, mask)
+    data_range = _measured_range(measured, volumes, mask)
     shown = mask.any(axis=(0, 1))  # slices without brain are not compared
     inside = mask[..., shown]
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in readers}
@@ -103,7 +103,7 @@ def volume_scores(
             image = reader.volume(t)[..., shown]
             how = {"data_range": data_range, "mask": inside}
             found[name].append((psnr(truth, image, **how), ssim(truth, image, **how)))  # type: ignore[arg-type]
-    return {name: dict(zip(SCORES, np.array(scores).T, strict=True)) for name, scores in found.items()}
+    return {name: dict(zip(_SCORES, np.array(scores).T, strict=True)) for name, scores in found.items()}
 
 
 def image_rows(scores: Mapping[str, Mapping[str, Float]], *, seed: int = 0, n_boot: int = 1000) -> list[MetricRow]:
@@ -122,10 +122,10 @@ def image_rows(scores: Mapping[str, Mapping[str, Float]], *, seed: int = 0, n_bo
             value=float(values.mean()), lower=low, upper=high, n=count or None,
         )  # fmt: skip
 
-    rows = [row(s, name, own[name]) for s, own in scores.items() for name in SCORES]
+    rows = [row(s, name, own[name]) for s, own in scores.items() for name in _SCORES]
     for series, own in scores.items():
         for other in (name for name in IMAGE_REFERENCES if name in scores and name != series):
-            for name in SCORES:
+            for name in _SCORES:
                 a, b = own[name], scores[other][name]
                 gain = np.subtract(a, b, out=np.full(len(a), math.nan), where=np.isfinite(a) & np.isfinite(b))
                 rows.append(row(series, name, gain, other))

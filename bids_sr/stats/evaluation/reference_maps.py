@@ -31,10 +31,10 @@ from bids_sr.stats.regions.map_summary import Grid, correlation, single_conditio
 
 File = TypeVar("File")
 Metrics = dict[tuple[str, str, str], float]  # contrast, region, statistic
-LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 TRUE_T = 4.0
-TRUE_SHARE = 0.25
-CONNECTED = 0.5
+_TRUE_SHARE = 0.25
+_CONNECTED = 0.5
 REFERENCE = "bspline"
 MEASURED_MAP = "measuredMap"
 
@@ -91,7 +91,7 @@ def sorting(found: Mask, true: Mask) -> dict[str, float]:
 
 
 @frozen
-class TrueEffect:
+class _TrueEffect:
     """What is true of one contrast."""
 
     effect: Float32  # (X, Y, Z) true effect
@@ -99,16 +99,16 @@ class TrueEffect:
     active: Mask | None  # (X, Y, Z) truly active voxels, of a seed its network; None for the measured series
 
 
-def measured_truth(maps: Mapping[tuple[str, str], Float32], contrast: str) -> TrueEffect | None:
+def _measured_truth(maps: Mapping[tuple[str, str], Float32], contrast: str) -> _TrueEffect | None:
     """Truth of one contrast from the measured maps, or None where they are missing."""
     if (contrast, "t") not in maps or (contrast, "effect") not in maps:
         return None
-    return TrueEffect(effect=maps[contrast, "effect"], t=maps[contrast, "t"], active=None)
+    return _TrueEffect(effect=maps[contrast, "effect"], t=maps[contrast, "t"], active=None)
 
 
 def known_truths(
     known: Mapping[str, tuple[Float32, Float]], contrasts: Mapping[str, Mapping[str, float]], grid: Grid
-) -> dict[str, TrueEffect]:
+) -> dict[str, _TrueEffect]:
     """Truth of every contrast that is known or follows from known conditions.
 
     `known` has the image of a contrast and its voxel-to-RAS-mm matrix, in the frame of the grid.
@@ -129,15 +129,15 @@ def known_truths(
         else:
             continue
         top = float(effect.max())
-        active = grid.mask & (effect >= TRUE_SHARE * top) if top > 0 else np.zeros_like(grid.mask)
-        out[name] = TrueEffect(effect=effect, t=None, active=active)
+        active = grid.mask & (effect >= _TRUE_SHARE * top) if top > 0 else np.zeros_like(grid.mask)
+        out[name] = _TrueEffect(effect=effect, t=None, active=active)
     return out
 
 
-def contrast_metrics(
+def _contrast_metrics(
     maps: Mapping[tuple[str, str], Float32],
     contrast: str,
-    truth: TrueEffect,
+    truth: _TrueEffect,
     regions: Mapping[str, Mask],
     affine: Float,
 ) -> Metrics:
@@ -155,13 +155,13 @@ def contrast_metrics(
             found = detection(t, truth.active, voxels, affine)
             out |= {(contrast, region, name): value for name, value in found.items()}
         if cc is not None:
-            sorted_ = sorting(cc[voxels] >= CONNECTED, truth.active[voxels])
+            sorted_ = sorting(cc[voxels] >= _CONNECTED, truth.active[voxels])
             out |= {(contrast, region, f"connected_{name}"): value for name, value in sorted_.items()}
     return out
 
 
-def foci_metrics(
-    maps: Mapping[tuple[str, str], Float32], truths: Mapping[str, TrueEffect], conditions: Sequence[str], roi: Mask,
+def _foci_metrics(
+    maps: Mapping[tuple[str, str], Float32], truths: Mapping[str, _TrueEffect], conditions: Sequence[str], roi: Mask,
     affine: Float,
 ) -> Metrics:  # fmt: skip
     """Contrast of the true foci of two conditions in the region of interest, over the true contrast; 1 is the truth."""
@@ -181,7 +181,7 @@ def foci_metrics(
     return out
 
 
-def _regions(truth: TrueEffect, grid: Grid, roi: Mask) -> dict[str, Mask]:
+def _regions(truth: _TrueEffect, grid: Grid, roi: Mask) -> dict[str, Mask]:
     """Voxels to correlate over; the active ones by either sign where the truth has a t."""
     found = {"brain": grid.mask, "roi": roi}
     if truth.active is not None:
@@ -219,14 +219,14 @@ def truth_rows(
     """
     roi = roi & grid.mask
     if not roi.any():
-        LOGGER.warning("region of interest: no voxel inside the brain; its figures are n/a")
+        _LOGGER.warning("region of interest: no voxel inside the brain; its figures are n/a")
     conditions, fixed = single_conditions(contrasts), known_truths(known, contrasts, grid)
     rows: list[MetricRow] = []
     for fwhm_mm, by_series in files.items():
         measured = {key: load(path) for key, path in by_series.get(MEASURED, {}).items()}
         if any(values.shape != grid.mask.shape for values in measured.values()):
             raise ValueError("maps of the measured series lie on another grid than the high-resolution mask")
-        made = {name: measured_truth(measured, name) for name in contrasts}
+        made = {name: _measured_truth(measured, name) for name in contrasts}
         truths = {MEASURED_MAP: {n: t for n, t in made.items() if t is not None}, "truth": fixed}
         metrics: dict[str, dict[str, Metrics]] = {name: {} for name, true in truths.items() if true}
         for series, paths in by_series.items():
@@ -236,8 +236,8 @@ def truth_rows(
                     continue
                 true, own = truths[reference], Metrics()
                 for name, truth in true.items():
-                    own |= contrast_metrics(maps, name, truth, _regions(truth, grid, roi), grid.affine)
-                found[series] = own | foci_metrics(maps, true, conditions, roi, grid.affine)
+                    own |= _contrast_metrics(maps, name, truth, _regions(truth, grid, roi), grid.affine)
+                found[series] = own | _foci_metrics(maps, true, conditions, roi, grid.affine)
         for reference, found in metrics.items():
             rows += _rows_of(found, reference, fwhm_mm)
     return rows

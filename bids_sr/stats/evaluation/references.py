@@ -12,8 +12,8 @@ from bids_sr.stats.evaluation.reference_maps import MEASURED_MAP, REFERENCE, TRU
 from bids_sr.stats.glm.block_effects import Effects
 from bids_sr.stats.regions.map_summary import Grid
 
-KNOWN = "truth"
-ACTIVE_T = (3.0, 4.0, 5.0, 6.0)
+_KNOWN = "truth"
+_ACTIVE_T = (3.0, 4.0, 5.0, 6.0)
 
 
 def measured_halves(run: RunEffects) -> Reference | None:
@@ -35,7 +35,7 @@ def measured_halves(run: RunEffects) -> Reference | None:
             Way(contrast=contrast, source=a, target=b, twin=a), Way(contrast=contrast, source=b, target=a, twin=b)
         )  # fmt: skip
         for way, half in zip(ways[contrast], halves, strict=True):
-            active += _active(measured, half, run.mask, way, ACTIVE_T)
+            active += _active(measured, half, run.mask, way, _ACTIVE_T)
     return Reference(
         name=MEASURED, targets=_targets(run, measured, run.bands), regions=[*_everywhere(run, ways), *active],
         units=_units(measured, run.contrasts), has_controls=True,
@@ -99,7 +99,7 @@ def known_activation(run: RunEffects, known: Mapping[str, tuple[Float32, Float]]
     # few maps beside many: sums in single precision would lose digits
     effects = np.stack([whole[name].effect for name in names], axis=-1, dtype=np.float64)
     return Reference(
-        name=KNOWN, targets=run.banded(effects, run.bands),
+        name=_KNOWN, targets=run.banded(effects, run.bands),
         regions=[*_everywhere(run, ways), *regions], units=_units(first, run.contrasts),
         pairs=lambda names: [pair for pair in gain_pairs(names) if compared is None or pair[0] in compared],
     )  # fmt: skip

@@ -17,14 +17,14 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.stats.glm.time_series import smooth
 
 WIDEST_MM = 20.0
-PAIRS = 8
+_PAIRS = 8
 """Moments of a run, evenly spaced, at each of which two volumes that follow one another are looked at."""
 _EXACT_MM, _ALIKE = 0.02, 1e-3
 
 
 def changes_of(series: SeriesReader, n_dummy: int) -> list[Array]:
-    """Changes from a volume to the next at `PAIRS` moments of a series, (X, Y, Z) each."""
-    starts = np.unique(np.linspace(n_dummy, series.shape[3] - 2, PAIRS).round().astype(int))
+    """Changes from a volume to the next at `_PAIRS` moments of a series, (X, Y, Z) each."""
+    starts = np.unique(np.linspace(n_dummy, series.shape[3] - 2, _PAIRS).round().astype(int))
     return [np.asarray(series.volume(int(t) + 1) - series.volume(int(t)), dtype=np.float32) for t in starts]
 
 

@@ -23,7 +23,7 @@ from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.stats.glm.blocks import Block, BlockDesign, half_weights
 from bids_sr.stats.glm.time_series import extract_time_series, smooth
 
-ACTIVE_FWHM_MM = 4.0
+_ACTIVE_FWHM_MM = 4.0
 _STORED = ("affine", "mask", "betas", "mean", "covariance", "leak", "pca_maps", "pca_loadings")
 _VOLUMES = 16  # read at a time
 _STRIP = 32768  # voxels whose sums stay in the processor's cache
@@ -75,7 +75,7 @@ class Effects:
         """t of a sum of block effects after smoothing with 4 mm FWHM, ordinary least squares, (X, Y, Z)."""
         if self.smooth_variance is None:
             raise ValueError(f"effects of {self.series} were made without the variance of the smoothed series")
-        effect = smooth(self.effect(block_weights), self.zooms, ACTIVE_FWHM_MM)
+        effect = smooth(self.effect(block_weights), self.zooms, _ACTIVE_FWHM_MM)
         scale = float(block_weights @ self.covariance @ block_weights)
         error = np.sqrt(self.smooth_variance * scale)
         return np.divide(effect, error, out=np.zeros_like(effect), where=error > 0)
@@ -159,7 +159,7 @@ def _stream(reader: SeriesReader, start: int, columns: Float32, rank: int, with_
     """Sums over the series and, if wanted, over the smoothed series (model's columns only)."""
     first = reader.volume(start)
     sums = _Sums(first, columns)
-    smoothed = _Sums(smooth(first, reader.zooms, ACTIVE_FWHM_MM), columns[:, :rank]) if with_t else None
+    smoothed = _Sums(smooth(first, reader.zooms, _ACTIVE_FWHM_MM), columns[:, :rank]) if with_t else None
     batch: list[Float32] = []
     done = 0
     for index, volume in enumerate(reader.volumes(start), 1):
@@ -168,7 +168,7 @@ def _stream(reader: SeriesReader, start: int, columns: Float32, rank: int, with_
             rows = slice(done, index)
             sums.add(np.stack([v.ravel() for v in batch]), rows)
             if smoothed is not None:
-                fine = [smooth(v, reader.zooms, ACTIVE_FWHM_MM).ravel() for v in batch]
+                fine = [smooth(v, reader.zooms, _ACTIVE_FWHM_MM).ravel() for v in batch]
                 smoothed.add(np.stack(fine), rows)
             batch, done = [], index
     return sums, smoothed

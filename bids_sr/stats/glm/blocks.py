@@ -23,10 +23,10 @@ from bids_sr.stats.glm.design import MOTION, build_design, frame_times, scaled_w
 from bids_sr.stats.glm.regressors import Events, Regressors, Seeds
 from bids_sr.stats.glm.seeds import within
 
-LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
-MAX_GAP_S = 3.0
-MAX_UNITS = 40
+_MAX_GAP_S = 3.0
+_MAX_UNITS = 40
 LEAST_CHUNKS, LEAST_TRIALS = 8, 16  # of a condition that is one block of so many trials
 # Share of a block's response (its squares, summed over time) that must lie inside the run
 MIN_SHARE = 0.5
@@ -68,7 +68,7 @@ class BlockDesign:
 def find_blocks(events: Events) -> list[Block]:
     """Units of a run in order of time, halves not yet told.
 
-    Consecutive events of one type with at most `MAX_GAP_S` between end and onset are one block; above `MAX_UNITS` of
+    Consecutive events of one type with at most `_MAX_GAP_S` between end and onset are one block; above `_MAX_UNITS` of
     these, chunks of consecutive blocks of one condition are the units. So are chunks of its events where all that a
     condition has would be one block (quick trials of one kind throughout the run), which could not be split.
     """
@@ -76,14 +76,14 @@ def find_blocks(events: Events) -> list[Block]:
     found: list[tuple[str, float, float]] = []
     for row in table.itertuples():
         name, start, end = str(row.trial_type), float(row.onset), float(row.onset + row.duration)
-        if found and found[-1][0] == name and start - found[-1][2] <= MAX_GAP_S:
+        if found and found[-1][0] == name and start - found[-1][2] <= _MAX_GAP_S:
             found[-1] = (name, found[-1][1], max(end, found[-1][2]))
         else:
             found.append((name, start, end))
     timed: dict[str, list[tuple[float, float]]] = {}
     for name, start, end in found:
         timed.setdefault(name, []).append((start, end - start))
-    if len(found) <= MAX_UNITS:
+    if len(found) <= _MAX_UNITS:
         units = [(name, [event]) for name, all_ in timed.items() if len(all_) > 1 for event in all_]
         for name in (name for name, all_ in timed.items() if len(all_) == 1):
             own = table[table["trial_type"].astype(str) == name]
@@ -91,7 +91,7 @@ def find_blocks(events: Events) -> list[Block]:
             count = LEAST_CHUNKS if len(trials) >= LEAST_TRIALS else 1
             units += [(name, list(part)) for part in (_chunks(trials, count) if count > 1 else [timed[name]])]
     else:
-        count = max(2, MAX_UNITS // len(timed) // 2 * 2)  # even, so that both halves get as many
+        count = max(2, _MAX_UNITS // len(timed) // 2 * 2)  # even, so that both halves get as many
         units = [(name, list(part)) for name, all_ in timed.items() for part in _chunks(all_, count)]
     units.sort(key=lambda unit: unit[1][0][0])
     return [Block(condition=name, events=tuple(part)) for name, part in units]
@@ -119,7 +119,7 @@ def assign_halves(blocks: Sequence[Block]) -> list[Block]:
     return out
 
 
-def check_split(blocks: Sequence[Block], source: str) -> None:
+def _check_split(blocks: Sequence[Block], source: str) -> None:
     """Refuse blocks of which no condition has two (TooFewBlocks names the source); warn of conditions that have one."""
     if not blocks:
         raise TooFewBlocks(f"{source}: the run is too short to be split in halves")
@@ -133,7 +133,7 @@ def check_split(blocks: Sequence[Block], source: str) -> None:
             "condition has two inside the run. Measure more blocks, or leave the split halves out"
         )
     for name in alone:
-        LOGGER.info(  # the plan has told it
+        _LOGGER.info(  # the plan has told it
             "%s: condition %s has %d block inside the run; it does not enter split halves", source, name, counts[name]
         )
 
@@ -198,9 +198,9 @@ def block_design(
             onset = block.events[0][0]
             where = "before the steady state" if 0 <= onset < n_dummy * tr else "outside the run"
             told = (events.source, block.condition, onset, share, where)
-            LOGGER.warning("%s: block of %s at %.1f s lies %s%s: ignored", *told)
+            _LOGGER.warning("%s: block of %s at %.1f s lies %s%s: ignored", *told)
     blocks = assign_halves(blocks)
-    check_split(blocks, events.source)
+    _check_split(blocks, events.source)
     own = _within(blocks, events.courses(times), tr) if isinstance(events, Seeds) else _events(blocks)
     design = build_design(
         own, n_volumes=n_volumes, tr=tr, n_dummy=n_dummy, slice_time_ref=slice_time_ref, has_stc=has_stc, hrf=hrf,

@@ -34,7 +34,7 @@ Described = dict[str, dict[str, object]]
 """Description, unit and what else is known of each column, by its name."""
 
 _AT_LEAST = 5  # components of each mask: XCP-D reads as many, and the linear model
-SIGNALS = ("global_signal", "csf", "white_matter")
+_SIGNALS = ("global_signal", "csf", "white_matter")
 """Mean signals that are expanded as head motion is."""
 _SHARE = 0.5  # of the variance that the components of a mask explain together, unless all are asked for
 
@@ -103,22 +103,22 @@ def gather(
     columns: dict[str, Float] = {**signals, "dvars": change}
     columns["std_dvars"] = change / expected_change(slabs_of(reader, mask, n_dummy))
     columns |= motion_columns(motion) | {"rmsd": rms_displacement(np.asarray(matrices), center)}
-    columns |= expansions(columns)
+    columns |= _expansions(columns)
     described = describe(columns)
     if volumes - n_dummy > 2:
         columns |= _drifts(volumes, n_dummy, reader.tr, described)
         for noise in _noises(reader, mask, tissues, n_dummy):
             columns |= _components(reader, noise, n_dummy, described, all_of_them=extent.all_components)
-    columns |= outliers(columns, described, extent)
+    columns |= _outliers(columns, described, extent)
     table = pd.DataFrame(columns)
     mark_nonsteady(table, described, n_dummy)
     return table, described
 
 
-def expansions(columns: Mapping[str, Array]) -> dict[str, Float]:
+def _expansions(columns: Mapping[str, Array]) -> dict[str, Float]:
     """Squares, backward differences and their squares of head motion and mean signals, what is there of them."""
     out: dict[str, Float] = {}
-    for name in (*MOTION, *SIGNALS):
+    for name in (*MOTION, *_SIGNALS):
         if name in columns:
             change = derivative(columns[name])
             out |= {f"{name}_derivative1": change, f"{name}_power2": np.asarray(columns[name]) ** 2}
@@ -126,7 +126,7 @@ def expansions(columns: Mapping[str, Array]) -> dict[str, Float]:
     return out
 
 
-def outliers(columns: Mapping[str, Array], described: Described, extent: Extent) -> dict[str, Float]:
+def _outliers(columns: Mapping[str, Array], described: Described, extent: Extent) -> dict[str, Float]:
     """A column for each volume that moved or changed too much: 1 there, and 0 elsewhere; adds their descriptions."""
     far, changed = columns["framewise_displacement"] > extent.fd_mm, columns["std_dvars"] > extent.std_dvars
     out: dict[str, Float] = {}
@@ -227,12 +227,12 @@ def describe(columns: Iterable[str]) -> Described:
             f"Component of the rotation vector about the {way} axis through the head's center, right-handed",
             "rad",
         )
-    for name in (*MOTION, *SIGNALS):
+    for name in (*MOTION, *_SIGNALS):
         unit = fixed[name][1]
         fixed[f"{name}_derivative1"] = (f"Change of {name} from the volume before", f"{unit} per volume")
         fixed[f"{name}_power2"] = (f"Square of {name}", f"({unit})^2")
         fixed[f"{name}_derivative1_power2"] = (f"Square of {name}_derivative1", f"({unit} per volume)^2")
-    means = {*SIGNALS, "csf_wm"}
+    means = {*_SIGNALS, "csf_wm"}
     return {
         name: {
             "Description": fixed[name][0],

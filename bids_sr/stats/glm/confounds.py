@@ -12,7 +12,7 @@ from bids_sr.io.nifti import SeriesReader
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 HEAD_RADIUS_MM = 50.0
-BALL_MM = 80.0  # radius of the ball of `rms_displacement`, that of FSL
+_BALL_MM = 80.0  # radius of the ball of `rms_displacement`, that of FSL
 CUTOFF_S = 128.0
 _ROWS = 4  # rows of a slice worked on at once: a few MB over 900 volumes
 _FEW = 20  # voxels: a tissue mask with fewer is taken at a lower probability
@@ -37,7 +37,7 @@ def rms_displacement(matrices: Array, center: Array) -> Float:
     change = np.linalg.inv(matrices[1:]) @ matrices[:-1]
     turn = change[:, :3, :3] - np.eye(3)
     shift = turn @ np.asarray(center, dtype=np.float64) + change[:, :3, 3]
-    power = (shift**2).sum(axis=1) + (turn**2).sum(axis=(1, 2)) * BALL_MM**2 / 5
+    power = (shift**2).sum(axis=1) + (turn**2).sum(axis=(1, 2)) * _BALL_MM**2 / 5
     return np.concatenate([[np.nan], np.sqrt(power)])
 
 

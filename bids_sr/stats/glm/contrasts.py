@@ -203,10 +203,10 @@ def _unknown(text: str, body: str, position: int, trial_types: Sequence[str]) ->
     if name in trial_types:
         return ContrastError(text, f"a sign is missing after {name!r}", "Join the terms by `+` or `-`.")
     have = f"The trial types here are {', '.join(trial_types)}" if trial_types else "There are no trial types here"
-    return ContrastError(text, f"{name!r} names no trial type", f"{have}{suggestion(name, trial_types) or '.'}")
+    return ContrastError(text, f"{name!r} names no trial type", f"{have}{_suggestion(name, trial_types) or '.'}")
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
+def _suggestion(word: str, known: Iterable[str]) -> str:
     """Text that proposes the nearest known name, or nothing where none is near."""
     names = list(known)
     lower = {name.lower(): name for name in names}

@@ -21,13 +21,13 @@ from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float
 from bids_sr.stats.glm.regressors import DesignError, Regressors
 
-LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 MOTION = tuple(
     f"{kind}_{axis}{suffix}" for suffix in ("", "_derivative1") for kind in ("trans", "rot") for axis in "xyz"
 )
-COMPCOR_VOLUMES = 50
-N_COMPONENTS = 5
+_COMPCOR_VOLUMES = 50
+_N_COMPONENTS = 5
 # A regressor below this share of a sustained block's plateau carries no information: the condition is not in the run.
 _SILENT = 1e-3
 
@@ -61,7 +61,7 @@ def default_confounds(table: pd.DataFrame | None) -> tuple[str, ...]:
     if table is None:
         return ()
     found = [name for name in table if name.startswith("a_comp_cor")]
-    return (*MOTION, *found[:N_COMPONENTS]) if len(table) >= COMPCOR_VOLUMES else MOTION
+    return (*MOTION, *found[:_N_COMPONENTS]) if len(table) >= _COMPCOR_VOLUMES else MOTION
 
 
 def frame_times(n_volumes: int, tr: float, *, slice_time_ref: float = 0.5, has_stc: bool = False) -> Float:
@@ -69,7 +69,7 @@ def frame_times(n_volumes: int, tr: float, *, slice_time_ref: float = 0.5, has_s
     return np.asarray((np.arange(n_volumes) + (slice_time_ref if has_stc else 0.5)) * tr)
 
 
-def confound_columns(table: pd.DataFrame | None, names: Sequence[str], n_volumes: int) -> dict[str, Float]:
+def _confound_columns(table: pd.DataFrame | None, names: Sequence[str], n_volumes: int) -> dict[str, Float]:
     """Confounds by name, (n_volumes,) each; the first row of a derivative, n/a, is 0.
 
     DesignError for a name that is no column, a table of another length, or values that are missing further down.
@@ -122,7 +122,7 @@ def build_design(
     silent = [name for name, values in kept.items() if np.abs(values).max() < _SILENT]
     parts = {name: values for name, values in kept.items() if name not in silent}
     conditions = tuple(parts)
-    for name, values in confound_columns(confounds, confound_names, n_volumes).items():
+    for name, values in _confound_columns(confounds, confound_names, n_volumes).items():
         inside = values[n_dummy:]
         centered = inside - inside.mean()
         spread = float(centered.std())
@@ -137,7 +137,7 @@ def build_design(
     columns = (*parts, *(str(name) for name in drift.columns))
     rank = int(np.linalg.matrix_rank(matrix))
     if rank < len(columns):
-        LOGGER.warning("design of %d columns has rank %d: some repeat each other", len(columns), rank)
+        _LOGGER.warning("design of %d columns has rank %d: some repeat each other", len(columns), rank)
     if rank >= matrix.shape[0]:
         raise DesignError(f"{matrix.shape[0]} volumes are too few for a model of rank {rank}")
     matrix.setflags(write=False)

@@ -32,7 +32,7 @@ from bids_sr.stats.glm.autoregression import orthonormal
 from bids_sr.stats.glm.time_series import FLAT
 
 Labels = npt.NDArray[np.intp]
-Blocks = Iterable[tuple[slice, Real]]
+_Blocks = Iterable[tuple[slice, Real]]
 ORDER = 6
 FWHM_MM = 12.0
 _ROWS_A_LAG = 6  # degrees of freedom that a lag needs
@@ -95,8 +95,8 @@ def lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, Mask]:
     return np.divide(sums, power, out=np.zeros_like(sums), where=known), known
 
 
-def voxel_lags(
-    blocks: Blocks, n_voxels: int, basis: Float, order: int, level: Float | None = None
+def _voxel_lags(
+    blocks: _Blocks, n_voxels: int, basis: Float, order: int, level: Float | None = None
 ) -> tuple[Float, Mask, Float]:
     """What N voxels show, block by block: (order, N) ratios of lag products to power, whether there are any, (N,), and
     their mean signal (N,), in whose place `level` stands where it is given."""
@@ -191,7 +191,7 @@ def like_groups(values: Float, most: int = _MOST_GROUPS) -> tuple[Labels, Float]
 
 
 def estimate_noise(
-    blocks: Blocks, matrix: Float, mask: Mask, zooms: Sequence[float], *, level: Float | None = None,
+    blocks: _Blocks, matrix: Float, mask: Mask, zooms: Sequence[float], *, level: Float | None = None,
     fwhm_mm: float = FWHM_MM, order: int = ORDER,
 ) -> Noise:  # fmt: skip
     """The noise of a run, from one pass over its time series.
@@ -208,7 +208,7 @@ def estimate_noise(
     """
     basis, n = orthonormal(matrix), int(np.count_nonzero(mask))
     order = max(1, min(order, (basis.shape[0] - basis.shape[1]) // _ROWS_A_LAG))
-    own, known, level = voxel_lags(blocks, n, basis, order, level)
+    own, known, level = _voxel_lags(blocks, n, basis, order, level)
     if not known.any():
         return Noise.white(n)
     neighbors = Neighborhood(known, mask, zooms, fwhm_mm)

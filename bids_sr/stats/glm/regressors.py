@@ -158,11 +158,11 @@ def read_events(path: Path) -> Events:
     return Events.of(columns, rows, str(path), path.name)
 
 
-def read_seeds(path: Path) -> Seeds:
+def _read_seeds(path: Path) -> Seeds:
     """Read what `Seeds.write` wrote, each seed in units of its standard deviation about its mean; n/a is NaN."""
     return Seeds.of(pd.read_csv(path, sep="\t", na_values="n/a", dtype=np.float64), path.name)
 
 
 def read_regressors(path: Path) -> Regressors:
     """Read seeds from a file with the suffix ``timeseries``, events from any other."""
-    return read_seeds(path) if str(path).endswith("_timeseries.tsv") else read_events(path)
+    return _read_seeds(path) if str(path).endswith("_timeseries.tsv") else read_events(path)

@@ -16,7 +16,7 @@ import pandas as pd
 from bids_sr.io.array_types import Float, Mask
 from bids_sr.io.nifti import SeriesReader
 
-SEGMENT_S = 30.0  # about the length of a block of a task
+_SEGMENT_S = 30.0  # about the length of a block of a task
 MOST_SEGMENTS, LEAST_SEGMENTS = 20, 4
 LEAST_S, LEAST_ROWS = 90.0, 40
 _ROWS_PER_REGRESSOR = 5
@@ -81,7 +81,7 @@ def segment_count(n_rows: int, n_seeds: int, tr: float) -> int:
     """
     if n_rows * tr < LEAST_S or n_rows < max(LEAST_ROWS, 3 * LEAST_SEGMENTS * n_seeds):
         return 0
-    count = min(n_rows * tr / SEGMENT_S, n_rows / (_ROWS_PER_REGRESSOR * max(n_seeds, 1)), MOST_SEGMENTS)
+    count = min(n_rows * tr / _SEGMENT_S, n_rows / (_ROWS_PER_REGRESSOR * max(n_seeds, 1)), MOST_SEGMENTS)
     return max(LEAST_SEGMENTS, int(count) // 2 * 2)
 
 

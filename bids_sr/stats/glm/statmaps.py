@@ -22,7 +22,7 @@ from bids_sr.stats.glm.noise import estimate_noise
 from bids_sr.stats.glm.regressors import Regressors
 from bids_sr.stats.glm.time_series import BLOCK_BYTES, FLAT, VoxelTimeSeries, extract_time_series
 
-LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 
 @frozen
@@ -75,7 +75,7 @@ def cross_correlation(signals: Float, tasks: Float, temporal: TemporalFilter) ->
     return np.clip(out, -1.0, 1.0)
 
 
-STATS: Mapping[str, tuple[str, ...]] = {"cc": ("cc",), "glm": ("effect", "variance", "t", "z")}
+_STATS: Mapping[str, tuple[str, ...]] = {"cc": ("cc",), "glm": ("effect", "variance", "t", "z")}
 
 
 @frozen
@@ -103,7 +103,7 @@ class ActivationSettings:
             confound_names=self.confound_names,
         )  # fmt: skip
         if silent := sorted(set(events.conditions) - set(design.conditions)):
-            LOGGER.warning("no event of %s lies inside the run: not modeled", ", ".join(silent))
+            _LOGGER.warning("no event of %s lies inside the run: not modeled", ", ".join(silent))
         return design
 
 
@@ -121,7 +121,7 @@ def _fit(
     mask: Mask, zooms: Sequence[float],
 ) -> tuple[dict[str, Float32], int | None]:  # fmt: skip
     """Values by stat, (contrasts, voxels) float32; order of noise."""
-    stats = [stat for kind in settings.kinds for stat in STATS[kind]]
+    stats = [stat for kind in settings.kinds for stat in _STATS[kind]]
     values = {stat: np.zeros((len(vectors), signals.n_voxels), dtype=np.float32) for stat in stats}
     temporal = temporal_filter(signals.n_times, settings.tr, settings.low_pass) if "cc" in settings.kinds else None
     tasks = design.matrix @ vectors.T
@@ -134,7 +134,7 @@ def _fit(
             values["cc"][:, voxels] = cross_correlation(block.astype(np.float64), tasks, temporal)
         if model is not None:
             fitted = model.fit(block, voxels)
-            for stat in STATS["glm"]:
+            for stat in _STATS["glm"]:
                 values[stat][:, voxels] = fitted[stat]
     return values, noise_order
 

@@ -22,8 +22,8 @@ from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
 # Relative to the largest value; float32 itself resolves 1.2e-7, so less than this is rounding and not a signal.
 FLAT = 1e-6
-Box = tuple[slice, slice, slice]
-WHOLE: Box = (slice(None), slice(None), slice(None))
+_Box = tuple[slice, slice, slice]
+_WHOLE: _Box = (slice(None), slice(None), slice(None))
 BLOCK_BYTES = 64 * 2**20
 _BYTES_PER_VALUE = 4 + 4 * 8  # the block as read, and four copies in double precision while it is fitted
 
@@ -36,7 +36,7 @@ def _gaussian(count: int, sigma: float) -> Float32:
     return out
 
 
-def smooth(volume: Real, zooms: Sequence[float], fwhm_mm: float, box: Box = WHOLE) -> Float32:
+def smooth(volume: Real, zooms: Sequence[float], fwhm_mm: float, box: _Box = _WHOLE) -> Float32:
     """Gaussian smoothing of a volume (X, Y, Z), all finite, with voxels of `zooms` mm; 0 mm returns the values.
 
     Only what lies in the `box` is made, of all of the volume.
@@ -77,7 +77,7 @@ class VoxelTimeSeries:
                 yield slice(start, stop), block
 
 
-def _box(mask: Mask) -> Box:
+def _box(mask: Mask) -> _Box:
     """The smallest box around a mask that is not empty."""
     ends = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     x, y, z = (slice(int(each[0]), int(each[-1]) + 1) for each in ends)

@@ -176,11 +176,11 @@ def _evaluated(found: pd.DataFrame, family: Sequence[str | pd.Series], part: str
         p_holm=tested["p"].transform(holm),
         p_equivalence_holm=tested["p_equivalence"].transform(holm),
     )
-    words = [worded(row) for row in found.itertuples()]
+    words = [_worded(row) for row in found.itertuples()]
     return found.assign(word=[word for word, _ in words], note=[note for _, note in words])
 
 
-def worded(row: Any) -> tuple[str, str]:
+def _worded(row: Any) -> tuple[str, str]:
     """Word and note of a comparison: a difference that is significant and beyond the margin, sameness, or neither.
 
     A difference that is significant and reliably smaller than the margin counts as the same. A primary comparison has

@@ -31,7 +31,7 @@ RUN: Mapping[str, dict[str, str]] = {
 COLUMN_TEXT: Mapping[str, Mapping[str, object]] = {**RUN, **COLUMNS}
 QUESTION = ["task", "variant", "table", "statistic", "band", "reference", "region", "threshold", "contrast", "fwhm_mm"]
 """What was measured, apart from the series and the participant."""
-FLAGS = tuple(f"flag_{name}" for name in flags.FLAGS)
+_FLAGS = tuple(f"flag_{name}" for name in flags.FLAGS)
 _Z95 = 1.959963984540054
 
 
@@ -85,7 +85,7 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
                 name=name
             )
             unapplied = (run["statistic"] == APPLIED) & (run["value"] == 0)
-            raised = run["statistic"].isin(FLAGS) & (run["value"] == 1)
+            raised = run["statistic"].isin(_FLAGS) & (run["value"] == 1)
             told.append(run.loc[unapplied | raised, ["task", "name", "series", "statistic"]])
             there.append(pd.DataFrame({"name": name, "series": run["series"].unique()}))
             statistics |= set(run["statistic"])

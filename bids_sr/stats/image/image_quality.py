@@ -15,7 +15,7 @@ from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.metrics import image_similarity
 from bids_sr.metrics.long_tables import MetricRow, metric_rows
 
-DATA_RANGE = 1.0
+_DATA_RANGE = 1.0
 _RATIOS: Mapping[str, Callable[[Float], float]] = {
     "ratio_mean": lambda values: float(values.mean()),
     "ratio_sd": lambda values: float(values.std()),
@@ -157,7 +157,7 @@ def likeness(
         seen = image[..., kept]
         found: dict[str, float | None] = {}
         for each in ("mae", "rmse", "nmse", "psnr", "ssim"):
-            scale = {"data_range": DATA_RANGE} if each in ("psnr", "ssim") else {}
+            scale = {"data_range": _DATA_RANGE} if each in ("psnr", "ssim") else {}
             found[each] = getattr(image_similarity, each)(truth, seen, mask=inside, **scale)
         yield from metric_rows(name, found, contrast=contrast, reference="heldOut", region="brain")
 
@@ -205,7 +205,7 @@ _DEGREE = 2  # of the polynomial trend that is no noise
 
 
 @frozen
-class SeriesQuality:
+class _SeriesQuality:
     """Quality of a series inside a mask."""
 
     # mean, noise, tsnr: (X, Y, Z) mean, standard deviation in time after a quadratic trend, their ratio (0 where there
@@ -226,7 +226,7 @@ def smoothness(correlations: Sequence[float], zooms: Sequence[float]) -> tuple[f
     return tuple(out)
 
 
-def series_quality(volumes: Iterable[Real], mask: Mask, zooms: Sequence[float], *, n_volumes: int) -> SeriesQuality:
+def series_quality(volumes: Iterable[Real], mask: Mask, zooms: Sequence[float], *, n_volumes: int) -> _SeriesQuality:
     """Quality of a series of volumes (X, Y, Z), dummies left out, that is seen once, volume by volume.
 
     Smoothness comes from differences of successive volumes, which hold little signal and no trend: for each pair of
@@ -264,7 +264,7 @@ def series_quality(volumes: Iterable[Real], mask: Mask, zooms: Sequence[float], 
     correlations = [_neighbors(product, squares, mask, axis) for axis, product in enumerate(products)]
     tsnr = np.divide(mean, noise, out=np.zeros_like(mean), where=noise > 0)
     widths = smoothness(correlations, zooms)
-    return SeriesQuality(mean=mean, noise=noise, tsnr=tsnr, fwhm_mm=widths, n_volumes=n_volumes)
+    return _SeriesQuality(mean=mean, noise=noise, tsnr=tsnr, fwhm_mm=widths, n_volumes=n_volumes)
 
 
 def _neighbors(product: Float, squares: Float, mask: Mask, axis: int) -> float:
@@ -278,7 +278,7 @@ def _neighbors(product: Float, squares: Float, mask: Mask, axis: int) -> float:
     return float((product[pairs] / scale[pairs]).mean()) if pairs.any() else 0.0
 
 
-def quality_metrics(quality: SeriesQuality, mask: Mask) -> dict[str, float | None]:
+def quality_metrics(quality: _SeriesQuality, mask: Mask) -> dict[str, float | None]:
     """Summary over the mask, by measure (see `bids_sr.metrics.registry`)."""
     widths = [w for w in quality.fwhm_mm if w is not None]
     return {

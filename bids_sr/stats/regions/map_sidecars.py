@@ -8,14 +8,14 @@ from bids_sr.stats.glm.noise import noise_words
 from bids_sr.stats.regions.activation_regions import Threshold
 
 Sidecar = dict[str, object]
-STAT_TEXT = {
+_STAT_TEXT = {
     "cc": ("Correlation of the voxel's time series with the task, both detrended and filtered", "1"),
     "effect": ("Signal change of a sustained block, in the unit of the BOLD series", "arbitrary"),
     "variance": ("Variance of the estimated effect, in the square of its unit", "arbitrary"),
     "t": ("t statistic of the contrast, two-sided sign", "1"),
     "z": ("Normal deviate of t's tail, with degrees of freedom as the noise's coefficient is an estimate", "1"),
 }
-REGION_TEXT = {
+_REGION_TEXT = {
     "Quarter": "Voxels of the region of interest with CC at or above max - (max - min)/4",
     "Fdr": "Voxels of the brain that are active at a false discovery rate of .05 (one-sided, Benjamini-Hochberg)",
 }
@@ -39,7 +39,7 @@ def common_sidecar(
 
 def map_sidecar(stat: str, weights: Mapping[str, float], model: Sidecar) -> Sidecar:
     """What a statistical map says of itself; `model` as `model_text` gives it."""
-    text, units = STAT_TEXT[stat]
+    text, units = _STAT_TEXT[stat]
     return {"Description": text, "Units": units, "ContrastWeights": dict(weights), "Model": model}
 
 
@@ -66,7 +66,7 @@ def region_sidecar(threshold: Threshold) -> Sidecar:
     fixed = f"Voxels of the brain with z at or above {threshold.z}"
     return {
         "Type": "ROI",
-        "Description": REGION_TEXT.get(threshold.label, fixed),
+        "Description": _REGION_TEXT.get(threshold.label, fixed),
         "ThresholdedMap": threshold.stat,
         "Threshold": f"threshold_value ({threshold.label.lower()}) of the contrast in desc-activation_metrics.tsv"
         if threshold.z is None

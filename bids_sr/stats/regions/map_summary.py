@@ -57,7 +57,7 @@ def _peaks(maps: Maps, name: str, roi: Mask, affine: Float) -> dict[str, Peak]:
     return {stat: at for stat, at in found.items() if at is not None}
 
 
-def contrast_metrics(maps: Maps, name: str, mask: Mask, roi: Mask, affine: Float) -> dict[str, float | None]:
+def _contrast_metrics(maps: Maps, name: str, mask: Mask, roi: Mask, affine: Float) -> dict[str, float | None]:
     """Peaks of one contrast, by measure."""
     peaks = _peaks(maps, name, roi & mask, affine)
     out: dict[str, float | None] = {}
@@ -75,7 +75,7 @@ def contrast_metrics(maps: Maps, name: str, mask: Mask, roi: Mask, affine: Float
     return out
 
 
-def region_metrics(region: Mask, threshold: float | None, roi: Mask, affine: Float, per_acquired: float) -> dict:
+def _region_metrics(region: Mask, threshold: float | None, roi: Mask, affine: Float, per_acquired: float) -> dict:
     """Size and place of one region, by statistic; `per_acquired`: its voxels in one acquired voxel."""
     voxel = float(abs(np.linalg.det(affine[:3, :3])))
     center = centroid(region & roi, affine)
@@ -85,7 +85,7 @@ def region_metrics(region: Mask, threshold: float | None, roi: Mask, affine: Flo
     return {"threshold_value": threshold, **sizes, "roi_volume": int((region & roi).sum()) * voxel, **places}
 
 
-def pair_metrics(maps: Maps, a: str, b: str, roi: Mask, affine: Float) -> dict[str, float | None]:
+def _pair_metrics(maps: Maps, a: str, b: str, roi: Mask, affine: Float) -> dict[str, float | None]:
     """Distance between the peaks of two conditions, and how far each exceeds the other at its own peak."""
     at, to = (peaks.get("t", peaks.get("cc")) for peaks in (_peaks(maps, name, roi, affine) for name in (a, b)))
     distance = None if at is None or to is None else _distance(at.position, to.position)
@@ -116,11 +116,11 @@ def activation_rows(
 
     add(MISSING, {"mask_voxels": int(mask.sum()), "roi_voxels": int((roi & mask).sum())})
     for name in contrasts:
-        add(name, contrast_metrics(maps, name, mask, roi, affine))
+        add(name, _contrast_metrics(maps, name, mask, roi, affine))
     for (name, label), (region, threshold) in regions.items():
-        add(name, region_metrics(region, threshold, roi, affine, per_acquired), label)
+        add(name, _region_metrics(region, threshold, roi, affine, per_acquired), label)
     for a, b in combinations(single_conditions(contrasts), 2):
-        add(f"{a}+{b}", pair_metrics(maps, a, b, roi & mask, affine))
+        add(f"{a}+{b}", _pair_metrics(maps, a, b, roi & mask, affine))
         for label in dict.fromkeys(key[1] for key in regions):
             first, second = regions[a, label][0], regions[b, label][0]
             distance = _distance(centroid(first & roi, affine), centroid(second & roi, affine))

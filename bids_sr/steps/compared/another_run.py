@@ -21,7 +21,7 @@ from bids_sr.stats.glm.confounds import motion_columns
 from bids_sr.steps.activation import Contrasts, Factor
 from bids_sr.steps.evaluation import N_BOOT, run_effects
 
-OTHER_RUN_TEXT = (
+_OTHER_RUN_TEXT = (
     "Within the acquired band, series of other programs were also held against another acquired run of the same task, "
     "whose noise is its own: its head motion was estimated and undone in the same way, its reference was registered to "
     "that of the run, and its blocks were modeled alike. Explained variance of its effect was corrected for its noise "
@@ -30,7 +30,7 @@ OTHER_RUN_TEXT = (
 """Methods text of a run with such a reference."""
 
 
-@step(makes="other_effects", memory=Need(always=0.1, high=0.6), part=Part.EVALUATION, text=OTHER_RUN_TEXT)
+@step(makes="other_effects", memory=Need(always=0.1, high=0.6), part=Part.EVALUATION, text=_OTHER_RUN_TEXT)
 def measure_other_run(
     stc: Series, other_ref: Image, head_mask: Mask, hmc_xfms: Transforms, motion: Table, regressors: Regressors,
     boldref: Image, bold_mask: Mask, bold_mask_hr: Mask, here: Path, *, factor: Factor, tr: float, n_dummy: int,

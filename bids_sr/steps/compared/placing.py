@@ -22,7 +22,7 @@ from bids_sr.sr.resolution.matrices import upsample as upsampled
 from bids_sr.stats.evaluation.compared_verdict import ON_ACQUIRED
 from bids_sr.steps.activation import Factor
 
-AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
+_AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
 UPSAMPLING = ACQUIRED_BAND
 """How a series on the acquired grid is upsampled: as the acquired one, its band untouched."""
 
@@ -102,7 +102,7 @@ def place_compared(
     facts = compared_facts[series_name]
     assert isinstance(facts, dict)
     as_acquired, scale, offset = facts["frame"] == "as acquired", float(facts["scale"]), float(facts["offset"])
-    own = factor if stc.shape[:3] == acquired.shape[:3] else AS_ACQUIRED
+    own = factor if stc.shape[:3] == acquired.shape[:3] else _AS_ACQUIRED
     upsample = make_upsampler(UPSAMPLING if own == factor else "raw", Acquired(factor=own))
     shape, affine = bold_mask_hr.data.shape, bold_mask_hr.affine
     mask, least = bold_mask_hr, float(facts["least_signal"]) if facts["left_out"] else 0.0

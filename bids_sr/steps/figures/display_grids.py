@@ -10,12 +10,12 @@ from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import Spline, sample_volume
 
 _DISPLAY_MM = 1.5
-FINE_MM = 0.85
-Grid = tuple[tuple[int, int, int], Float]
+_FINE_MM = 0.85
+_Grid = tuple[tuple[int, int, int], Float]
 """Shape, and affine (voxel to RAS mm)."""
 
 
-def grid_of(image: Volume) -> Grid:
+def grid_of(image: Volume) -> _Grid:
     """The grid of an image itself."""
     x, y, z = image.data.shape
     return (x, y, z), image.affine
@@ -41,7 +41,7 @@ def percent_of(boldref: Volume | None, bold_mask: Volume | None) -> float | None
     return percent_scale(boldref.data, bold_mask.data) if boldref and bold_mask else None
 
 
-def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> Grid:
+def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> _Grid:
     """An isotropic grid along the axes of a mask's image that holds the mask and 12 mm around; never finer than it."""
     filled = np.argwhere(mask.data > 0)
     if not len(filled):
@@ -56,8 +56,8 @@ def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> Grid:
     return (int(shape[0]), int(shape[1]), int(shape[2])), affine
 
 
-def native_or_display(mask: Volume) -> Grid:
+def native_or_display(mask: Volume) -> _Grid:
     """The grid of a mask itself, which costs no interpolation; an isotropic one of 1 mm where voxels are much finer."""
-    if float(np.sqrt((mask.affine[:3, :3] ** 2).sum(axis=0)).min()) < FINE_MM:
+    if float(np.sqrt((mask.affine[:3, :3] ** 2).sum(axis=0)).min()) < _FINE_MM:
         return display_grid(mask, zoom=1.0)
     return grid_of(mask)

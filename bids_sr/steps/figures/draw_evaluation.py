@@ -23,7 +23,7 @@ from bids_sr.steps.figures.display_grids import percent_of
 _MAX_CONTRASTS = 4
 _SCORED = ("ev", "r")
 """What is written beside a map beyond the Nyquist limit, the strongest evidence first; nothing without a truth."""
-BEYOND = "beyond_"
+_BEYOND = "beyond_"
 """How the arrays of `halves_figures` begin that hold an effect beyond the acquired Nyquist limit."""
 _VALUES = ("evaluation",)
 """The table that holds all values."""
@@ -154,7 +154,7 @@ def _beyond(rows: Sequence[MetricRow], path: Path, statistics: Sequence[str], pe
     from bids_sr.reports.figures.map_figures import beyond_figure
 
     with np.load(path, allow_pickle=False) as found:
-        names = [name.removeprefix(BEYOND) for name in found.files if name.startswith(BEYOND)]
+        names = [name.removeprefix(_BEYOND) for name in found.files if name.startswith(_BEYOND)]
         contrast = str(found["contrast"])
         own = [row for row in of_halves(rows) if (row.contrast, row.band) == (contrast, "beyond")]
         own = [row for row in own if row.statistic in statistics]
@@ -164,7 +164,7 @@ def _beyond(rows: Sequence[MetricRow], path: Path, statistics: Sequence[str], pe
         scores = {row.series: row for row in reversed(lead)}
         what = f"{STATISTICS[lead[0].statistic].label}, {region_text(region)}" if lead else ""
         mask = Volume(found["mask"], found["affine"])
-        maps = {name: mask.like(found[BEYOND + name]) for name in shown_series(names, scores)}
+        maps = {name: mask.like(found[_BEYOND + name]) for name in shown_series(names, scores)}
     if maps:
         values = {name: row.value for name, row in scores.items()}
         yield Drawn("beyond", beyond_figure(maps, mask, scores=values, score=what, percent=percent))

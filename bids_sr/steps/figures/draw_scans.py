@@ -47,7 +47,7 @@ def draw_scans(
     found = by_series([*coarse_scans, *other_scans, *made_scans, *fine_scans])
     series = {name: {key: scan_mask.like(scan) for key, scan in scans.items()} for name, scans in found.items()}
     measured = series.pop("measured")
-    index = shown_slice(scan_mask.data, untrained_slices(fine_scans, coarse_scans, scan_mask, card_file))
+    index = _shown_slice(scan_mask.data, untrained_slices(fine_scans, coarse_scans, scan_mask, card_file))
     yield Drawn("scans", scans_figure(series, measured, scan_mask, index))
     yield Drawn("scans", tables_html(SCANS, scan_metrics))
     title = f"Position against the first scan ({scan_facts['align']})"
@@ -94,7 +94,7 @@ def explain_scans(
     from bids_sr.sr.training.fused import explain_slice
 
     affine = scan_mask.affine
-    index = shown_slice(scan_mask.data, untrained_slices(fine_scans, coarse_scans, scan_mask, [card_file]))
+    index = _shown_slice(scan_mask.data, untrained_slices(fine_scans, coarse_scans, scan_mask, [card_file]))
     low, high = stacked(coarse_scans), stacked(fine_scans)
     seen = explain_slice(load_model(model_file), low, high, scan_mask.data, affine, index)
     shown = (("made", seen.critic_made, "super-resolved"), ("fine", seen.critic_fine, "measured"))
@@ -110,7 +110,7 @@ def explain_scans(
     yield Drawn("scancard", card_html(card_file), label=method_label)
 
 
-def shown_slice(mask: Array, held_out: Sequence[int]) -> int:
+def _shown_slice(mask: Array, held_out: Sequence[int]) -> int:
     """Of the slices that were held out, the one nearest to .6 of the brain's height."""
     filled = np.flatnonzero(mask.any((0, 1)))
     wanted = filled[0] + 0.6 * (filled[-1] - filled[0])

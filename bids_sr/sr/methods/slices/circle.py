@@ -15,7 +15,7 @@ from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.methods.slices import cpce
 from bids_sr.sr.recipe import loss, network
 
-PAPER = replace(
+_PAPER = replace(
     cpce.PAPER,
     build_generator=network("cpce_circle.CircleNet", flat=True),
     build_critic=network("critics.CircleCritic"),
@@ -29,7 +29,7 @@ PAPER = replace(
     objective="cycle",
 )
 
-FAST = replace(
+_FAST = replace(
     cpce.FAST,
     build_generator=network(
         "cpce_circle.CircleNet", flat=True, widths=(16, 13, 12, 10, 9, 8, 7, 7, 6, 5, 4, 4), branches=(12, 4),
@@ -47,7 +47,7 @@ FAST = replace(
 )  # fmt: skip
 
 METHOD = Method(
-    name="circle", ndim=2, recipes={"fast": FAST, "paper": PAPER}, reference="gan_cpce_circle",
+    name="circle", ndim=2, recipes={"fast": _FAST, "paper": _PAPER}, reference="gan_cpce_circle",
     summary="two networks, to high resolution and back, each with a Wasserstein critic, linked by cycle consistency",
     trained_on="images", costs={"fast": Cost(always=192.0, high=2.0, series=0.75)},
 )  # fmt: skip

@@ -23,7 +23,7 @@ from dataclasses import replace
 from bids_sr.sr.method import PLACEBOS_OF_A_PAIR, Cost, Method
 from bids_sr.sr.recipe import OURS, Augmentation, Recipe, loss, network
 
-PAPER = Recipe(
+_PAPER = Recipe(
     build_generator=network("residual2d.SRResNet", flat=True),
     build_critic=network("critics.SRGANCritic"),
     losses=(loss("adversarial", "adversarial.AdversarialBCE", 1e-3), loss("perceptual", "vgg.VGGPerceptual", 0.006)),
@@ -31,7 +31,7 @@ PAPER = Recipe(
     refit=False,
 )  # fmt: skip
 
-_PAPER_MSE = replace(PAPER, losses=(loss("content", "image_losses.MSE", 1.0), *PAPER.losses), hold_out=5, refit=True)
+_PAPER_MSE = replace(_PAPER, losses=(loss("content", "image_losses.MSE", 1.0), *_PAPER.losses), hold_out=5, refit=True)
 
 FAST = replace(
     OURS,
@@ -53,7 +53,7 @@ _FAST = (
     "training stopped when accuracy on held-out slices stopped improving."
 )
 _GAN = f"A generative adversarial network (srgan) was {_TRAINED} [@stss_srfmri; @srgan], "
-TEXT = {
+_TEXT = {
     "fast": _FAST,
     "paper": f"{_GAN}by features of VGG-19 and a critic, on all slices for the published number of steps.",
     "paper-mse": f"{_GAN}with the published settings, but with squared error added to the loss, and until accuracy on "
@@ -61,7 +61,7 @@ TEXT = {
 }
 
 METHOD = Method(
-    name="srgan", ndim=2, recipes={"fast": FAST, "paper": PAPER, "paper-mse": _PAPER_MSE},
+    name="srgan", ndim=2, recipes={"fast": FAST, "paper": _PAPER, "paper-mse": _PAPER_MSE},
     reference="stss_srfmri",
     summary="network trained on the participant's own T2*-weighted pair, slice by slice; GAN only with --recipe paper",
     placebos=PLACEBOS_OF_A_PAIR,
@@ -70,5 +70,5 @@ METHOD = Method(
         "paper": Cost(always=250_000.0, series=19.0),
         "paper-mse": Cost(always=192_000.0, series=19.0),
     },
-    text=TEXT,
+    text=_TEXT,
 )  # fmt: skip

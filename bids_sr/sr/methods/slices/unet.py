@@ -11,8 +11,8 @@ from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.methods.slices import attunet
 from bids_sr.sr.recipe import lazy, network
 
-PAPER = replace(attunet.without_critic(attunet.PAPER), build_generator=network("unet_generator.UNet", flat=True))
-FAST = replace(
+_PAPER = replace(attunet.without_critic(attunet.PAPER), build_generator=network("unet_generator.UNet", flat=True))
+_FAST = replace(
     attunet.without_critic(attunet.FAST),
     build_generator=network(
         "unet_generator.UNet", flat=True, widths=attunet.FAST_WIDTHS, head="residual",
@@ -21,7 +21,7 @@ FAST = replace(
 )  # fmt: skip
 
 METHOD = Method(
-    name="unet", ndim=2, recipes={"fast": FAST, "paper": PAPER}, reference="unet",
+    name="unet", ndim=2, recipes={"fast": _FAST, "paper": _PAPER}, reference="unet",
     summary="U-Net on whole slices, for comparison with the attention U-Net",
     trained_on="images", fuses=True, costs={"fast": Cost(high=345.0, series=0.99)},
 )  # fmt: skip

@@ -13,12 +13,12 @@ from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.methods.volumes import resnet3d
 from bids_sr.sr.recipe import loss, network
 
-PAPER = replace(
+_PAPER = replace(
     resnet3d.PAPER,
     build_critic=network("residual3d.ResNetCritic3d"),
     losses=(*resnet3d.PAPER.losses, loss("adversarial", "adversarial.AdversarialBCE", 1e-3)),
 )
-FAST = replace(
+_FAST = replace(
     resnet3d.FAST,
     build_critic=network("residual3d.ResNetCritic3d", width=8, blocks=2, stride=2),
     losses=(*resnet3d.FAST.losses, loss("adversarial", "adversarial.AdversarialBCE", 1e-4)),
@@ -27,7 +27,7 @@ FAST = replace(
 )
 
 METHOD = Method(
-    name="gan3d", ndim=3, recipes={"fast": FAST, "paper": PAPER}, reference="mouse_sr",
+    name="gan3d", ndim=3, recipes={"fast": _FAST, "paper": _PAPER}, reference="mouse_sr",
     summary="resnet3d with a critic: visually sharper, numerically less accurate",
     trained_on="images", costs={"fast": Cost(always=139.0, high=3.0, series=1.0)},
 )  # fmt: skip

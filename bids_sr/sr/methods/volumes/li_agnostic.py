@@ -10,11 +10,11 @@ from dataclasses import replace
 from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.methods.volumes import li
 
-FACTORS = (1.25, 1.5, 1.75, 2.0)
+_FACTORS = (1.25, 1.5, 1.75, 2.0)
 
 METHOD = Method(
     name="li-agnostic", ndim=3,
-    recipes={"fast": replace(li.FAST, factors=FACTORS), "paper": replace(li.PAPER, factors=FACTORS)},
+    recipes={"fast": replace(li.FAST, factors=_FACTORS), "paper": replace(li.PAPER, factors=_FACTORS)},
     reference="li_agnostic",
     summary="li for any factor: volumes are downsampled by random factors; written without its paper",
     trained_on="images", large=True, costs={"fast": Cost(always=133.0, high=3.0, series=1.07)},

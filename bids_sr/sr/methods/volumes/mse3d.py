@@ -15,10 +15,12 @@ def supervised(recipe: Recipe, *losses: LossTerm) -> Recipe:
     return replace(recipe, losses=losses, objective="supervised", hold_out=5)
 
 
-CONTENT = loss("content", "image_losses.MSE", 1.0)
+_CONTENT = loss("content", "image_losses.MSE", 1.0)
 
 METHOD = Method(
-    name="mse3d", ndim=3, recipes={"fast": supervised(tv.FAST_PARTS, CONTENT), "paper": supervised(tv.PAPER, CONTENT)},
+    name="mse3d",
+    ndim=3,
+    recipes={"fast": supervised(tv.FAST_PARTS, _CONTENT), "paper": supervised(tv.PAPER, _CONTENT)},
     reference="tv_self_sr",
     summary="the network of tv, trained on finer volumes with mean squared error",
     trained_on="images", large=True, costs={"fast": Cost(always=100.0, high=3.0, series=1.01)},
