@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import compatibility, model, model_store
 from bids_sr.sr.training import trainer
@@ -136,17 +137,18 @@ def test_orientation_is_the_axis_across_slices(axes, name):
     assert compatibility.describe(affine, "bold", (2.0, 2.0, 1.0)).orientation == name
 
 
-REQUEST = Training(method=SRGAN, sloppy=True)
+FACTOR = (2.0, 2.0, 1.0)
+REQUEST = Training(method=SRGAN, sloppy=True, factor=FACTOR)
 
 
 def test_auto_trains_once_and_then_reuses(small_pair, tmp_path, monkeypatch):
-    first = model_store.obtain_model(REQUEST, small_pair, tmp_path / "kept")
+    first = model_store.obtain_model(REQUEST, (small_pair,), tmp_path / "kept")
     card = json.loads(first[1].read_text())
     assert card["sloppy"] is True
     card["versions"]["bids_sr"] = "0.0.1"  # another version alone is no reason to train again
     first[1].write_text(json.dumps(card))
     monkeypatch.setattr(model_store, "fit", lambda *a, **k: pytest.fail("trained again"))
-    again = model_store.obtain_model(replace(REQUEST, model_dir=tmp_path / "kept"), small_pair, make(tmp_path / "new"))
+    again = model_store.obtain_model(replace(REQUEST, model_dir=tmp_path / "kept"), (small_pair,), make(tmp_path / "new"))
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, again, strict=True))
 
 
@@ -158,14 +160,14 @@ def make(path):
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"source": "train"}, {"vgg_weights": Path("other")}])
 def test_auto_trains_when_anything_differs(small_pair, tmp_path, change, monkeypatch):
-    model_store.obtain_model(REQUEST, small_pair, make(tmp_path / "kept"))
+    model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
     asked = replace(REQUEST, model_dir=tmp_path / "kept", **change)
-    assert model_store.find_model(asked, small_pair) is None
+    assert model_store.find_model(asked, (small_pair,)) is None
 
 
 def test_other_data_are_not_served_by_auto_but_by_reuse(small_pair, tmp_path):
-    model_store.obtain_model(REQUEST, small_pair, make(tmp_path / "kept"))
-    other = replace(small_pair, lowres=small_pair.lowres * 1.5)
+    model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
+    other = (replace(small_pair, coarse=small_pair.coarse * 1.5),)
     asked = replace(REQUEST, model_dir=tmp_path / "kept")
     assert model_store.find_model(asked, other) is None
     found = model_store.find_model(replace(asked, source="reuse"), other)
@@ -175,14 +177,14 @@ def test_other_data_are_not_served_by_auto_but_by_reuse(small_pair, tmp_path):
 def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, tmp_path):
     """Under their names in the derivatives, where the first by name is that of another participant."""
     folder = make(tmp_path / "models")
-    for label, pair in (("01", replace(small_pair, lowres=small_pair.lowres * 1.5)), ("02", small_pair)):
+    for label, pair in (("01", replace(small_pair, coarse=small_pair.coarse * 1.5)), ("02", small_pair)):
         stem = f"sub-{label}_desc-srgan_"
         for made, name in zip(
-            model_store.obtain_model(REQUEST, pair, make(tmp_path / label)), ("model", "model", "log"), strict=True
+            model_store.obtain_model(REQUEST, (pair,), make(tmp_path / label)), ("model", "model", "log"), strict=True
         ):
             shutil.copy(made, folder / f"{stem}{name}{made.suffix}")
     asked = replace(REQUEST, model_dir=folder, source="reuse", seed=7)
-    weights, card, log = model_store.obtain_model(asked, small_pair, make(tmp_path / "new"))
+    weights, card, log = model_store.obtain_model(asked, (small_pair,), make(tmp_path / "new"))
     assert card.read_bytes() == (folder / "sub-02_desc-srgan_model.json").read_bytes()
     assert weights.exists()
     assert len(log.read_text().splitlines()) > 1
@@ -191,11 +193,11 @@ def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, 
 def test_reuse_without_a_model_names_the_remedy(small_pair, tmp_path):
     asked = replace(REQUEST, model_dir=tmp_path, source="reuse")
     with pytest.raises(model.ModelError, match=r"no model of srgan .*--pretrained"):
-        model_store.obtain_model(asked, small_pair, tmp_path)
+        model_store.obtain_model(asked, (small_pair,), tmp_path)
 
 
 def test_a_named_file_needs_no_pair(small_pair, tmp_path):
-    weights, _, _ = model_store.obtain_model(REQUEST, small_pair, make(tmp_path / "kept"))
+    weights, _, _ = model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
     target, _, log = model_store.obtain_model(replace(REQUEST, pretrained=weights), None, make(tmp_path / "new"))
     assert target.read_bytes() == weights.read_bytes()
     assert log.read_text().startswith("phase\titeration")
@@ -212,8 +214,9 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 def test_the_card_of_training_is_enough_for_the_guards(small_pair, tmp_path):
     recipe = sloppy_recipe(SRGAN.recipes["fast"])
-    made = trainer.fit(Training(method=SRGAN, recipe="fast", changed=recipe), small_pair, tmp_path / "work")
+    made = trainer.fit(Training(method=SRGAN, recipe="fast", changed=recipe, factor=FACTOR), (small_pair,), tmp_path / "work")
     weights, _ = model.save_model(tmp_path / "m", made.state, made.card)
     loaded = model.load_model(weights)
-    seen = compatibility.describe(small_pair.lowres_affine, "bold", small_pair.factor)
+    affine = resized_affine(small_pair.affine, small_pair.fine.shape, small_pair.coarse.shape)
+    seen = compatibility.describe(affine, "bold", FACTOR)
     assert compatibility.check_model(loaded.card, seen) == []
