@@ -148,7 +148,8 @@ def test_auto_trains_once_and_then_reuses(small_pair, tmp_path, monkeypatch):
     card["versions"]["bids_sr"] = "0.0.1"  # another version alone is no reason to train again
     first[1].write_text(json.dumps(card))
     monkeypatch.setattr(model_store, "fit", lambda *a, **k: pytest.fail("trained again"))
-    again = model_store.obtain_model(replace(REQUEST, model_dir=tmp_path / "kept"), (small_pair,), make(tmp_path / "new"))
+    asked = replace(REQUEST, model_dir=tmp_path / "kept")
+    again = model_store.obtain_model(asked, (small_pair,), make(tmp_path / "new"))
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, again, strict=True))
 
 
@@ -214,7 +215,8 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 def test_the_card_of_training_is_enough_for_the_guards(small_pair, tmp_path):
     recipe = sloppy_recipe(SRGAN.recipes["fast"])
-    made = trainer.fit(Training(method=SRGAN, recipe="fast", changed=recipe, factor=FACTOR), (small_pair,), tmp_path / "work")
+    request = Training(method=SRGAN, recipe="fast", changed=recipe, factor=FACTOR)
+    made = trainer.fit(request, (small_pair,), tmp_path / "work")
     weights, _ = model.save_model(tmp_path / "m", made.state, made.card)
     loaded = model.load_model(weights)
     affine = resized_affine(small_pair.affine, small_pair.fine.shape, small_pair.coarse.shape)
