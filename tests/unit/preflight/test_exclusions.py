@@ -15,7 +15,7 @@ from bids_sr.cli import main as program
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
 from bids_sr.execution.execute import RunOutcome
-from bids_sr.notices import Notice
+from bids_sr.notices import RECORD, Notice, recorded
 from bids_sr.preflight import Plan, check
 from bids_sr.preflight.plan import exclude, left_out_text, stopped_by
 from bids_sr.preflight.validator import find_validator
@@ -148,6 +148,8 @@ def test_the_program_ends_with_code_1_and_names_the_run(
         three.bold(stem, n_volumes=1)
     else:
         three.bold(stem, data=np.full((8, 8, 6, 30), 7, "int16"))
+    (three.root / "sub-02" / "fmap").mkdir()
+    (three.root / "sub-02" / "fmap" / "sub-02_phasediff.nii.gz").touch()
     worked_on = []
 
     def run(settings: Settings, plan: object, say: object) -> RunOutcome:
@@ -162,6 +164,13 @@ def test_the_program_ends_with_code_1_and_names_the_run(
     told = capsys.readouterr().err
     assert f"left out: {stem}" in told
     assert "done, 1 run skipped" in told
+    (record,) = (three.root.parent / "out" / "logs").glob(f"*/{RECORD}")
+    kept = recorded(record.parent)
+    (left,) = [each for each in kept if each.code == "left-out"]
+    assert (left.run, left.level) == (stem, "error")
+    assert left.why
+    assert left.why in told
+    assert any(each.level == "note" and "field maps" in each.why and each.subject == "02" for each in kept)
     assert program.main([*line, "--strict"]) == 2
 
 
