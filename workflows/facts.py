@@ -8,6 +8,7 @@ from bids_sr.bids import BoldRun, Pair, Subject, factor_of
 from bids_sr.bids.inputs import Companion
 from bids_sr.bids.precomputed import PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
+from bids_sr.io.grids import size_text
 from bids_sr.notices import Notice
 
 Facts = dict[str, object]
@@ -46,7 +47,7 @@ def run_facts(settings: Settings, run: BoldRun, *, told: Sequence[Notice] = (), 
         "Volumes": run.n_volumes,
         "Repetition time (s)": run.tr,
         "Matrix": " × ".join(map(str, run.shape)),
-        "Voxel (mm)": run.voxel.removesuffix(" mm"),
+        "Voxel (mm)": size_text(run.zooms, unit=""),
         "Slice timing": "corrected" if timed else "not corrected",
         "Super-resolution factor": " × ".join(f"{f:g}" for f in factor_of(run, settings)),
         "Pair": _pair_words(run.pair),

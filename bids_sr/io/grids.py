@@ -33,9 +33,9 @@ def mm_text(length: float) -> str:
     return f"{round(length, 4):.3g}"
 
 
-def size_text(sizes: Iterable[float], by: str = " × ") -> str:
+def size_text(sizes: Iterable[float], by: str = " × ", unit: str = " mm") -> str:
     """Voxel sizes (mm) as text, such as ``3 × 3 × 3.3 mm``."""
-    return by.join(map(mm_text, sizes)) + " mm"
+    return by.join(map(mm_text, sizes)) + unit
 
 
 def slices_last(affine: np.ndarray, slice_axis: int) -> AxisOrder:

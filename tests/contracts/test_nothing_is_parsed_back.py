@@ -162,7 +162,6 @@ OWED = frozenset({
     "bids_sr/reports/text/overview_text.py::header_text",
     "bids_sr/reports/text/overview_text.py::next_steps",
     "bids_sr/stats/group/comparisons.py::attainable_text",
-    "workflows/facts.py::run_facts",
 })  # fmt: skip
 """``file::function`` that reads back what the program itself has written."""
 

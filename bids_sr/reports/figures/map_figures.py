@@ -278,7 +278,7 @@ def pair_figure(images: Mapping[str, Volume], mask: Volume | None) -> Figure:
     cuts = slices.cuts(slices.spread_planes(inside, _N_PLANES), slices.box_of(inside, 5.0))
     rows = []
     for name, image in images.items():
-        size = size_text(slices.canonical(image).zooms).replace(" mm", "\u00a0mm")  # on one line
+        size = size_text(slices.canonical(image).zooms, unit="\u00a0mm")  # on one line
         rows.append(slices.row_of(f"{name}\n{size}", cuts, slices.gray(image, inside)))
     return slices.image_figure(rows)
 

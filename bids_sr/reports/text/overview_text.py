@@ -104,7 +104,7 @@ def overview_html(
 def header_text(run: RunFacts) -> str:
     """Participant and run, resolution from and to, what the series is, and volumes."""
     name = " · ".join(part.partition("-")[2] if part.startswith("task-") else part for part in run.name.split("_"))
-    change = f"{size_text(run.acquired_mm).removesuffix(' mm')} → {size_text(run.made_mm)}"
+    change = f"{size_text(run.acquired_mm, unit='')} → {size_text(run.made_mm)}"
     described = f" ({run.described})" if run.described else ""
     return f"{name} · {change}{described} · {len(run.displacement)} volumes"
 
