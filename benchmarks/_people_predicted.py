@@ -21,9 +21,11 @@ from _minimum_norm import WMN, prior_by
 from _table import keep
 from scipy import stats
 
-from bids_sr.api.image_inputs import PreparedRun, opened, prepare_run, undo_motion
+from bids_sr.api.image_inputs import PreparedRun, opened, prepare_run
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.sr.data.temporal_components import motion_courses, temporal_statistics
+from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.apply_to_series import make_upsampler, write_series
 from bids_sr.sr.method import get_method, get_recipe
 from bids_sr.sr.recipe import Estimator, VarianceRecipe
 from bids_sr.sr.resolution.matrices import kspace_crop
@@ -76,6 +78,13 @@ def shares_of(file: Path, folder: Path) -> dict[str, Any]:
         found = try_interpolation(trial, name) if name == PLAIN else try_maps(trial, estimator_of(name))[0.0]
         out |= {f"{name} tested": found.share, f"{name} lower": found.interval[0], f"{name} upper": found.interval[1]}
     return out | _true_shares(image, run, data, folder)
+
+
+def undo_motion(reader: SeriesReader, run: PreparedRun, path: Path, affine: np.ndarray) -> Path:
+    """Write a series of the run on a grid of its matrix (voxel to RAS mm), head motion undone by one interpolation."""
+    raw = make_upsampler("raw", Acquired(factor=(1.0, 1.0, 1.0)))
+    write_series(reader, path, raw, run.poses, affine, factor=(1.0, 1.0, 1.0))
+    return path
 
 
 def acquired_data(image: Any, folder: Path) -> tuple[PreparedRun, RunData]:

@@ -255,7 +255,7 @@ def _peaks(values: Real, affine: Float) -> list[tuple[int, ...]]:
 def _labels_text(numbers: Array, names: Mapping[int, str]) -> str:
     """Labels that hold at least 5 % of some voxels, with their shares; `numbers` is the label of each voxel.
 
-    >>> labels_text(np.array([1, 1, 1, 2]), {1: "Cuneus_L", 2: "Lingual_L"})
+    >>> _labels_text(np.array([1, 1, 1, 2]), {1: "Cuneus_L", 2: "Lingual_L"})
     'Cuneus_L 75 %, Lingual_L 25 %'
     """
     found, counts = np.unique(numbers, return_counts=True)

@@ -98,11 +98,11 @@ def test_the_measured_volumes_are_the_truth_and_their_copies_are_worked_on(maker
     (run,) = plan.subjects[0].runs
     measured = nb.load(maker.path(BOLD, "func"))
     assert run.truth is not None
-    assert run.truth.bold is not None
-    assert run.truth.slice_timing == tuple(TIMES)
-    truth = nb.load(run.truth.bold)
+    assert run.truth.series is not None
+    assert run.truth.series.slice_timing == tuple(TIMES)
+    truth = nb.load(run.truth.series.bold)
     assert truth.get_data_dtype() == measured.get_data_dtype()  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(voxels(run.truth.bold), np.asarray(measured.dataobj)[..., 10:])  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(voxels(run.truth.series.bold), np.asarray(measured.dataobj)[..., 10:])  # type: ignore[attr-defined]
     np.testing.assert_array_equal(truth.affine, measured.affine)  # type: ignore[attr-defined]
     assert (run.shape, run.n_volumes, run.tr) == ((12, 12, 6), 70, 1.0)
     np.testing.assert_allclose(run.affine, resized_affine(measured.affine, (24, 24, 6), (12, 12, 6)), atol=1e-5)  # type: ignore[attr-defined]
@@ -177,9 +177,9 @@ def test_odd_matrices_are_cropped_alike(maker: BidsMaker) -> None:
     _, plan = made(maker)
     (run,) = plan.subjects[0].runs
     assert run.truth is not None
-    assert run.truth.bold is not None
+    assert run.truth.series is not None
     assert run.shape == (12, 11, 6)
-    np.testing.assert_array_equal(voxels(run.truth.bold), series(shape)[:24, :22, :, 10:])
+    np.testing.assert_array_equal(voxels(run.truth.series.bold), series(shape)[:24, :22, :, 10:])
 
 
 def test_other_factors(maker: BidsMaker) -> None:
@@ -421,7 +421,7 @@ def test_a_run_at_rest_is_its_own_truth_too(maker: BidsMaker) -> None:
     (run,) = plan.subjects[0].runs
     assert run.events is None
     assert run.truth is not None
-    assert run.truth.bold is not None
+    assert run.truth.series is not None
     assert not list(run.bold.parent.glob("*_events.tsv"))
     assert list(plan.contrasts[run.bold]) == ["motor", "defaultMode", "visual"]
 
