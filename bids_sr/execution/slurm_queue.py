@@ -53,7 +53,7 @@ class JobEndState:
     def why(self) -> Why:
         """Why the job failed."""
         code, _, signal = self.exit_code.partition(":")
-        killed = self.state == "FAILED" and signal in ("9", "125")
+        killed = self.state.rstrip("+") == "FAILED" and signal in ("9", "125")
         return why_ended(self.state, 137 if killed else int(code or 1) or 1)
 
 

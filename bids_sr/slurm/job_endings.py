@@ -33,7 +33,6 @@ _BY_STATE = {
     "": Why.UNKNOWN,
 }
 _BY_CODE = {
-    2: Why.REFUSED,
     126: Why.ABSENT,
     127: Why.ABSENT,
     130: Why.STOPPED,

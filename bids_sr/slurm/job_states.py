@@ -142,6 +142,8 @@ def _why(status: Status, seen: str) -> Why:
         return Why.TIME if status.stopped == "limit" else Why.CANCELLED
     if status.oom_kills or seen == "OUT_OF_MEMORY":
         return Why.MEMORY
+    if status.exit_code == 2:  # of bids-sr; a step that runs as a job of its own has no such code
+        return Why.REFUSED
     return why_ended("FAILED", status.exit_code)
 
 

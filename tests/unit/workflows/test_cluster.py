@@ -166,6 +166,7 @@ def test_a_graph_is_submitted_at_once_and_knows_what_is_left(tmp_path: Path, slu
         ("NODE_FAIL", "0:0", "machine failed"),
         ("PREEMPTED", "0:0", "machine failed"),
         ("FAILED", "127:0", "template"),
+        ("FAILED", "2:0", "before the step could answer"),
         ("COMPLETED", "0:0", "-w"),
         ("UNKNOWN", "", "the same command"),
     ],
